@@ -1,0 +1,1 @@
+"""The HTTP surface: routes, problems, OpenAPI, and the composition root."""

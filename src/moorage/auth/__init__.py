@@ -1,0 +1,1 @@
+"""Who is asking: wallet signatures, one-time nonces, rate limits."""

@@ -1,0 +1,1 @@
+"""The chains money arrives on: their description, their nodes, their tokens."""

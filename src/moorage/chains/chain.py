@@ -1,0 +1,70 @@
+"""A chain and its tokens, as configuration describes them."""
+
+import msgspec
+
+
+class Token(msgspec.Struct, frozen=True):
+    """An ERC-20 token that pays. `address` is checksummed for display; compare by `key`."""
+
+    name: str  # as clients name it: "usdc"
+    symbol: str  # "USDC"
+    address: str
+    decimals: int
+
+    @property
+    def key(self) -> str:
+        """The address for comparisons: lower-case hex with 0x."""
+        return self.address.lower()
+
+
+class Chain(msgspec.Struct, frozen=True):
+    """An EVM chain that payments arrive on."""
+
+    name: str
+    chain_id: int
+    rpc_urls: tuple[str, ...]  # tried in order, the next takes over when one fails
+    tokens: tuple[Token, ...]
+    confirmations: int = 1  # a mined transaction has one
+
+    def token(self, name: str) -> Token | None:
+        """The token that clients call `name` (lower case), if it pays on this chain."""
+        return next((token for token in self.tokens if token.name == name), None)
+
+
+def _dollar_tokens(usdc: str, usdt: str | None) -> tuple[Token, ...]:
+    tokens = [Token(name="usdc", symbol="USDC", address=usdc, decimals=6)]
+    if usdt is not None:
+        tokens.append(Token(name="usdt", symbol="USDT", address=usdt, decimals=6))
+    return tuple(tokens)
+
+
+KNOWN_CHAINS = {
+    chain.name: chain
+    for chain in (
+        Chain(
+            name="arbitrum",
+            chain_id=42161,
+            rpc_urls=(),
+            tokens=_dollar_tokens(
+                "0xaf88d065e77c8cC2239327C5EDb3A432268e5831",
+                "0xFd086bC7CD5C481DCC9C85ebE478A1C0b69FCbb9",
+            ),
+        ),
+        Chain(
+            name="base",
+            chain_id=8453,
+            rpc_urls=(),
+            tokens=_dollar_tokens(
+                "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913",
+                "0xfde4C96c8593536E31F229EA8f37b2ADa2699bb2",
+            ),
+        ),
+        Chain(
+            name="arbitrum-sepolia",
+            chain_id=421614,
+            rpc_urls=(),
+            tokens=_dollar_tokens("0x75faf114eafb1BDbe2F0316DF893fd58CE46AA4d", None),
+        ),
+    )
+}
+"""The chains of the contract's table 1.6, without RPC URLs: those are the operator's."""

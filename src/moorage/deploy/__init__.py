@@ -1,0 +1,1 @@
+"""Projects and their deployments: the upload, the workflow, the worker that runs it."""

@@ -1,0 +1,221 @@
+"""Every error Moorage raises on purpose, as one tree.
+
+    MoorageError
+    ├── InvalidRequest              the request as written can't be accepted
+    │   ├── InvalidField            a field of the body or a header breaks its rule
+    │   ├── UploadInvalid           a file of the upload breaks a rule
+    │   ├── NameUnavailable         uniqueName belongs to, or is held for, another wallet
+    │   ├── PlanNotFound            no way to build the upload was found
+    │   ├── RuntimeUnsupported      this gateway can't run what the settings ask for
+    │   └── PaymentMalformed        a payment header can't be read
+    ├── BodyTooLarge                more bytes than the limit, declared or sent
+    ├── BodyStalled                 the client stopped sending
+    ├── AuthError
+    │   ├── AuthMissing  TimestampExpired  SignatureInvalid  NonceReused
+    ├── WrongWallet                 the project is somebody else's
+    ├── ProjectNotFound  DeploymentNotFound
+    ├── RateLimited
+    ├── PaymentError                the payment named does not (yet) pay
+    │   ├── PaymentPending          not mined deep enough yet; the same hash may be sent again
+    │   ├── PaymentNotFound         mined, but holds no matching transfer
+    │   ├── PayerMismatch           another wallet paid
+    │   └── PaymentAlreadyUsed      this hash has already paid for a deployment
+    ├── ChainUnavailable            the node can't be reached or contradicts itself
+    ├── BalanceUnknown              the ledger can't be read right now
+    ├── DeployFailed                a deployment ended before `ready`, and why
+    └── IsolationMissing            this machine can't isolate apps; says what is missing
+
+A class's docstring is the sentence for a person where the instance gives none. Details are fields,
+never parsed out of text. HTTP statuses and machine codes live in `api.problems`.
+"""
+
+from enum import StrEnum
+
+
+class MoorageError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+    @property
+    def message(self) -> str:
+        """The sentence for a person."""
+        return str(self.args[0])
+
+
+class InvalidRequest(MoorageError):
+    """The request is invalid."""
+
+
+class InvalidField(InvalidRequest):
+    """A field of the body or a header breaks its rule; `field` is its dotted name."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class UploadInvalid(InvalidRequest):
+    """The upload breaks a rule; `path` names the file, as far as one is to blame."""
+
+    def __init__(self, problem: str, *, path: str | None = None) -> None:
+        super().__init__(f"upload: {path!r} {problem}" if path is not None else f"upload: {problem}")
+        self.path = path
+
+
+class NameUnavailable(InvalidRequest):
+    """This uniqueName is taken. Choose another; nothing was charged."""
+
+
+class PlanNotFound(InvalidRequest):
+    """No way to build this upload was found; `looked_for` lists what would have been one."""
+
+    def __init__(self, message: str, *, looked_for: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.looked_for = looked_for
+
+
+class RuntimeUnsupported(InvalidRequest):
+    """This gateway cannot run what the settings ask for; `field` names the setting."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class PaymentMalformed(InvalidRequest):
+    """A payment header cannot be read; `field` names it."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+class BodyTooLarge(MoorageError):
+    """The request body is larger than this gateway accepts."""
+
+
+class BodyStalled(MoorageError):
+    """The request body stopped arriving. Nothing was kept; send the request again."""
+
+
+class AuthError(MoorageError):
+    """The request is not signed by its wallet."""
+
+
+class AuthMissing(AuthError):
+    """Sign the request: send X-Wallet-Address, X-Signature, X-Timestamp and X-Nonce."""
+
+
+class TimestampExpired(AuthError):
+    """X-Timestamp must lie within 60 seconds of the server's clock. Sign again with a fresh one."""
+
+
+class SignatureInvalid(AuthError):
+    """X-Signature is not this wallet's signature of `{wallet}:{timestamp}:{nonce}`."""
+
+
+class NonceReused(AuthError):
+    """This X-Nonce was used before. Sign again with a fresh UUID."""
+
+
+class WrongWallet(MoorageError):
+    """This project belongs to another wallet."""
+
+
+class ProjectNotFound(MoorageError):
+    """There is no such project."""
+
+
+class DeploymentNotFound(MoorageError):
+    """There is no such deployment of this project."""
+
+
+class RateLimited(MoorageError):
+    """Too many requests; `retry_after_seconds` says when the next one passes."""
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__(f"Too many requests. Try again in {retry_after_seconds} s.")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class PaymentError(MoorageError):
+    """The payment named does not pay for this request."""
+
+
+class PaymentPending(PaymentError):
+    """The payment is not confirmed yet. Do not pay again: send the same hash again."""
+
+    def __init__(self, message: str = "", *, retry_after_seconds: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class PaymentNotFound(PaymentError):
+    """The transaction holds no transfer that pays; `looked_for` says what was searched."""
+
+    def __init__(self, message: str, *, looked_for: dict[str, str]) -> None:
+        super().__init__(message)
+        self.looked_for = looked_for
+
+
+class PayerMismatch(PaymentError):
+    """This payment was made by another wallet; it is credited to whoever paid, never to you."""
+
+
+class PaymentAlreadyUsed(PaymentError):
+    """This transaction has already paid; the ids say for what, if it was yours."""
+
+    def __init__(
+        self, *, project_id: str | None = None, deployment_id: str | None = None
+    ) -> None:
+        super().__init__()
+        self.project_id = project_id
+        self.deployment_id = deployment_id
+
+
+class ChainUnavailable(MoorageError):
+    """The chain cannot be read right now. Nothing was recorded; send the same request again."""
+
+
+class BalanceUnknown(MoorageError):
+    """Your balance cannot be read right now. Do not pay; try again shortly."""
+
+
+class FailureCause(StrEnum):
+    """Why a deployment ended before `ready`: the contract's `reason_code`."""
+
+    UPLOAD_INVALID = "upload_invalid"
+    PLAN_NOT_FOUND = "plan_not_found"
+    INSTALL_FAILED = "install_failed"
+    BUILD_FAILED = "build_failed"
+    BUILD_TIMEOUT = "build_timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    OUT_OF_DISK = "out_of_disk"
+    CRASHED = "crashed"
+    PORT_NOT_BOUND = "port_not_bound"
+    PORT_MISMATCH = "port_mismatch"
+    UNHEALTHY = "unhealthy"
+    INTERRUPTED = "interrupted"
+
+
+class DeployFailed(MoorageError):
+    """A deployment ended before `ready`.
+
+    `reason` is a sentence a person can act on, `log_tail` the last lines of the app or the build.
+    """
+
+    def __init__(self, cause: FailureCause, reason: str, *, log_tail: str = "") -> None:
+        super().__init__(reason)
+        self.cause = cause
+        self.reason = reason
+        self.log_tail = log_tail
+
+
+class IsolationMissing(MoorageError):
+    """This machine cannot isolate apps; `missing` lists what and the command that mends it."""
+
+    def __init__(self, missing: tuple[str, ...]) -> None:
+        super().__init__("apps cannot be isolated here: " + "; ".join(missing))
+        self.missing = missing

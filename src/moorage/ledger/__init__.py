@@ -1,0 +1,1 @@
+"""Credits: the double-entry ledger and what running apps burn."""

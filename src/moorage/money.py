@@ -1,0 +1,55 @@
+"""Money as integers, in two types that do not mix.
+
+Credits are micro-USD: $1 = 100 credits = 1,000,000 micro-USD. Tokens are atomic units of a token
+whose decimals come from its configuration. Both are plain ints to the database and the wire;
+`NewType` keeps them apart for the type checker, and the constructors refuse floats and bools.
+"""
+
+from typing import NewType
+
+MicroUsd = NewType("MicroUsd", int)
+AtomicUnits = NewType("AtomicUnits", int)
+
+MICRO_USD_PER_USD = 1_000_000
+MICRO_USD_PER_CREDIT = 10_000
+_USD_DECIMALS = 6
+
+
+def micro_usd(value: int) -> MicroUsd:
+    """`value` micro-USD. Raises TypeError for anything but an int (bool included)."""
+    return MicroUsd(_integer(value))
+
+
+def atomic_units(value: int) -> AtomicUnits:
+    """`value` atomic units of a token. Raises TypeError for anything but an int."""
+    return AtomicUnits(_integer(value))
+
+
+def charge_to_atomic_units(amount: MicroUsd, *, decimals: int) -> AtomicUnits:
+    """What a charge of `amount` costs in a dollar token; rounded up to the atomic unit."""
+    scaled = _integer(amount) * 10**decimals
+    return AtomicUnits(-(-scaled // 10**_USD_DECIMALS))
+
+
+def credit_from_atomic_units(amount: AtomicUnits, *, decimals: int) -> MicroUsd:
+    """What `amount` of a dollar token is worth in credits; rounded down to the micro-USD."""
+    return MicroUsd(_integer(amount) * 10**_USD_DECIMALS // 10**decimals)
+
+
+def usd_number(amount: MicroUsd) -> float | int:
+    """`amount` in dollars as a JSON number, for display fields such as `amount_usd`."""
+    dollars, rest = divmod(amount, MICRO_USD_PER_USD)
+    return dollars if rest == 0 else amount / MICRO_USD_PER_USD
+
+
+def decimal_text(amount: int, *, decimals: int) -> str:
+    """`amount` atomic units as a decimal with exactly `decimals` places: 18000000 → "18.000000"."""
+    sign = "-" if amount < 0 else ""
+    whole, fraction = divmod(abs(amount), 10**decimals)
+    return f"{sign}{whole}.{fraction:0{decimals}d}" if decimals else f"{sign}{whole}"
+
+
+def _integer(value: int) -> int:
+    if type(value) is not int:
+        raise TypeError(f"money is an int, not {type(value).__name__}")
+    return value

@@ -1,0 +1,1 @@
+"""From a price to a credited payment: quotes, evidence, verification."""

@@ -1,0 +1,1 @@
+"""From uploaded files to a build plan. Deterministic; reads files, runs nothing."""

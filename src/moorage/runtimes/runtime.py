@@ -1,0 +1,113 @@
+"""What every runtime does: build a deployment's files, run them, say what runs.
+
+A deployment's id names all that a runtime makes for it, so each call is idempotent: after a crash
+it is simply made again.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from moorage.planning.plan import Plan
+
+
+class LogKind(StrEnum):
+    """Which of a deployment's two logs."""
+
+    BUILD = "build"
+    RUNTIME = "runtime"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one build or one app may use."""
+
+    memory_bytes: int
+    cpu_millis: int  # thousandths of a core
+    pids: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSpec:
+    """One build: `source` holds the upload's files and is only read."""
+
+    deployment_id: str
+    source: Path
+    plan: Plan
+    limits: Limits
+    timeout_seconds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceSpec:
+    """One running app, from a deployment that was built."""
+
+    deployment_id: str
+    plan: Plan
+    limits: Limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """A running app. `socket` is a unix socket on which it answers HTTP."""
+
+    deployment_id: str
+    socket: Path
+    port: int  # where the app listens inside
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppExit:
+    """How an app ended."""
+
+    exit_code: int | None  # None when it can't be known
+    out_of_memory: bool
+
+
+class Runtime(Protocol):
+    """Builds and runs apps. Raises DeployFailed for what the app or its files caused."""
+
+    async def open(self) -> str:
+        """Probe the machine and set up what all apps share; says which mode this runs in.
+
+        Raises IsolationMissing rather than isolate less.
+        """
+        ...
+
+    async def close(self, *, stop_apps: bool) -> None:
+        """Let go of the machine. With `stop_apps`, no process, mount or namespace is left."""
+        ...
+
+    async def build(self, spec: BuildSpec) -> None:
+        """Copy the files in, then run install and build. What an earlier try left is removed."""
+        ...
+
+    async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
+        """Start the app, unless it runs, and wait until it listens; finds the port it took."""
+        ...
+
+    async def stop(self, deployment_id: str) -> None:
+        """Stop the app (SIGTERM, then SIGKILL), keep its files and logs."""
+        ...
+
+    async def remove(self, deployment_id: str) -> None:
+        """Stop the app and remove all that was made for it, logs too."""
+        ...
+
+    async def running(self) -> dict[str, Instance]:
+        """What really runs and listens now, by deployment id."""
+        ...
+
+    async def known(self) -> set[str]:
+        """Every deployment id that anything on this machine is left of, running or not."""
+        ...
+
+    async def exit_reason(self, deployment_id: str) -> AppExit | None:
+        """How the app ended; None while it runs."""
+        ...
+
+    def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
+        """The last part of a log, decoded leniently; empty when there is none."""
+        ...

@@ -1,0 +1,1 @@
+"""The sandbox runtime: namespaces, cgroups, nftables and seccomp on one Linux machine."""

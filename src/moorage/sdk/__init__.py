@@ -1,0 +1,1 @@
+"""A client for the HTTP contract: signs, pays, deploys, follows."""

@@ -1,0 +1,1 @@
+"""Rows: one schema, one thin database, one module of queries a subject."""
