@@ -60,7 +60,9 @@ class UploadInvalid(InvalidRequest):
     """The upload breaks a rule; `path` names the file, as far as one is to blame."""
 
     def __init__(self, problem: str, *, path: str | None = None) -> None:
-        super().__init__(f"upload: {path!r} {problem}" if path is not None else f"upload: {problem}")
+        super().__init__(
+            f"upload: {path!r} {problem}" if path is not None else f"upload: {problem}"
+        )
         self.path = path
 
 
@@ -167,9 +169,7 @@ class PayerMismatch(PaymentError):
 class PaymentAlreadyUsed(PaymentError):
     """This transaction has already paid; the ids say for what, if it was yours."""
 
-    def __init__(
-        self, *, project_id: str | None = None, deployment_id: str | None = None
-    ) -> None:
+    def __init__(self, *, project_id: str | None = None, deployment_id: str | None = None) -> None:
         super().__init__()
         self.project_id = project_id
         self.deployment_id = deployment_id
