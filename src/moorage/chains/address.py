@@ -1,0 +1,28 @@
+"""Account addresses: one spelling to compare by, one to show."""
+
+import re
+
+from moorage.keccak import keccak256
+
+_ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{40}")
+
+
+def parse_address(text: str) -> str:
+    """`text` as addresses are compared: `0x` and 40 lower-case hex digits.
+
+    Any letter case is accepted and the EIP-55 checksum is not judged, for clients spell their own
+    wallet as they like. Raises ValueError for anything else, surrounding spaces included.
+    """
+    if _ADDRESS.fullmatch(text) is None:
+        raise ValueError("an address is 0x and 40 hex digits")
+    return text.lower()
+
+
+def checksum_address(text: str) -> str:
+    """`text` as addresses are shown, in EIP-55's mixed case. Raises ValueError as parse_address."""
+    digits = parse_address(text)[2:]
+    digest = keccak256(digits.encode()).hex()
+    return "0x" + "".join(
+        digit.upper() if nibble >= "8" else digit
+        for digit, nibble in zip(digits, digest, strict=False)
+    )
