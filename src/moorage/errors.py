@@ -22,6 +22,7 @@
     │   └── PaymentAlreadyUsed      this hash has already paid for a deployment
     ├── ChainUnavailable            the node can't be reached or contradicts itself
     ├── BalanceUnknown              the ledger can't be read right now
+    ├── DatabaseUnavailable         the database can't be read or written right now
     ├── DeployFailed                a deployment ended before `ready`, and why
     └── IsolationMissing            this machine can't isolate apps; says what is missing
 
@@ -181,6 +182,10 @@ class ChainUnavailable(MoorageError):
 
 class BalanceUnknown(MoorageError):
     """Your balance cannot be read right now. Do not pay; try again shortly."""
+
+
+class DatabaseUnavailable(MoorageError):
+    """The gateway cannot reach its records right now. Nothing was changed; try again shortly."""
 
 
 class FailureCause(StrEnum):

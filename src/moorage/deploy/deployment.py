@@ -1,0 +1,57 @@
+"""A deployment: one version of a project on its way to being served, and its states."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class DeploymentStatus(StrEnum):
+    """Where a deployment stands."""
+
+    QUEUED = "queued"
+    BUILDING = "building"
+    DEPLOYING = "deploying"  # built; starting, then waiting until it answers
+    READY = "ready"  # its address has answered
+    FAILED = "failed"
+    SUPERSEDED = "superseded"  # a later one serves
+    STOPPED = "stopped"  # its project was deleted
+
+
+UNDER_WAY = (DeploymentStatus.QUEUED, DeploymentStatus.BUILDING, DeploymentStatus.DEPLOYING)
+
+TRANSITIONS: dict[DeploymentStatus, tuple[DeploymentStatus, ...]] = {
+    DeploymentStatus.QUEUED: (
+        DeploymentStatus.BUILDING,
+        DeploymentStatus.FAILED,
+        DeploymentStatus.STOPPED,
+    ),
+    DeploymentStatus.BUILDING: (
+        DeploymentStatus.DEPLOYING,
+        DeploymentStatus.FAILED,
+        DeploymentStatus.STOPPED,
+    ),
+    DeploymentStatus.DEPLOYING: (
+        DeploymentStatus.READY,
+        DeploymentStatus.FAILED,
+        DeploymentStatus.STOPPED,
+    ),
+    DeploymentStatus.READY: (DeploymentStatus.SUPERSEDED, DeploymentStatus.STOPPED),
+    DeploymentStatus.FAILED: (DeploymentStatus.STOPPED,),
+    DeploymentStatus.SUPERSEDED: (DeploymentStatus.STOPPED,),
+    DeploymentStatus.STOPPED: (),
+}
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """One row of `deployments`; the plan stays JSON until somebody needs it."""
+
+    id: str
+    project_id: str
+    status: DeploymentStatus
+    request_digest: str
+    plan: str
+    note: str
+    reason: str | None
+    reason_code: str | None
+    log_tail: str
+    created_at_ms: int

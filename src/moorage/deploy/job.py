@@ -1,0 +1,30 @@
+"""A job: durable work, claimed by one worker at a time."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class JobKind(StrEnum):
+    """What a job does to its subject."""
+
+    DEPLOY = "deploy"  # subject: a deployment
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+
+
+class Job(msgspec.Struct, frozen=True):
+    """A claimed job. Writes made under an older `fence` than the row's change nothing."""
+
+    id: str
+    kind: JobKind
+    subject_id: str
+    step: str
+    attempts: int
+    fence: int

@@ -1,0 +1,18 @@
+"""A quote: the price of one deploy, promised to one wallet for a while, and its name held."""
+
+import msgspec
+
+from moorage.money import MicroUsd
+
+
+class Quote(msgspec.Struct, frozen=True):
+    """One row of `quotes`."""
+
+    id: str
+    wallet: str
+    unique_name: str
+    months: int
+    price_micro_usd: MicroUsd
+    received_micro_usd: MicroUsd
+    created_at_ms: int
+    expires_at_ms: int

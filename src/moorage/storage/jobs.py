@@ -1,0 +1,106 @@
+"""Queries over jobs: claiming with a lease and a fencing token."""
+
+from sqlalchemy import bindparam, insert, select, update
+
+from moorage.deploy.job import Job, JobKind, JobStatus
+from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.schema import jobs
+
+_INSERT = Statement(
+    insert(jobs).values(
+        id=bindparam("id"),
+        kind=bindparam("kind"),
+        subject_id=bindparam("subject_id"),
+        status=JobStatus.QUEUED.value,
+        step="",
+        attempts=0,
+        fence=0,
+        run_at_ms=bindparam("run_at_ms"),
+        lease_until_ms=0,
+    )
+)
+_claimable = (
+    (jobs.c.status == JobStatus.QUEUED.value) & (jobs.c.run_at_ms <= bindparam("now_ms"))
+) | ((jobs.c.status == JobStatus.RUNNING.value) & (jobs.c.lease_until_ms <= bindparam("now_ms")))
+_NEXT = Statement(
+    select(*(jobs.c[name] for name in Job.__struct_fields__))
+    .where(_claimable)
+    .order_by(jobs.c.run_at_ms)
+    .limit(1)
+)
+_mine = (jobs.c.id == bindparam("job_id")) & (jobs.c.fence == bindparam("held_fence"))
+_CLAIM = Statement(
+    update(jobs)
+    .where(_mine)
+    .values(
+        status=JobStatus.RUNNING.value,
+        fence=jobs.c.fence + 1,
+        attempts=jobs.c.attempts + 1,
+        lease_until_ms=bindparam("until_ms"),
+    )
+)
+_RENEW = Statement(update(jobs).where(_mine).values(lease_until_ms=bindparam("until_ms")))
+_RECORD = Statement(update(jobs).where(_mine).values(step=bindparam("done_step")))
+_FINISH = Statement(update(jobs).where(_mine).values(status=JobStatus.DONE.value))
+_REVOKE = Statement(
+    update(jobs)
+    .where(jobs.c.kind == bindparam("of_kind"), jobs.c.subject_id == bindparam("of_subject"))
+    .values(status=JobStatus.DONE.value, fence=jobs.c.fence + 1)
+)
+_EXPIRE_LEASES = Statement(
+    update(jobs).where(jobs.c.status == JobStatus.RUNNING.value).values(lease_until_ms=0)
+)
+
+
+async def add(
+    tx: Transaction, *, job_id: str, kind: JobKind, subject_id: str, run_at_ms: int
+) -> None:
+    """Queue a job. Raises UniqueViolation when its subject has one of that kind."""
+    await tx.execute(_INSERT, id=job_id, kind=kind, subject_id=subject_id, run_at_ms=run_at_ms)
+
+
+async def claimable(db: Database, *, now_ms: int) -> bool:
+    """Whether any job waits to be claimed."""
+    return await db.one(_NEXT, now_ms=now_ms) is not None
+
+
+async def claim(tx: Transaction, *, now_ms: int, until_ms: int) -> Job | None:
+    """Take the longest-waiting job, or one whose lease ran out; None when there is none."""
+    row = await tx.one(_NEXT, now_ms=now_ms)
+    if row is None:
+        return None
+    waiting = Job(*row)
+    await tx.execute(_CLAIM, job_id=waiting.id, held_fence=waiting.fence, until_ms=until_ms)
+    return Job(
+        id=waiting.id,
+        kind=waiting.kind,
+        subject_id=waiting.subject_id,
+        step=waiting.step,
+        attempts=waiting.attempts + 1,
+        fence=waiting.fence + 1,
+    )
+
+
+async def renew(tx: Transaction, job: Job, *, until_ms: int) -> bool:
+    """Keep the lease; False when the job was taken away."""
+    return await tx.execute(_RENEW, job_id=job.id, held_fence=job.fence, until_ms=until_ms) == 1
+
+
+async def record_step(tx: Transaction, job: Job, step: str) -> bool:
+    """Note a completed step; False when the job was taken away."""
+    return await tx.execute(_RECORD, job_id=job.id, held_fence=job.fence, done_step=step) == 1
+
+
+async def finish(tx: Transaction, job: Job) -> bool:
+    """Close the job; False when it was taken away."""
+    return await tx.execute(_FINISH, job_id=job.id, held_fence=job.fence) == 1
+
+
+async def revoke(tx: Transaction, *, kind: JobKind, subject_id: str) -> None:
+    """Take the subject's job away from whoever holds it, for good."""
+    await tx.execute(_REVOKE, of_kind=kind, of_subject=subject_id)
+
+
+async def expire_leases(tx: Transaction) -> int:
+    """Free what an earlier process held; only for the one that holds the data directory alone."""
+    return await tx.execute(_EXPIRE_LEASES)

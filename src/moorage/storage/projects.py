@@ -1,0 +1,211 @@
+"""Queries over projects and their deployments."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import bindparam, func, insert, select, update
+
+from moorage.deploy.deployment import TRANSITIONS, UNDER_WAY, Deployment, DeploymentStatus
+from moorage.deploy.project import SHARING_STATUSES, Project, ProjectStatus
+from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.schema import deployments, projects
+
+_PROJECT = [projects.c[name] for name in Project.__struct_fields__]
+_DEPLOYMENT = [deployments.c[name] for name in Deployment.__struct_fields__]
+_living = projects.c.deleted_at_ms.is_(None)
+
+_BY_ID = Statement(select(*_PROJECT).where(projects.c.id == bindparam("id"), _living))
+_BY_NAME = Statement(
+    select(*_PROJECT).where(projects.c.unique_name == bindparam("unique_name"), _living)
+)
+_OF_WALLET = Statement(
+    select(*_PROJECT)
+    .where(projects.c.wallet == bindparam("wallet"), _living)
+    .order_by(projects.c.created_at_ms, projects.c.id)
+)
+_LIVING = Statement(select(*_PROJECT).where(_living))
+_SHARING = Statement(
+    select(func.count())
+    .select_from(projects)
+    .where(
+        projects.c.wallet == bindparam("wallet"),
+        projects.c.status.in_([status.value for status in SHARING_STATUSES]),
+    )
+)
+_INSERT_PROJECT = Statement(
+    insert(projects).values({name: bindparam(name) for name in Project.__struct_fields__})
+)
+_SET_PROJECT_STATUS = Statement(
+    update(projects)
+    .where(
+        projects.c.id == bindparam("project_id"),
+        projects.c.status.not_in([ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]),
+    )
+    .values(status=bindparam("new_status"))
+)
+_SET_SERVING = Statement(
+    update(projects)
+    .where(
+        projects.c.id == bindparam("project_id"),
+        projects.c.status.not_in([ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]),
+    )
+    .values(
+        status=ProjectStatus.ACTIVE.value, serving_deployment_id=bindparam("deployment_id")
+    )
+)
+_SET_DELETED = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"))
+    .values(
+        status=ProjectStatus.DELETED.value,
+        serving_deployment_id=None,
+        deleted_at_ms=bindparam("at_ms"),
+    )
+)
+_ADD_DEPLOYMENT = Statement(
+    insert(deployments).values({name: bindparam(name) for name in Deployment.__struct_fields__})
+)
+_DEPLOYMENT_BY_ID = Statement(
+    select(*_DEPLOYMENT).where(deployments.c.id == bindparam("id"))
+)
+_DEPLOYMENTS_OF = Statement(
+    select(*_DEPLOYMENT)
+    .where(deployments.c.project_id == bindparam("project_id"))
+    .order_by(deployments.c.created_at_ms.desc(), deployments.c.id)
+)
+_UNDER_WAY = Statement(
+    select(*_DEPLOYMENT).where(deployments.c.status.in_([status.value for status in UNDER_WAY]))
+)
+_MOVE = {
+    target: Statement(
+        update(deployments)
+        .where(
+            deployments.c.id == bindparam("deployment_id"),
+            deployments.c.status.in_(
+                [origin.value for origin, targets in TRANSITIONS.items() if target in targets]
+            ),
+        )
+        .values(
+            status=target.value,
+            note=func.coalesce(bindparam("new_note"), deployments.c.note),
+            reason=bindparam("new_reason"),
+            reason_code=bindparam("new_reason_code"),
+            log_tail=func.coalesce(bindparam("new_log_tail"), deployments.c.log_tail),
+            ended_at_ms=func.coalesce(deployments.c.ended_at_ms, bindparam("at_ms")),
+        )
+    )
+    for target in DeploymentStatus
+    if target is not DeploymentStatus.QUEUED
+}
+
+
+async def by_id(source: Database | Transaction, project_id: str) -> Project | None:
+    """A project that is not deleted."""
+    return _project(await source.one(_BY_ID, id=project_id))
+
+
+async def by_name(source: Database | Transaction, unique_name: str) -> Project | None:
+    """The project that has this name."""
+    return _project(await source.one(_BY_NAME, unique_name=unique_name))
+
+
+async def of_wallet(db: Database, wallet: str) -> list[Project]:
+    """The wallet's projects, oldest first."""
+    return [_made_project(row) for row in await db.all(_OF_WALLET, wallet=wallet)]
+
+
+async def living(db: Database) -> list[Project]:
+    """Every project that is not deleted."""
+    return [_made_project(row) for row in await db.all(_LIVING)]
+
+
+async def sharing_credits(source: Database | Transaction, wallet: str) -> int:
+    """How many of the wallet's projects share its credits: the contract's `active_projects`."""
+    row = await source.one(_SHARING, wallet=wallet)
+    return int(row[0]) if row else 0
+
+
+async def add(tx: Transaction, project: Project) -> None:
+    """Store a new project. Raises UniqueViolation when the name is taken."""
+    await tx.execute(_INSERT_PROJECT, **_fields(project))
+
+
+async def set_status(tx: Transaction, project_id: str, status: ProjectStatus) -> bool:
+    """Change a project's status; False when it is being deleted."""
+    return await tx.execute(_SET_PROJECT_STATUS, project_id=project_id, new_status=status) == 1
+
+
+async def set_serving(tx: Transaction, project_id: str, deployment_id: str) -> bool:
+    """Make a deployment the one that serves; False when the project is being deleted."""
+    return await tx.execute(_SET_SERVING, project_id=project_id, deployment_id=deployment_id) == 1
+
+
+async def set_deleted(tx: Transaction, project_id: str, *, at_ms: int) -> None:
+    """Free the project's name."""
+    await tx.execute(_SET_DELETED, project_id=project_id, at_ms=at_ms)
+
+
+async def add_deployment(tx: Transaction, deployment: Deployment) -> None:
+    """Store a new deployment."""
+    await tx.execute(_ADD_DEPLOYMENT, **_fields(deployment))
+
+
+async def deployment(source: Database | Transaction, deployment_id: str) -> Deployment | None:
+    """One deployment."""
+    row = await source.one(_DEPLOYMENT_BY_ID, id=deployment_id)
+    return _made_deployment(row) if row else None
+
+
+async def deployments_of(
+    source: Database | Transaction, project_id: str
+) -> Sequence[Deployment]:
+    """A project's deployments, newest first."""
+    return [
+        _made_deployment(row) for row in await source.all(_DEPLOYMENTS_OF, project_id=project_id)
+    ]
+
+
+async def deployments_under_way(db: Database) -> Sequence[Deployment]:
+    """Every deployment that is neither ready nor over."""
+    return [_made_deployment(row) for row in await db.all(_UNDER_WAY)]
+
+
+async def move(
+    tx: Transaction,
+    deployment_id: str,
+    status: DeploymentStatus,
+    *,
+    note: str | None = None,
+    reason: str | None = None,
+    reason_code: str | None = None,
+    log_tail: str | None = None,
+    at_ms: int | None = None,
+) -> bool:
+    """Change a deployment's status if the transition is legal; says whether it did."""
+    touched = await tx.execute(
+        _MOVE[status],
+        deployment_id=deployment_id,
+        new_note=note,
+        new_reason=reason,
+        new_reason_code=reason_code,
+        new_log_tail=log_tail,
+        at_ms=at_ms,
+    )
+    return touched == 1
+
+
+def _fields(record: Project | Deployment) -> dict[str, int | str | None]:
+    return {name: getattr(record, name) for name in record.__struct_fields__}
+
+
+def _project(row: Row | None) -> Project | None:
+    return _made_project(row) if row else None
+
+
+def _made_project(row: Row) -> Project:
+    head, status, tail = row[:5], row[5], row[6:]
+    return Project(*head, ProjectStatus(status), *tail)
+
+
+def _made_deployment(row: Row) -> Deployment:
+    head, status, tail = row[:2], row[2], row[3:]
+    return Deployment(*head, DeploymentStatus(status), *tail)
