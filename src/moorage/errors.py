@@ -24,7 +24,8 @@
     ├── BalanceUnknown              the ledger can't be read right now
     ├── DatabaseUnavailable         the database can't be read or written right now
     ├── DeployFailed                a deployment ended before `ready`, and why
-    └── IsolationMissing            this machine can't isolate apps; says what is missing
+    ├── IsolationMissing            this machine can't isolate apps; says what is missing
+    └── LocalChainFailed            a local chain can't run; says why and the command that mends it
 
 A class's docstring is the sentence for a person where the instance gives none. Details are fields,
 never parsed out of text. HTTP statuses and machine codes live in `api.problems`.
@@ -224,3 +225,7 @@ class IsolationMissing(MoorageError):
     def __init__(self, missing: tuple[str, ...]) -> None:
         super().__init__("apps cannot be isolated here: " + "; ".join(missing))
         self.missing = missing
+
+
+class LocalChainFailed(MoorageError):
+    """A local chain cannot run; the message says why and, if one does, which command mends it."""
