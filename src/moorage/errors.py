@@ -19,9 +19,9 @@
     │   ├── PaymentPending          not mined deep enough yet; the same hash may be sent again
     │   ├── PaymentNotFound         mined, but holds no matching transfer
     │   ├── PayerMismatch           another wallet paid
+    │   ├── PaymentShort            credited, but less than the price
     │   └── PaymentAlreadyUsed      this hash has already paid for a deployment
     ├── ChainUnavailable            the node can't be reached or contradicts itself
-    ├── BalanceUnknown              the ledger can't be read right now
     ├── DatabaseUnavailable         the database can't be read or written right now
     ├── DeployFailed                a deployment ended before `ready`, and why
     ├── IsolationMissing            this machine can't isolate apps; says what is missing
@@ -168,6 +168,10 @@ class PayerMismatch(PaymentError):
     """This payment was made by another wallet; it is credited to whoever paid, never to you."""
 
 
+class PaymentShort(PaymentError):
+    """The payment is credited, but together with the credits on hand it is short of the price."""
+
+
 class PaymentAlreadyUsed(PaymentError):
     """This transaction has already paid; the ids say for what, if it was yours."""
 
@@ -181,12 +185,8 @@ class ChainUnavailable(MoorageError):
     """The chain cannot be read right now. Nothing was recorded; send the same request again."""
 
 
-class BalanceUnknown(MoorageError):
-    """Your balance cannot be read right now. Do not pay; try again shortly."""
-
-
 class DatabaseUnavailable(MoorageError):
-    """The gateway cannot reach its records right now. Nothing was changed; try again shortly."""
+    """The gateway cannot tell your balance right now. Nothing was changed; do not pay, try again."""
 
 
 class FailureCause(StrEnum):

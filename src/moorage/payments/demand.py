@@ -49,9 +49,7 @@ class PaymentRequired(MoorageError):
         )
 
 
-def demand_body(
-    demand: PaymentRequired, *, pay_to: str, chains: Iterable[Chain]
-) -> dict[str, Any]:
+def demand_body(demand: PaymentRequired, *, pay_to: str, chains: Iterable[Chain]) -> dict[str, Any]:
     """The 402 body of 1.2; `amount_token` is in the token's atomic units."""
     token = demand.means.token
     body: dict[str, Any] = {

@@ -88,9 +88,7 @@ async def add_posting(
         await tx.execute(_ADD_ENTRY, posting_id=posting_id, account=account, amount=amount)
 
 
-async def claim(
-    tx: Transaction, transfer: Transfer, *, credited: MicroUsd, now_ms: int
-) -> bool:
+async def claim(tx: Transaction, transfer: Transfer, *, credited: MicroUsd, now_ms: int) -> bool:
     """Claim one transfer; False when it was claimed before."""
     touched = await tx.execute(
         _ADD_PAYMENT,

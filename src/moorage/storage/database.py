@@ -32,9 +32,7 @@ class Statement:
     __slots__ = ("_fixed", "sql")
 
     def __init__(self, clause: ClauseElement) -> None:
-        compiled = clause.compile(
-            dialect=_DIALECT, compile_kwargs={"render_postcompile": True}
-        )
+        compiled = clause.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
         self.sql = str(compiled)
         self._fixed = {k: v for k, v in compiled.params.items() if v is not None}
 

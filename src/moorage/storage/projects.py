@@ -48,9 +48,7 @@ _SET_SERVING = Statement(
         projects.c.id == bindparam("project_id"),
         projects.c.status.not_in([ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]),
     )
-    .values(
-        status=ProjectStatus.ACTIVE.value, serving_deployment_id=bindparam("deployment_id")
-    )
+    .values(status=ProjectStatus.ACTIVE.value, serving_deployment_id=bindparam("deployment_id"))
 )
 _SET_DELETED = Statement(
     update(projects)
@@ -64,9 +62,7 @@ _SET_DELETED = Statement(
 _ADD_DEPLOYMENT = Statement(
     insert(deployments).values({name: bindparam(name) for name in Deployment.__struct_fields__})
 )
-_DEPLOYMENT_BY_ID = Statement(
-    select(*_DEPLOYMENT).where(deployments.c.id == bindparam("id"))
-)
+_DEPLOYMENT_BY_ID = Statement(select(*_DEPLOYMENT).where(deployments.c.id == bindparam("id")))
 _DEPLOYMENTS_OF = Statement(
     select(*_DEPLOYMENT)
     .where(deployments.c.project_id == bindparam("project_id"))
@@ -155,9 +151,7 @@ async def deployment(source: Database | Transaction, deployment_id: str) -> Depl
     return _made_deployment(row) if row else None
 
 
-async def deployments_of(
-    source: Database | Transaction, project_id: str
-) -> Sequence[Deployment]:
+async def deployments_of(source: Database | Transaction, project_id: str) -> Sequence[Deployment]:
     """A project's deployments, newest first."""
     return [
         _made_deployment(row) for row in await source.all(_DEPLOYMENTS_OF, project_id=project_id)

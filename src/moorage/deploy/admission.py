@@ -1,0 +1,293 @@
+"""Admission: from a checked request to a queued deployment, or a demand for payment."""
+
+import asyncio
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from moorage.clock import Clock
+from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.deploy.job import JobKind
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.request import DeployRequest
+from moorage.deploy.upload import Upload
+from moorage.errors import (
+    DatabaseUnavailable,
+    NameUnavailable,
+    PayerMismatch,
+    PaymentError,
+    PaymentNotFound,
+    PaymentPending,
+    PaymentShort,
+)
+from moorage.money import MicroUsd
+from moorage.payments.demand import PaymentRequired
+from moorage.payments.evidence import Evidence, PaymentMeans
+from moorage.payments.paywall import Paywall, Receipt
+from moorage.payments.pricing import PriceList, Size
+from moorage.payments.quotes import Quotes
+from moorage.planning.plan import Plan
+from moorage.storage import accounts, jobs, projects, quotes
+from moorage.storage.database import Database, Transaction, UniqueViolation
+
+
+class Bid(msgspec.Struct, frozen=True):
+    """One wallet's request, with everything that decides its answer."""
+
+    wallet: str
+    request: DeployRequest
+    request_digest: str
+    plan: Plan
+    means: PaymentMeans
+    evidence: Evidence | None
+    use_existing_credits: bool
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """A deployment that will be carried out, and how many others share its credits."""
+
+    project_id: str
+    deployment_id: str
+    sharing_with: int
+
+
+class Admission:
+    """Decides each bid by the contract's tables 1.2 and 1.3."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        quotes: Quotes,
+        paywall: Paywall,
+        prices: PriceList,
+        size: Size,
+        sources: Path,
+        clock: Clock,
+        on_queued: Callable[[], None],
+    ) -> None:
+        self._db = db
+        self._quotes = quotes
+        self._paywall = paywall
+        self._prices = prices
+        self._size = size
+        self._sources = sources
+        self._clock = clock
+        self._on_queued = on_queued
+
+    async def admit(self, bid: Bid, upload: Upload) -> Admitted:
+        """Queue the deployment, or raise PaymentRequired, NameUnavailable or a PaymentError."""
+        await self._quotes.check_name(wallet=bid.wallet, unique_name=bid.request.unique_name)
+        price = await self._price(bid)
+        deployment_id = str(uuid.uuid4())
+        if bid.evidence is None:
+            await self._demand_unless_paid(bid, price)
+        source = self._sources / deployment_id
+        try:
+            await asyncio.to_thread(_materialise, upload, source)
+            receipt = await self._take_payment(bid, price)
+            admitted = await self._enter(bid, price, receipt, deployment_id)
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, source, ignore_errors=True)
+            raise
+        if admitted.deployment_id != deployment_id:
+            await asyncio.to_thread(shutil.rmtree, source, ignore_errors=True)
+        self._on_queued()
+        return admitted
+
+    async def quote(self, bid: Bid) -> tuple[MicroUsd, MicroUsd, int]:
+        """Price, balance and sharing projects: what a dry run says. Changes nothing."""
+        await self._quotes.check_name(wallet=bid.wallet, unique_name=bid.request.unique_name)
+        price = await self._price(bid)
+        balance = await accounts.balance(self._db, bid.wallet)
+        return price, balance, await projects.sharing_credits(self._db, bid.wallet)
+
+    async def _price(self, bid: Bid) -> MicroUsd:
+        """The price by the list, or the better one that a living quote promises."""
+        return await self._quotes.honoured_price(
+            wallet=bid.wallet,
+            unique_name=bid.request.unique_name,
+            months=bid.request.months,
+            price=self._prices.deploy(self._size, months=bid.request.months),
+        )
+
+    async def _demand_unless_paid(self, bid: Bid, price: MicroUsd) -> None:
+        demanded = await self._demanded(self._db, bid, price, paid=False)
+        if demanded is not None:
+            raise await self._demand(bid, price, demanded)
+
+    async def _demanded(
+        self, source: Database | Transaction, bid: Bid, price: MicroUsd, *, paid: bool
+    ) -> "_Demanded | None":
+        """The contract's decision table: why a payment is demanded, or None to deploy."""
+        balance = await accounts.balance(source, bid.wallet)
+        own = await projects.by_name(source, bid.request.unique_name)
+        active = await projects.sharing_credits(source, bid.wallet)
+        if own is not None and own.wallet == bid.wallet:
+            return None if balance > 0 else _Demanded(balance, active, shares=False)
+        if balance < price:
+            return _Demanded(balance, active, shares=False)
+        if active and not (paid or bid.use_existing_credits):
+            return _Demanded(balance, active, shares=True)
+        return None
+
+    async def _demand(
+        self,
+        bid: Bid,
+        price: MicroUsd,
+        demanded: "_Demanded",
+        *,
+        credited: MicroUsd | None = None,
+        because: PaymentError | None = None,
+    ) -> PaymentRequired:
+        quote = await self._quotes.offer(
+            wallet=bid.wallet,
+            unique_name=bid.request.unique_name,
+            months=bid.request.months,
+            price=price,
+            received=credited or MicroUsd(0),
+        )
+        remainder = MicroUsd(price - demanded.balance)
+        partly_paid = quote.received_micro_usd > 0
+        return PaymentRequired(
+            amount=remainder if partly_paid and remainder > 0 else price,
+            balance=demanded.balance,
+            active_projects=demanded.active,
+            means=bid.means,
+            expires_at_ms=quote.expires_at_ms,
+            warn_of_sharing=demanded.shares,
+            credited=credited,
+            because=because,
+        )
+
+    async def _take_payment(self, bid: Bid, price: MicroUsd) -> Receipt | None:
+        if bid.evidence is None:
+            return None
+        try:
+            return await self._paywall.take(
+                bid.evidence, wallet=bid.wallet, unique_name=bid.request.unique_name
+            )
+        except (PaymentNotFound, PayerMismatch) as error:
+            balance = await accounts.balance(self._db, bid.wallet)
+            active = await projects.sharing_credits(self._db, bid.wallet)
+            demanded = _Demanded(balance, active, shares=False)
+            raise await self._demand(bid, price, demanded, because=error) from error
+
+    async def _enter(
+        self, bid: Bid, price: MicroUsd, receipt: Receipt | None, deployment_id: str
+    ) -> Admitted:
+        """Queue the deployment in one transaction; after a credit nothing here answers 5xx."""
+        try:
+            async with self._db.transaction(durable=True) as tx:
+                demanded = await self._demanded(tx, bid, price, paid=receipt is not None)
+                if demanded is None:
+                    return await self._insert(tx, bid, receipt, deployment_id)
+        except UniqueViolation as error:
+            if receipt is not None:
+                await self._paywall.refuse_used(
+                    chain_id=receipt.chain_id, tx_hash=receipt.tx_hash, wallet=bid.wallet
+                )
+            raise NameUnavailable from error
+        except DatabaseUnavailable as error:
+            if receipt is None:
+                raise
+            raise PaymentPending(
+                "Your payment is credited; the deployment could not be recorded yet. "
+                "Do not pay again: send the same hash again."
+            ) from error
+        short = None if receipt is None else PaymentShort()
+        raise await self._demand(
+            bid,
+            price,
+            demanded,
+            credited=None if receipt is None else receipt.credited,
+            because=short,
+        )
+
+    async def _insert(
+        self, tx: Transaction, bid: Bid, receipt: Receipt | None, deployment_id: str
+    ) -> Admitted:
+        request, now_ms = bid.request, self._clock.now_ms()
+        sharing = await projects.sharing_credits(tx, bid.wallet)
+        project = await projects.by_name(tx, request.unique_name)
+        if project is None:
+            project = _new_project(bid, self._prices.month(self._size), now_ms=now_ms)
+            await self._refuse_held(tx, bid, now_ms)
+            await projects.add(tx, project)
+        elif project.wallet != bid.wallet:
+            raise NameUnavailable
+        else:
+            sharing -= 1
+            latest = (await projects.deployments_of(tx, project.id))[0]
+            if latest.status in UNDER_WAY and latest.request_digest == bid.request_digest:
+                deployment_id = latest.id
+        if receipt is not None:
+            await accounts.add_use(
+                tx,
+                chain_id=receipt.chain_id,
+                tx_hash=receipt.tx_hash,
+                wallet=bid.wallet,
+                project_id=project.id,
+                deployment_id=deployment_id,
+            )
+        if await projects.deployment(tx, deployment_id) is None:
+            await self._queue(tx, bid, project, deployment_id, now_ms)
+        return Admitted(project.id, deployment_id, max(0, sharing))
+
+    async def _refuse_held(self, tx: Transaction, bid: Bid, now_ms: int) -> None:
+        name = bid.request.unique_name
+        if await quotes.held_by_other(tx, wallet=bid.wallet, unique_name=name, now_ms=now_ms):
+            raise NameUnavailable
+        await quotes.release(tx, wallet=bid.wallet, unique_name=name)
+
+    async def _queue(
+        self, tx: Transaction, bid: Bid, project: Project, deployment_id: str, now_ms: int
+    ) -> None:
+        deployment = Deployment(
+            id=deployment_id,
+            project_id=project.id,
+            status=DeploymentStatus.QUEUED,
+            request_digest=bid.request_digest,
+            plan=msgspec.json.encode(bid.plan).decode(),
+            note="",
+            reason=None,
+            reason_code=None,
+            log_tail="",
+            created_at_ms=now_ms,
+        )
+        await projects.add_deployment(tx, deployment)
+        await jobs.add(
+            tx,
+            job_id=str(uuid.uuid4()),
+            kind=JobKind.DEPLOY,
+            subject_id=deployment_id,
+            run_at_ms=now_ms,
+        )
+
+
+class _Demanded(msgspec.Struct, frozen=True):
+    balance: MicroUsd
+    active: int
+    shares: bool
+
+
+def _new_project(bid: Bid, monthly: MicroUsd, *, now_ms: int) -> Project:
+    return Project(
+        id=str(uuid.uuid4()),
+        wallet=bid.wallet,
+        unique_name=bid.request.unique_name,
+        display_name=bid.request.display_name,
+        description=bid.request.description,
+        status=ProjectStatus.QUEUED,
+        monthly_price_micro_usd=monthly,
+        serving_deployment_id=None,
+        created_at_ms=now_ms,
+    )
+
+
+def _materialise(upload: Upload, destination: Path) -> None:
+    destination.mkdir(mode=0o700, parents=True)
+    upload.materialise(destination)

@@ -1,0 +1,25 @@
+"""Where apps are reached: host names and public addresses."""
+
+import msgspec
+
+
+class Hosts(msgspec.Struct, frozen=True):
+    """Every app is `<unique name>.<base domain>`, behind the proxy."""
+
+    base_domain: str
+    scheme: str  # "http" or "https"
+    port: int | None  # None: the scheme's own
+
+    def host(self, unique_name: str) -> str:
+        """The host name of a project."""
+        return f"{unique_name}.{self.base_domain}"
+
+    def url(self, unique_name: str) -> str:
+        """The public address of a project."""
+        port = "" if self.port is None else f":{self.port}"
+        return f"{self.scheme}://{self.host(unique_name)}{port}"
+
+    def unique_name(self, host: str) -> str | None:
+        """The project that a host name stands for."""
+        name, dot, domain = host.partition(".")
+        return name if dot and domain == self.base_domain else None

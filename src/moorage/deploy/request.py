@@ -1,0 +1,133 @@
+"""A deploy request, decoded and checked: the contract's table 1.2."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from moorage.errors import InvalidField
+from moorage.planning.plan import Settings
+
+NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]{2,30})[a-z0-9]", re.ASCII)
+ENV_NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+COMMAND_LENGTH = 4_096
+ENV_VALUE_BYTES = 32_768
+ENV_COUNT = 256
+
+
+class DeployRequest(msgspec.Struct, frozen=True):
+    """What a wallet asks to have deployed, besides the files."""
+
+    unique_name: str
+    display_name: str
+    description: str
+    months: int
+    settings: Settings
+
+
+def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
+    """Check the body's fields, its `upload` aside. Raises InvalidField naming the first wrong one.
+
+    Unknown keys at the top are ignored, as existing clients send some; in `settings` they are not.
+    """
+    return DeployRequest(
+        unique_name=_unique_name(document.get("uniqueName")),
+        display_name=_text(document, "displayName", least=1, most=100, default=None),
+        description=_text(document, "description", least=0, most=2048, default=""),
+        months=_months(document.get("months")),
+        settings=_settings(document.get("settings")),
+    )
+
+
+def _unique_name(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidField("uniqueName", "is required and must be a string")
+    folded = value.lower()
+    if not NAME_PATTERN.fullmatch(folded):
+        raise InvalidField("uniqueName", "must be 4–32 of a–z, 0–9 and -, with no - at either end")
+    return folded
+
+
+def _text(
+    document: Mapping[str, Any], field: str, *, least: int, most: int, default: str | None
+) -> str:
+    value = document.get(field)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise InvalidField(field, "is required and must be a string" if least else "not a string")
+    if not least <= len(value) <= most:
+        raise InvalidField(field, f"must have {least}–{most} characters")
+    if any(ord(char) < 0x20 and char not in "\n\t\r" for char in value):
+        raise InvalidField(field, "must not hold control characters")
+    return value
+
+
+def _months(value: object) -> int:
+    if value is None:
+        return 1
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+    if not whole or not 1 <= int(value) <= 24:  # type: ignore[call-overload]
+        raise InvalidField("months", "must be a whole number from 1 to 24")
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def _settings(value: object) -> Settings:
+    if value is None:
+        return Settings()
+    if not isinstance(value, dict):
+        raise InvalidField("settings", "must be an object")
+    for key in value:
+        if key not in _SETTINGS_FIELDS:
+            raise InvalidField(f"settings.{key}", "is not a known setting")
+    given = {key: item for key, item in value.items() if item is not None}
+    try:
+        settings = msgspec.convert(given, Settings)
+    except msgspec.ValidationError as error:
+        raise _field_error(error) from error
+    _check_settings(settings)
+    return settings
+
+
+_SETTINGS_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(Settings))
+_AT_PATH = re.compile(r"(?P<problem>.*) - at `\$(?P<path>.*)`", re.DOTALL)
+
+
+def _field_error(error: msgspec.ValidationError) -> InvalidField:
+    match = _AT_PATH.fullmatch(str(error))
+    if match is None:
+        return InvalidField("settings", str(error))
+    path = match["path"].replace("[...]", "")
+    return InvalidField(f"settings{path}", match["problem"])
+
+
+def _check_settings(settings: Settings) -> None:
+    if not 1 <= settings.port <= 65_535:
+        raise InvalidField("settings.port", "must be 1–65535")
+    for name in ("install_command", "build_command", "run_command"):
+        command = getattr(settings, name)
+        if command is not None and (len(command) > COMMAND_LENGTH or "\0" in command):
+            raise InvalidField(
+                f"settings.{_camel(name)}", f"must be at most {COMMAND_LENGTH} characters"
+            )
+    for field, variables in (
+        ("runEnvs", settings.run_envs),
+        ("buildVars", settings.build_vars),
+    ):
+        _check_variables(f"settings.{field}", variables)
+
+
+def _check_variables(field: str, variables: Mapping[str, str]) -> None:
+    if len(variables) > ENV_COUNT:
+        raise InvalidField(field, f"must have at most {ENV_COUNT} entries")
+    for name, value in variables.items():
+        if not ENV_NAME_PATTERN.fullmatch(name):
+            raise InvalidField(field, f"{name[:64]!r} is not the name of a variable")
+        if "\0" in value or len(value.encode("utf-8", "surrogatepass")) > ENV_VALUE_BYTES:
+            raise InvalidField(f"{field}.{name}", f"must be at most {ENV_VALUE_BYTES} bytes")
+
+
+def _camel(name: str) -> str:
+    head, *tail = name.split("_")
+    return head + "".join(part.title() for part in tail)

@@ -1,0 +1,85 @@
+"""The paywall: the one road from evidence to credit.
+
+Verify the transaction on chain, claim each of its transfers once, credit whoever paid. Money that
+arrived is credited in a transaction of its own, before anybody asks whether it is enough.
+"""
+
+import msgspec
+
+from moorage.clock import Clock
+from moorage.errors import PayerMismatch, PaymentAlreadyUsed
+from moorage.ledger import ledger
+from moorage.metrics import record_payment
+from moorage.money import MicroUsd
+from moorage.payments.evidence import Evidence
+from moorage.payments.verification import Verifier
+from moorage.storage import accounts, quotes
+from moorage.storage.database import Database
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What a payment did: `credited` is what the caller newly received, zero on a repeat."""
+
+    chain_id: int
+    tx_hash: str
+    credited: MicroUsd
+
+
+class Paywall:
+    """Takes evidence in, gives credits out."""
+
+    def __init__(self, *, db: Database, verifier: Verifier, clock: Clock) -> None:
+        self._db = db
+        self._verifier = verifier
+        self._clock = clock
+
+    async def take(self, evidence: Evidence, *, wallet: str, unique_name: str) -> Receipt:
+        """Credit the transaction and say what it brought `wallet`.
+
+        Raises PaymentAlreadyUsed, PayerMismatch (the payer is credited all the same),
+        PaymentPending, PaymentNotFound, ChainUnavailable, DatabaseUnavailable. A transaction that
+        was credited but has not paid for a deployment yet is taken again, bringing nothing new.
+        """
+        chain_id, tx_hash = evidence.means.chain.chain_id, evidence.tx_hash
+        await self.refuse_used(chain_id=chain_id, tx_hash=tx_hash, wallet=wallet)
+        payers = await accounts.payers_of(self._db, chain_id=chain_id, tx_hash=tx_hash)
+        credited = MicroUsd(0)
+        if not payers:
+            received = await self._credit(evidence, wallet=wallet, unique_name=unique_name)
+            payers = set(received)
+            credited = received.get(wallet, credited)
+        if wallet not in payers:
+            raise PayerMismatch
+        return Receipt(chain_id=chain_id, tx_hash=tx_hash, credited=credited)
+
+    async def refuse_used(self, *, chain_id: int, tx_hash: str, wallet: str) -> None:
+        """Raise PaymentAlreadyUsed, with the ids for its payer, if it paid for a deployment."""
+        use = await accounts.use_of(self._db, chain_id=chain_id, tx_hash=tx_hash)
+        if use is None:
+            return
+        user, project_id, deployment_id = use
+        if user != wallet:
+            raise PaymentAlreadyUsed
+        raise PaymentAlreadyUsed(project_id=project_id, deployment_id=deployment_id)
+
+    async def _credit(
+        self, evidence: Evidence, *, wallet: str, unique_name: str
+    ) -> dict[str, MicroUsd]:
+        """Credit every transfer of the transaction; gives what each of its payers received."""
+        chain, token = evidence.means.chain, evidence.means.token
+        transfers = await self._verifier.transfers(
+            chain=chain, token=token, tx_hash=evidence.tx_hash
+        )
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction(durable=True) as tx:
+            received = await ledger.credit_transfers(tx, transfers, now_ms=now_ms)
+            if wallet in received:
+                await quotes.receive(
+                    tx,
+                    wallet=wallet,
+                    unique_name=unique_name,
+                    amount=received[wallet],
+                    now_ms=now_ms,
+                )
+        record_payment(chain.name, token.name, "credited" if received else "replayed")
+        return {t.payer: received.get(t.payer, MicroUsd(0)) for t in transfers}
