@@ -1,0 +1,63 @@
+"""How often a key (a wallet, a deployment, a client address) may ask: an exact sliding window."""
+
+from array import array
+
+from moorage.clock import Clock
+from moorage.errors import RateLimited
+
+
+class RateLimiter:
+    """At most `limit` requests of a key in any `window_seconds`, kept in memory.
+
+    A window that slides over the requests' own times, not a bucket that refills: with a refill, a
+    burst of 30 and the 30 that trickle in after it would all pass within one minute. Refused
+    requests do not count. Keys that have been quiet for a window are forgotten. Beyond `capacity`
+    keys the ones quiet longest are forgotten early: whoever can ask under that many keys gains
+    nothing by it, and a newcomer is never refused on their account.
+    """
+
+    def __init__(
+        self, *, clock: Clock, limit: int = 30, window_seconds: int = 60, capacity: int = 100_000
+    ) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._window_us = window_seconds * 1_000_000
+        # Two generations of key → times of its passed requests, oldest first. The older one is
+        # dropped whole, which forgets quiet keys without looking at each.
+        self._generation_size = max(1, capacity // 2)
+        self._young: dict[str, array[int]] = {}
+        self._old: dict[str, array[int]] = {}
+        self._turn_us = self._now_us()
+
+    def __len__(self) -> int:
+        """How many keys are remembered."""
+        return len(self._young) + len(self._old)
+
+    def check(self, key: str) -> None:
+        """Count one request of `key`.
+
+        Raises RateLimited, counting nothing, when `limit` have passed within the window; its
+        `retry_after_seconds` is the smallest whole number of seconds after which one passes.
+        """
+        now_us = self._now_us()
+        if now_us - self._turn_us >= self._window_us or len(self._young) >= self._generation_size:
+            self._turn(now_us)
+        times = self._young.get(key)
+        if times is None:
+            times = self._young[key] = self._old.pop(key) if key in self._old else array("q")
+        if len(times) >= self._limit:
+            wait_us = times[0] + self._window_us - now_us
+            if wait_us > 0:
+                raise RateLimited(-(-wait_us // 1_000_000))
+            times.pop(0)
+        times.append(now_us)
+
+    def _turn(self, now_us: int) -> None:
+        idle = now_us - self._turn_us >= 2 * self._window_us
+        self._old = {} if idle else self._young
+        self._young = {}
+        self._turn_us = now_us
+
+    def _now_us(self) -> int:
+        # Whole microseconds: sums of floats would let a client come back one ulp too early.
+        return round(self._clock.monotonic_seconds() * 1_000_000)
