@@ -1,1 +1,4 @@
-"""A client for the HTTP contract: signs, pays, deploys, follows."""
+"""The client library: deploy by paying, over HTTP alone.
+
+Start at `client.Client` for the plain calls and `payer.Payer` for a deploy that pays its 402.
+"""

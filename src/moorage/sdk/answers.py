@@ -1,0 +1,106 @@
+"""What the gateway answers, typed. Fields this version does not know are ignored (contract §1)."""
+
+import msgspec
+
+
+class Deploying(msgspec.Struct, frozen=True, rename="camel"):
+    """`POST /agent/deploy` → 200: the deployment has begun."""
+
+    project_id: str
+    deployment_id: str
+    status: str = "deploying"
+    message: str = ""
+
+
+class SupportedChain(msgspec.Struct, frozen=True):
+    """A chain the gateway takes payments on, and the tokens it takes there."""
+
+    chain: str
+    chain_id: int
+    tokens: tuple[str, ...] = ()
+
+
+class Quote(msgspec.Struct, frozen=True):
+    """The 402 that asks to be paid. `amount_token` is atomic units of `token`, in decimal."""
+
+    amount_usd: float
+    amount_token: str
+    pay_to: str
+    payment_chain: str
+    token: str
+    decimals: int | None = None
+    current_credit_balance_usd: float = 0
+    active_projects: int = 0
+    supported_chains: tuple[SupportedChain, ...] = ()
+    warning: str | None = None
+
+
+class Status(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a deployment stands: `deploying`, `ready` with `endpoint`, `failed` with `reason`."""
+
+    status: str
+    deployment_id: str
+    deployment_status: str | None = None
+    endpoint: str | None = None
+    reason: str | None = None
+    reason_code: str | None = None
+    message: str | None = None
+    log_tail: str | None = None
+
+
+class Project(msgspec.Struct, frozen=True, rename="camel"):
+    """A project of the wallet. `url` is null without a successful deployment."""
+
+    id: str
+    name: str
+    display_name: str = ""
+    status: str = ""
+    url: str | None = None
+    created_at: str = ""
+
+
+class Projects(msgspec.Struct, frozen=True):
+    """The wallet's projects."""
+
+    wallet: str
+    count: int
+    projects: tuple[Project, ...]
+
+
+class Deleted(msgspec.Struct, frozen=True, rename="camel"):
+    """A project that is gone."""
+
+    project_id: str
+    status: str
+
+
+class TokenBalance(msgspec.Struct, frozen=True):
+    """What an address holds of a token; `balance_raw` is atomic units in decimal."""
+
+    token: str
+    symbol: str
+    address: str
+    balance: str
+    balance_raw: str
+    decimals: int
+
+
+class Balances(msgspec.Struct, frozen=True):
+    """An address's token balances on one chain."""
+
+    address: str
+    chain: str
+    chain_id: int
+    balances: tuple[TokenBalance, ...]
+
+
+class Chains(msgspec.Struct, frozen=True):
+    """The chains the gateway takes payments on."""
+
+    chains: tuple[SupportedChain, ...]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """`ok` when the gateway answers."""
+
+    status: str

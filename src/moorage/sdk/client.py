@@ -1,0 +1,309 @@
+"""The gateway's calls, one method each (contract §1.2 and §1.4)."""
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Self, TypeVar
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from moorage.clock import Clock, SystemClock
+from moorage.sdk.answers import Balances, Chains, Deleted, Deploying, Health, Projects, Status
+from moorage.sdk.errors import (
+    AnswerLost,
+    AnswerUnreadable,
+    ClientError,
+    ConfigurationInvalid,
+    FollowTimedOut,
+    GatewayError,
+    GatewayUnreachable,
+)
+from moorage.sdk.refusal import read_refusal
+from moorage.sdk.request import DeployRequest, PaymentProof
+from moorage.sdk.signer import Signer
+
+Answer = TypeVar("Answer")
+Pause = Callable[[float], Awaitable[None]]
+
+_CONNECT_SECONDS = 10
+_READ_SECONDS = 30
+_DEPLOY_SECONDS = 300  # a paid request is held while its transaction is mined
+_ANSWER_BYTES = 8 * 1024 * 1024
+_RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # outlasts the 5 s a gateway needs after a start
+_RETRY_AFTER_CEILING_SECONDS = 60
+
+# Quick at first, then slow enough for the 30 polls a minute that a deployment is allowed (§1.5).
+_POLL_PAUSES_SECONDS = (0.1, 0.15, 0.25, 0.5, 0.5, 1.0, 1.5, 2.0)
+_POLL_STEADY_SECONDS = 3.0
+
+
+class Client:
+    """Calls one gateway, for one wallet if there is a signer. Use it as an async context.
+
+    Every attempt is signed afresh. Calls raise the errors of `sdk.errors`. A GET is repeated a few
+    times when its failure is retryable; a POST or DELETE only when the gateway itself answered so.
+    """
+
+    def __init__(
+        self,
+        gateway_url: str,
+        signer: Signer | None = None,
+        *,
+        clock: Clock | None = None,
+        pause: Pause = asyncio.sleep,
+    ) -> None:
+        """Raises ConfigurationInvalid unless `gateway_url` is an http(s) URL."""
+        self.gateway_url = normalise_gateway_url(gateway_url)
+        self.signer = signer
+        self._clock = clock or SystemClock()
+        self._pause = pause
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        # No connection is kept: on one that died, aiohttp repeats a GET with the same nonce.
+        connector = aiohttp.TCPConnector(force_close=True)
+        self._session = aiohttp.ClientSession(connector=connector)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def deploy(
+        self,
+        request: DeployRequest,
+        *,
+        chain: str | None = None,
+        token: str | None = None,
+        use_existing_credits: bool = False,
+    ) -> Deploying:
+        """Asks to deploy without paying: begun if credits suffice.
+
+        Raises PaymentRequired, with a quote on `chain` in `token`, when they don't.
+        """
+        headers = _payment_headers(chain=chain, token=token)
+        if use_existing_credits:
+            headers["X-Use-Existing-Credits"] = "true"
+        return await self._patiently(
+            lambda: self._post_deploy(request, headers), even_if_lost=False
+        )
+
+    async def deploy_paid(self, request: DeployRequest, proof: PaymentProof) -> Deploying:
+        """Asks to deploy with a payment that was made: a single attempt, never repeated here."""
+        headers = _payment_headers(chain=proof.chain, token=proof.token)
+        return await self._post_deploy(request, headers | {"X-Payment-Tx": proof.tx_hash})
+
+    async def status(self, project_id: str, deployment_id: str) -> Status:
+        """Where a deployment of this wallet stands."""
+        path = _path("agent", "deploy", project_id, deployment_id, "status")
+        return await self._get(path, Status)
+
+    async def projects(self) -> Projects:
+        """This wallet's projects."""
+        return await self._get(_path("agent", "projects"), Projects)
+
+    async def delete(self, project_id: str) -> Deleted:
+        """Stops and removes a project of this wallet; its unspent credits stay."""
+        path = _path("agent", "projects", project_id)
+        return await self._patiently(
+            lambda: self._send("DELETE", path, Deleted), even_if_lost=False
+        )
+
+    async def balance(self, address: str, *, chain: str = "arbitrum") -> Balances:
+        """What `address` holds on `chain`. Public."""
+        path = _path("agent", "balance", address) + f"?chain={quote(chain, safe='')}"
+        return await self._get(path, Balances, signed=False)
+
+    async def chains(self) -> Chains:
+        """The chains payments are taken on. Public."""
+        return await self._get(_path("agent", "chains"), Chains, signed=False)
+
+    async def health(self) -> Health:
+        """`ok` when the gateway answers. Public."""
+        return await self._get(_path("health"), Health, signed=False)
+
+    async def follow(
+        self,
+        project_id: str,
+        deployment_id: str,
+        *,
+        on_status: Callable[[Status], None] | None = None,
+        deadline_seconds: float = 1800,
+    ) -> Status:
+        """Polls until the deployment is `ready` or `failed`, through outages of the gateway.
+
+        Raises FollowTimedOut after `deadline_seconds`, and what is not retryable at once.
+        """
+        deadline = self._clock.monotonic_seconds() + deadline_seconds
+        polls = 0
+        while True:
+            least = 0.0
+            try:
+                status = await self.status(project_id, deployment_id)
+            except ClientError as error:
+                if not error.retryable:
+                    raise
+                least = error.retry_after_seconds or 0
+            else:
+                if on_status is not None:
+                    on_status(status)
+                if status.status in {"ready", "failed"}:
+                    return status
+            if self._clock.monotonic_seconds() >= deadline:
+                raise FollowTimedOut
+            await self._pause(max(least, _poll_pause_seconds(polls)))
+            polls += 1
+
+    async def _post_deploy(self, request: DeployRequest, headers: Mapping[str, str]) -> Deploying:
+        return await self._send(
+            "POST",
+            _path("agent", "deploy"),
+            Deploying,
+            body=request.encode(),
+            headers=headers,
+            read_seconds=_DEPLOY_SECONDS,
+        )
+
+    async def _get(self, path: str, shape: type[Answer], *, signed: bool = True) -> Answer:
+        return await self._patiently(
+            lambda: self._send("GET", path, shape, signed=signed), even_if_lost=True
+        )
+
+    async def _patiently(
+        self, attempt: Callable[[], Awaitable[Answer]], *, even_if_lost: bool
+    ) -> Answer:
+        for pause_seconds in _RETRY_PAUSES_SECONDS:
+            try:
+                return await attempt()
+            except (GatewayError, AnswerLost) as error:
+                if not error.retryable or (isinstance(error, AnswerLost) and not even_if_lost):
+                    raise
+                asked = min(error.retry_after_seconds or 0, _RETRY_AFTER_CEILING_SECONDS)
+                await self._pause(max(pause_seconds, asked))
+        return await attempt()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        shape: type[Answer],
+        *,
+        signed: bool = True,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        read_seconds: float = _READ_SECONDS,
+    ) -> Answer:
+        """One attempt, with a signature of its own."""
+        all_headers = dict(headers or {})
+        if signed:
+            all_headers |= self._signed_headers()
+        if body is not None:
+            all_headers["Content-Type"] = "application/json"
+        status, answer_headers, content = await self._exchange(
+            method, path, body=body, headers=all_headers, read_seconds=read_seconds
+        )
+        if not 200 <= status < 300:
+            raise read_refusal(status=status, content=content, headers=answer_headers)
+        try:
+            return msgspec.json.decode(content, type=shape)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise AnswerUnreadable(
+                f"{self.gateway_url} answered {method} {path} with something else than the "
+                f"contract's JSON ({error}). Is it a Moorage gateway?"
+            ) from error
+
+    def _signed_headers(self) -> dict[str, str]:
+        if self.signer is None:
+            raise ConfigurationInvalid("this call must be signed, and there is no private key")
+        return self.signer.headers()
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        read_seconds: float,
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        if self._session is None:
+            raise RuntimeError("use the client as an async context: async with Client(…) as client")
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=_CONNECT_SECONDS, sock_read=read_seconds
+        )
+        try:
+            async with self._session.request(
+                method,
+                URL(self.gateway_url + path, encoded=True),
+                data=None if body is None else io.BytesIO(body),
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,  # a signature is for this gateway alone
+            ) as response:
+                content = await _read_at_most(response, _ANSWER_BYTES)
+                return response.status, response.headers, content
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise GatewayUnreachable(f"no gateway answers at {self.gateway_url}") from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise AnswerLost(
+                f"{self.gateway_url} gave no answer to {method} {path} "
+                f"({type(error).__name__}): whether it was carried out is unknown"
+            ) from error
+
+
+def normalise_gateway_url(text: str) -> str:
+    """`text` as gateways are compared: no trailing slash, lower-case host, 127.0.0.1 for localhost.
+
+    Raises ConfigurationInvalid unless it is an http(s) URL without a query.
+    """
+    parts = urlsplit(text.strip())
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or port == -1:
+        raise ConfigurationInvalid(f"{text!r} is not a gateway's address, as https://example.com")
+    if parts.username is not None:
+        raise ConfigurationInvalid("a gateway's address holds no user name and no password")
+    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
+    host = f"[{host}]" if ":" in host else host
+    place = host if port is None else f"{host}:{port}"
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
+
+
+async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > limit:
+            raise AnswerUnreadable(f"an answer of more than {limit} bytes is not the contract's")
+    return bytes(content)
+
+
+def _payment_headers(*, chain: str | None, token: str | None) -> dict[str, str]:
+    headers = {}
+    if chain is not None:
+        headers["X-Payment-Chain"] = chain
+    if token is not None:
+        headers["X-Payment-Token"] = token
+    return headers
+
+
+def _path(*segments: str) -> str:
+    return "/" + "/".join(quote(segment, safe="") for segment in segments)
+
+
+def _poll_pause_seconds(polls: int) -> float:
+    if polls < len(_POLL_PAUSES_SECONDS):
+        return _POLL_PAUSES_SECONDS[polls]
+    return _POLL_STEADY_SECONDS

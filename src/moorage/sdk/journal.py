@@ -1,0 +1,159 @@
+"""Payments this wallet has signed, on disk before they are on the network.
+
+One JSON line per event, the whole payment each time; the last line of a hash is its state. A line
+is on the disk (fsync) before its transaction is broadcast, so a line torn by a crash belongs to a
+payment that was never made and is left out.
+"""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from moorage.sdk.errors import ConfigurationInvalid, JournalUnwritable
+
+_LOCK_POLL_SECONDS = 0.02
+
+
+class PaymentState(StrEnum):
+    """What became of a signed payment."""
+
+    SIGNED = "signed"  # may be broadcast, mined, credited: to be resumed, never repeated
+    DEPLOYED = "deployed"  # the gateway took it and deploys
+    CREDITED = "credited"  # the gateway took it; its worth is in the wallet's credits
+    REVERTED = "reverted"  # mined, but no token moved
+    REPLACED = "replaced"  # can never be mined: its account nonce was used by another
+
+
+class PaymentKey(msgspec.Struct, frozen=True):
+    """What a payment is for. `wallet` is lower-case, `gateway` normalised."""
+
+    gateway: str
+    wallet: str
+    name: str
+
+
+class Payment(msgspec.Struct, frozen=True):
+    """A signed transfer and what it pays for. `amount` is atomic units of the token."""
+
+    key: PaymentKey
+    chain: str
+    chain_id: int
+    token: str
+    decimals: int
+    amount: int
+    pay_to: str
+    nonce: int
+    tx_hash: str
+    raw_transaction: str
+    signed_at_ms: int
+    state: PaymentState = PaymentState.SIGNED
+    project_id: str | None = None
+    deployment_id: str | None = None
+
+
+class Journal:
+    """The file `payments.jsonl` in a state directory; both are the user's alone (0600, 0700)."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "payments.jsonl"
+
+    def payments(self, key: PaymentKey) -> list[Payment]:
+        """Every payment for `key` in its last state, oldest first. Empty without a file.
+
+        Raises ConfigurationInvalid when a whole line can't be read: it may be a payment.
+        """
+        found: dict[tuple[int, str], Payment] = {}
+        for number, line in enumerate(self._lines(), start=1):
+            if not line.endswith(b"}"):  # blank, or torn by a crash
+                continue
+            payment = self._read_line(line, number)
+            if payment.key == key:
+                found[payment.chain_id, payment.tx_hash] = payment
+        return list(found.values())
+
+    def append(self, payment: Payment) -> None:
+        """Returns when the line is on the disk. Raises JournalUnwritable when it can't be."""
+        handle = self._open(self.path)
+        try:
+            line = msgspec.json.encode(payment) + b"\n"
+            _write_all(handle, b"\n" + line if _ends_torn(handle) else line)
+            os.fsync(handle)
+            _sync_directory(self.path.parent)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        finally:
+            os.close(handle)
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        """Alone among all runs that use this directory, while account nonces are handed out."""
+        handle = self._open(self.path.with_suffix(".lock"))
+        try:
+            while not _try_lock(handle):
+                await asyncio.sleep(_LOCK_POLL_SECONDS)  # noqa: ASYNC110 - the lock is of the system
+            yield
+        finally:
+            os.close(handle)
+
+    def _lines(self) -> list[bytes]:
+        try:
+            return self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def _read_line(self, line: bytes, number: int) -> Payment:
+        try:
+            return msgspec.json.decode(line, type=Payment)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationInvalid(
+                f"{self.path}:{number} can't be read ({error}); nothing is paid while it may "
+                "hold a payment: mend the line or move the file away"
+            ) from error
+
+    def _open(self, path: Path) -> int:
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> JournalUnwritable:
+    return JournalUnwritable(
+        f"payments can't be recorded in {path} ({error.strerror}), so none is made; "
+        "choose another --state-dir"
+    )
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _ends_torn(handle: int) -> bool:
+    size = os.fstat(handle).st_size
+    return size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(handle, data) :]
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,157 @@
+"""A 402 turned into an offer to weigh, and an offer into a transaction. Pure; nothing is sent."""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from moorage.chains.address import checksum_address
+from moorage.chains.chain import Chain, Token
+from moorage.chains.erc20 import transfer_calldata
+from moorage.money import MICRO_USD_PER_USD, AtomicUnits, MicroUsd, decimal_text
+from moorage.sdk.answers import Quote
+from moorage.sdk.errors import BalanceShort, QuoteInconsistent
+
+_USD_DECIMALS = 6
+_GAS_MARGIN_PERCENT = 130  # the estimate is of a chain that moves on
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """What would be paid. `price` is what `amount` is worth, reckoned here, not as the 402 says."""
+
+    name: str
+    months: int
+    chain: Chain
+    token: Token
+    amount: AtomicUnits
+    price: MicroUsd
+    pay_to: str
+    balance: AtomicUnits  # of the token, in the wallet
+    warning: str | None = None
+
+    @property
+    def amount_text(self) -> str:
+        """The amount with the token's symbol: `0.50 USDC`."""
+        return f"{money_text(self.amount, decimals=self.token.decimals)} {self.token.symbol}"
+
+    @property
+    def price_text(self) -> str:
+        """The price in dollars: `$0.50`."""
+        return f"${money_text(self.price, decimals=_USD_DECIMALS)}"
+
+
+def read_offer(
+    quote: Quote, *, name: str, months: int, chain: Chain, token: Token, wallet: str
+) -> Offer:
+    """The offer `quote` makes, with the balance still 0.
+
+    Chain, token contract and decimals come from the caller's own configuration: what a gateway
+    says of them can't turn a small price into a large transfer. Raises QuoteInconsistent when the
+    quote is for another chain or token, asks for more than the dollars it names, or has no
+    recipient.
+    """
+    if (quote.payment_chain, quote.token.lower()) != (chain.name, token.name):
+        raise QuoteInconsistent(
+            f"asked for a price in {token.name} on {chain.name}, the gateway quotes "
+            f"{quote.token} on {quote.payment_chain}. Nothing was paid."
+        )
+    if quote.decimals not in {None, token.decimals}:
+        raise QuoteInconsistent(
+            f"the gateway says {token.name} has {quote.decimals} decimals, "
+            f"it has {token.decimals}. Nothing was paid."
+        )
+    amount = _read_amount(quote.amount_token)
+    price = _dollars_up(amount, decimals=token.decimals)
+    _check_price(quote, price=price, decimals=token.decimals)
+    return Offer(
+        name=name,
+        months=months,
+        chain=chain,
+        token=token,
+        amount=amount,
+        price=price,
+        pay_to=_read_recipient(quote.pay_to, wallet=wallet),
+        balance=AtomicUnits(0),
+        warning=quote.warning,
+    )
+
+
+def check_token_balance(offer: Offer) -> None:
+    """Raises BalanceShort, saying what is missing, when the wallet can't pay the offer."""
+    if offer.balance >= offer.amount:
+        return
+    held = money_text(offer.balance, decimals=offer.token.decimals)
+    raise BalanceShort(
+        f"{offer.name} costs {offer.amount_text} on {offer.chain.name}, your wallet holds {held}. "
+        "Fund it, or choose another --chain or --token. Nothing was paid."
+    )
+
+
+def transfer_call(offer: Offer, *, wallet: str) -> dict[str, str]:
+    """The transfer as `eth_estimateGas` takes it."""
+    data = transfer_calldata(offer.pay_to, offer.amount)
+    return {"from": wallet, "to": offer.token.address, "data": data}
+
+
+def unsigned_transfer(
+    offer: Offer, *, nonce: int, gas: int, fees: dict[str, int]
+) -> dict[str, Any]:
+    """The transaction to sign: type 2 when `fees` has `maxFeePerGas`, else legacy with EIP-155."""
+    return {
+        "chainId": offer.chain.chain_id,
+        "nonce": nonce,
+        "to": checksum_address(offer.token.address),
+        "value": 0,
+        "data": transfer_calldata(offer.pay_to, offer.amount),
+        "gas": gas * _GAS_MARGIN_PERCENT // 100,
+        **fees,
+    }
+
+
+def check_gas_balance(offer: Offer, transaction: dict[str, Any], *, wei: int) -> None:
+    """Raises BalanceShort when the wallet can't pay for the transaction's gas at its ceiling."""
+    ceiling = transaction.get("maxFeePerGas", transaction.get("gasPrice"))
+    needed = transaction["gas"] * ceiling
+    if wei >= needed:
+        return
+    raise BalanceShort(
+        f"your wallet needs {decimal_text(needed, decimals=18)} of {offer.chain.name}'s own coin "
+        f"for gas and holds {decimal_text(wei, decimals=18)}. Nothing was paid."
+    )
+
+
+def money_text(amount: int, *, decimals: int) -> str:
+    """`amount` with as many places as it needs, two at least: 500000 → "0.50"."""
+    text = decimal_text(amount, decimals=decimals)
+    whole, dot, fraction = text.partition(".")
+    return f"{whole}{dot}{fraction.rstrip('0').ljust(2, '0')}" if dot else text
+
+
+def _read_amount(text: str) -> AtomicUnits:
+    if not (text.isascii() and text.isdigit()) or int(text) == 0:
+        raise QuoteInconsistent(f"the gateway asks for {text!r} of a token. Nothing was paid.")
+    return AtomicUnits(int(text))
+
+
+def _read_recipient(text: str, *, wallet: str) -> str:
+    try:
+        recipient = checksum_address(text)
+    except ValueError as error:
+        raise QuoteInconsistent(f"{text!r} is nobody to pay. Nothing was paid.") from error
+    if int(recipient, 16) == 0 or recipient.lower() == wallet.lower():
+        raise QuoteInconsistent(f"the gateway asks to pay {recipient}. Nothing was paid.")
+    return recipient
+
+
+def _dollars_up(amount: AtomicUnits, *, decimals: int) -> MicroUsd:
+    return MicroUsd(-(-amount * 10**_USD_DECIMALS // 10**decimals))
+
+
+def _check_price(quote: Quote, *, price: MicroUsd, decimals: int) -> None:
+    said = Decimal(repr(quote.amount_usd)) * MICRO_USD_PER_USD
+    rounding = 1 + 10 ** max(0, _USD_DECIMALS - decimals)  # one atomic unit, one micro-USD
+    if price > said + rounding:
+        raise QuoteInconsistent(
+            f"the gateway says ${quote.amount_usd} and asks for "
+            f"${money_text(price, decimals=_USD_DECIMALS)} in tokens. Nothing was paid."
+        )

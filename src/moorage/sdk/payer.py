@@ -1,0 +1,412 @@
+"""A deploy that pays its 402: at most once, whatever breaks in between.
+
+A payment is written to the journal before it is broadcast. While the journal holds one for the
+same gateway, wallet and name whose outcome is open, `deploy` resumes that one: it sends the same
+signed transaction and the same hash again, and never signs another.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from itertools import chain as chain_of
+from itertools import repeat
+
+import msgspec
+
+from moorage.chains.chain import Chain, Token
+from moorage.clock import Clock, SystemClock
+from moorage.money import AtomicUnits, MicroUsd
+from moorage.sdk.answers import Deploying
+from moorage.sdk.client import Client, Pause
+from moorage.sdk.errors import (
+    ClientError,
+    ConfigurationInvalid,
+    HashAlreadyUsed,
+    JournalUnwritable,
+    NodeError,
+    NodeRefused,
+    PaymentRefused,
+    PaymentReplaced,
+    PaymentRequired,
+    PaymentReverted,
+    PaymentShort,
+    PaymentUncertain,
+)
+from moorage.sdk.journal import Journal, Payment, PaymentKey, PaymentState
+from moorage.sdk.node import Node
+from moorage.sdk.offer import (
+    Offer,
+    check_gas_balance,
+    check_token_balance,
+    money_text,
+    read_offer,
+    transfer_call,
+    unsigned_transfer,
+)
+from moorage.sdk.request import DeployRequest, PaymentProof
+from moorage.sdk.signer import Signer
+
+_ROUNDS = 3  # another run may pay for the same name between the question and the payment
+_MINING_PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.5, *[1.0] * 30, *[3.0] * 30)
+_SEND_AGAIN_EVERY = 10  # looks for the receipt
+_PROOF_PAUSES_SECONDS = (1.0, 2.0, 3.0)
+_PROOF_STEADY_SECONDS = 5.0
+_PROOF_PATIENCE_SECONDS = 900
+_UNNAMED_402_ATTEMPTS = 6
+_FINAL_402_CODES = frozenset({"payment_not_found", "payer_mismatch"})
+
+
+class PayStep(StrEnum):
+    """How far a payment is, for whoever watches."""
+
+    RESUMED = "resumed"  # an open payment of an earlier run is used
+    SIGNED = "signed"  # on the disk, about to be broadcast
+    MINED = "mined"  # the node has seen it succeed
+    WAITING = "waiting"  # the gateway does not take it yet; it is sent again
+
+
+class Deployed(msgspec.Struct, frozen=True):
+    """A deployment that has begun, and the payment that paid for it, if one did."""
+
+    answer: Deploying
+    payment: Payment | None
+
+
+Approve = Callable[[Offer], bool]
+OnStep = Callable[[PayStep, Payment], None]
+
+
+def refuse_to_pay(_offer: Offer) -> bool:
+    """An `Approve` that never pays."""
+    return False
+
+
+def _ignore_step(_step: PayStep, _payment: Payment) -> None:
+    return
+
+
+class Payer:
+    """Deploys for one wallet at one gateway, paying where credits fall short.
+
+    `chains` are those that may be paid on, by name, each with an RPC URL. A price above `ceiling`
+    is refused; below it, `approve` has the last word, and without one nothing is ever paid.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        signer: Signer,
+        *,
+        chains: Mapping[str, Chain],
+        journal: Journal,
+        approve: Approve = refuse_to_pay,
+        ceiling: MicroUsd | None = None,
+        on_step: OnStep = _ignore_step,
+        clock: Clock | None = None,
+        pause: Pause = asyncio.sleep,
+    ) -> None:
+        self._client = client
+        self._signer = signer
+        self._chains = chains
+        self._journal = journal
+        self._approve = approve
+        self._ceiling = ceiling
+        self._on_step = on_step
+        self._clock = clock or SystemClock()
+        self._pause = pause
+
+    async def deploy(
+        self,
+        request: DeployRequest,
+        *,
+        chain: str = "arbitrum",
+        token: str = "usdc",  # noqa: S107 - a token that pays, not one that logs in
+        use_existing_credits: bool = False,
+    ) -> Deployed:
+        """Deploys, paying at most once.
+
+        Raises NotPaid while no money has moved, PaymentKept once it may have, and what `Client`
+        raises before either.
+        """
+        key = PaymentKey(
+            gateway=self._client.gateway_url,
+            wallet=self._signer.address.lower(),
+            name=request.unique_name.lower(),
+        )
+        for _ in range(_ROUNDS):
+            known = self._journal.payments(key)
+            open_payment = _open_payment(known)
+            if open_payment is not None:
+                self._on_step(PayStep.RESUMED, open_payment)
+                return await self._claim(request, open_payment)
+            try:
+                answer = await self._client.deploy(
+                    request, chain=chain, token=token, use_existing_credits=use_existing_credits
+                )
+            except PaymentRequired as required:
+                paid = await self._pay(required, request, key, len(known), chain, token)
+            else:
+                return Deployed(answer, None)
+            if paid is not None:
+                return await self._claim(request, paid)
+        raise PaymentRefused("other runs keep paying for this name meanwhile. Nothing was paid.")
+
+    async def _pay(
+        self,
+        required: PaymentRequired,
+        request: DeployRequest,
+        key: PaymentKey,
+        known: int,
+        chain_name: str,
+        token_name: str,
+    ) -> Payment | None:
+        """Weighs the offer and pays it. None when another run paid for `key` meanwhile."""
+        chain, token = self._means(chain_name, token_name)
+        if required.quote is None:
+            raise required
+        offer = read_offer(
+            required.quote,
+            name=request.unique_name,
+            months=request.months,
+            chain=chain,
+            token=token,
+            wallet=self._signer.address,
+        )
+        async with Node(_rpc_url(chain)) as node:
+            offer = await self._with_balance(node, offer)
+            self._weigh(offer)
+            async with self._journal.locked():
+                if len(self._journal.payments(key)) != known:
+                    return None
+                payment = await self._sign(node, offer, key)
+                self._journal.append(payment)
+                self._on_step(PayStep.SIGNED, payment)
+                await _broadcast(node, payment)
+        return payment
+
+    def _means(self, chain_name: str, token_name: str) -> tuple[Chain, Token]:
+        chain = self._chains.get(chain_name)
+        if chain is None:
+            known = ", ".join(sorted(self._chains)) or "none"
+            raise ConfigurationInvalid(f"chain {chain_name!r} is not configured here; {known} are")
+        token = chain.token(token_name)
+        if token is None:
+            names = ", ".join(each.name for each in chain.tokens)
+            raise ConfigurationInvalid(
+                f"{chain_name} has no token {token_name!r} here; it has {names}"
+            )
+        return chain, token
+
+    async def _with_balance(self, node: Node, offer: Offer) -> Offer:
+        chain_id, balance, wei = await node.payer_facts(self._signer.address, offer.token.address)
+        if chain_id != offer.chain.chain_id:
+            raise ConfigurationInvalid(
+                f"the RPC URL for {offer.chain.name} is a node of chain {chain_id}, "
+                f"not {offer.chain.chain_id}. Nothing was paid."
+            )
+        offer = msgspec.structs.replace(offer, balance=AtomicUnits(balance))
+        check_token_balance(offer)
+        if wei == 0:
+            check_gas_balance(offer, {"gas": 1, "gasPrice": 1}, wei=wei)
+        return offer
+
+    def _weigh(self, offer: Offer) -> None:
+        if self._ceiling is not None and offer.price > self._ceiling:
+            limit = money_text(self._ceiling, decimals=6)
+            raise PaymentRefused(
+                f"{offer.name} costs {offer.price_text}, more than the ${limit} allowed. "
+                "Nothing was paid."
+            )
+        if not self._approve(offer):
+            raise PaymentRefused(f"{offer.price_text} was not approved. Nothing was paid.")
+
+    async def _sign(self, node: Node, offer: Offer, key: PaymentKey) -> Payment:
+        wallet = self._signer.address
+        nonce, gas, fees, wei = await asyncio.gather(
+            node.transaction_count(wallet, tag="pending"),
+            node.estimate_gas(transfer_call(offer, wallet=wallet)),
+            node.fees(),
+            node.native_balance(wallet),
+        )
+        transaction = unsigned_transfer(offer, nonce=nonce, gas=gas, fees=fees)
+        check_gas_balance(offer, transaction, wei=wei)
+        signed = self._signer.sign_transaction(transaction)
+        return Payment(
+            key=key,
+            chain=offer.chain.name,
+            chain_id=offer.chain.chain_id,
+            token=offer.token.name,
+            decimals=offer.token.decimals,
+            amount=offer.amount,
+            pay_to=offer.pay_to,
+            nonce=nonce,
+            tx_hash=signed.tx_hash,
+            raw_transaction=signed.raw,
+            signed_at_ms=self._clock.now_ms(),
+        )
+
+    async def _claim(self, request: DeployRequest, payment: Payment) -> Deployed:
+        """Sees the payment mined, then presents its hash until the gateway has decided."""
+        await self._see_mined(payment)
+        proof = PaymentProof(tx_hash=payment.tx_hash, chain=payment.chain, token=payment.token)
+        deadline = self._clock.monotonic_seconds() + _PROOF_PATIENCE_SECONDS
+        unnamed = 0
+        for pause_seconds in chain_of(_PROOF_PAUSES_SECONDS, repeat(_PROOF_STEADY_SECONDS)):
+            try:
+                answer = await self._client.deploy_paid(request, proof)
+            except HashAlreadyUsed as used:
+                return await self._already_used(request, payment, used)
+            except ClientError as error:
+                unnamed += isinstance(error, PaymentRequired) and error.code != "payment_pending"
+                self._give_up(payment, error, unnamed=unnamed)
+                if self._clock.monotonic_seconds() >= deadline:
+                    raise _uncertain(payment, error) from error
+                self._on_step(PayStep.WAITING, payment)
+                await self._pause(max(pause_seconds, error.retry_after_seconds or 0))
+            else:
+                return self._finish(payment, answer)
+        raise AssertionError("the loop above only returns or raises")
+
+    def _give_up(self, payment: Payment, error: ClientError, *, unnamed: int) -> None:
+        """Raises when presenting the hash again can't change what `error` says."""
+        if not isinstance(error, PaymentRequired):
+            if not error.retryable:
+                raise _uncertain(payment, error) from error
+            return
+        if error.code == "payment_short":
+            self._record(payment, PaymentState.CREDITED)
+            raise PaymentShort(
+                f"{error.message} What you paid is credited; the same command pays the remainder.",
+                chain=payment.chain,
+                tx_hash=payment.tx_hash,
+                cause=error,
+            ) from error
+        if error.code in _FINAL_402_CODES or unnamed >= _UNNAMED_402_ATTEMPTS:
+            raise _uncertain(payment, error) from error
+
+    async def _already_used(
+        self, request: DeployRequest, payment: Payment, used: HashAlreadyUsed
+    ) -> Deployed:
+        """What the hash has already paid for; else a deploy from the credits it became."""
+        if used.project_id and used.deployment_id:
+            message = "This payment had already started the deployment."
+            return self._finish(
+                payment, Deploying(used.project_id, used.deployment_id, message=message)
+            )
+        try:
+            answer = await self._client.deploy(
+                request, chain=payment.chain, token=payment.token, use_existing_credits=True
+            )
+        except ClientError as error:
+            raise _uncertain(payment, error) from error
+        return self._finish(payment, answer)
+
+    def _finish(self, payment: Payment, answer: Deploying) -> Deployed:
+        finished = self._record(
+            payment,
+            PaymentState.DEPLOYED,
+            project_id=answer.project_id,
+            deployment_id=answer.deployment_id,
+        )
+        return Deployed(answer, finished)
+
+    def _record(self, payment: Payment, state: PaymentState, **ids: str) -> Payment:
+        changed = msgspec.structs.replace(payment, state=state, **ids)
+        try:
+            self._journal.append(changed)
+        except JournalUnwritable as error:
+            raise _uncertain(payment, error) from error
+        return changed
+
+    async def _see_mined(self, payment: Payment) -> None:
+        """Waits for the payment to be mined, sending it again while it is not.
+
+        Returns without having seen it when the node can't tell: the gateway has nodes of its own.
+        Raises PaymentReverted, PaymentReplaced, or PaymentUncertain when the node refuses it.
+        """
+        chain = self._chains.get(payment.chain)
+        if chain is None or not chain.rpc_urls:
+            return
+        async with Node(chain.rpc_urls[0]) as node:
+            for look, pause_seconds in enumerate(_MINING_PAUSES_SECONDS):
+                try:
+                    succeeded = await node.succeeded(payment.tx_hash)
+                    if succeeded is None and look % _SEND_AGAIN_EVERY == 0:
+                        await self._send_again(node, payment)
+                except NodeError:
+                    return
+                if succeeded:
+                    self._on_step(PayStep.MINED, payment)
+                    return
+                if succeeded is False:
+                    self._reverted(payment)
+                await self._pause(pause_seconds)
+
+    def _reverted(self, payment: Payment) -> None:
+        self._record(payment, PaymentState.REVERTED)
+        raise PaymentReverted(
+            f"the transfer {payment.tx_hash} failed on {payment.chain}: no token moved. "
+            "The same command tries again.",
+            tx_hash=payment.tx_hash,
+        )
+
+    async def _send_again(self, node: Node, payment: Payment) -> None:
+        refused = await _broadcast(node, payment)
+        if refused is None or await node.knows(payment.tx_hash):
+            return
+        if await self._was_replaced(node, payment):
+            self._record(payment, PaymentState.REPLACED)
+            raise PaymentReplaced(
+                f"another transaction took the place of {payment.tx_hash} on {payment.chain}, "
+                "which moved nothing. The same command pays anew.",
+                tx_hash=payment.tx_hash,
+            )
+        raise _uncertain(payment, refused) from refused
+
+    async def _was_replaced(self, node: Node, payment: Payment) -> bool:
+        """Whether the payment's account nonce is used up in a block that can't be undone."""
+        try:
+            used = await node.transaction_count(self._signer.address, tag="finalized")
+        except NodeRefused:  # a node without finality can't tell
+            return False
+        return used > payment.nonce and await node.succeeded(payment.tx_hash) is None
+
+
+def _open_payment(payments: list[Payment]) -> Payment | None:
+    return next((found for found in payments if found.state is PaymentState.SIGNED), None)
+
+
+def _rpc_url(chain: Chain) -> str:
+    if not chain.rpc_urls:
+        variable = f"MOORAGE_RPC_URL_{chain.name.upper().replace('-', '_')}"
+        raise ConfigurationInvalid(
+            f"paying on {chain.name} needs a node: set {variable} to its RPC URL. Nothing was paid."
+        )
+    return chain.rpc_urls[0]
+
+
+async def _broadcast(node: Node, payment: Payment) -> NodeRefused | None:
+    """Sends the signed transaction; what a node says against it, if anything.
+
+    A lost answer is no failure: the journal holds the transaction, and it is sent again.
+    """
+    try:
+        await node.send_raw(payment.raw_transaction)
+    except NodeRefused as refused:
+        return refused
+    except NodeError:
+        return None
+    return None
+
+
+def _uncertain(payment: Payment, cause: ClientError | None) -> PaymentUncertain:
+    amount = money_text(payment.amount, decimals=payment.decimals)
+    why = f": {cause.message}" if cause is not None else ""
+    return PaymentUncertain(
+        f"{amount} {payment.token} on {payment.chain} may have been paid ({payment.tx_hash}), "
+        f"but the gateway has not taken it{why}. Do not pay again: the same command resumes "
+        "this payment.",
+        chain=payment.chain,
+        tx_hash=payment.tx_hash,
+        cause=cause,
+    )

@@ -1,0 +1,60 @@
+"""What a deploy asks for, and the proof that it was paid, as the contract spells them."""
+
+import msgspec
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file of the upload; `content` is base64 on the wire."""
+
+    path: str
+    content: bytes
+
+
+class Files(msgspec.Struct, frozen=True, tag_field="type", tag="files"):
+    """An upload file by file."""
+
+    files: tuple[File, ...]
+
+
+class Zip(msgspec.Struct, frozen=True, tag_field="type", tag="zip"):
+    """An upload as one archive; `data` is base64 on the wire."""
+
+    data: bytes
+    filename: str
+
+
+class Settings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The settings that differ from the gateway's defaults; `None` leaves the default."""
+
+    port: int | None = None
+    install_command: str | None = None
+    build_command: str | None = None
+    run_command: str | None = None
+    framework: str | None = None
+    directory_path: str | None = None
+    build_dir: str | None = None
+    run_envs: dict[str, str] | None = None
+    build_vars: dict[str, str] | None = None
+
+
+class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The body of `POST /agent/deploy`. Equal requests encode to equal bytes."""
+
+    unique_name: str
+    display_name: str
+    upload: Files | Zip
+    description: str | None = None
+    months: int = 1
+    settings: Settings = Settings()
+
+    def encode(self) -> bytes:
+        """The body as sent: the same bytes each time, for the gateway knows a body by digest."""
+        return msgspec.json.encode(self)
+
+
+class PaymentProof(msgspec.Struct, frozen=True):
+    """A transaction that pays."""
+
+    tx_hash: str
+    chain: str
+    token: str
