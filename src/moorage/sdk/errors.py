@@ -17,7 +17,8 @@ MoorageError
     ├── FollowTimedOut          the deployment is still going on
     ├── DirectoryInvalid        the directory can't be uploaded
     ├── ConfigurationInvalid    a gateway, key, chain or node is missing or malformed
-    ├── NodeError               the chain's node, not the gateway
+    ├── JournalUnwritable       payments can't be recorded, so none is made
+        ├── NodeError               the chain's node, not the gateway
     │   ├── NodeUnreachable     no (readable) answer: what happened is unknown
     │   └── NodeRefused         the node answered with an error
     └── NotPaid                 nothing was paid
@@ -141,6 +142,12 @@ class ConfigurationInvalid(ClientError):
     """A gateway, key, chain or node is missing or malformed."""
 
     code = "configuration_invalid"
+
+
+class JournalUnwritable(ClientError):
+    """Payments can't be recorded on this disk, so none is made."""
+
+    code = "journal_unwritable"
 
 
 class NodeError(ClientError):

@@ -95,8 +95,8 @@ class Journal:
         """Alone among all runs that use this directory, while account nonces are handed out."""
         handle = self._open(self.path.with_suffix(".lock"))
         try:
-            while not _try_lock(handle):
-                await asyncio.sleep(_LOCK_POLL_SECONDS)  # noqa: ASYNC110 - the lock is of the system
+            while not _try_lock(handle):  # noqa: ASYNC110 - the lock is the system's
+                await asyncio.sleep(_LOCK_POLL_SECONDS)
             yield
         finally:
             os.close(handle)

@@ -84,7 +84,7 @@ class Node:
 
         Twice the base fee plus the tip outlasts six full blocks (EIP-1559 moves 12.5 % a block).
         """
-        block = await self.call("eth_getBlockByNumber", "latest", False)  # noqa: FBT003 - RPC's order
+        block = await self.call("eth_getBlockByNumber", "latest", False)
         base_fee = block.get("baseFeePerGas") if isinstance(block, dict) else None
         if base_fee is None:
             return {"gasPrice": await self._quantity("eth_gasPrice")}
