@@ -25,7 +25,8 @@
     ├── DatabaseUnavailable         the database can't be read or written right now
     ├── DeployFailed                a deployment ended before `ready`, and why
     ├── IsolationMissing            this machine can't isolate apps; says what is missing
-    └── LocalChainFailed            a local chain can't run; says why and the command that mends it
+    ├── LocalChainFailed            a local chain can't run; says why and the command that mends it
+    └── ProxyFailed                 the proxy can't run; says why
 
 A class's docstring is the sentence for a person where the instance gives none. Details are fields,
 never parsed out of text. HTTP statuses and machine codes live in `api.problems`.
@@ -229,3 +230,7 @@ class IsolationMissing(MoorageError):
 
 class LocalChainFailed(MoorageError):
     """A local chain cannot run; the message says why and, if one does, which command mends it."""
+
+
+class ProxyFailed(MoorageError):
+    """The proxy cannot run; the message says why."""
