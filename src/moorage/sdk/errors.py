@@ -18,15 +18,15 @@ MoorageError
     ├── DirectoryInvalid        the directory can't be uploaded
     ├── ConfigurationInvalid    a gateway, key, chain or node is missing or malformed
     ├── JournalUnwritable       payments can't be recorded, so none is made
-        ├── NodeError               the chain's node, not the gateway
+    ├── NodeError               the chain's node, not the gateway
     │   ├── NodeUnreachable     no (readable) answer: what happened is unknown
     │   └── NodeRefused         the node answered with an error
-    └── NotPaid                 nothing was paid
-        ├── QuoteInconsistent   the 402 asks for something else than it says
-        ├── PaymentRefused      too expensive, or the person said no
-        ├── BalanceShort        the wallet holds too little of the token, or no gas
-        ├── PaymentReverted     mined, but it moved nothing
-        └── PaymentReplaced     another transaction took its place; it can never be mined
+    ├── NotPaid                 nothing was paid
+    │   ├── QuoteInconsistent   the 402 asks for something else than it says
+    │   ├── PaymentRefused      too expensive, or the person said no
+    │   ├── BalanceShort        the wallet holds too little of the token, or no gas
+    │   ├── PaymentReverted     mined, but it moved nothing
+    │   └── PaymentReplaced     another transaction took its place; it can never be mined
     └── PaymentKept             money has moved or may have: never pay again for this
         ├── PaymentUncertain    the outcome is unknown; the same call resumes it
         └── PaymentShort        credited, but a remainder is due

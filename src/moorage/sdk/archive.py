@@ -1,0 +1,187 @@
+"""A directory as an upload. The same files always make the same bytes."""
+
+import io
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from moorage.sdk.errors import DirectoryInvalid
+from moorage.sdk.ignore import DEFAULTS, IGNORE_FILES, Rule, read_rules, stays_behind
+from moorage.sdk.request import File, Files, Zip
+
+BODY_BYTES = 50_000_000
+"""The contract's 50 MB, in the smaller of its two meanings."""
+
+_OVERHEAD_BYTES = 256 * 1024  # the request's other fields, at their longest
+_UNPACKED_BYTES = 256 * 1024 * 1024
+_FILES = 5_000
+_DEPTH = 64
+
+# Few small files go one by one, which a person can read; all else is packed.
+_ONE_BY_ONE_FILES = 100
+_ONE_BY_ONE_BYTES = 256 * 1024
+
+# Gateways refuse what looks like a zip bomb, so a file this compressible is stored as it is.
+_SUSPICIOUS_RATIO = 50
+_SUSPICIOUS_BYTES = 1024 * 1024
+
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class Collected(msgspec.Struct, frozen=True):
+    """An upload, how much it holds, and what was left behind that one might miss."""
+
+    upload: Files | Zip
+    file_count: int
+    total_bytes: int
+    warnings: tuple[str, ...]
+
+
+class _Found(msgspec.Struct, frozen=True):
+    path: str
+    size: int
+    executable: bool
+
+
+def collect(directory: Path) -> Collected:
+    """The files of `directory` that `sdk.ignore` lets pass, ready to upload.
+
+    Symbolic links and special files are skipped and named in `warnings`, as are files that look
+    like secrets. Raises DirectoryInvalid when it is no directory, holds nothing to upload, holds
+    more than the contract's 50 MB or 5,000 files, or a file can't be read.
+    """
+    if not directory.is_dir():
+        raise DirectoryInvalid(f"{directory} is not a directory")
+    warnings: list[str] = []
+    found: list[_Found] = []
+    total = 0
+    for item in _walk(directory, warnings):
+        found.append(item)
+        total += item.size
+        if len(found) > _FILES or total > _UNPACKED_BYTES:
+            raise _too_much(directory, found)
+    if not found:
+        raise DirectoryInvalid(
+            f"{directory} holds nothing to upload: it is empty, or all of it is ignored"
+        )
+    upload = _pack(directory, found, total)
+    return Collected(
+        upload=upload, file_count=len(found), total_bytes=total, warnings=tuple(warnings)
+    )
+
+
+def _pack(directory: Path, found: list[_Found], total: int) -> Files | Zip:
+    one_by_one = (
+        len(found) <= _ONE_BY_ONE_FILES
+        and total <= _ONE_BY_ONE_BYTES
+        and not any(item.executable for item in found)  # only an archive holds a file's mode
+    )
+    if one_by_one:
+        return Files(
+            files=tuple(
+                File(path=item.path, content=_read(directory / item.path)) for item in found
+            )
+        )
+    data = _zip(directory, found)
+    if len(data) * 4 // 3 + _OVERHEAD_BYTES > BODY_BYTES:
+        raise _too_much(directory, found)
+    return Zip(data=data, filename=f"{directory.resolve().name or 'upload'}.zip")
+
+
+def _zip(directory: Path, found: list[_Found]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for item in found:
+            content = _read(directory / item.path)
+            entry = zipfile.ZipInfo(item.path, _ZIP_EPOCH)
+            entry.create_system = 3  # Unix, whose modes `external_attr` holds
+            entry.external_attr = (stat.S_IFREG | (0o755 if item.executable else 0o644)) << 16
+            entry.compress_type = _compression(content)
+            archive.writestr(entry, content)
+    return buffer.getvalue()
+
+
+def _compression(content: bytes) -> int:
+    if len(content) < _SUSPICIOUS_BYTES:
+        return zipfile.ZIP_DEFLATED
+    packed = len(zlib.compress(content))
+    suspicious = len(content) > packed * _SUSPICIOUS_RATIO
+    return zipfile.ZIP_STORED if suspicious else zipfile.ZIP_DEFLATED
+
+
+def _walk(directory: Path, warnings: list[str]) -> Iterator[_Found]:
+    """Files in the order of their paths, part by part; so the upload does not depend on the disk."""
+    pending = [("", read_rules(DEFAULTS))]
+    while pending:
+        prefix, rules = pending.pop()
+        here = directory / prefix
+        rules += _rules_in(here, base=prefix)
+        below = []
+        for entry in _entries(here):
+            path = prefix + entry.name
+            is_directory = entry.is_dir(follow_symlinks=False)
+            if stays_behind(path, rules, is_directory=is_directory):
+                if entry.name.startswith(".env"):
+                    warnings.append(f"{path} was not uploaded: secrets go in --env NAME=VALUE")
+            elif is_directory:
+                below.append((f"{path}/", rules))
+            elif entry.is_file(follow_symlinks=False):
+                yield _found(entry, path)
+            else:
+                kind = "a symbolic link" if entry.is_symlink() else "not a regular file"
+                warnings.append(f"{path} was not uploaded: it is {kind}")
+        if below and prefix.count("/") >= _DEPTH:
+            raise DirectoryInvalid(f"{here} is more than {_DEPTH} directories deep")
+        pending.extend(reversed(below))
+
+
+def _entries(directory: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DirectoryInvalid(f"{directory} can't be read: {error.strerror}") from error
+
+
+def _found(entry: os.DirEntry[str], path: str) -> _Found:
+    try:
+        path.encode()
+        facts = entry.stat(follow_symlinks=False)
+    except UnicodeEncodeError as error:
+        raise DirectoryInvalid(f"the name of {path!r} is not UTF-8") from error
+    except OSError as error:
+        raise DirectoryInvalid(f"{path} can't be read: {error.strerror}") from error
+    executable = bool(facts.st_mode & stat.S_IXUSR)
+    return _Found(path=path, size=facts.st_size, executable=executable)
+
+
+def _rules_in(directory: Path, *, base: str) -> tuple[Rule, ...]:
+    rules: tuple[Rule, ...] = ()
+    for name in IGNORE_FILES:
+        file = directory / name
+        if file.is_file():
+            lines = _read(file).decode(errors="replace").splitlines()
+            rules += read_rules(lines, base=base)
+    return rules
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DirectoryInvalid(f"{file} can't be read: {error.strerror}") from error
+
+
+def _too_much(directory: Path, found: list[_Found]) -> DirectoryInvalid:
+    largest = sorted(found, key=lambda item: item.size, reverse=True)[:3]
+    named = ", ".join(f"{item.path} ({item.size / 1e6:.1f} MB)" for item in largest)
+    return DirectoryInvalid(
+        f"{directory} holds more than can be uploaded (50 MB packed, 256 MiB unpacked, "
+        f"{_FILES:,} files). The largest: {named}. Leave out what a build makes again in "
+        ".moorageignore"
+    )

@@ -1,0 +1,111 @@
+"""Which files of a directory stay behind: the usual part of gitignore(5).
+
+Patterns come from DEFAULTS, then from `.gitignore` and `.moorageignore` of each directory, outermost
+first; the last one that matches decides. Understood: `#` comments, `!` to take back in, a trailing
+`/` for directories only, a `/` elsewhere to anchor at the file's own directory, `*`, `?`, `[…]`,
+`**`, and `\\` before a character meant literally. A directory left behind is not looked into, so
+nothing under it can be taken back. `.git` always stays behind.
+"""
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+IGNORE_FILES = (".gitignore", ".moorageignore")
+
+DEFAULTS = (
+    ".git",
+    ".moorage/",
+    "node_modules/",
+    ".venv/",
+    "venv/",
+    "__pycache__/",
+    "*.pyc",
+    ".DS_Store",
+    ".env*",
+)
+"""What stays behind unless taken back with `!`: histories, what builds make again, secrets."""
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One pattern. `base` is the directory it came from, relative, with a trailing `/` or empty."""
+
+    base: str
+    regex: re.Pattern[str]
+    directories_only: bool
+    keeps: bool
+
+    def matches(self, path: str, *, is_directory: bool) -> bool:
+        """Whether the rule speaks of `path`, relative to the top with `/` between parts."""
+        if self.directories_only and not is_directory:
+            return False
+        return path.startswith(self.base) and bool(self.regex.fullmatch(path, len(self.base)))
+
+
+def read_rules(lines: Iterable[str], *, base: str = "") -> tuple[Rule, ...]:
+    """The rules of an ignore file's lines, in order; a pattern that is no pattern is passed over."""
+    rules = (_read_rule(line, base) for line in lines)
+    return tuple(rule for rule in rules if rule is not None)
+
+
+def stays_behind(path: str, rules: Iterable[Rule], *, is_directory: bool) -> bool:
+    """Whether `path` is left out: the last rule that matches decides."""
+    if path == ".git" or path.endswith("/.git"):
+        return True
+    left_out = False
+    for rule in rules:
+        if rule.keeps == left_out and rule.matches(path, is_directory=is_directory):
+            left_out = not rule.keeps
+    return left_out
+
+
+def _read_rule(line: str, base: str) -> Rule | None:
+    pattern = line.rstrip("\r\n").rstrip(" ")
+    if not pattern or pattern.startswith("#"):
+        return None
+    keeps = pattern.startswith("!")
+    pattern = pattern[1:] if keeps else pattern
+    directories_only = pattern.endswith("/")
+    pattern = pattern.rstrip("/")
+    anchored = "/" in pattern
+    pattern = pattern.lstrip("/")
+    if not pattern:
+        return None
+    try:
+        regex = re.compile(("" if anchored else "(?:.*/)?") + _translate(pattern), re.DOTALL)
+    except re.error:
+        return None
+    return Rule(base=base, regex=regex, directories_only=directories_only, keeps=keeps)
+
+
+_TOKENS = re.compile(
+    r"(?P<leading>(?:(?<=^)|(?<=/))\*\*/)"  # any directories, or none
+    r"|(?P<trailing>(?<=/)\*\*$)"  # everything below
+    r"|(?P<stars>\*+)"
+    r"|(?P<one>\?)"
+    r"|\[(?P<not>[!^]?)(?P<set>\]?[^\]]*)\]"
+    r"|\\(?P<escaped>.)"
+    r"|(?P<plain>.)",
+    re.DOTALL,
+)
+
+
+def _translate(pattern: str) -> str:
+    return "".join(_translate_token(token) for token in _TOKENS.finditer(pattern))
+
+
+def _translate_token(token: re.Match[str]) -> str:
+    if token["leading"]:
+        return "(?:.*/)?"
+    if token["trailing"]:
+        return ".+"
+    if token["stars"]:
+        return "[^/]*"
+    if token["one"]:
+        return "[^/]"
+    if token["set"] is not None:
+        members = token["set"].replace("\\", r"\\").replace("[", r"\[")
+        members = members.replace("]", r"\]").replace("^", r"\^")
+        return f"(?!/)[{'^' if token['not'] else ''}{members}]"
+    return re.escape(token["escaped"] or token["plain"])
