@@ -1,0 +1,34 @@
+"""What an address holds of a chain's tokens, read from the chain."""
+
+from moorage.chains.chain import Chain, Token
+from moorage.chains.erc20 import balance_of_calldata, decode_uint256
+from moorage.chains.rpc import RpcClient, RpcError
+from moorage.errors import ChainUnavailable
+from moorage.money import AtomicUnits
+
+
+async def token_balances(
+    client: RpcClient, chain: Chain, address: str
+) -> list[tuple[Token, AtomicUnits]]:
+    """`address`'s balance of every token of `chain`, in the chain's order, in one round trip.
+
+    Raises ChainUnavailable when any of them can't be read: what isn't known is never a zero.
+    Raises ValueError for a bad address.
+    """
+    data = balance_of_calldata(address)
+    answers = await client.batch(
+        [("eth_call", [{"to": token.key, "data": data}, "latest"]) for token in chain.tokens]
+    )
+    return [
+        (token, _balance(chain, token, answer))
+        for token, answer in zip(chain.tokens, answers, strict=True)
+    ]
+
+
+def _balance(chain: Chain, token: Token, answer: object) -> AtomicUnits:
+    try:
+        if not isinstance(answer, RpcError):
+            return AtomicUnits(decode_uint256(answer))
+    except ValueError:
+        pass
+    raise ChainUnavailable(f"The chain {chain.name} does not say the balance of {token.name} now.")

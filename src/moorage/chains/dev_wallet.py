@@ -1,0 +1,78 @@
+"""The wallets of a local chain: made afresh for each data directory, worth nothing elsewhere."""
+
+import os
+import secrets
+from pathlib import Path
+
+import coincurve
+import msgspec
+
+from moorage.chains.address import checksum_address
+from moorage.errors import LocalChainFailed
+from moorage.keccak import keccak256
+
+PAYING_WALLETS = 8
+
+
+class DevWallet(msgspec.Struct, frozen=True):
+    """A wallet anybody on this machine may pay with."""
+
+    address: str  # checksummed
+    private_key: str  # 0x and 64 hex digits
+
+
+class DevWallets(msgspec.Struct, frozen=True):
+    """Whose money a local chain holds."""
+
+    pay_to: DevWallet  # where payments go
+    relayer: DevWallet  # settles authorizations; needs gas, no tokens
+    wallets: tuple[DevWallet, ...]  # pay: each with gas and tokens
+
+
+def dev_wallets(path: Path) -> DevWallets:
+    """The wallets kept in `path`, made with the machine's randomness if there is no such file.
+
+    The file is private to its owner (mode 0600) and appears whole or not at all, also when two
+    processes ask at once. Raises LocalChainFailed when what it holds isn't wallets.
+    """
+    if not path.exists():
+        _write_once(path, msgspec.json.format(msgspec.json.encode(_new_wallets()), indent=1))
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=DevWallets)
+    except msgspec.DecodeError as problem:
+        raise LocalChainFailed(f"{path} holds no wallets; `moorage dev --reset`") from problem
+
+
+def address_of(private_key: bytes) -> str:
+    """The checksummed address of a 32-byte private key. Raises ValueError if it isn't one."""
+    point = coincurve.PublicKey.from_valid_secret(private_key).format(compressed=False)
+    return checksum_address("0x" + keccak256(point[1:])[-20:].hex())
+
+
+def _new_wallets() -> DevWallets:
+    return DevWallets(
+        pay_to=_new_wallet(),
+        relayer=_new_wallet(),
+        wallets=tuple(_new_wallet() for _ in range(PAYING_WALLETS)),
+    )
+
+
+def _new_wallet() -> DevWallet:
+    key = coincurve.PrivateKey().secret  # of os.urandom, within the curve's order
+    return DevWallet(address=address_of(key), private_key="0x" + key.hex())
+
+
+def _write_once(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        pass  # another process was first: its wallets stand
+    finally:
+        draft.unlink()

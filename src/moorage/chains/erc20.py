@@ -1,0 +1,96 @@
+"""ERC-20 as bytes: Transfer logs, calldata, and how a transaction's hash is spelled. EIP-20."""
+
+import re
+
+import msgspec
+
+from moorage.chains.address import parse_address
+from moorage.chains.encoding import parse_bytes32, parse_quantity
+from moorage.chains.receipt import Log, Receipt
+from moorage.keccak import keccak256
+
+TRANSFER_TOPIC = "0x" + keccak256(b"Transfer(address,address,uint256)").hex()
+
+_BALANCE_OF = keccak256(b"balanceOf(address)")[:4].hex()
+_TRANSFER = keccak256(b"transfer(address,uint256)")[:4].hex()
+_TX_HASH = re.compile(r"(?:0[xX])?([0-9a-fA-F]{64})")
+_ADDRESS_PADDING = "0x" + "0" * 24
+_TRANSFER_TOPICS = 3  # the event, from, to
+
+
+class TransferLog(msgspec.Struct, frozen=True):
+    """One Transfer event. Addresses are spelled as `parse_address` does."""
+
+    log_index: int
+    token_address: str
+    sender: str
+    recipient: str
+    value: int  # atomic units, 0 to 2**256 - 1
+
+
+def normalise_tx_hash(text: str) -> str:
+    """`text` as hashes are compared and stored: `0x` and 64 lower-case hex digits.
+
+    Any letter case is accepted, and a missing `0x`. Raises ValueError for anything else.
+    """
+    match = _TX_HASH.fullmatch(text)
+    if match is None:
+        raise ValueError("a transaction hash is 0x and 64 hex digits")
+    return "0x" + match[1].lower()
+
+
+def parse_transfer_log(log: Log) -> TransferLog | None:
+    """The Transfer that `log` tells of; None when it is another event.
+
+    Raises ValueError when it calls itself a Transfer but isn't shaped like ERC-20's: an NFT's has
+    four topics, and addresses fill only the lower 20 bytes of theirs.
+    """
+    if not log.topics or log.topics[0] != TRANSFER_TOPIC:
+        return None
+    if len(log.topics) != _TRANSFER_TOPICS:
+        raise ValueError(f"a Transfer has {len(log.topics)} topics")
+    return TransferLog(
+        log_index=log.log_index,
+        token_address=log.address,
+        sender=_topic_address(log.topics[1]),
+        recipient=_topic_address(log.topics[2]),
+        value=decode_uint256(log.data),
+    )
+
+
+def parse_transfer_logs(receipt: Receipt, *, token_address: str) -> tuple[TransferLog, ...]:
+    """Every Transfer of the token at `token_address`, in log order, whoever takes part.
+
+    Raises ValueError when a log of that very contract is malformed; what other contracts emit is
+    not looked at.
+    """
+    wanted = parse_address(token_address)
+    transfers = (parse_transfer_log(log) for log in receipt.logs if log.address == wanted)
+    return tuple(transfer for transfer in transfers if transfer is not None)
+
+
+def balance_of_calldata(account: str) -> str:
+    """Calldata of `balanceOf(account)`, hex with `0x`. Raises ValueError for a bad address."""
+    return f"0x{_BALANCE_OF}{_address_word(account)}"
+
+
+def transfer_calldata(recipient: str, value: int) -> str:
+    """Calldata of `transfer(recipient, value)`, hex with `0x`. Raises ValueError out of range."""
+    if not 0 <= value < 2**256:
+        raise ValueError("a transfer's value is a uint256")
+    return f"0x{_TRANSFER}{_address_word(recipient)}{value:064x}"
+
+
+def decode_uint256(data: object) -> int:
+    """The number in exactly 32 bytes of return or log data, hex. Raises ValueError otherwise."""
+    return parse_quantity(parse_bytes32(data))
+
+
+def _topic_address(topic: str) -> str:
+    if not topic.startswith(_ADDRESS_PADDING):
+        raise ValueError("an address fills more than 20 bytes")
+    return "0x" + topic[len(_ADDRESS_PADDING) :]
+
+
+def _address_word(address: str) -> str:
+    return parse_address(address)[2:].rjust(64, "0")

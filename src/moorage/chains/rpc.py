@@ -1,0 +1,265 @@
+"""A chain's nodes over JSON-RPC: one HTTP round trip a batch, the next URL when one fails.
+
+Every batch also asks for `eth_chainId`, so that a node of another chain is found out before
+anything it says is believed.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from moorage.chains.chain import Chain
+from moorage.chains.encoding import parse_quantity
+from moorage.clock import Clock, SystemClock
+from moorage.errors import ChainUnavailable
+
+DEFAULT_TIMEOUT_SECONDS: Final = 4.0
+MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
+RETRY_FIRST_AFTER_SECONDS: Final = 30.0
+RETRY_BATCHES_AFTER_SECONDS: Final = 600.0
+
+_CHUNK_BYTES = 64 * 1024
+_BATCH_REFUSED_STATUSES = frozenset({400, 405, 413, 415, 422, 501})
+_OVERLOADED_CODES = frozenset({429, -32005})  # EIP-1474: limit exceeded
+_HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+
+Call = tuple[str, Sequence[Any]]
+"""A method and its parameters."""
+
+
+class RpcError(ChainUnavailable):
+    """The node answered a call with an error; `code`, `detail` and `data` are the node's own."""
+
+    def __init__(self, method: str, code: int, detail: str, data: object = None) -> None:
+        super().__init__(f"The node refused {method} (code {code}).")
+        self.method = method
+        self.code = code
+        self.detail = detail
+        self.data = data
+
+
+class _Request(msgspec.Struct):
+    id: int
+    method: str
+    params: Sequence[Any]
+    jsonrpc: str = "2.0"
+
+
+class _ErrorAnswer(msgspec.Struct):
+    code: int
+    message: str = ""
+    data: Any = None
+
+
+class _Answer(msgspec.Struct):
+    id: int | None = None  # null when the node could not read the request
+    result: Any = msgspec.UNSET
+    error: _ErrorAnswer | None = None
+
+
+_SINGLE = msgspec.json.Decoder(_Answer)
+_BATCH = msgspec.json.Decoder(list[_Answer])
+
+
+class _NodeFailed(Exception):
+    """One URL gives no answer to believe; the message is why."""
+
+
+class _BatchRefused(Exception):
+    """The node does not take batches, at least not this one."""
+
+
+class _Node:
+    def __init__(self, url: str, number: int) -> None:
+        self.url = url
+        self.number = number  # from 1, as an operator counts the URLs
+        self.singles_until = 0.0  # monotonic; a refused batch is tried again afterwards
+
+
+class RpcClient:
+    """One chain, read through its `rpc_urls` in order.
+
+    A URL that times out, can't be reached, answers garbage or serves another chain is passed over
+    for the next one, which is then asked first for RETRY_FIRST_AFTER_SECONDS. A node that refuses
+    batches is asked in single calls, side by side. Belongs to one event loop.
+
+    `timeout_seconds` bounds one URL's whole answer, `max_response_bytes` its size. A `session`
+    handed in stays the caller's to close.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        *,
+        session: aiohttp.ClientSession | None = None,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        clock: Clock | None = None,
+    ) -> None:
+        if not chain.rpc_urls:
+            raise ValueError(f"{chain.name}: no RPC URL")
+        self.chain = chain
+        self._nodes = tuple(_Node(url, number) for number, url in enumerate(chain.rpc_urls, 1))
+        self._session = session
+        self._owns_session = session is None
+        self._timeout_seconds = timeout_seconds
+        self._max_response_bytes = max_response_bytes
+        self._clock = clock or SystemClock()
+        self._favourite = 0  # index of the node asked first
+        self._favourite_until = 0.0  # monotonic; afterwards the first URL is tried again
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        if self._session is not None and self._owns_session:
+            await self._session.close()
+
+    async def call(self, method: str, params: Sequence[Any] = ()) -> Any:
+        """One call's result. Raises RpcError when the node refuses it, else as `batch`."""
+        (answer,) = await self.batch([(method, params)])
+        if isinstance(answer, RpcError):
+            raise answer
+        return answer
+
+    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+        """The results of `calls`, in their order, from one node in one HTTP round trip.
+
+        A call that the node refuses yields its RpcError in that place. Raises ChainUnavailable
+        when no URL gives an answer; why is said without naming a URL, which may hold a key.
+        """
+        reasons = []
+        for node in self._in_order():
+            try:
+                answers = await self._ask(node, calls)
+            except _NodeFailed as failure:
+                reasons.append(f"node {node.number}: {failure}")
+            else:
+                self._favour(node)
+                return answers
+        raise ChainUnavailable(
+            f"The chain {self.chain.name} cannot be read right now ({'; '.join(reasons)}). "
+            "Nothing was recorded; send the same request again."
+        )
+
+    def distrust(self) -> None:
+        """Ask another URL first from now on: the last answer contradicted itself."""
+        self._favour(self._nodes[(self._first_index() + 1) % len(self._nodes)])
+
+    def _first_index(self) -> int:
+        if self._favourite and self._clock.monotonic_seconds() >= self._favourite_until:
+            self._favourite = 0
+        return self._favourite
+
+    def _in_order(self) -> Iterator[_Node]:
+        first = self._nodes[self._first_index()]
+        yield first
+        yield from (node for node in self._nodes if node is not first)
+
+    def _favour(self, node: _Node) -> None:
+        if node.number - 1 != self._favourite:
+            self._favourite = node.number - 1
+            self._favourite_until = self._clock.monotonic_seconds() + RETRY_FIRST_AFTER_SECONDS
+
+    async def _ask(self, node: _Node, calls: Sequence[Call]) -> list[Any]:
+        requests = [
+            _Request(id=number, method=method, params=params)
+            for number, (method, params) in enumerate([*calls, ("eth_chainId", ())])
+        ]
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                *answers, chain_id_answer = await self._exchange(node, requests)
+                chain_id = parse_quantity(chain_id_answer)
+        except TimeoutError as late:
+            raise _NodeFailed("timed out") from late
+        except (aiohttp.ClientError, OSError) as broken:
+            raise _NodeFailed("cannot be reached") from broken
+        except (ValueError, RecursionError) as garbage:  # msgspec's errors are ValueErrors
+            raise _NodeFailed("answered garbage") from garbage
+        if chain_id != self.chain.chain_id:
+            raise _NodeFailed(f"serves chain {chain_id}, not {self.chain.chain_id}")
+        return answers
+
+    async def _exchange(self, node: _Node, requests: list[_Request]) -> list[Any]:
+        if self._clock.monotonic_seconds() >= node.singles_until:
+            try:
+                return _batch_results(requests, *await self._post(node, requests))
+            except _BatchRefused:
+                node.singles_until = self._clock.monotonic_seconds() + RETRY_BATCHES_AFTER_SECONDS
+        singles = (self._single(node, request) for request in requests)
+        answers: list[_Answer] = []
+        for answer in await asyncio.gather(*singles, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            answers.append(answer)
+        return _results(requests, answers)
+
+    async def _single(self, node: _Node, request: _Request) -> _Answer:
+        status, body = await self._post(node, request)
+        if status != HTTPStatus.OK:
+            raise _NodeFailed(f"answered HTTP {status}")
+        return _SINGLE.decode(body)
+
+    async def _post(self, node: _Node, content: object) -> tuple[int, bytes]:
+        body = msgspec.json.encode(content)
+        try:
+            return await self._post_once(node, body)
+        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+            # An idle connection that the node had closed meanwhile, which aiohttp reuses but
+            # retries only for GET. Every call here may be sent twice.
+            return await self._post_once(node, body)
+
+    async def _post_once(self, node: _Node, body: bytes) -> tuple[int, bytes]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        async with self._session.post(
+            node.url, data=body, headers=_HEADERS, allow_redirects=False
+        ) as response:
+            return response.status, await self._bounded(response)
+
+    async def _bounded(self, response: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        while chunk := await response.content.read(_CHUNK_BYTES):
+            body += chunk
+            if len(body) > self._max_response_bytes:
+                raise _NodeFailed("answered too much")
+        return bytes(body)
+
+
+def _batch_results(requests: Sequence[_Request], status: int, body: bytes) -> list[Any]:
+    results = _results(requests, _parse_batch(status, body))
+    chain_id = results[-1]  # no node refuses this call by itself
+    if isinstance(chain_id, RpcError) and chain_id.code not in _OVERLOADED_CODES:
+        raise _BatchRefused
+    return results
+
+
+def _parse_batch(status: int, body: bytes) -> list[_Answer]:
+    if status in _BATCH_REFUSED_STATUSES:
+        raise _BatchRefused
+    if status != HTTPStatus.OK:
+        raise _NodeFailed(f"answered HTTP {status}")
+    if not body.lstrip().startswith(b"{"):
+        return _BATCH.decode(body)
+    error = _SINGLE.decode(body).error
+    if error is not None and error.code not in _OVERLOADED_CODES:
+        raise _BatchRefused
+    raise _NodeFailed("answered a batch with a single object")
+
+
+def _results(requests: Sequence[_Request], answers: Sequence[_Answer]) -> list[Any]:
+    by_id = {answer.id: answer for answer in answers}
+    if len(answers) != len(requests) or by_id.keys() != {request.id for request in requests}:
+        raise ValueError("not one answer a request")
+    return [_result(request, by_id[request.id]) for request in requests]
+
+
+def _result(request: _Request, answer: _Answer) -> Any:
+    if answer.error is not None:
+        error = answer.error
+        return RpcError(request.method, error.code, error.message, error.data)
+    if answer.result is msgspec.UNSET:
+        raise ValueError("neither a result nor an error")
+    return answer.result

@@ -1,0 +1,222 @@
+"""From a transaction's hash to the transfers it made to the gateway, as the chain tells it.
+
+Judged by Transfer logs alone: not by who sent the transaction, which contract was called, its
+calldata, or what the token returned.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from moorage.chains.address import parse_address
+from moorage.chains.chain import Chain, Token
+from moorage.chains.encoding import parse_bytes32, parse_quantity
+from moorage.chains.erc20 import (
+    TransferLog,
+    normalise_tx_hash,
+    parse_transfer_log,
+    parse_transfer_logs,
+)
+from moorage.chains.receipt import Receipt, parse_receipt
+from moorage.chains.rpc import RpcClient, RpcError
+from moorage.clock import Clock
+from moorage.errors import ChainUnavailable, PaymentNotFound, PaymentPending
+from moorage.money import AtomicUnits
+from moorage.payments.transfer import Transfer
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 1.0
+_LARGEST_TOKENS = 10**12  # a trillion whole tokens in one transfer: no dollar token has them
+
+
+class _Contradiction(Exception):
+    """What the node said can't be true; the message is what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sighting:
+    """A transaction as one answer shows it. `depth` counts confirmations: mined at the head is 1.
+
+    0 is not mined; below 0, mined in a block beyond the head the node named beside it.
+    """
+
+    known: bool
+    receipt: Receipt | None
+    depth: int
+
+
+class Verifier:
+    """Reads payments to `pay_to` from the chains of `clients` (by chain name).
+
+    A transaction that isn't there yet is looked for again, for `pending_wait_seconds`, within the
+    call: clients send the hash the moment they have it.
+    """
+
+    def __init__(
+        self,
+        *,
+        pay_to: str,
+        clients: Mapping[str, RpcClient],
+        clock: Clock,
+        pending_wait_seconds: float = 4.0,
+    ) -> None:
+        self._pay_to = parse_address(pay_to)
+        self._clients = clients
+        self._clock = clock
+        self._pending_wait_seconds = pending_wait_seconds
+
+    async def transfers(self, *, chain: Chain, token: Token, tx_hash: str) -> tuple[Transfer, ...]:
+        """Every transfer of `token` to `pay_to` in this transaction: non-empty, in log order.
+
+        Whoever paid: the caller compares `payer`. Transfers of nothing, and those of `pay_to` to
+        itself, bring no money and don't count. One HTTP round trip when already confirmed.
+
+        Raises PaymentPending while the transaction isn't known, mined or `chain.confirmations`
+        deep; PaymentNotFound when it is, but reverted or paid nothing; ChainUnavailable when no
+        node answers or what it says contradicts itself; ValueError for a malformed `tx_hash`.
+        """
+        tx_hash = normalise_tx_hash(tx_hash)
+        client = self._clients[chain.name]
+        try:
+            receipt = await self._confirmed(client, chain, tx_hash)
+            paid = _money_logs(receipt, token=token, pay_to=self._pay_to)
+        except _Contradiction as contradiction:
+            client.distrust()
+            raise ChainUnavailable(
+                f"The chain {chain.name} contradicts itself: {contradiction}. "
+                "Nothing was recorded; send the same request again."
+            ) from contradiction
+        if not paid:
+            raise self._not_found(receipt, chain, token)
+        return tuple(_transfer(log, receipt, chain, token) for log in paid)
+
+    async def _confirmed(self, client: RpcClient, chain: Chain, tx_hash: str) -> Receipt:
+        for pause_seconds in self._pauses():
+            sighting = await _look(client, tx_hash)
+            if sighting.receipt is not None and sighting.depth >= chain.confirmations:
+                return sighting.receipt
+            await asyncio.sleep(pause_seconds)
+        if sighting.depth < 0:
+            raise _Contradiction("the transaction's block lies beyond the newest one")
+        raise _pending(sighting, chain, tx_hash)
+
+    def _pauses(self) -> Iterator[float]:
+        """Seconds to wait after each look; the last look comes when the wait is over."""
+        deadline = self._clock.monotonic_seconds() + self._pending_wait_seconds
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while (left := deadline - self._clock.monotonic_seconds()) > 0:
+            yield min(pause_seconds, left)
+            pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+        yield 0
+
+    def _not_found(self, receipt: Receipt, chain: Chain, token: Token) -> PaymentNotFound:
+        if not receipt.succeeded:
+            problem = "The transaction was reverted, so it paid nothing."
+        else:
+            problem = (
+                f"The transaction holds no transfer of {token.name} to {self._pay_to}."
+                f"{_near_miss(receipt, chain, token, pay_to=self._pay_to)}"
+            )
+        return PaymentNotFound(
+            problem,
+            looked_for={
+                "chain": chain.name,
+                "token": token.name,
+                "token_address": token.address,
+                "pay_to": self._pay_to,
+                "tx_hash": receipt.tx_hash,
+            },
+        )
+
+
+async def _look(client: RpcClient, tx_hash: str) -> _Sighting:
+    answers = await client.batch(
+        [
+            ("eth_getTransactionReceipt", [tx_hash]),
+            ("eth_getTransactionByHash", [tx_hash]),
+            ("eth_blockNumber", []),
+        ]
+    )
+    for answer in answers:
+        if isinstance(answer, RpcError):
+            raise answer
+    try:
+        return _sighting(*answers, tx_hash=tx_hash)
+    except ValueError as problem:
+        raise _Contradiction(str(problem)) from problem
+
+
+def _sighting(receipt: object, transaction: object, head: object, *, tx_hash: str) -> _Sighting:
+    head_number = parse_quantity(head)
+    if transaction is not None and _field(transaction, "hash") != tx_hash:
+        raise ValueError("the transaction is another one")
+    if receipt is None:
+        return _Sighting(known=transaction is not None, receipt=None, depth=0)
+    mined = parse_receipt(receipt, tx_hash=tx_hash)
+    if transaction is not None and _field(transaction, "blockHash") not in (None, mined.block_hash):
+        raise ValueError("the transaction and its receipt lie in different blocks")
+    return _Sighting(known=True, receipt=mined, depth=head_number - mined.block_number + 1)
+
+
+def _field(transaction: object, name: str) -> str | None:
+    value = transaction.get(name) if isinstance(transaction, dict) else ""
+    return None if value is None else parse_bytes32(value)
+
+
+def _pending(sighting: _Sighting, chain: Chain, tx_hash: str) -> PaymentPending:
+    if sighting.receipt is not None:
+        state = f"has {sighting.depth} of {chain.confirmations} confirmations"
+    elif sighting.known:
+        state = "is not mined yet"
+    else:
+        state = "is not known to the chain's node yet"
+    return PaymentPending(
+        f"The transaction {tx_hash} {state} on {chain.name}. "
+        "Do not pay again: send the same hash again."
+    )
+
+
+def _money_logs(receipt: Receipt, *, token: Token, pay_to: str) -> tuple[TransferLog, ...]:
+    try:
+        logs = parse_transfer_logs(receipt, token_address=token.key)
+    except ValueError as problem:
+        raise _Contradiction(str(problem)) from problem
+    paid = tuple(
+        log for log in logs if log.recipient == pay_to and log.sender != pay_to and log.value > 0
+    )
+    if any(log.value > _LARGEST_TOKENS * 10**token.decimals for log in paid):
+        raise _Contradiction(f"a transfer of more {token.name} than there is")
+    return paid
+
+
+def _transfer(log: TransferLog, receipt: Receipt, chain: Chain, token: Token) -> Transfer:
+    return Transfer(
+        chain_id=chain.chain_id,
+        tx_hash=receipt.tx_hash,
+        log_index=log.log_index,
+        token=token.name,
+        token_address=log.token_address,
+        payer=log.sender,
+        amount=AtomicUnits(log.value),
+        decimals=token.decimals,
+        block_number=receipt.block_number,
+        block_hash=receipt.block_hash,
+    )
+
+
+def _near_miss(receipt: Receipt, chain: Chain, token: Token, *, pay_to: str) -> str:
+    """What the transaction did instead, as a sentence with a space before it; "" if nothing."""
+    names = {other.key: other.name for other in chain.tokens}
+    for log in receipt.logs:
+        try:
+            transfer = parse_transfer_log(log)
+        except ValueError:
+            continue  # a contract nobody vouches for may emit what it likes
+        if transfer is None or transfer.value == 0:
+            continue
+        if transfer.token_address == token.key:
+            return f" It transferred {token.name} to {transfer.recipient} instead."
+        if transfer.recipient == pay_to:
+            name = names.get(transfer.token_address, "an unsupported token")
+            return f" It transferred {name} ({transfer.token_address}) instead."
+    return ""
