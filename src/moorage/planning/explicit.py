@@ -1,0 +1,149 @@
+"""What the settings ask of the planner, checked: commands, directories, stack, environment."""
+
+import re
+from typing import NamedTuple
+
+from moorage.errors import InvalidField, RuntimeUnsupported
+from moorage.planning.frameworks import UNSUPPORTED, Framework, framework_named
+from moorage.planning.plan import Settings, Stack
+from moorage.planning.recipe import quoted
+
+COMMAND_LIMIT = 4096  # characters
+ENV_ENTRIES_LIMIT = 200
+ENV_VALUE_LIMIT = 32_768  # characters; the kernel takes 131,072 bytes per string
+DIRECTORY_LIMIT = 1024  # characters
+
+_RUNTIME = re.compile(r"(node|python|static)(:[0-9A-Za-z][0-9A-Za-z.\-]{0,31})?\Z")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
+
+
+class Asked(NamedTuple):
+    """The settings' part in a plan. A command is None if not given, "" if its step is skipped."""
+
+    install: str | None
+    build: str | None
+    run: str | None
+    run_because: str  # why `run` is what it is, a sentence
+    stack: Stack | None
+    framework: Framework | None
+    directory: str  # "" is the upload's root
+    build_dir: str | None
+
+    @property
+    def commands(self) -> bool:
+        """Whether any command was given."""
+        return not (self.install is None and self.build is None and self.run is None)
+
+
+def asked(settings: Settings) -> Asked:
+    """The settings, checked. Raises InvalidField or RuntimeUnsupported, naming the setting."""
+    if settings.has_dockerfile:
+        raise RuntimeUnsupported(
+            "settings.hasDockerfile",
+            "this gateway runs apps in its own sandbox and builds no Dockerfiles; "
+            "send hasDockerfile: false and it plans the build from the files",
+        )
+    run = _command("settings.runCommand", settings.run_command)
+    if run == "":
+        raise InvalidField("settings.runCommand", "must not be empty; leave it out to detect it")
+    return Asked(
+        install=_command("settings.installCommand", settings.install_command),
+        build=_command("settings.buildCommand", settings.build_command),
+        run=run,
+        run_because=f"settings.runCommand starts it: {quoted(run)}" if run else "",
+        stack=_stack(settings.runtime),
+        framework=_framework(settings.framework),
+        directory=directory("settings.directoryPath", settings.directory_path) or "",
+        build_dir=directory("settings.buildDir", settings.build_dir),
+    )
+
+
+def directory(field: str, value: str | None) -> str | None:
+    """A relative directory, normalised; "" is the root; None when none is given.
+
+    "/", ".", "./dist" and "/dist/" are what existing clients send for the root and for `dist`.
+    Raises InvalidField for what could leave the upload.
+    """
+    if not value:
+        return None
+    if len(value) > DIRECTORY_LIMIT:
+        raise InvalidField(field, f"must have at most {DIRECTORY_LIMIT:,} characters")
+    if "\0" in value or "\\" in value or not _is_unicode(value):
+        raise InvalidField(field, "must be a path of names separated by /")
+    parts = [part for part in value.strip().split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise InvalidField(field, "must not contain '..'")
+    return "/".join(parts)
+
+
+def environment(field: str, variables: dict[str, str], *, port: int) -> dict[str, str]:
+    """The variables, checked, without PORT, which comes from settings.port.
+
+    Raises InvalidField for a name the shell can't set, for NUL, for too many or too long ones, and
+    for a PORT that contradicts settings.port.
+    """
+    if not variables:
+        return {}
+    if len(variables) > ENV_ENTRIES_LIMIT:
+        raise InvalidField(field, f"must have at most {ENV_ENTRIES_LIMIT} entries")
+    for name, value in variables.items():
+        if not _ENV_NAME.match(name):
+            raise InvalidField(field, f"{name[:128]!r} is not a name of letters, digits and _")
+        if len(value) > ENV_VALUE_LIMIT:
+            raise InvalidField(f"{field}.{name}", f"must be at most {ENV_VALUE_LIMIT:,} characters")
+        if "\0" in value or not _is_unicode(value):
+            raise InvalidField(f"{field}.{name}", "must be text without NUL")
+    if variables.get("PORT", str(port)).strip() != str(port):
+        raise InvalidField(f"{field}.PORT", "contradicts settings.port; set that instead")
+    return {name: value for name, value in variables.items() if name != "PORT"}
+
+
+def _command(field: str, value: str | None) -> str | None:
+    if value is None:
+        return None
+    if len(value) > COMMAND_LIMIT:
+        raise InvalidField(field, f"must have at most {COMMAND_LIMIT:,} characters")
+    if "\0" in value or not _is_unicode(value):
+        raise InvalidField(field, "must be text without NUL")
+    return value.strip()
+
+
+def _stack(runtime: str) -> Stack | None:
+    if runtime == "build-ai":
+        return None
+    match = _RUNTIME.match(runtime)
+    if match is None:
+        raise RuntimeUnsupported(
+            "settings.runtime",
+            f"{runtime[:64]!r} is not a runtime of this gateway; it has build-ai (found from the "
+            "files), node, python and static, the first two with or without a version (node:20)",
+        )
+    return Stack(match[1])
+
+
+def _framework(name: str | None) -> Framework | None:
+    if not name or not name.strip():
+        return None
+    folded = name.strip().lower()
+    if folded in UNSUPPORTED:
+        raise RuntimeUnsupported(
+            "settings.framework", f"{folded} apps are not supported on this gateway yet"
+        )
+    framework = framework_named(folded)
+    if framework is None:
+        raise InvalidField(
+            "settings.framework",
+            f"{name[:64]!r} is not a framework this gateway knows; leave it out to go by the files",
+        )
+    return framework
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether the text can be written as UTF-8; a lone surrogate can't be."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,92 @@
+"""The part of an upload that planning looks at: one directory of its files, read with bounds."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+from moorage.errors import UploadInvalid
+from moorage.planning.source import SourceTree
+
+MANIFEST_LIMIT = 1_048_576  # bytes of one package.json, requirements file, Procfile
+
+
+class Folder:
+    """The files below `directory` ("" is the root). Names are relative to it, `/`-separated.
+
+    Lookups are binary searches in the tree's sorted paths: no set is built, so that a large upload
+    costs a request no more than a small one.
+    """
+
+    __slots__ = ("_paths", "_prefix", "_tree", "directory")
+
+    def __init__(self, tree: SourceTree, directory: str = "") -> None:
+        self._tree = tree
+        self._paths: Sequence[str] = tree.paths
+        self._prefix = f"{directory}/" if directory else ""
+        self.directory = directory
+
+    def below(self, directory: str) -> "Folder":
+        """The folder of that name inside this one."""
+        return Folder(self._tree, self._prefix + directory)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of exactly this name."""
+        path = self._prefix + name
+        index = bisect_left(self._paths, path)
+        return index < len(self._paths) and self._paths[index] == path
+
+    def has_directory(self, name: str) -> bool:
+        """Whether there is a file anywhere below this name; "" asks for any file at all."""
+        start = f"{self._prefix}{name}/" if name else self._prefix
+        index = bisect_left(self._paths, start)
+        return index < len(self._paths) and self._paths[index].startswith(start)
+
+    def first(self, *names: str) -> str | None:
+        """The first of these names that is a file."""
+        for name in names:
+            if self.has(name):
+                return name
+        return None
+
+    def names(self) -> Iterator[str]:
+        """Every file's name, sorted."""
+        skip = len(self._prefix)
+        for index in range(bisect_left(self._paths, self._prefix), len(self._paths)):
+            path = self._paths[index]
+            if not path.startswith(self._prefix):
+                return
+            yield path[skip:]
+
+    def only_directory(self) -> str | None:
+        """The one directory that holds every file, or None.
+
+        Compares the first and the last of the sorted paths, which share a beginning only when all
+        between them do.
+        """
+        if not self._paths:
+            return None
+        top, slash, _ = self._paths[0].partition("/")
+        if self._prefix or not slash or not self._paths[-1].startswith(f"{top}/"):
+            return None
+        return top
+
+    def path(self, name: str) -> str:
+        """The name as the uploader knows it: from the upload's root."""
+        return self._prefix + name
+
+    def size(self, name: str) -> int:
+        """The file's length in bytes."""
+        return self._tree.size(self._prefix + name)
+
+    def data(self, name: str, *, limit: int = MANIFEST_LIMIT) -> bytes:
+        """The file's first `limit` bytes."""
+        return self._tree.read(self._prefix + name, limit=limit)
+
+    def text(self, name: str, *, limit: int = MANIFEST_LIMIT) -> str:
+        """A whole manifest, decoded. Raises UploadInvalid if it is over `limit` or not UTF-8."""
+        data = self.data(name, limit=limit + 1)
+        if len(data) > limit:
+            raise UploadInvalid(f"is larger than {limit:,} bytes", path=self.path(name))
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UploadInvalid("is not UTF-8 text", path=self.path(name)) from error

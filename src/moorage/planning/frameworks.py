@@ -1,0 +1,72 @@
+"""The frameworks planning knows by name, and what their builds leave behind."""
+
+from typing import NamedTuple
+
+from moorage.planning.plan import Stack
+
+
+class Framework(NamedTuple):
+    """A framework: its stack, and for a site generator what its build leaves."""
+
+    name: str
+    stack: Stack
+    package: str = ""  # the npm package that says so
+    output: str = ""  # the directory of files to serve that a build leaves; "" for a server
+    fallback: bool = False  # paths unknown to the file server belong to index.html's own router
+
+
+# In the order in which they are looked for: what builds upon another comes first.
+SITES = (
+    Framework("gatsby", Stack.NODE, "gatsby", "public"),
+    Framework("docusaurus", Stack.NODE, "@docusaurus/core", "build"),
+    Framework("astro", Stack.NODE, "astro", "dist"),
+    Framework("eleventy", Stack.NODE, "@11ty/eleventy", "_site"),
+    Framework("create-react-app", Stack.NODE, "react-scripts", "build", fallback=True),
+    Framework("vue-cli", Stack.NODE, "@vue/cli-service", "dist", fallback=True),
+    Framework("vite", Stack.NODE, "vite", "dist", fallback=True),
+    Framework("parcel", Stack.NODE, "parcel", "dist", fallback=True),
+    Framework("webpack", Stack.NODE, "webpack", "dist", fallback=True),
+)
+
+_NODE_SERVERS = (
+    *("express", "fastify", "koa", "hono", "nestjs", "node"),
+    *("nextjs", "nuxt", "remix", "sveltekit", "ssr"),
+)
+_PYTHON = ("fastapi", "starlette", "litestar", "quart", "flask", "django", "streamlit")
+
+_NAMED = {
+    **{site.name: site for site in SITES},
+    **{name: Framework(name, Stack.NODE) for name in _NODE_SERVERS},
+    **{name: Framework(name, Stack.PYTHON) for name in _PYTHON},
+    "static": Framework("static", Stack.STATIC),
+}
+
+_ALIASES = {
+    "next": "nextjs",
+    "next.js": "nextjs",
+    "nuxtjs": "nuxt",
+    "nuxt.js": "nuxt",
+    "nest": "nestjs",
+    "nodejs": "node",
+    "node.js": "node",
+    "svelte-kit": "sveltekit",
+    "react-router": "remix",
+    "reactjs-ssr": "ssr",
+    "vuejs-ssr": "ssr",
+    "cra": "create-react-app",
+    "11ty": "eleventy",
+    "html": "static",
+    **dict.fromkeys(
+        ("react", "reactjs", "react-spa", "reactjs-spa", "vue", "vuejs", "vuejs-spa", "svelte"),
+        "vite",
+    ),
+}
+
+UNSUPPORTED = frozenset(
+    ("gin", "fiber", "echo", "actix", "axum", "rails", "sinatra", "laravel", "symfony", "spring")
+)
+
+
+def framework_named(name: str) -> Framework | None:
+    """The framework a deploy request names, in lower case; None when it isn't known."""
+    return _NAMED.get(_ALIASES.get(name, name))

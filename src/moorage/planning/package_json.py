@@ -1,0 +1,68 @@
+"""package.json, as far as planning reads it."""
+
+import msgspec
+
+from moorage.errors import UploadInvalid
+from moorage.planning.folder import Folder
+
+Versions = dict[str, str]
+
+
+class PackageJson(msgspec.Struct, rename="camel"):
+    """The fields that say how a package is installed, built and started."""
+
+    scripts: dict[str, str] = {}
+    main: object = None
+    dependencies: Versions = {}
+    dev_dependencies: Versions = {}
+    optional_dependencies: Versions = {}
+    peer_dependencies: Versions = {}
+    workspaces: object = None
+
+    @property
+    def installs(self) -> bool:
+        """Whether an install has anything to do: dependencies, or scripts of its own."""
+        return bool(
+            self.dependencies
+            or self.dev_dependencies
+            or self.optional_dependencies
+            or self.peer_dependencies
+            or self.workspaces
+            or not self.scripts.keys().isdisjoint(("preinstall", "install", "postinstall"))
+            or "prepare" in self.scripts
+        )
+
+    def depends_on(self, package: str) -> bool:
+        """Whether the package is a dependency, for development or not."""
+        return package in self.dependencies or package in self.dev_dependencies
+
+    def script(self, name: str) -> str:
+        """A script's command, "" when there is none."""
+        return self.scripts.get(name, "").strip()
+
+
+_decoder = msgspec.json.Decoder(PackageJson)
+
+
+def package_json(folder: Folder) -> PackageJson | None:
+    """The folder's package.json; None when there is none.
+
+    Raises UploadInvalid, naming the file, when it is not JSON or a field has the wrong type.
+    """
+    if not folder.has("package.json"):
+        return None
+    try:
+        manifest = _decoder.decode(folder.text("package.json"))
+    except msgspec.MsgspecError as error:
+        raise _invalid(folder, str(error)) from error
+    except RecursionError as error:
+        raise _invalid(folder, "nested too deeply") from error
+    if any("\0" in command for command in manifest.scripts.values()):
+        raise _invalid(folder, "a script contains NUL")
+    return manifest
+
+
+def _invalid(folder: Folder, problem: str) -> UploadInvalid:
+    return UploadInvalid(
+        f"is not a valid package.json: {problem}", path=folder.path("package.json")
+    )

@@ -1,0 +1,205 @@
+"""Turns an upload's files and settings into a plan, or says what it looked for.
+
+Looked at first to last; the first that says how the app starts wins:
+
+====================  ===========================================  ================================
+stack                 found by                                     starts with
+====================  ===========================================  ================================
+explicit              settings.runCommand                          that
+any                   Procfile, its web line                       that
+Node                  package.json: start script                   the script if it is plain
+                                                                   `node …`, else `npm start`
+Node                  build script + next, nuxt, SvelteKit's or    their server
+                      Astro's Node adapter
+Node                  build script + Vite, React Scripts, Astro,   Caddy serves dist/, build/, …
+                      Gatsby, … or settings.buildDir               or settings.buildDir
+Node                  package.json: main                           `node <main>`
+Node                  index.js, server.js, app.js, main.js, also   `node <file>`
+                      in src/, with or without package.json
+Node                  index.ts, … and tsx or ts-node               `tsx <file>`
+Python                manage.py and */wsgi.py                      gunicorn
+Python                a FastAPI, Starlette, Litestar, Quart app    uvicorn
+                      object or factory in any module
+Python                a Flask app object or factory                gunicorn
+Python                streamlit among the requirements             `streamlit run`
+Python                main.py, app.py, server.py, start.py,        `python <file>`
+                      bot.py, hello.py, run.py, or the only one
+static                index.html, also in public/, dist/, …, or    Caddy
+                      settings.buildDir
+====================  ===========================================  ================================
+
+Install: `npm ci` with a lock file, `npm install` with dependencies, nothing without; for Python a
+virtual environment with requirements.txt, or pyproject.toml's [project] dependencies, plus the
+server that the start needs. Each explicit command replaces its own step, "" skips it.
+
+settings.runtime `node`, `python`, `static` (with or without a version) leaves out the other stacks;
+settings.framework only puts its stack first. An upload that is one directory is planned from inside
+it if that is where an app is, unless settings.directoryPath or a command is given.
+"""
+
+from collections.abc import Callable
+
+from moorage.errors import InvalidField, PlanNotFound
+from moorage.planning import node, python, static
+from moorage.planning.explicit import Asked, asked, environment
+from moorage.planning.folder import Folder
+from moorage.planning.plan import Plan, Settings, Stack
+from moorage.planning.procfile import web_line
+from moorage.planning.python import SCRIPTS
+from moorage.planning.recipe import Recipe, quoted
+from moorage.planning.source import SourceTree
+
+Detect = Callable[[Folder, Asked], Recipe | None]
+
+_STACKS: dict[Stack, tuple[Detect, tuple[str, ...]]] = {
+    Stack.NODE: (node.detect, node.LOOKED_FOR),
+    Stack.PYTHON: (python.detect, python.LOOKED_FOR),
+    Stack.STATIC: (static.detect, static.LOOKED_FOR),
+}
+
+# A file that says a directory is an app's own.
+_MARKERS = (
+    *("package.json", "requirements.txt", "pyproject.toml", "manage.py", "Procfile", "index.html"),
+    *node.SCRIPT_FILES,
+    *SCRIPTS,
+)
+
+_NOT_YET = {
+    "Dockerfile": "Docker images are",
+    "go.mod": "Go is",
+    "Cargo.toml": "Rust is",
+    "composer.json": "PHP is",
+    "index.php": "PHP is",
+    "Gemfile": "Ruby is",
+    "pom.xml": "Java is",
+    "build.gradle": "Java is",
+    "build.gradle.kts": "Java is",
+    "deno.json": "Deno is",
+    "mix.exs": "Elixir is",
+}
+
+
+def make_plan(tree: SourceTree, settings: Settings) -> Plan:
+    """The plan for these files and settings; the same ones always give the same plan.
+
+    Raises PlanNotFound when nothing says how to start them, RuntimeUnsupported and InvalidField for
+    settings this gateway can't follow, UploadInvalid for a file that decides and can't be read.
+    """
+    wanted = asked(settings)
+    build_env = environment("settings.buildVars", settings.build_vars, port=settings.port)
+    run_env = environment("settings.runEnvs", settings.run_envs, port=settings.port)
+    folder, because = _folder(Folder(tree), wanted)
+    wanted = _with_procfile(folder, wanted)
+    recipe = _choose(folder, wanted)
+    because.extend(recipe.because)
+    because.extend(_because_asked(settings, wanted, recipe))
+    return Plan(
+        stack=recipe.stack,
+        directory=folder.directory,
+        install=_in_folder(recipe.install, wanted.install, folder),
+        build=_in_folder(recipe.build, wanted.build, folder),
+        start=_in_folder(recipe.start, wanted.run, folder) or "",
+        port=settings.port,
+        build_env=build_env,
+        run_env={**dict(recipe.run_env), **run_env},
+        because=tuple(because),
+    )
+
+
+def _folder(root: Folder, wanted: Asked) -> tuple[Folder, list[str]]:
+    """Where the app is, and why there."""
+    if wanted.directory:
+        if not root.has_directory(wanted.directory):
+            problem = "is a file" if root.has(wanted.directory) else "is not in the upload"
+            raise InvalidField("settings.directoryPath", f"{wanted.directory!r} {problem}")
+        return root.below(wanted.directory), [f"settings.directoryPath is {wanted.directory}"]
+    only = root.only_directory()
+    if only is None or wanted.commands:
+        return root, []
+    inside = root.below(only)
+    if inside.first(*_MARKERS) is None:
+        return root, []
+    return inside, [f"all files are in {only}, so the app is there"]
+
+
+def _with_procfile(folder: Folder, wanted: Asked) -> Asked:
+    if wanted.run is not None:
+        return wanted
+    line = web_line(folder)
+    if line is None:
+        return wanted
+    return wanted._replace(run=line, run_because=f"the Procfile's web line: {quoted(line)}")
+
+
+def _choose(folder: Folder, wanted: Asked) -> Recipe:
+    """The first stack that can start; with a start given, the first that has anything."""
+    order = _order(wanted)
+    incomplete: list[Recipe] = []
+    for stack in order:
+        recipe = _STACKS[stack][0](folder, wanted)
+        if recipe is not None and recipe.start is not None:
+            return recipe
+        if recipe is not None:
+            incomplete.append(recipe)
+    if wanted.run is not None and not incomplete:
+        stack = wanted.stack or Stack.CUSTOM
+        return Recipe(stack, wanted.install, wanted.build, wanted.run, ())
+    raise _not_found(folder, order, incomplete)
+
+
+def _order(wanted: Asked) -> tuple[Stack, ...]:
+    if wanted.stack is not None:
+        return (wanted.stack,)
+    first = None
+    if wanted.framework is not None:
+        first = wanted.framework.stack
+    elif wanted.run is not None and python.mentions_python(wanted.run):
+        first = Stack.PYTHON
+    return tuple(_STACKS) if first is None else (first, *(s for s in _STACKS if s is not first))
+
+
+def _because_asked(settings: Settings, wanted: Asked, recipe: Recipe) -> list[str]:
+    said = []
+    for name, command in (
+        ("installCommand", settings.install_command),
+        ("buildCommand", settings.build_command),
+    ):
+        if command is not None:
+            said.append(
+                f"settings.{name} is given: {quoted(command.strip())}"
+                if command.strip()
+                else f"settings.{name} is empty: this step is skipped"
+            )
+    if wanted.run is not None and wanted.run_because not in recipe.because:
+        said.append(wanted.run_because)
+    return said
+
+
+def _in_folder(command: str | None, given: str | None, folder: Folder) -> str | None:
+    """The command, None if it is empty.
+
+    A given one finds the app's own programs first. At the root the sandbox's PATH does that.
+    """
+    if not command:
+        return None
+    if not given or not folder.directory:
+        return command
+    return f'PATH="$PWD/.venv/bin:$PWD/node_modules/.bin:$PATH"\n{command}'
+
+
+def _not_found(folder: Folder, order: tuple[Stack, ...], incomplete: list[Recipe]) -> PlanNotFound:
+    looked_for = tuple(item for stack in order for item in _STACKS[stack][1])
+    looked_for = (*looked_for, "a Procfile with a web line", "settings.runCommand")
+    where = f" in {folder.directory}" if folder.directory else ""
+    if incomplete:
+        said = f"No way to start this upload was found{where}: {incomplete[0].missing}."
+    else:
+        said = (
+            f"No app was found{where}. Looked for: {'; '.join(looked_for)}. Set "
+            "settings.runCommand (and installCommand, buildCommand if needed), or "
+            "settings.directoryPath if the app is in a directory."
+        )
+    unsupported = folder.first(*_NOT_YET)
+    if unsupported is not None:
+        said += f" {unsupported} is there, but {_NOT_YET[unsupported]} not supported here yet."
+    return PlanNotFound(said, looked_for=looked_for)

@@ -1,0 +1,197 @@
+"""Finds the web app object in Python sources, without running or fully parsing them.
+
+Read by pattern rather than with `ast`: the gateway's Python may be older than the app's (its parser
+then refuses newer grammar), a hostile file can exhaust a recursive parser's stack, and this is 20
+times as fast. Strings and comments are blanked first, so that an example in a docstring is none.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from moorage.planning.folder import Folder
+
+FILES_LIMIT = 400  # Python files read at most, likeliest names first
+FILE_LIMIT = 262_144  # bytes read of each
+TOTAL_LIMIT = 4_194_304  # bytes read of all
+
+PREFERRED = ("main", "app", "server", "api", "asgi", "wsgi", "run", "index", "application")
+OBJECT_NAMES = ("app", "application", "api", "server")
+
+# The class of an app object: the package it comes from, and the server that runs it.
+FRAMEWORKS = {
+    "FastAPI": ("fastapi", "uvicorn"),
+    "Starlette": ("starlette", "uvicorn"),
+    "Litestar": ("litestar", "uvicorn"),
+    "Quart": ("quart", "uvicorn"),
+    "Flask": ("flask", "gunicorn"),
+}
+
+_CLASSES = "|".join(FRAMEWORKS)
+_FACTORIES = "create_app|make_app|build_app|get_app|create_application|app_factory"
+_HINT = re.compile(rb"\b(?:%b)\s*\(|\b(?:%b)\s*\(" % (_CLASSES.encode(), _FACTORIES.encode()))
+# Each branch matches wherever it starts, closed or not, so that the whole stays linear.
+_STRINGS = re.compile(
+    r'"""[\s\S]*?(?:"""|\Z)|"(?:[^"\\\n]|\\[\s\S])*"?'
+    r"|\'\'\'[\s\S]*?(?:\'\'\'|\Z)|\'(?:[^\'\\\n]|\\[\s\S])*\'?"
+    r"|#[^\n]*"
+)
+_OBJECT = re.compile(
+    r"^([A-Za-z_]\w{0,80})[ \t]*(?::[^=\n]{1,120})?=[ \t]*(?:[A-Za-z_][\w.]{0,80}\.)?"
+    rf"(?:({_CLASSES})|({_FACTORIES}))[ \t]*\(",
+    re.MULTILINE,
+)
+_FACTORY = re.compile(
+    rf"^def[ \t]+({_FACTORIES})[ \t]*"
+    r"\(([^()]{0,400}(?:\([^()]{0,200}\)[^()]{0,200}){0,8})\)",
+    re.MULTILINE,
+)
+_CLASS_CALL = re.compile(rf"\b({_CLASSES})[ \t]*\(")
+_IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+(\.*)([A-Za-z_]\w{0,80})?", re.MULTILINE)
+_ASIDE = frozenset(
+    (
+        *("tests", "test", "docs", "doc", "examples", "example", "scripts", "migrations"),
+        *("node_modules", "venv", "env", "site-packages", "__pycache__", "dist", "build"),
+    )
+)
+
+
+class App(NamedTuple):
+    """An app object, or the function that makes it, and where a server finds it."""
+
+    file: str
+    module: str  # dotted, below `root`
+    root: str  # the directory its imports are relative to, "" for the app's own
+    attribute: str
+    factory: bool  # `attribute` is a function that returns the object
+    package: str  # fastapi, flask, …
+    server: str  # uvicorn or gunicorn
+
+
+class _Found(NamedTuple):
+    file: str
+    text: str
+    attribute: str
+    factory: bool
+    kind: str  # a key of FRAMEWORKS, "" when a factory elsewhere decides it
+
+
+def find_app(folder: Folder, installed: frozenset[str], hint: str) -> App | None:
+    """The app object in the likeliest file: main.py, app.py, … near the root first, then others.
+
+    A module's object goes before a factory. `hint`, a package of FRAMEWORKS, leaves out the others
+    if it is found at all.
+    """
+    found: list[_Found] = []
+    budget = TOTAL_LIMIT
+    for file in _candidates(folder):
+        budget -= min(folder.size(file), FILE_LIMIT)
+        if budget < 0:
+            break
+        found.extend(_scan(folder, file))
+        if found and found[-1].kind and not found[-1].factory and not hint:
+            break
+    kind = _decided_kind(found, installed)
+    resolved = [one if one.kind else one._replace(kind=kind) for one in found if one.kind or kind]
+    hinted = [one for one in resolved if FRAMEWORKS[one.kind][0] == hint]
+    choice = hinted or resolved
+    chosen = next((one for one in choice if not one.factory), choice[0] if choice else None)
+    return None if chosen is None else _located(folder, chosen)
+
+
+def _candidates(folder: Folder) -> list[str]:
+    """Importable Python files that aren't tests or the like, the likeliest first."""
+    ranked: list[tuple[int, int, int, str]] = []
+    for name in folder.names():
+        if not name.endswith(".py"):
+            continue
+        *directories, file = name.split("/")
+        stem = file[:-3]
+        if not stem.isidentifier() or stem.startswith("test_") or stem.endswith("_test"):
+            continue
+        if any(part in _ASIDE or part.startswith(".") for part in directories):
+            continue
+        rank = PREFERRED.index(stem) if stem in PREFERRED else len(PREFERRED)
+        ranked.append((int(rank == len(PREFERRED)), len(directories), rank, name))
+    ranked.sort()
+    return [name for *_, name in ranked[:FILES_LIMIT]]
+
+
+def _scan(folder: Folder, file: str) -> Iterable[_Found]:
+    data = folder.data(file, limit=FILE_LIMIT)
+    if _HINT.search(data) is None:
+        return
+    text = _STRINGS.sub('""', data.decode(errors="replace").replace("\r\n", "\n"))
+    objects = sorted(_OBJECT.finditer(text), key=lambda match: _name_rank(match[1]))
+    for match in objects[:1]:
+        yield _Found(file, text, match[1], False, match[2] or _factory_kind(text))
+    if objects:
+        return
+    for match in _FACTORY.finditer(text):
+        kind = _CLASS_CALL.search(text, match.end())
+        if kind is not None and _callable_without_arguments(match[2]):
+            yield _Found(file, text, match[1], True, kind[1])
+            return
+
+
+def _name_rank(name: str) -> int:
+    return OBJECT_NAMES.index(name) if name in OBJECT_NAMES else len(OBJECT_NAMES)
+
+
+def _factory_kind(text: str) -> str:
+    match = _CLASS_CALL.search(text)
+    return match[1] if match else ""
+
+
+def _callable_without_arguments(parameters: str) -> bool:
+    while "(" in parameters:  # innermost first; at most eight, by the pattern
+        parameters = re.sub(r"\([^()]*\)", "", parameters)
+    parameters = re.sub(r"\[[^\[\]]*\]", "", parameters)
+    return all(
+        not part.strip() or "=" in part or part.strip()[0] in "*/" for part in parameters.split(",")
+    )
+
+
+def _decided_kind(found: list[_Found], installed: frozenset[str]) -> str:
+    """What an object made by another module's factory is: as found elsewhere, else as installed."""
+    elsewhere = next((one.kind for one in found if one.kind), "")
+    return elsewhere or next((k for k, (name, _) in FRAMEWORKS.items() if name in installed), "")
+
+
+def _located(folder: Folder, found: _Found) -> App:
+    root = _import_root(folder, found)
+    below = found.file[len(root) + 1 :] if root else found.file
+    module = below[:-3].replace("/", ".").removesuffix(".__init__")
+    package, server = FRAMEWORKS[found.kind]
+    return App(found.file, module, root, found.attribute, found.factory, package, server)
+
+
+def _import_root(folder: Folder, found: _Found) -> str:
+    """The directory from which the file's own imports work."""
+    *directories, _ = found.file.split("/")
+    if not directories:
+        return ""
+    here = "/".join(directories)
+    imports = [(match[1], match[2] or "") for match in _IMPORT.finditer(found.text)]
+    absolute = {name for dots, name in imports if not dots and name}
+    relative = any(dots for dots, _ in imports)
+    package = folder.has(f"{here}/__init__.py")
+    if not all(directory.isidentifier() for directory in directories):
+        return _outermost_package(folder, directories) if package or relative else here
+    if directories[0] in absolute:
+        return ""
+    if not relative and any(_is_module(folder, f"{here}/{name}") for name in absolute):
+        return here
+    return _outermost_package(folder, directories) if package or relative else ""
+
+
+def _is_module(folder: Folder, name: str) -> bool:
+    return folder.has(f"{name}.py") or folder.has(f"{name}/__init__.py")
+
+
+def _outermost_package(folder: Folder, directories: list[str]) -> str:
+    """The directory that holds the outermost package around the file."""
+    depth = len(directories) - 1
+    while depth > 0 and folder.has(f"{'/'.join(directories[:depth])}/__init__.py"):
+        depth -= 1
+    return "/".join(directories[:depth])

@@ -1,0 +1,84 @@
+"""Sites that are files: served by Caddy on 0.0.0.0:$PORT, without dotfiles."""
+
+from shlex import quote
+
+from moorage.planning.explicit import Asked
+from moorage.planning.folder import Folder
+from moorage.planning.plan import Stack
+from moorage.planning.recipe import Recipe
+
+ROOTS = ("", "public", "dist", "build", "out", "_site", "site", "www", "docs")
+
+LOOKED_FOR = ("index.html, also in " + ", ".join(f"{root}/" for root in ROOTS if root),)
+
+# The site's directory reaches Caddy as a runtime placeholder, so no name in it can become
+# configuration. It must be absolute: with "." Caddy cuts the leading dot of .well-known.
+# `error` comes after `try_files`, so a dotfile is refused under whatever spelling found it.
+_CADDYFILE = """\
+{
+	admin off
+	auto_https off
+	persist_config off
+	log {
+		level ERROR
+	}
+	servers {
+		protocols h1
+	}
+}
+http://:{$PORT} {
+	bind tcp4/0.0.0.0
+	root {env.SITE}
+	encode
+	@hidden {
+		path */.*
+		not path /.well-known/*
+	}
+	error @hidden 404
+	try_files %s
+	file_server
+	handle_errors 404 {
+		rewrite /404.html
+		file_server
+	}
+}
+"""
+_PLAIN = "{path} {path}.html"
+_FALLBACK = "{path} {path}.html {path}/index.html /index.html"
+
+
+def serve(root: str, *, fallback: bool) -> str:
+    """The command that serves the directory `root` ("" is the app's own).
+
+    `/about` finds about.html; dotfiles are 404 except /.well-known; 404.html is used if there is
+    one. With `fallback`, any other path answers index.html, for apps that route in the browser.
+    """
+    enter = f"cd {quote(f'./{root}')} && " if root else ""
+    caddyfile = _CADDYFILE % (_FALLBACK if fallback else _PLAIN)
+    return (
+        f"{enter}exec env SITE=\"$PWD\" caddy run --adapter caddyfile --config - <<'CADDYFILE'\n"
+        f"{caddyfile}CADDYFILE"
+    )
+
+
+def detect(folder: Folder, asked: Asked) -> Recipe | None:
+    """Files with an index.html, or in settings.buildDir; None when there are none."""
+    if asked.run is not None:
+        return None
+    root = asked.build_dir
+    if root is not None and (asked.build or folder.has_directory(root)):
+        because = f"settings.buildDir names the files to serve: {root or 'all of them'}"
+    else:
+        root = next(
+            (r for r in ROOTS if folder.has(f"{r}/index.html" if r else "index.html")), None
+        )
+        if root is None:
+            return None
+        because = f"{root}/index.html is there" if root else "index.html is there"
+    return Recipe(
+        stack=Stack.STATIC,
+        install=asked.install,
+        build=asked.build,
+        start=serve(root, fallback=False),
+        because=(f"{because}: served as files by Caddy",),
+    )
