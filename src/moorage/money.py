@@ -10,6 +10,7 @@ from typing import NewType
 MicroUsd = NewType("MicroUsd", int)
 AtomicUnits = NewType("AtomicUnits", int)
 
+NOTHING = MicroUsd(0)
 MICRO_USD_PER_USD = 1_000_000
 MICRO_USD_PER_CREDIT = 10_000
 _USD_DECIMALS = 6

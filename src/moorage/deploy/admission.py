@@ -259,6 +259,8 @@ class Admission:
             created_at_ms=now_ms,
         )
         await projects.add_deployment(tx, deployment)
+        if project.serving_deployment_id is None:
+            await projects.set_status(tx, project.id, ProjectStatus.QUEUED)
         await jobs.add(
             tx,
             job_id=str(uuid.uuid4()),

@@ -130,7 +130,7 @@ class Reconciler:
         if instance is None:
             self._restart(project, serving)
             return True
-        self._routes.point(host, instance.socket)
+        await self._point(project.id, serving, instance)
         return False
 
     def _restart(self, project: Project, serving: str) -> None:
@@ -153,11 +153,23 @@ class Reconciler:
         except DeployFailed as failure:
             log.warning("app does not come back", deployment=serving, cause=failure.cause)
             return
-        self._routes.point(self._hosts.host(project.unique_name), instance.socket)
+        await self._point(project.id, serving, instance)
         if project.status is ProjectStatus.SUSPENDED:
             async with self._db.transaction(durable=True) as tx:
                 if await projects.set_status(tx, project.id, ProjectStatus.ACTIVE):
                     await self._metering.begin(tx, project.id)
+
+    async def _point(self, project_id: str, serving: str, instance: Instance) -> None:
+        """Lead the address to the app, unless a deployment is about to lead it elsewhere.
+
+        The rows are read afresh, and reads do not give way to other tasks before the pointing.
+        """
+        project = await projects.by_id(self._db, project_id)
+        if project is None or project.serving_deployment_id != serving:
+            return
+        if await projects.has_under_way(self._db, project_id):
+            return
+        self._routes.point(self._hosts.host(project.unique_name), instance.socket)
 
 
 class _Backoff:

@@ -92,7 +92,7 @@ class Worker:
             await self._carry_out(job)
         except LostJob:
             log.info("job taken away", kind=job.kind, subject=job.subject_id)
-        except Exception:  # noqa: BLE001  (whatever it was, the lease runs out and it is retried)
+        except Exception:
             log.exception("job failed", kind=job.kind, subject=job.subject_id)
         finally:
             renewal.cancel()

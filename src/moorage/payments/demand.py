@@ -11,7 +11,7 @@ from moorage.payments.evidence import PaymentMeans
 
 
 class PaymentRequired(MoorageError):
-    """Payment required"""  # noqa: D400  (the contract's text)
+    """Payment required"""
 
     def __init__(
         self,

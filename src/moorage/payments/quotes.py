@@ -4,7 +4,7 @@ import uuid
 
 from moorage.clock import Clock
 from moorage.errors import NameUnavailable, RateLimited
-from moorage.money import MicroUsd
+from moorage.money import NOTHING, MicroUsd
 from moorage.payments.quote import Quote
 from moorage.storage import projects, quotes
 from moorage.storage.database import Database
@@ -48,11 +48,12 @@ class Quotes:
         unique_name: str,
         months: int,
         price: MicroUsd,
-        received: MicroUsd = MicroUsd(0),
+        received: MicroUsd = NOTHING,
     ) -> Quote:
         """A quote at `price` with at least half of its life left; made unless there is one.
 
-        `received` is what was just paid towards it. Raises NameUnavailable, or RateLimited for a wallet that holds too many names.
+        `received` is what was just paid towards it. Raises NameUnavailable, or RateLimited for a
+        wallet that holds too many names.
         """
         now_ms = self._clock.now_ms()
         living = await self._living(wallet, unique_name)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql import ClauseElement, visitors
+from sqlalchemy.sql.elements import BindParameter
 
 from moorage.errors import DatabaseUnavailable
 
@@ -32,6 +33,8 @@ class Statement:
     __slots__ = ("_fixed", "sql")
 
     def __init__(self, clause: ClauseElement) -> None:
+        # Expanding an IN list at compile time wants every value; ours come when it runs.
+        visitors.traverse(clause, {}, {"bindparam": _make_optional})
         compiled = clause.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
         self.sql = str(compiled)
         self._fixed = {k: v for k, v in compiled.params.items() if v is not None}
@@ -39,6 +42,10 @@ class Statement:
     def parameters(self, given: Mapping[str, Value]) -> Mapping[str, Value]:
         """`given`, with the values that the statement itself fixes."""
         return {**self._fixed, **given} if self._fixed else given
+
+
+def _make_optional(parameter: BindParameter[Any]) -> None:
+    parameter.required = False
 
 
 class Transaction:

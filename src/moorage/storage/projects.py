@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, null, select, update
 
 from moorage.deploy.deployment import TRANSITIONS, UNDER_WAY, Deployment, DeploymentStatus
 from moorage.deploy.project import SHARING_STATUSES, Project, ProjectStatus
@@ -55,7 +55,7 @@ _SET_DELETED = Statement(
     .where(projects.c.id == bindparam("project_id"))
     .values(
         status=ProjectStatus.DELETED.value,
-        serving_deployment_id=None,
+        serving_deployment_id=null(),
         deleted_at_ms=bindparam("at_ms"),
     )
 )
@@ -70,6 +70,14 @@ _DEPLOYMENTS_OF = Statement(
 )
 _UNDER_WAY = Statement(
     select(*_DEPLOYMENT).where(deployments.c.status.in_([status.value for status in UNDER_WAY]))
+)
+_UNDER_WAY_OF = Statement(
+    select(deployments.c.id)
+    .where(
+        deployments.c.project_id == bindparam("project_id"),
+        deployments.c.status.in_([status.value for status in UNDER_WAY]),
+    )
+    .limit(1)
 )
 _MOVE = {
     target: Statement(
@@ -161,6 +169,11 @@ async def deployments_of(source: Database | Transaction, project_id: str) -> Seq
 async def deployments_under_way(db: Database) -> Sequence[Deployment]:
     """Every deployment that is neither ready nor over."""
     return [_made_deployment(row) for row in await db.all(_UNDER_WAY)]
+
+
+async def has_under_way(db: Database, project_id: str) -> bool:
+    """Whether a deployment of this project is neither ready nor over."""
+    return await db.one(_UNDER_WAY_OF, project_id=project_id) is not None
 
 
 async def move(

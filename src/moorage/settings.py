@@ -1,0 +1,205 @@
+"""Everything an operator can set, parsed once at the start.
+
+Settings come from a TOML file, then from `MOORAGE_…` environment variables, then from the command
+line. Unknown keys are refused with their path. `docs/operate.md` lists every one; a test compares.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
+from moorage.errors import InvalidField
+from moorage.money import MicroUsd
+from moorage.payments.pricing import PriceList, Size
+
+ENV_PREFIX = "MOORAGE_"
+_NOT_SETTINGS = ("GATEWAY", "PRIVATE_KEY", "RPC_URL_", "CONFIG", "STATE_DIR")
+"""Variables that belong to the client commands."""
+
+
+def _doc(text: str, **limits: Any) -> msgspec.Meta:
+    return msgspec.Meta(description=text, **limits)
+
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+
+
+class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One chain to take payments on. For a chain of the contract's table, rpc_urls suffice."""
+
+    rpc_urls: tuple[str, ...]
+    chain_id: int | None = None
+    confirmations: Annotated[int, msgspec.Meta(ge=1)] = 1
+    tokens: tuple[Token, ...] | None = None
+
+    def chain(self, name: str) -> Chain:
+        """The chain, completed from the known ones. Raises InvalidField."""
+        known = KNOWN_CHAINS.get(name)
+        chain_id = self.chain_id or (known.chain_id if known else None)
+        tokens = self.tokens or (known.tokens if known else None)
+        if chain_id is None or not tokens or not self.rpc_urls:
+            raise InvalidField(f"chains.{name}", "needs rpc_urls, chain_id and tokens")
+        return Chain(
+            name=name,
+            chain_id=chain_id,
+            rpc_urls=self.rpc_urls,
+            tokens=tokens,
+            confirmations=self.confirmations,
+        )
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The operator's settings; the unit is in the name."""
+
+    data_dir: Annotated[str, _doc("Where everything is kept: database, uploads, apps, logs.")] = (
+        ".moorage"
+    )
+    run_dir: Annotated[
+        str,
+        _doc("Where sockets go; short, as their paths may have 108 bytes. Empty: below /run."),
+    ] = ""
+    host: Annotated[str, _doc("The address that the gateway's API listens on.")] = "127.0.0.1"
+    port: Annotated[Port, _doc("The API's port; 0 takes a free one.")] = 8402
+    operator_port: Annotated[
+        Port, _doc("The loopback port of /metrics and /ready; 0 takes a free one.")
+    ] = 8403
+    proxy_host: Annotated[str, _doc("The address that apps are served on.")] = "127.0.0.1"
+    proxy_port: Annotated[Port, _doc("The port that apps are served on; 0: a free one.")] = 8080
+    base_domain: Annotated[str, _doc("Apps are served at <name>.<base_domain>.")] = "localhost"
+    public_url: Annotated[
+        str, _doc("The gateway's own address as clients see it. Empty: host and port.")
+    ] = ""
+    tls: Annotated[
+        bool, _doc("Serve apps over HTTPS on 443, with certificates obtained on demand.")
+    ] = False
+    pay_to: Annotated[str, _doc("The address that payments go to. Empty only in dev.")] = ""
+    chains: Annotated[
+        dict[str, ChainSettings], _doc("The chains payments are taken on, by name.")
+    ] = {}
+    memory_gib_month_micro_usd: Annotated[
+        int, _doc("The price of 1 GiB of memory for a month, in micro-USD.", ge=0)
+    ] = 500_000
+    cpu_month_micro_usd: Annotated[
+        int, _doc("The price of one CPU core for a month, in micro-USD.", ge=0)
+    ] = 500_000
+    minimum_charge_micro_usd: Annotated[
+        int, _doc("No quote is below this, in micro-USD.", ge=1)
+    ] = 500_000
+    app_memory_mib: Annotated[int, _doc("Memory of an app, in MiB.", ge=64)] = 512
+    app_cpu_millis: Annotated[int, _doc("CPU of an app, in thousandths of a core.", ge=50)] = 500
+    app_disk_mib: Annotated[int, _doc("Disk of an app, files and logs, in MiB.", ge=64)] = 1024
+    app_pids: Annotated[int, _doc("Processes and threads of an app.", ge=16)] = 256
+    build_memory_mib: Annotated[int, _doc("Memory of a build, in MiB.", ge=128)] = 2048
+    build_cpu_millis: Annotated[int, _doc("CPU of a build, in thousandths of a core.", ge=100)] = (
+        2000
+    )
+    build_pids: Annotated[int, _doc("Processes and threads of a build.", ge=16)] = 512
+    build_seconds: Annotated[int, _doc("How long a build may take.", ge=1, le=540)] = 480
+    builds_at_once: Annotated[int, _doc("How many builds run at the same time.", ge=1)] = 2
+    deploys_at_once: Annotated[
+        int, _doc("How many deployments are carried out at the same time.", ge=1)
+    ] = 8
+    listen_seconds: Annotated[
+        int, _doc("How long a started app may take to listen on a port.", ge=1)
+    ] = 60
+    healthy_seconds: Annotated[
+        int, _doc("How long a listening app may take to answer GET / with less than 500.", ge=1)
+    ] = 30
+    build_env: Annotated[
+        dict[str, str], _doc("Variables that every build sees, such as a package mirror's URL.")
+    ] = {}
+    app_subnet: Annotated[
+        str, _doc("The private IPv4 network that apps' own networks are cut from.")
+    ] = "10.201.0.0/16"
+    deny_networks: Annotated[
+        tuple[str, ...], _doc("More networks that apps and builds must not reach.")
+    ] = ()
+    allow_networks: Annotated[
+        tuple[str, ...], _doc("Networks that apps may reach although they are private.")
+    ] = ()
+    requests_per_minute: Annotated[
+        int, _doc("Requests a minute per wallet, deployment polled, or client address.", ge=1)
+    ] = 30
+    trusted_proxies: Annotated[
+        tuple[str, ...], _doc("Networks whose X-Forwarded-For is believed.")
+    ] = ()
+    payment_wait_seconds: Annotated[
+        int, _doc("How long a request waits for its payment to be mined.", ge=0, le=60)
+    ] = 5
+    rpc_timeout_seconds: Annotated[
+        int, _doc("How long a chain's node may take to answer.", ge=1, le=60)
+    ] = 5
+    log_level: Annotated[str, _doc("debug, info, warning or error.")] = "info"
+    log_json: Annotated[bool, _doc("Log JSON lines rather than text for people.")] = True
+    crash_at: Annotated[
+        str,
+        _doc("For crash tests, in dev only: the deploy step at which the gateway kills itself."),
+    ] = ""
+
+    def price_list(self) -> PriceList:
+        """The prices."""
+        return PriceList(
+            memory_gib_month=MicroUsd(self.memory_gib_month_micro_usd),
+            cpu_month=MicroUsd(self.cpu_month_micro_usd),
+            minimum_charge=MicroUsd(self.minimum_charge_micro_usd),
+        )
+
+    def app_size(self) -> Size:
+        """What an app is given, as it is priced."""
+        return Size(
+            memory_mib=self.app_memory_mib,
+            cpu_millis=self.app_cpu_millis,
+            disk_mib=self.app_disk_mib,
+        )
+
+
+def load_settings(
+    *, file: Path | None, environ: Mapping[str, str] = os.environ, **given: Any
+) -> Settings:
+    """The settings from file, environment and `given`, later ones winning; None is not given.
+
+    Raises InvalidField naming the wrong one.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values.update(tomllib.loads(file.read_text()))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise InvalidField(str(file), str(error)) from error
+    values.update(_from_environment(environ))
+    values.update({key: value for key, value in given.items() if value is not None})
+    try:
+        return msgspec.convert(values, Settings)
+    except msgspec.ValidationError as error:
+        raise InvalidField("settings", str(error)) from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What `MOORAGE_…` variables set; lists are comma-separated, tables are JSON."""
+    fields = {field.name: field for field in msgspec.structs.fields(Settings)}
+    values: dict[str, Any] = {}
+    for variable, text in environ.items():
+        rest = variable.removeprefix(ENV_PREFIX)
+        if rest == variable or rest.startswith(_NOT_SETTINGS):
+            continue
+        field = fields.get(rest.lower())
+        if field is None:
+            raise InvalidField(variable, "is not a setting; see docs/operate.md")
+        values[field.name] = _parsed(variable, text, default=field.default)
+    return values
+
+
+def _parsed(variable: str, text: str, *, default: object) -> object:
+    if isinstance(default, str):
+        return text
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise InvalidField(variable, f"cannot be read: {error}") from error

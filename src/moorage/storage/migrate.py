@@ -1,0 +1,39 @@
+"""Brings a database file to the newest schema; importing alembic only when it is behind."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+NEWEST_REVISION = "0001"
+_SCRIPTS = Path(__file__).parent / "migrations"
+
+
+def migrate(path: Path) -> None:
+    """Create or upgrade the schema of the SQLite file at `path`."""
+    if _revision(path) != NEWEST_REVISION:
+        _upgrade(path)
+
+
+def _revision(path: Path) -> str | None:
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.OperationalError:
+            return None
+    return str(row[0]) if row else None
+
+
+def _upgrade(path: Path) -> None:
+    from alembic import command  # noqa: PLC0415  (0.6 s, needed once per upgrade)
+    from alembic.config import Config  # noqa: PLC0415
+    from sqlalchemy import create_engine  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS))
+    engine = create_engine(f"sqlite:///{path}")
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
