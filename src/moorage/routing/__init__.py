@@ -1,1 +1,1 @@
-"""From a host name to the running app behind it."""
+"""From a host name to an app's socket: the route table, the proxy in front, and its pages."""

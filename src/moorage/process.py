@@ -1,0 +1,137 @@
+"""A process that outlives the one that started it, and how it is known again.
+
+Linux only, from /proc: a process is itself when id, start time and command line agree.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+
+class ProcessRecord(msgspec.Struct, frozen=True):
+    """What is noted of a started process: enough to know it again after a crash of its owner."""
+
+    pid: int
+    start_ticks: int  # clock ticks after boot at which it started: tells a reused pid
+    command: tuple[str, ...]
+
+
+def spawn_detached(
+    command: Sequence[str], *, directory: Path, environment: Mapping[str, str], output: Path
+) -> ProcessRecord:
+    """Start `command` in a session of its own; `output` is emptied and takes what it prints.
+
+    Not as a `Popen`, which would have the process waited for: nobody need be left to wait. Raises
+    OSError where the program can't be run.
+    """
+    words = tuple(command)
+    if not os.access(words[0], os.X_OK):  # `env` below would only say so in the output
+        raise FileNotFoundError(2, "no such program", words[0])
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+    pid = os.posix_spawnp(
+        "env",  # replaces itself; posix_spawn has no working directory
+        ("env", "--chdir", str(directory), *words),
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(output), flags, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    start_ticks = _start_ticks(pid)
+    if start_ticks is None:
+        reap(pid)
+        raise ChildProcessError(10, "ended at once", words[0])
+    return ProcessRecord(pid=pid, start_ticks=start_ticks, command=words)
+
+
+def is_running(record: ProcessRecord) -> bool:
+    """Whether the very process of `record` is alive."""
+    if _start_ticks(record.pid) != record.start_ticks:
+        return False
+    return _runs(record.pid, record.command)
+
+
+def find_running(command: Sequence[str]) -> list[ProcessRecord]:
+    """Every process that runs exactly `command`, recorded or not."""
+    words = tuple(command)
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        pid = int(entry.name)
+        start_ticks = _start_ticks(pid) if _runs(pid, words) else None
+        if start_ticks is not None:
+            found.append(ProcessRecord(pid, start_ticks, words))
+    return found
+
+
+def works_in(record: ProcessRecord, directory: Path) -> bool:
+    """Whether the process's working directory is this very one, not one removed since."""
+    try:
+        return Path(f"/proc/{record.pid}/cwd").samefile(directory)
+    except OSError:
+        return False
+
+
+async def terminate(record: ProcessRecord, *, grace_seconds: float) -> None:
+    """End the process: SIGTERM, after `grace_seconds` SIGKILL. Returns when it is gone."""
+    try:
+        handle = os.pidfd_open(record.pid)
+    except ProcessLookupError:
+        return
+    try:
+        if is_running(record):  # asked with the handle open: from here the id can't be reused
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+            if not await _ended(handle, grace_seconds):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+                await _ended(handle, grace_seconds)
+        reap(record.pid)
+    finally:
+        os.close(handle)
+
+
+def reap(pid: int) -> None:
+    """Let the kernel forget an ended child; nothing happens to any other process."""
+    with contextlib.suppress(ChildProcessError):  # adopted: somebody else's child
+        os.waitpid(pid, os.WNOHANG)
+
+
+async def _ended(handle: int, timeout_seconds: float) -> bool:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(handle, ended.set)
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await ended.wait()
+    except TimeoutError:
+        return False
+    else:
+        return True
+    finally:
+        loop.remove_reader(handle)
+
+
+def _start_ticks(pid: int) -> int | None:
+    """When the process started, in clock ticks after boot; None when there is none alive."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    state, *fields = stat.rpartition(")")[2].split()  # proc_pid_stat(5): from field 3 on
+    return None if state in "ZX" else int(fields[18])
+
+
+def _runs(pid: int, command: tuple[str, ...]) -> bool:
+    """Whether the process runs `command`, or is the `env` that is about to."""
+    wanted = b"".join(os.fsencode(word) + b"\0" for word in command)
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().endswith(wanted)
+    except OSError:
+        return False

@@ -1,0 +1,244 @@
+"""The proxy's process: started detached, adopted by the next gateway, stopped without leftovers."""
+
+import asyncio
+import hashlib
+import json
+import os
+import secrets
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from moorage.errors import ProxyFailed
+from moorage.process import (
+    ProcessRecord,
+    find_running,
+    is_running,
+    reap,
+    spawn_detached,
+    terminate,
+    works_in,
+)
+from moorage.routing.caddy_config import ProxySettings, caddy_config
+from moorage.routing.probe import Answer, probe
+
+_START_TIMEOUT_SECONDS = 20.0
+_STOP_TIMEOUT_SECONDS = 6.0  # the proxy itself waits 3 s for open streams
+_POLL_SECONDS = 0.02
+
+# What the proxy may see of our environment: no secrets of the gateway, but the trust store.
+_PASSED_ENVIRONMENT = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+class _Record(msgspec.Struct, frozen=True):
+    """The running proxy, as `state_dir/proxy.json` keeps it for the next gateway."""
+
+    process: ProcessRecord | None
+    config_sha256: str
+    http_port: int
+
+
+class Caddy:
+    """One Caddy process that serves `settings`; it outlives this object and a crash of its owner.
+
+    Give each gateway its own `state_dir`: what runs there is adopted or stopped at `start`.
+    """
+
+    def __init__(self, binary: Path, settings: ProxySettings) -> None:
+        self._binary = binary.absolute()
+        self._settings = settings = replace(
+            settings,  # the proxy works in run_dir: no path may be relative to ours
+            run_dir=settings.run_dir.absolute(),
+            state_dir=settings.state_dir.absolute(),
+        )
+        self._state = settings.state_dir
+        self._process: ProcessRecord | None = None
+        self._port = settings.http_port
+
+    @property
+    def port(self) -> int:
+        """The HTTP port; 0 until `start` has chosen one, where the settings leave it open."""
+        return self._port
+
+    def alive(self) -> bool:
+        """Whether the process that `start` started or adopted still runs."""
+        if self._process is None:
+            return False
+        running = is_running(self._process)
+        if not running:
+            reap(self._process.pid)
+            self._process = None
+        return running
+
+    async def start(self) -> int:
+        """Serve; returns the HTTP port once it answers. Starting again is free.
+
+        A proxy left running by an earlier gateway is adopted if it serves this very configuration,
+        otherwise stopped first. Raises ProxyFailed, with what the proxy said last.
+        """
+        if self.alive():
+            return self._port
+        for directory in (self._settings.run_dir, self._state):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        record = self._read_record()
+        if record is not None and await self._adopt(record):
+            return self._port
+        await self._end_all()
+        self._port = self._choose_port(record)
+        self._spawn()
+        await self._wait_until_it_answers()
+        return self._port
+
+    async def stop(self) -> None:
+        """End the process: SIGTERM, and SIGKILL after a bounded time. No error when none runs.
+
+        Certificates, logs and the chosen port stay in `state_dir`.
+        """
+        await self._end_all()
+        self._process = None
+        record = self._read_record()
+        if record is not None:
+            self._write_record(msgspec.structs.replace(record, process=None))
+
+    async def _end_all(self) -> None:
+        """The recorded process, and any that a crash kept from being recorded."""
+        for process in find_running(self._command()):
+            await terminate(process, grace_seconds=_STOP_TIMEOUT_SECONDS)
+
+    async def _adopt(self, record: _Record) -> bool:
+        """Take over the recorded process, if it is the one that `start` would start."""
+        process = record.process
+        if process is None or not is_running(process):
+            return False
+        if self._settings.http_port not in {0, record.http_port}:
+            return False
+        fits = record.config_sha256 == self._config_digest(record.http_port)
+        if not fits or not works_in(process, self._settings.run_dir):
+            return False
+        if not await self._answers(record.http_port):
+            return False
+        self._process, self._port = process, record.http_port
+        return True
+
+    def _choose_port(self, record: _Record | None) -> int:
+        wanted = self._settings.http_port
+        if self._settings.tls is not None:
+            self._require_free(self._settings.tls.https_port)
+        if wanted != 0:
+            self._require_free(wanted)
+            return wanted
+        if record is not None and self._free_port(record.http_port) is not None:
+            return record.http_port
+        port = self._free_port(0)
+        if port is None:
+            raise ProxyFailed("No free port is left for the proxy on this machine.")
+        return port
+
+    def _require_free(self, port: int) -> None:
+        if self._free_port(port) is None:
+            raise ProxyFailed(
+                f"The proxy's port {port} is taken or may not be bound. "
+                f"Free it, or choose another with --proxy-port (0: any free one)."
+            )
+
+    def _free_port(self, port: int) -> int | None:
+        """`port` (0: any) if it can be bound now. Caddy itself would share it (SO_REUSEPORT)."""
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probing:
+            probing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probing.bind((self._settings.listen_address, port))
+                probing.listen(1)
+            except OSError:
+                return None
+            return int(probing.getsockname()[1])
+
+    def _spawn(self) -> None:
+        config = caddy_config(replace(self._settings, http_port=self._port))
+        _write_atomically(self._config_path, json.dumps(config, indent=1).encode())
+        try:
+            self._process = spawn_detached(
+                self._command(),
+                directory=self._settings.run_dir,
+                environment=_environment(self._state),
+                output=self._output_path,
+            )
+        except OSError as error:
+            raise ProxyFailed(f"{self._binary} does not start: {error.strerror}.") from error
+        digest = self._config_digest(self._port)
+        self._write_record(
+            _Record(process=self._process, config_sha256=digest, http_port=self._port)
+        )
+
+    async def _wait_until_it_answers(self) -> None:
+        deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_SECONDS
+        while not await self._answers(self._port):
+            ended = not self.alive()
+            if ended or asyncio.get_running_loop().time() > deadline:
+                await self.stop()
+                problem = "ended at once" if ended else "does not answer"
+                raise ProxyFailed(f"The proxy {problem}. {self._last_words()}")
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _answers(self, port: int) -> bool:
+        """Whether the proxy says anything at all, here at a host that no app can have."""
+        address = self._settings.listen_address
+        if address in {"", "0.0.0.0"}:  # noqa: S104 (compared, not bound)
+            address = "127.0.0.1"
+        seen = await probe(port, "localhost", address=address, timeout_seconds=2)
+        return seen.answer is not Answer.UNREACHABLE
+
+    def _last_words(self) -> str:
+        said = self._output_path.read_text(errors="replace").strip().splitlines()
+        return f"It said: {said[-1][:500]}" if said else f"See {self._state / 'caddy.log'}."
+
+    def _command(self) -> tuple[str, ...]:
+        return (str(self._binary), "run", "--config", str(self._config_path))
+
+    def _config_digest(self, port: int) -> str:
+        """Of all that makes a process this one: its configuration and its program."""
+        program = self._binary.stat()
+        config = caddy_config(replace(self._settings, http_port=port))
+        identity = [config, program.st_size, program.st_mtime_ns]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _config_path(self) -> Path:
+        return self._state / "caddy.json"
+
+    @property
+    def _output_path(self) -> Path:
+        """Standard output and error of the present process: a few lines, or a crash's trace."""
+        return self._state / "caddy.out"
+
+    @property
+    def _record_path(self) -> Path:
+        return self._state / "proxy.json"
+
+    def _read_record(self) -> _Record | None:
+        try:
+            return msgspec.json.decode(self._record_path.read_bytes(), type=_Record)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def _write_record(self, record: _Record) -> None:
+        _write_atomically(self._record_path, msgspec.json.encode(record))
+
+
+def _environment(state_dir: Path) -> dict[str, str]:
+    """Everything Caddy might keep goes into `state_dir`."""
+    passed = {name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ}
+    return passed | {
+        "HOME": str(state_dir),
+        "XDG_DATA_HOME": str(state_dir / "data"),
+        "XDG_CONFIG_HOME": str(state_dir / "config"),
+    }
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    fresh.rename(path)

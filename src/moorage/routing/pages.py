@@ -1,0 +1,260 @@
+"""What a visitor sees where no app answers: a page for browsers, JSON for everybody else.
+
+The proxy hands over whatever it has no socket for, or whose app does not answer. Every response
+carries `X-Moorage-Fallback`, which the proxy removes from apps' own responses.
+"""
+
+import base64
+import hashlib
+import html
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.resources import files
+from string import Template
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from moorage.errors import MoorageError
+from moorage.routing.caddy_config import FALLBACK_HEADER
+from moorage.routing.hosts import host_of_header, is_host
+
+MOST_BODY_BYTES = 128 * 1024 * 1024
+"""A request's body is read and dropped up to here: many clients read no answer before they have
+sent everything."""
+
+
+class HostState(StrEnum):
+    """Why no app answers at a host."""
+
+    UNKNOWN = "unknown"  # no project has this name
+    DEPLOYING = "deploying"  # its first deployment is under way
+    FAILED = "failed"  # no deployment has succeeded yet, and the last one failed
+    SUSPENDED = "suspended"  # out of credits
+    STOPPED = "stopped"  # should run and does not: it is being started again
+    UNHEALTHY = "unhealthy"  # runs, and does not answer
+
+
+Lookup = Callable[[str], Awaitable[HostState]]
+"""From a host name, lower case and without port, to its state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """One answer, for people and for programs; `hint` and `next_actions` may name $gateway."""
+
+    status: int
+    code: str
+    title: str
+    text: str
+    hint: str = ""
+    next_actions: tuple[str, ...] = ()
+    retry_after_seconds: int | None = None
+
+
+PAGES = {
+    HostState.UNKNOWN: Page(
+        status=404,
+        code="app_not_found",
+        title="No app is moored here",
+        text="Nothing is deployed under this address.",
+        hint="Check the spelling, or deploy an app of this name with $gateway.",
+    ),
+    HostState.DEPLOYING: Page(
+        status=503,
+        code="app_deploying",
+        title="Arriving shortly",
+        text="This app is being built and started. This page looks again by itself.",
+        retry_after_seconds=2,
+    ),
+    HostState.FAILED: Page(
+        status=502,
+        code="app_failed",
+        title="The deployment did not succeed",
+        text="This app has no version that runs.",
+        hint="Its deployer finds the reason in the deployment's status and logs.",
+        next_actions=("Read the reason with GET $gateway/agent/deploy/{projectId}/{id}/status",),
+    ),
+    HostState.SUSPENDED: Page(
+        status=402,
+        code="app_suspended",
+        title="Out of credits",
+        text="This app is paused because its credits are used up. Its files and data are kept.",
+        hint="Its deployer starts it again by topping up at $gateway.",
+        next_actions=("Top up with POST $gateway/agent/credits; the app then starts by itself",),
+    ),
+    HostState.STOPPED: Page(
+        status=502,
+        code="app_stopped",
+        title="The app is not answering",
+        text="This app has stopped and is being started again. Please try again in a moment.",
+        retry_after_seconds=3,
+    ),
+    HostState.UNHEALTHY: Page(
+        status=502,
+        code="app_not_answering",
+        title="The app is not answering",
+        text="This app runs but did not answer the request. Please try again in a moment.",
+        retry_after_seconds=3,
+    ),
+}
+
+_STATE_NOT_KNOWN = Page(
+    status=503,
+    code="state_unavailable",
+    title="Back in a moment",
+    text="The gateway cannot look up this app right now. Please try again in a few seconds.",
+    retry_after_seconds=5,
+)
+
+_APEX = Page(
+    status=200,
+    code="gateway",
+    title="This is a Moorage gateway",
+    text="An agent pays, and its app is live here, at an address of its own.",
+    hint="The API, described by its /openapi.json, is at $gateway.",
+    next_actions=("Read $gateway/openapi.json",),
+)
+
+
+def fallback_app(lookup: Lookup, *, base_domain: str, gateway_url: str) -> Starlette:
+    """The app behind the proxy's fallback socket; `gateway_url` is the API's public address."""
+    pages = _Pages(lookup, base_domain=base_domain, gateway_url=gateway_url.rstrip("/"))
+    return Starlette(routes=[Mount("/", app=pages)])
+
+
+def render(page: Page, *, host: str, gateway_url: str, browser: bool) -> Response:
+    """`page` as HTML or JSON. Nothing in it comes from the request but `host`, escaped."""
+    headers = {
+        "Cache-Control": "no-store",
+        "Vary": "Accept",
+        "X-Content-Type-Options": "nosniff",
+        FALLBACK_HEADER: page.code,
+    }
+    if page.retry_after_seconds is not None:
+        headers["Retry-After"] = str(page.retry_after_seconds)
+    if browser:
+        headers["Content-Security-Policy"] = _CONTENT_POLICY
+        content = _html(page, host=host, gateway_url=gateway_url)
+        return Response(content, page.status, headers, media_type="text/html")
+    content = _json(page, gateway_url=gateway_url)
+    return Response(content, page.status, headers, media_type="application/json")
+
+
+class _Pages:
+    """The ASGI application: any path, any method."""
+
+    def __init__(self, lookup: Lookup, *, base_domain: str, gateway_url: str) -> None:
+        self._lookup = lookup
+        self._base_domain = base_domain
+        self._gateway_url = gateway_url
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        response = await self._answer(request)
+        try:
+            await _drop_body(request)
+        except ClientDisconnect:
+            return
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        host = host_of_header(request.headers.get("host", ""))
+        if host != host.lower() and is_host(host.lower()):
+            return _to_lower_case(request)
+        page = await self._page(host)
+        return render(
+            page,
+            host=host,
+            gateway_url=self._gateway_url,
+            browser=_is_browser(request.headers),
+        )
+
+    async def _page(self, host: str) -> Page:
+        if host == self._base_domain:
+            return _APEX
+        if not is_host(host):
+            return PAGES[HostState.UNKNOWN]
+        try:
+            return PAGES[await self._lookup(host)]
+        except MoorageError:
+            return _STATE_NOT_KNOWN
+
+
+def _to_lower_case(request: Request) -> Response:
+    """To the same address in lower case, the form that routes have; method and body are kept."""
+    host = request.headers["host"].lower()
+    path = request.scope["raw_path"].decode("ascii")
+    location = f"{request.headers.get('x-forwarded-proto', 'http')}://{host}{path}"
+    if request.url.query:
+        location += f"?{request.url.query}"
+    headers = {"Location": location, FALLBACK_HEADER: "lower_case", "Cache-Control": "no-store"}
+    return Response(status_code=308, headers=headers)
+
+
+async def _drop_body(request: Request) -> None:
+    dropped = 0
+    async for chunk in request.stream():
+        dropped += len(chunk)
+        if dropped > MOST_BODY_BYTES:
+            return
+
+
+def _is_browser(headers: Headers) -> bool:
+    """Whether HTML is asked for by name; `*/*`, as curl and most libraries send, means JSON."""
+    return "text/html" in headers.get("accept", "")
+
+
+def _json(page: Page, *, gateway_url: str) -> bytes:
+    actions = [_named(action, gateway_url) for action in page.next_actions]
+    if page.status < 400:
+        return msgspec.json.encode({"message": page.text, "next_actions": actions})
+    body: dict[str, object] = {
+        "error": f"{page.title}. {page.text}",
+        "code": page.code,
+        "retryable": page.retry_after_seconds is not None,
+    }
+    if actions:
+        body["next_actions"] = actions
+    return msgspec.json.encode(body)
+
+
+def _html(page: Page, *, host: str, gateway_url: str) -> str:
+    url = html.escape(gateway_url)
+    hint = _named(html.escape(page.hint), f'<a href="{url}">{url}</a>')
+    seconds = page.retry_after_seconds
+    return _TEMPLATE.substitute(
+        title=html.escape(page.title),
+        text=html.escape(page.text),
+        host=html.escape(host),
+        hint=f'<p class="hint">{hint}</p>' if hint else "",
+        mood="alert" if page.status >= 400 and seconds is None else "calm",
+        refresh=f'<meta http-equiv="refresh" content="{seconds}">' if seconds else "",
+        style=_STYLE,
+    )
+
+
+def _named(text: str, gateway: str) -> str:
+    return text.replace("$gateway", gateway)
+
+
+def _resource(name: str) -> str:
+    return files(__package__).joinpath(name).read_text()
+
+
+_TEMPLATE = Template(_resource("page.html"))
+_STYLE = _resource("page.css")
+_STYLE_DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_CONTENT_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; base-uri 'none'; form-action 'none'"
+)

@@ -1,0 +1,110 @@
+"""Whether an app answers at its public address: asked through the proxy, as a client would."""
+
+import asyncio
+import socket
+import ssl
+from enum import StrEnum
+
+import aiohttp
+import msgspec
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from moorage.routing.caddy_config import FALLBACK_HEADER
+
+
+class Answer(StrEnum):
+    """Who answered."""
+
+    APP = "app"  # with any status below 500, 404 included
+    APP_ERROR = "app_error"  # the app itself, with 500 or above
+    FALLBACK = "fallback"  # the gateway or the proxy, in place of the app
+    UNREACHABLE = "unreachable"  # nobody, within the time given
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """What came back; `status` is None when nothing did."""
+
+    answer: Answer
+    status: int | None = None
+
+
+async def probe(
+    port: int,
+    host: str,
+    *,
+    timeout_seconds: float,
+    path: str = "/",
+    address: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
+) -> Probe:
+    """One GET of `path` at `host`, sent to the proxy's `port` at `address` (IPv4).
+
+    Redirects are an answer and not followed. With `tls` it is HTTPS, with `host` as SNI.
+    """
+    url = f"{'http' if tls is None else 'https'}://{host}:{port}{path}"
+    connector = aiohttp.TCPConnector(
+        resolver=_Fixed(address), family=socket.AF_INET, use_dns_cache=False, ssl=tls or True
+    )
+    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        try:
+            async with session.get(url, allow_redirects=False) as response:
+                return _judge(response.status, fallback=FALLBACK_HEADER in response.headers)
+        except (aiohttp.ClientError, TimeoutError):
+            return Probe(Answer.UNREACHABLE)
+
+
+async def answers(
+    port: int,
+    host: str,
+    *,
+    timeout_seconds: float,
+    path: str = "/",
+    address: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
+) -> bool:
+    """Whether the app at `host` answers with a status below 500 before `timeout_seconds` are over.
+
+    Asks again until then: the first certificate of a host takes a while.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_seconds
+    pause_seconds = 0.01
+    while (left := deadline - loop.time()) > 0:
+        seen = await probe(port, host, timeout_seconds=left, path=path, address=address, tls=tls)
+        if seen.answer is Answer.APP:
+            return True
+        await asyncio.sleep(min(pause_seconds, max(deadline - loop.time(), 0)))
+        pause_seconds = min(pause_seconds * 2, 0.5)
+    return False
+
+
+def _judge(status: int, *, fallback: bool) -> Probe:
+    if fallback:
+        return Probe(Answer.FALLBACK, status)
+    return Probe(Answer.APP if status < 500 else Answer.APP_ERROR, status)
+
+
+class _Fixed(AbstractResolver):
+    """Every name is one address: the proxy is asked, whatever DNS says."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The proxy's address, under the name asked for."""
+        return [
+            ResolveResult(
+                hostname=host,
+                host=self._address,
+                port=port,
+                family=family,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""
