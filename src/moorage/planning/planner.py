@@ -7,8 +7,8 @@ stack                 found by                                     starts with
 ====================  ===========================================  ================================
 explicit              settings.runCommand                          that
 any                   Procfile, its web line                       that
-Node                  package.json: start script                   the script if it is plain
-                                                                   `node …`, else `npm start`
+Node                  package.json: start script                   the script, by `npm start` only
+                                                                   if it is no plain command
 Node                  build script + next, nuxt, SvelteKit's or    their server
                       Astro's Node adapter
 Node                  build script + Vite, React Scripts, Astro,   Caddy serves dist/, build/, …
@@ -47,6 +47,7 @@ from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.procfile import web_line
 from moorage.planning.python import SCRIPTS
 from moorage.planning.recipe import Recipe, quoted
+from moorage.planning.shell import in_place
 from moorage.planning.source import SourceTree
 
 Detect = Callable[[Folder, Asked], Recipe | None]
@@ -98,7 +99,7 @@ def make_plan(tree: SourceTree, settings: Settings) -> Plan:
         directory=folder.directory,
         install=_in_folder(recipe.install, wanted.install, folder),
         build=_in_folder(recipe.build, wanted.build, folder),
-        start=_in_folder(recipe.start, wanted.run, folder) or "",
+        start=_in_folder(in_place(recipe.start or ""), wanted.run, folder) or "",
         port=settings.port,
         build_env=build_env,
         run_env={**dict(recipe.run_env), **run_env},

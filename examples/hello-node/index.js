@@ -1,0 +1,34 @@
+import { createServer } from "node:http";
+
+const port = Number(process.env.PORT ?? 3000);
+
+const page = `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Hello from Node</title>
+<style>
+:root { color-scheme: light dark; --ink: #17324d; --paper: #f4f7fa; --line: #d5dfe8; --mark: #0b7a75; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6eef5; --paper: #101a24; --line: #2a3b4c; --mark: #4fd1c5; } }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--paper); color: var(--ink); font: 17px/1.6 system-ui, sans-serif; }
+main { max-width: 34rem; margin: 1.5rem; padding: 2.5rem; border: 1px solid var(--line); border-radius: 1rem; }
+h1 { margin: 0 0 .5rem; font-size: 2rem; letter-spacing: -.02em; }
+code { padding: .1em .35em; border-radius: .3em; background: var(--line); font-size: .9em; }
+a, .live { color: var(--mark); }
+</style>
+<main>
+  <p class="live">● live</p>
+  <h1>Hello from Node</h1>
+  <p>This page comes from <code>node:http</code>, Node ${process.version}, without a single dependency.</p>
+  <p>It has been up since <code>${new Date().toISOString()}</code>.</p>
+</main>
+</html>
+`;
+
+createServer((request, response) => {
+  const found = request.url === "/";
+  response.writeHead(found ? 200 : 404, { "content-type": "text/html; charset=utf-8" });
+  response.end(found ? page : "<h1>Nothing here</h1>");
+}).listen(port, () => console.log(`hello-node listens on port ${port}`));
+
+process.on("SIGTERM", () => process.exit(0));
