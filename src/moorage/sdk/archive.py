@@ -115,7 +115,7 @@ def _compression(content: bytes) -> int:
 
 
 def _walk(directory: Path, warnings: list[str]) -> Iterator[_Found]:
-    """Files in the order of their paths, part by part; so the upload does not depend on the disk."""
+    """Files in an order that depends on their names alone, each directory's own first."""
     pending = [("", read_rules(DEFAULTS))]
     while pending:
         prefix, rules = pending.pop()

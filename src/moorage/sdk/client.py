@@ -5,7 +5,7 @@ import io
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -22,6 +22,7 @@ from moorage.sdk.errors import (
     GatewayError,
     GatewayUnreachable,
 )
+from moorage.sdk.gateway_url import normalise_gateway_url
 from moorage.sdk.refusal import read_refusal
 from moorage.sdk.request import DeployRequest, PaymentProof
 from moorage.sdk.signer import Signer
@@ -259,26 +260,6 @@ class Client:
                 f"{self.gateway_url} gave no answer to {method} {path} "
                 f"({type(error).__name__}): whether it was carried out is unknown"
             ) from error
-
-
-def normalise_gateway_url(text: str) -> str:
-    """`text` as gateways are compared: no trailing slash, lower-case host, 127.0.0.1 for localhost.
-
-    Raises ConfigurationInvalid unless it is an http(s) URL without a query.
-    """
-    parts = urlsplit(text.strip())
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or port == -1:
-        raise ConfigurationInvalid(f"{text!r} is not a gateway's address, as https://example.com")
-    if parts.username is not None:
-        raise ConfigurationInvalid("a gateway's address holds no user name and no password")
-    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
-    host = f"[{host}]" if ":" in host else host
-    place = host if port is None else f"{host}:{port}"
-    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
 
 
 async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:

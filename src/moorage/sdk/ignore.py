@@ -1,10 +1,10 @@
 """Which files of a directory stay behind: the usual part of gitignore(5).
 
-Patterns come from DEFAULTS, then from `.gitignore` and `.moorageignore` of each directory, outermost
-first; the last one that matches decides. Understood: `#` comments, `!` to take back in, a trailing
-`/` for directories only, a `/` elsewhere to anchor at the file's own directory, `*`, `?`, `[…]`,
-`**`, and `\\` before a character meant literally. A directory left behind is not looked into, so
-nothing under it can be taken back. `.git` always stays behind.
+Patterns come from DEFAULTS, then from `.gitignore` and `.moorageignore` of each directory,
+outermost first; the last one that matches decides. Understood: `#` comments, `!` to take back in, a
+trailing `/` for directories only, a `/` elsewhere to anchor at the file's own directory, `*`, `?`,
+`[…]`, `**`, and a backslash before a character meant literally. A directory left behind is not
+looked into, so nothing under it can be taken back. `.git` always stays behind.
 """
 
 import re
@@ -44,7 +44,7 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 def read_rules(lines: Iterable[str], *, base: str = "") -> tuple[Rule, ...]:
-    """The rules of an ignore file's lines, in order; a pattern that is no pattern is passed over."""
+    """The rules of an ignore file's lines, in order; what is no pattern is passed over."""
     rules = (_read_rule(line, base) for line in lines)
     return tuple(rule for rule in rules if rule is not None)
 

@@ -1,0 +1,58 @@
+"""The commands there are: names, where they live, one line on each. Nothing heavy is imported."""
+
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from moorage.cli.exits import EXIT_CODES
+
+
+class Command(NamedTuple):
+    """A command; `path` is `module:function`, imported when the command is run."""
+
+    name: str
+    path: str
+    help: str
+
+
+CLIENT_COMMANDS = (
+    Command("deploy", "moorage.cli.deploy:deploy", "Deploy a directory and print its address."),
+    Command("projects", "moorage.cli.projects:projects", "List your projects."),
+    Command("status", "moorage.cli.projects:status", "Show where a deployment stands."),
+    Command("balance", "moorage.cli.balances:balance", "Show what a wallet holds on chain."),
+    Command("delete", "moorage.cli.projects:delete", "Stop a project and remove it for good."),
+    Command("chains", "moorage.cli.balances:chains", "List the chains and tokens taken."),
+)
+
+OPERATOR_COMMANDS = (
+    Command("dev", "moorage.cli.operate:dev", "Run everything on this machine, to try it."),
+    Command("serve", "moorage.cli.operate:serve", "Run a gateway."),
+    Command("check", "moorage.cli.operate:check", "Say what is missing here, and what mends it."),
+    Command("plan", "moorage.cli.operate:plan", "Show how a directory would be built and run."),
+)
+"""Functions of `moorage.cli.operate`; an installation without that module has clients only."""
+
+
+def operator_commands() -> tuple[Command, ...]:
+    """The operator's commands, as far as this installation has them."""
+    return OPERATOR_COMMANDS if find_spec("moorage.cli.operate") else ()
+
+
+def exit_code_text() -> str:
+    """The table of exit codes, as help shows it."""
+    return "Exit codes:\n" + "\n".join(f"  {int(code)}  {text}" for code, text in EXIT_CODES)
+
+
+def overview() -> str:
+    """What `moorage --help` prints; by hand, for it is asked for often and rich is slow to load."""
+    sections = ["Usage: moorage COMMAND [OPTIONS]\n\nDeploy an app by paying for it."]
+    for title, commands in (("Commands", CLIENT_COMMANDS), ("Operators", operator_commands())):
+        if commands:
+            lines = (f"  {each.name:<10}{each.help}" for each in commands)
+            sections.append(f"{title}:\n" + "\n".join(lines))
+    sections.append(
+        "Gateway, key and nodes come from flags, then from the environment (MOORAGE_GATEWAY,\n"
+        "MOORAGE_PRIVATE_KEY, MOORAGE_RPC_URL_<CHAIN>), then from .moorage/dev.json, which\n"
+        "`moorage dev` writes. `moorage COMMAND --help` says more."
+    )
+    sections.append(exit_code_text())
+    return "\n\n".join(sections)

@@ -1,0 +1,324 @@
+"""`moorage deploy`: a directory becomes an address, paid for if credits fall short."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from moorage.cli.connection import DEFAULTS, Connection, Options, find_connection
+from moorage.cli.exits import Exit
+from moorage.cli.history import History, Started
+from moorage.cli.screen import Progress, Screen
+from moorage.money import MICRO_USD_PER_USD, MicroUsd
+from moorage.sdk.answers import Status
+from moorage.sdk.archive import Collected, collect
+from moorage.sdk.client import Client
+from moorage.sdk.errors import ConfigurationInvalid, FollowTimedOut, PaymentRefused
+from moorage.sdk.journal import Journal, Payment
+from moorage.sdk.offer import Offer, money_text
+from moorage.sdk.payer import Approve, Deployed, Payer, PayStep
+from moorage.sdk.request import DeployRequest, Settings
+from moorage.sdk.signer import Signer
+
+_STAGES = {
+    PayStep.RESUMED: "an earlier payment is still open; using it",
+    PayStep.SIGNED: "paying",
+    PayStep.MINED: "paid; asking the gateway to deploy",
+    PayStep.WAITING: "paid; waiting for the gateway to see it",
+}
+
+
+def deploy(  # noqa: PLR0913 - one parameter a flag
+    directory: Path,
+    /,
+    *,
+    name: str,
+    display_name: str | None = None,
+    description: str | None = None,
+    months: int = 1,
+    port: int | None = None,
+    install: str | None = None,
+    build: str | None = None,
+    run: str | None = None,
+    env: Annotated[list[str] | None, Parameter(negative=())] = None,
+    chain: str = "arbitrum",
+    token: str = "usdc",  # noqa: S107 - a token that pays, not one that logs in
+    use_existing_credits: Annotated[bool, Parameter(negative=())] = False,
+    yes: Annotated[bool, Parameter(alias="-y", negative=())] = False,
+    max_usd: str | None = None,
+    follow: bool = True,
+    options: Options = DEFAULTS,
+) -> int:
+    """Deploy a directory and print its address.
+
+    The price is shown before it is paid, and asked about on a terminal.
+
+    Run the same command again after any failure: a payment is never made twice.
+
+    Parameters
+    ----------
+    directory
+        What to deploy. .gitignore and .moorageignore are respected; .env* files stay behind.
+    name
+        Its name, unique at the gateway and part of its address: 4-32 of a-z, 0-9, -.
+    display_name
+        A title for people; the name, if not given.
+    description
+        What it is.
+    months
+        How many months to pay for, 1-24.
+    port
+        The port the app listens on (it is told as PORT).
+    install
+        Command that installs dependencies, if not the usual one.
+    build
+        Command that builds, if not the usual one.
+    run
+        Command that starts the app, if not the usual one.
+    env
+        An environment variable, as NAME=VALUE; NAME alone takes the value from this shell.
+    chain
+        The chain to pay on.
+    token
+        The token to pay with.
+    use_existing_credits
+        Deploy from credits that other projects also live on, instead of paying.
+    yes
+        Pay without asking.
+    max_usd
+        Pay without asking up to this many dollars, and never more.
+    follow
+        Wait until the address answers.
+    """
+    screen = Screen(json=options.json)
+    ceiling = None if max_usd is None else read_dollars(max_usd)
+    connection = find_connection(options)
+    signer = Signer(connection.required_key())
+    collected = collect(directory)
+    for warning in (*connection.warnings, *collected.warnings):
+        screen.warn(warning)
+    request = DeployRequest(
+        unique_name=name,
+        display_name=display_name or name,
+        description=description,
+        months=months,
+        settings=Settings(
+            port=port,
+            install_command=install,
+            build_command=build,
+            run_command=run,
+            run_envs=read_variables(env or (), os.environ) or None,
+        ),
+        upload=collected.upload,
+    )
+    screen.note(_uploading(directory, collected))
+    session = _Session(connection, signer, screen)
+    approve = approver(screen, yes=yes, ceiling=ceiling)
+    means = _Means(chain=chain, token=token, use_existing_credits=use_existing_credits)
+    return asyncio.run(session.deploy(request, means, approve, ceiling=ceiling, follow=follow))
+
+
+class _Means(msgspec.Struct, frozen=True):
+    """How the person wants to pay."""
+
+    chain: str
+    token: str
+    use_existing_credits: bool
+
+
+class _Session:
+    """One run of the command."""
+
+    def __init__(self, connection: Connection, signer: Signer, screen: Screen) -> None:
+        self._connection = connection
+        self._signer = signer
+        self._screen = screen
+
+    async def deploy(
+        self,
+        request: DeployRequest,
+        means: _Means,
+        approve: Approve,
+        *,
+        ceiling: MicroUsd | None,
+        follow: bool,
+    ) -> Exit:
+        """Pays if it must, follows if it should, and says how it went."""
+        started_seconds = time.monotonic()
+        async with Client(self._connection.gateway, self._signer) as client:
+            payer = Payer(
+                client,
+                self._signer,
+                chains=self._connection.chains,
+                journal=Journal(self._connection.state_dir),
+                approve=approve,
+                ceiling=ceiling,
+                on_step=self._show_step,
+            )
+            deployed = await payer.deploy(
+                request,
+                chain=means.chain,
+                token=means.token,
+                use_existing_credits=means.use_existing_credits,
+            )
+            self._remember(client, request, deployed)
+            status = await self._follow(client, deployed) if follow else _begun(deployed)
+        took_seconds = time.monotonic() - started_seconds
+        return self._conclude(request.unique_name, deployed, status, took_seconds, follow=follow)
+
+    def _show_step(self, step: PayStep, payment: Payment) -> None:
+        amount = money_text(payment.amount, decimals=payment.decimals)
+        what = f"{amount} {payment.token.upper()} on {payment.chain}, {payment.tx_hash}"
+        self._screen.note(f"{_STAGES[step]} ({what})" if step in _TELLING else _STAGES[step])
+
+    def _remember(self, client: Client, request: DeployRequest, deployed: Deployed) -> None:
+        started = Started(
+            gateway=client.gateway_url,
+            wallet=self._signer.address.lower(),
+            name=request.unique_name.lower(),
+            project_id=deployed.answer.project_id,
+            deployment_id=deployed.answer.deployment_id,
+        )
+        try:
+            History(self._connection.state_dir).add(started)
+        except OSError as error:
+            self._screen.warn(f"the deployment's id could not be kept: {error.strerror}")
+
+    async def _follow(self, client: Client, deployed: Deployed) -> Status:
+        answer = deployed.answer
+        with self._screen.progress("deploying") as progress:
+            try:
+                return await client.follow(
+                    answer.project_id,
+                    answer.deployment_id,
+                    on_status=lambda status: _show_status(progress, status),
+                )
+            except FollowTimedOut:
+                return _begun(deployed)
+
+    def _conclude(
+        self, name: str, deployed: Deployed, status: Status, took_seconds: float, *, follow: bool
+    ) -> Exit:
+        self._screen.document(deploy_document(name, deployed, status))
+        for line in deploy_lines(name, deployed, status, took_seconds):
+            self._screen.result(line)
+        if status.status == "failed":
+            return Exit.FAILED
+        return Exit.TRY_AGAIN if follow and status.status != "ready" else Exit.OK
+
+
+_TELLING = frozenset({PayStep.RESUMED, PayStep.SIGNED})
+
+
+def approver(screen: Screen, *, yes: bool, ceiling: MicroUsd | None) -> Approve:
+    """Who decides: the flags, if they allow the price, else the person at the terminal."""
+
+    def approve(offer: Offer) -> bool:
+        screen.note(offer_text(offer))
+        if offer.warning:
+            screen.warn(f"{offer.warning} (here: --use-existing-credits)")
+        if yes or ceiling is not None:
+            return True
+        if not screen.can_ask():
+            raise PaymentRefused(
+                f"{offer.price_text} to pay and nobody to ask: pass --yes, or --max-usd with a "
+                "limit. Nothing was paid."
+            )
+        return screen.confirm(f"Pay {offer.amount_text}?")
+
+    return approve
+
+
+def offer_text(offer: Offer) -> str:
+    """The price in a sentence: `hello: $0.50 for 1 month on arbitrum (0.50 USDC), …`."""
+    months = "1 month" if offer.months == 1 else f"{offer.months} months"
+    held = money_text(offer.balance, decimals=offer.token.decimals)
+    return (
+        f"{offer.name}: {offer.price_text} for {months} on {offer.chain.name} "
+        f"({offer.amount_text}), your wallet holds {held}"
+    )
+
+
+def deploy_document(name: str, deployed: Deployed, status: Status) -> dict[str, Any]:
+    """The JSON document of a deploy."""
+    payment = deployed.payment
+    return {
+        "status": status.status,
+        "name": name,
+        "projectId": deployed.answer.project_id,
+        "deploymentId": deployed.answer.deployment_id,
+        "endpoint": status.endpoint,
+        "reason": status.reason,
+        "reason_code": status.reason_code,
+        "message": status.message or deployed.answer.message,
+        "log_tail": status.log_tail,
+        "payment": None
+        if payment is None
+        else {
+            "chain": payment.chain,
+            "token": payment.token,
+            "amount_token": str(payment.amount),
+            "tx_hash": payment.tx_hash,
+        },
+    }
+
+
+def deploy_lines(
+    name: str, deployed: Deployed, status: Status, took_seconds: float
+) -> Iterable[str]:
+    """The outcome and what to do next, for a person."""
+    if status.status == "ready":
+        yield f"{name} is live after {took_seconds:.1f} s: {status.endpoint}"
+        if status.message:
+            yield status.message
+        yield f"Next: moorage status {name} · moorage projects · moorage delete {name}"
+    elif status.status == "failed":
+        yield f"{name} failed: {status.reason}"
+        if status.log_tail:
+            yield status.log_tail.rstrip()
+        yield "Unspent credits stay with your wallet. Mend it and run the same command again."
+    else:
+        yield f"{name} is deploying. {deployed.answer.message}".rstrip()
+        answer = deployed.answer
+        yield f"Next: moorage status {answer.project_id} {answer.deployment_id}"
+
+
+def read_dollars(text: str) -> MicroUsd:
+    """`text` dollars in micro-USD, rounded down. Raises ConfigurationInvalid unless positive."""
+    try:
+        dollars = Decimal(text.removeprefix("$"))
+    except InvalidOperation:
+        dollars = Decimal(0)
+    if not dollars.is_finite() or dollars <= 0 or dollars > 1_000_000:
+        raise ConfigurationInvalid(f"--max-usd: {text!r} is no amount of dollars, such as 2.50")
+    return MicroUsd(int(dollars * MICRO_USD_PER_USD))
+
+
+def read_variables(texts: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """`NAME=VALUE` or `NAME`, whose value is taken from `environment`."""
+    variables = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals and name not in environment:
+            raise ConfigurationInvalid(f"--env {name}: it is not set here; write {name}=VALUE")
+        variables[name] = value if equals else environment[name]
+    return variables
+
+
+def _uploading(directory: Path, collected: Collected) -> str:
+    files = "1 file" if collected.file_count == 1 else f"{collected.file_count} files"
+    return f"Uploading {files} from {directory} ({collected.total_bytes / 1000:.1f} kB)"
+
+
+def _begun(deployed: Deployed) -> Status:
+    return Status(status="deploying", deployment_id=deployed.answer.deployment_id)
+
+
+def _show_status(progress: Progress, status: Status) -> None:
+    progress.stage(status.deployment_status or status.status)

@@ -1,0 +1,59 @@
+"""What the process says of its outcome by its exit code. One table, shown by `--help`."""
+
+from enum import IntEnum
+
+from moorage.errors import MoorageError
+
+
+class Exit(IntEnum):
+    """The exit codes; scripts and agents branch on these."""
+
+    OK = 0
+    FAILED = 1  # the deployment failed, or something went wrong that no code below names
+    INVALID = 2  # usage, configuration, or a request the gateway refuses
+    DO_NOT_PAY_AGAIN = 3  # a payment's outcome is open, or it was not approved
+    TRY_AGAIN = 4  # gateway or node unreachable or busy; nothing was paid
+    NOT_YOURS = 5  # no such project or deployment, somebody else's, or not authenticated
+    CANNOT_PAY = 6  # the wallet holds too little; nothing was paid
+    INTERRUPTED = 130
+
+
+EXIT_CODES = (
+    (Exit.OK, "done"),
+    (Exit.FAILED, "the deployment failed; the reason is printed"),
+    (Exit.INVALID, "wrong usage, configuration or request; change it"),
+    (Exit.DO_NOT_PAY_AGAIN, "a payment is uncertain or was not approved; do not pay by hand"),
+    (Exit.TRY_AGAIN, "gateway or chain unreachable or busy; nothing was paid, try again"),
+    (Exit.NOT_YOURS, "no such project, another wallet's, or the signature was refused"),
+    (Exit.CANNOT_PAY, "the wallet holds too little to pay; nothing was paid"),
+)
+
+
+def exit_code(error: MoorageError) -> Exit:
+    """The code for `error`."""
+    from moorage.sdk import errors as sdk
+
+    families: tuple[tuple[type[MoorageError], Exit], ...] = (
+        (sdk.PaymentKept, Exit.DO_NOT_PAY_AGAIN),
+        (sdk.BalanceShort, Exit.CANNOT_PAY),
+        (sdk.PaymentReverted, Exit.TRY_AGAIN),
+        (sdk.PaymentReplaced, Exit.TRY_AGAIN),
+        (sdk.NotPaid, Exit.DO_NOT_PAY_AGAIN),
+        (sdk.RequestRefused, Exit.INVALID),
+        (sdk.DirectoryInvalid, Exit.INVALID),
+        (sdk.ConfigurationInvalid, Exit.INVALID),
+        (sdk.JournalUnwritable, Exit.INVALID),
+        (sdk.AnswerUnreadable, Exit.INVALID),
+        (sdk.NodeRefused, Exit.TRY_AGAIN),
+        (sdk.NotAuthenticated, Exit.NOT_YOURS),
+        (sdk.Forbidden, Exit.NOT_YOURS),
+        (sdk.NotFound, Exit.NOT_YOURS),
+    )
+    for family, code in families:
+        if isinstance(error, family) and not (
+            isinstance(error, sdk.NotAuthenticated) and error.retryable
+        ):
+            return code
+    if isinstance(error, sdk.ClientError) and error.retryable:
+        return Exit.TRY_AGAIN
+    return Exit.FAILED

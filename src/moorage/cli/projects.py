@@ -1,0 +1,151 @@
+"""`moorage projects`, `status` and `delete`: what a wallet has running."""
+
+import asyncio
+import uuid
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from moorage.cli.connection import DEFAULTS, Options, find_connection
+from moorage.cli.exits import Exit
+from moorage.cli.history import History
+from moorage.cli.screen import Screen
+from moorage.sdk.answers import Project, Projects, Status
+from moorage.sdk.client import Client
+from moorage.sdk.errors import ConfigurationInvalid, NotFound
+from moorage.sdk.signer import Signer
+
+
+def projects(*, options: Options = DEFAULTS) -> int:
+    """List your projects and their addresses."""
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def ask() -> Projects:
+        async with Client(connection.gateway, Signer(connection.required_key())) as client:
+            return await client.projects()
+
+    found = asyncio.run(ask())
+    screen.document(found)
+    if not found.projects:
+        screen.result("No projects yet. Next: moorage deploy DIR --name NAME")
+        return Exit.OK
+    rows = [(each.name, each.status, each.url or "-", each.created_at) for each in found.projects]
+    screen.table(("NAME", "STATUS", "ADDRESS", "CREATED"), rows)
+    return Exit.OK
+
+
+def status(project: str, deployment: str | None = None, /, *, options: Options = DEFAULTS) -> int:
+    """Show where a deployment stands.
+
+    Exits with 1 when it failed.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    deployment
+        The deployment's id; the latest started from this machine, if not given.
+    """
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+    signer = Signer(connection.required_key())
+
+    async def ask() -> Status | Project:
+        async with Client(connection.gateway, signer) as client:
+            if deployment is not None:
+                found = await _find_project(client, project)
+                return await client.status(found, deployment)
+            latest = History(connection.state_dir).latest(
+                gateway=client.gateway_url, wallet=signer.address, project=project.lower()
+            )
+            if latest is not None:
+                return await client.status(latest.project_id, latest.deployment_id)
+            return await _listed(client, project)
+
+    answer = asyncio.run(ask())
+    screen.document(answer)
+    screen.result(status_text(project, answer))
+    return Exit.FAILED if answer.status == "failed" else Exit.OK
+
+
+def delete(
+    project: str,
+    /,
+    *,
+    yes: Annotated[bool, Parameter(alias="-y", negative=())] = False,
+    options: Options = DEFAULTS,
+) -> int:
+    """Stop a project and remove it for good.
+
+    Its address, files and data are gone; unspent credits stay with your wallet.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    yes
+        Do not ask.
+    """
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+    if not yes and not screen.can_ask():
+        raise ConfigurationInvalid("nobody to ask: pass --yes to delete. Nothing was deleted.")
+    if not yes and not screen.confirm(f"Delete {project}, its files and its data?"):
+        screen.note("Nothing was deleted.")
+        return Exit.FAILED
+
+    async def remove() -> Any:
+        async with Client(connection.gateway, Signer(connection.required_key())) as client:
+            return await client.delete(await _find_project(client, project))
+
+    gone = asyncio.run(remove())
+    screen.document(gone)
+    screen.result(f"{project} is deleted; unspent credits stay with your wallet.")
+    return Exit.OK
+
+
+def status_text(project: str, answer: Status | Project) -> str:
+    """A deployment's, or else a project's, state in a line."""
+    if isinstance(answer, Project):
+        return f"{project}: {answer.status}" + (f" at {answer.url}" if answer.url else "")
+    if answer.status == "ready":
+        return f"{project}: ready at {answer.endpoint}" + _after(answer.message)
+    if answer.status == "failed":
+        return f"{project}: failed: {answer.reason}" + _after(answer.log_tail)
+    return f"{project}: {answer.status}" + (
+        f" ({answer.deployment_status})" if answer.deployment_status else ""
+    )
+
+
+def _after(text: str | None) -> str:
+    return f"\n{text.rstrip()}" if text else ""
+
+
+async def _find_project(client: Client, project: str) -> str:
+    """The id of `project`, which may be one already."""
+    if _is_id(project):
+        return project
+    return (await _listed(client, project)).id
+
+
+async def _listed(client: Client, project: str) -> Project:
+    for found in (await client.projects()).projects:
+        if project.lower() in {found.name, found.id}:
+            return found
+    sentence = f"your wallet has no project {project!r}. See: moorage projects"
+    raise NotFound(
+        status=404,
+        code="project_not_found",
+        error=sentence,
+        retryable=False,
+        body=msgspec.to_builtins({"error": sentence}),
+    )
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False

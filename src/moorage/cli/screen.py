@@ -1,0 +1,118 @@
+"""What a command shows: results and JSON on stdout, everything said meanwhile on stderr."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Progress(Protocol):
+    """A line that says where something stands."""
+
+    def stage(self, text: str) -> None:
+        """Shows `text` in place of what stood there."""
+        ...
+
+
+class Screen:
+    """One command's output. With `json`, stdout holds one document and nothing else.
+
+    Text from a gateway or an app passes `printable` on its way here, for it may hold terminal
+    escapes. Colour and spinners are only for a terminal without NO_COLOR (rich sees to both).
+    """
+
+    def __init__(self, *, json: bool) -> None:
+        self.json = json
+
+    def result(self, text: str) -> None:
+        """A line of the result, for a person."""
+        if not self.json:
+            print(printable(text))
+
+    def document(self, value: Any) -> None:
+        """The one JSON document, when JSON was asked for."""
+        if self.json:
+            text = msgspec.json.format(msgspec.json.encode(value), indent=2)
+            print(text.decode())
+
+    def note(self, text: str) -> None:
+        """Something to know meanwhile."""
+        print(printable(text), file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Something that may need doing."""
+        self.note(f"warning: {text}")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Rows under headings, each column as wide as it must be."""
+        if self.json:
+            return
+        for line in table_lines(columns, rows):
+            print(line)
+
+    def can_ask(self) -> bool:
+        """Whether a person is there to answer."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    def confirm(self, question: str) -> bool:
+        """Whether the person says yes; no is the default."""
+        print(f"{printable(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+    @contextmanager
+    def progress(self, text: str) -> Iterator[Progress]:
+        """A spinner with the stage on a terminal; elsewhere a line for each new stage."""
+        if not sys.stderr.isatty():
+            lines = _Lines(self)
+            lines.stage(text)
+            yield lines
+            return
+        from rich.console import Console
+
+        with Console(stderr=True).status(_plain(text)) as status:
+            yield _Spinner(status)
+
+
+class _Lines:
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._shown = ""
+
+    def stage(self, text: str) -> None:
+        """A line, unless it says what the last one said."""
+        if text != self._shown:
+            self._shown = text
+            self._screen.note(f"  {text}")
+
+
+class _Spinner:
+    def __init__(self, status: Any) -> None:
+        self._status = status
+
+    def stage(self, text: str) -> None:
+        """The text beside the spinner."""
+        self._status.update(_plain(text))
+
+
+def printable(text: str) -> str:
+    """`text` without control characters other than line ends and tabs."""
+    return "".join(char for char in text if char.isprintable() or char in "\n\t")
+
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The table as lines, headings first, without trailing blanks."""
+    clean = [tuple(columns), *(tuple(printable(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[column]) for row in clean) for column in range(len(columns))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in clean
+    ]
+
+
+def _plain(text: str) -> Any:
+    """`text` for rich, which would read brackets as markup."""
+    from rich.text import Text
+
+    return Text(printable(text))
