@@ -12,6 +12,8 @@
     ├── BodyStalled                 the client stopped sending
     ├── AuthError
     │   ├── AuthMissing  TimestampExpired  SignatureInvalid  NonceReused
+    ├── AuthUnavailable             used nonces can't be recorded right now
+    ├── AlreadyRunning              another process uses this data directory
     ├── WrongWallet                 the project is somebody else's
     ├── ProjectNotFound  DeploymentNotFound
     ├── RateLimited
@@ -123,6 +125,14 @@ class SignatureInvalid(AuthError):
 
 class NonceReused(AuthError):
     """This X-Nonce was used before. Sign again with a fresh UUID."""
+
+
+class AuthUnavailable(MoorageError):
+    """The gateway cannot record that this request was made. Nothing was done; try again shortly."""
+
+
+class AlreadyRunning(MoorageError):
+    """Another gateway runs on this data directory; stop it first, or choose another directory."""
 
 
 class WrongWallet(MoorageError):
