@@ -1,0 +1,265 @@
+"""An app: launching it so that it outlives the gateway, finding its port, how it ended."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from moorage.errors import DeployFailed, FailureCause
+from moorage.runtimes.runtime import AppExit, InstanceSpec, Limits, LogKind
+from moorage.runtimes.sandbox import bubblewrap, disk, door, tool
+from moorage.runtimes.sandbox.environment import app_environment
+from moorage.runtimes.sandbox.launch import prepared
+from moorage.runtimes.sandbox.listeners import Listener, choose, read_listeners
+from moorage.runtimes.sandbox.place import Place
+from moorage.runtimes.sandbox.record import Record, Stage, parse_child_pid, parse_exit_code
+from moorage.runtimes.sandbox.slots import Slot, slot_at
+
+TAIL_BYTES = 8192
+OTHER_PORT_GRACE_SECONDS = 1.0  # how long a listener on another port waits for the wanted one
+START_CPU_MILLIS = 1000  # while it starts an app may use a whole core, whatever it has later
+_FAST_POLL_SECONDS = 0.002
+_SLOW_POLL_SECONDS = 0.05
+_FAST_FOR_SECONDS = 2.0
+_STATUS_SECONDS = 1.0  # how long the exit code may come after the app's last process
+_SHELLS = frozenset({"sh", "bash", "dash", "bwrap"})
+
+
+def is_running(place: Place) -> bool:
+    """Whether the app has a process."""
+    return bool(place.machine.cgroups.pids(place.app_group))
+
+
+def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
+    """Start the app, detached; blocks for a few milliseconds. Raises OSError."""
+    cgroups = place.machine.cgroups
+    cgroups.create(place.door_group, door.LIMITS)
+    cgroups.create(place.app_group, _starting(spec.limits))
+    log = disk.open_log(place.disk.log(LogKind.RUNTIME), uid=slot.app_uid, fresh=False)
+    try:
+        with prepared(
+            place,
+            slot,
+            script=bubblewrap.DETACHED,
+            group=place.app_group,
+            environment=app_environment(spec.plan),
+            directory=spec.plan.directory,
+            command=spec.plan.start,
+            status=place.status_file,
+        ) as prepared_launch:
+            subprocess.run(
+                prepared_launch.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                pass_fds=prepared_launch.pass_fds,
+                env=tool.ENVIRONMENT,
+                cwd="/",
+                check=True,
+            )
+    finally:
+        os.close(log)
+
+
+def _starting(limits: Limits) -> Limits:
+    return Limits(
+        memory_bytes=limits.memory_bytes,
+        cpu_millis=max(limits.cpu_millis, START_CPU_MILLIS),
+        pids=limits.pids,
+        disk_bytes=limits.disk_bytes,
+    )
+
+
+async def wait_listening(
+    place: Place, slot: Slot, spec: InstanceSpec, *, timeout_seconds: float
+) -> Listener:
+    """Where the app listens, once it does. Raises DeployFailed when it exits or never listens."""
+    clock = place.machine.clock
+    begun = clock.monotonic_seconds()
+    other_since: float | None = None
+    monitored = False
+    while True:
+        if not is_running(place):
+            raise await _crashed(place, spec)
+        monitored = monitored or _separate_monitor(place)
+        listener = choose(listeners_of(place, slot), spec.plan.port)
+        waited = clock.monotonic_seconds() - begun
+        if listener is not None:
+            other_since = waited if other_since is None else other_since
+            patient = waited - other_since < OTHER_PORT_GRACE_SECONDS and waited < timeout_seconds
+            if monitored and (listener.port == spec.plan.port or not patient):
+                return listener
+        elif waited >= timeout_seconds:
+            raise _not_bound(place, spec, timeout_seconds)
+        await asyncio.sleep(
+            _FAST_POLL_SECONDS if waited < _FAST_FOR_SECONDS else _SLOW_POLL_SECONDS
+        )
+
+
+def listeners_of(place: Place, slot: Slot) -> list[Listener]:
+    """What listens in the app's network; asked of a process that has entered it."""
+    try:
+        namespace = place.network(slot).path.stat().st_ino
+    except FileNotFoundError:
+        return []
+    for pid in place.machine.cgroups.pids(place.app_group):
+        # One that is still on its way into the sandbox would show the host's sockets.
+        if _namespace_of(pid, "net") == namespace:
+            return read_listeners(pid)
+    return []
+
+
+def _namespace_of(pid: int, kind: str) -> int | None:
+    try:
+        return Path(f"/proc/{pid}/ns/{kind}").stat().st_ino
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _separate_monitor(place: Place) -> bool:
+    """Move the process that will tell the exit code out of the app's control group.
+
+    There the kernel might kill it together with the app. False while it has not yet started the
+    app's own first process, which must stay.
+    """
+    if parse_child_pid(_status(place)) is None:
+        return False
+    ours = _namespace_of(os.getpid(), "pid")
+    cgroups = place.machine.cgroups
+    for pid in cgroups.pids(place.app_group):
+        if _namespace_of(pid, "pid") == ours:
+            cgroups.join(place.door_group, pid)
+    return True
+
+
+def _status(place: Place) -> str:
+    try:
+        return place.status_file.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def exit_of(place: Place, record: Record) -> AppExit | None:
+    """How the app ended; None while it runs, or when it never started."""
+    if record.stage is not Stage.STARTED or is_running(place):
+        return None
+    code = parse_exit_code(_status(place))
+    killed = place.machine.cgroups.oom_kills(place.app_group) > 0
+    return AppExit(
+        exit_code=record.exit_code if code is None else code,
+        out_of_memory=killed or record.out_of_memory,
+    )
+
+
+async def _crashed(place: Place, spec: InstanceSpec) -> DeployFailed:
+    await _wait_for_status(place)
+    code = parse_exit_code(_status(place))
+    tail = place.log_tail(LogKind.RUNTIME, TAIL_BYTES)
+    with_code = f"exit code {code}" if code is not None else "an unknown exit code"
+    if place.machine.cgroups.oom_kills(place.app_group):
+        limit = spec.limits.memory_bytes // (1024 * 1024)
+        return DeployFailed(
+            FailureCause.OUT_OF_MEMORY,
+            f"the app ran out of its {limit} MiB of memory while starting ({with_code})",
+            log_tail=tail,
+        )
+    return DeployFailed(
+        FailureCause.CRASHED,
+        f"`{spec.plan.start}` ended with {with_code} before it listened on a port",
+        log_tail=tail,
+    )
+
+
+async def _wait_for_status(place: Place) -> None:
+    deadline = place.machine.clock.monotonic_seconds() + _STATUS_SECONDS
+    while parse_exit_code(_status(place)) is None:
+        if place.machine.clock.monotonic_seconds() > deadline:
+            return
+        await asyncio.sleep(_FAST_POLL_SECONDS)
+
+
+def _not_bound(place: Place, spec: InstanceSpec, timeout_seconds: float) -> DeployFailed:
+    return DeployFailed(
+        FailureCause.PORT_NOT_BOUND,
+        f"`{spec.plan.start}` runs, but did not listen on a TCP port within"
+        f" {timeout_seconds:g} s; let it listen on $PORT ({spec.plan.port})",
+        log_tail=place.log_tail(LogKind.RUNTIME, TAIL_BYTES),
+    )
+
+
+def open_door(place: Place, slot: Slot, listener: Listener) -> None:
+    """A new door that leads to `listener`; an earlier one is closed."""
+    cgroups = place.machine.cgroups
+    close_door(place)
+    door.open_door(
+        place.socket,
+        groups=cgroups.directories(place.door_group),
+        netns=place.network(slot).path,
+        uid=slot.door_uid,
+        listener=listener,
+    )
+
+
+def close_door(place: Place) -> None:
+    """End the door's processes, but not the one that waits for the app."""
+    for pid in door_pids(place):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    place.socket.unlink(missing_ok=True)
+
+
+def door_pids(place: Place) -> list[int]:
+    """The door's processes: those beside the app's monitor, which has the app's uid."""
+    record = place.record
+    if record is None:
+        return []
+    app_uid = slot_at(place.machine.subnet, record.slot).app_uid
+    pids = place.machine.cgroups.pids(place.door_group)
+    return [pid for pid in pids if _uid_of(pid) not in (None, app_uid)]
+
+
+def is_open(place: Place, record: Record) -> bool:
+    """Whether the app runs, listens where its door leads, and the door is there."""
+    slot = slot_at(place.machine.subnet, record.slot)
+    return (
+        record.listener in listeners_of(place, slot)
+        and place.socket.is_socket()
+        and bool(door_pids(place))
+    )
+
+
+def _uid_of(pid: int) -> int | None:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Uid:"))
+
+
+def stop(place: Place, *, grace_seconds: float) -> None:
+    """End the app, politely first, and its door; blocks up to `grace_seconds`."""
+    cgroups = place.machine.cgroups
+    for pid in _polite_targets(cgroups.pids(place.app_group)):
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            continue
+    deadline = time.monotonic() + grace_seconds
+    while is_running(place) and time.monotonic() < deadline:
+        time.sleep(_FAST_POLL_SECONDS)
+    cgroups.kill(place.app_group)
+
+
+def _polite_targets(pids: list[int]) -> list[int]:
+    """Whom to send SIGTERM: not the shells, which would take the app down with them unasked."""
+    names = {}
+    for pid in pids:
+        try:
+            names[pid] = Path(f"/proc/{pid}/comm").read_text().strip()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return [pid for pid, name in names.items() if name not in _SHELLS] or list(names)

@@ -1,0 +1,138 @@
+"""What an app sees and who it is: the argument lists of `bwrap`, and of what runs before it.
+
+bwrap's options hold the app's environment, which may hold secrets, so they reach bwrap through a file
+descriptor and never appear in a process list.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.runtimes.sandbox.etc import NAMES
+
+APP_PATH = "/app/.venv/bin:/app/node_modules/.bin:/opt/moorage/bin:/usr/local/bin:/usr/bin:/bin"
+HOME = "/home/app"
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+_TMP_BYTES = 64 * 1024 * 1024
+_SHM_BYTES = 32 * 1024 * 1024
+
+# Of the host's /etc only what programs from /usr need to work at all.
+HOST_ETC = ("ssl/certs", "ssl/openssl.cnf", "alternatives", "ld.so.cache", "mime.types")
+_MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+
+# Joins the control groups named up to `--`, then becomes the rest. A shell, because a process must
+# be in its groups before it runs anything; the groups are arguments, never part of the text.
+_JOIN = """\
+set -eu
+while [ "$1" != -- ]; do echo 0 > "$1/cgroup.procs"; shift; done
+shift
+ulimit -c 0
+"""
+# When the whole machine is out of memory, apps go before the gateway.
+_EXPENDABLE = "echo 500 > /proc/self/oom_score_adj\n"
+# Stays the gateway's child, and dies with it.
+ATTACHED = _JOIN + _EXPENDABLE + 'exec "$@"\n'
+# Leaves the gateway: init is its parent, its output is what was stderr. Says its process id.
+DETACHED = _JOIN + _EXPENDABLE + 'setsid "$@" >&2 &\necho $!\n'
+# As DETACHED, with stdin as descriptor 3: a shell gives what it puts behind no stdin.
+DETACHED_SOCKET = _JOIN + 'exec 3<&0 </dev/null\nsetsid "$@" &\n'
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What of the host is shown inside: paths of the host, each reachable by the app's uid."""
+
+    app: Path
+    home: Path
+    etc: Path  # passwd, group, hosts, resolv.conf, nsswitch.conf
+    tools: Mapping[str, Path]
+    build_tmp: Path | None  # a build's /tmp lies on disk, an app's is a small tmpfs
+
+
+def launch_argv(script: str, groups: Sequence[Path], command: Sequence[str]) -> list[str]:
+    """Runs `command` in control groups, as `script` (ATTACHED or DETACHED) says."""
+    return ["/bin/sh", "-c", script, "moorage", *map(str, groups), "--", *command]
+
+
+def identity_argv(*, netns: Path, uid: int) -> list[str]:
+    """Enters a network namespace and becomes `uid`, with no way back; goes before a command."""
+    return [
+        "nsenter", f"--net={netns}", "setpriv", f"--reuid={uid}", f"--regid={uid}",
+        "--clear-groups", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all",
+        "--no-new-privs",
+    ]  # fmt: skip
+
+
+def bwrap_argv(*, args_fd: int, command: str) -> list[str]:
+    """bwrap, which reads its options from a descriptor, around a line for the shell."""
+    return ["bwrap", "--args", str(args_fd), "--", "/bin/sh", "-c", command]
+
+
+def options(
+    *,
+    view: View,
+    environment: Mapping[str, str],
+    directory: str,
+    seccomp_fd: int,
+    status_fd: int | None,
+) -> list[str]:
+    """bwrap's options. With `status_fd` it writes its exit code there and outlives us;
+    without, it dies with its parent.
+    """
+    lifetime = ["--die-with-parent"] if status_fd is None else ["--json-status-fd", str(status_fd)]
+    return [
+        "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
+        "--unshare-cgroup-try", "--disable-userns", "--cap-drop", "ALL", "--new-session",
+        "--hostname", "app", *lifetime, "--seccomp", str(seccomp_fd),
+        *_root_mounts(), *_etc_mounts(view.etc), *_writable_mounts(view), *_tool_mounts(view.tools),
+        "--remount-ro", "/",
+        "--chdir", f"/app/{directory}".rstrip("/"),
+        "--clearenv", *[part for pair in environment.items() for part in ("--setenv", *pair)],
+    ]  # fmt: skip
+
+
+def encode_options(arguments: Sequence[str]) -> bytes:
+    """`arguments` as `--args` reads them. Raises ValueError when one holds a NUL."""
+    if any("\0" in argument for argument in arguments):
+        raise ValueError("an argument or an environment variable holds a NUL byte")
+    return b"".join(argument.encode() + b"\0" for argument in arguments)
+
+
+def _root_mounts() -> list[str]:
+    mounts = ["--ro-bind", "/usr", "/usr"]
+    for name in _MERGED:
+        path = Path("/", name)
+        if path.is_symlink():
+            mounts += ["--symlink", f"usr/{name}", f"/{name}"]
+        elif path.is_dir():
+            mounts += ["--ro-bind", f"/{name}", f"/{name}"]
+    return [
+        *mounts, "--proc", "/proc", "--dev", "/dev",
+        "--size", str(_SHM_BYTES), "--perms", "1777", "--tmpfs", "/dev/shm",
+    ]  # fmt: skip
+
+
+def _etc_mounts(etc: Path) -> list[str]:
+    mounts = []
+    for name in HOST_ETC:
+        mounts += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    for name in NAMES:
+        mounts += ["--ro-bind", str(etc / name), f"/etc/{name}"]
+    return mounts
+
+
+def _writable_mounts(view: View) -> list[str]:
+    tmp = (
+        ["--size", str(_TMP_BYTES), "--perms", "1777", "--tmpfs", "/tmp"]
+        if view.build_tmp is None
+        else ["--bind", str(view.build_tmp), "/tmp"]
+    )
+    return [*tmp, "--bind", str(view.app), "/app", "--bind", str(view.home), HOME]
+
+
+def _tool_mounts(tools: Mapping[str, Path]) -> list[str]:
+    return [
+        part
+        for name, path in sorted(tools.items())
+        for part in ("--ro-bind", str(path), f"/opt/moorage/bin/{name}")
+    ]

@@ -1,0 +1,232 @@
+"""Control groups, version 1 and 2: what an app may use, which processes it has, how it is killed.
+
+All groups of a gateway lie below one of its own, `moorage-<instance>`; on version 1 there is one
+such tree for each controller.
+"""
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.runtimes.runtime import Limits
+
+CONTROLLERS = ("memory", "cpu", "pids")
+_CPU_PERIOD_US = 100_000
+_KILL_SECONDS = 10.0
+_POLL_SECONDS = 0.002
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Where the controllers are mounted: one directory on version 2, one each on version 1."""
+
+    version: int
+    mounts: dict[str, Path]
+
+    @property
+    def roots(self) -> list[Path]:
+        """The distinct mount points."""
+        return list(dict.fromkeys(self.mounts.values()))
+
+
+def find_hierarchy(mountinfo: str, unified_controllers: Callable[[Path], str]) -> Hierarchy | None:
+    """Where the controllers are, from `/proc/self/mountinfo`; None when one is missing.
+
+    `unified_controllers` gives the text of `cgroup.controllers` of a version 2 mount.
+    """
+    legacy: dict[str, Path] = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, super_options = after.split(" ", 2)
+        point = Path(before.split(" ")[4])
+        if kind == "cgroup2" and set(CONTROLLERS) <= set(unified_controllers(point).split()):
+            return Hierarchy(2, dict.fromkeys(CONTROLLERS, point))
+        if kind == "cgroup":
+            for option in super_options.split(","):
+                if option in CONTROLLERS:
+                    legacy.setdefault(option, point)
+    return Hierarchy(1, legacy) if set(legacy) == set(CONTROLLERS) else None
+
+
+def limit_writes(version: int, limits: Limits) -> list[tuple[str, str, str, bool]]:
+    """What sets `limits`: controller, file, text, and whether the file must exist.
+
+    Memory comes before memory and swap: version 1 refuses the other order.
+    """
+    memory, quota = str(limits.memory_bytes), limits.cpu_millis * _CPU_PERIOD_US // 1000
+    if version == 2:
+        return [
+            ("memory", "memory.max", memory, True),
+            ("memory", "memory.swap.max", "0", False),
+            ("memory", "memory.oom.group", "1", True),
+            ("cpu", "cpu.max", f"{quota} {_CPU_PERIOD_US}", True),
+            ("pids", "pids.max", str(limits.pids), True),
+        ]
+    return [
+        ("memory", "memory.limit_in_bytes", memory, True),
+        ("memory", "memory.memsw.limit_in_bytes", memory, False),
+        ("cpu", "cpu.cfs_period_us", str(_CPU_PERIOD_US), True),
+        ("cpu", "cpu.cfs_quota_us", str(quota), True),
+        ("pids", "pids.max", str(limits.pids), True),
+    ]
+
+
+def parse_oom_kills(events: str) -> int:
+    """The `oom_kill` counter of `memory.events` (version 2) or `memory.oom_control` (1)."""
+    for line in events.splitlines():
+        name, _, count = line.partition(" ")
+        if name == "oom_kill":
+            return int(count)
+    return 0
+
+
+@dataclass(frozen=True)
+class Cgroups:
+    """A gateway's control groups. Blocking, yet short, but for `kill`."""
+
+    hierarchy: Hierarchy
+    root: str  # "moorage-ab12"
+
+    def open(self) -> None:
+        """Make the gateway's own groups and hand the controllers down. Raises OSError."""
+        if self.hierarchy.version == 2:
+            mount = self.hierarchy.roots[0]
+            enable = " ".join(f"+{name}" for name in CONTROLLERS)
+            (mount / "cgroup.subtree_control").write_text(enable)
+            (mount / self.root).mkdir(exist_ok=True)
+            (mount / self.root / "cgroup.subtree_control").write_text(enable)
+        for directory in self._directories(""):
+            directory.mkdir(exist_ok=True)
+
+    def close(self) -> None:
+        """Remove the gateway's own groups; those within must be gone."""
+        for directory in self._directories(""):
+            _rmdir(directory)
+
+    def directories(self, name: str) -> list[Path]:
+        """The directories of a group, whose `cgroup.procs` a process joins."""
+        return self._directories(name)
+
+    def create(self, name: str, limits: Limits) -> None:
+        """A new, empty group with limits; one of that name is killed and removed first."""
+        self.remove(name)
+        for directory in self._directories(name):
+            directory.mkdir()
+        self.limit(name, limits)
+
+    def limit(self, name: str, limits: Limits) -> None:
+        """Set a group's limits. Raises OSError."""
+        for controller, file, text, required in limit_writes(self.hierarchy.version, limits):
+            path = self.hierarchy.mounts[controller] / self.root / name / file
+            if required or path.exists():
+                path.write_text(text)
+
+    def set_cpu(self, name: str, limits: Limits) -> None:
+        """Set only a group's share of processor time."""
+        for controller, file, text, _ in limit_writes(self.hierarchy.version, limits):
+            if controller == "cpu":
+                (self.hierarchy.mounts["cpu"] / self.root / name / file).write_text(text)
+
+    def join(self, name: str, pid: int) -> None:
+        """Move a process into a group; one that is gone already is no error."""
+        for directory in self._directories(name):
+            try:
+                (directory / "cgroup.procs").write_text(str(pid))
+            except ProcessLookupError:
+                return
+
+    def pids(self, name: str) -> list[int]:
+        """The processes in a group now, in all its hierarchies; empty when there is none."""
+        found: set[int] = set()
+        for directory in self._directories(name):
+            found.update(_read_pids(directory))
+        return sorted(found)
+
+    def oom_kills(self, name: str) -> int:
+        """How often the kernel killed in this group for want of memory."""
+        file = "memory.events" if self.hierarchy.version == 2 else "memory.oom_control"
+        try:
+            text = (self.hierarchy.mounts["memory"] / self.root / name / file).read_text()
+        except FileNotFoundError:
+            return 0
+        return parse_oom_kills(text)
+
+    def exists(self, name: str) -> bool:
+        """Whether anything is left of the group."""
+        return any(directory.is_dir() for directory in self._directories(name))
+
+    def names(self) -> set[str]:
+        """Every group below the gateway's own."""
+        return {
+            entry.name
+            for directory in self._directories("")
+            if directory.is_dir()
+            for entry in directory.iterdir()
+            if entry.is_dir()
+        }
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to every process of a group."""
+        for pid in self.pids(name):
+            _kill(pid, number)
+
+    def kill(self, name: str) -> None:
+        """Kill every process of a group and wait until they are gone. Raises TimeoutError."""
+        self._forbid_forks(name)
+        deadline = time.monotonic() + _KILL_SECONDS
+        while pids := self.pids(name):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"control group {name} does not die: processes {pids}")
+            for pid in pids:
+                _kill(pid, signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
+
+    def remove(self, name: str) -> None:
+        """Kill what runs in a group and remove it; one that is not there is no error."""
+        self.kill(name)
+        for directory in self._directories(name):
+            _rmdir(directory)
+
+    def _forbid_forks(self, name: str) -> None:
+        path = self.hierarchy.mounts["pids"] / self.root / name / "pids.max"
+        if path.exists():
+            path.write_text("0")
+
+    def _directories(self, name: str) -> list[Path]:
+        return [root / self.root / name for root in self.hierarchy.roots]
+
+
+def _read_pids(directory: Path) -> Sequence[int]:
+    try:
+        return [int(line) for line in (directory / "cgroup.procs").read_text().split()]
+    except (FileNotFoundError, OSError) as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return []
+        raise
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _rmdir(directory: Path) -> None:
+    """Remove a group's directory; the kernel says busy until its last process is buried."""
+    deadline = time.monotonic() + _KILL_SECONDS
+    while True:
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
+        else:
+            return

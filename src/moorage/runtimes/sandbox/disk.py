@@ -1,0 +1,227 @@
+"""An app's disk: a sparse file holding a small ext4, so that a full one harms nobody else.
+
+Inside: `app/` (the files, `/app`), `home/` (`/home/app`), `tmp/` (`/tmp` of builds) belong to the
+app, `etc/` to root. `logs/` is outside what the app sees, yet on its disk, so that a flood of
+output fills no other. Blocking; call from a thread.
+"""
+
+import errno
+import os
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.runtimes.runtime import LogKind
+from moorage.runtimes.sandbox import kernel, tool
+
+MIN_BYTES = 8 * 1024 * 1024
+LOG_CAP_BYTES = 8 * 1024 * 1024
+_LOG_BLOCK = 65_536  # what is cut off a log is a multiple of this, and so of the block size
+_MOUNT_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOATIME
+_CACHES = (".npm/_cacache", ".cache/uv", ".cache/pip", ".cache/yarn", ".cache/pnpm", ".bun/install")
+
+# Where ext4's superblock says whether the file system was unmounted in order.
+_STATE_OFFSET = 1024 + 0x3A
+_STATE_CLEAN = 1
+
+
+class NotAFile(ValueError):
+    """Something in the source is neither a file nor a directory; `path` is below the source."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path!r} is not a regular file")
+        self.path = path
+
+
+def mkfs_argv(image: Path) -> list[str]:
+    """Makes an ext4 without journal or reserve: about 9 ms, and 700 KB of a sparse GiB."""
+    return [
+        "mkfs.ext4", "-q", "-F", "-m", "0", "-i", "8192", "-O", "^has_journal",
+        "-E", "lazy_itable_init=1,nodiscard", str(image),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One app's disk: its image, and where it is mounted."""
+
+    image: Path
+    mount_point: Path
+
+    @property
+    def app(self) -> Path:
+        """The app's files, `/app` inside."""
+        return self.mount_point / "app"
+
+    @property
+    def home(self) -> Path:
+        """The app's home, `/home/app` inside."""
+        return self.mount_point / "home"
+
+    @property
+    def tmp(self) -> Path:
+        """A build's `/tmp`."""
+        return self.mount_point / "tmp"
+
+    @property
+    def etc(self) -> Path:
+        """The app's own files of `/etc`."""
+        return self.mount_point / "etc"
+
+    def log(self, kind: LogKind) -> Path:
+        """One of the two logs."""
+        return self.mount_point / "logs" / f"{kind}.log"
+
+    @property
+    def mounted(self) -> bool:
+        """Whether the disk is mounted now."""
+        return self.mount_point.is_dir() and os.path.ismount(self.mount_point)  # noqa: PTH (lstat)
+
+    def create(self, *, size_bytes: int, uid: int) -> None:
+        """A new, empty, mounted disk. Raises OSError."""
+        self.image.unlink(missing_ok=True)
+        with self.image.open("xb") as image:
+            image.truncate(max(size_bytes, MIN_BYTES))
+        tool.run(mkfs_argv(self.image))
+        self.mount()
+        self.mount_point.chmod(0o711)  # the app's uid passes through, and reads nothing here
+        for directory in (self.app, self.home, self.tmp):
+            directory.mkdir(mode=0o700)
+            os.chown(directory, uid, uid)
+        (self.mount_point / "logs").mkdir(mode=0o700)
+
+    def mount(self) -> None:
+        """Mount the disk unless it is; checks it first when it was not unmounted in order."""
+        if self.mounted:
+            return
+        if not _is_clean(self.image):
+            tool.run(["e2fsck", "-y", str(self.image)], accept=(0, 1))
+        self.mount_point.mkdir(parents=True, exist_ok=True)
+        descriptor, device = kernel.attach_loop(self.image)
+        try:
+            kernel.mount(device, self.mount_point, "ext4", _MOUNT_FLAGS, "errors=remount-ro")
+        finally:
+            os.close(descriptor)
+
+    def unmount(self) -> None:
+        """Unmount the disk if it is mounted; its loop device goes with it."""
+        if self.mounted:
+            try:
+                kernel.unmount(self.mount_point)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                kernel.unmount(self.mount_point, detach=True)  # somebody reads a log just now
+        self.mount_point.rmdir() if self.mount_point.is_dir() else None
+
+    def remove(self) -> None:
+        """Unmount the disk and delete it."""
+        self.unmount()
+        self.image.unlink(missing_ok=True)
+
+    def give_to(self, uid: int) -> None:
+        """Make all that belongs to the app belong to `uid`."""
+        for root in (self.app, self.home, self.tmp):
+            os.chown(root, uid, uid)
+            for directory, names, files in os.walk(root):
+                for name in (*names, *files):
+                    os.chown(os.path.join(directory, name), uid, uid, follow_symlinks=False)  # noqa: PTH118
+
+    def clear_build_leftovers(self) -> None:
+        """Empty a build's `/tmp` and the package managers' caches."""
+        shutil.rmtree(self.tmp, ignore_errors=True)
+        for cache in _CACHES:
+            shutil.rmtree(self.home / cache, ignore_errors=True)
+
+    @property
+    def free_bytes(self) -> int:
+        """What may still be written."""
+        status = os.statvfs(self.mount_point)
+        return status.f_bavail * status.f_frsize if status.f_favail else 0
+
+
+def _is_clean(image: Path) -> bool:
+    with image.open("rb") as file:
+        file.seek(_STATE_OFFSET)
+        return int.from_bytes(file.read(2), "little") == _STATE_CLEAN
+
+
+def copy_tree(source: Path, target: Path, *, uid: int) -> None:
+    """Copy files and directories below `source` into the existing `target`, owned by `uid`.
+
+    No link is followed anywhere. Raises NotAFile for what is neither, OSError.
+    """
+    for directory, names, files in os.walk(source):
+        below = Path(directory).relative_to(source)
+        for name in names:
+            _require(Path(directory, name), stat.S_ISDIR, str(below / name))
+            (target / below / name).mkdir(mode=0o755)
+            os.chown(target / below / name, uid, uid)
+        for name in files:
+            _copy_file(Path(directory, name), target / below / name, uid, str(below / name))
+
+
+def _require(path: Path, kind: object, shown: str) -> None:
+    if not stat.S_ISDIR(path.lstat().st_mode):
+        raise NotAFile(shown)
+
+
+def _copy_file(source: Path, target: Path, uid: int, shown: str) -> None:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        reading = os.open(source, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotAFile(shown) from error
+        raise
+    try:
+        status = os.fstat(reading)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAFile(shown)
+        mode = 0o755 if status.st_mode & 0o100 else 0o644
+        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            while os.sendfile(writing, reading, None, 1 << 30):
+                pass
+            os.fchown(writing, uid, uid)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def open_log(path: Path, *, uid: int, fresh: bool) -> int:
+    """A descriptor that appends to a log of the app's; the app may reopen it as /dev/stdout."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags | (os.O_TRUNC if fresh else 0), 0o600)
+    os.fchown(descriptor, uid, uid)
+    return descriptor
+
+
+def trim_log(path: Path) -> None:
+    """Cut the front off a log above its cap, in place, so that its writer need not know."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    try:
+        surplus = os.fstat(descriptor).st_size - LOG_CAP_BYTES
+        if surplus > 0:
+            # Half the cap goes too, so that a steady writer is not trimmed every time.
+            kernel.collapse_head(
+                descriptor, (surplus + LOG_CAP_BYTES // 2) // _LOG_BLOCK * _LOG_BLOCK
+            )
+    finally:
+        os.close(descriptor)
+
+
+def read_tail(path: Path, max_bytes: int) -> str:
+    """The last `max_bytes` of a log, decoded leniently; empty when there is none."""
+    try:
+        with path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - max_bytes))
+            return log.read(max_bytes).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""

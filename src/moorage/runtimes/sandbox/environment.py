@@ -1,0 +1,28 @@
+"""The environment of a build and of an app."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from moorage.planning.plan import Plan
+from moorage.runtimes.sandbox.bubblewrap import APP_PATH, CERTIFICATES, HOME
+
+_BASE = {"PATH": APP_PATH, "HOME": HOME, "USER": "app", "LANG": "C.UTF-8", "TMPDIR": "/tmp"}
+_TRUST = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "PIP_CERT", "REQUESTS_CA_BUNDLE")
+
+
+def build_environment(plan: Plan, extra: Mapping[str, str]) -> dict[str, str]:
+    """What a build sees: NODE_ENV stays unset, or development dependencies would be missing."""
+    trust = dict.fromkeys(_TRUST, CERTIFICATES) if Path(CERTIFICATES).exists() else {}
+    return {**_BASE, "CI": "1", **trust, **extra, **plan.build_env}
+
+
+def app_environment(plan: Plan) -> dict[str, str]:
+    """What an app sees; the plan's own variables win."""
+    return {
+        **_BASE,
+        "PORT": str(plan.port),
+        "HOST": "0.0.0.0",  # noqa: S104 (inside its own network namespace)
+        "NODE_ENV": "production",
+        "PYTHONUNBUFFERED": "1",
+        **plan.run_env,
+    }

@@ -1,0 +1,155 @@
+"""The packet filter all apps of a gateway share: one nftables table, loaded whole.
+
+Apps are matched by the names of their interfaces, so that adding one changes no rule. What an app
+may reach is the public internet over IPv4, and port 53 of the machine's resolvers.
+"""
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from moorage.runtimes.sandbox import tool
+
+# IANA's special-purpose registry (RFC 6890), but for the documentation ranges: no host answers
+# there, and test networks put mirrors into them.
+NOT_PUBLIC = (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+    "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
+)  # fmt: skip
+_OURS = re.compile(r"mo[0-9a-f]{4,6}-")  # interfaces of any gateway's apps
+_MAIL_PORTS = "{ 25, 465, 587 }"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What the filter is made from. Networks are IPv4 CIDRs."""
+
+    instance_id: str
+    subnet: str
+    deny: tuple[str, ...]
+    allow: tuple[str, ...]
+    resolvers: tuple[str, ...]
+
+    @property
+    def table(self) -> str:
+        """The nftables table, of the family inet."""
+        return f"moorage_{self.instance_id}"
+
+    @property
+    def interfaces(self) -> str:
+        """What the names of all apps' interfaces begin with."""
+        return interface_prefix(self.instance_id)
+
+
+def interface_prefix(instance_id: str) -> str:
+    """What the names of a gateway's interfaces and network namespaces begin with."""
+    return f"mo{instance_id}-"
+
+
+def ruleset(policy: Policy) -> str:
+    """The text for `nft -f -` that replaces the gateway's table in one transaction."""
+    name, apps = policy.table, f'"{policy.interfaces}*"'
+    allow = f"    ip daddr {_set(policy.allow)} accept\n" if policy.allow else ""
+    dns = ""
+    if policy.resolvers:
+        resolvers = _set(policy.resolvers)
+        dns = "".join(
+            f"    ip daddr {resolvers} {kind} dport 53 accept\n" for kind in ("udp", "tcp")
+        )
+    deny = _set(_collapse((*NOT_PUBLIC, policy.subnet, *policy.deny)))
+    return f"""\
+table inet {name} {{}}
+delete table inet {name}
+table inet {name} {{
+  chain from_app {{
+    ct state established,related accept
+    meta nfproto != ipv4 drop
+{dns}    tcp dport {_MAIL_PORTS} reject with tcp reset
+{allow}    ip daddr {deny} reject with icmp type admin-prohibited
+    accept
+  }}
+  chain from_app_to_host {{
+    ct state established,related accept
+{dns}    drop
+  }}
+  chain to_app {{
+    ct state established,related accept
+    drop
+  }}
+  chain forwarding {{
+    type filter hook forward priority filter - 10; policy accept;
+    iifname {apps} jump from_app
+    oifname {apps} jump to_app
+  }}
+  chain incoming {{
+    type filter hook input priority filter - 10; policy accept;
+    iifname {apps} jump from_app_to_host
+  }}
+  chain leaving {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {policy.subnet} oifname != {apps} masquerade
+  }}
+}}
+"""
+
+
+def connected_networks(addresses_json: str) -> list[str]:
+    """The IPv4 networks this machine is on, from `ip -json -4 addr`; our own interfaces apart."""
+    return [
+        str(ipaddress.ip_interface(f"{info['local']}/{info['prefixlen']}").network)
+        for link in json.loads(addresses_json)
+        if not _OURS.match(link["ifname"])
+        for info in link["addr_info"]
+    ]
+
+
+def load(policy: Policy) -> None:
+    """Put the filter in place, and make room for it beside Docker's. Raises OSError."""
+    tool.run(["nft", "-f", "-"], stdin=ruleset(policy))
+    if docker_drops():
+        for rule in docker_rules(policy):
+            if not _docker_has(rule):
+                tool.run(["iptables", "-w", "-I", "DOCKER-USER", *rule])
+
+
+def unload(policy: Policy) -> None:
+    """Take the filter away; none there is no error."""
+    name = policy.table
+    tool.run(["nft", "-f", "-"], stdin=f"table inet {name} {{}}\ndelete table inet {name}\n")
+    if docker_drops():
+        for rule in docker_rules(policy):
+            if _docker_has(rule):
+                tool.run(["iptables", "-w", "-D", "DOCKER-USER", *rule])
+
+
+def docker_rules(policy: Policy) -> list[list[str]]:
+    """Docker drops what it does not know after our filter has passed it: let apps' packets by."""
+    apps = f"{policy.interfaces}+"
+    return [
+        ["-i", apps, "-j", "ACCEPT"],
+        ["-o", apps, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"],
+    ]
+
+
+def docker_drops() -> bool:
+    """Whether Docker's own chain for others' rules exists."""
+    return tool.found("iptables") and bool(
+        tool.run(["iptables", "-w", "-S", "DOCKER-USER"], accept=(0, 1, 2, 3, 4))
+    )
+
+
+def _docker_has(rule: Sequence[str]) -> bool:
+    existing = tool.run(["iptables", "-w", "-S", "DOCKER-USER"])
+    return " ".join(["-A", "DOCKER-USER", *rule]) in existing.splitlines()
+
+
+def _collapse(networks: Iterable[str]) -> list[str]:
+    """nft refuses overlapping intervals."""
+    parsed = (ipaddress.IPv4Network(network, strict=False) for network in networks)
+    return [str(network) for network in ipaddress.collapse_addresses(parsed)]
+
+
+def _set(elements: Iterable[str]) -> str:
+    return "{ " + ", ".join(elements) + " }"

@@ -1,0 +1,204 @@
+"""The machine as a gateway takes hold of it: what all apps share, the trial run, the sweep."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.clock import Clock
+from moorage.errors import DeployFailed, IsolationMissing
+from moorage.planning.plan import Plan, Stack
+from moorage.runtimes.runtime import BuildSpec, Limits
+from moorage.runtimes.sandbox import (
+    build,
+    disk,
+    firewall,
+    kernel,
+    network,
+    probe,
+    resolver,
+    seccomp,
+    tool,
+)
+from moorage.runtimes.sandbox.cgroup import Cgroups
+from moorage.runtimes.sandbox.firewall import Policy
+from moorage.runtimes.sandbox.place import Machine
+from moorage.runtimes.sandbox.record import Stage
+from moorage.runtimes.sandbox.slots import slot_at
+from moorage.runtimes.sandbox.threads import in_thread
+
+# uv is what installs Python packages here; `pip` is how plans and people spell it.
+_PIP = """\
+#!/bin/sh
+[ "$1" != install ] || [ -d /app/.venv ] || uv venv --quiet /app/.venv || exit
+export VIRTUAL_ENV=/app/.venv
+exec uv pip "$@"
+"""
+_SHIMS = {"pip": _PIP, "pip3": _PIP}
+_TRIAL_LIMITS = Limits(
+    memory_bytes=64 * 1024 * 1024, cpu_millis=1000, pids=16, disk_bytes=disk.MIN_BYTES
+)
+_TRIAL_PLAN = Plan(
+    stack=Stack.CUSTOM, directory="", install=None, build="/bin/true", start="/bin/true",
+    port=1, build_env={}, run_env={}, because=(),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """What the gateway asks for, before the machine was looked at."""
+
+    state_dir: Path
+    run_dir: Path
+    instance_id: str
+    tools: dict[str, Path]
+    build_env: dict[str, str]
+    subnet: str
+    deny: tuple[str, ...]
+    allow: tuple[str, ...]
+    clock: Clock
+
+
+def open_machine(configuration: Configuration) -> Machine:
+    """Set up what all apps share and sweep up; blocks. Raises IsolationMissing."""
+    missing = probe.missing_privileges(run_dir=configuration.run_dir) + probe.missing_programs()
+    hierarchy, servers = probe.hierarchy(), resolver.find_servers()
+    if hierarchy is None:
+        missing.append(probe.missing_hierarchy())
+    if not servers:
+        missing.append(probe.MISSING_RESOLVER)
+    if missing or hierarchy is None:
+        raise IsolationMissing(tuple(missing))
+    machine = Machine(
+        state_dir=configuration.state_dir,
+        run_dir=configuration.run_dir,
+        instance_id=configuration.instance_id,
+        subnet=configuration.subnet,
+        cgroups=Cgroups(hierarchy, f"moorage-{configuration.instance_id}"),
+        servers=servers,
+        tools={name: _tool_path(configuration, name) for name in (*configuration.tools, *_SHIMS)},
+        seccomp=seccomp.filter_bytes(),
+        build_env=configuration.build_env,
+        clock=configuration.clock,
+    )
+    _prepare_directories(machine)
+    _bind_tools(configuration)
+    _load_firewall(configuration, machine)
+    try:
+        machine.cgroups.open()
+    except OSError as error:
+        raise IsolationMissing((f"control groups can't be made: {error}",)) from error
+    sweep(machine)
+    return machine
+
+
+def close_machine(machine: Machine, configuration: Configuration) -> None:
+    """Take away what all apps shared; they must be stopped."""
+    machine.cgroups.close()
+    firewall.unload(_policy(configuration, machine, ()))
+    _unbind_tools(configuration)
+    shutil.rmtree(machine.run_dir)
+
+
+def sweep(machine: Machine) -> None:
+    """Remove all that bears this gateway's name and that no finished build accounts for."""
+    for place in machine.places():
+        record = place.record
+        if record is None:
+            place.remove()
+        elif record.stage is Stage.BUILDING:
+            place.abandon(record)
+    kept = {place.deployment_id: place.record for place in machine.places()}
+    for group in machine.cgroups.names():
+        if group.partition("-")[2] not in kept:
+            machine.cgroups.remove(group)
+    networks = {
+        network.network_of(machine.instance_id, slot_at(machine.subnet, record.slot)).name
+        for record in kept.values()
+        if record is not None and record.stage is not Stage.FAILED
+    }
+    for name in network.leftovers(machine.instance_id) - networks:
+        network.remove_leftover(name)
+    for mount_point in machine.mount_points.iterdir():
+        if mount_point.name not in kept:
+            disk.Disk(image=Path(os.devnull), mount_point=mount_point).unmount()
+    for socket in machine.run_dir.glob("*.sock"):
+        if socket.stem not in kept:
+            socket.unlink()
+
+
+async def trial(machine: Machine) -> None:
+    """Build a deployment that does nothing, with all that isolates one. Raises IsolationMissing."""
+    place = machine.place(f"trial-{uuid.uuid4().hex[:8]}")
+    empty = machine.run_dir / "empty"
+    empty.mkdir(exist_ok=True)
+    spec = BuildSpec(
+        deployment_id=place.deployment_id, source=empty, plan=_TRIAL_PLAN, limits=_TRIAL_LIMITS,
+        timeout_seconds=20,
+    )  # fmt: skip
+    try:
+        slot = await in_thread(place.begin)
+        await in_thread(place.create_disk, slot, _TRIAL_LIMITS.disk_bytes, empty)
+        await in_thread(place.network(slot).create)
+        await build.run_steps(place, slot, spec)
+    except OSError as error:
+        raise IsolationMissing((f"a trial run failed: {error}",)) from error
+    except DeployFailed as failed:
+        said = failed.log_tail.strip() or failed.reason
+        raise IsolationMissing((f"a trial run in the sandbox failed: {said}",)) from failed
+    finally:
+        await in_thread(place.remove)
+
+
+def _prepare_directories(machine: Machine) -> None:
+    machine.deployments.mkdir(parents=True, exist_ok=True, mode=0o700)
+    machine.run_dir.mkdir(parents=True, exist_ok=True)
+    machine.run_dir.chmod(0o711)
+    machine.mount_points.mkdir(exist_ok=True, mode=0o711)
+
+
+def _tool_path(configuration: Configuration, name: str) -> Path:
+    return configuration.run_dir / "bin" / name
+
+
+def _bind_tools(configuration: Configuration) -> None:
+    """Show the tools below `run_dir`: they may lie where apps' users can't get, such as /root."""
+    _unbind_tools(configuration)
+    directory = configuration.run_dir / "bin"
+    directory.mkdir(exist_ok=True, mode=0o711)
+    for name, text in _SHIMS.items():
+        (directory / name).write_text(text)
+        (directory / name).chmod(0o755)
+    for name, source in configuration.tools.items():
+        (directory / name).touch()
+        kernel.mount(source.resolve(strict=True), directory / name, None, kernel.MS_BIND)
+
+
+def _unbind_tools(configuration: Configuration) -> None:
+    for name in configuration.tools:
+        path = _tool_path(configuration, name)
+        with contextlib.suppress(OSError):  # not mounted
+            kernel.unmount(path, detach=True)
+
+
+def _load_firewall(configuration: Configuration, machine: Machine) -> None:
+    connected = firewall.connected_networks(tool.run(["ip", "-json", "-4", "address"]))
+    missing = probe.overlapping(configuration.subnet, connected) + probe.enable_forwarding()
+    if missing:
+        raise IsolationMissing(tuple(missing))
+    try:
+        firewall.load(_policy(configuration, machine, tuple(connected)))
+    except OSError as error:
+        raise IsolationMissing((f"the packet filter can't be loaded: {error}",)) from error
+
+
+def _policy(configuration: Configuration, machine: Machine, connected: tuple[str, ...]) -> Policy:
+    return Policy(
+        instance_id=configuration.instance_id,
+        subnet=configuration.subnet,
+        deny=(*connected, *configuration.deny),
+        allow=configuration.allow,
+        resolvers=machine.servers,
+    )

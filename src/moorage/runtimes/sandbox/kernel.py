@@ -1,0 +1,83 @@
+"""System calls that Python's standard library does not wrap: mounts, loop devices, file ranges."""
+
+import ctypes
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+MS_NOSUID, MS_NODEV, MS_NOATIME, MS_BIND = 0x2, 0x4, 0x400, 0x1000
+_MNT_DETACH = 0x2
+
+_LOOP_CTL_GET_FREE = 0x4C82
+_LOOP_CONFIGURE = 0x4C0A  # Linux 5.8
+_LO_FLAGS_AUTOCLEAR = 4  # the device frees itself when its last user is gone
+_LOOP_TRIES = 64  # another process may take the number between asking and using it
+
+_FALLOC_FL_COLLAPSE_RANGE = 0x08
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, path: Path | str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(path))
+
+
+def mount(source: Path | str, target: Path, kind: str | None, flags: int, data: str = "") -> None:
+    """mount(2). Raises OSError."""
+    result = _libc.mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        kind.encode() if kind else None,
+        ctypes.c_ulong(flags),
+        data.encode() or None,
+    )
+    _check(result, target)
+
+
+def unmount(target: Path, *, detach: bool = False) -> None:
+    """umount2(2); with `detach` out of sight at once, gone when unused. Raises OSError."""
+    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH if detach else 0), target)
+
+
+def collapse_head(descriptor: int, length: int) -> None:
+    """Cut `length` bytes off a file's front; whole blocks, less than the file. Raises OSError."""
+    result = _libc.fallocate(
+        descriptor, _FALLOC_FL_COLLAPSE_RANGE, ctypes.c_int64(0), ctypes.c_int64(length)
+    )
+    _check(result, f"fd {descriptor}")
+
+
+def attach_loop(image: Path) -> tuple[int, Path]:
+    """A loop device over `image`, as an open descriptor and its path.
+
+    The device goes away by itself once the descriptor is closed and nothing has it mounted.
+    Raises OSError.
+    """
+    backing = os.open(image, os.O_RDWR | os.O_CLOEXEC)
+    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for attempt in range(_LOOP_TRIES):
+            device = Path(f"/dev/loop{fcntl.ioctl(control, _LOOP_CTL_GET_FREE)}")
+            descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.ioctl(descriptor, _LOOP_CONFIGURE, _loop_config(backing))
+            except OSError:
+                os.close(descriptor)
+                if attempt == _LOOP_TRIES - 1:
+                    raise
+            else:
+                return descriptor, device
+        raise AssertionError("unreachable")
+    finally:
+        os.close(control)
+        os.close(backing)
+
+
+def _loop_config(backing: int) -> bytes:
+    """`struct loop_config`: descriptor, block size (0: the default), `struct loop_info64`."""
+    info = bytearray(232)
+    struct.pack_into("=I", info, 52, _LO_FLAGS_AUTOCLEAR)  # lo_flags
+    return struct.pack("=II", backing, 0) + bytes(info) + bytes(64)

@@ -1,0 +1,178 @@
+"""A deployment's place on the machine: where its parts lie, and taking them away again."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.clock import Clock
+from moorage.runtimes.runtime import LogKind
+from moorage.runtimes.sandbox import disk as disks
+from moorage.runtimes.sandbox import etc, network, slots
+from moorage.runtimes.sandbox.cgroup import Cgroups
+from moorage.runtimes.sandbox.disk import Disk
+from moorage.runtimes.sandbox.network import Network
+from moorage.runtimes.sandbox.record import Record, Stage, read_record, write_record
+from moorage.runtimes.sandbox.slots import Slot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What all deployments of a gateway share."""
+
+    state_dir: Path
+    run_dir: Path
+    instance_id: str
+    subnet: str
+    cgroups: Cgroups
+    servers: tuple[str, ...]  # name servers
+    tools: dict[str, Path]  # program → a path that every uid can reach
+    seccomp: bytes
+    build_env: dict[str, str]
+    clock: Clock
+
+    def place(self, deployment_id: str) -> "Place":
+        """The place of a deployment, whether or not anything is there."""
+        return Place(machine=self, deployment_id=deployment_id)
+
+    def places(self) -> list["Place"]:
+        """Every place where something is."""
+        return [self.place(path.name) for path in sorted(self.deployments.iterdir())]
+
+    @property
+    def deployments(self) -> Path:
+        """The directory of all places' directories."""
+        return self.state_dir / "deployments"
+
+    @property
+    def mount_points(self) -> Path:
+        """Where disks are mounted: apps' uids must be able to get there, unlike `state_dir`."""
+        return self.run_dir / "disks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One deployment's place. Methods block; call them from a thread."""
+
+    machine: Machine
+    deployment_id: str
+
+    @property
+    def directory(self) -> Path:
+        """Record, disk image, and logs that outlived their disk."""
+        return self.machine.deployments / self.deployment_id
+
+    @property
+    def disk(self) -> Disk:
+        """The disk."""
+        return Disk(
+            image=self.directory / "disk.img",
+            mount_point=self.machine.mount_points / self.deployment_id,
+        )
+
+    @property
+    def socket(self) -> Path:
+        """The door's socket."""
+        return self.machine.run_dir / f"{self.deployment_id}.sock"
+
+    @property
+    def status_file(self) -> Path:
+        """What bwrap says of the app it runs."""
+        return self.directory / "status.json"
+
+    @property
+    def app_group(self) -> str:
+        """The control group of the app, and of nothing else."""
+        return f"app-{self.deployment_id}"
+
+    @property
+    def door_group(self) -> str:
+        """The control group of the door, and of the process that waits for the app's exit."""
+        return f"door-{self.deployment_id}"
+
+    @property
+    def build_group(self) -> str:
+        """The control group of the build."""
+        return f"build-{self.deployment_id}"
+
+    @property
+    def record(self) -> Record | None:
+        """What is known of the deployment."""
+        return read_record(self.directory)
+
+    def network(self, slot: Slot) -> Network:
+        """The network of the slot the deployment has."""
+        return network.network_of(self.machine.instance_id, slot)
+
+    def claim(self, wanted: int | None) -> Slot:
+        """A slot, the wanted one if it can be had."""
+        return slots.claim(self.machine.subnet, self.directory, wanted=wanted)
+
+    def write(self, record: Record) -> None:
+        """Keep the record."""
+        write_record(self.directory, record)
+
+    def begin(self) -> Slot:
+        """An empty place with a slot, in stage BUILDING; what was there is removed."""
+        self.remove()
+        self.directory.mkdir(parents=True, mode=0o700)
+        slot = self.claim(None)
+        self.write(Record(deployment_id=self.deployment_id, slot=slot.number, stage=Stage.BUILDING))
+        return slot
+
+    def create_disk(self, slot: Slot, size_bytes: int, source: Path) -> None:
+        """A disk with the files of `source`. Raises NotAFile, OSError."""
+        self.disk.create(size_bytes=size_bytes, uid=slot.app_uid)
+        etc.write_etc(self.disk.etc, slot, self.machine.servers)
+        disks.copy_tree(source, self.disk.app, uid=slot.app_uid)
+
+    def revive(self, record: Record) -> Slot:
+        """Make the parts of a built deployment that a restart of the machine took away."""
+        slot = self.claim(record.slot)
+        self.disk.mount()
+        if slot.number != record.slot:
+            self.disk.give_to(slot.app_uid)
+        if not self.network(slot).exists:
+            self.network(slot).create()
+        etc.write_etc(self.disk.etc, slot, self.machine.servers)
+        return slot
+
+    def dismiss(self, record: Record) -> None:
+        """Take away all but the files, the logs and the record. The app must be stopped."""
+        for group in (self.build_group, self.app_group, self.door_group):
+            self.machine.cgroups.remove(group)
+        self.socket.unlink(missing_ok=True)
+        slot = slots.slot_at(self.machine.subnet, record.slot)
+        self.network(slot).remove()
+        self.disk.unmount()
+
+    def abandon(self, record: Record) -> None:
+        """Take away all but the logs, which are moved off the disk, and the record."""
+        for kind in LogKind:
+            log = self.disk.log(kind)
+            if log.exists():
+                disks.trim_log(log)
+                shutil.copyfile(log, self._kept_log(kind))
+        self.dismiss(record)
+        self.disk.remove()
+        slots.release(record.slot, self.directory)
+        self.write(Record(deployment_id=self.deployment_id, slot=record.slot, stage=Stage.FAILED))
+
+    def remove(self) -> None:
+        """Take away all there is, in whatever state."""
+        if not self.directory.is_dir():
+            return
+        if (record := self.record) is not None:
+            self.dismiss(record)
+            slots.release(record.slot, self.directory)
+        self.disk.remove()
+        shutil.rmtree(self.directory)
+
+    def log_tail(self, kind: LogKind, max_bytes: int) -> str:
+        """The last part of a log, from the disk or from where it was kept."""
+        if not self.disk.mounted and self.disk.image.exists():
+            self.disk.mount()
+        log = self.disk.log(kind)
+        return disks.read_tail(log if log.exists() else self._kept_log(kind), max_bytes)
+
+    def _kept_log(self, kind: LogKind) -> Path:
+        return self.directory / f"{kind}.log"

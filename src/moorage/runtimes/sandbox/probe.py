@@ -1,0 +1,106 @@
+"""What the machine lacks for isolating apps, and the commands that mend it."""
+
+import ipaddress
+import os
+import platform
+from pathlib import Path
+
+from moorage.runtimes.sandbox import door, seccomp, tool
+from moorage.runtimes.sandbox.cgroup import CONTROLLERS, Hierarchy, find_hierarchy
+
+# Program → Debian's and Ubuntu's package.
+PROGRAMS = {
+    "bwrap": "bubblewrap",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "mkfs.ext4": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "nsenter": "util-linux",
+    "setpriv": "util-linux",
+    "setsid": "util-linux",
+}
+_IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+_APPARMOR_USERNS = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+_DEBIAN_USERNS = Path("/proc/sys/kernel/unprivileged_userns_clone")
+_REACHABLE = 0o001
+
+MISSING_RESOLVER = (
+    "apps can reach no name server: name one in /etc/resolv.conf that is IPv4 and not on loopback"
+)
+
+
+def missing_programs() -> list[str]:
+    """A sentence when programs are missing, with the one command that installs them."""
+    packages = {package for name, package in PROGRAMS.items() if not tool.found(name)}
+    if not os.access(door.PROXY, os.X_OK):
+        packages.add("systemd")
+    if not packages:
+        return []
+    names = " ".join(sorted(packages))
+    return [f"programs are not installed: apt-get install {names}"]
+
+
+def missing_privileges(*, run_dir: Path) -> list[str]:
+    """What of rights and kernel the runtime can't do without."""
+    missing = []
+    if os.geteuid() != 0:
+        missing.append("the gateway does not run as root: start it with sudo")
+    if platform.machine() not in seccomp.ARCHITECTURES:
+        missing.append(f"there is no system call filter for {platform.machine()}")
+    if not Path("/dev/loop-control").exists():
+        missing.append("there are no loop devices: modprobe loop")
+    if _reads(_DEBIAN_USERNS) == "0":
+        missing.append("user namespaces are off: sysctl -w kernel.unprivileged_userns_clone=1")
+    if _reads(_APPARMOR_USERNS) == "1":
+        missing.append(
+            "AppArmor keeps bubblewrap from user namespaces:"
+            " sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+        )
+    missing += _unreachable(run_dir)
+    return missing
+
+
+def _unreachable(run_dir: Path) -> list[str]:
+    for directory in run_dir.parents:
+        if directory.exists() and not directory.stat().st_mode & _REACHABLE:
+            return [f"apps' users can't pass to {run_dir}: chmod o+x {directory}"]
+    return []
+
+
+def hierarchy() -> Hierarchy | None:
+    """Where the machine's control groups are; None when a controller is missing."""
+    mountinfo = Path("/proc/self/mountinfo").read_text()
+    return find_hierarchy(mountinfo, lambda mount: (mount / "cgroup.controllers").read_text())
+
+
+def missing_hierarchy() -> str:
+    """The sentence for a machine without control groups."""
+    names = ", ".join(CONTROLLERS)
+    return f"control groups ({names}) are not mounted: mount -t cgroup2 none /sys/fs/cgroup"
+
+
+def enable_forwarding() -> list[str]:
+    """Let the kernel forward packets between apps and the world; a sentence when it refuses."""
+    if _reads(_IP_FORWARD) == "1":
+        return []
+    try:
+        _IP_FORWARD.write_text("1")
+    except OSError:
+        return ["packets are not forwarded: sysctl -w net.ipv4.ip_forward=1"]
+    return []
+
+
+def overlapping(subnet: str, networks: list[str]) -> list[str]:
+    """A sentence when the machine is already on a network that overlaps `subnet`."""
+    ours = ipaddress.ip_network(subnet)
+    taken = [network for network in networks if ipaddress.ip_network(network).overlaps(ours)]
+    if not taken:
+        return []
+    return [f"the machine is on {taken[0]}, inside apps' {subnet}: configure another subnet"]
+
+
+def _reads(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None

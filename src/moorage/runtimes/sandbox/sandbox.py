@@ -1,0 +1,247 @@
+"""The sandbox runtime: builds and runs apps on this machine, as root, each well apart."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from moorage.clock import Clock, SystemClock
+from moorage.errors import DeployFailed, FailureCause
+from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, LogKind
+from moorage.runtimes.sandbox import app, build, disk, host
+from moorage.runtimes.sandbox.disk import NotAFile
+from moorage.runtimes.sandbox.listeners import Listener
+from moorage.runtimes.sandbox.place import Machine, Place
+from moorage.runtimes.sandbox.record import Record, Stage
+from moorage.runtimes.sandbox.slots import Slot
+from moorage.runtimes.sandbox.threads import in_thread, to_its_end
+
+SUBNET = "10.201.0.0/16"
+_DEPLOYMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
+_INSTANCE_ID = re.compile(r"[0-9a-f]{4,6}\Z")
+_TRIM_EVERY_SECONDS = 5.0
+
+
+class Sandbox:
+    """A `Runtime` of namespaces, control groups, nftables, seccomp and loop disks.
+
+    `state_dir` keeps disks, logs and records over restarts. `run_dir` holds sockets, so its path
+    must be short, and mount points, so every user must be able to reach it. `instance_id` (4–6 hex
+    digits) is this gateway's alone on the machine. `tools` are host programs that builds and apps
+    find on their PATH. `deny` and `allow` are IPv4 networks besides the built-in ones; `allow`
+    wins. Of one object, each deployment's calls wait for each other.
+    """
+
+    def __init__(
+        self,
+        *,
+        state_dir: Path,
+        run_dir: Path,
+        instance_id: str,
+        tools: Mapping[str, Path],
+        build_env: Mapping[str, str] | None = None,
+        subnet: str = SUBNET,
+        deny: tuple[str, ...] = (),
+        allow: tuple[str, ...] = (),
+        clock: Clock | None = None,
+        stop_grace_seconds: float = 5.0,
+    ) -> None:
+        if not _INSTANCE_ID.match(instance_id):
+            raise ValueError("instance_id must be 4 to 6 hex digits")
+        self._configuration = host.Configuration(
+            state_dir=state_dir.absolute(),
+            run_dir=run_dir.absolute(),
+            instance_id=instance_id,
+            tools=dict(tools),
+            build_env=dict(build_env or {}),
+            subnet=subnet,
+            deny=deny,
+            allow=allow,
+            clock=clock or SystemClock(),
+        )
+        self._stop_grace_seconds = stop_grace_seconds
+        self._opened: Machine | None = None
+        self._trimming: asyncio.Task[None] | None = None
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def open(self) -> str:
+        """As `Runtime.open`; runs a trial, and removes what nothing accounts for any more."""
+        self._opened = await in_thread(host.open_machine, self._configuration)
+        try:
+            await host.trial(self._opened)
+        except BaseException:
+            await in_thread(host.close_machine, self._opened, self._configuration)
+            self._opened = None
+            raise
+        self._trimming = asyncio.create_task(self._trim_logs())
+        version = self._opened.cgroups.hierarchy.version
+        return f"root: namespaces, seccomp, nftables, cgroup v{version}, loop disks"
+
+    async def close(self, *, stop_apps: bool) -> None:
+        """As `Runtime.close`. Without `stop_apps` the firewall stays too."""
+        if self._trimming is not None:
+            self._trimming.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._trimming
+            self._trimming = None
+        if self._opened is None:
+            return
+        if stop_apps:
+            ids = await self.known()
+            await asyncio.gather(*(self.stop(deployment_id) for deployment_id in ids))
+            await in_thread(host.close_machine, self._opened, self._configuration)
+        self._opened = None
+
+    async def build(self, spec: BuildSpec) -> None:
+        """As `Runtime.build`."""
+        async with self._alone(spec.deployment_id) as place:
+            slot = await in_thread(place.begin)
+            try:
+                await self._furnish(place, slot, spec)
+                await build.run_steps(place, slot, spec)
+            except BaseException:
+                await in_thread(place.abandon, _record(place, slot, Stage.BUILDING))
+                raise
+            await in_thread(place.write, _record(place, slot, Stage.BUILT))
+
+    async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
+        """As `Runtime.start`."""
+        async with self._alone(spec.deployment_id) as place:
+            record = place.record
+            if record is None or record.stage in (Stage.BUILDING, Stage.FAILED):
+                raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to start")
+            if (instance := _live(place, record)) is not None:
+                return instance
+            try:
+                return await self._start(place, record, spec, timeout_seconds)
+            except BaseException:
+                await in_thread(self._halt, place)
+                raise
+
+    async def stop(self, deployment_id: str) -> None:
+        """As `Runtime.stop`."""
+        async with self._alone(deployment_id) as place:
+            await in_thread(self._halt, place)
+
+    async def remove(self, deployment_id: str) -> None:
+        """As `Runtime.remove`."""
+        async with self._alone(deployment_id) as place:
+            await in_thread(self._halt, place)
+            await in_thread(place.remove)
+
+    async def running(self) -> dict[str, Instance]:
+        """As `Runtime.running`."""
+        return await in_thread(self._running)
+
+    async def known(self) -> set[str]:
+        """As `Runtime.known`."""
+        return {place.deployment_id for place in self._machine.places()}
+
+    async def exit_reason(self, deployment_id: str) -> AppExit | None:
+        """As `Runtime.exit_reason`; None for an app that was never started."""
+        place = self._place(deployment_id)
+        record = place.record
+        return None if record is None else app.exit_of(place, record)
+
+    def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
+        """As `Runtime.log_tail`. Logs keep their last 4 to 8 MiB."""
+        return self._place(deployment_id).log_tail(kind, max_bytes)
+
+    @property
+    def _machine(self) -> Machine:
+        if self._opened is None:
+            raise RuntimeError("the sandbox is not open")
+        return self._opened
+
+    def _place(self, deployment_id: str) -> Place:
+        if not _DEPLOYMENT_ID.match(deployment_id):
+            raise ValueError(f"{deployment_id!r} can't name a deployment")
+        return self._machine.place(deployment_id)
+
+    @asynccontextmanager
+    async def _alone(self, deployment_id: str) -> AsyncIterator[Place]:
+        place = self._place(deployment_id)
+        lock = self._locks.setdefault(deployment_id, asyncio.Lock())
+        async with lock:
+            yield place
+
+    async def _furnish(self, place: Place, slot: Slot, spec: BuildSpec) -> None:
+        """Disk with files, and network, at the same time."""
+        size = spec.limits.disk_bytes
+        networking = asyncio.create_task(in_thread(place.network(slot).create))
+        try:
+            await in_thread(place.create_disk, slot, size, spec.source)
+        except NotAFile as error:
+            raise DeployFailed(FailureCause.UPLOAD_INVALID, str(error)) from error
+        finally:
+            await to_its_end(_outcome(networking))
+
+    async def _start(
+        self, place: Place, record: Record, spec: InstanceSpec, timeout_seconds: float
+    ) -> Instance:
+        slot = await in_thread(place.revive, record)
+        if not app.is_running(place):
+            await in_thread(place.write, _record(place, slot, Stage.STARTED))
+            await in_thread(app.launch, place, slot, spec)
+        listener = await app.wait_listening(place, slot, spec, timeout_seconds=timeout_seconds)
+        await in_thread(app.open_door, place, slot, listener)
+        place.machine.cgroups.set_cpu(place.app_group, spec.limits)
+        started = msgspec.structs.replace(_record(place, slot, Stage.STARTED), listener=listener)
+        place.write(started)
+        return _instance(place, listener)
+
+    def _running(self) -> dict[str, Instance]:
+        found = {}
+        for place in self._machine.places():
+            record = place.record
+            if record is not None and (instance := _live(place, record)) is not None:
+                found[place.deployment_id] = instance
+        return found
+
+    def _halt(self, place: Place) -> None:
+        """Stop the app and keep how it ended, before what knew it is taken away."""
+        record = place.record
+        if record is None:
+            return
+        app.stop(place, grace_seconds=self._stop_grace_seconds)
+        ended = app.exit_of(place, record)
+        if ended is not None:
+            record = msgspec.structs.replace(
+                record, exit_code=ended.exit_code, out_of_memory=ended.out_of_memory, listener=None
+            )
+            place.write(record)
+        place.dismiss(record)
+
+    async def _trim_logs(self) -> None:
+        while True:
+            await asyncio.sleep(_TRIM_EVERY_SECONDS)
+            await in_thread(self._trim_all)
+
+    def _trim_all(self) -> None:
+        for place in self._machine.places():
+            for kind in LogKind:
+                disk.trim_log(place.disk.log(kind))
+
+
+async def _outcome(task: asyncio.Task[None]) -> None:
+    await task
+
+
+def _record(place: Place, slot: Slot, stage: Stage) -> Record:
+    return Record(deployment_id=place.deployment_id, slot=slot.number, stage=stage)
+
+
+def _instance(place: Place, listener: Listener) -> Instance:
+    return Instance(deployment_id=place.deployment_id, socket=place.socket, port=listener.port)
+
+
+def _live(place: Place, record: Record) -> Instance | None:
+    """The app, if it runs, listens where its door leads, and the door is open."""
+    if record.listener is None or not app.is_open(place, record):
+        return None
+    return _instance(place, record.listener)

@@ -1,0 +1,248 @@
+"""The system calls an app may make: a classic BPF program for `bwrap --seccomp`.
+
+Denied calls answer an error number rather than kill, so that a library can fall back. What the
+program can't judge (another architecture's calling convention) kills the process.
+"""
+
+import platform
+import struct
+from typing import NamedTuple
+
+# Instructions and return values of linux/filter.h and linux/seccomp.h.
+_LOAD = 0x20  # A = word at offset k
+_JUMP_EQUAL = 0x15
+_JUMP_GREATER_EQUAL = 0x35
+_JUMP_ANY_BIT = 0x45
+_RETURN = 0x06
+
+ALLOW = 0x7FFF0000
+KILL_PROCESS = 0x80000000
+_ERRNO = 0x00050000
+
+EPERM = 1
+ENOSYS = 38
+EAFNOSUPPORT = 97
+EPROTONOSUPPORT = 93
+
+_OFFSET_NUMBER = 0
+_OFFSET_ARCH = 4
+_OFFSET_ARGUMENTS = 16  # 64-bit words, little endian: the low half comes first
+
+_X32_BIT = 0x40000000
+_LAST_KNOWN_CALL = 466  # removexattrat; later calls are not known to be harmless
+
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
+_NETLINK_ROUTE = 0
+_NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS … CLONE_NEWNET of clone(2)
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Linux, 32-bit uname, 2.6 uname, query
+
+
+class Instruction(NamedTuple):
+    """One `struct sock_filter`; the jumps count the instructions that are skipped."""
+
+    code: int
+    jump_true: int
+    jump_false: int
+    value: int
+
+
+class Architecture(NamedTuple):
+    """A machine's audit number, and where its call numbers differ from the generic table."""
+
+    audit: int
+    has_x32: bool
+    numbers: dict[str, int]
+
+
+# x86_64's number, the generic table's (aarch64); None where the call does not exist.
+_CALLS: dict[str, tuple[int | None, int | None]] = {
+    "acct": (163, 89),
+    "add_key": (248, 217),
+    "adjtimex": (159, 171),
+    "bpf": (321, 280),
+    "chroot": (161, 51),
+    "clock_adjtime": (305, 266),
+    "clock_settime": (227, 112),
+    "clone": (56, 220),
+    "clone3": (435, 435),
+    "create_module": (174, None),
+    "delete_module": (176, 106),
+    "fanotify_init": (300, 262),
+    "finit_module": (313, 273),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fsopen": (430, 430),
+    "fspick": (433, 433),
+    "get_kernel_syms": (177, None),
+    "init_module": (175, 105),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "io_uring_setup": (425, 425),
+    "ioctl": (16, 29),
+    "ioperm": (173, None),
+    "iopl": (172, None),
+    "kcmp": (312, 272),
+    "kexec_file_load": (320, 294),
+    "kexec_load": (246, 104),
+    "keyctl": (250, 219),
+    "listmount": (458, 458),
+    "lookup_dcookie": (212, 18),
+    "lsm_set_self_attr": (460, 460),
+    "mbind": (237, 235),
+    "migrate_pages": (256, 238),
+    "modify_ldt": (154, None),
+    "mount": (165, 40),
+    "mount_setattr": (442, 442),
+    "move_mount": (429, 429),
+    "move_pages": (279, 239),
+    "name_to_handle_at": (303, 264),
+    "nfsservctl": (180, 42),
+    "open_by_handle_at": (304, 265),
+    "open_tree": (428, 428),
+    "perf_event_open": (298, 241),
+    "personality": (135, 92),
+    "pidfd_getfd": (438, 438),
+    "pivot_root": (155, 41),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "ptrace": (101, 117),
+    "query_module": (178, None),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "reboot": (169, 142),
+    "request_key": (249, 218),
+    "set_mempolicy": (238, 237),
+    "set_mempolicy_home_node": (450, 450),
+    "setdomainname": (171, 162),
+    "sethostname": (170, 161),
+    "setns": (308, 268),
+    "settimeofday": (164, 170),
+    "socket": (41, 198),
+    "socketpair": (53, 199),
+    "statmount": (457, 457),
+    "swapoff": (168, 225),
+    "swapon": (167, 224),
+    "sysfs": (139, None),
+    "syslog": (103, 116),
+    "umount2": (166, 39),
+    "unshare": (272, 97),
+    "uselib": (134, None),
+    "userfaultfd": (323, 282),
+    "ustat": (136, None),
+    "vhangup": (153, 58),
+    "_sysctl": (156, None),
+}
+_JUDGED_BY_ARGUMENTS = ("clone", "clone3", "ioctl", "personality", "socket", "socketpair")
+
+DENIED = tuple(sorted(set(_CALLS) - set(_JUDGED_BY_ARGUMENTS)))
+"""Calls that always answer EPERM."""
+
+
+def _numbers(column: int) -> dict[str, int]:
+    return {name: number for name, pair in _CALLS.items() if (number := pair[column]) is not None}
+
+
+ARCHITECTURES = {
+    "x86_64": Architecture(audit=0xC000003E, has_x32=True, numbers=_numbers(0)),
+    "aarch64": Architecture(audit=0xC00000B7, has_x32=False, numbers=_numbers(1)),
+}
+
+
+def build_filter(machine: str) -> list[Instruction]:
+    """The program for `machine` (`platform.machine()`). Raises KeyError for one it can't judge."""
+    architecture = ARCHITECTURES[machine]
+    numbers = architecture.numbers
+    program = [
+        _load(_OFFSET_ARCH),
+        Instruction(_JUMP_EQUAL, 1, 0, architecture.audit),
+        Instruction(_RETURN, 0, 0, KILL_PROCESS),
+        _load(_OFFSET_NUMBER),
+    ]
+    if architecture.has_x32:
+        program += _refuse_from(_X32_BIT)
+    program += _refuse_from(_LAST_KNOWN_CALL + 1)
+    for name in DENIED:
+        if name in numbers:
+            program += _when(numbers[name], [_errno(EPERM)])
+    program += _when(numbers["clone3"], [_errno(ENOSYS)])  # its flags lie behind a pointer
+    program += _when(numbers["clone"], _deny_bits(0, _NEW_NAMESPACES))
+    program += _when(numbers["socket"], _socket_rules())
+    program += _when(numbers["socketpair"], _allow_only(0, (_AF_UNIX,), EAFNOSUPPORT))
+    program += _when(numbers["personality"], _allow_only(0, _PERSONALITIES, EPERM))
+    program += _when(numbers["ioctl"], _deny_values(1, (_TIOCSTI, _TIOCLINUX)))
+    program.append(Instruction(_RETURN, 0, 0, ALLOW))
+    return program
+
+
+def assemble(program: list[Instruction]) -> bytes:
+    """`program` as the kernel reads it: 8 bytes an instruction, native byte order."""
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+def filter_bytes() -> bytes:
+    """The assembled program for this machine. Raises KeyError when there is none for it."""
+    return assemble(build_filter(platform.machine()))
+
+
+def _load(offset: int) -> Instruction:
+    return Instruction(_LOAD, 0, 0, offset)
+
+
+def _errno(number: int) -> Instruction:
+    return Instruction(_RETURN, 0, 0, _ERRNO | number)
+
+
+def _argument(index: int) -> Instruction:
+    """Load an argument's low half: what the kernel reads of an int."""
+    return _load(_OFFSET_ARGUMENTS + 8 * index)
+
+
+def _when(number: int, body: list[Instruction]) -> list[Instruction]:
+    """Run `body`, which must return, when the call is `number`; A stays the number otherwise."""
+    return [Instruction(_JUMP_EQUAL, 0, len(body), number), *body]
+
+
+def _refuse_from(first: int) -> list[Instruction]:
+    return [Instruction(_JUMP_GREATER_EQUAL, 0, 1, first), _errno(ENOSYS)]
+
+
+def _deny_bits(argument: int, bits: int) -> list[Instruction]:
+    return [
+        _argument(argument),
+        Instruction(_JUMP_ANY_BIT, 0, 1, bits),
+        _errno(EPERM),
+        Instruction(_RETURN, 0, 0, ALLOW),
+    ]
+
+
+def _deny_values(argument: int, values: tuple[int, ...]) -> list[Instruction]:
+    body = [_argument(argument)]
+    for value in values:
+        body += [Instruction(_JUMP_EQUAL, 0, 1, value), _errno(EPERM)]
+    return [*body, Instruction(_RETURN, 0, 0, ALLOW)]
+
+
+def _allow_only(argument: int, values: tuple[int, ...], error: int) -> list[Instruction]:
+    body = [_argument(argument)]
+    for value in values:
+        body += [Instruction(_JUMP_EQUAL, 0, 1, value), Instruction(_RETURN, 0, 0, ALLOW)]
+    return [*body, _errno(error)]
+
+
+def _socket_rules() -> list[Instruction]:
+    """AF_UNIX, AF_INET and AF_INET6; AF_NETLINK only to list interfaces, as getifaddrs does."""
+    families = [
+        _argument(0),
+        *[
+            instruction
+            for family in (_AF_UNIX, _AF_INET, _AF_INET6)
+            for instruction in (
+                Instruction(_JUMP_EQUAL, 0, 1, family),
+                Instruction(_RETURN, 0, 0, ALLOW),
+            )
+        ],
+        Instruction(_JUMP_EQUAL, 1, 0, _AF_NETLINK),
+        _errno(EAFNOSUPPORT),
+    ]
+    return [*families, *_allow_only(2, (_NETLINK_ROUTE,), EPROTONOSUPPORT)]

@@ -1,0 +1,100 @@
+"""Slots: numbers that give an app its addresses and its user ids, one holder on the machine each.
+
+Gateways on one machine share the numbers through files under `/run/moorage/slots`, changed only
+under a lock. A file names the deployment's directory: once that directory and the slot's network
+namespace are gone, the number is free again.
+"""
+
+import fcntl
+import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SLOTS_DIRECTORY = Path("/run/moorage/slots")
+NETNS_DIRECTORY = Path("/run/netns")
+_PREFIX_LENGTH = 30
+# systemd's table of user ids lists 1879048192–2147483647 as unused.
+_FIRST_UID = 1_900_000_000
+
+
+class NoSlotFree(RuntimeError):
+    """Every slot of the subnet is taken: configure a larger one."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A number, and what follows from it."""
+
+    number: int
+    host_address: str
+    app_address: str
+
+    @property
+    def app_uid(self) -> int:
+        """User and group id of the app."""
+        return _FIRST_UID + 2 * self.number
+
+    @property
+    def door_uid(self) -> int:
+        """User and group id of the app's door, which the app can't signal."""
+        return _FIRST_UID + 2 * self.number + 1
+
+
+def slot_at(subnet: str, number: int) -> Slot:
+    """The slot `number` of `subnet`: a /30 whose first address is the host's, the second the app's.
+
+    Raises NoSlotFree beyond the subnet's end.
+    """
+    network = ipaddress.ip_network(subnet)
+    first = int(network.network_address) + number * 4
+    if not 0 <= number < 1 << (_PREFIX_LENGTH - network.prefixlen):
+        raise NoSlotFree(f"{subnet} has no slot {number}: configure a larger subnet")
+    host, app = ipaddress.ip_address(first + 1), ipaddress.ip_address(first + 2)
+    return Slot(number, str(host), str(app))
+
+
+def claim(subnet: str, holder: Path, *, wanted: int | None = None) -> Slot:
+    """A slot for `holder`, an existing directory: `wanted` if it can be had, else the lowest free.
+
+    Raises NoSlotFree, OSError.
+    """
+    with _locked():
+        if wanted is not None and _holder(wanted) in (holder, None):
+            number = wanted
+        else:
+            number = 0
+            while _holder(number) is not None:
+                number += 1
+        slot = slot_at(subnet, number)
+        temporary = SLOTS_DIRECTORY / f".{number}"
+        temporary.write_text(str(holder))
+        temporary.rename(SLOTS_DIRECTORY / str(number))
+        return slot
+
+
+def release(number: int, holder: Path) -> None:
+    """Give a slot back, if it is the holder's."""
+    with _locked():
+        if _holder(number) == holder:
+            (SLOTS_DIRECTORY / str(number)).unlink()
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    SLOTS_DIRECTORY.mkdir(parents=True, exist_ok=True)
+    with (SLOTS_DIRECTORY / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _holder(number: int) -> Path | None:
+    """Who has the slot; None when nobody has, or what had it is gone."""
+    try:
+        holder = Path((SLOTS_DIRECTORY / str(number)).read_text())
+    except FileNotFoundError:
+        return None
+    if holder.is_dir() or any(NETNS_DIRECTORY.glob(f"mo*-{number}")):
+        return holder
+    return None

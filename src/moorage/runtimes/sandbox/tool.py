@@ -1,0 +1,40 @@
+"""The machine's own programs (`ip`, `nft`, `mkfs.ext4`), run to their end."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C"}
+_TIMEOUT_SECONDS = 60
+
+
+class ToolFailed(OSError):
+    """A program of the machine refused; `argv` and `output` say which and why."""
+
+    def __init__(self, argv: Sequence[str], code: int, output: str) -> None:
+        super().__init__(f"`{' '.join(argv)}` failed with exit code {code}: {output.strip()}")
+        self.argv = tuple(argv)
+        self.output = output
+
+
+def run(argv: Sequence[str], *, stdin: str = "", accept: tuple[int, ...] = (0,)) -> str:
+    """What `argv` prints on stdout; blocks. Raises ToolFailed, FileNotFoundError."""
+    done = subprocess.run(
+        argv,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT,
+        cwd="/",
+        timeout=_TIMEOUT_SECONDS,
+    )
+    if done.returncode not in accept:
+        raise ToolFailed(argv, done.returncode, done.stderr or done.stdout)
+    return done.stdout
+
+
+def found(name: str) -> bool:
+    """Whether a program is installed in the machine's own directories."""
+    return any(os.access(f"{directory}/{name}", os.X_OK) for directory in PATH.split(":"))
