@@ -27,6 +27,7 @@
     ├── DatabaseUnavailable         the database can't be read or written right now
     ├── DeployFailed                a deployment ended before `ready`, and why
     ├── IsolationMissing            this machine can't isolate apps; says what is missing
+    ├── ConfigurationInvalid        a setting or this machine doesn't let the gateway start
     ├── LocalChainFailed            a local chain can't run; says why and the command that mends it
     └── ProxyFailed                 the proxy can't run; says why
 
@@ -236,6 +237,10 @@ class IsolationMissing(MoorageError):
     def __init__(self, missing: tuple[str, ...]) -> None:
         super().__init__("apps cannot be isolated here: " + "; ".join(missing))
         self.missing = missing
+
+
+class ConfigurationInvalid(MoorageError):
+    """The gateway cannot start with this configuration."""
 
 
 class LocalChainFailed(MoorageError):

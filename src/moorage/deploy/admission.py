@@ -54,6 +54,15 @@ class Admitted(msgspec.Struct, frozen=True):
     sharing_with: int
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """What a dry run tells."""
+
+    price: MicroUsd
+    balance: MicroUsd
+    active_projects: int
+    payment_required: bool
+
+
 class Admission:
     """Decides each bid by the contract's tables 1.2 and 1.3."""
 
@@ -98,12 +107,17 @@ class Admission:
         self._on_queued()
         return admitted
 
-    async def quote(self, bid: Bid) -> tuple[MicroUsd, MicroUsd, int]:
-        """Price, balance and sharing projects: what a dry run says. Changes nothing."""
+    async def quote(self, bid: Bid) -> Offer:
+        """What this deploy would cost now. Changes nothing."""
         await self._quotes.check_name(wallet=bid.wallet, unique_name=bid.request.unique_name)
         price = await self._price(bid)
-        balance = await accounts.balance(self._db, bid.wallet)
-        return price, balance, await projects.sharing_credits(self._db, bid.wallet)
+        demanded = await self._demanded(self._db, bid, price, paid=False)
+        return Offer(
+            price=price,
+            balance=await accounts.balance(self._db, bid.wallet),
+            active_projects=await projects.sharing_credits(self._db, bid.wallet),
+            payment_required=demanded is not None,
+        )
 
     async def _price(self, bid: Bid) -> MicroUsd:
         """The price by the list, or the better one that a living quote promises."""

@@ -71,7 +71,8 @@ class Workflow:
         answers: Callable[[str], Awaitable[bool]],
         metering: Metering,
         hosts: Hosts,
-        limits: Limits,
+        app_limits: Limits,
+        build_limits: Limits,
         timing: Timing,
         sources: Path,
         build_slots: AbstractAsyncContextManager[object],
@@ -84,7 +85,8 @@ class Workflow:
         self._answers = answers
         self._metering = metering
         self._hosts = hosts
-        self._limits = limits
+        self._app_limits = app_limits
+        self._build_limits = build_limits
         self._timing = timing
         self._sources = sources
         self._build_slots = build_slots
@@ -114,7 +116,7 @@ class Workflow:
             await self._build(job, deployment, plan)
         self._on_step("start")
         instance = await self._runtime.start(
-            InstanceSpec(deployment_id=deployment.id, plan=plan, limits=self._limits),
+            InstanceSpec(deployment_id=deployment.id, plan=plan, limits=self._app_limits),
             timeout_seconds=self._timing.listen_seconds,
         )
         self._on_step("health")
@@ -131,7 +133,7 @@ class Workflow:
             deployment_id=deployment.id,
             source=self._sources / deployment.id,
             plan=plan,
-            limits=self._limits,
+            limits=self._build_limits,
             timeout_seconds=self._timing.build_seconds,
         )
         if not spec.source.is_dir():

@@ -26,16 +26,21 @@ class Evidence(msgspec.Struct, frozen=True):
     tx_hash: str
 
 
+def named_chain(name: str | None, chains: Mapping[str, Chain], *, field: str) -> Chain:
+    """The chain of that name, or the default one. Raises PaymentMalformed, naming `field`."""
+    default = DEFAULT_CHAIN if DEFAULT_CHAIN in chains else next(iter(chains))
+    chain = chains.get(default if name is None else name.strip().lower())
+    if chain is None:
+        raise PaymentMalformed(field, f"must be one of {', '.join(chains)}")
+    return chain
+
+
 def payment_means(headers: Mapping[str, str], chains: Mapping[str, Chain]) -> PaymentMeans:
     """Chain and token named by X-Payment-Chain and X-Payment-Token, or the defaults (1.2).
 
     Raises PaymentMalformed for a chain or token that this gateway does not take.
     """
-    named = headers.get("x-payment-chain")
-    default = DEFAULT_CHAIN if DEFAULT_CHAIN in chains else next(iter(chains))
-    chain = chains.get(named.strip().lower() if named is not None else default)
-    if chain is None:
-        raise PaymentMalformed("X-Payment-Chain", f"must be one of {', '.join(chains)}")
+    chain = named_chain(headers.get("x-payment-chain"), chains, field="X-Payment-Chain")
     token = chain.token(headers.get("x-payment-token", DEFAULT_TOKEN).strip().lower())
     if token is None:
         names = ", ".join(token.name for token in chain.tokens)

@@ -1,0 +1,279 @@
+"""The endpoints of the contract's part 1, under `/agent`."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moorage.api.caller import authenticate, limit_address, limit_wallet
+from moorage.api.gateway import Gateway
+from moorage.api.problems import json_response
+from moorage.chains.address import checksum_address, parse_address
+from moorage.chains.balances import token_balances
+from moorage.clock import iso_utc
+from moorage.deploy.admission import Admitted, Bid
+from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.deploy.project import Project
+from moorage.deploy.request import DeployRequest, deploy_request
+from moorage.deploy.upload import Upload, read_upload
+from moorage.errors import (
+    DeploymentNotFound,
+    InvalidField,
+    InvalidRequest,
+    ProjectNotFound,
+    WrongWallet,
+)
+from moorage.money import charge_to_atomic_units, decimal_text, usd_number
+from moorage.payments.demand import chain_body
+from moorage.payments.evidence import evidence, named_chain, payment_means
+from moorage.planning.plan import Plan
+from moorage.planning.planner import make_plan
+from moorage.storage import projects
+
+_PLAN_ASIDE_FROM = 200
+"""Uploads with more files than this are planned in a thread."""
+
+
+async def deploy(gateway: Gateway, request: Request) -> Response:
+    """`POST /agent/deploy`: deploy, or say what it costs."""
+    wallet = await authenticate(gateway, request)
+    limit_wallet(gateway, request, wallet)
+    dry_run = _flag(request, "x-dry-run")
+    bid, upload = await _read_bid(gateway, request, wallet)
+    try:
+        if dry_run:
+            return await _quoted(gateway, bid)
+        admitted = await gateway.admission.admit(bid, upload)
+    finally:
+        await _close(upload)
+    return json_response(_accepted(admitted, bid))
+
+
+async def quote(gateway: Gateway, request: Request) -> Response:
+    """`POST /agent/quote`: all checks and the price, with no side effect."""
+    wallet = await authenticate(gateway, request)
+    limit_wallet(gateway, request, wallet)
+    bid, upload = await _read_bid(gateway, request, wallet)
+    await _close(upload)
+    return await _quoted(gateway, bid)
+
+
+async def status(gateway: Gateway, request: Request) -> Response:
+    """`GET /agent/deploy/{projectId}/{deploymentId}/status`."""
+    wallet = await authenticate(gateway, request)
+    deployment_id = request.path_params["deploymentId"]
+    deployment = await projects.deployment(gateway.db, deployment_id)
+    if deployment is None or deployment.project_id != request.path_params["projectId"]:
+        limit_wallet(gateway, request, wallet)
+        raise DeploymentNotFound
+    project = await projects.by_id(gateway.db, deployment.project_id)
+    if project is None or project.wallet != wallet:
+        limit_wallet(gateway, request, wallet)
+        raise ProjectNotFound if project is None else WrongWallet
+    gateway.limiters.polls.check(deployment_id)
+    return json_response(_status_body(gateway, project, deployment))
+
+
+async def list_projects(gateway: Gateway, request: Request) -> Response:
+    """`GET /agent/projects`."""
+    wallet = await authenticate(gateway, request)
+    limit_wallet(gateway, request, wallet)
+    found = await projects.of_wallet(gateway.db, wallet)
+    return json_response(
+        {
+            "wallet": checksum_address(wallet),
+            "count": len(found),
+            "projects": [_project_body(gateway, project) for project in found],
+        }
+    )
+
+
+async def delete_project(gateway: Gateway, request: Request) -> Response:
+    """`DELETE /agent/projects/{projectId}`."""
+    wallet = await authenticate(gateway, request)
+    limit_wallet(gateway, request, wallet)
+    project = await projects.by_id(gateway.db, request.path_params["projectId"])
+    if project is None:
+        raise ProjectNotFound
+    if project.wallet != wallet:
+        raise WrongWallet
+    # A client that hangs up must not stop a deletion half way.
+    await asyncio.shield(gateway.deletion.delete(project))
+    return json_response({"projectId": project.id, "status": "deleted"})
+
+
+async def balance(gateway: Gateway, request: Request) -> Response:
+    """`GET /agent/balance/{address}`: token balances on one chain."""
+    limit_address(gateway, request)
+    try:
+        address = parse_address(request.path_params["address"])
+    except ValueError as error:
+        raise InvalidField("address", "must be 0x and 40 hex digits") from error
+    chain = named_chain(request.query_params.get("chain"), gateway.chains, field="chain")
+    found = await token_balances(gateway.clients[chain.name], chain, address)
+    return json_response(
+        {
+            "address": checksum_address(address),
+            "chain": chain.name,
+            "chain_id": chain.chain_id,
+            "balances": [
+                {
+                    "token": token.name,
+                    "symbol": token.symbol,
+                    "address": token.address,
+                    "balance": decimal_text(amount, decimals=token.decimals),
+                    "balance_raw": str(amount),
+                    "decimals": token.decimals,
+                }
+                for token, amount in found
+            ],
+        }
+    )
+
+
+async def chains(gateway: Gateway, request: Request) -> Response:
+    """`GET /agent/chains`."""
+    limit_address(gateway, request)
+    return json_response({"chains": [chain_body(chain) for chain in gateway.chains.values()]})
+
+
+async def health(_gateway: Gateway, _request: Request) -> Response:
+    """`GET /health`: the process answers."""
+    return json_response({"status": "ok"})
+
+
+async def _read_bid(gateway: Gateway, request: Request, wallet: str) -> tuple[Bid, Upload]:
+    """The request's body and headers, checked, with the plan made; the caller closes the upload."""
+    means = payment_means(request.headers, gateway.chains)
+    proof = evidence(request.headers, means)
+    received = await read_upload(
+        request.stream(),
+        content_length=_content_length(request),
+        limits=gateway.upload_limits,
+        spool_dir=gateway.spool_dir,
+    )
+    try:
+        document = msgspec.json.decode(received.skeleton)
+        if not isinstance(document, dict):
+            raise InvalidField("body", "must be a JSON object")
+        checked = deploy_request(document)
+        bid = Bid(
+            wallet=wallet,
+            request=checked,
+            request_digest=received.digest,
+            plan=await _plan(received.upload, checked),
+            means=means,
+            evidence=proof,
+            use_existing_credits=_flag(request, "x-use-existing-credits"),
+        )
+    except BaseException:
+        await _close(received.upload)
+        raise
+    return bid, received.upload
+
+
+async def _close(upload: Upload) -> None:
+    if upload.on_disk:
+        await asyncio.to_thread(upload.close)
+    else:
+        upload.close()
+
+
+async def _plan(upload: Upload, request: DeployRequest) -> Plan:
+    if len(upload.paths) > _PLAN_ASIDE_FROM:
+        return await asyncio.to_thread(make_plan, upload, request.settings)
+    return make_plan(upload, request.settings)
+
+
+async def _quoted(gateway: Gateway, bid: Bid) -> Response:
+    offer = await gateway.admission.quote(bid)
+    token = bid.means.token
+    return json_response(
+        {
+            "amount_usd": usd_number(offer.price),
+            "amount_token": str(charge_to_atomic_units(offer.price, decimals=token.decimals)),
+            "current_credit_balance_usd": usd_number(offer.balance),
+            "active_projects": offer.active_projects,
+            "payment_required": offer.payment_required,
+            "pay_to": gateway.pay_to,
+            "payment_chain": bid.means.chain.name,
+            "token": token.name,
+            "decimals": token.decimals,
+            "plan": bid.plan,
+        }
+    )
+
+
+def _content_length(request: Request) -> int | None:
+    declared = request.headers.get("content-length")
+    if declared is None:
+        return None
+    if not (declared.isascii() and declared.isdigit()) or len(declared) > 18:
+        raise InvalidRequest("Content-Length must be a number.")
+    return int(declared)
+
+
+def _flag(request: Request, header: str) -> bool:
+    """A header that is `true` or `false`, in any letter case; absent is false."""
+    value = request.headers.get(header, "false").strip().lower()
+    if value not in ("true", "false"):
+        raise InvalidField(header.title(), "must be true or false")
+    return value == "true"
+
+
+def _accepted(admitted: Admitted, bid: Bid) -> dict[str, str]:
+    message = "Deployment started. Poll status for updates."
+    if bid.use_existing_credits and bid.evidence is None and admitted.sharing_with:
+        message += (
+            f" It shares your credits with {admitted.sharing_with} other active project(s)"
+            " and will reduce their runtime."
+        )
+    return {
+        "projectId": admitted.project_id,
+        "deploymentId": admitted.deployment_id,
+        "status": "deploying",
+        "message": message,
+    }
+
+
+def _status_body(gateway: Gateway, project: Project, deployment: Deployment) -> dict[str, Any]:
+    body: dict[str, Any] = {"status": "deploying", "deployment_id": deployment.id}
+    if deployment.status in UNDER_WAY:
+        return body | {"deployment_status": deployment.status}
+    if deployment.status is DeploymentStatus.FAILED:
+        return body | {
+            "status": "failed",
+            "reason": deployment.reason,
+            "reason_code": deployment.reason_code,
+            "log_tail": deployment.log_tail,
+        }
+    if project.status == "suspended":
+        return body | {
+            "status": "failed",
+            "deployment_status": "suspended",
+            "reason": "Out of credits: the app is stopped and kept. Top up to start it again.",
+            "reason_code": "out_of_credits",
+        }
+    if project.serving_deployment_id in gateway.reconciler.dead:
+        return body | {"deployment_status": "restarting"}
+    body |= {"status": "ready", "endpoint": gateway.hosts.url(project.unique_name)}
+    if deployment.status is DeploymentStatus.SUPERSEDED:
+        body["deployment_status"] = deployment.status
+    if deployment.note:
+        body["message"] = deployment.note
+    return body
+
+
+def _project_body(gateway: Gateway, project: Project) -> dict[str, Any]:
+    deployed = project.serving_deployment_id is not None
+    return {
+        "id": project.id,
+        "name": project.unique_name,
+        "displayName": project.display_name,
+        "status": project.status,
+        "url": gateway.hosts.url(project.unique_name) if deployed else None,
+        "createdAt": iso_utc(project.created_at_ms),
+        "description": project.description,
+    }

@@ -1,0 +1,41 @@
+"""Who calls, and whether they may call now: signature first, then the bucket that counts it."""
+
+from starlette.requests import Request
+
+from moorage.api.gateway import Gateway
+from moorage.auth.client_address import limit_key
+from moorage.errors import AuthError
+
+PROOF_HEADERS = ("x-payment-tx",)
+
+
+def client_address(gateway: Gateway, request: Request) -> str:
+    """The client's address, as far as trusted proxies tell it."""
+    peer = request.client.host if request.client else None
+    forwarded = request.headers.getlist("x-forwarded-for")
+    return gateway.trusted_proxies.client_address(peer, forwarded)
+
+
+async def authenticate(gateway: Gateway, request: Request) -> str:
+    """The wallet that signed the request; a failure counts against the client's address.
+
+    Raises an AuthError, or RateLimited for an address that fails too often.
+    """
+    try:
+        wallet = await gateway.authenticator.authenticate(request.headers)
+    except AuthError:
+        limit_address(gateway, request)
+        raise
+    request.scope["moorage.wallet"] = wallet
+    return wallet
+
+
+def limit_address(gateway: Gateway, request: Request) -> None:
+    """Count a request that no wallet stands for. Raises RateLimited."""
+    gateway.limiters.addresses.check(limit_key(client_address(gateway, request)))
+
+
+def limit_wallet(gateway: Gateway, request: Request, wallet: str) -> None:
+    """Count the wallet's request, unless it carries proof of payment. Raises RateLimited."""
+    if not any(header in request.headers for header in PROOF_HEADERS):
+        gateway.limiters.wallets.check(wallet)

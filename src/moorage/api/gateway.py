@@ -1,0 +1,47 @@
+"""What the routes work with: every service, wired by the composition root."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.auth.authenticator import Authenticator
+from moorage.auth.client_address import TrustedProxies
+from moorage.auth.rate_limit import RateLimiter
+from moorage.chains.chain import Chain
+from moorage.chains.rpc import RpcClient
+from moorage.clock import Clock
+from moorage.deploy.admission import Admission
+from moorage.deploy.deletion import Deletion
+from moorage.deploy.hosts import Hosts
+from moorage.deploy.reconciler import Reconciler
+from moorage.deploy.upload import UploadLimits
+from moorage.storage.database import Database
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limiters:
+    """The rate limits of contract 1.5, each with buckets of its own."""
+
+    wallets: RateLimiter
+    polls: RateLimiter  # by deployment
+    addresses: RateLimiter  # public endpoints, and requests whose signature failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gateway:
+    """The services behind the HTTP surface."""
+
+    pay_to: str
+    public_url: str
+    chains: dict[str, Chain]
+    clients: dict[str, RpcClient]
+    db: Database
+    clock: Clock
+    authenticator: Authenticator
+    trusted_proxies: TrustedProxies
+    limiters: Limiters
+    admission: Admission
+    deletion: Deletion
+    reconciler: Reconciler
+    hosts: Hosts
+    upload_limits: UploadLimits
+    spool_dir: Path

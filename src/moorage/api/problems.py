@@ -1,0 +1,149 @@
+"""From an error to its answer: one table, status, code and whether the same request may be retried.
+
+Every body is `{"error", "code", "retryable"}` plus what helps (contract 1.5).
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.responses import Response
+
+from moorage import errors
+from moorage.chains.chain import Chain
+from moorage.payments.demand import PaymentRequired, demand_body
+
+
+class Problem(NamedTuple):
+    """How one kind of error is answered."""
+
+    status: int
+    code: str
+    retryable: bool
+
+
+PROBLEMS: dict[type[errors.MoorageError], Problem] = {
+    errors.InvalidRequest: Problem(400, "invalid_request", False),
+    errors.InvalidField: Problem(400, "invalid_field", False),
+    errors.UploadInvalid: Problem(400, "upload_invalid", False),
+    errors.NameUnavailable: Problem(400, "name_unavailable", False),
+    errors.PlanNotFound: Problem(400, "plan_not_found", False),
+    errors.RuntimeUnsupported: Problem(400, "runtime_unsupported", False),
+    errors.PaymentMalformed: Problem(400, "payment_malformed", False),
+    errors.AuthMissing: Problem(401, "auth_missing", True),
+    errors.TimestampExpired: Problem(401, "timestamp_expired", True),
+    errors.SignatureInvalid: Problem(401, "signature_invalid", False),
+    errors.NonceReused: Problem(401, "nonce_reused", True),
+    PaymentRequired: Problem(402, "payment_required", False),
+    errors.PaymentPending: Problem(402, "payment_pending", True),
+    errors.PaymentNotFound: Problem(402, "payment_not_found", False),
+    errors.PayerMismatch: Problem(402, "payer_mismatch", False),
+    errors.PaymentShort: Problem(402, "payment_short", False),
+    errors.WrongWallet: Problem(403, "wrong_wallet", False),
+    errors.ProjectNotFound: Problem(404, "project_not_found", False),
+    errors.DeploymentNotFound: Problem(404, "deployment_not_found", False),
+    errors.BodyStalled: Problem(408, "body_stalled", True),
+    errors.PaymentAlreadyUsed: Problem(409, "payment_already_used", False),
+    errors.BodyTooLarge: Problem(413, "body_too_large", False),
+    errors.RateLimited: Problem(429, "rate_limited", True),
+    errors.ChainUnavailable: Problem(502, "chain_unavailable", True),
+    errors.DatabaseUnavailable: Problem(503, "balance_unknown", True),
+    errors.AuthUnavailable: Problem(503, "auth_unavailable", True),
+}
+
+NOT_FOUND = Problem(404, "not_found", False)
+METHOD_NOT_ALLOWED = Problem(405, "method_not_allowed", False)
+INTERNAL = Problem(500, "internal_error", True)
+
+_RETRY_SECONDS = 5
+
+
+def json_response(
+    body: object, *, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    """A JSON answer."""
+    return Response(
+        msgspec.json.encode(body),
+        status_code=status,
+        headers=headers,
+        media_type="application/json",
+    )
+
+
+def problem_response(
+    problem: Problem, message: str, *, headers: dict[str, str] | None = None, **extra: object
+) -> Response:
+    """An error's answer."""
+    body = {"error": message, "code": problem.code, "retryable": problem.retryable, **extra}
+    return json_response(body, status=problem.status, headers=headers)
+
+
+def error_response(
+    error: errors.MoorageError, *, pay_to: str, chains: tuple[Chain, ...]
+) -> Response:
+    """The answer to an error of ours."""
+    if isinstance(error, PaymentRequired):
+        return _demand_response(error, pay_to=pay_to, chains=chains)
+    problem = problem_of(error)
+    return problem_response(
+        problem, error.message, headers=_headers(error, problem), **_extra(error)
+    )
+
+
+def problem_of(error: errors.MoorageError) -> Problem:
+    """The table's row for an error, or for the nearest of its bases."""
+    rows = (PROBLEMS.get(kind) for kind in type(error).__mro__ if kind is not errors.MoorageError)
+    return next((row for row in rows if row is not None), INTERNAL)
+
+
+def _headers(error: errors.MoorageError, problem: Problem) -> dict[str, str] | None:
+    if isinstance(error, errors.RateLimited | errors.PaymentPending):
+        return {"Retry-After": str(error.retry_after_seconds)}
+    if problem.status >= 502:
+        return {"Retry-After": str(_RETRY_SECONDS)}
+    return None
+
+
+def _extra(error: errors.MoorageError) -> dict[str, Any]:
+    match error:
+        case errors.InvalidField() | errors.PaymentMalformed() | errors.RuntimeUnsupported():
+            return {"field": error.field}
+        case errors.UploadInvalid():
+            return {"field": "upload", "path": error.path}
+        case errors.NameUnavailable():
+            return {"field": "uniqueName"}
+        case errors.PlanNotFound():
+            return {"field": "upload", "looked_for": error.looked_for}
+        case errors.PaymentNotFound():
+            return {"looked_for": error.looked_for}
+        case errors.PaymentPending():
+            return {"next_actions": ["Send the same request with the same X-Payment-Tx again."]}
+        case errors.PaymentAlreadyUsed(project_id=str()):
+            return {"projectId": error.project_id, "deploymentId": error.deployment_id}
+    return {}
+
+
+def _demand_response(
+    demand: PaymentRequired, *, pay_to: str, chains: tuple[Chain, ...]
+) -> Response:
+    body = demand_body(demand, pay_to=pay_to, chains=chains)
+    problem = PROBLEMS[PaymentRequired if demand.because is None else type(demand.because)]
+    body["code"], body["retryable"] = problem.code, problem.retryable
+    body["next_actions"] = _ways_to_pay(demand, pay_to)
+    if demand.because is not None:
+        body.update(_extra(demand.because))
+    headers = {"Cache-Control": "no-store"}
+    if demand.warning:
+        headers["X-CreateOS-Credit-Warning"] = demand.warning
+    return json_response(body, status=402, headers=headers)
+
+
+def _ways_to_pay(demand: PaymentRequired, pay_to: str) -> list[str]:
+    chain, token = demand.means.chain, demand.means.token
+    transfer = (
+        f"Transfer amount_token of {token.symbol} ({token.address}) on {chain.name} to {pay_to}, "
+        "then send the same request with X-Payment-Tx, X-Payment-Chain and X-Payment-Token."
+    )
+    actions = [transfer]
+    if demand.warn_of_sharing:
+        actions.append("Or send the same request with X-Use-Existing-Credits: true.")
+    return actions

@@ -1,0 +1,111 @@
+"""Every route, once: what the router serves and what OpenAPI describes."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from moorage.api import agent
+from moorage.api.gateway import Gateway
+from moorage.api.problems import (
+    INTERNAL,
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    error_response,
+    problem_response,
+)
+from moorage.errors import MoorageError
+
+log = structlog.get_logger()
+
+Handler = Callable[[Gateway, Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One method on one path; `signed` ones need the wallet headers of contract 1.1."""
+
+    method: str
+    path: str
+    handler: Handler
+    signed: bool
+
+
+OPERATIONS = (
+    Operation(method="POST", path="/agent/deploy", handler=agent.deploy, signed=True),
+    Operation(method="POST", path="/agent/quote", handler=agent.quote, signed=True),
+    Operation(
+        method="GET",
+        path="/agent/deploy/{projectId}/{deploymentId}/status",
+        handler=agent.status,
+        signed=True,
+    ),
+    Operation(method="GET", path="/agent/projects", handler=agent.list_projects, signed=True),
+    Operation(
+        method="DELETE",
+        path="/agent/projects/{projectId}",
+        handler=agent.delete_project,
+        signed=True,
+    ),
+    Operation(method="GET", path="/agent/balance/{address}", handler=agent.balance, signed=False),
+    Operation(method="GET", path="/agent/chains", handler=agent.chains, signed=False),
+    Operation(method="GET", path="/health", handler=agent.health, signed=False),
+)
+
+
+class _Endpoint:
+    """A handler as an ASGI app; every error leaves as the contract's JSON."""
+
+    def __init__(self, gateway: Gateway, handler: Handler) -> None:
+        self._gateway = gateway
+        self._handler = handler
+        self._chains = tuple(gateway.chains.values())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive, send))
+        if response is not None:
+            await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response | None:
+        try:
+            return await self._handler(self._gateway, request)
+        except MoorageError as error:
+            return error_response(error, pay_to=self._gateway.pay_to, chains=self._chains)
+        except ClientDisconnect:
+            return None
+        except Exception:
+            log.exception("request failed")
+            return problem_response(
+                INTERNAL,
+                "The gateway failed at this request. If you paid, do not pay again: "
+                "send the same request with the same payment.",
+            )
+
+
+def http_app(gateway: Gateway) -> Starlette:
+    """The gateway's HTTP surface."""
+    return Starlette(
+        routes=[
+            Route(
+                operation.path,
+                endpoint=_Endpoint(gateway, operation.handler),
+                methods=[operation.method],
+            )
+            for operation in OPERATIONS
+        ],
+        exception_handlers={HTTPException: _http_problem},
+    )
+
+
+async def _http_problem(_request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == METHOD_NOT_ALLOWED.status:
+        return problem_response(
+            METHOD_NOT_ALLOWED, "This path has no such method.", headers=dict(error.headers or {})
+        )
+    return problem_response(NOT_FOUND, "There is nothing here; see /openapi.json.")
