@@ -103,14 +103,22 @@ def spawn(command: tuple[str, ...], *, port: int, log: Path) -> NodeRecord:
 
 
 def is_running(record: NodeRecord) -> bool:
-    """Whether the very process of `record` is alive: id, start time and command line agree."""
-    if _start_ticks(record.pid) != record.start_ticks:
-        return False
+    """Whether the process that was started is alive: its id and its start time agree."""
+    return _start_ticks(record.pid) == record.start_ticks
+
+
+def runs_command(record: NodeRecord) -> bool:
+    """Whether the running process's command line agrees with its record as well.
+
+    Not to be asked of a process just spawned: for a moment it still shows its parent's, or none.
+    """
     try:
         command = Path(f"/proc/{record.pid}/cmdline").read_bytes()
     except OSError:
         return False
-    return command == b"".join(os.fsencode(word) + b"\0" for word in record.command)
+    return is_running(record) and command == b"".join(
+        os.fsencode(word) + b"\0" for word in record.command
+    )
 
 
 async def wait_until_listening(record: NodeRecord, *, timeout_seconds: float) -> bool:

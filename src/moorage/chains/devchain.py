@@ -12,7 +12,7 @@ import msgspec
 from moorage.chains.anvil import (
     NodeRecord,
     anvil_command,
-    is_running,
+    runs_command,
     spawn,
     terminate,
     wait_until_listening,
@@ -124,7 +124,7 @@ class DevChain:
             record = msgspec.json.decode(self._record_path.read_bytes(), type=NodeRecord)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
-        if not is_running(record):
+        if not runs_command(record):
             return None
         fits = self._wanted_port in (0, record.port) and record.command == self._command(
             record.port

@@ -1,0 +1,86 @@
+"""Transactions on local chains, signed independently of the product: by eth_account."""
+
+from typing import Any
+
+import aiohttp
+from eth_account import Account
+from eth_utils.abi import function_signature_to_4byte_selector
+
+GAS_LIMIT = 500_000
+
+
+async def rpc(rpc_url: str, method: str, *params: Any) -> Any:
+    """One call's result; an error of the node is an AssertionError."""
+    request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(rpc_url, json=request) as response,
+    ):
+        answer = await response.json()
+    assert "error" not in answer, answer["error"]
+    return answer["result"]
+
+
+def calldata(signature: str, *words: int | str) -> str:
+    """Calldata of a function of static arguments: addresses and bytes32 as hex, else integers."""
+    encoded = (
+        format(word, "064x") if isinstance(word, int) else word.removeprefix("0x").rjust(64, "0")
+        for word in words
+    )
+    return "0x" + function_signature_to_4byte_selector(signature).hex() + "".join(encoded)
+
+
+async def send_transaction(
+    rpc_url: str,
+    private_key: str,
+    *,
+    to: str,
+    data: str = "0x",
+    value: int = 0,
+    mined: bool = True,
+) -> str:
+    """Sign, send, wait until it is mined unless told not to, and say the hash.
+
+    The gas is fixed, so that a transaction that will be reverted is sent as well.
+    """
+    sender = Account.from_key(private_key).address
+    transaction = {
+        "type": 2,
+        "chainId": int(await rpc(rpc_url, "eth_chainId"), 16),
+        "nonce": int(await rpc(rpc_url, "eth_getTransactionCount", sender, "pending"), 16),
+        "to": to,
+        "data": data,
+        "value": value,
+        "gas": GAS_LIMIT,
+        "maxFeePerGas": 10**11,
+        "maxPriorityFeePerGas": 10**9,
+    }
+    signed = Account.sign_transaction(transaction, private_key)
+    method = "eth_sendRawTransactionSync" if mined else "eth_sendRawTransaction"
+    answer = await rpc(rpc_url, method, signed.raw_transaction.to_0x_hex())
+    return str(answer["transactionHash"] if mined else answer)
+
+
+async def send_transfer(
+    rpc_url: str,
+    private_key: str,
+    token_address: str,
+    to: str,
+    amount: int,
+    *,
+    mined: bool = True,
+) -> str:
+    """Transfer `amount` atomic units of a token from the key's wallet; the transaction's hash."""
+    data = calldata("transfer(address,uint256)", to, amount)
+    return await send_transaction(rpc_url, private_key, to=token_address, data=data, mined=mined)
+
+
+async def token_balance(rpc_url: str, token_address: str, owner: str) -> int:
+    """What `owner` holds, in atomic units."""
+    call = {"to": token_address, "data": calldata("balanceOf(address)", owner)}
+    return int(await rpc(rpc_url, "eth_call", call, "latest"), 16)
+
+
+async def mine(rpc_url: str, blocks: int = 1) -> None:
+    """Add blocks."""
+    await rpc(rpc_url, "anvil_mine", hex(blocks))

@@ -1,0 +1,58 @@
+"""A proxy before a node, which counts, alters, delays or refuses."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
+
+import aiohttp
+from aiohttp import web
+
+Alter = Callable[[str, Any], Any]
+Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class RpcProxy:
+    """Serves on a free port of 127.0.0.1 within `async with`.
+
+    `alter(method, result)` changes each call's result; `respond` answers in the node's place,
+    unless it is None.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self._upstream = upstream
+        self.alter: Alter = lambda _method, result: result
+        self.respond: Respond | None = None
+        self.requests = 0  # HTTP requests, however many calls each holds
+        self.asked = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        app = web.Application()
+        app.router.add_post("/", self._serve)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self._session = aiohttp.ClientSession()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+        await self._runner.cleanup()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        self.requests += 1
+        self.asked.set()
+        if self.respond is not None:
+            return await self.respond(request)
+        calls = json.loads(await request.read())
+        async with self._session.post(self._upstream, json=calls) as response:
+            answers = await response.json()
+        if isinstance(calls, dict):
+            return web.json_response(self._altered(calls, answers))
+        return web.json_response(list(map(self._altered, calls, answers)))
+
+    def _altered(self, call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if "result" not in answer:
+            return answer
+        return {**answer, "result": self.alter(call["method"], answer["result"])}
