@@ -1,0 +1,164 @@
+"""Attempts to use up what is shared: processes, memory, disk, files, CPU, log.
+
+Each stops by itself at a bound that the machine bears, sandbox or not.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+from attempt import Refused, main
+
+MEBIBYTE = 1 << 20
+FLOOD_SECONDS = 20.0
+FULL_DISK_SECONDS = 5.0
+
+
+def fork(count: str) -> str:
+    """Start processes without end; they sleep and die with this one's return."""
+    children: list[int] = []
+    try:
+        for _ in range(int(count)):
+            pid = os.fork()
+            if pid == 0:
+                signal.pause()
+            children.append(pid)
+    except OSError as error:
+        raise OSError(error.errno, f"after {len(children)}") from error
+    finally:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        for pid in children:
+            os.waitpid(pid, 0)
+    return f"{count} processes at once"
+
+
+def memory(mebibytes: str) -> str:
+    """Take memory, and touch it."""
+    held = []
+    for _ in range(int(mebibytes)):
+        held.append(os.urandom(4096) * (MEBIBYTE // 4096))  # noqa: PERF401
+    return f"{len(held)} MiB"
+
+
+def disk(directory: str, mebibytes: str) -> str:
+    """Fill a disk (and free it again)."""
+    path = Path(directory, f"filler-{os.getpid()}")
+    block = os.urandom(MEBIBYTE)
+    try:
+        with path.open("wb", buffering=0) as file:
+            for _ in range(int(mebibytes)):
+                written = file.write(block)
+                if written < MEBIBYTE:
+                    file.write(block)
+            os.fsync(file.fileno())
+    finally:
+        path.unlink(missing_ok=True)
+    return f"{mebibytes} MiB"
+
+
+def inodes(directory: str, count: str) -> str:
+    """Use up a disk's inodes with empty files (and remove them again)."""
+    folder = Path(directory, f"files-{os.getpid()}")
+    folder.mkdir()
+    made = 0
+    try:
+        for made in range(int(count)):
+            os.close(os.open(f"{folder}/{made}", os.O_CREAT | os.O_WRONLY))
+    finally:
+        for number in range(made + 1):
+            with contextlib.suppress(FileNotFoundError):
+                (folder / str(number)).unlink()
+        folder.rmdir()
+    return f"{count} files"
+
+
+def cpu(seconds: str, processes: str) -> str:
+    """Burn CPU for so many seconds of wall time; says how much it got."""
+    started = time.monotonic()
+    children = [os.fork() for _ in range(int(processes))]
+    if 0 in children:
+        _burn_until(started + float(seconds))
+        os._exit(0)
+    for pid in children:
+        os.waitpid(pid, 0)
+    wall = time.monotonic() - started
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return json.dumps({"wall_seconds": wall, "cpu_seconds": used.ru_utime + used.ru_stime})
+
+
+def _burn_until(deadline: float) -> None:
+    while time.monotonic() < deadline:
+        sum(range(10_000))
+
+
+def log(mebibytes: str) -> str:
+    """Write a flood of lines to the standard output, and an end mark."""
+    _flood((b"x" * 1023 + b"\n") * 64, int(mebibytes))
+    _write(b"\nend-of-flood\n")
+    return f"{mebibytes} MiB"
+
+
+def log_one_line(mebibytes: str) -> str:
+    """The same without a line break, and without valid UTF-8."""
+    _flood(b"\xff\x00\x1b[31m" * 16_384, int(mebibytes))
+    _write(b"\nend-of-flood\n")
+    return f"{mebibytes} MiB"
+
+
+def _flood(block: bytes, mebibytes: int) -> None:
+    deadline = time.monotonic() + FLOOD_SECONDS
+    for _ in range(mebibytes * MEBIBYTE // len(block)):
+        _write(block)
+        if time.monotonic() > deadline:
+            return
+
+
+def _write(block: bytes) -> None:
+    """Write all of it, for as long as a full disk may take to be emptied."""
+    deadline = time.monotonic() + FULL_DISK_SECONDS
+    while block:
+        try:
+            block = block[os.write(1, block) :]
+        except OSError as error:
+            if error.errno != errno.ENOSPC or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def stay(marker: str) -> str:
+    """Leave processes behind that no parent, session or group leads to, deaf to SIGTERM."""
+    for number in range(3):
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                _outlive(f"{marker}-{number}")
+            os._exit(0)
+    raise Refused("left behind")
+
+
+def _outlive(name: str) -> None:
+    for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(signum, signal.SIG_IGN)
+    with contextlib.suppress(OSError), Path("/proc/self/comm").open("w") as comm:
+        comm.write("kworker/u4:0")
+    os.execv("/bin/sleep", [name, "600"])
+
+
+main(
+    {
+        "fork": fork,
+        "memory": memory,
+        "disk": disk,
+        "inodes": inodes,
+        "cpu": cpu,
+        "log": log,
+        "log-one-line": log_one_line,
+        "stay": stay,
+    }
+)

@@ -1,0 +1,88 @@
+"""What a sandbox leaves on a machine: found by looking everywhere, not by asking it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+NETWORKS = Path("/run/netns")
+
+
+def processes_of(uid: int) -> set[int]:
+    """Live processes that run as `uid`, however they are called and whoever started them."""
+    found = set()
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            state = (directory / "stat").read_text().rpartition(")")[2].split()[0]
+            if directory.stat().st_uid == uid and state not in {"Z", "X"}:
+                found.add(int(directory.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def processes_saying(text: str) -> set[int]:
+    """Live processes whose command line holds a text."""
+    found = set()
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if text.encode() in (directory / "cmdline").read_bytes():
+                found.add(int(directory.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found - {os.getpid()}
+
+
+def everything(*, directories: tuple[Path, ...], instance_id: str) -> dict[str, set[str]]:
+    """All that belongs to a sandbox: by its directories, and by its id in names."""
+    return {
+        "files": {str(p) for d in directories for p in _below(d)},
+        "mounts": set(_mounts(directories)),
+        "loop devices": set(_loops(directories)),
+        "networks": _named(NETWORKS.glob("*"), instance_id),
+        "cgroups": _named(_directories(CGROUPS), instance_id),
+        "processes": {str(pid) for pid in _in_cgroups(instance_id)},
+    }
+
+
+def _below(directory: Path) -> Iterator[Path]:
+    for place, names, files in os.walk(directory):
+        # What lies on an app's own disk goes with the disk.
+        names[:] = [n for n in names if not os.path.ismount(Path(place, n))]
+        yield from (Path(place, name) for name in (*names, *files))
+
+
+def _mounts(directories: tuple[Path, ...]) -> Iterator[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if any(str(directory) in line for directory in directories):
+            yield line
+
+
+def _loops(directories: tuple[Path, ...]) -> Iterator[str]:
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            backing = path.read_text().strip()
+        except OSError:
+            continue
+        if any(str(directory) in backing for directory in directories):
+            yield backing
+
+
+def _directories(root: Path) -> Iterator[Path]:
+    for place, names, _ in os.walk(root):
+        yield from (Path(place, name) for name in names)
+
+
+def _named(paths: Iterator[Path], instance_id: str) -> set[str]:
+    return {str(path) for path in paths if instance_id in path.name or instance_id in str(path)}
+
+
+def _in_cgroups(instance_id: str) -> set[int]:
+    found = set()
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if instance_id in (directory / "cgroup").read_text():
+                found.add(int(directory.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found

@@ -1,0 +1,227 @@
+"""What is shared can't be used up: an app or a build meets its own limits, its neighbour none."""
+
+import asyncio
+import functools
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import arena
+import pytest
+import pytest_asyncio
+from apps import ATTACKS, MEBIBYTE, SMALL, Deployer, ask, attempts, plan, until, upload
+
+from conftest import Host
+from moorage.errors import DeployFailed, FailureCause
+from moorage.runtimes.runtime import Instance, Limits, LogKind
+from moorage.runtimes.sandbox.sandbox import Sandbox
+
+pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
+
+
+@functools.cache
+def outside(*command: str) -> dict[str, Any]:
+    """An attempt's result outside the sandbox."""
+    program, *args = command
+    argv = [arena.PYTHON, str(ATTACKS / program), *args]
+    done = subprocess.run(argv, capture_output=True, timeout=30, check=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def source(host: Host) -> Path:
+    """The upload of every deployment here."""
+    return upload(host.new_directory("source"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def neighbour(deployer: Deployer, source: Path) -> Instance:
+    """An app that must not notice anything."""
+    return await deployer.deploy("neighbour", source, plan(), SMALL)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def app(deployer: Deployer, source: Path) -> Instance:
+    """An app that uses up what it can."""
+    return await deployer.deploy("glutton", source, plan(), SMALL)
+
+
+async def attempt(
+    phase: str, deployer: Deployer, app: Instance, source: Path, *command: str
+) -> dict[str, Any]:
+    """One attempt's result, by the app or by a build."""
+    if phase == "app":
+        return (await attempts(app, [list(command)]))[0]
+    await deployer.build(
+        "builder", source, plan(install=f"python3 attacks/{' '.join(command)}"), SMALL
+    )
+    return deployer.results("builder")[-1]
+
+
+async def answers(instance: Instance) -> bool:
+    """Whether the app answers."""
+    return bool(await asyncio.wait_for(ask(instance), 5))
+
+
+def state_bytes(host: Host) -> int:
+    """What the sandbox takes of the host's disk, its apps' disks included."""
+    done = subprocess.run(
+        ["du", "-sx", "--block-size=1", str(host.state)], capture_output=True, check=True
+    )
+    return int(done.stdout.split()[0])
+
+
+@pytest.mark.parametrize("phase", ["app", "build"])
+async def test_fork_bomb_meets_the_process_limit(
+    phase: str, deployer: Deployer, app: Instance, neighbour: Instance, source: Path
+) -> None:
+    assert outside("exhaust.py", "fork", "200")["succeeded"]
+    tried, unharmed = await asyncio.gather(
+        attempt(phase, deployer, app, source, "exhaust.py", "fork", "200"), answers(neighbour)
+    )
+    assert tried["detail"] == "EAGAIN"
+    assert unharmed
+    assert await answers(app)
+
+
+@pytest.mark.parametrize("phase", ["app", "build"])
+async def test_taking_memory_kills_only_oneself(
+    phase: str, deployer: Deployer, neighbour: Instance, source: Path
+) -> None:
+    assert outside("exhaust.py", "memory", "300")["succeeded"]
+    greedy = "exec python3 attacks/exhaust.py memory 300"
+    with pytest.raises(DeployFailed) as failure:
+        if phase == "build":
+            await deployer.build("greedy", source, plan(build=greedy), SMALL)
+        else:
+            await deployer.deploy("greedy", source, plan(greedy), SMALL)
+    assert failure.value.cause is FailureCause.OUT_OF_MEMORY
+    assert await answers(neighbour)
+
+
+async def test_a_child_that_takes_memory_leaves_the_neighbour_alone(
+    deployer: Deployer, neighbour: Instance, source: Path
+) -> None:
+    parent = await deployer.deploy("parent", source, plan(), SMALL)
+    try:
+        tried = (await attempts(parent, [["exhaust.py", "memory", "300"]]))[0]
+        assert tried["detail"] == "killed by SIGKILL"
+    except (OSError, asyncio.IncompleteReadError):
+        pass  # cgroup v2: the kernel kills the whole app
+    assert await answers(neighbour)
+
+
+@pytest.mark.parametrize("directory", ["/app", "/tmp", "/home/app", "/dev/shm"])
+@pytest.mark.parametrize("phase", ["app", "build"])
+async def test_filling_the_disk_fills_only_ones_own(
+    phase: str,
+    directory: str,
+    deployer: Deployer,
+    app: Instance,
+    neighbour: Instance,
+    source: Path,
+    host: Host,
+) -> None:
+    assert outside("exhaust.py", "disk", str(host.directory), "80")["succeeded"]
+    tried = await attempt(phase, deployer, app, source, "exhaust.py", "disk", directory, "80")
+    assert tried["detail"] == "ENOSPC"
+    assert await answers(neighbour)
+
+
+@pytest.mark.parametrize("phase", ["app", "build"])
+async def test_using_up_inodes_uses_only_ones_own(
+    phase: str, deployer: Deployer, app: Instance, neighbour: Instance, source: Path, host: Host
+) -> None:
+    assert outside("exhaust.py", "inodes", str(host.directory), "20000")["succeeded"]
+    tried = await attempt(phase, deployer, app, source, "exhaust.py", "inodes", "/app", "20000")
+    assert tried["detail"] == "ENOSPC"
+    assert await answers(neighbour)
+
+
+async def test_unlimited_file_systems_count_as_memory(
+    deployer: Deployer, neighbour: Instance, source: Path
+) -> None:
+    filler = "python3 attacks/exhaust.py disk /dev 300"
+    with pytest.raises(DeployFailed) as failure:
+        await deployer.deploy("filler", source, plan(f"{filler} && sleep 60"), SMALL)
+    assert failure.value.cause in {FailureCause.OUT_OF_MEMORY, FailureCause.CRASHED}
+    assert await answers(neighbour)
+
+
+@pytest.mark.parametrize("phase", ["app", "build"])
+async def test_cpu_is_bounded_by_the_quota(phase: str, deployer: Deployer, source: Path) -> None:
+    quota = 0.25
+    limits = Limits(memory_bytes=128 * MEBIBYTE, cpu_millis=250, pids=48, disk_bytes=64 * MEBIBYTE)
+    free = json.loads(outside("exhaust.py", "cpu", "1", "2")["detail"])
+    assert free["cpu_seconds"] > 2 * quota * free["wall_seconds"]
+    hog = "python3 attacks/exhaust.py cpu 2 2"
+    if phase == "build":
+        await deployer.build("hog", source, plan(install=hog), limits)
+        tried = deployer.results("hog")[-1]
+    else:
+        hog_app = await deployer.deploy("hog", source, plan(), limits)
+        tried = (await attempts(hog_app, [["exhaust.py", "cpu", "2", "2"]]))[0]
+    used = json.loads(tried["detail"])
+    # A period of quota may be left over from before.
+    assert used["cpu_seconds"] < quota * used["wall_seconds"] + 0.2
+
+
+async def test_log_flood_takes_no_more_than_the_app_has(
+    deployer: Deployer, sandbox: Sandbox, neighbour: Instance, source: Path, host: Host
+) -> None:
+    flooder = await deployer.deploy("flooder", source, plan(), SMALL)
+    before = state_bytes(host)
+    await ask(flooder, "/exec", ["python3", "attacks/exhaust.py", "log", "1024"])
+    await until(lambda: "end-of-flood" in sandbox.log_tail("flooder", LogKind.RUNTIME), seconds=40)
+    assert state_bytes(host) - before < SMALL.disk_bytes + MEBIBYTE
+    assert len(sandbox.log_tail("flooder", LogKind.RUNTIME, max_bytes=4096)) <= 4096
+    assert await answers(flooder)
+    assert await answers(neighbour)
+    await sandbox.remove("flooder")
+
+
+@pytest.mark.parametrize("how", ["log", "log-one-line"])
+async def test_build_log_flood_takes_no_more_than_the_build_has(
+    how: str, deployer: Deployer, sandbox: Sandbox, source: Path, host: Host
+) -> None:
+    before = state_bytes(host)
+    flood = f"python3 attacks/exhaust.py {how} 256"
+    await deployer.build("loud", source, plan(install=flood), SMALL)
+    assert state_bytes(host) - before < SMALL.disk_bytes + MEBIBYTE
+    assert "end-of-flood" in sandbox.log_tail("loud", LogKind.BUILD)
+    await sandbox.remove("loud")
+
+
+async def test_many_connections_block_only_the_app_they_lead_to(
+    app: Instance, neighbour: Instance
+) -> None:
+    writers = [
+        (await asyncio.wait_for(asyncio.open_unix_connection(str(app.socket)), 5))[1]
+        for _ in range(600)
+    ]
+    assert await answers(neighbour)
+    for writer in writers:
+        writer.close()
+    assert await answers(app)
+
+
+@pytest.mark.parametrize("how", ["slow", "endless"])
+async def test_app_that_never_finishes_an_answer_is_stopped(
+    how: str, deployer: Deployer, sandbox: Sandbox, neighbour: Instance, source: Path
+) -> None:
+    what = plan(f"exec python3 attacks/stubborn.py {how}")
+    lazy = await deployer.deploy("lazy", source, what, SMALL)
+    _, writer = await asyncio.open_unix_connection(str(lazy.socket))
+    writer.write(b"GET / HTTP/1.0\r\n\r\n")
+    await writer.drain()
+    assert await answers(neighbour)
+    await asyncio.wait_for(sandbox.stop("lazy"), 20)
+    assert "lazy" not in await sandbox.running()
+    writer.close()
+
+
+async def test_the_gateways_own_descriptors_stay_few() -> None:
+    """Last of all: what the tests above did left nothing open here."""
+    assert len(list(Path("/proc/self/fd").iterdir())) < 100
