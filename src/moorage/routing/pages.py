@@ -140,12 +140,12 @@ def render(page: Page, *, host: str, gateway_url: str, browser: bool) -> Respons
     }
     if page.retry_after_seconds is not None:
         headers["Retry-After"] = str(page.retry_after_seconds)
-    if browser:
-        headers["Content-Security-Policy"] = _CONTENT_POLICY
-        content = _html(page, host=host, gateway_url=gateway_url)
-        return Response(content, page.status, headers, media_type="text/html")
-    content = _json(page, gateway_url=gateway_url)
-    return Response(content, page.status, headers, media_type="application/json")
+    if not browser:
+        content = _json(page, gateway_url=gateway_url)
+        return Response(content, page.status, headers, media_type="application/json")
+    headers["Content-Security-Policy"] = _CONTENT_POLICY
+    text = _html(page, host=host, gateway_url=gateway_url)
+    return Response(text, page.status, headers, media_type="text/html")
 
 
 class _Pages:

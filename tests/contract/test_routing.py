@@ -1,0 +1,754 @@
+"""Router, proxy, fallback pages and probe together: a real Caddy and real servers on sockets."""
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import json
+import os
+import signal
+import ssl
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+import pytest_asyncio
+import uvicorn
+from aiohttp import web
+
+from moorage.errors import ProxyFailed
+from moorage.process import find_running
+from moorage.routing.caddy import Caddy, find_caddy
+from moorage.routing.caddy_config import FALLBACK_SOCKET, ProxySettings, Tls
+from moorage.routing.listener import listen_unix
+from moorage.routing.pages import HostState, fallback_app
+from moorage.routing.probe import Answer, answers, probe
+from moorage.routing.router import Router
+
+DEADLINE_SECONDS = 20.0
+STATES = {
+    "arriving.localhost": HostState.DEPLOYING,
+    "paused.localhost": HostState.SUSPENDED,
+    "sick.localhost": HostState.UNHEALTHY,
+}
+
+
+@dataclass
+class Harbour:
+    """A proxy with its router and the gateway's fallback pages."""
+
+    settings: ProxySettings
+    router: Router
+    caddy: Caddy
+    port: int = 0
+    fallback: "Fallback | None" = None
+
+    def url(self, path: str = "/") -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+
+@dataclass
+class Fallback:
+    """The gateway's part, served by uvicorn on the fallback socket."""
+
+    server: uvicorn.Server
+    task: asyncio.Task[None]
+
+    async def stop(self) -> None:
+        self.server.should_exit = True
+        await self.task
+
+
+async def serve_fallback(run_dir: Path) -> Fallback:
+    async def lookup(host: str) -> HostState:
+        return STATES.get(host, HostState.UNKNOWN)
+
+    app = fallback_app(lookup, base_domain="localhost", gateway_url="http://127.0.0.1:8402")
+    config = uvicorn.Config(app, log_level="warning", lifespan="off")
+    server = uvicorn.Server(config)
+    listener = listen_unix(run_dir / FALLBACK_SOCKET)
+    task = asyncio.create_task(server._serve([listener]))
+    await until(lambda: server.started)
+    return Fallback(server, task)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for `condition`, polled; fails after the deadline."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Long on purpose: no socket's path may depend on where the data directory lies."""
+    with tempfile.TemporaryDirectory() as root:
+        path = Path(root) / ("a-rather-long-name-for-a-data-directory/" * 3)
+        path.mkdir(parents=True)
+        yield path
+
+
+@pytest_asyncio.fixture
+async def harbour(directory: Path) -> AsyncIterator[Harbour]:
+    settings = ProxySettings(run_dir=directory / "run", state_dir=directory / "proxy", http_port=0)
+    router = Router(settings.run_dir, "localhost")
+    caddy = Caddy(find_caddy(), settings)
+    fallback = await serve_fallback(settings.run_dir)
+    port = await caddy.start()
+    yield Harbour(settings, router, caddy, port, fallback)
+    await caddy.stop()
+    await fallback.stop()
+
+
+@pytest_asyncio.fixture
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    timeout = aiohttp.ClientTimeout(total=DEADLINE_SECONDS)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        yield session
+
+
+@dataclass
+class App:
+    """A small app on a unix socket that says its name, and what it saw."""
+
+    name: str
+    socket: Path
+    runner: web.AppRunner | None = None
+    open_streams: int = 0
+    requests: list[web.Request] = field(default_factory=list)
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=2**30)
+        app.router.add_get("/stream", self._stream)
+        app.router.add_get("/socket", self._socket)
+        app.router.add_post("/digest", self._digest)
+        app.router.add_get("/broken", self._broken)
+        app.router.add_route("*", "/{path:.*}", self._hello)
+        self.runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+        await self.runner.setup()
+        await web.SockSite(self.runner, listen_unix(self.socket)).start()
+
+    async def stop(self) -> None:
+        if self.runner is not None:
+            await self.runner.cleanup()
+            self.runner = None
+
+    async def _hello(self, request: web.Request) -> web.Response:
+        self.requests.append(request)
+        return web.Response(text=self.name, headers={"X-Moorage-Fallback": "forged"})
+
+    async def _broken(self, request: web.Request) -> web.Response:
+        return web.Response(status=503, text="the app's own error")
+
+    async def _digest(self, request: web.Request) -> web.Response:
+        digest, size = hashlib.sha256(), 0
+        async for chunk in request.content.iter_any():
+            digest.update(chunk)
+            size += len(chunk)
+        return web.json_response({"size": size, "sha256": digest.hexdigest()})
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        self.open_streams += 1
+        try:
+            await response.write(b"data: first\n\n")
+            await asyncio.Event().wait()  # nothing more ever comes
+        finally:
+            self.open_streams -= 1
+        return response
+
+    async def _socket(self, request: web.Request) -> web.WebSocketResponse:
+        response = web.WebSocketResponse()
+        await response.prepare(request)
+        async for message in response:
+            await response.send_str(f"{self.name}: {message.data}")
+        return response
+
+
+@pytest_asyncio.fixture
+async def app(harbour: Harbour, directory: Path) -> AsyncIterator[App]:
+    """An app at my-app.localhost."""
+    async with running("one", directory) as started:
+        harbour.router.point("my-app.localhost", started.socket)
+        yield started
+
+
+@contextlib.asynccontextmanager
+async def running(name: str, directory: Path) -> AsyncIterator[App]:
+    started = App(name, directory / f"{name}.sock")
+    await started.start()
+    try:
+        yield started
+    finally:
+        await started.stop()
+
+
+async def get(
+    client: aiohttp.ClientSession, harbour: Harbour, host: str, path: str = "/", **headers: str
+) -> tuple[int, str]:
+    """Status and text of one answer."""
+    async with client.get(
+        harbour.url(path), headers={"Host": host} | headers, allow_redirects=False
+    ) as response:
+        return response.status, await response.text()
+
+
+async def raw(harbour: Harbour, request: bytes) -> bytes:
+    """The head of the answer to exactly these bytes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", harbour.port)
+    writer.write(request)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    return head
+
+
+# Routes
+
+
+async def test_requests_go_by_host(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession, directory: Path
+) -> None:
+    async with running("two", directory) as other:
+        harbour.router.point("other.localhost", other.socket)
+        assert await get(client, harbour, "my-app.localhost") == (200, "one")
+        assert await get(client, harbour, "other.localhost:8080") == (200, "two")
+        assert await get(client, harbour, "my-app.localhost.", "/a/b?c") == (200, "one")
+
+
+async def test_unknown_host_gets_the_page(harbour: Harbour, client: aiohttp.ClientSession) -> None:
+    status, text = await get(client, harbour, "nobody.localhost", Accept="text/html")
+    assert status == 404
+    assert "No app is moored here" in text
+    status, text = await get(client, harbour, "nobody.localhost")
+    assert (status, json.loads(text)["code"]) == (404, "app_not_found")
+
+
+async def test_states_have_their_own_answers(
+    harbour: Harbour, client: aiohttp.ClientSession
+) -> None:
+    statuses = {host: (await get(client, harbour, host))[0] for host in STATES}
+    assert statuses == {"arriving.localhost": 503, "paused.localhost": 402, "sick.localhost": 502}
+
+
+async def test_removed_host_gets_the_page(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession
+) -> None:
+    assert (await get(client, harbour, "my-app.localhost"))[0] == 200
+    harbour.router.remove("my-app.localhost")
+    assert (await get(client, harbour, "my-app.localhost"))[0] == 404
+
+
+async def test_dead_app_gets_the_page_that_says_so(
+    harbour: Harbour, client: aiohttp.ClientSession, directory: Path
+) -> None:
+    async with running("sick", directory) as sick:
+        harbour.router.point("sick.localhost", sick.socket)
+        assert await get(client, harbour, "sick.localhost") == (200, "sick")
+    status, text = await get(client, harbour, "sick.localhost")
+    assert (status, json.loads(text)["code"]) == (502, "app_not_answering")
+
+
+@pytest.mark.parametrize("host", ["../../x", "..", "a/../b", "my-app.localhost/../x", "%2e%2e/x"])
+async def test_host_that_climbs_is_refused(harbour: Harbour, app: App, host: str) -> None:
+    request = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    status = (await raw(harbour, request)).split()[1]
+    assert status in {b"400", b"404"}
+    assert app.requests == []
+
+
+@pytest.mark.parametrize("host", ["*", "*.localhost", "[::1]", "my-app", "{env.HOME}", "my?app"])
+async def test_odd_host_is_no_app(harbour: Harbour, app: App, host: str) -> None:
+    request = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    assert (await raw(harbour, request)).split()[1] in {b"400", b"404"}
+    assert app.requests == []
+
+
+async def test_upper_case_host_is_sent_to_the_lower_case_one(harbour: Harbour, app: App) -> None:
+    head = await raw(
+        harbour, b"GET /a%20b?c HTTP/1.1\r\nHost: MY-App.localhost:81\r\nConnection: close\r\n\r\n"
+    )
+    assert b" 308 " in head
+    assert b"Location: http://my-app.localhost:81/a%20b?c\r\n" in head.replace(
+        b"location:", b"Location:"
+    )
+
+
+async def test_head_is_answered_without_a_body(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession
+) -> None:
+    for host, status in (("my-app.localhost", 200), ("nobody.localhost", 404)):
+        async with client.head(harbour.url(), headers={"Host": host}) as response:
+            assert response.status == status
+            assert int(response.headers["Content-Length"]) > 0
+            assert await response.read() == b""
+
+
+# Headers
+
+
+async def test_app_sees_the_real_client_whatever_the_client_says(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession
+) -> None:
+    forged = {
+        "X-Forwarded-For": "6.6.6.6",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "bank.example",
+        "X-Real-Ip": "6.6.6.6",
+        "Forwarded": "for=6.6.6.6",
+        "X-Moorage-Proxy-Status": "200",
+    }
+    async with client.get(
+        harbour.url(), headers={"Host": "my-app.localhost:81"} | forged
+    ) as response:
+        assert response.status == 200
+    (seen,) = app.requests
+    assert seen.headers["Host"] == "my-app.localhost:81"
+    assert seen.headers["X-Forwarded-For"] == "127.0.0.1"
+    assert seen.headers["X-Forwarded-Proto"] == "http"
+    assert seen.headers["X-Forwarded-Host"] == "my-app.localhost:81"
+    assert seen.headers["X-Real-Ip"] == "127.0.0.1"
+    assert "Forwarded" not in seen.headers
+    assert "X-Moorage-Proxy-Status" not in seen.headers
+
+
+async def test_app_cannot_pass_for_the_gateway(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession
+) -> None:
+    async with client.get(harbour.url(), headers={"Host": "my-app.localhost"}) as response:
+        assert "X-Moorage-Fallback" not in response.headers
+
+
+async def test_huge_headers_are_refused(harbour: Harbour, app: App) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: my-app.localhost\r\nX-Big: " + b"x" * 200_000 + b"\r\n\r\n"
+    assert (await raw(harbour, head)).split()[1] == b"431"
+
+
+async def test_access_log_holds_no_query_and_no_headers(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession
+) -> None:
+    for host in ("my-app.localhost", "nobody.localhost"):
+        await get(client, harbour, host, "/path?token=s3cret", Cookie="s3cret", Auth="s3cret")
+    log = harbour.settings.state_dir / "access.log"
+    await until(lambda: log.exists() and log.read_text().count("\n") >= 2)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    entry = next(line for line in lines if line["request"]["host"] == "my-app.localhost")
+    assert entry["status"] == 200
+    assert entry["size"] == 3
+    assert entry["request"]["method"] == "GET"
+    assert entry["request"]["uri"] == "/path"
+    assert entry["duration"] > 0
+    everything = log.read_text() + (harbour.settings.state_dir / "caddy.log").read_text()
+    assert "s3cret" not in everything
+
+
+# Bodies and streams
+
+
+async def test_events_arrive_while_the_stream_is_open(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession
+) -> None:
+    async with client.get(harbour.url("/stream"), headers={"Host": "my-app.localhost"}) as response:
+        assert await response.content.readline() == b"data: first\n"
+        assert app.open_streams == 1
+        response.close()
+    await until(lambda: app.open_streams == 0)  # the app learns that the client has gone
+
+
+async def test_websocket_echoes(harbour: Harbour, app: App, client: aiohttp.ClientSession) -> None:
+    async with client.ws_connect(
+        harbour.url("/socket"), headers={"Host": "my-app.localhost"}
+    ) as socket:
+        await socket.send_str("ahoy")
+        assert await socket.receive_str() == "one: ahoy"
+
+
+async def test_websocket_to_nobody_gets_the_page(
+    harbour: Harbour, client: aiohttp.ClientSession
+) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await client.ws_connect(harbour.url(), headers={"Host": "nobody.localhost"})
+    assert refused.value.status == 404
+
+
+BODY = os.urandom(1 << 20) * 20
+
+
+async def test_20_mb_arrive_whole_at_the_app(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession
+) -> None:
+    async with client.post(
+        harbour.url("/digest"), data=io.BytesIO(BODY), headers={"Host": "my-app.localhost"}
+    ) as response:
+        seen = await response.json()
+    assert seen == {"size": len(BODY), "sha256": hashlib.sha256(BODY).hexdigest()}
+
+
+async def test_20_mb_for_nobody_are_answered_with_the_page(
+    harbour: Harbour, client: aiohttp.ClientSession
+) -> None:
+    for host in ("nobody.localhost", "sick.localhost"):
+        async with client.post(
+            harbour.url(), data=io.BytesIO(BODY), headers={"Host": host}
+        ) as response:
+            assert response.status in {404, 502}
+
+
+async def test_body_arrives_whole_at_the_fallback_after_a_failed_dial(
+    harbour: Harbour, client: aiohttp.ClientSession, directory: Path
+) -> None:
+    """The gateway may once start a sleeping app and hand the request on."""
+    assert harbour.fallback is not None
+    await harbour.fallback.stop()
+    echo = App("fallback", harbour.settings.run_dir / FALLBACK_SOCKET)
+    await echo.start()
+    harbour.router.point("asleep.localhost", directory / "nothing.sock")
+    async with client.post(
+        harbour.url("/digest"), data=io.BytesIO(BODY), headers={"Host": "asleep.localhost"}
+    ) as response:
+        seen = await response.json()
+    await echo.stop()
+    assert seen == {"size": len(BODY), "sha256": hashlib.sha256(BODY).hexdigest()}
+
+
+# The gateway away
+
+
+async def test_without_the_gateway_the_proxy_answers_itself(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession
+) -> None:
+    assert harbour.fallback is not None
+    await harbour.fallback.stop()
+    assert await get(client, harbour, "my-app.localhost") == (200, "one")
+    status, text = await get(client, harbour, "nobody.localhost")
+    assert (status, json.loads(text)["code"]) == (503, "gateway_unavailable")
+    status, text = await get(client, harbour, "nobody.localhost", Accept="text/html,*/*")
+    assert status == 503
+    assert "<h1>Back in a moment</h1>" in text
+    again = await serve_fallback(harbour.settings.run_dir)
+    assert (await get(client, harbour, "nobody.localhost"))[0] == 404
+    await again.stop()
+
+
+# The switch
+
+
+VERSION = """
+import asyncio, socket, sys
+from pathlib import Path
+from aiohttp import web
+from moorage.routing.listener import listen_unix
+
+async def say(request):
+    await request.read()
+    return web.Response(text=sys.argv[1])
+
+async def main():
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", say)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.SockSite(runner, listen_unix(Path(sys.argv[2]))).start()
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def start_python(script: str, *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", script, *arguments, stdout=asyncio.subprocess.PIPE
+    )
+
+
+async def start_version(name: str, socket: Path) -> asyncio.subprocess.Process:
+    process = await start_python(VERSION, name, str(socket))
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"ready\n"
+    return process
+
+
+async def test_no_request_fails_when_the_old_version_is_killed_after_a_switch(
+    harbour: Harbour, client: aiohttp.ClientSession, directory: Path
+) -> None:
+    """2,000 requests over kept-alive connections; a third of them bodies, not to be repeated."""
+    old = await start_version("old", directory / "old.sock")
+    new = await start_version("new", directory / "new.sock")
+    harbour.router.point("my-app.localhost", directory / "old.sock")
+    under_way: set[int] = set()
+    seen: list[tuple[bool, int, str]] = []
+    switched = False
+    numbers = iter(range(2_000))
+
+    async def ask() -> None:
+        for number in numbers:
+            under_way.add(number)
+            after = switched
+            method, body = ("POST", b"x" * 5_000) if number % 3 == 0 else ("GET", None)
+            async with client.request(
+                method, harbour.url(), data=body, headers={"Host": "my-app.localhost"}
+            ) as response:
+                seen.append((after, response.status, await response.text()))
+            under_way.discard(number)
+
+    clients = [asyncio.create_task(ask()) for _ in range(16)]
+    await until(lambda: len(seen) > 600)
+    harbour.router.point("my-app.localhost", directory / "new.sock")
+    switched = True
+    before_the_switch = set(under_way)
+    await until(lambda: not under_way & before_the_switch)
+    old.kill()
+    await old.wait()
+    await asyncio.gather(*clients)
+    new.kill()
+    await new.wait()
+    assert len(seen) == 2_000
+    assert {status for _, status, _ in seen} == {200}
+    assert {text for after, _, text in seen if after} == {"new"}
+    assert {text for after, _, text in seen if not after} >= {"old"}
+
+
+async def test_many_switches_lose_nothing(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession, directory: Path
+) -> None:
+    async with running("two", directory) as other:
+        seen: list[int] = []
+        asking = True
+
+        async def ask() -> None:
+            while asking:
+                seen.append((await get(client, harbour, "my-app.localhost"))[0])
+
+        clients = [asyncio.create_task(ask()) for _ in range(4)]
+        for turn in range(200):
+            target = other if turn % 2 == 0 else app
+            harbour.router.point("my-app.localhost", target.socket)
+            await until(lambda count=turn * 4: len(seen) >= count)  # type: ignore[misc]
+        asking = False
+        await asyncio.gather(*clients)
+        assert set(seen) == {200}
+
+
+# The probe
+
+
+async def test_probe_says_who_answered(harbour: Harbour, app: App, directory: Path) -> None:
+    async def seen(host: str, path: str = "/") -> tuple[Answer, int | None]:
+        found = await probe(harbour.port, host, timeout_seconds=5, path=path)
+        return found.answer, found.status
+
+    assert await seen("my-app.localhost") == (Answer.APP, 200)
+    assert await seen("my-app.localhost", "/broken") == (Answer.APP_ERROR, 503)
+    assert await seen("nobody.localhost") == (Answer.FALLBACK, 404)
+    harbour.router.point("sick.localhost", directory / "nothing.sock")
+    assert await seen("sick.localhost") == (Answer.FALLBACK, 502)
+    await harbour.caddy.stop()
+    assert await seen("my-app.localhost") == (Answer.UNREACHABLE, None)
+
+
+async def test_answers_waits_for_the_app_and_no_longer(
+    harbour: Harbour, app: App, directory: Path
+) -> None:
+    assert await answers(harbour.port, "my-app.localhost", timeout_seconds=5)
+    assert not await answers(harbour.port, "nobody.localhost", timeout_seconds=0.1)
+    assert not await answers(harbour.port, "my-app.localhost", path="/broken", timeout_seconds=0.1)
+    late = asyncio.create_task(answers(harbour.port, "late.localhost", timeout_seconds=10))
+    await asyncio.sleep(0)
+    harbour.router.point("late.localhost", app.socket)
+    assert await late
+
+
+# The process
+
+
+def running_proxies(settings: ProxySettings) -> list[int]:
+    config = settings.state_dir / "caddy.json"
+    return [
+        record.pid for record in find_running((str(find_caddy()), "run", "--config", str(config)))
+    ]
+
+
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from moorage.routing.caddy import Caddy, find_caddy
+from moorage.routing.caddy_config import ProxySettings
+
+async def main():
+    settings = ProxySettings(run_dir=Path(sys.argv[1]), state_dir=Path(sys.argv[2]), http_port=0)
+    print(await Caddy(find_caddy(), settings).start(), flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_proxy_survives_its_owner_and_is_adopted(directory: Path) -> None:
+    settings = ProxySettings(run_dir=directory / "run", state_dir=directory / "proxy", http_port=0)
+    owner = await start_python(OWNER, str(settings.run_dir), str(settings.state_dir))
+    assert owner.stdout is not None
+    port = int(await owner.stdout.readline())
+    (pid,) = running_proxies(settings)
+    owner.send_signal(signal.SIGKILL)
+    await owner.wait()
+    assert (await probe(port, "localhost", timeout_seconds=5)).answer is Answer.FALLBACK
+
+    caddy = Caddy(find_caddy(), settings)
+    assert await caddy.start() == port
+    assert caddy.alive()
+    assert running_proxies(settings) == [pid]
+    await caddy.stop()
+    assert not caddy.alive()
+    assert running_proxies(settings) == []
+
+
+async def test_changed_configuration_replaces_the_running_proxy(harbour: Harbour) -> None:
+    (before,) = running_proxies(harbour.settings)
+    other = Caddy(find_caddy(), replace(harbour.settings, listen_address="0.0.0.0"))
+    assert await other.start() == harbour.port  # the port is kept while it is free
+    (after,) = running_proxies(harbour.settings)
+    assert after != before
+    assert not harbour.caddy.alive()
+    assert other.alive()
+    await other.stop()
+
+
+async def test_proxy_in_a_removed_directory_is_replaced(harbour: Harbour) -> None:
+    (before,) = running_proxies(harbour.settings)
+    assert harbour.fallback is not None
+    moved = harbour.settings.run_dir.with_name("gone")
+    harbour.settings.run_dir.rename(moved)
+    router = Router(harbour.settings.run_dir, "localhost")
+    other = Caddy(find_caddy(), harbour.settings)
+    await other.start()
+    assert running_proxies(harbour.settings) != [before]
+    assert router.routes() == {}
+    await other.stop()
+
+
+async def test_proxy_that_lost_its_record_is_found_and_replaced(harbour: Harbour) -> None:
+    (before,) = running_proxies(harbour.settings)
+    (harbour.settings.state_dir / "proxy.json").unlink()
+    other = Caddy(find_caddy(), harbour.settings)
+    await other.start()
+    (after,) = running_proxies(harbour.settings)
+    assert after != before
+    await other.stop()
+
+
+async def test_port_is_kept_over_a_stop(harbour: Harbour) -> None:
+    await harbour.caddy.stop()
+    assert await Caddy(find_caddy(), harbour.settings).start() == harbour.port
+
+
+async def test_killed_proxy_is_noticed_and_started_again(harbour: Harbour) -> None:
+    (pid,) = running_proxies(harbour.settings)
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: not harbour.caddy.alive())
+    assert await harbour.caddy.start() == harbour.port
+    assert running_proxies(harbour.settings) not in ([], [pid])
+
+
+async def test_taken_port_is_said(harbour: Harbour, directory: Path) -> None:
+    other = Caddy(
+        find_caddy(),
+        ProxySettings(
+            run_dir=directory / "run2", state_dir=directory / "proxy2", http_port=harbour.port
+        ),
+    )
+    with pytest.raises(ProxyFailed, match=f"port {harbour.port} is taken"):
+        await other.start()
+
+
+async def test_proxy_that_does_not_start_says_why(directory: Path) -> None:
+    settings = ProxySettings(run_dir=directory / "run", state_dir=directory / "proxy", http_port=0)
+    program = directory / "caddy"
+    program.write_text("#!/bin/sh\necho unknown flag >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(ProxyFailed, match=r"ended at once\. It said: unknown flag"):
+        await Caddy(program, settings).start()
+    program.chmod(0o644)
+    with pytest.raises(ProxyFailed, match="does not start: no such program"):
+        await Caddy(program, settings).start()
+
+
+async def test_stop_ends_open_streams_and_leaves_only_its_state(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession
+) -> None:
+    async with client.get(harbour.url("/stream"), headers={"Host": "my-app.localhost"}) as response:
+        assert await response.content.readline() == b"data: first\n"
+        await harbour.caddy.stop()
+    assert running_proxies(harbour.settings) == []
+    names = {path.name for path in harbour.settings.state_dir.iterdir()}
+    assert names <= {
+        "caddy.json",
+        "caddy.out",
+        "caddy.log",
+        "access.log",
+        "proxy.json",
+        "certificates",
+        "data",
+        "config",
+    }
+    for path in harbour.settings.state_dir.iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+# TLS
+
+
+async def test_certificates_come_on_demand_for_hosts_that_may_have_one(
+    directory: Path, unused_tcp_port: int
+) -> None:
+    asked: list[str] = []
+
+    async def permit(request: web.Request) -> web.Response:
+        asked.append(request.query["domain"])
+        return web.Response(status=200 if request.query["domain"] == "my-app.localhost" else 404)
+
+    asking = web.Application()
+    asking.router.add_get("/ask", permit)
+    runner = web.AppRunner(asking)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    ask_url = f"{site.name}/ask"
+
+    tls = Tls(ask_url=ask_url, https_port=unused_tcp_port, internal=True)
+    settings = ProxySettings(
+        run_dir=directory / "run", state_dir=directory / "proxy", http_port=0, tls=tls
+    )
+    caddy = Caddy(find_caddy(), settings)
+    port = await caddy.start()
+    trust = ssl.create_default_context()
+    root = settings.state_dir / "certificates/pki/authorities/local/root.crt"
+    trust.load_verify_locations(root)
+    router = Router(settings.run_dir, "localhost")
+    async with running("one", directory) as app:
+        router.point("my-app.localhost", app.socket)
+        assert await answers(tls.https_port, "my-app.localhost", timeout_seconds=10, tls=trust)
+        (seen,) = app.requests
+        assert seen.headers["X-Forwarded-Proto"] == "https"
+        refused = await probe(tls.https_port, "evil.localhost", timeout_seconds=10, tls=trust)
+        assert refused.answer is Answer.UNREACHABLE
+        assert set(asked) == {"my-app.localhost", "evil.localhost"}
+        async with (
+            aiohttp.ClientSession() as client,
+            client.get(
+                f"http://127.0.0.1:{port}/a?b",
+                headers={"Host": "my-app.localhost"},
+                allow_redirects=False,
+            ) as response,
+        ):
+            assert response.status == 308
+            location = response.headers["Location"]
+            assert location == f"https://my-app.localhost:{tls.https_port}/a?b"
+    await caddy.stop()
+    await runner.cleanup()
