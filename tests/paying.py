@@ -5,6 +5,7 @@ from typing import Any
 import aiohttp
 from eth_account import Account
 from eth_utils.abi import function_signature_to_4byte_selector
+from eth_utils.address import to_checksum_address
 
 GAS_LIMIT = 500_000
 
@@ -48,7 +49,7 @@ async def send_transaction(
         "type": 2,
         "chainId": int(await rpc(rpc_url, "eth_chainId"), 16),
         "nonce": int(await rpc(rpc_url, "eth_getTransactionCount", sender, "pending"), 16),
-        "to": to,
+        "to": to_checksum_address(to),
         "data": data,
         "value": value,
         "gas": GAS_LIMIT,

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from chain_fixture import LocalChains
-from paying import rpc, send_transfer, token_balance
 
+from chain_fixture import LocalChains
 from moorage.chains.anvil import INSTALL_COMMAND, NodeRecord, find_anvil
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.dev_wallet import DevWallets, dev_wallets
 from moorage.chains.devchain import DevChain
 from moorage.errors import LocalChainFailed
+from paying import rpc, send_transfer, token_balance
 
 ARBITRUM = KNOWN_CHAINS["arbitrum"]
 USDC = "0xaf88d065e77c8cC2239327C5EDb3A432268e5831"

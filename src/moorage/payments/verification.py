@@ -35,9 +35,10 @@ class _Contradiction(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class _Sighting:
-    """A transaction as one answer shows it. `depth` counts confirmations: mined at the head is 1.
+    """A transaction as one answer shows it.
 
-    0 is not mined; below 0, mined in a block beyond the head the node named beside it.
+    `depth` counts the confirmations of `receipt`: mined at the head is 1. Below 1, its block lies
+    beyond the head that the node named in the same breath.
     """
 
     known: bool
@@ -96,7 +97,7 @@ class Verifier:
             if sighting.receipt is not None and sighting.depth >= chain.confirmations:
                 return sighting.receipt
             await asyncio.sleep(pause_seconds)
-        if sighting.depth < 0:
+        if sighting.receipt is not None and sighting.depth < 1:
             raise _Contradiction("the transaction's block lies beyond the newest one")
         raise _pending(sighting, chain, tx_hash)
 
