@@ -119,7 +119,7 @@ def sweep(machine: Machine) -> None:
         for record in kept.values()
         if record is not None and record.stage is not Stage.FAILED
     }
-    for name in network.leftovers(machine.instance_id) - networks:
+    for name in network.leftovers(firewall.interface_prefix(machine.instance_id)) - networks:
         network.remove_leftover(name)
     for mount_point in machine.mount_points.iterdir():
         if mount_point.name not in kept:

@@ -32,9 +32,9 @@ class Network:
         tool.run(["ip", "-n", self.name, "-batch", "-"], stdin=inner_batch(self))
 
     def remove(self) -> None:
-        """Take the network away, if there is one; the interfaces go with the namespace."""
-        if self.exists:
-            tool.run(["ip", "netns", "delete", self.name])
+        """Take the network away, if there is one. Raises OSError."""
+        if self.name in leftovers(self.name):
+            remove_leftover(self.name)
 
 
 def network_of(instance_id: str, slot: Slot) -> Network:
@@ -65,16 +65,16 @@ route add default via {network.slot.host_address}
 """
 
 
-def leftovers(instance_id: str) -> set[str]:
-    """The names of all network namespaces and interfaces of a gateway that exist."""
-    prefix = interface_prefix(instance_id)
+def leftovers(prefix: str) -> set[str]:
+    """The names of all network namespaces and interfaces that begin with `prefix`."""
     places = (NETNS_DIRECTORY, Path("/sys/class/net"))
     return {path.name for place in places for path in place.glob(f"{prefix}*")}
 
 
 def remove_leftover(name: str) -> None:
-    """Remove a namespace or interface that belongs to nobody any more."""
-    if (NETNS_DIRECTORY / name).exists():
-        tool.run(["ip", "netns", "delete", name], accept=(0, 1))
-    if Path("/sys/class/net", name).exists():
-        tool.run(["ip", "link", "delete", name], accept=(0, 1))
+    """Remove the namespace and the interface of that name. Raises OSError when one stays."""
+    # The interface first: with its namespace it would go too, but only some time later.
+    batch = f"link delete {name}\nnetns delete {name}\n"
+    said = tool.run_leniently(["ip", "-force", "-batch", "-"], stdin=batch)
+    if leftovers(name) & {name}:
+        raise OSError(f"network {name} can't be removed: {said.strip()}")

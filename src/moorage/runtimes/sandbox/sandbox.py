@@ -69,6 +69,11 @@ class Sandbox:
         self._trimming: asyncio.Task[None] | None = None
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
+    @property
+    def instance_id(self) -> str:
+        """This gateway's own id on the machine."""
+        return self._configuration.instance_id
+
     async def open(self) -> str:
         """As `Runtime.open`; runs a trial, and removes what nothing accounts for any more."""
         self._opened = await in_thread(host.open_machine, self._configuration)

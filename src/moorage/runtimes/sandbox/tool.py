@@ -20,7 +20,19 @@ class ToolFailed(OSError):
 
 def run(argv: Sequence[str], *, stdin: str = "", accept: tuple[int, ...] = (0,)) -> str:
     """What `argv` prints on stdout; blocks. Raises ToolFailed, FileNotFoundError."""
-    done = subprocess.run(
+    done = _run(argv, stdin)
+    if done.returncode not in accept:
+        raise ToolFailed(argv, done.returncode, done.stderr or done.stdout)
+    return done.stdout
+
+
+def run_leniently(argv: Sequence[str], *, stdin: str = "") -> str:
+    """What `argv` complains about, whatever it ends with, for a caller that looks for itself."""
+    return _run(argv, stdin).stderr
+
+
+def _run(argv: Sequence[str], stdin: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         argv,
         input=stdin,
         capture_output=True,
@@ -30,9 +42,6 @@ def run(argv: Sequence[str], *, stdin: str = "", accept: tuple[int, ...] = (0,))
         cwd="/",
         timeout=_TIMEOUT_SECONDS,
     )
-    if done.returncode not in accept:
-        raise ToolFailed(argv, done.returncode, done.stderr or done.stdout)
-    return done.stdout
 
 
 def found(name: str) -> bool:

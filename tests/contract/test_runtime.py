@@ -1,0 +1,598 @@
+"""What every runtime does, on real apps. Run here over the sandbox."""
+
+import asyncio
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from moorage.errors import DeployFailed, FailureCause
+from moorage.planning.plan import Plan, Stack
+from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, Limits, LogKind
+from moorage.runtimes.sandbox.sandbox import Sandbox
+from sandbox_fixture import make_sandbox
+
+pytestmark = pytest.mark.root
+
+MIB = 1024 * 1024
+LIMITS = Limits(memory_bytes=256 * MIB, cpu_millis=1000, pids=64, disk_bytes=64 * MIB)
+SERVER = """\
+const server = require('http').createServer((request, response) => response.end('hello'));
+server.listen(%s);
+"""
+ON_PORT = SERVER % "process.env.PORT"
+
+
+def plan(
+    *, install: str | None = None, build: str | None = None, start: str = "node index.js"
+) -> Plan:
+    return Plan(
+        stack=Stack.NODE,
+        directory="",
+        install=install,
+        build=build,
+        start=start,
+        port=3000,
+        build_env={"AT_BUILD": "yes"},
+        run_env={"AT_RUN": "yes"},
+        because=(),
+    )
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    directory = tmp_path / "source"
+    directory.mkdir()
+    (directory / "index.js").write_text(ON_PORT)
+    return directory
+
+
+async def build(
+    runtime: Sandbox,
+    source: Path,
+    the_plan: Plan,
+    *,
+    deployment_id: str = "first",
+    limits: Limits = LIMITS,
+    timeout_seconds: int = 60,
+) -> None:
+    await runtime.build(
+        BuildSpec(
+            deployment_id=deployment_id,
+            source=source,
+            plan=the_plan,
+            limits=limits,
+            timeout_seconds=timeout_seconds,
+        )
+    )
+
+
+async def start(
+    runtime: Sandbox,
+    the_plan: Plan,
+    *,
+    deployment_id: str = "first",
+    limits: Limits = LIMITS,
+    timeout_seconds: float = 30,
+) -> Instance:
+    spec = InstanceSpec(deployment_id=deployment_id, plan=the_plan, limits=limits)
+    return await runtime.start(spec, timeout_seconds=timeout_seconds)
+
+
+async def build_and_start(runtime: Sandbox, source: Path, the_plan: Plan) -> Instance:
+    await build(runtime, source, the_plan)
+    return await start(runtime, the_plan)
+
+
+def get(path: Path) -> str:
+    """The body of what answers on a unix socket."""
+    connection = HTTPConnection("app")
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.sock.connect(str(path))
+        connection.request("GET", "/")
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+async def fetch(path: Path) -> str:
+    return await asyncio.to_thread(get, path)
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition never came true"
+        await asyncio.sleep(0.01)
+
+
+def processes(marker: str) -> list[str]:
+    """The command lines of all processes that hold `marker`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if marker in line:
+                found.append(line)
+    return found
+
+
+def belongings(instance: str) -> dict[str, list[str]]:
+    """All on this machine that bears an instance's id."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return {
+        "mounts": [line for line in mounts if instance in line and "/bin/" not in line],
+        "loops": [
+            line
+            for line in subprocess.check_output(["losetup", "-a"], text=True).splitlines()
+            if instance in line
+        ],
+        "namespaces": [path.name for path in Path("/run/netns").glob(f"*{instance}*")],
+        "interfaces": [path.name for path in Path("/sys/class/net").glob(f"*{instance}*")],
+        "groups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/*{instance}*/*/")],
+        "sockets": [str(path) for path in Path("/run/moorage").glob(f"{instance}/*.sock")],
+        "slots": [
+            path.name
+            for path in Path("/run/moorage/slots").glob("[0-9]*")
+            if instance in path.read_text()
+        ],
+    }
+
+
+async def test_app_builds_starts_and_answers(sandbox: Sandbox, source: Path) -> None:
+    (source / "static").mkdir()
+    (source / "static" / "data.txt").write_text("data")
+    instance = await build_and_start(sandbox, source, plan())
+    assert await fetch(instance.socket) == "hello"
+    assert instance.port == 3000
+    assert await sandbox.running() == {"first": instance}
+    assert await sandbox.known() == {"first"}
+    assert await sandbox.exit_reason("first") is None
+
+
+async def test_build_and_app_see_their_environment(sandbox: Sandbox, source: Path) -> None:
+    (source / "index.js").write_text(
+        "console.log(JSON.stringify(process.env));" + SERVER % "process.env.PORT"
+    )
+    await build_and_start(sandbox, source, plan(install="env", build="pwd; id -u; ls -ld ."))
+    built = sandbox.log_tail("first", LogKind.BUILD)
+    assert "AT_BUILD=yes" in built
+    assert "CI=1" in built
+    assert "NODE_ENV" not in built
+    assert "AT_RUN" not in built
+    assert "\n/app\n" in built
+    ran = sandbox.log_tail("first", LogKind.RUNTIME)
+    for expected in (
+        '"AT_RUN":"yes"',
+        '"NODE_ENV":"production"',
+        '"HOST":"0.0.0.0"',
+        '"PORT":"3000"',
+    ):
+        assert expected in ran
+    assert "AT_BUILD" not in ran
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::", "0.0.0.0"])
+async def test_app_answers_wherever_it_is_bound(
+    sandbox: Sandbox, source: Path, address: str
+) -> None:
+    (source / "index.js").write_text(SERVER % f"process.env.PORT, '{address}'")
+    instance = await build_and_start(sandbox, source, plan())
+    assert await fetch(instance.socket) == "hello"
+
+
+async def test_another_port_is_found(sandbox: Sandbox, source: Path) -> None:
+    (source / "index.js").write_text(SERVER % "8123")
+    instance = await build_and_start(sandbox, source, plan())
+    assert instance.port == 8123
+    assert await fetch(instance.socket) == "hello"
+
+
+async def test_wanted_port_wins_over_one_that_listened_earlier(
+    sandbox: Sandbox, source: Path
+) -> None:
+    (source / "index.js").write_text(
+        "require('net').createServer().listen(9229);\n"
+        "setTimeout(() => { require('http').createServer((request, response) =>"
+        " response.end('wanted')).listen(process.env.PORT); }, 300);\n"
+    )
+    instance = await build_and_start(sandbox, source, plan())
+    assert instance.port == 3000
+    assert await fetch(instance.socket) == "wanted"
+
+
+async def test_crash_names_exit_code_and_last_lines(sandbox: Sandbox, source: Path) -> None:
+    (source / "index.js").write_text("console.error('no database'); process.exit(3);")
+    await build(sandbox, source, plan())
+    with pytest.raises(DeployFailed) as caught:
+        await start(sandbox, plan())
+    assert caught.value.cause is FailureCause.CRASHED
+    assert "exit code 3" in caught.value.reason
+    assert "no database" in caught.value.log_tail
+    assert "no database" in sandbox.log_tail("first", LogKind.RUNTIME)
+    assert await sandbox.exit_reason("first") == AppExit(exit_code=3, out_of_memory=False)
+
+
+async def test_crash_after_start_is_told(sandbox: Sandbox, source: Path) -> None:
+    (source / "index.js").write_text(
+        SERVER.replace("response.end('hello')", "process.exit(7)") % "process.env.PORT"
+    )
+    instance = await build_and_start(sandbox, source, plan())
+    with pytest.raises(OSError):  # noqa: PT011 (reset or closed, as it happens)
+        await fetch(instance.socket)
+    reasons: list[AppExit | None] = []
+
+    async def ended() -> bool:
+        reasons.append(await sandbox.exit_reason("first"))
+        return reasons[-1] is not None and reasons[-1].exit_code is not None
+
+    async with asyncio.timeout(10):
+        while not await ended():
+            await asyncio.sleep(0.01)
+    assert reasons[-1] == AppExit(exit_code=7, out_of_memory=False)
+    assert await sandbox.running() == {}
+
+
+async def test_out_of_memory_is_named(sandbox: Sandbox, source: Path) -> None:
+    (source / "index.js").write_text("const kept = []; for (;;) kept.push(Buffer.alloc(1e7, 1));")
+    await build(sandbox, source, plan())
+    with pytest.raises(DeployFailed) as caught:
+        await start(sandbox, plan())
+    assert caught.value.cause is FailureCause.OUT_OF_MEMORY
+    assert "256 MiB" in caught.value.reason
+    assert await sandbox.exit_reason("first") == AppExit(exit_code=137, out_of_memory=True)
+
+
+async def test_port_never_bound_is_named_and_the_app_stopped(
+    sandbox: Sandbox, source: Path
+) -> None:
+    (source / "index.js").write_text("console.log('idle'); setInterval(() => {}, 1000);")
+    await build(sandbox, source, plan(start="node index.js 6b1f0e"))
+    with pytest.raises(DeployFailed) as caught:
+        await start(sandbox, plan(start="node index.js 6b1f0e"), timeout_seconds=1)
+    assert caught.value.cause is FailureCause.PORT_NOT_BOUND
+    assert "3000" in caught.value.reason
+    assert "idle" in caught.value.log_tail
+    assert processes("6b1f0e") == []
+
+
+@pytest.mark.parametrize(
+    ("the_plan", "cause"),
+    [
+        (plan(install="echo broken; exit 4"), FailureCause.INSTALL_FAILED),
+        (plan(install="true", build="echo broken; exit 4"), FailureCause.BUILD_FAILED),
+    ],
+)
+async def test_failed_step_names_command_and_exit_code(
+    sandbox: Sandbox, source: Path, the_plan: Plan, cause: FailureCause
+) -> None:
+    with pytest.raises(DeployFailed) as caught:
+        await build(sandbox, source, the_plan)
+    assert caught.value.cause is cause
+    assert "`echo broken; exit 4`" in caught.value.reason
+    assert "exit code 4" in caught.value.reason
+    assert "broken\n" in caught.value.log_tail
+    assert "broken\n" in sandbox.log_tail("first", LogKind.BUILD)
+
+
+async def test_build_out_of_memory_is_named(sandbox: Sandbox, source: Path) -> None:
+    hungry = plan(build="node -e 'const kept = []; for (;;) kept.push(Buffer.alloc(1e7, 1))'")
+    with pytest.raises(DeployFailed) as caught:
+        await build(sandbox, source, hungry)
+    assert caught.value.cause is FailureCause.OUT_OF_MEMORY
+
+
+async def test_build_out_of_disk_is_named_and_harms_no_other(
+    sandbox: Sandbox, source: Path
+) -> None:
+    await build(sandbox, source, plan(), deployment_id="neighbour")
+    neighbour = await start(sandbox, plan(), deployment_id="neighbour")
+    with pytest.raises(DeployFailed) as caught:
+        await build(sandbox, source, plan(build="cat /dev/zero > filled"))
+    assert caught.value.cause is FailureCause.OUT_OF_DISK
+    assert await fetch(neighbour.socket) == "hello"
+
+
+async def test_build_timeout_kills_all_of_the_build(sandbox: Sandbox, source: Path) -> None:
+    slow = plan(build="setsid sleep 8471 & nohup sleep 8471 & echo waits; sleep 8471")
+    with pytest.raises(DeployFailed) as caught:
+        await build(sandbox, source, slow, timeout_seconds=1)
+    assert caught.value.cause is FailureCause.BUILD_TIMEOUT
+    assert "waits" in caught.value.log_tail
+    assert processes("sleep 8471") == []
+
+
+async def test_cancelled_build_leaves_no_process(sandbox: Sandbox, source: Path) -> None:
+    task = asyncio.create_task(build(sandbox, source, plan(build="setsid sleep 8472 & sleep 8472")))
+    await until(lambda: len([line for line in processes("sleep 8472") if "bwrap" not in line]) >= 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert processes("sleep 8472") == []
+    await build(sandbox, source, plan())
+
+
+async def test_step_leaves_no_process_behind(sandbox: Sandbox, source: Path) -> None:
+    await build(sandbox, source, plan(install="setsid sleep 8473 >/dev/null 2>&1 &"))
+    assert processes("sleep 8473") == []
+
+
+async def test_link_in_the_source_is_refused(sandbox: Sandbox, source: Path) -> None:
+    (source / "passwd").symlink_to("/etc/passwd")
+    with pytest.raises(DeployFailed) as caught:
+        await build(sandbox, source, plan())
+    assert caught.value.cause is FailureCause.UPLOAD_INVALID
+    assert "passwd" in caught.value.reason
+
+
+async def test_start_is_idempotent(sandbox: Sandbox, source: Path) -> None:
+    (source / "index.js").write_text(
+        SERVER.replace("'hello'", "String(process.hrtime())") % "process.env.PORT"
+    )
+    (source / "index.js").write_text(
+        "const born = String(process.hrtime());\n" + SERVER.replace("'hello'", "born") % "3000"
+    )
+    await build(sandbox, source, plan())
+    instances = await asyncio.gather(*(start(sandbox, plan()) for _ in range(3)))
+    assert instances[0] == instances[1] == instances[2]
+    born = await fetch(instances[0].socket)
+    assert await start(sandbox, plan()) == instances[0]
+    assert await fetch(instances[0].socket) == born
+
+
+async def test_start_without_a_build_is_refused(sandbox: Sandbox) -> None:
+    with pytest.raises(DeployFailed):
+        await start(sandbox, plan())
+
+
+async def test_failed_start_can_be_tried_again(sandbox: Sandbox, source: Path) -> None:
+    (source / "index.js").write_text(
+        "const fs = require('fs');\n"
+        "if (!fs.existsSync('tried')) { fs.writeFileSync('tried', ''); process.exit(1); }\n"
+        + ON_PORT
+    )
+    await build(sandbox, source, plan())
+    with pytest.raises(DeployFailed):
+        await start(sandbox, plan())
+    assert await fetch((await start(sandbox, plan())).socket) == "hello"
+
+
+async def test_stopped_app_keeps_files_and_logs(sandbox: Sandbox, source: Path) -> None:
+    (source / "index.js").write_text(
+        "process.on('SIGTERM', () => { console.log('bye'); process.exit(0); });\n"
+        "require('fs').appendFileSync('starts', 'x');\n"
+        "const count = require('fs').readFileSync('starts', 'utf8').length;\n"
+        "console.log('up');\n" + SERVER.replace("'hello'", "String(count)") % "process.env.PORT"
+    )
+    instance = await build_and_start(sandbox, source, plan())
+    await sandbox.stop("first")
+    assert await sandbox.running() == {}
+    assert await sandbox.exit_reason("first") == AppExit(exit_code=0, out_of_memory=False)
+    assert sandbox.log_tail("first", LogKind.RUNTIME) == "up\nbye\n"
+    assert not instance.socket.exists()
+    again = await start(sandbox, plan())
+    assert await fetch(again.socket) == "2"
+
+
+async def test_app_that_ignores_sigterm_is_killed(sandbox: Sandbox, source: Path) -> None:
+    (source / "index.js").write_text("process.on('SIGTERM', () => {});\n" + ON_PORT)
+    await build_and_start(sandbox, source, plan(start="node index.js 8474"))
+    await sandbox.stop("first")
+    assert processes("index.js 8474") == []
+    assert await sandbox.exit_reason("first") == AppExit(exit_code=137, out_of_memory=False)
+
+
+async def test_remove_leaves_nothing(sandbox: Sandbox, source: Path, instance_id: str) -> None:
+    before = belongings(instance_id)
+    await build_and_start(sandbox, source, plan(start="node index.js 8475"))
+    assert all(belongings(instance_id)[kind] for kind in ("mounts", "namespaces", "groups"))
+    await sandbox.remove("first")
+    assert belongings(instance_id) == before
+    assert processes("index.js 8475") == []
+    assert await sandbox.known() == set()
+    assert sandbox.log_tail("first", LogKind.RUNTIME) == ""
+
+
+async def test_close_with_apps_leaves_nothing(tmp_path: Path, source: Path) -> None:
+    runtime = make_sandbox(tmp_path / "state", instance_id="c105ed")
+    before = belongings("c105ed")
+    await runtime.open()
+    try:
+        await build_and_start(runtime, source, plan(start="node index.js 8476"))
+    finally:
+        await runtime.close(stop_apps=True)
+    after = belongings("c105ed")
+    after.pop("slots"), before.pop("slots")
+    assert after == before
+    assert processes("index.js 8476") == []
+    assert not Path("/run/moorage/c105ed").exists()
+    assert "c105ed" not in subprocess.check_output(["nft", "list", "tables"], text=True)
+    await runtime.open()
+    try:
+        assert await runtime.known() == {"first"}
+        assert await fetch((await start(runtime, plan())).socket) == "hello"
+    finally:
+        await runtime.close(stop_apps=True)
+
+
+@pytest.fixture
+def instance_id(sandbox: Sandbox) -> str:
+    return sandbox.instance_id
+
+
+GATEWAY = """
+import asyncio, sys
+from pathlib import Path
+from sandbox_fixture import make_sandbox
+from test_runtime import build, plan, start
+
+async def main(state, instance_id, source, step):
+    runtime = make_sandbox(Path(state), instance_id=instance_id)
+    await runtime.open()
+    the_plan = plan(build=step or None)
+    await build(runtime, Path(source), the_plan)
+    print((await start(runtime, the_plan)).socket, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+class Gateway:
+    """A process of its own that builds and starts the source's app, until it is killed."""
+
+    def __init__(self, state_dir: Path, source: Path, *, step: str = "") -> None:
+        self.state_dir = state_dir
+        self.successors: list[Sandbox] = []
+        self.instance_id = secrets.token_hex(3)
+        here = Path(__file__).parent
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-c", GATEWAY, str(state_dir)),
+                *(self.instance_id, str(source), step),
+            ],
+            env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    async def started(self) -> Path:
+        """The app's socket, once it runs."""
+        assert self.process.stdout is not None
+        return Path((await asyncio.to_thread(self.process.stdout.readline)).strip())
+
+    def kill(self) -> None:
+        """As a crash does, at once."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+    async def successor(self) -> Sandbox:
+        """The next gateway's runtime over the same state, opened."""
+        self.successors.append(make_sandbox(self.state_dir, instance_id=self.instance_id))
+        await self.successors[-1].open()
+        return self.successors[-1]
+
+    async def close(self) -> None:
+        """End all of it, as the last successor would."""
+        self.kill()
+        for runtime in self.successors or [await self.successor()]:
+            await runtime.close(stop_apps=True)
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, source: Path) -> AsyncIterator[Callable[..., Gateway]]:
+    made: list[Gateway] = []
+
+    def make(*, step: str = "") -> Gateway:
+        made.append(Gateway(tmp_path / "state", source, step=step))
+        return made[-1]
+
+    yield make
+    for it in made:
+        await it.close()
+
+
+async def test_app_survives_the_gateway_and_is_adopted(
+    gateway: Callable[..., Gateway], source: Path
+) -> None:
+    (source / "index.js").write_text(
+        "const born = String(process.hrtime());\n" + SERVER.replace("'hello'", "born") % "3000"
+    )
+    first = gateway()
+    path = await first.started()
+    born = await fetch(path)
+    first.kill()
+    assert await fetch(path) == born
+    second = await first.successor()
+    assert await second.running() == {
+        "first": Instance(deployment_id="first", socket=path, port=3000)
+    }
+    assert (await start(second, plan())).socket == path
+    assert await fetch(path) == born
+    await second.stop("first")
+    assert await second.running() == {}
+    assert await second.exit_reason("first") == AppExit(exit_code=143, out_of_memory=False)
+
+
+async def test_exit_while_no_gateway_ran_is_known(
+    gateway: Callable[..., Gateway], source: Path
+) -> None:
+    (source / "index.js").write_text(
+        SERVER.replace("response.end('hello')", "process.exit(9)") % "process.env.PORT"
+    )
+    first = gateway()
+    path = await first.started()
+    first.kill()
+    with pytest.raises(OSError):  # noqa: PT011 (reset or closed, as it happens)
+        await fetch(path)
+    second = await first.successor()
+    async with asyncio.timeout(10):
+        while (ended := await second.exit_reason("first")) is None:
+            await asyncio.sleep(0.01)
+    assert ended == AppExit(exit_code=9, out_of_memory=False)
+
+
+async def test_build_dies_with_the_gateway_and_is_swept(gateway: Callable[..., Gateway]) -> None:
+    first = gateway(step="echo begun; setsid sleep 8478 & sleep 8478")
+    await until(lambda: any(line.startswith("sleep") for line in processes("sleep 8478")))
+    first.kill()
+    await until(lambda: processes("sleep 8478") == [])
+    second = await first.successor()
+    assert await second.known() == {"first"}
+    assert await second.running() == {}
+    assert "begun" in second.log_tail("first", LogKind.BUILD)
+    left = belongings(first.instance_id)
+    assert {kind: found for kind, found in left.items() if found} == {}
+    await second.remove("first")
+    assert await second.known() == set()
+
+
+async def test_closed_door_is_opened_again(sandbox: Sandbox, source: Path) -> None:
+    instance = await build_and_start(sandbox, source, plan())
+    (door,) = [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and _is_door(entry, sandbox)
+    ]
+    os.kill(door, 9)
+    await until(lambda: not Path(f"/proc/{door}").exists())
+    assert await sandbox.running() == {}
+    assert await start(sandbox, plan()) == instance
+    assert await fetch(instance.socket) == "hello"
+
+
+def _is_door(entry: Path, sandbox: Sandbox) -> bool:
+    try:
+        groups = (entry / "cgroup").read_text()
+        return (
+            f"{sandbox.instance_id}/door-" in groups
+            and b"socket-proxyd" in (entry / "cmdline").read_bytes()
+        )
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def test_log_flood_is_trimmed(sandbox: Sandbox, source: Path) -> None:
+    (source / "index.js").write_text(
+        "const line = 'x'.repeat(1023) + '\\n';\n"
+        "for (let i = 0; i < 20 * 1024; i++) require('fs').writeSync(1, line);\n"
+        "console.log('the end');\n" + ON_PORT
+    )
+    await build_and_start(sandbox, source, plan())
+    await asyncio.to_thread(sandbox._trim_all)
+    log = Path(f"/run/moorage/{sandbox.instance_id}/disks/first/logs/runtime.log")
+    assert log.stat().st_size <= 8 * MIB
+    assert log.stat().st_blocks * 512 <= 9 * MIB
+    assert sandbox.log_tail("first", LogKind.RUNTIME).endswith("the end\n")
