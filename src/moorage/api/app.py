@@ -230,7 +230,9 @@ async def _open_parts(
     await reconciler.sweep()
     operator_listener = _listen("127.0.0.1", settings.operator_port, "operator_port")
     checks = _checks(db, clients, caddy)
-    fallback = fallback_app(_lookup(gateway), gateway_url=gateway_url)
+    fallback = fallback_app(
+        _lookup(gateway), base_domain=settings.base_domain, gateway_url=gateway_url
+    )
     servers = (
         HttpServer(RequestContext(http_app(gateway), gateway.trusted_proxies), api_listener),
         HttpServer(operator_app(checks), operator_listener),

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 
 from moorage.api.gateway import Gateway
-from moorage.auth.client_address import limit_key
+from moorage.auth.client_address import rate_limit_key
 from moorage.errors import AuthError
 
 PROOF_HEADERS = ("x-payment-tx",)
@@ -32,7 +32,7 @@ async def authenticate(gateway: Gateway, request: Request) -> str:
 
 def limit_address(gateway: Gateway, request: Request) -> None:
     """Count a request that no wallet stands for. Raises RateLimited."""
-    gateway.limiters.addresses.check(limit_key(client_address(gateway, request)))
+    gateway.limiters.addresses.check(rate_limit_key(client_address(gateway, request)))
 
 
 def limit_wallet(gateway: Gateway, request: Request, wallet: str) -> None:

@@ -1,0 +1,119 @@
+"""A real `moorage dev`, as a process of its own: chains, sandbox, proxy and gateway."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+START_SECONDS = 60
+
+
+class DevGateway:
+    """One `moorage dev` over one data directory."""
+
+    def __init__(self, data_dir: Path, **settings: str) -> None:
+        self.data_dir = data_dir
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self.info: dict[str, Any] = {}
+
+    @property
+    def url(self) -> str:
+        """Where the API answers."""
+        return str(self.info["gateway"])
+
+    @property
+    def proxy_port(self) -> int:
+        """Where apps answer."""
+        return int(self.info["proxy"].rpartition(":")[2])
+
+    @property
+    def pid(self) -> int:
+        """The gateway's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What it has logged in all."""
+        return (self.data_dir / "gateway.log").read_text()
+
+    def start(self, **settings: str) -> None:
+        """Run it and wait until `dev.json` says that everything answers."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        dev_file = self.data_dir / "dev.json"
+        dev_file.unlink(missing_ok=True)
+        with (self.data_dir / "gateway.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                _command(self.data_dir),
+                cwd=REPOSITORY,
+                env=_environment(self._settings | settings),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not dev_file.exists():
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.02)
+        self.info = json.loads(dev_file.read_text())
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def wait_for_crash(self) -> None:
+        """Wait until it has killed itself, as the setting crash_at tells it to."""
+        assert self._process is not None
+        assert self._process.wait(START_SECONDS) == -signal.SIGKILL
+
+    def stop(self) -> None:
+        """End it as Ctrl-C does; nothing must be left running."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGINT)
+        assert self._process.wait(START_SECONDS) == 0, self.log
+
+
+def _command(data_dir: Path) -> list[str]:
+    ports = [f"--{name}=0" for name in ("port", "proxy-port", "operator-port")]
+    return [sys.executable, "-m", "moorage.cli.main", "dev", f"--data-dir={data_dir}", *ports]
+
+
+def _environment(settings: dict[str, str]) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("MOORAGE_")}
+    given = {f"MOORAGE_{name.upper()}": value for name, value in settings.items()}
+    return inherited | {"MOORAGE_LOG_JSON": "true"} | given
+
+
+@contextlib.contextmanager
+def running(data_dir: Path, **settings: str) -> Iterator[DevGateway]:
+    """A gateway that is stopped afterwards, and whose apps are gone."""
+    gateway = DevGateway(data_dir, **settings)
+    try:
+        gateway.start()
+        yield gateway
+    finally:
+        if gateway.info and not (data_dir / "dev.json").exists():
+            gateway.start()
+        gateway.stop()
+
+
+@pytest.fixture(scope="session")
+def dev_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
+    """One gateway for all tests that only use it; each brings wallets of its own."""
+    with running(tmp_path_factory.mktemp("dev"), requests_per_minute="1000") as gateway:
+        yield gateway

@@ -1,0 +1,180 @@
+"""A client of the contract written for the tests alone: eth_account signs, aiohttp speaks."""
+
+import asyncio
+import base64
+import secrets
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from eth_account import Account
+from eth_account.messages import encode_defunct
+
+from gateway_fixture import DevGateway
+from paying import rpc, send_transfer
+
+HELLO = {
+    "index.js": "const port = process.env.PORT;"
+    "require('http').createServer((q, s) => s.end('hello ' + (process.env.GREETING || 'world')))"
+    ".listen(port);"
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+def new_key() -> str:
+    """A private key nobody has used."""
+    return "0x" + secrets.token_hex(32)
+
+
+@dataclass
+class Wallet:
+    """A wallet with gas and tokens on a gateway's local chains."""
+
+    gateway: DevGateway
+    key: str = field(default_factory=new_key)
+
+    @property
+    def address(self) -> str:
+        """Checksummed, as wallets show it."""
+        return str(Account.from_key(self.key).address)
+
+    async def fund(self, *, chain: str = "arbitrum", amount: int = 100_000_000) -> "Wallet":
+        """Give it gas, and `amount` of each token."""
+        described = self.gateway.info["chains"][chain]
+        await rpc(described["rpc_url"], "anvil_setBalance", self.address, hex(10**18))
+        for token in described["tokens"].values():
+            await rpc(
+                described["rpc_url"], "anvil_dealERC20", self.address, token, hex(amount)
+            )
+        return self
+
+    async def pay(
+        self, amount: int, *, chain: str = "arbitrum", token: str = "usdc", to: str | None = None
+    ) -> str:
+        """Transfer atomic units to the gateway; the transaction's hash."""
+        described = self.gateway.info["chains"][chain]
+        return await send_transfer(
+            described["rpc_url"],
+            self.key,
+            described["tokens"][token],
+            to or self.gateway.info["pay_to"],
+            amount,
+        )
+
+    def signed(self, **changes: str) -> dict[str, str]:
+        """Fresh headers of contract 1.1."""
+        stamp, nonce = str(time.time_ns() // 1_000_000), str(uuid.uuid4())
+        message = encode_defunct(text=f"{self.address}:{stamp}:{nonce}")
+        signature = Account.sign_message(message, self.key).signature.to_0x_hex()
+        return {
+            "X-Wallet-Address": self.address,
+            "X-Signature": signature,
+            "X-Timestamp": stamp,
+            "X-Nonce": nonce,
+        } | changes
+
+    async def call(
+        self, method: str, path: str, *, json: Any = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """One signed request."""
+        return await call(
+            self.gateway, method, path, json=json, headers=self.signed() | (headers or {})
+        )
+
+    async def deploy(
+        self,
+        name: str,
+        files: dict[str, str] | None = None,
+        *,
+        tx: str | None = None,
+        headers: dict[str, str] | None = None,
+        **fields: Any,
+    ) -> Answer:
+        """`POST /agent/deploy`."""
+        extra = dict(headers or {})
+        if tx is not None:
+            extra["X-Payment-Tx"] = tx
+        body = deploy_body(name, files or HELLO, **fields)
+        return await self.call("POST", "/agent/deploy", json=body, headers=extra)
+
+    async def deploy_paid(
+        self, name: str, files: dict[str, str] | None = None, **fields: Any
+    ) -> Answer:
+        """Ask for the price, pay it, deploy."""
+        asked = await self.deploy(name, files, **fields)
+        assert asked.status == 402, asked.body
+        tx = await self.pay(int(asked.body["amount_token"]))
+        answer = await self.deploy(name, files, tx=tx, **fields)
+        assert answer.status == 200, answer.body
+        return answer
+
+    async def status(self, deployed: Answer) -> Answer:
+        """Where a deployment stands."""
+        project, deployment = deployed.body["projectId"], deployed.body["deploymentId"]
+        return await self.call("GET", f"/agent/deploy/{project}/{deployment}/status")
+
+    async def settled(self, deployed: Answer, *, within_seconds: float = 60) -> dict[str, Any]:
+        """The status once it is no longer under way."""
+        async with asyncio.timeout(within_seconds):
+            while True:
+                answer = await self.status(deployed)
+                assert answer.status == 200, answer.body
+                if answer.body["status"] != "deploying":
+                    return answer.body
+                await asyncio.sleep(0.05)
+
+    async def visit(self, name: str, path: str = "/") -> tuple[int, str]:
+        """What a visitor of the app is answered, through the proxy."""
+        host = f"{name}.{self.gateway.info['base_domain']}"
+        url = f"http://127.0.0.1:{self.gateway.proxy_port}{path}"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(url, headers={"Host": host}) as response,
+        ):
+            return response.status, await response.text()
+
+
+def deploy_body(name: str, files: dict[str, str], **fields: Any) -> dict[str, Any]:
+    """The body of a deploy."""
+    return {
+        "uniqueName": name,
+        "displayName": name,
+        "upload": {
+            "type": "files",
+            "files": [
+                {"path": path, "content": base64.b64encode(text.encode()).decode()}
+                for path, text in files.items()
+            ],
+        },
+    } | fields
+
+
+async def call(
+    gateway: DevGateway,
+    method: str,
+    path: str,
+    *,
+    json: Any = None,
+    headers: dict[str, str] | None = None,
+) -> Answer:
+    """One request as it is; every answer must be JSON."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, gateway.url + path, json=json, headers=headers) as response,
+    ):
+        return Answer(response.status, await response.json(), dict(response.headers))
+
+
+def fresh_name() -> str:
+    """A name nobody has used."""
+    return f"app-{secrets.token_hex(6)}"
