@@ -39,7 +39,8 @@ _OTHER_LOCKS = {
 }
 _QUIET = "--no-audit --no-fund --loglevel=error"
 _INSTALL = f"npm install {_QUIET}"
-_CLEAN_INSTALL = f"npm ci {_QUIET}"
+# Versions are exact, so what the cache knows of a package needs no asking again: half the time.
+_CLEAN_INSTALL = f"npm ci --prefer-offline {_QUIET}"
 
 # What serves a site's sources while it is written: no server for visitors.
 _DEV_SERVER = re.compile(
@@ -160,6 +161,7 @@ def _start_script(package: _Package, script: str) -> str:
     if package.asked.build_dir:
         package.because.append("settings.buildDir is not used: the start script serves")
     if not _runs_without_npm(package, script):
+        package.because.append("it runs by npm start")
         return "npm start --silent"
     package.because.append("it runs without npm, which starts sooner and takes less memory")
     return script

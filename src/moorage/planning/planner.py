@@ -145,7 +145,7 @@ def _choose(folder: Folder, wanted: Asked) -> Recipe:
     if wanted.run is not None and not incomplete:
         stack = wanted.stack or Stack.CUSTOM
         return Recipe(stack, wanted.install, wanted.build, wanted.run, ())
-    raise _not_found(folder, order, incomplete)
+    raise _not_found(folder, wanted, order, incomplete)
 
 
 def _order(wanted: Asked) -> tuple[Stack, ...]:
@@ -188,10 +188,14 @@ def _in_folder(command: str | None, given: str | None, folder: Folder) -> str | 
     return f'PATH="$PWD/.venv/bin:$PWD/node_modules/.bin:$PATH"\n{command}'
 
 
-def _not_found(folder: Folder, order: tuple[Stack, ...], incomplete: list[Recipe]) -> PlanNotFound:
+def _not_found(
+    folder: Folder, wanted: Asked, order: tuple[Stack, ...], incomplete: list[Recipe]
+) -> PlanNotFound:
     looked_for = tuple(item for stack in order for item in _STACKS[stack][1])
     looked_for = (*looked_for, "a Procfile with a web line", "settings.runCommand")
     where = f" in {folder.directory}" if folder.directory else ""
+    if wanted.stack is not None:
+        where += f" for settings.runtime {wanted.stack}"
     if incomplete:
         said = f"No way to start this upload was found{where}: {incomplete[0].missing}."
     else:

@@ -9,8 +9,9 @@ from moorage.errors import UploadInvalid
 from moorage.planning.folder import Folder
 
 FILES_LIMIT = 8  # requirements files read, counting those that others include
-FILE_LIMIT = 131_072  # bytes of one; with hashes, about 500 requirements
+LINES_LIMIT = 20_000  # of all of them
 PYPROJECT_LIMIT = 65_536  # bytes
+KEY_PARTS_LIMIT = 200  # of one dotted key; the parser's time grows with their square
 LOOKED_FOR = ("requirements.txt, or pyproject.toml with [project] dependencies",)
 
 _NAME = re.compile(
@@ -18,6 +19,7 @@ _NAME = re.compile(
 )
 _REST = re.compile(r"(?:\(?(?:===|==|~=|!=|<=|>=|<|>)|@|;|--|\\?\Z)")
 _INCLUDE = re.compile(r"(?:-r|--requirement|-c|--constraint)(?:[ \t]+|=)?(\S.*)")
+_BETWEEN_EQUALS = re.compile(r"[=\n]")
 _SEPARATORS = re.compile(r"[-_.]+")
 # Extras that bring a server along.
 _BRING = {"fastapi": (frozenset(("standard", "all")), "uvicorn")}
@@ -35,7 +37,7 @@ def requirements(folder: Folder) -> Requirements:
     """What is installed. Raises UploadInvalid, naming the file, for one that can't be read."""
     if folder.has("requirements.txt"):
         names: set[str] = set()
-        _read(folder, "requirements.txt", names, set())
+        _read(folder, "requirements.txt", names, {})
         return Requirements("requirements.txt", frozenset(names))
     if folder.has("pyproject.toml"):
         return _pyproject(folder)
@@ -50,12 +52,15 @@ _EXPORT = (
 )
 
 
-def _read(folder: Folder, file: str, names: set[str], seen: set[str]) -> None:
-    """Collects the names in a file and in those it includes."""
+def _read(folder: Folder, file: str, names: set[str], seen: dict[str, int]) -> None:
+    """Collects the names in a file and in those it includes; `seen` counts each one's lines."""
     if file in seen or len(seen) >= FILES_LIMIT:
         return
-    seen.add(file)
-    for number, line in enumerate(folder.text(file, limit=FILE_LIMIT).splitlines(), 1):
+    lines = folder.text(file).splitlines()
+    seen[file] = len(lines)
+    if sum(seen.values()) > LINES_LIMIT:
+        raise UploadInvalid(f"has more than {LINES_LIMIT:,} lines", path=folder.path(file))
+    for number, line in enumerate(lines, 1):
         text = re.split(r"(?:^|[ \t])#", line, maxsplit=1)[0].strip()
         include = _INCLUDE.match(text)
         if include is not None:
@@ -100,8 +105,11 @@ def _with_extras(match: re.Match[str]) -> tuple[str, ...]:
 
 def _pyproject(folder: Folder) -> Requirements:
     path = folder.path("pyproject.toml")
+    text = folder.text("pyproject.toml", limit=PYPROJECT_LIMIT)
+    if any(part.count(".") > KEY_PARTS_LIMIT for part in _BETWEEN_EQUALS.split(text)):
+        raise UploadInvalid(f"has a key of more than {KEY_PARTS_LIMIT} parts", path=path)
     try:
-        document = tomllib.loads(folder.text("pyproject.toml", limit=PYPROJECT_LIMIT))
+        document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise UploadInvalid(f"is not valid TOML: {str(error)[:200]}", path=path) from error
     project = document.get("project", {})

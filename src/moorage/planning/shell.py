@@ -10,6 +10,7 @@ _PLAIN = re.compile(
     r"(?P<env>(?:[A-Za-z_]\w*=[\w./:@,+-]*[ \t]+)*)(?P<word>[\w./@+-]+)(?=[ \t]|\Z)"
 )
 _GRAMMAR = re.compile(r"[;&|<>()`\\\n\r\0]")
+_QUOTED = re.compile(r"'[^']*'")
 _OF_THE_SHELL = frozenset(
     (
         *("if", "for", "while", "until", "case", "then", "do", "time", ".", ":", "source", "eval"),
@@ -38,9 +39,11 @@ def first_word(command: str) -> str:
     substitution, nothing only the shell itself can do.
     """
     match = _PLAIN.match(command)
-    if match is None or _GRAMMAR.search(command) or match["word"] in _OF_THE_SHELL:
+    if match is None or match["word"] in _OF_THE_SHELL:
         return ""
-    return match["word"]
+    # Single quotes are only looked into where nothing else could be quoting them.
+    bare = command if '"' in command or "\\" in command else _QUOTED.sub("", command)
+    return "" if _GRAMMAR.search(bare) else match["word"]
 
 
 def in_place(command: str) -> str:

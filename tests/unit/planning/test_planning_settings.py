@@ -1,0 +1,136 @@
+from typing import Any
+
+import msgspec
+import pytest
+
+from memory_tree import MemoryTree
+from moorage.errors import InvalidField, RuntimeUnsupported
+from moorage.planning.plan import Plan, Settings, Stack
+from moorage.planning.planner import make_plan
+
+SITE = {"index.html": "<p>hi", "docs/guide/index.html": "<p>guide"}
+
+
+def plan(files: dict[str, str] | None = None, **settings: Any) -> Plan:
+    return make_plan(MemoryTree(files or SITE), msgspec.convert(settings, Settings))
+
+
+@pytest.mark.parametrize("path", [None, "", "/", ".", "./", "//", "/./"])
+def test_root_is_spelled_in_many_ways(path: str | None) -> None:
+    assert plan(directoryPath=path).directory == ""
+
+
+@pytest.mark.parametrize("path", ["docs/guide", "./docs/guide/", "/docs//guide", "docs/./guide"])
+def test_directory_path_is_normalised(path: str) -> None:
+    assert plan(directoryPath=path).directory == "docs/guide"
+
+
+@pytest.mark.parametrize("field", ["directoryPath", "buildDir"])
+@pytest.mark.parametrize(
+    "path", ["..", "docs/../..", "/../etc", "a\\..\\b", "a\0b", "x" * 1025, "\ud800"]
+)
+def test_directories_cannot_leave_the_upload(field: str, path: str) -> None:
+    attribute = {"directoryPath": "directory_path", "buildDir": "build_dir"}[field]
+    settings = msgspec.structs.replace(Settings(), **{attribute: path})
+    with pytest.raises(InvalidField) as refused:
+        make_plan(MemoryTree(SITE), settings)
+    assert refused.value.field == f"settings.{field}"
+
+
+@pytest.mark.parametrize("path", ["doc", "docs/guid", "index.html", "docs/guide/index.html"])
+def test_directory_path_must_be_a_directory_of_the_upload(path: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        plan(directoryPath=path)
+    assert refused.value.field == "settings.directoryPath"
+
+
+@pytest.mark.parametrize("field", ["installCommand", "buildCommand", "runCommand"])
+@pytest.mark.parametrize("command", ["x" * 4097, "echo a\0b", "echo \ud800"])
+def test_command_is_bounded_text(field: str, command: str) -> None:
+    attribute = field.replace("Command", "_command")
+    with pytest.raises(InvalidField) as refused:
+        make_plan(MemoryTree(SITE), msgspec.structs.replace(Settings(), **{attribute: command}))
+    assert refused.value.field == f"settings.{field}"
+
+
+def test_command_of_4096_characters_with_newlines_passes() -> None:
+    command = "a\n" * 2047 + "bb"
+    assert plan(runCommand=command).start == command
+
+
+@pytest.mark.parametrize("command", ["", "  \n"])
+def test_empty_run_command_is_refused(command: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        plan(runCommand=command)
+    assert refused.value.field == "settings.runCommand"
+
+
+@pytest.mark.parametrize(
+    "runtime", ["golang:1.25", "node:", "node:20:1", "Node", "", "static\n", "node:20\n", "bun"]
+)
+def test_unknown_runtime_is_refused(runtime: str) -> None:
+    with pytest.raises(RuntimeUnsupported) as refused:
+        plan(runtime=runtime)
+    assert refused.value.field == "settings.runtime"
+
+
+@pytest.mark.parametrize("runtime", ["build-ai", "static", "static:latest"])
+def test_runtime_of_the_files_stack_passes(runtime: str) -> None:
+    assert plan(runtime=runtime).stack is Stack.STATIC
+
+
+def test_dockerfile_is_not_run_here() -> None:
+    with pytest.raises(RuntimeUnsupported) as refused:
+        plan(hasDockerfile=True)
+    assert refused.value.field == "settings.hasDockerfile"
+
+
+@pytest.mark.parametrize("framework", ["gin", "Laravel"])
+def test_framework_of_another_language_is_unsupported(framework: str) -> None:
+    with pytest.raises(RuntimeUnsupported) as refused:
+        plan(framework=framework)
+    assert refused.value.field == "settings.framework"
+
+
+@pytest.mark.parametrize("framework", [None, "", "express", "nextjs", "reactjs-spa", "FastAPI"])
+def test_known_framework_is_only_a_hint(framework: str | None) -> None:
+    assert plan(framework=framework).stack is Stack.STATIC
+
+
+@pytest.mark.parametrize("field", ["runEnvs", "buildVars"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("", "x"), ("1A", "x"), ("A-B", "x"), ("A=B", "x"), ("A\n", "x"), ("A", "a\0b")],
+)
+def test_variable_the_kernel_cannot_take_is_refused(field: str, name: str, value: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        plan(**{field: {name: value}})
+    assert refused.value.field.startswith(f"settings.{field}")
+
+
+def test_variables_are_bounded() -> None:
+    with pytest.raises(InvalidField):
+        plan(runEnvs={f"A{index}": "" for index in range(201)})
+    with pytest.raises(InvalidField):
+        plan(runEnvs={"A": "x" * 32_769})
+    assert len(plan(runEnvs={f"A{index}": "" for index in range(200)}).run_env) == 200
+
+
+def test_port_comes_from_settings_alone() -> None:
+    assert plan(port=8080, runEnvs={"PORT": "8080", "A": "1"}).run_env == {"A": "1"}
+    with pytest.raises(InvalidField) as refused:
+        plan(port=3000, runEnvs={"PORT": "8080"})
+    assert refused.value.field == "settings.runEnvs.PORT"
+
+
+def test_given_variable_wins_over_the_stacks_own() -> None:
+    files = {"main.py": "print(1)"}
+    assert plan(files).run_env == {"PYTHONUNBUFFERED": "1"}
+    assert plan(files, runEnvs={"PYTHONUNBUFFERED": ""}).run_env == {"PYTHONUNBUFFERED": ""}
+
+
+def test_upload_in_one_directory_is_left_alone_where_a_command_was_given() -> None:
+    files = {"repo/package.json": "{}", "repo/index.js": ""}
+    assert plan(files).directory == "repo"
+    assert plan(files, runCommand="node repo/index.js").directory == ""
+    assert plan({**files, "README.md": "", "index.html": ""}).directory == ""
