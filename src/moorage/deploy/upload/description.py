@@ -1,0 +1,75 @@
+"""What the body says about its upload, once file contents are taken out of it."""
+
+from typing import Any
+
+import msgspec
+
+from moorage.errors import InvalidField
+
+_LONGEST_FILENAME = 255
+
+
+class FilesUpload(msgspec.Struct, frozen=True):
+    """`{"type": "files"}`: each file's path, in the body's order, which is that of contents."""
+
+    paths: list[str]
+
+
+class ZipUpload(msgspec.Struct, frozen=True):
+    """`{"type": "zip"}`: `filename` is only ever used to speak of the archive."""
+
+    filename: str | None
+
+
+def read_description(document: object) -> FilesUpload | ZipUpload:
+    """What `document`, a body with `""` for each content, uploads. Other members are passed over.
+
+    Raises InvalidField with the member's path (`upload.files[2].path`).
+    """
+    if not isinstance(document, dict):
+        raise InvalidField("body", "must be a JSON object")
+    upload = document.get("upload")
+    if not isinstance(upload, dict):
+        raise InvalidField("upload", "is required, an object" if upload is None else _OBJECT)
+    match upload.get("type"):
+        case "files":
+            _absent(upload, "data", "zip")
+            return FilesUpload(paths=_paths(upload.get("files")))
+        case "zip":
+            _absent(upload, "files", "files")
+            return _archive(upload)
+        case _:
+            raise InvalidField("upload.type", 'must be "files" or "zip"')
+
+
+_OBJECT = "must be an object"
+
+
+def _absent(upload: dict[str, Any], member: str, kind: str) -> None:
+    if upload.get(member) is not None:
+        raise InvalidField(f"upload.{member}", f'belongs to an upload of type "{kind}"')
+
+
+def _paths(files: object) -> list[str]:
+    if not isinstance(files, list):
+        raise InvalidField("upload.files", "must be a list of files")
+    if not files:
+        raise InvalidField("upload.files", "is empty: send at least one file")
+    for index, file in enumerate(files):
+        if not isinstance(file, dict):
+            raise InvalidField(f"upload.files[{index}]", _OBJECT)
+        for member in ("path", "content"):
+            if not isinstance(file.get(member), str):
+                raise InvalidField(f"upload.files[{index}].{member}", "must be a string")
+    return [file["path"] for file in files]
+
+
+def _archive(upload: dict[str, Any]) -> ZipUpload:
+    if not isinstance(upload.get("data"), str):
+        raise InvalidField("upload.data", "must be a string, the archive in base64")
+    filename = upload.get("filename")
+    if filename is None:
+        return ZipUpload(filename=None)
+    if not isinstance(filename, str) or not 0 < len(filename) <= _LONGEST_FILENAME:
+        raise InvalidField("upload.filename", f"must be 1 to {_LONGEST_FILENAME} characters")
+    return ZipUpload(filename=filename)

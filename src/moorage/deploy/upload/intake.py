@@ -1,0 +1,53 @@
+"""The streamed strings of a body, decoded from base64 into a spool."""
+
+from moorage.deploy.upload.base64_text import Base64Text, InvalidBase64
+from moorage.deploy.upload.limits import UploadLimits
+from moorage.deploy.upload.spool import Content, Spool
+from moorage.errors import UploadInvalid
+
+
+class Intake:
+    """The `TextSink` of one upload: its contents, in the order of the body.
+
+    A content that is not base64 is `None`, since only the end of the body may tell its path.
+    """
+
+    def __init__(self, spool: Spool, limits: UploadLimits) -> None:
+        self.contents: list[Content | None] = []
+        self._spool = spool
+        self._files = limits.files
+        self._text = Base64Text()
+        self._refused = False
+
+    def begin(self) -> None:
+        """Raises UploadInvalid when there are too many."""
+        if len(self.contents) >= self._files:
+            raise UploadInvalid(f"holds more than {self._files} files")
+
+    def write(self, piece: bytes) -> None:
+        """Decodes `piece` and keeps what it gives."""
+        if self._refused:
+            return
+        try:
+            decoded = self._text.decode(piece)
+        except InvalidBase64:
+            self._refused = True
+            return
+        if decoded:
+            self._spool.write(decoded)
+
+    def end(self) -> None:
+        """Closes the content."""
+        content = self._spool.finish()
+        if not self._refused:
+            try:
+                self._text.finish()
+            except InvalidBase64:
+                self._refused = True
+        if self._refused:
+            self._spool.discard(content)
+            self._text.reset()
+            self._refused = False
+            self.contents.append(None)
+        else:
+            self.contents.append(content)

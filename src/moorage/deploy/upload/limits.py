@@ -1,0 +1,43 @@
+"""What one upload may cost, in bytes, files and seconds."""
+
+import msgspec
+
+
+class UploadLimits(msgspec.Struct, frozen=True):
+    """The caps on one request body and on what it unpacks to. Every bound is inclusive."""
+
+    body_bytes: int = 50 * 1024 * 1024
+    """The raw JSON body. The contract's “50 MB” is read as 50 MiB, the larger of two meanings."""
+
+    files: int = 5_000
+    """Files of one upload. An archive may hold four times as many entries of any kind."""
+
+    path_length: int = 1_024
+    """One path, in UTF-8 bytes."""
+
+    path_depth: int = 32
+    """Components of one path, the file's own name included."""
+
+    component_length: int = 255
+    """One component of a path, in UTF-8 bytes: the most a Linux file system holds."""
+
+    unpacked_bytes: int = 256 * 1024 * 1024
+    """All files of an archive together, counted while they are inflated."""
+
+    archive_ratio: int = 100
+    """Unpacked bytes per packed byte, per file and in total; 1 MiB is always allowed."""
+
+    skeleton_bytes: int = 1024 * 1024
+    """The body without file contents: names, settings, punctuation."""
+
+    nesting_depth: int = 32
+    """Objects and arrays inside one another."""
+
+    memory_bytes: int = 256 * 1024
+    """Contents held in memory, all files together; what does not fit is spooled to disk."""
+
+    stall_seconds: float = 15.0
+    """The longest wait for the next byte."""
+
+    total_seconds: float = 600.0
+    """The longest time a body may take to arrive: 50 MiB at 90 kB/s."""
