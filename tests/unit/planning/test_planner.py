@@ -1,0 +1,125 @@
+import json
+
+import pytest
+
+from memory_tree import MemoryTree
+from moorage.errors import PlanNotFound, UploadInvalid
+from moorage.planning.plan import Plan, Settings, Stack
+from moorage.planning.planner import make_plan
+
+HELLO = {
+    "index.js": "require('http').createServer().listen(process.env.PORT)",
+    "package.json": '{"scripts": {"start": "node index.js"}}',
+    "README.md": "hello",
+}
+
+
+def plan(files: dict[str, str], settings: Settings | None = None) -> Plan:
+    return make_plan(MemoryTree(files), settings or Settings())
+
+
+def test_plain_node_app_is_planned_from_its_manifest_alone() -> None:
+    tree = MemoryTree(HELLO)
+    made = make_plan(tree, Settings())
+    assert (made.stack, made.install, made.build) == (Stack.NODE, None, None)
+    assert made.start == "exec node index.js"
+    assert tree.files_read == ["package.json"]
+
+
+def test_large_upload_is_read_within_bounds() -> None:
+    files = {f"pkg{n % 50}/mod{n}.py": "def f(): return 1\n" * 99 for n in range(5000)}
+    tree = MemoryTree(files)
+    with pytest.raises(PlanNotFound):
+        make_plan(tree, Settings())
+    assert len(tree.files_read) <= 400
+
+
+def test_digest_is_that_of_the_content_whatever_the_order_of_the_request() -> None:
+    one = Settings(run_envs={"A": "1", "B": "2"})
+    other = Settings(run_envs={"B": "2", "A": "1"})
+    assert plan(HELLO, one).digest == plan(HELLO, other).digest
+    assert plan(HELLO, one).digest != plan(HELLO).digest
+
+
+def test_nothing_to_run_says_what_was_looked_for() -> None:
+    with pytest.raises(PlanNotFound) as refused:
+        plan({"notes.md": ""})
+    assert refused.value.looked_for[-1] == "settings.runCommand"
+    assert any("requirements.txt" in item for item in refused.value.looked_for)
+    assert "settings.runCommand" in refused.value.message
+
+
+@pytest.mark.parametrize("file", ["go.mod", "Cargo.toml", "composer.json", "Gemfile", "pom.xml"])
+def test_other_languages_are_said_to_be_unsupported_yet(file: str) -> None:
+    with pytest.raises(PlanNotFound, match=f"{file} is there, but .* not supported here yet"):
+        plan({file: ""})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", '{"scripts": []}', '{"scripts": {"a": null}}', '{"dependencies": "x"}'),
+        *("\ud800", '{"scripts": {"start": "\\ud800"}}', '{"scripts": {"start": "a\\u0000"}}'),
+        *('{"x": ' + "[" * 200_000, "{}" + " " * 1_048_576),
+    ],
+)
+def test_package_json_that_cannot_be_read_is_named(text: str) -> None:
+    data = text.encode("utf-8", "surrogatepass")
+    with pytest.raises(UploadInvalid) as refused:
+        make_plan(MemoryTree({"web/package.json": data}), Settings(directory_path="web"))
+    assert refused.value.path == "web/package.json"
+
+
+@pytest.mark.parametrize(
+    "data", [b"web: \xff", b"web: a\0b", b"web: " + b"x" * 4097, b"#" * 65_537]
+)
+def test_procfile_that_cannot_be_followed_is_named(data: bytes) -> None:
+    with pytest.raises(UploadInvalid) as refused:
+        make_plan(MemoryTree({"Procfile": data}), Settings())
+    assert refused.value.path == "Procfile"
+
+
+def test_procfile_without_web_line_decides_nothing() -> None:
+    assert plan({**HELLO, "Procfile": "worker: node w.js\n"}).start == "exec node index.js"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"\\"' * 80_000 + "FastAPI(",
+        '\\"""' * 60_000 + "FastAPI(",
+        "'" * 250_000 + "\nFastAPI(",
+        "def create_app((((\n" * 13_000 + "FastAPI(",
+        "app: " + "a" * 250_000 + "\nx=NotFastAPI(",
+        "FastAPI" + " " * 250_000,
+    ],
+)
+def test_sources_made_to_be_slow_are_scanned_in_linear_time(source: str) -> None:
+    # Nothing is measured: with one pattern of quadratic cost this takes minutes.
+    assert plan({"only.py": source}).start == "exec /usr/bin/python3 ./only.py"
+
+
+def test_start_script_with_npms_own_variables_runs_by_npm() -> None:
+    manifest = {"scripts": {"start": "node server.js $npm_package_version"}}
+    assert plan({"package.json": json.dumps(manifest)}).start == "exec npm start --silent"
+
+
+@pytest.mark.parametrize("script", ["vite", "react-scripts start", "vite --port 3000", "next dev"])
+def test_development_server_serves_where_there_is_no_build(script: str) -> None:
+    manifest = {"scripts": {"start": script}, "dependencies": {"vite": "7"}}
+    assert plan({"package.json": json.dumps(manifest)}).start == f"exec {script}"
+
+
+@pytest.mark.parametrize("lock", ["package-lock.json", "npm-shrinkwrap.json"])
+def test_lock_file_is_installed_exactly(lock: str) -> None:
+    install = plan({**HELLO, lock: "{}"}).install
+    assert install is not None
+    assert install.startswith("npm ci ")
+
+
+@pytest.mark.parametrize("name", ["dependencies", "devDependencies", "optionalDependencies"])
+def test_any_dependency_is_installed(name: str) -> None:
+    manifest = {"scripts": {"start": "node a.js"}, name: {"x": "1"}}
+    install = plan({"package.json": json.dumps(manifest)}).install
+    assert install is not None
+    assert install.startswith("npm install ")
