@@ -196,7 +196,7 @@ async def test_contract_wallet_pays_as_itself(payments: Payments) -> None:
     key = payments.payer.private_key
     await send_transfer(payments.url, key, USDC.address, wallet, 5_000)
     inner = calldata("transfer(address,uint256)", payments.pay_to, 5_000)
-    words = [
+    words: list[int | str] = [
         USDC.address,
         0,
         96,
