@@ -12,7 +12,7 @@ from moorage.runtimes.runtime import AppExit, InstanceSpec, Limits, LogKind
 from moorage.runtimes.sandbox import bubblewrap, disk, door, tool
 from moorage.runtimes.sandbox.environment import app_environment
 from moorage.runtimes.sandbox.launch import prepared
-from moorage.runtimes.sandbox.listeners import Listener, choose, read_listeners
+from moorage.runtimes.sandbox.listeners import Listener, ListenerTable, choose, opened_table
 from moorage.runtimes.sandbox.place import Place
 from moorage.runtimes.sandbox.record import Record, Stage, parse_child_pid, parse_exit_code
 from moorage.runtimes.sandbox.slots import Slot, slot_at
@@ -76,7 +76,14 @@ async def wait_listening(
     place: Place, slot: Slot, spec: InstanceSpec, *, timeout_seconds: float
 ) -> Listener:
     """Where the app listens, once it does. Raises DeployFailed when it exits or never listens."""
-    clock = place.machine.clock
+    with opened_table(place.network(slot).path) as table:
+        return await _wait(place, spec, table, timeout_seconds)
+
+
+async def _wait(
+    place: Place, spec: InstanceSpec, table: ListenerTable, timeout_seconds: float
+) -> Listener:
+    clock, wanted = place.machine.clock, spec.plan.port
     begun = clock.monotonic_seconds()
     other_since: float | None = None
     monitored = False
@@ -84,36 +91,31 @@ async def wait_listening(
         if not is_running(place):
             raise await _crashed(place, spec)
         monitored = monitored or _separate_monitor(place)
-        listener = choose(listeners_of(place, slot), spec.plan.port)
+        listener = choose(table.read(), wanted)
         waited = clock.monotonic_seconds() - begun
         if listener is not None:
             other_since = waited if other_since is None else other_since
             patient = waited - other_since < OTHER_PORT_GRACE_SECONDS and waited < timeout_seconds
-            if monitored and (listener.port == spec.plan.port or not patient):
+            if monitored and (listener.port == wanted or not patient):
                 return listener
         elif waited >= timeout_seconds:
             raise _not_bound(place, spec, timeout_seconds)
-        await asyncio.sleep(
-            _FAST_POLL_SECONDS if waited < _FAST_FOR_SECONDS else _SLOW_POLL_SECONDS
-        )
+        fast = waited < _FAST_FOR_SECONDS
+        await asyncio.sleep(_FAST_POLL_SECONDS if fast else _SLOW_POLL_SECONDS)
 
 
 def listeners_of(place: Place, slot: Slot) -> list[Listener]:
-    """What listens in the app's network; asked of a process that has entered it."""
+    """What listens in the app's network now."""
     try:
-        namespace = place.network(slot).path.stat().st_ino
+        with opened_table(place.network(slot).path) as table:
+            return table.read()
     except FileNotFoundError:
         return []
-    for pid in place.machine.cgroups.pids(place.app_group):
-        # One that is still on its way into the sandbox would show the host's sockets.
-        if _namespace_of(pid, "net") == namespace:
-            return read_listeners(pid)
-    return []
 
 
-def _namespace_of(pid: int, kind: str) -> int | None:
+def _pid_namespace(pid: int) -> int | None:
     try:
-        return Path(f"/proc/{pid}/ns/{kind}").stat().st_ino
+        return Path(f"/proc/{pid}/ns/pid").stat().st_ino
     except (FileNotFoundError, ProcessLookupError):
         return None
 
@@ -126,10 +128,10 @@ def _separate_monitor(place: Place) -> bool:
     """
     if parse_child_pid(_status(place)) is None:
         return False
-    ours = _namespace_of(os.getpid(), "pid")
+    ours = _pid_namespace(os.getpid())
     cgroups = place.machine.cgroups
     for pid in cgroups.pids(place.app_group):
-        if _namespace_of(pid, "pid") == ours:
+        if _pid_namespace(pid) == ours:
             cgroups.join(place.door_group, pid)
     return True
 
@@ -226,9 +228,10 @@ def is_open(place: Place, record: Record) -> bool:
     """Whether the app runs, listens where its door leads, and the door is there."""
     slot = slot_at(place.machine.subnet, record.slot)
     return (
-        record.listener in listeners_of(place, slot)
-        and place.socket.is_socket()
+        is_running(place)
         and bool(door_pids(place))
+        and place.socket.is_socket()
+        and record.listener in listeners_of(place, slot)
     )
 
 

@@ -8,7 +8,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,11 +140,8 @@ class Cgroups:
                 return
 
     def pids(self, name: str) -> list[int]:
-        """The processes in a group now, in all its hierarchies; empty when there is none."""
-        found: set[int] = set()
-        for directory in self._directories(name):
-            found.update(_read_pids(directory))
-        return sorted(found)
+        """The processes in a group now; empty when there is no such group."""
+        return _read_pids(self.hierarchy.mounts["pids"] / self.root / name)
 
     def oom_kills(self, name: str) -> int:
         """How often the kernel killed in this group for want of memory."""
@@ -178,7 +175,7 @@ class Cgroups:
         """Kill every process of a group and wait until they are gone. Raises TimeoutError."""
         self._forbid_forks(name)
         deadline = time.monotonic() + _KILL_SECONDS
-        while pids := self.pids(name):
+        while pids := self._pids_anywhere(name):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"control group {name} does not die: processes {pids}")
             for pid in pids:
@@ -191,6 +188,10 @@ class Cgroups:
         for directory in self._directories(name):
             _rmdir(directory)
 
+    def _pids_anywhere(self, name: str) -> set[int]:
+        """Also those that have joined only some of version 1's hierarchies yet."""
+        return {pid for directory in self._directories(name) for pid in _read_pids(directory)}
+
     def _forbid_forks(self, name: str) -> None:
         path = self.hierarchy.mounts["pids"] / self.root / name / "pids.max"
         if path.exists():
@@ -200,7 +201,7 @@ class Cgroups:
         return [root / self.root / name for root in self.hierarchy.roots]
 
 
-def _read_pids(directory: Path) -> Sequence[int]:
+def _read_pids(directory: Path) -> list[int]:
     try:
         return [int(line) for line in (directory / "cgroup.procs").read_text().split()]
     except (FileNotFoundError, OSError) as error:

@@ -63,7 +63,11 @@ class Configuration:
 
 def open_machine(configuration: Configuration) -> Machine:
     """Set up what all apps share and sweep up; blocks. Raises IsolationMissing."""
-    missing = probe.missing_privileges(run_dir=configuration.run_dir) + probe.missing_programs()
+    missing = [
+        *probe.missing_privileges(run_dir=configuration.run_dir),
+        *probe.missing_programs(),
+        *probe.missing_diagnosis(),
+    ]
     hierarchy, servers = probe.hierarchy(), resolver.find_servers()
     if hierarchy is None:
         missing.append(probe.missing_hierarchy())

@@ -1,9 +1,11 @@
-"""System calls that Python's standard library does not wrap: mounts, loop devices, file ranges."""
+"""System calls that Python's standard library does not wrap: mounts, loop devices, namespaces."""
 
 import ctypes
 import fcntl
 import os
+import socket
 import struct
+import threading
 from pathlib import Path
 
 MS_NOSUID, MS_NODEV, MS_NOATIME, MS_BIND = 0x2, 0x4, 0x400, 0x1000
@@ -15,6 +17,8 @@ _LO_FLAGS_AUTOCLEAR = 4  # the device frees itself when its last user is gone
 _LOOP_TRIES = 64  # another process may take the number between asking and using it
 
 _FALLOC_FL_COLLAPSE_RANGE = 0x08
+
+_CLONE_NEWNET = 0x40000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -81,3 +85,30 @@ def _loop_config(backing: int) -> bytes:
     info = bytearray(232)
     struct.pack_into("=I", info, 52, _LO_FLAGS_AUTOCLEAR)  # lo_flags
     return struct.pack("=II", backing, 0) + bytes(info) + bytes(64)
+
+
+def socket_in(namespace: Path, family: int, kind: int, protocol: int) -> socket.socket:
+    """A socket of a network namespace, usable from anywhere. Raises OSError.
+
+    It is made by a thread of its own, which enters the namespace and never comes back.
+    """
+    made: list[socket.socket | OSError] = []
+
+    def enter() -> None:
+        try:
+            descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                _check(_libc.setns(descriptor, _CLONE_NEWNET), namespace)
+                made.append(socket.socket(family, kind, protocol))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            made.append(error)
+
+    thread = threading.Thread(target=enter, name="namespace")
+    thread.start()
+    thread.join()
+    result = made[0]
+    if isinstance(result, OSError):
+        raise result
+    return result

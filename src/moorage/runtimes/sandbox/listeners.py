@@ -1,10 +1,27 @@
-"""Where an app listens: `/proc/<pid>/net/tcp` and `tcp6` of its network namespace."""
+"""Where an app listens: the listening TCP sockets of its network namespace, by sock_diag(7).
+
+`/proc/<pid>/net/tcp` would tell too, but walks every socket slot of the kernel: 1.6 ms where this
+takes 0.05, which counts when it is asked every other millisecond while an app starts.
+"""
 
 import ipaddress
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_STATE_LISTEN = "0A"
+from moorage.runtimes.sandbox import kernel
+
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_NLM_F_REQUEST_DUMP = 0x301
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_STATES_LISTEN = 1 << 10
+_INET_DIAG_SKV6ONLY = 11
+_MESSAGE_BYTES = 72  # struct inet_diag_msg, before its attributes
+_TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, order=True)
@@ -21,30 +38,6 @@ class Listener:
         return f"{self.target}:{self.port}"
 
 
-def parse_listeners(table: str) -> list[Listener]:
-    """The listening sockets of a `/proc/net/tcp` or `tcp6` table, in its order."""
-    found = []
-    for line in table.splitlines()[1:]:
-        fields = line.split(maxsplit=4)
-        if len(fields) >= 4 and fields[3] == _STATE_LISTEN:
-            address, _, port = fields[1].partition(":")
-            found.append(_listener(address, int(port, 16)))
-    return found
-
-
-def _listener(address_hex: str, port: int) -> Listener:
-    """The kernel prints an address as 32-bit words of the machine's (little endian) order."""
-    words = [address_hex[i : i + 8] for i in range(0, len(address_hex), 8)]
-    packed = b"".join(bytes.fromhex(word)[::-1] for word in words)
-    address = ipaddress.ip_address(packed)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if address.is_unspecified:
-        target = "::1" if isinstance(address, ipaddress.IPv6Address) else "127.0.0.1"
-        return Listener(target, port, loopback_only=False)
-    return Listener(str(address), port, loopback_only=address.is_loopback)
-
-
 def choose(listeners: list[Listener], wanted_port: int) -> Listener | None:
     """The one to route to: the wanted port, else one open to all, else the lowest port.
 
@@ -57,12 +50,76 @@ def choose(listeners: list[Listener], wanted_port: int) -> Listener | None:
     )
 
 
-def read_listeners(pid: int) -> list[Listener]:
-    """What listens in the network namespace of `pid`; empty when the process is gone."""
-    tables = []
-    for name in ("tcp", "tcp6"):
-        try:
-            tables.append(Path(f"/proc/{pid}/net/{name}").read_text())
-        except (FileNotFoundError, ProcessLookupError, OSError):
-            continue  # gone, or a kernel without IPv6
-    return [listener for table in tables for listener in parse_listeners(table)]
+class ListenerTable:
+    """The listening sockets of one network namespace, to be read again and again."""
+
+    def __init__(self, diagnosis: socket.socket) -> None:
+        self._diagnosis = diagnosis
+
+    def read(self) -> list[Listener]:
+        """What listens now. Raises OSError when the kernel can't tell."""
+        return [
+            parse_message(message)
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for message in self._dump(family)
+        ]
+
+    def _dump(self, family: int) -> Iterator[bytes]:
+        self._diagnosis.send(request(family))
+        while True:
+            for kind, payload in split_messages(self._diagnosis.recv(65_536)):
+                if kind == _NLMSG_DONE:
+                    return
+                if kind == _NLMSG_ERROR:
+                    raise OSError(-struct.unpack_from("=i", payload)[0], "sock_diag refused")
+                yield payload
+
+
+@contextmanager
+def opened_table(namespace: Path) -> Iterator[ListenerTable]:
+    """The table of a network namespace. Raises OSError; FileNotFoundError without a namespace."""
+    with kernel.socket_in(
+        namespace, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG
+    ) as diagnosis:
+        diagnosis.settimeout(_TIMEOUT_SECONDS)
+        yield ListenerTable(diagnosis)
+
+
+def request(family: int) -> bytes:
+    """The netlink message that asks for all listening TCP sockets of an address family."""
+    body = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, _STATES_LISTEN) + bytes(48)
+    header = struct.pack("=IHHII", 16 + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 1, 0)
+    return header + body
+
+
+def split_messages(received: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and payload of each netlink message in a datagram."""
+    offset = 0
+    while offset + 16 <= len(received):
+        length, kind = struct.unpack_from("=IH", received, offset)
+        yield kind, received[offset + 16 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def parse_message(payload: bytes) -> Listener:
+    """The socket that a `struct inet_diag_msg` and its attributes describe."""
+    family, port = payload[0], int.from_bytes(payload[4:6], "big")
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address
+    if family == socket.AF_INET:
+        address = ipaddress.IPv4Address(payload[8:12])
+    else:
+        address = ipaddress.IPv6Address(payload[8:24])
+        address = address.ipv4_mapped or address
+    if not address.is_unspecified:
+        return Listener(str(address), port, loopback_only=address.is_loopback)
+    only_ipv6 = family == socket.AF_INET6 and _attributes(payload).get(_INET_DIAG_SKV6ONLY) == b"\1"
+    return Listener("::1" if only_ipv6 else "127.0.0.1", port, loopback_only=False)
+
+
+def _attributes(payload: bytes) -> dict[int, bytes]:
+    found, offset = {}, _MESSAGE_BYTES
+    while offset + 4 <= len(payload):
+        length, kind = struct.unpack_from("=HH", payload, offset)
+        found[kind] = payload[offset + 4 : offset + length]
+        offset += (max(length, 4) + 3) & ~3
+    return found

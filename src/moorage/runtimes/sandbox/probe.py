@@ -7,6 +7,7 @@ from pathlib import Path
 
 from moorage.runtimes.sandbox import door, seccomp, tool
 from moorage.runtimes.sandbox.cgroup import CONTROLLERS, Hierarchy, find_hierarchy
+from moorage.runtimes.sandbox.listeners import opened_table
 
 # Program → Debian's and Ubuntu's package.
 PROGRAMS = {
@@ -71,6 +72,16 @@ def hierarchy() -> Hierarchy | None:
     """Where the machine's control groups are; None when a controller is missing."""
     mountinfo = Path("/proc/self/mountinfo").read_text()
     return find_hierarchy(mountinfo, lambda mount: (mount / "cgroup.controllers").read_text())
+
+
+def missing_diagnosis() -> list[str]:
+    """A sentence when the kernel does not tell which sockets listen."""
+    try:
+        with opened_table(Path("/proc/self/ns/net")) as table:
+            table.read()
+    except OSError:
+        return ["the kernel does not tell which sockets listen: modprobe tcp_diag"]
+    return []
 
 
 def missing_hierarchy() -> str:
