@@ -41,7 +41,9 @@ class PaymentKey(msgspec.Struct, frozen=True):
 class Payment(msgspec.Struct, frozen=True):
     """A signed transfer and what it pays for. `amount` is atomic units of the token."""
 
-    key: PaymentKey
+    gateway: str
+    wallet: str
+    name: str
     chain: str
     chain_id: int
     token: str
@@ -55,6 +57,11 @@ class Payment(msgspec.Struct, frozen=True):
     state: PaymentState = PaymentState.SIGNED
     project_id: str | None = None
     deployment_id: str | None = None
+
+    @property
+    def key(self) -> PaymentKey:
+        """What it pays for."""
+        return PaymentKey(gateway=self.gateway, wallet=self.wallet, name=self.name)
 
 
 class Journal:

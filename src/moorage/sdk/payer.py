@@ -232,7 +232,9 @@ class Payer:
         check_gas_balance(offer, transaction, wei=wei)
         signed = self._signer.sign_transaction(transaction)
         return Payment(
-            key=key,
+            gateway=key.gateway,
+            wallet=key.wallet,
+            name=key.name,
             chain=offer.chain.name,
             chain_id=offer.chain.chain_id,
             token=offer.token.name,

@@ -1,0 +1,104 @@
+"""A 402 weighed: what is signed is never more than what the gateway said it costs."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from unit_offer import PAY_TO, an_offer
+
+from moorage.chains.chain import KNOWN_CHAINS, Token
+from moorage.money import AtomicUnits
+from moorage.sdk.answers import Quote
+from moorage.sdk.errors import BalanceShort, QuoteInconsistent
+from moorage.sdk.offer import (
+    Offer,
+    check_gas_balance,
+    check_token_balance,
+    money_text,
+    read_offer,
+    unsigned_transfer,
+)
+
+WALLET = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23"
+ARBITRUM = KNOWN_CHAINS["arbitrum"]
+USDC = ARBITRUM.tokens[0]
+
+
+def read(*, token: Token = USDC, **changes: Any) -> Offer:
+    quote = Quote(
+        amount_usd=0.5,
+        amount_token="500000",
+        pay_to=PAY_TO.lower(),
+        payment_chain="arbitrum",
+        token="usdc",
+    )
+    quote = msgspec.structs.replace(quote, **changes)
+    return read_offer(quote, name="hello", months=1, chain=ARBITRUM, token=token, wallet=WALLET)
+
+
+def test_price_is_reckoned_from_the_tokens_decimals() -> None:
+    assert read() == an_offer(balance=AtomicUnits(0))
+
+
+@pytest.mark.parametrize(
+    ("decimals", "amount", "price"),
+    [(6, "500000", 500_000), (18, "500000000000000000", 500_000), (18, "1", 1), (2, "50", 500_000)],
+)
+def test_price_follows_decimals_and_rounds_up(decimals: int, amount: str, price: int) -> None:
+    token = msgspec.structs.replace(USDC, decimals=decimals)
+    assert read(token=token, amount_token=amount).price == price
+
+
+@pytest.mark.parametrize(
+    ("amount_usd", "amount"), [(0.1, "100001"), (0.7, "700000"), (29, "29000000")]
+)
+def test_price_may_exceed_the_dollars_by_rounding_alone(amount_usd: float, amount: str) -> None:
+    assert read(amount_usd=amount_usd, amount_token=amount).amount == int(amount)
+
+
+@pytest.mark.parametrize("amount", ["500003", "5000000", "१००"])
+def test_more_tokens_than_the_dollars_named_are_refused(amount: str) -> None:
+    with pytest.raises(QuoteInconsistent):
+        read(amount_token=amount)
+
+
+def test_balance_may_be_exactly_the_amount() -> None:
+    check_token_balance(an_offer(balance=AtomicUnits(500_000)))
+    with pytest.raises(BalanceShort):
+        check_token_balance(an_offer(balance=AtomicUnits(499_999)))
+
+
+def test_transfer_calls_the_token_and_moves_no_coin() -> None:
+    transaction = unsigned_transfer(an_offer(), nonce=7, gas=60_000, fees={"gasPrice": 5})
+    assert transaction == {
+        "chainId": 42161,
+        "nonce": 7,
+        "to": "0xaf88d065e77c8cC2239327C5EDb3A432268e5831",
+        "value": 0,
+        "data": "0xa9059cbb"
+        "0000000000000000000000007e5f4552091a69125d5dfcb7b8c2659029395bdf"
+        "000000000000000000000000000000000000000000000000000000000007a120",
+        "gas": 78_000,
+        "gasPrice": 5,
+    }
+
+
+def test_gas_is_reckoned_at_its_ceiling() -> None:
+    transaction = {"gas": 100, "maxFeePerGas": 7, "maxPriorityFeePerGas": 1}
+    check_gas_balance(an_offer(), transaction, wei=700)
+    with pytest.raises(BalanceShort, match="gas"):
+        check_gas_balance(an_offer(), transaction, wei=699)
+
+
+@pytest.mark.parametrize(
+    ("amount", "decimals", "text"),
+    [
+        (500_000, 6, "0.50"),
+        (1_000_000_000, 6, "1000.00"),
+        (1, 6, "0.000001"),
+        (123_400, 6, "0.1234"),
+        (7, 0, "7"),
+    ],
+)
+def test_money_shows_the_places_it_needs(amount: int, decimals: int, text: str) -> None:
+    assert money_text(amount, decimals=decimals) == text
