@@ -18,7 +18,7 @@ import errno
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import IntEnum
 from hashlib import blake2b
 from pathlib import Path
@@ -27,9 +27,7 @@ from typing import NamedTuple
 DIGEST_BYTES = 16
 NEVER_MS = -1  # before any timestamp
 
-_BODY = struct.Struct("<Bxxxq16s")
-_CHECKSUM = struct.Struct("<I")
-_RECORD_BYTES = _CHECKSUM.size + _BODY.size
+_RECORD = struct.Struct("<IBxxxq16s")  # checksum, kind, time, digest or place
 _UNTRUSTED_BOOT = bytes(8)
 
 Sync = Callable[[int], None]
@@ -44,18 +42,22 @@ class Kind(IntEnum):
     USED = 3
 
 
-class Record(NamedTuple):
-    """`place` is a USED record's digest, or a BEGIN record's boot and inode."""
-
-    kind: int
-    time_ms: int
-    place: bytes
+_USED = int(Kind.USED)  # spares the request path an enum's conversion
 
 
 class Recovered(NamedTuple):
     """What a journal remembers: refuse timestamps up to the floor, and these nonces."""
 
     floor_ms: int
+    used: list[tuple[int, bytes]]
+
+
+class _Content(NamedTuple):
+    """What a segment says; `begun_at` is the boot and inode it was begun with."""
+
+    floor_ms: int
+    begun_at: bytes
+    mark_ms: int | None
     used: list[tuple[int, bytes]]
 
 
@@ -100,19 +102,16 @@ class NonceJournal:
         used: list[tuple[int, bytes]] = []
         for path in sorted(self._directory.glob("*.log")):
             self._highest_number = max(self._highest_number, int(path.stem))
-            inode, records = self._read(path)
-            if not records or records[0].kind != Kind.BEGIN:
+            inode, content = self._read(path)
+            if content is None:
                 continue  # never came into use: a segment is begun on disk before it does
-            begin = records[0]
-            nonces = [(time_ms, place) for kind, time_ms, place in records if kind == Kind.USED]
-            marks = [time_ms for kind, time_ms, _ in records if kind == Kind.MARK]
-            newest_ms = max((time_ms for time_ms, _ in nonces), default=NEVER_MS)
+            newest_ms = max((time_ms for time_ms, _ in content.used), default=NEVER_MS)
             self._segments.append(_Segment(path, newest_ms))
-            used += nonces
-            mark_ms = marks[-1] if marks else mark_ms
-            same_boot = begin.place[:8] == self._boot
-            is_copy = begin.place[8:] != inode
-            floor_ms = max(floor_ms, begin.time_ms, lost_floor_ms if is_copy else NEVER_MS)
+            used += content.used
+            mark_ms = mark_ms if content.mark_ms is None else content.mark_ms
+            same_boot = content.begun_at[:8] == self._boot
+            is_copy = content.begun_at[8:] != inode
+            floor_ms = max(floor_ms, content.floor_ms, lost_floor_ms if is_copy else NEVER_MS)
         floor_ms = floor_ms if same_boot else max(floor_ms, mark_ms)
         return Recovered(floor_ms, used)
 
@@ -127,8 +126,8 @@ class NonceJournal:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             boot = self._boot if trusted else _UNTRUSTED_BOOT
-            _write(fd, Kind.BEGIN, floor_ms, boot + _inode(fd))
-            _write(fd, Kind.MARK, mark_ms, bytes(DIGEST_BYTES))
+            _write(fd, _checked(Kind.BEGIN, floor_ms, boot + _inode(fd)))
+            _write(fd, _checked(Kind.MARK, mark_ms))
             self._force(fd)
             self._force_directory()
         except OSError:
@@ -148,7 +147,7 @@ class NonceJournal:
 
     def append(self, timestamp_ms: int, digest: bytes) -> None:
         """Record a consumed nonce; safe from the end of the process when this returns."""
-        _write(self._fd, Kind.USED, timestamp_ms, digest)
+        _write(self._fd, _RECORD.pack(0, _USED, timestamp_ms, digest))
         self._newest_ms = max(self._newest_ms, timestamp_ms)
 
     def promise(self, mark_ms: int) -> None:
@@ -156,7 +155,7 @@ class NonceJournal:
 
         In force once synced. A mark lower than the one before needs a sync before it as well.
         """
-        _write(self._fd, Kind.MARK, mark_ms, bytes(DIGEST_BYTES))
+        _write(self._fd, _checked(Kind.MARK, mark_ms))
 
     def sync(self) -> None:
         """Force everything appended before this call to disk: safe from the machine's end."""
@@ -187,11 +186,11 @@ class NonceJournal:
     def _path(self, number: int) -> Path:
         return self._directory / f"{number:08d}.log"
 
-    def _read(self, path: Path) -> tuple[bytes, list[Record]]:
+    def _read(self, path: Path) -> tuple[bytes, _Content | None]:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:
             self._force(fd)
-            return _inode(fd), list(_records(file.read()))
+            return _inode(fd), _parse(file.read())
 
     def _force_directory(self) -> None:
         fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -201,18 +200,36 @@ class NonceJournal:
             os.close(fd)
 
 
-def _write(fd: int, kind: Kind, time_ms: int, place: bytes) -> None:
-    body = _BODY.pack(kind, time_ms, place)
-    if os.write(fd, _CHECKSUM.pack(zlib.crc32(body)) + body) != _RECORD_BYTES:
+def _write(fd: int, record: bytes) -> None:
+    if os.write(fd, record) != len(record):
         raise OSError(errno.ENOSPC, "the disk took only part of a record")
 
 
-def _records(content: bytes) -> Iterator[Record]:
-    """The intact records of a segment; the end of a machine may have left holes between them."""
-    for start in range(0, len(content) - _RECORD_BYTES + 1, _RECORD_BYTES):
-        body = content[start + _CHECKSUM.size : start + _RECORD_BYTES]
-        if _CHECKSUM.unpack_from(content, start)[0] == zlib.crc32(body):
-            yield Record(*_BODY.unpack(body))
+def _checked(kind: Kind, time_ms: int, place: bytes = bytes(DIGEST_BYTES)) -> bytes:
+    checksum = zlib.crc32(_RECORD.pack(0, kind, time_ms, place))
+    return _RECORD.pack(checksum, kind, time_ms, place)
+
+
+def _parse(content: bytes) -> _Content | None:
+    """What a segment says, None if it was never begun.
+
+    The end of a machine may leave holes and rubbish in it. BEGIN and MARK records, which lift
+    refusals, are therefore checked; a USED record that nobody wrote refuses a nonce nobody has.
+    """
+    used: list[tuple[int, bytes]] = []
+    begin: tuple[int, bytes] | None = None
+    mark_ms: int | None = None
+    whole = len(content) - len(content) % _RECORD.size
+    for checksum, kind, time_ms, place in _RECORD.iter_unpack(memoryview(content)[:whole]):
+        if kind == _USED:
+            used.append((time_ms, place))
+        elif checksum != zlib.crc32(_RECORD.pack(0, kind, time_ms, place)):
+            continue
+        elif kind == Kind.BEGIN and begin is None:
+            begin = (time_ms, place)
+        elif kind == Kind.MARK:
+            mark_ms = time_ms
+    return None if begin is None else _Content(*begin, mark_ms, used)
 
 
 def _inode(fd: int) -> bytes:
