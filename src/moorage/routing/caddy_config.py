@@ -251,7 +251,7 @@ def _https_redirect(https_port: int) -> JsonObject:
             {
                 "handler": "static_response",
                 "status_code": 308,
-                "headers": {"Location": [location]},
+                "headers": {"Location": [location], FALLBACK_HEADER: ["https"]},
             }
         ]
     }

@@ -1,0 +1,107 @@
+"""What is said to be missing, and what mends it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from moorage.api.check import Finding, Machine, Port, install_command, judge
+
+GOOD = Machine(
+    system="Linux",
+    python=(3, 13),
+    root=True,
+    missing_bundled=(),
+    missing_app_programs=(),
+    isolation=(),
+    forwarding=True,
+    anvil="/repo/node_modules/anvil",
+    ports=(Port(setting="port", number=8402, free=True),),
+)
+
+
+def missing(machine: Machine) -> list[tuple[str, str]]:
+    """Name and remedy of each finding that is not ok."""
+    return [(finding.name, finding.remedy) for finding in judge(machine) if not finding.ok]
+
+
+def test_good_machine_lacks_nothing_and_needs_no_remedies() -> None:
+    found = judge(GOOD)
+    assert missing(GOOD) == []
+    assert {finding.remedy for finding in found} == {""}
+    assert all(finding.detail for finding in found)
+    assert [finding.name for finding in found] == [
+        "linux",
+        "python",
+        "bundled programs",
+        "programs for Node apps",
+        "local chains",
+        "packet forwarding",
+        "isolation",
+        "port 8402",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "remedy"),
+    [
+        ({"python": (3, 10)}, "python", "rm -r .venv && make setup PYTHON=python3.13"),
+        ({"python": (3, 14)}, "python", "rm -r .venv && make setup PYTHON=python3.13"),
+        ({"missing_bundled": ("caddy",)}, "bundled programs", "make setup"),
+        (
+            {"missing_app_programs": ("npm", "node")},
+            "programs for Node apps",
+            "apt-get install -y nodejs npm",
+        ),
+        ({"anvil": ""}, "local chains", "npm ci --ignore-scripts"),
+        ({"isolation": ("no loop devices: modprobe loop",)}, "isolation", "modprobe loop"),
+        (
+            {"isolation": ("programs are missing: apt-get install nftables bubblewrap",)},
+            "isolation",
+            "apt-get install -y bubblewrap nftables",
+        ),
+        (
+            {"ports": (Port(setting="proxy_port", number=8080, free=False),)},
+            "proxy_port 8080",
+            "ss -ltnp 'sport = :8080' shows who has it; or choose another with --proxy-port",
+        ),
+    ],
+)
+def test_what_is_missing_comes_with_its_command(
+    change: dict[str, Any], name: str, remedy: str
+) -> None:
+    assert missing(replace(GOOD, **change)) == [(name, remedy)]
+
+
+def test_another_system_is_the_only_finding() -> None:
+    (finding,) = judge(replace(GOOD, system="Darwin", isolation=("x: y",)))
+    assert (finding.name, finding.ok) == ("linux", False)
+
+
+def test_local_chains_need_nothing_where_chains_are_configured() -> None:
+    assert missing(replace(GOOD, anvil=None)) == []
+
+
+@pytest.mark.parametrize(("root", "lacks"), [(True, []), (False, ["packet forwarding"])])
+def test_forwarding_may_be_off_where_the_gateway_can_turn_it_on(
+    root: bool, lacks: list[str]
+) -> None:
+    machine = replace(GOOD, forwarding=False, root=root)
+    assert [name for name, _ in missing(machine)] == lacks
+
+
+def test_everything_missing_is_said_at_once() -> None:
+    bare = replace(
+        GOOD, missing_bundled=("caddy", "uv"), missing_app_programs=("node",), isolation=("a: b",)
+    )
+    assert len(missing(bare)) == 3
+
+
+def test_command_asks_for_root_and_names_each_package_once() -> None:
+    assert install_command(["npm", "nodejs", "npm"], root=False) == (
+        "sudo apt-get install -y nodejs npm"
+    )
+
+
+def test_finding_has_the_fields_that_the_command_prints() -> None:
+    assert Finding.__struct_fields__ == ("name", "ok", "detail", "remedy")
