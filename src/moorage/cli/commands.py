@@ -50,9 +50,10 @@ def overview() -> str:
             lines = (f"  {each.name:<10}{each.help}" for each in commands)
             sections.append(f"{title}:\n" + "\n".join(lines))
     sections.append(
-        "Gateway, key and nodes come from flags, then from the environment (MOORAGE_GATEWAY,\n"
-        "MOORAGE_PRIVATE_KEY, MOORAGE_RPC_URL_<CHAIN>), then from .moorage/dev.json, which\n"
-        "`moorage dev` writes. `moorage COMMAND --help` says more."
+        "Gateway, key and nodes come from flags, then from the environment\n"
+        "(MOORAGE_GATEWAY, MOORAGE_PRIVATE_KEY, MOORAGE_RPC_URL_<CHAIN>), then from\n"
+        ".moorage/dev.json, which `moorage dev` writes.\n"
+        "`moorage COMMAND --help` says more."
     )
     sections.append(exit_code_text())
     return "\n\n".join(sections)

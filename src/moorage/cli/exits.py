@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from moorage.errors import MoorageError
+from moorage.errors import InvalidRequest, MoorageError
 
 
 class Exit(IntEnum):
@@ -34,6 +34,7 @@ def exit_code(error: MoorageError) -> Exit:
     from moorage.sdk import errors as sdk
 
     families: tuple[tuple[type[MoorageError], Exit], ...] = (
+        (InvalidRequest, Exit.INVALID),
         (sdk.PaymentKept, Exit.DO_NOT_PAY_AGAIN),
         (sdk.BalanceShort, Exit.CANNOT_PAY),
         (sdk.PaymentReverted, Exit.TRY_AGAIN),

@@ -81,7 +81,7 @@ def hint(error: MoorageError) -> str | None:
     from moorage.sdk.errors import GatewayError, GatewayUnreachable
 
     if isinstance(error, GatewayUnreachable):
-        host = urlsplit(error.message.rsplit(" ", 1)[-1]).hostname
+        host = urlsplit(error.gateway_url).hostname
         return "Start it with `make dev`." if host in {"127.0.0.1", "::1"} else None
     if isinstance(error, GatewayError):
         actions = error.body.get("next_actions")

@@ -254,7 +254,7 @@ class Client:
                 content = await _read_at_most(response, _ANSWER_BYTES)
                 return response.status, response.headers, content
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise GatewayUnreachable(f"no gateway answers at {self.gateway_url}") from error
+            raise GatewayUnreachable(self.gateway_url) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise AnswerLost(
                 f"{self.gateway_url} gave no answer to {method} {path} "

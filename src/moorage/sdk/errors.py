@@ -111,6 +111,10 @@ class GatewayUnreachable(ClientError):
     code = "gateway_unreachable"
     retryable = True
 
+    def __init__(self, gateway_url: str) -> None:
+        super().__init__(f"no gateway answers at {gateway_url}")
+        self.gateway_url = gateway_url
+
 
 class AnswerLost(ClientError):
     """The request was sent, but no answer came: whether it was carried out is unknown."""

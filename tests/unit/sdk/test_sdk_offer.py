@@ -4,7 +4,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from unit_offer import PAY_TO, an_offer
 
 from moorage.chains.chain import KNOWN_CHAINS, Token
 from moorage.money import AtomicUnits
@@ -18,6 +17,7 @@ from moorage.sdk.offer import (
     read_offer,
     unsigned_transfer,
 )
+from offers import PAY_TO, an_offer
 
 WALLET = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23"
 ARBITRUM = KNOWN_CHAINS["arbitrum"]

@@ -5,11 +5,11 @@ import uuid
 import pytest
 from eth_account import Account
 from eth_account.messages import encode_defunct
-from unit_offer import an_offer
 
 from moorage.sdk.errors import ConfigurationInvalid
 from moorage.sdk.offer import unsigned_transfer
 from moorage.sdk.signer import Signer
+from offers import an_offer
 
 KEY = "0x4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"
 ADDRESS = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23"  # as eth_account documents it

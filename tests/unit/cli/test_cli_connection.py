@@ -1,0 +1,137 @@
+"""Flags come before the environment, the environment before dev.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moorage.cli.connection import Connection, Options, find_connection
+from moorage.sdk.errors import ConfigurationInvalid
+
+DEV = {
+    "gateway": "http://127.0.0.1:8402",
+    "proxy": "http://127.0.0.1:8080",
+    "base_domain": "localhost",
+    "pay_to": "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf",
+    "chains": {
+        "arbitrum": {
+            "chain_id": 42161,
+            "rpc_url": "http://127.0.0.1:18545",
+            "tokens": {"usdc": "0xaf88d065e77c8cC2239327C5EDb3A432268e5831"},
+        }
+    },
+    "wallets": [
+        {"address": f"0x{number:040x}", "private_key": f"0x{number:064x}"} for number in (1, 2)
+    ],
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    data = tmp_path / ".moorage"
+    data.mkdir()
+    (data / "dev.json").write_text(json.dumps(DEV))
+    return tmp_path
+
+
+def find(place: Path, *, env: dict[str, str] | None = None, **options: Any) -> Connection:
+    return find_connection(Options(**options), environment=env or {}, directory=place)
+
+
+def test_dev_json_alone_is_enough(place: Path) -> None:
+    found = find(place)
+    assert found.gateway == "http://127.0.0.1:8402"
+    assert found.private_key == f"0x{1:064x}"
+    assert found.chains["arbitrum"].rpc_urls == ("http://127.0.0.1:18545",)
+    assert found.chains["arbitrum"].tokens[0].decimals == 6
+
+
+def test_wallet_picks_among_dev_wallets(place: Path) -> None:
+    assert find(place, wallet=1).private_key == f"0x{2:064x}"
+    with pytest.raises(ConfigurationInvalid, match="0 to 1"):
+        find(place, wallet=2)
+    with pytest.raises(ConfigurationInvalid):
+        find(place, wallet=-1)
+
+
+def test_data_dir_is_a_flag_or_a_variable(place: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert find(elsewhere, data_dir=place / ".moorage").gateway == DEV["gateway"]
+    env = {"MOORAGE_DATA_DIR": str(place / ".moorage")}
+    assert find(elsewhere, env=env).gateway == DEV["gateway"]
+
+
+def test_flag_beats_variable_beats_dev_json(place: Path) -> None:
+    env = {"MOORAGE_GATEWAY": "https://two.example", "MOORAGE_PRIVATE_KEY": "0x" + "22" * 32}
+    assert find(place, env=env).gateway == "https://two.example"
+    assert find(place, env=env, gateway="https://one.example").gateway == "https://one.example"
+
+
+def test_key_file_beats_the_variable(place: Path) -> None:
+    file = place / "key"
+    file.write_text("0x" + "33" * 32 + "\n")
+    file.chmod(0o600)
+    found = find(place, env={"MOORAGE_PRIVATE_KEY": "0x" + "22" * 32}, key_file=file)
+    assert (found.private_key, found.warnings) == ("0x" + "33" * 32, ())
+    file.chmod(0o644)
+    assert "chmod 600" in find(place, key_file=file).warnings[0]
+
+
+def test_dev_keys_and_nodes_serve_their_own_gateway_only(place: Path) -> None:
+    found = find(place, gateway="https://one.example")
+    assert found.private_key is None
+    assert found.chains["arbitrum"].rpc_urls == ()
+    with pytest.raises(ConfigurationInvalid, match="MOORAGE_PRIVATE_KEY"):
+        found.required_key()
+    assert find(place, gateway="http://localhost:8402/").private_key == f"0x{1:064x}"
+
+
+def test_foreign_key_on_a_local_chain_is_warned_of(place: Path) -> None:
+    assert find(place, env={"MOORAGE_PRIVATE_KEY": "0x" + "22" * 32}).warnings != ()
+    assert find(place, env={"MOORAGE_PRIVATE_KEY": f"{1:064x}"}).warnings == ()
+
+
+def test_node_of_a_chain_is_a_flag_or_a_variable(tmp_path: Path) -> None:
+    env = {
+        "MOORAGE_GATEWAY": "https://one.example",
+        "MOORAGE_RPC_URL_BASE": "https://base.example",
+        "MOORAGE_RPC_URL_ARBITRUM_SEPOLIA": "https://sepolia.example",
+    }
+    chains = find(tmp_path, env=env, rpc_url=["base=https://mine.example"]).chains
+    assert chains["base"].rpc_urls == ("https://mine.example",)
+    assert chains["arbitrum-sepolia"].rpc_urls == ("https://sepolia.example",)
+    for wrong in ("base", "base=ftp://x", "mars=https://mars.example"):
+        with pytest.raises(ConfigurationInvalid, match="--rpc-url"):
+            find(tmp_path, env=env, rpc_url=[wrong])
+
+
+def test_no_gateway_says_how_to_start_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationInvalid, match="make dev"):
+        find(tmp_path)
+
+
+def test_malformed_dev_json_is_named(place: Path) -> None:
+    (place / ".moorage" / "dev.json").write_text("{}")
+    with pytest.raises(ConfigurationInvalid, match=r"dev\.json"):
+        find(place)
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({"MOORAGE_STATE_DIR": "/s"}, "/s"),
+        ({"XDG_STATE_HOME": "/x"}, "/x/moorage"),
+        ({}, str(Path.home() / ".local/state/moorage")),
+    ],
+)
+def test_state_directory(place: Path, env: dict[str, str], expected: str) -> None:
+    assert find(place, env=env).state_dir == Path(expected)
+    assert find(place, env=env, state_dir=Path("/flag")).state_dir == Path("/flag")
+
+
+def test_connection_shows_no_key(place: Path) -> None:
+    found = find(place)
+    assert found.private_key is not None
+    assert found.private_key not in repr(found) + str(found)

@@ -1,0 +1,338 @@
+"""Exit codes, documents and lines: what scripts branch on and people read."""
+
+import inspect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moorage.cli.commands import CLIENT_COMMANDS, overview
+from moorage.cli.deploy import (
+    approver,
+    deploy_document,
+    deploy_lines,
+    offer_text,
+    read_dollars,
+    read_variables,
+)
+from moorage.cli.exits import Exit, exit_code
+from moorage.cli.history import History, Started
+from moorage.cli.main import error_document, hint, run
+from moorage.cli.projects import status_text
+from moorage.cli.screen import Screen, printable, table_lines
+from moorage.errors import MoorageError, PlanNotFound
+from moorage.money import MicroUsd
+from moorage.sdk import errors
+from moorage.sdk.answers import Deploying, Project, Status
+from moorage.sdk.journal import Payment
+from moorage.sdk.payer import Deployed
+from offers import an_offer
+
+
+def gateway_error(
+    family: type[errors.GatewayError], *, retryable: bool = False, **body: Any
+) -> Any:
+    return family(status=400, code="a_word", error="no", retryable=retryable, body=body)
+
+
+def kept(family: type[errors.PaymentKept]) -> errors.PaymentKept:
+    cause = gateway_error(errors.GatewayUnavailable, retryable=True)
+    return family("uncertain", chain="base", tx_hash="0x01", cause=cause)
+
+
+EXITS: tuple[tuple[MoorageError, int], ...] = (
+    (MoorageError(), 1),
+    (PlanNotFound("no plan"), 2),
+    (gateway_error(errors.RequestRefused), 2),
+    (errors.DirectoryInvalid(), 2),
+    (errors.ConfigurationInvalid(), 2),
+    (errors.JournalUnwritable(), 2),
+    (errors.AnswerUnreadable(), 2),
+    (kept(errors.PaymentUncertain), 3),
+    (kept(errors.PaymentShort), 3),
+    (errors.PaymentRefused(), 3),
+    (errors.QuoteInconsistent(), 3),
+    (errors.GatewayUnreachable("http://127.0.0.1:8402"), 4),
+    (errors.AnswerLost(), 4),
+    (errors.FollowTimedOut(), 4),
+    (errors.NodeUnreachable(), 4),
+    (errors.NodeRefused(), 4),
+    (errors.PaymentReverted("no", tx_hash="0x01"), 4),
+    (errors.PaymentReplaced("no", tx_hash="0x01"), 4),
+    (gateway_error(errors.GatewayUnavailable, retryable=True), 4),
+    (gateway_error(errors.TooManyRequests, retryable=True), 4),
+    (gateway_error(errors.NotAuthenticated, retryable=True), 4),
+    (gateway_error(errors.NotAuthenticated), 5),
+    (gateway_error(errors.Forbidden), 5),
+    (gateway_error(errors.NotFound), 5),
+    (errors.BalanceShort(), 6),
+    (gateway_error(errors.GatewayError), 1),
+    (gateway_error(errors.PaymentRequired), 1),
+    (gateway_error(errors.HashAlreadyUsed), 1),
+)
+
+
+@pytest.mark.parametrize(("error", "code"), EXITS, ids=lambda value: type(value).__name__)
+def test_exit_code_of_each_error(error: MoorageError, code: int) -> None:
+    assert exit_code(error) == code
+
+
+def test_every_client_error_has_an_exit_code_above() -> None:
+    leaves = {
+        family
+        for _, family in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(family, errors.ClientError) and not family.__subclasses__()
+    }
+    assert leaves <= {type(error) for error, _ in EXITS}
+
+
+def test_error_document_carries_body_payment_and_cause() -> None:
+    document = error_document(kept(errors.PaymentUncertain), Exit.DO_NOT_PAY_AGAIN)
+    assert document == {
+        "error": "uncertain",
+        "code": "payment_uncertain",
+        "retryable": False,
+        "exit_code": 3,
+        "payment": {"chain": "base", "tx_hash": "0x01"},
+        "cause": {
+            "error": "no",
+            "code": "a_word",
+            "retryable": True,
+            "exit_code": 3,
+            "http_status": 400,
+            "body": {},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (errors.GatewayUnreachable("http://127.0.0.1:8402"), "Start it with `make dev`."),
+        (errors.GatewayUnreachable("https://example.com"), None),
+        (gateway_error(errors.RequestRefused, next_actions=["a", "b"]), "Next: a · b"),
+        (gateway_error(errors.RequestRefused), None),
+    ],
+)
+def test_next_step(error: MoorageError, expected: str | None) -> None:
+    assert hint(error) == expected
+
+
+DEPLOYING = Deployed(Deploying("p1", "d1", message="Deployment started."), None)
+PAYMENT = Payment(
+    gateway="http://127.0.0.1:8402",
+    wallet="0xab",
+    name="hello",
+    chain="arbitrum",
+    chain_id=42161,
+    token="usdc",
+    decimals=6,
+    amount=500_000,
+    pay_to="0xcd",
+    nonce=7,
+    tx_hash="0x01",
+    raw_transaction="0x02",
+    signed_at_ms=1,
+)
+
+
+def test_deploy_document_holds_ids_outcome_and_payment_but_no_signed_transaction() -> None:
+    ready = Status(status="ready", deployment_id="d1", endpoint="http://hello.localhost:8080")
+    assert deploy_document("hello", Deployed(DEPLOYING.answer, PAYMENT), ready) == {
+        "status": "ready",
+        "name": "hello",
+        "projectId": "p1",
+        "deploymentId": "d1",
+        "endpoint": "http://hello.localhost:8080",
+        "reason": None,
+        "reason_code": None,
+        "message": "Deployment started.",
+        "log_tail": None,
+        "payment": {
+            "chain": "arbitrum",
+            "token": "usdc",
+            "amount_token": "500000",
+            "tx_hash": "0x01",
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "lines"),
+    [
+        (
+            Status(status="ready", deployment_id="d1", endpoint="http://h", message="port 80"),
+            [
+                "hello is live after 1.3 s: http://h",
+                "port 80",
+                "Next: moorage status hello · moorage projects · moorage delete hello",
+            ],
+        ),
+        (
+            Status(status="failed", deployment_id="d1", reason="it crashed", log_tail="Error: x\n"),
+            [
+                "hello failed: it crashed",
+                "Error: x",
+                "Unspent credits stay with your wallet. Mend it and run the same command again.",
+            ],
+        ),
+        (
+            Status(status="deploying", deployment_id="d1"),
+            ["hello is deploying. Deployment started.", "Next: moorage status p1 d1"],
+        ),
+    ],
+)
+def test_deploy_lines(status: Status, lines: list[str]) -> None:
+    assert list(deploy_lines("hello", DEPLOYING, status, 1.26)) == lines
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (Status(status="ready", deployment_id="d", endpoint="http://h"), "x: ready at http://h"),
+        (Status(status="failed", deployment_id="d", reason="no"), "x: failed: no"),
+        (
+            Status(status="deploying", deployment_id="d", deployment_status="building"),
+            "x: deploying (building)",
+        ),
+        (Project(id="p", name="x", status="active", url="http://h"), "x: active at http://h"),
+        (Project(id="p", name="x", status="failed"), "x: failed"),
+    ],
+)
+def test_status_text(answer: Status | Project, text: str) -> None:
+    assert status_text("x", answer) == text
+
+
+def test_price_is_one_sentence() -> None:
+    assert offer_text(an_offer()) == (
+        "hello: $0.50 for 1 month on arbitrum (0.50 USDC), your wallet holds 1000.00"
+    )
+    assert "$0.50 for 3 months" in offer_text(an_offer(months=3))
+
+
+@pytest.mark.parametrize(
+    ("yes", "ceiling"), [(True, None), (False, MicroUsd(500_000)), (True, MicroUsd(500_000))]
+)
+def test_flags_approve_without_asking(yes: bool, ceiling: MicroUsd | None) -> None:
+    assert approver(Screen(json=False), yes=yes, ceiling=ceiling)(an_offer())
+
+
+class Asked(Screen):
+    """A screen with a person before it, who says `answer`."""
+
+    def __init__(self, *, answer: bool | None) -> None:
+        super().__init__(json=False)
+        self.answer = answer
+
+    def can_ask(self) -> bool:
+        return self.answer is not None
+
+    def confirm(self, question: str) -> bool:
+        assert question == "Pay 0.50 USDC?"
+        return bool(self.answer)
+
+
+def test_person_decides_without_flags() -> None:
+    assert approver(Asked(answer=True), yes=False, ceiling=None)(an_offer())
+    assert not approver(Asked(answer=False), yes=False, ceiling=None)(an_offer())
+
+
+def test_nobody_to_ask_pays_nothing() -> None:
+    with pytest.raises(errors.PaymentRefused, match="--max-usd"):
+        approver(Asked(answer=None), yes=False, ceiling=None)(an_offer())
+
+
+@pytest.mark.parametrize(
+    ("text", "micro"), [("0.50", 500_000), ("$2", 2_000_000), ("1e1", 10_000_000)]
+)
+def test_dollars(text: str, micro: int) -> None:
+    assert read_dollars(text) == micro
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "-1", "nan", "inf", "1e99", "1,5"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(errors.ConfigurationInvalid, match="--max-usd"):
+        read_dollars(text)
+
+
+def test_variables_come_as_pairs_or_from_the_shell() -> None:
+    found = read_variables(["A=1=2", "B=", "C"], {"C": "3"})
+    assert found == {"A": "1=2", "B": "", "C": "3"}
+    with pytest.raises(errors.ConfigurationInvalid, match="--env D"):
+        read_variables(["D"], {})
+
+
+def test_text_from_elsewhere_cannot_move_the_cursor() -> None:
+    assert printable("a\x1b[2J\x07b\u202ec\n\td") == "a[2Jbc\n\td"
+
+
+def test_table_is_aligned() -> None:
+    assert table_lines(("A", "B"), [("long", "x"), ("y", "")]) == ["A     B", "long  x", "y"]
+
+
+def test_history_knows_the_latest_by_name_and_id(tmp_path: Path) -> None:
+    history = History(tmp_path / "state")
+    place = {"gateway": "http://g", "wallet": "0xab"}
+    for number in (1, 2):
+        history.add(Started(**place, name="hello", project_id="p1", deployment_id=f"d{number}"))
+    history.add(Started(**place, name="other", project_id="p2", deployment_id="d3"))
+    for project in ("hello", "p1"):
+        latest = history.latest(gateway="http://g", wallet="0xAB", project=project)
+        assert latest is not None
+        assert latest.deployment_id == "d2"
+    assert history.latest(gateway="http://other", wallet="0xab", project="hello") is None
+    assert History(tmp_path / "none").latest(gateway="g", wallet="w", project="hello") is None
+
+
+def test_overview_names_every_command_and_exit_code() -> None:
+    text = overview()
+    assert all(f"  {command.name} " in text for command in CLIENT_COMMANDS)
+    assert all(f"\n  {int(code)}  " in text for code in Exit if code is not Exit.INTERRUPTED)
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A directory without dev.json, and an environment without Moorage's variables."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("MOORAGE_GATEWAY", "MOORAGE_PRIVATE_KEY", "MOORAGE_DATA_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    return
+
+
+@pytest.mark.usefixtures("nowhere")
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["deploy", "--json"], 2, "usage"),
+        (["deploy", ".", "--name", "x", "--private-key", "0x", "--json"], 2, "usage"),
+        (["nosuch", "--json"], 2, "usage"),
+        (["projects", "--json"], 2, "configuration_invalid"),
+        (["delete", "x", "--json", "--gateway", "http://g"], 2, "configuration_invalid"),
+        (["chains", "--json", "--gateway", "ftp://g"], 2, "configuration_invalid"),
+        (["deploy", ".", "--name", "x", "--max-usd", "x", "--json"], 2, "configuration_invalid"),
+    ],
+)
+def test_failure_is_one_json_document(
+    arguments: list[str], code: int, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == code
+    document = json.loads(capsys.readouterr().out)
+    assert (document["code"], document["exit_code"]) == (word, code)
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_failure_is_a_sentence_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["projects"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: no gateway is named")
+
+
+def test_help_is_no_failure_and_no_command_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (run(["--help"]), run([])) == (0, 2)
+    assert run(["--version"]) == 0
+    assert run(["deploy", "--help"]) == 0
+    assert "--max-usd" in capsys.readouterr().out
