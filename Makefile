@@ -1,0 +1,72 @@
+# Everything a clone needs is made here. `make dev` runs a gateway, `make test` proves it.
+# PYTHON=… chooses the interpreter, ARGS=… passes options to `moorage dev` and to pytest.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup develop system dev test check bench lock clean
+
+PYTHON ?= $(shell scripts/find-python)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header
+
+help:
+	@echo "make dev     set up, then run a gateway with local chains on this machine"
+	@echo "make test    set up, then run every test"
+	@echo "make check   lint, types, layers and unit tests, in under a minute"
+	@echo "make bench   measure, and write bench/RESULTS.md"
+	@echo "make setup   the set-up alone: system packages, .venv, the local chains' node"
+	@echo "make lock    resolve requirements/*.txt again"
+	@echo "make clean   remove what the set-up made; the data in .moorage stays"
+
+setup: system .venv/.installed node_modules/.package-lock.json
+
+develop: setup .venv/.developing
+
+dev: setup
+	$(BIN)/moorage dev $(ARGS)
+
+test: develop
+	$(BIN)/pytest $(ARGS)
+
+check: develop
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/unit $(ARGS)
+
+bench: develop
+	$(BIN)/python bench/run.py $(ARGS)
+
+system:
+	@scripts/system-packages $(PYTHON)
+
+# Packages come by their hashes alone; our own needs no index, as its build backend is installed.
+.venv/.installed: requirements/runtime.txt requirements/build.txt pyproject.toml | system
+	@echo "Setting up .venv ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) install --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.developing: requirements/dev.txt .venv/.installed
+	@echo "Setting up the developers' tools ..."
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# npm itself writes this file last.
+node_modules/.package-lock.json: package.json package-lock.json | system
+	@echo "Setting up the local chains' node ..."
+	@npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+lock: develop
+	$(LOCK) pyproject.toml -o requirements/runtime.txt
+	$(LOCK) requirements/build.in -c requirements/runtime.txt -o requirements/build.txt
+	$(LOCK) pyproject.toml requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
+
+clean:
+	rm -rf .venv node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests bench -name __pycache__ -type d -prune -exec rm -r {} +
