@@ -591,7 +591,7 @@ async def test_log_flood_is_trimmed(sandbox: Sandbox, source: Path) -> None:
         "console.log('the end');\n" + ON_PORT
     )
     await build_and_start(sandbox, source, plan())
-    await asyncio.to_thread(sandbox._trim_all)
+    await asyncio.to_thread(sandbox.tend)
     log = Path(f"/run/moorage/{sandbox.instance_id}/disks/first/logs/runtime.log")
     assert log.stat().st_size <= 8 * MIB
     assert log.stat().st_blocks * 512 <= 9 * MIB

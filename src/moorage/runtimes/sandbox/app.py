@@ -15,7 +15,7 @@ from moorage.runtimes.sandbox.launch import prepared
 from moorage.runtimes.sandbox.listeners import Listener, ListenerTable, choose, opened_table
 from moorage.runtimes.sandbox.place import Place
 from moorage.runtimes.sandbox.record import Record, Stage, parse_child_pid, parse_exit_code
-from moorage.runtimes.sandbox.slots import Slot, slot_at
+from moorage.runtimes.sandbox.slots import Slot
 
 TAIL_BYTES = 8192
 OTHER_PORT_GRACE_SECONDS = 1.0  # how long a listener on another port waits for the wanted one
@@ -219,16 +219,17 @@ def door_pids(place: Place) -> list[int]:
     record = place.record
     if record is None:
         return []
-    app_uid = slot_at(place.machine.subnet, record.slot).app_uid
+    slot = place.slot(record)
     pids = place.machine.cgroups.pids(place.door_group)
-    return [pid for pid in pids if _uid_of(pid) not in (None, app_uid)]
+    return [pid for pid in pids if slot is None or _uid_of(pid) not in (None, slot.app_uid)]
 
 
 def is_open(place: Place, record: Record) -> bool:
     """Whether the app runs, listens where its door leads, and the door is there."""
-    slot = slot_at(place.machine.subnet, record.slot)
+    slot = place.slot(record)
     return (
-        is_running(place)
+        slot is not None
+        and is_running(place)
         and bool(door_pids(place))
         and place.socket.is_socket()
         and record.listener in listeners_of(place, slot)

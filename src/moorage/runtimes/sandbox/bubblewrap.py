@@ -1,7 +1,7 @@
 """What an app sees and who it is: the argument lists of `bwrap`, and of what runs before it.
 
-bwrap's options hold the app's environment, which may hold secrets, so they reach bwrap through a file
-descriptor and never appear in a process list.
+bwrap's options hold the app's environment, which may hold secrets, so they reach bwrap through a
+file descriptor and never appear in a process list.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,8 @@ from moorage.runtimes.sandbox.etc import NAMES
 
 APP_PATH = "/app/.venv/bin:/app/node_modules/.bin:/opt/moorage/bin:/usr/local/bin:/usr/bin:/bin"
 HOME = "/home/app"
+TMP = "/tmp"  # noqa: S108 (nobody else is inside)
+_SHM = "/dev/shm"  # noqa: S108
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _TMP_BYTES = 64 * 1024 * 1024
 _SHM_BYTES = 32 * 1024 * 1024
@@ -108,7 +110,7 @@ def _root_mounts() -> list[str]:
             mounts += ["--ro-bind", f"/{name}", f"/{name}"]
     return [
         *mounts, "--proc", "/proc", "--dev", "/dev",
-        "--size", str(_SHM_BYTES), "--perms", "1777", "--tmpfs", "/dev/shm",
+        "--size", str(_SHM_BYTES), "--perms", "1777", "--tmpfs", _SHM,
     ]  # fmt: skip
 
 
@@ -123,9 +125,9 @@ def _etc_mounts(etc: Path) -> list[str]:
 
 def _writable_mounts(view: View) -> list[str]:
     tmp = (
-        ["--size", str(_TMP_BYTES), "--perms", "1777", "--tmpfs", "/tmp"]
+        ["--size", str(_TMP_BYTES), "--perms", "1777", "--tmpfs", TMP]
         if view.build_tmp is None
-        else ["--bind", str(view.build_tmp), "/tmp"]
+        else ["--bind", str(view.build_tmp), TMP]
     )
     return [*tmp, "--bind", str(view.app), "/app", "--bind", str(view.home), HOME]
 

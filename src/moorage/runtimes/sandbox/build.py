@@ -1,6 +1,7 @@
 """Running a build's steps in the sandbox, within one limit of time."""
 
 import asyncio
+import contextlib
 import os
 from asyncio.subprocess import DEVNULL, Process
 
@@ -45,7 +46,7 @@ async def _run_step(
         process = await _spawn(place, slot, spec, command)
         try:
             async with asyncio.timeout(deadline - place.machine.clock.monotonic_seconds()):
-                code = await process.wait()
+                code = _shell_code(await process.wait())
         finally:
             await to_its_end(_end(place, process))
         if code != 0:
@@ -63,7 +64,8 @@ async def _run_step(
 async def _spawn(place: Place, slot: Slot, spec: BuildSpec, command: str) -> Process:
     log = disk.open_log(place.disk.log(LogKind.BUILD), uid=slot.app_uid, fresh=False)
     try:
-        os.write(log, f"$ {command}\n".encode())
+        with contextlib.suppress(OSError):  # on a full disk the step says so itself
+            os.write(log, f"$ {command}\n".encode())
         with prepared(
             place,
             slot,
@@ -92,6 +94,11 @@ async def _spawn(place: Place, slot: Slot, spec: BuildSpec, command: str) -> Pro
 async def _end(place: Place, process: Process) -> None:
     await asyncio.to_thread(place.machine.cgroups.kill, place.build_group)
     await process.wait()
+
+
+def _shell_code(returncode: int) -> int:
+    """As a shell says it: 128 and the signal's number for a process that was killed."""
+    return 128 - returncode if returncode < 0 else returncode
 
 
 def _failure(place: Place, cause: FailureCause, command: str, code: int) -> DeployFailed:

@@ -57,22 +57,30 @@ def limit_writes(version: int, limits: Limits) -> list[tuple[str, str, str, bool
 
     Memory comes before memory and swap: version 1 refuses the other order.
     """
-    memory, quota = str(limits.memory_bytes), limits.cpu_millis * _CPU_PERIOD_US // 1000
+    memory = str(limits.memory_bytes)
+    cpu = [("cpu", file, text, True) for file, text in cpu_writes(version, limits.cpu_millis)]
     if version == 2:
         return [
             ("memory", "memory.max", memory, True),
             ("memory", "memory.swap.max", "0", False),
             ("memory", "memory.oom.group", "1", True),
-            ("cpu", "cpu.max", f"{quota} {_CPU_PERIOD_US}", True),
+            *cpu,
             ("pids", "pids.max", str(limits.pids), True),
         ]
     return [
         ("memory", "memory.limit_in_bytes", memory, True),
         ("memory", "memory.memsw.limit_in_bytes", memory, False),
-        ("cpu", "cpu.cfs_period_us", str(_CPU_PERIOD_US), True),
-        ("cpu", "cpu.cfs_quota_us", str(quota), True),
+        *cpu,
         ("pids", "pids.max", str(limits.pids), True),
     ]
+
+
+def cpu_writes(version: int, cpu_millis: int) -> list[tuple[str, str]]:
+    """File and text that give a group `cpu_millis` thousandths of a core."""
+    quota = cpu_millis * _CPU_PERIOD_US // 1000
+    if version == 2:
+        return [("cpu.max", f"{quota} {_CPU_PERIOD_US}")]
+    return [("cpu.cfs_period_us", str(_CPU_PERIOD_US)), ("cpu.cfs_quota_us", str(quota))]
 
 
 def parse_oom_kills(events: str) -> int:
@@ -125,11 +133,10 @@ class Cgroups:
             if required or path.exists():
                 path.write_text(text)
 
-    def set_cpu(self, name: str, limits: Limits) -> None:
+    def set_cpu(self, name: str, cpu_millis: int) -> None:
         """Set only a group's share of processor time."""
-        for controller, file, text, _ in limit_writes(self.hierarchy.version, limits):
-            if controller == "cpu":
-                (self.hierarchy.mounts["cpu"] / self.root / name / file).write_text(text)
+        for file, text in cpu_writes(self.hierarchy.version, cpu_millis):
+            (self.hierarchy.mounts["cpu"] / self.root / name / file).write_text(text)
 
     def join(self, name: str, pid: int) -> None:
         """Move a process into a group; one that is gone already is no error."""

@@ -76,7 +76,7 @@ class Disk:
     @property
     def mounted(self) -> bool:
         """Whether the disk is mounted now."""
-        return self.mount_point.is_dir() and os.path.ismount(self.mount_point)  # noqa: PTH (lstat)
+        return self.mount_point.is_dir() and os.path.ismount(self.mount_point)
 
     def create(self, *, size_bytes: int, uid: int) -> None:
         """A new, empty, mounted disk. Raises OSError."""
@@ -155,14 +155,14 @@ def copy_tree(source: Path, target: Path, *, uid: int) -> None:
     for directory, names, files in os.walk(source):
         below = Path(directory).relative_to(source)
         for name in names:
-            _require(Path(directory, name), stat.S_ISDIR, str(below / name))
+            _require_directory(Path(directory, name), str(below / name))
             (target / below / name).mkdir(mode=0o755)
             os.chown(target / below / name, uid, uid)
         for name in files:
             _copy_file(Path(directory, name), target / below / name, uid, str(below / name))
 
 
-def _require(path: Path, kind: object, shown: str) -> None:
+def _require_directory(path: Path, shown: str) -> None:
     if not stat.S_ISDIR(path.lstat().st_mode):
         raise NotAFile(shown)
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from moorage.planning.plan import Plan
-from moorage.runtimes.sandbox.bubblewrap import APP_PATH, CERTIFICATES, HOME
+from moorage.runtimes.sandbox.bubblewrap import APP_PATH, CERTIFICATES, HOME, TMP
 
-_BASE = {"PATH": APP_PATH, "HOME": HOME, "USER": "app", "LANG": "C.UTF-8", "TMPDIR": "/tmp"}
+_BASE = {"PATH": APP_PATH, "HOME": HOME, "USER": "app", "LANG": "C.UTF-8", "TMPDIR": TMP}
 _TRUST = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "PIP_CERT", "REQUESTS_CA_BUNDLE")
 
 

@@ -1,8 +1,7 @@
 """The machine as a gateway takes hold of it: what all apps share, the trial run, the sweep."""
 
-import contextlib
+import errno
 import os
-import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ _PIP = """\
 export VIRTUAL_ENV=/app/.venv
 exec uv pip "$@"
 """
+_EMPTY = "empty"  # what a trial run builds
 _SHIMS = {"pip": _PIP, "pip3": _PIP}
 _TRIAL_LIMITS = Limits(
     memory_bytes=64 * 1024 * 1024, cpu_millis=1000, pids=16, disk_bytes=disk.MIN_BYTES
@@ -88,12 +88,9 @@ def open_machine(configuration: Configuration) -> Machine:
         clock=configuration.clock,
     )
     _prepare_directories(machine)
-    _bind_tools(configuration)
+    _open_cgroups(machine)
     _load_firewall(configuration, machine)
-    try:
-        machine.cgroups.open()
-    except OSError as error:
-        raise IsolationMissing((f"control groups can't be made: {error}",)) from error
+    _bind_tools(configuration)
     sweep(machine)
     return machine
 
@@ -103,7 +100,7 @@ def close_machine(machine: Machine, configuration: Configuration) -> None:
     machine.cgroups.close()
     firewall.unload(_policy(configuration, machine, ()))
     _unbind_tools(configuration)
-    shutil.rmtree(machine.run_dir)
+    _remove_directories(machine)
 
 
 def sweep(machine: Machine) -> None:
@@ -121,7 +118,7 @@ def sweep(machine: Machine) -> None:
     networks = {
         network.network_of(machine.instance_id, slot_at(machine.subnet, record.slot)).name
         for record in kept.values()
-        if record is not None and record.stage is not Stage.FAILED
+        if record is not None and record.slot is not None
     }
     for name in network.leftovers(firewall.interface_prefix(machine.instance_id)) - networks:
         network.remove_leftover(name)
@@ -136,8 +133,7 @@ def sweep(machine: Machine) -> None:
 async def trial(machine: Machine) -> None:
     """Build a deployment that does nothing, with all that isolates one. Raises IsolationMissing."""
     place = machine.place(f"trial-{uuid.uuid4().hex[:8]}")
-    empty = machine.run_dir / "empty"
-    empty.mkdir(exist_ok=True)
+    empty = machine.run_dir / _EMPTY
     spec = BuildSpec(
         deployment_id=place.deployment_id, source=empty, plan=_TRIAL_PLAN, limits=_TRIAL_LIMITS,
         timeout_seconds=20,
@@ -151,7 +147,8 @@ async def trial(machine: Machine) -> None:
         raise IsolationMissing((f"a trial run failed: {error}",)) from error
     except DeployFailed as failed:
         said = failed.log_tail.strip() or failed.reason
-        raise IsolationMissing((f"a trial run in the sandbox failed: {said}",)) from failed
+        problem = f"a trial run in the sandbox failed: {said}"
+        raise IsolationMissing((problem, *probe.likely_causes())) from failed
     finally:
         await in_thread(place.remove)
 
@@ -161,6 +158,16 @@ def _prepare_directories(machine: Machine) -> None:
     machine.run_dir.mkdir(parents=True, exist_ok=True)
     machine.run_dir.chmod(0o711)
     machine.mount_points.mkdir(exist_ok=True, mode=0o711)
+    (machine.run_dir / _EMPTY).mkdir(exist_ok=True)
+
+
+def _remove_directories(machine: Machine) -> None:
+    """Piece by piece: what is still mounted refuses, where a whole tree would be emptied."""
+    for name in machine.tools:
+        (machine.run_dir / "bin" / name).unlink()
+    for directory in ("bin", "disks", _EMPTY):
+        (machine.run_dir / directory).rmdir()
+    machine.run_dir.rmdir()
 
 
 def _tool_path(configuration: Configuration, name: str) -> Path:
@@ -183,8 +190,18 @@ def _bind_tools(configuration: Configuration) -> None:
 def _unbind_tools(configuration: Configuration) -> None:
     for name in configuration.tools:
         path = _tool_path(configuration, name)
-        with contextlib.suppress(OSError):  # not mounted
+        try:
             kernel.unmount(path, detach=True)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOENT):  # not mounted, not there
+                raise
+
+
+def _open_cgroups(machine: Machine) -> None:
+    try:
+        machine.cgroups.open()
+    except OSError as error:
+        raise IsolationMissing((f"control groups can't be made: {error}",)) from error
 
 
 def _load_firewall(configuration: Configuration, machine: Machine) -> None:

@@ -125,6 +125,12 @@ class Place:
         etc.write_etc(self.disk.etc, slot, self.machine.servers)
         disks.copy_tree(source, self.disk.app, uid=slot.app_uid)
 
+    def slot(self, record: Record) -> Slot | None:
+        """The slot a record names."""
+        if record.slot is None:
+            return None
+        return slots.slot_at(self.machine.subnet, record.slot)
+
     def revive(self, record: Record) -> Slot:
         """Make the parts of a built deployment that a restart of the machine took away."""
         slot = self.claim(record.slot)
@@ -141,8 +147,8 @@ class Place:
         for group in (self.build_group, self.app_group, self.door_group):
             self.machine.cgroups.remove(group)
         self.socket.unlink(missing_ok=True)
-        slot = slots.slot_at(self.machine.subnet, record.slot)
-        self.network(slot).remove()
+        if (slot := self.slot(record)) is not None:
+            self.network(slot).remove()
         self.disk.unmount()
 
     def abandon(self, record: Record) -> None:
@@ -154,8 +160,8 @@ class Place:
                 shutil.copyfile(log, self._kept_log(kind))
         self.dismiss(record)
         self.disk.remove()
-        slots.release(record.slot, self.directory)
-        self.write(Record(deployment_id=self.deployment_id, slot=record.slot, stage=Stage.FAILED))
+        self._release(record)
+        self.write(Record(deployment_id=self.deployment_id, slot=None, stage=Stage.FAILED))
 
     def remove(self) -> None:
         """Take away all there is, in whatever state."""
@@ -163,7 +169,7 @@ class Place:
             return
         if (record := self.record) is not None:
             self.dismiss(record)
-            slots.release(record.slot, self.directory)
+            self._release(record)
         self.disk.remove()
         shutil.rmtree(self.directory)
 
@@ -173,6 +179,10 @@ class Place:
             self.disk.mount()
         log = self.disk.log(kind)
         return disks.read_tail(log if log.exists() else self._kept_log(kind), max_bytes)
+
+    def _release(self, record: Record) -> None:
+        if record.slot is not None:
+            slots.release(record.slot, self.directory)
 
     def _kept_log(self, kind: LogKind) -> Path:
         return self.directory / f"{kind}.log"

@@ -52,13 +52,16 @@ def missing_privileges(*, run_dir: Path) -> list[str]:
         missing.append("there are no loop devices: modprobe loop")
     if _reads(_DEBIAN_USERNS) == "0":
         missing.append("user namespaces are off: sysctl -w kernel.unprivileged_userns_clone=1")
-    if _reads(_APPARMOR_USERNS) == "1":
-        missing.append(
-            "AppArmor keeps bubblewrap from user namespaces:"
-            " sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
-        )
     missing += _unreachable(run_dir)
     return missing
+
+
+def likely_causes() -> list[str]:
+    """What may be behind a trial run that failed, though it need not be."""
+    if _reads(_APPARMOR_USERNS) == "1":
+        knob = "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+        return [f"AppArmor keeps bubblewrap, unless it has a profile, from namespaces: {knob}"]
+    return []
 
 
 def _unreachable(run_dir: Path) -> list[str]:

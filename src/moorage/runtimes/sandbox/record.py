@@ -23,8 +23,9 @@ class Record(msgspec.Struct, frozen=True):
     """One deployment."""
 
     deployment_id: str
-    slot: int
+    slot: int | None  # None after a failed build: it may be another's by now
     stage: Stage
+    cpu_millis: int | None = None  # what the app has once it has started
     listener: Listener | None = None  # where the door leads, once the app listens
     exit_code: int | None = None  # of an app that was stopped
     out_of_memory: bool = False

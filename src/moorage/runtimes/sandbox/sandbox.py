@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,6 +17,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, LogKind
 from moorage.runtimes.sandbox import app, build, disk, host
 from moorage.runtimes.sandbox.disk import NotAFile
+from moorage.runtimes.sandbox.door import SUN_PATH_BYTES
 from moorage.runtimes.sandbox.listeners import Listener
 from moorage.runtimes.sandbox.place import Machine, Place
 from moorage.runtimes.sandbox.record import Record, Stage
@@ -24,7 +27,10 @@ from moorage.runtimes.sandbox.threads import in_thread, to_its_end
 SUBNET = "10.201.0.0/16"
 _DEPLOYMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _INSTANCE_ID = re.compile(r"[0-9a-f]{4,6}\Z")
-_TRIM_EVERY_SECONDS = 5.0
+_TEND_EVERY_SECONDS = 5.0
+_LONGEST_ID = 36  # a UUID
+
+logger = logging.getLogger(__name__)
 
 
 class Sandbox:
@@ -53,6 +59,8 @@ class Sandbox:
     ) -> None:
         if not _INSTANCE_ID.match(instance_id):
             raise ValueError("instance_id must be 4 to 6 hex digits")
+        if len(bytes(run_dir)) + len("/.sock") + _LONGEST_ID > SUN_PATH_BYTES:
+            raise ValueError(f"run_dir {run_dir} is too long for the path of a unix socket")
         self._configuration = host.Configuration(
             state_dir=state_dir.absolute(),
             run_dir=run_dir.absolute(),
@@ -66,7 +74,8 @@ class Sandbox:
         )
         self._stop_grace_seconds = stop_grace_seconds
         self._opened: Machine | None = None
-        self._trimming: asyncio.Task[None] | None = None
+        self._tending: asyncio.Task[None] | None = None
+        self._settled: set[str] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
@@ -83,17 +92,17 @@ class Sandbox:
             await in_thread(host.close_machine, self._opened, self._configuration)
             self._opened = None
             raise
-        self._trimming = asyncio.create_task(self._trim_logs())
+        self._tending = asyncio.create_task(self._tend())
         version = self._opened.cgroups.hierarchy.version
         return f"root: namespaces, seccomp, nftables, cgroup v{version}, loop disks"
 
     async def close(self, *, stop_apps: bool) -> None:
         """As `Runtime.close`. Without `stop_apps` the firewall stays too."""
-        if self._trimming is not None:
-            self._trimming.cancel()
+        if self._tending is not None:
+            self._tending.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._trimming
-            self._trimming = None
+                await self._tending
+            self._tending = None
         if self._opened is None:
             return
         if stop_apps:
@@ -183,6 +192,8 @@ class Sandbox:
             await in_thread(place.create_disk, slot, size, spec.source)
         except NotAFile as error:
             raise DeployFailed(FailureCause.UPLOAD_INVALID, str(error)) from error
+        except OSError as error:
+            raise _full(error, size) from error
         finally:
             await to_its_end(_outcome(networking))
 
@@ -191,13 +202,15 @@ class Sandbox:
     ) -> Instance:
         slot = await in_thread(place.revive, record)
         if not app.is_running(place):
-            await in_thread(place.write, _record(place, slot, Stage.STARTED))
-            await in_thread(app.launch, place, slot, spec)
+            self._settled.discard(place.deployment_id)
+            await in_thread(place.write, _started(place, slot, spec))
+            try:
+                await in_thread(app.launch, place, slot, spec)
+            except OSError as error:
+                raise _full(error, spec.limits.disk_bytes) from error
         listener = await app.wait_listening(place, slot, spec, timeout_seconds=timeout_seconds)
         await in_thread(app.open_door, place, slot, listener)
-        place.machine.cgroups.set_cpu(place.app_group, spec.limits)
-        started = msgspec.structs.replace(_record(place, slot, Stage.STARTED), listener=listener)
-        place.write(started)
+        await in_thread(place.write, _started(place, slot, spec, listener=listener))
         return _instance(place, listener)
 
     def _running(self) -> dict[str, Instance]:
@@ -222,15 +235,29 @@ class Sandbox:
             place.write(record)
         place.dismiss(record)
 
-    async def _trim_logs(self) -> None:
+    async def _tend(self) -> None:
+        """Now and then: cap the logs, and end the start's larger share of processor time."""
         while True:
-            await asyncio.sleep(_TRIM_EVERY_SECONDS)
-            await in_thread(self._trim_all)
+            await asyncio.sleep(_TEND_EVERY_SECONDS)
+            await in_thread(self.tend)
 
-    def _trim_all(self) -> None:
+    def tend(self) -> None:
+        """What is done every few seconds, once; blocks."""
         for place in self._machine.places():
-            for kind in LogKind:
-                disk.trim_log(place.disk.log(kind))
+            try:
+                self._tend_place(place)
+            except OSError as error:  # it may be on its way out just now
+                logger.warning("deployment %s can't be tended: %s", place.deployment_id, error)
+
+    def _tend_place(self, place: Place) -> None:
+        for kind in LogKind:
+            disk.trim_log(place.disk.log(kind))
+        record = place.record
+        if record is None or record.listener is None or record.cpu_millis is None:
+            return
+        if place.deployment_id not in self._settled and app.is_running(place):
+            place.machine.cgroups.set_cpu(place.app_group, record.cpu_millis)
+            self._settled.add(place.deployment_id)
 
 
 async def _outcome(task: asyncio.Task[None]) -> None:
@@ -239,6 +266,26 @@ async def _outcome(task: asyncio.Task[None]) -> None:
 
 def _record(place: Place, slot: Slot, stage: Stage) -> Record:
     return Record(deployment_id=place.deployment_id, slot=slot.number, stage=stage)
+
+
+def _started(
+    place: Place, slot: Slot, spec: InstanceSpec, *, listener: Listener | None = None
+) -> Record:
+    return Record(
+        deployment_id=place.deployment_id,
+        slot=slot.number,
+        stage=Stage.STARTED,
+        cpu_millis=spec.limits.cpu_millis,
+        listener=listener,
+    )
+
+
+def _full(error: OSError, size_bytes: int) -> Exception:
+    """The app's failure when `error` says that its disk is full, else `error` itself."""
+    if error.errno != errno.ENOSPC:
+        return error
+    size = f"{size_bytes // (1024 * 1024)} MiB"
+    return DeployFailed(FailureCause.OUT_OF_DISK, f"the app's disk of {size} is full")
 
 
 def _instance(place: Place, listener: Listener) -> Instance:
