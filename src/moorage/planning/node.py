@@ -271,7 +271,8 @@ def _typescript_file(package: _Package) -> str | None:
     if file is None or runner is None:
         return None
     package.because.append(f"{file} is there, and {runner} runs TypeScript")
-    return f"node_modules/.bin/{runner} {file}"
+    # As a hook of Node's own, tsx takes one process; its command takes two and twice the memory.
+    return f"node --import tsx {file}" if runner == "tsx" else f"node_modules/.bin/ts-node {file}"
 
 
 def _main(manifest: PackageJson) -> str | None:

@@ -16,7 +16,7 @@ Node                  build script + Vite, React Scripts, Astro,   Caddy serves 
 Node                  package.json: main                           `node <main>`
 Node                  index.js, server.js, app.js, main.js, also   `node <file>`
                       in src/, with or without package.json
-Node                  index.ts, … and tsx or ts-node               `tsx <file>`
+Node                  index.ts, … and tsx or ts-node               `node --import tsx <file>`
 Python                manage.py and */wsgi.py                      gunicorn
 Python                a FastAPI, Starlette, Litestar, Quart app    uvicorn
                       object or factory in any module

@@ -183,4 +183,5 @@ def _command(start: _Start, asked: Asked, install: str | None) -> str:
         return start.command
     if install:
         return _BIN + start.command
-    return start.command.replace("python", SYSTEM_PYTHON, 1)
+    program, _, arguments = start.command.partition(" ")
+    return f"{SYSTEM_PYTHON if program == 'python' else program} {arguments}"

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from memory_tree import MemoryTree
-from moorage.errors import InvalidField, RuntimeUnsupported
+from moorage.errors import InvalidField, PlanNotFound, RuntimeUnsupported
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 
@@ -134,3 +134,11 @@ def test_upload_in_one_directory_is_left_alone_where_a_command_was_given() -> No
     assert plan(files).directory == "repo"
     assert plan(files, runCommand="node repo/index.js").directory == ""
     assert plan({**files, "README.md": "", "index.html": ""}).directory == ""
+    with pytest.raises(PlanNotFound):
+        plan({"repo/package.json": "{}", "repo/index.js": "", "repo2/notes.md": ""})
+
+
+def test_skipped_install_of_a_python_app_makes_no_environment() -> None:
+    files = {"main.py": "print('python')", "requirements.txt": "flask"}
+    made = plan(files, installCommand="")
+    assert (made.install, made.start) == (None, "exec /usr/bin/python3 main.py")

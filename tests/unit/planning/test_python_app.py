@@ -90,6 +90,10 @@ def test_files_that_are_no_part_of_the_app_are_passed_over(file: str) -> None:
         ({"api/main.py": FASTAPI}, ">api.main:app"),
         ({"api/main.py": "from api.db import x\n" + FASTAPI, "api/db.py": ""}, ">api.main:app"),
         ({"api/main.py": "from db import x\n" + FASTAPI, "api/db.py": ""}, "api>main:app"),
+        (
+            {"api/main.py": "import db\nfrom api import x\n" + FASTAPI, "api/db.py": ""},
+            ">api.main:app",
+        ),
         ({"api/main.py": "from .db import x\n" + FASTAPI, "api/db.py": ""}, ">api.main:app"),
         ({"src/shop/main.py": FASTAPI, "src/shop/__init__.py": ""}, "src>shop.main:app"),
         ({"my-api/main.py": FASTAPI}, "my-api>main:app"),
