@@ -15,7 +15,7 @@ class UploadLimits(msgspec.Struct, frozen=True):
     path_length: int = 1_024
     """One path, in UTF-8 bytes."""
 
-    path_depth: int = 32
+    path_depth: int = 64
     """Components of one path, the file's own name included."""
 
     component_length: int = 255

@@ -89,9 +89,9 @@ class PathSet:
         """Takes a file's path in. Raises UploadInvalid when it is unsafe or meets another."""
         check_path(path, self._limits)
         folded = _folded(path)
-        other = self._files.setdefault(folded, path)
-        if other is not path or folded in self._folders:
+        if folded in self._files or folded in self._folders:
             raise UploadInvalid(self._clash(path, folded), path=path)
+        self._files[folded] = path
         if len(self._files) > self._limits.files:
             raise UploadInvalid(f"holds more than {self._limits.files} files")
         self._add_parents(path)
