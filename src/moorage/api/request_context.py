@@ -1,0 +1,89 @@
+"""What surrounds every request: an id, a line in the log, a measurement."""
+
+import os
+import re
+import time
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from moorage import logs
+from moorage.auth.client_address import TrustedProxies
+from moorage.metrics import record_request
+
+WALLET = "moorage.wallet"
+"""The scope's key for the authenticated wallet, set by whoever authenticates the request."""
+
+UNMATCHED = "unmatched"
+
+_HEADER = b"x-request-id"
+_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+_LONGEST_PATH = 200
+_QUIET_ROUTES = frozenset({"/health"})  # asked every few seconds, by machines
+
+log = structlog.get_logger()
+
+
+class RequestContext:
+    """An ASGI app around `app`.
+
+    The request's id is in `logs.request_id` meanwhile and in the answer's X-Request-Id; it is the
+    inbound X-Request-Id where a trusted proxy sent a plain one, else a fresh one.
+    """
+
+    def __init__(self, app: ASGIApp, trusted_proxies: TrustedProxies) -> None:
+        self._app = app
+        self._trusted_proxies = trusted_proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        identity = self._forwarded_id(scope) or os.urandom(8).hex()
+        status: int | None = None
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (_HEADER, identity.encode())]
+            await send(message)
+
+        token = logs.request_id.set(identity)
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            _record(scope, status, time.perf_counter() - started)
+            logs.request_id.reset(token)
+
+    def _forwarded_id(self, scope: Scope) -> str | None:
+        client = scope.get("client")
+        if not self._trusted_proxies.trusts(client[0] if client else None):
+            return None
+        for name, value in scope["headers"]:
+            if name == _HEADER:
+                return value.decode() if _SANE_ID.fullmatch(value) else None
+        return None
+
+
+def _record(scope: Scope, status: int | None, seconds: float) -> None:
+    route, method = _route_template(scope), scope["method"]
+    record_request(route=route, method=method, status=status, seconds=seconds)
+    line = log.debug if route in _QUIET_ROUTES else log.info
+    line(
+        "request",
+        method=method,
+        route=route,
+        path=scope["path"][:_LONGEST_PATH],
+        status=status,
+        ms=round(seconds * 1000, 2),
+        wallet=scope.get(WALLET),
+    )
+
+
+def _route_template(scope: Scope) -> str:
+    """The path of the route that matched, parameters unfilled."""
+    path = getattr(scope.get("route"), "path", None)
+    return path if isinstance(path, str) else UNMATCHED

@@ -1,0 +1,188 @@
+"""Structured logs on standard error: JSON lines, or text for people; never a secret in either.
+
+Every module logs by `structlog.get_logger()`; what other libraries log by the standard library
+takes the same way out. Redaction is the last step before rendering, so that it sees everything.
+"""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import date
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import PurePath
+from typing import Any, BinaryIO
+from uuid import UUID
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from moorage.errors import ConfigurationInvalid
+
+REDACTED = "[redacted]"
+
+request_id: ContextVar[str] = ContextVar("request_id")
+"""The id of the request being answered; on every line logged meanwhile."""
+
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+_SECRET_NAME = re.compile(
+    r"authorization|signature|secret|password|passwd|cookie|credential|private_?key|api_?key"
+    r"|mnemonic|seed|run_?envs|build_?vars|^env$|^key$|^keys$|^headers$"
+)
+_HASH_NAME = re.compile(r"(^|_)(tx|hash|digest|transaction)$")
+
+_HASH = re.compile(r"(?<![0-9A-Za-z])(0[xX])?([0-9a-fA-F]{4})[0-9a-fA-F]{56}([0-9a-fA-F]{4})(?!\w)")
+_SECRET_TEXT = re.compile(
+    r"""
+      (?:0[xX])?[0-9a-fA-F]{128,}                            # a signature, or a key and more
+    | \beyJ[A-Za-z0-9+/_=-]{32,}                             # base64 of JSON: payment payloads
+    | (?<=://)[^\s/?\#@]+(?=@)                               # user and password in a URL
+    | (?<=[?&])[^\s=&]{0,32}(?:key|token|secret|sig)[^\s=&]{0,32}=[^\s&]+  # a secret in a query
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_CREDENTIAL = re.compile(r"\b(payment|bearer|basic)\s+[A-Za-z0-9+/_=.~-]{16,}", re.IGNORECASE)
+_URL = re.compile(r"://\S+")
+_URL_KEY = re.compile(r"(?<=[^/]/)[A-Za-z0-9_-]{20,}")  # as chain nodes' providers issue them
+_SHORTEST_SECRET = 16
+
+_SHOWN_AS_TEXT = (PurePath, BaseException, Decimal, date, UUID)
+
+
+def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None:
+    """Log to `stream` (standard error) from `level` up.
+
+    Raises ConfigurationInvalid for a level that is none of debug, info, warning and error.
+    """
+    threshold = _LEVELS.get(level.lower())
+    if threshold is None:
+        raise ConfigurationInvalid(f"log_level: {level!r} is none of {', '.join(_LEVELS)}.")
+    output = stream or sys.stderr.buffer
+    processors: list[Processor] = [
+        _add_request_id,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact,
+        _render_json if json else _console(colors=output.isatty()),
+    ]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.BytesLoggerFactory(output),
+        cache_logger_on_first_use=False,  # a module's logger follows when this is called again
+    )
+    # Other libraries narrate at info; their warnings and errors are what an operator needs.
+    logging.basicConfig(
+        handlers=[_Foreign()],
+        level=threshold if threshold == logging.DEBUG else max(threshold, logging.WARNING),
+        force=True,
+    )
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The event without secrets.
+
+    What goes: the values of names that say so, texts shaped like signatures, credentials and
+    payment payloads, passwords and keys in URLs, bytes and objects whose text nobody vetted. What
+    might be a private key, 32 bytes of hex, keeps its ends only, unless its name says it is a hash.
+    """
+    for name, value in event.items():
+        if type(value) is str and (len(value) < _SHORTEST_SECRET or _is_plain(value)):
+            if _is_secret(name):
+                event[name] = REDACTED
+        elif type(value) is not int and type(value) is not float:
+            event[name] = _redacted(name, value)
+    return event
+
+
+def _redacted(name: str, value: object) -> object:
+    if _is_secret(name):
+        return REDACTED
+    match value:
+        case str():
+            return _redacted_text(name, str(value))
+        case None | bool() | int() | float():
+            return value
+        case Mapping():
+            return {str(key): _redacted(str(key), item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_redacted(name, item) for item in value]
+        case bytes() | bytearray() | memoryview():
+            return f"<{len(value)} bytes>"
+        case _ if isinstance(value, _SHOWN_AS_TEXT):
+            return _redacted_text(name, str(value))
+    return f"<{type(value).__name__}>"
+
+
+def _redacted_text(name: str, text: str) -> str:
+    text = _SECRET_TEXT.sub(REDACTED, text)
+    text = _CREDENTIAL.sub(rf"\1 {REDACTED}", text)
+    text = _URL.sub(lambda url: _URL_KEY.sub(REDACTED, url[0]), text)
+    return text if _is_hash(name) else _HASH.sub(r"\1\2…\3", text)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text is too short or too simple to hold a secret: a word, an id, a route."""
+    return len(text) < 64 and " " not in text and "://" not in text and "eyJ" not in text
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAME.search(name.lower().replace("-", "_")) is not None
+
+
+@lru_cache(maxsize=1024)
+def _is_hash(name: str) -> bool:
+    return _HASH_NAME.search(name.lower().replace("-", "_")) is not None
+
+
+def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    current = request_id.get(None)
+    if current is not None:
+        event["request_id"] = current
+    return event
+
+
+def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+    try:
+        return msgspec.json.encode(event)
+    except (UnicodeEncodeError, OverflowError):  # a file name that is no UTF-8, a huge number
+        return json.dumps(event).encode()
+
+
+def _console(*, colors: bool) -> Processor:
+    render = structlog.dev.ConsoleRenderer(
+        colors=colors,
+        # The default prints the values of local variables as well.
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+
+    def render_bytes(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+        return render(logger, method, event).encode(errors="backslashreplace")
+
+    return render_bytes
+
+
+class _Foreign(logging.Handler):
+    """Hands what other libraries log to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log `record` as an event of ours."""
+        try:
+            fields: dict[str, Any] = {"logger": record.name}
+            if record.exc_info:
+                fields["exc_info"] = record.exc_info
+            structlog.get_logger().log(record.levelno, record.getMessage(), **fields)
+        except Exception:  # noqa: BLE001 - logging must not fail its caller; reported by handleError
+            self.handleError(record)

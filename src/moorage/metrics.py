@@ -1,0 +1,107 @@
+"""What the gateway counts about itself, for Prometheus.
+
+One registry for the process. Label values come from closed sets (route templates, not paths;
+configured chains; our own codes), so that no client can grow it.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_MOST_LABELLED = 4096  # children kept at hand; far more than routes × methods × classes
+
+_registry = CollectorRegistry()
+ProcessCollector(registry=_registry)
+
+_requests = Histogram(
+    "moorage_http_request_seconds",
+    "Time to answer requests, by route template, method and status class.",
+    ("route", "method", "status"),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    registry=_registry,
+)
+_auth_failures = Counter(
+    "moorage_auth_failures_total",
+    "Requests refused at authentication, by the answer's code.",
+    ("code",),
+    registry=_registry,
+)
+_payments = Counter(
+    "moorage_payments_total",
+    "Payments presented, by chain, token and outcome.",
+    ("chain", "token", "outcome"),
+    registry=_registry,
+)
+_deployments = Counter(
+    "moorage_deployments_total",
+    "Deployments that ended, by outcome and cause of failure.",
+    ("outcome", "cause"),
+    registry=_registry,
+)
+_deploy_seconds = Histogram(
+    "moorage_deploy_seconds",
+    "Time from accepting a deployment to its end, by outcome.",
+    ("outcome",),
+    buckets=(0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640),
+    registry=_registry,
+)
+_rpc_errors = Counter(
+    "moorage_rpc_errors_total",
+    "Calls to chain nodes that failed, by chain.",
+    ("chain",),
+    registry=_registry,
+)
+_running_apps = Gauge("moorage_running_apps", "Apps that run now.", registry=_registry)
+_nonces = Gauge("moorage_nonces", "Nonces remembered now.", registry=_registry)
+
+
+def record_request(*, route: str, method: str, status: int | None, seconds: float) -> None:
+    """Count an answered request; `status` is None when the client left before the answer."""
+    known = method if method in _METHODS else "other"
+    status_class = "none" if status is None else f"{status // 100}xx"
+    _request_histogram(route, known, status_class).observe(seconds)
+
+
+def record_auth_failure(code: str) -> None:
+    """Count a 401, by its `code`."""
+    _auth_failures.labels(code).inc()
+
+
+def record_payment(*, chain: str, token: str, outcome: str) -> None:
+    """Count a presented payment: `credited`, or the code of the answer that refused it."""
+    _payments.labels(chain, token, outcome).inc()
+
+
+def record_deployment(outcome: str, cause: str | None, *, seconds: float | None = None) -> None:
+    """Count a deployment that ended `ready`, or `failed` for a cause, and how long it took."""
+    _deployments.labels(outcome, cause or "").inc()
+    if seconds is not None:
+        _deploy_seconds.labels(outcome).observe(seconds)
+
+
+def record_rpc_error(chain: str) -> None:
+    """Count a failed call to a chain's node."""
+    _rpc_errors.labels(chain).inc()
+
+
+def watch_running_apps(count: Callable[[], int]) -> None:
+    """Ask `count` for the number of running apps at each scrape."""
+    _running_apps.set_function(count)
+
+
+def watch_nonces(count: Callable[[], int]) -> None:
+    """Ask `count` for the number of remembered nonces at each scrape."""
+    _nonces.set_function(count)
+
+
+def exposition() -> tuple[bytes, str]:
+    """All metrics in Prometheus' text format, and its media type."""
+    return generate_latest(_registry), CONTENT_TYPE_LATEST
+
+
+@lru_cache(maxsize=_MOST_LABELLED)
+def _request_histogram(route: str, method: str, status_class: str) -> Histogram:
+    return _requests.labels(route, method, status_class)
