@@ -406,7 +406,7 @@ async def test_short_balance_says_what_is_missing(setting: Setting) -> None:
 
 async def test_node_of_another_chain_is_refused(setting: Setting) -> None:
     setting.node.chain_id = 1
-    with pytest.raises(errors.ConfigurationInvalid, match="chain 1"):
+    with pytest.raises(errors.ClientMisconfigured, match="chain 1"):
         await setting.deploy()
     assert setting.node.sent == []
 

@@ -14,7 +14,7 @@ import msgspec
 from cyclopts import Parameter
 
 from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
-from moorage.sdk.errors import ConfigurationInvalid
+from moorage.sdk.errors import ClientMisconfigured
 from moorage.sdk.gateway_url import normalise_gateway_url
 
 _NO_GATEWAY = (
@@ -70,9 +70,9 @@ class Connection(msgspec.Struct, frozen=True):
         return f"Connection({self.gateway})"  # never the key
 
     def required_key(self) -> str:
-        """The private key. Raises ConfigurationInvalid, saying where one may come from."""
+        """The private key. Raises ClientMisconfigured, saying where one may come from."""
         if self.private_key is None:
-            raise ConfigurationInvalid(_NO_KEY)
+            raise ClientMisconfigured(_NO_KEY)
         return self.private_key
 
 
@@ -101,7 +101,7 @@ def find_connection(
     environment: Mapping[str, str] | None = None,
     directory: Path | None = None,
 ) -> Connection:
-    """Reads flags, environment and dev.json, in this order. Raises ConfigurationInvalid."""
+    """Reads flags, environment and dev.json, in this order. Raises ClientMisconfigured."""
     env = os.environ if environment is None else environment
     here = Path.cwd() if directory is None else directory
     named = options.gateway or env.get("MOORAGE_GATEWAY")
@@ -110,7 +110,7 @@ def find_connection(
         dev = None
     gateway = named or (dev.gateway if dev else None)
     if gateway is None:
-        raise ConfigurationInvalid(_NO_GATEWAY)
+        raise ClientMisconfigured(_NO_GATEWAY)
     key, warnings = _find_key(options, env, dev)
     return Connection(
         gateway=gateway,
@@ -129,9 +129,9 @@ def _read_dev_file(options: Options, env: Mapping[str, str], here: Path) -> DevF
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise ConfigurationInvalid(f"{path} can't be read: {error.strerror}") from error
+        raise ClientMisconfigured(f"{path} can't be read: {error.strerror}") from error
     except msgspec.DecodeError as error:
-        raise ConfigurationInvalid(f"{path} is not what `moorage dev` writes: {error}") from error
+        raise ClientMisconfigured(f"{path} is not what `moorage dev` writes: {error}") from error
 
 
 def _same_gateway(one: str, other: str) -> bool:
@@ -149,7 +149,7 @@ def _find_key(
     if dev is None:
         return None, ()
     if not 0 <= options.wallet < len(dev.wallets):
-        raise ConfigurationInvalid(f"--wallet: dev.json has wallets 0 to {len(dev.wallets) - 1}")
+        raise ClientMisconfigured(f"--wallet: dev.json has wallets 0 to {len(dev.wallets) - 1}")
     return dev.wallets[options.wallet].private_key, ()
 
 
@@ -158,7 +158,7 @@ def _read_key_file(path: Path) -> tuple[str, tuple[str, ...]]:
         text = path.read_text().strip()
         open_to_others = path.stat().st_mode & 0o077
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationInvalid(f"the key file {path} can't be read") from error
+        raise ClientMisconfigured(f"the key file {path} can't be read") from error
     warning = f"{path} can be read by others: chmod 600 {path}"
     return text, (warning,) if open_to_others else ()
 
@@ -184,7 +184,7 @@ def _find_chains(options: Options, env: Mapping[str, str], dev: DevFile | None) 
     urls = _environment_rpc_urls(env, chains) | _flag_rpc_urls(options)
     for name, url in urls.items():
         if name not in chains:
-            raise ConfigurationInvalid(
+            raise ClientMisconfigured(
                 f"--rpc-url: {name!r} is no chain known here; {', '.join(sorted(chains))} are"
             )
         chains[name] = msgspec.structs.replace(chains[name], rpc_urls=(url,))
@@ -206,7 +206,7 @@ def _flag_rpc_urls(options: Options) -> dict[str, str]:
     for text in options.rpc_url or ():
         name, equals, url = text.partition("=")
         if not equals or not url.startswith(("http://", "https://")):
-            raise ConfigurationInvalid("--rpc-url: write it as CHAIN=https://…")
+            raise ClientMisconfigured("--rpc-url: write it as CHAIN=https://…")
         urls[name] = url
     return urls
 

@@ -19,7 +19,7 @@ from moorage.money import MICRO_USD_PER_USD, MicroUsd
 from moorage.sdk.answers import Status
 from moorage.sdk.archive import Collected, collect
 from moorage.sdk.client import Client
-from moorage.sdk.errors import ConfigurationInvalid, FollowTimedOut, PaymentRefused
+from moorage.sdk.errors import ClientMisconfigured, FollowTimedOut, PaymentRefused
 from moorage.sdk.journal import Journal, Payment
 from moorage.sdk.offer import Offer, money_text
 from moorage.sdk.payer import Approve, Deployed, Payer, PayStep
@@ -290,13 +290,13 @@ def deploy_lines(
 
 
 def read_dollars(text: str) -> MicroUsd:
-    """`text` dollars in micro-USD, rounded down. Raises ConfigurationInvalid unless positive."""
+    """`text` dollars in micro-USD, rounded down. Raises ClientMisconfigured unless positive."""
     try:
         dollars = Decimal(text.removeprefix("$"))
     except InvalidOperation:
         dollars = Decimal(0)
     if not dollars.is_finite() or dollars <= 0 or dollars > 1_000_000:
-        raise ConfigurationInvalid(f"--max-usd: {text!r} is no amount of dollars, such as 2.50")
+        raise ClientMisconfigured(f"--max-usd: {text!r} is no amount of dollars, such as 2.50")
     return MicroUsd(int(dollars * MICRO_USD_PER_USD))
 
 
@@ -306,7 +306,7 @@ def read_variables(texts: Iterable[str], environment: Mapping[str, str]) -> dict
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals and name not in environment:
-            raise ConfigurationInvalid(f"--env {name}: it is not set here; write {name}=VALUE")
+            raise ClientMisconfigured(f"--env {name}: it is not set here; write {name}=VALUE")
         variables[name] = value if equals else environment[name]
     return variables
 

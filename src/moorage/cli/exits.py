@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from moorage.errors import InvalidRequest, MoorageError
+from moorage.errors import ConfigurationInvalid, InvalidRequest, MoorageError
 
 
 class Exit(IntEnum):
@@ -35,6 +35,7 @@ def exit_code(error: MoorageError) -> Exit:
 
     families: tuple[tuple[type[MoorageError], Exit], ...] = (
         (InvalidRequest, Exit.INVALID),
+        (ConfigurationInvalid, Exit.INVALID),
         (sdk.PaymentKept, Exit.DO_NOT_PAY_AGAIN),
         (sdk.BalanceShort, Exit.CANNOT_PAY),
         (sdk.PaymentReverted, Exit.TRY_AGAIN),
@@ -42,7 +43,7 @@ def exit_code(error: MoorageError) -> Exit:
         (sdk.NotPaid, Exit.DO_NOT_PAY_AGAIN),
         (sdk.RequestRefused, Exit.INVALID),
         (sdk.DirectoryInvalid, Exit.INVALID),
-        (sdk.ConfigurationInvalid, Exit.INVALID),
+        (sdk.ClientMisconfigured, Exit.INVALID),
         (sdk.JournalUnwritable, Exit.INVALID),
         (sdk.AnswerUnreadable, Exit.INVALID),
         (sdk.NodeRefused, Exit.TRY_AGAIN),

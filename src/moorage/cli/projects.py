@@ -13,7 +13,7 @@ from moorage.cli.history import History
 from moorage.cli.screen import Screen
 from moorage.sdk.answers import Project, Projects, Status
 from moorage.sdk.client import Client
-from moorage.sdk.errors import ConfigurationInvalid, NotFound
+from moorage.sdk.errors import ClientMisconfigured, NotFound
 from moorage.sdk.signer import Signer
 
 
@@ -91,7 +91,7 @@ def delete(
     screen = Screen(json=options.json)
     connection = find_connection(options)
     if not yes and not screen.can_ask():
-        raise ConfigurationInvalid("nobody to ask: pass --yes to delete. Nothing was deleted.")
+        raise ClientMisconfigured("nobody to ask: pass --yes to delete. Nothing was deleted.")
     if not yes and not screen.confirm(f"Delete {project}, its files and its data?"):
         screen.note("Nothing was deleted.")
         return Exit.FAILED

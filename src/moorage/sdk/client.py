@@ -17,7 +17,7 @@ from moorage.sdk.errors import (
     AnswerLost,
     AnswerUnreadable,
     ClientError,
-    ConfigurationInvalid,
+    ClientMisconfigured,
     FollowTimedOut,
     GatewayError,
     GatewayUnreachable,
@@ -57,7 +57,7 @@ class Client:
         clock: Clock | None = None,
         pause: Pause = asyncio.sleep,
     ) -> None:
-        """Raises ConfigurationInvalid unless `gateway_url` is an http(s) URL."""
+        """Raises ClientMisconfigured unless `gateway_url` is an http(s) URL."""
         self.gateway_url = normalise_gateway_url(gateway_url)
         self.signer = signer
         self._clock = clock or SystemClock()
@@ -225,7 +225,7 @@ class Client:
 
     def _signed_headers(self) -> dict[str, str]:
         if self.signer is None:
-            raise ConfigurationInvalid("this call must be signed, and there is no private key")
+            raise ClientMisconfigured("this call must be signed, and there is no private key")
         return self.signer.headers()
 
     async def _exchange(

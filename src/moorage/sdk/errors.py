@@ -16,7 +16,7 @@ MoorageError
     ├── AnswerUnreadable        an answer that is not the contract's
     ├── FollowTimedOut          the deployment is still going on
     ├── DirectoryInvalid        the directory can't be uploaded
-    ├── ConfigurationInvalid    a gateway, key, chain or node is missing or malformed
+    ├── ClientMisconfigured     a gateway, key, chain or node is missing or malformed
     ├── JournalUnwritable       payments can't be recorded, so none is made
     ├── NodeError               the chain's node, not the gateway
     │   ├── NodeUnreachable     no (readable) answer: what happened is unknown
@@ -142,7 +142,7 @@ class DirectoryInvalid(ClientError):
     code = "directory_invalid"
 
 
-class ConfigurationInvalid(ClientError):
+class ClientMisconfigured(ClientError):
     """A gateway, key, chain or node is missing or malformed."""
 
     code = "configuration_invalid"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from moorage.sdk.errors import ConfigurationInvalid, JournalUnwritable
+from moorage.sdk.errors import ClientMisconfigured, JournalUnwritable
 
 _LOCK_POLL_SECONDS = 0.02
 
@@ -73,7 +73,7 @@ class Journal:
     def payments(self, key: PaymentKey) -> list[Payment]:
         """Every payment for `key` in its last state, oldest first. Empty without a file.
 
-        Raises ConfigurationInvalid when a whole line can't be read: it may be a payment.
+        Raises ClientMisconfigured when a whole line can't be read: it may be a payment.
         """
         found: dict[tuple[int, str], Payment] = {}
         for number, line in enumerate(self._lines(), start=1):
@@ -120,7 +120,7 @@ class Journal:
         try:
             return msgspec.json.decode(line, type=Payment)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ConfigurationInvalid(
+            raise ClientMisconfigured(
                 f"{self.path}:{number} can't be read ({error}); nothing is paid while it may "
                 "hold a payment: mend the line or move the file away"
             ) from error

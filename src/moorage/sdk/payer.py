@@ -20,7 +20,7 @@ from moorage.sdk.answers import Deploying
 from moorage.sdk.client import Client, Pause
 from moorage.sdk.errors import (
     ClientError,
-    ConfigurationInvalid,
+    ClientMisconfigured,
     HashAlreadyUsed,
     JournalUnwritable,
     NodeError,
@@ -188,11 +188,11 @@ class Payer:
         chain = self._chains.get(chain_name)
         if chain is None:
             known = ", ".join(sorted(self._chains)) or "none"
-            raise ConfigurationInvalid(f"chain {chain_name!r} is not configured here; {known} are")
+            raise ClientMisconfigured(f"chain {chain_name!r} is not configured here; {known} are")
         token = chain.token(token_name)
         if token is None:
             names = ", ".join(each.name for each in chain.tokens)
-            raise ConfigurationInvalid(
+            raise ClientMisconfigured(
                 f"{chain_name} has no token {token_name!r} here; it has {names}"
             )
         return chain, token
@@ -200,7 +200,7 @@ class Payer:
     async def _with_balance(self, node: Node, offer: Offer) -> Offer:
         chain_id, balance, wei = await node.payer_facts(self._signer.address, offer.token.address)
         if chain_id != offer.chain.chain_id:
-            raise ConfigurationInvalid(
+            raise ClientMisconfigured(
                 f"the RPC URL for {offer.chain.name} is a node of chain {chain_id}, "
                 f"not {offer.chain.chain_id}. Nothing was paid."
             )
@@ -381,7 +381,7 @@ def _open_payment(payments: list[Payment]) -> Payment | None:
 def _rpc_url(chain: Chain) -> str:
     if not chain.rpc_urls:
         variable = f"MOORAGE_RPC_URL_{chain.name.upper().replace('-', '_')}"
-        raise ConfigurationInvalid(
+        raise ClientMisconfigured(
             f"paying on {chain.name} needs a node: set {variable} to its RPC URL. Nothing was paid."
         )
     return chain.rpc_urls[0]

@@ -9,7 +9,7 @@ from coincurve import PrivateKey
 from moorage.chains.address import checksum_address
 from moorage.clock import Clock, SystemClock
 from moorage.keccak import keccak256
-from moorage.sdk.errors import ConfigurationInvalid
+from moorage.sdk.errors import ClientMisconfigured
 
 
 class SignedTransaction(msgspec.Struct, frozen=True):
@@ -23,7 +23,7 @@ class Signer:
     """Signs for the wallet of one private key. Its text shows the address, never the key."""
 
     def __init__(self, private_key: str, *, clock: Clock | None = None) -> None:
-        """Raises ConfigurationInvalid unless `private_key` is 32 bytes of hex and a valid key."""
+        """Raises ClientMisconfigured unless `private_key` is 32 bytes of hex and a valid key."""
         self._key = _parse_key(private_key)
         self._clock = clock or SystemClock()
         public = self._key.public_key.format(compressed=False)
@@ -69,4 +69,4 @@ def _parse_key(text: str) -> PrivateKey:
         return PrivateKey(secret)
     except ValueError:
         # `from None`: the text of the original names what was parsed
-        raise ConfigurationInvalid("a private key is 0x and 64 hex digits") from None
+        raise ClientMisconfigured("a private key is 0x and 64 hex digits") from None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from moorage.cli.connection import Connection, Options, find_connection
-from moorage.sdk.errors import ConfigurationInvalid
+from moorage.sdk.errors import ClientMisconfigured
 
 DEV = {
     "gateway": "http://127.0.0.1:8402",
@@ -49,9 +49,9 @@ def test_dev_json_alone_is_enough(place: Path) -> None:
 
 def test_wallet_picks_among_dev_wallets(place: Path) -> None:
     assert find(place, wallet=1).private_key == f"0x{2:064x}"
-    with pytest.raises(ConfigurationInvalid, match="0 to 1"):
+    with pytest.raises(ClientMisconfigured, match="0 to 1"):
         find(place, wallet=2)
-    with pytest.raises(ConfigurationInvalid):
+    with pytest.raises(ClientMisconfigured):
         find(place, wallet=-1)
 
 
@@ -83,7 +83,7 @@ def test_dev_keys_and_nodes_serve_their_own_gateway_only(place: Path) -> None:
     found = find(place, gateway="https://one.example")
     assert found.private_key is None
     assert found.chains["arbitrum"].rpc_urls == ()
-    with pytest.raises(ConfigurationInvalid, match="MOORAGE_PRIVATE_KEY"):
+    with pytest.raises(ClientMisconfigured, match="MOORAGE_PRIVATE_KEY"):
         found.required_key()
     assert find(place, gateway="http://localhost:8402/").private_key == f"0x{1:064x}"
 
@@ -103,18 +103,18 @@ def test_node_of_a_chain_is_a_flag_or_a_variable(tmp_path: Path) -> None:
     assert chains["base"].rpc_urls == ("https://mine.example",)
     assert chains["arbitrum-sepolia"].rpc_urls == ("https://sepolia.example",)
     for wrong in ("base", "base=ftp://x", "mars=https://mars.example"):
-        with pytest.raises(ConfigurationInvalid, match="--rpc-url"):
+        with pytest.raises(ClientMisconfigured, match="--rpc-url"):
             find(tmp_path, env=env, rpc_url=[wrong])
 
 
 def test_no_gateway_says_how_to_start_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationInvalid, match="make dev"):
+    with pytest.raises(ClientMisconfigured, match="make dev"):
         find(tmp_path)
 
 
 def test_malformed_dev_json_is_named(place: Path) -> None:
     (place / ".moorage" / "dev.json").write_text("{}")
-    with pytest.raises(ConfigurationInvalid, match=r"dev\.json"):
+    with pytest.raises(ClientMisconfigured, match=r"dev\.json"):
         find(place)
 
 

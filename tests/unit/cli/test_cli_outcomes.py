@@ -2,7 +2,6 @@
 
 import inspect
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from moorage.cli.history import History, Started
 from moorage.cli.main import error_document, hint, run
 from moorage.cli.projects import status_text
 from moorage.cli.screen import Screen, printable, table_lines
-from moorage.errors import MoorageError, PlanNotFound
+from moorage.errors import ConfigurationInvalid, MoorageError, PlanNotFound
 from moorage.money import MicroUsd
 from moorage.sdk import errors
 from moorage.sdk.answers import Deploying, Project, Status
@@ -45,9 +44,10 @@ def kept(family: type[errors.PaymentKept]) -> errors.PaymentKept:
 EXITS: tuple[tuple[MoorageError, int], ...] = (
     (MoorageError(), 1),
     (PlanNotFound("no plan"), 2),
+    (ConfigurationInvalid(), 2),
     (gateway_error(errors.RequestRefused), 2),
     (errors.DirectoryInvalid(), 2),
-    (errors.ConfigurationInvalid(), 2),
+    (errors.ClientMisconfigured(), 2),
     (errors.JournalUnwritable(), 2),
     (errors.AnswerUnreadable(), 2),
     (kept(errors.PaymentUncertain), 3),
@@ -253,14 +253,14 @@ def test_dollars(text: str, micro: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "0", "-1", "nan", "inf", "1e99", "1,5"])
 def test_what_is_no_amount_is_refused(text: str) -> None:
-    with pytest.raises(errors.ConfigurationInvalid, match="--max-usd"):
+    with pytest.raises(errors.ClientMisconfigured, match="--max-usd"):
         read_dollars(text)
 
 
 def test_variables_come_as_pairs_or_from_the_shell() -> None:
     found = read_variables(["A=1=2", "B=", "C"], {"C": "3"})
     assert found == {"A": "1=2", "B": "", "C": "3"}
-    with pytest.raises(errors.ConfigurationInvalid, match="--env D"):
+    with pytest.raises(errors.ClientMisconfigured, match="--env D"):
         read_variables(["D"], {})
 
 
@@ -294,12 +294,11 @@ def test_overview_names_every_command_and_exit_code() -> None:
 
 
 @pytest.fixture
-def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A directory without dev.json, and an environment without Moorage's variables."""
     monkeypatch.chdir(tmp_path)
     for variable in ("MOORAGE_GATEWAY", "MOORAGE_PRIVATE_KEY", "MOORAGE_DATA_DIR"):
         monkeypatch.delenv(variable, raising=False)
-    return
 
 
 @pytest.mark.usefixtures("nowhere")

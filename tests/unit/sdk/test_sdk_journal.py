@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from moorage.sdk.errors import ConfigurationInvalid, JournalUnwritable
+from moorage.sdk.errors import ClientMisconfigured, JournalUnwritable
 from moorage.sdk.journal import Journal, Payment, PaymentKey, PaymentState
 
 KEY = PaymentKey(gateway="http://127.0.0.1:8402", wallet="0xab", name="hello")
@@ -76,7 +76,7 @@ def test_whole_line_that_cannot_be_read_stops_all_payment(tmp_path: Path) -> Non
     journal.append(payment())
     with journal.path.open("ab") as file:
         file.write(b'{"state": "from the future"}\n')
-    with pytest.raises(ConfigurationInvalid, match=r"payments\.jsonl:2"):
+    with pytest.raises(ClientMisconfigured, match=r"payments\.jsonl:2"):
         journal.payments(KEY)
 
 

@@ -102,5 +102,5 @@ def test_one_gateway_has_one_spelling(text: str, normal: str) -> None:
     ],
 )
 def test_what_is_no_gateways_address_is_refused(text: str) -> None:
-    with pytest.raises(errors.ConfigurationInvalid):
+    with pytest.raises(errors.ClientMisconfigured):
         normalise_gateway_url(text)

@@ -6,7 +6,7 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_defunct
 
-from moorage.sdk.errors import ConfigurationInvalid
+from moorage.sdk.errors import ClientMisconfigured
 from moorage.sdk.offer import unsigned_transfer
 from moorage.sdk.signer import Signer
 from offers import an_offer
@@ -57,7 +57,7 @@ def test_key_is_in_no_text_of_the_signer() -> None:
     "key", ["", "0x", "11" * 31, "11" * 33, "zz" * 32, "00" * 32, "ff" * 32, "1 1" * 21 + "1"]
 )
 def test_malformed_key_is_refused_without_repeating_it(key: str) -> None:
-    with pytest.raises(ConfigurationInvalid) as caught:
+    with pytest.raises(ClientMisconfigured) as caught:
         Signer(key)
     assert str(caught.value) == "a private key is 0x and 64 hex digits"
     assert caught.value.__suppress_context__
