@@ -77,7 +77,7 @@ def new_sandbox(host: Host, suffix: str = "") -> Sandbox:
         run_dir=run,
         instance_id=instance_id(suffix),
         tools={},
-        build_env={},
+        stop_grace_seconds=1.0,
     )
 
 

@@ -4,6 +4,7 @@ Each is first shown to succeed outside the sandbox, as root on the same made-up 
 must fail, and for the reason that the table expects.
 """
 
+import asyncio
 import json
 import shlex
 import shutil
@@ -64,6 +65,21 @@ class Stage:
 def filled(parts: tuple[str, ...], facts: dict[str, str]) -> list[str]:
     """A command line with its facts filled in."""
     return [part.format_map(facts) for part in parts]
+
+
+def everything(facts: dict[str, str], *, scratch: str) -> list[list[str]]:
+    """The command line of every attempt."""
+    return [filled(threat.run, {**facts, "scratch": scratch}) for threat in EVERYTHING]
+
+
+async def attempts_by_build(
+    deployer: Deployer, source: Path, commands: list[list[str]]
+) -> list[dict[str, Any]]:
+    """Have a build step make attempts; their results, in order."""
+    (source / "attempts.json").write_text(json.dumps(commands))
+    install = "python3 attacks/batch.py attempts.json"
+    await deployer.build("builder", source, plan(install=install))
+    return deployer.results("builder")
 
 
 def shared_facts(host: Host, victim: arena.Victim, memory_key: int) -> dict[str, str]:
@@ -140,14 +156,10 @@ async def stage(host: Host, deployer: Deployer) -> AsyncIterator[Stage]:
             "gateway_or_host": "gateway",
             "first_process": "1",
         }
-        by_app = await attempts(
-            app, [filled(t.run, {**inside_facts, "scratch": "/tmp"}) for t in EVERYTHING]
+        by_app, by_build = await asyncio.gather(
+            attempts(app, everything(inside_facts, scratch="/tmp")),
+            attempts_by_build(deployer, source, everything(inside_facts, scratch="/app")),
         )
-        commands = [filled(t.run, {**inside_facts, "scratch": "/app"}) for t in EVERYTHING]
-        (source / "attempts.json").write_text(json.dumps(commands))
-        install = "python3 attacks/batch.py attempts.json"
-        await deployer.build("builder", source, plan(install=install))
-        by_build = deployer.results("builder")
         outside_facts = {
             **facts,
             "app": str(source),

@@ -92,11 +92,9 @@ async def test_taking_memory_kills_only_oneself(
 ) -> None:
     assert outside("exhaust.py", "memory", "300")["succeeded"]
     greedy = "exec python3 attacks/exhaust.py memory 300"
+    what = plan(build=greedy) if phase == "build" else plan(greedy)
     with pytest.raises(DeployFailed) as failure:
-        if phase == "build":
-            await deployer.build("greedy", source, plan(build=greedy), SMALL)
-        else:
-            await deployer.deploy("greedy", source, plan(greedy), SMALL)
+        await deployer.deploy("greedy", source, what, SMALL)
     assert failure.value.cause is FailureCause.OUT_OF_MEMORY
     assert await answers(neighbour)
 
@@ -152,8 +150,8 @@ async def test_unlimited_file_systems_count_as_memory(
 
 @pytest.mark.parametrize("phase", ["app", "build"])
 async def test_cpu_is_bounded_by_the_quota(phase: str, deployer: Deployer, source: Path) -> None:
-    quota = 0.25
-    limits = Limits(memory_bytes=128 * MEBIBYTE, cpu_millis=250, pids=48, disk_bytes=64 * MEBIBYTE)
+    quota = 0.1
+    limits = Limits(memory_bytes=128 * MEBIBYTE, cpu_millis=100, pids=48, disk_bytes=64 * MEBIBYTE)
     free = json.loads(outside("exhaust.py", "cpu", "1", "2")["detail"])
     assert free["cpu_seconds"] > 2 * quota * free["wall_seconds"]
     hog = "python3 attacks/exhaust.py cpu 2 2"
@@ -182,16 +180,41 @@ async def test_log_flood_takes_no_more_than_the_app_has(
     await sandbox.remove("flooder")
 
 
-@pytest.mark.parametrize("how", ["log", "log-one-line"])
 async def test_build_log_flood_takes_no_more_than_the_build_has(
-    how: str, deployer: Deployer, sandbox: Sandbox, source: Path, host: Host
+    deployer: Deployer, sandbox: Sandbox, source: Path, host: Host
 ) -> None:
+    """Without a line break, and not even text."""
     before = state_bytes(host)
-    flood = f"python3 attacks/exhaust.py {how} 256"
+    flood = "python3 attacks/exhaust.py log-one-line 1024"
     await deployer.build("loud", source, plan(install=flood), SMALL)
     assert state_bytes(host) - before < SMALL.disk_bytes + MEBIBYTE
     assert "end-of-flood" in sandbox.log_tail("loud", LogKind.BUILD)
     await sandbox.remove("loud")
+
+
+@functools.cache
+def flows_outside() -> int:
+    """How many connections the kernel remembers of 20,000 made outside the sandbox."""
+    before = tracked_connections()
+    outside("exhaust.py", "flows", arena.PUBLIC_ADDRESS, "20000")
+    return tracked_connections() - before
+
+
+def tracked_connections() -> int:
+    """How many connections the kernel remembers for this thread's network namespace."""
+    return int(Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text())
+
+
+@pytest.mark.parametrize("phase", ["app", "build"])
+async def test_connections_one_makes_do_not_fill_the_hosts_table(
+    phase: str, deployer: Deployer, app: Instance, source: Path
+) -> None:
+    """When the kernel's table of connections is full, nobody on the host can make another."""
+    assert flows_outside() >= 19_000
+    before = tracked_connections()
+    flows = ("exhaust.py", "flows", arena.PUBLIC_ADDRESS, "20000")
+    await attempt(phase, deployer, app, source, *flows)
+    assert tracked_connections() - before < 10_000
 
 
 async def test_many_connections_block_only_the_app_they_lead_to(

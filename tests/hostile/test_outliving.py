@@ -138,13 +138,15 @@ async def test_app_that_kills_all_it_sees_kills_only_itself(
 async def test_nothing_remains_of_a_removed_deployment(
     deployer: Deployer, sandbox: Sandbox, source: Path, host: Host
 ) -> None:
-    where = {"directories": (host.state, host.run), "instance_id": instance_id()}
-    before = everything(**where)
+    def there() -> dict[str, set[str]]:
+        return everything(directories=(host.state, host.run), instance_id=instance_id())
+
+    before = there()
     uid = await stay(deployer, "gone", source, "stay-gone")
-    during = everything(**where)
+    during = there()
     assert all(during[kind] - before[kind] for kind in during), "the search finds what there is"
     await sandbox.remove("gone")
-    after = everything(**where)
+    after = there()
     assert {kind: after[kind] - before[kind] for kind in after} == {kind: set() for kind in after}
     assert not processes_of(uid)
     assert "gone" not in await sandbox.known()

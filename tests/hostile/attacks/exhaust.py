@@ -9,14 +9,15 @@ import json
 import os
 import resource
 import signal
+import socket
 import time
 from pathlib import Path
 
 from attempt import Refused, main
 
 MEBIBYTE = 1 << 20
-FLOOD_SECONDS = 20.0
-FULL_DISK_SECONDS = 5.0
+FLOOD_SECONDS = 6.0
+FULL_DISK_SECONDS = 15.0
 
 
 def fork(count: str) -> str:
@@ -76,6 +77,30 @@ def inodes(directory: str, count: str) -> str:
                 (folder / str(number)).unlink()
         folder.rmdir()
     return f"{count} files"
+
+
+def fill(directory: str) -> str:
+    """Leave a disk without a free inode and without a free block."""
+    made = 0
+    with contextlib.suppress(OSError):
+        while True:
+            os.close(os.open(f"{directory}/filler-{made}", os.O_CREAT | os.O_WRONLY))
+            made += 1
+    with Path(directory, "filler-0").open("wb", buffering=0) as file:
+        for size in (MEBIBYTE, 4096, 1):
+            with contextlib.suppress(OSError):
+                while file.write(b"x" * size):
+                    pass
+    return f"{made} files"
+
+
+def flows(address: str, count: str) -> str:
+    """Open connections without end: a datagram to each port is one that the host must remember."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as endpoint:
+        for number in range(int(count)):
+            with contextlib.suppress(OSError):
+                endpoint.sendto(b"", (address, 1024 + number))
+    return f"{count} flows"
 
 
 def cpu(seconds: str, processes: str) -> str:
@@ -156,6 +181,8 @@ main(
         "memory": memory,
         "disk": disk,
         "inodes": inodes,
+        "fill": fill,
+        "flows": flows,
         "cpu": cpu,
         "log": log,
         "log-one-line": log_one_line,

@@ -55,6 +55,13 @@ def endless() -> None:
                     connection.sendall(b"X-Filler: " + b"x" * 65_536 + b"\r\n")
 
 
+def crowded() -> None:
+    """Listens on thousands of other ports first, so that its own is hard to find among them."""
+    held = [socket.create_server(("0.0.0.0", port)) for port in range(10_000, 25_000)]
+    serve()
+    del held
+
+
 def leased() -> None:
     """Takes a lease on its own log: who opens it waits until the app gives it back, or 45 s."""
     import fcntl
@@ -104,6 +111,7 @@ def main() -> None:
         "frozen": frozen,
         "slow": slow,
         "endless": endless,
+        "crowded": crowded,
         "leased": leased,
         "huge-log": huge_log,
     }
