@@ -1,0 +1,242 @@
+"""The command as a process of its own, against a gateway that misbehaves."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from sdk_stubs import DEPLOYMENT, PROJECT, USDC, StubGateway, StubNode, answers, problem, serving
+from starlette.responses import JSONResponse
+
+KEYS = tuple("0x" + f"{number:02x}" * 32 for number in (0x11, 0x22))
+MAIN = "from moorage.cli.main import main; main()"
+READY = {
+    "status": "ready",
+    "deployment_id": DEPLOYMENT,
+    "endpoint": "http://hello.localhost:8080",
+}
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+class Terminal:
+    """A directory with an app and dev.json, and `moorage` run in it without a terminal."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.gateway = StubGateway()
+        self.node = StubNode()
+        self.gateway.statuses = [READY]
+        (directory / "app").mkdir()
+        (directory / "app" / "index.html").write_text("<h1>hello</h1>")
+        (directory / "app" / ".env").write_text("SECRET=1")
+
+    def write_dev_file(self) -> None:
+        arbitrum = {"chain_id": 42161, "rpc_url": self.node.url, "tokens": {"usdc": USDC}}
+        dev = {
+            "gateway": self.gateway.url,
+            "chains": {"arbitrum": arbitrum},
+            "wallets": [{"address": "0x", "private_key": key} for key in KEYS],
+        }
+        (self.directory / ".moorage").mkdir()
+        (self.directory / ".moorage" / "dev.json").write_text(json.dumps(dev))
+
+    async def start(self, *arguments: str, program: str = MAIN) -> asyncio.subprocess.Process:
+        clean = {name: value for name, value in os.environ.items() if "MOORAGE" not in name}
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            program,
+            *arguments,
+            cwd=self.directory,
+            env=clean | {"MOORAGE_STATE_DIR": str(self.directory / "state")},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def run(self, *arguments: str) -> Outcome:
+        process = await self.start(*arguments)
+        out, err = await asyncio.wait_for(process.communicate(), timeout=60)
+        outcome = Outcome(process.returncode or 0, out.decode(), err.decode())
+        for key in KEYS:
+            assert key[2:] not in outcome.out + outcome.err
+        return outcome
+
+
+@pytest.fixture
+async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
+    found = Terminal(tmp_path)
+    async with serving(found.gateway, found.node):
+        found.write_dev_file()
+        yield found
+
+
+async def test_deploy_shows_the_price_pays_and_prints_the_address(terminal: Terminal) -> None:
+    outcome = await terminal.run("deploy", "app", "--name", "hello", "--yes")
+    assert outcome.code == 0, outcome.err
+    assert (
+        "hello: $0.50 for 1 month on arbitrum (0.50 USDC), your wallet holds 1000.00" in outcome.err
+    )
+    assert "warning: .env was not uploaded" in outcome.err
+    assert "http://hello.localhost:8080" in outcome.out
+    assert len(terminal.node.payments) == 1
+    assert b"SECRET" not in terminal.gateway.bodies[0]
+
+
+async def test_json_is_one_document_on_stdout(terminal: Terminal) -> None:
+    outcome = await terminal.run("deploy", "app", "--name", "hello", "--max-usd", "0.5", "--json")
+    assert outcome.code == 0, outcome.err
+    (tx_hash,) = terminal.node.sent
+    document = outcome.document
+    assert (document["status"], document["endpoint"]) == ("ready", READY["endpoint"])
+    assert (document["projectId"], document["deploymentId"]) == (PROJECT, DEPLOYMENT)
+    assert document["payment"]["tx_hash"] == tx_hash
+
+
+@pytest.mark.parametrize("flags", [[], ["--max-usd", "0.49"], ["--yes", "--max-usd", "0.49"]])
+async def test_unapproved_price_is_not_paid(terminal: Terminal, flags: list[str]) -> None:
+    outcome = await terminal.run("deploy", "app", "--name", "hello", "--json", *flags)
+    assert (outcome.code, outcome.document["code"]) == (3, "payment_refused")
+    assert terminal.node.sent == []
+
+
+async def test_killed_while_the_gateway_holds_the_paid_request_pays_once(
+    terminal: Terminal,
+) -> None:
+    held = asyncio.Event()
+    gone = asyncio.Event()
+
+    async def hold(tx_hash: str) -> Any:
+        terminal.gateway.take(tx_hash)
+        held.set()
+        await gone.wait()
+        return problem(500, "nobody_reads_this")
+
+    terminal.gateway.paid = [hold]
+    process = await terminal.start("deploy", "app", "--name", "hello", "--yes")
+    await asyncio.wait_for(held.wait(), timeout=60)
+    process.send_signal(signal.SIGKILL)
+    await process.communicate()
+    gone.set()
+
+    outcome = await terminal.run("deploy", "app", "--name", "hello", "--yes", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["deploymentId"] == DEPLOYMENT
+    assert len(terminal.node.payments) == 1
+    assert outcome.document["payment"]["tx_hash"] in terminal.node.payments
+
+
+async def test_uncertain_payment_names_its_hash_and_exits_3(terminal: Terminal) -> None:
+    terminal.gateway.paid = [answers(problem(402, "payment_not_found", looked_for={}))]
+    outcome = await terminal.run("deploy", "app", "--name", "hello", "--yes", "--json")
+    assert (outcome.code, outcome.document["code"]) == (3, "payment_uncertain")
+    assert outcome.document["payment"]["tx_hash"] in terminal.node.payments
+    assert outcome.document["cause"]["code"] == "payment_not_found"
+
+
+async def test_failed_deployment_exits_1_with_its_reason(terminal: Terminal) -> None:
+    failed = {"status": "failed", "deployment_id": DEPLOYMENT, "reason": "it \x1b[31mcrashed"}
+    terminal.gateway.statuses = [failed]
+    outcome = await terminal.run("deploy", "app", "--name", "hello", "--yes")
+    assert outcome.code == 1
+    assert "hello failed: it [31mcrashed" in outcome.out
+
+
+async def test_no_follow_ends_with_the_ids(terminal: Terminal) -> None:
+    terminal.gateway.statuses = []
+    outcome = await terminal.run("deploy", "app", "--name", "hello", "--yes", "--no-follow")
+    assert outcome.code == 0, outcome.err
+    assert f"moorage status {PROJECT} {DEPLOYMENT}" in outcome.out
+
+
+async def test_status_by_name_finds_the_latest_deployment(terminal: Terminal) -> None:
+    await terminal.run("deploy", "app", "--name", "hello", "--yes")
+    outcome = await terminal.run("status", "hello", "--json")
+    assert (outcome.code, outcome.document) == (0, READY)
+
+
+async def test_other_wallet_signs_with_its_own_key(terminal: Terminal) -> None:
+    listed = {"wallet": "0x", "count": 0, "projects": []}
+    terminal.gateway.other["GET", "/agent/projects"] = [JSONResponse(listed)]
+    outcome = await terminal.run("projects", "--wallet", "1")
+    assert (outcome.code, outcome.out) == (
+        0,
+        "No projects yet. Next: moorage deploy DIR --name NAME\n",
+    )
+
+
+async def test_delete_by_name_removes_that_project(terminal: Terminal) -> None:
+    project = {"id": PROJECT, "name": "hello", "status": "active", "url": None}
+    listed = {"wallet": "0x", "count": 1, "projects": [project]}
+    gone = {"projectId": PROJECT, "status": "deleted"}
+    terminal.gateway.other["GET", "/agent/projects"] = [JSONResponse(listed)]
+    terminal.gateway.other["DELETE", f"/agent/projects/{PROJECT}"] = [JSONResponse(gone)]
+    outcome = await terminal.run("delete", "hello", "--yes", "--json")
+    assert (outcome.code, outcome.document) == (0, gone)
+    outcome = await terminal.run("delete", "other", "--yes", "--json")
+    assert (outcome.code, outcome.document["code"]) == (5, "project_not_found")
+
+
+async def test_balance_shows_every_chain_the_gateway_takes(terminal: Terminal) -> None:
+    chains = [{"chain": "arbitrum", "chain_id": 42161, "tokens": ["usdc"]}]
+    held = {
+        "token": "usdc",
+        "symbol": "USDC",
+        "address": USDC,
+        "balance": "18.000000",
+        "balance_raw": "18000000",
+        "decimals": 6,
+    }
+    wallet = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"  # of the key 0x1111…
+    balances = {"address": wallet, "chain": "arbitrum", "chain_id": 42161, "balances": [held]}
+    terminal.gateway.other["GET", "/agent/chains"] = [JSONResponse({"chains": chains})]
+    terminal.gateway.other["GET", f"/agent/balance/{wallet}"] = [JSONResponse(balances)]
+    outcome = await terminal.run("balance")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == (f"{wallet}\nCHAIN     TOKEN  BALANCE\narbitrum  USDC   18.000000\n")
+    outcome = await terminal.run("balance", wallet, "--chain", "arbitrum", "--json")
+    assert outcome.document == {"address": wallet, "chains": [balances]}
+
+
+async def test_gateway_that_does_not_run_says_how_to_start_it(terminal: Terminal) -> None:
+    outcome = await terminal.run("chains", "--gateway", "http://127.0.0.1:9")
+    assert outcome.code == 4
+    assert outcome.err == (
+        "error: no gateway answers at http://127.0.0.1:9\nStart it with `make dev`.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["--help"], {"cyclopts", "rich", "msgspec", "aiohttp", "asyncio"}),
+        (["projects"], {"rich", "eth_account", "sqlalchemy", "starlette", "uvicorn"}),
+        (["deploy", "app", "--name", "x"], {"eth_account", "sqlalchemy", "starlette"}),
+    ],
+    ids=["help", "projects", "deploy"],
+)
+async def test_heavy_modules_wait_until_they_are_needed(
+    terminal: Terminal, arguments: list[str], heavy: set[str]
+) -> None:
+    listed = {"wallet": "0x", "count": 0, "projects": []}
+    terminal.gateway.other["GET", "/agent/projects"] = [JSONResponse(listed)]
+    program = "import sys; from moorage.cli.main import run; run(sys.argv[1:]); print(*sys.modules)"
+    process = await terminal.start(*arguments, program=program)
+    out, _ = await asyncio.wait_for(process.communicate(), timeout=60)
+    loaded = set(out.decode().splitlines()[-1].split())
+    assert "moorage.cli.main" in loaded
+    assert not heavy & loaded
