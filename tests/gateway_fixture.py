@@ -1,6 +1,7 @@
 """A real `moorage dev`, as a process of its own: chains, sandbox, proxy and gateway."""
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -47,11 +48,31 @@ class DevGateway:
         """What it has logged in all."""
         return (self.data_dir / "gateway.log").read_text()
 
+    @property
+    def instance_id(self) -> str:
+        """What its namespaces, mounts and sockets are named after."""
+        return hashlib.blake2b(str(self.data_dir).encode(), digest_size=3).hexdigest()
+
     def start(self, **settings: str) -> None:
         """Run it and wait until `dev.json` says that everything answers."""
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        process = self._spawn(settings)
         dev_file = self.data_dir / "dev.json"
-        dev_file.unlink(missing_ok=True)
+        deadline = time.monotonic() + START_SECONDS
+        while not dev_file.exists():
+            assert process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.02)
+        self.info = json.loads(dev_file.read_text())
+
+    def start_until_crash(self, **settings: str) -> None:
+        """Run it until it kills itself over work that it found waiting."""
+        self._spawn(settings)
+        self.wait_for_crash()
+
+    def _spawn(self, settings: dict[str, str]) -> "subprocess.Popen[bytes]":
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        (self.data_dir / "dev.json").unlink(missing_ok=True)
         with (self.data_dir / "gateway.log").open("ab") as log:
             self._process = subprocess.Popen(
                 _command(self.data_dir),
@@ -61,13 +82,7 @@ class DevGateway:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
-        deadline = time.monotonic() + START_SECONDS
-        while not dev_file.exists():
-            assert self._process.poll() is None, self.log
-            assert time.monotonic() < deadline, self.log
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.02)
-        self.info = json.loads(dev_file.read_text())
+        return self._process
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -90,7 +105,7 @@ class DevGateway:
 
 def _command(data_dir: Path) -> list[str]:
     ports = [f"--{name}=0" for name in ("port", "proxy-port", "operator-port")]
-    return [sys.executable, "-m", "moorage.cli.main", "dev", f"--data-dir={data_dir}", *ports]
+    return [str(Path(sys.executable).parent / "moorage"), "dev", f"--data-dir={data_dir}", *ports]
 
 
 def _environment(settings: dict[str, str]) -> dict[str, str]:

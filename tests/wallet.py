@@ -5,6 +5,7 @@ import base64
 import secrets
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +29,7 @@ class Answer:
 
     status: int
     body: dict[str, Any]
-    headers: dict[str, str]
+    headers: Mapping[str, str]  # in any letter case
 
 
 def new_key() -> str:
@@ -53,9 +54,7 @@ class Wallet:
         described = self.gateway.info["chains"][chain]
         await rpc(described["rpc_url"], "anvil_setBalance", self.address, hex(10**18))
         for token in described["tokens"].values():
-            await rpc(
-                described["rpc_url"], "anvil_dealERC20", self.address, token, hex(amount)
-            )
+            await rpc(described["rpc_url"], "anvil_dealERC20", self.address, token, hex(amount))
         return self
 
     async def pay(
@@ -133,6 +132,12 @@ class Wallet:
                     return answer.body
                 await asyncio.sleep(0.05)
 
+    async def until_answers(self, name: str, *, within_seconds: float = 30) -> None:
+        """Wait until the app's address answers 200."""
+        async with asyncio.timeout(within_seconds):
+            while (await self.visit(name))[0] != 200:
+                await asyncio.sleep(0.05)
+
     async def visit(self, name: str, path: str = "/") -> tuple[int, str]:
         """What a visitor of the app is answered, through the proxy."""
         host = f"{name}.{self.gateway.info['base_domain']}"
@@ -172,7 +177,7 @@ async def call(
         aiohttp.ClientSession() as session,
         session.request(method, gateway.url + path, json=json, headers=headers) as response,
     ):
-        return Answer(response.status, await response.json(), dict(response.headers))
+        return Answer(response.status, await response.json(), response.headers)
 
 
 def fresh_name() -> str:

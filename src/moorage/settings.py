@@ -138,7 +138,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_json: Annotated[bool, _doc("Log JSON lines rather than text for people.")] = True
     crash_at: Annotated[
         str,
-        _doc("For crash tests, in dev only: the deploy step at which the gateway kills itself."),
+        _doc(
+            "For crash tests, in dev only: the step of a deploy at which the gateway kills itself."
+        ),
     ] = ""
 
     def price_list(self) -> PriceList:
@@ -163,6 +165,8 @@ def load_settings(
 ) -> Settings:
     """The settings from file, environment and `given`, later ones winning; None is not given.
 
+    `data_dir` is made absolute.
+
     Raises InvalidField naming the wrong one.
     """
     values: dict[str, Any] = {}
@@ -174,9 +178,10 @@ def load_settings(
     values.update(_from_environment(environ))
     values.update({key: value for key, value in given.items() if value is not None})
     try:
-        return msgspec.convert(values, Settings)
+        settings = msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
         raise InvalidField("settings", str(error)) from error
+    return msgspec.structs.replace(settings, data_dir=str(Path(settings.data_dir).absolute()))
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

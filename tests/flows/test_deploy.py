@@ -343,7 +343,7 @@ async def test_dry_run_changes_nothing(wallet: Wallet) -> None:
     answer = await wallet.deploy(name, headers={"X-Dry-Run": "true"})
 
     assert (answer.status, answer.body["amount_token"]) == (200, "500000")
-    assert answer.body["plan"]["start"] == "node index.js"
+    assert answer.body["plan"]["start"] == "exec node index.js"
     rival = Wallet(wallet.gateway)
     assert (await rival.deploy(name)).status == 402  # the name was not held
 

@@ -37,5 +37,10 @@ def limit_address(gateway: Gateway, request: Request) -> None:
 
 def limit_wallet(gateway: Gateway, request: Request, wallet: str) -> None:
     """Count the wallet's request, unless it carries proof of payment. Raises RateLimited."""
-    if not any(header in request.headers for header in PROOF_HEADERS):
+    if not carries_proof(request):
         gateway.limiters.wallets.check(wallet)
+
+
+def carries_proof(request: Request) -> bool:
+    """Whether money may have moved for this request."""
+    return any(header in request.headers for header in PROOF_HEADERS)

@@ -27,8 +27,11 @@ async def run_dev(
     node_modules: list[Path],
     on_ready: Callable[[Addresses, dict[str, Chain], Path], None],
 ) -> None:
-    """Run chains and gateway until SIGINT or SIGTERM; then stop all of it and keep its state."""
-    data_dir = Path(settings.data_dir).absolute()
+    """Run chains and gateway until SIGINT or SIGTERM; then stop all of it and keep its state.
+
+    `settings.data_dir` must be absolute.
+    """
+    data_dir = Path(settings.data_dir)
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     dev_file = data_dir / DEV_FILE
     stop = stop_on_signals()

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from moorage.api import agent
+from moorage.api.caller import carries_proof
 from moorage.api.gateway import Gateway
 from moorage.api.problems import (
     INTERNAL,
@@ -20,9 +21,14 @@ from moorage.api.problems import (
     error_response,
     problem_response,
 )
-from moorage.errors import MoorageError
+from moorage.errors import MoorageError, PaymentPending
 
 log = structlog.get_logger()
+
+_FAULT_WITH_PROOF = (
+    "The gateway failed at this request. Do not pay again: send the same request with the same "
+    "payment; it counts once."
+)
 
 Handler = Callable[[Gateway, Request], Awaitable[Response]]
 
@@ -76,16 +82,21 @@ class _Endpoint:
         try:
             return await self._handler(self._gateway, request)
         except MoorageError as error:
-            return error_response(error, pay_to=self._gateway.pay_to, chains=self._chains)
+            return self._refused(error)
         except ClientDisconnect:
             return None
         except Exception:
             log.exception("request failed")
-            return problem_response(
-                INTERNAL,
-                "The gateway failed at this request. If you paid, do not pay again: "
-                "send the same request with the same payment.",
-            )
+            return self._failed(request)
+
+    def _failed(self, request: Request) -> Response:
+        """The answer to a fault of ours; to a request that brought money it is never a 5xx."""
+        if carries_proof(request):
+            return self._refused(PaymentPending(_FAULT_WITH_PROOF))
+        return problem_response(INTERNAL, "The gateway failed at this request. Try it again.")
+
+    def _refused(self, error: MoorageError) -> Response:
+        return error_response(error, pay_to=self._gateway.pay_to, chains=self._chains)
 
 
 def http_app(gateway: Gateway) -> Starlette:

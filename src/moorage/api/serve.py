@@ -10,7 +10,6 @@ from moorage.chains.rpc import RpcClient
 from moorage.errors import ConfigurationInvalid
 from moorage.settings import Settings
 
-
 _LOCAL_NODES = ("anvil", "hardhat", "ganache", "foundry")
 
 

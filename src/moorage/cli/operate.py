@@ -58,8 +58,7 @@ def dev(
     logs.configure(json=settings.log_json, level=settings.log_level)
     if reset:
         development.reset(Path(settings.data_dir))
-    screen = Screen(json=False)
-    _require_machine(screen, settings)
+    _require_machine(settings)
 
     def on_ready(addresses: "Addresses", chains: "dict[str, Chain]", dev_file: Path) -> None:
         for line in _started(settings, addresses, chains, dev_file):
@@ -88,7 +87,7 @@ def serve(*, config: Path) -> int:
 
     settings = load_settings(file=config)
     logs.configure(json=settings.log_json, level=settings.log_level)
-    _require_machine(Screen(json=False), settings)
+    _require_machine(settings)
     _run(run_serve(settings, on_ready=lambda addresses: print(addresses.gateway, flush=True)))
     return Exit.OK
 
@@ -157,7 +156,7 @@ def _findings(settings: "Settings") -> Any:
     return asyncio.run(check_machine(settings))
 
 
-def _require_machine(screen: Screen, settings: "Settings") -> None:
+def _require_machine(settings: "Settings") -> None:
     from moorage.errors import ConfigurationInvalid
 
     missing = [item for item in _findings(settings) if not item.ok]
@@ -169,7 +168,7 @@ def _require_machine(screen: Screen, settings: "Settings") -> None:
 def _started(
     settings: "Settings", addresses: "Addresses", chains: "dict[str, Chain]", dev_file: Path
 ) -> list[str]:
-    lines = [
+    return [
         f"gateway   {addresses.gateway}",
         f"apps      {addresses.proxy.replace('127.0.0.1', '<name>.' + settings.base_domain)}",
         *(
@@ -185,4 +184,3 @@ def _started(
         "",
         "Ctrl-C stops all of it.",
     ]
-    return lines

@@ -77,6 +77,7 @@ class Admission:
         sources: Path,
         clock: Clock,
         on_queued: Callable[[], None],
+        on_step: Callable[[str], None],
     ) -> None:
         self._db = db
         self._quotes = quotes
@@ -86,6 +87,7 @@ class Admission:
         self._sources = sources
         self._clock = clock
         self._on_queued = on_queued
+        self._on_step = on_step
 
     async def admit(self, bid: Bid, upload: Upload) -> Admitted:
         """Queue the deployment, or raise PaymentRequired, NameUnavailable or a PaymentError."""
@@ -98,6 +100,7 @@ class Admission:
         try:
             await asyncio.to_thread(_materialise, upload, source)
             receipt = await self._take_payment(bid, price)
+            self._on_step("credited")
             admitted = await self._enter(bid, price, receipt, deployment_id)
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, source, ignore_errors=True)

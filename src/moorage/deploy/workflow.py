@@ -96,8 +96,10 @@ class Workflow:
     async def run(self, job: Job) -> None:
         """Bring the job's deployment to an end. Raises LostJob; anything else may be retried."""
         deployment = await projects.deployment(self._db, job.subject_id)
-        project = deployment and await projects.by_id(self._db, deployment.project_id)
-        if deployment is None or project is None or deployment.status not in UNDER_WAY:
+        if deployment is None or deployment.status not in UNDER_WAY:
+            return await self._finish(job)
+        project = await projects.by_id(self._db, deployment.project_id)
+        if project is None:
             return await self._finish(job)
         try:
             if job.attempts > MOST_ATTEMPTS:

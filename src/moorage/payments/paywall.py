@@ -81,5 +81,5 @@ class Paywall:
                     amount=received[wallet],
                     now_ms=now_ms,
                 )
-        record_payment(chain.name, token.name, "credited" if received else "replayed")
+        record_payment(chain=chain.name, token=token.name, outcome="credited")
         return {t.payer: received.get(t.payer, MicroUsd(0)) for t in transfers}

@@ -79,7 +79,7 @@ _UNDER_WAY_OF = Statement(
     )
     .limit(1)
 )
-_MOVE = {
+_MOVE: dict[DeploymentStatus, Statement] = {
     target: Statement(
         update(deployments)
         .where(
@@ -209,10 +209,10 @@ def _project(row: Row | None) -> Project | None:
 
 
 def _made_project(row: Row) -> Project:
-    head, status, tail = row[:5], row[5], row[6:]
-    return Project(*head, ProjectStatus(status), *tail)
+    fields = dict(zip(Project.__struct_fields__, row, strict=True))
+    return Project(**fields | {"status": ProjectStatus(fields["status"])})
 
 
 def _made_deployment(row: Row) -> Deployment:
-    head, status, tail = row[:2], row[2], row[3:]
-    return Deployment(*head, DeploymentStatus(status), *tail)
+    fields = dict(zip(Deployment.__struct_fields__, row, strict=True))
+    return Deployment(**fields | {"status": DeploymentStatus(fields["status"])})

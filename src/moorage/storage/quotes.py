@@ -1,6 +1,6 @@
 """Queries over quotes."""
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import BindParameter, bindparam, delete, insert, select, update
 
 from moorage.money import MicroUsd
 from moorage.payments.quote import Quote
@@ -8,7 +8,7 @@ from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.schema import quotes
 
 _COLUMNS = [quotes.c[name] for name in Quote.__struct_fields__]
-_now = bindparam("now_ms")
+_now: BindParameter[int] = bindparam("now_ms")
 
 _LIVE_FOR_WALLET = Statement(
     select(*_COLUMNS)

@@ -1,0 +1,165 @@
+"""What apps run on, opened from settings: the sandbox, the proxy, the routes between them."""
+
+import hashlib
+import shutil
+import socket
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from moorage.api.server import listen_tcp
+from moorage.clock import Clock
+from moorage.deploy.hosts import Hosts
+from moorage.errors import ConfigurationInvalid
+from moorage.routing.caddy import Caddy
+from moorage.routing.caddy_config import Api, ProxySettings, Tls
+from moorage.routing.router import Router
+from moorage.runtimes.runtime import Limits
+from moorage.runtimes.sandbox.sandbox import Sandbox
+from moorage.settings import Settings
+
+_MIB = 1024 * 1024
+_HTTP_PORT = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apparatus:
+    """The opened parts that build, run and serve apps."""
+
+    runtime: Sandbox
+    isolation: str  # the mode the sandbox runs in, as a sentence
+    caddy: Caddy
+    proxy_port: int
+    proxy_dir: Path  # where the proxy looks for routes and for the fallback socket
+    router: Router
+    hosts: Hosts
+    api_listener: socket.socket
+    gateway_url: str
+
+
+async def open_apparatus(
+    stack: AsyncExitStack, settings: Settings, *, clock: Clock, stop_apps: bool
+) -> Apparatus:
+    """Open sandbox and proxy. Raises IsolationMissing, ProxyFailed, ConfigurationInvalid."""
+    data_dir = Path(settings.data_dir)
+    run_dir = Path(settings.run_dir or f"/run/moorage/{instance_id(data_dir)}")
+    proxy_dir = run_dir / "proxy"
+    runtime = _sandbox(settings, data_dir, run_dir / "apps", clock)
+    isolation = await runtime.open()
+    if stop_apps:
+        stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
+    stack.push_async_callback(runtime.close, stop_apps=stop_apps)
+    listener = listen(settings.host, settings.port, "port")
+    gateway_url = settings.public_url or http_url(settings.host, listener.getsockname()[1])
+    router = Router(proxy_dir, settings.base_domain)
+    caddy = Caddy(find_tool("caddy"), _proxy_settings(settings, data_dir, proxy_dir, gateway_url))
+    proxy_port = await caddy.start()
+    if stop_apps:
+        stack.push_async_callback(caddy.stop)
+    return Apparatus(
+        runtime=runtime,
+        isolation=isolation,
+        caddy=caddy,
+        proxy_port=proxy_port,
+        proxy_dir=proxy_dir,
+        router=router,
+        hosts=_hosts(settings, proxy_port),
+        api_listener=listener,
+        gateway_url=gateway_url,
+    )
+
+
+def instance_id(data_dir: Path) -> str:
+    """What tells this gateway's namespaces and sockets from another's: six hex digits."""
+    return hashlib.blake2b(str(data_dir).encode(), digest_size=3).hexdigest()
+
+
+def find_tool(name: str) -> Path:
+    """A program that came with the Python packages, else one on PATH."""
+    beside = Path(sys.executable).parent / name
+    found = beside if beside.exists() else shutil.which(name)
+    if found is None:
+        raise ConfigurationInvalid(f"the program {name} is missing; run `make setup`")
+    return Path(found)
+
+
+def app_limits(settings: Settings) -> Limits:
+    """What a running app may use."""
+    return Limits(
+        memory_bytes=settings.app_memory_mib * _MIB,
+        cpu_millis=settings.app_cpu_millis,
+        pids=settings.app_pids,
+        disk_bytes=settings.app_disk_mib * _MIB,
+    )
+
+
+def build_limits(settings: Settings) -> Limits:
+    """What a build may use; it works on the app's own disk."""
+    return Limits(
+        memory_bytes=settings.build_memory_mib * _MIB,
+        cpu_millis=settings.build_cpu_millis,
+        pids=settings.build_pids,
+        disk_bytes=settings.app_disk_mib * _MIB,
+    )
+
+
+def listen(host: str, port: int, setting: str) -> socket.socket:
+    """A listening socket. Raises ConfigurationInvalid naming the setting."""
+    try:
+        return listen_tcp(host, port)
+    except OSError as error:
+        raise ConfigurationInvalid(
+            f"{setting}: cannot listen on {host}:{port} ({error.strerror}). "
+            f"Stop what uses it, or set another {setting} (0 takes a free one)."
+        ) from error
+
+
+def http_url(host: str, port: int) -> str:
+    """Where a server that listens on `host` is reached from this machine."""
+    shown = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
+    return f"http://{shown}:{port}"
+
+
+def _sandbox(settings: Settings, data_dir: Path, run_dir: Path, clock: Clock) -> Sandbox:
+    return Sandbox(
+        state_dir=data_dir / "apps",
+        run_dir=run_dir,
+        instance_id=instance_id(data_dir),
+        tools={name: find_tool(name) for name in ("caddy", "uv")},
+        build_env=settings.build_env,
+        subnet=settings.app_subnet,
+        deny=settings.deny_networks,
+        allow=settings.allow_networks,
+        clock=clock,
+    )
+
+
+def _proxy_settings(
+    settings: Settings, data_dir: Path, proxy_dir: Path, gateway_url: str
+) -> ProxySettings:
+    ask_url = f"http://127.0.0.1:{settings.operator_port}/certificate"
+    return ProxySettings(
+        run_dir=proxy_dir,
+        state_dir=data_dir / "proxy",
+        listen_address=settings.proxy_host,
+        http_port=_HTTP_PORT if settings.tls else settings.proxy_port,
+        tls=Tls(ask_url=ask_url) if settings.tls else None,
+        api=_api_behind_proxy(settings, gateway_url),
+    )
+
+
+def _api_behind_proxy(settings: Settings, gateway_url: str) -> Api | None:
+    """The API's own host at the proxy, when its public address is an HTTPS one."""
+    public = urlsplit(gateway_url)
+    if not settings.tls or public.scheme != "https" or public.hostname is None:
+        return None
+    return Api(host=public.hostname, dial=f"{settings.host}:{settings.port}")
+
+
+def _hosts(settings: Settings, proxy_port: int) -> Hosts:
+    if settings.tls:
+        return Hosts(base_domain=settings.base_domain, scheme="https", port=None)
+    port = None if proxy_port == _HTTP_PORT else proxy_port
+    return Hosts(base_domain=settings.base_domain, scheme="http", port=port)

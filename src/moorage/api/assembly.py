@@ -1,0 +1,205 @@
+"""Every service, made from settings and opened parts, and wired."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.api.apparatus import Apparatus, app_limits, build_limits
+from moorage.api.gateway import Gateway, Limiters
+from moorage.auth.authenticator import Authenticator
+from moorage.auth.client_address import TrustedProxies
+from moorage.auth.nonces import NonceStore
+from moorage.auth.rate_limit import RateLimiter
+from moorage.chains.chain import Chain
+from moorage.chains.rpc import RpcClient
+from moorage.clock import Clock
+from moorage.deploy.admission import Admission
+from moorage.deploy.deletion import Deletion
+from moorage.deploy.reconciler import Reconciler
+from moorage.deploy.upload import UploadLimits, sweep_spool
+from moorage.deploy.worker import Worker
+from moorage.deploy.workflow import Timing, Workflow
+from moorage.ledger.metering import Metering
+from moorage.metrics import watch_nonces
+from moorage.payments.paywall import Paywall
+from moorage.payments.quotes import Quotes
+from moorage.payments.verification import Verifier
+from moorage.routing.probe import answers
+from moorage.settings import Settings
+from moorage.storage.database import Database
+from moorage.storage.migrate import migrate
+
+_PROXY_ANSWER_SECONDS = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """What remembers: the database, the used nonces, and the clients that read the chains."""
+
+    db: Database
+    nonces: NonceStore
+    clients: dict[str, RpcClient]
+    sources: Path
+    spool: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The wired services; `gateway` is what requests see of them."""
+
+    gateway: Gateway
+    worker: Worker
+    metering: Metering
+    quotes: Quotes
+
+
+def open_records(
+    stack: AsyncExitStack, settings: Settings, chains: dict[str, Chain], clock: Clock
+) -> Records:
+    """Open what remembers. Raises AlreadyRunning when another gateway has the data directory."""
+    data_dir = Path(settings.data_dir)
+    for name in ("sources", "spool", "apps", "proxy", "nonces"):
+        (data_dir / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+    nonces = NonceStore.open(data_dir / "nonces", clock=clock)
+    stack.push_async_callback(nonces.close)
+    watch_nonces(lambda: len(nonces))
+    sweep_spool(data_dir / "spool")
+    migrate(data_dir / "moorage.db")
+    db = Database(data_dir / "moorage.db")
+    stack.callback(db.close)
+    clients = {
+        name: RpcClient(chain, timeout_seconds=settings.rpc_timeout_seconds, clock=clock)
+        for name, chain in chains.items()
+    }
+    for client in clients.values():
+        stack.push_async_callback(client.close)
+    return Records(
+        db=db,
+        nonces=nonces,
+        clients=clients,
+        sources=data_dir / "sources",
+        spool=data_dir / "spool",
+    )
+
+
+def assemble(
+    settings: Settings,
+    records: Records,
+    apparatus: Apparatus,
+    *,
+    chains: dict[str, Chain],
+    pay_to: str,
+    clock: Clock,
+) -> Services:
+    """Wire every service."""
+    db = records.db
+    metering = Metering(db=db, clock=clock)
+    on_step = _crash_hook(settings.crash_at)
+    workflow = _workflow(settings, records, apparatus, metering, clock, on_step)
+    worker = Worker(
+        db=db, carry_out=workflow.run, concurrency=settings.deploys_at_once, clock=clock
+    )
+    reconciler = Reconciler(
+        db=db,
+        runtime=apparatus.runtime,
+        routes=apparatus.router,
+        metering=metering,
+        hosts=apparatus.hosts,
+        limits=app_limits(settings),
+        listen_seconds=settings.listen_seconds,
+        sources=records.sources,
+        clock=clock,
+    )
+    quotes = Quotes(db=db, clock=clock)
+    verifier = Verifier(
+        pay_to=pay_to,
+        clients=records.clients,
+        clock=clock,
+        pending_wait_seconds=settings.payment_wait_seconds,
+    )
+    admission = Admission(
+        db=db,
+        quotes=quotes,
+        paywall=Paywall(db=db, verifier=verifier, clock=clock),
+        prices=settings.price_list(),
+        size=settings.app_size(),
+        sources=records.sources,
+        clock=clock,
+        on_queued=worker.wake,
+        on_step=on_step,
+    )
+    gateway = Gateway(
+        pay_to=pay_to,
+        public_url=apparatus.gateway_url,
+        chains=chains,
+        clients=records.clients,
+        db=db,
+        clock=clock,
+        authenticator=Authenticator(records.nonces),
+        trusted_proxies=TrustedProxies(settings.trusted_proxies),
+        limiters=_limiters(settings, clock),
+        admission=admission,
+        deletion=Deletion(db=db, worker=worker, reconciler=reconciler, metering=metering),
+        reconciler=reconciler,
+        hosts=apparatus.hosts,
+        upload_limits=UploadLimits(),
+        spool_dir=records.spool,
+    )
+    return Services(gateway=gateway, worker=worker, metering=metering, quotes=quotes)
+
+
+def _workflow(
+    settings: Settings,
+    records: Records,
+    apparatus: Apparatus,
+    metering: Metering,
+    clock: Clock,
+    on_step: Callable[[str], None],
+) -> Workflow:
+    return Workflow(
+        db=records.db,
+        runtime=apparatus.runtime,
+        routes=apparatus.router,
+        answers=_answers_at(apparatus),
+        metering=metering,
+        hosts=apparatus.hosts,
+        app_limits=app_limits(settings),
+        build_limits=build_limits(settings),
+        timing=Timing(
+            build_seconds=settings.build_seconds,
+            listen_seconds=settings.listen_seconds,
+            healthy_seconds=settings.healthy_seconds,
+        ),
+        sources=records.sources,
+        build_slots=asyncio.Semaphore(settings.builds_at_once),
+        clock=clock,
+        on_step=on_step,
+    )
+
+
+def _answers_at(apparatus: Apparatus) -> Callable[[str], Awaitable[bool]]:
+    async def answers_at(host: str) -> bool:
+        return await answers(apparatus.proxy_port, host, timeout_seconds=_PROXY_ANSWER_SECONDS)
+
+    return answers_at
+
+
+def _limiters(settings: Settings, clock: Clock) -> Limiters:
+    def limiter() -> RateLimiter:
+        return RateLimiter(clock=clock, limit=settings.requests_per_minute)
+
+    return Limiters(wallets=limiter(), polls=limiter(), addresses=limiter())
+
+
+def _crash_hook(step: str) -> Callable[[str], None]:
+    """For crash tests: end this process, as `kill -9` would, when a deploy reaches `step`."""
+
+    def on_step(reached: str) -> None:
+        if reached == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return on_step

@@ -1,0 +1,162 @@
+"""`kill -9` of the gateway anywhere, then a restart: honest ends, right money, no leftovers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from remains import everything
+
+from gateway_fixture import DevGateway, running
+from wallet import HELLO, Wallet, call, fresh_name
+
+pytestmark = pytest.mark.root
+
+STEPS = ("build", "built", "start", "health", "route", "ready")
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
+    with running(tmp_path_factory.mktemp("crash"), requests_per_minute="1000") as started:
+        yield started
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_deploy_killed_at_any_step_ends_ready_after_the_restart(
+    gateway: DevGateway, step: str
+) -> None:
+    gateway.stop()
+    gateway.start(crash_at=step)
+    idle = remains(gateway)
+    wallet = await Wallet(gateway).fund()
+    name = fresh_name()
+    deployed = await wallet.deploy_paid(name)
+    gateway.wait_for_crash()
+
+    gateway.start()
+
+    assert (await wallet.settled(deployed))["status"] == "ready"
+    assert await wallet.visit(name) == (200, "hello world")
+    listed = await wallet.call("GET", "/agent/projects")
+    assert [project["status"] for project in listed.body["projects"]] == ["active"]
+    await wallet.call("DELETE", f"/agent/projects/{deployed.body['projectId']}")
+    assert remains(gateway) == idle
+
+
+async def test_deploy_that_kills_the_gateway_each_time_fails_with_a_reason(
+    gateway: DevGateway,
+) -> None:
+    gateway.stop()
+    gateway.start(crash_at="health")
+    idle = remains(gateway)
+    wallet = await Wallet(gateway).fund()
+    deployed = await wallet.deploy_paid(fresh_name())
+    gateway.wait_for_crash()
+    for _ in range(2):
+        gateway.start_until_crash(crash_at="health")
+
+    gateway.start()
+
+    status = await wallet.settled(deployed)
+    assert (status["status"], status["reason_code"]) == ("failed", "interrupted")
+    asked = await wallet.deploy(fresh_name(), headers={"X-Dry-Run": "true"})
+    assert asked.body["current_credit_balance_usd"] == 0.5  # nothing was burned
+    assert remains(gateway) == idle
+
+
+async def test_running_apps_survive_a_killed_gateway(gateway: DevGateway) -> None:
+    gateway.stop()
+    gateway.start()
+    wallet = await Wallet(gateway).fund()
+    name = fresh_name()
+    counting = {
+        "index.js": "let n = 0; require('http').createServer((q, s) => s.end(String(++n)))"
+        ".listen(process.env.PORT)"
+    }
+    deployed = await wallet.deploy_paid(name, counting)
+    await wallet.settled(deployed)
+    before = int((await wallet.visit(name))[1])
+
+    gateway.kill()
+    meanwhile = int((await wallet.visit(name))[1])  # the proxy goes on as well
+    gateway.start()
+    after = int((await wallet.visit(name))[1])
+
+    assert before < meanwhile < after  # the same process: it kept counting
+    assert (await wallet.settled(deployed))["status"] == "ready"
+
+
+async def test_app_that_dies_is_started_again(gateway: DevGateway) -> None:
+    wallet = await Wallet(gateway).fund()
+    name = fresh_name()
+    mortal = {
+        "index.js": "require('http').createServer((q, s) => q.url === '/die' ? process.exit(1)"
+        " : s.end('alive')).listen(process.env.PORT)"
+    }
+    deployed = await wallet.deploy_paid(name, mortal)
+    await wallet.settled(deployed)
+
+    dead, _ = await wallet.visit(name, "/die")
+
+    assert dead in {502, 503}
+    await wallet.until_answers(name)
+
+
+async def test_stop_and_start_finds_the_state_again(gateway: DevGateway) -> None:
+    gateway.stop()
+    gateway.start()
+    wallet = await Wallet(gateway).fund()
+    name = fresh_name()
+    deployed = await wallet.deploy_paid(name)
+    await wallet.settled(deployed)
+
+    gateway.stop()
+    kept = remains(gateway)
+    assert {kind for kind, found in kept.items() if found} == {"files"}  # its own, on disk
+    gateway.start()
+
+    await wallet.until_answers(name)
+    assert (await wallet.settled(deployed))["status"] == "ready"
+    held = await call(gateway, "GET", f"/agent/balance/{wallet.address}")
+    assert held.body["balances"][0]["balance_raw"] == "99500000"
+
+
+async def test_consumed_nonce_never_passes_again_after_a_crash(gateway: DevGateway) -> None:
+    wallet = Wallet(gateway)
+    headers = wallet.signed()
+    assert (await call(gateway, "GET", "/agent/projects", headers=headers)).status == 200
+
+    gateway.kill()
+    gateway.start()
+
+    replayed = await call(gateway, "GET", "/agent/projects", headers=headers)
+    assert (replayed.status, replayed.body["code"]) == (401, "nonce_reused")
+
+
+async def test_payment_credited_before_a_crash_still_deploys_after_it(
+    gateway: DevGateway,
+) -> None:
+    gateway.stop()
+    gateway.start(crash_at="credited")
+    wallet = await Wallet(gateway).fund()
+    name = fresh_name()
+    tx = await wallet.pay(500_000)
+    with pytest.raises(aiohttp.ServerDisconnectedError):
+        await wallet.deploy(name, HELLO, tx=tx)
+    gateway.wait_for_crash()
+
+    gateway.start()
+
+    again = await wallet.deploy(name, HELLO, tx=tx)
+    assert again.status == 200
+    assert (await wallet.settled(again))["status"] == "ready"
+
+
+Remains = dict[str, set[str]]
+
+
+def remains(gateway: DevGateway) -> Remains:
+    """What the gateway has on the machine besides its own records, found by looking."""
+    run_dir = Path("/run/moorage") / gateway.instance_id
+    directories = (*(gateway.data_dir / name for name in ("sources", "spool", "apps")), run_dir)
+    return everything(directories=directories, instance_id=gateway.instance_id)
