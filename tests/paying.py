@@ -1,5 +1,7 @@
 """Transactions on local chains, signed independently of the product: by eth_account."""
 
+import secrets
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -8,6 +10,47 @@ from eth_utils.abi import function_signature_to_4byte_selector
 from eth_utils.address import to_checksum_address
 
 GAS_LIMIT = 500_000
+WISH = "address,address,uint256,uint256,uint256,bytes32"
+
+
+@dataclass(frozen=True)
+class Authorization:
+    """A signed wish to pay (EIP-3009); anybody may send it."""
+
+    kind: str  # "TransferWithAuthorization" or "ReceiveWithAuthorization"
+    message: dict[str, Any]  # from, to, value, validAfter, validBefore, nonce
+    signature: bytes  # r, s, v
+
+    @property
+    def calldata(self) -> str:
+        """For the overload that takes v, r and s."""
+        r, s, v = self.signature[:32], self.signature[32:64], self.signature[64]
+        return calldata(
+            f"{self._function}({WISH},uint8,bytes32,bytes32)", *self._words, v, r.hex(), s.hex()
+        )
+
+    @property
+    def calldata_bytes(self) -> str:
+        """For the overload that takes the signature as bytes, as contract wallets need."""
+        padded = self.signature.ljust(96, b"\0").hex()
+        words: list[int | str] = [
+            7 * 32,
+            len(self.signature),
+            padded[:64],
+            padded[64:128],
+            padded[128:],
+        ]
+        return calldata(f"{self._function}({WISH},bytes)", *self._words, *words)
+
+    @property
+    def _function(self) -> str:
+        return self.kind[0].lower() + self.kind[1:]
+
+    @property
+    def _words(self) -> list[int | str]:
+        return [
+            value.hex() if isinstance(value, bytes) else value for value in self.message.values()
+        ]
 
 
 async def rpc(rpc_url: str, method: str, *params: Any) -> Any:
@@ -74,6 +117,47 @@ async def send_transfer(
     """Transfer `amount` atomic units of a token from the key's wallet; the transaction's hash."""
     data = calldata("transfer(address,uint256)", to, amount)
     return await send_transaction(rpc_url, private_key, to=token_address, data=data, mined=mined)
+
+
+def sign_authorization(
+    private_key: str,
+    *,
+    chain_id: int,
+    token_address: str,
+    to: str,
+    value: int,
+    payer: str | None = None,
+    kind: str = "TransferWithAuthorization",
+    valid_before: int = 2**48,
+    nonce: bytes | None = None,
+) -> Authorization:
+    """An EIP-3009 authorization for USDC; `payer` is a contract wallet, else the key's own."""
+    message = {
+        "from": to_checksum_address(payer or Account.from_key(private_key).address),
+        "to": to_checksum_address(to),
+        "value": value,
+        "validAfter": 0,
+        "validBefore": valid_before,
+        "nonce": secrets.token_bytes(32) if nonce is None else nonce,
+    }
+    kinds = ("address", "address", "uint256", "uint256", "uint256", "bytes32")
+    signed = Account.sign_typed_data(
+        private_key,
+        domain_data={
+            "name": "USD Coin",
+            "version": "2",
+            "chainId": chain_id,
+            "verifyingContract": to_checksum_address(token_address),
+        },
+        message_types={
+            kind: [
+                {"name": name, "type": of_kind}
+                for name, of_kind in zip(message, kinds, strict=True)
+            ]
+        },
+        message_data=message,
+    )
+    return Authorization(kind=kind, message=message, signature=bytes(signed.signature))
 
 
 async def token_balance(rpc_url: str, token_address: str, owner: str) -> int:

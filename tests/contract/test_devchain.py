@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -104,6 +105,16 @@ async def test_safe_and_finalized_follow_the_newest_block(devchain: DevChain) ->
     assert numbers == [numbers[0], numbers[0] - 1, numbers[0] - 2]
 
 
+async def test_calls_run_at_about_the_present(devchain: DevChain) -> None:
+    """On a chain without blocks anvil runs them in 1970, when no authorization is valid yet."""
+    url = (await devchain.start()).rpc_urls[0]
+    block = await rpc(url, "eth_getBlockByNumber", "latest", False)
+    returns_time = {"code": "0x425f5260205ff3"}  # TIMESTAMP PUSH0 MSTORE PUSH1 32 PUSH0 RETURN
+    call = [{"to": STRANGER}, "latest", {STRANGER: returns_time}]
+    assert int(await rpc(url, "eth_call", *call), 16) == int(block["timestamp"], 16)
+    assert abs(int(block["timestamp"], 16) - time.time()) < 60
+
+
 async def test_money_and_port_survive_a_restart(
     devchain: DevChain, tmp_path: Path, anvil_binary: Path, wallets: DevWallets
 ) -> None:
@@ -156,6 +167,7 @@ async def test_killed_gateway_leaves_a_chain_that_the_next_start_takes_over(
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     pid, url = ended.stdout.split()
     assert alive(int(pid))
+    assert os.getsid(int(pid)) == int(pid)  # a Ctrl-C at the terminal isn't for the node
     # Paid while no gateway runs, and not yet saved to disk.
     await send_transfer(url, wallets.wallets[0].private_key, USDC, STRANGER, 5)
 

@@ -230,7 +230,11 @@ class DevChain:
 
 
 async def _furnish(client: RpcClient, chain: Chain, wallets: DevWallets) -> None:
-    """Put the tokens in place and fund wallets that never were, in two round trips at most."""
+    """Put the tokens in place and fund wallets that never were, in two round trips.
+
+    Then a block is mined: calls are run at the newest block's time, which would be 1970 on a chain
+    without blocks, and long ago on one that slept. Authorizations would seem not yet valid.
+    """
     contracts = token_contracts(chain)
     owners = [wallet.address for wallet in (*wallets.wallets, wallets.relayer, wallets.pay_to)]
     answers = await client.batch(
@@ -247,7 +251,7 @@ async def _furnish(client: RpcClient, chain: Chain, wallets: DevWallets) -> None
     ] + funding_calls(
         chain, gas_for=unfunded, tokens_for=[owner for owner in unfunded if owner in paying]
     )
-    for answer in await client.batch(calls) if calls else ():
+    for answer in await client.batch([*calls, ("anvil_mine", ["0x1"])]):
         if isinstance(answer, Exception):
             raise answer
 
