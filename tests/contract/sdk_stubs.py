@@ -109,7 +109,7 @@ class StubNode:
             case "eth_getBalance":
                 return hex(10**18)
             case "eth_getTransactionCount":
-                return hex(self.finalized_count if params[1] == "finalized" else 7)
+                return hex(self.finalized_count if params[1] == "finalized" else 7 + len(self.sent))
             case "eth_estimateGas":
                 return hex(60_000)
             case "eth_gasPrice":

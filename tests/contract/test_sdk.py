@@ -200,6 +200,7 @@ async def test_answer_lost_after_the_gateway_took_it_gives_the_ids_of_the_409(
     setting.gateway.paid = [take_and_break_off]
     deployed = await setting.deploy()
     assert deployed.answer.deployment_id == DEPLOYMENT
+    assert len(setting.gateway.deploys) == 3  # asked, paid, presented again
     assert len(setting.node.payments) == 1
     assert setting.states()[-1] is PaymentState.DEPLOYED
 
