@@ -596,3 +596,70 @@ async def test_log_flood_is_trimmed(sandbox: Sandbox, source: Path) -> None:
     assert log.stat().st_size <= 8 * MIB
     assert log.stat().st_blocks * 512 <= 9 * MIB
     assert sandbox.log_tail("first", LogKind.RUNTIME).endswith("the end\n")
+
+
+async def test_flushed_firewall_is_loaded_again(sandbox: Sandbox) -> None:
+    table = f"moorage_{sandbox.instance_id}"
+    subprocess.run(["nft", "delete", "table", "inet", table], check=True)
+    await asyncio.to_thread(sandbox.tend)
+    assert "meta nfproto" in subprocess.check_output(
+        ["nft", "list", "table", "inet", table], text=True
+    )
+
+
+async def test_lost_slot_is_replaced_by_another(tmp_path: Path, source: Path) -> None:
+    """As after a restart of the machine, when another gateway came first."""
+    (source / "index.js").write_text(
+        "require('fs').appendFileSync('starts', String(process.getuid()) + ' ');\n"
+        + SERVER.replace("'hello'", "require('fs').readFileSync('starts', 'utf8')") % "3000"
+    )
+    runtime = make_sandbox(tmp_path / "state")
+    await runtime.open()
+    first = await build_and_start(runtime, source, plan())
+    uid = (await fetch(first.socket)).strip()
+    await runtime.close(stop_apps=True)
+    (slot,) = [
+        path
+        for path in Path("/run/moorage/slots").glob("[0-9]*")
+        if str(tmp_path) in path.read_text()
+    ]
+    slot.write_text(str(source))
+    try:
+        await runtime.open()
+        again = await start(runtime, plan())
+        uids = (await fetch(again.socket)).split()
+        assert uids[0] == uid
+        assert uids[1] != uid
+        await runtime.remove("first")
+    finally:
+        await runtime.close(stop_apps=True)
+        slot.unlink()
+
+
+async def test_disk_that_was_not_unmounted_is_checked_and_used(
+    tmp_path: Path, source: Path
+) -> None:
+    runtime = make_sandbox(tmp_path / "state")
+    await runtime.open()
+    try:
+        await build_and_start(runtime, source, plan())
+        await runtime.stop("first")
+        image = tmp_path / "state" / "deployments" / "first" / "disk.img"
+        with image.open("r+b") as file:
+            file.seek(1024 + 0x3A)
+            file.write(b"\0\0")
+        assert await fetch((await start(runtime, plan())).socket) == "hello"
+    finally:
+        await runtime.close(stop_apps=True)
+
+
+async def test_app_inherits_nothing_but_its_output(sandbox: Sandbox, source: Path) -> None:
+    (source / "index.js").write_text(ON_PORT)
+    await build(sandbox, source, plan(build="ls -l /proc/self/fd"))
+    await start(sandbox, plan(start="ls /proc/self/fd; ls -l /proc/self/fd; exec node index.js"))
+    lines = sandbox.log_tail("first", LogKind.RUNTIME).splitlines()
+    assert lines[:4] == ["0", "1", "2", "3"]  # 3 is the directory that ls reads
+    assert "-> /proc/" in next(line for line in lines if " 3 -> " in line)
+    built = sandbox.log_tail("first", LogKind.BUILD)
+    assert " 3 -> /proc/" in built
+    assert " 4 -> " not in built

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 from moorage.errors import DeployFailed, FailureCause
@@ -49,15 +48,11 @@ def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
             command=spec.plan.start,
             status=place.status_file,
         ) as prepared_launch:
-            subprocess.run(
+            tool.detach(
                 prepared_launch.argv,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
+                output=log,
                 pass_fds=prepared_launch.pass_fds,
-                env=tool.ENVIRONMENT,
-                cwd="/",
-                check=True,
             )
     finally:
         os.close(log)
@@ -175,6 +170,7 @@ async def _crashed(place: Place, spec: InstanceSpec) -> DeployFailed:
 
 
 async def _wait_for_status(place: Place) -> None:
+    """Until the monitor has told the exit code, which it does right after the app's end."""
     deadline = place.machine.clock.monotonic_seconds() + _STATUS_SECONDS
     while parse_exit_code(_status(place)) is None:
         if place.machine.clock.monotonic_seconds() > deadline:
@@ -244,18 +240,21 @@ def _uid_of(pid: int) -> int | None:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Uid:"))
 
 
-def stop(place: Place, *, grace_seconds: float) -> None:
-    """End the app, politely first, and its door; blocks up to `grace_seconds`."""
-    cgroups = place.machine.cgroups
+async def stop(place: Place, *, grace_seconds: float) -> None:
+    """End the app, politely first; it has `grace_seconds` to obey."""
+    if not is_running(place):
+        return
+    cgroups, clock = place.machine.cgroups, place.machine.clock
     for pid in _polite_targets(cgroups.pids(place.app_group)):
         try:
             os.kill(pid, signal.SIGTERM)
         except ProcessLookupError:
             continue
-    deadline = time.monotonic() + grace_seconds
-    while is_running(place) and time.monotonic() < deadline:
-        time.sleep(_FAST_POLL_SECONDS)
-    cgroups.kill(place.app_group)
+    deadline = clock.monotonic_seconds() + grace_seconds
+    while is_running(place) and clock.monotonic_seconds() < deadline:  # noqa: ASYNC110 (no event)
+        await asyncio.sleep(_FAST_POLL_SECONDS)
+    await asyncio.to_thread(cgroups.kill, place.app_group)
+    await _wait_for_status(place)
 
 
 def _polite_targets(pids: list[int]) -> list[int]:

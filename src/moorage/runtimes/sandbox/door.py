@@ -47,12 +47,8 @@ def open_door(
         listening.listen(1024)
         temporary.rename(path)
         inner = command(netns=netns, uid=uid, listener=listener)
-        subprocess.run(
+        tool.detach(
             bubblewrap.launch_argv(bubblewrap.DETACHED_SOCKET, groups, inner),
             stdin=listening.fileno(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=tool.ENVIRONMENT,
-            cwd="/",
-            check=True,
+            output=subprocess.DEVNULL,
         )

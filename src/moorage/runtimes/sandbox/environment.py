@@ -7,13 +7,15 @@ from moorage.planning.plan import Plan
 from moorage.runtimes.sandbox.bubblewrap import APP_PATH, CERTIFICATES, HOME, TMP
 
 _BASE = {"PATH": APP_PATH, "HOME": HOME, "USER": "app", "LANG": "C.UTF-8", "TMPDIR": TMP}
+# The cache and the app are two mounts, so that uv can't link between them, and would say so.
+_BUILD = {"CI": "1", "UV_LINK_MODE": "copy"}
 _TRUST = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "PIP_CERT", "REQUESTS_CA_BUNDLE")
 
 
 def build_environment(plan: Plan, extra: Mapping[str, str]) -> dict[str, str]:
     """What a build sees: NODE_ENV stays unset, or development dependencies would be missing."""
     trust = dict.fromkeys(_TRUST, CERTIFICATES) if Path(CERTIFICATES).exists() else {}
-    return {**_BASE, "CI": "1", **trust, **extra, **plan.build_env}
+    return {**_BASE, **_BUILD, **trust, **extra, **plan.build_env}
 
 
 def app_environment(plan: Plan) -> dict[str, str]:

@@ -19,6 +19,7 @@ NOT_PUBLIC = (
     "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
 )  # fmt: skip
 _OURS = re.compile(r"mo[0-9a-f]{4,6}-")  # interfaces of any gateway's apps
+MAX_FLOWS = 1024  # of an app at once: the machine's table of connections is everybody's
 _MAIL_PORTS = "{ 25, 465, 587 }"
 
 
@@ -35,12 +36,17 @@ class Policy:
     @property
     def table(self) -> str:
         """The nftables table, of the family inet."""
-        return f"moorage_{self.instance_id}"
+        return table_name(self.instance_id)
 
     @property
     def interfaces(self) -> str:
         """What the names of all apps' interfaces begin with."""
         return interface_prefix(self.instance_id)
+
+
+def table_name(instance_id: str) -> str:
+    """The gateway's own table, of the family inet."""
+    return f"moorage_{instance_id}"
 
 
 def interface_prefix(instance_id: str) -> str:
@@ -63,9 +69,11 @@ def ruleset(policy: Policy) -> str:
 table inet {name} {{}}
 delete table inet {name}
 table inet {name} {{
+  set flows {{ type ipv4_addr; size 65535; flags dynamic; }}
   chain from_app {{
     ct state established,related accept
     meta nfproto != ipv4 drop
+    ct state new add @flows {{ ip saddr ct count over {MAX_FLOWS} }} reject
 {dns}    tcp dport {_MAIL_PORTS} reject with tcp reset
 {allow}    ip daddr {deny} reject with icmp type admin-prohibited
     accept
@@ -95,14 +103,14 @@ table inet {name} {{
 """
 
 
-def connected_networks(addresses_json: str) -> list[str]:
+def connected_networks(addresses_json: str) -> tuple[str, ...]:
     """The IPv4 networks this machine is on, from `ip -json -4 addr`; our own interfaces apart."""
-    return [
+    return tuple(
         str(ipaddress.ip_interface(f"{info['local']}/{info['prefixlen']}").network)
         for link in json.loads(addresses_json)
         if not _OURS.match(link["ifname"])
         for info in link["addr_info"]
-    ]
+    )
 
 
 def load(policy: Policy) -> None:
@@ -112,6 +120,12 @@ def load(policy: Policy) -> None:
         for rule in docker_rules(policy):
             if not _docker_has(rule):
                 tool.run(["iptables", "-w", "-I", "DOCKER-USER", *rule])
+
+
+def is_loaded(instance_id: str) -> bool:
+    """Whether the gateway's table is there."""
+    tables = tool.run(["nft", "list", "tables", "inet"])
+    return f"table inet {table_name(instance_id)}" in tables.splitlines()
 
 
 def unload(policy: Policy) -> None:

@@ -1,6 +1,7 @@
 """The machine as a gateway takes hold of it: what all apps share, the trial run, the sweep."""
 
 import errno
+import logging
 import os
 import uuid
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _PIP = """\
 export VIRTUAL_ENV=/app/.venv
 exec uv pip "$@"
 """
+logger = logging.getLogger(__name__)
+
 _EMPTY = "empty"  # what a trial run builds
 _SHIMS = {"pip": _PIP, "pip3": _PIP}
 _TRIAL_LIMITS = Limits(
@@ -109,7 +112,9 @@ def sweep(machine: Machine) -> None:
         record = place.record
         if record is None:
             place.remove()
-        elif record.stage is Stage.BUILDING:
+            continue
+        place.reclaim(record)
+        if record.stage is Stage.BUILDING:
             place.abandon(record)
     kept = {place.deployment_id: place.record for place in machine.places()}
     for group in machine.cgroups.names():
@@ -204,15 +209,26 @@ def _open_cgroups(machine: Machine) -> None:
         raise IsolationMissing((f"control groups can't be made: {error}",)) from error
 
 
+def keep_firewall(machine: Machine, configuration: Configuration) -> None:
+    """Load the firewall again if somebody flushed the machine's rules. Raises OSError."""
+    if not firewall.is_loaded(machine.instance_id):
+        logger.warning("the packet filter of the apps was gone: it is loaded again")
+        firewall.load(_policy(configuration, machine, _connected()))
+
+
 def _load_firewall(configuration: Configuration, machine: Machine) -> None:
-    connected = firewall.connected_networks(tool.run(["ip", "-json", "-4", "address"]))
+    connected = _connected()
     missing = probe.overlapping(configuration.subnet, connected) + probe.enable_forwarding()
     if missing:
         raise IsolationMissing(tuple(missing))
     try:
-        firewall.load(_policy(configuration, machine, tuple(connected)))
+        firewall.load(_policy(configuration, machine, connected))
     except OSError as error:
         raise IsolationMissing((f"the packet filter can't be loaded: {error}",)) from error
+
+
+def _connected() -> tuple[str, ...]:
+    return firewall.connected_networks(tool.run(["ip", "-json", "-4", "address"]))
 
 
 def _policy(configuration: Configuration, machine: Machine, connected: tuple[str, ...]) -> Policy:

@@ -4,6 +4,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from moorage.clock import Clock
 from moorage.runtimes.runtime import LogKind
 from moorage.runtimes.sandbox import disk as disks
@@ -131,12 +133,20 @@ class Place:
             return None
         return slots.slot_at(self.machine.subnet, record.slot)
 
+    def reclaim(self, record: Record) -> None:
+        """Take the record's slot again, or another if it was lost in a restart of the machine."""
+        if record.slot is None:
+            return
+        slot = self.claim(record.slot)
+        if slot.number != record.slot:
+            self.disk.mount()
+            self.disk.give_to(slot.app_uid)
+            self.write(msgspec.structs.replace(record, slot=slot.number))
+
     def revive(self, record: Record) -> Slot:
         """Make the parts of a built deployment that a restart of the machine took away."""
         slot = self.claim(record.slot)
         self.disk.mount()
-        if slot.number != record.slot:
-            self.disk.give_to(slot.app_uid)
         if not self.network(slot).exists:
             self.network(slot).create()
         etc.write_etc(self.disk.etc, slot, self.machine.servers)
@@ -147,7 +157,8 @@ class Place:
         for group in (self.build_group, self.app_group, self.door_group):
             self.machine.cgroups.remove(group)
         self.socket.unlink(missing_ok=True)
-        if (slot := self.slot(record)) is not None:
+        slot = self.slot(record)
+        if slot is not None and slots.holds(slot.number, self.directory):
             self.network(slot).remove()
         self.disk.unmount()
 

@@ -104,7 +104,7 @@ def enable_forwarding() -> list[str]:
     return []
 
 
-def overlapping(subnet: str, networks: list[str]) -> list[str]:
+def overlapping(subnet: str, networks: tuple[str, ...]) -> list[str]:
     """A sentence when the machine is already on a network that overlaps `subnet`."""
     ours = ipaddress.ip_network(subnet)
     taken = [network for network in networks if ipaddress.ip_network(network).overlaps(ours)]

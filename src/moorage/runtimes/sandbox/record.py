@@ -32,10 +32,10 @@ class Record(msgspec.Struct, frozen=True):
 
 
 def read_record(directory: Path) -> Record | None:
-    """The record in a deployment's directory; None when there is none yet."""
+    """The record in a deployment's directory; None when there is none, or none that is whole."""
     try:
         return msgspec.json.decode((directory / _FILE).read_bytes(), type=Record)
-    except FileNotFoundError:
+    except (FileNotFoundError, msgspec.DecodeError):
         return None
 
 

@@ -129,23 +129,23 @@ class Sandbox:
             record = place.record
             if record is None or record.stage in (Stage.BUILDING, Stage.FAILED):
                 raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to start")
-            if (instance := _live(place, record)) is not None:
+            if (instance := await in_thread(_live, place, record)) is not None:
                 return instance
             try:
                 return await self._start(place, record, spec, timeout_seconds)
             except BaseException:
-                await in_thread(self._halt, place)
+                await to_its_end(self._halt(place))
                 raise
 
     async def stop(self, deployment_id: str) -> None:
         """As `Runtime.stop`."""
         async with self._alone(deployment_id) as place:
-            await in_thread(self._halt, place)
+            await to_its_end(self._halt(place))
 
     async def remove(self, deployment_id: str) -> None:
         """As `Runtime.remove`."""
         async with self._alone(deployment_id) as place:
-            await in_thread(self._halt, place)
+            await to_its_end(self._halt(place))
             await in_thread(place.remove)
 
     async def running(self) -> dict[str, Instance]:
@@ -221,19 +221,19 @@ class Sandbox:
                 found[place.deployment_id] = instance
         return found
 
-    def _halt(self, place: Place) -> None:
+    async def _halt(self, place: Place) -> None:
         """Stop the app and keep how it ended, before what knew it is taken away."""
         record = place.record
         if record is None:
             return
-        app.stop(place, grace_seconds=self._stop_grace_seconds)
+        await app.stop(place, grace_seconds=self._stop_grace_seconds)
         ended = app.exit_of(place, record)
         if ended is not None:
             record = msgspec.structs.replace(
                 record, exit_code=ended.exit_code, out_of_memory=ended.out_of_memory, listener=None
             )
             place.write(record)
-        place.dismiss(record)
+        await asyncio.to_thread(place.dismiss, record)
 
     async def _tend(self) -> None:
         """Now and then: cap the logs, and end the start's larger share of processor time."""
@@ -243,6 +243,7 @@ class Sandbox:
 
     def tend(self) -> None:
         """What is done every few seconds, once; blocks."""
+        host.keep_firewall(self._machine, self._configuration)
         for place in self._machine.places():
             try:
                 self._tend_place(place)

@@ -74,6 +74,11 @@ def claim(subnet: str, holder: Path, *, wanted: int | None = None) -> Slot:
         return slot
 
 
+def holds(number: int, holder: Path) -> bool:
+    """Whether the slot is the holder's."""
+    return _holder(number) == holder
+
+
 def release(number: int, holder: Path) -> None:
     """Give a slot back, if it is the holder's."""
     with _locked():

@@ -31,6 +31,26 @@ def run_leniently(argv: Sequence[str], *, stdin: str = "") -> str:
     return _run(argv, stdin).stderr
 
 
+def detach(argv: Sequence[str], *, stdin: int, output: int, pass_fds: Sequence[int] = ()) -> None:
+    """Run a launcher that leaves a process behind, whose output goes to the file `output`.
+
+    Returns when the launcher is done. Raises ToolFailed.
+    """
+    done = subprocess.run(
+        argv,
+        stdin=stdin,
+        stdout=subprocess.DEVNULL,
+        stderr=output,
+        pass_fds=pass_fds,
+        check=False,
+        env=ENVIRONMENT,
+        cwd="/",
+        timeout=_TIMEOUT_SECONDS,
+    )
+    if done.returncode != 0:
+        raise ToolFailed(argv, done.returncode, "")
+
+
 def _run(argv: Sequence[str], stdin: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         argv,
