@@ -14,8 +14,11 @@ def parse_servers(text: str) -> tuple[str, ...]:
     for line in text.splitlines():
         fields = line.split()
         if len(fields) >= 2 and fields[0] == "nameserver":
-            address = ipaddress.ip_address(fields[1].partition("%")[0])
-            if isinstance(address, ipaddress.IPv4Address) and not address.is_loopback:
+            try:
+                address = ipaddress.IPv4Address(fields[1])
+            except ValueError:
+                continue  # IPv6, or no address at all, which resolvers pass over too
+            if not address.is_loopback:
                 servers.append(str(address))
     return tuple(dict.fromkeys(servers))[:_MAX_SERVERS]
 

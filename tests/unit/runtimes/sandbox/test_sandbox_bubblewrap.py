@@ -1,0 +1,187 @@
+"""The argument lists that make a sandbox."""
+
+from pathlib import Path
+
+import pytest
+
+from moorage.planning.plan import Plan, Stack
+from moorage.runtimes.sandbox.bubblewrap import (
+    ATTACHED,
+    View,
+    bwrap_argv,
+    encode_options,
+    identity_argv,
+    launch_argv,
+    options,
+)
+from moorage.runtimes.sandbox.door import command as door_command
+from moorage.runtimes.sandbox.environment import app_environment, build_environment
+from moorage.runtimes.sandbox.listeners import Listener
+
+DISK = Path("/run/moorage/ab12/disks/x")
+PLAN = Plan(
+    stack=Stack.NODE,
+    directory="web",
+    install="npm ci",
+    build=None,
+    start="node index.js",
+    port=3000,
+    build_env={"CI": "0", "ONLY_BUILD": "1"},
+    run_env={"HOST": "127.0.0.1", "ONLY_RUN": "1"},
+    because=(),
+)
+
+
+def view(*, build_tmp: Path | None = None) -> View:
+    return View(
+        app=DISK / "app",
+        home=DISK / "home",
+        etc=DISK / "etc",
+        tools={"uv": Path("/run/moorage/ab12/bin/uv")},
+        build_tmp=build_tmp,
+    )
+
+
+def made(*, status_fd: int | None, build_tmp: Path | None = None, directory: str = "") -> list[str]:
+    return options(
+        view=view(build_tmp=build_tmp),
+        environment={"PORT": "3000", "SECRET": "a b"},
+        directory=directory,
+        seccomp_fd=7,
+        status_fd=status_fd,
+    )
+
+
+def pairs(arguments: list[str], option: str, count: int = 2) -> list[tuple[str, ...]]:
+    return [
+        tuple(arguments[i + 1 : i + 1 + count])
+        for i, argument in enumerate(arguments)
+        if argument == option
+    ]
+
+
+def test_every_isolating_option_is_there() -> None:
+    arguments = made(status_fd=9)
+    for option in (
+        "--unshare-user",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--disable-userns",
+        "--new-session",
+        "--clearenv",
+    ):
+        assert option in arguments
+    assert ("ALL",) in pairs(arguments, "--cap-drop", 1)
+    assert ("7",) in pairs(arguments, "--seccomp", 1)
+    assert "--cap-add" not in arguments
+    assert "--share-net" not in arguments
+
+
+def test_only_the_apps_own_directories_are_writable() -> None:
+    arguments = made(status_fd=9)
+    assert pairs(arguments, "--bind") == [(f"{DISK}/app", "/app"), (f"{DISK}/home", "/home/app")]
+    assert "--dev-bind" not in arguments
+    assert arguments.index("--remount-ro") > arguments.index("--bind")
+    assert ("67108864", "--perms", "1777", "--tmpfs", "/tmp") in pairs(arguments, "--size", 5)
+
+
+def test_build_has_its_tmp_on_disk() -> None:
+    arguments = made(status_fd=None, build_tmp=DISK / "tmp")
+    assert (f"{DISK}/tmp", "/tmp") in pairs(arguments, "--bind")
+    assert ("/tmp",) not in pairs(arguments, "--tmpfs", 1)
+
+
+def test_nothing_of_the_host_is_shown_but_usr_and_a_few_files() -> None:
+    sources = {source for source, _ in pairs(made(status_fd=9), "--ro-bind")}
+    outside = {it for it in sources if not it.startswith("/run/moorage/ab12/")}
+    assert outside <= {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"}
+    assert {source for source, _ in pairs(made(status_fd=9), "--ro-bind-try")} == {
+        "/etc/ssl/certs",
+        "/etc/ssl/openssl.cnf",
+        "/etc/alternatives",
+        "/etc/ld.so.cache",
+        "/etc/mime.types",
+    }
+
+
+def test_build_dies_with_the_gateway_and_an_app_does_not() -> None:
+    assert "--die-with-parent" in made(status_fd=None)
+    app = made(status_fd=9)
+    assert "--die-with-parent" not in app
+    assert ("9",) in pairs(app, "--json-status-fd", 1)
+
+
+@pytest.mark.parametrize(("directory", "expected"), [("", "/app"), ("web/site", "/app/web/site")])
+def test_commands_run_in_the_plans_directory(directory: str, expected: str) -> None:
+    assert pairs(made(status_fd=9, directory=directory), "--chdir", 1) == [(expected,)]
+
+
+def test_environment_is_in_the_options_and_not_on_the_command_line() -> None:
+    assert ("SECRET", "a b") in pairs(made(status_fd=9), "--setenv")
+    argv = launch_argv(ATTACHED, [], bwrap_argv(args_fd=8, command="node index.js"))
+    assert "SECRET" not in " ".join(argv)
+    assert argv[-6:] == ["--args", "8", "--", "/bin/sh", "-c", "node index.js"]
+
+
+def test_options_are_terminated_by_nul() -> None:
+    assert encode_options(["--setenv", "A", "é"]) == "--setenv\0A\0é\0".encode()
+    with pytest.raises(ValueError, match="NUL"):
+        encode_options(["--setenv", "A", "x\0--bind\0/\0/"])
+
+
+def test_groups_are_arguments_of_the_launcher_and_never_its_text() -> None:
+    argv = launch_argv(ATTACHED, [Path("/sys/fs/cgroup/a b;c")], ["true"])
+    assert argv == [
+        "/bin/sh", "-c", ATTACHED, "moorage", "/sys/fs/cgroup/a b;c", "--", "true",
+    ]  # fmt: skip
+
+
+def test_identity_gives_up_every_privilege() -> None:
+    assert identity_argv(netns=Path("/run/netns/moab12-1"), uid=1_900_000_002) == [
+        "nsenter",
+        "--net=/run/netns/moab12-1",
+        "setpriv",
+        "--reuid=1900000002",
+        "--regid=1900000002",
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--ambient-caps=-all",
+        "--bounding-set=-all",
+        "--no-new-privs",
+    ]
+
+
+def test_door_runs_as_a_user_of_its_own_in_the_apps_network() -> None:
+    argv = door_command(
+        netns=Path("/run/netns/moab12-1"),
+        uid=1_900_000_003,
+        listener=Listener("127.0.0.1", 3000, loopback_only=True),
+    )
+    assert "--net=/run/netns/moab12-1" in argv
+    assert "--reuid=1900000003" in argv
+    assert argv[-3:] == [
+        "/usr/lib/systemd/systemd-socket-proxyd",
+        "--connections-max=256",
+        "127.0.0.1:3000",
+    ]
+
+
+def test_build_leaves_node_env_unset_and_the_plan_wins() -> None:
+    environment = build_environment(PLAN, {"CI": "yes", "REGISTRY": "r"})
+    assert "NODE_ENV" not in environment
+    assert environment["CI"] == "0"
+    assert environment["REGISTRY"] == "r"
+    assert environment["ONLY_BUILD"] == "1"
+    assert "ONLY_RUN" not in environment
+    assert environment["PATH"].startswith("/app/.venv/bin:/app/node_modules/.bin:/opt/moorage/bin:")
+
+
+def test_app_is_told_its_port_and_the_plan_wins() -> None:
+    environment = app_environment(PLAN)
+    assert environment["PORT"] == "3000"
+    assert environment["NODE_ENV"] == "production"
+    assert environment["PYTHONUNBUFFERED"] == "1"
+    assert environment["HOST"] == "127.0.0.1"
+    assert environment["ONLY_RUN"] == "1"
+    assert "ONLY_BUILD" not in environment

@@ -1,0 +1,117 @@
+"""Control groups of both versions, as data and on a made-up tree."""
+
+from pathlib import Path
+
+import pytest
+
+from moorage.runtimes.runtime import Limits
+from moorage.runtimes.sandbox.cgroup import (
+    Cgroups,
+    Hierarchy,
+    find_hierarchy,
+    limit_writes,
+    parse_oom_kills,
+)
+
+LIMITS = Limits(memory_bytes=536_870_912, cpu_millis=500, pids=128, disk_bytes=0)
+HYBRID = """\
+30 24 0:26 / /sys/fs/cgroup rw shared:1 - tmpfs tmpfs rw,mode=755
+31 30 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+32 30 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+33 30 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+34 30 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+"""
+UNIFIED = "35 24 0:31 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
+
+
+def test_unified_hierarchy_is_version_2() -> None:
+    found = find_hierarchy(UNIFIED, lambda mount: "cpuset cpu io memory hugetlb pids")
+    assert found is not None
+    assert found.version == 2
+    assert found.roots == [Path("/sys/fs/cgroup")]
+
+
+def test_hybrid_without_controllers_is_version_1() -> None:
+    found = find_hierarchy(HYBRID, lambda mount: "")
+    assert found == Hierarchy(
+        1,
+        {
+            "memory": Path("/sys/fs/cgroup/memory"),
+            "cpu": Path("/sys/fs/cgroup/cpu,cpuacct"),
+            "pids": Path("/sys/fs/cgroup/pids"),
+        },
+    )
+    assert len(found.roots) == 3
+
+
+def test_missing_controller_is_no_hierarchy() -> None:
+    without_pids = "\n".join(line for line in HYBRID.splitlines() if "pids" not in line)
+    assert find_hierarchy(without_pids, lambda mount: "") is None
+    assert find_hierarchy(UNIFIED, lambda mount: "cpu memory") is None
+
+
+def test_limits_of_version_2() -> None:
+    assert limit_writes(2, LIMITS) == [
+        ("memory", "memory.max", "536870912", True),
+        ("memory", "memory.swap.max", "0", False),
+        ("memory", "memory.oom.group", "1", True),
+        ("cpu", "cpu.max", "50000 100000", True),
+        ("pids", "pids.max", "128", True),
+    ]
+
+
+def test_limits_of_version_1_set_memory_before_memory_and_swap() -> None:
+    assert limit_writes(1, LIMITS) == [
+        ("memory", "memory.limit_in_bytes", "536870912", True),
+        ("memory", "memory.memsw.limit_in_bytes", "536870912", False),
+        ("cpu", "cpu.cfs_period_us", "100000", True),
+        ("cpu", "cpu.cfs_quota_us", "50000", True),
+        ("pids", "pids.max", "128", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "kills"),
+    [
+        ("low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 1\n", 2),
+        ("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n", 1),
+        ("oom_kill_disable 0\nunder_oom 0\n", 0),
+    ],
+)
+def test_oom_kills_are_read_in_both_versions(text: str, kills: int) -> None:
+    assert parse_oom_kills(text) == kills
+
+
+@pytest.fixture
+def unified(tmp_path: Path) -> Cgroups:
+    """A directory with the files a kernel would make."""
+    (tmp_path / "cgroup.subtree_control").write_text("")
+    return Cgroups(Hierarchy(2, dict.fromkeys(("memory", "cpu", "pids"), tmp_path)), "moorage-ab12")
+
+
+def test_version_2_enables_controllers_in_the_parent_then_in_its_own_group(
+    unified: Cgroups, tmp_path: Path
+) -> None:
+    unified.open()
+    for directory in (tmp_path, tmp_path / "moorage-ab12"):
+        assert (directory / "cgroup.subtree_control").read_text() == "+memory +cpu +pids"
+
+
+def test_version_2_group_is_one_directory(unified: Cgroups, tmp_path: Path) -> None:
+    unified.open()
+    assert unified.directories("app-x") == [tmp_path / "moorage-ab12" / "app-x"]
+    assert unified.names() == set()
+    assert unified.pids("app-x") == []
+    assert unified.oom_kills("app-x") == 0
+    assert not unified.exists("app-x")
+
+
+def test_optional_limit_is_left_out_where_the_kernel_lacks_it(
+    unified: Cgroups, tmp_path: Path
+) -> None:
+    unified.open()
+    group = tmp_path / "moorage-ab12" / "app-x"
+    group.mkdir()
+    unified.limit("app-x", LIMITS)
+    assert (group / "memory.max").read_text() == "536870912"
+    assert not (group / "memory.swap.max").exists()

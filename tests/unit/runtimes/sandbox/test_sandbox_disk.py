@@ -1,0 +1,122 @@
+"""Copying an upload's files, logs, and records, in a directory of one's own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from moorage.runtimes.sandbox.disk import NotAFile, copy_tree, mkfs_argv, open_log, read_tail
+from moorage.runtimes.sandbox.listeners import Listener
+from moorage.runtimes.sandbox.record import (
+    Record,
+    Stage,
+    parse_child_pid,
+    parse_exit_code,
+    read_record,
+    write_record,
+)
+
+UID = os.geteuid()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source" / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "source" / "deep" / "er" / "file").write_bytes(b"content")
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "target").mkdir()
+    return tmp_path / "target"
+
+
+def test_files_and_directories_are_copied(source: Path, target: Path) -> None:
+    (source / "empty").mkdir()
+    (source / "run.sh").write_text("#!/bin/sh\n")
+    (source / "run.sh").chmod(0o4755)
+    copy_tree(source, target, uid=UID)
+    assert (target / "deep" / "er" / "file").read_bytes() == b"content"
+    assert (target / "empty").is_dir()
+    assert (target / "run.sh").stat().st_mode & 0o7777 == 0o755
+    assert (target / "deep" / "er" / "file").stat().st_mode & 0o7777 == 0o644
+
+
+def test_empty_and_large_files_are_copied_whole(source: Path, target: Path) -> None:
+    (source / "none").write_bytes(b"")
+    (source / "large").write_bytes(bytes(range(256)) * 20_000)
+    copy_tree(source, target, uid=UID)
+    assert (target / "none").read_bytes() == b""
+    assert (target / "large").read_bytes() == bytes(range(256)) * 20_000
+
+
+@pytest.mark.parametrize("link_to", ["/etc/passwd", "file", "..", "nowhere"])
+def test_link_is_refused_and_not_followed(source: Path, target: Path, link_to: str) -> None:
+    (source / "deep" / "link").symlink_to(link_to)
+    with pytest.raises(NotAFile) as caught:
+        copy_tree(source, target, uid=UID)
+    assert caught.value.path == "deep/link"
+    assert not (target / "deep" / "link").exists()
+
+
+def test_pipe_is_refused_without_waiting_for_a_writer(source: Path, target: Path) -> None:
+    os.mkfifo(source / "pipe")
+    with pytest.raises(NotAFile):
+        copy_tree(source, target, uid=UID)
+
+
+def test_file_system_has_no_journal_and_no_reserve() -> None:
+    argv = mkfs_argv(Path("/x/disk.img"))
+    assert argv[0] == "mkfs.ext4"
+    assert argv[argv.index("-m") + 1] == "0"
+    assert argv[argv.index("-O") + 1] == "^has_journal"
+    assert argv[-1] == "/x/disk.img"
+
+
+def test_log_is_appended_to_and_read_from_its_end(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for text in (b"first\n", b"second\n"):
+        descriptor = open_log(log, uid=UID, fresh=False)
+        os.write(descriptor, text)
+        os.close(descriptor)
+    assert read_tail(log, 1000) == "first\nsecond\n"
+    assert read_tail(log, 4) == "ond\n"
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_log_is_decoded_leniently(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"\xff\xc3\xa9")
+    assert read_tail(tmp_path / "log", 10) == "\ufffdé"
+    assert read_tail(tmp_path / "none", 10) == ""
+
+
+def test_record_survives_writing_and_reading(tmp_path: Path) -> None:
+    record = Record(
+        deployment_id="d",
+        slot=7,
+        stage=Stage.STARTED,
+        listener=Listener("127.0.0.1", 3000, loopback_only=True),
+    )
+    assert read_record(tmp_path) is None
+    write_record(tmp_path, record)
+    assert read_record(tmp_path) == record
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_torn_record_is_none(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text('{"deployment_id": "d", "sl')
+    assert read_record(tmp_path) is None
+
+
+STATUS = '{ "child-pid": 4711, "net-namespace": 4026531840 }\n{ "exit-code": 143 }\n'
+
+
+def test_status_tells_first_process_and_exit_code() -> None:
+    assert parse_child_pid(STATUS) == 4711
+    assert parse_exit_code(STATUS) == 143
+
+
+@pytest.mark.parametrize("status", ["", STATUS.splitlines()[0], STATUS[:-8], "null\n"])
+def test_running_app_has_no_exit_code(status: str) -> None:
+    assert parse_exit_code(status) is None
