@@ -50,7 +50,7 @@ system:
 # Compiling all at once takes half as long as pip's one by one.
 .venv/.installed: requirements/runtime.txt requirements/build.txt pyproject.toml | system
 	@echo "Setting up .venv ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv --clear .venv
+	@test -x $(BIN)/python || $(or $(PYTHON),$$(scripts/find-python)) -m venv --clear .venv
 	@$(PIP) install --no-compile --require-hashes -r requirements/runtime.txt -r requirements/build.txt
 	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
 	@$(COMPILE)

@@ -1,0 +1,41 @@
+"""The set-up installs what the gateway looks for."""
+
+import re
+from pathlib import Path
+
+from moorage.api.check import APP_PROGRAMS
+from moorage.runtimes.sandbox import door, probe
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def installed_programs() -> dict[str, str]:
+    """The table in `scripts/system-packages`: program to package."""
+    script = (REPOSITORY / "scripts/system-packages").read_text()
+    (table,) = re.findall(r'^programs="\n(.*?)\n"$', script, re.DOTALL | re.MULTILINE)
+    return dict(line.split() for line in table.splitlines())
+
+
+def test_setup_installs_every_program_that_the_gateway_looks_for() -> None:
+    wanted = probe.PROGRAMS | APP_PROGRAMS | {str(door.PROXY): "systemd"}
+    assert wanted.items() <= installed_programs().items()
+
+
+def test_lock_files_hold_hashes_and_no_addresses() -> None:
+    locks = list((REPOSITORY / "requirements").glob("*.txt"))
+    assert len(locks) == 3
+    for lock in locks:
+        text = lock.read_text()
+        assert "://" not in text
+        assert text.count("==") <= text.count("--hash=sha256:")
+    assert "resolved" not in (REPOSITORY / "package-lock.json").read_text()
+
+
+def test_lock_files_agree_on_every_version() -> None:
+    pins: dict[str, set[str]] = {}
+    for lock in (REPOSITORY / "requirements").glob("*.txt"):
+        for name, version in re.findall(
+            r"^([a-z0-9.-]+)==([^ ;]+)", lock.read_text(), re.MULTILINE
+        ):
+            pins.setdefault(name, set()).add(version)
+    assert {name: versions for name, versions in pins.items() if len(versions) > 1} == {}
