@@ -166,18 +166,22 @@ async def test_killed_gateway_leaves_a_chain_that_the_next_start_takes_over(
     )
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     pid, url = ended.stdout.split()
-    assert alive(int(pid))
-    assert os.getsid(int(pid)) == int(pid)  # a Ctrl-C at the terminal isn't for the node
-    # Paid while no gateway runs, and not yet saved to disk.
-    await send_transfer(url, wallets.wallets[0].private_key, USDC, STRANGER, 5)
+    try:
+        assert alive(int(pid))
+        assert os.getsid(int(pid)) == int(pid)  # a Ctrl-C at the terminal isn't for the node
+        # Paid while no gateway runs, and not yet saved to disk.
+        await send_transfer(url, wallets.wallets[0].private_key, USDC, STRANGER, 5)
 
-    chain = await devchain.start()
+        chain = await devchain.start()
 
-    assert (devchain.pid, chain.rpc_urls) == (int(pid), (url,))
-    assert await token_balance(url, USDC, STRANGER) == 5
-    await devchain.stop()
-    assert not alive(int(pid))
-    assert not (tmp_path / "arbitrum" / "node.json").exists()
+        assert (devchain.pid, chain.rpc_urls) == (int(pid), (url,))
+        assert await token_balance(url, USDC, STRANGER) == 5
+        await devchain.stop()
+        assert not alive(int(pid))
+        assert not (tmp_path / "arbitrum" / "node.json").exists()
+    finally:
+        if alive(int(pid)):  # nobody's child any more: a failing test mustn't leave it
+            os.kill(int(pid), signal.SIGKILL)
 
 
 async def test_another_process_with_a_recorded_id_is_left_alone(
