@@ -1,12 +1,25 @@
 """The endpoints of the contract's part 1, under `/agent`."""
 
 import asyncio
-from typing import Any
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.api.bodies import (
+    Balances,
+    ChainItem,
+    ChainList,
+    Deployed,
+    DeploymentProgress,
+    Health,
+    ProjectDeleted,
+    ProjectItem,
+    ProjectList,
+    Quoted,
+    TokenBalance,
+)
 from moorage.api.caller import authenticate, limit_address, limit_wallet
 from moorage.api.gateway import Gateway
 from moorage.api.problems import json_response
@@ -15,11 +28,12 @@ from moorage.chains.balances import token_balances
 from moorage.clock import iso_utc
 from moorage.deploy.admission import Admitted, Bid
 from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
-from moorage.deploy.project import Project
+from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.request import DeployRequest, deploy_request
 from moorage.deploy.upload import Upload, read_upload
 from moorage.errors import (
     DeploymentNotFound,
+    FailureCause,
     InvalidField,
     InvalidRequest,
     ProjectNotFound,
@@ -73,7 +87,7 @@ async def status(gateway: Gateway, request: Request) -> Response:
         limit_wallet(gateway, request, wallet)
         raise ProjectNotFound if project is None else WrongWallet
     gateway.limiters.polls.check(deployment_id)
-    return json_response(_status_body(gateway, project, deployment))
+    return json_response(_progress(gateway, project, deployment))
 
 
 async def list_projects(gateway: Gateway, request: Request) -> Response:
@@ -82,11 +96,11 @@ async def list_projects(gateway: Gateway, request: Request) -> Response:
     limit_wallet(gateway, request, wallet)
     found = await projects.of_wallet(gateway.db, wallet)
     return json_response(
-        {
-            "wallet": checksum_address(wallet),
-            "count": len(found),
-            "projects": [_project_body(gateway, project) for project in found],
-        }
+        ProjectList(
+            wallet=checksum_address(wallet),
+            count=len(found),
+            projects=[_project_item(gateway, project) for project in found],
+        )
     )
 
 
@@ -101,7 +115,7 @@ async def delete_project(gateway: Gateway, request: Request) -> Response:
         raise WrongWallet
     # A client that hangs up must not stop a deletion half way.
     await asyncio.shield(gateway.deletion.delete(project))
-    return json_response({"projectId": project.id, "status": "deleted"})
+    return json_response(ProjectDeleted(project_id=project.id))
 
 
 async def balance(gateway: Gateway, request: Request) -> Response:
@@ -114,34 +128,35 @@ async def balance(gateway: Gateway, request: Request) -> Response:
     chain = named_chain(request.query_params.get("chain"), gateway.chains, field="chain")
     found = await token_balances(gateway.clients[chain.name], chain, address)
     return json_response(
-        {
-            "address": checksum_address(address),
-            "chain": chain.name,
-            "chain_id": chain.chain_id,
-            "balances": [
-                {
-                    "token": token.name,
-                    "symbol": token.symbol,
-                    "address": token.address,
-                    "balance": decimal_text(amount, decimals=token.decimals),
-                    "balance_raw": str(amount),
-                    "decimals": token.decimals,
-                }
+        Balances(
+            address=checksum_address(address),
+            chain=chain.name,
+            chain_id=chain.chain_id,
+            balances=[
+                TokenBalance(
+                    token=token.name,
+                    symbol=token.symbol,
+                    address=token.address,
+                    balance=decimal_text(amount, decimals=token.decimals),
+                    balance_raw=str(amount),
+                    decimals=token.decimals,
+                )
                 for token, amount in found
             ],
-        }
+        )
     )
 
 
 async def chains(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/chains`."""
     limit_address(gateway, request)
-    return json_response({"chains": [chain_body(chain) for chain in gateway.chains.values()]})
+    listed = [ChainItem(**chain_body(chain)) for chain in gateway.chains.values()]
+    return json_response(ChainList(chains=listed))
 
 
 async def health(_gateway: Gateway, _request: Request) -> Response:
     """`GET /health`: the process answers."""
-    return json_response({"status": "ok"})
+    return json_response(Health())
 
 
 async def _read_bid(gateway: Gateway, request: Request, wallet: str) -> tuple[Bid, Upload]:
@@ -191,18 +206,18 @@ async def _quoted(gateway: Gateway, bid: Bid) -> Response:
     offer = await gateway.admission.quote(bid)
     token = bid.means.token
     return json_response(
-        {
-            "amount_usd": usd_number(offer.price),
-            "amount_token": str(charge_to_atomic_units(offer.price, decimals=token.decimals)),
-            "current_credit_balance_usd": usd_number(offer.balance),
-            "active_projects": offer.active_projects,
-            "payment_required": offer.payment_required,
-            "pay_to": gateway.pay_to,
-            "payment_chain": bid.means.chain.name,
-            "token": token.name,
-            "decimals": token.decimals,
-            "plan": bid.plan,
-        }
+        Quoted(
+            amount_usd=usd_number(offer.price),
+            amount_token=str(charge_to_atomic_units(offer.price, decimals=token.decimals)),
+            current_credit_balance_usd=usd_number(offer.balance),
+            active_projects=offer.active_projects,
+            payment_required=offer.payment_required,
+            pay_to=gateway.pay_to,
+            payment_chain=bid.means.chain.name,
+            token=token.name,
+            decimals=token.decimals,
+            plan=bid.plan,
+        )
     )
 
 
@@ -223,57 +238,67 @@ def _flag(request: Request, header: str) -> bool:
     return value == "true"
 
 
-def _accepted(admitted: Admitted, bid: Bid) -> dict[str, str]:
+def _accepted(admitted: Admitted, bid: Bid) -> Deployed:
     message = "Deployment started. Poll status for updates."
     if bid.use_existing_credits and bid.evidence is None and admitted.sharing_with:
         message += (
             f" It shares your credits with {admitted.sharing_with} other active project(s)"
             " and will reduce their runtime."
         )
-    return {
-        "projectId": admitted.project_id,
-        "deploymentId": admitted.deployment_id,
-        "status": "deploying",
-        "message": message,
-    }
+    return Deployed(
+        project_id=admitted.project_id, deployment_id=admitted.deployment_id, message=message
+    )
 
 
-def _status_body(gateway: Gateway, project: Project, deployment: Deployment) -> dict[str, Any]:
-    body: dict[str, Any] = {"status": "deploying", "deployment_id": deployment.id}
+def _progress(gateway: Gateway, project: Project, deployment: Deployment) -> DeploymentProgress:
     if deployment.status in UNDER_WAY:
-        return body | {"deployment_status": deployment.status}
+        return _under_way(deployment, deployment.status)
     if deployment.status is DeploymentStatus.FAILED:
-        return body | {
-            "status": "failed",
-            "reason": deployment.reason,
-            "reason_code": deployment.reason_code,
-            "log_tail": deployment.log_tail,
-        }
-    if project.status == "suspended":
-        return body | {
-            "status": "failed",
-            "deployment_status": "suspended",
-            "reason": "Out of credits: the app is stopped and kept. Top up to start it again.",
-            "reason_code": "out_of_credits",
-        }
+        return DeploymentProgress(
+            status="failed",
+            deployment_id=deployment.id,
+            reason=deployment.reason or "",
+            reason_code=deployment.reason_code or FailureCause.INTERRUPTED,
+            log_tail=deployment.log_tail,
+        )
+    if project.status is ProjectStatus.SUSPENDED:
+        return DeploymentProgress(
+            status="failed",
+            deployment_id=deployment.id,
+            deployment_status="suspended",
+            reason="Out of credits: the app is stopped and kept. Top up to start it again.",
+            reason_code="out_of_credits",
+        )
     if project.serving_deployment_id in gateway.reconciler.dead:
-        return body | {"deployment_status": "restarting"}
-    body |= {"status": "ready", "endpoint": gateway.hosts.url(project.unique_name)}
-    if deployment.status is DeploymentStatus.SUPERSEDED:
-        body["deployment_status"] = deployment.status
-    if deployment.note:
-        body["message"] = deployment.note
-    return body
+        return _under_way(deployment, "restarting")
+    return _ready(gateway, project, deployment)
 
 
-def _project_body(gateway: Gateway, project: Project) -> dict[str, Any]:
+def _under_way(deployment: Deployment, stage: str) -> DeploymentProgress:
+    return DeploymentProgress(
+        status="deploying", deployment_id=deployment.id, deployment_status=stage
+    )
+
+
+def _ready(gateway: Gateway, project: Project, deployment: Deployment) -> DeploymentProgress:
+    superseded = deployment.status is DeploymentStatus.SUPERSEDED
+    return DeploymentProgress(
+        status="ready",
+        deployment_id=deployment.id,
+        deployment_status=DeploymentStatus.SUPERSEDED if superseded else UNSET,
+        endpoint=gateway.hosts.url(project.unique_name),
+        message=deployment.note or UNSET,
+    )
+
+
+def _project_item(gateway: Gateway, project: Project) -> ProjectItem:
     deployed = project.serving_deployment_id is not None
-    return {
-        "id": project.id,
-        "name": project.unique_name,
-        "displayName": project.display_name,
-        "status": project.status,
-        "url": gateway.hosts.url(project.unique_name) if deployed else None,
-        "createdAt": iso_utc(project.created_at_ms),
-        "description": project.description,
-    }
+    return ProjectItem(
+        id=project.id,
+        name=project.unique_name,
+        display_name=project.display_name,
+        description=project.description,
+        status=project.status,
+        url=gateway.hosts.url(project.unique_name) if deployed else None,
+        created_at=iso_utc(project.created_at_ms),
+    )

@@ -5,6 +5,7 @@ import re
 import time
 
 import structlog
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moorage import logs
@@ -85,5 +86,8 @@ def _record(scope: Scope, status: int | None, seconds: float) -> None:
 
 def _route_template(scope: Scope) -> str:
     """The path of the route that matched, parameters unfilled."""
-    path = getattr(scope.get("route"), "path", None)
-    return path if isinstance(path, str) else UNMATCHED
+    route = scope.get("route")
+    path = getattr(route, "path", None)
+    if not isinstance(path, str):
+        return UNMATCHED
+    return path if isinstance(route, Mount) else scope.get("root_path", "") + path

@@ -1,7 +1,4 @@
-"""Every route, once: what the router serves and what OpenAPI describes."""
-
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+"""Every route, once, and how each request is answered, whatever happens."""
 
 import structlog
 from starlette.applications import Starlette
@@ -12,13 +9,27 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from moorage.api import agent
+from moorage.api.bodies import (
+    Balances,
+    ChainList,
+    DeployBody,
+    Deployed,
+    DeploymentProgress,
+    Health,
+    ProjectDeleted,
+    ProjectList,
+    Quoted,
+)
 from moorage.api.caller import carries_proof
 from moorage.api.gateway import Gateway
+from moorage.api.openapi import openapi_document
+from moorage.api.operation import Handler, Operation
 from moorage.api.problems import (
     INTERNAL,
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
     error_response,
+    json_response,
     problem_response,
 )
 from moorage.errors import MoorageError, PaymentPending
@@ -30,38 +41,62 @@ _FAULT_WITH_PROOF = (
     "payment; it counts once."
 )
 
-Handler = Callable[[Gateway, Request], Awaitable[Response]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operation:
-    """One method on one path; `signed` ones need the wallet headers of contract 1.1."""
-
-    method: str
-    path: str
-    handler: Handler
-    signed: bool
-
-
 OPERATIONS = (
-    Operation(method="POST", path="/agent/deploy", handler=agent.deploy, signed=True),
-    Operation(method="POST", path="/agent/quote", handler=agent.quote, signed=True),
+    Operation(
+        method="POST",
+        path="/agent/deploy",
+        handler=agent.deploy,
+        body=DeployBody,
+        answer=Deployed,
+        fails=(400, 402, 408, 409, 413, 502, 503),
+        signed=True,
+        paid=True,
+    ),
+    Operation(
+        method="POST",
+        path="/agent/quote",
+        handler=agent.quote,
+        body=DeployBody,
+        answer=Quoted,
+        fails=(400, 408, 413, 503),
+        signed=True,
+    ),
     Operation(
         method="GET",
         path="/agent/deploy/{projectId}/{deploymentId}/status",
         handler=agent.status,
+        answer=DeploymentProgress,
+        fails=(403, 404, 503),
         signed=True,
     ),
-    Operation(method="GET", path="/agent/projects", handler=agent.list_projects, signed=True),
+    Operation(
+        method="GET",
+        path="/agent/projects",
+        handler=agent.list_projects,
+        answer=ProjectList,
+        fails=(503,),
+        signed=True,
+    ),
     Operation(
         method="DELETE",
         path="/agent/projects/{projectId}",
         handler=agent.delete_project,
+        answer=ProjectDeleted,
+        fails=(403, 404, 503),
         signed=True,
     ),
-    Operation(method="GET", path="/agent/balance/{address}", handler=agent.balance, signed=False),
-    Operation(method="GET", path="/agent/chains", handler=agent.chains, signed=False),
-    Operation(method="GET", path="/health", handler=agent.health, signed=False),
+    Operation(
+        method="GET",
+        path="/agent/balance/{address}",
+        handler=agent.balance,
+        answer=Balances,
+        fails=(400, 429, 502),
+        query={"chain": "the chain's name; arbitrum by default"},
+    ),
+    Operation(
+        method="GET", path="/agent/chains", handler=agent.chains, answer=ChainList, fails=(429,)
+    ),
+    Operation(method="GET", path="/health", handler=agent.health, answer=Health),
 )
 
 
@@ -101,14 +136,22 @@ class _Endpoint:
 
 def http_app(gateway: Gateway) -> Starlette:
     """The gateway's HTTP surface."""
+    described = openapi_document(OPERATIONS, server_url=gateway.public_url)
+
+    async def openapi(_request: Request) -> Response:
+        return json_response(described)
+
     return Starlette(
         routes=[
-            Route(
-                operation.path,
-                endpoint=_Endpoint(gateway, operation.handler),
-                methods=[operation.method],
-            )
-            for operation in OPERATIONS
+            Route("/openapi.json", openapi),
+            *(
+                Route(
+                    operation.path,
+                    endpoint=_Endpoint(gateway, operation.handler),
+                    methods=[operation.method],
+                )
+                for operation in OPERATIONS
+            ),
         ],
         exception_handlers={HTTPException: _http_problem},
     )
