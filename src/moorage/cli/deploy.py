@@ -150,7 +150,6 @@ class _Session:
         follow: bool,
     ) -> Exit:
         """Pays if it must, follows if it should, and says how it went."""
-        started_seconds = time.monotonic()
         async with Client(self._connection.gateway, self._signer) as client:
             payer = Payer(
                 client,
@@ -167,9 +166,10 @@ class _Session:
                 token=means.token,
                 use_existing_credits=means.use_existing_credits,
             )
+            accepted_seconds = time.monotonic()
             self._remember(client, request, deployed)
             status = await self._follow(client, deployed) if follow else _begun(deployed)
-        took_seconds = time.monotonic() - started_seconds
+        took_seconds = time.monotonic() - accepted_seconds
         return self._conclude(request.unique_name, deployed, status, took_seconds, follow=follow)
 
     def _show_step(self, step: PayStep, payment: Payment) -> None:
