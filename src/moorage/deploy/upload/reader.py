@@ -5,10 +5,12 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 import msgspec
 
@@ -24,8 +26,13 @@ from moorage.errors import BodyStalled, BodyTooLarge, InvalidField, InvalidReque
 
 _GATHERED = 16 * 1024  # smaller chunks wait for each other, so that no byte is looked at often
 _PIECE = 64 * 1024  # what is worked on before other requests get their turn
-_THREAD_FROM = 64 * 1024  # a skeleton this long takes milliseconds to parse and check
+_ASIDE_FROM = 64 * 1024  # a skeleton this long takes milliseconds to parse and check
 
+# Few, so that the event loop seldom has to wait its turn for the interpreter.
+_WORKERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="upload")
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 _NOT_BASE64 = "is not base64: the standard alphabet, with padding"
 _POSITION = re.compile(r" \(byte \d+\)$")
 
@@ -158,15 +165,16 @@ class _Reader:
     async def received(self) -> ReceivedBody:
         """What arrived, once it is parsed and checked."""
         skeleton = self._json.finish()
-        aside = len(skeleton) >= _THREAD_FROM
-        described = await asyncio.to_thread(_described, skeleton) if aside else _described(skeleton)
+        if len(skeleton) < _ASIDE_FROM:
+            described = _described(skeleton)
+        else:
+            described = await _aside(_described, skeleton)
         if isinstance(described, ZipUpload):
             contents = await self._unpacked(described)
+        elif len(skeleton) < _ASIDE_FROM:
+            contents = _by_path(described, self._intake.contents, self._limits)
         else:
-            arguments = described, self._intake.contents, self._limits
-            contents = (
-                await asyncio.to_thread(_by_path, *arguments) if aside else _by_path(*arguments)
-            )
+            contents = await _aside(_by_path, described, self._intake.contents, self._limits)
         return ReceivedBody(
             skeleton=skeleton,
             digest=self._digest.hexdigest(),
@@ -174,17 +182,18 @@ class _Reader:
         )
 
     async def _unpacked(self, described: ZipUpload) -> dict[str, Content]:
-        """The archive's files, from a thread that has ended when this returns or raises."""
+        """The archive's files; no thread works on them any more when this returns or raises."""
         stopped = threading.Event()
-        work = asyncio.ensure_future(asyncio.to_thread(self._unpack, stopped))
+        work = _WORKERS.submit(self._unpack, stopped)
         try:
-            return await asyncio.shield(work)
+            return await asyncio.shield(asyncio.wrap_future(work))
         except UploadInvalid as error:
             error.path = error.path or described.filename
             raise
         except asyncio.CancelledError:
             stopped.set()
-            await asyncio.gather(work, return_exceptions=True)
+            if not work.cancel():
+                await asyncio.gather(asyncio.wrap_future(work), return_exceptions=True)
             raise
 
     def _unpack(self, stopped: threading.Event) -> dict[str, Content]:
@@ -201,6 +210,12 @@ class _Reader:
 
     def _files_in(self, archive: BinaryIO, stopped: threading.Event) -> dict[str, Content]:
         return unpack(archive, self._spool, self._limits, stopped.is_set)
+
+
+async def _aside(work: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
+    """What `work` gives, from a worker thread."""
+    call = partial(work, *arguments, **named)
+    return await asyncio.get_running_loop().run_in_executor(_WORKERS, call)
 
 
 def _described(skeleton: bytes) -> FilesUpload | ZipUpload:
