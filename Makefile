@@ -36,9 +36,10 @@ test: develop
 check: develop
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	$(BIN)/mypy src tests --exclude '^tests/hostile/'
+	$(BIN)/mypy src tests/hostile # apart, as it has a conftest.py of its own
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests/unit $(ARGS)
+	$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
 
 bench: develop
 	$(BIN)/python bench/run.py $(ARGS)
