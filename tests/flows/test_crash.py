@@ -159,4 +159,6 @@ def remains(gateway: DevGateway) -> Remains:
     """What the gateway has on the machine besides its own records, found by looking."""
     run_dir = Path("/run/moorage") / gateway.instance_id
     directories = (*(gateway.data_dir / name for name in ("sources", "spool", "apps")), run_dir)
-    return everything(directories=directories, instance_id=gateway.instance_id)
+    found = everything(directories=directories, instance_id=gateway.instance_id)
+    # Mounts by place: their numbers change with each start.
+    return found | {"mounts": {line.split()[4] for line in found["mounts"]}}

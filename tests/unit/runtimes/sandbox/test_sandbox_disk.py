@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from moorage.runtimes.sandbox.disk import NotAFile, copy_tree, mkfs_argv, open_log, read_tail
+from moorage.runtimes.sandbox.disk import (
+    NotAFile,
+    copy_tree,
+    mkfs_argv,
+    open_log,
+    read_tail,
+    remove_below,
+)
 from moorage.runtimes.sandbox.listeners import Listener
 from moorage.runtimes.sandbox.record import (
     Record,
@@ -66,6 +73,29 @@ def test_pipe_is_refused_without_waiting_for_a_writer(source: Path, target: Path
         copy_tree(source, target, uid=UID)
 
 
+def test_directory_below_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "home" / ".cache" / "uv" / "deep").mkdir(parents=True)
+    (tmp_path / "home" / ".cache" / "kept").touch()
+    remove_below(tmp_path / "home", ".cache/uv")
+    remove_below(tmp_path / "home", ".cache/pip")
+    remove_below(tmp_path / "home", ".npm/_cacache")
+    assert [path.name for path in (tmp_path / "home" / ".cache").iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize("link", [".cache", ".cache/uv", ".cache/uv/inside"])
+def test_link_in_the_way_keeps_what_it_leads_to(tmp_path: Path, link: str) -> None:
+    outside = tmp_path / "outside"
+    (outside / "uv" / "inside").mkdir(parents=True)
+    (outside / "file").touch()
+    (outside / "uv" / "file").touch()
+    home = tmp_path / "home"
+    (home / link).parent.mkdir(parents=True, exist_ok=True)
+    (home / link).symlink_to(outside)
+    remove_below(home, ".cache/uv")
+    assert (outside / "file").exists()
+    assert (outside / "uv" / "file").exists()
+
+
 def test_file_system_has_no_journal_and_no_reserve() -> None:
     argv = mkfs_argv(Path("/x/disk.img"))
     assert argv[0] == "mkfs.ext4"
@@ -77,12 +107,12 @@ def test_file_system_has_no_journal_and_no_reserve() -> None:
 def test_log_is_appended_to_and_read_from_its_end(tmp_path: Path) -> None:
     log = tmp_path / "log"
     for text in (b"first\n", b"second\n"):
-        descriptor = open_log(log, uid=UID, fresh=False)
+        descriptor = open_log(log)
         os.write(descriptor, text)
         os.close(descriptor)
     assert read_tail(log, 1000) == "first\nsecond\n"
     assert read_tail(log, 4) == "ond\n"
-    assert log.stat().st_mode & 0o777 == 0o600
+    assert log.stat().st_mode & 0o777 == 0o602
 
 
 def test_log_is_decoded_leniently(tmp_path: Path) -> None:

@@ -88,6 +88,27 @@ def test_request_asks_for_listening_tcp_sockets() -> None:
     assert len(sent) == 16 + 56
 
 
+def accepts(code: bytes, port: int) -> bool:
+    """As the kernel runs struct inet_diag_bc_op (net/ipv4/inet_diag.c, inet_diag_bc_run)."""
+    position, left = 0, len(code)
+    while left > 0:
+        operation, yes, no = struct.unpack_from("=BBH", code, position)
+        operand = struct.unpack_from("=BBH", code, position + 4)[2]
+        holds = {2: port >= operand, 3: port <= operand}[operation]
+        left -= yes if holds else no
+        position += yes if holds else no
+    return left == 0
+
+
+def test_request_for_a_port_is_filtered_by_the_kernel() -> None:
+    sent = request(socket.AF_INET, port=3000)
+    assert struct.unpack_from("=I", sent)[0] == len(sent)
+    length, kind = struct.unpack_from("=HH", sent, 72)
+    assert (length, kind) == (len(sent) - 72, 1)
+    code = sent[76:]
+    assert [port for port in range(65_536) if accepts(code, port)] == [3000]
+
+
 def test_datagram_is_split_at_four_byte_boundaries() -> None:
     first = struct.pack("=IHHII", 21, 20, 2, 1, 0) + b"abcde" + bytes(3)
     second = struct.pack("=IHHII", 20, 3, 2, 1, 0) + bytes(4)
