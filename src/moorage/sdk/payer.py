@@ -17,20 +17,18 @@ from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock, SystemClock
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.sdk.answers import Deploying
+from moorage.sdk.broadcast import Sighting, see_mined, send, uncertain
 from moorage.sdk.client import Client, Pause
 from moorage.sdk.errors import (
     ClientError,
     ClientMisconfigured,
     HashAlreadyUsed,
     JournalUnwritable,
-    NodeError,
-    NodeRefused,
     PaymentRefused,
     PaymentReplaced,
     PaymentRequired,
     PaymentReverted,
     PaymentShort,
-    PaymentUncertain,
 )
 from moorage.sdk.journal import Journal, Payment, PaymentKey, PaymentState
 from moorage.sdk.node import Node
@@ -47,8 +45,6 @@ from moorage.sdk.request import DeployRequest, PaymentProof
 from moorage.sdk.signer import Signer
 
 _ROUNDS = 3  # another run may pay for the same name between the question and the payment
-_MINING_PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.5, *[1.0] * 30, *[3.0] * 30)
-_SEND_AGAIN_EVERY = 10  # looks for the receipt
 _PROOF_PAUSES_SECONDS = (1.0, 2.0, 3.0)
 _PROOF_STEADY_SECONDS = 5.0
 _PROOF_PATIENCE_SECONDS = 900
@@ -181,7 +177,7 @@ class Payer:
                 payment = await self._sign(node, offer, key)
                 self._journal.append(payment)
                 self._on_step(PayStep.SIGNED, payment)
-                await _broadcast(node, payment)
+                await send(node, payment)
         return payment
 
     def _means(self, chain_name: str, token_name: str) -> tuple[Chain, Token]:
@@ -262,7 +258,7 @@ class Payer:
                 unnamed += isinstance(error, PaymentRequired) and error.code != "payment_pending"
                 self._give_up(payment, error, unnamed=unnamed)
                 if self._clock.monotonic_seconds() >= deadline:
-                    raise _uncertain(payment, error) from error
+                    raise uncertain(payment, error) from error
                 self._on_step(PayStep.WAITING, payment)
                 await self._pause(max(pause_seconds, error.retry_after_seconds or 0))
             else:
@@ -273,7 +269,7 @@ class Payer:
         """Raises when presenting the hash again can't change what `error` says."""
         if not isinstance(error, PaymentRequired):
             if not error.retryable:
-                raise _uncertain(payment, error) from error
+                raise uncertain(payment, error) from error
             return
         if error.code == "payment_short":
             self._record(payment, PaymentState.CREDITED)
@@ -284,7 +280,7 @@ class Payer:
                 cause=error,
             ) from error
         if error.code in _FINAL_402_CODES or unnamed >= _UNNAMED_402_ATTEMPTS:
-            raise _uncertain(payment, error) from error
+            raise uncertain(payment, error) from error
 
     async def _already_used(
         self, request: DeployRequest, payment: Payment, used: HashAlreadyUsed
@@ -300,7 +296,7 @@ class Payer:
                 request, chain=payment.chain, token=payment.token, use_existing_credits=True
             )
         except ClientError as error:
-            raise _uncertain(payment, error) from error
+            raise uncertain(payment, error) from error
         return self._finish(payment, answer)
 
     def _finish(self, payment: Payment, answer: Deploying) -> Deployed:
@@ -317,61 +313,35 @@ class Payer:
         try:
             self._journal.append(changed)
         except JournalUnwritable as error:
-            raise _uncertain(payment, error) from error
+            raise uncertain(payment, error) from error
         return changed
 
     async def _see_mined(self, payment: Payment) -> None:
-        """Waits for the payment to be mined, sending it again while it is not.
+        """Returns once the payment is mined, or when the node can't tell: the gateway has its own.
 
-        Returns without having seen it when the node can't tell: the gateway has nodes of its own.
         Raises PaymentReverted, PaymentReplaced, or PaymentUncertain when the node refuses it.
         """
         chain = self._chains.get(payment.chain)
         if chain is None or not chain.rpc_urls:
             return
         async with Node(chain.rpc_urls[0]) as node:
-            for look, pause_seconds in enumerate(_MINING_PAUSES_SECONDS):
-                try:
-                    succeeded = await node.succeeded(payment.tx_hash)
-                    if succeeded is None and look % _SEND_AGAIN_EVERY == 0:
-                        await self._send_again(node, payment)
-                except NodeError:
-                    return
-                if succeeded:
-                    self._on_step(PayStep.MINED, payment)
-                    return
-                if succeeded is False:
-                    self._reverted(payment)
-                await self._pause(pause_seconds)
-
-    def _reverted(self, payment: Payment) -> None:
-        self._record(payment, PaymentState.REVERTED)
-        raise PaymentReverted(
-            f"the transfer {payment.tx_hash} failed on {payment.chain}: no token moved. "
-            "The same command tries again.",
-            tx_hash=payment.tx_hash,
-        )
-
-    async def _send_again(self, node: Node, payment: Payment) -> None:
-        refused = await _broadcast(node, payment)
-        if refused is None or await node.knows(payment.tx_hash):
-            return
-        if await self._was_replaced(node, payment):
+            sighting = await see_mined(node, payment, pause=self._pause)
+        if sighting is Sighting.MINED:
+            self._on_step(PayStep.MINED, payment)
+        elif sighting is Sighting.REVERTED:
+            self._record(payment, PaymentState.REVERTED)
+            raise PaymentReverted(
+                f"the transfer {payment.tx_hash} failed on {payment.chain}: no token moved. "
+                "The same command tries again.",
+                tx_hash=payment.tx_hash,
+            )
+        elif sighting is Sighting.REPLACED:
             self._record(payment, PaymentState.REPLACED)
             raise PaymentReplaced(
                 f"another transaction took the place of {payment.tx_hash} on {payment.chain}, "
                 "which moved nothing. The same command pays anew.",
                 tx_hash=payment.tx_hash,
             )
-        raise _uncertain(payment, refused) from refused
-
-    async def _was_replaced(self, node: Node, payment: Payment) -> bool:
-        """Whether the payment's account nonce is used up in a block that can't be undone."""
-        try:
-            used = await node.transaction_count(self._signer.address, tag="finalized")
-        except NodeRefused:  # a node without finality can't tell
-            return False
-        return used > payment.nonce and await node.succeeded(payment.tx_hash) is None
 
 
 def _open_payment(payments: list[Payment]) -> Payment | None:
@@ -385,30 +355,3 @@ def _rpc_url(chain: Chain) -> str:
             f"paying on {chain.name} needs a node: set {variable} to its RPC URL. Nothing was paid."
         )
     return chain.rpc_urls[0]
-
-
-async def _broadcast(node: Node, payment: Payment) -> NodeRefused | None:
-    """Sends the signed transaction; what a node says against it, if anything.
-
-    A lost answer is no failure: the journal holds the transaction, and it is sent again.
-    """
-    try:
-        await node.send_raw(payment.raw_transaction)
-    except NodeRefused as refused:
-        return refused
-    except NodeError:
-        return None
-    return None
-
-
-def _uncertain(payment: Payment, cause: ClientError | None) -> PaymentUncertain:
-    amount = money_text(payment.amount, decimals=payment.decimals)
-    why = f": {cause.message}" if cause is not None else ""
-    return PaymentUncertain(
-        f"{amount} {payment.token} on {payment.chain} may have been paid ({payment.tx_hash}), "
-        f"but the gateway has not taken it{why}. Do not pay again: the same command resumes "
-        "this payment.",
-        chain=payment.chain,
-        tx_hash=payment.tx_hash,
-        cause=cause,
-    )

@@ -1,0 +1,88 @@
+"""A signed payment brought to its chain: sent, sent again, and seen mined."""
+
+from enum import StrEnum
+
+from moorage.sdk.client import Pause
+from moorage.sdk.errors import ClientError, NodeError, NodeRefused, PaymentUncertain
+from moorage.sdk.journal import Payment
+from moorage.sdk.node import Node
+from moorage.sdk.offer import money_text
+
+_PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.5, *[1.0] * 30, *[3.0] * 30)
+_SEND_AGAIN_EVERY = 10  # looks for the receipt
+
+
+class Sighting(StrEnum):
+    """What the node has seen of a payment."""
+
+    MINED = "mined"
+    REVERTED = "reverted"  # mined, but no token moved
+    REPLACED = "replaced"  # its account nonce is used up for good: it can never be mined
+    UNSEEN = "unseen"  # the node can't tell (yet); it may be mined all the same
+
+
+async def send(node: Node, payment: Payment) -> NodeRefused | None:
+    """Broadcasts the signed transaction; gives what the node says against it, if anything.
+
+    A lost answer is no failure: the journal holds the transaction, and it is sent again.
+    """
+    try:
+        await node.send_raw(payment.raw_transaction)
+    except NodeRefused as refused:
+        return refused
+    except NodeError:
+        return None
+    return None
+
+
+async def see_mined(node: Node, payment: Payment, *, pause: Pause) -> Sighting:
+    """Waits for about two minutes, sending the payment again while it is not mined.
+
+    Raises PaymentUncertain when the node refuses a payment that it does not know.
+    """
+    for look, pause_seconds in enumerate(_PAUSES_SECONDS):
+        try:
+            succeeded = await node.succeeded(payment.tx_hash)
+            if succeeded is None and look % _SEND_AGAIN_EVERY == 0:
+                refused = await _send_again(node, payment)
+                if refused is not None and await _was_replaced(node, payment):
+                    return Sighting.REPLACED
+                if refused is not None:
+                    raise uncertain(payment, refused) from refused
+        except NodeError:
+            return Sighting.UNSEEN
+        if succeeded is not None:
+            return Sighting.MINED if succeeded else Sighting.REVERTED
+        await pause(pause_seconds)
+    return Sighting.UNSEEN
+
+
+def uncertain(payment: Payment, cause: ClientError | None) -> PaymentUncertain:
+    """The error that keeps `payment` open, and says why its outcome is unknown."""
+    amount = money_text(payment.amount, decimals=payment.decimals)
+    why = f": {cause.message}" if cause is not None else ""
+    return PaymentUncertain(
+        f"{amount} {payment.token} on {payment.chain} may have been paid ({payment.tx_hash}), "
+        f"but the gateway has not taken it{why}. Do not pay again: the same command resumes "
+        "this payment.",
+        chain=payment.chain,
+        tx_hash=payment.tx_hash,
+        cause=cause,
+    )
+
+
+async def _send_again(node: Node, payment: Payment) -> NodeRefused | None:
+    """What the node says against a payment that it does not hold already."""
+    refused = await send(node, payment)
+    if refused is None or await node.knows(payment.tx_hash):
+        return None
+    return refused
+
+
+async def _was_replaced(node: Node, payment: Payment) -> bool:
+    """Whether the payment's account nonce is used up in a block that can't be undone."""
+    try:
+        used = await node.transaction_count(payment.wallet, tag="finalized")
+    except NodeRefused:  # a node without finality can't tell
+        return False
+    return used > payment.nonce and await node.succeeded(payment.tx_hash) is None
