@@ -11,10 +11,17 @@ from moorage.runtimes.runtime import AppExit, InstanceSpec, Limits, LogKind
 from moorage.runtimes.sandbox import bubblewrap, disk, door, tool
 from moorage.runtimes.sandbox.environment import app_environment
 from moorage.runtimes.sandbox.launch import prepared
-from moorage.runtimes.sandbox.listeners import Listener, ListenerTable, choose, opened_table
+from moorage.runtimes.sandbox.listeners import (
+    Listener,
+    ListenerTable,
+    choose,
+    first_listeners,
+    opened_table,
+)
 from moorage.runtimes.sandbox.place import Place
 from moorage.runtimes.sandbox.record import Record, Stage, parse_child_pid, parse_exit_code
 from moorage.runtimes.sandbox.slots import Slot
+from moorage.runtimes.sandbox.threads import in_thread
 
 TAIL_BYTES = 8192
 OTHER_PORT_GRACE_SECONDS = 1.0  # how long a listener on another port waits for the wanted one
@@ -22,6 +29,8 @@ START_CPU_MILLIS = 1000  # while it starts an app may use a whole core, whatever
 _FAST_POLL_SECONDS = 0.002
 _SLOW_POLL_SECONDS = 0.05
 _FAST_FOR_SECONDS = 2.0
+_POLL_SHARE = 10  # an app that makes looking slow is looked at less: a tenth of the time at most
+_OTHERS_EVERY_SECONDS = 0.1
 _STATUS_SECONDS = 1.0  # how long the exit code may come after the app's last process
 _SHELLS = frozenset({"sh", "bash", "dash", "bwrap"})
 
@@ -36,7 +45,7 @@ def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
     cgroups = place.machine.cgroups
     cgroups.create(place.door_group, door.LIMITS)
     cgroups.create(place.app_group, _starting(spec.limits))
-    log = disk.open_log(place.disk.log(LogKind.RUNTIME), uid=slot.app_uid, fresh=False)
+    log = disk.open_log(place.disk.log(LogKind.RUNTIME))
     try:
         with prepared(
             place,
@@ -79,31 +88,51 @@ async def _wait(
     place: Place, spec: InstanceSpec, table: ListenerTable, timeout_seconds: float
 ) -> Listener:
     clock, wanted = place.machine.clock, spec.plan.port
-    begun = clock.monotonic_seconds()
-    other_since: float | None = None
+    begun, others = clock.monotonic_seconds(), _Others()
     monitored = False
     while True:
         if not is_running(place):
             raise await _crashed(place, spec)
         monitored = monitored or _separate_monitor(place)
-        listener = choose(table.read(), wanted)
-        waited = clock.monotonic_seconds() - begun
-        if listener is not None:
-            other_since = waited if other_since is None else other_since
-            patient = waited - other_since < OTHER_PORT_GRACE_SECONDS and waited < timeout_seconds
-            if monitored and (listener.port == wanted or not patient):
-                return listener
-        elif waited >= timeout_seconds:
+        asked = clock.monotonic_seconds()
+        waited = asked - begun
+        listener = choose(table.on_port(wanted), wanted)
+        if listener is None:
+            listener = await others.patient(place, waited, last=waited >= timeout_seconds)
+        if listener is not None and monitored:
+            return listener
+        if waited >= timeout_seconds:
             raise _not_bound(place, spec, timeout_seconds)
-        fast = waited < _FAST_FOR_SECONDS
-        await asyncio.sleep(_FAST_POLL_SECONDS if fast else _SLOW_POLL_SECONDS)
+        took = clock.monotonic_seconds() - asked
+        pause = _FAST_POLL_SECONDS if waited < _FAST_FOR_SECONDS else _SLOW_POLL_SECONDS
+        await asyncio.sleep(max(pause, _POLL_SHARE * took))
 
 
-def listeners_of(place: Place, slot: Slot) -> list[Listener]:
-    """What listens in the app's network now."""
+class _Others:
+    """Listeners on ports that were not asked for: looked at now and then, taken after a grace."""
+
+    def __init__(self) -> None:
+        self._next_look = 0.0
+        self._since: float | None = None
+
+    async def patient(self, place: Place, waited: float, *, last: bool) -> Listener | None:
+        """One of them, once any has listened for the grace, or when this is the `last` time."""
+        if waited < self._next_look and not last:
+            return None
+        self._next_look = waited + _OTHERS_EVERY_SECONDS
+        found = choose(await in_thread(listeners_of, place), 0)
+        if found is None:
+            return None
+        self._since = waited if self._since is None else self._since
+        return found if last or waited - self._since >= OTHER_PORT_GRACE_SECONDS else None
+
+
+def listeners_of(place: Place) -> list[Listener]:
+    """What listens in the app's network now, as far as it is not too much."""
+    record = place.record
+    slot = None if record is None else place.slot(record)
     try:
-        with opened_table(place.network(slot).path) as table:
-            return table.read()
+        return [] if slot is None else first_listeners(place.network(slot).path)
     except FileNotFoundError:
         return []
 
@@ -228,8 +257,18 @@ def is_open(place: Place, record: Record) -> bool:
         and is_running(place)
         and bool(door_pids(place))
         and place.socket.is_socket()
-        and record.listener in listeners_of(place, slot)
+        and _listens(place, slot, record.listener)
     )
+
+
+def _listens(place: Place, slot: Slot, listener: Listener | None) -> bool:
+    if listener is None:
+        return False
+    try:
+        with opened_table(place.network(slot).path) as table:
+            return listener in table.on_port(listener.port)
+    except FileNotFoundError:
+        return False
 
 
 def _uid_of(pid: int) -> int | None:

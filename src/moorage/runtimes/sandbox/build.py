@@ -62,7 +62,7 @@ async def _run_step(
 
 
 async def _spawn(place: Place, slot: Slot, spec: BuildSpec, command: str) -> Process:
-    log = disk.open_log(place.disk.log(LogKind.BUILD), uid=slot.app_uid, fresh=False)
+    log = disk.open_log(place.disk.log(LogKind.BUILD))
     try:
         with contextlib.suppress(OSError):  # on a full disk the step says so itself
             os.write(log, f"$ {command}\n".encode())

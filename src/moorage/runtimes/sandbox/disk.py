@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import stat
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from moorage.runtimes.sandbox import kernel, tool
 MIN_BYTES = 8 * 1024 * 1024
 LOG_CAP_BYTES = 8 * 1024 * 1024
 _LOG_BLOCK = 65_536  # what is cut off a log is a multiple of this, and so of the block size
+_LOG_MODE = 0o602  # only through the open descriptor: nobody else can enter the directory
 _MOUNT_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOATIME
 _CACHES = (".npm/_cacache", ".cache/uv", ".cache/pip", ".cache/yarn", ".cache/pnpm", ".bun/install")
 
@@ -132,7 +134,7 @@ class Disk:
         """Empty a build's `/tmp` and the package managers' caches."""
         shutil.rmtree(self.tmp, ignore_errors=True)
         for cache in _CACHES:
-            shutil.rmtree(self.home / cache, ignore_errors=True)
+            remove_below(self.home, cache)
 
     @property
     def free_bytes(self) -> int:
@@ -145,6 +147,29 @@ def _is_clean(image: Path) -> bool:
     with image.open("rb") as file:
         file.seek(_STATE_OFFSET)
         return int.from_bytes(file.read(2), "little") == _STATE_CLEAN
+
+
+def remove_below(root: Path, path: str) -> None:
+    """Remove the directory `path` below `root`, where an app may have put anything in its way.
+
+    No link is followed: what is not made of directories all the way down stays.
+    """
+    *parents, name = path.split("/")
+    with ExitStack() as opened:
+        directory = _open_directory(root, None, opened)
+        for parent in parents:
+            try:
+                directory = _open_directory(parent, directory, opened)
+            except OSError:
+                return  # not there, or no directory
+        shutil.rmtree(name, ignore_errors=True, dir_fd=directory)
+
+
+def _open_directory(path: Path | str, below: int | None, opened: ExitStack) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, dir_fd=below)
+    opened.callback(os.close, descriptor)
+    return descriptor
 
 
 def copy_tree(source: Path, target: Path, *, uid: int) -> None:
@@ -191,11 +216,15 @@ def _copy_file(source: Path, target: Path, uid: int, shown: str) -> None:
         os.close(reading)
 
 
-def open_log(path: Path, *, uid: int, fresh: bool) -> int:
-    """A descriptor that appends to a log of the app's; the app may reopen it as /dev/stdout."""
+def open_log(path: Path) -> int:
+    """A descriptor that appends to a log, for the app's output.
+
+    The app may write to it, by reopening /dev/stdout too, but does not own it: an owner could take
+    a lease on it (fcntl(2)), and whoever reads it would wait for the app.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags | (os.O_TRUNC if fresh else 0), 0o600)
-    os.fchown(descriptor, uid, uid)
+    descriptor = os.open(path, flags, _LOG_MODE)
+    os.fchmod(descriptor, _LOG_MODE)  # whatever the umask
     return descriptor
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moorage.runtimes.sandbox import door, seccomp, tool
 from moorage.runtimes.sandbox.cgroup import CONTROLLERS, Hierarchy, find_hierarchy
-from moorage.runtimes.sandbox.listeners import opened_table
+from moorage.runtimes.sandbox.listeners import first_listeners
 
 # Program → Debian's and Ubuntu's package.
 PROGRAMS = {
@@ -80,8 +80,7 @@ def hierarchy() -> Hierarchy | None:
 def missing_diagnosis() -> list[str]:
     """A sentence when the kernel does not tell which sockets listen."""
     try:
-        with opened_table(Path("/proc/self/ns/net")) as table:
-            table.read()
+        first_listeners(Path("/proc/self/ns/net"))
     except OSError:
         return ["the kernel does not tell which sockets listen: modprobe tcp_diag"]
     return []
