@@ -69,7 +69,7 @@ def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None
         _add_request_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        structlog.processors.format_exc_info,  # here, so that its text is redacted
         redact,
         _render_json if json else _console(colors=output.isatty()),
     ]
@@ -176,11 +176,7 @@ def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> byte
 
 
 def _console(*, colors: bool) -> Processor:
-    render = structlog.dev.ConsoleRenderer(
-        colors=colors,
-        # The default prints the values of local variables as well.
-        exception_formatter=structlog.dev.plain_traceback,
-    )
+    render = structlog.dev.ConsoleRenderer(colors=colors)
 
     def render_bytes(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
         return render(logger, method, event).encode(errors="backslashreplace")
