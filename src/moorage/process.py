@@ -44,10 +44,7 @@ def spawn_detached(
         ],
         setsid=True,
     )
-    start_ticks = _start_ticks(pid)
-    if start_ticks is None:
-        reap(pid)
-        raise ChildProcessError(10, "ended at once", words[0])
+    _, start_ticks = _stat(pid)  # a child can be read until it is waited for, even if it ended
     return ProcessRecord(pid=pid, start_ticks=start_ticks, command=words)
 
 
@@ -122,11 +119,17 @@ async def _ended(handle: int, timeout_seconds: float) -> bool:
 def _start_ticks(pid: int) -> int | None:
     """When the process started, in clock ticks after boot; None when there is none alive."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        state, start_ticks = _stat(pid)
     except OSError:
         return None
-    state, *fields = stat.rpartition(")")[2].split()  # proc_pid_stat(5): from field 3 on
-    return None if state in "ZX" else int(fields[18])
+    return None if state in "ZX" else start_ticks
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """A process's state and start, in clock ticks after boot; proc_pid_stat(5)."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    state, *fields = stat.rpartition(")")[2].split()  # from field 3 on
+    return state, int(fields[18])
 
 
 def _runs(pid: int, command: tuple[str, ...]) -> bool:

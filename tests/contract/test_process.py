@@ -1,0 +1,80 @@
+"""Processes that outlive their starter, known again and ended."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from moorage.process import (
+    ProcessRecord,
+    find_running,
+    is_running,
+    spawn_detached,
+    terminate,
+    works_in,
+)
+
+DEADLINE_SECONDS = 20.0
+
+
+def spawn(directory: Path, script: str) -> ProcessRecord:
+    command = ("/bin/sh", "-c", script, str(directory))
+    environment = {"PATH": os.environ["PATH"]}
+    return spawn_detached(
+        command, directory=directory, environment=environment, output=directory / "out"
+    )
+
+
+async def until_said(directory: Path, text: str) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while text not in (directory / "out").read_text():
+            await asyncio.sleep(0.01)
+
+
+async def test_process_is_found_where_it_was_started_and_ended(tmp_path: Path) -> None:
+    record = spawn(tmp_path, "pwd; while :; do sleep 1; done")
+    await until_said(tmp_path, str(tmp_path))
+    assert is_running(record)
+    assert find_running(record.command) == [record]
+    assert works_in(record, tmp_path)
+    assert not works_in(record, Path("/"))
+    assert os.getsid(record.pid) == record.pid
+    await terminate(record, grace_seconds=10)
+    assert not is_running(record)
+    assert find_running(record.command) == []
+
+
+async def test_process_deaf_to_sigterm_is_killed(tmp_path: Path) -> None:
+    record = spawn(tmp_path, "trap '' TERM; echo deaf; while :; do sleep 1; done")
+    await until_said(tmp_path, "deaf")
+    await terminate(record, grace_seconds=0.05)
+    assert not is_running(record)
+
+
+async def test_another_process_with_the_same_id_is_left_alone(tmp_path: Path) -> None:
+    record = spawn(tmp_path, "echo here; while :; do sleep 1; done")
+    await until_said(tmp_path, "here")
+    for change in ({"start_ticks": record.start_ticks - 1}, {"command": ("/bin/other",)}):
+        stale = msgspec.structs.replace(record, **change)
+        assert not is_running(stale)
+        await terminate(stale, grace_seconds=0.05)
+        assert is_running(record)
+    await terminate(record, grace_seconds=10)
+
+
+async def test_process_that_ends_at_once_is_no_error(tmp_path: Path) -> None:
+    record = spawn(tmp_path, "exit 1")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while is_running(record):
+            await asyncio.sleep(0.01)
+    await terminate(record, grace_seconds=1)
+    await terminate(record, grace_seconds=1)
+
+
+def test_missing_program_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such program"):
+        spawn_detached(
+            (str(tmp_path / "none"),), directory=tmp_path, environment={}, output=tmp_path / "out"
+        )
