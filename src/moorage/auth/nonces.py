@@ -31,7 +31,7 @@ from moorage.errors import (
 _T = TypeVar("_T")
 
 WINDOW_MS = 60_000
-CAPACITY = 500_000  # at 120 bytes; 8,000 requests a second for the minute that each is remembered
+CAPACITY = 500_000  # at 140 bytes; 8,000 requests a second for the minute that each is remembered
 
 _MARK_AHEAD_MS = 5_000
 """How far ahead of now a timestamp may lie without waiting for the disk.
