@@ -1,30 +1,5 @@
-"""Blocking work in a thread, seen to its end even when its caller is cancelled.
+"""Blocking work of the sandbox: see `moorage.threads`."""
 
-What sets something up on the machine must not go on behind the back of what then clears it away.
-"""
+from moorage.threads import in_thread, to_its_end
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`function(*args)` in a thread; a cancellation is raised only after it returned."""
-    return await to_its_end(asyncio.to_thread(function, *args, **kwargs))
-
-
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """`work`, not interrupted by a cancellation, which is raised after it."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                continue  # asked again; still not before the work is done
-        raise
+__all__ = ["in_thread", "to_its_end"]
