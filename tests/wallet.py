@@ -58,7 +58,13 @@ class Wallet:
         return self
 
     async def pay(
-        self, amount: int, *, chain: str = "arbitrum", token: str = "usdc", to: str | None = None
+        self,
+        amount: int,
+        *,
+        chain: str = "arbitrum",
+        token: str = "usdc",
+        to: str | None = None,
+        mined: bool = True,
     ) -> str:
         """Transfer atomic units to the gateway; the transaction's hash."""
         described = self.gateway.info["chains"][chain]
@@ -68,6 +74,7 @@ class Wallet:
             described["tokens"][token],
             to or self.gateway.info["pay_to"],
             amount,
+            mined=mined,
         )
 
     def signed(self, **changes: str) -> dict[str, str]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from remains import everything
 
 from gateway_fixture import DevGateway, running
+from remains import everything
 from wallet import HELLO, Wallet, call, fresh_name
 
 pytestmark = pytest.mark.root

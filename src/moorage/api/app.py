@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from sqlalchemy import literal, select
@@ -15,7 +16,7 @@ from sqlalchemy import literal, select
 from moorage.api.apparatus import Apparatus, http_url, listen, open_apparatus
 from moorage.api.assembly import Records, Services, assemble, open_records
 from moorage.api.gateway import Gateway
-from moorage.api.operator import Check, operator_app
+from moorage.api.operator import Check, Owns, operator_app
 from moorage.api.request_context import RequestContext
 from moorage.api.routes import http_app
 from moorage.api.server import HttpServer
@@ -73,7 +74,9 @@ async def run_gateway(
         operator = listen("127.0.0.1", settings.operator_port, "operator_port")
         servers = [
             HttpServer(_api(services.gateway), apparatus.api_listener),
-            HttpServer(operator_app(_checks(records, apparatus.caddy)), operator),
+            HttpServer(
+                operator_app(_checks(records, apparatus.caddy), _owns(services.gateway)), operator
+            ),
             HttpServer(
                 _fallback(services.gateway), listen_unix(apparatus.proxy_dir / FALLBACK_SOCKET)
             ),
@@ -139,6 +142,18 @@ def _lookup(gateway: Gateway) -> Callable[[str], Awaitable[HostState]]:
         return _host_state(project, dead=gateway.reconciler.dead)
 
     return lookup
+
+
+def _owns(gateway: Gateway) -> Owns:
+    """Which hosts certificates may be obtained for: living projects' and the API's own."""
+    api_host = urlsplit(gateway.public_url).hostname
+
+    async def owns(host: str) -> bool:
+        name = gateway.hosts.unique_name(host)
+        project = await projects.by_name(gateway.db, name) if name else None
+        return project is not None or host == api_host
+
+    return owns
 
 
 def _host_state(project: Project, *, dead: frozenset[str]) -> HostState:

@@ -22,6 +22,9 @@ from moorage.settings import Settings
 
 _MIB = 1024 * 1024
 _HTTP_PORT = 80
+_HTTPS_PORT = 443
+_LOOPBACK = "127.0.0.1"
+_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,8 @@ class Apparatus:
     runtime: Sandbox
     isolation: str  # the mode the sandbox runs in, as a sentence
     caddy: Caddy
-    proxy_port: int
+    proxy_address: str  # where the proxy is reached from this machine
+    proxy_port: int  # the one that apps are served on
     proxy_dir: Path  # where the proxy looks for routes and for the fallback socket
     router: Router
     hosts: Hosts
@@ -62,7 +66,8 @@ async def open_apparatus(
         runtime=runtime,
         isolation=isolation,
         caddy=caddy,
-        proxy_port=proxy_port,
+        proxy_address=_LOOPBACK if settings.proxy_host in _EVERYWHERE else settings.proxy_host,
+        proxy_port=_HTTPS_PORT if settings.tls else proxy_port,
         proxy_dir=proxy_dir,
         router=router,
         hosts=_hosts(settings, proxy_port),
@@ -118,8 +123,7 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
 
 def http_url(host: str, port: int) -> str:
     """Where a server that listens on `host` is reached from this machine."""
-    shown = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
-    return f"http://{shown}:{port}"
+    return f"http://{_LOOPBACK if host in _EVERYWHERE else host}:{port}"
 
 
 def _sandbox(settings: Settings, data_dir: Path, run_dir: Path, clock: Clock) -> Sandbox:

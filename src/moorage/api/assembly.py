@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from moorage.deploy.upload import UploadLimits, sweep_spool
 from moorage.deploy.worker import Worker
 from moorage.deploy.workflow import Timing, Workflow
 from moorage.ledger.metering import Metering
-from moorage.metrics import watch_nonces
+from moorage.metrics import watch_nonces, watch_running_apps
 from moorage.payments.paywall import Paywall
 from moorage.payments.quotes import Quotes
 from moorage.payments.verification import Verifier
@@ -33,7 +34,7 @@ from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
 
-_PROXY_ANSWER_SECONDS = 15.0
+_PROXY_ANSWER_SECONDS = 30.0  # a host's first certificate takes a while
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,7 @@ def assemble(
         sources=records.sources,
         clock=clock,
     )
+    watch_running_apps(lambda: reconciler.running)
     quotes = Quotes(db=db, clock=clock)
     verifier = Verifier(
         pay_to=pay_to,
@@ -182,8 +184,16 @@ def _workflow(
 
 
 def _answers_at(apparatus: Apparatus) -> Callable[[str], Awaitable[bool]]:
+    tls = ssl.create_default_context() if apparatus.hosts.scheme == "https" else None
+
     async def answers_at(host: str) -> bool:
-        return await answers(apparatus.proxy_port, host, timeout_seconds=_PROXY_ANSWER_SECONDS)
+        return await answers(
+            apparatus.proxy_port,
+            host,
+            timeout_seconds=_PROXY_ANSWER_SECONDS,
+            address=apparatus.proxy_address,
+            tls=tls,
+        )
 
     return answers_at
 

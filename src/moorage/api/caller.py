@@ -3,8 +3,10 @@
 from starlette.requests import Request
 
 from moorage.api.gateway import Gateway
+from moorage.api.problems import problem_of
 from moorage.auth.client_address import rate_limit_key
 from moorage.errors import AuthError
+from moorage.metrics import record_auth_failure
 
 PROOF_HEADERS = ("x-payment-tx",)
 
@@ -23,7 +25,8 @@ async def authenticate(gateway: Gateway, request: Request) -> str:
     """
     try:
         wallet = await gateway.authenticator.authenticate(request.headers)
-    except AuthError:
+    except AuthError as error:
+        record_auth_failure(problem_of(error).code)
         limit_address(gateway, request)
         raise
     request.scope["moorage.wallet"] = wallet

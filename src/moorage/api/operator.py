@@ -15,8 +15,16 @@ Check = Callable[[], Awaitable[None]]
 """Returns when its part is well; raises a MoorageError that says what is wrong."""
 
 
-def operator_app(checks: Mapping[str, Check]) -> Starlette:
-    """`GET /metrics` (Prometheus text) and `GET /ready` (200, or 503 with what is not)."""
+Owns = Callable[[str], Awaitable[bool]]
+"""Whether a host name is an app's, or the gateway's own."""
+
+
+def operator_app(checks: Mapping[str, Check], owns: Owns) -> Starlette:
+    """The operator's endpoints, and the one that the proxy asks.
+
+    `GET /metrics`: Prometheus text. `GET /ready`: 200, or 503 with what is not. `GET
+    /certificate?domain=`: 200 for a host that may have a certificate, 404 for any other.
+    """
 
     async def ready(_request: Request) -> Response:
         parts = {name: await _state(check) for name, check in checks.items()}
@@ -28,7 +36,17 @@ def operator_app(checks: Mapping[str, Check]) -> Starlette:
         content, media_type = exposition()
         return Response(content, media_type=media_type)
 
-    return Starlette(routes=[Route("/ready", ready), Route("/metrics", metrics)])
+    async def certificate(request: Request) -> Response:
+        known = await owns(request.query_params.get("domain", "").lower())
+        return Response(status_code=200 if known else 404)
+
+    return Starlette(
+        routes=[
+            Route("/ready", ready),
+            Route("/metrics", metrics),
+            Route("/certificate", certificate),
+        ]
+    )
 
 
 async def _state(check: Check) -> str:

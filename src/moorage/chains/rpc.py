@@ -16,6 +16,7 @@ from moorage.chains.chain import Chain
 from moorage.chains.encoding import parse_quantity
 from moorage.clock import Clock, SystemClock
 from moorage.errors import ChainUnavailable
+from moorage.metrics import record_rpc_error
 
 DEFAULT_TIMEOUT_SECONDS: Final = 4.0
 MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
@@ -135,6 +136,7 @@ class RpcClient:
             try:
                 answers = await self._ask(node, calls)
             except _NodeFailed as failure:
+                record_rpc_error(self._chain.name)
                 reasons.append(f"node {node.number}: {failure}")
             else:
                 self._favour(node)

@@ -55,6 +55,8 @@ class Reconciler:
         self._clock = clock
         self._restarts: dict[str, asyncio.Task[None]] = {}
         self._backoff: dict[str, _Backoff] = {}
+        self.running = 0
+        """How many apps ran when last looked."""
         self.dead: frozenset[str] = frozenset()
         """Serving deployments whose app does not run at the moment."""
 
@@ -72,8 +74,6 @@ class Reconciler:
     async def sweep(self) -> None:
         """Remove what a dead gateway left: uploads nobody admitted, half-deleted projects."""
         keep = {deployment.id for deployment in await projects.deployments_under_way(self._db)}
-        for project in await projects.living(self._db):
-            keep.add(project.serving_deployment_id or "")
         for path in sorted(self._sources.iterdir()):
             if path.name not in keep:
                 await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
@@ -90,6 +90,7 @@ class Reconciler:
         for deployment_id in known - under_way - kept:
             await self._runtime.remove(deployment_id)
         running = await self._runtime.running()
+        self.running = len(running)
         dead = set()
         for project in living:
             serving = project.serving_deployment_id

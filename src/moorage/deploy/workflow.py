@@ -107,8 +107,10 @@ class Workflow:
             replaced = await self._advance(job, deployment, project)
         except DeployFailed as failure:
             return await self._fail(job, deployment, project, failure)
-        record_deployment("ready", None)
-        await self._retire(replaced)
+        self._count(deployment, "ready", None)
+        await self._drop_source(deployment.id)
+        if replaced is not None:
+            await self._runtime.remove(replaced)
         return None
 
     async def _advance(self, job: Job, deployment: Deployment, project: Project) -> str | None:
@@ -212,16 +214,11 @@ class Workflow:
             await jobs.finish(tx, job)
         return replaced
 
-    async def _retire(self, deployment_id: str | None) -> None:
-        if deployment_id is not None:
-            await self._runtime.remove(deployment_id)
-            await self._drop_source(deployment_id)
-
     async def _fail(
         self, job: Job, deployment: Deployment, project: Project, failure: DeployFailed
     ) -> None:
         """Record the failure, then clear up; credits stay where they are."""
-        record_deployment("failed", failure.cause)
+        self._count(deployment, "failed", failure.cause)
         tail = failure.log_tail or self._runtime.log_tail(deployment.id, LogKind.RUNTIME)
         async with self._db.transaction(durable=True) as tx:
             await self._hold(tx, job, "failed")
@@ -241,6 +238,10 @@ class Workflow:
         log.info("deployment failed", deployment=deployment.id, cause=failure.cause)
         await self._runtime.remove(deployment.id)
         await self._drop_source(deployment.id)
+
+    def _count(self, deployment: Deployment, outcome: str, cause: str | None) -> None:
+        took_ms = max(0, self._clock.now_ms() - deployment.created_at_ms)
+        record_deployment(outcome, cause, seconds=took_ms / 1000)
 
     async def _finish(self, job: Job) -> None:
         async with self._db.transaction(durable=False) as tx:

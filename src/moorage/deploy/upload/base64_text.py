@@ -47,11 +47,6 @@ class Base64Text:
             raise InvalidBase64
         self._padded = False
 
-    def reset(self) -> None:
-        """Makes ready for the next text after one that was refused."""
-        self._rest = b""
-        self._padded = False
-
 
 def _unescaped(piece: bytes) -> bytes:
     """`piece` with the escapes that base64 can hold replaced, line breaks by nothing."""

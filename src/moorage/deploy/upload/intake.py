@@ -9,7 +9,8 @@ from moorage.errors import UploadInvalid
 class Intake:
     """The `TextSink` of one upload: its contents, in the order of the body.
 
-    A content that is not base64 is `None`, since only the end of the body may tell its path.
+    A content that is not base64 is `None`, since only the end of the body may tell its path. What
+    follows it is `None` too, as nothing of the upload will be used.
     """
 
     def __init__(self, spool: Spool, limits: UploadLimits) -> None:
@@ -32,22 +33,14 @@ class Intake:
             decoded = self._text.decode(piece)
         except InvalidBase64:
             self._refused = True
-            return
-        if decoded:
-            self._spool.write(decoded)
+        else:
+            if decoded:
+                self._spool.write(decoded)
 
     def end(self) -> None:
         """Closes the content."""
-        content = self._spool.finish()
-        if not self._refused:
-            try:
-                self._text.finish()
-            except InvalidBase64:
-                self._refused = True
-        if self._refused:
-            self._spool.discard(content)
-            self._text.reset()
-            self._refused = False
-            self.contents.append(None)
-        else:
-            self.contents.append(content)
+        try:
+            self._text.finish()
+        except InvalidBase64:
+            self._refused = True
+        self.contents.append(None if self._refused else self._spool.finish())

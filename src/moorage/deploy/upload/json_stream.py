@@ -86,7 +86,7 @@ class JsonStream:
         self._in_text = False
         self._place = _ELSEWHERE
         self._places = [_ELSEWHERE]  # from the outside in
-        self._expected: _Place | None = _BODY  # what the next bracket may open
+        self._expected: _Place | None = _BODY  # where the next bracket leads
 
     def feed(self, piece: bytes) -> None:
         """Takes in the next bytes of the body."""
@@ -126,7 +126,7 @@ class JsonStream:
         for step in _STEP.finditer(buffer, position):
             kind = step.lastindex
             if kind == _OPENING:
-                self._open(buffer[step.end() - 1])
+                self._open()
             elif kind == _CLOSING:
                 self._close(step[_CLOSING])
             elif kind is None:
@@ -153,10 +153,8 @@ class JsonStream:
         self._sink.begin()
         return True
 
-    def _open(self, bracket: int) -> None:
-        place = self._expected
-        if place is None or place.opening != bracket:
-            place = _ELSEWHERE
+    def _open(self) -> None:
+        place = self._expected or _ELSEWHERE
         self._places.append(place)
         self._place = place
         self._expected = place.element

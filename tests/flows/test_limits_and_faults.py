@@ -1,0 +1,156 @@
+"""The contract's rate limits, and a chain that does not answer."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway_fixture import DevGateway, running
+from paying import rpc
+from wallet import HELLO, Wallet, call, deploy_body, fresh_name
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
+    directory = tmp_path_factory.mktemp("limits")
+    settings = {"rpc_timeout_seconds": "1", "payment_wait_seconds": "1"}
+    with running(directory, trusted_proxies="127.0.0.0/8", **settings) as started:
+        yield started
+
+
+@pytest.fixture
+async def wallet(gateway: DevGateway) -> Wallet:
+    return await Wallet(gateway).fund()
+
+
+async def test_thirty_requests_a_minute_pass_and_the_next_is_told_when(wallet: Wallet) -> None:
+    answers = [await wallet.call("GET", "/agent/projects") for _ in range(31)]
+
+    assert [answer.status for answer in answers] == [200] * 30 + [429]
+    refused = answers[-1]
+    assert (refused.body["code"], refused.body["retryable"]) == ("rate_limited", True)
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    other = await Wallet(wallet.gateway).call("GET", "/agent/projects")
+    assert other.status == 200
+
+
+async def test_payment_proof_passes_a_full_bucket_and_polls_have_their_own(
+    wallet: Wallet,
+) -> None:
+    for _ in range(30):
+        await wallet.call("GET", "/agent/projects")
+    assert (await wallet.deploy(fresh_name())).status == 429
+
+    deployed = await wallet.deploy(fresh_name(), tx=await wallet.pay(500_000))
+
+    assert deployed.status == 200
+    polls = [await wallet.status(deployed) for _ in range(31)]
+    assert [poll.status for poll in polls] == [200] * 30 + [429]
+
+
+async def test_forged_requests_count_against_the_address_not_the_wallet(wallet: Wallet) -> None:
+    forged = [
+        await call(
+            wallet.gateway,
+            "GET",
+            "/agent/projects",
+            headers=wallet.signed(
+                **{"X-Signature": "0x" + "11" * 65, "X-Forwarded-For": "203.0.113.7"}
+            ),
+        )
+        for _ in range(31)
+    ]
+
+    assert [answer.status for answer in forged] == [401] * 30 + [429]
+    assert (await wallet.call("GET", "/agent/projects")).status == 200
+
+
+async def test_chain_that_does_not_answer_is_a_502_and_the_same_hash_works_later(
+    wallet: Wallet,
+) -> None:
+    tx = await wallet.pay(500_000)
+    name = fresh_name()
+    node = json.loads((wallet.gateway.data_dir / "chains/arbitrum/node.json").read_text())["pid"]
+    os.kill(node, signal.SIGSTOP)
+    try:
+        refused = await wallet.deploy(name, tx=tx)
+        balance = await call(wallet.gateway, "GET", f"/agent/balance/{wallet.address}")
+    finally:
+        os.kill(node, signal.SIGCONT)
+
+    for answer in (refused, balance):
+        assert (answer.status, answer.body["code"]) == (502, "chain_unavailable")
+        assert answer.body["retryable"] is True
+    assert (await wallet.deploy(name, tx=tx)).status == 200
+
+
+async def test_readiness_names_the_part_that_is_not_well(gateway: DevGateway) -> None:
+    operator = DevGateway(gateway.data_dir)
+    operator.info = {"gateway": gateway.info["operator"]}
+    well = await call(operator, "GET", "/ready")
+    assert (well.status, well.body["status"]) == (200, "ok")
+    node = json.loads((gateway.data_dir / "chains/base/node.json").read_text())["pid"]
+    os.kill(node, signal.SIGSTOP)
+    try:
+        ill = await call(operator, "GET", "/ready")
+    finally:
+        os.kill(node, signal.SIGCONT)
+
+    assert ill.status == 503
+    assert [name for name, state in ill.body["parts"].items() if state != "ok"] == ["chain base"]
+
+
+async def test_transaction_that_is_mined_late_is_credited_when_sent_again(wallet: Wallet) -> None:
+    rpc_url = wallet.gateway.info["chains"]["arbitrum"]["rpc_url"]
+    await rpc(rpc_url, "evm_setAutomine", False)
+    try:
+        tx = await wallet.pay(500_000, mined=False)
+        name = fresh_name()
+        early = await wallet.deploy(name, tx=tx)
+    finally:
+        await rpc(rpc_url, "evm_setAutomine", True)
+        await rpc(rpc_url, "evm_mine")
+    assert (early.status, early.body["code"]) == (402, "payment_pending")
+
+    assert (await wallet.deploy(name, tx=tx)).status == 200
+
+
+async def test_transaction_mined_while_the_request_waits_is_a_plain_200(wallet: Wallet) -> None:
+    rpc_url = wallet.gateway.info["chains"]["arbitrum"]["rpc_url"]
+    await rpc(rpc_url, "evm_setAutomine", False)
+    try:
+        tx = await wallet.pay(500_000, mined=False)
+        waiting = asyncio.create_task(wallet.deploy(fresh_name(), tx=tx))
+        await asyncio.sleep(0)
+    finally:
+        await rpc(rpc_url, "evm_setAutomine", True)
+        await rpc(rpc_url, "evm_mine")
+
+    assert (await waiting).status == 200
+
+
+async def test_uploads_that_break_a_rule_name_the_file_and_leave_nothing(
+    wallet: Wallet,
+) -> None:
+    before = set(kept_uploads(wallet.gateway))
+    for path in ("../escape.js", "/etc/passwd", "a//b", "nul\x00l"):
+        answer = await wallet.deploy(fresh_name(), HELLO | {path: "x"})
+        assert (answer.status, answer.body["code"]) == (400, "upload_invalid"), path
+        assert answer.body["path"] == path
+    body = deploy_body(fresh_name(), HELLO)
+    body["upload"]["files"][0]["content"] = "not base64!"
+    broken = await wallet.call("POST", "/agent/deploy", json=body)
+    assert (broken.status, broken.body["path"]) == (400, "index.js")
+
+    assert set(kept_uploads(wallet.gateway)) <= before
+
+
+def kept_uploads(gateway: DevGateway) -> list[Path]:
+    """What of uploads lies on disk."""
+    return [path for name in ("spool", "sources") for path in (gateway.data_dir / name).iterdir()]
