@@ -198,7 +198,7 @@ class ChainUnavailable(MoorageError):
 
 
 class DatabaseUnavailable(MoorageError):
-    """The gateway cannot tell your balance right now. Nothing was changed; do not pay, try again."""
+    """The gateway cannot tell your balance right now. Nothing changed: do not pay, try again."""
 
 
 class FailureCause(StrEnum):

@@ -136,7 +136,7 @@ class RpcClient:
             try:
                 answers = await self._ask(node, calls)
             except _NodeFailed as failure:
-                record_rpc_error(self._chain.name)
+                record_rpc_error(self.chain.name)
                 reasons.append(f"node {node.number}: {failure}")
             else:
                 self._favour(node)
