@@ -195,6 +195,7 @@ DEFLATED_X = zipped({"a": os.urandom(2000)})
         (zipped(APP)[:-1], "not a complete zip", "app.zip"),
         (zipped(APP) + b"\0", "not a complete zip", "app.zip"),
         (b"#!" + zipped(APP), "not where it should be", "app.zip"),
+        (zipped(APP).replace(END, b"junk" + END), "directory is not where", "app.zip"),
         (zipped({}), "is empty", "app.zip"),
         (zipped({"a/": b""}), "no files", "app.zip"),
         (zipped({".DS_Store": b"?"}), "no files", "app.zip"),

@@ -104,6 +104,8 @@ def test_accepts_what_json_and_base64_accept(tokens: list[str]) -> None:
         b"AA A",
         b"\xff",
         b"AAAA\n",
+        b"\\\\n/AAA",  # an escaped backslash, then n and /
+        b"AAA\\\\/",
         b"AA\x00=",
     ],
 )
@@ -119,8 +121,5 @@ def test_one_decoder_takes_text_after_text() -> None:
     text.finish()
     assert text.decode(b"QkI=") == b"BB"
     text.finish()
-    with pytest.raises(InvalidBase64):
-        text.decode(b"QQ==QQ==")
-    text.reset()
     assert text.decode(b"QUJD") == binascii.a2b_base64("QUJD")
     text.finish()

@@ -69,13 +69,16 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=20,
 )
-FILE = st.dictionaries(st.sampled_from(["path", "content", "x", "files"]), VALUES, max_size=3)
+TEXTS = st.sampled_from(["", "AAAA", 'x"y', "\\", "a/b\n", "é", "content", "}]"])
+FILE = st.dictionaries(
+    st.sampled_from(["path", "content", "x", "files"]), TEXTS | VALUES, max_size=3
+)
 UPLOAD = st.fixed_dictionaries(
     {},
     optional={
         "type": SCALARS,
-        "files": st.lists(FILE | VALUES, max_size=4) | VALUES,
-        "data": SCALARS | VALUES,
+        "files": st.lists(FILE, max_size=4) | st.lists(FILE | VALUES, max_size=4) | VALUES,
+        "data": TEXTS | VALUES,
         "upload": VALUES,
         "content": VALUES,
     },
@@ -174,6 +177,13 @@ def test_members_may_come_in_any_order() -> None:
     skeleton, texts = split(body)
     assert skeleton == b'{"upload":{"files":[{"content":"","path":"a"}],"type":"files"},"months":1}'
     assert texts == [b'QQ=="']
+
+
+def test_escaped_key_is_the_same_key() -> None:
+    body = rb'{"u\u0070load":{"files":[{"c\u006fntent":"QQ==","p\/":1}],"d\u0061ta":"QkI="}}'
+    skeleton, texts = split(body)
+    assert skeleton == body.replace(b"QQ==", b"").replace(b"QkI=", b"")
+    assert texts == [b'QQ=="', b'QkI="']
 
 
 def test_too_long_skeleton_is_refused_as_it_grows() -> None:

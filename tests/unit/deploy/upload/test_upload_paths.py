@@ -95,6 +95,7 @@ def test_what_passes_names_one_file_below_the_root(path: str) -> None:
         ("x/Straße", "x/STRASSE"),
         ("é", unicodedata.normalize("NFD", "é")),
         ("ﬁle", "file"),
+        ("㎒", "mhz"),
         ("K", "\u212a"),  # Kelvin sign
     ],
 )

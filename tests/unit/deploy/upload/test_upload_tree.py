@@ -52,11 +52,11 @@ async def test_tree_lists_measures_and_reads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limits", [None, ALL_ON_DISK])
 async def test_materialised_tree_is_the_upload(tmp_path: Path, limits: UploadLimits | None) -> None:
-    tree = await upload(tmp_path, limits)
-    target = tmp_path / "app"
-    target.mkdir()
     umask = os.umask(0o077)
     try:
+        tree = await upload(tmp_path, limits)
+        target = tmp_path / "app"
+        target.mkdir()
         tree.materialise(target)
     finally:
         os.umask(umask)
