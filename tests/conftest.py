@@ -1,3 +1,3 @@
 """Fixtures that several kinds of tests share, one module a subject."""
 
-pytest_plugins = ["chain_fixture", "sandbox_fixture", "gateway_fixture"]
+pytest_plugins = ["chain_fixture", "sandbox_fixture", "gateway_fixture", "records_fixture"]

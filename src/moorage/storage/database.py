@@ -13,18 +13,26 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement, visitors
 from sqlalchemy.sql.elements import BindParameter
 
 from moorage.errors import DatabaseUnavailable
+from moorage.threads import in_thread, to_its_end
+
+log = structlog.get_logger()
 
 Value = int | str | None
 Row = tuple[Any, ...]
 
+_NONE: Mapping[str, Value] = {}
+
 _DIALECT = sqlite.dialect(paramstyle="named")
 _BUSY_WAIT_SECONDS = 5.0
+_BUSY_PAUSE_SECONDS = 0.01
 _CHECKPOINT_SECONDS = 5.0
+_PRIMARY_CODE = 0xFF  # an extended result code's low byte (sqlite3.h)
 
 
 class Statement:
@@ -56,26 +64,15 @@ class Transaction:
 
     async def one(self, statement: Statement, **given: Value) -> Row | None:
         """The first row, as the transaction sees it."""
-        row: Row | None = self._execute(statement, given).fetchone()
-        return row
+        return _first(self._connection, statement, given)
 
     async def all(self, statement: Statement, **given: Value) -> list[Row]:
         """Every row, as the transaction sees it."""
-        return self._execute(statement, given).fetchall()
+        return _every(self._connection, statement, given)
 
     async def execute(self, statement: Statement, **given: Value) -> int:
         """Run a write; gives the number of rows it touched. Raises UniqueViolation."""
-        return self._execute(statement, given).rowcount
-
-    def _execute(self, statement: Statement, given: Mapping[str, Value]) -> sqlite3.Cursor:
-        try:
-            return self._connection.execute(statement.sql, statement.parameters(given))
-        except sqlite3.IntegrityError as error:
-            if error.sqlite_errorcode in _UNIQUE_CODES:
-                raise UniqueViolation(str(error)) from error
-            raise
-        except sqlite3.OperationalError as error:
-            raise DatabaseUnavailable(str(error)) from error
+        return _run(self._connection, statement.sql, statement.parameters(given))
 
 
 class UniqueViolation(Exception):
@@ -83,6 +80,52 @@ class UniqueViolation(Exception):
 
 
 _UNIQUE_CODES = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+_FAULTS_OF_OURS = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+    sqlite3.NotSupportedError,
+)
+
+
+def _ours(error: sqlite3.Error) -> Exception:
+    """UniqueViolation or DatabaseUnavailable for an error of the driver.
+
+    What only a mistake of ours can cause (a broken CHECK, a wrong statement) stays as it is.
+    """
+    if getattr(error, "sqlite_errorcode", None) in _UNIQUE_CODES:
+        return UniqueViolation(str(error))
+    if isinstance(error, _FAULTS_OF_OURS):
+        return error
+    log.warning("database refuses", error=str(error))
+    return DatabaseUnavailable()
+
+
+def _first(
+    connection: sqlite3.Connection, statement: Statement, given: Mapping[str, Value]
+) -> Row | None:
+    try:
+        row: Row | None = connection.execute(statement.sql, statement.parameters(given)).fetchone()
+    except sqlite3.Error as error:
+        raise _ours(error) from error
+    return row
+
+
+def _every(
+    connection: sqlite3.Connection, statement: Statement, given: Mapping[str, Value]
+) -> list[Row]:
+    try:
+        return connection.execute(statement.sql, statement.parameters(given)).fetchall()
+    except sqlite3.Error as error:
+        raise _ours(error) from error
+
+
+def _run(connection: sqlite3.Connection, sql: str, given: Mapping[str, Value] = _NONE) -> int:
+    """Run a statement; gives the number of rows it touched."""
+    try:
+        return connection.execute(sql, given).rowcount
+    except sqlite3.Error as error:
+        raise _ours(error) from error
 
 
 class Database:
@@ -101,77 +144,66 @@ class Database:
 
     async def one(self, statement: Statement, **given: Value) -> Row | None:
         """The first row of a read, or None. Raises DatabaseUnavailable."""
-        row: Row | None = self._read(statement, given).fetchone()
-        return row
+        return _first(self._reader, statement, given)
 
     async def all(self, statement: Statement, **given: Value) -> list[Row]:
         """Every row of a read. Raises DatabaseUnavailable."""
-        return self._read(statement, given).fetchall()
-
-    def _read(self, statement: Statement, given: Mapping[str, Value]) -> sqlite3.Cursor:
-        try:
-            return self._reader.execute(statement.sql, statement.parameters(given))
-        except sqlite3.OperationalError as error:
-            raise DatabaseUnavailable(str(error)) from error
+        return _every(self._reader, statement, given)
 
     @asynccontextmanager
     async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
         """One write transaction: commits when the block ends, rolls back when it raises.
 
         With `durable`, the commit has reached the disk before the block is left: for money and
-        for whatever was promised to a client. Raises DatabaseUnavailable.
+        for whatever was promised to a client. A commit once begun is seen to its end, then a
+        cancellation is raised. Raises DatabaseUnavailable; then nothing was changed.
         """
         async with self._write_lock:
             await self._begin(durable=durable)
             try:
                 yield Transaction(self._writer)
-            except BaseException:
-                self._writer.execute("ROLLBACK")
-                raise
-            await self._commit(durable=durable)
-        self._uncheckpointed.set()
+                await self._commit(durable=durable)
+            finally:
+                self._uncheckpointed.set()
+                self._roll_back()
 
     async def _begin(self, *, durable: bool) -> None:
+        """Begin, waiting for a writer of another process as long as is bearable."""
+        self._roll_back()
+        _run(self._writer, f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         deadline = asyncio.get_running_loop().time() + _BUSY_WAIT_SECONDS
         while True:
             try:
-                self._writer.execute(
-                    "PRAGMA synchronous = FULL" if durable else "PRAGMA synchronous = NORMAL"
-                )
                 self._writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                late = asyncio.get_running_loop().time() >= deadline
+                if late or not _is_busy(error):
+                    raise _ours(error) from error
+            else:
                 return
-            except sqlite3.OperationalError as error:
-                late = asyncio.get_running_loop().time() > deadline
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or late:
-                    raise DatabaseUnavailable(str(error)) from error
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(_BUSY_PAUSE_SECONDS)
 
     async def _commit(self, *, durable: bool) -> None:
-        try:
-            if durable:
-                await self._in_thread(self._writer.execute, "COMMIT")
-            else:
-                self._writer.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
-            raise DatabaseUnavailable(str(error)) from error
+        if durable:
+            loop = asyncio.get_running_loop()
+            await to_its_end(loop.run_in_executor(self._thread, _run, self._writer, "COMMIT"))
+        else:
+            _run(self._writer, "COMMIT")
 
-    async def _in_thread(self, function: Any, *args: Any) -> None:
-        """Run to its end even when the caller is cancelled: the connection is not shared."""
-        future = asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
-        try:
-            await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait([future])
-            raise
+    def _roll_back(self) -> None:
+        """Leave the transaction, unless it was committed or SQLite has left it already."""
+        if self._writer.in_transaction:
+            _run(self._writer, "ROLLBACK")
 
     async def run(self) -> None:
         """Checkpoint the write-ahead log now and then, until cancelled."""
         while True:
             await self._uncheckpointed.wait()
             self._uncheckpointed.clear()
-            await asyncio.to_thread(self._checkpointer.execute, "PRAGMA wal_checkpoint(PASSIVE)")
+            try:
+                await in_thread(_run, self._checkpointer, "PRAGMA wal_checkpoint(PASSIVE)")
+            except DatabaseUnavailable:
+                self._uncheckpointed.set()  # nothing is lost: the log only grows meanwhile
             await asyncio.sleep(_CHECKPOINT_SECONDS)
 
     def close(self) -> None:
@@ -179,6 +211,10 @@ class Database:
         self._thread.shutdown()
         for connection in (self._reader, self._writer, self._checkpointer):
             connection.close()
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return error.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
 
 
 def _connect(path: Path) -> sqlite3.Connection:

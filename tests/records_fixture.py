@@ -1,0 +1,158 @@
+"""A real database for unit tests, migrated once and copied for each, and rows to put into it."""
+
+import itertools
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from clock import START_MS, MovableClock
+from moorage.chains.chain import KNOWN_CHAINS
+from moorage.deploy.deployment import Deployment, DeploymentStatus
+from moorage.deploy.job import JobKind
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.ledger import ledger
+from moorage.money import AtomicUnits, MicroUsd
+from moorage.payments.transfer import Transfer
+from moorage.planning.plan import Plan, Stack
+from moorage.storage import jobs, projects
+from moorage.storage.database import Database
+from moorage.storage.migrate import migrate
+
+ALICE, BOB, CAROL = ("0x" + letter * 40 for letter in "abc")
+ARBITRUM = KNOWN_CHAINS["arbitrum"]
+USDC, USDT = ARBITRUM.tokens
+PLAN = Plan(
+    stack=Stack.NODE,
+    directory="",
+    install=None,
+    build=None,
+    start="exec node index.js",
+    port=3000,
+    build_env={},
+    run_env={},
+    because=(),
+)
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with the newest schema and no rows, to be copied."""
+    path = tmp_path_factory.mktemp("migrated") / "empty.db"
+    migrate(path)
+    return path
+
+
+@pytest.fixture
+def db_path(migrated: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(migrated, tmp_path / "moorage.db"))
+
+
+@pytest.fixture
+def db(db_path: Path) -> Iterator[Database]:
+    database = Database(db_path)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+def fresh_hash() -> str:
+    """A transaction's hash that no other test uses."""
+    return f"0x{next(_numbers):064x}"
+
+
+def transfer(payer: str = ALICE, amount: int = 500_000, **changed: Any) -> Transfer:
+    """A verified transfer of USDC on Arbitrum, in a transaction of its own."""
+    made = Transfer(
+        chain_id=ARBITRUM.chain_id,
+        tx_hash=fresh_hash(),
+        log_index=0,
+        token=USDC.name,
+        token_address=USDC.key,
+        payer=payer,
+        amount=AtomicUnits(amount),
+        decimals=USDC.decimals,
+        block_number=7,
+        block_hash="0x" + "b1" * 32,
+    )
+    return msgspec.structs.replace(made, **changed)
+
+
+async def fund(db: Database, wallet: str, amount: int) -> None:
+    """Give a wallet credits, as a payment would; micro-USD."""
+    async with db.transaction(durable=True) as tx:
+        await ledger.credit_transfer(tx, transfer(wallet, amount), now_ms=START_MS)
+
+
+async def add_project(
+    db: Database,
+    wallet: str = ALICE,
+    name: str = "hello",
+    status: ProjectStatus = ProjectStatus.ACTIVE,
+    **changed: Any,
+) -> Project:
+    """Store a project that serves nothing yet."""
+    project = Project(
+        id=str(uuid.uuid4()),
+        wallet=wallet,
+        unique_name=name,
+        display_name="Hello",
+        description="",
+        status=status,
+        monthly_price_micro_usd=MicroUsd(500_000),
+        serving_deployment_id=None,
+        created_at_ms=START_MS,
+    )
+    project = msgspec.structs.replace(project, **changed)
+    async with db.transaction(durable=False) as tx:
+        await projects.add(tx, project)
+    return project
+
+
+async def add_deployment(
+    db: Database,
+    project: Project,
+    status: DeploymentStatus = DeploymentStatus.QUEUED,
+    *,
+    queued: bool = False,
+    serving: bool = False,
+    **changed: Any,
+) -> Deployment:
+    """Store a deployment; with `queued` its job too, with `serving` as the one that serves."""
+    deployment = Deployment(
+        id=str(uuid.uuid4()),
+        project_id=project.id,
+        status=status,
+        request_digest="digest",
+        plan=msgspec.json.encode(PLAN).decode(),
+        note="",
+        reason=None,
+        reason_code=None,
+        log_tail="",
+        created_at_ms=START_MS,
+    )
+    deployment = msgspec.structs.replace(deployment, **changed)
+    async with db.transaction(durable=False) as tx:
+        await projects.add_deployment(tx, deployment)
+        if serving:
+            await projects.set_serving(tx, project.id, deployment.id)
+            await projects.set_status(tx, project.id, project.status)
+        if queued:
+            await jobs.add(
+                tx,
+                job_id=str(uuid.uuid4()),
+                kind=JobKind.DEPLOY,
+                subject_id=deployment.id,
+                run_at_ms=START_MS,
+            )
+    return deployment

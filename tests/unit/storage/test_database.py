@@ -1,0 +1,331 @@
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import bindparam, func, insert, literal, select, update
+
+from moorage.errors import DatabaseUnavailable
+from moorage.storage import database
+from moorage.storage.database import Database, Statement, Transaction, UniqueViolation
+from moorage.storage.schema import postings, wallets
+from records_fixture import ALICE, BOB
+
+ADD = Statement(
+    insert(wallets).values(
+        address=bindparam("wallet"), balance_micro_usd=bindparam("amount"), created_at_ms=0
+    )
+)
+BALANCE = Statement(
+    select(wallets.c.balance_micro_usd).where(wallets.c.address == bindparam("wallet"))
+)
+SET = Statement(
+    update(wallets)
+    .where(wallets.c.address == bindparam("of_wallet"))
+    .values(balance_micro_usd=bindparam("amount"))
+)
+ADD_POSTING = Statement(
+    insert(postings).values(id=bindparam("id"), kind=bindparam("kind"), created_at_ms=0)
+)
+_counting = select(literal(1).label("n")).cte("counting", recursive=True)
+_counting = _counting.union_all(select(_counting.c.n + 1).where(_counting.c.n < 100_000))
+MANY_ROWS = Statement(select(_counting.c.n))
+COUNT = Statement(select(func.count()).select_from(wallets))
+
+
+@pytest.fixture
+def other(db_path: Path) -> Iterator[sqlite3.Connection]:
+    """Another process's connection to the same file."""
+    connection = sqlite3.connect(db_path, isolation_level=None, timeout=0)
+    yield connection
+    connection.close()
+
+
+async def add(db: Database, wallet: str, amount: int = 1, *, durable: bool = True) -> None:
+    async with db.transaction(durable=durable) as tx:
+        await tx.execute(ADD, wallet=wallet, amount=amount)
+
+
+async def write(
+    db: Database, body: Callable[[Transaction], Awaitable[None]], *, durable: bool = True
+) -> None:
+    """A transaction that adds a wallet, then does `body`."""
+    async with db.transaction(durable=durable) as tx:
+        await tx.execute(ADD, wallet=ALICE, amount=5)
+        await body(tx)
+
+
+async def usable(db: Database) -> bool:
+    """Whether a transaction can be written and read back."""
+    await add(db, BOB, 77)
+    return await db.one(BALANCE, wallet=BOB) == (77,)
+
+
+class Held:
+    """Keeps the database's thread busy, so that a durable commit waits."""
+
+    def __init__(self, db: Database) -> None:
+        self._gate = threading.Event()
+        db._thread.submit(self._gate.wait)
+
+    def release(self) -> None:
+        self._gate.set()
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_what_is_written_is_read_once_the_block_ends(db: Database, durable: bool) -> None:
+    async with db.transaction(durable=durable) as tx:
+        await tx.execute(ADD, wallet=ALICE, amount=5)
+        assert await tx.one(BALANCE, wallet=ALICE) == (5,)
+        assert await db.one(BALANCE, wallet=ALICE) is None
+    assert await db.one(BALANCE, wallet=ALICE) == (5,)
+
+
+async def test_error_in_the_block_rolls_back_and_goes_through(db: Database) -> None:
+    async def fail(_: Transaction) -> None:
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        await write(db, fail)
+
+    assert await db.one(BALANCE, wallet=ALICE) is None
+    assert await usable(db)
+
+
+async def test_cancellation_in_the_block_rolls_back(db: Database) -> None:
+    entered = asyncio.Event()
+
+    async def linger(_: Transaction) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    writing = asyncio.create_task(write(db, linger))
+    await entered.wait()
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+
+    assert writing.cancelled()
+    assert await db.one(BALANCE, wallet=ALICE) is None
+    assert await usable(db)
+
+
+async def test_commit_once_begun_survives_cancellations(db: Database) -> None:
+    held = Held(db)
+    writing = asyncio.create_task(add(db, ALICE, 5))
+    while not db._writer.in_transaction:
+        await asyncio.sleep(0)
+    for _ in range(3):
+        writing.cancel()
+        await asyncio.sleep(0)
+    assert not writing.done()
+    held.release()
+    await asyncio.gather(writing, return_exceptions=True)
+
+    assert writing.cancelled()
+    assert await db.one(BALANCE, wallet=ALICE) == (5,)
+    assert await usable(db)
+
+
+async def break_at_commit(tx: Transaction) -> None:
+    """A deferred foreign key that nothing satisfies: COMMIT fails and leaves the transaction."""
+    tx._connection.execute("PRAGMA defer_foreign_keys = ON")
+    tx._connection.execute("INSERT INTO entries VALUES ('no posting', 'earned', 0)")
+
+
+async def test_commit_that_fails_leaves_nothing_and_the_connection_usable(db: Database) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        await write(db, break_at_commit)
+
+    assert await db.one(BALANCE, wallet=ALICE) is None
+    assert await usable(db)
+
+
+async def test_commit_that_fails_while_its_caller_is_cancelled_leaves_the_connection_usable(
+    db: Database,
+) -> None:
+    held = Held(db)
+    writing = asyncio.create_task(write(db, break_at_commit))
+    while not db._writer.in_transaction:
+        await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.sleep(0)
+    held.release()
+    await asyncio.gather(writing, return_exceptions=True)
+
+    assert writing.cancelled()
+    assert await db.one(BALANCE, wallet=ALICE) is None
+    assert await usable(db)
+
+
+@pytest.mark.parametrize(("durable", "synchronous"), [(True, 2), (False, 1)])
+async def test_durable_transactions_sync_fully(
+    db: Database, durable: bool, synchronous: int
+) -> None:
+    for again in (durable, not durable, durable):
+        async with db.transaction(durable=again) as tx:
+            (mode,) = tx._connection.execute("PRAGMA synchronous").fetchone()
+    assert mode == synchronous
+
+
+async def test_forty_transactions_at_once_happen_one_after_the_other(db: Database) -> None:
+    await add(db, ALICE, 0)
+
+    async def increment() -> None:
+        async with db.transaction(durable=True) as tx:
+            row = await tx.one(BALANCE, wallet=ALICE)
+            assert row is not None
+            await asyncio.sleep(0)
+            await tx.execute(SET, of_wallet=ALICE, amount=row[0] + 1)
+
+    await asyncio.gather(*(increment() for _ in range(40)))
+
+    assert await db.one(BALANCE, wallet=ALICE) == (40,)
+
+
+async def test_writer_of_another_process_is_waited_for(
+    db: Database, other: sqlite3.Connection
+) -> None:
+    other.execute("BEGIN IMMEDIATE")
+    writing = asyncio.create_task(add(db, ALICE, 5))
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+    assert not writing.done()
+    assert await db.one(BALANCE, wallet=ALICE) is None  # reads never wait
+
+    other.execute("COMMIT")
+    await writing
+
+    assert await db.one(BALANCE, wallet=ALICE) == (5,)
+
+
+async def test_writer_of_another_process_is_not_waited_for_for_ever(
+    db: Database, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_WAIT_SECONDS", 0.03)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseUnavailable, match="do not pay"):
+        await add(db, ALICE, 5)
+
+    other.execute("COMMIT")
+
+    assert await usable(db)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_full_disk_is_unavailable_and_passes(db: Database, durable: bool) -> None:
+    (pages,) = db._writer.execute("PRAGMA page_count").fetchone()
+    db._writer.execute(f"PRAGMA max_page_count = {pages}")
+
+    async def fill(tx: Transaction) -> None:
+        for number in range(1_000):
+            await tx.execute(ADD_POSTING, id=f"{number}", kind="x" * 4_000)
+
+    with pytest.raises(DatabaseUnavailable):
+        await write(db, fill, durable=durable)
+
+    db._writer.execute("PRAGMA max_page_count = 1000000")
+    assert await db.one(BALANCE, wallet=ALICE) is None
+    assert await usable(db)
+
+
+async def test_error_that_ended_the_transaction_by_itself_is_the_one_reported(
+    db: Database,
+) -> None:
+    async def end_and_fail(tx: Transaction) -> None:
+        tx._connection.execute("ROLLBACK")  # as SQLite does at some errors of input and output
+        raise DatabaseUnavailable
+
+    with pytest.raises(DatabaseUnavailable):
+        await write(db, end_and_fail)
+    assert await usable(db)
+
+
+async def test_read_only_file_is_unavailable_and_passes(db: Database) -> None:
+    db._writer.execute("PRAGMA query_only = ON")
+    with pytest.raises(DatabaseUnavailable):
+        await add(db, ALICE, 5)
+
+    db._writer.execute("PRAGMA query_only = OFF")
+
+    assert await usable(db)
+
+
+async def test_damaged_file_is_unavailable(db: Database, db_path: Path) -> None:
+    await add(db, ALICE, 5)
+    db._checkpointer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = db_path.stat().st_size
+    with db_path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+
+    with pytest.raises(DatabaseUnavailable):
+        await db.one(COUNT)
+    with pytest.raises(DatabaseUnavailable):
+        await add(db, BOB)
+
+
+async def test_error_in_the_middle_of_the_rows_is_unavailable(db: Database) -> None:
+    calls = iter([0] * 20)
+    db._reader.set_progress_handler(lambda: next(calls, 1), 1_000)
+
+    with pytest.raises(DatabaseUnavailable):
+        await db.all(MANY_ROWS)
+
+    db._reader.set_progress_handler(None, 0)
+    assert len(await db.all(MANY_ROWS)) == 100_000
+
+
+async def test_same_key_twice_is_a_unique_violation(db: Database) -> None:
+    await add(db, ALICE)
+    with pytest.raises(UniqueViolation):
+        await add(db, ALICE)
+    assert await usable(db)
+
+
+async def test_broken_rule_of_the_schema_is_our_own_fault(db: Database) -> None:
+    with pytest.raises(sqlite3.IntegrityError, match="balance_not_negative"):
+        await add(db, ALICE, -1)
+    assert await usable(db)
+
+
+async def test_reader_cannot_write(db: Database) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        await db.one(ADD, wallet=ALICE, amount=1)
+
+
+async def test_checkpoints_go_on_after_one_failed(
+    db: Database, db_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_CHECKPOINT_SECONDS", 0.001)
+    refused = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def refuse(*_: object) -> int:
+        loop.call_soon_threadsafe(refused.set)
+        return sqlite3.SQLITE_DENY
+
+    db._checkpointer.set_authorizer(refuse)
+    checkpointing = asyncio.create_task(db.run())
+    await add(db, ALICE)
+    before = db_path.read_bytes()
+    await refused.wait()
+    db._checkpointer.set_authorizer(None)
+    async with asyncio.timeout(10):
+        while db_path.read_bytes() == before:
+            await asyncio.sleep(0.001)
+
+    assert not checkpointing.done()
+    checkpointing.cancel()
+    await asyncio.gather(checkpointing, return_exceptions=True)
+
+
+async def test_what_was_committed_is_there_after_reopening(db_path: Path) -> None:
+    first = Database(db_path)
+    await add(first, ALICE, 5)
+    first.close()
+
+    second = Database(db_path)
+    assert await second.one(BALANCE, wallet=ALICE) == (5,)
+    second.close()

@@ -1,0 +1,111 @@
+import re
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import CheckConstraint, Connection, MetaData, create_engine
+
+from moorage.deploy.deployment import TRANSITIONS, DeploymentStatus
+from moorage.deploy.job import JobStatus
+from moorage.deploy.project import ProjectStatus
+from moorage.storage import migrate as migration
+from moorage.storage.migrate import NEWEST_REVISION, migrate
+from moorage.storage.schema import metadata
+
+
+@contextmanager
+def connected(path: Path) -> Iterator[Connection]:
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+def checked_values(table: str) -> set[str]:
+    """The values that a table's CHECK lets its status have."""
+    checks = (c for c in metadata.tables[table].constraints if isinstance(c, CheckConstraint))
+    (known,) = (str(check.sqltext) for check in checks if "status" in str(check.sqltext))
+    return set(re.findall(r"'(\w+)'", known))
+
+
+@pytest.mark.parametrize(
+    ("table", "states"),
+    [("projects", ProjectStatus), ("deployments", DeploymentStatus), ("jobs", JobStatus)],
+)
+def test_status_columns_hold_the_values_of_their_enums(table: str, states: type[StrEnum]) -> None:
+    assert checked_values(table) == set(states)
+
+
+def test_every_deployment_status_has_its_transitions() -> None:
+    assert set(TRANSITIONS) == set(DeploymentStatus)
+
+
+def test_migrations_make_what_the_schema_says(migrated: Path) -> None:
+    with connected(migrated) as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, metadata) == []
+
+
+def test_migrations_make_the_same_checks_and_partial_indexes(
+    migrated: Path, tmp_path: Path
+) -> None:
+    created = tmp_path / "created.db"
+    with connected(created) as connection:
+        metadata.create_all(connection)
+        connection.commit()
+
+    assert definitions(created) == definitions(migrated)
+
+
+def definitions(path: Path) -> dict[str, set[str]]:
+    """What SQLite was told to create, in any order and spacing."""
+    connection = sqlite3.connect(path)
+    rows = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
+    ).fetchall()
+    connection.close()
+    return {name: set(" ".join(sql.split()).strip(" )").split(", ")) for name, sql in rows}
+
+
+def test_schema_has_no_table_that_reflection_does_not_find(migrated: Path) -> None:
+    reflected = MetaData()
+    with connected(migrated) as connection:
+        reflected.reflect(connection)
+    assert set(reflected.tables) - {"alembic_version"} == set(metadata.tables)
+
+
+def test_newest_revision_is_the_last_script() -> None:
+    scripts = ScriptDirectory(str(Path(migration.__file__).parent / "migrations"))
+    assert scripts.get_heads() == [NEWEST_REVISION]
+
+
+def test_second_migration_does_nothing(
+    migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copy(migrated, tmp_path / "again.db"))
+    before = path.read_bytes()
+
+    def fail(_: Path) -> None:
+        raise AssertionError("nothing is to be upgraded")
+
+    monkeypatch.setattr(migration, "_upgrade", fail)
+    migrate(path)
+
+    assert path.read_bytes() == before
+
+
+def test_rows_survive_a_migration_of_an_up_to_date_file(migrated: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(migrated, tmp_path / "kept.db"))
+    connection = sqlite3.connect(path)
+    connection.execute("INSERT INTO wallets VALUES ('0xa', 5, 0)")
+    connection.commit()
+    migrate(path)
+    assert connection.execute("SELECT balance_micro_usd FROM wallets").fetchall() == [(5,)]
+    connection.close()
