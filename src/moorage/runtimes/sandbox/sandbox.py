@@ -38,9 +38,9 @@ class Sandbox:
 
     `state_dir` keeps disks, logs and records over restarts. `run_dir` holds sockets, so its path
     must be short, and mount points, so every user must be able to reach it; both directories are
-    the sandbox's alone. `instance_id` (4–6 hex digits) is this gateway's alone on the machine. `tools` are host programs that builds and apps
-    find on their PATH. `deny` and `allow` are IPv4 networks besides the built-in ones; `allow`
-    wins. Of one object, each deployment's calls wait for each other.
+    the sandbox's alone. `instance_id` (4–6 hex digits) is this gateway's alone on the machine.
+    `tools` are host programs that builds and apps find on their PATH. `deny` and `allow` are IPv4
+    networks besides the built-in ones; `allow` wins. Of one object, each deployment's calls wait for each other.
     """
 
     def __init__(
