@@ -40,7 +40,8 @@ class Sandbox:
     must be short, and mount points, so every user must be able to reach it; both directories are
     the sandbox's alone. `instance_id` (4–6 hex digits) is this gateway's alone on the machine.
     `tools` are host programs that builds and apps find on their PATH. `deny` and `allow` are IPv4
-    networks besides the built-in ones; `allow` wins. Of one object, each deployment's calls wait for each other.
+    networks besides the built-in ones; `allow` wins. Of one object, each deployment's calls wait
+    for each other.
     """
 
     def __init__(
