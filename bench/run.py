@@ -1,0 +1,51 @@
+"""Run the benchmarks: all of them, and write RESULTS.md, or those that are named.
+
+    bench/run.py [deploying] [status] [unpaid] [upload] [idle]
+"""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "tests"))  # how the tests drive a gateway
+
+import deploying  # noqa: E402
+import idle  # noqa: E402
+import status  # noqa: E402
+import unpaid  # noqa: E402
+import upload  # noqa: E402
+from measure import Row, machine, table  # noqa: E402
+
+BENCHMARKS = {
+    "deploying": deploying.run,
+    "status": status.run,
+    "unpaid": unpaid.run,
+    "upload": upload.run,
+    "idle": idle.run,
+}
+RESULTS = HERE / "RESULTS.md"
+
+
+def main(names: list[str]) -> None:
+    """Run, print, and when nothing was left out, write."""
+    unknown = set(names) - set(BENCHMARKS)
+    if unknown:
+        sys.exit(f"no such benchmark: {', '.join(sorted(unknown))}; there are {list(BENCHMARKS)}")
+    where = machine()
+    rows: list[Row] = []
+    for name, run in BENCHMARKS.items():
+        if not names or name in names:
+            print(f"{name} ...", flush=True)
+            rows += run()
+    print(f"\n{where}\n\n{table(rows)}")
+    if not names:
+        RESULTS.write_text(_report(where, rows))
+        print(f"\nWritten to {RESULTS.relative_to(HERE.parent)}.")
+
+
+def _report(where: str, rows: list[Row]) -> str:
+    return f"# Results\n\nWritten by `make bench`; see README.md beside it.\n\n{where}\n\n{table(rows)}\n"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

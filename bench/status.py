@@ -1,0 +1,78 @@
+"""`GET …/status` with a signature: the request that clients send most."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from gateway import api_port, gateway, one_deployed
+from gateway_fixture import DevGateway
+from load import drive, request_bytes
+from measure import Row, median, spread
+from peer import install, peer
+from signing import Signer
+from wallet import Answer
+
+ROUNDS = 5
+REQUESTS = 5_000
+REQUESTS_OF_VIEM = 800
+VIEM, NATIVE = "express-viem.js", "http-native.js"
+
+
+def run() -> list[Row]:
+    """Requests per CPU second of the gateway and of both peers, over the same rows."""
+    install()
+    with gateway() as started, tempfile.TemporaryDirectory() as directory:
+        wallet, answer = one_deployed(started)
+        database = _copy(started, Path(directory))
+        signer = Signer.of(wallet.key)
+        with (
+            peer(VIEM, database=database) as viem,
+            peer(NATIVE, database=database) as native,
+        ):
+            ours = (api_port(started), started.pid)
+            _rounds({"ours": ours, VIEM: viem, NATIVE: native}, signer, answer, 1)  # to warm up
+            found = _rounds({"ours": ours, VIEM: viem, NATIVE: native}, signer, answer, ROUNDS)
+    return _rows(found)
+
+
+def _copy(started: DevGateway, directory: Path) -> Path:
+    """The gateway's own database as it is now, for the peers to read."""
+    for name in ("moorage.db", "moorage.db-wal", "moorage.db-shm"):
+        if (started.data_dir / name).exists():
+            shutil.copy(started.data_dir / name, directory / name)
+    return directory / "moorage.db"
+
+
+def _rounds(
+    servers: dict[str, tuple[int, int]], signer: Signer, answer: Answer, rounds: int
+) -> dict[str, list[float]]:
+    path = f"/agent/deploy/{answer.body['projectId']}/{answer.body['deploymentId']}/status"
+    found: dict[str, list[float]] = {name: [] for name in servers}
+    for _ in range(rounds):
+        for name, (port, pid) in servers.items():
+            count = REQUESTS_OF_VIEM if name == VIEM else REQUESTS
+            requests = [request_bytes("GET", path, signer.headers()) for _ in range(count)]
+            found[name].append(drive(port, pid, requests, expect=200).per_cpu_second)
+    return found
+
+
+def _rows(found: dict[str, list[float]]) -> list[Row]:
+    ours = median(found["ours"])
+    to_viem, to_native = ours / median(found[VIEM]), ours / median(found[NATIVE])
+    return [
+        Row("status, gateway", f"{ours:,.0f} r/CPU-s", note=spread(found["ours"])),
+        Row(
+            "status ÷ Express + viem + better-sqlite3",
+            f"{to_viem:.1f}×",
+            "≥ 10×",
+            to_viem >= 10,
+            f"peer {median(found[VIEM]):,.0f} r/CPU-s; {spread(found[VIEM])}",
+        ),
+        Row(
+            "status ÷ node:http + native secp256k1 + better-sqlite3",
+            f"{to_native:.2f}×",
+            "≥ 0.8×",
+            to_native >= 0.8,
+            f"peer {median(found[NATIVE]):,.0f} r/CPU-s; {spread(found[NATIVE])}",
+        ),
+    ]
