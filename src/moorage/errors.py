@@ -24,6 +24,7 @@
     │   ├── PaymentShort            credited, but less than the price
     │   └── PaymentAlreadyUsed      this hash has already paid for a deployment
     ├── ChainUnavailable            the node can't be reached or contradicts itself
+    ├── NoCapacity                  the machine has no room for another app right now
     ├── DatabaseUnavailable         the database can't be read or written right now
     ├── DeployFailed                a deployment ended before `ready`, and why
     ├── IsolationMissing            this machine can't isolate apps; says what is missing
@@ -199,6 +200,10 @@ class ChainUnavailable(MoorageError):
 
 class DatabaseUnavailable(MoorageError):
     """The gateway cannot tell your balance right now. Nothing changed: do not pay, try again."""
+
+
+class NoCapacity(MoorageError):
+    """This gateway has no room for another app right now. Nothing was charged; try again later."""
 
 
 class FailureCause(StrEnum):

@@ -93,6 +93,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     app_memory_mib: Annotated[int, _doc("Memory of an app, in MiB.", ge=64)] = 512
     app_cpu_millis: Annotated[int, _doc("CPU of an app, in thousandths of a core.", ge=50)] = 500
     app_disk_mib: Annotated[int, _doc("Disk of an app, files and logs, in MiB.", ge=64)] = 1024
+    disk_reserve_mib: Annotated[
+        int, _doc("No new app is taken in while less than this is free on the disk, in MiB.", ge=0)
+    ] = 2048
     app_pids: Annotated[int, _doc("Processes and threads of an app.", ge=16)] = 256
     build_memory_mib: Annotated[int, _doc("Memory of a build, in MiB.", ge=128)] = 2048
     build_cpu_millis: Annotated[int, _doc("CPU of a build, in thousandths of a core.", ge=100)] = (

@@ -115,7 +115,8 @@ async def test_stop_and_start_finds_the_state_again(gateway: DevGateway) -> None
 
     gateway.stop()
     kept = remains(gateway)
-    assert {kind for kind, found in kept.items() if found} == {"files"}  # its own, on disk
+    assert {kind for kind, found in kept.items() if found} == {"files"}
+    assert all(path.startswith(str(gateway.data_dir)) for path in kept["files"])
     gateway.start()
 
     await wallet.until_answers(name)

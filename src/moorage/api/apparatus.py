@@ -1,5 +1,6 @@
 """What apps run on, opened from settings: the sandbox, the proxy, the routes between them."""
 
+import contextlib
 import hashlib
 import shutil
 import socket
@@ -20,7 +21,7 @@ from moorage.runtimes.runtime import Limits
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from moorage.settings import Settings
 
-_MIB = 1024 * 1024
+MIB = 1024 * 1024
 _HTTP_PORT = 80
 _HTTPS_PORT = 443
 _LOOPBACK = "127.0.0.1"
@@ -53,7 +54,7 @@ async def open_apparatus(
     runtime = _sandbox(settings, data_dir, run_dir / "apps", clock)
     isolation = await runtime.open()
     if stop_apps:
-        stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
+        stack.callback(_remove_if_empty, run_dir)
     stack.push_async_callback(runtime.close, stop_apps=stop_apps)
     listener = listen(settings.host, settings.port, "port")
     gateway_url = settings.public_url or http_url(settings.host, listener.getsockname()[1])
@@ -61,6 +62,7 @@ async def open_apparatus(
     caddy = Caddy(find_tool("caddy"), _proxy_settings(settings, data_dir, proxy_dir, gateway_url))
     proxy_port = await caddy.start()
     if stop_apps:
+        stack.callback(shutil.rmtree, proxy_dir, ignore_errors=True)
         stack.push_async_callback(caddy.stop)
     return Apparatus(
         runtime=runtime,
@@ -93,20 +95,20 @@ def find_tool(name: str) -> Path:
 def app_limits(settings: Settings) -> Limits:
     """What a running app may use."""
     return Limits(
-        memory_bytes=settings.app_memory_mib * _MIB,
+        memory_bytes=settings.app_memory_mib * MIB,
         cpu_millis=settings.app_cpu_millis,
         pids=settings.app_pids,
-        disk_bytes=settings.app_disk_mib * _MIB,
+        disk_bytes=settings.app_disk_mib * MIB,
     )
 
 
 def build_limits(settings: Settings) -> Limits:
     """What a build may use; it works on the app's own disk."""
     return Limits(
-        memory_bytes=settings.build_memory_mib * _MIB,
+        memory_bytes=settings.build_memory_mib * MIB,
         cpu_millis=settings.build_cpu_millis,
         pids=settings.build_pids,
-        disk_bytes=settings.app_disk_mib * _MIB,
+        disk_bytes=settings.app_disk_mib * MIB,
     )
 
 
@@ -124,6 +126,11 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
 def http_url(host: str, port: int) -> str:
     """Where a server that listens on `host` is reached from this machine."""
     return f"http://{_LOOPBACK if host in _EVERYWHERE else host}:{port}"
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with contextlib.suppress(OSError):
+        directory.rmdir()
 
 
 def _sandbox(settings: Settings, data_dir: Path, run_dir: Path, clock: Clock) -> Sandbox:

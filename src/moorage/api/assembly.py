@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.api.apparatus import Apparatus, app_limits, build_limits
+from moorage.api.apparatus import MIB, Apparatus, app_limits, build_limits
 from moorage.api.gateway import Gateway, Limiters
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
@@ -130,6 +130,7 @@ def assemble(
         prices=settings.price_list(),
         size=settings.app_size(),
         sources=records.sources,
+        reserve_bytes=settings.disk_reserve_mib * MIB,
         clock=clock,
         on_queued=worker.wake,
         on_step=on_step,

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from moorage.api.gateway import Gateway
 from moorage.api.problems import problem_of
 from moorage.auth.client_address import rate_limit_key
-from moorage.errors import AuthError
+from moorage.errors import AuthError, NonceReused
 from moorage.metrics import record_auth_failure
 
 PROOF_HEADERS = ("x-payment-tx",)
@@ -27,7 +27,10 @@ async def authenticate(gateway: Gateway, request: Request) -> str:
         wallet = await gateway.authenticator.authenticate(request.headers)
     except AuthError as error:
         record_auth_failure(problem_of(error).code)
-        limit_address(gateway, request)
+        if isinstance(error, NonceReused):  # its signature did check out
+            limit_wallet(gateway, request, request.headers["x-wallet-address"].lower())
+        else:
+            limit_address(gateway, request)
         raise
     request.scope["moorage.wallet"] = wallet
     return wallet

@@ -47,6 +47,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.RateLimited: Problem(429, "rate_limited", True),
     errors.ChainUnavailable: Problem(502, "chain_unavailable", True),
     errors.DatabaseUnavailable: Problem(503, "balance_unknown", True),
+    errors.NoCapacity: Problem(503, "no_capacity", True),
     errors.AuthUnavailable: Problem(503, "auth_unavailable", True),
 }
 

@@ -17,6 +17,7 @@ from moorage.deploy.upload import Upload
 from moorage.errors import (
     DatabaseUnavailable,
     NameUnavailable,
+    NoCapacity,
     PayerMismatch,
     PaymentError,
     PaymentNotFound,
@@ -75,6 +76,7 @@ class Admission:
         prices: PriceList,
         size: Size,
         sources: Path,
+        reserve_bytes: int,
         clock: Clock,
         on_queued: Callable[[], None],
         on_step: Callable[[str], None],
@@ -85,6 +87,7 @@ class Admission:
         self._prices = prices
         self._size = size
         self._sources = sources
+        self._reserve_bytes = reserve_bytes
         self._clock = clock
         self._on_queued = on_queued
         self._on_step = on_step
@@ -95,6 +98,7 @@ class Admission:
         price = await self._price(bid)
         deployment_id = str(uuid.uuid4())
         if bid.evidence is None:
+            self._check_room()
             await self._demand_unless_paid(bid, price)
         source = self._sources / deployment_id
         try:
@@ -121,6 +125,11 @@ class Admission:
             active_projects=await projects.sharing_credits(self._db, bid.wallet),
             payment_required=demanded is not None,
         )
+
+    def _check_room(self) -> None:
+        """Before anybody is asked to pay: disks are sparse, so what is free is what counts."""
+        if shutil.disk_usage(self._sources).free < self._reserve_bytes:
+            raise NoCapacity
 
     async def _price(self, bid: Bid) -> MicroUsd:
         """The price by the list, or the better one that a living quote promises."""

@@ -41,6 +41,17 @@ _CLAIM = Statement(
 )
 _RENEW = Statement(update(jobs).where(_mine).values(lease_until_ms=bindparam("until_ms")))
 _RECORD = Statement(update(jobs).where(_mine).values(step=bindparam("done_step")))
+_running = _mine & (jobs.c.status == JobStatus.RUNNING.value)
+_RETRY = Statement(
+    update(jobs)
+    .where(_running)
+    .values(status=JobStatus.QUEUED.value, run_at_ms=bindparam("later_ms"))
+)
+_HAND_BACK = Statement(
+    update(jobs)
+    .where(_running)
+    .values(status=JobStatus.QUEUED.value, attempts=jobs.c.attempts - 1)
+)
 _FINISH = Statement(update(jobs).where(_mine).values(status=JobStatus.DONE.value))
 _REVOKE = Statement(
     update(jobs)
@@ -94,6 +105,17 @@ async def record_step(tx: Transaction, job: Job, step: str) -> bool:
 async def finish(tx: Transaction, job: Job) -> bool:
     """Close the job; False when it was taken away."""
     return await tx.execute(_FINISH, job_id=job.id, held_fence=job.fence) == 1
+
+
+async def retry(tx: Transaction, job: Job, *, run_at_ms: int) -> bool:
+    """Queue the job again for later; False when it is over or was taken away."""
+    touched = await tx.execute(_RETRY, job_id=job.id, held_fence=job.fence, later_ms=run_at_ms)
+    return touched == 1
+
+
+async def hand_back(tx: Transaction, job: Job) -> bool:
+    """Queue the job again as if it had not been begun; False when it is over or taken away."""
+    return await tx.execute(_HAND_BACK, job_id=job.id, held_fence=job.fence) == 1
 
 
 async def revoke(tx: Transaction, *, kind: JobKind, subject_id: str) -> None:
