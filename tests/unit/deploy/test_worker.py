@@ -1,0 +1,348 @@
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from sqlalchemy import bindparam, select, update
+
+from clock import START_MS, MovableClock
+from moorage.deploy import worker as module
+from moorage.deploy.job import Job, JobKind, JobStatus
+from moorage.deploy.worker import LEASE_MS, Worker
+from moorage.deploy.workflow import LostJob
+from moorage.storage import jobs
+from moorage.storage.database import Database, Statement
+from moorage.storage.schema import jobs as table
+
+ROW = Statement(
+    select(table.c.status, table.c.attempts, table.c.run_at_ms, table.c.lease_until_ms).where(
+        table.c.subject_id == bindparam("subject")
+    )
+)
+TAKE_AWAY = Statement(
+    update(table).where(table.c.subject_id == bindparam("subject")).values(fence=table.c.fence + 1)
+)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.002)
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.002)
+
+
+async def add(db: Database, *subjects: str) -> None:
+    async with db.transaction(durable=False) as tx:
+        for subject in subjects:
+            await jobs.add(
+                tx,
+                job_id=str(uuid.uuid4()),
+                kind=JobKind.DEPLOY,
+                subject_id=subject,
+                run_at_ms=START_MS,
+            )
+
+
+async def row(db: Database, subject: str) -> tuple[str, int, int, int]:
+    found = await db.one(ROW, subject=subject)
+    assert found is not None
+    return (found[0], found[1], found[2], found[3])
+
+
+async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool]) -> None:
+    """Wait until something is so; at most ten seconds."""
+    async with asyncio.timeout(10):
+        while True:
+            seen = condition()
+            if await seen if isinstance(seen, Awaitable) else seen:
+                return
+            await asyncio.sleep(0.001)
+
+
+class Work:
+    """Carries jobs out as the test says, and remembers which and how many at once."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self.begun: list[Job] = []
+        self.ended: list[str] = []
+        self.at_once = 0
+        self.most_at_once = 0
+        self.faults: list[Exception] = []  # raised by the next runs, one each
+        self.blocks = False
+        self.released = asyncio.Event()
+
+    async def carry_out(self, job: Job) -> None:
+        self.begun.append(job)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            if self.faults:
+                raise self.faults.pop(0)
+            if self.blocks:
+                await self.released.wait()
+            async with self._db.transaction(durable=False) as tx:
+                await jobs.finish(tx, job)
+        finally:
+            self.at_once -= 1
+            self.ended.append(job.subject_id)
+
+    @property
+    def subjects(self) -> list[str]:
+        return [job.subject_id for job in self.begun]
+
+
+@pytest.fixture
+def work(db: Database) -> Work:
+    return Work(db)
+
+
+@pytest.fixture
+def worker(db: Database, clock: MovableClock, work: Work) -> Worker:
+    return Worker(db=db, carry_out=work.carry_out, concurrency=2, clock=clock)
+
+
+@asynccontextmanager
+async def running(worker: Worker, *, exclusive: bool = True) -> AsyncIterator["asyncio.Task[None]"]:
+    task = asyncio.create_task(worker.run(exclusive=exclusive))
+    yield task
+    assert not task.done(), "whatever happens, the worker goes on"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_waiting_jobs_are_carried_out_a_few_at_a_time(
+    db: Database, worker: Worker, work: Work
+) -> None:
+    await add(db, *"abcde")
+    work.blocks = True
+    async with running(worker):
+        await until(lambda: len(work.begun) == 2)
+        for _ in range(5):
+            await asyncio.sleep(0.002)
+        assert len(work.begun) == 2
+        work.released.set()
+        await until(lambda: len(work.ended) == 5)
+    assert (sorted(work.subjects), work.most_at_once) == (list("abcde"), 2)
+
+
+async def test_worker_that_is_woken_looks_at_once(
+    db: Database, worker: Worker, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "POLL_SECONDS", 3600.0)
+    async with running(worker):
+        await asyncio.sleep(0.01)
+        await add(db, "a")
+        worker.wake()
+        await until(lambda: work.subjects == ["a"])
+
+
+async def test_failed_jobs_give_their_places_back_and_are_tried_again_later_each_time(
+    db: Database, worker: Worker, work: Work, clock: MovableClock
+) -> None:
+    await add(db, "a")
+    work.faults = [OSError("one"), RuntimeError("two"), ValueError("three")]
+    async with running(worker):
+        for attempt, pause_ms in enumerate((1_000, 4_000, 16_000), start=1):
+            await until(lambda attempt=attempt: len(work.ended) == attempt)
+            await until(lambda: is_in(db, "a", JobStatus.QUEUED))
+            assert await row(db, "a") == (
+                JobStatus.QUEUED,
+                attempt,
+                clock.now_ms() + pause_ms,
+                (await row(db, "a"))[3],
+            )
+            clock.advance(pause_ms)
+        await until(lambda: is_in(db, "a", JobStatus.DONE))
+    assert [job.attempts for job in work.begun] == [1, 2, 3, 4]
+
+
+async def is_in(db: Database, subject: str, status: JobStatus) -> bool:
+    return (await row(db, subject))[0] == status
+
+
+async def test_more_failures_than_places_do_not_stop_the_worker(
+    db: Database, worker: Worker, work: Work
+) -> None:
+    work.faults = [OSError(str(number)) for number in range(5)]
+    await add(db, *"abcde")
+    async with running(worker):
+        await until(lambda: len(work.ended) == 5)
+        await add(db, "f")
+        await until(lambda: is_in(db, "f", JobStatus.DONE))
+
+
+async def test_job_that_was_lost_is_not_tried_again(
+    db: Database, worker: Worker, work: Work, clock: MovableClock
+) -> None:
+    await add(db, "a")
+    work.faults = [LostJob()]
+    async with running(worker):
+        await until(lambda: work.ended == ["a"])
+        for _ in range(5):
+            await asyncio.sleep(0.002)
+    assert (await row(db, "a"))[2] == START_MS
+
+
+async def test_job_that_fails_after_it_was_finished_stays_finished(
+    db: Database, clock: MovableClock
+) -> None:
+    begun = []
+
+    async def finish_and_fail(job: Job) -> None:
+        begun.append(job)
+        async with db.transaction(durable=False) as tx:
+            await jobs.finish(tx, job)
+        raise OSError("while clearing up")
+
+    await add(db, "a")
+    async with running(Worker(db=db, carry_out=finish_and_fail, concurrency=1, clock=clock)):
+        await until(lambda: len(begun) == 1)
+        clock.advance(10 * LEASE_MS)
+        for _ in range(5):
+            await asyncio.sleep(0.002)
+    assert len(begun) == 1
+
+
+async def test_database_that_goes_away_and_comes_back_is_outlived(
+    db: Database, worker: Worker, work: Work
+) -> None:
+    db._writer.execute("PRAGMA query_only = ON")
+    async with running(worker):
+        await asyncio.sleep(0.02)
+        db._writer.execute("PRAGMA query_only = OFF")
+        await add(db, *"abc")
+        db._writer.execute("PRAGMA query_only = ON")
+        await asyncio.sleep(0.02)  # many times as many tries as there are places
+        assert work.begun == []
+        db._writer.execute("PRAGMA query_only = OFF")
+        await until(lambda: sorted(work.ended) == list("abc"))
+
+
+async def test_exclusive_worker_takes_over_what_a_dead_process_held(
+    db: Database, worker: Worker, work: Work
+) -> None:
+    await add(db, "a")
+    async with db.transaction(durable=False) as tx:
+        await jobs.claim(tx, now_ms=START_MS, until_ms=START_MS + LEASE_MS)
+    async with running(worker, exclusive=True):
+        await until(lambda: work.ended == ["a"])
+    assert work.begun[0].attempts == 2
+
+
+async def test_other_workers_wait_for_the_lease_to_run_out(
+    db: Database, worker: Worker, work: Work, clock: MovableClock
+) -> None:
+    await add(db, "a")
+    async with db.transaction(durable=False) as tx:
+        await jobs.claim(tx, now_ms=START_MS, until_ms=START_MS + LEASE_MS)
+    async with running(worker, exclusive=False):
+        await asyncio.sleep(0.02)
+        assert work.begun == []
+        clock.advance(LEASE_MS)
+        await until(lambda: work.ended == ["a"])
+
+
+async def test_lease_is_renewed_while_the_work_goes_on(
+    db: Database, worker: Worker, work: Work, clock: MovableClock
+) -> None:
+    await add(db, "a")
+    work.blocks = True
+    async with running(worker):
+        await until(lambda: work.subjects == ["a"])
+        for _ in range(5):
+            clock.advance(LEASE_MS // 2)
+            expected = clock.now_ms() + LEASE_MS
+            await until(lambda expected=expected: leased_until(db, expected))
+        assert len(work.begun) == 1
+
+
+async def leased_until(db: Database, expected: int) -> bool:
+    return (await row(db, "a"))[3] == expected
+
+
+async def test_renewals_outlive_a_database_that_goes_away(
+    db: Database, worker: Worker, work: Work, clock: MovableClock
+) -> None:
+    await add(db, "a")
+    work.blocks = True
+    async with running(worker):
+        await until(lambda: work.subjects == ["a"])
+        db._writer.execute("PRAGMA query_only = ON")
+        await asyncio.sleep(0.01)
+        db._writer.execute("PRAGMA query_only = OFF")
+        clock.advance(LEASE_MS // 2)
+        await until(lambda: leased_until(db, clock.now_ms() + LEASE_MS))
+
+
+async def test_work_ends_when_its_job_is_taken_away(
+    db: Database, worker: Worker, work: Work
+) -> None:
+    await add(db, "a")
+    work.blocks = True
+    async with running(worker):
+        await until(lambda: work.subjects == ["a"])
+        async with db.transaction(durable=False) as tx:
+            await tx.execute(TAKE_AWAY, subject="a")
+        await until(lambda: work.ended == ["a"])
+
+
+async def test_step_of_the_clock_never_has_one_job_run_twice_at_once(
+    db: Database, worker: Worker, work: Work, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RENEW_SECONDS", 3600.0)
+    await add(db, "a")
+    work.blocks = True
+    async with running(worker):
+        await until(lambda: len(work.begun) == 1)
+        clock.step(10 * LEASE_MS)
+        await until(lambda: len(work.begun) == 2)
+        work.released.set()
+        await until(lambda: is_in(db, "a", JobStatus.DONE))
+        await add(db, "b", "c", "d")  # every place is free again
+        await until(lambda: len(work.ended) == 5)
+    assert work.most_at_once <= 2
+    assert work.ended[:2] == ["a", "a"]
+    assert [job.fence for job in work.begun[:2]] == [1, 2]
+
+
+async def test_abandoned_work_has_ended_when_the_call_returns(
+    db: Database, worker: Worker, work: Work
+) -> None:
+    await add(db, "a")
+    work.blocks = True
+    async with running(worker):
+        await until(lambda: work.subjects == ["a"])
+        await worker.abandon("unknown")
+        assert work.ended == []
+        async with db.transaction(durable=False) as tx:
+            await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id="a")
+        await worker.abandon("a")
+        assert work.ended == ["a"]
+        work.blocks = False
+        await add(db, "b", "c", "d")
+        await until(lambda: len(work.ended) == 4)
+
+
+async def test_dropped_work_ends_soon(db: Database, worker: Worker, work: Work) -> None:
+    await add(db, "a")
+    work.blocks = True
+    async with running(worker):
+        await until(lambda: work.subjects == ["a"])
+        async with db.transaction(durable=False) as tx:
+            await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id="a")
+        worker.drop("a")
+        worker.drop("unknown")
+        await until(lambda: work.ended == ["a"])
+
+
+async def test_worker_that_is_stopped_hands_its_jobs_back_as_not_begun(
+    db: Database, worker: Worker, work: Work
+) -> None:
+    await add(db, "a", "b", "c")
+    work.blocks = True
+    async with running(worker):
+        await until(lambda: len(work.begun) == 2)
+    assert len(work.ended) == 2
+    for subject in "abc":
+        assert (await row(db, subject))[:2] == (JobStatus.QUEUED, 0)

@@ -1,0 +1,189 @@
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+
+import pytest
+from sqlalchemy import bindparam, select
+
+from clock import START_MS
+from moorage.deploy.job import Job, JobKind, JobStatus
+from moorage.storage import jobs
+from moorage.storage.database import Database, Statement, Transaction, UniqueViolation
+from moorage.storage.schema import jobs as table
+
+LEASE_MS = 60_000
+ROW = Statement(
+    select(table.c.status, table.c.step, table.c.attempts, table.c.fence, table.c.run_at_ms).where(
+        table.c.subject_id == bindparam("subject")
+    )
+)
+
+
+async def add(db: Database, subject: str = "one", *, run_at_ms: int = START_MS) -> None:
+    async with db.transaction(durable=False) as tx:
+        await jobs.add(
+            tx,
+            job_id=str(uuid.uuid4()),
+            kind=JobKind.DEPLOY,
+            subject_id=subject,
+            run_at_ms=run_at_ms,
+        )
+
+
+async def claim(db: Database, now_ms: int = START_MS) -> Job | None:
+    async with db.transaction(durable=False) as tx:
+        return await jobs.claim(tx, now_ms=now_ms, until_ms=now_ms + LEASE_MS)
+
+
+async def claimed(db: Database, now_ms: int = START_MS) -> Job:
+    job = await claim(db, now_ms)
+    assert job is not None
+    return job
+
+
+async def row(db: Database, subject: str = "one") -> tuple[object, ...]:
+    found = await db.one(ROW, subject=subject)
+    assert found is not None
+    return found
+
+
+async def test_claimed_job_is_nobody_elses_until_its_lease_runs_out(db: Database) -> None:
+    await add(db)
+    assert await jobs.claimable(db, now_ms=START_MS)
+    first = await claimed(db)
+    assert (first.subject_id, first.kind, first.attempts, first.fence) == ("one", "deploy", 1, 1)
+
+    for now_ms in (START_MS, START_MS + LEASE_MS - 1):
+        assert not await jobs.claimable(db, now_ms=now_ms)
+        assert await claim(db, now_ms) is None
+
+    second = await claimed(db, START_MS + LEASE_MS)
+    assert (second.attempts, second.fence) == (2, 2)
+
+
+async def test_job_for_later_waits(db: Database) -> None:
+    await add(db, run_at_ms=START_MS + 10)
+    assert await claim(db, START_MS + 9) is None
+    assert await claim(db, START_MS + 10) is not None
+
+
+async def test_longest_waiting_job_comes_first(db: Database) -> None:
+    for subject, run_at_ms in (("second", START_MS - 1), ("first", START_MS - 2)):
+        await add(db, subject, run_at_ms=run_at_ms)
+    assert [(await claimed(db)).subject_id for _ in range(2)] == ["first", "second"]
+
+
+async def test_forty_claims_at_once_take_each_job_once(db: Database) -> None:
+    subjects = [f"subject {number}" for number in range(25)]
+    for subject in subjects:
+        await add(db, subject)
+
+    taken = await asyncio.gather(*(claim(db) for _ in range(40)))
+
+    assert sorted(job.subject_id for job in taken if job) == sorted(subjects)
+    assert taken.count(None) == 15
+
+
+async def test_a_subject_has_one_job_of_a_kind(db: Database) -> None:
+    await add(db)
+    with pytest.raises(UniqueViolation):
+        await add(db)
+
+
+Write = Callable[[Transaction, Job], Awaitable[bool]]
+WRITES: dict[str, Write] = {
+    "renew": lambda tx, job: jobs.renew(tx, job, until_ms=START_MS + 999),
+    "record a step": lambda tx, job: jobs.record_step(tx, job, "built"),
+    "finish": jobs.finish,
+    "retry": lambda tx, job: jobs.retry(tx, job, run_at_ms=START_MS),
+    "hand back": jobs.hand_back,
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_whoever_holds_the_job_writes(db: Database, write: Write) -> None:
+    await add(db)
+    job = await claimed(db)
+    async with db.transaction(durable=False) as tx:
+        assert await write(tx, job)
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_older_fence_writes_nothing(db: Database, write: Write) -> None:
+    await add(db)
+    old = await claimed(db)
+    await claimed(db, START_MS + LEASE_MS)
+    before = await row(db)
+
+    async with db.transaction(durable=False) as tx:
+        assert not await write(tx, old)
+
+    assert await row(db) == before
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_revoked_job_is_over_for_its_holder_and_for_all(db: Database, write: Write) -> None:
+    await add(db)
+    job = await claimed(db)
+    async with db.transaction(durable=False) as tx:
+        await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id="one")
+    before = await row(db)
+
+    async with db.transaction(durable=False) as tx:
+        assert not await write(tx, job)
+
+    assert await row(db) == before
+    assert not await jobs.claimable(db, now_ms=START_MS + 10 * LEASE_MS)
+
+
+async def test_renewed_lease_lasts_longer(db: Database) -> None:
+    await add(db)
+    job = await claimed(db)
+    async with db.transaction(durable=False) as tx:
+        await jobs.renew(tx, job, until_ms=START_MS + 2 * LEASE_MS)
+    assert await claim(db, START_MS + LEASE_MS) is None
+
+
+async def test_recorded_step_is_there_for_the_next_claim(db: Database) -> None:
+    await add(db)
+    job = await claimed(db)
+    assert job.step == ""
+    async with db.transaction(durable=False) as tx:
+        await jobs.record_step(tx, job, "built")
+    assert (await claimed(db, START_MS + LEASE_MS)).step == "built"
+
+
+async def test_retried_job_waits_and_counts_the_attempt(db: Database) -> None:
+    await add(db)
+    job = await claimed(db)
+    async with db.transaction(durable=False) as tx:
+        await jobs.retry(tx, job, run_at_ms=START_MS + 5)
+    assert await claim(db, START_MS + 4) is None
+    assert (await claimed(db, START_MS + 5)).attempts == 2
+
+
+async def test_job_handed_back_was_not_begun(db: Database) -> None:
+    await add(db)
+    job = await claimed(db)
+    async with db.transaction(durable=False) as tx:
+        await jobs.hand_back(tx, job)
+    assert (await claimed(db)).attempts == 1
+
+
+async def test_finished_job_is_neither_retried_nor_handed_back(db: Database) -> None:
+    await add(db)
+    job = await claimed(db)
+    async with db.transaction(durable=False) as tx:
+        assert await jobs.finish(tx, job)
+        assert not await jobs.retry(tx, job, run_at_ms=START_MS)
+        assert not await jobs.hand_back(tx, job)
+    assert (await row(db))[0] == JobStatus.DONE
+    assert not await jobs.claimable(db, now_ms=START_MS + 10 * LEASE_MS)
+
+
+async def test_expired_leases_are_taken_over_at_once(db: Database) -> None:
+    await add(db)
+    await claimed(db)
+    async with db.transaction(durable=False) as tx:
+        assert await jobs.expire_leases(tx) == 1
+    assert (await claimed(db)).fence == 2
