@@ -121,6 +121,8 @@ def check(
 def plan(directory: Path, /, *, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     """Show how a directory would be built and run, and why.
 
+    It sees the files that `moorage deploy` would upload.
+
     Parameters
     ----------
     directory
@@ -128,12 +130,16 @@ def plan(directory: Path, /, *, json: Annotated[bool, Parameter(negative=())] = 
     json
         Print one JSON document.
     """
-    from moorage.deploy.upload.directory import directory_tree
+    from moorage.deploy.upload.directory import DirectoryTree
     from moorage.planning.plan import Settings as DeploySettings
     from moorage.planning.planner import make_plan
+    from moorage.sdk.archive import list_files
 
-    made = make_plan(directory_tree(directory), DeploySettings())
     screen = Screen(json=json)
+    listing = list_files(directory)
+    for warning in listing.warnings:
+        screen.warn(warning)
+    made = make_plan(DirectoryTree(directory, listing.sizes), DeploySettings())
     if json:
         screen.document(made)
         return Exit.OK

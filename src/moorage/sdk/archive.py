@@ -42,6 +42,13 @@ class Collected(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...]
 
 
+class Listing(msgspec.Struct, frozen=True):
+    """What an upload would hold: each file's path and size, and `warnings` as `Collected` has."""
+
+    sizes: dict[str, int]
+    warnings: tuple[str, ...]
+
+
 class _Found(msgspec.Struct, frozen=True):
     path: str
     size: int
@@ -55,6 +62,23 @@ def collect(directory: Path) -> Collected:
     like secrets. Raises DirectoryInvalid when it is no directory, holds nothing to upload, holds
     more than the contract's 50 MB or 5,000 files, or a file can't be read.
     """
+    found, warnings = _find(directory)
+    total = sum(item.size for item in found)
+    upload = _pack(directory, found, total)
+    return Collected(upload=upload, file_count=len(found), total_bytes=total, warnings=warnings)
+
+
+def list_files(directory: Path) -> Listing:
+    """The files that `collect` would upload, none of them read.
+
+    Raises DirectoryInvalid as `collect` does, but for the packed size, which takes packing to know.
+    """
+    found, warnings = _find(directory)
+    return Listing(sizes={item.path: item.size for item in found}, warnings=warnings)
+
+
+def _find(directory: Path) -> tuple[list[_Found], tuple[str, ...]]:
+    """What is to be uploaded, and the warnings. Raises DirectoryInvalid."""
     if not directory.is_dir():
         raise DirectoryInvalid(f"{directory} is not a directory")
     warnings: list[str] = []
@@ -69,10 +93,7 @@ def collect(directory: Path) -> Collected:
         raise DirectoryInvalid(
             f"{directory} holds nothing to upload: it is empty, or all of it is ignored"
         )
-    upload = _pack(directory, found, total)
-    return Collected(
-        upload=upload, file_count=len(found), total_bytes=total, warnings=tuple(warnings)
-    )
+    return found, tuple(warnings)
 
 
 def _pack(directory: Path, found: list[_Found], total: int) -> Files | Zip:

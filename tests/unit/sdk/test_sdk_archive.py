@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moorage.sdk import archive
-from moorage.sdk.archive import collect
+from moorage.sdk.archive import collect, list_files
 from moorage.sdk.errors import DirectoryInvalid
 from moorage.sdk.request import Files, Zip
 
@@ -150,3 +150,25 @@ def test_too_large_a_body_names_the_largest_files(
     (tmp_path / "video").write_bytes(os.urandom(400_000))
     with pytest.raises(DirectoryInvalid, match=r"video \(0\.4 MB\), random \(0\.3 MB\)"):
         collect(tmp_path)
+
+
+def test_listed_files_are_those_that_are_uploaded(tmp_path: Path) -> None:
+    fill(tmp_path, **{"src/app__js": "1234", "node_modules/x/a__js": "", ".env": "KEY=1"})
+    fill(tmp_path, **{".gitignore": "out/\n", "out/a": "", "kept": ""})
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    listing = list_files(tmp_path)
+    assert sorted(listing.sizes) == sorted(paths(tmp_path)) == [".gitignore", "kept", "src/app.js"]
+    assert listing.sizes["src/app.js"] == 4
+    assert listing.warnings == collect(tmp_path).warnings
+    assert {warning.split()[0] for warning in listing.warnings} == {".env", "link"}
+
+
+def test_listing_is_bounded_like_an_upload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_FILES", 3)
+    fill(tmp_path, a="", b="", c="")
+    assert len(list_files(tmp_path).sizes) == 3
+    fill(tmp_path, d="")
+    with pytest.raises(DirectoryInvalid, match="more than can be uploaded"):
+        list_files(tmp_path)
+    with pytest.raises(DirectoryInvalid, match="not a directory"):
+        list_files(tmp_path / "a")

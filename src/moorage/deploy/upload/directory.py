@@ -1,20 +1,19 @@
 """A directory of this machine, as the upload it would be."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
 class DirectoryTree:
-    """A `SourceTree` over the regular files below a directory; links are not followed.
+    """A `SourceTree` over the files of `root` that `sizes` names, by their relative paths.
 
-    The list of files and their sizes is taken once; contents are read when asked for.
+    Contents are read when asked for, and only of these files.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, sizes: Mapping[str, int]) -> None:
         self._root = root
-        self._sizes = dict(sorted(_files(root, "")))
-        self._paths = tuple(self._sizes)
+        self._sizes = sizes
+        self._paths = tuple(sorted(sizes))
 
     @property
     def paths(self) -> Sequence[str]:
@@ -31,17 +30,3 @@ class DirectoryTree:
             raise KeyError(path)
         with (self._root / path).open("rb") as file:
             return file.read(limit)
-
-
-def directory_tree(root: Path) -> DirectoryTree:
-    """The files below `root`. Raises OSError when it is no directory that can be read."""
-    return DirectoryTree(root)
-
-
-def _files(directory: Path, prefix: str) -> Iterator[tuple[str, int]]:
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _files(directory / entry.name, f"{prefix}{entry.name}/")
-            elif entry.is_file(follow_symlinks=False):
-                yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False).st_size

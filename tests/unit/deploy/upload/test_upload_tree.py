@@ -9,8 +9,9 @@ import pytest
 from upload_bodies import contents, files_body, receive
 
 from moorage.deploy.upload import Upload, UploadLimits
-from moorage.deploy.upload.directory import directory_tree
+from moorage.deploy.upload.directory import DirectoryTree
 from moorage.planning.source import SourceTree
+from moorage.sdk.archive import list_files
 
 FILES = {
     "index.js": b"listen()",
@@ -129,7 +130,7 @@ async def test_directory_is_the_same_tree(tmp_path: Path) -> None:
     target.mkdir()
     received.upload.materialise(target)
     (target / "link").symlink_to("/etc/passwd")
-    tree: SourceTree = directory_tree(target)
+    tree: SourceTree = DirectoryTree(target, list_files(target).sizes)
     assert tree.paths == received.upload.paths
     assert {path: tree.read(path) for path in tree.paths} == contents(received)
     assert tree.size("src/c.txt") == 50_000

@@ -1,0 +1,39 @@
+"""`moorage plan`: the plan of what a deploy would upload."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from moorage.cli.main import run
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+def test_plan_says_how_an_example_is_built_and_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", str(EXAMPLES / "fastapi"), "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["stack"] == "python"
+    assert "-r requirements.txt" in made["install"]
+    assert made["start"].endswith("uvicorn --host 0.0.0.0 --port $PORT main:app")
+
+
+def test_plan_sees_only_what_would_be_uploaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "index.html").write_text("<h1>")
+    (tmp_path / ".gitignore").write_text("package.json\n")
+    (tmp_path / "package.json").write_text('{"scripts": {"start": "node index.js"}}')
+    (tmp_path / ".env").write_text("SECRET=1")
+    assert run(["plan", str(tmp_path), "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["stack"] == "static"
+    assert "warning: .env was not uploaded" in shown.err
+
+
+def test_plan_of_nothing_exits_with_2_and_says_what_was_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("nothing to run")
+    assert run(["plan", str(tmp_path)]) == 2
+    assert "settings.runCommand" in capsys.readouterr().err
