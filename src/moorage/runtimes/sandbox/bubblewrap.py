@@ -28,7 +28,9 @@ _JOIN = """\
 set -eu
 while [ "$1" != -- ]; do echo 0 > "$1/cgroup.procs"; shift; done
 shift
-ulimit -c 0
+# One byte, not none: the kernel then starts no core_pattern program either, which would run as
+# the host's root (core(5)). Where the limit is lower already and may not be raised, none it is.
+prlimit --pid $$ --core=1:1 2> /dev/null || ulimit -c 0
 """
 # When the whole machine is out of memory, apps go before the gateway.
 _EXPENDABLE = "echo 500 > /proc/self/oom_score_adj\n"

@@ -97,7 +97,7 @@ table inet {name} {{
   }}
   chain leaving {{
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {policy.subnet} oifname != {apps} masquerade
+    ip saddr {policy.subnet} oifname != {{ {apps}, "lo" }} masquerade
   }}
 }}
 """

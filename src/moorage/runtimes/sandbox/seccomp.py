@@ -32,6 +32,7 @@ _X32_BIT = 0x40000000
 _LAST_KNOWN_CALL = 466  # removexattrat; later calls are not known to be harmless
 
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
+_INTERNET_PROTOCOLS = (0, 6, 17, 1, 58, 262)  # the type's own, TCP, UDP, ping, ping6, MPTCP
 _NETLINK_ROUTE = 0
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS … CLONE_NEWNET of clone(2)
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
@@ -199,7 +200,7 @@ def _argument(index: int) -> Instruction:
 
 
 def _when(number: int, body: list[Instruction]) -> list[Instruction]:
-    """Run `body`, which must return, when the call is `number`; A stays the number otherwise."""
+    """Run `body`, which must return, when what is loaded is `number`; it stays so otherwise."""
     return [Instruction(_JUMP_EQUAL, 0, len(body), number), *body]
 
 
@@ -231,18 +232,15 @@ def _allow_only(argument: int, values: tuple[int, ...], error: int) -> list[Inst
 
 
 def _socket_rules() -> list[Instruction]:
-    """AF_UNIX, AF_INET and AF_INET6; AF_NETLINK only to list interfaces, as getifaddrs does."""
-    families = [
+    """AF_UNIX; AF_INET and AF_INET6 with everyday protocols, so that no rarer one's module is
+    loaded; AF_NETLINK only to list interfaces, as getifaddrs does.
+    """
+    internet = _allow_only(2, _INTERNET_PROTOCOLS, EPROTONOSUPPORT)
+    return [
         _argument(0),
-        *[
-            instruction
-            for family in (_AF_UNIX, _AF_INET, _AF_INET6)
-            for instruction in (
-                Instruction(_JUMP_EQUAL, 0, 1, family),
-                Instruction(_RETURN, 0, 0, ALLOW),
-            )
-        ],
-        Instruction(_JUMP_EQUAL, 1, 0, _AF_NETLINK),
+        *_when(_AF_UNIX, [Instruction(_RETURN, 0, 0, ALLOW)]),
+        *_when(_AF_INET, internet),
+        *_when(_AF_INET6, internet),
+        *_when(_AF_NETLINK, _allow_only(2, (_NETLINK_ROUTE,), EPROTONOSUPPORT)),
         _errno(EAFNOSUPPORT),
     ]
-    return [*families, *_allow_only(2, (_NETLINK_ROUTE,), EPROTONOSUPPORT)]

@@ -135,6 +135,15 @@ def test_family_is_judged_by_the_half_the_kernel_reads() -> None:
     assert verdict(41, (1 << 32) | 2, 1) == "allow"
 
 
+@pytest.mark.parametrize("family", [2, 10])
+def test_internet_sockets_speak_everyday_protocols_only(family: int) -> None:
+    """TCP, UDP, ICMP, ICMPv6 and MPTCP; not SCTP, DCCP, UDP-Lite or L2TP (IANA's numbers)."""
+    for protocol in (0, 6, 17, 1, 58, 262):
+        assert verdict(41, family, 1, protocol) == "allow"
+    for protocol in (132, 33, 136, 115):
+        assert verdict(41, family, 1, protocol) == EPROTONOSUPPORT
+
+
 def test_netlink_is_for_listing_interfaces_only() -> None:
     assert verdict(41, 16, 3, 0) == "allow"
     assert verdict(41, 16, 3, 12) == EPROTONOSUPPORT
