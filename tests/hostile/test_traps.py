@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 from apps import SMALL, Deployer, ask, attempts, plan, upload
-from remains import processes_saying
 
 from conftest import Host
 from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import LogKind
 from moorage.runtimes.sandbox.sandbox import Sandbox
+from remains import processes_saying
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
 
