@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
-from sqlalchemy import literal, select
 
 from moorage.api.apparatus import Apparatus, http_url, listen, open_apparatus
 from moorage.api.assembly import Records, Services, assemble, open_records
@@ -24,14 +23,13 @@ from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.deploy.project import Project, ProjectStatus
-from moorage.errors import DatabaseUnavailable, MoorageError, ProxyFailed
+from moorage.errors import MoorageError, ProxyFailed
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import FALLBACK_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.pages import HostState, fallback_app
 from moorage.settings import Settings
 from moorage.storage import projects
-from moorage.storage.database import Database, Statement
 
 log = structlog.get_logger()
 
@@ -177,17 +175,7 @@ def _checks(records: Records, caddy: Caddy) -> dict[str, Check]:
             raise ProxyFailed
 
     chains = {f"chain {name}": _chain_check(client) for name, client in records.clients.items()}
-    return {"database": _database_check(records.db), "proxy": proxy, **chains}
-
-
-def _database_check(db: Database) -> Check:
-    one = Statement(select(literal(1)))
-
-    async def check() -> None:
-        if await db.one(one) is None:
-            raise DatabaseUnavailable
-
-    return check
+    return {"database": records.db.check, "proxy": proxy, **chains}
 
 
 def _chain_check(client: RpcClient) -> Check:

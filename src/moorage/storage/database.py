@@ -150,6 +150,10 @@ class Database:
         """Every row of a read. Raises DatabaseUnavailable."""
         return _every(self._reader, statement, given)
 
+    async def check(self) -> None:
+        """Read from the file, for readiness. Raises DatabaseUnavailable."""
+        _run(self._reader, "PRAGMA schema_version")
+
     @asynccontextmanager
     async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
         """One write transaction: commits when the block ends, rolls back when it raises.

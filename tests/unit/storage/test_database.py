@@ -266,6 +266,14 @@ async def test_damaged_file_is_unavailable(db: Database, db_path: Path) -> None:
         await add(db, BOB)
 
 
+async def test_check_says_when_reads_fail(db: Database) -> None:
+    await db.check()
+    db._reader.set_progress_handler(lambda: 1, 1)
+
+    with pytest.raises(DatabaseUnavailable):
+        await db.check()
+
+
 async def test_error_in_the_middle_of_the_rows_is_unavailable(db: Database) -> None:
     calls = iter([0] * 20)
     db._reader.set_progress_handler(lambda: next(calls, 1), 1_000)
