@@ -36,8 +36,7 @@ test: develop
 check: develop
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy src tests --exclude '^tests/hostile/'
-	$(BIN)/mypy src tests/hostile # apart, as it has a conftest.py of its own
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
 
