@@ -1,0 +1,183 @@
+"""The README's job through the real command: deploy, look, delete, each with one JSON document."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from gateway_fixture import REPOSITORY, DevGateway
+from wallet import Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+COMMAND = Path(sys.executable).parent / "moorage"
+WALLETS = itertools.count()
+"""Of dev.json: each test has one of its own, without credits from another."""
+
+FREE_PORTS = {"MOORAGE_PORT": "0", "MOORAGE_PROXY_PORT": "0", "MOORAGE_OPERATOR_PORT": "0"}
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """All of stdout, as the one JSON document that it must be."""
+        return json.loads(self.out)
+
+
+def moorage(*arguments: str, **environment: str) -> Outcome:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MOORAGE_")}
+    done = subprocess.run(
+        [COMMAND, *arguments],
+        cwd=REPOSITORY,
+        env=clean | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+class Person:
+    """Somebody in a second terminal, with one of dev.json's wallets."""
+
+    def __init__(self, gateway: DevGateway, state_dir: Path, *, wallet: int) -> None:
+        self.gateway = gateway
+        self._flags = ("--data-dir", str(gateway.data_dir), "--wallet", str(wallet))
+        self._state_dir = state_dir
+
+    def run(self, *arguments: str) -> Outcome:
+        return moorage(*arguments, *self._flags, MOORAGE_STATE_DIR=str(self._state_dir))
+
+    def held(self) -> dict[str, str]:
+        """Its USDC by chain."""
+        found = self.run("balance", "--json").document
+        return {
+            chain["chain"]: each["balance"]
+            for chain in found["chains"]
+            for each in chain["balances"]
+            if each["token"] == "usdc"
+        }
+
+
+@pytest.fixture
+def person(dev_gateway: DevGateway, tmp_path: Path) -> Person:
+    return Person(dev_gateway, tmp_path / "state", wallet=next(WALLETS))
+
+
+async def visit(gateway: DevGateway, name: str) -> tuple[int, str]:
+    return await Wallet(gateway).visit(name)
+
+
+async def test_readmes_job_from_deploy_to_delete(person: Person) -> None:
+    name = fresh_name()
+    before = person.held()
+
+    deployed = person.run("deploy", "examples/hello-node", "--name", name, "--yes", "--json")
+
+    assert deployed.code == 0, deployed.err
+    shown = deployed.document
+    assert (shown["status"], shown["name"]) == ("ready", name)
+    assert shown["endpoint"] == f"http://{name}.localhost:{person.gateway.proxy_port}"
+    assert (shown["payment"]["chain"], shown["payment"]["amount_token"]) == ("arbitrum", "500000")
+    assert "$0.50 for 1 month on arbitrum" in deployed.err
+    status, page = await visit(person.gateway, name)
+    assert (status, "Hello" in page) == (200, True)
+
+    asked = person.run("status", name, "--json")
+    assert asked.code == 0
+    assert (asked.document["status"], asked.document["endpoint"]) == ("ready", shown["endpoint"])
+
+    listed = person.run("projects", "--json")
+    assert listed.code == 0
+    mine = {project["name"]: project for project in listed.document["projects"]}[name]
+    assert (mine["id"], mine["status"]) == (shown["projectId"], "active")
+
+    after = person.held()
+    assert float(before["arbitrum"]) - float(after["arbitrum"]) == pytest.approx(0.5)
+    assert after["base"] == before["base"]
+
+    deleted = person.run("delete", name, "--yes", "--json")
+    assert (deleted.code, deleted.document["status"]) == (0, "deleted")
+    assert (await visit(person.gateway, name))[0] == 404
+    gone = person.run("status", name, "--json")
+    assert (gone.code, gone.document["exit_code"]) == (5, 5)
+
+
+@pytest.mark.parametrize("example", ["static", "fastapi"])
+async def test_examples_come_up_and_print_their_address(person: Person, example: str) -> None:
+    name = fresh_name()
+
+    deployed = person.run("deploy", f"examples/{example}", "--name", name, "-y")
+
+    assert deployed.code == 0, deployed.err
+    address = f"http://{name}.localhost:{person.gateway.proxy_port}"
+    assert f"{name} is live after" in deployed.out
+    assert address in deployed.out
+    assert (await visit(person.gateway, name))[0] == 200
+    assert person.run("delete", name, "--yes").code == 0
+
+
+async def test_failing_app_exits_with_1_and_says_why(person: Person, tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "index.js").write_text("console.error('no config'); process.exit(3)")
+    name = fresh_name()
+
+    deployed = person.run("deploy", str(tmp_path / "app"), "--name", name, "--yes", "--json")
+
+    assert deployed.code == 1
+    shown = deployed.document
+    assert (shown["status"], shown["reason_code"]) == ("failed", "crashed")
+    assert "no config" in shown["log_tail"]
+    assert person.run("status", name, "--json").code == 1
+    assert person.run("delete", name, "--yes", "--json").code == 0
+
+
+async def test_what_cannot_be_planned_is_refused_before_it_is_paid(
+    person: Person, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "notes.txt").write_text("nothing to run")
+    before = person.held()
+
+    refused = person.run("deploy", str(tmp_path / "app"), "--name", fresh_name(), "--yes", "--json")
+
+    assert (refused.code, refused.document["code"]) == (2, "plan_not_found")
+    assert person.held() == before
+
+
+async def test_price_nobody_approved_is_not_paid(person: Person) -> None:
+    before = person.held()
+
+    asked = person.run("deploy", "examples/hello-node", "--name", fresh_name(), "--json")
+
+    assert (asked.code, asked.document["code"]) == (3, "payment_refused")
+    assert person.held() == before
+
+
+def documents_of(*commands: Sequence[str]) -> list[Any]:
+    outcomes = [moorage(*command, "--json", **FREE_PORTS) for command in commands]
+    assert [outcome.code for outcome in outcomes] == [0] * len(outcomes), outcomes
+    return [outcome.document for outcome in outcomes]
+
+
+def test_check_and_plan_print_one_document() -> None:
+    machine, plan = documents_of(("check",), ("plan", "examples/fastapi"))
+
+    assert machine["ok"] is True
+    assert {"linux", "python", "local chains", "isolation"} <= {
+        finding["name"] for finding in machine["findings"]
+    }
+    assert plan["stack"] == "python"
+    assert "uvicorn" in plan["start"]
