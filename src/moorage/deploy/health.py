@@ -1,6 +1,7 @@
 """Whether an app answers HTTP: on its own socket, before any traffic is sent there."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
@@ -12,10 +13,13 @@ _LONGEST_PAUSE_SECONDS = 0.5
 _REQUEST_SECONDS = 10.0
 
 
-async def wait_until_healthy(socket: Path, *, timeout_seconds: float) -> None:
+async def wait_until_healthy(
+    socket: Path, *, timeout_seconds: float, has_ended: Callable[[], Awaitable[bool]]
+) -> None:
     """Return when `GET /` is answered with less than 500.
 
-    Raises DeployFailed(UNHEALTHY) when that does not happen in time, saying what came instead.
+    Raises DeployFailed(UNHEALTHY) when that does not happen in time, or when there is no answer
+    and the app `has_ended`; it says what came instead.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_seconds
@@ -28,7 +32,8 @@ async def wait_until_healthy(socket: Path, *, timeout_seconds: float) -> None:
             seen = await _ask(session)
             if isinstance(seen, int) and seen < 500:
                 return
-            if loop.time() + pause > deadline:
+            late = loop.time() + pause > deadline
+            if late or (isinstance(seen, str) and await has_ended()):
                 raise _unhealthy(seen, timeout_seconds)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -24,8 +24,16 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.ledger.metering import Metering
 from moorage.metrics import record_deployment
 from moorage.planning.plan import Plan
-from moorage.runtimes.runtime import BuildSpec, Instance, InstanceSpec, Limits, LogKind, Runtime
-from moorage.storage import jobs, projects
+from moorage.runtimes.runtime import (
+    AppExit,
+    BuildSpec,
+    Instance,
+    InstanceSpec,
+    Limits,
+    LogKind,
+    Runtime,
+)
+from moorage.storage import accounts, jobs, projects
 from moorage.storage.database import Database, Transaction
 
 log = structlog.get_logger()
@@ -44,6 +52,10 @@ class Routes(Protocol):
 
     def remove(self, host: str) -> None:
         """Lead a host nowhere."""
+        ...
+
+    def socket(self, host: str) -> Path | None:
+        """Where a host leads, None when nowhere."""
         ...
 
 
@@ -124,11 +136,17 @@ class Workflow:
             timeout_seconds=self._timing.listen_seconds,
         )
         self._on_step("health")
-        await wait_until_healthy(instance.socket, timeout_seconds=self._timing.healthy_seconds)
+        await self._wait_until_healthy(instance)
         self._on_step("route")
-        await self._route(project, instance)
-        self._on_step("ready")
-        return await self._become_ready(job, deployment, project, _note(plan, instance))
+        host = self._hosts.host(project.unique_name)
+        before = self._routes.socket(host)
+        try:
+            await self._route(project, instance)
+            self._on_step("ready")
+            return await self._become_ready(job, deployment, project, _note(plan, instance))
+        except BaseException:
+            await self._route_back(deployment, host, before)
+            raise
 
     async def _build(self, job: Job, deployment: Deployment, plan: Plan) -> None:
         self._on_step("build")
@@ -172,25 +190,42 @@ class Workflow:
         if not await jobs.record_step(tx, job, step):
             raise LostJob
 
+    async def _wait_until_healthy(self, instance: Instance) -> None:
+        deployment_id = instance.deployment_id
+
+        async def has_ended() -> bool:
+            return await self._runtime.exit_reason(deployment_id) is not None
+
+        try:
+            await wait_until_healthy(
+                instance.socket,
+                timeout_seconds=self._timing.healthy_seconds,
+                has_ended=has_ended,
+            )
+        except DeployFailed as failure:
+            ended = await self._runtime.exit_reason(deployment_id)
+            raise failure if ended is None else _crashed(ended) from failure
+
     async def _route(self, project: Project, instance: Instance) -> None:
         """Lead the address to the instance and see it answer there, through the proxy."""
         host = self._hosts.host(project.unique_name)
         self._routes.point(host, instance.socket)
         if not await self._answers(host):
-            await self._route_back(project)
             raise DeployFailed(
                 FailureCause.UNHEALTHY,
                 f"The app answered, but {self._hosts.url(project.unique_name)} did not. "
                 "Deploy again; if it persists, the gateway's operator has to look at the proxy.",
             )
 
-    async def _route_back(self, project: Project) -> None:
-        host = self._hosts.host(project.unique_name)
-        serving = (await self._runtime.running()).get(project.serving_deployment_id or "")
-        if serving is None:
+    async def _route_back(self, deployment: Deployment, host: str, before: Path | None) -> None:
+        """Lead the address where it led before, unless the rows say that the new one serves."""
+        project = await projects.by_id(self._db, deployment.project_id)
+        if project is not None and project.serving_deployment_id == deployment.id:
+            return
+        if project is None or project.status is not ProjectStatus.ACTIVE or before is None:
             self._routes.remove(host)
         else:
-            self._routes.point(host, serving.socket)
+            self._routes.point(host, before)
 
     async def _become_ready(
         self, job: Job, deployment: Deployment, project: Project, note: str
@@ -200,25 +235,27 @@ class Workflow:
             current = await projects.by_id(tx, project.id)
             if current is None or not await projects.set_serving(tx, project.id, deployment.id):
                 raise LostJob
-            await projects.move(
-                tx,
-                deployment.id,
-                DeploymentStatus.READY,
-                note=note,
-                at_ms=self._clock.now_ms(),
-            )
+            now_ms = self._clock.now_ms()
+            await projects.move(tx, deployment.id, DeploymentStatus.READY, note=note, at_ms=now_ms)
             replaced = current.serving_deployment_id
             if replaced is not None:
                 await projects.move(tx, replaced, DeploymentStatus.SUPERSEDED)
-            await self._metering.begin(tx, project.id)
+            await self._serve(tx, current)
             await jobs.finish(tx, job)
         return replaced
+
+    async def _serve(self, tx: Transaction, project: Project) -> None:
+        """Begin billing; what was suspended meanwhile stays so until there are credits."""
+        suspended = project.status is ProjectStatus.SUSPENDED
+        if suspended and await accounts.balance(tx, project.wallet) == 0:
+            await projects.set_status(tx, project.id, ProjectStatus.SUSPENDED)
+        else:
+            await self._metering.begin(tx, project.id)
 
     async def _fail(
         self, job: Job, deployment: Deployment, project: Project, failure: DeployFailed
     ) -> None:
         """Record the failure, then clear up; credits stay where they are."""
-        self._count(deployment, "failed", failure.cause)
         tail = failure.log_tail or self._runtime.log_tail(deployment.id, LogKind.RUNTIME)
         async with self._db.transaction(durable=True) as tx:
             await self._hold(tx, job, "failed")
@@ -235,6 +272,7 @@ class Workflow:
             if current is not None and current.serving_deployment_id is None:
                 await projects.set_status(tx, project.id, ProjectStatus.FAILED)
             await jobs.finish(tx, job)
+        self._count(deployment, "failed", failure.cause)
         log.info("deployment failed", deployment=deployment.id, cause=failure.cause)
         await self._runtime.remove(deployment.id)
         await self._drop_source(deployment.id)
@@ -260,9 +298,25 @@ def _note(plan: Plan, instance: Instance) -> str:
     )
 
 
+def _crashed(ended: AppExit) -> DeployFailed:
+    with_code = (
+        "an unknown exit code" if ended.exit_code is None else f"exit code {ended.exit_code}"
+    )
+    if ended.out_of_memory:
+        return DeployFailed(
+            FailureCause.OUT_OF_MEMORY,
+            f"The app listened, then ran out of memory ({with_code}) before GET / was answered.",
+        )
+    return DeployFailed(
+        FailureCause.CRASHED,
+        f"The app listened, then ended with {with_code} before GET / was answered. "
+        "The last lines of its log may say why.",
+    )
+
+
 def _interrupted() -> DeployFailed:
     return DeployFailed(
         FailureCause.INTERRUPTED,
-        "The gateway was interrupted and could not finish this deployment. "
+        "The gateway was interrupted too often and could not finish this deployment. "
         "Nothing was charged for it: deploy again.",
     )

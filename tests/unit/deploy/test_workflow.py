@@ -1,0 +1,510 @@
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+from yard import APP_LIMITS, BUILD_LIMITS, HOST, Yard, socket_of, until
+
+from clock import START_MS
+from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus
+from moorage.deploy.job import JobKind, JobStatus
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.workflow import MOST_ATTEMPTS, LostJob
+from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause
+from moorage.planning.plan import Plan
+from moorage.runtimes.runtime import AppExit, Instance, InstanceSpec, Limits, LogKind
+from moorage.storage import accounts, jobs, projects
+from moorage.storage.database import Database
+from records_fixture import ALICE, PLAN, fund
+
+BUILDING_PLAN = msgspec.structs.replace(PLAN, install="npm ci", build="npm run build")
+STAGES = ("build", "start", "health", "proxy")
+CAUSES = [
+    ("build", FailureCause.UPLOAD_INVALID),
+    ("build", FailureCause.INSTALL_FAILED),
+    ("build", FailureCause.BUILD_FAILED),
+    ("build", FailureCause.BUILD_TIMEOUT),
+    ("build", FailureCause.OUT_OF_MEMORY),
+    ("build", FailureCause.OUT_OF_DISK),
+    ("start", FailureCause.CRASHED),
+    ("start", FailureCause.PORT_NOT_BOUND),
+    ("start", FailureCause.INTERRUPTED),
+    ("health", FailureCause.UNHEALTHY),
+]
+
+
+def fail(yard: Yard, stage: str, fault: Exception) -> None:
+    """Have a stage of the next deployment raise."""
+    if stage == "health":
+        yard.unhealthy.append(fault)
+    elif stage == "proxy":
+        yard.answers = raising(fault)
+    else:
+        yard.runtime.faults[stage] = [fault]
+
+
+def raising(fault: Exception) -> Callable[[], Awaitable[bool]]:
+    async def answers() -> bool:
+        raise fault
+
+    return answers
+
+
+async def silent() -> bool:
+    return False
+
+
+async def test_deployment_goes_from_queued_to_ready(yard: Yard, project: Project) -> None:
+    seen: list[tuple[str, str, str]] = []
+    queued = await yard.queued(project, BUILDING_PLAN)
+
+    def look(step: str) -> None:
+        rows = yard.db._reader.execute(
+            "SELECT d.status, p.status FROM deployments d, projects p"
+        ).fetchall()
+        seen.append((step, *rows[0]))
+
+    yard.on_step = look
+    yard.clock.advance(5_000)
+    ready = await yard.deployed()
+
+    assert seen == [
+        ("build", "queued", "queued"),
+        ("built", "building", "building"),
+        ("start", "deploying", "deploying"),
+        ("health", "deploying", "deploying"),
+        ("route", "deploying", "deploying"),
+        ("ready", "deploying", "deploying"),
+    ]
+    assert (ready.status, ready.reason, ready.note) == (DeploymentStatus.READY, None, "")
+    now = await yard.project(project)
+    assert (now.status, now.serving_deployment_id) == (ProjectStatus.ACTIVE, queued.id)
+    assert yard.routes.table == {HOST: socket_of(queued)}
+    assert await yard.job_status(queued) == JobStatus.DONE
+    assert not (yard.sources / queued.id).exists()
+    (spec,) = yard.runtime.built.values()
+    assert (spec.source, spec.plan) == (yard.sources / queued.id, BUILDING_PLAN)
+    assert (spec.limits, spec.timeout_seconds) == (BUILD_LIMITS, 100)
+
+
+async def test_billing_begins_at_ready_and_never_before(yard: Yard, project: Project) -> None:
+    await yard.queued(project)
+
+    def nothing_billed(_: str) -> None:
+        assert yard.db._reader.execute("SELECT count(*) FROM run_intervals").fetchone() == (0,)
+        yard.clock.advance(60_000)
+
+    yard.on_step = nothing_billed
+    await yard.deployed()
+
+    ((_, started_at_ms, ended_at_ms),) = await yard.intervals(project)
+    assert (started_at_ms, ended_at_ms) == (yard.clock.now_ms(), None)
+
+
+@pytest.mark.parametrize(("stage", "cause"), CAUSES)
+async def test_failure_is_recorded_with_its_reason_and_cleared_up(
+    yard: Yard, project: Project, stage: str, cause: FailureCause
+) -> None:
+    await fund(yard.db, ALICE, 500_000)
+    queued = await yard.queued(project)
+    fail(yard, stage, DeployFailed(cause, "It is broken: mend it.", log_tail="the last line"))
+    yard.clock.advance(1_000)
+
+    failed = await yard.deployed()
+
+    assert failed.status is DeploymentStatus.FAILED
+    assert (failed.reason, failed.reason_code) == ("It is broken: mend it.", cause)
+    assert failed.log_tail == "the last line"
+    now = await yard.project(project)
+    assert (now.status, now.serving_deployment_id) == (ProjectStatus.FAILED, None)
+    assert yard.routes.table == {}
+    assert yard.runtime.built == {}
+    assert yard.runtime.apps == {}
+    assert not (yard.sources / queued.id).exists()
+    assert await yard.job_status(queued) == JobStatus.DONE
+    assert await yard.intervals(project) == []
+    assert await accounts.balance(yard.db, ALICE) == 500_000
+
+
+async def test_failure_without_a_tail_shows_the_end_of_the_apps_log(
+    yard: Yard, project: Project
+) -> None:
+    queued = await yard.queued(project)
+    yard.runtime.logs[queued.id, LogKind.RUNTIME] = "listening\ncannot reach the database"
+    fail(yard, "health", DeployFailed(FailureCause.UNHEALTHY, "no answer"))
+
+    failed = await yard.deployed()
+
+    assert failed.log_tail == "listening\ncannot reach the database"
+
+
+async def test_address_that_does_not_answer_fails_and_leads_nowhere(
+    yard: Yard, project: Project
+) -> None:
+    await yard.queued(project)
+    yard.answers = silent
+
+    failed = await yard.deployed()
+
+    assert failed.reason_code == FailureCause.UNHEALTHY
+    assert "https://hello.example.com" in (failed.reason or "")
+    assert yard.routes.table == {}
+
+
+@pytest.mark.parametrize(
+    ("ended", "cause", "says"),
+    [
+        (AppExit(exit_code=3, out_of_memory=False), FailureCause.CRASHED, "exit code 3"),
+        (AppExit(exit_code=None, out_of_memory=False), FailureCause.CRASHED, "unknown exit code"),
+        (AppExit(exit_code=137, out_of_memory=True), FailureCause.OUT_OF_MEMORY, "exit code 137"),
+    ],
+)
+async def test_app_that_ends_before_it_answers_has_crashed(
+    yard: Yard, project: Project, ended: AppExit, cause: FailureCause, says: str
+) -> None:
+    queued = await yard.queued(project)
+    fail(yard, "health", DeployFailed(FailureCause.UNHEALTHY, "no answer"))
+
+    def end(step: str) -> None:
+        if step == "health":
+            yard.runtime.exits[queued.id] = ended
+
+    yard.on_step = end
+    failed = await yard.deployed()
+
+    assert yard.has_ended == [True]
+    assert failed.reason_code == cause
+    assert says in (failed.reason or "")
+
+
+async def test_app_on_another_port_is_served_and_said(yard: Yard, project: Project) -> None:
+    await yard.queued(project)
+    yard.runtime.port = 4567
+
+    ready = await yard.deployed()
+
+    assert ready.status is DeploymentStatus.READY
+    assert "4567" in ready.note
+    assert "3000" in ready.note
+
+
+async def test_plan_that_only_starts_waits_for_no_build(yard: Yard, project: Project) -> None:
+    await yard.queued(project)
+    async with yard.build_slots:  # taken by somebody's long build
+        async with asyncio.timeout(5):
+            assert (await yard.deployed()).status is DeploymentStatus.READY
+
+
+async def test_builds_wait_for_a_slot(yard: Yard, project: Project) -> None:
+    await yard.queued(project, BUILDING_PLAN)
+    async with yard.build_slots:
+        deploying = asyncio.create_task(yard.deployed())
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert yard.runtime.called("build") == []
+    assert (await deploying).status is DeploymentStatus.READY
+
+
+@pytest.fixture
+async def old(yard: Yard, project: Project) -> str:
+    """A version of the project that serves and is billed; its id."""
+    await fund(yard.db, ALICE, 500_000)
+    serving = await yard.serving(project, created_at_ms=START_MS - 1)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+        await yard.metering.begin(tx, project.id)
+    return serving.id
+
+
+async def test_redeploy_replaces_the_old_version_and_goes_on_billing(
+    yard: Yard, project: Project, old: str
+) -> None:
+    billed = await yard.intervals(project)
+    new = await yard.queued(project)
+
+    def old_serves(step: str) -> None:
+        if step != "ready":  # from then on the address leads to the new one
+            assert yard.routes.table[HOST].stem == old
+        assert old in yard.runtime.apps
+
+    yard.on_step = old_serves
+    yard.clock.advance(1_000)
+    ready = await yard.deployed()
+
+    assert ready.status is DeploymentStatus.READY
+    assert (await yard.deployment(old)).status is DeploymentStatus.SUPERSEDED
+    now = await yard.project(project)
+    assert (now.status, now.serving_deployment_id) == (ProjectStatus.ACTIVE, new.id)
+    assert yard.routes.table == {HOST: socket_of(new)}
+    assert set(yard.runtime.apps) == {new.id}
+    assert await yard.intervals(project) == billed
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_old_version_serves_on_when_the_new_one_fails(
+    yard: Yard, project: Project, old: str, stage: str
+) -> None:
+    billed = await yard.intervals(project)
+    await yard.queued(project)
+    if stage == "proxy":
+        yard.answers = silent
+    else:
+        fail(yard, stage, DeployFailed(FailureCause.CRASHED, "It ended."))
+
+    failed = await yard.deployed()
+
+    assert failed.status is DeploymentStatus.FAILED
+    assert (await yard.deployment(old)).status is DeploymentStatus.READY
+    now = await yard.project(project)
+    assert (now.status, now.serving_deployment_id) == (ProjectStatus.ACTIVE, old)
+    assert yard.routes.table[HOST].stem == old
+    assert set(yard.runtime.apps) == {old}
+    assert await yard.intervals(project) == billed
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_job_taken_away_changes_nothing_more(
+    yard: Yard, project: Project, old: str, stage: str
+) -> None:
+    billed = await yard.intervals(project)
+    new = await yard.queued(project)
+    taken = threading.Event()
+
+    def take_away(_: object = None, __: object = None) -> None:
+        if not taken.is_set():
+            taken.set()
+            yard.db._writer.execute("UPDATE jobs SET fence = fence + 1")
+
+    async def answers() -> bool:
+        take_away()
+        return True
+
+    def on_step(step: str) -> None:
+        if step == stage:
+            take_away()
+
+    yard.on_step = on_step
+    if stage == "proxy":
+        yard.answers = answers
+    job = await yard.claim()
+
+    with pytest.raises(LostJob):
+        await yard.workflow.run(job)
+
+    assert (await yard.deployment(new.id)).status in UNDER_WAY
+    now = await yard.project(project)
+    assert (now.status, now.serving_deployment_id) == (ProjectStatus.ACTIVE, old)
+    assert yard.routes.table[HOST].stem == old
+    assert old in yard.runtime.apps
+    assert await yard.intervals(project) == billed
+
+
+async def test_failure_of_a_job_taken_away_is_not_recorded(yard: Yard, project: Project) -> None:
+    new = await yard.queued(project)
+    gate = yard.runtime.gates["build"] = asyncio.Event()
+    fail(yard, "build", DeployFailed(FailureCause.BUILD_FAILED, "killed"))
+    working = asyncio.create_task(yard.deployed())
+    await until(lambda: yard.runtime.called("build") == [new.id])
+    async with yard.db.transaction(durable=False) as tx:
+        await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=new.id)
+        await projects.move(tx, new.id, DeploymentStatus.FAILED, reason="replaced")
+    gate.set()
+
+    with pytest.raises(LostJob):
+        await working
+
+    assert (await yard.deployment(new.id)).reason == "replaced"
+
+
+async def test_cancelled_switch_leads_the_address_back(
+    yard: Yard, project: Project, old: str
+) -> None:
+    await yard.queued(project)
+    reached = asyncio.Event()
+
+    async def linger() -> bool:
+        reached.set()
+        await asyncio.Event().wait()
+        return True
+
+    yard.answers = linger
+    deploying = asyncio.create_task(yard.deployed())
+    await reached.wait()
+    assert yard.routes.table[HOST].stem != old
+    deploying.cancel()
+    await asyncio.gather(deploying, return_exceptions=True)
+
+    assert yard.routes.table[HOST].stem == old
+
+
+async def test_switch_cancelled_while_it_is_recorded_stays(
+    yard: Yard, project: Project, old: str
+) -> None:
+    new = await yard.queued(project)
+    gate, loop = threading.Event(), asyncio.get_running_loop()
+    reached = asyncio.Event()
+
+    def hold(step: str) -> None:
+        if step == "ready":
+            yard.db._thread.submit(gate.wait)
+            loop.call_soon(reached.set)
+
+    yard.on_step = hold
+    deploying = asyncio.create_task(yard.deployed())
+    await reached.wait()
+    while not yard.db._writer.in_transaction:
+        await asyncio.sleep(0)
+    deploying.cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(deploying, return_exceptions=True)
+
+    assert deploying.cancelled()
+    assert (await yard.deployment(new.id)).status is DeploymentStatus.READY
+    assert yard.routes.table == {HOST: socket_of(new)}
+
+
+async def test_switch_of_a_project_deleted_meanwhile_leads_nowhere(
+    yard: Yard, project: Project, old: str
+) -> None:
+    await yard.queued(project)
+
+    async def deleted() -> bool:
+        async with yard.db.transaction(durable=True) as tx:
+            await projects.set_status(tx, project.id, ProjectStatus.DELETING)
+        return True
+
+    yard.answers = deleted
+    job = await yard.claim()
+    with pytest.raises(LostJob):
+        await yard.workflow.run(job)
+
+    assert yard.routes.table == {}
+
+
+async def test_resumed_deployment_is_not_built_again(yard: Yard, project: Project) -> None:
+    await yard.queued(project)
+    yard.runtime.faults["start"] = [OSError("the machine went down")]
+    job = await yard.claim()
+    with pytest.raises(OSError, match="went down"):
+        await yard.workflow.run(job)
+    yard.clock.advance(120_000)
+
+    ready = await yard.deployed()
+
+    assert ready.status is DeploymentStatus.READY
+    assert len(yard.runtime.called("build")) == 1
+
+
+async def test_deployment_begun_too_often_fails(yard: Yard, project: Project) -> None:
+    queued = await yard.queued(project)
+    for _ in range(MOST_ATTEMPTS):
+        yard.runtime.faults["build"] = [OSError("again")]
+        job = await yard.claim()
+        with pytest.raises(OSError, match="again"):
+            await yard.workflow.run(job)
+        assert (await yard.deployment(queued.id)).status is DeploymentStatus.BUILDING
+        yard.clock.advance(120_000)
+
+    failed = await yard.deployed()
+
+    assert (failed.status, failed.reason_code) == (DeploymentStatus.FAILED, "interrupted")
+    assert (await yard.project(project)).status is ProjectStatus.FAILED
+
+
+async def test_upload_that_is_gone_fails_the_deployment(yard: Yard, project: Project) -> None:
+    queued = await yard.queued(project)
+    (yard.sources / queued.id).rmdir()
+
+    failed = await yard.deployed()
+
+    assert (failed.status, failed.reason_code) == (DeploymentStatus.FAILED, "interrupted")
+
+
+@pytest.mark.parametrize("over", [s for s in DeploymentStatus if s not in UNDER_WAY])
+async def test_job_of_a_deployment_that_is_over_is_closed(
+    yard: Yard, project: Project, over: DeploymentStatus
+) -> None:
+    queued = await yard.queued(project, status=over)
+
+    await yard.deployed()
+
+    assert await yard.job_status(queued) == JobStatus.DONE
+    assert yard.runtime.calls == []
+
+
+async def test_job_of_a_deleted_project_is_closed(yard: Yard, project: Project) -> None:
+    queued = await yard.queued(project)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_deleted(tx, project.id, at_ms=START_MS)
+
+    await yard.workflow.run(await yard.claim())
+
+    assert await yard.job_status(queued) == JobStatus.DONE
+    assert yard.runtime.calls == []
+
+
+@pytest.mark.parametrize(
+    ("credits_left", "status"), [(0, ProjectStatus.SUSPENDED), (1, ProjectStatus.ACTIVE)]
+)
+async def test_project_suspended_while_it_is_redeployed_wakes_only_with_credits(
+    yard: Yard, project: Project, credits_left: int, status: ProjectStatus
+) -> None:
+    await yard.serving(project, created_at_ms=START_MS - 1)
+    new = await yard.queued(project)
+    await fund(yard.db, ALICE, credits_left)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.SUSPENDED)
+
+    await yard.deployed()
+
+    now = await yard.project(project)
+    assert (now.status, now.serving_deployment_id) == (status, new.id)
+    assert len(await yard.intervals(project)) == credits_left
+
+
+async def test_database_that_is_away_is_for_the_worker_to_retry(
+    yard: Yard, project: Project, db: Database
+) -> None:
+    queued = await yard.queued(project)
+    job = await yard.claim()
+    db._writer.execute("PRAGMA query_only = ON")
+    with pytest.raises(DatabaseUnavailable):
+        await yard.workflow.run(job)
+    db._writer.execute("PRAGMA query_only = OFF")
+
+    await yard.workflow.run(job)
+
+    assert (await yard.deployment(queued.id)).status is DeploymentStatus.READY
+
+
+async def test_failure_that_cannot_be_cleared_up_stays_recorded(
+    yard: Yard, project: Project
+) -> None:
+    queued = await yard.queued(project)
+    fail(yard, "build", DeployFailed(FailureCause.BUILD_FAILED, "no"))
+    yard.runtime.faults["remove"] = [OSError("busy")]
+
+    with pytest.raises(OSError, match="busy"):
+        await yard.deployed()
+
+    assert (await yard.deployment(queued.id)).status is DeploymentStatus.FAILED
+    assert await yard.job_status(queued) == JobStatus.DONE
+
+
+async def test_app_is_started_within_the_limits_of_an_app(
+    yard: Yard, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await yard.queued(project)
+    seen: list[tuple[Limits, Plan, float]] = []
+    start = yard.runtime.start
+
+    async def spy(spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
+        seen.append((spec.limits, spec.plan, timeout_seconds))
+        return await start(spec, timeout_seconds=timeout_seconds)
+
+    monkeypatch.setattr(yard.runtime, "start", spy)
+    await yard.deployed()
+
+    assert seen == [(APP_LIMITS, PLAN, 20)]

@@ -1,0 +1,212 @@
+"""Everything that carries out deployments, over a real database, a fake runtime and fake routes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import bindparam, func, select
+
+from clock import MovableClock
+from fakes import FakeRoutes, FakeRuntime
+from moorage.deploy import workflow as workflow_module
+from moorage.deploy.deletion import Deletion
+from moorage.deploy.deployment import Deployment, DeploymentStatus
+from moorage.deploy.hosts import Hosts
+from moorage.deploy.job import Job
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.reconciler import Reconciler
+from moorage.deploy.worker import Worker
+from moorage.deploy.workflow import Timing, Workflow
+from moorage.ledger.metering import Metering
+from moorage.planning.plan import Plan
+from moorage.runtimes.runtime import BuildSpec, Instance, Limits
+from moorage.storage import jobs, projects
+from moorage.storage.database import Database, Statement
+from moorage.storage.schema import jobs as jobs_table
+from moorage.storage.schema import run_intervals
+from records_fixture import PLAN, add_deployment, add_project
+
+HOST = "hello.example.com"
+APP_LIMITS = Limits(memory_bytes=512, cpu_millis=500, pids=64, disk_bytes=1024)
+BUILD_LIMITS = Limits(memory_bytes=2048, cpu_millis=2000, pids=128, disk_bytes=1024)
+JOB_STATUS = Statement(
+    select(jobs_table.c.status).where(jobs_table.c.subject_id == bindparam("subject"))
+)
+INTERVALS = Statement(
+    select(run_intervals.c.id, run_intervals.c.started_at_ms, run_intervals.c.ended_at_ms)
+    .where(run_intervals.c.project_id == bindparam("project_id"))
+    .order_by(run_intervals.c.started_at_ms)
+)
+OPEN_INTERVALS = Statement(
+    select(func.count()).select_from(run_intervals).where(run_intervals.c.ended_at_ms.is_(None))
+)
+
+
+class Yard:
+    """The services, wired as the gateway wires them, and what the tests want to know of them."""
+
+    def __init__(self, db: Database, clock: MovableClock, sources: Path) -> None:
+        self.db = db
+        self.clock = clock
+        self.sources = sources
+        self.runtime = FakeRuntime()
+        self.routes = FakeRoutes()
+        self.steps: list[str] = []
+        self.on_step: Callable[[str], None] = lambda step: None
+        self.unhealthy: list[Exception] = []  # what the next health checks raise
+        self.has_ended: list[bool] = []  # what the health checks were told of the app's end
+        self.answers: Callable[[], Awaitable[bool]] = answers
+        self.build_slots = asyncio.Semaphore(1)
+        metering = Metering(db=db, clock=clock)
+        hosts = Hosts(base_domain="example.com", scheme="https", port=None)
+        self.workflow = Workflow(
+            db=db,
+            runtime=self.runtime,
+            routes=self.routes,
+            answers=self._answers,
+            metering=metering,
+            hosts=hosts,
+            app_limits=APP_LIMITS,
+            build_limits=BUILD_LIMITS,
+            timing=Timing(build_seconds=100, listen_seconds=20, healthy_seconds=10),
+            sources=sources,
+            build_slots=self.build_slots,
+            clock=clock,
+            on_step=self._step,
+        )
+        self.worker = Worker(db=db, carry_out=self.workflow.run, concurrency=4, clock=clock)
+        self.reconciler = Reconciler(
+            db=db,
+            runtime=self.runtime,
+            routes=self.routes,
+            metering=metering,
+            hosts=hosts,
+            limits=APP_LIMITS,
+            listen_seconds=20,
+            sources=sources,
+            clock=clock,
+        )
+        self.metering = metering
+        self.deletion = Deletion(
+            db=db, worker=self.worker, reconciler=self.reconciler, metering=metering
+        )
+
+    async def healthy(
+        self, socket: Path, *, timeout_seconds: float, has_ended: Callable[[], Awaitable[bool]]
+    ) -> None:
+        """In place of the product's health check, which opens a socket."""
+        await asyncio.sleep(0)
+        self.has_ended.append(await has_ended())
+        if self.unhealthy:
+            raise self.unhealthy.pop(0)
+
+    async def _answers(self, host: str) -> bool:
+        assert host == HOST
+        await asyncio.sleep(0)
+        return await self.answers()
+
+    def _step(self, step: str) -> None:
+        self.steps.append(step)
+        self.on_step(step)
+
+    async def queued(self, project: Project, plan: Plan = PLAN, **changed: Any) -> Deployment:
+        """A deployment as admission leaves it: row, job and files."""
+        encoded = msgspec.json.encode(plan).decode()
+        deployment = await add_deployment(self.db, project, queued=True, plan=encoded, **changed)
+        (self.sources / deployment.id).mkdir(parents=True)
+        return deployment
+
+    async def serving(self, project: Project, **changed: Any) -> Deployment:
+        """A deployment that is served and runs, its address leading to it."""
+        deployment = await add_deployment(
+            self.db, project, DeploymentStatus.READY, serving=True, **changed
+        )
+        spec = BuildSpec(
+            deployment_id=deployment.id,
+            source=self.sources,
+            plan=PLAN,
+            limits=BUILD_LIMITS,
+            timeout_seconds=1,
+        )
+        self.runtime.built[deployment.id] = spec
+        self.runtime.apps[deployment.id] = Instance(
+            deployment_id=deployment.id, socket=socket_of(deployment), port=3000
+        )
+        self.routes.table[HOST] = socket_of(deployment)
+        return deployment
+
+    async def claim(self) -> Job:
+        """The waiting job."""
+        now_ms = self.clock.now_ms()
+        async with self.db.transaction(durable=False) as tx:
+            job = await jobs.claim(tx, now_ms=now_ms, until_ms=now_ms + 60_000)
+        assert job is not None
+        return job
+
+    async def deployed(self) -> Deployment:
+        """Carry the waiting job out; the deployment afterwards."""
+        job = await self.claim()
+        await self.workflow.run(job)
+        return await self.deployment(job.subject_id)
+
+    async def deployment(self, deployment_id: str) -> Deployment:
+        found = await projects.deployment(self.db, deployment_id)
+        assert found is not None
+        return found
+
+    async def project(self, project: Project) -> Project:
+        """The project as it is now."""
+        found = await projects.by_id(self.db, project.id)
+        assert found is not None
+        return found
+
+    async def job_status(self, deployment: Deployment) -> str:
+        row = await self.db.one(JOB_STATUS, subject=deployment.id)
+        assert row is not None
+        return str(row[0])
+
+    async def intervals(self, project: Project) -> list[tuple[Any, ...]]:
+        """Id, start and end of each stretch that is billed."""
+        return await self.db.all(INTERVALS, project_id=project.id)
+
+    async def chores_done(self) -> None:
+        """Wait until the reconciler does nothing aside."""
+        async with asyncio.timeout(10):
+            while self.reconciler._chores:
+                await asyncio.gather(*self.reconciler._chores.values(), return_exceptions=True)
+                await asyncio.sleep(0)
+
+
+async def answers() -> bool:
+    return True
+
+
+def socket_of(deployment: Deployment) -> Path:
+    """Where the fake runtime has a deployment's app listen."""
+    return Path("/run/apps") / f"{deployment.id}.sock"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Give other tasks their turn until something is so; at most ten seconds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def yard(
+    db: Database, clock: MovableClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Yard:
+    made = Yard(db, clock, tmp_path / "sources")
+    made.sources.mkdir()
+    monkeypatch.setattr(workflow_module, "wait_until_healthy", made.healthy)
+    return made
+
+
+@pytest.fixture
+async def project(db: Database) -> Project:
+    """A project that has just been admitted."""
+    return await add_project(db, status=ProjectStatus.QUEUED)
