@@ -1,6 +1,9 @@
 """Deletion: a project's app, address, files and name are gone; unspent credits stay."""
 
-from moorage.deploy.deployment import DeploymentStatus
+import asyncio
+from collections.abc import Sequence
+
+from moorage.deploy.deployment import Deployment, DeploymentStatus
 from moorage.deploy.job import JobKind
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.reconciler import Reconciler
@@ -11,7 +14,7 @@ from moorage.storage.database import Database
 
 
 class Deletion:
-    """Deletes projects; what a crash leaves half done, the next start finishes."""
+    """Deletes projects; what fails or a crash leaves half done, the reconciler finishes."""
 
     def __init__(
         self, *, db: Database, worker: Worker, reconciler: Reconciler, metering: Metering
@@ -20,16 +23,36 @@ class Deletion:
         self._worker = worker
         self._reconciler = reconciler
         self._metering = metering
+        self._under_way: dict[str, asyncio.Task[None]] = {}
 
     async def delete(self, project: Project) -> None:
-        """Delete a project, whatever it is doing. Safe to call again."""
+        """Delete a project, whatever it is doing; one deletion for all who ask at the same time.
+
+        It goes on when its caller is cancelled.
+        """
+        task = self._under_way.get(project.id)
+        if task is None:
+            task = asyncio.create_task(self._delete(project), name=f"delete {project.id}")
+            self._under_way[project.id] = task
+            task.add_done_callback(lambda _: self._under_way.pop(project.id))
+        await asyncio.shield(task)
+
+    async def _delete(self, project: Project) -> None:
+        self._reconciler.deleting.add(project.id)
+        try:
+            for deployment in await self._begin(project.id):
+                await self._worker.abandon(deployment.id)
+            await self._reconciler.delete(project)
+        finally:
+            self._reconciler.deleting.discard(project.id)
+
+    async def _begin(self, project_id: str) -> Sequence[Deployment]:
+        """From here on it will be deleted, even after a crash; gives all that it deployed."""
         async with self._db.transaction(durable=True) as tx:
-            await self._metering.end(tx, project.id)
-            await projects.set_status(tx, project.id, ProjectStatus.DELETING)
-            deployments = await projects.deployments_of(tx, project.id)
+            await self._metering.end(tx, project_id)
+            await projects.set_status(tx, project_id, ProjectStatus.DELETING)
+            deployments = await projects.deployments_of(tx, project_id)
             for deployment in deployments:
                 await projects.move(tx, deployment.id, DeploymentStatus.STOPPED)
                 await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=deployment.id)
-        for deployment in deployments:
-            await self._worker.abandon(deployment.id)
-        await self._reconciler.delete(project)
+        return deployments

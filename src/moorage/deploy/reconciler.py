@@ -6,6 +6,8 @@ should, stops what should not, and removes what no row owns.
 
 import asyncio
 import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,6 +23,7 @@ from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import Instance, InstanceSpec, Limits, Runtime
 from moorage.storage import accounts, projects
 from moorage.storage.database import Database
+from moorage.threads import in_thread
 
 log = structlog.get_logger()
 
@@ -29,7 +32,11 @@ _LONGEST_BACKOFF_SECONDS = 60.0
 
 
 class Reconciler:
-    """Compares and mends, every few seconds; `live` is what it found serving."""
+    """Compares and mends, every few seconds.
+
+    What takes a while is done aside, one thing at a time for each deployment, so that no app waits
+    for another. Between reading the rows and acting on them nothing else gets its turn.
+    """
 
     def __init__(
         self,
@@ -53,128 +60,174 @@ class Reconciler:
         self._listen_seconds = listen_seconds
         self._sources = sources
         self._clock = clock
-        self._restarts: dict[str, asyncio.Task[None]] = {}
-        self._backoff: dict[str, _Backoff] = {}
-        self.running = 0
-        """How many apps ran when last looked."""
+        self._chores: dict[str, asyncio.Task[None]] = {}
+        self._backoff: dict[tuple[str, str], _Backoff] = {}
         self.dead: frozenset[str] = frozenset()
         """Serving deployments whose app does not run at the moment."""
+        self.running = 0
+        """How many apps the last comparison found running."""
+        self.deleting: set[str] = set()
+        """Projects whose deletion somebody sees to; what others began is finished here."""
 
     async def run(self) -> None:
-        """Reconcile until cancelled."""
+        """Reconcile until cancelled, whatever fails meanwhile."""
         try:
             while True:
-                await self.reconcile()
+                try:
+                    await self.reconcile()
+                except Exception:
+                    log.exception("reconciliation failed")
                 await asyncio.sleep(PERIOD_SECONDS)
         finally:
-            for task in self._restarts.values():
+            chores = list(self._chores.values())
+            for task in chores:
                 task.cancel()
-            await asyncio.gather(*self._restarts.values(), return_exceptions=True)
+            await asyncio.gather(*chores, return_exceptions=True)
 
     async def sweep(self) -> None:
-        """Remove what a dead gateway left: uploads nobody admitted, half-deleted projects."""
+        """Remove uploads that nobody admitted before the gateway died; before requests come."""
         keep = {deployment.id for deployment in await projects.deployments_under_way(self._db)}
         for path in sorted(self._sources.iterdir()):
             if path.name not in keep:
-                await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
-        for project in await projects.living(self._db):
-            if project.status is ProjectStatus.DELETING:
-                await self.delete(project)
+                await in_thread(shutil.rmtree, path, ignore_errors=True)
 
     async def reconcile(self) -> None:
         """One comparison."""
+        changing = {item.id for item in await projects.deployments_under_way(self._db)}
         known = await self._runtime.known()
-        under_way = {item.id for item in await projects.deployments_under_way(self._db)}
-        living = await projects.living(self._db)
-        kept = {project.serving_deployment_id for project in living}
-        for deployment_id in known - under_way - kept:
-            await self._runtime.remove(deployment_id)
         running = await self._runtime.running()
         self.running = len(running)
+        under_way = {item.id for item in await projects.deployments_under_way(self._db)}
+        living = await projects.living(self._db)
+        serving = {project.serving_deployment_id for project in living}
+        for deployment_id in known - under_way - serving:
+            self._aside("remove", deployment_id, partial(self._runtime.remove, deployment_id))
         dead = set()
         for project in living:
-            serving = project.serving_deployment_id
-            if serving is None:
-                continue
-            instance = running.get(serving)
-            if await self._settle(project, serving, instance):
-                dead.add(serving)
+            deployment_id = project.serving_deployment_id or ""
+            if deployment_id in changing:
+                continue  # it became ready just now: `running` may be older than that
+            if await self._settle(project, running):
+                dead.add(deployment_id)
         self.dead = frozenset(dead)
+        self._forget(known | self.dead | {project.id for project in living})
 
     async def delete(self, project: Project) -> None:
-        """Stop a project that is being deleted, remove all of it, then free its name."""
+        """Stop a project that is being deleted, remove all of it, then free its name.
+
+        Does nothing when that has been done: its name may be another project's by now.
+        """
+        if await projects.by_id(self._db, project.id) is None:
+            return
         self._routes.remove(self._hosts.host(project.unique_name))
         for deployment in await projects.deployments_of(self._db, project.id):
-            restart = self._restarts.get(deployment.id)
-            if restart is not None:
-                restart.cancel()
-                await asyncio.gather(restart, return_exceptions=True)
+            await self._end_chore(deployment.id)
             await self._runtime.remove(deployment.id)
-            await asyncio.to_thread(
-                shutil.rmtree, self._sources / deployment.id, ignore_errors=True
-            )
+            await in_thread(shutil.rmtree, self._sources / deployment.id, ignore_errors=True)
         async with self._db.transaction(durable=True) as tx:
             await projects.set_deleted(tx, project.id, at_ms=self._clock.now_ms())
 
-    async def _settle(self, project: Project, serving: str, instance: Instance | None) -> bool:
+    async def _settle(self, project: Project, running: Mapping[str, Instance]) -> bool:
         """Bring one project in line; True when its app should run and does not."""
-        host = self._hosts.host(project.unique_name)
+        serving = project.serving_deployment_id
+        if project.status is ProjectStatus.DELETING and project.id not in self.deleting:
+            self._aside("delete", project.id, lambda: self.delete(project))
+        if serving is None:
+            return False
+        instance = running.get(serving)
         if project.status is ProjectStatus.SUSPENDED:
             if await accounts.balance(self._db, project.wallet) > 0:
-                self._restart(project, serving)
+                self._aside("start", serving, lambda: self._start(project.id, serving))
             elif instance is not None:
-                self._routes.remove(host)
-                await self._runtime.stop(serving)
+                self._aside("stop", serving, lambda: self._suspend(project.id, serving))
             return False
         if project.status is not ProjectStatus.ACTIVE:
             return False
         if instance is None:
-            self._restart(project, serving)
+            self._aside("start", serving, lambda: self._start(project.id, serving))
             return True
         await self._point(project.id, serving, instance)
         return False
 
-    def _restart(self, project: Project, serving: str) -> None:
-        backoff = self._backoff.setdefault(serving, _Backoff())
-        if serving in self._restarts or self._clock.monotonic_seconds() < backoff.until:
+    def _aside(self, what: str, subject: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` in a task of its own, unless its subject has one; not too often."""
+        now = self._clock.monotonic_seconds()
+        backoff = self._backoff.setdefault((what, subject), _Backoff())
+        if subject in self._chores or now < backoff.until:
             return
-        backoff.grow(self._clock.monotonic_seconds())
-        task = asyncio.create_task(self._start(project, serving), name=f"restart {serving}")
-        self._restarts[serving] = task
-        task.add_done_callback(lambda _: self._restarts.pop(serving, None))
+        backoff.grow(now)
+        task = asyncio.create_task(self._chore(what, subject, work), name=f"{what} {subject}")
+        self._chores[subject] = task
+        task.add_done_callback(lambda _: self._chores.pop(subject, None))
 
-    async def _start(self, project: Project, serving: str) -> None:
+    async def _chore(self, what: str, subject: str, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except DeployFailed as failure:
+            log.warning("app does not come back", deployment=subject, cause=failure.cause)
+        except Exception:
+            log.exception("reconciliation of one failed", what=what, subject=subject)
+
+    async def _end_chore(self, subject: str) -> None:
+        chore = self._chores.get(subject)
+        if chore is not None:
+            chore.cancel()
+            await asyncio.gather(chore, return_exceptions=True)
+
+    def _forget(self, subjects: set[str]) -> None:
+        """Keep no backoff of what is gone."""
+        gone = [key for key in self._backoff if key[1] not in subjects]
+        for key in gone:
+            del self._backoff[key]
+
+    async def _start(self, project_id: str, serving: str) -> None:
+        """Start a project's app again, wake the project if it is suspended, lead its address."""
         deployment = await projects.deployment(self._db, serving)
-        if deployment is None:
+        if deployment is None or await self._serves(project_id, serving) is None:
             return
         plan = msgspec.json.decode(deployment.plan, type=Plan)
         spec = InstanceSpec(deployment_id=serving, plan=plan, limits=self._limits)
-        try:
-            instance = await self._runtime.start(spec, timeout_seconds=self._listen_seconds)
-        except DeployFailed as failure:
-            log.warning("app does not come back", deployment=serving, cause=failure.cause)
-            return
-        await self._point(project.id, serving, instance)
-        if project.status is ProjectStatus.SUSPENDED:
-            async with self._db.transaction(durable=True) as tx:
-                if await projects.set_status(tx, project.id, ProjectStatus.ACTIVE):
-                    await self._metering.begin(tx, project.id)
+        instance = await self._runtime.start(spec, timeout_seconds=self._listen_seconds)
+        async with self._db.transaction(durable=True) as tx:
+            project = await projects.by_id(tx, project_id)
+            if project is not None and project.status is ProjectStatus.SUSPENDED:
+                if await accounts.balance(tx, project.wallet) == 0:
+                    return
+                await projects.set_status(tx, project_id, ProjectStatus.ACTIVE)
+                await self._metering.begin(tx, project_id)
+        await self._point(project_id, serving, instance)
+
+    async def _suspend(self, project_id: str, serving: str) -> None:
+        project = await self._serves(project_id, serving)
+        if project is not None and project.status is ProjectStatus.SUSPENDED:
+            self._routes.remove(self._hosts.host(project.unique_name))
+            await self._runtime.stop(serving)
 
     async def _point(self, project_id: str, serving: str, instance: Instance) -> None:
-        """Lead the address to the app, unless a deployment is about to lead it elsewhere.
+        """Lead the address to the app, unless a deployment is about to take it over.
 
         The rows are read afresh, and reads do not give way to other tasks before the pointing.
         """
+        project = await self._serves(project_id, serving)
+        if project is None or project.status is not ProjectStatus.ACTIVE:
+            return
+        host = self._hosts.host(project.unique_name)
+        if self._routes.socket(host) is not None and await projects.is_starting(
+            self._db, project_id
+        ):
+            return
+        self._routes.point(host, instance.socket)
+
+    async def _serves(self, project_id: str, serving: str) -> Project | None:
+        """The project as it is now, if this deployment is still the one that serves."""
         project = await projects.by_id(self._db, project_id)
         if project is None or project.serving_deployment_id != serving:
-            return
-        if await projects.has_under_way(self._db, project_id):
-            return
-        self._routes.point(self._hosts.host(project.unique_name), instance.socket)
+            return None
+        return project
 
 
 class _Backoff:
-    """How long to wait before the next start: doubling, and forgotten after a calm while."""
+    """How long to wait before the next try: doubling, and forgotten after a calm while."""
 
     def __init__(self) -> None:
         self.until = 0.0

@@ -48,9 +48,7 @@ _RETRY = Statement(
     .values(status=JobStatus.QUEUED.value, run_at_ms=bindparam("later_ms"))
 )
 _HAND_BACK = Statement(
-    update(jobs)
-    .where(_running)
-    .values(status=JobStatus.QUEUED.value, attempts=jobs.c.attempts - 1)
+    update(jobs).where(_running).values(status=JobStatus.QUEUED.value, attempts=jobs.c.attempts - 1)
 )
 _FINISH = Statement(update(jobs).where(_mine).values(status=JobStatus.DONE.value))
 _REVOKE = Statement(

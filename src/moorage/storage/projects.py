@@ -52,7 +52,7 @@ _SET_SERVING = Statement(
 )
 _SET_DELETED = Statement(
     update(projects)
-    .where(projects.c.id == bindparam("project_id"))
+    .where(projects.c.id == bindparam("project_id"), _living)
     .values(
         status=ProjectStatus.DELETED.value,
         serving_deployment_id=null(),
@@ -71,11 +71,11 @@ _DEPLOYMENTS_OF = Statement(
 _UNDER_WAY = Statement(
     select(*_DEPLOYMENT).where(deployments.c.status.in_([status.value for status in UNDER_WAY]))
 )
-_UNDER_WAY_OF = Statement(
+_STARTING_OF = Statement(
     select(deployments.c.id)
     .where(
         deployments.c.project_id == bindparam("project_id"),
-        deployments.c.status.in_([status.value for status in UNDER_WAY]),
+        deployments.c.status == DeploymentStatus.DEPLOYING.value,
     )
     .limit(1)
 )
@@ -171,9 +171,9 @@ async def deployments_under_way(db: Database) -> Sequence[Deployment]:
     return [_made_deployment(row) for row in await db.all(_UNDER_WAY)]
 
 
-async def has_under_way(db: Database, project_id: str) -> bool:
-    """Whether a deployment of this project is neither ready nor over."""
-    return await db.one(_UNDER_WAY_OF, project_id=project_id) is not None
+async def is_starting(db: Database, project_id: str) -> bool:
+    """Whether a deployment of this project is built and about to take the address over."""
+    return await db.one(_STARTING_OF, project_id=project_id) is not None
 
 
 async def move(

@@ -1,0 +1,184 @@
+import asyncio
+
+import pytest
+from yard import HOST, Yard, socket_of, until
+
+from clock import HOUR_MS
+from moorage.deploy.deployment import Deployment, DeploymentStatus
+from moorage.deploy.job import JobStatus
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.errors import DatabaseUnavailable
+from moorage.storage import accounts, projects
+from records_fixture import ALICE, BOB, add_project, fund
+
+
+@pytest.fixture
+async def app(yard: Yard, project: Project) -> Deployment:
+    """A project's deployment that serves, runs and is billed."""
+    await fund(yard.db, ALICE, 500_000)
+    serving = await yard.serving(project)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+        await yard.metering.begin(tx, project.id)
+    return serving
+
+
+async def is_gone(yard: Yard, project: Project) -> bool:
+    return await projects.by_id(yard.db, project.id) is None
+
+
+async def test_deleted_project_leaves_nothing_but_unspent_credits(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    (yard.sources / app.id).mkdir()
+    yard.clock.advance(HOUR_MS // 2)
+
+    await yard.deletion.delete(project)
+
+    assert await is_gone(yard, project)
+    assert (yard.runtime.apps, yard.runtime.built, yard.routes.table) == ({}, {}, {})
+    assert list(yard.sources.iterdir()) == []
+    assert (await yard.deployment(app.id)).status is DeploymentStatus.STOPPED
+    ((_, _, ended_at_ms),) = await yard.intervals(project)
+    assert ended_at_ms == yard.clock.now_ms()
+    # Half an hour of 730 at half a dollar a month, rounded up: 342.46…
+    assert await accounts.balance(yard.db, ALICE) == 500_000 - 343
+    assert yard.reconciler.deleting == set()
+
+
+async def test_name_of_a_deleted_project_is_free_at_once(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await yard.deletion.delete(project)
+    again = await add_project(yard.db, BOB, project.unique_name)
+    assert again.id != project.id
+
+
+@pytest.mark.parametrize("method", ["build", "start"])
+async def test_deployment_under_way_ends_before_its_files_are_removed(
+    yard: Yard, project: Project, method: str
+) -> None:
+    queued = await yard.queued(project)
+    yard.runtime.gates[method] = asyncio.Event()
+    working = asyncio.create_task(yard.worker.run(exclusive=True))
+    await until(lambda: yard.runtime.called(method) == [queued.id])
+
+    def worker_has_ended(called: str, _: str) -> None:
+        assert called != "remove" or not yard.worker._running
+
+    yard.runtime.on_call = worker_has_ended
+    await yard.deletion.delete(project)
+
+    assert await is_gone(yard, project)
+    assert yard.runtime.calls[-1] == ("remove", queued.id)
+    assert (await yard.deployment(queued.id)).status is DeploymentStatus.STOPPED
+    assert await yard.job_status(queued) == JobStatus.DONE
+    assert list(yard.sources.iterdir()) == []
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_restart_under_way_ends_before_its_files_are_removed(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.gates["start"] = asyncio.Event()
+    yard.runtime.die(app.id)
+    await yard.reconciler.reconcile()
+    await until(lambda: yard.runtime.called("start") == [app.id])
+
+    await yard.deletion.delete(project)
+
+    assert yard.reconciler._chores == {}
+    yard.runtime.gates.clear()
+    await yard.reconciler.reconcile()
+    await yard.chores_done()
+    assert yard.runtime.apps == {}
+    assert yard.routes.table == {}
+
+
+async def test_two_deletions_at_once_are_one(yard: Yard, project: Project, app: Deployment) -> None:
+    gate = yard.runtime.gates["remove"] = asyncio.Event()
+    both = [asyncio.create_task(yard.deletion.delete(project)) for _ in range(2)]
+    await until(lambda: yard.runtime.called("remove") == [app.id])
+    gate.set()
+    await asyncio.gather(*both)
+    assert yard.runtime.called("remove") == [app.id]
+    assert await is_gone(yard, project)
+
+
+async def test_late_deletion_of_a_deleted_project_does_not_touch_the_names_next_owner(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await yard.deletion.delete(project)
+    successor = await add_project(yard.db, BOB, project.unique_name)
+    theirs = await yard.serving(successor)
+
+    await yard.deletion.delete(project)  # asked for before, carried out now
+
+    assert yard.routes.table == {HOST: socket_of(theirs)}
+    assert set(yard.runtime.apps) == {theirs.id}
+    assert not await is_gone(yard, successor)
+
+
+async def test_deletion_goes_on_when_its_caller_hangs_up(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    gate = yard.runtime.gates["remove"] = asyncio.Event()
+    asking = asyncio.create_task(yard.deletion.delete(project))
+    await until(lambda: yard.runtime.called("remove") == [app.id])
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert asking.cancelled()
+    gate.set()
+    await until(lambda: not yard.deletion._under_way)
+    assert await is_gone(yard, project)
+
+
+async def test_reconciler_finishes_a_deletion_that_failed(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.faults["remove"] = [OSError("busy")]
+    with pytest.raises(OSError, match="busy"):
+        await yard.deletion.delete(project)
+    assert (await yard.project(project)).status is ProjectStatus.DELETING
+    assert yard.routes.table == {}
+
+    await yard.reconciler.reconcile()
+    await yard.chores_done()
+
+    assert await is_gone(yard, project)
+
+
+async def test_deletion_that_failed_can_be_asked_for_again(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.faults["remove"] = [OSError("busy")]
+    with pytest.raises(OSError, match="busy"):
+        await yard.deletion.delete(project)
+    await yard.deletion.delete(project)
+    assert await is_gone(yard, project)
+
+
+async def test_deletion_without_a_database_changes_nothing(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.db._writer.execute("PRAGMA query_only = ON")
+    with pytest.raises(DatabaseUnavailable):
+        await yard.deletion.delete(project)
+    assert (await yard.project(project)).status is ProjectStatus.ACTIVE
+    assert yard.routes.table == {HOST: socket_of(app)}
+    assert set(yard.runtime.apps) == {app.id}
+
+
+async def test_comparison_under_way_does_not_undo_a_deletion(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    gate = yard.runtime.gates["running"] = asyncio.Event()
+    comparing = asyncio.create_task(yard.reconciler.reconcile())
+    await until(lambda: yard.runtime.called("running") == [""])
+    await yard.deletion.delete(project)
+    gate.set()
+    await comparing
+    await yard.chores_done()
+    assert yard.runtime.called("start") == []
+    assert yard.routes.table == {}

@@ -1,0 +1,446 @@
+import asyncio
+import itertools
+from pathlib import Path
+
+import pytest
+from yard import APP_LIMITS, HOST, Yard, socket_of, until
+
+from moorage.deploy import reconciler as module
+from moorage.deploy.deployment import Deployment, DeploymentStatus
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.errors import DeployFailed, FailureCause
+from moorage.runtimes.runtime import Instance, InstanceSpec, Limits
+from moorage.storage import projects
+from records_fixture import ALICE, add_deployment, add_project, fund
+
+
+@pytest.fixture
+async def app(yard: Yard, project: Project) -> Deployment:
+    """A project's deployment that serves, runs and is billed."""
+    await fund(yard.db, ALICE, 500_000)
+    serving = await yard.serving(project)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+        await yard.metering.begin(tx, project.id)
+    return serving
+
+
+async def set_status(yard: Yard, project: Project, status: ProjectStatus) -> None:
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, status)
+
+
+async def suspend(yard: Yard, project: Project) -> None:
+    """As metering does when the credits are spent."""
+    yard.clock.advance(731 * 3_600_000)
+    assert await yard.metering.tick() == [project.id]
+
+
+async def reconcile(yard: Yard) -> None:
+    await yard.reconciler.reconcile()
+    await yard.chores_done()
+
+
+async def test_what_runs_and_should_is_left_alone(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    for _ in range(3):
+        await reconcile(yard)
+    assert {name for name, _ in yard.runtime.calls} == {"known", "running"}
+    assert yard.routes.changes == []
+    assert yard.reconciler.dead == frozenset()
+    assert yard.reconciler.running == 1
+
+
+async def test_dead_app_is_started_again(yard: Yard, project: Project, app: Deployment) -> None:
+    yard.runtime.die(app.id)
+
+    await yard.reconciler.reconcile()
+    assert yard.reconciler.dead == {app.id}
+    await yard.chores_done()
+    await yard.reconciler.reconcile()
+
+    assert yard.runtime.called("start") == [app.id]
+    assert yard.reconciler.dead == frozenset()
+    assert yard.routes.table == {HOST: socket_of(app)}
+
+
+async def test_lost_route_is_made_again(yard: Yard, project: Project, app: Deployment) -> None:
+    yard.routes.table.clear()
+    await reconcile(yard)
+    assert yard.routes.table == {HOST: socket_of(app)}
+
+
+async def test_app_that_does_not_come_back_is_tried_less_and_less_often(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.die(app.id)
+    crash = DeployFailed(FailureCause.CRASHED, "no")
+    yard.runtime.faults["start"] = [crash] * 1000
+    began = yard.clock.now_ms()
+    tries = []
+    for _ in range(400):
+        before = len(yard.runtime.called("start"))
+        await reconcile(yard)
+        if len(yard.runtime.called("start")) > before:
+            tries.append((yard.clock.now_ms() - began) // 1000)
+        yard.clock.advance(1_000)
+    pauses = [after - before for before, after in itertools.pairwise(tries)]
+    assert pauses[:7] == [1, 2, 4, 8, 16, 32, 60]
+    assert set(pauses[7:]) == {60}
+    assert yard.reconciler.dead == {app.id}
+
+
+async def test_app_that_died_after_a_calm_while_is_started_at_once(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    for _ in range(8):
+        yard.runtime.die(app.id)
+        while app.id not in yard.runtime.apps:
+            await reconcile(yard)
+            yard.clock.advance(1_000)
+    await reconcile(yard)
+    yard.clock.advance(660_001)
+    for expected in (1, 2):
+        yard.runtime.die(app.id)
+        before = len(yard.runtime.called("start"))
+        await reconcile(yard)
+        assert len(yard.runtime.called("start")) == before + 1
+        yard.clock.advance(expected * 1_000)
+
+
+async def test_what_no_row_owns_is_removed(yard: Yard, project: Project, app: Deployment) -> None:
+    over = await add_deployment(yard.db, project, DeploymentStatus.FAILED)
+    for stray in ("nobodys", over.id):
+        yard.runtime.built[stray] = yard.runtime.built[app.id]
+    await reconcile(yard)
+    assert sorted(yard.runtime.called("remove")) == sorted(["nobodys", over.id])
+    assert set(yard.runtime.built) == {app.id}
+
+
+@pytest.mark.parametrize(
+    "status", [DeploymentStatus.QUEUED, DeploymentStatus.BUILDING, DeploymentStatus.DEPLOYING]
+)
+async def test_what_is_under_way_is_never_removed(
+    yard: Yard, project: Project, app: Deployment, status: DeploymentStatus
+) -> None:
+    other = await add_deployment(yard.db, project, status)
+    yard.runtime.built[other.id] = yard.runtime.built[app.id]
+    await reconcile(yard)
+    assert yard.runtime.called("remove") == []
+
+
+async def test_removal_that_takes_long_or_fails_holds_nobody_up(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.built["stuck"] = yard.runtime.built[app.id]
+    gate = yard.runtime.gates["remove"] = asyncio.Event()
+    yard.runtime.faults["remove"] = [OSError("busy")]
+    yard.runtime.die(app.id)
+
+    await yard.reconciler.reconcile()
+    await until(lambda: app.id in yard.runtime.apps)
+    await yard.reconciler.reconcile()
+    assert yard.reconciler.dead == frozenset()
+    assert yard.runtime.called("remove") == ["stuck"]
+
+    gate.set()
+    await yard.chores_done()
+    assert "stuck" in yard.runtime.built
+    yard.clock.advance(1_000)
+    await reconcile(yard)
+    assert "stuck" not in yard.runtime.built
+
+
+async def test_one_app_that_starts_slowly_holds_nobody_up(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    gate = yard.runtime.gates["start"] = asyncio.Event()
+    yard.runtime.die(app.id)
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            await yard.reconciler.reconcile()
+    await until(lambda: yard.runtime.called("start") == [app.id])
+    gate.set()
+    await yard.chores_done()
+
+
+async def test_app_of_a_suspended_project_is_stopped_and_its_address_leads_nowhere(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await suspend(yard, project)
+
+    await reconcile(yard)
+
+    assert yard.runtime.called("stop") == [app.id]
+    assert yard.runtime.called("remove") == []
+    assert yard.routes.table == {}
+    for _ in range(3):
+        yard.clock.advance(60_000)
+        await reconcile(yard)
+    assert yard.runtime.called("start") == []
+    assert yard.reconciler.dead == frozenset()
+
+
+async def test_top_up_wakes_a_suspended_project_and_bills_it_from_then_on(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await suspend(yard, project)
+    await reconcile(yard)
+    yard.clock.advance(3_600_000)
+    await fund(yard.db, ALICE, 100_000)
+
+    await reconcile(yard)
+
+    now = await yard.project(project)
+    assert (now.status, now.serving_deployment_id) == (ProjectStatus.ACTIVE, app.id)
+    assert yard.routes.table == {HOST: socket_of(app)}
+    before, after = await yard.intervals(project)
+    assert before[2] is not None
+    assert after[1:] == (yard.clock.now_ms(), None)
+
+
+async def test_project_whose_credits_are_spent_again_while_it_wakes_stays_suspended(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await suspend(yard, project)
+    await reconcile(yard)
+    await fund(yard.db, ALICE, 100_000)
+    gate = yard.runtime.gates["start"] = asyncio.Event()
+    await yard.reconciler.reconcile()
+    yard.db._writer.execute("UPDATE wallets SET balance_micro_usd = 0")
+    gate.set()
+    await yard.chores_done()
+    assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
+    assert yard.routes.table == {}
+
+    yard.clock.advance(60_000)
+    await reconcile(yard)
+    assert yard.runtime.apps == {}
+
+
+async def test_wake_that_cannot_be_recorded_is_tried_again(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await suspend(yard, project)
+    await reconcile(yard)
+    await fund(yard.db, ALICE, 100_000)
+    yard.db._writer.execute("PRAGMA query_only = ON")
+    await reconcile(yard)
+    assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
+    assert yard.routes.table == {}
+    yard.db._writer.execute("PRAGMA query_only = OFF")
+    yard.clock.advance(60_000)
+    await reconcile(yard)
+    assert (await yard.project(project)).status is ProjectStatus.ACTIVE
+
+
+@pytest.mark.parametrize("status", [DeploymentStatus.QUEUED, DeploymentStatus.BUILDING])
+async def test_while_a_new_version_is_built_the_old_one_is_kept_running_and_routed(
+    yard: Yard, project: Project, app: Deployment, status: DeploymentStatus
+) -> None:
+    await add_deployment(yard.db, project, status)
+    yard.runtime.die(app.id)
+    yard.routes.table.clear()  # the machine was started again
+    await reconcile(yard)
+    assert yard.routes.table == {HOST: socket_of(app)}
+
+
+async def test_address_is_not_taken_from_a_version_about_to_be_ready(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await add_deployment(yard.db, project, DeploymentStatus.DEPLOYING)
+    theirs = yard.routes.table[HOST] = Path("/run/apps/new.sock")
+    for _ in range(3):
+        await reconcile(yard)
+    yard.runtime.die(app.id)
+    await reconcile(yard)
+    assert yard.routes.table == {HOST: theirs}
+    assert yard.routes.changes == []
+
+
+async def test_address_that_leads_nowhere_leads_to_the_old_version_while_the_new_one_starts(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await add_deployment(yard.db, project, DeploymentStatus.DEPLOYING)
+    yard.routes.table.clear()  # the machine was started again
+    await reconcile(yard)
+    assert yard.routes.table == {HOST: socket_of(app)}
+
+
+async def test_version_that_became_ready_during_the_comparison_is_not_dead(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    new = await add_deployment(yard.db, project, DeploymentStatus.DEPLOYING)
+    yard.runtime.built[new.id] = yard.runtime.built[app.id]
+
+    def become_ready(method: str, _: str) -> None:
+        if method == "running":  # after what runs was looked up, before the rows are read
+            yard.db._writer.execute(f"UPDATE projects SET serving_deployment_id = '{new.id}'")
+            yard.db._writer.execute(
+                f"UPDATE deployments SET status = 'ready' WHERE id = '{new.id}'"
+            )
+            yard.db._writer.execute(
+                f"UPDATE deployments SET status = 'superseded' WHERE id = '{app.id}'"
+            )
+
+    yard.runtime.on_call = become_ready
+    await yard.reconciler.reconcile()
+
+    assert yard.reconciler.dead == frozenset()
+    assert yard.runtime.called("start") == []
+
+
+async def test_app_replaced_while_it_is_restarted_does_not_take_the_address(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    gate = yard.runtime.gates["start"] = asyncio.Event()
+    yard.runtime.die(app.id)
+    await yard.reconciler.reconcile()
+    new = await add_deployment(yard.db, project, DeploymentStatus.READY, serving=True)
+    await set_status(yard, project, ProjectStatus.ACTIVE)
+    theirs = yard.routes.table[HOST] = socket_of(new)
+    gate.set()
+    await yard.chores_done()
+    assert yard.routes.table == {HOST: theirs}
+
+
+async def test_app_whose_deletion_began_while_it_is_restarted_does_not_take_the_address(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    gate = yard.runtime.gates["start"] = asyncio.Event()
+    yard.runtime.die(app.id)
+    yard.routes.table.clear()
+    await yard.reconciler.reconcile()
+    await set_status(yard, project, ProjectStatus.DELETING)
+    gate.set()
+    await yard.chores_done()
+    assert yard.routes.table == {}
+
+
+@pytest.mark.parametrize(
+    "status", [ProjectStatus.QUEUED, ProjectStatus.BUILDING, ProjectStatus.FAILED]
+)
+async def test_projects_that_serve_nothing_are_left_alone(
+    yard: Yard, project: Project, status: ProjectStatus
+) -> None:
+    await set_status(yard, project, status)
+    await reconcile(yard)
+    assert {name for name, _ in yard.runtime.calls} == {"known", "running"}
+    assert yard.routes.changes == []
+
+
+async def test_half_deleted_project_is_finished(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    (yard.sources / app.id).mkdir()
+    await set_status(yard, project, ProjectStatus.DELETING)
+    await reconcile(yard)
+    assert await projects.by_id(yard.db, project.id) is None
+    assert yard.runtime.built == {}
+    assert yard.routes.table == {}
+    assert list(yard.sources.iterdir()) == []
+    assert await add_project(yard.db, name=project.unique_name)  # the name is free
+
+
+async def test_deletion_that_fails_is_finished_later(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await set_status(yard, project, ProjectStatus.DELETING)
+    yard.runtime.faults["remove"] = [OSError("busy")]
+    await reconcile(yard)
+    assert await projects.by_id(yard.db, project.id) is not None
+    yard.clock.advance(1_000)
+    await reconcile(yard)
+    assert await projects.by_id(yard.db, project.id) is None
+
+
+async def test_deletion_that_somebody_sees_to_is_left_to_them(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await set_status(yard, project, ProjectStatus.DELETING)
+    yard.reconciler.deleting.add(project.id)
+    await reconcile(yard)
+    assert await projects.by_id(yard.db, project.id) is not None
+    assert yard.runtime.called("remove") == []
+
+
+async def test_uploads_that_nobody_admitted_are_swept(yard: Yard, project: Project) -> None:
+    queued = await yard.queued(project)
+    over = await add_deployment(yard.db, project, DeploymentStatus.FAILED)
+    for stray in ("nobodys", over.id):
+        (yard.sources / stray).mkdir()
+        (yard.sources / stray / "index.js").touch()
+    await yard.reconciler.sweep()
+    assert [path.name for path in yard.sources.iterdir()] == [queued.id]
+
+
+async def test_backoff_of_what_is_gone_is_forgotten(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    for number in range(20):
+        yard.runtime.built[f"stray {number}"] = yard.runtime.built[app.id]
+    await reconcile(yard)
+    await reconcile(yard)
+    assert yard.reconciler._backoff == {}
+
+
+@pytest.mark.parametrize("method", ["known", "running"])
+async def test_loop_outlives_what_fails(
+    yard: Yard,
+    project: Project,
+    app: Deployment,
+    method: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PERIOD_SECONDS", 0.001)
+    yard.runtime.faults[method] = [OSError("no"), RuntimeError("no")]
+    loop = asyncio.create_task(yard.reconciler.run())
+    yard.runtime.die(app.id)
+    await until(lambda: app.id in yard.runtime.apps)
+    assert not loop.done()
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+
+
+async def test_loop_outlives_a_database_that_is_away(
+    yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PERIOD_SECONDS", 0.001)
+    yard.db._reader.set_progress_handler(lambda: 1, 1)  # every read is interrupted
+    loop = asyncio.create_task(yard.reconciler.run())
+    await asyncio.sleep(0.01)
+    yard.db._reader.set_progress_handler(None, 0)
+    yard.runtime.die(app.id)
+    await until(lambda: app.id in yard.runtime.apps)
+    assert not loop.done()
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+
+
+async def test_chores_end_with_the_loop(
+    yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard.runtime.gates["start"] = asyncio.Event()
+    yard.runtime.die(app.id)
+    loop = asyncio.create_task(yard.reconciler.run())
+    await until(lambda: yard.runtime.called("start") == [app.id])
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+    assert yard.reconciler._chores == {}
+
+
+async def test_restarted_app_has_the_limits_of_an_app(
+    yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard.runtime.die(app.id)
+    specs: list[tuple[Limits, float]] = []
+    start = yard.runtime.start
+
+    async def spy(spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
+        specs.append((spec.limits, timeout_seconds))
+        return await start(spec, timeout_seconds=timeout_seconds)
+
+    monkeypatch.setattr(yard.runtime, "start", spy)
+    await reconcile(yard)
+    assert specs == [(APP_LIMITS, 20)]
