@@ -140,7 +140,11 @@ def belongings(instance: str) -> dict[str, list[str]]:
         ],
         "namespaces": [path.name for path in Path("/run/netns").glob(f"*{instance}*")],
         "interfaces": [path.name for path in Path("/sys/class/net").glob(f"*{instance}*")],
-        "groups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/*{instance}*/*/")],
+        "groups": [
+            str(path)
+            for controllers in ("", "*/")  # together on version 2, each apart on version 1
+            for path in Path("/sys/fs/cgroup").glob(f"{controllers}*{instance}*/*/")
+        ],
         "sockets": [str(path) for path in Path("/run/moorage").glob(f"{instance}/*.sock")],
         "slots": [
             path.name
