@@ -76,7 +76,7 @@ class _Connection(asyncio.Protocol):
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own class is no subclass
 
     def send_next(self) -> None:
         """Send one more, or be done."""

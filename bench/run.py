@@ -1,6 +1,6 @@
 """Run the benchmarks: all of them, and write RESULTS.md, or those that are named.
 
-    bench/run.py [deploying] [status] [unpaid] [upload] [idle]
+bench/run.py [deploying] [status] [unpaid] [upload] [idle]
 """
 
 import sys
@@ -44,7 +44,8 @@ def main(names: list[str]) -> None:
 
 
 def _report(where: str, rows: list[Row]) -> str:
-    return f"# Results\n\nWritten by `make bench`; see README.md beside it.\n\n{where}\n\n{table(rows)}\n"
+    written = "Written by `make bench`; README.md beside it says how it is measured."
+    return f"# Results\n\n{written}\n\n{where}\n\n{table(rows)}\n"
 
 
 if __name__ == "__main__":

@@ -47,9 +47,7 @@ def run() -> list[Row]:
     ]
 
 
-def _requests(
-    names: Iterator[str], *, wallets: int, names_each: int, repeats: int
-) -> list[bytes]:
+def _requests(names: Iterator[str], *, wallets: int, names_each: int, repeats: int) -> list[bytes]:
     signers = [
         (signer, name)
         for signer in (Signer.new() for _ in range(wallets))
