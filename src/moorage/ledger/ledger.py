@@ -50,7 +50,7 @@ async def credit_transfer(tx: Transaction, transfer: Transfer, *, now_ms: int) -
         ),
         now_ms=now_ms,
     )
-    await accounts.change_balance(tx, transfer.payer, credited)
+    await _change_balance(tx, transfer.payer, credited)
     return Outcome.APPLIED
 
 
@@ -83,8 +83,14 @@ async def burn(
         amounts=_balanced({wallet_account(wallet): -taken, EARNED: taken}),
         now_ms=now_ms,
     )
-    await accounts.change_balance(tx, wallet, -taken)
+    await _change_balance(tx, wallet, -taken)
     return taken
+
+
+async def _change_balance(tx: Transaction, wallet: str, amount: int) -> None:
+    """Keep the cached balance in step with the entries, or leave the transaction."""
+    if not await accounts.change_balance(tx, wallet, amount):
+        raise RuntimeError(f"the balance of {wallet} cannot change by {amount} micro-USD")
 
 
 def _balanced(amounts: dict[str, int]) -> dict[str, int]:

@@ -57,20 +57,28 @@ class Metering:
         """
         now_ms = self._clock.now_ms()
         suspended = []
-        for interval in await intervals.due(self._db, charged_before_ms=now_ms - HOUR_MS):
+        for due in await intervals.due(self._db, charged_before_ms=now_ms - HOUR_MS):
             async with self._db.transaction(durable=True) as tx:
-                hours = (now_ms - interval.started_at_ms) // HOUR_MS
-                if not await self._charge(
-                    tx, interval, until_ms=interval.started_at_ms + hours * HOUR_MS
-                ):
-                    continue
-                if await accounts.balance(tx, interval.wallet) == 0:
-                    await intervals.close(tx, interval.id, at_ms=now_ms)
-                    await projects.set_status(tx, interval.project_id, ProjectStatus.SUSPENDED)
+                # Read again: it may have ended while this waited for its turn to write.
+                interval = await intervals.open_of(tx, due.project_id)
+                if interval is not None and await self._charge_hours(tx, interval, now_ms):
                     suspended.append(interval.project_id)
         return suspended
 
-    async def _charge(self, tx: Transaction, interval: RunInterval, *, until_ms: int) -> bool:
+    async def _charge_hours(self, tx: Transaction, interval: RunInterval, now_ms: int) -> bool:
+        """Charge the full hours up to now; suspends when that takes the last of the credits."""
+        hours = (now_ms - interval.started_at_ms) // HOUR_MS
+        until_ms = interval.started_at_ms + hours * HOUR_MS
+        if until_ms <= interval.charged_until_ms:
+            return False
+        await self._charge(tx, interval, until_ms=until_ms)
+        if await accounts.balance(tx, interval.wallet) > 0:
+            return False
+        await intervals.close(tx, interval.id, at_ms=now_ms)
+        await projects.set_status(tx, interval.project_id, ProjectStatus.SUSPENDED)
+        return True
+
+    async def _charge(self, tx: Transaction, interval: RunInterval, *, until_ms: int) -> None:
         total = charge_up_to(
             until_ms - interval.started_at_ms, monthly_price=interval.monthly_price_micro_usd
         )
@@ -82,4 +90,5 @@ class Metering:
             posting_id=f"burn:{interval.id}:{until_ms}",
             now_ms=self._clock.now_ms(),
         )
-        return await intervals.charge(tx, interval, until_ms=until_ms, amount=taken)
+        if not await intervals.charge(tx, interval, until_ms=until_ms, amount=taken):
+            raise RuntimeError(f"interval {interval.id} was charged elsewhere meanwhile")

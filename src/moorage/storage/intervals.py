@@ -31,7 +31,11 @@ _OPEN_COLUMNS = [
 ]
 _joined = select(*_OPEN_COLUMNS).join(projects, projects.c.id == run_intervals.c.project_id)
 _open = run_intervals.c.ended_at_ms.is_(None)
-_DUE = Statement(_joined.where(_open, run_intervals.c.charged_until_ms <= bindparam("before_ms")))
+_DUE = Statement(
+    _joined.where(_open, run_intervals.c.charged_until_ms <= bindparam("before_ms")).order_by(
+        run_intervals.c.charged_until_ms, run_intervals.c.project_id
+    )
+)
 _OPEN_OF = Statement(_joined.where(_open, run_intervals.c.project_id == bindparam("project_id")))
 _OPEN = Statement(
     insert(run_intervals).values(
@@ -62,7 +66,7 @@ _CLOSE = Statement(
 
 
 async def due(db: Database, *, charged_before_ms: int) -> list[RunInterval]:
-    """Open intervals last charged at or before this time."""
+    """Open intervals last charged at or before this time, the longest uncharged first."""
     rows = await db.all(_DUE, before_ms=charged_before_ms)
     return [RunInterval(*row) for row in rows]
 

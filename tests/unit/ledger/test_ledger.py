@@ -1,0 +1,202 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from sqlalchemy import select
+
+from clock import START_MS
+from moorage.ledger import ledger
+from moorage.ledger.ledger import EARNED, Outcome, received_account, wallet_account
+from moorage.money import AtomicUnits, MicroUsd
+from moorage.payments.transfer import Transfer
+from moorage.storage import accounts
+from moorage.storage.database import Database, Statement, Transaction, UniqueViolation
+from moorage.storage.schema import entries, payments
+from records_fixture import ALICE, BOB, CAROL, fresh_hash, transfer
+
+ENTRIES = Statement(select(entries.c.posting_id, entries.c.account, entries.c.amount_micro_usd))
+AMOUNTS = Statement(select(payments.c.amount_atomic, payments.c.credited_micro_usd))
+
+
+async def credit(db: Database, sent: Transfer) -> Outcome:
+    async with db.transaction(durable=True) as tx:
+        return await ledger.credit_transfer(tx, sent, now_ms=START_MS)
+
+
+async def burn(db: Database, wallet: str, amount: int, posting_id: str) -> int:
+    async with db.transaction(durable=True) as tx:
+        return await ledger.burn(
+            tx, wallet=wallet, amount=MicroUsd(amount), posting_id=posting_id, now_ms=START_MS
+        )
+
+
+async def change_balance(db: Database, wallet: str, amount: int) -> bool:
+    async with db.transaction(durable=True) as tx:
+        return await accounts.change_balance(tx, wallet, amount)
+
+
+async def check_books(db: Database, **balances: int) -> None:
+    """The ledger sums to zero, and the cached balances are the sums of their accounts."""
+    assert await accounts.sum_of_entries(db) == 0
+    for name, expected in balances.items():
+        wallet = {"alice": ALICE, "bob": BOB, "carol": CAROL}[name]
+        assert await accounts.balance(db, wallet) == expected
+        assert await accounts.sum_of_account(db, wallet_account(wallet)) == expected
+
+
+async def test_transfer_is_booked_twice_with_a_sum_of_zero(db: Database) -> None:
+    sent = transfer(ALICE, 500_000)
+    assert await credit(db, sent) is Outcome.APPLIED
+
+    posting = f"payment:42161:{sent.tx_hash}:0"
+    assert sorted(await db.all(ENTRIES)) == [
+        (posting, "received:42161:usdc", -500_000),
+        (posting, f"wallet:{ALICE}", 500_000),
+    ]
+    await check_books(db, alice=500_000)
+
+
+async def test_replayed_transfer_credits_once(db: Database) -> None:
+    sent = transfer(ALICE, 500_000)
+    outcomes = [await credit(db, sent) for _ in range(3)]
+    assert outcomes == [Outcome.APPLIED, Outcome.REPLAYED, Outcome.REPLAYED]
+    await check_books(db, alice=500_000)
+
+
+async def test_forty_credits_of_one_transfer_at_once_credit_once(db: Database) -> None:
+    sent = transfer(ALICE, 500_000)
+    outcomes = await asyncio.gather(*(credit(db, sent) for _ in range(40)))
+    assert sorted(outcomes) == [Outcome.APPLIED] + [Outcome.REPLAYED] * 39
+    await check_books(db, alice=500_000)
+
+
+async def test_same_hash_on_another_chain_or_in_another_log_is_other_money(db: Database) -> None:
+    shared = fresh_hash()
+    for changed in ({}, {"log_index": 1}, {"chain_id": 8453}):
+        assert await credit(db, transfer(ALICE, 10, tx_hash=shared, **changed)) is Outcome.APPLIED
+    await check_books(db, alice=30)
+    assert await accounts.sum_of_account(db, received_account(8453, "usdc")) == -10
+
+
+async def test_several_payers_of_one_transaction_are_each_credited_their_share(
+    db: Database,
+) -> None:
+    shared = fresh_hash()
+    sent = [
+        transfer(wallet, amount, tx_hash=shared, log_index=index)
+        for index, (wallet, amount) in enumerate([(ALICE, 3), (BOB, 5), (ALICE, 4)])
+    ]
+    async with db.transaction(durable=True) as tx:
+        received = await ledger.credit_transfers(tx, sent, now_ms=START_MS)
+        again = await ledger.credit_transfers(tx, sent, now_ms=START_MS)
+    assert received == {ALICE: 7, BOB: 5}
+    assert again == {}
+    await check_books(db, alice=7, bob=5, carol=0)
+
+
+@pytest.mark.parametrize(
+    ("amount", "decimals", "credited"),
+    [
+        (10**19, 18, 10_000_000),  # ten dollars of a token with 18 decimals exceed 64 bits
+        (10**12 * 10**18, 18, 10**18),  # the most that one transfer may be
+        (999_999_999_999, 18, 0),  # less than a micro-USD, rounded down
+        (1_000_000_000_001, 18, 1),
+        (7, 2, 70_000),
+        (3, 0, 3_000_000),
+    ],
+)
+async def test_tokens_of_any_decimals_are_credited_rounded_down(
+    db: Database, amount: int, decimals: int, credited: int
+) -> None:
+    sent = transfer(ALICE, AtomicUnits(amount), decimals=decimals)
+    assert await credit(db, sent) is Outcome.APPLIED
+    assert await db.all(AMOUNTS) == [(str(amount), credited)]
+    await check_books(db, alice=credited)
+
+
+async def test_failed_transaction_credits_nothing_and_the_transfer_counts_later(
+    db: Database,
+) -> None:
+    sent = transfer(ALICE, 500_000)
+
+    async def credit_and_fail(tx: Transaction) -> None:
+        await ledger.credit_transfer(tx, sent, now_ms=START_MS)
+        raise OSError("the power went out")
+
+    with pytest.raises(OSError, match="power"):
+        await in_transaction(db, credit_and_fail)
+    await check_books(db, alice=0)
+    assert await credit(db, sent) is Outcome.APPLIED
+    await check_books(db, alice=500_000)
+
+
+async def in_transaction(db: Database, work: Callable[[Transaction], Awaitable[None]]) -> None:
+    async with db.transaction(durable=True) as tx:
+        await work(tx)
+
+
+async def test_burn_moves_credits_to_what_was_earned(db: Database) -> None:
+    await credit(db, transfer(ALICE, 100))
+    assert await burn(db, ALICE, 30, "burn:1") == 30
+    await check_books(db, alice=70)
+    assert await accounts.sum_of_account(db, EARNED) == 30
+
+
+async def test_burn_takes_no_more_than_there_is(db: Database) -> None:
+    await credit(db, transfer(ALICE, 100))
+    assert await burn(db, ALICE, 130, "burn:1") == 100
+    assert await burn(db, ALICE, 1, "burn:2") == 0
+    assert await burn(db, BOB, 1, "burn:3") == 0
+    await check_books(db, alice=0, bob=0)
+
+
+async def test_burn_of_nothing_books_nothing(db: Database) -> None:
+    await credit(db, transfer(ALICE, 100))
+    before = await db.all(ENTRIES)
+    assert await burn(db, ALICE, 0, "burn:1") == 0
+    assert await db.all(ENTRIES) == before
+
+
+async def test_same_burn_twice_is_refused_and_changes_nothing(db: Database) -> None:
+    await credit(db, transfer(ALICE, 100))
+    await burn(db, ALICE, 30, "burn:1")
+    with pytest.raises(UniqueViolation):
+        await burn(db, ALICE, 30, "burn:1")
+    await check_books(db, alice=70)
+
+
+async def test_forty_debits_at_once_have_as_many_winners_as_the_balance_allows(
+    db: Database,
+) -> None:
+    await credit(db, transfer(ALICE, 10 * 7 + 6))
+    won = await asyncio.gather(*(change_balance(db, ALICE, -7) for _ in range(40)))
+    assert won.count(True) == 10
+    assert await accounts.balance(db, ALICE) == 6
+
+
+async def test_forty_burns_at_once_take_exactly_the_balance(db: Database) -> None:
+    await credit(db, transfer(ALICE, 76))
+    taken = await asyncio.gather(*(burn(db, ALICE, 7, f"burn:{n}") for n in range(40)))
+    assert sorted(taken) == [0] * 29 + [6] + [7] * 10
+    await check_books(db, alice=0)
+    assert await accounts.sum_of_account(db, EARNED) == 76
+
+
+async def test_balance_that_is_out_of_step_with_the_books_stops_the_booking(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await credit(db, transfer(ALICE, 100))
+
+    async def lying(*_: object) -> MicroUsd:
+        return MicroUsd(1_000)
+
+    monkeypatch.setattr(accounts, "balance", lying)
+    with pytest.raises(RuntimeError, match=r"balance of 0xa+"):
+        await burn(db, ALICE, 130, "burn:1")
+    monkeypatch.undo()
+    await check_books(db, alice=100)
+
+
+async def test_posting_that_does_not_sum_to_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="sum to zero"):
+        ledger._balanced({"a": 1, "b": -2})

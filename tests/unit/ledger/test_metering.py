@@ -1,0 +1,252 @@
+import asyncio
+import math
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import bindparam, select
+
+from clock import HOUR_MS, MovableClock
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.ledger.ledger import EARNED
+from moorage.ledger.metering import MONTH_MS, Metering, charge_up_to
+from moorage.money import MicroUsd
+from moorage.storage import accounts, intervals, projects
+from moorage.storage.database import Database, Statement
+from moorage.storage.schema import run_intervals
+from records_fixture import ALICE, BOB, add_project, fund
+
+ENDED = Statement(
+    select(run_intervals.c.ended_at_ms).where(run_intervals.c.project_id == bindparam("project_id"))
+)
+HOURLY = 1_000
+MONTHLY = MicroUsd(730 * HOURLY)
+
+
+@pytest.fixture
+def metering(db: Database, clock: MovableClock) -> Metering:
+    return Metering(db=db, clock=clock)
+
+
+async def running(
+    db: Database, metering: Metering, name: str = "hello", wallet: str = ALICE
+) -> Project:
+    """A project that costs 1,000 micro-USD an hour and is billed from now on."""
+    project = await add_project(db, wallet, name, monthly_price_micro_usd=MONTHLY)
+    await begin(db, metering, project)
+    return project
+
+
+async def begin(db: Database, metering: Metering, project: Project) -> None:
+    async with db.transaction(durable=True) as tx:
+        await metering.begin(tx, project.id)
+
+
+async def end(db: Database, metering: Metering, project: Project) -> None:
+    async with db.transaction(durable=True) as tx:
+        await metering.end(tx, project.id)
+
+
+async def burned(db: Database) -> int:
+    assert await accounts.sum_of_entries(db) == 0
+    return await accounts.sum_of_account(db, EARNED)
+
+
+async def status_of(db: Database, project: Project) -> ProjectStatus:
+    found = await projects.by_id(db, project.id)
+    assert found is not None
+    return found.status
+
+
+@given(elapsed=st.integers(-(10**9), 10**12), price=st.integers(0, 10**10))
+def test_charge_is_the_price_times_the_time_rounded_up(elapsed: int, price: int) -> None:
+    month_ms = Fraction(365 * 24 * 3_600_000, 12)
+    exact = Fraction(price) * max(elapsed, 0) / month_ms
+    assert charge_up_to(elapsed, monthly_price=MicroUsd(price)) == math.ceil(exact)
+
+
+def test_a_month_of_running_costs_the_monthly_price() -> None:
+    assert charge_up_to(MONTH_MS, monthly_price=MicroUsd(499_999)) == 499_999
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=20), st.integers(1, 10**9))
+def test_charges_never_shrink_as_time_goes_on(times: list[int], price: int) -> None:
+    charges = [charge_up_to(t, monthly_price=MicroUsd(price)) for t in sorted(times)]
+    assert charges == sorted(charges)
+
+
+async def test_nothing_is_charged_before_the_first_full_hour(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 100_000)
+    await running(db, metering)
+    clock.advance(HOUR_MS - 1)
+    assert await metering.tick() == []
+    assert await burned(db) == 0
+    clock.advance(1)
+    await metering.tick()
+    assert await burned(db) == HOURLY
+
+
+async def test_hours_missed_are_caught_up_and_none_is_charged_twice(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 100_000)
+    await running(db, metering)
+    clock.advance(5 * HOUR_MS + 7)
+    for _ in range(3):
+        await metering.tick()
+    assert await burned(db) == 5 * HOURLY
+
+
+async def test_end_charges_to_the_millisecond(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 100_000)
+    project = await running(db, metering)
+    clock.advance(2 * HOUR_MS)
+    await metering.tick()
+    clock.advance(HOUR_MS // 4 + 1)
+    await end(db, metering, project)
+    assert await burned(db) == 2 * HOURLY + 251  # 250 and a little, rounded up
+    clock.advance(10 * HOUR_MS)
+    await metering.tick()
+    await end(db, metering, project)
+    assert await burned(db) == 2 * HOURLY + 251
+
+
+async def test_project_that_never_began_is_never_charged(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 100_000)
+    project = await add_project(db)
+    clock.advance(10 * HOUR_MS)
+    await metering.tick()
+    await end(db, metering, project)
+    assert await burned(db) == 0
+
+
+async def test_beginning_again_goes_on_with_the_same_interval(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 100_000)
+    project = await running(db, metering)
+    clock.advance(HOUR_MS // 2)
+    await begin(db, metering, project)
+    clock.advance(HOUR_MS // 2)
+    await metering.tick()
+    assert await burned(db) == HOURLY
+
+
+async def test_restart_neither_bills_twice_nor_skips(db: Database, clock: MovableClock) -> None:
+    await fund(db, ALICE, 100_000)
+    await running(db, Metering(db=db, clock=clock))
+    for _ in range(6):
+        clock.advance(HOUR_MS // 2)
+        await Metering(db=db, clock=clock).tick()
+    assert await burned(db) == 3 * HOURLY
+
+
+async def test_clock_stepped_back_is_not_billed_again(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 100_000)
+    project = await running(db, metering)
+    clock.advance(3 * HOUR_MS)
+    await metering.tick()
+    clock.step(-2 * HOUR_MS)
+    for _ in range(2):
+        clock.advance(HOUR_MS)
+        await metering.tick()
+    assert await burned(db) == 3 * HOURLY
+    charged_until_ms = clock.now_ms()
+    clock.step(-10 * HOUR_MS)
+    await end(db, metering, project)
+    assert await burned(db) == 3 * HOURLY
+    assert await db.one(ENDED, project_id=project.id) == (charged_until_ms,)
+
+
+async def test_at_zero_the_project_is_suspended_and_billing_ends(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 2 * HOURLY)
+    project = await running(db, metering)
+    clock.advance(HOUR_MS)
+    assert await metering.tick() == []
+    assert await status_of(db, project) is ProjectStatus.ACTIVE
+    clock.advance(HOUR_MS)
+    assert await metering.tick() == [project.id]
+    assert await status_of(db, project) is ProjectStatus.SUSPENDED
+    assert await intervals.open_of(db, project.id) is None
+    await fund(db, ALICE, 100_000)
+    clock.advance(10 * HOUR_MS)
+    assert await metering.tick() == []
+    assert await burned(db) == 2 * HOURLY
+
+
+async def test_what_credits_do_not_cover_is_not_owed_afterwards(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, HOURLY // 2)
+    project = await running(db, metering)
+    clock.advance(10 * HOUR_MS)
+    assert await metering.tick() == [project.id]
+    await fund(db, ALICE, 100_000)
+    await begin(db, metering, project)
+    clock.advance(HOUR_MS)
+    await metering.tick()
+    assert await burned(db) == HOURLY // 2 + HOURLY
+
+
+async def test_projects_share_their_wallets_credits_and_nobody_elses(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 3 * HOURLY)
+    await fund(db, BOB, 100 * HOURLY)
+    mine = {(await running(db, metering, name)).id for name in ("one", "two")}
+    await running(db, metering, "theirs", BOB)
+    clock.advance(HOUR_MS)
+    assert await metering.tick() == []
+    assert await accounts.balance(db, ALICE) == HOURLY
+    clock.advance(HOUR_MS)
+    assert set(await metering.tick()) == mine
+    assert await accounts.balance(db, ALICE) == 0
+    assert await accounts.balance(db, BOB) == 98 * HOURLY
+
+
+async def test_interval_that_ends_while_a_tick_waits_is_charged_once(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 100_000)
+    project = await running(db, metering)
+    clock.advance(HOUR_MS + HOUR_MS // 2)
+    async with db.transaction(durable=True) as tx:
+        ticking = asyncio.create_task(metering.tick())
+        await asyncio.sleep(0)  # it has read what is due and waits for its turn
+        await metering.end(tx, project.id)
+    await ticking
+    assert await burned(db) == HOURLY + HOURLY // 2
+
+
+async def test_ticks_at_once_charge_once(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 100_000)
+    await running(db, metering)
+    clock.advance(3 * HOUR_MS)
+    others = [Metering(db=db, clock=clock) for _ in range(10)]
+    await asyncio.gather(*(other.tick() for other in others))
+    assert await burned(db) == 3 * HOURLY
+
+
+async def test_tick_does_not_suspend_a_project_that_is_being_deleted(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 1)
+    project = await running(db, metering)
+    async with db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.DELETING)
+    clock.advance(HOUR_MS)
+    await metering.tick()
+    assert await status_of(db, project) is ProjectStatus.DELETING
