@@ -181,3 +181,25 @@ def test_check_and_plan_print_one_document() -> None:
     }
     assert plan["stack"] == "python"
     assert "uvicorn" in plan["start"]
+
+
+async def test_same_by_hand_with_any_signer(dev_gateway: DevGateway, tmp_path: Path) -> None:
+    (tmp_path / ".moorage").symlink_to(dev_gateway.data_dir)
+    (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
+
+    done = subprocess.run(
+        [sys.executable, "examples/by-hand.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+
+    asked, paid, accepted, ready = done.stdout.splitlines()
+    assert asked.startswith("402 Payment required 0.5 usdc to 0x")
+    assert paid.startswith("paid in 0x")
+    assert accepted.startswith("200 Deployment started")
+    assert ready.startswith("ready http://by-hand-")
+    name = ready.removeprefix("ready http://").partition(".")[0]
+    assert (await visit(dev_gateway, name))[0] == 200

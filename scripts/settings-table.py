@@ -1,0 +1,59 @@
+"""Prints the table of settings in docs/operate.md, made from their own descriptions.
+
+Usage: .venv/bin/python scripts/settings-table.py
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from moorage.settings import ENV_PREFIX, Settings
+
+HEADING = "| setting | variable | default | meaning |\n|---|---|---|---|\n"
+
+
+def settings_table() -> str:
+    """Every setting: its name, its environment variable, its default, what it means."""
+    hints = get_type_hints(Settings, include_extras=True)
+    return HEADING + "".join(
+        f"| `{field.name}` | `{ENV_PREFIX}{field.name.upper()}` | {default_text(field)} "
+        f"| {meaning(hints[field.name])} |\n"
+        for field in msgspec.structs.fields(Settings)
+    )
+
+
+def default_text(field: msgspec.structs.FieldInfo) -> str:
+    """The default as TOML writes it; an empty one as `""`, `[]` or `{}`."""
+    default = field.default
+    if default is msgspec.NODEFAULT:
+        default = field.default_factory()
+    if isinstance(default, tuple):
+        default = list(default)
+    return f"`{msgspec.json.encode(default).decode()}`"
+
+
+def meaning(hint: Any) -> str:
+    """The description, and the bounds."""
+    metas = [item for item in _annotations(hint) if isinstance(item, msgspec.Meta)]
+    said = _first(meta.description for meta in metas).replace("<", "&lt;")
+    least, most = _first(meta.ge for meta in metas), _first(meta.le for meta in metas)
+    if least is None:
+        return said
+    return f"{said} At least {least}." if most is None else f"{said} {least} to {most}."
+
+
+def _first(values: Iterable[Any]) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _annotations(hint: Any) -> list[Any]:
+    """All annotations of a type, those of the type it annotates included."""
+    if get_origin(hint) is not Annotated:
+        return []
+    inner, *outer = get_args(hint)
+    return [*outer, *_annotations(inner)]
+
+
+if __name__ == "__main__":
+    print(settings_table(), end="")

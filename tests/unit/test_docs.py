@@ -1,0 +1,252 @@
+"""Documents stay true: commands, settings, codes and sums in them are those of the code."""
+
+import re
+import runpy
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from moorage import __version__
+from moorage.api import problems
+from moorage.api.problems import PROBLEMS, Problem
+from moorage.api.routes import OPERATIONS
+from moorage.api.serve import serving_chains
+from moorage.chains.address import parse_address
+from moorage.cli.commands import CLIENT_COMMANDS, OPERATOR_COMMANDS
+from moorage.errors import FailureCause
+from moorage.ledger.metering import HOUR_MS, charge_up_to
+from moorage.metrics import exposition
+from moorage.money import MicroUsd
+from moorage.routing.pages import PAGES
+from moorage.settings import ChainSettings, Settings, load_settings
+
+REPOSITORY = Path(__file__).parents[2]
+DOCUMENTS = {
+    path: path.read_text()
+    for path in (*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md")))
+}
+SOURCE = "\n".join(path.read_text() for path in (REPOSITORY / "src").rglob("*.py"))
+TESTS = {path: path.read_text() for path in (REPOSITORY / "tests").rglob("*.py")}
+
+CLIENTS_VARIABLES = ("GATEWAY", "PRIVATE_KEY", "RPC_URL_", "STATE_DIR")
+OPERATORS_PATHS = {"/ready", "/metrics", "/certificate"}
+
+
+def document(name: str) -> str:
+    return DOCUMENTS[REPOSITORY / name]
+
+
+def section(name: str, title: str) -> str:
+    """A document's part under a heading, up to the next of that level."""
+    _, _, rest = document(name).partition(f"\n## {title}\n")
+    assert rest, f"{name} has no section {title!r}"
+    return rest.partition("\n## ")[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of a text's table rows, headings left out; code marks are taken off."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    heads = {index - 1 for index, row in enumerate(cells) if set("".join(row)) <= set("-:")}
+    return [
+        [cell.strip("`") for cell in row]
+        for index, row in enumerate(cells)
+        if index not in heads and index - 1 not in heads
+    ]
+
+
+def fenced(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_links_and_named_files_exist(path: Path) -> None:
+    text = DOCUMENTS[path]
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", text)
+    assert [link for link in links if not (path.parent / link).exists()] == []
+    named = re.findall(r"`((?:[\w.-]+/)+[\w-]+\.(?:py|md|js|mjs|sol|json|toml))`", text)
+    roots = (REPOSITORY, REPOSITORY / "src/moorage", REPOSITORY / "src/moorage/deploy")
+    made_later = {"bench/RESULTS.md", "data_dir/proxy/caddy.log"}
+    missing = [name for name in named if not any((root / name).exists() for root in roots)]
+    assert set(missing) - made_later == set()
+
+
+def test_every_test_that_is_named_exists() -> None:
+    known = {path.name for path in TESTS}
+    known |= {name for text in TESTS.values() for name in re.findall(r"def (test_\w+)", text)}
+    named = {
+        name
+        for text in DOCUMENTS.values()
+        for name in re.findall(r"`(?:[\w/]+/)?(test_\w+(?:\.py)?)`", text)
+    }
+    assert named
+    assert named - known == set()
+
+
+def test_every_command_that_is_named_exists() -> None:
+    commands = {command.name for command in (*CLIENT_COMMANDS, *OPERATOR_COMMANDS)}
+    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    for path, text in DOCUMENTS.items():
+        named = re.findall(r"(?:`|\.venv/bin/|bin/)moorage ([a-z]+)", text)
+        assert set(named) <= commands, path
+        assert set(re.findall(r"(?:`|^|&& )make ([a-z]+)", text, re.MULTILINE)) <= targets, path
+    readme = document("README.md")
+    assert "make dev" in readme
+    assert ".venv/bin/moorage deploy examples/hello-node --name hello" in readme
+    assert "make test" in readme
+
+
+def test_every_endpoint_that_is_named_exists() -> None:
+    served = {(operation.method, operation.path) for operation in OPERATIONS}
+    served |= {("GET", path) for path in (*OPERATORS_PATHS, "/openapi.json", "/")}
+    named = {
+        match
+        for text in DOCUMENTS.values()
+        for match in re.findall(r"\b(GET|POST|PUT|PATCH|DELETE) (/[\w/{}.]*)", text)
+    }
+    assert ("POST", "/agent/deploy") in named
+    assert named - served == set()
+
+
+def test_every_name_in_the_architecture_exists() -> None:
+    tokens = re.findall(r"`([A-Za-z_][\w.]*)`", document("docs/architecture.md"))
+    words = set(re.findall(r"\w+", SOURCE))
+    names = [token for token in tokens if not (REPOSITORY / token).exists()]
+    assert len(names) > 40
+    assert [name for name in names if not set(name.strip(".").split(".")) <= words] == []
+
+
+def test_readme_is_short_and_has_one_picture() -> None:
+    readme = document("README.md")
+    assert readme.count("\n") <= 100
+    assert readme.count("```mermaid") == 1
+    assert len(re.findall(r"!\[", readme)) == 0
+
+
+# Settings
+
+
+def settings_table() -> str:
+    made = runpy.run_path(str(REPOSITORY / "scripts/settings-table.py"))
+    return str(made["settings_table"]())
+
+
+def test_every_setting_is_documented_with_its_true_default_and_nothing_else_is() -> None:
+    shown = section("docs/operate.md", "Settings")
+    table = "".join(f"{line}\n" for line in shown.splitlines() if line.startswith("|"))
+    assert table == settings_table()  # made by scripts/settings-table.py
+
+
+def test_table_of_settings_says_what_the_settings_say() -> None:
+    told = {row[0]: row[2] for row in rows(settings_table())}
+    fields = msgspec.structs.fields(Settings)
+    assert list(told) == [field.name for field in fields]
+    assert "{" + ",".join(f'"{name}":{text}' for name, text in told.items()) + "}" == (
+        msgspec.json.encode(Settings()).decode()
+    )
+
+
+def test_every_key_of_a_chain_is_documented() -> None:
+    keys = {field.name for field in msgspec.structs.fields(ChainSettings)}
+    assert {row[0] for row in rows(section("docs/operate.md", "Configure"))} == keys
+
+
+def test_example_configuration_is_one_that_serves(tmp_path: Path) -> None:
+    (example,) = fenced(section("docs/operate.md", "Configure"), "toml")
+    file = tmp_path / "moorage.toml"
+    file.write_text(example)
+    settings = load_settings(file=file, environ={})
+    assert set(serving_chains(settings)) == {"arbitrum", "base"}
+    assert parse_address(settings.pay_to)
+    assert settings.tls
+    assert settings.public_url.startswith("https://")
+    assert settings.operator_port != 0
+
+
+def test_every_variable_that_is_named_is_one() -> None:
+    known = {field.name.upper() for field in msgspec.structs.fields(Settings)}
+    named = {name for text in DOCUMENTS.values() for name in re.findall(r"MOORAGE_([A-Z_]+)", text)}
+    assert {name for name in named - known if not name.startswith(CLIENTS_VARIABLES)} == set()
+
+
+def test_unit_file_lets_apps_outlive_the_gateway() -> None:
+    (unit,) = fenced(section("docs/operate.md", "Run"), "ini")
+    assert "\nKillMode=process\n" in unit
+    for setting in ("PrivateTmp", "Protect", "ReadWritePaths", "RuntimeDirectory"):
+        assert f"\n{setting}" not in unit
+
+
+def test_every_metric_is_documented() -> None:
+    families = set(re.findall(r"^# TYPE (moorage_\w+)", exposition()[0].decode(), re.MULTILINE))
+    told = {row[0] for row in rows(section("docs/operate.md", "Watch"))}
+    assert told == families - {name for name in families if name.endswith("_created")}
+
+
+# Codes
+
+
+def answered() -> dict[str, tuple[int, bool]]:
+    """Every code that an answer may carry, with status and retryable."""
+    others = [value for value in vars(problems).values() if isinstance(value, Problem)]
+    return {row.code: (row.status, row.retryable) for row in (*PROBLEMS.values(), *others)}
+
+
+def test_every_code_is_documented_with_status_and_retryable() -> None:
+    told = {
+        code: (int(status), {"yes": True, "no": False}[retryable])
+        for code, status, retryable, _money, _advice in rows(
+            document("docs/errors.md").partition("\n## ")[0]
+        )
+    }
+    assert told == answered()
+
+
+def test_every_cause_of_failure_is_documented() -> None:
+    told = {row[0] for row in rows(section("docs/errors.md", "Failed deployments"))}
+    assert told == {*FailureCause, "out_of_credits"}
+
+
+def test_every_answer_in_an_apps_place_is_documented() -> None:
+    told = {
+        (code, int(status))
+        for code, status, _ in rows(section("docs/errors.md", "At an app's own address"))
+    }
+    pages = {(page.code, page.status) for page in PAGES.values()}
+    assert told == pages | {("state_unavailable", 503), ("gateway_unavailable", 503)}
+
+
+# Sums
+
+
+def test_worked_example_of_burning_is_what_is_charged() -> None:
+    shown = rows(section("docs/money.md", "What an app burns"))
+    assert len(shown) == 6
+    before = 0
+    for elapsed, charged, booked in shown:
+        elapsed_ms = round(float(elapsed.removesuffix(" h")) * HOUR_MS)
+        total = charge_up_to(elapsed_ms, monthly_price=MicroUsd(500_000))
+        assert total == int(charged)
+        if booked:
+            assert total - before == int(booked)
+        before = total
+
+
+def test_worked_price_is_the_default_one() -> None:
+    settings = Settings()
+    month = settings.price_list().month(settings.app_size())
+    assert month == settings.minimum_charge_micro_usd == 500_000
+    assert "**$0.50 a\nmonth**" in document("docs/money.md")
+
+
+def test_changelog_has_this_version() -> None:
+    assert re.search(rf"^## .*\b{re.escape(__version__)}$", document("CHANGELOG.md"), re.MULTILINE)
+
+
+def test_license_is_the_one_that_is_declared() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "Apache-2.0"
+    assert "Apache License" in (REPOSITORY / "LICENSE").read_text()[:200]
+    assert "Apache-2.0" in document("README.md")
+    assert (REPOSITORY / "src/moorage/py.typed").exists()
