@@ -42,7 +42,8 @@ class Paywall:
         """
         chain_id, tx_hash = evidence.means.chain.chain_id, evidence.tx_hash
         await self.refuse_used(chain_id=chain_id, tx_hash=tx_hash, wallet=wallet)
-        payers = await accounts.payers_of(self._db, chain_id=chain_id, tx_hash=tx_hash)
+        claimed = await accounts.claimed_in(self._db, chain_id=chain_id, tx_hash=tx_hash)
+        payers = {payer for payer, token in claimed if token == evidence.means.token.key}
         credited = MicroUsd(0)
         if not payers:
             received = await self._credit(evidence, wallet=wallet, unique_name=unique_name)
@@ -53,14 +54,18 @@ class Paywall:
         return Receipt(chain_id=chain_id, tx_hash=tx_hash, credited=credited)
 
     async def refuse_used(self, *, chain_id: int, tx_hash: str, wallet: str) -> None:
-        """Raise PaymentAlreadyUsed, with the ids for its payer, if it paid for a deployment."""
-        use = await accounts.use_of(self._db, chain_id=chain_id, tx_hash=tx_hash)
-        if use is None:
-            return
-        user, project_id, deployment_id = use
-        if user != wallet:
+        """Raise PaymentAlreadyUsed if it paid for a deployment: for a payer, with the ids.
+
+        Where several wallets paid in one transaction (bundled user operations), each uses its own
+        share once.
+        """
+        uses = await accounts.uses_of(self._db, chain_id=chain_id, tx_hash=tx_hash)
+        if wallet in uses:
+            project_id, deployment_id = uses[wallet]
+            raise PaymentAlreadyUsed(project_id=project_id, deployment_id=deployment_id)
+        claimed = await accounts.claimed_in(self._db, chain_id=chain_id, tx_hash=tx_hash)
+        if uses and all(payer != wallet for payer, _ in claimed):
             raise PaymentAlreadyUsed
-        raise PaymentAlreadyUsed(project_id=project_id, deployment_id=deployment_id)
 
     async def _credit(
         self, evidence: Evidence, *, wallet: str, unique_name: str

@@ -41,12 +41,12 @@ _ADD_PAYMENT = Statement(
     .values({c.name: bindparam(c.name) for c in payments.c})
     .on_conflict_do_nothing()
 )
-_IS_CLAIMED = Statement(
-    select(payments.c.payer).where(
+_CLAIMED = Statement(
+    select(payments.c.payer, payments.c.token_address).where(
         payments.c.chain_id == bindparam("chain_id"), payments.c.tx_hash == bindparam("tx_hash")
     )
 )
-_USE = Statement(
+_USES = Statement(
     select(payment_uses.c.wallet, payment_uses.c.project_id, payment_uses.c.deployment_id).where(
         payment_uses.c.chain_id == bindparam("chain_id"),
         payment_uses.c.tx_hash == bindparam("tx_hash"),
@@ -98,7 +98,7 @@ async def claim(tx: Transaction, transfer: Transfer, *, credited: MicroUsd, now_
         payer=transfer.payer,
         token=transfer.token,
         token_address=transfer.token_address,
-        amount_atomic=transfer.amount,
+        amount_atomic=str(transfer.amount),
         credited_micro_usd=credited,
         block_number=transfer.block_number,
         block_hash=transfer.block_hash,
@@ -107,17 +107,16 @@ async def claim(tx: Transaction, transfer: Transfer, *, credited: MicroUsd, now_
     return touched == 1
 
 
-async def payers_of(db: Database, *, chain_id: int, tx_hash: str) -> set[str]:
-    """Who paid in this transaction, if it was claimed."""
-    return {row[0] for row in await db.all(_IS_CLAIMED, chain_id=chain_id, tx_hash=tx_hash)}
+async def claimed_in(db: Database, *, chain_id: int, tx_hash: str) -> set[tuple[str, str]]:
+    """Payer and token address of each transfer claimed in this transaction."""
+    rows = await db.all(_CLAIMED, chain_id=chain_id, tx_hash=tx_hash)
+    return {(payer, token_address) for payer, token_address in rows}
 
 
-async def use_of(
-    source: Database | Transaction, *, chain_id: int, tx_hash: str
-) -> tuple[str, str, str] | None:
-    """Wallet, project and deployment that this transaction paid for."""
-    row = await source.one(_USE, chain_id=chain_id, tx_hash=tx_hash)
-    return (row[0], row[1], row[2]) if row else None
+async def uses_of(db: Database, *, chain_id: int, tx_hash: str) -> dict[str, tuple[str, str]]:
+    """Project and deployment that this transaction paid for, by the wallet that used it."""
+    rows = await db.all(_USES, chain_id=chain_id, tx_hash=tx_hash)
+    return {wallet: (project_id, deployment_id) for wallet, project_id, deployment_id in rows}
 
 
 async def add_use(
@@ -129,7 +128,7 @@ async def add_use(
     project_id: str,
     deployment_id: str,
 ) -> None:
-    """Bind a transaction to what it paid for. Raises UniqueViolation when it already is."""
+    """Bind a transaction to what it paid for. Raises UniqueViolation when the wallet did before."""
     await tx.execute(
         _ADD_USE,
         chain_id=chain_id,

@@ -74,7 +74,7 @@ payments = Table(
     Column("payer", Text, nullable=False),
     Column("token", Text, nullable=False),
     Column("token_address", Text, nullable=False),
-    Column("amount_atomic", BigInteger, nullable=False),
+    Column("amount_atomic", Text, nullable=False),  # decimal: with 18 decimals, 64 bits are $9
     Column("credited_micro_usd", BigInteger, nullable=False),
     Column("block_number", BigInteger, nullable=False),
     Column("block_hash", Text, nullable=False),
@@ -85,10 +85,10 @@ payments = Table(
 payment_uses = Table(
     "payment_uses",
     metadata,
-    # The one deployment that a transaction paid for.
+    # The one deployment that a transaction paid for; for each of those who paid in it.
     Column("chain_id", BigInteger, primary_key=True),
     Column("tx_hash", Text, primary_key=True),
-    Column("wallet", Text, nullable=False),
+    Column("wallet", Text, primary_key=True),
     Column("project_id", Text, nullable=False),
     Column("deployment_id", Text, nullable=False),
 )

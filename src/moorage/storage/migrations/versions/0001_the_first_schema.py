@@ -41,7 +41,7 @@ def upgrade() -> None:
         sa.Column("wallet", sa.Text(), nullable=False),
         sa.Column("project_id", sa.Text(), nullable=False),
         sa.Column("deployment_id", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("chain_id", "tx_hash", name=op.f("pk_payment_uses")),
+        sa.PrimaryKeyConstraint("chain_id", "tx_hash", "wallet", name=op.f("pk_payment_uses")),
     )
     op.create_table(
         "payments",
@@ -51,7 +51,7 @@ def upgrade() -> None:
         sa.Column("payer", sa.Text(), nullable=False),
         sa.Column("token", sa.Text(), nullable=False),
         sa.Column("token_address", sa.Text(), nullable=False),
-        sa.Column("amount_atomic", sa.BigInteger(), nullable=False),
+        sa.Column("amount_atomic", sa.Text(), nullable=False),
         sa.Column("credited_micro_usd", sa.BigInteger(), nullable=False),
         sa.Column("block_number", sa.BigInteger(), nullable=False),
         sa.Column("block_hash", sa.Text(), nullable=False),

@@ -1,0 +1,76 @@
+import pytest
+from starlette.datastructures import Headers
+
+from moorage.chains.chain import KNOWN_CHAINS
+from moorage.errors import PaymentMalformed
+from moorage.payments.evidence import evidence, named_chain, payment_means
+
+CHAINS = {name: KNOWN_CHAINS[name] for name in ("arbitrum", "base")}
+TEST_CHAIN = {"arbitrum-sepolia": KNOWN_CHAINS["arbitrum-sepolia"]}
+HASH = "0x" + "ab" * 32
+
+
+def means_of(**headers: str) -> tuple[str, str]:
+    given = Headers({name.replace("_", "-"): value for name, value in headers.items()})
+    means = payment_means(given, CHAINS)
+    return means.chain.name, means.token.name
+
+
+@pytest.mark.parametrize(
+    ("headers", "means"),
+    [
+        ({}, ("arbitrum", "usdc")),
+        ({"X_Payment_Chain": "base"}, ("base", "usdc")),
+        ({"X_Payment_Token": "usdt"}, ("arbitrum", "usdt")),
+        ({"X_Payment_Chain": " BASE ", "X_Payment_Token": "UsdT"}, ("base", "usdt")),
+    ],
+)
+def test_chain_and_token_are_the_named_ones_or_the_defaults(
+    headers: dict[str, str], means: tuple[str, str]
+) -> None:
+    assert means_of(**headers) == means
+
+
+@pytest.mark.parametrize(
+    ("headers", "field", "says"),
+    [
+        ({"X_Payment_Chain": "doge"}, "X-Payment-Chain", "arbitrum, base"),
+        ({"X_Payment_Chain": ""}, "X-Payment-Chain", "arbitrum, base"),
+        ({"X_Payment_Token": "dai"}, "X-Payment-Token", "usdc, usdt on arbitrum"),
+        ({"X_Payment_Token": ""}, "X-Payment-Token", "usdc, usdt on arbitrum"),
+    ],
+)
+def test_unknown_chain_or_token_is_named_with_the_known_ones(
+    headers: dict[str, str], field: str, says: str
+) -> None:
+    with pytest.raises(PaymentMalformed, match=says) as refused:
+        means_of(**headers)
+    assert refused.value.field == field
+
+
+def test_default_chain_is_the_only_one_there_is() -> None:
+    assert named_chain(None, TEST_CHAIN, field="chain").name == "arbitrum-sepolia"
+    with pytest.raises(PaymentMalformed):
+        named_chain("arbitrum", TEST_CHAIN, field="chain")
+
+
+@pytest.mark.parametrize("spelling", [HASH, HASH.upper(), "0X" + "Ab" * 32, "aB" * 32])
+def test_hash_is_the_same_however_it_is_spelled(spelling: str) -> None:
+    means = payment_means({}, CHAINS)
+    found = evidence(Headers({"X-Payment-Tx": spelling}), means)
+    assert found is not None
+    assert (found.tx_hash, found.means) == (HASH, means)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["", "0x", "0x12", HASH + "0", HASH[:-1], HASH[:-1] + "g", f"{HASH},{HASH}", "0x" * 33],
+)
+def test_malformed_hash_is_refused_by_name(spelling: str) -> None:
+    with pytest.raises(PaymentMalformed) as refused:
+        evidence(Headers({"X-Payment-Tx": spelling}), payment_means({}, CHAINS))
+    assert refused.value.field == "X-Payment-Tx"
+
+
+def test_no_hash_is_no_evidence() -> None:
+    assert evidence(Headers({}), payment_means({}, CHAINS)) is None

@@ -1,0 +1,221 @@
+import asyncio
+from typing import cast
+
+import pytest
+from sqlalchemy import func, select
+
+from clock import MovableClock
+from fakes import FakeVerifier
+from moorage.errors import (
+    ChainUnavailable,
+    DatabaseUnavailable,
+    PayerMismatch,
+    PaymentAlreadyUsed,
+    PaymentNotFound,
+    PaymentPending,
+)
+from moorage.money import MicroUsd
+from moorage.payments.evidence import Evidence, PaymentMeans
+from moorage.payments.paywall import Paywall, Receipt
+from moorage.payments.quotes import Quotes
+from moorage.payments.verification import Verifier
+from moorage.storage import accounts
+from moorage.storage.database import Database, Statement
+from moorage.storage.schema import payments
+from records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC, USDT, fresh_hash, transfer
+
+COUNT = Statement(select(func.count()).select_from(payments))
+
+
+@pytest.fixture
+def chain() -> FakeVerifier:
+    return FakeVerifier()
+
+
+@pytest.fixture
+def paywall(db: Database, clock: MovableClock, chain: FakeVerifier) -> Paywall:
+    return Paywall(db=db, verifier=cast("Verifier", chain), clock=clock)
+
+
+def shows(tx_hash: str, token: str = "usdc") -> Evidence:
+    found = ARBITRUM.token(token)
+    assert found is not None
+    return Evidence(means=PaymentMeans(chain=ARBITRUM, token=found), tx_hash=tx_hash)
+
+
+async def take(paywall: Paywall, tx_hash: str, wallet: str = ALICE, token: str = "usdc") -> Receipt:
+    return await paywall.take(shows(tx_hash, token), wallet=wallet, unique_name="hello")
+
+
+async def use(db: Database, tx_hash: str, wallet: str = ALICE, project: str = "p") -> None:
+    """As admission does when a deployment is queued for the payment."""
+    async with db.transaction(durable=True) as tx:
+        await accounts.add_use(
+            tx,
+            chain_id=ARBITRUM.chain_id,
+            tx_hash=tx_hash,
+            wallet=wallet,
+            project_id=project,
+            deployment_id=f"{project}-1",
+        )
+
+
+async def test_payment_is_credited_in_full_to_its_payer(
+    db: Database, paywall: Paywall, chain: FakeVerifier
+) -> None:
+    paid = chain.pays(transfer(ALICE, 1_700_000))
+    assert await take(paywall, paid) == Receipt(42161, paid, MicroUsd(1_700_000))
+    assert await accounts.balance(db, ALICE) == 1_700_000
+
+
+async def test_logs_of_one_transaction_are_summed(
+    db: Database, paywall: Paywall, chain: FakeVerifier
+) -> None:
+    tx_hash = fresh_hash()
+    chain.pays(*(transfer(ALICE, n, tx_hash=tx_hash, log_index=n) for n in (1, 2, 3)))
+    assert (await take(paywall, tx_hash)).credited == 6
+    assert await accounts.balance(db, ALICE) == 6
+    assert await db.one(COUNT) == (3,)
+
+
+async def test_hash_shown_again_before_it_paid_for_anything_brings_nothing_new(
+    db: Database, paywall: Paywall, chain: FakeVerifier
+) -> None:
+    paid = chain.pays(transfer(ALICE, 5))
+    await take(paywall, paid)
+    asked = chain.asked
+    assert (await take(paywall, paid)).credited == 0
+    assert chain.asked == asked  # what is in the books is not asked of the chain again
+    assert await accounts.balance(db, ALICE) == 5
+
+
+async def test_hash_that_paid_for_a_deployment_is_refused_with_its_ids(
+    db: Database, paywall: Paywall, chain: FakeVerifier
+) -> None:
+    paid = chain.pays(transfer(ALICE, 5))
+    await take(paywall, paid)
+    await use(db, paid)
+    with pytest.raises(PaymentAlreadyUsed) as refused:
+        await take(paywall, paid)
+    assert (refused.value.project_id, refused.value.deployment_id) == ("p", "p-1")
+
+
+async def test_used_hash_shown_by_a_stranger_is_refused_without_ids(
+    db: Database, paywall: Paywall, chain: FakeVerifier
+) -> None:
+    paid = chain.pays(transfer(ALICE, 5))
+    await take(paywall, paid)
+    await use(db, paid)
+    with pytest.raises(PaymentAlreadyUsed) as refused:
+        await take(paywall, paid, BOB)
+    assert (refused.value.project_id, refused.value.deployment_id) == (None, None)
+
+
+async def test_anothers_payment_is_credited_to_who_paid_and_never_to_the_caller(
+    db: Database, paywall: Paywall, chain: FakeVerifier
+) -> None:
+    paid = chain.pays(transfer(ALICE, 5))
+    for _ in range(2):
+        with pytest.raises(PayerMismatch):
+            await take(paywall, paid, BOB)
+    assert await accounts.balance(db, ALICE) == 5
+    assert await accounts.balance(db, BOB) == 0
+    assert (await take(paywall, paid, ALICE)).credited == 0  # it is there, and may be used
+    await use(db, paid)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        PaymentPending(),
+        PaymentNotFound("reverted", looked_for={}),
+        ChainUnavailable(),
+    ],
+)
+async def test_what_the_chain_does_not_confirm_records_nothing_and_works_later(
+    db: Database, paywall: Paywall, chain: FakeVerifier, fault: Exception
+) -> None:
+    sent = transfer(ALICE, 5)
+    chain.missing = fault
+    with pytest.raises(type(fault)):
+        await take(paywall, sent.tx_hash)
+    assert await db.one(COUNT) == (0,)
+    chain.pays(sent)
+    assert (await take(paywall, sent.tx_hash)).credited == 5
+
+
+async def test_database_that_is_away_records_nothing_and_the_hash_works_later(
+    db: Database, paywall: Paywall, chain: FakeVerifier
+) -> None:
+    paid = chain.pays(transfer(ALICE, 5))
+    db._writer.execute("PRAGMA query_only = ON")
+    with pytest.raises(DatabaseUnavailable):
+        await take(paywall, paid)
+    db._writer.execute("PRAGMA query_only = OFF")
+    assert (await take(paywall, paid)).credited == 5
+
+
+async def test_forty_requests_with_one_hash_credit_once(
+    db: Database, paywall: Paywall, chain: FakeVerifier
+) -> None:
+    paid = chain.pays(transfer(ALICE, 5))
+    chain.gate = asyncio.Event()
+    asking = [asyncio.create_task(take(paywall, paid)) for _ in range(40)]
+    while chain.asked < 40:
+        await asyncio.sleep(0)
+    chain.gate.set()
+    receipts = await asyncio.gather(*asking)
+    assert sorted(receipt.credited for receipt in receipts) == [0] * 39 + [5]
+    assert await accounts.balance(db, ALICE) == 5
+
+
+async def test_payers_who_share_a_transaction_each_use_their_own_share(
+    db: Database, paywall: Paywall, chain: FakeVerifier
+) -> None:
+    """As a bundler of user operations (ERC-4337) sends them."""
+    tx_hash = fresh_hash()
+    chain.pays(
+        transfer(ALICE, 5, tx_hash=tx_hash, log_index=0),
+        transfer(BOB, 7, tx_hash=tx_hash, log_index=1),
+    )
+    assert (await take(paywall, tx_hash, ALICE)).credited == 5
+    await use(db, tx_hash, ALICE, "alices")
+    assert (await take(paywall, tx_hash, BOB)).credited == 0
+    assert await accounts.balance(db, BOB) == 7
+    await use(db, tx_hash, BOB, "bobs")
+
+    for wallet, project in ((ALICE, "alices"), (BOB, "bobs"), (CAROL, None)):
+        with pytest.raises(PaymentAlreadyUsed) as refused:
+            await take(paywall, tx_hash, wallet)
+        assert refused.value.project_id == project
+
+
+async def test_two_tokens_of_one_transaction_are_both_credited(
+    db: Database, paywall: Paywall, chain: FakeVerifier
+) -> None:
+    tx_hash = fresh_hash()
+    chain.pays(
+        transfer(ALICE, 5, tx_hash=tx_hash, log_index=0),
+        transfer(ALICE, 7, tx_hash=tx_hash, log_index=1, token=USDT.name, token_address=USDT.key),
+    )
+    assert (await take(paywall, tx_hash, token=USDC.name)).credited == 5
+    assert (await take(paywall, tx_hash, token=USDT.name)).credited == 7
+    assert await accounts.balance(db, ALICE) == 12
+
+
+async def test_payment_is_noted_on_the_quote_it_is_made_for(
+    db: Database, paywall: Paywall, chain: FakeVerifier, clock: MovableClock
+) -> None:
+    quotes = Quotes(db=db, clock=clock)
+    price = MicroUsd(500_000)
+    await quotes.offer(wallet=ALICE, unique_name="hello", months=1, price=price)
+    await take(paywall, chain.pays(transfer(ALICE, 200_000)))
+    quote = await quotes.offer(wallet=ALICE, unique_name="hello", months=1, price=price)
+    assert quote.received_micro_usd == 200_000
+
+
+async def test_credit_is_on_disk_before_it_is_told(
+    db: Database, paywall: Paywall, chain: FakeVerifier
+) -> None:
+    await take(paywall, chain.pays(transfer(ALICE, 5)))
+    assert db._writer.execute("PRAGMA synchronous").fetchone() == (2,)
