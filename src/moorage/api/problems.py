@@ -51,8 +51,10 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.AuthUnavailable: Problem(503, "auth_unavailable", True),
 }
 
+BAD_HTTP = Problem(400, "invalid_request", False)
 NOT_FOUND = Problem(404, "not_found", False)
 METHOD_NOT_ALLOWED = Problem(405, "method_not_allowed", False)
+HEADERS_TOO_LARGE = Problem(431, "headers_too_large", False)
 INTERNAL = Problem(500, "internal_error", True)
 
 _RETRY_SECONDS = 5

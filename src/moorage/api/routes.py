@@ -141,7 +141,7 @@ def http_app(gateway: Gateway) -> Starlette:
     async def openapi(_request: Request) -> Response:
         return json_response(described)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/openapi.json", openapi),
             *(
@@ -155,6 +155,8 @@ def http_app(gateway: Gateway) -> Starlette:
         ],
         exception_handlers={HTTPException: _http_problem},
     )
+    app.router.redirect_slashes = False  # a path has one spelling, and errors are JSON
+    return app
 
 
 async def _http_problem(_request: Request, error: Exception) -> Response:

@@ -8,6 +8,8 @@ from collections.abc import Generator
 import uvicorn
 from starlette.types import ASGIApp
 
+from moorage.api.connection import Bounds, connection_type
+
 _SHUTDOWN_SECONDS = 5
 _KEEP_ALIVE_SECONDS = 75
 
@@ -22,13 +24,15 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """One ASGI app served on one listening socket."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, *, bounds: Bounds | None = None
+    ) -> None:
         self._listener = listener
         self._server = _Server(
             uvicorn.Config(
                 app,
                 interface="asgi3",
-                http="httptools",
+                http=connection_type(bounds or Bounds()),
                 ws="none",
                 lifespan="off",
                 access_log=False,

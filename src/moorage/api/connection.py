@@ -1,0 +1,219 @@
+"""One client's connection: uvicorn's, bounded in time and bytes, and never cut short of its answer.
+
+uvicorn waits for ever for a request's headers, keeps any amount of them, takes a body for the next
+request after `Upgrade`, and closes while a refused body still arrives, which makes the kernels drop
+the answer on its way.
+"""
+
+import asyncio
+from asyncio import TimerHandle
+
+import msgspec
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+)
+
+from moorage.api.problems import BAD_HTTP, HEADERS_TOO_LARGE, Problem, problem_response
+
+_SENTENCES = {
+    BAD_HTTP: "This is not a valid HTTP request.",
+    HEADERS_TOO_LARGE: "The request has too many headers, or too large ones.",
+}
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What a connection may take while there is no request to answer."""
+
+    connections: int = 1_000
+    """Open at once. With one more, whoever waits longest without a request has to go."""
+
+    head_seconds: float = 10.0
+    """Until the last header is there; also for the rest of what was refused."""
+
+    unread_seconds: float = 30.0
+    """How long a client may leave an answer unread."""
+
+    head_bytes: int = 64 * 1024
+    """Request line and headers, or whatever else is not a body; give or take one read."""
+
+    headers: int = 100
+
+
+class Connection(HttpToolsProtocol):
+    """An asyncio protocol, for `uvicorn.Config(http=…)`."""
+
+    bounds = Bounds()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin; where there are too many, one that waits for a request ends."""
+        super().connection_made(transport)
+        self.waiting_since = self.loop.time()
+        self._problem = BAD_HTTP
+        self._undelivered = 0  # bytes received since the app was last handed some
+        self._is_in_head = True
+        self._is_deaf = False
+        self._timer: TimerHandle | None = None
+        self._unread_timer: TimerHandle | None = None
+        self._start_timer()
+        if len(self.connections) > self.bounds.connections:
+            self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._stop_timer()
+        self._stop_unread_timer()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is no request to answer."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what came, unless the connection is at its end."""
+        if self._is_deaf:
+            return
+        self._undelivered += len(data)
+        super().data_received(data)
+        if self._undelivered > self.bounds.head_bytes:
+            self._refuse(HEADERS_TOO_LARGE)
+        elif self.is_waiting and self._timer is None:
+            self._start_timer()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        """Answer what the parser gave up on, in JSON."""
+        self._refuse(self._problem)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Not worth a line in the log: the request is answered as if it had not asked."""
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._is_in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; what trails a body is none, whatever it says."""
+        if not self._is_in_head:
+            return
+        super().on_header(name, value)
+        if len(self.headers) > self.bounds.headers:
+            self._problem = HEADERS_TOO_LARGE
+            raise ValueError(_SENTENCES[self._problem])
+
+    def on_headers_complete(self) -> None:
+        """Hand the request to the app."""
+        self._stop_timer()
+        self._undelivered = 0
+        self._is_in_head = False
+        super().on_headers_complete()
+        self.cycle.transport = _Closing(self)  # type: ignore[assignment]
+        if self.parser.should_upgrade():
+            # The parser takes the rest for another protocol's, and loses sight of the body's end.
+            self.cycle.keep_alive = False
+            self._is_deaf = True
+
+    def on_body(self, body: bytes) -> None:
+        """Hand a piece of the body to the app."""
+        self._undelivered = 0
+        super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, or for the rest of one that was refused."""
+        self.waiting_since = self.loop.time()
+        super().on_response_complete()
+        if self.is_waiting and self.cycle.more_body:
+            self._start_timer()
+
+    def pause_writing(self) -> None:
+        """The client does not read; it has so long to begin."""
+        super().pause_writing()
+        if self._unread_timer is None:
+            self._unread_timer = self.loop.call_later(
+                self.bounds.unread_seconds, self.transport.abort
+            )
+
+    def resume_writing(self) -> None:
+        """The client reads."""
+        super().resume_writing()
+        self._stop_unread_timer()
+
+    def end(self) -> None:
+        """Close once the client has its answer: at once, unless a request still arrives.
+
+        To close with bytes unread would make the client's kernel forget the answer. So say no more,
+        and pass over what comes until the client closes.
+        """
+        if not (self._is_deaf or self.cycle.more_body) or self.transport.is_closing():
+            self.transport.close()
+            return
+        self._is_deaf = True
+        self._start_timer()
+        self.transport.write_eof()
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer and end, when the requests that came whole before are answered."""
+        if self._is_deaf or self.transport.is_closing():
+            return
+        self._is_deaf = True
+        if self.is_waiting:
+            self._answer(problem)
+        elif not self.cycle.more_body:
+            self.cycle.keep_alive = False
+        elif self.pipeline or self.cycle.response_started:
+            self.transport.close()
+        else:  # the body broke off
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self._answer(problem)
+
+    def _answer(self, problem: Problem) -> None:
+        response = problem_response(problem, _SENTENCES[problem], headers={"Connection": "close"})
+        head = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
+        self.transport.write(STATUS_LINE[problem.status] + head + b"\r\n" + bytes(response.body))
+        self.end()
+
+    def _make_room(self) -> None:
+        """Drop the connection that waits longest, which may be this one."""
+        waiting = [
+            connection
+            for connection in self.connections
+            if isinstance(connection, Connection)
+            and connection.is_waiting
+            and not connection.transport.is_closing()
+        ]
+        min(waiting, key=lambda connection: connection.waiting_since).transport.abort()
+
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(self.bounds.head_seconds, self.transport.abort)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+
+class _Closing:
+    """What uvicorn's cycle sees of the transport: it may write, and say that it is done."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+    def close(self) -> None:
+        """The answer is written, and the last one."""
+        self._connection.end()
+
+
+def connection_type(bounds: Bounds) -> type[Connection]:
+    """The protocol of connections that keep `bounds`; uvicorn makes them itself."""
+    return type("BoundedConnection", (Connection,), {"bounds": bounds})
