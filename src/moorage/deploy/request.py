@@ -43,7 +43,7 @@ def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
 def _unique_name(value: object) -> str:
     if not isinstance(value, str):
         raise InvalidField("uniqueName", "is required and must be a string")
-    folded = value.lower()
+    folded = value.lower() if value.isascii() else value  # the Kelvin sign is no k
     if not NAME_PATTERN.fullmatch(folded):
         raise InvalidField("uniqueName", "must be 4–32 of a–z, 0–9 and -, with no - at either end")
     return folded
