@@ -46,6 +46,7 @@ from moorage.planning.plan import Plan
 from moorage.planning.planner import make_plan
 from moorage.storage import projects
 
+_SAID_ONCE = ("X-Payment-Tx", "X-Payment-Chain", "X-Payment-Token", "X-Use-Existing-Credits")
 _PLAN_ASIDE_FROM = 200
 """Uploads with more files than this are planned in a thread."""
 
@@ -75,7 +76,7 @@ async def quote(gateway: Gateway, request: Request) -> Response:
 
 
 async def status(gateway: Gateway, request: Request) -> Response:
-    """`GET /agent/deploy/{projectId}/{deploymentId}/status`."""
+    """`GET /agent/deploy/{projectId}/{deploymentId}/status`: where a deployment stands."""
     wallet = await authenticate(gateway, request)
     deployment_id = request.path_params["deploymentId"]
     deployment = await projects.deployment(gateway.db, deployment_id)
@@ -91,7 +92,7 @@ async def status(gateway: Gateway, request: Request) -> Response:
 
 
 async def list_projects(gateway: Gateway, request: Request) -> Response:
-    """`GET /agent/projects`."""
+    """`GET /agent/projects`: the wallet's projects."""
     wallet = await authenticate(gateway, request)
     limit_wallet(gateway, request, wallet)
     found = await projects.of_wallet(gateway.db, wallet)
@@ -105,7 +106,7 @@ async def list_projects(gateway: Gateway, request: Request) -> Response:
 
 
 async def delete_project(gateway: Gateway, request: Request) -> Response:
-    """`DELETE /agent/projects/{projectId}`."""
+    """`DELETE /agent/projects/{projectId}`: stop the app and forget the project."""
     wallet = await authenticate(gateway, request)
     limit_wallet(gateway, request, wallet)
     project = await projects.by_id(gateway.db, request.path_params["projectId"])
@@ -148,7 +149,7 @@ async def balance(gateway: Gateway, request: Request) -> Response:
 
 
 async def chains(gateway: Gateway, request: Request) -> Response:
-    """`GET /agent/chains`."""
+    """`GET /agent/chains`: the chains that payments are taken on."""
     limit_address(gateway, request)
     listed = [ChainItem(**chain_body(chain)) for chain in gateway.chains.values()]
     return json_response(ChainList(chains=listed))
@@ -161,6 +162,7 @@ async def health(_gateway: Gateway, _request: Request) -> Response:
 
 async def _read_bid(gateway: Gateway, request: Request, wallet: str) -> tuple[Bid, Upload]:
     """The request's body and headers, checked, with the plan made; the caller closes the upload."""
+    _refuse_repeated(request)
     means = payment_means(request.headers, gateway.chains)
     proof = evidence(request.headers, means)
     received = await read_upload(
@@ -228,6 +230,13 @@ def _content_length(request: Request) -> int | None:
     if not (declared.isascii() and declared.isdigit()) or len(declared) > 18:
         raise InvalidRequest("Content-Length must be a number.")
     return int(declared)
+
+
+def _refuse_repeated(request: Request) -> None:
+    """Two payments at once, or two chains, would leave it to chance which one counts."""
+    for header in _SAID_ONCE:
+        if len(request.headers.getlist(header)) > 1:
+            raise InvalidField(header, "must be sent once")
 
 
 def _flag(request: Request, header: str) -> bool:

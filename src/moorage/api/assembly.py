@@ -133,6 +133,7 @@ def assemble(
         reserve_bytes=settings.disk_reserve_mib * MIB,
         clock=clock,
         on_queued=worker.wake,
+        on_superseded=worker.drop,
         on_step=on_step,
     )
     gateway = Gateway(

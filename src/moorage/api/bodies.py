@@ -174,6 +174,7 @@ class Problem(Body, frozen=True, kw_only=True):
     retryable: bool
     field: str | UnsetType = UNSET
     path: str | UnsetType | None = UNSET
+    looked_for: list[str] | dict[str, str] | UnsetType = UNSET
     next_actions: list[str] | UnsetType = UNSET
 
 

@@ -26,7 +26,11 @@ PAYMENT_HEADERS = {
     "X-Use-Existing-Credits": "true: share credits with active projects",
     "X-Dry-Run": "true: all checks and the price, no side effect",
 }
-_PROBLEMS: dict[int, type[Problem]] = {402: PaymentDemand, 409: PaymentUsed}
+_MEANS_HEADERS = ("X-Payment-Chain", "X-Payment-Token")
+_PROBLEMS: dict[int, tuple[type[Problem], ...]] = {
+    402: (PaymentDemand, Problem),  # the latter while a payment is pending: nothing to pay
+    409: (PaymentUsed,),
+}
 _SIGNED_PROBLEMS = (401, 429)
 
 
@@ -55,8 +59,16 @@ def openapi_document(operations: Sequence[Operation], *, server_url: str) -> dic
 
 
 def _types(operation: Operation) -> list[type]:
-    named = [operation.answer, Problem, *(_PROBLEMS.get(code, Problem) for code in operation.fails)]
+    named = [Problem, *_answers(operation), *(kind for f in operation.fails for kind in _failed(f))]
     return [*named, operation.body] if operation.body is not None else named
+
+
+def _answers(operation: Operation) -> tuple[type, ...]:
+    return (operation.answer, *((operation.or_answer,) if operation.or_answer else ()))
+
+
+def _failed(status: int) -> tuple[type[Problem], ...]:
+    return _PROBLEMS.get(status, (Problem,))
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
@@ -67,7 +79,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "responses": _responses(operation),
     }
     if operation.body is not None:
-        described["requestBody"] = {"required": True, "content": _content(operation.body)}
+        described["requestBody"] = {"required": True, "content": _content((operation.body,))}
     return described
 
 
@@ -83,8 +95,15 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         *(_parameter("path", name, "", required=True) for name in _names(operation.path)),
         *(_parameter("query", name, text) for name, text in operation.query.items()),
         *_headers(WALLET_HEADERS if operation.signed else {}, required=True),
-        *_headers(PAYMENT_HEADERS if operation.paid else {}, required=False),
+        *_headers(_payment_headers(operation), required=False),
     ]
+
+
+def _payment_headers(operation: Operation) -> dict[str, str]:
+    if operation.paid:
+        return PAYMENT_HEADERS
+    named = _MEANS_HEADERS if operation.priced else ()
+    return {name: PAYMENT_HEADERS[name] for name in named}
 
 
 def _names(path: str) -> list[str]:
@@ -102,15 +121,16 @@ def _parameter(place: str, name: str, text: str, *, required: bool = False) -> d
 
 def _responses(operation: Operation) -> dict[str, Any]:
     fails = sorted({*operation.fails, *(_SIGNED_PROBLEMS if operation.signed else ())})
-    responses = {"200": {"description": "Done", "content": _content(operation.answer)}}
+    responses = {"200": {"description": "Done", "content": _content(_answers(operation))}}
     for status in fails:
-        kind = _PROBLEMS.get(status, Problem)
+        kinds = _failed(status)
         responses[str(status)] = {
-            "description": (kind.__doc__ or "").strip(),
-            "content": _content(kind),
+            "description": (kinds[0].__doc__ or "").strip(),
+            "content": _content(kinds),
         }
     return responses
 
 
-def _content(kind: type) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": _REF.format(name=kind.__name__)}}}
+def _content(kinds: tuple[type, ...]) -> dict[str, Any]:
+    refs = [{"$ref": _REF.format(name=kind.__name__)} for kind in kinds]
+    return {"application/json": {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}}

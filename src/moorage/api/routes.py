@@ -48,6 +48,7 @@ OPERATIONS = (
         handler=agent.deploy,
         body=DeployBody,
         answer=Deployed,
+        or_answer=Quoted,
         fails=(400, 402, 408, 409, 413, 502, 503),
         signed=True,
         paid=True,
@@ -60,6 +61,7 @@ OPERATIONS = (
         answer=Quoted,
         fails=(400, 408, 413, 503),
         signed=True,
+        priced=True,
     ),
     Operation(
         method="GET",
