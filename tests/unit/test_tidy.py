@@ -1,11 +1,12 @@
 """Rules about the source as a whole, which no other check knows."""
 
 import ast
+import os
 import re
-import subprocess
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import msgspec
@@ -176,20 +177,16 @@ def test_only_commands_print() -> None:
     assert {path.parent for path in printing} <= {PACKAGE / "cli"}
 
 
-def tracked_files() -> list[Path]:
-    """Every text file of the repository, as git lists them."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    files = (REPOSITORY / name for name in listed.split("\0") if name)
-    return [path for path in files if path.is_file() and not path.is_symlink()]
+def repository_files() -> Iterator[Path]:
+    """Every file that is, or will be, in the repository: what .gitignore does not name."""
+    ignored = [line.strip("/") for line in (REPOSITORY / ".gitignore").read_text().splitlines()]
+    ignored += [".git", ".import_linter_cache"]
+    for directory, names, files in os.walk(REPOSITORY):
+        names[:] = [name for name in names if not any(fnmatch(name, item) for item in ignored)]
+        yield from (Path(directory, name) for name in files)
 
 
-TEXTS = {path: path.read_text(errors="replace") for path in tracked_files()}
+TEXTS = {path: path.read_text(errors="replace") for path in repository_files()}
 PUT_OFF = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "HA" + "CK")) + r"\b")
 HOSTS = ("pypi" + ".org", "python" + "hosted.org", "registry.npm" + "js.org", "crates" + ".io")
 PRIVATE_PATHS = re.compile(r"(?<![\w./}~>])/(?:work|workspace|root|Users|home/(?!app\b)\w+)/\w")
