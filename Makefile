@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup develop system dev test check bench lock clean
+.PHONY: help setup anew develop system dev test check bench lock clean
 
 ifeq ($(PYTHON),)
 PYTHON := $(shell scripts/find-python)
@@ -24,6 +24,15 @@ help:
 	@echo "make clean   remove what the set-up made; the data in .moorage stays"
 
 setup: system .venv/.installed node_modules/.package-lock.json
+
+# A .venv is of use only where it was made, with the Python it was made with, and with pip in it.
+ifneq ($(shell test ! -e .venv || { $(BIN)/python -ISc '' && \
+	grep -F "$(CURDIR)/$(BIN)/python" $(BIN)/pip; } >/dev/null 2>&1 || echo no),)
+.venv/.installed: anew
+endif
+
+anew:
+	@rm -rf .venv
 
 develop: setup .venv/.developing
 
@@ -50,7 +59,7 @@ system:
 # Compiling all at once takes half as long as pip's one by one.
 .venv/.installed: requirements/runtime.txt requirements/build.txt pyproject.toml | system
 	@echo "Setting up .venv ..."
-	@test -x $(BIN)/python || $(or $(PYTHON),$$(scripts/find-python)) -m venv --clear .venv
+	@test -x $(BIN)/python || $(or $(filter-out $(BIN)/%,$(PYTHON)),$$(scripts/find-python)) -m venv --clear .venv
 	@$(PIP) install --no-compile --require-hashes -r requirements/runtime.txt -r requirements/build.txt
 	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
 	@$(COMPILE)
