@@ -209,11 +209,9 @@ def _look_for_anvil() -> str:
 
 def _missing_isolation(settings: Settings) -> tuple[str, ...]:
     run_dir = Path(settings.run_dir or "/run/moorage/x")
-    missing = [
-        *probe.missing_privileges(run_dir=run_dir),
-        *probe.missing_programs(),
-        *probe.missing_diagnosis(),
-    ]
+    missing = [*probe.missing_privileges(run_dir=run_dir), *probe.missing_programs()]
+    if os.geteuid() == 0:  # nobody else may ask
+        missing += probe.missing_diagnosis()
     if probe.hierarchy() is None:
         missing.append(probe.missing_hierarchy())
     return tuple(missing)
