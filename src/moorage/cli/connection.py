@@ -25,6 +25,10 @@ _NO_KEY = (
     "no private key: set MOORAGE_PRIVATE_KEY or pass --key-file PATH "
     "(keys are never taken from the command line)"
 )
+_NOT_YOURS = (
+    "is only for the user who runs `moorage dev`: give this command as that user (sudo, say), "
+    "or pass --gateway URL and a key of your own"
+)
 
 
 @Parameter(name="*", group="Connection")
@@ -128,6 +132,8 @@ def _read_dev_file(options: Options, env: Mapping[str, str], here: Path) -> DevF
         return msgspec.json.decode(path.read_bytes(), type=DevFile)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError as error:
+        raise ClientMisconfigured(f"{path} {_NOT_YOURS}") from error
     except OSError as error:
         raise ClientMisconfigured(f"{path} can't be read: {error.strerror}") from error
     except msgspec.DecodeError as error:

@@ -1,5 +1,6 @@
 """Flags come before the environment, the environment before dev.json."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,17 @@ def test_node_of_a_chain_is_a_flag_or_a_variable(tmp_path: Path) -> None:
 def test_no_gateway_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(ClientMisconfigured, match="make dev"):
         find(tmp_path)
+
+
+def test_dev_json_of_another_user_says_who_may_read_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ClientMisconfigured, match=r"dev\.json is only for the user who runs"):
+        find(place)
 
 
 def test_malformed_dev_json_is_named(place: Path) -> None:
