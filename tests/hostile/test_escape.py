@@ -152,6 +152,7 @@ async def stage(host: Host, deployer: Deployer) -> AsyncIterator[Stage]:
             **facts,
             "app": "/app",
             "root": "/",
+            "system_file": "/usr/bin/env",
             "gateway": "gateway",
             "gateway_or_host": "gateway",
             "first_process": "1",
@@ -166,6 +167,8 @@ async def stage(host: Host, deployer: Deployer) -> AsyncIterator[Stage]:
             "first_process": victim.pid,
             "root": str(host.directory),
             "scratch": str(scratch),
+            # Beside it: /tmp may be a file system of its own, which no link leaves.
+            "system_file": str(host.directory / "secret"),
             "gateway": (await ask(app))["gateway"],
             # A datagram from this address to itself is masqueraded, and its answer lost.
             "gateway_or_host": arena.HOST_ADDRESS,

@@ -137,7 +137,7 @@ FILES = (
     _files("cgroup of one's own", "make-cgroup", refused=READ_ONLY),
     _files("device node", "mknod", "{scratch}", "1", "5", refused=NOT_ALLOWED),
     _files("devices", "devices", refused=frozenset({"none opened"})),
-    _files("hard link to a system file", "hardlink", "/usr/bin/env", "{scratch}",
+    _files("hard link to a system file", "hardlink", "{system_file}", "{scratch}",
            refused=frozenset({"EXDEV", "EROFS", "EPERM"})),
     _files("file given to root", "chown-root", "{scratch}", refused=frozenset({"EPERM", "EINVAL"})),
     _files("file capability", "file-capability", "{scratch}", refused=NOT_ALLOWED),
