@@ -4,6 +4,7 @@ All groups of a gateway lie below one of its own, `moorage-<instance>`; on versi
 such tree for each controller.
 """
 
+import contextlib
 import errno
 import os
 import signal
@@ -17,6 +18,7 @@ from moorage.runtimes.runtime import Limits
 CONTROLLERS = ("memory", "cpu", "pids")
 _CPU_PERIOD_US = 100_000
 _KILL_SECONDS = 10.0
+_VACATE_SECONDS = 1.0
 _POLL_SECONDS = 0.002
 
 
@@ -103,10 +105,9 @@ class Cgroups:
         """Make the gateway's own groups and hand the controllers down. Raises OSError."""
         if self.hierarchy.version == 2:
             mount = self.hierarchy.roots[0]
-            enable = " ".join(f"+{name}" for name in CONTROLLERS)
-            (mount / "cgroup.subtree_control").write_text(enable)
+            _hand_down(mount)
             (mount / self.root).mkdir(exist_ok=True)
-            (mount / self.root / "cgroup.subtree_control").write_text(enable)
+            _hand_down(mount / self.root)
         for directory in self._directories(""):
             directory.mkdir(exist_ok=True)
 
@@ -206,6 +207,34 @@ class Cgroups:
 
     def _directories(self, name: str) -> list[Path]:
         return [root / self.root / name for root in self.hierarchy.roots]
+
+
+def _hand_down(group: Path) -> None:
+    """Let the groups in a version 2 group have the controllers. Raises OSError.
+
+    Only the machine's topmost group may do so while it holds processes. The topmost one that a
+    container sees is not that, and holds the container's: they move into a group of their own.
+    """
+    deadline = time.monotonic() + _VACATE_SECONDS
+    while True:
+        try:
+            (group / "cgroup.subtree_control").write_text(" ".join(f"+{it}" for it in CONTROLLERS))
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            _vacate(group)  # again and again: they may fork meanwhile
+        else:
+            return
+
+
+def _vacate(group: Path) -> None:
+    refuge = group / "init"
+    refuge.mkdir(exist_ok=True)
+    for pid in _read_pids(group):
+        # 0 is a process that this namespace has no id for; written, it would mean ourselves.
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                (refuge / "cgroup.procs").write_text(str(pid))
 
 
 def _read_pids(directory: Path) -> list[int]:

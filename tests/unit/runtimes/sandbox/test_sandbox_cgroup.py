@@ -1,5 +1,6 @@
 """Control groups of both versions, as data and on a made-up tree."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,30 @@ def test_version_2_enables_controllers_in_the_parent_then_in_its_own_group(
     unified.open()
     for directory in (tmp_path, tmp_path / "moorage-ab12"):
         assert (directory / "cgroup.subtree_control").read_text() == "+memory +cpu +pids"
+
+
+def test_version_2_moves_a_containers_processes_out_of_the_way(
+    unified: Cgroups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a kernel: a group with processes is busy, and a process is in one group only."""
+    (tmp_path / "cgroup.procs").write_text("1\n0\n7\n")
+    moved: list[str] = []
+    write = Path.write_text
+
+    def kernels_write(path: Path, text: str) -> int:
+        if path == tmp_path / "init" / "cgroup.procs":
+            moved.append(text)
+            if text == "7":
+                write(tmp_path / "cgroup.procs", "")
+                raise ProcessLookupError
+        elif path.parent == tmp_path and (tmp_path / "cgroup.procs").read_text():
+            raise OSError(errno.EBUSY, "busy")
+        return write(path, text)
+
+    monkeypatch.setattr(Path, "write_text", kernels_write)
+    unified.open()
+    assert moved == ["1", "7"]
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+memory +cpu +pids"
 
 
 def test_version_2_group_is_one_directory(unified: Cgroups, tmp_path: Path) -> None:
