@@ -3,17 +3,19 @@
 import uuid
 
 from moorage.clock import Clock
+from moorage.deploy.project import ProjectStatus
 from moorage.errors import NameUnavailable, RateLimited
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.quote import Quote
 from moorage.storage import projects, quotes
-from moorage.storage.database import Database
+from moorage.storage.database import Database, Transaction
 
 QUOTE_LIFETIME_MS = 30 * 60 * 1000
 NAMES_HELD_AT_MOST = 50
 """By one wallet at a time, so that nobody squats on every name for free."""
 
 _NAMES_RETRY_SECONDS = 60
+_BEING_DELETED = "This project is just being deleted. Send the request again in a moment."
 
 
 class Quotes:
@@ -23,13 +25,22 @@ class Quotes:
         self._db = db
         self._clock = clock
 
-    async def check_name(self, *, wallet: str, unique_name: str) -> None:
-        """Raise NameUnavailable when another wallet has, or holds, this name."""
-        project = await projects.by_name(self._db, unique_name)
+    async def check_name(
+        self, *, wallet: str, unique_name: str, source: Database | Transaction | None = None
+    ) -> None:
+        """Raise NameUnavailable when this wallet can't deploy under this name now.
+
+        Another wallet has it or holds it, or the wallet's own project of that name is just being
+        deleted.
+        """
+        source = source or self._db
+        project = await projects.by_name(source, unique_name)
         if project is not None and project.wallet != wallet:
             raise NameUnavailable
+        if project is not None and project.status is ProjectStatus.DELETING:
+            raise NameUnavailable(_BEING_DELETED)
         if await quotes.held_by_other(
-            self._db, wallet=wallet, unique_name=unique_name, now_ms=self._clock.now_ms()
+            source, wallet=wallet, unique_name=unique_name, now_ms=self._clock.now_ms()
         ):
             raise NameUnavailable
 
@@ -50,34 +61,36 @@ class Quotes:
         price: MicroUsd,
         received: MicroUsd = NOTHING,
     ) -> Quote:
-        """A quote at `price` with at least half of its life left; made unless there is one.
+        """A quote with at least half of its life left, made unless there is one.
 
-        `received` is what was just paid towards it. Raises NameUnavailable, or RateLimited for a
-        wallet that holds too many names.
+        `price` is today's; a living quote below it is given as it is, but a new one promises it
+        only to whoever has begun to pay, or asking again would keep a price for ever. `received` is
+        what was paid towards it, so that the rest is asked for next time. Raises NameUnavailable,
+        or RateLimited for a wallet that holds too many names and has paid nothing.
         """
         now_ms = self._clock.now_ms()
         living = await self._living(wallet, unique_name)
-        for quote in living:
+        same = [q for q in living if q.months == months and q.price_micro_usd <= price]
+        for quote in sorted(same, key=lambda quote: quote.price_micro_usd):
             fresh = quote.expires_at_ms - now_ms > QUOTE_LIFETIME_MS // 2
-            if quote.months == months and quote.price_micro_usd == price and fresh:
+            if fresh and (quote.received_micro_usd > 0 or received == 0):
                 return quote
-        if not living:
-            await self._check_names_held(wallet, now_ms)
+        paid = max([received, *(quote.received_micro_usd for quote in living)])
+        promised = [quote.price_micro_usd for quote in same] if paid > 0 else []
         quote = Quote(
             id=str(uuid.uuid4()),
             wallet=wallet,
             unique_name=unique_name,
             months=months,
-            price_micro_usd=price,
-            received_micro_usd=max([received, *(quote.received_micro_usd for quote in living)]),
+            price_micro_usd=min([price, *promised]),
+            received_micro_usd=paid,
             created_at_ms=now_ms,
             expires_at_ms=now_ms + QUOTE_LIFETIME_MS,
         )
         async with self._db.transaction(durable=False) as tx:
-            if await quotes.held_by_other(
-                tx, wallet=wallet, unique_name=unique_name, now_ms=now_ms
-            ):
-                raise NameUnavailable
+            await self.check_name(wallet=wallet, unique_name=unique_name, source=tx)
+            if not living and paid == 0:
+                await self._check_names_held(tx, wallet, now_ms)
             await quotes.add(tx, quote)
         return quote
 
@@ -86,10 +99,8 @@ class Quotes:
         async with self._db.transaction(durable=False) as tx:
             return await quotes.purge(tx, before_ms=self._clock.now_ms())
 
-    async def _check_names_held(self, wallet: str, now_ms: int) -> None:
-        held = await quotes.names_held(
-            self._db, wallet=wallet, now_ms=now_ms, most=NAMES_HELD_AT_MOST
-        )
+    async def _check_names_held(self, tx: Transaction, wallet: str, now_ms: int) -> None:
+        held = await quotes.names_held(tx, wallet=wallet, now_ms=now_ms, most=NAMES_HELD_AT_MOST)
         if held >= NAMES_HELD_AT_MOST:
             raise RateLimited(_NAMES_RETRY_SECONDS)
 

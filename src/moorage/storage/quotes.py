@@ -66,9 +66,9 @@ async def held_by_other(
     return row is not None
 
 
-async def names_held(db: Database, *, wallet: str, now_ms: int, most: int) -> int:
+async def names_held(source: Database | Transaction, *, wallet: str, now_ms: int, most: int) -> int:
     """How many names the wallet's quotes hold, counted up to `most`."""
-    return len(await db.all(_NAMES_HELD, wallet=wallet, now_ms=now_ms, most=most))
+    return len(await source.all(_NAMES_HELD, wallet=wallet, now_ms=now_ms, most=most))
 
 
 async def add(tx: Transaction, quote: Quote) -> None:

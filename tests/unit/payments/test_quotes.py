@@ -1,0 +1,231 @@
+import asyncio
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from clock import START_MS, MovableClock
+from moorage.deploy.project import ProjectStatus
+from moorage.errors import DatabaseUnavailable, NameUnavailable, RateLimited
+from moorage.money import MicroUsd
+from moorage.payments.quote import Quote
+from moorage.payments.quotes import NAMES_HELD_AT_MOST, QUOTE_LIFETIME_MS, Quotes
+from moorage.storage import projects
+from moorage.storage import quotes as rows
+from moorage.storage.database import Database, Statement
+from moorage.storage.schema import quotes as table
+from records_fixture import ALICE, BOB, add_project
+
+OLD, NEW = MicroUsd(500_000), MicroUsd(800_000)
+COUNT = Statement(select(func.count()).select_from(table))
+
+
+@pytest.fixture
+def quotes(db: Database, clock: MovableClock) -> Quotes:
+    return Quotes(db=db, clock=clock)
+
+
+async def offer(quotes: Quotes, wallet: str = ALICE, name: str = "hello", **changed: Any) -> Quote:
+    wanted: dict[str, Any] = {"months": 1, "price": OLD} | changed
+    return await quotes.offer(wallet=wallet, unique_name=name, **wanted)
+
+
+async def honoured(quotes: Quotes, price: int, wallet: str = ALICE, months: int = 1) -> int:
+    return await quotes.honoured_price(
+        wallet=wallet, unique_name="hello", months=months, price=MicroUsd(price)
+    )
+
+
+async def is_free(quotes: Quotes, wallet: str, name: str = "hello") -> bool:
+    try:
+        await quotes.check_name(wallet=wallet, unique_name=name)
+    except NameUnavailable:
+        return False
+    return True
+
+
+async def test_quote_is_kept_for_thirty_minutes(quotes: Quotes, db: Database) -> None:
+    quote = await offer(quotes)
+    assert (quote.created_at_ms, quote.expires_at_ms) == (START_MS, START_MS + 30 * 60_000)
+    assert (quote.price_micro_usd, quote.received_micro_usd, quote.months) == (OLD, 0, 1)
+    assert await rows.live(db, wallet=ALICE, unique_name="hello", now_ms=START_MS) == [quote]
+
+
+async def test_quoted_price_is_honoured_until_it_expires_and_not_a_moment_longer(
+    quotes: Quotes, clock: MovableClock
+) -> None:
+    await offer(quotes)
+    assert await honoured(quotes, NEW) == OLD
+    clock.advance(QUOTE_LIFETIME_MS - 1)
+    assert await honoured(quotes, NEW) == OLD
+    clock.advance(1)
+    assert await honoured(quotes, NEW) == NEW
+
+
+async def test_price_that_fell_is_taken_over_the_quoted_one(quotes: Quotes) -> None:
+    await offer(quotes, price=NEW)
+    assert await honoured(quotes, OLD) == OLD
+
+
+async def test_quote_is_for_its_wallet_and_its_months(quotes: Quotes) -> None:
+    await offer(quotes)
+    assert await honoured(quotes, NEW, wallet=BOB) == NEW
+    assert await honoured(quotes, NEW, months=2) == NEW
+
+
+async def test_asking_again_gives_the_same_quote_while_half_its_life_is_left(
+    quotes: Quotes, clock: MovableClock, db: Database
+) -> None:
+    first = await offer(quotes)
+    clock.advance(QUOTE_LIFETIME_MS // 2 - 1)
+    assert await offer(quotes) == first
+    clock.advance(1)
+    second = await offer(quotes)
+    assert second.id != first.id
+    assert second.expires_at_ms == clock.now_ms() + QUOTE_LIFETIME_MS
+    assert await db.one(COUNT) == (2,)
+
+
+async def test_fresh_quote_below_todays_price_is_given_again(quotes: Quotes) -> None:
+    first = await offer(quotes)
+    assert await offer(quotes, price=NEW) == first
+
+
+async def test_asking_again_and_again_does_not_keep_an_old_price(
+    quotes: Quotes, clock: MovableClock
+) -> None:
+    await offer(quotes)
+    for _ in range(4):
+        clock.advance(QUOTE_LIFETIME_MS // 2)
+        await offer(quotes, price=NEW)
+    assert await honoured(quotes, NEW) == NEW
+
+
+async def test_whoever_began_to_pay_keeps_the_price(quotes: Quotes, clock: MovableClock) -> None:
+    await offer(quotes)
+    clock.advance(QUOTE_LIFETIME_MS // 2)
+    quote = await offer(quotes, price=NEW, received=MicroUsd(200_000))
+    assert (quote.price_micro_usd, quote.received_micro_usd) == (OLD, 200_000)
+    clock.advance(QUOTE_LIFETIME_MS // 2)
+    later = await offer(quotes, price=NEW)
+    assert (later.price_micro_usd, later.received_micro_usd) == (OLD, 200_000)
+
+
+async def test_what_was_received_carries_over_to_the_next_quote(
+    quotes: Quotes, clock: MovableClock, db: Database
+) -> None:
+    await offer(quotes)
+    async with db.transaction(durable=True) as tx:
+        await rows.receive(
+            tx, wallet=ALICE, unique_name="hello", amount=MicroUsd(7), now_ms=clock.now_ms()
+        )
+    clock.advance(QUOTE_LIFETIME_MS // 2)
+    assert (await offer(quotes)).received_micro_usd == 7
+    assert (await offer(quotes, months=2, price=NEW)).received_micro_usd == 7
+
+
+async def test_payment_is_noted_on_living_quotes_of_that_wallet_and_name_alone(
+    quotes: Quotes, clock: MovableClock, db: Database
+) -> None:
+    await offer(quotes)
+    clock.advance(QUOTE_LIFETIME_MS)
+    await offer(quotes, months=2)
+    await offer(quotes, name="other")
+    await offer(quotes, BOB, "third")
+    async with db.transaction(durable=True) as tx:
+        await rows.receive(
+            tx, wallet=ALICE, unique_name="hello", amount=MicroUsd(7), now_ms=clock.now_ms()
+        )
+    received = db._reader.execute(
+        "SELECT unique_name, months, received_micro_usd FROM quotes ORDER BY 1, 2"
+    ).fetchall()
+    assert received == [("hello", 1, 0), ("hello", 2, 7), ("other", 1, 0), ("third", 1, 0)]
+
+
+async def test_name_is_held_for_the_wallet_until_its_quote_expires(
+    quotes: Quotes, clock: MovableClock
+) -> None:
+    await offer(quotes)
+    assert await is_free(quotes, ALICE)
+    assert not await is_free(quotes, BOB)
+    with pytest.raises(NameUnavailable):
+        await offer(quotes, BOB)
+    clock.advance(QUOTE_LIFETIME_MS - 1)
+    assert not await is_free(quotes, BOB)
+    clock.advance(1)
+    assert await is_free(quotes, BOB)
+    assert (await offer(quotes, BOB)).wallet == BOB
+    assert not await is_free(quotes, ALICE)
+
+
+async def test_one_of_forty_wallets_that_ask_at_once_gets_the_name(quotes: Quotes) -> None:
+    wallets = [f"0x{number:040x}" for number in range(40)]
+    answers = await asyncio.gather(
+        *(offer(quotes, wallet) for wallet in wallets), return_exceptions=True
+    )
+    assert sum(isinstance(answer, Quote) for answer in answers) == 1
+    assert sum(isinstance(answer, NameUnavailable) for answer in answers) == 39
+
+
+async def test_name_of_a_project_is_its_owners(quotes: Quotes, db: Database) -> None:
+    await add_project(db, ALICE, "hello", ProjectStatus.FAILED)
+    assert await is_free(quotes, ALICE)
+    assert not await is_free(quotes, BOB)
+
+
+async def test_name_taken_while_a_quote_was_asked_for_is_not_sold_twice(
+    quotes: Quotes, db: Database
+) -> None:
+    async with db.transaction(durable=True):
+        asking = asyncio.create_task(offer(quotes, BOB))
+        await asyncio.sleep(0)  # it found the name free and waits for its turn to write
+    db._writer.execute(
+        "INSERT INTO projects VALUES ('p', ?, 'hello', '', '', 'queued', 1, NULL, 0, NULL)",
+        (ALICE,),
+    )
+    with pytest.raises(NameUnavailable):
+        await asking
+
+
+async def test_project_that_is_being_deleted_cannot_be_deployed_to(
+    quotes: Quotes, db: Database
+) -> None:
+    project = await add_project(db, ALICE, "hello", ProjectStatus.DELETING)
+    with pytest.raises(NameUnavailable, match="again in a moment"):
+        await quotes.check_name(wallet=ALICE, unique_name="hello")
+    async with db.transaction(durable=True) as tx:
+        await projects.set_deleted(tx, project.id, at_ms=START_MS)
+    assert await is_free(quotes, ALICE)
+    assert await is_free(quotes, BOB)
+
+
+async def test_wallet_holds_so_many_names_and_no_more(quotes: Quotes, clock: MovableClock) -> None:
+    asked = await asyncio.gather(
+        *(offer(quotes, name=f"name-{n}") for n in range(NAMES_HELD_AT_MOST + 10)),
+        return_exceptions=True,
+    )
+    refused = [answer for answer in asked if isinstance(answer, RateLimited)]
+    assert len(refused) == 10
+    assert refused[0].retry_after_seconds > 0
+    assert await offer(quotes, name="name-0")  # one it holds
+    assert await offer(quotes, BOB, "for-bob")
+    paid = await offer(quotes, name="paid-for", received=MicroUsd(1))
+    assert paid.received_micro_usd == 1
+    clock.advance(QUOTE_LIFETIME_MS)
+    assert await offer(quotes, name="another")
+
+
+async def test_what_expired_is_forgotten(quotes: Quotes, clock: MovableClock, db: Database) -> None:
+    await offer(quotes, name="one")
+    clock.advance(1)
+    await offer(quotes, name="two")
+    clock.advance(QUOTE_LIFETIME_MS - 1)
+    assert await quotes.purge() == 1
+    assert await db.one(COUNT) == (1,)
+    assert await quotes.purge() == 0
+
+
+async def test_no_quote_without_a_database(quotes: Quotes, db: Database) -> None:
+    db._writer.execute("PRAGMA query_only = ON")
+    with pytest.raises(DatabaseUnavailable):
+        await offer(quotes)
