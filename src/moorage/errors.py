@@ -221,6 +221,7 @@ class FailureCause(StrEnum):
     PORT_MISMATCH = "port_mismatch"
     UNHEALTHY = "unhealthy"
     INTERRUPTED = "interrupted"
+    SUPERSEDED = "superseded"
 
 
 class DeployFailed(MoorageError):

@@ -1,6 +1,5 @@
 """Admission: from a checked request to a queued deployment, or a demand for payment."""
 
-import asyncio
 import shutil
 import uuid
 from collections.abc import Callable
@@ -11,11 +10,12 @@ import msgspec
 from moorage.clock import Clock
 from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.deploy.job import JobKind
-from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.project import SHARING_STATUSES, Project, ProjectStatus
 from moorage.deploy.request import DeployRequest
 from moorage.deploy.upload import Upload
 from moorage.errors import (
     DatabaseUnavailable,
+    FailureCause,
     NameUnavailable,
     NoCapacity,
     PayerMismatch,
@@ -24,7 +24,7 @@ from moorage.errors import (
     PaymentPending,
     PaymentShort,
 )
-from moorage.money import MicroUsd
+from moorage.money import NOTHING, MicroUsd
 from moorage.payments.demand import PaymentRequired
 from moorage.payments.evidence import Evidence, PaymentMeans
 from moorage.payments.paywall import Paywall, Receipt
@@ -33,6 +33,7 @@ from moorage.payments.quotes import Quotes
 from moorage.planning.plan import Plan
 from moorage.storage import accounts, jobs, projects, quotes
 from moorage.storage.database import Database, Transaction, UniqueViolation
+from moorage.threads import in_thread
 
 
 class Bid(msgspec.Struct, frozen=True):
@@ -53,6 +54,8 @@ class Admitted(msgspec.Struct, frozen=True):
     project_id: str
     deployment_id: str
     sharing_with: int
+    superseded: tuple[str, ...] = ()
+    """Deployments of the same project that were under way and are given up for it."""
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -79,6 +82,7 @@ class Admission:
         reserve_bytes: int,
         clock: Clock,
         on_queued: Callable[[], None],
+        on_superseded: Callable[[str], None],
         on_step: Callable[[str], None],
     ) -> None:
         self._db = db
@@ -90,6 +94,7 @@ class Admission:
         self._reserve_bytes = reserve_bytes
         self._clock = clock
         self._on_queued = on_queued
+        self._on_superseded = on_superseded
         self._on_step = on_step
 
     async def admit(self, bid: Bid, upload: Upload) -> Admitted:
@@ -100,19 +105,38 @@ class Admission:
         if bid.evidence is None:
             self._check_room()
             await self._demand_unless_paid(bid, price)
-        source = self._sources / deployment_id
         try:
-            await asyncio.to_thread(_materialise, upload, source)
-            receipt = await self._take_payment(bid, price)
+            await in_thread(_materialise, upload, self._sources / deployment_id)
+            receipt = await self._take_payment(bid)
             self._on_step("credited")
             admitted = await self._enter(bid, price, receipt, deployment_id)
         except BaseException:
-            await asyncio.to_thread(shutil.rmtree, source, ignore_errors=True)
+            await self._clear_up(deployment_id)
             raise
         if admitted.deployment_id != deployment_id:
-            await asyncio.to_thread(shutil.rmtree, source, ignore_errors=True)
+            await self._remove_source(deployment_id)
         self._on_queued()
+        for earlier in admitted.superseded:
+            self._on_superseded(earlier)
+            await self._remove_source(earlier)
         return admitted
+
+    async def _clear_up(self, deployment_id: str) -> None:
+        """After an error: remove the files, unless the deployment was recorded all the same.
+
+        A caller that is cancelled while the transaction commits no longer learns that it did.
+        """
+        try:
+            recorded = await projects.deployment(self._db, deployment_id) is not None
+        except DatabaseUnavailable:
+            return  # the next start removes them, if nobody owns them
+        if recorded:
+            self._on_queued()
+        else:
+            await self._remove_source(deployment_id)
+
+    async def _remove_source(self, deployment_id: str) -> None:
+        await in_thread(shutil.rmtree, self._sources / deployment_id, ignore_errors=True)
 
     async def quote(self, bid: Bid) -> Offer:
         """What this deploy would cost now. Changes nothing."""
@@ -137,13 +161,21 @@ class Admission:
             wallet=bid.wallet,
             unique_name=bid.request.unique_name,
             months=bid.request.months,
-            price=self._prices.deploy(self._size, months=bid.request.months),
+            price=self._list_price(bid),
         )
+
+    def _list_price(self, bid: Bid) -> MicroUsd:
+        return self._prices.deploy(self._size, months=bid.request.months)
+
+    def _month(self, bid: Bid, price: MicroUsd) -> MicroUsd:
+        """What a month burns: never more than was promised, so that `price` lasts the months."""
+        promised = -(-price // bid.request.months)
+        return MicroUsd(min(self._prices.month(self._size), promised))
 
     async def _demand_unless_paid(self, bid: Bid, price: MicroUsd) -> None:
         demanded = await self._demanded(self._db, bid, price, paid=False)
         if demanded is not None:
-            raise await self._demand(bid, price, demanded)
+            raise await self._demand(bid, demanded)
 
     async def _demanded(
         self, source: Database | Transaction, bid: Bid, price: MicroUsd, *, paid: bool
@@ -163,7 +195,6 @@ class Admission:
     async def _demand(
         self,
         bid: Bid,
-        price: MicroUsd,
         demanded: "_Demanded",
         *,
         credited: MicroUsd | None = None,
@@ -173,9 +204,10 @@ class Admission:
             wallet=bid.wallet,
             unique_name=bid.request.unique_name,
             months=bid.request.months,
-            price=price,
-            received=credited or MicroUsd(0),
+            price=self._list_price(bid),
+            received=demanded.balance if isinstance(because, PaymentShort) else NOTHING,
         )
+        price = quote.price_micro_usd
         remainder = MicroUsd(price - demanded.balance)
         partly_paid = quote.received_micro_usd > 0
         return PaymentRequired(
@@ -189,7 +221,7 @@ class Admission:
             because=because,
         )
 
-    async def _take_payment(self, bid: Bid, price: MicroUsd) -> Receipt | None:
+    async def _take_payment(self, bid: Bid) -> Receipt | None:
         if bid.evidence is None:
             return None
         try:
@@ -200,23 +232,14 @@ class Admission:
             balance = await accounts.balance(self._db, bid.wallet)
             active = await projects.sharing_credits(self._db, bid.wallet)
             demanded = _Demanded(balance, active, shares=False)
-            raise await self._demand(bid, price, demanded, because=error) from error
+            raise await self._demand(bid, demanded, because=error) from error
 
     async def _enter(
         self, bid: Bid, price: MicroUsd, receipt: Receipt | None, deployment_id: str
     ) -> Admitted:
         """Queue the deployment in one transaction; after a credit nothing here answers 5xx."""
         try:
-            async with self._db.transaction(durable=True) as tx:
-                demanded = await self._demanded(tx, bid, price, paid=receipt is not None)
-                if demanded is None:
-                    return await self._insert(tx, bid, receipt, deployment_id)
-        except UniqueViolation as error:
-            if receipt is not None:
-                await self._paywall.refuse_used(
-                    chain_id=receipt.chain_id, tx_hash=receipt.tx_hash, wallet=bid.wallet
-                )
-            raise NameUnavailable from error
+            return await self._decide(bid, price, receipt, deployment_id)
         except DatabaseUnavailable as error:
             if receipt is None:
                 raise
@@ -224,50 +247,93 @@ class Admission:
                 "Your payment is credited; the deployment could not be recorded yet. "
                 "Do not pay again: send the same hash again."
             ) from error
-        short = None if receipt is None else PaymentShort()
-        raise await self._demand(
-            bid,
-            price,
-            demanded,
-            credited=None if receipt is None else receipt.credited,
-            because=short,
-        )
+        except NameUnavailable as error:
+            if receipt is None:
+                raise
+            raise NameUnavailable(
+                f"{error.message} Your payment is credited: do not pay again, "
+                "send the same hash again, with another uniqueName if this one is taken."
+            ) from error
+
+    async def _decide(
+        self, bid: Bid, price: MicroUsd, receipt: Receipt | None, deployment_id: str
+    ) -> Admitted:
+        try:
+            async with self._db.transaction(durable=True) as tx:
+                demanded = await self._demanded(tx, bid, price, paid=receipt is not None)
+                if demanded is None:
+                    return await self._insert(tx, bid, price, receipt, deployment_id)
+        except UniqueViolation as error:
+            if receipt is not None:
+                await self._paywall.refuse_used(
+                    chain_id=receipt.chain_id, tx_hash=receipt.tx_hash, wallet=bid.wallet
+                )
+            raise NameUnavailable from error
+        if receipt is None:
+            raise await self._demand(bid, demanded)
+        raise await self._demand(bid, demanded, credited=receipt.credited, because=PaymentShort())
 
     async def _insert(
-        self, tx: Transaction, bid: Bid, receipt: Receipt | None, deployment_id: str
+        self,
+        tx: Transaction,
+        bid: Bid,
+        price: MicroUsd,
+        receipt: Receipt | None,
+        deployment_id: str,
     ) -> Admitted:
-        request, now_ms = bid.request, self._clock.now_ms()
+        name, now_ms = bid.request.unique_name, self._clock.now_ms()
+        await self._quotes.check_name(wallet=bid.wallet, unique_name=name, source=tx)
         sharing = await projects.sharing_credits(tx, bid.wallet)
-        project = await projects.by_name(tx, request.unique_name)
+        project = await projects.by_name(tx, name)
+        under_way: list[Deployment] = []
         if project is None:
-            project = _new_project(bid, self._prices.month(self._size), now_ms=now_ms)
-            await self._refuse_held(tx, bid, now_ms)
+            project = _new_project(bid, self._month(bid, price), now_ms=now_ms)
             await projects.add(tx, project)
-        elif project.wallet != bid.wallet:
-            raise NameUnavailable
+            await quotes.release(tx, wallet=bid.wallet, unique_name=name)
         else:
-            sharing -= 1
-            latest = (await projects.deployments_of(tx, project.id))[0]
-            if latest.status in UNDER_WAY and latest.request_digest == bid.request_digest:
-                deployment_id = latest.id
+            sharing -= project.status in SHARING_STATUSES
+            deployed = await projects.deployments_of(tx, project.id)
+            under_way = [item for item in deployed if item.status in UNDER_WAY]
+        same = [item.id for item in under_way if item.request_digest == bid.request_digest]
+        deployment_id = same[0] if same else deployment_id
         if receipt is not None:
-            await accounts.add_use(
-                tx,
-                chain_id=receipt.chain_id,
-                tx_hash=receipt.tx_hash,
-                wallet=bid.wallet,
-                project_id=project.id,
-                deployment_id=deployment_id,
-            )
-        if await projects.deployment(tx, deployment_id) is None:
-            await self._queue(tx, bid, project, deployment_id, now_ms)
-        return Admitted(project.id, deployment_id, max(0, sharing))
+            await self._bind(tx, receipt, bid.wallet, project.id, deployment_id)
+        if same:
+            return Admitted(project.id, deployment_id, sharing)
+        for earlier in under_way:
+            await self._supersede(tx, earlier, deployment_id, now_ms)
+        await self._queue(tx, bid, project, deployment_id, now_ms)
+        return Admitted(
+            project.id, deployment_id, sharing, superseded=tuple(item.id for item in under_way)
+        )
 
-    async def _refuse_held(self, tx: Transaction, bid: Bid, now_ms: int) -> None:
-        name = bid.request.unique_name
-        if await quotes.held_by_other(tx, wallet=bid.wallet, unique_name=name, now_ms=now_ms):
-            raise NameUnavailable
-        await quotes.release(tx, wallet=bid.wallet, unique_name=name)
+    async def _bind(
+        self, tx: Transaction, receipt: Receipt, wallet: str, project_id: str, deployment_id: str
+    ) -> None:
+        """Note what the payment paid for. Raises UniqueViolation when it has paid already."""
+        await accounts.add_use(
+            tx,
+            chain_id=receipt.chain_id,
+            tx_hash=receipt.tx_hash,
+            wallet=wallet,
+            project_id=project_id,
+            deployment_id=deployment_id,
+        )
+
+    async def _supersede(
+        self, tx: Transaction, earlier: Deployment, deployment_id: str, now_ms: int
+    ) -> None:
+        """Give up a deployment under way for a later one of the same project: the later wins."""
+        await projects.move(
+            tx,
+            earlier.id,
+            DeploymentStatus.FAILED,
+            reason=f"A later deployment of this project, {deployment_id}, took its place "
+            "before it was ready. Poll that one.",
+            reason_code=FailureCause.SUPERSEDED,
+            at_ms=now_ms,
+        )
+        await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=earlier.id)
 
     async def _queue(
         self, tx: Transaction, bid: Bid, project: Project, deployment_id: str, now_ms: int

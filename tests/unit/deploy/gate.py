@@ -1,0 +1,175 @@
+"""Admission over a real database, with a chain that holds what the tests put there."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from sqlalchemy import func, select
+
+from clock import MovableClock
+from fakes import FakeVerifier
+from moorage.deploy.admission import Admission, Admitted, Bid
+from moorage.deploy.request import DeployRequest
+from moorage.deploy.upload import Upload
+from moorage.deploy.upload.spool import Spool
+from moorage.errors import MoorageError
+from moorage.money import MicroUsd
+from moorage.payments.demand import PaymentRequired
+from moorage.payments.evidence import Evidence, PaymentMeans
+from moorage.payments.paywall import Paywall
+from moorage.payments.pricing import PriceList, Size
+from moorage.payments.quotes import Quotes
+from moorage.payments.verification import Verifier
+from moorage.planning.plan import Settings
+from moorage.storage.database import Database, Statement
+from moorage.storage.schema import deployments, jobs, projects, quotes
+from records_fixture import ALICE, ARBITRUM, PLAN, USDC, transfer
+
+PRICE = 500_000
+COUNTS = {
+    table.name: Statement(select(func.count()).select_from(table))
+    for table in (projects, deployments, jobs, quotes)
+}
+
+
+class Gate:
+    """Admission, and what the tests want to know of it."""
+
+    def __init__(self, db: Database, clock: MovableClock, directory: Path) -> None:
+        self.db = db
+        self.clock = clock
+        self.chain = FakeVerifier()
+        self.sources = directory / "sources"
+        self.sources.mkdir()
+        self.spool = directory / "spool"
+        self.queued = 0
+        self.superseded: list[str] = []
+        self.on_step: Callable[[str], object] = lambda step: None
+        self.quotes = Quotes(db=db, clock=clock)
+        self.admission = self.with_prices(PriceList())
+
+    def with_prices(self, prices: PriceList, *, reserve_bytes: int = 0) -> Admission:
+        """As after a restart with other settings."""
+        self.admission = Admission(
+            db=self.db,
+            quotes=self.quotes,
+            paywall=Paywall(db=self.db, verifier=cast("Verifier", self.chain), clock=self.clock),
+            prices=prices,
+            size=Size(),
+            sources=self.sources,
+            reserve_bytes=reserve_bytes,
+            clock=self.clock,
+            on_queued=self._wake,
+            on_superseded=self.superseded.append,
+            on_step=self._step,
+        )
+        return self.admission
+
+    def _wake(self) -> None:
+        self.queued += 1
+
+    def _step(self, step: str) -> None:
+        self.on_step(step)
+
+    async def deploy(
+        self,
+        wallet: str = ALICE,
+        name: str = "hello",
+        *,
+        body: str = "one",
+        tx: str | None = None,
+        months: int = 1,
+        use_existing_credits: bool = False,
+    ) -> Admitted:
+        """A request with this body; `tx` is its X-Payment-Tx."""
+        offered = bid(
+            wallet,
+            name,
+            body=body,
+            tx=tx,
+            months=months,
+            use_existing_credits=use_existing_credits,
+        )
+        received = self.upload(body)
+        try:
+            return await self.admission.admit(offered, received)
+        finally:
+            received.close()
+
+    async def refused(self, *args: Any, **given: Any) -> MoorageError:
+        """What a deploy is refused with."""
+        with pytest.raises(MoorageError) as refused:
+            await self.deploy(*args, **given)
+        return refused.value
+
+    async def demanded(self, *args: Any, **given: Any) -> PaymentRequired:
+        """The payment that a deploy is refused with."""
+        refused = await self.refused(*args, **given)
+        assert isinstance(refused, PaymentRequired), refused
+        return refused
+
+    async def answers(self, *deploys: Awaitable[Admitted]) -> list[Admitted | BaseException]:
+        """What requests made at the same time are answered."""
+        return await asyncio.gather(*deploys, return_exceptions=True)
+
+    def upload(self, body: str = "one") -> Upload:
+        spool = Spool(self.spool, memory_bytes=1 << 20)
+        spool.write(body.encode())
+        return Upload({"index.js": spool.finish()}, spool)
+
+    def pay(self, wallet: str = ALICE, amount: int = PRICE) -> str:
+        """Transfer USDC to the gateway on chain; the transaction's hash."""
+        return self.chain.pays(transfer(wallet, amount))
+
+    async def counts(self) -> dict[str, int]:
+        """How many rows there are."""
+        rows = {name: await self.db.one(statement) for name, statement in COUNTS.items()}
+        return {name: row[0] for name, row in rows.items() if row}
+
+    def kept(self) -> set[str]:
+        """The deployments whose files are on disk."""
+        return {path.name for path in self.sources.iterdir()}
+
+
+def bid(
+    wallet: str = ALICE,
+    name: str = "hello",
+    *,
+    body: str = "one",
+    tx: str | None = None,
+    months: int = 1,
+    use_existing_credits: bool = False,
+) -> Bid:
+    means = PaymentMeans(chain=ARBITRUM, token=USDC)
+    return Bid(
+        wallet=wallet,
+        request=DeployRequest(
+            unique_name=name,
+            display_name="Hello",
+            description="",
+            months=months,
+            settings=Settings(),
+        ),
+        request_digest=f"digest of {body}",
+        plan=PLAN,
+        means=means,
+        evidence=None if tx is None else Evidence(means=means, tx_hash=tx),
+        use_existing_credits=use_existing_credits,
+    )
+
+
+def dearer(times: int = 2) -> PriceList:
+    """A price list on which everything costs more."""
+    usual = PriceList()
+    return PriceList(
+        memory_gib_month=MicroUsd(usual.memory_gib_month * times),
+        cpu_month=MicroUsd(usual.cpu_month * times),
+        minimum_charge=MicroUsd(usual.minimum_charge * times),
+    )
+
+
+@pytest.fixture
+def gate(db: Database, clock: MovableClock, tmp_path: Path) -> Gate:
+    return Gate(db, clock, tmp_path)
