@@ -71,7 +71,7 @@ def record_auth_failure(code: str) -> None:
 
 
 def record_payment(*, chain: str, token: str, outcome: str) -> None:
-    """Count a presented payment: `credited`, or the code of the answer that refused it."""
+    """Count a presented payment: `Taken`, or the name of the error that refused it."""
     _payments.labels(chain, token, outcome).inc()
 
 

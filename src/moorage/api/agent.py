@@ -275,7 +275,7 @@ def _progress(gateway: Gateway, project: Project, deployment: Deployment) -> Dep
             status="failed",
             deployment_id=deployment.id,
             deployment_status="suspended",
-            reason="Out of credits: the app is stopped and kept. Top up to start it again.",
+            reason="Out of credits: the app is stopped and kept. Pay for a deploy to wake it.",
             reason_code="out_of_credits",
         )
     if project.serving_deployment_id in gateway.reconciler.dead:

@@ -24,7 +24,6 @@ from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.errors import MoorageError, ProxyFailed
-from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import FALLBACK_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.pages import HostState, fallback_app
@@ -73,7 +72,7 @@ async def run_gateway(
         servers = [
             HttpServer(_api(services.gateway), apparatus.api_listener),
             HttpServer(
-                operator_app(_checks(records, apparatus.caddy), _owns(services.gateway)), operator
+                operator_app(_checks(records, apparatus), _owns(services.gateway)), operator
             ),
             HttpServer(
                 _fallback(services.gateway), listen_unix(apparatus.proxy_dir / FALLBACK_SOCKET)
@@ -167,15 +166,16 @@ def _host_state(project: Project, *, dead: frozenset[str]) -> HostState:
     return HostState.DEPLOYING
 
 
-def _checks(records: Records, caddy: Caddy) -> dict[str, Check]:
+def _checks(records: Records, apparatus: Apparatus) -> dict[str, Check]:
     """What readiness asks of each part."""
 
     async def proxy() -> None:
-        if not caddy.alive():
+        if not apparatus.caddy.alive():
             raise ProxyFailed
 
     chains = {f"chain {name}": _chain_check(client) for name, client in records.clients.items()}
-    return {"database": records.db.check, "proxy": proxy, **chains}
+    runtime = apparatus.runtime.check
+    return {"database": records.db.check, "runtime": runtime, "proxy": proxy, **chains}
 
 
 def _chain_check(client: RpcClient) -> Check:

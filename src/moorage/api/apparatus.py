@@ -78,6 +78,13 @@ async def open_apparatus(
     )
 
 
+def trusted_proxies(settings: Settings) -> tuple[str, ...]:
+    """Whose X-Forwarded-For is believed: what the operator trusts, and our own proxy."""
+    if _api_behind_proxy(settings, settings.public_url) is None:
+        return settings.trusted_proxies
+    return (*settings.trusted_proxies, f"{_LOOPBACK}/32")
+
+
 def instance_id(data_dir: Path) -> str:
     """What tells this gateway's namespaces and sockets from another's: six hex digits."""
     return hashlib.blake2b(str(data_dir).encode(), digest_size=3).hexdigest()

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.api.apparatus import MIB, Apparatus, app_limits, build_limits
+from moorage.api.apparatus import MIB, Apparatus, app_limits, build_limits, trusted_proxies
 from moorage.api.gateway import Gateway, Limiters
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
@@ -144,7 +144,7 @@ def assemble(
         db=db,
         clock=clock,
         authenticator=Authenticator(records.nonces),
-        trusted_proxies=TrustedProxies(settings.trusted_proxies),
+        trusted_proxies=TrustedProxies(trusted_proxies(settings)),
         limiters=_limiters(settings, clock),
         admission=admission,
         deletion=Deletion(db=db, worker=worker, reconciler=reconciler, metering=metering),

@@ -23,7 +23,7 @@ async def run_serve(settings: Settings, *, on_ready: Callable[[Addresses], None]
     await run_gateway(
         settings,
         chains=chains,
-        pay_to=_pay_to(settings),
+        pay_to=receiving_address(settings),
         on_ready=on_ready,
         stop=stop_on_signals(),
         stop_apps=False,
@@ -57,8 +57,15 @@ async def refuse_local_chains(chains: dict[str, Chain]) -> None:
             )
 
 
-def _pay_to(settings: Settings) -> str:
+def receiving_address(settings: Settings) -> str:
+    """`pay_to`, checksummed. Raises ConfigurationInvalid, also for a mistyped one (EIP-55)."""
     try:
-        return checksum_address(parse_address(settings.pay_to))
+        checksummed = checksum_address(parse_address(settings.pay_to))
     except ValueError as error:
         raise ConfigurationInvalid("pay_to: set the address that payments go to.") from error
+    digits = settings.pay_to[2:]
+    if digits not in (checksummed[2:], digits.lower(), digits.upper()):
+        raise ConfigurationInvalid(
+            f"pay_to: {settings.pay_to} fails its checksum (EIP-55), so it is mistyped."
+        )
+    return checksummed

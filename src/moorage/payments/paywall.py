@@ -7,7 +7,7 @@ arrived is credited in a transaction of its own, before anybody asks whether it 
 import msgspec
 
 from moorage.clock import Clock
-from moorage.errors import PayerMismatch, PaymentAlreadyUsed
+from moorage.errors import MoorageError, PayerMismatch, PaymentAlreadyUsed
 from moorage.ledger import ledger
 from moorage.metrics import record_payment
 from moorage.money import MicroUsd
@@ -40,6 +40,17 @@ class Paywall:
         PaymentPending, PaymentNotFound, ChainUnavailable, DatabaseUnavailable. A transaction that
         was credited but has not paid for a deployment yet is taken again, bringing nothing new.
         """
+        means = evidence.means
+        try:
+            receipt = await self._take(evidence, wallet=wallet, unique_name=unique_name)
+        except MoorageError as error:
+            outcome = type(error).__name__
+            record_payment(chain=means.chain.name, token=means.token.name, outcome=outcome)
+            raise
+        record_payment(chain=means.chain.name, token=means.token.name, outcome="Taken")
+        return receipt
+
+    async def _take(self, evidence: Evidence, *, wallet: str, unique_name: str) -> Receipt:
         chain_id, tx_hash = evidence.means.chain.chain_id, evidence.tx_hash
         await self.refuse_used(chain_id=chain_id, tx_hash=tx_hash, wallet=wallet)
         claimed = await accounts.claimed_in(self._db, chain_id=chain_id, tx_hash=tx_hash)
@@ -86,5 +97,4 @@ class Paywall:
                     amount=received[wallet],
                     now_ms=now_ms,
                 )
-        record_payment(chain=chain.name, token=token.name, outcome="credited")
         return {t.payer: received.get(t.payer, MicroUsd(0)) for t in transfers}

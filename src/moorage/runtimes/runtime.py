@@ -76,6 +76,10 @@ class Runtime(Protocol):
         """
         ...
 
+    async def check(self) -> None:
+        """Return when apps can be run, and are held, as `open` found. Raises IsolationMissing."""
+        ...
+
     async def close(self, *, stop_apps: bool) -> None:
         """Let go of the machine. With `stop_apps`, no process, mount or namespace is left."""
         ...

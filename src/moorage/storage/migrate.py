@@ -4,14 +4,22 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from moorage.errors import DatabaseUnavailable
+
 NEWEST_REVISION = "0001"
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
 def migrate(path: Path) -> None:
-    """Create or upgrade the schema of the SQLite file at `path`."""
-    if _revision(path) != NEWEST_REVISION:
-        _upgrade(path)
+    """Create or upgrade the schema of the SQLite file at `path`.
+
+    Raises DatabaseUnavailable for a file that is no database, or a damaged one.
+    """
+    try:
+        if _revision(path) != NEWEST_REVISION:
+            _upgrade(path)
+    except sqlite3.DatabaseError as error:
+        raise DatabaseUnavailable(f"{path} cannot be opened: {error}.") from error
 
 
 def _revision(path: Path) -> str | None:

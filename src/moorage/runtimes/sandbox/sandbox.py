@@ -13,9 +13,9 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from moorage.clock import Clock, SystemClock
-from moorage.errors import DeployFailed, FailureCause
+from moorage.errors import DeployFailed, FailureCause, IsolationMissing
 from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, LogKind
-from moorage.runtimes.sandbox import app, build, disk, host
+from moorage.runtimes.sandbox import app, build, disk, firewall, host
 from moorage.runtimes.sandbox.disk import NotAFile
 from moorage.runtimes.sandbox.door import SUN_PATH_BYTES
 from moorage.runtimes.sandbox.listeners import Listener
@@ -90,12 +90,21 @@ class Sandbox:
         try:
             await host.trial(self._opened)
         except BaseException:
-            await in_thread(host.close_machine, self._opened, self._configuration)
+            # Apps of an earlier gateway may run: they keep the firewall that holds them.
+            if not self._opened.places():
+                await in_thread(host.close_machine, self._opened, self._configuration)
             self._opened = None
             raise
         self._tending = asyncio.create_task(self._tend())
         version = self._opened.cgroups.hierarchy.version
         return f"root: namespaces, seccomp, nftables, cgroup v{version}, loop disks"
+
+    async def check(self) -> None:
+        """As `Runtime.check`: open, and the packet filter of the apps is in place."""
+        if self._opened is None:
+            raise IsolationMissing(("the sandbox is closed",))
+        if not await in_thread(firewall.is_loaded, self.instance_id):
+            raise IsolationMissing(("the packet filter of the apps is gone",))
 
     async def close(self, *, stop_apps: bool) -> None:
         """As `Runtime.close`. Without `stop_apps` the firewall stays too."""
