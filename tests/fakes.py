@@ -43,9 +43,6 @@ class FakeRuntime:
     async def check(self) -> None:
         await self._enter("check", "")
 
-    async def check(self) -> None:
-        pass
-
     async def close(self, *, stop_apps: bool) -> None:
         if stop_apps:
             self.apps.clear()
