@@ -112,6 +112,16 @@ async def test_demand_stores_a_quote_that_holds_the_name_and_nothing_else(gate: 
     assert gate.queued == 0
 
 
+async def test_deploy_uses_up_the_quotes_for_its_name(gate: Gate) -> None:
+    await gate.demanded()
+    await gate.demanded(name="other")
+    admitted = await gate.deploy(tx=gate.pay())
+    assert (await gate.counts())["quotes"] == 1
+    async with gate.db.transaction(durable=True) as tx:
+        await projects.set_deleted(tx, admitted.project_id, at_ms=0)
+    await gate.demanded(BOB)  # the name is free as soon as the project is gone
+
+
 # Payment: the contract's table 1.3
 
 
@@ -155,6 +165,16 @@ async def test_short_payment_is_credited_and_the_rest_asked_for_until_it_comes(
 async def test_rest_of_a_payment_made_without_a_quote_is_asked_for(gate: Gate) -> None:
     paid = gate.pay(amount=200_000)
     await fund_from(gate, paid)  # credited, then the gateway died before it could answer
+    assert (await gate.demanded(tx=paid)).amount == 300_000
+    assert (await gate.demanded()).amount == 300_000
+
+
+async def test_rest_of_a_payment_is_asked_for_by_a_quote_made_before_it_was_shown(
+    gate: Gate,
+) -> None:
+    paid = gate.pay(amount=200_000)
+    await fund_from(gate, paid)
+    assert (await gate.demanded()).amount == PRICE  # nobody said what the credits are for
     assert (await gate.demanded(tx=paid)).amount == 300_000
     assert (await gate.demanded()).amount == 300_000
 
@@ -522,7 +542,9 @@ async def test_caller_cancelled_while_files_are_written_leaves_none(
     asking = asyncio.create_task(gate.admission.admit(bid(), received))
     assert await asyncio.to_thread(begun.wait, 10)
     asking.cancel()
-    await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0.002)
+        assert not asking.done(), "the files are still being written"
     gone_on.set()
     await asyncio.gather(asking, return_exceptions=True)
     assert asking.cancelled()
