@@ -70,6 +70,12 @@ class RawConnection:
             body = b"" if to == "HEAD" else await self._reader.readexactly(length)
         return RawAnswer(status, headers, body)
 
+    async def interim(self) -> int:
+        """The status of an interim answer, such as 100."""
+        async with asyncio.timeout(self._within_seconds):
+            head = await self._reader.readuntil(b"\r\n\r\n")
+        return int(head.split(b" ")[1])
+
     async def until_reset(self) -> None:
         """Wait until the other side has cut the connection, without reading what it said."""
         async with asyncio.timeout(self._within_seconds):

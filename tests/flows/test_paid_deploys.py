@@ -6,6 +6,7 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from eth_utils.address import to_checksum_address
@@ -47,7 +48,7 @@ async def delete(wallet: Wallet, deployed: Answer) -> None:
     [{"months": 25}, {"upload": {"type": "zip", "data": "AAAA"}}, {"settings": {"hasDocker": 1}}],
 )
 async def test_proof_with_a_broken_body_spends_nothing(
-    wallet: Wallet, wrong: dict[str, object]
+    wallet: Wallet, wrong: dict[str, Any]
 ) -> None:
     tx, name = await wallet.pay(PRICE), fresh_name()
 

@@ -35,7 +35,7 @@ class Bounds(msgspec.Struct, frozen=True):
     """How long a client may leave an answer unread."""
 
     head_bytes: int = 64 * 1024
-    """Request line and headers, or whatever else is not a body; give or take one read."""
+    """Request line and headers, or what else is not a body."""
 
     headers: int = 100
 
@@ -52,6 +52,7 @@ class Connection(HttpToolsProtocol):
         self._problem = BAD_HTTP
         self._undelivered = 0  # bytes received since the app was last handed some
         self._is_in_head = True
+        self._head_bytes = 0
         self._is_deaf = False
         self._timer: TimerHandle | None = None
         self._unread_timer: TimerHandle | None = None
@@ -93,15 +94,19 @@ class Connection(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         self._is_in_head = True
+        self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Keep a piece of the request line."""
+        super().on_url(url)
+        self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; what trails a body is none, whatever it says."""
         if not self._is_in_head:
             return
         super().on_header(name, value)
-        if len(self.headers) > self.bounds.headers:
-            self._problem = HEADERS_TOO_LARGE
-            raise ValueError(_SENTENCES[self._problem])
+        self._count_head(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
         """Hand the request to the app."""
@@ -152,6 +157,12 @@ class Connection(HttpToolsProtocol):
         self._is_deaf = True
         self._start_timer()
         self.transport.write_eof()
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > self.bounds.head_bytes or len(self.headers) > self.bounds.headers:
+            self._problem = HEADERS_TOO_LARGE
+            raise ValueError(_SENTENCES[self._problem])  # ends in send_400_response
 
     def _refuse(self, problem: Problem) -> None:
         """Answer and end, when the requests that came whole before are answered."""
