@@ -27,7 +27,7 @@ from moorage.chains.address import checksum_address, parse_address
 from moorage.chains.balances import token_balances
 from moorage.clock import iso_utc
 from moorage.deploy.admission import Admitted, Bid
-from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus, Standing
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.request import DeployRequest, deploy_request
 from moorage.deploy.upload import Upload, read_upload
@@ -79,16 +79,16 @@ async def status(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/deploy/{projectId}/{deploymentId}/status`: where a deployment stands."""
     wallet = await authenticate(gateway, request)
     deployment_id = request.path_params["deploymentId"]
-    deployment = await projects.deployment(gateway.db, deployment_id)
-    if deployment is None or deployment.project_id != request.path_params["projectId"]:
+    found = await projects.standing(gateway.db, deployment_id)
+    if found is None or found.project_id != request.path_params["projectId"]:
         limit_wallet(gateway, request, wallet)
         raise DeploymentNotFound
-    project = await projects.by_id(gateway.db, deployment.project_id)
-    if project is None or project.wallet != wallet:
+    is_deleted = found.project_status is ProjectStatus.DELETED
+    if is_deleted or found.wallet != wallet:
         limit_wallet(gateway, request, wallet)
-        raise ProjectNotFound if project is None else WrongWallet
+        raise ProjectNotFound if is_deleted else WrongWallet
     gateway.limiters.polls.check(deployment_id)
-    return json_response(_progress(gateway, project, deployment))
+    return json_response(_progress(gateway, found))
 
 
 async def list_projects(gateway: Gateway, request: Request) -> Response:
@@ -259,44 +259,42 @@ def _accepted(admitted: Admitted, bid: Bid) -> Deployed:
     )
 
 
-def _progress(gateway: Gateway, project: Project, deployment: Deployment) -> DeploymentProgress:
-    if deployment.status in UNDER_WAY:
-        return _under_way(deployment, deployment.status)
-    if deployment.status is DeploymentStatus.FAILED:
+def _progress(gateway: Gateway, found: Standing) -> DeploymentProgress:
+    if found.status in UNDER_WAY:
+        return _under_way(found, found.status)
+    if found.status is DeploymentStatus.FAILED:
         return DeploymentProgress(
             status="failed",
-            deployment_id=deployment.id,
-            reason=deployment.reason or "",
-            reason_code=deployment.reason_code or FailureCause.INTERRUPTED,
-            log_tail=deployment.log_tail,
+            deployment_id=found.id,
+            reason=found.reason or "",
+            reason_code=found.reason_code or FailureCause.INTERRUPTED,
+            log_tail=found.log_tail,
         )
-    if project.status is ProjectStatus.SUSPENDED:
+    if found.project_status is ProjectStatus.SUSPENDED:
         return DeploymentProgress(
             status="failed",
-            deployment_id=deployment.id,
+            deployment_id=found.id,
             deployment_status="suspended",
             reason="Out of credits: the app is stopped and kept. Pay for a deploy to wake it.",
             reason_code="out_of_credits",
         )
-    if project.serving_deployment_id in gateway.reconciler.dead:
-        return _under_way(deployment, "restarting")
-    return _ready(gateway, project, deployment)
+    if found.serving_deployment_id in gateway.reconciler.dead:
+        return _under_way(found, "restarting")
+    return _ready(gateway, found)
 
 
-def _under_way(deployment: Deployment, stage: str) -> DeploymentProgress:
-    return DeploymentProgress(
-        status="deploying", deployment_id=deployment.id, deployment_status=stage
-    )
+def _under_way(found: Standing, stage: str) -> DeploymentProgress:
+    return DeploymentProgress(status="deploying", deployment_id=found.id, deployment_status=stage)
 
 
-def _ready(gateway: Gateway, project: Project, deployment: Deployment) -> DeploymentProgress:
-    superseded = deployment.status is DeploymentStatus.SUPERSEDED
+def _ready(gateway: Gateway, found: Standing) -> DeploymentProgress:
+    superseded = found.status is DeploymentStatus.SUPERSEDED
     return DeploymentProgress(
         status="ready",
-        deployment_id=deployment.id,
+        deployment_id=found.id,
         deployment_status=DeploymentStatus.SUPERSEDED if superseded else UNSET,
-        endpoint=gateway.hosts.url(project.unique_name),
-        message=deployment.note or UNSET,
+        endpoint=gateway.hosts.url(found.unique_name),
+        message=found.note or UNSET,
     )
 
 

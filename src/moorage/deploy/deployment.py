@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
+from moorage.deploy.project import ProjectStatus
+
 
 class DeploymentStatus(StrEnum):
     """Where a deployment stands."""
@@ -55,3 +57,19 @@ class Deployment(msgspec.Struct, frozen=True):
     reason_code: str | None
     log_tail: str
     created_at_ms: int
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """A deployment together with its project, as far as telling where it stands takes."""
+
+    id: str
+    project_id: str
+    status: DeploymentStatus
+    note: str
+    reason: str | None
+    reason_code: str | None
+    log_tail: str
+    wallet: str  # the project's, as is what follows
+    unique_name: str
+    project_status: ProjectStatus
+    serving_deployment_id: str | None
