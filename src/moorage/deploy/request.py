@@ -1,6 +1,7 @@
 """A deploy request, decoded and checked: the contract's table 1.2."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +12,13 @@ from moorage.planning.plan import Settings
 
 NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]{2,30})[a-z0-9]", re.ASCII)
 ENV_NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+MOST_MONTHS = 24
 COMMAND_LENGTH = 4_096
 ENV_VALUE_BYTES = 32_768
 ENV_COUNT = 256
+
+_SHOWN_LENGTH = 64
+_NO_TEXT = ("Cc", "Cs")  # control characters, and halves of surrogate pairs
 
 
 class DeployRequest(msgspec.Struct, frozen=True):
@@ -56,21 +61,24 @@ def _text(
     if value is None and default is not None:
         return default
     if not isinstance(value, str):
-        raise InvalidField(field, "is required and must be a string" if least else "not a string")
+        required = "is required and " if default is None else ""
+        raise InvalidField(field, f"{required}must be a string")
     if not least <= len(value) <= most:
         raise InvalidField(field, f"must have {least}–{most} characters")
-    if any(ord(char) < 0x20 and char not in "\n\t\r" for char in value):
+    if any(unicodedata.category(char) in _NO_TEXT and char not in "\n\t\r" for char in value):
         raise InvalidField(field, "must not hold control characters")
     return value
 
 
 def _months(value: object) -> int:
+    """A number in JSON is whole or not, however it is written: 2 and 2.0 are the same."""
     if value is None:
         return 1
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-    if not whole or not 1 <= int(value) <= 24:  # type: ignore[call-overload]
-        raise InvalidField("months", "must be a whole number from 1 to 24")
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 1 <= value <= MOST_MONTHS:
+        raise InvalidField("months", f"must be a whole number from 1 to {MOST_MONTHS}")
+    return value
 
 
 def _settings(value: object) -> Settings:
@@ -80,7 +88,7 @@ def _settings(value: object) -> Settings:
         raise InvalidField("settings", "must be an object")
     for key in value:
         if key not in _SETTINGS_FIELDS:
-            raise InvalidField(f"settings.{key}", "is not a known setting")
+            raise InvalidField(f"settings.{key[:_SHOWN_LENGTH]}", "is not a known setting")
     given = {key: item for key, item in value.items() if item is not None}
     try:
         settings = msgspec.convert(given, Settings)
@@ -123,7 +131,7 @@ def _check_variables(field: str, variables: Mapping[str, str]) -> None:
         raise InvalidField(field, f"must have at most {ENV_COUNT} entries")
     for name, value in variables.items():
         if not ENV_NAME_PATTERN.fullmatch(name):
-            raise InvalidField(field, f"{name[:64]!r} is not the name of a variable")
+            raise InvalidField(field, f"{name[:_SHOWN_LENGTH]!r} is not the name of a variable")
         if "\0" in value or len(value.encode("utf-8", "surrogatepass")) > ENV_VALUE_BYTES:
             raise InvalidField(f"{field}.{name}", f"must be at most {ENV_VALUE_BYTES} bytes")
 
