@@ -310,16 +310,22 @@ async def test_checkpoints_go_on_after_one_failed(
     refused = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def refuse(*_: object) -> int:
+    allowed = False
+
+    # Set before the connection's thread uses it and left there: to change it meanwhile would have
+    # each of two threads wait for the lock that the other holds.
+    def judge(*_: object) -> int:
+        if allowed:
+            return sqlite3.SQLITE_OK
         loop.call_soon_threadsafe(refused.set)
         return sqlite3.SQLITE_DENY
 
-    db._checkpointer.set_authorizer(refuse)
+    db._checkpointer.set_authorizer(judge)
     checkpointing = asyncio.create_task(db.run())
     await add(db, ALICE)
     before = db_path.read_bytes()
     await refused.wait()
-    db._checkpointer.set_authorizer(None)
+    allowed = True
     async with asyncio.timeout(10):
         while db_path.read_bytes() == before:
             await asyncio.sleep(0.001)
