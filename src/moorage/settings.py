@@ -5,6 +5,7 @@ line. Unknown keys are refused with their path. `docs/operate.md` lists every on
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,14 +13,17 @@ from typing import Annotated, Any
 
 import msgspec
 
+from moorage.chains.address import parse_address
 from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
 from moorage.errors import InvalidField
 from moorage.money import MicroUsd
 from moorage.payments.pricing import PriceList, Size
 
 ENV_PREFIX = "MOORAGE_"
-_NOT_SETTINGS = ("GATEWAY", "PRIVATE_KEY", "RPC_URL_", "CONFIG", "STATE_DIR")
+_NOT_SETTINGS = re.compile(r"GATEWAY|PRIVATE_KEY|RPC_URL_\w+|CONFIG|STATE_DIR")
 """Variables that belong to the client commands."""
+
+_MOST_DECIMALS = 36
 
 
 def _doc(text: str, **limits: Any) -> msgspec.Meta:
@@ -33,7 +37,7 @@ class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One chain to take payments on. For a chain of the contract's table, rpc_urls suffice."""
 
     rpc_urls: tuple[str, ...]
-    chain_id: int | None = None
+    chain_id: Annotated[int, msgspec.Meta(ge=1)] | None = None
     confirmations: Annotated[int, msgspec.Meta(ge=1)] = 1
     tokens: tuple[Token, ...] | None = None
 
@@ -42,8 +46,17 @@ class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         known = KNOWN_CHAINS.get(name)
         chain_id = self.chain_id or (known.chain_id if known else None)
         tokens = self.tokens or (known.tokens if known else None)
+        field = f"chains.{name}"
+        if name != name.lower():
+            raise InvalidField(field, "must be lower case, as clients name it")
         if chain_id is None or not tokens or not self.rpc_urls:
-            raise InvalidField(f"chains.{name}", "needs rpc_urls, chain_id and tokens")
+            raise InvalidField(field, "needs rpc_urls, chain_id and tokens")
+        if not all(url.startswith(("http://", "https://")) for url in self.rpc_urls):
+            raise InvalidField(f"{field}.rpc_urls", "must be http:// or https:// URLs")
+        if len({token.name for token in tokens}) < len(tokens):
+            raise InvalidField(f"{field}.tokens", "must have names of their own")
+        for token in tokens:
+            _check_token(f"{field}.tokens.{token.name}", token)
         return Chain(
             name=name,
             chain_id=chain_id,
@@ -51,6 +64,17 @@ class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             tokens=tokens,
             confirmations=self.confirmations,
         )
+
+
+def _check_token(field: str, token: Token) -> None:
+    if token.name != token.name.lower():
+        raise InvalidField(field, "must be lower case, as clients name it")
+    if not 0 <= token.decimals <= _MOST_DECIMALS:
+        raise InvalidField(f"{field}.decimals", f"must be 0 to {_MOST_DECIMALS}")
+    try:
+        parse_address(token.address)
+    except ValueError as error:
+        raise InvalidField(f"{field}.address", str(error)) from error
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -176,7 +200,7 @@ def load_settings(
     if file is not None:
         try:
             values.update(tomllib.loads(file.read_text()))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InvalidField(str(file), str(error)) from error
     values.update(_from_environment(environ))
     values.update({key: value for key, value in given.items() if value is not None})
@@ -193,7 +217,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for variable, text in environ.items():
         rest = variable.removeprefix(ENV_PREFIX)
-        if rest == variable or rest.startswith(_NOT_SETTINGS):
+        if rest == variable or _NOT_SETTINGS.fullmatch(rest):
             continue
         field = fields.get(rest.lower())
         if field is None:

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Token(msgspec.Struct, frozen=True):
+class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An ERC-20 token that pays. `address` is checksummed for display; compare by `key`."""
 
     name: str  # as clients name it: "usdc"

@@ -1,0 +1,215 @@
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from moorage.chains.chain import KNOWN_CHAINS
+from moorage.errors import InvalidField
+from moorage.payments.pricing import PriceList, Size
+from moorage.settings import ChainSettings, Settings, load_settings
+
+FIELDS = msgspec.structs.fields(Settings)
+DAI = {"name": "dai", "symbol": "DAI", "address": "0x" + "d1" * 20, "decimals": 18}
+
+
+def load(environ: dict[str, str] | None = None, **given: Any) -> Settings:
+    return load_settings(file=None, environ=environ or {}, **given)
+
+
+def from_file(tmp_path: Path, text: str, **environ: str) -> Settings:
+    file = tmp_path / "moorage.toml"
+    file.write_text(text)
+    return load_settings(file=file, environ=environ)
+
+
+def chain(name: str, **fields: Any) -> Any:
+    settings = load(chains={name: {"rpc_urls": ["https://node.example"]} | fields})
+    return settings.chains[name].chain(name)
+
+
+def refused(**given: Any) -> InvalidField:
+    with pytest.raises(InvalidField) as error:
+        load(**given)
+    return error.value
+
+
+def test_defaults_need_no_file_and_no_environment() -> None:
+    settings = load()
+    assert (settings.port, settings.base_domain, settings.tls) == (8402, "localhost", False)
+    assert (settings.price_list(), settings.app_size()) == (PriceList(), Size())
+
+
+def test_data_dir_is_made_absolute() -> None:
+    assert load().data_dir == str(Path.cwd() / ".moorage")
+    assert load(data_dir="/srv/moorage").data_dir == "/srv/moorage"
+
+
+def test_command_line_wins_over_environment_over_file(tmp_path: Path) -> None:
+    file = tmp_path / "moorage.toml"
+    file.write_text("port = 1\nproxy_port = 1\noperator_port = 1\n")
+    environ = {"MOORAGE_PROXY_PORT": "2", "MOORAGE_OPERATOR_PORT": "2"}
+    settings = load_settings(file=file, environ=environ, operator_port=3, port=None)
+    assert (settings.port, settings.proxy_port, settings.operator_port) == (1, 2, 3)
+
+
+def test_every_setting_says_what_it_is() -> None:
+    described = {
+        field.name: getattr(getattr(field.type, "__metadata__", (None,))[-1], "description", None)
+        for field in FIELDS
+    }
+    assert [name for name, text in described.items() if not text] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("colour = 1", "colour"),
+        ("[chains.base]\nrpc_urls = ['https://a']\ncolour = 1", "colour"),
+        ("[[chains.base.tokens]]\nname='a'\nsymbol='A'\naddress='0x'\ndecimals=1\nx=1", "x"),
+        ("port = 'eighty'", "port"),
+        ("port = 70_000", "port"),
+        ("port = true", "port"),
+        ("requests_per_minute = 0", "requests_per_minute"),
+        ("build_seconds = 541", "build_seconds"),
+        ("[build_env]\nA = 1", "build_env"),
+    ],
+)
+def test_unknown_keys_and_wrong_values_are_refused_with_their_path(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    with pytest.raises(InvalidField, match=says):
+        from_file(tmp_path, text)
+
+
+@pytest.mark.parametrize("content", [b"port = ", b"\xff\xfe", b"port = 1\nport = 2"])
+def test_file_that_is_no_toml_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "moorage.toml"
+    file.write_bytes(content)
+    with pytest.raises(InvalidField) as error:
+        load_settings(file=file, environ={})
+    assert error.value.field == str(file)
+
+
+def test_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InvalidField, match=r"none\.toml"):
+        load_settings(file=tmp_path / "none.toml", environ={})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        ("MOORAGE_PORT", "9000", "port", 9000),
+        ("MOORAGE_HOST", "0.0.0.0", "host", "0.0.0.0"),
+        ("MOORAGE_BASE_DOMAIN", "1234", "base_domain", "1234"),
+        ("MOORAGE_TLS", "true", "tls", True),
+        ("MOORAGE_TRUSTED_PROXIES", "10.0.0.0/8, ::1 ,", "trusted_proxies", ("10.0.0.0/8", "::1")),
+        ("MOORAGE_TRUSTED_PROXIES", "", "trusted_proxies", ()),
+        ("MOORAGE_BUILD_ENV", '{"A": "b"}', "build_env", {"A": "b"}),
+        ("MOORAGE_port", "9000", "port", 9000),
+    ],
+)
+def test_variables_are_read_by_the_type_of_their_setting(
+    variable: str, text: str, field: str, value: object
+) -> None:
+    assert getattr(load({variable: text}), field) == value
+
+
+def test_chains_may_come_from_a_variable() -> None:
+    settings = load({"MOORAGE_CHAINS": '{"base": {"rpc_urls": ["https://node.example"]}}'})
+    assert settings.chains == {"base": ChainSettings(rpc_urls=("https://node.example",))}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("MOORAGE_COLOUR", "red"),
+        ("MOORAGE_", "x"),
+        ("MOORAGE_PORTS", "1"),
+        ("MOORAGE_GATEWAYS", "x"),
+        ("MOORAGE_CONFIG_FILE", "x"),
+        ("MOORAGE_RPC_URL", "x"),
+        ("MOORAGE_PORT", "eighty"),
+        ("MOORAGE_PORT", ""),
+        ("MOORAGE_TLS", "True"),
+        ("MOORAGE_BUILD_ENV", "A=b"),
+    ],
+)
+def test_unknown_and_unreadable_variables_are_refused_by_name(variable: str, text: str) -> None:
+    with pytest.raises(InvalidField) as error:
+        load({variable: text})
+    assert error.value.field == variable
+
+
+def test_variables_of_the_client_commands_and_of_others_are_passed_over() -> None:
+    environ = {
+        "MOORAGE_GATEWAY": "https://gateway.example",
+        "MOORAGE_PRIVATE_KEY": "0x1",
+        "MOORAGE_RPC_URL_ARBITRUM": "https://node.example",
+        "MOORAGE_CONFIG": "moorage.toml",
+        "MOORAGE_STATE_DIR": "/tmp",
+        "PORT": "1",
+        "moorage_port": "1",
+    }
+    assert load(environ) == load()
+
+
+def test_known_chain_needs_its_nodes_alone() -> None:
+    found = chain("arbitrum", confirmations=3)
+    known = KNOWN_CHAINS["arbitrum"]
+    assert (found.chain_id, found.tokens, found.confirmations) == (42161, known.tokens, 3)
+    assert found.rpc_urls == ("https://node.example",)
+
+
+def test_other_chain_is_described_whole() -> None:
+    found = chain("gnosis", chain_id=100, tokens=[DAI])
+    assert (found.name, found.chain_id) == ("gnosis", 100)
+    (token,) = found.tokens
+    assert (token.key, token.decimals) == ("0x" + "d1" * 20, 18)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "field"),
+    [
+        ("gnosis", {"chain_id": 100}, "chains.gnosis"),
+        ("gnosis", {"tokens": [DAI]}, "chains.gnosis"),
+        ("arbitrum", {"rpc_urls": []}, "chains.arbitrum"),
+        ("Arbitrum", {"chain_id": 42161, "tokens": [DAI]}, "chains.Arbitrum"),
+        ("arbitrum", {"rpc_urls": ["node.example"]}, "chains.arbitrum.rpc_urls"),
+        ("arbitrum", {"tokens": [DAI, DAI]}, "chains.arbitrum.tokens"),
+        ("arbitrum", {"tokens": [DAI | {"name": "DAI"}]}, "chains.arbitrum.tokens.DAI"),
+        (
+            "arbitrum",
+            {"tokens": [DAI | {"address": "0x12"}]},
+            "chains.arbitrum.tokens.dai.address",
+        ),
+        ("arbitrum", {"tokens": [DAI | {"decimals": -1}]}, "chains.arbitrum.tokens.dai.decimals"),
+        ("arbitrum", {"tokens": [DAI | {"decimals": 37}]}, "chains.arbitrum.tokens.dai.decimals"),
+    ],
+)
+def test_chain_that_could_not_take_payments_is_refused(
+    name: str, fields: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidField) as error:
+        chain(name, **fields)
+    assert error.value.field == field
+
+
+@pytest.mark.parametrize("fields", [{"chain_id": 0}, {"confirmations": 0}])
+def test_numbers_of_a_chain_have_bounds(fields: dict[str, int]) -> None:
+    error = refused(chains={"base": {"rpc_urls": ["https://node.example"]} | fields})
+    assert "chains" in error.message
+
+
+def test_prices_and_sizes_follow_the_settings() -> None:
+    settings = load(
+        memory_gib_month_micro_usd=1,
+        cpu_month_micro_usd=2,
+        minimum_charge_micro_usd=3,
+        app_memory_mib=128,
+        app_cpu_millis=250,
+        app_disk_mib=64,
+    )
+    prices, size = settings.price_list(), settings.app_size()
+    assert (prices.memory_gib_month, prices.cpu_month, prices.minimum_charge) == (1, 2, 3)
+    assert (size.memory_mib, size.cpu_millis, size.disk_mib, size.replicas) == (128, 250, 64, 1)
