@@ -1,11 +1,8 @@
 """Every route, once, and how each request is answered, whatever happens."""
 
 import structlog
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from moorage.api import agent
@@ -21,13 +18,12 @@ from moorage.api.bodies import (
     Quoted,
 )
 from moorage.api.caller import carries_proof
+from moorage.api.dispatch import Dispatch
 from moorage.api.gateway import Gateway
 from moorage.api.openapi import openapi_document
 from moorage.api.operation import Handler, Operation
 from moorage.api.problems import (
     INTERNAL,
-    METHOD_NOT_ALLOWED,
-    NOT_FOUND,
     error_response,
     json_response,
     problem_response,
@@ -136,34 +132,15 @@ class _Endpoint:
         return error_response(error, pay_to=self._gateway.pay_to, chains=self._chains)
 
 
-def http_app(gateway: Gateway) -> Starlette:
+def http_app(gateway: Gateway) -> Dispatch:
     """The gateway's HTTP surface."""
     described = openapi_document(OPERATIONS, server_url=gateway.public_url)
 
-    async def openapi(_request: Request) -> Response:
+    async def openapi(_gateway: Gateway, _request: Request) -> Response:
         return json_response(described)
 
-    app = Starlette(
-        routes=[
-            Route("/openapi.json", openapi),
-            *(
-                Route(
-                    operation.path,
-                    endpoint=_Endpoint(gateway, operation.handler),
-                    methods=[operation.method],
-                )
-                for operation in OPERATIONS
-            ),
-        ],
-        exception_handlers={HTTPException: _http_problem},
+    handlers = [(operation.method, operation.path, operation.handler) for operation in OPERATIONS]
+    return Dispatch(
+        (method, path, _Endpoint(gateway, handler))
+        for method, path, handler in [*handlers, ("GET", "/openapi.json", openapi)]
     )
-    app.router.redirect_slashes = False  # a path has one spelling, and errors are JSON
-    return app
-
-
-async def _http_problem(_request: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException) and error.status_code == METHOD_NOT_ALLOWED.status:
-        return problem_response(
-            METHOD_NOT_ALLOWED, "This path has no such method.", headers=dict(error.headers or {})
-        )
-    return problem_response(NOT_FOUND, "There is nothing here; see /openapi.json.")

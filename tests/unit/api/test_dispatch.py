@@ -1,0 +1,91 @@
+import json
+from typing import Any
+
+import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from moorage.api.dispatch import Dispatch
+
+
+def endpoint(name: str) -> ASGIApp:
+    """Answers with its name and what the scope says of the route."""
+
+    async def answer(scope: Scope, _receive: Receive, send: Send) -> None:
+        said = [name, scope["route"].path, scope["path_params"]]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": json.dumps(said).encode()})
+
+    return answer
+
+
+DISPATCH = Dispatch(
+    [
+        ("GET", "/things", endpoint("list")),
+        ("POST", "/things", endpoint("make")),
+        ("GET", "/things/{id}", endpoint("read")),
+        ("GET", "/things/{id}/parts/{part}.json", endpoint("part")),
+    ]
+)
+
+
+async def ask(method: str, path: str) -> tuple[int, dict[bytes, bytes], Any]:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        raise AssertionError("nobody reads the body")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await DISPATCH({"type": "http", "method": method, "path": path}, receive, send)
+    start, body = sent
+    return start["status"], dict(start["headers"]), json.loads(body["body"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "said"),
+    [
+        ("GET", "/things", ["list", "/things", {}]),
+        ("POST", "/things", ["make", "/things", {}]),
+        ("GET", "/things/7", ["read", "/things/{id}", {"id": "7"}]),
+        ("HEAD", "/things/7", ["read", "/things/{id}", {"id": "7"}]),
+        (
+            "GET",
+            "/things/7/parts/b.json",
+            ["part", "/things/{id}/parts/{part}.json", {"id": "7", "part": "b"}],
+        ),
+    ],
+)
+async def test_request_finds_its_endpoint(method: str, path: str, said: list[Any]) -> None:
+    assert await ask(method, path) == (200, {}, said)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/things/",
+        "/things/7/",
+        "/things/7/8",
+        "//things",
+        "/things/7/parts/bxjson",
+        "/things\n",
+    ],
+)
+async def test_path_that_is_not_there_is_404(path: str) -> None:
+    status, headers, body = await ask("GET", path)
+
+    assert (status, body["code"]) == (404, "not_found")
+    assert headers[b"content-type"] == b"application/json"
+
+
+async def test_method_that_is_not_there_is_405_and_says_which_are() -> None:
+    status, headers, body = await ask("DELETE", "/things")
+
+    assert (status, body["code"]) == (405, "method_not_allowed")
+    assert headers[b"allow"] == b"GET, HEAD, POST"
+
+
+async def test_parameter_is_a_whole_segment() -> None:
+    assert (await ask("GET", "/things/7/"))[0] == 404
+    assert (await ask("GET", "/things/a%2Fb"))[2][2] == {"id": "a%2Fb"}
