@@ -83,10 +83,10 @@ async def status(gateway: Gateway, request: Request) -> Response:
     if found is None or found.project_id != request.path_params["projectId"]:
         limit_wallet(gateway, request, wallet)
         raise DeploymentNotFound
-    is_deleted = found.project_status is ProjectStatus.DELETED
-    if is_deleted or found.wallet != wallet:
+    is_gone = found.project_status in (ProjectStatus.DELETING, ProjectStatus.DELETED)
+    if is_gone or found.wallet != wallet:
         limit_wallet(gateway, request, wallet)
-        raise ProjectNotFound if is_deleted else WrongWallet
+        raise ProjectNotFound if is_gone else WrongWallet
     gateway.limiters.polls.check(deployment_id)
     return json_response(_progress(gateway, found))
 
@@ -114,8 +114,7 @@ async def delete_project(gateway: Gateway, request: Request) -> Response:
         raise ProjectNotFound
     if project.wallet != wallet:
         raise WrongWallet
-    # A client that hangs up must not stop a deletion half way.
-    await asyncio.shield(gateway.deletion.delete(project))
+    await gateway.deletion.delete(project)
     return json_response(ProjectDeleted(project_id=project.id))
 
 

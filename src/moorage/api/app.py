@@ -116,6 +116,8 @@ async def _every(seconds: float, act: Callable[[], Awaitable[object]]) -> None:
             await act()
         except MoorageError as error:
             log.warning("periodic work failed", work=act.__qualname__, error=error.message)
+        except Exception:  # one fault in it must not end the gateway
+            log.exception("periodic work failed", work=act.__qualname__)
 
 
 def _api(gateway: Gateway) -> RequestContext:

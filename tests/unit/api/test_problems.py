@@ -1,0 +1,181 @@
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from moorage import errors
+from moorage.api.problems import PROBLEMS, error_response, problem_of
+from moorage.chains.rpc import RpcError
+from moorage.errors import MoorageError
+from moorage.money import MicroUsd
+from moorage.payments.demand import PaymentRequired
+from moorage.payments.evidence import PaymentMeans
+from records_fixture import ARBITRUM, USDC
+
+PAY_TO = "0x7EA5000000000000000000000000000000000000"
+NEVER_ANSWERED: set[type[MoorageError]] = {
+    errors.AlreadyRunning,  # these stop the start
+    errors.ConfigurationInvalid,
+    errors.IsolationMissing,
+    errors.LocalChainFailed,
+    errors.ProxyFailed,
+    errors.DeployFailed,  # told by the deployment's status
+}
+"""Errors that no request raises."""
+
+CONTRACT_STATUSES = {400, 401, 402, 403, 404, 408, 409, 413, 429, 502, 503}
+
+
+def demand(**changed: Any) -> PaymentRequired:
+    given: dict[str, Any] = {
+        "amount": MicroUsd(500_000),
+        "balance": MicroUsd(0),
+        "active_projects": 0,
+        "means": PaymentMeans(chain=ARBITRUM, token=USDC),
+        "expires_at_ms": 0,
+    }
+    return PaymentRequired(**given | changed)
+
+
+EXAMPLES: dict[type[MoorageError], MoorageError] = {
+    errors.InvalidField: errors.InvalidField("months", "must be a number"),
+    errors.UploadInvalid: errors.UploadInvalid("is a link", path="a/b"),
+    errors.PlanNotFound: errors.PlanNotFound("Nothing found.", looked_for=("package.json",)),
+    errors.RuntimeUnsupported: errors.RuntimeUnsupported("settings.hasDockerfile", "no"),
+    errors.PaymentMalformed: errors.PaymentMalformed("X-Payment-Tx", "is no hash"),
+    errors.RateLimited: errors.RateLimited(7),
+    errors.PaymentNotFound: errors.PaymentNotFound("Nothing.", looked_for={"token": "usdc"}),
+    PaymentRequired: demand(),
+}
+"""One of each that needs arguments."""
+
+
+def leaves(kind: type[MoorageError] = MoorageError) -> Iterator[type[MoorageError]]:
+    """The ends of the tree of `moorage.errors`; a kind refined elsewhere is answered as itself."""
+    below = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
+    if not below:
+        yield kind
+    for child in below:
+        yield from leaves(child)
+
+
+def name_of(kind: type[MoorageError]) -> str:
+    return kind.__name__
+
+
+ANSWERED = sorted({*leaves(), PaymentRequired} - NEVER_ANSWERED, key=name_of)
+
+
+def answer(error: MoorageError) -> tuple[int, dict[str, Any], dict[str, str]]:
+    response = error_response(error, pay_to=PAY_TO, chains=(ARBITRUM,))
+    headers = {name: value for name, value in response.headers.items() if name[0] in "rxc"}
+    return response.status_code, msgspec.json.decode(bytes(response.body)), headers
+
+
+@pytest.mark.parametrize("kind", ANSWERED)
+def test_every_error_that_a_request_meets_has_a_row_of_its_own(kind: type[MoorageError]) -> None:
+    assert kind in PROBLEMS
+
+
+@pytest.mark.parametrize("kind", sorted(NEVER_ANSWERED, key=name_of))
+def test_errors_that_no_request_meets_have_none(kind: type[MoorageError]) -> None:
+    assert kind not in PROBLEMS
+    error = kind(errors.FailureCause.CRASHED, "x") if kind is errors.DeployFailed else None
+    assert error is None or problem_of(error).status == 500
+
+
+def test_codes_tell_errors_apart() -> None:
+    codes = [problem.code for problem in PROBLEMS.values()]
+    assert len(set(codes)) == len(codes)
+    assert {problem.status for problem in PROBLEMS.values()} == CONTRACT_STATUSES
+
+
+@pytest.mark.parametrize("kind", ANSWERED)
+def test_every_body_has_a_sentence_a_code_and_whether_to_retry(kind: type[MoorageError]) -> None:
+    error = EXAMPLES[kind] if kind in EXAMPLES else kind()
+    status, body, headers = answer(error)
+    assert status == PROBLEMS[kind].status
+    assert body["code"] == PROBLEMS[kind].code
+    assert body["retryable"] is PROBLEMS[kind].retryable
+    assert body["error"] == error.message
+    assert len(body["error"]) > 3
+    if status in {429, 502, 503}:
+        assert int(headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "extra"),
+    [
+        (EXAMPLES[errors.InvalidField], {"field": "months"}),
+        (EXAMPLES[errors.UploadInvalid], {"field": "upload", "path": "a/b"}),
+        (errors.UploadInvalid("is empty"), {"field": "upload", "path": None}),
+        (errors.NameUnavailable(), {"field": "uniqueName"}),
+        (
+            EXAMPLES[errors.PlanNotFound],
+            {"field": "upload", "looked_for": ["package.json"]},
+        ),
+        (EXAMPLES[errors.RuntimeUnsupported], {"field": "settings.hasDockerfile"}),
+        (EXAMPLES[errors.PaymentMalformed], {"field": "X-Payment-Tx"}),
+        (EXAMPLES[errors.PaymentNotFound], {"looked_for": {"token": "usdc"}}),
+        (
+            errors.PaymentAlreadyUsed(project_id="p", deployment_id="d"),
+            {"projectId": "p", "deploymentId": "d"},
+        ),
+        (errors.PaymentAlreadyUsed(), {}),
+        (errors.WrongWallet(), {}),
+    ],
+)
+def test_what_helps_is_in_the_body(error: MoorageError, extra: dict[str, Any]) -> None:
+    _, body, _ = answer(error)
+    told = {key: body[key] for key in body if key not in {"error", "code", "retryable"}}
+    assert told == extra
+
+
+def test_waiting_is_told_in_a_header() -> None:
+    assert answer(errors.RateLimited(7))[2]["retry-after"] == "7"
+    assert answer(errors.PaymentPending(retry_after_seconds=9))[2]["retry-after"] == "9"
+    assert "retry-after" not in answer(errors.WrongWallet())[2]
+
+
+def test_pending_payment_never_asks_to_pay() -> None:
+    status, body, _ = answer(errors.PaymentPending())
+    assert (status, body["retryable"]) == (402, True)
+    assert not {"amount_token", "amount_usd", "pay_to"} & body.keys()
+    assert "again" in body["next_actions"][0]
+
+
+@pytest.mark.parametrize(
+    ("because", "code"),
+    [
+        (None, "payment_required"),
+        (errors.PaymentShort(), "payment_short"),
+        (errors.PayerMismatch(), "payer_mismatch"),
+        (EXAMPLES[errors.PaymentNotFound], "payment_not_found"),
+    ],
+)
+def test_demand_says_how_to_pay_whatever_was_wrong_before(
+    because: errors.PaymentError | None, code: str
+) -> None:
+    status, body, headers = answer(demand(because=because))
+    assert (status, body["code"], body["retryable"]) == (402, code, False)
+    assert (body["amount_token"], body["pay_to"]) == ("500000", PAY_TO)
+    assert PAY_TO in body["next_actions"][0]
+    assert headers["cache-control"] == "no-store"
+    assert "x-createos-credit-warning" not in headers
+
+
+def test_demand_over_shared_credits_warns_in_body_and_header() -> None:
+    _, body, headers = answer(demand(active_projects=2, warn_of_sharing=True))
+    assert body["warning"].startswith("You have 2 active project(s) sharing credits.")
+    assert headers["x-createos-credit-warning"] == body["warning"]
+    assert "X-Use-Existing-Credits: true" in body["next_actions"][1]
+
+
+def test_error_refined_elsewhere_is_answered_as_what_it_refines() -> None:
+    refused = RpcError(method="eth_call", code=-32000, detail="no")
+    assert problem_of(refused) == PROBLEMS[errors.ChainUnavailable]
+
+
+def test_error_of_no_kind_is_an_internal_one() -> None:
+    assert problem_of(MoorageError()).status == 500

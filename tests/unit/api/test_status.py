@@ -1,0 +1,193 @@
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+from starlette.requests import Request
+
+from clock import MovableClock
+from moorage.api import agent
+from moorage.api.gateway import Gateway, Limiters
+from moorage.auth.client_address import TrustedProxies
+from moorage.auth.rate_limit import RateLimiter
+from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.deploy.hosts import Hosts
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.errors import (
+    DeploymentNotFound,
+    MoorageError,
+    ProjectNotFound,
+    RateLimited,
+    WrongWallet,
+)
+from moorage.storage.database import Database
+from records_fixture import ALICE, BOB, add_deployment, add_project
+
+ENDPOINT = "https://hello.example.com"
+
+
+class Asking:
+    """Asks for a status as `wallet`, whose signature has been checked."""
+
+    def __init__(self, db: Database, clock: MovableClock) -> None:
+        self.wallet = ALICE
+        self.reconciler = SimpleNamespace(dead=frozenset())
+        wallets, polls, addresses = (RateLimiter(clock=clock, limit=30) for _ in range(3))
+        limiters = Limiters(wallets=wallets, polls=polls, addresses=addresses)
+        self.gateway = cast(
+            "Gateway",
+            SimpleNamespace(
+                db=db,
+                authenticator=self,
+                limiters=limiters,
+                trusted_proxies=TrustedProxies(()),
+                reconciler=self.reconciler,
+                hosts=Hosts(base_domain="example.com", scheme="https", port=None),
+            ),
+        )
+
+    async def authenticate(self, _: object) -> str:
+        return self.wallet
+
+    async def status(self, project_id: str, deployment_id: str) -> dict[str, Any]:
+        scope = {
+            "type": "http",
+            "headers": [],
+            "client": ("192.0.2.1", 1),
+            "path_params": {"projectId": project_id, "deploymentId": deployment_id},
+        }
+        response = await agent.status(self.gateway, Request(scope))
+        body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
+        return body
+
+    async def refused(self, project_id: str, deployment_id: str) -> type[MoorageError]:
+        with pytest.raises(MoorageError) as error:
+            await self.status(project_id, deployment_id)
+        return error.type
+
+
+@pytest.fixture
+def asking(db: Database, clock: MovableClock) -> Asking:
+    return Asking(db, clock)
+
+
+async def made(
+    db: Database,
+    status: DeploymentStatus,
+    project_status: ProjectStatus = ProjectStatus.ACTIVE,
+    **changed: Any,
+) -> tuple[Project, Deployment]:
+    project = await add_project(db, ALICE, "hello", project_status)
+    serving = status is DeploymentStatus.READY
+    return project, await add_deployment(db, project, status, serving=serving, **changed)
+
+
+@pytest.mark.parametrize("status", UNDER_WAY)
+async def test_deployment_under_way_tells_its_stage(
+    db: Database, asking: Asking, status: DeploymentStatus
+) -> None:
+    project, deployment = await made(db, status, ProjectStatus(status))
+    assert await asking.status(project.id, deployment.id) == {
+        "status": "deploying",
+        "deployment_id": deployment.id,
+        "deployment_status": status,
+    }
+
+
+async def test_ready_has_an_endpoint(db: Database, asking: Asking) -> None:
+    project, deployment = await made(db, DeploymentStatus.READY)
+    assert await asking.status(project.id, deployment.id) == {
+        "status": "ready",
+        "deployment_id": deployment.id,
+        "endpoint": ENDPOINT,
+    }
+
+
+async def test_what_the_deployer_should_know_is_said(db: Database, asking: Asking) -> None:
+    project, deployment = await made(db, DeploymentStatus.READY, note="It listens elsewhere.")
+    assert (await asking.status(project.id, deployment.id))["message"] == "It listens elsewhere."
+
+
+async def test_app_that_does_not_run_at_the_moment_is_not_ready(
+    db: Database, asking: Asking
+) -> None:
+    project, deployment = await made(db, DeploymentStatus.READY)
+    asking.reconciler.dead = frozenset({deployment.id})
+    assert await asking.status(project.id, deployment.id) == {
+        "status": "deploying",
+        "deployment_id": deployment.id,
+        "deployment_status": "restarting",
+    }
+
+
+async def test_failed_has_a_reason(db: Database, asking: Asking) -> None:
+    project, deployment = await made(
+        db,
+        DeploymentStatus.FAILED,
+        ProjectStatus.FAILED,
+        reason="It ended.",
+        reason_code="crashed",
+        log_tail="boom",
+    )
+    assert await asking.status(project.id, deployment.id) == {
+        "status": "failed",
+        "deployment_id": deployment.id,
+        "reason": "It ended.",
+        "reason_code": "crashed",
+        "log_tail": "boom",
+    }
+
+
+async def test_suspended_project_says_so(db: Database, asking: Asking) -> None:
+    project, deployment = await made(db, DeploymentStatus.READY, ProjectStatus.SUSPENDED)
+    body = await asking.status(project.id, deployment.id)
+    assert (body["status"], body["reason_code"]) == ("failed", "out_of_credits")
+    assert body["reason"]
+
+
+async def test_replaced_version_says_so(db: Database, asking: Asking) -> None:
+    project, old = await made(db, DeploymentStatus.SUPERSEDED)
+    await add_deployment(db, project, DeploymentStatus.READY, serving=True)
+    body = await asking.status(project.id, old.id)
+    assert (body["status"], body["deployment_status"]) == ("ready", "superseded")
+
+
+@pytest.mark.parametrize("project_status", [ProjectStatus.DELETING, ProjectStatus.DELETED])
+async def test_project_that_goes_is_gone(
+    db: Database, asking: Asking, project_status: ProjectStatus
+) -> None:
+    project, deployment = await made(db, DeploymentStatus.STOPPED, project_status)
+    assert await asking.refused(project.id, deployment.id) is ProjectNotFound
+
+
+async def test_others_are_told_nothing(db: Database, asking: Asking) -> None:
+    project, deployment = await made(db, DeploymentStatus.READY)
+    other = await add_project(db, BOB, "other")
+    assert await asking.refused(project.id, "unknown") is DeploymentNotFound
+    assert await asking.refused(other.id, deployment.id) is DeploymentNotFound
+    asking.wallet = BOB
+    assert await asking.refused(project.id, deployment.id) is WrongWallet
+
+
+async def test_polls_count_for_each_deployment_and_not_for_the_wallet(
+    db: Database, asking: Asking
+) -> None:
+    project, first = await made(db, DeploymentStatus.READY)
+    second = await add_deployment(db, project)
+    for deployment in (first, second):
+        for _ in range(30):
+            await asking.status(project.id, deployment.id)
+        assert await asking.refused(project.id, deployment.id) is RateLimited
+    asking.gateway.limiters.wallets.check(ALICE)
+
+
+async def test_polls_of_what_is_not_ones_own_count_for_the_wallet(
+    db: Database, asking: Asking
+) -> None:
+    project, deployment = await made(db, DeploymentStatus.READY)
+    asking.wallet = BOB
+    for _ in range(30):
+        assert await asking.refused(project.id, deployment.id) is WrongWallet
+    assert await asking.refused(project.id, deployment.id) is RateLimited
+    asking.wallet = ALICE
+    await asking.status(project.id, deployment.id)
