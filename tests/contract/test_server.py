@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -17,12 +17,19 @@ SOON = 0.05
 GET = request("GET", "/")
 LARGE = 8 * 1024 * 1024
 
+gone: "asyncio.Queue[str]" = asyncio.Queue()
+"""The paths of requests whose body broke off."""
+
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """`/read` says how much of a body came, `/large` is large, all else reads nothing."""
     body = b"unread"
     if scope["path"] == "/read":
-        body = b"%d" % len(await Request(scope, receive).body())
+        try:
+            body = b"%d" % len(await Request(scope, receive).body())
+        except ClientDisconnect:
+            gone.put_nowait("/read")
+            return
     elif scope["path"] == "/large":
         body = b"x" * LARGE
     elif scope["path"] == "/trailers":
@@ -170,6 +177,18 @@ async def test_what_is_no_http_is_refused_in_json(broken: bytes) -> None:
         assert (answer.status, answer.json["code"]) == (400, "invalid_request")
         assert answer.header("connection") == "close"
         assert await connection.closed() == b""
+
+
+async def test_body_that_breaks_off_ends_the_request_at_once() -> None:
+    upload = request("POST", "/read", [("Transfer-Encoding", "chunked")], b"3\r\nabc\r\nNO\r\n")
+    async with serving(Bounds()) as url, connected(url) as connection:
+        while not gone.empty():
+            gone.get_nowait()
+        await connection.send(upload)
+
+        async with asyncio.timeout(5):
+            assert await gone.get() == "/read"
+        assert (await connection.answer()).status == 400
 
 
 async def test_requests_before_garbage_are_answered() -> None:
