@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import date
@@ -68,7 +69,7 @@ def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None
     processors: list[Processor] = [
         _add_request_id,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _timestamp(),
         structlog.processors.format_exc_info,  # here, so that its text is redacted
         redact,
         _render_json if json else _console(colors=output.isatty()),
@@ -166,6 +167,21 @@ def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> E
     if current is not None:
         event["request_id"] = current
     return event
+
+
+def _timestamp() -> Processor:
+    """Adds the time, ISO 8601 in UTC; all but the fraction is made once a second."""
+    second, text = -1, ""
+
+    def add(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        nonlocal second, text
+        now, fraction_ns = divmod(time.time_ns(), 1_000_000_000)
+        if now != second:
+            second, text = now, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+        event["timestamp"] = f"{text}.{fraction_ns // 1000:06}Z"
+        return event
+
+    return add
 
 
 def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:

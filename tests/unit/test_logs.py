@@ -3,6 +3,7 @@ import json
 import logging
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,16 @@ def test_event_is_one_json_line(output: Output) -> None:
     assert first == {"event": "app\nstarted", "project": "p", "seconds": 1.5, "level": "info"}
     assert second["level"] == "warning"
     assert timestamp.endswith("Z")
+
+
+def test_line_says_when_it_was_written(output: Output) -> None:
+    before = datetime.now(UTC)
+    structlog.get_logger().info("now")
+    structlog.get_logger().info("within the same second, most likely")
+
+    for line in output.lines:
+        assert before <= datetime.fromisoformat(line["timestamp"]) <= datetime.now(UTC)
+        assert len(line["timestamp"]) == len("2026-01-01T00:00:00.000000Z")
 
 
 def test_line_carries_the_id_of_its_request(output: Output) -> None:

@@ -9,6 +9,7 @@ from moorage.errors import AuthError, NonceReused
 from moorage.metrics import record_auth_failure
 
 PROOF_HEADERS = ("x-payment-tx",)
+_SIGNED_HEADERS = (b"x-wallet-address", b"x-signature", b"x-timestamp", b"x-nonce")
 
 
 def client_address(gateway: Gateway, request: Request) -> str:
@@ -24,7 +25,7 @@ async def authenticate(gateway: Gateway, request: Request) -> str:
     Raises an AuthError, or RateLimited for an address that fails too often.
     """
     try:
-        wallet = await gateway.authenticator.authenticate(request.headers)
+        wallet = await gateway.authenticator.authenticate(_signed_headers(request))
     except AuthError as error:
         record_auth_failure(problem_of(error).code)
         if isinstance(error, NonceReused):  # its signature did check out
@@ -34,6 +35,15 @@ async def authenticate(gateway: Gateway, request: Request) -> str:
         raise
     request.scope["moorage.wallet"] = wallet
     return wallet
+
+
+def _signed_headers(request: Request) -> dict[str, str]:
+    """The contract's four, as far as they are there; of several, the first."""
+    found: dict[str, str] = {}
+    for name, value in request.scope["headers"]:  # one pass, where each look-up would take one
+        if name in _SIGNED_HEADERS:
+            found.setdefault(name.decode(), value.decode("latin-1"))
+    return found
 
 
 def limit_address(gateway: Gateway, request: Request) -> None:

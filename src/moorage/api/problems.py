@@ -3,6 +3,7 @@
 Every body is `{"error", "code", "retryable"}` plus what helps (contract 1.5).
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -64,12 +65,21 @@ def json_response(
     body: object, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
     """A JSON answer."""
-    return Response(
-        msgspec.json.encode(body),
-        status_code=status,
-        headers=headers,
-        media_type="application/json",
-    )
+    return _JsonResponse(msgspec.json.encode(body), status, headers or {})
+
+
+class _JsonResponse(Response):
+    """A Starlette response whose headers need no thought."""
+
+    def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
+        self.status_code = status
+        self.background = None
+        self.body = body
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", b"application/json"),
+            *((name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()),
+        ]
 
 
 def problem_response(

@@ -22,8 +22,6 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 _LONGEST_PATH = 200
 _QUIET_ROUTES = frozenset({"/health"})  # asked every few seconds, by machines
 
-log = structlog.get_logger()
-
 
 class RequestContext:
     """An ASGI app around `app`.
@@ -35,6 +33,7 @@ class RequestContext:
     def __init__(self, app: ASGIApp, trusted_proxies: TrustedProxies) -> None:
         self._app = app
         self._trusted_proxies = trusted_proxies
+        self._log = structlog.get_logger().bind()  # once: each line else makes a logger first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -56,7 +55,7 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            _record(scope, status, time.perf_counter() - started)
+            self._record(scope, status, time.perf_counter() - started)
             logs.request_id.reset(token)
 
     def _forwarded_id(self, scope: Scope) -> str | None:
@@ -68,20 +67,19 @@ class RequestContext:
                 return value.decode() if _SANE_ID.fullmatch(value) else None
         return None
 
-
-def _record(scope: Scope, status: int | None, seconds: float) -> None:
-    route, method = _route_template(scope), scope["method"]
-    record_request(route=route, method=method, status=status, seconds=seconds)
-    line = log.debug if route in _QUIET_ROUTES else log.info
-    line(
-        "request",
-        method=method,
-        route=route,
-        path=scope["path"][:_LONGEST_PATH],
-        status=status,
-        ms=round(seconds * 1000, 2),
-        wallet=scope.get(WALLET),
-    )
+    def _record(self, scope: Scope, status: int | None, seconds: float) -> None:
+        route, method = _route_template(scope), scope["method"]
+        record_request(route=route, method=method, status=status, seconds=seconds)
+        line = self._log.debug if route in _QUIET_ROUTES else self._log.info
+        line(
+            "request",
+            method=method,
+            route=route,
+            path=scope["path"][:_LONGEST_PATH],
+            status=status,
+            ms=round(seconds * 1000, 2),
+            wallet=scope.get(WALLET),
+        )
 
 
 def _route_template(scope: Scope) -> str:
