@@ -48,11 +48,12 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; where there are too many, one that waits for a request ends."""
         super().connection_made(transport)
+        # A cycle takes this for its transport: so much of one it needs, besides `close`.
+        self.write = transport.write
+        self.is_closing = transport.is_closing
         self.waiting_since = self.loop.time()
         self._problem = BAD_HTTP
         self._undelivered = 0  # bytes received since the app was last handed some
-        self._is_in_head = True
-        self._head_bytes = 0
         self._is_deaf = False
         self._timer: TimerHandle | None = None
         self._unread_timer: TimerHandle | None = None
@@ -90,31 +91,16 @@ class Connection(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         """Not worth a line in the log: the request is answered as if it had not asked."""
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        super().on_message_begin()
-        self._is_in_head = True
-        self._head_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        """Keep a piece of the request line."""
-        super().on_url(url)
-        self._count_head(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; what trails a body is none, whatever it says."""
-        if not self._is_in_head:
-            return
-        super().on_header(name, value)
-        self._count_head(len(name) + len(value))
-
     def on_headers_complete(self) -> None:
         """Hand the request to the app."""
+        if self._has_too_large_a_head():
+            self._problem = HEADERS_TOO_LARGE
+            raise ValueError(_SENTENCES[self._problem])  # ends in send_400_response
         self._stop_timer()
         self._undelivered = 0
-        self._is_in_head = False
         super().on_headers_complete()
-        self.cycle.transport = _Closing(self)  # type: ignore[assignment]
+        self.headers = []  # what trails a body is no header, whatever it says
+        self.cycle.transport = self  # type: ignore[assignment]
         if self.parser.should_upgrade():
             # The parser takes the rest for another protocol's, and loses sight of the body's end.
             self.cycle.keep_alive = False
@@ -145,7 +131,7 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         self._stop_unread_timer()
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Close once the client has its answer: at once, unless a request still arrives.
 
         To close with bytes unread would make the client's kernel forget the answer. So say no more,
@@ -158,11 +144,13 @@ class Connection(HttpToolsProtocol):
         self._start_timer()
         self.transport.write_eof()
 
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self.bounds.head_bytes or len(self.headers) > self.bounds.headers:
-            self._problem = HEADERS_TOO_LARGE
-            raise ValueError(_SENTENCES[self._problem])  # ends in send_400_response
+    def _has_too_large_a_head(self) -> bool:
+        if len(self.headers) > self.bounds.headers:
+            return True
+        if self._undelivered <= self.bounds.head_bytes:  # nearly always, and cheap to know
+            return False
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        return size > self.bounds.head_bytes
 
     def _refuse(self, problem: Problem) -> None:
         """Answer and end, when the requests that came whole before are answered."""
@@ -184,7 +172,7 @@ class Connection(HttpToolsProtocol):
         response = problem_response(problem, _SENTENCES[problem], headers={"Connection": "close"})
         head = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
         self.transport.write(STATUS_LINE[problem.status] + head + b"\r\n" + bytes(response.body))
-        self.end()
+        self.close()
 
     def _make_room(self) -> None:
         """Drop the connection that waits longest, which may be this one."""
@@ -210,19 +198,6 @@ class Connection(HttpToolsProtocol):
         if self._unread_timer is not None:
             self._unread_timer.cancel()
             self._unread_timer = None
-
-
-class _Closing:
-    """What uvicorn's cycle sees of the transport: it may write, and say that it is done."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.write = connection.transport.write
-        self.is_closing = connection.transport.is_closing
-
-    def close(self) -> None:
-        """The answer is written, and the last one."""
-        self._connection.end()
 
 
 def connection_type(bounds: Bounds) -> type[Connection]:
