@@ -24,14 +24,7 @@ CALLED_BY_LIBRARIES = {
     "emit",
     "capture_signals",
     *("connection_made", "connection_lost", "data_received", "send_400_response"),
-    *(
-        "on_message_begin",
-        "on_url",
-        "on_header",
-        "on_headers_complete",
-        "on_body",
-        "on_response_complete",
-    ),
+    *("on_headers_complete", "on_body", "on_response_complete"),
     *("pause_writing", "resume_writing"),
 }
 CALLED_BY_TESTS = {"sum_of_entries", "sum_of_account", "micro_usd", "atomic_units"}
