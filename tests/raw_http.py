@@ -76,6 +76,11 @@ class RawConnection:
             head = await self._reader.readuntil(b"\r\n\r\n")
         return int(head.split(b" ")[1])
 
+    async def first_bytes(self) -> bytes:
+        """Whatever comes next."""
+        async with asyncio.timeout(self._within_seconds):
+            return await self._reader.read(1000)
+
     async def until_reset(self) -> None:
         """Wait until the other side has cut the connection, without reading what it said."""
         async with asyncio.timeout(self._within_seconds):

@@ -38,6 +38,7 @@ http.createServer(async (q, s) => {
     s.writeHead(200, { 'Content-Length': 100 });
     return s.write('half', () => s.destroy());
   }
+  if (path === '/big') return s.end(Buffer.alloc(20e6));
   if (path === '/nothing') return s.destroy();
   if (path === '/large-head') { s.setHeader('X-Large', 'a'.repeat(7000)); return s.end('large'); }
   if (path === '/upload') {
@@ -300,6 +301,22 @@ async def test_slow_answers_are_waited_for_and_hold_nobody_up(
             await fetch(gateway, busy_name, "/release")
 
     assert {task.result().text for task in waiting} == {"released"}
+
+
+async def test_visitors_that_hang_up_amid_an_answer_harm_nobody(
+    gateway: DevGateway, busy_name: str
+) -> None:
+    held = asyncio.create_task(fetch(gateway, busy_name, "/held"))
+    for _ in range(30):
+        async with connected(address(gateway)) as connection:
+            await connection.send(request("GET", "/big", host(gateway, busy_name).items()))
+            await connection.first_bytes()
+            connection.writer.transport.abort()
+
+    async with asyncio.timeout(10):
+        while not held.done():
+            assert (await fetch(gateway, busy_name, "/release")).status == 200
+    assert held.result().text == "released"
 
 
 async def test_hundred_megabytes_reach_the_app(gateway: DevGateway, busy_name: str) -> None:

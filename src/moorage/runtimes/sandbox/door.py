@@ -20,7 +20,7 @@ LIMITS = Limits(memory_bytes=96 * 1024 * 1024, cpu_millis=1000, pids=32, disk_by
 SUN_PATH_BYTES = 107  # struct sockaddr_un holds 108, the last one NUL
 
 # LISTEN_PID must be the proxy's own id (sd_listen_fds(3)), and the socket descriptor 3.
-_LISTENING = 'export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@"'
+_LISTENING = 'trap "" PIPE; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@"'
 
 
 def command(*, netns: Path, uid: int, listener: Listener) -> list[str]:
