@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import date
 from decimal import Decimal
@@ -69,7 +69,7 @@ def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None
     processors: list[Processor] = [
         _add_request_id,
         structlog.processors.add_log_level,
-        _timestamp(),
+        _add_timestamp,
         structlog.processors.format_exc_info,  # here, so that its text is redacted
         redact,
         _render_json if json else _console(colors=output.isatty()),
@@ -81,11 +81,41 @@ def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None
         cache_logger_on_first_use=False,  # a module's logger follows when this is called again
     )
     # Other libraries narrate at info; their warnings and errors are what an operator needs.
+    global _log_request  # noqa: PLW0603 - structlog keeps its configuration in globals as well
+    _log_request = _request_lines(output, threshold) if json else None
     logging.basicConfig(
         handlers=[_Foreign()],
         level=threshold if threshold == logging.DEBUG else max(threshold, logging.WARNING),
         force=True,
     )
+
+
+def log_request(level: str, *, path: str, **fields: int | float | str | None) -> None:
+    """Log a request: `path`, which may be anyone's text, and fields that hold no secret.
+
+    As any logger would, but in a third of the time.
+    """
+    if _log_request is None:
+        structlog.get_logger().log(_LEVELS[level], "request", path=path, **fields)
+    else:
+        _log_request(level, {"path": _redacted_text("path", path), **fields})
+
+
+_log_request: Callable[[str, dict[str, object]], None] | None = None
+
+
+def _request_lines(output: BinaryIO, threshold: int) -> Callable[[str, dict[str, object]], None]:
+    write, flush = output.write, output.flush
+
+    def log_request(level: str, fields: dict[str, object]) -> None:
+        if _LEVELS[level] < threshold:
+            return
+        fields["event"], fields["level"] = "request", level
+        fields["timestamp"], fields["request_id"] = _clock.now(), request_id.get(None)
+        write(_encoded(fields) + b"\n")
+        flush()
+
+    return log_request
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -169,22 +199,34 @@ def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> E
     return event
 
 
-def _timestamp() -> Processor:
-    """Adds the time, ISO 8601 in UTC; all but the fraction is made once a second."""
-    second, text = -1, ""
+class _Clock:
+    """The time as ISO 8601 in UTC; all but the fraction is made once a second."""
 
-    def add(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        nonlocal second, text
-        now, fraction_ns = divmod(time.time_ns(), 1_000_000_000)
-        if now != second:
-            second, text = now, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-        event["timestamp"] = f"{text}.{fraction_ns // 1000:06}Z"
-        return event
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
 
-    return add
+    def now(self) -> str:
+        second, fraction_ns = divmod(time.time_ns(), 1_000_000_000)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{fraction_ns // 1000:06}Z"
+
+
+_clock = _Clock()
+
+
+def _add_timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["timestamp"] = _clock.now()
+    return event
 
 
 def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+    return _encoded(event)
+
+
+def _encoded(event: EventDict) -> bytes:
     try:
         return msgspec.json.encode(event)
     except (UnicodeEncodeError, OverflowError):  # a file name that is no UTF-8, a huge number

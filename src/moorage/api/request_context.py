@@ -4,7 +4,6 @@ import os
 import re
 import time
 
-import structlog
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,7 +32,6 @@ class RequestContext:
     def __init__(self, app: ASGIApp, trusted_proxies: TrustedProxies) -> None:
         self._app = app
         self._trusted_proxies = trusted_proxies
-        self._log = structlog.get_logger().bind()  # once: each line else makes a logger first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -55,7 +53,7 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            self._record(scope, status, time.perf_counter() - started)
+            _record(scope, status, time.perf_counter() - started)
             logs.request_id.reset(token)
 
     def _forwarded_id(self, scope: Scope) -> str | None:
@@ -67,19 +65,19 @@ class RequestContext:
                 return value.decode() if _SANE_ID.fullmatch(value) else None
         return None
 
-    def _record(self, scope: Scope, status: int | None, seconds: float) -> None:
-        route, method = _route_template(scope), scope["method"]
-        record_request(route=route, method=method, status=status, seconds=seconds)
-        line = self._log.debug if route in _QUIET_ROUTES else self._log.info
-        line(
-            "request",
-            method=method,
-            route=route,
-            path=scope["path"][:_LONGEST_PATH],
-            status=status,
-            ms=round(seconds * 1000, 2),
-            wallet=scope.get(WALLET),
-        )
+
+def _record(scope: Scope, status: int | None, seconds: float) -> None:
+    route, method = _route_template(scope), scope["method"]
+    record_request(route=route, method=method, status=status, seconds=seconds)
+    logs.log_request(
+        "debug" if route in _QUIET_ROUTES else "info",
+        method=method,
+        route=route,
+        path=scope["path"][:_LONGEST_PATH],
+        status=status,
+        ms=round(seconds * 1000, 2),
+        wallet=scope.get(WALLET),
+    )
 
 
 def _route_template(scope: Scope) -> str:
