@@ -1,6 +1,6 @@
 """Queries over jobs: claiming with a lease and a fencing token."""
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import BindParameter, bindparam, insert, select, update
 
 from moorage.deploy.job import Job, JobKind, JobStatus
 from moorage.storage.database import Database, Statement, Transaction
@@ -19,9 +19,14 @@ _INSERT = Statement(
         lease_until_ms=0,
     )
 )
-_claimable = (
-    (jobs.c.status == JobStatus.QUEUED.value) & (jobs.c.run_at_ms <= bindparam("now_ms"))
-) | ((jobs.c.status == JobStatus.RUNNING.value) & (jobs.c.lease_until_ms <= bindparam("now_ms")))
+LONGEST_WAIT_MS = 10 * 60_000
+"""No job is put off for longer: one that seems to be was queued before the clock was set back."""
+
+_now: BindParameter[int] = bindparam("now_ms")
+_has_come = (jobs.c.run_at_ms <= _now) | (jobs.c.run_at_ms > _now + LONGEST_WAIT_MS)
+_claimable = ((jobs.c.status == JobStatus.QUEUED.value) & _has_come) | (
+    (jobs.c.status == JobStatus.RUNNING.value) & (jobs.c.lease_until_ms <= _now)
+)
 _NEXT = Statement(
     select(*(jobs.c[name] for name in Job.__struct_fields__))
     .where(_claimable)

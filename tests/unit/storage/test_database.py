@@ -89,6 +89,8 @@ async def test_error_in_the_block_rolls_back_and_goes_through(db: Database) -> N
 
     with pytest.raises(RuntimeError, match="mine"):
         await write(db, fail)
+    assert not db._writer.in_transaction  # nobody else has to wait for it
+    assert not db._writer.in_transaction  # nobody else has to wait for it
 
     assert await db.one(BALANCE, wallet=ALICE) is None
     assert await usable(db)

@@ -67,6 +67,19 @@ async def test_job_for_later_waits(db: Database) -> None:
     assert await claim(db, START_MS + 10) is not None
 
 
+@pytest.mark.parametrize("step_ms", [jobs.LONGEST_WAIT_MS + 1, 365 * 86_400_000])
+async def test_clock_set_back_holds_no_job_up(db: Database, step_ms: int) -> None:
+    await add(db)
+    assert await claim(db, START_MS - jobs.LONGEST_WAIT_MS) is None
+    assert await claim(db, START_MS - step_ms) is not None
+
+
+async def test_clock_set_back_takes_no_job_from_its_holder(db: Database) -> None:
+    await add(db)
+    await claimed(db)
+    assert await claim(db, START_MS - 365 * 86_400_000) is None
+
+
 async def test_longest_waiting_job_comes_first(db: Database) -> None:
     for subject, run_at_ms in (("second", START_MS - 1), ("first", START_MS - 2)):
         await add(db, subject, run_at_ms=run_at_ms)

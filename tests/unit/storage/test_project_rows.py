@@ -1,0 +1,113 @@
+import itertools
+
+import pytest
+
+from moorage.deploy.deployment import TRANSITIONS, UNDER_WAY, DeploymentStatus
+from moorage.deploy.project import ProjectStatus
+from moorage.storage import projects
+from moorage.storage.database import Database, UniqueViolation
+from records_fixture import ALICE, BOB, add_deployment, add_project
+
+LIFE = ["queued", "building", "deploying", "ready", "superseded", "stopped"]
+ENDING = {
+    "failed": {"queued", "building", "deploying"},
+    "stopped": {"queued", "building", "deploying", "ready", "failed", "superseded"},
+}
+REAL = [status for status in ProjectStatus if status is not ProjectStatus.DELETED]
+
+
+def legal(origin: str, target: str) -> bool:
+    """Deployments go on to the next stage, end in `failed` before `ready`, or are stopped."""
+    if target in ENDING:
+        return origin in ENDING[target]
+    return (origin, target) in itertools.pairwise(LIFE)
+
+
+@pytest.mark.parametrize("origin", list(DeploymentStatus))
+@pytest.mark.parametrize("target", list(DeploymentStatus))
+async def test_deployments_move_as_the_table_allows_and_not_otherwise(
+    db: Database, origin: DeploymentStatus, target: DeploymentStatus
+) -> None:
+    assert (target in TRANSITIONS[origin]) == legal(origin, target)
+    if target is DeploymentStatus.QUEUED:
+        return  # nothing moves back to it, so there is no such statement
+    deployment = await add_deployment(db, await add_project(db), origin)
+    async with db.transaction(durable=False) as tx:
+        moved = await projects.move(tx, deployment.id, target, reason="why")
+    after = await projects.deployment(db, deployment.id)
+    assert after is not None
+    assert moved == legal(origin, target)
+    assert after.status is (target if moved else origin)
+    assert after.reason == ("why" if moved else None)
+
+
+async def test_move_keeps_what_it_is_not_told(db: Database) -> None:
+    deployment = await add_deployment(
+        db, await add_project(db), DeploymentStatus.READY, note="a note", log_tail="a tail"
+    )
+    async with db.transaction(durable=False) as tx:
+        await projects.move(tx, deployment.id, DeploymentStatus.SUPERSEDED)
+    after = await projects.deployment(db, deployment.id)
+    assert after is not None
+    assert (after.note, after.log_tail) == ("a note", "a tail")
+
+
+@pytest.mark.parametrize("status", list(ProjectStatus))
+async def test_deleting_is_final_but_for_deleted(db: Database, status: ProjectStatus) -> None:
+    project = await add_project(db, status=status)
+    going = status in (ProjectStatus.DELETING, ProjectStatus.DELETED)
+    async with db.transaction(durable=False) as tx:
+        assert await projects.set_status(tx, project.id, ProjectStatus.ACTIVE) is not going
+        assert await projects.set_serving(tx, project.id, "d") is not going
+    after = await projects.by_id(db, project.id)
+    assert after is not None
+    assert after.status is (status if going else ProjectStatus.ACTIVE)
+
+
+@pytest.mark.parametrize("status", REAL)
+async def test_living_name_is_unique_and_free_once_deleted(
+    db: Database, status: ProjectStatus
+) -> None:
+    project = await add_project(db, ALICE, "hello", status)
+    with pytest.raises(UniqueViolation):
+        await add_project(db, BOB, "hello")
+    async with db.transaction(durable=False) as tx:
+        await projects.set_deleted(tx, project.id, at_ms=1)
+    successor = await add_project(db, BOB, "hello")
+    assert await projects.by_name(db, "hello") == successor
+    assert await projects.by_id(db, project.id) is None
+    assert await projects.of_wallet(db, ALICE) == []
+    assert await projects.living(db) == [successor]
+
+
+async def test_deleting_twice_keeps_the_first_time(db: Database) -> None:
+    project = await add_project(db)
+    for at_ms in (1, 2):
+        async with db.transaction(durable=False) as tx:
+            await projects.set_deleted(tx, project.id, at_ms=at_ms)
+    assert db._reader.execute("SELECT deleted_at_ms FROM projects").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("status", list(DeploymentStatus))
+async def test_what_is_under_way_is_found(db: Database, status: DeploymentStatus) -> None:
+    project = await add_project(db)
+    deployment = await add_deployment(db, project, status)
+    found = [item.id for item in await projects.deployments_under_way(db)]
+    assert found == ([deployment.id] if status in UNDER_WAY else [])
+    starting = await projects.is_starting(db, project.id)
+    assert starting == (status is DeploymentStatus.DEPLOYING)
+    assert not await projects.is_starting(db, "another")
+
+
+async def test_projects_are_listed_oldest_first_and_deployments_newest_first(
+    db: Database,
+) -> None:
+    for number in (3, 1, 2):
+        await add_project(db, name=f"name-{number}", created_at_ms=number)
+    await add_project(db, BOB, "theirs")
+    listed = await projects.of_wallet(db, ALICE)
+    assert [project.unique_name for project in listed] == ["name-1", "name-2", "name-3"]
+    for number in (1, 3, 2):
+        await add_deployment(db, listed[0], created_at_ms=number)
+    deployed = await projects.deployments_of(db, listed[0].id)
+    assert [deployment.created_at_ms for deployment in deployed] == [3, 2, 1]
