@@ -19,7 +19,8 @@ MAX_CONNECTIONS = 256
 LIMITS = Limits(memory_bytes=96 * 1024 * 1024, cpu_millis=1000, pids=32, disk_bytes=0)
 SUN_PATH_BYTES = 107  # struct sockaddr_un holds 108, the last one NUL
 
-# LISTEN_PID must be the proxy's own id (sd_listen_fds(3)), and the socket descriptor 3.
+# LISTEN_PID must be the proxy's own id (sd_listen_fds(3)), and the socket descriptor 3. Without
+# systemd, nobody else saves the proxy from SIGPIPE when a visitor hangs up amid an answer.
 _LISTENING = 'trap "" PIPE; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@"'
 
 
