@@ -88,13 +88,21 @@ async def test_app_that_needs_a_while_is_asked_again(tmp_path: Path) -> None:
     assert asked == 4
 
 
-async def test_answers_of_500_and_above_are_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", [500, 502, 599])
+async def test_answers_of_500_and_above_are_waited_out_and_told(
+    tmp_path: Path, status: int
+) -> None:
+    asked = 0
+
     async def handler(_: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(status=502)
+        nonlocal asked
+        asked += 1
+        return web.Response(status=status)
 
     async with serving(handler, tmp_path / "app.sock"):
-        failure = await refused(tmp_path / "app.sock", ended=has_ended)
-    assert "it answered 502" in failure.reason
+        failure = await refused(tmp_path / "app.sock", ended=has_ended)  # somebody answers
+    assert f"it answered {status}" in failure.reason
+    assert asked > 1
 
 
 async def test_body_is_not_waited_for(tmp_path: Path) -> None:
