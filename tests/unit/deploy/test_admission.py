@@ -501,6 +501,18 @@ async def test_database_that_goes_away_after_the_credit_says_not_to_pay_again(
         await gate.deploy(tx=paid)
 
 
+async def test_files_stay_when_nobody_can_tell_whether_they_were_admitted(gate: Gate) -> None:
+    def break_down(step: str) -> None:
+        gate.db._writer.execute("PRAGMA query_only = ON")
+        gate.db._reader.set_progress_handler(lambda: 1, 1)  # every read is interrupted
+
+    await fund(gate.db, ALICE, PRICE)
+    gate.on_step = break_down
+    assert isinstance(await gate.refused(), DatabaseUnavailable)
+    assert len(gate.kept()) == 1  # the next start sweeps them
+    gate.db._reader.set_progress_handler(None, 0)
+
+
 async def test_upload_that_cannot_be_kept_takes_no_payment(
     gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

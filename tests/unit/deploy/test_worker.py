@@ -220,6 +220,50 @@ async def test_database_that_goes_away_and_comes_back_is_outlived(
         await until(lambda: sorted(work.ended) == list("abc"))
 
 
+async def test_database_that_goes_away_at_work_is_outlived(
+    db: Database, worker: Worker, work: Work
+) -> None:
+    await add(db, "first")
+    async with running(worker):
+        await until(lambda: work.ended == ["first"])
+        await add(db, *"abc")
+        db._writer.execute("PRAGMA query_only = ON")
+        await asyncio.sleep(0.02)  # many times as many tries as there are places
+        assert work.ended == ["first"]
+        db._writer.execute("PRAGMA query_only = OFF")
+        await until(lambda: sorted(work.ended[1:]) == list("abc"))
+
+
+async def test_job_whose_retry_cannot_be_recorded_waits_for_its_lease(
+    db: Database, clock: MovableClock
+) -> None:
+    begun = []
+
+    async def fail(job: Job) -> None:
+        begun.append(job)
+        db._writer.execute(f"PRAGMA query_only = {'ON' if len(begun) == 1 else 'OFF'}")
+        raise OSError("disk")
+
+    await add(db, "a")
+    async with running(Worker(db=db, carry_out=fail, concurrency=1, clock=clock)):
+        await until(lambda: len(begun) == 1)
+        await asyncio.sleep(0.01)
+        db._writer.execute("PRAGMA query_only = OFF")
+        assert await is_in(db, "a", JobStatus.RUNNING)
+        clock.advance(LEASE_MS)
+        await until(lambda: len(begun) == 2)
+
+
+async def test_worker_stops_without_a_database(db: Database, worker: Worker, work: Work) -> None:
+    await add(db, "a")
+    work.blocks = True
+    async with running(worker):
+        await until(lambda: work.subjects == ["a"])
+        db._writer.execute("PRAGMA query_only = ON")
+    assert work.ended == ["a"]
+    assert (await row(db, "a"))[:2] == (JobStatus.RUNNING, 1)
+
+
 async def test_exclusive_worker_takes_over_what_a_dead_process_held(
     db: Database, worker: Worker, work: Work
 ) -> None:

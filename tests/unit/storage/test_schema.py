@@ -15,6 +15,7 @@ from sqlalchemy import CheckConstraint, Connection, MetaData, create_engine
 from moorage.deploy.deployment import TRANSITIONS, DeploymentStatus
 from moorage.deploy.job import JobStatus
 from moorage.deploy.project import ProjectStatus
+from moorage.errors import DatabaseUnavailable
 from moorage.storage import migrate as migration
 from moorage.storage.migrate import NEWEST_REVISION, migrate
 from moorage.storage.schema import metadata
@@ -99,6 +100,13 @@ def test_second_migration_does_nothing(
     migrate(path)
 
     assert path.read_bytes() == before
+
+
+def test_damaged_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.db"
+    path.write_bytes(b"this is no database" * 1_000)
+    with pytest.raises(DatabaseUnavailable, match=r"damaged\.db"):
+        migrate(path)
 
 
 def test_rows_survive_a_migration_of_an_up_to_date_file(migrated: Path, tmp_path: Path) -> None:
