@@ -1,0 +1,102 @@
+"""Deployments of one project that come close together, on the real sandbox and proxy."""
+
+import asyncio
+
+import pytest
+
+from gateway_fixture import DevGateway
+from wallet import HELLO, Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+LINGERING = HELLO | {
+    "package.json": '{"scripts": {"build": "sleep 300", "start": "node index.js"}}'
+}
+
+
+@pytest.fixture
+async def wallet(dev_gateway: DevGateway) -> Wallet:
+    return await Wallet(dev_gateway).fund()
+
+
+def greeting(word: str) -> dict[str, dict[str, str]]:
+    return {"runEnvs": {"GREETING": word}}
+
+
+async def test_later_deployment_takes_the_place_of_one_that_builds(wallet: Wallet) -> None:
+    name = fresh_name()
+    first = await wallet.deploy_paid(name, LINGERING)
+    async with asyncio.timeout(20):
+        while (await wallet.status(first)).body["deployment_status"] != "building":
+            await asyncio.sleep(0.02)
+
+    later = await wallet.deploy(name, HELLO, settings=greeting("later"))
+
+    assert later.status == 200
+    assert later.body["projectId"] == first.body["projectId"]
+    given_up = await wallet.settled(first, within_seconds=5)
+    assert (given_up["status"], given_up["reason_code"]) == ("failed", "superseded")
+    assert later.body["deploymentId"] in given_up["reason"]
+    assert (await wallet.settled(later, within_seconds=20))["status"] == "ready"
+    assert await wallet.visit(name) == (200, "hello later")
+    await wallet.call("DELETE", f"/agent/projects/{first.body['projectId']}")
+
+
+async def test_of_redeploys_at_once_one_serves_and_the_others_say_which(wallet: Wallet) -> None:
+    name = fresh_name()
+    await wallet.settled(await wallet.deploy_paid(name))
+    words = [f"version {number}" for number in range(6)]
+
+    redeployed = await asyncio.gather(
+        *(wallet.deploy(name, HELLO, settings=greeting(word)) for word in words)
+    )
+
+    assert {answer.status for answer in redeployed} == {200}
+    ends = [await wallet.settled(answer) for answer in redeployed]
+    served = {
+        word
+        for word, end in zip(words, ends, strict=True)
+        if end["status"] == "ready" and "deployment_status" not in end
+    }
+    assert len(served) == 1
+    for end in ends:
+        assert end["status"] == "ready" or end["reason_code"] == "superseded"
+    assert await wallet.visit(name) == (200, f"hello {served.pop()}")
+
+
+async def test_visitors_see_no_gap_while_versions_are_given_up(wallet: Wallet) -> None:
+    name = fresh_name()
+    await wallet.settled(await wallet.deploy_paid(name))
+    seen: set[int] = set()
+    done = asyncio.Event()
+
+    async def visit() -> None:
+        while not done.is_set():
+            seen.add((await wallet.visit(name))[0])
+
+    visiting = asyncio.create_task(visit())
+    for number in range(4):
+        answer = await wallet.deploy(name, HELLO, settings=greeting(f"version {number}"))
+        assert answer.status == 200
+        await asyncio.sleep(0.1 * number)  # given up at different stages
+    assert (await wallet.settled(answer))["status"] == "ready"
+    done.set()
+    await visiting
+    assert seen == {200}
+
+
+async def test_deleted_name_deploys_again_at_once(wallet: Wallet) -> None:
+    name = fresh_name()
+    first = await wallet.deploy_paid(name, LINGERING)
+    project = first.body["projectId"]
+
+    deleted = await asyncio.gather(
+        *(wallet.call("DELETE", f"/agent/projects/{project}") for _ in range(2))
+    )
+
+    assert sorted(answer.status for answer in deleted) in ([200, 200], [200, 404])
+    again = await wallet.deploy(name, HELLO, settings=greeting("again"))
+    assert again.status == 200  # the credits of the first were never burned
+    assert again.body["projectId"] != project
+    assert (await wallet.settled(again))["status"] == "ready"
+    assert await wallet.visit(name) == (200, "hello again")
