@@ -372,6 +372,27 @@ async def test_failed_start_can_be_tried_again(sandbox: Sandbox, source: Path) -
     assert await fetch((await start(sandbox, plan())).socket) == "hello"
 
 
+async def test_app_that_no_longer_listens_is_found_out_in_time(
+    sandbox: Sandbox, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "index.js").write_text(
+        "const server = require('http').createServer((request, response) => {\n"
+        "  response.setHeader('connection', 'close').end('hello'); server.close();\n"
+        "}).listen(process.env.PORT);\n"
+        "setInterval(() => {}, 1000);\n"
+    )
+    instance = await build_and_start(sandbox, source, plan())
+    assert await sandbox.running() == {"first": instance}
+    assert await fetch(instance.socket) == "hello"
+    assert await sandbox.running() == {"first": instance}  # asked again too soon to look again
+
+    monkeypatch.setattr("moorage.runtimes.sandbox.sandbox._BELIEVED_SECONDS", 0.0)
+    async with asyncio.timeout(10):
+        while await sandbox.running():
+            await asyncio.sleep(0.01)
+    assert await sandbox.exit_reason("first") is None
+
+
 async def test_stopped_app_keeps_files_and_logs(sandbox: Sandbox, source: Path) -> None:
     (source / "index.js").write_text(
         "process.on('SIGTERM', () => { console.log('bye'); process.exit(0); });\n"

@@ -146,7 +146,8 @@ class Reconciler:
         if instance is None:
             self._aside("start", serving, lambda: self._start(project.id, serving))
             return True
-        await self._point(project.id, serving, instance)
+        if self._routes.socket(self._hosts.host(project.unique_name)) != instance.socket:
+            await self._point(project.id, serving, instance)
         return False
 
     def _aside(self, what: str, subject: str, work: Callable[[], Awaitable[None]]) -> None:

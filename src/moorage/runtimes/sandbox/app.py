@@ -231,7 +231,8 @@ def open_door(place: Place, slot: Slot, listener: Listener) -> None:
 
 def close_door(place: Place) -> None:
     """End the door's processes, but not the one that waits for the app."""
-    for pid in door_pids(place):
+    record = place.record
+    for pid in [] if record is None else door_pids(place, record):
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -239,30 +240,22 @@ def close_door(place: Place) -> None:
     place.socket.unlink(missing_ok=True)
 
 
-def door_pids(place: Place) -> list[int]:
+def door_pids(place: Place, record: Record) -> list[int]:
     """The door's processes: those beside the app's monitor, which has the app's uid."""
-    record = place.record
-    if record is None:
-        return []
     slot = place.slot(record)
     pids = place.machine.cgroups.pids(place.door_group)
     return [pid for pid in pids if slot is None or _uid_of(pid) not in (None, slot.app_uid)]
 
 
 def is_open(place: Place, record: Record) -> bool:
-    """Whether the app runs, listens where its door leads, and the door is there."""
-    slot = place.slot(record)
-    return (
-        slot is not None
-        and is_running(place)
-        and bool(door_pids(place))
-        and place.socket.is_socket()
-        and _listens(place, slot, record.listener)
-    )
+    """Whether the app runs and its door is there."""
+    return is_running(place) and bool(door_pids(place, record)) and place.socket.is_socket()
 
 
-def _listens(place: Place, slot: Slot, listener: Listener | None) -> bool:
-    if listener is None:
+def listens(place: Place, record: Record) -> bool:
+    """Whether the app listens where its door leads."""
+    slot, listener = place.slot(record), record.listener
+    if slot is None or listener is None:
         return False
     try:
         with opened_table(place.network(slot).path) as table:

@@ -28,6 +28,7 @@ SUBNET = "10.201.0.0/16"
 _DEPLOYMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _INSTANCE_ID = re.compile(r"[0-9a-f]{4,6}\Z")
 _TEND_EVERY_SECONDS = 5.0
+_BELIEVED_SECONDS = 20.0  # that an app which listened does so still
 _LONGEST_ID = 36  # a UUID
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Sandbox:
         self._opened: Machine | None = None
         self._tending: asyncio.Task[None] | None = None
         self._settled: set[str] = set()
+        self._heard: dict[str, float] = {}  # when each app was last seen to listen
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
@@ -139,7 +141,7 @@ class Sandbox:
             record = place.record
             if record is None or record.stage in (Stage.BUILDING, Stage.FAILED):
                 raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to start")
-            if (instance := await in_thread(_live, place, record)) is not None:
+            if (instance := await in_thread(self._live, place, record)) is not None:
                 return instance
             try:
                 return await self._start(place, record, spec, timeout_seconds)
@@ -227,9 +229,27 @@ class Sandbox:
         found = {}
         for place in self._machine.places():
             record = place.record
-            if record is not None and (instance := _live(place, record)) is not None:
+            if record is not None and (instance := self._live(place, record, believe=True)):
                 found[place.deployment_id] = instance
+        self._heard = {key: self._heard[key] for key in found if key in self._heard}
         return found
+
+    def _live(self, place: Place, record: Record, *, believe: bool = False) -> Instance | None:
+        """The app, if it runs, listens where its door leads, and the door is open.
+
+        To look whether it listens costs more than all else; with `believe`, an app that lately did
+        and runs still is taken to do so.
+        """
+        if record.listener is None or not app.is_open(place, record):
+            return None
+        now, heard = self._machine.clock.monotonic_seconds(), self._heard.get(place.deployment_id)
+        lately = heard is not None and heard + _BELIEVED_SECONDS > now
+        if not (believe and lately):
+            if not app.listens(place, record):
+                self._heard.pop(place.deployment_id, None)
+                return None
+            self._heard[place.deployment_id] = now
+        return _instance(place, record.listener)
 
     async def _halt(self, place: Place) -> None:
         """Stop the app and keep how it ended, before what knew it is taken away."""
@@ -301,10 +321,3 @@ def _full(error: OSError, size_bytes: int) -> Exception:
 
 def _instance(place: Place, listener: Listener) -> Instance:
     return Instance(deployment_id=place.deployment_id, socket=place.socket, port=listener.port)
-
-
-def _live(place: Place, record: Record) -> Instance | None:
-    """The app, if it runs, listens where its door leads, and the door is open."""
-    if record.listener is None or not app.is_open(place, record):
-        return None
-    return _instance(place, record.listener)
