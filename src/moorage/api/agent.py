@@ -26,7 +26,7 @@ from moorage.api.problems import json_response
 from moorage.chains.address import checksum_address, parse_address
 from moorage.chains.balances import token_balances
 from moorage.clock import iso_utc
-from moorage.deploy.admission import Admitted, Bid
+from moorage.deploy.bid import Admitted, Bid
 from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus, Standing
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.request import DeployRequest, deploy_request

@@ -4,14 +4,23 @@ import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict
 
 import msgspec
 
 from moorage.clock import Clock
+from moorage.deploy.bid import (
+    Admitted,
+    Bid,
+    Demanded,
+    Offer,
+    Terms,
+    new_project,
+    payment_required,
+)
 from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.deploy.job import JobKind
 from moorage.deploy.project import SHARING_STATUSES, Project, ProjectStatus
-from moorage.deploy.request import DeployRequest
 from moorage.deploy.upload import Upload
 from moorage.errors import (
     DatabaseUnavailable,
@@ -26,45 +35,12 @@ from moorage.errors import (
 )
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.demand import PaymentRequired
-from moorage.payments.evidence import Evidence, PaymentMeans
 from moorage.payments.paywall import Paywall, Receipt
 from moorage.payments.pricing import PriceList, Size
-from moorage.payments.quotes import Quotes
-from moorage.planning.plan import Plan
+from moorage.payments.quotes import Quotes, honoured
 from moorage.storage import accounts, jobs, projects, quotes
 from moorage.storage.database import Database, Transaction, UniqueViolation
 from moorage.threads import in_thread
-
-
-class Bid(msgspec.Struct, frozen=True):
-    """One wallet's request, with everything that decides its answer."""
-
-    wallet: str
-    request: DeployRequest
-    request_digest: str
-    plan: Plan
-    means: PaymentMeans
-    evidence: Evidence | None
-    use_existing_credits: bool
-
-
-class Admitted(msgspec.Struct, frozen=True):
-    """A deployment that will be carried out, and how many others share its credits."""
-
-    project_id: str
-    deployment_id: str
-    sharing_with: int
-    superseded: tuple[str, ...] = ()
-    """Deployments of the same project that were under way and are given up for it."""
-
-
-class Offer(msgspec.Struct, frozen=True):
-    """What a dry run tells."""
-
-    price: MicroUsd
-    balance: MicroUsd
-    active_projects: int
-    payment_required: bool
 
 
 class Admission:
@@ -99,12 +75,11 @@ class Admission:
 
     async def admit(self, bid: Bid, upload: Upload) -> Admitted:
         """Queue the deployment, or raise PaymentRequired, NameUnavailable or a PaymentError."""
-        await self._quotes.check_name(wallet=bid.wallet, unique_name=bid.request.unique_name)
-        price = await self._price(bid)
-        deployment_id = str(uuid.uuid4())
         if bid.evidence is None:
-            self._check_room()
-            await self._demand_unless_paid(bid, price)
+            price = await self._demand_unless_paid(bid)
+        else:
+            price = (await self._terms(self._db, bid)).price
+        deployment_id = str(uuid.uuid4())
         try:
             await in_thread(_materialise, upload, self._sources / deployment_id)
             receipt = await self._take_payment(bid)
@@ -140,11 +115,10 @@ class Admission:
 
     async def quote(self, bid: Bid) -> Offer:
         """What this deploy would cost now. Changes nothing."""
-        await self._quotes.check_name(wallet=bid.wallet, unique_name=bid.request.unique_name)
-        price = await self._price(bid)
-        demanded = await self._demanded(self._db, bid, price, paid=False)
+        terms = await self._terms(self._db, bid)
+        demanded = await self._demanded(self._db, bid, terms.price, terms.own, paid=False)
         return Offer(
-            price=price,
+            price=terms.price,
             balance=await accounts.balance(self._db, bid.wallet),
             active_projects=await projects.sharing_credits(self._db, bid.wallet),
             payment_required=demanded is not None,
@@ -155,14 +129,16 @@ class Admission:
         if shutil.disk_usage(self._sources).free < self._reserve_bytes:
             raise NoCapacity
 
-    async def _price(self, bid: Bid) -> MicroUsd:
-        """The price by the list, or the better one that a living quote promises."""
-        return await self._quotes.honoured_price(
-            wallet=bid.wallet,
-            unique_name=bid.request.unique_name,
-            months=bid.request.months,
-            price=self._list_price(bid),
-        )
+    async def _terms(self, source: Database | Transaction, bid: Bid) -> Terms:
+        """The price by the list, or the better one that a living quote promises.
+
+        Raises NameUnavailable.
+        """
+        wallet, name = bid.wallet, bid.request.unique_name
+        own = await self._quotes.check_name(wallet=wallet, unique_name=name, source=source)
+        living = await self._quotes.living(wallet=wallet, unique_name=name, source=source)
+        months = bid.request.months
+        return Terms(honoured(living, months=months, price=self._list_price(bid)), own, living)
 
     def _list_price(self, bid: Bid) -> MicroUsd:
         return self._prices.deploy(self._size, months=bid.request.months)
@@ -172,54 +148,66 @@ class Admission:
         promised = -(-price // bid.request.months)
         return MicroUsd(min(self._prices.month(self._size), promised))
 
-    async def _demand_unless_paid(self, bid: Bid, price: MicroUsd) -> None:
-        demanded = await self._demanded(self._db, bid, price, paid=False)
-        if demanded is not None:
-            raise await self._demand(bid, demanded)
+    async def _demand_unless_paid(self, bid: Bid) -> MicroUsd:
+        """The price, where nothing is left to pay before this deploys; else raises PaymentRequired.
+
+        One transaction, as most who ask are to pay: it reads faster than the database does outside,
+        and stores the quote.
+        """
+        async with self._db.transaction(durable=False) as tx:
+            terms = await self._terms(tx, bid)
+            self._check_room()
+            demanded = await self._demanded(tx, bid, terms.price, terms.own, paid=False)
+            if demanded is None:
+                return terms.price
+            quote = await self._quotes.offer_within(tx, terms.living, **self._wanted(bid))
+        raise payment_required(bid, demanded, quote)
 
     async def _demanded(
-        self, source: Database | Transaction, bid: Bid, price: MicroUsd, *, paid: bool
-    ) -> "_Demanded | None":
-        """The contract's decision table: why a payment is demanded, or None to deploy."""
+        self,
+        source: Database | Transaction,
+        bid: Bid,
+        price: MicroUsd,
+        named: Project | None,
+        *,
+        paid: bool,
+    ) -> Demanded | None:
+        """The contract's decision table: why a payment is demanded, or None to deploy.
+
+        `named` is the project that has the name, whoever's it is.
+        """
         balance = await accounts.balance(source, bid.wallet)
-        own = await projects.by_name(source, bid.request.unique_name)
         active = await projects.sharing_credits(source, bid.wallet)
-        if own is not None and own.wallet == bid.wallet:
-            return None if balance > 0 else _Demanded(balance, active, shares=False)
+        if named is not None and named.wallet == bid.wallet:
+            return None if balance > 0 else Demanded(balance, active, shares=False)
         if balance < price:
-            return _Demanded(balance, active, shares=False)
+            return Demanded(balance, active, shares=False)
         if active and not (paid or bid.use_existing_credits):
-            return _Demanded(balance, active, shares=True)
+            return Demanded(balance, active, shares=True)
         return None
 
     async def _demand(
         self,
         bid: Bid,
-        demanded: "_Demanded",
+        demanded: Demanded,
         *,
         credited: MicroUsd | None = None,
         because: PaymentError | None = None,
     ) -> PaymentRequired:
         quote = await self._quotes.offer(
-            wallet=bid.wallet,
-            unique_name=bid.request.unique_name,
-            months=bid.request.months,
-            price=self._list_price(bid),
+            **self._wanted(bid),
             received=demanded.balance if isinstance(because, PaymentShort) else NOTHING,
         )
-        price = quote.price_micro_usd
-        remainder = MicroUsd(price - demanded.balance)
-        partly_paid = quote.received_micro_usd > 0
-        return PaymentRequired(
-            amount=remainder if partly_paid and remainder > 0 else price,
-            balance=demanded.balance,
-            active_projects=demanded.active,
-            means=bid.means,
-            expires_at_ms=quote.expires_at_ms,
-            warn_of_sharing=demanded.shares,
-            credited=credited,
-            because=because,
-        )
+        return payment_required(bid, demanded, quote, credited=credited, because=because)
+
+    def _wanted(self, bid: Bid) -> "_Wanted":
+        """What a quote is asked for."""
+        return {
+            "wallet": bid.wallet,
+            "unique_name": bid.request.unique_name,
+            "months": bid.request.months,
+            "price": self._list_price(bid),
+        }
 
     async def _take_payment(self, bid: Bid) -> Receipt | None:
         if bid.evidence is None:
@@ -231,7 +219,7 @@ class Admission:
         except (PaymentNotFound, PayerMismatch) as error:
             balance = await accounts.balance(self._db, bid.wallet)
             active = await projects.sharing_credits(self._db, bid.wallet)
-            demanded = _Demanded(balance, active, shares=False)
+            demanded = Demanded(balance, active, shares=False)
             raise await self._demand(bid, demanded, because=error) from error
 
     async def _enter(
@@ -260,7 +248,9 @@ class Admission:
     ) -> Admitted:
         try:
             async with self._db.transaction(durable=True) as tx:
-                demanded = await self._demanded(tx, bid, price, paid=receipt is not None)
+                named = await projects.by_name(tx, bid.request.unique_name)
+                paid = receipt is not None
+                demanded = await self._demanded(tx, bid, price, named, paid=paid)
                 if demanded is None:
                     return await self._insert(tx, bid, price, receipt, deployment_id)
         except UniqueViolation as error:
@@ -287,7 +277,7 @@ class Admission:
         project = await projects.by_name(tx, name)
         under_way: list[Deployment] = []
         if project is None:
-            project = _new_project(bid, self._month(bid, price), now_ms=now_ms)
+            project = new_project(bid, self._month(bid, price), now_ms=now_ms)
             await projects.add(tx, project)
             await quotes.release(tx, wallet=bid.wallet, unique_name=name)
         else:
@@ -362,24 +352,11 @@ class Admission:
         )
 
 
-class _Demanded(msgspec.Struct, frozen=True):
-    balance: MicroUsd
-    active: int
-    shares: bool
-
-
-def _new_project(bid: Bid, monthly: MicroUsd, *, now_ms: int) -> Project:
-    return Project(
-        id=str(uuid.uuid4()),
-        wallet=bid.wallet,
-        unique_name=bid.request.unique_name,
-        display_name=bid.request.display_name,
-        description=bid.request.description,
-        status=ProjectStatus.QUEUED,
-        monthly_price_micro_usd=monthly,
-        serving_deployment_id=None,
-        created_at_ms=now_ms,
-    )
+class _Wanted(TypedDict):
+    wallet: str
+    unique_name: str
+    months: int
+    price: MicroUsd
 
 
 def _materialise(upload: Upload, destination: Path) -> None:

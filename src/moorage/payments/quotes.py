@@ -1,9 +1,10 @@
 """Quotes: a price promised for half an hour, whatever the price list does, and the name held."""
 
 import uuid
+from collections.abc import Iterable, Sequence
 
 from moorage.clock import Clock
-from moorage.deploy.project import ProjectStatus
+from moorage.deploy.project import Project, ProjectStatus
 from moorage.errors import NameUnavailable, RateLimited
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.quote import Quote
@@ -27,11 +28,11 @@ class Quotes:
 
     async def check_name(
         self, *, wallet: str, unique_name: str, source: Database | Transaction | None = None
-    ) -> None:
-        """Raise NameUnavailable when this wallet can't deploy under this name now.
+    ) -> Project | None:
+        """The wallet's own project of this name, if there is one.
 
-        Another wallet has it or holds it, or the wallet's own project of that name is just being
-        deleted.
+        Raises NameUnavailable when this wallet can't deploy under this name now: another wallet has
+        it or holds it, or the wallet's own project of that name is just being deleted.
         """
         source = source or self._db
         project = await projects.by_name(source, unique_name)
@@ -43,14 +44,18 @@ class Quotes:
             source, wallet=wallet, unique_name=unique_name, now_ms=self._clock.now_ms()
         ):
             raise NameUnavailable
+        return project
 
-    async def honoured_price(
-        self, *, wallet: str, unique_name: str, months: int, price: MicroUsd
-    ) -> MicroUsd:
-        """The lowest of today's `price` and what living quotes for the same deploy promise."""
-        living = await self._living(wallet, unique_name)
-        promised = [quote.price_micro_usd for quote in living if quote.months == months]
-        return min([price, *promised])
+    async def living(
+        self, *, wallet: str, unique_name: str, source: Database | Transaction | None = None
+    ) -> list[Quote]:
+        """The wallet's quotes for this name that have not expired, the longest-lived first."""
+        return await quotes.live(
+            source or self._db,
+            wallet=wallet,
+            unique_name=unique_name,
+            now_ms=self._clock.now_ms(),
+        )
 
     async def offer(
         self,
@@ -68,14 +73,43 @@ class Quotes:
         what was paid towards it, so that the rest is asked for next time. Raises NameUnavailable,
         or RateLimited for a wallet that holds too many names and has paid nothing.
         """
+        async with self._db.transaction(durable=False) as tx:
+            await self.check_name(wallet=wallet, unique_name=unique_name, source=tx)
+            living = await self.living(wallet=wallet, unique_name=unique_name, source=tx)
+            return await self.offer_within(
+                tx,
+                living,
+                wallet=wallet,
+                unique_name=unique_name,
+                months=months,
+                price=price,
+                received=received,
+            )
+
+    async def offer_within(
+        self,
+        tx: Transaction,
+        living: Sequence[Quote],
+        *,
+        wallet: str,
+        unique_name: str,
+        months: int,
+        price: MicroUsd,
+        received: MicroUsd = NOTHING,
+    ) -> Quote:
+        """As `offer`, in a transaction that has checked the name and read the living quotes.
+
+        Raises RateLimited.
+        """
         now_ms = self._clock.now_ms()
-        living = await self._living(wallet, unique_name)
         same = [q for q in living if q.months == months and q.price_micro_usd <= price]
         for quote in sorted(same, key=lambda quote: quote.price_micro_usd):
             fresh = quote.expires_at_ms - now_ms > QUOTE_LIFETIME_MS // 2
             if fresh and (quote.received_micro_usd > 0 or received == 0):
                 return quote
         paid = max([received, *(quote.received_micro_usd for quote in living)])
+        if not living and paid == 0:
+            await self._check_names_held(tx, wallet, now_ms)
         promised = [quote.price_micro_usd for quote in same] if paid > 0 else []
         quote = Quote(
             id=str(uuid.uuid4()),
@@ -87,11 +121,7 @@ class Quotes:
             created_at_ms=now_ms,
             expires_at_ms=now_ms + QUOTE_LIFETIME_MS,
         )
-        async with self._db.transaction(durable=False) as tx:
-            await self.check_name(wallet=wallet, unique_name=unique_name, source=tx)
-            if not living and paid == 0:
-                await self._check_names_held(tx, wallet, now_ms)
-            await quotes.add(tx, quote)
+        await quotes.add(tx, quote)
         return quote
 
     async def purge(self) -> int:
@@ -100,11 +130,10 @@ class Quotes:
             return await quotes.purge(tx, before_ms=self._clock.now_ms())
 
     async def _check_names_held(self, tx: Transaction, wallet: str, now_ms: int) -> None:
-        held = await quotes.names_held(tx, wallet=wallet, now_ms=now_ms, most=NAMES_HELD_AT_MOST)
-        if held >= NAMES_HELD_AT_MOST:
+        if await quotes.holds_names(tx, wallet=wallet, now_ms=now_ms, many=NAMES_HELD_AT_MOST):
             raise RateLimited(_NAMES_RETRY_SECONDS)
 
-    async def _living(self, wallet: str, unique_name: str) -> list[Quote]:
-        return await quotes.live(
-            self._db, wallet=wallet, unique_name=unique_name, now_ms=self._clock.now_ms()
-        )
+
+def honoured(living: Iterable[Quote], *, months: int, price: MicroUsd) -> MicroUsd:
+    """The lowest of today's `price` and what these quotes promise for as many months."""
+    return min([price, *(quote.price_micro_usd for quote in living if quote.months == months)])

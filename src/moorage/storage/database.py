@@ -137,6 +137,7 @@ class Database:
         self._writer = _connect(path)
         self._writer.execute("PRAGMA wal_autocheckpoint = 0")
         self._writer.execute("PRAGMA busy_timeout = 0")
+        self._is_durable: bool | None = None  # what the writer's pragma says
         self._checkpointer = _connect(path)
         self._write_lock = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
@@ -174,7 +175,9 @@ class Database:
     async def _begin(self, *, durable: bool) -> None:
         """Begin, waiting for a writer of another process as long as is bearable."""
         self._roll_back()
-        _run(self._writer, f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        if durable is not self._is_durable:
+            _run(self._writer, f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._is_durable = durable
         deadline = asyncio.get_running_loop().time() + _BUSY_WAIT_SECONDS
         while True:
             try:

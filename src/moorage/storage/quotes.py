@@ -1,6 +1,6 @@
 """Queries over quotes."""
 
-from sqlalchemy import BindParameter, bindparam, delete, insert, select, update
+from sqlalchemy import BindParameter, bindparam, delete, func, insert, literal, select, update
 
 from moorage.money import MicroUsd
 from moorage.payments.quote import Quote
@@ -28,11 +28,15 @@ _HELD_BY_OTHER = Statement(
     )
     .limit(1)
 )
+_of_wallet = (quotes.c.wallet == bindparam("wallet"), quotes.c.expires_at_ms > _now)
+# The index has all that this one needs.
+_QUOTES_HELD = Statement(
+    select(func.count()).select_from(
+        select(literal(1)).where(*_of_wallet).limit(bindparam("many")).subquery()
+    )
+)
 _NAMES_HELD = Statement(
-    select(quotes.c.unique_name)
-    .where(quotes.c.wallet == bindparam("wallet"), quotes.c.expires_at_ms > _now)
-    .distinct()
-    .limit(bindparam("most"))
+    select(quotes.c.unique_name).where(*_of_wallet).distinct().limit(bindparam("many"))
 )
 _INSERT = Statement(insert(quotes).values({c.name: bindparam(c.name) for c in quotes.c}))
 _RECEIVE = Statement(
@@ -52,9 +56,11 @@ _RELEASE = Statement(
 _PURGE = Statement(delete(quotes).where(quotes.c.expires_at_ms <= bindparam("before_ms")))
 
 
-async def live(db: Database, *, wallet: str, unique_name: str, now_ms: int) -> list[Quote]:
+async def live(
+    source: Database | Transaction, *, wallet: str, unique_name: str, now_ms: int
+) -> list[Quote]:
     """The wallet's unexpired quotes for this name, the one that lives longest first."""
-    rows = await db.all(_LIVE_FOR_WALLET, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
+    rows = await source.all(_LIVE_FOR_WALLET, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
     return [Quote(*row) for row in rows]
 
 
@@ -66,9 +72,14 @@ async def held_by_other(
     return row is not None
 
 
-async def names_held(source: Database | Transaction, *, wallet: str, now_ms: int, most: int) -> int:
-    """How many names the wallet's quotes hold, counted up to `most`."""
-    return len(await source.all(_NAMES_HELD, wallet=wallet, now_ms=now_ms, most=most))
+async def holds_names(
+    source: Database | Transaction, *, wallet: str, now_ms: int, many: int
+) -> bool:
+    """Whether the wallet's unexpired quotes hold so many names, or more."""
+    row = await source.one(_QUOTES_HELD, wallet=wallet, now_ms=now_ms, many=many)
+    if row is None or row[0] < many:
+        return False
+    return len(await source.all(_NAMES_HELD, wallet=wallet, now_ms=now_ms, many=many)) >= many
 
 
 async def add(tx: Transaction, quote: Quote) -> None:

@@ -10,7 +10,8 @@ from sqlalchemy import func, select
 
 from clock import MovableClock
 from fakes import FakeVerifier
-from moorage.deploy.admission import Admission, Admitted, Bid
+from moorage.deploy.admission import Admission
+from moorage.deploy.bid import Admitted, Bid
 from moorage.deploy.request import DeployRequest
 from moorage.deploy.upload import Upload
 from moorage.deploy.upload.spool import Spool

@@ -7,7 +7,7 @@ import pytest
 from gate import PRICE, Gate, bid, dearer
 from sqlalchemy import bindparam, select
 
-from moorage.deploy.admission import Admitted
+from moorage.deploy.bid import Admitted
 from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus
 from moorage.deploy.job import JobStatus
 from moorage.deploy.project import Project, ProjectStatus

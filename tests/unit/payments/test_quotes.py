@@ -10,6 +10,7 @@ from moorage.errors import DatabaseUnavailable, NameUnavailable, RateLimited
 from moorage.money import MicroUsd
 from moorage.payments.quote import Quote
 from moorage.payments.quotes import NAMES_HELD_AT_MOST, QUOTE_LIFETIME_MS, Quotes
+from moorage.payments.quotes import honoured as best_price
 from moorage.storage import projects
 from moorage.storage import quotes as rows
 from moorage.storage.database import Database, Statement
@@ -31,9 +32,8 @@ async def offer(quotes: Quotes, wallet: str = ALICE, name: str = "hello", **chan
 
 
 async def honoured(quotes: Quotes, price: int, wallet: str = ALICE, months: int = 1) -> int:
-    return await quotes.honoured_price(
-        wallet=wallet, unique_name="hello", months=months, price=MicroUsd(price)
-    )
+    living = await quotes.living(wallet=wallet, unique_name="hello")
+    return best_price(living, months=months, price=MicroUsd(price))
 
 
 async def is_free(quotes: Quotes, wallet: str, name: str = "hello") -> bool:

@@ -1,0 +1,102 @@
+"""A bid for a deployment, and what may be answered to it."""
+
+import uuid
+
+import msgspec
+
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.request import DeployRequest
+from moorage.errors import PaymentError
+from moorage.money import MicroUsd
+from moorage.payments.demand import PaymentRequired
+from moorage.payments.evidence import Evidence, PaymentMeans
+from moorage.payments.quote import Quote
+from moorage.planning.plan import Plan
+
+
+class Bid(msgspec.Struct, frozen=True):
+    """One wallet's request, with everything that decides its answer."""
+
+    wallet: str
+    request: DeployRequest
+    request_digest: str
+    plan: Plan
+    means: PaymentMeans
+    evidence: Evidence | None
+    use_existing_credits: bool
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """A deployment that will be carried out, and how many others share its credits."""
+
+    project_id: str
+    deployment_id: str
+    sharing_with: int
+    superseded: tuple[str, ...] = ()
+    """Deployments of the same project that were under way and are given up for it."""
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """What a dry run tells."""
+
+    price: MicroUsd
+    balance: MicroUsd
+    active_projects: int
+    payment_required: bool
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What holds for a bid before anybody looks at its wallet's balance."""
+
+    price: MicroUsd
+    own: Project | None
+    """The wallet's project that has the name already."""
+    living: list[Quote]
+    """What was promised to the wallet for the name."""
+
+
+class Demanded(msgspec.Struct, frozen=True):
+    """Why a payment is demanded, by the contract's decision table."""
+
+    balance: MicroUsd
+    active: int
+    shares: bool
+
+
+def payment_required(
+    bid: Bid,
+    demanded: Demanded,
+    quote: Quote,
+    *,
+    credited: MicroUsd | None = None,
+    because: PaymentError | None = None,
+) -> PaymentRequired:
+    """The demand for the quote's price, or for what is left of it."""
+    price = quote.price_micro_usd
+    remainder = MicroUsd(price - demanded.balance)
+    partly_paid = quote.received_micro_usd > 0
+    return PaymentRequired(
+        amount=remainder if partly_paid and remainder > 0 else price,
+        balance=demanded.balance,
+        active_projects=demanded.active,
+        means=bid.means,
+        expires_at_ms=quote.expires_at_ms,
+        warn_of_sharing=demanded.shares,
+        credited=credited,
+        because=because,
+    )
+
+
+def new_project(bid: Bid, monthly: MicroUsd, *, now_ms: int) -> Project:
+    """The project that a first deployment makes."""
+    return Project(
+        id=str(uuid.uuid4()),
+        wallet=bid.wallet,
+        unique_name=bid.request.unique_name,
+        display_name=bid.request.display_name,
+        description=bid.request.description,
+        status=ProjectStatus.QUEUED,
+        monthly_price_micro_usd=monthly,
+        serving_deployment_id=None,
+        created_at_ms=now_ms,
+    )
