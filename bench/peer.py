@@ -24,7 +24,7 @@ def install() -> None:
 
 
 @contextlib.contextmanager
-def peer(script: str, *, database: Path) -> Iterator[tuple[int, int]]:
+def peer(script: str, *, database: Path, **settings: str) -> Iterator[tuple[int, int]]:
     """One of them, on the servers' core: its port and its process id."""
     port = _free_port()
     environment = {
@@ -33,7 +33,7 @@ def peer(script: str, *, database: Path) -> Iterator[tuple[int, int]]:
         "DATABASE": str(database),
         "REQUESTS_PER_MINUTE": "100000000",
         "NODE_ENV": "production",
-    }
+    } | settings
     with on_cpu(SERVER_CPU):
         process = subprocess.Popen(
             ["node", script], cwd=_DIRECTORY, env=environment, stdout=subprocess.PIPE

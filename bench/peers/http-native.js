@@ -1,6 +1,8 @@
-// As lean as Node gets: node:http, libsecp256k1 and Keccak as native code, better-sqlite3.
+// As lean as Node gets: node:http, libsecp256k1 as native code, better-sqlite3. Keccak is the
+// JavaScript one that viem and ethers hash with; KECCAK=native takes native code for it as well.
 
 import { createServer } from "node:http";
+import { keccak_256 } from "@noble/hashes/sha3";
 import createKeccak from "keccak/bindings.js";
 import secp256k1 from "secp256k1/bindings.js";
 import { deployment, progress } from "./deployments.js";
@@ -8,7 +10,10 @@ import { Refused, consume, limit, signedHeaders } from "./gate.js";
 
 const STATUS = /^\/agent\/deploy\/([^/]+)\/([^/]+)\/status$/;
 
-const keccak256 = (data) => createKeccak("keccak256").update(data).digest();
+const keccak256 =
+  process.env.KECCAK === "native"
+    ? (data) => createKeccak("keccak256").update(data).digest()
+    : (data) => Buffer.from(keccak_256(data));
 
 function signer(message, signature) {
   const bytes = Buffer.from(signature.slice(2), "hex");
