@@ -91,7 +91,7 @@ def transfer(payer: str = ALICE, amount: int = 500_000, **changed: Any) -> Trans
 async def fund(db: Database, wallet: str, amount: int) -> None:
     """Give a wallet credits, as a payment would; micro-USD."""
     async with db.transaction(durable=True) as tx:
-        await ledger.credit_transfer(tx, transfer(wallet, amount), now_ms=START_MS)
+        await ledger.credit_transfers(tx, [transfer(wallet, amount)], now_ms=START_MS)
 
 
 async def add_project(

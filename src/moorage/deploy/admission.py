@@ -38,7 +38,7 @@ from moorage.payments.demand import PaymentRequired
 from moorage.payments.paywall import Paywall, Receipt
 from moorage.payments.pricing import PriceList, Size
 from moorage.payments.quotes import Quotes, honoured
-from moorage.storage import accounts, jobs, projects, quotes
+from moorage.storage import accounts, jobs, payments, projects, quotes
 from moorage.storage.database import Database, Transaction, UniqueViolation
 from moorage.threads import in_thread
 
@@ -301,7 +301,7 @@ class Admission:
         self, tx: Transaction, receipt: Receipt, wallet: str, project_id: str, deployment_id: str
     ) -> None:
         """Note what the payment paid for. Raises UniqueViolation when it has paid already."""
-        await accounts.add_use(
+        await payments.add_use(
             tx,
             chain_id=receipt.chain_id,
             tx_hash=receipt.tx_hash,

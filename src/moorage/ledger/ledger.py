@@ -5,21 +5,17 @@ changed only here, in the transaction that appends the entries.
 """
 
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 
 from moorage.money import MicroUsd, credit_from_atomic_units
+from moorage.payments.payment import Finality, Payment, PaymentStatus
 from moorage.payments.transfer import Transfer
-from moorage.storage import accounts
+from moorage.storage import accounts, payments
 from moorage.storage.database import Transaction
 
 EARNED = "earned"
+REFUNDED = "refunded"
 
-
-class Outcome(StrEnum):
-    """What became of a booking that must happen once."""
-
-    APPLIED = "applied"
-    REPLAYED = "replayed"  # it was booked before; nothing changed
+_PAID = (PaymentStatus.CREDITED, PaymentStatus.HELD)
 
 
 def wallet_account(wallet: str) -> str:
@@ -27,43 +23,108 @@ def wallet_account(wallet: str) -> str:
     return f"wallet:{wallet}"
 
 
+def held_account(wallet: str) -> str:
+    """The account of what a wallet paid and screening holds back."""
+    return f"held:{wallet}"
+
+
 def received_account(chain_id: int, token: str) -> str:
     """The account that mirrors what arrived in one token on one chain."""
     return f"received:{chain_id}:{token}"
 
 
-async def credit_transfer(tx: Transaction, transfer: Transfer, *, now_ms: int) -> Outcome:
-    """Claim a verified transfer and credit its payer, once ever. `tx` must be durable."""
-    credited = credit_from_atomic_units(transfer.amount, decimals=transfer.decimals)
-    await accounts.ensure_wallet(tx, transfer.payer, now_ms=now_ms)
-    if not await accounts.claim(tx, transfer, credited=credited, now_ms=now_ms):
-        return Outcome.REPLAYED
+async def credit_transfers(
+    tx: Transaction,
+    transfers: Iterable[Transfer],
+    *,
+    held: Mapping[str, str] = {},
+    now_ms: int,
+) -> dict[str, MicroUsd]:
+    """Credit verified transfers, each once ever; gives what each payer's balance gained.
+
+    `transfers` are all those of one token in a transaction, or those of several transactions.
+    `held` says of which payers screening wants the money set apart, and why. `tx` must be durable.
+
+    What was credited of the same token in the same transaction in another block is taken back
+    first: a transaction lies in one block, so a reorganisation has moved it.
+    """
+    gained: dict[str, MicroUsd] = {}
+    for transfer in transfers:
+        known = await payments.of_transaction(
+            tx, chain_id=transfer.chain_id, tx_hash=transfer.tx_hash
+        )
+        for payment in known:
+            if _lies_elsewhere(payment, transfer):
+                lost = await reverse_payment(tx, payment, now_ms=now_ms)
+                gained[payment.payer] = MicroUsd(gained.get(payment.payer, 0) - lost)
+        reason = held.get(transfer.payer)
+        credited = await _claim(tx, transfer, held_reason=reason, now_ms=now_ms)
+        gained[transfer.payer] = MicroUsd(gained.get(transfer.payer, 0) + credited)
+    return {payer: amount for payer, amount in gained.items() if amount != 0}
+
+
+async def _claim(
+    tx: Transaction, transfer: Transfer, *, held_reason: str | None, now_ms: int
+) -> MicroUsd:
+    """Book a transfer unless it is booked; gives what its payer's balance gained."""
+    before = await payments.one(
+        tx,
+        chain_id=transfer.chain_id,
+        tx_hash=transfer.tx_hash,
+        log_index=transfer.log_index,
+    )
+    if before is not None and before.status is not PaymentStatus.REVERSED:
+        return MicroUsd(0)
+    payment = _payment(
+        transfer, round_=before.round + 1 if before else 1, held_reason=held_reason, now_ms=now_ms
+    )
+    await accounts.ensure_wallet(tx, payment.payer, now_ms=now_ms)
+    await (payments.replace if before else payments.add)(tx, payment)
     await accounts.add_posting(
         tx,
-        posting_id=f"payment:{transfer.chain_id}:{transfer.tx_hash}:{transfer.log_index}",
+        posting_id=payment.posting_id,
         kind="payment",
         amounts=_balanced(
             {
-                wallet_account(transfer.payer): credited,
-                received_account(transfer.chain_id, transfer.token): -credited,
+                _owner(payment): payment.credited_micro_usd,
+                received_account(payment.chain_id, payment.token): -payment.credited_micro_usd,
             }
         ),
         now_ms=now_ms,
     )
-    await _change_balance(tx, transfer.payer, credited)
-    return Outcome.APPLIED
+    if payment.status is PaymentStatus.HELD:
+        return MicroUsd(0)
+    await _change_balance(tx, payment.payer, payment.credited_micro_usd)
+    return payment.credited_micro_usd
 
 
-async def credit_transfers(
-    tx: Transaction, transfers: Iterable[Transfer], *, now_ms: int
-) -> Mapping[str, MicroUsd]:
-    """Credit every transfer not credited before; gives what each payer newly received."""
-    received: dict[str, MicroUsd] = {}
-    for transfer in transfers:
-        if await credit_transfer(tx, transfer, now_ms=now_ms) is Outcome.APPLIED:
-            amount = credit_from_atomic_units(transfer.amount, decimals=transfer.decimals)
-            received[transfer.payer] = MicroUsd(received.get(transfer.payer, 0) + amount)
-    return received
+async def reverse_payment(tx: Transaction, payment: Payment, *, now_ms: int) -> MicroUsd:
+    """Take back what a payment brought that is no longer on the chain; gives what balances lost.
+
+    The balance may fall below zero: what was spent of it is owed. Does nothing to a payment that
+    was reversed or refunded meanwhile.
+    """
+    if payment.status not in _PAID:
+        return MicroUsd(0)
+    if not await payments.set_status(tx, payment, PaymentStatus.REVERSED):
+        return MicroUsd(0)
+    amount = payment.credited_micro_usd
+    await accounts.add_posting(
+        tx,
+        posting_id=f"reversal:{payment.posting_id}",
+        kind="reversal",
+        amounts=_balanced(
+            {
+                _owner(payment): -amount,
+                received_account(payment.chain_id, payment.token): amount,
+            }
+        ),
+        now_ms=now_ms,
+    )
+    if payment.status is PaymentStatus.HELD:
+        return MicroUsd(0)
+    await accounts.take_back(tx, payment.payer, amount)
+    return amount
 
 
 async def burn(
@@ -85,6 +146,43 @@ async def burn(
     )
     await _change_balance(tx, wallet, -taken)
     return taken
+
+
+def _lies_elsewhere(payment: Payment, transfer: Transfer) -> bool:
+    return (
+        payment.status in _PAID
+        and payment.token_address == transfer.token_address
+        and payment.block_hash != transfer.block_hash
+    )
+
+
+def _payment(transfer: Transfer, *, round_: int, held_reason: str | None, now_ms: int) -> Payment:
+    posting_id = f"payment:{transfer.chain_id}:{transfer.tx_hash}:{transfer.log_index}"
+    return Payment(
+        chain_id=transfer.chain_id,
+        tx_hash=transfer.tx_hash,
+        log_index=transfer.log_index,
+        payer=transfer.payer,
+        token=transfer.token,
+        token_address=transfer.token_address,
+        amount_atomic=str(transfer.amount),
+        credited_micro_usd=credit_from_atomic_units(transfer.amount, decimals=transfer.decimals),
+        block_number=transfer.block_number,
+        block_hash=transfer.block_hash,
+        claimed_at_ms=now_ms,
+        status=PaymentStatus.CREDITED if held_reason is None else PaymentStatus.HELD,
+        finality=Finality.PROVISIONAL,
+        round=round_,
+        posting_id=posting_id if round_ == 1 else f"{posting_id}:{round_}",
+        held_reason=held_reason,
+    )
+
+
+def _owner(payment: Payment) -> str:
+    """The account that a payment's money stands on."""
+    if payment.held_reason is not None:
+        return held_account(payment.payer)
+    return wallet_account(payment.payer)
 
 
 async def _change_balance(tx: Transaction, wallet: str, amount: int) -> None:

@@ -12,8 +12,9 @@ from moorage.ledger import ledger
 from moorage.metrics import record_payment
 from moorage.money import MicroUsd
 from moorage.payments.evidence import Evidence
+from moorage.payments.payment import Payment, PaymentStatus
 from moorage.payments.verification import Verifier
-from moorage.storage import accounts, quotes
+from moorage.storage import payments, quotes
 from moorage.storage.database import Database
 
 
@@ -53,8 +54,8 @@ class Paywall:
     async def _take(self, evidence: Evidence, *, wallet: str, unique_name: str) -> Receipt:
         chain_id, tx_hash = evidence.means.chain.chain_id, evidence.tx_hash
         await self.refuse_used(chain_id=chain_id, tx_hash=tx_hash, wallet=wallet)
-        claimed = await accounts.claimed_in(self._db, chain_id=chain_id, tx_hash=tx_hash)
-        payers = {payer for payer, token in claimed if token == evidence.means.token.key}
+        known = await payments.of_transaction(self._db, chain_id=chain_id, tx_hash=tx_hash)
+        payers = {item.payer for item in known if _counts(item, evidence)}
         credited = MicroUsd(0)
         if not payers:
             received = await self._credit(evidence, wallet=wallet, unique_name=unique_name)
@@ -70,12 +71,12 @@ class Paywall:
         Where several wallets paid in one transaction (bundled user operations), each uses its own
         share once.
         """
-        uses = await accounts.uses_of(self._db, chain_id=chain_id, tx_hash=tx_hash)
+        uses = await payments.uses_of(self._db, chain_id=chain_id, tx_hash=tx_hash)
         if wallet in uses:
             project_id, deployment_id = uses[wallet]
             raise PaymentAlreadyUsed(project_id=project_id, deployment_id=deployment_id)
-        claimed = await accounts.claimed_in(self._db, chain_id=chain_id, tx_hash=tx_hash)
-        if uses and all(payer != wallet for payer, _ in claimed):
+        known = await payments.of_transaction(self._db, chain_id=chain_id, tx_hash=tx_hash)
+        if uses and all(item.payer != wallet for item in known):
             raise PaymentAlreadyUsed
 
     async def _credit(
@@ -89,7 +90,7 @@ class Paywall:
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
             received = await ledger.credit_transfers(tx, transfers, now_ms=now_ms)
-            if wallet in received:
+            if received.get(wallet, 0) > 0:
                 await quotes.receive(
                     tx,
                     wallet=wallet,
@@ -98,3 +99,9 @@ class Paywall:
                     now_ms=now_ms,
                 )
         return {t.payer: received.get(t.payer, MicroUsd(0)) for t in transfers}
+
+
+def _counts(payment: Payment, evidence: Evidence) -> bool:
+    """Whether it is money in the token named, that is still on the chain as far as we know."""
+    is_token = payment.token_address == evidence.means.token.key
+    return is_token and payment.status is not PaymentStatus.REVERSED

@@ -1,8 +1,8 @@
 """Every table, once, for SQLite and PostgreSQL alike.
 
-Times are Unix milliseconds (`_ms`). Money is micro-USD or a token's atomic units. Wallets and
-token addresses are lower-case hex with 0x. Status columns hold the values of the enums in
-`deploy.project`, `deploy.deployment` and `deploy.job`; a test compares them.
+Times are Unix milliseconds (`_ms`). Money is micro-USD or a token's atomic units, the latter as
+decimal text: with 18 decimals, 64 bits are $9. Wallets, token addresses and hashes are lower-case
+hex with 0x. Status columns hold the values of the enums of their subject; a test compares them.
 """
 
 from sqlalchemy import (
@@ -40,9 +40,11 @@ wallets = Table(
     metadata,
     Column("address", Text, primary_key=True),
     # The cached sum of the wallet's ledger entries; changes only in the transaction of an entry.
+    # Below zero only after a payment was reversed that had been spent.
     Column("balance_micro_usd", BigInteger, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
-    CheckConstraint("balance_micro_usd >= 0", name="balance_not_negative"),
+    # The last of the "credits run out in … hours" warnings given since there was enough.
+    Column("warned_hours", Integer),
 )
 
 postings = Table(
@@ -74,23 +76,164 @@ payments = Table(
     Column("payer", Text, nullable=False),
     Column("token", Text, nullable=False),
     Column("token_address", Text, nullable=False),
-    Column("amount_atomic", Text, nullable=False),  # decimal: with 18 decimals, 64 bits are $9
+    Column("amount_atomic", Text, nullable=False),
     Column("credited_micro_usd", BigInteger, nullable=False),
     Column("block_number", BigInteger, nullable=False),
     Column("block_hash", Text, nullable=False),
     Column("claimed_at_ms", BigInteger, nullable=False),
+    Column("status", Text, nullable=False, server_default="credited"),
+    # How sure it is that the block stays: looked at again at each step.
+    Column("finality", Text, nullable=False, server_default="provisional"),
+    # How often it was credited: once more after each reversal.
+    Column("round", Integer, nullable=False, server_default="1"),
+    Column("posting_id", Text, nullable=False, server_default=""),  # of its last credit
+    Column("held_reason", Text),  # why screening refused it
+    _status("status", "credited", "held", "reversed", "refunded"),
+    _status("finality", "provisional", "safe", "finalized"),
     Index(None, "payer"),
+    Index(None, "chain_id", "finality", "block_number"),
 )
 
 payment_uses = Table(
     "payment_uses",
     metadata,
-    # The one deployment that a transaction paid for; for each of those who paid in it.
+    # What a transaction paid for, for each of those who paid in it: a deployment, or a top-up,
+    # which has no ids.
     Column("chain_id", BigInteger, primary_key=True),
     Column("tx_hash", Text, primary_key=True),
     Column("wallet", Text, primary_key=True),
-    Column("project_id", Text, nullable=False),
-    Column("deployment_id", Text, nullable=False),
+    Column("project_id", Text),
+    Column("deployment_id", Text),
+)
+
+settlements = Table(
+    "settlements",
+    metadata,
+    # An authorization (EIP-3009) that the gateway's relayer turns into a transaction; stored
+    # before anything is sent.
+    Column("id", Text, primary_key=True),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("token", Text, nullable=False),
+    Column("token_address", Text, nullable=False),
+    Column("payer", Text, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("amount_atomic", Text, nullable=False),
+    Column("valid_after", BigInteger, nullable=False),  # Unix seconds, as the token compares them
+    Column("valid_before", BigInteger, nullable=False),
+    Column("nonce", Text, nullable=False),
+    Column("signature", Text, nullable=False),
+    Column("unique_name", Text),  # whose quote it was paid towards; none for a top-up
+    Column("status", Text, nullable=False),
+    Column("tx_hash", Text),  # the transaction that settled it, ours or another's
+    Column("failure", Text),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    _status("status", "intended", "sent", "settled", "failed"),
+    UniqueConstraint("chain_id", "token_address", "payer", "nonce"),
+    Index(None, "status"),
+    Index(None, "payer", "status"),
+)
+
+relay_transactions = Table(
+    "relay_transactions",
+    metadata,
+    # Every transaction the gateway signs, before it is sent. Several of one nonce: fee bumps.
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("tx_hash", Text, primary_key=True),
+    Column("sender", Text, nullable=False),
+    Column("nonce", BigInteger, nullable=False),
+    Column("subject_id", Text, nullable=False),  # of a settlement or a refund
+    Column("raw", Text, nullable=False),
+    Column("max_fee_per_gas", Text, nullable=False),  # wei, decimal
+    Column("status", Text, nullable=False),
+    Column("signed_at_ms", BigInteger, nullable=False),
+    _status("status", "signed", "mined", "replaced"),
+    Index(None, "subject_id"),
+    Index(None, "chain_id", "sender", "nonce"),
+)
+
+refunds = Table(
+    "refunds",
+    metadata,
+    # Tokens sent back on chain; debited when intended, so that nothing is refunded twice.
+    Column("id", Text, primary_key=True),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("tx_hash", Text, nullable=False),  # of the payment that is refunded, as is log_index
+    Column("log_index", Integer, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("token_address", Text, nullable=False),
+    Column("amount_atomic", Text, nullable=False),
+    Column("debited_micro_usd", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("refund_tx_hash", Text),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    _status("status", "intended", "sent", "refunded", "failed"),
+    Index(None, "chain_id", "tx_hash", "log_index"),
+    Index(None, "status"),
+)
+
+watch_cursors = Table(
+    "watch_cursors",
+    metadata,
+    # Up to where a chain has been searched for transfers that nobody claimed.
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("block_number", BigInteger, nullable=False),
+    Column("block_hash", Text, nullable=False),
+)
+
+idempotent_answers = Table(
+    "idempotent_answers",
+    metadata,
+    # The answer to a request with an Idempotency-Key, for as long as it is repeated.
+    Column("wallet", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("request_digest", Text, nullable=False),  # of method, path and body
+    Column("answer", Text, nullable=False),  # status, headers and body, as JSON
+    Column("created_at_ms", BigInteger, nullable=False),
+    Index(None, "created_at_ms"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    # What happened to a wallet, in its order; written by the transaction that made it happen.
+    Column("id", Text, primary_key=True),
+    Column("wallet", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),  # from 1, by wallet, without gaps
+    Column("kind", Text, nullable=False),
+    Column("data", Text, nullable=False),  # JSON
+    Column("created_at_ms", BigInteger, nullable=False),
+    UniqueConstraint("wallet", "sequence"),
+    Index(None, "created_at_ms"),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    # Where a wallet wants its events sent.
+    Column("wallet", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),  # signs what is sent; shown once
+    Column("created_at_ms", BigInteger, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    # One event on its way to one webhook; asking for it again makes another one.
+    Column("id", Text, primary_key=True),
+    Column("event_id", Text, ForeignKey("events.id"), nullable=False),
+    Column("wallet", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at_ms", BigInteger, nullable=False),
+    Column("last_error", Text),  # why the last attempt failed
+    Column("created_at_ms", BigInteger, nullable=False),
+    _status("status", "pending", "delivered", "failed"),
+    Index(None, "status", "next_at_ms"),
+    Index(None, "event_id"),
 )
 
 quotes = Table(
@@ -123,6 +266,7 @@ projects = Table(
     Column("serving_deployment_id", Text),  # the one its address leads to
     Column("created_at_ms", BigInteger, nullable=False),
     Column("deleted_at_ms", BigInteger),
+    Column("suspended_at_ms", BigInteger),  # since when it has been suspended, if it is
     _status(
         "status",
         "queued",
@@ -199,6 +343,7 @@ run_intervals = Table(
     Column("ended_at_ms", BigInteger),
     Column("charged_until_ms", BigInteger, nullable=False),
     Column("charged_micro_usd", BigInteger, nullable=False),
+    Index(None, "ended_at_ms", "charged_until_ms"),  # which are due
     Index(
         "uq_run_intervals_open",
         "project_id",

@@ -451,7 +451,7 @@ async def test_name_taken_while_the_payment_is_taken_leaves_the_hash_usable(gate
     def take_name(step: str) -> None:
         gate.on_step = lambda step: None
         gate.db._writer.execute(
-            "INSERT INTO projects VALUES ('p', ?, 'hello', '', '', 'queued', 1, NULL, 0, NULL)",
+            "INSERT INTO projects VALUES ('p', ?, 'hello', '', '', 'queued', 1, NULL, 0, NULL, NULL)",
             (BOB,),
         )
 

@@ -6,10 +6,11 @@ from sqlalchemy import select
 
 from clock import START_MS
 from moorage.ledger import ledger
-from moorage.ledger.ledger import EARNED, Outcome, received_account, wallet_account
+from moorage.ledger.ledger import EARNED, held_account, received_account, wallet_account
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments.transfer import Transfer
 from moorage.storage import accounts
+from moorage.storage import payments as stored
 from moorage.storage.database import Database, Statement, Transaction, UniqueViolation
 from moorage.storage.schema import entries, payments
 from records_fixture import ALICE, BOB, CAROL, fresh_hash, transfer
@@ -18,9 +19,11 @@ ENTRIES = Statement(select(entries.c.posting_id, entries.c.account, entries.c.am
 AMOUNTS = Statement(select(payments.c.amount_atomic, payments.c.credited_micro_usd))
 
 
-async def credit(db: Database, sent: Transfer) -> Outcome:
+async def credit(db: Database, *sent: Transfer, held: dict[str, str] | None = None) -> int:
+    """What the first one's payer gained."""
     async with db.transaction(durable=True) as tx:
-        return await ledger.credit_transfer(tx, sent, now_ms=START_MS)
+        gained = await ledger.credit_transfers(tx, sent, held=held or {}, now_ms=START_MS)
+    return gained.get(sent[0].payer, 0)
 
 
 async def burn(db: Database, wallet: str, amount: int, posting_id: str) -> int:
@@ -46,7 +49,7 @@ async def check_books(db: Database, **balances: int) -> None:
 
 async def test_transfer_is_booked_twice_with_a_sum_of_zero(db: Database) -> None:
     sent = transfer(ALICE, 500_000)
-    assert await credit(db, sent) is Outcome.APPLIED
+    assert await credit(db, sent) == 500_000
 
     posting = f"payment:42161:{sent.tx_hash}:0"
     assert sorted(await db.all(ENTRIES)) == [
@@ -59,21 +62,21 @@ async def test_transfer_is_booked_twice_with_a_sum_of_zero(db: Database) -> None
 async def test_replayed_transfer_credits_once(db: Database) -> None:
     sent = transfer(ALICE, 500_000)
     outcomes = [await credit(db, sent) for _ in range(3)]
-    assert outcomes == [Outcome.APPLIED, Outcome.REPLAYED, Outcome.REPLAYED]
+    assert outcomes == [500_000, 0, 0]
     await check_books(db, alice=500_000)
 
 
 async def test_forty_credits_of_one_transfer_at_once_credit_once(db: Database) -> None:
     sent = transfer(ALICE, 500_000)
     outcomes = await asyncio.gather(*(credit(db, sent) for _ in range(40)))
-    assert sorted(outcomes) == [Outcome.APPLIED] + [Outcome.REPLAYED] * 39
+    assert sorted(outcomes) == [0] * 39 + [500_000]
     await check_books(db, alice=500_000)
 
 
 async def test_same_hash_on_another_chain_or_in_another_log_is_other_money(db: Database) -> None:
     shared = fresh_hash()
     for changed in ({}, {"log_index": 1}, {"chain_id": 8453}):
-        assert await credit(db, transfer(ALICE, 10, tx_hash=shared, **changed)) is Outcome.APPLIED
+        assert await credit(db, transfer(ALICE, 10, tx_hash=shared, **changed)) == 10
     await check_books(db, alice=30)
     assert await accounts.sum_of_account(db, received_account(8453, "usdc")) == -10
 
@@ -109,7 +112,7 @@ async def test_tokens_of_any_decimals_are_credited_rounded_down(
     db: Database, amount: int, decimals: int, credited: int
 ) -> None:
     sent = transfer(ALICE, AtomicUnits(amount), decimals=decimals)
-    assert await credit(db, sent) is Outcome.APPLIED
+    assert await credit(db, sent) == credited
     assert await db.all(AMOUNTS) == [(str(amount), credited)]
     await check_books(db, alice=credited)
 
@@ -120,13 +123,13 @@ async def test_failed_transaction_credits_nothing_and_the_transfer_counts_later(
     sent = transfer(ALICE, 500_000)
 
     async def credit_and_fail(tx: Transaction) -> None:
-        await ledger.credit_transfer(tx, sent, now_ms=START_MS)
+        await ledger.credit_transfers(tx, [sent], now_ms=START_MS)
         raise OSError("the power went out")
 
     with pytest.raises(OSError, match="power"):
         await in_transaction(db, credit_and_fail)
     await check_books(db, alice=0)
-    assert await credit(db, sent) is Outcome.APPLIED
+    assert await credit(db, sent) == 500_000
     await check_books(db, alice=500_000)
 
 
@@ -200,3 +203,81 @@ async def test_balance_that_is_out_of_step_with_the_books_stops_the_booking(
 async def test_posting_that_does_not_sum_to_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="sum to zero"):
         ledger._balanced({"a": 1, "b": -2})
+
+
+BLOCK_A, BLOCK_B = "0x" + "aa" * 32, "0x" + "bb" * 32
+
+
+async def reverse(db: Database, sent: Transfer) -> int:
+    async with db.transaction(durable=True) as tx:
+        (payment,) = await stored.of_transaction(tx, chain_id=sent.chain_id, tx_hash=sent.tx_hash)
+        return await ledger.reverse_payment(tx, payment, now_ms=START_MS)
+
+
+async def test_transaction_moved_to_another_block_is_credited_once(db: Database) -> None:
+    shared = fresh_hash()
+    first = transfer(ALICE, 70, tx_hash=shared, log_index=3, block_hash=BLOCK_A)
+    moved = transfer(ALICE, 70, tx_hash=shared, log_index=5, block_hash=BLOCK_B)
+    assert await credit(db, first) == 70
+    assert await credit(db, moved) == 0
+    await check_books(db, alice=70)
+    assert await accounts.sum_of_account(db, received_account(42161, "usdc")) == -70
+
+
+async def test_moved_transaction_that_pays_another_amount_leaves_that_amount(db: Database) -> None:
+    shared = fresh_hash()
+    await credit(db, transfer(ALICE, 70, tx_hash=shared, block_hash=BLOCK_A))
+    await credit(db, transfer(BOB, 60, tx_hash=shared, block_hash=BLOCK_B))
+    await check_books(db, alice=0, bob=60)
+
+
+async def test_transfers_swapped_by_a_reorganisation_are_each_credited_once(db: Database) -> None:
+    shared = fresh_hash()
+
+    def both(block: str, *order: str) -> list[Transfer]:
+        amounts = {ALICE: 3, BOB: 5}
+        return [
+            transfer(wallet, amounts[wallet], tx_hash=shared, log_index=index, block_hash=block)
+            for index, wallet in enumerate(order)
+        ]
+
+    for block, order in ((BLOCK_A, (ALICE, BOB)), (BLOCK_B, (BOB, ALICE)), (BLOCK_A, (ALICE, BOB))):
+        await credit(db, *both(block, *order))
+        await check_books(db, alice=3, bob=5)
+
+
+async def test_reversal_takes_back_what_was_spent_too(db: Database) -> None:
+    sent = transfer(ALICE, 100)
+    await credit(db, sent)
+    await burn(db, ALICE, 30, "burn:1")
+    assert await reverse(db, sent) == 100
+    await check_books(db, alice=-30)
+    assert await burn(db, ALICE, 1, "burn:2") == 0
+
+
+async def test_payment_is_reversed_once(db: Database) -> None:
+    sent = transfer(ALICE, 100)
+    await credit(db, sent)
+    assert [await reverse(db, sent) for _ in range(3)] == [100, 0, 0]
+    await check_books(db, alice=0)
+
+
+async def test_reversed_payment_that_comes_back_is_credited_again(db: Database) -> None:
+    sent = transfer(ALICE, 100)
+    for _ in range(3):
+        assert await credit(db, sent) == 100
+        assert await credit(db, sent) == 0
+        assert await reverse(db, sent) == 100
+    assert await credit(db, sent) == 100
+    await check_books(db, alice=100)
+
+
+async def test_held_payment_is_set_apart_and_not_credited(db: Database) -> None:
+    sent = transfer(ALICE, 100)
+    assert await credit(db, sent, held={ALICE: "on a list"}) == 0
+    assert await credit(db, sent) == 0
+    await check_books(db, alice=0)
+    assert await accounts.sum_of_account(db, held_account(ALICE)) == 100
+    assert await reverse(db, sent) == 0
+    await check_books(db, alice=0)
+    assert await accounts.sum_of_account(db, held_account(ALICE)) == 0

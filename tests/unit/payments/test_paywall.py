@@ -20,6 +20,7 @@ from moorage.payments.paywall import Paywall, Receipt
 from moorage.payments.quotes import Quotes
 from moorage.payments.verification import Verifier
 from moorage.storage import accounts
+from moorage.storage import payments as stored
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import payments
 from records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC, USDT, fresh_hash, transfer
@@ -50,7 +51,7 @@ async def take(paywall: Paywall, tx_hash: str, wallet: str = ALICE, token: str =
 async def use(db: Database, tx_hash: str, wallet: str = ALICE, project: str = "p") -> None:
     """As admission does when a deployment is queued for the payment."""
     async with db.transaction(durable=True) as tx:
-        await accounts.add_use(
+        await stored.add_use(
             tx,
             chain_id=ARBITRUM.chain_id,
             tx_hash=tx_hash,

@@ -180,7 +180,7 @@ async def test_name_taken_while_a_quote_was_asked_for_is_not_sold_twice(
         asking = asyncio.create_task(offer(quotes, BOB))
         await asyncio.sleep(0)  # it found the name free and waits for its turn to write
     db._writer.execute(
-        "INSERT INTO projects VALUES ('p', ?, 'hello', '', '', 'queued', 1, NULL, 0, NULL)",
+        "INSERT INTO projects VALUES ('p', ?, 'hello', '', '', 'queued', 1, NULL, 0, NULL, NULL)",
         (ALICE,),
     )
     with pytest.raises(NameUnavailable):

@@ -1,0 +1,50 @@
+"""A payment: a transfer to the gateway's address as it was credited, and what became of it."""
+
+from enum import StrEnum
+
+import msgspec
+
+from moorage.money import AtomicUnits, MicroUsd
+
+
+class PaymentStatus(StrEnum):
+    """What became of the money."""
+
+    CREDITED = "credited"  # to its payer's balance
+    HELD = "held"  # screening refused it: kept apart until it is released or refunded
+    REVERSED = "reversed"  # its block is no longer part of the chain
+    REFUNDED = "refunded"  # held, and sent back
+
+
+class Finality(StrEnum):
+    """How sure it is that the transfer stays on the chain."""
+
+    PROVISIONAL = "provisional"  # as deep as the chain's `confirmations`
+    SAFE = "safe"  # seen again when its block was `safe`
+    FINALIZED = "finalized"  # seen again when its block was `finalized`; not looked at any more
+
+
+class Payment(msgspec.Struct, frozen=True):
+    """One row of `payments`. (chain_id, tx_hash, log_index) is unique."""
+
+    chain_id: int
+    tx_hash: str
+    log_index: int
+    payer: str
+    token: str
+    token_address: str
+    amount_atomic: str  # decimal
+    credited_micro_usd: MicroUsd
+    block_number: int
+    block_hash: str
+    claimed_at_ms: int
+    status: PaymentStatus
+    finality: Finality
+    round: int  # how often it was credited: once more after each reversal
+    posting_id: str  # of its last credit
+    held_reason: str | None
+
+    @property
+    def amount(self) -> AtomicUnits:
+        """What arrived, in the token's atomic units."""
+        return AtomicUnits(int(self.amount_atomic))

@@ -1,0 +1,138 @@
+"""Queries over payments and what they were used for."""
+
+import msgspec
+from sqlalchemy import bindparam, insert, select, update
+
+from moorage.payments.payment import Finality, Payment, PaymentStatus
+from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.schema import payment_uses, payments
+
+_KEY = ("chain_id", "tx_hash", "log_index")
+_COLUMNS = [payments.c[name] for name in Payment.__struct_fields__]
+_in_transaction = (
+    payments.c.chain_id == bindparam("chain_id"),
+    payments.c.tx_hash == bindparam("tx_hash"),
+)
+_this = (*_in_transaction, payments.c.log_index == bindparam("log_index"))
+
+_OF_TRANSACTION = Statement(
+    select(*_COLUMNS).where(*_in_transaction).order_by(payments.c.log_index)
+)
+_ONE = Statement(select(*_COLUMNS).where(*_this))
+_ADD = Statement(
+    insert(payments).values({name: bindparam(name) for name in Payment.__struct_fields__})
+)
+_REPLACE = Statement(
+    update(payments)
+    .where(*_this)
+    .values({name: bindparam(name) for name in Payment.__struct_fields__ if name not in _KEY})
+)
+_SET_STATUS = Statement(
+    update(payments)
+    .where(*_this, payments.c.status == bindparam("expected"))
+    .values(status=bindparam("new_status"))
+)
+_SET_FINALITY = Statement(
+    update(payments)
+    .where(*_this, payments.c.block_hash == bindparam("block_hash"))
+    .values(finality=bindparam("new_finality"))
+)
+_USES = Statement(
+    select(payment_uses.c.wallet, payment_uses.c.project_id, payment_uses.c.deployment_id).where(
+        payment_uses.c.chain_id == bindparam("chain_id"),
+        payment_uses.c.tx_hash == bindparam("tx_hash"),
+    )
+)
+_ADD_USE = Statement(
+    insert(payment_uses).values({c.name: bindparam(c.name) for c in payment_uses.c})
+)
+
+
+async def of_transaction(
+    source: Database | Transaction, *, chain_id: int, tx_hash: str
+) -> list[Payment]:
+    """Every payment of this transaction that was ever claimed, in log order."""
+    rows = await source.all(_OF_TRANSACTION, chain_id=chain_id, tx_hash=tx_hash)
+    return [_payment(row) for row in rows]
+
+
+async def one(
+    source: Database | Transaction, *, chain_id: int, tx_hash: str, log_index: int
+) -> Payment | None:
+    """The payment of this key, if it was ever claimed."""
+    row = await source.one(_ONE, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index)
+    return _payment(row) if row else None
+
+
+async def add(tx: Transaction, payment: Payment) -> None:
+    """Claim a transfer. Raises UniqueViolation when it was claimed before."""
+    await tx.execute(_ADD, **_values(payment))
+
+
+async def replace(tx: Transaction, payment: Payment) -> None:
+    """Write the row of a payment anew that was reversed and came back."""
+    await tx.execute(_REPLACE, **_values(payment))
+
+
+async def set_status(tx: Transaction, payment: Payment, status: PaymentStatus) -> bool:
+    """Move a payment on from the status it had; False when it was moved elsewhere meanwhile."""
+    touched = await tx.execute(
+        _SET_STATUS,
+        chain_id=payment.chain_id,
+        tx_hash=payment.tx_hash,
+        log_index=payment.log_index,
+        expected=payment.status,
+        new_status=status,
+    )
+    return touched == 1
+
+
+async def set_finality(tx: Transaction, payment: Payment, finality: Finality) -> None:
+    """Note how sure it is by now, unless it lies in another block by now."""
+    await tx.execute(
+        _SET_FINALITY,
+        chain_id=payment.chain_id,
+        tx_hash=payment.tx_hash,
+        log_index=payment.log_index,
+        block_hash=payment.block_hash,
+        new_finality=finality,
+    )
+
+
+async def uses_of(
+    source: Database | Transaction, *, chain_id: int, tx_hash: str
+) -> dict[str, tuple[str | None, str | None]]:
+    """Project and deployment that this transaction paid for, by the wallet that used it.
+
+    None and None: a top-up.
+    """
+    rows = await source.all(_USES, chain_id=chain_id, tx_hash=tx_hash)
+    return {wallet: (project_id, deployment_id) for wallet, project_id, deployment_id in rows}
+
+
+async def add_use(
+    tx: Transaction,
+    *,
+    chain_id: int,
+    tx_hash: str,
+    wallet: str,
+    project_id: str | None,
+    deployment_id: str | None,
+) -> None:
+    """Bind a transaction to what it paid for. Raises UniqueViolation when the wallet did before."""
+    await tx.execute(
+        _ADD_USE,
+        chain_id=chain_id,
+        tx_hash=tx_hash,
+        wallet=wallet,
+        project_id=project_id,
+        deployment_id=deployment_id,
+    )
+
+
+def _values(payment: Payment) -> dict[str, int | str | None]:
+    return {name: getattr(payment, name) for name in Payment.__struct_fields__}
+
+
+def _payment(row: Row) -> Payment:
+    return msgspec.convert(dict(zip(Payment.__struct_fields__, row, strict=True)), Payment)
