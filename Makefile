@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup anew develop system dev test check bench lock clean
+.PHONY: help setup anew develop clients system dev test check bench lock clean
 
 ifeq ($(PYTHON),)
 PYTHON := $(shell scripts/find-python)
@@ -36,10 +36,12 @@ anew:
 
 develop: setup .venv/.developing
 
+clients: .venv-clients/.installed tests/clients/node_modules/.package-lock.json
+
 dev: setup
 	$(BIN)/moorage dev $(ARGS)
 
-test: develop
+test: develop clients
 	$(BIN)/pytest $(ARGS)
 
 check: develop
@@ -77,11 +79,24 @@ node_modules/.package-lock.json: package.json package-lock.json | system
 	@npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
+# Clients of others, which tests let pay; apart from ours, as they bring much that we do not use.
+.venv-clients/.installed: requirements/clients.txt .venv/.installed
+	@echo "Setting up the clients of others ..."
+	@.venv-clients/bin/python -c '' 2>/dev/null || $(BIN)/python -m venv --clear .venv-clients
+	@.venv-clients/bin/python -m pip --disable-pip-version-check --no-input --quiet \
+		install --no-compile --require-hashes -r requirements/clients.txt
+	@touch $@
+
+tests/clients/node_modules/.package-lock.json: tests/clients/package.json tests/clients/package-lock.json | system
+	@cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
 lock: develop
 	$(LOCK) pyproject.toml -o requirements/runtime.txt
 	$(LOCK) requirements/build.in -c requirements/runtime.txt -o requirements/build.txt
 	$(LOCK) pyproject.toml requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
+	$(LOCK) requirements/clients.in -c requirements/dev.txt -o requirements/clients.txt
 
 clean:
-	rm -rf .venv node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-clients node_modules tests/clients/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests bench -name __pycache__ -type d -prune -exec rm -r {} +

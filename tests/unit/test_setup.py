@@ -23,12 +23,13 @@ def test_setup_installs_every_program_that_the_gateway_looks_for() -> None:
 
 def test_lock_files_hold_hashes_and_no_addresses() -> None:
     locks = list((REPOSITORY / "requirements").glob("*.txt"))
-    assert len(locks) == 3
+    assert len(locks) == 4
     for lock in locks:
         text = lock.read_text()
         assert "://" not in text
         assert text.count("==") <= text.count("--hash=sha256:")
-    assert "resolved" not in (REPOSITORY / "package-lock.json").read_text()
+    for lock in ("package-lock.json", "tests/clients/package-lock.json"):
+        assert '"resolved"' not in (REPOSITORY / lock).read_text()
 
 
 def test_lock_files_agree_on_every_version() -> None:

@@ -1,0 +1,71 @@
+"""What an agent's script brings itself: a wallet, signed requests, an app, patience.
+
+The test passes what it knows as JSON in the environment variable AGENT.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import time
+import uuid
+from typing import Any
+
+import httpx
+from eth_account import Account
+from eth_account.messages import encode_defunct
+
+GIVEN: dict[str, Any] = json.loads(os.environ["AGENT"])
+ACCOUNT = Account.from_key(GIVEN["key"])
+_PAGE = base64.b64encode(f"<h1>{GIVEN['name']}</h1>".encode()).decode()
+BODY = {
+    "uniqueName": GIVEN["name"],
+    "displayName": GIVEN["name"],
+    "upload": {"type": "files", "files": [{"path": "index.html", "content": _PAGE}]},
+}
+
+
+class SigningTransport(httpx.AsyncHTTPTransport):
+    """The innermost transport: every attempt is signed afresh, as a nonce passes only once."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        stamp, nonce = str(time.time_ns() // 1_000_000), str(uuid.uuid4())
+        message = encode_defunct(text=f"{ACCOUNT.address}:{stamp}:{nonce}")
+        request.headers["X-Wallet-Address"] = ACCOUNT.address
+        request.headers["X-Signature"] = "0x" + ACCOUNT.sign_message(message).signature.hex()
+        request.headers["X-Timestamp"] = stamp
+        request.headers["X-Nonce"] = nonce
+        return await super().handle_async_request(request)
+
+
+async def deploy(paying: httpx.AsyncBaseTransport) -> None:
+    """Deploy through a transport that pays, follow it until its app answers, and tell the test."""
+    async with httpx.AsyncClient(transport=paying, timeout=30) as client:
+        response = await client.post(GIVEN["gateway"] + "/agent/deploy", json=BODY)
+    told = {
+        "status": response.status_code,
+        "body": response.json(),
+        "headers": dict(response.headers),
+    }
+    if response.status_code == 200:
+        told["page"] = await _visit(await _until_ready(**response.json()))
+    print(json.dumps(told))
+
+
+async def _until_ready(projectId: str, deploymentId: str, **_: object) -> httpx.URL:  # noqa: N803
+    url = f"{GIVEN['gateway']}/agent/deploy/{projectId}/{deploymentId}/status"
+    async with httpx.AsyncClient(transport=SigningTransport()) as client:
+        while True:
+            status = (await client.get(url)).json()
+            if status["status"] != "deploying":
+                return httpx.URL(status["endpoint"])
+            await asyncio.sleep(0.05)
+
+
+async def _visit(endpoint: httpx.URL) -> str:
+    """The app's page, through the proxy; no resolver here knows the name of a local app."""
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(
+            endpoint.copy_with(host="127.0.0.1"), headers={"Host": endpoint.netloc.decode()}
+        )
+    return answer.text

@@ -1,0 +1,90 @@
+"""Clients that others wrote, unmodified: each pays the price once and reaches its running app."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eth_account import Account
+
+from gateway_fixture import DevGateway
+from paying import rpc, token_balance
+from wallet import fresh_name, new_key
+
+pytestmark = pytest.mark.root
+
+DIRECTORY = Path(__file__).parent
+REPOSITORY = DIRECTORY.parents[1]
+INTERPRETERS = {".mjs": "node", ".py": str(REPOSITORY / ".venv-clients/bin/python")}
+PRICE = 500_000
+FUNDS = 2_000_000
+GAS = 10**16
+PATIENCE_SECONDS = 60
+
+TRANSFERRING = ("pay_viem.mjs",)
+"""Scripts whose wallet sends a transaction of its own."""
+
+
+@pytest.mark.parametrize("chain", ["arbitrum", "base"])
+@pytest.mark.parametrize("script", TRANSFERRING)
+async def test_client_that_transfers_pays_once_and_reaches_its_app(
+    dev_gateway: DevGateway, script: str, chain: str
+) -> None:
+    agent = await funded_agent(dev_gateway, chain, gas=GAS)
+
+    told = await run(script, agent)
+
+    assert told["status"] == 200, told
+    assert told["page"] == f"<h1>{agent['name']}</h1>"
+    assert await balance(agent) == FUNDS - PRICE
+
+
+async def funded_agent(gateway: DevGateway, chain: str, *, gas: int) -> dict[str, Any]:
+    """What an agent is given: a key with tokens, a gateway, a name to deploy under."""
+    described = gateway.info["chains"][chain]
+    agent = {
+        "gateway": gateway.url,
+        "name": fresh_name(),
+        "key": new_key(),
+        "chain": chain,
+        "chainId": described["chain_id"],
+        "token": described["tokens"]["usdc"],
+        "rpcUrl": described["rpc_url"],
+    }
+    address = address_of(agent)
+    await rpc(agent["rpcUrl"], "anvil_setBalance", address, hex(gas))
+    await rpc(agent["rpcUrl"], "anvil_dealERC20", address, agent["token"], hex(FUNDS))
+    return agent
+
+
+def address_of(agent: dict[str, Any]) -> str:
+    """The wallet of its key."""
+    return str(Account.from_key(agent["key"]).address)
+
+
+async def balance(agent: dict[str, Any]) -> int:
+    """The tokens it still holds, in atomic units."""
+    return await token_balance(agent["rpcUrl"], agent["token"], address_of(agent))
+
+
+async def run(script: str, agent: dict[str, Any]) -> dict[str, Any]:
+    """Run an agent's script to its end; what it told of the last answer and of its app."""
+    path = DIRECTORY / script
+    process = await asyncio.create_subprocess_exec(
+        INTERPRETERS[path.suffix],
+        str(path),
+        env=os.environ | {"AGENT": json.dumps(agent)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, complaints = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, complaints.decode()
+    told: dict[str, Any] = json.loads(out)
+    return told
