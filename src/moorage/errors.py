@@ -22,6 +22,7 @@
     │   ├── PaymentNotFound         mined, but holds no matching transfer
     │   ├── PayerMismatch           another wallet paid
     │   ├── PaymentShort            credited, but less than the price
+    │   ├── PaymentHeld             arrived, but set apart by the operator's screening
     │   └── PaymentAlreadyUsed      this hash has already paid for a deployment
     ├── ChainUnavailable            the node can't be reached or contradicts itself
     ├── NoCapacity                  the machine has no room for another app right now
@@ -41,6 +42,9 @@ from enum import StrEnum
 
 class MoorageError(Exception):
     """Something went wrong."""
+
+    receipt: object | None = None
+    """The `payments.receipt.Receipt` of what was paid before it did, if anything was."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or (type(self).__doc__ or "").strip())
@@ -185,11 +189,21 @@ class PaymentShort(PaymentError):
     """The payment is credited, but together with the credits on hand it is short of the price."""
 
 
+class PaymentHeld(PaymentError):
+    """The payment arrived and is recorded, but held for the operator's review. Do not pay again."""
+
+
 class PaymentAlreadyUsed(PaymentError):
     """This transaction has already paid; the ids say for what, if it was yours."""
 
-    def __init__(self, *, project_id: str | None = None, deployment_id: str | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        project_id: str | None = None,
+        deployment_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
         self.project_id = project_id
         self.deployment_id = deployment_id
 

@@ -155,6 +155,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     trusted_proxies: Annotated[
         tuple[str, ...], _doc("Networks whose X-Forwarded-For is believed.")
     ] = ()
+    screening_command: Annotated[
+        tuple[str, ...],
+        _doc("A program and its arguments, asked about each payment before it is credited."),
+    ] = ()
+    screening_url: Annotated[
+        str, _doc("A URL that is asked about each payment before it is credited.")
+    ] = ""
+    screening_seconds: Annotated[
+        int, _doc("How long screening may take; a payment waits without a verdict.", ge=1, le=30)
+    ] = 5
     payment_wait_seconds: Annotated[
         int, _doc("How long a request waits for its payment to be mined.", ge=0, le=60)
     ] = 5

@@ -39,6 +39,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.PaymentNotFound: Problem(402, "payment_not_found", False),
     errors.PayerMismatch: Problem(402, "payer_mismatch", False),
     errors.PaymentShort: Problem(402, "payment_short", False),
+    errors.PaymentHeld: Problem(402, "payment_held", False),
     errors.WrongWallet: Problem(403, "wrong_wallet", False),
     errors.ProjectNotFound: Problem(404, "project_not_found", False),
     errors.DeploymentNotFound: Problem(404, "deployment_not_found", False),
@@ -130,6 +131,12 @@ def _extra(error: errors.MoorageError) -> dict[str, Any]:
             return {"looked_for": error.looked_for}
         case errors.PaymentPending():
             return {"next_actions": ["Send the same request with the same X-Payment-Tx again."]}
+        case errors.PaymentHeld():
+            return {
+                "next_actions": [
+                    "Ask the operator to release or refund this transaction. Do not pay again."
+                ]
+            }
         case errors.PaymentAlreadyUsed(project_id=str()):
             return {"projectId": error.project_id, "deploymentId": error.deployment_id}
     return {}
