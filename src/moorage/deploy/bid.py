@@ -81,6 +81,8 @@ def payment_required(
         active_projects=demanded.active,
         means=bid.means,
         expires_at_ms=quote.expires_at_ms,
+        wallet=bid.wallet,
+        body_digest=bid.request_digest,
         warn_of_sharing=demanded.shares,
         credited=credited,
         because=because,

@@ -21,6 +21,8 @@ class PaymentRequired(MoorageError):
         active_projects: int,
         means: PaymentMeans,
         expires_at_ms: int,
+        wallet: str,
+        body_digest: str,
         warn_of_sharing: bool = False,
         credited: MicroUsd | None = None,
         because: PaymentError | None = None,
@@ -31,6 +33,10 @@ class PaymentRequired(MoorageError):
         self.active_projects = active_projects
         self.means = means
         self.expires_at_ms = expires_at_ms
+        self.wallet = wallet
+        """Who is to pay: nobody else's authorization is taken."""
+        self.body_digest = body_digest
+        """SHA-256 of the request's body, in hex: the body that the payment will be for."""
         self.warn_of_sharing = warn_of_sharing
         self.credited = credited
         """What the payment that came with the request brought; it was short."""

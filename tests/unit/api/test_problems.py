@@ -11,7 +11,7 @@ from moorage.errors import MoorageError
 from moorage.money import MicroUsd
 from moorage.payments.demand import PaymentRequired
 from moorage.payments.evidence import PaymentMeans
-from records_fixture import ARBITRUM, USDC
+from records_fixture import ALICE, ARBITRUM, USDC
 
 PAY_TO = "0x7EA5000000000000000000000000000000000000"
 NEVER_ANSWERED: set[type[MoorageError]] = {
@@ -34,6 +34,8 @@ def demand(**changed: Any) -> PaymentRequired:
         "active_projects": 0,
         "means": PaymentMeans(chain=ARBITRUM, token=USDC),
         "expires_at_ms": 0,
+        "wallet": ALICE,
+        "body_digest": "00" * 32,
     }
     return PaymentRequired(**given | changed)
 

@@ -9,7 +9,7 @@ from moorage.errors import PaymentNotFound, PaymentShort
 from moorage.money import MicroUsd
 from moorage.payments.demand import PaymentRequired, chain_body, demand_body
 from moorage.payments.evidence import PaymentMeans
-from records_fixture import ARBITRUM, USDC
+from records_fixture import ALICE, ARBITRUM, USDC
 
 PAY_TO = "0x7EA5000000000000000000000000000000000000"
 CHAINS = [KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"]]
@@ -45,6 +45,8 @@ def demand(**changed: Any) -> PaymentRequired:
         "active_projects": 0,
         "means": PaymentMeans(chain=ARBITRUM, token=USDC),
         "expires_at_ms": START_MS,
+        "wallet": ALICE,
+        "body_digest": "00" * 32,
     }
     return PaymentRequired(**given | changed)
 
