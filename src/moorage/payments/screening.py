@@ -148,7 +148,7 @@ def _url_verdict(status: int, body: bytes) -> str | None:
         raise _NoVerdict(f"the URL answered HTTP {status}")
     try:
         answer = msgspec.json.decode(body, type=_UrlAnswer)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise _NoVerdict("the URL answered garbage") from error
     return None if answer.allow else _readable(answer.reason) or _NO_REASON
 
