@@ -39,6 +39,8 @@ class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rpc_urls: tuple[str, ...]
     chain_id: Annotated[int, msgspec.Meta(ge=1)] | None = None
     confirmations: Annotated[int, msgspec.Meta(ge=1)] = 1
+    finality_blocks: Annotated[int, msgspec.Meta(ge=1)] = 4_800
+    watch_from_block: Annotated[int, msgspec.Meta(ge=1)] | None = None
     tokens: tuple[Token, ...] | None = None
 
     def chain(self, name: str) -> Chain:
@@ -63,6 +65,8 @@ class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             rpc_urls=self.rpc_urls,
             tokens=tokens,
             confirmations=self.confirmations,
+            finality_blocks=self.finality_blocks,
+            watch_from_block=self.watch_from_block,
         )
 
 
@@ -167,6 +171,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 5
     payment_wait_seconds: Annotated[
         int, _doc("How long a request waits for its payment to be mined.", ge=0, le=60)
+    ] = 5
+    safe_above_micro_usd: Annotated[
+        int,
+        _doc("A transaction that brings more counts once its block is `safe`, in micro-USD.", ge=0),
+    ] = 100_000_000
+    watch_seconds: Annotated[
+        int,
+        _doc("How often chains are searched for payments, and payments looked at again.", ge=1),
     ] = 5
     rpc_timeout_seconds: Annotated[
         int, _doc("How long a chain's node may take to answer.", ge=1, le=60)

@@ -18,6 +18,7 @@ from moorage.chains.devtokens import artifact
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, PaymentNotFound, PaymentPending
+from moorage.money import MicroUsd
 from moorage.payments.verification import Verifier
 from paying import (
     calldata,
@@ -59,7 +60,11 @@ class Payments:
             "base": self.client(*self.chains.base.rpc_urls, chain=self.chains.base),
         }
         verifier = Verifier(
-            pay_to=self.pay_to, clients=clients, clock=SystemClock(), pending_wait_seconds=wait
+            pay_to=self.pay_to,
+            clients=clients,
+            clock=SystemClock(),
+            safe_above=MicroUsd(2_000_000),
+            pending_wait_seconds=wait,
         )
 
         def transfers(tx_hash: str, token: Token = USDC, chain: Chain | None = None) -> Any:

@@ -26,6 +26,7 @@ from moorage.deploy.worker import Worker
 from moorage.deploy.workflow import Timing, Workflow
 from moorage.ledger.metering import Metering
 from moorage.metrics import watch_nonces, watch_running_apps
+from moorage.money import MicroUsd
 from moorage.payments.paywall import Paywall
 from moorage.payments.quotes import Quotes
 from moorage.payments.verification import Verifier
@@ -121,6 +122,7 @@ def assemble(
         pay_to=pay_to,
         clients=records.clients,
         clock=clock,
+        safe_above=MicroUsd(settings.safe_above_micro_usd),
         pending_wait_seconds=settings.payment_wait_seconds,
     )
     admission = Admission(

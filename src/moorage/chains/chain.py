@@ -25,6 +25,8 @@ class Chain(msgspec.Struct, frozen=True):
     rpc_urls: tuple[str, ...]  # tried in order, the next takes over when one fails
     tokens: tuple[Token, ...]
     confirmations: int = 1  # a mined transaction has one
+    finality_blocks: int = 4_800  # how deep counts as final where nodes know no `finalized`
+    watch_from_block: int | None = None  # where the first search begins; None: at the head
 
     def token(self, name: str) -> Token | None:
         """The token that clients call `name` (lower case), if it pays on this chain."""

@@ -1,4 +1,4 @@
-"""A transaction's receipt, read strictly: what contradicts itself is no receipt."""
+"""Receipts and logs in a node's answers, read strictly: what contradicts itself is neither."""
 
 from itertools import pairwise
 
@@ -25,6 +25,15 @@ class Receipt(msgspec.Struct, frozen=True):
     block_number: int
     succeeded: bool
     logs: tuple[Log, ...]  # by log_index, ascending
+
+
+class FoundLog(msgspec.Struct, frozen=True):
+    """A log that a search found, and where it lies."""
+
+    tx_hash: str
+    block_hash: str
+    block_number: int
+    log: Log
 
 
 class _LogAnswer(msgspec.Struct, rename="camel"):
@@ -69,6 +78,23 @@ def parse_receipt(answer: object, *, tx_hash: str) -> Receipt:
     return Receipt(tx_hash, block_hash, block_number, succeeded=status == 1, logs=logs)
 
 
+def parse_found_logs(answer: object) -> tuple[FoundLog, ...]:
+    """The logs in a node's answer to `eth_getLogs`, without those of blocks that were removed.
+
+    Raises ValueError when the answer is malformed.
+    """
+    return tuple(
+        FoundLog(
+            tx_hash=parse_bytes32(raw.transaction_hash),
+            block_hash=parse_bytes32(raw.block_hash),
+            block_number=parse_quantity(raw.block_number),
+            log=_parse_event(raw),
+        )
+        for raw in msgspec.convert(answer, list[_LogAnswer])
+        if not raw.removed
+    )
+
+
 def _parse_log(raw: _LogAnswer, tx_hash: str, block_hash: str, block_number: int) -> Log:
     if raw.removed:
         raise ValueError("the receipt holds a removed log")
@@ -78,6 +104,10 @@ def _parse_log(raw: _LogAnswer, tx_hash: str, block_hash: str, block_number: int
         block_number
     ):
         raise ValueError("the receipt holds another block's log")
+    return _parse_event(raw)
+
+
+def _parse_event(raw: _LogAnswer) -> Log:
     return Log(
         log_index=parse_quantity(raw.log_index),
         address=parse_address(raw.address),

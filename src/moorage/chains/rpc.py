@@ -22,10 +22,10 @@ DEFAULT_TIMEOUT_SECONDS: Final = 4.0
 MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
 RETRY_FIRST_AFTER_SECONDS: Final = 30.0
 RETRY_BATCHES_AFTER_SECONDS: Final = 600.0
+OVERLOADED_CODES: Final = frozenset({429, -32005})  # EIP-1474: limit exceeded
 
 _CHUNK_BYTES = 64 * 1024
 _BATCH_REFUSED_STATUSES = frozenset({400, 405, 413, 415, 422, 501})
-_OVERLOADED_CODES = frozenset({429, -32005})  # EIP-1474: limit exceeded
 _HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 
 Call = tuple[str, Sequence[Any]]
@@ -41,6 +41,10 @@ class RpcError(ChainUnavailable):
         self.code = code
         self.detail = detail
         self.data = data
+
+
+class AnswerTooLarge(ChainUnavailable):
+    """What was asked for is more than may be read at once: ask for less."""
 
 
 class _Request(msgspec.Struct):
@@ -68,6 +72,10 @@ _BATCH = msgspec.json.Decoder(list[_Answer])
 
 class _NodeFailed(Exception):
     """One URL gives no answer to believe; the message is why."""
+
+
+class _AnsweredTooMuch(_NodeFailed):
+    """The answer has more bytes than it may."""
 
 
 class _BatchRefused(Exception):
@@ -125,24 +133,48 @@ class RpcClient:
             raise answer
         return answer
 
-    async def batch(self, calls: Sequence[Call]) -> list[Any]:
+    async def batch(
+        self, calls: Sequence[Call], *, max_response_bytes: int | None = None
+    ) -> list[Any]:
         """The results of `calls`, in their order, from one node in one HTTP round trip.
 
         A call that the node refuses yields its RpcError in that place. Raises ChainUnavailable
-        when no URL gives an answer; why is said without naming a URL, which may hold a key.
+        when no URL gives an answer; why is said without naming a URL, which may hold a key. It is
+        AnswerTooLarge if one answered too much: where the caller bounds the answer, at once.
         """
-        reasons = []
+        failures: list[tuple[_Node, _NodeFailed]] = []
         for node in self._in_order():
             try:
-                answers = await self._ask(node, calls)
+                answers = await self._ask(node, calls, max_response_bytes)
             except _NodeFailed as failure:
+                failures.append((node, failure))
+                if max_response_bytes is not None and isinstance(failure, _AnsweredTooMuch):
+                    break
                 record_rpc_error(self.chain.name)
-                reasons.append(f"node {node.number}: {failure}")
             else:
                 self._favour(node)
                 return answers
-        raise ChainUnavailable(
-            f"The chain {self.chain.name} cannot be read right now ({'; '.join(reasons)}). "
+        raise self._unavailable(failures)
+
+    async def each(self, calls: Sequence[Call]) -> list[list[Any]]:
+        """The results of `calls` as each URL that answers tells them. As `batch` otherwise."""
+        views: list[list[Any]] = []
+        failures: list[tuple[_Node, _NodeFailed]] = []
+        for node in self._nodes:
+            try:
+                views.append(await self._ask(node, calls))
+            except _NodeFailed as failure:
+                record_rpc_error(self.chain.name)
+                failures.append((node, failure))
+        if not views:
+            raise self._unavailable(failures)
+        return views
+
+    def _unavailable(self, failures: Sequence[tuple[_Node, _NodeFailed]]) -> ChainUnavailable:
+        reasons = "; ".join(f"node {node.number}: {failure}" for node, failure in failures)
+        too_much = any(isinstance(failure, _AnsweredTooMuch) for _, failure in failures)
+        return (AnswerTooLarge if too_much else ChainUnavailable)(
+            f"The chain {self.chain.name} cannot be read right now ({reasons}). "
             "Nothing was recorded; send the same request again."
         )
 
@@ -165,14 +197,17 @@ class RpcClient:
             self._favourite = node.number - 1
             self._favourite_until = self._clock.monotonic_seconds() + RETRY_FIRST_AFTER_SECONDS
 
-    async def _ask(self, node: _Node, calls: Sequence[Call]) -> list[Any]:
+    async def _ask(
+        self, node: _Node, calls: Sequence[Call], max_response_bytes: int | None = None
+    ) -> list[Any]:
+        most_bytes = max_response_bytes or self._max_response_bytes
         requests = [
             _Request(id=number, method=method, params=params)
             for number, (method, params) in enumerate([*calls, ("eth_chainId", ())])
         ]
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                *answers, chain_id_answer = await self._exchange(node, requests)
+                *answers, chain_id_answer = await self._exchange(node, requests, most_bytes)
                 chain_id = parse_quantity(chain_id_answer)
         except TimeoutError as late:
             raise _NodeFailed("timed out") from late
@@ -184,13 +219,13 @@ class RpcClient:
             raise _NodeFailed(f"serves chain {chain_id}, not {self.chain.chain_id}")
         return answers
 
-    async def _exchange(self, node: _Node, requests: list[_Request]) -> list[Any]:
+    async def _exchange(self, node: _Node, requests: list[_Request], most_bytes: int) -> list[Any]:
         if self._clock.monotonic_seconds() >= node.singles_until:
             try:
-                return _batch_results(requests, *await self._post(node, requests))
+                return _batch_results(requests, *await self._post(node, requests, most_bytes))
             except _BatchRefused:
                 node.singles_until = self._clock.monotonic_seconds() + RETRY_BATCHES_AFTER_SECONDS
-        singles = (self._single(node, request) for request in requests)
+        singles = (self._single(node, request, most_bytes) for request in requests)
         answers: list[_Answer] = []
         for answer in await asyncio.gather(*singles, return_exceptions=True):
             if isinstance(answer, BaseException):
@@ -198,42 +233,43 @@ class RpcClient:
             answers.append(answer)
         return _results(requests, answers)
 
-    async def _single(self, node: _Node, request: _Request) -> _Answer:
-        status, body = await self._post(node, request)
+    async def _single(self, node: _Node, request: _Request, most_bytes: int) -> _Answer:
+        status, body = await self._post(node, request, most_bytes)
         if status != HTTPStatus.OK:
             raise _NodeFailed(f"answered HTTP {status}")
         return _SINGLE.decode(body)
 
-    async def _post(self, node: _Node, content: object) -> tuple[int, bytes]:
+    async def _post(self, node: _Node, content: object, most_bytes: int) -> tuple[int, bytes]:
         body = msgspec.json.encode(content)
         try:
-            return await self._post_once(node, body)
+            return await self._post_once(node, body, most_bytes)
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
             # An idle connection that the node had closed meanwhile, which aiohttp reuses but
             # retries only for GET. Every call here may be sent twice.
-            return await self._post_once(node, body)
+            return await self._post_once(node, body, most_bytes)
 
-    async def _post_once(self, node: _Node, body: bytes) -> tuple[int, bytes]:
+    async def _post_once(self, node: _Node, body: bytes, most_bytes: int) -> tuple[int, bytes]:
         if self._session is None:
             self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         async with self._session.post(
             node.url, data=body, headers=_HEADERS, allow_redirects=False
         ) as response:
-            return response.status, await self._bounded(response)
+            return response.status, await _bounded(response, most_bytes)
 
-    async def _bounded(self, response: aiohttp.ClientResponse) -> bytes:
-        body = bytearray()
-        while chunk := await response.content.read(_CHUNK_BYTES):
-            body += chunk
-            if len(body) > self._max_response_bytes:
-                raise _NodeFailed("answered too much")
-        return bytes(body)
+
+async def _bounded(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    body = bytearray()
+    while chunk := await response.content.read(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > most_bytes:
+            raise _AnsweredTooMuch("answered too much")
+    return bytes(body)
 
 
 def _batch_results(requests: Sequence[_Request], status: int, body: bytes) -> list[Any]:
     results = _results(requests, _parse_batch(status, body))
     chain_id = results[-1]  # no node refuses this call by itself
-    if isinstance(chain_id, RpcError) and chain_id.code not in _OVERLOADED_CODES:
+    if isinstance(chain_id, RpcError) and chain_id.code not in OVERLOADED_CODES:
         raise _BatchRefused
     return results
 
@@ -246,7 +282,7 @@ def _parse_batch(status: int, body: bytes) -> list[_Answer]:
     if not body.lstrip().startswith(b"{"):
         return _BATCH.decode(body)
     error = _SINGLE.decode(body).error
-    if error is not None and error.code not in _OVERLOADED_CODES:
+    if error is not None and error.code not in OVERLOADED_CODES:
         raise _BatchRefused
     raise _NodeFailed("answered a batch with a single object")
 

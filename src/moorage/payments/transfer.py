@@ -1,8 +1,15 @@
 """Money that arrived: one Transfer of a token to the gateway's address, verified on chain."""
 
+from collections.abc import Iterable
+
 import msgspec
 
-from moorage.money import AtomicUnits
+from moorage.chains.chain import Chain, Token
+from moorage.chains.erc20 import TransferLog, parse_transfer_logs
+from moorage.chains.receipt import Receipt
+from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
+
+_LARGEST_TOKENS = 10**12  # a trillion whole tokens in one transfer: no dollar token has them
 
 
 class Transfer(msgspec.Struct, frozen=True):
@@ -21,3 +28,51 @@ class Transfer(msgspec.Struct, frozen=True):
     decimals: int
     block_number: int
     block_hash: str
+
+    @property
+    def worth(self) -> MicroUsd:
+        """What it is credited with."""
+        return credit_from_atomic_units(self.amount, decimals=self.decimals)
+
+
+def transfers_in(receipt: Receipt, chain: Chain, *, pay_to: str) -> tuple[Transfer, ...]:
+    """Every transfer of the chain's tokens to `pay_to` (as `parse_address` spells it), by log.
+
+    Transfers of nothing, and those of `pay_to` to itself, bring no money and don't count. Raises
+    ValueError when a token's log is malformed or tells of more than there is.
+    """
+    found = [
+        _transfer(log, receipt, chain, token)
+        for token in chain.tokens
+        for log in parse_transfer_logs(receipt, token_address=token.key)
+        if _brings_money(log, token, pay_to=pay_to)
+    ]
+    return tuple(sorted(found, key=lambda transfer: transfer.log_index))
+
+
+def worth_of(transfers: Iterable[Transfer]) -> MicroUsd:
+    """What they are credited with together."""
+    return MicroUsd(sum(transfer.worth for transfer in transfers))
+
+
+def _brings_money(log: TransferLog, token: Token, *, pay_to: str) -> bool:
+    if log.recipient != pay_to or log.sender == pay_to or log.value == 0:
+        return False
+    if log.value > _LARGEST_TOKENS * 10**token.decimals:
+        raise ValueError(f"a transfer of more {token.name} than there is")
+    return True
+
+
+def _transfer(log: TransferLog, receipt: Receipt, chain: Chain, token: Token) -> Transfer:
+    return Transfer(
+        chain_id=chain.chain_id,
+        tx_hash=receipt.tx_hash,
+        log_index=log.log_index,
+        token=token.name,
+        token_address=log.token_address,
+        payer=log.sender,
+        amount=AtomicUnits(log.value),
+        decimals=token.decimals,
+        block_number=receipt.block_number,
+        block_hash=receipt.block_hash,
+    )

@@ -11,22 +11,17 @@ from dataclasses import dataclass
 from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain, Token
 from moorage.chains.encoding import parse_bytes32, parse_quantity
-from moorage.chains.erc20 import (
-    TransferLog,
-    normalise_tx_hash,
-    parse_transfer_log,
-    parse_transfer_logs,
-)
+from moorage.chains.erc20 import normalise_tx_hash, parse_transfer_log
+from moorage.chains.heads import Block, is_safe
 from moorage.chains.receipt import Receipt, parse_receipt
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import Clock
 from moorage.errors import ChainUnavailable, PaymentNotFound, PaymentPending
-from moorage.money import AtomicUnits
-from moorage.payments.transfer import Transfer
+from moorage.money import MicroUsd
+from moorage.payments.transfer import Transfer, transfers_in, worth_of
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0
-_LARGEST_TOKENS = 10**12  # a trillion whole tokens in one transfer: no dollar token has them
 
 
 class _Contradiction(Exception):
@@ -50,7 +45,8 @@ class Verifier:
     """Reads payments to `pay_to` from the chains of `clients` (by chain name).
 
     A transaction that isn't there yet is looked for again, for `pending_wait_seconds`, within the
-    call: clients send the hash the moment they have it.
+    call: clients send the hash the moment they have it. One that brings more than `safe_above`
+    counts once its block is `safe`.
     """
 
     def __init__(
@@ -59,11 +55,13 @@ class Verifier:
         pay_to: str,
         clients: Mapping[str, RpcClient],
         clock: Clock,
+        safe_above: MicroUsd,
         pending_wait_seconds: float = 4.0,
     ) -> None:
         self._pay_to = parse_address(pay_to)
         self._clients = clients
         self._clock = clock
+        self._safe_above = safe_above
         self._pending_wait_seconds = pending_wait_seconds
 
     async def transfers(self, *, chain: Chain, token: Token, tx_hash: str) -> tuple[Transfer, ...]:
@@ -72,34 +70,54 @@ class Verifier:
         Whoever paid: the caller compares `payer`. Transfers of nothing, and those of `pay_to` to
         itself, bring no money and don't count. One HTTP round trip when already confirmed.
 
-        Raises PaymentPending while the transaction isn't known, mined or `chain.confirmations`
-        deep; PaymentNotFound when it is, but reverted or paid nothing; ChainUnavailable when no
-        node answers or what it says contradicts itself; ValueError for a malformed `tx_hash`.
+        Raises PaymentPending while the transaction isn't known, mined, `chain.confirmations` deep
+        or, if need be, safe; PaymentNotFound when it is, but reverted or paid nothing;
+        ChainUnavailable when no node answers or what it says contradicts itself; ValueError for a
+        malformed `tx_hash`.
         """
         tx_hash = normalise_tx_hash(tx_hash)
         client = self._clients[chain.name]
         try:
-            receipt = await self._confirmed(client, chain, tx_hash)
-            paid = _money_logs(receipt, token=token, pay_to=self._pay_to)
+            receipt, transfers = await self._confirmed(client, chain, tx_hash)
         except _Contradiction as contradiction:
             client.distrust()
             raise ChainUnavailable(
                 f"The chain {chain.name} contradicts itself: {contradiction}. "
                 "Nothing was recorded; send the same request again."
             ) from contradiction
+        paid = tuple(one for one in transfers if one.token_address == token.key)
         if not paid:
             raise self._not_found(receipt, chain, token)
-        return tuple(_transfer(log, receipt, chain, token) for log in paid)
+        return paid
 
-    async def _confirmed(self, client: RpcClient, chain: Chain, tx_hash: str) -> Receipt:
+    async def _confirmed(
+        self, client: RpcClient, chain: Chain, tx_hash: str
+    ) -> tuple[Receipt, tuple[Transfer, ...]]:
+        """The receipt, deep enough for what it brings, and the transfers of all tokens in it."""
         for pause_seconds in self._pauses():
             sighting = await _look(client, tx_hash)
-            if sighting.receipt is not None and sighting.depth >= chain.confirmations:
-                return sighting.receipt
+            receipt = sighting.receipt
+            if receipt is not None and sighting.depth >= chain.confirmations:
+                transfers = self._transfers(receipt, chain)
+                if await self._is_sure(client, transfers):
+                    return receipt, transfers
             await asyncio.sleep(pause_seconds)
-        if sighting.receipt is not None and sighting.depth < 1:
+        if receipt is not None and sighting.depth < 1:
             raise _Contradiction("the transaction's block lies beyond the newest one")
         raise _pending(sighting, chain, tx_hash)
+
+    def _transfers(self, receipt: Receipt, chain: Chain) -> tuple[Transfer, ...]:
+        try:
+            return transfers_in(receipt, chain, pay_to=self._pay_to)
+        except ValueError as problem:
+            raise _Contradiction(str(problem)) from problem
+
+    async def _is_sure(self, client: RpcClient, transfers: tuple[Transfer, ...]) -> bool:
+        """Whether what they bring is little, or their block is safe."""
+        if worth_of(transfers) <= self._safe_above:
+            return True
+        first = transfers[0]
+        return await is_safe(client, Block(number=first.block_number, hash=first.block_hash))
 
     def _pauses(self) -> Iterator[float]:
         """Seconds to wait after each look; the last look comes when the wait is over."""
@@ -165,7 +183,9 @@ def _field(transaction: object, name: str) -> str | None:
 
 
 def _pending(sighting: _Sighting, chain: Chain, tx_hash: str) -> PaymentPending:
-    if sighting.receipt is not None:
+    if sighting.receipt is not None and sighting.depth >= chain.confirmations:
+        state = "brings so much that it counts once its block is safe, which it is not yet"
+    elif sighting.receipt is not None:
         state = f"has {sighting.depth} of {chain.confirmations} confirmations"
     elif sighting.known:
         state = "is not mined yet"
@@ -174,34 +194,6 @@ def _pending(sighting: _Sighting, chain: Chain, tx_hash: str) -> PaymentPending:
     return PaymentPending(
         f"The transaction {tx_hash} {state} on {chain.name}. "
         "Do not pay again: send the same hash again."
-    )
-
-
-def _money_logs(receipt: Receipt, *, token: Token, pay_to: str) -> tuple[TransferLog, ...]:
-    try:
-        logs = parse_transfer_logs(receipt, token_address=token.key)
-    except ValueError as problem:
-        raise _Contradiction(str(problem)) from problem
-    paid = tuple(
-        log for log in logs if log.recipient == pay_to and log.sender != pay_to and log.value > 0
-    )
-    if any(log.value > _LARGEST_TOKENS * 10**token.decimals for log in paid):
-        raise _Contradiction(f"a transfer of more {token.name} than there is")
-    return paid
-
-
-def _transfer(log: TransferLog, receipt: Receipt, chain: Chain, token: Token) -> Transfer:
-    return Transfer(
-        chain_id=chain.chain_id,
-        tx_hash=receipt.tx_hash,
-        log_index=log.log_index,
-        token=token.name,
-        token_address=log.token_address,
-        payer=log.sender,
-        amount=AtomicUnits(log.value),
-        decimals=token.decimals,
-        block_number=receipt.block_number,
-        block_hash=receipt.block_hash,
     )
 
 

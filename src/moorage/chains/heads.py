@@ -1,0 +1,105 @@
+"""How far a chain has come: its newest block, and those it calls `safe` and `finalized`.
+
+On Arbitrum and Base a block is `safe` or `finalized` when the batch that holds it is so on
+Ethereum.
+"""
+
+from typing import Any
+
+import msgspec
+
+from moorage.chains.encoding import parse_bytes32, parse_quantity
+from moorage.chains.rpc import OVERLOADED_CODES, Call, RpcClient, RpcError
+from moorage.errors import ChainUnavailable
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A block's place and its name."""
+
+    number: int
+    hash: str
+
+
+class Heads(msgspec.Struct, frozen=True):
+    """Numbers of blocks, as one answer tells them: finalized <= safe <= latest."""
+
+    latest: int
+    safe: int
+    finalized: int
+
+
+class _BlockAnswer(msgspec.Struct):
+    number: str
+    hash: str
+
+
+def block_call(block: int | str) -> Call:
+    """Asks for a block by number or tag, with the transactions' hashes alone."""
+    return "eth_getBlockByNumber", [hex(block) if isinstance(block, int) else block, False]
+
+
+def parse_block(answer: object) -> Block | None:
+    """The block in a node's answer; None when it has none of that number.
+
+    Raises ValueError when the answer is malformed, and what the node refused as it is.
+    """
+    if isinstance(answer, RpcError):
+        raise answer
+    if answer is None:
+        return None
+    raw = msgspec.convert(answer, _BlockAnswer)
+    return Block(number=parse_quantity(raw.number), hash=parse_bytes32(raw.hash))
+
+
+async def read_heads(client: RpcClient) -> Heads:
+    """How far the chain has come. One round trip.
+
+    Where the node knows no `safe` or no `finalized`, a block as deep as the chain's
+    `finality_blocks` takes its place. Raises ChainUnavailable.
+    """
+    heads, _ = await _read(client)
+    return heads
+
+
+async def is_safe(client: RpcClient, block: Block) -> bool:
+    """Whether this very block is part of the chain, and `safe`. As `read_heads` otherwise."""
+    heads, (canonical,) = await _read(client, block.number)
+    return canonical == block and block.number <= heads.safe
+
+
+async def _read(client: RpcClient, *numbers: int) -> tuple[Heads, list[Block | None]]:
+    """The heads, and the blocks of these numbers, in one breath."""
+    latest, safe, finalized, *others = await client.batch(
+        [block_call(block) for block in ("latest", "safe", "finalized", *numbers)]
+    )
+    try:
+        heads = _heads(latest, safe, finalized, finality_blocks=client.chain.finality_blocks)
+        return heads, [parse_block(other) for other in others]
+    except ValueError as problem:
+        client.distrust()
+        raise ChainUnavailable(
+            f"The chain {client.chain.name} contradicts itself: {problem}."
+        ) from problem
+
+
+def _heads(latest: Any, safe: Any, finalized: Any, *, finality_blocks: int) -> Heads:
+    newest = parse_block(latest)
+    if newest is None:
+        raise ValueError("there is no newest block")
+    deep = max(0, newest.number - finality_blocks)
+    safe_number, finalized_number = _tagged(safe), _tagged(finalized)
+    if finalized_number is None:
+        finalized_number = deep if safe_number is None else min(deep, safe_number)
+    if safe_number is None:
+        safe_number = max(deep, finalized_number)
+    if not finalized_number <= safe_number <= newest.number:
+        raise ValueError("its heads are out of order")
+    return Heads(latest=newest.number, safe=safe_number, finalized=finalized_number)
+
+
+def _tagged(answer: object) -> int | None:
+    """The block's number; None from a node that knows no such tag."""
+    if isinstance(answer, RpcError) and answer.code not in OVERLOADED_CODES:
+        return None
+    block = parse_block(answer)
+    return None if block is None else block.number

@@ -1,0 +1,18 @@
+"""How much to ask a node for at once: less after a refusal, more again after answers."""
+
+
+class Pace:
+    """A size from 1 to `most`, found by trying: nodes do not tell their limits."""
+
+    def __init__(self, *, first: int, most: int) -> None:
+        self.size = first
+        self._most = most
+
+    def refused(self, asked: int) -> None:
+        """`asked` was too much: half of it next."""
+        self.size = max(1, asked // 2)
+
+    def answered(self, asked: int) -> None:
+        """`asked` was answered: a little more next, if it was all that was dared."""
+        if asked >= self.size:
+            self.size = min(self._most, self.size + max(1, self.size // 4))
