@@ -177,10 +177,12 @@ refunds = Table(
 watch_cursors = Table(
     "watch_cursors",
     metadata,
-    # Up to where a chain has been searched for transfers that nobody claimed.
+    # Up to where a chain has been searched for transfers that nobody claimed, by each search.
     Column("chain_id", BigInteger, primary_key=True),
+    Column("search", Text, primary_key=True),
     Column("block_number", BigInteger, nullable=False),
     Column("block_hash", Text, nullable=False),
+    _status("search", "confirmed", "safe"),
 )
 
 idempotent_answers = Table(
@@ -217,22 +219,25 @@ webhooks = Table(
     Column("url", Text, nullable=False),
     Column("secret", Text, nullable=False),  # signs what is sent; shown once
     Column("created_at_ms", BigInteger, nullable=False),
+    # When the first of the wallet's pending deliveries is tried; none while none is pending.
+    Column("next_at_ms", BigInteger),
+    Index(None, "next_at_ms"),
 )
 
 deliveries = Table(
     "deliveries",
     metadata,
-    # One event on its way to one webhook; asking for it again makes another one.
-    Column("id", Text, primary_key=True),
+    # One event on its way to its wallet's webhook; asking for it again makes another one. The ids
+    # grow: a wallet's pending ones are carried out in their order.
+    Column("id", Integer, primary_key=True),
     Column("event_id", Text, ForeignKey("events.id"), nullable=False),
     Column("wallet", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("next_at_ms", BigInteger, nullable=False),
     Column("last_error", Text),  # why the last attempt failed
     Column("created_at_ms", BigInteger, nullable=False),
     _status("status", "pending", "delivered", "failed"),
-    Index(None, "status", "next_at_ms"),
+    Index(None, "wallet", "status", "id"),
     Index(None, "event_id"),
 )
 

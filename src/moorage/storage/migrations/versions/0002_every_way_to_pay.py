@@ -138,9 +138,13 @@ def upgrade() -> None:
     op.create_table(
         "watch_cursors",
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
+        sa.Column("search", sa.Text(), nullable=False),
         sa.Column("block_number", sa.BigInteger(), nullable=False),
         sa.Column("block_hash", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("chain_id", name=op.f("pk_watch_cursors")),
+        sa.CheckConstraint(
+            "search IN ('confirmed', 'safe')", name=op.f("ck_watch_cursors_search_known")
+        ),
+        sa.PrimaryKeyConstraint("chain_id", "search", name=op.f("pk_watch_cursors")),
     )
     op.create_table(
         "webhooks",
@@ -148,16 +152,19 @@ def upgrade() -> None:
         sa.Column("url", sa.Text(), nullable=False),
         sa.Column("secret", sa.Text(), nullable=False),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("next_at_ms", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("wallet", name=op.f("pk_webhooks")),
     )
+    with op.batch_alter_table("webhooks", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_webhooks_next_at_ms"), ["next_at_ms"], unique=False)
+
     op.create_table(
         "deliveries",
-        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("event_id", sa.Text(), nullable=False),
         sa.Column("wallet", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("next_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.CheckConstraint(
@@ -169,7 +176,7 @@ def upgrade() -> None:
     with op.batch_alter_table("deliveries", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_deliveries_event_id"), ["event_id"], unique=False)
         batch_op.create_index(
-            batch_op.f("ix_deliveries_status_next_at_ms"), ["status", "next_at_ms"], unique=False
+            batch_op.f("ix_deliveries_wallet_status_id"), ["wallet", "status", "id"], unique=False
         )
 
     with op.batch_alter_table("payment_uses", schema=None) as batch_op:

@@ -1,0 +1,43 @@
+"""An event: something that happened to a wallet, its projects or its money."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from moorage.clock import iso_utc
+
+
+class EventKind(StrEnum):
+    """What happened: the `type` of Standard Webhooks."""
+
+    PAYMENT_CREDITED = "payment.credited"  # a transfer was added to the balance
+    PAYMENT_REVERSED = "payment.reversed"  # its block left the chain: it was taken back
+    PAYMENT_HELD = "payment.held"  # screening set a transfer apart
+    CREDITS_LOW = "credits.low"  # the balance runs out soon
+    PROJECT_SUSPENDED = "project.suspended"  # out of credits: stopped and kept
+    PROJECT_RESUMED = "project.resumed"  # there are credits again: it runs
+    PROJECT_DELETED = "project.deleted"  # nothing of it is left
+    DEPLOYMENT_READY = "deployment.ready"  # it serves at its project's address
+    DEPLOYMENT_FAILED = "deployment.failed"  # it never served, and why
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One row of `events`. (wallet, sequence) is unique; sequences count from 1 without gaps."""
+
+    id: str  # also the idempotency key of whoever receives it
+    wallet: str
+    sequence: int
+    kind: EventKind
+    data: Mapping[str, Any]
+    created_at_ms: int
+
+    def document(self) -> dict[str, Any]:
+        """What a webhook is sent, in the shape that Standard Webhooks recommends."""
+        return {
+            "type": self.kind.value,
+            "timestamp": iso_utc(self.created_at_ms),
+            "sequence": self.sequence,
+            "data": self.data,
+        }

@@ -1,0 +1,21 @@
+"""The outbox: events are written by the very transaction that makes them happen."""
+
+import uuid
+from collections.abc import Mapping
+
+from moorage.events.event import EventKind
+from moorage.storage import events
+from moorage.storage.database import Transaction
+
+
+async def record(
+    tx: Transaction, *, wallet: str, kind: EventKind, data: Mapping[str, str | int], now_ms: int
+) -> None:
+    """Append an event to the wallet's, and queue its delivery where the wallet has a webhook.
+
+    Both or neither come to be, together with whatever else `tx` does. `data` is small: ids, and
+    amounts in the unit that its key names.
+    """
+    event_id = f"evt_{uuid.uuid4().hex}"
+    await events.add(tx, event_id=event_id, wallet=wallet, kind=kind, data=data, now_ms=now_ms)
+    await events.queue(tx, event_id=event_id, wallet=wallet, now_ms=now_ms)

@@ -1,0 +1,273 @@
+"""Queries over events, webhooks, and deliveries of the ones to the others."""
+
+from collections.abc import Mapping
+
+import msgspec
+from sqlalchemy import (
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as insert_or_replace
+
+from moorage.events.event import Event, EventKind
+from moorage.events.webhook import Delivery, DeliveryStatus, Standing, Webhook
+from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.schema import deliveries, events, webhooks
+
+_EVENT = [events.c[name] for name in Event.__struct_fields__]
+_WEBHOOK = [webhooks.c[name] for name in Webhook.__struct_fields__]
+_PENDING = DeliveryStatus.PENDING.value
+_pending_of_wallet = (deliveries.c.wallet == bindparam("wallet")) & (
+    deliveries.c.status == _PENDING
+)
+_later = events.alias("later")
+
+_ADD = Statement(
+    insert(events).from_select(
+        list(Event.__struct_fields__),
+        select(
+            bindparam("id"),
+            bindparam("wallet"),
+            func.coalesce(func.max(events.c.sequence), 0) + 1,
+            bindparam("kind"),
+            bindparam("data"),
+            bindparam("now_ms"),
+        ).where(events.c.wallet == bindparam("wallet")),
+    )
+)
+_QUEUE = Statement(
+    insert(deliveries).from_select(
+        ["event_id", "wallet", "status", "attempts", "created_at_ms"],
+        select(
+            bindparam("event_id"),
+            webhooks.c.wallet,
+            literal(_PENDING, literal_execute=True),
+            literal(0, literal_execute=True),
+            bindparam("now_ms"),
+        ).where(webhooks.c.wallet == bindparam("wallet")),
+    )
+)
+_CALL = Statement(
+    update(webhooks)
+    .where(webhooks.c.wallet == bindparam("webhook_wallet"), webhooks.c.next_at_ms.is_(None))
+    .values(next_at_ms=bindparam("now_ms"))
+)
+_OF_WALLET = Statement(
+    select(*_EVENT)
+    .where(events.c.wallet == bindparam("wallet"), events.c.sequence > bindparam("after"))
+    .order_by(events.c.sequence)
+    .limit(bindparam("most"))
+)
+_ONE = Statement(
+    select(*_EVENT).where(events.c.wallet == bindparam("wallet"), events.c.id == bindparam("id"))
+)
+
+_SET_WEBHOOK = Statement(
+    insert_or_replace(webhooks)
+    .values({name: bindparam(name) for name in Webhook.__struct_fields__})
+    .on_conflict_do_update(
+        index_elements=[webhooks.c.wallet],
+        set_={
+            "url": bindparam("url"),
+            "secret": bindparam("secret"),
+            "created_at_ms": bindparam("created_at_ms"),
+            # Whatever waits is tried at the new URL at once.
+            "next_at_ms": case(
+                (webhooks.c.next_at_ms.is_(None), null()), else_=bindparam("created_at_ms")
+            ),
+        },
+    )
+)
+_WEBHOOK_OF = Statement(select(*_WEBHOOK).where(webhooks.c.wallet == bindparam("wallet")))
+_REMOVE_WEBHOOK = Statement(delete(webhooks).where(webhooks.c.wallet == bindparam("wallet")))
+_GIVE_UP_PENDING = Statement(
+    update(deliveries)
+    .where(deliveries.c.wallet == bindparam("of_wallet"), deliveries.c.status == _PENDING)
+    .values(status=DeliveryStatus.FAILED.value, last_error=bindparam("why"))
+)
+_DUE = Statement(
+    select(*_WEBHOOK)
+    .where(webhooks.c.next_at_ms <= bindparam("now_ms"))
+    .order_by(webhooks.c.next_at_ms)
+    .limit(bindparam("most"))
+)
+_FIRST = Statement(
+    select(deliveries.c.id, deliveries.c.attempts, deliveries.c.created_at_ms, *_EVENT)
+    .join_from(deliveries, events, deliveries.c.event_id == events.c.id)
+    .where(_pending_of_wallet)
+    .order_by(deliveries.c.id)
+    .limit(1)
+)
+_RECORD_ATTEMPT = Statement(
+    update(deliveries)
+    .where(deliveries.c.id == bindparam("delivery_id"), deliveries.c.status == _PENDING)
+    .values(
+        status=bindparam("new_status"),
+        attempts=deliveries.c.attempts + 1,
+        last_error=bindparam("error"),
+    )
+)
+_SCHEDULE = Statement(
+    update(webhooks)
+    .where(webhooks.c.wallet == bindparam("of_wallet"))
+    .values(next_at_ms=bindparam("at_ms"))
+)
+_LAST_TRIED = Statement(
+    select(deliveries.c.status, deliveries.c.attempts, deliveries.c.last_error)
+    .where(deliveries.c.wallet == bindparam("wallet"), deliveries.c.attempts > 0)
+    .order_by(deliveries.c.id.desc())
+    .limit(1)
+)
+_WAITING = Statement(
+    select(
+        select(func.count()).select_from(deliveries).where(_pending_of_wallet).scalar_subquery(),
+        webhooks.c.next_at_ms,
+    ).where(webhooks.c.wallet == bindparam("wallet"))
+)
+_OLDEST_PENDING = Statement(
+    select(func.min(deliveries.c.created_at_ms))
+    .join_from(webhooks, deliveries, webhooks.c.wallet == deliveries.c.wallet)
+    .where(webhooks.c.next_at_ms.is_not(None), deliveries.c.status == _PENDING)
+)
+_old = events.c.created_at_ms < bindparam("before_ms")
+_is_not_last = exists().where(
+    _later.c.wallet == events.c.wallet, _later.c.sequence > events.c.sequence
+)
+_PRUNABLE = Statement(
+    select(events.c.id)
+    .where(_old, _is_not_last)
+    .order_by(events.c.created_at_ms)
+    .limit(bindparam("most"))
+)
+_FORGET_DELIVERIES = Statement(
+    delete(deliveries).where(deliveries.c.event_id == bindparam("event_id"))
+)
+_FORGET = Statement(delete(events).where(events.c.id == bindparam("event_id")))
+
+
+async def add(
+    tx: Transaction,
+    *,
+    event_id: str,
+    wallet: str,
+    kind: EventKind,
+    data: Mapping[str, str | int],
+    now_ms: int,
+) -> None:
+    """Append an event, with the wallet's next sequence."""
+    text = msgspec.json.encode(data).decode()
+    await tx.execute(_ADD, id=event_id, wallet=wallet, kind=kind, data=text, now_ms=now_ms)
+
+
+async def queue(tx: Transaction, *, event_id: str, wallet: str, now_ms: int) -> bool:
+    """Add a delivery behind those that wait; False when the wallet has no webhook."""
+    if await tx.execute(_QUEUE, event_id=event_id, wallet=wallet, now_ms=now_ms) == 0:
+        return False
+    await tx.execute(_CALL, webhook_wallet=wallet, now_ms=now_ms)
+    return True
+
+
+async def of_wallet(db: Database, wallet: str, *, after: int, most: int) -> list[Event]:
+    """The wallet's events with a sequence above `after`, in their order, at most `most`."""
+    return [_event(row) for row in await db.all(_OF_WALLET, wallet=wallet, after=after, most=most)]
+
+
+async def one(source: Database | Transaction, *, wallet: str, event_id: str) -> Event | None:
+    """One of the wallet's events."""
+    row = await source.one(_ONE, wallet=wallet, id=event_id)
+    return _event(row) if row else None
+
+
+async def set_webhook(tx: Transaction, webhook: Webhook) -> None:
+    """Make, or replace, the wallet's webhook; what waited is tried at once."""
+    fields = {name: getattr(webhook, name) for name in Webhook.__struct_fields__}
+    await tx.execute(_SET_WEBHOOK, **fields)
+
+
+async def webhook_of(source: Database | Transaction, wallet: str) -> Webhook | None:
+    """The wallet's webhook."""
+    row = await source.one(_WEBHOOK_OF, wallet=wallet)
+    return Webhook(*row) if row else None
+
+
+async def remove_webhook(tx: Transaction, wallet: str, *, why: str) -> bool:
+    """Remove the wallet's webhook and give up what waits; False when there is none."""
+    await tx.execute(_GIVE_UP_PENDING, of_wallet=wallet, why=why)
+    return await tx.execute(_REMOVE_WEBHOOK, wallet=wallet) == 1
+
+
+async def due(db: Database, *, now_ms: int, most: int) -> list[Webhook]:
+    """The webhooks with a delivery to be tried now, the longest due first."""
+    return [Webhook(*row) for row in await db.all(_DUE, now_ms=now_ms, most=most)]
+
+
+async def first_pending(source: Database | Transaction, wallet: str) -> Delivery | None:
+    """The delivery whose turn it is."""
+    row = await source.one(_FIRST, wallet=wallet)
+    if row is None:
+        return None
+    return Delivery(id=row[0], attempts=row[1], created_at_ms=row[2], event=_event(row[3:]))
+
+
+async def record_attempt(
+    tx: Transaction, delivery: Delivery, status: DeliveryStatus, *, error: str | None
+) -> None:
+    """Note what an attempt led to, unless the delivery was given up meanwhile."""
+    await tx.execute(_RECORD_ATTEMPT, delivery_id=delivery.id, new_status=status, error=error)
+
+
+async def schedule(tx: Transaction, wallet: str, *, at_ms: int | None) -> None:
+    """Say when the wallet's first pending delivery is tried; None while none is pending."""
+    await tx.execute(_SCHEDULE, of_wallet=wallet, at_ms=at_ms)
+
+
+async def standing(db: Database, wallet: str) -> Standing:
+    """How the wallet's webhook does."""
+    last = await db.one(_LAST_TRIED, wallet=wallet)
+    status, attempts, error = last or (None, 0, None)
+    waiting, next_at_ms = await db.one(_WAITING, wallet=wallet) or (0, None)
+    return Standing(
+        status=DeliveryStatus(status) if status else None,
+        attempts=attempts,
+        error=error,
+        waiting=waiting,
+        next_at_ms=next_at_ms,
+    )
+
+
+async def oldest_pending_ms(db: Database) -> int | None:
+    """Since when the oldest delivery that is neither done nor given up has waited."""
+    row = await db.one(_OLDEST_PENDING)
+    return row[0] if row else None
+
+
+async def prune(tx: Transaction, *, before_ms: int, most: int) -> int:
+    """Forget up to `most` events older than this, with their deliveries; gives how many.
+
+    A wallet's last event stays, so that its sequence goes on from there.
+    """
+    old = await tx.all(_PRUNABLE, before_ms=before_ms, most=most)
+    for (event_id,) in old:
+        await tx.execute(_FORGET_DELIVERIES, event_id=event_id)
+        await tx.execute(_FORGET, event_id=event_id)
+    return len(old)
+
+
+def _event(row: Row) -> Event:
+    event_id, wallet, sequence, kind, data, created_at_ms = row
+    return Event(
+        id=event_id,
+        wallet=wallet,
+        sequence=sequence,
+        kind=EventKind(kind),
+        data=msgspec.json.decode(data),
+        created_at_ms=created_at_ms,
+    )
