@@ -18,11 +18,13 @@ from moorage.deploy.hosts import Hosts
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.workflow import Routes
 from moorage.errors import DeployFailed
+from moorage.events import outbox
+from moorage.events.event import EventKind
 from moorage.ledger.metering import Metering
 from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import Instance, InstanceSpec, Limits, Runtime
 from moorage.storage import accounts, projects
-from moorage.storage.database import Database
+from moorage.storage.database import Database, Transaction
 from moorage.threads import in_thread
 
 log = structlog.get_logger()
@@ -125,7 +127,8 @@ class Reconciler:
             await self._runtime.remove(deployment.id)
             await in_thread(shutil.rmtree, self._sources / deployment.id, ignore_errors=True)
         async with self._db.transaction(durable=True) as tx:
-            await projects.set_deleted(tx, project.id, at_ms=self._clock.now_ms())
+            if await projects.set_deleted(tx, project.id, at_ms=self._clock.now_ms()):
+                await self._tell(tx, project, EventKind.PROJECT_DELETED)
 
     async def _settle(self, project: Project, running: Mapping[str, Instance]) -> bool:
         """Bring one project in line; True when its app should run and does not."""
@@ -192,11 +195,21 @@ class Reconciler:
         async with self._db.transaction(durable=True) as tx:
             project = await projects.by_id(tx, project_id)
             if project is not None and project.status is ProjectStatus.SUSPENDED:
-                if await accounts.balance(tx, project.wallet) == 0:
+                if await accounts.balance(tx, project.wallet) <= 0:
                     return
                 await projects.set_status(tx, project_id, ProjectStatus.ACTIVE)
                 await self._metering.begin(tx, project_id)
+                await self._tell(tx, project, EventKind.PROJECT_RESUMED)
         await self._point(project_id, serving, instance)
+
+    async def _tell(self, tx: Transaction, project: Project, kind: EventKind) -> None:
+        await outbox.record(
+            tx,
+            wallet=project.wallet,
+            kind=kind,
+            data={"project_id": project.id},
+            now_ms=self._clock.now_ms(),
+        )
 
     async def _suspend(self, project_id: str, serving: str) -> None:
         project = await self._serves(project_id, serving)

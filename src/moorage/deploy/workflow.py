@@ -16,11 +16,14 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.deploy.failure import fail
 from moorage.deploy.health import wait_until_healthy
 from moorage.deploy.hosts import Hosts
 from moorage.deploy.job import Job
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.errors import DeployFailed, FailureCause
+from moorage.events import outbox
+from moorage.events.event import EventKind
 from moorage.ledger.metering import Metering
 from moorage.metrics import record_deployment
 from moorage.planning.plan import Plan
@@ -240,34 +243,49 @@ class Workflow:
             replaced = current.serving_deployment_id
             if replaced is not None:
                 await projects.move(tx, replaced, DeploymentStatus.SUPERSEDED)
-            await self._serve(tx, current)
+            await self._tell_ready(tx, current, deployment, now_ms)
+            await self._serve(tx, current, now_ms)
             await jobs.finish(tx, job)
         return replaced
 
-    async def _serve(self, tx: Transaction, project: Project) -> None:
+    async def _tell_ready(
+        self, tx: Transaction, project: Project, deployment: Deployment, now_ms: int
+    ) -> None:
+        data = {
+            "project_id": project.id,
+            "deployment_id": deployment.id,
+            "endpoint": self._hosts.url(project.unique_name),
+        }
+        await outbox.record(
+            tx, wallet=project.wallet, kind=EventKind.DEPLOYMENT_READY, data=data, now_ms=now_ms
+        )
+
+    async def _serve(self, tx: Transaction, project: Project, now_ms: int) -> None:
         """Begin billing; what was suspended meanwhile stays so until there are credits."""
         suspended = project.status is ProjectStatus.SUSPENDED
         if suspended and await accounts.balance(tx, project.wallet) == 0:
             await projects.set_status(tx, project.id, ProjectStatus.SUSPENDED)
-        else:
-            await self._metering.begin(tx, project.id)
+            return
+        await self._metering.begin(tx, project.id)
+        if suspended:
+            await outbox.record(
+                tx,
+                wallet=project.wallet,
+                kind=EventKind.PROJECT_RESUMED,
+                data={"project_id": project.id},
+                now_ms=now_ms,
+            )
 
     async def _fail(
         self, job: Job, deployment: Deployment, project: Project, failure: DeployFailed
     ) -> None:
         """Record the failure, then clear up; credits stay where they are."""
         tail = failure.log_tail or self._runtime.log_tail(deployment.id, LogKind.RUNTIME)
+        ended = DeployFailed(failure.cause, failure.reason, log_tail=tail)
+        now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
             await self._hold(tx, job, "failed")
-            await projects.move(
-                tx,
-                deployment.id,
-                DeploymentStatus.FAILED,
-                reason=failure.reason,
-                reason_code=failure.cause,
-                log_tail=tail,
-                at_ms=self._clock.now_ms(),
-            )
+            await fail(tx, deployment, ended, wallet=project.wallet, now_ms=now_ms)
             current = await projects.by_id(tx, project.id)
             if current is not None and current.serving_deployment_id is None:
                 await projects.set_status(tx, project.id, ProjectStatus.FAILED)

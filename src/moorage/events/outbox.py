@@ -9,7 +9,12 @@ from moorage.storage.database import Transaction
 
 
 async def record(
-    tx: Transaction, *, wallet: str, kind: EventKind, data: Mapping[str, str | int], now_ms: int
+    tx: Transaction,
+    *,
+    wallet: str,
+    kind: EventKind,
+    data: Mapping[str, str | int | float],
+    now_ms: int,
 ) -> None:
     """Append an event to the wallet's, and queue its delivery where the wallet has a webhook.
 

@@ -6,7 +6,9 @@ changed only here, in the transaction that appends the entries.
 
 from collections.abc import Iterable, Mapping
 
-from moorage.money import MicroUsd, credit_from_atomic_units
+from moorage.events import outbox
+from moorage.events.event import EventKind
+from moorage.money import MicroUsd, credit_from_atomic_units, usd_number
 from moorage.payments.payment import Finality, Payment, PaymentStatus
 from moorage.payments.transfer import Transfer
 from moorage.storage import accounts, payments
@@ -49,14 +51,18 @@ async def credit_transfers(
     first: a transaction lies in one block, so a reorganisation has moved it.
     """
     gained: dict[str, MicroUsd] = {}
+    compared: set[tuple[str, str]] = set()
     for transfer in transfers:
-        known = await payments.of_transaction(
-            tx, chain_id=transfer.chain_id, tx_hash=transfer.tx_hash
-        )
-        for payment in known:
-            if _lies_elsewhere(payment, transfer):
-                lost = await reverse_payment(tx, payment, now_ms=now_ms)
-                gained[payment.payer] = MicroUsd(gained.get(payment.payer, 0) - lost)
+        moved: list[Payment] = []
+        if (transfer.tx_hash, transfer.token_address) not in compared:
+            compared.add((transfer.tx_hash, transfer.token_address))
+            known = await payments.of_transaction(
+                tx, chain_id=transfer.chain_id, tx_hash=transfer.tx_hash
+            )
+            moved = [payment for payment in known if _lies_elsewhere(payment, transfer)]
+        for payment in moved:
+            lost = await reverse_payment(tx, payment, now_ms=now_ms)
+            gained[payment.payer] = MicroUsd(gained.get(payment.payer, 0) - lost)
         reason = held.get(transfer.payer)
         credited = await _claim(tx, transfer, held_reason=reason, now_ms=now_ms)
         gained[transfer.payer] = MicroUsd(gained.get(transfer.payer, 0) + credited)
@@ -93,8 +99,10 @@ async def _claim(
         now_ms=now_ms,
     )
     if payment.status is PaymentStatus.HELD:
+        await _tell(tx, payment, EventKind.PAYMENT_HELD, now_ms=now_ms)
         return MicroUsd(0)
     await _change_balance(tx, payment.payer, payment.credited_micro_usd)
+    await _tell(tx, payment, EventKind.PAYMENT_CREDITED, now_ms=now_ms)
     return payment.credited_micro_usd
 
 
@@ -121,6 +129,7 @@ async def reverse_payment(tx: Transaction, payment: Payment, *, now_ms: int) -> 
         ),
         now_ms=now_ms,
     )
+    await _tell(tx, payment, EventKind.PAYMENT_REVERSED, now_ms=now_ms)
     if payment.status is PaymentStatus.HELD:
         return MicroUsd(0)
     await accounts.take_back(tx, payment.payer, amount)
@@ -176,6 +185,19 @@ def _payment(transfer: Transfer, *, round_: int, held_reason: str | None, now_ms
         posting_id=posting_id if round_ == 1 else f"{posting_id}:{round_}",
         held_reason=held_reason,
     )
+
+
+async def _tell(tx: Transaction, payment: Payment, kind: EventKind, *, now_ms: int) -> None:
+    """Let whoever paid know what became of it."""
+    data = {
+        "chain_id": payment.chain_id,
+        "tx_hash": payment.tx_hash,
+        "log_index": payment.log_index,
+        "token": payment.token,
+        "amount_token": payment.amount_atomic,
+        "amount_usd": usd_number(payment.credited_micro_usd),
+    }
+    await outbox.record(tx, wallet=payment.payer, kind=kind, data=data, now_ms=now_ms)
 
 
 def _owner(payment: Payment) -> str:

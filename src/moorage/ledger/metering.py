@@ -8,6 +8,8 @@ import uuid
 
 from moorage.clock import Clock
 from moorage.deploy.project import ProjectStatus
+from moorage.events import outbox
+from moorage.events.event import EventKind
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
 from moorage.storage import accounts, intervals, projects
@@ -74,9 +76,26 @@ class Metering:
         await self._charge(tx, interval, until_ms=until_ms)
         if await accounts.balance(tx, interval.wallet) > 0:
             return False
+        await self._suspend(tx, interval, now_ms)
+        return True
+
+    async def suspend_unpaid(self, tx: Transaction, wallet: str) -> None:
+        """Suspend what a wallet runs without credits, as its payment was taken back."""
+        if await accounts.balance(tx, wallet) > 0:
+            return
+        for interval in await intervals.open_of_wallet(tx, wallet):
+            await self._suspend(tx, interval, self._clock.now_ms())
+
+    async def _suspend(self, tx: Transaction, interval: RunInterval, now_ms: int) -> None:
         await intervals.close(tx, interval.id, at_ms=now_ms)
         await projects.set_status(tx, interval.project_id, ProjectStatus.SUSPENDED)
-        return True
+        await outbox.record(
+            tx,
+            wallet=interval.wallet,
+            kind=EventKind.PROJECT_SUSPENDED,
+            data={"project_id": interval.project_id},
+            now_ms=now_ms,
+        )
 
     async def _charge(self, tx: Transaction, interval: RunInterval, *, until_ms: int) -> None:
         total = charge_up_to(

@@ -159,7 +159,7 @@ async def add(
     event_id: str,
     wallet: str,
     kind: EventKind,
-    data: Mapping[str, str | int],
+    data: Mapping[str, str | int | float],
     now_ms: int,
 ) -> None:
     """Append an event, with the wallet's next sequence."""

@@ -166,9 +166,9 @@ async def set_serving(tx: Transaction, project_id: str, deployment_id: str) -> b
     return await tx.execute(_SET_SERVING, project_id=project_id, deployment_id=deployment_id) == 1
 
 
-async def set_deleted(tx: Transaction, project_id: str, *, at_ms: int) -> None:
-    """Free the project's name."""
-    await tx.execute(_SET_DELETED, project_id=project_id, at_ms=at_ms)
+async def set_deleted(tx: Transaction, project_id: str, *, at_ms: int) -> bool:
+    """Free the project's name; False when that was done before."""
+    return await tx.execute(_SET_DELETED, project_id=project_id, at_ms=at_ms) == 1
 
 
 async def add_deployment(tx: Transaction, deployment: Deployment) -> None:
