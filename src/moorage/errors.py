@@ -11,11 +11,13 @@
     ├── BodyTooLarge                more bytes than the limit, declared or sent
     ├── BodyStalled                 the client stopped sending
     ├── AuthError
-    │   ├── AuthMissing  TimestampExpired  SignatureInvalid  NonceReused
+    │   ├── AuthMissing  TimestampExpired  SignatureInvalid  SignatureUnbound  NonceReused
     ├── AuthUnavailable             used nonces can't be recorded right now
     ├── AlreadyRunning              another process uses this data directory
     ├── WrongWallet                 the project is somebody else's
     ├── ProjectNotFound  DeploymentNotFound
+    ├── IdempotencyKeyReused        this Idempotency-Key came with another request before
+    ├── IdempotencyInProgress       an earlier request with this Idempotency-Key goes on
     ├── RateLimited
     ├── PaymentError                the payment named does not (yet) pay
     │   ├── PaymentPending          not mined deep enough yet; the same hash may be sent again
@@ -129,6 +131,10 @@ class SignatureInvalid(AuthError):
     """X-Signature is not this wallet's signature of `{wallet}:{timestamp}:{nonce}`."""
 
 
+class SignatureUnbound(AuthError):
+    """Sign this very request: this gateway takes signatures with X-Signature-Version: 2 alone."""
+
+
 class NonceReused(AuthError):
     """This X-Nonce was used before. Sign again with a fresh UUID."""
 
@@ -151,6 +157,14 @@ class ProjectNotFound(MoorageError):
 
 class DeploymentNotFound(MoorageError):
     """There is no such deployment of this project."""
+
+
+class IdempotencyKeyReused(MoorageError):
+    """This Idempotency-Key was used for another request. Choose a fresh key; nothing was done."""
+
+
+class IdempotencyInProgress(MoorageError):
+    """An earlier request with this Idempotency-Key is still carried out. Send it again shortly."""
 
 
 class RateLimited(MoorageError):

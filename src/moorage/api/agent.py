@@ -45,6 +45,7 @@ from moorage.payments.evidence import evidence, named_chain, payment_means
 from moorage.planning.plan import Plan
 from moorage.planning.planner import make_plan
 from moorage.storage import projects
+from moorage.storage.database import Transaction
 
 _SAID_ONCE = ("X-Payment-Tx", "X-Payment-Chain", "X-Payment-Token", "X-Use-Existing-Credits")
 _PLAN_ASIDE_FROM = 200
@@ -60,10 +61,9 @@ async def deploy(gateway: Gateway, request: Request) -> Response:
     try:
         if dry_run:
             return await _quoted(gateway, bid)
-        admitted = await gateway.admission.admit(bid, upload)
+        return await _deployed(gateway, request, bid, upload)
     finally:
         await _close(upload)
-    return json_response(_accepted(admitted, bid))
 
 
 async def quote(gateway: Gateway, request: Request) -> Response:
@@ -203,6 +203,21 @@ async def _plan(upload: Upload, request: DeployRequest) -> Plan:
     return make_plan(upload, request.settings)
 
 
+async def _deployed(gateway: Gateway, request: Request, bid: Bid, upload: Upload) -> Response:
+    """The answer of a deploy, or what the same request was answered before."""
+    async with gateway.idempotency.attempt(
+        request, wallet=bid.wallet, body_digest=bid.request_digest
+    ) as attempt:
+        if attempt.answer is not None:
+            await gateway.admission.credit(bid)
+            return attempt.answer
+
+        async def record(tx: Transaction, admitted: Admitted) -> None:
+            await attempt.keep(tx, _accepted(admitted, bid))
+
+        return _accepted(await gateway.admission.admit(bid, upload, record=record), bid)
+
+
 async def _quoted(gateway: Gateway, bid: Bid) -> Response:
     offer = await gateway.admission.quote(bid)
     token = bid.means.token
@@ -246,15 +261,17 @@ def _flag(request: Request, header: str) -> bool:
     return value == "true"
 
 
-def _accepted(admitted: Admitted, bid: Bid) -> Deployed:
+def _accepted(admitted: Admitted, bid: Bid) -> Response:
     message = "Deployment started. Poll status for updates."
     if bid.use_existing_credits and bid.evidence is None and admitted.sharing_with:
         message += (
             f" It shares your credits with {admitted.sharing_with} other active project(s)"
             " and will reduce their runtime."
         )
-    return Deployed(
-        project_id=admitted.project_id, deployment_id=admitted.deployment_id, message=message
+    return json_response(
+        Deployed(
+            project_id=admitted.project_id, deployment_id=admitted.deployment_id, message=message
+        )
     )
 
 

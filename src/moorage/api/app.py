@@ -103,6 +103,7 @@ def _tasks(
         services.gateway.reconciler.run(),
         _every(_METERING_SECONDS, services.metering.tick),
         _every(_PURGE_SECONDS, services.quotes.purge),
+        _every(_PURGE_SECONDS, services.gateway.idempotency.purge),
         _every(_WATCH_PROXY_SECONDS, apparatus.caddy.start),
         *(server.run() for server in servers),
     ]

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from moorage.api.apparatus import MIB, Apparatus, app_limits, build_limits, trusted_proxies
 from moorage.api.gateway import Gateway, Limiters
+from moorage.api.idempotency import Idempotency
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
+from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.nonces import NonceStore
 from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.chain import Chain
@@ -27,6 +29,7 @@ from moorage.deploy.workflow import Timing, Workflow
 from moorage.ledger.metering import Metering
 from moorage.metrics import watch_nonces, watch_running_apps
 from moorage.money import MicroUsd
+from moorage.payments.evidence import named_chain
 from moorage.payments.paywall import Paywall
 from moorage.payments.quotes import Quotes
 from moorage.payments.verification import Verifier
@@ -34,6 +37,10 @@ from moorage.routing.probe import answers
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
+
+_TIMES_AS_MANY = 4
+"""Proofs of payment per wallet, and questions to a chain about contract wallets per address, which
+several wallets may share."""
 
 _PROXY_ANSWER_SECONDS = 30.0  # a host's first certificate takes a while
 
@@ -145,9 +152,10 @@ def assemble(
         clients=records.clients,
         db=db,
         clock=clock,
-        authenticator=Authenticator(records.nonces),
+        authenticator=_authenticator(settings, records, chains, clock),
         trusted_proxies=TrustedProxies(trusted_proxies(settings)),
         limiters=_limiters(settings, clock),
+        idempotency=Idempotency(db=db, clock=clock),
         admission=admission,
         deletion=Deletion(db=db, worker=worker, reconciler=reconciler, metering=metering),
         reconciler=reconciler,
@@ -156,6 +164,19 @@ def assemble(
         spool_dir=records.spool,
     )
     return Services(gateway=gateway, worker=worker, metering=metering, quotes=quotes)
+
+
+def _authenticator(
+    settings: Settings, records: Records, chains: dict[str, Chain], clock: Clock
+) -> Authenticator:
+    contracts = ContractWallets(
+        records.clients,
+        default_chain=named_chain(None, chains, field="X-Wallet-Chain").name,
+        limiter=_limiter(settings, clock, times=_TIMES_AS_MANY),
+    )
+    return Authenticator(
+        records.nonces, contracts=contracts, bound_only=settings.require_bound_signatures
+    )
 
 
 def _workflow(
@@ -203,10 +224,16 @@ def _answers_at(apparatus: Apparatus) -> Callable[[str], Awaitable[bool]]:
 
 
 def _limiters(settings: Settings, clock: Clock) -> Limiters:
-    def limiter() -> RateLimiter:
-        return RateLimiter(clock=clock, limit=settings.requests_per_minute)
+    return Limiters(
+        wallets=_limiter(settings, clock),
+        polls=_limiter(settings, clock),
+        proofs=_limiter(settings, clock, times=_TIMES_AS_MANY),
+        addresses=_limiter(settings, clock),
+    )
 
-    return Limiters(wallets=limiter(), polls=limiter(), addresses=limiter())
+
+def _limiter(settings: Settings, clock: Clock, *, times: int = 1) -> RateLimiter:
+    return RateLimiter(clock=clock, limit=times * settings.requests_per_minute)
 
 
 def _crash_hook(step: str) -> Callable[[str], None]:

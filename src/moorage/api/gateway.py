@@ -1,8 +1,10 @@
 """What the routes work with: every service, wired by the composition root."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from moorage.api.idempotency import Idempotency
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.rate_limit import RateLimiter
@@ -14,6 +16,7 @@ from moorage.deploy.deletion import Deletion
 from moorage.deploy.hosts import Hosts
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.upload import UploadLimits
+from moorage.signed_request import host_of
 from moorage.storage.database import Database
 
 
@@ -23,6 +26,7 @@ class Limiters:
 
     wallets: RateLimiter
     polls: RateLimiter  # by deployment
+    proofs: RateLimiter  # by wallet: requests that carry proof of payment
     addresses: RateLimiter  # public endpoints, and requests whose signature failed
 
 
@@ -39,9 +43,15 @@ class Gateway:
     authenticator: Authenticator
     trusted_proxies: TrustedProxies
     limiters: Limiters
+    idempotency: Idempotency
     admission: Admission
     deletion: Deletion
     reconciler: Reconciler
     hosts: Hosts
     upload_limits: UploadLimits
     spool_dir: Path
+
+    @cached_property
+    def host(self) -> str:
+        """What bound signatures must name: the host that clients know, whatever proxies call it."""
+        return host_of(self.public_url)

@@ -15,15 +15,26 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 
 WALLET_HEADERS = {
     "X-Wallet-Address": "the wallet, 0x and 40 hex digits, in any letter case",
-    "X-Signature": "EIP-191 personal_sign of `{wallet}:{timestamp}:{nonce}`, 65 bytes of hex",
+    "X-Signature": "hex of 65 bytes, EIP-191 personal_sign of `{wallet}:{timestamp}:{nonce}`; "
+    "of as many as a contract wallet needs (ERC-1271, ERC-6492), 8192 at most; "
+    "or of version 2",
     "X-Timestamp": "Unix time in milliseconds, within 60 s of the gateway's clock",
     "X-Nonce": "a UUID, used once",
+}
+SIGNATURE_HEADERS = {
+    "X-Signature-Version": "1 by default; 2: EIP-712, bound to host, method, path and body; "
+    "domain `EIP712Domain(string name,string version)` with Moorage and 2, message "
+    "`Request(address wallet,string host,string method,string path,bytes32 bodyDigest,"
+    "uint256 timestamp,string nonce)`",
+    "Content-Digest": "version 2, with a body: its SHA-256 as RFC 9530 writes it",
+    "X-Wallet-Chain": "the chain that a contract wallet is on; arbitrum by default",
 }
 PAYMENT_HEADERS = {
     "X-Payment-Tx": "hash of an ERC-20 transfer that pays",
     "X-Payment-Chain": "the chain it was made on; arbitrum by default",
     "X-Payment-Token": "the token used; usdc by default",
     "X-Use-Existing-Credits": "true: share credits with active projects",
+    "Idempotency-Key": "a repeat with the same key and body gets the same answer, for 24 hours",
     "X-Dry-Run": "true: all checks and the price, no side effect",
 }
 _MEANS_HEADERS = ("X-Payment-Chain", "X-Payment-Token")
@@ -31,7 +42,7 @@ _PROBLEMS: dict[int, tuple[type[Problem], ...]] = {
     402: (PaymentDemand, Problem),  # the latter while a payment is pending: nothing to pay
     409: (PaymentUsed,),
 }
-_SIGNED_PROBLEMS = (401, 429)
+_SIGNED_PROBLEMS = (400, 401, 429, 502)  # the first and the last about contract wallets
 
 
 def openapi_document(operations: Sequence[Operation], *, server_url: str) -> dict[str, Any]:
@@ -95,6 +106,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         *(_parameter("path", name, "", required=True) for name in _names(operation.path)),
         *(_parameter("query", name, text) for name, text in operation.query.items()),
         *_headers(WALLET_HEADERS if operation.signed else {}, required=True),
+        *_headers(SIGNATURE_HEADERS if operation.signed else {}, required=False),
         *_headers(_payment_headers(operation), required=False),
     ]
 

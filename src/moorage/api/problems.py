@@ -33,6 +33,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.AuthMissing: Problem(401, "auth_missing", True),
     errors.TimestampExpired: Problem(401, "timestamp_expired", True),
     errors.SignatureInvalid: Problem(401, "signature_invalid", False),
+    errors.SignatureUnbound: Problem(401, "signature_unbound", False),
     errors.NonceReused: Problem(401, "nonce_reused", True),
     PaymentRequired: Problem(402, "payment_required", False),
     errors.PaymentPending: Problem(402, "payment_pending", True),
@@ -44,6 +45,8 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.ProjectNotFound: Problem(404, "project_not_found", False),
     errors.DeploymentNotFound: Problem(404, "deployment_not_found", False),
     errors.BodyStalled: Problem(408, "body_stalled", True),
+    errors.IdempotencyKeyReused: Problem(409, "idempotency_key_reused", False),
+    errors.IdempotencyInProgress: Problem(409, "idempotency_in_progress", True),
     errors.PaymentAlreadyUsed: Problem(409, "payment_already_used", False),
     errors.BodyTooLarge: Problem(413, "body_too_large", False),
     errors.RateLimited: Problem(429, "rate_limited", True),
@@ -112,7 +115,7 @@ def problem_of(error: errors.MoorageError) -> Problem:
 def _headers(error: errors.MoorageError, problem: Problem) -> dict[str, str] | None:
     if isinstance(error, errors.RateLimited | errors.PaymentPending):
         return {"Retry-After": str(error.retry_after_seconds)}
-    if problem.status >= 502:
+    if problem.status >= 502 or isinstance(error, errors.IdempotencyInProgress):
         return {"Retry-After": str(_RETRY_SECONDS)}
     return None
 

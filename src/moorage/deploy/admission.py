@@ -1,8 +1,9 @@
 """Admission: from a checked request to a queued deployment, or a demand for payment."""
 
+import contextlib
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypedDict
 
@@ -19,12 +20,15 @@ from moorage.deploy.bid import (
     payment_required,
 )
 from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.deploy.failure import fail
 from moorage.deploy.job import JobKind
 from moorage.deploy.project import SHARING_STATUSES, Project, ProjectStatus
 from moorage.deploy.upload import Upload
 from moorage.errors import (
     DatabaseUnavailable,
+    DeployFailed,
     FailureCause,
+    MoorageError,
     NameUnavailable,
     NoCapacity,
     PayerMismatch,
@@ -41,6 +45,9 @@ from moorage.payments.quotes import Quotes, honoured
 from moorage.storage import accounts, jobs, payments, projects, quotes
 from moorage.storage.database import Database, Transaction, UniqueViolation
 from moorage.threads import in_thread
+
+Record = Callable[[Transaction, Admitted], Awaitable[None]]
+"""Is called with what was admitted, within the transaction that admits it."""
 
 
 class Admission:
@@ -73,7 +80,7 @@ class Admission:
         self._on_superseded = on_superseded
         self._on_step = on_step
 
-    async def admit(self, bid: Bid, upload: Upload) -> Admitted:
+    async def admit(self, bid: Bid, upload: Upload, *, record: Record) -> Admitted:
         """Queue the deployment, or raise PaymentRequired, NameUnavailable or a PaymentError."""
         if bid.evidence is None:
             price = await self._demand_unless_paid(bid)
@@ -84,7 +91,7 @@ class Admission:
             await in_thread(_materialise, upload, self._sources / deployment_id)
             receipt = await self._take_payment(bid)
             self._on_step("credited")
-            admitted = await self._enter(bid, price, receipt, deployment_id)
+            admitted = await self._enter(bid, price, receipt, deployment_id, record)
         except BaseException:
             await self._clear_up(deployment_id)
             raise
@@ -95,6 +102,14 @@ class Admission:
             self._on_superseded(earlier)
             await self._remove_source(earlier)
         return admitted
+
+    async def credit(self, bid: Bid) -> None:
+        """Credit what came with a request that was answered before; the answer stays what it was.
+
+        What cannot be credited now is found by its hash later.
+        """
+        with contextlib.suppress(MoorageError):
+            await self._take_payment(bid)
 
     async def _clear_up(self, deployment_id: str) -> None:
         """After an error: remove the files, unless the deployment was recorded all the same.
@@ -223,11 +238,16 @@ class Admission:
             raise await self._demand(bid, demanded, because=error) from error
 
     async def _enter(
-        self, bid: Bid, price: MicroUsd, receipt: Receipt | None, deployment_id: str
+        self,
+        bid: Bid,
+        price: MicroUsd,
+        receipt: Receipt | None,
+        deployment_id: str,
+        record: Record,
     ) -> Admitted:
         """Queue the deployment in one transaction; after a credit nothing here answers 5xx."""
         try:
-            return await self._decide(bid, price, receipt, deployment_id)
+            return await self._decide(bid, price, receipt, deployment_id, record)
         except DatabaseUnavailable as error:
             if receipt is None:
                 raise
@@ -244,7 +264,12 @@ class Admission:
             ) from error
 
     async def _decide(
-        self, bid: Bid, price: MicroUsd, receipt: Receipt | None, deployment_id: str
+        self,
+        bid: Bid,
+        price: MicroUsd,
+        receipt: Receipt | None,
+        deployment_id: str,
+        record: Record,
     ) -> Admitted:
         try:
             async with self._db.transaction(durable=True) as tx:
@@ -252,7 +277,9 @@ class Admission:
                 paid = receipt is not None
                 demanded = await self._demanded(tx, bid, price, named, paid=paid)
                 if demanded is None:
-                    return await self._insert(tx, bid, price, receipt, deployment_id)
+                    admitted = await self._insert(tx, bid, price, receipt, deployment_id)
+                    await record(tx, admitted)
+                    return admitted
         except UniqueViolation as error:
             if receipt is not None:
                 await self._paywall.refuse_used(
@@ -291,7 +318,7 @@ class Admission:
         if same:
             return Admitted(project.id, deployment_id, sharing)
         for earlier in under_way:
-            await self._supersede(tx, earlier, deployment_id, now_ms)
+            await self._supersede(tx, bid, earlier, deployment_id, now_ms)
         await self._queue(tx, bid, project, deployment_id, now_ms)
         return Admitted(
             project.id, deployment_id, sharing, superseded=tuple(item.id for item in under_way)
@@ -311,18 +338,15 @@ class Admission:
         )
 
     async def _supersede(
-        self, tx: Transaction, earlier: Deployment, deployment_id: str, now_ms: int
+        self, tx: Transaction, bid: Bid, earlier: Deployment, deployment_id: str, now_ms: int
     ) -> None:
         """Give up a deployment under way for a later one of the same project: the later wins."""
-        await projects.move(
-            tx,
-            earlier.id,
-            DeploymentStatus.FAILED,
-            reason=f"A later deployment of this project, {deployment_id}, took its place "
+        late = DeployFailed(
+            FailureCause.SUPERSEDED,
+            f"A later deployment of this project, {deployment_id}, took its place "
             "before it was ready. Poll that one.",
-            reason_code=FailureCause.SUPERSEDED,
-            at_ms=now_ms,
         )
+        await fail(tx, earlier, late, wallet=bid.wallet, now_ms=now_ms)
         await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=earlier.id)
 
     async def _queue(

@@ -24,7 +24,7 @@ from moorage.payments.pricing import PriceList, Size
 from moorage.payments.quotes import Quotes
 from moorage.payments.verification import Verifier
 from moorage.planning.plan import Settings
-from moorage.storage.database import Database, Statement
+from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.schema import deployments, jobs, projects, quotes
 from records_fixture import ALICE, ARBITRUM, PLAN, USDC, transfer
 
@@ -47,6 +47,7 @@ class Gate:
         self.spool = directory / "spool"
         self.queued = 0
         self.superseded: list[str] = []
+        self.recorded: list[Admitted] = []  # by the transactions that admitted them
         self.on_step: Callable[[str], object] = lambda step: None
         self.quotes = Quotes(db=db, clock=clock)
         self.admission = self.with_prices(PriceList())
@@ -70,6 +71,9 @@ class Gate:
 
     def _wake(self) -> None:
         self.queued += 1
+
+    async def record(self, _tx: Transaction, admitted: Admitted) -> None:
+        self.recorded.append(admitted)
 
     def _step(self, step: str) -> None:
         self.on_step(step)
@@ -95,7 +99,7 @@ class Gate:
         )
         received = self.upload(body)
         try:
-            return await self.admission.admit(offered, received)
+            return await self.admission.admit(offered, received, record=self.record)
         finally:
             received.close()
 

@@ -27,7 +27,7 @@ from moorage.payments.demand import PaymentRequired
 from moorage.payments.pricing import PriceList
 from moorage.payments.quotes import QUOTE_LIFETIME_MS
 from moorage.storage import accounts, projects
-from moorage.storage.database import Statement
+from moorage.storage.database import Statement, Transaction
 from moorage.storage.schema import jobs
 from records_fixture import ALICE, BOB, add_deployment, add_project, fund
 
@@ -522,7 +522,7 @@ async def test_upload_that_cannot_be_kept_takes_no_payment(
     received = gate.upload()
     monkeypatch.setattr(received, "materialise", full)
     with pytest.raises(OSError, match="No space"):
-        await gate.admission.admit(bid(tx=gate.pay()), received)
+        await gate.admission.admit(bid(tx=gate.pay()), received, record=gate.record)
     assert gate.chain.asked == 0
     assert gate.kept() == set()
 
@@ -551,7 +551,7 @@ async def test_caller_cancelled_while_files_are_written_leaves_none(
         materialise(destination)
 
     monkeypatch.setattr(received, "materialise", slowly)
-    asking = asyncio.create_task(gate.admission.admit(bid(), received))
+    asking = asyncio.create_task(gate.admission.admit(bid(), received, record=gate.record))
     assert await asyncio.to_thread(begun.wait, 10)
     asking.cancel()
     for _ in range(20):
@@ -646,3 +646,29 @@ async def test_dry_run_of_a_taken_name_is_refused(gate: Gate) -> None:
     await add_project(gate.db, BOB, "hello")
     with pytest.raises(NameUnavailable):
         await gate.admission.quote(bid())
+
+
+async def test_what_is_admitted_is_recorded_in_the_transaction_that_admits_it(gate: Gate) -> None:
+    admitted = await gate.deploy(tx=gate.pay())
+    assert gate.recorded == [admitted]
+
+
+async def test_deploy_whose_record_fails_is_not_admitted(gate: Gate) -> None:
+    async def fails(_tx: Transaction, _admitted: Admitted) -> None:
+        raise DatabaseUnavailable
+
+    received = gate.upload()
+    with pytest.raises(PaymentPending):
+        await gate.admission.admit(bid(tx=gate.pay()), received, record=fails)
+    received.close()
+    assert (await gate.counts())["deployments"] == 0
+    assert gate.kept() == set()
+
+
+async def test_another_payment_with_an_answered_request_is_credited(gate: Gate) -> None:
+    await gate.admission.credit(bid(tx=gate.pay()))
+    assert await accounts.balance(gate.db, ALICE) == PRICE
+    gate.chain.missing = ChainUnavailable()
+    await gate.admission.credit(bid(tx="0x" + "7" * 64))
+    await gate.admission.credit(bid())
+    assert await accounts.balance(gate.db, ALICE) == PRICE

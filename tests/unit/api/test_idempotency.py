@@ -1,0 +1,159 @@
+import asyncio
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from clock import HOUR_MS, MovableClock
+from moorage.api import idempotency as module
+from moorage.api.idempotency import Idempotency
+from moorage.api.problems import json_response
+from moorage.errors import IdempotencyInProgress, IdempotencyKeyReused, InvalidField
+from moorage.storage.database import Database
+from records_fixture import ALICE, BOB
+
+DAY_MS = 24 * HOUR_MS
+
+
+def request(*keys: str, path: str = "/agent/deploy") -> Request:
+    headers = [(b"idempotency-key", key.encode()) for key in keys]
+    return Request(
+        {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "headers": headers,
+            "query_string": b"",
+            "server": ("gateway", 80),
+            "scheme": "http",
+        }
+    )
+
+
+class Once:
+    """An endpoint that answers with how often it has acted."""
+
+    def __init__(self, db: Database, clock: MovableClock) -> None:
+        self.db = db
+        self.idempotency = Idempotency(db=db, clock=clock)
+        self.acted = 0
+        self.gate: asyncio.Event | None = None
+
+    async def __call__(
+        self, key: str | None, *, wallet: str = ALICE, body: str = "body", **given: str
+    ) -> Response:
+        asked = request(*([key] if key is not None else []), **given)
+        async with self.idempotency.attempt(asked, wallet=wallet, body_digest=body) as attempt:
+            if attempt.answer is not None:
+                return attempt.answer
+            return await self._act(attempt)
+
+    async def _act(self, attempt: module.Attempt) -> Response:
+        if self.gate is not None:
+            await self.gate.wait()
+        self.acted += 1
+        answer = json_response({"acted": self.acted}, headers={"Payment-Receipt": "proof"})
+        async with self.db.transaction(durable=True) as tx:
+            await attempt.keep(tx, answer)
+        return answer
+
+
+@pytest.fixture
+def once(db: Database, clock: MovableClock) -> Once:
+    return Once(db, clock)
+
+
+async def test_same_request_with_the_same_key_is_carried_out_once(once: Once) -> None:
+    first = await once("key")
+    again = await once("key")
+    assert once.acted == 1
+    assert (again.status_code, again.body) == (200, first.body) == (200, b'{"acted":1}')
+    assert again.raw_headers == first.raw_headers
+    assert (b"payment-receipt", b"proof") in again.raw_headers
+
+
+async def test_without_a_key_every_request_is_carried_out(once: Once) -> None:
+    await once(None)
+    await once(None)
+    assert once.acted == 2
+
+
+@pytest.mark.parametrize("other", [{"body": "another"}, {"path": "/agent/credits"}])
+async def test_same_key_with_another_request_is_refused(once: Once, other: dict[str, str]) -> None:
+    await once("key")
+    with pytest.raises(IdempotencyKeyReused):
+        await once("key", **other)
+    assert once.acted == 1
+
+
+async def test_keys_of_another_wallet_are_its_own(once: Once) -> None:
+    await once("key")
+    assert (await once("key", wallet=BOB)).body == b'{"acted":2}'
+
+
+async def test_answer_is_given_again_for_24_hours(once: Once, clock: MovableClock) -> None:
+    await once("key")
+    clock.advance(DAY_MS - 1)
+    assert (await once("key")).body == b'{"acted":1}'
+    clock.advance(1)
+    assert (await once("key", body="another")).body == b'{"acted":2}'
+    assert (await once("key", body="another")).body == b'{"acted":2}'
+
+
+async def test_purge_forgets_only_what_is_no_longer_given(
+    once: Once, clock: MovableClock, db: Database
+) -> None:
+    await once("old")
+    clock.advance(DAY_MS // 2)
+    await once("young")
+    clock.advance(DAY_MS // 2)
+    await once.idempotency.purge()
+    clock.step(-DAY_MS // 2)  # even looked at as of then, the old one is gone
+    assert (await once("old")).body == b'{"acted":3}'
+    assert (await once("young")).body == b'{"acted":2}'
+
+
+async def test_answer_survives_a_restart(once: Once, db: Database, clock: MovableClock) -> None:
+    await once("key")
+    assert (await Once(db, clock)("key")).body == b'{"acted":1}'
+
+
+async def test_forty_at_once_with_one_key_act_once_and_get_one_answer(once: Once) -> None:
+    answers = await asyncio.gather(*(once("key") for _ in range(40)))
+    assert {bytes(answer.body) for answer in answers} == {b'{"acted":1}'}
+    assert once.acted == 1
+
+
+async def test_refusal_is_not_kept_and_lets_the_next_one_act(once: Once) -> None:
+    async def refused() -> None:
+        async with once.idempotency.attempt(request("key"), wallet=ALICE, body_digest="body"):
+            raise InvalidField("field", "is wrong")
+
+    outcomes = await asyncio.gather(refused(), once("key"), return_exceptions=True)
+    assert isinstance(outcomes[0], InvalidField)
+    assert once.acted == 1
+
+
+async def test_who_waits_too_long_is_told_to_come_again(
+    once: Once, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.01)
+    once.gate = asyncio.Event()
+    first = asyncio.create_task(once("key"))
+    await asyncio.sleep(0)
+    with pytest.raises(IdempotencyInProgress):
+        await once("key")
+    once.gate.set()
+    assert (await first).body == (await once("key")).body == b'{"acted":1}'
+
+
+@pytest.mark.parametrize("keys", [("",), ("two words",), ("a" * 256,), ("\xe4",), ("one", "two")])
+async def test_malformed_key_is_refused(once: Once, keys: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidField, match="Idempotency-Key"):
+        async with once.idempotency.attempt(request(*keys), wallet=ALICE, body_digest="body"):
+            pass
+
+
+@pytest.mark.parametrize("key", ["a", "~" * 255, "6f0b8a3e-0c60-4b0a-9f3e-1f1f3b1d5f0a"])
+async def test_key_of_visible_ascii_is_taken(once: Once, key: str) -> None:
+    assert (await once(key)).body == b'{"acted":1}'
