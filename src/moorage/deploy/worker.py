@@ -134,13 +134,16 @@ class Worker:
             renewal.cancel()
 
     async def _retry(self, job: Job) -> None:
-        """Have the job run again after a while, longer each time."""
+        """Have the job run again after a while, longer each time, once that can be recorded."""
         pause_ms = _FIRST_RETRY_MS * _RETRY_GROWTH ** (job.attempts - 1)
-        try:
-            async with self._db.transaction(durable=False) as tx:
-                await jobs.retry(tx, job, run_at_ms=self._clock.now_ms() + pause_ms)
-        except DatabaseUnavailable:
-            log.warning("job waits for its lease to run out", subject=job.subject_id)
+        while True:
+            try:
+                async with self._db.transaction(durable=False) as tx:
+                    await jobs.retry(tx, job, run_at_ms=self._clock.now_ms() + pause_ms)
+            except DatabaseUnavailable:
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                return
 
     async def _renew(self, job: Job, work: "asyncio.Task[None] | None") -> None:
         """Keep the lease while the work goes on; end the work when the lease is lost."""
