@@ -54,6 +54,36 @@ _rpc_errors = Counter(
     ("chain",),
     registry=_registry,
 )
+_found = Counter(
+    "moorage_payments_found_total",
+    "Transactions that paid and that no request had presented, by chain.",
+    ("chain",),
+    registry=_registry,
+)
+_unread = Counter(
+    "moorage_payments_unread_total",
+    "Transactions that were found and whose receipt is too large to be read, by chain.",
+    ("chain",),
+    registry=_registry,
+)
+_unsearched = Gauge(
+    "moorage_unsearched_blocks",
+    "Blocks that are deep enough and not yet searched for payments, by chain.",
+    ("chain",),
+    registry=_registry,
+)
+_moved = Counter(
+    "moorage_payments_moved_total",
+    "Payments that a reorganisation moved to another block, by chain.",
+    ("chain",),
+    registry=_registry,
+)
+_reversed = Counter(
+    "moorage_payments_reversed_total",
+    "Payments that a reorganisation removed from the chain, by chain.",
+    ("chain",),
+    registry=_registry,
+)
 _running_apps = Gauge("moorage_running_apps", "Apps that run now.", registry=_registry)
 _nonces = Gauge("moorage_nonces", "Nonces remembered now.", registry=_registry)
 
@@ -85,6 +115,31 @@ def record_deployment(outcome: str, cause: str | None, *, seconds: float | None 
 def record_rpc_error(chain: str) -> None:
     """Count a failed call to a chain's node."""
     _rpc_errors.labels(chain).inc()
+
+
+def record_found(chain: str, transactions: int) -> None:
+    """Count transactions that the watcher credited."""
+    _found.labels(chain).inc(transactions)
+
+
+def record_unread(chain: str) -> None:
+    """Count a found transaction whose receipt can't be read."""
+    _unread.labels(chain).inc()
+
+
+def record_unsearched(chain: str, blocks: int) -> None:
+    """Note how many blocks are still to be searched."""
+    _unsearched.labels(chain).set(blocks)
+
+
+def record_moved(chain: str) -> None:
+    """Count a payment that lies in another block by now."""
+    _moved.labels(chain).inc()
+
+
+def record_reversed(chain: str) -> None:
+    """Count a payment that is no longer on the chain."""
+    _reversed.labels(chain).inc()
 
 
 def watch_running_apps(count: Callable[[], int]) -> None:

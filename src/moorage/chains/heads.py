@@ -10,7 +10,6 @@ import msgspec
 
 from moorage.chains.encoding import parse_bytes32, parse_quantity
 from moorage.chains.rpc import OVERLOADED_CODES, Call, RpcClient, RpcError
-from moorage.errors import ChainUnavailable
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -76,10 +75,7 @@ async def _read(client: RpcClient, *numbers: int) -> tuple[Heads, list[Block | N
         heads = _heads(latest, safe, finalized, finality_blocks=client.chain.finality_blocks)
         return heads, [parse_block(other) for other in others]
     except ValueError as problem:
-        client.distrust()
-        raise ChainUnavailable(
-            f"The chain {client.chain.name} contradicts itself: {problem}."
-        ) from problem
+        raise client.contradiction(problem) from problem
 
 
 def _heads(latest: Any, safe: Any, finalized: Any, *, finality_blocks: int) -> Heads:

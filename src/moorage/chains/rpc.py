@@ -182,6 +182,14 @@ class RpcClient:
         """Ask another URL first from now on: the last answer contradicted itself."""
         self._favour(self._nodes[(self._first_index() + 1) % len(self._nodes)])
 
+    def contradiction(self, problem: object) -> ChainUnavailable:
+        """What to raise when an answer can't be true; another URL is asked first from now on."""
+        self.distrust()
+        return ChainUnavailable(
+            f"The chain {self.chain.name} contradicts itself: {problem}. "
+            "Nothing was recorded; send the same request again."
+        )
+
     def _first_index(self) -> int:
         if self._favourite and self._clock.monotonic_seconds() >= self._favourite_until:
             self._favourite = 0

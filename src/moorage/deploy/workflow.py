@@ -263,7 +263,8 @@ class Workflow:
     async def _serve(self, tx: Transaction, project: Project, now_ms: int) -> None:
         """Begin billing; what was suspended meanwhile stays so until there are credits."""
         suspended = project.status is ProjectStatus.SUSPENDED
-        if suspended and await accounts.balance(tx, project.wallet) == 0:
+        balance = await accounts.balance(tx, project.wallet)
+        if balance < 0 or (suspended and balance == 0):
             await projects.set_status(tx, project.id, ProjectStatus.SUSPENDED)
             return
         await self._metering.begin(tx, project.id)

@@ -16,7 +16,7 @@ from moorage.chains.heads import Block, is_safe
 from moorage.chains.receipt import Receipt, parse_receipt
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import Clock
-from moorage.errors import ChainUnavailable, PaymentNotFound, PaymentPending
+from moorage.errors import PaymentNotFound, PaymentPending
 from moorage.money import MicroUsd
 from moorage.payments.transfer import Transfer, transfers_in, worth_of
 
@@ -80,11 +80,7 @@ class Verifier:
         try:
             receipt, transfers = await self._confirmed(client, chain, tx_hash)
         except _Contradiction as contradiction:
-            client.distrust()
-            raise ChainUnavailable(
-                f"The chain {chain.name} contradicts itself: {contradiction}. "
-                "Nothing was recorded; send the same request again."
-            ) from contradiction
+            raise client.contradiction(contradiction) from contradiction
         paid = tuple(one for one in transfers if one.token_address == token.key)
         if not paid:
             raise self._not_found(receipt, chain, token)

@@ -37,6 +37,7 @@ _DUE = Statement(
     )
 )
 _OPEN_OF = Statement(_joined.where(_open, run_intervals.c.project_id == bindparam("project_id")))
+_OPEN_OF_WALLET = Statement(_joined.where(_open, projects.c.wallet == bindparam("wallet")))
 _OPEN = Statement(
     insert(run_intervals).values(
         id=bindparam("id"),
@@ -75,6 +76,11 @@ async def open_of(source: Database | Transaction, project_id: str) -> RunInterva
     """The project's open interval: whether it is being billed."""
     row = await source.one(_OPEN_OF, project_id=project_id)
     return RunInterval(*row) if row else None
+
+
+async def open_of_wallet(tx: Transaction, wallet: str) -> list[RunInterval]:
+    """The open intervals of all projects of a wallet."""
+    return [RunInterval(*row) for row in await tx.all(_OPEN_OF_WALLET, wallet=wallet)]
 
 
 async def open_interval(tx: Transaction, *, interval_id: str, project_id: str, at_ms: int) -> None:

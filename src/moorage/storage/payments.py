@@ -1,7 +1,7 @@
 """Queries over payments and what they were used for."""
 
 import msgspec
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import and_, bindparam, insert, or_, select, tuple_, update
 
 from moorage.payments.payment import Finality, Payment, PaymentStatus
 from moorage.storage.database import Database, Row, Statement, Transaction
@@ -9,6 +9,7 @@ from moorage.storage.schema import payment_uses, payments
 
 _KEY = ("chain_id", "tx_hash", "log_index")
 _COLUMNS = [payments.c[name] for name in Payment.__struct_fields__]
+_PLACE = (payments.c.block_number, payments.c.tx_hash, payments.c.log_index)
 _in_transaction = (
     payments.c.chain_id == bindparam("chain_id"),
     payments.c.tx_hash == bindparam("tx_hash"),
@@ -36,6 +37,22 @@ _SET_FINALITY = Statement(
     update(payments)
     .where(*_this, payments.c.block_hash == bindparam("block_hash"))
     .values(finality=bindparam("new_finality"))
+)
+_due = or_(
+    and_(payments.c.finality == Finality.PROVISIONAL, payments.c.block_number <= bindparam("safe")),
+    and_(payments.c.finality == Finality.SAFE, payments.c.block_number <= bindparam("finalized")),
+)
+_AWAITING_FINALITY = Statement(
+    select(*_COLUMNS)
+    .where(
+        payments.c.chain_id == bindparam("chain_id"),
+        payments.c.status.in_([PaymentStatus.CREDITED, PaymentStatus.HELD]),
+        _due,
+        tuple_(*_PLACE)
+        > tuple_(bindparam("after_block"), bindparam("after_tx"), bindparam("after_log")),
+    )
+    .order_by(*_PLACE)
+    .limit(bindparam("many"))
 )
 _USES = Statement(
     select(payment_uses.c.wallet, payment_uses.c.project_id, payment_uses.c.deployment_id).where(
@@ -97,6 +114,26 @@ async def set_finality(tx: Transaction, payment: Payment, finality: Finality) ->
         block_hash=payment.block_hash,
         new_finality=finality,
     )
+
+
+async def awaiting_finality(
+    db: Database, *, chain_id: int, safe: int, finalized: int, after: Payment | None, many: int
+) -> list[Payment]:
+    """Payments of a chain to be looked at again, as these block numbers are safe and finalized.
+
+    At most `many`, in the order of their places on the chain, from behind `after` on.
+    """
+    rows = await db.all(
+        _AWAITING_FINALITY,
+        chain_id=chain_id,
+        safe=safe,
+        finalized=finalized,
+        after_block=after.block_number if after else -1,
+        after_tx=after.tx_hash if after else "",
+        after_log=after.log_index if after else -1,
+        many=many,
+    )
+    return [_payment(row) for row in rows]
 
 
 async def uses_of(
