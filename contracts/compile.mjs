@@ -1,10 +1,12 @@
-// Compiles the contracts of this folder into src/moorage/chains/devtokens.json.
+// Compiles the contracts of this folder: those for local chains (Dev….sol) into
+// src/moorage/chains/devtokens.json, the others, which run on real ones, into
+// src/moorage/auth/contracts.json.
 //
 //   solc=$(mktemp -d) && npm install --prefix "$solc" solc@0.8.37
 //   node contracts/compile.mjs "$solc/node_modules/solc"
 //
-// The same compiler, sources and settings give the same file, byte for byte. A unit test compares
-// the digests of the sources in it with the files here, so a forgotten run is noticed.
+// The same compiler, sources and settings give the same files, byte for byte. Unit tests compare
+// the digests of the sources in them with the files here, so a forgotten run is noticed.
 
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -14,14 +16,27 @@ import { fileURLToPath } from "node:url";
 
 const SOLC_VERSION = "0.8.37";
 const folder = dirname(fileURLToPath(import.meta.url));
-const artifact = join(folder, "..", "src", "moorage", "chains", "devtokens.json");
-const settings = {
-  evmVersion: "cancun",
-  optimizer: { enabled: true, runs: 200 },
-  viaIR: true,
-  metadata: { appendCBOR: false, bytecodeHash: "none" },
-  outputSelection: { "*": { "*": ["evm.deployedBytecode.object", "evm.methodIdentifiers"] } },
-};
+const artifacts = [
+  {
+    path: "chains/devtokens.json",
+    isSource: (name) => name.startsWith("Dev"),
+    evmVersion: "cancun",
+    // Put at any address of a local chain.
+    outputs: ["evm.deployedBytecode.object", "evm.methodIdentifiers"],
+    describe: ({ evm }) => ({
+      runtime: `0x${evm.deployedBytecode.object}`,
+      selectors: evm.methodIdentifiers,
+    }),
+  },
+  {
+    path: "auth/contracts.json",
+    isSource: (name) => !name.startsWith("Dev"),
+    evmVersion: "paris", // also for chains without the instructions of later forks
+    // Run as it is, never deployed.
+    outputs: ["evm.bytecode.object"],
+    describe: ({ evm }) => ({ creation: `0x${evm.bytecode.object}` }),
+  },
+];
 
 if (process.argv.length !== 3) {
   console.error("usage: node contracts/compile.mjs PATH_TO_THE_SOLC_PACKAGE");
@@ -33,35 +48,45 @@ if (!solc.version().startsWith(`${SOLC_VERSION}+`)) {
   process.exit(1);
 }
 
-const sources = Object.fromEntries(
-  readdirSync(folder)
-    .filter((name) => name.endsWith(".sol"))
-    .sort()
-    .map((name) => [name, { content: readFileSync(join(folder, name), "utf8") }]),
-);
-const output = JSON.parse(
-  solc.compile(JSON.stringify({ language: "Solidity", sources, settings })),
-);
-const problems = output.errors ?? [];
-problems.forEach((problem) => console.error(problem.formattedMessage));
-if (problems.length > 0) process.exit(1);
-
-const contracts = {};
-for (const file of Object.values(output.contracts)) {
-  for (const [name, contract] of Object.entries(file)) {
-    const runtime = contract.evm.deployedBytecode.object;
-    if (runtime === "") continue; // abstract
-    contracts[name] = { runtime: `0x${runtime}`, selectors: contract.evm.methodIdentifiers };
+artifacts.forEach(({ path, isSource, evmVersion, outputs, describe }) => {
+  const sources = Object.fromEntries(
+    readdirSync(folder)
+      .filter((name) => name.endsWith(".sol") && isSource(name))
+      .sort()
+      .map((name) => [name, { content: readFileSync(join(folder, name), "utf8") }]),
+  );
+  const settings = {
+    evmVersion,
+    optimizer: { enabled: true, runs: 200 },
+    viaIR: true,
+    metadata: { appendCBOR: false, bytecodeHash: "none" },
+  };
+  const output = compile(sources, { ...settings, outputSelection: { "*": { "*": outputs } } });
+  const contracts = {};
+  for (const file of Object.values(output.contracts)) {
+    for (const [name, contract] of Object.entries(file)) {
+      const { deployedBytecode, bytecode } = contract.evm;
+      if ((deployedBytecode ?? bytecode).object === "") continue; // abstract
+      contracts[name] = describe(contract);
+    }
   }
+  const digests = Object.fromEntries(
+    Object.entries(sources).map(([name, { content }]) => [
+      name,
+      createHash("sha256").update(content).digest("hex"),
+    ]),
+  );
+  const artifact = { compiler: solc.version(), settings, sources: digests, contracts };
+  const file = join(folder, "..", "src", "moorage", path);
+  writeFileSync(file, `${JSON.stringify(artifact, null, 1)}\n`);
+});
+
+function compile(sources, settings) {
+  const output = JSON.parse(
+    solc.compile(JSON.stringify({ language: "Solidity", sources, settings })),
+  );
+  const problems = output.errors ?? [];
+  problems.forEach((problem) => console.error(problem.formattedMessage));
+  if (problems.length > 0) process.exit(1);
+  return output;
 }
-const digests = Object.fromEntries(
-  Object.entries(sources).map(([name, { content }]) => [
-    name,
-    createHash("sha256").update(content).digest("hex"),
-  ]),
-);
-const { outputSelection, ...codeSettings } = settings;
-writeFileSync(
-  artifact,
-  `${JSON.stringify({ compiler: solc.version(), settings: codeSettings, sources: digests, contracts }, null, 1)}\n`,
-);

@@ -156,6 +156,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     requests_per_minute: Annotated[
         int, _doc("Requests a minute per wallet, deployment polled, or client address.", ge=1)
     ] = 30
+    require_bound_signatures: Annotated[
+        bool,
+        _doc("Take only signatures of version 2, which are good for one request to this gateway."),
+    ] = False
     trusted_proxies: Annotated[
         tuple[str, ...], _doc("Networks whose X-Forwarded-For is believed.")
     ] = ()

@@ -30,9 +30,11 @@ from moorage.ledger.metering import Metering
 from moorage.metrics import watch_nonces, watch_running_apps
 from moorage.money import MicroUsd
 from moorage.payments.evidence import named_chain
+from moorage.payments.finality import SecondLook
 from moorage.payments.paywall import Paywall
 from moorage.payments.quotes import Quotes
 from moorage.payments.verification import Verifier
+from moorage.payments.watcher import Watcher
 from moorage.routing.probe import answers
 from moorage.settings import Settings
 from moorage.storage.database import Database
@@ -64,6 +66,9 @@ class Services:
     worker: Worker
     metering: Metering
     quotes: Quotes
+    watchers: tuple[Watcher, ...]  # one a chain, as are second_looks
+    second_looks: tuple[SecondLook, ...]
+    watch_seconds: int
 
 
 def open_records(
@@ -163,7 +168,27 @@ def assemble(
         upload_limits=UploadLimits(),
         spool_dir=records.spool,
     )
-    return Services(gateway=gateway, worker=worker, metering=metering, quotes=quotes)
+    return Services(
+        gateway=gateway,
+        worker=worker,
+        metering=metering,
+        quotes=quotes,
+        watchers=tuple(
+            Watcher(
+                db=db,
+                client=client,
+                pay_to=pay_to,
+                safe_above=MicroUsd(settings.safe_above_micro_usd),
+                clock=clock,
+            )
+            for client in records.clients.values()
+        ),
+        second_looks=tuple(
+            SecondLook(db=db, client=client, pay_to=pay_to, metering=metering, clock=clock)
+            for client in records.clients.values()
+        ),
+        watch_seconds=settings.watch_seconds,
+    )
 
 
 def _authenticator(

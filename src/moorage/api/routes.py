@@ -8,6 +8,7 @@ from starlette.types import Receive, Scope, Send
 from moorage.api import agent
 from moorage.api.bodies import (
     Balances,
+    Body,
     ChainList,
     DeployBody,
     Deployed,
@@ -17,11 +18,11 @@ from moorage.api.bodies import (
     ProjectList,
     Quoted,
 )
-from moorage.api.caller import carries_proof
+from moorage.api.caller import PAID, carries_proof, signed_body
 from moorage.api.dispatch import Dispatch
 from moorage.api.gateway import Gateway
 from moorage.api.openapi import openapi_document
-from moorage.api.operation import Handler, Operation
+from moorage.api.operation import Operation
 from moorage.api.problems import (
     INTERNAL,
     error_response,
@@ -99,14 +100,20 @@ OPERATIONS = (
 
 
 class _Endpoint:
-    """A handler as an ASGI app; every error leaves as the contract's JSON."""
+    """An operation as an ASGI app; every error leaves as the contract's JSON."""
 
-    def __init__(self, gateway: Gateway, handler: Handler) -> None:
+    def __init__(self, gateway: Gateway, operation: Operation) -> None:
         self._gateway = gateway
-        self._handler = handler
+        self._handler = operation.handler
+        self._is_paid = operation.paid
+        self._has_body = operation.body is not None
         self._chains = tuple(gateway.chains.values())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._is_paid:
+            scope[PAID] = True
+        if self._has_body:
+            receive = signed_body(scope, receive)
         response = await self._answer(Request(scope, receive, send))
         if response is not None:
             await response(scope, receive, send)
@@ -139,8 +146,8 @@ def http_app(gateway: Gateway) -> Dispatch:
     async def openapi(_gateway: Gateway, _request: Request) -> Response:
         return json_response(described)
 
-    handlers = [(operation.method, operation.path, operation.handler) for operation in OPERATIONS]
+    itself = Operation(method="GET", path="/openapi.json", handler=openapi, answer=Body)
     return Dispatch(
-        (method, path, _Endpoint(gateway, handler))
-        for method, path, handler in [*handlers, ("GET", "/openapi.json", openapi)]
+        (operation.method, operation.path, _Endpoint(gateway, operation))
+        for operation in (*OPERATIONS, itself)
     )

@@ -1,24 +1,43 @@
 """The wallet that signed a request."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.nonces import NonceStore
-from moorage.auth.wallet import Wallet, parse_signed_headers, recover_signer
-from moorage.errors import SignatureInvalid
+from moorage.auth.wallet import (
+    SignedHeaders,
+    Wallet,
+    parse_signed_headers,
+    personal_digest,
+    recover_signer,
+)
+from moorage.errors import SignatureInvalid, SignatureUnbound
+from moorage.signed_request import Target
 
 
 class Authenticator:
-    """Checks the signature and uses up the nonce of each request."""
+    """Checks the signature and uses up the nonce of each request.
 
-    def __init__(self, nonces: NonceStore) -> None:
+    With `bound_only`, a signature must be bound to its request (version 2).
+    """
+
+    def __init__(
+        self, nonces: NonceStore, *, contracts: ContractWallets, bound_only: bool = False
+    ) -> None:
         self._nonces = nonces
+        self._contracts = contracts
+        self._bound_only = bound_only
 
-    async def authenticate(self, headers: Mapping[str, str]) -> Wallet:
+    async def authenticate(
+        self, headers: Mapping[str, str], *, target: Target | None, client: Callable[[], str]
+    ) -> Wallet:
         """The wallet that signed `headers`, whose names are lower-case or compare so.
 
-        In this order, so that the cheap checks come first and a forged request burns nobody's
-        nonce: raises AuthMissing, TimestampExpired, SignatureInvalid, NonceReused; also what else
-        `NonceStore.consume` raises.
+        `target` is what a signature of version 2 must be bound to, None for one of version 1;
+        `client` says whom a question to a chain counts for. In this order, so that the cheap checks
+        come first and a forged request burns nobody's nonce: raises AuthMissing, SignatureUnbound,
+        TimestampExpired, SignatureInvalid, NonceReused; also what else `ContractWallets.accept` and
+        `NonceStore.consume` raise. A chain is asked only when the wallet's key did not sign.
         """
         signed = parse_signed_headers(
             wallet=headers.get("x-wallet-address"),
@@ -26,8 +45,33 @@ class Authenticator:
             timestamp=headers.get("x-timestamp"),
             nonce=headers.get("x-nonce"),
         )
+        if target is None and self._bound_only:
+            raise SignatureUnbound
         self._nonces.check_timestamp(signed.timestamp_ms)
-        if recover_signer(signed.message, signed.signature) != signed.wallet:
-            raise SignatureInvalid
+        digest = personal_digest(signed.message) if target is None else signed.digest(target)
+        if not _is_signer(signed, digest) and not await self._contracts.accept(
+            signed.wallet,
+            digest,
+            signed.signature,
+            chain=headers.get("x-wallet-chain"),
+            client=client(),
+        ):
+            raise _invalid(target)
         await self._nonces.consume(signed.wallet, signed.timestamp_ms, signed.nonce)
         return signed.wallet
+
+
+def _is_signer(signed: SignedHeaders, digest: bytes) -> bool:
+    try:
+        return recover_signer(digest, signed.signature) == signed.wallet
+    except SignatureInvalid:
+        return False
+
+
+def _invalid(target: Target | None) -> SignatureInvalid:
+    if target is None:
+        return SignatureInvalid()
+    return SignatureInvalid(
+        "X-Signature is not this wallet's signature (version 2) of "
+        f"{target.method} {target.path} at {target.host}, with this Content-Digest."
+    )

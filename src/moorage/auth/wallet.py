@@ -1,6 +1,7 @@
 """Who signed a request: the four headers, read strictly, and the wallet behind a signature."""
 
 import re
+from base64 import b64decode
 from typing import NewType
 
 import msgspec
@@ -9,13 +10,19 @@ from coincurve import PublicKey
 from moorage.chains.address import parse_address
 from moorage.errors import AuthMissing, SignatureInvalid, TimestampExpired
 from moorage.keccak import keccak256
+from moorage.signed_request import NO_BODY, Target
 
 Wallet = NewType("Wallet", str)
 """An authenticated wallet: `0x` and 40 lower-case hex digits."""
 
-_SIGNATURE = re.compile(r"(?:0[xX])?([0-9a-fA-F]{130})")
+MOST_SIGNATURE_BYTES = 8 * 1024
+"""A wrapped signature (ERC-6492) with the calldata of a wallet's factory takes 2 KiB at most of the
+wallets in use. As hex this is a quarter of the bytes that a request's head may have."""
+
+_SIGNATURE = re.compile(rf"(?:0[xX])?([0-9a-fA-F]{{2,{2 * MOST_SIGNATURE_BYTES}}})")
 _TIMESTAMP = re.compile(r"[0-9]{1,15}")
 _NONCE = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_SHA_256 = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _RECOVERY_IDS = {0: b"\x00", 1: b"\x01", 27: b"\x00", 28: b"\x01"}
@@ -32,7 +39,12 @@ class SignedHeaders(msgspec.Struct, frozen=True):
     timestamp_ms: int
     nonce: str
     message: bytes
-    signature: bytes
+    signature: bytes  # 65 bytes of a key, or whatever a contract wallet takes for one
+
+    def digest(self, target: Target) -> bytes:
+        """What a signature of version 2, bound to `target`, is made over."""
+        nonce = self.message.rpartition(b":")[2].decode()  # as it was sent
+        return target.digest(wallet=self.wallet, timestamp_ms=self.timestamp_ms, nonce=nonce)
 
 
 def parse_signed_headers(
@@ -50,8 +62,11 @@ def parse_signed_headers(
     if _NONCE.fullmatch(nonce) is None:
         raise SignatureInvalid("X-Nonce must be a UUID, written 8-4-4-4-12 in hex digits.")
     matched = _SIGNATURE.fullmatch(signature)
-    if matched is None:
-        raise SignatureInvalid("X-Signature must be 65 bytes in hex digits.")
+    if matched is None or len(matched[1]) % 2:
+        raise SignatureInvalid(
+            "X-Signature must be hex digits: 65 bytes, "
+            f"or as many as a contract wallet needs, up to {MOST_SIGNATURE_BYTES}."
+        )
     try:
         address = parse_address(wallet)
     except ValueError:
@@ -65,17 +80,36 @@ def parse_signed_headers(
     )
 
 
-def recover_signer(message: bytes, signature: bytes) -> Wallet:
-    """The wallet whose personal_sign over `message` is `signature` (r, s, v: 65 bytes).
+def signed_body_digest(content_digest: str | None) -> bytes:
+    """The SHA-256 that a Content-Digest header (RFC 9530) names; without one, that of no body.
+
+    Raises SignatureInvalid unless it names exactly one.
+    """
+    if content_digest is None:
+        return NO_BODY
+    members = [member.strip(" \t") for member in content_digest.split(",")]
+    named = [member for member in members if member.startswith("sha-256=")]
+    matched = _SHA_256.fullmatch(named[0]) if len(named) == 1 else None
+    if matched is None:
+        raise SignatureInvalid("Content-Digest must be sha-256=:…:, the body's SHA-256 in base64.")
+    return b64decode(matched[1])
+
+
+def personal_digest(message: bytes) -> bytes:
+    """The 32 bytes that personal_sign signs for `message`. Source: EIP-191, version 0x45."""
+    return keccak256(b"\x19Ethereum Signed Message:\n%d%b" % (len(message), message))
+
+
+def recover_signer(digest: bytes, signature: bytes) -> Wallet:
+    """The wallet whose key signed the 32 bytes of `digest` with `signature` (r, s, v: 65 bytes).
 
     v is 27 or 28, or 0 or 1 as some signers write it. Raises SignatureInvalid for any other v or
     length, for r or s out of range, for a high s (EIP-2: else each signature has a twin), and when
-    no key fits. Source: EIP-191, version 0x45.
+    no key fits.
     """
     recovery_id = _RECOVERY_IDS.get(signature[64]) if len(signature) == 65 else None
     if recovery_id is None or not 0 < int.from_bytes(signature[32:64], "big") <= _HALF_ORDER:
         raise SignatureInvalid
-    digest = keccak256(b"\x19Ethereum Signed Message:\n%d%b" % (len(message), message))
     try:
         # Judges r: zero, beyond the group's order, or no point on the curve.
         key = PublicKey.from_signature_and_message(signature[:64] + recovery_id, digest, None)

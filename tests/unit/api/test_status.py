@@ -33,7 +33,7 @@ class Asking:
         self.wallet = ALICE
         self.reconciler = SimpleNamespace(dead=frozenset())
         wallets, polls, addresses = (RateLimiter(clock=clock, limit=30) for _ in range(3))
-        limiters = Limiters(wallets=wallets, polls=polls, addresses=addresses)
+        limiters = Limiters(wallets=wallets, polls=polls, proofs=wallets, addresses=addresses)
         self.gateway = cast(
             "Gateway",
             SimpleNamespace(
@@ -46,7 +46,7 @@ class Asking:
             ),
         )
 
-    async def authenticate(self, _: object) -> str:
+    async def authenticate(self, _: object, **__: object) -> str:
         return self.wallet
 
     async def status(self, project_id: str, deployment_id: str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import re
 from typing import Any
 
@@ -8,7 +9,14 @@ from eth_account.messages import encode_defunct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.auth.wallet import SignedHeaders, parse_signed_headers, recover_signer
+from moorage.auth.wallet import (
+    MOST_SIGNATURE_BYTES,
+    SignedHeaders,
+    parse_signed_headers,
+    personal_digest,
+    recover_signer,
+    signed_body_digest,
+)
 from moorage.errors import AuthError, AuthMissing, SignatureInvalid, TimestampExpired
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -110,9 +118,8 @@ def test_nonce_that_is_no_uuid_is_signature_invalid(nonce: str) -> None:
     [
         "0x",
         "zz" * 65,
-        SIGNATURE[:-2],
-        SIGNATURE + "00",
         SIGNATURE[:-1],
+        "0x" + "00" * (MOST_SIGNATURE_BYTES + 1),
         "0x0x" + SIGNATURE[2:],
         "0x" + " 1a" * 43 + "1",
         "１" * 130,
@@ -120,9 +127,59 @@ def test_nonce_that_is_no_uuid_is_signature_invalid(nonce: str) -> None:
         "é" * 130,
     ],
 )
-def test_signature_that_is_not_65_hex_bytes_is_signature_invalid(signature: str) -> None:
+def test_signature_that_is_no_bytes_in_hex_is_signature_invalid(signature: str) -> None:
     with pytest.raises(SignatureInvalid, match="X-Signature"):
         parse(signature=signature)
+
+
+@pytest.mark.parametrize("length", [1, 64, 66, MOST_SIGNATURE_BYTES])
+def test_contract_wallets_may_sign_at_other_lengths_and_keys_may_not(length: int) -> None:
+    parsed = parse(signature="0x" + "1b" * length)
+
+    assert parsed.signature == b"\x1b" * length
+    with pytest.raises(SignatureInvalid):
+        recover_signer(personal_digest(parsed.message), parsed.signature)
+
+
+SHA_256_OF_HELLO = "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="
+"""By `printf hello | openssl dgst -sha256 -binary | base64`."""
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"sha-256=:{SHA_256_OF_HELLO}:",
+        f"sha-512=:AAAA:, sha-256=:{SHA_256_OF_HELLO}:",
+        f"sha-256=:{SHA_256_OF_HELLO}:,\tmd5=:AAAA:",
+    ],
+)
+def test_content_digest_names_the_bodys_sha_256(header: str) -> None:
+    assert signed_body_digest(header).hex() == (
+        "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    )
+
+
+def test_without_content_digest_there_is_no_body() -> None:
+    assert signed_body_digest(None) == hashlib.sha256(b"").digest()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        SHA_256_OF_HELLO,
+        f"sha-256={SHA_256_OF_HELLO}",
+        f"SHA-256=:{SHA_256_OF_HELLO}:",
+        f"sha-256=:{SHA_256_OF_HELLO[:-1]}:",
+        f"sha-256=:{SHA_256_OF_HELLO.replace('+', '-')}:",
+        f"sha-256=:{SHA_256_OF_HELLO}:\n",
+        f"sha-512=:{SHA_256_OF_HELLO}:",
+        ", ".join([f"sha-256=:{SHA_256_OF_HELLO}:"] * 2),
+    ],
+)
+def test_content_digest_that_names_no_sha_256_or_two_is_signature_invalid(header: str) -> None:
+    with pytest.raises(SignatureInvalid, match="Content-Digest"):
+        signed_body_digest(header)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +213,7 @@ def test_any_headers_parse_or_are_an_auth_error(
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("text", ["", "0xAbC:1:2", "é☃" * 40])
 def test_signer_is_recovered_as_other_implementations_signed(key: str, text: str) -> None:
-    signer = recover_signer(text.encode(), personal_sign(key, text))
+    signer = recover_signer(personal_digest(text.encode()), personal_sign(key, text))
 
     assert signer == Account.from_key(key).address.lower()
 
@@ -168,7 +225,10 @@ def test_signer_of_a_fixed_vector() -> None:
         "6007e74cd82e037b800186422fc2da167c747ef045e5d18a5f5d4300f8e1a029"
         "1c"
     )
-    assert recover_signer(b"Some data", signature) == "0x2c7536e3605d9c16a7a3d7b1898e529396a65c23"
+    assert (
+        recover_signer(personal_digest(b"Some data"), signature)
+        == "0x2c7536e3605d9c16a7a3d7b1898e529396a65c23"
+    )
 
 
 def test_recovery_id_is_read_in_both_usual_forms() -> None:
@@ -177,13 +237,15 @@ def test_recovery_id_is_read_in_both_usual_forms() -> None:
     for number, signature in enumerate(signed):
         bare = signature[:64] + bytes([signature[64] - 27])
         message = str(number).encode()
-        assert recover_signer(message, bare) == recover_signer(message, signature)
+        assert recover_signer(personal_digest(message), bare) == recover_signer(
+            personal_digest(message), signature
+        )
 
 
 @pytest.mark.parametrize("v", [2, 3, 4, 26, 29, 30, 31, 32, 35, 37, 128, 255])
 def test_other_recovery_ids_are_refused(v: int) -> None:
     with pytest.raises(SignatureInvalid):
-        recover_signer(b"m", personal_sign(KEYS[0], "m")[:64] + bytes([v]))
+        recover_signer(personal_digest(b"m"), personal_sign(KEYS[0], "m")[:64] + bytes([v]))
 
 
 def test_malleable_twin_of_a_signature_is_refused() -> None:
@@ -193,37 +255,37 @@ def test_malleable_twin_of_a_signature_is_refused() -> None:
     assert Account.recover_message(encode_defunct(text="m"), signature=twin)
 
     with pytest.raises(SignatureInvalid):
-        recover_signer(b"m", twin)
+        recover_signer(personal_digest(b"m"), twin)
 
 
 def test_largest_low_s_is_still_accepted_and_the_next_refused() -> None:
     r, _, v = r_s_v(personal_sign(KEYS[0], "m"))
-    recover_signer(b"m", packed(r, ORDER // 2, v))
+    recover_signer(personal_digest(b"m"), packed(r, ORDER // 2, v))
     with pytest.raises(SignatureInvalid):
-        recover_signer(b"m", packed(r, ORDER // 2 + 1, v))
+        recover_signer(personal_digest(b"m"), packed(r, ORDER // 2 + 1, v))
 
 
 @pytest.mark.parametrize("r", [0, ORDER, ORDER + 1, 2**256 - 1])
 def test_r_out_of_range_is_refused(r: int) -> None:
     _, s, v = r_s_v(personal_sign(KEYS[0], "m"))
     with pytest.raises(SignatureInvalid):
-        recover_signer(b"m", packed(r, s, v))
+        recover_signer(personal_digest(b"m"), packed(r, s, v))
 
 
 @pytest.mark.parametrize("s", [0, ORDER, ORDER + 1, 2**256 - 1])
 def test_s_out_of_range_is_refused(s: int) -> None:
     r, _, v = r_s_v(personal_sign(KEYS[0], "m"))
     with pytest.raises(SignatureInvalid):
-        recover_signer(b"m", packed(r, s, v))
+        recover_signer(personal_digest(b"m"), packed(r, s, v))
 
 
 @given(st.binary(max_size=80), st.binary(max_size=80))
 def test_any_bytes_recover_or_are_signature_invalid(message: bytes, signature: bytes) -> None:
     with contextlib.suppress(SignatureInvalid):
-        assert re.fullmatch(r"0x[0-9a-f]{40}", recover_signer(message, signature))
+        assert re.fullmatch(r"0x[0-9a-f]{40}", recover_signer(personal_digest(message), signature))
 
 
 @given(st.binary(min_size=64, max_size=64), st.sampled_from([0, 1, 27, 28]))
 def test_any_65_bytes_recover_or_are_signature_invalid(r_and_s: bytes, v: int) -> None:
     with contextlib.suppress(SignatureInvalid):
-        recover_signer(b"m", r_and_s[:32] + b"\x00" + r_and_s[33:] + bytes([v]))
+        recover_signer(personal_digest(b"m"), r_and_s[:32] + b"\x00" + r_and_s[33:] + bytes([v]))

@@ -1,0 +1,64 @@
+"""What a signature of version 2 says: one request to one gateway, as EIP-712 typed data.
+
+Version 1 covers wallet, time and nonce alone, so whoever is handed such a signature can spend it on
+a request of its own. This one is good for nothing but the request it was made for.
+
+    domain   EIP712Domain(string name,string version)   "Moorage", "2"
+    message  Request(address wallet,string host,string method,string path,bytes32 bodyDigest,
+                     uint256 timestamp,string nonce)
+"""
+
+from base64 import b64encode
+from hashlib import sha256
+from urllib.parse import urlsplit
+
+import msgspec
+
+from moorage.keccak import keccak256
+
+NO_BODY = sha256().digest()
+"""The digest of a request without a body."""
+
+_DOMAIN_SEPARATOR = keccak256(
+    keccak256(b"EIP712Domain(string name,string version)") + keccak256(b"Moorage") + keccak256(b"2")
+)
+_REQUEST_TYPE = keccak256(
+    b"Request(address wallet,string host,string method,string path,bytes32 bodyDigest,"
+    b"uint256 timestamp,string nonce)"
+)
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What is asked, and of whom."""
+
+    host: str  # as `host_of` spells it
+    method: str  # "GET"
+    path: str  # with the query, if there is one, as in the request's first line
+    body_digest: bytes  # SHA-256
+
+    def digest(self, *, wallet: str, timestamp_ms: int, nonce: str) -> bytes:
+        """The 32 bytes that are signed; `wallet` is an address, `nonce` the header's own text."""
+        request = keccak256(
+            _REQUEST_TYPE
+            + bytes.fromhex(wallet[2:]).rjust(32, b"\0")
+            + keccak256(self.host.encode())
+            + keccak256(self.method.encode())
+            + keccak256(self.path.encode())
+            + self.body_digest
+            + timestamp_ms.to_bytes(32, "big")
+            + keccak256(nonce.encode())
+        )
+        return keccak256(b"\x19\x01" + _DOMAIN_SEPARATOR + request)
+
+
+def host_of(url: str) -> str:
+    """The host an http(s) URL names: lower case, with the port unless it is the scheme's own."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2].lower()
+    return host.removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
+
+
+def content_digest(body: bytes) -> str:
+    """`body`'s Content-Digest header (RFC 9530)."""
+    return f"sha-256=:{b64encode(sha256(body).digest()).decode()}:"
