@@ -63,6 +63,10 @@ HEADERS_TOO_LARGE = Problem(431, "headers_too_large", False)
 INTERNAL = Problem(500, "internal_error", True)
 
 _RETRY_SECONDS = 5
+_INSTEAD_OF_PAYING: dict[type[errors.MoorageError], str] = {
+    errors.PaymentPending: "Send the same request with the same X-Payment-Tx again.",
+    errors.PaymentHeld: "Ask the operator to release or refund it. Do not pay again.",
+}
 
 
 def json_response(
@@ -132,14 +136,8 @@ def _extra(error: errors.MoorageError) -> dict[str, Any]:
             return {"field": "upload", "looked_for": error.looked_for}
         case errors.PaymentNotFound():
             return {"looked_for": error.looked_for}
-        case errors.PaymentPending():
-            return {"next_actions": ["Send the same request with the same X-Payment-Tx again."]}
-        case errors.PaymentHeld():
-            return {
-                "next_actions": [
-                    "Ask the operator to release or refund this transaction. Do not pay again."
-                ]
-            }
+        case errors.PaymentPending() | errors.PaymentHeld():
+            return {"next_actions": [_INSTEAD_OF_PAYING[type(error)]]}
         case errors.PaymentAlreadyUsed(project_id=str()):
             return {"projectId": error.project_id, "deploymentId": error.deployment_id}
     return {}

@@ -28,8 +28,9 @@ OPERATOR_COMMANDS = (
     Command("serve", "moorage.cli.operate:serve", "Run a gateway."),
     Command("check", "moorage.cli.operate:check", "Say what is missing here, and what mends it."),
     Command("plan", "moorage.cli.operate:plan", "Show how a directory would be built and run."),
+    Command("audit", "moorage.cli.books:audit", "Compare the books with the chains."),
 )
-"""Functions of `moorage.cli.operate`; an installation without that module has clients only."""
+"""Functions of `moorage.cli.operate` and `.books`; without them there are clients only."""
 
 
 def operator_commands() -> tuple[Command, ...]:

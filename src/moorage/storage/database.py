@@ -132,6 +132,7 @@ class Database:
     """One SQLite file. Open it in the event loop that uses it."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._reader = _connect(path)
         self._reader.execute("PRAGMA query_only = ON")
         self._writer = _connect(path)
@@ -150,6 +151,17 @@ class Database:
     async def all(self, statement: Statement, **given: Value) -> list[Row]:
         """Every row of a read. Raises DatabaseUnavailable."""
         return _every(self._reader, statement, given)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Transaction]:
+        """Reads that all see the database as it stood at the first one. Writing is refused."""
+        connection = _connect(self._path)
+        try:
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("BEGIN")
+            yield Transaction(connection)
+        finally:
+            connection.close()
 
     async def check(self) -> None:
         """Read from the file, for readiness. Raises DatabaseUnavailable."""

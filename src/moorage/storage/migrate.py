@@ -22,6 +22,17 @@ def migrate(path: Path) -> None:
         raise DatabaseUnavailable(f"{path} cannot be opened: {error}.") from error
 
 
+def is_newest(path: Path) -> bool:
+    """Whether the file at `path` is there and has the newest schema. Changes nothing.
+
+    Raises DatabaseUnavailable for a file that is no database, or a damaged one.
+    """
+    try:
+        return path.is_file() and _revision(path) == NEWEST_REVISION
+    except sqlite3.DatabaseError as error:
+        raise DatabaseUnavailable(f"{path} cannot be opened: {error}.") from error
+
+
 def _revision(path: Path) -> str | None:
     with closing(sqlite3.connect(path)) as connection:
         try:

@@ -1,0 +1,185 @@
+"""Queries that read the books as a whole, for the audit."""
+
+from typing import TypeVar
+
+import msgspec
+from sqlalchemy import Table, and_, bindparam, exists, func, literal, literal_column, select
+
+from moorage.money import MicroUsd
+from moorage.payments.cursor import Cursor
+from moorage.payments.payment import Payment
+from moorage.payments.refund import Refund
+from moorage.storage.database import Statement, Transaction
+from moorage.storage.schema import (
+    entries,
+    payment_uses,
+    payments,
+    postings,
+    projects,
+    refunds,
+    run_intervals,
+    settlements,
+    wallets,
+    watch_cursors,
+)
+
+_UUID_CHARACTERS = 36
+
+
+class Posting(msgspec.Struct, frozen=True):
+    """An event of the ledger with all its entries, in micro-USD by account."""
+
+    id: str
+    kind: str
+    amounts: dict[str, int]
+
+
+class BilledInterval(msgspec.Struct, frozen=True):
+    """A run interval, and what the ledger burned for it."""
+
+    id: str
+    wallet: str
+    monthly_price_micro_usd: MicroUsd
+    started_at_ms: int
+    ended_at_ms: int | None
+    charged_until_ms: int
+    charged_micro_usd: MicroUsd
+    burned_micro_usd: MicroUsd
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """An authorization, and the transaction that settled it."""
+
+    id: str
+    chain_id: int
+    token_address: str
+    payer: str
+    status: str
+    tx_hash: str | None
+
+
+class Use(msgspec.Struct, frozen=True):
+    """That a wallet has used what it paid in a transaction."""
+
+    chain_id: int
+    tx_hash: str
+    wallet: str
+
+
+class Books(msgspec.Struct, frozen=True):
+    """Everything that is compared, as it stood at one moment.
+
+    Burns, which are many, come as sums; every other posting is there with its entries.
+    """
+
+    unbalanced: dict[str, int]  # postings whose entries do not sum to zero, or that have none
+    accounts: dict[str, int]  # each account's sum
+    balances: dict[str, int]  # each wallet's cached balance
+    postings: tuple[Posting, ...]  # all but burns
+    intervals: tuple[BilledInterval, ...]
+    stray_burns: tuple[str, ...]  # burns that name no interval
+    payments: tuple[Payment, ...]
+    refunds: tuple[Refund, ...]
+    settlements: tuple[Settled, ...]
+    uses: tuple[Use, ...]
+    cursors: tuple[Cursor, ...]
+
+
+_amount = entries.c.amount_micro_usd
+_UNBALANCED = Statement(
+    select(entries.c.posting_id, func.sum(_amount))
+    .group_by(entries.c.posting_id)
+    .having(func.sum(_amount) != 0)
+)
+_EMPTY = Statement(
+    select(postings.c.id, literal(0)).where(~exists().where(entries.c.posting_id == postings.c.id))
+)
+_ACCOUNTS = Statement(select(entries.c.account, func.sum(_amount)).group_by(entries.c.account))
+_BALANCES = Statement(select(wallets.c.address, wallets.c.balance_micro_usd))
+_POSTINGS = Statement(
+    select(postings.c.id, postings.c.kind, entries.c.account, _amount)
+    .join(entries, entries.c.posting_id == postings.c.id)
+    .where(postings.c.kind != "burn")
+)
+# The ids of an interval's burns lie between "burn:<interval>:" and "burn:<interval>;".
+_burns_of_interval = and_(
+    entries.c.posting_id > literal("burn:") + run_intervals.c.id + literal(":"),
+    entries.c.posting_id < literal("burn:") + run_intervals.c.id + literal(";"),
+    entries.c.account == "earned",
+)
+_INTERVALS = Statement(
+    select(
+        run_intervals.c.id,
+        projects.c.wallet,
+        projects.c.monthly_price_micro_usd,
+        run_intervals.c.started_at_ms,
+        run_intervals.c.ended_at_ms,
+        run_intervals.c.charged_until_ms,
+        run_intervals.c.charged_micro_usd,
+        func.coalesce(func.sum(_amount), 0),
+    )
+    .join(projects, projects.c.id == run_intervals.c.project_id)
+    .outerjoin(entries, _burns_of_interval)
+    .group_by(run_intervals.c.id)
+)
+_STRAY_BURNS = Statement(
+    select(postings.c.id).where(
+        postings.c.kind == "burn",
+        ~exists().where(
+            run_intervals.c.id == func.substr(postings.c.id, len("burn:") + 1, _UUID_CHARACTERS)
+        ),
+    )
+)
+_HISTORY = Statement(
+    select(entries.c.posting_id, _amount)
+    .where(entries.c.account == bindparam("account"))
+    .order_by(literal_column("entries.rowid"))  # as they were committed: a clock may step back
+)
+_Row = TypeVar("_Row", bound=msgspec.Struct)
+
+
+def _every(kind: type[msgspec.Struct], table: Table) -> Statement:
+    return Statement(select(*(table.c[name] for name in kind.__struct_fields__)))
+
+
+_PAYMENTS = _every(Payment, payments)
+_REFUNDS = _every(Refund, refunds)
+_SETTLEMENTS = _every(Settled, settlements)
+_USES = _every(Use, payment_uses)
+_CURSORS = _every(Cursor, watch_cursors)
+
+
+async def books(tx: Transaction) -> Books:
+    """The books as `tx`, a snapshot, sees them."""
+    return Books(
+        unbalanced=dict([*await tx.all(_UNBALANCED), *await tx.all(_EMPTY)]),
+        accounts=dict(await tx.all(_ACCOUNTS)),
+        balances=dict(await tx.all(_BALANCES)),
+        postings=await _postings(tx),
+        intervals=await _rows(tx, _INTERVALS, BilledInterval),
+        stray_burns=tuple(row[0] for row in await tx.all(_STRAY_BURNS)),
+        payments=await _rows(tx, _PAYMENTS, Payment),
+        refunds=await _rows(tx, _REFUNDS, Refund),
+        settlements=await _rows(tx, _SETTLEMENTS, Settled),
+        uses=await _rows(tx, _USES, Use),
+        cursors=await _rows(tx, _CURSORS, Cursor),
+    )
+
+
+async def history(tx: Transaction, account: str) -> list[tuple[str, int]]:
+    """Each posting that changed an account, and by how much, in the order they were committed."""
+    return [(posting_id, amount) for posting_id, amount in await tx.all(_HISTORY, account=account)]
+
+
+async def _postings(tx: Transaction) -> tuple[Posting, ...]:
+    amounts: dict[tuple[str, str], dict[str, int]] = {}
+    for posting_id, kind, account, amount in await tx.all(_POSTINGS):
+        amounts.setdefault((posting_id, kind), {})[account] = amount
+    return tuple(Posting(*named, parts) for named, parts in amounts.items())
+
+
+async def _rows(tx: Transaction, statement: Statement, kind: type[_Row]) -> tuple[_Row, ...]:
+    names = kind.__struct_fields__
+    return tuple(
+        msgspec.convert(dict(zip(names, row, strict=True)), kind) for row in await tx.all(statement)
+    )
