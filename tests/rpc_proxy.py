@@ -9,22 +9,28 @@ import aiohttp
 from aiohttp import web
 
 Alter = Callable[[str, Any], Any]
+Rephrase = Callable[[dict[str, Any]], dict[str, Any]]
 Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class RpcProxy:
     """Serves on a free port of 127.0.0.1 within `async with`.
 
-    `alter(method, result)` changes each call's result; `respond` answers in the node's place,
-    unless it is None.
+    `rephrase(call)` changes what the node is asked, `alter(method, result)` each call's result;
+    `respond` answers in the node's place, unless it is None.
     """
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
-        self.alter: Alter = lambda _method, result: result
-        self.respond: Respond | None = None
+        self.behave()
         self.requests = 0  # HTTP requests, however many calls each holds
         self.asked = asyncio.Event()
+
+    def behave(self) -> None:
+        """Pass everything on as it is."""
+        self.rephrase: Rephrase = lambda call: call
+        self.alter: Alter = lambda _method, result: result
+        self.respond: Respond | None = None
 
     async def __aenter__(self) -> Self:
         app = web.Application()
@@ -49,12 +55,11 @@ class RpcProxy:
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """The node's answer, altered."""
-        calls = json.loads(await request.read())
+        asked = json.loads(await request.read())
+        calls = [self.rephrase(call) for call in (asked if isinstance(asked, list) else [asked])]
         async with self._session.post(self._upstream, json=calls) as response:
-            answers = await response.json()
-        if isinstance(calls, dict):
-            return web.json_response(self._altered(calls, answers))
-        return web.json_response(list(map(self._altered, calls, answers)))
+            answers = list(map(self._altered, calls, await response.json()))
+        return web.json_response(answers if isinstance(asked, list) else answers[0])
 
     def _altered(self, call: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
         if "result" not in answer:

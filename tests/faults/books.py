@@ -1,0 +1,84 @@
+"""The books, kept apart from the product: what the chain says arrived, and what became of it."""
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+from stage import CHAIN, Stage
+
+from paying import rpc
+from wallet import Wallet
+
+TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
+
+
+async def arrived(stage: Stage, wallet: Wallet) -> int:
+    """What the wallet has sent to the gateway, by the chain's logs; atomic units, as micro-USD."""
+    chain = stage.info["chains"][CHAIN]
+    parties = [wallet.address, stage.info["pay_to"]]
+    logs = await rpc(
+        chain["rpc_url"],
+        "eth_getLogs",
+        {
+            "fromBlock": "0x0",
+            "toBlock": "latest",
+            "address": list(chain["tokens"].values()),
+            "topics": [TRANSFER, *("0x" + party[2:].lower().rjust(64, "0") for party in parties)],
+        },
+    )
+    return sum(int(log["data"], 16) for log in logs)
+
+
+def credited(stage: Stage, wallet: Wallet) -> int:
+    """What the ledger has given the wallet so far, in micro-USD, whatever it spent since."""
+    (total,) = _one(
+        stage,
+        "SELECT coalesce(sum(amount_micro_usd), 0) FROM entries JOIN postings ON id = posting_id "
+        "WHERE account = ? AND kind IN ('payment', 'reversal')",
+        f"wallet:{wallet.address.lower()}",
+    )
+    return int(total)
+
+
+def spent(stage: Stage, wallet: Wallet) -> int:
+    """What its apps burned and what was paid back to it, in micro-USD."""
+    (total,) = _one(
+        stage,
+        "SELECT coalesce(-sum(amount_micro_usd), 0) FROM entries JOIN postings ON id = posting_id "
+        "WHERE account = ? AND kind NOT IN ('payment', 'reversal')",
+        f"wallet:{wallet.address.lower()}",
+    )
+    return int(total)
+
+
+def balance(stage: Stage, wallet: Wallet) -> int:
+    """Its balance as the gateway goes by it, in micro-USD."""
+    row = _one(
+        stage, "SELECT balance_micro_usd FROM wallets WHERE address = ?", wallet.address.lower()
+    )
+    return int(row[0]) if row else 0
+
+
+def sum_of_ledger(stage: Stage) -> int:
+    """Zero, always."""
+    return int(_one(stage, "SELECT coalesce(sum(amount_micro_usd), 0) FROM entries")[0])
+
+
+def deployments(stage: Stage, wallet: Wallet) -> list[str]:
+    """The status of every deployment it ever had."""
+    rows = _all(
+        stage,
+        "SELECT deployments.status FROM deployments JOIN projects ON projects.id = project_id "
+        "WHERE wallet = ?",
+        wallet.address.lower(),
+    )
+    return [status for (status,) in rows]
+
+
+def _one(stage: Stage, statement: str, *given: str) -> Any:
+    return next(iter(_all(stage, statement, *given)), None)
+
+
+def _all(stage: Stage, statement: str, *given: str) -> list[Any]:
+    with closing(sqlite3.connect(f"file:{stage.database}?mode=ro", uri=True)) as db:
+        return db.execute(statement, given).fetchall()

@@ -1,0 +1,83 @@
+"""One cell of the matrix: a wallet that pays for one app while something goes wrong."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import books
+from stage import CHAIN, PATIENCE_SECONDS, Stage
+from ways import PRICE, Proof, Way
+
+from paying import mine, rpc
+from wallet import HELLO, Answer, Wallet, fresh_name
+
+SETTLED = (200, 409)
+"""Answers that carry the ids of what was paid for."""
+
+
+class Cell:
+    """A client that pays once, and insists with the same proof until it has its app."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.wallet = Wallet(stage)
+        self.name = fresh_name()
+        self.first_block = 0
+        self.rpc_url: str = stage.info["chains"][CHAIN]["rpc_url"]
+        self.answers: list[Answer] = []
+        self._proof: Proof = {}
+
+    async def pay(self, way: Way) -> None:
+        """Get tokens, in blocks of its own, and pay."""
+        await self.wallet.fund()
+        await mine(self.rpc_url)
+        self.first_block = int(await rpc(self.rpc_url, "eth_blockNumber"), 16)
+        self._proof = await way(self.wallet, self.name)
+
+    async def send(self) -> Answer | None:
+        """The paid request; None when the gateway died of it. Every answer is judged."""
+        try:
+            answer = await self.wallet.deploy(self.name, HELLO, headers=self._proof)
+        except aiohttp.ClientError:
+            return None
+        self.answers.append(answer)
+        self._judge(answer)
+        return answer
+
+    async def insist(self) -> Answer:
+        """Send it until it is answered with ids."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                answer = await self.send()
+                if answer is not None and answer.status in SETTLED:
+                    return answer
+                await asyncio.sleep(0.02)
+
+    def _judge(self, answer: Answer) -> None:
+        """Who has paid is never asked to pay again, and a credit is never followed by a 5xx."""
+        assert "amount_token" not in answer.body, answer
+        assert not {"WWW-Authenticate", "PAYMENT-REQUIRED"} & set(answer.headers), answer
+        if answer.status == 402:
+            assert answer.body["code"] == "payment_pending", answer
+        if answer.status >= 500:
+            assert answer.body["retryable"], answer
+            assert books.credited(self.stage, self.wallet) == 0, answer
+
+    async def check(self, settled: Answer) -> None:
+        """One payment, one deployment, and every micro-dollar in its place."""
+        status = await self.wallet.settled(settled, within_seconds=PATIENCE_SECONDS)
+        assert status["status"] == "ready", status
+        assert books.deployments(self.stage, self.wallet) == ["ready"]
+        assert await books.arrived(self.stage, self.wallet) == PRICE
+        spent = books.spent(self.stage, self.wallet)
+        assert books.credited(self.stage, self.wallet) == PRICE
+        assert books.balance(self.stage, self.wallet) + spent == PRICE
+        assert books.sum_of_ledger(self.stage) == 0
+
+
+async def until(happened: Callable[[], Any]) -> None:
+    """Return when it has."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not happened():
+            await asyncio.sleep(0.01)

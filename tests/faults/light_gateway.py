@@ -1,0 +1,183 @@
+"""A gateway whose apps cost nothing: a process of its own, to be killed as often as one likes.
+
+Everything is the product's own but sandbox and proxy: apps are files, and one small server answers
+for all of them. Pauses are shorter, so that a fault is over sooner. At each step the process tells
+the test, and stands still until it is told to go on or to die.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, cast
+
+from aiohttp import web
+
+from moorage.api import app, assembly
+from moorage.api.apparatus import Apparatus, http_url, listen
+from moorage.api.stopping import stop_on_signals
+from moorage.chains.dev_wallet import DevWallets, dev_wallets
+from moorage.clock import Clock
+from moorage.deploy import reconciler, worker
+from moorage.deploy.hosts import Hosts
+from moorage.errors import DeployFailed, FailureCause
+from moorage.routing.router import Router
+from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, LogKind
+from moorage.settings import Settings, load_settings
+from moorage.storage import database
+
+LOOPBACK = "127.0.0.1"
+
+
+class FileRuntime:
+    """A `Runtime` whose builds and apps are empty files; they outlive the gateway, as apps do."""
+
+    def __init__(self, directory: Path, socket_path: Path) -> None:
+        self._built = directory / "built"
+        self._running = directory / "running"
+        self._socket = socket_path
+
+    async def open(self) -> str:
+        for directory in (self._built, self._running):
+            directory.mkdir(parents=True, exist_ok=True)
+        return "none"
+
+    async def check(self) -> None:
+        return
+
+    async def close(self, *, stop_apps: bool) -> None:
+        return
+
+    async def build(self, spec: BuildSpec) -> None:
+        (self._built / spec.deployment_id).touch()
+
+    async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
+        if not (self._built / spec.deployment_id).exists():
+            raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to start")
+        (self._running / spec.deployment_id).touch()
+        return self._instance(spec.deployment_id)
+
+    async def stop(self, deployment_id: str) -> None:
+        (self._running / deployment_id).unlink(missing_ok=True)
+
+    async def remove(self, deployment_id: str) -> None:
+        await self.stop(deployment_id)
+        (self._built / deployment_id).unlink(missing_ok=True)
+
+    async def running(self) -> dict[str, Instance]:
+        return {path.name: self._instance(path.name) for path in self._running.iterdir()}
+
+    async def known(self) -> set[str]:
+        return {path.name for path in self._built.iterdir()}
+
+    async def exit_reason(self, deployment_id: str) -> AppExit | None:
+        return None
+
+    def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
+        return ""
+
+    def _instance(self, deployment_id: str) -> Instance:
+        return Instance(deployment_id=deployment_id, socket=self._socket, port=3000)
+
+
+class LightProxy:
+    """Answers for each app that a host leads to, and on the apps' own socket."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    async def open(self, stack: AsyncExitStack, socket_path: Path) -> int:
+        """Listen on the apps' socket, and on a port, which it gives."""
+        server = web.Application()
+        server.router.add_get("/{path:.*}", self._serve)
+        runner = web.AppRunner(server, access_log=None)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        socket_path.unlink(missing_ok=True)
+        await web.UnixSite(runner, str(socket_path)).start()
+        await web.TCPSite(runner, LOOPBACK, 0).start()
+        return int(runner.addresses[-1][1])
+
+    async def start(self) -> int:
+        return 0
+
+    def alive(self) -> bool:
+        return True
+
+    async def _serve(self, request: web.Request) -> web.Response:
+        host = request.headers["Host"].partition(":")[0]
+        leads = host == "app" or self._router.socket(host) is not None
+        return web.Response(text="hello", status=200 if leads else 503)
+
+
+async def open_apparatus(
+    stack: AsyncExitStack, settings: Settings, *, clock: Clock, stop_apps: bool
+) -> Apparatus:
+    """The stand-ins, in the shape of the real parts."""
+    run_dir = Path(settings.run_dir)
+    apps_socket, proxy_dir = run_dir / "apps.sock", run_dir / "proxy"
+    runtime = FileRuntime(run_dir / "apps", apps_socket)
+    router = Router(proxy_dir, settings.base_domain)
+    proxy = LightProxy(router)
+    isolation = await runtime.open()
+    port = await proxy.open(stack, apps_socket)
+    listener = listen(settings.host, settings.port, "port")
+    return Apparatus(
+        runtime=cast("Any", runtime),
+        isolation=isolation,
+        caddy=cast("Any", proxy),
+        proxy_address=LOOPBACK,
+        proxy_port=port,
+        proxy_dir=proxy_dir,
+        router=router,
+        hosts=Hosts(base_domain=settings.base_domain, scheme="http", port=port),
+        api_listener=listener,
+        gateway_url=http_url(settings.host, listener.getsockname()[1]),
+    )
+
+
+class Prompter:
+    """The line to the test: says where the gateway is, and waits for what to do."""
+
+    def __init__(self, path: str) -> None:
+        self._line = socket.socket(socket.AF_UNIX)
+        self._line.connect(path)
+
+    def tell(self, **said: str) -> None:
+        """Say it and wait; the whole process stands still meanwhile."""
+        self._line.sendall(json.dumps(said).encode() + b"\n")
+        if self._line.recv(1) != b"g":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def shorten_pauses() -> None:
+    """What waits seconds in the product waits hundredths here."""
+    database._BUSY_WAIT_SECONDS = 0.1
+    worker._FIRST_RETRY_MS = 50
+    worker.POLL_SECONDS = 0.05
+    reconciler.PERIOD_SECONDS = 0.2
+
+
+async def main() -> None:
+    settings = load_settings(file=None)
+    prompter = Prompter(sys.argv[1])
+    wallets: DevWallets = dev_wallets(Path(sys.argv[2]))
+    shorten_pauses()
+    vars(app)["open_apparatus"] = open_apparatus
+    vars(assembly)["_crash_hook"] = lambda _: lambda step: prompter.tell(step=step)
+    await app.run_gateway(
+        settings,
+        chains={name: chain.chain(name) for name, chain in settings.chains.items()},
+        pay_to=wallets.pay_to.address,
+        on_ready=lambda addresses: prompter.tell(up=addresses.gateway),
+        stop=stop_on_signals(),
+        stop_apps=False,
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,166 @@
+"""What a fault is played on: a chain, a proxy before its node, a gateway that can be stopped."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Self
+
+from gateway_fixture import REPOSITORY, DevGateway
+from moorage.chains.anvil import find_anvil
+from moorage.chains.chain import KNOWN_CHAINS, Chain
+from moorage.chains.dev_wallet import dev_wallets
+from moorage.chains.devchain import DevChain
+from rpc_proxy import RpcProxy
+
+SCRIPT = Path(__file__).parent / "light_gateway.py"
+PATIENCE_SECONDS = 20.0
+CHAIN = "arbitrum"
+MOUNT = ("mount", "-t", "tmpfs", "-o", "size=64m", "faults")
+"""A disk of its own for the records, small enough to be filled."""
+
+Act = Callable[[], Awaitable[object]]
+
+
+class Prompt:
+    """The line from the gateway. At each step it waits for what the test has planned there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.steps: list[str] = []
+        self.url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._plans: dict[str, Act | None] = {}  # None: die
+
+    def at(self, step: str, act: Act | None) -> None:
+        """Act once, the next time it comes to `step`; None has it die there."""
+        self._plans[step] = act
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one process until it ends."""
+        while line := await reader.readline():
+            said = json.loads(line)
+            if "up" in said:
+                self.url.set_result(said["up"])
+            dies = "step" in said and await self._dies_at(said["step"])
+            writer.write(b"k" if dies else b"g")
+        writer.close()
+
+    async def _dies_at(self, step: str) -> bool:
+        self.steps.append(step)
+        if step not in self._plans:
+            return False
+        act = self._plans.pop(step)
+        if act is not None:
+            await act()
+        return act is None
+
+
+class Stage(DevGateway):
+    """A light gateway over a chain of its own, whose node it reaches through `rpc`."""
+
+    rpc: RpcProxy
+    prompt: Prompt
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / "data")
+        self._directory = directory
+        self._log = directory / "gateway.log"
+        self._wallets = dev_wallets(directory / "wallets.json")
+        self._chain = DevChain(
+            KNOWN_CHAINS[CHAIN],
+            directory=directory / "chain",
+            anvil=find_anvil([REPOSITORY / "node_modules"]),
+            wallets=self._wallets,
+        )
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as opened:
+            chain = await self._chain.start()
+            opened.push_async_callback(self._chain.stop)
+            self.rpc = await opened.enter_async_context(RpcProxy(chain.rpc_urls[0]))
+            self.prompt = Prompt(self._directory / "prompt.sock")
+            server = await asyncio.start_unix_server(self.prompt.serve, self.prompt.path)
+            opened.callback(server.close)
+            self.data_dir.mkdir()
+            subprocess.run([*MOUNT, self.data_dir], check=True)
+            opened.callback(_unmount, self.data_dir)
+            self.info = {"pay_to": self._wallets.pay_to.address, "chains": {CHAIN: _told(chain)}}
+            opened.push_async_callback(self._end)
+            await self.run()
+            self._opened = opened.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._opened.aclose()
+
+    @property
+    def log(self) -> str:
+        """What it has logged in all; on another disk than its records."""
+        return self._log.read_text()
+
+    @property
+    def database(self) -> Path:
+        """Its file."""
+        return self.data_dir / "moorage.db"
+
+    async def run(self) -> None:
+        """Start the gateway and wait until it answers."""
+        self.prompt.url = asyncio.get_running_loop().create_future()
+        wallets = self._directory / "wallets.json"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(SCRIPT), str(self.prompt.path), str(wallets)],
+                env=self._environment(),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not self.prompt.url.done():
+                assert self._process.poll() is None, self.log
+                await asyncio.sleep(0.01)
+        self.info["gateway"] = self.prompt.url.result()
+
+    async def until_dead(self) -> None:
+        """Return when it has died at a step."""
+        assert self._process is not None
+        code = await asyncio.to_thread(self._process.wait, PATIENCE_SECONDS)
+        assert code == -signal.SIGKILL, self.log
+
+    async def _end(self) -> None:
+        """End it as an operator does, if it still runs."""
+        assert self._process is not None
+        self._process.terminate()
+        await asyncio.to_thread(self._process.wait, PATIENCE_SECONDS)
+
+    def _environment(self) -> dict[str, str]:
+        given = {
+            "data_dir": str(self.data_dir),
+            "run_dir": str(self._directory / "run"),
+            "pay_to": self._wallets.pay_to.address,
+            "chains": json.dumps({CHAIN: {"rpc_urls": [self.rpc.url]}}),
+            **dict.fromkeys(("port", "operator_port", "disk_reserve_mib"), "0"),
+            "requests_per_minute": "1000000",
+            "rpc_timeout_seconds": "1",
+            "payment_wait_seconds": "1",
+        }
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("MOORAGE_")}
+        return inherited | {f"MOORAGE_{name.upper()}": value for name, value in given.items()}
+
+
+def _unmount(directory: Path) -> None:
+    subprocess.run(["umount", directory], check=True)
+
+
+def _told(chain: Chain) -> dict[str, object]:
+    """A chain as `dev.json` describes it."""
+    return {
+        "chain_id": chain.chain_id,
+        "rpc_url": chain.rpc_urls[0],
+        "tokens": {token.name: token.address for token in chain.tokens},
+    }

@@ -1,0 +1,105 @@
+"""Each way to pay, each step of it, each fault: the money is credited once, and one app runs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import books
+import pytest
+import pytest_asyncio
+from cell import Cell, until
+from stage import Stage
+from ways import WAYS
+
+from faults import FAULTS, OF_THE_DATABASE, Fault
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.root]
+
+SENT = "sent"
+"""Before the request: the fault is there when it comes."""
+
+KILLED = "killed"
+"""`kill -9` of the gateway."""
+
+REFUSED = "database refuses"
+"""What the gateway logs when it cannot write. Twice: what it does about the first fails as well."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    async with Stage(tmp_path_factory.mktemp("faults")) as started:
+        yield started
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_request_passes_the_steps_that_the_matrix_is_made_of(
+    stage: Stage, way: str
+) -> None:
+    pay, steps = WAYS[way]
+    cell = Cell(stage)
+    stage.prompt.steps.clear()
+    await cell.pay(pay)
+
+    await cell.check(await cell.insist())
+
+    assert tuple(stage.prompt.steps) == steps
+
+
+MATRIX = [
+    pytest.param(way, step, fault, id=f"{way}-{step}-{fault}")
+    for way, (_, steps) in WAYS.items()
+    for step in (SENT, *steps)
+    for fault in (KILLED, *FAULTS)
+]
+
+
+@pytest.mark.parametrize(("way", "step", "fault"), MATRIX)
+async def test_money_is_credited_once_and_one_app_runs(
+    stage: Stage, way: str, step: str, fault: str
+) -> None:
+    cell = Cell(stage)
+    await cell.pay(WAYS[way][0])
+
+    if fault == KILLED:
+        await suffer_death(cell, step)
+    else:
+        await suffer(cell, step, FAULTS[fault])
+
+    await cell.check(await cell.insist())
+    await cell.check(await cell.insist())
+
+
+async def suffer_death(cell: Cell, step: str) -> None:
+    """Die at a step, and start again."""
+    if step == SENT:
+        cell.stage.kill()
+    else:
+        cell.stage.prompt.at(step, None)
+        await cell.send()
+        await cell.stage.until_dead()
+    await cell.stage.run()
+
+
+async def suffer(cell: Cell, step: str, fault: Fault) -> None:
+    """Have the fault from a step on, until the request is answered and something went wrong."""
+    begun = asyncio.Event()
+    already = len(cell.stage.log)
+    async with AsyncExitStack() as lasting:
+
+        async def begin() -> None:
+            await lasting.enter_async_context(fault(cell))
+            begun.set()
+
+        if step == SENT:
+            await begin()
+        else:
+            cell.stage.prompt.at(step, begin)
+        answer = await cell.send()
+        await begun.wait()
+        if fault in OF_THE_DATABASE and answer is not None and answer.status == 200:
+            await until(lambda: cell.stage.log[already:].count(REFUSED) > 1 or over(cell))
+
+
+def over(cell: Cell) -> bool:
+    """Whether its deployment went through all the same."""
+    return "ready" in books.deployments(cell.stage, cell.wallet)
