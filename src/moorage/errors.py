@@ -16,6 +16,7 @@
     ├── AlreadyRunning              another process uses this data directory
     ├── WrongWallet                 the project is somebody else's
     ├── ProjectNotFound  DeploymentNotFound
+    ├── WebhookNotFound  EventNotFound
     ├── IdempotencyKeyReused        this Idempotency-Key came with another request before
     ├── IdempotencyInProgress       an earlier request with this Idempotency-Key goes on
     ├── RateLimited
@@ -24,6 +25,9 @@
     │   ├── PaymentNotFound         mined, but holds no matching transfer
     │   ├── PayerMismatch           another wallet paid
     │   ├── PaymentShort            credited, but less than the price
+    │   ├── ChallengeInvalid        not a challenge of ours, or one for another request; unspent
+    │   ├── ChallengeExpired        the challenge answered is too old; unspent
+    │   ├── AuthorizationRefused    the authorization can't be settled; unspent
     │   ├── PaymentHeld             arrived, but set apart by the operator's screening
     │   └── PaymentAlreadyUsed      this hash has already paid for a deployment
     ├── ChainUnavailable            the node can't be reached or contradicts itself
@@ -167,6 +171,14 @@ class IdempotencyInProgress(MoorageError):
     """An earlier request with this Idempotency-Key is still carried out. Send it again shortly."""
 
 
+class WebhookNotFound(MoorageError):
+    """This wallet has no webhook; PUT /agent/webhook makes one."""
+
+
+class EventNotFound(MoorageError):
+    """This wallet has no such event; events are kept for 60 days."""
+
+
 class RateLimited(MoorageError):
     """Too many requests; `retry_after_seconds` says when the next one passes."""
 
@@ -205,6 +217,22 @@ class PaymentShort(PaymentError):
 
 class PaymentHeld(PaymentError):
     """The payment arrived and is recorded, but held for the operator's review. Do not pay again."""
+
+
+class ChallengeInvalid(PaymentError):
+    """This challenge is not for this request. Nothing was spent: answer one of the new ones."""
+
+
+class ChallengeExpired(PaymentError):
+    """This challenge has expired. Nothing was spent: answer one of the new ones."""
+
+
+class AuthorizationRefused(PaymentError):
+    """The authorization cannot be settled, and nothing was spent; `why` says what is wrong."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The authorization cannot be settled: {why}. Nothing was spent.")
+        self.why = why
 
 
 class PaymentAlreadyUsed(PaymentError):

@@ -84,6 +84,17 @@ _reversed = Counter(
     ("chain",),
     registry=_registry,
 )
+_webhook_attempts = Counter(
+    "moorage_webhook_attempts_total",
+    "Attempts to deliver an event: delivered, failed and tried again, or given up.",
+    ("outcome",),
+    registry=_registry,
+)
+_webhook_wait = Gauge(
+    "moorage_webhook_oldest_seconds",
+    "How long the oldest event that waits for its delivery has waited.",
+    registry=_registry,
+)
 _running_apps = Gauge("moorage_running_apps", "Apps that run now.", registry=_registry)
 _nonces = Gauge("moorage_nonces", "Nonces remembered now.", registry=_registry)
 
@@ -140,6 +151,16 @@ def record_moved(chain: str) -> None:
 def record_reversed(chain: str) -> None:
     """Count a payment that is no longer on the chain."""
     _reversed.labels(chain).inc()
+
+
+def record_webhook_attempt(outcome: str) -> None:
+    """Count an attempt to deliver an event: `delivered`, `failed` or `given_up`."""
+    _webhook_attempts.labels(outcome).inc()
+
+
+def watch_webhook_wait(seconds: Callable[[], float]) -> None:
+    """Ask `seconds` for the age of the oldest delivery that waits at each scrape."""
+    _webhook_wait.set_function(seconds)
 
 
 def watch_running_apps(count: Callable[[], int]) -> None:

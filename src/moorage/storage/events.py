@@ -141,9 +141,12 @@ _old = events.c.created_at_ms < bindparam("before_ms")
 _is_not_last = exists().where(
     _later.c.wallet == events.c.wallet, _later.c.sequence > events.c.sequence
 )
+_is_on_its_way = exists().where(
+    deliveries.c.event_id == events.c.id, deliveries.c.status == _PENDING
+)
 _PRUNABLE = Statement(
     select(events.c.id)
-    .where(_old, _is_not_last)
+    .where(_old, _is_not_last, ~_is_on_its_way)
     .order_by(events.c.created_at_ms)
     .limit(bindparam("most"))
 )
@@ -252,7 +255,8 @@ async def oldest_pending_ms(db: Database) -> int | None:
 async def prune(tx: Transaction, *, before_ms: int, most: int) -> int:
     """Forget up to `most` events older than this, with their deliveries; gives how many.
 
-    A wallet's last event stays, so that its sequence goes on from there.
+    A wallet's last event stays, so that its sequence goes on from there, and so does what waits to
+    be delivered.
     """
     old = await tx.all(_PRUNABLE, before_ms=before_ms, most=most)
     for (event_id,) in old:

@@ -1,0 +1,163 @@
+"""Delivery: a wallet's events go to its webhook one after the other, each at least once.
+
+Rows say what waits and when it is tried, so a crash forgets nothing: what was sent, but not noted,
+is sent again. Wallets do not wait for each other: each has at most one attempt under way.
+"""
+
+import asyncio
+import contextlib
+from http import HTTPStatus
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from moorage import __version__
+from moorage.clock import Clock
+from moorage.events.schedule import next_attempt_ms
+from moorage.events.sender import NotDelivered, Sender
+from moorage.events.signature import signed_headers
+from moorage.events.webhook import Delivery, DeliveryStatus, Webhook
+from moorage.metrics import record_webhook_attempt
+from moorage.storage import events
+from moorage.storage.database import Database, Transaction
+
+log = structlog.get_logger()
+
+PERIOD_SECONDS = 1.0
+_PAUSE_AFTER_FAULT_SECONDS = 30.0
+_HEADERS = {"Content-Type": "application/json", "User-Agent": f"Moorage/{__version__}"}
+_NOT_WANTED = "the receiver answered 410 Gone, which removed the webhook"
+
+
+class DeliveryWorker:
+    """Sends what is due, to `at_once` webhooks side by side."""
+
+    def __init__(self, *, db: Database, sender: Sender, at_once: int, clock: Clock) -> None:
+        self._db = db
+        self._sender = sender
+        self._at_once = at_once
+        self._clock = clock
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._free = asyncio.Event()
+        self._oldest_ms: int | None = None
+
+    async def run(self) -> None:
+        """Deliver until cancelled, whatever receivers and the database do meanwhile."""
+        try:
+            while True:
+                self._free.clear()
+                try:
+                    await self.look()
+                except Exception:  # the next look tries again
+                    log.exception("webhooks cannot be looked up")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PERIOD_SECONDS):
+                        await self._free.wait()
+        finally:
+            tasks = list(self._under_way.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def look(self) -> None:
+        """Begin what is due, as far as there is room."""
+        for webhook in await events.due(self._db, now_ms=self._clock.now_ms(), most=self._at_once):
+            if len(self._under_way) >= self._at_once:
+                return
+            if webhook.wallet not in self._under_way:
+                self._begin(webhook)
+
+    def oldest_pending_seconds(self) -> float:
+        """How long the oldest delivery has waited, as of the last `measure`; 0 when none waits."""
+        if self._oldest_ms is None:
+            return 0.0
+        return max(0, self._clock.now_ms() - self._oldest_ms) / 1000
+
+    async def measure(self) -> None:
+        """Look up the oldest delivery that waits."""
+        self._oldest_ms = await events.oldest_pending_ms(self._db)
+
+    def _begin(self, webhook: Webhook) -> None:
+        task = asyncio.create_task(self._attempt(webhook), name=f"webhook {webhook.wallet}")
+        self._under_way[webhook.wallet] = task
+        task.add_done_callback(lambda _: self._ended(webhook.wallet))
+
+    def _ended(self, wallet: str) -> None:
+        del self._under_way[wallet]
+        self._free.set()
+
+    async def _attempt(self, webhook: Webhook) -> None:
+        """Send the delivery whose turn it is, and note what came of it."""
+        try:
+            delivery = await events.first_pending(self._db, webhook.wallet)
+            if delivery is None:
+                return  # the webhook was removed just now
+            outcome = await self._send(webhook, delivery)
+            async with self._db.transaction(durable=False) as tx:
+                await self._settle(tx, webhook, delivery, outcome)
+        except Exception:  # nothing was noted: it is sent again, but not at once
+            log.exception("webhook delivery failed", wallet=webhook.wallet)
+            await asyncio.sleep(_PAUSE_AFTER_FAULT_SECONDS)
+
+    async def _send(self, webhook: Webhook, delivery: Delivery) -> "_Outcome":
+        event = delivery.event
+        body = msgspec.json.encode(event.document())
+        headers = signed_headers(
+            secret=webhook.secret,
+            message_id=event.id,
+            timestamp_seconds=self._clock.now_ms() // 1000,
+            body=body,
+        )
+        try:
+            status = await self._sender.post(webhook.url, headers=_HEADERS | headers, body=body)
+        except NotDelivered as failure:
+            return _Outcome(str(failure))
+        if 200 <= status < 300:
+            return _Outcome(None)
+        return _Outcome(f"HTTP {status}", gone=status == HTTPStatus.GONE)
+
+    async def _settle(
+        self, tx: Transaction, webhook: Webhook, delivery: Delivery, outcome: "_Outcome"
+    ) -> None:
+        """Note an attempt and say what comes next: this one again, the next one, or nothing."""
+        wallet, error = webhook.wallet, outcome.error
+        if error is None:
+            await self._end(tx, wallet, delivery, DeliveryStatus.DELIVERED, None)
+        elif await events.webhook_of(tx, wallet) != webhook:
+            return  # it failed at a URL that is no longer wanted; the new one is tried next
+        elif outcome.gone:
+            await self._end(tx, wallet, delivery, DeliveryStatus.FAILED, error)
+            await events.remove_webhook(tx, wallet, why=_NOT_WANTED)
+        else:
+            again_ms = next_attempt_ms(
+                attempts=delivery.attempts + 1,
+                created_at_ms=delivery.created_at_ms,
+                now_ms=self._clock.now_ms(),
+            )
+            if again_ms is None:
+                await self._end(tx, wallet, delivery, DeliveryStatus.FAILED, error)
+            else:
+                record_webhook_attempt("failed")
+                await events.record_attempt(tx, delivery, DeliveryStatus.PENDING, error=error)
+                await events.schedule(tx, wallet, at_ms=again_ms)
+
+    async def _end(
+        self,
+        tx: Transaction,
+        wallet: str,
+        delivery: Delivery,
+        status: DeliveryStatus,
+        error: str | None,
+    ) -> None:
+        """Note the end of a delivery; the one after it has its turn at once."""
+        record_webhook_attempt("delivered" if error is None else "given_up")
+        await events.record_attempt(tx, delivery, status, error=error)
+        following = await events.first_pending(tx, wallet)
+        at_ms = None if following is None else self._clock.now_ms()
+        await events.schedule(tx, wallet, at_ms=at_ms)
+
+
+class _Outcome(NamedTuple):
+    error: str | None  # None: it was delivered
+    gone: bool = False  # the receiver wants nothing any more

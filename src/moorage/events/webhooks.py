@@ -1,0 +1,68 @@
+"""The webhooks of wallets: set, shown, removed, and events sent once more."""
+
+from moorage.clock import Clock
+from moorage.errors import EventNotFound, WebhookNotFound
+from moorage.events.destination import Destinations
+from moorage.events.signature import new_secret
+from moorage.events.webhook import Standing, Webhook
+from moorage.storage import events
+from moorage.storage.database import Database
+
+RETENTION_MS = 60 * 24 * 3_600_000
+"""Events, and what became of their deliveries, are kept for 60 days."""
+
+_PRUNED_AT_ONCE = 500
+_REMOVED = "the webhook was removed"
+
+
+class Webhooks:
+    """One webhook a wallet, and the events it is sent."""
+
+    def __init__(self, *, db: Database, destinations: Destinations, clock: Clock) -> None:
+        self._db = db
+        self._destinations = destinations
+        self._clock = clock
+
+    async def set(self, wallet: str, url: str) -> Webhook:
+        """Send the wallet's events to `url` from now on, signed with a secret made for it.
+
+        What waits for an earlier URL goes to this one at once. Raises InvalidField.
+        """
+        self._destinations.check_url(url)
+        webhook = Webhook(
+            wallet=wallet, url=url, secret=new_secret(), created_at_ms=self._clock.now_ms()
+        )
+        async with self._db.transaction(durable=True) as tx:
+            await events.set_webhook(tx, webhook)
+        return webhook
+
+    async def show(self, wallet: str) -> tuple[Webhook, Standing]:
+        """The wallet's webhook and how it does. Raises WebhookNotFound."""
+        webhook = await events.webhook_of(self._db, wallet)
+        if webhook is None:
+            raise WebhookNotFound
+        return webhook, await events.standing(self._db, wallet)
+
+    async def remove(self, wallet: str) -> None:
+        """Send nothing any more, not even what waits. Raises WebhookNotFound."""
+        async with self._db.transaction(durable=True) as tx:
+            if not await events.remove_webhook(tx, wallet, why=_REMOVED):
+                raise WebhookNotFound
+
+    async def redeliver(self, wallet: str, event_id: str) -> None:
+        """Send one of the wallet's events once more, after those that wait.
+
+        Raises EventNotFound and WebhookNotFound.
+        """
+        async with self._db.transaction(durable=True) as tx:
+            if await events.one(tx, wallet=wallet, event_id=event_id) is None:
+                raise EventNotFound
+            now_ms = self._clock.now_ms()
+            if not await events.queue(tx, event_id=event_id, wallet=wallet, now_ms=now_ms):
+                raise WebhookNotFound
+
+    async def prune(self) -> None:
+        """Forget some of the events that are older than RETENTION_MS."""
+        before_ms = self._clock.now_ms() - RETENTION_MS
+        async with self._db.transaction(durable=False) as tx:
+            await events.prune(tx, before_ms=before_ms, most=_PRUNED_AT_ONCE)
