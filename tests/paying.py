@@ -81,6 +81,7 @@ async def send_transaction(
     to: str,
     data: str = "0x",
     value: int = 0,
+    gas: int = GAS_LIMIT,
     mined: bool = True,
 ) -> str:
     """Sign, send, wait until it is mined unless told not to, and say the hash.
@@ -95,7 +96,7 @@ async def send_transaction(
         "to": to_checksum_address(to),
         "data": data,
         "value": value,
-        "gas": GAS_LIMIT,
+        "gas": gas,
         "maxFeePerGas": 10**11,
         "maxPriorityFeePerGas": 10**9,
     }

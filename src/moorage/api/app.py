@@ -105,14 +105,20 @@ def _tasks(
         _every(_PURGE_SECONDS, services.quotes.purge),
         _every(_PURGE_SECONDS, services.gateway.idempotency.purge),
         _every(_WATCH_PROXY_SECONDS, apparatus.caddy.start),
+        *(_every(services.watch_seconds, it.look, at_once=True) for it in services.watchers),
+        *(_every(services.watch_seconds, it.check) for it in services.second_looks),
         *(server.run() for server in servers),
     ]
 
 
-async def _every(seconds: float, act: Callable[[], Awaitable[object]]) -> None:
+async def _every(
+    seconds: float, act: Callable[[], Awaitable[object]], *, at_once: bool = False
+) -> None:
     """Act now and then, until cancelled; what fails once is logged and tried again."""
+    pause_seconds = 0.0 if at_once else seconds
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(pause_seconds)
+        pause_seconds = seconds
         try:
             await act()
         except MoorageError as error:

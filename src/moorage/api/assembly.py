@@ -33,6 +33,7 @@ from moorage.payments.evidence import named_chain
 from moorage.payments.finality import SecondLook
 from moorage.payments.paywall import Paywall
 from moorage.payments.quotes import Quotes
+from moorage.payments.screening import Screening
 from moorage.payments.verification import Verifier
 from moorage.payments.watcher import Watcher
 from moorage.routing.probe import answers
@@ -130,6 +131,11 @@ def assemble(
     )
     watch_running_apps(lambda: reconciler.running)
     quotes = Quotes(db=db, clock=clock)
+    screening = Screening(
+        command=settings.screening_command,
+        url=settings.screening_url,
+        timeout_seconds=settings.screening_seconds,
+    )
     verifier = Verifier(
         pay_to=pay_to,
         clients=records.clients,
@@ -173,21 +179,28 @@ def assemble(
         worker=worker,
         metering=metering,
         quotes=quotes,
-        watchers=tuple(
-            Watcher(
-                db=db,
-                client=client,
-                pay_to=pay_to,
-                safe_above=MicroUsd(settings.safe_above_micro_usd),
-                clock=clock,
-            )
-            for client in records.clients.values()
-        ),
+        watchers=_watchers(settings, records, pay_to, screening, clock),
         second_looks=tuple(
             SecondLook(db=db, client=client, pay_to=pay_to, metering=metering, clock=clock)
             for client in records.clients.values()
         ),
         watch_seconds=settings.watch_seconds,
+    )
+
+
+def _watchers(
+    settings: Settings, records: Records, pay_to: str, screening: Screening, clock: Clock
+) -> tuple[Watcher, ...]:
+    return tuple(
+        Watcher(
+            db=records.db,
+            client=client,
+            pay_to=pay_to,
+            safe_above=MicroUsd(settings.safe_above_micro_usd),
+            clock=clock,
+            screen=screening.ask,
+        )
+        for client in records.clients.values()
     )
 
 
