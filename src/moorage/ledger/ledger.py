@@ -136,6 +136,68 @@ async def reverse_payment(tx: Transaction, payment: Payment, *, now_ms: int) -> 
     return amount
 
 
+async def release(tx: Transaction, payment: Payment, *, now_ms: int) -> MicroUsd:
+    """Credit a held payment to its payer after all; gives what the balance gained.
+
+    Does nothing to a payment that is not held any more.
+    """
+    if not await payments.release(tx, payment):
+        return MicroUsd(0)
+    amount = payment.credited_micro_usd
+    await accounts.add_posting(
+        tx,
+        posting_id=f"release:{payment.posting_id}",
+        kind="release",
+        amounts=_balanced(
+            {held_account(payment.payer): -amount, wallet_account(payment.payer): amount}
+        ),
+        now_ms=now_ms,
+    )
+    await _change_balance(tx, payment.payer, amount)
+    await _tell(tx, payment, EventKind.PAYMENT_CREDITED, now_ms=now_ms)
+    return amount
+
+
+async def refund(
+    tx: Transaction, payment: Payment, *, refund_id: str, amount: MicroUsd, now_ms: int
+) -> bool:
+    """Set `amount` of a payment apart for its refund; says whether there was as much.
+
+    A held payment goes back as a whole, of another what its payer's balance has. `tx` must be
+    durable.
+    """
+    if payment.status is PaymentStatus.HELD:
+        debited = await payments.set_status(tx, payment, PaymentStatus.REFUNDED)
+    else:
+        debited = await accounts.change_balance(tx, payment.payer, -amount)
+    if debited:
+        await accounts.add_posting(
+            tx,
+            posting_id=f"refund:{refund_id}",
+            kind="refund",
+            amounts=_balanced({_owner(payment): -amount, REFUNDED: amount}),
+            now_ms=now_ms,
+        )
+    return debited
+
+
+async def undo_refund(
+    tx: Transaction, payment: Payment, *, refund_id: str, amount: MicroUsd, now_ms: int
+) -> None:
+    """Give back what was set apart for a refund that cannot happen any more."""
+    await accounts.add_posting(
+        tx,
+        posting_id=f"refund-undone:{refund_id}",
+        kind="refund",
+        amounts=_balanced({_owner(payment): amount, REFUNDED: -amount}),
+        now_ms=now_ms,
+    )
+    if payment.status is PaymentStatus.REFUNDED:
+        await payments.set_status(tx, payment, PaymentStatus.HELD)
+    else:
+        await _change_balance(tx, payment.payer, amount)
+
+
 async def burn(
     tx: Transaction, *, wallet: str, amount: MicroUsd, posting_id: str, now_ms: int
 ) -> MicroUsd:

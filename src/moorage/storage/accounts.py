@@ -1,6 +1,6 @@
 """Queries over wallets and the ledger's postings."""
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 
 from moorage.money import MicroUsd
@@ -19,7 +19,7 @@ _CHANGE_BALANCE = Statement(
     update(wallets)
     .where(
         wallets.c.address == bindparam("wallet"),
-        wallets.c.balance_micro_usd + bindparam("amount") >= 0,
+        or_(bindparam("amount") >= 0, wallets.c.balance_micro_usd + bindparam("amount") >= 0),
     )
     .values(balance_micro_usd=wallets.c.balance_micro_usd + bindparam("amount"))
 )
@@ -60,7 +60,10 @@ async def ensure_wallet(tx: Transaction, wallet: str, *, now_ms: int) -> None:
 
 
 async def change_balance(tx: Transaction, wallet: str, amount: int) -> bool:
-    """Add `amount` (either sign) unless the balance would fall below zero; says whether it did."""
+    """Add `amount` unless it takes what there is not; says whether it did.
+
+    What is added always is, also to a balance that a reversal left below zero.
+    """
     return await tx.execute(_CHANGE_BALANCE, wallet=wallet, amount=amount) == 1
 
 

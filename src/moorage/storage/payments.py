@@ -1,7 +1,7 @@
 """Queries over payments and what they were used for."""
 
 import msgspec
-from sqlalchemy import and_, bindparam, insert, or_, select, tuple_, update
+from sqlalchemy import and_, bindparam, insert, null, or_, select, tuple_, update
 
 from moorage.payments.payment import Finality, Payment, PaymentStatus
 from moorage.storage.database import Database, Row, Statement, Transaction
@@ -32,6 +32,16 @@ _SET_STATUS = Statement(
     update(payments)
     .where(*_this, payments.c.status == bindparam("expected"))
     .values(status=bindparam("new_status"))
+)
+_RELEASE = Statement(
+    update(payments)
+    .where(*_this, payments.c.status == PaymentStatus.HELD)
+    .values(status=PaymentStatus.CREDITED, held_reason=null())
+)
+_HELD = Statement(
+    select(*_COLUMNS)
+    .where(payments.c.status == PaymentStatus.HELD)
+    .order_by(payments.c.claimed_at_ms)
 )
 _SET_FINALITY = Statement(
     update(payments)
@@ -102,6 +112,22 @@ async def set_status(tx: Transaction, payment: Payment, status: PaymentStatus) -
         new_status=status,
     )
     return touched == 1
+
+
+async def release(tx: Transaction, payment: Payment) -> bool:
+    """Mark a held payment as credited; False when it is not held any more."""
+    touched = await tx.execute(
+        _RELEASE,
+        chain_id=payment.chain_id,
+        tx_hash=payment.tx_hash,
+        log_index=payment.log_index,
+    )
+    return touched == 1
+
+
+async def held(db: Database) -> list[Payment]:
+    """Every payment that screening holds back, the longest held first."""
+    return [_payment(row) for row in await db.all(_HELD)]
 
 
 async def set_finality(tx: Transaction, payment: Payment, finality: Finality) -> None:

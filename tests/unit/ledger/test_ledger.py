@@ -6,8 +6,9 @@ from sqlalchemy import select
 
 from clock import START_MS
 from moorage.ledger import ledger
-from moorage.ledger.ledger import EARNED, held_account, received_account, wallet_account
+from moorage.ledger.ledger import EARNED, REFUNDED, held_account, received_account, wallet_account
 from moorage.money import AtomicUnits, MicroUsd
+from moorage.payments.payment import Payment
 from moorage.payments.transfer import Transfer
 from moorage.storage import accounts
 from moorage.storage import payments as stored
@@ -255,6 +256,17 @@ async def test_reversal_takes_back_what_was_spent_too(db: Database) -> None:
     assert await burn(db, ALICE, 1, "burn:2") == 0
 
 
+async def test_payment_to_a_wallet_that_owes_pays_its_debt_first(db: Database) -> None:
+    sent = transfer(ALICE, 100)
+    await credit(db, sent)
+    await burn(db, ALICE, 30, "burn:1")
+    await reverse(db, sent)
+    assert await credit(db, transfer(ALICE, 20)) == 20
+    await check_books(db, alice=-10)
+    assert await credit(db, transfer(ALICE, 20)) == 20
+    await check_books(db, alice=10)
+
+
 async def test_payment_is_reversed_once(db: Database) -> None:
     sent = transfer(ALICE, 100)
     await credit(db, sent)
@@ -281,3 +293,93 @@ async def test_held_payment_is_set_apart_and_not_credited(db: Database) -> None:
     assert await reverse(db, sent) == 0
     await check_books(db, alice=0)
     assert await accounts.sum_of_account(db, held_account(ALICE)) == 0
+
+
+async def stored_payment(db: Database, sent: Transfer) -> Payment:
+    (payment,) = await stored.of_transaction(db, chain_id=sent.chain_id, tx_hash=sent.tx_hash)
+    return payment
+
+
+async def release(db: Database, payment: Payment) -> int:
+    async with db.transaction(durable=True) as tx:
+        return await ledger.release(tx, payment, now_ms=START_MS)
+
+
+async def refund(db: Database, payment: Payment, refund_id: str, amount: int) -> bool:
+    async with db.transaction(durable=True) as tx:
+        return await ledger.refund(
+            tx, payment, refund_id=refund_id, amount=MicroUsd(amount), now_ms=START_MS
+        )
+
+
+async def undo(db: Database, payment: Payment, refund_id: str, amount: int) -> None:
+    async with db.transaction(durable=True) as tx:
+        await ledger.undo_refund(
+            tx, payment, refund_id=refund_id, amount=MicroUsd(amount), now_ms=START_MS
+        )
+
+
+async def test_released_payment_is_credited_once(db: Database) -> None:
+    sent = transfer(ALICE, 100)
+    await credit(db, sent, held={ALICE: "on a list"})
+    payment = await stored_payment(db, sent)
+    assert [await release(db, payment) for _ in range(2)] == [100, 0]
+    await check_books(db, alice=100)
+    assert await accounts.sum_of_account(db, held_account(ALICE)) == 0
+
+
+async def test_released_payment_is_reversed_from_the_balance(db: Database) -> None:
+    sent = transfer(ALICE, 100)
+    await credit(db, sent, held={ALICE: "on a list"})
+    await release(db, await stored_payment(db, sent))
+    assert await reverse(db, sent) == 100
+    await check_books(db, alice=0)
+    assert await accounts.sum_of_account(db, held_account(ALICE)) == 0
+
+
+async def test_refund_takes_from_the_balance_what_is_there(db: Database) -> None:
+    sent = transfer(ALICE, 100)
+    await credit(db, sent)
+    await burn(db, ALICE, 30, "burn:1")
+    payment = await stored_payment(db, sent)
+    assert not await refund(db, payment, "one", 71)
+    assert await refund(db, payment, "two", 70)
+    await check_books(db, alice=0)
+    assert await accounts.sum_of_account(db, REFUNDED) == 70
+
+
+async def test_held_payment_is_refunded_once_and_not_released_after(db: Database) -> None:
+    sent = transfer(ALICE, 100)
+    await credit(db, sent, held={ALICE: "on a list"})
+    payment = await stored_payment(db, sent)
+    assert [await refund(db, payment, name, 100) for name in ("one", "two")] == [True, False]
+    assert await release(db, payment) == 0
+    await check_books(db, alice=0)
+    assert await accounts.sum_of_account(db, REFUNDED) == 100
+
+
+@pytest.mark.parametrize("held", [{}, {ALICE: "on a list"}])
+async def test_refund_that_is_undone_leaves_everything_as_it_was(
+    db: Database, held: dict[str, str]
+) -> None:
+    sent = transfer(ALICE, 100)
+    await credit(db, sent, held=held)
+    before = await stored_payment(db, sent)
+    for name in ("one", "two"):
+        assert await refund(db, before, name, 100)
+        await undo(db, await stored_payment(db, sent), name, 100)
+    assert await stored_payment(db, sent) == before
+    await check_books(db, alice=0 if held else 100)
+    assert await accounts.sum_of_account(db, REFUNDED) == 0
+
+
+async def test_undone_refund_is_given_back_to_a_wallet_that_owes(db: Database) -> None:
+    sent, lost = transfer(ALICE, 100), transfer(ALICE, 50)
+    await credit(db, sent)
+    await credit(db, lost)
+    await burn(db, ALICE, 110, "burn:1")
+    payment = await stored_payment(db, sent)
+    assert await refund(db, payment, "one", 20)
+    await reverse(db, lost)
+    await undo(db, payment, "one", 20)
+    await check_books(db, alice=-10)
