@@ -1,6 +1,10 @@
 """A chain and its tokens, as configuration describes them."""
 
+from collections.abc import Iterable
+
 import msgspec
+
+from moorage.chains.eip3009 import Eip712Domain
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -10,6 +14,7 @@ class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     symbol: str  # "USDC"
     address: str
     decimals: int
+    authorization: Eip712Domain | None = None  # None: the token has no EIP-3009
 
     @property
     def key(self) -> str:
@@ -33,8 +38,30 @@ class Chain(msgspec.Struct, frozen=True):
         return next((token for token in self.tokens if token.name == name), None)
 
 
+def token_at(
+    chains: Iterable[Chain], *, chain_id: int, token_address: str
+) -> tuple[Chain, Token] | None:
+    """The chain and the token at that address of it (lower case), if they pay here."""
+    return next(
+        (
+            (chain, token)
+            for chain in chains
+            if chain.chain_id == chain_id
+            for token in chain.tokens
+            if token.key == token_address
+        ),
+        None,
+    )
+
+
+_USDC_DOMAIN = Eip712Domain(name="USD Coin", version="2")
+"""On all three chains below. It differs elsewhere: on Base Sepolia the name is "USDC"."""
+
+
 def _dollar_tokens(usdc: str, usdt: str | None) -> tuple[Token, ...]:
-    tokens = [Token(name="usdc", symbol="USDC", address=usdc, decimals=6)]
+    tokens = [
+        Token(name="usdc", symbol="USDC", address=usdc, decimals=6, authorization=_USDC_DOMAIN)
+    ]
     if usdt is not None:
         tokens.append(Token(name="usdt", symbol="USDT", address=usdt, decimals=6))
     return tuple(tokens)

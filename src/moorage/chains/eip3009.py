@@ -1,0 +1,192 @@
+"""EIP-3009 as bytes: what a payer signs, who signed it, and the calls and logs that settle it."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import msgspec
+from coincurve import PublicKey
+
+from moorage.chains.address import parse_address
+from moorage.chains.encoding import parse_bytes32
+from moorage.chains.receipt import Log
+from moorage.keccak import keccak256
+from moorage.money import AtomicUnits
+
+MAX_SIGNATURE_BYTES = 4096  # a contract wallet's may hold several owners' signatures
+
+AUTHORIZATION_USED_TOPIC = "0x" + keccak256(b"AuthorizationUsed(address,bytes32)").hex()
+
+_TRANSFER = "transferWithAuthorization(address,address,uint256,uint256,uint256,bytes32,"
+_BY_KEY = keccak256(f"{_TRANSFER}uint8,bytes32,bytes32)".encode())[:4]
+_BY_CONTRACT = keccak256(f"{_TRANSFER}bytes)".encode())[:4]
+_STATE = keccak256(b"authorizationState(address,bytes32)")[:4]
+
+_DOMAIN_TYPE = keccak256(
+    b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+)
+_TRANSFER_TYPE = keccak256(
+    b"TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,"
+    b"uint256 validBefore,bytes32 nonce)"
+)
+
+_KEY_SIGNATURE_BYTES = 65  # r, s, v
+_HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
+_RECOVERY_IDS = {0: 0, 1: 1, 27: 0, 28: 1}
+_HEAD_BYTES = 7 * 32  # the bytes overload's arguments before the signature's own words
+_ADDRESS_PADDING = "0x" + "0" * 24
+_USED_TOPICS = 3  # the event, the authorizer, the nonce
+
+
+class Eip712Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a token calls itself in the domain of what is signed for it (EIP-712)."""
+
+    name: str  # "USD Coin": the contract's `name()`, not the symbol
+    version: str
+
+
+class TransferAuthorization(msgspec.Struct, frozen=True):
+    """A signed permission to move `value` from `payer` to `recipient`, once, by whoever sends it.
+
+    Addresses and nonce are lower-case hex with `0x`. Valid strictly after `valid_after` and
+    strictly before `valid_before`, as the chain's clock goes.
+    """
+
+    chain_id: int
+    token_address: str
+    payer: str
+    recipient: str
+    value: AtomicUnits
+    valid_after: int  # Unix seconds, as the next; both up to 2**256 - 1
+    valid_before: int
+    nonce: str  # 32 bytes that the payer chose; the token takes each once
+    signature: bytes  # r, s, v of a key, or whatever the payer's contract takes (ERC-1271)
+
+
+class AuthorizationUsed(msgspec.Struct, frozen=True):
+    """One AuthorizationUsed event: the token has taken this payer's nonce."""
+
+    log_index: int
+    token_address: str
+    payer: str
+    nonce: str
+
+
+def authorization_digest(authorization: TransferAuthorization, domain: Eip712Domain) -> bytes:
+    """The 32 bytes that the payer signs. Source: EIP-712, EIP-3009."""
+    content = _TRANSFER_TYPE + _arguments(authorization)
+    separator = _domain_separator(domain, authorization.chain_id, authorization.token_address)
+    return keccak256(b"\x19\x01" + separator + keccak256(content))
+
+
+def signer_of(authorization: TransferAuthorization, domain: Eip712Domain) -> str | None:
+    """The account whose key signed, whether or not it is the payer; None when no key's can be.
+
+    That is so for other lengths than 65 bytes, for a v other than 27, 28, 0 or 1, and for a high s,
+    which tokens refuse (EIP-2).
+    """
+    signature = authorization.signature
+    recovery_id = _RECOVERY_IDS.get(signature[64]) if _is_key_sized(signature) else None
+    if recovery_id is None or not 0 < int.from_bytes(signature[32:64], "big") <= _HALF_ORDER:
+        return None
+    digest = authorization_digest(authorization, domain)
+    try:
+        # Judges r: zero, beyond the group's order, or no point on the curve.
+        key = PublicKey.from_signature_and_message(
+            signature[:64] + bytes([recovery_id]), digest, None
+        )
+    except ValueError:
+        return None
+    return "0x" + keccak256(key.format(compressed=False)[1:])[12:].hex()
+
+
+def transfer_calldata(authorization: TransferAuthorization, *, by_key: bool) -> str:
+    """Calldata of `transferWithAuthorization`, hex with `0x`.
+
+    `by_key`: the payer's own key signed, as `signer_of` tells. Then it is the overload with v, r
+    and s, v as tokens take it: 27 or 28. Otherwise it is the one with the signature as bytes,
+    untouched, for the payer's contract to judge. Raises ValueError if no key can have signed.
+    """
+    arguments, signature = _arguments(authorization), authorization.signature
+    if not by_key:
+        padding = bytes(-len(signature) % 32)
+        tail = _word(_HEAD_BYTES) + _word(len(signature)) + signature + padding
+        return "0x" + (_BY_CONTRACT + arguments + tail).hex()
+    if not _is_key_sized(signature) or signature[64] not in _RECOVERY_IDS:
+        raise ValueError("a key's signature is r, s and v, and v is 27 or 28")
+    v = 27 + _RECOVERY_IDS[signature[64]]
+    return "0x" + (_BY_KEY + arguments + _word(v) + signature[:64]).hex()
+
+
+def authorization_state_calldata(payer: str, nonce: str) -> str:
+    """Calldata of `authorizationState(payer, nonce)`: 1 when used or cancelled, 0 otherwise."""
+    return "0x" + (_STATE + _address_word(payer) + _bytes32(nonce)).hex()
+
+
+def authorization_used_topics(payer: str, nonce: str) -> list[str]:
+    """The topics, for `eth_getLogs`, of the event that tells that this nonce was used."""
+    return [AUTHORIZATION_USED_TOPIC, "0x" + _address_word(payer).hex(), parse_bytes32(nonce)]
+
+
+def parse_authorization_used(log: Log) -> AuthorizationUsed | None:
+    """The use of an authorization that `log` tells of; None when it is another event.
+
+    Raises ValueError when it calls itself AuthorizationUsed but isn't shaped like EIP-3009's.
+    """
+    if not log.topics or log.topics[0] != AUTHORIZATION_USED_TOPIC:
+        return None
+    if len(log.topics) != _USED_TOPICS or not log.topics[1].startswith(_ADDRESS_PADDING):
+        raise ValueError("an AuthorizationUsed is not as EIP-3009 has it")
+    return AuthorizationUsed(
+        log_index=log.log_index,
+        token_address=log.address,
+        payer="0x" + log.topics[1][len(_ADDRESS_PADDING) :],
+        nonce=log.topics[2],
+    )
+
+
+def parse_authorization_used_logs(
+    logs: Sequence[Log], *, token_address: str
+) -> tuple[AuthorizationUsed, ...]:
+    """Every use of an authorization of the token at `token_address`, in log order."""
+    wanted = parse_address(token_address)
+    events = (parse_authorization_used(log) for log in logs if log.address == wanted)
+    return tuple(event for event in events if event is not None)
+
+
+@lru_cache(maxsize=64)
+def _domain_separator(domain: Eip712Domain, chain_id: int, token_address: str) -> bytes:
+    return keccak256(
+        _DOMAIN_TYPE
+        + keccak256(domain.name.encode())
+        + keccak256(domain.version.encode())
+        + _word(chain_id)
+        + _address_word(token_address)
+    )
+
+
+def _arguments(authorization: TransferAuthorization) -> bytes:
+    """The six arguments that both overloads and the signed struct have in common."""
+    return (
+        _address_word(authorization.payer)
+        + _address_word(authorization.recipient)
+        + _word(authorization.value)
+        + _word(authorization.valid_after)
+        + _word(authorization.valid_before)
+        + _bytes32(authorization.nonce)
+    )
+
+
+def _is_key_sized(signature: bytes) -> bool:
+    return len(signature) == _KEY_SIGNATURE_BYTES
+
+
+def _word(value: int) -> bytes:
+    return value.to_bytes(32, "big")
+
+
+def _address_word(address: str) -> bytes:
+    return bytes.fromhex(address[2:]).rjust(32, b"\0")
+
+
+def _bytes32(text: str) -> bytes:
+    return bytes.fromhex(text[2:])

@@ -1,0 +1,60 @@
+"""JSON as payment headers carry it: in base64, bounded, and read strictly."""
+
+import re
+from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
+from typing import TypeVar
+
+import msgspec
+
+from moorage.errors import PaymentMalformed
+
+MAX_HEADER_BYTES = 16 * 1024
+
+_Body = TypeVar("_Body")
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def canonical_json(value: object) -> bytes:
+    """`value` in RFC 8785's canonical form, if its strings are ASCII and its numbers safe integers.
+
+    Members are then ordered alike by code points and by UTF-16 units, and no number needs a form.
+    """
+    return msgspec.json.encode(value, order="sorted")
+
+
+def encode_base64url(content: bytes) -> str:
+    """Base64url without padding (RFC 4648 §5)."""
+    return urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
+
+
+def encode_base64(content: bytes) -> str:
+    """Base64 with padding (RFC 4648 §4)."""
+    return b64encode(content).decode("ascii")
+
+
+def decode_base64url(text: str, body: type[_Body], *, field: str) -> _Body:
+    """The JSON in base64url without padding. Raises PaymentMalformed, naming `field`."""
+    if len(text) > MAX_HEADER_BYTES or _BASE64URL.fullmatch(text) is None:
+        raise PaymentMalformed(field, "must be base64url without padding, 16 KiB at most")
+    try:
+        return _decode_json(urlsafe_b64decode(text + "=" * (-len(text) % 4)), body)
+    except ValueError as error:
+        raise PaymentMalformed(field, f"must be base64url of JSON ({error})") from error
+
+
+def decode_base64(text: str, body: type[_Body], *, field: str) -> _Body:
+    """The JSON in base64 with padding. Raises PaymentMalformed, naming `field`."""
+    if len(text) > MAX_HEADER_BYTES:
+        raise PaymentMalformed(field, "must be 16 KiB at most")
+    try:
+        return _decode_json(b64decode(text, validate=True), body)
+    except ValueError as error:
+        raise PaymentMalformed(field, f"must be base64 of JSON ({error})") from error
+
+
+def _decode_json(content: bytes, body: type[_Body]) -> _Body:
+    try:
+        return msgspec.json.decode(content, type=body)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

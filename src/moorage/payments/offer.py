@@ -1,0 +1,14 @@
+"""An offer: so much of one token on one chain settles what is demanded."""
+
+import msgspec
+
+from moorage.chains.chain import Chain, Token
+from moorage.money import AtomicUnits
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """One of the ways to pay a demand."""
+
+    chain: Chain
+    token: Token
+    amount: AtomicUnits
