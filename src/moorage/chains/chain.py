@@ -1,7 +1,5 @@
 """A chain and its tokens, as configuration describes them."""
 
-from collections.abc import Iterable
-
 import msgspec
 
 from moorage.chains.eip3009 import Eip712Domain
@@ -36,22 +34,6 @@ class Chain(msgspec.Struct, frozen=True):
     def token(self, name: str) -> Token | None:
         """The token that clients call `name` (lower case), if it pays on this chain."""
         return next((token for token in self.tokens if token.name == name), None)
-
-
-def token_at(
-    chains: Iterable[Chain], *, chain_id: int, token_address: str
-) -> tuple[Chain, Token] | None:
-    """The chain and the token at that address of it (lower case), if they pay here."""
-    return next(
-        (
-            (chain, token)
-            for chain in chains
-            if chain.chain_id == chain_id
-            for token in chain.tokens
-            if token.key == token_address
-        ),
-        None,
-    )
 
 
 _USDC_DOMAIN = Eip712Domain(name="USD Coin", version="2")

@@ -54,36 +54,24 @@ def make_challenge(
     `body_digest` is SHA-256 in hex. The expiry is rounded down to the second. `realm` is a host
     name. The first credential type is the preferred one.
     """
-    rest = _request_rest(
-        offer.chain.chain_id,
-        offer.token.address,
-        offer.token.decimals,
-        pay_to,
-        tuple(credential_types),
+    slots = (
+        realm,
+        METHOD,
+        INTENT,
+        _request(offer, pay_to, tuple(credential_types)),
+        _expires(expires_at_ms),
+        digest_parameter(body_digest),
+        opaque_parameter(wallet),
     )
-    request = encode_base64url(b'{"amount":"%d",%b' % (offer.amount, rest))
-    expires = datetime.fromtimestamp(expires_at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    digest, opaque = digest_parameter(body_digest), opaque_parameter(wallet)
-    return Challenge(
-        id=challenge_id(
-            secret, realm=realm, request=request, expires=expires, digest=digest, opaque=opaque
-        ),
-        realm=realm,
-        method=METHOD,
-        intent=INTENT,
-        request=request,
-        expires=expires,
-        digest=digest,
-        opaque=opaque,
-    )
+    return Challenge(challenge_id(secret, slots), *slots)
 
 
-def challenge_id(
-    secret: bytes, *, realm: str, request: str, expires: str, digest: str, opaque: str
-) -> str:
-    """HMAC-SHA256 over the seven slots, base64url (draft-httpauth-payment-00 §5.1.3)."""
-    slots = f"{realm}|{METHOD}|{INTENT}|{request}|{expires}|{digest}|{opaque}"
-    return encode_base64url(hmac.digest(secret, slots.encode(), "sha256"))
+def challenge_id(secret: bytes, slots: Sequence[str]) -> str:
+    """HMAC-SHA256 over the seven slots (draft-httpauth-payment-00 §5.1.3), base64url.
+
+    The slots are realm, method, intent, request, expires, digest and opaque, empty when absent.
+    """
+    return encode_base64url(hmac.digest(secret, "|".join(slots).encode(), "sha256"))
 
 
 def challenge_header(challenge: Challenge) -> str:
@@ -105,16 +93,28 @@ def opaque_parameter(wallet: str) -> str:
     return encode_base64url(b'{"wallet":"%b"}' % wallet.encode("ascii"))
 
 
+def _expires(at_ms: int) -> str:
+    """RFC 3339 in UTC, rounded down to the second."""
+    return datetime.fromtimestamp(at_ms // 1000, UTC).isoformat()[:19] + "Z"
+
+
+def _request(offer: Offer, pay_to: str, credential_types: tuple[CredentialType, ...]) -> str:
+    """The request of a charge: canonical JSON, whose first member is the amount."""
+    token = offer.token
+    terms = _terms(offer.chain.chain_id, token.address, token.decimals, pay_to, credential_types)
+    return encode_base64url(b'{"amount":"%d",%b' % (offer.amount, terms))
+
+
 @lru_cache(maxsize=256)
-def _request_rest(
+def _terms(
     chain_id: int,
     token_address: str,
     decimals: int,
     pay_to: str,
     credential_types: tuple[CredentialType, ...],
 ) -> bytes:
-    """What follows `amount`, first in canonical order, in the request of a charge."""
-    rest = {
+    """What follows the amount in the request of a charge, and the closing brace."""
+    terms = {
         "currency": checksum_address(token_address),
         "methodDetails": {
             "chainId": chain_id,
@@ -123,4 +123,4 @@ def _request_rest(
         },
         "recipient": checksum_address(pay_to),
     }
-    return canonical_json(rest)[1:]
+    return canonical_json(terms)[1:]

@@ -181,15 +181,8 @@ def _parse_request(text: str) -> ChargeRequest:
 
 
 def _is_ours(challenge: Challenge, secret: bytes) -> bool:
-    expected = challenge_id(
-        secret,
-        realm=challenge.realm,
-        request=challenge.request,
-        expires=challenge.expires,
-        digest=challenge.digest,
-        opaque=challenge.opaque,
-    )
-    return hmac.compare_digest(expected.encode(), challenge.id.encode())
+    _, *slots = msgspec.structs.astuple(challenge)
+    return hmac.compare_digest(challenge_id(secret, slots).encode(), challenge.id.encode())
 
 
 def _check_authorization(
