@@ -74,7 +74,7 @@ class AuthorizationUsed(msgspec.Struct, frozen=True):
 def authorization_digest(authorization: TransferAuthorization, domain: Eip712Domain) -> bytes:
     """The 32 bytes that the payer signs. Source: EIP-712, EIP-3009."""
     content = _TRANSFER_TYPE + _arguments(authorization)
-    separator = _domain_separator(domain, authorization.chain_id, authorization.token_address)
+    separator = domain_separator(domain, authorization.chain_id, authorization.token_address)
     return keccak256(b"\x19\x01" + separator + keccak256(content))
 
 
@@ -154,7 +154,8 @@ def parse_authorization_used_logs(
 
 
 @lru_cache(maxsize=64)
-def _domain_separator(domain: Eip712Domain, chain_id: int, token_address: str) -> bytes:
+def domain_separator(domain: Eip712Domain, chain_id: int, token_address: str) -> bytes:
+    """The 32 bytes that the token's `DOMAIN_SEPARATOR()` answers if `domain` is right (EIP-712)."""
     return keccak256(
         _DOMAIN_TYPE
         + keccak256(domain.name.encode())
