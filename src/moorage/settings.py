@@ -20,7 +20,7 @@ from moorage.money import MicroUsd
 from moorage.payments.pricing import PriceList, Size
 
 ENV_PREFIX = "MOORAGE_"
-_NOT_SETTINGS = re.compile(r"GATEWAY|PRIVATE_KEY|RPC_URL_\w+|CONFIG|STATE_DIR")
+_NOT_SETTINGS = re.compile(r"GATEWAY|PRIVATE_KEY|BOUND_SIGNATURES|RPC_URL_\w+|CONFIG|STATE_DIR")
 """Variables that belong to the client commands."""
 
 _MOST_DECIMALS = 36
@@ -153,6 +153,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     allow_networks: Annotated[
         tuple[str, ...], _doc("Networks that apps may reach although they are private.")
     ] = ()
+    webhook_allow_networks: Annotated[
+        tuple[str, ...],
+        _doc(
+            "Networks that webhooks may reach although they are private, by plain HTTP too. "
+            "Loopback in dev."
+        ),
+    ] = ()
+    webhook_attempts_at_once: Annotated[
+        int, _doc("How many webhooks are sent an event at the same time.", ge=1)
+    ] = 64
     requests_per_minute: Annotated[
         int, _doc("Requests a minute per wallet, deployment polled, or client address.", ge=1)
     ] = 30

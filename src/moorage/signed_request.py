@@ -59,6 +59,6 @@ def host_of(url: str) -> str:
     return host.removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
 
 
-def content_digest(body: bytes) -> str:
-    """`body`'s Content-Digest header (RFC 9530)."""
-    return f"sha-256=:{b64encode(sha256(body).digest()).decode()}:"
+def content_digest(body_digest: bytes) -> str:
+    """The Content-Digest header (RFC 9530) of a body with this SHA-256."""
+    return f"sha-256=:{b64encode(body_digest).decode()}:"

@@ -30,7 +30,7 @@ DOCUMENTS = {
 SOURCE = "\n".join(path.read_text() for path in (REPOSITORY / "src").rglob("*.py"))
 TESTS = {path: path.read_text() for path in (REPOSITORY / "tests").rglob("*.py")}
 
-CLIENTS_VARIABLES = ("GATEWAY", "PRIVATE_KEY", "RPC_URL_", "STATE_DIR")
+CLIENTS_VARIABLES = ("GATEWAY", "PRIVATE_KEY", "RPC_URL_", "STATE_DIR", "BOUND_SIGNATURES")
 OPERATORS_PATHS = {"/ready", "/metrics", "/certificate"}
 
 

@@ -51,5 +51,5 @@ def test_host_is_spelled_one_way(url: str, host: str) -> None:
 def test_content_digest_is_written_as_rfc_9530_has_it() -> None:
     """The value of RFC 9530's own example, appendix B.1."""
     body = b'{"hello": "world"}\n'
-    assert content_digest(body) == "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
-    assert hashlib.sha256(body).hexdigest().startswith("44aff4ab")
+    digest = hashlib.sha256(body).digest()
+    assert content_digest(digest) == "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"

@@ -53,6 +53,13 @@ class Options:
         Path | None,
         Parameter(help="Where payments are recorded [env: MOORAGE_STATE_DIR]"),
     ] = None
+    bound: Annotated[
+        bool,
+        Parameter(
+            help="Sign for this gateway and request alone [env: MOORAGE_BOUND_SIGNATURES]",
+            negative=(),
+        ),
+    ] = False
     json: Annotated[
         bool, Parameter(help="One JSON document on stdout", negative=(), group="Output")
     ] = False
@@ -68,6 +75,7 @@ class Connection(msgspec.Struct, frozen=True):
     private_key: str | None
     chains: dict[str, Chain]
     state_dir: Path
+    bound: bool = False  # whether signatures cover the request
     warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -121,6 +129,7 @@ def find_connection(
         private_key=key,
         chains=_find_chains(options, env, dev),
         state_dir=_find_state_directory(options, env),
+        bound=options.bound or env.get("MOORAGE_BOUND_SIGNATURES", "").lower() == "true",
         warnings=warnings,
     )
 

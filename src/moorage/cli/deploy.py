@@ -150,7 +150,8 @@ class _Session:
         follow: bool,
     ) -> Exit:
         """Pays if it must, follows if it should, and says how it went."""
-        async with Client(self._connection.gateway, self._signer) as client:
+        connection = self._connection
+        async with Client(connection.gateway, self._signer, bound=connection.bound) as client:
             payer = Payer(
                 client,
                 self._signer,

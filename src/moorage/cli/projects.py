@@ -23,7 +23,8 @@ def projects(*, options: Options = DEFAULTS) -> int:
     connection = find_connection(options)
 
     async def ask() -> Projects:
-        async with Client(connection.gateway, Signer(connection.required_key())) as client:
+        signer = Signer(connection.required_key())
+        async with Client(connection.gateway, signer, bound=connection.bound) as client:
             return await client.projects()
 
     found = asyncio.run(ask())
@@ -53,7 +54,7 @@ def status(project: str, deployment: str | None = None, /, *, options: Options =
     signer = Signer(connection.required_key())
 
     async def ask() -> Status | Project:
-        async with Client(connection.gateway, signer) as client:
+        async with Client(connection.gateway, signer, bound=connection.bound) as client:
             if deployment is not None:
                 found = await _find_project(client, project)
                 return await client.status(found, deployment)
@@ -97,7 +98,8 @@ def delete(
         return Exit.FAILED
 
     async def remove() -> Any:
-        async with Client(connection.gateway, Signer(connection.required_key())) as client:
+        signer = Signer(connection.required_key())
+        async with Client(connection.gateway, signer, bound=connection.bound) as client:
             return await client.delete(await _find_project(client, project))
 
     gone = asyncio.run(remove())

@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import Awaitable, Callable, Mapping
+from hashlib import sha256
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
@@ -26,6 +27,7 @@ from moorage.sdk.gateway_url import normalise_gateway_url
 from moorage.sdk.refusal import read_refusal
 from moorage.sdk.request import DeployRequest, PaymentProof
 from moorage.sdk.signer import Signer
+from moorage.signed_request import NO_BODY, Target, host_of
 
 Answer = TypeVar("Answer")
 Pause = Callable[[float], Awaitable[None]]
@@ -36,6 +38,7 @@ _DEPLOY_SECONDS = 300  # a paid request is held while its transaction is mined
 _ANSWER_BYTES = 8 * 1024 * 1024
 _RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # outlasts the 5 s a gateway needs after a start
 _RETRY_AFTER_CEILING_SECONDS = 60
+_UNBOUND = "signature_unbound"  # the gateway takes signatures of version 2 alone
 
 # Quick at first, then slow enough for the 30 polls a minute that a deployment is allowed (§1.5).
 _POLL_PAUSES_SECONDS = (0.1, 0.15, 0.25, 0.5, 0.5, 1.0, 1.5, 2.0)
@@ -45,8 +48,10 @@ _POLL_STEADY_SECONDS = 3.0
 class Client:
     """Calls one gateway, for one wallet if there is a signer. Use it as an async context.
 
-    Every attempt is signed afresh. Calls raise the errors of `sdk.errors`. A GET is repeated a few
-    times when its failure is retryable; a POST or DELETE only when the gateway itself answered so.
+    Every attempt is signed afresh; with `bound`, and once a gateway asks for it, so that the
+    signature is good for that request alone. Calls raise the errors of `sdk.errors`. A GET is
+    repeated a few times when its failure is retryable; a POST or DELETE only when the gateway
+    itself answered so.
     """
 
     def __init__(
@@ -54,12 +59,14 @@ class Client:
         gateway_url: str,
         signer: Signer | None = None,
         *,
+        bound: bool = False,
         clock: Clock | None = None,
         pause: Pause = asyncio.sleep,
     ) -> None:
         """Raises ClientMisconfigured unless `gateway_url` is an http(s) URL."""
         self.gateway_url = normalise_gateway_url(gateway_url)
         self.signer = signer
+        self._bound = bound
         self._clock = clock or SystemClock()
         self._pause = pause
         self._session: aiohttp.ClientSession | None = None
@@ -207,14 +214,20 @@ class Client:
         """One attempt, with a signature of its own."""
         all_headers = dict(headers or {})
         if signed:
-            all_headers |= self._signed_headers()
+            all_headers |= self._signed_headers(method, path, body)
         if body is not None:
             all_headers["Content-Type"] = "application/json"
         status, answer_headers, content = await self._exchange(
             method, path, body=body, headers=all_headers, read_seconds=read_seconds
         )
         if not 200 <= status < 300:
-            raise read_refusal(status=status, content=content, headers=answer_headers)
+            refusal = read_refusal(status=status, content=content, headers=answer_headers)
+            if refusal.code != _UNBOUND or self._bound:
+                raise refusal
+            self._bound = True
+            return await self._send(
+                method, path, shape, body=body, headers=headers, read_seconds=read_seconds
+            )
         try:
             return msgspec.json.decode(content, type=shape)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -223,10 +236,16 @@ class Client:
                 f"contract's JSON ({error}). Is it a Moorage gateway?"
             ) from error
 
-    def _signed_headers(self) -> dict[str, str]:
+    def _signed_headers(self, method: str, path: str, body: bytes | None) -> dict[str, str]:
         if self.signer is None:
             raise ClientMisconfigured("this call must be signed, and there is no private key")
-        return self.signer.headers()
+        if not self._bound:
+            return self.signer.headers()
+        digest = NO_BODY if body is None else sha256(body).digest()
+        target = Target(
+            host=host_of(self.gateway_url), method=method, path=path, body_digest=digest
+        )
+        return self.signer.headers(target)
 
     async def _exchange(
         self,

@@ -10,6 +10,7 @@ from moorage.chains.address import checksum_address
 from moorage.clock import Clock, SystemClock
 from moorage.keccak import keccak256
 from moorage.sdk.errors import ClientMisconfigured
+from moorage.signed_request import Target, content_digest
 
 
 class SignedTransaction(msgspec.Struct, frozen=True):
@@ -32,22 +33,36 @@ class Signer:
     def __repr__(self) -> str:
         return f"Signer({self.address})"
 
-    def headers(self) -> dict[str, str]:
-        """Headers that authenticate one request; each call makes a nonce of its own (§1.1)."""
-        timestamp = str(self._clock.now_ms())
+    def headers(self, target: Target | None = None) -> dict[str, str]:
+        """Headers that authenticate one request; each call makes a nonce of its own (§1.1).
+
+        With a `target` the signature is good for that request alone (version 2).
+        """
+        timestamp_ms = self._clock.now_ms()
         nonce = str(uuid.uuid4())
-        return {
+        headers = {
             "X-Wallet-Address": self.address,
-            "X-Signature": self.sign_text(f"{self.address}:{timestamp}:{nonce}"),
-            "X-Timestamp": timestamp,
+            "X-Timestamp": str(timestamp_ms),
             "X-Nonce": nonce,
+        }
+        if target is None:
+            signature = self.sign_text(f"{self.address}:{timestamp_ms}:{nonce}")
+            return headers | {"X-Signature": signature}
+        digest = target.digest(wallet=self.address, timestamp_ms=timestamp_ms, nonce=nonce)
+        return headers | {
+            "X-Signature": self._sign(digest),
+            "X-Signature-Version": "2",
+            "Content-Digest": content_digest(target.body_digest),
         }
 
     def sign_text(self, text: str) -> str:
         """The 65-byte `personal_sign` signature of `text` as 0x hex (EIP-191, version 0x45)."""
         message = text.encode()
         prefix = f"\x19Ethereum Signed Message:\n{len(message)}".encode()
-        signature = self._key.sign_recoverable(keccak256(prefix + message), hasher=None)
+        return self._sign(keccak256(prefix + message))
+
+    def _sign(self, digest: bytes) -> str:
+        signature = self._key.sign_recoverable(digest, hasher=None)
         return "0x" + signature[:64].hex() + f"{signature[64] + 27:02x}"
 
     def sign_transaction(self, transaction: dict[str, Any]) -> SignedTransaction:

@@ -147,3 +147,10 @@ def test_connection_shows_no_key(place: Path) -> None:
     found = find(place)
     assert found.private_key is not None
     assert found.private_key not in repr(found) + str(found)
+
+
+def test_signatures_are_bound_by_flag_or_variable(place: Path) -> None:
+    assert not find(place).bound
+    assert not find(place, env={"MOORAGE_BOUND_SIGNATURES": "false"}).bound
+    assert find(place, bound=True).bound
+    assert find(place, env={"MOORAGE_BOUND_SIGNATURES": "true"}).bound

@@ -9,7 +9,9 @@ from eth_account.messages import encode_defunct
 from moorage.sdk.errors import ClientMisconfigured
 from moorage.sdk.offer import unsigned_transfer
 from moorage.sdk.signer import Signer
+from moorage.signed_request import Target
 from offers import an_offer
+from typed_request import typed_data
 
 KEY = "0x4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"
 ADDRESS = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23"  # as eth_account documents it
@@ -41,6 +43,24 @@ def test_headers_sign_wallet_timestamp_and_nonce() -> None:
     text = f"{ADDRESS}:1767268800123:{headers['X-Nonce']}"
     signer = Account.recover_message(encode_defunct(text=text), signature=headers["X-Signature"])
     assert signer == ADDRESS
+
+
+def test_bound_headers_sign_the_request_as_typed_data() -> None:
+    digest = b"\xb0" * 32
+    target = Target(host="gw.example", method="POST", path="/agent/deploy", body_digest=digest)
+    headers = Signer(KEY, clock=Noon()).headers(target)
+    assert headers["X-Signature-Version"] == "2"
+    assert headers["Content-Digest"] == "sha-256=:sLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLCwsLA=:"
+    message = typed_data(
+        wallet=ADDRESS,
+        host="gw.example",
+        method="POST",
+        path="/agent/deploy",
+        body_digest=digest,
+        timestamp=1767268800123,
+        nonce=headers["X-Nonce"],
+    )
+    assert Account.recover_message(message, signature=headers["X-Signature"]) == ADDRESS
 
 
 def test_every_request_has_a_nonce_of_its_own() -> None:

@@ -1,0 +1,364 @@
+"""Contract wallets and bound signatures, through the real gateway and its chains."""
+
+import hashlib
+import json
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+from eth_account import Account
+from eth_account.messages import SignableMessage, encode_defunct
+
+from contract_wallet import Counterfactual, deployed_wallet, put_code, wrapped
+from gateway_fixture import DevGateway, running
+from moorage.sdk.client import Client
+from moorage.sdk.signer import Signer
+from paying import calldata, rpc, send_transaction
+from typed_request import content_digest_of, typed_data
+from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name, new_key
+
+pytestmark = pytest.mark.root
+
+PER_MINUTE = 8
+"""Requests that the strict gateway lets a wallet make."""
+
+
+@dataclass(eq=False)
+class Signing:
+    """Signs for the wallet at `address` by the key of its owner, in either version."""
+
+    gateway: DevGateway
+    key: str
+    address: str
+    wallet: Counterfactual | None = None  # as long as it is not deployed
+
+    def headers(
+        self,
+        method: str = "GET",
+        path: str = "/agent/projects",
+        body: bytes | None = None,
+        *,
+        bound: bool = False,
+        host: str | None = None,
+    ) -> dict[str, str]:
+        """Fresh headers; `host` as it is signed, for another gateway than this one."""
+        stamp, nonce = time.time_ns() // 1_000_000, str(uuid.uuid4())
+        message: SignableMessage = encode_defunct(text=f"{self.address}:{stamp}:{nonce}")
+        headers = {"X-Wallet-Address": self.address, "X-Timestamp": str(stamp), "X-Nonce": nonce}
+        if bound:
+            message = typed_data(
+                wallet=self.address,
+                host=host or self.gateway.url.removeprefix("http://"),
+                method=method,
+                path=path,
+                body_digest=hashlib.sha256(body or b"").digest(),
+                timestamp=stamp,
+                nonce=nonce,
+            )
+            headers["X-Signature-Version"] = "2"
+            if body is not None:
+                headers["Content-Digest"] = content_digest_of(body)
+        signature = bytes(Account.sign_message(message, self.key).signature)
+        signature = self.wallet.wrap(signature) if self.wallet else signature
+        return headers | {"X-Signature": "0x" + signature.hex()}
+
+    async def ask(
+        self,
+        method: str = "GET",
+        path: str = "/agent/projects",
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        *,
+        bound: bool = False,
+    ) -> Answer:
+        """One request, signed as it is."""
+        signed = self.headers(method, path, body, bound=bound)
+        return await send(self.gateway, method, path, body, signed | (headers or {}))
+
+
+async def send(
+    gateway: DevGateway, method: str, path: str, body: bytes | None, headers: dict[str, str]
+) -> Answer:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, gateway.url + path, data=body, headers=headers) as response,
+    ):
+        return Answer(response.status, await response.json(), response.headers)
+
+
+def refusal(answer: Answer) -> tuple[int, str]:
+    return answer.status, answer.body["code"]
+
+
+def rpc_url(gateway: DevGateway, chain: str = "arbitrum") -> str:
+    return str(gateway.info["chains"][chain]["rpc_url"])
+
+
+async def deployed(gateway: DevGateway, chain: str = "arbitrum") -> Signing:
+    key = new_key()
+    owner = Account.from_key(key).address
+    return Signing(gateway, key, await deployed_wallet(rpc_url(gateway, chain), owner))
+
+
+async def undeployed(gateway: DevGateway) -> Signing:
+    key = new_key()
+    wallet = await Counterfactual.of(rpc_url(gateway), Account.from_key(key).address)
+    return Signing(gateway, key, wallet.address, wallet)
+
+
+def by_key(gateway: DevGateway) -> Signing:
+    wallet = Wallet(gateway)
+    return Signing(gateway, wallet.key, wallet.address)
+
+
+def body_of(name: str) -> bytes:
+    return json.dumps(deploy_body(name, HELLO)).encode()
+
+
+# Contract wallets
+
+
+async def test_contract_wallet_pays_by_a_transaction_and_deploys(dev_gateway: DevGateway) -> None:
+    signing = await deployed(dev_gateway)
+    url, token = rpc_url(dev_gateway), dev_gateway.info["chains"]["arbitrum"]["tokens"]["usdc"]
+    owner = Account.from_key(signing.key).address
+    await rpc(url, "anvil_setBalance", owner, hex(10**18))
+    await rpc(url, "anvil_dealERC20", signing.address, token, hex(500_000))
+    body = body_of(fresh_name())
+    asked = await signing.ask("POST", "/agent/deploy", body)
+    assert refusal(asked) == (402, "payment_required")
+
+    transfer = calldata("transfer(address,uint256)", dev_gateway.info["pay_to"], 500_000)
+    inner = bytes.fromhex(transfer[2:])
+    words: list[int | str] = [96, len(inner)]
+    padded = inner.ljust(96, b"\0").hex()
+    execute = calldata(
+        "execute(address,uint256,bytes)",
+        *(token, 0, *words, padded[:64], padded[64:128], padded[128:]),
+    )
+    tx = await send_transaction(url, signing.key, to=signing.address, data=execute)
+    answer = await signing.ask("POST", "/agent/deploy", body, {"X-Payment-Tx": tx})
+
+    assert answer.status == 200, answer.body
+    path = f"/agent/deploy/{answer.body['projectId']}/{answer.body['deploymentId']}/status"
+    assert (await signing.ask("GET", path)).status == 200
+    assert (await by_key(dev_gateway).ask("GET", path)).status == 403
+
+
+@pytest.mark.parametrize("bound", [False, True])
+async def test_wallet_lists_its_projects_before_it_is_deployed(
+    dev_gateway: DevGateway, bound: bool
+) -> None:
+    signing = await undeployed(dev_gateway)
+
+    answer = await signing.ask(bound=bound)
+
+    assert answer.status == 200, answer.body
+    assert answer.body["wallet"].lower() == signing.address.lower()
+
+
+async def test_strangers_signature_inside_the_wrapper_is_invalid_and_burns_no_nonce(
+    dev_gateway: DevGateway,
+) -> None:
+    signing = await undeployed(dev_gateway)
+    headers = signing.headers()
+    stranger = Signing(dev_gateway, new_key(), signing.address, signing.wallet)
+    forged = headers | {"X-Signature": stranger.headers()["X-Signature"]}
+
+    assert refusal(await send(dev_gateway, "GET", "/agent/projects", None, forged)) == (
+        (401, "signature_invalid")
+    )
+    for expected in (200, 401):
+        answer = await send(dev_gateway, "GET", "/agent/projects", None, headers)
+        assert answer.status == expected
+    assert refusal(answer) == (401, "nonce_reused")
+
+
+async def test_wallet_of_another_chain_says_which(dev_gateway: DevGateway) -> None:
+    signing = await deployed(dev_gateway, "base")
+
+    assert refusal(await signing.ask()) == (401, "signature_invalid")
+    assert (await signing.ask(headers={"X-Wallet-Chain": "base"})).status == 200
+    unknown = await signing.ask(headers={"X-Wallet-Chain": "solana"})
+    assert refusal(unknown) == (400, "invalid_field")
+    assert unknown.body["field"] == "X-Wallet-Chain"
+
+
+@pytest.mark.parametrize("runtime", ["0x5b5f56", "0xfe", "0x62030d405ff3"])
+async def test_bombs_in_place_of_wallet_and_factory_are_a_quick_no(
+    dev_gateway: DevGateway, runtime: str
+) -> None:
+    bomb = await put_code(rpc_url(dev_gateway), runtime)
+    headers = Signing(dev_gateway, new_key(), bomb).headers()
+    signature = "0x" + wrapped(bomb, b"", b"\x01").hex()
+    started = time.monotonic()
+
+    answer = await send(
+        dev_gateway, "GET", "/agent/projects", None, headers | {"X-Signature": signature}
+    )
+
+    assert refusal(answer) == (401, "signature_invalid")
+    assert time.monotonic() - started < 2
+
+
+async def test_longest_signature_fits_into_the_headers(dev_gateway: DevGateway) -> None:
+    headers = by_key(dev_gateway).headers()
+    for length, sentence in ((8192, "is not this wallet's"), (8193, "up to 8192")):
+        answer = await send(
+            dev_gateway,
+            "GET",
+            "/agent/projects",
+            None,
+            headers | {"X-Signature": "0x" + "5a" * length},
+        )
+        assert refusal(answer) == (401, "signature_invalid")
+        assert sentence in answer.body["error"]
+
+
+# Bound signatures
+
+
+async def test_bound_request_with_a_body_passes_once(dev_gateway: DevGateway) -> None:
+    signing, body = by_key(dev_gateway), body_of(fresh_name())
+    headers = signing.headers("POST", "/agent/quote", body, bound=True)
+
+    answer = await send(dev_gateway, "POST", "/agent/quote", body, headers)
+    assert answer.status == 200, answer.body
+    again = await send(dev_gateway, "POST", "/agent/quote", body, headers)
+    assert refusal(again) == (401, "nonce_reused")
+
+
+async def test_relayed_bound_signature_is_good_for_no_other_request(
+    dev_gateway: DevGateway,
+) -> None:
+    signing = by_key(dev_gateway)
+    elsewhere = signing.headers(bound=True, host="gateway.example")
+    here = signing.headers(bound=True)
+
+    for method, path, headers in (
+        ("GET", "/agent/projects", elsewhere),
+        ("DELETE", f"/agent/projects/{uuid.uuid4()}", here),
+        ("GET", "/agent/projects?page=2", here),
+        ("GET", "/agent/projects", {k: v for k, v in here.items() if "Version" not in k}),
+        ("GET", "/agent/projects", here | {"X-Signature-Version": "3"}),
+        ("GET", "/agent/projects", here | {"Content-Digest": content_digest_of(b"x")}),
+    ):
+        answer = await send(dev_gateway, method, path, None, headers)
+        assert refusal(answer) == (401, "signature_invalid"), (method, path)
+    assert (await send(dev_gateway, "GET", "/agent/projects", None, here)).status == 200
+
+
+@pytest.mark.parametrize("path", ["/agent/deploy", "/agent/quote"])
+async def test_other_body_under_a_bound_signature_changes_nothing(
+    dev_gateway: DevGateway, path: str
+) -> None:
+    signing, name = by_key(dev_gateway), fresh_name()
+    headers = signing.headers("POST", path, body_of(name), bound=True)
+
+    for other in (body_of(fresh_name()), body_of(name) + b" ", b""):
+        answer = await send(dev_gateway, "POST", path, other, headers)
+        assert answer.status == 401, answer.body
+        headers = signing.headers("POST", path, body_of(name), bound=True)
+    held = await Wallet(dev_gateway).deploy(name)
+    assert refusal(held) == (402, "payment_required")  # nobody holds the name
+
+
+# Where signatures must be bound
+
+
+@pytest.fixture(scope="module")
+def strict_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
+    directory = tmp_path_factory.mktemp("strict")
+    settings = {"require_bound_signatures": "true", "rpc_timeout_seconds": "1"}
+    settings |= {"requests_per_minute": str(PER_MINUTE), "trusted_proxies": "127.0.0.0/8"}
+    with running(directory, **settings) as started:
+        yield started
+
+
+async def test_operator_may_require_bound_signatures(strict_gateway: DevGateway) -> None:
+    signing = by_key(strict_gateway)
+
+    refused = await signing.ask()
+    assert refusal(refused) == (401, "signature_unbound")
+    assert "X-Signature-Version: 2" in refused.body["error"]
+    assert (await signing.ask(bound=True)).status == 200
+    assert (await call(strict_gateway, "GET", "/agent/chains")).status == 200
+
+
+async def test_client_goes_over_to_bound_signatures_when_asked(
+    strict_gateway: DevGateway,
+) -> None:
+    signer = Signer(new_key())
+    async with Client(strict_gateway.url, signer) as client:
+        assert (await client.projects()).count == 0
+        assert (await client.projects()).count == 0
+    lines = [json.loads(line) for line in strict_gateway.log.splitlines() if line[:1] == "{"]
+    answered = [line.get("status") for line in lines if line.get("route") == "/agent/projects"]
+    assert answered[-3:] == [401, 200, 200]
+
+
+async def test_client_may_sign_bound_from_the_start(dev_gateway: DevGateway) -> None:
+    async with Client(dev_gateway.url, Signer(new_key()), bound=True) as client:
+        assert (await client.projects()).count == 0
+
+
+async def test_chain_that_cannot_be_asked_is_unavailable_and_the_nonce_still_good(
+    strict_gateway: DevGateway,
+) -> None:
+    signing = await deployed(strict_gateway, "base")
+    headers = signing.headers(bound=True) | {"X-Wallet-Chain": "base"}
+    node = json.loads((strict_gateway.data_dir / "chains/base/node.json").read_text())["pid"]
+    os.kill(node, signal.SIGSTOP)
+    try:
+        refused = await send(strict_gateway, "GET", "/agent/projects", None, headers)
+        by_a_key = await by_key(strict_gateway).ask(bound=True)
+    finally:
+        os.kill(node, signal.SIGCONT)
+
+    assert refusal(refused) == (502, "chain_unavailable")
+    assert refused.headers["Retry-After"]
+    assert by_a_key.status == 200
+    again = await send(strict_gateway, "GET", "/agent/projects", None, headers)
+    assert again.status == 200
+
+
+# Limits
+
+
+async def test_chains_are_asked_so_often_for_an_address_and_keys_go_on(
+    strict_gateway: DevGateway,
+) -> None:
+    """Four times as often as a wallet may make requests."""
+    here, elsewhere = ({"X-Forwarded-For": f"203.0.113.{last}"} for last in (7, 8))
+    for _ in range(PER_MINUTE):
+        signing = await deployed(strict_gateway)
+        answers = [await signing.ask(headers=here, bound=True) for _ in range(4)]
+        assert [answer.status for answer in answers] == [200] * 4
+
+    signing = await deployed(strict_gateway)
+    refused = await signing.ask(headers=here, bound=True)
+
+    assert refusal(refused) == (429, "rate_limited")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert (await signing.ask(headers=elsewhere, bound=True)).status == 200
+    assert (await by_key(strict_gateway).ask(headers=here, bound=True)).status == 200
+    assert (await call(strict_gateway, "GET", "/agent/chains", headers=here)).status == 200
+
+
+async def test_made_up_proofs_count_in_a_bucket_of_their_own(strict_gateway: DevGateway) -> None:
+    """Four times as many as other requests; and where nothing is paid they are no proofs."""
+    signing, proof = by_key(strict_gateway), {"X-Payment-Tx": "0x" + "ab" * 32}
+    listed = [await signing.ask(headers=proof, bound=True) for _ in range(PER_MINUTE + 1)]
+    assert [answer.status for answer in listed] == [200] * PER_MINUTE + [429]
+
+    offered = [
+        await signing.ask("POST", "/agent/deploy", b"{}", proof, bound=True)
+        for _ in range(4 * PER_MINUTE + 1)
+    ]
+
+    assert [answer.status for answer in offered] == [400] * 4 * PER_MINUTE + [429]
