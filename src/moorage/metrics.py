@@ -95,6 +95,30 @@ _webhook_wait = Gauge(
     "How long the oldest event that waits for its delivery has waited.",
     registry=_registry,
 )
+_settlements = Counter(
+    "moorage_settlements_total",
+    "Authorizations presented that were settled, failed, or were refused unspent, by chain.",
+    ("chain", "outcome"),
+    registry=_registry,
+)
+_unresolved_settlements = Gauge(
+    "moorage_unresolved_settlements",
+    "Authorizations whose outcome is not known yet, by chain.",
+    ("chain",),
+    registry=_registry,
+)
+_relayer_balance = Gauge(
+    "moorage_relayer_balance_wei",
+    "Gas money that the relayer had when last looked at, in wei, by chain.",
+    ("chain",),
+    registry=_registry,
+)
+_fee_bumps = Counter(
+    "moorage_relayer_fee_bumps_total",
+    "Transactions of the relayer that were stuck and offered more, by chain.",
+    ("chain",),
+    registry=_registry,
+)
 _running_apps = Gauge("moorage_running_apps", "Apps that run now.", registry=_registry)
 _nonces = Gauge("moorage_nonces", "Nonces remembered now.", registry=_registry)
 
@@ -161,6 +185,26 @@ def record_webhook_attempt(outcome: str) -> None:
 def watch_webhook_wait(seconds: Callable[[], float]) -> None:
     """Ask `seconds` for the age of the oldest delivery that waits at each scrape."""
     _webhook_wait.set_function(seconds)
+
+
+def record_settlement(chain: str, outcome: str) -> None:
+    """Count an authorization that was `settled`, has `failed`, or was `refused` unspent."""
+    _settlements.labels(chain, outcome).inc()
+
+
+def record_unresolved(chain: str, count: int) -> None:
+    """Note how many settlements have no known outcome."""
+    _unresolved_settlements.labels(chain).set(count)
+
+
+def record_relayer_balance(chain: str, wei: int) -> None:
+    """Note what the relayer has left for gas."""
+    _relayer_balance.labels(chain).set(wei)
+
+
+def record_fee_bump(chain: str) -> None:
+    """Count a stuck transaction that offers more from now on."""
+    _fee_bumps.labels(chain).inc()
 
 
 def watch_running_apps(count: Callable[[], int]) -> None:

@@ -35,6 +35,10 @@ class Chain(msgspec.Struct, frozen=True):
         """The token that clients call `name` (lower case), if it pays on this chain."""
         return next((token for token in self.tokens if token.name == name), None)
 
+    def token_at(self, address: str) -> Token | None:
+        """The token with this contract (lower-case hex), if it pays on this chain."""
+        return next((token for token in self.tokens if token.key == address), None)
+
 
 _USDC_DOMAIN = Eip712Domain(name="USD Coin", version="2")
 """On all three chains below. It differs elsewhere: on Base Sepolia the name is "USDC"."""

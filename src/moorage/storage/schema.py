@@ -118,10 +118,11 @@ settlements = Table(
     Column("payer", Text, nullable=False),
     Column("recipient", Text, nullable=False),
     Column("amount_atomic", Text, nullable=False),
-    Column("valid_after", BigInteger, nullable=False),  # Unix seconds, as the token compares them
-    Column("valid_before", BigInteger, nullable=False),
+    Column("valid_after", Text, nullable=False),  # Unix seconds, decimal: up to 2**256 - 1
+    Column("valid_before", Text, nullable=False),
     Column("nonce", Text, nullable=False),
     Column("signature", Text, nullable=False),
+    Column("from_block", BigInteger, nullable=False),  # unused there: its use is searched from here
     Column("unique_name", Text),  # whose quote it was paid towards; none for a top-up
     Column("status", Text, nullable=False),
     Column("tx_hash", Text),  # the transaction that settled it, ours or another's
@@ -143,11 +144,17 @@ relay_transactions = Table(
     Column("sender", Text, nullable=False),
     Column("nonce", BigInteger, nullable=False),
     Column("subject_id", Text, nullable=False),  # of a settlement or a refund
-    Column("raw", Text, nullable=False),
+    Column("recipient", Text, nullable=False),  # with data and gas_limit: what each version does
+    Column("data", Text, nullable=False),
+    Column("gas_limit", BigInteger, nullable=False),
     Column("max_fee_per_gas", Text, nullable=False),  # wei, decimal
+    Column("max_priority_fee_per_gas", Text, nullable=False),  # wei, decimal
+    Column("raw", Text, nullable=False),
     Column("status", Text, nullable=False),
+    Column("block_number", BigInteger),  # where it was mined, if it was
     Column("signed_at_ms", BigInteger, nullable=False),
-    _status("status", "signed", "mined", "replaced"),
+    _status("status", "signed", "mined", "reverted", "replaced"),
+    Index(None, "status"),
     Index(None, "subject_id"),
     Index(None, "chain_id", "sender", "nonce"),
 )
@@ -271,7 +278,7 @@ projects = Table(
     Column("serving_deployment_id", Text),  # the one its address leads to
     Column("created_at_ms", BigInteger, nullable=False),
     Column("deleted_at_ms", BigInteger),
-    Column("suspended_at_ms", BigInteger),  # since when it has been suspended, if it is
+    Column("suspended_at_ms", BigInteger),  # in billed time, see run_intervals; while it is
     _status(
         "status",
         "queued",
@@ -338,10 +345,21 @@ jobs = Table(
     Index(None, "status", "run_at_ms"),
 )
 
+meter = Table(
+    "meter",
+    metadata,
+    # One row, of id 1: how far billed time had come at the last tick, and when that was.
+    Column("id", Integer, primary_key=True),
+    Column("billed_ms", BigInteger, nullable=False),
+    Column("monotonic_ms", BigInteger, nullable=False),  # since the machine was started
+    Column("boot_id", Text, nullable=False),  # of that run of the machine
+)
+
 run_intervals = Table(
     "run_intervals",
     metadata,
-    # One stretch of time in which a project's app served: what is billed.
+    # One stretch of time in which a project's app served: what is billed. Its times are billed
+    # time: Unix milliseconds that stand still while the machine does.
     Column("id", Text, primary_key=True),
     Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
     Column("started_at_ms", BigInteger, nullable=False),

@@ -42,6 +42,15 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "meter",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("billed_ms", sa.BigInteger(), nullable=False),
+        sa.Column("monotonic_ms", sa.BigInteger(), nullable=False),
+        sa.Column("boot_id", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_meter")),
+    )
+
+    op.create_table(
         "refunds",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
@@ -77,12 +86,17 @@ def upgrade() -> None:
         sa.Column("sender", sa.Text(), nullable=False),
         sa.Column("nonce", sa.BigInteger(), nullable=False),
         sa.Column("subject_id", sa.Text(), nullable=False),
-        sa.Column("raw", sa.Text(), nullable=False),
+        sa.Column("recipient", sa.Text(), nullable=False),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.Column("gas_limit", sa.BigInteger(), nullable=False),
         sa.Column("max_fee_per_gas", sa.Text(), nullable=False),
+        sa.Column("max_priority_fee_per_gas", sa.Text(), nullable=False),
+        sa.Column("raw", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("block_number", sa.BigInteger(), nullable=True),
         sa.Column("signed_at_ms", sa.BigInteger(), nullable=False),
         sa.CheckConstraint(
-            "status IN ('signed', 'mined', 'replaced')",
+            "status IN ('signed', 'mined', 'reverted', 'replaced')",
             name=op.f("ck_relay_transactions_status_known"),
         ),
         sa.PrimaryKeyConstraint("chain_id", "tx_hash", name=op.f("pk_relay_transactions")),
@@ -93,6 +107,7 @@ def upgrade() -> None:
             ["chain_id", "sender", "nonce"],
             unique=False,
         )
+        batch_op.create_index(batch_op.f("ix_relay_transactions_status"), ["status"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_relay_transactions_subject_id"), ["subject_id"], unique=False
         )
@@ -106,10 +121,11 @@ def upgrade() -> None:
         sa.Column("payer", sa.Text(), nullable=False),
         sa.Column("recipient", sa.Text(), nullable=False),
         sa.Column("amount_atomic", sa.Text(), nullable=False),
-        sa.Column("valid_after", sa.BigInteger(), nullable=False),
-        sa.Column("valid_before", sa.BigInteger(), nullable=False),
+        sa.Column("valid_after", sa.Text(), nullable=False),
+        sa.Column("valid_before", sa.Text(), nullable=False),
         sa.Column("nonce", sa.Text(), nullable=False),
         sa.Column("signature", sa.Text(), nullable=False),
+        sa.Column("from_block", sa.BigInteger(), nullable=False),
         sa.Column("unique_name", sa.Text(), nullable=True),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("tx_hash", sa.Text(), nullable=True),

@@ -1,0 +1,106 @@
+"""Whether an authorization (EIP-3009) was used, and by which transaction, as the chain tells it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from moorage.chains.eip3009 import (
+    TransferAuthorization,
+    authorization_state_calldata,
+    authorization_used_topics,
+)
+from moorage.chains.encoding import parse_quantity
+from moorage.chains.erc20 import decode_uint256
+from moorage.chains.pace import Pace
+from moorage.chains.receipt import FoundLog, parse_found_logs
+from moorage.chains.rpc import AnswerTooLarge, Call, RpcClient, RpcError
+from moorage.keccak import keccak256
+
+_CANCELED_TOPIC = "0x" + keccak256(b"AuthorizationCanceled(address,bytes32)").hex()
+_BLOCKS_AT_ONCE = 5_000
+_ANSWER_BYTES = 512 * 1024  # a nonce is used once: there is one log at most
+
+
+class AuthorizationUse(msgspec.Struct, frozen=True):
+    """The transaction that used an authorization up."""
+
+    tx_hash: str
+    block_number: int
+    canceled: bool  # by its payer; then it moved nothing
+
+
+def state_call(authorization: TransferAuthorization, block: str) -> Call:
+    """Asks whether it is used up at the block of that tag, by a transfer or a cancellation."""
+    data = authorization_state_calldata(authorization.payer, authorization.nonce)
+    return "eth_call", [{"to": authorization.token_address, "data": data}, block]
+
+
+def is_used(client: RpcClient, answer: object) -> bool:
+    """What `state_call` was answered. Raises ChainUnavailable for anything else."""
+    if isinstance(answer, RpcError):
+        raise answer
+    try:
+        return decode_uint256(answer) != 0
+    except ValueError as problem:
+        raise client.contradiction(problem) from problem
+
+
+async def find_use(
+    client: RpcClient, authorization: TransferAuthorization, *, from_block: int
+) -> AuthorizationUse | None:
+    """What used it in block `from_block` or later; None when nothing is found.
+
+    Searches from the newest block backwards. Raises ChainUnavailable.
+    """
+    used, *which = authorization_used_topics(authorization.payer, authorization.nonce)
+    wanted = {
+        "address": authorization.token_address,
+        "topics": [[used, _CANCELED_TOPIC], *which],
+    }
+    pace = Pace(first=_BLOCKS_AT_ONCE, most=_BLOCKS_AT_ONCE)
+    last = await _newest(client)
+    while last >= from_block:
+        asked = min(pace.size, last - from_block + 1)
+        logs = await _logs(client, wanted, first=last - asked + 1, last=last)
+        if logs is None:
+            pace.refused(asked)
+        elif logs:
+            return _use(client, logs[0], which)
+        else:
+            last -= asked
+    return None
+
+
+async def _newest(client: RpcClient) -> int:
+    try:
+        return parse_quantity(await client.call("eth_blockNumber"))
+    except ValueError as problem:
+        raise client.contradiction(problem) from problem
+
+
+async def _logs(
+    client: RpcClient, wanted: dict[str, Any], *, first: int, last: int
+) -> Sequence[FoundLog] | None:
+    """The logs of these blocks; None when they are too many to ask for at once."""
+    span = {"fromBlock": hex(first), "toBlock": hex(last)}
+    try:
+        (answer,) = await client.batch(
+            [("eth_getLogs", [wanted | span])], max_response_bytes=_ANSWER_BYTES
+        )
+        if isinstance(answer, RpcError):
+            raise answer
+        return parse_found_logs(answer)
+    except (AnswerTooLarge, RpcError):
+        if first == last:
+            raise
+        return None
+    except ValueError as problem:
+        raise client.contradiction(problem) from problem
+
+
+def _use(client: RpcClient, found: FoundLog, which: Sequence[str]) -> AuthorizationUse:
+    kind, *topics = found.log.topics
+    if topics != list(which):
+        raise client.contradiction("it found another log than was asked for")
+    return AuthorizationUse(found.tx_hash, found.block_number, canceled=kind == _CANCELED_TOPIC)

@@ -1,0 +1,352 @@
+"""The relayer: sends transactions of one of the gateway's own keys, and sees them mined.
+
+Each is stored before it is sent, and every version of it is kept: whatever a node says, or fails
+to say, its outcome is read from the chain. A nonce belongs to one subject for good.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import structlog
+
+from moorage.chains.encoding import parse_quantity
+from moorage.chains.fees import Fees, GasPrice, parse_gas_price
+from moorage.chains.receipt import Receipt, parse_receipt
+from moorage.chains.revert import revert_reason
+from moorage.chains.rpc import Call, RpcClient, RpcError
+from moorage.chains.signing import SigningKey, Transaction
+from moorage.clock import Clock
+from moorage.metrics import record_fee_bump, record_relayer_balance
+from moorage.payments.relayed import Relayed, RelayStatus
+from moorage.storage import relays
+from moorage.storage.database import Database
+from moorage.storage.database import Transaction as Writing
+
+log = structlog.get_logger()
+
+GWEI = 10**9
+
+_STUCK_MS = 30_000  # not mined for so long: offer more
+_MOST_AT_ONCE = 50  # nonces looked after in one round trip
+_MOST_FILLED = 16  # nonces filled in one look
+_PRICE_CALLS: tuple[Call, ...] = (
+    ("eth_getBlockByNumber", ["latest", False]),
+    ("eth_maxPriorityFeePerGas", []),
+)
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the relayer may spend."""
+
+    gas: int  # of one transaction
+    fee_wei: int  # for one gas
+    reserve_wei: int  # with less left, it begins nothing new
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that was simulated at the pending block and can be signed, or why it can't."""
+
+    recipient: str
+    data: str
+    gas_limit: int
+    fees: Fees
+    nonce: int  # the first that no transaction known to the node has
+    block_number: int  # the newest block then
+    refusal: str | None  # part of a sentence for the payer; then the rest is not to be used
+
+
+class _View(msgspec.Struct, frozen=True, kw_only=True):
+    """The sender's account as one answer shows it."""
+
+    mined: int  # nonces used up to the newest block
+    pending: int  # with those of transactions that wait
+    safe: int  # up to the safe block; 0 if the node knows none
+    price: GasPrice
+    receipts: dict[str, Receipt]  # by hash, of those that are mined
+
+
+class Relayer:
+    """Sends for one key on one chain. Others may use the key as well: nonces may move on."""
+
+    def __init__(
+        self, *, db: Database, client: RpcClient, key: SigningKey, limits: Limits, clock: Clock
+    ) -> None:
+        self._db = db
+        self._client = client
+        self._chain_id = client.chain.chain_id
+        self._key = key
+        self._limits = limits
+        self._clock = clock
+        self._balance_wei = 0
+
+    @property
+    def solvent(self) -> bool:
+        """Whether it had gas enough, when it was last looked at, to begin something new."""
+        return self._balance_wei >= self._limits.reserve_wei
+
+    async def prepare(
+        self, recipient: str, data: str, *others: Call
+    ) -> tuple[Prepared, Sequence[Any]]:
+        """Simulate a call of `recipient` and price it; gives also the answers to `others`.
+
+        One round trip. Raises ChainUnavailable.
+        """
+        sender = self._key.address
+        gas, nonce, balance, block, tip, *answers = await self._client.batch(
+            [
+                ("eth_estimateGas", [{"from": sender, "to": recipient, "data": data}, "pending"]),
+                ("eth_getTransactionCount", [sender, "pending"]),
+                ("eth_getBalance", [sender, "latest"]),
+                *_PRICE_CALLS,
+                *others,
+            ]
+        )
+        reason = revert_reason(gas)
+        for answer in (nonce, balance, block, tip, *answers, *([] if reason else [gas])):
+            if isinstance(answer, RpcError):
+                raise answer
+        try:
+            self._saw_balance(parse_quantity(balance))
+            price = parse_gas_price(block, tip)
+            prepared = Prepared(
+                recipient=recipient,
+                data=data,
+                gas_limit=0 if reason else _with_margin(parse_quantity(gas)),
+                fees=price.fees(most=self._limits.fee_wei) or Fees(0, 0),
+                nonce=parse_quantity(nonce),
+                block_number=parse_quantity(block["number"]),
+                refusal=reason,
+            )
+        except (ValueError, KeyError) as problem:
+            raise self._client.contradiction(problem) from problem
+        return msgspec.structs.replace(prepared, refusal=reason or self._refusal(prepared)), answers
+
+    def _refusal(self, prepared: Prepared) -> str | None:
+        if prepared.gas_limit > self._limits.gas:
+            return f"it takes {prepared.gas_limit} gas, and this gateway pays {self._limits.gas}"
+        if prepared.fees.max_fee_per_gas == 0:
+            return "gas costs more right now than this gateway pays"
+        if self._balance_wei < prepared.gas_limit * prepared.fees.max_fee_per_gas:
+            return "this gateway has run out of gas to settle it with"
+        return None
+
+    async def sign(self, tx: Writing, prepared: Prepared, *, subject_id: str) -> Relayed:
+        """Sign what was prepared, with the next nonce, and store it."""
+        nonce = await relays.next_nonce(tx, chain_id=self._chain_id, sender=self._key.address)
+        return await self._sign(
+            tx,
+            Transaction(
+                chain_id=self._chain_id,
+                nonce=max(nonce, prepared.nonce),
+                recipient=prepared.recipient,
+                data=prepared.data,
+                gas_limit=prepared.gas_limit,
+                max_fee_per_gas=prepared.fees.max_fee_per_gas,
+                max_priority_fee_per_gas=prepared.fees.max_priority_fee_per_gas,
+            ),
+            subject_id,
+        )
+
+    async def send(self, relayed: Relayed) -> None:
+        """Have a node take it, once it is stored. What a node says against it proves nothing.
+
+        Raises ChainUnavailable when none answers; it may have been sent all the same.
+        """
+        (answer,) = await self._client.batch([_sending(relayed)])
+        self._log_refusal(relayed, answer)
+
+    async def tend(self) -> None:
+        """Note what was mined, send again what was not, and offer more for what is stuck.
+
+        Raises ChainUnavailable, DatabaseUnavailable.
+        """
+        waiting = await relays.unmined(self._db, chain_id=self._chain_id, sender=self._key.address)
+        if not waiting:
+            return
+        by_nonce = _by_nonce(waiting)[:_MOST_AT_ONCE]
+        view = await self._view([one for _, versions in by_nonce for one in versions])
+        unsent = []
+        for nonce, versions in by_nonce:
+            mined = next((one for one in versions if one.tx_hash in view.receipts), None)
+            if mined is not None:
+                await self._note_mined(mined, view.receipts[mined.tx_hash])
+            elif nonce < view.safe:
+                await self._note_replaced(versions[-1])
+            elif nonce >= view.mined:
+                unsent.append(await self._latest_version(versions, view.price))
+        if unsent:
+            unsent += await self._gap(unsent[0], view)
+            await self._send_to_every_node(unsent)
+
+    async def check_balance(self) -> None:
+        """Look how much gas is left. Raises ChainUnavailable."""
+        balance = await self._client.call("eth_getBalance", [self._key.address, "latest"])
+        try:
+            self._saw_balance(parse_quantity(balance))
+        except ValueError as problem:
+            raise self._client.contradiction(problem) from problem
+        if not self.solvent:
+            log.warning(
+                "relayer is short of gas: no authorizations are offered",
+                chain=self._client.chain.name,
+                relayer=self._key.address,
+                balance_gwei=self._balance_wei // GWEI,
+                reserve_gwei=self._limits.reserve_wei // GWEI,
+            )
+
+    def _saw_balance(self, wei: int) -> None:
+        self._balance_wei = wei
+        record_relayer_balance(self._client.chain.name, wei)
+
+    async def _view(self, waiting: Sequence[Relayed]) -> _View:
+        sender = self._key.address
+        counts = [("eth_getTransactionCount", [sender, at]) for at in ("latest", "pending", "safe")]
+        looks = [("eth_getTransactionReceipt", [one.tx_hash]) for one in waiting]
+        mined, pending, safe, block, tip, *receipts = await self._client.batch(
+            [*counts, *_PRICE_CALLS, *looks]
+        )
+        for answer in (mined, pending, block, tip, *receipts):
+            if isinstance(answer, RpcError):
+                raise answer
+        try:
+            return _View(
+                mined=parse_quantity(mined),
+                pending=parse_quantity(pending),
+                safe=0 if isinstance(safe, RpcError) else parse_quantity(safe),
+                price=parse_gas_price(block, tip),
+                receipts={
+                    one.tx_hash: parse_receipt(receipt, tx_hash=one.tx_hash)
+                    for one, receipt in zip(waiting, receipts, strict=True)
+                    if receipt is not None
+                },
+            )
+        except ValueError as problem:
+            raise self._client.contradiction(problem) from problem
+
+    async def _note_mined(self, relayed: Relayed, receipt: Receipt) -> None:
+        async with self._db.transaction(durable=False) as tx:
+            await relays.mined(
+                tx, relayed, succeeded=receipt.succeeded, block_number=receipt.block_number
+            )
+
+    async def _note_replaced(self, relayed: Relayed) -> None:
+        """Somebody else's transaction has the nonce, in a block that stays."""
+        log.warning("nonce used elsewhere", chain=self._client.chain.name, nonce=relayed.nonce)
+        async with self._db.transaction(durable=False) as tx:
+            await relays.replaced(tx, relayed)
+
+    async def _latest_version(self, versions: Sequence[Relayed], price: GasPrice) -> Relayed:
+        """The version to send: a new one that offers more, if the last has waited long enough."""
+        newest = versions[-1]
+        if self._clock.now_ms() - newest.signed_at_ms < _STUCK_MS:
+            return newest
+        fees = price.raised(_fees(newest), most=self._limits.fee_wei)
+        if fees is None:
+            log.warning("transaction stuck", chain=self._client.chain.name, tx_hash=newest.tx_hash)
+            return newest
+        record_fee_bump(self._client.chain.name)
+        async with self._db.transaction(durable=True) as tx:
+            return await self._sign(tx, _transaction(newest, fees), newest.subject_id)
+
+    async def _gap(self, lowest: Relayed, view: _View) -> list[Relayed]:
+        """What is to fill the nonces before the lowest that waits, if nothing is there.
+
+        The lowest can't be mined before. So it is when the node counted one too many, or forgot.
+        """
+        missing = range(view.pending, lowest.nonce)[:_MOST_FILLED]
+        fees = view.price.fees(most=self._limits.fee_wei)
+        if fees is None or self._clock.now_ms() - lowest.signed_at_ms < _STUCK_MS:
+            return []
+        fillers = []
+        for nonce in missing:
+            async with self._db.transaction(durable=True) as tx:
+                if await relays.reopen_nonce(
+                    tx, chain_id=self._chain_id, sender=self._key.address, nonce=nonce
+                ):
+                    continue  # taken for mined before a reorganisation: the next look sends it
+                fillers.append(await self._sign(tx, self._filler(nonce, fees), f"gap:{nonce}"))
+        return fillers
+
+    def _filler(self, nonce: int, fees: Fees) -> Transaction:
+        """A transaction that does nothing but use its nonce up."""
+        return Transaction(
+            chain_id=self._chain_id,
+            nonce=nonce,
+            recipient=self._key.address,
+            data="0x",
+            gas_limit=self._limits.gas,
+            max_fee_per_gas=fees.max_fee_per_gas,
+            max_priority_fee_per_gas=fees.max_priority_fee_per_gas,
+        )
+
+    async def _sign(self, tx: Writing, transaction: Transaction, subject_id: str) -> Relayed:
+        signed = self._key.sign(transaction)
+        relayed = Relayed(
+            chain_id=transaction.chain_id,
+            tx_hash=signed.tx_hash,
+            sender=self._key.address,
+            nonce=transaction.nonce,
+            subject_id=subject_id,
+            recipient=transaction.recipient,
+            data=transaction.data,
+            gas_limit=transaction.gas_limit,
+            max_fee_per_gas=str(transaction.max_fee_per_gas),
+            max_priority_fee_per_gas=str(transaction.max_priority_fee_per_gas),
+            raw=signed.raw,
+            status=RelayStatus.SIGNED,
+            block_number=None,
+            signed_at_ms=self._clock.now_ms(),
+        )
+        await relays.add(tx, relayed)
+        return relayed
+
+    async def _send_to_every_node(self, unsent: Sequence[Relayed]) -> None:
+        """One node may say that it knows a transaction and never pass it on."""
+        for view in await self._client.each([_sending(relayed) for relayed in unsent]):
+            for relayed, answer in zip(unsent, view, strict=True):
+                self._log_refusal(relayed, answer)
+
+    def _log_refusal(self, relayed: Relayed, answer: object) -> None:
+        """What a node says against a transaction, such as that it is known already."""
+        if isinstance(answer, RpcError):
+            log.info(
+                "node refuses a transaction",
+                chain=self._client.chain.name,
+                tx_hash=relayed.tx_hash,
+                code=answer.code,
+                detail=answer.detail[:200],
+            )
+
+
+def _sending(relayed: Relayed) -> Call:
+    return "eth_sendRawTransaction", [relayed.raw]
+
+
+def _fees(relayed: Relayed) -> Fees:
+    return Fees(int(relayed.max_fee_per_gas), int(relayed.max_priority_fee_per_gas))
+
+
+def _transaction(relayed: Relayed, fees: Fees) -> Transaction:
+    """The same transaction, offering other fees."""
+    return Transaction(
+        chain_id=relayed.chain_id,
+        nonce=relayed.nonce,
+        recipient=relayed.recipient,
+        data=relayed.data,
+        gas_limit=relayed.gas_limit,
+        max_fee_per_gas=fees.max_fee_per_gas,
+        max_priority_fee_per_gas=fees.max_priority_fee_per_gas,
+    )
+
+
+def _by_nonce(waiting: Iterable[Relayed]) -> list[tuple[int, list[Relayed]]]:
+    """Versions by their nonce, ascending; the newest version last."""
+    return [(nonce, list(versions)) for nonce, versions in groupby(waiting, attrgetter("nonce"))]
+
+
+def _with_margin(gas: int) -> int:
+    """A simulation's gas, and a fifth: another block's may need a little more."""
+    return gas + gas // 5

@@ -1,0 +1,217 @@
+"""Resumption: settlements whose outcome nobody waits for any more are brought to their end.
+
+A client that left, a crash, a silent node, a stuck or lost transaction, a reorganisation: whatever
+came between, the chain knows what became of an authorization. What settled is credited by the road
+that every payment takes; what can't settle any more, and moved nothing, has failed.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import msgspec
+import structlog
+
+from moorage.chains.authorization_use import find_use, is_used, state_call
+from moorage.chains.chain import Chain
+from moorage.chains.encoding import parse_quantity
+from moorage.chains.heads import block_call
+from moorage.chains.rpc import RpcClient, RpcError
+from moorage.clock import Clock
+from moorage.errors import ChainUnavailable, MoorageError, PaymentHeld
+from moorage.metrics import record_settlement, record_unresolved
+from moorage.payments.relayed import Relayed, RelayStatus
+from moorage.payments.relayer import Relayer
+from moorage.payments.settlement import authorization_of, authorized_call
+from moorage.payments.settling import Settling
+from moorage.storage import relays, settlements
+from moorage.storage.database import Database
+
+log = structlog.get_logger()
+
+Credit = Callable[..., Awaitable[object]]
+"""Verifies and credits a transaction, by `chain`, `token`, `tx_hash`, `wallet`, `unique_name`."""
+
+_LEFT_TO_ITS_REQUEST_MS = 3_000  # a fresh one is seen to its end by the request that brought it
+_MOST_AT_ONCE = 50  # settlements looked at in one round trip
+
+
+class _Fate(msgspec.Struct, frozen=True, kw_only=True):
+    """An authorization as one answer shows it."""
+
+    used: bool  # at the newest block
+    safe_block: int
+    safe_time: int  # Unix seconds
+
+
+class Resumption:
+    """Follows up settlements on every chain; `relayers` are by chain name, where there is one."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        chains: Mapping[str, Chain],
+        clients: Mapping[str, RpcClient],
+        relayers: Mapping[str, Relayer],
+        credit: Credit,
+        clock: Clock,
+        on_step: Callable[[str], None],
+    ) -> None:
+        self._db = db
+        self._chains = chains
+        self._clients = clients
+        self._relayers = relayers
+        self._credit = credit
+        self._clock = clock
+        self._on_step = on_step
+
+    async def resume(self) -> None:
+        """Look once after every settlement without a known outcome. Raises DatabaseUnavailable."""
+        for chain in self._chains.values():
+            try:
+                await self._resume(chain)
+            except ChainUnavailable as silence:
+                log.warning("settlements wait", chain=chain.name, error=silence.message)
+
+    async def check_balances(self) -> None:
+        """Look how much gas each relayer has left."""
+        for name, relayer in self._relayers.items():
+            try:
+                await relayer.check_balance()
+            except ChainUnavailable as silence:
+                log.warning("relayer's balance unknown", chain=name, error=silence.message)
+
+    async def _resume(self, chain: Chain) -> None:
+        await self._reopen_dropped(chain)
+        if chain.name in self._relayers:
+            await self._relayers[chain.name].tend()
+        waiting = []
+        for settling in await settlements.unresolved(
+            self._db,
+            chain_id=chain.chain_id,
+            before_ms=self._clock.now_ms() - _LEFT_TO_ITS_REQUEST_MS,
+        ):
+            versions = await relays.of_subject(self._db, settling.id)
+            mined = next((one for one in versions if one.status is RelayStatus.MINED), None)
+            if mined is None:
+                waiting.append((settling, versions))
+            else:
+                await self._end_settled(chain, settling, mined.tx_hash)
+        for at in range(0, len(waiting), _MOST_AT_ONCE):
+            await self._judge(chain, waiting[at : at + _MOST_AT_ONCE])
+        record_unresolved(
+            chain.name, await settlements.count_unresolved(self._db, chain_id=chain.chain_id)
+        )
+
+    async def _reopen_dropped(self, chain: Chain) -> None:
+        """Begin again with what was credited from a block that is no longer part of the chain."""
+        for settlement_id in await settlements.dropped(self._db, chain_id=chain.chain_id):
+            log.warning("settlement dropped from the chain", settlement=settlement_id)
+            async with self._db.transaction(durable=True) as tx:
+                await settlements.reopen(tx, settlement_id)
+                await relays.reopen(tx, settlement_id)
+
+    async def _end_settled(self, chain: Chain, settling: Settling, tx_hash: str) -> None:
+        """Credit what a transaction moved, then end its settlement; later if that can't be yet."""
+        token = chain.token_at(settling.token_address)
+        if token is None:
+            log.error("settlement of a token that is not configured", settlement=settling.id)
+            return
+        self._on_step("settlement_mined")
+        try:
+            await self._credit(
+                chain=chain,
+                token=token,
+                tx_hash=tx_hash,
+                wallet=settling.payer,
+                unique_name=settling.unique_name,
+            )
+        except PaymentHeld:
+            pass  # recorded all the same
+        except MoorageError as later:
+            log.info("settlement not credited yet", settlement=settling.id, error=later.message)
+            return
+        async with self._db.transaction(durable=True) as tx:
+            if await settlements.settled(
+                tx, settling.id, tx_hash=tx_hash, now_ms=self._clock.now_ms()
+            ):
+                record_settlement(chain.name, "settled")
+
+    async def _judge(self, chain: Chain, waiting: Sequence[tuple[Settling, list[Relayed]]]) -> None:
+        """End those that somebody else's transaction settled, or that never will be."""
+        fates = await self._fates(chain, [settling for settling, _ in waiting])
+        for (settling, versions), fate in zip(waiting, fates, strict=True):
+            if fate.used:
+                await self._end_used(chain, settling, fate)
+            elif fate.safe_time >= int(settling.valid_before):
+                await self._end_failed(chain, settling, "it expired before it was mined")
+            elif any(_is_reverted(one, safe_block=fate.safe_block) for one in versions):
+                await self._end_failed(chain, settling, "its transaction was reverted")
+            elif all(one.status is RelayStatus.REPLACED for one in versions):
+                await self._send_anew(chain, settling)
+
+    async def _fates(self, chain: Chain, waiting: Sequence[Settling]) -> list[_Fate]:
+        client = self._clients[chain.name]
+        states = [state_call(authorization_of(settling), "latest") for settling in waiting]
+        safe, latest, *answers = await client.batch(
+            [block_call("safe"), block_call("latest"), *states]
+        )
+        if safe is None or isinstance(safe, RpcError):
+            safe = await self._deep_block(client, latest)
+        used = [is_used(client, answer) for answer in answers]
+        try:
+            number, time = parse_quantity(safe["number"]), parse_quantity(safe["timestamp"])
+        except (KeyError, TypeError, ValueError) as problem:
+            raise client.contradiction(problem) from problem
+        return [_Fate(used=one, safe_block=number, safe_time=time) for one in used]
+
+    async def _deep_block(self, client: RpcClient, latest: object) -> object:
+        """In place of the safe block, where the node knows none."""
+        if isinstance(latest, RpcError):
+            raise latest
+        try:
+            number = parse_quantity(latest["number"])  # type: ignore[index] # judged by what it raises
+        except (KeyError, TypeError, ValueError) as problem:
+            raise client.contradiction(problem) from problem
+        return await client.call(*block_call(max(0, number - client.chain.finality_blocks)))
+
+    async def _end_used(self, chain: Chain, settling: Settling, fate: _Fate) -> None:
+        use = await find_use(
+            self._clients[chain.name], authorization_of(settling), from_block=settling.from_block
+        )
+        if use is None:
+            log.warning("authorization used, but nobody knows by what", settlement=settling.id)
+        elif not use.canceled:
+            await self._end_settled(chain, settling, use.tx_hash)
+        elif use.block_number <= fate.safe_block:
+            await self._end_failed(chain, settling, "its payer has canceled it")
+
+    async def _end_failed(self, chain: Chain, settling: Settling, failure: str) -> None:
+        log.info("settlement failed", settlement=settling.id, failure=failure)
+        async with self._db.transaction(durable=True) as tx:
+            if await settlements.failed(
+                tx, settling.id, failure=failure, now_ms=self._clock.now_ms()
+            ):
+                record_settlement(chain.name, "failed")
+
+    async def _send_anew(self, chain: Chain, settling: Settling) -> None:
+        """Sign with a new nonce: somebody else's transaction has the old one for good."""
+        relayer = self._relayers.get(chain.name)
+        token = chain.token_at(settling.token_address)
+        if relayer is None or token is None:
+            return
+        prepared, _ = await relayer.prepare(*authorized_call(authorization_of(settling), token))
+        if prepared.refusal is not None:
+            log.info("settlement waits", settlement=settling.id, refusal=prepared.refusal)
+            return
+        async with self._db.transaction(durable=True) as tx:
+            relayed = await relayer.sign(tx, prepared, subject_id=settling.id)
+        await relayer.send(relayed)
+
+
+def _is_reverted(relayed: Relayed, *, safe_block: int) -> bool:
+    """Whether it was mined and did nothing, in a block that stays."""
+    return (
+        relayed.status is RelayStatus.REVERTED
+        and relayed.block_number is not None
+        and relayed.block_number <= safe_block
+    )

@@ -1,0 +1,147 @@
+"""Queries over authorizations that are being settled."""
+
+import msgspec
+from sqlalchemy import bindparam, exists, func, insert, select, update
+
+from moorage.payments.payment import PaymentStatus
+from moorage.payments.settling import UNRESOLVED, SettlementStatus, Settling
+from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.schema import payments, settlements
+
+_FIELDS = Settling.__struct_fields__
+_COLUMNS = [settlements.c[name] for name in _FIELDS]
+_unresolved = settlements.c.status.in_(UNRESOLVED)
+_of_chain = settlements.c.chain_id == bindparam("of_chain")
+
+_ONE = Statement(
+    select(*_COLUMNS).where(
+        _of_chain,
+        settlements.c.token_address == bindparam("token_address"),
+        settlements.c.payer == bindparam("payer"),
+        settlements.c.nonce == bindparam("nonce"),
+    )
+)
+_ADD = Statement(insert(settlements).values({name: bindparam(name) for name in _FIELDS}))
+_OF_PAYER = Statement(
+    select(settlements.c.id).where(settlements.c.payer == bindparam("payer"), _unresolved).limit(1)
+)
+_UNRESOLVED = Statement(
+    select(*_COLUMNS)
+    .where(_unresolved, _of_chain, settlements.c.created_at_ms <= bindparam("before_ms"))
+    .order_by(settlements.c.created_at_ms)
+)
+_COUNT = Statement(select(func.count()).where(_unresolved, _of_chain))
+_SENT = Statement(
+    update(settlements)
+    .where(
+        settlements.c.id == bindparam("of_id"), settlements.c.status == SettlementStatus.INTENDED
+    )
+    .values(status=SettlementStatus.SENT)
+)
+_END = Statement(
+    update(settlements)
+    .where(settlements.c.id == bindparam("of_id"), _unresolved)
+    .values(
+        status=bindparam("new_status"),
+        tx_hash=bindparam("new_hash"),
+        failure=bindparam("new_failure"),
+        ended_at_ms=bindparam("now_ms"),
+    )
+)
+_DROPPED = Statement(
+    select(settlements.c.id).where(
+        settlements.c.status == SettlementStatus.SETTLED,
+        _of_chain,
+        exists().where(
+            payments.c.chain_id == settlements.c.chain_id,
+            payments.c.tx_hash == settlements.c.tx_hash,
+            payments.c.status == PaymentStatus.REVERSED,
+        ),
+    )
+)
+_REOPEN = Statement(
+    update(settlements)
+    .where(settlements.c.id == bindparam("of_id"))
+    .values(status=SettlementStatus.SENT, tx_hash=None, ended_at_ms=None)
+)
+
+
+async def one(
+    source: Database | Transaction, *, chain_id: int, token_address: str, payer: str, nonce: str
+) -> Settling | None:
+    """The settlement of this payer's nonce, if it was ever begun."""
+    row = await source.one(
+        _ONE, of_chain=chain_id, token_address=token_address, payer=payer, nonce=nonce
+    )
+    return _settling(row) if row else None
+
+
+async def add(tx: Transaction, settling: Settling) -> None:
+    """Store a new one. Raises UniqueViolation when this payer's nonce is being settled."""
+    await tx.execute(_ADD, **{name: getattr(settling, name) for name in _FIELDS})
+
+
+async def is_unresolved(source: Database | Transaction, *, payer: str) -> bool:
+    """Whether what became of one of this wallet's authorizations is not known yet."""
+    return await source.one(_OF_PAYER, payer=payer) is not None
+
+
+async def unresolved(db: Database, *, chain_id: int, before_ms: int) -> list[Settling]:
+    """Those begun up to `before_ms` whose outcome is not known yet, the oldest first."""
+    rows = await db.all(_UNRESOLVED, of_chain=chain_id, before_ms=before_ms)
+    return [_settling(row) for row in rows]
+
+
+async def count_unresolved(db: Database, *, chain_id: int) -> int:
+    """How many have no known outcome yet."""
+    row = await db.one(_COUNT, of_chain=chain_id)
+    return int(row[0]) if row else 0
+
+
+async def sent(tx: Transaction, settlement_id: str) -> None:
+    """Note that a node took its transaction."""
+    await tx.execute(_SENT, of_id=settlement_id)
+
+
+async def settled(tx: Transaction, settlement_id: str, *, tx_hash: str, now_ms: int) -> bool:
+    """End it: what `tx_hash` moved is credited. False when it had ended before."""
+    return await _end(tx, settlement_id, SettlementStatus.SETTLED, now_ms, tx_hash=tx_hash)
+
+
+async def failed(tx: Transaction, settlement_id: str, *, failure: str, now_ms: int) -> bool:
+    """End it: it moved no money and never will. False when it had ended before."""
+    return await _end(tx, settlement_id, SettlementStatus.FAILED, now_ms, failure=failure)
+
+
+async def dropped(source: Database | Transaction, *, chain_id: int) -> list[str]:
+    """The ids of those that settled in a block that is no longer part of the chain."""
+    return [row[0] for row in await source.all(_DROPPED, of_chain=chain_id)]
+
+
+async def reopen(tx: Transaction, settlement_id: str) -> None:
+    """Have one that was dropped from the chain settled again."""
+    await tx.execute(_REOPEN, of_id=settlement_id)
+
+
+async def _end(
+    tx: Transaction,
+    settlement_id: str,
+    status: SettlementStatus,
+    now_ms: int,
+    *,
+    tx_hash: str | None = None,
+    failure: str | None = None,
+) -> bool:
+    touched = await tx.execute(
+        _END,
+        of_id=settlement_id,
+        new_status=status,
+        new_hash=tx_hash,
+        new_failure=failure,
+        now_ms=now_ms,
+    )
+    return touched == 1
+
+
+def _settling(row: Row) -> Settling:
+    return msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Settling)
