@@ -1,14 +1,11 @@
-"""EIP-3009 as bytes: what a payer signs, who signed it, and the calls and logs that settle it."""
+"""EIP-3009 as bytes: what a payer signs, who signed it, and the call that settles it."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
 from coincurve import PublicKey
 
-from moorage.chains.address import parse_address
 from moorage.chains.encoding import parse_bytes32
-from moorage.chains.receipt import Log
 from moorage.keccak import keccak256
 from moorage.money import AtomicUnits
 
@@ -33,8 +30,6 @@ _KEY_SIGNATURE_BYTES = 65  # r, s, v
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _RECOVERY_IDS = {0: 0, 1: 1, 27: 0, 28: 1}
 _HEAD_BYTES = 7 * 32  # the bytes overload's arguments before the signature's own words
-_ADDRESS_PADDING = "0x" + "0" * 24
-_USED_TOPICS = 3  # the event, the authorizer, the nonce
 
 
 class Eip712Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,15 +55,6 @@ class TransferAuthorization(msgspec.Struct, frozen=True):
     valid_before: int
     nonce: str  # 32 bytes that the payer chose; the token takes each once
     signature: bytes  # r, s, v of a key, or whatever the payer's contract takes (ERC-1271)
-
-
-class AuthorizationUsed(msgspec.Struct, frozen=True):
-    """One AuthorizationUsed event: the token has taken this payer's nonce."""
-
-    log_index: int
-    token_address: str
-    payer: str
-    nonce: str
 
 
 def authorization_digest(authorization: TransferAuthorization, domain: Eip712Domain) -> bytes:
@@ -125,32 +111,6 @@ def authorization_state_calldata(payer: str, nonce: str) -> str:
 def authorization_used_topics(payer: str, nonce: str) -> list[str]:
     """The topics, for `eth_getLogs`, of the event that tells that this nonce was used."""
     return [AUTHORIZATION_USED_TOPIC, "0x" + _address_word(payer).hex(), parse_bytes32(nonce)]
-
-
-def parse_authorization_used(log: Log) -> AuthorizationUsed | None:
-    """The use of an authorization that `log` tells of; None when it is another event.
-
-    Raises ValueError when it calls itself AuthorizationUsed but isn't shaped like EIP-3009's.
-    """
-    if not log.topics or log.topics[0] != AUTHORIZATION_USED_TOPIC:
-        return None
-    if len(log.topics) != _USED_TOPICS or not log.topics[1].startswith(_ADDRESS_PADDING):
-        raise ValueError("an AuthorizationUsed is not as EIP-3009 has it")
-    return AuthorizationUsed(
-        log_index=log.log_index,
-        token_address=log.address,
-        payer="0x" + log.topics[1][len(_ADDRESS_PADDING) :],
-        nonce=log.topics[2],
-    )
-
-
-def parse_authorization_used_logs(
-    logs: Sequence[Log], *, token_address: str
-) -> tuple[AuthorizationUsed, ...]:
-    """Every use of an authorization of the token at `token_address`, in log order."""
-    wanted = parse_address(token_address)
-    events = (parse_authorization_used(log) for log in logs if log.address == wanted)
-    return tuple(event for event in events if event is not None)
 
 
 @lru_cache(maxsize=64)

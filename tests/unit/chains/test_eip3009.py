@@ -15,19 +15,15 @@ from hypothesis import strategies as st
 
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.eip3009 import (
-    AUTHORIZATION_USED_TOPIC,
-    AuthorizationUsed,
     Eip712Domain,
     TransferAuthorization,
     authorization_digest,
     authorization_state_calldata,
     authorization_used_topics,
     domain_separator,
-    parse_authorization_used,
     signer_of,
     transfer_calldata,
 )
-from moorage.chains.receipt import Log
 
 X402 = json.loads((Path(__file__).parents[2] / "vectors/x402_v2.json").read_text())
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -224,45 +220,8 @@ def test_state_calldata_is_the_abis() -> None:
     assert authorization_state_calldata(PAYER, NONCE) == "0x" + expected.hex()
 
 
-def used(**changed: Any) -> Log:
-    given: dict[str, Any] = {
-        "log_index": 4,
-        "address": USDC,
-        "topics": (AUTHORIZATION_USED_TOPIC, "0x" + "0" * 24 + PAYER[2:], NONCE),
-        "data": "0x",
-    }
-    return Log(**given | changed)
-
-
-def test_topic_is_eip_3009s() -> None:
-    assert "0x" + keccak(text="AuthorizationUsed(address,bytes32)").hex() == (
-        AUTHORIZATION_USED_TOPIC
-    )
-
-
-def test_searched_topics_are_those_that_the_event_has() -> None:
-    assert tuple(authorization_used_topics(PAYER, NONCE)) == used().topics
-
-
-def test_use_of_an_authorization_is_read_from_its_log() -> None:
-    event = AuthorizationUsed(log_index=4, token_address=USDC, payer=PAYER, nonce=NONCE)
-    assert parse_authorization_used(used()) == event
-
-
-@pytest.mark.parametrize("topics", [(), ("0x" + "ab" * 32, "0x" + "0" * 64, NONCE)])
-def test_other_events_use_no_authorization(topics: tuple[str, ...]) -> None:
-    assert parse_authorization_used(used(topics=topics)) is None
-
-
-@pytest.mark.parametrize(
-    "topics",
-    [
-        (AUTHORIZATION_USED_TOPIC,),
-        (AUTHORIZATION_USED_TOPIC, "0x" + "0" * 24 + PAYER[2:]),
-        (AUTHORIZATION_USED_TOPIC, "0x1" + "0" * 23 + PAYER[2:], NONCE),
-        (AUTHORIZATION_USED_TOPIC, "0x" + "0" * 24 + PAYER[2:], NONCE, NONCE),
-    ],
-)
-def test_misshapen_event_is_an_error(topics: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="EIP-3009"):
-        parse_authorization_used(used(topics=topics))
+def test_searched_topics_are_those_of_eip_3009s_event() -> None:
+    event = keccak(text="AuthorizationUsed(address,bytes32)")
+    authorizer, nonce = encode(["address"], [PAYER]), bytes.fromhex(NONCE[2:])
+    topics = ["0x" + topic.hex() for topic in (event, authorizer, nonce)]
+    assert authorization_used_topics(PAYER, NONCE) == topics
