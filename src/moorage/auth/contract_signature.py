@@ -15,7 +15,7 @@ from moorage.errors import SignatureInvalid
 from moorage.keccak import keccak256
 
 GAS: Final = 6_000_000
-"""What the validator gives away, 5,000,000 at most, what its bytes and a signature cost, and more."""
+"""The 5,000,000 at most that the validator gives away, and what its bytes and a signature cost."""
 
 _CALLER: Final = "0x" + keccak256(b"moorage signature validator")[-20:].hex()
 """Whom wallets see asking. Nobody's, and not the zero address that nodes put by default: some
