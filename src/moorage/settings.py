@@ -183,6 +183,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     screening_seconds: Annotated[
         int, _doc("How long screening may take; a payment waits without a verdict.", ge=1, le=30)
     ] = 5
+    relayer_key_file: Annotated[
+        str,
+        _doc(
+            "The file with the private key that settles signed authorizations: 64 hex digits, for "
+            "its owner's eyes only. Empty: none are taken, but in dev."
+        ),
+    ] = ""
+    relayer_max_gas: Annotated[
+        int, _doc("Gas that settling one authorization may take.", ge=100_000, le=10_000_000)
+    ] = 500_000
+    relayer_max_fee_gwei: Annotated[
+        int, _doc("What the relayer pays for one gas at most, in gwei.", ge=1)
+    ] = 5
+    relayer_reserve_gwei: Annotated[
+        int, _doc("Authorizations are offered while the relayer has as much gas money.", ge=0)
+    ] = 100_000
     payment_wait_seconds: Annotated[
         int, _doc("How long a request waits for its payment to be mined.", ge=0, le=60)
     ] = 5

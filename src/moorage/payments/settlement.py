@@ -65,6 +65,10 @@ class Settlement:
         relayer = self._relayers.get(chain.name)
         return token.authorization is not None and relayer is not None and relayer.solvent
 
+    async def known(self, authorization: TransferAuthorization) -> bool:
+        """Whether it was ever taken: then only the chain tells whether it is spent."""
+        return await self._known(authorization) is not None
+
     async def unresolved(self, wallet: str) -> bool:
         """Whether what became of an authorization of this wallet is not known yet.
 
