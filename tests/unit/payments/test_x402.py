@@ -1,0 +1,217 @@
+import base64
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
+from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization
+from moorage.errors import PaymentMalformed
+from moorage.money import atomic_units
+from moorage.payments import x402
+from moorage.payments.offer import Offer
+
+EXAMPLES = json.loads((Path(__file__).parents[2] / "vectors/x402_v2.json").read_text())
+SIGNED = json.loads(base64.b64decode(EXAMPLES["payment_signature"]))
+ARBITRUM, BASE = KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"]
+PAY_TO = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
+
+
+def required(**changed: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "resource_url": "https://api.example.com/agent/deploy",
+        "offers": [Offer(ARBITRUM, ARBITRUM.tokens[0], atomic_units(10_000))],
+        "pay_to": PAY_TO,
+        "window_seconds": 600,
+        "error": "Payment required",
+    }
+    header = x402.payment_required_header(**given | changed)
+    decoded: dict[str, Any] = json.loads(base64.b64decode(header, validate=True))
+    return decoded
+
+
+def encode(payload: Any) -> str:
+    raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    return base64.b64encode(raw).decode()
+
+
+def altered(path: str, value: Any) -> str:
+    payload = json.loads(json.dumps(SIGNED))
+    *parents, last = path.split(".")
+    inner = payload
+    for name in parents:
+        inner = inner[name]
+    inner[last] = value
+    return encode(payload)
+
+
+def test_demand_is_the_specifications_example() -> None:
+    """Its example names a description and a type of the resource, which are optional."""
+    example = json.loads(base64.b64decode(EXAMPLES["payment_required"]))
+    usdc = Token(
+        name="usdc",
+        symbol="USDC",
+        address="0x036CbD53842c5426634e7929541eC2318f3dCF7e",
+        decimals=6,
+        authorization=Eip712Domain(name="USDC", version="2"),
+    )
+    chain = Chain(name="base-sepolia", chain_id=84532, rpc_urls=(), tokens=(usdc,))
+    made = required(
+        resource_url=example["resource"]["url"],
+        offers=[Offer(chain, usdc, atomic_units(10_000))],
+        pay_to=PAY_TO.lower(),
+        window_seconds=60,
+        error=example["error"],
+    )
+    assert made["accepts"][0]["extra"].pop("assetTransferMethod") == "eip3009"
+    assert made == {**example, "resource": {"url": example["resource"]["url"]}}
+
+
+def test_offers_are_accepted_in_the_order_given() -> None:
+    offers = [Offer(chain, chain.tokens[0], atomic_units(7)) for chain in (BASE, ARBITRUM)]
+    accepts = required(offers=offers)["accepts"]
+    assert [item["network"] for item in accepts] == ["eip155:8453", "eip155:42161"]
+    assert {item["amount"] for item in accepts} == {"7"}
+
+
+def test_token_without_eip_3009_is_not_offered() -> None:
+    offers = [Offer(ARBITRUM, token, atomic_units(7)) for token in ARBITRUM.tokens]
+    assets = [item["asset"] for item in required(offers=offers)["accepts"]]
+    assert assets == ["0xaf88d065e77c8cC2239327C5EDb3A432268e5831"]
+
+
+def test_error_may_be_any_text() -> None:
+    assert required(error='"zu wenig" – \x00')["error"] == '"zu wenig" – \x00'
+
+
+@pytest.mark.parametrize("window_seconds", [-1, 0, 601])
+def test_window_is_of_one_second_to_ten_minutes(window_seconds: int) -> None:
+    with pytest.raises(ValueError, match="600 s"):
+        required(window_seconds=window_seconds)
+
+
+def test_authorization_is_the_specifications_example() -> None:
+    assert x402.parse_payment_signature(EXAMPLES["payment_signature"]) == TransferAuthorization(
+        chain_id=84532,
+        token_address="0x036cbd53842c5426634e7929541ec2318f3dcf7e",
+        payer="0x857b06519e91e3a54538791bdbb0e22373e36b66",
+        recipient="0x209693bc6afc0c5328ba36faf03c514ef312287c",
+        value=atomic_units(10_000),
+        valid_after=1_740_672_089,
+        valid_before=1_740_672_154,
+        nonce="0xf3746613c2d920b5fdabc0856f2aeb2d4f88ee6037b8cc5d04a71a4462f13480",
+        signature=bytes.fromhex(SIGNED["payload"]["signature"][2:]),
+    )
+
+
+def test_resource_and_extensions_are_ignored() -> None:
+    read = x402.parse_payment_signature(EXAMPLES["payment_signature"])
+    for name in ("resource", "extensions"):
+        assert x402.parse_payment_signature(altered(name, {"info": [1]})) == read
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("x402Version", 1),
+        ("x402Version", "2"),
+        ("accepted.scheme", "upto"),
+        ("accepted.network", "base"),
+        ("accepted.network", "eip155:0"),
+        ("accepted.network", "eip155:08453"),
+        ("accepted.network", "eip155:" + "9" * 17),
+        ("accepted.network", "solana:mainnet"),
+        ("accepted.asset", "usdc"),
+        ("accepted.extra", {"assetTransferMethod": "permit2"}),
+        ("accepted", None),
+        ("payload.signature", "0x"),
+        ("payload.signature", "0x" + "ab" * 4097),
+        ("payload.authorization.from", "0x0"),
+        ("payload.authorization.value", 10_000),
+        ("payload.authorization.value", "1_0"),
+        ("payload.authorization.validBefore", str(2**256)),
+        ("payload.authorization.nonce", "0x" + "00" * 33),
+        ("payload.authorization", []),
+        ("payload", {}),
+    ],
+)
+def test_misshapen_payment_is_malformed(path: str, value: Any) -> None:
+    with pytest.raises(PaymentMalformed) as caught:
+        x402.parse_payment_signature(altered(path, value))
+    assert caught.value.field == "PAYMENT-SIGNATURE"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "e30",
+        "e30=",
+        "e30= ",
+        "e3-_",
+        encode([]),
+        encode(b"\xff"),
+        encode(b"[" * 12_000),
+        encode(b'{"resource":' + b"[" * 11_000),
+        "A" * (16 * 1024 + 4),
+        EXAMPLES["payment_signature"] + "\n",
+    ],
+    ids=lambda header: header[:12],
+)
+def test_misshapen_header_is_malformed(header: str) -> None:
+    with pytest.raises(PaymentMalformed):
+        x402.parse_payment_signature(header)
+
+
+@given(st.text(max_size=200) | st.binary(max_size=200).map(encode))
+def test_any_header_is_malformed_or_read(header: str) -> None:
+    with pytest.raises(PaymentMalformed):
+        x402.parse_payment_signature(header)
+
+
+PLACES = [
+    "x402Version",
+    "accepted",
+    *(f"accepted.{name}" for name in SIGNED["accepted"]),
+    "payload",
+    "payload.signature",
+    *(f"payload.authorization.{name}" for name in SIGNED["payload"]["authorization"]),
+]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(PLACES), JSON)
+def test_any_value_anywhere_is_malformed_or_read(path: str, value: Any) -> None:
+    with contextlib.suppress(PaymentMalformed):
+        read = x402.parse_payment_signature(altered(path, value))
+        assert isinstance(read, TransferAuthorization)
+
+
+def test_longest_signature_fits_the_header() -> None:
+    read = x402.parse_payment_signature(altered("payload.signature", "0x" + "ab" * 4096))
+    assert read == msgspec.structs.replace(
+        x402.parse_payment_signature(EXAMPLES["payment_signature"]), signature=b"\xab" * 4096
+    )
+
+
+def test_settlement_is_the_specifications_example() -> None:
+    example = json.loads(base64.b64decode(EXAMPLES["payment_response"]))
+    header = x402.payment_response_header(
+        tx_hash=example["transaction"],
+        chain_id=84532,
+        payer=example["payer"],
+        amount=atomic_units(10_000),
+    )
+    made = json.loads(base64.b64decode(header, validate=True))
+    assert made == {**example, "amount": "10000"}
