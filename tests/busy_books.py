@@ -114,7 +114,7 @@ async def _settle(tx: Transaction, transfer: Transfer, now_ms: int) -> None:
         "created_at_ms": now_ms,
         "ended_at_ms": now_ms,
     }
-    columns = {name: bindparam(name) for name in row}
+    columns: dict[str, Any] = {name: bindparam(name) for name in row}
     await tx.execute(Statement(insert(settlements).values(columns)), **row)
 
 

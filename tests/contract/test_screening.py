@@ -87,8 +87,8 @@ async def test_command_that_hangs_is_ended_with_all_that_it_started(tmp_path: Pa
     )
     with pytest.raises(PaymentPending):
         await hanging.ask(transfer())
-    for pid in (tmp_path / "pids").read_text().split():
-        await until(lambda pid=pid: not lives(int(pid)))
+    started = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    await until(lambda: not any(map(lives, started)))
 
 
 def lives(pid: int) -> bool:

@@ -1,8 +1,11 @@
 """The operator's commands over the books. The gateway may run meanwhile, or not."""
 
 import asyncio
+import csv
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -11,6 +14,7 @@ from moorage.cli.screen import Screen
 
 if TYPE_CHECKING:
     from moorage.api.audit import Report
+    from moorage.payments.payment import Payment
     from moorage.settings import Settings
 
 
@@ -53,10 +57,148 @@ def audit(
     return Exit.TRY_AGAIN if report.unknown else Exit.OK
 
 
+def ledger(
+    _: Annotated[Literal["export"], Parameter(name="export")],
+    /,
+    *,
+    config: Path | None = None,
+    data_dir: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    wallet: str = "",
+) -> int:
+    """Print the ledger as CSV, one line an entry: `moorage ledger export > ledger.csv`.
+
+    Parameters
+    ----------
+    config
+        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
+    data_dir
+        Where they are kept, if not where the settings say.
+    since
+        From this time on: 2026-04-07 or 2026-04-07T10:00:00Z.
+    until
+        Before this time.
+    wallet
+        Of this wallet alone.
+    """
+    from moorage.api.books import open_books
+    from moorage.ledger.export import COLUMNS, ledger_rows
+
+    settings = _settings(config, data_dir)
+    bounds = {
+        "since_ms": _time_ms("since", since, default=0),
+        "until_ms": _time_ms("until", until, default=2**62),
+    }
+    address = _wallet(wallet)
+
+    async def export() -> None:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        async with open_books(settings) as books:
+            writer.writerow(COLUMNS)
+            async for row in ledger_rows(books.db, wallet=address, **bounds):
+                writer.writerow(row)
+
+    asyncio.run(export())
+    return Exit.OK
+
+
+def payments(
+    what: Literal["held", "release"],
+    tx_hash: str = "",
+    /,
+    *,
+    config: Path | None = None,
+    data_dir: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """List what screening holds back, or release it: `moorage payments release 0x…`.
+
+    A payment that is released is credited to who paid, and its apps go on. To send one back
+    instead, see `moorage refund`.
+
+    Parameters
+    ----------
+    what
+        `held` lists, `release` credits.
+    tx_hash
+        The transaction whose held payments are released.
+    config
+        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
+    data_dir
+        Where they are kept, if not where the settings say.
+    json
+        Print one JSON document.
+    """
+    from moorage.api.books import open_books
+    from moorage.clock import SystemClock
+    from moorage.money import decimal_text
+    from moorage.payments.review import release
+    from moorage.storage.payments import held
+
+    settings = _settings(config, data_dir)
+    wanted = _transaction(tx_hash) if what == "release" else ""
+
+    async def listed() -> "list[Payment]":
+        async with open_books(settings) as books:
+            if not wanted:
+                return await held(books.db)
+            ids = {chain.chain_id for chain in books.chains.values()}
+            return await release(books.db, wanted, chain_ids=ids, clock=SystemClock())
+
+    found = asyncio.run(listed())
+    screen = Screen(json=json)
+    screen.document({"payments": found})
+    for item in found:
+        usd = decimal_text(item.credited_micro_usd, decimals=6)
+        screen.result(
+            f"{item.chain_id} {item.tx_hash}:{item.log_index} {item.token} ${usd} "
+            f"from {item.payer}: {item.held_reason}"
+        )
+    if wanted and not found:
+        screen.note("nothing of this transaction is held")
+        return Exit.FAILED
+    return Exit.OK
+
+
 def _settings(config: Path | None, data_dir: str | None) -> "Settings":
     from moorage.settings import load_settings
 
     return load_settings(file=config, data_dir=data_dir)
+
+
+def _time_ms(option: str, text: str | None, *, default: int) -> int:
+    """Unix milliseconds of an ISO 8601 time, in UTC unless it says otherwise."""
+    from moorage.errors import InvalidField
+
+    if text is None:
+        return default
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidField(f"--{option}", "must be a time such as 2026-04-07T10:00:00Z") from error
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return round(aware.timestamp() * 1000)
+
+
+def _wallet(text: str) -> str:
+    from moorage.chains.address import parse_address
+    from moorage.errors import InvalidField
+
+    try:
+        return parse_address(text) if text else ""
+    except ValueError as error:
+        raise InvalidField("--wallet", str(error)) from error
+
+
+def _transaction(text: str) -> str:
+    from moorage.chains.erc20 import normalise_tx_hash
+    from moorage.errors import InvalidField
+
+    try:
+        return normalise_tx_hash(text)
+    except ValueError as error:
+        raise InvalidField("TX_HASH", str(error)) from error
 
 
 def _report_lines(report: "Report") -> list[str]:

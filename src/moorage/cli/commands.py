@@ -29,6 +29,8 @@ OPERATOR_COMMANDS = (
     Command("check", "moorage.cli.operate:check", "Say what is missing here, and what mends it."),
     Command("plan", "moorage.cli.operate:plan", "Show how a directory would be built and run."),
     Command("audit", "moorage.cli.books:audit", "Compare the books with the chains."),
+    Command("ledger", "moorage.cli.books:ledger", "Print the ledger as CSV."),
+    Command("payments", "moorage.cli.books:payments", "List or release what screening holds."),
 )
 """Functions of `moorage.cli.operate` and `.books`; without them there are clients only."""
 

@@ -1,6 +1,9 @@
 """Queries over wallets and the ledger's postings."""
 
-from sqlalchemy import bindparam, func, insert, or_, select, update
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from sqlalchemy import Text, bindparam, func, insert, literal_column, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 
 from moorage.money import MicroUsd
@@ -9,6 +12,16 @@ from moorage.storage.schema import entries, postings, wallets
 
 _BALANCE = Statement(
     select(wallets.c.balance_micro_usd).where(wallets.c.address == bindparam("wallet"))
+)
+_STANDING = Statement(
+    select(wallets.c.balance_micro_usd, wallets.c.warned_hours).where(
+        wallets.c.address == bindparam("wallet")
+    )
+)
+_SET_WARNED = Statement(
+    update(wallets)
+    .where(wallets.c.address == bindparam("wallet"))
+    .values(warned_hours=bindparam("hours"))
 )
 _ENSURE_WALLET = Statement(
     insert_or_ignore(wallets)
@@ -46,6 +59,29 @@ _SUM_OF_ACCOUNT = Statement(
         entries.c.account == bindparam("account")
     )
 )
+_EXPORT = Statement(
+    select(
+        literal_column("entries.rowid"),
+        postings.c.created_at_ms,
+        postings.c.id,
+        postings.c.kind,
+        entries.c.account,
+        entries.c.amount_micro_usd,
+    )
+    .join(postings, postings.c.id == entries.c.posting_id)
+    .where(
+        literal_column("entries.rowid") > bindparam("after"),
+        postings.c.created_at_ms >= bindparam("since_ms"),
+        postings.c.created_at_ms < bindparam("until_ms"),
+        or_(
+            bindparam("wallet") == "",
+            entries.c.account == "wallet:" + bindparam("wallet", type_=Text),
+            entries.c.account == "held:" + bindparam("wallet", type_=Text),
+        ),
+    )
+    .order_by(literal_column("entries.rowid"))
+    .limit(bindparam("many"))
+)
 
 
 async def balance(source: Database | Transaction, wallet: str) -> MicroUsd:
@@ -79,6 +115,65 @@ async def add_posting(
     await tx.execute(_ADD_POSTING, id=posting_id, kind=kind, now_ms=now_ms)
     for account, amount in amounts.items():
         await tx.execute(_ADD_ENTRY, posting_id=posting_id, account=account, amount=amount)
+
+
+class Entry(NamedTuple):
+    """One entry, and the posting it is part of; `place` tells the order of commits."""
+
+    place: int
+    created_at_ms: int
+    posting_id: str
+    kind: str
+    account: str
+    amount_micro_usd: int
+
+
+async def entries_after(
+    tx: Transaction, place: int, *, since_ms: int, until_ms: int, wallet: str, many: int
+) -> list[Entry]:
+    """At most `many` entries behind `place`, from `since_ms` on and before `until_ms`.
+
+    Those of one wallet, or, without its address, all.
+    """
+    rows = await tx.all(
+        _EXPORT, after=place, since_ms=since_ms, until_ms=until_ms, wallet=wallet, many=many
+    )
+    return [Entry(*row) for row in rows]
+
+
+async def add_postings(
+    tx: Transaction, *, kind: str, amounts: Mapping[str, Mapping[str, int]], now_ms: int
+) -> None:
+    """As `add_posting`, for many at once: each one's amounts by account, by the posting's id."""
+    await tx.execute_many(
+        _ADD_POSTING,
+        [{"id": posting_id, "kind": kind, "now_ms": now_ms} for posting_id in amounts],
+    )
+    await tx.execute_many(
+        _ADD_ENTRY,
+        [
+            {"posting_id": posting_id, "account": account, "amount": amount}
+            for posting_id, of_accounts in amounts.items()
+            for account, amount in of_accounts.items()
+        ],
+    )
+
+
+async def take(tx: Transaction, amounts: Mapping[str, int]) -> bool:
+    """Take each wallet's amount; False when a balance was short, then leave the transaction."""
+    rows = [{"wallet": wallet, "amount": -amount} for wallet, amount in amounts.items()]
+    return await tx.execute_many(_CHANGE_BALANCE, rows) == len(rows)
+
+
+async def standing(tx: Transaction, wallet: str) -> tuple[MicroUsd, int | None]:
+    """The wallet's balance, and the last warning it was given since there was enough."""
+    row = await tx.one(_STANDING, wallet=wallet)
+    return (row[0], row[1]) if row else (MicroUsd(0), None)
+
+
+async def set_warned(tx: Transaction, wallet: str, hours: int | None) -> None:
+    """Note the last warning; None when there is enough again."""
+    await tx.execute(_SET_WARNED, wallet=wallet, hours=hours)
 
 
 async def sum_of_entries(db: Database) -> int:

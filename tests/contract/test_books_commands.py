@@ -1,0 +1,172 @@
+"""The operator's commands over books that are open elsewhere too."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from clock import HOUR_MS, START_MS
+from moorage.cli.main import run
+from moorage.ledger import ledger
+from moorage.ledger.export import spreadsheet_text
+from moorage.money import MicroUsd
+from moorage.payments.transfer import Transfer
+from moorage.storage import accounts
+from moorage.storage.database import Database
+from records_fixture import ALICE, BOB, CAROL, transfer
+
+
+@pytest.fixture
+def config(db_path: Path) -> str:
+    path = db_path.parent / "moorage.toml"
+    path.write_text(
+        f'data_dir = "{db_path.parent}"\npay_to = "{CAROL}"\n'
+        '[chains.arbitrum]\nrpc_urls = ["http://127.0.0.1:1/"]\n'
+    )
+    return str(path)
+
+
+async def moorage(*arguments: str) -> int:
+    """The command's exit code; beside the loop that has the database open."""
+    return await asyncio.to_thread(run, arguments)
+
+
+async def credit(db: Database, sent: Transfer, *, at_ms: int, held: bool = False) -> None:
+    reasons = {sent.payer: "on a list"} if held else {}
+    async with db.transaction(durable=True) as tx:
+        await ledger.credit_transfers(tx, [sent], held=reasons, now_ms=at_ms)
+
+
+PAID = transfer(ALICE, 1_500_000, tx_hash="0x" + "11" * 32)
+HELD = transfer(ALICE, 700_000, tx_hash="0x" + "22" * 32, log_index=4)
+OTHER = transfer(BOB, 3, tx_hash="0x" + "33" * 32)
+PAYMENT = f"""\
+2026-04-07T10:00:00.000Z,payment:42161:{PAID.tx_hash}:0,payment,wallet:{ALICE},1500000,1.500000
+"""
+RECEIVED = f"""\
+2026-04-07T10:00:00.000Z,payment:42161:{PAID.tx_hash}:0,payment,received:42161:usdc,-1500000,-1.500000
+"""
+BURN = f"""\
+2026-04-07T11:00:00.000Z,burn:1,burn,wallet:{ALICE},-2055,-0.002055
+"""
+EARNED = """\
+2026-04-07T11:00:00.000Z,burn:1,burn,earned,2055,0.002055
+"""
+HOLD = f"""\
+2026-04-07T12:00:00.000Z,payment:42161:{HELD.tx_hash}:4,payment,held:{ALICE},700000,0.700000
+"""
+SET_APART = f"""\
+2026-04-07T12:00:00.000Z,payment:42161:{HELD.tx_hash}:4,payment,received:42161:usdc,-700000,-0.700000
+"""
+OTHERS = f"""\
+2026-04-07T12:00:00.000Z,payment:42161:{OTHER.tx_hash}:0,payment,wallet:{BOB},3,0.000003
+2026-04-07T12:00:00.000Z,payment:42161:{OTHER.tx_hash}:0,payment,received:42161:usdc,-3,-0.000003
+"""
+
+
+@pytest.fixture
+async def books(db: Database) -> Database:
+    await credit(db, PAID, at_ms=START_MS)
+    async with db.transaction(durable=True) as tx:
+        await ledger.burn(
+            tx,
+            wallet=ALICE,
+            amount=MicroUsd(2_055),
+            posting_id="burn:1",
+            now_ms=START_MS + HOUR_MS,
+        )
+    await credit(db, HELD, at_ms=START_MS + 2 * HOUR_MS, held=True)
+    await credit(db, OTHER, at_ms=START_MS + 2 * HOUR_MS)
+    return db
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], PAYMENT + RECEIVED + BURN + EARNED + HOLD + SET_APART + OTHERS),
+        (["--wallet", ALICE], PAYMENT + BURN + HOLD),
+        (["--wallet", "0X" + BOB[2:].upper()], OTHERS.splitlines(keepends=True)[0]),
+        (["--since", "2026-04-07T11:00:00Z", "--until", "2026-04-07T12:00:00Z"], BURN + EARNED),
+        (
+            ["--since", "2026-04-07T13:00+02:00", "--until", "2026-04-07T11:00:00.001"],
+            BURN + EARNED,
+        ),
+        (["--until", "2026-04-07"], ""),
+        (["--since", "2026-04-08"], ""),
+    ],
+)
+async def test_ledger_is_exported_entry_by_entry(
+    books: Database,
+    config: str,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    expected: str,
+) -> None:
+    assert await moorage("ledger", "export", "--config", config, *options) == 0
+    heading = "time,posting,kind,account,amount_micro_usd,amount_usd\n"
+    assert capsys.readouterr().out == heading + expected
+
+
+@pytest.mark.parametrize(
+    "options", [["--since", "yesterday"], ["--until", "2026-13-01"], ["--wallet", "0x12"]]
+)
+async def test_bounds_that_cannot_be_read_are_refused(
+    config: str, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    assert await moorage("ledger", "export", "--config", config, *options) == 2
+    assert options[0] in capsys.readouterr().err
+
+
+async def test_more_entries_than_one_page_are_exported_once_each(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with books.transaction(durable=False) as tx:
+        for number in range(5_001):
+            await ledger.credit_transfers(tx, [transfer(BOB, 1, log_index=number)], now_ms=START_MS)
+    assert await moorage("ledger", "export", "--config", config) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(set(lines)) == 1 + 8 + 2 * 5_001
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("\t=1", "'\t=1"),
+        ("wallet:0x=1", "wallet:0x=1"),
+        ("", ""),
+    ],
+)
+def test_text_is_never_a_formula_to_a_spreadsheet(text: str, cell: str) -> None:
+    assert spreadsheet_text(text) == cell
+
+
+async def test_held_payments_are_listed_and_released_once(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await moorage("payments", "held", "--config", config) == 0
+    assert capsys.readouterr().out == (
+        f"42161 {HELD.tx_hash}:4 usdc $0.700000 from {ALICE}: on a list\n"
+    )
+    released = ("payments", "release", HELD.tx_hash[2:].upper(), "--config", config)
+    assert await moorage(*released) == 0
+    assert await accounts.balance(books, ALICE) == 1_500_000 - 2_055 + 700_000
+    assert await moorage(*released) == 1
+    assert await accounts.balance(books, ALICE) == 1_500_000 - 2_055 + 700_000
+    capsys.readouterr()
+    assert await moorage("payments", "held", "--config", config, "--json") == 0
+    assert msgspec.json.decode(capsys.readouterr().out) == {"payments": []}
+
+
+@pytest.mark.parametrize("tx_hash", ["", "0x12", PAID.tx_hash + "0"])
+async def test_hash_that_is_none_is_refused(config: str, tx_hash: str) -> None:
+    assert await moorage("payments", "release", tx_hash, "--config", config) == 2
+
+
+async def test_release_of_what_is_not_held_changes_nothing(books: Database, config: str) -> None:
+    assert await moorage("payments", "release", PAID.tx_hash, "--config", config) == 1
+    assert await accounts.balance(books, ALICE) == 1_500_000 - 2_055
