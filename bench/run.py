@@ -1,6 +1,6 @@
 """Run the benchmarks: all of them, and write RESULTS.md, or those that are named.
 
-bench/run.py [deploying] [status] [unpaid] [upload] [idle]
+bench/run.py [deploying] [status] [unpaid] [upload] [idle] [watcher]
 """
 
 import sys
@@ -14,6 +14,7 @@ import idle  # noqa: E402
 import status  # noqa: E402
 import unpaid  # noqa: E402
 import upload  # noqa: E402
+import watcher  # noqa: E402
 from measure import Row, machine, table  # noqa: E402
 
 BENCHMARKS = {
@@ -22,6 +23,7 @@ BENCHMARKS = {
     "unpaid": unpaid.run,
     "upload": upload.run,
     "idle": idle.run,
+    "watcher": watcher.run,
 }
 RESULTS = HERE / "RESULTS.md"
 

@@ -130,5 +130,6 @@ def running(data_dir: Path, **settings: str) -> Iterator[DevGateway]:
 @pytest.fixture(scope="session")
 def dev_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
     """One gateway for all tests that only use it; each brings wallets of its own."""
-    with running(tmp_path_factory.mktemp("dev"), requests_per_minute="100000") as gateway:
+    directory = tmp_path_factory.mktemp("dev")
+    with running(directory, requests_per_minute="100000", watch_seconds="1") as gateway:
         yield gateway

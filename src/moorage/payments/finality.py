@@ -27,7 +27,7 @@ from moorage.storage.database import Database, Transaction
 log = structlog.get_logger()
 
 _MOST_AT_ONCE = 50  # payments that are read in one round trip
-_ANSWER_BYTES = 512 * 1024  # read without keeping others waiting
+_ANSWER_BYTES = 256 * 1024  # read without keeping others waiting
 
 
 class _Verdict(Enum):

@@ -1,0 +1,123 @@
+"""Payments that nobody presents, and payments that leave the chain, through a running gateway."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from gateway_fixture import DevGateway
+from paying import rpc
+from wallet import Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+WITHIN_SECONDS = 40
+
+
+@pytest.fixture
+async def wallet(dev_gateway: DevGateway) -> Wallet:
+    return await Wallet(dev_gateway).fund()
+
+
+async def balance_of(wallet: Wallet) -> float:
+    """The wallet's credits, in dollars."""
+    answer = await wallet.deploy(fresh_name(), headers={"X-Dry-Run": "true"})
+    assert answer.status == 200, answer.body
+    return float(answer.body["current_credit_balance_usd"])
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(WITHIN_SECONDS):
+        while not await holds():
+            await asyncio.sleep(0.1)
+
+
+async def until_credited(wallet: Wallet, dollars: float) -> None:
+    async def credited() -> bool:
+        return await balance_of(wallet) == dollars
+
+    await until(credited)
+
+
+def rpc_url(wallet: Wallet) -> str:
+    return str(wallet.gateway.info["chains"]["arbitrum"]["rpc_url"])
+
+
+async def test_client_that_died_after_paying_finds_its_credits(wallet: Wallet) -> None:
+    name = fresh_name()
+    asked = await wallet.deploy(name)
+    assert asked.status == 402
+    await wallet.pay(int(asked.body["amount_token"]))
+    await until_credited(wallet, 0.5)
+    deployed = await wallet.deploy(name)  # it knows of no hash any more
+    assert deployed.status == 200, deployed.body
+
+
+async def test_payment_in_the_other_token_on_the_other_chain_is_found_too(wallet: Wallet) -> None:
+    await wallet.fund(chain="base")
+    await wallet.pay(300_000, chain="base", token="usdt")
+    await wallet.pay(200_000)
+    await until_credited(wallet, 0.5)
+
+
+async def test_payment_found_before_it_is_presented_deploys_once(wallet: Wallet) -> None:
+    name = fresh_name()
+    await wallet.deploy(name)
+    tx = await wallet.pay(500_000)
+    await until_credited(wallet, 0.5)
+    deployed = await wallet.deploy(name, tx=tx)
+    assert deployed.status == 200, deployed.body
+    again = await wallet.deploy(name, tx=tx)
+    assert again.status == 409
+    assert again.body["deploymentId"] == deployed.body["deploymentId"]
+    assert await balance_of(wallet) == 0.5
+
+
+async def test_part_that_was_found_first_is_not_asked_for_again(wallet: Wallet) -> None:
+    name = fresh_name()
+    await wallet.deploy(name)
+    tx = await wallet.pay(200_000)
+    await until_credited(wallet, 0.2)
+    short = await wallet.deploy(name, tx=tx)
+    assert (short.status, short.body["code"]) == (402, "payment_short")
+    assert int(short.body["amount_token"]) == 300_000
+    rest = await wallet.pay(300_000)
+    assert (await wallet.deploy(name, tx=rest)).status == 200
+
+
+async def test_large_payment_waits_until_it_is_safe(wallet: Wallet) -> None:
+    """The local chain calls a block safe once another lies on it."""
+    await wallet.fund(amount=200_000_000)
+    name = fresh_name()
+    tx = await wallet.pay(100_000_001)
+    waiting = await wallet.deploy(name, tx=tx)
+    assert (waiting.status, waiting.body["code"]) == (402, "payment_pending")
+    assert "safe" in waiting.body["error"]
+    assert "amount_token" not in waiting.body
+    assert await balance_of(wallet) == 0
+    await rpc(rpc_url(wallet), "anvil_mine", "0x1")
+    assert (await wallet.deploy(name, tx=tx)).status == 200
+
+
+async def test_app_paid_for_by_a_dropped_payment_is_suspended_until_it_is_mined_again(
+    wallet: Wallet,
+) -> None:
+    name, url = fresh_name(), rpc_url(wallet)
+    await wallet.deploy(name)
+    tx = await wallet.pay(500_000)
+    raw = await rpc(url, "eth_getRawTransactionByHash", tx)
+    deployed = await wallet.deploy(name, tx=tx)
+    assert (await wallet.settled(deployed))["status"] == "ready"
+    await wallet.until_answers(name)
+
+    async def answers(status: int) -> bool:
+        return (await wallet.visit(name))[0] == status
+
+    await rpc(url, "anvil_reorg", 1, [])
+    await rpc(url, "anvil_mine", "0x2")
+    await until(lambda: answers(402))
+    assert await balance_of(wallet) == 0
+
+    assert await rpc(url, "eth_sendRawTransaction", raw) == tx
+    await until(lambda: answers(200))
+    assert await balance_of(wallet) == 0.5
