@@ -92,6 +92,13 @@ payments = Table(
     _status("finality", "provisional", "safe", "finalized"),
     Index(None, "payer"),
     Index(None, "chain_id", "finality", "block_number"),
+    Index(
+        "ix_payments_reversed",
+        "chain_id",
+        "tx_hash",
+        sqlite_where=text("status = 'reversed'"),
+        postgresql_where=text("status = 'reversed'"),
+    ),
 )
 
 payment_uses = Table(
@@ -131,7 +138,8 @@ settlements = Table(
     Column("ended_at_ms", BigInteger),
     _status("status", "intended", "sent", "settled", "failed"),
     UniqueConstraint("chain_id", "token_address", "payer", "nonce"),
-    Index(None, "status"),
+    Index(None, "chain_id", "status"),
+    Index(None, "chain_id", "tx_hash"),
     Index(None, "payer", "status"),
 )
 
@@ -154,7 +162,7 @@ relay_transactions = Table(
     Column("block_number", BigInteger),  # where it was mined, if it was
     Column("signed_at_ms", BigInteger, nullable=False),
     _status("status", "signed", "mined", "reverted", "replaced"),
-    Index(None, "status"),
+    Index(None, "chain_id", "sender", "status"),
     Index(None, "subject_id"),
     Index(None, "chain_id", "sender", "nonce"),
 )

@@ -1,7 +1,7 @@
 """Queries over authorizations that are being settled."""
 
 import msgspec
-from sqlalchemy import bindparam, exists, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, literal_column, select, update
 
 from moorage.payments.payment import PaymentStatus
 from moorage.payments.settling import UNRESOLVED, SettlementStatus, Settling
@@ -48,15 +48,18 @@ _END = Statement(
         ended_at_ms=bindparam("now_ms"),
     )
 )
-_DROPPED = Statement(
-    select(settlements.c.id).where(
-        settlements.c.status == SettlementStatus.SETTLED,
-        _of_chain,
-        exists().where(
-            payments.c.chain_id == settlements.c.chain_id,
-            payments.c.tx_hash == settlements.c.tx_hash,
-            payments.c.status == PaymentStatus.REVERSED,
-        ),
+_REVERSED = Statement(
+    select(payments.c.tx_hash)
+    .where(
+        # As the partial index has it, which holds nearly nothing: a bound value would miss it.
+        payments.c.status == literal_column(f"'{PaymentStatus.REVERSED}'"),
+        payments.c.chain_id == bindparam("of_chain"),
+    )
+    .distinct()
+)
+_OF_HASH = Statement(
+    select(settlements.c.id, settlements.c.status).where(
+        _of_chain, settlements.c.tx_hash == bindparam("of_hash")
     )
 )
 _REOPEN = Statement(
@@ -115,7 +118,12 @@ async def failed(tx: Transaction, settlement_id: str, *, failure: str, now_ms: i
 
 async def dropped(source: Database | Transaction, *, chain_id: int) -> list[str]:
     """The ids of those that settled in a block that is no longer part of the chain."""
-    return [row[0] for row in await source.all(_DROPPED, of_chain=chain_id)]
+    return [
+        settlement_id
+        for (tx_hash,) in await source.all(_REVERSED, of_chain=chain_id)
+        for settlement_id, status in await source.all(_OF_HASH, of_chain=chain_id, of_hash=tx_hash)
+        if status == SettlementStatus.SETTLED
+    ]
 
 
 async def reopen(tx: Transaction, settlement_id: str) -> None:

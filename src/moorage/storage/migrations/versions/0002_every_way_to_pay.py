@@ -107,7 +107,11 @@ def upgrade() -> None:
             ["chain_id", "sender", "nonce"],
             unique=False,
         )
-        batch_op.create_index(batch_op.f("ix_relay_transactions_status"), ["status"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_relay_transactions_chain_id_sender_status"),
+            ["chain_id", "sender", "status"],
+            unique=False,
+        )
         batch_op.create_index(
             batch_op.f("ix_relay_transactions_subject_id"), ["subject_id"], unique=False
         )
@@ -149,7 +153,12 @@ def upgrade() -> None:
         batch_op.create_index(
             batch_op.f("ix_settlements_payer_status"), ["payer", "status"], unique=False
         )
-        batch_op.create_index(batch_op.f("ix_settlements_status"), ["status"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_settlements_chain_id_status"), ["chain_id", "status"], unique=False
+        )
+        batch_op.create_index(
+            batch_op.f("ix_settlements_chain_id_tx_hash"), ["chain_id", "tx_hash"], unique=False
+        )
 
     op.create_table(
         "watch_cursors",
@@ -221,6 +230,13 @@ def upgrade() -> None:
             batch_op.f("ix_payments_chain_id_finality_block_number"),
             ["chain_id", "finality", "block_number"],
             unique=False,
+        )
+        batch_op.create_index(
+            "ix_payments_reversed",
+            ["chain_id", "tx_hash"],
+            unique=False,
+            sqlite_where=sa.text("status = 'reversed'"),
+            postgresql_where=sa.text("status = 'reversed'"),
         )
 
     op.execute(
