@@ -1,12 +1,17 @@
 """Wallets that are contracts: their own code says whether a signature is theirs."""
 
+import asyncio
 from collections.abc import Mapping
+from typing import Final
 
 from moorage.auth.contract_signature import read_verdict, unwrap, validation_call
 from moorage.auth.rate_limit import RateLimiter
 from moorage.auth.wallet import Wallet
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ChainUnavailable, InvalidField
+
+AT_ONCE: Final = 4
+"""Questions under way; more of them wait. Payments are verified by the same nodes."""
 
 
 class ContractWallets:
@@ -23,6 +28,7 @@ class ContractWallets:
         self._clients = clients
         self._default_chain = default_chain
         self._limiter = limiter
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def accept(
         self, wallet: Wallet, digest: bytes, signature: bytes, *, chain: str | None, client: str
@@ -39,7 +45,8 @@ class ContractWallets:
         call = validation_call(wallet, digest, unwrap(signature))
         self._limiter.check(client)
         try:
-            return read_verdict(await rpc.call("eth_call", [call, "latest"]))
+            async with self._turns:
+                return read_verdict(await rpc.call("eth_call", [call, "latest"]))
         except ValueError as error:
             raise ChainUnavailable(
                 f"The chain {rpc.chain.name} does not say now whether this wallet signed."

@@ -11,7 +11,7 @@ from eth_utils.crypto import keccak
 from starlette.datastructures import Headers
 
 from moorage.auth.authenticator import Authenticator
-from moorage.auth.contract_wallets import ContractWallets
+from moorage.auth.contract_wallets import AT_ONCE, ContractWallets
 from moorage.auth.nonces import NonceStore
 from moorage.auth.rate_limit import RateLimiter
 from moorage.auth.wallet import Wallet
@@ -331,6 +331,35 @@ async def test_chain_that_does_not_say_leaves_the_nonce_unused(
 
     authenticator.arbitrum.answer = YES
     await authenticator.authenticate(by_contract())
+
+
+async def test_chains_are_asked_no_more_than_so_much_at_once(nonces: NonceStore) -> None:
+    class Slow(Node):
+        under_way = most = 0
+
+        async def call(self, method: str, params: Sequence[Any] = ()) -> Any:
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            await asyncio.sleep(0)
+            self.under_way -= 1
+            return YES
+
+    node = Slow("base", YES)
+    contracts = ContractWallets(
+        {"base": node},
+        default_chain="base",
+        limiter=RateLimiter(clock=StoppedClock(), limit=100),
+    )
+
+    answers = await asyncio.gather(
+        *(
+            contracts.accept(Wallet("0x" + "0a" * 20), bytes(32), b"1", chain=None, client="x")
+            for _ in range(3 * AT_ONCE)
+        )
+    )
+
+    assert answers == [True] * 3 * AT_ONCE
+    assert node.most == AT_ONCE
 
 
 # Bound signatures
