@@ -19,40 +19,46 @@ _LONGEST_KEY_FILE = 256  # bytes: a key, 0x and a line's end take 67
 def relayer_key(settings: Settings) -> SigningKey | None:
     """The key in `relayer_key_file`; None when there is none to be used.
 
-    Raises ConfigurationInvalid for a file that others may read, or that holds no key. What it
-    holds is never part of the message.
+    Raises ConfigurationInvalid as `key_in`.
     """
     if not settings.relayer_key_file:
         return None
-    path = Path(settings.relayer_key_file)
+    return key_in(Path(settings.relayer_key_file), option="relayer_key_file")
+
+
+def key_in(path: Path, *, option: str) -> SigningKey:
+    """The key in a file that `option` names.
+
+    Raises ConfigurationInvalid for a file that others may read, or that holds no key. What it
+    holds is never part of the message.
+    """
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(_LONGEST_KEY_FILE).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as problem:
-        raise ConfigurationInvalid(f"relayer_key_file: {path} cannot be read.") from problem
+        raise ConfigurationInvalid(f"{option}: {path} cannot be read.") from problem
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigurationInvalid(
-            f"relayer_key_file: others may read {path}; `chmod 600 {path}`, and better take a "
-            "fresh key."
+            f"{option}: others may read {path}; `chmod 600 {path}`, and better take a fresh key."
         )
     try:
         return SigningKey(text)
     except ValueError:
         raise ConfigurationInvalid(
-            f"relayer_key_file: {path} must hold a private key, 64 hex digits."
+            f"{option}: {path} must hold a private key, 64 hex digits."
         ) from None
 
 
 def open_relayers(
     settings: Settings,
-    key: SigningKey | None,
     *,
     db: Database,
     clients: Mapping[str, RpcClient],
     clock: Clock,
 ) -> dict[str, Relayer]:
-    """One relayer a chain, by its name; none without a key."""
+    """One relayer a chain, by its name; none without a key. Raises ConfigurationInvalid."""
+    key = relayer_key(settings)
     if key is None:
         return {}
     limits = Limits(
