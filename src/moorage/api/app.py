@@ -33,7 +33,10 @@ from moorage.storage import projects
 log = structlog.get_logger()
 
 _METERING_SECONDS = 60.0
+_RESUME_SECONDS = 3.0
+_BALANCES_SECONDS = 60.0
 _PURGE_SECONDS = 300.0
+_MEASURE_SECONDS = 15.0
 _WATCH_PROXY_SECONDS = 5.0
 
 
@@ -68,6 +71,7 @@ async def run_gateway(
         services = assemble(settings, records, apparatus, chains=chains, pay_to=pay_to, clock=clock)
         await services.gateway.reconciler.sweep()
         await services.gateway.reconciler.reconcile()
+        await services.payments.resumption.check_balances()
         operator = listen("127.0.0.1", settings.operator_port, "operator_port")
         servers = [
             HttpServer(_api(services.gateway), apparatus.api_listener),
@@ -101,12 +105,20 @@ def _tasks(
         services.gateway.db.run(),
         services.worker.run(exclusive=True),
         services.gateway.reconciler.run(),
+        services.deliveries.run(),
+        _every(_MEASURE_SECONDS, services.deliveries.measure),
+        _every(_PURGE_SECONDS, services.gateway.webhooks.prune),
         _every(_METERING_SECONDS, services.metering.tick),
-        _every(_PURGE_SECONDS, services.quotes.purge),
+        _every(_RESUME_SECONDS, services.payments.resumption.resume, at_once=True),
+        _every(_BALANCES_SECONDS, services.payments.resumption.check_balances),
+        _every(_PURGE_SECONDS, services.payments.quotes.purge),
         _every(_PURGE_SECONDS, services.gateway.idempotency.purge),
         _every(_WATCH_PROXY_SECONDS, apparatus.caddy.start),
-        *(_every(services.watch_seconds, it.look, at_once=True) for it in services.watchers),
-        *(_every(services.watch_seconds, it.check) for it in services.second_looks),
+        *(
+            _every(services.watch_seconds, it.look, at_once=True)
+            for it in services.payments.watchers
+        ),
+        *(_every(services.watch_seconds, it.check) for it in services.payments.second_looks),
         *(server.run() for server in servers),
     ]
 

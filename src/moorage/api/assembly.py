@@ -12,6 +12,7 @@ from pathlib import Path
 from moorage.api.apparatus import MIB, Apparatus, app_limits, build_limits, trusted_proxies
 from moorage.api.gateway import Gateway, Limiters
 from moorage.api.idempotency import Idempotency
+from moorage.api.payments import PaymentServices, payment_services
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.contract_wallets import ContractWallets
@@ -26,16 +27,14 @@ from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.upload import UploadLimits, sweep_spool
 from moorage.deploy.worker import Worker
 from moorage.deploy.workflow import Timing, Workflow
+from moorage.errors import InvalidField
+from moorage.events.delivery import DeliveryWorker
+from moorage.events.destination import Destinations
+from moorage.events.sender import Sender, SystemResolver
+from moorage.events.webhooks import Webhooks
 from moorage.ledger.metering import Metering
-from moorage.metrics import watch_nonces, watch_running_apps
-from moorage.money import MicroUsd
+from moorage.metrics import watch_nonces, watch_running_apps, watch_webhook_wait
 from moorage.payments.evidence import named_chain
-from moorage.payments.finality import SecondLook
-from moorage.payments.paywall import Paywall
-from moorage.payments.quotes import Quotes
-from moorage.payments.screening import Screening
-from moorage.payments.verification import Verifier
-from moorage.payments.watcher import Watcher
 from moorage.routing.probe import answers
 from moorage.settings import Settings
 from moorage.storage.database import Database
@@ -66,9 +65,8 @@ class Services:
     gateway: Gateway
     worker: Worker
     metering: Metering
-    quotes: Quotes
-    watchers: tuple[Watcher, ...]  # one a chain, as are second_looks
-    second_looks: tuple[SecondLook, ...]
+    payments: PaymentServices
+    deliveries: DeliveryWorker
     watch_seconds: int
 
 
@@ -118,35 +116,23 @@ def assemble(
     worker = Worker(
         db=db, carry_out=workflow.run, concurrency=settings.deploys_at_once, clock=clock
     )
-    reconciler = Reconciler(
-        db=db,
-        runtime=apparatus.runtime,
-        routes=apparatus.router,
-        metering=metering,
-        hosts=apparatus.hosts,
-        limits=app_limits(settings),
-        listen_seconds=settings.listen_seconds,
-        sources=records.sources,
-        clock=clock,
-    )
+    reconciler = _reconciler(settings, records, apparatus, metering, clock)
     watch_running_apps(lambda: reconciler.running)
-    quotes = Quotes(db=db, clock=clock)
-    screening = Screening(
-        command=settings.screening_command,
-        url=settings.screening_url,
-        timeout_seconds=settings.screening_seconds,
-    )
-    verifier = Verifier(
-        pay_to=pay_to,
+    payments = payment_services(
+        settings,
+        db=db,
         clients=records.clients,
+        chains=chains,
+        pay_to=pay_to,
+        gateway_url=apparatus.gateway_url,
+        metering=metering,
         clock=clock,
-        safe_above=MicroUsd(settings.safe_above_micro_usd),
-        pending_wait_seconds=settings.payment_wait_seconds,
+        on_step=on_step,
     )
     admission = Admission(
         db=db,
-        quotes=quotes,
-        paywall=Paywall(db=db, verifier=verifier, clock=clock),
+        quotes=payments.quotes,
+        paywall=payments.paywall,
         prices=settings.price_list(),
         size=settings.app_size(),
         sources=records.sources,
@@ -156,6 +142,7 @@ def assemble(
         on_superseded=worker.drop,
         on_step=on_step,
     )
+    destinations = _destinations(settings)
     gateway = Gateway(
         pay_to=pay_to,
         public_url=apparatus.gateway_url,
@@ -168,8 +155,12 @@ def assemble(
         limiters=_limiters(settings, clock),
         idempotency=Idempotency(db=db, clock=clock),
         admission=admission,
+        challenges=payments.challenges,
+        top_up=payments.top_up,
+        minimum_charge=settings.price_list().minimum_charge,
         deletion=Deletion(db=db, worker=worker, reconciler=reconciler, metering=metering),
         reconciler=reconciler,
+        webhooks=Webhooks(db=db, destinations=destinations, clock=clock),
         hosts=apparatus.hosts,
         upload_limits=UploadLimits(),
         spool_dir=records.spool,
@@ -178,29 +169,25 @@ def assemble(
         gateway=gateway,
         worker=worker,
         metering=metering,
-        quotes=quotes,
-        watchers=_watchers(settings, records, pay_to, screening, clock),
-        second_looks=tuple(
-            SecondLook(db=db, client=client, pay_to=pay_to, metering=metering, clock=clock)
-            for client in records.clients.values()
-        ),
+        deliveries=_deliveries(settings, db, destinations, clock),
+        payments=payments,
         watch_seconds=settings.watch_seconds,
     )
 
 
-def _watchers(
-    settings: Settings, records: Records, pay_to: str, screening: Screening, clock: Clock
-) -> tuple[Watcher, ...]:
-    return tuple(
-        Watcher(
-            db=records.db,
-            client=client,
-            pay_to=pay_to,
-            safe_above=MicroUsd(settings.safe_above_micro_usd),
-            clock=clock,
-            screen=screening.ask,
-        )
-        for client in records.clients.values()
+def _reconciler(
+    settings: Settings, records: Records, apparatus: Apparatus, metering: Metering, clock: Clock
+) -> Reconciler:
+    return Reconciler(
+        db=records.db,
+        runtime=apparatus.runtime,
+        routes=apparatus.router,
+        metering=metering,
+        hosts=apparatus.hosts,
+        limits=app_limits(settings),
+        listen_seconds=settings.listen_seconds,
+        sources=records.sources,
+        clock=clock,
     )
 
 
@@ -215,6 +202,27 @@ def _authenticator(
     return Authenticator(
         records.nonces, contracts=contracts, bound_only=settings.require_bound_signatures
     )
+
+
+def _destinations(settings: Settings) -> Destinations:
+    """Where webhooks may go: never to the networks of apps. Raises InvalidField."""
+    try:
+        return Destinations(
+            allow=settings.webhook_allow_networks,
+            deny=(settings.app_subnet, *settings.deny_networks),
+        )
+    except ValueError as error:
+        raise InvalidField("webhook_allow_networks", str(error)) from error
+
+
+def _deliveries(
+    settings: Settings, db: Database, destinations: Destinations, clock: Clock
+) -> DeliveryWorker:
+    at_once = settings.webhook_attempts_at_once
+    sender = Sender(destinations=destinations, resolve=SystemResolver(at_once=at_once))
+    worker = DeliveryWorker(db=db, sender=sender, at_once=at_once, clock=clock)
+    watch_webhook_wait(worker.oldest_pending_seconds)
+    return worker
 
 
 def _workflow(

@@ -1,5 +1,6 @@
 """The bodies of requests and answers, as the contract writes them: what OpenAPI is made from."""
 
+from decimal import Decimal
 from typing import Annotated, Literal
 
 import msgspec
@@ -8,6 +9,8 @@ from msgspec import UNSET, Meta, UnsetType
 from moorage.deploy.deployment import DeploymentStatus
 from moorage.deploy.project import ProjectStatus
 from moorage.errors import FailureCause
+from moorage.events.event import EventKind
+from moorage.events.webhook import DeliveryStatus
 from moorage.planning.plan import Plan, Settings
 
 
@@ -84,6 +87,24 @@ class DeploymentProgress(Body, frozen=True, kw_only=True):
     log_tail: str | UnsetType = UNSET
 
 
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+class TopUpBody(Body, frozen=True, kw_only=True):
+    """How many credits to buy; without a body, or an amount, the least there is."""
+
+    amount_usd: Decimal | None = None
+
+
+class ToppedUp(Body, frozen=True, kw_only=True):
+    """A payment that was credited; `credited_usd` is 0 when it had been before."""
+
+    credited_usd: float
+    balance_usd: float
+    chain_id: int
+    tx_hash: str
+
+
 class ProjectItem(CamelBody, frozen=True, kw_only=True):
     """One project; `url` is null without a successful deployment."""
 
@@ -93,7 +114,7 @@ class ProjectItem(CamelBody, frozen=True, kw_only=True):
     description: str
     status: ProjectStatus
     url: str | None
-    created_at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+    created_at: Time
 
 
 class ProjectList(Body, frozen=True, kw_only=True):
@@ -166,6 +187,67 @@ class Quoted(Body, frozen=True, kw_only=True):
     plan: Plan
 
 
+class WebhookBody(Body, frozen=True, kw_only=True):
+    """Where a wallet's events are to be sent."""
+
+    url: Annotated[str, Meta(description="https://, and a host with public addresses")]
+
+
+class WebhookMade(Body, frozen=True, kw_only=True):
+    """A webhook, with the secret that signs what it is sent: shown this once."""
+
+    url: str
+    secret: Annotated[str, Meta(description="whsec_ and base64, as Standard Webhooks has it")]
+
+
+class LastDelivery(Body, frozen=True, kw_only=True):
+    """What became of the delivery that was tried last."""
+
+    status: DeliveryStatus
+    attempts: int
+    error: str | None
+
+
+class WebhookShown(Body, frozen=True, kw_only=True):
+    """A webhook and how its deliveries go; `waiting` counts the events that wait for theirs."""
+
+    url: str
+    created_at: Time
+    waiting: int
+    next_attempt_at: Time | None
+    last_delivery: LastDelivery | None
+
+
+class WebhookRemoved(Body, frozen=True, kw_only=True):
+    """A webhook that is gone."""
+
+    status: Literal["deleted"] = "deleted"
+
+
+class EventItem(Body, frozen=True, kw_only=True):
+    """One event; `data` depends on its type."""
+
+    id: str
+    sequence: Annotated[int, Meta(description="counts the wallet's events, without gaps")]
+    type: EventKind
+    timestamp: Time
+    data: dict[str, str | int | float]
+
+
+class EventPage(Body, frozen=True, kw_only=True):
+    """Events in their order; `last_sequence` is the `after` of the next page."""
+
+    events: list[EventItem]
+    last_sequence: int
+
+
+class Redelivery(Body, frozen=True, kw_only=True):
+    """An event that is sent once more."""
+
+    event_id: str
+    status: Literal["pending"] = "pending"
+
+
 class Problem(Body, frozen=True, kw_only=True):
     """An error: for a person, for a machine, and what to do next."""
 
@@ -176,6 +258,10 @@ class Problem(Body, frozen=True, kw_only=True):
     path: str | UnsetType | None = UNSET
     looked_for: list[str] | dict[str, str] | UnsetType = UNSET
     next_actions: list[str] | UnsetType = UNSET
+    type: str | UnsetType = UNSET  # these four of a 402, as RFC 9457 has them
+    title: str | UnsetType = UNSET
+    status: int | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
 
 
 class PaymentDemand(Problem, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from moorage.settings import Settings
 
 DEV_CHAINS = ("arbitrum", "base")
 DEV_FILE = "dev.json"
+_LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
 async def run_dev(
@@ -31,12 +32,15 @@ async def run_dev(
 
     `settings.data_dir` must be absolute.
     """
+    if not settings.webhook_allow_networks:
+        settings = msgspec.structs.replace(settings, webhook_allow_networks=_LOOPBACK)
     data_dir = Path(settings.data_dir)
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 (at the start)
     dev_file = data_dir / DEV_FILE
     stop = stop_on_signals()
     async with AsyncExitStack() as stack:
         wallets = dev_wallets(data_dir / "wallets.json")
+        settings = _with_relayer(settings, wallets)
         chains = await _start_chains(stack, data_dir, wallets, node_modules)
 
         def write_dev_file(addresses: Addresses) -> None:
@@ -100,6 +104,16 @@ async def _start_chains(
         stack.push_async_callback(local.stop)
     started = await asyncio.gather(*(local.start() for local in locals_))
     return {chain.name: chain for chain in started}
+
+
+def _with_relayer(settings: Settings, wallets: DevWallets) -> Settings:
+    """Unless another is named, the relayer is the local chains' own, which has gas."""
+    if settings.relayer_key_file:
+        return settings
+    path = Path(settings.data_dir) / "relayer.key"
+    path.touch(mode=0o600)
+    path.write_text(wallets.relayer.private_key)
+    return msgspec.structs.replace(settings, relayer_key_file=str(path))
 
 
 def _write(path: Path, document: dict[str, object]) -> None:

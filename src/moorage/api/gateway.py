@@ -16,6 +16,10 @@ from moorage.deploy.deletion import Deletion
 from moorage.deploy.hosts import Hosts
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.upload import UploadLimits
+from moorage.events.webhooks import Webhooks
+from moorage.money import MicroUsd
+from moorage.payments.challenges import Challenges
+from moorage.payments.topup import TopUp
 from moorage.signed_request import host_of
 from moorage.storage.database import Database
 
@@ -45,8 +49,12 @@ class Gateway:
     limiters: Limiters
     idempotency: Idempotency
     admission: Admission
+    challenges: Challenges
+    top_up: TopUp
+    minimum_charge: MicroUsd
     deletion: Deletion
     reconciler: Reconciler
+    webhooks: Webhooks
     hosts: Hosts
     upload_limits: UploadLimits
     spool_dir: Path

@@ -5,7 +5,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from moorage.api import agent
+from moorage.api import agent, webhooks
 from moorage.api.bodies import (
     Balances,
     Body,
@@ -13,22 +13,32 @@ from moorage.api.bodies import (
     DeployBody,
     Deployed,
     DeploymentProgress,
+    EventPage,
     Health,
     ProjectDeleted,
     ProjectList,
     Quoted,
+    Redelivery,
+    ToppedUp,
+    TopUpBody,
+    WebhookBody,
+    WebhookMade,
+    WebhookRemoved,
+    WebhookShown,
 )
 from moorage.api.caller import PAID, carries_proof, signed_body
 from moorage.api.dispatch import Dispatch
 from moorage.api.gateway import Gateway
 from moorage.api.openapi import openapi_document
 from moorage.api.operation import Operation
+from moorage.api.payment_headers import error_headers
 from moorage.api.problems import (
     INTERNAL,
     error_response,
     json_response,
     problem_response,
 )
+from moorage.api.topup import top_up
 from moorage.errors import MoorageError, PaymentPending
 
 log = structlog.get_logger()
@@ -47,6 +57,16 @@ OPERATIONS = (
         answer=Deployed,
         or_answer=Quoted,
         fails=(400, 402, 408, 409, 413, 502, 503),
+        signed=True,
+        paid=True,
+    ),
+    Operation(
+        method="POST",
+        path="/agent/credits",
+        handler=top_up,
+        body=TopUpBody,
+        answer=ToppedUp,
+        fails=(400, 402, 409, 413, 502, 503),
         signed=True,
         paid=True,
     ),
@@ -82,6 +102,51 @@ OPERATIONS = (
         handler=agent.delete_project,
         answer=ProjectDeleted,
         fails=(403, 404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="PUT",
+        path="/agent/webhook",
+        handler=webhooks.set_webhook,
+        body=WebhookBody,
+        answer=WebhookMade,
+        fails=(400, 408, 413, 503),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/webhook",
+        handler=webhooks.show_webhook,
+        answer=WebhookShown,
+        fails=(404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="DELETE",
+        path="/agent/webhook",
+        handler=webhooks.remove_webhook,
+        answer=WebhookRemoved,
+        fails=(404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/events",
+        handler=webhooks.list_events,
+        answer=EventPage,
+        fails=(400, 503),
+        signed=True,
+        query={
+            "after": "the sequence to go on from; 0 by default",
+            "limit": "how many at most, up to 200; 50 by default",
+        },
+    ),
+    Operation(
+        method="POST",
+        path="/agent/events/{eventId}/redeliver",
+        handler=webhooks.redeliver_event,
+        answer=Redelivery,
+        fails=(404, 503),
         signed=True,
     ),
     Operation(
@@ -122,7 +187,7 @@ class _Endpoint:
         try:
             return await self._handler(self._gateway, request)
         except MoorageError as error:
-            return self._refused(error)
+            return self._refused(error, request)
         except ClientDisconnect:
             return None
         except Exception:
@@ -132,11 +197,14 @@ class _Endpoint:
     def _failed(self, request: Request) -> Response:
         """The answer to a fault of ours; to a request that brought money it is never a 5xx."""
         if carries_proof(request):
-            return self._refused(PaymentPending(_FAULT_WITH_PROOF))
+            return self._refused(PaymentPending(_FAULT_WITH_PROOF), request)
         return problem_response(INTERNAL, "The gateway failed at this request. Try it again.")
 
-    def _refused(self, error: MoorageError) -> Response:
-        return error_response(error, pay_to=self._gateway.pay_to, chains=self._chains)
+    def _refused(self, error: MoorageError, request: Request) -> Response:
+        headers = error_headers(self._gateway, error, path=request.scope["path"])
+        return error_response(
+            error, pay_to=self._gateway.pay_to, chains=self._chains, headers=headers
+        )
 
 
 def http_app(gateway: Gateway) -> Dispatch:

@@ -59,6 +59,7 @@ class DeliveryWorker:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._sender.close()
 
     async def look(self) -> None:
         """Begin what is due, as far as there is room."""

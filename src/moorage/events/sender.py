@@ -35,10 +35,6 @@ class SystemResolver:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, _addresses, host)
 
-    def close(self) -> None:
-        """Look nothing up any more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
 
 class Sender:
     """Posts messages. Follows no redirect, reads no body, keeps no connection or cookie."""

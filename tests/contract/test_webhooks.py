@@ -1,0 +1,451 @@
+"""Real receivers over HTTP: what counts as delivered, who holds up whom, and where nothing goes."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp import web
+from standardwebhooks import Webhook as StandardWebhook
+
+from clock import MovableClock
+from moorage.clock import SystemClock
+from moorage.events import outbox
+from moorage.events.delivery import DeliveryWorker
+from moorage.events.destination import Destinations
+from moorage.events.event import EventKind
+from moorage.events.sender import NotDelivered, Sender, SystemResolver
+from moorage.events.webhook import DeliveryStatus
+from moorage.events.webhooks import Webhooks
+from moorage.storage import events
+from moorage.storage.database import Database
+from records_fixture import ALICE
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+DEV = Destinations(allow=LOOPBACK)
+SYSTEM = SystemResolver(at_once=4)
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def resolve_nothing(host: str) -> list[str]:
+    raise AssertionError(f"{host} is not to be looked up")
+
+
+def resolves_to(*addresses: str) -> Callable[[str], Awaitable[list[str]]]:
+    async def resolve(_host: str) -> list[str]:
+        return list(addresses)
+
+    return resolve
+
+
+@dataclass
+class Receiver:
+    """An HTTP server that keeps what it is sent, and answers as it is told."""
+
+    port: int = 0
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    answer: Answer | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/hook"
+
+    @property
+    def sequences(self) -> list[int]:
+        return [json.loads(body)["sequence"] for _, body in self.got]
+
+    async def receive(self, request: web.Request) -> web.StreamResponse:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.got.append((headers, await request.read()))
+        return web.Response() if self.answer is None else await self.answer(request)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as made:
+        yield made
+
+
+class receiving:  # noqa: N801 (reads as `async with receiving() as receiver`)
+    """A Receiver on a port of its own."""
+
+    async def __aenter__(self) -> Receiver:
+        receiver = Receiver()
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", receiver.receive)
+        self.runner = web.AppRunner(app, shutdown_timeout=0)
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, "127.0.0.1", 0)
+        await site.start()
+        receiver.port = self.runner.addresses[0][1]
+        return receiver
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.runner.cleanup()
+
+
+def status(code: int, **headers: str) -> Answer:
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=code, headers=headers)
+
+    return answer
+
+
+async def never(_request: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(60)
+    return web.Response()
+
+
+async def endless(request: web.Request) -> web.StreamResponse:
+    """200, and then a body without end."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(b"x" * 65_536)
+
+
+@pytest.fixture
+async def post() -> AsyncIterator[Callable[..., Awaitable[int]]]:
+    senders = []
+
+    async def post_once(
+        url: str,
+        *,
+        destinations: Destinations = DEV,
+        resolve: Callable[[str], Awaitable[list[str]]] = resolve_nothing,
+        timeout_seconds: float = 10.0,
+    ) -> int:
+        senders.append(
+            Sender(destinations=destinations, resolve=resolve, timeout_seconds=timeout_seconds)
+        )
+        return await senders[-1].post(url, headers={"X-Test": "1"}, body=b"{}")
+
+    yield post_once
+    for sender in senders:
+        await sender.close()
+
+
+Post = Callable[..., Awaitable[int]]
+
+
+# One attempt
+
+
+async def test_body_of_the_answer_is_not_waited_for(receiver: Receiver, post: Post) -> None:
+    receiver.answer = endless
+    async with asyncio.timeout(5):
+        assert await post(receiver.url) == 200
+
+
+async def test_redirects_are_answers_not_followed(receiver: Receiver, post: Post) -> None:
+    receiver.answer = status(307, Location=f"{receiver.url}/elsewhere")
+    assert await post(receiver.url) == 307
+    assert len(receiver.got) == 1
+
+
+async def test_receiver_that_never_answers_is_given_up(receiver: Receiver, post: Post) -> None:
+    receiver.answer = never
+    with pytest.raises(NotDelivered, match=r"no answer within 0\.2 s"):
+        await post(receiver.url, timeout_seconds=0.2)
+
+
+async def test_name_that_takes_too_long_to_resolve_is_given_up(post: Post) -> None:
+    async def slow(_host: str) -> list[str]:
+        await asyncio.sleep(60)
+        return []
+
+    with pytest.raises(NotDelivered, match="no answer"):
+        await post("http://slow.example/", resolve=slow, timeout_seconds=0.2)
+
+
+async def test_garbage_is_no_answer(post: Post) -> None:
+    async def speak(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.9\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(NotDelivered, match="no valid HTTP answer"):
+            await post(f"http://127.0.0.1:{port}/")
+
+
+async def test_closed_port_is_no_answer(post: Post) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(NotDelivered, match="no valid HTTP answer"):
+            await post(f"http://127.0.0.1:{unused.getsockname()[1]}/")
+
+
+async def test_server_without_a_valid_certificate_gets_nothing(
+    receiver: Receiver, post: Post
+) -> None:
+    url = receiver.url.replace("http://", "https://")
+    with pytest.raises(NotDelivered, match="TLS"):
+        await post(url)
+    assert receiver.got == []
+
+
+async def test_name_without_addresses_is_said_to_be_unknown(post: Post) -> None:
+    with pytest.raises(NotDelivered, match="cannot be resolved"):
+        await post("https://no-such-host.invalid/", resolve=SYSTEM)
+
+
+async def test_allowed_name_is_reached_at_the_address_it_has(
+    receiver: Receiver, post: Post
+) -> None:
+    url = f"http://hooks.example:{receiver.port}/hook"
+    assert await post(url, resolve=resolves_to("127.0.0.1")) == 200
+    assert receiver.got[0][0]["host"] == f"hooks.example:{receiver.port}"
+
+
+async def test_machines_own_resolver_is_asked(receiver: Receiver, post: Post) -> None:
+    assert await post(f"http://localhost:{receiver.port}/hook", resolve=SYSTEM) == 200
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ["127.0.0.1"],
+        ["::1"],
+        ["::ffff:127.0.0.1"],
+        ["64:ff9b::7f00:1"],
+        ["169.254.169.254"],
+        ["10.0.0.1"],
+        ["1.1.1.1", "127.0.0.1"],  # one good address does not excuse a bad one
+        ["2606:4700::1111", "::1"],
+    ],
+)
+@pytest.mark.parametrize("scheme", ["https", "http"])
+async def test_name_with_any_address_that_is_not_public_is_not_connected_to(
+    receiver: Receiver, post: Post, addresses: list[str], scheme: str
+) -> None:
+    url = f"{scheme}://inside.example:{receiver.port}/"
+    with pytest.raises(NotDelivered, match="not a public one"):
+        await post(url, destinations=Destinations(), resolve=resolves_to(*addresses))
+    assert receiver.got == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize("scheme", ["https", "http"])
+async def test_address_written_in_the_url_is_checked_as_well(
+    receiver: Receiver, post: Post, host: str, scheme: str
+) -> None:
+    with pytest.raises(NotDelivered, match="not a public one"):
+        await post(f"{scheme}://{host}:{receiver.port}/", destinations=Destinations())
+    assert receiver.got == []
+
+
+async def test_name_that_changes_its_address_is_checked_at_each_attempt(
+    receiver: Receiver,
+) -> None:
+    """DNS rebinding: an address that passed once says nothing about the next."""
+    answers = [["127.0.0.1"], ["127.0.0.9"]]
+    asked = []
+
+    async def rebinding(host: str) -> list[str]:
+        asked.append(host)
+        return answers.pop(0)
+
+    sender = Sender(destinations=Destinations(allow=["127.0.0.1/32"]), resolve=rebinding)
+    url = f"http://rebinding.example:{receiver.port}/"
+    try:
+        assert await sender.post(url, headers={}, body=b"{}") == 200
+        with pytest.raises(NotDelivered, match="not a public one"):
+            await sender.post(url, headers={}, body=b"{}")
+    finally:
+        await sender.close()
+    assert len(asked) == 2  # once an attempt: what is checked is what is connected to
+    assert len(receiver.got) == 1
+
+
+# Many attempts
+
+
+class PostOffice:
+    """Webhooks, outbox and worker over one database."""
+
+    def __init__(self, db: Database, clock: Any, *, timeout_seconds: float = 10.0) -> None:
+        self.db = db
+        self.clock = clock
+        self.webhooks = Webhooks(db=db, destinations=DEV, clock=clock)
+        self.sender = Sender(
+            destinations=DEV, resolve=resolve_nothing, timeout_seconds=timeout_seconds
+        )
+        self.worker = DeliveryWorker(db=db, sender=self.sender, at_once=8, clock=clock)
+
+    async def tell(self, wallet: str = ALICE, *, times: int = 1) -> None:
+        async with self.db.transaction(durable=False) as tx:
+            for _ in range(times):
+                await outbox.record(
+                    tx,
+                    wallet=wallet,
+                    kind=EventKind.CREDITS_LOW,
+                    data={"hours": 24},
+                    now_ms=self.clock.now_ms(),
+                )
+
+
+async def until(condition: Callable[[], bool], *, within_seconds: float = 10) -> None:
+    async with asyncio.timeout(within_seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+class working:  # noqa: N801 (reads as `async with working(office)`)
+    """The office's worker runs meanwhile."""
+
+    def __init__(self, office: PostOffice) -> None:
+        self.office = office
+
+    async def __aenter__(self) -> None:
+        self.task = asyncio.create_task(self.office.worker.run())
+
+    async def __aexit__(self, *_: object) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+@pytest.fixture
+def office(db: Database) -> PostOffice:
+    return PostOffice(db, SystemClock())
+
+
+async def test_events_arrive_signed_and_in_order(receiver: Receiver, office: PostOffice) -> None:
+    webhook = await office.webhooks.set(ALICE, receiver.url)
+    await office.tell(times=20)
+
+    async with working(office):
+        await until(lambda: len(receiver.got) == 20)
+
+    assert receiver.sequences == list(range(1, 21))
+    ids = set()
+    for headers, body in receiver.got:
+        told = StandardWebhook(webhook.secret).verify(body, headers)
+        assert told["type"] == "credits.low"
+        assert told["data"] == {"hours": 24}
+        assert headers["content-type"] == "application/json"
+        ids.add(headers["webhook-id"])
+    assert ids == {event.id for event in await events.of_wallet(office.db, ALICE, after=0, most=99)}
+
+
+async def test_slow_receivers_hold_up_nobody_else(receiver: Receiver, office: PostOffice) -> None:
+    async with receiving() as slow:
+        slow.answer = never
+        for number in range(7):  # all places but one
+            await office.webhooks.set(f"0x{number}", slow.url)
+            await office.tell(f"0x{number}", times=3)
+        await office.webhooks.set(ALICE, receiver.url)
+        await office.tell(times=10)
+
+        async with working(office):
+            await until(lambda: len(receiver.got) == 10, within_seconds=5)
+            await until(lambda: len(slow.got) == 7)
+
+        assert slow.sequences == [1] * 7  # one attempt at a time each
+
+
+@pytest.mark.parametrize("code", [301, 307, 400, 404, 429, 500, 503])
+async def test_any_other_answer_is_tried_again_before_the_next_event(
+    receiver: Receiver, db: Database, code: int
+) -> None:
+    clock = MovableClock()
+    office = PostOffice(db, clock)
+    receiver.answer = status(code)
+    await office.webhooks.set(ALICE, receiver.url)
+    await office.tell(times=2)
+
+    await look(office)
+    await look(office)
+    assert receiver.sequences == [1]
+    standing = await events.standing(db, ALICE)
+    assert (standing.status, standing.error) == (DeliveryStatus.PENDING, f"HTTP {code}")
+    assert (standing.attempts, standing.waiting) == (1, 2)
+
+    receiver.answer = None
+    clock.advance(10_000)
+    await look(office)
+    await look(office)
+    assert receiver.sequences == [1, 1, 2]
+    first, second = receiver.got[:2]
+    assert first[0]["webhook-id"] == second[0]["webhook-id"]
+    stamps = [int(headers["webhook-timestamp"]) for headers, _ in receiver.got[:2]]
+    assert stamps[1] - stamps[0] == 10  # it dates the attempt; the body dates the event
+    assert first[1] == second[1]
+    await office.sender.close()
+
+
+async def look(office: PostOffice) -> None:
+    """One look, whose attempts are seen to their end."""
+    await office.worker.look()
+    await asyncio.gather(*office.worker._under_way.values())
+
+
+async def test_gone_removes_the_webhook(receiver: Receiver, office: PostOffice) -> None:
+    receiver.answer = status(410)
+    await office.webhooks.set(ALICE, receiver.url)
+    await office.tell(times=3)
+
+    await look(office)
+    await look(office)
+
+    assert receiver.sequences == [1]
+    assert await events.webhook_of(office.db, ALICE) is None
+    assert (await events.standing(office.db, ALICE)).waiting == 0
+    await office.sender.close()
+
+
+@pytest.mark.parametrize("code", [500, 410])
+async def test_failure_at_a_url_that_was_replaced_meanwhile_counts_for_nothing(
+    receiver: Receiver, office: PostOffice, code: int
+) -> None:
+    async with receiving() as old:
+
+        async def replaced(_request: web.Request) -> web.StreamResponse:
+            await office.webhooks.set(ALICE, receiver.url)
+            return web.Response(status=code)
+
+        old.answer = replaced
+        await office.webhooks.set(ALICE, old.url)
+        await office.tell()
+        await look(office)
+
+        await look(office)
+
+    assert (old.sequences, receiver.sequences) == ([1], [1])
+    await office.sender.close()
+
+
+async def test_what_was_sent_and_not_noted_is_sent_again_after_a_restart(
+    receiver: Receiver, office: PostOffice
+) -> None:
+    receiver.answer = never
+    await office.webhooks.set(ALICE, receiver.url)
+    await office.tell(times=2)
+    async with working(office):
+        await until(lambda: receiver.sequences == [1])
+
+    receiver.answer = None
+    office = PostOffice(office.db, office.clock)
+    async with working(office):
+        await until(lambda: receiver.sequences == [1, 1, 2])
+
+    assert receiver.got[0][0]["webhook-id"] == receiver.got[1][0]["webhook-id"]
+
+
+async def test_redelivery_is_the_same_event_after_those_that_wait(
+    receiver: Receiver, office: PostOffice
+) -> None:
+    await office.webhooks.set(ALICE, receiver.url)
+    await office.tell(times=3)
+    first = (await events.of_wallet(office.db, ALICE, after=0, most=1))[0]
+
+    await office.webhooks.redeliver(ALICE, first.id)
+    async with working(office):
+        await until(lambda: len(receiver.got) == 4)
+
+    assert receiver.sequences == [1, 2, 3, 1]
+    assert receiver.got[3][0]["webhook-id"] == first.id

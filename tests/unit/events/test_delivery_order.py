@@ -1,0 +1,197 @@
+"""Histories of events, webhooks, failing receivers and restarts, beside a plain model of queues."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from clock import HOUR_MS, MovableClock
+from moorage.errors import EventNotFound, WebhookNotFound
+from moorage.events import outbox
+from moorage.events.delivery import DeliveryWorker
+from moorage.events.destination import Destinations
+from moorage.events.event import EventKind
+from moorage.events.sender import NotDelivered, Sender
+from moorage.events.webhook import DeliveryStatus
+from moorage.events.webhooks import Webhooks
+from moorage.storage import events
+from moorage.storage.database import Database
+from records_fixture import ALICE, BOB
+
+WALLETS = (ALICE, BOB)
+ANSWER = st.sampled_from([200, 204, 301, 404, 410, 500, 503, None])
+LOOK = st.tuples(
+    st.sampled_from([0, 1, 13, 40]), st.fixed_dictionaries(dict.fromkeys(WALLETS, ANSWER))
+)
+"""Hours that pass, and what each wallet's receiver then answers."""
+
+
+async def nowhere(host: str) -> list[str]:
+    raise AssertionError(f"{host} is not to be looked up")
+
+
+class Receivers(Sender):
+    """Receivers that answer as they are told, and keep what they were sent."""
+
+    def __init__(self) -> None:
+        super().__init__(destinations=Destinations(), resolve=nowhere)
+        self.answers: dict[str, int | None] = {}  # by wallet; None: no answer
+        self.sent: dict[str, list[int]] = {}
+
+    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> int:
+        await asyncio.sleep(0)
+        self.sent.setdefault(url, []).append(msgspec.json.decode(body)["sequence"])
+        answer = self.answers[url.rpartition("/")[2]]
+        if answer is None:
+            raise NotDelivered("no answer within 10 s")
+        return answer
+
+
+class Queues(RuleBasedStateMachine):
+    template: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp())
+        self.runner = asyncio.Runner()
+        self.clock = MovableClock()
+        self.receivers = Receivers()
+        self.db = Database(Path(shutil.copy(self.template, self.directory / "moorage.db")))
+        self.restart()
+        self.urls: dict[str, str] = {}  # the model: who has which webhook,
+        self.waiting: dict[str, list[int]] = {wallet: [] for wallet in WALLETS}  # what waits there,
+        self.happened: dict[str, int] = dict.fromkeys(WALLETS, 0)  # and how many events there were
+
+    def teardown(self) -> None:
+        self.db.close()
+        self.runner.close()
+        shutil.rmtree(self.directory)
+
+    # What happens
+
+    @rule()
+    def restart(self) -> None:
+        self.worker = DeliveryWorker(db=self.db, sender=self.receivers, at_once=2, clock=self.clock)
+        self.webhooks = Webhooks(db=self.db, destinations=Destinations(), clock=self.clock)
+
+    @rule(wallets=st.lists(st.sampled_from(WALLETS), min_size=1, max_size=5))
+    def happen(self, wallets: list[str]) -> None:
+        for wallet in wallets:
+            self.runner.run(self._record(wallet))
+            self.happened[wallet] += 1
+            if wallet in self.urls:
+                self.waiting[wallet].append(self.happened[wallet])
+
+    @initialize()
+    def begin(self) -> None:
+        for wallet in WALLETS:
+            self.set_webhook(wallet, 1)
+
+    @rule(wallet=st.sampled_from(WALLETS), number=st.integers(1, 3))
+    def set_webhook(self, wallet: str, number: int) -> None:
+        self.urls[wallet] = f"https://{number}.example/{wallet}"
+        self.runner.run(self.webhooks.set(wallet, self.urls[wallet]))
+
+    @rule(wallet=st.sampled_from(WALLETS))
+    def remove_webhook(self, wallet: str) -> None:
+        try:
+            self.runner.run(self.webhooks.remove(wallet))
+        except WebhookNotFound:
+            assert wallet not in self.urls
+        else:
+            del self.urls[wallet]
+            self.waiting[wallet] = []
+
+    @rule(wallet=st.sampled_from(WALLETS), data=st.data())
+    def redeliver(self, wallet: str, data: st.DataObject) -> None:
+        sequence = data.draw(st.integers(1, 5))
+        try:
+            self.runner.run(self._redeliver(wallet, sequence))
+        except EventNotFound:
+            assert sequence > self.happened[wallet]
+        except WebhookNotFound:
+            assert wallet not in self.urls
+        else:
+            self.waiting[wallet].append(sequence)
+
+    @rule(looks=st.lists(LOOK, min_size=1, max_size=12))
+    def look(self, looks: list[tuple[int, dict[str, int | None]]]) -> None:
+        """Time passes, then one look, whose attempts are seen to their end; several times."""
+        for hours, answers in looks:
+            self.clock.advance(hours * HOUR_MS + 11_000)
+            self.receivers.answers = answers
+            turns = {wallet: self.waiting[wallet][:1] for wallet in self.urls}
+            before = {wallet: self._received(wallet) for wallet in self.urls}
+            self.runner.run(self._look())
+            for wallet, turn in turns.items():
+                new = self._received(wallet)[len(before[wallet]) :]
+                assert new in ([], turn)  # never out of turn, never two at a time
+                if new:
+                    self._model_attempt(wallet, answers[wallet])
+
+    def _model_attempt(self, wallet: str, answer: int | None) -> None:
+        if answer == 410:
+            del self.urls[wallet]
+            self.waiting[wallet] = []
+        elif answer in (200, 204) or self._given_up(wallet):
+            self.waiting[wallet].pop(0)
+
+    # What must be so
+
+    @invariant()
+    def what_waits_is_what_the_model_has(self) -> None:
+        for wallet in WALLETS:
+            waiting, due = self.runner.run(self._standing(wallet))
+            assert waiting == len(self.waiting[wallet])
+            assert (due is not None) == bool(waiting)  # nothing that waits is forgotten
+
+    def _received(self, wallet: str) -> list[int]:
+        return list(self.receivers.sent.get(self.urls[wallet], []))
+
+    def _given_up(self, wallet: str) -> bool:
+        """Whether the last attempt was the delivery's last; the schedule has tests of its own."""
+        standing = self.runner.run(events.standing(self.db, wallet))
+        return standing.status is DeliveryStatus.FAILED
+
+    async def _record(self, wallet: str) -> None:
+        async with self.db.transaction(durable=False) as tx:
+            await outbox.record(
+                tx, wallet=wallet, kind=EventKind.CREDITS_LOW, data={}, now_ms=self.clock.now_ms()
+            )
+
+    async def _redeliver(self, wallet: str, sequence: int) -> None:
+        page = await events.of_wallet(self.db, wallet, after=sequence - 1, most=1)
+        await self.webhooks.redeliver(wallet, page[0].id if page else "evt_unknown")
+
+    async def _look(self) -> None:
+        await self.worker.look()
+        await asyncio.gather(*self.worker._under_way.values())
+
+    async def _standing(self, wallet: str) -> tuple[int, int | None]:
+        standing = await events.standing(self.db, wallet)
+        return standing.waiting, standing.next_at_ms
+
+
+def test_wallets_are_told_everything_in_order_whatever_receivers_do(migrated: Path) -> None:
+    Queues.template = migrated
+    run_state_machine_as_test(
+        Queues,
+        settings=settings(
+            max_examples=80,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
