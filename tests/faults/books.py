@@ -59,11 +59,6 @@ def balance(stage: Stage, wallet: Wallet) -> int:
     return int(row[0]) if row else 0
 
 
-def sum_of_ledger(stage: Stage) -> int:
-    """Zero, always."""
-    return int(_one(stage, "SELECT coalesce(sum(amount_micro_usd), 0) FROM entries")[0])
-
-
 def deployments(stage: Stage, wallet: Wallet) -> list[str]:
     """The status of every deployment it ever had."""
     rows = _all(

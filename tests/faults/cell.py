@@ -73,7 +73,7 @@ class Cell:
         spent = books.spent(self.stage, self.wallet)
         assert books.credited(self.stage, self.wallet) == PRICE
         assert books.balance(self.stage, self.wallet) + spent == PRICE
-        assert books.sum_of_ledger(self.stage) == 0
+        assert await self.stage.audit() == []
 
 
 async def until(happened: Callable[[], Any]) -> None:

@@ -24,8 +24,10 @@ async def node_down(cell: Cell) -> AsyncIterator[None]:
         return web.Response(status=503)
 
     cell.stage.rpc.respond = refuse
-    yield
-    cell.stage.rpc.behave()
+    try:
+        yield
+    finally:
+        cell.stage.rpc.behave()
 
 
 @asynccontextmanager
@@ -39,8 +41,10 @@ async def node_late(cell: Cell) -> AsyncIterator[None]:
         return answer
 
     cell.stage.rpc.respond = answer_late
-    yield
-    cell.stage.rpc.behave()
+    try:
+        yield
+    finally:
+        cell.stage.rpc.behave()
 
 
 @asynccontextmanager
@@ -66,8 +70,10 @@ async def node_behind(cell: Cell) -> AsyncIterator[None]:
         return None
 
     cell.stage.rpc.rephrase, cell.stage.rpc.alter = older, unseen
-    yield
-    cell.stage.rpc.behave()
+    try:
+        yield
+    finally:
+        cell.stage.rpc.behave()
 
 
 @asynccontextmanager
@@ -80,8 +86,10 @@ async def node_contradicts_itself(cell: Cell) -> AsyncIterator[None]:
         return {**result, "blockHash": "0x" + "66" * 32}
 
     cell.stage.rpc.alter = elsewhere
-    yield
-    cell.stage.rpc.behave()
+    try:
+        yield
+    finally:
+        cell.stage.rpc.behave()
 
 
 @asynccontextmanager
@@ -90,7 +98,6 @@ async def database_busy(cell: Cell) -> AsyncIterator[None]:
     with closing(sqlite3.connect(cell.stage.database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
-        other.execute("ROLLBACK")
 
 
 @asynccontextmanager
@@ -102,8 +109,10 @@ async def disk_full(cell: Cell) -> AsyncIterator[None]:
     with balloon.open("wb", buffering=0) as file:
         room = os.statvfs(balloon)
         os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
-    yield
-    balloon.unlink()
+    try:
+        yield
+    finally:
+        balloon.unlink()
 
 
 @asynccontextmanager
@@ -136,7 +145,7 @@ def reorganised(depth: int) -> Fault:
         removed = await newest_transactions(cell.rpc_url, blocks=depth)
         await rpc(cell.rpc_url, "anvil_reorg", depth, [])
         for raw in removed:
-            await rpc(cell.rpc_url, "eth_sendRawTransaction", raw)
+            await rpc(cell.rpc_url, "eth_sendRawTransactionSync", raw)
         yield
 
     return fault

@@ -155,7 +155,9 @@ class Prompter:
 
 
 def shorten_pauses() -> None:
-    """What waits seconds in the product waits hundredths here."""
+    """What waits seconds in the product waits tenths here."""
+    every = app._every
+    vars(app)["_every"] = lambda seconds, *given, **named: every(seconds / 10, *given, **named)
     database._BUSY_WAIT_SECONDS = 0.1
     worker._FIRST_RETRY_MS = 50
     worker.POLL_SECONDS = 0.05

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Self
 
 from gateway_fixture import REPOSITORY, DevGateway
+from moorage.api.audit import run_audit
 from moorage.chains.anvil import find_anvil
 from moorage.chains.chain import KNOWN_CHAINS, Chain
 from moorage.chains.dev_wallet import dev_wallets
 from moorage.chains.devchain import DevChain
+from moorage.ledger.audit import Finding
+from moorage.settings import load_settings
 from rpc_proxy import RpcProxy
 
 SCRIPT = Path(__file__).parent / "light_gateway.py"
@@ -39,6 +42,10 @@ class Prompt:
     def at(self, step: str, act: Act | None) -> None:
         """Act once, the next time it comes to `step`; None has it die there."""
         self._plans[step] = act
+
+    def forget(self) -> None:
+        """Plan nothing any more."""
+        self._plans.clear()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one process until it ends."""
@@ -126,11 +133,25 @@ class Stage(DevGateway):
                 await asyncio.sleep(0.01)
         self.info["gateway"] = self.prompt.url.result()
 
+    async def recover(self) -> None:
+        """Be as new, whatever a test before this one left undone."""
+        assert self._process is not None
+        self.prompt.forget()
+        if self._process.poll() is not None:
+            await self.run()
+
     async def until_dead(self) -> None:
         """Return when it has died at a step."""
         assert self._process is not None
         code = await asyncio.to_thread(self._process.wait, PATIENCE_SECONDS)
         assert code == -signal.SIGKILL, self.log
+
+    async def audit(self) -> list[Finding]:
+        """What is wrong with the books, by `moorage audit`."""
+        settings = load_settings(file=None, environ=self._environment())
+        report = await run_audit(settings, from_block=0, search=True)
+        assert report.unknown == {}
+        return report.findings
 
     async def _end(self) -> None:
         """End it as an operator does, if it still runs."""

@@ -8,7 +8,7 @@ import books
 import pytest
 import pytest_asyncio
 from cell import Cell, until
-from stage import Stage
+from stage import PATIENCE_SECONDS, Stage
 from ways import WAYS
 
 from faults import FAULTS, OF_THE_DATABASE, Fault
@@ -57,13 +57,15 @@ MATRIX = [
 async def test_money_is_credited_once_and_one_app_runs(
     stage: Stage, way: str, step: str, fault: str
 ) -> None:
+    await stage.recover()
     cell = Cell(stage)
     await cell.pay(WAYS[way][0])
 
-    if fault == KILLED:
-        await suffer_death(cell, step)
-    else:
-        await suffer(cell, step, FAULTS[fault])
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        if fault == KILLED:
+            await suffer_death(cell, step)
+        else:
+            await suffer(cell, step, FAULTS[fault])
 
     await cell.check(await cell.insist())
     await cell.check(await cell.insist())
