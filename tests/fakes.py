@@ -3,11 +3,23 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from moorage.chains.chain import Chain, Token
+from moorage.chains.eip3009 import TransferAuthorization
+from moorage.clock import Clock
 from moorage.errors import DeployFailed, FailureCause
+from moorage.payments.challenges import Challenges
+from moorage.payments.paywall import Paywall
+from moorage.payments.settlement import Settlement
 from moorage.payments.transfer import Transfer
+from moorage.payments.verification import Verifier
 from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, LogKind
+from moorage.storage.database import Database
+from records_fixture import transfer
+
+SECRET, REALM = b"a secret of this test run's own", "gateway.example"
+PAY_TO = "0x7ea5000000000000000000000000000000000000"
 
 
 class FakeRuntime:
@@ -152,3 +164,81 @@ class FakeVerifier:
             assert self.missing is not None
             raise self.missing
         return found
+
+
+class FakeSettlement:
+    """A relayer that settles what it is given into the next transaction of `chain`.
+
+    `fault` is raised by the next `settle` instead; what was settled once stays settled.
+    """
+
+    def __init__(self, chain: FakeVerifier) -> None:
+        self._chain = chain
+        self._settled: dict[tuple[str, str], str] = {}
+        self.pending: set[str] = set()
+        self.fault: Exception | None = None
+        self.sent = 0
+
+    def offered(self, chain: Chain, token: Token) -> bool:
+        return token.authorization is not None
+
+    async def known(self, authorization: TransferAuthorization) -> bool:
+        return (authorization.payer, authorization.nonce) in self._settled
+
+    async def unresolved(self, wallet: str) -> bool:
+        return wallet in self.pending
+
+    async def settle(
+        self,
+        *,
+        chain: Chain,
+        token: Token,
+        authorization: TransferAuthorization,
+        unique_name: str | None,
+    ) -> str:
+        key = (authorization.payer, authorization.nonce)
+        if key not in self._settled:
+            if self.fault is not None:
+                raise self.fault
+            self.sent += 1
+            self._settled[key] = self._chain.pays(
+                transfer(authorization.payer, authorization.value)
+            )
+        return self._settled[key]
+
+    async def conclude(self, *_: object, **__: object) -> None:
+        """What the product's does with its own rows."""
+
+
+async def allow(_transfer: Transfer) -> None:
+    """Screening that holds nothing back."""
+
+
+def challenges_of(clock: Clock, *chains: Chain, settles: bool = True) -> Challenges:
+    """The challenges of a gateway that takes payments on `chains`."""
+    return Challenges(
+        secret=SECRET,
+        realm=REALM,
+        pay_to=PAY_TO,
+        chains={chain.name: chain for chain in chains},
+        settles=lambda _chain, token: settles and token.authorization is not None,
+        clock=clock,
+    )
+
+
+def paywall_of(
+    db: Database,
+    verifier: object,
+    clock: Clock,
+    *chains: Chain,
+    settlement: FakeSettlement | None = None,
+) -> Paywall:
+    """A paywall that believes `verifier`."""
+    return Paywall(
+        db=db,
+        verifier=cast("Verifier", verifier),
+        settlement=cast("Settlement", settlement or FakeSettlement(FakeVerifier())),
+        challenges=challenges_of(clock, *chains),
+        screen=allow,
+        clock=clock,
+    )

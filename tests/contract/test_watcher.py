@@ -9,12 +9,12 @@ import pytest
 from aiohttp import web
 
 from chain_fixture import LocalChains
+from fakes import paywall_of
 from moorage.chains.dev_wallet import DevWallet
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, PaymentPending
-from moorage.payments.evidence import Evidence, PaymentMeans
+from moorage.payments.evidence import PaymentMeans, TransactionEvidence
 from moorage.payments.payment import PaymentStatus
-from moorage.payments.paywall import Paywall
 from moorage.payments.transfer import Transfer
 from moorage.payments.verification import Verifier
 from moorage.storage.database import Database
@@ -178,13 +178,14 @@ class Claims:
             safe_above=SAFE_ABOVE,
             pending_wait_seconds=0,
         )
-        self._paywall = Paywall(db=chain.db, verifier=verifier, clock=SystemClock())
+        self._paywall = paywall_of(chain.db, verifier, SystemClock())
 
     async def take(self, tx_hash: str) -> int:
         means = PaymentMeans(chain=self._chain.chains.arbitrum, token=self._chain.usdc)
         receipt = await self._paywall.take(
-            Evidence(means=means, tx_hash=tx_hash),
+            TransactionEvidence(means, tx_hash),
             wallet=self._chain.payer.address.lower(),
+            body_digest="00" * 32,
             unique_name="hello",
         )
         return receipt.credited

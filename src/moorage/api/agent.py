@@ -22,6 +22,7 @@ from moorage.api.bodies import (
 )
 from moorage.api.caller import authenticate, limit_address, limit_wallet
 from moorage.api.gateway import Gateway
+from moorage.api.payment_headers import read_payment, receipt_headers
 from moorage.api.problems import json_response
 from moorage.chains.address import checksum_address, parse_address
 from moorage.chains.balances import token_balances
@@ -41,13 +42,12 @@ from moorage.errors import (
 )
 from moorage.money import charge_to_atomic_units, decimal_text, usd_number
 from moorage.payments.demand import chain_body
-from moorage.payments.evidence import evidence, named_chain, payment_means
+from moorage.payments.evidence import named_chain
 from moorage.planning.plan import Plan
 from moorage.planning.planner import make_plan
 from moorage.storage import projects
 from moorage.storage.database import Transaction
 
-_SAID_ONCE = ("X-Payment-Tx", "X-Payment-Chain", "X-Payment-Token", "X-Use-Existing-Credits")
 _PLAN_ASIDE_FROM = 200
 """Uploads with more files than this are planned in a thread."""
 
@@ -161,9 +161,7 @@ async def health(_gateway: Gateway, _request: Request) -> Response:
 
 async def _read_bid(gateway: Gateway, request: Request, wallet: str) -> tuple[Bid, Upload]:
     """The request's body and headers, checked, with the plan made; the caller closes the upload."""
-    _refuse_repeated(request)
-    means = payment_means(request.headers, gateway.chains)
-    proof = evidence(request.headers, means)
+    means, payment = read_payment(gateway, request)
     received = await read_upload(
         request.stream(),
         content_length=_content_length(request),
@@ -181,7 +179,7 @@ async def _read_bid(gateway: Gateway, request: Request, wallet: str) -> tuple[Bi
             request_digest=received.digest,
             plan=await _plan(received.upload, checked),
             means=means,
-            evidence=proof,
+            evidence=payment,
             use_existing_credits=_flag(request, "x-use-existing-credits"),
         )
     except BaseException:
@@ -246,13 +244,6 @@ def _content_length(request: Request) -> int | None:
     return int(declared)
 
 
-def _refuse_repeated(request: Request) -> None:
-    """Two payments at once, or two chains, would leave it to chance which one counts."""
-    for header in _SAID_ONCE:
-        if len(request.headers.getlist(header)) > 1:
-            raise InvalidField(header, "must be sent once")
-
-
 def _flag(request: Request, header: str) -> bool:
     """A header that is `true` or `false`, in any letter case; absent is false."""
     value = request.headers.get(header, "false").strip().lower()
@@ -271,7 +262,8 @@ def _accepted(admitted: Admitted, bid: Bid) -> Response:
     return json_response(
         Deployed(
             project_id=admitted.project_id, deployment_id=admitted.deployment_id, message=message
-        )
+        ),
+        headers=receipt_headers(admitted.receipt),
     )
 
 

@@ -11,8 +11,9 @@ from moorage.api.dev import DEV_CHAINS, DEV_FILE
 from moorage.api.serve import receiving_address, serving_chains
 from moorage.chains.address import parse_address
 from moorage.chains.chain import KNOWN_CHAINS, Chain
-from moorage.chains.dev_wallet import dev_wallets
+from moorage.chains.dev_wallet import DevWallets, dev_wallets
 from moorage.chains.rpc import RpcClient
+from moorage.chains.signing import SigningKey
 from moorage.errors import ConfigurationInvalid
 from moorage.settings import Settings
 from moorage.storage.database import Database
@@ -53,7 +54,9 @@ async def open_books(settings: Settings) -> AsyncIterator[OpenBooks]:
             "or name its configuration with --config or its directory with --data-dir."
         )
     chains = serving_chains(settings) if settings.chains else _dev_chains(data_dir)
-    pay_to = receiving_address(settings) if settings.chains else _dev_pay_to(data_dir)
+    pay_to = (
+        receiving_address(settings) if settings.chains else _dev_wallets(data_dir).pay_to.address
+    )
     async with AsyncExitStack() as stack:
         db = Database(database)
         stack.callback(db.close)
@@ -65,6 +68,16 @@ async def open_books(settings: Settings) -> AsyncIterator[OpenBooks]:
         for client in clients.values():
             stack.push_async_callback(client.close)
         yield OpenBooks(db=db, chains=chains, clients=clients, pay_to=parse_address(pay_to))
+
+
+def dev_key(settings: Settings) -> SigningKey:
+    """The key of the address that is paid in `moorage dev`.
+
+    Raises ConfigurationInvalid elsewhere: there the operator keeps it.
+    """
+    if settings.chains:
+        raise ConfigurationInvalid("Name the file with the key that sends: --key-file.")
+    return SigningKey(_dev_wallets(Path(settings.data_dir)).pay_to.private_key)
 
 
 def _dev_chains(data_dir: Path) -> dict[str, Chain]:
@@ -83,8 +96,8 @@ def _dev_chains(data_dir: Path) -> dict[str, Chain]:
     }
 
 
-def _dev_pay_to(data_dir: Path) -> str:
+def _dev_wallets(data_dir: Path) -> DevWallets:
     path = data_dir / _DEV_WALLETS
     if not path.exists():
         raise ConfigurationInvalid(f"{data_dir} is not of `moorage dev`: name --config.")
-    return dev_wallets(path).pay_to.address
+    return dev_wallets(path)

@@ -169,7 +169,7 @@ class Connection(HttpToolsProtocol):
             self._answer(problem)
 
     def _answer(self, problem: Problem) -> None:
-        response = problem_response(problem, _SENTENCES[problem], headers={"Connection": "close"})
+        response = problem_response(problem, _SENTENCES[problem], headers=[("Connection", "close")])
         head = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
         self.transport.write(STATUS_LINE[problem.status] + head + b"\r\n" + bytes(response.body))
         self.close()

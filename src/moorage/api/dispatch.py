@@ -56,7 +56,7 @@ class Dispatch:
             nothing = problem_response(NOT_FOUND, "There is nothing here; see /openapi.json.")
             await nothing(scope, receive, send)
         else:
-            allowed = {"Allow": ", ".join(sorted(route.endpoints))}
+            allowed = [("Allow", ", ".join(sorted(route.endpoints)))]
             sentence = "This path has no such method."
             refusal = problem_response(METHOD_NOT_ALLOWED, sentence, headers=allowed)
             await refusal(scope, receive, send)

@@ -3,7 +3,8 @@
 Every body is `{"error", "code", "retryable"}` plus what helps (contract 1.5).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from moorage import errors
 from moorage.chains.chain import Chain
 from moorage.payments.demand import PaymentRequired, demand_body
+from moorage.payments.mpp import problem_type
 
 
 class Problem(NamedTuple):
@@ -67,6 +69,11 @@ METHOD_NOT_ALLOWED = Problem(405, "method_not_allowed", False)
 HEADERS_TOO_LARGE = Problem(431, "headers_too_large", False)
 INTERNAL = Problem(500, "internal_error", True)
 
+PAYMENT_REQUIRED = HTTPStatus.PAYMENT_REQUIRED.value
+
+Header = tuple[str, str]
+
+_UNCACHED: Header = ("Cache-Control", "no-store")
 _RETRY_SECONDS = 5
 _INSTEAD_OF_PAYING: dict[type[errors.MoorageError], str] = {
     errors.PaymentPending: "Send the same request with the same X-Payment-Tx again.",
@@ -74,29 +81,27 @@ _INSTEAD_OF_PAYING: dict[type[errors.MoorageError], str] = {
 }
 
 
-def json_response(
-    body: object, *, status: int = 200, headers: dict[str, str] | None = None
-) -> Response:
+def json_response(body: object, *, status: int = 200, headers: Iterable[Header] = ()) -> Response:
     """A JSON answer."""
-    return _JsonResponse(msgspec.json.encode(body), status, headers or {})
+    return _JsonResponse(msgspec.json.encode(body), status, headers)
 
 
 class _JsonResponse(Response):
     """A Starlette response whose headers need no thought."""
 
-    def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
+    def __init__(self, body: bytes, status: int, headers: Iterable[Header]) -> None:
         self.status_code = status
         self.background = None
         self.body = body
         self.raw_headers = [
             (b"content-length", b"%d" % len(body)),
             (b"content-type", b"application/json"),
-            *((name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()),
+            *((name.lower().encode(), value.encode("latin-1")) for name, value in headers),
         ]
 
 
 def problem_response(
-    problem: Problem, message: str, *, headers: dict[str, str] | None = None, **extra: object
+    problem: Problem, message: str, *, headers: Iterable[Header] = (), **extra: object
 ) -> Response:
     """An error's answer."""
     body = {"error": message, "code": problem.code, "retryable": problem.retryable, **extra}
@@ -104,14 +109,18 @@ def problem_response(
 
 
 def error_response(
-    error: errors.MoorageError, *, pay_to: str, chains: tuple[Chain, ...]
+    error: errors.MoorageError,
+    *,
+    pay_to: str,
+    chains: tuple[Chain, ...],
+    headers: Iterable[Header] = (),
 ) -> Response:
-    """The answer to an error of ours."""
+    """The answer to an error of ours; `headers` are what it says about payment beside its body."""
     if isinstance(error, PaymentRequired):
-        return _demand_response(error, pay_to=pay_to, chains=chains)
+        return _demand_response(error, pay_to=pay_to, chains=chains, headers=headers)
     problem = problem_of(error)
     return problem_response(
-        problem, error.message, headers=_headers(error, problem), **_extra(error)
+        problem, error.message, headers=[*headers, *_headers(error, problem)], **_extra(error)
     )
 
 
@@ -121,15 +130,33 @@ def problem_of(error: errors.MoorageError) -> Problem:
     return next((row for row in rows if row is not None), INTERNAL)
 
 
-def _headers(error: errors.MoorageError, problem: Problem) -> dict[str, str] | None:
+def _headers(error: errors.MoorageError, problem: Problem) -> Iterator[Header]:
     if isinstance(error, errors.RateLimited | errors.PaymentPending):
-        return {"Retry-After": str(error.retry_after_seconds)}
-    if problem.status >= 502 or isinstance(error, errors.IdempotencyInProgress):
-        return {"Retry-After": str(_RETRY_SECONDS)}
-    return None
+        yield "Retry-After", str(error.retry_after_seconds)
+    elif problem.status >= 502 or isinstance(error, errors.IdempotencyInProgress):
+        yield "Retry-After", str(_RETRY_SECONDS)
+    if problem.status == PAYMENT_REQUIRED:
+        yield _UNCACHED
 
 
 def _extra(error: errors.MoorageError) -> dict[str, Any]:
+    if isinstance(error, errors.PaymentError) and problem_of(error).status == PAYMENT_REQUIRED:
+        return {**_details(error), **_problem_members(error, error.message)}
+    return _details(error)
+
+
+def _problem_members(because: errors.MoorageError | None, detail: str) -> dict[str, str | int]:
+    """The members of RFC 9457 that a 402 has beside ours."""
+    kind = problem_type(because)
+    return {
+        "type": kind.type,
+        "title": kind.title,
+        "status": PAYMENT_REQUIRED,
+        "detail": detail,
+    }
+
+
+def _details(error: errors.MoorageError) -> dict[str, Any]:
     match error:
         case errors.InvalidField() | errors.PaymentMalformed() | errors.RuntimeUnsupported():
             return {"field": error.field}
@@ -149,18 +176,21 @@ def _extra(error: errors.MoorageError) -> dict[str, Any]:
 
 
 def _demand_response(
-    demand: PaymentRequired, *, pay_to: str, chains: tuple[Chain, ...]
+    demand: PaymentRequired,
+    *,
+    pay_to: str,
+    chains: tuple[Chain, ...],
+    headers: Iterable[Header],
 ) -> Response:
     body = demand_body(demand, pay_to=pay_to, chains=chains)
     problem = PROBLEMS[PaymentRequired if demand.because is None else type(demand.because)]
     body["code"], body["retryable"] = problem.code, problem.retryable
     body["next_actions"] = _ways_to_pay(demand, pay_to)
+    body.update(_problem_members(demand.because, demand.message))
     if demand.because is not None:
-        body.update(_extra(demand.because))
-    headers = {"Cache-Control": "no-store"}
-    if demand.warning:
-        headers["X-CreateOS-Credit-Warning"] = demand.warning
-    return json_response(body, status=402, headers=headers)
+        body.update(_details(demand.because))
+    warning = [("X-CreateOS-Credit-Warning", demand.warning)] if demand.warning else []
+    return json_response(body, status=PAYMENT_REQUIRED, headers=[_UNCACHED, *warning, *headers])
 
 
 def _ways_to_pay(demand: PaymentRequired, pay_to: str) -> list[str]:

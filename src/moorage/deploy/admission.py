@@ -16,6 +16,7 @@ from moorage.deploy.bid import (
     Demanded,
     Offer,
     Terms,
+    after_payment,
     new_project,
     payment_required,
 )
@@ -25,29 +26,31 @@ from moorage.deploy.job import JobKind
 from moorage.deploy.project import SHARING_STATUSES, Project, ProjectStatus
 from moorage.deploy.upload import Upload
 from moorage.errors import (
+    AuthorizationRefused,
     DatabaseUnavailable,
     DeployFailed,
     FailureCause,
     MoorageError,
     NameUnavailable,
     NoCapacity,
-    PayerMismatch,
     PaymentError,
-    PaymentNotFound,
-    PaymentPending,
     PaymentShort,
 )
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.demand import PaymentRequired
-from moorage.payments.paywall import Paywall, Receipt
+from moorage.payments.evidence import Evidence, TransactionEvidence
+from moorage.payments.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.pricing import PriceList, Size
 from moorage.payments.quotes import Quotes, honoured
+from moorage.payments.receipt import Receipt
 from moorage.storage import accounts, jobs, payments, projects, quotes
 from moorage.storage.database import Database, Transaction, UniqueViolation
 from moorage.threads import in_thread
 
 Record = Callable[[Transaction, Admitted], Awaitable[None]]
 """Is called with what was admitted, within the transaction that admits it."""
+
+_SHORT = "with your credits it is for less than the price, which is amount_token"
 
 
 class Admission:
@@ -85,7 +88,7 @@ class Admission:
         if bid.evidence is None:
             price = await self._demand_unless_paid(bid)
         else:
-            price = (await self._terms(self._db, bid)).price
+            price = await self._check_before_payment(bid, bid.evidence)
         deployment_id = str(uuid.uuid4())
         try:
             await in_thread(_materialise, upload, self._sources / deployment_id)
@@ -106,10 +109,11 @@ class Admission:
     async def credit(self, bid: Bid) -> None:
         """Credit what came with a request that was answered before; the answer stays what it was.
 
-        What cannot be credited now is found by its hash later.
+        What cannot be credited now is found by its hash later; an authorization stays unspent.
         """
-        with contextlib.suppress(MoorageError):
-            await self._take_payment(bid)
+        if isinstance(bid.evidence, TransactionEvidence):
+            with contextlib.suppress(MoorageError):
+                await self._take_payment(bid)
 
     async def _clear_up(self, deployment_id: str) -> None:
         """After an error: remove the files, unless the deployment was recorded all the same.
@@ -175,8 +179,22 @@ class Admission:
             demanded = await self._demanded(tx, bid, terms.price, terms.own, paid=False)
             if demanded is None:
                 return terms.price
+            await self._paywall.refuse_while_unsettled(bid.wallet)
             quote = await self._quotes.offer_within(tx, terms.living, **self._wanted(bid))
         raise payment_required(bid, demanded, quote)
+
+    async def _check_before_payment(self, bid: Bid, evidence: Evidence) -> MicroUsd:
+        """The price; refuses what can be seen to fail while an authorization is still unspent."""
+        terms = await self._terms(self._db, bid)
+        if isinstance(evidence, TransactionEvidence) or await self._paywall.knows(evidence):
+            return terms.price
+        self._check_room()
+        balance = await accounts.balance(self._db, bid.wallet)
+        if terms.own is None and balance + evidence.worth < terms.price:
+            active = await projects.sharing_credits(self._db, bid.wallet)
+            short = Demanded(balance, active, shares=False)
+            raise await self._demand(bid, short, because=AuthorizationRefused(_SHORT))
+        return terms.price
 
     async def _demanded(
         self,
@@ -229,9 +247,12 @@ class Admission:
             return None
         try:
             return await self._paywall.take(
-                bid.evidence, wallet=bid.wallet, unique_name=bid.request.unique_name
+                bid.evidence,
+                wallet=bid.wallet,
+                body_digest=bid.request_digest,
+                unique_name=bid.request.unique_name,
             )
-        except (PaymentNotFound, PayerMismatch) as error:
+        except NOTHING_CREDITED as error:
             balance = await accounts.balance(self._db, bid.wallet)
             active = await projects.sharing_credits(self._db, bid.wallet)
             demanded = Demanded(balance, active, shares=False)
@@ -248,20 +269,10 @@ class Admission:
         """Queue the deployment in one transaction; after a credit nothing here answers 5xx."""
         try:
             return await self._decide(bid, price, receipt, deployment_id, record)
-        except DatabaseUnavailable as error:
+        except MoorageError as error:
             if receipt is None:
                 raise
-            raise PaymentPending(
-                "Your payment is credited; the deployment could not be recorded yet. "
-                "Do not pay again: send the same hash again."
-            ) from error
-        except NameUnavailable as error:
-            if receipt is None:
-                raise
-            raise NameUnavailable(
-                f"{error.message} Your payment is credited: do not pay again, "
-                "send the same hash again, with another uniqueName if this one is taken."
-            ) from error
+            raise after_payment(error, receipt) from error
 
     async def _decide(
         self,
@@ -316,12 +327,12 @@ class Admission:
         if receipt is not None:
             await self._bind(tx, receipt, bid.wallet, project.id, deployment_id)
         if same:
-            return Admitted(project.id, deployment_id, sharing)
+            return Admitted(project.id, deployment_id, sharing, receipt)
         for earlier in under_way:
             await self._supersede(tx, bid, earlier, deployment_id, now_ms)
         await self._queue(tx, bid, project, deployment_id, now_ms)
         return Admitted(
-            project.id, deployment_id, sharing, superseded=tuple(item.id for item in under_way)
+            project.id, deployment_id, sharing, receipt, tuple(item.id for item in under_way)
         )
 
     async def _bind(

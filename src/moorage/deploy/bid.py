@@ -6,11 +6,18 @@ import msgspec
 
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.request import DeployRequest
-from moorage.errors import PaymentError
+from moorage.errors import (
+    DatabaseUnavailable,
+    MoorageError,
+    NameUnavailable,
+    PaymentError,
+    PaymentPending,
+)
 from moorage.money import MicroUsd
 from moorage.payments.demand import PaymentRequired
 from moorage.payments.evidence import Evidence, PaymentMeans
 from moorage.payments.quote import Quote
+from moorage.payments.receipt import Receipt
 from moorage.planning.plan import Plan
 
 
@@ -32,6 +39,8 @@ class Admitted(msgspec.Struct, frozen=True):
     project_id: str
     deployment_id: str
     sharing_with: int
+    receipt: Receipt | None = None
+    """Of the payment that came with the request."""
     superseded: tuple[str, ...] = ()
     """Deployments of the same project that were under way and are given up for it."""
 
@@ -102,3 +111,19 @@ def new_project(bid: Bid, monthly: MicroUsd, *, now_ms: int) -> Project:
         serving_deployment_id=None,
         created_at_ms=now_ms,
     )
+
+
+def after_payment(error: MoorageError, receipt: Receipt) -> MoorageError:
+    """The error as it is told to somebody whose payment has just been credited."""
+    if isinstance(error, DatabaseUnavailable):
+        error = PaymentPending(
+            "Your payment is credited; the deployment could not be recorded yet. "
+            "Do not pay again: send the same payment again."
+        )
+    elif isinstance(error, NameUnavailable):
+        error = NameUnavailable(
+            f"{error.message} Your payment is credited: do not pay again, "
+            "send the same payment again, with another uniqueName if this one is taken."
+        )
+    error.receipt = receipt
+    return error

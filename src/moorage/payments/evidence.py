@@ -1,15 +1,29 @@
 """What a request offers as payment, read from its headers."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 import msgspec
 
 from moorage.chains.chain import Chain, Token
+from moorage.chains.eip3009 import TransferAuthorization
 from moorage.chains.erc20 import normalise_tx_hash
 from moorage.errors import PaymentMalformed
+from moorage.money import MicroUsd, credit_from_atomic_units
+from moorage.payments import mpp, x402
 
 DEFAULT_CHAIN = "arbitrum"
 DEFAULT_TOKEN = "usdc"  # noqa: S105  (a coin, not a secret)
+
+_SCHEME = "payment "
+
+
+class PaymentWay(StrEnum):
+    """Which protocol the client pays by."""
+
+    TX_HASH = "tx_hash"  # X-Payment-Tx (contract 1.3)
+    MPP = "mpp"  # Authorization: Payment
+    X402 = "x402"  # PAYMENT-SIGNATURE
 
 
 class PaymentMeans(msgspec.Struct, frozen=True):
@@ -19,11 +33,40 @@ class PaymentMeans(msgspec.Struct, frozen=True):
     token: Token
 
 
-class Evidence(msgspec.Struct, frozen=True):
+class TransactionEvidence(msgspec.Struct, frozen=True):
     """A transaction that is said to pay; `tx_hash` is normalised."""
 
     means: PaymentMeans
     tx_hash: str
+    credential: mpp.Credential | None = None  # what it answers a challenge with
+
+    @property
+    def way(self) -> PaymentWay:
+        """The protocol it came by."""
+        return PaymentWay.TX_HASH if self.credential is None else PaymentWay.MPP
+
+
+class AuthorizationEvidence(msgspec.Struct, frozen=True):
+    """A signed permission to take the money; nothing has moved yet."""
+
+    means: PaymentMeans
+    authorization: TransferAuthorization
+    credential: mpp.Credential | None = None
+
+    @property
+    def worth(self) -> MicroUsd:
+        """What it would be credited with."""
+        return credit_from_atomic_units(
+            self.authorization.value, decimals=self.means.token.decimals
+        )
+
+    @property
+    def way(self) -> PaymentWay:
+        """The protocol it came by."""
+        return PaymentWay.X402 if self.credential is None else PaymentWay.MPP
+
+
+Evidence = TransactionEvidence | AuthorizationEvidence
 
 
 def named_chain(name: str | None, chains: Mapping[str, Chain], *, field: str) -> Chain:
@@ -48,12 +91,58 @@ def payment_means(headers: Mapping[str, str], chains: Mapping[str, Chain]) -> Pa
     return PaymentMeans(chain=chain, token=token)
 
 
-def evidence(headers: Mapping[str, str], means: PaymentMeans) -> Evidence | None:
-    """The transaction named by X-Payment-Tx, if any. Raises PaymentMalformed."""
+def offered_payment(
+    headers: Mapping[str, str], means: PaymentMeans, chains: Mapping[str, Chain]
+) -> Evidence | None:
+    """The payment that came with the request, if one did.
+
+    `means` are those that the headers name; a credential names its own. Raises PaymentMalformed,
+    also when two came at once.
+    """
     named = headers.get("x-payment-tx")
-    if named is None:
-        return None
+    credential = headers.get("authorization", "")
+    is_credential = credential[: len(_SCHEME)].lower() == _SCHEME
+    signature = headers.get("payment-signature")
+    if (named is not None) + is_credential + (signature is not None) > 1:
+        raise PaymentMalformed(
+            "X-Payment-Tx", "is one way to pay; Authorization and PAYMENT-SIGNATURE are others"
+        )
+    if named is not None:
+        return _transaction(named, means)
+    if is_credential:
+        return _credential(credential, chains)
+    return None if signature is None else _authorization(signature, chains)
+
+
+def _transaction(named: str, means: PaymentMeans) -> Evidence:
     try:
-        return Evidence(means=means, tx_hash=normalise_tx_hash(named))
+        return TransactionEvidence(means=means, tx_hash=normalise_tx_hash(named))
     except ValueError as error:
         raise PaymentMalformed("X-Payment-Tx", "must be 32 bytes of hex") from error
+
+
+def _credential(header: str, chains: Mapping[str, Chain]) -> Evidence:
+    credential = mpp.parse_credential(header)
+    asked, payload = credential.request, credential.payload
+    means = _means(asked.chain_id, asked.token_address, chains, field="Authorization")
+    if isinstance(payload, TransferAuthorization):
+        return AuthorizationEvidence(means, payload, credential)
+    return TransactionEvidence(means, payload.tx_hash, credential)
+
+
+def _authorization(header: str, chains: Mapping[str, Chain]) -> Evidence:
+    signed = x402.parse_payment_signature(header)
+    means = _means(signed.chain_id, signed.token_address, chains, field="PAYMENT-SIGNATURE")
+    return AuthorizationEvidence(means, signed)
+
+
+def _means(
+    chain_id: int, token_address: str, chains: Mapping[str, Chain], *, field: str
+) -> PaymentMeans:
+    for chain in chains.values():
+        for token in chain.tokens:
+            if (chain.chain_id, token.key) == (chain_id, token_address):
+                return PaymentMeans(chain=chain, token=token)
+    raise PaymentMalformed(
+        field, f"pays with {token_address} on chain {chain_id}, which is not taken here"
+    )

@@ -1,49 +1,104 @@
 """The paywall: the one road from evidence to credit.
 
-Verify the transaction on chain, claim each of its transfers once, credit whoever paid. Money that
-arrived is credited in a transaction of its own, before anybody asks whether it is enough.
+An authorization is settled into a transaction first. Then, whatever the way: verify the
+transaction on chain, claim each of its transfers once, credit whoever paid. Money that arrived is
+credited in a transaction of its own, before anybody asks whether it is enough.
 """
 
-import msgspec
+from collections.abc import Awaitable, Callable
 
+from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
-from moorage.errors import MoorageError, PayerMismatch, PaymentAlreadyUsed
+from moorage.errors import (
+    AuthorizationRefused,
+    ChallengeExpired,
+    ChallengeInvalid,
+    MoorageError,
+    PayerMismatch,
+    PaymentAlreadyUsed,
+    PaymentHeld,
+    PaymentNotFound,
+    PaymentPending,
+)
 from moorage.ledger import ledger
 from moorage.metrics import record_payment
 from moorage.money import MicroUsd
-from moorage.payments.evidence import Evidence
+from moorage.payments.challenges import Challenges
+from moorage.payments.evidence import AuthorizationEvidence, Evidence, TransactionEvidence
 from moorage.payments.payment import Payment, PaymentStatus
+from moorage.payments.receipt import Receipt
+from moorage.payments.settlement import Settlement
+from moorage.payments.transfer import Transfer
 from moorage.payments.verification import Verifier
 from moorage.storage import payments, quotes
 from moorage.storage.database import Database
 
+Screen = Callable[[Transfer], Awaitable[str | None]]
+"""Why a transfer's money is to be held back, or None. Raises PaymentPending when it can't tell."""
 
-class Receipt(msgspec.Struct, frozen=True):
-    """What a payment did: `credited` is what the caller newly received, zero on a repeat."""
+NOTHING_CREDITED = (
+    PaymentNotFound,
+    PayerMismatch,
+    ChallengeInvalid,
+    ChallengeExpired,
+    AuthorizationRefused,
+)
+"""Refusals of a payment that brought the caller nothing: it may be asked to pay."""
 
-    chain_id: int
-    tx_hash: str
-    credited: MicroUsd
+_NOT_YOURS = (
+    "This authorization was signed by another wallet than the request. It was not spent: "
+    "only its own wallet can pay with it."
+)
+_BEING_SETTLED = (
+    "A payment that you authorized is being settled. Do not pay again: "
+    "send the same request again in a few seconds."
+)
+_TOPPED_UP = (
+    "This transaction has topped up your credits already. Send the request without it: "
+    "your credits pay."
+)
 
 
 class Paywall:
     """Takes evidence in, gives credits out."""
 
-    def __init__(self, *, db: Database, verifier: Verifier, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        db: Database,
+        verifier: Verifier,
+        settlement: Settlement,
+        challenges: Challenges,
+        screen: Screen,
+        clock: Clock,
+    ) -> None:
         self._db = db
         self._verifier = verifier
+        self._settlement = settlement
+        self._challenges = challenges
+        self._screen = screen
         self._clock = clock
 
-    async def take(self, evidence: Evidence, *, wallet: str, unique_name: str) -> Receipt:
-        """Credit the transaction and say what it brought `wallet`.
+    async def take(
+        self, evidence: Evidence, *, wallet: str, body_digest: str, unique_name: str | None = None
+    ) -> Receipt:
+        """Credit what `evidence` shows and say what it brought `wallet`.
 
-        Raises PaymentAlreadyUsed, PayerMismatch (the payer is credited all the same),
-        PaymentPending, PaymentNotFound, ChainUnavailable, DatabaseUnavailable. A transaction that
-        was credited but has not paid for a deployment yet is taken again, bringing nothing new.
+        `unique_name` is the deploy that it pays for; without one it tops up. A payment that was
+        credited but has not paid for a deployment yet is taken again, bringing nothing new; so is
+        one that has topped up, for a top-up.
+
+        Raises PaymentAlreadyUsed, PayerMismatch (who paid by transaction is credited all the same;
+        an authorization is not spent), PaymentPending, PaymentNotFound, PaymentHeld,
+        ChainUnavailable, DatabaseUnavailable; and with nothing spent ChallengeInvalid,
+        ChallengeExpired, AuthorizationRefused.
         """
         means = evidence.means
         try:
-            receipt = await self._take(evidence, wallet=wallet, unique_name=unique_name)
+            tx_hash = await self._transaction(
+                evidence, wallet=wallet, body_digest=body_digest, unique_name=unique_name
+            )
+            receipt = await self._take(evidence, tx_hash, wallet=wallet, unique_name=unique_name)
         except MoorageError as error:
             outcome = type(error).__name__
             record_payment(chain=means.chain.name, token=means.token.name, outcome=outcome)
@@ -51,57 +106,124 @@ class Paywall:
         record_payment(chain=means.chain.name, token=means.token.name, outcome="Taken")
         return receipt
 
-    async def _take(self, evidence: Evidence, *, wallet: str, unique_name: str) -> Receipt:
-        chain_id, tx_hash = evidence.means.chain.chain_id, evidence.tx_hash
-        await self.refuse_used(chain_id=chain_id, tx_hash=tx_hash, wallet=wallet)
-        known = await payments.of_transaction(self._db, chain_id=chain_id, tx_hash=tx_hash)
-        payers = {item.payer for item in known if _counts(item, evidence)}
-        credited = MicroUsd(0)
-        if not payers:
-            received = await self._credit(evidence, wallet=wallet, unique_name=unique_name)
-            payers = set(received)
-            credited = received.get(wallet, credited)
-        if wallet not in payers:
-            raise PayerMismatch
-        return Receipt(chain_id=chain_id, tx_hash=tx_hash, credited=credited)
+    async def knows(self, offered: AuthorizationEvidence) -> bool:
+        """Whether this authorization was ever taken: then it may be spent, whatever else fails."""
+        return await self._settlement.known(offered.authorization)
 
-    async def refuse_used(self, *, chain_id: int, tx_hash: str, wallet: str) -> None:
+    async def refuse_while_unsettled(self, wallet: str) -> None:
+        """Raise PaymentPending while what became of an authorization of the wallet is unknown.
+
+        Until then nobody may ask it to pay again.
+        """
+        if await self._settlement.unresolved(wallet):
+            raise PaymentPending(_BEING_SETTLED)
+
+    async def refuse_used(
+        self, *, chain_id: int, tx_hash: str, wallet: str, top_up: bool = False
+    ) -> None:
         """Raise PaymentAlreadyUsed if it paid for a deployment: for a payer, with the ids.
 
         Where several wallets paid in one transaction (bundled user operations), each uses its own
-        share once.
+        share once. What has topped up pays for no deployment, but may be shown again to top up.
         """
         uses = await payments.uses_of(self._db, chain_id=chain_id, tx_hash=tx_hash)
         if wallet in uses:
             project_id, deployment_id = uses[wallet]
-            raise PaymentAlreadyUsed(project_id=project_id, deployment_id=deployment_id)
+            if project_id is not None:
+                raise PaymentAlreadyUsed(project_id=project_id, deployment_id=deployment_id)
+            if not top_up:
+                raise PaymentAlreadyUsed(_TOPPED_UP)
         known = await payments.of_transaction(self._db, chain_id=chain_id, tx_hash=tx_hash)
         if uses and all(item.payer != wallet for item in known):
             raise PaymentAlreadyUsed
 
-    async def _credit(
-        self, evidence: Evidence, *, wallet: str, unique_name: str
+    async def credit(
+        self, *, chain: Chain, token: Token, tx_hash: str, wallet: str, unique_name: str | None
     ) -> dict[str, MicroUsd]:
-        """Credit every transfer of the transaction; gives what each of its payers received."""
-        chain, token = evidence.means.chain, evidence.means.token
-        transfers = await self._verifier.transfers(
-            chain=chain, token=token, tx_hash=evidence.tx_hash
-        )
+        """Verify the transaction and credit every transfer of it that was not credited before.
+
+        What it brings `wallet` is noted with its quotes for `unique_name`. Gives what each payer's
+        balance gained.
+        """
+        transfers = await self._verifier.transfers(chain=chain, token=token, tx_hash=tx_hash)
+        reasons = {transfer.payer: await self._screen(transfer) for transfer in transfers}
+        held = {payer: reason for payer, reason in reasons.items() if reason is not None}
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
-            received = await ledger.credit_transfers(tx, transfers, now_ms=now_ms)
-            if received.get(wallet, 0) > 0:
+            gained = await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)
+            await self._settlement.conclude(
+                tx, chain=chain, tx_hash=tx_hash, block_number=transfers[0].block_number
+            )
+            if unique_name is not None and gained.get(wallet, 0) > 0:
                 await quotes.receive(
                     tx,
                     wallet=wallet,
                     unique_name=unique_name,
-                    amount=received[wallet],
+                    amount=gained[wallet],
                     now_ms=now_ms,
                 )
-        return {t.payer: received.get(t.payer, MicroUsd(0)) for t in transfers}
+        return gained
 
+    async def _transaction(
+        self, evidence: Evidence, *, wallet: str, body_digest: str, unique_name: str | None
+    ) -> str:
+        """The hash of the transaction that pays, made first if it takes the gateway to make it."""
+        if isinstance(evidence, TransactionEvidence):
+            if evidence.credential is not None:
+                self._challenges.check(evidence.credential, wallet=wallet, body_digest=body_digest)
+            return evidence.tx_hash
+        if evidence.authorization.payer != wallet:
+            raise PayerMismatch(_NOT_YOURS)
+        if evidence.credential is not None and not await self.knows(evidence):
+            self._challenges.check(evidence.credential, wallet=wallet, body_digest=body_digest)
+        return await self._settlement.settle(
+            chain=evidence.means.chain,
+            token=evidence.means.token,
+            authorization=evidence.authorization,
+            unique_name=unique_name,
+        )
 
-def _counts(payment: Payment, evidence: Evidence) -> bool:
-    """Whether it is money in the token named, that is still on the chain as far as we know."""
-    is_token = payment.token_address == evidence.means.token.key
-    return is_token and payment.status is not PaymentStatus.REVERSED
+    async def _take(
+        self, evidence: Evidence, tx_hash: str, *, wallet: str, unique_name: str | None
+    ) -> Receipt:
+        chain, token = evidence.means.chain, evidence.means.token
+        top_up = unique_name is None
+        await self.refuse_used(
+            chain_id=chain.chain_id, tx_hash=tx_hash, wallet=wallet, top_up=top_up
+        )
+        gained: dict[str, MicroUsd] = {}
+        if not await self._claimed(evidence, tx_hash):
+            try:
+                gained = await self.credit(
+                    chain=chain,
+                    token=token,
+                    tx_hash=tx_hash,
+                    wallet=wallet,
+                    unique_name=unique_name,
+                )
+            except PaymentNotFound as reverted:
+                if isinstance(evidence, AuthorizationEvidence):  # which may yet be used
+                    raise PaymentPending(_BEING_SETTLED) from reverted
+                raise
+        own = [item for item in await self._claimed(evidence, tx_hash) if item.payer == wallet]
+        if not own:
+            raise PayerMismatch
+        if all(item.status is not PaymentStatus.CREDITED for item in own):
+            raise PaymentHeld
+        return Receipt(
+            chain_id=chain.chain_id,
+            tx_hash=tx_hash,
+            payer=wallet,
+            credited=gained.get(wallet, MicroUsd(0)),
+            evidence=evidence,
+            at_ms=self._clock.now_ms(),
+        )
+
+    async def _claimed(self, evidence: Evidence, tx_hash: str) -> list[Payment]:
+        """Its payments in the token named, as far as they are still on the chain."""
+        chain_id, token_address = evidence.means.chain.chain_id, evidence.means.token.key
+        return [
+            item
+            for item in await payments.of_transaction(self._db, chain_id=chain_id, tx_hash=tx_hash)
+            if item.token_address == token_address and item.status is not PaymentStatus.REVERSED
+        ]

@@ -52,7 +52,7 @@ class Once:
         if self.gate is not None:
             await self.gate.wait()
         self.acted += 1
-        answer = json_response({"acted": self.acted}, headers={"Payment-Receipt": "proof"})
+        answer = json_response({"acted": self.acted}, headers=[("Payment-Receipt", "proof")])
         async with self.db.transaction(durable=True) as tx:
             await attempt.keep(tx, answer)
         return answer

@@ -20,6 +20,7 @@ NEVER_ANSWERED: set[type[MoorageError]] = {
     errors.IsolationMissing,
     errors.LocalChainFailed,
     errors.ProxyFailed,
+    errors.RefundRefused,  # so does this, of the operator's command
     errors.DeployFailed,  # told by the deployment's status
 }
 """Errors that no request raises."""
@@ -48,6 +49,7 @@ EXAMPLES: dict[type[MoorageError], MoorageError] = {
     errors.PaymentMalformed: errors.PaymentMalformed("X-Payment-Tx", "is no hash"),
     errors.RateLimited: errors.RateLimited(7),
     errors.PaymentNotFound: errors.PaymentNotFound("Nothing.", looked_for={"token": "usdc"}),
+    errors.AuthorizationRefused: errors.AuthorizationRefused("the payer has no money"),
     PaymentRequired: demand(),
 }
 """One of each that needs arguments."""
@@ -132,8 +134,34 @@ def test_every_body_has_a_sentence_a_code_and_whether_to_retry(kind: type[Moorag
 )
 def test_what_helps_is_in_the_body(error: MoorageError, extra: dict[str, Any]) -> None:
     _, body, _ = answer(error)
-    told = {key: body[key] for key in body if key not in {"error", "code", "retryable"}}
-    assert told == extra
+    said_always = {"error", "code", "retryable", "type", "title", "status", "detail"}
+    assert {key: body[key] for key in body if key not in said_always} == extra
+
+
+@pytest.mark.parametrize(
+    ("because", "name"),
+    [
+        (None, "payment-required"),
+        (errors.ChallengeInvalid(), "invalid-challenge"),
+        (errors.ChallengeExpired(), "payment-expired"),
+        (errors.PaymentShort(), "payment-insufficient"),
+        (errors.PayerMismatch(), "verification-failed"),
+    ],
+)
+def test_every_demand_is_a_problem_of_a_type_that_the_protocol_names(
+    because: errors.PaymentError | None, name: str
+) -> None:
+    """Sources: RFC 9457 §3.1; draft-httpauth-payment-00, Error Codes."""
+    _, body, _ = answer(demand(because=because))
+    assert body["type"] == f"https://paymentauth.org/problems/{name}"
+    assert (body["status"], body["detail"]) == (402, body["error"])
+    assert body["title"]
+
+
+def test_pending_payment_is_a_problem_without_a_type_of_its_own() -> None:
+    _, body, headers = answer(errors.PaymentPending())
+    assert (body["type"], body["status"]) == ("about:blank", 402)
+    assert headers["cache-control"] == "no-store"
 
 
 def test_waiting_is_told_in_a_header() -> None:

@@ -1,15 +1,16 @@
 """Admission over a real database, with a chain that holds what the tests put there."""
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
 from clock import MovableClock
-from fakes import FakeVerifier
+from fakes import FakeVerifier, paywall_of
 from moorage.deploy.admission import Admission
 from moorage.deploy.bid import Admitted, Bid
 from moorage.deploy.request import DeployRequest
@@ -18,11 +19,9 @@ from moorage.deploy.upload.spool import Spool
 from moorage.errors import MoorageError
 from moorage.money import MicroUsd
 from moorage.payments.demand import PaymentRequired
-from moorage.payments.evidence import Evidence, PaymentMeans
-from moorage.payments.paywall import Paywall
+from moorage.payments.evidence import PaymentMeans, TransactionEvidence
 from moorage.payments.pricing import PriceList, Size
 from moorage.payments.quotes import Quotes
-from moorage.payments.verification import Verifier
 from moorage.planning.plan import Settings
 from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.schema import deployments, jobs, projects, quotes
@@ -57,7 +56,7 @@ class Gate:
         self.admission = Admission(
             db=self.db,
             quotes=self.quotes,
-            paywall=Paywall(db=self.db, verifier=cast("Verifier", self.chain), clock=self.clock),
+            paywall=paywall_of(self.db, self.chain, self.clock, ARBITRUM),
             prices=prices,
             size=Size(),
             sources=self.sources,
@@ -157,10 +156,10 @@ def bid(
             months=months,
             settings=Settings(),
         ),
-        request_digest=f"digest of {body}",
+        request_digest=hashlib.sha256(body.encode()).hexdigest(),
         plan=PLAN,
         means=means,
-        evidence=None if tx is None else Evidence(means=means, tx_hash=tx),
+        evidence=None if tx is None else TransactionEvidence(means, tx),
         use_existing_credits=use_existing_credits,
     )
 

@@ -183,7 +183,9 @@ async def fund_from(gate: Gate, tx: str) -> None:
     """Credit a transaction without answering the request that showed it."""
     offered = bid(tx=tx)
     assert offered.evidence is not None
-    await gate.admission._paywall.take(offered.evidence, wallet=ALICE, unique_name="hello")
+    await gate.admission._paywall.take(
+        offered.evidence, wallet=ALICE, body_digest=offered.request_digest, unique_name="hello"
+    )
 
 
 async def test_rest_is_of_the_price_for_the_months_asked_for(gate: Gate) -> None:
@@ -451,7 +453,8 @@ async def test_name_taken_while_the_payment_is_taken_leaves_the_hash_usable(gate
     def take_name(step: str) -> None:
         gate.on_step = lambda step: None
         gate.db._writer.execute(
-            "INSERT INTO projects VALUES ('p', ?, 'hello', '', '', 'queued', 1, NULL, 0, NULL, NULL)",
+            "INSERT INTO projects VALUES "
+            "('p', ?, 'hello', '', '', 'queued', 1, NULL, 0, NULL, NULL)",
             (BOB,),
         )
 
@@ -459,7 +462,7 @@ async def test_name_taken_while_the_payment_is_taken_leaves_the_hash_usable(gate
     paid = gate.pay()
     refused = await gate.refused(tx=paid)
     assert isinstance(refused, NameUnavailable)
-    assert "same hash" in refused.message
+    assert "same payment" in refused.message
     assert gate.kept() == set()
     await gate.deploy(name="other", tx=paid)
 

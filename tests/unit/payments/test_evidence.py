@@ -3,7 +3,13 @@ from starlette.datastructures import Headers
 
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import PaymentMalformed
-from moorage.payments.evidence import evidence, named_chain, payment_means
+from moorage.payments.evidence import (
+    Evidence,
+    TransactionEvidence,
+    named_chain,
+    offered_payment,
+    payment_means,
+)
 
 CHAINS = {name: KNOWN_CHAINS[name] for name in ("arbitrum", "base")}
 TEST_CHAIN = {"arbitrum-sepolia": KNOWN_CHAINS["arbitrum-sepolia"]}
@@ -14,6 +20,11 @@ def means_of(**headers: str) -> tuple[str, str]:
     given = Headers({name.replace("_", "-"): value for name, value in headers.items()})
     means = payment_means(given, CHAINS)
     return means.chain.name, means.token.name
+
+
+def offered(**headers: str) -> Evidence | None:
+    given = Headers({name.replace("_", "-"): value for name, value in headers.items()})
+    return offered_payment(given, payment_means(given, CHAINS), CHAINS)
 
 
 @pytest.mark.parametrize(
@@ -57,9 +68,7 @@ def test_default_chain_is_the_only_one_there_is() -> None:
 @pytest.mark.parametrize("spelling", [HASH, HASH.upper(), "0X" + "Ab" * 32, "aB" * 32])
 def test_hash_is_the_same_however_it_is_spelled(spelling: str) -> None:
     means = payment_means({}, CHAINS)
-    found = evidence(Headers({"X-Payment-Tx": spelling}), means)
-    assert found is not None
-    assert (found.tx_hash, found.means) == (HASH, means)
+    assert offered(X_Payment_Tx=spelling) == TransactionEvidence(means, HASH)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +77,23 @@ def test_hash_is_the_same_however_it_is_spelled(spelling: str) -> None:
 )
 def test_malformed_hash_is_refused_by_name(spelling: str) -> None:
     with pytest.raises(PaymentMalformed) as refused:
-        evidence(Headers({"X-Payment-Tx": spelling}), payment_means({}, CHAINS))
+        offered(X_Payment_Tx=spelling)
     assert refused.value.field == "X-Payment-Tx"
 
 
 def test_no_hash_is_no_evidence() -> None:
-    assert evidence(Headers({}), payment_means({}, CHAINS)) is None
+    assert offered() is None
+    assert offered(Authorization="Bearer of something else") is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X_Payment_Tx": HASH, "Authorization": "Payment e30"},
+        {"X_Payment_Tx": HASH, "Payment_Signature": "e30="},
+        {"Authorization": "payment e30", "PAYMENT_SIGNATURE": "e30="},
+    ],
+)
+def test_two_payments_at_once_are_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(PaymentMalformed, match="one way to pay"):
+        offered(**headers)

@@ -1,11 +1,10 @@
 import asyncio
-from typing import cast
 
 import pytest
 from sqlalchemy import func, select
 
-from clock import MovableClock
-from fakes import FakeVerifier
+from clock import START_MS, MovableClock
+from fakes import FakeVerifier, paywall_of
 from moorage.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
@@ -15,16 +14,17 @@ from moorage.errors import (
     PaymentPending,
 )
 from moorage.money import MicroUsd
-from moorage.payments.evidence import Evidence, PaymentMeans
-from moorage.payments.paywall import Paywall, Receipt
+from moorage.payments.evidence import PaymentMeans, TransactionEvidence
+from moorage.payments.paywall import Paywall
 from moorage.payments.quotes import Quotes
-from moorage.payments.verification import Verifier
+from moorage.payments.receipt import Receipt
 from moorage.storage import accounts
 from moorage.storage import payments as stored
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import payments
 from records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC, USDT, fresh_hash, transfer
 
+BODY = "00" * 32
 COUNT = Statement(select(func.count()).select_from(payments))
 
 
@@ -35,17 +35,19 @@ def chain() -> FakeVerifier:
 
 @pytest.fixture
 def paywall(db: Database, clock: MovableClock, chain: FakeVerifier) -> Paywall:
-    return Paywall(db=db, verifier=cast("Verifier", chain), clock=clock)
+    return paywall_of(db, chain, clock, ARBITRUM)
 
 
-def shows(tx_hash: str, token: str = "usdc") -> Evidence:
+def shows(tx_hash: str, token: str = "usdc") -> TransactionEvidence:
     found = ARBITRUM.token(token)
     assert found is not None
-    return Evidence(means=PaymentMeans(chain=ARBITRUM, token=found), tx_hash=tx_hash)
+    return TransactionEvidence(PaymentMeans(chain=ARBITRUM, token=found), tx_hash)
 
 
 async def take(paywall: Paywall, tx_hash: str, wallet: str = ALICE, token: str = "usdc") -> Receipt:
-    return await paywall.take(shows(tx_hash, token), wallet=wallet, unique_name="hello")
+    return await paywall.take(
+        shows(tx_hash, token), wallet=wallet, body_digest=BODY, unique_name="hello"
+    )
 
 
 async def use(db: Database, tx_hash: str, wallet: str = ALICE, project: str = "p") -> None:
@@ -65,7 +67,14 @@ async def test_payment_is_credited_in_full_to_its_payer(
     db: Database, paywall: Paywall, chain: FakeVerifier
 ) -> None:
     paid = chain.pays(transfer(ALICE, 1_700_000))
-    assert await take(paywall, paid) == Receipt(42161, paid, MicroUsd(1_700_000))
+    assert await take(paywall, paid) == Receipt(
+        chain_id=42161,
+        tx_hash=paid,
+        payer=ALICE,
+        credited=MicroUsd(1_700_000),
+        evidence=shows(paid),
+        at_ms=START_MS,
+    )
     assert await accounts.balance(db, ALICE) == 1_700_000
 
 

@@ -1,0 +1,82 @@
+"""Payment in HTTP's headers: what a request offers, what a demand asks for, what a receipt says."""
+
+from collections.abc import Iterator
+
+from starlette.requests import Request
+
+from moorage.api.gateway import Gateway
+from moorage.errors import InvalidField, MoorageError
+from moorage.payments import mpp, x402
+from moorage.payments.demand import PaymentRequired
+from moorage.payments.evidence import (
+    AuthorizationEvidence,
+    Evidence,
+    PaymentMeans,
+    TransactionEvidence,
+    offered_payment,
+    payment_means,
+)
+from moorage.payments.receipt import Receipt
+
+Header = tuple[str, str]
+
+_SAID_ONCE = (
+    "X-Payment-Tx",
+    "X-Payment-Chain",
+    "X-Payment-Token",
+    "X-Use-Existing-Credits",
+    "Payment-Signature",
+    "Authorization",
+)
+
+
+def read_payment(gateway: Gateway, request: Request) -> tuple[PaymentMeans, Evidence | None]:
+    """The chain and token meant, and the payment that came with the request, if one did.
+
+    Raises PaymentMalformed; InvalidField for a header that came twice, as it would be left to
+    chance which one counts.
+    """
+    for header in _SAID_ONCE:
+        if len(request.headers.getlist(header)) > 1:
+            raise InvalidField(header, "must be sent once")
+    means = payment_means(request.headers, gateway.chains)
+    evidence = offered_payment(request.headers, means, gateway.chains)
+    return (means if evidence is None else evidence.means), evidence
+
+
+def error_headers(gateway: Gateway, error: MoorageError, *, path: str) -> list[Header]:
+    """What an error's answer says about payment beside its body."""
+    paid = error.receipt if isinstance(error.receipt, Receipt) else None
+    headers = list(receipt_headers(paid))
+    if isinstance(error, PaymentRequired):
+        headers += gateway.challenges.headers(error, resource_url=gateway.public_url + path)
+    return headers
+
+
+def receipt_headers(receipt: Receipt | None) -> Iterator[Header]:
+    """The receipt as the client's protocol has it; none for one who paid by plain hash."""
+    if receipt is None:
+        return
+    match receipt.evidence:
+        case TransactionEvidence(credential=None):
+            return
+        case AuthorizationEvidence(credential=None, authorization=authorization):
+            yield (
+                "PAYMENT-RESPONSE",
+                x402.payment_response_header(
+                    tx_hash=receipt.tx_hash,
+                    chain_id=receipt.chain_id,
+                    payer=receipt.payer,
+                    amount=authorization.value,
+                ),
+            )
+    credential = receipt.evidence.credential
+    yield (
+        "Payment-Receipt",
+        mpp.receipt_header(
+            challenge_id=credential.challenge.id if credential else None,
+            tx_hash=receipt.tx_hash,
+            chain_id=receipt.chain_id,
+            timestamp_ms=receipt.at_ms,
+        ),
+    )

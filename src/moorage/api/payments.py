@@ -1,0 +1,133 @@
+"""The payment services, made from settings and wired."""
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.api.relaying import open_relayers
+from moorage.chains.chain import Chain
+from moorage.chains.rpc import RpcClient
+from moorage.clock import Clock
+from moorage.ledger.metering import Metering
+from moorage.money import MicroUsd
+from moorage.payments.challenges import Challenges
+from moorage.payments.finality import SecondLook
+from moorage.payments.paywall import Paywall
+from moorage.payments.quotes import Quotes
+from moorage.payments.resumption import Resumption
+from moorage.payments.screening import Screening
+from moorage.payments.settlement import Settlement
+from moorage.payments.topup import TopUp
+from moorage.payments.verification import Verifier
+from moorage.payments.watcher import Watcher
+from moorage.settings import Settings
+from moorage.signed_request import host_of
+from moorage.storage.database import Database
+
+_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaymentServices:
+    """Everything that money passes through."""
+
+    quotes: Quotes
+    challenges: Challenges
+    paywall: Paywall
+    top_up: TopUp
+    resumption: Resumption
+    watchers: tuple[Watcher, ...]  # one a chain, as are second_looks
+    second_looks: tuple[SecondLook, ...]
+
+
+def payment_services(
+    settings: Settings,
+    *,
+    db: Database,
+    clients: Mapping[str, RpcClient],
+    chains: Mapping[str, Chain],
+    pay_to: str,
+    gateway_url: str,
+    metering: Metering,
+    clock: Clock,
+    on_step: Callable[[str], None],
+) -> PaymentServices:
+    """Wire them. Raises ConfigurationInvalid for a relayer's key that can't be used."""
+    relayers = open_relayers(settings, db=db, clients=clients, clock=clock)
+    settlement = Settlement(
+        db=db, clients=clients, relayers=relayers, pay_to=pay_to, clock=clock, on_step=on_step
+    )
+    screening = Screening(
+        command=settings.screening_command,
+        url=settings.screening_url,
+        timeout_seconds=settings.screening_seconds,
+    )
+    challenges = Challenges(
+        secret=secret_in(Path(settings.data_dir) / "challenges.key"),
+        realm=host_of(gateway_url),
+        pay_to=pay_to,
+        chains=chains,
+        settles=settlement.offered,
+        clock=clock,
+    )
+    safe_above = MicroUsd(settings.safe_above_micro_usd)
+    verifier = Verifier(
+        pay_to=pay_to,
+        clients=clients,
+        clock=clock,
+        safe_above=safe_above,
+        pending_wait_seconds=settings.payment_wait_seconds,
+    )
+    paywall = Paywall(
+        db=db,
+        verifier=verifier,
+        settlement=settlement,
+        challenges=challenges,
+        screen=screening.ask,
+        clock=clock,
+    )
+    return PaymentServices(
+        quotes=Quotes(db=db, clock=clock),
+        challenges=challenges,
+        paywall=paywall,
+        top_up=TopUp(db=db, paywall=paywall, clock=clock),
+        resumption=Resumption(
+            db=db,
+            chains=chains,
+            clients=clients,
+            relayers=relayers,
+            credit=paywall.credit,
+            clock=clock,
+            on_step=on_step,
+        ),
+        watchers=tuple(
+            Watcher(
+                db=db,
+                client=client,
+                pay_to=pay_to,
+                safe_above=safe_above,
+                clock=clock,
+                screen=screening.ask,
+            )
+            for client in clients.values()
+        ),
+        second_looks=tuple(
+            SecondLook(db=db, client=client, pay_to=pay_to, metering=metering, clock=clock)
+            for client in clients.values()
+        ),
+    )
+
+
+def secret_in(path: Path) -> bytes:
+    """The secret kept in `path`, made if there is none: challenges outlive a restart."""
+    if not path.exists():
+        draft = path.with_suffix(".draft")
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(_SECRET_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+    return path.read_bytes()

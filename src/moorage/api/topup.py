@@ -1,0 +1,73 @@
+"""`POST /agent/credits`: credits bought without a deploy."""
+
+import hashlib
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moorage.api.bodies import ToppedUp, TopUpBody
+from moorage.api.caller import authenticate, limit_wallet
+from moorage.api.gateway import Gateway
+from moorage.api.payment_headers import read_payment, receipt_headers
+from moorage.api.problems import json_response
+from moorage.errors import BodyTooLarge, InvalidField
+from moorage.money import MICRO_USD_PER_USD, MicroUsd, usd_number
+from moorage.payments.topup import TopUpRequest
+from moorage.storage import accounts
+
+MOST_BYTES = 4096
+MOST_USD = 100_000
+
+
+async def top_up(gateway: Gateway, request: Request) -> Response:
+    """`POST /agent/credits`: top up the wallet's credits, or say what to pay for it."""
+    wallet = await authenticate(gateway, request)
+    limit_wallet(gateway, request, wallet)
+    means, evidence = read_payment(gateway, request)
+    body = await _read(request)
+    receipt = await gateway.top_up.take(
+        TopUpRequest(
+            wallet=wallet,
+            amount=_amount(body, least=gateway.minimum_charge),
+            means=means,
+            evidence=evidence,
+            body_digest=hashlib.sha256(body).hexdigest(),
+        )
+    )
+    topped_up = ToppedUp(
+        credited_usd=usd_number(receipt.credited),
+        balance_usd=usd_number(await accounts.balance(gateway.db, wallet)),
+        chain_id=receipt.chain_id,
+        tx_hash=receipt.tx_hash,
+    )
+    return json_response(topped_up, headers=receipt_headers(receipt))
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MOST_BYTES:
+            raise BodyTooLarge
+    return bytes(body)
+
+
+def _amount(body: bytes, *, least: MicroUsd) -> MicroUsd:
+    """What is asked for: the least there is, unless the body says more."""
+    if not body:
+        return least
+    try:
+        dollars = msgspec.json.decode(body, type=TopUpBody).amount_usd
+    except msgspec.DecodeError as error:
+        raise InvalidField("body", str(error)) from error
+    if dollars is None:
+        return least
+    if not dollars.is_finite():
+        raise InvalidField("amount_usd", "must be a number")
+    micro_usd = dollars * MICRO_USD_PER_USD
+    if not least <= micro_usd <= MOST_USD * MICRO_USD_PER_USD:
+        raise InvalidField("amount_usd", f"must be from {usd_number(least)} to {MOST_USD}")
+    if micro_usd != int(micro_usd):
+        raise InvalidField("amount_usd", "must have at most 6 decimals")
+    return MicroUsd(int(micro_usd))

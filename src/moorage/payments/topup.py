@@ -1,0 +1,87 @@
+"""Topping up: credits bought without a deploy."""
+
+import msgspec
+
+from moorage.clock import Clock
+from moorage.errors import AuthorizationRefused, PaymentError
+from moorage.money import MicroUsd
+from moorage.payments.demand import PaymentRequired
+from moorage.payments.evidence import AuthorizationEvidence, Evidence, PaymentMeans
+from moorage.payments.paywall import NOTHING_CREDITED, Paywall
+from moorage.payments.quotes import QUOTE_LIFETIME_MS
+from moorage.payments.receipt import Receipt
+from moorage.storage import accounts, payments, projects
+from moorage.storage.database import Database
+
+
+class TopUpRequest(msgspec.Struct, frozen=True):
+    """A wallet that asks for credits of `amount`, or shows what it paid for them."""
+
+    wallet: str
+    amount: MicroUsd
+    means: PaymentMeans
+    evidence: Evidence | None
+    body_digest: str
+
+
+class TopUp:
+    """Sells credits. Whatever arrived is credited, more or less than was asked for."""
+
+    def __init__(self, *, db: Database, paywall: Paywall, clock: Clock) -> None:
+        self._db = db
+        self._paywall = paywall
+        self._clock = clock
+
+    async def take(self, request: TopUpRequest) -> Receipt:
+        """Credit the payment. The same one again, by its payer, brings nothing new.
+
+        Raises PaymentRequired without a payment, or with one that isn't one; what
+        `Paywall.take` raises.
+        """
+        if request.evidence is None:
+            await self._paywall.refuse_while_unsettled(request.wallet)
+            raise await self._demand(request)
+        if isinstance(request.evidence, AuthorizationEvidence):
+            await self._check_worth(request, request.evidence)
+        try:
+            receipt = await self._paywall.take(
+                request.evidence, wallet=request.wallet, body_digest=request.body_digest
+            )
+        except NOTHING_CREDITED as error:
+            raise await self._demand(request, because=error) from error
+        await self._bind(receipt)
+        return receipt
+
+    async def _check_worth(self, request: TopUpRequest, offered: AuthorizationEvidence) -> None:
+        """Settling costs the gateway gas: not for less than was asked for."""
+        if offered.worth < request.amount and not await self._paywall.knows(offered):
+            short = AuthorizationRefused("it is for less than the amount")
+            raise await self._demand(request, because=short)
+
+    async def _bind(self, receipt: Receipt) -> None:
+        """Note that it paid for a top-up, so that it pays for no deployment as well."""
+        async with self._db.transaction(durable=True) as tx:
+            uses = await payments.uses_of(tx, chain_id=receipt.chain_id, tx_hash=receipt.tx_hash)
+            if receipt.payer not in uses:
+                await payments.add_use(
+                    tx,
+                    chain_id=receipt.chain_id,
+                    tx_hash=receipt.tx_hash,
+                    wallet=receipt.payer,
+                    project_id=None,
+                    deployment_id=None,
+                )
+
+    async def _demand(
+        self, request: TopUpRequest, *, because: PaymentError | None = None
+    ) -> PaymentRequired:
+        return PaymentRequired(
+            amount=request.amount,
+            balance=await accounts.balance(self._db, request.wallet),
+            active_projects=await projects.sharing_credits(self._db, request.wallet),
+            means=request.means,
+            expires_at_ms=self._clock.now_ms() + QUOTE_LIFETIME_MS,
+            wallet=request.wallet,
+            body_digest=request.body_digest,
+            because=because,
+        )
