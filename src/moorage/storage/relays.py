@@ -1,7 +1,7 @@
 """Queries over transactions that the gateway signed."""
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, null, select, update
 
 from moorage.payments.relayed import Relayed, RelayStatus
 from moorage.storage.database import Database, Row, Statement, Transaction
@@ -45,12 +45,12 @@ _REPLACE = Statement(
 _REOPEN_SUBJECT = Statement(
     update(relay_transactions)
     .where(relay_transactions.c.subject_id == bindparam("of_subject"))
-    .values(status=RelayStatus.SIGNED, block_number=None)
+    .values(status=RelayStatus.SIGNED, block_number=null())
 )
 _REOPEN_NONCE = Statement(
     update(relay_transactions)
     .where(*_of_nonce)
-    .values(status=RelayStatus.SIGNED, block_number=None)
+    .values(status=RelayStatus.SIGNED, block_number=null())
 )
 
 
