@@ -30,6 +30,7 @@
     │   ├── AuthorizationRefused    the authorization can't be settled; unspent
     │   ├── PaymentHeld             arrived, but set apart by the operator's screening
     │   └── PaymentAlreadyUsed      this hash has already paid for a deployment
+    ├── RefundRefused               the operator's refund can't be made; nothing was sent
     ├── ChainUnavailable            the node can't be reached or contradicts itself
     ├── NoCapacity                  the machine has no room for another app right now
     ├── DatabaseUnavailable         the database can't be read or written right now
@@ -248,6 +249,10 @@ class PaymentAlreadyUsed(PaymentError):
         super().__init__(message)
         self.project_id = project_id
         self.deployment_id = deployment_id
+
+
+class RefundRefused(MoorageError):
+    """The refund cannot be made. Nothing was sent."""
 
 
 class ChainUnavailable(MoorageError):

@@ -15,6 +15,7 @@ from moorage.cli.screen import Screen
 if TYPE_CHECKING:
     from moorage.api.audit import Report
     from moorage.payments.payment import Payment
+    from moorage.payments.refund import Refund
     from moorage.settings import Settings
 
 
@@ -90,7 +91,7 @@ def ledger(
         "since_ms": _time_ms("since", since, default=0),
         "until_ms": _time_ms("until", until, default=2**62),
     }
-    address = _wallet(wallet)
+    address = _wallet("--wallet", wallet)
 
     async def export() -> None:
         writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -161,6 +162,97 @@ def payments(
     return Exit.OK
 
 
+def refund(
+    tx_hash: str = "",
+    /,
+    *,
+    reason: str = "",
+    key_file: Path | None = None,
+    amount: str | None = None,
+    chain: str | None = None,
+    log_index: int | None = None,
+    to: str | None = None,
+    resume: Annotated[bool, Parameter(negative=())] = False,
+    wait_seconds: float = 60.0,
+    config: Path | None = None,
+    data_dir: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Send tokens of a payment back to who paid: `moorage refund 0x… --reason "…"`.
+
+    No more than the payment brought, nor than its payer has credits for; a held payment goes back
+    as a whole. Exits with 3 while the outcome is open: then never send it by hand, but run
+    `moorage refund --resume` later.
+
+    Parameters
+    ----------
+    tx_hash
+        The payment's transaction.
+    reason
+        Why, for the record.
+    key_file
+        The key that sends, in a file for its owner's eyes only; needs tokens and gas. In dev it is
+        that of the address that is paid.
+    amount
+        How many tokens, as a decimal; without it all that is left.
+    chain
+        The payment's chain, where several have this hash.
+    log_index
+        Which payment, where the transaction made several.
+    to
+        Who paid, to be sure; anybody else is refused.
+    resume
+        Instead follow the refunds whose outcome is open.
+    wait_seconds
+        How long to wait for it to be mined.
+    config
+        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
+    data_dir
+        Where they are kept, if not where the settings say.
+    json
+        Print one JSON document.
+    """
+    from moorage.api.refunds import RefundOrder, run_refund, run_resume
+
+    settings = _settings(config, data_dir)
+    if resume:
+        done = asyncio.run(run_resume(settings, key_file=key_file, wait_seconds=wait_seconds))
+    else:
+        order = RefundOrder(
+            tx_hash=_transaction(tx_hash),
+            chain=chain,
+            log_index=log_index,
+            amount=amount,
+            recipient=_wallet("--to", to) if to else None,
+            reason=_reason(reason),
+        )
+        refunded = run_refund(settings, order, key_file=key_file, wait_seconds=wait_seconds)
+        done = [asyncio.run(refunded)]
+    screen = Screen(json=json)
+    screen.document({"refunds": done})
+    for item in done:
+        screen.result(
+            f"{item.status}: {item.amount_atomic} of {item.token_address} to {item.recipient}, "
+            f"refund {item.id}"
+        )
+    return _refund_exit(done)
+
+
+def _refund_exit(done: "list[Refund]") -> Exit:
+    statuses = {item.status.value for item in done}
+    if statuses & {"intended", "sent"}:
+        return Exit.DO_NOT_PAY_AGAIN
+    return Exit.FAILED if "failed" in statuses else Exit.OK
+
+
+def _reason(text: str) -> str:
+    from moorage.errors import InvalidField
+
+    if not text.strip():
+        raise InvalidField("--reason", "say why, for the record")
+    return text.strip()
+
+
 def _settings(config: Path | None, data_dir: str | None) -> "Settings":
     from moorage.settings import load_settings
 
@@ -181,14 +273,14 @@ def _time_ms(option: str, text: str | None, *, default: int) -> int:
     return round(aware.timestamp() * 1000)
 
 
-def _wallet(text: str) -> str:
+def _wallet(option: str, text: str) -> str:
     from moorage.chains.address import parse_address
     from moorage.errors import InvalidField
 
     try:
         return parse_address(text) if text else ""
     except ValueError as error:
-        raise InvalidField("--wallet", str(error)) from error
+        raise InvalidField(option, str(error)) from error
 
 
 def _transaction(text: str) -> str:

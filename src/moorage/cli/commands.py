@@ -31,6 +31,7 @@ OPERATOR_COMMANDS = (
     Command("audit", "moorage.cli.books:audit", "Compare the books with the chains."),
     Command("ledger", "moorage.cli.books:ledger", "Print the ledger as CSV."),
     Command("payments", "moorage.cli.books:payments", "List or release what screening holds."),
+    Command("refund", "moorage.cli.books:refund", "Send a payment back to who paid."),
 )
 """Functions of `moorage.cli.operate` and `.books`; without them there are clients only."""
 

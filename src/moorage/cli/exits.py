@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from moorage.errors import ConfigurationInvalid, InvalidRequest, MoorageError
+from moorage.errors import ConfigurationInvalid, InvalidRequest, MoorageError, RefundRefused
 
 
 class Exit(IntEnum):
@@ -36,6 +36,7 @@ def exit_code(error: MoorageError) -> Exit:
     families: tuple[tuple[type[MoorageError], Exit], ...] = (
         (InvalidRequest, Exit.INVALID),
         (ConfigurationInvalid, Exit.INVALID),
+        (RefundRefused, Exit.INVALID),
         (sdk.PaymentKept, Exit.DO_NOT_PAY_AGAIN),
         (sdk.BalanceShort, Exit.CANNOT_PAY),
         (sdk.PaymentReverted, Exit.TRY_AGAIN),

@@ -1,0 +1,260 @@
+"""Refunds: tokens of a payment go back to who paid, from a key of the operator's, once.
+
+Debit, intent and signed transaction are stored by one transaction of the database before anything
+is sent. From then on the refund has one nonce, so that it is paid once whatever happens; its
+outcome is read from the chain. What can't happen any more is undone by a compensating entry.
+"""
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from moorage.chains.chain import Token
+from moorage.chains.erc20 import transfer_calldata
+from moorage.chains.heads import Heads, read_heads
+from moorage.chains.receipt import Receipt, parse_receipt
+from moorage.chains.rpc import RpcClient, RpcError
+from moorage.clock import Clock
+from moorage.errors import ChainUnavailable, RefundRefused
+from moorage.ledger import ledger
+from moorage.ledger.audit_chain import payment_problem, refund_is_on_chain
+from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, decimal_text
+from moorage.payments.payment import Payment, PaymentStatus
+from moorage.payments.refund import Refund, RefundStatus
+from moorage.payments.relayed import Relayed, RelayStatus
+from moorage.payments.relayer import Relayer
+from moorage.storage import payments, refunds, relays
+from moorage.storage.database import Database, Transaction
+
+_GIVEN_BACK = (PaymentStatus.CREDITED, PaymentStatus.HELD)
+_DEAD = (RelayStatus.REVERTED, RelayStatus.REPLACED)
+
+
+def _no_step(_: str) -> None:
+    """What happens at each step, but in crash tests."""
+
+
+class Refunds:
+    """Sends payments of one chain back with the key of `relayer`, whose address is `sender`."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        client: RpcClient,
+        relayer: Relayer,
+        sender: str,
+        pay_to: str,
+        clock: Clock,
+        on_step: Callable[[str], None] = _no_step,
+    ) -> None:
+        self._db = db
+        self._client = client
+        self._chain = client.chain
+        self._relayer = relayer
+        self._sender = sender
+        self._pay_to = pay_to
+        self._clock = clock
+        self._on_step = on_step
+
+    async def begin(self, payment: Payment, *, amount: AtomicUnits | None, reason: str) -> Refund:
+        """Send `amount` of a payment back, or all that is left of it, to who made it.
+
+        Raises RefundRefused, with nothing sent: for more than is left of the payment or its payer
+        has credits for, a payment whose block is not safe yet, and what the token refuses. Raises
+        ChainUnavailable when nothing was sent either.
+        """
+        token = self._token(payment)
+        if amount is None:
+            amount = left_of(payment, await self._earlier(self._db, payment))
+        await self._require_safe(payment)
+        if amount <= 0:
+            raise RefundRefused("There is nothing left of it to send back.")
+        calldata = transfer_calldata(payment.payer, amount)
+        prepared, _ = await self._relayer.prepare(payment.token_address, calldata)
+        if prepared.refusal is not None:
+            raise RefundRefused(f"The transfer would fail: {prepared.refusal}.")
+        async with self._db.transaction(durable=True) as tx:
+            refund = await self._intend(tx, payment, token, amount=amount, reason=reason)
+            relayed = await self._relayer.sign(tx, prepared, subject_id=refund.id)
+        self._on_step("refund_signed")
+        with contextlib.suppress(ChainUnavailable):  # it may have been sent: `follow` finds out
+            await self._relayer.send(relayed)
+            await self._move_on(refund, RefundStatus.SENT, relayed.tx_hash)
+        self._on_step("refund_sent")
+        return refund
+
+    async def follow(self, refund: Refund) -> RefundStatus:
+        """Look what became of a refund, and send it again if it is not mined.
+
+        Raises ChainUnavailable; RefundRefused when another key has signed it.
+        """
+        versions = await relays.of_subject(self._db, refund.id)
+        if any(version.sender != self._sender for version in versions):
+            raise RefundRefused(
+                f"Refund {refund.id} was signed by the key of {versions[0].sender}: name that key."
+            )
+        await self._relayer.tend()
+        versions = await relays.of_subject(self._db, refund.id)
+        heads = await read_heads(self._client)
+        mined = next((one for one in versions if one.status is RelayStatus.MINED), None)
+        if mined is not None:
+            return await self._judge(refund, mined, heads)
+        if all(_is_dead(version, heads) for version in versions):
+            return await self._fail(refund)
+        return refund.status
+
+    async def _judge(self, refund: Refund, mined: Relayed, heads: Heads) -> RefundStatus:
+        """What a mined transaction means for its refund."""
+        receipt = await self._receipt(mined.tx_hash)
+        if receipt is None:  # a reorganisation took it away: it is sent again at the next look
+            async with self._db.transaction(durable=True) as tx:
+                await relays.reopen(tx, refund.id)
+            return refund.status
+        if refund_is_on_chain(refund, receipt):
+            if heads.latest - receipt.block_number + 1 < self._chain.confirmations:
+                return refund.status
+            await self._move_on(refund, RefundStatus.REFUNDED, mined.tx_hash)
+            return RefundStatus.REFUNDED
+        return await self._fail(refund) if receipt.block_number <= heads.safe else refund.status
+
+    async def _move_on(self, refund: Refund, status: RefundStatus, tx_hash: str) -> None:
+        ended_at_ms = None if status is RefundStatus.SENT else self._clock.now_ms()
+        async with self._db.transaction(durable=True) as tx:
+            await refunds.move_on(
+                tx, refund.id, status, refund_tx_hash=tx_hash, ended_at_ms=ended_at_ms
+            )
+
+    async def _fail(self, refund: Refund) -> RefundStatus:
+        """Undo the debit of a refund that no transaction can carry out any more."""
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction(durable=True) as tx:
+            payment = await _paid(tx, refund)
+            if payment is not None and await refunds.move_on(
+                tx, refund.id, RefundStatus.FAILED, refund_tx_hash=None, ended_at_ms=now_ms
+            ):
+                await ledger.undo_refund(
+                    tx,
+                    payment,
+                    refund_id=refund.id,
+                    amount=refund.debited_micro_usd,
+                    now_ms=now_ms,
+                )
+        return RefundStatus.FAILED
+
+    async def _intend(
+        self, tx: Transaction, seen: Payment, token: Token, *, amount: AtomicUnits, reason: str
+    ) -> Refund:
+        """Debit the payer and note the refund; all that two operators at once may differ in."""
+        payment = await _paid(tx, seen)
+        if payment is None or msgspec.structs.replace(payment, finality=seen.finality) != seen:
+            raise RefundRefused("The payment has just changed. Look at it, and try again.")
+        earlier = await self._earlier(tx, payment)
+        left = left_of(payment, earlier)
+        if amount > left or (payment.status is PaymentStatus.HELD and amount != left):
+            raise RefundRefused(
+                f"{decimal_text(left, decimals=token.decimals)} {token.name} are left of it"
+                f"{', and a held payment goes back as a whole' if amount < left else ''}."
+            )
+        refund = Refund(
+            id=str(uuid.uuid4()),
+            chain_id=payment.chain_id,
+            tx_hash=payment.tx_hash,
+            log_index=payment.log_index,
+            recipient=payment.payer,
+            token_address=payment.token_address,
+            amount_atomic=str(amount),
+            debited_micro_usd=debit_of(payment, earlier, amount, decimals=token.decimals),
+            reason=reason,
+            status=RefundStatus.INTENDED,
+            refund_tx_hash=None,
+            created_at_ms=self._clock.now_ms(),
+            ended_at_ms=None,
+        )
+        if not await ledger.refund(
+            tx,
+            payment,
+            refund_id=refund.id,
+            amount=refund.debited_micro_usd,
+            now_ms=refund.created_at_ms,
+        ):
+            raise RefundRefused(
+                f"{payment.payer} has fewer credits than that: what was burned stays burned."
+            )
+        await refunds.add(tx, refund)
+        return refund
+
+    async def _require_safe(self, payment: Payment) -> None:
+        """Raise RefundRefused unless the chain bears the payment out in a block that stays."""
+        if payment.status not in _GIVEN_BACK:
+            raise RefundRefused(f"The payment is {payment.status} already.")
+        heads = await read_heads(self._client)
+        problem = payment_problem(
+            payment, await self._receipt(payment.tx_hash), pay_to=self._pay_to
+        )
+        if problem is not None:
+            raise RefundRefused(f"The chain does not bear the payment out: {problem}.")
+        if payment.block_number > heads.safe:
+            raise RefundRefused(
+                f"Its block {payment.block_number} is not safe yet: try again in some minutes."
+            )
+
+    async def _receipt(self, tx_hash: str) -> Receipt | None:
+        (answer,) = await self._client.batch([("eth_getTransactionReceipt", [tx_hash])])
+        if isinstance(answer, RpcError):
+            raise answer
+        try:
+            return None if answer is None else parse_receipt(answer, tx_hash=tx_hash)
+        except ValueError as problem:
+            raise self._client.contradiction(problem) from problem
+
+    def _token(self, payment: Payment) -> Token:
+        for token in self._chain.tokens:
+            if token.key == payment.token_address:
+                return token
+        raise RefundRefused(f"{payment.token} is not configured for {self._chain.name} any more.")
+
+    async def _earlier(self, source: Database | Transaction, payment: Payment) -> list[Refund]:
+        return await refunds.of_payment(
+            source,
+            chain_id=payment.chain_id,
+            tx_hash=payment.tx_hash,
+            log_index=payment.log_index,
+        )
+
+
+def left_of(payment: Payment, earlier: Iterable[Refund]) -> AtomicUnits:
+    """What may still go back of a payment, its payer's balance aside."""
+    return AtomicUnits(payment.amount - sum(item.amount for item in _standing(earlier)))
+
+
+def debit_of(
+    payment: Payment, earlier: Sequence[Refund], amount: AtomicUnits, *, decimals: int
+) -> MicroUsd:
+    """What sending `amount` back takes from the payer's credits.
+
+    What stays is rounded down, as what came was: all of a payment sent back in parts takes exactly
+    what it brought.
+    """
+    stays = AtomicUnits(left_of(payment, earlier) - amount)
+    taken = sum(item.debited_micro_usd for item in _standing(earlier))
+    worth = credit_from_atomic_units(stays, decimals=decimals)
+    return MicroUsd(payment.credited_micro_usd - taken - worth)
+
+
+def _standing(earlier: Iterable[Refund]) -> list[Refund]:
+    return [item for item in earlier if item.status is not RefundStatus.FAILED]
+
+
+def _is_dead(version: Relayed, heads: Heads) -> bool:
+    """Whether it can't be mined, or be mined again otherwise after a reorganisation."""
+    in_safe_block = version.block_number is None or version.block_number <= heads.safe
+    return version.status in _DEAD and in_safe_block
+
+
+async def _paid(tx: Transaction, item: Payment | Refund) -> Payment | None:
+    return await payments.one(
+        tx, chain_id=item.chain_id, tx_hash=item.tx_hash, log_index=item.log_index
+    )
