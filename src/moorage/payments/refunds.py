@@ -67,11 +67,11 @@ class Refunds:
         ChainUnavailable when nothing was sent either.
         """
         token = self._token(payment)
+        earlier = await self._earlier(self._db, payment)
         if amount is None:
-            amount = left_of(payment, await self._earlier(self._db, payment))
+            amount = left_of(payment, earlier)
         await self._require_safe(payment)
-        if amount <= 0:
-            raise RefundRefused("There is nothing left of it to send back.")
+        _require_left(payment, earlier, amount, token)
         calldata = transfer_calldata(payment.payer, amount)
         prepared, _ = await self._relayer.prepare(payment.token_address, calldata)
         if prepared.refusal is not None:
@@ -152,12 +152,7 @@ class Refunds:
         if payment is None or msgspec.structs.replace(payment, finality=seen.finality) != seen:
             raise RefundRefused("The payment has just changed. Look at it, and try again.")
         earlier = await self._earlier(tx, payment)
-        left = left_of(payment, earlier)
-        if amount > left or (payment.status is PaymentStatus.HELD and amount != left):
-            raise RefundRefused(
-                f"{decimal_text(left, decimals=token.decimals)} {token.name} are left of it"
-                f"{', and a held payment goes back as a whole' if amount < left else ''}."
-            )
+        _require_left(payment, earlier, amount, token)
         refund = Refund(
             id=str(uuid.uuid4()),
             chain_id=payment.chain_id,
@@ -228,6 +223,20 @@ class Refunds:
 def left_of(payment: Payment, earlier: Iterable[Refund]) -> AtomicUnits:
     """What may still go back of a payment, its payer's balance aside."""
     return AtomicUnits(payment.amount - sum(item.amount for item in _standing(earlier)))
+
+
+def _require_left(
+    payment: Payment, earlier: Iterable[Refund], amount: AtomicUnits, token: Token
+) -> None:
+    """Raise RefundRefused unless so much may go back of a payment, its payer's balance aside."""
+    left = left_of(payment, earlier)
+    if left <= 0 or amount <= 0:
+        raise RefundRefused("There is nothing left of it to send back, or nothing was asked for.")
+    if amount > left or (payment.status is PaymentStatus.HELD and amount != left):
+        raise RefundRefused(
+            f"{decimal_text(left, decimals=token.decimals)} {token.name} are left of it"
+            f"{', and a held payment goes back as a whole' if amount < left else ''}."
+        )
 
 
 def debit_of(

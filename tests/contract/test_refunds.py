@@ -1,0 +1,500 @@
+"""Refunds on a real chain: paid once, whatever crashes, repeats or runs beside."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from chain_fixture import LocalChains
+from clock import START_MS
+from moorage.api.audit import run_audit
+from moorage.chains.dev_wallet import DevWallet
+from moorage.chains.rpc import RpcClient
+from moorage.chains.signing import SigningKey
+from moorage.cli.main import run
+from moorage.clock import SystemClock
+from moorage.errors import ChainUnavailable, RefundRefused
+from moorage.ledger import ledger
+from moorage.money import AtomicUnits, MicroUsd
+from moorage.payments.payment import Finality, Payment, PaymentStatus
+from moorage.payments.refund import Refund, RefundStatus
+from moorage.payments.refunds import Refunds, debit_of, left_of
+from moorage.payments.relayer import GWEI, Limits, Relayer
+from moorage.payments.verification import Verifier
+from moorage.settings import load_settings
+from moorage.storage import accounts, payments, refunds, relays
+from moorage.storage.database import Database
+from paying import mine, rpc, send_transfer, token_balance
+from records_fixture import ALICE, USDC, transfer
+from rpc_proxy import RpcProxy
+
+
+class Till:
+    """A gateway's books, the key it is paid with, and a wallet that pays."""
+
+    def __init__(
+        self,
+        chains: LocalChains,
+        proxy: RpcProxy,
+        db_path: Path,
+        payer: DevWallet,
+        stack: AsyncExitStack,
+    ) -> None:
+        self.chains = chains
+        self.proxy = proxy
+        self.url = chains.arbitrum.rpc_urls[0]
+        self.directory = db_path.parent
+        self.payer = payer
+        self.private_key = secrets.token_hex(32)
+        self.key = SigningKey(self.private_key)
+        self.pay_to = self.key.address
+        self.stack = stack
+        self.db = self.database()
+        self.spent = 0
+        self.before = 0
+
+    def database(self) -> Database:
+        """One more that opens the file, as another process would."""
+        db = Database(self.directory / "moorage.db")
+        self.stack.callback(db.close)
+        return db
+
+    def client(self, url: str) -> RpcClient:
+        client = RpcClient(msgspec.structs.replace(self.chains.arbitrum, rpc_urls=(url,)))
+        self.stack.push_async_callback(client.close)
+        return client
+
+    def refunds(self, *, key: SigningKey | None = None, crash_at: str = "") -> Refunds:
+        """The service of one process; one that ends at a step raises there."""
+        key = key or self.key
+        db, client = self.database(), self.client(self.proxy.url)
+
+        def on_step(step: str) -> None:
+            if step == crash_at:
+                raise KeyboardInterrupt(step)
+
+        return Refunds(
+            db=db,
+            client=client,
+            relayer=Relayer(
+                db=db,
+                client=client,
+                key=key,
+                limits=Limits(gas=300_000, fee_wei=100 * GWEI, reserve_wei=0),
+                clock=SystemClock(),
+            ),
+            sender=key.address,
+            pay_to=self.pay_to,
+            clock=SystemClock(),
+            on_step=on_step,
+        )
+
+    async def paid(
+        self, amount: int = 500_000, *, held: bool = False, safe: bool = True
+    ) -> Payment:
+        """A payment of the payer's, in the books."""
+        tx_hash = await send_transfer(
+            self.url, self.payer.private_key, USDC.address, self.pay_to, amount
+        )
+        self.spent += amount
+        if safe:
+            await mine(self.url)
+        verifier = Verifier(
+            pay_to=self.pay_to,
+            clients={"arbitrum": self.client(self.url)},
+            clock=SystemClock(),
+            safe_above=MicroUsd(10**12),
+        )
+        transfers = await verifier.transfers(
+            chain=self.chains.arbitrum, token=USDC, tx_hash=tx_hash
+        )
+        reasons = {self.wallet: "on a list"} if held else {}
+        async with self.db.transaction(durable=True) as tx:
+            await ledger.credit_transfers(tx, transfers, held=reasons, now_ms=START_MS)
+        return await self.payment(tx_hash)
+
+    async def payment(self, tx_hash: str) -> Payment:
+        (found,) = await payments.of_transaction(self.db, chain_id=42161, tx_hash=tx_hash)
+        return found
+
+    @property
+    def wallet(self) -> str:
+        return self.payer.address.lower()
+
+    async def tokens(self) -> int:
+        return await token_balance(self.url, USDC.address, self.wallet)
+
+    async def balance(self) -> int:
+        return await accounts.balance(self.db, self.wallet)
+
+    async def to_its_end(self, service: Refunds, refund: Refund) -> RefundStatus:
+        async with asyncio.timeout(20):
+            while True:
+                status = await service.follow(refund)
+                if status in (RefundStatus.REFUNDED, RefundStatus.FAILED):
+                    return status
+                await asyncio.sleep(0.02)
+
+    def settings(self) -> Any:
+        chains = {"arbitrum": {"rpc_urls": (self.proxy.url,)}}
+        return load_settings(
+            file=None, environ={}, data_dir=str(self.directory), pay_to=self.pay_to, chains=chains
+        )
+
+    async def check(self, *, returned: int, balance: int) -> None:
+        """What came back, what is left, and books that agree with the chain."""
+        assert await self.balance() == balance
+        report = await run_audit(self.settings(), from_block=None, search=True)
+        assert (report.findings, report.unknown) == ([], {})
+        assert await self.tokens() == self.before - self.spent + returned
+
+
+@pytest.fixture
+async def till(
+    local_chains: LocalChains, arbitrum_proxy: RpcProxy, db_path: Path
+) -> AsyncIterator[Till]:
+    async with AsyncExitStack() as stack:
+        made = Till(local_chains, arbitrum_proxy, db_path, local_chains.wallets.wallets[6], stack)
+        await rpc(made.url, "anvil_setBalance", made.pay_to, hex(10**18))
+        made.before = await made.tokens()
+        yield made
+
+
+async def begin(
+    service: Refunds, payment: Payment, amount: int | None = None, reason: str = "asked for"
+) -> Refund:
+    return await service.begin(
+        payment, amount=None if amount is None else AtomicUnits(amount), reason=reason
+    )
+
+
+@pytest.mark.parametrize(
+    ("amount", "returned"), [(None, 500_000), (500_000, 500_000), (200_000, 200_000), (1, 1)]
+)
+async def test_payer_is_sent_tokens_back_and_loses_the_credits(
+    till: Till, amount: int | None, returned: int
+) -> None:
+    payment = await till.paid()
+    service = till.refunds()
+    refund = await begin(service, payment, amount)
+    assert await till.balance() == 500_000 - returned  # debited before it is known to arrive
+    assert await till.to_its_end(service, refund) is RefundStatus.REFUNDED
+    await till.check(returned=returned, balance=500_000 - returned)
+    (stored,) = await refunds.of_payment(
+        till.db, chain_id=42161, tx_hash=payment.tx_hash, log_index=payment.log_index
+    )
+    assert (stored.status, stored.reason) == (RefundStatus.REFUNDED, "asked for")
+
+
+async def test_parts_add_up_to_the_payment_and_no_further(till: Till) -> None:
+    payment = await till.paid()
+    service = till.refunds()
+    for amount in (200_000, 250_000):
+        assert await till.to_its_end(service, await begin(service, payment, amount)) is (
+            RefundStatus.REFUNDED
+        )
+    with pytest.raises(RefundRefused, match=r"0\.050000 usdc are left"):
+        await begin(service, payment, 50_001)
+    await till.to_its_end(service, await begin(service, payment))
+    with pytest.raises(RefundRefused, match="nothing left"):
+        await begin(service, payment)
+    await till.check(returned=500_000, balance=0)
+
+
+async def test_credits_that_were_burned_are_not_sent_back(till: Till) -> None:
+    payment = await till.paid()
+    async with till.db.transaction(durable=True) as tx:
+        assert await accounts.change_balance(tx, till.wallet, -1)
+    with pytest.raises(RefundRefused, match="fewer credits"):
+        await begin(till.refunds(), payment)
+    assert await refunds.unfinished(till.db) == []
+    assert await till.tokens() == till.before - till.spent
+
+
+async def test_held_payment_goes_back_as_a_whole(till: Till) -> None:
+    payment = await till.paid(held=True)
+    service = till.refunds()
+    with pytest.raises(RefundRefused, match="as a whole"):
+        await begin(service, payment, 499_999)
+    assert await till.to_its_end(service, await begin(service, payment)) is RefundStatus.REFUNDED
+    assert (await till.payment(payment.tx_hash)).status is PaymentStatus.REFUNDED
+    with pytest.raises(RefundRefused, match="refunded already"):
+        await begin(service, await till.payment(payment.tx_hash))
+    await till.check(returned=500_000, balance=0)
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_eight_operators_at_once_pay_once(till: Till, *, held: bool) -> None:
+    payment = await till.paid(held=held)
+    services = [till.refunds() for _ in range(8)]
+    begun = await asyncio.gather(
+        *(begin(service, payment) for service in services), return_exceptions=True
+    )
+    (refund,) = [one for one in begun if isinstance(one, Refund)]
+    assert sum(isinstance(one, RefundRefused) for one in begun) == 7
+    await asyncio.gather(*(till.to_its_end(service, refund) for service in services))
+    await till.check(returned=500_000, balance=0)
+
+
+async def test_parts_sent_at_once_have_nonces_of_their_own(till: Till) -> None:
+    payment = await till.paid()
+    services = [till.refunds() for _ in range(6)]
+    begun = await asyncio.gather(
+        *(begin(service, payment, 100_000) for service in services), return_exceptions=True
+    )
+    sent = [one for one in begun if isinstance(one, Refund)]
+    assert len(sent) == 5
+    for refund in sent:
+        assert await till.to_its_end(services[0], refund) is RefundStatus.REFUNDED
+    await till.check(returned=500_000, balance=0)
+
+
+@pytest.mark.parametrize("step", ["refund_signed", "refund_sent"])
+async def test_crash_after_the_debit_is_resumed_and_pays_once(till: Till, step: str) -> None:
+    payment = await till.paid()
+    with pytest.raises(KeyboardInterrupt):
+        await begin(till.refunds(crash_at=step), payment)
+    (refund,) = await refunds.unfinished(till.db)
+    for _ in range(2):  # resumed twice, by two processes
+        service = till.refunds()
+        assert await till.to_its_end(service, refund) is RefundStatus.REFUNDED
+    await till.check(returned=500_000, balance=0)
+
+
+async def test_crash_before_the_debit_leaves_nothing(till: Till) -> None:
+    payment = await till.paid()
+
+    async def hang_up(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    service = till.refunds()
+    till.proxy.respond = hang_up
+    with pytest.raises(ChainUnavailable):
+        await begin(service, payment)
+    till.proxy.respond = None
+    assert await refunds.unfinished(till.db) == []
+    await till.check(returned=0, balance=500_000)
+
+
+async def test_answer_that_is_lost_after_sending_pays_once(till: Till) -> None:
+    payment = await till.paid()
+    forward = till.proxy.forward
+
+    async def lose(request: web.Request) -> web.StreamResponse:
+        answer = await forward(request)
+        if b"eth_sendRawTransaction" in await request.read():
+            return web.Response(status=504)
+        return answer
+
+    service = till.refunds()
+    till.proxy.respond = lose
+    refund = await begin(service, payment)
+    assert refund.status is RefundStatus.INTENDED
+    till.proxy.respond = None
+    assert await till.to_its_end(till.refunds(), refund) is RefundStatus.REFUNDED
+    await till.check(returned=500_000, balance=0)
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_nonce_that_went_elsewhere_undoes_the_debit(till: Till, *, held: bool) -> None:
+    payment = await till.paid(held=held)
+    with pytest.raises(KeyboardInterrupt):
+        await begin(till.refunds(crash_at="refund_signed"), payment)
+    (refund,) = await refunds.unfinished(till.db)
+    await send_transfer(till.url, till.private_key, USDC.address, ALICE, 1)  # the same nonce
+    await mine(till.url)
+    await mine(till.url)
+    assert await till.to_its_end(till.refunds(), refund) is RefundStatus.FAILED
+    assert (await till.payment(payment.tx_hash)) == payment
+    await till.check(returned=0, balance=0 if held else 500_000)
+    await send_transfer(till.url, till.payer.private_key, USDC.address, till.pay_to, 1)
+    till.spent += 1
+    service = till.refunds()
+    assert await till.to_its_end(service, await begin(service, payment)) is RefundStatus.REFUNDED
+
+
+async def test_reverted_transfer_undoes_the_debit_once_it_is_safe(till: Till) -> None:
+    payment = await till.paid()
+    with pytest.raises(KeyboardInterrupt):
+        await begin(till.refunds(crash_at="refund_signed"), payment)
+    (refund,) = await refunds.unfinished(till.db)
+    await rpc(till.url, "evm_setAutomine", False)
+    try:
+        # The tokens leave first: what was simulated is not so any more.
+        (relayed,) = await relays.of_subject(till.db, refund.id)
+        await rpc(till.url, "anvil_dealERC20", till.pay_to, USDC.address, hex(0))
+        await rpc(till.url, "eth_sendRawTransaction", relayed.raw)
+        await mine(till.url)
+    finally:
+        await rpc(till.url, "evm_setAutomine", True)
+    service = till.refunds()
+    assert await service.follow(refund) is not RefundStatus.FAILED  # it may yet be mined otherwise
+    assert await till.balance() == 0
+    await mine(till.url)
+    assert await till.to_its_end(service, refund) is RefundStatus.FAILED
+    await till.check(returned=0, balance=500_000)
+
+
+async def test_refund_that_a_reorganisation_removes_is_sent_again(till: Till) -> None:
+    payment = await till.paid()
+    await mine(till.url)
+    service = till.refunds()
+    client = till.client(till.url)
+    slow = Refunds(
+        db=till.db,
+        client=RpcClient(msgspec.structs.replace(client.chain, confirmations=5)),
+        relayer=service._relayer,
+        sender=till.key.address,
+        pay_to=till.pay_to,
+        clock=SystemClock(),
+    )
+    till.stack.push_async_callback(slow._client.close)
+    refund = await begin(service, payment)
+    await slow.follow(refund)
+    await rpc(till.url, "anvil_reorg", 1, [])
+    assert await till.to_its_end(service, refund) is RefundStatus.REFUNDED
+    await till.check(returned=500_000, balance=0)
+
+
+async def test_payment_that_is_not_safe_waits(till: Till) -> None:
+    payment = await till.paid(safe=False)
+    with pytest.raises(RefundRefused, match="not safe yet"):
+        await begin(till.refunds(), payment)
+    await mine(till.url)
+    await begin(till.refunds(), payment)
+
+
+async def test_payment_that_the_chain_does_not_know_is_not_sent_back(till: Till) -> None:
+    made_up = transfer(till.wallet, 500_000)
+    async with till.db.transaction(durable=True) as tx:
+        await ledger.credit_transfers(tx, [made_up], now_ms=START_MS)
+    with pytest.raises(RefundRefused, match="not on the chain"):
+        await begin(till.refunds(), await till.payment(made_up.tx_hash))
+    assert await refunds.unfinished(till.db) == []
+
+
+async def test_key_without_tokens_or_gas_is_refused_before_the_debit(till: Till) -> None:
+    payment = await till.paid()
+    with pytest.raises(RefundRefused, match="would fail"):
+        await begin(till.refunds(key=SigningKey(secrets.token_hex(32))), payment)
+    assert await till.balance() == 500_000
+
+
+async def test_another_key_does_not_meddle_with_a_refund(till: Till) -> None:
+    payment = await till.paid()
+    with pytest.raises(KeyboardInterrupt):
+        await begin(till.refunds(crash_at="refund_signed"), payment)
+    (refund,) = await refunds.unfinished(till.db)
+    other = till.refunds(key=SigningKey(secrets.token_hex(32)))
+    with pytest.raises(RefundRefused, match=till.pay_to):
+        await other.follow(refund)
+
+
+def test_parts_take_from_the_credits_what_the_whole_brought() -> None:
+    """With 18 decimals, parts are worth fractions of a micro-USD."""
+    paid = Payment(
+        chain_id=1,
+        tx_hash="0x",
+        log_index=0,
+        payer=ALICE,
+        token="x",
+        token_address="0x",
+        amount_atomic="1500000000001",
+        credited_micro_usd=MicroUsd(1),
+        block_number=1,
+        block_hash="0x",
+        claimed_at_ms=0,
+        status=PaymentStatus.CREDITED,
+        finality=Finality.SAFE,
+        round=1,
+        posting_id="",
+        held_reason=None,
+    )
+    assert left_of(paid, []) == 1_500_000_000_001
+    assert debit_of(paid, [], AtomicUnits(1), decimals=18) == 0
+    assert debit_of(paid, [], AtomicUnits(500_000_000_002), decimals=18) == 1
+    assert debit_of(paid, [], AtomicUnits(1_500_000_000_001), decimals=18) == 1
+
+
+@pytest.fixture
+def command(till: Till) -> list[str]:
+    config = till.directory / "moorage.toml"
+    config.write_text(
+        f'data_dir = "{till.directory}"\npay_to = "{till.pay_to}"\n'
+        f'[chains.arbitrum]\nrpc_urls = ["{till.proxy.url}"]\n'
+    )
+    key_file = till.directory / "key"
+    key_file.touch(mode=0o600)
+    key_file.write_text(f"0x{till.private_key}\n")
+    return ["refund", "--config", str(config), "--key-file", str(key_file)]
+
+
+async def moorage(*arguments: str) -> int:
+    return await asyncio.to_thread(run, arguments)
+
+
+async def test_command_sends_back_and_says_so(
+    till: Till, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    payment = await till.paid()
+    part = [payment.tx_hash, "--reason", "broken", "--amount", "0.2", "--to", till.payer.address]
+    assert await moorage(*command, *part) == 0
+    assert capsys.readouterr().out.startswith("refunded: 200000 of 0xaf88")
+    await till.check(returned=200_000, balance=300_000)
+    assert await moorage(*command, "--resume") == 0
+    assert till.private_key not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [],
+        ["--reason", " "],
+        ["--reason", "x", "--amount", "0.2.1"],
+        ["--reason", "x", "--amount", "-1"],
+        ["--reason", "x", "--amount", "0.0000001"],
+        ["--reason", "x", "--amount", "0"],
+        ["--reason", "x", "--amount", "0.500001"],
+        ["--reason", "x", "--to", ALICE],
+        ["--reason", "x", "--to", "0x12"],
+        ["--reason", "x", "--chain", "base"],
+        ["--reason", "x", "--log-index", "999"],
+    ],
+)
+async def test_order_that_is_wrong_sends_nothing(
+    till: Till, command: list[str], wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    payment = await till.paid()
+    assert await moorage(*command, payment.tx_hash, *wrong) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    await till.check(returned=0, balance=500_000)
+
+
+async def test_key_that_others_may_read_is_refused(till: Till, command: list[str]) -> None:
+    payment = await till.paid()
+    Path(command[-1]).chmod(0o640)
+    assert await moorage(*command, payment.tx_hash, "--reason", "x") == 2
+    assert await till.balance() == 500_000
+
+
+async def test_command_exits_with_3_while_the_outcome_is_open_and_resume_ends_it(
+    till: Till, command: list[str]
+) -> None:
+    payment = await till.paid()
+    await rpc(till.url, "evm_setAutomine", False)
+    try:
+        code = await moorage(*command, payment.tx_hash, "--reason", "x", "--wait-seconds", "0.5")
+        assert code == 3
+    finally:
+        await rpc(till.url, "evm_setAutomine", True)
+    await mine(till.url)
+    assert await moorage(*command, "--resume") == 0
+    await till.check(returned=500_000, balance=0)
