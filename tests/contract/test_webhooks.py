@@ -1,10 +1,8 @@
 """Real receivers over HTTP: what counts as delivered, who holds up whom, and where nothing goes."""
 
 import asyncio
-import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -22,12 +20,12 @@ from moorage.events.webhook import DeliveryStatus
 from moorage.events.webhooks import Webhooks
 from moorage.storage import events
 from moorage.storage.database import Database
+from receiver import Answer, Receiver, receiving, until
 from records_fixture import ALICE
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 DEV = Destinations(allow=LOOPBACK)
 SYSTEM = SystemResolver(at_once=4)
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def resolve_nothing(host: str) -> list[str]:
@@ -41,50 +39,10 @@ def resolves_to(*addresses: str) -> Callable[[str], Awaitable[list[str]]]:
     return resolve
 
 
-@dataclass
-class Receiver:
-    """An HTTP server that keeps what it is sent, and answers as it is told."""
-
-    port: int = 0
-    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-    answer: Answer | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook"
-
-    @property
-    def sequences(self) -> list[int]:
-        return [json.loads(body)["sequence"] for _, body in self.got]
-
-    async def receive(self, request: web.Request) -> web.StreamResponse:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        self.got.append((headers, await request.read()))
-        return web.Response() if self.answer is None else await self.answer(request)
-
-
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     async with receiving() as made:
         yield made
-
-
-class receiving:  # noqa: N801 (reads as `async with receiving() as receiver`)
-    """A Receiver on a port of its own."""
-
-    async def __aenter__(self) -> Receiver:
-        receiver = Receiver()
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", receiver.receive)
-        self.runner = web.AppRunner(app, shutdown_timeout=0)
-        await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", 0)
-        await site.start()
-        receiver.port = self.runner.addresses[0][1]
-        return receiver
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.runner.cleanup()
 
 
 def status(code: int, **headers: str) -> Answer:
@@ -287,12 +245,6 @@ class PostOffice:
                     data={"hours": 24},
                     now_ms=self.clock.now_ms(),
                 )
-
-
-async def until(condition: Callable[[], bool], *, within_seconds: float = 10) -> None:
-    async with asyncio.timeout(within_seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 class working:  # noqa: N801 (reads as `async with working(office)`)
