@@ -10,7 +10,7 @@ from moorage.chains.eip3009 import TransferAuthorization
 from moorage.clock import Clock
 from moorage.errors import DeployFailed, FailureCause
 from moorage.payments.challenges import Challenges
-from moorage.payments.paywall import Paywall
+from moorage.payments.paywall import Paywall, Screen
 from moorage.payments.settlement import Settlement
 from moorage.payments.transfer import Transfer
 from moorage.payments.verification import Verifier
@@ -232,13 +232,14 @@ def paywall_of(
     clock: Clock,
     *chains: Chain,
     settlement: FakeSettlement | None = None,
+    screen: Screen = allow,
 ) -> Paywall:
-    """A paywall that believes `verifier`."""
+    """A paywall that believes `verifier`, and holds back what `screen` says."""
     return Paywall(
         db=db,
         verifier=cast("Verifier", verifier),
         settlement=cast("Settlement", settlement or FakeSettlement(FakeVerifier())),
         challenges=challenges_of(clock, *chains),
-        screen=allow,
+        screen=screen,
         clock=clock,
     )

@@ -146,8 +146,8 @@ class Paywall:
         balance gained.
         """
         transfers = await self._verifier.transfers(chain=chain, token=token, tx_hash=tx_hash)
-        reasons = {transfer.payer: await self._screen(transfer) for transfer in transfers}
-        held = {payer: reason for payer, reason in reasons.items() if reason is not None}
+        verdicts = [(transfer.payer, await self._screen(transfer)) for transfer in transfers]
+        held = {payer: reason for payer, reason in verdicts if reason is not None}
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
             gained = await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)

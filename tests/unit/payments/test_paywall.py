@@ -4,20 +4,29 @@ import pytest
 from sqlalchemy import func, select
 
 from clock import START_MS, MovableClock
-from fakes import FakeVerifier, paywall_of
+from fakes import PAY_TO, FakeSettlement, FakeVerifier, paywall_of
+from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
     PayerMismatch,
     PaymentAlreadyUsed,
+    PaymentHeld,
     PaymentNotFound,
     PaymentPending,
 )
-from moorage.money import MicroUsd
-from moorage.payments.evidence import PaymentMeans, TransactionEvidence
+from moorage.money import AtomicUnits, MicroUsd
+from moorage.payments.evidence import (
+    AuthorizationEvidence,
+    PaymentMeans,
+    TransactionEvidence,
+)
+from moorage.payments.payment import PaymentStatus
 from moorage.payments.paywall import Paywall
 from moorage.payments.quotes import Quotes
 from moorage.payments.receipt import Receipt
+from moorage.payments.review import release
+from moorage.payments.transfer import Transfer
 from moorage.storage import accounts
 from moorage.storage import payments as stored
 from moorage.storage.database import Database, Statement
@@ -229,3 +238,168 @@ async def test_credit_is_on_disk_before_it_is_told(
 ) -> None:
     await take(paywall, chain.pays(transfer(ALICE, 5)))
     assert db._writer.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+REFUSED = {5: "on a list"}
+"""Amounts that screening refuses."""
+
+
+async def refuse_some(sent: Transfer) -> str | None:
+    return REFUSED.get(sent.amount)
+
+
+async def test_refused_payment_is_recorded_and_its_payer_told_not_to_pay_again(
+    db: Database, clock: MovableClock, chain: FakeVerifier
+) -> None:
+    paywall = paywall_of(db, chain, clock, ARBITRUM, screen=refuse_some)
+    tx_hash = chain.pays(transfer(ALICE, 5))
+    for _ in range(2):
+        with pytest.raises(PaymentHeld, match="Do not pay again"):
+            await take(paywall, tx_hash)
+    (held,) = await stored.of_transaction(db, chain_id=ARBITRUM.chain_id, tx_hash=tx_hash)
+    assert (held.status, held.held_reason) == (PaymentStatus.HELD, "on a list")
+    assert await accounts.balance(db, ALICE) == 0
+
+
+@pytest.mark.parametrize("amounts", [(5, 6), (6, 5)])
+async def test_payer_of_one_refused_transfer_has_all_of_the_transaction_held(
+    db: Database, clock: MovableClock, chain: FakeVerifier, amounts: tuple[int, int]
+) -> None:
+    paywall = paywall_of(db, chain, clock, ARBITRUM, screen=refuse_some)
+    shared = fresh_hash()
+    tx_hash = chain.pays(
+        *(transfer(ALICE, amount, tx_hash=shared, log_index=i) for i, amount in enumerate(amounts)),
+        transfer(BOB, 7, tx_hash=shared, log_index=2),
+    )
+    with pytest.raises(PaymentHeld):
+        await take(paywall, tx_hash)
+    assert await accounts.balance(db, ALICE) == 0
+    assert await accounts.balance(db, BOB) == 7
+
+
+async def test_released_payment_pays_with_the_same_hash(
+    db: Database, clock: MovableClock, chain: FakeVerifier
+) -> None:
+    paywall = paywall_of(db, chain, clock, ARBITRUM, screen=refuse_some)
+    tx_hash = chain.pays(transfer(ALICE, 5))
+    with pytest.raises(PaymentHeld):
+        await take(paywall, tx_hash)
+    await release(db, tx_hash, chain_ids={ARBITRUM.chain_id}, clock=clock)
+    assert (await take(paywall, tx_hash)).tx_hash == tx_hash
+    assert await accounts.balance(db, ALICE) == 5
+
+
+async def test_payment_without_a_verdict_is_pending_and_counts_later(
+    db: Database, clock: MovableClock, chain: FakeVerifier
+) -> None:
+    verdicts: list[Exception | None] = [PaymentPending(), None]
+
+    async def silent_once(_: Transfer) -> str | None:
+        verdict = verdicts.pop(0)
+        if verdict is not None:
+            raise verdict
+        return None
+
+    paywall = paywall_of(db, chain, clock, ARBITRUM, screen=silent_once)
+    tx_hash = chain.pays(transfer(ALICE, 5))
+    with pytest.raises(PaymentPending):
+        await take(paywall, tx_hash)
+    assert await db.one(COUNT) == (0,)
+    assert (await take(paywall, tx_hash)).credited == 5
+
+
+# By authorization
+
+
+@pytest.fixture
+def settlement(chain: FakeVerifier) -> FakeSettlement:
+    return FakeSettlement(chain)
+
+
+@pytest.fixture
+def settling(
+    db: Database, chain: FakeVerifier, clock: MovableClock, settlement: FakeSettlement
+) -> Paywall:
+    return paywall_of(db, chain, clock, ARBITRUM, settlement=settlement)
+
+
+def authorizes(payer: str = ALICE, amount: int = 5) -> AuthorizationEvidence:
+    return AuthorizationEvidence(
+        PaymentMeans(chain=ARBITRUM, token=USDC),
+        TransferAuthorization(
+            chain_id=ARBITRUM.chain_id,
+            token_address=USDC.key,
+            payer=payer,
+            recipient=PAY_TO,
+            value=AtomicUnits(amount),
+            valid_after=0,
+            valid_before=2**40,
+            nonce=fresh_hash(),
+            signature=b"\1" * 65,
+        ),
+    )
+
+
+async def authorize(
+    paywall: Paywall, evidence: AuthorizationEvidence, wallet: str = ALICE
+) -> Receipt:
+    return await paywall.take(evidence, wallet=wallet, body_digest=BODY, unique_name="hello")
+
+
+async def test_authorization_is_settled_then_credited(
+    db: Database, settling: Paywall, settlement: FakeSettlement
+) -> None:
+    evidence = authorizes()
+    assert (await authorize(settling, evidence)).credited == 5
+    assert (await authorize(settling, evidence)).credited == 0
+    assert settlement.sent == 1
+    assert await accounts.balance(db, ALICE) == 5
+
+
+async def test_anothers_authorization_is_not_settled(
+    settling: Paywall, settlement: FakeSettlement
+) -> None:
+    with pytest.raises(PayerMismatch, match="not spent"):
+        await authorize(settling, authorizes(), BOB)
+    assert settlement.sent == 0
+
+
+async def test_settlement_that_was_reverted_is_unknown_and_never_asks_to_pay(
+    settling: Paywall, chain: FakeVerifier
+) -> None:
+    evidence = authorizes()
+    receipt = await authorize(settling, evidence)
+    other = authorizes()
+    settled = await settling._settlement.settle(
+        chain=ARBITRUM, token=USDC, authorization=other.authorization, unique_name="hello"
+    )
+    del chain.transfers_of[settled]
+    chain.missing = PaymentNotFound("reverted", looked_for={})
+    with pytest.raises(PaymentPending, match="Do not pay again"):
+        await authorize(settling, other)
+    assert receipt.credited == 5
+
+
+async def test_nobody_is_asked_to_pay_while_a_settlement_is_unknown(
+    settling: Paywall, settlement: FakeSettlement
+) -> None:
+    await settling.refuse_while_unsettled(ALICE)
+    settlement.pending.add(ALICE)
+    with pytest.raises(PaymentPending, match="Do not pay again"):
+        await settling.refuse_while_unsettled(ALICE)
+    await settling.refuse_while_unsettled(BOB)
+
+
+async def test_held_payment_says_so_and_brings_nothing(
+    db: Database, chain: FakeVerifier, clock: MovableClock
+) -> None:
+    paywall = paywall_of(db, chain, clock, ARBITRUM, screen=refuse)
+    paid = chain.pays(transfer(ALICE, 5))
+    for _ in range(2):
+        with pytest.raises(PaymentHeld):
+            await take(paywall, paid)
+    assert await accounts.balance(db, ALICE) == 0
+
+
+async def refuse(_transfer: Transfer) -> str:
+    return "on a list"
