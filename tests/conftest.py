@@ -1,3 +1,9 @@
 """Fixtures that several kinds of tests share, one module a subject."""
 
-pytest_plugins = ["chain_fixture", "sandbox_fixture", "gateway_fixture", "records_fixture"]
+pytest_plugins = [
+    "chain_fixture",
+    "sandbox_fixture",
+    "gateway_fixture",
+    "records_fixture",
+    "desk_fixture",
+]

@@ -1,209 +1,28 @@
-"""Authorizations settled by a relayer on a real node, through every fault on the way."""
+"""Authorizations settled by a relayer on a real node: what is taken, and what is refused."""
 
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 from eth_account import Account
 
 from chain_fixture import LocalChains
-from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
-from moorage.chains.eip3009 import TransferAuthorization
-from moorage.chains.rpc import RpcClient
-from moorage.chains.signing import SigningKey
-from moorage.clock import SystemClock
-from moorage.errors import AuthorizationRefused, PaymentPending
-from moorage.ledger import ledger
-from moorage.money import AtomicUnits, MicroUsd
-from moorage.payments.payment import PaymentStatus
-from moorage.payments.relayed import Relayed, RelayStatus
-from moorage.payments.relayer import GWEI, Limits, Relayer
-from moorage.payments.resumption import Resumption
-from moorage.payments.settlement import Settlement
+from desk_fixture import LIMITS, USDC, Desk, Sign, as_read
+from moorage.chains.chain import KNOWN_CHAINS
+from moorage.chains.devtokens import artifact
+from moorage.errors import AuthorizationRefused, ChainUnavailable, PaymentPending
+from moorage.payments.relayed import RelayStatus
 from moorage.payments.settling import SettlementStatus
-from moorage.payments.verification import Verifier
-from moorage.storage import payments, relays, settlements
 from moorage.storage.database import Database
-from paying import (
-    Authorization,
-    mine,
-    rpc,
-    send_transaction,
-    sign_authorization,
-    token_balance,
-)
+from paying import calldata, rpc, send_transaction, sign_authorization
 from rpc_proxy import RpcProxy
 
-USDC, USDT = KNOWN_CHAINS["arbitrum"].tokens
-LIMITS = Limits(gas=500_000, fee_wei=50 * GWEI, reserve_wei=10**14)
-
-
-class Crash(BaseException):
-    """The gateway ends here, as far as the test is concerned."""
-
-
-class ShiftedClock(SystemClock):
-    """The machine's clock, ahead by as much as a test lets pass."""
-
-    ahead_ms = 0
-
-    def now_ms(self) -> int:
-        return super().now_ms() + self.ahead_ms
-
-
-@dataclass
-class Desk:
-    """A gateway's payment desk: settles, verifies, credits; begun anew as after a restart."""
-
-    db: Database
-    chain: Chain
-    pay_to: str
-    key: str
-    url: str  # the node itself
-    clock: ShiftedClock = field(default_factory=ShiftedClock)
-    limits: Limits = LIMITS
-    crash_at: str = ""
-    timeout_seconds: float = 4.0
-
-    async def open(self, *urls: str) -> "Desk":
-        """Begin, or begin anew, asking the nodes at `urls`."""
-        chain = msgspec.structs.replace(self.chain, rpc_urls=urls or (self.url,))
-        self.client = RpcClient(chain, timeout_seconds=self.timeout_seconds)
-        clients, chains = {chain.name: self.client}, {chain.name: chain}
-        self.relayer = Relayer(
-            db=self.db,
-            client=self.client,
-            key=SigningKey(self.key),
-            limits=self.limits,
-            clock=self.clock,
-        )
-        relayers = {chain.name: self.relayer}
-        self.settlement = Settlement(
-            db=self.db,
-            clients=clients,
-            relayers=relayers,
-            pay_to=self.pay_to,
-            clock=self.clock,
-            on_step=self._on_step,
-        )
-        self.verifier = Verifier(
-            pay_to=self.pay_to,
-            clients=clients,
-            clock=self.clock,
-            safe_above=MicroUsd(10**9),
-            pending_wait_seconds=0,
-        )
-        self.resumption = Resumption(
-            db=self.db,
-            chains=chains,
-            clients=clients,
-            relayers=relayers,
-            credit=self.credit,
-            clock=self.clock,
-            on_step=self._on_step,
-        )
-        await self.resumption.check_balances()
-        return self
-
-    def _on_step(self, step: str) -> None:
-        if step == self.crash_at:
-            raise Crash
-
-    async def settle(self, authorization: TransferAuthorization, **changes: Any) -> str:
-        given = {"chain": self.chain, "token": USDC, "unique_name": "hello"} | changes
-        return await self.settlement.settle(authorization=authorization, **given)
-
-    async def credit(
-        self, *, chain: Chain, token: Token, tx_hash: str, **_: str | None
-    ) -> dict[str, Any]:
-        """What the paywall does with a transaction."""
-        transfers = await self.verifier.transfers(chain=chain, token=token, tx_hash=tx_hash)
-        async with self.db.transaction(durable=True) as tx:
-            gained = await ledger.credit_transfers(tx, transfers, now_ms=self.clock.now_ms())
-            await self.settlement.conclude(
-                tx, chain=chain, tx_hash=tx_hash, block_number=transfers[0].block_number
-            )
-        return dict(gained)
-
-    async def pay(self, authorization: TransferAuthorization) -> dict[str, Any]:
-        """The whole road."""
-        tx_hash = await self.settle(authorization)
-        return await self.credit(chain=self.chain, token=USDC, tx_hash=tx_hash)
-
-    async def resume(self, *, after_ms: int = 5_000) -> None:
-        """Look after everything once, when so much time has passed."""
-        self.clock.ahead_ms += after_ms
-        await self.resumption.resume()
-
-    async def row(self, authorization: TransferAuthorization) -> Any:
-        found = await settlements.one(
-            self.db,
-            chain_id=authorization.chain_id,
-            token_address=authorization.token_address,
-            payer=authorization.payer,
-            nonce=authorization.nonce,
-        )
-        assert found is not None
-        return found
-
-    async def versions(self, authorization: TransferAuthorization) -> list[Relayed]:
-        return await relays.of_subject(self.db, (await self.row(authorization)).id)
-
-    async def received(self) -> int:
-        return await token_balance(self.url, USDC.address, self.pay_to)
-
-
-@pytest.fixture
-async def desk(local_chains: LocalChains, db: Database, pay_to: str) -> AsyncIterator[Desk]:
-    """With a relayer of its own, that has gas."""
-    key = "0x" + secrets.token_hex(32)
-    url = local_chains.arbitrum.rpc_urls[0]
-    await rpc(url, "anvil_setBalance", Account.from_key(key).address, hex(10**18))
-    made = await Desk(db=db, chain=local_chains.arbitrum, pay_to=pay_to, key=key, url=url).open()
-    yield made
-    await made.client.close()
-
-
-@pytest.fixture
-def signs(local_chains: LocalChains, pay_to: str) -> Callable[..., TransferAuthorization]:
-    """Makes signed authorizations of 0.5 USDC."""
-
-    def sign(**changes: Any) -> TransferAuthorization:
-        given = {
-            "private_key": local_chains.wallets.wallets[0].private_key,
-            "chain_id": 42161,
-            "token_address": USDC.address,
-            "to": pay_to,
-            "value": 500_000,
-            "valid_before": int(time.time()) + 3_600,
-        }
-        return as_read(sign_authorization(**(given | changes)))
-
-    return sign
-
-
-def as_read(signed: Authorization) -> TransferAuthorization:
-    """What the gateway makes of what a client sent."""
-    wish = signed.message
-    return TransferAuthorization(
-        chain_id=42161,
-        token_address=USDC.key,
-        payer=wish["from"].lower(),
-        recipient=wish["to"].lower(),
-        value=AtomicUnits(wish["value"]),
-        valid_after=wish["validAfter"],
-        valid_before=wish["validBefore"],
-        nonce="0x" + wish["nonce"].hex(),
-        signature=signed.signature,
-    )
-
-
-Sign = Callable[..., TransferAuthorization]
+USDT = KNOWN_CHAINS["arbitrum"].tokens[1]
 
 
 async def test_authorization_is_settled_and_credited(desk: Desk, signs: Sign) -> None:
@@ -217,3 +36,319 @@ async def test_authorization_is_settled_and_credited(desk: Desk, signs: Sign) ->
     assert not await desk.settlement.unresolved(signed.payer)
     (sent,) = await desk.versions(signed)
     assert (sent.status, sent.tx_hash) == (RelayStatus.MINED, row.tx_hash)
+
+
+async def test_payment_by_authorization_takes_three_round_trips(
+    desk: Desk, signs: Sign, arbitrum_proxy: RpcProxy
+) -> None:
+    await desk.open(arbitrum_proxy.url)
+    before = arbitrum_proxy.requests
+    await desk.pay(signs())
+    assert arbitrum_proxy.requests - before == 3
+
+
+async def test_twenty_concurrent_requests_settle_once(
+    desk: Desk, signs: Sign, arbitrum_proxy: RpcProxy
+) -> None:
+    sends = count_calls(arbitrum_proxy, "eth_sendRawTransaction")
+    await desk.open(arbitrum_proxy.url)
+    signed = signs()
+    hashes = await asyncio.gather(*(desk.settle(signed) for _ in range(20)))
+    assert len(set(hashes)) == 1
+    assert len(sends) == 1
+    assert await desk.received() == 500_000
+
+
+async def test_two_gateways_on_one_database_settle_once(
+    desk: Desk, signs: Sign, db_path: Any
+) -> None:
+    other_db = Database(db_path)
+    other = await second_gateway(desk, other_db).open()
+    try:
+        signed = signs()
+        hashes = await asyncio.gather(
+            *(which.settle(signed) for which in (desk, other) for _ in range(5))
+        )
+        assert len(set(hashes)) == 1
+        assert len(await desk.versions(signed)) == 1
+        assert await desk.received() == 500_000
+    finally:
+        await other.close()
+        other_db.close()
+
+
+async def test_settled_authorization_gives_its_transaction_again_without_asking_the_chain(
+    desk: Desk, signs: Sign, arbitrum_proxy: RpcProxy
+) -> None:
+    await desk.open(arbitrum_proxy.url)
+    signed = signs()
+    tx_hash = await desk.settle(signed)
+    await desk.credit(chain=desk.chain, token=USDC, tx_hash=tx_hash)
+    before = arbitrum_proxy.requests
+    assert await desk.settle(signed) == tx_hash
+    assert arbitrum_proxy.requests == before
+
+
+async def test_different_payers_at_once_take_different_nonces(
+    desk: Desk, signs: Sign, local_chains: LocalChains
+) -> None:
+    wishes = [signs(private_key=wallet.private_key) for wallet in local_chains.wallets.wallets]
+    hashes = await asyncio.gather(*map(desk.settle, wishes))
+    assert len(set(hashes)) == len(wishes)
+    nonces = [(await desk.versions(wish))[0].nonce for wish in wishes]
+    assert sorted(nonces) == list(range(len(wishes)))
+    assert await desk.received() == 500_000 * len(wishes)
+
+
+async def test_payer_is_unresolved_until_credited(desk: Desk, signs: Sign) -> None:
+    signed = signs()
+    tx_hash = await desk.settle(signed)
+    assert await desk.settlement.unresolved(signed.payer)
+    await desk.credit(chain=desk.chain, token=USDC, tx_hash=tx_hash)
+    assert not await desk.settlement.unresolved(signed.payer)
+
+
+# Who signed.
+
+
+async def contract_wallet(url: str, owner: str) -> str:
+    """A deployed wallet with tokens, whose owner signs for it (ERC-1271)."""
+    wallet = "0x" + secrets.token_hex(20)
+    await rpc(url, "anvil_setCode", wallet, artifact().contracts["DevWallet"].runtime)
+    await rpc(url, "anvil_setStorageAt", wallet, "0x0", "0x" + owner[2:].rjust(64, "0"))
+    await rpc(url, "anvil_dealERC20", wallet, USDC.address, hex(1_000_000))
+    return wallet
+
+
+async def test_contract_wallet_pays_with_its_owners_signature(
+    desk: Desk, signs: Sign, local_chains: LocalChains
+) -> None:
+    wallet = await contract_wallet(desk.url, local_chains.wallets.wallets[0].address)
+    assert await desk.pay(signs(payer=wallet)) == {wallet: 500_000}
+
+
+async def test_contract_wallet_refuses_a_strangers_signature(
+    desk: Desk, signs: Sign, local_chains: LocalChains
+) -> None:
+    wallet = await contract_wallet(desk.url, local_chains.wallets.wallets[1].address)
+    with pytest.raises(AuthorizationRefused, match="invalid signature"):
+        await desk.settle(signs(payer=wallet))
+
+
+async def test_forged_signature_is_refused_and_nothing_is_stored(desk: Desk, signs: Sign) -> None:
+    signed = msgspec.structs.replace(signs(), value=499_999)
+    with pytest.raises(AuthorizationRefused, match="invalid signature"):
+        await desk.settle(signed)
+    assert not await desk.settlement.known(signed)
+    assert not await desk.settlement.unresolved(signed.payer)
+
+
+# What is refused before the chain is asked.
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"recipient": "0x" + "11" * 20}, "it pays 0x1111"),
+        ({"value": 0}, "it pays nothing"),
+        ({"valid_after": int(time.time()) + 600}, "not valid yet"),
+        ({"valid_before": int(time.time()) - 1}, "valid for less than 20 seconds"),
+        ({"valid_before": int(time.time()) + 10}, "valid for less than 20 seconds"),
+        ({"chain_id": 8453}, "not for usdc on arbitrum"),
+        ({"token_address": "0x" + "22" * 20}, "not for usdc on arbitrum"),
+        ({"signature": b"\x01" * 65 + bytes.fromhex("6492" * 16)}, "not deployed"),
+    ],
+)
+async def test_authorization_that_cannot_pay_is_refused_without_asking(
+    desk: Desk, signs: Sign, arbitrum_proxy: RpcProxy, changes: dict[str, Any], why: str
+) -> None:
+    await desk.open(arbitrum_proxy.url)
+    before = arbitrum_proxy.requests
+    signed = msgspec.structs.replace(signs(), **changes)
+    with pytest.raises(AuthorizationRefused, match=why):
+        await desk.settle(signed)
+    assert arbitrum_proxy.requests == before
+    assert not await desk.settlement.known(signed)
+
+
+async def test_token_without_authorizations_is_not_offered(desk: Desk) -> None:
+    assert desk.settlement.offered(desk.chain, USDC)
+    assert not desk.settlement.offered(desk.chain, USDT)
+
+
+# What the simulation refuses.
+
+
+async def test_payer_without_the_money_is_refused(desk: Desk, signs: Sign) -> None:
+    signed = signs(private_key="0x" + secrets.token_hex(32))
+    with pytest.raises(AuthorizationRefused, match="transfer amount exceeds balance"):
+        await desk.settle(signed)
+    assert not await desk.settlement.known(signed)
+
+
+async def test_tokens_own_words_are_made_harmless(
+    desk: Desk, signs: Sign, arbitrum_proxy: RpcProxy
+) -> None:
+    """A node, or a token, may say anything: what is passed on is short and printable."""
+    await desk.open(arbitrum_proxy.url)
+    text = "Blacklistable: account is blacklisted\x1b[31m\n\u202e" + "x" * 1_000
+    encoded = text.encode()
+    data = "0x08c379a0" + f"{32:064x}{len(encoded):064x}" + encoded.hex()
+    arbitrum_proxy.respond = refusing("eth_estimateGas", arbitrum_proxy, code=3, data=data)
+    with pytest.raises(AuthorizationRefused) as refused:
+        await desk.settle(signs())
+    assert refused.value.why.startswith("Blacklistable: account is blacklisted[31mx")
+    assert refused.value.why.isprintable()
+    assert len(refused.value.why) <= 120
+
+
+async def test_node_that_fails_to_simulate_spends_nothing(
+    desk: Desk, signs: Sign, arbitrum_proxy: RpcProxy
+) -> None:
+    await desk.open(arbitrum_proxy.url)
+    arbitrum_proxy.respond = refusing("eth_estimateGas", arbitrum_proxy, code=-32000)
+    signed = signs()
+    with pytest.raises(ChainUnavailable):
+        await desk.settle(signed)
+    assert not await desk.settlement.known(signed)
+
+
+async def test_relayer_without_gas_money_is_not_offered_and_refuses(
+    desk: Desk, signs: Sign
+) -> None:
+    await rpc(desk.url, "anvil_setBalance", Account.from_key(desk.key).address, "0x0")
+    signed = signs()
+    with pytest.raises(AuthorizationRefused, match="run out of gas"):
+        await desk.settle(signed)  # it was rich when it was last looked at
+    assert not desk.settlement.offered(desk.chain, USDC)
+    with pytest.raises(AuthorizationRefused, match="not settled by this gateway right now"):
+        await desk.settle(signed)
+    assert not await desk.settlement.known(signed)
+
+
+async def test_gas_dearer_than_the_operator_pays_is_refused(desk: Desk, signs: Sign) -> None:
+    desk.limits = msgspec.structs.replace(LIMITS, fee_wei=1)
+    await desk.open()
+    with pytest.raises(AuthorizationRefused, match="gas costs more"):
+        await desk.settle(signs())
+
+
+async def test_call_that_takes_too_much_gas_is_refused(desk: Desk, signs: Sign) -> None:
+    desk.limits = msgspec.structs.replace(LIMITS, gas=30_000)
+    await desk.open()
+    with pytest.raises(AuthorizationRefused, match="this gateway pays 30000"):
+        await desk.settle(signs())
+
+
+# What was used before it came here.
+
+
+async def test_authorization_that_another_relayer_used_is_credited(
+    desk: Desk, local_chains: LocalChains, pay_to: str
+) -> None:
+    written = wish(local_chains, pay_to)
+    stranger = local_chains.wallets.relayer.private_key
+    theirs = await send_transaction(desk.url, stranger, to=USDC.address, data=written.calldata)
+    signed = as_read(written)
+
+    assert await desk.settle(signed) == theirs
+    assert await desk.pay(signed) == {signed.payer: 500_000}
+    assert not await desk.settlement.known(signed)
+
+
+async def test_authorization_that_another_relayer_is_using_is_pending(
+    desk: Desk, local_chains: LocalChains, pay_to: str, paused: None
+) -> None:
+    written = wish(local_chains, pay_to)
+    stranger = local_chains.wallets.relayer.private_key
+    await send_transaction(desk.url, stranger, to=USDC.address, data=written.calldata, mined=False)
+    with pytest.raises(PaymentPending):
+        await desk.settle(as_read(written))
+
+
+async def test_canceled_authorization_is_refused(
+    desk: Desk, local_chains: LocalChains, pay_to: str
+) -> None:
+    written = wish(local_chains, pay_to)
+    signed = as_read(written)
+    await cancel(desk.url, local_chains.wallets.wallets[0].private_key, written.message["nonce"])
+    with pytest.raises(AuthorizationRefused, match="canceled"):
+        await desk.settle(signed)
+    assert not await desk.settlement.known(signed)
+
+
+def wish(chains: LocalChains, pay_to: str) -> Any:
+    """A signed authorization as a client has it."""
+    return sign_authorization(
+        chains.wallets.wallets[0].private_key,
+        chain_id=42161,
+        token_address=USDC.address,
+        to=pay_to,
+        value=500_000,
+    )
+
+
+async def cancel(url: str, key: str, nonce: bytes) -> None:
+    """Have the payer cancel an authorization (EIP-3009)."""
+    payer = Account.from_key(key).address
+    signed = Account.sign_typed_data(
+        key,
+        domain_data={
+            "name": "USD Coin",
+            "version": "2",
+            "chainId": 42161,
+            "verifyingContract": USDC.address,
+        },
+        message_types={
+            "CancelAuthorization": [
+                {"name": "authorizer", "type": "address"},
+                {"name": "nonce", "type": "bytes32"},
+            ]
+        },
+        message_data={"authorizer": payer, "nonce": nonce},
+    )
+    data = calldata(
+        "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)",
+        payer,
+        nonce.hex(),
+        signed.v,
+        f"{signed.r:064x}",
+        f"{signed.s:064x}",
+    )
+    await send_transaction(url, key, to=USDC.address, data=data)
+
+
+def count_calls(proxy: RpcProxy, method: str) -> list[str]:
+    """Where each call of `method` that passes the proxy is noted."""
+    seen: list[str] = []
+
+    def note(call: dict[str, Any]) -> dict[str, Any]:
+        if call["method"] == method:
+            seen.append(call["method"])
+        return call
+
+    proxy.rephrase = note
+    return seen
+
+
+def refusing(method: str, proxy: RpcProxy, **error: Any) -> Callable[..., Any]:
+    """Answers every call but those of `method`, which the node is said to refuse."""
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        asked = await request.json()
+        answer = await proxy.forward(request)
+        assert isinstance(answer, web.Response)
+        assert answer.text is not None
+        answers = msgspec.json.decode(answer.text)
+        for call, given in zip(asked, answers, strict=True):
+            if call["method"] == method:
+                given.pop("result", None)
+                given["error"] = {"message": "refused"} | error
+        return web.json_response(answers)
+
+    return respond
+
+
+def second_gateway(desk: Desk, db: Database) -> Desk:
+    """Another gateway with the same key and its own connection to the database."""
+    return Desk(db=db, chain=desk.chain, pay_to=desk.pay_to, key=desk.key, url=desk.url)
