@@ -189,7 +189,7 @@ def test_wallets_are_told_everything_in_order_whatever_receivers_do(migrated: Pa
     run_state_machine_as_test(
         Queues,
         settings=settings(
-            max_examples=80,
+            max_examples=40,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -1,0 +1,77 @@
+"""What a wallet is told of its deployments and projects, and how often."""
+
+import pytest
+from yard import Yard
+
+from moorage.deploy.deployment import DeploymentStatus
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.errors import DeployFailed, FailureCause
+from moorage.storage import events
+from records_fixture import ALICE, add_project, fund
+
+
+async def told(yard: Yard) -> list[tuple[str, dict[str, object]]]:
+    """Alice's events, but for those of the payments that tests begin with."""
+    found = await events.of_wallet(yard.db, ALICE, after=0, most=100)
+    return [
+        (event.kind, dict(event.data)) for event in found if not event.kind.startswith("payment")
+    ]
+
+
+async def test_deployment_that_serves_is_told_with_its_address(
+    yard: Yard, project: Project
+) -> None:
+    await yard.queued(project)
+    ready = await yard.deployed()
+
+    endpoint = {"endpoint": "https://hello.example.com"}
+    ids = {"project_id": project.id, "deployment_id": ready.id}
+    assert await told(yard) == [("deployment.ready", ids | endpoint)]
+
+
+async def test_deployment_that_fails_is_told_with_its_reason(yard: Yard, project: Project) -> None:
+    await yard.queued(project)
+    yard.runtime.faults["build"] = [DeployFailed(FailureCause.BUILD_FAILED, "It did not build.")]
+    failed = await yard.deployed()
+
+    ids = {"project_id": project.id, "deployment_id": failed.id}
+    why = {"reason": "It did not build.", "reason_code": "build_failed"}
+    assert await told(yard) == [("deployment.failed", ids | why)]
+
+
+@pytest.mark.parametrize("status", [ProjectStatus.ACTIVE, ProjectStatus.SUSPENDED])
+async def test_project_that_wakes_is_told_and_one_that_ran_is_not(
+    yard: Yard, status: ProjectStatus
+) -> None:
+    await fund(yard.db, ALICE, 500_000)
+    project = await add_project(yard.db, status=status)
+    deployment = await yard.serving(project)
+    del yard.runtime.apps[deployment.id]
+
+    await yard.reconciler.reconcile()
+    await yard.chores_done()
+
+    resumed = [("project.resumed", {"project_id": project.id})]
+    assert await told(yard) == (resumed if status is ProjectStatus.SUSPENDED else [])
+
+
+async def test_deployment_wakes_a_suspended_project(yard: Yard) -> None:
+    await fund(yard.db, ALICE, 500_000)
+    project = await add_project(yard.db, status=ProjectStatus.SUSPENDED)
+    await yard.serving(project)
+    await yard.queued(project)
+    await yard.deployed()
+
+    assert [kind for kind, _ in await told(yard)] == ["deployment.ready", "project.resumed"]
+
+
+async def test_deletion_is_told_once_and_nothing_of_what_it_stopped(yard: Yard) -> None:
+    project = await add_project(yard.db)
+    await yard.serving(project)
+    under_way = await yard.queued(project)
+
+    await yard.deletion.delete(project)
+    await yard.reconciler.delete(project)
+
+    assert (await yard.deployment(under_way.id)).status is DeploymentStatus.STOPPED
+    assert await told(yard) == [("project.deleted", {"project_id": project.id})]
