@@ -226,6 +226,23 @@ def test_misshapen_header_is_malformed(header: str) -> None:
         mpp.parse_credential(header)
 
 
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [("Payment ", "Payload "), ("Payment ", "Bearer  "), ("Payment ", "Payment\t")],
+)
+def test_other_scheme_is_malformed(written: str, instead: str) -> None:
+    with pytest.raises(PaymentMalformed):
+        mpp.parse_credential(answer(challenge(), HASHED).replace(written, instead))
+
+
+@pytest.mark.parametrize("stray", ["=", "!", ".", "\n", ",", " e30"])
+def test_stray_character_in_base64url_is_malformed(stray: str) -> None:
+    header = answer(challenge(), HASHED)
+    for spoilt in (header + stray, header[:40] + stray + header[40:]):
+        with pytest.raises(PaymentMalformed):
+            mpp.parse_credential(spoilt)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: (
