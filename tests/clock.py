@@ -24,6 +24,11 @@ class MovableClock:
         self._now_ms += milliseconds
         self._monotonic_seconds += milliseconds / 1000
 
+    def reboot(self, down_ms: int) -> None:
+        """The machine is off for a while; monotonic time begins anew."""
+        self._now_ms += down_ms
+        self._monotonic_seconds = 5.0
+
     def step(self, milliseconds: int) -> None:
         """Set the wall clock forward or back."""
         self._now_ms += milliseconds

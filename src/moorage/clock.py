@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 
@@ -13,7 +14,10 @@ class Clock(Protocol):
         ...
 
     def monotonic_seconds(self) -> float:
-        """Seconds that never go backwards, for deadlines and rates."""
+        """Seconds that never go backwards, for deadlines and rates.
+
+        Counted from one start of the machine, by every process alike.
+        """
         ...
 
 
@@ -27,6 +31,11 @@ class SystemClock:
     def monotonic_seconds(self) -> float:
         """Seconds since an arbitrary start."""
         return time.monotonic()
+
+
+def boot_id() -> str:
+    """What tells this run of the machine from every other (random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def iso_utc(time_ms: int) -> str:

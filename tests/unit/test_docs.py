@@ -16,7 +16,7 @@ from moorage.api.serve import serving_chains
 from moorage.chains.address import parse_address
 from moorage.cli.commands import CLIENT_COMMANDS, OPERATOR_COMMANDS
 from moorage.errors import FailureCause
-from moorage.ledger.metering import HOUR_MS, charge_up_to
+from moorage.ledger.burn import HOUR_MS, charge_up_to
 from moorage.metrics import exposition
 from moorage.money import MicroUsd
 from moorage.routing.pages import PAGES

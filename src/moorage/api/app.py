@@ -4,6 +4,7 @@ This package is the one place that reads settings and names concrete classes.
 """
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ async def run_gateway(
         apparatus = await open_apparatus(stack, settings, clock=clock, stop_apps=stop_apps)
         services = assemble(settings, records, apparatus, chains=chains, pay_to=pay_to, clock=clock)
         await services.gateway.reconciler.sweep()
+        await services.metering.resume(await apparatus.runtime.running())
         await services.gateway.reconciler.reconcile()
         await services.payments.resumption.check_balances()
         operator = listen("127.0.0.1", settings.operator_port, "operator_port")
@@ -84,6 +86,7 @@ async def run_gateway(
         ]
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(task) for task in _tasks(services, apparatus, servers)]
+            _spare_the_collector()
             on_ready(
                 Addresses(
                     gateway=apparatus.gateway_url,
@@ -95,6 +98,12 @@ async def run_gateway(
             await stop.wait()
             for task in running:
                 task.cancel()
+
+
+def _spare_the_collector() -> None:
+    """What is here by now stays: walking all of it at every full collection takes 70 ms."""
+    gc.collect()
+    gc.freeze()
 
 
 def _tasks(

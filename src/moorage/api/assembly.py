@@ -20,7 +20,7 @@ from moorage.auth.nonces import NonceStore
 from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
-from moorage.clock import Clock
+from moorage.clock import Clock, boot_id
 from moorage.deploy.admission import Admission
 from moorage.deploy.deletion import Deletion
 from moorage.deploy.reconciler import Reconciler
@@ -110,7 +110,7 @@ def assemble(
 ) -> Services:
     """Wire every service."""
     db = records.db
-    metering = Metering(db=db, clock=clock)
+    metering = Metering(db=db, clock=clock, boot_id=boot_id())
     on_step = _crash_hook(settings.crash_at)
     workflow = _workflow(settings, records, apparatus, metering, clock, on_step)
     worker = Worker(

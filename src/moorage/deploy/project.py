@@ -41,3 +41,4 @@ class Project(msgspec.Struct, frozen=True):
     monthly_price_micro_usd: MicroUsd
     serving_deployment_id: str | None
     created_at_ms: int
+    suspended_at_ms: int | None = None

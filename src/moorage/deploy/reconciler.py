@@ -23,7 +23,7 @@ from moorage.events.event import EventKind
 from moorage.ledger.metering import Metering
 from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import Instance, InstanceSpec, Limits, Runtime
-from moorage.storage import accounts, projects
+from moorage.storage import projects
 from moorage.storage.database import Database, Transaction
 from moorage.threads import in_thread
 
@@ -139,7 +139,7 @@ class Reconciler:
             return False
         instance = running.get(serving)
         if project.status is ProjectStatus.SUSPENDED:
-            if await accounts.balance(self._db, project.wallet) > 0:
+            if await self._metering.wakes(self._db, project):
                 self._aside("start", serving, lambda: self._start(project.id, serving))
             elif instance is not None:
                 self._aside("stop", serving, lambda: self._suspend(project.id, serving))
@@ -195,7 +195,7 @@ class Reconciler:
         async with self._db.transaction(durable=True) as tx:
             project = await projects.by_id(tx, project_id)
             if project is not None and project.status is ProjectStatus.SUSPENDED:
-                if await accounts.balance(tx, project.wallet) <= 0:
+                if not await self._metering.wakes(tx, project):
                     return
                 await projects.set_status(tx, project_id, ProjectStatus.ACTIVE)
                 await self._metering.begin(tx, project_id)

@@ -263,10 +263,12 @@ class Workflow:
     async def _serve(self, tx: Transaction, project: Project, now_ms: int) -> None:
         """Begin billing; what was suspended meanwhile stays so until there are credits."""
         suspended = project.status is ProjectStatus.SUSPENDED
-        balance = await accounts.balance(tx, project.wallet)
-        if balance < 0 or (suspended and balance == 0):
-            await projects.set_status(tx, project.id, ProjectStatus.SUSPENDED)
-            return
+        if suspended or await accounts.balance(tx, project.wallet) < 0:
+            since_ms = project.suspended_at_ms or self._metering.time.now_ms()
+            await projects.suspend(tx, project.id, at_ms=since_ms)
+            if not await self._metering.wakes(tx, project):
+                return
+            await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
         await self._metering.begin(tx, project.id)
         if suspended:
             await outbox.record(

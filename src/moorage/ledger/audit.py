@@ -10,8 +10,8 @@ from itertools import accumulate
 import msgspec
 
 from moorage.chains.chain import Chain, Token
+from moorage.ledger.burn import charge_up_to
 from moorage.ledger.ledger import REFUNDED, held_account, received_account, wallet_account
-from moorage.ledger.metering import charge_up_to
 from moorage.money import credit_from_atomic_units
 from moorage.payments.payment import Payment, PaymentStatus
 from moorage.payments.refund import Refund, RefundStatus

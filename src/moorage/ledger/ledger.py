@@ -4,7 +4,8 @@ Each posting's amounts sum to zero, so the whole ledger does. A wallet's balance
 changed only here, in the transaction that appends the entries.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from moorage.events import outbox
 from moorage.events.event import EventKind
@@ -198,6 +199,21 @@ async def undo_refund(
         await _change_balance(tx, payment.payer, amount)
 
 
+class Burn(NamedTuple):
+    """What is owed for running, and the name under which it is booked, once."""
+
+    wallet: str
+    amount: MicroUsd
+    posting_id: str
+
+
+class Burned(NamedTuple):
+    """What there was to take of it, and the balance after it."""
+
+    taken: MicroUsd
+    left: MicroUsd
+
+
 async def burn(
     tx: Transaction, *, wallet: str, amount: MicroUsd, posting_id: str, now_ms: int
 ) -> MicroUsd:
@@ -205,18 +221,26 @@ async def burn(
 
     Raises UniqueViolation when `posting_id` was booked before.
     """
-    taken = MicroUsd(min(amount, await accounts.balance(tx, wallet)))
-    if taken <= 0:
-        return MicroUsd(0)
-    await accounts.add_posting(
-        tx,
-        posting_id=posting_id,
-        kind="burn",
-        amounts=_balanced({wallet_account(wallet): -taken, EARNED: taken}),
-        now_ms=now_ms,
-    )
-    await _change_balance(tx, wallet, -taken)
-    return taken
+    (burned,) = await burn_each(tx, [Burn(wallet, amount, posting_id)], now_ms=now_ms)
+    return burned.taken
+
+
+async def burn_each(tx: Transaction, owed: Sequence[Burn], *, now_ms: int) -> list[Burned]:
+    """As `burn`, for many, one after the other."""
+    left = {wallet: await accounts.balance(tx, wallet) for wallet in {each.wallet for each in owed}}
+    amounts, burned = {}, []
+    taken_of: dict[str, int] = {}
+    for wallet, amount, posting_id in owed:
+        taken = MicroUsd(max(0, min(amount, left[wallet])))
+        left[wallet] = MicroUsd(left[wallet] - taken)
+        burned.append(Burned(taken, left[wallet]))
+        if taken > 0:
+            taken_of[wallet] = taken_of.get(wallet, 0) + taken
+            amounts[posting_id] = _balanced({wallet_account(wallet): -taken, EARNED: taken})
+    await accounts.add_postings(tx, kind="burn", amounts=amounts, now_ms=now_ms)
+    if not await accounts.take(tx, taken_of):
+        raise RuntimeError(f"a balance of {', '.join(taken_of)} is not what was read")
+    return burned
 
 
 def _lies_elsewhere(payment: Payment, transfer: Transfer) -> bool:

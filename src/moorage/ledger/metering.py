@@ -4,34 +4,57 @@ The charge up to a moment is a pure function of the elapsed time; what is booked
 since the last booking. So neither a restart nor a clock step bills twice or skips.
 """
 
+import asyncio
 import uuid
+from collections.abc import Collection, Sequence
 
-from moorage.clock import Clock
-from moorage.deploy.project import ProjectStatus
+from moorage.clock import Clock, iso_utc
+from moorage.deploy.project import Project
 from moorage.events import outbox
 from moorage.events.event import EventKind
 from moorage.ledger import ledger
-from moorage.money import MicroUsd
+from moorage.ledger.billed_time import BilledTime
+from moorage.ledger.burn import (
+    HOUR_MS,
+    MONTH_MS,
+    WARNINGS_HOURS,
+    charge_up_to,
+    runs_out_at,
+    warning_hours,
+    woken,
+)
+from moorage.money import MicroUsd, usd_number
 from moorage.storage import accounts, intervals, projects
 from moorage.storage.database import Database, Transaction
-from moorage.storage.intervals import RunInterval
+from moorage.storage.intervals import Charge, RunInterval
 
-HOUR_MS = 3_600_000
-MONTH_MS = 730 * HOUR_MS
-"""A month of billing: a twelfth of 365 days."""
+AT_ONCE = 250
+"""Intervals charged in one transaction: neither the event loop nor other writers wait long."""
 
-
-def charge_up_to(elapsed_ms: int, *, monthly_price: MicroUsd) -> MicroUsd:
-    """What `elapsed_ms` of running costs in all; rounded up to the micro-USD."""
-    return MicroUsd(-(-monthly_price * max(0, elapsed_ms) // MONTH_MS))
+_ENOUGH_HOURS = max(WARNINGS_HOURS) + 3  # beyond every warning, whatever is not booked yet
 
 
 class Metering:
-    """Charges run intervals hour by hour, and at their end."""
+    """Charges run intervals hour by hour, and at their end.
 
-    def __init__(self, *, db: Database, clock: Clock) -> None:
+    `boot_id` tells one run of the machine, and so of its apps, from the next.
+    """
+
+    def __init__(self, *, db: Database, clock: Clock, boot_id: str = "") -> None:
         self._db = db
         self._clock = clock
+        self.time = BilledTime(clock=clock, boot_id=boot_id)
+
+    async def resume(self, serving: Collection[str]) -> None:
+        """After a start: bill on from where the last gateway stopped.
+
+        `serving` are the deployments whose apps run. What does not has not since the gateway was
+        last seen, as far as anybody can tell, and is not billed for it.
+        """
+        unread_ms = await self.time.resume(self._db)
+        async with self._db.transaction(durable=True) as tx:
+            await intervals.delay(tx, all_but_serving=serving, by_ms=unread_ms)
+            await self.time.note(tx)
 
     async def begin(self, tx: Transaction, project_id: str) -> None:
         """Start billing a project, unless it is being billed."""
@@ -40,7 +63,7 @@ class Metering:
                 tx,
                 interval_id=str(uuid.uuid4()),
                 project_id=project_id,
-                at_ms=self._clock.now_ms(),
+                at_ms=self.time.now_ms(),
             )
 
     async def end(self, tx: Transaction, project_id: str) -> None:
@@ -48,8 +71,8 @@ class Metering:
         interval = await intervals.open_of(tx, project_id)
         if interval is None:
             return
-        now_ms = max(self._clock.now_ms(), interval.charged_until_ms)
-        await self._charge(tx, interval, until_ms=now_ms)
+        now_ms = max(self.time.now_ms(), interval.charged_until_ms)
+        await self._charge(tx, {interval: now_ms})
         await intervals.close(tx, interval.id, at_ms=now_ms)
 
     async def tick(self) -> list[str]:
@@ -57,57 +80,109 @@ class Metering:
 
         Gives the ids of the projects it suspended.
         """
-        now_ms = self._clock.now_ms()
-        suspended = []
-        for due in await intervals.due(self._db, charged_before_ms=now_ms - HOUR_MS):
+        now_ms = self.time.now_ms()
+        suspended: list[str] = []
+        while True:
             async with self._db.transaction(durable=True) as tx:
-                # Read again: it may have ended while this waited for its turn to write.
-                interval = await intervals.open_of(tx, due.project_id)
-                if interval is not None and await self._charge_hours(tx, interval, now_ms):
-                    suspended.append(interval.project_id)
-        return suspended
+                due = await intervals.due(tx, charged_before_ms=now_ms - HOUR_MS, many=AT_ONCE)
+                suspended += await self._charge_hours(tx, due, now_ms)
+                if len(due) < AT_ONCE:
+                    await self.time.note(tx)
+                    return suspended
 
-    async def _charge_hours(self, tx: Transaction, interval: RunInterval, now_ms: int) -> bool:
-        """Charge the full hours up to now; suspends when that takes the last of the credits."""
-        hours = (now_ms - interval.started_at_ms) // HOUR_MS
-        until_ms = interval.started_at_ms + hours * HOUR_MS
-        if until_ms <= interval.charged_until_ms:
+    async def wakes(self, source: Database | Transaction, project: Project) -> bool:
+        """Whether the wallet's credits are enough for a suspended project to start again."""
+        balance = await accounts.balance(source, project.wallet)
+        if balance <= 0:
             return False
-        await self._charge(tx, interval, until_ms=until_ms)
-        if await accounts.balance(tx, interval.wallet) > 0:
-            return False
-        await self._suspend(tx, interval, now_ms)
-        return True
+        burning = await intervals.open_of_wallet(source, project.wallet)
+        asleep = await projects.suspended_of_wallet(source, project.wallet)
+        return project.id in woken(balance, burning, asleep, now_ms=self.time.now_ms())
 
     async def suspend_unpaid(self, tx: Transaction, wallet: str) -> None:
         """Suspend what a wallet runs without credits, as its payment was taken back."""
         if await accounts.balance(tx, wallet) > 0:
             return
         for interval in await intervals.open_of_wallet(tx, wallet):
-            await self._suspend(tx, interval, self._clock.now_ms())
+            await self._suspend(tx, interval)
 
-    async def _suspend(self, tx: Transaction, interval: RunInterval, now_ms: int) -> None:
+    async def _charge_hours(
+        self, tx: Transaction, due: Sequence[RunInterval], now_ms: int
+    ) -> list[str]:
+        """Charge the full hours up to now; suspends those that took the last of their credits."""
+        until_ms = {
+            each: each.started_at_ms + (now_ms - each.started_at_ms) // HOUR_MS * HOUR_MS
+            for each in due
+        }
+        left = await self._charge(tx, until_ms)
+        suspended = []
+        for interval in due:
+            if left[interval] <= 0:
+                await self._suspend(tx, interval)
+                suspended.append(interval.project_id)
+                await asyncio.sleep(0)
+        for wallet in dict.fromkeys(each.wallet for each in due):
+            await self._warn(tx, wallet)
+        return suspended
+
+    async def _charge(
+        self, tx: Transaction, until_ms: dict[RunInterval, int]
+    ) -> dict[RunInterval, MicroUsd]:
+        """Charge each interval up to a time, in this order; gives what each left of its balance."""
+        owed = [
+            ledger.Burn(each.wallet, _owed(each, until), f"burn:{each.id}:{until}")
+            for each, until in until_ms.items()
+        ]
+        burned = await ledger.burn_each(tx, owed, now_ms=self._clock.now_ms())
+        charges = [
+            Charge(each, until, taken)
+            for (each, until), (taken, _) in zip(until_ms.items(), burned, strict=True)
+        ]
+        if not await intervals.charge(tx, charges):
+            raise RuntimeError("an interval was charged elsewhere meanwhile")
+        return {each: left for each, (_, left) in zip(until_ms, burned, strict=True)}
+
+    async def _suspend(self, tx: Transaction, interval: RunInterval) -> None:
+        now_ms = max(self.time.now_ms(), interval.charged_until_ms)
         await intervals.close(tx, interval.id, at_ms=now_ms)
-        await projects.set_status(tx, interval.project_id, ProjectStatus.SUSPENDED)
+        await projects.suspend(tx, interval.project_id, at_ms=now_ms)
         await outbox.record(
             tx,
             wallet=interval.wallet,
             kind=EventKind.PROJECT_SUSPENDED,
             data={"project_id": interval.project_id},
-            now_ms=now_ms,
-        )
-
-    async def _charge(self, tx: Transaction, interval: RunInterval, *, until_ms: int) -> None:
-        total = charge_up_to(
-            until_ms - interval.started_at_ms, monthly_price=interval.monthly_price_micro_usd
-        )
-        owed = MicroUsd(max(0, total - interval.charged_micro_usd))
-        taken = await ledger.burn(
-            tx,
-            wallet=interval.wallet,
-            amount=owed,
-            posting_id=f"burn:{interval.id}:{until_ms}",
             now_ms=self._clock.now_ms(),
         )
-        if not await intervals.charge(tx, interval, until_ms=until_ms, amount=taken):
-            raise RuntimeError(f"interval {interval.id} was charged elsewhere meanwhile")
+
+    async def _warn(self, tx: Transaction, wallet: str) -> None:
+        """Tell a wallet once that its credits last 72, 24 or 1 more hours."""
+        balance, warned = await accounts.standing(tx, wallet)
+        a_month = await intervals.a_month_of_wallet(tx, wallet)
+        runs_out_ms, now_ms = None, self.time.now_ms()
+        if balance * MONTH_MS < a_month * _ENOUGH_HOURS * HOUR_MS:
+            burning = await intervals.open_of_wallet(tx, wallet)
+            runs_out_ms = runs_out_at(balance, burning, now_ms=now_ms)
+        due = warning_hours(runs_out_ms, now_ms=now_ms)
+        if due == warned:
+            return
+        await accounts.set_warned(tx, wallet, due)
+        if due is not None and runs_out_ms is not None and (warned is None or due < warned):
+            data = {
+                "hours": due,
+                "runs_out_at": iso_utc(self.time.wall_ms(runs_out_ms)),
+                "balance_usd": usd_number(balance),
+            }
+            await outbox.record(
+                tx,
+                wallet=wallet,
+                kind=EventKind.CREDITS_LOW,
+                data=data,
+                now_ms=self._clock.now_ms(),
+            )
+
+
+def _owed(interval: RunInterval, until_ms: int) -> MicroUsd:
+    total = charge_up_to(
+        until_ms - interval.started_at_ms, monthly_price=interval.monthly_price_micro_usd
+    )
+    return MicroUsd(max(0, total - interval.charged_micro_usd))

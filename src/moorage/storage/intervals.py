@@ -1,7 +1,10 @@
 """Queries over run intervals: the stretches of time that are billed."""
 
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
 import msgspec
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from moorage.money import MicroUsd
 from moorage.storage.database import Database, Statement, Transaction
@@ -20,6 +23,14 @@ class RunInterval(msgspec.Struct, frozen=True):
     charged_micro_usd: MicroUsd
 
 
+class Charge(NamedTuple):
+    """What was taken of an interval's cost, and up to when that is paid."""
+
+    interval: RunInterval
+    until_ms: int
+    amount: MicroUsd
+
+
 _OPEN_COLUMNS = [
     run_intervals.c.id,
     run_intervals.c.project_id,
@@ -32,12 +43,30 @@ _OPEN_COLUMNS = [
 _joined = select(*_OPEN_COLUMNS).join(projects, projects.c.id == run_intervals.c.project_id)
 _open = run_intervals.c.ended_at_ms.is_(None)
 _DUE = Statement(
-    _joined.where(_open, run_intervals.c.charged_until_ms <= bindparam("before_ms")).order_by(
-        run_intervals.c.charged_until_ms, run_intervals.c.project_id
-    )
+    _joined.where(_open, run_intervals.c.charged_until_ms <= bindparam("before_ms"))
+    .order_by(run_intervals.c.charged_until_ms, run_intervals.c.project_id)
+    .limit(bindparam("many"))
 )
 _OPEN_OF = Statement(_joined.where(_open, run_intervals.c.project_id == bindparam("project_id")))
 _OPEN_OF_WALLET = Statement(_joined.where(_open, projects.c.wallet == bindparam("wallet")))
+_A_MONTH_OF_WALLET = Statement(
+    select(func.coalesce(func.sum(projects.c.monthly_price_micro_usd), 0))
+    .join_from(run_intervals, projects)
+    .where(_open, projects.c.wallet == bindparam("wallet"))
+)
+_SERVING_OPEN = Statement(
+    select(run_intervals.c.id, projects.c.serving_deployment_id)
+    .join_from(run_intervals, projects)
+    .where(_open)
+)
+_DELAY = Statement(
+    update(run_intervals)
+    .where(run_intervals.c.id == bindparam("interval_id"), _open)
+    .values(
+        started_at_ms=run_intervals.c.started_at_ms + bindparam("by_ms"),
+        charged_until_ms=run_intervals.c.charged_until_ms + bindparam("by_ms"),
+    )
+)
 _OPEN = Statement(
     insert(run_intervals).values(
         id=bindparam("id"),
@@ -66,9 +95,9 @@ _CLOSE = Statement(
 )
 
 
-async def due(db: Database, *, charged_before_ms: int) -> list[RunInterval]:
-    """Open intervals last charged at or before this time, the longest uncharged first."""
-    rows = await db.all(_DUE, before_ms=charged_before_ms)
+async def due(tx: Transaction, *, charged_before_ms: int, many: int) -> list[RunInterval]:
+    """At most `many` open intervals last charged at or before this time, the earliest first."""
+    rows = await tx.all(_DUE, before_ms=charged_before_ms, many=many)
     return [RunInterval(*row) for row in rows]
 
 
@@ -78,9 +107,15 @@ async def open_of(source: Database | Transaction, project_id: str) -> RunInterva
     return RunInterval(*row) if row else None
 
 
-async def open_of_wallet(tx: Transaction, wallet: str) -> list[RunInterval]:
+async def open_of_wallet(source: Database | Transaction, wallet: str) -> list[RunInterval]:
     """The open intervals of all projects of a wallet."""
-    return [RunInterval(*row) for row in await tx.all(_OPEN_OF_WALLET, wallet=wallet)]
+    return [RunInterval(*row) for row in await source.all(_OPEN_OF_WALLET, wallet=wallet)]
+
+
+async def a_month_of_wallet(tx: Transaction, wallet: str) -> MicroUsd:
+    """What all that runs of a wallet costs in a month."""
+    row = await tx.one(_A_MONTH_OF_WALLET, wallet=wallet)
+    return MicroUsd(row[0] if row else 0)
 
 
 async def open_interval(tx: Transaction, *, interval_id: str, project_id: str, at_ms: int) -> None:
@@ -88,16 +123,28 @@ async def open_interval(tx: Transaction, *, interval_id: str, project_id: str, a
     await tx.execute(_OPEN, id=interval_id, project_id=project_id, at_ms=at_ms)
 
 
-async def charge(tx: Transaction, interval: RunInterval, *, until_ms: int, amount: int) -> bool:
+async def charge(tx: Transaction, charges: Sequence[Charge]) -> bool:
     """Note what was charged and up to when; False when another charge came between."""
-    touched = await tx.execute(
-        _CHARGE,
-        interval_id=interval.id,
-        seen_until_ms=interval.charged_until_ms,
-        until_ms=until_ms,
-        amount=amount,
-    )
-    return touched == 1
+    rows = [
+        {
+            "interval_id": each.interval.id,
+            "seen_until_ms": each.interval.charged_until_ms,
+            "until_ms": each.until_ms,
+            "amount": each.amount,
+        }
+        for each in charges
+    ]
+    return await tx.execute_many(_CHARGE, rows) == len(rows)
+
+
+async def delay(tx: Transaction, *, all_but_serving: Collection[str], by_ms: int) -> None:
+    """Move open intervals later, except those of projects that these deployments serve."""
+    stood_still = [
+        interval_id
+        for interval_id, serving in await tx.all(_SERVING_OPEN)
+        if serving not in all_but_serving
+    ]
+    await tx.execute_many(_DELAY, [{"interval_id": each, "by_ms": by_ms} for each in stood_still])
 
 
 async def close(tx: Transaction, interval_id: str, *, at_ms: int) -> None:

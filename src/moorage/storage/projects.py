@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, func, insert, null, select, update
+from sqlalchemy import bindparam, exists, func, insert, null, or_, select, update
 
 from moorage.deploy.deployment import (
     TRANSITIONS,
@@ -37,6 +37,33 @@ _SHARING = Statement(
         projects.c.status.in_([status.value for status in SHARING_STATUSES]),
     )
 )
+_SUSPENDED = (
+    select(*_PROJECT)
+    .where(_living, projects.c.status == ProjectStatus.SUSPENDED.value)
+    .order_by(projects.c.suspended_at_ms, projects.c.id)
+)
+_SUSPENDED_OF_WALLET = Statement(
+    _SUSPENDED.where(
+        projects.c.wallet == bindparam("wallet"), projects.c.serving_deployment_id.is_not(None)
+    )
+)
+_SUSPENDED_UNTIL = Statement(_SUSPENDED.where(projects.c.suspended_at_ms <= bindparam("until_ms")))
+_FAILED_UNTIL = Statement(
+    select(*_PROJECT)
+    .where(
+        _living,
+        projects.c.status == ProjectStatus.FAILED.value,
+        projects.c.serving_deployment_id.is_(None),
+        ~exists().where(
+            deployments.c.project_id == projects.c.id,
+            or_(
+                deployments.c.ended_at_ms.is_(None),
+                deployments.c.ended_at_ms > bindparam("until_ms"),
+            ),
+        ),
+    )
+    .order_by(projects.c.created_at_ms, projects.c.id)
+)
 _INSERT_PROJECT = Statement(
     insert(projects).values({name: bindparam(name) for name in Project.__struct_fields__})
 )
@@ -46,7 +73,18 @@ _SET_PROJECT_STATUS = Statement(
         projects.c.id == bindparam("project_id"),
         projects.c.status.not_in([ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]),
     )
-    .values(status=bindparam("new_status"))
+    .values(status=bindparam("new_status"), suspended_at_ms=null())
+)
+_SUSPEND = Statement(
+    update(projects)
+    .where(
+        projects.c.id == bindparam("project_id"),
+        projects.c.status.not_in([ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]),
+    )
+    .values(
+        status=ProjectStatus.SUSPENDED.value,
+        suspended_at_ms=func.coalesce(projects.c.suspended_at_ms, bindparam("at_ms")),
+    )
 )
 _SET_SERVING = Statement(
     update(projects)
@@ -145,6 +183,21 @@ async def living(db: Database) -> list[Project]:
     return [_made_project(row) for row in await db.all(_LIVING)]
 
 
+async def suspended_of_wallet(source: Database | Transaction, wallet: str) -> list[Project]:
+    """The wallet's suspended projects that have something to serve, the longest suspended first."""
+    return [_made_project(row) for row in await source.all(_SUSPENDED_OF_WALLET, wallet=wallet)]
+
+
+async def suspended_until(db: Database, *, until_ms: int) -> list[Project]:
+    """Every project that has been suspended since this billed time, or longer."""
+    return [_made_project(row) for row in await db.all(_SUSPENDED_UNTIL, until_ms=until_ms)]
+
+
+async def failed_until(db: Database, *, until_ms: int) -> list[Project]:
+    """Every project that never served and whose last deployment failed at this time, or before."""
+    return [_made_project(row) for row in await db.all(_FAILED_UNTIL, until_ms=until_ms)]
+
+
 async def sharing_credits(source: Database | Transaction, wallet: str) -> int:
     """How many of the wallet's projects share its credits: the contract's `active_projects`."""
     row = await source.one(_SHARING, wallet=wallet)
@@ -159,6 +212,11 @@ async def add(tx: Transaction, project: Project) -> None:
 async def set_status(tx: Transaction, project_id: str, status: ProjectStatus) -> bool:
     """Change a project's status; False when it is being deleted."""
     return await tx.execute(_SET_PROJECT_STATUS, project_id=project_id, new_status=status) == 1
+
+
+async def suspend(tx: Transaction, project_id: str, *, at_ms: int) -> None:
+    """Suspend a project at this billed time, unless it is suspended or being deleted."""
+    await tx.execute(_SUSPEND, project_id=project_id, at_ms=at_ms)
 
 
 async def set_serving(tx: Transaction, project_id: str, deployment_id: str) -> bool:

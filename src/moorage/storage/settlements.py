@@ -1,7 +1,7 @@
 """Queries over authorizations that are being settled."""
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, literal_column, select, update
+from sqlalchemy import bindparam, func, insert, literal_column, null, select, update
 
 from moorage.payments.payment import PaymentStatus
 from moorage.payments.settling import UNRESOLVED, SettlementStatus, Settling
@@ -65,7 +65,7 @@ _OF_HASH = Statement(
 _REOPEN = Statement(
     update(settlements)
     .where(settlements.c.id == bindparam("of_id"))
-    .values(status=SettlementStatus.SENT, tx_hash=None, ended_at_ms=None)
+    .values(status=SettlementStatus.SENT, tx_hash=null(), ended_at_ms=null())
 )
 
 

@@ -182,6 +182,30 @@ async def test_app_of_a_suspended_project_is_stopped_and_its_address_leads_nowhe
     assert yard.reconciler.dead == frozenset()
 
 
+async def test_credits_for_less_than_an_hour_wake_nothing(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await suspend(yard, project)
+    await reconcile(yard)
+    await fund(yard.db, ALICE, 684)  # an hour at $0.50 a month is 685 micro-USD
+    await reconcile(yard)
+    assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
+    assert yard.runtime.called("start") == []
+    await fund(yard.db, ALICE, 1)
+    await reconcile(yard)
+    assert (await yard.project(project)).status is ProjectStatus.ACTIVE
+
+
+async def test_suspended_project_knows_since_when_until_it_wakes(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await suspend(yard, project)
+    assert (await yard.project(project)).suspended_at_ms == yard.clock.now_ms()
+    await fund(yard.db, ALICE, 100_000)
+    await reconcile(yard)
+    assert (await yard.project(project)).suspended_at_ms is None
+
+
 async def test_top_up_wakes_a_suspended_project_and_bills_it_from_then_on(
     yard: Yard, project: Project, app: Deployment
 ) -> None:

@@ -445,8 +445,16 @@ async def test_job_of_a_deleted_project_is_closed(yard: Yard, project: Project) 
     assert yard.runtime.calls == []
 
 
+AN_HOUR = 685  # micro-USD at $0.50 a month
+
+
 @pytest.mark.parametrize(
-    ("credits_left", "status"), [(0, ProjectStatus.SUSPENDED), (1, ProjectStatus.ACTIVE)]
+    ("credits_left", "status"),
+    [
+        (0, ProjectStatus.SUSPENDED),
+        (AN_HOUR - 1, ProjectStatus.SUSPENDED),
+        (AN_HOUR, ProjectStatus.ACTIVE),
+    ],
 )
 async def test_project_suspended_while_it_is_redeployed_wakes_only_with_credits(
     yard: Yard, project: Project, credits_left: int, status: ProjectStatus
@@ -461,7 +469,7 @@ async def test_project_suspended_while_it_is_redeployed_wakes_only_with_credits(
 
     now = await yard.project(project)
     assert (now.status, now.serving_deployment_id) == (status, new.id)
-    assert len(await yard.intervals(project)) == credits_left
+    assert len(await yard.intervals(project)) == (status is ProjectStatus.ACTIVE)
 
 
 async def test_database_that_is_away_is_for_the_worker_to_retry(

@@ -1,4 +1,4 @@
-"""Histories of payments, running apps, restarts and clock steps, beside a plain model of money."""
+"""Histories of payments, reversals, apps, restarts and clock steps, beside a plain model."""
 
 import asyncio
 import math
@@ -19,13 +19,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from clock import HOUR_MS, MovableClock
+from clock import HOUR_MS, START_MS, MovableClock
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.ledger import ledger
-from moorage.ledger.ledger import EARNED, wallet_account
+from moorage.ledger.ledger import EARNED, held_account, wallet_account
 from moorage.ledger.metering import Metering
 from moorage.payments.transfer import Transfer
-from moorage.storage import accounts, projects
+from moorage.storage import accounts, payments, projects
 from moorage.storage.database import Database
 from records_fixture import ALICE, BOB, add_project, transfer
 
@@ -66,11 +66,14 @@ class Money(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.db = Database(Path(shutil.copy(self.template, self.directory / "moorage.db")))
         self.clock = MovableClock()
-        self.metering = Metering(db=self.db, clock=self.clock)
+        self.boot = 0
+        self.metering = self._start(serving=[])
+        self.now = self.noted = START_MS  # billed time, and as of the last tick or start
         self.apps: list[App] = []
         self.sent: list[Transfer] = []
         self.balances: Counter[str] = Counter()
         self.paid: Counter[str] = Counter()
+        self.held = 0
         self.ran_short = False
 
     def teardown(self) -> None:
@@ -98,7 +101,11 @@ class Money(RuleBasedStateMachine):
     @rule(wallet=st.sampled_from(WALLETS), price=st.sampled_from(PRICES))
     def become_ready(self, wallet: str, price: int) -> None:
         name = f"app-{len(self.apps)}"
-        project = self.runner.run(add_project(self.db, wallet, name, monthly_price_micro_usd=price))
+        project = self.runner.run(
+            add_project(
+                self.db, wallet, name, monthly_price_micro_usd=price, serving_deployment_id=name
+            )
+        )
         self.apps.append(App(project))
         self._begin(self.apps[-1])
 
@@ -111,26 +118,61 @@ class Money(RuleBasedStateMachine):
 
     @rule(milliseconds=st.integers(0, 3 * HOUR_MS))
     def let_time_pass(self, milliseconds: int) -> None:
-        self.clock.advance(milliseconds)
+        self._pass(milliseconds)
 
     @rule(hours=st.sampled_from([1, 2, 730, 20_000]))
     def let_hours_pass(self, hours: int) -> None:
-        self.clock.advance(hours * HOUR_MS)
+        self._pass(hours * HOUR_MS)
 
     @rule(milliseconds=st.integers(-30 * HOUR_MS, 30 * HOUR_MS))
     def step_the_clock(self, milliseconds: int) -> None:
         self.clock.step(milliseconds)
 
-    @rule()
-    def restart(self) -> None:
-        self.db.close()
-        self.db = Database(self.directory / "moorage.db")
-        self.metering = Metering(db=self.db, clock=self.clock)
+    @rule(down=st.integers(0, 3 * HOUR_MS), data=st.data())
+    def restart_the_gateway(self, down: int, data: st.DataObject) -> None:
+        """Apps go on meanwhile, but for those that have ended when it comes back."""
+        alive = [app for app in self.apps if data.draw(st.booleans())]
+        self._pass(down)
+        self.metering = self._start(serving=[app.project.unique_name for app in alive])
+        for stretch in (app.billed for app in self.apps if app not in alive):
+            if stretch is not None:
+                stretch.start += self.now - self.noted
+                stretch.until += self.now - self.noted
+        self.noted = self.now
+
+    @rule(down=st.integers(0, 30 * HOUR_MS))
+    def crash_the_machine(self, down: int) -> None:
+        """Nothing ran since; what ran after the last tick is nobody's to prove."""
+        self.clock.reboot(down)
+        self.boot += 1
+        self.metering = self._start(serving=[])
+        self.now = self.noted
+
+    @rule(wallet=st.sampled_from(WALLETS), amount=st.integers(1, 50_000))
+    def pay_what_screening_holds(self, wallet: str, amount: int) -> None:
+        assert self.runner.run(self._credit(transfer(wallet, amount), held="listed")) == 0
+        self.held += amount
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def lose_a_payment_to_a_reorganisation(self, data: st.DataObject) -> None:
+        lost = self.sent.pop(data.draw(st.integers(0, len(self.sent) - 1)))
+        assert self.runner.run(self._reverse(lost)) == lost.amount
+        self.balances[lost.payer] -= lost.amount
+        self.paid[lost.payer] -= lost.amount
+        if self.balances[lost.payer] > 0:
+            return
+        for app in self.apps:
+            if app.project.wallet == lost.payer and app.billed is not None:
+                self.ran_short = True
+                app.billed.open = False
+                app.status = ProjectStatus.SUSPENDED
 
     @rule(times=st.integers(1, 3))
     def tick(self, times: int) -> None:
         suspended = self.runner.run(self._ticks(times))
         assert sorted(suspended) == sorted(self._tick_model())
+        self.noted = self.now
 
     @precondition(lambda self: self.apps)
     @rule(data=st.data())
@@ -139,7 +181,7 @@ class Money(RuleBasedStateMachine):
         self.runner.run(self._delete(app))
         stretch = app.billed
         if stretch is not None:
-            self._charge_model(app, stretch, max(self.clock.now_ms(), stretch.until))
+            self._charge_model(app, stretch, max(self.now, stretch.until))
             stretch.open = False
         app.status = ProjectStatus.DELETED
 
@@ -148,7 +190,6 @@ class Money(RuleBasedStateMachine):
     @invariant()
     def balances_are_the_models(self) -> None:
         for wallet in WALLETS:
-            assert self.balances[wallet] >= 0
             held = self.runner.run(accounts.balance(self.db, wallet))
             assert held == self.balances[wallet]
             booked = accounts.sum_of_account(self.db, wallet_account(wallet))
@@ -159,6 +200,8 @@ class Money(RuleBasedStateMachine):
         assert self.runner.run(accounts.sum_of_entries(self.db)) == 0
         earned = self.runner.run(accounts.sum_of_account(self.db, EARNED))
         assert earned + self.balances.total() == self.paid.total()
+        held = (accounts.sum_of_account(self.db, held_account(wallet)) for wallet in WALLETS)
+        assert sum(map(self.runner.run, held)) == self.held
 
     @invariant()
     def charges_are_the_price_of_the_time_unless_money_ran_short(self) -> None:
@@ -179,17 +222,40 @@ class Money(RuleBasedStateMachine):
 
     # The product, in transactions as it has them
 
-    async def _credit(self, sent: Transfer) -> int:
+    def _pass(self, milliseconds: int) -> None:
+        self.clock.advance(milliseconds)
+        self.now += milliseconds
+
+    def _start(self, *, serving: list[str]) -> Metering:
+        self.db.close()
+        self.db = Database(self.directory / "moorage.db")
+        metering = Metering(db=self.db, clock=self.clock, boot_id=str(self.boot))
+        self.runner.run(metering.resume(serving))
+        return metering
+
+    async def _credit(self, sent: Transfer, held: str | None = None) -> int:
+        reasons = {} if held is None else {sent.payer: held}
         async with self.db.transaction(durable=True) as tx:
-            gained = await ledger.credit_transfers(tx, [sent], now_ms=self.clock.now_ms())
+            gained = await ledger.credit_transfers(
+                tx, [sent], held=reasons, now_ms=self.clock.now_ms()
+            )
         return gained.get(sent.payer, 0)
+
+    async def _reverse(self, sent: Transfer) -> int:
+        async with self.db.transaction(durable=True) as tx:
+            payment = await payments.one(
+                tx, chain_id=sent.chain_id, tx_hash=sent.tx_hash, log_index=sent.log_index
+            )
+            assert payment is not None
+            lost = await ledger.reverse_payment(tx, payment, now_ms=self.clock.now_ms())
+            await self.metering.suspend_unpaid(tx, sent.payer)
+        return lost
 
     def _begin(self, app: App) -> None:
         self.runner.run(self._wake(app))
         app.status = ProjectStatus.ACTIVE
         if app.billed is None:
-            now_ms = self.clock.now_ms()
-            app.stretches.append(Stretch(start=now_ms, until=now_ms))
+            app.stretches.append(Stretch(start=self.now, until=self.now))
 
     async def _wake(self, app: App) -> None:
         async with self.db.transaction(durable=True) as tx:
@@ -209,17 +275,16 @@ class Money(RuleBasedStateMachine):
 
     def _tick_model(self) -> list[str]:
         """Whole hours since each start, the longest unbilled first; the ids that run out."""
-        now_ms = self.clock.now_ms()
         due = []
         for app in self.apps:
             stretch = app.billed
-            if stretch is not None and now_ms - stretch.until >= HOUR_MS:
+            if stretch is not None and self.now - stretch.until >= HOUR_MS:
                 due.append((stretch.until, app.project.id, app, stretch))
         suspended = []
         for _, project_id, app, stretch in sorted(due, key=lambda item: item[:2]):
-            hours = (now_ms - stretch.start) // HOUR_MS
+            hours = (self.now - stretch.start) // HOUR_MS
             self._charge_model(app, stretch, stretch.start + hours * HOUR_MS)
-            if self.balances[app.project.wallet] == 0:
+            if self.balances[app.project.wallet] <= 0:
                 stretch.open = False
                 app.status = ProjectStatus.SUSPENDED
                 suspended.append(project_id)
@@ -229,7 +294,7 @@ class Money(RuleBasedStateMachine):
         wallet = app.project.wallet
         owed = price_of(app.project, until - stretch.start) - stretch.charged
         assert owed >= 0
-        taken = min(owed, self.balances[wallet])
+        taken = max(0, min(owed, self.balances[wallet]))
         self.ran_short = self.ran_short or taken < owed
         self.balances[wallet] -= taken
         stretch.charged += taken

@@ -5,21 +5,17 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import bindparam, select
 
 from clock import HOUR_MS, MovableClock
 from moorage.deploy.project import Project, ProjectStatus
+from moorage.ledger.burn import MONTH_MS, charge_up_to
 from moorage.ledger.ledger import EARNED
-from moorage.ledger.metering import MONTH_MS, Metering, charge_up_to
+from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.storage import accounts, intervals, projects
-from moorage.storage.database import Database, Statement
-from moorage.storage.schema import run_intervals
+from moorage.storage.database import Database
 from records_fixture import ALICE, BOB, add_project, fund
 
-ENDED = Statement(
-    select(run_intervals.c.ended_at_ms).where(run_intervals.c.project_id == bindparam("project_id"))
-)
 HOURLY = 1_000
 MONTHLY = MicroUsd(730 * HOURLY)
 
@@ -46,6 +42,11 @@ async def begin(db: Database, metering: Metering, project: Project) -> None:
 async def end(db: Database, metering: Metering, project: Project) -> None:
     async with db.transaction(durable=True) as tx:
         await metering.end(tx, project.id)
+
+
+async def serve(db: Database, project: Project, deployment_id: str) -> None:
+    async with db.transaction(durable=True) as tx:
+        await projects.set_serving(tx, project.id, deployment_id)
 
 
 async def burned(db: Database) -> int:
@@ -148,23 +149,84 @@ async def test_restart_neither_bills_twice_nor_skips(db: Database, clock: Movabl
     assert await burned(db) == 3 * HOURLY
 
 
-async def test_clock_stepped_back_is_not_billed_again(
-    db: Database, metering: Metering, clock: MovableClock
+@pytest.mark.parametrize("hours", [-1000, -2, 2, 1000])
+async def test_clock_that_is_set_neither_bills_nor_skips(
+    db: Database, metering: Metering, clock: MovableClock, hours: int
 ) -> None:
     await fund(db, ALICE, 100_000)
     project = await running(db, metering)
     clock.advance(3 * HOUR_MS)
     await metering.tick()
-    clock.step(-2 * HOUR_MS)
-    for _ in range(2):
-        clock.advance(HOUR_MS)
-        await metering.tick()
+    clock.step(hours * HOUR_MS)
+    await metering.tick()
     assert await burned(db) == 3 * HOURLY
-    charged_until_ms = clock.now_ms()
-    clock.step(-10 * HOUR_MS)
+    clock.advance(HOUR_MS)
+    await metering.tick()
+    assert await burned(db) == 4 * HOURLY
+    clock.step(-hours * HOUR_MS)
+    clock.advance(HOUR_MS // 2)
     await end(db, metering, project)
-    assert await burned(db) == 3 * HOURLY
-    assert await db.one(ENDED, project_id=project.id) == (charged_until_ms,)
+    assert await burned(db) == 4 * HOURLY + HOURLY // 2
+
+
+async def test_time_the_gateway_was_down_is_billed_where_the_app_went_on(
+    db: Database, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 100_000)
+    before = Metering(db=db, clock=clock, boot_id="one")
+    alive = await running(db, before, "alive")
+    dead = await running(db, before, "dead")
+    await serve(db, alive, "alive's")
+    await serve(db, dead, "dead's")
+    clock.advance(HOUR_MS // 2)
+    await before.tick()
+    clock.step(77 * HOUR_MS)
+    clock.advance(5 * HOUR_MS)
+
+    after = Metering(db=db, clock=clock, boot_id="one")
+    await after.resume({"alive's"})
+
+    await after.tick()
+    assert await burned(db) == 5 * HOURLY
+    clock.advance(HOUR_MS // 2)
+    await after.tick()
+    assert await burned(db) == 6 * HOURLY + HOURLY
+
+
+async def test_time_the_machine_was_down_is_not_billed(db: Database, clock: MovableClock) -> None:
+    await fund(db, ALICE, 100_000)
+    before = Metering(db=db, clock=clock, boot_id="one")
+    project = await running(db, before)
+    clock.advance(HOUR_MS // 2)
+    await before.tick()
+    clock.reboot(100 * HOUR_MS)
+
+    after = Metering(db=db, clock=clock, boot_id="two")
+    await after.resume(set())
+
+    clock.advance(HOUR_MS // 2 - 1)
+    await after.tick()
+    assert await burned(db) == 0
+    clock.advance(1)
+    await after.tick()
+    assert await burned(db) == HOURLY
+    await end(db, after, project)
+    assert await burned(db) == HOURLY
+
+
+async def test_interval_begun_after_the_last_tick_before_a_crash_is_billed_no_earlier(
+    db: Database, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 100_000)
+    before = Metering(db=db, clock=clock, boot_id="one")
+    await before.tick()
+    clock.advance(50_000)
+    project = await running(db, before)
+    clock.reboot(HOUR_MS)
+    after = Metering(db=db, clock=clock, boot_id="two")
+    await after.resume(set())
+    await end(db, after, project)
+    assert await burned(db) == 0
 
 
 async def test_at_zero_the_project_is_suspended_and_billing_ends(

@@ -1,0 +1,123 @@
+"""What running costs, and how long credits last: exactly, with no database.
+
+An interval burns `charge_up_to` its elapsed time, a step function; credits run out in the first
+millisecond at which what all intervals owe together reaches the balance.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from moorage.money import MicroUsd
+
+HOUR_MS = 3_600_000
+MONTH_MS = 730 * HOUR_MS
+"""A month of billing: a twelfth of 365 days."""
+
+WARNINGS_HOURS = (72, 24, 1)
+"""Before credits run out, each of these is warned of once; longest first."""
+
+
+class Burning(Protocol):
+    """A stretch of running that has not ended; times are billed time."""
+
+    @property
+    def monthly_price_micro_usd(self) -> MicroUsd:
+        """What a month of it costs."""
+        ...
+
+    @property
+    def started_at_ms(self) -> int:
+        """Since when it runs."""
+        ...
+
+    @property
+    def charged_micro_usd(self) -> MicroUsd:
+        """What of it was booked."""
+        ...
+
+
+class Sleeping(Protocol):
+    """A suspended project."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def monthly_price_micro_usd(self) -> MicroUsd:
+        """What a month of it costs."""
+        ...
+
+
+def charge_up_to(elapsed_ms: int, *, monthly_price: MicroUsd) -> MicroUsd:
+    """What `elapsed_ms` of running costs in all; rounded up to the micro-USD."""
+    return MicroUsd(-(-monthly_price * max(0, elapsed_ms) // MONTH_MS))
+
+
+def owed(burning: Iterable[Burning], *, at_ms: int) -> MicroUsd:
+    """What is to be booked of these up to a time."""
+    return MicroUsd(
+        sum(
+            max(
+                0,
+                charge_up_to(at_ms - each.started_at_ms, monthly_price=each.monthly_price_micro_usd)
+                - each.charged_micro_usd,
+            )
+            for each in burning
+        )
+    )
+
+
+def runs_out_at(balance: MicroUsd, burning: Sequence[Burning], *, now_ms: int) -> int | None:
+    """The first time, from now on, at which these have burned the balance; None: never."""
+    a_month = sum(each.monthly_price_micro_usd for each in burning)
+    if a_month == 0:
+        return None
+    # Each of them is less than 1 micro-USD ahead of the straight line: that bounds the search.
+    left = balance - owed(burning, at_ms=now_ms)
+    latest = now_ms + max(0, -(-(left + len(burning)) * MONTH_MS // a_month))
+    earliest = max(now_ms, now_ms + (left - len(burning)) * MONTH_MS // a_month)
+    while earliest < latest:
+        middle = (earliest + latest) // 2
+        if owed(burning, at_ms=middle) >= balance:
+            latest = middle
+        else:
+            earliest = middle + 1
+    return earliest
+
+
+def hour_of(*monthly_prices: MicroUsd) -> MicroUsd:
+    """What one hour of projects at these prices burns at most."""
+    return MicroUsd(sum(charge_up_to(HOUR_MS, monthly_price=each) for each in monthly_prices))
+
+
+def woken(
+    balance: MicroUsd, burning: Sequence[Burning], asleep: Iterable[Sleeping], *, now_ms: int
+) -> set[str]:
+    """Which of a wallet's suspended projects may start again; `asleep` are longest suspended first.
+
+    Each in its turn, if what is left pays an hour of everything that runs by then, itself as well.
+    One that is too dear keeps none waiting behind it.
+    """
+    left = balance - owed(burning, at_ms=now_ms)
+    left -= hour_of(*(each.monthly_price_micro_usd for each in burning))
+    chosen = set()
+    for project in asleep:
+        hour = hour_of(project.monthly_price_micro_usd)
+        if 0 < left >= hour:
+            left -= hour
+            chosen.add(project.id)
+    return chosen
+
+
+def warning_hours(runs_out_ms: int | None, *, now_ms: int) -> int | None:
+    """The warning that is due: the shortest whose time comes before the next full hour is booked.
+
+    So whoever is warned of 24 hours has them still.
+    """
+    if runs_out_ms is None:
+        return None
+    left_ms = runs_out_ms - now_ms
+    due = [hours for hours in WARNINGS_HOURS if left_ms < (hours + 1) * HOUR_MS]
+    return min(due, default=None)

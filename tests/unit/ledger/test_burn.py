@@ -1,0 +1,119 @@
+"""How long credits last, against a plain search millisecond by millisecond and by fractions."""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clock import HOUR_MS
+from moorage.ledger.burn import runs_out_at, warning_hours, woken
+from moorage.money import NOTHING, MicroUsd
+
+MONTH_MS = Fraction(365 * 24 * HOUR_MS, 12)
+HALF_A_DOLLAR = MicroUsd(500_000)
+AN_HOUR = 685  # micro-USD at $0.50 a month, rounded up
+
+
+@dataclass(frozen=True)
+class App:
+    id: str = "app"
+    monthly_price_micro_usd: MicroUsd = HALF_A_DOLLAR
+    started_at_ms: int = 0
+    charged_micro_usd: MicroUsd = NOTHING
+
+
+def cost(app: App, at_ms: int) -> int:
+    price = Fraction(app.monthly_price_micro_usd)
+    return max(0, math.ceil(price * max(0, at_ms - app.started_at_ms) / MONTH_MS))
+
+
+def unpaid(apps: list[App], at_ms: int) -> int:
+    return sum(max(0, cost(app, at_ms) - app.charged_micro_usd) for app in apps)
+
+
+apps = st.builds(
+    App,
+    monthly_price_micro_usd=st.integers(0, 10**7).map(MicroUsd),
+    started_at_ms=st.integers(0, 10**7),
+    charged_micro_usd=st.integers(0, 2_000).map(MicroUsd),
+)
+
+
+@given(
+    burning=st.lists(apps, min_size=1, max_size=4),
+    balance=st.integers(-100, 10**8).map(MicroUsd),
+    now_ms=st.integers(10**7, 2 * 10**7),
+)
+def test_credits_run_out_in_the_first_millisecond_that_they_do_not_cover(
+    burning: list[App], balance: MicroUsd, now_ms: int
+) -> None:
+    burning = [  # nobody is charged for more than ran
+        App(
+            monthly_price_micro_usd=app.monthly_price_micro_usd,
+            started_at_ms=app.started_at_ms,
+            charged_micro_usd=MicroUsd(min(app.charged_micro_usd, cost(app, now_ms))),
+        )
+        for app in burning
+    ]
+    found = runs_out_at(balance, burning, now_ms=now_ms)
+    if all(app.monthly_price_micro_usd == 0 for app in burning):
+        assert found is None
+        return
+    assert found is not None
+    assert found >= now_ms
+    assert unpaid(burning, found) >= balance
+    assert found == now_ms or unpaid(burning, found - 1) < balance
+
+
+def test_half_a_dollar_lasts_a_month_and_two_apps_half_of_it() -> None:
+    alone = runs_out_at(MicroUsd(500_000), [App()], now_ms=0)
+    both = runs_out_at(MicroUsd(500_000), [App(), App()], now_ms=0)
+    assert alone is not None
+    assert both is not None
+    assert 730 * HOUR_MS - 6_000 < alone <= 730 * HOUR_MS  # the last micro-USD lasts 5.256 s
+    assert 365 * HOUR_MS - 12_000 < both <= 365 * HOUR_MS
+
+
+def test_nothing_that_burns_never_runs_out() -> None:
+    assert runs_out_at(MicroUsd(1), [], now_ms=0) is None
+
+
+ASLEEP = [App("first"), App("dear", MicroUsd(50_000_000)), App("last")]
+
+
+@pytest.mark.parametrize(
+    ("balance", "expected"),
+    [
+        (0, set()),
+        (AN_HOUR - 1, set()),
+        (AN_HOUR, {"first"}),
+        (2 * AN_HOUR, {"first", "last"}),
+        (10**9, {"first", "dear", "last"}),
+    ],
+)
+def test_longest_suspended_wake_first_and_a_dear_one_keeps_none_waiting(
+    balance: int, expected: set[str]
+) -> None:
+    assert woken(MicroUsd(balance), [], ASLEEP, now_ms=0) == expected
+
+
+def test_what_runs_already_and_what_it_owes_come_first() -> None:
+    burning = [App(started_at_ms=0)]
+    now_ms = HOUR_MS // 2  # 343 micro-USD are not booked yet
+    enough = MicroUsd(2 * AN_HOUR + 343)
+    assert woken(enough, burning, [App("next")], now_ms=now_ms) == {"next"}
+    assert woken(MicroUsd(enough - 1), burning, [App("next")], now_ms=now_ms) == set()
+
+
+@pytest.mark.parametrize(
+    ("left_hours", "expected"),
+    [(None, None), (73, None), (72.9, 72), (25, 72), (24.9, 24), (2, 24), (1.9, 1), (0, 1)],
+)
+def test_each_warning_comes_while_its_hours_are_still_left(
+    left_hours: float | None, expected: int | None
+) -> None:
+    runs_out_ms = None if left_hours is None else 7 + round(left_hours * HOUR_MS)
+    assert warning_hours(runs_out_ms, now_ms=7) == expected
