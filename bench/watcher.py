@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import secrets
 import tempfile
 import time
@@ -141,6 +142,8 @@ async def _catch_up(
     )
     try:
         with on_cpu(SERVER_CPU):
+            gc.collect()
+            gc.freeze()  # as the gateway does
             ticking = asyncio.create_task(_longest_stretch())
             began = time.perf_counter()
             await watcher.look()
