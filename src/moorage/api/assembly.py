@@ -129,19 +129,6 @@ def assemble(
         clock=clock,
         on_step=on_step,
     )
-    admission = Admission(
-        db=db,
-        quotes=payments.quotes,
-        paywall=payments.paywall,
-        prices=settings.price_list(),
-        size=settings.app_size(),
-        sources=records.sources,
-        reserve_bytes=settings.disk_reserve_mib * MIB,
-        clock=clock,
-        on_queued=worker.wake,
-        on_superseded=worker.drop,
-        on_step=on_step,
-    )
     destinations = _destinations(settings)
     gateway = Gateway(
         pay_to=pay_to,
@@ -154,7 +141,7 @@ def assemble(
         trusted_proxies=TrustedProxies(trusted_proxies(settings)),
         limiters=_limiters(settings, clock),
         idempotency=Idempotency(db=db, clock=clock),
-        admission=admission,
+        admission=_admission(settings, records, payments, worker, clock, on_step),
         challenges=payments.challenges,
         top_up=payments.top_up,
         minimum_charge=settings.price_list().minimum_charge,
@@ -172,6 +159,29 @@ def assemble(
         deliveries=_deliveries(settings, db, destinations, clock),
         payments=payments,
         watch_seconds=settings.watch_seconds,
+    )
+
+
+def _admission(
+    settings: Settings,
+    records: Records,
+    payments: PaymentServices,
+    worker: Worker,
+    clock: Clock,
+    on_step: Callable[[str], None],
+) -> Admission:
+    return Admission(
+        db=records.db,
+        quotes=payments.quotes,
+        paywall=payments.paywall,
+        prices=settings.price_list(),
+        size=settings.app_size(),
+        sources=records.sources,
+        reserve_bytes=settings.disk_reserve_mib * MIB,
+        clock=clock,
+        on_queued=worker.wake,
+        on_superseded=worker.drop,
+        on_step=on_step,
     )
 
 
