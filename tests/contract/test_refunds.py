@@ -498,3 +498,16 @@ async def test_command_exits_with_3_while_the_outcome_is_open_and_resume_ends_it
     await mine(till.url)
     assert await moorage(*command, "--resume") == 0
     await till.check(returned=500_000, balance=0)
+
+
+async def test_chain_that_is_silent_is_told_apart_from_a_refusal(
+    till: Till, command: list[str]
+) -> None:
+    payment = await till.paid()
+
+    async def refuse(request: web.Request) -> web.Response:
+        return web.Response(status=503)
+
+    till.proxy.respond = refuse
+    assert await moorage(*command, payment.tx_hash, "--reason", "x") == 4
+    assert await till.balance() == 500_000

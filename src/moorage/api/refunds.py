@@ -143,7 +143,7 @@ def _chain_of(books: OpenBooks, chain_id: int) -> tuple[Chain, RpcClient]:
     for name, chain in books.chains.items():
         if chain.chain_id == chain_id:
             if name not in books.clients:
-                raise ChainUnavailable(f"The chain {name} does not run. Nothing was sent.")
+                raise ChainUnavailable(f"The chain {name} does not run.")
             return chain, books.clients[name]
     raise RefundRefused(f"The chain {chain_id} is not configured any more.")
 

@@ -2,7 +2,14 @@
 
 from enum import IntEnum
 
-from moorage.errors import ConfigurationInvalid, InvalidRequest, MoorageError, RefundRefused
+from moorage.errors import (
+    ChainUnavailable,
+    ConfigurationInvalid,
+    DatabaseUnavailable,
+    InvalidRequest,
+    MoorageError,
+    RefundRefused,
+)
 
 
 class Exit(IntEnum):
@@ -37,6 +44,8 @@ def exit_code(error: MoorageError) -> Exit:
         (InvalidRequest, Exit.INVALID),
         (ConfigurationInvalid, Exit.INVALID),
         (RefundRefused, Exit.INVALID),
+        (ChainUnavailable, Exit.TRY_AGAIN),
+        (DatabaseUnavailable, Exit.TRY_AGAIN),
         (sdk.PaymentKept, Exit.DO_NOT_PAY_AGAIN),
         (sdk.BalanceShort, Exit.CANNOT_PAY),
         (sdk.PaymentReverted, Exit.TRY_AGAIN),

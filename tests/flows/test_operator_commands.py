@@ -1,0 +1,135 @@
+"""The operator's commands beside a running gateway: hold, release, refund, and account for it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway_fixture import DevGateway, running
+from paying import mine, token_balance
+from wallet import Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+PRICE, REFUSED = 500_000, 777_777
+SCREEN = f"""\
+import json, sys
+if json.load(sys.stdin)["amount"] == "{REFUSED}":
+    print("looks wrong")
+    sys.exit(1)
+"""
+
+
+@pytest.fixture(scope="module")
+def screened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
+    """A gateway whose screening refuses one amount."""
+    directory = tmp_path_factory.mktemp("screened")
+    program = directory / "screen.py"
+    program.write_text(SCREEN)
+    command = ",".join((sys.executable, "-I", str(program)))
+    with running(
+        directory / "data",
+        requests_per_minute="100000",
+        watch_seconds="1",
+        screening_command=command,
+    ) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def wallet(screened: DevGateway) -> Wallet:
+    return await Wallet(screened).fund()
+
+
+async def moorage(gateway: DevGateway, *arguments: str) -> tuple[int, Any]:
+    """The command's exit code and its document."""
+    command = [str(Path(sys.executable).parent / "moorage"), *arguments]
+    options = ["--data-dir", str(gateway.data_dir), "--json"]
+    done = await asyncio.to_thread(
+        subprocess.run, [*command, *options], capture_output=True, check=False
+    )
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+async def check_audit(gateway: DevGateway) -> Any:
+    code, document = await moorage(gateway, "audit")
+    assert (code, document["ok"]) == (0, True), document
+    return document["report"]
+
+
+async def tokens(wallet: Wallet) -> int:
+    chain = wallet.gateway.info["chains"]["arbitrum"]
+    return await token_balance(chain["rpc_url"], chain["tokens"]["usdc"], wallet.address)
+
+
+async def make_safe(gateway: DevGateway) -> None:
+    for _ in range(2):
+        await mine(gateway.info["chains"]["arbitrum"]["rpc_url"])
+
+
+async def test_refused_payment_is_held_and_released_to_deploy_with_the_same_hash(
+    screened: DevGateway, wallet: Wallet
+) -> None:
+    tx, name = await wallet.pay(REFUSED), fresh_name()
+    for _ in range(2):
+        answer = await wallet.deploy(name, tx=tx)
+        assert (answer.status, answer.body["code"]) == (402, "payment_held")
+        assert "amount_token" not in answer.body
+        assert not {"www-authenticate", "payment-required"} & {
+            header.lower() for header in answer.headers
+        }
+        assert "looks wrong" not in json.dumps(answer.body)
+
+    _, listed = await moorage(screened, "payments", "held")
+    assert [item["held_reason"] for item in listed["payments"] if item["tx_hash"] == tx] == [
+        "looks wrong"
+    ]
+    await check_audit(screened)
+
+    code, _ = await moorage(screened, "payments", "release", tx)
+    assert code == 0
+    assert (await wallet.deploy(name, tx=tx)).status == 200
+    await check_audit(screened)
+
+
+async def test_held_payment_is_sent_back_while_the_gateway_runs(
+    screened: DevGateway, wallet: Wallet
+) -> None:
+    before = await tokens(wallet)
+    tx = await wallet.pay(REFUSED)
+    assert (await wallet.deploy(fresh_name(), tx=tx)).body["code"] == "payment_held"
+    await make_safe(screened)
+
+    code, document = await moorage(screened, "refund", tx, "--reason", "looks wrong")
+
+    assert (code, [item["status"] for item in document["refunds"]]) == (0, ["refunded"])
+    assert await tokens(wallet) == before
+    again, _ = await moorage(screened, "refund", tx, "--reason", "once more")
+    assert again == 2
+    assert await tokens(wallet) == before
+    await check_audit(screened)
+
+
+async def test_unused_credits_are_sent_back_and_the_app_that_runs_keeps_the_rest(
+    screened: DevGateway, wallet: Wallet
+) -> None:
+    before = await tokens(wallet)
+    tx = await wallet.pay(PRICE)
+    assert (await wallet.deploy(fresh_name(), tx=tx)).status == 200
+    await make_safe(screened)
+
+    arguments = ["refund", tx, "--reason", "asked for", "--amount", "0.4"]
+    code, _ = await moorage(screened, *arguments)
+
+    assert code == 0
+    assert await tokens(wallet) == before - PRICE + 400_000
+    code, document = await moorage(screened, *arguments)
+    assert (code, document["code"]) == (2, "error")
+    report = await check_audit(screened)
+    assert report["payments"] >= 1
