@@ -141,6 +141,7 @@ def assemble(
         trusted_proxies=TrustedProxies(trusted_proxies(settings)),
         limiters=_limiters(settings, clock),
         idempotency=Idempotency(db=db, clock=clock),
+        metering=metering,
         admission=_admission(settings, records, payments, worker, clock, on_step),
         challenges=payments.challenges,
         top_up=payments.top_up,

@@ -105,6 +105,44 @@ class ToppedUp(Body, frozen=True, kw_only=True):
     tx_hash: str
 
 
+class BurningProject(Body, frozen=True, kw_only=True):
+    """A project that burns credits now; rounded up to the micro-USD."""
+
+    project_id: str = msgspec.field(name="projectId")
+    burn_per_hour_usd: float
+    burn_per_hour_micro_usd: int
+
+
+class CreditEntry(Body, frozen=True, kw_only=True):
+    """One change of a wallet's balance; what is taken is negative."""
+
+    id: Annotated[str, Meta(description="names what happened; it is booked once")]
+    kind: Annotated[str, Meta(description="payment, burn, reversal, release or refund")]
+    amount_usd: float
+    amount_micro_usd: int
+    at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+    project_id: str | UnsetType = msgspec.field(default=UNSET, name="projectId")
+    chain: str | UnsetType = UNSET
+    tx_hash: str | UnsetType = UNSET
+
+
+class Credits(Body, frozen=True, kw_only=True):
+    """A wallet's credits; $1 is 1,000,000 micro-USD."""
+
+    wallet: str
+    balance_usd: float
+    balance_micro_usd: int
+    held_usd: float | UnsetType = UNSET
+    burn_per_hour_usd: float
+    burn_per_hour_micro_usd: int
+    runs_out_at: Annotated[
+        str | None, Meta(description="when, in ISO 8601, as things run now; null: never")
+    ]
+    burning: list[BurningProject]
+    ledger: Annotated[list[CreditEntry], Meta(description="newest first")]
+    next: Annotated[str | None, Meta(description="`before` of the page that follows, if any")]
+
+
 class ProjectItem(CamelBody, frozen=True, kw_only=True):
     """One project; `url` is null without a successful deployment."""
 

@@ -17,6 +17,7 @@ from moorage.deploy.hosts import Hosts
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.upload import UploadLimits
 from moorage.events.webhooks import Webhooks
+from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.challenges import Challenges
 from moorage.payments.topup import TopUp
@@ -52,6 +53,7 @@ class Gateway:
     challenges: Challenges
     top_up: TopUp
     minimum_charge: MicroUsd
+    metering: Metering
     deletion: Deletion
     reconciler: Reconciler
     webhooks: Webhooks

@@ -10,6 +10,7 @@ from moorage.api.bodies import (
     Balances,
     Body,
     ChainList,
+    Credits,
     DeployBody,
     Deployed,
     DeploymentProgress,
@@ -27,6 +28,7 @@ from moorage.api.bodies import (
     WebhookShown,
 )
 from moorage.api.caller import PAID, carries_proof, signed_body
+from moorage.api.credits import show_credits
 from moorage.api.dispatch import Dispatch
 from moorage.api.gateway import Gateway
 from moorage.api.openapi import openapi_document
@@ -59,6 +61,18 @@ OPERATIONS = (
         fails=(400, 402, 408, 409, 413, 502, 503),
         signed=True,
         paid=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/credits",
+        handler=show_credits,
+        answer=Credits,
+        fails=(400, 503),
+        signed=True,
+        query={
+            "limit": "how many entries of the ledger, 20 unless given, at most 100",
+            "before": "`next` of the page before this one",
+        },
     ),
     Operation(
         method="POST",

@@ -1,0 +1,97 @@
+"""`GET /agent/credits`: what a wallet has, what burns it, how long it lasts, and how it came."""
+
+import re
+from collections.abc import Mapping
+
+from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moorage.api.bodies import BurningProject, CreditEntry, Credits
+from moorage.api.caller import authenticate, limit_wallet
+from moorage.api.gateway import Gateway
+from moorage.api.problems import json_response
+from moorage.chains.address import checksum_address
+from moorage.clock import iso_utc
+from moorage.errors import InvalidField
+from moorage.ledger.burn import hour_of, runs_out_at
+from moorage.ledger.ledger import held_account, wallet_account
+from moorage.money import MicroUsd, usd_number
+from moorage.storage import accounts, intervals, statement
+from moorage.storage.intervals import RunInterval
+from moorage.storage.statement import StatementEntry
+
+MOST_ENTRIES = 100
+_USUAL_ENTRIES = 20
+_LAST_PLACE = 2**63 - 1
+
+_OF_TRANSACTION = re.compile(r"payment:(?P<chain_id>\d+):(?P<tx_hash>0x[0-9a-f]{64}):")
+
+
+async def show_credits(gateway: Gateway, request: Request) -> Response:
+    """`GET /agent/credits`: balance, burn per hour, time of exhaustion, a page of the ledger."""
+    wallet = await authenticate(gateway, request)
+    limit_wallet(gateway, request, wallet)
+    many = _number(request.query_params, "limit", usual=_USUAL_ENTRIES, most=MOST_ENTRIES)
+    before = _number(request.query_params, "before", usual=_LAST_PLACE, most=_LAST_PLACE)
+    balance = await accounts.balance(gateway.db, wallet)
+    held = await accounts.sum_of_account(gateway.db, held_account(wallet))
+    burning = await intervals.open_of_wallet(gateway.db, wallet)
+    entries = await statement.page(
+        gateway.db, account=wallet_account(wallet), before=before, many=many
+    )
+    names = {chain.chain_id: chain.name for chain in gateway.chains.values()}
+    an_hour = hour_of(*(each.monthly_price_micro_usd for each in burning))
+    return json_response(
+        Credits(
+            wallet=checksum_address(wallet),
+            balance_usd=usd_number(balance),
+            balance_micro_usd=balance,
+            held_usd=usd_number(MicroUsd(held)) if held else UNSET,
+            burn_per_hour_usd=usd_number(an_hour),
+            burn_per_hour_micro_usd=an_hour,
+            runs_out_at=_runs_out_at(gateway, balance, burning),
+            burning=[_burning(each) for each in burning],
+            ledger=[_entry(each, names) for each in entries],
+            next=str(entries[-1].place) if len(entries) == many else None,
+        )
+    )
+
+
+def _number(query: Mapping[str, str], name: str, *, usual: int, most: int) -> int:
+    """A whole number of the query, from 1 to `most`. Raises InvalidField."""
+    text = query.get(name)
+    if text is None:
+        return usual
+    if not (text.isascii() and text.isdigit()) or len(text) > 19 or not 1 <= int(text) <= most:
+        raise InvalidField(name, f"must be a whole number from 1 to {most}")
+    return int(text)
+
+
+def _runs_out_at(gateway: Gateway, balance: MicroUsd, burning: list[RunInterval]) -> str | None:
+    billed = gateway.metering.time
+    billed_ms = runs_out_at(balance, burning, now_ms=billed.now_ms())
+    return None if billed_ms is None else iso_utc(billed.wall_ms(billed_ms))
+
+
+def _burning(interval: RunInterval) -> BurningProject:
+    an_hour = hour_of(interval.monthly_price_micro_usd)
+    return BurningProject(
+        project_id=interval.project_id,
+        burn_per_hour_usd=usd_number(an_hour),
+        burn_per_hour_micro_usd=an_hour,
+    )
+
+
+def _entry(entry: StatementEntry, chains: Mapping[int, str]) -> CreditEntry:
+    paid = _OF_TRANSACTION.search(entry.posting_id)
+    return CreditEntry(
+        id=entry.posting_id,
+        kind=entry.kind,
+        amount_usd=usd_number(entry.amount),
+        amount_micro_usd=entry.amount,
+        at=iso_utc(entry.created_at_ms),
+        project_id=entry.project_id or UNSET,
+        chain=chains.get(int(paid["chain_id"]), paid["chain_id"]) if paid else UNSET,
+        tx_hash=paid["tx_hash"] if paid else UNSET,
+    )

@@ -1,0 +1,50 @@
+"""Queries over a wallet's statement: the ledger's entries on its account, newest first."""
+
+from typing import NamedTuple
+
+from sqlalchemy import and_, bindparam, func, literal_column, select
+
+from moorage.money import MicroUsd
+from moorage.storage.database import Database, Statement
+from moorage.storage.schema import entries, postings, run_intervals
+
+_place = literal_column("entries.rowid")
+_BURN = "burn:"  # then the interval's id, of 36 characters, and the time it is paid up to
+_PAGE = Statement(
+    select(
+        _place,
+        postings.c.id,
+        postings.c.kind,
+        postings.c.created_at_ms,
+        entries.c.amount_micro_usd,
+        run_intervals.c.project_id,
+    )
+    .join_from(entries, postings, postings.c.id == entries.c.posting_id)
+    .outerjoin(
+        run_intervals,
+        and_(
+            postings.c.kind == "burn",
+            run_intervals.c.id == func.substr(postings.c.id, len(_BURN) + 1, 36),
+        ),
+    )
+    .where(entries.c.account == bindparam("account"), _place < bindparam("before"))
+    .order_by(_place.desc())
+    .limit(bindparam("many"))
+)
+
+
+class StatementEntry(NamedTuple):
+    """One change of a wallet's balance; `place` is where it stands in the ledger."""
+
+    place: int
+    posting_id: str
+    kind: str
+    created_at_ms: int
+    amount: MicroUsd
+    project_id: str | None  # of a burn
+
+
+async def page(db: Database, *, account: str, before: int, many: int) -> list[StatementEntry]:
+    """At most `many` entries of an account that stand before a place, the newest first."""
+    rows = await db.all(_PAGE, account=account, before=before, many=many)
+    return [StatementEntry(*row) for row in rows]

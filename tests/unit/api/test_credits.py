@@ -1,0 +1,148 @@
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+from starlette.requests import Request
+
+from clock import HOUR_MS, MovableClock
+from moorage.api.credits import show_credits
+from moorage.api.gateway import Gateway, Limiters
+from moorage.auth.client_address import TrustedProxies
+from moorage.auth.rate_limit import RateLimiter
+from moorage.errors import InvalidField
+from moorage.ledger import ledger
+from moorage.ledger.metering import Metering
+from moorage.storage.database import Database
+from records_fixture import ALICE, ARBITRUM, BOB, add_project, fund, transfer
+
+
+class Asking:
+    """Asks for ALICE's credits, whose signature has been checked."""
+
+    def __init__(self, db: Database, clock: MovableClock) -> None:
+        self.db = db
+        self.clock = clock
+        self.metering = Metering(db=db, clock=clock)
+        limiter = RateLimiter(clock=clock, limit=30)
+        self.gateway = cast(
+            "Gateway",
+            SimpleNamespace(
+                db=db,
+                authenticator=self,
+                limiters=Limiters(
+                    wallets=limiter, polls=limiter, proofs=limiter, addresses=limiter
+                ),
+                trusted_proxies=TrustedProxies(()),
+                metering=self.metering,
+                chains={"arbitrum": ARBITRUM},
+            ),
+        )
+
+    async def authenticate(self, _: object, **__: object) -> str:
+        return ALICE
+
+    async def __call__(self, query: str = "") -> dict[str, Any]:
+        scope = {
+            "type": "http",
+            "headers": [],
+            "client": ("192.0.2.1", 1),
+            "query_string": query.encode(),
+        }
+        response = await show_credits(self.gateway, Request(scope))
+        body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
+        return body
+
+    async def run(self, name: str = "hello", wallet: str = ALICE) -> str:
+        project = await add_project(self.db, wallet, name)
+        async with self.db.transaction(durable=True) as tx:
+            await self.metering.begin(tx, project.id)
+        return project.id
+
+
+@pytest.fixture
+def ask(db: Database, clock: MovableClock) -> Asking:
+    return Asking(db, clock)
+
+
+async def test_wallet_never_seen_has_nothing_and_never_runs_out(ask: Asking) -> None:
+    assert await ask() == {
+        "wallet": "0xaAaAaAaaAaAaAaaAaAAAAAAAAaaaAaAaAaaAaaAa",  # EIP-55
+        "balance_usd": 0,
+        "balance_micro_usd": 0,
+        "burn_per_hour_usd": 0,
+        "burn_per_hour_micro_usd": 0,
+        "runs_out_at": None,
+        "burning": [],
+        "ledger": [],
+        "next": None,
+    }
+
+
+async def test_app_that_runs_shows_its_burn_and_when_credits_run_out(ask: Asking) -> None:
+    await fund(ask.db, ALICE, 500_000)
+    await fund(ask.db, BOB, 1)
+    project_id = await ask.run()
+    await ask.run("bobs", BOB)
+    ask.clock.advance(2 * HOUR_MS)
+    await ask.metering.tick()
+    ask.clock.step(1000 * HOUR_MS)  # somebody sets the clock: what is left lasts as long
+
+    shown = await ask()
+
+    assert (shown["balance_usd"], shown["balance_micro_usd"]) == (0.49863, 498_630)
+    assert (shown["burn_per_hour_usd"], shown["burn_per_hour_micro_usd"]) == (0.000685, 685)
+    assert [each["projectId"] for each in shown["burning"]] == [project_id]
+    # 2026-04-07T10:00 and 730 h of which the last 5.256 s are rounded up, and 1000 h of the clock.
+    assert shown["runs_out_at"] == "2026-06-18T11:59:54.745Z"
+    burn, payment = shown["ledger"]
+    assert (burn["kind"], burn["amount_micro_usd"], burn["projectId"]) == (
+        "burn",
+        -1370,
+        project_id,
+    )
+    assert (payment["kind"], payment["amount_usd"], payment["chain"]) == (
+        "payment",
+        0.5,
+        "arbitrum",
+    )
+    assert payment["at"] == "2026-04-07T10:00:00.000Z"
+
+
+async def test_pages_hold_every_entry_once_newest_first(ask: Asking) -> None:
+    for amount in range(1, 8):
+        await fund(ask.db, ALICE, amount)
+        await fund(ask.db, BOB, 1_000)
+    pages, query = [], "limit=3"
+    while query:
+        shown = await ask(query)
+        pages.append([entry["amount_micro_usd"] for entry in shown["ledger"]])
+        query = f"limit=3&before={shown['next']}" if shown["next"] else ""
+    assert pages == [[7, 6, 5], [4, 3, 2], [1]]
+
+
+async def test_held_and_reversed_payments_are_shown(ask: Asking) -> None:
+    lost = transfer(ALICE, 300_000)
+    async with ask.db.transaction(durable=True) as tx:
+        await ledger.credit_transfers(tx, [lost], now_ms=1)
+        await ledger.credit_transfers(
+            tx, [transfer(ALICE, 200_000)], held={ALICE: "listed"}, now_ms=2
+        )
+        (payment,) = await ledger.payments.of_transaction(
+            tx, chain_id=lost.chain_id, tx_hash=lost.tx_hash
+        )
+        await ledger.reverse_payment(tx, payment, now_ms=3)
+    shown = await ask()
+    assert (shown["balance_usd"], shown["held_usd"]) == (0, 0.2)
+    assert [(each["kind"], each["tx_hash"]) for each in shown["ledger"]] == [
+        ("reversal", lost.tx_hash),
+        ("payment", lost.tx_hash),
+    ]
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "limit=x", "before=-1", "before=" + "9" * 19]
+)
+async def test_limits_of_the_query_are_said(ask: Asking, query: str) -> None:
+    with pytest.raises(InvalidField):
+        await ask(query)
