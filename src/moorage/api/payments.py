@@ -59,11 +59,7 @@ def payment_services(
     settlement = Settlement(
         db=db, clients=clients, relayers=relayers, pay_to=pay_to, clock=clock, on_step=on_step
     )
-    screening = Screening(
-        command=settings.screening_command,
-        url=settings.screening_url,
-        timeout_seconds=settings.screening_seconds,
-    )
+    screening = _screening(settings)
     challenges = Challenges(
         secret=secret_in(Path(settings.data_dir) / "challenges.key"),
         realm=host_of(gateway_url),
@@ -117,6 +113,14 @@ def payment_services(
             SecondLook(db=db, client=client, pay_to=pay_to, metering=metering, clock=clock)
             for client in clients.values()
         ),
+    )
+
+
+def _screening(settings: Settings) -> Screening:
+    return Screening(
+        command=settings.screening_command,
+        url=settings.screening_url,
+        timeout_seconds=settings.screening_seconds,
     )
 
 
