@@ -78,6 +78,10 @@ class Stage(DevGateway):
         self._directory = directory
         self._log = directory / "gateway.log"
         self._wallets = dev_wallets(directory / "wallets.json")
+        self._relayer_key = directory / "relayer.key"
+        self._relayer_key.touch(mode=0o600)
+        self._relayer_key.write_text(self._wallets.relayer.private_key)
+        self._port = 0
         self._chain = DevChain(
             KNOWN_CHAINS[CHAIN],
             directory=directory / "chain",
@@ -132,6 +136,7 @@ class Stage(DevGateway):
                 assert self._process.poll() is None, self.log
                 await asyncio.sleep(0.01)
         self.info["gateway"] = self.prompt.url.result()
+        self._port = int(self.url.rpartition(":")[2])  # its address outlives it
 
     async def recover(self) -> None:
         """Be as new, whatever a test before this one left undone."""
@@ -165,7 +170,9 @@ class Stage(DevGateway):
             "run_dir": str(self._directory / "run"),
             "pay_to": self._wallets.pay_to.address,
             "chains": json.dumps({CHAIN: {"rpc_urls": [self.rpc.url]}}),
-            **dict.fromkeys(("port", "operator_port", "disk_reserve_mib"), "0"),
+            "relayer_key_file": str(self._relayer_key),
+            "port": str(self._port),
+            **dict.fromkeys(("operator_port", "disk_reserve_mib"), "0"),
             "requests_per_minute": "1000000",
             "rpc_timeout_seconds": "1",
             "payment_wait_seconds": "1",

@@ -95,9 +95,13 @@ def _from_base64(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "==")
 
 
+SETTLED = ("settlement_signed", "settlement_sent")
 ENTRANCE = ("credited",)
 WORK = ("build", "built", "start", "health", "route", "ready")
 WAYS: dict[str, tuple[Way, tuple[str, ...]]] = {
     "transaction": (by_transaction, (*ENTRANCE, *WORK)),
+    "hash": (by_hash, (*ENTRANCE, *WORK)),
+    "authorization": (by_authorization, (*SETTLED, *ENTRANCE, *WORK)),
+    "x402": (by_x402, (*SETTLED, *ENTRANCE, *WORK)),
 }
 """Each way, and the steps that its request passes from the first to the running app."""
