@@ -173,7 +173,7 @@ async def test_machines_own_resolver_is_asked(receiver: Receiver, post: Post) ->
         ["64:ff9b::7f00:1"],
         ["169.254.169.254"],
         ["10.0.0.1"],
-        ["1.1.1.1", "127.0.0.1"],  # one good address does not excuse a bad one
+        ["1.1.1.1", "127.0.0.1"],
         ["2606:4700::1111", "::1"],
     ],
 )
@@ -184,6 +184,17 @@ async def test_name_with_any_address_that_is_not_public_is_not_connected_to(
     url = f"{scheme}://inside.example:{receiver.port}/"
     with pytest.raises(NotDelivered, match="not a public one"):
         await post(url, destinations=Destinations(), resolve=resolves_to(*addresses))
+    assert receiver.got == []
+
+
+@pytest.mark.parametrize("bad", ["10.0.0.1", "127.0.0.2", "::1"])
+async def test_one_good_address_does_not_excuse_a_bad_one(
+    receiver: Receiver, post: Post, bad: str
+) -> None:
+    allowed = Destinations(allow=["127.0.0.1/32"])
+    url = f"http://mixed.example:{receiver.port}/"
+    with pytest.raises(NotDelivered, match="not a public one"):
+        await post(url, destinations=allowed, resolve=resolves_to("127.0.0.1", bad))
     assert receiver.got == []
 
 

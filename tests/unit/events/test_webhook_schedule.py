@@ -8,7 +8,8 @@ HOURS = 3600
 
 def attempts_after(created_ms: int, first_ms: int) -> list[int]:
     """Seconds between the attempts of a delivery whose first attempt is at `first_ms`."""
-    at_ms, attempts, pauses = first_ms, 0, []
+    at_ms, attempts = first_ms, 0
+    pauses: list[int] = []
     while True:
         attempts += 1
         again_ms = next_attempt_ms(attempts=attempts, created_at_ms=created_ms, now_ms=at_ms)
