@@ -1,5 +1,6 @@
 """A payment desk that settles authorizations on a real node, and can be begun anew."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -61,6 +62,7 @@ class Desk:
     limits: Limits = LIMITS
     crash_at: str = ""
     timeout_seconds: float = 4.0
+    blocks_held: bool = False  # they come only when a test mines them
     clients: list[RpcClient] = field(default_factory=list)
 
     async def open(self, *urls: str) -> "Desk":
@@ -113,7 +115,11 @@ class Desk:
             raise Crash
 
     async def settle(self, authorization: TransferAuthorization, **changes: Any) -> str:
-        given = {"chain": self.chain, "token": USDC, "unique_name": "hello"} | changes
+        given: dict[str, Any] = {
+            "chain": self.chain,
+            "token": USDC,
+            "unique_name": "hello",
+        } | changes
         return await self.settlement.settle(authorization=authorization, **given)
 
     async def credit(
@@ -131,12 +137,23 @@ class Desk:
     async def pay(self, authorization: TransferAuthorization) -> dict[str, Any]:
         """The whole road."""
         tx_hash = await self.settle(authorization)
+        await self.until_mined()
         return await self.credit(chain=self.chain, token=USDC, tx_hash=tx_hash)
 
     async def resume(self, *, after_ms: int = 5_000) -> None:
         """Look after everything once, when so much time has passed."""
+        await self.until_mined()
         self.clock.ahead_ms += after_ms
         await self.resumption.resume()
+
+    async def until_mined(self) -> None:
+        """Wait for the block of what the node has taken: it answers a moment before."""
+        async with asyncio.timeout(5):
+            while not self.blocks_held:
+                pool = await rpc(self.url, "txpool_status")
+                if pool["pending"] == "0x0":
+                    return
+                await asyncio.sleep(0.002)
 
     async def row(self, authorization: TransferAuthorization) -> Settling:
         found = await settlements.one(
@@ -153,6 +170,7 @@ class Desk:
         return await relays.of_subject(self.db, (await self.row(authorization)).id)
 
     async def received(self) -> int:
+        await self.until_mined()
         return await token_balance(self.url, USDC.address, self.pay_to)
 
 
@@ -172,7 +190,7 @@ def signs(local_chains: LocalChains, pay_to: str) -> Sign:
     """Makes signed authorizations of 0.5 USDC."""
 
     def sign(**changes: Any) -> TransferAuthorization:
-        given = {
+        given: dict[str, Any] = {
             "private_key": local_chains.wallets.wallets[0].private_key,
             "chain_id": 42161,
             "token_address": USDC.address,
@@ -189,6 +207,7 @@ def signs(local_chains: LocalChains, pay_to: str) -> Sign:
 async def paused(desk: Desk) -> AsyncIterator[None]:
     """Blocks come only when a test mines them."""
     await rpc(desk.url, "evm_setAutomine", False)
+    desk.blocks_held = True
     yield
     await rpc(desk.url, "evm_setAutomine", True)
     await rpc(desk.url, "anvil_dropAllTransactions")

@@ -161,6 +161,38 @@ def sign_authorization(
     return Authorization(kind=kind, message=message, signature=bytes(signed.signature))
 
 
+async def cancel_authorization(
+    rpc_url: str, private_key: str, *, chain_id: int, token_address: str, nonce: str
+) -> str:
+    """Have the payer itself cancel its authorization (EIP-3009); the transaction's hash."""
+    payer = Account.from_key(private_key).address
+    signed = Account.sign_typed_data(
+        private_key,
+        domain_data={
+            "name": "USD Coin",
+            "version": "2",
+            "chainId": chain_id,
+            "verifyingContract": to_checksum_address(token_address),
+        },
+        message_types={
+            "CancelAuthorization": [
+                {"name": "authorizer", "type": "address"},
+                {"name": "nonce", "type": "bytes32"},
+            ]
+        },
+        message_data={"authorizer": payer, "nonce": bytes.fromhex(nonce[2:])},
+    )
+    data = calldata(
+        "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)",
+        payer,
+        nonce,
+        signed.v,
+        f"{signed.r:064x}",
+        f"{signed.s:064x}",
+    )
+    return await send_transaction(rpc_url, private_key, to=token_address, data=data)
+
+
 async def token_balance(rpc_url: str, token_address: str, owner: str) -> int:
     """What `owner` holds, in atomic units."""
     call = {"to": token_address, "data": calldata("balanceOf(address)", owner)}

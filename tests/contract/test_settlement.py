@@ -19,7 +19,7 @@ from moorage.errors import AuthorizationRefused, ChainUnavailable, PaymentPendin
 from moorage.payments.relayed import RelayStatus
 from moorage.payments.settling import SettlementStatus
 from moorage.storage.database import Database
-from paying import calldata, rpc, send_transaction, sign_authorization
+from paying import cancel_authorization, rpc, send_transaction, sign_authorization
 from rpc_proxy import RpcProxy
 
 USDT = KNOWN_CHAINS["arbitrum"].tokens[1]
@@ -82,8 +82,8 @@ async def test_settled_authorization_gives_its_transaction_again_without_asking_
 ) -> None:
     await desk.open(arbitrum_proxy.url)
     signed = signs()
-    tx_hash = await desk.settle(signed)
-    await desk.credit(chain=desk.chain, token=USDC, tx_hash=tx_hash)
+    await desk.pay(signed)
+    tx_hash = (await desk.row(signed)).tx_hash
     before = arbitrum_proxy.requests
     assert await desk.settle(signed) == tx_hash
     assert arbitrum_proxy.requests == before
@@ -102,9 +102,9 @@ async def test_different_payers_at_once_take_different_nonces(
 
 async def test_payer_is_unresolved_until_credited(desk: Desk, signs: Sign) -> None:
     signed = signs()
-    tx_hash = await desk.settle(signed)
+    await desk.settle(signed)
     assert await desk.settlement.unresolved(signed.payer)
-    await desk.credit(chain=desk.chain, token=USDC, tx_hash=tx_hash)
+    await desk.pay(signed)
     assert not await desk.settlement.unresolved(signed.payer)
 
 
@@ -271,7 +271,10 @@ async def test_canceled_authorization_is_refused(
 ) -> None:
     written = wish(local_chains, pay_to)
     signed = as_read(written)
-    await cancel(desk.url, local_chains.wallets.wallets[0].private_key, written.message["nonce"])
+    key = local_chains.wallets.wallets[0].private_key
+    await cancel_authorization(
+        desk.url, key, chain_id=42161, token_address=USDC.address, nonce=signed.nonce
+    )
     with pytest.raises(AuthorizationRefused, match="canceled"):
         await desk.settle(signed)
     assert not await desk.settlement.known(signed)
@@ -286,36 +289,6 @@ def wish(chains: LocalChains, pay_to: str) -> Any:
         to=pay_to,
         value=500_000,
     )
-
-
-async def cancel(url: str, key: str, nonce: bytes) -> None:
-    """Have the payer cancel an authorization (EIP-3009)."""
-    payer = Account.from_key(key).address
-    signed = Account.sign_typed_data(
-        key,
-        domain_data={
-            "name": "USD Coin",
-            "version": "2",
-            "chainId": 42161,
-            "verifyingContract": USDC.address,
-        },
-        message_types={
-            "CancelAuthorization": [
-                {"name": "authorizer", "type": "address"},
-                {"name": "nonce", "type": "bytes32"},
-            ]
-        },
-        message_data={"authorizer": payer, "nonce": nonce},
-    )
-    data = calldata(
-        "cancelAuthorization(address,bytes32,uint8,bytes32,bytes32)",
-        payer,
-        nonce.hex(),
-        signed.v,
-        f"{signed.r:064x}",
-        f"{signed.s:064x}",
-    )
-    await send_transaction(url, key, to=USDC.address, data=data)
 
 
 def count_calls(proxy: RpcProxy, method: str) -> list[str]:

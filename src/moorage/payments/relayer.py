@@ -176,10 +176,9 @@ class Relayer:
             elif nonce < view.safe:
                 await self._note_replaced(versions[-1])
             elif nonce >= view.mined:
-                unsent.append(await self._latest_version(versions, view.price))
+                unsent.append(versions)
         if unsent:
-            unsent += await self._gap(unsent[0], view)
-            await self._send_to_every_node(unsent)
+            await self._send_to_every_node(await self._to_be_sent(unsent, view))
 
     async def check_balance(self) -> None:
         """Look how much gas is left. Raises ChainUnavailable."""
@@ -238,10 +237,23 @@ class Relayer:
         async with self._db.transaction(durable=False) as tx:
             await relays.replaced(tx, relayed)
 
+    async def _to_be_sent(
+        self, unsent: Sequence[Sequence[Relayed]], view: _View
+    ) -> Sequence[Relayed]:
+        """What nodes are to be sent, by nonce, for these that wait."""
+        missing = range(view.pending, unsent[0][0].nonce)[:_MOST_FILLED]
+        if missing and self._has_waited(unsent[0][0]):
+            fillers = await self._fillers(missing, view.price)
+            return [*fillers, *(versions[-1] for versions in unsent)]
+        return [await self._latest_version(versions, view.price) for versions in unsent]
+
+    def _has_waited(self, relayed: Relayed) -> bool:
+        return self._clock.now_ms() - relayed.signed_at_ms >= _STUCK_MS
+
     async def _latest_version(self, versions: Sequence[Relayed], price: GasPrice) -> Relayed:
         """The version to send: a new one that offers more, if the last has waited long enough."""
         newest = versions[-1]
-        if self._clock.now_ms() - newest.signed_at_ms < _STUCK_MS:
+        if not self._has_waited(newest):
             return newest
         fees = price.raised(_fees(newest), most=self._limits.fee_wei)
         if fees is None:
@@ -251,22 +263,21 @@ class Relayer:
         async with self._db.transaction(durable=True) as tx:
             return await self._sign(tx, _transaction(newest, fees), newest.subject_id)
 
-    async def _gap(self, lowest: Relayed, view: _View) -> list[Relayed]:
-        """What is to fill the nonces before the lowest that waits, if nothing is there.
+    async def _fillers(self, missing: Sequence[int], price: GasPrice) -> Sequence[Relayed]:
+        """Transactions for nonces that nothing has, so that what has the next ones can be mined.
 
-        The lowest can't be mined before. So it is when the node counted one too many, or forgot.
+        That is so when a node counted too many once, or has forgotten what was reorganised away.
         """
-        missing = range(view.pending, lowest.nonce)[:_MOST_FILLED]
-        fees = view.price.fees(most=self._limits.fee_wei)
-        if fees is None or self._clock.now_ms() - lowest.signed_at_ms < _STUCK_MS:
+        fees = price.fees(most=self._limits.fee_wei)
+        if fees is None:
             return []
-        fillers = []
+        fillers: list[Relayed] = []
         for nonce in missing:
             async with self._db.transaction(durable=True) as tx:
                 if await relays.reopen_nonce(
                     tx, chain_id=self._chain_id, sender=self._key.address, nonce=nonce
                 ):
-                    continue  # taken for mined before a reorganisation: the next look sends it
+                    continue  # the next look sends what had it
                 fillers.append(await self._sign(tx, self._filler(nonce, fees), f"gap:{nonce}"))
         return fillers
 
