@@ -1,6 +1,6 @@
 """Run the benchmarks: all of them, and write RESULTS.md, or those that are named.
 
-bench/run.py [deploying] [status] [unpaid] [upload] [idle] [watcher]
+bench/run.py [deploying] [status] [unpaid] [upload] [idle] [watcher] [metering]
 """
 
 import sys
@@ -11,6 +11,7 @@ sys.path.append(str(HERE.parent / "tests"))  # how the tests drive a gateway
 
 import deploying  # noqa: E402
 import idle  # noqa: E402
+import metering  # noqa: E402
 import status  # noqa: E402
 import unpaid  # noqa: E402
 import upload  # noqa: E402
@@ -24,6 +25,7 @@ BENCHMARKS = {
     "upload": upload.run,
     "idle": idle.run,
     "watcher": watcher.run,
+    "metering": metering.run,
 }
 RESULTS = HERE / "RESULTS.md"
 

@@ -199,6 +199,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     relayer_reserve_gwei: Annotated[
         int, _doc("Authorizations are offered while the relayer has as much gas money.", ge=0)
     ] = 100_000
+    retention_days: Annotated[
+        int, _doc("How long a suspended project is kept before it is deleted, in days.", ge=1)
+    ] = 30
+    failed_retention_days: Annotated[
+        int, _doc("How long a project that never served keeps its name, in days.", ge=1)
+    ] = 7
     payment_wait_seconds: Annotated[
         int, _doc("How long a request waits for its payment to be mined.", ge=0, le=60)
     ] = 5

@@ -24,6 +24,7 @@ from moorage.clock import Clock, boot_id
 from moorage.deploy.admission import Admission
 from moorage.deploy.deletion import Deletion
 from moorage.deploy.reconciler import Reconciler
+from moorage.deploy.retention import Retention
 from moorage.deploy.upload import UploadLimits, sweep_spool
 from moorage.deploy.worker import Worker
 from moorage.deploy.workflow import Timing, Workflow
@@ -65,6 +66,7 @@ class Services:
     gateway: Gateway
     worker: Worker
     metering: Metering
+    retention: Retention
     payments: PaymentServices
     deliveries: DeliveryWorker
     watch_seconds: int
@@ -157,6 +159,14 @@ def assemble(
         gateway=gateway,
         worker=worker,
         metering=metering,
+        retention=Retention(
+            db=db,
+            deletion=gateway.deletion,
+            metering=metering,
+            suspended_days=settings.retention_days,
+            failed_days=settings.failed_retention_days,
+            clock=clock,
+        ),
         deliveries=_deliveries(settings, db, destinations, clock),
         payments=payments,
         watch_seconds=settings.watch_seconds,

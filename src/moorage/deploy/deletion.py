@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from moorage.deploy.deployment import Deployment, DeploymentStatus
+from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.deploy.job import JobKind
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.reconciler import Reconciler
@@ -36,6 +36,23 @@ class Deletion:
             self._under_way[project.id] = task
             task.add_done_callback(lambda _: self._under_way.pop(project.id))
         await asyncio.shield(task)
+
+    async def expire(self, project: Project) -> bool:
+        """Delete a project unless it has changed or is about to; says whether it did.
+
+        One that is redeployed, or that its wallet's credits wake, stays.
+        """
+        async with self._db.transaction(durable=True) as tx:
+            deployed = await projects.deployments_of(tx, project.id)
+            if (
+                await projects.by_id(tx, project.id) != project
+                or any(deployment.status in UNDER_WAY for deployment in deployed)
+                or await self._metering.wakes(tx, project)
+            ):
+                return False
+            await projects.set_status(tx, project.id, ProjectStatus.DELETING)
+        await self.delete(project)
+        return True
 
     async def _delete(self, project: Project) -> None:
         self._reconciler.deleting.add(project.id)
