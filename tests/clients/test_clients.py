@@ -23,19 +23,36 @@ FUNDS = 2_000_000
 GAS = 10**16
 PATIENCE_SECONDS = 60
 
-TRANSFERRING = ("pay_viem.mjs",)
-"""Scripts whose wallet sends a transaction of its own."""
+AUTHORIZING = ("pay_mppx.mjs", "pay_x402.mjs", "pay_pympp.py", "pay_x402.py")
+"""Scripts that sign what the gateway is to send; their wallets need no gas."""
 
 
 @pytest.mark.parametrize("chain", ["arbitrum", "base"])
-@pytest.mark.parametrize("script", TRANSFERRING)
 async def test_client_that_transfers_pays_once_and_reaches_its_app(
-    dev_gateway: DevGateway, script: str, chain: str
+    dev_gateway: DevGateway, chain: str
 ) -> None:
     agent = await funded_agent(dev_gateway, chain, gas=GAS)
 
+    told = await run("pay_viem.mjs", agent)
+
+    await assert_paid_and_reached(agent, told)
+
+
+@pytest.mark.parametrize("chain", ["arbitrum", "base"])
+@pytest.mark.parametrize("script", AUTHORIZING)
+async def test_client_that_authorizes_pays_once_without_gas_and_reaches_its_app(
+    dev_gateway: DevGateway, script: str, chain: str
+) -> None:
+    agent = await funded_agent(dev_gateway, chain, gas=0)
+
     told = await run(script, agent)
 
+    await assert_paid_and_reached(agent, told)
+    assert "payment-receipt" in told["headers"]
+    assert ("payment-response" in told["headers"]) == ("x402" in script)
+
+
+async def assert_paid_and_reached(agent: dict[str, Any], told: dict[str, Any]) -> None:
     assert told["status"] == 200, told
     assert told["page"] == f"<h1>{agent['name']}</h1>"
     assert await balance(agent) == FUNDS - PRICE
