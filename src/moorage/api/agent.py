@@ -22,7 +22,7 @@ from moorage.api.bodies import (
 )
 from moorage.api.caller import authenticate, limit_address, limit_wallet
 from moorage.api.gateway import Gateway
-from moorage.api.payment_headers import read_payment, receipt_headers
+from moorage.api.payment_headers import paid_headers, read_payment
 from moorage.api.problems import json_response
 from moorage.chains.address import checksum_address, parse_address
 from moorage.chains.balances import token_balances
@@ -263,7 +263,7 @@ def _accepted(admitted: Admitted, bid: Bid) -> Response:
         Deployed(
             project_id=admitted.project_id, deployment_id=admitted.deployment_id, message=message
         ),
-        headers=receipt_headers(admitted.receipt),
+        headers=paid_headers(admitted.receipt),
     )
 
 

@@ -97,7 +97,7 @@ class TopUpBody(Body, frozen=True, kw_only=True):
 
 
 class ToppedUp(Body, frozen=True, kw_only=True):
-    """A payment that was credited; `credited_usd` is 0 when it had been before."""
+    """A payment that was credited: with so much, also when it had been before."""
 
     credited_usd: float
     balance_usd: float

@@ -46,17 +46,21 @@ def read_payment(gateway: Gateway, request: Request) -> tuple[PaymentMeans, Evid
 
 def error_headers(gateway: Gateway, error: MoorageError, *, path: str) -> list[Header]:
     """What an error's answer says about payment beside its body."""
-    paid = error.receipt if isinstance(error.receipt, Receipt) else None
-    headers = list(receipt_headers(paid))
+    headers = list(receipt_headers(error.receipt)) if isinstance(error.receipt, Receipt) else []
     if isinstance(error, PaymentRequired):
         headers += gateway.challenges.headers(error, resource_url=gateway.public_url + path)
     return headers
 
 
-def receipt_headers(receipt: Receipt | None) -> Iterator[Header]:
+def paid_headers(receipt: Receipt | None) -> Iterator[Header]:
+    """What a success says about the payment that brought it; for its payer's eyes alone."""
+    if receipt is not None:
+        yield "Cache-Control", "private"
+        yield from receipt_headers(receipt)
+
+
+def receipt_headers(receipt: Receipt) -> Iterator[Header]:
     """The receipt as the client's protocol has it; none for one who paid by plain hash."""
-    if receipt is None:
-        return
     match receipt.evidence:
         case TransactionEvidence(credential=None):
             return

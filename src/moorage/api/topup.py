@@ -9,12 +9,14 @@ from starlette.responses import Response
 from moorage.api.bodies import ToppedUp, TopUpBody
 from moorage.api.caller import authenticate, limit_wallet
 from moorage.api.gateway import Gateway
-from moorage.api.payment_headers import read_payment, receipt_headers
+from moorage.api.payment_headers import paid_headers, read_payment
 from moorage.api.problems import json_response
 from moorage.errors import BodyTooLarge, InvalidField
 from moorage.money import MICRO_USD_PER_USD, MicroUsd, usd_number
+from moorage.payments.receipt import Receipt
 from moorage.payments.topup import TopUpRequest
 from moorage.storage import accounts
+from moorage.storage.database import Transaction
 
 MOST_BYTES = 4096
 MOST_USD = 100_000
@@ -26,22 +28,37 @@ async def top_up(gateway: Gateway, request: Request) -> Response:
     limit_wallet(gateway, request, wallet)
     means, evidence = read_payment(gateway, request)
     body = await _read(request)
-    receipt = await gateway.top_up.take(
-        TopUpRequest(
-            wallet=wallet,
-            amount=_amount(body, least=gateway.minimum_charge),
-            means=means,
-            evidence=evidence,
-            body_digest=hashlib.sha256(body).hexdigest(),
-        )
+    asked = TopUpRequest(
+        wallet=wallet,
+        amount=_amount(body, least=gateway.minimum_charge),
+        means=means,
+        evidence=evidence,
+        body_digest=hashlib.sha256(body).hexdigest(),
     )
+    async with gateway.idempotency.attempt(
+        request, wallet=wallet, body_digest=asked.body_digest
+    ) as attempt:
+        if attempt.answer is not None:
+            await gateway.top_up.credit(asked)
+            return attempt.answer
+        answers: list[Response] = []
+
+        async def record(tx: Transaction, receipt: Receipt) -> None:
+            answers.append(_topped_up(receipt, await accounts.balance(tx, wallet)))
+            await attempt.keep(tx, answers[0])
+
+        await gateway.top_up.take(asked, record=record)
+        return answers[0]
+
+
+def _topped_up(receipt: Receipt, balance: MicroUsd) -> Response:
     topped_up = ToppedUp(
         credited_usd=usd_number(receipt.credited),
-        balance_usd=usd_number(await accounts.balance(gateway.db, wallet)),
+        balance_usd=usd_number(balance),
         chain_id=receipt.chain_id,
         tx_hash=receipt.tx_hash,
     )
-    return json_response(topped_up, headers=receipt_headers(receipt))
+    return json_response(topped_up, headers=paid_headers(receipt))
 
 
 async def _read(request: Request) -> bytes:

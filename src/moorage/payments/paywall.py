@@ -82,11 +82,11 @@ class Paywall:
     async def take(
         self, evidence: Evidence, *, wallet: str, body_digest: str, unique_name: str | None = None
     ) -> Receipt:
-        """Credit what `evidence` shows and say what it brought `wallet`.
+        """Credit what `evidence` shows, once, and say what it brought `wallet` in all.
 
         `unique_name` is the deploy that it pays for; without one it tops up. A payment that was
-        credited but has not paid for a deployment yet is taken again, bringing nothing new; so is
-        one that has topped up, for a top-up.
+        credited before, by the watcher for one, is taken as long as it has not paid for anything;
+        one that has topped up is taken again for a top-up.
 
         Raises PaymentAlreadyUsed, PayerMismatch (who paid by transaction is credited all the same;
         an authorization is not spent), PaymentPending, PaymentNotFound, PaymentHeld,
@@ -186,38 +186,41 @@ class Paywall:
     async def _take(
         self, evidence: Evidence, tx_hash: str, *, wallet: str, unique_name: str | None
     ) -> Receipt:
-        chain, token = evidence.means.chain, evidence.means.token
-        top_up = unique_name is None
+        chain, top_up = evidence.means.chain, unique_name is None
         await self.refuse_used(
             chain_id=chain.chain_id, tx_hash=tx_hash, wallet=wallet, top_up=top_up
         )
-        gained: dict[str, MicroUsd] = {}
         if not await self._claimed(evidence, tx_hash):
-            try:
-                gained = await self.credit(
-                    chain=chain,
-                    token=token,
-                    tx_hash=tx_hash,
-                    wallet=wallet,
-                    unique_name=unique_name,
-                )
-            except PaymentNotFound as reverted:
-                if isinstance(evidence, AuthorizationEvidence):  # which may yet be used
-                    raise PaymentPending(_BEING_SETTLED) from reverted
-                raise
+            await self._credit_unclaimed(evidence, tx_hash, wallet=wallet, unique_name=unique_name)
         own = [item for item in await self._claimed(evidence, tx_hash) if item.payer == wallet]
         if not own:
             raise PayerMismatch
-        if all(item.status is not PaymentStatus.CREDITED for item in own):
+        credited = [
+            item.credited_micro_usd for item in own if item.status is PaymentStatus.CREDITED
+        ]
+        if not credited:
             raise PaymentHeld
         return Receipt(
             chain_id=chain.chain_id,
             tx_hash=tx_hash,
             payer=wallet,
-            credited=gained.get(wallet, MicroUsd(0)),
+            credited=MicroUsd(sum(credited)),
             evidence=evidence,
             at_ms=self._clock.now_ms(),
         )
+
+    async def _credit_unclaimed(
+        self, evidence: Evidence, tx_hash: str, *, wallet: str, unique_name: str | None
+    ) -> None:
+        chain, token = evidence.means.chain, evidence.means.token
+        try:
+            await self.credit(
+                chain=chain, token=token, tx_hash=tx_hash, wallet=wallet, unique_name=unique_name
+            )
+        except PaymentNotFound as reverted:
+            if isinstance(evidence, AuthorizationEvidence):  # which may yet be used
+                raise PaymentPending(_BEING_SETTLED) from reverted
+            raise
 
     async def _claimed(self, evidence: Evidence, tx_hash: str) -> list[Payment]:
         """Its payments in the token named, as far as they are still on the chain."""

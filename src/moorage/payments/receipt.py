@@ -7,7 +7,10 @@ from moorage.payments.evidence import Evidence
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """A payment on chain, verified and claimed: `credited` is zero when it was claimed before."""
+    """A payment on chain, verified and claimed.
+
+    `credited` is what it brought its payer in all, also when it was claimed before.
+    """
 
     chain_id: int
     tx_hash: str

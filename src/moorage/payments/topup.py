@@ -1,17 +1,28 @@
 """Topping up: credits bought without a deploy."""
 
+import contextlib
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
 from moorage.clock import Clock
-from moorage.errors import AuthorizationRefused, PaymentError
+from moorage.errors import AuthorizationRefused, MoorageError, PaymentError
 from moorage.money import MicroUsd
 from moorage.payments.demand import PaymentRequired
-from moorage.payments.evidence import AuthorizationEvidence, Evidence, PaymentMeans
+from moorage.payments.evidence import (
+    AuthorizationEvidence,
+    Evidence,
+    PaymentMeans,
+    TransactionEvidence,
+)
 from moorage.payments.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.quotes import QUOTE_LIFETIME_MS
 from moorage.payments.receipt import Receipt
 from moorage.storage import accounts, payments, projects
-from moorage.storage.database import Database
+from moorage.storage.database import Database, Transaction
+
+Record = Callable[[Transaction, Receipt], Awaitable[None]]
+"""Is called with what was credited, within the transaction that binds the payment to it."""
 
 
 class TopUpRequest(msgspec.Struct, frozen=True):
@@ -32,7 +43,7 @@ class TopUp:
         self._paywall = paywall
         self._clock = clock
 
-    async def take(self, request: TopUpRequest) -> Receipt:
+    async def take(self, request: TopUpRequest, *, record: Record) -> None:
         """Credit the payment. The same one again, by its payer, brings nothing new.
 
         Raises PaymentRequired without a payment, or with one that isn't one; what
@@ -49,8 +60,18 @@ class TopUp:
             )
         except NOTHING_CREDITED as error:
             raise await self._demand(request, because=error) from error
-        await self._bind(receipt)
-        return receipt
+        await self._bind(receipt, record)
+
+    async def credit(self, request: TopUpRequest) -> None:
+        """Credit what came with a request that was answered before; the answer stays what it was.
+
+        What cannot be credited now is found by its hash later; an authorization stays unspent.
+        """
+        if isinstance(request.evidence, TransactionEvidence):
+            with contextlib.suppress(MoorageError):
+                await self._paywall.take(
+                    request.evidence, wallet=request.wallet, body_digest=request.body_digest
+                )
 
     async def _check_worth(self, request: TopUpRequest, offered: AuthorizationEvidence) -> None:
         """Settling costs the gateway gas: not for less than was asked for."""
@@ -58,7 +79,7 @@ class TopUp:
             short = AuthorizationRefused("it is for less than the amount")
             raise await self._demand(request, because=short)
 
-    async def _bind(self, receipt: Receipt) -> None:
+    async def _bind(self, receipt: Receipt, record: Record) -> None:
         """Note that it paid for a top-up, so that it pays for no deployment as well."""
         async with self._db.transaction(durable=True) as tx:
             uses = await payments.uses_of(tx, chain_id=receipt.chain_id, tx_hash=receipt.tx_hash)
@@ -71,6 +92,7 @@ class TopUp:
                     project_id=None,
                     deployment_id=None,
                 )
+            await record(tx, receipt)
 
     async def _demand(
         self, request: TopUpRequest, *, because: PaymentError | None = None

@@ -103,7 +103,7 @@ async def test_hash_shown_again_before_it_paid_for_anything_brings_nothing_new(
     paid = chain.pays(transfer(ALICE, 5))
     await take(paywall, paid)
     asked = chain.asked
-    assert (await take(paywall, paid)).credited == 0
+    assert (await take(paywall, paid)).credited == 5  # so much it was, and is
     assert chain.asked == asked  # what is in the books is not asked of the chain again
     assert await accounts.balance(db, ALICE) == 5
 
@@ -139,7 +139,7 @@ async def test_anothers_payment_is_credited_to_who_paid_and_never_to_the_caller(
             await take(paywall, paid, BOB)
     assert await accounts.balance(db, ALICE) == 5
     assert await accounts.balance(db, BOB) == 0
-    assert (await take(paywall, paid, ALICE)).credited == 0  # it is there, and may be used
+    assert (await take(paywall, paid, ALICE)).credited == 5  # it is there, and may be used
     await use(db, paid)
 
 
@@ -184,7 +184,7 @@ async def test_forty_requests_with_one_hash_credit_once(
         await asyncio.sleep(0)
     chain.gate.set()
     receipts = await asyncio.gather(*asking)
-    assert sorted(receipt.credited for receipt in receipts) == [0] * 39 + [5]
+    assert {receipt.credited for receipt in receipts} == {5}
     assert await accounts.balance(db, ALICE) == 5
 
 
@@ -199,7 +199,7 @@ async def test_payers_who_share_a_transaction_each_use_their_own_share(
     )
     assert (await take(paywall, tx_hash, ALICE)).credited == 5
     await use(db, tx_hash, ALICE, "alices")
-    assert (await take(paywall, tx_hash, BOB)).credited == 0
+    assert (await take(paywall, tx_hash, BOB)).credited == 7
     assert await accounts.balance(db, BOB) == 7
     await use(db, tx_hash, BOB, "bobs")
 
@@ -351,7 +351,7 @@ async def test_authorization_is_settled_then_credited(
 ) -> None:
     evidence = authorizes()
     assert (await authorize(settling, evidence)).credited == 5
-    assert (await authorize(settling, evidence)).credited == 0
+    assert (await authorize(settling, evidence)).credited == 5
     assert settlement.sent == 1
     assert await accounts.balance(db, ALICE) == 5
 
