@@ -16,6 +16,9 @@ from moorage.deploy.deployment import TRANSITIONS, DeploymentStatus
 from moorage.deploy.job import JobStatus
 from moorage.deploy.project import ProjectStatus
 from moorage.errors import DatabaseUnavailable
+from moorage.payments.refund import RefundStatus
+from moorage.payments.relayed import RelayStatus
+from moorage.payments.settling import SettlementStatus
 from moorage.storage import migrate as migration
 from moorage.storage.migrate import NEWEST_REVISION, migrate
 from moorage.storage.schema import metadata
@@ -38,7 +41,14 @@ def checked_values(table: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("table", "states"),
-    [("projects", ProjectStatus), ("deployments", DeploymentStatus), ("jobs", JobStatus)],
+    [
+        ("projects", ProjectStatus),
+        ("deployments", DeploymentStatus),
+        ("jobs", JobStatus),
+        ("settlements", SettlementStatus),
+        ("relay_transactions", RelayStatus),
+        ("refunds", RefundStatus),
+    ],
 )
 def test_status_columns_hold_the_values_of_their_enums(table: str, states: type[StrEnum]) -> None:
     assert checked_values(table) == set(states)
