@@ -24,7 +24,7 @@ from moorage.errors import (
     PaymentPending,
 )
 from moorage.metrics import record_settlement
-from moorage.money import AtomicUnits
+from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
 from moorage.payments.relayed import Relayed, RelayStatus
 from moorage.payments.relayer import Relayer
 from moorage.payments.settling import SettlementStatus, Settling
@@ -32,6 +32,7 @@ from moorage.storage import relays, settlements
 from moorage.storage.database import Database, Transaction, UniqueViolation
 
 _LEAST_SECONDS_LEFT = 20  # to be mined in
+_LEAST_WORTH = MicroUsd(10_000)  # about what the gas costs: nobody is to burn it for less
 _SEARCHED_BLOCKS = 50_000  # for who used an authorization that was never seen here
 _UNDEPLOYED_WALLET = bytes.fromhex("6492" * 16)  # ERC-6492 ends such a signature with it
 
@@ -149,8 +150,13 @@ class Settlement:
             raise AuthorizationRefused(f"it is not for {token.name} on {chain.name}")
         if authorization.recipient != self._pay_to:
             raise AuthorizationRefused(f"it pays {authorization.recipient}, not {self._pay_to}")
-        if authorization.payer == self._pay_to or authorization.value <= 0:
-            raise AuthorizationRefused("it pays nothing")
+        if authorization.payer == self._pay_to:
+            raise AuthorizationRefused("it pays itself")
+        if credit_from_atomic_units(authorization.value, decimals=token.decimals) < _LEAST_WORTH:
+            raise AuthorizationRefused(
+                "it pays less than a cent; transfer so little yourself, and send the "
+                "transaction's hash"
+            )
         if authorization.valid_after >= now:
             raise AuthorizationRefused("it is not valid yet")
         if authorization.valid_before < now + _LEAST_SECONDS_LEFT:
