@@ -67,6 +67,41 @@ class Projects(msgspec.Struct, frozen=True):
     projects: tuple[Project, ...]
 
 
+class BurningProject(msgspec.Struct, frozen=True):
+    """A project that burns credits now."""
+
+    project_id: str = msgspec.field(name="projectId")
+    burn_per_hour_usd: float
+
+
+class CreditEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One change of a wallet's balance; what is taken is negative."""
+
+    id: str
+    kind: str
+    amount_usd: float
+    amount_micro_usd: int
+    at: str
+    project_id: str | None = msgspec.field(default=None, name="projectId")
+    chain: str | None = None
+    tx_hash: str | None = None
+
+
+class Credits(msgspec.Struct, frozen=True):
+    """A wallet's credits; `runs_out_at` is null when nothing burns them."""
+
+    wallet: str
+    balance_usd: float
+    balance_micro_usd: int
+    burn_per_hour_usd: float
+    burn_per_hour_micro_usd: int
+    runs_out_at: str | None
+    burning: tuple[BurningProject, ...]
+    ledger: tuple[CreditEntry, ...]
+    next: str | None = None
+    held_usd: float = 0
+
+
 class Deleted(msgspec.Struct, frozen=True, rename="camel"):
     """A project that is gone."""
 

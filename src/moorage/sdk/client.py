@@ -13,7 +13,16 @@ import msgspec
 from yarl import URL
 
 from moorage.clock import Clock, SystemClock
-from moorage.sdk.answers import Balances, Chains, Deleted, Deploying, Health, Projects, Status
+from moorage.sdk.answers import (
+    Balances,
+    Chains,
+    Credits,
+    Deleted,
+    Deploying,
+    Health,
+    Projects,
+    Status,
+)
 from moorage.sdk.errors import (
     AnswerLost,
     AnswerUnreadable,
@@ -119,6 +128,10 @@ class Client:
     async def projects(self) -> Projects:
         """This wallet's projects."""
         return await self._get(_path("agent", "projects"), Projects)
+
+    async def credits(self, *, limit: int = 20) -> Credits:
+        """This wallet's credits, what burns them, and the last `limit` (1–100) changes."""
+        return await self._get(_path("agent", "credits") + f"?limit={limit}", Credits)
 
     async def delete(self, project_id: str) -> Deleted:
         """Stops and removes a project of this wallet; its unspent credits stay."""
