@@ -283,7 +283,7 @@ def _progress(gateway: Gateway, found: Standing) -> DeploymentProgress:
             status="failed",
             deployment_id=found.id,
             deployment_status="suspended",
-            reason="Out of credits: the app is stopped and kept. Pay for a deploy to wake it.",
+            reason="Out of credits: the app is stopped and kept. POST /agent/credits wakes it.",
             reason_code="out_of_credits",
         )
     if found.serving_deployment_id in gateway.reconciler.dead:

@@ -87,8 +87,8 @@ PAGES = {
         code="app_suspended",
         title="Out of credits",
         text="This app is paused because its credits are used up. Its files and data are kept.",
-        hint="Its deployer starts it again by paying for it at $gateway.",
-        next_actions=("Pay with POST $gateway/agent/deploy; the app then starts by itself",),
+        hint="Its deployer starts it again by topping up at $gateway.",
+        next_actions=("Top up with POST $gateway/agent/credits; the app then starts by itself",),
     ),
     HostState.STOPPED: Page(
         status=502,
