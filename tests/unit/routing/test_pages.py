@@ -120,7 +120,7 @@ async def test_page_of_a_deploying_app_looks_again_by_itself() -> None:
 
 async def test_suspended_app_says_how_to_top_up() -> None:
     body = (await ask(HostState.SUSPENDED)).json()
-    assert f"POST {GATEWAY}/agent/deploy" in body["next_actions"][0]
+    assert f"POST {GATEWAY}/agent/credits" in body["next_actions"][0]
     page = (await ask(HostState.SUSPENDED, accept=BROWSER)).body.decode()
     assert f'<a href="{GATEWAY}">{GATEWAY}</a>' in page
 
