@@ -85,6 +85,7 @@ node_modules/.package-lock.json: package.json package-lock.json | system
 	@.venv-clients/bin/python -c '' 2>/dev/null || $(BIN)/python -m venv --clear .venv-clients
 	@.venv-clients/bin/python -m pip --disable-pip-version-check --no-input --quiet \
 		install --no-compile --require-hashes -r requirements/clients.txt
+	@.venv-clients/bin/python -m compileall -q -j 0 .venv-clients/lib
 	@touch $@
 
 tests/clients/node_modules/.package-lock.json: tests/clients/package.json tests/clients/package-lock.json | system

@@ -64,10 +64,14 @@ class Cell:
             assert answer.body["retryable"], answer
             assert books.credited(self.stage, self.wallet) == 0, answer
 
-    async def check(self, settled: Answer) -> None:
-        """One payment, one deployment, and every micro-dollar in its place."""
+    async def until_ready(self, settled: Answer) -> None:
+        """Wait for the app, as the client sees it."""
+        await until(lambda: set(books.deployments(self.stage, self.wallet)) <= {"ready", "failed"})
         status = await self.wallet.settled(settled, within_seconds=PATIENCE_SECONDS)
         assert status["status"] == "ready", status
+
+    async def check(self) -> None:
+        """One payment, one deployment, and every micro-dollar in its place."""
         assert books.deployments(self.stage, self.wallet) == ["ready"]
         assert await books.arrived(self.stage, self.wallet) == PRICE
         spent = books.spent(self.stage, self.wallet)

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import socket
-import sys
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,7 @@ from aiohttp import web
 from moorage.api import app, assembly
 from moorage.api.apparatus import Apparatus, http_url, listen
 from moorage.api.stopping import stop_on_signals
-from moorage.chains.dev_wallet import DevWallets, dev_wallets
+from moorage.chains.dev_wallet import dev_wallets
 from moorage.clock import Clock
 from moorage.deploy import reconciler, worker
 from moorage.deploy.hosts import Hosts
@@ -143,9 +143,9 @@ async def open_apparatus(
 class Prompter:
     """The line to the test: says where the gateway is, and waits for what to do."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: Path) -> None:
         self._line = socket.socket(socket.AF_UNIX)
-        self._line.connect(path)
+        self._line.connect(str(path))
 
     def tell(self, **said: str) -> None:
         """Say it and wait; the whole process stands still meanwhile."""
@@ -164,22 +164,26 @@ def shorten_pauses() -> None:
     reconciler.PERIOD_SECONDS = 0.2
 
 
-async def main() -> None:
-    settings = load_settings(file=None)
-    prompter = Prompter(sys.argv[1])
-    wallets: DevWallets = dev_wallets(Path(sys.argv[2]))
+async def serve(environment: Mapping[str, str], prompt: Path, wallets: Path) -> None:
+    """Run the gateway with the settings in an environment."""
+    settings = load_settings(file=None, environ=environment)
+    prompter = Prompter(prompt)
     shorten_pauses()
     vars(app)["open_apparatus"] = open_apparatus
     vars(assembly)["_crash_hook"] = lambda _: lambda step: prompter.tell(step=step)
     await app.run_gateway(
         settings,
         chains={name: chain.chain(name) for name, chain in settings.chains.items()},
-        pay_to=wallets.pay_to.address,
+        pay_to=dev_wallets(wallets).pay_to.address,
         on_ready=lambda addresses: prompter.tell(up=addresses.gateway),
         stop=stop_on_signals(),
         stop_apps=False,
     )
 
 
-if __name__ == "__main__":
-    asyncio.run(main())
+def run(environment: Mapping[str, str], prompt: Path, wallets: Path, log: Path) -> None:
+    """The whole of a process that logs to a file."""
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    asyncio.run(serve(environment, prompt, wallets))

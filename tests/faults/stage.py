@@ -2,14 +2,15 @@
 
 import asyncio
 import json
-import os
+import multiprocessing
 import signal
 import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
+
+import light_gateway
 
 from gateway_fixture import REPOSITORY, DevGateway
 from moorage.api.audit import run_audit
@@ -21,7 +22,8 @@ from moorage.ledger.audit import Finding
 from moorage.settings import load_settings
 from rpc_proxy import RpcProxy
 
-SCRIPT = Path(__file__).parent / "light_gateway.py"
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["moorage.api.app", "aiohttp.web", "pytest"])
 PATIENCE_SECONDS = 20.0
 CHAIN = "arbitrum"
 MOUNT = ("mount", "-t", "tmpfs", "-o", "size=64m", "faults")
@@ -123,33 +125,33 @@ class Stage(DevGateway):
         """Start the gateway and wait until it answers."""
         self.prompt.url = asyncio.get_running_loop().create_future()
         wallets = self._directory / "wallets.json"
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(self.prompt.path), str(wallets)],
-                env=self._environment(),
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-            )
+        self._gateway = PROCESSES.Process(
+            target=light_gateway.run,
+            args=(self._environment(), self.prompt.path, wallets, self._log),
+        )
+        self._gateway.start()
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not self.prompt.url.done():
-                assert self._process.poll() is None, self.log
+                assert self._gateway.is_alive(), self.log
                 await asyncio.sleep(0.01)
         self.info["gateway"] = self.prompt.url.result()
         self._port = int(self.url.rpartition(":")[2])  # its address outlives it
 
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._gateway.kill()
+        self._gateway.join()
+
     async def recover(self) -> None:
         """Be as new, whatever a test before this one left undone."""
-        assert self._process is not None
         self.prompt.forget()
-        if self._process.poll() is not None:
+        if not self._gateway.is_alive():
             await self.run()
 
     async def until_dead(self) -> None:
         """Return when it has died at a step."""
-        assert self._process is not None
-        code = await asyncio.to_thread(self._process.wait, PATIENCE_SECONDS)
-        assert code == -signal.SIGKILL, self.log
+        await asyncio.to_thread(self._gateway.join, PATIENCE_SECONDS)
+        assert self._gateway.exitcode == -signal.SIGKILL, self.log
 
     async def audit(self) -> list[Finding]:
         """What is wrong with the books, by `moorage audit`."""
@@ -160,9 +162,9 @@ class Stage(DevGateway):
 
     async def _end(self) -> None:
         """End it as an operator does, if it still runs."""
-        assert self._process is not None
-        self._process.terminate()
-        await asyncio.to_thread(self._process.wait, PATIENCE_SECONDS)
+        self._gateway.terminate()
+        await asyncio.to_thread(self._gateway.join, PATIENCE_SECONDS)
+        assert self._gateway.exitcode == 0, self.log
 
     def _environment(self) -> dict[str, str]:
         given = {
@@ -177,8 +179,7 @@ class Stage(DevGateway):
             "rpc_timeout_seconds": "1",
             "payment_wait_seconds": "1",
         }
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("MOORAGE_")}
-        return inherited | {f"MOORAGE_{name.upper()}": value for name, value in given.items()}
+        return {f"MOORAGE_{name.upper()}": value for name, value in given.items()}
 
 
 def _unmount(directory: Path) -> None:

@@ -40,7 +40,7 @@ async def test_a_request_passes_the_steps_that_the_matrix_is_made_of(
     stage.prompt.steps.clear()
     await cell.pay(pay)
 
-    await cell.check(await cell.insist())
+    await cell.until_ready(await cell.insist())
 
     assert tuple(stage.prompt.steps) == steps
 
@@ -67,8 +67,9 @@ async def test_money_is_credited_once_and_one_app_runs(
         else:
             await suffer(cell, step, FAULTS[fault])
 
-    await cell.check(await cell.insist())
-    await cell.check(await cell.insist())
+    await cell.until_ready(await cell.insist())
+    await cell.insist()
+    await cell.check()
 
 
 async def suffer_death(cell: Cell, step: str) -> None:
