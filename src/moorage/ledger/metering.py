@@ -28,8 +28,10 @@ from moorage.storage import accounts, intervals, projects
 from moorage.storage.database import Database, Transaction
 from moorage.storage.intervals import Charge, RunInterval
 
-AT_ONCE = 250
+AT_ONCE = 500
 """Intervals charged in one transaction: neither the event loop nor other writers wait long."""
+
+_TURN = 50  # wallets looked at before others have their turn
 
 _ENOUGH_HOURS = max(WARNINGS_HOURS) + 3  # beyond every warning, whatever is not booked yet
 
@@ -120,9 +122,11 @@ class Metering:
             if left[interval] <= 0:
                 await self._suspend(tx, interval)
                 suspended.append(interval.project_id)
-                await asyncio.sleep(0)
-        for wallet in dict.fromkeys(each.wallet for each in due):
+                await asyncio.sleep(0)  # to give others their turn
+        for number, wallet in enumerate(dict.fromkeys(each.wallet for each in due)):
             await self._warn(tx, wallet)
+            if number % _TURN == 0:
+                await asyncio.sleep(0)
         return suspended
 
     async def _charge(

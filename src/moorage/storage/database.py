@@ -32,6 +32,7 @@ _DIALECT = sqlite.dialect(paramstyle="named")
 _BUSY_WAIT_SECONDS = 5.0
 _BUSY_PAUSE_SECONDS = 0.01
 _CHECKPOINT_SECONDS = 5.0
+_WRITER_CACHE_KIB = 64 * 1024  # filled only by a database as large; metering touches all of it
 _PRIMARY_CODE = 0xFF  # an extended result code's low byte (sqlite3.h)
 
 
@@ -155,6 +156,7 @@ class Database:
         self._writer = _connect(path)
         self._writer.execute("PRAGMA wal_autocheckpoint = 0")
         self._writer.execute("PRAGMA busy_timeout = 0")
+        self._writer.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
         self._is_durable: bool | None = None  # what the writer's pragma says
         self._checkpointer = _connect(path)
         self._write_lock = asyncio.Lock()

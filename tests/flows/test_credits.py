@@ -1,0 +1,103 @@
+"""Credits over real HTTP: their page, repeated requests, and waking by a plain transfer."""
+
+import asyncio
+import sqlite3
+import time
+from contextlib import closing
+
+import pytest
+
+from gateway_fixture import DevGateway
+from wallet import Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+PRICE = 500_000
+
+
+@pytest.fixture
+async def wallet(dev_gateway: DevGateway) -> Wallet:
+    return await Wallet(dev_gateway).fund()
+
+
+async def test_paid_app_shows_what_it_burns_and_when_credits_run_out(wallet: Wallet) -> None:
+    name, tx = fresh_name(), await wallet.pay(PRICE)
+    deployed = await wallet.deploy(name, tx=tx)
+    assert (await wallet.settled(deployed))["status"] == "ready"
+
+    shown = await wallet.call("GET", "/agent/credits")
+
+    assert shown.status == 200
+    assert (shown.body["balance_usd"], shown.body["burn_per_hour_micro_usd"]) == (0.5, 685)
+    assert [each["projectId"] for each in shown.body["burning"]] == [deployed.body["projectId"]]
+    (payment,) = shown.body["ledger"]
+    assert (payment["kind"], payment["amount_usd"]) == ("payment", 0.5)
+    assert (payment["chain"], payment["tx_hash"]) == ("arbitrum", tx)
+    in_730_hours = time.gmtime(time.time() + 730 * 3600)
+    assert shown.body["runs_out_at"].startswith(time.strftime("%Y-%m-", in_730_hours))
+    assert (await wallet.call("GET", "/agent/credits?limit=0")).status == 400
+    await wallet.call("DELETE", f"/agent/projects/{deployed.body['projectId']}")
+
+
+async def test_forty_deploys_at_once_with_one_key_are_one(wallet: Wallet) -> None:
+    name, key = fresh_name(), {"Idempotency-Key": "one-for-all"}
+    assert (await wallet.deploy(name, headers=key)).status == 402  # a demand is not kept
+    tx = await wallet.pay(PRICE)
+
+    answers = await asyncio.gather(*(wallet.deploy(name, tx=tx, headers=key) for _ in range(40)))
+
+    assert {answer.status for answer in answers} == {200}
+    assert len({str(answer.body) for answer in answers}) == 1
+    await wallet.settled(answers[0])
+    again = await wallet.deploy(name, headers=key)  # once it is ready, too, and unpaid
+    assert (again.status, again.body) == (200, answers[0].body)
+    other = await wallet.deploy(fresh_name(), headers=key)
+    assert (other.status, other.body["code"]) == (409, "idempotency_key_reused")
+    another_tx = await wallet.pay(PRICE)
+    paid_twice = await wallet.deploy(name, tx=another_tx, headers=key)
+    assert paid_twice.body == again.body
+    assert (await wallet.call("GET", "/agent/credits")).body["balance_usd"] == 1.0
+    await wallet.call("DELETE", f"/agent/projects/{again.body['projectId']}")
+
+
+async def test_suspended_app_wakes_when_a_transfer_is_claimed(wallet: Wallet) -> None:
+    name = fresh_name()
+    deployed = await wallet.deploy(name, tx=await wallet.pay(PRICE))
+    assert (await wallet.settled(deployed))["status"] == "ready"
+    await _spend_everything(wallet)
+    async with asyncio.timeout(30):
+        while (await wallet.visit(name))[0] != 402:
+            await asyncio.sleep(0.05)
+
+    claimed = await wallet.deploy(fresh_name(), tx=await wallet.pay(PRICE // 2))
+
+    assert claimed.status in {200, 402}  # whatever becomes of the deploy, the money is there
+    await wallet.until_answers(name)
+    await wallet.call("DELETE", f"/agent/projects/{deployed.body['projectId']}")
+
+
+async def _spend_everything(wallet: Wallet) -> None:
+    """As metering does at the full hour that takes the last credits, in a balanced posting."""
+    address = wallet.address.lower()
+    with closing(sqlite3.connect(wallet.gateway.data_dir / "moorage.db", timeout=30)) as db, db:
+        db.execute("BEGIN IMMEDIATE")
+        interval, project, started = db.execute(
+            "SELECT r.id, r.project_id, r.started_at_ms FROM run_intervals r JOIN projects p"
+            " ON p.id = r.project_id WHERE p.wallet = ? AND r.ended_at_ms IS NULL",
+            (address,),
+        ).fetchone()
+        ended = started + 730 * 3_600_000
+        posting = f"burn:{interval}:{ended}"
+        db.execute("INSERT INTO postings VALUES (?, 'burn', 0)", (posting,))
+        for account, amount in ((f"wallet:{address}", -PRICE), ("earned", PRICE)):
+            db.execute("INSERT INTO entries VALUES (?, ?, ?)", (posting, account, amount))
+        db.execute("UPDATE wallets SET balance_micro_usd = 0 WHERE address = ?", (address,))
+        db.execute(
+            "UPDATE run_intervals SET ended_at_ms = ?, charged_until_ms = ?, charged_micro_usd = ?"
+            " WHERE id = ?",
+            (ended, ended, PRICE, interval),
+        )
+        db.execute(
+            "UPDATE projects SET status = 'suspended', suspended_at_ms = ? WHERE id = ?",
+            (ended, project),
+        )
