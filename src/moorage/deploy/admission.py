@@ -5,7 +5,6 @@ import shutil
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypedDict
 
 import msgspec
 
@@ -16,7 +15,9 @@ from moorage.deploy.bid import (
     Demanded,
     Offer,
     Terms,
+    Wanted,
     after_payment,
+    missing,
     new_project,
     payment_required,
 )
@@ -50,7 +51,7 @@ from moorage.threads import in_thread
 Record = Callable[[Transaction, Admitted], Awaitable[None]]
 """Is called with what was admitted, within the transaction that admits it."""
 
-_SHORT = "with your credits it is for less than the price, which is amount_token"
+_SHORT = "it is for less than what is to be paid, which is amount_token"
 
 
 class Admission:
@@ -190,7 +191,7 @@ class Admission:
             return terms.price
         self._check_room()
         balance = await accounts.balance(self._db, bid.wallet)
-        if terms.own is None and balance + evidence.worth < terms.price:
+        if evidence.worth < missing(terms.price, balance):  # settling it costs gas
             active = await projects.sharing_credits(self._db, bid.wallet)
             short = Demanded(balance, active, shares=False)
             raise await self._demand(bid, short, because=AuthorizationRefused(_SHORT))
@@ -227,14 +228,14 @@ class Admission:
         credited: MicroUsd | None = None,
         because: PaymentError | None = None,
     ) -> PaymentRequired:
+        await self._paywall.refuse_while_unsettled(bid.wallet)
         quote = await self._quotes.offer(
             **self._wanted(bid),
             received=demanded.balance if isinstance(because, PaymentShort) else NOTHING,
         )
         return payment_required(bid, demanded, quote, credited=credited, because=because)
 
-    def _wanted(self, bid: Bid) -> "_Wanted":
-        """What a quote is asked for."""
+    def _wanted(self, bid: Bid) -> Wanted:
         return {
             "wallet": bid.wallet,
             "unique_name": bid.request.unique_name,
@@ -385,13 +386,6 @@ class Admission:
             subject_id=deployment_id,
             run_at_ms=now_ms,
         )
-
-
-class _Wanted(TypedDict):
-    wallet: str
-    unique_name: str
-    months: int
-    price: MicroUsd
 
 
 def _materialise(upload: Upload, destination: Path) -> None:

@@ -1,6 +1,7 @@
 """A bid for a deployment, and what may be answered to it."""
 
 import uuid
+from typing import TypedDict
 
 import msgspec
 
@@ -64,6 +65,15 @@ class Terms(msgspec.Struct, frozen=True):
     """What was promised to the wallet for the name."""
 
 
+class Wanted(TypedDict):
+    """What a quote is asked for."""
+
+    wallet: str
+    unique_name: str
+    months: int
+    price: MicroUsd
+
+
 class Demanded(msgspec.Struct, frozen=True):
     """Why a payment is demanded, by the contract's decision table."""
 
@@ -80,12 +90,11 @@ def payment_required(
     credited: MicroUsd | None = None,
     because: PaymentError | None = None,
 ) -> PaymentRequired:
-    """The demand for the quote's price, or for what is left of it."""
+    """The demand for the quote's price, for what is left of it, or for debts as well."""
     price = quote.price_micro_usd
-    remainder = MicroUsd(price - demanded.balance)
-    partly_paid = quote.received_micro_usd > 0
+    whole = quote.received_micro_usd <= 0 <= demanded.balance
     return PaymentRequired(
-        amount=remainder if partly_paid and remainder > 0 else price,
+        amount=price if whole else missing(price, demanded.balance),
         balance=demanded.balance,
         active_projects=demanded.active,
         means=bid.means,
@@ -96,6 +105,11 @@ def payment_required(
         credited=credited,
         because=because,
     )
+
+
+def missing(price: MicroUsd, balance: MicroUsd) -> MicroUsd:
+    """What a balance lacks to the price; the price, where it lacks nothing."""
+    return MicroUsd(price - balance) if balance < price else price
 
 
 def new_project(bid: Bid, monthly: MicroUsd, *, now_ms: int) -> Project:

@@ -70,8 +70,10 @@ class Quotes:
 
         `price` is today's; a living quote below it is given as it is, but a new one promises it
         only to whoever has begun to pay, or asking again would keep a price for ever. `received` is
-        what was paid towards it, so that the rest is asked for next time. Raises NameUnavailable,
-        or RateLimited for a wallet that holds too many names and has paid nothing.
+        what was paid towards it, so that the rest is asked for next time. Raises NameUnavailable.
+
+        A wallet that holds too many names is told the rest of what it has begun to pay, but no
+        name is held for it; if it has paid nothing, RateLimited is raised.
         """
         async with self._db.transaction(durable=False) as tx:
             await self.check_name(wallet=wallet, unique_name=unique_name, source=tx)
@@ -105,11 +107,14 @@ class Quotes:
         same = [q for q in living if q.months == months and q.price_micro_usd <= price]
         for quote in sorted(same, key=lambda quote: quote.price_micro_usd):
             fresh = quote.expires_at_ms - now_ms > QUOTE_LIFETIME_MS // 2
-            if fresh and (quote.received_micro_usd > 0 or received == 0):
+            if fresh and (quote.received_micro_usd > 0 or received <= 0):
                 return quote
-        paid = max([received, *(quote.received_micro_usd for quote in living)])
-        if not living and paid == 0:
-            await self._check_names_held(tx, wallet, now_ms)
+        paid = max([NOTHING, received, *(quote.received_micro_usd for quote in living)])
+        one_too_many = not living and await quotes.holds_names(
+            tx, wallet=wallet, now_ms=now_ms, many=NAMES_HELD_AT_MOST
+        )
+        if one_too_many and paid == 0:
+            raise RateLimited(_NAMES_RETRY_SECONDS)
         promised = [quote.price_micro_usd for quote in same] if paid > 0 else []
         quote = Quote(
             id=str(uuid.uuid4()),
@@ -121,17 +126,14 @@ class Quotes:
             created_at_ms=now_ms,
             expires_at_ms=now_ms + QUOTE_LIFETIME_MS,
         )
-        await quotes.add(tx, quote)
+        if not one_too_many:
+            await quotes.add(tx, quote)
         return quote
 
     async def purge(self) -> int:
         """Forget what expired; gives how many."""
         async with self._db.transaction(durable=False) as tx:
             return await quotes.purge(tx, before_ms=self._clock.now_ms())
-
-    async def _check_names_held(self, tx: Transaction, wallet: str, now_ms: int) -> None:
-        if await quotes.holds_names(tx, wallet=wallet, now_ms=now_ms, many=NAMES_HELD_AT_MOST):
-            raise RateLimited(_NAMES_RETRY_SECONDS)
 
 
 def honoured(living: Iterable[Quote], *, months: int, price: MicroUsd) -> MicroUsd:
