@@ -116,6 +116,21 @@ async def test_payment_mined_again_after_it_was_taken_back_is_credited_again(
     assert await chain.ledger_sum() == 0
 
 
+async def test_payment_that_was_taken_back_and_is_there_after_all_is_credited_again(
+    chain: Watched,
+) -> None:
+    """In the very block it was first seen in."""
+    tx_hash = await paid(chain)
+    (payment,) = await chain.payments(tx_hash)
+    async with chain.db.transaction(durable=True) as tx:
+        await ledger.reverse_payment(tx, payment, now_ms=1)
+    await chain.mine()
+    await chain.watcher().look()
+    (payment,) = await chain.payments(tx_hash)
+    assert (payment.status, payment.round) == (PaymentStatus.CREDITED, 2)
+    assert await chain.balance() == 500_000
+
+
 async def test_payment_that_moved_is_followed(chain: Watched) -> None:
     """To another block and log index, while nobody searches."""
     first, second = await paid(chain, 5, by=1), await paid(chain, 7)

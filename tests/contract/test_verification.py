@@ -368,6 +368,34 @@ async def test_payment_counts_at_the_configured_depth(payments: Payments) -> Non
     assert transfer.amount == 500_000
 
 
+async def test_payment_that_brings_much_counts_once_it_is_safe(payments: Payments) -> None:
+    """The local node calls a block safe that is one deep; more than $2 is much here."""
+    much, little = await payments.pay(2_000_001), await payments.pay(2_000_000)
+    (transfer,) = await payments.verifier()(much)
+    assert transfer.amount == 2_000_001
+    (transfer,) = await payments.verifier()(little)
+    assert transfer.amount == 2_000_000
+    much = await payments.pay(2_000_001)
+    with pytest.raises(PaymentPending, match="once its block is safe"):
+        await payments.verifier()(much)
+
+
+async def test_safe_block_of_another_branch_makes_nothing_safe(
+    payments: Payments, arbitrum_proxy: RpcProxy
+) -> None:
+    much = await payments.pay(2_000_001)
+    number = (await rpc(payments.url, "eth_getTransactionReceipt", much))["blockNumber"]
+    await mine(payments.url)
+
+    def other_branch(method: str, result: Any) -> Any:
+        replaced = method == "eth_getBlockByNumber" and result["number"] == number
+        return {**result, "hash": UNKNOWN_HASH} if replaced else result
+
+    arbitrum_proxy.alter = other_branch
+    with pytest.raises(PaymentPending):
+        await payments.verifier(arbitrum_proxy.url)(much)
+
+
 async def test_reorganised_payment_is_gone(payments: Payments) -> None:
     tx_hash = await payments.pay()
     transfers = payments.verifier()
