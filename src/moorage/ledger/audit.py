@@ -11,7 +11,7 @@ import msgspec
 
 from moorage.chains.chain import Chain, Token
 from moorage.ledger.burn import charge_up_to
-from moorage.ledger.ledger import REFUNDED, held_account, received_account, wallet_account
+from moorage.ledger.ledger import EARNED, REFUNDED, held_account, received_account, wallet_account
 from moorage.money import credit_from_atomic_units
 from moorage.payments.payment import Payment, PaymentStatus
 from moorage.payments.refund import Refund, RefundStatus
@@ -64,7 +64,7 @@ async def audit_books(
     histories = {
         interval.wallet: await rows.history(snapshot, wallet_account(interval.wallet))
         for interval in books.intervals
-        if interval.burned_micro_usd < charge_of(interval)
+        if _burned(books, interval) < charge_of(interval)
     }
     decimals = {
         (chain.chain_id, token.key): token.decimals for chain in chains for token in chain.tokens
@@ -216,17 +216,23 @@ def burn_findings(
 
     `histories` holds what changed the wallets of those that burned less.
     """
-    for posting_id in books.stray_burns:
-        yield Finding(f"posting {posting_id}", "burns for no run interval")
+    for stray in books.burned.keys() - {interval.id for interval in books.intervals}:
+        yield Finding(f"posting burn:{stray}", "burns for no run interval")
     for interval in books.intervals:
         row = f"run interval {interval.id}"
-        due, burned = charge_of(interval), interval.burned_micro_usd
+        due, burned = charge_of(interval), _burned(books, interval)
+        if books.burned.get(interval.id, {}).keys() - {EARNED, wallet_account(interval.wallet)}:
+            yield Finding(row, f"burned credits that are not those of {interval.wallet}")
         if burned != interval.charged_micro_usd:
             yield Finding(row, f"charged {interval.charged_micro_usd}, but burned {burned}")
         if burned > due:
             yield Finding(row, f"burned {burned} for time that costs {due}")
         elif burned < due and not ran_out(interval.id, histories[interval.wallet]):
             yield Finding(row, f"burned {burned} of {due}, though there were credits")
+
+
+def _burned(books: Books, interval: BilledInterval) -> int:
+    return books.burned.get(interval.id, {}).get(EARNED, 0)
 
 
 def ran_out(interval_id: str, history: Sequence[tuple[str, int]]) -> bool:

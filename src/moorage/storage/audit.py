@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 import msgspec
-from sqlalchemy import Table, and_, bindparam, exists, func, literal, literal_column, select
+from sqlalchemy import Table, bindparam, exists, func, literal, literal_column, select
 
 from moorage.money import MicroUsd
 from moorage.payments.cursor import Cursor
@@ -35,7 +35,7 @@ class Posting(msgspec.Struct, frozen=True):
 
 
 class BilledInterval(msgspec.Struct, frozen=True):
-    """A run interval, and what the ledger burned for it."""
+    """A run interval, whom it was charged to and at what price."""
 
     id: str
     wallet: str
@@ -44,7 +44,6 @@ class BilledInterval(msgspec.Struct, frozen=True):
     ended_at_ms: int | None
     charged_until_ms: int
     charged_micro_usd: MicroUsd
-    burned_micro_usd: MicroUsd
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -77,7 +76,7 @@ class Books(msgspec.Struct, frozen=True):
     balances: dict[str, int]  # each wallet's cached balance
     postings: tuple[Posting, ...]  # all but burns
     intervals: tuple[BilledInterval, ...]
-    stray_burns: tuple[str, ...]  # burns that name no interval
+    burned: dict[str, dict[str, int]]  # what burns moved on accounts, by the interval they name
     payments: tuple[Payment, ...]
     refunds: tuple[Refund, ...]
     settlements: tuple[Settled, ...]
@@ -101,11 +100,11 @@ _POSTINGS = Statement(
     .join(entries, entries.c.posting_id == postings.c.id)
     .where(postings.c.kind != "burn")
 )
-# The ids of an interval's burns lie between "burn:<interval>:" and "burn:<interval>;".
-_burns_of_interval = and_(
-    entries.c.posting_id > literal("burn:") + run_intervals.c.id + literal(":"),
-    entries.c.posting_id < literal("burn:") + run_intervals.c.id + literal(";"),
-    entries.c.account == "earned",
+_interval = func.substr(entries.c.posting_id, len("burn:") + 1, _UUID_CHARACTERS)
+_BURNED = Statement(  # one pass, as there are many: from "burn:" to the character after ":"
+    select(_interval, entries.c.account, func.sum(_amount))
+    .where(entries.c.posting_id > "burn:", entries.c.posting_id < "burn;")
+    .group_by(_interval, entries.c.account)
 )
 _INTERVALS = Statement(
     select(
@@ -116,19 +115,7 @@ _INTERVALS = Statement(
         run_intervals.c.ended_at_ms,
         run_intervals.c.charged_until_ms,
         run_intervals.c.charged_micro_usd,
-        func.coalesce(func.sum(_amount), 0),
-    )
-    .join(projects, projects.c.id == run_intervals.c.project_id)
-    .outerjoin(entries, _burns_of_interval)
-    .group_by(run_intervals.c.id)
-)
-_STRAY_BURNS = Statement(
-    select(postings.c.id).where(
-        postings.c.kind == "burn",
-        ~exists().where(
-            run_intervals.c.id == func.substr(postings.c.id, len("burn:") + 1, _UUID_CHARACTERS)
-        ),
-    )
+    ).join(projects, projects.c.id == run_intervals.c.project_id)
 )
 _HISTORY = Statement(
     select(entries.c.posting_id, _amount)
@@ -157,7 +144,7 @@ async def books(tx: Transaction) -> Books:
         balances=dict(await tx.all(_BALANCES)),
         postings=await _postings(tx),
         intervals=await _rows(tx, _INTERVALS, BilledInterval),
-        stray_burns=tuple(row[0] for row in await tx.all(_STRAY_BURNS)),
+        burned=await _burned(tx),
         payments=await _rows(tx, _PAYMENTS, Payment),
         refunds=await _rows(tx, _REFUNDS, Refund),
         settlements=await _rows(tx, _SETTLEMENTS, Settled),
@@ -169,6 +156,13 @@ async def books(tx: Transaction) -> Books:
 async def history(tx: Transaction, account: str) -> list[tuple[str, int]]:
     """Each posting that changed an account, and by how much, in the order they were committed."""
     return [(posting_id, amount) for posting_id, amount in await tx.all(_HISTORY, account=account)]
+
+
+async def _burned(tx: Transaction) -> dict[str, dict[str, int]]:
+    burned: dict[str, dict[str, int]] = {}
+    for interval_id, account, amount in await tx.all(_BURNED):
+        burned.setdefault(interval_id, {})[account] = amount
+    return burned
 
 
 async def _postings(tx: Transaction) -> tuple[Posting, ...]:

@@ -115,6 +115,13 @@ CORRUPTIONS: dict[str, tuple[str, str]] = {
         ),
         "posting burn:nobody:1",
     ),
+    "burn of another wallet's credits": (
+        (
+            f"UPDATE entries SET account = 'wallet:' || {OTHER_WALLET} "
+            f"WHERE posting_id = {IN_KIND['burn']} AND account LIKE 'wallet:%'"
+        ),
+        "run interval",
+    ),
     "posting of a kind that is not known": (
         (
             "INSERT INTO postings VALUES ('gift', 'gift', 0);"
