@@ -70,6 +70,12 @@ def deployments(stage: Stage, wallet: Wallet) -> list[str]:
     return [status for (status,) in rows]
 
 
+def projects(stage: Stage, wallet: Wallet) -> list[str]:
+    """The status of every project it has."""
+    rows = _all(stage, "SELECT status FROM projects WHERE wallet = ?", wallet.address.lower())
+    return [status for (status,) in rows]
+
+
 def _one(stage: Stage, statement: str, *given: str) -> Any:
     return next(iter(_all(stage, statement, *given)), None)
 

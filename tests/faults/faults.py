@@ -135,8 +135,11 @@ async def newest_transactions(rpc_url: str, *, blocks: int) -> list[str]:
     return found
 
 
-def reorganised(depth: int) -> Fault:
-    """The newest `depth` blocks of this cell are replaced; what they held is mined again later."""
+def reorganised(depth: int, *, forgets: bool = False) -> Fault:
+    """The newest `depth` blocks of this cell are replaced.
+
+    What they held is mined again after them, unless the chain `forgets` it.
+    """
 
     @asynccontextmanager
     async def fault(cell: Cell) -> AsyncIterator[None]:
@@ -144,7 +147,7 @@ def reorganised(depth: int) -> Fault:
         await mine(cell.rpc_url, max(0, depth - (head - cell.first_block)))
         removed = await newest_transactions(cell.rpc_url, blocks=depth)
         await rpc(cell.rpc_url, "anvil_reorg", depth, [])
-        for raw in removed:
+        for raw in [] if forgets else removed:
             await rpc(cell.rpc_url, "eth_sendRawTransactionSync", raw)
         yield
 

@@ -25,6 +25,7 @@ from moorage.clock import Clock
 from moorage.deploy import reconciler, worker
 from moorage.deploy.hosts import Hosts
 from moorage.errors import DeployFailed, FailureCause
+from moorage.payments import resumption
 from moorage.routing.router import Router
 from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, LogKind
 from moorage.settings import Settings, load_settings
@@ -162,6 +163,7 @@ def shorten_pauses() -> None:
     worker._FIRST_RETRY_MS = 50
     worker.POLL_SECONDS = 0.05
     reconciler.PERIOD_SECONDS = 0.2
+    resumption._LEFT_TO_ITS_REQUEST_MS = 300
 
 
 async def serve(environment: Mapping[str, str], prompt: Path, wallets: Path) -> None:

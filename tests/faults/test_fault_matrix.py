@@ -9,9 +9,10 @@ import pytest
 import pytest_asyncio
 from cell import Cell, until
 from stage import PATIENCE_SECONDS, Stage
-from ways import WAYS
+from ways import PRICE, SETTLED_BY_THE_GATEWAY, WAYS
 
-from faults import FAULTS, OF_THE_DATABASE, Fault
+from faults import FAULTS, OF_THE_DATABASE, Fault, reorganised
+from paying import mine
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.root]
 
@@ -70,6 +71,44 @@ async def test_money_is_credited_once_and_one_app_runs(
     await cell.until_ready(await cell.insist())
     await cell.insist()
     await cell.check()
+
+
+@pytest.mark.parametrize(
+    ("way", "step"),
+    [
+        pytest.param(way, step, id=f"{way}-{step}")
+        for way, (_, steps) in WAYS.items()
+        for step in (SENT, *steps)
+    ],
+)
+async def test_money_that_the_chain_forgets_is_settled_again_or_taken_back(
+    stage: Stage, way: str, step: str
+) -> None:
+    await stage.recover()
+    cell = Cell(stage)
+    await cell.pay(WAYS[way][0])
+    lasting = PRICE if way in SETTLED_BY_THE_GATEWAY else 0
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await suffer(cell, step, reorganised(1, forgets=True))
+        while await in_the_books(cell) != (lasting, lasting):
+            await mine(cell.rpc_url)
+            await asyncio.sleep(0.05)
+
+    if lasting:
+        settled = await cell.insist()
+        await until(lambda: books.projects(stage, cell.wallet) == ["active"])  # woken, if need be
+        await cell.until_ready(settled)
+        await cell.check()
+    else:
+        await until(lambda: set(books.projects(stage, cell.wallet)) <= {"suspended"})
+        assert await stage.audit() == []
+
+
+async def in_the_books(cell: Cell) -> tuple[int, int]:
+    """What arrived from its wallet, and what the wallet was credited."""
+    arrived = await books.arrived(cell.stage, cell.wallet)
+    return arrived, books.credited(cell.stage, cell.wallet)
 
 
 async def suffer_death(cell: Cell, step: str) -> None:

@@ -105,3 +105,6 @@ WAYS: dict[str, tuple[Way, tuple[str, ...]]] = {
     "x402": (by_x402, (*SETTLED, *ENTRANCE, *WORK)),
 }
 """Each way, and the steps that its request passes from the first to the running app."""
+
+SETTLED_BY_THE_GATEWAY = ("authorization", "x402")
+"""Ways whose transaction the gateway sends, and sends again when the chain forgets it."""
