@@ -68,9 +68,8 @@ async def is_safe(client: RpcClient, block: Block) -> bool:
 
 async def _read(client: RpcClient, *numbers: int) -> tuple[Heads, list[Block | None]]:
     """The heads, and the blocks of these numbers, in one breath."""
-    latest, safe, finalized, *others = await client.batch(
-        [block_call(block) for block in ("latest", "safe", "finalized", *numbers)]
-    )
+    asked: tuple[str | int, ...] = ("latest", "safe", "finalized", *numbers)
+    latest, safe, finalized, *others = await client.batch([block_call(block) for block in asked])
     try:
         heads = _heads(latest, safe, finalized, finality_blocks=client.chain.finality_blocks)
         return heads, [parse_block(other) for other in others]
