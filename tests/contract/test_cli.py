@@ -240,3 +240,35 @@ async def test_heavy_modules_wait_until_they_are_needed(
     loaded = set(out.decode().splitlines()[-1].split())
     assert "moorage.cli.main" in loaded
     assert not heavy & loaded
+
+
+async def test_credits_show_what_is_left_what_burns_and_what_was_paid(terminal: Terminal) -> None:
+    document = {
+        "wallet": "0x" + "1" * 40,
+        "balance_usd": 0.49863,
+        "balance_micro_usd": 498_630,
+        "burn_per_hour_usd": 0.000685,
+        "burn_per_hour_micro_usd": 685,
+        "runs_out_at": "2026-05-07T19:59:54.745Z",
+        "burning": [{"projectId": PROJECT, "burn_per_hour_usd": 0.000685}],
+        "ledger": [
+            {
+                "id": "burn:1",
+                "kind": "burn",
+                "amount_usd": -0.00137,
+                "amount_micro_usd": -1370,
+                "at": "2026-04-07T12:00:00.000Z",
+                "projectId": PROJECT,
+            }
+        ],
+        "next": None,
+    }
+    terminal.gateway.other["GET", "/agent/credits"] = [JSONResponse(document)]
+    outcome = await terminal.run("credits")
+    assert "$0.498630 in credits" in outcome.out
+    assert "runs out at 2026-05-07T19:59:54.745Z" in outcome.out
+    assert f"burn  -0.001370  {PROJECT}" in outcome.out
+
+    terminal.gateway.other["GET", "/agent/credits"] = [JSONResponse(document)]
+    outcome = await terminal.run("credits", "--json")
+    assert outcome.document["ledger"] == document["ledger"]

@@ -28,7 +28,7 @@ from moorage.storage import accounts, intervals, projects
 from moorage.storage.database import Database, Transaction
 from moorage.storage.intervals import Charge, RunInterval
 
-AT_ONCE = 500
+AT_ONCE = 250
 """Intervals charged in one transaction: neither the event loop nor other writers wait long."""
 
 _TURN = 50  # wallets looked at before others have their turn
@@ -171,7 +171,7 @@ class Metering:
             return
         await accounts.set_warned(tx, wallet, due)
         if due is not None and runs_out_ms is not None and (warned is None or due < warned):
-            data = {
+            data: dict[str, str | int | float] = {
                 "hours": due,
                 "runs_out_at": iso_utc(self.time.wall_ms(runs_out_ms)),
                 "balance_usd": usd_number(balance),

@@ -7,7 +7,7 @@ from sqlalchemy import Text, bindparam, func, insert, literal_column, or_, selec
 from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
 
 from moorage.money import MicroUsd
-from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.database import Database, Statement, Transaction, Value
 from moorage.storage.schema import entries, postings, wallets
 
 _BALANCE = Statement(
@@ -161,7 +161,9 @@ async def add_postings(
 
 async def take(tx: Transaction, amounts: Mapping[str, int]) -> bool:
     """Take each wallet's amount; False when a balance was short, then leave the transaction."""
-    rows = [{"wallet": wallet, "amount": -amount} for wallet, amount in amounts.items()]
+    rows: list[dict[str, Value]] = [
+        {"wallet": wallet, "amount": -amount} for wallet, amount in amounts.items()
+    ]
     return await tx.execute_many(_CHANGE_BALANCE, rows) == len(rows)
 
 

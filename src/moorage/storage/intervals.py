@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import bindparam, func, insert, select, update
 
 from moorage.money import MicroUsd
-from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.database import Database, Statement, Transaction, Value
 from moorage.storage.schema import projects, run_intervals
 
 
@@ -95,9 +95,11 @@ _CLOSE = Statement(
 )
 
 
-async def due(tx: Transaction, *, charged_before_ms: int, many: int) -> list[RunInterval]:
+async def due(
+    source: Database | Transaction, *, charged_before_ms: int, many: int
+) -> list[RunInterval]:
     """At most `many` open intervals last charged at or before this time, the earliest first."""
-    rows = await tx.all(_DUE, before_ms=charged_before_ms, many=many)
+    rows = await source.all(_DUE, before_ms=charged_before_ms, many=many)
     return [RunInterval(*row) for row in rows]
 
 
@@ -125,7 +127,7 @@ async def open_interval(tx: Transaction, *, interval_id: str, project_id: str, a
 
 async def charge(tx: Transaction, charges: Sequence[Charge]) -> bool:
     """Note what was charged and up to when; False when another charge came between."""
-    rows = [
+    rows: list[dict[str, Value]] = [
         {
             "interval_id": each.interval.id,
             "seen_until_ms": each.interval.charged_until_ms,

@@ -2,13 +2,13 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import and_, bindparam, func, literal_column, select
+from sqlalchemy import ColumnClause, and_, bindparam, func, literal_column, select
 
 from moorage.money import MicroUsd
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import entries, postings, run_intervals
 
-_place = literal_column("entries.rowid")
+_place: ColumnClause[int] = literal_column("entries.rowid")
 _BURN = "burn:"  # then the interval's id, of 36 characters, and the time it is paid up to
 _PAGE = Statement(
     select(

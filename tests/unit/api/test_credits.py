@@ -13,6 +13,7 @@ from moorage.auth.rate_limit import RateLimiter
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
+from moorage.storage import payments
 from moorage.storage.database import Database
 from records_fixture import ALICE, ARBITRUM, BOB, add_project, fund, transfer
 
@@ -128,9 +129,7 @@ async def test_held_and_reversed_payments_are_shown(ask: Asking) -> None:
         await ledger.credit_transfers(
             tx, [transfer(ALICE, 200_000)], held={ALICE: "listed"}, now_ms=2
         )
-        (payment,) = await ledger.payments.of_transaction(
-            tx, chain_id=lost.chain_id, tx_hash=lost.tx_hash
-        )
+        (payment,) = await payments.of_transaction(tx, chain_id=lost.chain_id, tx_hash=lost.tx_hash)
         await ledger.reverse_payment(tx, payment, now_ms=3)
     shown = await ask()
     assert (shown["balance_usd"], shown["held_usd"]) == (0, 0.2)
