@@ -22,12 +22,13 @@ from hypothesis.stateful import (
 from clock import HOUR_MS, START_MS, MovableClock
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.ledger import ledger
+from moorage.ledger.audit import Finding, audit_books
 from moorage.ledger.ledger import EARNED, held_account, wallet_account
 from moorage.ledger.metering import Metering
 from moorage.payments.transfer import Transfer
 from moorage.storage import accounts, payments, projects
 from moorage.storage.database import Database
-from records_fixture import ALICE, BOB, add_project, transfer
+from records_fixture import ALICE, ARBITRUM, BOB, add_project, transfer
 
 MONTH_MS = Fraction(365 * 24 * HOUR_MS, 12)
 WALLETS = (ALICE, BOB)
@@ -220,7 +221,16 @@ class Money(RuleBasedStateMachine):
             found = self.runner.run(projects.by_id(self.db, app.project.id))
             assert (found.status if found else ProjectStatus.DELETED) is app.status
 
+    @invariant()
+    def audit_finds_nothing_wrong(self) -> None:
+        assert self.runner.run(self._audit()) == []
+
     # The product, in transactions as it has them
+
+    async def _audit(self) -> list[Finding]:
+        async with self.db.snapshot() as snapshot:
+            _, findings = await audit_books(snapshot, [ARBITRUM])
+        return findings
 
     def _pass(self, milliseconds: int) -> None:
         self.clock.advance(milliseconds)
