@@ -135,6 +135,17 @@ async def test_contract_wallet_refuses_a_strangers_signature(
         await desk.settle(signs(payer=wallet))
 
 
+async def test_signature_that_is_no_keys_is_left_to_the_wallet(
+    desk: Desk, signs: Sign, local_chains: LocalChains
+) -> None:
+    """Contract wallets may take any bytes; this one takes 65, and the token says so."""
+    wallet = await contract_wallet(desk.url, local_chains.wallets.wallets[0].address)
+    signed = signs(payer=wallet)
+    for signature in (b"", signed.signature[:-1], signed.signature + b"\0" * 700):
+        with pytest.raises(AuthorizationRefused, match="invalid signature"):
+            await desk.settle(msgspec.structs.replace(signed, signature=signature))
+
+
 async def test_forged_signature_is_refused_and_nothing_is_stored(desk: Desk, signs: Sign) -> None:
     signed = msgspec.structs.replace(signs(), value=499_999)
     with pytest.raises(AuthorizationRefused, match="invalid signature"):
