@@ -87,7 +87,7 @@ PAGES = {
         code="app_suspended",
         title="Out of credits",
         text="This app is paused because its credits are used up. Its files and data are kept.",
-        hint="Its deployer starts it again by topping up at $gateway, before it is deleted for good.",
+        hint="Its deployer starts it again by topping up at $gateway, before it is deleted.",
         next_actions=("Top up with POST $gateway/agent/credits; the app then starts by itself",),
     ),
     HostState.STOPPED: Page(
