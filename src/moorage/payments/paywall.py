@@ -5,7 +5,8 @@ transaction on chain, claim each of its transfers once, credit whoever paid. Mon
 credited in a transaction of its own, before anybody asks whether it is enough.
 """
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
 
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
@@ -13,6 +14,7 @@ from moorage.errors import (
     AuthorizationRefused,
     ChallengeExpired,
     ChallengeInvalid,
+    DatabaseUnavailable,
     MoorageError,
     PayerMismatch,
     PaymentAlreadyUsed,
@@ -139,11 +141,11 @@ class Paywall:
 
     async def credit(
         self, *, chain: Chain, token: Token, tx_hash: str, wallet: str, unique_name: str | None
-    ) -> dict[str, MicroUsd]:
+    ) -> list[Payment]:
         """Verify the transaction and credit every transfer of it that was not credited before.
 
-        What it brings `wallet` is noted with its quotes for `unique_name`. Gives what each payer's
-        balance gained.
+        What it brings `wallet` is noted with its quotes for `unique_name`. Gives all that is in
+        the books of this transaction then.
         """
         transfers = await self._verifier.transfers(chain=chain, token=token, tx_hash=tx_hash)
         verdicts = [(transfer.payer, await self._screen(transfer)) for transfer in transfers]
@@ -162,7 +164,8 @@ class Paywall:
                     amount=gained[wallet],
                     now_ms=now_ms,
                 )
-        return gained
+            # Read here: once it is committed, nothing may fail any more.
+            return await payments.of_transaction(tx, chain_id=chain.chain_id, tx_hash=tx_hash)
 
     async def _transaction(
         self, evidence: Evidence, *, wallet: str, body_digest: str, unique_name: str | None
@@ -190,9 +193,13 @@ class Paywall:
         await self.refuse_used(
             chain_id=chain.chain_id, tx_hash=tx_hash, wallet=wallet, top_up=top_up
         )
-        if not await self._claimed(evidence, tx_hash):
-            await self._credit_unclaimed(evidence, tx_hash, wallet=wallet, unique_name=unique_name)
-        own = [item for item in await self._claimed(evidence, tx_hash) if item.payer == wallet]
+        claimed = _on_chain(evidence, await self._booked(chain, tx_hash))
+        if not claimed:
+            booked = await self._credit(evidence, tx_hash, wallet=wallet, unique_name=unique_name)
+            claimed = _on_chain(evidence, booked)
+        elif isinstance(evidence, AuthorizationEvidence):
+            await self._conclude(chain, claimed[0])
+        own = [item for item in claimed if item.payer == wallet]
         if not own:
             raise PayerMismatch
         credited = [
@@ -209,12 +216,12 @@ class Paywall:
             at_ms=self._clock.now_ms(),
         )
 
-    async def _credit_unclaimed(
+    async def _credit(
         self, evidence: Evidence, tx_hash: str, *, wallet: str, unique_name: str | None
-    ) -> None:
+    ) -> list[Payment]:
         chain, token = evidence.means.chain, evidence.means.token
         try:
-            await self.credit(
+            return await self.credit(
                 chain=chain, token=token, tx_hash=tx_hash, wallet=wallet, unique_name=unique_name
             )
         except PaymentNotFound as reverted:
@@ -222,11 +229,24 @@ class Paywall:
                 raise PaymentPending(_BEING_SETTLED) from reverted
             raise
 
-    async def _claimed(self, evidence: Evidence, tx_hash: str) -> list[Payment]:
-        """Its payments in the token named, as far as they are still on the chain."""
-        chain_id, token_address = evidence.means.chain.chain_id, evidence.means.token.key
-        return [
-            item
-            for item in await payments.of_transaction(self._db, chain_id=chain_id, tx_hash=tx_hash)
-            if item.token_address == token_address and item.status is not PaymentStatus.REVERSED
-        ]
+    async def _conclude(self, chain: Chain, found: Payment) -> None:
+        """End the settlement of what the watcher credited first; if not now, it is followed up."""
+        with contextlib.suppress(DatabaseUnavailable):
+            if await self._settlement.unresolved(found.payer):
+                async with self._db.transaction(durable=False) as tx:
+                    await self._settlement.conclude(
+                        tx, chain=chain, tx_hash=found.tx_hash, block_number=found.block_number
+                    )
+
+    async def _booked(self, chain: Chain, tx_hash: str) -> list[Payment]:
+        return await payments.of_transaction(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
+
+
+def _on_chain(evidence: Evidence, booked: Iterable[Payment]) -> list[Payment]:
+    """The payments in the token named, as far as they are still on the chain."""
+    return [
+        item
+        for item in booked
+        if item.token_address == evidence.means.token.key
+        and item.status is not PaymentStatus.REVERSED
+    ]

@@ -6,7 +6,13 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from moorage.clock import Clock
-from moorage.errors import AuthorizationRefused, MoorageError, PaymentError
+from moorage.errors import (
+    AuthorizationRefused,
+    DatabaseUnavailable,
+    MoorageError,
+    PaymentError,
+    PaymentPending,
+)
 from moorage.money import MicroUsd
 from moorage.payments.demand import PaymentRequired
 from moorage.payments.evidence import (
@@ -23,6 +29,12 @@ from moorage.storage.database import Database, Transaction
 
 Record = Callable[[Transaction, Receipt], Awaitable[None]]
 """Is called with what was credited, within the transaction that binds the payment to it."""
+
+
+_UNRECORDED = (
+    "Your payment is credited; what it paid for could not be recorded yet. "
+    "Do not pay again: send the same payment again."
+)
 
 
 class TopUpRequest(msgspec.Struct, frozen=True):
@@ -50,7 +62,6 @@ class TopUp:
         `Paywall.take` raises.
         """
         if request.evidence is None:
-            await self._paywall.refuse_while_unsettled(request.wallet)
             raise await self._demand(request)
         if isinstance(request.evidence, AuthorizationEvidence):
             await self._check_worth(request, request.evidence)
@@ -60,7 +71,12 @@ class TopUp:
             )
         except NOTHING_CREDITED as error:
             raise await self._demand(request, because=error) from error
-        await self._bind(receipt, record)
+        try:
+            await self._bind(receipt, record)
+        except DatabaseUnavailable as fault:
+            pending = PaymentPending(_UNRECORDED)
+            pending.receipt = receipt
+            raise pending from fault
 
     async def credit(self, request: TopUpRequest) -> None:
         """Credit what came with a request that was answered before; the answer stays what it was.
@@ -97,6 +113,7 @@ class TopUp:
     async def _demand(
         self, request: TopUpRequest, *, because: PaymentError | None = None
     ) -> PaymentRequired:
+        await self._paywall.refuse_while_unsettled(request.wallet)
         return PaymentRequired(
             amount=request.amount,
             balance=await accounts.balance(self._db, request.wallet),

@@ -1,0 +1,165 @@
+"""Once money is in the books, or may be on its way, nobody is answered as if it were not."""
+
+from typing import Any
+
+import pytest
+
+from clock import MovableClock
+from fakes import PAY_TO, FakeSettlement, FakeVerifier, paywall_of
+from moorage.chains.eip3009 import TransferAuthorization
+from moorage.errors import DatabaseUnavailable, PaymentNotFound, PaymentPending
+from moorage.ledger import ledger
+from moorage.money import AtomicUnits, MicroUsd
+from moorage.payments.demand import PaymentRequired
+from moorage.payments.evidence import (
+    AuthorizationEvidence,
+    Evidence,
+    PaymentMeans,
+    TransactionEvidence,
+)
+from moorage.payments.paywall import Paywall
+from moorage.payments.receipt import Receipt
+from moorage.payments.topup import TopUp, TopUpRequest
+from moorage.storage import accounts
+from moorage.storage.database import Database, Transaction
+from records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
+
+BODY = "00" * 32
+MEANS = PaymentMeans(chain=ARBITRUM, token=USDC)
+
+
+class BrokenAfterCredit(FakeSettlement):
+    """Breaks the database's reads, and its next write, once a credit is about to be committed."""
+
+    def __init__(self, chain: FakeVerifier, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(chain)
+        self._db = db
+        self._monkeypatch = monkeypatch
+
+    async def conclude(self, *_: object, **__: object) -> None:
+        async def fail(*_: object, **__: object) -> Any:
+            raise DatabaseUnavailable
+
+        def refuse(**_: object) -> Any:
+            raise DatabaseUnavailable
+
+        for read in ("one", "all"):
+            self._monkeypatch.setattr(self._db, read, fail)
+        self._monkeypatch.setattr(self._db, "transaction", refuse)
+
+
+class Concluding(FakeSettlement):
+    """Notes which transactions' settlements were ended."""
+
+    def __init__(self, chain: FakeVerifier) -> None:
+        super().__init__(chain)
+        self.concluded: list[str] = []
+
+    async def conclude(self, *_: object, tx_hash: str, **__: object) -> None:
+        self.concluded.append(tx_hash)
+        self.pending.clear()
+
+
+@pytest.fixture
+def chain() -> FakeVerifier:
+    return FakeVerifier()
+
+
+def shows(tx_hash: str) -> TransactionEvidence:
+    return TransactionEvidence(MEANS, tx_hash)
+
+
+def authorizes(amount: int = 5) -> AuthorizationEvidence:
+    return AuthorizationEvidence(
+        MEANS,
+        TransferAuthorization(
+            chain_id=ARBITRUM.chain_id,
+            token_address=USDC.key,
+            payer=ALICE,
+            recipient=PAY_TO,
+            value=AtomicUnits(amount),
+            valid_after=0,
+            valid_before=2**40,
+            nonce=fresh_hash(),
+            signature=b"\1" * 65,
+        ),
+    )
+
+
+async def take(paywall: Paywall, evidence: Evidence) -> Receipt:
+    return await paywall.take(evidence, wallet=ALICE, body_digest=BODY, unique_name="hello")
+
+
+async def top_up(
+    db: Database, paywall: Paywall, clock: MovableClock, evidence: Evidence | None
+) -> list[Receipt]:
+    """What a top-up is recorded with."""
+    recorded: list[Receipt] = []
+
+    async def record(_tx: Transaction, receipt: Receipt) -> None:
+        recorded.append(receipt)
+
+    request = TopUpRequest(
+        wallet=ALICE, amount=MicroUsd(5), means=MEANS, evidence=evidence, body_digest=BODY
+    )
+    await TopUp(db=db, paywall=paywall, clock=clock).take(request, record=record)
+    return recorded
+
+
+async def test_database_that_fails_after_the_credit_takes_nothing_from_its_receipt(
+    db: Database, clock: MovableClock, chain: FakeVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = BrokenAfterCredit(chain, db, monkeypatch)
+    paid = chain.pays(transfer(ALICE, 5))
+    receipt = await take(paywall_of(db, chain, clock, ARBITRUM, settlement=broken), shows(paid))
+    assert (receipt.tx_hash, receipt.credited) == (paid, 5)
+
+
+async def test_top_up_that_cannot_be_recorded_after_the_credit_is_pending(
+    db: Database, clock: MovableClock, chain: FakeVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid = chain.pays(transfer(ALICE, 5))
+    with monkeypatch.context() as broken_for_now:
+        broken = BrokenAfterCredit(chain, db, broken_for_now)
+        paywall = paywall_of(db, chain, clock, ARBITRUM, settlement=broken)
+        with pytest.raises(PaymentPending, match="Do not pay again") as pending:
+            await top_up(db, paywall, clock, shows(paid))
+        assert isinstance(pending.value.receipt, Receipt)
+    paywall = paywall_of(db, chain, clock, ARBITRUM)
+    (receipt,) = await top_up(db, paywall, clock, shows(paid))
+    assert receipt.credited == 5
+    assert await accounts.balance(db, ALICE) == 5
+
+
+async def test_settlement_that_the_watcher_credited_first_ends_when_it_is_claimed(
+    db: Database, clock: MovableClock, chain: FakeVerifier
+) -> None:
+    settlement = Concluding(chain)
+    paywall = paywall_of(db, chain, clock, ARBITRUM, settlement=settlement)
+    evidence = authorizes()
+    settled = await settlement.settle(
+        chain=ARBITRUM, token=USDC, authorization=evidence.authorization, unique_name="hello"
+    )
+    async with db.transaction(durable=True) as tx:
+        await ledger.credit_transfers(tx, chain.transfers_of[settled], now_ms=clock.now_ms())
+    settlement.pending.add(ALICE)
+
+    assert (await take(paywall, evidence)).credited == 5
+
+    assert settlement.concluded == [settled]
+    await paywall.refuse_while_unsettled(ALICE)
+
+
+async def test_top_up_asks_for_nothing_while_another_payment_is_being_settled(
+    db: Database, clock: MovableClock, chain: FakeVerifier
+) -> None:
+    settlement = FakeSettlement(chain)
+    paywall = paywall_of(db, chain, clock, ARBITRUM, settlement=settlement)
+    chain.missing = PaymentNotFound("nothing there", looked_for={})
+    for evidence in (None, shows(fresh_hash()), authorizes(4)):
+        settlement.pending.clear()
+        with pytest.raises(PaymentRequired):
+            await top_up(db, paywall, clock, evidence)
+        settlement.pending.add(ALICE)
+        with pytest.raises(PaymentPending, match="Do not pay again"):
+            await top_up(db, paywall, clock, evidence)
