@@ -53,10 +53,10 @@ class Concluding(FakeSettlement):
 
     def __init__(self, chain: FakeVerifier) -> None:
         super().__init__(chain)
-        self.concluded: list[str] = []
+        self.concluded: list[object] = []
 
-    async def conclude(self, *_: object, tx_hash: str, **__: object) -> None:
-        self.concluded.append(tx_hash)
+    async def conclude(self, *_: object, **given: object) -> None:
+        self.concluded.append(given["tx_hash"])
         self.pending.clear()
 
 
