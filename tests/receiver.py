@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,15 +39,18 @@ class Receiver:
 
 
 class receiving:  # noqa: N801 (reads as `async with receiving() as receiver`)
-    """A Receiver on a port of its own."""
+    """A Receiver on a port of its own; what it still does for a sender ends with its connection."""
+
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
 
     async def __aenter__(self) -> Receiver:
         receiver = Receiver()
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", receiver.receive)
-        self.runner = web.AppRunner(app, shutdown_timeout=0)
+        self.runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", 0)
+        site = web.TCPSite(self.runner, "127.0.0.1", 0, ssl_context=self.tls)
         await site.start()
         receiver.port = self.runner.addresses[0][1]
         return receiver

@@ -148,8 +148,11 @@ async def test_server_without_a_valid_certificate_gets_nothing(
 
 
 async def test_name_without_addresses_is_said_to_be_unknown(post: Post) -> None:
+    async def unknown(_host: str) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
     with pytest.raises(NotDelivered, match="cannot be resolved"):
-        await post("https://no-such-host.invalid/", resolve=SYSTEM)
+        await post("https://no-such-host.example/", resolve=unknown)
 
 
 async def test_allowed_name_is_reached_at_the_address_it_has(
