@@ -24,13 +24,12 @@ def install() -> None:
 
 
 @contextlib.contextmanager
-def peer(script: str, *, database: Path, **settings: str) -> Iterator[tuple[int, int]]:
-    """One of them, on the servers' core: its port and its process id."""
+def peer(script: str, **settings: str) -> Iterator[tuple[int, int]]:
+    """One of them with `settings` in its environment, on the servers' core: port and process id."""
     port = _free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "PORT": str(port),
-        "DATABASE": str(database),
         "REQUESTS_PER_MINUTE": "100000000",
         "NODE_ENV": "production",
     } | settings

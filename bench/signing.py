@@ -14,6 +14,7 @@ class Signer:
     """A wallet."""
 
     def __init__(self, key: bytes) -> None:
+        self.private_key = "0x" + key.hex()
         self._key = PrivateKey(key)
         public = self._key.public_key.format(compressed=False)
         self.address = checksum_address("0x" + keccak256(public[1:])[12:].hex())

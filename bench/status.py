@@ -23,12 +23,12 @@ def run() -> list[Row]:
     install()
     with gateway() as started, tempfile.TemporaryDirectory() as directory:
         wallet, answer = one_deployed(started)
-        database = _copy(started, Path(directory))
+        database = str(_copy(started, Path(directory)))
         signer = Signer.of(wallet.key)
         with (
-            peer("express-viem.js", database=database) as viem,
-            peer("http-native.js", database=database) as native,
-            peer("http-native.js", database=database, KECCAK="native") as all_native,
+            peer("express-viem.js", DATABASE=database) as viem,
+            peer("http-native.js", DATABASE=database) as native,
+            peer("http-native.js", DATABASE=database, KECCAK="native") as all_native,
         ):
             ours = (api_port(started), started.pid)
             servers = {"ours": ours, VIEM: viem, NATIVE: native, ALL_NATIVE: all_native}
