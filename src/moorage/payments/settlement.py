@@ -34,6 +34,8 @@ from moorage.storage.database import Database, Transaction, UniqueViolation
 _LEAST_SECONDS_LEFT = 20  # to be mined in
 _LEAST_WORTH = MicroUsd(10_000)  # about what the gas costs: nobody is to burn it for less
 _SEARCHED_BLOCKS = 50_000  # for who used an authorization that was never seen here
+_MOST_AT_STAKE = 4  # of one payer, as what is reverted costs the gateway gas and the payer nothing
+_REVERTS_REMEMBERED_MS = 24 * 3_600_000
 _UNDEPLOYED_WALLET = bytes.fromhex("6492" * 16)  # ERC-6492 ends such a signature with it
 
 
@@ -191,11 +193,26 @@ class Settlement:
             now_ms=self._clock.now_ms(),
         )
         async with self._db.transaction(durable=True) as tx:
+            await self._check_stake(tx, settling)
             await settlements.add(tx, settling)
             relayed = await relayer.sign(tx, prepared, subject_id=settling.id)
         self._on_step("settlement_signed")
         await self._send(relayer, settling, relayed)
         return relayed.tx_hash
+
+    async def _check_stake(self, tx: Transaction, settling: Settling) -> None:
+        """Raise AuthorizationRefused for a payer whose authorizations may cost too much.
+
+        A simulation can't tell: the money may be gone a moment later, and a contract wallet can say
+        yes to it and no to the transaction.
+        """
+        since_ms = settling.created_at_ms - _REVERTS_REMEMBERED_MS
+        at_stake = await settlements.at_stake(tx, payer=settling.payer, since_ms=since_ms)
+        if at_stake >= _MOST_AT_STAKE:
+            raise AuthorizationRefused(
+                f"{at_stake} others of this wallet are being settled, or were reverted today; "
+                "transfer the tokens and send the transaction's hash"
+            )
 
     async def _send(self, relayer: Relayer, settling: Settling, relayed: Relayed) -> None:
         try:

@@ -1,12 +1,13 @@
 """Queries over authorizations that are being settled."""
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, literal_column, null, select, update
+from sqlalchemy import bindparam, func, insert, literal_column, null, or_, select, update
 
 from moorage.payments.payment import PaymentStatus
+from moorage.payments.relayed import RelayStatus
 from moorage.payments.settling import UNRESOLVED, SettlementStatus, Settling
 from moorage.storage.database import Database, Row, Statement, Transaction
-from moorage.storage.schema import payments, settlements
+from moorage.storage.schema import payments, relay_transactions, settlements
 
 _FIELDS = Settling.__struct_fields__
 _COLUMNS = [settlements.c[name] for name in _FIELDS]
@@ -24,6 +25,24 @@ _ONE = Statement(
 _ADD = Statement(insert(settlements).values({name: bindparam(name) for name in _FIELDS}))
 _OF_PAYER = Statement(
     select(settlements.c.id).where(settlements.c.payer == bindparam("payer"), _unresolved).limit(1)
+)
+_was_reverted = (
+    select(relay_transactions.c.tx_hash)
+    .where(
+        relay_transactions.c.subject_id == settlements.c.id,
+        relay_transactions.c.status == RelayStatus.REVERTED,
+    )
+    .exists()
+)
+_AT_STAKE = Statement(
+    select(func.count()).where(
+        settlements.c.payer == bindparam("payer"),
+        settlements.c.status.in_([*UNRESOLVED, SettlementStatus.FAILED]),
+        or_(
+            settlements.c.status != SettlementStatus.FAILED,
+            (settlements.c.created_at_ms > bindparam("since_ms")) & _was_reverted,
+        ),
+    )
 )
 _UNRESOLVED = Statement(
     select(*_COLUMNS)
@@ -87,6 +106,15 @@ async def add(tx: Transaction, settling: Settling) -> None:
 async def is_unresolved(source: Database | Transaction, *, payer: str) -> bool:
     """Whether what became of one of this wallet's authorizations is not known yet."""
     return await source.one(_OF_PAYER, payer=payer) is not None
+
+
+async def at_stake(tx: Transaction, *, payer: str, since_ms: int) -> int:
+    """How many of this wallet's may cost gas for nothing, or have since then.
+
+    Those without a known outcome, and those that were mined and did nothing.
+    """
+    row = await tx.one(_AT_STAKE, payer=payer, since_ms=since_ms)
+    return int(row[0]) if row else 0
 
 
 async def unresolved(db: Database, *, chain_id: int, before_ms: int) -> list[Settling]:

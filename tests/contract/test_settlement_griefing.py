@@ -1,0 +1,83 @@
+"""Payers who have the relayer pay gas for nothing, on a real node: how far they get."""
+
+import asyncio
+import secrets
+
+import pytest
+from eth_account import Account
+
+from contract_wallet import put_code
+from desk_fixture import USDC, Desk, Sign
+from moorage.chains.eip3009 import TransferAuthorization
+from moorage.errors import AuthorizationRefused
+from moorage.payments.relayed import RelayStatus
+from moorage.payments.settling import SettlementStatus
+from paying import mine, rpc
+
+AT_MOST = 4
+DAY_MS = 24 * 3_600_000
+
+# isValidSignature: the magic value (EIP-1271) where gas costs nothing, as in a simulation; else
+# the invalid instruction, which burns all gas it was given.
+TWO_FACED = "0x" + "3a15600657fe5b" + "631626ba7e60e01b60005260206000f3"
+
+
+async def give(desk: Desk, payer: str, amount: int) -> None:
+    await rpc(desk.url, "anvil_dealERC20", payer, USDC.address, hex(amount))
+
+
+async def poor_payer(desk: Desk) -> str:
+    """The key of a wallet that has the money for one authorization."""
+    key = "0x" + secrets.token_hex(32)
+    await give(desk, Account.from_key(key).address, 500_000)
+    return key
+
+
+async def outcomes(desk: Desk, *wishes: TransferAuthorization) -> list[str | BaseException]:
+    return await asyncio.gather(*map(desk.settle, wishes), return_exceptions=True)
+
+
+@pytest.mark.usefixtures("paused")
+async def test_payer_of_one_signs_many_at_once_and_few_are_sent(desk: Desk, signs: Sign) -> None:
+    key = await poor_payer(desk)
+    answers = await outcomes(desk, *(signs(private_key=key) for _ in range(20)))
+    sent = [answer for answer in answers if isinstance(answer, str)]
+    assert 1 <= len(sent) <= AT_MOST
+    assert all(isinstance(one, str | AuthorizationRefused) for one in answers)
+
+
+async def test_contract_wallet_that_changes_its_mind_is_settled_for_a_few_times_a_day(
+    desk: Desk, signs: Sign
+) -> None:
+    payer = await put_code(desk.url, TWO_FACED)
+    await give(desk, payer, 10**9)
+    for _ in range(AT_MOST):
+        wish = signs(payer=payer)
+        await desk.settle(wish)
+        await desk.resume()
+        (version,) = await desk.versions(wish)
+        assert version.status is RelayStatus.REVERTED
+    await mine(desk.url, 100)
+    await desk.resume()
+    assert (await desk.row(wish)).status is SettlementStatus.FAILED
+
+    with pytest.raises(AuthorizationRefused, match="reverted today"):
+        await desk.settle(signs(payer=payer))
+
+    desk.clock.ahead_ms += DAY_MS
+    assert await desk.settle(signs(payer=payer, valid_before=2**48))
+
+
+async def test_payer_whose_authorizations_settle_may_bring_any_number(
+    desk: Desk, signs: Sign
+) -> None:
+    for _ in range(AT_MOST + 2):
+        await desk.pay(signs())
+    assert await desk.received() == (AT_MOST + 2) * 500_000
+
+
+@pytest.mark.usefixtures("paused")
+async def test_one_payer_does_not_keep_others_from_paying(desk: Desk, signs: Sign) -> None:
+    key = await poor_payer(desk)
+    await outcomes(desk, *(signs(private_key=key) for _ in range(20)))
+    assert await desk.settle(signs())
