@@ -239,6 +239,24 @@ async def test_chain_that_lies_or_lags_is_unknown_not_wrong_and_not_right(
     assert list(report.unknown) == ["arbitrum"]
 
 
+@pytest.mark.parametrize(("honest", "search"), [(0, False), (1, True)])
+async def test_node_that_is_behind_makes_nothing_seem_missing(
+    gateway: Gateway, honest: int, search: bool
+) -> None:
+    """Behind when receipts are asked for, or only when transfers are searched for."""
+    heads: list[str] = []
+
+    def behind(method: str, result: Any) -> Any:
+        if method != "eth_blockNumber":
+            return result
+        heads.append(result)
+        return result if len(heads) <= honest else "0x1"
+
+    gateway.proxy.alter = behind
+    report = await gateway.audit(search=search)
+    assert (report.findings, list(report.unknown)) == ([], ["arbitrum"])
+
+
 async def test_silent_chain_is_unknown_but_the_books_are_audited(gateway: Gateway) -> None:
     async def refuse(request: web.Request) -> web.Response:
         return web.Response(status=503)

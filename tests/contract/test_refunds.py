@@ -242,6 +242,18 @@ async def test_eight_operators_at_once_pay_once(till: Till, *, held: bool) -> No
     await till.check(returned=500_000, balance=0)
 
 
+async def test_other_credits_do_not_let_a_payment_go_back_twice(till: Till) -> None:
+    payment = await till.paid()
+    await till.paid()
+    services = [till.refunds() for _ in range(4)]
+    begun = await asyncio.gather(
+        *(begin(service, payment) for service in services), return_exceptions=True
+    )
+    (refund,) = [one for one in begun if isinstance(one, Refund)]
+    assert await till.to_its_end(services[0], refund) is RefundStatus.REFUNDED
+    await till.check(returned=500_000, balance=500_000)
+
+
 async def test_parts_sent_at_once_have_nonces_of_their_own(till: Till) -> None:
     payment = await till.paid()
     services = [till.refunds() for _ in range(6)]
