@@ -30,7 +30,8 @@ metadata = MetaData(
 )
 
 
-def _status(name: str, *values: str) -> CheckConstraint:
+def _one_of(name: str, *values: str) -> CheckConstraint:
+    """A column with the values of an enum."""
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{name} IN ({listed})", name=f"{name}_known")
 
@@ -50,7 +51,7 @@ wallets = Table(
 postings = Table(
     "postings",
     metadata,
-    # Names the event, so that it is booked once: "payment:42161:0x…:3", "burn:<interval>:<hour>".
+    # Names the event, so that it is booked once: "payment:42161:0x…:3", "burn:<interval>:<ms>".
     Column("id", Text, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
@@ -60,7 +61,7 @@ entries = Table(
     "entries",
     metadata,
     Column("posting_id", Text, ForeignKey("postings.id"), primary_key=True),
-    # "wallet:0x…", "received:<chain_id>:<token>", "earned", "refunded"
+    # "wallet:0x…", "held:0x…", "received:<chain_id>:<token>", "earned", "refunded"
     Column("account", Text, primary_key=True),
     Column("amount_micro_usd", BigInteger, nullable=False),  # a posting's amounts sum to zero
     Index(None, "account"),
@@ -88,8 +89,8 @@ payments = Table(
     Column("round", Integer, nullable=False, server_default="1"),
     Column("posting_id", Text, nullable=False, server_default=""),  # of its last credit
     Column("held_reason", Text),  # why screening refused it
-    _status("status", "credited", "held", "reversed", "refunded"),
-    _status("finality", "provisional", "safe", "finalized"),
+    _one_of("status", "credited", "held", "reversed", "refunded"),
+    _one_of("finality", "provisional", "safe", "finalized"),
     Index(None, "payer"),
     Index(None, "chain_id", "finality", "block_number"),
     Index(
@@ -136,7 +137,7 @@ settlements = Table(
     Column("failure", Text),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),
-    _status("status", "intended", "sent", "settled", "failed"),
+    _one_of("status", "intended", "sent", "settled", "failed"),
     UniqueConstraint("chain_id", "token_address", "payer", "nonce"),
     Index(None, "chain_id", "status"),
     Index(None, "chain_id", "tx_hash"),
@@ -161,7 +162,7 @@ relay_transactions = Table(
     Column("status", Text, nullable=False),
     Column("block_number", BigInteger),  # where it was mined, if it was
     Column("signed_at_ms", BigInteger, nullable=False),
-    _status("status", "signed", "mined", "reverted", "replaced"),
+    _one_of("status", "signed", "mined", "reverted", "replaced"),
     Index(None, "chain_id", "sender", "status"),
     Index(None, "subject_id"),
     Index(None, "chain_id", "sender", "nonce"),
@@ -184,7 +185,7 @@ refunds = Table(
     Column("refund_tx_hash", Text),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),
-    _status("status", "intended", "sent", "refunded", "failed"),
+    _one_of("status", "intended", "sent", "refunded", "failed"),
     Index(None, "chain_id", "tx_hash", "log_index"),
     Index(None, "status"),
 )
@@ -197,7 +198,7 @@ watch_cursors = Table(
     Column("search", Text, primary_key=True),
     Column("block_number", BigInteger, nullable=False),
     Column("block_hash", Text, nullable=False),
-    _status("search", "confirmed", "safe"),
+    _one_of("search", "confirmed", "safe"),
 )
 
 idempotent_answers = Table(
@@ -251,7 +252,7 @@ deliveries = Table(
     Column("attempts", Integer, nullable=False),
     Column("last_error", Text),  # why the last attempt failed
     Column("created_at_ms", BigInteger, nullable=False),
-    _status("status", "pending", "delivered", "failed"),
+    _one_of("status", "pending", "delivered", "failed"),
     Index(None, "wallet", "status", "id"),
     Index(None, "event_id"),
 )
@@ -287,7 +288,7 @@ projects = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("deleted_at_ms", BigInteger),
     Column("suspended_at_ms", BigInteger),  # in billed time, see run_intervals; while it is
-    _status(
+    _one_of(
         "status",
         "queued",
         "building",
@@ -322,7 +323,7 @@ deployments = Table(
     Column("log_tail", Text, nullable=False),  # the last lines, when it failed
     Column("created_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),  # when it reached ready or failed
-    _status(
+    _one_of(
         "status",
         "queued",
         "building",
@@ -348,7 +349,7 @@ jobs = Table(
     Column("fence", Integer, nullable=False),  # grows with each claim; writes of older ones fail
     Column("run_at_ms", BigInteger, nullable=False),
     Column("lease_until_ms", BigInteger, nullable=False),
-    _status("status", "queued", "running", "done"),
+    _one_of("status", "queued", "running", "done"),
     UniqueConstraint("kind", "subject_id"),
     Index(None, "status", "run_at_ms"),
 )
