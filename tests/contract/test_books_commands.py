@@ -70,11 +70,7 @@ async def books(db: Database) -> Database:
     await credit(db, PAID, at_ms=START_MS)
     async with db.transaction(durable=True) as tx:
         await ledger.burn(
-            tx,
-            wallet=ALICE,
-            amount=MicroUsd(2_055),
-            posting_id="burn:1",
-            now_ms=START_MS + HOUR_MS,
+            tx, [ledger.Burn(ALICE, MicroUsd(2_055), "burn:1")], now_ms=START_MS + HOUR_MS
         )
     await credit(db, HELD, at_ms=START_MS + 2 * HOUR_MS, held=True)
     await credit(db, OTHER, at_ms=START_MS + 2 * HOUR_MS)

@@ -8,6 +8,9 @@ import msgspec
 
 from moorage.clock import iso_utc
 
+EventData = Mapping[str, str | int | float]
+"""What an event tells: ids, and amounts in the unit that their key names."""
+
 
 class EventKind(StrEnum):
     """What happened: the `type` of Standard Webhooks."""
@@ -30,7 +33,7 @@ class Event(msgspec.Struct, frozen=True):
     wallet: str
     sequence: int
     kind: EventKind
-    data: Mapping[str, Any]
+    data: EventData
     created_at_ms: int
 
     def document(self) -> dict[str, Any]:

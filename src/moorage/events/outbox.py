@@ -1,25 +1,18 @@
 """The outbox: events are written by the very transaction that makes them happen."""
 
 import uuid
-from collections.abc import Mapping
 
-from moorage.events.event import EventKind
+from moorage.events.event import EventData, EventKind
 from moorage.storage import events
 from moorage.storage.database import Transaction
 
 
 async def record(
-    tx: Transaction,
-    *,
-    wallet: str,
-    kind: EventKind,
-    data: Mapping[str, str | int | float],
-    now_ms: int,
+    tx: Transaction, *, wallet: str, kind: EventKind, data: EventData, now_ms: int
 ) -> None:
     """Append an event to the wallet's, and queue its delivery where the wallet has a webhook.
 
-    Both or neither come to be, together with whatever else `tx` does. `data` is small: ids, and
-    amounts in the unit that its key names.
+    Both or neither come to be, together with whatever else `tx` does.
     """
     event_id = f"evt_{uuid.uuid4().hex}"
     await events.add(tx, event_id=event_id, wallet=wallet, kind=kind, data=data, now_ms=now_ms)

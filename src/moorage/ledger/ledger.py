@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from moorage.events import outbox
-from moorage.events.event import EventKind
+from moorage.events.event import EventData, EventKind
 from moorage.money import MicroUsd, credit_from_atomic_units, usd_number
 from moorage.payments.payment import Finality, Payment, PaymentStatus
 from moorage.payments.transfer import Transfer
@@ -214,19 +214,11 @@ class Burned(NamedTuple):
     left: MicroUsd
 
 
-async def burn(
-    tx: Transaction, *, wallet: str, amount: MicroUsd, posting_id: str, now_ms: int
-) -> MicroUsd:
-    """Move up to `amount` from the wallet to what was earned; gives how much there was to take.
+async def burn(tx: Transaction, owed: Sequence[Burn], *, now_ms: int) -> list[Burned]:
+    """Move what is owed, as far as there is as much, from the wallets to what was earned.
 
-    Raises UniqueViolation when `posting_id` was booked before.
+    One after the other, in this order. Raises UniqueViolation when one was booked before.
     """
-    (burned,) = await burn_each(tx, [Burn(wallet, amount, posting_id)], now_ms=now_ms)
-    return burned.taken
-
-
-async def burn_each(tx: Transaction, owed: Sequence[Burn], *, now_ms: int) -> list[Burned]:
-    """As `burn`, for many, one after the other."""
     left = {wallet: await accounts.balance(tx, wallet) for wallet in {each.wallet for each in owed}}
     amounts, burned = {}, []
     taken_of: dict[str, int] = {}
@@ -275,7 +267,7 @@ def _payment(transfer: Transfer, *, round_: int, held_reason: str | None, now_ms
 
 async def _tell(tx: Transaction, payment: Payment, kind: EventKind, *, now_ms: int) -> None:
     """Let whoever paid know what became of it."""
-    data = {
+    data: EventData = {
         "chain_id": payment.chain_id,
         "tx_hash": payment.tx_hash,
         "log_index": payment.log_index,

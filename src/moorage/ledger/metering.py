@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from moorage.clock import Clock, iso_utc
 from moorage.deploy.project import Project
 from moorage.events import outbox
-from moorage.events.event import EventKind
+from moorage.events.event import EventData, EventKind
 from moorage.ledger import ledger
 from moorage.ledger.billed_time import BilledTime
 from moorage.ledger.burn import (
@@ -137,7 +137,7 @@ class Metering:
             ledger.Burn(each.wallet, _owed(each, until), f"burn:{each.id}:{until}")
             for each, until in until_ms.items()
         ]
-        burned = await ledger.burn_each(tx, owed, now_ms=self._clock.now_ms())
+        burned = await ledger.burn(tx, owed, now_ms=self._clock.now_ms())
         charges = [
             Charge(each, until, taken)
             for (each, until), (taken, _) in zip(until_ms.items(), burned, strict=True)
@@ -171,7 +171,7 @@ class Metering:
             return
         await accounts.set_warned(tx, wallet, due)
         if due is not None and runs_out_ms is not None and (warned is None or due < warned):
-            data: dict[str, str | int | float] = {
+            data: EventData = {
                 "hours": due,
                 "runs_out_at": iso_utc(self.time.wall_ms(runs_out_ms)),
                 "balance_usd": usd_number(balance),

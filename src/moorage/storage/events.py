@@ -1,7 +1,5 @@
 """Queries over events, webhooks, and deliveries of the ones to the others."""
 
-from collections.abc import Mapping
-
 import msgspec
 from sqlalchemy import (
     bindparam,
@@ -17,7 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as insert_or_replace
 
-from moorage.events.event import Event, EventKind
+from moorage.events.event import Event, EventData, EventKind
 from moorage.events.webhook import Delivery, DeliveryStatus, Standing, Webhook
 from moorage.storage.database import Database, Row, Statement, Transaction
 from moorage.storage.schema import deliveries, events, webhooks
@@ -162,7 +160,7 @@ async def add(
     event_id: str,
     wallet: str,
     kind: EventKind,
-    data: Mapping[str, str | int | float],
+    data: EventData,
     now_ms: int,
 ) -> None:
     """Append an event, with the wallet's next sequence."""

@@ -29,9 +29,9 @@ async def credit(db: Database, *sent: Transfer, held: dict[str, str] | None = No
 
 async def burn(db: Database, wallet: str, amount: int, posting_id: str) -> int:
     async with db.transaction(durable=True) as tx:
-        return await ledger.burn(
-            tx, wallet=wallet, amount=MicroUsd(amount), posting_id=posting_id, now_ms=START_MS
-        )
+        owed = ledger.Burn(wallet, MicroUsd(amount), posting_id)
+        (burned,) = await ledger.burn(tx, [owed], now_ms=START_MS)
+    return burned.taken
 
 
 async def change_balance(db: Database, wallet: str, amount: int) -> bool:
