@@ -28,8 +28,8 @@ def test_lock_files_hold_hashes_and_no_addresses() -> None:
         text = lock.read_text()
         assert "://" not in text
         assert text.count("==") <= text.count("--hash=sha256:")
-    for lock in ("package-lock.json", "tests/clients/package-lock.json"):
-        assert '"resolved"' not in (REPOSITORY / lock).read_text()
+    for path in ("package-lock.json", "tests/clients/package-lock.json"):
+        assert '"resolved"' not in (REPOSITORY / path).read_text()
 
 
 def test_lock_files_agree_on_every_version() -> None:
