@@ -16,6 +16,7 @@ from moorage.chains.dev_wallet import DevWallets, dev_wallets
 from moorage.chains.devchain import DevChain
 from moorage.errors import AlreadyRunning
 from moorage.settings import Settings
+from moorage.whole_file import replace_file
 
 DEV_CHAINS = ("arbitrum", "base")
 DEV_FILE = "dev.json"
@@ -44,7 +45,9 @@ async def run_dev(
         chains = await _start_chains(stack, data_dir, wallets, node_modules)
 
         def write_dev_file(addresses: Addresses) -> None:
-            _write(dev_file, dev_document(settings, addresses, chains, wallets))
+            document = dev_document(settings, addresses, chains, wallets)
+            text = msgspec.json.format(msgspec.json.encode(document), indent=1)
+            replace_file(dev_file, text + b"\n")  # it holds keys
             on_ready(addresses, chains, dev_file)
 
         stack.callback(dev_file.unlink, missing_ok=True)
@@ -111,14 +114,5 @@ def _with_relayer(settings: Settings, wallets: DevWallets) -> Settings:
     if settings.relayer_key_file:
         return settings
     path = Path(settings.data_dir) / "relayer.key"
-    path.touch(mode=0o600)
-    path.write_text(wallets.relayer.private_key)
+    replace_file(path, wallets.relayer.private_key.encode())
     return msgspec.structs.replace(settings, relayer_key_file=str(path))
-
-
-def _write(path: Path, document: dict[str, object]) -> None:
-    """Write whole or not at all, readable by the owner only: it holds keys."""
-    draft = path.with_suffix(".draft")
-    draft.touch(mode=0o600)
-    draft.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
-    draft.replace(path)

@@ -1,6 +1,5 @@
 """The payment services, made from settings and wired."""
 
-import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from moorage.payments.watcher import Watcher
 from moorage.settings import Settings
 from moorage.signed_request import host_of
 from moorage.storage.database import Database
+from moorage.whole_file import create_file
 
 _SECRET_BYTES = 32
 
@@ -61,7 +61,7 @@ def payment_services(
     )
     screening = _screening(settings)
     challenges = Challenges(
-        secret=secret_in(Path(settings.data_dir) / "challenges.key"),
+        secret=_secret_in(Path(settings.data_dir) / "challenges.key"),
         realm=host_of(gateway_url),
         pay_to=pay_to,
         chains=chains,
@@ -124,14 +124,8 @@ def _screening(settings: Settings) -> Screening:
     )
 
 
-def secret_in(path: Path) -> bytes:
+def _secret_in(path: Path) -> bytes:
     """The secret kept in `path`, made if there is none: challenges outlive a restart."""
     if not path.exists():
-        draft = path.with_suffix(".draft")
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(_SECRET_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
+        create_file(path, secrets.token_bytes(_SECRET_BYTES))
     return path.read_bytes()

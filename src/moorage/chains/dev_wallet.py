@@ -1,7 +1,5 @@
 """The wallets of a local chain: made afresh for each data directory, worth nothing elsewhere."""
 
-import os
-import secrets
 from pathlib import Path
 
 import coincurve
@@ -10,6 +8,7 @@ import msgspec
 from moorage.chains.address import checksum_address
 from moorage.errors import LocalChainFailed
 from moorage.keccak import keccak256
+from moorage.whole_file import create_file
 
 PAYING_WALLETS = 8
 
@@ -36,7 +35,8 @@ def dev_wallets(path: Path) -> DevWallets:
     processes ask at once. Raises LocalChainFailed when what it holds isn't wallets.
     """
     if not path.exists():
-        _write_once(path, msgspec.json.format(msgspec.json.encode(_new_wallets()), indent=1))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        create_file(path, msgspec.json.format(msgspec.json.encode(_new_wallets()), indent=1))
     try:
         return msgspec.json.decode(path.read_bytes(), type=DevWallets)
     except msgspec.DecodeError as problem:
@@ -60,19 +60,3 @@ def _new_wallets() -> DevWallets:
 def _new_wallet() -> DevWallet:
     key = coincurve.PrivateKey().secret  # of os.urandom, within the curve's order
     return DevWallet(address=address_of(key), private_key="0x" + key.hex())
-
-
-def _write_once(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        pass  # another process was first: its wallets stand
-    finally:
-        draft.unlink()

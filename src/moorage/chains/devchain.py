@@ -23,6 +23,7 @@ from moorage.chains.devtokens import funding_calls, token_contracts
 from moorage.chains.encoding import parse_quantity
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ChainUnavailable, LocalChainFailed
+from moorage.whole_file import replace_file
 
 START_TIMEOUT_SECONDS: Final = 20.0
 STOP_GRACE_SECONDS: Final = 10.0
@@ -138,11 +139,11 @@ class DevChain:
         self._mend_state()
         for port in self._ports():
             self._node = spawn(self._command(port), port=port, log=self._log_path)
-            _write_whole(self._record_path, msgspec.json.encode(self._node))
+            replace_file(self._record_path, msgspec.json.encode(self._node))
             if await wait_until_listening(
                 self._node, timeout_seconds=START_TIMEOUT_SECONDS
             ) and await self._answers(self._node):
-                _write_whole(self._port_path, str(port).encode())
+                replace_file(self._port_path, str(port).encode())
                 return
             await self._end_node()
         raise LocalChainFailed(
@@ -273,9 +274,3 @@ def _is_free(port: int) -> bool:
         except (OSError, OverflowError):
             return False
         return True
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    draft = path.with_suffix(".draft")
-    draft.write_bytes(content)
-    draft.replace(path)

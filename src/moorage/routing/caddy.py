@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import os
-import secrets
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from moorage.process import (
 )
 from moorage.routing.caddy_config import ProxySettings, caddy_config
 from moorage.routing.probe import Answer, probe
+from moorage.whole_file import replace_file
 
 _START_TIMEOUT_SECONDS = 20.0
 _PORT_TIMEOUT_SECONDS = 0.5
@@ -179,7 +179,7 @@ class Caddy:
 
     def _spawn(self) -> None:
         config = caddy_config(replace(self._settings, http_port=self._port))
-        _write_atomically(self._config_path, json.dumps(config, indent=1).encode())
+        replace_file(self._config_path, json.dumps(config, indent=1).encode())
         try:
             self._process = spawn_detached(
                 self._command(),
@@ -240,7 +240,7 @@ class Caddy:
         return self._state / _RECORD
 
     def _write_record(self, record: _Record) -> None:
-        _write_atomically(self._record_path, msgspec.json.encode(record))
+        replace_file(self._record_path, msgspec.json.encode(record))
 
 
 def _read_record(path: Path) -> _Record | None:
@@ -258,11 +258,3 @@ def _environment(state_dir: Path) -> dict[str, str]:
         "XDG_DATA_HOME": str(state_dir / "data"),
         "XDG_CONFIG_HOME": str(state_dir / "config"),
     }
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    fresh.rename(path)

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.runtimes.sandbox.listeners import Listener
+from moorage.whole_file import replace_file
 
 _FILE = "record.json"
 
@@ -41,9 +42,7 @@ def read_record(directory: Path) -> Record | None:
 
 def write_record(directory: Path, record: Record) -> None:
     """Put the record in place, whole."""
-    temporary = directory / f"{_FILE}.new"
-    temporary.write_bytes(msgspec.json.encode(record))
-    temporary.rename(directory / _FILE)
+    replace_file(directory / _FILE, msgspec.json.encode(record))
 
 
 def parse_exit_code(status: str) -> int | None:

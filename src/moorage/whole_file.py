@@ -1,0 +1,34 @@
+"""Files that appear whole or not at all, and that their owner alone may read."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, in place of what is there."""
+    with _draft(path, content) as draft:
+        draft.replace(path)
+
+
+def create_file(path: Path, content: bytes) -> None:
+    """Put `content` at `path` and on disk, unless something is there: what came first stays."""
+    with _draft(path, content, on_disk=True) as draft, suppress(FileExistsError):
+        path.hardlink_to(draft)
+
+
+@contextmanager
+def _draft(path: Path, content: bytes, *, on_disk: bool = False) -> Iterator[Path]:
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            if on_disk:
+                file.flush()
+                os.fsync(file.fileno())
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
