@@ -93,6 +93,24 @@ async def node_contradicts_itself(cell: Cell) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def node_says_reverted(cell: Cell) -> AsyncIterator[None]:
+    """Receipts say that their transactions did nothing. Nobody can tell, with this node alone."""
+
+    def reverted(method: str, result: Any) -> Any:
+        if method != "eth_getTransactionReceipt" or result is None:
+            return result
+        return {**result, "status": "0x0", "logs": []}
+
+    cell.stage.rpc.alter = reverted
+    cell.misled = True
+    try:
+        yield
+    finally:
+        cell.stage.rpc.behave()
+        cell.misled = False
+
+
+@asynccontextmanager
 async def database_busy(cell: Cell) -> AsyncIterator[None]:
     """Another process writes, and takes its time."""
     with closing(sqlite3.connect(cell.stage.database, isolation_level=None)) as other:
@@ -161,6 +179,7 @@ FAULTS: dict[str, Fault] = {
     "node-late": node_late,
     "node-behind": node_behind,
     "node-contradicts-itself": node_contradicts_itself,
+    "node-says-reverted": node_says_reverted,
     "reorganised-1": reorganised(1),
     "reorganised-2": reorganised(2),
     "reorganised-3": reorganised(3),
