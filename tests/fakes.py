@@ -185,7 +185,7 @@ class FakeSettlement:
     async def known(self, authorization: TransferAuthorization) -> bool:
         return (authorization.payer, authorization.nonce) in self._settled
 
-    async def unresolved(self, wallet: str) -> bool:
+    async def unresolved(self, wallet: str, *, source: object = None) -> bool:
         return wallet in self.pending
 
     async def settle(

@@ -77,7 +77,7 @@ class Idempotency:
         Raises InvalidField for a malformed key, IdempotencyKeyReused, IdempotencyInProgress.
         """
         key = idempotency_key(request)
-        digest = _request_digest(request, body_digest)
+        digest = "" if key is None else _request_digest(request, body_digest)
         attempt = Attempt(wallet=wallet, key=key, request_digest=digest, clock=self._clock)
         if key is None:
             yield attempt

@@ -20,14 +20,17 @@ from moorage.payments.receipt import Receipt
 
 Header = tuple[str, str]
 
-_SAID_ONCE = (
-    "X-Payment-Tx",
-    "X-Payment-Chain",
-    "X-Payment-Token",
-    "X-Use-Existing-Credits",
-    "Payment-Signature",
-    "Authorization",
-)
+_SAID_ONCE = {
+    name.lower().encode(): name
+    for name in (
+        "X-Payment-Tx",
+        "X-Payment-Chain",
+        "X-Payment-Token",
+        "X-Use-Existing-Credits",
+        "Payment-Signature",
+        "Authorization",
+    )
+}
 
 
 def read_payment(gateway: Gateway, request: Request) -> tuple[PaymentMeans, Evidence | None]:
@@ -36,9 +39,10 @@ def read_payment(gateway: Gateway, request: Request) -> tuple[PaymentMeans, Evid
     Raises PaymentMalformed; InvalidField for a header that came twice, as it would be left to
     chance which one counts.
     """
-    for header in _SAID_ONCE:
-        if len(request.headers.getlist(header)) > 1:
-            raise InvalidField(header, "must be sent once")
+    came = [name for name, _ in request.scope["headers"] if name in _SAID_ONCE]
+    for name in came:
+        if came.count(name) > 1:
+            raise InvalidField(_SAID_ONCE[name], "must be sent once")
     means = payment_means(request.headers, gateway.chains)
     evidence = offered_payment(request.headers, means, gateway.chains)
     return (means if evidence is None else evidence.means), evidence

@@ -180,7 +180,7 @@ class Admission:
             demanded = await self._demanded(tx, bid, terms.price, terms.own, paid=False)
             if demanded is None:
                 return terms.price
-            await self._paywall.refuse_while_unsettled(bid.wallet)
+            await self._paywall.refuse_while_unsettled(bid.wallet, source=tx)
             quote = await self._quotes.offer_within(tx, terms.living, **self._wanted(bid))
         raise payment_required(bid, demanded, quote)
 

@@ -1,6 +1,6 @@
 """A demand as headers for clients that pay by protocol, and whether an answer fits the demand."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
@@ -33,7 +33,7 @@ class Challenges:
         self._secret = secret
         self._realm = realm
         self._pay_to = pay_to
-        self._means = tuple((chain, token) for chain in chains.values() for token in chain.tokens)
+        self._ordered = _ordered(chains.values())
         self._settles = settles
         self._clock = clock
 
@@ -43,9 +43,11 @@ class Challenges:
         What can be authorized comes first, in the means that the client named if it can be: mppx
         answers the first challenge, or none.
         """
-        offers = self._offers(demand)
-        settled = [offer for offer in offers if self._settles(offer.chain, offer.token)]
-        for offer in (*settled, *(offer for offer in offers if offer not in settled)):
+        settled, sent = self._offers(demand)
+        for offer, types in (
+            *((offer, _SETTLED_TYPES) for offer in settled),
+            *((offer, _SENT_TYPES) for offer in sent),
+        ):
             challenge = mpp.make_challenge(
                 self._secret,
                 realm=self._realm,
@@ -54,7 +56,7 @@ class Challenges:
                 expires_at_ms=demand.expires_at_ms,
                 body_digest=demand.body_digest,
                 wallet=demand.wallet,
-                credential_types=_SETTLED_TYPES if offer in settled else _SENT_TYPES,
+                credential_types=types,
             )
             yield "WWW-Authenticate", mpp.challenge_header(challenge)
         window_seconds = (demand.expires_at_ms - self._clock.now_ms()) // 1000
@@ -81,17 +83,25 @@ class Challenges:
             wallet=wallet,
         )
 
-    def _offers(self, demand: PaymentRequired) -> list[Offer]:
-        """What settles the demand: first in the means that the client named."""
-        chain_named, token_named = demand.means.chain, demand.means.token
-        return [
-            Offer(
-                chain=chain,
-                token=token,
-                amount=charge_to_atomic_units(demand.amount, decimals=token.decimals),
-            )
-            for chain, token in sorted(
-                self._means,
-                key=lambda means: (means[0] is not chain_named, means[1] is not token_named),
-            )
-        ]
+    def _offers(self, demand: PaymentRequired) -> tuple[list[Offer], list[Offer]]:
+        """What settles the demand: by authorization or hash, then by hash alone."""
+        settled: list[Offer] = []
+        sent: list[Offer] = []
+        for chain, token in self._ordered[demand.means.chain.name, demand.means.token.name]:
+            amount = charge_to_atomic_units(demand.amount, decimals=token.decimals)
+            offers = settled if self._settles(chain, token) else sent
+            offers.append(Offer(chain=chain, token=token, amount=amount))
+        return settled, sent
+
+
+def _ordered(
+    chains: Collection[Chain],
+) -> dict[tuple[str, str], list[tuple[Chain, Token]]]:
+    """For each means, by chain and token: all means, these first, then others of their chain."""
+    means = [(chain, token) for chain in chains for token in chain.tokens]
+    return {
+        (named.name, coin.name): sorted(
+            means, key=lambda each: (each[0] is not named, each[1] is not coin)
+        )
+        for named, coin in means
+    }

@@ -33,7 +33,7 @@ from moorage.payments.settlement import Settlement
 from moorage.payments.transfer import Transfer
 from moorage.payments.verification import Verifier
 from moorage.storage import payments, quotes
-from moorage.storage.database import Database
+from moorage.storage.database import Database, Transaction
 
 Screen = Callable[[Transfer], Awaitable[str | None]]
 """Why a transfer's money is to be held back, or None. Raises PaymentPending when it can't tell."""
@@ -112,12 +112,14 @@ class Paywall:
         """Whether this authorization was ever taken: then it may be spent, whatever else fails."""
         return await self._settlement.known(offered.authorization)
 
-    async def refuse_while_unsettled(self, wallet: str) -> None:
+    async def refuse_while_unsettled(
+        self, wallet: str, *, source: Database | Transaction | None = None
+    ) -> None:
         """Raise PaymentPending while what became of an authorization of the wallet is unknown.
 
         Until then nobody may ask it to pay again.
         """
-        if await self._settlement.unresolved(wallet):
+        if await self._settlement.unresolved(wallet, source=source):
             raise PaymentPending(_BEING_SETTLED)
 
     async def refuse_used(
@@ -172,8 +174,7 @@ class Paywall:
     ) -> str:
         """The hash of the transaction that pays, made first if it takes the gateway to make it."""
         if isinstance(evidence, TransactionEvidence):
-            if evidence.credential is not None:
-                self._challenges.check(evidence.credential, wallet=wallet, body_digest=body_digest)
+            # Its money has moved, whatever challenge it says that it answers: the chain judges it.
             return evidence.tx_hash
         if evidence.authorization.payer != wallet:
             raise PayerMismatch(_NOT_YOURS)

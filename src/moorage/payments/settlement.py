@@ -72,12 +72,14 @@ class Settlement:
         """Whether it was ever taken: then only the chain tells whether it is spent."""
         return await self._known(authorization) is not None
 
-    async def unresolved(self, wallet: str) -> bool:
+    async def unresolved(
+        self, wallet: str, *, source: Database | Transaction | None = None
+    ) -> bool:
         """Whether what became of an authorization of this wallet is not known yet.
 
         Until then nobody may ask it to pay again.
         """
-        return await settlements.is_unresolved(self._db, payer=wallet)
+        return await settlements.is_unresolved(source or self._db, payer=wallet)
 
     async def settle(
         self,

@@ -59,23 +59,18 @@ def payment_required_header(
     if not 0 < window_seconds <= MAX_WINDOW_SECONDS:
         raise ValueError(f"an authorization is valid for 1 to {MAX_WINDOW_SECONDS} s")
     accepts = b",".join(
-        b'{"amount":"%d",%b'
-        % (
+        _requirements(
             offer.amount,
-            _terms(
-                offer.chain.chain_id,
-                offer.token.address,
-                offer.token.authorization,
-                pay_to,
-                window_seconds,
-            ),
+            offer.chain.chain_id,
+            offer.token.address,
+            offer.token.authorization,
+            pay_to,
+            window_seconds,
         )
         for offer in offers
         if offer.token.authorization is not None
     )
-    head = b'{"x402Version":2,"error":%b,"resource":{"url":%b},"accepts":[%b]}'
-    quoted = msgspec.json.encode
-    return encode_base64(head % (quoted(error), quoted(resource_url), accepts))
+    return _payment_required(resource_url, accepts, error)
 
 
 def parse_payment_signature(header: str) -> TransferAuthorization:
@@ -112,14 +107,28 @@ def payment_response_header(*, tx_hash: str, chain_id: int, payer: str, amount: 
     return encode_base64(msgspec.json.encode(response))
 
 
-@lru_cache(maxsize=256)
-def _terms(
-    chain_id: int, asset: str, domain: Eip712Domain, pay_to: str, window_seconds: int
+@lru_cache(maxsize=256)  # most demands are for one price and as long a window as there is
+def _payment_required(resource_url: str, accepts: bytes, error: str) -> str:
+    """The header; `accepts` are PaymentRequirements in JSON, without brackets."""
+    head = b'{"x402Version":2,"error":%b,"resource":{"url":%b},"accepts":[%b]}'
+    quoted = msgspec.json.encode
+    return encode_base64(head % (quoted(error), quoted(resource_url), accepts))
+
+
+@lru_cache(maxsize=1024)
+def _requirements(
+    amount: AtomicUnits,
+    chain_id: int,
+    asset: str,
+    domain: Eip712Domain,
+    pay_to: str,
+    window_seconds: int,
 ) -> bytes:
-    """The members of PaymentRequirements that follow `amount`, and the closing brace."""
-    terms = {
+    """One of PaymentRequirements in JSON."""
+    requirements = {
         "scheme": _SCHEME,
         "network": f"eip155:{chain_id}",
+        "amount": str(amount),
         "asset": checksum_address(asset),
         "payTo": checksum_address(pay_to),
         "maxTimeoutSeconds": window_seconds,
@@ -129,4 +138,4 @@ def _terms(
             "version": domain.version,
         },
     }
-    return msgspec.json.encode(terms)[1:]
+    return msgspec.json.encode(requirements)

@@ -10,6 +10,7 @@ from functools import lru_cache
 import msgspec
 
 from moorage.chains.address import checksum_address
+from moorage.money import AtomicUnits
 from moorage.payments.header_json import canonical_json, encode_base64url
 from moorage.payments.offer import Offer
 
@@ -59,7 +60,7 @@ def make_challenge(
         METHOD,
         INTENT,
         _request(offer, pay_to, tuple(credential_types)),
-        _expires(expires_at_ms),
+        _expires(expires_at_ms // 1000),
         digest_parameter(body_digest),
         opaque_parameter(wallet),
     )
@@ -93,28 +94,31 @@ def opaque_parameter(wallet: str) -> str:
     return encode_base64url(b'{"wallet":"%b"}' % wallet.encode("ascii"))
 
 
-def _expires(at_ms: int) -> str:
-    """RFC 3339 in UTC, rounded down to the second."""
-    return datetime.fromtimestamp(at_ms // 1000, UTC).isoformat()[:19] + "Z"
+@lru_cache(maxsize=256)
+def _expires(at_seconds: int) -> str:
+    """RFC 3339 in UTC."""
+    return datetime.fromtimestamp(at_seconds, UTC).isoformat()[:19] + "Z"
 
 
 def _request(offer: Offer, pay_to: str, credential_types: tuple[CredentialType, ...]) -> str:
-    """The request of a charge: canonical JSON, whose first member is the amount."""
+    """The request of a charge."""
     token = offer.token
-    terms = _terms(offer.chain.chain_id, token.address, token.decimals, pay_to, credential_types)
-    return encode_base64url(b'{"amount":"%d",%b' % (offer.amount, terms))
+    return _encoded_request(
+        offer.amount, offer.chain.chain_id, token.address, token.decimals, pay_to, credential_types
+    )
 
 
-@lru_cache(maxsize=256)
-def _terms(
+@lru_cache(maxsize=1024)  # few prices, few tokens: of most demands only the binding is new
+def _encoded_request(
+    amount: AtomicUnits,
     chain_id: int,
     token_address: str,
     decimals: int,
     pay_to: str,
     credential_types: tuple[CredentialType, ...],
-) -> bytes:
-    """What follows the amount in the request of a charge, and the closing brace."""
-    terms = {
+) -> str:
+    request = {
+        "amount": str(amount),
         "currency": checksum_address(token_address),
         "methodDetails": {
             "chainId": chain_id,
@@ -123,4 +127,4 @@ def _terms(
         },
         "recipient": checksum_address(pay_to),
     }
-    return canonical_json(terms)[1:]
+    return encode_base64url(canonical_json(request))
