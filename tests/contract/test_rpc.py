@@ -202,7 +202,7 @@ async def test_first_url_steps_in_when_the_second_fails(
     arbitrum_proxy: RpcProxy, second: RpcProxy, make: Make
 ) -> None:
     client = make(arbitrum_proxy.url, second.url)
-    client.distrust()
+    client.contradiction("its heads are out of order")
     second.respond = answering("", status=503)
     await client.batch(HEAD)
     assert (arbitrum_proxy.requests, second.requests) == (1, 1)

@@ -50,7 +50,7 @@ async def run_refund(
         payment = await _ordered_payment(books, order)
         chain, client = _chain_of(books, payment.chain_id)
         service = _refunds(settings, books, client, key)
-        amount = _amount(order.amount, _token(chain, payment))
+        amount = _amount(order.amount, chain.token_at(payment.token_address))
         refund = await service.begin(payment, amount=amount, reason=order.reason)
         return await _followed(service, refund, wait_seconds)
 
@@ -146,10 +146,6 @@ def _chain_of(books: OpenBooks, chain_id: int) -> tuple[Chain, RpcClient]:
                 raise ChainUnavailable(f"The chain {name} does not run.")
             return chain, books.clients[name]
     raise RefundRefused(f"The chain {chain_id} is not configured any more.")
-
-
-def _token(chain: Chain, payment: Payment) -> Token | None:
-    return next((token for token in chain.tokens if token.key == payment.token_address), None)
 
 
 def _amount(text: str | None, token: Token | None) -> AtomicUnits | None:

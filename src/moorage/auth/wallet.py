@@ -7,7 +7,7 @@ from typing import NewType
 import msgspec
 from coincurve import PublicKey
 
-from moorage.chains.address import parse_address
+from moorage.chains.address import key_address, parse_address
 from moorage.errors import AuthMissing, SignatureInvalid, TimestampExpired
 from moorage.keccak import keccak256
 from moorage.signed_request import NO_BODY, Target
@@ -115,4 +115,4 @@ def recover_signer(digest: bytes, signature: bytes) -> Wallet:
         key = PublicKey.from_signature_and_message(signature[:64] + recovery_id, digest, None)
     except ValueError:
         raise SignatureInvalid from None
-    return Wallet("0x" + keccak256(key.format(compressed=False)[1:])[12:].hex())
+    return Wallet(key_address(key.format(compressed=False)))

@@ -18,6 +18,11 @@ def parse_address(text: str) -> str:
     return text.lower()
 
 
+def key_address(public_key: bytes) -> str:
+    """The account of an uncompressed public key: 65 bytes, the first of which is 4."""
+    return "0x" + keccak256(public_key[1:])[-20:].hex()
+
+
 def checksum_address(text: str) -> str:
     """`text` as addresses are shown, in EIP-55's mixed case. Raises ValueError as parse_address."""
     digits = parse_address(text)[2:]

@@ -5,9 +5,8 @@ from pathlib import Path
 import coincurve
 import msgspec
 
-from moorage.chains.address import checksum_address
+from moorage.chains.address import checksum_address, key_address
 from moorage.errors import LocalChainFailed
-from moorage.keccak import keccak256
 from moorage.whole_file import create_file
 
 PAYING_WALLETS = 8
@@ -45,8 +44,8 @@ def dev_wallets(path: Path) -> DevWallets:
 
 def address_of(private_key: bytes) -> str:
     """The checksummed address of a 32-byte private key. Raises ValueError if it isn't one."""
-    point = coincurve.PublicKey.from_valid_secret(private_key).format(compressed=False)
-    return checksum_address("0x" + keccak256(point[1:])[-20:].hex())
+    key = coincurve.PublicKey.from_valid_secret(private_key)
+    return checksum_address(key_address(key.format(compressed=False)))
 
 
 def _new_wallets() -> DevWallets:

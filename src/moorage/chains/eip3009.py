@@ -5,6 +5,7 @@ from functools import lru_cache
 import msgspec
 from coincurve import PublicKey
 
+from moorage.chains.address import key_address
 from moorage.chains.encoding import parse_bytes32
 from moorage.keccak import keccak256
 from moorage.money import AtomicUnits
@@ -82,7 +83,7 @@ def signer_of(authorization: TransferAuthorization, domain: Eip712Domain) -> str
         )
     except ValueError:
         return None
-    return "0x" + keccak256(key.format(compressed=False)[1:])[12:].hex()
+    return key_address(key.format(compressed=False))
 
 
 def transfer_calldata(authorization: TransferAuthorization, *, by_key: bool) -> str:

@@ -69,6 +69,11 @@ def parse_transfer_logs(receipt: Receipt, *, token_address: str) -> tuple[Transf
     return tuple(transfer for transfer in transfers if transfer is not None)
 
 
+def transfer_topics(recipient: str) -> list[str | None]:
+    """The topics of every Transfer to `recipient`, for `eth_getLogs`."""
+    return [TRANSFER_TOPIC, None, "0x" + _address_word(recipient)]
+
+
 def balance_of_calldata(account: str) -> str:
     """Calldata of `balanceOf(account)`, hex with `0x`. Raises ValueError for a bad address."""
     return f"0x{_BALANCE_OF}{_address_word(account)}"

@@ -178,13 +178,9 @@ class RpcClient:
             "Nothing was recorded; send the same request again."
         )
 
-    def distrust(self) -> None:
-        """Ask another URL first from now on: the last answer contradicted itself."""
-        self._favour(self._nodes[(self._first_index() + 1) % len(self._nodes)])
-
     def contradiction(self, problem: object) -> ChainUnavailable:
         """What to raise when an answer can't be true; another URL is asked first from now on."""
-        self.distrust()
+        self._favour(self._nodes[(self._first_index() + 1) % len(self._nodes)])
         return ChainUnavailable(
             f"The chain {self.chain.name} contradicts itself: {problem}. "
             "Nothing was recorded; send the same request again."

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import coincurve
 import msgspec
 
-from moorage.chains.address import checksum_address
+from moorage.chains.address import checksum_address, key_address
 from moorage.keccak import keccak256
 
 _FEE_MARKET_TYPE = b"\x02"  # EIP-2718's type byte of EIP-1559
@@ -49,8 +49,7 @@ class SigningKey:
             self._key = coincurve.PrivateKey(bytes.fromhex(text[-64:]))
         except ValueError:
             raise ValueError("not a key of secp256k1") from None  # the original quotes it
-        public = self._key.public_key.format(compressed=False)
-        self.address = "0x" + keccak256(public[1:])[-20:].hex()
+        self.address = key_address(self._key.public_key.format(compressed=False))
 
     def __repr__(self) -> str:
         return f"SigningKey({checksum_address(self.address)})"

@@ -11,10 +11,10 @@ import msgspec
 from moorage.chains.chain import Chain
 from moorage.chains.encoding import parse_quantity
 from moorage.chains.erc20 import (
-    TRANSFER_TOPIC,
     TransferLog,
     parse_transfer_log,
     parse_transfer_logs,
+    transfer_topics,
 )
 from moorage.chains.heads import read_heads
 from moorage.chains.pace import Pace
@@ -57,10 +57,7 @@ async def audit_chain(
             first = _first_block(chain, books, paid) if from_block is None else from_block
             await _audit_transfers(client, result, books, paid, pay_to=pay_to, first=first)
     except ValueError as problem:
-        client.distrust()
-        raise ChainUnavailable(
-            f"The chain {chain.name} contradicts itself: {problem}."
-        ) from problem
+        raise client.contradiction(problem) from problem
     return result
 
 
@@ -231,7 +228,7 @@ async def _arrived(
 async def _logs(client: RpcClient, pay_to: str, *, first: int, last: int) -> tuple[FoundLog, ...]:
     wanted = {
         "address": [token.key for token in client.chain.tokens],
-        "topics": [TRANSFER_TOPIC, None, "0x" + pay_to[2:].rjust(64, "0")],
+        "topics": transfer_topics(pay_to),
         "fromBlock": hex(first),
         "toBlock": hex(last),
     }

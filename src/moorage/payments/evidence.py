@@ -140,9 +140,9 @@ def _means(
     chain_id: int, token_address: str, chains: Mapping[str, Chain], *, field: str
 ) -> PaymentMeans:
     for chain in chains.values():
-        for token in chain.tokens:
-            if (chain.chain_id, token.key) == (chain_id, token_address):
-                return PaymentMeans(chain=chain, token=token)
+        token = chain.token_at(token_address)
+        if chain.chain_id == chain_id and token is not None:
+            return PaymentMeans(chain=chain, token=token)
     raise PaymentMalformed(
         field, f"pays with {token_address} on chain {chain_id}, which is not taken here"
     )

@@ -206,10 +206,12 @@ class Refunds:
             raise self._client.contradiction(problem) from problem
 
     def _token(self, payment: Payment) -> Token:
-        for token in self._chain.tokens:
-            if token.key == payment.token_address:
-                return token
-        raise RefundRefused(f"{payment.token} is not configured for {self._chain.name} any more.")
+        token = self._chain.token_at(payment.token_address)
+        if token is None:
+            raise RefundRefused(
+                f"{payment.token} is not configured for {self._chain.name} any more."
+            )
+        return token
 
     async def _earlier(self, source: Database | Transaction, payment: Payment) -> list[Refund]:
         return await refunds.of_payment(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from moorage.chains.address import parse_address
-from moorage.chains.erc20 import TRANSFER_TOPIC, parse_transfer_log
+from moorage.chains.erc20 import parse_transfer_log, transfer_topics
 from moorage.chains.heads import Heads, block_call, parse_block, read_heads
 from moorage.chains.pace import Pace
 from moorage.chains.receipt import FoundLog, Log, Receipt, parse_found_logs, parse_receipt
@@ -101,7 +101,7 @@ class Watcher:
         self._tokens = [token.key for token in self._chain.tokens]
         self._filter = {
             "address": self._tokens,
-            "topics": [TRANSFER_TOPIC, None, "0x" + self._pay_to[2:].rjust(64, "0")],
+            "topics": transfer_topics(self._pay_to),
         }
 
     async def look(self) -> int:

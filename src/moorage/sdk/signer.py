@@ -3,21 +3,14 @@
 import uuid
 from typing import Any
 
-import msgspec
 from coincurve import PrivateKey
 
-from moorage.chains.address import checksum_address
+from moorage.chains.address import checksum_address, key_address
+from moorage.chains.signing import SignedTransaction
 from moorage.clock import Clock, SystemClock
 from moorage.keccak import keccak256
 from moorage.sdk.errors import ClientMisconfigured
 from moorage.signed_request import Target, content_digest
-
-
-class SignedTransaction(msgspec.Struct, frozen=True):
-    """A transaction ready to broadcast, and the hash it will be known by; both 0x hex."""
-
-    raw: str
-    tx_hash: str
 
 
 class Signer:
@@ -27,8 +20,8 @@ class Signer:
         """Raises ClientMisconfigured unless `private_key` is 32 bytes of hex and a valid key."""
         self._key = _parse_key(private_key)
         self._clock = clock or SystemClock()
-        public = self._key.public_key.format(compressed=False)
-        self.address = checksum_address("0x" + keccak256(public[1:])[-20:].hex())
+        public_key = self._key.public_key.format(compressed=False)
+        self.address = checksum_address(key_address(public_key))
 
     def __repr__(self) -> str:
         return f"Signer({self.address})"
