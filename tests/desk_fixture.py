@@ -23,7 +23,7 @@ from moorage.payments.relayed import Relayed
 from moorage.payments.relayer import GWEI, Limits, Relayer
 from moorage.payments.resumption import Resumption
 from moorage.payments.settlement import Settlement
-from moorage.payments.settling import Settling
+from moorage.payments.settlements import Settlements
 from moorage.payments.verification import Verifier
 from moorage.storage import relays, settlements
 from moorage.storage.database import Database
@@ -79,7 +79,7 @@ class Desk:
             clock=self.clock,
         )
         relayers = {chain.name: self.relayer}
-        self.settlement = Settlement(
+        self.settlements = Settlements(
             db=self.db,
             clients=clients,
             relayers=relayers,
@@ -120,7 +120,7 @@ class Desk:
             "token": USDC,
             "unique_name": "hello",
         } | changes
-        return await self.settlement.settle(authorization=authorization, **given)
+        return await self.settlements.settle(authorization=authorization, **given)
 
     async def credit(
         self, *, chain: Chain, token: Token, tx_hash: str, **_: str | None
@@ -129,7 +129,7 @@ class Desk:
         transfers = await self.verifier.transfers(chain=chain, token=token, tx_hash=tx_hash)
         async with self.db.transaction(durable=True) as tx:
             gained = await ledger.credit_transfers(tx, transfers, now_ms=self.clock.now_ms())
-            await self.settlement.conclude(
+            await self.settlements.conclude(
                 tx, chain=chain, tx_hash=tx_hash, block_number=transfers[0].block_number
             )
         return dict(gained)
@@ -155,7 +155,7 @@ class Desk:
                     return
                 await asyncio.sleep(0.002)
 
-    async def row(self, authorization: TransferAuthorization) -> Settling:
+    async def row(self, authorization: TransferAuthorization) -> Settlement:
         found = await settlements.one(
             self.db,
             chain_id=authorization.chain_id,

@@ -11,7 +11,7 @@ from moorage.clock import Clock
 from moorage.errors import DeployFailed, FailureCause
 from moorage.payments.challenges import Challenges
 from moorage.payments.paywall import Paywall, Screen
-from moorage.payments.settlement import Settlement
+from moorage.payments.settlements import Settlements
 from moorage.payments.transfer import Transfer
 from moorage.payments.verification import Verifier
 from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, LogKind
@@ -166,7 +166,7 @@ class FakeVerifier:
         return found
 
 
-class FakeSettlement:
+class FakeSettlements:
     """A relayer that settles what it is given into the next transaction of `chain`.
 
     `fault` is raised by the next `settle` instead; what was settled once stays settled.
@@ -231,14 +231,14 @@ def paywall_of(
     verifier: object,
     clock: Clock,
     *chains: Chain,
-    settlement: FakeSettlement | None = None,
+    settlements: FakeSettlements | None = None,
     screen: Screen = allow,
 ) -> Paywall:
     """A paywall that believes `verifier`, and holds back what `screen` says."""
     return Paywall(
         db=db,
         verifier=cast("Verifier", verifier),
-        settlement=cast("Settlement", settlement or FakeSettlement(FakeVerifier())),
+        settlements=cast("Settlements", settlements or FakeSettlements(FakeVerifier())),
         challenges=challenges_of(clock, *chains),
         screen=screen,
         clock=clock,

@@ -16,7 +16,7 @@ from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import AuthorizationRefused, PaymentNotFound, PaymentPending
 from moorage.ledger import ledger
 from moorage.payments.relayed import RelayStatus
-from moorage.payments.settling import SettlementStatus
+from moorage.payments.settlement import SettlementStatus
 from moorage.storage import accounts, payments
 from paying import (
     Authorization,
@@ -68,7 +68,7 @@ async def test_crash_while_settling_is_made_good_by_resuming(
     desk.crash_at = step
     with pytest.raises(Crash):
         await desk.settle(signed)
-    assert await desk.settlement.unresolved(signed.payer)
+    assert await desk.settlements.unresolved(signed.payer)
 
     desk.crash_at = ""
     await desk.open()
@@ -151,7 +151,7 @@ async def test_node_that_answers_too_late_leaves_the_payment_pending_until_resum
         await desk.settle(signed)
     late.set()
     assert await status(desk, signed) is SettlementStatus.INTENDED
-    assert await desk.settlement.unresolved(signed.payer)
+    assert await desk.settlements.unresolved(signed.payer)
 
     arbitrum_proxy.behave()
     await desk.resume()
@@ -385,7 +385,7 @@ async def test_transaction_that_is_reverted_fails_once_that_is_final(
     await mine(desk.url)
     await desk.resume()
     assert await status(desk, signed) is SettlementStatus.FAILED
-    assert not await desk.settlement.unresolved(signed.payer)
+    assert not await desk.settlements.unresolved(signed.payer)
     with pytest.raises(AuthorizationRefused, match="reverted"):
         await desk.settle(signed)
 
@@ -413,7 +413,7 @@ async def test_authorization_that_expires_unused_fails_once_that_is_final(
     arbitrum_proxy.behave()
     await desk.resume()
     assert await status(desk, signed) is SettlementStatus.FAILED
-    assert not await desk.settlement.unresolved(signed.payer)
+    assert not await desk.settlements.unresolved(signed.payer)
     with pytest.raises(AuthorizationRefused, match="expired"):
         await desk.settle(signed)
     assert await desk.received() == 0

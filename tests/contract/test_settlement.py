@@ -17,7 +17,7 @@ from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.devtokens import artifact
 from moorage.errors import AuthorizationRefused, ChainUnavailable, PaymentPending
 from moorage.payments.relayed import RelayStatus
-from moorage.payments.settling import SettlementStatus
+from moorage.payments.settlement import SettlementStatus
 from moorage.storage.database import Database
 from paying import cancel_authorization, rpc, send_transaction, sign_authorization
 from rpc_proxy import RpcProxy
@@ -33,7 +33,7 @@ async def test_authorization_is_settled_and_credited(desk: Desk, signs: Sign) ->
     assert await desk.received() == 500_000
     row = await desk.row(signed)
     assert row.status is SettlementStatus.SETTLED
-    assert not await desk.settlement.unresolved(signed.payer)
+    assert not await desk.settlements.unresolved(signed.payer)
     (sent,) = await desk.versions(signed)
     assert (sent.status, sent.tx_hash) == (RelayStatus.MINED, row.tx_hash)
 
@@ -103,9 +103,9 @@ async def test_different_payers_at_once_take_different_nonces(
 async def test_payer_is_unresolved_until_credited(desk: Desk, signs: Sign) -> None:
     signed = signs()
     await desk.settle(signed)
-    assert await desk.settlement.unresolved(signed.payer)
+    assert await desk.settlements.unresolved(signed.payer)
     await desk.pay(signed)
-    assert not await desk.settlement.unresolved(signed.payer)
+    assert not await desk.settlements.unresolved(signed.payer)
 
 
 # Who signed.
@@ -150,8 +150,8 @@ async def test_forged_signature_is_refused_and_nothing_is_stored(desk: Desk, sig
     signed = msgspec.structs.replace(signs(), value=499_999)
     with pytest.raises(AuthorizationRefused, match="invalid signature"):
         await desk.settle(signed)
-    assert not await desk.settlement.known(signed)
-    assert not await desk.settlement.unresolved(signed.payer)
+    assert not await desk.settlements.known(signed)
+    assert not await desk.settlements.unresolved(signed.payer)
 
 
 # What is refused before the chain is asked.
@@ -180,12 +180,12 @@ async def test_authorization_that_cannot_pay_is_refused_without_asking(
     with pytest.raises(AuthorizationRefused, match=why):
         await desk.settle(signed)
     assert arbitrum_proxy.requests == before
-    assert not await desk.settlement.known(signed)
+    assert not await desk.settlements.known(signed)
 
 
 async def test_token_without_authorizations_is_not_offered(desk: Desk) -> None:
-    assert desk.settlement.offered(desk.chain, USDC)
-    assert not desk.settlement.offered(desk.chain, USDT)
+    assert desk.settlements.offered(desk.chain, USDC)
+    assert not desk.settlements.offered(desk.chain, USDT)
 
 
 # What the simulation refuses.
@@ -195,7 +195,7 @@ async def test_payer_without_the_money_is_refused(desk: Desk, signs: Sign) -> No
     signed = signs(private_key="0x" + secrets.token_hex(32))
     with pytest.raises(AuthorizationRefused, match="transfer amount exceeds balance"):
         await desk.settle(signed)
-    assert not await desk.settlement.known(signed)
+    assert not await desk.settlements.known(signed)
 
 
 async def test_tokens_own_words_are_made_harmless(
@@ -222,7 +222,7 @@ async def test_node_that_fails_to_simulate_spends_nothing(
     signed = signs()
     with pytest.raises(ChainUnavailable):
         await desk.settle(signed)
-    assert not await desk.settlement.known(signed)
+    assert not await desk.settlements.known(signed)
 
 
 async def test_relayer_without_gas_money_is_not_offered_and_refuses(
@@ -232,10 +232,10 @@ async def test_relayer_without_gas_money_is_not_offered_and_refuses(
     signed = signs()
     with pytest.raises(AuthorizationRefused, match="run out of gas"):
         await desk.settle(signed)  # it was rich when it was last looked at
-    assert not desk.settlement.offered(desk.chain, USDC)
+    assert not desk.settlements.offered(desk.chain, USDC)
     with pytest.raises(AuthorizationRefused, match="not settled by this gateway right now"):
         await desk.settle(signed)
-    assert not await desk.settlement.known(signed)
+    assert not await desk.settlements.known(signed)
 
 
 async def test_gas_dearer_than_the_operator_pays_is_refused(desk: Desk, signs: Sign) -> None:
@@ -265,7 +265,7 @@ async def test_authorization_that_another_relayer_used_is_credited(
 
     assert await desk.settle(signed) == theirs
     assert await desk.pay(signed) == {signed.payer: 500_000}
-    assert not await desk.settlement.known(signed)
+    assert not await desk.settlements.known(signed)
 
 
 async def test_authorization_that_another_relayer_is_using_is_pending(
@@ -289,7 +289,7 @@ async def test_canceled_authorization_is_refused(
     )
     with pytest.raises(AuthorizationRefused, match="canceled"):
         await desk.settle(signed)
-    assert not await desk.settlement.known(signed)
+    assert not await desk.settlements.known(signed)
 
 
 def wish(chains: LocalChains, pay_to: str) -> Any:

@@ -11,7 +11,7 @@ from desk_fixture import USDC, Desk, Sign
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import AuthorizationRefused
 from moorage.payments.relayed import RelayStatus
-from moorage.payments.settling import SettlementStatus
+from moorage.payments.settlement import SettlementStatus
 from paying import mine, rpc
 
 AT_MOST = 4

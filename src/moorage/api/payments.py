@@ -17,7 +17,7 @@ from moorage.payments.paywall import Paywall
 from moorage.payments.quotes import Quotes
 from moorage.payments.resumption import Resumption
 from moorage.payments.screening import Screening
-from moorage.payments.settlement import Settlement
+from moorage.payments.settlements import Settlements
 from moorage.payments.topup import TopUp
 from moorage.payments.verification import Verifier
 from moorage.payments.watcher import Watcher
@@ -56,7 +56,7 @@ def payment_services(
 ) -> PaymentServices:
     """Wire them. Raises ConfigurationInvalid for a relayer's key that can't be used."""
     relayers = open_relayers(settings, db=db, clients=clients, clock=clock)
-    settlement = Settlement(
+    settlements = Settlements(
         db=db, clients=clients, relayers=relayers, pay_to=pay_to, clock=clock, on_step=on_step
     )
     screening = _screening(settings)
@@ -65,7 +65,7 @@ def payment_services(
         realm=host_of(gateway_url),
         pay_to=pay_to,
         chains=chains,
-        settles=settlement.offered,
+        settles=settlements.offered,
         clock=clock,
     )
     safe_above = MicroUsd(settings.safe_above_micro_usd)
@@ -79,7 +79,7 @@ def payment_services(
     paywall = Paywall(
         db=db,
         verifier=verifier,
-        settlement=settlement,
+        settlements=settlements,
         challenges=challenges,
         screen=screening.ask,
         clock=clock,

@@ -29,7 +29,7 @@ from moorage.payments.challenges import Challenges
 from moorage.payments.evidence import AuthorizationEvidence, Evidence, TransactionEvidence
 from moorage.payments.payment import Payment, PaymentStatus
 from moorage.payments.receipt import Receipt
-from moorage.payments.settlement import Settlement
+from moorage.payments.settlements import Settlements
 from moorage.payments.transfer import Transfer
 from moorage.payments.verification import Verifier
 from moorage.storage import payments, quotes
@@ -69,14 +69,14 @@ class Paywall:
         *,
         db: Database,
         verifier: Verifier,
-        settlement: Settlement,
+        settlements: Settlements,
         challenges: Challenges,
         screen: Screen,
         clock: Clock,
     ) -> None:
         self._db = db
         self._verifier = verifier
-        self._settlement = settlement
+        self._settlements = settlements
         self._challenges = challenges
         self._screen = screen
         self._clock = clock
@@ -110,7 +110,7 @@ class Paywall:
 
     async def knows(self, offered: AuthorizationEvidence) -> bool:
         """Whether this authorization was ever taken: then it may be spent, whatever else fails."""
-        return await self._settlement.known(offered.authorization)
+        return await self._settlements.known(offered.authorization)
 
     async def refuse_while_unsettled(
         self, wallet: str, *, source: Database | Transaction | None = None
@@ -119,7 +119,7 @@ class Paywall:
 
         Until then nobody may ask it to pay again.
         """
-        if await self._settlement.unresolved(wallet, source=source):
+        if await self._settlements.unresolved(wallet, source=source):
             raise PaymentPending(_BEING_SETTLED)
 
     async def refuse_used(
@@ -155,7 +155,7 @@ class Paywall:
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
             gained = await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)
-            await self._settlement.conclude(
+            await self._settlements.conclude(
                 tx, chain=chain, tx_hash=tx_hash, block_number=transfers[0].block_number
             )
             if unique_name is not None and gained.get(wallet, 0) > 0:
@@ -180,7 +180,7 @@ class Paywall:
             raise PayerMismatch(_NOT_YOURS)
         if evidence.credential is not None and not await self.knows(evidence):
             self._challenges.check(evidence.credential, wallet=wallet, body_digest=body_digest)
-        return await self._settlement.settle(
+        return await self._settlements.settle(
             chain=evidence.means.chain,
             token=evidence.means.token,
             authorization=evidence.authorization,
@@ -233,9 +233,9 @@ class Paywall:
     async def _conclude(self, chain: Chain, found: Payment) -> None:
         """End the settlement of what the watcher credited first; if not now, it is followed up."""
         with contextlib.suppress(DatabaseUnavailable):
-            if await self._settlement.unresolved(found.payer):
+            if await self._settlements.unresolved(found.payer):
                 async with self._db.transaction(durable=False) as tx:
-                    await self._settlement.conclude(
+                    await self._settlements.conclude(
                         tx, chain=chain, tx_hash=found.tx_hash, block_number=found.block_number
                     )
 

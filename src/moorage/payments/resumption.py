@@ -20,8 +20,8 @@ from moorage.errors import ChainUnavailable, MoorageError, PaymentHeld
 from moorage.metrics import record_settlement, record_unresolved
 from moorage.payments.relayed import Relayed, RelayStatus
 from moorage.payments.relayer import Relayer
-from moorage.payments.settlement import authorization_of, authorized_call
-from moorage.payments.settling import Settling
+from moorage.payments.settlement import Settlement
+from moorage.payments.settlements import authorization_of, authorized_call
 from moorage.storage import relays, settlements
 from moorage.storage.database import Database
 
@@ -85,17 +85,17 @@ class Resumption:
         if chain.name in self._relayers:
             await self._relayers[chain.name].tend()
         waiting = []
-        for settling in await settlements.unresolved(
+        for settlement in await settlements.unresolved(
             self._db,
             chain_id=chain.chain_id,
             before_ms=self._clock.now_ms() - _LEFT_TO_ITS_REQUEST_MS,
         ):
-            versions = await relays.of_subject(self._db, settling.id)
+            versions = await relays.of_subject(self._db, settlement.id)
             mined = next((one for one in versions if one.status is RelayStatus.MINED), None)
             if mined is None:
-                waiting.append((settling, versions))
+                waiting.append((settlement, versions))
             else:
-                await self._end_settled(chain, settling, mined.tx_hash)
+                await self._end_settled(chain, settlement, mined.tx_hash)
         for at in range(0, len(waiting), _MOST_AT_ONCE):
             await self._judge(chain, waiting[at : at + _MOST_AT_ONCE])
         record_unresolved(
@@ -110,11 +110,11 @@ class Resumption:
                 await settlements.reopen(tx, settlement_id)
                 await relays.reopen(tx, settlement_id)
 
-    async def _end_settled(self, chain: Chain, settling: Settling, tx_hash: str) -> None:
+    async def _end_settled(self, chain: Chain, settlement: Settlement, tx_hash: str) -> None:
         """Credit what a transaction moved, then end its settlement; later if that can't be yet."""
-        token = chain.token_at(settling.token_address)
+        token = chain.token_at(settlement.token_address)
         if token is None:
-            log.error("settlement of a token that is not configured", settlement=settling.id)
+            log.error("settlement of a token that is not configured", settlement=settlement.id)
             return
         self._on_step("settlement_mined")
         try:
@@ -122,36 +122,38 @@ class Resumption:
                 chain=chain,
                 token=token,
                 tx_hash=tx_hash,
-                wallet=settling.payer,
-                unique_name=settling.unique_name,
+                wallet=settlement.payer,
+                unique_name=settlement.unique_name,
             )
         except PaymentHeld:
             pass  # recorded all the same
         except MoorageError as later:
-            log.info("settlement not credited yet", settlement=settling.id, error=later.message)
+            log.info("settlement not credited yet", settlement=settlement.id, error=later.message)
             return
         async with self._db.transaction(durable=True) as tx:
             if await settlements.settled(
-                tx, settling.id, tx_hash=tx_hash, now_ms=self._clock.now_ms()
+                tx, settlement.id, tx_hash=tx_hash, now_ms=self._clock.now_ms()
             ):
                 record_settlement(chain.name, "settled")
 
-    async def _judge(self, chain: Chain, waiting: Sequence[tuple[Settling, list[Relayed]]]) -> None:
+    async def _judge(
+        self, chain: Chain, waiting: Sequence[tuple[Settlement, list[Relayed]]]
+    ) -> None:
         """End those that somebody else's transaction settled, or that never will be."""
-        fates = await self._fates(chain, [settling for settling, _ in waiting])
-        for (settling, versions), fate in zip(waiting, fates, strict=True):
+        fates = await self._fates(chain, [settlement for settlement, _ in waiting])
+        for (settlement, versions), fate in zip(waiting, fates, strict=True):
             if fate.used:
-                await self._end_used(chain, settling, fate)
-            elif fate.safe_time >= int(settling.valid_before):
-                await self._end_failed(chain, settling, "it expired before it was mined")
+                await self._end_used(chain, settlement, fate)
+            elif fate.safe_time >= int(settlement.valid_before):
+                await self._end_failed(chain, settlement, "it expired before it was mined")
             elif any(_is_reverted(one, safe_block=fate.safe_block) for one in versions):
-                await self._end_failed(chain, settling, "its transaction was reverted")
+                await self._end_failed(chain, settlement, "its transaction was reverted")
             elif all(one.status is RelayStatus.REPLACED for one in versions):
-                await self._send_anew(chain, settling)
+                await self._send_anew(chain, settlement)
 
-    async def _fates(self, chain: Chain, waiting: Sequence[Settling]) -> list[_Fate]:
+    async def _fates(self, chain: Chain, waiting: Sequence[Settlement]) -> list[_Fate]:
         client = self._clients[chain.name]
-        states = [state_call(authorization_of(settling), "latest") for settling in waiting]
+        states = [state_call(authorization_of(settlement), "latest") for settlement in waiting]
         safe, latest, *answers = await client.batch(
             [block_call("safe"), block_call("latest"), *states]
         )
@@ -174,37 +176,39 @@ class Resumption:
             raise client.contradiction(problem) from problem
         return await client.call(*block_call(max(0, number - client.chain.finality_blocks)))
 
-    async def _end_used(self, chain: Chain, settling: Settling, fate: _Fate) -> None:
+    async def _end_used(self, chain: Chain, settlement: Settlement, fate: _Fate) -> None:
         use = await find_use(
-            self._clients[chain.name], authorization_of(settling), from_block=settling.from_block
+            self._clients[chain.name],
+            authorization_of(settlement),
+            from_block=settlement.from_block,
         )
         if use is None:
-            log.warning("authorization used, but nobody knows by what", settlement=settling.id)
+            log.warning("authorization used, but nobody knows by what", settlement=settlement.id)
         elif not use.canceled:
-            await self._end_settled(chain, settling, use.tx_hash)
+            await self._end_settled(chain, settlement, use.tx_hash)
         elif use.block_number <= fate.safe_block:
-            await self._end_failed(chain, settling, "its payer has canceled it")
+            await self._end_failed(chain, settlement, "its payer has canceled it")
 
-    async def _end_failed(self, chain: Chain, settling: Settling, failure: str) -> None:
-        log.info("settlement failed", settlement=settling.id, failure=failure)
+    async def _end_failed(self, chain: Chain, settlement: Settlement, failure: str) -> None:
+        log.info("settlement failed", settlement=settlement.id, failure=failure)
         async with self._db.transaction(durable=True) as tx:
             if await settlements.failed(
-                tx, settling.id, failure=failure, now_ms=self._clock.now_ms()
+                tx, settlement.id, failure=failure, now_ms=self._clock.now_ms()
             ):
                 record_settlement(chain.name, "failed")
 
-    async def _send_anew(self, chain: Chain, settling: Settling) -> None:
+    async def _send_anew(self, chain: Chain, settlement: Settlement) -> None:
         """Sign with a new nonce: somebody else's transaction has the old one for good."""
         relayer = self._relayers.get(chain.name)
-        token = chain.token_at(settling.token_address)
+        token = chain.token_at(settlement.token_address)
         if relayer is None or token is None:
             return
-        prepared, _ = await relayer.prepare(*authorized_call(authorization_of(settling), token))
+        prepared, _ = await relayer.prepare(*authorized_call(authorization_of(settlement), token))
         if prepared.refusal is not None:
-            log.info("settlement waits", settlement=settling.id, refusal=prepared.refusal)
+            log.info("settlement waits", settlement=settlement.id, refusal=prepared.refusal)
             return
         async with self._db.transaction(durable=True) as tx:
-            relayed = await relayer.sign(tx, prepared, subject_id=settling.id)
+            relayed = await relayer.sign(tx, prepared, subject_id=settlement.id)
         await relayer.send(relayed)
 
 

@@ -1,325 +1,41 @@
-"""Settlement: a signed authorization becomes a transaction of the gateway's relayer, once.
+"""An authorization on its way to becoming a transaction."""
 
-What can be refused is refused before anything is stored. From then on the authorization is known:
-asked for again, it is the same settlement, and its outcome is read from the chain until there is
-one, whatever happens to the gateway, its node or its transaction meanwhile.
-"""
+from enum import StrEnum
 
-import asyncio
-import contextlib
-import uuid
-from collections.abc import Callable, Mapping
-from weakref import WeakValueDictionary
-
-from moorage.chains.address import parse_address
-from moorage.chains.authorization_use import find_use, is_used, state_call
-from moorage.chains.chain import Chain, Token
-from moorage.chains.eip3009 import TransferAuthorization, signer_of, transfer_calldata
-from moorage.chains.rpc import RpcClient
-from moorage.clock import Clock
-from moorage.errors import (
-    AuthorizationRefused,
-    ChainUnavailable,
-    DatabaseUnavailable,
-    PaymentPending,
-)
-from moorage.metrics import record_settlement
-from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
-from moorage.payments.relayed import Relayed, RelayStatus
-from moorage.payments.relayer import Relayer
-from moorage.payments.settling import SettlementStatus, Settling
-from moorage.storage import relays, settlements
-from moorage.storage.database import Database, Transaction, UniqueViolation
-
-_LEAST_SECONDS_LEFT = 20  # to be mined in
-_LEAST_WORTH = MicroUsd(10_000)  # about what the gas costs: nobody is to burn it for less
-_SEARCHED_BLOCKS = 50_000  # for who used an authorization that was never seen here
-_MOST_AT_STAKE = 4  # of one payer, as what is reverted costs the gateway gas and the payer nothing
-_REVERTS_REMEMBERED_MS = 24 * 3_600_000
-_UNDEPLOYED_WALLET = bytes.fromhex("6492" * 16)  # ERC-6492 ends such a signature with it
+import msgspec
 
 
-class Settlement:
-    """Settles authorizations to `pay_to` through the relayers of `relayers` (by chain name).
+class SettlementStatus(StrEnum):
+    """How far it has come."""
 
-    Chains without one take no authorizations. What was begun is followed up all the same.
-    """
-
-    def __init__(
-        self,
-        *,
-        db: Database,
-        clients: Mapping[str, RpcClient],
-        relayers: Mapping[str, Relayer],
-        pay_to: str,
-        clock: Clock,
-        on_step: Callable[[str], None],
-    ) -> None:
-        self._db = db
-        self._clients = clients
-        self._relayers = relayers
-        self._pay_to = parse_address(pay_to)
-        self._clock = clock
-        self._on_step = on_step
-        self._locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
-
-    def offered(self, chain: Chain, token: Token) -> bool:
-        """Whether an authorization of this token would be settled now."""
-        relayer = self._relayers.get(chain.name)
-        return token.authorization is not None and relayer is not None and relayer.solvent
-
-    async def known(self, authorization: TransferAuthorization) -> bool:
-        """Whether it was ever taken: then only the chain tells whether it is spent."""
-        return await self._known(authorization) is not None
-
-    async def unresolved(
-        self, wallet: str, *, source: Database | Transaction | None = None
-    ) -> bool:
-        """Whether what became of an authorization of this wallet is not known yet.
-
-        Until then nobody may ask it to pay again.
-        """
-        return await settlements.is_unresolved(source or self._db, payer=wallet)
-
-    async def settle(
-        self,
-        *,
-        chain: Chain,
-        token: Token,
-        authorization: TransferAuthorization,
-        unique_name: str | None,
-    ) -> str:
-        """The hash of the transaction that settles it: sent, though perhaps not mined yet.
-
-        The same authorization gives the same settlement, also concurrently and after restarts.
-        Two round trips. When that transaction turns out to be reverted, the answer is not final:
-        `resume` finds out who used the authorization, if anybody did.
-
-        Raises AuthorizationRefused, with nothing spent; PaymentPending when it may have been
-        sent; ChainUnavailable, DatabaseUnavailable when nothing was.
-        """
-        async with self._lock(authorization):
-            known = await self._known(authorization)
-            if known is None:
-                self._check(authorization, chain=chain, token=token)
-                try:
-                    return await self._begin(chain, token, authorization, unique_name)
-                except AuthorizationRefused:
-                    record_settlement(chain.name, "refused")
-                    raise
-                except UniqueViolation:  # another process was first
-                    known = await self._known(authorization)
-                    if known is None:
-                        raise
-            return await self._again(known, chain)
-
-    async def conclude(
-        self, tx: Transaction, *, chain: Chain, tx_hash: str, block_number: int
-    ) -> None:
-        """Note, in the transaction that credits it, that one of ours settled in this block.
-
-        Nothing happens for a transaction that the relayer did not send.
-        """
-        relayed = await relays.one(tx, chain_id=chain.chain_id, tx_hash=tx_hash)
-        if relayed is None:
-            return
-        await relays.mined(tx, relayed, succeeded=True, block_number=block_number)
-        if await settlements.settled(
-            tx, relayed.subject_id, tx_hash=tx_hash, now_ms=self._clock.now_ms()
-        ):
-            record_settlement(chain.name, "settled")
-
-    async def _known(self, authorization: TransferAuthorization) -> Settling | None:
-        return await settlements.one(
-            self._db,
-            chain_id=authorization.chain_id,
-            token_address=authorization.token_address,
-            payer=authorization.payer,
-            nonce=authorization.nonce,
-        )
-
-    def _lock(self, authorization: TransferAuthorization) -> asyncio.Lock:
-        key = (authorization.chain_id, authorization.token_address, authorization.payer)
-        return self._locks.setdefault((*key, authorization.nonce), asyncio.Lock())
-
-    def _check(self, authorization: TransferAuthorization, *, chain: Chain, token: Token) -> None:
-        """Raise AuthorizationRefused for what needs no chain to tell."""
-        now = self._clock.now_ms() // 1000
-        if not self.offered(chain, token):
-            raise AuthorizationRefused(
-                f"{token.name} on {chain.name} is not settled by this gateway right now; "
-                "transfer the tokens and send the transaction's hash"
-            )
-        if (authorization.chain_id, authorization.token_address) != (chain.chain_id, token.key):
-            raise AuthorizationRefused(f"it is not for {token.name} on {chain.name}")
-        if authorization.recipient != self._pay_to:
-            raise AuthorizationRefused(f"it pays {authorization.recipient}, not {self._pay_to}")
-        if authorization.payer == self._pay_to:
-            raise AuthorizationRefused("it pays itself")
-        if credit_from_atomic_units(authorization.value, decimals=token.decimals) < _LEAST_WORTH:
-            raise AuthorizationRefused(
-                "it pays less than a cent; transfer so little yourself, and send the "
-                "transaction's hash"
-            )
-        if authorization.valid_after >= now:
-            raise AuthorizationRefused("it is not valid yet")
-        if authorization.valid_before < now + _LEAST_SECONDS_LEFT:
-            raise AuthorizationRefused(
-                f"it is valid for less than {_LEAST_SECONDS_LEFT} seconds from now"
-            )
-        if authorization.signature.endswith(_UNDEPLOYED_WALLET):
-            raise AuthorizationRefused(
-                "its wallet is not deployed on this chain (ERC-6492): deploy it, then sign again"
-            )
-
-    async def _begin(
-        self,
-        chain: Chain,
-        token: Token,
-        authorization: TransferAuthorization,
-        unique_name: str | None,
-    ) -> str:
-        relayer = self._relayers[chain.name]
-        prepared, (state,) = await relayer.prepare(
-            *authorized_call(authorization, token), state_call(authorization, "pending")
-        )
-        if is_used(self._clients[chain.name], state):
-            return await self._used_before(authorization, chain, head=prepared.block_number)
-        if prepared.refusal is not None:
-            raise AuthorizationRefused(prepared.refusal)
-        settling = _settling(
-            authorization,
-            token,
-            unique_name=unique_name,
-            block_number=prepared.block_number,
-            now_ms=self._clock.now_ms(),
-        )
-        async with self._db.transaction(durable=True) as tx:
-            await self._check_stake(tx, settling)
-            await settlements.add(tx, settling)
-            relayed = await relayer.sign(tx, prepared, subject_id=settling.id)
-        self._on_step("settlement_signed")
-        await self._send(relayer, settling, relayed)
-        return relayed.tx_hash
-
-    async def _check_stake(self, tx: Transaction, settling: Settling) -> None:
-        """Raise AuthorizationRefused for a payer whose authorizations may cost too much.
-
-        A simulation can't tell: the money may be gone a moment later, and a contract wallet can say
-        yes to it and no to the transaction.
-        """
-        since_ms = settling.created_at_ms - _REVERTS_REMEMBERED_MS
-        at_stake = await settlements.at_stake(tx, payer=settling.payer, since_ms=since_ms)
-        if at_stake >= _MOST_AT_STAKE:
-            raise AuthorizationRefused(
-                f"{at_stake} others of this wallet are being settled, or were reverted today; "
-                "transfer the tokens and send the transaction's hash"
-            )
-
-    async def _send(self, relayer: Relayer, settling: Settling, relayed: Relayed) -> None:
-        try:
-            await relayer.send(relayed)
-        except ChainUnavailable as silence:
-            raise PaymentPending(
-                "The authorization is being settled, and the chain's node does not answer. "
-                "Do not pay again: send the same request again."
-            ) from silence
-        with contextlib.suppress(DatabaseUnavailable):  # it only tells the operator
-            async with self._db.transaction(durable=False) as tx:
-                await settlements.sent(tx, settling.id)
-        self._on_step("settlement_sent")
-
-    async def _again(self, settling: Settling, chain: Chain) -> str:
-        """The hash for an authorization that was taken before."""
-        match settling.status:
-            case SettlementStatus.SETTLED if settling.tx_hash is not None:
-                return settling.tx_hash
-            case SettlementStatus.FAILED:
-                return await self._used_after_all(settling, chain)
-        versions = await relays.of_subject(self._db, settling.id)
-        mined = [one for one in versions if one.status is RelayStatus.MINED]
-        return (mined or versions)[-1].tx_hash
-
-    async def _used_after_all(self, settling: Settling, chain: Chain) -> str:
-        """Who used one that failed here: until it expires, anybody may have sent it."""
-        use = await find_use(
-            self._clients[chain.name], authorization_of(settling), from_block=settling.from_block
-        )
-        if use is None or use.canceled:
-            raise AuthorizationRefused(settling.failure or "it failed before")
-        return use.tx_hash
-
-    async def _used_before(
-        self, authorization: TransferAuthorization, chain: Chain, *, head: int
-    ) -> str:
-        """The hash of the transaction that used an authorization never seen here."""
-        client = self._clients[chain.name]
-        use = await find_use(client, authorization, from_block=max(0, head - _SEARCHED_BLOCKS))
-        if use is not None and use.canceled:
-            raise AuthorizationRefused("its payer has canceled it")
-        if use is not None:
-            return use.tx_hash
-        (state,) = await client.batch([state_call(authorization, "latest")])
-        if is_used(client, state):
-            raise AuthorizationRefused(
-                "it was used long ago; if that paid, send the transaction's hash instead"
-            )
-        raise PaymentPending(
-            "The authorization is being used by a transaction that is not mined yet. "
-            "Do not pay again: send the same request again."
-        )
+    INTENDED = "intended"  # its transaction is signed and stored, but perhaps not sent
+    SENT = "sent"  # a node took it, or it was found to be used by somebody else's
+    SETTLED = "settled"  # mined, verified and credited
+    FAILED = "failed"  # it can't be settled any more, and moved no money
 
 
-def authorized_call(authorization: TransferAuthorization, token: Token) -> tuple[str, str]:
-    """The contract to call and the calldata, of the overload that fits who signed.
-
-    Contract wallets judge their signatures themselves, also those of 65 bytes.
-    """
-    domain = token.authorization
-    by_key = domain is not None and signer_of(authorization, domain) == authorization.payer
-    return token.key, transfer_calldata(authorization, by_key=by_key)
+UNRESOLVED = (SettlementStatus.INTENDED, SettlementStatus.SENT)
+"""What became of the money is not known yet."""
 
 
-def authorization_of(settling: Settling) -> TransferAuthorization:
-    """What the payer signed."""
-    return TransferAuthorization(
-        chain_id=settling.chain_id,
-        token_address=settling.token_address,
-        payer=settling.payer,
-        recipient=settling.recipient,
-        value=AtomicUnits(int(settling.amount_atomic)),
-        valid_after=int(settling.valid_after),
-        valid_before=int(settling.valid_before),
-        nonce=settling.nonce,
-        signature=bytes.fromhex(settling.signature[2:]),
-    )
+class Settlement(msgspec.Struct, frozen=True):
+    """One row of `settlements`. (chain_id, token_address, payer, nonce) is unique."""
 
-
-def _settling(
-    authorization: TransferAuthorization,
-    token: Token,
-    *,
-    unique_name: str | None,
-    block_number: int,
-    now_ms: int,
-) -> Settling:
-    return Settling(
-        id=str(uuid.uuid4()),
-        chain_id=authorization.chain_id,
-        token=token.name,
-        token_address=authorization.token_address,
-        payer=authorization.payer,
-        recipient=authorization.recipient,
-        amount_atomic=str(authorization.value),
-        valid_after=str(authorization.valid_after),
-        valid_before=str(authorization.valid_before),
-        nonce=authorization.nonce,
-        signature="0x" + authorization.signature.hex(),
-        from_block=block_number,
-        unique_name=unique_name,
-        status=SettlementStatus.INTENDED,
-        tx_hash=None,
-        failure=None,
-        created_at_ms=now_ms,
-        ended_at_ms=None,
-    )
+    id: str
+    chain_id: int
+    token: str  # as clients name it: "usdc"
+    token_address: str
+    payer: str
+    recipient: str
+    amount_atomic: str  # decimal
+    valid_after: str  # Unix seconds, decimal, as the next
+    valid_before: str
+    nonce: str
+    signature: str  # hex with 0x
+    from_block: int  # unused up to here
+    unique_name: str | None  # the deploy it pays for; None for a top-up
+    status: SettlementStatus
+    tx_hash: str | None  # that settled it, ours or another's
+    failure: str | None  # why it failed
+    created_at_ms: int
+    ended_at_ms: int | None

@@ -5,11 +5,11 @@ from sqlalchemy import bindparam, func, insert, literal_column, null, or_, selec
 
 from moorage.payments.payment import PaymentStatus
 from moorage.payments.relayed import RelayStatus
-from moorage.payments.settling import UNRESOLVED, SettlementStatus, Settling
+from moorage.payments.settlement import UNRESOLVED, Settlement, SettlementStatus
 from moorage.storage.database import Database, Row, Statement, Transaction
 from moorage.storage.schema import payments, relay_transactions, settlements
 
-_FIELDS = Settling.__struct_fields__
+_FIELDS = Settlement.__struct_fields__
 _COLUMNS = [settlements.c[name] for name in _FIELDS]
 _unresolved = settlements.c.status.in_(UNRESOLVED)
 _of_chain = settlements.c.chain_id == bindparam("of_chain")
@@ -90,17 +90,17 @@ _REOPEN = Statement(
 
 async def one(
     source: Database | Transaction, *, chain_id: int, token_address: str, payer: str, nonce: str
-) -> Settling | None:
+) -> Settlement | None:
     """The settlement of this payer's nonce, if it was ever begun."""
     row = await source.one(
         _ONE, of_chain=chain_id, token_address=token_address, payer=payer, nonce=nonce
     )
-    return _settling(row) if row else None
+    return _settlement(row) if row else None
 
 
-async def add(tx: Transaction, settling: Settling) -> None:
+async def add(tx: Transaction, settlement: Settlement) -> None:
     """Store a new one. Raises UniqueViolation when this payer's nonce is being settled."""
-    await tx.execute(_ADD, **{name: getattr(settling, name) for name in _FIELDS})
+    await tx.execute(_ADD, **{name: getattr(settlement, name) for name in _FIELDS})
 
 
 async def is_unresolved(source: Database | Transaction, *, payer: str) -> bool:
@@ -117,10 +117,10 @@ async def at_stake(tx: Transaction, *, payer: str, since_ms: int) -> int:
     return int(row[0]) if row else 0
 
 
-async def unresolved(db: Database, *, chain_id: int, before_ms: int) -> list[Settling]:
+async def unresolved(db: Database, *, chain_id: int, before_ms: int) -> list[Settlement]:
     """Those begun up to `before_ms` whose outcome is not known yet, the oldest first."""
     rows = await db.all(_UNRESOLVED, of_chain=chain_id, before_ms=before_ms)
-    return [_settling(row) for row in rows]
+    return [_settlement(row) for row in rows]
 
 
 async def count_unresolved(db: Database, *, chain_id: int) -> int:
@@ -179,5 +179,5 @@ async def _end(
     return touched == 1
 
 
-def _settling(row: Row) -> Settling:
-    return msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Settling)
+def _settlement(row: Row) -> Settlement:
+    return msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Settlement)

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from gate import PRICE, Gate, bid
 
-from fakes import PAY_TO, FakeSettlement, paywall_of
+from fakes import PAY_TO, FakeSettlements, paywall_of
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.clock import Clock
 from moorage.deploy.admission import Admission
@@ -24,12 +24,12 @@ class Desk:
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self.settlement = FakeSettlement(gate.chain)
+        self.settlements = FakeSettlements(gate.chain)
         clock: Clock = gate.clock
         self.admission = Admission(
             db=gate.db,
             quotes=gate.quotes,
-            paywall=paywall_of(gate.db, gate.chain, clock, ARBITRUM, settlement=self.settlement),
+            paywall=paywall_of(gate.db, gate.chain, clock, ARBITRUM, settlements=self.settlements),
             prices=PriceList(),
             size=Size(),
             sources=gate.sources,
@@ -57,7 +57,7 @@ class Desk:
         with pytest.raises(PaymentRequired) as refused:
             await self.deploy(amount)
         assert isinstance(refused.value.because, AuthorizationRefused)
-        assert self.settlement.sent == 0
+        assert self.settlements.sent == 0
         return refused.value
 
 
@@ -87,7 +87,7 @@ async def owe(gate: Gate, amount: int) -> None:
         await accounts.take_back(tx, ALICE, amount)
 
 
-# Settling costs the gateway gas
+# Settlement costs the gateway gas
 
 
 @pytest.mark.parametrize("balance", [PRICE, 10 * PRICE])
@@ -143,17 +143,17 @@ async def test_payment_that_is_none_asks_for_nothing_while_another_is_being_sett
 ) -> None:
     desk.gate.chain.missing = PaymentNotFound("nothing there", looked_for={})
     assert isinstance(await desk.gate.refused(tx=fresh_hash()), PaymentRequired)
-    desk.settlement.pending.add(ALICE)
+    desk.settlements.pending.add(ALICE)
     assert isinstance(await desk.gate.refused(tx=fresh_hash()), PaymentPending)
 
 
 async def test_short_payment_asks_for_no_remainder_while_another_is_being_settled(
     desk: Desk,
 ) -> None:
-    desk.settlement.pending.add(ALICE)
+    desk.settlements.pending.add(ALICE)
     tx = desk.gate.pay(amount=PRICE - 1)
     assert isinstance(await desk.gate.refused(tx=tx), PaymentPending)
-    desk.settlement.pending.clear()
+    desk.settlements.pending.clear()
     demand = await desk.gate.demanded(tx=tx)
     assert isinstance(demand.because, PaymentShort)
     assert demand.amount == 1

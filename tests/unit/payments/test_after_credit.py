@@ -2,14 +2,16 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from clock import MovableClock
-from fakes import PAY_TO, FakeSettlement, FakeVerifier, paywall_of
+from fakes import PAY_TO, REALM, SECRET, FakeSettlements, FakeVerifier, paywall_of
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import DatabaseUnavailable, PaymentNotFound, PaymentPending
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd
+from moorage.payments import mpp
 from moorage.payments.demand import PaymentRequired
 from moorage.payments.evidence import (
     AuthorizationEvidence,
@@ -17,6 +19,8 @@ from moorage.payments.evidence import (
     PaymentMeans,
     TransactionEvidence,
 )
+from moorage.payments.header_json import encode_base64url
+from moorage.payments.offer import Offer
 from moorage.payments.paywall import Paywall
 from moorage.payments.receipt import Receipt
 from moorage.payments.topup import TopUp, TopUpRequest
@@ -28,7 +32,7 @@ BODY = "00" * 32
 MEANS = PaymentMeans(chain=ARBITRUM, token=USDC)
 
 
-class BrokenAfterCredit(FakeSettlement):
+class BrokenAfterCredit(FakeSettlements):
     """Breaks the database's reads, and its next write, once a credit is about to be committed."""
 
     def __init__(self, chain: FakeVerifier, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +52,7 @@ class BrokenAfterCredit(FakeSettlement):
         self._monkeypatch.setattr(self._db, "transaction", refuse)
 
 
-class Concluding(FakeSettlement):
+class Concluding(FakeSettlements):
     """Notes which transactions' settlements were ended."""
 
     def __init__(self, chain: FakeVerifier) -> None:
@@ -111,7 +115,7 @@ async def test_database_that_fails_after_the_credit_takes_nothing_from_its_recei
 ) -> None:
     broken = BrokenAfterCredit(chain, db, monkeypatch)
     paid = chain.pays(transfer(ALICE, 5))
-    receipt = await take(paywall_of(db, chain, clock, ARBITRUM, settlement=broken), shows(paid))
+    receipt = await take(paywall_of(db, chain, clock, ARBITRUM, settlements=broken), shows(paid))
     assert (receipt.tx_hash, receipt.credited) == (paid, 5)
 
 
@@ -121,7 +125,7 @@ async def test_top_up_that_cannot_be_recorded_after_the_credit_is_pending(
     paid = chain.pays(transfer(ALICE, 5))
     with monkeypatch.context() as broken_for_now:
         broken = BrokenAfterCredit(chain, db, broken_for_now)
-        paywall = paywall_of(db, chain, clock, ARBITRUM, settlement=broken)
+        paywall = paywall_of(db, chain, clock, ARBITRUM, settlements=broken)
         with pytest.raises(PaymentPending, match="Do not pay again") as pending:
             await top_up(db, paywall, clock, shows(paid))
         assert isinstance(pending.value.receipt, Receipt)
@@ -134,32 +138,56 @@ async def test_top_up_that_cannot_be_recorded_after_the_credit_is_pending(
 async def test_settlement_that_the_watcher_credited_first_ends_when_it_is_claimed(
     db: Database, clock: MovableClock, chain: FakeVerifier
 ) -> None:
-    settlement = Concluding(chain)
-    paywall = paywall_of(db, chain, clock, ARBITRUM, settlement=settlement)
+    settlements = Concluding(chain)
+    paywall = paywall_of(db, chain, clock, ARBITRUM, settlements=settlements)
     evidence = authorizes()
-    settled = await settlement.settle(
+    settled = await settlements.settle(
         chain=ARBITRUM, token=USDC, authorization=evidence.authorization, unique_name="hello"
     )
     async with db.transaction(durable=True) as tx:
         await ledger.credit_transfers(tx, chain.transfers_of[settled], now_ms=clock.now_ms())
-    settlement.pending.add(ALICE)
+    settlements.pending.add(ALICE)
 
     assert (await take(paywall, evidence)).credited == 5
 
-    assert settlement.concluded == [settled]
+    assert settlements.concluded == [settled]
     await paywall.refuse_while_unsettled(ALICE)
+
+
+@pytest.mark.parametrize("changed", [{"realm": "elsewhere.example"}, {"id": "A"}, {"opaque": "A"}])
+async def test_transaction_pays_whatever_challenge_it_says_that_it_answers(
+    db: Database, clock: MovableClock, chain: FakeVerifier, changed: dict[str, str]
+) -> None:
+    challenge = mpp.make_challenge(
+        SECRET,
+        realm=REALM,
+        offer=Offer(ARBITRUM, USDC, AtomicUnits(5)),
+        pay_to=PAY_TO,
+        expires_at_ms=clock.now_ms() + 1,
+        body_digest=BODY,
+        wallet=ALICE,
+        credential_types=(mpp.CredentialType.HASH,),
+    )
+    paid = chain.pays(transfer(ALICE, 5))
+    document = {
+        "challenge": msgspec.to_builtins(challenge) | changed,
+        "payload": {"type": "hash", "hash": paid},
+    }
+    credential = mpp.parse_credential(f"Payment {encode_base64url(msgspec.json.encode(document))}")
+    evidence = TransactionEvidence(MEANS, paid, credential)
+    assert (await take(paywall_of(db, chain, clock, ARBITRUM), evidence)).credited == 5
 
 
 async def test_top_up_asks_for_nothing_while_another_payment_is_being_settled(
     db: Database, clock: MovableClock, chain: FakeVerifier
 ) -> None:
-    settlement = FakeSettlement(chain)
-    paywall = paywall_of(db, chain, clock, ARBITRUM, settlement=settlement)
+    settlements = FakeSettlements(chain)
+    paywall = paywall_of(db, chain, clock, ARBITRUM, settlements=settlements)
     chain.missing = PaymentNotFound("nothing there", looked_for={})
     for evidence in (None, shows(fresh_hash()), authorizes(4)):
-        settlement.pending.clear()
+        settlements.pending.clear()
         with pytest.raises(PaymentRequired):
             await top_up(db, paywall, clock, evidence)
-        settlement.pending.add(ALICE)
+        settlements.pending.add(ALICE)
         with pytest.raises(PaymentPending, match="Do not pay again"):
             await top_up(db, paywall, clock, evidence)

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import func, select
 
 from clock import START_MS, MovableClock
-from fakes import PAY_TO, FakeSettlement, FakeVerifier, paywall_of
+from fakes import PAY_TO, FakeSettlements, FakeVerifier, paywall_of
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import (
     ChainUnavailable,
@@ -312,15 +312,15 @@ async def test_payment_without_a_verdict_is_pending_and_counts_later(
 
 
 @pytest.fixture
-def settlement(chain: FakeVerifier) -> FakeSettlement:
-    return FakeSettlement(chain)
+def settlements(chain: FakeVerifier) -> FakeSettlements:
+    return FakeSettlements(chain)
 
 
 @pytest.fixture
 def settling(
-    db: Database, chain: FakeVerifier, clock: MovableClock, settlement: FakeSettlement
+    db: Database, chain: FakeVerifier, clock: MovableClock, settlements: FakeSettlements
 ) -> Paywall:
-    return paywall_of(db, chain, clock, ARBITRUM, settlement=settlement)
+    return paywall_of(db, chain, clock, ARBITRUM, settlements=settlements)
 
 
 def authorizes(payer: str = ALICE, amount: int = 5) -> AuthorizationEvidence:
@@ -347,21 +347,21 @@ async def authorize(
 
 
 async def test_authorization_is_settled_then_credited(
-    db: Database, settling: Paywall, settlement: FakeSettlement
+    db: Database, settling: Paywall, settlements: FakeSettlements
 ) -> None:
     evidence = authorizes()
     assert (await authorize(settling, evidence)).credited == 5
     assert (await authorize(settling, evidence)).credited == 5
-    assert settlement.sent == 1
+    assert settlements.sent == 1
     assert await accounts.balance(db, ALICE) == 5
 
 
 async def test_anothers_authorization_is_not_settled(
-    settling: Paywall, settlement: FakeSettlement
+    settling: Paywall, settlements: FakeSettlements
 ) -> None:
     with pytest.raises(PayerMismatch, match="not spent"):
         await authorize(settling, authorizes(), BOB)
-    assert settlement.sent == 0
+    assert settlements.sent == 0
 
 
 async def test_settlement_that_was_reverted_is_unknown_and_never_asks_to_pay(
@@ -370,7 +370,7 @@ async def test_settlement_that_was_reverted_is_unknown_and_never_asks_to_pay(
     evidence = authorizes()
     receipt = await authorize(settling, evidence)
     other = authorizes()
-    settled = await settling._settlement.settle(
+    settled = await settling._settlements.settle(
         chain=ARBITRUM, token=USDC, authorization=other.authorization, unique_name="hello"
     )
     del chain.transfers_of[settled]
@@ -381,10 +381,10 @@ async def test_settlement_that_was_reverted_is_unknown_and_never_asks_to_pay(
 
 
 async def test_nobody_is_asked_to_pay_while_a_settlement_is_unknown(
-    settling: Paywall, settlement: FakeSettlement
+    settling: Paywall, settlements: FakeSettlements
 ) -> None:
     await settling.refuse_while_unsettled(ALICE)
-    settlement.pending.add(ALICE)
+    settlements.pending.add(ALICE)
     with pytest.raises(PaymentPending, match="Do not pay again"):
         await settling.refuse_while_unsettled(ALICE)
     await settling.refuse_while_unsettled(BOB)

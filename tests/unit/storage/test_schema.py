@@ -21,7 +21,7 @@ from moorage.payments.cursor import Search
 from moorage.payments.payment import Finality, PaymentStatus
 from moorage.payments.refund import RefundStatus
 from moorage.payments.relayed import RelayStatus
-from moorage.payments.settling import SettlementStatus
+from moorage.payments.settlement import SettlementStatus
 from moorage.storage import migrate as migration
 from moorage.storage.migrate import NEWEST_REVISION, migrate
 from moorage.storage.schema import metadata
