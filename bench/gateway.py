@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gateway_fixture import DevGateway, running
+from gateway_fixture import MOORAGE, DevGateway, running
 from measure import SERVER_CPU, on_cpu
 from wallet import Answer, Wallet
 
@@ -17,14 +17,21 @@ UNLIMITED = "100000000"
 
 
 @contextlib.contextmanager
-def gateway(*, pinned: bool = True, **settings: str) -> Iterator[DevGateway]:
+def gateway(
+    *, pinned: bool = True, program: Sequence[str] = (MOORAGE,), **settings: str
+) -> Iterator[DevGateway]:
     """A running gateway without rate limits; `pinned` keeps it and all it starts on one core."""
     with tempfile.TemporaryDirectory(prefix="moorage-bench-") as directory:
         pinning = on_cpu(SERVER_CPU) if pinned else contextlib.nullcontext()
         with contextlib.ExitStack() as stack:
             with pinning:
                 started = stack.enter_context(
-                    running(Path(directory), requests_per_minute=UNLIMITED, **settings)
+                    running(
+                        Path(directory),
+                        program=program,
+                        requests_per_minute=UNLIMITED,
+                        **settings,
+                    )
                 )
             yield started
 

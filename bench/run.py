@@ -1,6 +1,6 @@
 """Run the benchmarks: all of them, and write RESULTS.md, or those that are named.
 
-bench/run.py [deploying] [status] [unpaid] [upload] [idle] [watcher] [metering]
+bench/run.py [deploying] [status] [unpaid] [paid] [upload] [idle] [watcher] [metering]
 """
 
 import sys
@@ -12,6 +12,7 @@ sys.path.append(str(HERE.parent / "tests"))  # how the tests drive a gateway
 import deploying  # noqa: E402
 import idle  # noqa: E402
 import metering  # noqa: E402
+import paid  # noqa: E402
 import status  # noqa: E402
 import unpaid  # noqa: E402
 import upload  # noqa: E402
@@ -22,6 +23,7 @@ BENCHMARKS = {
     "deploying": deploying.run,
     "status": status.run,
     "unpaid": unpaid.run,
+    "paid": paid.run,
     "upload": upload.run,
     "idle": idle.run,
     "watcher": watcher.run,

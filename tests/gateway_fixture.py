@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,18 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent
 START_SECONDS = 60
 
+MOORAGE = str(Path(sys.executable).parent / "moorage")
+_PORTS = [f"--{name}=0" for name in ("port", "proxy-port", "operator-port")]
+
 
 class DevGateway:
     """One `moorage dev` over one data directory."""
 
-    def __init__(self, data_dir: Path, **settings: str) -> None:
+    def __init__(
+        self, data_dir: Path, *, program: Sequence[str] = (MOORAGE,), **settings: str
+    ) -> None:
         self.data_dir = data_dir
+        self._program = program
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self.info: dict[str, Any] = {}
@@ -75,7 +81,7 @@ class DevGateway:
         (self.data_dir / "dev.json").unlink(missing_ok=True)
         with (self.data_dir / "gateway.log").open("ab") as log:
             self._process = subprocess.Popen(
-                _command(self.data_dir),
+                [*self._program, "dev", f"--data-dir={self.data_dir}", *_PORTS],
                 cwd=REPOSITORY,
                 env=_environment(self._settings | settings),
                 stdout=log,
@@ -103,11 +109,6 @@ class DevGateway:
         assert self._process.wait(START_SECONDS) == 0, self.log
 
 
-def _command(data_dir: Path) -> list[str]:
-    ports = [f"--{name}=0" for name in ("port", "proxy-port", "operator-port")]
-    return [str(Path(sys.executable).parent / "moorage"), "dev", f"--data-dir={data_dir}", *ports]
-
-
 def _environment(settings: dict[str, str]) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("MOORAGE_")}
     given = {f"MOORAGE_{name.upper()}": value for name, value in settings.items()}
@@ -115,9 +116,11 @@ def _environment(settings: dict[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running(data_dir: Path, **settings: str) -> Iterator[DevGateway]:
+def running(
+    data_dir: Path, *, program: Sequence[str] = (MOORAGE,), **settings: str
+) -> Iterator[DevGateway]:
     """A gateway that is stopped afterwards, and whose apps are gone."""
-    gateway = DevGateway(data_dir, **settings)
+    gateway = DevGateway(data_dir, program=program, **settings)
     try:
         gateway.start()
         yield gateway
