@@ -1,0 +1,114 @@
+"""A paid deploy whose database fails at any one statement: nobody pays twice, or for nothing."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from gate import PRICE, Gate, bid
+from test_authorized_bids import Desk, authorization
+
+from clock import MovableClock
+from fakes import FakeSettlements
+from moorage.deploy.bid import Admitted, Bid
+from moorage.errors import DatabaseUnavailable, MoorageError, PaymentAlreadyUsed, PaymentPending
+from moorage.payments.evidence import AuthorizationEvidence, PaymentMeans, TransactionEvidence
+from moorage.storage import accounts, database
+from moorage.storage.database import Database
+from moorage.storage.migrate import migrate
+from records_fixture import ALICE, ARBITRUM, USDC
+
+MOST_STATEMENTS = 100
+MEANS = PaymentMeans(chain=ARBITRUM, token=USDC)
+
+
+class Failing:
+    """Counts the database's statements down; the one that reaches zero fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 0
+        for name in ("_first", "_every", "_run", "_run_many"):
+            monkeypatch.setattr(database, name, self._counted(getattr(database, name)))
+
+    def _counted(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **given: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                raise DatabaseUnavailable
+            return run(*args, **given)
+
+        return counted
+
+
+class Shop:
+    """One wallet that has been asked for the price, and has paid it."""
+
+    def __init__(self, db: Database, directory: Path, *, signed: bool) -> None:
+        self.gate = Gate(db, MovableClock(), directory)
+        self.desk = Desk(self.gate)
+        self.bid: Bid = msgspec.structs.replace(
+            bid(),
+            evidence=AuthorizationEvidence(MEANS, authorization(PRICE))
+            if signed
+            else TransactionEvidence(MEANS, self.gate.pay()),
+        )
+
+    @property
+    def settlements(self) -> FakeSettlements:
+        return self.desk.settlements
+
+    async def deploy(self) -> Admitted | MoorageError:
+        received = self.gate.upload()
+        try:
+            return await self.gate.admission.admit(self.bid, received, record=self.gate.record)
+        except MoorageError as refused:
+            return refused
+        finally:
+            received.close()
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["hash", "authorization"])
+async def test_payment_survives_a_failure_of_any_statement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signed: bool
+) -> None:
+    migrate(tmp_path / "moorage.db")
+    failing = Failing(monkeypatch)
+    for number in range(1, MOST_STATEMENTS):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        shutil.copy(tmp_path / "moorage.db", directory)
+        db = Database(directory / "moorage.db")
+        try:
+            shop = Shop(db, directory, signed=signed)
+            await shop.gate.demanded()
+            failing.left = number
+            answer = await shop.deploy()
+            failed, failing.left = failing.left <= 0, 0
+            await check_answer(shop, answer)
+            await check_repeat(shop)
+        finally:
+            db.close()
+        if not failed:
+            assert isinstance(answer, Admitted)
+            return
+    pytest.fail("it takes ever more statements")
+
+
+async def check_answer(shop: Shop, answer: Admitted | MoorageError) -> None:
+    """Nothing asks for money that came, and what is credited is never a 503."""
+    credited = await accounts.balance(shop.gate.db, ALICE) == PRICE
+    allowed: type[Any] = PaymentPending if credited else DatabaseUnavailable
+    assert isinstance(answer, Admitted | allowed), answer
+
+
+async def check_repeat(shop: Shop) -> None:
+    """The same request deploys, once, and is credited once."""
+    again = await shop.deploy()
+    assert isinstance(again, Admitted | PaymentAlreadyUsed), again
+    assert await accounts.balance(shop.gate.db, ALICE) == PRICE
+    assert (await shop.gate.counts())["deployments"] == 1
+    assert again.deployment_id is not None
+    assert shop.gate.kept() == {again.deployment_id}
+    assert shop.settlements.sent <= 1
