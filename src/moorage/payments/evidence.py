@@ -1,5 +1,6 @@
 """What a request offers as payment, read from its headers."""
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -15,7 +16,7 @@ from moorage.payments import mpp, x402
 DEFAULT_CHAIN = "arbitrum"
 DEFAULT_TOKEN = "usdc"  # noqa: S105  (a coin, not a secret)
 
-_SCHEME = "payment "
+_CREDENTIAL = re.compile(r"(?:^|,)[ \t]*payment(?:[ \t]|$)", re.IGNORECASE)
 
 
 class PaymentWay(StrEnum):
@@ -101,7 +102,7 @@ def offered_payment(
     """
     named = headers.get("x-payment-tx")
     credential = headers.get("authorization", "")
-    is_credential = credential[: len(_SCHEME)].lower() == _SCHEME
+    is_credential = _CREDENTIAL.search(credential) is not None  # also one that can't be read
     signature = headers.get("payment-signature")
     if (named is not None) + is_credential + (signature is not None) > 1:
         raise PaymentMalformed(

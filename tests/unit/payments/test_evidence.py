@@ -86,6 +86,17 @@ def test_no_hash_is_no_evidence() -> None:
     assert offered(Authorization="Bearer of something else") is None
 
 
+@pytest.mark.parametrize("written", ["Payment", "Payment\te30", "Bearer of it, Payment e30"])
+def test_credential_that_cannot_be_read_is_not_overlooked(written: str) -> None:
+    with pytest.raises(PaymentMalformed, match="Authorization"):
+        offered(Authorization=written)
+
+
+@pytest.mark.parametrize("written", ["Payments e30", "Bearer payment", "Basic payment", "payment="])
+def test_other_schemes_are_no_evidence(written: str) -> None:
+    assert offered(Authorization=written) is None
+
+
 @pytest.mark.parametrize(
     "headers",
     [
