@@ -3,6 +3,7 @@
 bench/run.py [deploying] [status] [unpaid] [paid] [upload] [idle] [watcher] [metering]
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -31,6 +32,8 @@ BENCHMARKS = {
 }
 RESULTS = HERE / "RESULTS.md"
 
+_OTHER_WORK = "above 2 or so, other work took turns on these cores, and every figure is the worse"
+
 
 def main(names: list[str]) -> None:
     """Run, print, and when nothing was left out, write."""
@@ -43,6 +46,7 @@ def main(names: list[str]) -> None:
         if not names or name in names:
             print(f"{name} ...", flush=True)
             rows += run()
+    where += f"\n- load when it ended: {os.getloadavg()[0]:.1f}; {_OTHER_WORK}"
     print(f"\n{where}\n\n{table(rows)}")
     if not names:
         RESULTS.write_text(_report(where, rows))
