@@ -145,9 +145,9 @@ class Resumption:
             if fate.used:
                 await self._end_used(chain, settlement, fate)
             elif fate.safe_time >= int(settlement.valid_before):
-                await self._end_failed(chain, settlement, "it expired before it was mined")
+                await self._end_unused(chain, settlement, "it expired before it was mined")
             elif any(_is_reverted(one, safe_block=fate.safe_block) for one in versions):
-                await self._end_failed(chain, settlement, "its transaction was reverted")
+                await self._end_unused(chain, settlement, "its transaction was reverted")
             elif all(one.status is RelayStatus.REPLACED for one in versions):
                 await self._send_anew(chain, settlement)
 
@@ -188,6 +188,15 @@ class Resumption:
             await self._end_settled(chain, settlement, use.tx_hash)
         elif use.block_number <= fate.safe_block:
             await self._end_failed(chain, settlement, "its payer has canceled it")
+
+    async def _end_unused(self, chain: Chain, settlement: Settlement, failure: str) -> None:
+        """End one that moved nothing, if every node says so: its payer may be asked to pay then."""
+        client = self._clients[chain.name]
+        views = await client.each([state_call(authorization_of(settlement), "latest")])
+        if any(is_used(client, state) for (state,) in views):
+            log.warning("nodes disagree on an authorization", settlement=settlement.id)
+        else:
+            await self._end_failed(chain, settlement, failure)
 
     async def _end_failed(self, chain: Chain, settlement: Settlement, failure: str) -> None:
         log.info("settlement failed", settlement=settlement.id, failure=failure)
