@@ -10,7 +10,8 @@ from moorage.chains.eip3009 import TransferAuthorization
 from moorage.clock import Clock
 from moorage.errors import DeployFailed, FailureCause
 from moorage.payments.challenges import Challenges
-from moorage.payments.paywall import Paywall, Screen
+from moorage.payments.paywall import Paywall
+from moorage.payments.screening import Screen, allow
 from moorage.payments.settlements import Settlements
 from moorage.payments.transfer import Transfer
 from moorage.payments.verification import Verifier
@@ -208,10 +209,6 @@ class FakeSettlements:
 
     async def conclude(self, *_: object, **__: object) -> None:
         """What the product's does with its own rows."""
-
-
-async def allow(_transfer: Transfer) -> None:
-    """Screening that holds nothing back."""
 
 
 def challenges_of(clock: Clock, *chains: Chain, settles: bool = True) -> Challenges:

@@ -17,14 +17,13 @@ from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, RefundRefused
 from moorage.money import AtomicUnits
 from moorage.payments.payment import Payment
-from moorage.payments.refund import Refund, RefundStatus
+from moorage.payments.refund import UNFINISHED, Refund
 from moorage.payments.refunds import Refunds
 from moorage.payments.relayer import GWEI, Limits, Relayer
 from moorage.settings import Settings
 from moorage.storage import payments, refunds
 
 _LOOK_SECONDS = 0.5
-_OPEN = (RefundStatus.INTENDED, RefundStatus.SENT)
 
 
 class RefundOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,10 +99,10 @@ async def _followed(service: Refunds, refund: Refund, wait_seconds: float) -> Re
     status = refund.status
     with suppress(TimeoutError):
         async with asyncio.timeout(wait_seconds):
-            while status in _OPEN:
+            while status in UNFINISHED:
                 with suppress(ChainUnavailable):
                     status = await service.follow(refund)
-                if status in _OPEN:
+                if status in UNFINISHED:
                     await asyncio.sleep(_LOOK_SECONDS)
     return msgspec.structs.replace(refund, status=status)
 

@@ -24,6 +24,9 @@ RETRY_FIRST_AFTER_SECONDS: Final = 30.0
 RETRY_BATCHES_AFTER_SECONDS: Final = 600.0
 OVERLOADED_CODES: Final = frozenset({429, -32005})  # EIP-1474: limit exceeded
 
+QUICK_ANSWER_BYTES: Final = 256 * 1024
+"""What is read without keeping others waiting."""
+
 _CHUNK_BYTES = 64 * 1024
 _BATCH_REFUSED_STATUSES = frozenset({400, 405, 413, 415, 422, 501})
 _HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}

@@ -239,10 +239,12 @@ def refund(
 
 
 def _refund_exit(done: "list[Refund]") -> Exit:
-    statuses = {item.status.value for item in done}
-    if statuses & {"intended", "sent"}:
+    from moorage.payments.refund import UNFINISHED, RefundStatus
+
+    statuses = {item.status for item in done}
+    if not statuses.isdisjoint(UNFINISHED):
         return Exit.DO_NOT_PAY_AGAIN
-    return Exit.FAILED if "failed" in statuses else Exit.OK
+    return Exit.FAILED if RefundStatus.FAILED in statuses else Exit.OK
 
 
 def _reason(text: str) -> str:

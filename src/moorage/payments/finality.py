@@ -14,7 +14,7 @@ from moorage.chains.address import parse_address
 from moorage.chains.heads import Block, Heads, block_call, parse_block, read_heads
 from moorage.chains.pace import Pace
 from moorage.chains.receipt import Receipt, parse_receipt
-from moorage.chains.rpc import AnswerTooLarge, Call, RpcClient, RpcError
+from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, Call, RpcClient, RpcError
 from moorage.clock import Clock
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
@@ -27,7 +27,6 @@ from moorage.storage.database import Database, Transaction
 log = structlog.get_logger()
 
 _MOST_AT_ONCE = 50  # payments that are read in one round trip
-_ANSWER_BYTES = 256 * 1024  # read without keeping others waiting
 
 
 class _Verdict(Enum):
@@ -93,7 +92,7 @@ class SecondLook:
             after = due[-1]
 
     async def _sightings(self, due: Sequence[Payment]) -> list[_Sighting]:
-        most_bytes = _ANSWER_BYTES if len(due) > 1 else None
+        most_bytes = QUICK_ANSWER_BYTES if len(due) > 1 else None
         answers = await self._client.batch(_calls(due), max_response_bytes=most_bytes)
         try:
             return list(self._told(due, answers))

@@ -6,7 +6,7 @@ credited in a transaction of its own, before anybody asks whether it is enough.
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
@@ -29,14 +29,11 @@ from moorage.payments.challenges import Challenges
 from moorage.payments.evidence import AuthorizationEvidence, Evidence, TransactionEvidence
 from moorage.payments.payment import Payment, PaymentStatus
 from moorage.payments.receipt import Receipt
+from moorage.payments.screening import Screen, held_back
 from moorage.payments.settlements import Settlements
-from moorage.payments.transfer import Transfer
 from moorage.payments.verification import Verifier
 from moorage.storage import payments, quotes
 from moorage.storage.database import Database, Transaction
-
-Screen = Callable[[Transfer], Awaitable[str | None]]
-"""Why a transfer's money is to be held back, or None. Raises PaymentPending when it can't tell."""
 
 NOTHING_CREDITED = (
     PaymentNotFound,
@@ -150,8 +147,7 @@ class Paywall:
         the books of this transaction then.
         """
         transfers = await self._verifier.transfers(chain=chain, token=token, tx_hash=tx_hash)
-        verdicts = [(transfer.payer, await self._screen(transfer)) for transfer in transfers]
-        held = {payer: reason for payer, reason in verdicts if reason is not None}
+        held = await held_back(transfers, self._screen)
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
             gained = await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)

@@ -16,6 +16,10 @@ class RefundStatus(StrEnum):
     FAILED = "failed"  # it cannot happen any more; the debit is undone
 
 
+UNFINISHED = (RefundStatus.INTENDED, RefundStatus.SENT)
+"""Whether it will be paid is not known yet."""
+
+
 class Refund(msgspec.Struct, frozen=True):
     """One row of `refunds`. (chain_id, tx_hash, log_index) is the payment that goes back."""
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import aiohttp
@@ -19,6 +19,9 @@ from moorage.errors import PaymentPending
 from moorage.payments.transfer import Transfer
 
 log = structlog.get_logger()
+
+Screen = Callable[[Transfer], Awaitable[str | None]]
+"""Why a transfer is to be held back, or None. Raises PaymentPending without a verdict."""
 
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_REASON_CHARACTERS = 500
@@ -126,6 +129,16 @@ class Screening:
         except (aiohttp.ClientError, OSError) as error:
             raise _NoVerdict("the URL cannot be reached") from error
         return _url_verdict(status, body)
+
+
+async def allow(_: Transfer) -> None:
+    """The screen that holds nothing back."""
+
+
+async def held_back(transfers: Iterable[Transfer], screen: Screen) -> dict[str, str]:
+    """Which payers' transfers are refused, and why. Raises as `screen` does."""
+    reasons = [(transfer.payer, await screen(transfer)) for transfer in transfers]
+    return {payer: reason for payer, reason in reasons if reason is not None}
 
 
 def screening_document(transfer: Transfer) -> dict[str, Any]:

@@ -5,7 +5,7 @@ look: what is credited is read from receipts, as for a payment that is presented
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -15,7 +15,7 @@ from moorage.chains.erc20 import parse_transfer_log, transfer_topics
 from moorage.chains.heads import Heads, block_call, parse_block, read_heads
 from moorage.chains.pace import Pace
 from moorage.chains.receipt import FoundLog, Log, Receipt, parse_found_logs, parse_receipt
-from moorage.chains.rpc import AnswerTooLarge, RpcClient, RpcError
+from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, RpcClient, RpcError
 from moorage.clock import Clock
 from moorage.errors import PaymentPending
 from moorage.ledger import ledger
@@ -23,19 +23,16 @@ from moorage.metrics import record_found, record_unread, record_unsearched
 from moorage.money import MicroUsd
 from moorage.payments.cursor import Cursor, Search
 from moorage.payments.payment import PaymentStatus
+from moorage.payments.screening import Screen, allow, held_back
 from moorage.payments.transfer import Transfer, transfers_in, worth_of
 from moorage.storage import cursors, payments
 from moorage.storage.database import Database
 
 log = structlog.get_logger()
 
-Screen = Callable[[Transfer], Awaitable[str | None]]
-"""Why a transfer is to be held back, or None. Raises PaymentPending without a verdict."""
-
 _FIRST_BLOCKS = 2_000
 _MOST_BLOCKS = 10_000
 _MOST_RECEIPTS = 100
-_ANSWER_BYTES = 256 * 1024  # read without keeping others waiting
 _BOOKED_AT_ONCE = 16  # transfers; others may get their turn in between
 _TRANSFERS_A_COMMIT = 256
 _TURN_SECONDS = 0.005
@@ -64,10 +61,6 @@ class _Turns:
         if self._clock.monotonic_seconds() - self._since > _TURN_SECONDS:
             await asyncio.sleep(0)
             self._since = self._clock.monotonic_seconds()
-
-
-async def allow(_: Transfer) -> None:
-    """The screen that holds nothing back."""
 
 
 class Watcher:
@@ -171,7 +164,7 @@ class Watcher:
                         block_call(cursor.block_number),
                         block_call(end),
                     ],
-                    max_response_bytes=_ANSWER_BYTES if asked > 1 else None,
+                    max_response_bytes=QUICK_ANSWER_BYTES if asked > 1 else None,
                 )
             except AnswerTooLarge:
                 if asked == 1:
@@ -259,7 +252,7 @@ class Watcher:
             if not transfers or waits:
                 continue
             try:
-                held = await self._held(transfers)
+                held = await held_back(transfers, self._screen)
             except PaymentPending:
                 if search is Search.SAFE:
                     raise
@@ -287,7 +280,7 @@ class Watcher:
             calls = [("eth_getTransactionReceipt", [tx_hash]) for tx_hash in asked]
             try:
                 answers = await self._client.batch(
-                    calls, max_response_bytes=_ANSWER_BYTES if len(asked) > 1 else None
+                    calls, max_response_bytes=QUICK_ANSWER_BYTES if len(asked) > 1 else None
                 )
             except AnswerTooLarge:
                 self._receipts.refused(len(asked))
@@ -319,8 +312,3 @@ class Watcher:
             return transfers_in(receipt, self._chain, pay_to=self._pay_to)
         except ValueError as problem:
             raise self._client.contradiction(problem) from problem
-
-    async def _held(self, transfers: Sequence[Transfer]) -> dict[str, str]:
-        """Which payers' transfers screening refuses, and why."""
-        reasons = [(transfer.payer, await self._screen(transfer)) for transfer in transfers]
-        return {payer: reason for payer, reason in reasons if reason is not None}

@@ -1,7 +1,5 @@
 """Queries that read the books as a whole, for the audit."""
 
-from typing import TypeVar
-
 import msgspec
 from sqlalchemy import Table, bindparam, exists, func, literal, literal_column, select
 
@@ -9,7 +7,7 @@ from moorage.money import MicroUsd
 from moorage.payments.cursor import Cursor
 from moorage.payments.payment import Payment
 from moorage.payments.refund import Refund
-from moorage.storage.database import Statement, Transaction
+from moorage.storage.database import Record, Statement, Transaction, struct_of
 from moorage.storage.schema import (
     entries,
     payment_uses,
@@ -122,7 +120,6 @@ _HISTORY = Statement(
     .where(entries.c.account == bindparam("account"))
     .order_by(literal_column("entries.rowid"))  # as they were committed: a clock may step back
 )
-_Row = TypeVar("_Row", bound=msgspec.Struct)
 
 
 def _every(kind: type[msgspec.Struct], table: Table) -> Statement:
@@ -172,8 +169,5 @@ async def _postings(tx: Transaction) -> tuple[Posting, ...]:
     return tuple(Posting(*named, parts) for named, parts in amounts.items())
 
 
-async def _rows(tx: Transaction, statement: Statement, kind: type[_Row]) -> tuple[_Row, ...]:
-    names = kind.__struct_fields__
-    return tuple(
-        msgspec.convert(dict(zip(names, row, strict=True)), kind) for row in await tx.all(statement)
-    )
+async def _rows(tx: Transaction, statement: Statement, kind: type[Record]) -> tuple[Record, ...]:
+    return tuple(struct_of(kind, row) for row in await tx.all(statement))

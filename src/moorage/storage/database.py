@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import structlog
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql import ClauseElement, visitors
@@ -23,6 +24,7 @@ from moorage.threads import in_thread, to_its_end
 
 log = structlog.get_logger()
 
+Record = TypeVar("Record", bound=msgspec.Struct)
 Value = int | str | None
 Row = tuple[Any, ...]
 
@@ -55,6 +57,11 @@ class Statement:
 
 def _make_optional(parameter: BindParameter[Any]) -> None:
     parameter.required = False
+
+
+def struct_of(kind: type[Record], row: Row) -> Record:
+    """The record whose fields a row holds, in their order."""
+    return msgspec.convert(dict(zip(kind.__struct_fields__, row, strict=True)), kind)
 
 
 class Transaction:

@@ -4,7 +4,7 @@ import msgspec
 from sqlalchemy import and_, bindparam, insert, null, or_, select, tuple_, update
 
 from moorage.payments.payment import Finality, Payment, PaymentStatus
-from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.database import Database, Statement, Transaction, struct_of
 from moorage.storage.schema import payment_uses, payments
 
 _KEY = ("chain_id", "tx_hash", "log_index")
@@ -80,7 +80,7 @@ async def of_transaction(
 ) -> list[Payment]:
     """Every payment of this transaction that was ever claimed, in log order."""
     rows = await source.all(_OF_TRANSACTION, chain_id=chain_id, tx_hash=tx_hash)
-    return [_payment(row) for row in rows]
+    return [struct_of(Payment, row) for row in rows]
 
 
 async def one(
@@ -88,17 +88,17 @@ async def one(
 ) -> Payment | None:
     """The payment of this key, if it was ever claimed."""
     row = await source.one(_ONE, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index)
-    return _payment(row) if row else None
+    return struct_of(Payment, row) if row else None
 
 
 async def add(tx: Transaction, payment: Payment) -> None:
     """Claim a transfer. Raises UniqueViolation when it was claimed before."""
-    await tx.execute(_ADD, **_values(payment))
+    await tx.execute(_ADD, **msgspec.structs.asdict(payment))
 
 
 async def replace(tx: Transaction, payment: Payment) -> None:
     """Write the row of a payment anew that was reversed and came back."""
-    await tx.execute(_REPLACE, **_values(payment))
+    await tx.execute(_REPLACE, **msgspec.structs.asdict(payment))
 
 
 async def set_status(tx: Transaction, payment: Payment, status: PaymentStatus) -> bool:
@@ -127,7 +127,7 @@ async def release(tx: Transaction, payment: Payment) -> bool:
 
 async def held(db: Database) -> list[Payment]:
     """Every payment that screening holds back, the longest held first."""
-    return [_payment(row) for row in await db.all(_HELD)]
+    return [struct_of(Payment, row) for row in await db.all(_HELD)]
 
 
 async def set_finality(tx: Transaction, payment: Payment, finality: Finality) -> None:
@@ -159,7 +159,7 @@ async def awaiting_finality(
         after_log=after.log_index if after else -1,
         many=many,
     )
-    return [_payment(row) for row in rows]
+    return [struct_of(Payment, row) for row in rows]
 
 
 async def uses_of(
@@ -191,11 +191,3 @@ async def add_use(
         project_id=project_id,
         deployment_id=deployment_id,
     )
-
-
-def _values(payment: Payment) -> dict[str, int | str | None]:
-    return {name: getattr(payment, name) for name in Payment.__struct_fields__}
-
-
-def _payment(row: Row) -> Payment:
-    return msgspec.convert(dict(zip(Payment.__struct_fields__, row, strict=True)), Payment)

@@ -1,12 +1,10 @@
 """Queries over refunds."""
 
-from collections.abc import Iterable
-
 import msgspec
 from sqlalchemy import bindparam, insert, select, update
 
-from moorage.payments.refund import Refund, RefundStatus
-from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.payments.refund import UNFINISHED, Refund, RefundStatus
+from moorage.storage.database import Database, Statement, Transaction, struct_of
 from moorage.storage.schema import refunds
 
 _COLUMNS = [refunds.c[name] for name in Refund.__struct_fields__]
@@ -19,7 +17,7 @@ _OF_PAYMENT = Statement(
 )
 _UNFINISHED = Statement(
     select(*_COLUMNS)
-    .where(refunds.c.status.in_([RefundStatus.INTENDED, RefundStatus.SENT]))
+    .where(refunds.c.status.in_(UNFINISHED))
     .order_by(refunds.c.created_at_ms, refunds.c.id)
 )
 _ADD = Statement(
@@ -29,7 +27,7 @@ _SET_STATUS = Statement(
     update(refunds)
     .where(
         refunds.c.id == bindparam("refund_id"),
-        refunds.c.status.in_([RefundStatus.INTENDED, RefundStatus.SENT]),
+        refunds.c.status.in_(UNFINISHED),
     )
     .values(
         status=bindparam("new_status"),
@@ -44,12 +42,12 @@ async def of_payment(
 ) -> list[Refund]:
     """Every refund of a payment, failed ones too."""
     rows = await source.all(_OF_PAYMENT, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index)
-    return list(_refunds(rows))
+    return [struct_of(Refund, row) for row in rows]
 
 
 async def unfinished(source: Database | Transaction) -> list[Refund]:
     """The refunds whose outcome is not known yet, the oldest first."""
-    return list(_refunds(await source.all(_UNFINISHED)))
+    return [struct_of(Refund, row) for row in await source.all(_UNFINISHED)]
 
 
 async def add(tx: Transaction, refund: Refund) -> None:
@@ -74,8 +72,3 @@ async def move_on(
         new_ended_at_ms=ended_at_ms,
     )
     return touched == 1
-
-
-def _refunds(rows: Iterable[Row]) -> Iterable[Refund]:
-    names = Refund.__struct_fields__
-    return (msgspec.convert(dict(zip(names, row, strict=True)), Refund) for row in rows)

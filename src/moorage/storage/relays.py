@@ -4,7 +4,7 @@ import msgspec
 from sqlalchemy import bindparam, func, insert, null, select, update
 
 from moorage.payments.relayed import Relayed, RelayStatus
-from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.database import Database, Row, Statement, Transaction, struct_of
 from moorage.storage.schema import relay_transactions
 
 _FIELDS = Relayed.__struct_fields__
@@ -56,7 +56,7 @@ _REOPEN_NONCE = Statement(
 
 async def add(tx: Transaction, relayed: Relayed) -> None:
     """Store a signed transaction, before it is sent."""
-    await tx.execute(_ADD, **{name: getattr(relayed, name) for name in _FIELDS})
+    await tx.execute(_ADD, **msgspec.structs.asdict(relayed))
 
 
 async def next_nonce(tx: Transaction, *, chain_id: int, sender: str) -> int:
@@ -68,7 +68,7 @@ async def next_nonce(tx: Transaction, *, chain_id: int, sender: str) -> int:
 async def one(source: Database | Transaction, *, chain_id: int, tx_hash: str) -> Relayed | None:
     """The transaction of this hash, if it is one of ours."""
     row = await source.one(_ONE, of_chain=chain_id, of_hash=tx_hash)
-    return _relayed(row) if row else None
+    return struct_of(Relayed, row) if row else None
 
 
 async def of_subject(source: Database | Transaction, subject_id: str) -> list[Relayed]:
@@ -113,9 +113,5 @@ async def reopen_nonce(tx: Transaction, *, chain_id: int, sender: str, nonce: in
 
 
 def _in_order(rows: list[Row]) -> list[Relayed]:
-    found = map(_relayed, rows)
+    found = (struct_of(Relayed, row) for row in rows)
     return sorted(found, key=lambda relayed: (relayed.nonce, int(relayed.max_fee_per_gas)))
-
-
-def _relayed(row: Row) -> Relayed:
-    return msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Relayed)

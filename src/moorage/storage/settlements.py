@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, func, insert, literal_column, null, or_, selec
 from moorage.payments.payment import PaymentStatus
 from moorage.payments.relayed import RelayStatus
 from moorage.payments.settlement import UNRESOLVED, Settlement, SettlementStatus
-from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.database import Database, Statement, Transaction, struct_of
 from moorage.storage.schema import payments, relay_transactions, settlements
 
 _FIELDS = Settlement.__struct_fields__
@@ -95,12 +95,12 @@ async def one(
     row = await source.one(
         _ONE, of_chain=chain_id, token_address=token_address, payer=payer, nonce=nonce
     )
-    return _settlement(row) if row else None
+    return struct_of(Settlement, row) if row else None
 
 
 async def add(tx: Transaction, settlement: Settlement) -> None:
     """Store a new one. Raises UniqueViolation when this payer's nonce is being settled."""
-    await tx.execute(_ADD, **{name: getattr(settlement, name) for name in _FIELDS})
+    await tx.execute(_ADD, **msgspec.structs.asdict(settlement))
 
 
 async def is_unresolved(source: Database | Transaction, *, payer: str) -> bool:
@@ -120,7 +120,7 @@ async def at_stake(tx: Transaction, *, payer: str, since_ms: int) -> int:
 async def unresolved(db: Database, *, chain_id: int, before_ms: int) -> list[Settlement]:
     """Those begun up to `before_ms` whose outcome is not known yet, the oldest first."""
     rows = await db.all(_UNRESOLVED, of_chain=chain_id, before_ms=before_ms)
-    return [_settlement(row) for row in rows]
+    return [struct_of(Settlement, row) for row in rows]
 
 
 async def count_unresolved(db: Database, *, chain_id: int) -> int:
@@ -177,7 +177,3 @@ async def _end(
         now_ms=now_ms,
     )
     return touched == 1
-
-
-def _settlement(row: Row) -> Settlement:
-    return msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Settlement)
