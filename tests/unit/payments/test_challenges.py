@@ -1,0 +1,102 @@
+"""What one demand looks like to clients that pay by protocol, demand after demand."""
+
+import base64
+import json
+import re
+from typing import Any
+
+import pytest
+
+from clock import MovableClock
+from fakes import PAY_TO, challenges_of
+from moorage.chains.chain import KNOWN_CHAINS
+from moorage.money import MicroUsd
+from moorage.payments.demand import PaymentRequired
+from moorage.payments.evidence import PaymentMeans
+
+ARBITRUM, BASE = KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"]
+USDC_OF = {chain.name: chain.tokens[0].address for chain in (ARBITRUM, BASE)}
+USDT_OF = {chain.name: chain.tokens[1].address for chain in (ARBITRUM, BASE)}
+WALLET = "0x" + "a1" * 20
+URL = "http://127.0.0.1:8000/agent/deploy"
+
+
+def demanded(
+    clock: MovableClock,
+    *,
+    chain: str = "arbitrum",
+    token: str = "usdc",
+    settles: bool = True,
+    micro_usd: int = 500_000,
+    lives_seconds: int = 1800,
+    url: str = URL,
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The requests of the challenges in order, and what x402 clients read."""
+    named = KNOWN_CHAINS[chain]
+    coin = named.token(token)
+    assert coin is not None
+    demand = PaymentRequired(
+        amount=MicroUsd(micro_usd),
+        balance=MicroUsd(0),
+        active_projects=0,
+        means=PaymentMeans(named, coin),
+        expires_at_ms=clock.now_ms() + 1000 * lives_seconds,
+        wallet=WALLET,
+        body_digest="00" * 32,
+    )
+    headers = list(
+        challenges_of(clock, ARBITRUM, BASE, settles=settles).headers(demand, resource_url=url)
+    )
+    requests = [
+        json.loads(base64.urlsafe_b64decode(found[1] + "=="))
+        for name, value in headers
+        if name == "WWW-Authenticate" and (found := re.search(r'request="([^"]+)"', value))
+    ]
+    x402 = [json.loads(base64.b64decode(v)) for name, v in headers if name == "PAYMENT-REQUIRED"]
+    return requests, x402[0] if x402 else None
+
+
+@pytest.mark.parametrize(
+    ("chain", "token", "order"),
+    [
+        ("arbitrum", "usdc", [USDC_OF["arbitrum"], USDC_OF["base"]]),
+        ("base", "usdc", [USDC_OF["base"], USDC_OF["arbitrum"]]),
+        ("base", "usdt", [USDC_OF["base"], USDC_OF["arbitrum"]]),
+    ],
+)
+def test_what_can_be_authorized_comes_first_on_the_chain_that_was_named(
+    chain: str, token: str, order: list[str]
+) -> None:
+    requests, x402 = demanded(MovableClock(), chain=chain, token=token)
+    assert [request["currency"] for request in requests[:2]] == order
+    assert requests[2]["currency"] == USDT_OF[chain]
+    assert x402 is not None
+    assert [accepted["asset"] for accepted in x402["accepts"]] == order
+
+
+def test_means_named_come_first_where_nothing_can_be_authorized() -> None:
+    requests, x402 = demanded(MovableClock(), chain="base", token="usdt", settles=False)
+    assert requests[0]["currency"] == USDT_OF["base"]
+    assert {tuple(request["methodDetails"]["credentialTypes"]) for request in requests} == {
+        ("hash",)
+    }
+    assert x402 is None
+
+
+def test_every_demand_asks_for_its_own_amount_at_its_own_address() -> None:
+    clock = MovableClock()
+    for micro_usd in (500_000, 1_250_000, 500_000):
+        for url in (URL, URL.replace("deploy", "credits")):
+            requests, x402 = demanded(clock, micro_usd=micro_usd, url=url)
+            assert x402 is not None
+            assert {each["amount"] for each in (*requests, *x402["accepts"])} == {str(micro_usd)}
+            assert {each["recipient"].lower() for each in requests} == {PAY_TO.lower()}
+            assert {each["payTo"].lower() for each in x402["accepts"]} == {PAY_TO.lower()}
+            assert x402["resource"] == {"url": url}
+
+
+@pytest.mark.parametrize(("lives_seconds", "window"), [(1800, 600), (601, 600), (45, 45)])
+def test_x402_window_ends_with_the_quote(lives_seconds: int, window: int) -> None:
+    _, x402 = demanded(MovableClock(), lives_seconds=lives_seconds)
+    assert x402 is not None
+    assert {accepted["maxTimeoutSeconds"] for accepted in x402["accepts"]} == {window}
