@@ -79,12 +79,28 @@ class Verifier:
         client = self._clients[chain.name]
         try:
             receipt, transfers = await self._confirmed(client, chain, tx_hash)
+            paid = _of_token(transfers, token)
+            if not paid and await self._is_paid_elsewhere(client, chain, token, tx_hash):
+                raise _Contradiction("of its nodes, one shows a payment and one shows none")
         except _Contradiction as contradiction:
             raise client.contradiction(contradiction) from contradiction
-        paid = tuple(one for one in transfers if one.token_address == token.key)
         if not paid:
             raise self._not_found(receipt, chain, token)
         return paid
+
+    async def _is_paid_elsewhere(
+        self, client: RpcClient, chain: Chain, token: Token, tx_hash: str
+    ) -> bool:
+        """Whether another URL shows what the first does not: else its payer is asked to pay."""
+        if len(client.chain.rpc_urls) == 1:
+            return False
+        views = await client.each([("eth_getTransactionReceipt", [tx_hash])])
+        shown = [view for (view,) in views if view is not None and not isinstance(view, RpcError)]
+        try:
+            receipts = [parse_receipt(view, tx_hash=tx_hash) for view in shown]
+        except ValueError as problem:
+            raise _Contradiction(str(problem)) from problem
+        return any(_of_token(self._transfers(one, chain), token) for one in receipts)
 
     async def _confirmed(
         self, client: RpcClient, chain: Chain, tx_hash: str
@@ -142,6 +158,10 @@ class Verifier:
                 "tx_hash": receipt.tx_hash,
             },
         )
+
+
+def _of_token(transfers: tuple[Transfer, ...], token: Token) -> tuple[Transfer, ...]:
+    return tuple(one for one in transfers if one.token_address == token.key)
 
 
 async def _look(client: RpcClient, tx_hash: str) -> _Sighting:
