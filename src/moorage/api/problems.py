@@ -76,7 +76,7 @@ Header = tuple[str, str]
 _UNCACHED: Header = ("Cache-Control", "no-store")
 _RETRY_SECONDS = 5
 _INSTEAD_OF_PAYING: dict[type[errors.MoorageError], str] = {
-    errors.PaymentPending: "Send the same request with the same X-Payment-Tx again.",
+    errors.PaymentPending: "Send the same request with the same payment again. Do not pay again.",
     errors.PaymentHeld: "Ask the operator to release or refund it. Do not pay again.",
 }
 
