@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from hypothesis import HealthCheck, settings
@@ -59,6 +60,11 @@ class Receivers(Sender):
         return answer
 
 
+class Waiting(NamedTuple):
+    sequence: int
+    since_ms: int
+
+
 class Queues(RuleBasedStateMachine):
     template: Path
 
@@ -71,7 +77,7 @@ class Queues(RuleBasedStateMachine):
         self.db = Database(Path(shutil.copy(self.template, self.directory / "moorage.db")))
         self.restart()
         self.urls: dict[str, str] = {}  # the model: who has which webhook,
-        self.waiting: dict[str, list[int]] = {wallet: [] for wallet in WALLETS}  # what waits there,
+        self.waiting: dict[str, list[Waiting]] = {wallet: [] for wallet in WALLETS}  # what waits,
         self.happened: dict[str, int] = dict.fromkeys(WALLETS, 0)  # and how many events there were
 
     def teardown(self) -> None:
@@ -92,7 +98,7 @@ class Queues(RuleBasedStateMachine):
             self.runner.run(self._record(wallet))
             self.happened[wallet] += 1
             if wallet in self.urls:
-                self.waiting[wallet].append(self.happened[wallet])
+                self._wait(wallet, self.happened[wallet])
 
     @initialize()
     def begin(self) -> None:
@@ -124,7 +130,7 @@ class Queues(RuleBasedStateMachine):
         except WebhookNotFound:
             assert wallet not in self.urls
         else:
-            self.waiting[wallet].append(sequence)
+            self._wait(wallet, sequence)
 
     @rule(looks=st.lists(LOOK, min_size=1, max_size=12))
     def look(self, looks: list[tuple[int, dict[str, int | None]]]) -> None:
@@ -132,7 +138,9 @@ class Queues(RuleBasedStateMachine):
         for hours, answers in looks:
             self.clock.advance(hours * HOUR_MS + 11_000)
             self.receivers.answers = answers
-            turns = {wallet: self.waiting[wallet][:1] for wallet in self.urls}
+            turns = {
+                wallet: [each.sequence for each in self.waiting[wallet][:1]] for wallet in self.urls
+            }
             before = {wallet: self._received(wallet) for wallet in self.urls}
             self.runner.run(self._look())
             for wallet, turn in turns.items():
@@ -160,10 +168,20 @@ class Queues(RuleBasedStateMachine):
     def _received(self, wallet: str) -> list[int]:
         return list(self.receivers.sent.get(self.urls[wallet], []))
 
+    def _wait(self, wallet: str, sequence: int) -> None:
+        self.waiting[wallet].append(Waiting(sequence, self.clock.now_ms()))
+
     def _given_up(self, wallet: str) -> bool:
-        """Whether the last attempt was the delivery's last; the schedule has tests of its own."""
+        """Whether the attempt that failed was the delivery's last: at three days, not at two.
+
+        When within the hours between is for the schedule, which has tests of its own.
+        """
         standing = self.runner.run(events.standing(self.db, wallet))
-        return standing.status is DeliveryStatus.FAILED
+        given_up = standing.status is DeliveryStatus.FAILED
+        hours = (self.clock.now_ms() - self.waiting[wallet][0].since_ms) / HOUR_MS
+        assert given_up or hours < 72
+        assert not given_up or hours > 48
+        return given_up
 
     async def _record(self, wallet: str) -> None:
         async with self.db.transaction(durable=False) as tx:
