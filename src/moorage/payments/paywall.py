@@ -52,6 +52,9 @@ _BEING_SETTLED = (
     "A payment that you authorized is being settled. Do not pay again: "
     "send the same request again in a few seconds."
 )
+_SENT_BACK = (
+    "The operator has sent this payment back to you, or is about to: it pays for nothing any more."
+)
 _TOPPED_UP = (
     "This transaction has topped up your credits already. Send the request without it: "
     "your credits pay."
@@ -202,6 +205,8 @@ class Paywall:
         credited = [
             item.credited_micro_usd for item in own if item.status is PaymentStatus.CREDITED
         ]
+        if all(item.status is PaymentStatus.REFUNDED for item in own):
+            raise PaymentAlreadyUsed(_SENT_BACK)
         if not credited:
             raise PaymentHeld
         return Receipt(

@@ -8,7 +8,13 @@ import pytest
 from clock import MovableClock
 from fakes import PAY_TO, REALM, SECRET, FakeSettlements, FakeVerifier, paywall_of
 from moorage.chains.eip3009 import TransferAuthorization
-from moorage.errors import DatabaseUnavailable, PaymentNotFound, PaymentPending
+from moorage.errors import (
+    DatabaseUnavailable,
+    PaymentAlreadyUsed,
+    PaymentHeld,
+    PaymentNotFound,
+    PaymentPending,
+)
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments import mpp
@@ -24,7 +30,8 @@ from moorage.payments.offer import Offer
 from moorage.payments.paywall import Paywall
 from moorage.payments.receipt import Receipt
 from moorage.payments.topup import TopUp, TopUpRequest
-from moorage.storage import accounts
+from moorage.payments.transfer import Transfer
+from moorage.storage import accounts, payments
 from moorage.storage.database import Database, Transaction
 from records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
 
@@ -152,6 +159,24 @@ async def test_settlement_that_the_watcher_credited_first_ends_when_it_is_claime
 
     assert settlements.concluded == [settled]
     await paywall.refuse_while_unsettled(ALICE)
+
+
+async def test_held_payment_that_was_sent_back_pays_for_nothing_and_is_not_held_any_more(
+    db: Database, clock: MovableClock, chain: FakeVerifier
+) -> None:
+    async def refuse(_transfer: Transfer) -> str:
+        return "on a list"
+
+    paywall = paywall_of(db, chain, clock, ARBITRUM, screen=refuse)
+    paid = chain.pays(transfer(ALICE, 5))
+    with pytest.raises(PaymentHeld):
+        await take(paywall, shows(paid))
+    async with db.transaction(durable=True) as tx:
+        (held,) = await payments.of_transaction(tx, chain_id=ARBITRUM.chain_id, tx_hash=paid)
+        now_ms = clock.now_ms()
+        assert await ledger.refund(tx, held, refund_id="r", amount=MicroUsd(5), now_ms=now_ms)
+    with pytest.raises(PaymentAlreadyUsed, match="sent this payment back"):
+        await take(paywall, shows(paid))
 
 
 @pytest.mark.parametrize("changed", [{"realm": "elsewhere.example"}, {"id": "A"}, {"opaque": "A"}])
