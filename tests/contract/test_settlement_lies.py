@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
-from desk_fixture import Desk, Sign
+from chain_fixture import LocalChains
+from desk_fixture import USDC, Desk, Sign, as_read
+from moorage.errors import PaymentAlreadyUsed
 from moorage.payments.settlement import SettlementStatus
+from paying import send_transaction, sign_authorization
 from rpc_proxy import RpcProxy
 
 UNUSED = "0x" + "0" * 64
@@ -58,3 +61,17 @@ async def test_settlement_that_was_hidden_is_credited_when_it_is_told(
     await desk.resume()
     assert (await desk.row(signed)).status is SettlementStatus.SETTLED
     assert await desk.received() == 500_000
+
+
+async def test_authorization_that_was_used_without_a_trace_asks_for_nothing(
+    desk: Desk, local_chains: LocalChains, pay_to: str, arbitrum_proxy: RpcProxy
+) -> None:
+    payer, stranger = local_chains.wallets.wallets[0], local_chains.wallets.relayer
+    written = sign_authorization(
+        payer.private_key, chain_id=42161, token_address=USDC.address, to=pay_to, value=500_000
+    )
+    await send_transaction(desk.url, stranger.private_key, to=USDC.address, data=written.calldata)
+    await desk.open(arbitrum_proxy.url)
+    arbitrum_proxy.alter = lambda method, result: [] if method == "eth_getLogs" else result
+    with pytest.raises(PaymentAlreadyUsed, match="Do not pay again"):
+        await desk.settle(as_read(written))

@@ -21,6 +21,7 @@ from moorage.errors import (
     AuthorizationRefused,
     ChainUnavailable,
     DatabaseUnavailable,
+    PaymentAlreadyUsed,
     PaymentPending,
 )
 from moorage.metrics import record_settlement
@@ -95,8 +96,9 @@ class Settlements:
         Two round trips. When that transaction turns out to be reverted, the answer is not final:
         `resume` finds out who used the authorization, if anybody did.
 
-        Raises AuthorizationRefused, with nothing spent; PaymentPending when it may have been
-        sent; ChainUnavailable, DatabaseUnavailable when nothing was.
+        Raises AuthorizationRefused, with nothing spent; PaymentAlreadyUsed when somebody else sent
+        it and nobody knows when; PaymentPending when it may have been sent; ChainUnavailable,
+        DatabaseUnavailable when nothing was.
         """
         async with self._lock(authorization):
             known = await self._known(authorization)
@@ -263,8 +265,9 @@ class Settlements:
             return use.tx_hash
         (state,) = await client.batch([state_call(authorization, "latest")])
         if is_used(client, state):
-            raise AuthorizationRefused(
-                "it was used long ago; if that paid, send the transaction's hash instead"
+            raise PaymentAlreadyUsed(
+                "This authorization was used before it came here. What it paid here is in your "
+                "credits by now; if it is not, send its transaction's hash. Do not pay again."
             )
         raise PaymentPending(
             "The authorization is being used by a transaction that is not mined yet. "
