@@ -24,6 +24,7 @@ from moorage.storage.statement import StatementEntry
 MOST_ENTRIES = 100
 _USUAL_ENTRIES = 20
 _LAST_PLACE = 2**63 - 1
+_LAST_TIME_MS = 253_402_300_799_999  # the end of the year 9999: times are not written beyond
 
 _OF_TRANSACTION = re.compile(r"payment:(?P<chain_id>\d+):(?P<tx_hash>0x[0-9a-f]{64}):")
 
@@ -71,7 +72,9 @@ def _number(query: Mapping[str, str], name: str, *, usual: int, most: int) -> in
 def _runs_out_at(gateway: Gateway, balance: MicroUsd, burning: list[RunInterval]) -> str | None:
     billed = gateway.metering.time
     billed_ms = runs_out_at(balance, burning, now_ms=billed.now_ms())
-    return None if billed_ms is None else iso_utc(billed.wall_ms(billed_ms))
+    if billed_ms is None or (wall_ms := billed.wall_ms(billed_ms)) > _LAST_TIME_MS:
+        return None
+    return iso_utc(wall_ms)
 
 
 def _burning(interval: RunInterval) -> BurningProject:

@@ -145,3 +145,13 @@ async def test_held_and_reversed_payments_are_shown(ask: Asking) -> None:
 async def test_limits_of_the_query_are_said(ask: Asking, query: str) -> None:
     with pytest.raises(InvalidField):
         await ask(query)
+
+
+async def test_credits_that_last_beyond_the_calendar_never_run_out(
+    ask: Asking, db: Database
+) -> None:
+    await fund(db, ALICE, 10**15)
+    await ask.run()
+    body = await ask()
+    assert (body["balance_usd"], body["runs_out_at"]) == (10**9, None)
+    assert body["burn_per_hour_micro_usd"] > 0
