@@ -9,7 +9,9 @@ from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.clock import Clock
 from moorage.errors import DeployFailed, FailureCause
+from moorage.money import AtomicUnits
 from moorage.payments.challenges import Challenges
+from moorage.payments.evidence import AuthorizationEvidence, PaymentMeans
 from moorage.payments.paywall import Paywall
 from moorage.payments.screening import Screen, allow
 from moorage.payments.settlements import Settlements
@@ -17,10 +19,28 @@ from moorage.payments.transfer import Transfer
 from moorage.payments.verification import Verifier
 from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, LogKind
 from moorage.storage.database import Database
-from records_fixture import transfer
+from records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
 
 SECRET, REALM = b"a secret of this test run's own", "gateway.example"
 PAY_TO = "0x7ea5000000000000000000000000000000000000"
+
+
+def authorizes(amount: int = 5, *, payer: str = ALICE) -> AuthorizationEvidence:
+    """An authorization of `amount` atomic units of USDC, which `FakeSettlements` takes."""
+    return AuthorizationEvidence(
+        PaymentMeans(ARBITRUM, USDC),
+        TransferAuthorization(
+            chain_id=ARBITRUM.chain_id,
+            token_address=USDC.key,
+            payer=payer,
+            recipient=PAY_TO,
+            value=AtomicUnits(amount),
+            valid_after=0,
+            valid_before=2**40,
+            nonce=fresh_hash(),
+            signature=b"\1" * 65,
+        ),
+    )
 
 
 class FakeRuntime:

@@ -4,19 +4,16 @@ import msgspec
 import pytest
 from gate import PRICE, Gate, bid
 
-from fakes import PAY_TO, FakeSettlements, paywall_of
-from moorage.chains.eip3009 import TransferAuthorization
+from fakes import FakeSettlements, authorizes, paywall_of
 from moorage.clock import Clock
 from moorage.deploy.admission import Admission
 from moorage.deploy.bid import Admitted
 from moorage.errors import AuthorizationRefused, PaymentNotFound, PaymentPending, PaymentShort
-from moorage.money import AtomicUnits
 from moorage.payments.demand import PaymentRequired
-from moorage.payments.evidence import AuthorizationEvidence, PaymentMeans
 from moorage.payments.pricing import PriceList, Size
 from moorage.payments.quotes import NAMES_HELD_AT_MOST
 from moorage.storage import accounts, quotes
-from records_fixture import ALICE, ARBITRUM, USDC, add_project, fresh_hash, fund
+from records_fixture import ALICE, ARBITRUM, add_project, fresh_hash, fund
 
 
 class Desk:
@@ -43,11 +40,9 @@ class Desk:
 
     async def deploy(self, amount: int, name: str = "hello") -> Admitted:
         """Deploy with an authorization of `amount` atomic units."""
-        means = PaymentMeans(chain=ARBITRUM, token=USDC)
-        evidence = AuthorizationEvidence(means, authorization(amount))
         received = self.gate.upload()
         try:
-            offered = msgspec.structs.replace(bid(name=name), evidence=evidence)
+            offered = msgspec.structs.replace(bid(name=name), evidence=authorizes(amount))
             return await self.admission.admit(offered, received, record=self.gate.record)
         finally:
             received.close()
@@ -59,20 +54,6 @@ class Desk:
         assert isinstance(refused.value.because, AuthorizationRefused)
         assert self.settlements.sent == 0
         return refused.value
-
-
-def authorization(amount: int) -> TransferAuthorization:
-    return TransferAuthorization(
-        chain_id=ARBITRUM.chain_id,
-        token_address=USDC.key,
-        payer=ALICE,
-        recipient=PAY_TO,
-        value=AtomicUnits(amount),
-        valid_after=0,
-        valid_before=2**40,
-        nonce=fresh_hash(),
-        signature=b"\1" * 65,
-    )
 
 
 @pytest.fixture

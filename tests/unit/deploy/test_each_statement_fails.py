@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 from gate import PRICE, Gate, bid
-from test_authorized_bids import Desk, authorization
+from test_authorized_bids import Desk
 
 from clock import MovableClock
-from fakes import FakeSettlements
+from fakes import FakeSettlements, authorizes
 from moorage.deploy.bid import Admitted, Bid
 from moorage.errors import DatabaseUnavailable, MoorageError, PaymentAlreadyUsed, PaymentPending
-from moorage.payments.evidence import AuthorizationEvidence, PaymentMeans, TransactionEvidence
+from moorage.payments.evidence import PaymentMeans, TransactionEvidence
 from moorage.storage import accounts, database
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
@@ -50,9 +50,7 @@ class Shop:
         self.desk = Desk(self.gate)
         self.bid: Bid = msgspec.structs.replace(
             bid(),
-            evidence=AuthorizationEvidence(MEANS, authorization(PRICE))
-            if signed
-            else TransactionEvidence(MEANS, self.gate.pay()),
+            evidence=authorizes(PRICE) if signed else TransactionEvidence(MEANS, self.gate.pay()),
         )
 
     @property

@@ -6,8 +6,7 @@ import msgspec
 import pytest
 
 from clock import MovableClock
-from fakes import PAY_TO, REALM, SECRET, FakeSettlements, FakeVerifier, paywall_of
-from moorage.chains.eip3009 import TransferAuthorization
+from fakes import PAY_TO, REALM, SECRET, FakeSettlements, FakeVerifier, authorizes, paywall_of
 from moorage.errors import (
     DatabaseUnavailable,
     PaymentAlreadyUsed,
@@ -20,7 +19,6 @@ from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments import mpp
 from moorage.payments.demand import PaymentRequired
 from moorage.payments.evidence import (
-    AuthorizationEvidence,
     Evidence,
     PaymentMeans,
     TransactionEvidence,
@@ -78,23 +76,6 @@ def chain() -> FakeVerifier:
 
 def shows(tx_hash: str) -> TransactionEvidence:
     return TransactionEvidence(MEANS, tx_hash)
-
-
-def authorizes(amount: int = 5) -> AuthorizationEvidence:
-    return AuthorizationEvidence(
-        MEANS,
-        TransferAuthorization(
-            chain_id=ARBITRUM.chain_id,
-            token_address=USDC.key,
-            payer=ALICE,
-            recipient=PAY_TO,
-            value=AtomicUnits(amount),
-            valid_after=0,
-            valid_before=2**40,
-            nonce=fresh_hash(),
-            signature=b"\1" * 65,
-        ),
-    )
 
 
 async def take(paywall: Paywall, evidence: Evidence) -> Receipt:

@@ -4,8 +4,7 @@ import pytest
 from sqlalchemy import func, select
 
 from clock import START_MS, MovableClock
-from fakes import PAY_TO, FakeSettlements, FakeVerifier, paywall_of
-from moorage.chains.eip3009 import TransferAuthorization
+from fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of
 from moorage.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
@@ -15,7 +14,7 @@ from moorage.errors import (
     PaymentNotFound,
     PaymentPending,
 )
-from moorage.money import AtomicUnits, MicroUsd
+from moorage.money import MicroUsd
 from moorage.payments.evidence import (
     AuthorizationEvidence,
     PaymentMeans,
@@ -321,23 +320,6 @@ def settling(
     db: Database, chain: FakeVerifier, clock: MovableClock, settlements: FakeSettlements
 ) -> Paywall:
     return paywall_of(db, chain, clock, ARBITRUM, settlements=settlements)
-
-
-def authorizes(payer: str = ALICE, amount: int = 5) -> AuthorizationEvidence:
-    return AuthorizationEvidence(
-        PaymentMeans(chain=ARBITRUM, token=USDC),
-        TransferAuthorization(
-            chain_id=ARBITRUM.chain_id,
-            token_address=USDC.key,
-            payer=payer,
-            recipient=PAY_TO,
-            value=AtomicUnits(amount),
-            valid_after=0,
-            valid_before=2**40,
-            nonce=fresh_hash(),
-            signature=b"\1" * 65,
-        ),
-    )
 
 
 async def authorize(
