@@ -1,6 +1,7 @@
 """`POST /agent/credits`: credits bought without a deploy."""
 
 import hashlib
+from decimal import Decimal
 
 import msgspec
 from starlette.requests import Request
@@ -20,6 +21,8 @@ from moorage.storage.database import Transaction
 
 MOST_BYTES = 4096
 MOST_USD = 100_000
+
+_MICRO_DOLLAR = Decimal("0.000001")
 
 
 async def top_up(gateway: Gateway, request: Request) -> Response:
@@ -82,9 +85,8 @@ def _amount(body: bytes, *, least: MicroUsd) -> MicroUsd:
         return least
     if not dollars.is_finite():
         raise InvalidField("amount_usd", "must be a number")
-    micro_usd = dollars * MICRO_USD_PER_USD
-    if not least <= micro_usd <= MOST_USD * MICRO_USD_PER_USD:
+    if not Decimal(least) / MICRO_USD_PER_USD <= dollars <= MOST_USD:
         raise InvalidField("amount_usd", f"must be from {usd_number(least)} to {MOST_USD}")
-    if micro_usd != int(micro_usd):
+    if dollars != dollars.quantize(_MICRO_DOLLAR):  # compared as written: arithmetic would round
         raise InvalidField("amount_usd", "must have at most 6 decimals")
-    return MicroUsd(int(micro_usd))
+    return MicroUsd(int(dollars * MICRO_USD_PER_USD))
