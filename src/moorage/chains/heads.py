@@ -13,10 +13,11 @@ from moorage.chains.rpc import OVERLOADED_CODES, Call, RpcClient, RpcError
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A block's place and its name."""
+    """A block's place, its name and its time."""
 
     number: int
     hash: str
+    time: int  # Unix seconds
 
 
 class Heads(msgspec.Struct, frozen=True):
@@ -30,6 +31,7 @@ class Heads(msgspec.Struct, frozen=True):
 class _BlockAnswer(msgspec.Struct):
     number: str
     hash: str
+    timestamp: str
 
 
 def block_call(block: int | str) -> Call:
@@ -47,7 +49,26 @@ def parse_block(answer: object) -> Block | None:
     if answer is None:
         return None
     raw = msgspec.convert(answer, _BlockAnswer)
-    return Block(number=parse_quantity(raw.number), hash=parse_bytes32(raw.hash))
+    return Block(parse_quantity(raw.number), parse_bytes32(raw.hash), parse_quantity(raw.timestamp))
+
+
+def parse_tagged_block(answer: object) -> Block | None:
+    """As `parse_block`, for one asked for by tag; None from a node that knows no such tag."""
+    if isinstance(answer, RpcError) and answer.code not in OVERLOADED_CODES:
+        return None
+    return parse_block(answer)
+
+
+async def read_block(client: RpcClient, number: int) -> Block:
+    """The block of that number. Raises ChainUnavailable, also when there is none."""
+    method, parameters = block_call(number)
+    try:
+        block = parse_block(await client.call(method, parameters))
+    except ValueError as problem:
+        raise client.contradiction(problem) from problem
+    if block is None:
+        raise client.contradiction(f"it has no block {number}")
+    return block
 
 
 async def read_heads(client: RpcClient) -> Heads:
@@ -60,10 +81,11 @@ async def read_heads(client: RpcClient) -> Heads:
     return heads
 
 
-async def is_safe(client: RpcClient, block: Block) -> bool:
+async def is_safe(client: RpcClient, *, number: int, block_hash: str) -> bool:
     """Whether this very block is part of the chain, and `safe`. As `read_heads` otherwise."""
-    heads, (canonical,) = await _read(client, block.number)
-    return canonical == block and block.number <= heads.safe
+    heads, (canonical,) = await _read(client, number)
+    in_chain = canonical is not None and (canonical.number, canonical.hash) == (number, block_hash)
+    return in_chain and number <= heads.safe
 
 
 async def _read(client: RpcClient, *numbers: int) -> tuple[Heads, list[Block | None]]:
@@ -82,19 +104,12 @@ def _heads(latest: Any, safe: Any, finalized: Any, *, finality_blocks: int) -> H
     if newest is None:
         raise ValueError("there is no newest block")
     deep = max(0, newest.number - finality_blocks)
-    safe_number, finalized_number = _tagged(safe), _tagged(finalized)
-    if finalized_number is None:
-        finalized_number = deep if safe_number is None else min(deep, safe_number)
-    if safe_number is None:
-        safe_number = max(deep, finalized_number)
+    safe_block, finalized_block = parse_tagged_block(safe), parse_tagged_block(finalized)
+    if finalized_block is not None:
+        finalized_number = finalized_block.number
+    else:
+        finalized_number = deep if safe_block is None else min(deep, safe_block.number)
+    safe_number = max(deep, finalized_number) if safe_block is None else safe_block.number
     if not finalized_number <= safe_number <= newest.number:
         raise ValueError("its heads are out of order")
     return Heads(latest=newest.number, safe=safe_number, finalized=finalized_number)
-
-
-def _tagged(answer: object) -> int | None:
-    """The block's number; None from a node that knows no such tag."""
-    if isinstance(answer, RpcError) and answer.code not in OVERLOADED_CODES:
-        return None
-    block = parse_block(answer)
-    return None if block is None else block.number

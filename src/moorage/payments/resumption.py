@@ -12,9 +12,8 @@ import structlog
 
 from moorage.chains.authorization_use import find_use, is_used, state_call
 from moorage.chains.chain import Chain
-from moorage.chains.encoding import parse_quantity
-from moorage.chains.heads import block_call
-from moorage.chains.rpc import RpcClient, RpcError
+from moorage.chains.heads import block_call, parse_block, parse_tagged_block, read_block
+from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
 from moorage.errors import ChainUnavailable, MoorageError, PaymentHeld
 from moorage.metrics import record_settlement, record_unresolved
@@ -157,24 +156,16 @@ class Resumption:
         safe, latest, *answers = await client.batch(
             [block_call("safe"), block_call("latest"), *states]
         )
-        if safe is None or isinstance(safe, RpcError):
-            safe = await self._deep_block(client, latest)
         used = [is_used(client, answer) for answer in answers]
         try:
-            number, time = parse_quantity(safe["number"]), parse_quantity(safe["timestamp"])
-        except (KeyError, TypeError, ValueError) as problem:
+            block, newest = parse_tagged_block(safe), parse_block(latest)
+        except ValueError as problem:
             raise client.contradiction(problem) from problem
-        return [_Fate(used=one, safe_block=number, safe_time=time) for one in used]
-
-    async def _deep_block(self, client: RpcClient, latest: object) -> object:
-        """In place of the safe block, where the node knows none."""
-        if isinstance(latest, RpcError):
-            raise latest
-        try:
-            number = parse_quantity(latest["number"])  # type: ignore[index] # judged by what it raises
-        except (KeyError, TypeError, ValueError) as problem:
-            raise client.contradiction(problem) from problem
-        return await client.call(*block_call(max(0, number - client.chain.finality_blocks)))
+        if newest is None:
+            raise client.contradiction("there is no newest block")
+        if block is None:  # the node knows none that is safe: one as deep takes its place
+            block = await read_block(client, max(0, newest.number - chain.finality_blocks))
+        return [_Fate(used=one, safe_block=block.number, safe_time=block.time) for one in used]
 
     async def _end_used(self, chain: Chain, settlement: Settlement, fate: _Fate) -> None:
         use = await find_use(

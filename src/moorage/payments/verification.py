@@ -12,7 +12,7 @@ from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain, Token
 from moorage.chains.encoding import parse_bytes32, parse_quantity
 from moorage.chains.erc20 import normalise_tx_hash, parse_transfer_log
-from moorage.chains.heads import Block, is_safe
+from moorage.chains.heads import is_safe
 from moorage.chains.receipt import Receipt, parse_receipt
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import Clock
@@ -129,7 +129,7 @@ class Verifier:
         if worth_of(transfers) <= self._safe_above:
             return True
         first = transfers[0]
-        return await is_safe(client, Block(number=first.block_number, hash=first.block_hash))
+        return await is_safe(client, number=first.block_number, block_hash=first.block_hash)
 
     def _pauses(self) -> Iterator[float]:
         """Seconds to wait after each look; the last look comes when the wait is over."""

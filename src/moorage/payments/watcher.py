@@ -12,7 +12,7 @@ import structlog
 
 from moorage.chains.address import parse_address
 from moorage.chains.erc20 import parse_transfer_log, transfer_topics
-from moorage.chains.heads import Heads, block_call, parse_block, read_heads
+from moorage.chains.heads import Heads, block_call, parse_block, read_block, read_heads
 from moorage.chains.pace import Pace
 from moorage.chains.receipt import FoundLog, Log, Receipt, parse_found_logs, parse_receipt
 from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, RpcClient, RpcError
@@ -134,13 +134,7 @@ class Watcher:
         await self._cursor_at(cursor.search, number)
 
     async def _cursor_at(self, search: Search, number: int) -> Cursor:
-        method, parameters = block_call(number)
-        try:
-            block = parse_block(await self._client.call(method, parameters))
-        except ValueError as problem:
-            raise self._client.contradiction(problem) from problem
-        if block is None:
-            raise self._client.contradiction(f"it has no block {number}")
+        block = await read_block(self._client, number)
         cursor = Cursor(self._chain.chain_id, search, block.number, block.hash)
         async with self._db.transaction(durable=True) as tx:
             await cursors.move(tx, cursor)
