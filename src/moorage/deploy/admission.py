@@ -1,6 +1,5 @@
 """Admission: from a checked request to a queued deployment, or a demand for payment."""
 
-import contextlib
 import shutil
 import uuid
 from collections.abc import Awaitable, Callable
@@ -108,13 +107,13 @@ class Admission:
         return admitted
 
     async def credit(self, bid: Bid) -> None:
-        """Credit what came with a request that was answered before; the answer stays what it was.
-
-        What cannot be credited now is found by its hash later; an authorization stays unspent.
-        """
-        if isinstance(bid.evidence, TransactionEvidence):
-            with contextlib.suppress(MoorageError):
-                await self._take_payment(bid)
+        """Credit what came with a request that was answered before: `Paywall.take_repeated`."""
+        await self._paywall.take_repeated(
+            bid.evidence,
+            wallet=bid.wallet,
+            body_digest=bid.request_digest,
+            unique_name=bid.request.unique_name,
+        )
 
     async def _clear_up(self, deployment_id: str) -> None:
         """After an error: remove the files, unless the deployment was recorded all the same.

@@ -108,6 +108,24 @@ class Paywall:
         record_payment(chain=means.chain.name, token=means.token.name, outcome="Taken")
         return receipt
 
+    async def take_repeated(
+        self,
+        evidence: Evidence | None,
+        *,
+        wallet: str,
+        body_digest: str,
+        unique_name: str | None = None,
+    ) -> None:
+        """Credit what came with a request that was answered before; the answer stays what it was.
+
+        What cannot be credited now is found by its hash later; an authorization stays unspent.
+        """
+        if isinstance(evidence, TransactionEvidence):
+            with contextlib.suppress(MoorageError):
+                await self.take(
+                    evidence, wallet=wallet, body_digest=body_digest, unique_name=unique_name
+                )
+
     async def knows(self, offered: AuthorizationEvidence) -> bool:
         """Whether this authorization was ever taken: then it may be spent, whatever else fails."""
         return await self._settlements.known(offered.authorization)
