@@ -68,6 +68,12 @@ def deploying() -> Response:
     )
 
 
+def topped_up(tx_hash: str) -> Response:
+    return JSONResponse(
+        {"credited_usd": 0.5, "balance_usd": 0.75, "chain_id": 42161, "tx_hash": tx_hash}
+    )
+
+
 class StubNode:
     """A chain: transactions are decoded and checked by eth_account, not by what made them."""
 
@@ -178,6 +184,20 @@ class StubGateway:
             return answer
         return self.take(tx_hash)
 
+    async def top_up(self, request: Request) -> Response:
+        """A payment is credited once, and answered alike each time it is shown."""
+        self._authenticate(request)
+        self.deploys.append(dict(request.headers))
+        self.bodies.append(await request.body())
+        tx_hash = request.headers.get("x-payment-tx")
+        if tx_hash is None:
+            return self.unpaid(request)
+        if self.paid:
+            answer: Response = await self.paid.pop(0)(tx_hash)
+            return answer
+        self.used.add(tx_hash)
+        return topped_up(tx_hash)
+
     def take(self, tx_hash: str) -> Response:
         if tx_hash in self.used:
             return problem(409, "payment_already_used", projectId=PROJECT, deploymentId=DEPLOYMENT)
@@ -221,8 +241,9 @@ async def serving(gateway: StubGateway, node: StubNode) -> AsyncIterator[None]:
         routes=[
             Route("/rpc", node.serve, methods=["POST"]),
             Route("/agent/deploy", gateway.deploy, methods=["POST"]),
+            Route("/agent/credits", gateway.top_up, methods=["POST"]),
             Route("/agent/deploy/{project}/{deployment}/status", gateway.status),
-            Route("/{path:path}", gateway.anything, methods=["GET", "DELETE"]),
+            Route("/{path:path}", gateway.anything, methods=["GET", "PUT", "DELETE"]),
         ]
     )
     with socket.socket(proto=socket.IPPROTO_TCP) as listener:  # asyncio sets TCP_NODELAY by it

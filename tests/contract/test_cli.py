@@ -272,3 +272,32 @@ async def test_credits_show_what_is_left_what_burns_and_what_was_paid(terminal: 
     terminal.gateway.other["GET", "/agent/credits"] = [JSONResponse(document)]
     outcome = await terminal.run("credits", "--json")
     assert outcome.document["ledger"] == document["ledger"]
+
+
+async def test_topup_shows_the_price_pays_and_prints_the_balance(terminal: Terminal) -> None:
+    outcome = await terminal.run("topup", "0.50", "--yes")
+    assert outcome.code == 0, outcome.err
+    assert "credits: $0.50 on arbitrum (0.50 USDC), your wallet holds 1000.00" in outcome.err
+    assert "$0.500000 credited; $0.750000 in credits now." in outcome.out
+
+    outcome = await terminal.run("topup", "0.50", "--yes", "--json")
+    assert outcome.document == {
+        "credited_usd": 0.5,
+        "balance_usd": 0.75,
+        "payment": {
+            "chain": "arbitrum",
+            "token": "usdc",
+            "amount_token": "500000",
+            "tx_hash": terminal.node.sent[1],
+        },
+    }
+
+
+async def test_topup_nobody_approved_is_not_paid(terminal: Terminal) -> None:
+    outcome = await terminal.run("topup", "0.50", "--json")
+    assert (outcome.code, outcome.document["code"]) == (3, "payment_refused")
+    assert terminal.node.sent == []
+
+
+async def test_topup_of_no_amount_is_wrong_usage(terminal: Terminal) -> None:
+    assert (await terminal.run("topup", "much", "--yes")).code == 2

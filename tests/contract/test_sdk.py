@@ -31,7 +31,7 @@ from moorage.sdk import errors
 from moorage.sdk.client import Client
 from moorage.sdk.journal import Journal, Payment, PaymentState
 from moorage.sdk.offer import Offer
-from moorage.sdk.payer import Deployed, Payer, PayStep
+from moorage.sdk.payer import Credited, Deployed, Payer, PayStep
 from moorage.sdk.request import DeployRequest, File, Files
 from moorage.sdk.signer import Signer
 
@@ -90,26 +90,33 @@ class Setting:
     def client(self) -> Client:
         return Client(self.gateway.url, Signer(KEY), clock=self.time, pause=self.time.pause)
 
-    async def deploy(self, request: DeployRequest = REQUEST, **options: Any) -> Deployed:
+    def payer(self, client: Client, **options: Any) -> Payer:
         arbitrum = msgspec.structs.replace(KNOWN_CHAINS["arbitrum"], rpc_urls=(self.node.url,))
+        return Payer(
+            client,
+            Signer(KEY),
+            chains=options.pop("chains", {"arbitrum": arbitrum}),
+            journal=self.journal,
+            approve=options.pop("approve", self.approve),
+            on_step=self.on_step,
+            clock=self.time,
+            pause=self.time.pause,
+            **options,
+        )
+
+    async def deploy(self, request: DeployRequest = REQUEST, **options: Any) -> Deployed:
         means = {
             name: options.pop(name)
             for name in ("chain", "token", "use_existing_credits")
             if name in options
         }
         async with self.client() as client:
-            payer = Payer(
-                client,
-                Signer(KEY),
-                chains=options.pop("chains", {"arbitrum": arbitrum}),
-                journal=self.journal,
-                approve=options.pop("approve", self.approve),
-                on_step=self.on_step,
-                clock=self.time,
-                pause=self.time.pause,
-                **options,
-            )
-            return await payer.deploy(request, **means)
+            return await self.payer(client, **options).deploy(request, **means)
+
+    async def top_up(self, dollars: float = 0.5, **options: Any) -> Credited:
+        async with self.client() as client:
+            payer = self.payer(client, **options)
+            return await payer.top_up(MicroUsd(int(dollars * 1_000_000)))
 
     def states(self) -> list[PaymentState]:
         lines = self.journal.path.read_bytes().splitlines() if self.journal.path.exists() else []
@@ -424,6 +431,69 @@ async def test_chain_without_base_fee_is_paid_by_a_legacy_transaction(setting: S
     setting.node.base_fee = None
     await setting.deploy()
     assert len(setting.node.payments) == 1
+
+
+async def test_top_up_asks_pays_and_presents_the_hash_with_the_same_body(setting: Setting) -> None:
+    credited = await setting.top_up(0.5)
+    (tx_hash,) = setting.node.sent
+    assert (credited.answer.tx_hash, credited.answer.balance_usd) == (tx_hash, 0.75)
+    assert setting.gateway.hashes == [tx_hash]
+    assert setting.gateway.bodies == [b'{"amount_usd":0.5}'] * 2
+    assert setting.states() == [PaymentState.SIGNED, PaymentState.CREDITED]
+
+
+async def test_top_up_never_pays_more_than_was_asked_for(setting: Setting) -> None:
+    with pytest.raises(errors.PaymentRefused, match="more than the"):
+        await setting.top_up(0.499999)
+    assert setting.node.sent == []
+
+
+@pytest.mark.parametrize("step", [PayStep.SIGNED, PayStep.MINED])
+async def test_open_top_up_is_resumed_by_the_next_one_whatever_its_amount(
+    setting: Setting, step: PayStep
+) -> None:
+    setting.crash_at = step
+    with pytest.raises(Crash):
+        await setting.top_up(0.5)
+    setting.crash_at = None
+    credited = await setting.top_up(10)
+    assert {credited.answer.tx_hash} == setting.node.payments
+    assert len(setting.offers) == 1
+
+
+async def test_top_up_whose_answer_was_lost_is_not_paid_again(setting: Setting) -> None:
+    async def take_and_break_off(tx_hash: str) -> Any:
+        setting.gateway.used.add(tx_hash)
+        return CutShort()
+
+    setting.gateway.paid = [take_and_break_off]
+    credited = await setting.top_up()
+    assert setting.gateway.hashes == [credited.answer.tx_hash] * 2
+    assert len(setting.node.payments) == 1
+
+
+async def test_top_up_that_is_closed_is_followed_by_another(setting: Setting) -> None:
+    assert (await setting.top_up()).answer.tx_hash != (await setting.top_up()).answer.tx_hash
+    assert len(setting.node.payments) == 2
+
+
+async def test_open_deploy_and_open_top_up_do_not_take_each_others_payment(
+    setting: Setting,
+) -> None:
+    setting.crash_at = PayStep.SIGNED
+    with pytest.raises(Crash):
+        await setting.deploy(msgspec.structs.replace(REQUEST, unique_name="credits"))
+    with pytest.raises(Crash):
+        await setting.top_up()
+    assert PayStep.RESUMED not in setting.steps
+    assert len(setting.journal.path.read_bytes().splitlines()) == 2
+
+
+async def test_used_hash_of_a_top_up_stays_open(setting: Setting) -> None:
+    setting.gateway.paid = [answers(problem(409, "payment_already_used"))]
+    with pytest.raises(errors.PaymentUncertain):
+        await setting.top_up()
+    assert setting.states() == [PaymentState.SIGNED]
 
 
 async def test_get_is_repeated_when_the_gateway_asks_for_patience(setting: Setting) -> None:

@@ -166,6 +166,28 @@ async def test_price_nobody_approved_is_not_paid(person: Person) -> None:
     assert person.held() == before
 
 
+def test_topup_moves_the_dollars_it_names_and_credits_them_once(person: Person) -> None:
+    before = person.held()
+
+    bought = person.run("topup", "2.5", "--chain", "base", "--yes", "--json")
+
+    assert bought.code == 0, bought.err
+    shown = bought.document
+    assert (shown["credited_usd"], shown["balance_usd"]) == (2.5, 2.5)
+    assert (shown["payment"]["chain"], shown["payment"]["amount_token"]) == ("base", "2500000")
+    after = person.held()
+    assert float(before["base"]) - float(after["base"]) == pytest.approx(2.5)
+    assert after["arbitrum"] == before["arbitrum"]
+
+    credits_now = person.run("credits", "--json").document
+    assert credits_now["balance_micro_usd"] == 2_500_000
+    assert [entry["tx_hash"] for entry in credits_now["ledger"]] == [shown["payment"]["tx_hash"]]
+
+    refused = person.run("topup", "0.000001", "--yes", "--json")
+    assert (refused.code, refused.document["body"]["field"]) == (2, "amount_usd")
+    assert person.held() == after
+
+
 def documents_of(*commands: Sequence[str]) -> list[Any]:
     outcomes = [moorage(*command, "--json", **FREE_PORTS) for command in commands]
     assert [outcome.code for outcome in outcomes] == [0] * len(outcomes), outcomes

@@ -20,6 +20,7 @@ CLIENT_COMMANDS = (
     Command("status", "moorage.cli.projects:status", "Show where a deployment stands."),
     Command("balance", "moorage.cli.balances:balance", "Show what a wallet holds on chain."),
     Command("credits", "moorage.cli.credits:credits", "Show your credits, and how long they last."),
+    Command("topup", "moorage.cli.topup:topup", "Buy credits."),
     Command("delete", "moorage.cli.projects:delete", "Stop a project and remove it for good."),
     Command("chains", "moorage.cli.balances:chains", "List the chains and tokens taken."),
 )

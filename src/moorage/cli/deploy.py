@@ -4,7 +4,6 @@ import asyncio
 import os
 import time
 from collections.abc import Iterable, Mapping
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,24 +13,17 @@ from cyclopts import Parameter
 from moorage.cli.connection import DEFAULTS, Connection, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.history import History, Started
+from moorage.cli.paying import approver, payment_document, read_dollars, step_teller
 from moorage.cli.screen import Progress, Screen
-from moorage.money import MICRO_USD_PER_USD, MicroUsd
+from moorage.money import MicroUsd
 from moorage.sdk.answers import Status
 from moorage.sdk.archive import Collected, collect
 from moorage.sdk.client import Client
-from moorage.sdk.errors import ClientMisconfigured, FollowTimedOut, PaymentRefused
-from moorage.sdk.journal import Journal, Payment
-from moorage.sdk.offer import Offer, money_text
-from moorage.sdk.payer import Approve, Deployed, Payer, PayStep
+from moorage.sdk.errors import ClientMisconfigured, FollowTimedOut
+from moorage.sdk.journal import Journal
+from moorage.sdk.payer import Approve, Deployed, Payer
 from moorage.sdk.request import DeployRequest, Settings
 from moorage.sdk.signer import Signer
-
-_STAGES = {
-    PayStep.RESUMED: "an earlier payment is still open; using it",
-    PayStep.SIGNED: "paying",
-    PayStep.MINED: "paid; asking the gateway to deploy",
-    PayStep.WAITING: "paid; waiting for the gateway to see it",
-}
 
 
 def deploy(  # noqa: PLR0913 - one parameter a flag
@@ -97,7 +89,7 @@ def deploy(  # noqa: PLR0913 - one parameter a flag
         Wait until the address answers.
     """
     screen = Screen(json=options.json)
-    ceiling = None if max_usd is None else read_dollars(max_usd)
+    ceiling = None if max_usd is None else read_dollars(max_usd, of="--max-usd")
     connection = find_connection(options)
     signer = Signer(connection.required_key())
     collected = collect(directory)
@@ -119,7 +111,9 @@ def deploy(  # noqa: PLR0913 - one parameter a flag
     )
     screen.note(_uploading(directory, collected))
     session = _Session(connection, signer, screen)
-    approve = approver(screen, yes=yes, ceiling=ceiling)
+    approve = approver(
+        screen, allowed=yes or ceiling is not None, allow="--yes, or --max-usd with a limit"
+    )
     means = _Means(chain=chain, token=token, use_existing_credits=use_existing_credits)
     return asyncio.run(session.deploy(request, means, approve, ceiling=ceiling, follow=follow))
 
@@ -159,7 +153,7 @@ class _Session:
                 journal=Journal(self._connection.state_dir),
                 approve=approve,
                 ceiling=ceiling,
-                on_step=self._show_step,
+                on_step=step_teller(self._screen, then="deploy"),
             )
             deployed = await payer.deploy(
                 request,
@@ -172,11 +166,6 @@ class _Session:
             status = await self._follow(client, deployed) if follow else _begun(deployed)
         took_seconds = time.monotonic() - accepted_seconds
         return self._conclude(request.unique_name, deployed, status, took_seconds, follow=follow)
-
-    def _show_step(self, step: PayStep, payment: Payment) -> None:
-        amount = money_text(payment.amount, decimals=payment.decimals)
-        what = f"{amount} {payment.token.upper()} on {payment.chain}, {payment.tx_hash}"
-        self._screen.note(f"{_STAGES[step]} ({what})" if step in _TELLING else _STAGES[step])
 
     def _remember(self, client: Client, request: DeployRequest, deployed: Deployed) -> None:
         started = Started(
@@ -214,41 +203,8 @@ class _Session:
         return Exit.TRY_AGAIN if follow and status.status != "ready" else Exit.OK
 
 
-_TELLING = frozenset({PayStep.RESUMED, PayStep.SIGNED})
-
-
-def approver(screen: Screen, *, yes: bool, ceiling: MicroUsd | None) -> Approve:
-    """Who decides: the flags, if they allow the price, else the person at the terminal."""
-
-    def approve(offer: Offer) -> bool:
-        screen.note(offer_text(offer))
-        if offer.warning:
-            screen.warn(f"{offer.warning} (here: --use-existing-credits)")
-        if yes or ceiling is not None:
-            return True
-        if not screen.can_ask():
-            raise PaymentRefused(
-                f"{offer.price_text} to pay and nobody to ask: pass --yes, or --max-usd with a "
-                "limit. Nothing was paid."
-            )
-        return screen.confirm(f"Pay {offer.amount_text}?")
-
-    return approve
-
-
-def offer_text(offer: Offer) -> str:
-    """The price in a sentence: `hello: $0.50 for 1 month on arbitrum (0.50 USDC), …`."""
-    months = "1 month" if offer.months == 1 else f"{offer.months} months"
-    held = money_text(offer.balance, decimals=offer.token.decimals)
-    return (
-        f"{offer.name}: {offer.price_text} for {months} on {offer.chain.name} "
-        f"({offer.amount_text}), your wallet holds {held}"
-    )
-
-
 def deploy_document(name: str, deployed: Deployed, status: Status) -> dict[str, Any]:
     """The JSON document of a deploy."""
-    payment = deployed.payment
     return {
         "status": status.status,
         "name": name,
@@ -259,14 +215,7 @@ def deploy_document(name: str, deployed: Deployed, status: Status) -> dict[str, 
         "reason_code": status.reason_code,
         "message": status.message or deployed.answer.message,
         "log_tail": status.log_tail,
-        "payment": None
-        if payment is None
-        else {
-            "chain": payment.chain,
-            "token": payment.token,
-            "amount_token": str(payment.amount),
-            "tx_hash": payment.tx_hash,
-        },
+        "payment": payment_document(deployed.payment),
     }
 
 
@@ -288,17 +237,6 @@ def deploy_lines(
         yield f"{name} is deploying. {deployed.answer.message}".rstrip()
         answer = deployed.answer
         yield f"Next: moorage status {answer.project_id} {answer.deployment_id}"
-
-
-def read_dollars(text: str) -> MicroUsd:
-    """`text` dollars in micro-USD, rounded down. Raises ClientMisconfigured unless positive."""
-    try:
-        dollars = Decimal(text.removeprefix("$"))
-    except InvalidOperation:
-        dollars = Decimal(0)
-    if not dollars.is_finite() or dollars <= 0 or dollars > 1_000_000:
-        raise ClientMisconfigured(f"--max-usd: {text!r} is no amount of dollars, such as 2.50")
-    return MicroUsd(int(dollars * MICRO_USD_PER_USD))
 
 
 def read_variables(texts: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:

@@ -102,6 +102,15 @@ class Credits(msgspec.Struct, frozen=True):
     held_usd: float = 0
 
 
+class ToppedUp(msgspec.Struct, frozen=True):
+    """A payment that was credited, now or before, and the balance there was then."""
+
+    credited_usd: float
+    balance_usd: float
+    chain_id: int
+    tx_hash: str
+
+
 class Deleted(msgspec.Struct, frozen=True, rename="camel"):
     """A project that is gone."""
 

@@ -22,6 +22,7 @@ from moorage.sdk.answers import (
     Health,
     Projects,
     Status,
+    ToppedUp,
 )
 from moorage.sdk.errors import (
     AnswerLost,
@@ -34,7 +35,7 @@ from moorage.sdk.errors import (
 )
 from moorage.sdk.gateway_url import normalise_gateway_url
 from moorage.sdk.refusal import read_refusal
-from moorage.sdk.request import DeployRequest, PaymentProof
+from moorage.sdk.request import DeployRequest, PaymentProof, TopUpRequest
 from moorage.sdk.signer import Signer
 from moorage.signed_request import NO_BODY, Target, host_of
 
@@ -43,7 +44,7 @@ Pause = Callable[[float], Awaitable[None]]
 
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 30
-_DEPLOY_SECONDS = 300  # a paid request is held while its transaction is mined
+_PAID_SECONDS = 300  # a paid request is held while its transaction is mined
 _ANSWER_BYTES = 8 * 1024 * 1024
 _RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # outlasts the 5 s a gateway needs after a start
 _RETRY_AFTER_CEILING_SECONDS = 60
@@ -112,13 +113,25 @@ class Client:
         if use_existing_credits:
             headers["X-Use-Existing-Credits"] = "true"
         return await self._patiently(
-            lambda: self._post_deploy(request, headers), even_if_lost=False
+            lambda: self._buy("deploy", request, headers, Deploying), even_if_lost=False
         )
 
     async def deploy_paid(self, request: DeployRequest, proof: PaymentProof) -> Deploying:
         """Asks to deploy with a payment that was made: a single attempt, never repeated here."""
-        headers = _payment_headers(chain=proof.chain, token=proof.token)
-        return await self._post_deploy(request, headers | {"X-Payment-Tx": proof.tx_hash})
+        return await self._buy("deploy", request, _proof_headers(proof), Deploying)
+
+    async def top_up(
+        self, request: TopUpRequest, *, chain: str | None = None, token: str | None = None
+    ) -> ToppedUp:
+        """Asks what credits cost: raises PaymentRequired, with a quote on `chain` in `token`."""
+        headers = _payment_headers(chain=chain, token=token)
+        return await self._patiently(
+            lambda: self._buy("credits", request, headers, ToppedUp), even_if_lost=False
+        )
+
+    async def top_up_paid(self, request: TopUpRequest, proof: PaymentProof) -> ToppedUp:
+        """Has a payment that was made credited: a single attempt, never repeated here."""
+        return await self._buy("credits", request, _proof_headers(proof), ToppedUp)
 
     async def status(self, project_id: str, deployment_id: str) -> Status:
         """Where a deployment of this wallet stands."""
@@ -185,14 +198,20 @@ class Client:
             await self._pause(max(least, _poll_pause_seconds(polls)))
             polls += 1
 
-    async def _post_deploy(self, request: DeployRequest, headers: Mapping[str, str]) -> Deploying:
+    async def _buy(
+        self,
+        what: str,
+        request: DeployRequest | TopUpRequest,
+        headers: Mapping[str, str],
+        shape: type[Answer],
+    ) -> Answer:
         return await self._send(
             "POST",
-            _path("agent", "deploy"),
-            Deploying,
+            _path("agent", what),
+            shape,
             body=request.encode(),
             headers=headers,
-            read_seconds=_DEPLOY_SECONDS,
+            read_seconds=_PAID_SECONDS,
         )
 
     async def _get(self, path: str, shape: type[Answer], *, signed: bool = True) -> Answer:
@@ -310,6 +329,11 @@ def _payment_headers(*, chain: str | None, token: str | None) -> dict[str, str]:
     if token is not None:
         headers["X-Payment-Token"] = token
     return headers
+
+
+def _proof_headers(proof: PaymentProof) -> dict[str, str]:
+    headers = _payment_headers(chain=proof.chain, token=proof.token)
+    return headers | {"X-Payment-Tx": proof.tx_hash}
 
 
 def _path(*segments: str) -> str:

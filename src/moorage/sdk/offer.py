@@ -20,7 +20,7 @@ class Offer(msgspec.Struct, frozen=True):
     """What would be paid. `price` is what `amount` is worth, reckoned here, not as the 402 says."""
 
     name: str
-    months: int
+    months: int | None  # None: credits, which are for no time
     chain: Chain
     token: Token
     amount: AtomicUnits
@@ -41,7 +41,7 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 def read_offer(
-    quote: Quote, *, name: str, months: int, chain: Chain, token: Token, wallet: str
+    quote: Quote, *, name: str, months: int | None, chain: Chain, token: Token, wallet: str
 ) -> Offer:
     """The offer `quote` makes, with the balance still 0.
 

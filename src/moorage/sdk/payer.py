@@ -1,8 +1,8 @@
-"""A deploy that pays its 402: at most once, whatever breaks in between.
+"""A deploy or a top-up that pays its 402: at most once, whatever breaks in between.
 
 A payment is written to the journal before it is broadcast. While the journal holds one for the
-same gateway, wallet and name whose outcome is open, `deploy` resumes that one: it sends the same
-signed transaction and the same hash again, and never signs another.
+same gateway, wallet and name whose outcome is open, that one is resumed: the same signed
+transaction and the same hash are sent again, and never is another signed.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import msgspec
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock, SystemClock
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.sdk.answers import Deploying
+from moorage.sdk.answers import Deploying, ToppedUp
 from moorage.sdk.broadcast import Sighting, see_mined, send, uncertain
 from moorage.sdk.client import Client, Pause
 from moorage.sdk.errors import (
@@ -41,10 +41,11 @@ from moorage.sdk.offer import (
     transfer_call,
     unsigned_transfer,
 )
+from moorage.sdk.purchase import Answer, Credit, Deployment, Purchase
 from moorage.sdk.request import DeployRequest, PaymentProof
 from moorage.sdk.signer import Signer
 
-_ROUNDS = 3  # another run may pay for the same name between the question and the payment
+_ROUNDS = 3  # another run may pay for the same between the question and the payment
 _PROOF_PAUSES_SECONDS = (1.0, 2.0, 3.0)
 _PROOF_STEADY_SECONDS = 5.0
 _PROOF_PATIENCE_SECONDS = 900
@@ -68,6 +69,13 @@ class Deployed(msgspec.Struct, frozen=True):
     payment: Payment | None
 
 
+class Credited(msgspec.Struct, frozen=True):
+    """Credits, and the payment that bought them."""
+
+    answer: ToppedUp
+    payment: Payment | None
+
+
 Approve = Callable[[Offer], bool]
 OnStep = Callable[[PayStep, Payment], None]
 
@@ -82,7 +90,7 @@ def _ignore_step(_step: PayStep, _payment: Payment) -> None:
 
 
 class Payer:
-    """Deploys for one wallet at one gateway, paying where credits fall short.
+    """Deploys and tops up for one wallet at one gateway, paying where credits fall short.
 
     `chains` are those that may be paid on, by name, each with an RPC URL. A price above `ceiling`
     is refused; below it, `approve` has the last word, and without one nothing is ever paid.
@@ -124,33 +132,51 @@ class Payer:
         Raises NotPaid while no money has moved, PaymentKept once it may have, and what `Client`
         raises before either.
         """
+        purchase = Deployment(request, use_existing_credits=use_existing_credits)
+        return Deployed(*await self._buy(purchase, chain, token))
+
+    async def top_up(
+        self,
+        amount: MicroUsd,
+        *,
+        chain: str = "arbitrum",
+        token: str = "usdc",  # noqa: S107 - as above
+    ) -> Credited:
+        """Buys credits of `amount`, paying at most once and never more than that.
+
+        A payment of an earlier top-up that is still open is used instead, whatever its amount.
+        Raises as `deploy` does.
+        """
+        return Credited(*await self._buy(Credit(amount), chain, token))
+
+    async def _buy(
+        self, purchase: Purchase[Answer], chain: str, token: str
+    ) -> tuple[Answer, Payment | None]:
         key = PaymentKey(
             gateway=self._client.gateway_url,
             wallet=self._signer.address.lower(),
-            name=request.unique_name.lower(),
+            name=purchase.journal_name,
         )
         for _ in range(_ROUNDS):
             known = self._journal.payments(key)
             open_payment = _open_payment(known)
             if open_payment is not None:
                 self._on_step(PayStep.RESUMED, open_payment)
-                return await self._claim(request, open_payment)
+                return await self._claim(purchase, open_payment)
             try:
-                answer = await self._client.deploy(
-                    request, chain=chain, token=token, use_existing_credits=use_existing_credits
-                )
+                answer = await purchase.ask(self._client, chain=chain, token=token)
             except PaymentRequired as required:
-                paid = await self._pay(required, request, key, len(known), chain, token)
+                paid = await self._pay(required, purchase, key, len(known), chain, token)
             else:
-                return Deployed(answer, None)
+                return answer, None
             if paid is not None:
-                return await self._claim(request, paid)
-        raise PaymentRefused("other runs keep paying for this name meanwhile. Nothing was paid.")
+                return await self._claim(purchase, paid)
+        raise PaymentRefused("other runs keep paying for the same meanwhile. Nothing was paid.")
 
     async def _pay(
         self,
         required: PaymentRequired,
-        request: DeployRequest,
+        purchase: Purchase[Answer],
         key: PaymentKey,
         known: int,
         chain_name: str,
@@ -162,15 +188,15 @@ class Payer:
             raise required
         offer = read_offer(
             required.quote,
-            name=request.unique_name,
-            months=request.months,
+            name=purchase.name,
+            months=purchase.months,
             chain=chain,
             token=token,
             wallet=self._signer.address,
         )
         async with Node(_rpc_url(chain)) as node:
             offer = await self._with_balance(node, offer)
-            self._weigh(offer)
+            self._weigh(offer, purchase.limit)
             async with self._journal.locked():
                 if len(self._journal.payments(key)) != known:
                     return None
@@ -206,11 +232,12 @@ class Payer:
             check_gas_balance(offer, {"gas": 1, "gasPrice": 1}, wei=wei)
         return offer
 
-    def _weigh(self, offer: Offer) -> None:
-        if self._ceiling is not None and offer.price > self._ceiling:
-            limit = money_text(self._ceiling, decimals=6)
+    def _weigh(self, offer: Offer, limit: MicroUsd | None) -> None:
+        limits = [each for each in (self._ceiling, limit) if each is not None]
+        if limits and offer.price > min(limits):
+            allowed = money_text(min(limits), decimals=6)
             raise PaymentRefused(
-                f"{offer.name} costs {offer.price_text}, more than the ${limit} allowed. "
+                f"{offer.name} costs {offer.price_text}, more than the ${allowed} allowed. "
                 "Nothing was paid."
             )
         if not self._approve(offer):
@@ -243,7 +270,7 @@ class Payer:
             signed_at_ms=self._clock.now_ms(),
         )
 
-    async def _claim(self, request: DeployRequest, payment: Payment) -> Deployed:
+    async def _claim(self, purchase: Purchase[Answer], payment: Payment) -> tuple[Answer, Payment]:
         """Sees the payment mined, then presents its hash until the gateway has decided."""
         await self._see_mined(payment)
         proof = PaymentProof(tx_hash=payment.tx_hash, chain=payment.chain, token=payment.token)
@@ -251,9 +278,10 @@ class Payer:
         unnamed = 0
         for pause_seconds in chain_of(_PROOF_PAUSES_SECONDS, repeat(_PROOF_STEADY_SECONDS)):
             try:
-                answer = await self._client.deploy_paid(request, proof)
+                answer = await purchase.present(self._client, proof)
             except HashAlreadyUsed as used:
-                return await self._already_used(request, payment, used)
+                answer = await self._recover(purchase, payment, used)
+                return answer, self._record(purchase.taken(payment, answer))
             except ClientError as error:
                 unnamed += isinstance(error, PaymentRequired) and error.code != "payment_pending"
                 self._give_up(payment, error, unnamed=unnamed)
@@ -262,7 +290,7 @@ class Payer:
                 self._on_step(PayStep.WAITING, payment)
                 await self._pause(max(pause_seconds, error.retry_after_seconds or 0))
             else:
-                return self._finish(payment, answer)
+                return answer, self._record(purchase.taken(payment, answer))
         raise AssertionError("the loop above only returns or raises")
 
     def _give_up(self, payment: Payment, error: ClientError, *, unnamed: int) -> None:
@@ -272,7 +300,7 @@ class Payer:
                 raise uncertain(payment, error) from error
             return
         if error.code == "payment_short":
-            self._record(payment, PaymentState.CREDITED)
+            self._close(payment, PaymentState.CREDITED)
             raise PaymentShort(
                 f"{error.message} What you paid is credited; the same command pays the remainder.",
                 chain=payment.chain,
@@ -282,39 +310,23 @@ class Payer:
         if error.code in _FINAL_402_CODES or unnamed >= _UNNAMED_402_ATTEMPTS:
             raise uncertain(payment, error) from error
 
-    async def _already_used(
-        self, request: DeployRequest, payment: Payment, used: HashAlreadyUsed
-    ) -> Deployed:
-        """What the hash has already paid for; else a deploy from the credits it became."""
-        if used.project_id and used.deployment_id:
-            message = "This payment had already started the deployment."
-            return self._finish(
-                payment, Deploying(used.project_id, used.deployment_id, message=message)
-            )
+    async def _recover(
+        self, purchase: Purchase[Answer], payment: Payment, used: HashAlreadyUsed
+    ) -> Answer:
         try:
-            answer = await self._client.deploy(
-                request, chain=payment.chain, token=payment.token, use_existing_credits=True
-            )
+            return await purchase.recover(self._client, payment, used)
         except ClientError as error:
             raise uncertain(payment, error) from error
-        return self._finish(payment, answer)
 
-    def _finish(self, payment: Payment, answer: Deploying) -> Deployed:
-        finished = self._record(
-            payment,
-            PaymentState.DEPLOYED,
-            project_id=answer.project_id,
-            deployment_id=answer.deployment_id,
-        )
-        return Deployed(answer, finished)
+    def _close(self, payment: Payment, state: PaymentState) -> None:
+        self._record(msgspec.structs.replace(payment, state=state))
 
-    def _record(self, payment: Payment, state: PaymentState, **ids: str) -> Payment:
-        changed = msgspec.structs.replace(payment, state=state, **ids)
+    def _record(self, payment: Payment) -> Payment:
         try:
-            self._journal.append(changed)
+            self._journal.append(payment)
         except JournalUnwritable as error:
             raise uncertain(payment, error) from error
-        return changed
+        return payment
 
     async def _see_mined(self, payment: Payment) -> None:
         """Returns once the payment is mined, or when the node can't tell: the gateway has its own.
@@ -329,14 +341,14 @@ class Payer:
         if sighting is Sighting.MINED:
             self._on_step(PayStep.MINED, payment)
         elif sighting is Sighting.REVERTED:
-            self._record(payment, PaymentState.REVERTED)
+            self._close(payment, PaymentState.REVERTED)
             raise PaymentReverted(
                 f"the transfer {payment.tx_hash} failed on {payment.chain}: no token moved. "
                 "The same command tries again.",
                 tx_hash=payment.tx_hash,
             )
         elif sighting is Sighting.REPLACED:
-            self._record(payment, PaymentState.REPLACED)
+            self._close(payment, PaymentState.REPLACED)
             raise PaymentReplaced(
                 f"another transaction took the place of {payment.tx_hash} on {payment.chain}, "
                 "which moved nothing. The same command pays anew.",

@@ -1,6 +1,10 @@
-"""What a deploy asks for, and the proof that it was paid, as the contract spells them."""
+"""What a deploy or a top-up asks for, and the proof of payment, as the contract spells them."""
+
+from decimal import Decimal
 
 import msgspec
+
+from moorage.money import MICRO_USD_PER_USD, MicroUsd
 
 
 class File(msgspec.Struct, frozen=True):
@@ -50,6 +54,24 @@ class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     def encode(self) -> bytes:
         """The body as sent: the same bytes each time, for the gateway knows a body by digest."""
         return msgspec.json.encode(self)
+
+
+class TopUpRequest(msgspec.Struct, frozen=True):
+    """The body of `POST /agent/credits`: at most 6 decimals."""
+
+    amount_usd: Decimal
+
+    @classmethod
+    def of(cls, amount: MicroUsd) -> "TopUpRequest":
+        """The request for credits of `amount`."""
+        return cls(amount_usd=Decimal(amount) / MICRO_USD_PER_USD)
+
+    def encode(self) -> bytes:
+        """The body as sent, the amount as a number."""
+        return _NUMBERS.encode(self)
+
+
+_NUMBERS = msgspec.json.Encoder(decimal_format="number")
 
 
 class PaymentProof(msgspec.Struct, frozen=True):

@@ -8,21 +8,14 @@ from typing import Any
 import pytest
 
 from moorage.cli.commands import CLIENT_COMMANDS, overview
-from moorage.cli.deploy import (
-    approver,
-    deploy_document,
-    deploy_lines,
-    offer_text,
-    read_dollars,
-    read_variables,
-)
+from moorage.cli.deploy import deploy_document, deploy_lines, read_variables
 from moorage.cli.exits import Exit, exit_code
 from moorage.cli.history import History, Started
 from moorage.cli.main import error_document, hint, run
+from moorage.cli.paying import approver, offer_text, read_dollars
 from moorage.cli.projects import status_text
 from moorage.cli.screen import Screen, printable, table_lines
 from moorage.errors import ConfigurationInvalid, MoorageError, PlanNotFound
-from moorage.money import MicroUsd
 from moorage.sdk import errors
 from moorage.sdk.answers import Deploying, Project, Status
 from moorage.sdk.journal import Payment
@@ -210,13 +203,13 @@ def test_price_is_one_sentence() -> None:
         "hello: $0.50 for 1 month on arbitrum (0.50 USDC), your wallet holds 1000.00"
     )
     assert "$0.50 for 3 months" in offer_text(an_offer(months=3))
+    assert offer_text(an_offer(name="credits", months=None)).startswith(
+        "credits: $0.50 on arbitrum"
+    )
 
 
-@pytest.mark.parametrize(
-    ("yes", "ceiling"), [(True, None), (False, MicroUsd(500_000)), (True, MicroUsd(500_000))]
-)
-def test_flags_approve_without_asking(yes: bool, ceiling: MicroUsd | None) -> None:
-    assert approver(Screen(json=False), yes=yes, ceiling=ceiling)(an_offer())
+def test_flags_approve_without_asking() -> None:
+    assert approver(Screen(json=False), allowed=True, allow="--yes")(an_offer())
 
 
 class Asked(Screen):
@@ -235,26 +228,26 @@ class Asked(Screen):
 
 
 def test_person_decides_without_flags() -> None:
-    assert approver(Asked(answer=True), yes=False, ceiling=None)(an_offer())
-    assert not approver(Asked(answer=False), yes=False, ceiling=None)(an_offer())
+    assert approver(Asked(answer=True), allowed=False, allow="--yes")(an_offer())
+    assert not approver(Asked(answer=False), allowed=False, allow="--yes")(an_offer())
 
 
 def test_nobody_to_ask_pays_nothing() -> None:
-    with pytest.raises(errors.PaymentRefused, match="--max-usd"):
-        approver(Asked(answer=None), yes=False, ceiling=None)(an_offer())
+    with pytest.raises(errors.PaymentRefused, match=r"pass --yes\. Nothing was paid"):
+        approver(Asked(answer=None), allowed=False, allow="--yes")(an_offer())
 
 
 @pytest.mark.parametrize(
     ("text", "micro"), [("0.50", 500_000), ("$2", 2_000_000), ("1e1", 10_000_000)]
 )
 def test_dollars(text: str, micro: int) -> None:
-    assert read_dollars(text) == micro
+    assert read_dollars(text, of="AMOUNT") == micro
 
 
 @pytest.mark.parametrize("text", ["", "x", "0", "-1", "nan", "inf", "1e99", "1,5"])
 def test_what_is_no_amount_is_refused(text: str) -> None:
     with pytest.raises(errors.ClientMisconfigured, match="--max-usd"):
-        read_dollars(text)
+        read_dollars(text, of="--max-usd")
 
 
 def test_variables_come_as_pairs_or_from_the_shell() -> None:

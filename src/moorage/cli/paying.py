@@ -1,0 +1,88 @@
+"""What commands that pay have in common: the price shown and approved, the steps told."""
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from moorage.cli.screen import Screen
+from moorage.money import MICRO_USD_PER_USD, MicroUsd
+from moorage.sdk.errors import ClientMisconfigured, PaymentRefused
+from moorage.sdk.journal import Payment
+from moorage.sdk.offer import Offer, money_text
+from moorage.sdk.payer import Approve, OnStep, PayStep
+
+_STAGES = {
+    PayStep.RESUMED: "an earlier payment is still open; using it",
+    PayStep.SIGNED: "paying",
+    PayStep.MINED: "paid; asking the gateway to {then}",
+    PayStep.WAITING: "paid; waiting for the gateway to see it",
+}
+_TELLING = frozenset({PayStep.RESUMED, PayStep.SIGNED})
+
+
+def approver(screen: Screen, *, allowed: bool, allow: str) -> Approve:
+    """Who decides: the flags, if they allow it, else the person at the terminal.
+
+    `allow` names the flags that would have, for whoever can't be asked.
+    """
+
+    def approve(offer: Offer) -> bool:
+        screen.note(offer_text(offer))
+        if offer.warning:
+            screen.warn(f"{offer.warning} (here: --use-existing-credits)")
+        if allowed:
+            return True
+        if not screen.can_ask():
+            raise PaymentRefused(
+                f"{offer.price_text} to pay and nobody to ask: pass {allow}. Nothing was paid."
+            )
+        return screen.confirm(f"Pay {offer.amount_text}?")
+
+    return approve
+
+
+def offer_text(offer: Offer) -> str:
+    """The price in a sentence: `hello: $0.50 for 1 month on arbitrum (0.50 USDC), …`."""
+    months = {None: "", 1: " for 1 month"}.get(offer.months, f" for {offer.months} months")
+    held = money_text(offer.balance, decimals=offer.token.decimals)
+    return (
+        f"{offer.name}: {offer.price_text}{months} on {offer.chain.name} "
+        f"({offer.amount_text}), your wallet holds {held}"
+    )
+
+
+def step_teller(screen: Screen, *, then: str) -> OnStep:
+    """Tells each step of a payment; `then` is what the gateway does once it is paid."""
+
+    def tell(step: PayStep, payment: Payment) -> None:
+        amount = money_text(payment.amount, decimals=payment.decimals)
+        what = f"{amount} {payment.token.upper()} on {payment.chain}, {payment.tx_hash}"
+        stage = _STAGES[step].format(then=then)
+        screen.note(f"{stage} ({what})" if step in _TELLING else stage)
+
+    return tell
+
+
+def payment_document(payment: Payment | None) -> dict[str, Any] | None:
+    """A payment in a command's JSON document."""
+    if payment is None:
+        return None
+    return {
+        "chain": payment.chain,
+        "token": payment.token,
+        "amount_token": str(payment.amount),
+        "tx_hash": payment.tx_hash,
+    }
+
+
+def read_dollars(text: str, *, of: str) -> MicroUsd:
+    """`text` dollars in micro-USD, rounded down; `of` says what was given so.
+
+    Raises ClientMisconfigured unless positive.
+    """
+    try:
+        dollars = Decimal(text.removeprefix("$"))
+    except InvalidOperation:
+        dollars = Decimal(0)
+    if not dollars.is_finite() or dollars <= 0 or dollars > 1_000_000:
+        raise ClientMisconfigured(f"{of}: {text!r} is no amount of dollars, such as 2.50")
+    return MicroUsd(int(dollars * MICRO_USD_PER_USD))

@@ -1,0 +1,77 @@
+"""`moorage topup`: credits bought with a transfer of one's own."""
+
+import asyncio
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from moorage.cli.connection import DEFAULTS, Options, find_connection
+from moorage.cli.exits import Exit
+from moorage.cli.paying import approver, payment_document, read_dollars, step_teller
+from moorage.cli.screen import Screen
+from moorage.sdk.client import Client
+from moorage.sdk.journal import Journal
+from moorage.sdk.payer import Credited, Payer
+from moorage.sdk.signer import Signer
+
+
+def topup(
+    amount: str,
+    /,
+    *,
+    chain: str = "arbitrum",
+    token: str = "usdc",  # noqa: S107 - a token that pays, not one that logs in
+    yes: Annotated[bool, Parameter(alias="-y", negative=())] = False,
+    options: Options = DEFAULTS,
+) -> int:
+    """Buy credits, which keep your projects running.
+
+    The price is shown before it is paid, and asked about on a terminal.
+
+    Run the same command again after any failure: a payment is never made twice.
+
+    Parameters
+    ----------
+    amount
+        How many dollars of credits, such as 5 or 2.50.
+    chain
+        The chain to pay on.
+    token
+        The token to pay with.
+    yes
+        Pay without asking.
+    """
+    screen = Screen(json=options.json)
+    dollars = read_dollars(amount, of="AMOUNT")
+    connection = find_connection(options)
+    signer = Signer(connection.required_key())
+    for warning in connection.warnings:
+        screen.warn(warning)
+
+    async def pay() -> Credited:
+        async with Client(connection.gateway, signer, bound=connection.bound) as client:
+            payer = Payer(
+                client,
+                signer,
+                chains=connection.chains,
+                journal=Journal(connection.state_dir),
+                approve=approver(screen, allowed=yes, allow="--yes"),
+                on_step=step_teller(screen, then="credit it"),
+            )
+            return await payer.top_up(dollars, chain=chain, token=token)
+
+    credited = asyncio.run(pay())
+    screen.document(topup_document(credited))
+    answer = credited.answer
+    screen.result(f"${answer.credited_usd:.6f} credited; ${answer.balance_usd:.6f} in credits now.")
+    screen.result("Next: moorage credits")
+    return Exit.OK
+
+
+def topup_document(credited: Credited) -> dict[str, Any]:
+    """The JSON document of a top-up."""
+    return {
+        "credited_usd": credited.answer.credited_usd,
+        "balance_usd": credited.answer.balance_usd,
+        "payment": payment_document(credited.payment),
+    }

@@ -1,0 +1,138 @@
+"""What a payment is for: a deployment, or credits. They differ in what the gateway is asked."""
+
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from moorage.money import MicroUsd
+from moorage.sdk.answers import Deploying, ToppedUp
+from moorage.sdk.client import Client
+from moorage.sdk.errors import HashAlreadyUsed
+from moorage.sdk.journal import Payment, PaymentState
+from moorage.sdk.request import DeployRequest, PaymentProof, TopUpRequest
+
+Answer = TypeVar("Answer")
+
+_CREDITS = "credits"
+_CREDITS_IN_JOURNAL = "$credits"  # as no project can be called
+
+
+class Purchase(Protocol[Answer]):
+    """Something the gateway sells, asked for without a payment and then with one."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        ...
+
+    @property
+    def journal_name(self) -> str:
+        """What its payments are recorded under: of those with one name, one is open at most."""
+        ...
+
+    @property
+    def months(self) -> int | None:
+        """How many months are paid for; None when it is no matter of time."""
+        ...
+
+    @property
+    def limit(self) -> MicroUsd | None:
+        """What it may cost at most, if that is known before the gateway says it."""
+        ...
+
+    async def ask(self, client: Client, *, chain: str, token: str) -> Answer:
+        """Asks for it. Raises PaymentRequired, with a quote on `chain` in `token`."""
+        ...
+
+    async def present(self, client: Client, proof: PaymentProof) -> Answer:
+        """Asks for it with a payment: a single attempt."""
+        ...
+
+    async def recover(self, client: Client, payment: Payment, used: HashAlreadyUsed) -> Answer:
+        """What the payment has been used for already. Raises ClientError if that can't be told."""
+        ...
+
+    def taken(self, payment: Payment, answer: Answer) -> Payment:
+        """The payment as it is recorded once the gateway took it."""
+        ...
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """A deploy, paid for where credits fall short."""
+
+    request: DeployRequest
+    use_existing_credits: bool = False
+    limit: MicroUsd | None = None
+
+    @property
+    def name(self) -> str:
+        """The name it is deployed under."""
+        return self.request.unique_name
+
+    @property
+    def journal_name(self) -> str:
+        """The same, as the gateway folds it."""
+        return self.request.unique_name.lower()
+
+    @property
+    def months(self) -> int | None:
+        """How long it is to run."""
+        return self.request.months
+
+    async def ask(self, client: Client, *, chain: str, token: str) -> Deploying:
+        """Deploys if credits suffice."""
+        return await client.deploy(
+            self.request, chain=chain, token=token, use_existing_credits=self.use_existing_credits
+        )
+
+    async def present(self, client: Client, proof: PaymentProof) -> Deploying:
+        """Deploys with a payment."""
+        return await client.deploy_paid(self.request, proof)
+
+    async def recover(self, client: Client, payment: Payment, used: HashAlreadyUsed) -> Deploying:
+        """The deployment it started; else one from the credits it became."""
+        if used.project_id and used.deployment_id:
+            message = "This payment had already started the deployment."
+            return Deploying(used.project_id, used.deployment_id, message=message)
+        return await client.deploy(
+            self.request, chain=payment.chain, token=payment.token, use_existing_credits=True
+        )
+
+    def taken(self, payment: Payment, answer: Deploying) -> Payment:
+        """Deployed, with the ids."""
+        return msgspec.structs.replace(
+            payment,
+            state=PaymentState.DEPLOYED,
+            project_id=answer.project_id,
+            deployment_id=answer.deployment_id,
+        )
+
+
+class Credit(msgspec.Struct, frozen=True):
+    """Credits of a dollar amount, which is also the most that is paid for them."""
+
+    amount: MicroUsd
+    name: str = _CREDITS
+    journal_name: str = _CREDITS_IN_JOURNAL
+    months: int | None = None
+
+    @property
+    def limit(self) -> MicroUsd | None:
+        """A dollar of credits costs a dollar."""
+        return self.amount
+
+    async def ask(self, client: Client, *, chain: str, token: str) -> ToppedUp:
+        """Asks what to pay."""
+        return await client.top_up(TopUpRequest.of(self.amount), chain=chain, token=token)
+
+    async def present(self, client: Client, proof: PaymentProof) -> ToppedUp:
+        """Has a payment credited: whatever it brought, once."""
+        return await client.top_up_paid(TopUpRequest.of(self.amount), proof)
+
+    async def recover(self, client: Client, payment: Payment, used: HashAlreadyUsed) -> ToppedUp:  # noqa: ARG002 (as the protocol has it)
+        """Never: a payment of this wallet's is answered alike each time it is shown."""
+        raise used
+
+    def taken(self, payment: Payment, answer: ToppedUp) -> Payment:  # noqa: ARG002 (as above)
+        """Credited."""
+        return msgspec.structs.replace(payment, state=PaymentState.CREDITED)
