@@ -1,6 +1,5 @@
 """Topping up: credits bought without a deploy."""
 
-import contextlib
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -9,7 +8,6 @@ from moorage.clock import Clock
 from moorage.errors import (
     AuthorizationRefused,
     DatabaseUnavailable,
-    MoorageError,
     PaymentError,
     PaymentPending,
 )
@@ -19,7 +17,6 @@ from moorage.payments.evidence import (
     AuthorizationEvidence,
     Evidence,
     PaymentMeans,
-    TransactionEvidence,
 )
 from moorage.payments.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.quotes import QUOTE_LIFETIME_MS
@@ -27,9 +24,11 @@ from moorage.payments.receipt import Receipt
 from moorage.storage import accounts, payments, projects
 from moorage.storage.database import Database, Transaction
 
-Record = Callable[[Transaction, Receipt], Awaitable[None]]
-"""Is called with what was credited, within the transaction that binds the payment to it."""
+Record = Callable[[Transaction, Receipt, bool], Awaitable[None]]
+"""Is called with what was credited, within the transaction that binds the payment to it.
 
+The flag says whether that is new: a payment that is shown again tops up nothing more.
+"""
 
 _UNRECORDED = (
     "Your payment is credited; what it paid for could not be recorded yet. "
@@ -79,15 +78,10 @@ class TopUp:
             raise pending from fault
 
     async def credit(self, request: TopUpRequest) -> None:
-        """Credit what came with a request that was answered before; the answer stays what it was.
-
-        What cannot be credited now is found by its hash later; an authorization stays unspent.
-        """
-        if isinstance(request.evidence, TransactionEvidence):
-            with contextlib.suppress(MoorageError):
-                await self._paywall.take(
-                    request.evidence, wallet=request.wallet, body_digest=request.body_digest
-                )
+        """Credit what came with a request that was answered before: `Paywall.take_repeated`."""
+        await self._paywall.take_repeated(
+            request.evidence, wallet=request.wallet, body_digest=request.body_digest
+        )
 
     async def _check_worth(self, request: TopUpRequest, offered: AuthorizationEvidence) -> None:
         """Settling costs the gateway gas: not for less than was asked for."""
@@ -99,7 +93,8 @@ class TopUp:
         """Note that it paid for a top-up, so that it pays for no deployment as well."""
         async with self._db.transaction(durable=True) as tx:
             uses = await payments.uses_of(tx, chain_id=receipt.chain_id, tx_hash=receipt.tx_hash)
-            if receipt.payer not in uses:
+            is_new = receipt.payer not in uses
+            if is_new:
                 await payments.add_use(
                     tx,
                     chain_id=receipt.chain_id,
@@ -108,7 +103,7 @@ class TopUp:
                     project_id=None,
                     deployment_id=None,
                 )
-            await record(tx, receipt)
+            await record(tx, receipt, is_new)
 
     async def _demand(
         self, request: TopUpRequest, *, because: PaymentError | None = None

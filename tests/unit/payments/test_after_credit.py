@@ -84,12 +84,12 @@ async def take(paywall: Paywall, evidence: Evidence) -> Receipt:
 
 async def top_up(
     db: Database, paywall: Paywall, clock: MovableClock, evidence: Evidence | None
-) -> list[Receipt]:
-    """What a top-up is recorded with."""
-    recorded: list[Receipt] = []
+) -> list[tuple[Receipt, bool]]:
+    """What a top-up is recorded with, and whether it is new."""
+    recorded: list[tuple[Receipt, bool]] = []
 
-    async def record(_tx: Transaction, receipt: Receipt) -> None:
-        recorded.append(receipt)
+    async def record(_tx: Transaction, receipt: Receipt, is_new: bool) -> None:
+        recorded.append((receipt, is_new))
 
     request = TopUpRequest(
         wallet=ALICE, amount=MicroUsd(5), means=MEANS, evidence=evidence, body_digest=BODY
@@ -118,9 +118,18 @@ async def test_top_up_that_cannot_be_recorded_after_the_credit_is_pending(
             await top_up(db, paywall, clock, shows(paid))
         assert isinstance(pending.value.receipt, Receipt)
     paywall = paywall_of(db, chain, clock, ARBITRUM)
-    (receipt,) = await top_up(db, paywall, clock, shows(paid))
-    assert receipt.credited == 5
+    ((receipt, is_new),) = await top_up(db, paywall, clock, shows(paid))
+    assert (receipt.credited, is_new) == (5, True)
     assert await accounts.balance(db, ALICE) == 5
+
+
+async def test_payment_that_tops_up_again_is_nothing_new_to_remember(
+    db: Database, clock: MovableClock, chain: FakeVerifier
+) -> None:
+    paywall = paywall_of(db, chain, clock, ARBITRUM)
+    paid = chain.pays(transfer(ALICE, 5))
+    told = [await top_up(db, paywall, clock, shows(paid)) for _ in range(3)]
+    assert [is_new for ((_, is_new),) in told] == [True, False, False]
 
 
 async def test_settlement_that_the_watcher_credited_first_ends_when_it_is_claimed(
