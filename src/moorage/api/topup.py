@@ -46,9 +46,9 @@ async def top_up(gateway: Gateway, request: Request) -> Response:
             return attempt.answer
         answers: list[Response] = []
 
-        async def record(tx: Transaction, receipt: Receipt, is_new: bool) -> None:  # noqa: FBT001
+        async def record(tx: Transaction, receipt: Receipt, new: bool) -> None:  # noqa: FBT001 (Record)
             answers.append(_topped_up(receipt, await accounts.balance(tx, wallet)))
-            if is_new:  # or one payment, shown under ever new keys, would fill the disk
+            if new:  # or one payment, shown under ever new keys, would fill the disk
                 await attempt.keep(tx, answers[0])
 
         await gateway.top_up.take(asked, record=record)
