@@ -21,7 +21,7 @@
     ├── IdempotencyInProgress       an earlier request with this Idempotency-Key goes on
     ├── RateLimited
     ├── PaymentError                the payment named does not (yet) pay
-    │   ├── PaymentPending          not mined deep enough yet; the same hash may be sent again
+    │   ├── PaymentPending          its outcome is not known yet; the same one may be sent again
     │   ├── PaymentNotFound         mined, but holds no matching transfer
     │   ├── PayerMismatch           another wallet paid
     │   ├── PaymentShort            credited, but less than the price
@@ -29,7 +29,7 @@
     │   ├── ChallengeExpired        the challenge answered is too old; unspent
     │   ├── AuthorizationRefused    the authorization can't be settled; unspent
     │   ├── PaymentHeld             arrived, but set apart by the operator's screening
-    │   └── PaymentAlreadyUsed      this hash has already paid for a deployment
+    │   └── PaymentAlreadyUsed      this hash has already paid for a deployment, or topped up
     ├── RefundRefused               the operator's refund can't be made; nothing was sent
     ├── ChainUnavailable            the node can't be reached or contradicts itself
     ├── NoCapacity                  the machine has no room for another app right now

@@ -96,7 +96,7 @@ class DeliveryWorker:
                 return  # the webhook was removed just now
             outcome = await self._send(webhook, delivery)
             async with self._db.transaction(durable=False) as tx:
-                await self._settle(tx, webhook, delivery, outcome)
+                await self._note(tx, webhook, delivery, outcome)
         except Exception:  # nothing was noted: it is sent again, but not at once
             log.exception("webhook delivery failed", wallet=webhook.wallet)
             await asyncio.sleep(_PAUSE_AFTER_FAULT_SECONDS)
@@ -118,7 +118,7 @@ class DeliveryWorker:
             return _Outcome(None)
         return _Outcome(f"HTTP {status}", gone=status == HTTPStatus.GONE)
 
-    async def _settle(
+    async def _note(
         self, tx: Transaction, webhook: Webhook, delivery: Delivery, outcome: "_Outcome"
     ) -> None:
         """Note an attempt and say what comes next: this one again, the next one, or nothing."""

@@ -28,7 +28,6 @@ class Posting(msgspec.Struct, frozen=True):
     """An event of the ledger with all its entries, in micro-USD by account."""
 
     id: str
-    kind: str
     amounts: dict[str, int]
 
 
@@ -94,7 +93,7 @@ _EMPTY = Statement(
 _ACCOUNTS = Statement(select(entries.c.account, func.sum(_amount)).group_by(entries.c.account))
 _BALANCES = Statement(select(wallets.c.address, wallets.c.balance_micro_usd))
 _POSTINGS = Statement(
-    select(postings.c.id, postings.c.kind, entries.c.account, _amount)
+    select(postings.c.id, entries.c.account, _amount)
     .join(entries, entries.c.posting_id == postings.c.id)
     .where(postings.c.kind != "burn")
 )
@@ -163,10 +162,10 @@ async def _burned(tx: Transaction) -> dict[str, dict[str, int]]:
 
 
 async def _postings(tx: Transaction) -> tuple[Posting, ...]:
-    amounts: dict[tuple[str, str], dict[str, int]] = {}
-    for posting_id, kind, account, amount in await tx.all(_POSTINGS):
-        amounts.setdefault((posting_id, kind), {})[account] = amount
-    return tuple(Posting(*named, parts) for named, parts in amounts.items())
+    amounts: dict[str, dict[str, int]] = {}
+    for posting_id, account, amount in await tx.all(_POSTINGS):
+        amounts.setdefault(posting_id, {})[account] = amount
+    return tuple(Posting(posting_id, parts) for posting_id, parts in amounts.items())
 
 
 async def _rows(tx: Transaction, statement: Statement, kind: type[Record]) -> tuple[Record, ...]:

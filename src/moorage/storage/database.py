@@ -65,7 +65,7 @@ def struct_of(kind: type[Record], row: Row) -> Record:
 
 
 class Transaction:
-    """The statements of one write transaction."""
+    """The statements of one transaction, or of one snapshot."""
 
     def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
         self._connection = connection
