@@ -11,9 +11,9 @@ from moorage.api.bodies import BurningProject, CreditEntry, Credits
 from moorage.api.caller import authenticate, limit_wallet
 from moorage.api.gateway import Gateway
 from moorage.api.problems import json_response
+from moorage.api.query import whole_number
 from moorage.chains.address import checksum_address
 from moorage.clock import iso_utc
-from moorage.errors import InvalidField
 from moorage.ledger.burn import hour_of, runs_out_at
 from moorage.ledger.ledger import held_account, wallet_account
 from moorage.money import MicroUsd, usd_number
@@ -33,8 +33,8 @@ async def show_credits(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/credits`: balance, burn per hour, time of exhaustion, a page of the ledger."""
     wallet = await authenticate(gateway, request)
     limit_wallet(gateway, request, wallet)
-    many = _number(request.query_params, "limit", usual=_USUAL_ENTRIES, most=MOST_ENTRIES)
-    before = _number(request.query_params, "before", usual=_LAST_PLACE, most=_LAST_PLACE)
+    many = whole_number(request, "limit", usual=_USUAL_ENTRIES, least=1, most=MOST_ENTRIES)
+    before = whole_number(request, "before", usual=_LAST_PLACE, least=1, most=_LAST_PLACE)
     balance = await accounts.balance(gateway.db, wallet)
     held = await accounts.sum_of_account(gateway.db, held_account(wallet))
     burning = await intervals.open_of_wallet(gateway.db, wallet)
@@ -57,16 +57,6 @@ async def show_credits(gateway: Gateway, request: Request) -> Response:
             next=str(entries[-1].place) if len(entries) == many else None,
         )
     )
-
-
-def _number(query: Mapping[str, str], name: str, *, usual: int, most: int) -> int:
-    """A whole number of the query, from 1 to `most`. Raises InvalidField."""
-    text = query.get(name)
-    if text is None:
-        return usual
-    if not (text.isascii() and text.isdigit()) or len(text) > 19 or not 1 <= int(text) <= most:
-        raise InvalidField(name, f"must be a whole number from 1 to {most}")
-    return int(text)
 
 
 def _runs_out_at(gateway: Gateway, balance: MicroUsd, burning: list[RunInterval]) -> str | None:

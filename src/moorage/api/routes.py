@@ -80,7 +80,7 @@ OPERATIONS = (
         handler=top_up,
         body=TopUpBody,
         answer=ToppedUp,
-        fails=(400, 402, 409, 413, 502, 503),
+        fails=(400, 402, 408, 409, 413, 502, 503),
         signed=True,
         paid=True,
     ),

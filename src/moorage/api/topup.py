@@ -3,7 +3,6 @@
 import hashlib
 from decimal import Decimal
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,14 +11,14 @@ from moorage.api.caller import authenticate, limit_wallet
 from moorage.api.gateway import Gateway
 from moorage.api.payment_headers import paid_headers, read_payment
 from moorage.api.problems import json_response
-from moorage.errors import BodyTooLarge, InvalidField
+from moorage.api.small_body import parse_small, read_small
+from moorage.errors import InvalidField
 from moorage.money import MICRO_USD_PER_USD, MicroUsd, usd_number
 from moorage.payments.receipt import Receipt
 from moorage.payments.topup import TopUpRequest
 from moorage.storage import accounts
 from moorage.storage.database import Transaction
 
-MOST_BYTES = 4096
 MOST_USD = 100_000
 
 _MICRO_DOLLAR = Decimal("0.000001")
@@ -30,7 +29,7 @@ async def top_up(gateway: Gateway, request: Request) -> Response:
     wallet = await authenticate(gateway, request)
     limit_wallet(gateway, request, wallet)
     means, evidence = read_payment(gateway, request)
-    body = await _read(request)
+    body = await read_small(request)
     asked = TopUpRequest(
         wallet=wallet,
         amount=_amount(body, least=gateway.minimum_charge),
@@ -65,23 +64,11 @@ def _topped_up(receipt: Receipt, balance: MicroUsd) -> Response:
     return json_response(topped_up, headers=paid_headers(receipt))
 
 
-async def _read(request: Request) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MOST_BYTES:
-            raise BodyTooLarge
-    return bytes(body)
-
-
 def _amount(body: bytes, *, least: MicroUsd) -> MicroUsd:
     """What is asked for: the least there is, unless the body says more."""
     if not body:
         return least
-    try:
-        dollars = msgspec.json.decode(body, type=TopUpBody).amount_usd
-    except msgspec.DecodeError as error:
-        raise InvalidField("body", str(error)) from error
+    dollars = parse_small(body, TopUpBody).amount_usd
     if dollars is None:
         return least
     if not dollars.is_finite():

@@ -1,8 +1,5 @@
 """The endpoints of events and of the webhook that they are sent to."""
 
-import asyncio
-
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,22 +16,21 @@ from moorage.api.bodies import (
 from moorage.api.caller import authenticate, limit_wallet
 from moorage.api.gateway import Gateway
 from moorage.api.problems import json_response
+from moorage.api.query import whole_number
+from moorage.api.small_body import parse_small, read_small
 from moorage.clock import iso_utc
-from moorage.errors import BodyStalled, BodyTooLarge, InvalidField
 from moorage.events.event import Event
 from moorage.storage import events
 
-_MOST_BODY_BYTES = 16 * 1024
-_BODY_SECONDS = 10.0
 _MOST_EVENTS = 200
 _USUAL_EVENTS = 50
-_MOST_DIGITS = 18  # of a number in a query: fits 64 bits
+_LAST_SEQUENCE = 2**63 - 1
 
 
 async def set_webhook(gateway: Gateway, request: Request) -> Response:
     """`PUT /agent/webhook`: have one's events sent to a URL; the secret is shown this once."""
     wallet = await _caller(gateway, request)
-    body = await _webhook_body(request)
+    body = parse_small(await read_small(request), WebhookBody)
     made = await gateway.webhooks.set(wallet, body.url)
     return json_response(WebhookMade(url=made.url, secret=made.secret))
 
@@ -69,8 +65,8 @@ async def remove_webhook(gateway: Gateway, request: Request) -> Response:
 async def list_events(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/events`: one's events in their order, page by page."""
     wallet = await _caller(gateway, request)
-    after = _number(request, "after", default=0, most=10**_MOST_DIGITS)
-    limit = _number(request, "limit", default=_USUAL_EVENTS, most=_MOST_EVENTS)
+    after = whole_number(request, "after", usual=0, least=0, most=_LAST_SEQUENCE)
+    limit = whole_number(request, "limit", usual=_USUAL_EVENTS, least=0, most=_MOST_EVENTS)
     found = await events.of_wallet(gateway.db, wallet, after=after, most=limit)
     last = found[-1].sequence if found else after
     return json_response(EventPage(events=[_item(event) for event in found], last_sequence=last))
@@ -88,37 +84,6 @@ async def _caller(gateway: Gateway, request: Request) -> str:
     wallet = await authenticate(gateway, request)
     limit_wallet(gateway, request, wallet)
     return wallet
-
-
-async def _webhook_body(request: Request) -> WebhookBody:
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            received = await _received(request)
-    except TimeoutError:
-        raise BodyStalled from None
-    try:
-        return msgspec.json.decode(received, type=WebhookBody)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidField("body", str(error)) from error
-
-
-async def _received(request: Request) -> bytearray:
-    received = bytearray()
-    async for chunk in request.stream():
-        received += chunk
-        if len(received) > _MOST_BODY_BYTES:
-            raise BodyTooLarge
-    return received
-
-
-def _number(request: Request, name: str, *, default: int, most: int) -> int:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
-    if not is_number or int(text) > most:
-        raise InvalidField(name, f"must be a number from 0 to {most}")
-    return int(text)
 
 
 def _item(event: Event) -> EventItem:

@@ -28,9 +28,10 @@ def credits(  # noqa: A001  (the command's name; the builtin is for the prompt)
     """
     screen = Screen(json=options.json)
     connection = find_connection(options)
+    signer = Signer(connection.required_key())
 
     async def ask() -> Credits:
-        async with Client(connection.gateway, Signer(connection.required_key())) as client:
+        async with Client(connection.gateway, signer, bound=connection.bound) as client:
             return await client.credits(limit=entries)
 
     found = asyncio.run(ask())

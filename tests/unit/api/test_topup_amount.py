@@ -46,6 +46,7 @@ def test_amount_is_taken_as_it_is_written(written: str, expected: int) -> None:
         "true",
         "[]",
         "9" * 4000,
+        '1, "note": ' + "[" * 4000,
     ],
 )
 def test_amount_that_cannot_be_bought_is_refused(written: str) -> None:
