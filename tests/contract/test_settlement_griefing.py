@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from typing import Any
 
 import pytest
 from eth_account import Account
@@ -9,12 +10,16 @@ from eth_account import Account
 from contract_wallet import put_code
 from desk_fixture import USDC, Desk, Sign
 from moorage.chains.eip3009 import TransferAuthorization
-from moorage.errors import AuthorizationRefused
+from moorage.errors import AuthorizationRefused, PaymentAlreadyUsed
+from moorage.payments import settlements
 from moorage.payments.relayed import RelayStatus
 from moorage.payments.settlement import SettlementStatus
 from paying import mine, rpc
+from rpc_proxy import RpcProxy
 
 AT_MOST = 4
+SEARCHED_BLOCKS = 50
+USED = "0x" + "0" * 63 + "1"
 DAY_MS = 24 * 3_600_000
 
 # isValidSignature: the magic value (EIP-1271) where gas costs nothing, as in a simulation; else
@@ -81,3 +86,59 @@ async def test_one_payer_does_not_keep_others_from_paying(desk: Desk, signs: Sig
     key = await poor_payer(desk)
     await outcomes(desk, *(signs(private_key=key) for _ in range(20)))
     assert await desk.settle(signs())
+
+
+# A search of the chain is dear as well
+
+
+async def test_authorization_that_failed_is_looked_up_once_for_each_request(
+    desk: Desk, signs: Sign, arbitrum_proxy: RpcProxy
+) -> None:
+    wish = await failed(desk, signs)
+    asked = asked_for(arbitrum_proxy, "eth_getLogs")
+    await desk.open(arbitrum_proxy.url)
+    for _ in range(3):
+        with pytest.raises(AuthorizationRefused, match="reverted"):
+            await desk.settle(wish)
+    assert asked == []
+
+
+async def test_use_is_searched_in_so_many_blocks_and_no_more(
+    desk: Desk, signs: Sign, arbitrum_proxy: RpcProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlements, "_SEARCHED_BLOCKS", SEARCHED_BLOCKS)
+    wish = await failed(desk, signs)
+    await mine(desk.url, 4 * SEARCHED_BLOCKS)
+    asked = asked_for(arbitrum_proxy, "eth_getLogs")
+    await desk.open(arbitrum_proxy.url)
+    arbitrum_proxy.alter = lambda method, result: USED if method == "eth_call" else result
+    with pytest.raises(PaymentAlreadyUsed, match="Do not pay again"):
+        await desk.settle(wish)
+    searched = [int(one[0]["toBlock"], 16) - int(one[0]["fromBlock"], 16) + 1 for one in asked]
+    assert 0 < sum(searched) <= SEARCHED_BLOCKS + 1
+
+
+async def failed(desk: Desk, signs: Sign) -> TransferAuthorization:
+    """An authorization that was reverted for good."""
+    payer = await put_code(desk.url, TWO_FACED)
+    await give(desk, payer, 10**9)
+    wish = signs(payer=payer)
+    await desk.settle(wish)
+    await desk.resume()
+    await mine(desk.url, 100)
+    await desk.resume()
+    assert (await desk.row(wish)).status is SettlementStatus.FAILED
+    return wish
+
+
+def asked_for(proxy: RpcProxy, method: str) -> list[Any]:
+    """The parameters of each call of `method`, as they come."""
+    asked: list[Any] = []
+
+    def rephrase(call: dict[str, Any]) -> dict[str, Any]:
+        if call["method"] == method:
+            asked.append(call["params"])
+        return call
+
+    proxy.rephrase = rephrase
+    return asked

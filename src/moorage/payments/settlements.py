@@ -15,6 +15,7 @@ from moorage.chains.address import parse_address
 from moorage.chains.authorization_use import find_use, is_used, state_call
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization, signer_of, transfer_calldata
+from moorage.chains.encoding import parse_quantity
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
 from moorage.errors import (
@@ -244,14 +245,16 @@ class Settlements:
 
     async def _used_after_all(self, settlement: Settlement, chain: Chain) -> str:
         """Who used one that failed here: until it expires, anybody may have sent it."""
-        use = await find_use(
-            self._clients[chain.name],
-            authorization_of(settlement),
-            from_block=settlement.from_block,
+        client, authorization = self._clients[chain.name], authorization_of(settlement)
+        state, head = await client.batch(
+            [state_call(authorization, "latest"), ("eth_blockNumber", [])]
         )
-        if use is None or use.canceled:
+        if not is_used(client, state):
             raise AuthorizationRefused(settlement.failure or "it failed before")
-        return use.tx_hash
+        try:
+            return await self._used_before(authorization, chain, head=parse_quantity(head))
+        except ValueError as problem:
+            raise client.contradiction(problem) from problem
 
     async def _used_before(
         self, authorization: TransferAuthorization, chain: Chain, *, head: int
