@@ -156,6 +156,7 @@ class StubGateway:
         self.statuses: list[dict[str, Any] | Response] = []
         self.deploys: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
+        self.queries: list[str] = []
         self.nonces: set[str] = set()
         self.used: set[str] = set()
         self.gate: asyncio.Barrier | None = None
@@ -212,6 +213,8 @@ class StubGateway:
     async def anything(self, request: Request) -> Response:
         if "x-signature" in request.headers:
             self._authenticate(request)
+        self.queries.append(request.url.query)
+        self.bodies.append(await request.body())
         answers = self.other[request.method, request.url.path]
         return answers.pop(0) if len(answers) > 1 else answers[0]
 

@@ -301,3 +301,65 @@ async def test_topup_nobody_approved_is_not_paid(terminal: Terminal) -> None:
 
 async def test_topup_of_no_amount_is_wrong_usage(terminal: Terminal) -> None:
     assert (await terminal.run("topup", "much", "--yes")).code == 2
+
+
+async def test_webhook_is_set_shown_and_removed(terminal: Terminal) -> None:
+    shown = {
+        "url": "https://hooks.example/",
+        "created_at": "2026-04-07T12:00:00.000Z",
+        "waiting": 2,
+        "next_attempt_at": "2026-04-07T12:05:00.000Z",
+        "last_delivery": {"status": "pending", "attempts": 3, "error": "HTTP 503"},
+    }
+    path = "/agent/webhook"
+    made = {"url": shown["url"], "secret": "whsec_MfKQ"}
+    terminal.gateway.other = {
+        ("PUT", path): [JSONResponse(made)],
+        ("GET", path): [JSONResponse(shown)],
+        ("DELETE", path): [JSONResponse({"status": "deleted"})],
+    }
+    outcome = await terminal.run("webhook", "set", "https://hooks.example/")
+    assert terminal.gateway.bodies == [b'{"url":"https://hooks.example/"}']
+    assert "signed with whsec_MfKQ" in outcome.out
+
+    outcome = await terminal.run("webhook", "show")
+    assert outcome.out.splitlines() == [
+        "https://hooks.example/",
+        "2 waiting, next attempt at 2026-04-07T12:05:00.000Z",
+        "last delivery pending after 3 attempts: HTTP 503",
+    ]
+    assert (await terminal.run("webhook", "show", "--json")).document == shown
+
+    assert (await terminal.run("webhook", "remove", "--json")).document == {"status": "deleted"}
+
+
+@pytest.mark.parametrize("arguments", [["set"], ["show", "https://hooks.example/"], ["look"]])
+async def test_webhook_of_wrong_usage_asks_nothing(
+    terminal: Terminal, arguments: list[str]
+) -> None:
+    assert (await terminal.run("webhook", *arguments)).code == 2
+    assert terminal.gateway.nonces == set()
+
+
+async def test_no_webhook_is_said_with_the_code_of_what_is_not_there(terminal: Terminal) -> None:
+    terminal.gateway.other["GET", "/agent/webhook"] = [problem(404, "webhook_not_found")]
+    assert (await terminal.run("webhook", "show")).code == 5
+
+
+async def test_events_after_a_sequence_are_listed(terminal: Terminal) -> None:
+    event = {
+        "id": "evt_1",
+        "sequence": 8,
+        "type": "credits.low",
+        "timestamp": "2026-04-07T12:00:00.000Z",
+        "data": {"hours": 24, "balance_usd": 0.5},
+    }
+    page = {"events": [event], "last_sequence": 8}
+    terminal.gateway.other["GET", "/agent/events"] = [JSONResponse(page)]
+    outcome = await terminal.run("events", "--after", "7", "--limit", "1")
+    assert terminal.gateway.queries == ["after=7&limit=1"]
+    assert (
+        "8         2026-04-07T12:00:00.000Z  credits.low  hours=24 balance_usd=0.5" in outcome.out
+    )
+    assert "Next: moorage events --after 8" in outcome.out
+    assert (await terminal.run("events", "--json")).document == page

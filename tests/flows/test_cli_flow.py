@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -186,6 +187,25 @@ def test_topup_moves_the_dollars_it_names_and_credits_them_once(person: Person) 
     refused = person.run("topup", "0.000001", "--yes", "--json")
     assert (refused.code, refused.document["body"]["field"]) == (2, "amount_usd")
     assert person.held() == after
+
+
+def test_topup_is_an_event_that_waits_for_its_receiver(person: Person) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/hook"
+        made = person.run("webhook", "set", url, "--json")
+        assert made.document["secret"].startswith("whsec_")
+        paid = person.run("topup", "0.5", "--yes", "--json").document["payment"]
+
+        shown = person.run("webhook", "show", "--json").document
+        assert (shown["url"], shown["waiting"]) == (url, 1)
+    (event,) = person.run("events", "--json").document["events"]
+    assert (event["sequence"], event["type"]) == (1, "payment.credited")
+    assert event["data"]["tx_hash"] == paid["tx_hash"]
+    assert person.run("events", "--after", "1", "--json").document["events"] == []
+
+    assert person.run("webhook", "remove", "--json").document == {"status": "deleted"}
+    assert person.run("webhook", "show", "--json").code == 5
 
 
 def documents_of(*commands: Sequence[str]) -> list[Any]:

@@ -21,6 +21,8 @@ CLIENT_COMMANDS = (
     Command("balance", "moorage.cli.balances:balance", "Show what a wallet holds on chain."),
     Command("credits", "moorage.cli.credits:credits", "Show your credits, and how long they last."),
     Command("topup", "moorage.cli.topup:topup", "Buy credits."),
+    Command("events", "moorage.cli.events:events", "List what happened to you."),
+    Command("webhook", "moorage.cli.events:webhook", "Have that sent to a URL."),
     Command("delete", "moorage.cli.projects:delete", "Stop a project and remove it for good."),
     Command("chains", "moorage.cli.balances:chains", "List the chains and tokens taken."),
 )

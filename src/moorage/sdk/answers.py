@@ -111,6 +111,54 @@ class ToppedUp(msgspec.Struct, frozen=True):
     tx_hash: str
 
 
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened to a wallet; `data` depends on its type."""
+
+    id: str
+    sequence: int
+    type: str
+    timestamp: str
+    data: dict[str, str | int | float]
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    """Events in their order; `last_sequence` is the `after` of the next page."""
+
+    events: tuple[Event, ...]
+    last_sequence: int
+
+
+class WebhookMade(msgspec.Struct, frozen=True):
+    """A webhook, with the secret that signs what it is sent: shown this once."""
+
+    url: str
+    secret: str
+
+
+class LastDelivery(msgspec.Struct, frozen=True):
+    """What became of the delivery that was tried last."""
+
+    status: str
+    attempts: int
+    error: str | None = None
+
+
+class WebhookShown(msgspec.Struct, frozen=True):
+    """A webhook and how its deliveries go; `waiting` counts the events that wait for theirs."""
+
+    url: str
+    created_at: str
+    waiting: int
+    next_attempt_at: str | None = None
+    last_delivery: LastDelivery | None = None
+
+
+class WebhookRemoved(msgspec.Struct, frozen=True):
+    """A webhook that is gone."""
+
+    status: str
+
+
 class Deleted(msgspec.Struct, frozen=True, rename="camel"):
     """A project that is gone."""
 

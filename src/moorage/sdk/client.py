@@ -19,10 +19,14 @@ from moorage.sdk.answers import (
     Credits,
     Deleted,
     Deploying,
+    EventPage,
     Health,
     Projects,
     Status,
     ToppedUp,
+    WebhookMade,
+    WebhookRemoved,
+    WebhookShown,
 )
 from moorage.sdk.errors import (
     AnswerLost,
@@ -42,6 +46,7 @@ from moorage.signed_request import NO_BODY, Target, host_of
 Answer = TypeVar("Answer")
 Pause = Callable[[float], Awaitable[None]]
 
+_WEBHOOK = "/agent/webhook"
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 30
 _PAID_SECONDS = 300  # a paid request is held while its transaction is mined
@@ -145,6 +150,29 @@ class Client:
     async def credits(self, *, limit: int = 20) -> Credits:
         """This wallet's credits, what burns them, and the last `limit` (1–100) changes."""
         return await self._get(_path("agent", "credits") + f"?limit={limit}", Credits)
+
+    async def events(self, *, after: int = 0, limit: int = 50) -> EventPage:
+        """This wallet's events after a sequence, oldest first, `limit` (1–200) of them."""
+        return await self._get(
+            _path("agent", "events") + f"?after={after}&limit={limit}", EventPage
+        )
+
+    async def set_webhook(self, url: str) -> WebhookMade:
+        """Has this wallet's events sent to `url`, signed with a new secret."""
+        body = msgspec.json.encode({"url": url})
+        return await self._patiently(
+            lambda: self._send("PUT", _WEBHOOK, WebhookMade, body=body), even_if_lost=False
+        )
+
+    async def webhook(self) -> WebhookShown:
+        """This wallet's webhook, and how its deliveries go."""
+        return await self._get(_WEBHOOK, WebhookShown)
+
+    async def remove_webhook(self) -> WebhookRemoved:
+        """Has nothing sent any more, not even what waits."""
+        return await self._patiently(
+            lambda: self._send("DELETE", _WEBHOOK, WebhookRemoved), even_if_lost=False
+        )
 
     async def delete(self, project_id: str) -> Deleted:
         """Stops and removes a project of this wallet; its unspent credits stay."""
