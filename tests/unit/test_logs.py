@@ -237,7 +237,7 @@ def test_ordinary_values_are_shown() -> None:
         flag=True,
         path=f"/agent/deploy/{number}/{number}/status",
         url="https://my-app.example.com/",
-        reason="npm ci: exit code 1 (see https://docs.npmjs.com/cli)",
+        reason="npm ci: exit code 1 (see https://docs.example.com/cli)",
     )
     del line["timestamp"], line["level"], line["event"]
     assert line == {
@@ -250,7 +250,7 @@ def test_ordinary_values_are_shown() -> None:
         "flag": True,
         "path": f"/agent/deploy/{number}/{number}/status",
         "url": "https://my-app.example.com/",
-        "reason": "npm ci: exit code 1 (see https://docs.npmjs.com/cli)",
+        "reason": "npm ci: exit code 1 (see https://docs.example.com/cli)",
     }
 
 
