@@ -1,6 +1,5 @@
 """A receiver of webhooks: a real HTTP server on loopback that does as a test says."""
 
-import asyncio
 import json
 import ssl
 from collections.abc import Awaitable, Callable
@@ -57,9 +56,3 @@ class receiving:  # noqa: N801 (reads as `async with receiving() as receiver`)
 
     async def __aexit__(self, *_: object) -> None:
         await self.runner.cleanup()
-
-
-async def until(condition: Callable[[], bool], *, within_seconds: float = 10) -> None:
-    async with asyncio.timeout(within_seconds):
-        while not condition():
-            await asyncio.sleep(0.01)

@@ -10,7 +10,7 @@ import signal
 import ssl
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from moorage.routing.listener import listen_unix
 from moorage.routing.pages import HostState, fallback_app
 from moorage.routing.probe import Answer, answers, probe
 from moorage.routing.router import Router
+from waiting import until
 
 DEADLINE_SECONDS = 20.0
 STATES = {
@@ -75,13 +76,6 @@ async def serve_fallback(run_dir: Path) -> Fallback:
     task = asyncio.create_task(server._serve([listener]))
     await until(lambda: server.started)
     return Fallback(server, task)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for `condition`, polled; fails after the deadline."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from http.client import HTTPConnection
 from pathlib import Path
@@ -18,6 +17,7 @@ from moorage.planning.plan import Plan, Stack
 from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, Limits, LogKind
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from sandbox_fixture import make_sandbox
+from waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -105,13 +105,6 @@ def get(path: Path) -> str:
 
 async def fetch(path: Path) -> str:
     return await asyncio.to_thread(get, path)
-
-
-async def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came true"
-        await asyncio.sleep(0.01)
 
 
 def processes(marker: str) -> list[str]:

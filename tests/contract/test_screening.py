@@ -14,6 +14,7 @@ from aiohttp import web
 from moorage.errors import PaymentPending
 from moorage.payments.screening import Screening
 from records_fixture import ALICE, transfer
+from waiting import until
 
 LATE_SECONDS = 5.0
 """Long enough for a Python to start on a busy machine."""
@@ -97,12 +98,6 @@ def lives(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_command_is_told_everything_about_the_transfer_and_no_secret(tmp_path: Path) -> None:

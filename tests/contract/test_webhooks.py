@@ -20,8 +20,9 @@ from moorage.events.webhook import DeliveryStatus
 from moorage.events.webhooks import Webhooks
 from moorage.storage import events
 from moorage.storage.database import Database
-from receiver import Answer, Receiver, receiving, until
+from receiver import Answer, Receiver, receiving
 from records_fixture import ALICE
+from waiting import until
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 DEV = Destinations(allow=LOOPBACK)
@@ -308,7 +309,7 @@ async def test_slow_receivers_hold_up_nobody_else(receiver: Receiver, office: Po
         await office.tell(times=10)
 
         async with working(office):
-            await until(lambda: len(receiver.got) == 10, within_seconds=5)
+            await until(lambda: len(receiver.got) == 10, seconds=5)
             await until(lambda: len(slow.got) == 7)
 
         assert slow.sequences == [1] * 7  # one attempt at a time each

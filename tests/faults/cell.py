@@ -1,8 +1,6 @@
 """One cell of the matrix: a wallet that pays for one app while something goes wrong."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 import aiohttp
 import books
@@ -10,6 +8,7 @@ from stage import CHAIN, PATIENCE_SECONDS, Stage
 from ways import PRICE, Proof, Way, by_hash, by_transaction
 
 from paying import mine, rpc
+from waiting import until
 from wallet import HELLO, Answer, Wallet, fresh_name
 
 SETTLED = (200, 409)
@@ -96,10 +95,3 @@ class Cell:
         assert books.credited(self.stage, self.wallet) == PRICE
         assert books.balance(self.stage, self.wallet) + spent == PRICE
         assert await self.stage.audit() == []
-
-
-async def until(happened: Callable[[], Any]) -> None:
-    """Return when it has."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not happened():
-            await asyncio.sleep(0.01)

@@ -7,12 +7,13 @@ from contextlib import AsyncExitStack
 import books
 import pytest
 import pytest_asyncio
-from cell import Cell, until
+from cell import Cell
 from stage import PATIENCE_SECONDS, Stage
 from ways import PRICE, SETTLED_BY_THE_GATEWAY, WAYS
 
 from faults import FAULTS, OF_THE_DATABASE, Fault, reorganised
 from paying import mine
+from waiting import until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.root]
 

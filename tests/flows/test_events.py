@@ -9,7 +9,8 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from gateway_fixture import DevGateway, running
-from receiver import Receiver, receiving, until
+from receiver import Receiver, receiving
+from waiting import until
 from wallet import Wallet, fresh_name
 
 pytestmark = pytest.mark.root
@@ -185,11 +186,11 @@ async def test_gateway_killed_while_it_sends_sends_again(
         asked = await wallet.deploy(fresh_name())
         tx = await wallet.pay(int(asked.body["amount_token"]))
         with_proof = asyncio.create_task(wallet.deploy(fresh_name(), tx=tx))
-        await until(lambda: len(receiver.got) == 1, within_seconds=30)
+        await until(lambda: len(receiver.got) == 1, seconds=30)
         await asyncio.gather(with_proof, return_exceptions=True)
 
         gateway.start()
-        await until(lambda: len(receiver.got) >= 2, within_seconds=30)
+        await until(lambda: len(receiver.got) >= 2, seconds=30)
 
     told = [signed.verify(body, headers) for headers, body in receiver.got[:2]]
     assert [item["sequence"] for item in told] == [1, 1]

@@ -1,12 +1,10 @@
 """Payments that nobody presents, and payments that leave the chain, through a running gateway."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-
 import pytest
 
 from gateway_fixture import DevGateway
 from paying import rpc
+from waiting import until
 from wallet import Wallet, fresh_name
 
 pytestmark = pytest.mark.root
@@ -26,17 +24,11 @@ async def balance_of(wallet: Wallet) -> float:
     return float(answer.body["current_credit_balance_usd"])
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(WITHIN_SECONDS):
-        while not await holds():
-            await asyncio.sleep(0.1)
-
-
 async def until_credited(wallet: Wallet, dollars: float) -> None:
     async def credited() -> bool:
         return await balance_of(wallet) == dollars
 
-    await until(credited)
+    await until(credited, seconds=WITHIN_SECONDS, pause_seconds=0.1)
 
 
 def rpc_url(wallet: Wallet) -> str:
@@ -115,9 +107,9 @@ async def test_app_paid_for_by_a_dropped_payment_is_suspended_until_it_is_mined_
 
     await rpc(url, "anvil_reorg", 1, [])
     await rpc(url, "anvil_mine", "0x2")
-    await until(lambda: answers(402))
+    await until(lambda: answers(402), seconds=WITHIN_SECONDS, pause_seconds=0.1)
     assert await balance_of(wallet) == 0
 
     assert await rpc(url, "eth_sendRawTransaction", raw) == tx
-    await until(lambda: answers(200))
+    await until(lambda: answers(200), seconds=WITHIN_SECONDS, pause_seconds=0.1)
     assert await balance_of(wallet) == 0.5

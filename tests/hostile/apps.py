@@ -127,12 +127,3 @@ async def attempts(instance: Instance, commands: list[list[str]]) -> list[dict[s
     """Have the hostile app make attempts; their results, in order."""
     text = await ask_text(instance, "/run", commands)
     return [json.loads(line) for line in text.splitlines()]
-
-
-async def until(condition: Any, *, seconds: float = 10.0) -> None:
-    """Wait until `condition()` holds; fails after `seconds`."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while not condition():
-        assert loop.time() < deadline, "the condition never came to hold"
-        await asyncio.sleep(0.02)

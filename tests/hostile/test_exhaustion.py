@@ -11,12 +11,13 @@ from typing import Any
 import arena
 import pytest
 import pytest_asyncio
-from apps import ATTACKS, MEBIBYTE, SMALL, Deployer, ask, attempts, plan, until, upload
+from apps import ATTACKS, MEBIBYTE, SMALL, Deployer, ask, attempts, plan, upload
 
 from conftest import Host
 from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import Instance, Limits, LogKind
 from moorage.runtimes.sandbox.sandbox import Sandbox
+from waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import arena
 import pytest
-from apps import ATTACKS, SMALL, Deployer, ask, ask_text, plan, until, upload
+from apps import ATTACKS, SMALL, Deployer, ask, ask_text, plan, upload
 
 from conftest import Host, instance_id, new_sandbox
 from moorage.errors import DeployFailed
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from remains import everything, processes_of, processes_saying
+from waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
 

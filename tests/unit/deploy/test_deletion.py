@@ -1,7 +1,7 @@
 import asyncio
 
 import pytest
-from yard import HOST, Yard, socket_of, until
+from yard import HOST, Yard, socket_of
 
 from clock import HOUR_MS
 from moorage.deploy.deployment import Deployment, DeploymentStatus
@@ -10,6 +10,7 @@ from moorage.deploy.project import Project, ProjectStatus
 from moorage.errors import DatabaseUnavailable
 from moorage.storage import accounts, projects
 from records_fixture import ALICE, BOB, add_project, fund
+from waiting import until
 
 
 @pytest.fixture

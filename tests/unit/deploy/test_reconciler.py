@@ -3,7 +3,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from yard import APP_LIMITS, HOST, Yard, socket_of, until
+from yard import APP_LIMITS, HOST, Yard, socket_of
 
 from moorage.deploy import reconciler as module
 from moorage.deploy.deployment import Deployment, DeploymentStatus
@@ -12,6 +12,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import Instance, InstanceSpec, Limits
 from moorage.storage import projects
 from records_fixture import ALICE, add_deployment, add_project, fund
+from waiting import until
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,6 +14,7 @@ from moorage.deploy.workflow import LostJob
 from moorage.storage import jobs
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import jobs as table
+from waiting import until
 
 ROW = Statement(
     select(table.c.status, table.c.attempts, table.c.run_at_ms, table.c.lease_until_ms).where(
@@ -47,16 +48,6 @@ async def row(db: Database, subject: str) -> tuple[str, int, int, int]:
     found = await db.one(ROW, subject=subject)
     assert found is not None
     return (found[0], found[1], found[2], found[3])
-
-
-async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool]) -> None:
-    """Wait until something is so; at most ten seconds."""
-    async with asyncio.timeout(10):
-        while True:
-            seen = condition()
-            if await seen if isinstance(seen, Awaitable) else seen:
-                return
-            await asyncio.sleep(0.001)
 
 
 class Work:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
-from yard import APP_LIMITS, BUILD_LIMITS, HOST, Yard, socket_of, until
+from yard import APP_LIMITS, BUILD_LIMITS, HOST, Yard, socket_of
 
 from clock import START_MS
 from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus
@@ -17,6 +17,7 @@ from moorage.runtimes.runtime import AppExit, Instance, InstanceSpec, Limits, Lo
 from moorage.storage import accounts, jobs, projects
 from moorage.storage.database import Database
 from records_fixture import ALICE, PLAN, fund
+from waiting import until
 
 BUILDING_PLAN = msgspec.structs.replace(PLAN, install="npm ci", build="npm run build")
 STAGES = ("build", "start", "health", "proxy")

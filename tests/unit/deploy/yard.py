@@ -189,13 +189,6 @@ def socket_of(deployment: Deployment) -> Path:
     return Path("/run/apps") / f"{deployment.id}.sock"
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Give other tasks their turn until something is so; at most ten seconds."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
 @pytest.fixture
 def yard(
     db: Database, clock: MovableClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

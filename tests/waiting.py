@@ -1,0 +1,18 @@
+"""Waiting for what happens by itself."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+Condition = Callable[[], Awaitable[bool]] | Callable[[], bool]
+
+
+async def until(condition: Condition, *, seconds: float = 20, pause_seconds: float = 0.005) -> None:
+    """Return once the condition holds, asked again and again; TimeoutError after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not await _holds(condition):
+            await asyncio.sleep(pause_seconds)
+
+
+async def _holds(condition: Condition) -> bool:
+    seen = condition()
+    return await seen if isinstance(seen, Awaitable) else seen
