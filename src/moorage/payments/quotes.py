@@ -15,6 +15,9 @@ QUOTE_LIFETIME_MS = 30 * 60 * 1000
 NAMES_HELD_AT_MOST = 50
 """By one wallet at a time, so that nobody squats on every name for free."""
 
+_TIME_TO_PAY_MS = 60_000
+"""A promise better than today's price is repeated as long as it leaves so much time to pay."""
+
 _NAMES_RETRY_SECONDS = 60
 _BEING_DELETED = "This project is just being deleted. Send the request again in a moment."
 
@@ -106,8 +109,9 @@ class Quotes:
         now_ms = self._clock.now_ms()
         same = [q for q in living if q.months == months and q.price_micro_usd <= price]
         for quote in sorted(same, key=lambda quote: quote.price_micro_usd):
-            fresh = quote.expires_at_ms - now_ms > QUOTE_LIFETIME_MS // 2
-            if fresh and (quote.received_micro_usd > 0 or received <= 0):
+            least_ms = _TIME_TO_PAY_MS if quote.price_micro_usd < price else QUOTE_LIFETIME_MS // 2
+            lasts = quote.expires_at_ms - now_ms > least_ms
+            if lasts and (quote.received_micro_usd > 0 or received <= 0):
                 return quote
         paid = max([NOTHING, received, *(quote.received_micro_usd for quote in living)])
         one_too_many = not living and await quotes.holds_names(

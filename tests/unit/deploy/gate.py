@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from clock import MovableClock
-from fakes import FakeVerifier, paywall_of
+from fakes import FakeSettlements, FakeVerifier, paywall_of
 from moorage.deploy.admission import Admission
 from moorage.deploy.bid import Admitted, Bid
 from moorage.deploy.request import DeployRequest
@@ -19,7 +19,7 @@ from moorage.deploy.upload.spool import Spool
 from moorage.errors import MoorageError
 from moorage.money import MicroUsd
 from moorage.payments.demand import PaymentRequired
-from moorage.payments.evidence import PaymentMeans, TransactionEvidence
+from moorage.payments.evidence import Evidence, PaymentMeans, TransactionEvidence
 from moorage.payments.pricing import PriceList, Size
 from moorage.payments.quotes import Quotes
 from moorage.planning.plan import Settings
@@ -41,6 +41,8 @@ class Gate:
         self.db = db
         self.clock = clock
         self.chain = FakeVerifier()
+        self.settlements = FakeSettlements(self.chain)
+        self.paywall = paywall_of(db, self.chain, clock, ARBITRUM, settlements=self.settlements)
         self.sources = directory / "sources"
         self.sources.mkdir()
         self.spool = directory / "spool"
@@ -56,7 +58,7 @@ class Gate:
         self.admission = Admission(
             db=self.db,
             quotes=self.quotes,
-            paywall=paywall_of(self.db, self.chain, self.clock, ARBITRUM),
+            paywall=self.paywall,
             prices=prices,
             size=Size(),
             sources=self.sources,
@@ -143,6 +145,7 @@ def bid(
     *,
     body: str = "one",
     tx: str | None = None,
+    evidence: Evidence | None = None,
     months: int = 1,
     use_existing_credits: bool = False,
 ) -> Bid:
@@ -159,7 +162,7 @@ def bid(
         request_digest=hashlib.sha256(body.encode()).hexdigest(),
         plan=PLAN,
         means=means,
-        evidence=None if tx is None else TransactionEvidence(means, tx),
+        evidence=evidence if tx is None else TransactionEvidence(means, tx),
         use_existing_credits=use_existing_credits,
     )
 

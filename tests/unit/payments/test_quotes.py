@@ -91,6 +91,16 @@ async def test_fresh_quote_below_todays_price_is_given_again(quotes: Quotes) -> 
     assert await offer(quotes, price=NEW) == first
 
 
+async def test_better_promise_is_repeated_while_a_minute_is_left_to_pay(
+    quotes: Quotes, clock: MovableClock
+) -> None:
+    first = await offer(quotes)
+    clock.advance(QUOTE_LIFETIME_MS - 60_001)
+    assert await offer(quotes, price=NEW) == first
+    clock.advance(1)
+    assert (await offer(quotes, price=NEW)).price_micro_usd == NEW
+
+
 async def test_asking_again_and_again_does_not_keep_an_old_price(
     quotes: Quotes, clock: MovableClock
 ) -> None:
