@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
 
 COMMAND = Path(sys.executable).parent / "moorage"
 WALLETS = itertools.count()
-"""Of dev.json: each test has one of its own, without credits from another."""
+"""Of dev.json: each test has one of its own, without credits from another; by-hand.py the last."""
 
 FREE_PORTS = {"MOORAGE_PORT": "0", "MOORAGE_PROXY_PORT": "0", "MOORAGE_OPERATOR_PORT": "0"}
 
@@ -158,21 +158,30 @@ async def test_what_cannot_be_planned_is_refused_before_it_is_paid(
     assert person.held() == before
 
 
-async def test_price_nobody_approved_is_not_paid(person: Person) -> None:
+async def test_price_that_nobody_approved_or_is_too_small_is_not_paid(person: Person) -> None:
     before = person.held()
 
     asked = person.run("deploy", "examples/hello-node", "--name", fresh_name(), "--json")
+    small = person.run("topup", "0.000001", "--yes", "--json")
 
     assert (asked.code, asked.document["code"]) == (3, "payment_refused")
+    assert (small.code, small.document["body"]["field"]) == (2, "amount_usd")
     assert person.held() == before
 
 
-def test_topup_moves_the_dollars_it_names_and_credits_them_once(person: Person) -> None:
-    before = person.held()
+def test_topup_moves_the_dollars_it_names_credits_them_once_and_is_told_of(person: Person) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/hook"
+        made = person.run("webhook", "set", url, "--json")
+        assert made.document["secret"].startswith("whsec_")
+        before = person.held()
 
-    bought = person.run("topup", "2.5", "--chain", "base", "--yes", "--json")
+        bought = person.run("topup", "2.5", "--chain", "base", "--yes", "--json")
 
-    assert bought.code == 0, bought.err
+        assert bought.code == 0, bought.err
+        told = person.run("webhook", "show", "--json").document
+        assert (told["url"], told["waiting"]) == (url, 1)  # nobody takes it there
     shown = bought.document
     assert (shown["credited_usd"], shown["balance_usd"]) == (2.5, 2.5)
     assert (shown["payment"]["chain"], shown["payment"]["amount_token"]) == ("base", "2500000")
@@ -180,28 +189,13 @@ def test_topup_moves_the_dollars_it_names_and_credits_them_once(person: Person) 
     assert float(before["base"]) - float(after["base"]) == pytest.approx(2.5)
     assert after["arbitrum"] == before["arbitrum"]
 
+    tx_hash = shown["payment"]["tx_hash"]
     credits_now = person.run("credits", "--json").document
     assert credits_now["balance_micro_usd"] == 2_500_000
-    assert [entry["tx_hash"] for entry in credits_now["ledger"]] == [shown["payment"]["tx_hash"]]
-
-    refused = person.run("topup", "0.000001", "--yes", "--json")
-    assert (refused.code, refused.document["body"]["field"]) == (2, "amount_usd")
-    assert person.held() == after
-
-
-def test_topup_is_an_event_that_waits_for_its_receiver(person: Person) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}/hook"
-        made = person.run("webhook", "set", url, "--json")
-        assert made.document["secret"].startswith("whsec_")
-        paid = person.run("topup", "0.5", "--yes", "--json").document["payment"]
-
-        shown = person.run("webhook", "show", "--json").document
-        assert (shown["url"], shown["waiting"]) == (url, 1)
+    assert [entry["tx_hash"] for entry in credits_now["ledger"]] == [tx_hash]
     (event,) = person.run("events", "--json").document["events"]
     assert (event["sequence"], event["type"]) == (1, "payment.credited")
-    assert event["data"]["tx_hash"] == paid["tx_hash"]
+    assert event["data"]["tx_hash"] == tx_hash
     assert person.run("events", "--after", "1", "--json").document["events"] == []
 
     assert person.run("webhook", "remove", "--json").document == {"status": "deleted"}
