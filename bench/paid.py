@@ -7,7 +7,6 @@ import json
 import re
 import secrets
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from gateway import api_port, gateway
@@ -88,7 +87,7 @@ def _request(caller: Caller, path: str, *, signed: bool) -> bytes:
     return request_bytes("POST", path, headers() | paying, _BODY)
 
 
-def _answer(signer: Signer, head: bytes) -> Mapping[str, str]:
+def _answer(signer: Signer, head: bytes) -> dict[str, str]:
     """The credential for the first challenge of a 402."""
     first = _CHALLENGE.findall(head)[0].decode()
     challenge = Challenge(dict(_PARAMETER.findall(first)))
