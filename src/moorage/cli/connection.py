@@ -14,8 +14,10 @@ import msgspec
 from cyclopts import Parameter
 
 from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
+from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured
 from moorage.sdk.gateway_url import normalise_gateway_url
+from moorage.sdk.signer import Signer
 
 _NO_GATEWAY = (
     "no gateway is named and none runs here: start one with `make dev`, "
@@ -86,6 +88,10 @@ class Connection(msgspec.Struct, frozen=True):
         if self.private_key is None:
             raise ClientMisconfigured(_NO_KEY)
         return self.private_key
+
+    def signed_client(self) -> Client:
+        """A client that signs as the wallet, in the way that was asked for; else as above."""
+        return Client(self.gateway, Signer(self.required_key()), bound=self.bound)
 
 
 class _DevChain(msgspec.Struct, frozen=True):

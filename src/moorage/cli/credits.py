@@ -10,8 +10,6 @@ from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
 from moorage.sdk.answers import CreditEntry, Credits
-from moorage.sdk.client import Client
-from moorage.sdk.signer import Signer
 
 
 def credits(  # noqa: A001  (the command's name; the builtin is for the prompt)
@@ -28,10 +26,9 @@ def credits(  # noqa: A001  (the command's name; the builtin is for the prompt)
     """
     screen = Screen(json=options.json)
     connection = find_connection(options)
-    signer = Signer(connection.required_key())
 
     async def ask() -> Credits:
-        async with Client(connection.gateway, signer, bound=connection.bound) as client:
+        async with connection.signed_client() as client:
             return await client.credits(limit=entries)
 
     found = asyncio.run(ask())

@@ -10,9 +10,7 @@ from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
 from moorage.sdk.answers import EventPage, WebhookMade, WebhookRemoved, WebhookShown
-from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured
-from moorage.sdk.signer import Signer
 
 
 def events(
@@ -34,8 +32,7 @@ def events(
     connection = find_connection(options)
 
     async def ask() -> EventPage:
-        signer = Signer(connection.required_key())
-        async with Client(connection.gateway, signer, bound=connection.bound) as client:
+        async with connection.signed_client() as client:
             return await client.events(after=after, limit=limit)
 
     page = asyncio.run(ask())
@@ -68,8 +65,7 @@ def webhook(
     connection = find_connection(options)
 
     async def ask() -> WebhookMade | WebhookShown | WebhookRemoved:
-        signer = Signer(connection.required_key())
-        async with Client(connection.gateway, signer, bound=connection.bound) as client:
+        async with connection.signed_client() as client:
             if what == "set":
                 return await client.set_webhook(url)
             return await (client.webhook() if what == "show" else client.remove_webhook())

@@ -23,8 +23,7 @@ def projects(*, options: Options = DEFAULTS) -> int:
     connection = find_connection(options)
 
     async def ask() -> Projects:
-        signer = Signer(connection.required_key())
-        async with Client(connection.gateway, signer, bound=connection.bound) as client:
+        async with connection.signed_client() as client:
             return await client.projects()
 
     found = asyncio.run(ask())
@@ -98,8 +97,7 @@ def delete(
         return Exit.FAILED
 
     async def remove() -> Any:
-        signer = Signer(connection.required_key())
-        async with Client(connection.gateway, signer, bound=connection.bound) as client:
+        async with connection.signed_client() as client:
             return await client.delete(await _find_project(client, project))
 
     gone = asyncio.run(remove())
