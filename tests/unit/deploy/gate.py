@@ -86,15 +86,17 @@ class Gate:
         *,
         body: str = "one",
         tx: str | None = None,
+        evidence: Evidence | None = None,
         months: int = 1,
         use_existing_credits: bool = False,
     ) -> Admitted:
-        """A request with this body; `tx` is its X-Payment-Tx."""
+        """A request with this body; `tx` is its X-Payment-Tx, `evidence` any other payment."""
         offered = bid(
             wallet,
             name,
             body=body,
             tx=tx,
+            evidence=evidence,
             months=months,
             use_existing_credits=use_existing_credits,
         )

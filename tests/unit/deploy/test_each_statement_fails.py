@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 from gate import PRICE, Gate, bid
-from test_authorized_bids import Desk
 
 from clock import MovableClock
 from fakes import FakeSettlements, authorizes
@@ -47,7 +46,6 @@ class Shop:
 
     def __init__(self, db: Database, directory: Path, *, signed: bool) -> None:
         self.gate = Gate(db, MovableClock(), directory)
-        self.desk = Desk(self.gate)
         self.bid: Bid = msgspec.structs.replace(
             bid(),
             evidence=authorizes(PRICE) if signed else TransactionEvidence(MEANS, self.gate.pay()),
@@ -55,7 +53,7 @@ class Shop:
 
     @property
     def settlements(self) -> FakeSettlements:
-        return self.desk.settlements
+        return self.gate.settlements
 
     async def deploy(self) -> Admitted | MoorageError:
         received = self.gate.upload()

@@ -19,8 +19,7 @@ from hypothesis.stateful import (
 )
 
 from clock import MovableClock
-from fakes import PAY_TO
-from moorage.chains.eip3009 import TransferAuthorization
+from fakes import authorizes
 from moorage.deploy.bid import Admitted
 from moorage.errors import (
     AuthorizationRefused,
@@ -32,9 +31,9 @@ from moorage.errors import (
 )
 from moorage.ledger import ledger
 from moorage.ledger.audit import audit_books
-from moorage.money import AtomicUnits, MicroUsd
+from moorage.money import MicroUsd
 from moorage.payments.demand import PaymentRequired
-from moorage.payments.evidence import AuthorizationEvidence, Evidence, PaymentMeans
+from moorage.payments.evidence import Evidence, PaymentMeans
 from moorage.payments.topup import TopUp, TopUpRequest
 from moorage.payments.transfer import Transfer
 from moorage.storage import accounts
@@ -135,7 +134,7 @@ class Till(RuleBasedStateMachine):
         left_ms = asked.expires_at_ms - self.clock.now_ms()
         self.clock.advance(min(minutes * MINUTE_MS, left_ms - 1))
         if by_authorization:
-            paid = self.deploy(wallet, name, self.authorization(wallet, asked.amount))
+            paid = self.deploy(wallet, name, authorizes(asked.amount, payer=wallet))
             assert isinstance(paid, Admitted), paid
             tx_hash = paid.receipt.tx_hash if paid.receipt else ""
             self.sent.append(Sent(self.gate.chain.transfers_of[tx_hash][0], True, paid))
@@ -207,7 +206,7 @@ class Till(RuleBasedStateMachine):
         missing = self.price_for(wallet, name) - self.balances[wallet]
         if missing - short <= 0:
             return
-        answer = self.deploy(wallet, name, self.authorization(wallet, missing - short))
+        answer = self.deploy(wallet, name, authorizes(missing - short, payer=wallet))
         assert isinstance(answer, PaymentRequired)
         assert isinstance(answer.because, AuthorizationRefused)
 
@@ -216,7 +215,7 @@ class Till(RuleBasedStateMachine):
         (thief,) = {*WALLETS} - {payer}
         if self.is_anothers(thief, name):
             return
-        answer = self.deploy(thief, name, self.authorization(payer, 4 * PRICE))
+        answer = self.deploy(thief, name, authorizes(4 * PRICE, payer=payer))
         assert isinstance(answer, PaymentRequired)
         assert isinstance(answer.because, PayerMismatch)
 
@@ -292,22 +291,6 @@ class Till(RuleBasedStateMachine):
         self.gate.chain.pays(sent.transfer)
         self.sent.append(sent)
         return sent
-
-    def authorization(self, payer: str, amount: int) -> AuthorizationEvidence:
-        return AuthorizationEvidence(
-            PaymentMeans(ARBITRUM, USDC),
-            TransferAuthorization(
-                chain_id=ARBITRUM.chain_id,
-                token_address=USDC.key,
-                payer=payer,
-                recipient=PAY_TO,
-                value=AtomicUnits(amount),
-                valid_after=0,
-                valid_before=2**40,
-                nonce=fresh_hash(),
-                signature=b"\1" * 65,
-            ),
-        )
 
     def _note(self, wallet: str, name: str, demand: PaymentRequired) -> None:
         """A demand promises what it asks for; a first part of it, paid, keeps the best promise."""
