@@ -144,12 +144,7 @@ def sign_authorization(
     kinds = ("address", "address", "uint256", "uint256", "uint256", "bytes32")
     signed = Account.sign_typed_data(
         private_key,
-        domain_data={
-            "name": "USD Coin",
-            "version": "2",
-            "chainId": chain_id,
-            "verifyingContract": to_checksum_address(token_address),
-        },
+        domain_data=_usdc_domain(chain_id, token_address),
         message_types={
             kind: [
                 {"name": name, "type": of_kind}
@@ -161,6 +156,15 @@ def sign_authorization(
     return Authorization(kind=kind, message=message, signature=bytes(signed.signature))
 
 
+def _usdc_domain(chain_id: int, token_address: str) -> dict[str, Any]:
+    return {
+        "name": "USD Coin",
+        "version": "2",
+        "chainId": chain_id,
+        "verifyingContract": to_checksum_address(token_address),
+    }
+
+
 async def cancel_authorization(
     rpc_url: str, private_key: str, *, chain_id: int, token_address: str, nonce: str
 ) -> str:
@@ -168,12 +172,7 @@ async def cancel_authorization(
     payer = Account.from_key(private_key).address
     signed = Account.sign_typed_data(
         private_key,
-        domain_data={
-            "name": "USD Coin",
-            "version": "2",
-            "chainId": chain_id,
-            "verifyingContract": to_checksum_address(token_address),
-        },
+        domain_data=_usdc_domain(chain_id, token_address),
         message_types={
             "CancelAuthorization": [
                 {"name": "authorizer", "type": "address"},
