@@ -93,10 +93,12 @@ async def harbour(directory: Path) -> AsyncIterator[Harbour]:
     router = Router(settings.run_dir, "localhost")
     caddy = Caddy(find_tool("caddy"), settings)
     fallback = await serve_fallback(settings.run_dir)
-    port = await caddy.start()
-    yield Harbour(settings, router, caddy, port, fallback)
-    await caddy.stop()
-    await fallback.stop()
+    try:
+        port = await caddy.start()
+        yield Harbour(settings, router, caddy, port, fallback)
+    finally:
+        await caddy.stop()
+        await fallback.stop()
 
 
 @pytest_asyncio.fixture

@@ -5,6 +5,7 @@ must fail, and for the reason that the table expects.
 """
 
 import asyncio
+import contextlib
 import json
 import shlex
 import shutil
@@ -124,9 +125,10 @@ async def neighbour_facts(host: Host, neighbour: Instance) -> dict[str, str]:
 def host_pid_of(uid: int) -> str:
     """A process of the hostile app that runs as `uid`, as the host numbers it."""
     for directory in Path("/proc").glob("[0-9]*"):
-        cmdline = directory / "cmdline"
-        if directory.stat().st_uid == uid and b"\0attacks/hostile_app.py" in cmdline.read_bytes():
-            return directory.name
+        with contextlib.suppress(OSError):  # others come and go
+            cmdline = (directory / "cmdline").read_bytes()
+            if directory.stat().st_uid == uid and b"\0attacks/hostile_app.py" in cmdline:
+                return directory.name
     raise AssertionError(f"no process runs as {uid}")
 
 
