@@ -69,6 +69,15 @@ async def test_command_that_fails_gives_no_verdict(tmp_path: Path, source: str) 
         await command(tmp_path, source).ask(transfer())
 
 
+async def test_command_that_prints_without_end_leaves_no_pipe_open(tmp_path: Path) -> None:
+    flooding = command(tmp_path, "while True: print('y' * 1_000)")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        with pytest.raises(PaymentPending):
+            await flooding.ask(transfer())
+    await until(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before)
+
+
 @pytest.mark.parametrize("name", ["missing", "directory", "unexecutable", "a\0b"])
 async def test_command_that_cannot_run_gives_no_verdict(tmp_path: Path, name: str) -> None:
     (tmp_path / "directory").mkdir()

@@ -30,6 +30,7 @@ COMMANDS_AT_ONCE = 8
 _ALLOWED, _REFUSED = 0, 1  # what the command exits with
 _NO_REASON = "refused by screening"
 _CHUNK_BYTES = 16 * 1024
+_DRAIN_SECONDS = 1.0  # what left its session may hold the pipe open
 
 
 class _NoVerdict(Exception):
@@ -196,4 +197,9 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     """End the command and whatever it started, which share a session."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            if process.stdout is not None:  # its pipe is closed, and it waited for, at its end only
+                while await process.stdout.read(_CHUNK_BYTES):
+                    pass
+            await process.wait()
