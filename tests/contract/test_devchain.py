@@ -22,6 +22,7 @@ from moorage.chains.dev_wallet import DevWallets, dev_wallets
 from moorage.chains.devchain import DevChain
 from moorage.errors import LocalChainFailed
 from paying import rpc, send_transfer, token_balance
+from waiting import until
 
 ARBITRUM = KNOWN_CHAINS["arbitrum"]
 USDC = "0xaf88d065e77c8cC2239327C5EDb3A432268e5831"
@@ -212,6 +213,7 @@ async def test_node_that_hangs_is_replaced(
     hung = devchain.pid
     devchain.detach()
     os.kill(hung, signal.SIGSTOP)
+    await until(lambda: is_stopped(hung))  # until then it may still answer
     again = make_chain(tmp_path, anvil_binary, wallets)
     again_started = asyncio.create_task(again.start())
     # It is asked first, then told to end: which it does once it may go on.
@@ -226,6 +228,12 @@ async def test_node_that_hangs_is_replaced(
         assert not alive(hung)
     finally:
         await again.stop()
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether every thread of a process has stopped."""
+    states = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(state.rpartition(")")[2].split()[0] == "T" for state in states)
 
 
 def pending_sigterm(pid: int) -> bool:
