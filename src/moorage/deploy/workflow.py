@@ -42,6 +42,7 @@ from moorage.storage.database import Database, Transaction
 log = structlog.get_logger()
 
 BUILT = "built"
+_DRAIN_SECONDS = 0.5  # what the old version was asked before the switch, it may answer
 MOST_ATTEMPTS = 3
 """How often a deployment may be begun: a gateway that dies each time gives up on it."""
 
@@ -125,6 +126,7 @@ class Workflow:
         self._count(deployment, "ready", None)
         await self._drop_source(deployment.id)
         if replaced is not None:
+            await asyncio.sleep(_DRAIN_SECONDS)
             await self._runtime.remove(replaced)
         return None
 
