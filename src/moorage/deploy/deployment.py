@@ -44,6 +44,14 @@ TRANSITIONS: dict[DeploymentStatus, tuple[DeploymentStatus, ...]] = {
 }
 
 
+class Origin(StrEnum):
+    """What made a deployment."""
+
+    UPLOAD = "upload"
+    ROLLBACK = "rollback"  # an earlier one's files and configuration
+    CONFIGURATION = "configuration"  # the serving one's files, other variables or health path
+
+
 class Deployment(msgspec.Struct, frozen=True):
     """One row of `deployments`; the plan stays JSON until somebody needs it."""
 
@@ -57,6 +65,12 @@ class Deployment(msgspec.Struct, frozen=True):
     reason_code: str | None
     log_tail: str
     created_at_ms: int
+    origin: Origin = Origin.UPLOAD
+    copy_of: str | None = None  # whose built files it has; none for an upload
+    health_path: str = "/"
+    variables: str = ""  # sealed
+    superseded_at_ms: int | None = None
+    is_kept: bool = True
 
 
 class Standing(msgspec.Struct, frozen=True):

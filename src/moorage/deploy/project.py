@@ -42,3 +42,8 @@ class Project(msgspec.Struct, frozen=True):
     serving_deployment_id: str | None
     created_at_ms: int
     suspended_at_ms: int | None = None
+    blocked_reason: str | None = None  # the operator's, who alone can end that
+    asleep_since_ms: int | None = None
+    health_path: str = "/"
+    variables: str = ""  # sealed
+    volume: bool = False

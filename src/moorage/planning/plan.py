@@ -47,6 +47,10 @@ class Plan(msgspec.Struct, frozen=True):
     build_env: dict[str, str]
     run_env: dict[str, str]
     because: tuple[str, ...]  # what was found and what follows, a sentence each, for a person
+    # Programs that builds and the app find first on their PATH, with their exact versions.
+    toolchains: dict[str, str] = {}
+    # The files that alone decide what the install makes, below /app; none: all files do.
+    install_inputs: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:

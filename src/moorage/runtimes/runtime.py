@@ -4,7 +4,8 @@ A deployment's id names all that a runtime makes for it, so each call is idempot
 it is simply made again.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -38,6 +39,8 @@ class BuildSpec:
     plan: Plan
     limits: Limits
     timeout_seconds: int
+    owner: str = ""  # whose caches it may use, a wallet; "" for none
+    variables: Mapping[str, str] = field(default_factory=dict)  # the deployer's, for the build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,8 @@ class InstanceSpec:
     deployment_id: str
     plan: Plan
     limits: Limits
+    variables: Mapping[str, str] = field(default_factory=dict)  # the deployer's, for the app
+    volume: str | None = None  # the id of the volume that is its /data
 
 
 @dataclass(frozen=True, kw_only=True)

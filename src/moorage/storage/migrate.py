@@ -6,7 +6,7 @@ from pathlib import Path
 
 from moorage.errors import DatabaseUnavailable
 
-NEWEST_REVISION = "0002"
+NEWEST_REVISION = "0003"
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 

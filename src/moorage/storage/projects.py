@@ -9,6 +9,7 @@ from moorage.deploy.deployment import (
     UNDER_WAY,
     Deployment,
     DeploymentStatus,
+    Origin,
     Standing,
 )
 from moorage.deploy.project import SHARING_STATUSES, Project, ProjectStatus
@@ -311,9 +312,16 @@ def _project(row: Row | None) -> Project | None:
 
 def _made_project(row: Row) -> Project:
     fields = dict(zip(Project.__struct_fields__, row, strict=True))
-    return Project(**fields | {"status": ProjectStatus(fields["status"])})
+    return Project(
+        **fields | {"status": ProjectStatus(fields["status"]), "volume": bool(fields["volume"])}
+    )
 
 
 def _made_deployment(row: Row) -> Deployment:
     fields = dict(zip(Deployment.__struct_fields__, row, strict=True))
-    return Deployment(**fields | {"status": DeploymentStatus(fields["status"])})
+    typed = {
+        "status": DeploymentStatus(fields["status"]),
+        "origin": Origin(fields["origin"]),
+        "is_kept": bool(fields["is_kept"]),
+    }
+    return Deployment(**fields | typed)

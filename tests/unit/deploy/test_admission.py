@@ -453,8 +453,9 @@ async def test_name_taken_while_the_payment_is_taken_leaves_the_hash_usable(gate
     def take_name(step: str) -> None:
         gate.on_step = lambda step: None
         gate.db._writer.execute(
-            "INSERT INTO projects VALUES "
-            "('p', ?, 'hello', '', '', 'queued', 1, NULL, 0, NULL, NULL)",
+            "INSERT INTO projects (id, wallet, unique_name, display_name, description, status, "
+            "monthly_price_micro_usd, created_at_ms) VALUES "
+            "('p', ?, 'hello', '', '', 'queued', 1, 0)",
             (BOB,),
         )
 

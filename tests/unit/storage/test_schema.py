@@ -12,7 +12,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Connection, MetaData, create_engine
 
-from moorage.deploy.deployment import TRANSITIONS, DeploymentStatus
+from moorage.deploy.deployment import TRANSITIONS, DeploymentStatus, Origin
+from moorage.deploy.domain import DomainStatus
 from moorage.deploy.job import JobStatus
 from moorage.deploy.project import ProjectStatus
 from moorage.errors import DatabaseUnavailable
@@ -45,6 +46,8 @@ ENUMS: dict[str, type[StrEnum]] = {
     "deliveries.status": DeliveryStatus,
     "projects.status": ProjectStatus,
     "deployments.status": DeploymentStatus,
+    "deployments.origin": Origin,
+    "domains.status": DomainStatus,
     "jobs.status": JobStatus,
 }
 

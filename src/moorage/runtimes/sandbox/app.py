@@ -52,7 +52,7 @@ def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
             slot,
             script=bubblewrap.DETACHED,
             group=place.app_group,
-            environment=app_environment(spec.plan),
+            environment=app_environment(spec.plan, spec.variables),
             directory=spec.plan.directory,
             command=spec.plan.start,
             status=place.status_file,

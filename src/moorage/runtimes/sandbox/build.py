@@ -71,7 +71,7 @@ async def _spawn(place: Place, slot: Slot, spec: BuildSpec, command: str) -> Pro
             slot,
             script=bubblewrap.ATTACHED,
             group=place.build_group,
-            environment=build_environment(spec.plan, place.machine.build_env),
+            environment=build_environment(spec.plan, place.machine.build_env, spec.variables),
             directory=spec.plan.directory,
             command=command,
             status=None,

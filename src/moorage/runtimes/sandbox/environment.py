@@ -12,14 +12,16 @@ _BUILD = {"CI": "1", "UV_LINK_MODE": "copy"}
 _TRUST = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "PIP_CERT", "REQUESTS_CA_BUNDLE")
 
 
-def build_environment(plan: Plan, extra: Mapping[str, str]) -> dict[str, str]:
+def build_environment(
+    plan: Plan, extra: Mapping[str, str], variables: Mapping[str, str]
+) -> dict[str, str]:
     """What a build sees: NODE_ENV stays unset, or development dependencies would be missing."""
     trust = dict.fromkeys(_TRUST, CERTIFICATES) if Path(CERTIFICATES).exists() else {}
-    return {**_BASE, **_BUILD, **trust, **extra, **plan.build_env}
+    return {**_BASE, **_BUILD, **trust, **extra, **plan.build_env, **variables}
 
 
-def app_environment(plan: Plan) -> dict[str, str]:
-    """What an app sees; the plan's own variables win."""
+def app_environment(plan: Plan, variables: Mapping[str, str]) -> dict[str, str]:
+    """What an app sees; the plan's own variables win, and the deployer's over those."""
     return {
         **_BASE,
         "PORT": str(plan.port),
@@ -27,4 +29,5 @@ def app_environment(plan: Plan) -> dict[str, str]:
         "NODE_ENV": "production",
         "PYTHONUNBUFFERED": "1",
         **plan.run_env,
+        **variables,
     }

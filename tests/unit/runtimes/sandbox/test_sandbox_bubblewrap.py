@@ -168,7 +168,7 @@ def test_door_runs_as_a_user_of_its_own_in_the_apps_network() -> None:
 
 
 def test_build_leaves_node_env_unset_and_the_plan_wins() -> None:
-    environment = build_environment(PLAN, {"CI": "yes", "REGISTRY": "r"})
+    environment = build_environment(PLAN, {"CI": "yes", "REGISTRY": "r"}, {})
     assert "NODE_ENV" not in environment
     assert environment["CI"] == "0"
     assert environment["REGISTRY"] == "r"
@@ -178,7 +178,7 @@ def test_build_leaves_node_env_unset_and_the_plan_wins() -> None:
 
 
 def test_app_is_told_its_port_and_the_plan_wins() -> None:
-    environment = app_environment(PLAN)
+    environment = app_environment(PLAN, {})
     assert environment["PORT"] == "3000"
     assert environment["NODE_ENV"] == "production"
     assert environment["PYTHONUNBUFFERED"] == "1"

@@ -1,0 +1,60 @@
+"""Every table, once, for SQLite and PostgreSQL alike.
+
+Times are Unix milliseconds (`_ms`). Money is micro-USD or a token's atomic units, the latter as
+decimal text: with 18 decimals, 64 bits are $9. Wallets, token addresses and hashes are lower-case
+hex with 0x. Status columns hold the values of the enums of their subject; a test compares them.
+"""
+
+from moorage.storage.schema.apps import (
+    deployments,
+    domains,
+    jobs,
+    meter,
+    projects,
+    run_intervals,
+    usage,
+)
+from moorage.storage.schema.events import (
+    deliveries,
+    events,
+    idempotent_answers,
+    webhooks,
+)
+from moorage.storage.schema.metadata import metadata
+from moorage.storage.schema.money import (
+    entries,
+    payment_uses,
+    payments,
+    postings,
+    quotes,
+    refunds,
+    relay_transactions,
+    settlements,
+    wallets,
+    watch_cursors,
+)
+
+__all__ = [
+    "deliveries",
+    "deployments",
+    "domains",
+    "entries",
+    "events",
+    "idempotent_answers",
+    "jobs",
+    "metadata",
+    "meter",
+    "payment_uses",
+    "payments",
+    "postings",
+    "projects",
+    "quotes",
+    "refunds",
+    "relay_transactions",
+    "run_intervals",
+    "settlements",
+    "usage",
+    "wallets",
+    "watch_cursors",
+    "webhooks",
+]

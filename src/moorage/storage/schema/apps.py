@@ -1,0 +1,187 @@
+"""The tables of what is deployed: projects, deployments, jobs, and what they are billed for."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from moorage.storage.schema.metadata import metadata, one_of
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("wallet", Text, nullable=False),
+    Column("unique_name", Text, nullable=False),
+    Column("display_name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    # What a month costs and so what an hour burns; fixed when the project is made.
+    Column("monthly_price_micro_usd", BigInteger, nullable=False),
+    Column("serving_deployment_id", Text),  # the one its address leads to
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("deleted_at_ms", BigInteger),
+    Column("suspended_at_ms", BigInteger),  # in billed time, see run_intervals; while it is
+    Column("blocked_reason", Text),  # why the operator has it suspended, while that is so
+    Column("asleep_since_ms", BigInteger),  # idle and stopped until its next request, while it is
+    Column("health_path", Text, nullable=False, server_default="/"),
+    # The variables that the next deployment gets, sealed (deploy/vault.py); "" is none.
+    Column("variables", Text, nullable=False, server_default=""),
+    Column("volume", Boolean, nullable=False, server_default=text("0")),  # has a /data of its own
+    one_of(
+        "status",
+        "queued",
+        "building",
+        "deploying",
+        "active",
+        "failed",
+        "suspended",
+        "deleting",
+        "deleted",
+    ),
+    Index(None, "wallet", "created_at_ms"),
+    Index(
+        "uq_projects_living_name",
+        "unique_name",
+        unique=True,
+        sqlite_where=text("deleted_at_ms IS NULL"),
+        postgresql_where=text("deleted_at_ms IS NULL"),
+    ),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
+    Column("status", Text, nullable=False),
+    Column("request_digest", Text, nullable=False),  # SHA-256 of the request body
+    Column("plan", Text, nullable=False),  # a Plan as JSON
+    Column("note", Text, nullable=False),  # what the deployer should know, such as another port
+    Column("reason", Text),  # why it failed, for a person
+    Column("reason_code", Text),  # a FailureCause
+    Column("log_tail", Text, nullable=False),  # the last lines, when it failed
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),  # when it reached ready or failed
+    Column("origin", Text, nullable=False, server_default="upload"),
+    # The deployment whose built files it has; none for an upload.
+    Column("copy_of", Text),
+    Column("health_path", Text, nullable=False, server_default="/"),
+    Column("variables", Text, nullable=False, server_default=""),  # sealed, as the project's
+    # When it ceased to serve: from then on it is drained, stopped, kept, and collected in the end.
+    Column("superseded_at_ms", BigInteger),
+    # Whether its built files are on the machine, so that it can be served again.
+    Column("is_kept", Boolean, nullable=False, server_default=text("1")),
+    one_of("origin", "upload", "rollback", "configuration"),
+    one_of(
+        "status",
+        "queued",
+        "building",
+        "deploying",
+        "ready",
+        "failed",
+        "superseded",
+        "stopped",
+    ),
+    Index(None, "project_id", "created_at_ms"),
+    Index(None, "status"),
+)
+
+domains = Table(
+    "domains",
+    metadata,
+    # A host name of its own for a project; led there once a DNS record has proved whose it is.
+    Column("host", Text, primary_key=True),
+    Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
+    Column("token", Text, nullable=False),  # what the TXT record must hold
+    Column("status", Text, nullable=False),
+    Column("problem", Text, nullable=False, server_default=""),  # what the last look found
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("verified_at_ms", BigInteger),
+    Column("checked_at_ms", BigInteger),
+    one_of("status", "pending", "verified"),
+    Index(None, "project_id"),
+    Index(
+        "uq_domains_verified",
+        "host",
+        unique=True,
+        sqlite_where=text("status = 'verified'"),
+        postgresql_where=text("status = 'verified'"),
+    ),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    # What a project's app used in one hour, from control groups and the proxy's access log.
+    Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
+    Column("hour_ms", BigInteger, primary_key=True),  # the hour's beginning, Unix time
+    Column("cpu_ms", BigInteger, nullable=False),
+    Column("memory_byte_seconds", BigInteger, nullable=False),
+    Column("memory_peak_bytes", BigInteger, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("bytes_in", BigInteger, nullable=False),
+    Column("bytes_out", BigInteger, nullable=False),
+    Column("status_1xx", BigInteger, nullable=False),
+    Column("status_2xx", BigInteger, nullable=False),
+    Column("status_3xx", BigInteger, nullable=False),
+    Column("status_4xx", BigInteger, nullable=False),
+    Column("status_5xx", BigInteger, nullable=False),
+    Index(None, "hour_ms"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("subject_id", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("step", Text, nullable=False),  # the last one completed, "" before the first
+    Column("attempts", Integer, nullable=False),
+    Column("fence", Integer, nullable=False),  # grows with each claim; writes of older ones fail
+    Column("run_at_ms", BigInteger, nullable=False),
+    Column("lease_until_ms", BigInteger, nullable=False),
+    one_of("status", "queued", "running", "done"),
+    UniqueConstraint("kind", "subject_id"),
+    Index(None, "status", "run_at_ms"),
+)
+
+meter = Table(
+    "meter",
+    metadata,
+    # One row, of id 1: how far billed time had come at the last tick, and when that was.
+    Column("id", Integer, primary_key=True),
+    Column("billed_ms", BigInteger, nullable=False),
+    Column("monotonic_ms", BigInteger, nullable=False),  # since the machine was started
+    Column("boot_id", Text, nullable=False),  # of that run of the machine
+)
+
+run_intervals = Table(
+    "run_intervals",
+    metadata,
+    # One stretch of time in which a project's app served: what is billed. Its times are billed
+    # time: Unix milliseconds that stand still while the machine does.
+    Column("id", Text, primary_key=True),
+    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
+    Column("started_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    Column("charged_until_ms", BigInteger, nullable=False),
+    Column("charged_micro_usd", BigInteger, nullable=False),
+    Index(None, "ended_at_ms", "charged_until_ms"),  # which are due
+    Index(
+        "uq_run_intervals_open",
+        "project_id",
+        unique=True,
+        sqlite_where=text("ended_at_ms IS NULL"),
+        postgresql_where=text("ended_at_ms IS NULL"),
+    ),
+)

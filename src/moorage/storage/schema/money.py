@@ -1,0 +1,196 @@
+"""The tables of money: wallets, ledger, payments and all that moves tokens."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from moorage.storage.schema.metadata import metadata, one_of
+
+wallets = Table(
+    "wallets",
+    metadata,
+    Column("address", Text, primary_key=True),
+    # The cached sum of the wallet's ledger entries; changes only in the transaction of an entry.
+    # Below zero only after a payment was reversed that had been spent.
+    Column("balance_micro_usd", BigInteger, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    # The last of the "credits run out in … hours" warnings given since there was enough.
+    Column("warned_hours", Integer),
+)
+
+postings = Table(
+    "postings",
+    metadata,
+    # Names the event, so that it is booked once: "payment:42161:0x…:3", "burn:<interval>:<ms>".
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("posting_id", Text, ForeignKey("postings.id"), primary_key=True),
+    # "wallet:0x…", "held:0x…", "received:<chain_id>:<token>", "earned", "refunded"
+    Column("account", Text, primary_key=True),
+    Column("amount_micro_usd", BigInteger, nullable=False),  # a posting's amounts sum to zero
+    Index(None, "account"),
+)
+
+payments = Table(
+    "payments",
+    metadata,
+    # What makes a transfer creditable once: this key, inserted in the crediting transaction.
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("tx_hash", Text, primary_key=True),
+    Column("log_index", Integer, primary_key=True),
+    Column("payer", Text, nullable=False),
+    Column("token", Text, nullable=False),
+    Column("token_address", Text, nullable=False),
+    Column("amount_atomic", Text, nullable=False),
+    Column("credited_micro_usd", BigInteger, nullable=False),
+    Column("block_number", BigInteger, nullable=False),
+    Column("block_hash", Text, nullable=False),
+    Column("claimed_at_ms", BigInteger, nullable=False),
+    Column("status", Text, nullable=False, server_default="credited"),
+    # How sure it is that the block stays: looked at again at each step.
+    Column("finality", Text, nullable=False, server_default="provisional"),
+    # How often it was credited: once more after each reversal.
+    Column("round", Integer, nullable=False, server_default="1"),
+    Column("posting_id", Text, nullable=False, server_default=""),  # of its last credit
+    Column("held_reason", Text),  # why screening refused it
+    one_of("status", "credited", "held", "reversed", "refunded"),
+    one_of("finality", "provisional", "safe", "finalized"),
+    Index(None, "payer"),
+    Index(None, "chain_id", "finality", "block_number"),
+    Index(
+        "ix_payments_reversed",
+        "chain_id",
+        "tx_hash",
+        sqlite_where=text("status = 'reversed'"),
+        postgresql_where=text("status = 'reversed'"),
+    ),
+)
+
+payment_uses = Table(
+    "payment_uses",
+    metadata,
+    # What a transaction paid for, for each of those who paid in it: a deployment, or a top-up,
+    # which has no ids.
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("tx_hash", Text, primary_key=True),
+    Column("wallet", Text, primary_key=True),
+    Column("project_id", Text),
+    Column("deployment_id", Text),
+)
+
+settlements = Table(
+    "settlements",
+    metadata,
+    # An authorization (EIP-3009) that the gateway's relayer turns into a transaction; stored
+    # before anything is sent.
+    Column("id", Text, primary_key=True),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("token", Text, nullable=False),
+    Column("token_address", Text, nullable=False),
+    Column("payer", Text, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("amount_atomic", Text, nullable=False),
+    Column("valid_after", Text, nullable=False),  # Unix seconds, decimal: up to 2**256 - 1
+    Column("valid_before", Text, nullable=False),
+    Column("nonce", Text, nullable=False),
+    Column("signature", Text, nullable=False),
+    Column("from_block", BigInteger, nullable=False),  # unused there: its use is searched from here
+    Column("unique_name", Text),  # whose quote it was paid towards; none for a top-up
+    Column("status", Text, nullable=False),
+    Column("tx_hash", Text),  # the transaction that settled it, ours or another's
+    Column("failure", Text),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    one_of("status", "intended", "sent", "settled", "failed"),
+    UniqueConstraint("chain_id", "token_address", "payer", "nonce"),
+    Index(None, "chain_id", "status"),
+    Index(None, "chain_id", "tx_hash"),
+    Index(None, "payer", "status"),
+)
+
+relay_transactions = Table(
+    "relay_transactions",
+    metadata,
+    # Every transaction the gateway signs, before it is sent. Several of one nonce: fee bumps.
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("tx_hash", Text, primary_key=True),
+    Column("sender", Text, nullable=False),
+    Column("nonce", BigInteger, nullable=False),
+    Column("subject_id", Text, nullable=False),  # of a settlement or a refund
+    Column("recipient", Text, nullable=False),  # with data and gas_limit: what each version does
+    Column("data", Text, nullable=False),
+    Column("gas_limit", BigInteger, nullable=False),
+    Column("max_fee_per_gas", Text, nullable=False),  # wei, decimal
+    Column("max_priority_fee_per_gas", Text, nullable=False),  # wei, decimal
+    Column("raw", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("block_number", BigInteger),  # where it was mined, if it was
+    Column("signed_at_ms", BigInteger, nullable=False),
+    one_of("status", "signed", "mined", "reverted", "replaced"),
+    Index(None, "chain_id", "sender", "status"),
+    Index(None, "subject_id"),
+    Index(None, "chain_id", "sender", "nonce"),
+)
+
+refunds = Table(
+    "refunds",
+    metadata,
+    # Tokens sent back on chain; debited when intended, so that nothing is refunded twice.
+    Column("id", Text, primary_key=True),
+    Column("chain_id", BigInteger, nullable=False),
+    Column("tx_hash", Text, nullable=False),  # of the payment that is refunded, as is log_index
+    Column("log_index", Integer, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("token_address", Text, nullable=False),
+    Column("amount_atomic", Text, nullable=False),
+    Column("debited_micro_usd", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("refund_tx_hash", Text),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    one_of("status", "intended", "sent", "refunded", "failed"),
+    Index(None, "chain_id", "tx_hash", "log_index"),
+    Index(None, "status"),
+)
+
+watch_cursors = Table(
+    "watch_cursors",
+    metadata,
+    # Up to where a chain has been searched for transfers that nobody claimed, by each search.
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("search", Text, primary_key=True),
+    Column("block_number", BigInteger, nullable=False),
+    Column("block_hash", Text, nullable=False),
+    one_of("search", "confirmed", "safe"),
+)
+
+quotes = Table(
+    "quotes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("wallet", Text, nullable=False),
+    Column("unique_name", Text, nullable=False),  # held for the wallet until the quote expires
+    Column("months", Integer, nullable=False),
+    Column("price_micro_usd", BigInteger, nullable=False),
+    Column("received_micro_usd", BigInteger, nullable=False),  # paid towards it, still short
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    Index(None, "unique_name", "expires_at_ms"),
+    Index(None, "wallet", "expires_at_ms"),
+    Index(None, "expires_at_ms"),
+)
