@@ -44,7 +44,7 @@ class Plan(msgspec.Struct, frozen=True):
     build: str | None
     start: str  # sees PORT in its environment
     port: int  # where the app is expected to listen
-    build_env: dict[str, str]
+    build_env: dict[str, str]  # what the planner derives; the deployer's are stored apart, sealed
     run_env: dict[str, str]
     because: tuple[str, ...]  # what was found and what follows, a sentence each, for a person
     # Programs that builds and the app find first on their PATH, with their exact versions.

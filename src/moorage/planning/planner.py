@@ -87,8 +87,9 @@ def make_plan(tree: SourceTree, settings: Settings) -> Plan:
     settings this gateway can't follow, UploadInvalid for a file that decides and can't be read.
     """
     wanted = asked(settings)
-    build_env = environment("settings.buildVars", settings.build_vars, port=settings.port)
-    run_env = environment("settings.runEnvs", settings.run_envs, port=settings.port)
+    # Checked here and stored elsewhere, sealed: what a deployer sets is no part of the plan.
+    environment("settings.buildVars", settings.build_vars, port=settings.port)
+    environment("settings.runEnvs", settings.run_envs, port=settings.port)
     folder, because = _folder(Folder(tree), wanted)
     wanted = _with_procfile(folder, wanted)
     recipe = _choose(folder, wanted)
@@ -101,8 +102,8 @@ def make_plan(tree: SourceTree, settings: Settings) -> Plan:
         build=_in_folder(recipe.build, wanted.build, folder),
         start=_in_folder(in_place(recipe.start or ""), wanted.run, folder) or "",
         port=settings.port,
-        build_env=build_env,
-        run_env={**dict(recipe.run_env), **run_env},
+        build_env={},
+        run_env=dict(recipe.run_env),
         because=tuple(because),
     )
 

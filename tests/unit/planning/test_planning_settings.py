@@ -5,6 +5,7 @@ import pytest
 
 from memory_tree import MemoryTree
 from moorage.errors import InvalidField, PlanNotFound, RuntimeUnsupported
+from moorage.planning.explicit import environment
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 
@@ -113,20 +114,19 @@ def test_variables_are_bounded() -> None:
         plan(runEnvs={f"A{index}": "" for index in range(201)})
     with pytest.raises(InvalidField):
         plan(runEnvs={"A": "x" * 32_769})
-    assert len(plan(runEnvs={f"A{index}": "" for index in range(200)}).run_env) == 200
+    plan(runEnvs={f"A{index}": "" for index in range(200)})
 
 
 def test_port_comes_from_settings_alone() -> None:
-    assert plan(port=8080, runEnvs={"PORT": "8080", "A": "1"}).run_env == {"A": "1"}
+    assert environment("f", {"PORT": "8080", "A": "1"}, port=8080) == {"A": "1"}
     with pytest.raises(InvalidField) as refused:
         plan(port=3000, runEnvs={"PORT": "8080"})
     assert refused.value.field == "settings.runEnvs.PORT"
 
 
-def test_given_variable_wins_over_the_stacks_own() -> None:
-    files = {"main.py": "print(1)"}
-    assert plan(files).run_env == {"PYTHONUNBUFFERED": "1"}
-    assert plan(files, runEnvs={"PYTHONUNBUFFERED": ""}).run_env == {"PYTHONUNBUFFERED": ""}
+def test_what_the_deployer_sets_is_checked_but_no_part_of_the_plan() -> None:
+    secret = {"API_KEY": "s3cret"}
+    assert plan(runEnvs=secret, buildVars=secret) == plan()
 
 
 def test_upload_in_one_directory_is_left_alone_where_a_command_was_given() -> None:
