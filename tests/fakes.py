@@ -17,7 +17,14 @@ from moorage.payments.screening import Screen, allow
 from moorage.payments.settlements import Settlements
 from moorage.payments.transfer import Transfer
 from moorage.payments.verification import Verifier
-from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, LogKind
+from moorage.runtimes.runtime import (
+    AppExit,
+    BuildSpec,
+    Instance,
+    InstanceSpec,
+    LogKind,
+    Usage,
+)
 from moorage.storage.database import Database
 from records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
 
@@ -59,6 +66,8 @@ class FakeRuntime:
         self.exits: dict[str, AppExit] = {}
         self.logs: dict[tuple[str, LogKind], str] = {}
         self.port: int | None = None
+        self.open_connections: dict[str, int] = {}
+        self.used: dict[str, Usage] = {}
         self.on_call: Callable[[str, str], None] = lambda method, subject: None
 
     def called(self, method: str) -> list[str]:
@@ -105,6 +114,13 @@ class FakeRuntime:
         found = dict(self.apps)
         await self._enter("running", "")
         return found
+
+    async def connections(self, deployment_id: str) -> int:
+        await self._enter("connections", deployment_id)
+        return self.open_connections.get(deployment_id, 0) if deployment_id in self.apps else 0
+
+    async def usage(self) -> dict[str, Usage]:
+        return {app: self.used[app] for app in self.used if app in self.apps}
 
     async def known(self) -> set[str]:
         await self._enter("known", "")

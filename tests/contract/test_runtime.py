@@ -411,6 +411,42 @@ async def test_app_that_ignores_sigterm_is_killed(sandbox: Sandbox, source: Path
     assert await sandbox.exit_reason("first") == AppExit(exit_code=137, out_of_memory=False)
 
 
+async def test_connections_are_counted_while_they_are_open(sandbox: Sandbox, source: Path) -> None:
+    assert await sandbox.connections("first") == 0
+    instance = await build_and_start(sandbox, source, plan())
+    await until(lambda: _has_connections(sandbox, 0))
+    held = []
+    for _ in range(3):
+        visitor = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        visitor.connect(str(instance.socket))
+        held.append(visitor)
+    await until(lambda: _has_connections(sandbox, 3))
+    for visitor in held:
+        visitor.close()
+    await until(lambda: _has_connections(sandbox, 0))
+    await sandbox.stop("first")
+    assert await sandbox.connections("first") == 0
+
+
+async def _has_connections(runtime: Sandbox, count: int) -> bool:
+    return await runtime.connections("first") == count
+
+
+async def test_usage_tells_processor_time_and_memory_of_what_runs(
+    sandbox: Sandbox, source: Path
+) -> None:
+    (source / "index.js").write_text(
+        "const held = Buffer.alloc(64 << 20, 1);"
+        "const end = Date.now() + 300; while (Date.now() < end);" + ON_PORT
+    )
+    await build_and_start(sandbox, source, plan())
+    used = (await sandbox.usage())["first"]
+    assert used.cpu_ms >= 250
+    assert 64 * MIB < used.memory_bytes < LIMITS.memory_bytes
+    await sandbox.stop("first")
+    assert await sandbox.usage() == {}
+
+
 async def test_remove_leaves_nothing(sandbox: Sandbox, source: Path, instance_id: str) -> None:
     before = belongings(instance_id)
     await build_and_start(sandbox, source, plan(start="node index.js 8475"))

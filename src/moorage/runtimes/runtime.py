@@ -71,6 +71,14 @@ class AppExit:
     out_of_memory: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a running app has used."""
+
+    cpu_ms: int  # processor time since it was started
+    memory_bytes: int  # now, without cached files that the kernel would give up first
+
+
 class Runtime(Protocol):
     """Builds and runs apps. Raises DeployFailed for what the app or its files caused."""
 
@@ -107,6 +115,14 @@ class Runtime(Protocol):
 
     async def running(self) -> dict[str, Instance]:
         """What really runs and listens now, by deployment id."""
+        ...
+
+    async def connections(self, deployment_id: str) -> int:
+        """How many connections the app has open; 0 when it does not run."""
+        ...
+
+    async def usage(self) -> dict[str, Usage]:
+        """What each app that runs has used, by deployment id."""
         ...
 
     async def known(self) -> set[str]:

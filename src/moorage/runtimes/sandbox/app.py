@@ -264,6 +264,19 @@ def listens(place: Place, record: Record) -> bool:
         return False
 
 
+def connections(place: Place) -> int:
+    """How many connections the app has open where its door leads."""
+    record = place.record
+    slot = None if record is None else place.slot(record)
+    if record is None or slot is None or record.listener is None:
+        return 0
+    try:
+        with opened_table(place.network(slot).path) as table:
+            return table.connections_to(record.listener.port)
+    except FileNotFoundError:
+        return 0
+
+
 def _uid_of(pid: int) -> int | None:
     try:
         status = Path(f"/proc/{pid}/status").read_text()

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.runtimes.runtime import Limits
+from moorage.runtimes.runtime import Limits, Usage
 
 CONTROLLERS = ("memory", "cpu", "pids")
+_ACCOUNTING = "cpuacct"  # on version 1 a controller of its own, often mounted with cpu
 _CPU_PERIOD_US = 100_000
 _KILL_SECONDS = 10.0
 _VACATE_SECONDS = 1.0
@@ -49,9 +50,9 @@ def find_hierarchy(mountinfo: str, unified_controllers: Callable[[Path], str]) -
             return Hierarchy(2, dict.fromkeys(CONTROLLERS, point))
         if kind == "cgroup":
             for option in super_options.split(","):
-                if option in CONTROLLERS:
+                if option in {*CONTROLLERS, _ACCOUNTING}:
                     legacy.setdefault(option, point)
-    return Hierarchy(1, legacy) if set(legacy) == set(CONTROLLERS) else None
+    return Hierarchy(1, legacy) if set(legacy) >= set(CONTROLLERS) else None
 
 
 def limit_writes(version: int, limits: Limits) -> list[tuple[str, str, str, bool]]:
@@ -87,9 +88,14 @@ def cpu_writes(version: int, cpu_millis: int) -> list[tuple[str, str]]:
 
 def parse_oom_kills(events: str) -> int:
     """The `oom_kill` counter of `memory.events` (version 2) or `memory.oom_control` (1)."""
-    for line in events.splitlines():
+    return _counter(events, "oom_kill")
+
+
+def _counter(text: str, wanted: str) -> int:
+    """A number in a file of lines `name number`; 0 when it is not there."""
+    for line in text.splitlines():
         name, _, count = line.partition(" ")
-        if name == "oom_kill":
+        if name == wanted:
             return int(count)
     return 0
 
@@ -159,6 +165,34 @@ class Cgroups:
         except FileNotFoundError:
             return 0
         return parse_oom_kills(text)
+
+    def usage(self, name: str) -> Usage | None:
+        """What a group has used; None when there is no such group."""
+        try:
+            return Usage(cpu_ms=self._cpu_ms(name), memory_bytes=self._memory_bytes(name))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENODEV):
+                return None
+            raise
+
+    def _cpu_ms(self, name: str) -> int:
+        if self.hierarchy.version == 2:
+            return _counter(self._read("cpu", name, "cpu.stat"), "usage_usec") // 1000
+        if _ACCOUNTING not in self.hierarchy.mounts:
+            return 0
+        return int(self._read(_ACCOUNTING, name, "cpuacct.usage")) // 1_000_000
+
+    def _memory_bytes(self, name: str) -> int:
+        """The working set, as kubelet reckons it."""
+        statistics = self._read("memory", name, "memory.stat")
+        if self.hierarchy.version == 2:
+            charged = int(self._read("memory", name, "memory.current"))
+            return max(0, charged - _counter(statistics, "inactive_file"))
+        charged = int(self._read("memory", name, "memory.usage_in_bytes"))
+        return max(0, charged - _counter(statistics, "total_inactive_file"))
+
+    def _read(self, controller: str, name: str, file: str) -> str:
+        return (self.hierarchy.mounts[controller] / self.root / name / file).read_text()
 
     def exists(self, name: str) -> bool:
         """Whether anything is left of the group."""

@@ -21,6 +21,7 @@ _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST_DUMP = 0x301
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_STATES_ESTABLISHED = 1 << 1
 _STATES_LISTEN = 1 << 10
 _INET_DIAG_SKV6ONLY = 11
 _MESSAGE_BYTES = 72  # struct inet_diag_msg, before its attributes
@@ -28,6 +29,7 @@ _INET_DIAG_REQ_BYTECODE = 1
 _BC_SOURCE_GE, _BC_SOURCE_LE = 2, 3  # struct inet_diag_bc_op
 _TIMEOUT_SECONDS = 5.0
 MAX_LISTENERS = 1024
+MAX_CONNECTIONS = 4096
 
 
 @dataclass(frozen=True, order=True)
@@ -70,6 +72,18 @@ class ListenerTable:
             for message in self.dump(request(family, port=port))
         ]
 
+    def connections_to(self, port: int) -> int:
+        """How many connections `port` has taken and not closed, counted to MAX_CONNECTIONS.
+
+        Those that wait to be accepted are among them. Raises OSError when the kernel can't tell.
+        """
+        asked = (
+            request(family, port=port, states=_STATES_ESTABLISHED)
+            for family in (socket.AF_INET6, socket.AF_INET)
+        )
+        messages = (message for question in asked for message in self.dump(question))
+        return sum(1 for _ in islice(messages, MAX_CONNECTIONS))
+
     def dump(self, asked: bytes) -> Iterator[bytes]:
         """The kernel's answers to a request; one that is not read to its end spoils the table."""
         self._diagnosis.send(asked)
@@ -105,9 +119,12 @@ def first_listeners(namespace: Path) -> list[Listener]:
     return found
 
 
-def request(family: int, *, port: int | None = None) -> bytes:
-    """The netlink message that asks for listening TCP sockets of an address family."""
-    body = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, _STATES_LISTEN) + bytes(48)
+def request(family: int, *, port: int | None = None, states: int = _STATES_LISTEN) -> bytes:
+    """The netlink message that asks for an address family's TCP sockets, the listening ones.
+
+    `states` is a set of others, a bit for each; `port` is the sockets' own.
+    """
+    body = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, states) + bytes(48)
     if port is not None:
         body += _port_filter(port)
     header = struct.pack("=IHHII", 16 + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 1, 0)

@@ -16,6 +16,13 @@ from moorage.runtimes.sandbox.network import Network
 from moorage.runtimes.sandbox.record import Record, Stage, read_record, write_record
 from moorage.runtimes.sandbox.slots import Slot
 
+_APP_GROUP = "app-"
+
+
+def app_of(group: str) -> str | None:
+    """The deployment whose app has this control group; None when it is no app's."""
+    return group.removeprefix(_APP_GROUP) if group.startswith(_APP_GROUP) else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
@@ -84,7 +91,7 @@ class Place:
     @property
     def app_group(self) -> str:
         """The control group of the app, and of nothing else."""
-        return f"app-{self.deployment_id}"
+        return f"{_APP_GROUP}{self.deployment_id}"
 
     @property
     def door_group(self) -> str:

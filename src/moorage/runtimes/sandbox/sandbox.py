@@ -14,12 +14,19 @@ import msgspec
 
 from moorage.clock import Clock, SystemClock
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
-from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, LogKind
+from moorage.runtimes.runtime import (
+    AppExit,
+    BuildSpec,
+    Instance,
+    InstanceSpec,
+    LogKind,
+    Usage,
+)
 from moorage.runtimes.sandbox import app, build, disk, firewall, host
 from moorage.runtimes.sandbox.disk import NotAFile
 from moorage.runtimes.sandbox.door import SUN_PATH_BYTES
 from moorage.runtimes.sandbox.listeners import Listener
-from moorage.runtimes.sandbox.place import Machine, Place
+from moorage.runtimes.sandbox.place import Machine, Place, app_of
 from moorage.runtimes.sandbox.record import Record, Stage
 from moorage.runtimes.sandbox.slots import Slot
 from moorage.runtimes.sandbox.threads import in_thread, to_its_end
@@ -164,6 +171,14 @@ class Sandbox:
         """As `Runtime.running`."""
         return await in_thread(self._running)
 
+    async def connections(self, deployment_id: str) -> int:
+        """As `Runtime.connections`: of the app's own port, not of the door's socket."""
+        return await in_thread(app.connections, self._place(deployment_id))
+
+    async def usage(self) -> dict[str, Usage]:
+        """As `Runtime.usage`."""
+        return await in_thread(self._usage)
+
     async def known(self) -> set[str]:
         """As `Runtime.known`."""
         return {place.deployment_id for place in self._machine.places()}
@@ -232,6 +247,14 @@ class Sandbox:
             if record is not None and (instance := self._live(place, record, believe=True)):
                 found[place.deployment_id] = instance
         self._heard = {key: self._heard[key] for key in found if key in self._heard}
+        return found
+
+    def _usage(self) -> dict[str, Usage]:
+        cgroups, found = self._machine.cgroups, {}
+        for group in cgroups.names():
+            deployment_id = app_of(group)
+            if deployment_id is not None and (usage := cgroups.usage(group)) is not None:
+                found[deployment_id] = usage
         return found
 
     def _live(self, place: Place, record: Record, *, believe: bool = False) -> Instance | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.runtimes.runtime import Limits
+from moorage.runtimes.runtime import Limits, Usage
 from moorage.runtimes.sandbox.cgroup import (
     Cgroups,
     Hierarchy,
@@ -39,6 +39,7 @@ def test_hybrid_without_controllers_is_version_1() -> None:
         {
             "memory": Path("/sys/fs/cgroup/memory"),
             "cpu": Path("/sys/fs/cgroup/cpu,cpuacct"),
+            "cpuacct": Path("/sys/fs/cgroup/cpu,cpuacct"),
             "pids": Path("/sys/fs/cgroup/pids"),
         },
     )
@@ -140,3 +141,36 @@ def test_optional_limit_is_left_out_where_the_kernel_lacks_it(
     unified.limit("app-x", LIMITS)
     assert (group / "memory.max").read_text() == "536870912"
     assert not (group / "memory.swap.max").exists()
+
+
+def written(directory: Path, **files: str) -> None:
+    directory.mkdir(parents=True)
+    for name, text in files.items():
+        (directory / name.replace("__", ".")).write_text(text)
+
+
+def test_usage_of_version_2_leaves_out_what_the_kernel_would_give_up(
+    unified: Cgroups, tmp_path: Path
+) -> None:
+    written(
+        tmp_path / "moorage-ab12" / "app-x",
+        cpu__stat="usage_usec 2501999\nuser_usec 2000000\n",
+        memory__current="9000000\n",
+        memory__stat="anon 5\ninactive_file 4000000\nactive_file 7\n",
+    )
+    assert unified.usage("app-x") == Usage(cpu_ms=2501, memory_bytes=5_000_000)
+    assert unified.usage("app-y") is None
+
+
+def test_usage_of_version_1_is_counted_by_a_controller_of_its_own(tmp_path: Path) -> None:
+    mounts = {name: tmp_path / name for name in ("memory", "cpu", "pids", "cpuacct")}
+    group = Path("moorage-ab12") / "app-x"
+    written(mounts["cpuacct"] / group, cpuacct__usage="3007999999\n")
+    written(
+        mounts["memory"] / group,
+        memory__usage_in_bytes="9000000\n",
+        memory__stat="inactive_file 1\ntotal_inactive_file 4000000\n",
+    )
+    cgroups = Cgroups(Hierarchy(1, mounts), "moorage-ab12")
+    assert cgroups.usage("app-x") == Usage(cpu_ms=3007, memory_bytes=5_000_000)
+    assert set(cgroups.directories("app-x")) == {mount / group for mount in mounts.values()}
