@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup anew develop clients system dev test check bench lock clean
+.PHONY: help setup anew develop clients system dev test lint check soak bench lock clean
 
 ifeq ($(PYTHON),)
 PYTHON := $(shell scripts/find-python)
@@ -18,6 +18,7 @@ help:
 	@echo "make dev     set up, then run a gateway with local chains on this machine"
 	@echo "make test    set up, then run every test"
 	@echo "make check   lint, types, layers and unit tests, in under a minute"
+	@echo "make soak    ten minutes of two hundred apps, crashes and kills"
 	@echo "make bench   measure, and write bench/RESULTS.md"
 	@echo "make setup   the set-up alone: system packages, .venv, the local chains' node"
 	@echo "make lock    resolve requirements/*.txt again"
@@ -42,14 +43,24 @@ dev: setup
 	$(BIN)/moorage dev $(ARGS)
 
 test: develop clients
+ifeq ($(ARGS),)
+	$(BIN)/pytest tests/unit --numprocesses auto
+	$(BIN)/pytest --ignore tests/unit
+else
 	$(BIN)/pytest $(ARGS)
+endif
 
-check: develop
+lint: develop
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint
 	$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
+
+soak: develop
+	SOAK_APPS=200 SOAK_SECONDS=600 $(BIN)/pytest tests/soak --capture=no $(ARGS)
 
 bench: develop
 	$(BIN)/python bench/run.py $(ARGS)

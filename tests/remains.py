@@ -45,6 +45,15 @@ def everything(*, directories: tuple[Path, ...], instance_id: str) -> dict[str, 
     }
 
 
+def of_gateway(data_dir: Path, instance_id: str) -> dict[str, set[str]]:
+    """What a gateway has on the machine besides its own records."""
+    kept = [data_dir / name for name in ("sources", "spool", "apps")]
+    run_dir = Path("/run/moorage") / instance_id
+    found = everything(directories=(*kept, run_dir), instance_id=instance_id)
+    # Mounts by place: their numbers change with each start.
+    return found | {"mounts": {line.split()[4] for line in found["mounts"]}}
+
+
 def _below(directory: Path) -> Iterator[Path]:
     for place, names, files in os.walk(directory):
         # What lies on an app's own disk goes with the disk.

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import aiohttp
 import pytest
 
 from gateway_fixture import DevGateway, running
-from remains import everything
+from remains import of_gateway
 from wallet import HELLO, Wallet, call, fresh_name
 
 pytestmark = pytest.mark.root
@@ -161,8 +160,4 @@ Remains = dict[str, set[str]]
 
 def remains(gateway: DevGateway) -> Remains:
     """What the gateway has on the machine besides its own records, found by looking."""
-    run_dir = Path("/run/moorage") / gateway.instance_id
-    directories = (*(gateway.data_dir / name for name in ("sources", "spool", "apps")), run_dir)
-    found = everything(directories=directories, instance_id=gateway.instance_id)
-    # Mounts by place: their numbers change with each start.
-    return found | {"mounts": {line.split()[4] for line in found["mounts"]}}
+    return of_gateway(gateway.data_dir, gateway.instance_id)
