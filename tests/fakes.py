@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -94,6 +95,14 @@ class FakeRuntime:
         assert spec.source.is_dir()
         self.built[spec.deployment_id] = spec
 
+    async def copy(self, origin_id: str, deployment_id: str) -> None:
+        await self._enter("copy", deployment_id)
+        if origin_id not in self.built:
+            raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to copy")
+        self.built[deployment_id] = replace(self.built[origin_id], deployment_id=deployment_id)
+        build_log = self.logs.get((origin_id, LogKind.BUILD), "")
+        self.logs[(deployment_id, LogKind.BUILD)] = build_log
+
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
         await self._enter("start", spec.deployment_id)
         if spec.deployment_id not in self.built:
@@ -167,6 +176,9 @@ class FakeRoutes:
 
     def socket(self, host: str) -> Path | None:
         return self.table.get(host)
+
+    def routes(self) -> dict[str, Path]:
+        return dict(self.table)
 
 
 class FakeVerifier:

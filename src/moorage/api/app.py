@@ -29,7 +29,6 @@ from moorage.routing.caddy_config import FALLBACK_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.pages import HostState, fallback_app
 from moorage.settings import Settings
-from moorage.storage import projects
 
 log = structlog.get_logger()
 
@@ -72,6 +71,7 @@ async def run_gateway(
         apparatus = await open_apparatus(stack, settings, clock=clock, stop_apps=stop_apps)
         services = assemble(settings, records, apparatus, chains=chains, pay_to=pay_to, clock=clock)
         await services.gateway.reconciler.sweep()
+        await services.gateway.addresses.sweep()
         await services.metering.resume(await apparatus.runtime.running())
         await services.gateway.reconciler.reconcile()
         await services.payments.resumption.check_balances()
@@ -164,8 +164,7 @@ def _lookup(gateway: Gateway) -> Callable[[str], Awaitable[HostState]]:
     """Why no app answers at a host: for the pages that stand in for it."""
 
     async def lookup(host: str) -> HostState:
-        name = gateway.hosts.unique_name(host)
-        project = await projects.by_name(gateway.db, name) if name else None
+        project = await gateway.addresses.project_at(host)
         if project is None or project.status is ProjectStatus.DELETING:
             return HostState.UNKNOWN
         return _host_state(project, dead=gateway.reconciler.dead)
@@ -174,13 +173,11 @@ def _lookup(gateway: Gateway) -> Callable[[str], Awaitable[HostState]]:
 
 
 def _owns(gateway: Gateway) -> Owns:
-    """Which hosts certificates may be obtained for: living projects' and the API's own."""
+    """Which hosts may have certificates: living projects' names and domains, the API's own."""
     api_host = urlsplit(gateway.public_url).hostname
 
     async def owns(host: str) -> bool:
-        name = gateway.hosts.unique_name(host)
-        project = await projects.by_name(gateway.db, name) if name else None
-        return project is not None or host == api_host
+        return host == api_host or await gateway.addresses.project_at(host) is not None
 
     return owns
 

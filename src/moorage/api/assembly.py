@@ -21,6 +21,7 @@ from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock, boot_id
+from moorage.deploy.addresses import Addresses
 from moorage.deploy.admission import Admission
 from moorage.deploy.deletion import Deletion
 from moorage.deploy.reconciler import Reconciler
@@ -114,11 +115,12 @@ def assemble(
     db = records.db
     metering = Metering(db=db, clock=clock, boot_id=boot_id())
     on_step = _crash_hook(settings.crash_at)
-    workflow = _workflow(settings, records, apparatus, metering, clock, on_step)
+    addresses = Addresses(db=db, routes=apparatus.router, hosts=apparatus.hosts)
+    workflow = _workflow(settings, records, apparatus, addresses, metering, clock, on_step)
     worker = Worker(
         db=db, carry_out=workflow.run, concurrency=settings.deploys_at_once, clock=clock
     )
-    reconciler = _reconciler(settings, records, apparatus, metering, clock)
+    reconciler = _reconciler(settings, records, apparatus, addresses, metering, clock)
     watch_running_apps(lambda: reconciler.running)
     payments = payment_services(
         settings,
@@ -150,6 +152,7 @@ def assemble(
         minimum_charge=settings.price_list().minimum_charge,
         deletion=Deletion(db=db, worker=worker, reconciler=reconciler, metering=metering),
         reconciler=reconciler,
+        addresses=addresses,
         webhooks=Webhooks(db=db, destinations=destinations, clock=clock),
         hosts=apparatus.hosts,
         upload_limits=UploadLimits(),
@@ -197,14 +200,18 @@ def _admission(
 
 
 def _reconciler(
-    settings: Settings, records: Records, apparatus: Apparatus, metering: Metering, clock: Clock
+    settings: Settings,
+    records: Records,
+    apparatus: Apparatus,
+    addresses: Addresses,
+    metering: Metering,
+    clock: Clock,
 ) -> Reconciler:
     return Reconciler(
         db=records.db,
         runtime=apparatus.runtime,
-        routes=apparatus.router,
+        addresses=addresses,
         metering=metering,
-        hosts=apparatus.hosts,
         limits=app_limits(settings),
         listen_seconds=settings.listen_seconds,
         sources=records.sources,
@@ -250,6 +257,7 @@ def _workflow(
     settings: Settings,
     records: Records,
     apparatus: Apparatus,
+    addresses: Addresses,
     metering: Metering,
     clock: Clock,
     on_step: Callable[[str], None],
@@ -257,7 +265,7 @@ def _workflow(
     return Workflow(
         db=records.db,
         runtime=apparatus.runtime,
-        routes=apparatus.router,
+        addresses=addresses,
         answers=_answers_at(apparatus),
         metering=metering,
         hosts=apparatus.hosts,

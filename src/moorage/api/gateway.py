@@ -11,6 +11,7 @@ from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
+from moorage.deploy.addresses import Addresses
 from moorage.deploy.admission import Admission
 from moorage.deploy.deletion import Deletion
 from moorage.deploy.hosts import Hosts
@@ -56,6 +57,7 @@ class Gateway:
     metering: Metering
     deletion: Deletion
     reconciler: Reconciler
+    addresses: Addresses
     webhooks: Webhooks
     hosts: Hosts
     upload_limits: UploadLimits

@@ -23,3 +23,4 @@ class Domain(msgspec.Struct, frozen=True):
     created_at_ms: int
     verified_at_ms: int | None
     checked_at_ms: int | None
+    next_check_at_ms: int | None

@@ -14,16 +14,15 @@ import msgspec
 import structlog
 
 from moorage.clock import Clock
-from moorage.deploy.hosts import Hosts
+from moorage.deploy.addresses import Addresses
 from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.workflow import Routes
 from moorage.errors import DeployFailed
 from moorage.events import outbox
 from moorage.events.event import EventKind
 from moorage.ledger.metering import Metering
 from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import Instance, InstanceSpec, Limits, Runtime
-from moorage.storage import projects
+from moorage.storage import domains, projects
 from moorage.storage.database import Database, Transaction
 from moorage.threads import in_thread
 
@@ -45,9 +44,8 @@ class Reconciler:
         *,
         db: Database,
         runtime: Runtime,
-        routes: Routes,
+        addresses: Addresses,
         metering: Metering,
-        hosts: Hosts,
         limits: Limits,
         listen_seconds: float,
         sources: Path,
@@ -55,9 +53,8 @@ class Reconciler:
     ) -> None:
         self._db = db
         self._runtime = runtime
-        self._routes = routes
+        self._addresses = addresses
         self._metering = metering
-        self._hosts = hosts
         self._limits = limits
         self._listen_seconds = listen_seconds
         self._sources = sources
@@ -121,12 +118,13 @@ class Reconciler:
         """
         if await projects.by_id(self._db, project.id) is None:
             return
-        self._routes.remove(self._hosts.host(project.unique_name))
+        await self._addresses.remove(project)
         for deployment in await projects.deployments_of(self._db, project.id):
             await self._end_chore(deployment.id)
             await self._runtime.remove(deployment.id)
             await in_thread(shutil.rmtree, self._sources / deployment.id, ignore_errors=True)
         async with self._db.transaction(durable=True) as tx:
+            await domains.remove_of(tx, project.id)
             if await projects.set_deleted(tx, project.id, at_ms=self._clock.now_ms()):
                 await self._tell(tx, project, EventKind.PROJECT_DELETED)
 
@@ -149,7 +147,7 @@ class Reconciler:
         if instance is None:
             self._aside("start", serving, lambda: self._start(project.id, serving))
             return True
-        if self._routes.socket(self._hosts.host(project.unique_name)) != instance.socket:
+        if not await self._addresses.lead_to(project, instance.socket):
             await self._point(project.id, serving, instance)
         return False
 
@@ -214,7 +212,7 @@ class Reconciler:
     async def _suspend(self, project_id: str, serving: str) -> None:
         project = await self._serves(project_id, serving)
         if project is not None and project.status is ProjectStatus.SUSPENDED:
-            self._routes.remove(self._hosts.host(project.unique_name))
+            await self._addresses.remove(project)
             await self._runtime.stop(serving)
 
     async def _point(self, project_id: str, serving: str, instance: Instance) -> None:
@@ -225,12 +223,10 @@ class Reconciler:
         project = await self._serves(project_id, serving)
         if project is None or project.status is not ProjectStatus.ACTIVE:
             return
-        host = self._hosts.host(project.unique_name)
-        if self._routes.socket(host) is not None and await projects.is_starting(
-            self._db, project_id
-        ):
+        leads_somewhere = self._addresses.socket(project) is not None
+        if leads_somewhere and await projects.is_starting(self._db, project_id):
             return
-        self._routes.point(host, instance.socket)
+        await self._addresses.point(project, instance.socket)
 
     async def _serves(self, project_id: str, serving: str) -> Project | None:
         """The project as it is now, if this deployment is still the one that serves."""

@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, func, select
 from clock import MovableClock
 from fakes import FakeRoutes, FakeRuntime
 from moorage.deploy import workflow as workflow_module
+from moorage.deploy.addresses import Addresses
 from moorage.deploy.deletion import Deletion
 from moorage.deploy.deployment import Deployment, DeploymentStatus
 from moorage.deploy.hosts import Hosts
@@ -62,10 +63,11 @@ class Yard:
         self.build_slots = asyncio.Semaphore(1)
         metering = Metering(db=db, clock=clock)
         hosts = Hosts(base_domain="example.com", scheme="https", port=None)
+        self.addresses = Addresses(db=db, routes=self.routes, hosts=hosts)
         self.workflow = Workflow(
             db=db,
             runtime=self.runtime,
-            routes=self.routes,
+            addresses=self.addresses,
             answers=self._answers,
             metering=metering,
             hosts=hosts,
@@ -81,9 +83,8 @@ class Yard:
         self.reconciler = Reconciler(
             db=db,
             runtime=self.runtime,
-            routes=self.routes,
+            addresses=self.addresses,
             metering=metering,
-            hosts=hosts,
             limits=APP_LIMITS,
             listen_seconds=20,
             sources=sources,

@@ -107,8 +107,10 @@ domains = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("verified_at_ms", BigInteger),
     Column("checked_at_ms", BigInteger),
+    Column("next_check_at_ms", BigInteger),  # none: not before somebody asks for it
     one_of("status", "pending", "verified"),
     Index(None, "project_id"),
+    Index(None, "next_check_at_ms"),
     Index(
         "uq_domains_verified",
         "host",

@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("created_at_ms", sa.BigInteger(), nullable=False),
         sa.Column("verified_at_ms", sa.BigInteger(), nullable=True),
         sa.Column("checked_at_ms", sa.BigInteger(), nullable=True),
+        sa.Column("next_check_at_ms", sa.BigInteger(), nullable=True),
         sa.CheckConstraint(
             "status IN ('pending', 'verified')", name=op.f("ck_domains_status_known")
         ),
@@ -30,6 +31,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("host", "project_id", name=op.f("pk_domains")),
     )
     with op.batch_alter_table("domains", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_domains_next_check_at_ms"), ["next_check_at_ms"], unique=False
+        )
         batch_op.create_index(batch_op.f("ix_domains_project_id"), ["project_id"], unique=False)
         batch_op.create_index(
             "uq_domains_verified",
