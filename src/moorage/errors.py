@@ -16,6 +16,8 @@
     ├── AlreadyRunning              another process uses this data directory
     ├── WrongWallet                 the project is somebody else's
     ├── ProjectNotFound  DeploymentNotFound
+    ├── ProjectBlocked              the operator has suspended the project, or the wallet
+    ├── OutOfCredits                what it asks for is free, but for wallets with credits alone
     ├── WebhookNotFound  EventNotFound
     ├── IdempotencyKeyReused        this Idempotency-Key came with another request before
     ├── IdempotencyInProgress       an earlier request with this Idempotency-Key goes on
@@ -162,6 +164,21 @@ class ProjectNotFound(MoorageError):
 
 class DeploymentNotFound(MoorageError):
     """There is no such deployment of this project."""
+
+
+class ProjectBlocked(MoorageError):
+    """The operator has suspended this; `why` is the operator's reason."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The gateway's operator has suspended this: {why} Credits do not change that, "
+            "and are kept."
+        )
+        self.why = why
+
+
+class OutOfCredits(MoorageError):
+    """This is free, but for wallets with credits alone: top up first. Nothing was done."""
 
 
 class IdempotencyKeyReused(MoorageError):

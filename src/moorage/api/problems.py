@@ -46,7 +46,9 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.ChallengeExpired: Problem(402, "challenge_expired", False),
     errors.AuthorizationRefused: Problem(402, "authorization_refused", False),
     errors.PaymentHeld: Problem(402, "payment_held", False),
+    errors.OutOfCredits: Problem(402, "out_of_credits", False),
     errors.WrongWallet: Problem(403, "wrong_wallet", False),
+    errors.ProjectBlocked: Problem(403, "project_blocked", False),
     errors.ProjectNotFound: Problem(404, "project_not_found", False),
     errors.DeploymentNotFound: Problem(404, "deployment_not_found", False),
     errors.WebhookNotFound: Problem(404, "webhook_not_found", False),
@@ -168,6 +170,8 @@ def _details(error: errors.MoorageError) -> dict[str, Any]:
             return {"field": "upload", "looked_for": error.looked_for}
         case errors.PaymentNotFound():
             return {"looked_for": error.looked_for}
+        case errors.OutOfCredits():
+            return {"next_actions": ["POST /agent/credits, then send the same request again"]}
         case errors.PaymentPending() | errors.PaymentHeld():
             return {"next_actions": [_INSTEAD_OF_PAYING[type(error)]]}
         case errors.PaymentAlreadyUsed(project_id=str()):

@@ -47,6 +47,7 @@ EXAMPLES: dict[type[MoorageError], MoorageError] = {
     errors.PlanNotFound: errors.PlanNotFound("Nothing found.", looked_for=("package.json",)),
     errors.RuntimeUnsupported: errors.RuntimeUnsupported("settings.hasDockerfile", "no"),
     errors.PaymentMalformed: errors.PaymentMalformed("X-Payment-Tx", "is no hash"),
+    errors.ProjectBlocked: errors.ProjectBlocked("phishing"),
     errors.RateLimited: errors.RateLimited(7),
     errors.PaymentNotFound: errors.PaymentNotFound("Nothing.", looked_for={"token": "usdc"}),
     errors.AuthorizationRefused: errors.AuthorizationRefused("the payer has no money"),
