@@ -77,9 +77,10 @@ Header = tuple[str, str]
 
 _UNCACHED: Header = ("Cache-Control", "no-store")
 _RETRY_SECONDS = 5
-_INSTEAD_OF_PAYING: dict[type[errors.MoorageError], str] = {
+_NEXT_ACTION: dict[type[errors.MoorageError], str] = {
     errors.PaymentPending: "Send the same request with the same payment again. Do not pay again.",
     errors.PaymentHeld: "Ask the operator to release or refund it. Do not pay again.",
+    errors.OutOfCredits: "Top up with POST /agent/credits, then send the same request again.",
 }
 
 
@@ -170,10 +171,8 @@ def _details(error: errors.MoorageError) -> dict[str, Any]:
             return {"field": "upload", "looked_for": error.looked_for}
         case errors.PaymentNotFound():
             return {"looked_for": error.looked_for}
-        case errors.OutOfCredits():
-            return {"next_actions": ["POST /agent/credits, then send the same request again"]}
-        case errors.PaymentPending() | errors.PaymentHeld():
-            return {"next_actions": [_INSTEAD_OF_PAYING[type(error)]]}
+        case errors.PaymentPending() | errors.PaymentHeld() | errors.OutOfCredits():
+            return {"next_actions": [_NEXT_ACTION[type(error)]]}
         case errors.PaymentAlreadyUsed(project_id=str()):
             return {"projectId": error.project_id, "deploymentId": error.deployment_id}
     return {}
