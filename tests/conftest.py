@@ -3,6 +3,7 @@
 pytest_plugins = [
     "chain_fixture",
     "sandbox_fixture",
+    "small_apps",
     "gateway_fixture",
     "records_fixture",
     "desk_fixture",

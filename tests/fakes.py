@@ -60,6 +60,7 @@ class FakeRuntime:
 
     def __init__(self) -> None:
         self.built: dict[str, BuildSpec] = {}
+        self.discarded: set[str] = set()  # nothing but their logs is left
         self.apps: dict[str, Instance] = {}
         self.calls: list[tuple[str, str]] = []
         self.faults: dict[str, list[Exception]] = {}
@@ -114,8 +115,16 @@ class FakeRuntime:
         await self._enter("stop", deployment_id)
         self.apps.pop(deployment_id, None)
 
+    async def discard(self, deployment_id: str) -> None:
+        await self._enter("discard", deployment_id)
+        if deployment_id in {*self.built, *self.apps}:
+            self.discarded.add(deployment_id)
+        self.apps.pop(deployment_id, None)
+        self.built.pop(deployment_id, None)
+
     async def remove(self, deployment_id: str) -> None:
         await self._enter("remove", deployment_id)
+        self.discarded.discard(deployment_id)
         self.apps.pop(deployment_id, None)
         self.built.pop(deployment_id, None)
 
@@ -133,7 +142,7 @@ class FakeRuntime:
 
     async def known(self) -> set[str]:
         await self._enter("known", "")
-        return {*self.built, *self.apps}
+        return {*self.built, *self.apps, *self.discarded}
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         return self.exits.get(deployment_id)

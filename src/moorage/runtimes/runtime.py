@@ -101,12 +101,23 @@ class Runtime(Protocol):
         """Copy the files in, then run install and build. What an earlier try left is removed."""
         ...
 
+    async def copy(self, origin_id: str, deployment_id: str) -> None:
+        """Make a deployment of another's files and build log, as built; that one may be running.
+
+        What an earlier try left is removed. Raises DeployFailed when the origin was never built.
+        """
+        ...
+
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
         """Start the app, unless it runs, and wait until it listens; finds the port it took."""
         ...
 
     async def stop(self, deployment_id: str) -> None:
         """Stop the app (SIGTERM, then SIGKILL), keep its files and logs."""
+        ...
+
+    async def discard(self, deployment_id: str) -> None:
+        """Stop the app and remove all that was made for it but the logs; nothing can start it."""
         ...
 
     async def remove(self, deployment_id: str) -> None:

@@ -124,7 +124,7 @@ class Disk:
 
     def give_to(self, uid: int) -> None:
         """Make all that belongs to the app belong to `uid`."""
-        for root in (self.app, self.home, self.tmp):
+        for root in (self.app, self.home):  # what a build needed of /tmp is gone by then
             os.chown(root, uid, uid)
             for directory, names, files in os.walk(root):
                 for name in (*names, *files):

@@ -1,11 +1,14 @@
 """System calls that Python's standard library does not wrap: mounts, loop devices, namespaces."""
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
 import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MS_NOSUID, MS_NODEV, MS_NOATIME, MS_BIND = 0x2, 0x4, 0x400, 0x1000
@@ -17,6 +20,7 @@ _LO_FLAGS_AUTOCLEAR = 4  # the device frees itself when its last user is gone
 _LOOP_TRIES = 64  # another process may take the number between asking and using it
 
 _FALLOC_FL_COLLAPSE_RANGE = 0x08
+_FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
 
 _CLONE_NEWNET = 0x40000000
 
@@ -52,6 +56,40 @@ def collapse_head(descriptor: int, length: int) -> None:
         descriptor, _FALLOC_FL_COLLAPSE_RANGE, ctypes.c_int64(0), ctypes.c_int64(length)
     )
     _check(result, f"fd {descriptor}")
+
+
+def sync(mount_point: Path) -> None:
+    """syncfs(2): write out what a file system still holds in memory. Raises OSError."""
+    with _opened(mount_point) as descriptor:
+        _check(_libc.syncfs(descriptor), mount_point)
+
+
+def freeze(mount_point: Path) -> None:
+    """Make a file system whole on its device, and its writers wait. Raises OSError (EBUSY)."""
+    with _opened(mount_point) as descriptor:
+        fcntl.ioctl(descriptor, _FIFREEZE, 0)
+
+
+def thaw(mount_point: Path) -> bool:
+    """Let the writers go on; False when the file system was not frozen. Raises OSError."""
+    with _opened(mount_point) as descriptor:
+        try:
+            fcntl.ioctl(descriptor, _FITHAW, 0)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return False
+            raise
+    return True
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    """A descriptor of a directory. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def attach_loop(image: Path) -> tuple[int, Path]:

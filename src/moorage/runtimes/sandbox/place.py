@@ -8,8 +8,8 @@ import msgspec
 
 from moorage.clock import Clock
 from moorage.runtimes.runtime import LogKind
+from moorage.runtimes.sandbox import copying, etc, network, slots
 from moorage.runtimes.sandbox import disk as disks
-from moorage.runtimes.sandbox import etc, network, slots
 from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.disk import Disk
 from moorage.runtimes.sandbox.network import Network
@@ -134,6 +134,13 @@ class Place:
         etc.write_etc(self.disk.etc, slot, self.machine.servers)
         disks.copy_tree(source, self.disk.app, uid=slot.app_uid)
 
+    def copy_disk(self, slot: Slot, origin: "Place") -> None:
+        """A disk with the files and the build log of another place's. Raises OSError."""
+        copying.copy_disk(origin.disk, self.disk.image, self.machine.clock)
+        self.disk.mount()
+        self.disk.log(LogKind.RUNTIME).unlink(missing_ok=True)
+        self.disk.give_to(slot.app_uid)
+
     def slot(self, record: Record) -> Slot | None:
         """The slot a record names."""
         if record.slot is None:
@@ -171,6 +178,8 @@ class Place:
 
     def abandon(self, record: Record) -> None:
         """Take away all but the logs, which are moved off the disk, and the record."""
+        if self.disk.image.exists() and not self.disk.mounted:
+            self.disk.mount()
         for kind in LogKind:
             log = self.disk.log(kind)
             if log.exists():

@@ -132,15 +132,19 @@ class Sandbox:
 
     async def build(self, spec: BuildSpec) -> None:
         """As `Runtime.build`."""
-        async with self._alone(spec.deployment_id) as place:
-            slot = await in_thread(place.begin)
-            try:
-                await self._furnish(place, slot, spec)
-                await build.run_steps(place, slot, spec)
-            except BaseException:
-                await in_thread(place.abandon, _record(place, slot, Stage.BUILDING))
-                raise
-            await in_thread(place.write, _record(place, slot, Stage.BUILT))
+        async with self._alone(spec.deployment_id) as place, self._making(place) as slot:
+            await self._furnish(place, slot, spec)
+            await build.run_steps(place, slot, spec)
+
+    async def copy(self, origin_id: str, deployment_id: str) -> None:
+        """As `Runtime.copy`. An app that writes meanwhile waits for up to FREEZE_SECONDS."""
+        first, second = sorted({origin_id, deployment_id})  # two copies never wait for each other
+        async with self._alone(first), self._alone(second):
+            origin, place = self._place(origin_id), self._place(deployment_id)
+            if origin.record is None or origin.record.stage in (Stage.BUILDING, Stage.FAILED):
+                raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to copy")
+            async with self._making(place) as slot:
+                await in_thread(place.copy_disk, slot, origin)
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
         """As `Runtime.start`."""
@@ -160,6 +164,13 @@ class Sandbox:
         """As `Runtime.stop`."""
         async with self._alone(deployment_id) as place:
             await to_its_end(self._halt(place))
+
+    async def discard(self, deployment_id: str) -> None:
+        """As `Runtime.discard`."""
+        async with self._alone(deployment_id) as place:
+            await to_its_end(self._halt(place))
+            if (record := place.record) is not None:
+                await in_thread(place.abandon, record)
 
     async def remove(self, deployment_id: str) -> None:
         """As `Runtime.remove`."""
@@ -210,6 +221,17 @@ class Sandbox:
         lock = self._locks.setdefault(deployment_id, asyncio.Lock())
         async with lock:
             yield place
+
+    @asynccontextmanager
+    async def _making(self, place: Place) -> AsyncIterator[Slot]:
+        """An empty place with a slot: built when all goes well, else only its log is kept."""
+        slot = await in_thread(place.begin)
+        try:
+            yield slot
+        except BaseException:
+            await in_thread(place.abandon, _record(place, slot, Stage.BUILDING))
+            raise
+        await in_thread(place.write, _record(place, slot, Stage.BUILT))
 
     async def _furnish(self, place: Place, slot: Slot, spec: BuildSpec) -> None:
         """Disk with files, and network, at the same time."""

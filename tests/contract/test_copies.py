@@ -1,0 +1,101 @@
+"""A deployment made of another's files, as a rollback and a change of configuration make it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from moorage.errors import DeployFailed
+from moorage.runtimes.runtime import LogKind
+from moorage.runtimes.sandbox import copying
+from moorage.runtimes.sandbox.sandbox import Sandbox
+from small_apps import SERVER, build, build_and_start, fetch, plan, start
+
+pytestmark = pytest.mark.root
+
+WRITES_AND_COUNTS = """\
+const fs = require('fs');
+let written = 0;
+setInterval(() => { fs.appendFileSync('lines', 'x'.repeat(99) + '\\n'); written++; }, 1);
+console.log('runs');
+""" + SERVER.replace("'hello'", "String(written)")
+
+
+async def test_copy_serves_what_the_origin_was_built_to(sandbox: Sandbox, source: Path) -> None:
+    await build(sandbox, source, plan(build="echo made > made; echo built here"))
+    await sandbox.copy("first", "second")
+    await sandbox.remove("first")
+    instance = await start(
+        sandbox, plan(start="cat made; exec node index.js"), deployment_id="second"
+    )
+    assert await fetch(instance.socket) == "hello"
+    assert "built here" in sandbox.log_tail("second", LogKind.BUILD)
+    assert sandbox.log_tail("second", LogKind.RUNTIME) == "made\n"
+
+
+async def test_copy_of_what_runs_is_whole_and_leaves_it_running(
+    sandbox: Sandbox, source: Path
+) -> None:
+    (source / "index.js").write_text(WRITES_AND_COUNTS % "process.env.PORT")
+    origin = await build_and_start(sandbox, source, plan())
+    await sandbox.copy("first", "second")
+    copied_at = int(await fetch(origin.socket))
+    copy = await start(
+        sandbox,
+        plan(start="wc -l < lines; exec node index.js"),
+        deployment_id="second",
+    )
+    async with asyncio.timeout(10):
+        while int(await fetch(origin.socket)) <= copied_at:
+            await asyncio.sleep(0.01)
+    assert await fetch(copy.socket)
+    log = sandbox.log_tail("second", LogKind.RUNTIME).splitlines()
+    assert 0 < int(log[0]) <= copied_at
+    assert log[1:] == ["runs"]  # nothing of what the origin said
+
+
+async def test_copy_and_origin_change_apart(sandbox: Sandbox, source: Path) -> None:
+    (source / "index.js").write_text(
+        "require('fs').appendFileSync('starts', 'x');"
+        + SERVER.replace("'hello'", "require('fs').readFileSync('starts', 'utf8')") % "3000"
+    )
+    await build(sandbox, source, plan())
+    await sandbox.copy("first", "second")
+    assert await fetch((await start(sandbox, plan())).socket) == "x"
+    assert await fetch((await start(sandbox, plan(), deployment_id="second")).socket) == "x"
+
+
+async def test_copy_is_idempotent(sandbox: Sandbox, source: Path) -> None:
+    await build(sandbox, source, plan())
+    await sandbox.copy("first", "second")
+    await start(sandbox, plan(), deployment_id="second")
+    await sandbox.copy("first", "second")
+    assert await sandbox.running() == {}
+    assert await fetch((await start(sandbox, plan(), deployment_id="second")).socket) == "hello"
+
+
+async def test_copy_of_what_was_never_built_is_refused(sandbox: Sandbox, source: Path) -> None:
+    with pytest.raises(DeployFailed):
+        await build(sandbox, source, plan(build="exit 1"))
+    for origin in ("first", "unheard-of"):
+        with pytest.raises(DeployFailed, match="no finished build"):
+            await sandbox.copy(origin, "second")
+    assert await sandbox.known() == {"first"}
+
+
+async def test_copy_that_takes_too_long_lets_the_app_go_on(
+    sandbox: Sandbox, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "index.js").write_text(WRITES_AND_COUNTS % "process.env.PORT")
+    origin = await build_and_start(sandbox, source, plan())
+    monkeypatch.setattr(copying, "FREEZE_SECONDS", 0.0)
+    with pytest.raises(copying.CopyTooSlow):
+        await sandbox.copy("first", "second")
+    before = int(await fetch(origin.socket))
+    async with asyncio.timeout(10):
+        while int(await fetch(origin.socket)) <= before:
+            await asyncio.sleep(0.01)
+    images = Path("/run/moorage") / sandbox.instance_id / "disks"
+    assert [path.name for path in images.iterdir()] == ["first"]
+    with pytest.raises(DeployFailed):
+        await start(sandbox, plan(), deployment_id="second")

@@ -1,0 +1,138 @@
+"""Small apps for a real sandbox: their plans, their files, building and starting them."""
+
+import asyncio
+import socket
+import subprocess
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from moorage.planning.plan import Plan, Stack
+from moorage.runtimes.runtime import BuildSpec, Instance, InstanceSpec, Limits
+from moorage.runtimes.sandbox.sandbox import Sandbox
+
+MIB = 1024 * 1024
+LIMITS = Limits(memory_bytes=256 * MIB, cpu_millis=1000, pids=64, disk_bytes=64 * MIB)
+SERVER = """\
+const server = require('http').createServer((request, response) => response.end('hello'));
+server.listen(%s);
+"""
+ON_PORT = SERVER % "process.env.PORT"
+
+
+def plan(
+    *, install: str | None = None, build: str | None = None, start: str = "node index.js"
+) -> Plan:
+    return Plan(
+        stack=Stack.NODE,
+        directory="",
+        install=install,
+        build=build,
+        start=start,
+        port=3000,
+        build_env={"AT_BUILD": "yes"},
+        run_env={"AT_RUN": "yes"},
+        because=(),
+    )
+
+
+async def build(
+    runtime: Sandbox,
+    source: Path,
+    the_plan: Plan,
+    *,
+    deployment_id: str = "first",
+    limits: Limits = LIMITS,
+    timeout_seconds: int = 60,
+) -> None:
+    await runtime.build(
+        BuildSpec(
+            deployment_id=deployment_id,
+            source=source,
+            plan=the_plan,
+            limits=limits,
+            timeout_seconds=timeout_seconds,
+        )
+    )
+
+
+async def start(
+    runtime: Sandbox,
+    the_plan: Plan,
+    *,
+    deployment_id: str = "first",
+    limits: Limits = LIMITS,
+    timeout_seconds: float = 30,
+) -> Instance:
+    spec = InstanceSpec(deployment_id=deployment_id, plan=the_plan, limits=limits)
+    return await runtime.start(spec, timeout_seconds=timeout_seconds)
+
+
+async def build_and_start(runtime: Sandbox, source: Path, the_plan: Plan) -> Instance:
+    await build(runtime, source, the_plan)
+    return await start(runtime, the_plan)
+
+
+def get(path: Path) -> str:
+    """The body of what answers on a unix socket."""
+    connection = HTTPConnection("app")
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.sock.connect(str(path))
+        connection.request("GET", "/")
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+async def fetch(path: Path) -> str:
+    return await asyncio.to_thread(get, path)
+
+
+def processes(marker: str) -> list[str]:
+    """The command lines of all processes that hold `marker`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if marker in line:
+                found.append(line)
+    return found
+
+
+def belongings(instance: str) -> dict[str, list[str]]:
+    """All on this machine that bears an instance's id."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return {
+        "mounts": [line for line in mounts if instance in line and "/bin/" not in line],
+        "loops": [
+            line
+            for line in subprocess.check_output(["losetup", "-a"], text=True).splitlines()
+            if instance in line
+        ],
+        "namespaces": [path.name for path in Path("/run/netns").glob(f"*{instance}*")],
+        "interfaces": [path.name for path in Path("/sys/class/net").glob(f"*{instance}*")],
+        "groups": [
+            str(path)
+            for controllers in ("", "*/")  # together on version 2, each apart on version 1
+            for path in Path("/sys/fs/cgroup").glob(f"{controllers}*{instance}*/*/")
+        ],
+        "sockets": [str(path) for path in Path("/run/moorage").glob(f"{instance}/*.sock")],
+        "slots": [
+            path.name
+            for path in Path("/run/moorage/slots").glob("[0-9]*")
+            if instance in path.read_text()
+        ],
+    }
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    directory = tmp_path / "source"
+    directory.mkdir()
+    (directory / "index.js").write_text(ON_PORT)
+    return directory
