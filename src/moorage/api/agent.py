@@ -22,6 +22,7 @@ from moorage.api.bodies import (
 )
 from moorage.api.caller import authenticate, limit_address, limit_wallet
 from moorage.api.gateway import Gateway
+from moorage.api.owned import owned_project
 from moorage.api.payment_headers import paid_headers, read_payment
 from moorage.api.problems import json_response
 from moorage.chains.address import checksum_address, parse_address
@@ -107,13 +108,7 @@ async def list_projects(gateway: Gateway, request: Request) -> Response:
 
 async def delete_project(gateway: Gateway, request: Request) -> Response:
     """`DELETE /agent/projects/{projectId}`: stop the app and forget the project."""
-    wallet = await authenticate(gateway, request)
-    limit_wallet(gateway, request, wallet)
-    project = await projects.by_id(gateway.db, request.path_params["projectId"])
-    if project is None:
-        raise ProjectNotFound
-    if project.wallet != wallet:
-        raise WrongWallet
+    project = await owned_project(gateway, request)
     await gateway.deletion.delete(project)
     return json_response(ProjectDeleted(project_id=project.id))
 

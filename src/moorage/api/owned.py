@@ -1,0 +1,24 @@
+"""The project that a request's path names, for whoever may act on it."""
+
+from starlette.requests import Request
+
+from moorage.api.caller import authenticate, limit_wallet
+from moorage.api.gateway import Gateway
+from moorage.deploy.project import Project
+from moorage.errors import ProjectNotFound, WrongWallet
+from moorage.storage import projects
+
+
+async def owned_project(gateway: Gateway, request: Request) -> Project:
+    """The caller's project, of the path's `projectId`; the request is counted.
+
+    Raises an AuthError, RateLimited, ProjectNotFound and WrongWallet.
+    """
+    wallet = await authenticate(gateway, request)
+    limit_wallet(gateway, request, wallet)
+    project = await projects.by_id(gateway.db, request.path_params["projectId"])
+    if project is None:
+        raise ProjectNotFound
+    if project.wallet != wallet:
+        raise WrongWallet
+    return project
