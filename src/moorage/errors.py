@@ -18,6 +18,7 @@
     ├── ProjectNotFound  DeploymentNotFound
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
     ├── OutOfCredits                what it asks for is free, but for wallets with credits alone
+    ├── DomainNotFound              this project makes no claim on the domain
     ├── WebhookNotFound  EventNotFound
     ├── IdempotencyKeyReused        this Idempotency-Key came with another request before
     ├── IdempotencyInProgress       an earlier request with this Idempotency-Key goes on
@@ -35,6 +36,7 @@
     ├── RefundRefused               the operator's refund can't be made; nothing was sent
     ├── ChainUnavailable            the node can't be reached or contradicts itself
     ├── NoCapacity                  the machine has no room for another app right now
+    ├── VariablesUnreadable         a project's sealed variables can't be opened
     ├── DatabaseUnavailable         the database can't be read or written right now
     ├── DeployFailed                a deployment ended before `ready`, and why
     ├── IsolationMissing            this machine can't isolate apps; says what is missing
@@ -181,6 +183,10 @@ class OutOfCredits(MoorageError):
     """This is free, but for wallets with credits alone: top up first. Nothing was done."""
 
 
+class DomainNotFound(MoorageError):
+    """This project has no such domain; POST …/domains adds one."""
+
+
 class IdempotencyKeyReused(MoorageError):
     """This Idempotency-Key was used for another request. Choose a fresh key; nothing was done."""
 
@@ -274,6 +280,10 @@ class RefundRefused(MoorageError):
 
 class ChainUnavailable(MoorageError):
     """The chain cannot be read right now. Nothing was recorded; send the same request again."""
+
+
+class VariablesUnreadable(MoorageError):
+    """The project's stored variables cannot be opened. Tell the gateway's operator."""
 
 
 class DatabaseUnavailable(MoorageError):
