@@ -141,6 +141,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     healthy_seconds: Annotated[
         int, _doc("How long a listening app may take to answer GET / with less than 500.", ge=1)
     ] = 30
+    drain_seconds: Annotated[
+        int,
+        _doc("How long a version that was replaced may end what it was asked before.", ge=0),
+    ] = 30
+    releases_kept: Annotated[
+        int, _doc("How many replaced versions of a project can be rolled back to.", ge=0, le=100)
+    ] = 3
     build_env: Annotated[
         dict[str, str], _doc("Variables that every build sees, such as a package mirror's URL.")
     ] = {}
@@ -153,6 +160,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     allow_networks: Annotated[
         tuple[str, ...], _doc("Networks that apps may reach although they are private.")
     ] = ()
+    dns_servers: Annotated[
+        tuple[str, ...],
+        _doc(
+            "Resolvers that domains are proved by, as address or address:port. Empty: the system's."
+        ),
+    ] = ()
+    domains_per_project: Annotated[
+        int, _doc("How many domains of its own a project may claim.", ge=0, le=1000)
+    ] = 10
     webhook_allow_networks: Annotated[
         tuple[str, ...],
         _doc(
@@ -199,6 +215,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     relayer_reserve_gwei: Annotated[
         int, _doc("Authorizations are offered while the relayer has as much gas money.", ge=0)
     ] = 100_000
+    secrets_key_file: Annotated[
+        str,
+        _doc(
+            "The file with the key that variables are sealed with: 64 hex digits, for its owner's "
+            "eyes only; older keys on further lines. Empty: secrets.key in data_dir, made at the "
+            "first start."
+        ),
+    ] = ""
     retention_days: Annotated[
         int, _doc("How long a suspended project is kept before it is deleted, in days.", ge=1)
     ] = 30

@@ -37,6 +37,7 @@ _RESUME_SECONDS = 3.0
 _BALANCES_SECONDS = 60.0
 _PURGE_SECONDS = 300.0
 _RETENTION_SECONDS = 600.0
+_DOMAINS_SECONDS = 10.0
 _MEASURE_SECONDS = 15.0
 _WATCH_PROXY_SECONDS = 5.0
 
@@ -118,6 +119,7 @@ def _tasks(
         services.deliveries.run(),
         _every(_MEASURE_SECONDS, services.deliveries.measure),
         _every(_PURGE_SECONDS, services.gateway.webhooks.prune),
+        _every(_DOMAINS_SECONDS, services.gateway.domains.look_due),
         _every(_METERING_SECONDS, services.metering.tick),
         _every(_RETENTION_SECONDS, services.retention.sweep),
         _every(_RESUME_SECONDS, services.payments.resumption.resume, at_once=True),

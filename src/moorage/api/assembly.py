@@ -1,15 +1,15 @@
 """Every service, made from settings and opened parts, and wired."""
 
-import asyncio
 import os
 import signal
-import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from moorage.api.apparatus import MIB, Apparatus, app_limits, build_limits, trusted_proxies
+from moorage.api.apparatus import MIB, Apparatus, trusted_proxies
+from moorage.api.deploying import deploy_services
 from moorage.api.gateway import Gateway, Limiters
 from moorage.api.idempotency import Idempotency
 from moorage.api.payments import PaymentServices, payment_services
@@ -23,12 +23,12 @@ from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock, boot_id
 from moorage.deploy.addresses import Addresses
 from moorage.deploy.admission import Admission
-from moorage.deploy.deletion import Deletion
-from moorage.deploy.reconciler import Reconciler
+from moorage.deploy.domain import DomainRules
+from moorage.deploy.domains import Domains
 from moorage.deploy.retention import Retention
+from moorage.deploy.txt_records import TxtRecords
 from moorage.deploy.upload import UploadLimits, sweep_spool
 from moorage.deploy.worker import Worker
-from moorage.deploy.workflow import Timing, Workflow
 from moorage.errors import InvalidField
 from moorage.events.delivery import DeliveryWorker
 from moorage.events.destination import Destinations
@@ -37,7 +37,7 @@ from moorage.events.webhooks import Webhooks
 from moorage.ledger.metering import Metering
 from moorage.metrics import watch_nonces, watch_running_apps, watch_webhook_wait
 from moorage.payments.evidence import named_chain
-from moorage.routing.probe import answers
+from moorage.routing.router import MAX_HOST_LENGTH
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
@@ -46,7 +46,7 @@ _TIMES_AS_MANY = 4
 """Proofs of payment per wallet, and questions to a chain about contract wallets per address, which
 several wallets may share."""
 
-_PROXY_ANSWER_SECONDS = 30.0  # a host's first certificate takes a while
+_LOOKS_PER_MINUTE = 6  # at a domain's record, when asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +115,16 @@ def assemble(
     db = records.db
     metering = Metering(db=db, clock=clock, boot_id=boot_id())
     on_step = _crash_hook(settings.crash_at)
-    addresses = Addresses(db=db, routes=apparatus.router, hosts=apparatus.hosts)
-    workflow = _workflow(settings, records, apparatus, addresses, metering, clock, on_step)
-    worker = Worker(
-        db=db, carry_out=workflow.run, concurrency=settings.deploys_at_once, clock=clock
+    deploying = deploy_services(
+        settings,
+        apparatus,
+        db=db,
+        sources=records.sources,
+        metering=metering,
+        clock=clock,
+        on_step=on_step,
     )
-    reconciler = _reconciler(settings, records, apparatus, addresses, metering, clock)
-    watch_running_apps(lambda: reconciler.running)
+    watch_running_apps(lambda: deploying.reconciler.running)
     payments = payment_services(
         settings,
         db=db,
@@ -146,13 +149,14 @@ def assemble(
         limiters=_limiters(settings, clock),
         idempotency=Idempotency(db=db, clock=clock),
         metering=metering,
-        admission=_admission(settings, records, payments, worker, clock, on_step),
+        admission=_admission(settings, records, payments, deploying.worker, clock, on_step),
         challenges=payments.challenges,
         top_up=payments.top_up,
         minimum_charge=settings.price_list().minimum_charge,
-        deletion=Deletion(db=db, worker=worker, reconciler=reconciler, metering=metering),
-        reconciler=reconciler,
-        addresses=addresses,
+        deletion=deploying.deletion,
+        reconciler=deploying.reconciler,
+        addresses=deploying.addresses,
+        domains=_domains(settings, apparatus, db, deploying.addresses, clock),
         webhooks=Webhooks(db=db, destinations=destinations, clock=clock),
         hosts=apparatus.hosts,
         upload_limits=UploadLimits(),
@@ -160,16 +164,9 @@ def assemble(
     )
     return Services(
         gateway=gateway,
-        worker=worker,
+        worker=deploying.worker,
         metering=metering,
-        retention=Retention(
-            db=db,
-            deletion=gateway.deletion,
-            metering=metering,
-            suspended_days=settings.retention_days,
-            failed_days=settings.failed_retention_days,
-            clock=clock,
-        ),
+        retention=deploying.retention,
         deliveries=_deliveries(settings, db, destinations, clock),
         payments=payments,
         watch_seconds=settings.watch_seconds,
@@ -199,22 +196,25 @@ def _admission(
     )
 
 
-def _reconciler(
-    settings: Settings,
-    records: Records,
-    apparatus: Apparatus,
-    addresses: Addresses,
-    metering: Metering,
-    clock: Clock,
-) -> Reconciler:
-    return Reconciler(
-        db=records.db,
-        runtime=apparatus.runtime,
+def _domains(
+    settings: Settings, apparatus: Apparatus, db: Database, addresses: Addresses, clock: Clock
+) -> Domains:
+    """The domains of projects. Raises InvalidField."""
+    try:
+        records = TxtRecords(settings.dns_servers)
+    except ValueError as error:
+        raise InvalidField("dns_servers", str(error)) from error
+    return Domains(
+        db=db,
+        records=records,
         addresses=addresses,
-        metering=metering,
-        limits=app_limits(settings),
-        listen_seconds=settings.listen_seconds,
-        sources=records.sources,
+        rules=DomainRules(
+            base_domain=settings.base_domain,
+            gateway_host=urlsplit(apparatus.gateway_url).hostname or "",
+            max_length=MAX_HOST_LENGTH,
+        ),
+        most_per_project=settings.domains_per_project,
+        asks=RateLimiter(clock=clock, limit=_LOOKS_PER_MINUTE),
         clock=clock,
     )
 
@@ -251,51 +251,6 @@ def _deliveries(
     worker = DeliveryWorker(db=db, sender=sender, at_once=at_once, clock=clock)
     watch_webhook_wait(worker.oldest_pending_seconds)
     return worker
-
-
-def _workflow(
-    settings: Settings,
-    records: Records,
-    apparatus: Apparatus,
-    addresses: Addresses,
-    metering: Metering,
-    clock: Clock,
-    on_step: Callable[[str], None],
-) -> Workflow:
-    return Workflow(
-        db=records.db,
-        runtime=apparatus.runtime,
-        addresses=addresses,
-        answers=_answers_at(apparatus),
-        metering=metering,
-        hosts=apparatus.hosts,
-        app_limits=app_limits(settings),
-        build_limits=build_limits(settings),
-        timing=Timing(
-            build_seconds=settings.build_seconds,
-            listen_seconds=settings.listen_seconds,
-            healthy_seconds=settings.healthy_seconds,
-        ),
-        sources=records.sources,
-        build_slots=asyncio.Semaphore(settings.builds_at_once),
-        clock=clock,
-        on_step=on_step,
-    )
-
-
-def _answers_at(apparatus: Apparatus) -> Callable[[str], Awaitable[bool]]:
-    tls = ssl.create_default_context() if apparatus.hosts.scheme == "https" else None
-
-    async def answers_at(host: str) -> bool:
-        return await answers(
-            apparatus.proxy_port,
-            host,
-            timeout_seconds=_PROXY_ANSWER_SECONDS,
-            address=apparatus.proxy_address,
-            tls=tls,
-        )
-
-    return answers_at
 
 
 def _limiters(settings: Settings, clock: Clock) -> Limiters:

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from moorage.deploy.deployment import DeploymentStatus
+from moorage.deploy.domain import DomainStatus
 from moorage.deploy.project import ProjectStatus
 from moorage.errors import FailureCause
 from moorage.events.event import EventKind
@@ -223,6 +224,51 @@ class Quoted(Body, frozen=True, kw_only=True):
     token: str
     decimals: int
     plan: Plan
+
+
+class DomainBody(Body, frozen=True, kw_only=True):
+    """A domain that is to lead to a project."""
+
+    domain: Annotated[str, Meta(description="a host name; Unicode is folded to punycode")]
+
+
+class DnsRecord(Body, frozen=True, kw_only=True):
+    """A DNS record to set."""
+
+    type: Literal["TXT", "CNAME"]
+    name: str
+    value: str
+
+
+class DomainItem(Body, frozen=True, kw_only=True):
+    """A domain of a project; `problem` is what the last look at its TXT record found."""
+
+    domain: str
+    status: DomainStatus
+    url: str | None
+    problem: str
+    records: Annotated[list[DnsRecord], Meta(description="the TXT record proves, the other leads")]
+    next_actions: list[str]
+    created_at: Time
+    verified_at: Time | None
+    checked_at: Time | None
+    next_check_at: Annotated[
+        str | None, Meta(description="when it is looked at by itself; null: given up")
+    ]
+
+
+class DomainList(Body, frozen=True, kw_only=True):
+    """The domains of a project, oldest first."""
+
+    project_id: str = msgspec.field(name="projectId")
+    domains: list[DomainItem]
+
+
+class DomainRemoved(Body, frozen=True, kw_only=True):
+    """A domain that leads nowhere any more."""
+
+    domain: str
+    status: Literal["removed"] = "removed"
 
 
 class WebhookBody(Body, frozen=True, kw_only=True):

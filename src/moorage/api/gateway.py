@@ -14,6 +14,7 @@ from moorage.clock import Clock
 from moorage.deploy.addresses import Addresses
 from moorage.deploy.admission import Admission
 from moorage.deploy.deletion import Deletion
+from moorage.deploy.domains import Domains
 from moorage.deploy.hosts import Hosts
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.upload import UploadLimits
@@ -58,6 +59,7 @@ class Gateway:
     deletion: Deletion
     reconciler: Reconciler
     addresses: Addresses
+    domains: Domains
     webhooks: Webhooks
     hosts: Hosts
     upload_limits: UploadLimits

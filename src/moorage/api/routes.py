@@ -5,7 +5,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from moorage.api import agent, webhooks
+from moorage.api import agent, domains, webhooks
 from moorage.api.bodies import (
     Balances,
     Body,
@@ -14,6 +14,10 @@ from moorage.api.bodies import (
     DeployBody,
     Deployed,
     DeploymentProgress,
+    DomainBody,
+    DomainItem,
+    DomainList,
+    DomainRemoved,
     EventPage,
     Health,
     ProjectDeleted,
@@ -116,6 +120,39 @@ OPERATIONS = (
         handler=agent.delete_project,
         answer=ProjectDeleted,
         fails=(403, 404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="POST",
+        path="/agent/projects/{projectId}/domains",
+        handler=domains.add_domain,
+        body=DomainBody,
+        answer=DomainItem,
+        fails=(400, 403, 404, 408, 413, 503),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/projects/{projectId}/domains",
+        handler=domains.list_domains,
+        answer=DomainList,
+        fails=(403, 404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="POST",
+        path="/agent/projects/{projectId}/domains/{domain}/verify",
+        handler=domains.verify_domain,
+        answer=DomainItem,
+        fails=(400, 403, 404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="DELETE",
+        path="/agent/projects/{projectId}/domains/{domain}",
+        handler=domains.remove_domain,
+        answer=DomainRemoved,
+        fails=(400, 403, 404, 503),
         signed=True,
     ),
     Operation(

@@ -1,8 +1,18 @@
 """A domain: a host name of the deployer's own that leads to a project."""
 
+import re
+import secrets
 from enum import StrEnum
 
+import idna
 import msgspec
+
+from moorage.errors import InvalidField
+
+_LONGEST_INPUT = 253  # of any host name (RFC 1035); more is not even folded
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?:{_LABEL}\.)+{_LABEL}")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a last label that makes an IPv4 address (WHATWG URL)
 
 
 class DomainStatus(StrEnum):
@@ -12,15 +22,73 @@ class DomainStatus(StrEnum):
     VERIFIED = "verified"  # it leads to the project, and may have a certificate
 
 
-class Domain(msgspec.Struct, frozen=True):
-    """One row of `domains`."""
+class Domain(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `domains`: a project's claim on a host."""
 
     host: str
     project_id: str
     token: str
-    status: DomainStatus
-    problem: str
+    status: DomainStatus = DomainStatus.PENDING
+    problem: str = ""
     created_at_ms: int
-    verified_at_ms: int | None
-    checked_at_ms: int | None
-    next_check_at_ms: int | None
+    verified_at_ms: int | None = None
+    checked_at_ms: int | None = None
+    next_check_at_ms: int | None = None
+
+    @property
+    def record_name(self) -> str:
+        """The name of the TXT record that proves the claim."""
+        return f"_moorage.{self.host}"
+
+    @property
+    def record_value(self) -> str:
+        """What that record must hold."""
+        return f"moorage-verification={self.token}"
+
+
+def new_token() -> str:
+    """A fresh token for a claim: 128 random bits."""
+    return secrets.token_hex(16)
+
+
+class DomainRules(msgspec.Struct, frozen=True):
+    """Which host names a project may have beside its own."""
+
+    base_domain: str
+    gateway_host: str
+    max_length: int  # what routes can take
+
+    def host(self, text: str) -> str:
+        """A host name as routes spell it: lower case, ASCII (IDNA 2008). Raises InvalidField."""
+        host = _ascii(text)
+        problem = self._problem(host)
+        if problem is not None:
+            raise InvalidField("domain", problem)
+        return host
+
+    def _problem(self, host: str) -> str | None:
+        if not _HOST.fullmatch(host):
+            return (
+                "must be a host name of two labels or more, such as app.example.com, "
+                "without scheme, port, path or wildcard"
+            )
+        if _NUMBER.fullmatch(host.rpartition(".")[2]):
+            return "must be a host name, not an address"
+        if len(host) > self.max_length:
+            return f"is longer than the {self.max_length} characters that this gateway can route"
+        if f".{host}".endswith(f".{self.base_domain}"):
+            return f"{self.base_domain} and what is below it belong to the gateway"
+        if host == self.gateway_host:
+            return "is the gateway's own address"
+        return None
+
+
+def _ascii(text: str) -> str:
+    """`text` with its letters folded and its labels in punycode; as it is where that fails."""
+    trimmed = text.strip().removesuffix(".")
+    if len(trimmed) > _LONGEST_INPUT:
+        raise InvalidField("domain", f"is longer than {_LONGEST_INPUT} characters")
+    try:
+        return idna.encode(trimmed, uts46=True).decode("ascii")
+    except idna.IDNAError:
+        return trimmed

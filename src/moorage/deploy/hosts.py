@@ -16,8 +16,12 @@ class Hosts(msgspec.Struct, frozen=True):
 
     def url(self, unique_name: str) -> str:
         """The public address of a project."""
+        return self.url_of(self.host(unique_name))
+
+    def url_of(self, host: str) -> str:
+        """The public address of any host that leads here."""
         port = "" if self.port is None else f":{self.port}"
-        return f"{self.scheme}://{self.host(unique_name)}{port}"
+        return f"{self.scheme}://{host}{port}"
 
     def unique_name(self, host: str) -> str | None:
         """The project that a host name stands for."""

@@ -22,6 +22,8 @@ class EventKind(StrEnum):
     PROJECT_SUSPENDED = "project.suspended"  # out of credits: stopped and kept
     PROJECT_RESUMED = "project.resumed"  # there are credits again: it runs
     PROJECT_DELETED = "project.deleted"  # nothing of it is left
+    DOMAIN_VERIFIED = "domain.verified"  # its record was found: it leads to the project
+    DOMAIN_LOST = "domain.lost"  # another project proved control of it
     DEPLOYMENT_READY = "deployment.ready"  # it serves at its project's address
     DEPLOYMENT_FAILED = "deployment.failed"  # it never served, and why
 

@@ -1,0 +1,80 @@
+"""The endpoints of a project's domains."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moorage.api.bodies import DnsRecord, DomainBody, DomainItem, DomainList, DomainRemoved
+from moorage.api.gateway import Gateway
+from moorage.api.owned import owned_project
+from moorage.api.problems import json_response
+from moorage.api.small_body import parse_small, read_small
+from moorage.clock import iso_utc
+from moorage.deploy.domain import Domain, DomainStatus
+from moorage.deploy.project import Project
+
+
+async def add_domain(gateway: Gateway, request: Request) -> Response:
+    """`POST /agent/projects/{projectId}/domains`: claim a domain; says which records it needs."""
+    project = await owned_project(gateway, request)
+    body = parse_small(await read_small(request), DomainBody)
+    claim = await gateway.domains.claim(project, body.domain)
+    return json_response(_item(gateway, project, claim))
+
+
+async def list_domains(gateway: Gateway, request: Request) -> Response:
+    """`GET /agent/projects/{projectId}/domains`: a project's domains, and how they stand."""
+    project = await owned_project(gateway, request)
+    claims = await gateway.domains.of_project(project)
+    listed = [_item(gateway, project, claim) for claim in claims]
+    return json_response(DomainList(project_id=project.id, domains=listed))
+
+
+async def verify_domain(gateway: Gateway, request: Request) -> Response:
+    """`POST /agent/projects/{projectId}/domains/{domain}/verify`: look at its record now."""
+    project = await owned_project(gateway, request)
+    claim = await gateway.domains.verify(project, request.path_params["domain"])
+    return json_response(_item(gateway, project, claim))
+
+
+async def remove_domain(gateway: Gateway, request: Request) -> Response:
+    """`DELETE /agent/projects/{projectId}/domains/{domain}`: have it lead nowhere."""
+    project = await owned_project(gateway, request)
+    claim = await gateway.domains.remove(project, request.path_params["domain"])
+    return json_response(DomainRemoved(domain=claim.host))
+
+
+def _item(gateway: Gateway, project: Project, claim: Domain) -> DomainItem:
+    target = gateway.hosts.host(project.unique_name)
+    return DomainItem(
+        domain=claim.host,
+        status=claim.status,
+        url=gateway.hosts.url_of(claim.host) if claim.status is DomainStatus.VERIFIED else None,
+        problem=claim.problem,
+        records=[
+            DnsRecord(type="TXT", name=claim.record_name, value=claim.record_value),
+            DnsRecord(type="CNAME", name=claim.host, value=target),
+        ],
+        next_actions=_next_actions(claim, target),
+        created_at=iso_utc(claim.created_at_ms),
+        verified_at=_time(claim.verified_at_ms),
+        checked_at=_time(claim.checked_at_ms),
+        next_check_at=_time(claim.next_check_at_ms),
+    )
+
+
+def _next_actions(claim: Domain, target: str) -> list[str]:
+    lead = (
+        f"Lead {claim.host} here: a CNAME record to {target}, or where a zone allows none at its "
+        f"top, A and AAAA records with the addresses of {target}."
+    )
+    if claim.status is DomainStatus.VERIFIED:
+        return [lead]
+    prove = f'Set the TXT record {claim.record_name} to "{claim.record_value}".'
+    ask = "It is looked at by itself for a week; POST …/verify looks at once."
+    if claim.next_check_at_ms is None:
+        ask = "It is not looked at by itself any more: POST …/verify looks at once."
+    return [prove, lead, ask]
+
+
+def _time(time_ms: int | None) -> str | None:
+    return None if time_ms is None else iso_utc(time_ms)
