@@ -5,9 +5,8 @@ import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import msgspec
-
 from moorage.clock import Clock
+from moorage.deploy import succession
 from moorage.deploy.bid import (
     Admitted,
     Bid,
@@ -17,19 +16,16 @@ from moorage.deploy.bid import (
     Wanted,
     after_payment,
     missing,
+    new_deployment,
     new_project,
     payment_required,
 )
-from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
-from moorage.deploy.failure import fail
-from moorage.deploy.job import JobKind
-from moorage.deploy.project import SHARING_STATUSES, Project, ProjectStatus
+from moorage.deploy.deployment import Deployment
+from moorage.deploy.project import SHARING_STATUSES, Project
 from moorage.deploy.upload import Upload
 from moorage.errors import (
     AuthorizationRefused,
     DatabaseUnavailable,
-    DeployFailed,
-    FailureCause,
     MoorageError,
     NameUnavailable,
     NoCapacity,
@@ -43,7 +39,7 @@ from moorage.payments.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.pricing import PriceList, Size
 from moorage.payments.quotes import Quotes, honoured
 from moorage.payments.receipt import Receipt
-from moorage.storage import accounts, jobs, payments, projects, quotes
+from moorage.storage import accounts, payments, projects, quotes
 from moorage.storage.database import Database, Transaction, UniqueViolation
 from moorage.threads import in_thread
 
@@ -320,20 +316,16 @@ class Admission:
             await quotes.release(tx, wallet=bid.wallet, unique_name=name)
         else:
             sharing -= project.status in SHARING_STATUSES
-            deployed = await projects.deployments_of(tx, project.id)
-            under_way = [item for item in deployed if item.status in UNDER_WAY]
+            under_way = await succession.under_way_of(tx, project.id)
         same = [item.id for item in under_way if item.request_digest == bid.request_digest]
         deployment_id = same[0] if same else deployment_id
         if receipt is not None:
             await self._bind(tx, receipt, bid.wallet, project.id, deployment_id)
         if same:
             return Admitted(project.id, deployment_id, sharing, receipt)
-        for earlier in under_way:
-            await self._supersede(tx, bid, earlier, deployment_id, now_ms)
-        await self._queue(tx, bid, project, deployment_id, now_ms)
-        return Admitted(
-            project.id, deployment_id, sharing, receipt, tuple(item.id for item in under_way)
-        )
+        deployment = new_deployment(bid, project, deployment_id, now_ms=now_ms)
+        given_up = await succession.queue(tx, project, deployment)
+        return Admitted(project.id, deployment_id, sharing, receipt, given_up)
 
     async def _bind(
         self, tx: Transaction, receipt: Receipt, wallet: str, project_id: str, deployment_id: str
@@ -346,44 +338,6 @@ class Admission:
             wallet=wallet,
             project_id=project_id,
             deployment_id=deployment_id,
-        )
-
-    async def _supersede(
-        self, tx: Transaction, bid: Bid, earlier: Deployment, deployment_id: str, now_ms: int
-    ) -> None:
-        """Give up a deployment under way for a later one of the same project: the later wins."""
-        late = DeployFailed(
-            FailureCause.SUPERSEDED,
-            f"A later deployment of this project, {deployment_id}, took its place "
-            "before it was ready. Poll that one.",
-        )
-        await fail(tx, earlier, late, wallet=bid.wallet, now_ms=now_ms)
-        await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=earlier.id)
-
-    async def _queue(
-        self, tx: Transaction, bid: Bid, project: Project, deployment_id: str, now_ms: int
-    ) -> None:
-        deployment = Deployment(
-            id=deployment_id,
-            project_id=project.id,
-            status=DeploymentStatus.QUEUED,
-            request_digest=bid.request_digest,
-            plan=msgspec.json.encode(bid.plan).decode(),
-            note="",
-            reason=None,
-            reason_code=None,
-            log_tail="",
-            created_at_ms=now_ms,
-        )
-        await projects.add_deployment(tx, deployment)
-        if project.serving_deployment_id is None:
-            await projects.set_status(tx, project.id, ProjectStatus.QUEUED)
-        await jobs.add(
-            tx,
-            job_id=str(uuid.uuid4()),
-            kind=JobKind.DEPLOY,
-            subject_id=deployment_id,
-            run_at_ms=now_ms,
         )
 
 

@@ -5,6 +5,7 @@ from typing import TypedDict
 
 import msgspec
 
+from moorage.deploy.deployment import Deployment, DeploymentStatus
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.request import DeployRequest
 from moorage.errors import (
@@ -123,6 +124,22 @@ def new_project(bid: Bid, monthly: MicroUsd, *, now_ms: int) -> Project:
         status=ProjectStatus.QUEUED,
         monthly_price_micro_usd=monthly,
         serving_deployment_id=None,
+        created_at_ms=now_ms,
+    )
+
+
+def new_deployment(bid: Bid, project: Project, deployment_id: str, *, now_ms: int) -> Deployment:
+    """The deployment that a bid makes, before anything is done for it."""
+    return Deployment(
+        id=deployment_id,
+        project_id=project.id,
+        status=DeploymentStatus.QUEUED,
+        request_digest=bid.request_digest,
+        plan=msgspec.json.encode(bid.plan).decode(),
+        note="",
+        reason=None,
+        reason_code=None,
+        log_tail="",
         created_at_ms=now_ms,
     )
 

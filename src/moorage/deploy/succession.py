@@ -1,0 +1,42 @@
+"""Succession: a project's new deployment is queued, and takes the place of those under way."""
+
+import uuid
+
+from moorage.deploy.deployment import UNDER_WAY, Deployment
+from moorage.deploy.failure import fail
+from moorage.deploy.job import JobKind
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.errors import DeployFailed, FailureCause
+from moorage.storage import jobs, projects
+from moorage.storage.database import Transaction
+
+
+async def under_way_of(tx: Transaction, project_id: str) -> list[Deployment]:
+    """A project's deployments that are neither ready nor over: one at most, but for a moment."""
+    deployed = await projects.deployments_of(tx, project_id)
+    return [item for item in deployed if item.status in UNDER_WAY]
+
+
+async def queue(tx: Transaction, project: Project, deployment: Deployment) -> tuple[str, ...]:
+    """Store the deployment with its job; the later wins: gives the ids of those given up for it."""
+    now_ms = deployment.created_at_ms
+    given_up = await under_way_of(tx, project.id)
+    for earlier in given_up:
+        late = DeployFailed(
+            FailureCause.SUPERSEDED,
+            f"A later deployment of this project, {deployment.id}, took its place "
+            "before it was ready. Poll that one.",
+        )
+        await fail(tx, earlier, late, wallet=project.wallet, now_ms=now_ms)
+        await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=earlier.id)
+    await projects.add_deployment(tx, deployment)
+    if project.serving_deployment_id is None:
+        await projects.set_status(tx, project.id, ProjectStatus.QUEUED)
+    await jobs.add(
+        tx,
+        job_id=str(uuid.uuid4()),
+        kind=JobKind.DEPLOY,
+        subject_id=deployment.id,
+        run_at_ms=now_ms,
+    )
+    return tuple(item.id for item in given_up)
