@@ -1,0 +1,169 @@
+"""Versions and ranges as npm's packages write them (semver 2.0, node-semver's range grammar).
+
+Releases alone: a version with a prerelease part is none here, and in a range that part is left out,
+so that `^2.0.0-rc.1` allows 2.0.0 and what follows it.
+"""
+
+import re
+from typing import NamedTuple
+
+RANGE_LIMIT = 256  # characters
+
+
+class Version(NamedTuple):
+    """A release: compares as semver orders them."""
+
+    major: int
+    minor: int
+    patch: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.patch}"
+
+
+class Span(NamedTuple):
+    """The releases from `least` on and below `below`, if that is given."""
+
+    least: Version
+    below: Version | None
+
+
+class Range(NamedTuple):
+    """A set of releases: those in any of its spans."""
+
+    spans: tuple[Span, ...]
+
+    def allows(self, version: Version) -> bool:
+        """Whether the release is in the range."""
+        return any(
+            span.least <= version and (span.below is None or version < span.below)
+            for span in self.spans
+        )
+
+    @property
+    def least(self) -> Version:
+        """Where the range begins."""
+        return min(span.least for span in self.spans)
+
+
+ZERO = Version(0, 0, 0)
+ANY = Range((Span(ZERO, None),))
+
+_NUMBER = r"(?:0|[1-9]\d{0,8})"
+_PART = rf"(?:{_NUMBER}|[xX*])"
+_SUFFIX = r"(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?"
+_RELEASE = re.compile(rf"[v=\s]*({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:\+[0-9A-Za-z.-]+)?\Z")
+_PARTIAL = rf"[v=]*({_PART})(?:\.({_PART})(?:\.({_PART}){_SUFFIX})?)?"
+_COMPARATOR = re.compile(rf"(>=|<=|>|<|=|~>|~|\^)?\s*{_PARTIAL}(?=\s|,|\Z)")
+_HYPHEN = re.compile(rf"\s*{_PARTIAL}\s+-\s+{_PARTIAL}\s*\Z")
+
+
+def version(text: str) -> Version | None:
+    """The release a text names; None when it names none, or a prerelease."""
+    match = _RELEASE.match(text.strip())
+    return Version(int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def releases(texts: tuple[str, ...]) -> list[Version]:
+    """The releases among the texts, oldest first."""
+    return sorted(found for text in texts if (found := version(text)) is not None)
+
+
+def version_range(text: str) -> Range | None:
+    """The range a text writes: `^ ~ > >= < <= =`, x-ranges, hyphens, `||`; None if it is none."""
+    if len(text) > RANGE_LIMIT:
+        return None
+    spans: list[Span] = []
+    for alternative in text.split("||"):
+        span = _hyphenated(alternative) or _conjunction(alternative)
+        if span is None:
+            return None
+        spans.append(span)
+    return Range(tuple(spans))
+
+
+class _Partial(NamedTuple):
+    """A version with its end left open: 1 and 1.x are (1, None, None), * has no part at all."""
+
+    major: int | None
+    minor: int | None
+    patch: int | None
+
+    @property
+    def least(self) -> Version:
+        return Version(self.major or 0, self.minor or 0, self.patch or 0)
+
+    @property
+    def after(self) -> Version | None:
+        """The first release past all that the partial stands for; None when there is none."""
+        if self.major is None:
+            return None
+        if self.minor is None:
+            return Version(self.major + 1, 0, 0)
+        if self.patch is None:
+            return Version(self.major, self.minor + 1, 0)
+        return Version(self.major, self.minor, self.patch + 1)
+
+
+def _partial(parts: tuple[str | None, ...]) -> _Partial:
+    numbers: list[int | None] = []
+    for part in parts:
+        is_open = part is None or part in "xX*" or None in numbers
+        numbers.append(None if is_open else int(part or 0))
+    return _Partial(*numbers)
+
+
+def _hyphenated(text: str) -> Span | None:
+    match = _HYPHEN.match(text)
+    if match is None:
+        return None
+    first, last = _partial(match.groups()[:3]), _partial(match.groups()[3:])
+    return Span(first.least, last.after)
+
+
+def _conjunction(text: str) -> Span | None:
+    """What all comparators of a text allow; an empty text allows anything."""
+    least, below = ZERO, None
+    position = 0
+    text = text.strip()
+    while position < len(text):
+        match = _COMPARATOR.match(text, position)
+        if match is None:
+            return None
+        span = _compared(match[1] or "=", _partial(match.groups()[1:]))
+        least = max(least, span.least)
+        below = min((b for b in (below, span.below) if b is not None), default=None)
+        position = match.end()
+        while position < len(text) and text[position] in " \t\n,":
+            position += 1
+    return Span(least, below)
+
+
+def _compared(operator: str, partial: _Partial) -> Span:
+    least, after = partial.least, partial.after
+    match operator:
+        case ">=":
+            return Span(least, None)
+        case ">":
+            return Span(after, None) if after is not None else Span(ZERO, ZERO)
+        case "<":
+            return Span(ZERO, least)
+        case "<=":
+            return Span(ZERO, after)
+        case "^":
+            return Span(least, _before_breaking(partial))
+        case "~" | "~>":
+            return Span(
+                least,
+                after if partial.patch is None else least._replace(minor=least.minor + 1, patch=0),
+            )
+    return Span(least, after)
+
+
+def _before_breaking(partial: _Partial) -> Version | None:
+    """The end of a caret range: the next version whose leftmost non-zero part differs."""
+    if partial.major is None or partial.minor is None or partial.major > 0:
+        return _Partial(partial.major, None, None).after
+    if partial.patch is None or partial.minor > 0:
+        return _Partial(partial.major, partial.minor, None).after
+    return partial.after

