@@ -24,6 +24,9 @@ from moorage.runtimes.runtime import (
     Instance,
     InstanceSpec,
     LogKind,
+    LogLine,
+    LogPage,
+    LogStream,
     Usage,
 )
 from moorage.storage.database import Database
@@ -67,6 +70,7 @@ class FakeRuntime:
         self.gates: dict[str, asyncio.Event] = {}
         self.exits: dict[str, AppExit] = {}
         self.logs: dict[tuple[str, LogKind], str] = {}
+        self.notes: dict[str, list[str]] = {}
         self.port: int | None = None
         self.open_connections: dict[str, int] = {}
         self.used: dict[str, Usage] = {}
@@ -149,6 +153,29 @@ class FakeRuntime:
 
     def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
         return self.logs.get((deployment_id, kind), "")
+
+    def read_log(
+        self,
+        deployment_id: str,
+        kind: LogKind,
+        *,
+        after: int = 0,
+        since_ms: int = 0,
+        tail: int | None = None,
+        limit: int = 10_000,
+    ) -> LogPage:
+        """Positions count lines; those of `logs` are the app's own, at no time in particular."""
+        texts = self.logs.get((deployment_id, kind), "").splitlines()
+        lines = [LogLine(0, LogStream.OUT, text, 0) for text in texts]
+        if kind is LogKind.RUNTIME:
+            noted = self.notes.get(deployment_id, ())
+            lines += [LogLine(0, LogStream.GATEWAY, text, 0) for text in noted]
+        begin = max(after, len(lines) - (len(lines) if tail is None else tail))
+        found = [replace(line, position=n) for n, line in enumerate(lines, 1)][begin:][:limit]
+        return LogPage(lines=tuple(found), next=begin + len(found))
+
+    def note(self, deployment_id: str, text: str) -> None:
+        self.notes.setdefault(deployment_id, []).append(text)
 
     async def _enter(self, method: str, subject: str) -> None:
         self.calls.append((method, subject))

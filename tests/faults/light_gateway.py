@@ -27,7 +27,7 @@ from moorage.deploy.hosts import Hosts
 from moorage.errors import DeployFailed, FailureCause
 from moorage.payments import resumption
 from moorage.routing.router import Router
-from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, LogKind
+from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, LogKind, LogPage
 from moorage.settings import Settings, load_settings
 from moorage.storage import database
 
@@ -80,6 +80,11 @@ class FileRuntime:
 
     def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
         return ""
+
+    def read_log(self, deployment_id: str, kind: LogKind, **_: object) -> LogPage:
+        return LogPage(lines=(), next=0)
+
+    def note(self, deployment_id: str, text: str) -> None: ...
 
     def _instance(self, deployment_id: str) -> Instance:
         return Instance(deployment_id=deployment_id, socket=self._socket, port=3000)

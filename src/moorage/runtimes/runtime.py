@@ -20,6 +20,32 @@ class LogKind(StrEnum):
     RUNTIME = "runtime"
 
 
+class LogStream(StrEnum):
+    """Who wrote a line of a log."""
+
+    OUT = "out"  # the build or the app, to its standard output
+    ERR = "err"  # the same, to its standard error
+    GATEWAY = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line, decoded leniently: it may hold any character but a line feed."""
+
+    at_ms: int  # when it was read from the app, Unix time; 0 when a crash took it away
+    stream: LogStream
+    text: str
+    position: int  # where the next line begins: `after` that goes on behind this one
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogPage:
+    """Some of a log's lines, in order; `next` is the `after` of the page behind."""
+
+    lines: tuple[LogLine, ...]
+    next: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What one build or one app may use."""
@@ -146,4 +172,26 @@ class Runtime(Protocol):
 
     def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
         """The last part of a log, decoded leniently; empty when there is none."""
+        ...
+
+    def read_log(
+        self,
+        deployment_id: str,
+        kind: LogKind,
+        *,
+        after: int = 0,
+        since_ms: int = 0,
+        tail: int | None = None,
+        limit: int = 10_000,
+    ) -> LogPage:
+        """Lines of a log, oldest first, at most `limit` of them, and no more than a mebibyte.
+
+        They begin behind the position `after`, at the time `since_ms`, or where the last `tail`
+        lines do, whichever comes last. What is no longer kept is passed over; a position that was
+        never reached begins anew. Blocks for milliseconds; empty when there is no log.
+        """
+        ...
+
+    def note(self, deployment_id: str, text: str) -> None:
+        """A line of the gateway's own in the app's log; nothing when the deployment is gone."""
         ...

@@ -1,5 +1,6 @@
 """A deployment's place on the machine: where its parts lie, and taking them away again."""
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.clock import Clock
+from moorage.runtimes.logs import store
 from moorage.runtimes.runtime import LogKind
 from moorage.runtimes.sandbox import copying, etc, network, slots
 from moorage.runtimes.sandbox import disk as disks
@@ -22,6 +24,9 @@ _APP_GROUP = "app-"
 def app_of(group: str) -> str | None:
     """The deployment whose app has this control group; None when it is no app's."""
     return group.removeprefix(_APP_GROUP) if group.startswith(_APP_GROUP) else None
+
+
+LOG_CAP_BYTES = {LogKind.BUILD: 4 * 1024 * 1024, LogKind.RUNTIME: 8 * 1024 * 1024}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +93,10 @@ class Place:
         """What bwrap says of the app it runs."""
         return self.directory / "status.json"
 
+    def log(self, kind: LogKind) -> Path:
+        """One of the two logs, a directory: see `moorage.runtimes.logs.store`."""
+        return self.directory / "logs" / kind
+
     @property
     def app_group(self) -> str:
         """The control group of the app, and of nothing else."""
@@ -124,6 +133,7 @@ class Place:
         """An empty place with a slot, in stage BUILDING; what was there is removed."""
         self.remove()
         self.directory.mkdir(parents=True, mode=0o700)
+        self._make_logs()
         slot = self.claim(None)
         self.write(Record(deployment_id=self.deployment_id, slot=slot.number, stage=Stage.BUILDING))
         return slot
@@ -137,9 +147,8 @@ class Place:
     def copy_disk(self, slot: Slot, origin: "Place") -> None:
         """A disk with the files and the build log of another place's. Raises OSError."""
         copying.copy_disk(origin.disk, self.disk.image, self.machine.clock)
-        self.disk.mount()
+        self.disk.mount(slot.app_uid)
         self.disk.log(LogKind.RUNTIME).unlink(missing_ok=True)
-        self.disk.give_to(slot.app_uid)
 
     def slot(self, record: Record) -> Slot | None:
         """The slot a record names."""
@@ -153,14 +162,13 @@ class Place:
             return
         slot = self.claim(record.slot)
         if slot.number != record.slot:
-            self.disk.mount()
-            self.disk.give_to(slot.app_uid)
+            self.disk.unmount()  # its files belong to the slot it had
             self.write(msgspec.structs.replace(record, slot=slot.number))
 
     def revive(self, record: Record) -> Slot:
         """Make the parts of a built deployment that a restart of the machine took away."""
         slot = self.claim(record.slot)
-        self.disk.mount()
+        self.disk.mount(slot.app_uid)
         if not self.network(slot).exists:
             self.network(slot).create()
         etc.write_etc(self.disk.etc, slot, self.machine.servers)
@@ -178,8 +186,7 @@ class Place:
 
     def abandon(self, record: Record) -> None:
         """Take away all but the logs, which are moved off the disk, and the record."""
-        if self.disk.image.exists() and not self.disk.mounted:
-            self.disk.mount()
+        self._mount(record)
         for kind in LogKind:
             log = self.disk.log(kind)
             if log.exists():
@@ -200,12 +207,29 @@ class Place:
         self.disk.remove()
         shutil.rmtree(self.directory)
 
+    def note(self, kind: LogKind, text: str) -> None:
+        """A line of the gateway's in a log; left out when there is no log, or no room."""
+        line = text.encode()[: store.LINE_BYTES].replace(b"\n", b" ")
+        now_ms = self.machine.clock.now_ms()
+        with contextlib.suppress(OSError):
+            cap = LOG_CAP_BYTES[kind]
+            store.append(self.log(kind), store.GATEWAY, [line], at_ms=now_ms, cap_bytes=cap)
+
+    def _make_logs(self) -> None:
+        for kind in LogKind:
+            self.log(kind).mkdir(parents=True, exist_ok=True, mode=0o700)
+
     def log_tail(self, kind: LogKind, max_bytes: int) -> str:
         """The last part of a log, from the disk or from where it was kept."""
-        if not self.disk.mounted and self.disk.image.exists():
-            self.disk.mount()
+        if (record := self.record) is not None:
+            self._mount(record)
         log = self.disk.log(kind)
         return disks.read_tail(log if log.exists() else self._kept_log(kind), max_bytes)
+
+    def _mount(self, record: Record) -> None:
+        """Mount the disk, if there is one."""
+        if (slot := self.slot(record)) is not None and self.disk.image.exists():
+            self.disk.mount(slot.app_uid)
 
     def _release(self, record: Record) -> None:
         if record.slot is not None:

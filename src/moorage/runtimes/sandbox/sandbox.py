@@ -14,12 +14,14 @@ import msgspec
 
 from moorage.clock import Clock, SystemClock
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
+from moorage.runtimes.logs.reader import read_log
 from moorage.runtimes.runtime import (
     AppExit,
     BuildSpec,
     Instance,
     InstanceSpec,
     LogKind,
+    LogPage,
     Usage,
 )
 from moorage.runtimes.sandbox import app, build, disk, firewall, host
@@ -203,6 +205,24 @@ class Sandbox:
     def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
         """As `Runtime.log_tail`. Logs keep their last 4 to 8 MiB."""
         return self._place(deployment_id).log_tail(kind, max_bytes)
+
+    def read_log(
+        self,
+        deployment_id: str,
+        kind: LogKind,
+        *,
+        after: int = 0,
+        since_ms: int = 0,
+        tail: int | None = None,
+        limit: int = 10_000,
+    ) -> LogPage:
+        """As `Runtime.read_log`."""
+        log = self._place(deployment_id).log(kind)
+        return read_log(log, after=after, since_ms=since_ms, tail=tail, limit=limit)
+
+    def note(self, deployment_id: str, text: str) -> None:
+        """As `Runtime.note`; what can't be written is left out."""
+        self._place(deployment_id).note(LogKind.RUNTIME, text)
 
     @property
     def _machine(self) -> Machine:
