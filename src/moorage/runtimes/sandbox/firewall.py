@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from moorage.runtimes.sandbox import tool
 
@@ -23,15 +24,35 @@ MAX_FLOWS = 1024  # of an app at once: the machine's table of connections is eve
 _MAIL_PORTS = "{ 25, 465, 587 }"
 
 
+class Destinations(Protocol):
+    """Where apps may go. Networks are IPv4 CIDRs; `allow` wins."""
+
+    @property
+    def deny(self) -> tuple[str, ...]:
+        """Besides NOT_PUBLIC."""
+        ...
+
+    @property
+    def allow(self) -> tuple[str, ...]:
+        """Although they are private."""
+        ...
+
+    @property
+    def resolvers(self) -> tuple[str, ...]:
+        """Whose port 53 alone is reached."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What the filter is made from. Networks are IPv4 CIDRs."""
+    """What the filter is made from. Networks are IPv4 CIDRs; 0 is no limit."""
 
     instance_id: str
     subnet: str
     deny: tuple[str, ...]
     allow: tuple[str, ...]
     resolvers: tuple[str, ...]
+    new_a_second: int = 0  # connections that an app may begin
 
     @property
     def table(self) -> str:
@@ -57,30 +78,20 @@ def interface_prefix(instance_id: str) -> str:
 def ruleset(policy: Policy) -> str:
     """The text for `nft -f -` that replaces the gateway's table in one transaction."""
     name, apps = policy.table, f'"{policy.interfaces}*"'
-    allow = f"    ip daddr {_set(policy.allow)} accept\n" if policy.allow else ""
-    dns = ""
-    if policy.resolvers:
-        resolvers = _set(policy.resolvers)
-        dns = "".join(
-            f"    ip daddr {resolvers} {kind} dport 53 accept\n" for kind in ("udp", "tcp")
-        )
-    deny = _set(_collapse((*NOT_PUBLIC, policy.subnet, *policy.deny)))
     return f"""\
 table inet {name} {{}}
 delete table inet {name}
 table inet {name} {{
   set flows {{ type ipv4_addr; size 65535; flags dynamic; }}
+  set paces {{ type ipv4_addr; size 65535; flags dynamic, timeout; timeout 10s; }}
   chain from_app {{
     ct state established,related accept
     meta nfproto != ipv4 drop
     ct state new add @flows {{ ip saddr ct count over {MAX_FLOWS} }} reject
-{dns}    tcp dport {_MAIL_PORTS} reject with tcp reset
-{allow}    ip daddr {deny} reject with icmp type admin-prohibited
-    accept
-  }}
+{new_flows(policy.new_a_second, source="ip saddr")}{destinations(policy, policy.subnet)}  }}
   chain from_app_to_host {{
     ct state established,related accept
-{dns}    drop
+{_dns(policy.resolvers)}    drop
   }}
   chain to_app {{
     ct state established,related accept
@@ -101,6 +112,37 @@ table inet {name} {{
   }}
 }}
 """
+
+
+def destinations(allowed: Destinations, *denied: str) -> str:
+    """The rules that say where an app's new connection may go; the last one accepts."""
+    allow = f"    ip daddr {_set(allowed.allow)} accept\n" if allowed.allow else ""
+    deny = _set(_collapse((*NOT_PUBLIC, *denied, *allowed.deny)))
+    return f"""\
+{_dns(allowed.resolvers)}    tcp dport {_MAIL_PORTS} reject with tcp reset
+{allow}    ip daddr {deny} reject with icmp type admin-prohibited
+    accept
+"""
+
+
+def new_flows(a_second: int, *, source: str | None = None) -> str:
+    """The rule that drops new connections above a rate, after a burst of as many; 0 for none.
+
+    With `source`, the key of set `paces`, each has a rate of its own. A dropped packet is sent
+    again a second later, so that an honest burst takes longer and nothing else.
+    """
+    if not a_second:
+        return ""
+    limit = f"limit rate over {a_second}/second burst {a_second} packets"
+    meter = limit if source is None else f"update @paces {{ {source} {limit} }}"
+    return f"    ct state new {meter} drop\n"
+
+
+def _dns(resolvers: tuple[str, ...]) -> str:
+    if not resolvers:
+        return ""
+    servers = _set(resolvers)
+    return "".join(f"    ip daddr {servers} {it} dport 53 accept\n" for it in ("udp", "tcp"))
 
 
 def connected_networks(addresses_json: str) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def prepared(
     )
     opened: list[int] = []
     try:
-        opened.append(seccomp_fd := _memory_file("seccomp", machine.seccomp))
+        opened.append(seccomp_fd := memory_file("seccomp", machine.seccomp))
         status_fd = None
         if status is not None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
@@ -58,7 +58,7 @@ def prepared(
             seccomp_fd=seccomp_fd,
             status_fd=status_fd,
         )
-        opened.append(args_fd := _memory_file("args", bubblewrap.encode_options(options)))
+        opened.append(args_fd := memory_file("args", bubblewrap.encode_options(options)))
         identity = bubblewrap.identity_argv(netns=place.network(slot).path, uid=slot.app_uid)
         argv = bubblewrap.launch_argv(
             script,
@@ -71,7 +71,8 @@ def prepared(
             os.close(descriptor)
 
 
-def _memory_file(name: str, content: bytes) -> int:
+def memory_file(name: str, content: bytes) -> int:
+    """A descriptor from which `content` is read, and that lies nowhere; the caller closes it."""
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
     os.write(descriptor, content)
     os.lseek(descriptor, 0, os.SEEK_SET)
