@@ -28,3 +28,7 @@ class Job(msgspec.Struct, frozen=True):
     step: str
     attempts: int
     fence: int
+
+
+class LostJob(Exception):
+    """Another worker holds this job now, or its project is being deleted."""

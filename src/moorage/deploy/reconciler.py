@@ -6,7 +6,7 @@ should, stops what should not, and removes what no row owns.
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -15,21 +15,22 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.addresses import Addresses
+from moorage.deploy.chores import Chores
 from moorage.deploy.project import Project, ProjectStatus
-from moorage.errors import DeployFailed
+from moorage.deploy.releases import Releases
 from moorage.events import outbox
 from moorage.events.event import EventKind
 from moorage.ledger.metering import Metering
 from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import Instance, InstanceSpec, Limits, Runtime
 from moorage.storage import domains, projects
+from moorage.storage import releases as kept_releases
 from moorage.storage.database import Database, Transaction
 from moorage.threads import in_thread
 
 log = structlog.get_logger()
 
 PERIOD_SECONDS = 2.0
-_LONGEST_BACKOFF_SECONDS = 60.0
 
 
 class Reconciler:
@@ -49,6 +50,8 @@ class Reconciler:
         limits: Limits,
         listen_seconds: float,
         sources: Path,
+        chores: Chores,
+        releases: Releases,
         clock: Clock,
     ) -> None:
         self._db = db
@@ -59,8 +62,8 @@ class Reconciler:
         self._listen_seconds = listen_seconds
         self._sources = sources
         self._clock = clock
-        self._chores: dict[str, asyncio.Task[None]] = {}
-        self._backoff: dict[tuple[str, str], _Backoff] = {}
+        self._chores = chores
+        self._releases = releases
         self.dead: frozenset[str] = frozenset()
         """Serving deployments whose app does not run at the moment."""
         self.running = 0
@@ -78,10 +81,7 @@ class Reconciler:
                     log.exception("reconciliation failed")
                 await asyncio.sleep(PERIOD_SECONDS)
         finally:
-            chores = list(self._chores.values())
-            for task in chores:
-                task.cancel()
-            await asyncio.gather(*chores, return_exceptions=True)
+            await self._chores.end_all()
 
     async def sweep(self) -> None:
         """Remove uploads that nobody admitted before the gateway died; before requests come."""
@@ -99,8 +99,9 @@ class Reconciler:
         under_way = {item.id for item in await projects.deployments_under_way(self._db)}
         living = await projects.living(self._db)
         serving = {project.serving_deployment_id for project in living}
-        for deployment_id in known - under_way - serving:
-            self._aside("remove", deployment_id, partial(self._runtime.remove, deployment_id))
+        kept = await kept_releases.kept(self._db)
+        for stray in known - under_way - serving - kept.keys():
+            self._chores.begin("remove", stray, partial(self._runtime.remove, stray))
         dead = set()
         for project in living:
             deployment_id = project.serving_deployment_id or ""
@@ -109,7 +110,8 @@ class Reconciler:
             if await self._settle(project, running):
                 dead.add(deployment_id)
         self.dead = frozenset(dead)
-        self._forget(known | self.dead | {project.id for project in living})
+        self._chores.forget(but=known | self.dead | {project.id for project in living})
+        await self._releases.tend(kept, known=known, running=running)
 
     async def delete(self, project: Project) -> None:
         """Stop a project that is being deleted, remove all of it, then free its name.
@@ -120,7 +122,7 @@ class Reconciler:
             return
         await self._addresses.remove(project)
         for deployment in await projects.deployments_of(self._db, project.id):
-            await self._end_chore(deployment.id)
+            await self._chores.end(deployment.id)
             await self._runtime.remove(deployment.id)
             await in_thread(shutil.rmtree, self._sources / deployment.id, ignore_errors=True)
         async with self._db.transaction(durable=True) as tx:
@@ -132,55 +134,24 @@ class Reconciler:
         """Bring one project in line; True when its app should run and does not."""
         serving = project.serving_deployment_id
         if project.status is ProjectStatus.DELETING and project.id not in self.deleting:
-            self._aside("delete", project.id, lambda: self.delete(project))
+            self._chores.begin("delete", project.id, lambda: self.delete(project))
         if serving is None:
             return False
         instance = running.get(serving)
         if project.status is ProjectStatus.SUSPENDED:
             if await self._metering.wakes(self._db, project):
-                self._aside("start", serving, lambda: self._start(project.id, serving))
+                self._chores.begin("start", serving, lambda: self._start(project.id, serving))
             elif instance is not None:
-                self._aside("stop", serving, lambda: self._suspend(project.id, serving))
+                self._chores.begin("stop", serving, lambda: self._suspend(project.id, serving))
             return False
         if project.status is not ProjectStatus.ACTIVE:
             return False
         if instance is None:
-            self._aside("start", serving, lambda: self._start(project.id, serving))
+            self._chores.begin("start", serving, lambda: self._start(project.id, serving))
             return True
         if not await self._addresses.lead_to(project, instance.socket):
             await self._point(project.id, serving, instance)
         return False
-
-    def _aside(self, what: str, subject: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Do `work` in a task of its own, unless its subject has one; not too often."""
-        now = self._clock.monotonic_seconds()
-        backoff = self._backoff.setdefault((what, subject), _Backoff())
-        if subject in self._chores or now < backoff.until:
-            return
-        backoff.grow(now)
-        task = asyncio.create_task(self._chore(what, subject, work), name=f"{what} {subject}")
-        self._chores[subject] = task
-        task.add_done_callback(lambda _: self._chores.pop(subject, None))
-
-    async def _chore(self, what: str, subject: str, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except DeployFailed as failure:
-            log.warning("app does not come back", deployment=subject, cause=failure.cause)
-        except Exception:
-            log.exception("reconciliation of one failed", what=what, subject=subject)
-
-    async def _end_chore(self, subject: str) -> None:
-        chore = self._chores.get(subject)
-        if chore is not None:
-            chore.cancel()
-            await asyncio.gather(chore, return_exceptions=True)
-
-    def _forget(self, subjects: set[str]) -> None:
-        """Keep no backoff of what is gone."""
-        gone = [key for key in self._backoff if key[1] not in subjects]
-        for key in gone:
-            del self._backoff[key]
 
     async def _start(self, project_id: str, serving: str) -> None:
         """Start a project's app again, wake the project if it is suspended, lead its address."""
@@ -234,17 +205,3 @@ class Reconciler:
         if project is None or project.serving_deployment_id != serving:
             return None
         return project
-
-
-class _Backoff:
-    """How long to wait before the next try: doubling, and forgotten after a calm while."""
-
-    def __init__(self) -> None:
-        self.until = 0.0
-        self._pause = 0.0
-
-    def grow(self, now: float) -> None:
-        calm = now > self.until + 10 * _LONGEST_BACKOFF_SECONDS
-        self._pause = 1.0 if calm or not self._pause else self._pause * 2
-        self._pause = min(self._pause, _LONGEST_BACKOFF_SECONDS)
-        self.until = now + self._pause

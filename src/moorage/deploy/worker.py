@@ -8,8 +8,7 @@ from typing import NamedTuple
 import structlog
 
 from moorage.clock import Clock
-from moorage.deploy.job import Job
-from moorage.deploy.workflow import LostJob
+from moorage.deploy.job import Job, LostJob
 from moorage.errors import DatabaseUnavailable
 from moorage.storage import jobs
 from moorage.storage.database import Database

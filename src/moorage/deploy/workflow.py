@@ -6,10 +6,9 @@ deployment's id. Rows drive everything: what the job row says was done is not do
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import structlog
@@ -18,13 +17,10 @@ from moorage.clock import Clock
 from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.deploy.failure import fail
 from moorage.deploy.health import wait_until_healthy
-from moorage.deploy.hosts import Hosts
 from moorage.deploy.job import Job
 from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.switch import Switch
 from moorage.errors import DeployFailed, FailureCause
-from moorage.events import outbox
-from moorage.events.event import EventKind
-from moorage.ledger.metering import Metering
 from moorage.metrics import record_deployment
 from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import (
@@ -36,35 +32,14 @@ from moorage.runtimes.runtime import (
     LogKind,
     Runtime,
 )
-from moorage.storage import accounts, jobs, projects
-from moorage.storage.database import Database, Transaction
+from moorage.storage import jobs, projects
+from moorage.storage.database import Database
 
 log = structlog.get_logger()
 
 BUILT = "built"
-_DRAIN_SECONDS = 0.5  # what the old version was asked before the switch, it may answer
 MOST_ATTEMPTS = 3
 """How often a deployment may be begun: a gateway that dies each time gives up on it."""
-
-
-class Routes(Protocol):
-    """What the workflow needs of the router."""
-
-    def point(self, host: str, socket: Path) -> None:
-        """Lead a host to a socket."""
-        ...
-
-    def remove(self, host: str) -> None:
-        """Lead a host nowhere."""
-        ...
-
-    def socket(self, host: str) -> Path | None:
-        """Where a host leads, None when nowhere."""
-        ...
-
-
-class LostJob(Exception):
-    """Another worker holds this job now, or its project is being deleted."""
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -83,10 +58,7 @@ class Workflow:
         *,
         db: Database,
         runtime: Runtime,
-        routes: Routes,
-        answers: Callable[[str], Awaitable[bool]],
-        metering: Metering,
-        hosts: Hosts,
+        switch: Switch,
         app_limits: Limits,
         build_limits: Limits,
         timing: Timing,
@@ -97,10 +69,7 @@ class Workflow:
     ) -> None:
         self._db = db
         self._runtime = runtime
-        self._routes = routes
-        self._answers = answers
-        self._metering = metering
-        self._hosts = hosts
+        self._switch = switch
         self._app_limits = app_limits
         self._build_limits = build_limits
         self._timing = timing
@@ -120,18 +89,14 @@ class Workflow:
         try:
             if job.attempts > MOST_ATTEMPTS:
                 raise _interrupted()
-            replaced = await self._advance(job, deployment, project)
+            await self._advance(job, deployment, project)
         except DeployFailed as failure:
             return await self._fail(job, deployment, project, failure)
         self._count(deployment, "ready", None)
-        await self._drop_source(deployment.id)
-        if replaced is not None:
-            await asyncio.sleep(_DRAIN_SECONDS)
-            await self._runtime.remove(replaced)
-        return None
+        return await self._drop_source(deployment.id)
 
-    async def _advance(self, job: Job, deployment: Deployment, project: Project) -> str | None:
-        """Build, start, check, route; gives the deployment that served before."""
+    async def _advance(self, job: Job, deployment: Deployment, project: Project) -> None:
+        """Build, start, check, switch."""
         plan = msgspec.json.decode(deployment.plan, type=Plan)
         if job.step != BUILT:
             await self._build(job, deployment, plan)
@@ -142,16 +107,9 @@ class Workflow:
         )
         self._on_step("health")
         await self._wait_until_healthy(instance)
-        self._on_step("route")
-        host = self._hosts.host(project.unique_name)
-        before = self._routes.socket(host)
-        try:
-            await self._route(project, instance)
-            self._on_step("ready")
-            return await self._become_ready(job, deployment, project, _note(plan, instance))
-        except BaseException:
-            await self._route_back(deployment, host, before)
-            raise
+        await self._switch.to(
+            instance, job=job, deployment=deployment, project=project, note=_note(plan, instance)
+        )
 
     async def _build(self, job: Job, deployment: Deployment, plan: Plan) -> None:
         self._on_step("build")
@@ -185,15 +143,11 @@ class Workflow:
         step: str = "",
     ) -> None:
         async with self._db.transaction(durable=False) as tx:
-            await self._hold(tx, job, step)
+            await jobs.hold(tx, job, step)
             await projects.move(tx, deployment.id, status)
             project = await projects.by_id(tx, deployment.project_id)
             if project is not None and project.serving_deployment_id is None:
                 await projects.set_status(tx, project.id, project_status)
-
-    async def _hold(self, tx: Transaction, job: Job, step: str) -> None:
-        if not await jobs.record_step(tx, job, step):
-            raise LostJob
 
     async def _wait_until_healthy(self, instance: Instance) -> None:
         deployment_id = instance.deployment_id
@@ -211,76 +165,6 @@ class Workflow:
             ended = await self._runtime.exit_reason(deployment_id)
             raise failure if ended is None else _crashed(ended) from failure
 
-    async def _route(self, project: Project, instance: Instance) -> None:
-        """Lead the address to the instance and see it answer there, through the proxy."""
-        host = self._hosts.host(project.unique_name)
-        self._routes.point(host, instance.socket)
-        if not await self._answers(host):
-            raise DeployFailed(
-                FailureCause.UNHEALTHY,
-                f"The app answered, but {self._hosts.url(project.unique_name)} did not. "
-                "Deploy again; if it persists, the gateway's operator has to look at the proxy.",
-            )
-
-    async def _route_back(self, deployment: Deployment, host: str, before: Path | None) -> None:
-        """Lead the address where it led before, unless the rows say that the new one serves."""
-        project = await projects.by_id(self._db, deployment.project_id)
-        if project is not None and project.serving_deployment_id == deployment.id:
-            return
-        if project is None or project.status is not ProjectStatus.ACTIVE or before is None:
-            self._routes.remove(host)
-        else:
-            self._routes.point(host, before)
-
-    async def _become_ready(
-        self, job: Job, deployment: Deployment, project: Project, note: str
-    ) -> str | None:
-        async with self._db.transaction(durable=True) as tx:
-            await self._hold(tx, job, "ready")
-            current = await projects.by_id(tx, project.id)
-            if current is None or not await projects.set_serving(tx, project.id, deployment.id):
-                raise LostJob
-            now_ms = self._clock.now_ms()
-            await projects.move(tx, deployment.id, DeploymentStatus.READY, note=note, at_ms=now_ms)
-            replaced = current.serving_deployment_id
-            if replaced is not None:
-                await projects.move(tx, replaced, DeploymentStatus.SUPERSEDED)
-            await self._tell_ready(tx, current, deployment, now_ms)
-            await self._serve(tx, current, now_ms)
-            await jobs.finish(tx, job)
-        return replaced
-
-    async def _tell_ready(
-        self, tx: Transaction, project: Project, deployment: Deployment, now_ms: int
-    ) -> None:
-        data = {
-            "project_id": project.id,
-            "deployment_id": deployment.id,
-            "endpoint": self._hosts.url(project.unique_name),
-        }
-        await outbox.record(
-            tx, wallet=project.wallet, kind=EventKind.DEPLOYMENT_READY, data=data, now_ms=now_ms
-        )
-
-    async def _serve(self, tx: Transaction, project: Project, now_ms: int) -> None:
-        """Begin billing; what was suspended meanwhile stays so until there are credits."""
-        suspended = project.status is ProjectStatus.SUSPENDED
-        if suspended or await accounts.balance(tx, project.wallet) < 0:
-            since_ms = project.suspended_at_ms or self._metering.time.now_ms()
-            await projects.suspend(tx, project.id, at_ms=since_ms)
-            if not await self._metering.wakes(tx, project):
-                return
-            await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-        await self._metering.begin(tx, project.id)
-        if suspended:
-            await outbox.record(
-                tx,
-                wallet=project.wallet,
-                kind=EventKind.PROJECT_RESUMED,
-                data={"project_id": project.id},
-                now_ms=now_ms,
-            )
-
     async def _fail(
         self, job: Job, deployment: Deployment, project: Project, failure: DeployFailed
     ) -> None:
@@ -289,7 +173,7 @@ class Workflow:
         ended = DeployFailed(failure.cause, failure.reason, log_tail=tail)
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
-            await self._hold(tx, job, "failed")
+            await jobs.hold(tx, job, "failed")
             await fail(tx, deployment, ended, wallet=project.wallet, now_ms=now_ms)
             current = await projects.by_id(tx, project.id)
             if current is not None and current.serving_deployment_id is None:
@@ -297,7 +181,7 @@ class Workflow:
             await jobs.finish(tx, job)
         self._count(deployment, "failed", failure.cause)
         log.info("deployment failed", deployment=deployment.id, cause=failure.cause)
-        await self._runtime.remove(deployment.id)
+        await self._runtime.discard(deployment.id)
         await self._drop_source(deployment.id)
 
     def _count(self, deployment: Deployment, outcome: str, cause: str | None) -> None:

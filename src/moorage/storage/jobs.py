@@ -2,7 +2,7 @@
 
 from sqlalchemy import BindParameter, bindparam, insert, select, update
 
-from moorage.deploy.job import Job, JobKind, JobStatus
+from moorage.deploy.job import Job, JobKind, JobStatus, LostJob
 from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.schema import jobs
 
@@ -103,6 +103,12 @@ async def renew(tx: Transaction, job: Job, *, until_ms: int) -> bool:
 async def record_step(tx: Transaction, job: Job, step: str) -> bool:
     """Note a completed step; False when the job was taken away."""
     return await tx.execute(_RECORD, job_id=job.id, held_fence=job.fence, done_step=step) == 1
+
+
+async def hold(tx: Transaction, job: Job, step: str) -> None:
+    """Note a completed step. Raises LostJob when the job was taken away."""
+    if not await record_step(tx, job, step):
+        raise LostJob
 
 
 async def finish(tx: Transaction, job: Job) -> bool:

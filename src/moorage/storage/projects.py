@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, exists, func, insert, null, or_, select, update
+from sqlalchemy import BindParameter, bindparam, exists, func, insert, null, or_, select, update
 
 from moorage.deploy.deployment import (
     TRANSITIONS,
@@ -141,6 +141,9 @@ _STARTING_OF = Statement(
     )
     .limit(1)
 )
+_SINCE: dict[DeploymentStatus, dict[str, BindParameter[int]]] = {
+    DeploymentStatus.SUPERSEDED: {"superseded_at_ms": bindparam("at_ms")}
+}
 _MOVE: dict[DeploymentStatus, Statement] = {
     target: Statement(
         update(deployments)
@@ -157,6 +160,7 @@ _MOVE: dict[DeploymentStatus, Statement] = {
             reason_code=bindparam("new_reason_code"),
             log_tail=func.coalesce(bindparam("new_log_tail"), deployments.c.log_tail),
             ended_at_ms=func.coalesce(deployments.c.ended_at_ms, bindparam("at_ms")),
+            **_SINCE.get(target, {}),
         )
     )
     for target in DeploymentStatus

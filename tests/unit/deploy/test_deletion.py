@@ -89,7 +89,7 @@ async def test_restart_under_way_ends_before_its_files_are_removed(
 
     await yard.deletion.delete(project)
 
-    assert yard.reconciler._chores == {}
+    assert yard.chores.under_way() == []
     yard.runtime.gates.clear()
     await yard.reconciler.reconcile()
     await yard.chores_done()

@@ -111,7 +111,7 @@ async def test_app_that_died_after_a_calm_while_is_started_at_once(
 
 
 async def test_what_no_row_owns_is_removed(yard: Yard, project: Project, app: Deployment) -> None:
-    over = await add_deployment(yard.db, project, DeploymentStatus.FAILED)
+    over = await add_deployment(yard.db, project, DeploymentStatus.SUPERSEDED, is_kept=False)
     for stray in ("nobodys", over.id):
         yard.runtime.built[stray] = yard.runtime.built[app.id]
     await reconcile(yard)
@@ -407,7 +407,7 @@ async def test_backoff_of_what_is_gone_is_forgotten(
         yard.runtime.built[f"stray {number}"] = yard.runtime.built[app.id]
     await reconcile(yard)
     await reconcile(yard)
-    assert yard.reconciler._backoff == {}
+    assert yard.chores._backoff == {}
 
 
 @pytest.mark.parametrize("method", ["known", "running"])
@@ -452,7 +452,7 @@ async def test_chores_end_with_the_loop(
     await until(lambda: yard.runtime.called("start") == [app.id])
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
-    assert yard.reconciler._chores == {}
+    assert yard.chores.under_way() == []
 
 
 async def test_restarted_app_has_the_limits_of_an_app(

@@ -8,9 +8,8 @@ from sqlalchemy import bindparam, select, update
 
 from clock import START_MS, MovableClock
 from moorage.deploy import worker as module
-from moorage.deploy.job import Job, JobKind, JobStatus
+from moorage.deploy.job import Job, JobKind, JobStatus, LostJob
 from moorage.deploy.worker import LEASE_MS, Worker
-from moorage.deploy.workflow import LostJob
 from moorage.storage import jobs
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import jobs as table

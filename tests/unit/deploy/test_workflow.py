@@ -8,9 +8,9 @@ from yard import APP_LIMITS, BUILD_LIMITS, HOST, Yard, socket_of
 
 from clock import START_MS
 from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus
-from moorage.deploy.job import JobKind, JobStatus
+from moorage.deploy.job import JobKind, JobStatus, LostJob
 from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.workflow import MOST_ATTEMPTS, LostJob
+from moorage.deploy.workflow import MOST_ATTEMPTS
 from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause
 from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import AppExit, Instance, InstanceSpec, Limits, LogKind
@@ -238,7 +238,8 @@ async def test_redeploy_replaces_the_old_version_and_goes_on_billing(
     now = await yard.project(project)
     assert (now.status, now.serving_deployment_id) == (ProjectStatus.ACTIVE, new.id)
     assert yard.routes.table == {HOST: socket_of(new)}
-    assert set(yard.runtime.apps) == {new.id}
+    assert set(yard.runtime.apps) == {old, new.id}  # until it is drained
+    assert (await yard.deployment(old)).superseded_at_ms == yard.clock.now_ms()
     assert await yard.intervals(project) == billed
 
 
@@ -493,7 +494,7 @@ async def test_failure_that_cannot_be_cleared_up_stays_recorded(
 ) -> None:
     queued = await yard.queued(project)
     fail(yard, "build", DeployFailed(FailureCause.BUILD_FAILED, "no"))
-    yard.runtime.faults["remove"] = [OSError("busy")]
+    yard.runtime.faults["discard"] = [OSError("busy")]
 
     with pytest.raises(OSError, match="busy"):
         await yard.deployed()

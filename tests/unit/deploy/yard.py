@@ -13,12 +13,16 @@ from clock import MovableClock
 from fakes import FakeRoutes, FakeRuntime
 from moorage.deploy import workflow as workflow_module
 from moorage.deploy.addresses import Addresses
+from moorage.deploy.chores import Chores
 from moorage.deploy.deletion import Deletion
 from moorage.deploy.deployment import Deployment, DeploymentStatus
+from moorage.deploy.drain import Drain
 from moorage.deploy.hosts import Hosts
 from moorage.deploy.job import Job
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.reconciler import Reconciler
+from moorage.deploy.releases import Releases
+from moorage.deploy.switch import Switch
 from moorage.deploy.worker import Worker
 from moorage.deploy.workflow import Timing, Workflow
 from moorage.ledger.metering import Metering
@@ -31,6 +35,8 @@ from moorage.storage.schema import run_intervals
 from records_fixture import PLAN, add_deployment, add_project
 
 HOST = "hello.example.com"
+DRAIN_SECONDS = 30
+RELEASES_KEPT = 2
 APP_LIMITS = Limits(memory_bytes=512, cpu_millis=500, pids=64, disk_bytes=1024)
 BUILD_LIMITS = Limits(memory_bytes=2048, cpu_millis=2000, pids=128, disk_bytes=1024)
 JOB_STATUS = Statement(
@@ -64,13 +70,19 @@ class Yard:
         metering = Metering(db=db, clock=clock)
         hosts = Hosts(base_domain="example.com", scheme="https", port=None)
         self.addresses = Addresses(db=db, routes=self.routes, hosts=hosts)
-        self.workflow = Workflow(
+        switch = Switch(
             db=db,
-            runtime=self.runtime,
             addresses=self.addresses,
             answers=self._answers,
             metering=metering,
             hosts=hosts,
+            clock=clock,
+            on_step=self._step,
+        )
+        self.workflow = Workflow(
+            db=db,
+            runtime=self.runtime,
+            switch=switch,
             app_limits=APP_LIMITS,
             build_limits=BUILD_LIMITS,
             timing=Timing(build_seconds=100, listen_seconds=20, healthy_seconds=10),
@@ -80,6 +92,8 @@ class Yard:
             on_step=self._step,
         )
         self.worker = Worker(db=db, carry_out=self.workflow.run, concurrency=4, clock=clock)
+        self.chores = Chores(clock=clock)
+        drain = Drain(runtime=self.runtime, limit_seconds=DRAIN_SECONDS, clock=clock)
         self.reconciler = Reconciler(
             db=db,
             runtime=self.runtime,
@@ -88,6 +102,10 @@ class Yard:
             limits=APP_LIMITS,
             listen_seconds=20,
             sources=sources,
+            chores=self.chores,
+            releases=Releases(
+                db=db, runtime=self.runtime, chores=self.chores, drain=drain, most=RELEASES_KEPT
+            ),
             clock=clock,
         )
         self.metering = metering
@@ -176,8 +194,8 @@ class Yard:
     async def chores_done(self) -> None:
         """Wait until the reconciler does nothing aside."""
         async with asyncio.timeout(10):
-            while self.reconciler._chores:
-                await asyncio.gather(*self.reconciler._chores.values(), return_exceptions=True)
+            while chores := self.chores.under_way():
+                await asyncio.gather(*chores, return_exceptions=True)
                 await asyncio.sleep(0)
 
 

@@ -1,0 +1,82 @@
+"""Chores: what the reconciler has done aside, one thing at a time for each subject."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+
+import structlog
+
+from moorage.clock import Clock
+from moorage.errors import DeployFailed
+
+log = structlog.get_logger()
+
+LONGEST_PAUSE_SECONDS = 60.0
+
+
+class Chores:
+    """Tasks by subject, a deployment or a project; one that is asked for again waits, ever longer.
+
+    So what takes a while, or fails, holds nobody up.
+    """
+
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._backoff: dict[tuple[str, str], _Backoff] = {}
+
+    def begin(self, what: str, subject: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` in a task of its own, unless its subject has one; not too often."""
+        now = self._clock.monotonic_seconds()
+        backoff = self._backoff.setdefault((what, subject), _Backoff())
+        if subject in self._tasks or now < backoff.until:
+            return
+        backoff.grow(now)
+        task = asyncio.create_task(_done(what, subject, work), name=f"{what} {subject}")
+        self._tasks[subject] = task
+        task.add_done_callback(lambda _: self._tasks.pop(subject, None))
+
+    async def end(self, subject: str) -> None:
+        """Cancel what is done to a subject; returns when it has ended."""
+        task = self._tasks.get(subject)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def end_all(self) -> None:
+        """Cancel everything; returns when it has ended."""
+        tasks = self.under_way()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def under_way(self) -> "list[asyncio.Task[None]]":
+        """What is being done."""
+        return list(self._tasks.values())
+
+    def forget(self, *, but: Collection[str]) -> None:
+        """Drop what was known about subjects that are gone."""
+        for key in [key for key in self._backoff if key[1] not in but]:
+            del self._backoff[key]
+
+
+async def _done(what: str, subject: str, work: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await work()
+    except DeployFailed as failure:
+        log.warning("app does not come back", deployment=subject, cause=failure.cause)
+    except Exception:
+        log.exception("reconciliation of one failed", what=what, subject=subject)
+
+
+class _Backoff:
+    """How long to wait before the next try: doubling, and forgotten after a calm while."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self._pause = 0.0
+
+    def grow(self, now: float) -> None:
+        calm = now > self.until + 10 * LONGEST_PAUSE_SECONDS
+        self._pause = 1.0 if calm or not self._pause else self._pause * 2
+        self._pause = min(self._pause, LONGEST_PAUSE_SECONDS)
+        self.until = now + self._pause

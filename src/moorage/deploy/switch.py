@@ -1,0 +1,128 @@
+"""The switch: a started app becomes the one that its project's address leads to."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from moorage.clock import Clock
+from moorage.deploy.addresses import Addresses
+from moorage.deploy.deployment import Deployment, DeploymentStatus
+from moorage.deploy.hosts import Hosts
+from moorage.deploy.job import Job, LostJob
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.errors import DeployFailed, FailureCause
+from moorage.events import outbox
+from moorage.events.event import EventKind
+from moorage.ledger.metering import Metering
+from moorage.runtimes.runtime import Instance
+from moorage.storage import accounts, jobs, projects
+from moorage.storage.database import Database, Transaction
+
+
+class Switch:
+    """Leads addresses to new versions. The old one runs on: the reconciler drains and stops it."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        addresses: Addresses,
+        answers: Callable[[str], Awaitable[bool]],
+        metering: Metering,
+        hosts: Hosts,
+        clock: Clock,
+        on_step: Callable[[str], None],
+    ) -> None:
+        self._db = db
+        self._addresses = addresses
+        self._answers = answers
+        self._metering = metering
+        self._hosts = hosts
+        self._clock = clock
+        self._on_step = on_step
+
+    async def to(
+        self, instance: Instance, *, job: Job, deployment: Deployment, project: Project, note: str
+    ) -> None:
+        """Lead the address to the app, see it answer there, then record that it serves.
+
+        Raises DeployFailed and LostJob; the address leads where it did before, then.
+        """
+        self._on_step("route")
+        before = self._addresses.socket(project)
+        try:
+            await self._route(project, instance)
+            self._on_step("ready")
+            await self._become_ready(job, deployment, project, note)
+        except BaseException:
+            await self._route_back(deployment, project, before)
+            raise
+
+    async def _route(self, project: Project, instance: Instance) -> None:
+        """Lead the address to the instance and see it answer there, through the proxy."""
+        await self._addresses.point(project, instance.socket)
+        if not await self._answers(self._hosts.host(project.unique_name)):
+            raise DeployFailed(
+                FailureCause.UNHEALTHY,
+                f"The app answered, but {self._hosts.url(project.unique_name)} did not. "
+                "Deploy again; if it persists, the gateway's operator has to look at the proxy.",
+            )
+
+    async def _route_back(
+        self, deployment: Deployment, project: Project, before: Path | None
+    ) -> None:
+        """Lead the address where it led before, unless the rows say that the new one serves."""
+        current = await projects.by_id(self._db, project.id)
+        if current is not None and current.serving_deployment_id == deployment.id:
+            return
+        if current is None or current.status is not ProjectStatus.ACTIVE or before is None:
+            await self._addresses.remove(project)
+        else:
+            await self._addresses.point(project, before)
+
+    async def _become_ready(
+        self, job: Job, deployment: Deployment, project: Project, note: str
+    ) -> None:
+        async with self._db.transaction(durable=True) as tx:
+            await jobs.hold(tx, job, "ready")
+            current = await projects.by_id(tx, project.id)
+            if current is None or not await projects.set_serving(tx, project.id, deployment.id):
+                raise LostJob
+            now_ms = self._clock.now_ms()
+            await projects.move(tx, deployment.id, DeploymentStatus.READY, note=note, at_ms=now_ms)
+            replaced = current.serving_deployment_id
+            if replaced is not None:
+                await projects.move(tx, replaced, DeploymentStatus.SUPERSEDED, at_ms=now_ms)
+            await self._tell_ready(tx, current, deployment, now_ms)
+            await self._serve(tx, current, now_ms)
+            await jobs.finish(tx, job)
+
+    async def _tell_ready(
+        self, tx: Transaction, project: Project, deployment: Deployment, now_ms: int
+    ) -> None:
+        data = {
+            "project_id": project.id,
+            "deployment_id": deployment.id,
+            "endpoint": self._hosts.url(project.unique_name),
+        }
+        await outbox.record(
+            tx, wallet=project.wallet, kind=EventKind.DEPLOYMENT_READY, data=data, now_ms=now_ms
+        )
+
+    async def _serve(self, tx: Transaction, project: Project, now_ms: int) -> None:
+        """Begin billing; what was suspended meanwhile stays so until there are credits."""
+        suspended = project.status is ProjectStatus.SUSPENDED
+        if suspended or await accounts.balance(tx, project.wallet) < 0:
+            since_ms = project.suspended_at_ms or self._metering.time.now_ms()
+            await projects.suspend(tx, project.id, at_ms=since_ms)
+            if not await self._metering.wakes(tx, project):
+                return
+            await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+        await self._metering.begin(tx, project.id)
+        if suspended:
+            await outbox.record(
+                tx,
+                wallet=project.wallet,
+                kind=EventKind.PROJECT_RESUMED,
+                data={"project_id": project.id},
+                now_ms=now_ms,
+            )

@@ -1,0 +1,115 @@
+"""A version that was replaced is stopped when nobody uses it, or at the limit."""
+
+import pytest
+from yard import DRAIN_SECONDS, HOST, Yard, socket_of
+
+from clock import START_MS
+from moorage.deploy.deployment import Deployment
+from moorage.deploy.drain import IDLE_SECONDS, Drain
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.storage import projects
+
+
+@pytest.fixture
+def drain(yard: Yard) -> Drain:
+    return Drain(runtime=yard.runtime, limit_seconds=DRAIN_SECONDS, clock=yard.clock)
+
+
+@pytest.fixture
+async def old(yard: Yard, project: Project) -> Deployment:
+    """A version that serves."""
+    serving = await yard.serving(project, created_at_ms=START_MS - 1)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+    return serving
+
+
+async def test_idle_version_is_let_go_after_one_and_a_half_seconds(
+    yard: Yard, drain: Drain, old: Deployment
+) -> None:
+    assert await drain.over([old.id]) == []
+    yard.clock.advance(1_499)
+    assert await drain.over([old.id]) == []
+    yard.clock.advance(1)
+    assert await drain.over([old.id]) == [old.id]
+
+
+async def test_connection_holds_a_version_and_its_end_starts_the_wait_afresh(
+    yard: Yard, drain: Drain, old: Deployment
+) -> None:
+    assert await drain.over([old.id]) == []
+    yard.runtime.open_connections[old.id] = 1
+    yard.clock.advance(5_000)
+    assert await drain.over([old.id]) == []
+    yard.runtime.open_connections[old.id] = 0
+    assert await drain.over([old.id]) == []
+    yard.clock.advance(1_500)
+    assert await drain.over([old.id]) == [old.id]
+
+
+async def test_connection_that_never_ends_holds_a_version_no_longer_than_the_limit(
+    yard: Yard, drain: Drain, old: Deployment
+) -> None:
+    yard.runtime.open_connections[old.id] = 1
+    waited = 0
+    while await drain.over([old.id]) == []:
+        yard.clock.advance(1_000)
+        waited += 1
+    assert waited == DRAIN_SECONDS
+
+
+async def test_what_no_longer_runs_is_forgotten(yard: Yard, drain: Drain, old: Deployment) -> None:
+    await drain.over([old.id])
+    await drain.over([])
+    yard.clock.advance(60_000)
+    assert await drain.over([old.id]) == []
+
+
+async def test_replaced_version_is_stopped_when_drained_and_its_files_are_kept(
+    yard: Yard, project: Project, old: Deployment
+) -> None:
+    new = await yard.queued(project)
+    yard.runtime.open_connections[old.id] = 1
+    await yard.deployed()
+
+    for _ in range(5):
+        await yard.reconciler.reconcile()
+        await yard.chores_done()
+        yard.clock.advance(2_000)
+    assert old.id in yard.runtime.apps
+
+    yard.runtime.open_connections.clear()
+    for _ in range(2):
+        await yard.reconciler.reconcile()
+        await yard.chores_done()
+        yard.clock.advance(int(IDLE_SECONDS * 1000))
+    assert set(yard.runtime.apps) == {new.id}
+    assert set(yard.runtime.built) == {old.id, new.id}
+    assert yard.routes.table == {HOST: socket_of(new)}
+
+
+@pytest.mark.parametrize("method", ["known", "running"])
+async def test_version_replaced_during_a_comparison_is_neither_stopped_nor_removed(
+    yard: Yard, project: Project, old: Deployment, method: str
+) -> None:
+    """The rows may change between the looks at what is on the machine and at what they want."""
+    new = await yard.queued(project)
+    yard.runtime.built[new.id] = yard.runtime.built[old.id]
+
+    def switch(called: str, _: str) -> None:
+        if called == method:
+            run = yard.db._writer.execute
+            run(f"UPDATE projects SET serving_deployment_id = '{new.id}'")
+            run(f"UPDATE deployments SET status = 'ready' WHERE id = '{new.id}'")
+            run(
+                "UPDATE deployments SET status = 'superseded', superseded_at_ms = 1 "
+                f"WHERE id = '{old.id}'"
+            )
+
+    yard.runtime.on_call = switch
+    yard.runtime.open_connections[old.id] = 1
+    await yard.reconciler.reconcile()
+    await yard.chores_done()
+
+    assert old.id in yard.runtime.apps
+    assert old.id in yard.runtime.built

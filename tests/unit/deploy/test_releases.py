@@ -1,0 +1,139 @@
+"""What is kept of deployments that are over: files of the latest releases, logs of failures."""
+
+import itertools
+
+import pytest
+from yard import RELEASES_KEPT, Yard
+
+from clock import START_MS
+from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.storage import projects
+from records_fixture import BOB, add_deployment, add_project
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+async def serving(yard: Yard, project: Project) -> Deployment:
+    found = await yard.serving(project, created_at_ms=START_MS - 1)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+    return found
+
+
+async def add_over(
+    yard: Yard, project: Project, status: DeploymentStatus = DeploymentStatus.SUPERSEDED
+) -> Deployment:
+    """A deployment that is over, later than all before it, with its files on the machine."""
+    since = START_MS + next(_numbers)
+    over = await add_deployment(yard.db, project, status, superseded_at_ms=since)
+    yard.runtime.discarded.add(over.id)
+    return over
+
+
+async def settle(yard: Yard) -> None:
+    """Reconcile until nothing changes any more."""
+    for _ in range(4):
+        await yard.reconciler.reconcile()
+        await yard.chores_done()
+        yard.clock.advance(120_000)
+
+
+async def test_latest_releases_are_kept_and_the_rest_is_removed(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    over = [await add_over(yard, project) for _ in range(5)]
+    await settle(yard)
+    latest = {deployment.id for deployment in over[-RELEASES_KEPT:]}
+    assert await yard.runtime.known() == {serving.id, *latest}
+    kept = [deployment for deployment in over if (await yard.deployment(deployment.id)).is_kept]
+    assert {deployment.id for deployment in kept} == latest
+
+
+async def test_failed_deployments_keep_their_logs_within_a_cap_of_their_own(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    releases = [await add_over(yard, project) for _ in range(RELEASES_KEPT)]
+    failed = [await add_over(yard, project, DeploymentStatus.FAILED) for _ in range(4)]
+    await settle(yard)
+    expected = {item.id for item in [serving, *releases, *failed[-RELEASES_KEPT:]]}
+    assert await yard.runtime.known() == expected
+
+
+async def test_each_project_has_releases_of_its_own(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    other = await add_project(yard.db, BOB, "other", status=ProjectStatus.FAILED)
+    over = [await add_over(yard, item) for item in [project, other] * RELEASES_KEPT]
+    await settle(yard)
+    assert await yard.runtime.known() == {serving.id, *(item.id for item in over)}
+
+
+async def test_row_says_first_that_a_release_is_gone_then_its_files_are_removed(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    over = [await add_over(yard, project) for _ in range(RELEASES_KEPT + 1)]
+    yard.runtime.faults["remove"] = [OSError("busy")] * 3
+
+    def row_says_so(method: str, subject: str) -> None:
+        if method == "remove":
+            (kept,) = yard.db._reader.execute(
+                "SELECT is_kept FROM deployments WHERE id = ?", (subject,)
+            ).fetchone()
+            assert not kept
+
+    yard.runtime.on_call = row_says_so
+    await settle(yard)
+    assert over[0].id in await yard.runtime.known()
+    for _ in range(3):
+        await settle(yard)
+    assert over[0].id not in await yard.runtime.known()
+
+
+@pytest.mark.parametrize("status", UNDER_WAY)
+async def test_release_that_is_being_copied_is_kept_until_the_copy_is_over(
+    yard: Yard, project: Project, serving: Deployment, status: DeploymentStatus
+) -> None:
+    oldest = await add_over(yard, project)
+    for _ in range(RELEASES_KEPT):
+        await add_over(yard, project)
+    copy = await add_deployment(yard.db, project, status, copy_of=oldest.id)
+    await settle(yard)
+    assert oldest.id in await yard.runtime.known()
+
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.move(tx, copy.id, DeploymentStatus.FAILED, at_ms=START_MS)
+    await settle(yard)
+    assert oldest.id not in await yard.runtime.known()
+
+
+async def test_release_that_still_drains_is_collected_only_afterwards(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    oldest = await add_over(yard, project)
+    for _ in range(RELEASES_KEPT):
+        await add_over(yard, project)
+    yard.runtime.discarded.discard(oldest.id)
+    yard.runtime.built[oldest.id] = yard.runtime.built[serving.id]
+    yard.runtime.apps[oldest.id] = yard.runtime.apps[serving.id]
+    yard.runtime.open_connections[oldest.id] = 1
+    for _ in range(10):
+        await yard.reconciler.reconcile()
+        await yard.chores_done()
+        yard.clock.advance(2_000)
+    assert oldest.id in yard.runtime.apps
+    await settle(yard)
+    assert oldest.id not in await yard.runtime.known()
+
+
+async def test_files_that_a_crash_left_of_a_failed_deployment_are_discarded_once(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    failed = await add_deployment(yard.db, project, DeploymentStatus.FAILED)
+    yard.runtime.built[failed.id] = yard.runtime.built[serving.id]
+    yard.runtime.faults["discard"] = [OSError("busy")]
+    await settle(yard)
+    assert failed.id not in yard.runtime.built
+    assert failed.id in await yard.runtime.known()  # its logs
+    assert yard.runtime.called("discard") == [failed.id] * 2
