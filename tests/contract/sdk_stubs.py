@@ -246,7 +246,7 @@ async def serving(gateway: StubGateway, node: StubNode) -> AsyncIterator[None]:
             Route("/agent/deploy", gateway.deploy, methods=["POST"]),
             Route("/agent/credits", gateway.top_up, methods=["POST"]),
             Route("/agent/deploy/{project}/{deployment}/status", gateway.status),
-            Route("/{path:path}", gateway.anything, methods=["GET", "PUT", "DELETE"]),
+            Route("/{path:path}", gateway.anything, methods=["GET", "POST", "PUT", "DELETE"]),
         ]
     )
     with socket.socket(proto=socket.IPPROTO_TCP) as listener:  # asyncio sets TCP_NODELAY by it

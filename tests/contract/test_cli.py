@@ -346,6 +346,59 @@ async def test_no_webhook_is_said_with_the_code_of_what_is_not_there(terminal: T
     assert (await terminal.run("webhook", "show")).code == 5
 
 
+async def test_domain_is_added_looked_at_and_removed(terminal: Terminal) -> None:
+    project_id = "6f1c7a52-0f53-4c3c-9c6c-0d5fd5c2f1aa"
+    path = f"/agent/projects/{project_id}/domains"
+    pending = {
+        "domain": "shop.example",
+        "status": "pending",
+        "url": None,
+        "problem": "There is no TXT record _moorage.shop.example.",
+        "records": [{"type": "TXT", "name": "_moorage.shop.example", "value": "t"}],
+        "next_actions": ["Set the TXT record."],
+        "created_at": "2026-04-07T12:00:00.000Z",
+        "verified_at": None,
+        "checked_at": None,
+        "next_check_at": None,
+    }
+    verified = pending | {"status": "verified", "url": "https://shop.example", "problem": ""}
+    terminal.gateway.other = {
+        ("POST", path): [JSONResponse(pending)],
+        ("GET", path): [JSONResponse({"projectId": project_id, "domains": [pending]})],
+        ("POST", f"{path}/shop.example/verify"): [JSONResponse(pending), JSONResponse(verified)],
+        ("DELETE", f"{path}/shop.example"): [
+            JSONResponse({"domain": "shop.example", "status": "removed"})
+        ],
+    }
+    added = await terminal.run("domains", project_id, "add", "shop.example")
+    assert terminal.gateway.bodies == [b'{"domain":"shop.example"}']
+    assert added.code == 0
+    assert added.out.splitlines() == [
+        "shop.example: pending",
+        "There is no TXT record _moorage.shop.example.",
+        "- Set the TXT record.",
+    ]
+    assert "shop.example" in (await terminal.run("domains", project_id)).out
+
+    looked = await terminal.run("domains", project_id, "verify", "shop.example", "--json")
+    assert (looked.code, looked.document) == (1, pending)
+    found = await terminal.run("domains", project_id, "verify", "shop.example")
+    assert (found.code, found.out.splitlines()[0]) == (
+        0,
+        "shop.example: verified at https://shop.example",
+    )
+    removed = await terminal.run("domains", project_id, "remove", "shop.example")
+    assert removed.out == "shop.example leads nowhere any more.\n"
+
+
+@pytest.mark.parametrize("arguments", [["add"], ["list", "shop.example"], ["look", "a.example"]])
+async def test_domains_of_wrong_usage_asks_nothing(
+    terminal: Terminal, arguments: list[str]
+) -> None:
+    assert (await terminal.run("domains", "shop", *arguments)).code == 2
+    assert terminal.gateway.nonces == set()
+
+
 async def test_events_after_a_sequence_are_listed(terminal: Terminal) -> None:
     event = {
         "id": "evt_1",

@@ -23,6 +23,7 @@ CLIENT_COMMANDS = (
     Command("topup", "moorage.cli.topup:topup", "Buy credits."),
     Command("events", "moorage.cli.events:events", "List what happened to you."),
     Command("webhook", "moorage.cli.events:webhook", "Have that sent to a URL."),
+    Command("domains", "moorage.cli.domains:domains", "Have a domain of yours lead to one."),
     Command("delete", "moorage.cli.projects:delete", "Stop a project and remove it for good."),
     Command("chains", "moorage.cli.balances:chains", "List the chains and tokens taken."),
 )

@@ -55,7 +55,7 @@ def status(project: str, deployment: str | None = None, /, *, options: Options =
     async def ask() -> Status | Project:
         async with Client(connection.gateway, signer, bound=connection.bound) as client:
             if deployment is not None:
-                found = await _find_project(client, project)
+                found = await find_project(client, project)
                 return await client.status(found, deployment)
             latest = History(connection.state_dir).latest(
                 gateway=client.gateway_url, wallet=signer.address, project=project.lower()
@@ -98,7 +98,7 @@ def delete(
 
     async def remove() -> Any:
         async with connection.signed_client() as client:
-            return await client.delete(await _find_project(client, project))
+            return await client.delete(await find_project(client, project))
 
     gone = asyncio.run(remove())
     screen.document(gone)
@@ -123,7 +123,7 @@ def _after(text: str | None) -> str:
     return f"\n{text.rstrip()}" if text else ""
 
 
-async def _find_project(client: Client, project: str) -> str:
+async def find_project(client: Client, project: str) -> str:
     """The id of `project`, which may be one already."""
     if _is_id(project):
         return project

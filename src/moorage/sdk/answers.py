@@ -159,6 +159,42 @@ class WebhookRemoved(msgspec.Struct, frozen=True):
     status: str
 
 
+class DnsRecord(msgspec.Struct, frozen=True):
+    """A DNS record to set."""
+
+    type: str
+    name: str
+    value: str
+
+
+class Domain(msgspec.Struct, frozen=True):
+    """A domain of a project; `problem` is what the last look at its TXT record found."""
+
+    domain: str
+    status: str
+    url: str | None = None
+    problem: str = ""
+    records: tuple[DnsRecord, ...] = ()
+    next_actions: tuple[str, ...] = ()
+    created_at: str = ""
+    verified_at: str | None = None
+    checked_at: str | None = None
+    next_check_at: str | None = None
+
+
+class Domains(msgspec.Struct, frozen=True):
+    """The domains of a project."""
+
+    domains: tuple[Domain, ...]
+
+
+class DomainRemoved(msgspec.Struct, frozen=True):
+    """A domain that leads nowhere any more."""
+
+    domain: str
+    status: str
+
+
 class Deleted(msgspec.Struct, frozen=True, rename="camel"):
     """A project that is gone."""
 

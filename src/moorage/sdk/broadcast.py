@@ -2,11 +2,11 @@
 
 from enum import StrEnum
 
-from moorage.sdk.client import Pause
 from moorage.sdk.errors import ClientError, NodeError, NodeRefused, PaymentUncertain
 from moorage.sdk.journal import Payment
 from moorage.sdk.node import Node
 from moorage.sdk.offer import money_text
+from moorage.sdk.transport import Pause
 
 _PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.5, *[1.0] * 30, *[3.0] * 30)
 _SEND_AGAIN_EVERY = 10  # looks for the receipt

@@ -18,7 +18,7 @@ from moorage.clock import Clock, SystemClock
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.sdk.answers import Deploying, ToppedUp
 from moorage.sdk.broadcast import Sighting, see_mined, send, uncertain
-from moorage.sdk.client import Client, Pause
+from moorage.sdk.client import Client
 from moorage.sdk.errors import (
     ClientError,
     ClientMisconfigured,
@@ -44,6 +44,7 @@ from moorage.sdk.offer import (
 from moorage.sdk.purchase import Answer, Credit, Deployment, Purchase
 from moorage.sdk.request import DeployRequest, PaymentProof
 from moorage.sdk.signer import Signer
+from moorage.sdk.transport import Pause
 
 _ROUNDS = 3  # another run may pay for the same between the question and the payment
 _PROOF_PAUSES_SECONDS = (1.0, 2.0, 3.0)

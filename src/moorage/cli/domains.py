@@ -1,0 +1,74 @@
+"""`moorage domains`: the host names of one's own that lead to a project."""
+
+import asyncio
+from typing import Literal
+
+from moorage.cli.connection import DEFAULTS, Options, find_connection
+from moorage.cli.exits import Exit
+from moorage.cli.projects import find_project
+from moorage.cli.screen import Screen
+from moorage.sdk.answers import Domain, DomainRemoved, Domains
+from moorage.sdk.client import Client
+from moorage.sdk.errors import ClientMisconfigured
+
+What = Literal["list", "add", "verify", "remove"]
+
+
+def domains(
+    project: str, what: What = "list", domain: str = "", /, *, options: Options = DEFAULTS
+) -> int:
+    """Have a domain of your own lead to a project: `moorage domains shop add shop.example`.
+
+    Exits with 1 when `verify` does not find the record.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    what
+        `list` says how they stand; `add` says which DNS records to set; `verify` looks at them
+        now; `remove` has a domain lead nowhere.
+    domain
+        The domain, for all but `list`.
+    """
+    if (what == "list") == bool(domain):
+        raise ClientMisconfigured("write: moorage domains PROJECT add|verify|remove DOMAIN")
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def ask() -> Domains | Domain | DomainRemoved:
+        async with connection.signed_client() as client:
+            return await _ask(client, await find_project(client, project), what, domain)
+
+    answer = asyncio.run(ask())
+    screen.document(answer)
+    if isinstance(answer, Domains):
+        rows = [(each.domain, each.status, each.problem or "-") for each in answer.domains]
+        screen.table(("DOMAIN", "STATUS", "LAST LOOK"), rows)
+    else:
+        screen.result(domain_text(answer))
+    is_pending = isinstance(answer, Domain) and answer.status != "verified"
+    return Exit.FAILED if what == "verify" and is_pending else Exit.OK
+
+
+def domain_text(answer: Domain | DomainRemoved) -> str:
+    """A domain, as it stands or gone, for a person."""
+    if isinstance(answer, DomainRemoved):
+        return f"{answer.domain} leads nowhere any more."
+    lines = [f"{answer.domain}: {answer.status}" + (f" at {answer.url}" if answer.url else "")]
+    lines += [answer.problem] if answer.problem else []
+    return "\n".join(lines + [f"- {action}" for action in answer.next_actions])
+
+
+async def _ask(
+    client: Client, project_id: str, what: What, domain: str
+) -> Domains | Domain | DomainRemoved:
+    match what:
+        case "list":
+            return await client.domains(project_id)
+        case "add":
+            return await client.add_domain(project_id, domain)
+        case "verify":
+            return await client.verify_domain(project_id, domain)
+        case "remove":
+            return await client.remove_domain(project_id, domain)

@@ -1,0 +1,189 @@
+"""Requests to a gateway: signed, sent, repeated where that is safe, and their answers read."""
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable, Mapping
+from hashlib import sha256
+from types import TracebackType
+from typing import Self, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from moorage.clock import Clock, SystemClock
+from moorage.sdk.errors import (
+    AnswerLost,
+    AnswerUnreadable,
+    ClientMisconfigured,
+    GatewayError,
+    GatewayUnreachable,
+)
+from moorage.sdk.gateway_url import normalise_gateway_url
+from moorage.sdk.refusal import read_refusal
+from moorage.sdk.signer import Signer
+from moorage.signed_request import NO_BODY, Target, host_of
+
+Answer = TypeVar("Answer")
+Pause = Callable[[float], Awaitable[None]]
+
+_CONNECT_SECONDS = 10
+_READ_SECONDS = 30
+_ANSWER_BYTES = 8 * 1024 * 1024
+_RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # outlasts the 5 s a gateway needs after a start
+_RETRY_AFTER_CEILING_SECONDS = 60
+_UNBOUND = "signature_unbound"  # the gateway takes signatures of version 2 alone
+
+
+class Transport:
+    """Sends requests to one gateway. Use it as an async context.
+
+    Every attempt is signed afresh; with `bound`, and once a gateway asks for it, so that the
+    signature is good for that request alone.
+    """
+
+    def __init__(
+        self,
+        gateway_url: str,
+        signer: Signer | None = None,
+        *,
+        bound: bool = False,
+        clock: Clock | None = None,
+        pause: Pause = asyncio.sleep,
+    ) -> None:
+        """Raises ClientMisconfigured unless `gateway_url` is an http(s) URL."""
+        self.gateway_url = normalise_gateway_url(gateway_url)
+        self.signer = signer
+        self._bound = bound
+        self._clock = clock or SystemClock()
+        self._pause = pause
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        # No connection is kept: on one that died, aiohttp repeats a GET with the same nonce.
+        connector = aiohttp.TCPConnector(force_close=True)
+        self._session = aiohttp.ClientSession(connector=connector)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _get(self, path: str, shape: type[Answer], *, signed: bool = True) -> Answer:
+        return await self._patiently(
+            lambda: self._send("GET", path, shape, signed=signed), even_if_lost=True
+        )
+
+    async def _patiently(
+        self, attempt: Callable[[], Awaitable[Answer]], *, even_if_lost: bool
+    ) -> Answer:
+        for pause_seconds in _RETRY_PAUSES_SECONDS:
+            try:
+                return await attempt()
+            except (GatewayError, AnswerLost) as error:
+                if not error.retryable or (isinstance(error, AnswerLost) and not even_if_lost):
+                    raise
+                asked = min(error.retry_after_seconds or 0, _RETRY_AFTER_CEILING_SECONDS)
+                await self._pause(max(pause_seconds, asked))
+        return await attempt()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        shape: type[Answer],
+        *,
+        signed: bool = True,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        read_seconds: float = _READ_SECONDS,
+    ) -> Answer:
+        """One attempt, with a signature of its own."""
+        all_headers = dict(headers or {})
+        if signed:
+            all_headers |= self._signed_headers(method, path, body)
+        if body is not None:
+            all_headers["Content-Type"] = "application/json"
+        status, answer_headers, content = await self._exchange(
+            method, path, body=body, headers=all_headers, read_seconds=read_seconds
+        )
+        if not 200 <= status < 300:
+            refusal = read_refusal(status=status, content=content, headers=answer_headers)
+            if refusal.code != _UNBOUND or self._bound:
+                raise refusal
+            self._bound = True
+            return await self._send(
+                method, path, shape, body=body, headers=headers, read_seconds=read_seconds
+            )
+        try:
+            return msgspec.json.decode(content, type=shape)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise AnswerUnreadable(
+                f"{self.gateway_url} answered {method} {path} with something else than the "
+                f"contract's JSON ({error}). Is it a Moorage gateway?"
+            ) from error
+
+    def _signed_headers(self, method: str, path: str, body: bytes | None) -> dict[str, str]:
+        if self.signer is None:
+            raise ClientMisconfigured("this call must be signed, and there is no private key")
+        if not self._bound:
+            return self.signer.headers()
+        digest = NO_BODY if body is None else sha256(body).digest()
+        target = Target(
+            host=host_of(self.gateway_url), method=method, path=path, body_digest=digest
+        )
+        return self.signer.headers(target)
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        read_seconds: float,
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        if self._session is None:
+            raise RuntimeError("use the client as an async context: async with Client(…) as client")
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=_CONNECT_SECONDS, sock_read=read_seconds
+        )
+        try:
+            async with self._session.request(
+                method,
+                URL(self.gateway_url + path, encoded=True),
+                data=None if body is None else io.BytesIO(body),
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,  # a signature is for this gateway alone
+            ) as response:
+                content = await _read_at_most(response, _ANSWER_BYTES)
+                return response.status, response.headers, content
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise GatewayUnreachable(self.gateway_url) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise AnswerLost(
+                f"{self.gateway_url} gave no answer to {method} {path} "
+                f"({type(error).__name__}): whether it was carried out is unknown"
+            ) from error
+
+
+async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > limit:
+            raise AnswerUnreadable(f"an answer of more than {limit} bytes is not the contract's")
+    return bytes(content)
+
+
+def path_of(*segments: str) -> str:
+    """A path whose segments may hold anything."""
+    return "/" + "/".join(quote(segment, safe="") for segment in segments)
