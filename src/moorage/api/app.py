@@ -19,6 +19,7 @@ from moorage.api.gateway import Gateway
 from moorage.api.operator import Check, Owns, operator_app
 from moorage.api.request_context import RequestContext
 from moorage.api.routes import http_app
+from moorage.api.secrets_key import open_vault
 from moorage.api.server import HttpServer
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
@@ -69,8 +70,17 @@ async def run_gateway(
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         records = open_records(stack, settings, chains, clock)
+        vault = await open_vault(settings, records.db)
         apparatus = await open_apparatus(stack, settings, clock=clock, stop_apps=stop_apps)
-        services = assemble(settings, records, apparatus, chains=chains, pay_to=pay_to, clock=clock)
+        services = assemble(
+            settings,
+            records,
+            apparatus,
+            vault=vault,
+            chains=chains,
+            pay_to=pay_to,
+            clock=clock,
+        )
         await services.gateway.reconciler.sweep()
         await services.gateway.addresses.sweep()
         await services.metering.resume(await apparatus.runtime.running())

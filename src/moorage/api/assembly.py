@@ -28,6 +28,7 @@ from moorage.deploy.domains import Domains
 from moorage.deploy.retention import Retention
 from moorage.deploy.txt_records import TxtRecords
 from moorage.deploy.upload import UploadLimits, sweep_spool
+from moorage.deploy.vault import Vault
 from moorage.deploy.worker import Worker
 from moorage.errors import InvalidField
 from moorage.events.delivery import DeliveryWorker
@@ -107,6 +108,7 @@ def assemble(
     records: Records,
     apparatus: Apparatus,
     *,
+    vault: Vault,
     chains: dict[str, Chain],
     pay_to: str,
     clock: Clock,
@@ -149,7 +151,9 @@ def assemble(
         limiters=_limiters(settings, clock),
         idempotency=Idempotency(db=db, clock=clock),
         metering=metering,
-        admission=_admission(settings, records, payments, deploying.worker, clock, on_step),
+        admission=_admission(
+            settings, records, payments, vault, deploying.worker, clock, on_step
+        ),
         challenges=payments.challenges,
         top_up=payments.top_up,
         minimum_charge=settings.price_list().minimum_charge,
@@ -177,6 +181,7 @@ def _admission(
     settings: Settings,
     records: Records,
     payments: PaymentServices,
+    vault: Vault,
     worker: Worker,
     clock: Clock,
     on_step: Callable[[str], None],
@@ -189,6 +194,7 @@ def _admission(
         size=settings.app_size(),
         sources=records.sources,
         reserve_bytes=settings.disk_reserve_mib * MIB,
+        vault=vault,
         clock=clock,
         on_queued=worker.wake,
         on_superseded=worker.drop,

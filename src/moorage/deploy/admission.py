@@ -15,6 +15,7 @@ from moorage.deploy.bid import (
     Terms,
     Wanted,
     after_payment,
+    configured,
     missing,
     new_deployment,
     new_project,
@@ -23,6 +24,7 @@ from moorage.deploy.bid import (
 from moorage.deploy.deployment import Deployment
 from moorage.deploy.project import SHARING_STATUSES, Project
 from moorage.deploy.upload import Upload
+from moorage.deploy.vault import Vault
 from moorage.errors import (
     AuthorizationRefused,
     DatabaseUnavailable,
@@ -31,6 +33,7 @@ from moorage.errors import (
     NoCapacity,
     PaymentError,
     PaymentShort,
+    ProjectBlocked,
 )
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.demand import PaymentRequired
@@ -39,7 +42,7 @@ from moorage.payments.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.pricing import PriceList, Size
 from moorage.payments.quotes import Quotes, honoured
 from moorage.payments.receipt import Receipt
-from moorage.storage import accounts, payments, projects, quotes
+from moorage.storage import accounts, blocks, configuration, payments, projects, quotes
 from moorage.storage.database import Database, Transaction, UniqueViolation
 from moorage.threads import in_thread
 
@@ -62,6 +65,7 @@ class Admission:
         size: Size,
         sources: Path,
         reserve_bytes: int,
+        vault: Vault,
         clock: Clock,
         on_queued: Callable[[], None],
         on_superseded: Callable[[str], None],
@@ -74,6 +78,7 @@ class Admission:
         self._size = size
         self._sources = sources
         self._reserve_bytes = reserve_bytes
+        self._vault = vault
         self._clock = clock
         self._on_queued = on_queued
         self._on_superseded = on_superseded
@@ -147,13 +152,24 @@ class Admission:
     async def _terms(self, source: Database | Transaction, bid: Bid) -> Terms:
         """The price by the list, or the better one that a living quote promises.
 
-        Raises NameUnavailable.
+        Raises NameUnavailable, ProjectBlocked, and InvalidField for too many variables.
         """
         wallet, name = bid.wallet, bid.request.unique_name
         own = await self._quotes.check_name(wallet=wallet, unique_name=name, source=source)
+        await self._refuse_blocked(source, bid, own)
+        configured(own or new_project(bid, NOTHING, now_ms=0), bid, self._vault)
         living = await self._quotes.living(wallet=wallet, unique_name=name, source=source)
         months = bid.request.months
         return Terms(honoured(living, months=months, price=self._list_price(bid)), own, living)
+
+    async def _refuse_blocked(
+        self, source: Database | Transaction, bid: Bid, own: Project | None
+    ) -> None:
+        """Raise ProjectBlocked for what the operator has suspended, before anybody pays for it."""
+        why = await blocks.reason_of_wallet(source, bid.wallet)
+        why = why or (own.blocked_reason if own is not None else None)
+        if why is not None:
+            raise ProjectBlocked(why)
 
     def _list_price(self, bid: Bid) -> MicroUsd:
         return self._prices.deploy(self._size, months=bid.request.months)
@@ -309,6 +325,7 @@ class Admission:
         await self._quotes.check_name(wallet=bid.wallet, unique_name=name, source=tx)
         sharing = await projects.sharing_credits(tx, bid.wallet)
         project = await projects.by_name(tx, name)
+        await self._refuse_blocked(tx, bid, project)
         under_way: list[Deployment] = []
         if project is None:
             project = new_project(bid, self._month(bid, price), now_ms=now_ms)
@@ -323,6 +340,10 @@ class Admission:
             await self._bind(tx, receipt, bid.wallet, project.id, deployment_id)
         if same:
             return Admitted(project.id, deployment_id, sharing, receipt)
+        project = configured(project, bid, self._vault)
+        await configuration.configure(
+            tx, project.id, variables=project.variables, health_path=project.health_path
+        )
         deployment = new_deployment(bid, project, deployment_id, now_ms=now_ms)
         given_up = await succession.queue(tx, project, deployment)
         return Admitted(project.id, deployment_id, sharing, receipt, given_up)

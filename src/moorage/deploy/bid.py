@@ -8,6 +8,7 @@ import msgspec
 from moorage.deploy.deployment import Deployment, DeploymentStatus
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.request import DeployRequest
+from moorage.deploy.vault import Vault
 from moorage.errors import (
     DatabaseUnavailable,
     MoorageError,
@@ -128,8 +129,23 @@ def new_project(bid: Bid, monthly: MicroUsd, *, now_ms: int) -> Project:
     )
 
 
+def configured(project: Project, bid: Bid, vault: Vault) -> Project:
+    """The project as its next deployment finds it, the bid's settings merged over what it has.
+
+    Raises InvalidField for more variables than there may be.
+    """
+    settings = bid.request.settings
+    present = vault.open(project.variables, project.id)
+    wanted = present.changed(build=settings.build_vars, run=settings.run_envs, field="settings.")
+    return msgspec.structs.replace(
+        project,
+        variables=project.variables if wanted == present else vault.seal(wanted, project.id),
+        health_path=settings.health_path or project.health_path,
+    )
+
+
 def new_deployment(bid: Bid, project: Project, deployment_id: str, *, now_ms: int) -> Deployment:
-    """The deployment that a bid makes, before anything is done for it."""
+    """The deployment that a bid makes of its project as that is configured, still to be begun."""
     return Deployment(
         id=deployment_id,
         project_id=project.id,
@@ -141,6 +157,8 @@ def new_deployment(bid: Bid, project: Project, deployment_id: str, *, now_ms: in
         reason_code=None,
         log_tail="",
         created_at_ms=now_ms,
+        health_path=project.health_path,
+        variables=project.variables,
     )
 
 

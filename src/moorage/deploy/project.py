@@ -45,5 +45,5 @@ class Project(msgspec.Struct, frozen=True):
     blocked_reason: str | None = None  # the operator's, who alone can end that
     asleep_since_ms: int | None = None
     health_path: str = "/"
-    variables: str = ""  # sealed
+    variables: str = ""  # sealed; what the next deployment gets, as is `health_path`
     volume: bool = False

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from moorage.deploy.variables import MOST_ENTRIES, MOST_VALUE_BYTES
 from moorage.errors import InvalidField
 from moorage.planning.plan import Settings
 
@@ -14,8 +15,7 @@ NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]{2,30})[a-z0-9]", re.ASCII)
 ENV_NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 MOST_MONTHS = 24
 COMMAND_LENGTH = 4_096
-ENV_VALUE_BYTES = 32_768
-ENV_COUNT = 256
+HEALTH_PATH_LENGTH = 1_024
 
 _SHOWN_LENGTH = 64
 _NO_TEXT = ("Cc", "Cs")  # control characters, and halves of surrogate pairs
@@ -38,11 +38,47 @@ def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
     """
     return DeployRequest(
         unique_name=_unique_name(document.get("uniqueName")),
-        display_name=_text(document, "displayName", least=1, most=100, default=None),
-        description=_text(document, "description", least=0, most=2048, default=""),
+        display_name=display_name(document),
+        description=description(document),
         months=_months(document.get("months")),
         settings=_settings(document.get("settings")),
     )
+
+
+def display_name(document: Mapping[str, Any]) -> str:
+    """The body's `displayName`. Raises InvalidField."""
+    return _text(document, "displayName", least=1, most=100, default=None)
+
+
+def description(document: Mapping[str, Any]) -> str:
+    """The body's `description`. Raises InvalidField."""
+    return _text(document, "description", least=0, most=2048, default="")
+
+
+def check_health_path(field: str, value: str) -> None:
+    """A path that an HTTP request can have, as it goes into one. Raises InvalidField."""
+    if not _HEALTH_PATH.fullmatch(value) or len(value) > HEALTH_PATH_LENGTH:
+        raise InvalidField(
+            field, f"must be a path from / on, of at most {HEALTH_PATH_LENGTH} printable characters"
+        )
+
+
+def check_variables(field: str, variables: Mapping[str, str | None]) -> None:
+    """Names that a shell can set, and values an environment can hold. Raises InvalidField.
+
+    What they say is never part of it.
+    """
+    if len(variables) > MOST_ENTRIES:
+        raise InvalidField(field, f"must have at most {MOST_ENTRIES} entries")
+    for name, value in variables.items():
+        if not ENV_NAME_PATTERN.fullmatch(name):
+            raise InvalidField(field, f"{name[:_SHOWN_LENGTH]!r} is not the name of a variable")
+        if value is None:
+            continue
+        if len(value.encode("utf-8", "surrogatepass")) > MOST_VALUE_BYTES:
+            raise InvalidField(f"{field}.{name}", f"must be at most {MOST_VALUE_BYTES} bytes")
+        if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+            raise InvalidField(f"{field}.{name}", "must be text without NUL")
 
 
 def _unique_name(value: object) -> str:
@@ -99,6 +135,7 @@ def _settings(value: object) -> Settings:
 
 
 _SETTINGS_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(Settings))
+_HEALTH_PATH = re.compile(r"/[!-~]*", re.ASCII)
 _AT_PATH = re.compile(r"(?P<problem>.*) - at `\$(?P<path>.*)`", re.DOTALL)
 
 
@@ -123,17 +160,9 @@ def _check_settings(settings: Settings) -> None:
         ("runEnvs", settings.run_envs),
         ("buildVars", settings.build_vars),
     ):
-        _check_variables(f"settings.{field}", variables)
-
-
-def _check_variables(field: str, variables: Mapping[str, str]) -> None:
-    if len(variables) > ENV_COUNT:
-        raise InvalidField(field, f"must have at most {ENV_COUNT} entries")
-    for name, value in variables.items():
-        if not ENV_NAME_PATTERN.fullmatch(name):
-            raise InvalidField(field, f"{name[:_SHOWN_LENGTH]!r} is not the name of a variable")
-        if "\0" in value or len(value.encode("utf-8", "surrogatepass")) > ENV_VALUE_BYTES:
-            raise InvalidField(f"{field}.{name}", f"must be at most {ENV_VALUE_BYTES} bytes")
+        check_variables(f"settings.{field}", variables)
+    if settings.health_path is not None:
+        check_health_path("settings.healthPath", settings.health_path)
 
 
 def _camel(name: str) -> str:

@@ -16,6 +16,7 @@ from moorage.deploy.bid import Admitted, Bid
 from moorage.deploy.request import DeployRequest
 from moorage.deploy.upload import Upload
 from moorage.deploy.upload.spool import Spool
+from moorage.deploy.vault import Vault
 from moorage.errors import MoorageError
 from moorage.money import MicroUsd
 from moorage.payments.demand import PaymentRequired
@@ -51,6 +52,7 @@ class Gate:
         self.recorded: list[Admitted] = []  # by the transactions that admitted them
         self.on_step: Callable[[str], object] = lambda step: None
         self.quotes = Quotes(db=db, clock=clock)
+        self.vault = Vault([bytes(32)])
         self.admission = self.with_prices(PriceList())
 
     def with_prices(self, prices: PriceList, *, reserve_bytes: int = 0) -> Admission:
@@ -63,6 +65,7 @@ class Gate:
             size=Size(),
             sources=self.sources,
             reserve_bytes=reserve_bytes,
+            vault=self.vault,
             clock=self.clock,
             on_queued=self._wake,
             on_superseded=self.superseded.append,

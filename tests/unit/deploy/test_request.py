@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from moorage.deploy.request import (
     COMMAND_LENGTH,
-    ENV_COUNT,
-    ENV_VALUE_BYTES,
     DeployRequest,
     deploy_request,
 )
+from moorage.deploy.variables import MOST_ENTRIES, MOST_VALUE_BYTES
 from moorage.errors import InvalidField
 from moorage.planning.plan import Settings
 
@@ -30,6 +29,7 @@ DEFAULTS = Settings(
     build_dir=None,
     run_envs={},
     build_vars={},
+    health_path=None,
 )
 
 
@@ -63,10 +63,11 @@ NO_TEXTS: list[object] = [7, True, [], {}]
 KNOWN = (
     *("port", "runtime", "useBuildAI", "buildCommand", "runCommand", "installCommand"),
     *("framework", "hasDockerfile", "directoryPath", "buildDir", "runEnvs", "buildVars"),
+    "healthPath",  # the one of ours
 )
 
 
-def test_every_setting_of_the_contract_is_taken() -> None:
+def test_every_setting_of_the_contract_is_taken_and_one_of_ours() -> None:
     given_settings = {
         "port": 8080,
         "runtime": "node:20",
@@ -80,6 +81,7 @@ def test_every_setting_of_the_contract_is_taken() -> None:
         "buildDir": "dist",
         "runEnvs": {"A": "1"},
         "buildVars": {"B": "2"},
+        "healthPath": "/healthz",
     }
     assert tuple(given_settings) == KNOWN
     taken = settings(**given_settings)
@@ -221,8 +223,16 @@ def test_settings_are_an_object(value: object) -> None:
         ({"runEnvs": {"A\n": "x"}}, "settings.runEnvs"),
         ({"runEnvs": {"A" * 129: "x"}}, "settings.runEnvs"),
         ({"runEnvs": {"A": "a\0"}}, "settings.runEnvs.A"),
-        ({"buildVars": {"A": "ä" * (ENV_VALUE_BYTES // 2 + 1)}}, "settings.buildVars.A"),
-        ({"buildVars": {f"A{n}": "" for n in range(ENV_COUNT + 1)}}, "settings.buildVars"),
+        ({"runEnvs": {"A": "\ud800"}}, "settings.runEnvs.A"),
+        ({"healthPath": ""}, "settings.healthPath"),
+        ({"healthPath": "healthz"}, "settings.healthPath"),
+        ({"healthPath": "/a b"}, "settings.healthPath"),
+        ({"healthPath": "/a\r\nX: y"}, "settings.healthPath"),
+        ({"healthPath": "/ä"}, "settings.healthPath"),
+        ({"healthPath": "/" + "x" * 1024}, "settings.healthPath"),
+        ({"healthPath": 7}, "settings.healthPath"),
+        ({"buildVars": {"A": "ä" * (MOST_VALUE_BYTES // 2 + 1)}}, "settings.buildVars.A"),
+        ({"buildVars": {f"A{n}": "" for n in range(MOST_ENTRIES + 1)}}, "settings.buildVars"),
     ],
 )
 def test_wrong_settings_are_refused_by_their_path(
@@ -233,8 +243,10 @@ def test_wrong_settings_are_refused_by_their_path(
 
 def test_settings_at_their_bounds_are_taken() -> None:
     assert settings(runCommand="x" * COMMAND_LENGTH)
-    assert settings(runEnvs={f"A{n}": "" for n in range(ENV_COUNT)})
-    assert settings(runEnvs={"A" * 128: "ä" * (ENV_VALUE_BYTES // 2)})
+    assert settings(runEnvs={f"A{n}": "" for n in range(MOST_ENTRIES)})
+    assert settings(runEnvs={"A" * 128: "ä" * (MOST_VALUE_BYTES // 2)})
+    assert settings(healthPath="/" + "x" * 1023)
+    assert settings(healthPath="/healthz?deep=1").health_path == "/healthz?deep=1"
     assert settings(runEnvs={"_a1": "$HOME\n'\"`"}).run_envs == {"_a1": "$HOME\n'\"`"}
 
 

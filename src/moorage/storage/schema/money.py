@@ -24,6 +24,7 @@ wallets = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     # The last of the "credits run out in … hours" warnings given since there was enough.
     Column("warned_hours", Integer),
+    Column("blocked_reason", Text),  # why the operator has all of it suspended, while that is so
 )
 
 postings = Table(

@@ -86,6 +86,8 @@ def upgrade() -> None:
         batch_op.add_column(
             sa.Column("volume", sa.Boolean(), server_default=sa.text("0"), nullable=False)
         )
+    with op.batch_alter_table("wallets", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("blocked_reason", sa.Text(), nullable=True))
     # What was served before this revision was removed when the next version took over.
     op.execute(
         "UPDATE deployments SET is_kept = 0 WHERE status IN ('failed', 'superseded', 'stopped')"
