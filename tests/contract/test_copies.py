@@ -7,8 +7,9 @@ import pytest
 
 from moorage.errors import DeployFailed
 from moorage.runtimes.runtime import LogKind
-from moorage.runtimes.sandbox import copying
+from moorage.runtimes.sandbox import copying, kernel
 from moorage.runtimes.sandbox.sandbox import Sandbox
+from sandbox_fixture import make_sandbox
 from small_apps import SERVER, build, build_and_start, fetch, plan, start
 
 pytestmark = pytest.mark.root
@@ -99,3 +100,21 @@ async def test_copy_that_takes_too_long_lets_the_app_go_on(
     assert [path.name for path in images.iterdir()] == ["first"]
     with pytest.raises(DeployFailed):
         await start(sandbox, plan(), deployment_id="second")
+
+
+async def test_disk_left_frozen_by_a_crash_is_thawed(tmp_path: Path, source: Path) -> None:
+    (source / "index.js").write_text(WRITES_AND_COUNTS % "process.env.PORT")
+    crashed = make_sandbox(tmp_path / "state")
+    successor = make_sandbox(tmp_path / "state", instance_id=crashed.instance_id)
+    await crashed.open()
+    try:
+        origin = await build_and_start(crashed, source, plan())
+        await crashed.close(stop_apps=False)
+        kernel.freeze(Path("/run/moorage") / crashed.instance_id / "disks" / "first")
+        await successor.open()
+        before = int(await fetch(origin.socket))
+        async with asyncio.timeout(10):
+            while int(await fetch(origin.socket)) <= before:
+                await asyncio.sleep(0.01)
+    finally:
+        await successor.close(stop_apps=True)

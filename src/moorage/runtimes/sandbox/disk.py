@@ -1,8 +1,9 @@
 """An app's disk: a sparse file holding a small ext4, so that a full one harms nobody else.
 
 Inside: `app/` (the files, `/app`), `home/` (`/home/app`), `tmp/` (`/tmp` of builds) belong to the
-app, `etc/` to root. `logs/` is outside what the app sees, yet on its disk, so that a flood of
-output fills no other. Blocking; call from a thread.
+app (on the disk itself to `idmap.OWNER`, so that it fits any slot), `etc/` to root. `logs/` is
+outside what the app sees, yet on its disk, so that a flood of output fills no other. Blocking; call
+from a thread.
 """
 
 import errno
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.runtimes.runtime import LogKind
-from moorage.runtimes.sandbox import kernel, tool
+from moorage.runtimes.sandbox import idmap, kernel, tool
 
 MIN_BYTES = 8 * 1024 * 1024
 LOG_CAP_BYTES = 8 * 1024 * 1024
@@ -86,25 +87,23 @@ class Disk:
         with self.image.open("xb") as image:
             image.truncate(max(size_bytes, MIN_BYTES))
         tool.run(mkfs_argv(self.image))
-        self.mount()
+        self.mount(uid)
         self.mount_point.chmod(0o711)  # the app's uid passes through, and reads nothing here
         for directory in (self.app, self.home, self.tmp):
             directory.mkdir(mode=0o700)
             os.chown(directory, uid, uid)
         (self.mount_point / "logs").mkdir(mode=0o700)
 
-    def mount(self) -> None:
-        """Mount the disk unless it is; checks it first when it was not unmounted in order."""
+    def mount(self, uid: int) -> None:
+        """Mount the disk, unless it is, as `uid`'s. Raises OSError."""
         if self.mounted:
             return
-        if not _is_clean(self.image):
-            tool.run(["e2fsck", "-y", str(self.image)], accept=(0, 1))
-        self.mount_point.mkdir(parents=True, exist_ok=True)
-        descriptor, device = kernel.attach_loop(self.image)
+        mount_image(self.image, self.mount_point)
         try:
-            kernel.mount(device, self.mount_point, "ext4", _MOUNT_FLAGS, "errors=remount-ro")
-        finally:
-            os.close(descriptor)
+            idmap.map_mounted(self.mount_point, uid)
+        except BaseException:
+            self.unmount()
+            raise
 
     def unmount(self) -> None:
         """Unmount the disk if it is mounted; its loop device goes with it."""
@@ -122,14 +121,6 @@ class Disk:
         self.unmount()
         self.image.unlink(missing_ok=True)
 
-    def give_to(self, uid: int) -> None:
-        """Make all that belongs to the app belong to `uid`."""
-        for root in (self.app, self.home):  # what a build needed of /tmp is gone by then
-            os.chown(root, uid, uid)
-            for directory, names, files in os.walk(root):
-                for name in (*names, *files):
-                    os.chown(os.path.join(directory, name), uid, uid, follow_symlinks=False)  # noqa: PTH118
-
     def clear_build_leftovers(self) -> None:
         """Empty a build's `/tmp` and the package managers' caches."""
         shutil.rmtree(self.tmp, ignore_errors=True)
@@ -141,6 +132,20 @@ class Disk:
         """What may still be written."""
         status = os.statvfs(self.mount_point)
         return status.f_bavail * status.f_frsize if status.f_favail else 0
+
+
+def mount_image(image: Path, mount_point: Path) -> None:
+    """Mount an ext4 in a file, with owners as they are on disk; checks it when it was not unmounted
+    in order. Raises OSError.
+    """
+    if not _is_clean(image):
+        tool.run(["e2fsck", "-y", str(image)], accept=(0, 1))
+    mount_point.mkdir(parents=True, exist_ok=True)
+    descriptor, device = kernel.attach_loop(image)
+    try:
+        kernel.mount(device, mount_point, "ext4", _MOUNT_FLAGS, "errors=remount-ro")
+    finally:
+        os.close(descriptor)
 
 
 def _is_clean(image: Path) -> bool:

@@ -108,6 +108,7 @@ def close_machine(machine: Machine, configuration: Configuration) -> None:
 
 def sweep(machine: Machine) -> None:
     """Remove all that bears this gateway's name and that no finished build accounts for."""
+    thaw(machine)
     for place in machine.places():
         record = place.record
         if record is None:
@@ -133,6 +134,13 @@ def sweep(machine: Machine) -> None:
     for socket in machine.run_dir.glob("*.sock"):
         if socket.stem not in kept:
             socket.unlink()
+
+
+def thaw(machine: Machine) -> None:
+    """Let apps write again whose disk was being copied when an earlier gateway crashed."""
+    for mount_point in machine.mount_points.iterdir():
+        if os.path.ismount(mount_point) and kernel.thaw(mount_point):
+            logger.warning("the disk of %s was frozen: its app goes on", mount_point.name)
 
 
 async def trial(machine: Machine) -> None:

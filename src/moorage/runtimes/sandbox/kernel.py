@@ -24,6 +24,13 @@ _FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
 
 _CLONE_NEWNET = 0x40000000
 
+# What libc has no function for; these numbers are the same on every architecture.
+_SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
+_AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
+_OPEN_TREE_CLONE = 0x1
+_MOVE_MOUNT_F_EMPTY_PATH = 0x4
+_MOUNT_ATTR_IDMAP = 0x00100000  # Linux 5.12
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -48,6 +55,32 @@ def mount(source: Path | str, target: Path, kind: str | None, flags: int, data: 
 def unmount(target: Path, *, detach: bool = False) -> None:
     """umount2(2); with `detach` out of sight at once, gone when unused. Raises OSError."""
     _check(_libc.umount2(os.fsencode(target), _MNT_DETACH if detach else 0), target)
+
+
+def clone_mount(directory: Path) -> int:
+    """open_tree(2): a mount of `directory`, not yet anywhere, as a descriptor. Raises OSError."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
+    descriptor: int = _libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(directory), flags)
+    _check(min(descriptor, 0), directory)
+    return descriptor
+
+
+def map_owners(mount: int, namespace: int) -> None:
+    """mount_setattr(2): owners seen through a mount that is nowhere yet are mapped as in a user
+    namespace. Raises OSError.
+    """
+    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, namespace)
+    size = ctypes.c_size_t(len(attributes))
+    result = _libc.syscall(_SYS_MOUNT_SETATTR, mount, b"", _AT_EMPTY_PATH, attributes, size)
+    _check(result, f"fd {mount}")
+
+
+def attach_mount(mount: int, target: Path) -> None:
+    """move_mount(2): put a mount that is nowhere yet in place. Raises OSError."""
+    result = _libc.syscall(
+        *(_SYS_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+    )
+    _check(result, target)
 
 
 def collapse_head(descriptor: int, length: int) -> None:
