@@ -52,9 +52,13 @@ async def has_ended() -> bool:
 
 
 async def healthy(
-    socket: Path, *, seconds: float = 5, ended: Callable[[], Awaitable[bool]] = runs
+    socket: Path,
+    *,
+    path: str = "/",
+    seconds: float = 5,
+    ended: Callable[[], Awaitable[bool]] = runs,
 ) -> None:
-    await wait_until_healthy(socket, timeout_seconds=seconds, has_ended=ended)
+    await wait_until_healthy(socket, path=path, timeout_seconds=seconds, has_ended=ended)
 
 
 async def refused(
@@ -73,6 +77,20 @@ async def test_any_answer_below_500_is_healthy(tmp_path: Path, status: int) -> N
 
     async with serving(handler, tmp_path / "app.sock"):
         await healthy(tmp_path / "app.sock")
+
+
+async def test_the_health_path_is_asked_for_as_it_is_written(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append(request.raw_path)
+        return web.Response(status=200 if request.path == "/up" else 503)
+
+    async with serving(handler, tmp_path / "app.sock"):
+        await healthy(tmp_path / "app.sock", path="/up?a=%7e%2F&b=//")
+        assert asked == ["/up?a=%7e%2F&b=//"]
+        failure = await refused(tmp_path / "app.sock")
+    assert "GET / was not answered" in failure.reason
 
 
 async def test_app_that_needs_a_while_is_asked_again(tmp_path: Path) -> None:

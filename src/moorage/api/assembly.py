@@ -121,6 +121,7 @@ def assemble(
         settings,
         apparatus,
         db=db,
+        vault=vault,
         sources=records.sources,
         metering=metering,
         clock=clock,

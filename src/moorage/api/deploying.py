@@ -15,7 +15,9 @@ from moorage.deploy.drain import Drain
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.releases import Releases
 from moorage.deploy.retention import Retention
+from moorage.deploy.specs import Specs
 from moorage.deploy.switch import Switch
+from moorage.deploy.vault import Vault
 from moorage.deploy.worker import Worker
 from moorage.deploy.workflow import Timing, Workflow
 from moorage.ledger.metering import Metering
@@ -42,6 +44,7 @@ def deploy_services(
     apparatus: Apparatus,
     *,
     db: Database,
+    vault: Vault,
     sources: Path,
     metering: Metering,
     clock: Clock,
@@ -58,14 +61,19 @@ def deploy_services(
         clock=clock,
         on_step=on_step,
     )
+    specs = Specs(
+        vault=vault,
+        app_limits=app_limits(settings),
+        build_limits=build_limits(settings),
+        build_seconds=settings.build_seconds,
+        sources=sources,
+    )
     workflow = Workflow(
         db=db,
         runtime=apparatus.runtime,
         switch=switch,
-        app_limits=app_limits(settings),
-        build_limits=build_limits(settings),
+        specs=specs,
         timing=Timing(
-            build_seconds=settings.build_seconds,
             listen_seconds=settings.listen_seconds,
             healthy_seconds=settings.healthy_seconds,
         ),
@@ -83,7 +91,7 @@ def deploy_services(
         runtime=apparatus.runtime,
         addresses=addresses,
         metering=metering,
-        limits=app_limits(settings),
+        specs=specs,
         listen_seconds=settings.listen_seconds,
         sources=sources,
         chores=chores,

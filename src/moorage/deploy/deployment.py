@@ -72,6 +72,11 @@ class Deployment(msgspec.Struct, frozen=True):
     superseded_at_ms: int | None = None
     is_kept: bool = True
 
+    @property
+    def configuration(self) -> tuple[str, str]:
+        """What its app is started and checked with, beside its files; may change until `ready`."""
+        return (self.variables, self.health_path)
+
 
 class Standing(msgspec.Struct, frozen=True):
     """A deployment together with its project, as far as telling where it stands takes."""
@@ -87,3 +92,17 @@ class Standing(msgspec.Struct, frozen=True):
     unique_name: str
     project_status: ProjectStatus
     serving_deployment_id: str | None
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What a list of deployments says of each."""
+
+    id: str
+    status: DeploymentStatus
+    reason: str | None
+    reason_code: str | None
+    created_at_ms: int
+    ended_at_ms: int | None
+    origin: Origin
+    copy_of: str | None
+    is_kept: bool

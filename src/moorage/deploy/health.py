@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiohttp
+from yarl import URL
 
 from moorage.errors import DeployFailed, FailureCause
 
@@ -14,9 +15,9 @@ _REQUEST_SECONDS = 10.0
 
 
 async def wait_until_healthy(
-    socket: Path, *, timeout_seconds: float, has_ended: Callable[[], Awaitable[bool]]
+    socket: Path, *, path: str, timeout_seconds: float, has_ended: Callable[[], Awaitable[bool]]
 ) -> None:
-    """Return when `GET /` is answered with less than 500.
+    """Return when `GET path` is answered with less than 500.
 
     Raises DeployFailed(UNHEALTHY) when that does not happen in time, or when there is no answer
     and the app `has_ended`; it says what came instead.
@@ -29,20 +30,21 @@ async def wait_until_healthy(
         timeout=aiohttp.ClientTimeout(total=min(_REQUEST_SECONDS, timeout_seconds)),
     ) as session:
         while True:
-            seen = await _ask(session)
+            seen = await _ask(session, path)
             if isinstance(seen, int) and seen < 500:
                 return
             late = loop.time() + pause > deadline
             if late or (isinstance(seen, str) and await has_ended()):
-                raise _unhealthy(seen, timeout_seconds)
+                raise _unhealthy(seen, path, timeout_seconds)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
-async def _ask(session: aiohttp.ClientSession) -> int | str:
+async def _ask(session: aiohttp.ClientSession, path: str) -> int | str:
     """The status of one answer, or what went wrong, in words."""
     try:
-        async with session.get("http://app/", allow_redirects=False) as response:
+        url = URL(f"http://app{path}", encoded=True)  # as it is
+        async with session.get(url, allow_redirects=False) as response:
             return response.status
     except TimeoutError:
         return "no answer in time"
@@ -50,10 +52,11 @@ async def _ask(session: aiohttp.ClientSession) -> int | str:
         return f"no valid HTTP answer ({type(error).__name__})"
 
 
-def _unhealthy(seen: int | str, timeout_seconds: float) -> DeployFailed:
+def _unhealthy(seen: int | str, path: str, timeout_seconds: float) -> DeployFailed:
     saw = f"it answered {seen}" if isinstance(seen, int) else seen
     return DeployFailed(
         FailureCause.UNHEALTHY,
-        f"The app listens but GET / was not answered with a status below 500 within "
-        f"{timeout_seconds:.0f} s: {saw}. Make GET / answer, then deploy again.",
+        f"The app listens but GET {path} was not answered with a status below 500 within "
+        f"{timeout_seconds:.0f} s: {saw}. Make GET {path} answer, or set another healthPath, then "
+        "deploy again.",
     )

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from moorage.clock import Clock
@@ -18,11 +17,11 @@ from moorage.deploy.addresses import Addresses
 from moorage.deploy.chores import Chores
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.releases import Releases
+from moorage.deploy.specs import Specs
 from moorage.events import outbox
 from moorage.events.event import EventKind
 from moorage.ledger.metering import Metering
-from moorage.planning.plan import Plan
-from moorage.runtimes.runtime import Instance, InstanceSpec, Limits, Runtime
+from moorage.runtimes.runtime import Instance, Runtime
 from moorage.storage import domains, projects
 from moorage.storage import releases as kept_releases
 from moorage.storage.database import Database, Transaction
@@ -47,7 +46,7 @@ class Reconciler:
         runtime: Runtime,
         addresses: Addresses,
         metering: Metering,
-        limits: Limits,
+        specs: Specs,
         listen_seconds: float,
         sources: Path,
         chores: Chores,
@@ -58,7 +57,7 @@ class Reconciler:
         self._runtime = runtime
         self._addresses = addresses
         self._metering = metering
-        self._limits = limits
+        self._specs = specs
         self._listen_seconds = listen_seconds
         self._sources = sources
         self._clock = clock
@@ -158,8 +157,7 @@ class Reconciler:
         deployment = await projects.deployment(self._db, serving)
         if deployment is None or await self._serves(project_id, serving) is None:
             return
-        plan = msgspec.json.decode(deployment.plan, type=Plan)
-        spec = InstanceSpec(deployment_id=serving, plan=plan, limits=self._limits)
+        spec = self._specs.instance(deployment)
         instance = await self._runtime.start(spec, timeout_seconds=self._listen_seconds)
         async with self._db.transaction(durable=True) as tx:
             project = await projects.by_id(tx, project_id)

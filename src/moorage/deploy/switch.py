@@ -18,6 +18,10 @@ from moorage.storage import accounts, jobs, projects
 from moorage.storage.database import Database, Transaction
 
 
+class Reconfigured(Exception):
+    """The deployment is to be started with another configuration than it was."""
+
+
 class Switch:
     """Leads addresses to new versions. The old one runs on: the reconciler drains and stops it."""
 
@@ -45,7 +49,7 @@ class Switch:
     ) -> None:
         """Lead the address to the app, see it answer there, then record that it serves.
 
-        Raises DeployFailed and LostJob; the address leads where it did before, then.
+        Raises DeployFailed, LostJob and Reconfigured; the address leads where it did before, then.
         """
         self._on_step("route")
         before = self._addresses.socket(project)
@@ -84,6 +88,9 @@ class Switch:
     ) -> None:
         async with self._db.transaction(durable=True) as tx:
             await jobs.hold(tx, job, "ready")
+            row = await projects.deployment(tx, deployment.id)
+            if row is not None and row.configuration != deployment.configuration:
+                raise Reconfigured
             current = await projects.by_id(tx, project.id)
             if current is None or not await projects.set_serving(tx, project.id, deployment.id):
                 raise LostJob

@@ -15,20 +15,18 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
-from moorage.deploy.failure import fail
+from moorage.deploy.failure import fail, fail_project
 from moorage.deploy.health import wait_until_healthy
 from moorage.deploy.job import Job
 from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.switch import Switch
+from moorage.deploy.specs import Specs
+from moorage.deploy.switch import Reconfigured, Switch
 from moorage.errors import DeployFailed, FailureCause
 from moorage.metrics import record_deployment
 from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import (
     AppExit,
-    BuildSpec,
     Instance,
-    InstanceSpec,
-    Limits,
     LogKind,
     Runtime,
 )
@@ -45,7 +43,6 @@ MOST_ATTEMPTS = 3
 class Timing(msgspec.Struct, frozen=True):
     """How long each stage may take."""
 
-    build_seconds: int = 8 * 60
     listen_seconds: float = 60.0
     healthy_seconds: float = 30.0
 
@@ -59,8 +56,7 @@ class Workflow:
         db: Database,
         runtime: Runtime,
         switch: Switch,
-        app_limits: Limits,
-        build_limits: Limits,
+        specs: Specs,
         timing: Timing,
         sources: Path,
         build_slots: AbstractAsyncContextManager[object],
@@ -70,8 +66,7 @@ class Workflow:
         self._db = db
         self._runtime = runtime
         self._switch = switch
-        self._app_limits = app_limits
-        self._build_limits = build_limits
+        self._specs = specs
         self._timing = timing
         self._sources = sources
         self._build_slots = build_slots
@@ -96,42 +91,55 @@ class Workflow:
         return await self._drop_source(deployment.id)
 
     async def _advance(self, job: Job, deployment: Deployment, project: Project) -> None:
-        """Build, start, check, switch."""
-        plan = msgspec.json.decode(deployment.plan, type=Plan)
+        """Build, then bring up; once more where its configuration is changed meanwhile."""
         if job.step != BUILT:
-            await self._build(job, deployment, plan)
-        self._on_step("start")
-        instance = await self._runtime.start(
-            InstanceSpec(deployment_id=deployment.id, plan=plan, limits=self._app_limits),
-            timeout_seconds=self._timing.listen_seconds,
-        )
-        self._on_step("health")
-        await self._wait_until_healthy(instance)
-        await self._switch.to(
-            instance, job=job, deployment=deployment, project=project, note=_note(plan, instance)
-        )
+            await self._build(job, deployment, project)
+        while True:
+            current = await projects.deployment(self._db, deployment.id) or deployment
+            try:
+                return await self._bring_up(job, current, project)
+            except Reconfigured:
+                pass
+            except DeployFailed:
+                if not await self._is_reconfigured(current):
+                    raise
+            await self._runtime.stop(deployment.id)
 
-    async def _build(self, job: Job, deployment: Deployment, plan: Plan) -> None:
+    async def _bring_up(self, job: Job, deployment: Deployment, project: Project) -> None:
+        """Start, check, switch. Raises Reconfigured."""
+        self._on_step("start")
+        spec = self._specs.instance(deployment)
+        instance = await self._runtime.start(spec, timeout_seconds=self._timing.listen_seconds)
+        self._on_step("health")
+        await self._wait_until_healthy(instance, deployment.health_path)
+        note = _note(spec.plan, instance)
+        await self._switch.to(instance, job=job, deployment=deployment, project=project, note=note)
+
+    async def _is_reconfigured(self, begun: Deployment) -> bool:
+        current = await projects.deployment(self._db, begun.id)
+        return current is not None and current.configuration != begun.configuration
+
+    async def _build(self, job: Job, deployment: Deployment, project: Project) -> None:
         self._on_step("build")
         await self._move(job, deployment, DeploymentStatus.BUILDING, ProjectStatus.BUILDING)
-        spec = BuildSpec(
-            deployment_id=deployment.id,
-            source=self._sources / deployment.id,
-            plan=plan,
-            limits=self._build_limits,
-            timeout_seconds=self._timing.build_seconds,
-        )
-        if not spec.source.is_dir():
-            raise _interrupted()
-        if plan.install or plan.build:
-            async with self._build_slots:
-                await self._runtime.build(spec)
+        if deployment.copy_of is None:
+            await self._build_upload(deployment, project)
         else:
-            await self._runtime.build(spec)
+            await self._runtime.copy(deployment.copy_of, deployment.id)
         self._on_step("built")
         await self._move(
             job, deployment, DeploymentStatus.DEPLOYING, ProjectStatus.DEPLOYING, step=BUILT
         )
+
+    async def _build_upload(self, deployment: Deployment, project: Project) -> None:
+        spec = self._specs.build(deployment, owner=project.wallet)
+        if not spec.source.is_dir():
+            raise _interrupted()
+        if spec.plan.install or spec.plan.build:
+            async with self._build_slots:
+                await self._runtime.build(spec)
+        else:
+            await self._runtime.build(spec)
 
     async def _move(
         self,
@@ -149,7 +157,7 @@ class Workflow:
             if project is not None and project.serving_deployment_id is None:
                 await projects.set_status(tx, project.id, project_status)
 
-    async def _wait_until_healthy(self, instance: Instance) -> None:
+    async def _wait_until_healthy(self, instance: Instance, path: str) -> None:
         deployment_id = instance.deployment_id
 
         async def has_ended() -> bool:
@@ -158,12 +166,13 @@ class Workflow:
         try:
             await wait_until_healthy(
                 instance.socket,
+                path=path,
                 timeout_seconds=self._timing.healthy_seconds,
                 has_ended=has_ended,
             )
         except DeployFailed as failure:
             ended = await self._runtime.exit_reason(deployment_id)
-            raise failure if ended is None else _crashed(ended) from failure
+            raise failure if ended is None else _crashed(ended, path) from failure
 
     async def _fail(
         self, job: Job, deployment: Deployment, project: Project, failure: DeployFailed
@@ -175,9 +184,7 @@ class Workflow:
         async with self._db.transaction(durable=True) as tx:
             await jobs.hold(tx, job, "failed")
             await fail(tx, deployment, ended, wallet=project.wallet, now_ms=now_ms)
-            current = await projects.by_id(tx, project.id)
-            if current is not None and current.serving_deployment_id is None:
-                await projects.set_status(tx, project.id, ProjectStatus.FAILED)
+            await fail_project(tx, project.id)
             await jobs.finish(tx, job)
         self._count(deployment, "failed", failure.cause)
         log.info("deployment failed", deployment=deployment.id, cause=failure.cause)
@@ -205,18 +212,19 @@ def _note(plan: Plan, instance: Instance) -> str:
     )
 
 
-def _crashed(ended: AppExit) -> DeployFailed:
+def _crashed(ended: AppExit, path: str) -> DeployFailed:
     with_code = (
         "an unknown exit code" if ended.exit_code is None else f"exit code {ended.exit_code}"
     )
     if ended.out_of_memory:
         return DeployFailed(
             FailureCause.OUT_OF_MEMORY,
-            f"The app listened, then ran out of memory ({with_code}) before GET / was answered.",
+            f"The app listened, then ran out of memory ({with_code}) before GET {path} was "
+            "answered.",
         )
     return DeployFailed(
         FailureCause.CRASHED,
-        f"The app listened, then ended with {with_code} before GET / was answered. "
+        f"The app listened, then ended with {with_code} before GET {path} was answered. "
         "The last lines of its log may say why.",
     )
 

@@ -22,7 +22,9 @@ from moorage.deploy.job import Job
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.releases import Releases
+from moorage.deploy.specs import Specs
 from moorage.deploy.switch import Switch
+from moorage.deploy.vault import Vault
 from moorage.deploy.worker import Worker
 from moorage.deploy.workflow import Timing, Workflow
 from moorage.ledger.metering import Metering
@@ -64,6 +66,7 @@ class Yard:
         self.steps: list[str] = []
         self.on_step: Callable[[str], None] = lambda step: None
         self.unhealthy: list[Exception] = []  # what the next health checks raise
+        self.asked: list[str] = []  # the paths that the health checks asked for
         self.has_ended: list[bool] = []  # what the health checks were told of the app's end
         self.answers: Callable[[], Awaitable[bool]] = answers
         self.build_slots = asyncio.Semaphore(1)
@@ -79,13 +82,20 @@ class Yard:
             clock=clock,
             on_step=self._step,
         )
+        self.vault = Vault([bytes(32)])
+        specs = Specs(
+            vault=self.vault,
+            app_limits=APP_LIMITS,
+            build_limits=BUILD_LIMITS,
+            build_seconds=100,
+            sources=sources,
+        )
         self.workflow = Workflow(
             db=db,
             runtime=self.runtime,
             switch=switch,
-            app_limits=APP_LIMITS,
-            build_limits=BUILD_LIMITS,
-            timing=Timing(build_seconds=100, listen_seconds=20, healthy_seconds=10),
+            specs=specs,
+            timing=Timing(listen_seconds=20, healthy_seconds=10),
             sources=sources,
             build_slots=self.build_slots,
             clock=clock,
@@ -99,7 +109,7 @@ class Yard:
             runtime=self.runtime,
             addresses=self.addresses,
             metering=metering,
-            limits=APP_LIMITS,
+            specs=specs,
             listen_seconds=20,
             sources=sources,
             chores=self.chores,
@@ -114,10 +124,16 @@ class Yard:
         )
 
     async def healthy(
-        self, socket: Path, *, timeout_seconds: float, has_ended: Callable[[], Awaitable[bool]]
+        self,
+        socket: Path,
+        *,
+        path: str,
+        timeout_seconds: float,
+        has_ended: Callable[[], Awaitable[bool]],
     ) -> None:
         """In place of the product's health check, which opens a socket."""
         await asyncio.sleep(0)
+        self.asked.append(path)
         self.has_ended.append(await has_ended())
         if self.unhealthy:
             raise self.unhealthy.pop(0)
