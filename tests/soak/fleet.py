@@ -87,7 +87,10 @@ class Fleet:
 
     async def act(self) -> None:
         """One random act upon a random project that nobody else is at."""
-        idle = [berth for berth in self.berths if not berth.busy]
+        idle = [berth for berth in self.berths if not (berth.busy or berth.doubtful)]
+        if not idle:
+            await asyncio.sleep(0.05)
+            return
         berth = self.chance.choice(idle)
         act: Callable[[Berth], Awaitable[None]] = self.chance.choices(
             [self.redeploy, self.redeploy_broken, self.crash, self.replace], weights=[4, 1, 4, 2]
@@ -98,6 +101,7 @@ class Fleet:
         except UNREACHABLE:
             self._count("unreachable")
             berth.doubtful = act == self.replace
+            await asyncio.sleep(0.1)  # the gateway is just being started again
         else:
             self._count(act.__name__)
         finally:
@@ -145,10 +149,13 @@ class Fleet:
         self.berths.remove(berth)
         await self.deploy(berth.wallet)
 
-    async def serves(self) -> None:
-        """Every project's address answers with its version."""
+    async def settle_doubts(self) -> None:
+        """Replace those of which it is not known whether they were deleted."""
         for berth in [berth for berth in self.berths if berth.doubtful]:
             await self.replace(berth)
+
+    async def serves(self) -> None:
+        """Every project's address answers with its version."""
         for berth in self.berths:
             await berth.wallet.until_answers(berth.name, within_seconds=120)
             status, text = await berth.wallet.visit(berth.name)

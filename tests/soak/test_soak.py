@@ -47,6 +47,7 @@ async def test_nothing_stays_and_memory_is_flat_after_long_use(gateway: DevGatew
     await fleet.fund()
     await fleet.fill()
     await _rough(gateway, fleet, seconds=SECONDS * (1 - CALM_SHARE))
+    await fleet.settle_doubts()
     await fleet.fill()
     memory, descriptors = _resident_bytes(gateway.pid), _descriptors(gateway.pid)
     await _busy(fleet, seconds=SECONDS * CALM_SHARE)
