@@ -43,7 +43,7 @@ def is_running(place: Place) -> bool:
 def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
     """Start the app, detached; blocks for a few milliseconds. Raises OSError."""
     cgroups = place.machine.cgroups
-    cgroups.create(place.door_group, door.LIMITS)
+    cgroups.create(place.door_group, door.limits(place.machine.traffic.app_connections))
     cgroups.create(place.app_group, _starting(spec.limits))
     log = disk.open_log(place.disk.log(LogKind.RUNTIME))
     try:
@@ -226,6 +226,7 @@ def open_door(place: Place, slot: Slot, listener: Listener) -> None:
         netns=place.network(slot).path,
         uid=slot.door_uid,
         listener=listener,
+        connections=place.machine.traffic.app_connections,
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from moorage.runtimes.sandbox import tool
+from moorage.runtimes.traffic import Traffic
 
 # IANA's special-purpose registry (RFC 6890), but for the documentation ranges: no host answers
 # there, and test networks put mirrors into them.
@@ -45,14 +46,14 @@ class Destinations(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What the filter is made from. Networks are IPv4 CIDRs; 0 is no limit."""
+    """What the filter is made from. Networks are IPv4 CIDRs."""
 
     instance_id: str
     subnet: str
     deny: tuple[str, ...]
     allow: tuple[str, ...]
     resolvers: tuple[str, ...]
-    new_a_second: int = 0  # connections that an app may begin
+    traffic: Traffic
 
     @property
     def table(self) -> str:
@@ -78,17 +79,20 @@ def interface_prefix(instance_id: str) -> str:
 def ruleset(policy: Policy) -> str:
     """The text for `nft -f -` that replaces the gateway's table in one transaction."""
     name, apps = policy.table, f'"{policy.interfaces}*"'
+    pace = new_flows(policy.traffic.app_new_connections, source="ip saddr")
     return f"""\
 table inet {name} {{}}
 delete table inet {name}
 table inet {name} {{
   set flows {{ type ipv4_addr; size 65535; flags dynamic; }}
   set paces {{ type ipv4_addr; size 65535; flags dynamic, timeout; timeout 10s; }}
+  set visitors {{ type ipv4_addr; size 65535; flags dynamic; }}
+  set visitors6 {{ type ipv6_addr; size 65535; flags dynamic; }}
   chain from_app {{
     ct state established,related accept
     meta nfproto != ipv4 drop
     ct state new add @flows {{ ip saddr ct count over {MAX_FLOWS} }} reject
-{new_flows(policy.new_a_second, source="ip saddr")}{destinations(policy, policy.subnet)}  }}
+{pace}{destinations(policy, policy.subnet)}  }}
   chain from_app_to_host {{
     ct state established,related accept
 {_dns(policy.resolvers)}    drop
@@ -105,7 +109,7 @@ table inet {name} {{
   chain incoming {{
     type filter hook input priority filter - 10; policy accept;
     iifname {apps} jump from_app_to_host
-  }}
+{_visitors(policy.traffic)}  }}
   chain leaving {{
     type nat hook postrouting priority srcnat; policy accept;
     ip saddr {policy.subnet} oifname != {{ {apps}, "lo" }} masquerade
@@ -136,6 +140,31 @@ def new_flows(a_second: int, *, source: str | None = None) -> str:
     limit = f"limit rate over {a_second}/second burst {a_second} packets"
     meter = limit if source is None else f"update @paces {{ {source} {limit} }}"
     return f"    ct state new {meter} drop\n"
+
+
+def _visitors(traffic: Traffic) -> str:
+    """The rules that refuse one address too many connections to the proxy; none for no limit.
+
+    An IPv6 visitor is its /64, as a household or a machine is given one.
+    """
+    if not traffic.visitor_connections or not traffic.proxy_ports:
+        return ""
+    ports = _set(map(str, traffic.proxy_ports))
+    new = f"tcp dport {ports} ct state new"
+    excess = f"ct count over {traffic.visitor_connections} }} reject with tcp reset"
+    trusted = "".join(
+        f"    {_family(network)} saddr {network} {new} accept\n"
+        for network in traffic.trusted_proxies
+    )
+    return f"""\
+    iifname "lo" accept
+{trusted}    {new} add @visitors {{ ip saddr {excess}
+    {new} add @visitors6 {{ ip6 saddr & ffff:ffff:ffff:ffff:: {excess}
+"""
+
+
+def _family(network: str) -> str:
+    return "ip6" if ":" in network else "ip"
 
 
 def _dns(resolvers: tuple[str, ...]) -> str:

@@ -28,6 +28,7 @@ from moorage.runtimes.sandbox.place import Machine
 from moorage.runtimes.sandbox.record import Stage
 from moorage.runtimes.sandbox.slots import slot_at
 from moorage.runtimes.sandbox.threads import in_thread
+from moorage.runtimes.traffic import Traffic
 
 # uv is what installs Python packages here; `pip` is how plans and people spell it.
 _PIP = """\
@@ -61,6 +62,7 @@ class Configuration:
     subnet: str
     deny: tuple[str, ...]
     allow: tuple[str, ...]
+    traffic: Traffic
     clock: Clock
 
 
@@ -88,6 +90,7 @@ def open_machine(configuration: Configuration) -> Machine:
         tools={name: _tool_path(configuration, name) for name in (*configuration.tools, *_SHIMS)},
         seccomp=seccomp.filter_bytes(),
         build_env=configuration.build_env,
+        traffic=configuration.traffic,
         clock=configuration.clock,
     )
     _prepare_directories(machine)
@@ -246,4 +249,5 @@ def _policy(configuration: Configuration, machine: Machine, connected: tuple[str
         deny=(*connected, *configuration.deny),
         allow=configuration.allow,
         resolvers=machine.servers,
+        traffic=configuration.traffic,
     )

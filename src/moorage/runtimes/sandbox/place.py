@@ -17,6 +17,7 @@ from moorage.runtimes.sandbox.disk import Disk
 from moorage.runtimes.sandbox.network import Network
 from moorage.runtimes.sandbox.record import Record, Stage, read_record, write_record
 from moorage.runtimes.sandbox.slots import Slot
+from moorage.runtimes.traffic import Traffic
 
 _APP_GROUP = "app-"
 
@@ -42,6 +43,7 @@ class Machine:
     tools: dict[str, Path]  # program → a path that every uid can reach
     seccomp: bytes
     build_env: dict[str, str]
+    traffic: Traffic
     clock: Clock
 
     def place(self, deployment_id: str) -> "Place":

@@ -32,6 +32,7 @@ from moorage.runtimes.sandbox.place import Machine, Place, app_of
 from moorage.runtimes.sandbox.record import Record, Stage
 from moorage.runtimes.sandbox.slots import Slot
 from moorage.runtimes.sandbox.threads import in_thread, to_its_end
+from moorage.runtimes.traffic import Traffic
 
 SUBNET = "10.201.0.0/16"
 _DEPLOYMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
@@ -65,6 +66,7 @@ class Sandbox:
         subnet: str = SUBNET,
         deny: tuple[str, ...] = (),
         allow: tuple[str, ...] = (),
+        traffic: Traffic = Traffic(),  # noqa: B008 (frozen)
         clock: Clock | None = None,
         stop_grace_seconds: float = 5.0,
     ) -> None:
@@ -81,6 +83,7 @@ class Sandbox:
             subnet=subnet,
             deny=deny,
             allow=allow,
+            traffic=traffic,
             clock=clock or SystemClock(),
         )
         self._stop_grace_seconds = stop_grace_seconds

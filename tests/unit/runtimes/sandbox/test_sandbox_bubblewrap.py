@@ -14,7 +14,8 @@ from moorage.runtimes.sandbox.bubblewrap import (
     launch_argv,
     options,
 )
-from moorage.runtimes.sandbox.door import command as door_command
+from moorage.runtimes.sandbox.door import limits as door_limits
+from moorage.runtimes.sandbox.door import proxy_argv
 from moorage.runtimes.sandbox.environment import app_environment, build_environment
 from moorage.runtimes.sandbox.listeners import Listener
 
@@ -153,18 +154,23 @@ def test_identity_gives_up_every_privilege() -> None:
 
 
 def test_door_runs_as_a_user_of_its_own_in_the_apps_network() -> None:
-    argv = door_command(
-        netns=Path("/run/netns/moab12-1"),
-        uid=1_900_000_003,
+    argv = proxy_argv(
+        identity_argv(netns=Path("/run/netns/moab12-1"), uid=1_900_000_003),
         listener=Listener("127.0.0.1", 3000, loopback_only=True),
+        connections=300,
     )
     assert "--net=/run/netns/moab12-1" in argv
     assert "--reuid=1900000003" in argv
     assert argv[-3:] == [
         "/usr/lib/systemd/systemd-socket-proxyd",
-        "--connections-max=256",
+        "--connections-max=300",
         "127.0.0.1:3000",
     ]
+
+
+def test_door_has_memory_for_all_its_connections_at_their_worst() -> None:
+    """Two pipes each, which the kernel makes 64 KiB large (pipe(7)), when neither side reads."""
+    assert door_limits(1000).memory_bytes >= 1000 * 2 * 65_536
 
 
 def test_build_leaves_node_env_unset_and_the_plan_wins() -> None:

@@ -1,8 +1,10 @@
 """The packet filter's text."""
 
+import dataclasses
 import ipaddress
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from moorage.runtimes.sandbox.firewall import (
     docker_rules,
     ruleset,
 )
+from moorage.runtimes.traffic import Traffic
 
 POLICY = Policy(
     instance_id="ab12",
@@ -20,6 +23,7 @@ POLICY = Policy(
     deny=("192.0.2.0/24", "8.8.8.0/24"),
     allow=("10.9.9.9/32",),
     resolvers=("10.255.255.53",),
+    traffic=Traffic(),
 )
 
 
@@ -64,7 +68,7 @@ def test_what_is_public_is_not_denied(address: str) -> None:
 
 def test_documentation_range_is_denied_only_where_the_host_is_on_it() -> None:
     assert "192.0.2.0/24" not in NOT_PUBLIC
-    elsewhere = Policy(instance_id="ab12", subnet="10.201.0.0/16", deny=(), allow=(), resolvers=())
+    elsewhere = dataclasses.replace(POLICY, deny=())
     assert not is_denied("192.0.2.2", elsewhere)
 
 
@@ -91,6 +95,49 @@ def test_order_of_what_an_app_may_send() -> None:
         next(rule for rule in rules if "admin-prohibited" in rule),
         "accept",
     ]
+
+
+def test_new_connections_above_the_rate_are_dropped_for_each_app_alone() -> None:
+    rules = from_app(ruleset(with_traffic(app_new_connections=20)))
+    assert rules[3] == (
+        "ct state new update @paces { ip saddr limit rate over 20/second burst 20 packets } drop"
+    )
+    assert rules[4].endswith("dport 53 accept")
+
+
+def with_traffic(**limits: Any) -> Policy:
+    return dataclasses.replace(POLICY, traffic=Traffic(**limits))
+
+
+def incoming(text: str) -> list[str]:
+    inside = text.split("chain incoming {", 1)[1].split("\n  }\n", 1)[0]
+    return [line.strip() for line in inside.strip().splitlines()]
+
+
+def test_one_visitor_is_refused_too_many_connections_and_a_trusted_proxy_is_not() -> None:
+    """By the RFC 4291 /64 for IPv6; the machine itself is no visitor."""
+    rules = incoming(
+        ruleset(
+            with_traffic(
+                visitor_connections=50,
+                proxy_ports=(80, 443),
+                trusted_proxies=("192.0.2.0/24", "2001:db8::/32"),
+            )
+        )
+    )
+    new = "tcp dport { 80, 443 } ct state new"
+    assert rules[2:] == [
+        'iifname "lo" accept',
+        f"ip saddr 192.0.2.0/24 {new} accept",
+        f"ip6 saddr 2001:db8::/32 {new} accept",
+        f"{new} add @visitors {{ ip saddr ct count over 50 }} reject with tcp reset",
+        f"{new} add @visitors6 {{ ip6 saddr & ffff:ffff:ffff:ffff:: ct count over 50 }}"
+        " reject with tcp reset",
+    ]
+
+
+def test_without_a_limit_no_rule_looks_at_visitors() -> None:
+    assert len(incoming(ruleset(with_traffic(proxy_ports=(443,))))) == 2
 
 
 def test_host_answers_apps_nothing_but_names() -> None:
