@@ -126,13 +126,13 @@ def test_one_visitor_is_refused_too_many_connections_and_a_trusted_proxy_is_not(
         )
     )
     new = "tcp dport { 80, 443 } ct state new"
+    excess = "ct count over 50 } reject with tcp reset"
     assert rules[2:] == [
         'iifname "lo" accept',
         f"ip saddr 192.0.2.0/24 {new} accept",
         f"ip6 saddr 2001:db8::/32 {new} accept",
-        f"{new} add @visitors {{ ip saddr ct count over 50 }} reject with tcp reset",
-        f"{new} add @visitors6 {{ ip6 saddr & ffff:ffff:ffff:ffff:: ct count over 50 }}"
-        " reject with tcp reset",
+        f"{new} add @visitors {{ ip saddr {excess}",
+        f"{new} add @visitors6 {{ ip6 saddr & ffff:ffff:ffff:ffff:: {excess}",
     ]
 
 
