@@ -29,6 +29,7 @@ from moorage.routing.listener import listen_unix
 from moorage.routing.pages import HostState, fallback_app
 from moorage.routing.probe import Answer, answers, probe
 from moorage.routing.router import Router
+from moorage.routing.waking import Wake
 from waiting import until
 
 DEADLINE_SECONDS = 20.0
@@ -65,11 +66,17 @@ class Fallback:
         await self.task
 
 
-async def serve_fallback(run_dir: Path) -> Fallback:
+async def nobody_sleeps(host: str) -> bool:
+    return False
+
+
+async def serve_fallback(run_dir: Path, wake: Wake = nobody_sleeps) -> Fallback:
     async def lookup(host: str) -> HostState:
         return STATES.get(host, HostState.UNKNOWN)
 
-    app = fallback_app(lookup, base_domain="localhost", gateway_url="http://127.0.0.1:8402")
+    app = fallback_app(
+        lookup, base_domain="localhost", gateway_url="http://127.0.0.1:8402", wake=wake
+    )
     config = uvicorn.Config(app, log_level="warning", lifespan="off")
     server = uvicorn.Server(config)
     listener = listen_unix(run_dir / FALLBACK_SOCKET)
@@ -299,7 +306,7 @@ async def test_app_sees_the_real_client_whatever_the_client_says(
         "X-Forwarded-Host": "bank.example",
         "X-Real-Ip": "6.6.6.6",
         "Forwarded": "for=6.6.6.6",
-        "X-Moorage-Proxy-Status": "200",
+        "X-Moorage-Anything": "200",
     }
     async with client.get(
         harbour.url(), headers={"Host": "my-app.localhost:81"} | forged
@@ -312,7 +319,7 @@ async def test_app_sees_the_real_client_whatever_the_client_says(
     assert seen.headers["X-Forwarded-Host"] == "my-app.localhost:81"
     assert seen.headers["X-Real-Ip"] == "127.0.0.1"
     assert "Forwarded" not in seen.headers
-    assert "X-Moorage-Proxy-Status" not in seen.headers
+    assert "X-Moorage-Anything" not in seen.headers
 
 
 async def test_app_cannot_pass_for_the_gateway(

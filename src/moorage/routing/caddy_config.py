@@ -1,8 +1,10 @@
 """The proxy's configuration as pure data: one static route for all apps, never reloaded.
 
-A request goes to the socket that `router` keeps for its host. Where there is none, or it does not
-answer, the gateway's fallback socket answers (`pages`); where the gateway is down as well, a page
-of the proxy's own. The format is Caddy 2's JSON (caddyserver.com/docs/json).
+A request goes to the socket that `router` keeps for its host. Where there is none, the gateway is
+asked first, without the request's body, whether it can wake an app there (`waking`); the request
+itself waits untouched. Where no app is to be had, or it does not answer, the gateway's fallback
+socket answers (`pages`); where the gateway is down as well, a page of the proxy's own. The format
+is Caddy 2's JSON (caddyserver.com/docs/json).
 """
 
 from dataclasses import dataclass
@@ -14,6 +16,13 @@ from moorage.routing.router import ROUTES_DIR, SOCKETS_DIR
 
 FALLBACK_SOCKET = "fallback.sock"
 """In `run_dir`: where the gateway serves `pages.fallback_app`."""
+
+WAKE_HEADER = "Moorage-Wake"
+"""In a request to the fallback socket: a question, answered 204 when the host leads to an app now;
+anything else means that no app is to be had. No `X-Moorage-`: those the proxy removes last."""
+
+PROBE_HEADER = "X-Moorage-Probe"
+"""In a request of the gateway's own: what tells it from visits, see `probe` in the access log."""
 
 FALLBACK_HEADER = "X-Moorage-Fallback"
 """In a response: not the app, but the gateway or the proxy wrote this. Removed from apps' own."""
@@ -83,7 +92,7 @@ def caddy_config(settings: ProxySettings) -> JsonObject:
 
 
 def _servers(settings: ProxySettings) -> JsonObject:
-    routes = [_app_route(), {"handle": [_fallback_proxy("404")]}]
+    routes = [_app_route(), {"handle": _fallback("404")}]
     if settings.api is not None:
         routes.insert(0, _api_route(settings.api))
     plain = f"{settings.listen_address}:{settings.http_port}"
@@ -128,27 +137,65 @@ def _app_route() -> JsonObject:
         "handle": [
             {
                 "handler": "subroute",
-                "routes": [
-                    {
-                        "match": [
-                            {
-                                "file": {
-                                    "root": ROUTES_DIR,
-                                    "try_files": ["/{http.regexp.app.1}/*"],
-                                    "try_policy": "first_exist_fallback",
-                                }
-                            }
-                        ],
-                        "handle": [_app_proxy()],
-                        "terminal": True,
-                    },
-                    {"handle": [_fallback_proxy("404")]},
-                ],
-                "errors": {"routes": [{"handle": [_fallback_proxy("{http.error.status_code}")]}]},
+                "routes": [_served_route(), {"handle": [_waking_proxy()]}],
+                "errors": {"routes": [{"handle": _fallback("{http.error.status_code}")}]},
             }
         ],
         "terminal": True,
     }
+
+
+def _served_route() -> JsonObject:
+    return {
+        "match": [
+            {
+                "file": {
+                    "root": ROUTES_DIR,
+                    "try_files": ["/{http.regexp.app.1}/*"],
+                    "try_policy": "first_exist_fallback",
+                }
+            }
+        ],
+        "handle": [
+            _logged("served", "{http.regexp.app.1}"),
+            _logged("probe", f"{{http.request.header.{PROBE_HEADER}}}"),
+            _app_proxy(),
+        ],
+        "terminal": True,
+    }
+
+
+def _waking_proxy() -> JsonObject:
+    """Asks the gateway for an app, then looks for it again; the request goes on as it came.
+
+    A question that is a GET leaves the request's body unread (the forward_auth directive's way). It
+    has no time limit here: the gateway bounds it, and can't leave it open when it ends.
+    """
+    request = _trusted_request_headers()
+    request["delete"] += ["Connection", "Upgrade", "Expect", "Content-*", "Transfer-Encoding"]
+    request["set"][WAKE_HEADER] = ["1"]
+    page = {"handle": _fallback("404")}
+    return {
+        "handler": "reverse_proxy",
+        "upstreams": [{"dial": f"unix/{FALLBACK_SOCKET}"}],
+        "rewrite": {"method": "GET", "uri": "/"},
+        "transport": {
+            "protocol": "http",
+            "dial_timeout": "2s",
+            "compression": False,
+            "keep_alive": {"idle_timeout": "1s"},
+        },
+        "headers": {"request": request},
+        "handle_response": [
+            {"match": {"status_code": [204]}, "routes": [_served_route(), page]},
+            {"routes": [page]},
+        ],
+    }
+
+
+def _logged(key: str, value: str) -> JsonObject:
+    """Adds a field to the request's line in the access log."""
+    return {"handler": "log_append", "key": key, "value": value}
 
 
 def _app_proxy() -> JsonObject:
@@ -174,11 +221,15 @@ def _app_proxy() -> JsonObject:
     }
 
 
-def _fallback_proxy(proxy_status: str) -> JsonObject:
+def _fallback(proxy_status: str) -> list[JsonObject]:
+    """The gateway's page for this host, and a line in the log that says so."""
+    return [_logged("page", proxy_status), _fallback_proxy()]
+
+
+def _fallback_proxy() -> JsonObject:
     """To the gateway's page for this host; the page is plain HTTP, also to a WebSocket client."""
     request = _trusted_request_headers()
-    request["delete"] += ["Connection", "Upgrade"]
-    request["set"]["X-Moorage-Proxy-Status"] = [proxy_status]
+    request["delete"] += ["Connection", "Upgrade", WAKE_HEADER]
     return {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": f"unix/{FALLBACK_SOCKET}"}],
@@ -290,6 +341,7 @@ def _log(path: Path) -> JsonObject:
             "mode": "0600",
             "roll_size_mb": 20,
             "roll_keep": 4,
+            "roll_gzip": False,  # they are read to their ends after they were rolled
         },
         "encoder": {"format": "filter", "wrap": {"format": "json"}, "fields": fields},
     }

@@ -23,8 +23,9 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from moorage.errors import MoorageError
-from moorage.routing.caddy_config import FALLBACK_HEADER
+from moorage.routing.caddy_config import FALLBACK_HEADER, WAKE_HEADER
 from moorage.routing.hosts import host_of_header, is_host
+from moorage.routing.waking import Wake, Waking
 
 MOST_BODY_BYTES = 128 * 1024 * 1024
 """A request's body is read and dropped up to here: many clients read no answer before they have
@@ -40,6 +41,7 @@ class HostState(StrEnum):
     SUSPENDED = "suspended"  # out of credits
     STOPPED = "stopped"  # should run and does not: it is being started again
     UNHEALTHY = "unhealthy"  # runs, and does not answer
+    ASLEEP = "asleep"  # idle and stopped, and more requests wait for it than are held
 
 
 Lookup = Callable[[str], Awaitable[HostState]]
@@ -97,6 +99,13 @@ PAGES = {
         text="This app has stopped and is being started again. Please try again in a moment.",
         retry_after_seconds=3,
     ),
+    HostState.ASLEEP: Page(
+        status=503,
+        code="app_waking",
+        title="Waking up",
+        text="This app was idle and is being started. Please try again in a moment.",
+        retry_after_seconds=2,
+    ),
     HostState.UNHEALTHY: Page(
         status=502,
         code="app_not_answering",
@@ -124,9 +133,18 @@ _APEX = Page(
 )
 
 
-def fallback_app(lookup: Lookup, *, base_domain: str, gateway_url: str) -> Starlette:
+async def _nobody_sleeps(_host: str) -> bool:
+    """A `Wake` of a gateway none of whose apps can be woken."""
+    return False
+
+
+def fallback_app(
+    lookup: Lookup, *, base_domain: str, gateway_url: str, wake: Wake = _nobody_sleeps
+) -> Starlette:
     """The app behind the proxy's fallback socket; `gateway_url` is the API's public address."""
-    pages = _Pages(lookup, base_domain=base_domain, gateway_url=gateway_url.rstrip("/"))
+    pages = _Pages(
+        lookup, Waking(wake), base_domain=base_domain, gateway_url=gateway_url.rstrip("/")
+    )
     return Starlette(routes=[Mount("/", app=pages)])
 
 
@@ -151,8 +169,11 @@ def render(page: Page, *, host: str, gateway_url: str, browser: bool) -> Respons
 class _Pages:
     """The ASGI application: any path, any method."""
 
-    def __init__(self, lookup: Lookup, *, base_domain: str, gateway_url: str) -> None:
+    def __init__(
+        self, lookup: Lookup, waking: Waking, *, base_domain: str, gateway_url: str
+    ) -> None:
         self._lookup = lookup
+        self._waking = waking
         self._base_domain = base_domain
         self._gateway_url = gateway_url
 
@@ -161,6 +182,11 @@ class _Pages:
             await WebSocketClose()(scope, receive, send)
             return
         request = Request(scope, receive)
+        if WAKE_HEADER in request.headers:
+            host = host_of_header(request.headers.get("host", ""))
+            response = await self._waking.answer(request, host)
+            await response(scope, receive, send)
+            return
         response = await self._answer(request)
         try:
             await _drop_body(request)

@@ -83,6 +83,7 @@ EXPECTED = {
     HostState.SUSPENDED: (402, "app_suspended", False),
     HostState.STOPPED: (502, "app_stopped", True),
     HostState.UNHEALTHY: (502, "app_not_answering", True),
+    HostState.ASLEEP: (503, "app_waking", True),
 }
 
 

@@ -1,0 +1,171 @@
+"""Requests for an app that sleeps, through a real proxy: held while it starts, answered whole."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from test_routing import App, Harbour, client, directory, get, raw, serve_fallback
+
+from moorage.api.apparatus import find_tool
+from moorage.routing.caddy import Caddy
+from moorage.routing.caddy_config import ProxySettings
+from moorage.routing.router import Router
+from waiting import until
+
+__all__ = ["client", "directory"]
+
+HOST = "dreamer.localhost"
+MIB = 1024 * 1024
+
+
+class Dreamer:
+    """An app that is started by the first question for it, once `may_wake` is set."""
+
+    def __init__(self, directory: Path, router: Router) -> None:
+        self.app = App("dreamer", directory / "dreamer.sock")
+        self.may_wake = asyncio.Event()
+        self.asked: list[str] = []
+        self._router = router
+        self._starting: asyncio.Task[None] | None = None
+
+    async def wake(self, host: str) -> bool:
+        self.asked.append(host)
+        if host != HOST:
+            return False
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        await asyncio.shield(self._starting)
+        return True
+
+    async def _start(self) -> None:
+        await self.may_wake.wait()
+        await self.app.start()
+        self._router.point(HOST, self.app.socket)
+
+
+@pytest_asyncio.fixture
+async def harbour(directory: Path) -> AsyncIterator[Harbour]:
+    settings = ProxySettings(run_dir=directory / "run", state_dir=directory / "proxy", http_port=0)
+    router = Router(settings.run_dir, "localhost")
+    caddy = Caddy(find_tool("caddy"), settings)
+    try:
+        yield Harbour(settings, router, caddy, await caddy.start())
+    finally:
+        await caddy.stop()
+
+
+@pytest_asyncio.fixture
+async def dreamer(harbour: Harbour, directory: Path) -> AsyncIterator[Dreamer]:
+    sleeping = Dreamer(directory, harbour.router)
+    harbour.fallback = await serve_fallback(harbour.settings.run_dir, sleeping.wake)
+    try:
+        yield sleeping
+    finally:
+        sleeping.may_wake.set()
+        await sleeping.app.stop()
+        await harbour.fallback.stop()
+
+
+async def test_request_is_held_until_its_app_runs(
+    harbour: Harbour, dreamer: Dreamer, client: aiohttp.ClientSession
+) -> None:
+    held = asyncio.create_task(get(client, harbour, HOST, "/path?query"))
+    await until(lambda: dreamer.asked == [HOST])
+    assert not held.done()
+    dreamer.may_wake.set()
+    assert await held == (200, "dreamer")
+    (seen,) = dreamer.app.requests
+    assert (seen.path_qs, seen.headers["Host"]) == ("/path?query", HOST)
+    assert not [name for name in seen.headers if name.startswith("X-Moorage")]
+    assert await get(client, harbour, HOST) == (200, "dreamer")
+    assert dreamer.asked == [HOST]  # awake, it is not asked for
+
+
+async def test_50_requests_at_once_are_all_held_and_answered(
+    harbour: Harbour, dreamer: Dreamer, client: aiohttp.ClientSession
+) -> None:
+    held = [asyncio.create_task(get(client, harbour, HOST, f"/{n}")) for n in range(50)]
+    await until(lambda: len(dreamer.asked) == 50)
+    dreamer.may_wake.set()
+    assert await asyncio.gather(*held) == [(200, "dreamer")] * 50
+    assert {seen.path for seen in dreamer.app.requests} == {f"/{n}" for n in range(50)}
+
+
+@pytest.mark.parametrize("expect", [False, True])
+async def test_100_mb_upload_wakes_and_arrives_whole(
+    harbour: Harbour, dreamer: Dreamer, client: aiohttp.ClientSession, *, expect: bool
+) -> None:
+    piece = os.urandom(MIB)
+    digest = hashlib.sha256()
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            digest.update(piece)
+            yield piece
+
+    async def send() -> object:
+        async with client.post(
+            harbour.url("/digest"), data=body(), headers={"Host": HOST}, expect100=expect
+        ) as response:
+            return await response.json()
+
+    held = asyncio.create_task(send())
+    await until(lambda: dreamer.asked == [HOST])
+    dreamer.may_wake.set()
+    assert await held == {"size": 100 * MIB, "sha256": digest.hexdigest()}
+
+
+async def test_websocket_wakes_and_is_answered(
+    harbour: Harbour, dreamer: Dreamer, client: aiohttp.ClientSession
+) -> None:
+    dreamer.may_wake.set()
+    async with client.ws_connect(harbour.url("/socket"), headers={"Host": HOST}) as socket:
+        await socket.send_str("good morning")
+        assert await socket.receive_str() == "dreamer: good morning"
+    assert dreamer.asked == [HOST]
+
+
+async def test_stream_of_events_wakes_and_is_not_buffered(
+    harbour: Harbour, dreamer: Dreamer, client: aiohttp.ClientSession
+) -> None:
+    dreamer.may_wake.set()
+    async with client.get(harbour.url("/stream"), headers={"Host": HOST}) as response:
+        assert await response.content.readline() == b"data: first\n"
+        response.close()
+    await until(lambda: dreamer.app.open_streams == 0)
+
+
+async def test_visitor_that_leaves_is_held_no_longer(harbour: Harbour, dreamer: Dreamer) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", harbour.port)
+    writer.write(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+    await until(lambda: dreamer.asked == [HOST])
+    writer.close()
+    await writer.wait_closed()
+    dreamer.may_wake.set()
+    await until(lambda: HOST in harbour.router.routes())
+    assert dreamer.app.requests == []
+
+
+async def test_host_without_an_app_gets_its_page_after_the_question(
+    harbour: Harbour, dreamer: Dreamer, client: aiohttp.ClientSession
+) -> None:
+    async with client.post(
+        harbour.url(), data=os.urandom(MIB), headers={"Host": "nobody.localhost"}
+    ) as response:
+        assert response.status == 404
+        assert (await response.json())["code"] == "app_not_found"
+    assert dreamer.asked == ["nobody.localhost"]
+
+
+async def test_visitors_cannot_ask_the_question_themselves(
+    harbour: Harbour, dreamer: Dreamer
+) -> None:
+    """To an address that the proxy never asks about, as it is no well-formed host."""
+    head = await raw(harbour, b"GET / HTTP/1.1\r\nHost: a_b.localhost\r\nMoorage-Wake: 1\r\n\r\n")
+    assert head.split()[1] == b"404"
+    assert dreamer.asked == []
