@@ -15,6 +15,9 @@ from pathlib import Path
 LINE_BYTES = 16 * 1024
 """The most text in one line; what is longer comes in pieces."""
 
+CAP_BYTES = {"build": 4 * 1024 * 1024, "runtime": 8 * 1024 * 1024}
+"""The most that a log of each kind takes on disk."""
+
 OUT, ERR, GATEWAY = b"o", b"e", b"g"
 
 _SEGMENT_BYTES = 1024 * 1024

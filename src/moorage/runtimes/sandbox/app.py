@@ -8,7 +8,7 @@ from pathlib import Path
 
 from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import AppExit, InstanceSpec, Limits, LogKind
-from moorage.runtimes.sandbox import bubblewrap, disk, door, tool
+from moorage.runtimes.sandbox import bubblewrap, door, tool
 from moorage.runtimes.sandbox.environment import app_environment
 from moorage.runtimes.sandbox.launch import prepared
 from moorage.runtimes.sandbox.listeners import (
@@ -23,7 +23,7 @@ from moorage.runtimes.sandbox.record import Record, Stage, parse_child_pid, pars
 from moorage.runtimes.sandbox.slots import Slot
 from moorage.runtimes.sandbox.threads import in_thread
 
-TAIL_BYTES = 8192
+TAIL_CHARS = 8192
 OTHER_PORT_GRACE_SECONDS = 1.0  # how long a listener on another port waits for the wanted one
 START_CPU_MILLIS = 1000  # while it starts an app may use a whole core, whatever it has later
 _FAST_POLL_SECONDS = 0.002
@@ -45,9 +45,9 @@ def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
     cgroups = place.machine.cgroups
     cgroups.create(place.door_group, door.limits(place.machine.traffic.app_connections))
     cgroups.create(place.app_group, _starting(spec.limits))
-    log = disk.open_log(place.disk.log(LogKind.RUNTIME))
-    try:
-        with prepared(
+    with (
+        place.logs.open_pipes(LogKind.RUNTIME) as pipes,
+        prepared(
             place,
             slot,
             script=bubblewrap.DETACHED,
@@ -56,15 +56,15 @@ def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
             directory=spec.plan.directory,
             command=spec.plan.start,
             status=place.status_file,
-        ) as prepared_launch:
-            tool.detach(
-                prepared_launch.argv,
-                stdin=subprocess.DEVNULL,
-                output=log,
-                pass_fds=prepared_launch.pass_fds,
-            )
-    finally:
-        os.close(log)
+        ) as prepared_launch,
+    ):
+        tool.detach(
+            prepared_launch.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=pipes.out,
+            stderr=pipes.err,
+            pass_fds=prepared_launch.pass_fds,
+        )
 
 
 def _starting(limits: Limits) -> Limits:
@@ -102,7 +102,7 @@ async def _wait(
         if listener is not None and monitored:
             return listener
         if waited >= timeout_seconds:
-            raise _not_bound(place, spec, timeout_seconds)
+            raise await _not_bound(place, spec, timeout_seconds)
         took = clock.monotonic_seconds() - asked
         pause = _FAST_POLL_SECONDS if waited < _FAST_FOR_SECONDS else _SLOW_POLL_SECONDS
         await asyncio.sleep(max(pause, _POLL_SHARE * took))
@@ -182,7 +182,7 @@ def exit_of(place: Place, record: Record) -> AppExit | None:
 async def _crashed(place: Place, spec: InstanceSpec) -> DeployFailed:
     await _wait_for_status(place)
     code = parse_exit_code(_status(place))
-    tail = place.log_tail(LogKind.RUNTIME, TAIL_BYTES)
+    tail = await in_thread(_last_words, place)
     with_code = f"exit code {code}" if code is not None else "an unknown exit code"
     if place.machine.cgroups.oom_kills(place.app_group):
         limit = spec.limits.memory_bytes // (1024 * 1024)
@@ -207,12 +207,17 @@ async def _wait_for_status(place: Place) -> None:
         await asyncio.sleep(_FAST_POLL_SECONDS)
 
 
-def _not_bound(place: Place, spec: InstanceSpec, timeout_seconds: float) -> DeployFailed:
+def _last_words(place: Place) -> str:
+    place.logs.drain(LogKind.RUNTIME)
+    return place.logs.tail(LogKind.RUNTIME, TAIL_CHARS)
+
+
+async def _not_bound(place: Place, spec: InstanceSpec, timeout_seconds: float) -> DeployFailed:
     return DeployFailed(
         FailureCause.PORT_NOT_BOUND,
         f"`{spec.plan.start}` runs, but did not listen on a TCP port within"
         f" {timeout_seconds:g} s; let it listen on $PORT ({spec.plan.port})",
-        log_tail=place.log_tail(LogKind.RUNTIME, TAIL_BYTES),
+        log_tail=await in_thread(_last_words, place),
     )
 
 

@@ -36,8 +36,8 @@ prlimit --pid $$ --core=1:1 2> /dev/null || ulimit -c 0
 _EXPENDABLE = "echo 500 > /proc/self/oom_score_adj\n"
 # Stays the gateway's child, and dies with it.
 ATTACHED = _JOIN + _EXPENDABLE + 'exec "$@"\n'
-# Leaves the gateway: init is its parent, its output is what was stderr.
-DETACHED = _JOIN + _EXPENDABLE + 'setsid "$@" >&2 &\n'
+# Leaves the gateway: init is its parent.
+DETACHED = _JOIN + _EXPENDABLE + 'setsid "$@" &\n'
 # As DETACHED, with stdin as descriptor 3: a shell gives what it puts behind no stdin.
 DETACHED_SOCKET = _JOIN + 'exec 3<&0 </dev/null\nsetsid "$@" &\n'
 

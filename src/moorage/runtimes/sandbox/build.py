@@ -1,20 +1,18 @@
 """Running a build's steps in the sandbox, within one limit of time."""
 
 import asyncio
-import contextlib
-import os
 from asyncio.subprocess import DEVNULL, Process
 
 from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import BuildSpec, LogKind
-from moorage.runtimes.sandbox import bubblewrap, disk, tool
+from moorage.runtimes.sandbox import bubblewrap, tool
 from moorage.runtimes.sandbox.environment import build_environment
 from moorage.runtimes.sandbox.launch import prepared
 from moorage.runtimes.sandbox.place import Place
 from moorage.runtimes.sandbox.slots import Slot
 from moorage.runtimes.sandbox.threads import in_thread, to_its_end
 
-TAIL_BYTES = 8192
+TAIL_CHARS = 8192
 _FULL_BELOW_BYTES = 256 * 1024
 # Package managers clear up after a failure, so that free space alone does not tell.
 _FULL_WORDS = ("ENOSPC", "No space left on device")
@@ -55,18 +53,17 @@ async def _run_step(
         raise DeployFailed(
             FailureCause.BUILD_TIMEOUT,
             f"the build took longer than {spec.timeout_seconds} s; `{command}` was still running",
-            log_tail=place.log_tail(LogKind.BUILD, TAIL_BYTES),
+            log_tail=place.logs.tail(LogKind.BUILD, TAIL_CHARS),
         ) from None
     finally:
         await in_thread(cgroups.remove, group)
 
 
 async def _spawn(place: Place, slot: Slot, spec: BuildSpec, command: str) -> Process:
-    log = disk.open_log(place.disk.log(LogKind.BUILD))
-    try:
-        with contextlib.suppress(OSError):  # on a full disk the step says so itself
-            os.write(log, f"$ {command}\n".encode())
-        with prepared(
+    place.logs.note(LogKind.BUILD, f"$ {command}")
+    with (
+        await in_thread(place.logs.open_pipes, LogKind.BUILD) as pipes,
+        prepared(
             place,
             slot,
             script=bubblewrap.ATTACHED,
@@ -75,25 +72,25 @@ async def _spawn(place: Place, slot: Slot, spec: BuildSpec, command: str) -> Pro
             directory=spec.plan.directory,
             command=command,
             status=None,
-        ) as launch:
-            # From the loop's own thread: the build dies with the thread that starts it.
-            return await asyncio.create_subprocess_exec(
-                *launch.argv,
-                stdin=DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=launch.pass_fds,
-                env=tool.ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,
-            )
-    finally:
-        os.close(log)
+        ) as launch,
+    ):
+        # From the loop's own thread: the build dies with the thread that starts it.
+        return await asyncio.create_subprocess_exec(
+            *launch.argv,
+            stdin=DEVNULL,
+            stdout=pipes.out,
+            stderr=pipes.err,
+            pass_fds=launch.pass_fds,
+            env=tool.ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+        )
 
 
 async def _end(place: Place, process: Process) -> None:
     await asyncio.to_thread(place.machine.cgroups.kill, place.build_group)
     await process.wait()
+    await asyncio.to_thread(place.logs.drain, LogKind.BUILD)
 
 
 def _shell_code(returncode: int) -> int:
@@ -102,7 +99,7 @@ def _shell_code(returncode: int) -> int:
 
 
 def _failure(place: Place, cause: FailureCause, command: str, code: int) -> DeployFailed:
-    tail = place.log_tail(LogKind.BUILD, TAIL_BYTES)
+    tail = place.logs.tail(LogKind.BUILD, TAIL_CHARS)
     reason = f"`{command}` failed with exit code {code}"
     if place.machine.cgroups.oom_kills(place.build_group):
         return DeployFailed(

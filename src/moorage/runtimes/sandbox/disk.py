@@ -1,8 +1,7 @@
 """An app's disk: a sparse file holding a small ext4, so that a full one harms nobody else.
 
 Inside: `app/` (the files, `/app`), `home/` (`/home/app`), `tmp/` (`/tmp` of builds) belong to the
-app (on the disk itself to `idmap.OWNER`, so that it fits any slot), `etc/` to root. `logs/` is
-outside what the app sees, yet on its disk, so that a flood of output fills no other. Blocking; call
+app (on the disk itself to `idmap.OWNER`, so that it fits any slot), `etc/` to root. Blocking; call
 from a thread.
 """
 
@@ -14,13 +13,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.runtimes.runtime import LogKind
 from moorage.runtimes.sandbox import idmap, kernel, tool
 
 MIN_BYTES = 8 * 1024 * 1024
-LOG_CAP_BYTES = 8 * 1024 * 1024
-_LOG_BLOCK = 65_536  # what is cut off a log is a multiple of this, and so of the block size
-_LOG_MODE = 0o602  # only through the open descriptor: nobody else can enter the directory
 _MOUNT_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOATIME
 _CACHES = (".npm/_cacache", ".cache/uv", ".cache/pip", ".cache/yarn", ".cache/pnpm", ".bun/install")
 
@@ -72,10 +67,6 @@ class Disk:
         """The app's own files of `/etc`."""
         return self.mount_point / "etc"
 
-    def log(self, kind: LogKind) -> Path:
-        """One of the two logs."""
-        return self.mount_point / "logs" / f"{kind}.log"
-
     @property
     def mounted(self) -> bool:
         """Whether the disk is mounted now."""
@@ -92,7 +83,6 @@ class Disk:
         for directory in (self.app, self.home, self.tmp):
             directory.mkdir(mode=0o700)
             os.chown(directory, uid, uid)
-        (self.mount_point / "logs").mkdir(mode=0o700)
 
     def mount(self, uid: int) -> None:
         """Mount the disk, unless it is, as `uid`'s. Raises OSError."""
@@ -113,7 +103,7 @@ class Disk:
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
-                kernel.unmount(self.mount_point, detach=True)  # somebody reads a log just now
+                kernel.unmount(self.mount_point, detach=True)  # somebody reads it just now
         self.mount_point.rmdir() if self.mount_point.is_dir() else None
 
     def remove(self) -> None:
@@ -219,43 +209,3 @@ def _copy_file(source: Path, target: Path, uid: int, shown: str) -> None:
             os.close(writing)
     finally:
         os.close(reading)
-
-
-def open_log(path: Path) -> int:
-    """A descriptor that appends to a log, for the app's output.
-
-    The app may write to it, by reopening /dev/stdout too, but does not own it: an owner could take
-    a lease on it (fcntl(2)), and whoever reads it would wait for the app.
-    """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, _LOG_MODE)
-    os.fchmod(descriptor, _LOG_MODE)  # whatever the umask
-    return descriptor
-
-
-def trim_log(path: Path) -> None:
-    """Cut the front off a log above its cap, in place, so that its writer need not know."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return
-    try:
-        surplus = os.fstat(descriptor).st_size - LOG_CAP_BYTES
-        if surplus > 0:
-            # Half the cap goes too, so that a steady writer is not trimmed every time.
-            kernel.collapse_head(
-                descriptor, (surplus + LOG_CAP_BYTES // 2) // _LOG_BLOCK * _LOG_BLOCK
-            )
-    finally:
-        os.close(descriptor)
-
-
-def read_tail(path: Path, max_bytes: int) -> str:
-    """The last `max_bytes` of a log, decoded leniently; empty when there is none."""
-    try:
-        with path.open("rb") as log:
-            size = log.seek(0, os.SEEK_END)
-            log.seek(max(0, size - max_bytes))
-            return log.read(max_bytes).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""

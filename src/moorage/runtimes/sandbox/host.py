@@ -10,6 +10,7 @@ from pathlib import Path
 from moorage.clock import Clock
 from moorage.errors import DeployFailed, IsolationMissing
 from moorage.planning.plan import Plan, Stack
+from moorage.runtimes.logs.collecting import Collecting
 from moorage.runtimes.runtime import BuildSpec, Limits
 from moorage.runtimes.sandbox import (
     build,
@@ -92,17 +93,24 @@ def open_machine(configuration: Configuration) -> Machine:
         build_env=configuration.build_env,
         traffic=configuration.traffic,
         clock=configuration.clock,
+        collecting=Collecting(
+            deployments=configuration.state_dir / "deployments",
+            state_dir=configuration.state_dir,
+            run_dir=configuration.run_dir,
+        ),
     )
     _prepare_directories(machine)
     _open_cgroups(machine)
     _load_firewall(configuration, machine)
     _bind_tools(configuration)
+    _collect_output(machine)
     sweep(machine)
     return machine
 
 
 def close_machine(machine: Machine, configuration: Configuration) -> None:
     """Take away what all apps shared; they must be stopped."""
+    machine.collecting.end()
     machine.cgroups.close()
     firewall.unload(_policy(configuration, machine, ()))
     _unbind_tools(configuration)
@@ -211,6 +219,13 @@ def _unbind_tools(configuration: Configuration) -> None:
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOENT):  # not mounted, not there
                 raise
+
+
+def _collect_output(machine: Machine) -> None:
+    try:
+        machine.collecting.ensure()
+    except OSError as error:
+        raise IsolationMissing((str(error),)) from error
 
 
 def _open_cgroups(machine: Machine) -> None:

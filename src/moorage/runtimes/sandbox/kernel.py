@@ -19,7 +19,6 @@ _LOOP_CONFIGURE = 0x4C0A  # Linux 5.8
 _LO_FLAGS_AUTOCLEAR = 4  # the device frees itself when its last user is gone
 _LOOP_TRIES = 64  # another process may take the number between asking and using it
 
-_FALLOC_FL_COLLAPSE_RANGE = 0x08
 _FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
 
 _CLONE_NEWNET = 0x40000000
@@ -81,14 +80,6 @@ def attach_mount(mount: int, target: Path) -> None:
         *(_SYS_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
     )
     _check(result, target)
-
-
-def collapse_head(descriptor: int, length: int) -> None:
-    """Cut `length` bytes off a file's front; whole blocks, less than the file. Raises OSError."""
-    result = _libc.fallocate(
-        descriptor, _FALLOC_FL_COLLAPSE_RANGE, ctypes.c_int64(0), ctypes.c_int64(length)
-    )
-    _check(result, f"fd {descriptor}")
 
 
 def sync(mount_point: Path) -> None:

@@ -1,6 +1,5 @@
 """A deployment's place on the machine: where its parts lie, and taking them away again."""
 
-import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 import msgspec
 
 from moorage.clock import Clock
-from moorage.runtimes.logs import store
+from moorage.runtimes.logs.collecting import Collecting
+from moorage.runtimes.logs.logs import Logs
 from moorage.runtimes.runtime import LogKind
 from moorage.runtimes.sandbox import copying, etc, network, slots
 from moorage.runtimes.sandbox import disk as disks
@@ -27,9 +27,6 @@ def app_of(group: str) -> str | None:
     return group.removeprefix(_APP_GROUP) if group.startswith(_APP_GROUP) else None
 
 
-LOG_CAP_BYTES = {LogKind.BUILD: 4 * 1024 * 1024, LogKind.RUNTIME: 8 * 1024 * 1024}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Machine:
     """What all deployments of a gateway share."""
@@ -45,6 +42,7 @@ class Machine:
     build_env: dict[str, str]
     traffic: Traffic
     clock: Clock
+    collecting: Collecting
 
     def place(self, deployment_id: str) -> "Place":
         """The place of a deployment, whether or not anything is there."""
@@ -74,7 +72,7 @@ class Place:
 
     @property
     def directory(self) -> Path:
-        """Record, disk image, and logs that outlived their disk."""
+        """Record, disk image, logs and the pipes they come from."""
         return self.machine.deployments / self.deployment_id
 
     @property
@@ -95,9 +93,11 @@ class Place:
         """What bwrap says of the app it runs."""
         return self.directory / "status.json"
 
-    def log(self, kind: LogKind) -> Path:
-        """One of the two logs, a directory: see `moorage.runtimes.logs.store`."""
-        return self.directory / "logs" / kind
+    @property
+    def logs(self) -> Logs:
+        """The two logs: on the host's disk, so that they outlive the app's."""
+        machine = self.machine
+        return Logs(directory=self.directory, collecting=machine.collecting, clock=machine.clock)
 
     @property
     def app_group(self) -> str:
@@ -132,10 +132,12 @@ class Place:
         write_record(self.directory, record)
 
     def begin(self) -> Slot:
-        """An empty place with a slot, in stage BUILDING; what was there is removed."""
-        self.remove()
-        self.directory.mkdir(parents=True, mode=0o700)
-        self._make_logs()
+        """A place with a slot, in stage BUILDING, empty but for the logs of an earlier try."""
+        self._clear()
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.logs.create()
+        if not self.logs.is_empty(LogKind.BUILD):
+            self.logs.note(LogKind.BUILD, "what was begun before is begun again")
         slot = self.claim(None)
         self.write(Record(deployment_id=self.deployment_id, slot=slot.number, stage=Stage.BUILDING))
         return slot
@@ -150,7 +152,7 @@ class Place:
         """A disk with the files and the build log of another place's. Raises OSError."""
         copying.copy_disk(origin.disk, self.disk.image, self.machine.clock)
         self.disk.mount(slot.app_uid)
-        self.disk.log(LogKind.RUNTIME).unlink(missing_ok=True)
+        self.logs.copy_from(origin.logs, LogKind.BUILD)
 
     def slot(self, record: Record) -> Slot | None:
         """The slot a record names."""
@@ -187,13 +189,7 @@ class Place:
         self.disk.unmount()
 
     def abandon(self, record: Record) -> None:
-        """Take away all but the logs, which are moved off the disk, and the record."""
-        self._mount(record)
-        for kind in LogKind:
-            log = self.disk.log(kind)
-            if log.exists():
-                disks.trim_log(log)
-                shutil.copyfile(log, self._kept_log(kind))
+        """Take away all but the logs and the record."""
         self.dismiss(record)
         self.disk.remove()
         self._release(record)
@@ -201,41 +197,19 @@ class Place:
 
     def remove(self) -> None:
         """Take away all there is, in whatever state."""
+        self._clear()
+        if self.directory.is_dir():
+            shutil.rmtree(self.directory)
+
+    def _clear(self) -> None:
+        """Take away all that is more than a file of ours."""
         if not self.directory.is_dir():
             return
         if (record := self.record) is not None:
             self.dismiss(record)
             self._release(record)
         self.disk.remove()
-        shutil.rmtree(self.directory)
-
-    def note(self, kind: LogKind, text: str) -> None:
-        """A line of the gateway's in a log; left out when there is no log, or no room."""
-        line = text.encode()[: store.LINE_BYTES].replace(b"\n", b" ")
-        now_ms = self.machine.clock.now_ms()
-        with contextlib.suppress(OSError):
-            cap = LOG_CAP_BYTES[kind]
-            store.append(self.log(kind), store.GATEWAY, [line], at_ms=now_ms, cap_bytes=cap)
-
-    def _make_logs(self) -> None:
-        for kind in LogKind:
-            self.log(kind).mkdir(parents=True, exist_ok=True, mode=0o700)
-
-    def log_tail(self, kind: LogKind, max_bytes: int) -> str:
-        """The last part of a log, from the disk or from where it was kept."""
-        if (record := self.record) is not None:
-            self._mount(record)
-        log = self.disk.log(kind)
-        return disks.read_tail(log if log.exists() else self._kept_log(kind), max_bytes)
-
-    def _mount(self, record: Record) -> None:
-        """Mount the disk, if there is one."""
-        if (slot := self.slot(record)) is not None and self.disk.image.exists():
-            self.disk.mount(slot.app_uid)
 
     def _release(self, record: Record) -> None:
         if record.slot is not None:
             slots.release(record.slot, self.directory)
-
-    def _kept_log(self, kind: LogKind) -> Path:
-        return self.directory / f"{kind}.log"

@@ -14,7 +14,6 @@ import msgspec
 
 from moorage.clock import Clock, SystemClock
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
-from moorage.runtimes.logs.reader import read_log
 from moorage.runtimes.runtime import (
     AppExit,
     BuildSpec,
@@ -24,7 +23,7 @@ from moorage.runtimes.runtime import (
     LogPage,
     Usage,
 )
-from moorage.runtimes.sandbox import app, build, disk, firewall, host
+from moorage.runtimes.sandbox import app, build, firewall, host
 from moorage.runtimes.sandbox.disk import NotAFile
 from moorage.runtimes.sandbox.door import SUN_PATH_BYTES
 from moorage.runtimes.sandbox.listeners import Listener
@@ -88,7 +87,7 @@ class Sandbox:
         )
         self._stop_grace_seconds = stop_grace_seconds
         self._opened: Machine | None = None
-        self._tending: asyncio.Task[None] | None = None
+        self._tending: list[asyncio.Task[None]] = []
         self._settled: set[str] = set()
         self._heard: dict[str, float] = {}  # when each app was last seen to listen
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -109,7 +108,8 @@ class Sandbox:
                 await in_thread(host.close_machine, self._opened, self._configuration)
             self._opened = None
             raise
-        self._tending = asyncio.create_task(self._tend())
+        keeping = self._opened.collecting.keep()
+        self._tending = [asyncio.create_task(task) for task in (self._tend(), keeping)]
         version = self._opened.cgroups.hierarchy.version
         return f"root: namespaces, seccomp, nftables, cgroup v{version}, loop disks"
 
@@ -122,11 +122,11 @@ class Sandbox:
 
     async def close(self, *, stop_apps: bool) -> None:
         """As `Runtime.close`. Without `stop_apps` the firewall stays too."""
-        if self._tending is not None:
-            self._tending.cancel()
+        for task in self._tending:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._tending
-            self._tending = None
+                await task
+        self._tending = []
         if self._opened is None:
             return
         if stop_apps:
@@ -206,8 +206,8 @@ class Sandbox:
         return None if record is None else app.exit_of(place, record)
 
     def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
-        """As `Runtime.log_tail`. Logs keep their last 4 to 8 MiB."""
-        return self._place(deployment_id).log_tail(kind, max_bytes)
+        """As `Runtime.log_tail`."""
+        return self._place(deployment_id).logs.tail(kind, max_bytes)
 
     def read_log(
         self,
@@ -220,12 +220,12 @@ class Sandbox:
         limit: int = 10_000,
     ) -> LogPage:
         """As `Runtime.read_log`."""
-        log = self._place(deployment_id).log(kind)
-        return read_log(log, after=after, since_ms=since_ms, tail=tail, limit=limit)
+        logs = self._place(deployment_id).logs
+        return logs.read(kind, after=after, since_ms=since_ms, tail=tail, limit=limit)
 
     def note(self, deployment_id: str, text: str) -> None:
         """As `Runtime.note`; what can't be written is left out."""
-        self._place(deployment_id).note(LogKind.RUNTIME, text)
+        self._place(deployment_id).logs.note(LogKind.RUNTIME, text)
 
     @property
     def _machine(self) -> Machine:
@@ -325,6 +325,7 @@ class Sandbox:
         if record is None:
             return
         await app.stop(place, grace_seconds=self._stop_grace_seconds)
+        await asyncio.to_thread(place.logs.drain, LogKind.RUNTIME)
         ended = app.exit_of(place, record)
         if ended is not None:
             record = msgspec.structs.replace(
@@ -334,7 +335,7 @@ class Sandbox:
         await asyncio.to_thread(place.dismiss, record)
 
     async def _tend(self) -> None:
-        """Now and then: cap the logs, and end the start's larger share of processor time."""
+        """Now and then: see to the firewall, and end the start's larger share of processor time."""
         while True:
             await asyncio.sleep(_TEND_EVERY_SECONDS)
             await in_thread(self.tend)
@@ -349,8 +350,6 @@ class Sandbox:
                 logger.warning("deployment %s can't be tended: %s", place.deployment_id, error)
 
     def _tend_place(self, place: Place) -> None:
-        for kind in LogKind:
-            disk.trim_log(place.disk.log(kind))
         record = place.record
         if record is None or record.listener is None or record.cpu_millis is None:
             return

@@ -31,16 +31,18 @@ def run_leniently(argv: Sequence[str], *, stdin: str = "") -> str:
     return _run(argv, stdin).stderr
 
 
-def detach(argv: Sequence[str], *, stdin: int, output: int, pass_fds: Sequence[int] = ()) -> None:
-    """Run a launcher that leaves a process behind, whose output goes to the file `output`.
+def detach(
+    argv: Sequence[str], *, stdin: int, stdout: int, stderr: int, pass_fds: Sequence[int] = ()
+) -> None:
+    """Run a launcher that leaves a process behind, with these descriptors.
 
     Returns when the launcher is done. Raises ToolFailed.
     """
     done = subprocess.run(
         argv,
         stdin=stdin,
-        stdout=subprocess.DEVNULL,
-        stderr=output,
+        stdout=stdout,
+        stderr=stderr,
         pass_fds=pass_fds,
         check=False,
         env=ENVIRONMENT,

@@ -1,4 +1,4 @@
-"""Copying an upload's files, logs, and records, in a directory of one's own."""
+"""Copying an upload's files, and records, in a directory of one's own."""
 
 import os
 from pathlib import Path
@@ -9,8 +9,6 @@ from moorage.runtimes.sandbox.disk import (
     NotAFile,
     copy_tree,
     mkfs_argv,
-    open_log,
-    read_tail,
     remove_below,
 )
 from moorage.runtimes.sandbox.listeners import Listener
@@ -102,23 +100,6 @@ def test_file_system_has_no_journal_and_no_reserve() -> None:
     assert argv[argv.index("-m") + 1] == "0"
     assert argv[argv.index("-O") + 1] == "^has_journal"
     assert argv[-1] == "/x/disk.img"
-
-
-def test_log_is_appended_to_and_read_from_its_end(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    for text in (b"first\n", b"second\n"):
-        descriptor = open_log(log)
-        os.write(descriptor, text)
-        os.close(descriptor)
-    assert read_tail(log, 1000) == "first\nsecond\n"
-    assert read_tail(log, 4) == "ond\n"
-    assert log.stat().st_mode & 0o777 == 0o602
-
-
-def test_log_is_decoded_leniently(tmp_path: Path) -> None:
-    (tmp_path / "log").write_bytes(b"\xff\xc3\xa9")
-    assert read_tail(tmp_path / "log", 10) == "\ufffdé"
-    assert read_tail(tmp_path / "none", 10) == ""
 
 
 def test_record_survives_writing_and_reading(tmp_path: Path) -> None:
