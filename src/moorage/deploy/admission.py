@@ -15,12 +15,12 @@ from moorage.deploy.bid import (
     Terms,
     Wanted,
     after_payment,
-    configured,
     missing,
     new_deployment,
     new_project,
     payment_required,
 )
+from moorage.deploy.configuration import configured, present, refuse_blocked
 from moorage.deploy.deployment import Deployment
 from moorage.deploy.project import SHARING_STATUSES, Project
 from moorage.deploy.upload import Upload
@@ -33,7 +33,6 @@ from moorage.errors import (
     NoCapacity,
     PaymentError,
     PaymentShort,
-    ProjectBlocked,
 )
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.demand import PaymentRequired
@@ -42,7 +41,7 @@ from moorage.payments.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.pricing import PriceList, Size
 from moorage.payments.quotes import Quotes, honoured
 from moorage.payments.receipt import Receipt
-from moorage.storage import accounts, blocks, configuration, payments, projects, quotes
+from moorage.storage import accounts, configuration, payments, projects, quotes
 from moorage.storage.database import Database, Transaction, UniqueViolation
 from moorage.threads import in_thread
 
@@ -156,20 +155,13 @@ class Admission:
         """
         wallet, name = bid.wallet, bid.request.unique_name
         own = await self._quotes.check_name(wallet=wallet, unique_name=name, source=source)
-        await self._refuse_blocked(source, bid, own)
-        configured(own or new_project(bid, NOTHING, now_ms=0), bid, self._vault)
+        await refuse_blocked(source, wallet, own)
+        project = own or new_project(bid, NOTHING, now_ms=0)
+        now = await present(source, self._vault, project)
+        configured(project, now, bid.request.settings, self._vault)
         living = await self._quotes.living(wallet=wallet, unique_name=name, source=source)
         months = bid.request.months
         return Terms(honoured(living, months=months, price=self._list_price(bid)), own, living)
-
-    async def _refuse_blocked(
-        self, source: Database | Transaction, bid: Bid, own: Project | None
-    ) -> None:
-        """Raise ProjectBlocked for what the operator has suspended, before anybody pays for it."""
-        why = await blocks.reason_of_wallet(source, bid.wallet)
-        why = why or (own.blocked_reason if own is not None else None)
-        if why is not None:
-            raise ProjectBlocked(why)
 
     def _list_price(self, bid: Bid) -> MicroUsd:
         return self._prices.deploy(self._size, months=bid.request.months)
@@ -325,7 +317,7 @@ class Admission:
         await self._quotes.check_name(wallet=bid.wallet, unique_name=name, source=tx)
         sharing = await projects.sharing_credits(tx, bid.wallet)
         project = await projects.by_name(tx, name)
-        await self._refuse_blocked(tx, bid, project)
+        await refuse_blocked(tx, bid.wallet, project)
         under_way: list[Deployment] = []
         if project is None:
             project = new_project(bid, self._month(bid, price), now_ms=now_ms)
@@ -340,7 +332,8 @@ class Admission:
             await self._bind(tx, receipt, bid.wallet, project.id, deployment_id)
         if same:
             return Admitted(project.id, deployment_id, sharing, receipt)
-        project = configured(project, bid, self._vault)
+        now = await present(tx, self._vault, project)
+        project = configured(project, now, bid.request.settings, self._vault)
         await configuration.configure(
             tx, project.id, variables=project.variables, health_path=project.health_path
         )

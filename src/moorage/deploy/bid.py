@@ -8,7 +8,6 @@ import msgspec
 from moorage.deploy.deployment import Deployment, DeploymentStatus
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.request import DeployRequest
-from moorage.deploy.vault import Vault
 from moorage.errors import (
     DatabaseUnavailable,
     MoorageError,
@@ -126,21 +125,6 @@ def new_project(bid: Bid, monthly: MicroUsd, *, now_ms: int) -> Project:
         monthly_price_micro_usd=monthly,
         serving_deployment_id=None,
         created_at_ms=now_ms,
-    )
-
-
-def configured(project: Project, bid: Bid, vault: Vault) -> Project:
-    """The project as its next deployment finds it, the bid's settings merged over what it has.
-
-    Raises InvalidField for more variables than there may be.
-    """
-    settings = bid.request.settings
-    present = vault.open(project.variables, project.id)
-    wanted = present.changed(build=settings.build_vars, run=settings.run_envs, field="settings.")
-    return msgspec.structs.replace(
-        project,
-        variables=project.variables if wanted == present else vault.seal(wanted, project.id),
-        health_path=settings.health_path or project.health_path,
     )
 
 

@@ -2,19 +2,37 @@
 
 import uuid
 
-from moorage.deploy.deployment import UNDER_WAY, Deployment
+import msgspec
+
+from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus, Origin
 from moorage.deploy.failure import fail
 from moorage.deploy.job import JobKind
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.errors import DeployFailed, FailureCause
 from moorage.storage import jobs, projects
-from moorage.storage.database import Transaction
+from moorage.storage.database import Database, Transaction
 
 
-async def under_way_of(tx: Transaction, project_id: str) -> list[Deployment]:
-    """A project's deployments that are neither ready nor over: one at most, but for a moment."""
-    deployed = await projects.deployments_of(tx, project_id)
+async def under_way_of(source: Database | Transaction, project_id: str) -> list[Deployment]:
+    """A project's deployments that are neither ready nor over: one at most."""
+    deployed = await projects.deployments_of(source, project_id)
     return [item for item in deployed if item.status in UNDER_WAY]
+
+
+def copy_of(built: Deployment, origin: Origin, *, now_ms: int) -> Deployment:
+    """A deployment still to be begun of the files that an earlier one has built."""
+    return msgspec.structs.replace(
+        built,
+        id=str(uuid.uuid4()),
+        status=DeploymentStatus.QUEUED,
+        request_digest="",  # no request of an upload is the same as this
+        note="",
+        log_tail="",
+        created_at_ms=now_ms,
+        origin=origin,
+        copy_of=built.id,
+        superseded_at_ms=None,
+    )
 
 
 async def queue(tx: Transaction, project: Project, deployment: Deployment) -> tuple[str, ...]:
