@@ -1,4 +1,4 @@
-"""Small bodies: some kilobytes of JSON at most, read whole."""
+"""Small bodies: JSON that is read whole, some kilobytes unless said otherwise."""
 
 import asyncio
 from typing import TypeVar
@@ -14,14 +14,14 @@ SECONDS = 10.0
 _Body = TypeVar("_Body")
 
 
-async def read_small(request: Request) -> bytes:
+async def read_small(request: Request, *, most_bytes: int = MOST_BYTES) -> bytes:
     """The request's body. Raises BodyTooLarge, and BodyStalled after 10 seconds."""
     received = bytearray()
     try:
         async with asyncio.timeout(SECONDS):
             async for piece in request.stream():
                 received += piece
-                if len(received) > MOST_BYTES:
+                if len(received) > most_bytes:
                     raise BodyTooLarge
     except TimeoutError:
         raise BodyStalled from None

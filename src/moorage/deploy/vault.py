@@ -10,12 +10,16 @@ import hashlib
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 from Crypto.Cipher import AES
 
 from moorage.deploy.variables import Variables
 from moorage.errors import VariablesUnreadable
+
+if TYPE_CHECKING:
+    from Crypto.Cipher._mode_gcm import GcmMode
 
 KEY_BYTES = 32
 MARK_LENGTH = 11
@@ -67,7 +71,7 @@ class Vault:
         return msgspec.json.decode(plain, type=Variables)
 
 
-def _cipher(key: bytes, nonce: bytes, project_id: str) -> "AES.GcmMode":
+def _cipher(key: bytes, nonce: bytes, project_id: str) -> "GcmMode":
     cipher = AES.new(key, AES.MODE_GCM, nonce=nonce, mac_len=_TAG_BYTES)
     cipher.update(f"{_VERSION}:{project_id}".encode())
     return cipher

@@ -1,0 +1,81 @@
+"""The endpoints of one project: shown whole, and changed."""
+
+from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moorage.api.gateway import Gateway
+from moorage.api.owned import owned_project
+from moorage.api.problems import json_response
+from moorage.api.project_bodies import ProjectChanged, ProjectShown
+from moorage.api.small_body import parse_small, read_small
+from moorage.clock import iso_utc
+from moorage.deploy.change import change_request
+from moorage.deploy.configuration import Changed, Effect, Present
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.ledger.burn import hour_of
+from moorage.money import usd_number
+from moorage.storage import domains
+
+MOST_CHANGE_BYTES = 4 * 1024 * 1024
+"""All variables there may be, as JSON writes them at its longest but for control characters."""
+
+_SAID = {
+    Effect.AT_ONCE: "Nothing of this concerns the running app, which goes on.",
+    Effect.DEPLOYING: "The app is started anew; the present one serves until that is healthy. "
+    "Poll status for updates.",
+    Effect.UNDER_WAY: "The deployment under way takes this in. Poll its status for updates.",
+    Effect.NEXT_UPLOAD: "This takes effect with the next upload.",
+}
+
+
+async def show_project(gateway: Gateway, request: Request) -> Response:
+    """`GET /agent/projects/{projectId}`: one project whole."""
+    project = await owned_project(gateway, request)
+    now = await gateway.configuration.show(project)
+    verified = await domains.verified_of(gateway.db, project.id)
+    return json_response(_shown(gateway, project, now, verified))
+
+
+async def change_project(gateway: Gateway, request: Request) -> Response:
+    """`PATCH /agent/projects/{projectId}`: change what it is called, or how its app is run."""
+    project = await owned_project(gateway, request)
+    body = await read_small(request, most_bytes=MOST_CHANGE_BYTES)
+    change = change_request(parse_small(body, dict[str, object]))
+    changed = await gateway.configuration.change(project, change)
+    return json_response(_changed(project, changed))
+
+
+def _changed(project: Project, changed: Changed) -> ProjectChanged:
+    return ProjectChanged(
+        project_id=project.id,
+        deployment_id=changed.deployment_id or UNSET,
+        status="deploying" if changed.deployment_id else "changed",
+        message=_SAID[changed.effect],
+    )
+
+
+def _shown(gateway: Gateway, project: Project, now: Present, verified: list[str]) -> ProjectShown:
+    suspended = project.status is ProjectStatus.SUSPENDED
+    because = "out_of_credits" if project.blocked_reason is None else "project_blocked"
+    serves = project.serving_deployment_id is not None
+    return ProjectShown(
+        id=project.id,
+        name=project.unique_name,
+        display_name=project.display_name,
+        description=project.description,
+        status=project.status,
+        url=gateway.hosts.url(project.unique_name) if serves else None,
+        domains=verified,
+        created_at=iso_utc(project.created_at_ms),
+        serving_deployment_id=project.serving_deployment_id,
+        deployment_in_progress=now.newest.id if now.newest and now.is_under_way else None,
+        run_env_names=sorted(now.variables.run),
+        build_var_names=sorted(now.variables.build),
+        health_path=now.health_path,
+        volume=project.volume,
+        asleep=project.asleep_since_ms is not None,
+        burn_per_hour_usd=usd_number(hour_of(project.monthly_price_micro_usd)),
+        suspended_because=because if suspended else UNSET,
+        blocked_reason=project.blocked_reason or UNSET,
+    )
