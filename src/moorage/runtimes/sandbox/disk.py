@@ -8,28 +8,23 @@ from a thread.
 import errno
 import os
 import shutil
-import stat
-from contextlib import ExitStack
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.runtimes.sandbox import idmap, kernel, tool
+from moorage.runtimes.sandbox.trees import remove_below
 
 MIN_BYTES = 8 * 1024 * 1024
 _MOUNT_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOATIME
-_CACHES = (".npm/_cacache", ".cache/uv", ".cache/pip", ".cache/yarn", ".cache/pnpm", ".bun/install")
+CACHES = (".npm/_cacache", ".cache/uv", ".cache/pip", ".cache/yarn", ".cache/pnpm", ".bun/install")
 
 # Where ext4's superblock says whether the file system was unmounted in order.
 _STATE_OFFSET = 1024 + 0x3A
 _STATE_CLEAN = 1
 
-
-class NotAFile(ValueError):
-    """Something in the source is neither a file nor a directory; `path` is below the source."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(f"{path!r} is not a regular file")
-        self.path = path
+_RELEASE_SECONDS = 2.0
+_POLL_SECONDS = 0.001
 
 
 def mkfs_argv(image: Path) -> list[str]:
@@ -95,16 +90,20 @@ class Disk:
             self.unmount()
             raise
 
-    def unmount(self) -> None:
-        """Unmount the disk if it is mounted; its loop device goes with it."""
-        if self.mounted:
-            try:
-                kernel.unmount(self.mount_point)
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                kernel.unmount(self.mount_point, detach=True)  # somebody reads it just now
-        self.mount_point.rmdir() if self.mount_point.is_dir() else None
+    def unmount(self) -> bool:
+        """Unmount the disk if it is mounted; whether its image is now whole, and nobody's."""
+        if not self.mounted:
+            self.mount_point.rmdir() if self.mount_point.is_dir() else None
+            return True
+        device = self.mount_point.stat().st_dev
+        try:
+            kernel.unmount(self.mount_point)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            kernel.unmount(self.mount_point, detach=True)  # somebody reads it just now
+        self.mount_point.rmdir()
+        return _wait_released(device, self.image)
 
     def remove(self) -> None:
         """Unmount the disk and delete it."""
@@ -114,7 +113,7 @@ class Disk:
     def clear_build_leftovers(self) -> None:
         """Empty a build's `/tmp` and the package managers' caches."""
         shutil.rmtree(self.tmp, ignore_errors=True)
-        for cache in _CACHES:
+        for cache in CACHES:
             remove_below(self.home, cache)
 
     @property
@@ -138,74 +137,28 @@ def mount_image(image: Path, mount_point: Path) -> None:
         os.close(descriptor)
 
 
+def _wait_released(device: int, image: Path) -> bool:
+    """Until the loop device is gone: a process that was killed may hold the mount a little longer.
+
+    False when somebody holds it even so.
+    """
+    backing = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/loop/backing_file")
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    while _read(backing) == str(image):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().rstrip("\n")
+    except OSError:  # gone, as a whole or while it was read
+        return ""
+
+
 def _is_clean(image: Path) -> bool:
     with image.open("rb") as file:
         file.seek(_STATE_OFFSET)
         return int.from_bytes(file.read(2), "little") == _STATE_CLEAN
-
-
-def remove_below(root: Path, path: str) -> None:
-    """Remove the directory `path` below `root`, where an app may have put anything in its way.
-
-    No link is followed: what is not made of directories all the way down stays.
-    """
-    *parents, name = path.split("/")
-    with ExitStack() as opened:
-        directory = _open_directory(root, None, opened)
-        for parent in parents:
-            try:
-                directory = _open_directory(parent, directory, opened)
-            except OSError:
-                return  # not there, or no directory
-        shutil.rmtree(name, ignore_errors=True, dir_fd=directory)
-
-
-def _open_directory(path: Path | str, below: int | None, opened: ExitStack) -> int:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, dir_fd=below)
-    opened.callback(os.close, descriptor)
-    return descriptor
-
-
-def copy_tree(source: Path, target: Path, *, uid: int) -> None:
-    """Copy files and directories below `source` into the existing `target`, owned by `uid`.
-
-    No link is followed anywhere. Raises NotAFile for what is neither, OSError.
-    """
-    for directory, names, files in os.walk(source):
-        below = Path(directory).relative_to(source)
-        for name in names:
-            _require_directory(Path(directory, name), str(below / name))
-            (target / below / name).mkdir(mode=0o755)
-            os.chown(target / below / name, uid, uid)
-        for name in files:
-            _copy_file(Path(directory, name), target / below / name, uid, str(below / name))
-
-
-def _require_directory(path: Path, shown: str) -> None:
-    if not stat.S_ISDIR(path.lstat().st_mode):
-        raise NotAFile(shown)
-
-
-def _copy_file(source: Path, target: Path, uid: int, shown: str) -> None:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        reading = os.open(source, flags)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise NotAFile(shown) from error
-        raise
-    try:
-        status = os.fstat(reading)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotAFile(shown)
-        mode = 0o755 if status.st_mode & 0o100 else 0o644
-        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            while os.sendfile(writing, reading, None, 1 << 30):
-                pass
-            os.fchown(writing, uid, uid)
-        finally:
-            os.close(writing)
-    finally:
-        os.close(reading)

@@ -21,27 +21,21 @@ from moorage.runtimes.sandbox import (
     probe,
     resolver,
     seccomp,
+    shims,
     tool,
 )
 from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.firewall import Policy
 from moorage.runtimes.sandbox.place import Machine
 from moorage.runtimes.sandbox.record import Stage
+from moorage.runtimes.sandbox.shims import SHIMS
 from moorage.runtimes.sandbox.slots import slot_at
 from moorage.runtimes.sandbox.threads import in_thread
 from moorage.runtimes.traffic import Traffic
 
-# uv is what installs Python packages here; `pip` is how plans and people spell it.
-_PIP = """\
-#!/bin/sh
-[ "$1" != install ] || [ -d /app/.venv ] || uv venv --quiet /app/.venv || exit
-export VIRTUAL_ENV=/app/.venv
-exec uv pip "$@"
-"""
 logger = logging.getLogger(__name__)
 
 _EMPTY = "empty"  # what a trial run builds
-_SHIMS = {"pip": _PIP, "pip3": _PIP}
 _TRIAL_LIMITS = Limits(
     memory_bytes=64 * 1024 * 1024, cpu_millis=1000, pids=16, disk_bytes=disk.MIN_BYTES
 )
@@ -88,7 +82,7 @@ def open_machine(configuration: Configuration) -> Machine:
         subnet=configuration.subnet,
         cgroups=Cgroups(hierarchy, f"moorage-{configuration.instance_id}"),
         servers=servers,
-        tools={name: _tool_path(configuration, name) for name in (*configuration.tools, *_SHIMS)},
+        tools={name: _tool_path(configuration, name) for name in (*configuration.tools, *SHIMS)},
         seccomp=seccomp.filter_bytes(),
         build_env=configuration.build_env,
         traffic=configuration.traffic,
@@ -142,16 +136,28 @@ def sweep(machine: Machine) -> None:
     for mount_point in machine.mount_points.iterdir():
         if mount_point.name not in kept:
             disk.Disk(image=Path(os.devnull), mount_point=mount_point).unmount()
+    _sweep_volumes(machine, set(kept))
     for socket in machine.run_dir.glob("*.sock"):
         if socket.stem not in kept:
             socket.unlink()
 
 
+def _sweep_volumes(machine: Machine, kept: set[str]) -> None:
+    for mounts in machine.volume_mounts.iterdir():
+        volume = machine.volume(mounts.name)
+        for deployment_id in volume.users() - kept:
+            volume.hide(deployment_id)
+        if not volume.users():  # a crash came between its mount and the view of it
+            volume.close()
+
+
 def thaw(machine: Machine) -> None:
     """Let apps write again whose disk was being copied when an earlier gateway crashed."""
-    for mount_point in machine.mount_points.iterdir():
+    volumes = [machine.volume(mounts.name) for mounts in machine.volume_mounts.iterdir()]
+    mount_points = [volume.disk.mount_point for volume in volumes]
+    for mount_point in (*machine.mount_points.iterdir(), *mount_points):
         if os.path.ismount(mount_point) and kernel.thaw(mount_point):
-            logger.warning("the disk of %s was frozen: its app goes on", mount_point.name)
+            logger.warning("%s was frozen: its app goes on", mount_point)
 
 
 async def trial(machine: Machine) -> None:
@@ -182,6 +188,8 @@ def _prepare_directories(machine: Machine) -> None:
     machine.run_dir.mkdir(parents=True, exist_ok=True)
     machine.run_dir.chmod(0o711)
     machine.mount_points.mkdir(exist_ok=True, mode=0o711)
+    machine.volume_mounts.mkdir(exist_ok=True, mode=0o711)
+    machine.volumes.mkdir(exist_ok=True, mode=0o700)
     (machine.run_dir / _EMPTY).mkdir(exist_ok=True)
 
 
@@ -189,7 +197,7 @@ def _remove_directories(machine: Machine) -> None:
     """Piece by piece: what is still mounted refuses, where a whole tree would be emptied."""
     for name in machine.tools:
         (machine.run_dir / "bin" / name).unlink()
-    for directory in ("bin", "disks", _EMPTY):
+    for directory in ("bin", "disks", "volumes", _EMPTY):
         (machine.run_dir / directory).rmdir()
     machine.run_dir.rmdir()
 
@@ -203,9 +211,7 @@ def _bind_tools(configuration: Configuration) -> None:
     _unbind_tools(configuration)
     directory = configuration.run_dir / "bin"
     directory.mkdir(exist_ok=True, mode=0o711)
-    for name, text in _SHIMS.items():
-        (directory / name).write_text(text)
-        (directory / name).chmod(0o755)
+    shims.write(directory)
     for name, source in configuration.tools.items():
         (directory / name).touch()
         kernel.mount(source.resolve(strict=True), directory / name, None, kernel.MS_BIND)

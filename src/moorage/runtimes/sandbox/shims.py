@@ -1,0 +1,20 @@
+"""Small programs of ours that builds find on their PATH."""
+
+from pathlib import Path
+
+# uv is what installs Python packages here; `pip` is how plans and people spell it.
+_PIP = """\
+#!/bin/sh
+[ "$1" != install ] || [ -d /app/.venv ] || uv venv --quiet /app/.venv || exit
+export VIRTUAL_ENV=/app/.venv
+exec uv pip "$@"
+"""
+SHIMS = {"pip": _PIP, "pip3": _PIP}
+
+
+def write(directory: Path) -> dict[str, Path]:
+    """Put the programs into an existing directory; name → path."""
+    for name, text in SHIMS.items():
+        (directory / name).write_text(text)
+        (directory / name).chmod(0o755)
+    return {name: directory / name for name in SHIMS}
