@@ -10,8 +10,7 @@ from moorage.clock import Clock
 from moorage.runtimes.logs.collecting import Collecting
 from moorage.runtimes.logs.logs import Logs
 from moorage.runtimes.runtime import LogKind
-from moorage.runtimes.sandbox import copying, etc, network, slots
-from moorage.runtimes.sandbox import disk as disks
+from moorage.runtimes.sandbox import copying, etc, network, slots, trees
 from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.disk import Disk
 from moorage.runtimes.sandbox.network import Network
@@ -146,7 +145,7 @@ class Place:
         """A disk with the files of `source`. Raises NotAFile, OSError."""
         self.disk.create(size_bytes=size_bytes, uid=slot.app_uid)
         etc.write_etc(self.disk.etc, slot, self.machine.servers)
-        disks.copy_tree(source, self.disk.app, uid=slot.app_uid)
+        trees.copy_tree(source, self.disk.app, uid=slot.app_uid)
 
     def copy_disk(self, slot: Slot, origin: "Place") -> None:
         """A disk with the files and the build log of another place's. Raises OSError."""

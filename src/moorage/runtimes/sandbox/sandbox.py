@@ -24,13 +24,13 @@ from moorage.runtimes.runtime import (
     Usage,
 )
 from moorage.runtimes.sandbox import app, build, firewall, host
-from moorage.runtimes.sandbox.disk import NotAFile
 from moorage.runtimes.sandbox.door import SUN_PATH_BYTES
 from moorage.runtimes.sandbox.listeners import Listener
 from moorage.runtimes.sandbox.place import Machine, Place, app_of
 from moorage.runtimes.sandbox.record import Record, Stage
 from moorage.runtimes.sandbox.slots import Slot
 from moorage.runtimes.sandbox.threads import in_thread, to_its_end
+from moorage.runtimes.sandbox.trees import NotAFile
 from moorage.runtimes.traffic import Traffic
 
 SUBNET = "10.201.0.0/16"

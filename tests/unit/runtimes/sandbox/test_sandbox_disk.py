@@ -5,12 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.runtimes.sandbox.disk import (
-    NotAFile,
-    copy_tree,
-    mkfs_argv,
-    remove_below,
-)
+from moorage.runtimes.sandbox.disk import mkfs_argv
 from moorage.runtimes.sandbox.listeners import Listener
 from moorage.runtimes.sandbox.record import (
     Record,
@@ -20,6 +15,7 @@ from moorage.runtimes.sandbox.record import (
     read_record,
     write_record,
 )
+from moorage.runtimes.sandbox.trees import NotAFile, copy_tree, remove_below, subtract_tree
 
 UID = os.geteuid()
 
@@ -69,6 +65,53 @@ def test_pipe_is_refused_without_waiting_for_a_writer(source: Path, target: Path
     os.mkfifo(source / "pipe")
     with pytest.raises(NotAFile):
         copy_tree(source, target, uid=UID)
+
+
+def test_existing_directories_are_filled_and_existing_files_kept(
+    source: Path, target: Path
+) -> None:
+    (target / "deep").mkdir()
+    (target / "deep" / "installed").touch()
+    copy_tree(source, target, uid=UID)
+    assert {path.name for path in (target / "deep").iterdir()} == {"er", "installed"}
+    with pytest.raises(FileExistsError):
+        copy_tree(source, target, uid=UID)
+
+
+@pytest.mark.parametrize("where", ["deep", "deep/er", "deep/er/file"])
+def test_link_in_the_target_is_not_followed(source: Path, target: Path, where: str) -> None:
+    outside = target.parent / "outside"
+    (outside / "er").mkdir(parents=True)
+    (target / where).parent.mkdir(parents=True, exist_ok=True)
+    (target / where).symlink_to(outside if where != "deep/er/file" else outside / "file")
+    with pytest.raises(OSError):  # noqa: PT011 (which one depends on where the link is)
+        copy_tree(source, target, uid=UID)
+    assert not list(outside.rglob("file"))
+
+
+def test_subtracted_tree_leaves_what_else_is_there(source: Path, target: Path) -> None:
+    (source / "other").mkdir()
+    (source / "other" / "file").touch()
+    copy_tree(source, target, uid=UID)
+    (target / "deep" / "installed").touch()
+    subtract_tree(source, target)
+    assert [str(path.relative_to(target)) for path in target.rglob("*")] == [
+        "deep",
+        "deep/installed",
+    ]
+
+
+@pytest.mark.parametrize("where", ["deep", "deep/er"])
+def test_subtraction_follows_no_link(source: Path, target: Path, where: str) -> None:
+    outside = target.parent / "outside"
+    (outside / "er").mkdir(parents=True)
+    (outside / "file").touch()
+    (outside / "er" / "file").touch()
+    (target / where).parent.mkdir(parents=True, exist_ok=True)
+    (target / where).symlink_to(outside)
+    subtract_tree(source, target)
+    assert (outside / "file").exists()
+    assert (outside / "er" / "file").exists()
 
 
 def test_directory_below_is_removed(tmp_path: Path) -> None:
