@@ -17,12 +17,15 @@
     ├── WrongWallet                 the project is somebody else's
     ├── ProjectNotFound  DeploymentNotFound
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
+    ├── ReleaseServing  ReleaseNeverServed  ReleaseGone
+    ├── DeploymentOver              it is ready or over, so there is nothing to cancel
     ├── OutOfCredits                what it asks for is free, but for wallets with credits alone
     ├── DomainNotFound              this project makes no claim on the domain
     ├── WebhookNotFound  EventNotFound
     ├── IdempotencyKeyReused        this Idempotency-Key came with another request before
     ├── IdempotencyInProgress       an earlier request with this Idempotency-Key goes on
     ├── RateLimited
+    │   └── TooManyStreams          as many logs are followed as may be
     ├── PaymentError                the payment named does not (yet) pay
     │   ├── PaymentPending          its outcome is not known yet; the same one may be sent again
     │   ├── PaymentNotFound         mined, but holds no matching transfer
@@ -168,6 +171,22 @@ class DeploymentNotFound(MoorageError):
     """There is no such deployment of this project."""
 
 
+class ReleaseServing(MoorageError):
+    """This deployment serves already. Nothing was changed."""
+
+
+class ReleaseNeverServed(MoorageError):
+    """This deployment has never served: choose one whose canRollBack is true."""
+
+
+class ReleaseGone(MoorageError):
+    """The files of this deployment are kept no longer: deploy it again from its source."""
+
+
+class DeploymentOver(MoorageError):
+    """This deployment is ready or over: there is nothing to cancel."""
+
+
 class ProjectBlocked(MoorageError):
     """The operator has suspended this; `why` is the operator's reason."""
 
@@ -209,6 +228,14 @@ class RateLimited(MoorageError):
     def __init__(self, retry_after_seconds: int) -> None:
         super().__init__(f"Too many requests. Try again in {retry_after_seconds} s.")
         self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyStreams(RateLimited):
+    """As many logs are followed as may be; the message says whose."""
+
+    def __init__(self, message: str, retry_after_seconds: int) -> None:
+        super().__init__(retry_after_seconds)
+        self.args = (message,)
 
 
 class PaymentError(MoorageError):
@@ -310,6 +337,8 @@ class FailureCause(StrEnum):
     UNHEALTHY = "unhealthy"
     INTERRUPTED = "interrupted"
     SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+    BLOCKED = "project_blocked"
 
 
 class DeployFailed(MoorageError):

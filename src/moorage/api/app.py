@@ -38,6 +38,7 @@ _RESUME_SECONDS = 3.0
 _BALANCES_SECONDS = 60.0
 _PURGE_SECONDS = 300.0
 _RETENTION_SECONDS = 600.0
+_BLOCKS_SECONDS = 2.0
 _DOMAINS_SECONDS = 10.0
 _MEASURE_SECONDS = 15.0
 _WATCH_PROXY_SECONDS = 5.0
@@ -84,6 +85,7 @@ async def run_gateway(
         await services.gateway.reconciler.sweep()
         await services.gateway.addresses.sweep()
         await services.metering.resume(await apparatus.runtime.running())
+        await services.blocking.enforce()
         await services.gateway.reconciler.reconcile()
         await services.payments.resumption.check_balances()
         operator = listen("127.0.0.1", settings.operator_port, "operator_port")
@@ -108,6 +110,7 @@ async def run_gateway(
                 )
             )
             await stop.wait()
+            services.gateway.followers.leaving.set()
             for task in running:
                 task.cancel()
 
@@ -130,6 +133,7 @@ def _tasks(
         _every(_MEASURE_SECONDS, services.deliveries.measure),
         _every(_PURGE_SECONDS, services.gateway.webhooks.prune),
         _every(_DOMAINS_SECONDS, services.gateway.domains.look_due),
+        _every(_BLOCKS_SECONDS, services.blocking.enforce),
         _every(_METERING_SECONDS, services.metering.tick),
         _every(_RETENTION_SECONDS, services.retention.sweep),
         _every(_RESUME_SECONDS, services.payments.resumption.resume, at_once=True),
@@ -196,6 +200,8 @@ def _owns(gateway: Gateway) -> Owns:
 
 def _host_state(project: Project, *, dead: frozenset[str]) -> HostState:
     match project.status:
+        case ProjectStatus.SUSPENDED if project.blocked_reason is not None:
+            return HostState.BLOCKED
         case ProjectStatus.SUSPENDED:
             return HostState.SUSPENDED
         case ProjectStatus.FAILED:

@@ -9,9 +9,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from moorage.api.apparatus import MIB, Apparatus, trusted_proxies
-from moorage.api.deploying import deploy_services
+from moorage.api.deploying import DeployServices, Ground, deploy_services
 from moorage.api.gateway import Gateway, Limiters
 from moorage.api.idempotency import Idempotency
+from moorage.api.log_stream import Followers
 from moorage.api.payments import PaymentServices, payment_services
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
@@ -23,6 +24,7 @@ from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock, boot_id
 from moorage.deploy.addresses import Addresses
 from moorage.deploy.admission import Admission
+from moorage.deploy.blocking import Blocking
 from moorage.deploy.domain import DomainRules
 from moorage.deploy.domains import Domains
 from moorage.deploy.retention import Retention
@@ -68,6 +70,7 @@ class Services:
     gateway: Gateway
     worker: Worker
     metering: Metering
+    blocking: Blocking
     retention: Retention
     payments: PaymentServices
     deliveries: DeliveryWorker
@@ -120,12 +123,14 @@ def assemble(
     deploying = deploy_services(
         settings,
         apparatus,
-        db=db,
-        vault=vault,
-        sources=records.sources,
-        metering=metering,
-        clock=clock,
-        on_step=on_step,
+        Ground(
+            db=db,
+            vault=vault,
+            sources=records.sources,
+            metering=metering,
+            clock=clock,
+            on_step=on_step,
+        ),
     )
     watch_running_apps(lambda: deploying.reconciler.running)
     payments = payment_services(
@@ -140,7 +145,47 @@ def assemble(
         on_step=on_step,
     )
     destinations = _destinations(settings)
-    gateway = Gateway(
+    gateway = _gateway(
+        settings,
+        records,
+        apparatus,
+        deploying,
+        payments,
+        pay_to=pay_to,
+        chains=chains,
+        admission=_admission(settings, records, payments, vault, deploying.worker, clock, on_step),
+        metering=metering,
+        webhooks=Webhooks(db=db, destinations=destinations, clock=clock),
+        clock=clock,
+    )
+    return Services(
+        gateway=gateway,
+        worker=deploying.worker,
+        metering=metering,
+        blocking=deploying.blocking,
+        retention=deploying.retention,
+        deliveries=_deliveries(settings, db, destinations, clock),
+        payments=payments,
+        watch_seconds=settings.watch_seconds,
+    )
+
+
+def _gateway(
+    settings: Settings,
+    records: Records,
+    apparatus: Apparatus,
+    deploying: DeployServices,
+    payments: PaymentServices,
+    *,
+    pay_to: str,
+    chains: dict[str, Chain],
+    admission: Admission,
+    metering: Metering,
+    webhooks: Webhooks,
+    clock: Clock,
+) -> Gateway:
+    db = records.db
+    return Gateway(
         pay_to=pay_to,
         public_url=apparatus.gateway_url,
         chains=chains,
@@ -152,29 +197,23 @@ def assemble(
         limiters=_limiters(settings, clock),
         idempotency=Idempotency(db=db, clock=clock),
         metering=metering,
-        admission=_admission(
-            settings, records, payments, vault, deploying.worker, clock, on_step
-        ),
+        admission=admission,
         challenges=payments.challenges,
         top_up=payments.top_up,
         minimum_charge=settings.price_list().minimum_charge,
+        cancellation=deploying.cancellation,
+        rollback=deploying.rollback,
+        configuration=deploying.configuration,
         deletion=deploying.deletion,
+        runtime=apparatus.runtime,
         reconciler=deploying.reconciler,
         addresses=deploying.addresses,
         domains=_domains(settings, apparatus, db, deploying.addresses, clock),
-        webhooks=Webhooks(db=db, destinations=destinations, clock=clock),
+        webhooks=webhooks,
         hosts=apparatus.hosts,
+        followers=Followers(),
         upload_limits=UploadLimits(),
         spool_dir=records.spool,
-    )
-    return Services(
-        gateway=gateway,
-        worker=deploying.worker,
-        metering=metering,
-        retention=deploying.retention,
-        deliveries=_deliveries(settings, db, destinations, clock),
-        payments=payments,
-        watch_seconds=settings.watch_seconds,
     )
 
 

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from moorage.api.idempotency import Idempotency
+from moorage.api.log_stream import Followers
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.rate_limit import RateLimiter
@@ -13,16 +14,20 @@ from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
 from moorage.deploy.addresses import Addresses
 from moorage.deploy.admission import Admission
+from moorage.deploy.cancellation import Cancellation
+from moorage.deploy.configuration import Configuration
 from moorage.deploy.deletion import Deletion
 from moorage.deploy.domains import Domains
 from moorage.deploy.hosts import Hosts
 from moorage.deploy.reconciler import Reconciler
+from moorage.deploy.rollback import Rollback
 from moorage.deploy.upload import UploadLimits
 from moorage.events.webhooks import Webhooks
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.challenges import Challenges
 from moorage.payments.topup import TopUp
+from moorage.runtimes.runtime import Runtime
 from moorage.signed_request import host_of
 from moorage.storage.database import Database
 
@@ -56,12 +61,17 @@ class Gateway:
     top_up: TopUp
     minimum_charge: MicroUsd
     metering: Metering
+    cancellation: Cancellation
+    rollback: Rollback
+    configuration: Configuration
     deletion: Deletion
+    runtime: Runtime
     reconciler: Reconciler
     addresses: Addresses
     domains: Domains
     webhooks: Webhooks
     hosts: Hosts
+    followers: Followers
     upload_limits: UploadLimits
     spool_dir: Path
 

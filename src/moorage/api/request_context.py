@@ -14,6 +14,10 @@ from moorage.metrics import record_request
 WALLET = "moorage.wallet"
 """The scope's key for the authenticated wallet, set by whoever authenticates the request."""
 
+STREAMS = "moorage.streams"
+"""The scope's key that marks answers which last as long as the client likes: how long one took is
+measured at its beginning."""
+
 UNMATCHED = "unmatched"
 
 _HEADER = b"x-request-id"
@@ -41,11 +45,12 @@ class RequestContext:
         started = time.perf_counter()
         identity = self._forwarded_id(scope) or os.urandom(8).hex()
         status: int | None = None
+        begun = started
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], time.perf_counter()
                 message["headers"] = [*message.get("headers", ()), (_HEADER, identity.encode())]
             await send(message)
 
@@ -53,7 +58,8 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            _record(scope, status, time.perf_counter() - started)
+            ended = begun if STREAMS in scope else time.perf_counter()
+            _record(scope, status, ended - started)
             logs.request_id.reset(token)
 
     def _forwarded_id(self, scope: Scope) -> str | None:

@@ -5,7 +5,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from moorage.api import agent, domains, webhooks
+from moorage.api import agent, deployments, domains, projects, webhooks
 from moorage.api.bodies import (
     Balances,
     Body,
@@ -33,8 +33,11 @@ from moorage.api.bodies import (
 )
 from moorage.api.caller import PAID, carries_proof, signed_body
 from moorage.api.credits import show_credits
+from moorage.api.deployment_bodies import Cancelled, DeploymentList, RollbackBody
 from moorage.api.dispatch import Dispatch
 from moorage.api.gateway import Gateway
+from moorage.api.log_bodies import LogBody
+from moorage.api.logs import show_logs
 from moorage.api.openapi import openapi_document
 from moorage.api.operation import Operation
 from moorage.api.payment_headers import error_headers
@@ -44,6 +47,7 @@ from moorage.api.problems import (
     json_response,
     problem_response,
 )
+from moorage.api.project_bodies import ChangeBody, ProjectChanged, ProjectShown
 from moorage.api.topup import top_up
 from moorage.errors import MoorageError, PaymentPending
 
@@ -108,10 +112,73 @@ OPERATIONS = (
     ),
     Operation(
         method="GET",
+        path="/agent/deploy/{projectId}/{deploymentId}/logs",
+        handler=show_logs,
+        answer=LogBody,
+        fails=(400, 403, 404, 503),
+        signed=True,
+        query={
+            "kind": "build or runtime; runtime by default",
+            "tail": "the last so many lines, up to 10000; 500 where neither this nor after or "
+            "since is given",
+            "since": "not before this time: ISO 8601 with an offset, or Unix milliseconds",
+            "after": "`next` of the page before this one",
+            "follow": "true: server-sent events, `line` for each line as it comes, then `end`; "
+            "Last-Event-ID goes on behind that event",
+        },
+    ),
+    Operation(
+        method="POST",
+        path="/agent/deploy/{projectId}/{deploymentId}/cancel",
+        handler=deployments.cancel,
+        answer=Cancelled,
+        fails=(403, 404, 409, 503),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/projects/{projectId}/deployments",
+        handler=deployments.list_deployments,
+        answer=DeploymentList,
+        fails=(400, 403, 404, 503),
+        signed=True,
+        query={
+            "limit": "how many, 20 unless given, at most 100",
+            "before": "`next` of the page before this one",
+        },
+    ),
+    Operation(
+        method="POST",
+        path="/agent/projects/{projectId}/rollback",
+        handler=deployments.roll_back,
+        body=RollbackBody,
+        answer=Deployed,
+        fails=(400, 402, 403, 404, 408, 409, 413, 503),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
         path="/agent/projects",
         handler=agent.list_projects,
         answer=ProjectList,
         fails=(503,),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/projects/{projectId}",
+        handler=projects.show_project,
+        answer=ProjectShown,
+        fails=(403, 404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="PATCH",
+        path="/agent/projects/{projectId}",
+        handler=projects.change_project,
+        body=ChangeBody,
+        answer=ProjectChanged,
+        fails=(400, 402, 403, 404, 408, 413, 503),
         signed=True,
     ),
     Operation(

@@ -1,0 +1,35 @@
+"""The bodies of logs: a page of lines, and what a stream's events hold."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from moorage.api.bodies import Body, CamelBody, Time
+from moorage.runtimes.runtime import LogKind, LogStream
+
+Cursor = Annotated[str, Meta(description="a place in a log; `after` takes it", pattern=r"^\d+$")]
+
+
+class LogItem(Body, frozen=True, kw_only=True):
+    """One line. Its text may hold any character but a line feed, terminal escapes too."""
+
+    time: Annotated[Time | None, Meta(description="null where a crash of the machine took it")]
+    stream: LogStream
+    text: str
+
+
+class LogBody(CamelBody, frozen=True, kw_only=True):
+    """Lines of a log, oldest first. `ended`: nothing more can come behind `next`."""
+
+    project_id: str
+    deployment_id: str
+    kind: LogKind
+    lines: list[LogItem]
+    next: Cursor
+    ended: bool
+
+
+class LogEnd(Body, frozen=True, kw_only=True):
+    """What the last event of a stream holds."""
+
+    next: Cursor

@@ -1,0 +1,137 @@
+"""A log as server-sent events, line by line as they come (HTML standard, 9.2).
+
+Nothing is kept for who reads slowly: a stream reads on when the client has read. The client's
+connection bounds how long that may take.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import msgspec
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from moorage.api.log_bodies import LogEnd, LogItem
+from moorage.api.request_context import STREAMS
+from moorage.clock import iso_utc
+from moorage.errors import TooManyStreams
+from moorage.runtimes.runtime import LogLine, LogPage
+
+LogReader = Callable[[int | None, int], LogPage]
+"""Reads a log from a position, or from the first one that is asked for; so many lines at most."""
+
+KEEP_ALIVE_SECONDS = 15.0
+_LINES_AT_ONCE = 500
+_LOOK_SECONDS = 0.2
+_ASK_SECONDS = 1.0  # how often it is asked whether the log is over
+_RETRY_SECONDS = 30
+
+_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # nginx, and what took it over, would wait for a whole page
+}
+
+
+class Followers:
+    """Who follows logs now: so many in all, and of one wallet."""
+
+    def __init__(self, *, most: int = 200, of_one_wallet: int = 10) -> None:
+        self._most = most
+        self._of_one_wallet = of_one_wallet
+        self._wallets: Counter[str] = Counter()
+        self.leaving = asyncio.Event()
+        """Set when all of them are to end: the gateway stops."""
+
+    def enter(self, wallet: str) -> None:
+        """One more; each has to `leave`. Raises TooManyStreams."""
+        if self._wallets.total() >= self._most:
+            raise TooManyStreams("Too many logs are followed here.", _RETRY_SECONDS)
+        if self._wallets[wallet] >= self._of_one_wallet:
+            own = f"Your wallet follows {self._of_one_wallet} logs already: end one of them."
+            raise TooManyStreams(own, _RETRY_SECONDS)
+        self._wallets[wallet] += 1
+
+    def leave(self, wallet: str) -> None:
+        """One less."""
+        self._wallets[wallet] -= 1
+        if not self._wallets[wallet]:
+            del self._wallets[wallet]
+
+
+class LogStreamResponse(StreamingResponse):
+    """A stream that ends with the log, with the client, or with the gateway."""
+
+    def __init__(
+        self,
+        followers: Followers,
+        wallet: str,
+        *,
+        read: LogReader,
+        is_over: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """Raises TooManyStreams."""
+        super().__init__(_events(read, is_over, followers.leaving), headers=_HEADERS)
+        followers.enter(wallet)
+        self._leave = lambda: followers.leave(wallet)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send what comes."""
+        scope[STREAMS] = True
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
+
+
+async def _events(
+    read: LogReader, is_over: Callable[[], Awaitable[bool]], leaving: asyncio.Event
+) -> AsyncIterator[bytes]:
+    """Each piece holds whole events."""
+    position: int | None = None
+    over, asked, said = False, time.monotonic(), time.monotonic()
+    while not leaving.is_set():
+        page = await asyncio.to_thread(read, position, _LINES_AT_ONCE)
+        position = page.next
+        if page.lines:
+            yield b"".join(map(_line_event, page.lines))
+            said = time.monotonic()
+            continue
+        if over:
+            yield _event("end", position, LogEnd(next=str(position)))
+            return
+        now = time.monotonic()
+        if now - said >= KEEP_ALIVE_SECONDS:
+            yield b": keep-alive\n\n"
+            said = now
+        if now - asked >= _ASK_SECONDS:
+            over, asked = await is_over(), now
+        else:
+            await _wait(leaving)
+
+
+async def _wait(leaving: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LOOK_SECONDS):
+            await leaving.wait()
+
+
+def _line_event(line: LogLine) -> bytes:
+    return _event("line", line.position, log_item(line))
+
+
+def _event(kind: str, position: int, data: object) -> bytes:
+    """One event; its id is the place behind it, so that Last-Event-ID goes on from there."""
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (
+        position, kind.encode(), msgspec.json.encode(data),
+    )  # fmt: skip
+
+
+def log_item(line: LogLine) -> LogItem:
+    """A line as it is told."""
+    return LogItem(
+        time=iso_utc(line.at_ms) if line.at_ms else None, stream=line.stream, text=line.text
+    )

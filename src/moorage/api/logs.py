@@ -1,0 +1,171 @@
+"""`GET /agent/deploy/{projectId}/{deploymentId}/logs`: what a build or an app wrote."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moorage.api.caller import authenticate, limit_wallet
+from moorage.api.gateway import Gateway
+from moorage.api.log_bodies import LogBody
+from moorage.api.log_stream import LogReader, LogStreamResponse, log_item
+from moorage.api.problems import json_response
+from moorage.api.query import whole_number
+from moorage.deploy.deployment import DeploymentStatus, Standing
+from moorage.deploy.project import ProjectStatus
+from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet
+from moorage.runtimes.runtime import LogKind, LogPage
+from moorage.storage import projects
+
+MOST_LINES = 10_000
+USUAL_LINES = 500
+_LAST_PLACE = 2**63 - 1
+_LAST_TIME_MS = 253_402_300_799_999  # the end of the year 9999
+_LONGEST_TIME = 40
+
+_GONE = (ProjectStatus.DELETING, ProjectStatus.DELETED)
+_BEFORE_THE_BUILD_IS_OVER = (DeploymentStatus.QUEUED, DeploymentStatus.BUILDING)
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+class _Flag(StrEnum):
+    TRUE = "true"
+    FALSE = "false"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """Which lines: as `Runtime.read_log` takes it."""
+
+    kind: LogKind
+    after: int
+    since_ms: int
+    tail: int | None
+
+
+async def show_logs(gateway: Gateway, request: Request) -> Response:
+    """`GET /agent/deploy/{projectId}/{deploymentId}/logs`: a page of a log, or its lines live."""
+    wallet = await authenticate(gateway, request)
+    limit_wallet(gateway, request, wallet)
+    found = await _owned_deployment(gateway, request, wallet)
+    follows = _choice(request, "follow", _Flag, _Flag.FALSE) is _Flag.TRUE
+    wanted = _wanted(request)
+    if follows and request.method != "HEAD":
+        return LogStreamResponse(
+            gateway.followers,
+            wallet,
+            read=_reader(gateway, found.id, wanted),
+            is_over=_over(gateway, found, wanted.kind),
+        )
+    over = await _over(gateway, found, wanted.kind)()  # asked first: what comes later is read then
+    body = await asyncio.to_thread(_page, gateway, found, wanted, over)
+    return json_response(body)
+
+
+async def _owned_deployment(gateway: Gateway, request: Request, wallet: str) -> Standing:
+    found = await projects.standing(gateway.db, request.path_params["deploymentId"])
+    if found is None or found.project_id != request.path_params["projectId"]:
+        raise DeploymentNotFound
+    if found.project_status in _GONE:
+        raise ProjectNotFound
+    if found.wallet != wallet:
+        raise WrongWallet
+    return found
+
+
+def _wanted(request: Request) -> _Wanted:
+    """What the query and Last-Event-ID, which goes first, ask for. Raises InvalidField."""
+    query = request.query_params
+    kind = _choice(request, "kind", LogKind, LogKind.RUNTIME)
+    last_seen = request.headers.get("last-event-id")
+    if last_seen:
+        return _Wanted(kind=kind, after=_cursor("Last-Event-ID", last_seen), since_ms=0, tail=None)
+    tail = None
+    if "tail" in query or not ("after" in query or "since" in query):
+        tail = whole_number(request, "tail", usual=USUAL_LINES, least=1, most=MOST_LINES)
+    return _Wanted(
+        kind=kind,
+        after=whole_number(request, "after", usual=0, least=0, most=_LAST_PLACE),
+        since_ms=_time_ms(query["since"]) if "since" in query else 0,
+        tail=tail,
+    )
+
+
+def _choice(request: Request, name: str, kind: type[Choice], usual: Choice) -> Choice:
+    text = request.query_params.get(name, usual)
+    if text not in list(kind):
+        raise InvalidField(name, f"must be {' or '.join(kind)}")
+    return kind(text)
+
+
+def _cursor(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= _LAST_PLACE):
+        raise InvalidField(name, "must be the id of an event of this stream")
+    return int(text)
+
+
+def _time_ms(text: str) -> int:
+    """Unix milliseconds, or an ISO 8601 time with its offset. Raises InvalidField."""
+    if text.isascii() and text.isdigit() and len(text) <= len(str(_LAST_TIME_MS)):
+        return min(int(text), _LAST_TIME_MS)
+    try:
+        moment = datetime.fromisoformat(text[:_LONGEST_TIME])
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise InvalidField("since", "must be a time such as 2026-04-07T10:00:00Z, or Unix ms")
+    return max(0, int(moment.timestamp() * 1000))
+
+
+def _reader(gateway: Gateway, deployment_id: str, wanted: _Wanted) -> LogReader:
+    """Reads on from a position; without one, from where the request says."""
+
+    def read(position: int | None, limit: int) -> LogPage:
+        if position is not None:
+            return gateway.runtime.read_log(deployment_id, wanted.kind, after=position, limit=limit)
+        return gateway.runtime.read_log(
+            deployment_id,
+            wanted.kind,
+            after=wanted.after,
+            since_ms=wanted.since_ms,
+            tail=wanted.tail,
+            limit=limit,
+        )
+
+    return read
+
+
+def _over(gateway: Gateway, found: Standing, kind: LogKind) -> Callable[[], Awaitable[bool]]:
+    """Whether nothing more can come into the log: asked again and again."""
+
+    async def is_over() -> bool:
+        now = await projects.standing(gateway.db, found.id)
+        if now is None or now.project_status in _GONE:
+            return True
+        if kind is LogKind.BUILD:
+            return now.status not in _BEFORE_THE_BUILD_IS_OVER
+        if now.status is DeploymentStatus.SUPERSEDED:
+            return now.id not in await gateway.runtime.running()
+        return now.status in (DeploymentStatus.FAILED, DeploymentStatus.STOPPED)
+
+    return is_over
+
+
+def _page(gateway: Gateway, found: Standing, wanted: _Wanted, over: bool) -> LogBody:  # noqa: FBT001
+    read = _reader(gateway, found.id, wanted)
+    page = read(None, MOST_LINES)
+    return LogBody(
+        project_id=found.project_id,
+        deployment_id=found.id,
+        kind=wanted.kind,
+        lines=[log_item(line) for line in page.lines],
+        next=str(page.next),
+        ended=over and not read(page.next, 1).lines,
+    )
