@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "chain_fixture",
+    "rootless_fixture",
     "sandbox_fixture",
     "small_apps",
     "gateway_fixture",

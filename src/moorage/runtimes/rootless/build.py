@@ -1,0 +1,130 @@
+"""Running a build's steps, within one limit of time; while they run they are watched."""
+
+import asyncio
+from asyncio.subprocess import Process
+
+from moorage.errors import DeployFailed, FailureCause
+from moorage.runtimes.rootless import launch, pasta
+from moorage.runtimes.rootless.place import Excess, Place
+from moorage.runtimes.rootless.processes import (
+    ProcessId,
+    descendants,
+    everything,
+    find,
+    wait_until_dead,
+)
+from moorage.runtimes.rootless.watch import OUT_OF_MEMORY_WORDS, Watch
+from moorage.runtimes.runtime import BuildSpec, LogKind
+from moorage.runtimes.sandbox import tool
+from moorage.runtimes.sandbox.environment import build_environment
+from moorage.threads import in_thread, to_its_end
+
+TAIL_CHARS = 8192
+_FULL_WORDS = ("ENOSPC", "No space left on device", "EFBIG", "File too large")
+_FILE_TOO_LARGE = 128 + 25  # a shell's word for SIGXFSZ
+
+
+async def run_steps(
+    place: Place, spec: BuildSpec, watch: Watch, *, more: tuple[str, ...] = ()
+) -> None:
+    """Install and build, as far as the plan has them; `more` are options for bwrap.
+
+    Raises DeployFailed; leaves no process.
+    """
+    plan, clock = spec.plan, place.machine.clock
+    steps = ((FailureCause.INSTALL_FAILED, plan.install), (FailureCause.BUILD_FAILED, plan.build))
+    deadline = clock.monotonic_seconds() + spec.timeout_seconds
+    for cause, command in steps:
+        if command is not None:
+            await _run_step(place, spec, watch, cause, command, deadline, more)
+    if plan.install is not None or plan.build is not None:
+        await in_thread(place.clear_build_leftovers)
+
+
+async def _run_step(
+    place: Place,
+    spec: BuildSpec,
+    watch: Watch,
+    cause: FailureCause,
+    command: str,
+    deadline: float,
+    more: tuple[str, ...],
+) -> None:
+    process = await _spawn(place, spec, command, more)
+    watching = asyncio.create_task(_watch(place, spec, watch, process.pid))
+    try:
+        async with asyncio.timeout(deadline - place.machine.clock.monotonic_seconds()):
+            code = _shell_code(await process.wait())
+    except TimeoutError:
+        raise DeployFailed(
+            FailureCause.BUILD_TIMEOUT,
+            f"the build took longer than {spec.timeout_seconds} s; `{command}` was still running",
+            log_tail=place.logs.tail(LogKind.BUILD, TAIL_CHARS),
+        ) from None
+    finally:
+        watching.cancel()
+        await to_its_end(_end(place, process))
+    if code != 0:
+        raise _failure(place, cause, command, code)
+
+
+async def _watch(place: Place, spec: BuildSpec, watch: Watch, pid: int) -> None:
+    if (running := find(pid)) is not None:
+        await watch.keep_watching(place, running.id, spec.limits)
+
+
+async def _spawn(place: Place, spec: BuildSpec, command: str, more: tuple[str, ...]) -> Process:
+    environment = build_environment(spec.plan, place.machine.build_env, spec.variables)
+    argv = pasta.attached_argv(launch.command_argv(place, command, spec.limits, building=True))
+    place.excess_file.unlink(missing_ok=True)
+    place.logs.note(LogKind.BUILD, f"$ {command}")
+    with (
+        await in_thread(place.logs.open_pipes, LogKind.BUILD) as pipes,
+        launch.options(place, spec.plan, environment, building=True, more=more) as options,
+    ):
+        # From the loop's own thread: the build dies with the thread that starts it.
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=options,
+            stdout=pipes.out,
+            stderr=pipes.err,
+            env=tool.ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+        )
+
+
+async def _end(place: Place, process: Process) -> None:
+    """What runs inside dies with pasta, wherever it moved to."""
+    left = await in_thread(_inside, process.pid)
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
+    await in_thread(wait_until_dead, left)
+    await in_thread(place.logs.drain, LogKind.BUILD)
+
+
+def _inside(pid: int) -> list[ProcessId]:
+    running, among = find(pid), everything()
+    return [] if running is None else [it.id for it in descendants(running.id, among)]
+
+
+def _shell_code(returncode: int) -> int:
+    """As a shell says it: 128 and the signal's number for a process that was killed."""
+    return 128 - returncode if returncode < 0 else returncode
+
+
+def _failure(place: Place, cause: FailureCause, command: str, code: int) -> DeployFailed:
+    tail = place.logs.tail(LogKind.BUILD, TAIL_CHARS)
+    reason = f"`{command}` failed with exit code {code}"
+    if place.excess is Excess.DISK or code == _FILE_TOO_LARGE or _says(tail, _FULL_WORDS):
+        return DeployFailed(FailureCause.OUT_OF_DISK, f"{reason}: the disk is full", log_tail=tail)
+    if place.excess is Excess.MEMORY or _says(tail, OUT_OF_MEMORY_WORDS):
+        return DeployFailed(
+            FailureCause.OUT_OF_MEMORY, f"{reason}: the build ran out of memory", log_tail=tail
+        )
+    return DeployFailed(cause, reason, log_tail=tail)
+
+
+def _says(tail: str, words: tuple[str, ...]) -> bool:
+    return any(word in tail for word in words)

@@ -1,0 +1,52 @@
+"""Starting an isolated command: what bwrap is told, through a descriptor that nobody else sees."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from moorage.planning.plan import Plan
+from moorage.runtimes.rootless import pasta
+from moorage.runtimes.rootless.place import Place
+from moorage.runtimes.runtime import Limits
+from moorage.runtimes.sandbox import bubblewrap
+from moorage.runtimes.sandbox.launch import memory_file
+
+
+def command_argv(place: Place, command: str, limits: Limits, *, building: bool) -> list[str]:
+    """Runs `command` in the deployment's sandbox, given bwrap's options as stdin."""
+    machine = place.machine
+    return pasta.command_argv(
+        marker=place.directory,
+        files=place.files(building=building),
+        groups=place.groups(),
+        rlimits=pasta.rlimits(
+            limits, hard_files=machine.hard_files, memory=machine.cgroups is None
+        ),
+        command=command,
+    )
+
+
+@contextmanager
+def options(
+    place: Place,
+    plan: Plan,
+    environment: Mapping[str, str],
+    *,
+    building: bool,
+    more: Sequence[str] = (),
+) -> Iterator[int]:
+    """A descriptor that holds bwrap's options, `more` last; closed afterwards."""
+    arguments = bubblewrap.options(
+        view=place.view(building=building),
+        environment=environment,
+        directory=plan.directory,
+        seccomp_fd=pasta.SECCOMP_FD,
+        status_fd=None if building else pasta.STATUS_FD,
+    )
+    uid = str(pasta.RESIDENT.app_uid)
+    arguments += ["--uid", uid, "--gid", uid, *more]
+    descriptor = memory_file("options", bubblewrap.encode_options(arguments))
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

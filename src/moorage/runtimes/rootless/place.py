@@ -1,0 +1,240 @@
+"""A deployment's place: directories of the gateway's user, which nobody else may enter."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from moorage.clock import Clock
+from moorage.runtimes.logs.collecting import Collecting
+from moorage.runtimes.logs.logs import Logs
+from moorage.runtimes.rootless.pasta import RESIDENT, Files
+from moorage.runtimes.rootless.record import Record, read_record, write_record
+from moorage.runtimes.sandbox.bubblewrap import View
+from moorage.runtimes.sandbox.cgroup import Cgroups
+from moorage.runtimes.sandbox.disk import CACHES
+from moorage.runtimes.sandbox.etc import write_etc
+from moorage.runtimes.sandbox.record import Stage
+from moorage.runtimes.sandbox.trees import copy_tree, remove_below
+from moorage.runtimes.traffic import Traffic
+
+_BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's
+_ENTRY_BYTES = 4096  # what a file or directory is taken to cost at least, however small
+_HIDDEN_BYTES = 1 << 62
+_KEEP_OWNER = -1
+
+
+class Excess(StrEnum):
+    """What somebody had too much of."""
+
+    MEMORY = "memory"
+    DISK = "disk"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What all deployments of a gateway share."""
+
+    state_dir: Path
+    run_dir: Path
+    servers: tuple[str, ...]  # name servers
+    tools: dict[str, Path]
+    build_env: dict[str, str]
+    cgroups: Cgroups | None  # None where the gateway's user may make none
+    hard_files: int  # descriptors that a process of the gateway may have
+    traffic: Traffic
+    clock: Clock
+    collecting: Collecting
+
+    def place(self, deployment_id: str) -> "Place":
+        """The place of a deployment, whether or not anything is there."""
+        return Place(machine=self, deployment_id=deployment_id)
+
+    def places(self) -> list["Place"]:
+        """Every place where something is."""
+        return [self.place(path.name) for path in sorted(self.deployments.iterdir())]
+
+    @property
+    def deployments(self) -> Path:
+        """The directory of all places' directories."""
+        return self.state_dir / "deployments"
+
+    @property
+    def rules(self) -> Path:
+        """The packet filter that every app's namespace gets."""
+        return self.run_dir / "rules.nft"
+
+    @property
+    def seccomp(self) -> Path:
+        """The system call filter."""
+        return self.run_dir / "seccomp.bpf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One deployment's place. Methods block; call them from a thread."""
+
+    machine: Machine
+    deployment_id: str
+
+    @property
+    def directory(self) -> Path:
+        """All that lies on disk; its path marks the deployment's processes, too."""
+        return self.machine.deployments / self.deployment_id
+
+    @property
+    def app(self) -> Path:
+        """The app's files, `/app` inside."""
+        return self.directory / "app"
+
+    @property
+    def home(self) -> Path:
+        """The app's home, `/home/app` inside."""
+        return self.directory / "home"
+
+    @property
+    def tmp(self) -> Path:
+        """A build's `/tmp`."""
+        return self.directory / "tmp"
+
+    @property
+    def socket(self) -> Path:
+        """The door's socket."""
+        return self.machine.run_dir / f"{self.deployment_id}.sock"
+
+    @property
+    def status_file(self) -> Path:
+        """What bwrap says of the app it runs."""
+        return self.directory / "status.json"
+
+    @property
+    def excess_file(self) -> Path:
+        """What the last command was killed for, if the gateway killed it for too much."""
+        return self.directory / "excess"
+
+    @property
+    def excess(self) -> Excess | None:
+        """What `excess_file` says."""
+        try:
+            return Excess(self.excess_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    @property
+    def group(self) -> str:
+        """The control group of the build, then of the app."""
+        return f"app-{self.deployment_id}"
+
+    @property
+    def record(self) -> Record | None:
+        """What is known of the deployment."""
+        return read_record(self.directory)
+
+    @property
+    def logs(self) -> Logs:
+        """The two logs."""
+        machine = self.machine
+        return Logs(directory=self.directory, collecting=machine.collecting, clock=machine.clock)
+
+    def write(self, record: Record) -> None:
+        """Keep the record."""
+        write_record(self.directory, record)
+
+    def begin(self) -> None:
+        """An empty place in stage BUILDING; what was there is removed."""
+        self.remove()
+        self.directory.mkdir(parents=True, mode=0o700)
+        self.logs.create()
+        self.write(Record(deployment_id=self.deployment_id, stage=Stage.BUILDING))
+        for name in ("app", "home", "tmp"):
+            (self.directory / name).mkdir(mode=0o700)
+
+    def fill(self, source: Path) -> None:
+        """Copy an upload's files in. Raises NotAFile, OSError."""
+        copy_tree(source, self.app, uid=_KEEP_OWNER)
+
+    def view(self, *, building: bool) -> View:
+        """What of the machine is shown inside; writes the app's `/etc`."""
+        etc = self.directory / "etc"
+        write_etc(etc, RESIDENT, self.machine.servers)
+        return View(
+            app=self.app,
+            home=self.home,
+            etc=etc,
+            tools=self.machine.tools,
+            build_tmp=self.tmp if building else None,
+        )
+
+    def files(self, *, building: bool) -> Files:
+        """What the script inside reads and writes."""
+        return Files(
+            rules=self.machine.rules,
+            seccomp=self.machine.seccomp,
+            status=Path(os.devnull) if building else self.status_file,
+        )
+
+    def groups(self) -> list[Path]:
+        """The control group's directories; none where there are no control groups."""
+        return [] if self.machine.cgroups is None else self.machine.cgroups.directories(self.group)
+
+    def clear_build_leftovers(self) -> None:
+        """Empty a build's `/tmp` and the package managers' caches."""
+        remove_tree(self.tmp)
+        for cache in CACHES:
+            remove_below(self.home, cache)
+
+    def abandon(self) -> None:
+        """Take away all but the logs and the record of a build that failed."""
+        for name in ("app", "home", "tmp", "etc"):
+            remove_tree(self.directory / name)
+        self.write(Record(deployment_id=self.deployment_id, stage=Stage.FAILED))
+
+    def remove(self) -> None:
+        """Take away all there is on disk."""
+        self.socket.unlink(missing_ok=True)
+        remove_tree(self.directory)
+
+    def used_bytes(self) -> int:
+        """What the deployment has on disk, logs and all."""
+        return used_bytes(self.directory)
+
+
+def used_bytes(directory: Path) -> int:
+    """What a tree takes on disk; each entry counts a block at least. Follows no link.
+
+    A directory that bars its owner may hide anything, and counts as more than any limit.
+    """
+    total, waiting = 0, [str(directory)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    total += _size(entry)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        except PermissionError:
+            total += _HIDDEN_BYTES
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it is the app's, which may be changing it just now
+    return total
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return max(_ENTRY_BYTES, entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES)
+    except FileNotFoundError:
+        return 0
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a tree that an app may have barred to its own user. None there is no error."""
+    if not directory.is_dir():
+        return
+    for place, names, _ in os.walk(directory):
+        Path(place).chmod(0o700)
+        for name in names:
+            path = Path(place, name)
+            if not path.is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(directory)

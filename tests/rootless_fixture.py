@@ -1,0 +1,230 @@
+"""A rootless runtime in a process of its own, run by a made-up user, and called from the tests.
+
+The tests are root. The process has a mount namespace, where /dev/net/tun may be opened by anybody,
+as on most machines, and the interpreter read, wherever it lies: the machine's own stay as they are.
+"""
+
+import asyncio
+import contextlib
+import inspect
+import os
+import pickle
+import secrets
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from moorage.errors import MoorageError
+from moorage.runtimes.rootless.rootless import Rootless
+from moorage.runtimes.runtime import Runtime
+from moorage.runtimes.sandbox import tool
+
+UID = 64_017  # nobody's on Debian, whose dynamic users end at 64,999 with none given out here
+_ENTER = """\
+set -eu
+mkdir "$1/dev"
+mknod "$1/dev/tun" c 10 200
+chmod 666 "$1/dev/tun"
+mount --bind "$1/dev/tun" /dev/net/tun
+if [ -n "$4" ]; then
+  mkdir "$1/python"
+  mount --bind "$3" "$1/python"
+  mount -t tmpfs -o mode=755 none "$4"
+  mkdir -p "$3"
+  mount --move "$1/python" "$3"
+fi
+uid=$2
+shift 4
+exec setpriv --reuid "$uid" --regid "$uid" --clear-groups --inh-caps=-all --bounding-set=-all "$@"
+"""
+
+
+def missing() -> str | None:
+    """Why the rootless runtime can't be tried here."""
+    if not tool.found("pasta"):
+        return "pasta is not installed: apt-get install passt"
+    if not Path("/dev/net/tun").exists():
+        return "the kernel has no /dev/net/tun: modprobe tun"
+    return None
+
+
+def _closed(path: Path) -> str:
+    """The first directory on the way to `path` that only its owner may enter; "" for none."""
+    ways = reversed(path.parents)
+    return next((str(way) for way in ways if not way.stat().st_mode & 0o001), "")
+
+
+class RemoteRuntime:
+    """A `Rootless` in the other process: its methods, by the same names."""
+
+    def __init__(self, directory: Path, **options: Any) -> None:
+        self.directory = directory
+        self._socket = directory / "calls"
+        self._process = subprocess.Popen(
+            [
+                *("unshare", "--mount", "/bin/sh", "-c", _ENTER, "sh", str(directory), str(UID)),
+                *(sys.base_prefix, _closed(Path(sys.base_prefix))),
+                *(sys.executable, __file__, str(directory)),
+            ],
+            stdin=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HOME": str(directory)},
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(pickle.dumps(options))
+        self._process.stdin.close()
+
+    @property
+    def pid(self) -> int:
+        """The process that stands for the gateway."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """As a crash does, at once."""
+        self._process.kill()
+        self._process.wait()
+        self._socket.unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        assert self._process.wait(10) == 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(Rootless, name)
+        return self._async(name) if inspect.iscoroutinefunction(method) else self._sync(name)
+
+    def _async(self, name: str) -> Any:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            async with asyncio.timeout(10):
+                while not self._socket.exists():
+                    await asyncio.sleep(0.01)
+            reader, writer = await asyncio.open_unix_connection(str(self._socket))
+            try:
+                writer.write(_framed((name, args, kwargs)))
+                size = struct.unpack("=I", await reader.readexactly(4))[0]
+                return _outcome(await reader.readexactly(size))
+            finally:
+                writer.close()
+
+        return call
+
+    def _sync(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(self._socket))
+                connection.sendall(_framed((name, args, kwargs)))
+                with connection.makefile("rb") as answer:
+                    return _outcome(answer.read(struct.unpack("=I", answer.read(4))[0]))
+
+        return call
+
+
+def _framed(value: object) -> bytes:
+    data = pickle.dumps(value)
+    return struct.pack("=I", len(data)) + data
+
+
+def _outcome(data: bytes) -> Any:
+    kind, value = pickle.loads(data)
+    if kind == "returned":
+        return value
+    error_type, args, attributes = value
+    error = error_type.__new__(error_type, *args)
+    error.args, error.__dict__ = args, attributes
+    raise error
+
+
+def rootless_directory() -> Path:
+    """A directory of the made-up user's; short, as sockets lie there."""
+    directory = Path(tempfile.mkdtemp(prefix="rootless-", dir="/tmp"))
+    os.chown(directory, UID, UID)
+    return directory
+
+
+@contextlib.asynccontextmanager
+async def opened_rootless(**options: Any) -> AsyncIterator[Runtime]:
+    """An open runtime; afterwards nothing is left of it."""
+    directory = rootless_directory()
+    remote = RemoteRuntime(directory, **options)
+    runtime = cast("Runtime", remote)
+    try:
+        await runtime.open()
+        try:
+            yield runtime
+        finally:
+            await runtime.close(stop_apps=True)
+    finally:
+        remote.end()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+async def rootless() -> AsyncIterator[Runtime]:
+    """A real rootless runtime, opened for one test."""
+    if reason := missing():
+        pytest.skip(reason)
+    async with opened_rootless() as runtime:
+        yield runtime
+
+
+class _Server:
+    """The other end, within the process of the made-up user."""
+
+    def __init__(self, runtime: Rootless) -> None:
+        self._runtime = runtime
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Make one call; whoever hangs up cancels it."""
+        size = struct.unpack("=I", await reader.readexactly(4))[0]
+        call = asyncio.create_task(self._call(*pickle.loads(await reader.readexactly(size))))
+        gone = asyncio.create_task(reader.read(1))
+        await asyncio.wait((call, gone), return_when=asyncio.FIRST_COMPLETED)
+        if call.done():
+            gone.cancel()
+            writer.write(_framed(call.result()))
+            await writer.drain()
+        else:
+            call.cancel()
+            await asyncio.wait((call,))
+        writer.close()
+
+    async def _call(self, name: str, args: Any, kwargs: Any) -> tuple[str, Any]:
+        try:
+            result = getattr(self._runtime, name)(*args, **kwargs)
+            return ("returned", await result if inspect.isawaitable(result) else result)
+        except (MoorageError, OSError, ValueError, RuntimeError) as error:
+            return ("raised", (type(error), error.args, vars(error)))
+
+
+async def _serve(directory: Path) -> None:
+    options = pickle.loads(sys.stdin.buffer.read())
+    beside_python = Path(sys.executable).parent
+    defaults: dict[str, Any] = {
+        "instance_id": secrets.token_hex(3),
+        "tools": {name: beside_python / name for name in ("caddy", "uv")},
+        "stop_grace_seconds": 2.0,
+        "accept_soft_limits": True,
+    }
+    runtime = Rootless(
+        state_dir=directory / "state", run_dir=directory / "run", **{**defaults, **options}
+    )
+    server = await asyncio.start_unix_server(
+        _Server(runtime).answer, str(directory / "calls"), backlog=128
+    )
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(15, ended.set)
+    await ended.wait()
+    server.close()
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    asyncio.run(_serve(Path(sys.argv[1])))
