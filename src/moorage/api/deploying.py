@@ -9,15 +9,21 @@ from pathlib import Path
 from moorage.api.apparatus import Apparatus, app_limits, build_limits
 from moorage.clock import Clock
 from moorage.deploy.addresses import Addresses
+from moorage.deploy.blocking import Blocking
+from moorage.deploy.cancellation import Cancellation
 from moorage.deploy.chores import Chores
+from moorage.deploy.configuration import Configuration
 from moorage.deploy.deletion import Deletion
 from moorage.deploy.drain import Drain
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.releases import Releases
 from moorage.deploy.retention import Retention
+from moorage.deploy.rollback import Rollback
+from moorage.deploy.sleep import Sleep
 from moorage.deploy.specs import Specs
 from moorage.deploy.switch import Switch
 from moorage.deploy.vault import Vault
+from moorage.deploy.wake import Wake
 from moorage.deploy.worker import Worker
 from moorage.deploy.workflow import Timing, Workflow
 from moorage.ledger.metering import Metering
@@ -35,41 +41,88 @@ class DeployServices:
     addresses: Addresses
     worker: Worker
     reconciler: Reconciler
+    sleep: Sleep
+    wake: Wake
+    cancellation: Cancellation
+    rollback: Rollback
+    blocking: Blocking
+    configuration: Configuration
     deletion: Deletion
     retention: Retention
 
 
-def deploy_services(
-    settings: Settings,
-    apparatus: Apparatus,
-    *,
-    db: Database,
-    vault: Vault,
-    sources: Path,
-    metering: Metering,
-    clock: Clock,
-    on_step: Callable[[str], None],
-) -> DeployServices:
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What all of them stand on."""
+
+    db: Database
+    vault: Vault
+    sources: Path
+    metering: Metering
+    clock: Clock
+    on_step: Callable[[str], None]
+
+
+def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) -> DeployServices:
     """Wire them."""
+    db, clock = ground.db, ground.clock
     addresses = Addresses(db=db, routes=apparatus.router, hosts=apparatus.hosts)
-    switch = Switch(
-        db=db,
-        addresses=addresses,
-        answers=_answers_at(apparatus),
-        metering=metering,
-        hosts=apparatus.hosts,
-        clock=clock,
-        on_step=on_step,
-    )
     specs = Specs(
-        vault=vault,
+        vault=ground.vault,
         app_limits=app_limits(settings),
         build_limits=build_limits(settings),
         build_seconds=settings.build_seconds,
-        sources=sources,
+        sources=ground.sources,
     )
-    workflow = Workflow(
-        db=db,
+    workflow = _workflow(settings, apparatus, ground, addresses, specs)
+    worker = Worker(
+        db=db, carry_out=workflow.run, concurrency=settings.deploys_at_once, clock=clock
+    )
+    chores = Chores(clock=clock)
+    sleep = _sleep(settings, apparatus, ground, addresses, chores)
+    reconciler = _reconciler(settings, apparatus, ground, addresses, specs, chores, sleep)
+    deletion = Deletion(db=db, worker=worker, reconciler=reconciler, metering=ground.metering)
+    return DeployServices(
+        addresses=addresses,
+        worker=worker,
+        reconciler=reconciler,
+        sleep=sleep,
+        wake=_wake(settings, apparatus, ground, addresses, chores, sleep, reconciler),
+        cancellation=Cancellation(
+            db=db,
+            worker=worker,
+            runtime=apparatus.runtime,
+            sources=ground.sources,
+            clock=clock,
+        ),
+        rollback=Rollback(
+            db=db,
+            runtime=apparatus.runtime,
+            clock=clock,
+            on_queued=worker.wake,
+            on_superseded=worker.drop,
+        ),
+        blocking=Blocking(db=db, metering=ground.metering, on_given_up=worker.drop, clock=clock),
+        configuration=Configuration(db=db, vault=ground.vault, clock=clock, on_queued=worker.wake),
+        deletion=deletion,
+        retention=_retention(settings, ground, deletion),
+    )
+
+
+def _workflow(
+    settings: Settings, apparatus: Apparatus, ground: Ground, addresses: Addresses, specs: Specs
+) -> Workflow:
+    switch = Switch(
+        db=ground.db,
+        addresses=addresses,
+        answers=_answers_at(apparatus),
+        metering=ground.metering,
+        hosts=apparatus.hosts,
+        clock=ground.clock,
+        on_step=ground.on_step,
+    )
+    return Workflow(
+        db=ground.db,
         runtime=apparatus.runtime,
         switch=switch,
         specs=specs,
@@ -77,55 +130,87 @@ def deploy_services(
             listen_seconds=settings.listen_seconds,
             healthy_seconds=settings.healthy_seconds,
         ),
-        sources=sources,
+        sources=ground.sources,
         build_slots=asyncio.Semaphore(settings.builds_at_once),
-        clock=clock,
-        on_step=on_step,
+        clock=ground.clock,
+        on_step=ground.on_step,
     )
-    worker = Worker(
-        db=db, carry_out=workflow.run, concurrency=settings.deploys_at_once, clock=clock
-    )
-    chores = Chores(clock=clock)
-    reconciler = Reconciler(
-        db=db,
-        runtime=apparatus.runtime,
+
+
+def _reconciler(
+    settings: Settings,
+    apparatus: Apparatus,
+    ground: Ground,
+    addresses: Addresses,
+    specs: Specs,
+    chores: Chores,
+    sleep: Sleep,
+) -> Reconciler:
+    clock, runtime = ground.clock, apparatus.runtime
+    return Reconciler(
+        db=ground.db,
+        runtime=runtime,
         addresses=addresses,
-        metering=metering,
+        metering=ground.metering,
         specs=specs,
         listen_seconds=settings.listen_seconds,
-        sources=sources,
+        sources=ground.sources,
         chores=chores,
-        releases=_releases(settings, apparatus, chores, db=db, clock=clock),
+        releases=Releases(
+            db=ground.db,
+            runtime=runtime,
+            chores=chores,
+            drain=Drain(runtime=runtime, limit_seconds=settings.drain_seconds, clock=clock),
+            most=settings.releases_kept,
+        ),
+        sleep=sleep,
         clock=clock,
     )
-    deletion = Deletion(db=db, worker=worker, reconciler=reconciler, metering=metering)
-    retention = Retention(
-        db=db,
+
+
+def _sleep(
+    settings: Settings, apparatus: Apparatus, ground: Ground, addresses: Addresses, chores: Chores
+) -> Sleep:
+    return Sleep(
+        db=ground.db,
+        runtime=apparatus.runtime,
+        addresses=addresses,
+        chores=chores,
+        after_seconds=settings.sleep_after_seconds,
+        clock=ground.clock,
+    )
+
+
+def _wake(
+    settings: Settings,
+    apparatus: Apparatus,
+    ground: Ground,
+    addresses: Addresses,
+    chores: Chores,
+    sleep: Sleep,
+    reconciler: Reconciler,
+) -> Wake:
+    return Wake(
+        db=ground.db,
+        addresses=addresses,
+        chores=chores,
+        sleep=sleep,
+        runtime=apparatus.runtime,
+        start=reconciler.start,
+        listen_seconds=settings.listen_seconds,
+        healthy_seconds=settings.healthy_seconds,
+        clock=ground.clock,
+    )
+
+
+def _retention(settings: Settings, ground: Ground, deletion: Deletion) -> Retention:
+    return Retention(
+        db=ground.db,
         deletion=deletion,
-        metering=metering,
+        metering=ground.metering,
         suspended_days=settings.retention_days,
         failed_days=settings.failed_retention_days,
-        clock=clock,
-    )
-    return DeployServices(
-        addresses=addresses,
-        worker=worker,
-        reconciler=reconciler,
-        deletion=deletion,
-        retention=retention,
-    )
-
-
-def _releases(
-    settings: Settings, apparatus: Apparatus, chores: Chores, *, db: Database, clock: Clock
-) -> Releases:
-    drain = Drain(runtime=apparatus.runtime, limit_seconds=settings.drain_seconds, clock=clock)
-    return Releases(
-        db=db,
-        runtime=apparatus.runtime,
-        chores=chores,
-        drain=drain,
-        most=settings.releases_kept,
+        clock=ground.clock,
     )
 
 

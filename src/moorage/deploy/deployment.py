@@ -92,6 +92,7 @@ class Standing(msgspec.Struct, frozen=True):
     unique_name: str
     project_status: ProjectStatus
     serving_deployment_id: str | None
+    blocked_reason: str | None
 
 
 class Summary(msgspec.Struct, frozen=True):

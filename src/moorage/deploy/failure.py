@@ -1,6 +1,7 @@
 """The end of a deployment that never served: its row says why, and its wallet is told."""
 
 from moorage.deploy.deployment import Deployment, DeploymentStatus
+from moorage.deploy.project import ProjectStatus
 from moorage.errors import DeployFailed
 from moorage.events import outbox
 from moorage.events.event import EventKind
@@ -31,3 +32,10 @@ async def fail(
         await outbox.record(
             tx, wallet=wallet, kind=EventKind.DEPLOYMENT_FAILED, data=data, now_ms=now_ms
         )
+
+
+async def fail_project(tx: Transaction, project_id: str) -> None:
+    """Record that a project has failed, unless something of it serves."""
+    project = await projects.by_id(tx, project_id)
+    if project is not None and project.serving_deployment_id is None:
+        await projects.set_status(tx, project_id, ProjectStatus.FAILED)

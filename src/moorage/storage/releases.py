@@ -2,9 +2,11 @@
 
 from sqlalchemy import bindparam, exists, func, select, update
 
-from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus
-from moorage.storage.database import Database, Statement, Transaction
+from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus, Origin, Summary
+from moorage.storage.database import Database, Row, Statement, Transaction
 from moorage.storage.schema import deployments
+
+_END_OF_TIME_MS = 2**63 - 1
 
 _over = deployments.c.is_kept & deployments.c.status.in_(
     [DeploymentStatus.SUPERSEDED.value, DeploymentStatus.FAILED.value]
@@ -36,7 +38,36 @@ _COLLECT = Statement(
             _copies.c.status.in_([status.value for status in UNDER_WAY]),
         ),
     )
-    .values(is_kept=False)
+    .values(is_kept=False, log_tail="")
+)
+_LATEST = Statement(
+    select(deployments.c.id)
+    .where(
+        deployments.c.project_id == bindparam("project_id"),
+        deployments.c.status == DeploymentStatus.SUPERSEDED.value,
+        deployments.c.is_kept,
+    )
+    .order_by(_ended_at_ms.desc(), deployments.c.created_at_ms.desc(), deployments.c.id)
+    .limit(1)
+)
+_SUMMARY = [deployments.c[name] for name in Summary.__struct_fields__]
+_PLACE = Statement(
+    select(deployments.c.created_at_ms).where(
+        deployments.c.id == bindparam("id"), deployments.c.project_id == bindparam("project_id")
+    )
+)
+_PAGE = Statement(
+    select(*_SUMMARY)
+    .where(
+        deployments.c.project_id == bindparam("project_id"),
+        (deployments.c.created_at_ms < bindparam("before_ms"))
+        | (
+            (deployments.c.created_at_ms == bindparam("before_ms"))
+            & (deployments.c.id < bindparam("before_id"))
+        ),
+    )
+    .order_by(deployments.c.created_at_ms.desc(), deployments.c.id.desc())
+    .limit(bindparam("many"))
 )
 
 
@@ -53,3 +84,38 @@ async def surplus(db: Database, *, most: int) -> list[str]:
 async def collect(tx: Transaction, deployment_id: str) -> bool:
     """Keep a deployment no longer; False when something under way copies it, or it is not over."""
     return await tx.execute(_COLLECT, deployment_id=deployment_id) == 1
+
+
+async def latest(tx: Transaction, project_id: str) -> str | None:
+    """The kept release of a project that was replaced last."""
+    row = await tx.one(_LATEST, project_id=project_id)
+    return None if row is None else str(row[0])
+
+
+async def page(
+    db: Database, *, project_id: str, before: str | None, many: int
+) -> list[Summary] | None:
+    """A project's deployments, newest first, from behind the one with the id `before`.
+
+    None when there is no such one.
+    """
+    before_ms = _END_OF_TIME_MS
+    if before is not None:
+        place = await db.one(_PLACE, id=before, project_id=project_id)
+        if place is None:
+            return None
+        before_ms = place[0]
+    rows = await db.all(
+        _PAGE, project_id=project_id, before_ms=before_ms, before_id=before or "", many=many
+    )
+    return [_summary(row) for row in rows]
+
+
+def _summary(row: Row) -> Summary:
+    fields = dict(zip(Summary.__struct_fields__, row, strict=True))
+    typed = {
+        "status": DeploymentStatus(fields["status"]),
+        "origin": Origin(fields["origin"]),
+        "is_kept": bool(fields["is_kept"]),
+    }
+    return Summary(**fields | typed)

@@ -1,0 +1,97 @@
+"""The endpoints of a project's deployments: listed, rolled back to, cancelled."""
+
+import hashlib
+
+from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moorage.api.bodies import Deployed
+from moorage.api.deployment_bodies import Cancelled, DeploymentItem, DeploymentList, RollbackBody
+from moorage.api.gateway import Gateway
+from moorage.api.owned import owned_project
+from moorage.api.problems import json_response
+from moorage.api.query import whole_number
+from moorage.api.small_body import parse_small, read_small
+from moorage.clock import iso_utc
+from moorage.deploy.deployment import Deployment, DeploymentStatus, Summary
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound
+from moorage.storage import projects, releases
+from moorage.storage.database import Transaction
+
+_USUAL_ITEMS = 20
+_MOST_ITEMS = 100
+
+
+async def list_deployments(gateway: Gateway, request: Request) -> Response:
+    """`GET /agent/projects/{projectId}/deployments`: newest first, a page of them."""
+    project = await owned_project(gateway, request)
+    many = whole_number(request, "limit", usual=_USUAL_ITEMS, least=1, most=_MOST_ITEMS)
+    before = request.query_params.get("before")
+    found = await releases.page(gateway.db, project_id=project.id, before=before, many=many)
+    if found is None:
+        raise InvalidField("before", "must be the id of a deployment of this project")
+    on_machine = await gateway.runtime.known()
+    return json_response(
+        DeploymentList(
+            project_id=project.id,
+            deployments=[_item(each, project, on_machine) for each in found],
+            next=found[-1].id if len(found) == many else None,
+        )
+    )
+
+
+async def roll_back(gateway: Gateway, request: Request) -> Response:
+    """`POST /agent/projects/{projectId}/rollback`: serve an earlier release again."""
+    project = await owned_project(gateway, request)
+    body = await read_small(request)
+    wanted = parse_small(body, RollbackBody) if body else RollbackBody()
+    async with gateway.idempotency.attempt(
+        request, wallet=project.wallet, body_digest=hashlib.sha256(body).hexdigest()
+    ) as attempt:
+        if attempt.answer is not None:
+            return attempt.answer
+
+        async def record(tx: Transaction, deployment: Deployment) -> None:
+            await attempt.keep(tx, _begun(deployment))
+
+        return _begun(await gateway.rollback.to(project.id, wanted.deployment_id, record=record))
+
+
+async def cancel(gateway: Gateway, request: Request) -> Response:
+    """`POST /agent/deploy/{projectId}/{deploymentId}/cancel`: end a deployment under way."""
+    project = await owned_project(gateway, request)
+    if project.status is ProjectStatus.DELETING:
+        raise ProjectNotFound
+    deployment = await projects.deployment(gateway.db, request.path_params["deploymentId"])
+    if deployment is None or deployment.project_id != project.id:
+        raise DeploymentNotFound
+    await gateway.cancellation.cancel(project, deployment)
+    return json_response(Cancelled(project_id=project.id, deployment_id=deployment.id))
+
+
+def _begun(deployment: Deployment) -> Response:
+    return json_response(
+        Deployed(
+            project_id=deployment.project_id,
+            deployment_id=deployment.id,
+            message=f"Rolling back to {deployment.copy_of}. Poll status for updates.",
+        )
+    )
+
+
+def _item(each: Summary, project: Project, on_machine: set[str]) -> DeploymentItem:
+    is_release = each.status is DeploymentStatus.SUPERSEDED and each.is_kept
+    return DeploymentItem(
+        id=each.id,
+        status=each.status,
+        origin=each.origin,
+        copy_of=each.copy_of or UNSET,
+        created_at=iso_utc(each.created_at_ms),
+        ended_at=None if each.ended_at_ms is None else iso_utc(each.ended_at_ms),
+        is_serving=each.id == project.serving_deployment_id,
+        can_roll_back=is_release and each.id in on_machine,
+        reason=each.reason or UNSET,
+        reason_code=each.reason_code or UNSET,
+    )
