@@ -68,6 +68,7 @@ class FakeRuntime:
         self.calls: list[tuple[str, str]] = []
         self.faults: dict[str, list[Exception]] = {}
         self.gates: dict[str, asyncio.Event] = {}
+        self.kept_volumes: set[str] = set()
         self.exits: dict[str, AppExit] = {}
         self.logs: dict[tuple[str, LogKind], str] = {}
         self.notes: dict[str, list[str]] = {}
@@ -113,6 +114,8 @@ class FakeRuntime:
         if spec.deployment_id not in self.built:
             raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to start")
         self.exits.pop(spec.deployment_id, None)
+        if spec.volume is not None:
+            self.kept_volumes.add(spec.volume)
         return self.apps.setdefault(spec.deployment_id, self._instance(spec))
 
     async def stop(self, deployment_id: str) -> None:
@@ -131,6 +134,14 @@ class FakeRuntime:
         self.discarded.discard(deployment_id)
         self.apps.pop(deployment_id, None)
         self.built.pop(deployment_id, None)
+
+    async def volumes(self) -> set[str]:
+        await self._enter("volumes", "")
+        return set(self.kept_volumes)
+
+    async def remove_volume(self, volume_id: str) -> None:
+        await self._enter("remove_volume", volume_id)
+        self.kept_volumes.discard(volume_id)
 
     async def running(self) -> dict[str, Instance]:
         found = dict(self.apps)

@@ -54,6 +54,7 @@ class Limits:
     cpu_millis: int  # thousandths of a core
     pids: int
     disk_bytes: int
+    volume_bytes: int = 0  # of a volume that is made for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +149,14 @@ class Runtime(Protocol):
 
     async def remove(self, deployment_id: str) -> None:
         """Stop the app and remove all that was made for it, logs too."""
+        ...
+
+    async def volumes(self) -> set[str]:
+        """Every volume id that anything on this machine is left of."""
+        ...
+
+    async def remove_volume(self, volume_id: str) -> None:
+        """Remove a volume with all that is in it; the apps that have it must be stopped."""
         ...
 
     async def running(self) -> dict[str, Instance]:

@@ -45,6 +45,7 @@ def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
     cgroups = place.machine.cgroups
     cgroups.create(place.door_group, door.limits(place.machine.traffic.app_connections))
     cgroups.create(place.app_group, _starting(spec.limits))
+    data = _data(place, slot, spec)
     with (
         place.logs.open_pipes(LogKind.RUNTIME) as pipes,
         prepared(
@@ -52,10 +53,11 @@ def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
             slot,
             script=bubblewrap.DETACHED,
             group=place.app_group,
-            environment=app_environment(spec.plan, spec.variables),
+            environment=app_environment(spec.plan, spec.variables, has_data=data is not None),
             directory=spec.plan.directory,
             command=spec.plan.start,
             status=place.status_file,
+            data=data,
         ) as prepared_launch,
     ):
         tool.detach(
@@ -65,6 +67,15 @@ def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
             stderr=pipes.err,
             pass_fds=prepared_launch.pass_fds,
         )
+
+
+def _data(place: Place, slot: Slot, spec: InstanceSpec) -> Path | None:
+    """Where the app's volume is seen by it, if it has one."""
+    if spec.volume is None:
+        return None
+    volume = place.machine.volume(spec.volume)
+    size_bytes = spec.limits.volume_bytes
+    return volume.show(place.deployment_id, slot.app_uid, size_bytes=size_bytes)
 
 
 def _starting(limits: Limits) -> Limits:

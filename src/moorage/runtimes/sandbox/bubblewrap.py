@@ -11,6 +11,7 @@ from pathlib import Path
 from moorage.runtimes.sandbox.etc import NAMES
 
 APP_PATH = "/app/.venv/bin:/app/node_modules/.bin:/opt/moorage/bin:/usr/local/bin:/usr/bin:/bin"
+DATA = "/data"  # the volume
 HOME = "/home/app"
 TMP = "/tmp"  # noqa: S108 (nobody else is inside)
 _SHM = "/dev/shm"  # noqa: S108
@@ -50,6 +51,7 @@ class View:
     home: Path
     etc: Path  # passwd, group, hosts, resolv.conf, nsswitch.conf
     tools: Mapping[str, Path]
+    data: Path | None = None  # the volume
     build_tmp: Path | None  # a build's /tmp lies on disk, an app's is a small tmpfs
 
 
@@ -131,7 +133,8 @@ def _writable_mounts(view: View) -> list[str]:
         if view.build_tmp is None
         else ["--bind", str(view.build_tmp), TMP]
     )
-    return [*tmp, "--bind", str(view.app), "/app", "--bind", str(view.home), HOME]
+    data = [] if view.data is None else ["--bind", str(view.data), DATA]
+    return [*tmp, *data, "--bind", str(view.app), "/app", "--bind", str(view.home), HOME]
 
 
 def _tool_mounts(tools: Mapping[str, Path]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from moorage.planning.plan import Plan
-from moorage.runtimes.sandbox.bubblewrap import APP_PATH, CERTIFICATES, HOME, TMP
+from moorage.runtimes.sandbox.bubblewrap import APP_PATH, CERTIFICATES, DATA, HOME, TMP
 
 _BASE = {"PATH": APP_PATH, "HOME": HOME, "USER": "app", "LANG": "C.UTF-8", "TMPDIR": TMP}
 # The cache and the app are two mounts, so that uv can't link between them, and would say so.
@@ -20,7 +20,9 @@ def build_environment(
     return {**_BASE, **_BUILD, **trust, **extra, **plan.build_env, **variables}
 
 
-def app_environment(plan: Plan, variables: Mapping[str, str]) -> dict[str, str]:
+def app_environment(
+    plan: Plan, variables: Mapping[str, str], *, has_data: bool = False
+) -> dict[str, str]:
     """What an app sees; the plan's own variables win, and the deployer's over those."""
     return {
         **_BASE,
@@ -28,6 +30,7 @@ def app_environment(plan: Plan, variables: Mapping[str, str]) -> dict[str, str]:
         "HOST": "0.0.0.0",  # noqa: S104 (inside its own network namespace)
         "NODE_ENV": "production",
         "PYTHONUNBUFFERED": "1",
+        **({"DATA_DIR": DATA} if has_data else {}),
         **plan.run_env,
         **variables,
     }

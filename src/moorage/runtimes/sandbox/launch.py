@@ -31,6 +31,7 @@ def prepared(
     directory: str,
     command: str,
     status: Path | None,
+    data: Path | None = None,
 ) -> Iterator[Launch]:
     """All it takes to run `command` in the deployment's sandbox; closed afterwards.
 
@@ -43,6 +44,7 @@ def prepared(
         etc=disk.etc,
         tools=machine.tools,
         build_tmp=disk.tmp if status is None else None,
+        data=data,
     )
     opened: list[int] = []
     try:

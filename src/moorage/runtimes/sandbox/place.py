@@ -16,6 +16,7 @@ from moorage.runtimes.sandbox.disk import Disk
 from moorage.runtimes.sandbox.network import Network
 from moorage.runtimes.sandbox.record import Record, Stage, read_record, write_record
 from moorage.runtimes.sandbox.slots import Slot
+from moorage.runtimes.sandbox.volume import Volume
 from moorage.runtimes.traffic import Traffic
 
 _APP_GROUP = "app-"
@@ -55,6 +56,26 @@ class Machine:
     def deployments(self) -> Path:
         """The directory of all places' directories."""
         return self.state_dir / "deployments"
+
+    def volume(self, volume_id: str) -> Volume:
+        """A volume, whether or not it has been made."""
+        return Volume(directory=self.volumes / volume_id, mounts=self.volume_mounts / volume_id)
+
+    def hide_volumes(self, deployment_id: str) -> None:
+        """Have a deployment see no volume any more."""
+        for mounts in self.volume_mounts.iterdir():
+            if (mounts / deployment_id).is_dir():
+                self.volume(mounts.name).hide(deployment_id)
+
+    @property
+    def volumes(self) -> Path:
+        """The directory of all volumes' directories."""
+        return self.state_dir / "volumes"
+
+    @property
+    def volume_mounts(self) -> Path:
+        """Where volumes are mounted, and seen by those who have them."""
+        return self.run_dir / "volumes"
 
     @property
     def mount_points(self) -> Path:
@@ -186,6 +207,7 @@ class Place:
         if slot is not None and slots.holds(slot.number, self.directory):
             self.network(slot).remove()
         self.disk.unmount()
+        self.machine.hide_volumes(self.deployment_id)
 
     def abandon(self, record: Record) -> None:
         """Take away all but the logs and the record."""

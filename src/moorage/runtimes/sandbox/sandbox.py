@@ -183,6 +183,14 @@ class Sandbox:
             await to_its_end(self._halt(place))
             await in_thread(place.remove)
 
+    async def volumes(self) -> set[str]:
+        """As `Runtime.volumes`."""
+        return {path.name for path in self._machine.volumes.iterdir()}
+
+    async def remove_volume(self, volume_id: str) -> None:
+        """As `Runtime.remove_volume`."""
+        await in_thread(self._machine.volume(_checked(volume_id)).remove)
+
     async def running(self) -> dict[str, Instance]:
         """As `Runtime.running`."""
         return await in_thread(self._running)
@@ -234,9 +242,7 @@ class Sandbox:
         return self._opened
 
     def _place(self, deployment_id: str) -> Place:
-        if not _DEPLOYMENT_ID.match(deployment_id):
-            raise ValueError(f"{deployment_id!r} can't name a deployment")
-        return self._machine.place(deployment_id)
+        return self._machine.place(_checked(deployment_id))
 
     @asynccontextmanager
     async def _alone(self, deployment_id: str) -> AsyncIterator[Place]:
@@ -356,6 +362,13 @@ class Sandbox:
         if place.deployment_id not in self._settled and app.is_running(place):
             place.machine.cgroups.set_cpu(place.app_group, record.cpu_millis)
             self._settled.add(place.deployment_id)
+
+
+def _checked(name: str) -> str:
+    """A deployment's or a volume's id, which becomes part of paths. Raises ValueError."""
+    if not _DEPLOYMENT_ID.match(name):
+        raise ValueError(f"{name!r} can't name a deployment or a volume")
+    return name
 
 
 async def _outcome(task: asyncio.Task[None]) -> None:

@@ -1,0 +1,239 @@
+"""A volume outlives the deployments that have it, and is seen by two of them at once."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+from http.client import HTTPConnection
+from pathlib import Path
+from socket import AF_UNIX, socket
+
+import pytest
+
+from moorage.errors import DeployFailed
+from moorage.runtimes.runtime import Instance, InstanceSpec, Limits
+from moorage.runtimes.sandbox.sandbox import Sandbox
+from moorage.runtimes.sandbox.volume import Volume
+from sandbox_fixture import make_sandbox
+from small_apps import LIMITS, MIB, belongings, build, plan, start
+
+pytestmark = pytest.mark.root
+
+# Answers what the query says: an expression, evaluated in the app.
+SHELL = """\
+const fs = require('fs'), child = require('child_process');
+require('http').createServer((request, response) => {
+  let said;
+  try { said = eval(decodeURIComponent(request.url.slice(2))); }
+  catch (error) { said = error.code || String(error); }
+  response.end(JSON.stringify(said === undefined ? null : said));
+}).listen(process.env.PORT);
+"""
+WITH_VOLUME = Limits(
+    memory_bytes=LIMITS.memory_bytes,
+    cpu_millis=1000,
+    pids=64,
+    disk_bytes=LIMITS.disk_bytes,
+    volume_bytes=64 * MIB,
+)
+
+
+@pytest.fixture
+def shell(source: Path) -> Path:
+    (source / "index.js").write_text(SHELL)
+    return source
+
+
+async def begin(runtime: Sandbox, deployment_id: str, volume: str | None = "shop") -> Instance:
+    """Start an app that was built, with a volume."""
+    spec = InstanceSpec(deployment_id=deployment_id, plan=plan(), limits=WITH_VOLUME, volume=volume)
+    return await runtime.start(spec, timeout_seconds=30)
+
+
+def ask(instance: Instance, expression: str) -> object:
+    """What an expression gives, inside the app."""
+    connection = HTTPConnection("app")
+    connection.sock = socket(AF_UNIX)
+    try:
+        connection.sock.connect(str(instance.socket))
+        connection.request("GET", "/?" + "".join(f"%{byte:02x}" for byte in expression.encode()))
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
+async def said(instance: Instance, expression: str) -> object:
+    return await asyncio.to_thread(ask, instance, expression)
+
+
+def volume_of(runtime: Sandbox, name: str = "shop") -> Volume:
+    return runtime._machine.volume(name)
+
+
+async def test_what_an_app_writes_to_data_outlives_its_deployment(
+    sandbox: Sandbox, shell: Path
+) -> None:
+    await build(sandbox, shell, plan(), deployment_id="first")
+    first = await begin(sandbox, "first")
+    assert await said(first, "process.env.DATA_DIR") == "/data"
+    await said(first, "fs.writeFileSync('/data/note', 'kept')")
+    await sandbox.remove("first")
+    assert not volume_of(sandbox).disk.mounted
+
+    await build(sandbox, shell, plan(), deployment_id="second")
+    second = await begin(sandbox, "second")
+    assert await said(second, "fs.readFileSync('/data/note', 'utf8')") == "kept"
+    assert await said(second, "fs.statSync('/data/note').uid === process.getuid()") is True
+    assert await sandbox.volumes() == {"shop"}
+
+
+async def test_two_versions_see_the_same_files_as_their_own(sandbox: Sandbox, shell: Path) -> None:
+    for name in ("old", "new"):
+        await build(sandbox, shell, plan(), deployment_id=name)
+    old, new = await begin(sandbox, "old"), await begin(sandbox, "new")
+    await said(old, "fs.mkdirSync('/data/a', 0o700); fs.writeFileSync('/data/a/b', '1')")
+    assert await said(new, "fs.appendFileSync('/data/a/b', '2')") is None
+    assert await said(old, "fs.readFileSync('/data/a/b', 'utf8')") == "12"
+    uids = [
+        await said(app, "fs.statSync('/data/a/b').uid - process.getuid()") for app in (old, new)
+    ]
+    assert uids == [0, 0]
+
+    await sandbox.stop("old")
+    assert await said(new, "fs.readFileSync('/data/a/b', 'utf8')") == "12"
+    assert volume_of(sandbox).users() == {"new"}
+
+
+async def test_app_without_a_volume_has_no_data(sandbox: Sandbox, shell: Path) -> None:
+    await build(sandbox, shell, plan(), deployment_id="first")
+    app = await start(sandbox, plan())
+    assert await said(app, "fs.existsSync('/data')") is False
+    assert await said(app, "process.env.DATA_DIR") is None
+    assert await sandbox.volumes() == set()
+
+
+async def test_build_sees_no_volume(sandbox: Sandbox, shell: Path) -> None:
+    await build(sandbox, shell, plan(), deployment_id="first")
+    await begin(sandbox, "first")
+    await build(sandbox, shell, plan(build="test ! -e /data"), deployment_id="second")
+
+
+async def test_volumes_of_two_projects_are_apart(sandbox: Sandbox, shell: Path) -> None:
+    for name in ("ours", "theirs"):
+        await build(sandbox, shell, plan(), deployment_id=name)
+    ours, theirs = await begin(sandbox, "ours", "a"), await begin(sandbox, "theirs", "b")
+    await said(ours, "fs.writeFileSync('/data/secret', 'x')")
+    assert await said(theirs, "fs.readdirSync('/data')") == []
+
+
+async def test_full_volume_is_told_to_its_app_alone(sandbox: Sandbox, shell: Path) -> None:
+    for name in ("greedy", "other"):
+        await build(sandbox, shell, plan(), deployment_id=name)
+    greedy, other = await begin(sandbox, "greedy", "a"), await begin(sandbox, "other", "b")
+    fill = "const one = Buffer.alloc(1 << 20); for (;;) fs.appendFileSync('/data/full', one)"
+    assert await said(greedy, f"(() => {{ {fill} }})()") == "ENOSPC"
+    size = await said(greedy, "fs.statSync('/data/full').size")
+    assert isinstance(size, int)
+    assert 32 * MIB < size < 64 * MIB
+    assert await said(greedy, "fs.writeFileSync('/app/still', 'x')") is None
+    assert await said(other, "fs.writeFileSync('/data/fits', Buffer.alloc(1 << 20))") is None
+
+
+async def test_nothing_in_data_gains_rights(sandbox: Sandbox, shell: Path) -> None:
+    await build(sandbox, shell, plan(), deployment_id="first")
+    app = await begin(sandbox, "first")
+    flags = await said(
+        app, "fs.readFileSync('/proc/mounts', 'utf8').split('\\n').find(l => l.includes(' /data '))"
+    )
+    assert isinstance(flags, str)
+    assert {"rw", "nosuid", "nodev"} <= set(flags.split()[3].split(","))
+    for forbidden in ("/data/..", "/data/../.disk", "/data/lost+found"):
+        assert await said(app, f"fs.existsSync('{forbidden}/lost+found')") is False
+    made = "child.spawnSync('mknod', ['/data/null', 'c', '1', '3']).status"
+    assert await said(app, made) != 0
+
+
+async def test_volume_outlives_the_gateway_and_a_crash_of_the_machine(
+    tmp_path: Path, shell: Path
+) -> None:
+    runtime = make_sandbox(tmp_path / "state")
+    await runtime.open()
+    await build(runtime, shell, plan(), deployment_id="first")
+    app = await begin(runtime, "first")
+    await said(app, "fs.writeFileSync('/data/note', 'kept')")
+    await runtime.close(stop_apps=False)
+
+    again = make_sandbox(tmp_path / "state", instance_id=runtime.instance_id)
+    await again.open()
+    try:
+        app = await begin(again, "first")  # it runs: it is adopted
+        assert await said(app, "fs.readFileSync('/data/note', 'utf8')") == "kept"
+        await said(app, "child.execSync('sync')")
+        # As a crash would leave the disk: its journal not replayed.
+        image = volume_of(again).disk.image
+        crashed = tmp_path / "crashed.img"
+        subprocess.run(["cp", "--sparse=always", str(image), str(crashed)], check=True)
+        assert "needs_recovery" in subprocess.check_output(
+            ["dumpe2fs", "-h", str(crashed)], text=True, stderr=subprocess.DEVNULL
+        )
+        await again.stop("first")
+        shutil.copyfile(crashed, image)
+        app = await begin(again, "first")
+        assert await said(app, "fs.readFileSync('/data/note', 'utf8')") == "kept"
+    finally:
+        await again.close(stop_apps=True)
+    assert belongings(runtime.instance_id) == {kind: [] for kind in belongings(runtime.instance_id)}
+
+
+async def test_gateway_that_died_leaves_no_view_behind(tmp_path: Path, shell: Path) -> None:
+    runtime = make_sandbox(tmp_path / "state")
+    await runtime.open()
+    await build(runtime, shell, plan(), deployment_id="first")
+    await begin(runtime, "first")
+    volume = volume_of(runtime)
+    await asyncio.to_thread(volume.show, "gone", 12_345, size_bytes=1)
+    await runtime.close(stop_apps=False)
+
+    again = make_sandbox(tmp_path / "state", instance_id=runtime.instance_id)
+    await again.open()
+    try:
+        assert volume_of(again).users() == {"first"}
+    finally:
+        await again.close(stop_apps=True)
+
+
+async def test_volume_that_was_being_made_is_made_anew(sandbox: Sandbox, shell: Path) -> None:
+    volume = volume_of(sandbox)
+    volume.directory.mkdir()
+    (volume.directory / "unfinished.img").write_bytes(b"half")
+    await build(sandbox, shell, plan(), deployment_id="first")
+    app = await begin(sandbox, "first")
+    assert await said(app, "fs.readdirSync('/data')") == []
+
+
+async def test_removed_volume_is_gone(sandbox: Sandbox, shell: Path) -> None:
+    await build(sandbox, shell, plan(), deployment_id="first")
+    await begin(sandbox, "first")
+    await sandbox.stop("first")
+    await sandbox.remove_volume("shop")
+    await sandbox.remove_volume("shop")
+    assert await sandbox.volumes() == set()
+    app = await begin(sandbox, "first")
+    assert await said(app, "fs.readdirSync('/data')") == []
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "x" * 65])
+async def test_volume_of_no_possible_name_is_refused(sandbox: Sandbox, name: str) -> None:
+    with pytest.raises(ValueError, match="can't name"):
+        await sandbox.remove_volume(name)
+
+
+async def test_app_that_crashes_at_its_start_leaves_the_volume_unmounted(
+    sandbox: Sandbox, shell: Path
+) -> None:
+    (shell / "index.js").write_text("process.exit(3)")
+    await build(sandbox, shell, plan(), deployment_id="first")
+    with pytest.raises(DeployFailed):
+        await begin(sandbox, "first")
+    assert not volume_of(sandbox).disk.mounted
+    assert await sandbox.volumes() == {"shop"}
