@@ -119,6 +119,13 @@ _fee_bumps = Counter(
     ("chain",),
     registry=_registry,
 )
+_wakes = Histogram(
+    "moorage_wake_seconds",
+    "Time to wake a sleeping app, by whether it came up.",
+    ("outcome",),
+    buckets=(0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4),
+    registry=_registry,
+)
 _running_apps = Gauge("moorage_running_apps", "Apps that run now.", registry=_registry)
 _nonces = Gauge("moorage_nonces", "Nonces remembered now.", registry=_registry)
 
@@ -205,6 +212,11 @@ def record_relayer_balance(chain: str, wei: int) -> None:
 def record_fee_bump(chain: str) -> None:
     """Count a stuck transaction that offers more from now on."""
     _fee_bumps.labels(chain).inc()
+
+
+def record_wake(*, well: bool, seconds: float) -> None:
+    """Note how long it took to wake an app, or to give it up."""
+    _wakes.labels("awake" if well else "failed").observe(seconds)
 
 
 def watch_running_apps(count: Callable[[], int]) -> None:

@@ -148,6 +148,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     releases_kept: Annotated[
         int, _doc("How many replaced versions of a project can be rolled back to.", ge=0, le=100)
     ] = 3
+    sleep_after_seconds: Annotated[
+        int,
+        _doc(
+            "How long an app without request and connection runs on before it sleeps until its "
+            "next request, in seconds; 0: for ever.",
+            ge=0,
+        ),
+    ] = 0
     build_env: Annotated[
         dict[str, str], _doc("Variables that every build sees, such as a package mirror's URL.")
     ] = {}

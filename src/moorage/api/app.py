@@ -172,7 +172,10 @@ def _api(gateway: Gateway) -> RequestContext:
 
 def _fallback(gateway: Gateway) -> Any:
     return fallback_app(
-        _lookup(gateway), base_domain=gateway.hosts.base_domain, gateway_url=gateway.public_url
+        _lookup(gateway),
+        base_domain=gateway.hosts.base_domain,
+        gateway_url=gateway.public_url,
+        wake=gateway.wake.host,
     )
 
 
@@ -206,6 +209,8 @@ def _host_state(project: Project, *, dead: frozenset[str]) -> HostState:
             return HostState.SUSPENDED
         case ProjectStatus.FAILED:
             return HostState.FAILED
+        case ProjectStatus.ACTIVE if project.asleep_since_ms is not None:
+            return HostState.ASLEEP
         case ProjectStatus.ACTIVE if project.serving_deployment_id in dead:
             return HostState.STOPPED
         case ProjectStatus.ACTIVE:

@@ -207,6 +207,7 @@ def _gateway(
         deletion=deploying.deletion,
         runtime=apparatus.runtime,
         reconciler=deploying.reconciler,
+        wake=deploying.wake,
         addresses=deploying.addresses,
         domains=_domains(settings, apparatus, db, deploying.addresses, clock),
         webhooks=webhooks,

@@ -22,6 +22,7 @@ from moorage.deploy.hosts import Hosts
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.rollback import Rollback
 from moorage.deploy.upload import UploadLimits
+from moorage.deploy.wake import Wake
 from moorage.events.webhooks import Webhooks
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
@@ -67,6 +68,7 @@ class Gateway:
     deletion: Deletion
     runtime: Runtime
     reconciler: Reconciler
+    wake: Wake
     addresses: Addresses
     domains: Domains
     webhooks: Webhooks

@@ -35,6 +35,14 @@ class Chores:
         self._tasks[subject] = task
         task.add_done_callback(lambda _: self._tasks.pop(subject, None))
 
+    def of(self, subject: str) -> "asyncio.Task[None] | None":
+        """What is done to a subject now."""
+        return self._tasks.get(subject)
+
+    def forgive(self, what: str, subject: str) -> None:
+        """Forget how often something was done: the next time it is done at once."""
+        self._backoff.pop((what, subject), None)
+
     async def end(self, subject: str) -> None:
         """Cancel what is done to a subject; returns when it has ended."""
         task = self._tasks.get(subject)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 from yarl import URL
@@ -12,6 +13,22 @@ from moorage.errors import DeployFailed, FailureCause
 _FIRST_PAUSE_SECONDS = 0.005
 _LONGEST_PAUSE_SECONDS = 0.5
 _REQUEST_SECONDS = 10.0
+
+
+class Healthy(Protocol):
+    """Returns when an app is well, else raises DeployFailed; as `wait_until_healthy`."""
+
+    async def __call__(
+        self,
+        socket: Path,
+        /,
+        *,
+        path: str,
+        timeout_seconds: float,
+        has_ended: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """Wait until `GET path` is answered well at the socket."""
+        ...
 
 
 async def wait_until_healthy(

@@ -17,6 +17,7 @@ from moorage.deploy.addresses import Addresses
 from moorage.deploy.chores import Chores
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.releases import Releases
+from moorage.deploy.sleep import Sleep
 from moorage.deploy.specs import Specs
 from moorage.events import outbox
 from moorage.events.event import EventKind
@@ -51,6 +52,7 @@ class Reconciler:
         sources: Path,
         chores: Chores,
         releases: Releases,
+        sleep: Sleep,
         clock: Clock,
     ) -> None:
         self._db = db
@@ -63,6 +65,7 @@ class Reconciler:
         self._clock = clock
         self._chores = chores
         self._releases = releases
+        self._sleep = sleep
         self.dead: frozenset[str] = frozenset()
         """Serving deployments whose app does not run at the moment."""
         self.running = 0
@@ -110,6 +113,7 @@ class Reconciler:
                 dead.add(deployment_id)
         self.dead = frozenset(dead)
         self._chores.forget(but=known | self.dead | {project.id for project in living})
+        self._sleep.forget(but=known)
         await self._releases.tend(kept, known=known, running=running)
 
     async def delete(self, project: Project) -> None:
@@ -139,20 +143,22 @@ class Reconciler:
         instance = running.get(serving)
         if project.status is ProjectStatus.SUSPENDED:
             if await self._metering.wakes(self._db, project):
-                self._chores.begin("start", serving, lambda: self._start(project.id, serving))
+                self._chores.begin("start", serving, lambda: self.start(project.id, serving))
             elif instance is not None:
                 self._chores.begin("stop", serving, lambda: self._suspend(project.id, serving))
             return False
         if project.status is not ProjectStatus.ACTIVE:
             return False
+        if await self._sleep.rests(project, instance):
+            return False
         if instance is None:
-            self._chores.begin("start", serving, lambda: self._start(project.id, serving))
+            self._chores.begin("start", serving, lambda: self.start(project.id, serving))
             return True
         if not await self._addresses.lead_to(project, instance.socket):
             await self._point(project.id, serving, instance)
         return False
 
-    async def _start(self, project_id: str, serving: str) -> None:
+    async def start(self, project_id: str, serving: str) -> None:
         """Start a project's app again, wake the project if it is suspended, lead its address."""
         deployment = await projects.deployment(self._db, serving)
         if deployment is None or await self._serves(project_id, serving) is None:

@@ -40,7 +40,11 @@ _SHARING = Statement(
 )
 _SUSPENDED = (
     select(*_PROJECT)
-    .where(_living, projects.c.status == ProjectStatus.SUSPENDED.value)
+    .where(
+        _living,
+        projects.c.status == ProjectStatus.SUSPENDED.value,
+        projects.c.blocked_reason.is_(None),  # that ends by the operator's word alone
+    )
     .order_by(projects.c.suspended_at_ms, projects.c.id)
 )
 _SUSPENDED_OF_WALLET = Statement(
@@ -74,7 +78,7 @@ _SET_PROJECT_STATUS = Statement(
         projects.c.id == bindparam("project_id"),
         projects.c.status.not_in([ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]),
     )
-    .values(status=bindparam("new_status"), suspended_at_ms=null())
+    .values(status=bindparam("new_status"), suspended_at_ms=null(), asleep_since_ms=null())
 )
 _SUSPEND = Statement(
     update(projects)
@@ -85,7 +89,27 @@ _SUSPEND = Statement(
     .values(
         status=ProjectStatus.SUSPENDED.value,
         suspended_at_ms=func.coalesce(projects.c.suspended_at_ms, bindparam("at_ms")),
+        asleep_since_ms=null(),
     )
+)
+_FALL_ASLEEP = Statement(
+    update(projects)
+    .where(
+        projects.c.id == bindparam("project_id"),
+        projects.c.status == ProjectStatus.ACTIVE.value,
+        projects.c.serving_deployment_id == bindparam("serving"),
+        projects.c.asleep_since_ms.is_(None),
+        ~exists().where(
+            deployments.c.project_id == projects.c.id,
+            deployments.c.status.in_([status.value for status in UNDER_WAY]),
+        ),
+    )
+    .values(asleep_since_ms=bindparam("at_ms"))
+)
+_WAKE = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"))
+    .values(asleep_since_ms=null())
 )
 _SET_SERVING = Statement(
     update(projects)
@@ -93,7 +117,11 @@ _SET_SERVING = Statement(
         projects.c.id == bindparam("project_id"),
         projects.c.status.not_in([ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]),
     )
-    .values(status=ProjectStatus.ACTIVE.value, serving_deployment_id=bindparam("deployment_id"))
+    .values(
+        status=ProjectStatus.ACTIVE.value,
+        serving_deployment_id=bindparam("deployment_id"),
+        asleep_since_ms=null(),
+    )
 )
 _SET_DELETED = Statement(
     update(projects)
@@ -121,6 +149,7 @@ _STANDING = Statement(
         projects.c.unique_name,
         projects.c.status,
         projects.c.serving_deployment_id,
+        projects.c.blocked_reason,
     )
     .join_from(deployments, projects)
     .where(deployments.c.id == bindparam("id"))
@@ -178,9 +207,9 @@ async def by_name(source: Database | Transaction, unique_name: str) -> Project |
     return _project(await source.one(_BY_NAME, unique_name=unique_name))
 
 
-async def of_wallet(db: Database, wallet: str) -> list[Project]:
+async def of_wallet(source: Database | Transaction, wallet: str) -> list[Project]:
     """The wallet's projects, oldest first."""
-    return [_made_project(row) for row in await db.all(_OF_WALLET, wallet=wallet)]
+    return [_made_project(row) for row in await source.all(_OF_WALLET, wallet=wallet)]
 
 
 async def living(db: Database) -> list[Project]:
@@ -189,12 +218,12 @@ async def living(db: Database) -> list[Project]:
 
 
 async def suspended_of_wallet(source: Database | Transaction, wallet: str) -> list[Project]:
-    """The wallet's suspended projects that have something to serve, the longest suspended first."""
+    """The wallet's projects that credits would wake, the longest suspended first."""
     return [_made_project(row) for row in await source.all(_SUSPENDED_OF_WALLET, wallet=wallet)]
 
 
 async def suspended_until(db: Database, *, until_ms: int) -> list[Project]:
-    """Every project that has been suspended since this billed time, or longer."""
+    """Every project that has been out of credits since this billed time, or longer."""
     return [_made_project(row) for row in await db.all(_SUSPENDED_UNTIL, until_ms=until_ms)]
 
 
@@ -222,6 +251,18 @@ async def set_status(tx: Transaction, project_id: str, status: ProjectStatus) ->
 async def suspend(tx: Transaction, project_id: str, *, at_ms: int) -> None:
     """Suspend a project at this billed time, unless it is suspended or being deleted."""
     await tx.execute(_SUSPEND, project_id=project_id, at_ms=at_ms)
+
+
+async def fall_asleep(tx: Transaction, project_id: str, *, serving: str, at_ms: int) -> bool:
+    """Let an active project sleep; False when it does, has another app, or is being deployed."""
+    return (
+        await tx.execute(_FALL_ASLEEP, project_id=project_id, serving=serving, at_ms=at_ms) == 1
+    )
+
+
+async def wake(tx: Transaction, project_id: str) -> None:
+    """Let a project sleep no more; no error when it does not."""
+    await tx.execute(_WAKE, project_id=project_id)
 
 
 async def set_serving(tx: Transaction, project_id: str, deployment_id: str) -> bool:
@@ -262,6 +303,7 @@ async def standing(db: Database, deployment_id: str) -> Standing | None:
         unique_name=row[8],
         project_status=ProjectStatus(row[9]),
         serving_deployment_id=row[10],
+        blocked_reason=row[11],
     )
 
 

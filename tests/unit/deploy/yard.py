@@ -22,9 +22,11 @@ from moorage.deploy.job import Job
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.releases import Releases
+from moorage.deploy.sleep import Sleep
 from moorage.deploy.specs import Specs
 from moorage.deploy.switch import Switch
 from moorage.deploy.vault import Vault
+from moorage.deploy.wake import Wake
 from moorage.deploy.worker import Worker
 from moorage.deploy.workflow import Timing, Workflow
 from moorage.ledger.metering import Metering
@@ -38,6 +40,7 @@ from records_fixture import PLAN, add_deployment, add_project
 
 HOST = "hello.example.com"
 DRAIN_SECONDS = 30
+SLEEP_AFTER_SECONDS = 86_400 * 365  # beyond what other tests let pass
 RELEASES_KEPT = 2
 APP_LIMITS = Limits(memory_bytes=512, cpu_millis=500, pids=64, disk_bytes=1024)
 BUILD_LIMITS = Limits(memory_bytes=2048, cpu_millis=2000, pids=128, disk_bytes=1024)
@@ -104,6 +107,14 @@ class Yard:
         self.worker = Worker(db=db, carry_out=self.workflow.run, concurrency=4, clock=clock)
         self.chores = Chores(clock=clock)
         drain = Drain(runtime=self.runtime, limit_seconds=DRAIN_SECONDS, clock=clock)
+        self.sleep = Sleep(
+            db=db,
+            runtime=self.runtime,
+            addresses=self.addresses,
+            chores=self.chores,
+            after_seconds=SLEEP_AFTER_SECONDS,
+            clock=clock,
+        )
         self.reconciler = Reconciler(
             db=db,
             runtime=self.runtime,
@@ -116,7 +127,20 @@ class Yard:
             releases=Releases(
                 db=db, runtime=self.runtime, chores=self.chores, drain=drain, most=RELEASES_KEPT
             ),
+            sleep=self.sleep,
             clock=clock,
+        )
+        self.wake = Wake(
+            db=db,
+            addresses=self.addresses,
+            chores=self.chores,
+            sleep=self.sleep,
+            runtime=self.runtime,
+            start=self.reconciler.start,
+            listen_seconds=20,
+            healthy_seconds=10,
+            clock=clock,
+            healthy=self.healthy,
         )
         self.metering = metering
         self.deletion = Deletion(

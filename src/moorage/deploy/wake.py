@@ -1,0 +1,132 @@
+"""Wake: a request for an app that sleeps, or is being started again, waits until it runs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from moorage.clock import Clock
+from moorage.deploy.addresses import Addresses
+from moorage.deploy.chores import Chores
+from moorage.deploy.health import Healthy, wait_until_healthy
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.sleep import Sleep
+from moorage.errors import DeployFailed
+from moorage.metrics import record_wake
+from moorage.runtimes.runtime import Runtime
+from moorage.storage import projects
+from moorage.storage.database import Database
+
+log = structlog.get_logger()
+
+_LYING_DOWN_SECONDS = 20.0  # how long stopping an app may take that is woken amid it
+
+Start = Callable[[str, str], Awaitable[None]]
+"""Starts a project's app (ids of project and deployment), unless it runs, and leads its address."""
+
+
+class Wake:
+    """Wakes an app once, however many ask for it at the same time."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        addresses: Addresses,
+        chores: Chores,
+        sleep: Sleep,
+        runtime: Runtime,
+        start: Start,
+        listen_seconds: float,
+        healthy_seconds: float,
+        clock: Clock,
+        healthy: Healthy = wait_until_healthy,
+    ) -> None:
+        self._db = db
+        self._addresses = addresses
+        self._chores = chores
+        self._sleep = sleep
+        self._runtime = runtime
+        self._start = start
+        self._longest_seconds = listen_seconds + healthy_seconds + _LYING_DOWN_SECONDS
+        self._healthy_seconds = healthy_seconds
+        self._healthy = healthy
+        self._clock = clock
+        self._under_way: dict[str, asyncio.Task[bool]] = {}
+
+    async def host(self, host: str) -> bool:
+        """Whether a host, lower case and without port, leads to an app by now.
+
+        Waits for one that can be had: asleep, or being started again. At once for any other host.
+        """
+        project = await self._addresses.project_at(host)
+        if project is None or not _can_run(project):
+            return False
+        task = self._under_way.get(project.id)
+        if task is None:
+            task = asyncio.create_task(self._in_time(project.id), name=f"wake {project.id}")
+            self._under_way[project.id] = task
+            task.add_done_callback(lambda _: self._under_way.pop(project.id, None))
+        return await asyncio.shield(task)
+
+    async def _in_time(self, project_id: str) -> bool:
+        begun = self._clock.monotonic_seconds()
+        try:
+            async with asyncio.timeout(self._longest_seconds):
+                was_asleep, awake = await self._bring_up(project_id)
+        except TimeoutError:
+            return False
+        if was_asleep:
+            record_wake(well=awake, seconds=self._clock.monotonic_seconds() - begun)
+        return awake
+
+    async def _bring_up(self, project_id: str) -> tuple[bool, bool]:
+        """Whether the app slept, and whether it can be asked now."""
+        was_asleep = tried = False
+        while True:
+            project = await projects.by_id(self._db, project_id)
+            if project is None or not _can_run(project):
+                return was_asleep, False
+            serving = project.serving_deployment_id or ""
+            if project.asleep_since_ms is not None:
+                was_asleep, tried = True, False
+                await self._rouse(project, serving)
+            elif (socket := self._addresses.socket(project)) is not None:
+                if was_asleep:
+                    await self._until_healthy(serving, socket)
+                return was_asleep, True
+            elif (chore := self._chores.of(serving)) is not None:
+                await asyncio.wait([chore])
+            elif tried:
+                return was_asleep, False
+            else:
+                tried = True
+                self._chores.begin("start", serving, partial(self._start, project_id, serving))
+
+    async def _rouse(self, project: Project, serving: str) -> None:
+        """Say that the project sleeps no more; what kept its app from starting before is over."""
+        self._sleep.use(serving)
+        self._chores.forgive("start", serving)
+        async with self._db.transaction(durable=False) as tx:
+            await projects.wake(tx, project.id)
+
+    async def _until_healthy(self, serving: str, socket: Path) -> None:
+        """Wait until the app is well; what it says if it never is, its visitors are to see."""
+
+        async def has_ended() -> bool:
+            return await self._runtime.exit_reason(serving) is not None
+
+        deployment = await projects.deployment(self._db, serving)
+        path = "/" if deployment is None else deployment.health_path
+        try:
+            await self._healthy(
+                socket, path=path, timeout_seconds=self._healthy_seconds, has_ended=has_ended
+            )
+        except DeployFailed as failure:
+            log.warning("woken app is not well", deployment=serving, cause=failure.cause)
+
+
+def _can_run(project: Project) -> bool:
+    return project.status is ProjectStatus.ACTIVE and project.serving_deployment_id is not None
