@@ -38,6 +38,7 @@ from moorage.errors import (
     FailureCause,
     InvalidField,
     InvalidRequest,
+    ProjectBlocked,
     ProjectNotFound,
     WrongWallet,
 )
@@ -272,6 +273,14 @@ def _progress(gateway: Gateway, found: Standing) -> DeploymentProgress:
             reason=found.reason or "",
             reason_code=found.reason_code or FailureCause.INTERRUPTED,
             log_tail=found.log_tail,
+        )
+    if found.blocked_reason is not None:
+        return DeploymentProgress(
+            status="failed",
+            deployment_id=found.id,
+            deployment_status="suspended",
+            reason=ProjectBlocked(found.blocked_reason).message,
+            reason_code=FailureCause.BLOCKED,
         )
     if found.project_status is ProjectStatus.SUSPENDED:
         return DeploymentProgress(

@@ -39,6 +39,7 @@ class HostState(StrEnum):
     DEPLOYING = "deploying"  # its first deployment is under way
     FAILED = "failed"  # no deployment has succeeded yet, and the last one failed
     SUSPENDED = "suspended"  # out of credits
+    BLOCKED = "blocked"  # suspended by the operator
     STOPPED = "stopped"  # should run and does not: it is being started again
     UNHEALTHY = "unhealthy"  # runs, and does not answer
     ASLEEP = "asleep"  # idle and stopped, and more requests wait for it than are held
@@ -91,6 +92,13 @@ PAGES = {
         text="This app is paused because its credits are used up. Its files and data are kept.",
         hint="Its deployer starts it again by topping up at $gateway, before it is deleted.",
         next_actions=("Top up with POST $gateway/agent/credits; the app then starts by itself",),
+    ),
+    HostState.BLOCKED: Page(
+        status=403,
+        code="app_blocked",
+        title="This app is suspended",
+        text="The operator of this gateway has suspended the app at this address.",
+        hint="Its deployer finds the reason in the deployment's status.",
     ),
     HostState.STOPPED: Page(
         status=502,

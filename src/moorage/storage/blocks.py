@@ -2,11 +2,12 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, literal, null, select, union_all, update
+from sqlalchemy import bindparam, exists, literal, null, or_, select, union_all, update
 
+from moorage.deploy.deployment import UNDER_WAY
 from moorage.deploy.project import ProjectStatus
 from moorage.storage.database import Database, Statement, Transaction
-from moorage.storage.schema import meter, projects, wallets
+from moorage.storage.schema import deployments, meter, projects, wallets
 
 _living = projects.c.deleted_at_ms.is_(None)
 _REASON_OF_WALLET = Statement(
@@ -49,6 +50,22 @@ _ALL = Statement(
 )
 
 
+_NOT_ENFORCED = Statement(
+    select(projects.c.id).where(
+        projects.c.blocked_reason.is_not(None),
+        _living,
+        projects.c.status != ProjectStatus.DELETING.value,
+        or_(
+            projects.c.status != ProjectStatus.SUSPENDED.value,
+            exists().where(
+                deployments.c.project_id == projects.c.id,
+                deployments.c.status.in_([status.value for status in UNDER_WAY]),
+            ),
+        ),
+    )
+)
+
+
 class Block(NamedTuple):
     """A project, or without `unique_name` all of a wallet, that is suspended."""
 
@@ -78,6 +95,11 @@ async def unblock(tx: Transaction, project_id: str) -> None:
     await tx.execute(_BLOCK, project_id=project_id, new_reason=None)
     await tx.execute(_UNBLOCK_SERVED, project_id=project_id)
     await tx.execute(_UNBLOCK_UNSERVED, project_id=project_id)
+
+
+async def not_enforced(db: Database) -> list[str]:
+    """The projects that are to be suspended and of which something goes on."""
+    return [row[0] for row in await db.all(_NOT_ENFORCED)]
 
 
 async def all_blocks(db: Database) -> list[Block]:

@@ -1,5 +1,6 @@
 """What a visitor sees where no app answers."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -81,6 +82,7 @@ EXPECTED = {
     HostState.DEPLOYING: (503, "app_deploying", True),
     HostState.FAILED: (502, "app_failed", False),
     HostState.SUSPENDED: (402, "app_suspended", False),
+    HostState.BLOCKED: (403, "app_blocked", False),
     HostState.STOPPED: (502, "app_stopped", True),
     HostState.UNHEALTHY: (502, "app_not_answering", True),
     HostState.ASLEEP: (503, "app_waking", True),
@@ -184,3 +186,10 @@ async def test_websocket_is_closed_before_it_opens() -> None:
     scope = {"type": "websocket", "path": "/", "headers": [], "subprotocols": []}
     await app(scope, receive, send)
     assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+async def test_what_the_operator_suspended_asks_nobody_to_pay() -> None:
+    told = json.dumps((await ask(HostState.BLOCKED)).json()).lower()
+    told += (await ask(HostState.BLOCKED, accept=BROWSER)).body.decode().lower()
+    for word in ("credit", "top up", "topping", "pay "):
+        assert word not in told

@@ -49,6 +49,12 @@ projects = Table(
     ),
     Index(None, "wallet", "created_at_ms"),
     Index(
+        "ix_projects_blocked",
+        "id",
+        sqlite_where=text("blocked_reason IS NOT NULL"),
+        postgresql_where=text("blocked_reason IS NOT NULL"),
+    ),
+    Index(
         "uq_projects_living_name",
         "unique_name",
         unique=True,
@@ -146,6 +152,9 @@ jobs = Table(
     Column("id", Text, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("subject_id", Text, nullable=False),
+    Column("wallet", Text, nullable=False, server_default=""),  # whose turn in the queue it takes
+    # Whether it builds until its step "built", for which places are few.
+    Column("builds", Boolean, nullable=False, server_default=text("0")),
     Column("status", Text, nullable=False),
     Column("step", Text, nullable=False),  # the last one completed, "" before the first
     Column("attempts", Integer, nullable=False),

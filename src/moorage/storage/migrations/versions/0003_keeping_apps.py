@@ -78,6 +78,12 @@ def upgrade() -> None:
             "origin IN ('upload', 'rollback', 'configuration')",
         )
 
+    with op.batch_alter_table("jobs", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("wallet", sa.Text(), server_default="", nullable=False))
+        batch_op.add_column(
+            sa.Column("builds", sa.Boolean(), server_default=sa.text("0"), nullable=False)
+        )
+
     with op.batch_alter_table("projects", schema=None) as batch_op:
         batch_op.add_column(sa.Column("blocked_reason", sa.Text(), nullable=True))
         batch_op.add_column(sa.Column("asleep_since_ms", sa.BigInteger(), nullable=True))
@@ -85,6 +91,14 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("variables", sa.Text(), server_default="", nullable=False))
         batch_op.add_column(
             sa.Column("volume", sa.Boolean(), server_default=sa.text("0"), nullable=False)
+        )
+    with op.batch_alter_table("projects", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_projects_blocked",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("blocked_reason IS NOT NULL"),
+            postgresql_where=sa.text("blocked_reason IS NOT NULL"),
         )
     with op.batch_alter_table("wallets", schema=None) as batch_op:
         batch_op.add_column(sa.Column("blocked_reason", sa.Text(), nullable=True))
