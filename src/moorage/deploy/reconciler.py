@@ -86,15 +86,23 @@ class Reconciler:
             await self._chores.end_all()
 
     async def sweep(self) -> None:
-        """Remove uploads that nobody admitted before the gateway died; before requests come."""
+        """Remove what a crash left: uploads that nobody admitted, volumes of deleted projects.
+
+        Before requests come. A volume of a project that no row tells of stays: the rows may be
+        wrong, and what it holds is nowhere else.
+        """
         keep = {deployment.id for deployment in await projects.deployments_under_way(self._db)}
         for path in sorted(self._sources.iterdir()):
             if path.name not in keep:
                 await in_thread(shutil.rmtree, path, ignore_errors=True)
+        for volume_id in await self._runtime.volumes():
+            if await projects.is_deleted(self._db, volume_id):
+                await self._runtime.remove_volume(volume_id)
 
     async def reconcile(self) -> None:
         """One comparison."""
         changing = {item.id for item in await projects.deployments_under_way(self._db)}
+        self._sleep.begin()
         known = await self._runtime.known()
         running = await self._runtime.running()
         self.running = len(running)
@@ -128,6 +136,8 @@ class Reconciler:
             await self._chores.end(deployment.id)
             await self._runtime.remove(deployment.id)
             await in_thread(shutil.rmtree, self._sources / deployment.id, ignore_errors=True)
+        if project.volume:
+            await self._runtime.remove_volume(project.id)
         async with self._db.transaction(durable=True) as tx:
             await domains.remove_of(tx, project.id)
             if await projects.set_deleted(tx, project.id, at_ms=self._clock.now_ms()):
@@ -161,18 +171,19 @@ class Reconciler:
     async def start(self, project_id: str, serving: str) -> None:
         """Start a project's app again, wake the project if it is suspended, lead its address."""
         deployment = await projects.deployment(self._db, serving)
-        if deployment is None or await self._serves(project_id, serving) is None:
+        project = await self._serves(project_id, serving)
+        if deployment is None or project is None:
             return
-        spec = self._specs.instance(deployment)
+        spec = self._specs.instance(deployment, project)
         instance = await self._runtime.start(spec, timeout_seconds=self._listen_seconds)
         async with self._db.transaction(durable=True) as tx:
-            project = await projects.by_id(tx, project_id)
-            if project is not None and project.status is ProjectStatus.SUSPENDED:
-                if not await self._metering.wakes(tx, project):
+            current = await projects.by_id(tx, project_id)
+            if current is not None and current.status is ProjectStatus.SUSPENDED:
+                if not await self._metering.wakes(tx, current):
                     return
                 await projects.set_status(tx, project_id, ProjectStatus.ACTIVE)
                 await self._metering.begin(tx, project_id)
-                await self._tell(tx, project, EventKind.PROJECT_RESUMED)
+                await self._tell(tx, current, EventKind.PROJECT_RESUMED)
         await self._point(project_id, serving, instance)
 
     async def _tell(self, tx: Transaction, project: Project, kind: EventKind) -> None:

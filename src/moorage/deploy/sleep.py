@@ -46,11 +46,15 @@ class Sleep:
         self._after_seconds = after_seconds
         self._clock = clock
         self._used: dict[str, float] = {}  # by serving deployment: when it was last in use
-        self._just_stopped: set[str] = set()  # what a comparison under way may take to run still
+        self._just_stopped: set[str] = set()  # since the comparison under way began
 
     def use(self, deployment_id: str) -> None:
         """Note that a serving app was asked for just now."""
         self._used[deployment_id] = self._clock.monotonic_seconds()
+
+    def begin(self) -> None:
+        """A comparison begins: what it will find running was not stopped before."""
+        self._just_stopped.clear()
 
     async def rests(self, project: Project, instance: Instance | None) -> bool:
         """Whether an active project's app is to be left stopped; sees to it that it is.
@@ -59,7 +63,6 @@ class Sleep:
         """
         serving = project.serving_deployment_id or ""
         if serving in self._just_stopped:
-            self._just_stopped.discard(serving)
             return True
         if project.asleep_since_ms is None:
             if self._idle(serving):
@@ -75,7 +78,6 @@ class Sleep:
         """Drop what is known of deployments that serve no more."""
         for deployment_id in self._used.keys() - set(but):
             del self._used[deployment_id]
-        self._just_stopped &= set(but)
 
     def _idle(self, serving: str) -> bool:
         if not self._after_seconds:

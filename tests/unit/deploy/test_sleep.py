@@ -1,0 +1,282 @@
+"""Falling asleep and being woken: rows, routes and apps, whatever happens in between."""
+
+import asyncio
+
+import pytest
+from yard import HOST, SLEEP_AFTER_SECONDS, Yard, socket_of
+
+from moorage.deploy.deployment import Deployment
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.errors import DeployFailed, FailureCause
+from moorage.storage import projects
+from records_fixture import ALICE, fund
+from waiting import until
+
+
+@pytest.fixture
+async def app(yard: Yard, project: Project) -> Deployment:
+    """A project's deployment that serves, runs, is billed, and was used just now."""
+    await fund(yard.db, ALICE, 500_000)
+    serving = await yard.serving(project)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+        await yard.metering.begin(tx, project.id)
+    await reconcile(yard)
+    return serving
+
+
+async def reconcile(yard: Yard) -> None:
+    await yard.reconciler.reconcile()
+    await yard.chores_done()
+
+
+def pass_time(yard: Yard, seconds: float = SLEEP_AFTER_SECONDS) -> None:
+    yard.clock.advance(int(seconds * 1000))
+
+
+async def put_to_sleep(yard: Yard, project: Project) -> None:
+    pass_time(yard)
+    await reconcile(yard)
+    assert (await yard.project(project)).asleep_since_ms is not None
+    assert yard.runtime.apps == {}
+
+
+async def test_unused_app_falls_asleep_and_is_left_so(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    pass_time(yard, SLEEP_AFTER_SECONDS - 1)
+    await reconcile(yard)
+    assert yard.runtime.called("stop") == []
+    pass_time(yard, 1)
+    for _ in range(3):
+        await reconcile(yard)
+    assert yard.runtime.called("stop") == [app.id]
+    assert yard.routes.table == {}
+    assert yard.runtime.called("start") == []
+    assert yard.reconciler.dead == frozenset()
+    asleep = await yard.project(project)
+    assert (asleep.status, asleep.asleep_since_ms) == (ProjectStatus.ACTIVE, yard.clock.now_ms())
+
+
+async def test_used_app_stays_awake(yard: Yard, project: Project, app: Deployment) -> None:
+    for _ in range(3):
+        pass_time(yard, SLEEP_AFTER_SECONDS - 1)
+        yard.sleep.use(app.id)
+        await reconcile(yard)
+    assert yard.runtime.called("stop") == []
+
+
+async def test_open_connection_keeps_an_app_awake(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.open_connections[app.id] = 1
+    pass_time(yard)
+    await reconcile(yard)
+    assert (await yard.project(project)).asleep_since_ms is None
+    yard.runtime.open_connections.clear()
+    pass_time(yard, SLEEP_AFTER_SECONDS - 1)  # it was in use until a moment ago
+    await reconcile(yard)
+    assert yard.runtime.called("stop") == []
+
+
+async def test_app_that_does_not_come_up_sleeps_when_nobody_asks_for_it(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.die(app.id)
+    yard.runtime.faults["start"] = [DeployFailed(FailureCause.CRASHED, "no")]
+    await reconcile(yard)
+    await put_to_sleep(yard, project)
+    await reconcile(yard)
+    assert yard.runtime.called("start") == [app.id]
+
+
+async def test_project_being_deployed_stays_awake(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await yard.queued(project)
+    pass_time(yard)
+    await reconcile(yard)
+    assert (await yard.project(project)).asleep_since_ms is None
+    assert yard.runtime.called("stop") == []
+
+
+async def test_request_wakes_the_app(yard: Yard, project: Project, app: Deployment) -> None:
+    await put_to_sleep(yard, project)
+    assert await yard.wake.host(HOST)
+    assert yard.routes.table == {HOST: socket_of(app)}
+    assert (await yard.project(project)).asleep_since_ms is None
+    assert yard.asked == [project.health_path]  # before anybody is let in
+    await reconcile(yard)
+    assert app.id in yard.runtime.apps
+
+
+async def test_many_requests_at_once_wake_once(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await put_to_sleep(yard, project)
+    answers = await asyncio.gather(*(yard.wake.host(HOST) for _ in range(50)))
+    assert answers == [True] * 50
+    assert yard.runtime.called("start") == [app.id]
+
+
+async def test_sleeping_app_is_woken_however_often_it_slept(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    for _ in range(5):
+        await put_to_sleep(yard, project)
+        assert await yard.wake.host(HOST)
+    await put_to_sleep(yard, project)
+    yard.runtime.faults["start"] = [DeployFailed(FailureCause.CRASHED, "no")]
+    assert not await yard.wake.host(HOST)
+    await put_to_sleep(yard, project)
+    assert await yard.wake.host(HOST)
+
+
+async def test_app_that_does_not_wake_is_the_reconcilers_to_start(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await put_to_sleep(yard, project)
+    yard.runtime.faults["start"] = [DeployFailed(FailureCause.CRASHED, "no")]
+    assert not await yard.wake.host(HOST)
+    assert not await yard.wake.host(HOST)  # not at once again
+    assert yard.runtime.called("start") == [app.id]
+    await reconcile(yard)
+    assert yard.reconciler.dead == {app.id}
+    pass_time(yard, 2)
+    await reconcile(yard)
+    assert await yard.wake.host(HOST)
+
+
+async def test_request_waits_for_an_app_that_is_being_started_again(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.die(app.id)
+    yard.routes.table.clear()
+    yard.runtime.gates["start"] = asyncio.Event()
+    await yard.reconciler.reconcile()
+    asked = asyncio.create_task(yard.wake.host(HOST))
+    await until(lambda: yard.runtime.called("start") == [app.id])
+    assert not asked.done()
+    yard.runtime.gates["start"].set()
+    assert await asked
+
+
+@pytest.mark.parametrize("moment", ["connections", "stop"])
+async def test_request_while_the_app_falls_asleep_is_answered(
+    yard: Yard, project: Project, app: Deployment, moment: str
+) -> None:
+    """Before it is stopped it is left running; while it is, it is started again."""
+    pass_time(yard)
+    gate = yard.runtime.gates[moment] = asyncio.Event()
+    begun = asyncio.Event()
+    yard.runtime.on_call = lambda method, _: begun.set() if _is(yard, method, moment) else None
+    await yard.reconciler.reconcile()
+    if moment == "connections":  # the first look comes before the row says that it sleeps
+        await until(lambda: yard.runtime.called("connections") == [app.id])
+        gate.set()
+        gate.clear()
+    await begun.wait()
+    asked = asyncio.create_task(yard.wake.host(HOST))
+    await until(lambda: _awake(yard, project))
+    gate.set()
+    assert await asked
+    await yard.chores_done()
+    await reconcile(yard)
+    assert app.id in yard.runtime.apps
+    assert yard.routes.table == {HOST: socket_of(app)}
+
+
+def _is(yard: Yard, method: str, moment: str) -> bool:
+    return method == moment and not (moment == "connections" and yard.routes.table)
+
+
+async def _awake(yard: Yard, project: Project) -> bool:
+    return (await yard.project(project)).asleep_since_ms is None
+
+
+async def test_who_came_last_is_served_to_the_end(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    """A connection made just before the route was taken away, and kept open, keeps the app."""
+    pass_time(yard)
+    looks = 0
+
+    def arrive(method: str, _: str) -> None:
+        nonlocal looks
+        if method == "connections":
+            looks += 1
+            yard.clock.advance(1_000)
+            yard.runtime.open_connections[app.id] = 0 if looks == 1 else 1
+
+    yard.runtime.on_call = arrive
+    await reconcile(yard)
+    assert yard.runtime.called("stop") == []
+    assert (await yard.project(project)).asleep_since_ms is None
+    await reconcile(yard)
+    assert yard.routes.table == {HOST: socket_of(app)}
+
+
+async def test_falling_asleep_goes_on_after_a_crash(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    async with yard.db.transaction(durable=True) as tx:
+        assert await projects.fall_asleep(tx, project.id, serving=app.id, at_ms=1)
+    await reconcile(yard)
+    assert yard.runtime.called("stop") == [app.id]
+    assert yard.routes.table == {}
+
+
+async def test_route_that_a_crash_left_to_a_sleeping_app_is_removed(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.fall_asleep(tx, project.id, serving=app.id, at_ms=1)
+    yard.runtime.die(app.id)
+    await reconcile(yard)
+    assert yard.routes.table == {}
+    assert await yard.wake.host(HOST)
+
+
+async def test_new_version_of_a_sleeping_project_serves(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await put_to_sleep(yard, project)
+    await yard.queued(project)
+    deployed = await yard.deployed()
+    assert (await yard.project(project)).asleep_since_ms is None
+    assert yard.routes.table == {HOST: socket_of(deployed)}
+    await reconcile(yard)
+    assert yard.runtime.called("stop") == [app.id]  # when it fell asleep
+
+
+async def test_suspension_ends_sleep_and_no_request_wakes_it(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await put_to_sleep(yard, project)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.suspend(tx, project.id, at_ms=yard.clock.now_ms())
+    assert (await yard.project(project)).asleep_since_ms is None
+    assert not await yard.wake.host(HOST)
+    assert yard.runtime.called("start") == []
+
+
+async def test_sleeping_project_goes_on_being_billed(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await put_to_sleep(yard, project)
+    ((_, _, ended),) = await yard.intervals(project)
+    assert ended is None
+
+
+async def test_sleeping_project_can_be_deleted(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await put_to_sleep(yard, project)
+    await yard.reconciler.delete(await yard.project(project))
+    assert not await yard.wake.host(HOST)
+    assert yard.runtime.built == {}
+
+
+async def test_unknown_host_is_not_waited_for(yard: Yard) -> None:
+    assert not await yard.wake.host("nobody.example.com")
+    assert not await yard.wake.host("nobody.elsewhere.example")
