@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moorage.runtimes.sandbox import idmap, kernel
-from moorage.runtimes.sandbox.disk import Disk, mount_image
+from moorage.runtimes.sandbox.disk import AppDisk, mount_image
 
 pytestmark = pytest.mark.root
 
@@ -16,8 +16,8 @@ ONE, OTHER = 1_999_999_990, 1_999_999_992
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    made = Disk(image=tmp_path / "disk.img", mount_point=tmp_path / "mounted")
+def disk(tmp_path: Path) -> Iterator[AppDisk]:
+    made = AppDisk(image=tmp_path / "disk.img", mount_point=tmp_path / "mounted")
     made.create(size_bytes=0, uid=ONE)
     yield made
     made.remove()
@@ -34,7 +34,7 @@ def reachable(path: Path) -> None:
             parent.chmod(0o711)
 
 
-def test_files_are_the_slots_own_and_on_disk_nobodys(disk: Disk) -> None:
+def test_files_are_the_slots_own_and_on_disk_nobodys(disk: AppDisk) -> None:
     reachable(disk.app)
     assert as_user(ONE, "touch", str(disk.app / "made")).returncode == 0
     assert (disk.app / "made").stat().st_uid == ONE
@@ -49,7 +49,7 @@ def test_files_are_the_slots_own_and_on_disk_nobodys(disk: Disk) -> None:
     assert "User:  1000   Group:  1000" in listed
 
 
-def test_two_slots_own_one_directory_at_a_time(disk: Disk, tmp_path: Path) -> None:
+def test_two_slots_own_one_directory_at_a_time(disk: AppDisk, tmp_path: Path) -> None:
     disk.unmount()
     mount_image(disk.image, disk.mount_point)
     views = {ONE: tmp_path / "one", OTHER: tmp_path / "other"}
@@ -67,7 +67,7 @@ def test_two_slots_own_one_directory_at_a_time(disk: Disk, tmp_path: Path) -> No
             kernel.unmount(view)
 
 
-def test_roots_files_stay_roots_and_no_other_owner_is_possible(disk: Disk) -> None:
+def test_roots_files_stay_roots_and_no_other_owner_is_possible(disk: AppDisk) -> None:
     (disk.mount_point / "kept").touch()
     assert (disk.mount_point / "kept").stat().st_uid == 0
     with pytest.raises(OSError, match="Value too large"):
@@ -75,7 +75,7 @@ def test_roots_files_stay_roots_and_no_other_owner_is_possible(disk: Disk) -> No
 
 
 def test_mount_that_can_not_be_mapped_leaves_nothing(
-    disk: Disk, monkeypatch: pytest.MonkeyPatch
+    disk: AppDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk.unmount()
 

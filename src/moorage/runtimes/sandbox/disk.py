@@ -1,8 +1,8 @@
-"""An app's disk: a sparse file holding a small ext4, so that a full one harms nobody else.
+"""Disks: sparse files, each holding a small ext4, so that a full one harms nobody else.
 
-Inside: `app/` (the files, `/app`), `home/` (`/home/app`), `tmp/` (`/tmp` of builds) belong to the
-app (on the disk itself to `idmap.OWNER`, so that it fits any slot), `etc/` to root. Blocking; call
-from a thread.
+Inside an app's: `app/` (the files, `/app`), `home/` (`/home/app`), `tmp/` (`/tmp` of builds) belong
+to the app (on the disk itself to `idmap.OWNER`, so that it fits any slot), `etc/` to root.
+Blocking; call from a thread.
 """
 
 import errno
@@ -37,10 +37,71 @@ def mkfs_argv(image: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Disk:
-    """One app's disk: its image, and where it is mounted."""
+    """A disk: its image, and where it is mounted."""
 
     image: Path
     mount_point: Path
+
+    @property
+    def mounted(self) -> bool:
+        """Whether the disk is mounted now."""
+        return self.mount_point.is_dir() and os.path.ismount(self.mount_point)
+
+    @property
+    def free_bytes(self) -> int:
+        """What may still be written; nothing when no more files can be made."""
+        status = os.statvfs(self.mount_point)
+        return status.f_bavail * status.f_frsize if status.f_favail else 0
+
+    def mount(self, uid: int) -> None:
+        """Mount the disk, unless it is, as `uid`'s. Raises OSError."""
+        if self.mounted:
+            return
+        mount_image(self.image, self.mount_point)
+        try:
+            idmap.map_mounted(self.mount_point, uid)
+        except BaseException:
+            self.unmount()
+            raise
+
+    def unmount(self) -> None:
+        """Unmount the disk if it is mounted; its loop device goes with its last user."""
+        if self.mounted:
+            try:
+                kernel.unmount(self.mount_point)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                kernel.unmount(self.mount_point, detach=True)  # somebody reads it just now
+        self.mount_point.rmdir() if self.mount_point.is_dir() else None
+
+    def release(self) -> bool:
+        """Unmount the disk and see its image whole, and nobody's; False when somebody has it still.
+
+        A process that was killed may, for a moment.
+        """
+        if not self.mounted:
+            self.unmount()
+            return True
+        device = self.mount_point.stat().st_dev
+        self.unmount()
+        backing = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/loop/backing_file")
+        deadline = time.monotonic() + _RELEASE_SECONDS
+        while _read(backing) == f"{self.image}\n":
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def remove(self) -> None:
+        """Unmount the disk and delete it."""
+        self.unmount()
+        self.image.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class AppDisk(Disk):
+    """One app's disk."""
 
     @property
     def app(self) -> Path:
@@ -62,65 +123,38 @@ class Disk:
         """The app's own files of `/etc`."""
         return self.mount_point / "etc"
 
-    @property
-    def mounted(self) -> bool:
-        """Whether the disk is mounted now."""
-        return self.mount_point.is_dir() and os.path.ismount(self.mount_point)
-
     def create(self, *, size_bytes: int, uid: int) -> None:
         """A new, empty, mounted disk. Raises OSError."""
-        self.image.unlink(missing_ok=True)
-        with self.image.open("xb") as image:
-            image.truncate(max(size_bytes, MIN_BYTES))
-        tool.run(mkfs_argv(self.image))
+        make_image(self.image, size_bytes)
         self.mount(uid)
         self.mount_point.chmod(0o711)  # the app's uid passes through, and reads nothing here
-        for directory in (self.app, self.home, self.tmp):
-            directory.mkdir(mode=0o700)
-            os.chown(directory, uid, uid)
+        make_owned(self.app, uid)
+        make_owned(self.home, uid)
+        self.make_tmp(uid)
 
-    def mount(self, uid: int) -> None:
-        """Mount the disk, unless it is, as `uid`'s. Raises OSError."""
-        if self.mounted:
-            return
-        mount_image(self.image, self.mount_point)
-        try:
-            idmap.map_mounted(self.mount_point, uid)
-        except BaseException:
-            self.unmount()
-            raise
-
-    def unmount(self) -> bool:
-        """Unmount the disk if it is mounted; whether its image is now whole, and nobody's."""
-        if not self.mounted:
-            self.mount_point.rmdir() if self.mount_point.is_dir() else None
-            return True
-        device = self.mount_point.stat().st_dev
-        try:
-            kernel.unmount(self.mount_point)
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise
-            kernel.unmount(self.mount_point, detach=True)  # somebody reads it just now
-        self.mount_point.rmdir()
-        return _wait_released(device, self.image)
-
-    def remove(self) -> None:
-        """Unmount the disk and delete it."""
-        self.unmount()
-        self.image.unlink(missing_ok=True)
+    def make_tmp(self, uid: int) -> None:
+        """An empty `/tmp` for a build. Raises OSError."""
+        make_owned(self.tmp, uid)
 
     def clear_build_leftovers(self) -> None:
-        """Empty a build's `/tmp` and the package managers' caches."""
+        """Remove a build's `/tmp` and the package managers' caches."""
         shutil.rmtree(self.tmp, ignore_errors=True)
         for cache in CACHES:
             remove_below(self.home, cache)
 
-    @property
-    def free_bytes(self) -> int:
-        """What may still be written."""
-        status = os.statvfs(self.mount_point)
-        return status.f_bavail * status.f_frsize if status.f_favail else 0
+
+def make_image(image: Path, size_bytes: int) -> None:
+    """A new, empty ext4 in a file. Raises OSError."""
+    image.unlink(missing_ok=True)
+    with image.open("xb") as file:
+        file.truncate(max(size_bytes, MIN_BYTES))
+    tool.run(mkfs_argv(image))
+
+
+def make_owned(directory: Path, uid: int) -> None:
+    """A new directory that is `uid`'s alone. Raises OSError."""
+    directory.mkdir(mode=0o700)
+    os.chown(directory, uid, uid)
 
 
 def mount_image(image: Path, mount_point: Path) -> None:
@@ -137,24 +171,10 @@ def mount_image(image: Path, mount_point: Path) -> None:
         os.close(descriptor)
 
 
-def _wait_released(device: int, image: Path) -> bool:
-    """Until the loop device is gone: a process that was killed may hold the mount a little longer.
-
-    False when somebody holds it even so.
-    """
-    backing = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/loop/backing_file")
-    deadline = time.monotonic() + _RELEASE_SECONDS
-    while _read(backing) == str(image):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True
-
-
 def _read(path: Path) -> str:
     try:
-        return path.read_text().rstrip("\n")
-    except OSError:  # gone, as a whole or while it was read
+        return path.read_text()
+    except OSError:  # gone by now
         return ""
 
 

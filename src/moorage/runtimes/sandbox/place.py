@@ -12,7 +12,7 @@ from moorage.runtimes.logs.logs import Logs
 from moorage.runtimes.runtime import LogKind
 from moorage.runtimes.sandbox import copying, etc, network, slots, trees
 from moorage.runtimes.sandbox.cgroup import Cgroups
-from moorage.runtimes.sandbox.disk import Disk
+from moorage.runtimes.sandbox.disk import AppDisk
 from moorage.runtimes.sandbox.network import Network
 from moorage.runtimes.sandbox.record import Record, Stage, read_record, write_record
 from moorage.runtimes.sandbox.slots import Slot
@@ -96,9 +96,9 @@ class Place:
         return self.machine.deployments / self.deployment_id
 
     @property
-    def disk(self) -> Disk:
+    def disk(self) -> AppDisk:
         """The disk."""
-        return Disk(
+        return AppDisk(
             image=self.directory / "disk.img",
             mount_point=self.machine.mount_points / self.deployment_id,
         )
@@ -206,7 +206,7 @@ class Place:
         slot = self.slot(record)
         if slot is not None and slots.holds(slot.number, self.directory):
             self.network(slot).remove()
-        self.disk.unmount()
+        self.disk.release()
         self.machine.hide_volumes(self.deployment_id)
 
     def abandon(self, record: Record) -> None:

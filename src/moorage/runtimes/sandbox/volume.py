@@ -65,7 +65,7 @@ class Volume:
 
     def close(self) -> None:
         """Unmount the disk; nobody may have a view of it."""
-        self.disk.unmount()
+        self.disk.release()  # or it might be mounted twice, for a moment
         if self.mounts.is_dir():
             self.mounts.rmdir()
 
