@@ -47,7 +47,7 @@ def audit(
     """
     from moorage.api.audit import run_audit
 
-    settings = _settings(config, data_dir)
+    settings = operator_settings(config, data_dir)
     report = asyncio.run(run_audit(settings, from_block=from_block, search=not fast))
     screen = Screen(json=json)
     screen.document({"ok": not report.findings and not report.unknown, "report": report})
@@ -86,12 +86,12 @@ def ledger(
     from moorage.api.books import open_books
     from moorage.ledger.export import COLUMNS, ledger_rows
 
-    settings = _settings(config, data_dir)
+    settings = operator_settings(config, data_dir)
     bounds = {
         "since_ms": _time_ms("since", since, default=0),
         "until_ms": _time_ms("until", until, default=2**62),
     }
-    address = _wallet("--wallet", wallet)
+    address = wallet_option("--wallet", wallet)
 
     async def export() -> None:
         writer = csv.writer(sys.stdout, lineterminator="\n")
@@ -137,7 +137,7 @@ def payments(
     from moorage.payments.review import release
     from moorage.storage.payments import held
 
-    settings = _settings(config, data_dir)
+    settings = operator_settings(config, data_dir)
     wanted = _transaction(tx_hash) if what == "release" else ""
 
     async def listed() -> "list[Payment]":
@@ -214,7 +214,7 @@ def refund(
     """
     from moorage.api.refunds import RefundOrder, run_refund, run_resume
 
-    settings = _settings(config, data_dir)
+    settings = operator_settings(config, data_dir)
     if resume:
         done = asyncio.run(run_resume(settings, key_file=key_file, wait_seconds=wait_seconds))
     else:
@@ -223,8 +223,8 @@ def refund(
             chain=chain,
             log_index=log_index,
             amount=amount,
-            recipient=_wallet("--to", to) if to else None,
-            reason=_reason(reason),
+            recipient=wallet_option("--to", to) if to else None,
+            reason=reason_option(reason),
         )
         refunded = run_refund(settings, order, key_file=key_file, wait_seconds=wait_seconds)
         done = [asyncio.run(refunded)]
@@ -247,7 +247,8 @@ def _refund_exit(done: "list[Refund]") -> Exit:
     return Exit.FAILED if RefundStatus.FAILED in statuses else Exit.OK
 
 
-def _reason(text: str) -> str:
+def reason_option(text: str) -> str:
+    """What `--reason` says. Raises InvalidField without anything."""
     from moorage.errors import InvalidField
 
     if not text.strip():
@@ -255,7 +256,8 @@ def _reason(text: str) -> str:
     return text.strip()
 
 
-def _settings(config: Path | None, data_dir: str | None) -> "Settings":
+def operator_settings(config: Path | None, data_dir: str | None) -> "Settings":
+    """The settings of the gateway meant. Raises InvalidField."""
     from moorage.settings import load_settings
 
     return load_settings(file=config, data_dir=data_dir)
@@ -275,7 +277,8 @@ def _time_ms(option: str, text: str | None, *, default: int) -> int:
     return round(aware.timestamp() * 1000)
 
 
-def _wallet(option: str, text: str) -> str:
+def wallet_option(option: str, text: str) -> str:
+    """A wallet as the books spell it; "" when none is named. Raises InvalidField."""
     from moorage.chains.address import parse_address
     from moorage.errors import InvalidField
 

@@ -33,12 +33,15 @@ OPERATOR_COMMANDS = (
     Command("serve", "moorage.cli.operate:serve", "Run a gateway."),
     Command("check", "moorage.cli.operate:check", "Say what is missing here, and what mends it."),
     Command("plan", "moorage.cli.operate:plan", "Show how a directory would be built and run."),
+    Command("suspend", "moorage.cli.suspension:suspend", "Stop a project, whatever its credits."),
+    Command("resume", "moorage.cli.suspension:resume", "Lift that: its credits decide again."),
+    Command("suspended", "moorage.cli.suspension:suspended", "List what you have suspended."),
     Command("audit", "moorage.cli.books:audit", "Compare the books with the chains."),
     Command("ledger", "moorage.cli.books:ledger", "Print the ledger as CSV."),
     Command("payments", "moorage.cli.books:payments", "List or release what screening holds."),
     Command("refund", "moorage.cli.books:refund", "Send a payment back to who paid."),
 )
-"""Functions of `moorage.cli.operate` and `.books`; without them there are clients only."""
+"""Functions of `moorage.cli.operate`, `.books`, `.suspension`; without these, clients are all."""
 
 
 def operator_commands() -> tuple[Command, ...]:
