@@ -153,6 +153,13 @@ async def add_deployment(
                 job_id=str(uuid.uuid4()),
                 kind=JobKind.DEPLOY,
                 subject_id=deployment.id,
+                wallet=project.wallet,
+                builds=_builds(deployment),
                 run_at_ms=START_MS,
             )
     return deployment
+
+
+def _builds(deployment: Deployment) -> bool:
+    plan = msgspec.json.decode(deployment.plan, type=Plan)
+    return deployment.copy_of is None and bool(plan.install or plan.build)

@@ -121,6 +121,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     app_memory_mib: Annotated[int, _doc("Memory of an app, in MiB.", ge=64)] = 512
     app_cpu_millis: Annotated[int, _doc("CPU of an app, in thousandths of a core.", ge=50)] = 500
     app_disk_mib: Annotated[int, _doc("Disk of an app, files and logs, in MiB.", ge=64)] = 1024
+    app_volume_mib: Annotated[
+        int, _doc("Size of a volume, `/data` of a project that asks for one, in MiB.", ge=32)
+    ] = 1024
     disk_reserve_mib: Annotated[
         int, _doc("No new app is taken in while less than this is free on the disk, in MiB.", ge=0)
     ] = 2048
@@ -132,6 +135,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     build_pids: Annotated[int, _doc("Processes and threads of a build.", ge=16)] = 512
     build_seconds: Annotated[int, _doc("How long a build may take.", ge=1, le=540)] = 480
     builds_at_once: Annotated[int, _doc("How many builds run at the same time.", ge=1)] = 2
+    builds_per_wallet: Annotated[
+        int, _doc("How many builds of one wallet run at the same time.", ge=1)
+    ] = 1
     deploys_at_once: Annotated[
         int, _doc("How many deployments are carried out at the same time.", ge=1)
     ] = 8

@@ -47,7 +47,7 @@ from moorage.payments.demand import chain_body
 from moorage.payments.evidence import named_chain
 from moorage.planning.plan import Plan
 from moorage.planning.planner import make_plan
-from moorage.storage import projects
+from moorage.storage import jobs, projects
 from moorage.storage.database import Transaction
 
 _PLAN_ASIDE_FROM = 200
@@ -90,6 +90,8 @@ async def status(gateway: Gateway, request: Request) -> Response:
         limit_wallet(gateway, request, wallet)
         raise ProjectNotFound if is_gone else WrongWallet
     gateway.limiters.polls.check(deployment_id)
+    if found.status is DeploymentStatus.QUEUED:
+        return json_response(await _queued(gateway, found))
     return json_response(_progress(gateway, found))
 
 
@@ -293,6 +295,16 @@ def _progress(gateway: Gateway, found: Standing) -> DeploymentProgress:
     if found.serving_deployment_id in gateway.reconciler.dead:
         return _under_way(found, "restarting")
     return _ready(gateway, found)
+
+
+async def _queued(gateway: Gateway, found: Standing) -> DeploymentProgress:
+    position = await jobs.position(gateway.db, subject_id=found.id, now_ms=gateway.clock.now_ms())
+    return DeploymentProgress(
+        status="deploying",
+        deployment_id=found.id,
+        deployment_status=found.status,
+        position=UNSET if position is None else position,
+    )
 
 
 def _under_way(found: Standing, stage: str) -> DeploymentProgress:

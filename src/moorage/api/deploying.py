@@ -1,6 +1,5 @@
 """Everything that carries out deployments and keeps apps running, wired from the settings."""
 
-import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from moorage.deploy.chores import Chores
 from moorage.deploy.configuration import Configuration
 from moorage.deploy.deletion import Deletion
 from moorage.deploy.drain import Drain
+from moorage.deploy.job import BuildPlaces
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.releases import Releases
 from moorage.deploy.retention import Retention
@@ -74,9 +74,20 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
         build_seconds=settings.build_seconds,
         sources=ground.sources,
     )
-    workflow = _workflow(settings, apparatus, ground, addresses, specs)
+    workflow = _workflow(
+        settings,
+        apparatus,
+        ground,
+        addresses,
+        specs,
+        on_built=lambda: worker.wake(),  # noqa: PLW0108 (the worker is made with the workflow)
+    )
     worker = Worker(
-        db=db, carry_out=workflow.run, concurrency=settings.deploys_at_once, clock=clock
+        db=db,
+        carry_out=workflow.run,
+        concurrency=settings.deploys_at_once,
+        places=BuildPlaces(settings.builds_at_once, settings.builds_per_wallet),
+        clock=clock,
     )
     chores = Chores(clock=clock)
     sleep = _sleep(settings, apparatus, ground, addresses, chores)
@@ -110,7 +121,13 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
 
 
 def _workflow(
-    settings: Settings, apparatus: Apparatus, ground: Ground, addresses: Addresses, specs: Specs
+    settings: Settings,
+    apparatus: Apparatus,
+    ground: Ground,
+    addresses: Addresses,
+    specs: Specs,
+    *,
+    on_built: Callable[[], None],
 ) -> Workflow:
     switch = Switch(
         db=ground.db,
@@ -131,9 +148,9 @@ def _workflow(
             healthy_seconds=settings.healthy_seconds,
         ),
         sources=ground.sources,
-        build_slots=asyncio.Semaphore(settings.builds_at_once),
         clock=ground.clock,
         on_step=ground.on_step,
+        on_built=on_built,
     )
 
 

@@ -30,5 +30,12 @@ class Job(msgspec.Struct, frozen=True):
     fence: int
 
 
+class BuildPlaces(msgspec.Struct, frozen=True):
+    """How many builds may run at the same time: in all, and of one wallet."""
+
+    at_once: int
+    of_wallet: int
+
+
 class LostJob(Exception):
     """Another worker holds this job now, or its project is being deleted."""

@@ -8,6 +8,7 @@ from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus, O
 from moorage.deploy.failure import fail
 from moorage.deploy.job import JobKind
 from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.specs import plan_of
 from moorage.errors import DeployFailed, FailureCause
 from moorage.storage import jobs, projects
 from moorage.storage.database import Database, Transaction
@@ -55,6 +56,14 @@ async def queue(tx: Transaction, project: Project, deployment: Deployment) -> tu
         job_id=str(uuid.uuid4()),
         kind=JobKind.DEPLOY,
         subject_id=deployment.id,
+        wallet=project.wallet,
+        builds=_builds(deployment),
         run_at_ms=now_ms,
     )
     return tuple(item.id for item in given_up)
+
+
+def _builds(deployment: Deployment) -> bool:
+    """Whether commands of its owner's are run before its app is."""
+    plan = plan_of(deployment)
+    return deployment.copy_of is None and bool(plan.install or plan.build)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import structlog
 
 from moorage.clock import Clock
-from moorage.deploy.job import Job, LostJob
+from moorage.deploy.job import BuildPlaces, Job, LostJob
 from moorage.errors import DatabaseUnavailable
 from moorage.storage import jobs
 from moorage.storage.database import Database
@@ -36,10 +36,12 @@ class Worker:
         db: Database,
         carry_out: Callable[[Job], Awaitable[None]],
         concurrency: int,
+        places: BuildPlaces,
         clock: Clock,
     ) -> None:
         self._db = db
         self._carry_out = carry_out
+        self._places = places
         self._clock = clock
         self._free = asyncio.Semaphore(concurrency)
         self._woken = asyncio.Event()
@@ -115,10 +117,12 @@ class Worker:
 
     async def _claim(self) -> Job | None:
         now_ms = self._clock.now_ms()
-        if not await jobs.claimable(self._db, now_ms=now_ms):
+        if not await jobs.claimable(self._db, now_ms=now_ms, places=self._places):
             return None
         async with self._db.transaction(durable=False) as tx:
-            return await jobs.claim(tx, now_ms=now_ms, until_ms=now_ms + LEASE_MS)
+            return await jobs.claim(
+                tx, now_ms=now_ms, until_ms=now_ms + LEASE_MS, places=self._places
+            )
 
     async def _work(self, job: Job) -> None:
         renewal = asyncio.create_task(self._renew(job, asyncio.current_task()))

@@ -7,7 +7,6 @@ deployment's id. Rows drive everything: what the job row says was done is not do
 import asyncio
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import msgspec
@@ -59,9 +58,9 @@ class Workflow:
         specs: Specs,
         timing: Timing,
         sources: Path,
-        build_slots: AbstractAsyncContextManager[object],
         clock: Clock,
         on_step: Callable[[str], None],
+        on_built: Callable[[], None],
     ) -> None:
         self._db = db
         self._runtime = runtime
@@ -69,7 +68,7 @@ class Workflow:
         self._specs = specs
         self._timing = timing
         self._sources = sources
-        self._build_slots = build_slots
+        self._on_built = on_built
         self._clock = clock
         self._on_step = on_step
 
@@ -96,6 +95,7 @@ class Workflow:
             await self._build(job, deployment, project)
         while True:
             current = await projects.deployment(self._db, deployment.id) or deployment
+            project = await projects.by_id(self._db, project.id) or project
             try:
                 return await self._bring_up(job, current, project)
             except Reconfigured:
@@ -108,7 +108,7 @@ class Workflow:
     async def _bring_up(self, job: Job, deployment: Deployment, project: Project) -> None:
         """Start, check, switch. Raises Reconfigured."""
         self._on_step("start")
-        spec = self._specs.instance(deployment)
+        spec = self._specs.instance(deployment, project)
         instance = await self._runtime.start(spec, timeout_seconds=self._timing.listen_seconds)
         self._on_step("health")
         await self._wait_until_healthy(instance, deployment.health_path)
@@ -130,16 +130,13 @@ class Workflow:
         await self._move(
             job, deployment, DeploymentStatus.DEPLOYING, ProjectStatus.DEPLOYING, step=BUILT
         )
+        self._on_built()
 
     async def _build_upload(self, deployment: Deployment, project: Project) -> None:
         spec = self._specs.build(deployment, owner=project.wallet)
         if not spec.source.is_dir():
             raise _interrupted()
-        if spec.plan.install or spec.plan.build:
-            async with self._build_slots:
-                await self._runtime.build(spec)
-        else:
-            await self._runtime.build(spec)
+        await self._runtime.build(spec)
 
     async def _move(
         self,

@@ -1,9 +1,24 @@
-"""Queries over jobs: claiming with a lease and a fencing token."""
+"""Queries over jobs: claiming in turn, with a lease and a fencing token.
 
-from sqlalchemy import BindParameter, bindparam, insert, select, update
+It is the turn of the wallet of which the fewest jobs run, then of the job that waits the longest;
+one that builds waits for a place as well. So no wallet holds up another's, however much it queues.
+"""
 
-from moorage.deploy.job import Job, JobKind, JobStatus, LostJob
-from moorage.storage.database import Database, Statement, Transaction
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    ScalarSelect,
+    and_,
+    bindparam,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
+
+from moorage.deploy.job import BuildPlaces, Job, JobKind, JobStatus, LostJob
+from moorage.storage.database import Database, Row, Statement, Transaction
 from moorage.storage.schema import jobs
 
 _INSERT = Statement(
@@ -11,6 +26,8 @@ _INSERT = Statement(
         id=bindparam("id"),
         kind=bindparam("kind"),
         subject_id=bindparam("subject_id"),
+        wallet=bindparam("wallet"),
+        builds=bindparam("builds"),
         status=JobStatus.QUEUED.value,
         step="",
         attempts=0,
@@ -27,11 +44,56 @@ _has_come = (jobs.c.run_at_ms <= _now) | (jobs.c.run_at_ms > _now + LONGEST_WAIT
 _claimable = ((jobs.c.status == JobStatus.QUEUED.value) & _has_come) | (
     (jobs.c.status == JobStatus.RUNNING.value) & (jobs.c.lease_until_ms <= _now)
 )
+_others = jobs.alias()
+_other_runs = (_others.c.status == JobStatus.RUNNING.value) & (_others.c.lease_until_ms > _now)
+_other_builds = _other_runs & _others.c.builds & (_others.c.step == "")
+_of_its_wallet = _others.c.wallet == jobs.c.wallet
+
+
+def _many(*which: ColumnElement[bool]) -> ScalarSelect[int]:
+    return select(func.count()).select_from(_others).where(*which).scalar_subquery()
+
+
+_has_place = (
+    ~jobs.c.builds
+    | (jobs.c.step != "")
+    | and_(
+        _many(_other_builds) < bindparam("builds_at_once"),
+        _many(_other_builds, _of_its_wallet) < bindparam("builds_of_wallet"),
+    )
+)
 _NEXT = Statement(
     select(*(jobs.c[name] for name in Job.__struct_fields__))
-    .where(_claimable)
-    .order_by(jobs.c.run_at_ms)
+    .where(_claimable, _has_place)
+    .order_by(_many(_other_runs, _of_its_wallet), jobs.c.run_at_ms, jobs.c.id)
     .limit(1)
+)
+_QUEUE = (
+    select(
+        jobs.c.subject_id,
+        jobs.c.run_at_ms,
+        jobs.c.id,
+        # As many of its wallet will have been begun when it is its turn.
+        (
+            _many(_other_runs, _of_its_wallet)
+            + func.row_number().over(
+                partition_by=jobs.c.wallet, order_by=(jobs.c.run_at_ms, jobs.c.id)
+            )
+        ).label("turn"),
+    )
+    .where(jobs.c.status == JobStatus.QUEUED.value)
+    .cte()
+)
+_it = _QUEUE.alias()
+_POSITION = Statement(
+    select(func.count())
+    .select_from(_QUEUE)
+    .join(
+        _it,
+        tuple_(_QUEUE.c.turn, _QUEUE.c.run_at_ms, _QUEUE.c.id)
+        <= tuple_(_it.c.turn, _it.c.run_at_ms, _it.c.id),
+    )
+    .where(_it.c.subject_id == bindparam("subject_id"))
 )
 _mine = (jobs.c.id == bindparam("job_id")) & (jobs.c.fence == bindparam("held_fence"))
 _CLAIM = Statement(
@@ -67,20 +129,44 @@ _EXPIRE_LEASES = Statement(
 
 
 async def add(
-    tx: Transaction, *, job_id: str, kind: JobKind, subject_id: str, run_at_ms: int
+    tx: Transaction,
+    *,
+    job_id: str,
+    kind: JobKind,
+    subject_id: str,
+    wallet: str,
+    builds: bool,
+    run_at_ms: int,
 ) -> None:
     """Queue a job. Raises UniqueViolation when its subject has one of that kind."""
-    await tx.execute(_INSERT, id=job_id, kind=kind, subject_id=subject_id, run_at_ms=run_at_ms)
+    await tx.execute(
+        _INSERT,
+        id=job_id,
+        kind=kind,
+        subject_id=subject_id,
+        wallet=wallet,
+        builds=builds,
+        run_at_ms=run_at_ms,
+    )
 
 
-async def claimable(db: Database, *, now_ms: int) -> bool:
-    """Whether any job waits to be claimed."""
-    return await db.one(_NEXT, now_ms=now_ms) is not None
+async def claimable(db: Database, *, now_ms: int, places: BuildPlaces) -> bool:
+    """Whether any job waits to be claimed, and may be."""
+    return await _next(db, now_ms, places) is not None
 
 
-async def claim(tx: Transaction, *, now_ms: int, until_ms: int) -> Job | None:
-    """Take the longest-waiting job, or one whose lease ran out; None when there is none."""
-    row = await tx.one(_NEXT, now_ms=now_ms)
+async def position(db: Database, *, subject_id: str, now_ms: int) -> int | None:
+    """How many queued jobs are begun before the subject's, plus one, as things stand.
+
+    None when it is not queued. Places for builds are not looked at.
+    """
+    row = await db.one(_POSITION, subject_id=subject_id, now_ms=now_ms)
+    return int(row[0]) or None if row else None
+
+
+async def claim(tx: Transaction, *, now_ms: int, until_ms: int, places: BuildPlaces) -> Job | None:
+    """Take the job whose turn it is, or one whose lease ran out; None when there is none."""
+    row = await _next(tx, now_ms, places)
     if row is None:
         return None
     waiting = Job(*row)
@@ -135,3 +221,12 @@ async def revoke(tx: Transaction, *, kind: JobKind, subject_id: str) -> None:
 async def expire_leases(tx: Transaction) -> int:
     """Free what an earlier process held; only for the one that holds the data directory alone."""
     return await tx.execute(_EXPIRE_LEASES)
+
+
+async def _next(source: Database | Transaction, now_ms: int, places: BuildPlaces) -> Row | None:
+    return await source.one(
+        _NEXT,
+        now_ms=now_ms,
+        builds_at_once=places.at_once,
+        builds_of_wallet=places.of_wallet,
+    )

@@ -38,6 +38,7 @@ class Asking:
             "Gateway",
             SimpleNamespace(
                 db=db,
+                clock=clock,
                 authenticator=self,
                 limiters=limiters,
                 trusted_proxies=TrustedProxies(()),
@@ -92,6 +93,16 @@ async def test_deployment_under_way_tells_its_stage(
         "deployment_id": deployment.id,
         "deployment_status": status,
     }
+
+
+async def test_queued_deployment_tells_its_place_in_the_queue(db: Database, asking: Asking) -> None:
+    project = await add_project(db, status=ProjectStatus.QUEUED)
+    queued = [await add_deployment(db, project, queued=True) for _ in range(2)]
+    told = [await asking.status(project.id, each.id) for each in queued]
+    assert {(each["status"], each["deployment_status"]) for each in told} == {
+        ("deploying", "queued")
+    }
+    assert {each["position"] for each in told} == {1, 2}
 
 
 async def test_ready_has_an_endpoint(db: Database, asking: Asking) -> None:

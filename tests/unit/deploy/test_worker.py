@@ -8,13 +8,14 @@ from sqlalchemy import bindparam, select, update
 
 from clock import START_MS, MovableClock
 from moorage.deploy import worker as module
-from moorage.deploy.job import Job, JobKind, JobStatus, LostJob
+from moorage.deploy.job import BuildPlaces, Job, JobKind, JobStatus, LostJob
 from moorage.deploy.worker import LEASE_MS, Worker
 from moorage.storage import jobs
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import jobs as table
 from waiting import until
 
+PLACES = BuildPlaces(at_once=2, of_wallet=1)
 ROW = Statement(
     select(table.c.status, table.c.attempts, table.c.run_at_ms, table.c.lease_until_ms).where(
         table.c.subject_id == bindparam("subject")
@@ -39,6 +40,8 @@ async def add(db: Database, *subjects: str) -> None:
                 job_id=str(uuid.uuid4()),
                 kind=JobKind.DEPLOY,
                 subject_id=subject,
+                wallet="",
+                builds=False,
                 run_at_ms=START_MS,
             )
 
@@ -90,7 +93,7 @@ def work(db: Database) -> Work:
 
 @pytest.fixture
 def worker(db: Database, clock: MovableClock, work: Work) -> Worker:
-    return Worker(db=db, carry_out=work.carry_out, concurrency=2, clock=clock)
+    return Worker(db=db, carry_out=work.carry_out, concurrency=2, places=PLACES, clock=clock)
 
 
 @asynccontextmanager
@@ -187,7 +190,9 @@ async def test_job_that_fails_after_it_was_finished_stays_finished(
         raise OSError("while clearing up")
 
     await add(db, "a")
-    async with running(Worker(db=db, carry_out=finish_and_fail, concurrency=1, clock=clock)):
+    async with running(
+        Worker(db=db, carry_out=finish_and_fail, concurrency=1, places=PLACES, clock=clock)
+    ):
         await until(lambda: len(begun) == 1)
         clock.advance(10 * LEASE_MS)
         for _ in range(5):
@@ -235,7 +240,7 @@ async def test_job_whose_retry_cannot_be_recorded_runs_again_when_it_can(
         raise OSError("disk")
 
     await add(db, "a")
-    async with running(Worker(db=db, carry_out=fail, concurrency=1, clock=clock)):
+    async with running(Worker(db=db, carry_out=fail, concurrency=1, places=PLACES, clock=clock)):
         await until(lambda: len(begun) == 1)
         await asyncio.sleep(0.01)
         assert await is_in(db, "a", JobStatus.RUNNING)
@@ -260,7 +265,7 @@ async def test_exclusive_worker_takes_over_what_a_dead_process_held(
 ) -> None:
     await add(db, "a")
     async with db.transaction(durable=False) as tx:
-        await jobs.claim(tx, now_ms=START_MS, until_ms=START_MS + LEASE_MS)
+        await jobs.claim(tx, now_ms=START_MS, until_ms=START_MS + LEASE_MS, places=PLACES)
     async with running(worker, exclusive=True):
         await until(lambda: work.ended == ["a"])
     assert work.begun[0].attempts == 2
@@ -271,7 +276,7 @@ async def test_other_workers_wait_for_the_lease_to_run_out(
 ) -> None:
     await add(db, "a")
     async with db.transaction(durable=False) as tx:
-        await jobs.claim(tx, now_ms=START_MS, until_ms=START_MS + LEASE_MS)
+        await jobs.claim(tx, now_ms=START_MS, until_ms=START_MS + LEASE_MS, places=PLACES)
     async with running(worker, exclusive=False):
         await asyncio.sleep(0.02)
         assert work.begun == []

@@ -7,6 +7,7 @@ import pytest
 from yard import APP_LIMITS, BUILD_LIMITS, HOST, Yard, socket_of
 
 from clock import START_MS
+from moorage.deploy import worker as worker_module
 from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus
 from moorage.deploy.job import JobKind, JobStatus, LostJob
 from moorage.deploy.project import Project, ProjectStatus
@@ -16,7 +17,7 @@ from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import AppExit, Instance, InstanceSpec, Limits, LogKind
 from moorage.storage import accounts, jobs, projects
 from moorage.storage.database import Database
-from records_fixture import ALICE, PLAN, fund
+from records_fixture import ALICE, PLAN, add_project, fund
 from waiting import until
 
 BUILDING_PLAN = msgspec.structs.replace(PLAN, install="npm ci", build="npm run build")
@@ -190,21 +191,25 @@ async def test_app_on_another_port_is_served_and_said(yard: Yard, project: Proje
     assert "3000" in ready.note
 
 
-async def test_plan_that_only_starts_waits_for_no_build(yard: Yard, project: Project) -> None:
-    await yard.queued(project)
-    async with yard.build_slots:  # taken by somebody's long build
-        async with asyncio.timeout(5):
-            assert (await yard.deployed()).status is DeploymentStatus.READY
-
-
-async def test_builds_wait_for_a_slot(yard: Yard, project: Project) -> None:
-    await yard.queued(project, BUILDING_PLAN)
-    async with yard.build_slots:
-        deploying = asyncio.create_task(yard.deployed())
-        for _ in range(50):
-            await asyncio.sleep(0)
-        assert yard.runtime.called("build") == []
-    assert (await deploying).status is DeploymentStatus.READY
+async def test_next_build_of_a_wallet_begins_when_the_one_before_is_built(
+    yard: Yard, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not when that one serves, or when somebody looks at the queue again."""
+    monkeypatch.setattr(worker_module, "POLL_SECONDS", 3600)
+    other = await add_project(yard.db, name="other", status=ProjectStatus.QUEUED)
+    started = yard.runtime.gates["start"] = asyncio.Event()
+    for owned in (project, other):
+        await yard.queued(owned, BUILDING_PLAN)
+    first_building = yard.runtime.gates["build"] = asyncio.Event()
+    working = asyncio.create_task(yard.worker.run(exclusive=True))
+    try:
+        await until(lambda: len(yard.runtime.called("build")) == 1)
+        first_building.set()
+        await until(lambda: len(yard.runtime.called("build")) == 2)
+    finally:
+        started.set()
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
 @pytest.fixture

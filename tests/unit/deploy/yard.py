@@ -18,7 +18,7 @@ from moorage.deploy.deletion import Deletion
 from moorage.deploy.deployment import Deployment, DeploymentStatus
 from moorage.deploy.drain import Drain
 from moorage.deploy.hosts import Hosts
-from moorage.deploy.job import Job
+from moorage.deploy.job import BuildPlaces, Job
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.releases import Releases
@@ -40,6 +40,7 @@ from records_fixture import PLAN, add_deployment, add_project
 
 HOST = "hello.example.com"
 DRAIN_SECONDS = 30
+PLACES = BuildPlaces(at_once=2, of_wallet=1)
 SLEEP_AFTER_SECONDS = 86_400 * 365  # beyond what other tests let pass
 RELEASES_KEPT = 2
 APP_LIMITS = Limits(memory_bytes=512, cpu_millis=500, pids=64, disk_bytes=1024)
@@ -72,7 +73,6 @@ class Yard:
         self.asked: list[str] = []  # the paths that the health checks asked for
         self.has_ended: list[bool] = []  # what the health checks were told of the app's end
         self.answers: Callable[[], Awaitable[bool]] = answers
-        self.build_slots = asyncio.Semaphore(1)
         metering = Metering(db=db, clock=clock)
         hosts = Hosts(base_domain="example.com", scheme="https", port=None)
         self.addresses = Addresses(db=db, routes=self.routes, hosts=hosts)
@@ -100,11 +100,13 @@ class Yard:
             specs=specs,
             timing=Timing(listen_seconds=20, healthy_seconds=10),
             sources=sources,
-            build_slots=self.build_slots,
             clock=clock,
             on_step=self._step,
+            on_built=self._built,
         )
-        self.worker = Worker(db=db, carry_out=self.workflow.run, concurrency=4, clock=clock)
+        self.worker = Worker(
+            db=db, carry_out=self.workflow.run, concurrency=4, places=PLACES, clock=clock
+        )
         self.chores = Chores(clock=clock)
         drain = Drain(runtime=self.runtime, limit_seconds=DRAIN_SECONDS, clock=clock)
         self.sleep = Sleep(
@@ -167,6 +169,9 @@ class Yard:
         await asyncio.sleep(0)
         return await self.answers()
 
+    def _built(self) -> None:
+        self.worker.wake()
+
     def _step(self, step: str) -> None:
         self.steps.append(step)
         self.on_step(step)
@@ -201,7 +206,7 @@ class Yard:
         """The waiting job."""
         now_ms = self.clock.now_ms()
         async with self.db.transaction(durable=False) as tx:
-            job = await jobs.claim(tx, now_ms=now_ms, until_ms=now_ms + 60_000)
+            job = await jobs.claim(tx, now_ms=now_ms, until_ms=now_ms + 60_000, places=PLACES)
         assert job is not None
         return job
 

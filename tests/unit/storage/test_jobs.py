@@ -6,12 +6,14 @@ import pytest
 from sqlalchemy import bindparam, select
 
 from clock import START_MS
-from moorage.deploy.job import Job, JobKind, JobStatus
+from moorage.deploy.job import BuildPlaces, Job, JobKind, JobStatus
 from moorage.storage import jobs
 from moorage.storage.database import Database, Statement, Transaction, UniqueViolation
 from moorage.storage.schema import jobs as table
+from records_fixture import ALICE, BOB, CAROL
 
 LEASE_MS = 60_000
+PLACES = BuildPlaces(at_once=2, of_wallet=1)
 ROW = Statement(
     select(table.c.status, table.c.step, table.c.attempts, table.c.fence, table.c.run_at_ms).where(
         table.c.subject_id == bindparam("subject")
@@ -19,20 +21,29 @@ ROW = Statement(
 )
 
 
-async def add(db: Database, subject: str = "one", *, run_at_ms: int = START_MS) -> None:
+async def add(
+    db: Database,
+    subject: str = "one",
+    *,
+    wallet: str = ALICE,
+    builds: bool = False,
+    run_at_ms: int = START_MS,
+) -> None:
     async with db.transaction(durable=False) as tx:
         await jobs.add(
             tx,
             job_id=str(uuid.uuid4()),
             kind=JobKind.DEPLOY,
             subject_id=subject,
+            wallet=wallet,
+            builds=builds,
             run_at_ms=run_at_ms,
         )
 
 
 async def claim(db: Database, now_ms: int = START_MS) -> Job | None:
     async with db.transaction(durable=False) as tx:
-        return await jobs.claim(tx, now_ms=now_ms, until_ms=now_ms + LEASE_MS)
+        return await jobs.claim(tx, now_ms=now_ms, until_ms=now_ms + LEASE_MS, places=PLACES)
 
 
 async def claimed(db: Database, now_ms: int = START_MS) -> Job:
@@ -49,12 +60,12 @@ async def row(db: Database, subject: str = "one") -> tuple[object, ...]:
 
 async def test_claimed_job_is_nobody_elses_until_its_lease_runs_out(db: Database) -> None:
     await add(db)
-    assert await jobs.claimable(db, now_ms=START_MS)
+    assert await jobs.claimable(db, now_ms=START_MS, places=PLACES)
     first = await claimed(db)
     assert (first.subject_id, first.kind, first.attempts, first.fence) == ("one", "deploy", 1, 1)
 
     for now_ms in (START_MS, START_MS + LEASE_MS - 1):
-        assert not await jobs.claimable(db, now_ms=now_ms)
+        assert not await jobs.claimable(db, now_ms=now_ms, places=PLACES)
         assert await claim(db, now_ms) is None
 
     second = await claimed(db, START_MS + LEASE_MS)
@@ -146,7 +157,7 @@ async def test_revoked_job_is_over_for_its_holder_and_for_all(db: Database, writ
         assert not await write(tx, job)
 
     assert await row(db) == before
-    assert not await jobs.claimable(db, now_ms=START_MS + 10 * LEASE_MS)
+    assert not await jobs.claimable(db, now_ms=START_MS + 10 * LEASE_MS, places=PLACES)
 
 
 async def test_renewed_lease_lasts_longer(db: Database) -> None:
@@ -191,7 +202,7 @@ async def test_finished_job_is_neither_retried_nor_handed_back(db: Database) -> 
         assert not await jobs.retry(tx, job, run_at_ms=START_MS)
         assert not await jobs.hand_back(tx, job)
     assert (await row(db))[0] == JobStatus.DONE
-    assert not await jobs.claimable(db, now_ms=START_MS + 10 * LEASE_MS)
+    assert not await jobs.claimable(db, now_ms=START_MS + 10 * LEASE_MS, places=PLACES)
 
 
 async def test_expired_leases_are_taken_over_at_once(db: Database) -> None:
@@ -200,3 +211,73 @@ async def test_expired_leases_are_taken_over_at_once(db: Database) -> None:
     async with db.transaction(durable=False) as tx:
         assert await jobs.expire_leases(tx) == 1
     assert (await claimed(db)).fence == 2
+
+
+async def test_wallet_of_which_the_fewest_run_comes_first_then_who_waits_longest(
+    db: Database,
+) -> None:
+    for number in range(4):
+        await add(db, f"alice {number}", run_at_ms=START_MS - 100 + number)
+    for number in range(2):
+        await add(db, f"bob {number}", wallet=BOB, run_at_ms=START_MS - 50 + number)
+    await add(db, "carol", wallet=CAROL)
+    begun = [(await claimed(db)).subject_id for _ in range(7)]
+    assert begun == ["alice 0", "bob 0", "carol", "alice 1", "bob 1", "alice 2", "alice 3"]
+
+
+async def test_job_that_ended_counts_for_its_wallet_no_more(db: Database) -> None:
+    await add(db, "first", run_at_ms=START_MS - 3)
+    first = await claimed(db)
+    await add(db, "bob", wallet=BOB, run_at_ms=START_MS - 1)
+    await add(db, "second", run_at_ms=START_MS - 2)
+    async with db.transaction(durable=False) as tx:
+        await jobs.finish(tx, first)
+    assert (await claimed(db)).subject_id == "second"
+
+
+async def test_builds_wait_for_places_in_all_and_of_their_wallet(db: Database) -> None:
+    for subject, wallet in [("a1", ALICE), ("a2", ALICE), ("b", BOB), ("c", CAROL)]:
+        await add(db, subject, wallet=wallet, builds=True)
+    await add(db, "starts only", wallet=ALICE, run_at_ms=START_MS)
+    begun = {}
+    while (job := await claim(db)) is not None:
+        begun[job.subject_id] = job
+    assert "starts only" in begun
+    assert len(begun) == 3  # two builds, and what needs no place for one
+    assert len({"a1", "a2"} & begun.keys()) <= 1
+
+    built = next(job for name, job in begun.items() if name != "starts only")
+    async with db.transaction(durable=False) as tx:
+        await jobs.record_step(tx, built, "built")
+    following = await claimed(db)
+    assert following.subject_id not in begun
+    assert await claim(db) is None
+
+
+async def test_resumed_job_that_is_built_needs_no_place(db: Database) -> None:
+    await add(db, "a", builds=True)
+    job = await claimed(db)
+    async with db.transaction(durable=False) as tx:
+        await jobs.record_step(tx, job, "built")
+        await jobs.retry(tx, job, run_at_ms=START_MS)
+    await add(db, "b", builds=True)
+    assert {(await claimed(db)).subject_id for _ in range(2)} == {"a", "b"}
+
+
+async def test_position_is_the_order_in_which_jobs_are_begun(db: Database) -> None:
+    await add(db, "runs", run_at_ms=START_MS - 200)
+    await claimed(db)
+    for number in range(3):
+        await add(db, f"alice {number}", run_at_ms=START_MS - 100 + number)
+        await add(db, f"bob {number}", wallet=BOB, run_at_ms=START_MS - 50 + number)
+    names = [f"{who} {number}" for who in ("alice", "bob") for number in range(3)]
+    told = {name: await jobs.position(db, subject_id=name, now_ms=START_MS) for name in names}
+    begun = [(await claimed(db)).subject_id for _ in range(6)]
+    assert [told[name] for name in begun] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_what_is_not_queued_has_no_position(db: Database) -> None:
+    await add(db)
+    await claimed(db)
+    for subject in ("one", "nobodys"):
+        assert await jobs.position(db, subject_id=subject, now_ms=START_MS) is None
