@@ -11,12 +11,14 @@ import os
 import pickle
 import secrets
 import shutil
+import signal
 import socket
 import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +26,7 @@ import pytest
 
 from moorage.errors import MoorageError
 from moorage.runtimes.rootless.rootless import Rootless
-from moorage.runtimes.runtime import Runtime
+from moorage.runtimes.runtime import BuildSpec, Runtime
 from moorage.runtimes.sandbox import tool
 
 UID = 64_017  # nobody's on Debian, whose dynamic users end at 64,999 with none given out here
@@ -103,18 +105,37 @@ class RemoteRuntime:
 
     def _async(self, name: str) -> Any:
         async def call(*args: Any, **kwargs: Any) -> Any:
-            async with asyncio.timeout(10):
-                while not self._socket.exists():
-                    await asyncio.sleep(0.01)
-            reader, writer = await asyncio.open_unix_connection(str(self._socket))
+            if name == "build":
+                args = (self._within_reach(*args),)
+            reader, writer = await self._connect()
             try:
                 writer.write(_framed((name, args, kwargs)))
                 size = struct.unpack("=I", await reader.readexactly(4))[0]
                 return _outcome(await reader.readexactly(size))
+            except asyncio.CancelledError:
+                writer.write_eof()  # which cancels the call there; its end is waited for
+                await reader.read()
+                raise
             finally:
                 writer.close()
 
         return call
+
+    def _within_reach(self, spec: BuildSpec) -> BuildSpec:
+        """The build, of files that the made-up user may read."""
+        source = self.directory / f"source-{secrets.token_hex(4)}"
+        shutil.copytree(spec.source, source, symlinks=True)
+        for path in (source, *source.rglob("*")):
+            os.chown(path, UID, UID, follow_symlinks=False)
+        return replace(spec, source=source)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    return await asyncio.open_unix_connection(str(self._socket))
+                except (FileNotFoundError, ConnectionRefusedError):  # it is only starting
+                    await asyncio.sleep(0.01)
 
     def _sync(self, name: str) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -164,6 +185,12 @@ async def opened_rootless(**options: Any) -> AsyncIterator[Runtime]:
     finally:
         remote.end()
         shutil.rmtree(directory)
+
+
+@pytest.fixture(params=["sandbox", "rootless"])
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    """A real runtime, opened for one test: of the root mode, and again of the rootless one."""
+    return cast("Runtime", request.getfixturevalue(request.param))
 
 
 @pytest.fixture
@@ -216,11 +243,11 @@ async def _serve(directory: Path) -> None:
     runtime = Rootless(
         state_dir=directory / "state", run_dir=directory / "run", **{**defaults, **options}
     )
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     server = await asyncio.start_unix_server(
         _Server(runtime).answer, str(directory / "calls"), backlog=128
     )
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_signal_handler(15, ended.set)
     await ended.wait()
     server.close()
 

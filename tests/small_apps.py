@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from moorage.planning.plan import Plan, Stack
-from moorage.runtimes.runtime import BuildSpec, Instance, InstanceSpec, Limits
-from moorage.runtimes.sandbox.sandbox import Sandbox
+from moorage.runtimes.runtime import BuildSpec, Instance, InstanceSpec, Limits, Runtime
 
 MIB = 1024 * 1024
 LIMITS = Limits(memory_bytes=256 * MIB, cpu_millis=1000, pids=64, disk_bytes=64 * MIB)
@@ -38,7 +37,7 @@ def plan(
 
 
 async def build(
-    runtime: Sandbox,
+    runtime: Runtime,
     source: Path,
     the_plan: Plan,
     *,
@@ -58,7 +57,7 @@ async def build(
 
 
 async def start(
-    runtime: Sandbox,
+    runtime: Runtime,
     the_plan: Plan,
     *,
     deployment_id: str = "first",
@@ -69,7 +68,7 @@ async def start(
     return await runtime.start(spec, timeout_seconds=timeout_seconds)
 
 
-async def build_and_start(runtime: Sandbox, source: Path, the_plan: Plan) -> Instance:
+async def build_and_start(runtime: Runtime, source: Path, the_plan: Plan) -> Instance:
     await build(runtime, source, the_plan)
     return await start(runtime, the_plan)
 
