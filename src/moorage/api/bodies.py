@@ -81,9 +81,10 @@ class DeploymentProgress(Body, frozen=True, kw_only=True):
     status: Literal["deploying", "ready", "failed"]
     deployment_id: str
     deployment_status: Stage | UnsetType = UNSET
-    position: Annotated[
-        int | UnsetType, Meta(description="its place in the queue; the first is begun next", ge=1)
-    ] = UNSET
+    position: (
+        Annotated[int, Meta(description="its place in the queue; the first is begun next", ge=1)]
+        | UnsetType
+    ) = UNSET
     endpoint: str | UnsetType = UNSET
     message: str | UnsetType = UNSET
     reason: str | UnsetType = UNSET
