@@ -16,6 +16,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import LogKind
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from remains import processes_saying
+from waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
 
@@ -123,27 +124,38 @@ async def test_lease_on_the_log_does_not_hold_the_gateway_up(
         await sandbox.remove("leaser")
 
 
-async def test_log_of_a_tebibyte_is_read_and_cut(
+async def test_what_an_app_does_to_its_output_pipe_harms_nobody_else(
     deployer: Deployer, sandbox: Sandbox, source: Path
 ) -> None:
-    what = plan("exec python3 attacks/stubborn.py huge-log")
-    instance = await deployer.deploy("huge", source, what, SMALL)
-    await ask(instance)
-    tail = await asyncio.wait_for(asyncio.to_thread(sandbox.log_tail, "huge", LogKind.RUNTIME), 10)
-    assert "still here" in tail
+    """It has the pipe open, so it may make it small and slow, but not its own."""
+    neighbour = await deployer.deploy("neighbour-log", source, plan(), SMALL)
+    meddler = await deployer.deploy(
+        "meddler", source, plan("exec python3 attacks/stubborn.py meddling"), SMALL
+    )
+    done = await ask(meddler)
+    refused = {name for name, outcome in done.items() if outcome != "done"}
+    assert refused == {"grow", "own", "lease", "read"}
+    page = sandbox.read_log("meddler", LogKind.RUNTIME)
+    assert page.lines[0].text == "still here"
+    await ask(neighbour, "/exec", ["python3", "attacks/exhaust.py", "log", "0"])
+    said = "end-of-flood"
+    await until(lambda: said in sandbox.log_tail("neighbour-log", LogKind.RUNTIME), seconds=2)
+    tail = await asyncio.wait_for(
+        asyncio.to_thread(sandbox.log_tail, "meddler", LogKind.RUNTIME), 10
+    )
     assert len(tail) <= 65_536
-    await asyncio.wait_for(sandbox.remove("huge"), 20)
+    for deployment in ("meddler", "neighbour-log"):
+        await asyncio.wait_for(sandbox.remove(deployment), 20)
 
 
 FILL = "python3 attacks/exhaust.py fill /app"
-FILL_LOG = "while printf x; do :; done 2>&-"
 
 
 async def test_full_disk_between_two_steps_is_a_failed_deployment_at_most(
     deployer: Deployer, sandbox: Sandbox, source: Path
 ) -> None:
     """Not one more file or byte fits, where the runtime, too, has something to write."""
-    what = plan(install=f"{FILL}; {FILL_LOG}; true", build="true")
+    what = plan(install=f"{FILL}; true", build="true")
     try:
         await deployer.build("full", source, what, SMALL)
     except DeployFailed as failed:
@@ -157,7 +169,7 @@ async def test_full_disk_at_the_start_is_a_failed_deployment(
 ) -> None:
     """The app may start, if all there is to write was written before; if not, it says why not."""
     try:
-        await deployer.deploy("full", source, plan(install=f"{FILL}; {FILL_LOG}; true"), SMALL)
+        await deployer.deploy("full", source, plan(install=f"{FILL}; true"), SMALL)
     except DeployFailed as failed:
         assert failed.cause in {FailureCause.OUT_OF_DISK, FailureCause.CRASHED}  # noqa: PT017
     await sandbox.stop("full")

@@ -4,11 +4,15 @@ Each serves on PORT as far as its way allows.
 """
 
 import contextlib
+import fcntl
+import json
 import os
 import signal
 import socket
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ANSWER = b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -64,8 +68,6 @@ def crowded() -> None:
 
 def leased() -> None:
     """Takes a lease on its own log: who opens it waits until the app gives it back, or 45 s."""
-    import fcntl
-
     signal.signal(signal.SIGIO, signal.SIG_IGN)
     try:
         fcntl.fcntl(1, fcntl.F_SETLEASE, fcntl.F_WRLCK)
@@ -75,15 +77,34 @@ def leased() -> None:
     serve(body=b'{"lease": "' + state + b'"}')
 
 
-def huge_log() -> None:
-    """Makes its log a sparse file of a tebibyte."""
-    try:
-        os.ftruncate(1, 1 << 40)
-        state = b"grown"
-    except OSError as error:
-        state = os.strerror(error.errno or 0).encode()
+def meddling() -> None:
+    """Tries all it can do to the pipe that its output goes to, then floods it byte by byte."""
+    attempts = {
+        "grow": lambda: os.ftruncate(1, 1 << 40),
+        "own": lambda: os.fchmod(1, 0o666),
+        "lease": lambda: fcntl.fcntl(1, fcntl.F_SETLEASE, fcntl.F_WRLCK),
+        "read": lambda: os.open("/dev/stdout", os.O_RDONLY | os.O_NONBLOCK),
+        "lock": lambda: fcntl.flock(1, fcntl.LOCK_EX),
+        "shrink": lambda: fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 4096),
+        "packets": lambda: fcntl.fcntl(1, fcntl.F_SETFL, os.O_DIRECT),
+    }
+    done = {name: _outcome(attempt) for name, attempt in attempts.items()}
     os.write(1, b"still here\n")
-    serve(body=b'{"log": "' + state + b'"}')
+    threading.Thread(target=_flood_bytes, daemon=True).start()
+    serve(body=json.dumps(done).encode())
+
+
+def _outcome(attempt: Callable[[], object]) -> str:
+    try:
+        attempt()
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+    return "done"
+
+
+def _flood_bytes() -> None:
+    while True:
+        os.write(1, b"\n")
 
 
 def listening() -> socket.socket:
@@ -113,7 +134,7 @@ def main() -> None:
         "endless": endless,
         "crowded": crowded,
         "leased": leased,
-        "huge-log": huge_log,
+        "meddling": meddling,
     }
     ways[sys.argv[1]]()
     time.sleep(600)
