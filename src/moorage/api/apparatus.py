@@ -106,6 +106,7 @@ def app_limits(settings: Settings) -> Limits:
         cpu_millis=settings.app_cpu_millis,
         pids=settings.app_pids,
         disk_bytes=settings.app_disk_mib * MIB,
+        volume_bytes=settings.app_volume_mib * MIB,
     )
 
 

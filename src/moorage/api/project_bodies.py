@@ -61,6 +61,9 @@ class ChangeBody(CamelBody, frozen=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+    volume: (
+        Annotated[bool, Meta(description="true gives it a /data; none is taken away")] | UnsetType
+    ) = UNSET
     restart: Annotated[bool, Meta(description="restart the app, changed or not")] | UnsetType = (
         UNSET
     )

@@ -337,6 +337,8 @@ class Admission:
         await configuration.configure(
             tx, project.id, variables=project.variables, health_path=project.health_path
         )
+        if project.volume:
+            await configuration.give_volume(tx, project.id)
         deployment = new_deployment(bid, project, deployment_id, now_ms=now_ms)
         given_up = await succession.queue(tx, project, deployment)
         return Admitted(project.id, deployment_id, sharing, receipt, given_up)

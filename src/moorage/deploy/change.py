@@ -20,6 +20,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     health_path: str | None = None
     run_envs: Changes = {}
     build_vars: Changes = {}
+    volume: bool = False  # whether it is to have one; none is taken away
     restart: bool = False
 
 
@@ -39,11 +40,14 @@ def change_request(document: object) -> Change:
         health_path=_health_path(document) if "healthPath" in document else None,
         run_envs=_variables(document, "runEnvs"),
         build_vars=_variables(document, "buildVars"),
-        restart=_restart(document),
+        volume=_flag(document, "volume"),
+        restart=_flag(document, "restart"),
     )
 
 
-_FIELDS = frozenset(("displayName", "description", "healthPath", "runEnvs", "buildVars", "restart"))
+_FIELDS = frozenset(
+    ("displayName", "description", "healthPath", "runEnvs", "buildVars", "volume", "restart")
+)
 
 
 def _health_path(document: Mapping[str, Any]) -> str:
@@ -69,8 +73,8 @@ def _variables(document: Mapping[str, Any], field: str) -> Changes:
     return value
 
 
-def _restart(document: Mapping[str, Any]) -> bool:
-    value = document.get("restart", False)
+def _flag(document: Mapping[str, Any], field: str) -> bool:
+    value = document.get(field, False)
     if not isinstance(value, bool):
-        raise InvalidField("restart", "must be true or false")
+        raise InvalidField(field, "must be true or false")
     return value

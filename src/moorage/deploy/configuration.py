@@ -63,6 +63,7 @@ def configured(project: Project, now: Present, settings: Settings, vault: Vault)
         project,
         variables=vault.seal(wanted, project.id),
         health_path=settings.health_path or now.health_path,
+        volume=project.volume or settings.volume,
     )
 
 
@@ -129,11 +130,14 @@ class Configuration:
         now = await present(tx, self._vault, project)
         wanted = now.variables.changed(build=change.build_vars, run=change.run_envs)
         health_path = change.health_path or now.health_path
-        for_app = (wanted.run, health_path) != (now.variables.run, now.health_path)
+        new_volume = change.volume and not project.volume
+        for_app = (wanted.run, health_path) != (now.variables.run, now.health_path) or new_volume
         if not (for_app or change.restart or wanted != now.variables):
             return Changed(Effect.AT_ONCE)
         variables = self._vault.seal(wanted, project.id)
         await configuration.configure(tx, project.id, variables=variables, health_path=health_path)
+        if new_volume:
+            await configuration.give_volume(tx, project.id)
         if now.newest is None or not (for_app or change.restart):
             return Changed(Effect.NEXT_UPLOAD)
         if now.is_under_way:

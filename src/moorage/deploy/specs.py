@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.deploy.deployment import Deployment
+from moorage.deploy.project import Project
 from moorage.deploy.vault import Vault
 from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import BuildSpec, InstanceSpec, Limits
@@ -41,7 +42,7 @@ class Specs:
             variables=variables.build,
         )
 
-    def instance(self, deployment: Deployment) -> InstanceSpec:
+    def instance(self, deployment: Deployment, project: Project) -> InstanceSpec:
         """How its app is run: without what only the build was to see."""
         variables = self._vault.open(deployment.variables, deployment.project_id)
         return InstanceSpec(
@@ -49,6 +50,7 @@ class Specs:
             plan=plan_of(deployment),
             limits=self._app_limits,
             variables=variables.run,
+            volume=project.id if project.volume else None,
         )
 
 

@@ -30,7 +30,9 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     build_dir: str | None = None
     run_envs: dict[str, str] = {}
     build_vars: dict[str, str] = {}
-    health_path: str | None = None  # ours (2): what must answer before an app is served
+    # Ours (2):
+    health_path: str | None = None  # what must answer before an app is served
+    volume: bool = False  # the project has a /data from now on
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -20,6 +20,9 @@ _CONFIGURE = Statement(
     .where(projects.c.id == bindparam("project_id"))
     .values(variables=bindparam("new_variables"), health_path=bindparam("new_health_path"))
 )
+_GIVE_VOLUME = Statement(
+    update(projects).where(projects.c.id == bindparam("project_id")).values(volume=True)
+)
 _CONFIGURE_DEPLOYMENT = Statement(
     update(deployments)
     .where(deployments.c.id == bindparam("deployment_id"))
@@ -77,6 +80,11 @@ async def configure(tx: Transaction, project_id: str, *, variables: str, health_
     await tx.execute(
         _CONFIGURE, project_id=project_id, new_variables=variables, new_health_path=health_path
     )
+
+
+async def give_volume(tx: Transaction, project_id: str) -> None:
+    """Have the project's apps find a volume from their next start on; it goes with the project."""
+    await tx.execute(_GIVE_VOLUME, project_id=project_id)
 
 
 async def configure_deployment(

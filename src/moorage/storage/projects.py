@@ -24,6 +24,11 @@ _BY_ID = Statement(select(*_PROJECT).where(projects.c.id == bindparam("id"), _li
 _BY_NAME = Statement(
     select(*_PROJECT).where(projects.c.unique_name == bindparam("unique_name"), _living)
 )
+_IS_DELETED = Statement(
+    select(projects.c.id).where(
+        projects.c.id == bindparam("id"), projects.c.deleted_at_ms.is_not(None)
+    )
+)
 _OF_WALLET = Statement(
     select(*_PROJECT)
     .where(projects.c.wallet == bindparam("wallet"), _living)
@@ -205,6 +210,11 @@ async def by_id(source: Database | Transaction, project_id: str) -> Project | No
 async def by_name(source: Database | Transaction, unique_name: str) -> Project | None:
     """The project that has this name."""
     return _project(await source.one(_BY_NAME, unique_name=unique_name))
+
+
+async def is_deleted(db: Database, project_id: str) -> bool:
+    """Whether there was such a project, and is none any more."""
+    return await db.one(_IS_DELETED, id=project_id) is not None
 
 
 async def of_wallet(source: Database | Transaction, wallet: str) -> list[Project]:

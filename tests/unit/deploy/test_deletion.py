@@ -8,7 +8,7 @@ from moorage.deploy.deployment import Deployment, DeploymentStatus
 from moorage.deploy.job import JobStatus
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.errors import DatabaseUnavailable
-from moorage.storage import accounts, projects
+from moorage.storage import accounts, configuration, projects
 from records_fixture import ALICE, BOB, add_project, fund
 from waiting import until
 
@@ -183,3 +183,30 @@ async def test_comparison_under_way_does_not_undo_a_deletion(
     await yard.chores_done()
     assert yard.runtime.called("start") == []
     assert yard.routes.table == {}
+
+
+async def test_deleted_project_takes_its_volume_along(yard: Yard, project: Project) -> None:
+    async with yard.db.transaction(durable=True) as tx:
+        await configuration.give_volume(tx, project.id)
+    with_volume = await yard.project(project)
+    await yard.serving(with_volume)
+    yard.runtime.kept_volumes = {project.id, "another"}
+
+    await yard.deletion.delete(with_volume)
+
+    assert yard.runtime.kept_volumes == {"another"}
+    assert [call for call in yard.runtime.calls if call[0].startswith("remove")][-1] == (
+        "remove_volume",
+        project.id,
+    )
+
+
+async def test_start_removes_volumes_of_deleted_projects_and_no_others(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    gone = await add_project(yard.db, ALICE, "gone")
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_deleted(tx, gone.id, at_ms=yard.clock.now_ms())
+    yard.runtime.kept_volumes = {project.id, gone.id, "nobody-knows"}
+    await yard.reconciler.sweep()
+    assert yard.runtime.kept_volumes == {project.id, "nobody-knows"}

@@ -63,11 +63,11 @@ NO_TEXTS: list[object] = [7, True, [], {}]
 KNOWN = (
     *("port", "runtime", "useBuildAI", "buildCommand", "runCommand", "installCommand"),
     *("framework", "hasDockerfile", "directoryPath", "buildDir", "runEnvs", "buildVars"),
-    "healthPath",  # the one of ours
+    *("healthPath", "volume"),  # ours
 )
 
 
-def test_every_setting_of_the_contract_is_taken_and_one_of_ours() -> None:
+def test_every_setting_of_the_contract_is_taken_and_two_of_ours() -> None:
     given_settings = {
         "port": 8080,
         "runtime": "node:20",
@@ -82,6 +82,7 @@ def test_every_setting_of_the_contract_is_taken_and_one_of_ours() -> None:
         "runEnvs": {"A": "1"},
         "buildVars": {"B": "2"},
         "healthPath": "/healthz",
+        "volume": True,
     }
     assert tuple(given_settings) == KNOWN
     taken = settings(**given_settings)
