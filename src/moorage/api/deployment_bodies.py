@@ -11,9 +11,9 @@ from moorage.deploy.deployment import DeploymentStatus, Origin
 class RollbackBody(CamelBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be served again; without a deployment, what served before the present one."""
 
-    deployment_id: Annotated[
-        str | None, Meta(description="one whose `canRollBack` is true", max_length=64)
-    ] = None
+    deployment_id: (
+        Annotated[str, Meta(description="one whose `canRollBack` is true", max_length=64)] | None
+    ) = None
 
 
 class DeploymentItem(CamelBody, frozen=True, kw_only=True):
