@@ -24,7 +24,7 @@ class DeploymentItem(CamelBody, frozen=True, kw_only=True):
     origin: Origin
     copy_of: str | UnsetType = UNSET
     created_at: Time
-    ended_at: Annotated[Time | None, Meta(description="when it became ready or failed")]
+    ended_at: Time | None  # when it became ready or failed
     is_serving: bool
     can_roll_back: bool
     reason: str | UnsetType = UNSET
