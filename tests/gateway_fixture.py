@@ -112,7 +112,9 @@ class DevGateway:
 def _environment(settings: dict[str, str]) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("MOORAGE_")}
     given = {f"MOORAGE_{name.upper()}": value for name, value in settings.items()}
-    return inherited | {"MOORAGE_LOG_JSON": "true"} | given
+    # Asking npm what there is takes seconds; tests that need other versions say so.
+    usual = {"MOORAGE_LOG_JSON": "true", "MOORAGE_TOOLCHAINS": "false"}
+    return inherited | usual | given
 
 
 @contextlib.contextmanager

@@ -165,9 +165,47 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     build_env: Annotated[
         dict[str, str], _doc("Variables that every build sees, such as a package mirror's URL.")
     ] = {}
+    toolchains: Annotated[
+        bool,
+        _doc(
+            "Install other versions of Node, Bun, Deno and package managers than this machine has,"
+            " from npm packages, as apps ask for them."
+        ),
+    ] = True
     app_subnet: Annotated[
         str, _doc("The private IPv4 network that apps' own networks are cut from.")
     ] = "10.201.0.0/16"
+    isolation: Annotated[
+        str,
+        _doc("How apps are kept apart: root, rootless, or auto: root for a gateway that is root."),
+    ] = "auto"
+    accept_soft_limits: Annotated[
+        bool,
+        _doc("Run rootless although disks, without control groups memory too, are only watched."),
+    ] = False
+    app_connections: Annotated[
+        int, _doc("Visitors' connections that an app takes at once.", ge=16, le=10_000)
+    ] = 1024
+    visitor_connections: Annotated[
+        int,
+        _doc(
+            "Connections that one address, or IPv6 /64, may have to the proxy, trusted proxies "
+            "apart; 0 for any number. Root only.",
+            ge=0,
+        ),
+    ] = 512
+    app_connects_per_second: Annotated[
+        int,
+        _doc("Connections a second that an app may begin into the world; 0 for any.", ge=0),
+    ] = 200
+    app_bandwidth_mbit: Annotated[
+        int,
+        _doc(
+            "What an app itself may send into the world and fetch from it, each, in Mbit/s; "
+            "0 for any.",
+            ge=0,
+        ),
+    ] = 0
     deny_networks: Annotated[
         tuple[str, ...], _doc("More networks that apps and builds must not reach.")
     ] = ()
@@ -237,6 +275,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "first start."
         ),
     ] = ""
+    usage_days: Annotated[
+        int, _doc("How long what apps used is kept, hour by hour, in days.", ge=1)
+    ] = 90
     retention_days: Annotated[
         int, _doc("How long a suspended project is kept before it is deleted, in days.", ge=1)
     ] = 30

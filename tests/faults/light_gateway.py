@@ -20,6 +20,7 @@ from aiohttp import web
 from moorage.api import app, assembly
 from moorage.api.apparatus import Apparatus, http_url, listen
 from moorage.api.stopping import stop_on_signals
+from moorage.api.toolchains import open_toolchains
 from moorage.chains.dev_wallet import dev_wallets
 from moorage.clock import Clock
 from moorage.deploy import reconciler, worker
@@ -141,6 +142,9 @@ async def open_apparatus(
         proxy_dir=proxy_dir,
         router=router,
         hosts=Hosts(base_domain=settings.base_domain, scheme="http", port=port),
+        toolchains=await open_toolchains(
+            stack, Path(settings.data_dir), installs=False, clock=clock
+        ),
         api_listener=listener,
         gateway_url=http_url(settings.host, listener.getsockname()[1]),
     )

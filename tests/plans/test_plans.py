@@ -10,6 +10,7 @@ from memory_tree import MemoryTree, app_text
 from moorage.errors import InvalidRequest
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
+from toolboxes import TOOLBOX
 
 CASES = sorted(path.parent for path in Path(__file__).parent.glob("*/app.txt"))
 
@@ -35,7 +36,7 @@ def _outcome(case: Path) -> bytes:
     head, files = app_text((case / "app.txt").read_text())
     settings = msgspec.json.decode(head or "{}", type=Settings)
     try:
-        made = msgspec.to_builtins(make_plan(MemoryTree(files), settings))
+        made = msgspec.to_builtins(make_plan(MemoryTree(files), settings, TOOLBOX))
     except InvalidRequest as error:
         made = {"error": type(error).__name__, "message": error.message}
     return msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n"

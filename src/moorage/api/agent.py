@@ -175,7 +175,7 @@ async def _read_bid(gateway: Gateway, request: Request, wallet: str) -> tuple[Bi
             wallet=wallet,
             request=checked,
             request_digest=received.digest,
-            plan=await _plan(received.upload, checked),
+            plan=await _plan(gateway, received.upload, checked),
             means=means,
             evidence=payment,
             use_existing_credits=_flag(request, "x-use-existing-credits"),
@@ -193,10 +193,11 @@ async def _close(upload: Upload) -> None:
         upload.close()
 
 
-async def _plan(upload: Upload, request: DeployRequest) -> Plan:
+async def _plan(gateway: Gateway, upload: Upload, request: DeployRequest) -> Plan:
+    toolbox = gateway.inventory.toolbox
     if len(upload.paths) > _PLAN_ASIDE_FROM:
-        return await asyncio.to_thread(make_plan, upload, request.settings)
-    return make_plan(upload, request.settings)
+        return await asyncio.to_thread(make_plan, upload, request.settings, toolbox)
+    return make_plan(upload, request.settings, toolbox)
 
 
 async def _deployed(gateway: Gateway, request: Request, bid: Bid, upload: Upload) -> Response:

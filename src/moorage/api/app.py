@@ -25,6 +25,7 @@ from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.usage import FOLLOW_SECONDS, SAMPLE_SECONDS
 from moorage.errors import MoorageError, ProxyFailed
 from moorage.routing.caddy_config import FALLBACK_SOCKET
 from moorage.routing.listener import listen_unix
@@ -130,6 +131,7 @@ def _tasks(
         services.worker.run(exclusive=True),
         services.gateway.reconciler.run(),
         services.deliveries.run(),
+        services.gateway.inventory.run(),
         _every(_MEASURE_SECONDS, services.deliveries.measure),
         _every(_PURGE_SECONDS, services.gateway.webhooks.prune),
         _every(_DOMAINS_SECONDS, services.gateway.domains.look_due),
@@ -141,6 +143,9 @@ def _tasks(
         _every(_PURGE_SECONDS, services.payments.quotes.purge),
         _every(_PURGE_SECONDS, services.gateway.idempotency.purge),
         _every(_WATCH_PROXY_SECONDS, apparatus.caddy.start),
+        _every(FOLLOW_SECONDS, services.gateway.usage.follow),
+        _every(SAMPLE_SECONDS, services.gateway.usage.sample),
+        _every(_PURGE_SECONDS, services.gateway.usage.purge),
         *(
             _every(services.watch_seconds, it.look, at_once=True)
             for it in services.payments.watchers

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import secrets
 import shutil
 import socket
 import sys
@@ -10,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from moorage.api.isolation import make_runtime, run_directory
 from moorage.api.server import listen_tcp
+from moorage.api.toolchains import Toolchains, open_toolchains
 from moorage.clock import Clock
 from moorage.deploy.hosts import Hosts
 from moorage.errors import ConfigurationInvalid
+from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy import Caddy
-from moorage.routing.caddy_config import Api, ProxySettings, Tls
+from moorage.routing.caddy_config import ACCESS_LOG, Api, ProxySettings, Tls
 from moorage.routing.router import Router
-from moorage.runtimes.runtime import Limits
-from moorage.runtimes.sandbox.sandbox import Sandbox
+from moorage.runtimes.runtime import Limits, Runtime
 from moorage.settings import Settings
 
 MIB = 1024 * 1024
@@ -32,14 +35,17 @@ _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 class Apparatus:
     """The opened parts that build, run and serve apps."""
 
-    runtime: Sandbox
-    isolation: str  # the mode the sandbox runs in, as a sentence
+    runtime: Runtime
+    isolation: str  # the mode it runs in, as a sentence
     caddy: Caddy
     proxy_address: str  # where the proxy is reached from this machine
     proxy_port: int  # the one that apps are served on
     proxy_dir: Path  # where the proxy looks for routes and for the fallback socket
     router: Router
+    access_log: AccessLog
+    probe_token: str  # what tells our own requests from visits, in the access log
     hosts: Hosts
+    toolchains: Toolchains
     api_listener: socket.socket
     gateway_url: str
 
@@ -47,17 +53,25 @@ class Apparatus:
 async def open_apparatus(
     stack: AsyncExitStack, settings: Settings, *, clock: Clock, stop_apps: bool
 ) -> Apparatus:
-    """Open sandbox and proxy. Raises IsolationMissing, ProxyFailed, ConfigurationInvalid."""
+    """Open runtime and proxy. Raises IsolationMissing, ProxyFailed, ConfigurationInvalid."""
     data_dir = Path(settings.data_dir)
-    run_dir = Path(settings.run_dir or f"/run/moorage/{instance_id(data_dir)}")
+    run_dir = run_directory(settings, instance_id(data_dir))
     proxy_dir = run_dir / "proxy"
-    runtime = _sandbox(settings, data_dir, run_dir / "apps", clock)
+    toolchains = await open_toolchains(stack, data_dir, installs=settings.toolchains, clock=clock)
+    runtime = make_runtime(
+        settings,
+        instance_id=instance_id(data_dir),
+        run_dir=run_dir / "apps",
+        tools={name: find_tool(name) for name in ("caddy", "uv")},
+        clock=clock,
+    )
     isolation = await runtime.open()
     if stop_apps:
         stack.callback(_remove_if_empty, run_dir)
     stack.push_async_callback(runtime.close, stop_apps=stop_apps)
     listener = listen(settings.host, settings.port, "port")
     gateway_url = settings.public_url or http_url(settings.host, listener.getsockname()[1])
+    probe_token = secrets.token_hex(16)
     router = Router(proxy_dir, settings.base_domain)
     caddy = Caddy(find_tool("caddy"), _proxy_settings(settings, data_dir, proxy_dir, gateway_url))
     proxy_port = await caddy.start()
@@ -72,7 +86,10 @@ async def open_apparatus(
         proxy_port=_HTTPS_PORT if settings.tls else proxy_port,
         proxy_dir=proxy_dir,
         router=router,
+        access_log=AccessLog(data_dir / "proxy" / ACCESS_LOG, probe_token=probe_token),
+        probe_token=probe_token,
         hosts=_hosts(settings, proxy_port),
+        toolchains=toolchains,
         api_listener=listener,
         gateway_url=gateway_url,
     )
@@ -139,20 +156,6 @@ def http_url(host: str, port: int) -> str:
 def _remove_if_empty(directory: Path) -> None:
     with contextlib.suppress(OSError):
         directory.rmdir()
-
-
-def _sandbox(settings: Settings, data_dir: Path, run_dir: Path, clock: Clock) -> Sandbox:
-    return Sandbox(
-        state_dir=data_dir / "apps",
-        run_dir=run_dir,
-        instance_id=instance_id(data_dir),
-        tools={name: find_tool(name) for name in ("caddy", "uv")},
-        build_env=settings.build_env,
-        subnet=settings.app_subnet,
-        deny=settings.deny_networks,
-        allow=settings.allow_networks,
-        clock=clock,
-    )
 
 
 def _proxy_settings(

@@ -38,7 +38,12 @@ from moorage.events.destination import Destinations
 from moorage.events.sender import Sender, SystemResolver
 from moorage.events.webhooks import Webhooks
 from moorage.ledger.metering import Metering
-from moorage.metrics import watch_nonces, watch_running_apps, watch_webhook_wait
+from moorage.metrics import (
+    watch_nonces,
+    watch_running_apps,
+    watch_sleeping_apps,
+    watch_webhook_wait,
+)
 from moorage.payments.evidence import named_chain
 from moorage.routing.router import MAX_HOST_LENGTH
 from moorage.settings import Settings
@@ -133,6 +138,7 @@ def assemble(
         ),
     )
     watch_running_apps(lambda: deploying.reconciler.running)
+    watch_sleeping_apps(lambda: deploying.sleep.asleep)
     payments = payment_services(
         settings,
         db=db,
@@ -208,11 +214,13 @@ def _gateway(
         runtime=apparatus.runtime,
         reconciler=deploying.reconciler,
         wake=deploying.wake,
+        usage=deploying.usage,
         addresses=deploying.addresses,
         domains=_domains(settings, apparatus, db, deploying.addresses, clock),
         webhooks=webhooks,
         hosts=apparatus.hosts,
         followers=Followers(),
+        inventory=apparatus.toolchains.inventory,
         upload_limits=UploadLimits(),
         spool_dir=records.spool,
     )

@@ -22,6 +22,7 @@ from moorage.deploy.hosts import Hosts
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.rollback import Rollback
 from moorage.deploy.upload import UploadLimits
+from moorage.deploy.usage import UsageMeter
 from moorage.deploy.wake import Wake
 from moorage.events.webhooks import Webhooks
 from moorage.ledger.metering import Metering
@@ -31,6 +32,7 @@ from moorage.payments.topup import TopUp
 from moorage.runtimes.runtime import Runtime
 from moorage.signed_request import host_of
 from moorage.storage.database import Database
+from moorage.toolchains.inventory import Inventory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +71,12 @@ class Gateway:
     runtime: Runtime
     reconciler: Reconciler
     wake: Wake
+    usage: UsageMeter
     addresses: Addresses
     domains: Domains
     webhooks: Webhooks
     hosts: Hosts
+    inventory: Inventory
     followers: Followers
     upload_limits: UploadLimits
     spool_dir: Path

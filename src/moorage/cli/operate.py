@@ -130,6 +130,7 @@ def plan(directory: Path, /, *, json: Annotated[bool, Parameter(negative=())] = 
     json
         Print one JSON document.
     """
+    from moorage.api.toolchains import toolbox_here
     from moorage.deploy.upload.directory import DirectoryTree
     from moorage.planning.plan import Settings as DeploySettings
     from moorage.planning.planner import make_plan
@@ -139,14 +140,17 @@ def plan(directory: Path, /, *, json: Annotated[bool, Parameter(negative=())] = 
     listing = list_files(directory)
     for warning in listing.warnings:
         screen.warn(warning)
-    made = make_plan(DirectoryTree(directory, listing.sizes), DeploySettings())
+    tree = DirectoryTree(directory, listing.sizes)
+    made = make_plan(tree, DeploySettings(), asyncio.run(toolbox_here()))
     if json:
         screen.document(made)
         return Exit.OK
     for reason in made.because:
         print(f"- {reason}")
+    versions = ", ".join(f"{name} {version}" for name, version in made.toolchains.items())
+    print(f"{'versions:':<10}{versions or '(this machine has them)'}")
     for step in ("install", "build", "start"):
-        print(f"{step + ':':<9}{getattr(made, step) or '(nothing)'}")
+        print(f"{step + ':':<10}{getattr(made, step) or '(nothing)'}")
     return Exit.OK
 
 

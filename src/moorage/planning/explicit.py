@@ -4,16 +4,35 @@ import re
 from typing import NamedTuple
 
 from moorage.errors import InvalidField, RuntimeUnsupported
-from moorage.planning.frameworks import UNSUPPORTED, Framework, framework_named
+from moorage.planning.frameworks import Framework, framework_named
 from moorage.planning.plan import Settings, Stack
 from moorage.planning.recipe import quoted
+from moorage.planning.wanted import Wanted, wanted_from
 
 COMMAND_LIMIT = 4096  # characters
 ENV_ENTRIES_LIMIT = 200
 ENV_VALUE_LIMIT = 32_768  # characters; the kernel takes 131,072 bytes per string
 DIRECTORY_LIMIT = 1024  # characters
+_RUNTIME_FIELD = "settings.runtime"
 
-_RUNTIME = re.compile(r"(node|python|static)(:[0-9A-Za-z][0-9A-Za-z.\-]{0,31})?\Z")
+_RUNTIMES = {
+    "node": (Stack.NODE, "node"),
+    "bun": (Stack.NODE, "bun"),
+    "deno": (Stack.DENO, "deno"),
+    "python": (Stack.PYTHON, "python"),
+    "golang": (Stack.GO, "go"),
+    "go": (Stack.GO, "go"),
+    "rust": (Stack.RUST, "rust"),
+    "php": (Stack.PHP, "php"),
+    "ruby": (Stack.RUBY, "ruby"),
+    "java": (Stack.JAVA, "java"),
+    "static": (Stack.STATIC, ""),
+}
+# As images are tagged: node:20, node:20-alpine, node:lts; only numbers say anything.
+_RUNTIME = re.compile(
+    rf"({'|'.join(_RUNTIMES)})"
+    r"(?::(?=[0-9A-Za-z])v?(\d{1,4}(?:\.\d{1,4}){0,2})?(?:[.-]?[A-Za-z][0-9A-Za-z.\-]{0,31})?)?\Z"
+)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 
 
@@ -25,6 +44,8 @@ class Asked(NamedTuple):
     run: str | None
     run_because: str  # why `run` is what it is, a sentence
     stack: Stack | None
+    program: str  # the program that settings.runtime names, "" for none
+    version: Wanted | None  # its version, as settings.runtime has it
     framework: Framework | None
     directory: str  # "" is the upload's root
     build_dir: str | None
@@ -46,12 +67,15 @@ def asked(settings: Settings) -> Asked:
     run = _command("settings.runCommand", settings.run_command)
     if run == "":
         raise InvalidField("settings.runCommand", "must not be empty; leave it out to detect it")
+    stack, program, version = _runtime(settings.runtime)
     return Asked(
         install=_command("settings.installCommand", settings.install_command),
         build=_command("settings.buildCommand", settings.build_command),
         run=run,
         run_because=f"settings.runCommand starts it: {quoted(run)}" if run else "",
-        stack=_stack(settings.runtime),
+        stack=stack,
+        program=program,
+        version=version,
         framework=_framework(settings.framework),
         directory=directory("settings.directoryPath", settings.directory_path) or "",
         build_dir=directory("settings.buildDir", settings.build_dir),
@@ -108,27 +132,26 @@ def _command(field: str, value: str | None) -> str | None:
     return value.strip()
 
 
-def _stack(runtime: str) -> Stack | None:
+def _runtime(runtime: str) -> tuple[Stack | None, str, Wanted | None]:
+    """The stack, the program and its version; nothing where the files decide."""
     if runtime == "build-ai":
-        return None
+        return None, "", None
     match = _RUNTIME.match(runtime)
     if match is None:
         raise RuntimeUnsupported(
-            "settings.runtime",
+            _RUNTIME_FIELD,
             f"{runtime[:64]!r} is not a runtime of this gateway; it has build-ai (found from the "
-            "files), node, python and static, the first two with or without a version (node:20)",
+            f"files), {', '.join(_RUNTIMES)}, with or without a version (node:20)",
         )
-    return Stack(match[1])
+    stack, program = _RUNTIMES[match[1]]
+    version = wanted_from(match[2], _RUNTIME_FIELD) if match[2] and program else None
+    return stack, program, version
 
 
 def _framework(name: str | None) -> Framework | None:
     if not name or not name.strip():
         return None
     folded = name.strip().lower()
-    if folded in UNSUPPORTED:
-        raise RuntimeUnsupported(
-            "settings.framework", f"{folded} apps are not supported on this gateway yet"
-        )
     framework = framework_named(folded)
     if framework is None:
         raise InvalidField(

@@ -28,6 +28,13 @@ class Folder:
         """The folder of that name inside this one."""
         return Folder(self._tree, self._prefix + directory)
 
+    def parents(self) -> Iterator["Folder"]:
+        """The folders around this one, the nearest first, the upload's root last."""
+        directory = self.directory
+        while directory:
+            directory = directory.rpartition("/")[0]
+            yield Folder(self._tree, directory)
+
     def has(self, name: str) -> bool:
         """Whether there is a file of exactly this name."""
         path = self._prefix + name

@@ -23,6 +23,7 @@ SITES = (
     Framework("eleventy", Stack.NODE, "@11ty/eleventy", "_site"),
     Framework("create-react-app", Stack.NODE, "react-scripts", "build", fallback=True),
     Framework("vue-cli", Stack.NODE, "@vue/cli-service", "dist", fallback=True),
+    Framework("angular", Stack.NODE, "@angular/core", "dist", fallback=True),
     Framework("vite", Stack.NODE, "vite", "dist", fallback=True),
     Framework("parcel", Stack.NODE, "parcel", "dist", fallback=True),
     Framework("webpack", Stack.NODE, "webpack", "dist", fallback=True),
@@ -30,14 +31,26 @@ SITES = (
 
 _NODE_SERVERS = (
     *("express", "fastify", "koa", "hono", "nestjs", "node"),
-    *("nextjs", "nuxt", "remix", "sveltekit", "ssr"),
+    *("nextjs", "nuxt", "remix", "react-router", "sveltekit", "tanstack-start", "ssr"),
 )
-_PYTHON = ("fastapi", "starlette", "litestar", "quart", "flask", "django", "streamlit")
+_PYTHON = (
+    *("fastapi", "fasthtml", "starlette", "litestar", "quart", "flask", "django"),
+    *("streamlit", "gradio"),
+)
+_OTHERS = {
+    Stack.DENO: ("fresh",),
+    Stack.GO: ("gin", "fiber", "echo"),
+    Stack.RUST: ("actix", "axum", "rocket"),
+    Stack.RUBY: ("rails", "sinatra"),
+    Stack.PHP: ("laravel", "symfony"),
+    Stack.JAVA: ("spring",),
+}
 
 _NAMED = {
     **{site.name: site for site in SITES},
     **{name: Framework(name, Stack.NODE) for name in _NODE_SERVERS},
     **{name: Framework(name, Stack.PYTHON) for name in _PYTHON},
+    **{name: Framework(name, stack) for stack, names in _OTHERS.items() for name in names},
     "static": Framework("static", Stack.STATIC),
 }
 
@@ -50,7 +63,6 @@ _ALIASES = {
     "nodejs": "node",
     "node.js": "node",
     "svelte-kit": "sveltekit",
-    "react-router": "remix",
     "reactjs-ssr": "ssr",
     "vuejs-ssr": "ssr",
     "cra": "create-react-app",
@@ -61,10 +73,6 @@ _ALIASES = {
         "vite",
     ),
 }
-
-UNSUPPORTED = frozenset(
-    ("gin", "fiber", "echo", "actix", "axum", "rails", "sinatra", "laravel", "symfony", "spring")
-)
 
 
 def framework_named(name: str) -> Framework | None:

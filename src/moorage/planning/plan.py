@@ -11,6 +11,12 @@ class Stack(StrEnum):
 
     NODE = "node"
     PYTHON = "python"
+    DENO = "deno"
+    GO = "go"
+    RUST = "rust"
+    JAVA = "java"
+    RUBY = "ruby"
+    PHP = "php"
     STATIC = "static"
     CUSTOM = "custom"  # only the explicit commands of the settings
 

@@ -40,51 +40,53 @@ it if that is where an app is, unless settings.directoryPath or a command is giv
 from collections.abc import Callable
 
 from moorage.errors import InvalidField, PlanNotFound
-from moorage.planning import node, python, static
+from moorage.planning import deno, go, java, php, ruby, rust, static
 from moorage.planning.explicit import Asked, asked, environment
 from moorage.planning.folder import Folder
+from moorage.planning.node import app as node
+from moorage.planning.node.starts import SCRIPT_FILES
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.procfile import web_line
-from moorage.planning.python import SCRIPTS
+from moorage.planning.python import app as python
 from moorage.planning.recipe import Recipe, quoted
 from moorage.planning.shell import in_place
 from moorage.planning.source import SourceTree
+from moorage.planning.toolbox import Toolbox
 
-Detect = Callable[[Folder, Asked], Recipe | None]
+Detect = Callable[[Folder, Asked, Toolbox], Recipe | None]
 
 _STACKS: dict[Stack, tuple[Detect, tuple[str, ...]]] = {
+    Stack.GO: (go.detect, go.LOOKED_FOR),
+    Stack.RUST: (rust.detect, rust.LOOKED_FOR),
+    Stack.JAVA: (java.detect, java.LOOKED_FOR),
+    Stack.RUBY: (ruby.detect, ruby.LOOKED_FOR),
+    Stack.PHP: (php.detect, php.LOOKED_FOR),
+    Stack.DENO: (deno.detect, deno.LOOKED_FOR),
     Stack.NODE: (node.detect, node.LOOKED_FOR),
     Stack.PYTHON: (python.detect, python.LOOKED_FOR),
     Stack.STATIC: (static.detect, static.LOOKED_FOR),
 }
 
+_USUAL = (Stack.NODE, Stack.PYTHON, Stack.STATIC)
+
 # A file that says a directory is an app's own.
 _MARKERS = (
     *("package.json", "requirements.txt", "pyproject.toml", "manage.py", "Procfile", "index.html"),
-    *node.SCRIPT_FILES,
-    *SCRIPTS,
+    *("go.mod", "Cargo.toml", "pom.xml", "build.gradle", "build.gradle.kts", "Gemfile"),
+    *("composer.json", "index.php", "deno.json", "deno.jsonc"),
+    *SCRIPT_FILES,
+    *python.SCRIPTS,
 )
 
-_NOT_YET = {
-    "Dockerfile": "Docker images are",
-    "go.mod": "Go is",
-    "Cargo.toml": "Rust is",
-    "composer.json": "PHP is",
-    "index.php": "PHP is",
-    "Gemfile": "Ruby is",
-    "pom.xml": "Java is",
-    "build.gradle": "Java is",
-    "build.gradle.kts": "Java is",
-    "deno.json": "Deno is",
-    "mix.exs": "Elixir is",
-}
+_NOT_HERE = {"Dockerfile": "Docker images are", "mix.exs": "Elixir is"}
 
 
-def make_plan(tree: SourceTree, settings: Settings) -> Plan:
-    """The plan for these files and settings; the same ones always give the same plan.
+def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
+    """The plan for these files, settings and tools; the same ones always give the same plan.
 
     Raises PlanNotFound when nothing says how to start them, RuntimeUnsupported and InvalidField for
-    settings this gateway can't follow, UploadInvalid for a file that decides and can't be read.
+    settings and versions this gateway can't follow, UploadInvalid for a file that decides and can't
+    be read.
     """
     wanted = asked(settings)
     # Checked here and stored elsewhere, sealed: what a deployer sets is no part of the plan.
@@ -92,19 +94,22 @@ def make_plan(tree: SourceTree, settings: Settings) -> Plan:
     environment("settings.runEnvs", settings.run_envs, port=settings.port)
     folder, because = _folder(Folder(tree), wanted)
     wanted = _with_procfile(folder, wanted)
-    recipe = _choose(folder, wanted)
+    recipe = _choose(folder, wanted, toolbox)
+    where = folder.directory if recipe.directory is None else recipe.directory
     because.extend(recipe.because)
     because.extend(_because_asked(settings, wanted, recipe))
     return Plan(
         stack=recipe.stack,
-        directory=folder.directory,
-        install=_in_folder(recipe.install, wanted.install, folder),
-        build=_in_folder(recipe.build, wanted.build, folder),
-        start=_in_folder(in_place(recipe.start or ""), wanted.run, folder) or "",
+        directory=where,
+        install=_in_folder(recipe.install, wanted.install, where),
+        build=_in_folder(recipe.build, wanted.build, where),
+        start=_in_folder(in_place(recipe.start or ""), wanted.run, where) or "",
         port=settings.port,
-        build_env={},
+        build_env=dict(recipe.build_env),
         run_env=dict(recipe.run_env),
         because=tuple(because),
+        toolchains=dict(recipe.toolchains),
+        install_inputs=recipe.install_inputs if recipe.install else (),
     )
 
 
@@ -133,12 +138,12 @@ def _with_procfile(folder: Folder, wanted: Asked) -> Asked:
     return wanted._replace(run=line, run_because=f"the Procfile's web line: {quoted(line)}")
 
 
-def _choose(folder: Folder, wanted: Asked) -> Recipe:
+def _choose(folder: Folder, wanted: Asked, toolbox: Toolbox) -> Recipe:
     """The first stack that can start; with a start given, the first that has anything."""
-    order = _order(wanted)
+    order = _order(wanted, toolbox)
     incomplete: list[Recipe] = []
     for stack in order:
-        recipe = _STACKS[stack][0](folder, wanted)
+        recipe = _STACKS[stack][0](folder, wanted, toolbox)
         if recipe is not None and recipe.start is not None:
             return recipe
         if recipe is not None:
@@ -149,7 +154,11 @@ def _choose(folder: Folder, wanted: Asked) -> Recipe:
     raise _not_found(folder, wanted, order, incomplete)
 
 
-def _order(wanted: Asked) -> tuple[Stack, ...]:
+def _order(wanted: Asked, toolbox: Toolbox) -> tuple[Stack, ...]:
+    """The stacks in the order in which they are tried.
+
+    With a start given, files of a language that the gateway lacks may be there without being used.
+    """
     if wanted.stack is not None:
         return (wanted.stack,)
     first = None
@@ -157,7 +166,8 @@ def _order(wanted: Asked) -> tuple[Stack, ...]:
         first = wanted.framework.stack
     elif wanted.run is not None and python.mentions_python(wanted.run):
         first = Stack.PYTHON
-    return tuple(_STACKS) if first is None else (first, *(s for s in _STACKS if s is not first))
+    stacks = [s for s in _STACKS if wanted.run is None or s in _USUAL or toolbox.has(s)]
+    return tuple(stacks) if first is None else (first, *(s for s in stacks if s is not first))
 
 
 def _because_asked(settings: Settings, wanted: Asked, recipe: Recipe) -> list[str]:
@@ -177,14 +187,14 @@ def _because_asked(settings: Settings, wanted: Asked, recipe: Recipe) -> list[st
     return said
 
 
-def _in_folder(command: str | None, given: str | None, folder: Folder) -> str | None:
+def _in_folder(command: str | None, given: str | None, directory: str) -> str | None:
     """The command, None if it is empty.
 
     A given one finds the app's own programs first. At the root the sandbox's PATH does that.
     """
     if not command:
         return None
-    if not given or not folder.directory:
+    if not given or not directory:
         return command
     return f'PATH="$PWD/.venv/bin:$PWD/node_modules/.bin:$PATH"\n{command}'
 
@@ -205,7 +215,7 @@ def _not_found(
             "settings.runCommand (and installCommand, buildCommand if needed), or "
             "settings.directoryPath if the app is in a directory."
         )
-    unsupported = folder.first(*_NOT_YET)
+    unsupported = folder.first(*_NOT_HERE)
     if unsupported is not None:
-        said += f" {unsupported} is there, but {_NOT_YET[unsupported]} not supported here yet."
+        said += f" {unsupported} is there, but {_NOT_HERE[unsupported]} not supported here."
     return PlanNotFound(said, looked_for=looked_for)

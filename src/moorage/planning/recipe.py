@@ -3,8 +3,10 @@
 from typing import NamedTuple
 
 from moorage.planning.plan import Stack
+from moorage.planning.shell import in_place
 
 _QUOTED = 100  # characters of a command repeated in a sentence
+_ROOT = "/app"  # where builds happen and apps run
 
 
 class Recipe(NamedTuple):
@@ -21,9 +23,23 @@ class Recipe(NamedTuple):
     because: tuple[str, ...]
     run_env: tuple[tuple[str, str], ...] = ()
     missing: str = ""
+    build_env: tuple[tuple[str, str], ...] = ()
+    toolchains: tuple[tuple[str, str], ...] = ()
+    install_inputs: tuple[str, ...] = ()  # from the upload's root
+    directory: str | None = None  # where the app is, from the upload's root, if not where looked
 
 
 def quoted(command: str) -> str:
     """A command as it is repeated in a sentence: its first line, cut to a readable length."""
     line, newline, _ = command.partition("\n")
     return f"{line[:_QUOTED]} …" if newline or len(line) > _QUOTED else line
+
+
+def with_path(command: str, *directories: str) -> str:
+    """The command, which finds the programs of these directories of the app first."""
+    return f'PATH="{"".join(f"$PWD/{d}:" for d in directories)}$PATH"\n{in_place(command)}'
+
+
+def in_app(path: str) -> str:
+    """A path of the upload, as programs see it when they build and run."""
+    return f"{_ROOT}/{path}".rstrip("/")

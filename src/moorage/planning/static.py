@@ -6,6 +6,7 @@ from moorage.planning.explicit import Asked
 from moorage.planning.folder import Folder
 from moorage.planning.plan import Stack
 from moorage.planning.recipe import Recipe
+from moorage.planning.toolbox import Toolbox
 
 ROOTS = ("", "public", "dist", "build", "out", "_site", "site", "www", "docs")
 
@@ -61,7 +62,7 @@ def serve(root: str, *, fallback: bool) -> str:
     )
 
 
-def detect(folder: Folder, asked: Asked) -> Recipe | None:
+def detect(folder: Folder, asked: Asked, _toolbox: Toolbox) -> Recipe | None:
     """Files with an index.html, or in settings.buildDir; None when there are none."""
     if asked.run is not None:
         return None

@@ -4,12 +4,20 @@ Whoever plans builds it: `moorage.toolchains` from what the machine has and what
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from moorage.planning import semver
-from moorage.planning.semver import Range, Version
+from moorage.planning.semver import Version
+
+
+class Allows(Protocol):
+    """A set of versions."""
+
+    def allows(self, version: Version) -> bool:
+        """Whether the release is in it."""
+        ...
 
 
 class Tool(NamedTuple):
@@ -46,7 +54,7 @@ class Toolbox(msgspec.Struct, frozen=True):
         return sorted(found, key=lambda tool: tool.version)
 
     def choose(
-        self, program: str, wanted: Range, *, preferred: Callable[[Version], bool] | None = None
+        self, program: str, wanted: Allows, *, preferred: Callable[[Version], bool] | None = None
     ) -> Tool | None:
         """The machine's newest that is wanted, else the newest preferred, else the newest.
 

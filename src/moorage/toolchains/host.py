@@ -1,23 +1,24 @@
 """What programs the machine itself has for apps, and in which versions.
 
-Only what lies where apps see it: below /usr, on the PATH they are given.
+Only what lies where apps see it: below /usr, on the PATH they are given. Programs that take long to
+start say their version in a file beside them; the others are asked.
 """
 
 import asyncio
+import contextlib
 import re
+import zipfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 BIN = (Path("/usr/local/bin"), Path("/usr/bin"))
 _SECONDS = 5.0
+_HEAD = 4096  # characters of a file that say its version
 
 # How each is asked for its version.
 _QUESTIONS = {
     "node": ("node", "--version"),
-    "npm": ("npm", "--version"),
-    "pnpm": ("pnpm", "--version"),
-    "yarn": ("yarn", "--version"),
     "bun": ("bun", "--version"),
     "deno": ("deno", "--version"),
     "go": ("go", "version"),
@@ -25,33 +26,77 @@ _QUESTIONS = {
     "php": ("php", "--version"),
     "composer": ("composer", "--version"),
     "ruby": ("ruby", "--version"),
-    "bundler": ("bundle", "--version"),
-    "java": ("java", "-version"),
-    "maven": ("mvn", "--version"),
     "gradle": ("gradle", "--version"),
 }
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
+_PACKAGE_VERSION = re.compile(r'"version"\s*:\s*"(\d+\.\d+\.\d+)"')
+_JAVA_VERSION = re.compile(r'^JAVA_VERSION="(\d+(?:\.\d+){0,2})', re.MULTILINE)
+_MAVEN_PROPERTIES = "META-INF/maven/org.apache.maven/maven-core/pom.properties"
 _PYTHON = re.compile(r"python3\.\d{1,2}\Z")
 
 
 async def host_versions(path: Sequence[Path] = BIN) -> dict[str, tuple[str, ...]]:
     """The version of each program the machine has, and of every Python 3, by program."""
-    questions = {program: words for program, words in _QUESTIONS.items() if _find(path, words[0])}
+    found = await asyncio.to_thread(_written, path)
+    questions = [(program, words) for program, words in _QUESTIONS.items() if _at(path, words[0])]
     pythons = sorted({p.name for d in path for p in d.glob("python3.*") if _PYTHON.match(p.name)})
-    asked = [*questions.items(), *(("python", (name, "--version")) for name in pythons)]
-    answers = await asyncio.gather(*(_ask(path, words) for _, words in asked))
-    found: dict[str, tuple[str, ...]] = {}
-    for (program, _), version in zip(asked, answers, strict=True):
+    questions += [("python", (name, "--version")) for name in pythons]
+    answers = await asyncio.gather(*(_ask(path, words) for _, words in questions))
+    for (program, _), said in zip(questions, answers, strict=True):
+        version = _three_parts(said)
         if version is not None:
             found[program] = (*found.get(program, ()), version)
     return found
 
 
-async def _ask(path: Sequence[Path], words: tuple[str, ...]) -> str | None:
-    """The first version a program prints, with three parts; None when it prints none in time."""
-    program = _find(path, words[0])
+def _written(path: Sequence[Path]) -> dict[str, tuple[str, ...]]:
+    """The versions that files say."""
+    readers: dict[str, tuple[str, Callable[[Path], str]]] = {
+        **{name: (name, _of_package) for name in ("npm", "pnpm", "yarn")},
+        "java": ("java", _of_java),
+        "maven": ("mvn", _of_maven),
+    }
+    found: dict[str, tuple[str, ...]] = {}
+    for program, (command, read) in readers.items():
+        place = _at(path, command)
+        version = _three_parts(read(place.resolve())) if place is not None else None
+        if version is not None:
+            found[program] = (version,)
+    return found
+
+
+def _of_package(program: Path) -> str:
+    """The version of the npm package whose program this is."""
+    for directory in program.parents[:3]:
+        match = _PACKAGE_VERSION.search(_text(directory / "package.json"))
+        if match is not None:
+            return match[1]
+    return ""
+
+
+def _of_java(program: Path) -> str:
+    match = _JAVA_VERSION.search(_text(program.parents[1] / "release"))
+    return f"{match[1]}.0" if match and "." not in match[1] else match[1] if match else ""
+
+
+def _of_maven(program: Path) -> str:
+    for jar in sorted((program.parents[1] / "lib").glob("maven-core-*.jar")):
+        with contextlib.suppress(OSError, KeyError, zipfile.BadZipFile), zipfile.ZipFile(jar) as it:
+            return it.read(_MAVEN_PROPERTIES).decode().partition("version=")[2]
+    return ""
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")[:_HEAD]
+    except OSError:
+        return ""
+
+
+async def _ask(path: Sequence[Path], words: tuple[str, ...]) -> str:
+    """What a program prints; "" when it takes too long."""
     process = await asyncio.create_subprocess_exec(
-        str(program),
+        str(_at(path, words[0])),
         *words[1:],
         stdin=DEVNULL,
         stdout=PIPE,
@@ -65,10 +110,15 @@ async def _ask(path: Sequence[Path], words: tuple[str, ...]) -> str | None:
     except TimeoutError:
         process.kill()
         await process.wait()
-        return None
-    match = _VERSION.search(said.decode(errors="replace"))
+        return ""
+    return said.decode(errors="replace")
+
+
+def _three_parts(said: str) -> str | None:
+    """The first version in a text, with three parts; None when there is none."""
+    match = _VERSION.search(said)
     return f"{match[1]}.{match[2]}.{match[3] or 0}" if match else None
 
 
-def _find(path: Sequence[Path], name: str) -> Path | None:
+def _at(path: Sequence[Path], name: str) -> Path | None:
     return next((d / name for d in path if (d / name).is_file()), None)

@@ -16,6 +16,7 @@ from moorage.whole_file import replace_file
 
 FRESH_SECONDS = 24 * 3600.0
 RETRY_SECONDS = 900.0
+_AT_ONCE = 3  # questions to npm, each of which is a process of some 50 MB
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ class Inventory:
         if npm is None:
             return
         names = sorted({package.name for package in packages()})
-        answers = await asyncio.gather(*(_versions(npm, name) for name in names))
+        slots = asyncio.Semaphore(_AT_ONCE)
+        answers = await asyncio.gather(*(_versions(npm, name, slots) for name in names))
         heard = {name: found for name, found in zip(names, answers, strict=True) if found}
         if len(heard) < len(names):
             logger.warning("npm lists no versions of some toolchains: those known before are used")
@@ -95,12 +97,13 @@ def _listed(package: Package, listing: Listing) -> tuple[str, ...]:
     return package.releases(listing.versions.get(package.name, ()))
 
 
-async def _versions(npm: Npm, package: str) -> tuple[str, ...]:
-    try:
-        return tuple(await npm.versions(package))
-    except NpmFailed as failed:
-        logger.info("npm: %s: %s", package, failed)
-        return ()
+async def _versions(npm: Npm, package: str, slots: asyncio.Semaphore) -> tuple[str, ...]:
+    async with slots:
+        try:
+            return tuple(await npm.versions(package))
+        except NpmFailed as failed:
+            logger.info("npm: %s: %s", package, failed)
+            return ()
 
 
 def _read(file: Path) -> Listing:

@@ -3,9 +3,11 @@ import json
 import pytest
 
 from memory_tree import MemoryTree
-from moorage.errors import PlanNotFound, UploadInvalid
+from moorage.errors import PlanNotFound, RuntimeUnsupported, UploadInvalid
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
+from moorage.planning.toolbox import Toolbox
+from toolboxes import TOOLBOX
 
 HELLO = {
     "index.js": "require('http').createServer().listen(process.env.PORT)",
@@ -15,12 +17,12 @@ HELLO = {
 
 
 def plan(files: dict[str, str], settings: Settings | None = None) -> Plan:
-    return make_plan(MemoryTree(files), settings or Settings())
+    return make_plan(MemoryTree(files), settings or Settings(), TOOLBOX)
 
 
 def test_plain_node_app_is_planned_from_its_manifest_alone() -> None:
     tree = MemoryTree(HELLO)
-    made = make_plan(tree, Settings())
+    made = make_plan(tree, Settings(), TOOLBOX)
     assert (made.stack, made.install, made.build) == (Stack.NODE, None, None)
     assert made.start == "exec node index.js"
     assert tree.files_read == ["package.json"]
@@ -30,7 +32,7 @@ def test_large_upload_is_read_within_bounds() -> None:
     files = {f"pkg{n % 50}/mod{n}.py": "def f(): return 1\n" * 99 for n in range(5000)}
     tree = MemoryTree(files)
     with pytest.raises(PlanNotFound):
-        make_plan(tree, Settings())
+        make_plan(tree, Settings(), TOOLBOX)
     assert len(tree.files_read) <= 400
 
 
@@ -47,10 +49,21 @@ def test_nothing_to_run_says_what_was_looked_for() -> None:
     assert "settings.runCommand" in refused.value.message
 
 
-@pytest.mark.parametrize("file", ["go.mod", "Cargo.toml", "composer.json", "Gemfile", "pom.xml"])
-def test_other_languages_are_said_to_be_unsupported_yet(file: str) -> None:
-    with pytest.raises(PlanNotFound, match=f"{file} is there, but .* not supported here yet"):
-        plan({file: ""})
+@pytest.mark.parametrize(
+    ("file", "beside", "lacks"),
+    [
+        ("go.mod", {"main.go": "package main"}, "no go"),
+        ("composer.json", {"index.php": "<?php"}, "no php"),
+        ("Gemfile", {"config.ru": ""}, "no ruby"),
+        ("build.gradle", {}, "no gradle"),
+        ("package.json", {"pnpm-lock.yaml": ""}, "no pnpm"),
+        ("deno.json", {"main.ts": ""}, "no deno"),
+    ],
+)
+def test_what_the_gateway_lacks_is_said(file: str, beside: dict[str, str], lacks: str) -> None:
+    bare = Toolbox(host={"node": ("20.20.2",), "npm": ("11.19.1",), "java": ("17.0.21",)})
+    with pytest.raises(RuntimeUnsupported, match=f"this gateway has {lacks}"):
+        make_plan(MemoryTree({file: "{}" if "json" in file else "", **beside}), Settings(), bare)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +77,7 @@ def test_other_languages_are_said_to_be_unsupported_yet(file: str) -> None:
 def test_package_json_that_cannot_be_read_is_named(text: str) -> None:
     data = text.encode("utf-8", "surrogatepass")
     with pytest.raises(UploadInvalid) as refused:
-        make_plan(MemoryTree({"web/package.json": data}), Settings(directory_path="web"))
+        make_plan(MemoryTree({"web/package.json": data}), Settings(directory_path="web"), TOOLBOX)
     assert refused.value.path == "web/package.json"
 
 
@@ -73,7 +86,7 @@ def test_package_json_that_cannot_be_read_is_named(text: str) -> None:
 )
 def test_procfile_that_cannot_be_followed_is_named(data: bytes) -> None:
     with pytest.raises(UploadInvalid) as refused:
-        make_plan(MemoryTree({"Procfile": data}), Settings())
+        make_plan(MemoryTree({"Procfile": data}), Settings(), TOOLBOX)
     assert refused.value.path == "Procfile"
 
 
@@ -94,12 +107,12 @@ def test_procfile_without_web_line_decides_nothing() -> None:
 )
 def test_sources_made_to_be_slow_are_scanned_in_linear_time(source: str) -> None:
     # Nothing is measured: with one pattern of quadratic cost this takes minutes.
-    assert plan({"only.py": source}).start == "exec /usr/bin/python3 ./only.py"
+    assert plan({"only.py": source}).start == "exec python3.13 ./only.py"
 
 
 def test_start_script_with_npms_own_variables_runs_by_npm() -> None:
     manifest = {"scripts": {"start": "node server.js $npm_package_version"}}
-    assert plan({"package.json": json.dumps(manifest)}).start == "exec npm start --silent"
+    assert plan({"package.json": json.dumps(manifest)}).start == "exec npm run --silent start"
 
 
 @pytest.mark.parametrize("script", ["vite", "react-scripts start", "vite --port 3000", "next dev"])

@@ -11,6 +11,7 @@ from memory_tree import MemoryTree
 from moorage.errors import InvalidRequest
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
+from toolboxes import TOOLBOX
 
 NAMES = (
     *("package.json", "package-lock.json", "requirements.txt", "pyproject.toml", "Pipfile"),
@@ -104,7 +105,7 @@ usual = st.builds(Settings)
 def outcome(uploaded: dict[str, bytes], wanted: Settings) -> Plan | str:
     tree = MemoryTree(uploaded)
     try:
-        return make_plan(tree, wanted)
+        return make_plan(tree, wanted, TOOLBOX)
     except InvalidRequest as refused:
         return f"{type(refused).__name__}: {refused.message}"
     finally:

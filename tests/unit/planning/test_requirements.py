@@ -3,11 +3,12 @@ import pytest
 from memory_tree import MemoryTree
 from moorage.errors import UploadInvalid
 from moorage.planning.folder import Folder
-from moorage.planning.requirements import Requirements, requirements
+from moorage.planning.python.requirements import Requirements, project_document, requirements
 
 
 def read(files: dict[str, str | bytes]) -> Requirements:
-    return requirements(Folder(MemoryTree(files)))
+    folder = Folder(MemoryTree(files))
+    return requirements(folder, project_document(folder))
 
 
 def names(text: str | bytes) -> set[str]:
@@ -112,8 +113,33 @@ def test_pyproject_without_project_dependencies_needs_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text"), [("pyproject.toml", "[tool.poetry]\n"), ("Pipfile", "[packages]\n")]
+    ("files", "reads", "needs"),
+    [
+        ({"Pipfile": '[packages]\nFlask = "*"\n[dev-packages]\nx = "*"'}, "Pipfile", {"flask"}),
+        ({"Pipfile": "[packages]", "Pipfile.lock": "{}"}, "Pipfile.lock", set()),
+        (
+            {"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.11"\nFlask = "^3"'},
+            "pyproject.toml",
+            {"flask"},
+        ),
+        ({"pyproject.toml": "[project]", "uv.lock": ""}, "uv.lock", set()),
+        (
+            {"pyproject.toml": "[project]\ndependencies = ['a']", "pdm.lock": ""},
+            "pdm.lock",
+            {"a"},
+        ),
+    ],
 )
-def test_other_tools_files_are_said_to_be_missing_support(file: str, text: str) -> None:
-    assert file in read({file: text}).missing
-    assert read({file: text, "requirements.txt": "a"}).missing == ""
+def test_other_tools_files_are_read(files: dict[str, str], reads: str, needs: set[str]) -> None:
+    found = read({**files})
+    assert (found.file, set(found.names)) == (reads, needs)
+
+
+@pytest.mark.parametrize("line", ["-e .", "./wheel.whl", ".", "a @ file:b", "--editable ./lib"])
+def test_what_installs_files_of_the_upload_is_known(line: str) -> None:
+    assert read({"requirements.txt": f"flask\n{line}"}).is_local
+
+
+@pytest.mark.parametrize("line", ["-e git+https://h/x", "flask", "a @ https://h/a.whl", "-i x"])
+def test_what_comes_from_elsewhere_is_not_local(line: str) -> None:
+    assert not read({"requirements.txt": line}).is_local

@@ -24,6 +24,8 @@ FRAMEWORKS = {
     "Starlette": ("starlette", "uvicorn"),
     "Litestar": ("litestar", "uvicorn"),
     "Quart": ("quart", "uvicorn"),
+    "FastHTML": ("python-fasthtml", "uvicorn"),
+    "fast_app": ("python-fasthtml", "uvicorn"),  # FastHTML's function, which gives two objects
     "Flask": ("flask", "gunicorn"),
 }
 
@@ -37,7 +39,8 @@ _STRINGS = re.compile(
     r"|#[^\n]*"
 )
 _OBJECT = re.compile(
-    r"^([A-Za-z_]\w{0,80})[ \t]*(?::[^=\n]{1,120})?=[ \t]*(?:[A-Za-z_][\w.]{0,80}\.)?"
+    r"^([A-Za-z_]\w{0,80})[ \t]*(?:,[ \t]*\w{1,80}[ \t]*)?(?::[^=\n]{1,120})?="
+    r"[ \t]*(?:[A-Za-z_][\w.]{0,80}\.)?"
     rf"(?:({_CLASSES})|({_FACTORIES}))[ \t]*\(",
     re.MULTILINE,
 )

@@ -6,11 +6,18 @@ from moorage.errors import UploadInvalid
 from moorage.planning.folder import Folder
 
 Versions = dict[str, str]
+INSTALL_SCRIPTS = frozenset(
+    (
+        *("preinstall", "install", "postinstall", "prepare", "preprepare", "postprepare"),
+        *("prepublish", "pnpm:devPreinstall"),
+    )
+)
 
 
 class PackageJson(msgspec.Struct, rename="camel"):
     """The fields that say how a package is installed, built and started."""
 
+    name: object = None
     scripts: dict[str, str] = {}
     main: object = None
     dependencies: Versions = {}
@@ -18,6 +25,8 @@ class PackageJson(msgspec.Struct, rename="camel"):
     optional_dependencies: Versions = {}
     peer_dependencies: Versions = {}
     workspaces: object = None
+    package_manager: object = None
+    engines: object = None
 
     @property
     def installs(self) -> bool:
@@ -28,9 +37,41 @@ class PackageJson(msgspec.Struct, rename="camel"):
             or self.optional_dependencies
             or self.peer_dependencies
             or self.workspaces
-            or not self.scripts.keys().isdisjoint(("preinstall", "install", "postinstall"))
-            or "prepare" in self.scripts
+            or self.runs_at_install
         )
+
+    @property
+    def runs_at_install(self) -> bool:
+        """Whether an install runs scripts of the package's own, which may read any of its files."""
+        return not self.scripts.keys().isdisjoint(INSTALL_SCRIPTS)
+
+    @property
+    def depends_on_files(self) -> bool:
+        """Whether a dependency is a file or a directory of the upload."""
+        return any(
+            version.startswith(("file:", "link:", "portal:", "./", "../", "/"))
+            for versions in (
+                self.dependencies,
+                self.dev_dependencies,
+                self.optional_dependencies,
+            )
+            for version in versions.values()
+        )
+
+    @property
+    def workspace_patterns(self) -> tuple[str, ...]:
+        """The globs of `workspaces`, npm's and Yarn's spelling alike; none if it has none."""
+        listed = self.workspaces
+        if isinstance(listed, dict):
+            listed = listed.get("packages")
+        if not isinstance(listed, list):
+            return ()
+        return tuple(item for item in listed if isinstance(item, str))
+
+    def engine(self, name: str) -> str:
+        """The range that `engines` gives a program, "" when it gives none."""
+        found = self.engines.get(name) if isinstance(self.engines, dict) else None
+        return found.strip() if isinstance(found, str) else ""
 
     def depends_on(self, package: str) -> bool:
         """Whether the package is a dependency, for development or not."""

@@ -1,9 +1,9 @@
 import pytest
 
 from memory_tree import MemoryTree
-from moorage.planning import python_app
 from moorage.planning.folder import Folder
-from moorage.planning.python_app import App, find_app
+from moorage.planning.python import objects
+from moorage.planning.python.objects import App, find_app
 
 FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n"
 
@@ -125,7 +125,7 @@ def test_hint_prefers_its_framework() -> None:
 def test_reading_is_bounded() -> None:
     tree = MemoryTree({f"m{index:03}.py": "x" * 100_000 for index in range(500)})
     assert find_app(Folder(tree), frozenset(), "") is None
-    assert tree.bytes_read <= python_app.TOTAL_LIMIT
+    assert tree.bytes_read <= objects.TOTAL_LIMIT
     small = MemoryTree({f"m{index:03}.py": "x" for index in range(500)})
     assert find_app(Folder(small), frozenset(), "") is None
-    assert len(small.files_read) == python_app.FILES_LIMIT
+    assert len(small.files_read) == objects.FILES_LIMIT

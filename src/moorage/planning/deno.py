@@ -1,0 +1,80 @@
+"""Deno apps: a start task, or a main module."""
+
+import json
+import re
+from collections.abc import Mapping
+
+from moorage.planning.explicit import Asked
+from moorage.planning.folder import Folder
+from moorage.planning.plan import Stack
+from moorage.planning.recipe import Recipe, in_app
+from moorage.planning.toolbox import Toolbox
+from moorage.planning.wanted import find_tool
+
+LOOKED_FOR = ("deno.json with a start task, or main.ts, server.ts, … beside it",)
+
+_MODULES = tuple(
+    f"{directory}{name}.{ending}"
+    for directory in ("", "src/")
+    for name in ("main", "server", "mod", "index", "app")
+    for ending in ("ts", "tsx", "js", "mjs")
+)
+_LIMIT = 65_536  # bytes of deno.json
+_COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*")|//[^\n]*|/\*[\s\S]*?\*/')
+_TRAILING = re.compile(r",(?=\s*[}\]])")
+_EXPORTS_FETCH = re.compile(rb"export\s+default\s*\{\s*(?:async\s+)?fetch\b")
+
+
+def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
+    """deno.json or deno.lock without a package.json; None without. Raises RuntimeUnsupported."""
+    configuration = folder.first("deno.json", "deno.jsonc")
+    file = configuration or folder.first("deno.lock")
+    if asked.program != "deno" and (file is None or folder.has("package.json")):
+        return None
+    tasks = _tasks(folder, configuration) if configuration else {}
+    module = folder.first(*_MODULES)
+    start = asked.run or _start(folder, tasks, module)
+    if start is None:
+        return Recipe(
+            Stack.DENO, None, None, None, (),
+            missing="Deno's files are there, but no start task and no main.ts",
+        )  # fmt: skip
+    found = find_tool(toolbox, "deno", asked.version if asked.program == "deno" else None)
+    # What the app imports is downloaded once, to where it is read from when it runs.
+    cache = (("DENO_DIR", in_app(folder.path(".deno"))), ("DENO_NO_UPDATE_CHECK", "1"))
+    install = "deno install" if module is None else f"deno cache {module}"
+    build = "deno task build" if "build" in tasks else None
+    because = (f"{file or 'settings.runtime'}: run by {found.tool}", found.because)
+    return Recipe(
+        Stack.DENO,
+        install if asked.install is None else asked.install,
+        build if asked.build is None else asked.build,
+        start,
+        tuple(sentence for sentence in because if sentence),
+        build_env=cache,
+        run_env=cache,
+        toolchains=tuple(found.tool.toolchains.items()),
+    )
+
+
+def _start(folder: Folder, tasks: Mapping[str, object], module: str | None) -> str | None:
+    task = tasks.get("start")
+    if isinstance(task, str) and not re.search(r"--watch|vite(?: dev)?\Z", task):
+        return "deno task --quiet start"
+    if module is None:
+        return None
+    if _EXPORTS_FETCH.search(folder.data(module, limit=_LIMIT)):
+        return f"deno serve --allow-all --host 0.0.0.0 --port $PORT {module}"
+    return f"deno run --allow-all {module}"
+
+
+def _tasks(folder: Folder, file: str) -> Mapping[str, object]:
+    """The tasks of deno.json, which may have comments; none of one that can't be read."""
+    text = folder.data(file, limit=_LIMIT).decode(errors="replace")
+    bare = _TRAILING.sub("", _COMMENT.sub(lambda match: match[1] or "", text))
+    try:
+        document = json.loads(bare)
+    except (ValueError, RecursionError):
+        return {}
+    tasks = document.get("tasks") if isinstance(document, dict) else None
+    return tasks if isinstance(tasks, dict) else {}

@@ -1,0 +1,60 @@
+"""Go programs: built into one file."""
+
+import re
+
+from moorage.planning.explicit import Asked
+from moorage.planning.folder import Folder
+from moorage.planning.plan import Stack
+from moorage.planning.recipe import Recipe
+from moorage.planning.toolbox import Toolbox
+from moorage.planning.wanted import Wanted, find_tool, wanted_from
+
+LOOKED_FOR = ("go.mod and a package main, at the root or below cmd/",)
+
+_VERSION = re.compile(r"^go[ \t]+(\d+)\.(\d+)", re.MULTILINE)
+_MAIN = re.compile(rb"^package[ \t]+main\b", re.MULTILINE)
+_HEAD = 16_384  # bytes of a file that hold its package clause
+_BUILT = ".bin/app"  # hidden, as the program's own name may be a directory's
+
+
+def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
+    """A module with a main package; None without. Raises RuntimeUnsupported."""
+    if not folder.has("go.mod"):
+        return None
+    package = _main_package(folder)
+    if package is None and asked.run is None:
+        return Recipe(
+            Stack.GO, None, None, None, (), missing="go.mod is there, but no package main was found"
+        )
+    found = find_tool(toolbox, "go", _wanted(folder, asked))
+    because = (f"go.mod is there; the program is {package or '.'}", found.because)
+    return Recipe(
+        Stack.GO,
+        "go mod download" if asked.install is None else asked.install,
+        f'go build -ldflags="-w -s" -o {_BUILT} {package}' if asked.build is None else asked.build,
+        asked.run or f"./{_BUILT}",
+        tuple(sentence for sentence in because if sentence),
+        build_env=(("GOTOOLCHAIN", "local"), ("GOFLAGS", "-buildvcs=false")),
+        toolchains=tuple(found.tool.toolchains.items()),
+        install_inputs=tuple(folder.path(f) for f in ("go.mod", "go.sum") if folder.has(f)),
+    )
+
+
+def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
+    if asked.program == "go" and asked.version is not None:
+        return asked.version
+    match = _VERSION.search(folder.text("go.mod"))
+    if match is None:
+        return None
+    return wanted_from(f">={match[1]}.{match[2]} <{int(match[1]) + 1}", "go.mod")
+
+
+def _main_package(folder: Folder) -> str | None:
+    """The directory of the program: the root's, else the first below cmd/."""
+    files = [name for name in folder.names() if name.endswith(".go") and "_test." not in name]
+    top = [name for name in files if "/" not in name]
+    below = [name for name in files if re.fullmatch(r"cmd/[\w.-]+/[\w.-]+", name)]
+    for name in (*top[:50], *below[:50]):
+        if _MAIN.search(folder.data(name, limit=_HEAD)):
+            return "." if "/" not in name else f"./{name.rpartition('/')[0]}"
+    return None

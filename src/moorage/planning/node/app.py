@@ -1,0 +1,283 @@
+"""The plan of a Node app: a package by itself, or one of a monorepo's workspaces."""
+
+import posixpath
+from shlex import quote
+from typing import NamedTuple
+
+from moorage.planning.explicit import Asked
+from moorage.planning.folder import Folder
+from moorage.planning.node.package_json import PackageJson, package_json
+from moorage.planning.node.package_managers import Manager, bun_manager, manager_for
+from moorage.planning.node.servers import built_server, site
+from moorage.planning.node.starts import (
+    SCRIPT_FILES,
+    TYPESCRIPT_FILES,
+    Package,
+    Start,
+    find_start,
+    is_development_server,
+    server_file,
+)
+from moorage.planning.node.versions import node_for, npm_for
+from moorage.planning.node.workspaces import Monorepo, Workspace, monorepo, monorepo_around
+from moorage.planning.plan import Stack
+from moorage.planning.recipe import Recipe, quoted
+from moorage.planning.shell import first_word
+from moorage.planning.toolbox import Tool, Toolbox
+from moorage.planning.wanted import find_tool
+
+LOOKED_FOR = (
+    "package.json with a start script, a main file, or a build script of a known site generator",
+    "index.js, server.js, app.js or main.js (.mjs, .cjs), also in src/",
+)
+
+# What package managers read besides manifests and their lock file.
+_MANAGERS_FILES = (
+    *(".npmrc", ".yarnrc", ".yarnrc.yml", ".pnpmfile.cjs", "pnpmfile.js", "pnpm-workspace.yaml"),
+    *("bunfig.toml", "package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock"),
+    *("bun.lock", "bun.lockb"),
+)
+_MANAGERS_DIRECTORIES = ("patches/", ".yarn/patches/", ".yarn/plugins/")
+_NAMED_AT_MOST = 12  # workspaces in a sentence
+
+
+class _Site(NamedTuple):
+    """Where an app is and where it is installed: the same folder, but in a monorepo."""
+
+    folder: Folder
+    manifest: PackageJson
+    monorepo: Monorepo | None = None
+    workspace: Workspace | None = None
+
+    @property
+    def root(self) -> Folder:
+        return self.monorepo.root if self.monorepo else self.folder
+
+    @property
+    def up(self) -> str:
+        """The way from the app to where it is installed, "" when it is there."""
+        if self.workspace is None:
+            return ""
+        return "/".join([".."] * len(self.workspace.directory.split("/")))
+
+
+def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
+    """A package.json, or a script with a name Node apps use; None when there is neither.
+
+    Raises UploadInvalid for a package.json that can't be read, RuntimeUnsupported for versions that
+    can't be had.
+    """
+    manifest = package_json(folder)
+    if manifest is None:
+        return _script_alone(folder, asked, toolbox)
+    because: list[str] = []
+    where = _where(folder, manifest, asked, because)
+    if isinstance(where, str):
+        return Recipe(Stack.NODE, None, None, None, (), missing=where)
+    manager = _manager(where, asked, toolbox)
+    tools = _tools(where, manager, asked, toolbox, because)
+    return _recipe(where, manager, asked, tools, because)
+
+
+def _recipe(
+    where: _Site, manager: Manager, asked: Asked, tools: tuple[Tool, ...], because: list[str]
+) -> Recipe:
+    install = asked.install
+    if install is None:
+        install = _install(where, manager, because)
+    build = asked.build
+    if build is None:
+        build = _build(where, manager, because)
+    start = Start(asked.run)
+    if asked.run is None:
+        start = find_start(_package(where, manager, asked, because, builds=bool(build)))
+    if start.check:
+        build = f"({build}\n) && {start.check}"
+    return Recipe(
+        Stack.NODE,
+        install,
+        build,
+        start.command,
+        tuple(because),
+        missing=start.missing,
+        build_env=manager.commands.environment,
+        toolchains=tuple(pair for tool in tools for pair in tool.toolchains.items()),
+        install_inputs=() if asked.install is not None else _inputs(where),
+        directory=where.folder.directory,
+    )
+
+
+def _script_alone(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
+    """`node server.js`, for files without a package.json."""
+    names = (*SCRIPT_FILES, *TYPESCRIPT_FILES) if asked.program == "bun" else SCRIPT_FILES
+    script = server_file(folder, names)
+    if script is None:
+        return None
+    if asked.program == "bun":
+        found = find_tool(toolbox, "bun", asked.version)
+    else:
+        found = node_for(folder, None, asked, toolbox)
+    said = (f"{script} is there, without a package.json: nothing to install", found.because)
+    return Recipe(
+        Stack.NODE,
+        asked.install,
+        asked.build,
+        asked.run or f"{found.tool.program} {script}",
+        tuple(sentence for sentence in said if sentence),
+        toolchains=tuple(found.tool.toolchains.items()),
+    )
+
+
+def _where(folder: Folder, manifest: PackageJson, asked: Asked, because: list[str]) -> _Site | str:
+    """Where the app is, or the sentence that says why it isn't known."""
+    around = monorepo_around(folder)
+    if around is not None:
+        found, workspace = around
+        root = found.root.directory or "the upload's root"
+        because.append(f"it is a workspace of {root}, and installed there")
+        return _Site(folder, workspace.manifest, found, workspace)
+    found_here = monorepo(folder, manifest)
+    if found_here is None or asked.run is not None:
+        return _Site(folder, manifest, found_here)
+    script = manifest.script("start")
+    if script and not is_development_server(script):
+        return _Site(folder, manifest, found_here)
+    apps = [w for w in found_here.workspaces if _is_app(folder, w)]
+    if len(apps) == 1:
+        because.append(f"the workspace {apps[0].directory} is the only one that can be started")
+        return _Site(folder.below(apps[0].directory), apps[0].manifest, found_here, apps[0])
+    if not apps:
+        starts = find_start(
+            Package(folder, manifest, asked, bool(manifest.script("build")), "", "node", (), [])
+        )
+        if starts.command is not None:
+            return _Site(folder, manifest, found_here)
+        return (
+            "package.json is the root of workspaces and none of them has a start script: "
+            "set settings.directoryPath to the one to deploy, or settings.runCommand"
+        )
+    names = ", ".join(app.directory for app in apps[:_NAMED_AT_MOST])
+    return (
+        f"several workspaces can be started ({names}): "
+        "set settings.directoryPath to the one to deploy"
+    )
+
+
+def _is_app(root: Folder, workspace: Workspace) -> bool:
+    """Whether a workspace is started or served, not a library of another."""
+    manifest, folder = workspace.manifest, root.below(workspace.directory)
+    script = manifest.script("start")
+    if script and not is_development_server(script):
+        return True
+    if not manifest.script("build"):
+        return False
+    is_page = site(folder, manifest, None) is not None and not _is_library(manifest, folder)
+    return (
+        bool(manifest.script("start:prod"))
+        or is_page
+        or (built_server(folder, manifest) is not None)
+    )
+
+
+def _is_library(manifest: PackageJson, folder: Folder) -> bool:
+    """Packages that are built with Vite to be used by others have no page."""
+    only_vite = manifest.depends_on("vite") and not folder.has("index.html")
+    return only_vite and not any(manifest.depends_on(name) for name in ("astro", "gatsby"))
+
+
+def _manager(where: _Site, asked: Asked, toolbox: Toolbox) -> Manager:
+    manifest = where.monorepo.manifest if where.monorepo else where.manifest
+    if asked.program == "bun":
+        return bun_manager(where.root, asked.version, toolbox)
+    return manager_for(where.root, manifest, toolbox)
+
+
+def _tools(
+    where: _Site, manager: Manager, asked: Asked, toolbox: Toolbox, because: list[str]
+) -> tuple[Tool, ...]:
+    """The programs that builds and the app run on, in their versions."""
+    node = node_for(where.folder, where.manifest, asked, toolbox, also=manager.node)
+    if node.because:
+        because.append(node.because)
+    tools = [node.tool]
+    if manager.name == "npm":
+        tools.append(manager.tool or npm_for(node.tool, toolbox))
+    elif manager.tool is not None:
+        tools.append(manager.tool)
+    script = where.manifest.script("start")
+    if manager.name != "bun" and first_word(script) in ("bun", "bunx"):
+        bun = find_tool(toolbox, "bun", None)
+        because.append(f"its start script runs by Bun: {bun.tool}")
+        tools.append(bun.tool)
+    return tuple(tools)
+
+
+def _install(where: _Site, manager: Manager, because: list[str]) -> str | None:
+    """The install step, in the app's directory."""
+    manifest = where.monorepo.manifest if where.monorepo else where.manifest
+    if manager.because:
+        because.append(manager.because)
+    if manager.lock is None and not manifest.installs and where.monorepo is None:
+        because.append("package.json has no dependencies: nothing to install")
+        return None
+    command = manager.commands.clean_install if manager.lock else manager.commands.install
+    if manager.lock is None:
+        because.append(
+            f"package.json has dependencies and there is no lock file: {manager.name} install"
+        )
+    return f"cd {where.up} && {command}" if where.up else command
+
+
+def _build(where: _Site, manager: Manager, because: list[str]) -> str | None:
+    """The build script, after those of the workspaces that it needs."""
+    steps = []
+    if where.monorepo is not None and where.workspace is not None:
+        needed = where.monorepo.built_before(where.workspace)
+        for workspace in needed:
+            there = posixpath.relpath(workspace.directory, where.workspace.directory)
+            steps.append(f"(cd {quote(there)} && {manager.commands.run} build)")
+        if needed:
+            names = ", ".join(workspace.directory for workspace in needed[:_NAMED_AT_MOST])
+            because.append(f"it needs these workspaces built: {names}")
+    script = where.manifest.script("build")
+    if script:
+        because.append(f"package.json has a build script: {quoted(script)}")
+        steps.append(f"{manager.commands.run} build")
+    return " && ".join(steps) or None
+
+
+def _package(
+    where: _Site, manager: Manager, asked: Asked, because: list[str], *, builds: bool
+) -> Package:
+    programs: tuple[str, ...] = ()
+    if where.folder.directory:
+        programs = ("node_modules/.bin",)
+    if where.up and where.root.directory:
+        programs = (*programs, f"{where.up}/node_modules/.bin")
+    is_bun = asked.program == "bun" or (manager.name == "bun" and asked.program != "node")
+    return Package(
+        where.folder,
+        where.manifest,
+        asked,
+        builds,
+        manager.commands.start,
+        "bun" if is_bun else "node",
+        programs,
+        because,
+    )
+
+
+def _inputs(where: _Site) -> tuple[str, ...]:
+    """The files that decide what the install makes; none when scripts or files may, too."""
+    root = where.root
+    manifests = [where.manifest]
+    names = ["package.json"]
+    if where.monorepo is not None:
+        manifests = [where.monorepo.manifest, *(w.manifest for w in where.monorepo.workspaces)]
+        names += [f"{w.directory}/package.json" for w in where.monorepo.workspaces]
+    if any(m.runs_at_install or m.depends_on_files for m in manifests):
+        return ()
+    names += [name for name in _MANAGERS_FILES if root.has(name)]
+    if any(root.has_directory(d.rstrip("/")) for d in _MANAGERS_DIRECTORIES):
+        names += [name for name in root.names() if name.startswith(_MANAGERS_DIRECTORIES)]
+    return tuple(sorted(root.path(name) for name in names))

@@ -1,0 +1,214 @@
+"""npm, pnpm, Yarn and Bun: which one an app is for, in which version, and how each is called."""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from moorage.planning.folder import Folder
+from moorage.planning.node.package_json import PackageJson
+from moorage.planning.semver import ANY, Range, version_range
+from moorage.planning.toolbox import Tool, Toolbox
+from moorage.planning.wanted import Wanted, find_tool, wanted_from
+
+NPM_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
+_BUN_LOCKS = ("bun.lock", "bun.lockb")
+_HEAD = 4096  # bytes of a lock file that hold its version
+
+_FIELD = re.compile(r"(npm|pnpm|yarn|bun)@([0-9A-Za-z.-]{1,40})(?:\+.*)?\Z")
+_PNPM_LOCK = re.compile(r"^lockfileVersion: *['\"]?(\d+)(?:\.(\d+))?", re.MULTILINE)
+_BERRY_LOCK = re.compile(r"^__metadata:\s*\n\s+version: *['\"]?(\d+)", re.MULTILINE)
+_YARN_PATH = re.compile(r"^yarnPath: *\S*?yarn-(\d+\.\d+\.\d+)\.cjs", re.MULTILINE)
+
+# A lock file's version, and the majors that read it without writing it anew.
+_PNPM_BY_LOCK = {"5": ("pnpm 7", "6 || 7"), "6": ("pnpm 8", "8"), "9": ("pnpm 10", "9 || 10")}
+_BERRY_BY_LOCK = {"4": "2", "5": "2 || 3", "6": "3", "7": "4", "8": "4"}
+_NODE_BY_PNPM = ((12, ">=18"), (11, ">=22.13"), (9, ">=18.12"), (8, ">=16.14"), (6, ">=14.19"))
+_NODE_BY_YARN = ((4, ">=18.12"), (2, ">=14.15"))
+
+_NPM_QUIET = "--no-audit --no-fund --loglevel=error"
+# Versions are exact, so what the cache knows of a package needs no asking again: half the time.
+_PNPM = 'pnpm install --prefer-offline --reporter=append-only --store-dir "$HOME/.pnpm-store"'
+_YARN = "yarn install --non-interactive --no-progress"
+
+
+class Commands(NamedTuple):
+    """How a package manager is called. A script's name goes behind `run`, or `start`."""
+
+    clean_install: str  # exactly what the lock file says
+    install: str  # without one
+    run: str
+    start: str  # the same, saying nothing of its own
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+# Install scripts of dependencies run as they always did: the sandbox is what holds them.
+_NPM = Commands(
+    f"npm ci --prefer-offline {_NPM_QUIET}",
+    f"npm install {_NPM_QUIET}",
+    "npm run",
+    "npm run --silent",
+    (("npm_config_dangerously_allow_all_scripts", "true"),),
+)
+_PNPM_COMMANDS = Commands(
+    f"{_PNPM} --frozen-lockfile",
+    f"{_PNPM} --no-frozen-lockfile",
+    "pnpm run",
+    "pnpm --silent run",
+    (
+        ("npm_config_manage_package_manager_versions", "false"),
+        ("pnpm_config_pm_on_fail", "ignore"),
+        ("npm_config_package_manager_strict", "false"),
+        ("npm_config_dangerously_allow_all_builds", "true"),
+        ("pnpm_config_dangerously_allow_all_builds", "true"),
+    ),
+)
+_YARN_COMMANDS = Commands(f"{_YARN} --frozen-lockfile", _YARN, "yarn run", "yarn --silent run")
+_BERRY = Commands(
+    "yarn install --immutable",
+    "yarn install --no-immutable",
+    "yarn run",
+    "yarn run",
+    (
+        ("YARN_NODE_LINKER", "node-modules"),  # what the app then needs to start lies in /app
+        ("YARN_IGNORE_PATH", "1"),
+        ("YARN_ENABLE_SCRIPTS", "true"),
+        ("YARN_ENABLE_TELEMETRY", "false"),
+        ("YARN_ENABLE_PROGRESS_BARS", "false"),
+    ),
+)
+_BUN = Commands("bun install --frozen-lockfile", "bun install", "bun run", "bun run --silent")
+
+
+class Manager(NamedTuple):
+    """A package manager, as far as planning has got."""
+
+    name: str  # npm, pnpm, yarn, bun
+    because: str
+    commands: Commands
+    tool: Tool | None  # None for npm, which is chosen to fit its Node
+    lock: str | None = None
+    node: Range = ANY  # the Nodes it runs on
+
+
+def manager_for(folder: Folder, manifest: PackageJson, toolbox: Toolbox) -> Manager:
+    """The package manager of a package or of the root of workspaces.
+
+    `packageManager` goes first, then lock files, then `engines`. Raises RuntimeUnsupported when the
+    version can't be had.
+    """
+    field = manifest.package_manager
+    match = _FIELD.match(field) if isinstance(field, str) else None
+    if match is not None:
+        wanted = wanted_from(match[2], "package.json's packageManager", is_strict=False)
+        return _MAKE[match[1]](folder, wanted, toolbox)
+    for name, is_there in _SIGNS:
+        if is_there(folder):
+            return _MAKE[name](folder, _engine(manifest, name), toolbox)
+    for name in ("pnpm", "yarn", "bun"):
+        wanted = _engine(manifest, name)
+        if wanted is not None:
+            return _MAKE[name](folder, wanted, toolbox)
+    return _npm(folder, None, toolbox)
+
+
+_SIGNS: tuple[tuple[str, Callable[[Folder], bool]], ...] = (
+    ("pnpm", lambda folder: folder.has("pnpm-lock.yaml")),
+    ("bun", lambda folder: folder.first(*_BUN_LOCKS) is not None),
+    ("yarn", lambda folder: folder.first(".yarnrc.yml", "yarn.lock") is not None),
+    ("npm", lambda folder: folder.first(*NPM_LOCKS) is not None),
+    ("pnpm", lambda folder: folder.has("pnpm-workspace.yaml")),
+)
+
+
+def _engine(manifest: PackageJson, name: str) -> Wanted | None:
+    return wanted_from(manifest.engine(name), f"package.json's engines.{name}")
+
+
+def _npm(folder: Folder, wanted: Wanted | None, toolbox: Toolbox) -> Manager:
+    lock = folder.first(*NPM_LOCKS)
+    because = f"{folder.path(lock)} fixes the versions: npm ci" if lock else ""
+    tool = None
+    if wanted is not None:
+        tool, said = find_tool(toolbox, "npm", wanted)
+        because = "; ".join(part for part in (because, said) if part)
+    return Manager("npm", because, _NPM, tool, lock)
+
+
+def _pnpm(folder: Folder, wanted: Wanted | None, toolbox: Toolbox) -> Manager:
+    lock = folder.first("pnpm-lock.yaml")
+    if lock and (wanted is None or not _reads(wanted, folder)):
+        wanted = _pnpm_of_lock(folder) or wanted
+    tool, because = find_tool(toolbox, "pnpm", wanted)
+    major = tool.version.major
+    node = next((r for least, r in _NODE_BY_PNPM if major >= least), "*")
+    because = because or f"it is for pnpm: {tool}"
+    return Manager("pnpm", because, _PNPM_COMMANDS, tool, lock, version_range(node) or ANY)
+
+
+def _pnpm_of_lock(folder: Folder) -> Wanted | None:
+    match = _PNPM_LOCK.search(_head(folder, "pnpm-lock.yaml"))
+    if match is None or match[1] not in _PNPM_BY_LOCK:
+        return None
+    said, majors = _PNPM_BY_LOCK[match[1]]
+    found = version_range(majors)
+    source = folder.path("pnpm-lock.yaml")
+    return Wanted(f"{said} by its version", source, found) if found else None
+
+
+def _reads(wanted: Wanted, folder: Folder) -> bool:
+    """Whether what `packageManager` or `engines` asks for is enough to go by."""
+    return wanted.source.endswith("packageManager") or _pnpm_of_lock(folder) is None
+
+
+def _yarn(folder: Folder, wanted: Wanted | None, toolbox: Toolbox) -> Manager:
+    lock = folder.first("yarn.lock")
+    wanted = wanted or _yarn_path(folder) or _yarn_of_lock(folder)
+    tool, because = find_tool(toolbox, "yarn", wanted)
+    node = next((r for least, r in _NODE_BY_YARN if tool.version.major >= least), "*")
+    commands = _BERRY if tool.version.major >= 2 else _YARN_COMMANDS
+    because = because or f"it is for Yarn: {tool}"
+    return Manager("yarn", because, commands, tool, lock, version_range(node) or ANY)
+
+
+def _yarn_path(folder: Folder) -> Wanted | None:
+    if not folder.has(".yarnrc.yml"):
+        return None
+    match = _YARN_PATH.search(_head(folder, ".yarnrc.yml"))
+    return wanted_from(match[1], ".yarnrc.yml's yarnPath", is_strict=False) if match else None
+
+
+def _yarn_of_lock(folder: Folder) -> Wanted | None:
+    """Yarn 1 for its own lock files, and for none; else the major that writes such a one."""
+    is_berry = folder.has(".yarnrc.yml")
+    match = _BERRY_LOCK.search(_head(folder, "yarn.lock")) if folder.has("yarn.lock") else None
+    if match is None:
+        found = version_range("4" if is_berry else "1")
+        source = ".yarnrc.yml" if is_berry else "yarn.lock"
+        text = "Yarn 4" if is_berry else "Yarn 1"
+    else:
+        major = _BERRY_BY_LOCK.get(match[1], "4")
+        found, source, text = version_range(major), "yarn.lock", f"Yarn {major} by its version"
+    return Wanted(text, folder.path(source), found) if found else None
+
+
+def _bun(folder: Folder, wanted: Wanted | None, toolbox: Toolbox) -> Manager:
+    lock = folder.first(*_BUN_LOCKS)
+    tool, because = find_tool(toolbox, "bun", wanted)
+    return Manager("bun", because or f"it is for Bun: {tool}", _BUN, tool, lock)
+
+
+_MAKE: dict[str, Callable[[Folder, Wanted | None, Toolbox], Manager]] = {
+    "npm": _npm,
+    "pnpm": _pnpm,
+    "yarn": _yarn,
+    "bun": _bun,
+}
+
+
+def bun_manager(folder: Folder, wanted: Wanted | None, toolbox: Toolbox) -> Manager:
+    """Bun, for an app that settings.runtime or its scripts run by it."""
+    return _bun(folder, wanted, toolbox)
+
+
+def _head(folder: Folder, name: str) -> str:
+    return folder.data(name, limit=_HEAD).decode(errors="replace").replace("\r", "")

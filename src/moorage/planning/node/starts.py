@@ -1,0 +1,235 @@
+"""How a Node package is started: by its script, by what its build leaves, or by a file."""
+
+import posixpath
+import re
+from shlex import quote
+from typing import NamedTuple
+
+from moorage.planning.explicit import COMMAND_LIMIT, Asked
+from moorage.planning.folder import Folder
+from moorage.planning.frameworks import Framework
+from moorage.planning.node.package_json import PackageJson
+from moorage.planning.node.servers import SERVER_FILES, built_server, site
+from moorage.planning.plan import Stack
+from moorage.planning.recipe import quoted, with_path
+from moorage.planning.shell import first_word
+from moorage.planning.static import serve
+
+_ENDINGS = (".js", ".mjs", ".cjs")
+SCRIPT_FILES = tuple(
+    f"{name}.{ending}"
+    for name in ("index", "server", "app", "main")
+    for ending in ("js", "mjs", "cjs")
+)
+TYPESCRIPT_FILES = ("index.ts", "server.ts", "app.ts", "main.ts")
+_IN_SRC = tuple(f"src/{name}" for name in SCRIPT_FILES)
+_TYPESCRIPT = (*TYPESCRIPT_FILES, *(f"src/{name}" for name in TYPESCRIPT_FILES))
+
+# What serves a site's sources while it is written: no server for visitors.
+_DEV_SERVER = re.compile(
+    r"(?:npx[ \t]+)?(?:react-scripts start|vite(?: dev| serve| preview)?|astro (?:dev|preview)"
+    r"|vue-cli-service serve|ng serve|parcel(?: serve)?|webpack serve|webpack-dev-server"
+    r"|gatsby (?:develop|serve)|docusaurus (?:start|serve)|eleventy --serve|next dev|nuxt dev"
+    r"|nest start|react-router dev|remix vite:dev|vinxi dev|nx (?:serve|dev)\b.*"
+    r"|turbo (?:run )?(?:dev|start)\b.*)"
+    r"(?:[ \t]+-.*)?\Z"
+)
+_LISTENS = re.compile(rb"\.listen\s*\(|createServer\s*\(|\bserve\s*\(")
+
+
+class Package(NamedTuple):
+    """A folder with a package.json, while its plan is being made."""
+
+    folder: Folder
+    manifest: PackageJson
+    asked: Asked
+    builds: bool  # there is a build step, given or from the build script
+    run: str  # what runs a script by its name, such as `npm run --silent`
+    runtime: str  # what runs a file: node or bun
+    programs: tuple[str, ...]  # directories of its programs that aren't on every app's PATH
+    because: list[str]
+
+
+class Start(NamedTuple):
+    """A start command with a check of what its build left, or what is missing."""
+
+    command: str | None
+    check: str = ""
+    missing: str = ""
+
+
+def is_development_server(script: str) -> bool:
+    """Whether a start script is for the time of writing only."""
+    return _DEV_SERVER.match(script) is not None
+
+
+def find_start(package: Package) -> Start:
+    """The first way to start a package, in the order of the planner's table."""
+    folder, manifest, builds, because = (
+        package.folder,
+        package.manifest,
+        package.builds,
+        package.because,
+    )
+    script = manifest.script("start")
+    if script and not (builds and is_development_server(script)):
+        return Start(_start_script(package, "start", script))
+    if script:
+        because.append(f"its start script is a development server, not used: {quoted(script)}")
+    if builds:
+        built = _built(package)
+        if built is not None:
+            return built
+    command = _main_file(package) or _typescript_file(package)
+    if command is None and builds and folder.has("index.html"):
+        because.append("index.html is there: the files are served by Caddy after the build")
+        command = serve("", fallback=False)
+    return Start(command, missing="" if command else _missing(package))
+
+
+def _built(package: Package) -> Start | None:
+    """What starts after the build: a script for it, a framework's server, or its files."""
+    folder, manifest, asked, because = (
+        package.folder,
+        package.manifest,
+        package.asked,
+        package.because,
+    )
+    production = manifest.script("start:prod")
+    if production:
+        return Start(_start_script(package, "start:prod", production))
+    if not asked.build_dir:
+        server = built_server(folder, manifest)
+        if server is not None:
+            because.append(server.because)
+            return Start(_run_here(package, server.command))
+    found = _site(package)
+    if found is None:
+        return None
+    because.append(f"{found.name} leaves files in {found.output}/: served by Caddy")
+    return Start(serve(found.output, fallback=found.fallback), check=_output_check(found.output))
+
+
+def _start_script(package: Package, name: str, script: str) -> str:
+    said = "a start script" if name == "start" else f"a {name} script"
+    package.because.append(f"package.json has {said}: {quoted(script)}")
+    if package.asked.build_dir:
+        package.because.append("settings.buildDir is not used: the start script serves")
+    if not _runs_by_itself(package, name, script):
+        package.because.append(f"it runs by {package.run} {name}")
+        return f"{package.run} {name}"
+    manager = package.run.partition(" ")[0]
+    package.because.append(f"it runs without {manager}, which starts sooner and takes less memory")
+    return _run_here(package, script)
+
+
+def _runs_by_itself(package: Package, name: str, script: str) -> bool:
+    """Whether the script does the same without its package manager.
+
+    npm costs 0.2 s and 50 MB, and keeps SIGTERM from the app. What it adds: hooks, variables named
+    npm_…, and the package's own programs, which the PATH has here.
+    """
+    return (
+        bool(first_word(script))
+        and not (package.manifest.script(f"pre{name}") or package.manifest.script(f"post{name}"))
+        and "npm_" not in script
+        and len(script) <= COMMAND_LIMIT
+    )
+
+
+def _run_here(package: Package, command: str) -> str:
+    """The command with the package's own programs on its PATH, where it names one of them."""
+    if not package.programs or first_word(command) in ("node", "bun"):
+        return command
+    return with_path(command, *package.programs)
+
+
+def _site(package: Package) -> Framework | None:
+    """The site generator whose output is served, with settings.buildDir's place if given."""
+    asked = package.asked
+    found = site(package.folder, package.manifest, asked.framework)
+    if not asked.build_dir:
+        return found
+    fallback = found is not None and found.fallback
+    return Framework("the build", Stack.NODE, output=asked.build_dir, fallback=fallback)
+
+
+def _output_check(directory: str) -> str:
+    """Fails the build, with what to do, when it left nothing to serve."""
+    problem = f"The build left no directory {directory}: set settings.buildDir to the one it makes."
+    return f"{{ test -d {quote(f'./{directory}')} || {{ echo {quote(problem)} >&2; exit 1; }}; }}"
+
+
+def _main_file(package: Package) -> str | None:
+    folder, because, runtime = package.folder, package.because, package.runtime
+    main = _main(package.manifest)
+    if main is not None:
+        file = folder.first(main, f"{main}.js", f"{main}.cjs", f"{main}.mjs", f"{main}/index.js")
+        if file is not None and _serves(folder, file):
+            because.append(f"package.json names {main} as its main file")
+            return f"{runtime} {quote(file)}"
+    script = server_file(folder, (*SCRIPT_FILES, *_IN_SRC))
+    if script is not None:
+        because.append(f"{script} is there")
+        return f"{runtime} {script}"
+    if main is None or not package.builds or folder.has(main) or not main.endswith(_ENDINGS):
+        return None
+    because.append(f"package.json names {main} as its main file, which the build makes")
+    return f"{runtime} {quote(main)}"
+
+
+def _typescript_file(package: Package) -> str | None:
+    file = package.folder.first(*_TYPESCRIPT)
+    if file is None:
+        return None
+    if package.runtime == "bun":
+        package.because.append(f"{file} is there, and Bun runs TypeScript")
+        return f"bun {file}"
+    runner = next((tool for tool in ("tsx", "ts-node") if package.manifest.depends_on(tool)), None)
+    if runner is None:
+        return None
+    package.because.append(f"{file} is there, and {runner} runs TypeScript")
+    # As a hook of Node's own, tsx takes one process; its command takes two and twice the memory.
+    if runner == "tsx":
+        return f"node --import tsx {file}"
+    return _run_here(package, f"ts-node {file}")
+
+
+def _main(manifest: PackageJson) -> str | None:
+    """package.json's main as a file's name inside the package; None when it is none."""
+    if not isinstance(manifest.main, str) or len(manifest.main) > 1024 or "\0" in manifest.main:
+        return None
+    main = posixpath.normpath(manifest.main)
+    return None if main.startswith(("/", "..", "-", ".")) else main
+
+
+def server_file(folder: Folder, names: tuple[str, ...]) -> str | None:
+    """The first of the names that is a file and, beside a web page, looks like a server."""
+    return next((name for name in names if folder.has(name) and _serves(folder, name)), None)
+
+
+def _serves(folder: Folder, name: str) -> bool:
+    """Beside an index.html, app.js or index.js is as likely the page's own script."""
+    if name in SERVER_FILES or not folder.has("index.html"):
+        return True
+    return _LISTENS.search(folder.data(name, limit=262_144)) is not None
+
+
+def _missing(package: Package) -> str:
+    manifest = package.manifest
+    typescript = package.folder.first(*_TYPESCRIPT)
+    if typescript is not None:
+        return (
+            f"{typescript} is TypeScript, which Node doesn't run here by itself: add tsx to the "
+            'dependencies, or a build script and a start script such as "node dist/index.js"'
+        )
+    if manifest.depends_on("@sveltejs/kit"):
+        return "SvelteKit needs @sveltejs/adapter-node or @sveltejs/adapter-static to be deployed"
+    if package.builds:
+        return (
+            "package.json has a build script but no start script, and where the build leaves its "
+            "files is not known: set settings.buildDir, or add a start script"
+        )
+    return (
+        "package.json has no start script and no main file, and there is no index.js or server.js"
+    )

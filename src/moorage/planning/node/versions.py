@@ -1,0 +1,66 @@
+"""Which Node an app runs on."""
+
+from moorage.planning.explicit import Asked
+from moorage.planning.folder import Folder
+from moorage.planning.node.package_json import PackageJson
+from moorage.planning.semver import ANY, Range, version_range
+from moorage.planning.toolbox import Tool, Toolbox
+from moorage.planning.wanted import Found, Wanted, find_tool, pinned, wanted_from
+
+PIN_FILES = (".nvmrc", ".node-version")
+# Node's long-term releases by the names that nvm knows them by (nodejs.org, release schedule).
+_NAMED = {
+    "argon": "4",
+    "boron": "6",
+    "carbon": "8",
+    "dubnium": "10",
+    "erbium": "12",
+    "fermium": "14",
+    "gallium": "16",
+    "hydrogen": "18",
+    "iron": "20",
+    "jod": "22",
+    "krypton": "24",
+}
+
+
+def node_for(
+    folder: Folder,
+    manifest: PackageJson | None,
+    asked: Asked,
+    toolbox: Toolbox,
+    *,
+    also: Range = ANY,
+) -> Found:
+    """The Node for the app; `also` is what its package manager needs. Raises RuntimeUnsupported."""
+    wanted = asked.version if asked.program == "node" else None
+    wanted = wanted or _pinned(folder)
+    if wanted is None and manifest is not None:
+        wanted = wanted_from(manifest.engine("node"), "package.json's engines.node")
+    return find_tool(toolbox, "node", wanted, also=also)
+
+
+def npm_for(node: Tool, toolbox: Toolbox) -> Tool:
+    """An npm that runs on this Node: the machine's if it does. Raises RuntimeUnsupported."""
+    fitting = next((r for least, r in _NPM_BY_NODE if node.version.major >= least), "6")
+    fits = version_range(fitting)
+    own = toolbox.choose("npm", fits or ANY)
+    if own is not None:
+        return own
+    return find_tool(toolbox, "npm", None).tool
+
+
+# From each npm's own `engines`.
+_NPM_BY_NODE = ((22, ">=10 <12"), (20, ">=10 <12"), (18, "9 || 10"), (16, "8"), (14, "6"))
+
+
+def _pinned(folder: Folder) -> Wanted | None:
+    """What the nearest file for a version manager says, here or in a folder around."""
+    for place in (folder, *folder.parents()):
+        for file in PIN_FILES:
+            text = pinned(place, file)
+            name = text.lower().removeprefix("lts/")
+            wanted = wanted_from(_NAMED.get(name, name), place.path(file), is_strict=False)
+            if wanted is not None:
+                return wanted
+    return None

@@ -1,0 +1,141 @@
+"""Monorepos: a root package, its workspaces, and which of them is the app."""
+
+import json
+import posixpath
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from moorage.planning.folder import Folder
+from moorage.planning.node.package_json import PackageJson, package_json
+
+WORKSPACES_LIMIT = 300  # package.json files read
+PATTERNS_LIMIT = 64
+_YAML_LIMIT = 65_536  # bytes
+_ITEM = re.compile(r"""\s*-\s*(?:"([^"]*)"|'([^']*)'|([^#\s]+))""")
+
+
+class Workspace(NamedTuple):
+    """One package of a monorepo; `directory` is relative to the root."""
+
+    directory: str
+    manifest: PackageJson
+
+
+class Monorepo(NamedTuple):
+    """A root with its workspaces; installed at the root, whichever of them is the app."""
+
+    root: Folder
+    manifest: PackageJson
+    workspaces: tuple[Workspace, ...]
+
+    def at(self, directory: str) -> Workspace | None:
+        """The workspace in that directory, from the root."""
+        return next((w for w in self.workspaces if w.directory == directory), None)
+
+    def built_before(self, workspace: Workspace) -> list[Workspace]:
+        """The workspaces that it needs built, each after those that it needs itself."""
+        named: dict[object, Workspace] = {
+            w.manifest.name: w for w in self.workspaces if isinstance(w.manifest.name, str)
+        }
+        order: dict[str, Workspace] = {}
+        seen = {workspace.directory}
+        stack = [(workspace, iter(_needs(workspace, named)))]
+        while stack:
+            _, needs = stack[-1]
+            needed = next((w for w in needs if w.directory not in seen), None)
+            if needed is None:
+                done, _ = stack.pop()
+                order[done.directory] = done
+            else:
+                seen.add(needed.directory)
+                stack.append((needed, iter(_needs(needed, named))))
+        del order[workspace.directory]
+        return [w for w in order.values() if w.manifest.script("build")]
+
+
+def _needs(workspace: Workspace, named: dict[object, Workspace]) -> list[Workspace]:
+    manifest = workspace.manifest
+    names = {**manifest.dependencies, **manifest.dev_dependencies}
+    return [named[name] for name in names if name in named]
+
+
+def monorepo(root: Folder, manifest: PackageJson) -> Monorepo | None:
+    """The folder as a root of workspaces; None when it has none.
+
+    Raises UploadInvalid for a workspace's package.json that can't be read.
+    """
+    patterns = (*manifest.workspace_patterns, *_pnpm_patterns(root))
+    if not patterns:
+        return None
+    return Monorepo(root, manifest, tuple(_workspaces(root, patterns)))
+
+
+def monorepo_around(folder: Folder) -> tuple[Monorepo, Workspace] | None:
+    """The monorepo that the folder is a workspace of; None when it is none."""
+    for root in folder.parents():
+        manifest = package_json(root)
+        found = monorepo(root, manifest) if manifest is not None else None
+        if found is not None:
+            skip = len(root.directory) + 1 if root.directory else 0
+            workspace = found.at(folder.directory[skip:])
+            return (found, workspace) if workspace is not None else None
+    return None
+
+
+def _workspaces(root: Folder, patterns: tuple[str, ...]) -> Iterator[Workspace]:
+    globs = [posixpath.normpath(pattern.strip("/")) for pattern in patterns[:PATTERNS_LIMIT]]
+    wanted = [glob.split("/") for glob in globs if not glob.startswith("!")]
+    unwanted = [glob[1:].strip("/").split("/") for glob in globs if glob.startswith("!")]
+    count = 0
+    for name in root.names():
+        if not name.endswith("/package.json") or "node_modules/" in name:
+            continue
+        names = name.split("/")[:-1]
+        if not any(_matches(p, names) for p in wanted) or any(_matches(p, names) for p in unwanted):
+            continue
+        directory = "/".join(names)
+        manifest = package_json(root.below(directory))
+        if manifest is not None and count < WORKSPACES_LIMIT:
+            count += 1
+            yield Workspace(directory, manifest)
+
+
+def _matches(glob: list[str], names: list[str]) -> bool:
+    """Whether a glob's parts match a path's names: `*` within one name, `**` over any number."""
+    reached = {0}  # how many names the parts so far may have taken
+    for part in glob:
+        if part == "**":
+            reached = set(range(min(reached), len(names) + 1)) if reached else reached
+        else:
+            reached = {n + 1 for n in reached if n < len(names) and fnmatchcase(names[n], part)}
+    return len(names) in reached
+
+
+def _pnpm_patterns(root: Folder) -> tuple[str, ...]:
+    """The `packages` of pnpm-workspace.yaml, which are lines of a list, or a list on its line."""
+    if not root.has("pnpm-workspace.yaml"):
+        return ()
+    found: list[str] = []
+    inside = False
+    data = root.data("pnpm-workspace.yaml", limit=_YAML_LIMIT).decode(errors="replace")
+    for line in data.splitlines():
+        if line.startswith("packages:"):
+            inside = True
+            found += _flow_list(line.partition(":")[2])
+            continue
+        match = _ITEM.match(line) if inside else None
+        if match is not None:
+            found.append(match[1] or match[2] or match[3] or "")
+        elif inside and line.strip() and not line.lstrip().startswith("#"):
+            inside = False
+    return tuple(pattern for pattern in found if pattern)
+
+
+def _flow_list(text: str) -> list[str]:
+    try:
+        listed = json.loads(text.strip().replace("'", '"') or "[]")
+    except (ValueError, RecursionError):
+        return []
+    return [item for item in listed if isinstance(item, str)] if isinstance(listed, list) else []

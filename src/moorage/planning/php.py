@@ -1,0 +1,52 @@
+"""PHP apps: Laravel's or any public/, by PHP's own server."""
+
+import re
+from shlex import quote
+
+from moorage.planning.explicit import Asked
+from moorage.planning.folder import Folder
+from moorage.planning.plan import Stack
+from moorage.planning.recipe import Recipe
+from moorage.planning.toolbox import Toolbox
+from moorage.planning.wanted import Wanted, find_tool, wanted_from
+
+LOOKED_FOR = ("index.php, also in public/ or web/; artisan",)
+_REQUIRES = re.compile(r'"php"\s*:\s*"([^"]{1,60})"')
+_LIMIT = 65_536  # bytes of composer.json
+
+
+def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
+    """An index.php; None without. Raises RuntimeUnsupported."""
+    index = folder.first("public/index.php", "web/index.php", "index.php")
+    if index is None:
+        return None
+    found = find_tool(toolbox, "php", _wanted(folder, asked))
+    because = [f"{index} is there: run by PHP's own server"]
+    install = None
+    if folder.has("composer.json"):
+        composer = find_tool(toolbox, "composer", None)
+        because.append(f"composer.json is there: {composer.tool}")
+        install = "composer install --no-dev --no-interaction --optimize-autoloader"
+    directory = index.rpartition("/")[0] or "."
+    router = f" {quote(index)}" if folder.has("artisan") or directory != "." else ""
+    start = f"php -S 0.0.0.0:$PORT -t {directory}{router}"
+    if found.because:
+        because.append(found.because)
+    return Recipe(
+        Stack.PHP,
+        install if asked.install is None else asked.install,
+        asked.build,
+        asked.run or start,
+        tuple(because),
+        run_env=(("PHP_CLI_SERVER_WORKERS", "4"),),
+        toolchains=tuple(found.tool.toolchains.items()),
+    )
+
+
+def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
+    if asked.program == "php" and asked.version is not None:
+        return asked.version
+    if not folder.has("composer.json"):
+        return None
+    match = _REQUIRES.search(folder.data("composer.json", limit=_LIMIT).decode(errors="replace"))
+    return wanted_from(match[1].replace("|", "||"), "composer.json's php") if match else None

@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Prints what a lock file of Poetry, PDM or Pipenv pins, as requirements that uv installs.
+
+    lockpins poetry.lock | pdm.lock | Pipfile.lock | Pipfile | pyproject.toml
+
+Runs by itself in a build's sandbox, on the app's own Python: the standard library alone. The last
+two are for want of a lock file: what the tool's own table asks for. Only what runs the app, no
+groups for development.
+"""
+
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Table = Mapping[str, Any]
+
+
+def normal(name: str) -> str:
+    """A package's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def line(what: str, marker: str, hashes: Iterable[str]) -> str:
+    """One requirement."""
+    said = f"{what} ; {marker}" if marker else what
+    return " ".join((said, *(f"--hash={found}" for found in hashes)))
+
+
+def source(package: Table) -> str | None:
+    """The direct reference of a package that comes from no index; None for one that does."""
+    origin = package.get("source", package)
+    kind, url = origin.get("type", ""), origin.get("url")
+    revision = origin.get("resolved_reference", origin.get("revision", origin.get("ref")))
+    repository = origin.get("git", url if kind == "git" else None)
+    if repository:
+        return f"git+{repository}@{revision}" if revision else f"git+{repository}"
+    path = origin.get("path", url if kind in ("directory", "file") else None)
+    if path:
+        return Path(path).resolve().as_uri()
+    return url if kind in ("", "url") and url else None
+
+
+def pin(package: Table, marker: str) -> str:
+    """The line of a locked package of poetry.lock or pdm.lock."""
+    direct = source(package)
+    if direct is not None:
+        return line(f"{package['name']} @ {direct}", marker, ())
+    hashes = [file["hash"] for file in package.get("files", ()) if "hash" in file]
+    return line(f"{package['name']}=={package['version']}", marker, hashes)
+
+
+def of_pdm(lock: Table, _project: Table) -> Iterator[str]:
+    """pdm.lock: the packages of the group `default`."""
+    seen = set()
+    for package in lock.get("package", ()):
+        if "default" in package.get("groups", ["default"]) and package["name"] not in seen:
+            seen.add(package["name"])
+            yield pin(package, package.get("marker", ""))
+
+
+def of_poetry(lock: Table, project: Table) -> Iterator[str]:
+    """poetry.lock: the packages of the group `main`; before version 2.1 those that it reaches."""
+    packages = lock.get("package", ())
+    reached = None if any("groups" in p for p in packages) else reachable(packages, project)
+    for package in packages:
+        if package.get("optional"):
+            continue
+        if reached is not None:
+            markers = reached.get(normal(package["name"]))
+            if markers is not None:
+                yield pin(package, "" if "" in markers else " or ".join(sorted(markers)))
+        elif "main" in package.get("groups", ()):
+            marker = package.get("markers", "")
+            yield pin(package, marker.get("main", "") if isinstance(marker, dict) else marker)
+    for origin in {p["source"]["url"] for p in packages if is_on_other_index(p)}:
+        yield f"--extra-index-url {origin}"
+
+
+def is_on_other_index(package: Table) -> bool:
+    """Whether poetry.lock says that a package comes from an index of its own."""
+    origin: Table = package.get("source", {})
+    return bool(origin.get("type") == "legacy")
+
+
+def reachable(packages: Iterable[Table], project: Table) -> dict[str, set[str]]:
+    """The packages that the project's main dependencies lead to, each with its markers."""
+    named = {normal(package["name"]): package for package in packages}
+    poetry = project.get("tool", {}).get("poetry", {})
+    ahead = [(normal(name), "") for name in poetry.get("dependencies", {})]
+    found: dict[str, set[str]] = {}
+    while ahead:
+        name, marker = ahead.pop()
+        if name not in named or marker in found.get(name, ()):
+            continue
+        is_new = name not in found
+        found.setdefault(name, set()).add(marker)
+        if is_new:
+            for needed, wanted in named[name].get("dependencies", {}).items():
+                condition = wanted.get("markers", "") if isinstance(wanted, dict) else ""
+                optional = isinstance(wanted, dict) and wanted.get("optional")
+                if not optional:
+                    ahead.append((normal(needed), f"({condition})" if condition else ""))
+    return found
+
+
+def of_pipfile_lock(lock: Table, _project: Table) -> Iterator[str]:
+    """Pipfile.lock: its `default`."""
+    for name, package in lock.get("default", {}).items():
+        direct = source(package)
+        extras = f"[{','.join(package['extras'])}]" if package.get("extras") else ""
+        what = f"{name}{extras}{package.get('version', '')}"
+        if direct is not None:
+            what = f"{name}{extras} @ {direct}"
+        yield line(what, package.get("markers", ""), () if direct else package.get("hashes", ()))
+
+
+def of_table(table: Table) -> Iterator[str]:
+    """The `packages` of a Pipfile, or Poetry's `dependencies`."""
+    for name, wanted in table.items():
+        if name == "python":
+            continue
+        package = wanted if isinstance(wanted, dict) else {"version": wanted}
+        if package.get("optional"):
+            continue
+        extras = f"[{','.join(package['extras'])}]" if package.get("extras") else ""
+        direct = source({key: value for key, value in package.items() if key != "version"})
+        version = f" @ {direct}" if direct else specifiers(str(package.get("version", "*")))
+        yield line(f"{name}{extras}{version}", package.get("markers", ""), ())
+
+
+def specifiers(text: str) -> str:
+    """PEP 440 for a version as Poetry and Pipenv write it, with ^, ~ and * of their own."""
+    return ",".join(found for part in text.split(",") if (found := specifier(part.strip())))
+
+
+def specifier(text: str) -> str:
+    """One of the conditions of a version."""
+    match = re.fullmatch(r"([\^~]?)v?(\d+(?:\.\d+)*)((?:\.\*)?)", text)
+    if match is None:
+        return "" if text == "*" else text
+    operator, version, star = match.groups()
+    parts = [int(part) for part in version.split(".")]
+    if not operator:
+        return f"=={version}{star}"
+    kept = min(2, len(parts)) if operator == "~" else significant(parts)
+    upper = [*parts[: kept - 1], parts[kept - 1] + 1]
+    return f">={version},<{'.'.join(map(str, upper))}"
+
+
+def significant(parts: list[int]) -> int:
+    """How many parts of a caret version stay: up to the first that is not 0."""
+    return next((at for at, part in enumerate(parts, 1) if part), len(parts))
+
+
+def pins(file: Path) -> Iterator[str]:
+    """The requirements that a lock file, or a tool's table, comes to."""
+    text = file.read_text(encoding="utf-8")
+    document = json.loads(text) if file.name == "Pipfile.lock" else tomllib.loads(text)
+    beside = file.with_name("pyproject.toml")
+    project = tomllib.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    match file.name:
+        case "poetry.lock":
+            return of_poetry(document, project)
+        case "pdm.lock":
+            return of_pdm(document, project)
+        case "Pipfile.lock":
+            return of_pipfile_lock(document, project)
+        case "Pipfile":
+            return of_table(document.get("packages", {}))
+    return of_table(document.get("tool", {}).get("poetry", {}).get("dependencies", {}))
+
+
+if __name__ == "__main__":
+    print(*pins(Path(sys.argv[1])), sep="\n")

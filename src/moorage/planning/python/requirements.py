@@ -1,0 +1,194 @@
+"""What a Python app says it needs: requirements.txt, pyproject.toml's [project], or a tool's own.
+
+The names alone: versions are the installer's business.
+"""
+
+import posixpath
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from moorage.errors import UploadInvalid
+from moorage.planning.folder import Folder
+
+FILES_LIMIT = 8  # requirements files read, counting those that others include
+LINES_LIMIT = 20_000  # of all of them
+PYPROJECT_LIMIT = 65_536  # bytes
+KEY_PARTS_LIMIT = 200  # of one dotted key; the parser's time grows with their square
+LOOKED_FOR = ("requirements.txt, pyproject.toml with dependencies, Pipfile",)
+
+_NAME = re.compile(
+    r"([A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?)\s*(?:\[([^\]]{0,200})\])?\s*"
+)
+_REST = re.compile(r"(?:\(?(?:===|==|~=|!=|<=|>=|<|>)|@|;|--|\\?\Z)")
+_INCLUDE = re.compile(r"(?:-r|--requirement|-c|--constraint)(?:[ \t]+|=)?(\S.*)")
+_LOCAL = re.compile(
+    r"(?:-e|--editable)(?:[ \t=]+)(?!\w+\+|https?:)|\.|/|file:|[^:]*\.(?:whl|tar\.gz|zip)\b"
+)
+_BETWEEN_EQUALS = re.compile(r"[=\n]")
+_SEPARATORS = re.compile(r"[-_.]+")
+# Extras that bring a server along.
+_BRING = {"fastapi": (frozenset(("standard", "all")), "uvicorn")}
+
+
+class Requirements(NamedTuple):
+    """`file` is what the installer reads, None when the app needs nothing; names are normalised."""
+
+    file: str | None
+    names: frozenset[str]
+    files: tuple[str, ...] = ()  # all that it reads
+    is_local: bool = False  # it installs files of the upload, too
+    is_poetrys: bool = False  # a pyproject.toml with its dependencies in Poetry's own table
+
+
+def requirements(folder: Folder, document: Mapping[str, object]) -> Requirements:
+    """What is installed; `document` is the pyproject.toml or Pipfile, {} without one.
+
+    Raises UploadInvalid, naming the file, for one that can't be read.
+    """
+    if folder.has("requirements.txt"):
+        names: set[str] = set()
+        seen: dict[str, int] = {}
+        is_local = _read(folder, "requirements.txt", names, seen)
+        return Requirements("requirements.txt", frozenset(names), tuple(sorted(seen)), is_local)
+    if folder.has("pyproject.toml"):
+        return _of_pyproject(folder, document)
+    if folder.has("Pipfile"):
+        file = folder.first("Pipfile.lock") or "Pipfile"
+        packages = frozenset(_normal(name) for name in _table(document.get("packages")))
+        return Requirements(file, packages, tuple(sorted({"Pipfile", file})))
+    return Requirements(None, frozenset())
+
+
+def project_document(folder: Folder) -> Mapping[str, object]:
+    """pyproject.toml, or the Pipfile, parsed; {} without one, or beside a requirements.txt alone.
+
+    Raises UploadInvalid for one that is not TOML.
+    """
+    name = folder.first("pyproject.toml", "Pipfile")
+    if name is None:
+        return {}
+    path = folder.path(name)
+    text = folder.text(name, limit=PYPROJECT_LIMIT)
+    if any(part.count(".") > KEY_PARTS_LIMIT for part in _BETWEEN_EQUALS.split(text)):
+        raise UploadInvalid(f"has a key of more than {KEY_PARTS_LIMIT} parts", path=path)
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UploadInvalid(f"is not valid TOML: {str(error)[:200]}", path=path) from error
+
+
+def _read(folder: Folder, file: str, names: set[str], seen: dict[str, int]) -> bool:
+    """Collects the names in a file and in those it includes; `seen` counts each one's lines.
+
+    Says whether files of the upload are installed.
+    """
+    if file in seen or len(seen) >= FILES_LIMIT:
+        return False
+    lines = folder.text(file).splitlines()
+    seen[file] = len(lines)
+    if sum(seen.values()) > LINES_LIMIT:
+        raise UploadInvalid(f"has more than {LINES_LIMIT:,} lines", path=folder.path(file))
+    is_local = False
+    for number, line in enumerate(lines, 1):
+        text = re.split(r"(?:^|[ \t])#", line, maxsplit=1)[0].strip()
+        include = _INCLUDE.match(text)
+        if include is not None:
+            included = _included(folder, file, include[1], number)
+            is_local = _read(folder, included, names, seen) or is_local
+        elif text and not _is_location(text):
+            names.update(_names(text, folder.path(file), number))
+            is_local = is_local or "@ file:" in text or "@ ." in text
+        else:
+            is_local = is_local or _LOCAL.match(text) is not None
+    return is_local
+
+
+def _included(folder: Folder, file: str, target: str, number: int) -> str:
+    name = posixpath.normpath(posixpath.join(posixpath.dirname(file), target.strip()))
+    if name.startswith(("/", "..")) or not folder.has(name):
+        raise UploadInvalid(
+            f"line {number} includes {target[:200]!r}, which is not in the upload",
+            path=folder.path(file),
+        )
+    return name
+
+
+def _is_location(text: str) -> bool:
+    """An option, a URL, a path or the rest of a wrapped line: left to the installer."""
+    return (
+        text.startswith(("-", ".", "/"))
+        or "://" in text
+        or text.split(";", maxsplit=1)[0].strip().endswith((".whl", ".tar.gz", ".zip"))
+    )
+
+
+def _names(text: str, path: str, number: int) -> tuple[str, ...]:
+    match = _NAME.match(text)
+    if match is None or not _REST.match(text, match.end()):
+        raise UploadInvalid(f"line {number} is not a requirement: {text[:100]!r}", path=path)
+    return _with_extras(match)
+
+
+def _with_extras(match: re.Match[str]) -> tuple[str, ...]:
+    extras = {extra.strip().lower() for extra in (match[2] or "").split(",")}
+    return _brought(_normal(match[1]), extras)
+
+
+def _brought(name: str, extras: set[str]) -> tuple[str, ...]:
+    """The package, and the server that its extras bring."""
+    of, server = _BRING.get(name, (frozenset(), ""))
+    return (name, server) if server and not of.isdisjoint(extras) else (name,)
+
+
+def _of_pyproject(folder: Folder, document: Mapping[str, object]) -> Requirements:
+    path = folder.path("pyproject.toml")
+    project = document.get("project", {})
+    if not isinstance(project, dict):
+        raise UploadInvalid("must have [project] as a table", path=path)
+    dependencies = project.get("dependencies", [])
+    if not isinstance(dependencies, list) or not all(isinstance(d, str) for d in dependencies):
+        raise UploadInvalid("must have project.dependencies as a list of strings", path=path)
+    names = {name for d in dependencies for name in _project_names(d, path)}
+    poetry = _table(_table(document.get("tool")).get("poetry"))
+    names |= _poetry_names(poetry)
+    lock = folder.first("uv.lock", "poetry.lock", "pdm.lock")
+    if lock is None and not names:
+        return Requirements(None, frozenset())
+    return Requirements(
+        lock or "pyproject.toml",
+        frozenset(names),
+        ("pyproject.toml", lock) if lock else ("pyproject.toml",),
+        is_local=_has_paths(poetry) or any(" @ file:" in d for d in dependencies),
+        is_poetrys=lock is None and not dependencies,
+    )
+
+
+def _poetry_names(poetry: Mapping[str, object]) -> set[str]:
+    names: set[str] = set()
+    for name, wanted in _table(poetry.get("dependencies")).items():
+        normal = _normal(name)
+        extras = _table(wanted).get("extras", [])
+        if normal != "python" and isinstance(extras, list):
+            names.update(_brought(normal, {e for e in extras if isinstance(e, str)}))
+    return names
+
+
+def _has_paths(poetry: Mapping[str, object]) -> bool:
+    return any("path" in _table(d) for d in _table(poetry.get("dependencies")).values())
+
+
+def _table(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _normal(name: str) -> str:
+    return _SEPARATORS.sub("-", name).lower()
+
+
+def _project_names(dependency: str, path: str) -> tuple[str, ...]:
+    match = _NAME.match(dependency.strip())
+    if match is None:
+        raise UploadInvalid(f"names no package: {dependency[:100]!r}", path=path)
+    return _with_extras(match)

@@ -1,0 +1,160 @@
+"""Which Python an app runs on."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from moorage.errors import RuntimeUnsupported
+from moorage.planning import semver
+from moorage.planning.explicit import Asked
+from moorage.planning.folder import Folder
+from moorage.planning.semver import Version
+from moorage.planning.toolbox import Tool, Toolbox
+from moorage.planning.wanted import pinned
+
+SPECIFIER_LIMIT = 256  # characters
+
+_NUMBERS = re.compile(r"(?:python-|cpython-|==?|v)?(\d)(?:\.(\d{1,3}))?(?:\.(\d{1,3}))?(?:\.\*)?\Z")
+
+
+class _Wanted(NamedTuple):
+    text: str
+    source: str
+    specifiers: SpecifierSet
+    is_strict: bool = True
+
+    def allows(self, version: Version) -> bool:
+        return self.specifiers.contains(str(version))
+
+
+class Found(NamedTuple):
+    """The Python chosen: its command, which is on the PATH, and why."""
+
+    tool: Tool
+    because: str
+
+    @property
+    def command(self) -> str:
+        """The interpreter's name, such as python3.13."""
+        return f"python{self.tool.version.major}.{self.tool.version.minor}"
+
+
+def python_for(
+    folder: Folder, asked: Asked, toolbox: Toolbox, *, document: Mapping[str, object]
+) -> Found:
+    """The Python for the app; `document` is its pyproject.toml, or Pipfile.
+
+    Raises RuntimeUnsupported, naming where it is written, when what is asked for can't be had.
+    """
+    required = _required(document)
+    wanted = _asked(asked) or _pinned(folder) or required
+    if wanted is None:
+        tool = _newest(toolbox, None)
+        if tool is None:
+            raise RuntimeUnsupported("upload", "this gateway has no Python")
+        return Found(tool, "")
+    tool = _newest(toolbox, wanted)
+    if tool is not None:
+        return Found(tool, f"{wanted.source} asks for Python {wanted.text}: {tool}")
+    nearest = None if wanted.is_strict else _nearest(toolbox, wanted, required)
+    if nearest is None:
+        raise RuntimeUnsupported(
+            wanted.source,
+            f"Python {wanted.text} is asked for, but this gateway has {toolbox.offer('python')}",
+        )
+    return Found(
+        nearest,
+        f"{wanted.source} asks for Python {wanted.text}, which is not to be had here: "
+        f"the nearest is {nearest}",
+    )
+
+
+def _asked(asked: Asked) -> _Wanted | None:
+    if asked.program != "python" or asked.version is None:
+        return None
+    return _from_numbers(asked.version.text, asked.version.source, is_strict=True)
+
+
+def _pinned(folder: Folder) -> _Wanted | None:
+    for place in (folder, *folder.parents()):
+        for file, is_strict in ((".python-version", False), ("runtime.txt", True)):
+            found = _from_numbers(pinned(place, file), place.path(file), is_strict=is_strict)
+            if found is not None:
+                return found
+    return None
+
+
+def _from_numbers(text: str, source: str, *, is_strict: bool) -> _Wanted | None:
+    """A version with one, two or three parts. The third is of little use: any newer one will do."""
+    match = _NUMBERS.match(text.strip())
+    if match is None:
+        return None
+    minor = f".{match[2]}" if match[2] else ""
+    return _Wanted(
+        text.strip(), source, SpecifierSet(f"=={match[1]}{minor}.*"), is_strict=is_strict
+    )
+
+
+def _required(document: Mapping[str, object]) -> _Wanted | None:
+    """pyproject's requires-python, Poetry's `python` dependency, or the Pipfile's version."""
+    project, pipenv = document.get("project"), document.get("requires")
+    if isinstance(project, dict):
+        found = _specifiers(project.get("requires-python"), "pyproject.toml's requires-python")
+        if found is not None:
+            return found
+    poetry = _table(_table(document.get("tool")).get("poetry"))
+    written = _table(poetry.get("dependencies")).get("python")
+    if isinstance(written, str):
+        return _caret(written, "pyproject.toml's python dependency")
+    if isinstance(pipenv, dict):
+        text = pipenv.get("python_full_version", pipenv.get("python_version"))
+        if isinstance(text, str):
+            return _from_numbers(text, "the Pipfile's [requires]", is_strict=True)
+    return None
+
+
+def _table(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _specifiers(text: object, source: str) -> _Wanted | None:
+    if not isinstance(text, str) or len(text) > SPECIFIER_LIMIT:
+        return None
+    try:
+        return _Wanted(text, source, SpecifierSet(text))
+    except InvalidSpecifier:
+        return None
+
+
+def _caret(text: str, source: str) -> _Wanted | None:
+    """Poetry's own `^3.11` and `~3.11`, beside PEP 440."""
+    plain = _specifiers(text, source)
+    if plain is not None:
+        return plain
+    found = semver.version_range(text)
+    if found is None or len(found.spans) != 1:
+        return None
+    span = found.spans[0]
+    below = f",<{span.below}" if span.below else ""
+    return _Wanted(text, source, SpecifierSet(f">={span.least}{below}"))
+
+
+def _newest(toolbox: Toolbox, wanted: _Wanted | None) -> Tool | None:
+    return toolbox.choose("python", wanted or semver.ANY)
+
+
+def _nearest(toolbox: Toolbox, wanted: _Wanted, required: _Wanted | None) -> Tool | None:
+    """The Python next to the one pinned, later ones before earlier, as far as the app allows."""
+    match = _NUMBERS.match(wanted.text)
+    if match is None:
+        return None
+    major, minor = int(match[1]), int(match[2] or 0)
+    tools = [t for t in toolbox.tools("python") if required is None or required.allows(t.version)]
+    tools = [tool for tool in tools if tool.version.major == major]
+    return min(
+        tools,
+        key=lambda t: (t.version.minor < minor, abs(t.version.minor - minor), -t.version.patch),
+        default=None,
+    )

@@ -1,0 +1,73 @@
+"""Rust programs: one binary of a package."""
+
+import tomllib
+
+from moorage.errors import UploadInvalid
+from moorage.planning.explicit import Asked
+from moorage.planning.folder import Folder
+from moorage.planning.plan import Stack
+from moorage.planning.recipe import Recipe
+from moorage.planning.toolbox import Toolbox
+from moorage.planning.wanted import Wanted, find_tool, wanted_from
+
+LOOKED_FOR = ("Cargo.toml with src/main.rs or a [[bin]]",)
+_LIMIT = 65_536  # bytes of Cargo.toml
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+
+
+def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
+    """A package with a binary; None without.
+
+    Raises UploadInvalid for a Cargo.toml that can't be read, RuntimeUnsupported without Rust.
+    """
+    if not folder.has("Cargo.toml"):
+        return None
+    document = _document(folder)
+    name = _binary(folder, document)
+    if name is None and asked.run is None:
+        return None
+    found = find_tool(toolbox, "rust", _wanted(document, asked))
+    locked = " --locked" if folder.has("Cargo.lock") else ""
+    # Built on the build's own disk: what is left in between takes many times the program's space.
+    target = '"$TMPDIR/target"'
+    build = (
+        f"cargo build --release{locked} --target-dir {target} && "
+        f"install -D {target}/release/{name} .bin/{name}"
+    )
+    because = (f"Cargo.toml has the binary {name}", found.because)
+    return Recipe(
+        Stack.RUST,
+        asked.install,
+        build if asked.build is None else asked.build,
+        asked.run or f"./.bin/{name}",
+        tuple(sentence for sentence in because if sentence),
+        toolchains=tuple(found.tool.toolchains.items()),
+    )
+
+
+def _document(folder: Folder) -> dict[str, object]:
+    try:
+        return tomllib.loads(folder.text("Cargo.toml", limit=_LIMIT))
+    except (ValueError, RecursionError) as error:
+        problem = f"is not valid TOML: {str(error)[:200]}"
+        raise UploadInvalid(problem, path=folder.path("Cargo.toml")) from error
+
+
+def _wanted(document: dict[str, object], asked: Asked) -> Wanted | None:
+    if asked.program == "rust" and asked.version is not None:
+        return asked.version
+    package = document.get("package")
+    least = package.get("rust-version") if isinstance(package, dict) else None
+    return wanted_from(f">={least}", "Cargo.toml's rust-version") if least else None
+
+
+def _binary(folder: Folder, document: dict[str, object]) -> str | None:
+    """The name of the first binary: a [[bin]]'s, else the package's with src/main.rs."""
+    bins, package = document.get("bin"), document.get("package")
+    first = bins[0] if isinstance(bins, list) and bins else None
+    name = first.get("name") if isinstance(first, dict) else None
+    if name is None and isinstance(package, dict) and folder.has("src/main.rs"):
+        name = package.get("name")
+    if not isinstance(name, str) or not name or not _NAME.issuperset(name):
+        return None
+    return name
