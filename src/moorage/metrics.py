@@ -4,7 +4,7 @@ One registry for the process. Label values come from closed sets (route template
 configured chains; our own codes), so that no client can grow it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -126,6 +126,25 @@ _wakes = Histogram(
     buckets=(0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4),
     registry=_registry,
 )
+_app_requests = Counter(
+    "moorage_app_requests_total",
+    "Requests that apps answered, by status class.",
+    ("status",),
+    registry=_registry,
+)
+_app_bytes = Counter(
+    "moorage_app_bytes_total",
+    "Bytes of bodies and WebSockets that went to apps (in) and came from them (out).",
+    ("direction",),
+    registry=_registry,
+)
+_app_cpu = Counter(
+    "moorage_app_cpu_seconds_total", "Processor time that apps used.", registry=_registry
+)
+_app_memory = Gauge(
+    "moorage_app_memory_bytes", "Memory that running apps use now, in all.", registry=_registry
+)
+_sleeping_apps = Gauge("moorage_sleeping_apps", "Apps that are asleep now.", registry=_registry)
 _running_apps = Gauge("moorage_running_apps", "Apps that run now.", registry=_registry)
 _nonces = Gauge("moorage_nonces", "Nonces remembered now.", registry=_registry)
 
@@ -217,6 +236,29 @@ def record_fee_bump(chain: str) -> None:
 def record_wake(*, well: bool, seconds: float) -> None:
     """Note how long it took to wake an app, or to give it up."""
     _wakes.labels("awake" if well else "failed").observe(seconds)
+
+
+def record_app_requests(totals: Mapping[str, int]) -> None:
+    """Count what apps were asked: `status_2xx` and the like, `bytes_in`, `bytes_out`."""
+    for name, count in totals.items():
+        kind, _, value = name.partition("_")
+        counter = _app_bytes if kind == "bytes" else _app_requests
+        counter.labels(value).inc(count)
+
+
+def record_cpu(seconds: float) -> None:
+    """Count processor time of apps."""
+    _app_cpu.inc(seconds)
+
+
+def watch_app_memory(memory_bytes: Callable[[], int]) -> None:
+    """Ask `memory_bytes` for what running apps use at each scrape."""
+    _app_memory.set_function(memory_bytes)
+
+
+def watch_sleeping_apps(count: Callable[[], int]) -> None:
+    """Ask `count` for the number of sleeping apps at each scrape."""
+    _sleeping_apps.set_function(count)
 
 
 def watch_running_apps(count: Callable[[], int]) -> None:

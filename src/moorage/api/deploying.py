@@ -17,11 +17,13 @@ from moorage.deploy.drain import Drain
 from moorage.deploy.job import BuildPlaces
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.releases import Releases
+from moorage.deploy.restarts import Restarts
 from moorage.deploy.retention import Retention
 from moorage.deploy.rollback import Rollback
 from moorage.deploy.sleep import Sleep
 from moorage.deploy.specs import Specs
 from moorage.deploy.switch import Switch
+from moorage.deploy.usage import UsageMeter
 from moorage.deploy.vault import Vault
 from moorage.deploy.wake import Wake
 from moorage.deploy.worker import Worker
@@ -43,6 +45,7 @@ class DeployServices:
     reconciler: Reconciler
     sleep: Sleep
     wake: Wake
+    usage: UsageMeter
     cancellation: Cancellation
     rollback: Rollback
     blocking: Blocking
@@ -99,6 +102,15 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
         reconciler=reconciler,
         sleep=sleep,
         wake=_wake(settings, apparatus, ground, addresses, chores, sleep, reconciler),
+        usage=UsageMeter(
+            db=db,
+            runtime=apparatus.runtime,
+            addresses=addresses,
+            log=apparatus.access_log,
+            sleep=sleep,
+            keep_days=settings.usage_days,
+            clock=clock,
+        ),
         cancellation=Cancellation(
             db=db,
             worker=worker,
@@ -180,6 +192,7 @@ def _reconciler(
             drain=Drain(runtime=runtime, limit_seconds=settings.drain_seconds, clock=clock),
             most=settings.releases_kept,
         ),
+        restarts=Restarts(db=ground.db, runtime=runtime, chores=chores, clock=clock),
         sleep=sleep,
         clock=clock,
     )
@@ -241,6 +254,7 @@ def _answers_at(apparatus: Apparatus) -> Callable[[str], Awaitable[bool]]:
             timeout_seconds=_PROXY_ANSWER_SECONDS,
             address=apparatus.proxy_address,
             tls=tls,
+            token=apparatus.probe_token,
         )
 
     return answers_at

@@ -17,6 +17,7 @@ from moorage.deploy.addresses import Addresses
 from moorage.deploy.chores import Chores
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.releases import Releases
+from moorage.deploy.restarts import Restarts
 from moorage.deploy.sleep import Sleep
 from moorage.deploy.specs import Specs
 from moorage.events import outbox
@@ -52,6 +53,7 @@ class Reconciler:
         sources: Path,
         chores: Chores,
         releases: Releases,
+        restarts: Restarts,
         sleep: Sleep,
         clock: Clock,
     ) -> None:
@@ -65,6 +67,7 @@ class Reconciler:
         self._clock = clock
         self._chores = chores
         self._releases = releases
+        self.restarts = restarts
         self._sleep = sleep
         self.dead: frozenset[str] = frozenset()
         """Serving deployments whose app does not run at the moment."""
@@ -121,7 +124,8 @@ class Reconciler:
                 dead.add(deployment_id)
         self.dead = frozenset(dead)
         self._chores.forget(but=known | self.dead | {project.id for project in living})
-        self._sleep.forget(but=known)
+        self._sleep.end(known=known)
+        self.restarts.forget(but=[name for name in serving if name])
         await self._releases.tend(kept, known=known, running=running)
 
     async def delete(self, project: Project) -> None:
@@ -162,7 +166,7 @@ class Reconciler:
         if await self._sleep.rests(project, instance):
             return False
         if instance is None:
-            self._chores.begin("start", serving, lambda: self.start(project.id, serving))
+            self.restarts.begin(project, serving, self.start)
             return True
         if not await self._addresses.lead_to(project, instance.socket):
             await self._point(project.id, serving, instance)

@@ -14,6 +14,9 @@ from typing import Any
 from moorage.routing.hosts import HOST_PATTERN
 from moorage.routing.router import ROUTES_DIR, SOCKETS_DIR
 
+ACCESS_LOG = "access.log"
+"""In `state_dir`: a line for each request that has ended; see `access_log`."""
+
 FALLBACK_SOCKET = "fallback.sock"
 """In `run_dir`: where the gateway serves `pages.fallback_app`."""
 
@@ -325,7 +328,7 @@ def _certificates(tls: Tls) -> JsonObject:
 def _logs(state_dir: Path) -> JsonObject:
     return {
         "default": _log(state_dir / "caddy.log") | {"exclude": ["http.log.access"]},
-        "access": _log(state_dir / "access.log") | {"include": ["http.log.access"]},
+        "access": _log(state_dir / ACCESS_LOG) | {"include": ["http.log.access"]},
     }
 
 

@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from moorage.routing.caddy_config import FALLBACK_HEADER
+from moorage.routing.caddy_config import FALLBACK_HEADER, PROBE_HEADER
 
 
 class Answer(StrEnum):
@@ -36,10 +36,12 @@ async def probe(
     path: str = "/",
     address: str = "127.0.0.1",
     tls: ssl.SSLContext | None = None,
+    token: str = "",
 ) -> Probe:
     """One GET of `path` at `host`, sent to the proxy's `port` at `address` (IPv4).
 
-    Redirects are an answer and not followed. With `tls` it is HTTPS, with `host` as SNI.
+    Redirects are an answer and not followed. With `tls` it is HTTPS, with `host` as SNI. `token`
+    is what tells it from a visit, in the access log.
     """
     url = f"{'http' if tls is None else 'https'}://{host}:{port}{path}"
     connector = aiohttp.TCPConnector(
@@ -48,7 +50,8 @@ async def probe(
     timeout = aiohttp.ClientTimeout(total=timeout_seconds)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         try:
-            async with session.get(url, allow_redirects=False) as response:
+            headers = {PROBE_HEADER: token} if token else {}
+            async with session.get(url, headers=headers, allow_redirects=False) as response:
                 return _judge(response.status, fallback=FALLBACK_HEADER in response.headers)
         except (aiohttp.ClientError, TimeoutError):
             return Probe(Answer.UNREACHABLE)
@@ -62,6 +65,7 @@ async def answers(
     path: str = "/",
     address: str = "127.0.0.1",
     tls: ssl.SSLContext | None = None,
+    token: str = "",
 ) -> bool:
     """Whether the app at `host` answers with a status below 500 before `timeout_seconds` are over.
 
@@ -71,7 +75,9 @@ async def answers(
     deadline = loop.time() + timeout_seconds
     pause_seconds = 0.01
     while (left := deadline - loop.time()) > 0:
-        seen = await probe(port, host, timeout_seconds=left, path=path, address=address, tls=tls)
+        seen = await probe(
+            port, host, timeout_seconds=left, path=path, address=address, tls=tls, token=token
+        )
         if seen.answer is Answer.APP:
             return True
         await asyncio.sleep(min(pause_seconds, max(deadline - loop.time(), 0)))

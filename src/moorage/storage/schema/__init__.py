@@ -6,6 +6,7 @@ hex with 0x. Status columns hold the values of the enums of their subject; a tes
 """
 
 from moorage.storage.schema.apps import (
+    access_log_position,
     deployments,
     domains,
     jobs,
@@ -13,6 +14,7 @@ from moorage.storage.schema.apps import (
     projects,
     run_intervals,
     usage,
+    usage_counters,
 )
 from moorage.storage.schema.events import (
     deliveries,
@@ -35,6 +37,7 @@ from moorage.storage.schema.money import (
 )
 
 __all__ = [
+    "access_log_position",
     "deliveries",
     "deployments",
     "domains",
@@ -54,6 +57,7 @@ __all__ = [
     "run_intervals",
     "settlements",
     "usage",
+    "usage_counters",
     "wallets",
     "watch_cursors",
     "webhooks",

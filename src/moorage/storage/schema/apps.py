@@ -146,6 +146,23 @@ usage = Table(
     Index(None, "hour_ms"),
 )
 
+usage_counters = Table(
+    "usage_counters",
+    metadata,
+    # What a running app's control group had counted when it was last added to `usage`.
+    Column("deployment_id", Text, ForeignKey("deployments.id"), primary_key=True),
+    Column("cpu_ms", BigInteger, nullable=False),
+)
+
+access_log_position = Table(
+    "access_log_position",
+    metadata,
+    # One row, of id 1: how far the proxy's access log has been added to `usage`.
+    Column("id", Integer, primary_key=True),
+    Column("head", Text, nullable=False),  # tells the file
+    Column("offset", BigInteger, nullable=False),
+)
+
 jobs = Table(
     "jobs",
     metadata,

@@ -64,6 +64,23 @@ def upgrade() -> None:
     with op.batch_alter_table("usage", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_usage_hour_ms"), ["hour_ms"], unique=False)
 
+    op.create_table(
+        "usage_counters",
+        sa.Column("deployment_id", sa.Text(), nullable=False),
+        sa.Column("cpu_ms", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["deployment_id"], ["deployments.id"], name=op.f("fk_usage_counters_deployment_id")
+        ),
+        sa.PrimaryKeyConstraint("deployment_id", name=op.f("pk_usage_counters")),
+    )
+    op.create_table(
+        "access_log_position",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("head", sa.Text(), nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_access_log_position")),
+    )
+
     with op.batch_alter_table("deployments", schema=None) as batch_op:
         batch_op.add_column(sa.Column("origin", sa.Text(), server_default="upload", nullable=False))
         batch_op.add_column(sa.Column("copy_of", sa.Text(), nullable=True))

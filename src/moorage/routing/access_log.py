@@ -1,0 +1,135 @@
+"""The proxy's access log, followed over its rolls: what each app was asked.
+
+Lines are JSON, one for each request that has ended. A request that was led to an app has the field
+`served` with the host; one that the gateway answered in the app's place has `page` too; `probe` is
+what the gateway's own requests say of themselves. A rolled file is renamed and never changed again.
+"""
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from moorage.deploy.traffic import HOUR_MS, Batch, Position, Traffic
+
+_BATCH_BYTES = 1024 * 1024  # some 2,500 lines, 10 ms; no line is nearly as long
+_HEAD_BYTES = 128  # of a first line: its time and its visitor's port tell it from any other
+_ROLL_TRIES = 10
+
+
+class _Line(msgspec.Struct):
+    ts: float
+    status: int = 0
+    bytes_read: int = 0
+    size: int = 0
+    served: str | UnsetType = UNSET
+    page: msgspec.Raw | UnsetType = UNSET
+    probe: str = ""
+
+
+_decoder = msgspec.json.Decoder(_Line)
+
+
+class AccessLog:
+    """Reads `path` and what it was rolled to, `access-<time>….log` beside it. Blocks.
+
+    Lines whose `probe` is `probe_token` are left out.
+    """
+
+    def __init__(self, path: Path, *, probe_token: str) -> None:
+        self._path = path
+        self._probe_token = probe_token
+        self._at_end: tuple[Position, tuple[int, int]] | None = None
+
+    def read(self, position: Position | None) -> Batch | None:
+        """What follows `position`, in part if it is much; None when nothing does.
+
+        Without a position, or with one in a file that is gone, from the oldest line there is.
+        """
+        if self._at_end is not None and self._at_end == (position, self._size()):
+            return None
+        files = self._files()
+        found = _index_of(files, position)
+        at = found or 0
+        offset = position.offset if position is not None and found is not None else 0
+        while at < len(files):
+            data = _whole_lines(files[at], offset)
+            if data:
+                there = Position(_head(files[at]) or "", offset + len(data))
+                return self._parsed(data, there)
+            at, offset = at + 1, 0
+        self._at_end = None if position is None else (position, self._size())
+        return None
+
+    def _size(self) -> tuple[int, int]:
+        """Identity and size of the file being written."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return (0, 0)
+        return (status.st_ino, status.st_size)
+
+    def _files(self) -> list[Path]:
+        """Oldest first. A roll while they are listed would hide a file: they are listed again."""
+        pattern = f"{self._path.stem}-*{self._path.suffix}"
+        for _ in range(_ROLL_TRIES):
+            before = self._size()[0]
+            rolled = sorted(self._path.parent.glob(pattern))
+            if self._size()[0] == before:
+                break
+        return [path for path in (*rolled, self._path) if _head(path) is not None]
+
+    def _parsed(self, data: bytes, position: Position) -> Batch:
+        batch = Batch(position=position, traffic={}, tried=frozenset())
+        tried = set()
+        for text in data.split(b"\n"):
+            try:
+                line = _decoder.decode(text)
+            except msgspec.DecodeError:
+                continue  # the end of the data, or no line of ours
+            if not line.served or (line.probe and line.probe == self._probe_token):
+                continue
+            tried.add(line.served)
+            if line.page is UNSET:
+                _count(batch, line.served, line)
+        batch.tried = frozenset(tried)
+        return batch
+
+
+def _count(batch: Batch, host: str, line: _Line) -> None:
+    at_ms = int(line.ts * 1000)
+    hour = at_ms - at_ms % HOUR_MS
+    traffic = batch.traffic.get((host, hour))
+    if traffic is None:
+        traffic = batch.traffic[host, hour] = Traffic()
+    traffic.count(status=line.status, bytes_in=line.bytes_read, bytes_out=line.size, at_ms=at_ms)
+
+
+def _index_of(files: list[Path], position: Position | None) -> int | None:
+    """Which of the files a position is in; None when none is."""
+    if position is None:
+        return None
+    return next((index for index, path in enumerate(files) if _head(path) == position.head), None)
+
+
+def _head(path: Path) -> str | None:
+    """What tells a file from every other; None for one that is gone, or holds no line yet."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        first = file.read(_HEAD_BYTES)
+        if len(first) == _HEAD_BYTES:
+            return hashlib.sha256(first).hexdigest()[:32]
+    return None
+
+
+def _whole_lines(path: Path, offset: int) -> bytes:
+    """Up to a batch of what follows, as far as it is whole lines."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read(_BATCH_BYTES)
+    except FileNotFoundError:
+        return b""
+    end = data.rfind(b"\n") + 1
+    return data if not end and len(data) == _BATCH_BYTES else data[:end]
