@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from moorage.api.check import APP_PROGRAMS
+from moorage.runtimes.rootless import probe as rootless_probe
 from moorage.runtimes.sandbox import door, probe
 
 REPOSITORY = Path(__file__).parents[2]
@@ -17,7 +18,8 @@ def installed_programs() -> dict[str, str]:
 
 
 def test_setup_installs_every_program_that_the_gateway_looks_for() -> None:
-    wanted = probe.PROGRAMS | APP_PROGRAMS | {str(door.PROXY): "systemd"}
+    programs = probe.PROGRAMS | rootless_probe.PROGRAMS | APP_PROGRAMS
+    wanted = programs | {str(door.PROXY): "systemd"}
     assert wanted.items() <= installed_programs().items()
 
 

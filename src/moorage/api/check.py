@@ -15,10 +15,10 @@ from pathlib import Path
 
 import msgspec
 
+from moorage.api import isolation
 from moorage.chains.anvil import INSTALL_COMMAND, find_anvil
 from moorage.errors import LocalChainFailed
 from moorage.routing.caddy import port_in_use_by
-from moorage.runtimes.sandbox import probe
 from moorage.settings import Settings
 
 OLDEST_PYTHON = (3, 11)
@@ -59,7 +59,7 @@ class Machine:
     missing_bundled: tuple[str, ...]
     missing_app_programs: tuple[str, ...]
     isolation: tuple[str, ...]  # the sandbox's sentences, `what: command`
-    forwarding: bool
+    forwarding: bool  # is on, or not needed
     anvil: str | None  # None: local chains are not needed
     ports: tuple[Port, ...]
 
@@ -94,8 +94,8 @@ def look_at_machine(settings: Settings) -> Machine:
         root=os.geteuid() == 0,
         missing_bundled=tuple(name for name in BUNDLED_PROGRAMS if not _is_bundled(name)),
         missing_app_programs=tuple(name for name in APP_PROGRAMS if shutil.which(name) is None),
-        isolation=_missing_isolation(settings) if linux else (),
-        forwarding=_forwarding(),
+        isolation=isolation.missing(settings) if linux else (),
+        forwarding=isolation.is_rootless(settings) or _forwarding(),
         anvil=None if settings.chains else _look_for_anvil(),
         ports=tuple(_look_at_ports(settings)),
     )
@@ -149,7 +149,7 @@ def _forwards(machine: Machine) -> Finding:
     return Finding(
         "packet forwarding",
         machine.forwarding or machine.root,
-        "on" if machine.forwarding else "off; the gateway turns it on",
+        "on, or not needed" if machine.forwarding else "off; the gateway turns it on",
         "sysctl -w net.ipv4.ip_forward=1",
     )
 
@@ -205,16 +205,6 @@ def _look_for_anvil() -> str:
         return str(find_anvil([Path("node_modules").absolute()]))
     except LocalChainFailed:
         return ""
-
-
-def _missing_isolation(settings: Settings) -> tuple[str, ...]:
-    run_dir = Path(settings.run_dir or "/run/moorage/x")
-    missing = [*probe.missing_privileges(run_dir=run_dir), *probe.missing_programs()]
-    if os.geteuid() == 0:  # nobody else may ask
-        missing += probe.missing_diagnosis()
-    if probe.hierarchy() is None:
-        missing.append(probe.missing_hierarchy())
-    return tuple(missing)
 
 
 def _forwarding() -> bool:

@@ -24,6 +24,7 @@ class Policy:
 
 def ruleset(policy: Policy) -> str:
     """The text for `nft -f` that replaces what an app's namespace has."""
+    rate = firewall.bandwidth(policy.traffic.app_bandwidth_mbit)
     return f"""\
 table inet moorage {{}}
 delete table inet moorage
@@ -31,14 +32,14 @@ table inet moorage {{
   chain from_app {{
     type filter hook output priority filter; policy accept;
     oifname "lo" accept
-    ct state established,related accept
+{rate}    ct state established,related accept
     meta nfproto != ipv4 drop
     ct state new ct count over {firewall.MAX_FLOWS} reject
 {firewall.new_flows(policy.traffic.app_new_connections)}{firewall.destinations(policy)}  }}
   chain to_app {{
     type filter hook input priority filter; policy accept;
     iifname "lo" accept
-    ct state established,related accept
+{rate}    ct state established,related accept
     drop
   }}
 }}

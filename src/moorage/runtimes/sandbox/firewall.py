@@ -22,6 +22,8 @@ NOT_PUBLIC = (
 )  # fmt: skip
 _OURS = re.compile(r"mo[0-9a-f]{4,6}-")  # interfaces of any gateway's apps
 MAX_FLOWS = 1024  # of an app at once: the machine's table of connections is everybody's
+_BYTES_A_MBIT = 125_000
+_LEAST_BURST_BYTES = 256 * 1024
 _MAIL_PORTS = "{ 25, 465, 587 }"
 
 
@@ -80,16 +82,20 @@ def ruleset(policy: Policy) -> str:
     """The text for `nft -f -` that replaces the gateway's table in one transaction."""
     name, apps = policy.table, f'"{policy.interfaces}*"'
     pace = new_flows(policy.traffic.app_new_connections, source="ip saddr")
+    sent = bandwidth(policy.traffic.app_bandwidth_mbit, meter="sent", key="ip saddr")
+    received = bandwidth(policy.traffic.app_bandwidth_mbit, meter="received", key="ip daddr")
     return f"""\
 table inet {name} {{}}
 delete table inet {name}
 table inet {name} {{
   set flows {{ type ipv4_addr; size 65535; flags dynamic; }}
   set paces {{ type ipv4_addr; size 65535; flags dynamic, timeout; timeout 10s; }}
+  set sent {{ type ipv4_addr; size 65535; flags dynamic, timeout; timeout 60s; }}
+  set received {{ type ipv4_addr; size 65535; flags dynamic, timeout; timeout 60s; }}
   set visitors {{ type ipv4_addr; size 65535; flags dynamic; }}
   set visitors6 {{ type ipv6_addr; size 65535; flags dynamic; }}
   chain from_app {{
-    ct state established,related accept
+{sent}    ct state established,related accept
     meta nfproto != ipv4 drop
     ct state new add @flows {{ ip saddr ct count over {MAX_FLOWS} }} reject
 {pace}{destinations(policy, policy.subnet)}  }}
@@ -98,7 +104,7 @@ table inet {name} {{
 {_dns(policy.resolvers)}    drop
   }}
   chain to_app {{
-    ct state established,related accept
+{received}    ct state established,related accept
     drop
   }}
   chain forwarding {{
@@ -140,6 +146,20 @@ def new_flows(a_second: int, *, source: str | None = None) -> str:
     limit = f"limit rate over {a_second}/second burst {a_second} packets"
     meter = limit if source is None else f"update @paces {{ {source} {limit} }}"
     return f"    ct state new {meter} drop\n"
+
+
+def bandwidth(mbit: int, *, meter: str | None = None, key: str = "") -> str:
+    """The rule that drops what exceeds a rate in Mbit/s; 0 for none.
+
+    With `meter`, a set, each of its keys has a rate of its own. A burst holds several of the
+    largest packets there are between a host and its namespaces, and a tenth of a second.
+    """
+    if not mbit:
+        return ""
+    rate = mbit * _BYTES_A_MBIT
+    burst = max(_LEAST_BURST_BYTES, rate // 10)
+    limit = f"limit rate over {rate} bytes/second burst {burst} bytes"
+    return f"    {limit if meter is None else f'update @{meter} {{ {key} {limit} }}'} drop\n"
 
 
 def _visitors(traffic: Traffic) -> str:

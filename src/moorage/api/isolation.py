@@ -1,0 +1,97 @@
+"""Which runtime builds and runs apps: the sandbox of a root gateway, or the rootless one."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from moorage.clock import Clock
+from moorage.errors import ConfigurationInvalid
+from moorage.runtimes.rootless import probe as rootless_probe
+from moorage.runtimes.rootless.rootless import Rootless
+from moorage.runtimes.runtime import Runtime
+from moorage.runtimes.sandbox import probe
+from moorage.runtimes.sandbox.sandbox import Sandbox
+from moorage.runtimes.traffic import Traffic
+from moorage.settings import Settings
+
+_HTTP_PORTS = (80, 443)
+
+
+def is_rootless(settings: Settings) -> bool:
+    """Whether the gateway is to isolate without root. Raises ConfigurationInvalid."""
+    modes = {"auto": os.geteuid() != 0, "root": False, "rootless": True}
+    if settings.isolation not in modes:
+        raise ConfigurationInvalid(f"isolation must be one of {', '.join(modes)}")
+    return modes[settings.isolation]
+
+
+def run_directory(settings: Settings, instance_id: str) -> Path:
+    """Where sockets go: what is set, else below /run, else where this user's may be."""
+    if settings.run_dir:
+        return Path(settings.run_dir)
+    if not is_rootless(settings):
+        return Path("/run/moorage") / instance_id
+    own = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    base = Path(own) if Path(own).is_dir() else Path(settings.data_dir) / "run"
+    return base / "moorage" / instance_id
+
+
+def make_runtime(
+    settings: Settings,
+    *,
+    instance_id: str,
+    run_dir: Path,
+    tools: Mapping[str, Path],
+    clock: Clock,
+) -> Runtime:
+    """The runtime, not open yet. Raises ConfigurationInvalid."""
+    if is_rootless(settings):
+        return Rootless(
+            state_dir=Path(settings.data_dir) / "apps",
+            run_dir=run_dir,
+            instance_id=instance_id,
+            tools=tools,
+            build_env=settings.build_env,
+            deny=settings.deny_networks,
+            allow=settings.allow_networks,
+            traffic=_traffic(settings),
+            accept_soft_limits=settings.accept_soft_limits,
+            clock=clock,
+        )
+    return Sandbox(
+        state_dir=Path(settings.data_dir) / "apps",
+        run_dir=run_dir,
+        instance_id=instance_id,
+        tools=tools,
+        build_env=settings.build_env,
+        subnet=settings.app_subnet,
+        deny=settings.deny_networks,
+        allow=settings.allow_networks,
+        traffic=_traffic(settings),
+        clock=clock,
+    )
+
+
+def missing(settings: Settings) -> tuple[str, ...]:
+    """What this machine lacks for isolating apps as configured: `what: command`."""
+    if is_rootless(settings):
+        return tuple(rootless_probe.missing())
+    run_dir = Path(settings.run_dir or "/run/moorage/x")
+    found = [*probe.missing_privileges(run_dir=run_dir), *probe.missing_programs()]
+    if os.geteuid() == 0:  # nobody else may ask
+        found += probe.missing_diagnosis()
+    if probe.hierarchy() is None:
+        found.append(probe.missing_hierarchy())
+    return tuple(found)
+
+
+def _traffic(settings: Settings) -> Traffic:
+    ports = _HTTP_PORTS if settings.tls else (settings.proxy_port,)
+    return Traffic(
+        app_connections=settings.app_connections,
+        app_new_connections=settings.app_connects_per_second,
+        app_bandwidth_mbit=settings.app_bandwidth_mbit,
+        visitor_connections=settings.visitor_connections,
+        proxy_ports=tuple(filter(None, ports)),
+        trusted_proxies=settings.trusted_proxies,
+    )
