@@ -59,12 +59,83 @@ class Project(msgspec.Struct, frozen=True, rename="camel"):
     created_at: str = ""
 
 
+class ProjectShown(msgspec.Struct, frozen=True, rename="camel"):
+    """A project whole. Of variables only names are told."""
+
+    id: str
+    name: str
+    status: str
+    display_name: str = ""
+    description: str = ""
+    url: str | None = None
+    domains: tuple[str, ...] = ()
+    created_at: str = ""
+    serving_deployment_id: str | None = None
+    deployment_in_progress: str | None = None
+    run_env_names: tuple[str, ...] = ()
+    build_var_names: tuple[str, ...] = ()
+    health_path: str = "/"
+    volume: bool = False
+    asleep: bool = False
+    burn_per_hour_usd: float = 0
+    suspended_because: str | None = None
+    blocked_reason: str | None = None
+
+
+class ProjectChanged(msgspec.Struct, frozen=True, rename="camel"):
+    """A project that was changed; with a deployment to follow where the app is started anew."""
+
+    project_id: str
+    status: str
+    deployment_id: str | None = None
+    message: str = ""
+
+
 class Projects(msgspec.Struct, frozen=True):
     """The wallet's projects."""
 
     wallet: str
     count: int
     projects: tuple[Project, ...]
+
+
+class DeploymentItem(msgspec.Struct, frozen=True, rename="camel"):
+    """One deployment of a project's list."""
+
+    id: str
+    status: str
+    origin: str = "upload"
+    copy_of: str | None = None
+    created_at: str = ""
+    ended_at: str | None = None
+    is_serving: bool = False
+    can_roll_back: bool = False
+    reason: str | None = None
+    reason_code: str | None = None
+
+
+class Deployments(msgspec.Struct, frozen=True, rename="camel"):
+    """A page of a project's deployments, newest first."""
+
+    project_id: str
+    deployments: tuple[DeploymentItem, ...]
+    next: str | None = None
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One line of a log; `stream` is out, err or gateway. Print it through `printable` alone."""
+
+    time: str | None
+    stream: str
+    text: str
+
+
+class LogPage(msgspec.Struct, frozen=True, rename="camel"):
+    """Lines of a log, oldest first; `next` is the `after` of the page behind."""
+
+    lines: tuple[LogLine, ...]
+    next: str
+    ended: bool = False
 
 
 class BurningProject(msgspec.Struct, frozen=True):

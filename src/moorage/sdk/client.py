@@ -1,7 +1,8 @@
 """The gateway's calls, one method each (contract §1.2 and §1.4)."""
 
-from collections.abc import Callable, Mapping
-from urllib.parse import quote
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from urllib.parse import quote, urlencode
 
 import msgspec
 
@@ -11,12 +12,17 @@ from moorage.sdk.answers import (
     Credits,
     Deleted,
     Deploying,
+    Deployments,
     Domain,
     DomainRemoved,
     Domains,
     EventPage,
     Health,
+    LogLine,
+    LogPage,
+    ProjectChanged,
     Projects,
+    ProjectShown,
     Status,
     ToppedUp,
     WebhookMade,
@@ -24,10 +30,12 @@ from moorage.sdk.answers import (
     WebhookShown,
 )
 from moorage.sdk.errors import (
+    AnswerUnreadable,
     ClientError,
     FollowTimedOut,
 )
-from moorage.sdk.request import DeployRequest, PaymentProof, TopUpRequest
+from moorage.sdk.event_stream import read_events
+from moorage.sdk.request import DeployRequest, PaymentProof, ProjectChange, TopUpRequest
 from moorage.sdk.transport import Answer, Transport, path_of
 
 _WEBHOOK = "/agent/webhook"
@@ -36,6 +44,7 @@ _PAID_SECONDS = 300  # a paid request is held while its transaction is mined
 # Quick at first, then slow enough for the 30 polls a minute that a deployment is allowed (§1.5).
 _POLL_PAUSES_SECONDS = (0.1, 0.15, 0.25, 0.5, 0.5, 1.0, 1.5, 2.0)
 _POLL_STEADY_SECONDS = 3.0
+_RECONNECT_SECONDS = 1.0
 
 
 class Client(Transport):
@@ -85,6 +94,57 @@ class Client(Transport):
         """Where a deployment of this wallet stands."""
         path = path_of("agent", "deploy", project_id, deployment_id, "status")
         return await self._get(path, Status)
+
+    async def logs(
+        self,
+        project_id: str,
+        deployment_id: str,
+        *,
+        kind: str = "runtime",
+        tail: int | None = None,
+        since: str | None = None,
+        after: str | None = None,
+    ) -> LogPage:
+        """A page of a deployment's log of builds (`build`) or of its app (`runtime`)."""
+        path = _logs(project_id, deployment_id, kind=kind, tail=tail, since=since, after=after)
+        return await self._get(path, LogPage)
+
+    async def follow_logs(
+        self,
+        project_id: str,
+        deployment_id: str,
+        *,
+        kind: str = "runtime",
+        tail: int | None = None,
+        since: str | None = None,
+    ) -> AsyncIterator[LogLine]:
+        """The lines of a log as they come, until it is over, through outages of the gateway.
+
+        Raises what is not retryable.
+        """
+        path = _logs(project_id, deployment_id, kind=kind, tail=tail, since=since, follow="true")
+        seen = ""
+        while True:
+            headers = {"Last-Event-ID": seen} if seen else {}
+            pause_seconds = _RECONNECT_SECONDS
+            try:
+                async with aclosing(read_events(self._stream(path, headers))) as events:
+                    async for event in events:
+                        seen = event.id
+                        if event.kind == "end":
+                            return
+                        if event.kind == "line":
+                            yield _decoded(event.data)
+            except ClientError as error:
+                if not error.retryable:
+                    raise
+                pause_seconds = max(pause_seconds, error.retry_after_seconds or 0)
+            await self._pause(pause_seconds)
+
+    async def deployments(self, project_id: str, *, limit: int = 20) -> Deployments:
+        """A project's deployments, newest first, `limit` (1–100) of them."""
+        path = path_of("agent", "projects", project_id, "deployments")
+        return await self._get(f"{path}?limit={limit}", Deployments)
 
     async def projects(self) -> Projects:
         """This wallet's projects."""
@@ -138,6 +198,18 @@ class Client(Transport):
         path = _domains(project_id, domain)
         return await self._patiently(
             lambda: self._send("DELETE", path, DomainRemoved), even_if_lost=False
+        )
+
+    async def project(self, project_id: str) -> ProjectShown:
+        """A project of this wallet, whole."""
+        return await self._get(path_of("agent", "projects", project_id), ProjectShown)
+
+    async def change(self, project_id: str, change: ProjectChange) -> ProjectChanged:
+        """Changes what a project is called, or how its app is run."""
+        path = path_of("agent", "projects", project_id)
+        return await self._patiently(
+            lambda: self._send("PATCH", path, ProjectChanged, body=change.encode()),
+            even_if_lost=False,
         )
 
     async def delete(self, project_id: str) -> Deleted:
@@ -221,6 +293,18 @@ def _payment_headers(*, chain: str | None, token: str | None) -> dict[str, str]:
 def _proof_headers(proof: PaymentProof) -> dict[str, str]:
     headers = _payment_headers(chain=proof.chain, token=proof.token)
     return headers | {"X-Payment-Tx": proof.tx_hash}
+
+
+def _decoded(data: str) -> LogLine:
+    try:
+        return msgspec.json.decode(data, type=LogLine)
+    except msgspec.DecodeError as error:
+        raise AnswerUnreadable(f"an event of the log is not the contract's: {error}") from error
+
+
+def _logs(project_id: str, deployment_id: str, **asked: str | int | None) -> str:
+    query = urlencode({name: value for name, value in asked.items() if value is not None})
+    return path_of("agent", "deploy", project_id, deployment_id, "logs") + "?" + query
 
 
 def _domains(project_id: str, *segments: str) -> str:

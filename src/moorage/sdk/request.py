@@ -39,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     build_dir: str | None = None
     run_envs: dict[str, str] | None = None
     build_vars: dict[str, str] | None = None
+    health_path: str | None = None
 
 
 class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -53,6 +54,21 @@ class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
 
     def encode(self) -> bytes:
         """The body as sent: the same bytes each time, for the gateway knows a body by digest."""
+        return msgspec.json.encode(self)
+
+
+class ProjectChange(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The body of `PATCH /agent/projects/{id}`: what is left out stays, a null value goes."""
+
+    display_name: str | None = None
+    description: str | None = None
+    health_path: str | None = None
+    run_envs: dict[str, str | None] = {}
+    build_vars: dict[str, str | None] = {}
+    restart: bool = False
+
+    def encode(self) -> bytes:
+        """The body as sent."""
         return msgspec.json.encode(self)
 
 

@@ -1,0 +1,184 @@
+"""`moorage show`, `env` and `restart`: how a project is configured, and how that is changed."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import msgspec
+from cyclopts import Parameter
+
+from moorage.cli.connection import DEFAULTS, Options, find_connection
+from moorage.cli.exits import Exit
+from moorage.cli.projects import find_project, status_text
+from moorage.cli.screen import Screen
+from moorage.sdk.answers import ProjectChanged, ProjectShown, Status
+from moorage.sdk.client import Client
+from moorage.sdk.errors import ClientMisconfigured
+from moorage.sdk.request import ProjectChange
+
+
+def show(project: str, /, *, options: Options = DEFAULTS) -> int:
+    """Show a project whole: what serves, its health path, the names of its variables.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    """
+    found = _shown(project, options)
+    screen = Screen(json=options.json)
+    screen.document(found)
+    for line in project_lines(found):
+        screen.result(line)
+    return Exit.OK
+
+
+def env(
+    project: str,
+    variables: tuple[str, ...] = (),
+    /,
+    *,
+    unset: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    build: Annotated[bool, Parameter(negative=())] = False,
+    follow: bool = True,
+    options: Options = DEFAULTS,
+) -> int:
+    """List the names of a project's variables, or set some: `moorage env shop MODE=fast TOKEN=-`.
+
+    The app is started anew with them; the present one serves until that is healthy, and goes on if
+    it is not. Values are never shown. Exits with 1 when it failed.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    variables
+        `NAME=VALUE`; for secrets, which shells keep in their history, `NAME=@FILE`, `NAME=-` (from
+        standard input, both without the last line's end), or `NAME` (from your environment).
+    unset
+        Take this one away.
+    build
+        Those of builds instead, which the next upload sees.
+    follow
+        Wait until the change is served, or has failed.
+    """
+    if not variables and not unset:
+        return _list_names(project, options)
+    changes: dict[str, str | None] = dict.fromkeys(unset)
+    changes |= read_values(variables, os.environ, sys.stdin.buffer)
+    change = ProjectChange(build_vars=changes) if build else ProjectChange(run_envs=changes)
+    return _change(project, change, options, follow=follow)
+
+
+def restart(project: str, /, *, follow: bool = True, options: Options = DEFAULTS) -> int:
+    """Start a project's app anew, as it is; the present one serves until that is healthy.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    follow
+        Wait until it is served, or has failed.
+    """
+    return _change(project, ProjectChange(restart=True), options, follow=follow)
+
+
+def read_values(
+    texts: Iterable[str], environment: Mapping[str, str], stdin: BinaryIO
+) -> dict[str, str]:
+    """What `NAME=VALUE`, `NAME=@FILE`, `NAME=-` and `NAME` say. Raises ClientMisconfigured."""
+    values: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals and name not in environment:
+            raise ClientMisconfigured(f"{name}: it is not set here; write {name}=VALUE")
+        if not equals:
+            values[name] = environment[name]
+        elif value == "-":
+            values[name] = _text(name, stdin.read())
+        elif value.startswith("@"):
+            values[name] = _text(name, _content(name, Path(value[1:])))
+        else:
+            values[name] = value
+    return values
+
+
+def project_lines(found: ProjectShown) -> Iterable[str]:
+    """A project, for a person."""
+    yield f"{found.name}: {found.status}" + (f" at {found.url}" if found.url else "")
+    if found.blocked_reason:
+        yield f"suspended by the operator: {found.blocked_reason}"
+    yield f"id:          {found.id}"
+    yield f"serves:      {found.serving_deployment_id or '-'}"
+    if found.deployment_in_progress:
+        yield f"under way:   {found.deployment_in_progress}"
+    yield f"domains:     {', '.join(found.domains) or '-'}"
+    yield f"health path: {found.health_path}"
+    yield f"variables:   {', '.join(found.run_env_names) or '-'}"
+    yield f"of builds:   {', '.join(found.build_var_names) or '-'}"
+    yield f"burns:       ${found.burn_per_hour_usd:f} an hour"
+
+
+def _content(name: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ClientMisconfigured(f"{name}: {path} cannot be read: {error.strerror}") from error
+
+
+def _text(name: str, content: bytes) -> str:
+    """What a file or a pipe holds, without the last line's end."""
+    try:
+        return content.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise ClientMisconfigured(f"{name}: its value is not UTF-8 text") from None
+
+
+def _list_names(project: str, options: Options) -> int:
+    found = _shown(project, options)
+    screen = Screen(json=options.json)
+    names = {"runEnvNames": found.run_env_names, "buildVarNames": found.build_var_names}
+    screen.document(names)
+    rows = [(name, "app") for name in found.run_env_names]
+    rows += [(name, "build") for name in found.build_var_names]
+    screen.table(("NAME", "SEEN BY"), rows)
+    return Exit.OK
+
+
+def _shown(project: str, options: Options) -> ProjectShown:
+    connection = find_connection(options)
+
+    async def ask() -> ProjectShown:
+        async with connection.signed_client() as client:
+            return await client.project(await find_project(client, project))
+
+    return asyncio.run(ask())
+
+
+def _change(project: str, change: ProjectChange, options: Options, *, follow: bool) -> int:
+    screen, connection = Screen(json=options.json), find_connection(options)
+
+    async def make() -> tuple[ProjectChanged, Status | None]:
+        async with connection.signed_client() as client:
+            changed = await client.change(await find_project(client, project), change)
+            return changed, await _followed(client, screen, changed) if follow else None
+
+    changed, status = asyncio.run(make())
+    screen.document(msgspec.to_builtins(changed) | ({"outcome": status} if status else {}))
+    told = f"{project}: {changed.message}" if status is None else status_text(project, status)
+    screen.result(told)
+    return Exit.FAILED if status is not None and status.status == "failed" else Exit.OK
+
+
+async def _followed(client: Client, screen: Screen, changed: ProjectChanged) -> Status | None:
+    if changed.deployment_id is None:
+        return None
+    with screen.progress("deploying") as progress:
+        return await client.follow(
+            changed.project_id,
+            changed.deployment_id,
+            on_status=lambda status: progress.stage(status.deployment_status or status.status),
+        )
