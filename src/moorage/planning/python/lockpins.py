@@ -175,4 +175,4 @@ def pins(file: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(*pins(Path(sys.argv[1])), sep="\n")
+    sys.stdout.writelines(f"{pinned}\n" for pinned in pins(Path(sys.argv[1])))

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from moorage.planning.python import lockpins
+
 # uv is what installs Python packages here; `pip` is how plans and people spell it.
 _PIP = """\
 #!/bin/sh
@@ -9,7 +11,9 @@ _PIP = """\
 export VIRTUAL_ENV=/app/.venv
 exec uv pip "$@"
 """
-SHIMS = {"pip": _PIP, "pip3": _PIP}
+# Plans for other tools' lock files call it; it runs on the app's own Python.
+_LOCKPINS = Path(lockpins.__file__).read_text()
+SHIMS = {"pip": _PIP, "pip3": _PIP, "lockpins": _LOCKPINS}
 
 
 def write(directory: Path) -> dict[str, Path]:
