@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
@@ -15,7 +14,7 @@ from moorage.api.gateway import Gateway
 from moorage.api.log_bodies import LogBody
 from moorage.api.log_stream import LogReader, LogStreamResponse, log_item
 from moorage.api.problems import json_response
-from moorage.api.query import whole_number
+from moorage.api.query import time_ms, whole_number
 from moorage.deploy.deployment import DeploymentStatus, Standing
 from moorage.deploy.project import ProjectStatus
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet
@@ -25,8 +24,6 @@ from moorage.storage import projects
 MOST_LINES = 10_000
 USUAL_LINES = 500
 _LAST_PLACE = 2**63 - 1
-_LAST_TIME_MS = 253_402_300_799_999  # the end of the year 9999
-_LONGEST_TIME = 40
 
 _GONE = (ProjectStatus.DELETING, ProjectStatus.DELETED)
 _BEFORE_THE_BUILD_IS_OVER = (DeploymentStatus.QUEUED, DeploymentStatus.BUILDING)
@@ -93,7 +90,7 @@ def _wanted(request: Request) -> _Wanted:
     return _Wanted(
         kind=kind,
         after=whole_number(request, "after", usual=0, least=0, most=_LAST_PLACE),
-        since_ms=_time_ms(query["since"]) if "since" in query else 0,
+        since_ms=time_ms(request, "since", usual=0),
         tail=tail,
     )
 
@@ -109,19 +106,6 @@ def _cursor(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= _LAST_PLACE):
         raise InvalidField(name, "must be the id of an event of this stream")
     return int(text)
-
-
-def _time_ms(text: str) -> int:
-    """Unix milliseconds, or an ISO 8601 time with its offset. Raises InvalidField."""
-    if text.isascii() and text.isdigit() and len(text) <= len(str(_LAST_TIME_MS)):
-        return min(int(text), _LAST_TIME_MS)
-    try:
-        moment = datetime.fromisoformat(text[:_LONGEST_TIME])
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise InvalidField("since", "must be a time such as 2026-04-07T10:00:00Z, or Unix ms")
-    return max(0, int(moment.timestamp() * 1000))
 
 
 def _reader(gateway: Gateway, deployment_id: str, wanted: _Wanted) -> LogReader:

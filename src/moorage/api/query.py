@@ -1,10 +1,14 @@
-"""Numbers in a request's query."""
+"""Numbers and times in a request's query."""
+
+from datetime import datetime
 
 from starlette.requests import Request
 
 from moorage.errors import InvalidField
 
 _MOST_DIGITS = 19  # of 2**63 - 1
+LAST_TIME_MS = 253_402_300_799_999  # the end of the year 9999
+_LONGEST_TIME = 40
 
 
 def whole_number(request: Request, name: str, *, usual: int, least: int, most: int) -> int:
@@ -16,3 +20,22 @@ def whole_number(request: Request, name: str, *, usual: int, least: int, most: i
     if not is_number or not least <= int(text) <= most:
         raise InvalidField(name, f"must be a whole number from {least} to {most}")
     return int(text)
+
+
+def time_ms(request: Request, name: str, *, usual: int) -> int:
+    """The time of that name, `usual` without one: ISO 8601 with its offset, or Unix milliseconds.
+
+    Raises InvalidField.
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return usual
+    if text.isascii() and text.isdigit() and len(text) <= len(str(LAST_TIME_MS)):
+        return min(int(text), LAST_TIME_MS)
+    try:
+        moment = datetime.fromisoformat(text[:_LONGEST_TIME])
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise InvalidField(name, "must be a time such as 2026-04-07T10:00:00Z, or Unix ms")
+    return max(0, int(moment.timestamp() * 1000))

@@ -49,6 +49,8 @@ from moorage.api.problems import (
 )
 from moorage.api.project_bodies import ChangeBody, ProjectChanged, ProjectShown
 from moorage.api.topup import top_up
+from moorage.api.usage import show_usage
+from moorage.api.usage_bodies import ProjectUsage
 from moorage.errors import MoorageError, PaymentPending
 
 log = structlog.get_logger()
@@ -188,6 +190,18 @@ OPERATIONS = (
         answer=ProjectDeleted,
         fails=(403, 404, 503),
         signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/projects/{projectId}/usage",
+        handler=show_usage,
+        answer=ProjectUsage,
+        fails=(400, 403, 404, 503),
+        signed=True,
+        query={
+            "from": "not before this time, a day before `to` unless given",
+            "to": "before this time, now unless given; ISO 8601 with an offset, or Unix ms",
+        },
     ),
     Operation(
         method="POST",

@@ -1,0 +1,63 @@
+"""`GET /agent/projects/{projectId}/usage`: what a project's app was asked and what it used."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moorage.api.gateway import Gateway
+from moorage.api.owned import owned_project
+from moorage.api.problems import json_response
+from moorage.api.query import LAST_TIME_MS, time_ms
+from moorage.api.usage_bodies import LoadItem, ProjectUsage, UsageHourItem, UsageItem
+from moorage.clock import iso_utc
+from moorage.deploy.consumption import UsageHour
+from moorage.deploy.project import Project
+from moorage.errors import InvalidField
+from moorage.storage import usage
+
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
+LONGEST_DAYS = 31
+_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+async def show_usage(gateway: Gateway, request: Request) -> Response:
+    """The hours between two times, a day up to now unless given, and their sum."""
+    project = await owned_project(gateway, request)
+    until_ms = time_ms(request, "to", usual=min(gateway.clock.now_ms(), LAST_TIME_MS))
+    from_ms = time_ms(request, "from", usual=max(0, until_ms - _DAY_MS))
+    if not from_ms <= until_ms <= from_ms + LONGEST_DAYS * _DAY_MS:
+        raise InvalidField("from", f"must be before `to`, by at most {LONGEST_DAYS} days")
+    hours = await usage.between(gateway.db, project.id, from_ms=from_ms, until_ms=until_ms)
+    return json_response(
+        ProjectUsage(
+            project_id=project.id,
+            from_=iso_utc(from_ms),
+            to=iso_utc(until_ms),
+            now=_load(gateway, project),
+            totals=UsageItem(**_amounts(hours)),
+            hours=[UsageHourItem(hour=iso_utc(hour.hour_ms), **_amounts([hour])) for hour in hours],
+        )
+    )
+
+
+def _load(gateway: Gateway, project: Project) -> LoadItem | None:
+    load = gateway.usage.load(project.serving_deployment_id or "")
+    if load is None:
+        return None
+    return LoadItem(cpu_millis=load.cpu_millis, memory_bytes=load.memory_bytes)
+
+
+def _amounts(hours: Sequence[UsageHour]) -> dict[str, Any]:
+    """The sum of hours, but of the peaks the highest."""
+    return {
+        "status": {
+            name: sum(getattr(hour, f"status_{name}") for hour in hours) for name in _CLASSES
+        },
+        "memory_peak_bytes": max((hour.memory_peak_bytes for hour in hours), default=0),
+    } | {
+        name: sum(getattr(hour, name) for hour in hours)
+        for name in ("requests", "bytes_in", "bytes_out", "cpu_ms", "memory_byte_seconds")
+    }
