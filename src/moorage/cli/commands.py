@@ -27,6 +27,7 @@ CLIENT_COMMANDS = (
     Command("show", "moorage.cli.configuration:show", "Show a project whole."),
     Command("env", "moorage.cli.configuration:env", "Set a project's variables, or list them."),
     Command("restart", "moorage.cli.configuration:restart", "Start a project's app anew."),
+    Command("usage", "moorage.cli.usage:usage", "Show what a project's app was asked and used."),
     Command("domains", "moorage.cli.domains:domains", "Have a domain of yours lead to one."),
     Command("delete", "moorage.cli.projects:delete", "Stop a project and remove it for good."),
     Command("chains", "moorage.cli.balances:chains", "List the chains and tokens taken."),

@@ -266,6 +266,37 @@ class DomainRemoved(msgspec.Struct, frozen=True):
     status: str
 
 
+class Used(msgspec.Struct, frozen=True, rename="camel"):
+    """What a project's app used in a stretch of time; `status` counts requests, `2xx` and so on."""
+
+    requests: int
+    bytes_in: int
+    bytes_out: int
+    cpu_ms: int
+    memory_byte_seconds: int
+    memory_peak_bytes: int
+    status: dict[str, int] = {}
+    hour: str = ""  # its beginning, of one that is
+
+
+class Load(msgspec.Struct, frozen=True, rename="camel"):
+    """What an app uses now; `cpu_millis` is thousandths of a core."""
+
+    cpu_millis: int
+    memory_bytes: int
+
+
+class Usage(msgspec.Struct, frozen=True, rename={"project_id": "projectId", "from_": "from"}):
+    """What a project used, in all and by the hour."""
+
+    from_: str
+    to: str
+    totals: Used
+    project_id: str = ""
+    now: Load | None = None  # None while its app does not run
+    hours: tuple[Used, ...] = ()
+
+
 class Deleted(msgspec.Struct, frozen=True, rename="camel"):
     """A project that is gone."""
 

@@ -25,6 +25,7 @@ from moorage.sdk.answers import (
     ProjectShown,
     Status,
     ToppedUp,
+    Usage,
     WebhookMade,
     WebhookRemoved,
     WebhookShown,
@@ -176,6 +177,15 @@ class Client(Transport):
         return await self._patiently(
             lambda: self._send("DELETE", _WEBHOOK, WebhookRemoved), even_if_lost=False
         )
+
+    async def usage(
+        self, project_id: str, *, since: str | None = None, until: str | None = None
+    ) -> Usage:
+        """What a project of this wallet used, in the last day unless two times say otherwise."""
+        times = {"from": since, "to": until}
+        query = urlencode({name: time for name, time in times.items() if time is not None})
+        path = path_of("agent", "projects", project_id, "usage")
+        return await self._get(path + (f"?{query}" if query else ""), Usage)
 
     async def domains(self, project_id: str) -> Domains:
         """The domains of a project of this wallet, and how they stand."""

@@ -1,0 +1,200 @@
+"""What is added to usage, and when: no line twice, no processor time twice, none lost."""
+
+from collections import deque
+
+import pytest
+from yard import HOST, SLEEP_AFTER_SECONDS, Yard
+
+from clock import HOUR_MS, START_MS
+from moorage.deploy.consumption import Load, UsageHour
+from moorage.deploy.deployment import Deployment
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.traffic import Batch, Position, Traffic
+from moorage.deploy.usage import UsageMeter
+from moorage.errors import DatabaseUnavailable
+from moorage.runtimes.runtime import Usage as Used
+from moorage.storage import projects
+from moorage.storage import usage as rows
+from records_fixture import ALICE, fund
+
+HOUR = START_MS - START_MS % HOUR_MS
+MIB = 1024 * 1024
+
+
+class Lines:
+    """An access log whose batches are what the test put there, one position after another."""
+
+    def __init__(self) -> None:
+        self.batches: deque[Batch] = deque()
+        self.asked: list[Position | None] = []
+
+    def tell(self, *, host: str = HOST, requests: int = 1, hour_ms: int = HOUR) -> None:
+        traffic = Traffic(
+            requests=requests,
+            bytes_in=10 * requests,
+            bytes_out=100 * requests,
+            status_2xx=requests,
+            last_at_ms=START_MS + 1,
+        )
+        self.batches.append(
+            Batch(
+                position=Position("file", len(self.batches) + 1 + len(self.asked)),
+                traffic={(host, hour_ms): traffic},
+                tried=frozenset({host}),
+            )
+        )
+
+    def read(self, position: Position | None) -> Batch | None:
+        self.asked.append(position)
+        return self.batches.popleft() if self.batches else None
+
+
+@pytest.fixture
+async def app(yard: Yard, project: Project) -> Deployment:
+    await fund(yard.db, ALICE, 500_000)
+    serving = await yard.serving(project)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+    return serving
+
+
+def meter_of(yard: Yard, lines: Lines) -> UsageMeter:
+    return UsageMeter(
+        db=yard.db,
+        runtime=yard.runtime,
+        addresses=yard.addresses,
+        log=lines,
+        sleep=yard.sleep,
+        keep_days=2,
+        clock=yard.clock,
+    )
+
+
+async def hours(yard: Yard, project: Project) -> list[UsageHour]:
+    return await rows.between(yard.db, project.id, from_ms=0, until_ms=2**62)
+
+
+async def test_requests_are_added_to_the_hour_they_ended_in(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    lines = Lines()
+    lines.tell(requests=3)
+    lines.tell(requests=2)
+    lines.tell(requests=1, hour_ms=HOUR + HOUR_MS)
+    await meter_of(yard, lines).follow()
+    first, second = await hours(yard, project)
+    assert first == UsageHour(
+        project_id=project.id, hour_ms=HOUR, requests=5, bytes_in=50, bytes_out=500, status_2xx=5
+    )
+    assert (second.hour_ms, second.requests) == (HOUR + HOUR_MS, 1)
+
+
+async def test_next_gateway_reads_on_where_the_last_one_stored(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    lines = Lines()
+    lines.tell()
+    await meter_of(yard, lines).follow()
+    stored = await rows.position(yard.db)
+    assert stored is not None
+    lines.asked.clear()
+    await meter_of(yard, lines).follow()
+    assert lines.asked == [stored]
+
+
+async def test_what_could_not_be_stored_is_read_again(
+    yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = Lines()
+    lines.tell()
+    meter = meter_of(yard, lines)
+
+    async def refuse(*_: object) -> None:
+        raise DatabaseUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rows, "set_position", refuse)
+        with pytest.raises(DatabaseUnavailable):
+            await meter.follow()
+    assert await hours(yard, project) == []
+    await meter.follow()
+    assert lines.asked == [None, None]
+
+
+async def test_what_was_asked_of_a_names_former_project_is_not_the_new_ones(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    lines = Lines()
+    lines.tell()
+    lines.batches[0].traffic[HOST, HOUR].last_at_ms = project.created_at_ms - 1
+    lines.tell(host="nobody.example.com")
+    await meter_of(yard, lines).follow()
+    assert await hours(yard, project) == []
+
+
+async def test_request_keeps_its_app_awake(yard: Yard, project: Project, app: Deployment) -> None:
+    lines = Lines()
+    meter = meter_of(yard, lines)
+    await yard.reconciler.reconcile()
+    yard.clock.advance(SLEEP_AFTER_SECONDS * 1000)
+    lines.tell()
+    await meter.follow()
+    await yard.reconciler.reconcile()
+    await yard.chores_done()
+    assert (await yard.project(project)).asleep_since_ms is None
+
+
+async def test_processor_time_is_the_growth_of_its_counter(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    meter = meter_of(yard, Lines())
+    yard.runtime.used[app.id] = Used(cpu_ms=400, memory_bytes=5 * MIB)
+    await meter.sample()
+    assert meter.load(app.id) is None
+    yard.clock.advance(10_000)
+    yard.runtime.used[app.id] = Used(cpu_ms=2_900, memory_bytes=3 * MIB)
+    await meter.sample()
+    (hour,) = await hours(yard, project)
+    assert (hour.cpu_ms, hour.memory_peak_bytes) == (2_900, 5 * MIB)
+    assert hour.memory_byte_seconds == 30 * MIB
+    assert meter.load(app.id) == Load(cpu_millis=250, memory_bytes=3 * MIB)
+
+
+async def test_restarted_gateway_counts_processor_time_on(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.used[app.id] = Used(cpu_ms=400, memory_bytes=MIB)
+    await meter_of(yard, Lines()).sample()
+    yard.clock.advance(600_000)
+    yard.runtime.used[app.id] = Used(cpu_ms=1_000, memory_bytes=MIB)
+    await meter_of(yard, Lines()).sample()
+    (hour,) = await hours(yard, project)
+    assert hour.cpu_ms == 1_000
+    assert hour.memory_byte_seconds == 0  # what it had meanwhile nobody saw
+
+
+async def test_restarted_app_counts_from_nothing(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    meter = meter_of(yard, Lines())
+    for cpu_ms in (900, 300):
+        yard.runtime.used[app.id] = Used(cpu_ms=cpu_ms, memory_bytes=MIB)
+        await meter.sample()
+    yard.runtime.used.clear()
+    await meter.sample()
+    yard.runtime.used[app.id] = Used(cpu_ms=500, memory_bytes=MIB)
+    await meter.sample()
+    assert sum(hour.cpu_ms for hour in await hours(yard, project)) == 900 + 300 + 500
+
+
+async def test_old_hours_are_forgotten(yard: Yard, project: Project, app: Deployment) -> None:
+    lines = Lines()
+    lines.tell()
+    meter = meter_of(yard, lines)
+    await meter.follow()
+    yard.clock.advance(47 * HOUR_MS)
+    await meter.purge()
+    assert len(await hours(yard, project)) == 1
+    yard.clock.advance(2 * HOUR_MS)
+    await meter.purge()
+    assert await hours(yard, project) == []
