@@ -10,7 +10,9 @@ from moorage.errors import DeployFailed
 
 log = structlog.get_logger()
 
-LONGEST_PAUSE_SECONDS = 60.0
+_CALM_SECONDS = 600.0
+_LONGEST_PAUSE_SECONDS = 60.0
+_LONGEST_PAUSES_SECONDS = {"start": 300.0}  # of what its owner alone can mend
 
 
 class Chores:
@@ -27,13 +29,19 @@ class Chores:
     def begin(self, what: str, subject: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` in a task of its own, unless its subject has one; not too often."""
         now = self._clock.monotonic_seconds()
-        backoff = self._backoff.setdefault((what, subject), _Backoff())
+        backoff = self._backoff.setdefault((what, subject), _Backoff(what))
         if subject in self._tasks or now < backoff.until:
             return
         backoff.grow(now)
         task = asyncio.create_task(_done(what, subject, work), name=f"{what} {subject}")
         self._tasks[subject] = task
         task.add_done_callback(lambda _: self._tasks.pop(subject, None))
+
+    def wait_seconds(self, what: str, subject: str) -> float:
+        """How long it is until something is done again, at the soonest."""
+        backoff = self._backoff.get((what, subject))
+        until = 0.0 if backoff is None else backoff.until
+        return max(0.0, until - self._clock.monotonic_seconds())
 
     def of(self, subject: str) -> "asyncio.Task[None] | None":
         """What is done to a subject now."""
@@ -79,12 +87,15 @@ async def _done(what: str, subject: str, work: Callable[[], Awaitable[None]]) ->
 class _Backoff:
     """How long to wait before the next try: doubling, and forgotten after a calm while."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
         self.until = 0.0
+        self._begun = 0.0
+        self._longest = _LONGEST_PAUSES_SECONDS.get(what, _LONGEST_PAUSE_SECONDS)
         self._pause = 0.0
 
     def grow(self, now: float) -> None:
-        calm = now > self.until + 10 * LONGEST_PAUSE_SECONDS
+        calm = now > self._begun + _CALM_SECONDS
+        self._begun = now
         self._pause = 1.0 if calm or not self._pause else self._pause * 2
-        self._pause = min(self._pause, LONGEST_PAUSE_SECONDS)
+        self._pause = min(self._pause, self._longest)
         self.until = now + self._pause

@@ -21,6 +21,7 @@ class EventKind(StrEnum):
     CREDITS_LOW = "credits.low"  # the balance runs out soon
     PROJECT_SUSPENDED = "project.suspended"  # out of credits: stopped and kept
     PROJECT_RESUMED = "project.resumed"  # there are credits again: it runs
+    PROJECT_CRASH_LOOPING = "project.crash_looping"  # its app ends again and again
     PROJECT_DELETED = "project.deleted"  # nothing of it is left
     DOMAIN_VERIFIED = "domain.verified"  # its record was found: it leads to the project
     DOMAIN_LOST = "domain.lost"  # another project proved control of it

@@ -22,6 +22,7 @@ from moorage.deploy.job import BuildPlaces, Job
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.releases import Releases
+from moorage.deploy.restarts import Restarts
 from moorage.deploy.sleep import Sleep
 from moorage.deploy.specs import Specs
 from moorage.deploy.switch import Switch
@@ -129,6 +130,7 @@ class Yard:
             releases=Releases(
                 db=db, runtime=self.runtime, chores=self.chores, drain=drain, most=RELEASES_KEPT
             ),
+            restarts=Restarts(db=db, runtime=self.runtime, chores=self.chores, clock=clock),
             sleep=self.sleep,
             clock=clock,
         )

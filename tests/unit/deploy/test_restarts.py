@@ -1,0 +1,129 @@
+"""Apps that end are started again; those that do not last are shown to be in a crash loop."""
+
+import pytest
+from yard import Yard
+
+from moorage.deploy.deployment import Deployment
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.restarts import CrashLoop
+from moorage.errors import DeployFailed, FailureCause
+from moorage.runtimes.runtime import AppExit
+from moorage.storage import events, projects
+from records_fixture import ALICE, fund
+
+
+@pytest.fixture
+async def app(yard: Yard, project: Project) -> Deployment:
+    """A project's app that serves and runs."""
+    await fund(yard.db, ALICE, 500_000)
+    serving = await yard.serving(project)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+    return serving
+
+
+async def crash(yard: Yard, app: Deployment, *, exit_code: int = 1, oom: bool = False) -> None:
+    """The app ends, and is started again as soon as that is due."""
+    yard.runtime.die(app.id, exit_code=exit_code)
+    yard.runtime.exits[app.id] = AppExit(exit_code=exit_code, out_of_memory=oom)
+    for _ in range(700):
+        await yard.reconciler.reconcile()
+        await yard.chores_done()
+        if app.id in yard.runtime.apps:
+            return
+        yard.clock.advance(1_000)
+    raise AssertionError("it was not started again")
+
+
+def loop_of(yard: Yard, app: Deployment) -> CrashLoop | None:
+    return yard.reconciler.restarts.crash_loop(app.id)
+
+
+async def crash_loops_told(yard: Yard) -> list[object]:
+    found = await events.of_wallet(yard.db, ALICE, after=0, most=100)
+    return [event.data for event in found if event.kind == "project.crash_looping"]
+
+
+async def test_app_that_ended_five_times_in_ten_minutes_is_in_a_crash_loop(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    for _ in range(4):
+        await crash(yard, app)
+        assert loop_of(yard, app) is None
+    await crash(yard, app, exit_code=3)
+    loop = loop_of(yard, app)
+    assert loop is not None
+    assert (loop.restarts, loop.exit_code, loop.out_of_memory) == (5, 3, False)
+    assert loop.next_try_ms > yard.clock.now_ms()
+
+
+async def test_crash_loop_is_told_once(yard: Yard, project: Project, app: Deployment) -> None:
+    for _ in range(8):
+        await crash(yard, app)
+    (told,) = await crash_loops_told(yard)
+    assert isinstance(told, dict)
+    assert told["project_id"] == project.id
+    assert told["deployment_id"] == app.id
+    assert "exit code 1" in told["reason"]
+
+
+async def test_every_restart_is_noted_in_the_apps_log_with_how_it_ended(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await crash(yard, app, exit_code=7)
+    await crash(yard, app, exit_code=137, oom=True)
+    first, second = yard.runtime.notes[app.id]
+    assert "exit code 7" in first
+    assert "memory limit" in second
+
+
+async def test_crash_loop_waits_up_to_five_minutes(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.die(app.id)
+    yard.runtime.faults["start"] = [DeployFailed(FailureCause.CRASHED, "no")] * 1000
+    waits = set()
+    for _ in range(3_000):
+        await yard.reconciler.reconcile()
+        await yard.chores_done()
+        loop = loop_of(yard, app)
+        if loop is not None:
+            waits.add(loop.next_try_ms - yard.clock.now_ms())
+        yard.clock.advance(1_000)
+    assert max(waits) == 300_000
+    assert yard.reconciler.dead == {app.id}
+
+
+async def test_run_that_lasts_ends_the_crash_loop_and_the_next_end_is_no_loop(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    for _ in range(6):
+        await crash(yard, app)
+    yard.clock.advance(3_600_000)
+    await yard.reconciler.reconcile()
+    assert loop_of(yard, app) is None
+    began = yard.clock.now_ms()
+    await crash(yard, app)
+    assert yard.clock.now_ms() == began  # at once, as after a calm while
+    assert loop_of(yard, app) is None
+
+
+async def test_redeploy_ends_the_crash_loop(yard: Yard, project: Project, app: Deployment) -> None:
+    for _ in range(6):
+        await crash(yard, app)
+    new = await yard.queued(project)
+    await yard.deployed()
+    await yard.reconciler.reconcile()
+    await yard.chores_done()
+    assert loop_of(yard, app) is None
+    assert loop_of(yard, new) is None
+
+
+async def test_deaths_far_apart_are_no_crash_loop(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    for _ in range(12):
+        await crash(yard, app)
+        yard.clock.advance(150_001)  # so that a fifth is never within ten minutes
+        await yard.reconciler.reconcile()
+    assert await crash_loops_told(yard) == []
