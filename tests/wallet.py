@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 import secrets
 import time
 import uuid
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import msgspec
 from eth_account import Account
 from eth_account.messages import encode_defunct
 
@@ -180,9 +182,13 @@ async def call(
     headers: dict[str, str] | None = None,
 ) -> Answer:
     """One request as it is; every answer must be JSON."""
+    data = None
+    if json is not None:
+        data = io.BytesIO(msgspec.json.encode(json))  # aiohttp warns of large bodies otherwise
+        headers = {"Content-Type": "application/json", **(headers or {})}
     async with (
         aiohttp.ClientSession() as session,
-        session.request(method, gateway.url + path, json=json, headers=headers) as response,
+        session.request(method, gateway.url + path, data=data, headers=headers) as response,
     ):
         return Answer(response.status, await response.json(), response.headers)
 

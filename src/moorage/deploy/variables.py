@@ -11,9 +11,9 @@ from moorage.errors import InvalidField
 
 MOST_ENTRIES = 200
 MOST_VALUE_BYTES = 32_768
-MOST_BYTES = 1_048_576
-"""Names and values of one kind together, in UTF-8: Linux starts no program whose arguments and
-environment together take more than 2 MiB (execve(2)), and an app starts programs of its own."""
+MOST_BYTES = 524_288
+"""Names and values of one kind together, in UTF-8. They fit into a deploy's body, and Linux starts
+programs with 2 MiB of arguments and environment at most (execve(2))."""
 
 Changes = Mapping[str, str | None]
 """Values by name; None takes the variable away."""
