@@ -32,6 +32,7 @@ from moorage.deploy.bid import Admitted, Bid
 from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus, Standing
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.request import DeployRequest, deploy_request
+from moorage.deploy.restarts import CrashLoop
 from moorage.deploy.upload import Upload, read_upload
 from moorage.errors import (
     DeploymentNotFound,
@@ -293,9 +294,29 @@ def _progress(gateway: Gateway, found: Standing) -> DeploymentProgress:
             reason="Out of credits: the app is stopped and kept. POST /agent/credits wakes it.",
             reason_code="out_of_credits",
         )
-    if found.serving_deployment_id in gateway.reconciler.dead:
-        return _under_way(found, "restarting")
+    serving = found.serving_deployment_id
+    if serving is not None and serving in gateway.reconciler.dead:
+        loop = gateway.reconciler.restarts.crash_loop(serving)
+        return _under_way(found, "restarting") if loop is None else _crash_looping(found, loop)
     return _ready(gateway, found)
+
+
+def _crash_looping(found: Standing, loop: CrashLoop) -> DeploymentProgress:
+    code = "an unknown exit code" if loop.exit_code is None else f"exit code {loop.exit_code}"
+    how = "was killed at its memory limit" if loop.out_of_memory else f"ended with {code}"
+    next_try_at = iso_utc(loop.next_try_ms)
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        deployment_status="crash_looping",
+        reason=f"The app was restarted {loop.restarts} times within ten minutes; at last it {how}. "
+        f"The next try is at {next_try_at}. Its log may say why: deploy a version that lasts.",
+        reason_code=FailureCause.OUT_OF_MEMORY if loop.out_of_memory else FailureCause.CRASHED,
+        restarts=loop.restarts,
+        exit_code=UNSET if loop.exit_code is None else loop.exit_code,
+        out_of_memory=loop.out_of_memory,
+        next_try_at=next_try_at,
+    )
 
 
 async def _queued(gateway: Gateway, found: Standing) -> DeploymentProgress:

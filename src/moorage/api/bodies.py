@@ -69,8 +69,12 @@ class Deployed(CamelBody, frozen=True, kw_only=True):
     message: str
 
 
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Stage = Annotated[
-    str, Meta(extra_json_schema={"enum": [*DeploymentStatus, "restarting", "suspended"]})
+    str,
+    Meta(
+        extra_json_schema={"enum": [*DeploymentStatus, "restarting", "crash_looping", "suspended"]}
+    ),
 ]
 Cause = Annotated[str, Meta(extra_json_schema={"enum": [*FailureCause, "out_of_credits"]})]
 
@@ -90,9 +94,10 @@ class DeploymentProgress(Body, frozen=True, kw_only=True):
     reason: str | UnsetType = UNSET
     reason_code: Cause | UnsetType = UNSET
     log_tail: str | UnsetType = UNSET
-
-
-Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+    restarts: int | UnsetType = UNSET  # this and what follows: of one that is crash-looping
+    exit_code: int | UnsetType = UNSET
+    out_of_memory: bool | UnsetType = UNSET
+    next_try_at: Time | UnsetType = UNSET
 
 
 class TopUpBody(Body, frozen=True, kw_only=True):

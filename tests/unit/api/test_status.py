@@ -13,6 +13,7 @@ from moorage.auth.rate_limit import RateLimiter
 from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.deploy.hosts import Hosts
 from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.restarts import CrashLoop
 from moorage.errors import (
     DeploymentNotFound,
     MoorageError,
@@ -31,7 +32,9 @@ class Asking:
 
     def __init__(self, db: Database, clock: MovableClock) -> None:
         self.wallet = ALICE
-        self.reconciler = SimpleNamespace(dead=frozenset())
+        self.reconciler = SimpleNamespace(
+            dead=frozenset(), restarts=SimpleNamespace(crash_loop=lambda _: None)
+        )
         wallets, polls, addresses = (RateLimiter(clock=clock, limit=30) for _ in range(3))
         limiters = Limiters(wallets=wallets, polls=polls, proofs=wallets, addresses=addresses)
         self.gateway = cast(
@@ -128,6 +131,27 @@ async def test_app_that_does_not_run_at_the_moment_is_not_ready(
         "status": "deploying",
         "deployment_id": deployment.id,
         "deployment_status": "restarting",
+    }
+
+
+async def test_app_that_does_not_last_is_said_to_be_in_a_crash_loop(
+    db: Database, asking: Asking
+) -> None:
+    project, deployment = await made(db, DeploymentStatus.READY)
+    asking.reconciler.dead = frozenset({deployment.id})
+    loop = CrashLoop(restarts=6, exit_code=137, out_of_memory=True, next_try_ms=1_800_000_000_000)
+    asking.reconciler.restarts.crash_loop = {deployment.id: loop}.get
+    told = await asking.status(project.id, deployment.id)
+    assert "memory limit" in told.pop("reason")
+    assert told == {
+        "status": "failed",
+        "deployment_id": deployment.id,
+        "deployment_status": "crash_looping",
+        "reason_code": "out_of_memory",
+        "restarts": 6,
+        "exit_code": 137,
+        "out_of_memory": True,
+        "next_try_at": "2027-01-15T08:00:00.000Z",
     }
 
 
