@@ -1,11 +1,20 @@
 """What a command shows: results and JSON on stdout, everything said meanwhile on stderr."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import Any, Protocol
 
 import msgspec
+
+
+class Colour(IntEnum):
+    """Colours of text, as terminals number them (ECMA-48, SGR)."""
+
+    RED = 31
+    CYAN = 36
 
 
 class Progress(Protocol):
@@ -26,10 +35,14 @@ class Screen:
     def __init__(self, *, json: bool) -> None:
         self.json = json
 
-    def result(self, text: str) -> None:
-        """A line of the result, for a person."""
-        if not self.json:
-            print(printable(text))
+    def result(self, text: str, *, colour: Colour | None = None) -> None:
+        """A line of the result, for a person; in a colour on a terminal."""
+        if self.json:
+            return
+        if colour is None or not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+            print(printable(text), flush=True)
+        else:
+            print(f"\x1b[{colour}m{printable(text)}\x1b[0m", flush=True)
 
     def document(self, value: Any) -> None:
         """The one JSON document, when JSON was asked for."""

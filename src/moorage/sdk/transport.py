@@ -2,8 +2,10 @@
 
 import asyncio
 import io
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from hashlib import sha256
+from http import HTTPStatus
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
@@ -30,6 +32,7 @@ Pause = Callable[[float], Awaitable[None]]
 
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 30
+_STREAM_SECONDS = 45  # a gateway says every 15 s that it is still there
 _ANSWER_BYTES = 8 * 1024 * 1024
 _RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # outlasts the 5 s a gateway needs after a start
 _RETRY_AFTER_CEILING_SECONDS = 60
@@ -150,6 +153,43 @@ class Transport:
         headers: Mapping[str, str],
         read_seconds: float,
     ) -> tuple[int, Mapping[str, str], bytes]:
+        async with self._answer(
+            method, path, body=body, headers=headers, read_seconds=read_seconds
+        ) as response:
+            content = await _read_at_most(response, _ANSWER_BYTES)
+            return response.status, response.headers, content
+
+    async def _stream(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """The bytes of an answer to a signed GET as they come, for as long as it is."""
+        signed = {**headers, **self._signed_headers("GET", path, None)}
+        async with self._answer(
+            "GET", path, body=None, headers=signed, read_seconds=_STREAM_SECONDS
+        ) as response:
+            if response.status == HTTPStatus.OK:
+                async for chunk in response.content.iter_any():
+                    yield chunk
+                return
+            content = await _read_at_most(response, _ANSWER_BYTES)
+            refusal = read_refusal(
+                status=response.status, content=content, headers=response.headers
+            )
+        if refusal.code != _UNBOUND or self._bound:
+            raise refusal
+        self._bound = True
+        async for chunk in self._stream(path, headers):
+            yield chunk
+
+    @asynccontextmanager
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        read_seconds: float,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer to be read; also while it is, what goes wrong is raised as ours."""
         if self._session is None:
             raise RuntimeError("use the client as an async context: async with Client(…) as client")
         timeout = aiohttp.ClientTimeout(
@@ -164,8 +204,7 @@ class Transport:
                 timeout=timeout,
                 allow_redirects=False,  # a signature is for this gateway alone
             ) as response:
-                content = await _read_at_most(response, _ANSWER_BYTES)
-                return response.status, response.headers, content
+                yield response
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise GatewayUnreachable(self.gateway_url) from error
         except (aiohttp.ClientError, TimeoutError) as error:
