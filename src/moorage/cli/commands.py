@@ -19,6 +19,9 @@ CLIENT_COMMANDS = (
     Command("projects", "moorage.cli.projects:projects", "List your projects."),
     Command("status", "moorage.cli.projects:status", "Show where a deployment stands."),
     Command("logs", "moorage.cli.logs:logs", "Show what a build or an app wrote."),
+    Command("deployments", "moorage.cli.deployments:deployments", "List what was deployed."),
+    Command("rollback", "moorage.cli.deployments:rollback", "Serve an earlier release again."),
+    Command("cancel", "moorage.cli.deployments:cancel", "End a deployment that is under way."),
     Command("balance", "moorage.cli.balances:balance", "Show what a wallet holds on chain."),
     Command("credits", "moorage.cli.credits:credits", "Show your credits, and how long they last."),
     Command("topup", "moorage.cli.topup:topup", "Buy credits."),
@@ -64,7 +67,7 @@ def overview() -> str:
     sections = ["Usage: moorage COMMAND [OPTIONS]\n\nDeploy an app by paying for it."]
     for title, commands in (("Commands", CLIENT_COMMANDS), ("Operators", operator_commands())):
         if commands:
-            lines = (f"  {each.name:<10}{each.help}" for each in commands)
+            lines = (f"  {each.name:<12}{each.help}" for each in commands)
             sections.append(f"{title}:\n" + "\n".join(lines))
     sections.append(
         "Gateway, key and nodes come from flags, then from the environment\n"

@@ -122,6 +122,14 @@ class Deployments(msgspec.Struct, frozen=True, rename="camel"):
     next: str | None = None
 
 
+class Cancelled(msgspec.Struct, frozen=True, rename="camel"):
+    """A deployment that was ended before it was ready."""
+
+    project_id: str
+    deployment_id: str
+    status: str = "failed"
+
+
 class LogLine(msgspec.Struct, frozen=True):
     """One line of a log; `stream` is out, err or gateway. Print it through `printable` alone."""
 

@@ -8,6 +8,7 @@ import msgspec
 
 from moorage.sdk.answers import (
     Balances,
+    Cancelled,
     Chains,
     Credits,
     Deleted,
@@ -146,6 +147,21 @@ class Client(Transport):
         """A project's deployments, newest first, `limit` (1–100) of them."""
         path = path_of("agent", "projects", project_id, "deployments")
         return await self._get(f"{path}?limit={limit}", Deployments)
+
+    async def rollback(self, project_id: str, deployment_id: str | None = None) -> Deploying:
+        """Serves a release again; without its id what served before. Follow it as a deploy."""
+        body = msgspec.json.encode({"deploymentId": deployment_id})
+        path = path_of("agent", "projects", project_id, "rollback")
+        return await self._patiently(
+            lambda: self._send("POST", path, Deploying, body=body), even_if_lost=False
+        )
+
+    async def cancel(self, project_id: str, deployment_id: str) -> Cancelled:
+        """Ends a deployment under way; nothing of it runs when this returns."""
+        path = path_of("agent", "deploy", project_id, deployment_id, "cancel")
+        return await self._patiently(
+            lambda: self._send("POST", path, Cancelled), even_if_lost=False
+        )
 
     async def projects(self) -> Projects:
         """This wallet's projects."""
