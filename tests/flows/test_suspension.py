@@ -1,0 +1,183 @@
+"""The switch against abuse: what it stops, what it keeps, who is told, beside a running gateway."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway_fixture import DevGateway
+from waiting import until
+from wallet import HELLO, Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+REASON = "phishing, see ticket 7"
+LINGERING = HELLO | {
+    "package.json": '{"scripts": {"build": "sleep 300", "start": "node index.js"}}'
+}
+
+
+@pytest.fixture
+async def wallet(dev_gateway: DevGateway) -> Wallet:
+    return await Wallet(dev_gateway).fund()
+
+
+async def moorage(gateway: DevGateway, *arguments: str) -> tuple[int, Any]:
+    """The operator's command: its exit code and its document."""
+    command = [str(Path(sys.executable).parent / "moorage"), *arguments]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [*command, "--data-dir", str(gateway.data_dir), "--json"],
+        capture_output=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+async def is_answered(wallet: Wallet, name: str, status: int) -> bool:
+    return (await wallet.visit(name))[0] == status
+
+
+async def burns(wallet: Wallet) -> bool:
+    return bool((await wallet.call("GET", "/agent/credits")).body["burning"])
+
+
+async def test_suspended_app_stops_and_neither_deploys_nor_credits_wake_it(
+    dev_gateway: DevGateway, wallet: Wallet
+) -> None:
+    name = fresh_name()
+    first = await wallet.deploy_paid(name)
+    await wallet.settled(first)
+    path = f"/agent/projects/{first.body['projectId']}"
+
+    code, document = await moorage(dev_gateway, "suspend", name.upper(), "--reason", REASON)
+
+    assert (code, [each["name"] for each in document["suspended"]]) == (0, [name])
+    redeployed = await wallet.deploy(name)
+    paid = await wallet.deploy(name, tx=await wallet.pay(5_000_000))
+    changed = await wallet.call("PATCH", path, json={"displayName": "x"})
+    rolled_back = await wallet.call("POST", f"{path}/rollback")
+    for answer in (redeployed, paid, changed, rolled_back):
+        assert (answer.status, answer.body["code"]) == (403, "project_blocked")
+        assert REASON in answer.body["error"]
+    await until(lambda: is_answered(wallet, name, 403), seconds=10)
+    page = json.loads((await wallet.visit(name))[1])
+    assert page["code"] == "app_blocked"
+    assert "credits" not in json.dumps(page)
+    status = (await wallet.status(first)).body
+    assert (status["status"], status["reason_code"]) == ("failed", "project_blocked")
+    assert REASON in status["reason"]
+    project = (await wallet.call("GET", path)).body
+    assert (project["status"], project["suspendedBecause"]) == ("suspended", "project_blocked")
+    assert project["blockedReason"] == REASON
+    assert not await burns(wallet)
+    events = (await wallet.call("GET", "/agent/events")).body["events"]
+    assert [(e["type"], e["data"].get("reason")) for e in events if "suspended" in e["type"]] == [
+        ("project.suspended", REASON)
+    ]
+
+
+async def test_suspended_name_is_held_until_it_is_resumed_and_runs_as_before(
+    dev_gateway: DevGateway, wallet: Wallet
+) -> None:
+    name = fresh_name()
+    first = await wallet.deploy_paid(name, settings={"runEnvs": {"GREETING": "again"}})
+    await wallet.settled(first)
+    await wallet.pay(2_000_000)  # the watcher credits it
+    await moorage(dev_gateway, "suspend", name, "--reason", REASON)
+    await until(lambda: is_answered(wallet, name, 403), seconds=10)
+    stranger = await Wallet(dev_gateway).fund()
+    assert (await stranger.deploy(name)).body["code"] == "name_unavailable"
+    _, listed = await moorage(dev_gateway, "suspended")
+    assert [name, REASON] in [[e["unique_name"], e["reason"]] for e in listed["suspended"]]
+
+    code, document = await moorage(dev_gateway, "resume", name)
+
+    assert (code, [each["name"] for each in document["resumed"]]) == (0, [name])
+    await until(lambda: is_answered(wallet, name, 200), seconds=20)
+    assert await wallet.visit(name) == (200, "hello again")
+    assert await burns(wallet)
+
+
+async def test_first_deployment_under_way_is_given_up_and_deploys_again_afterwards(
+    dev_gateway: DevGateway, wallet: Wallet
+) -> None:
+    name = fresh_name()
+    first = await wallet.deploy_paid(name, LINGERING)
+
+    async def builds() -> bool:
+        return (await wallet.status(first)).body["deployment_status"] == "building"
+
+    await until(builds)
+    await moorage(dev_gateway, "suspend", name, "--reason", REASON)
+
+    given_up = await wallet.settled(first, within_seconds=10)
+    assert (given_up["reason_code"], REASON in given_up["reason"]) == ("project_blocked", True)
+    await until(lambda: is_answered(wallet, name, 403), seconds=10)
+    await moorage(dev_gateway, "resume", name)
+    again = await wallet.deploy(name)
+    assert (await wallet.settled(again))["status"] == "ready"
+
+
+async def test_suspended_wallet_deploys_nothing_and_keeps_its_credits(
+    dev_gateway: DevGateway, wallet: Wallet
+) -> None:
+    names = [fresh_name(), fresh_name()]
+    for name in names:
+        await wallet.settled(await wallet.deploy_paid(name))
+    balance = (await wallet.call("GET", "/agent/credits")).body["balance_micro_usd"]
+
+    _, document = await moorage(
+        dev_gateway, "suspend", "--wallet", wallet.address, "--reason", REASON
+    )
+
+    assert sorted(each["name"] for each in document["suspended"]) == sorted(names)
+    for name in names:
+        await until(lambda name=name: is_answered(wallet, name, 403), seconds=10)
+    refused = await wallet.deploy(fresh_name())
+    assert (refused.status, refused.body["code"]) == (403, "project_blocked")
+    left = (await wallet.call("GET", "/agent/credits")).body["balance_micro_usd"]
+    assert balance - left < 1_000
+    single, _ = await moorage(dev_gateway, "resume", names[0])
+    assert single == 2  # the wallet is what is suspended
+
+    await moorage(dev_gateway, "resume", "--wallet", wallet.address)
+    for name in names:
+        await until(lambda name=name: is_answered(wallet, name, 200), seconds=20)
+
+
+async def test_owner_may_delete_what_is_suspended(dev_gateway: DevGateway, wallet: Wallet) -> None:
+    name = fresh_name()
+    first = await wallet.deploy_paid(name)
+    await wallet.settled(first)
+    await moorage(dev_gateway, "suspend", name, "--reason", REASON)
+
+    deleted = await wallet.call("DELETE", f"/agent/projects/{first.body['projectId']}")
+
+    assert deleted.status == 200
+    _, listed = await moorage(dev_gateway, "suspended")
+    assert name not in [each["unique_name"] for each in listed["suspended"]]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("suspend", "nothing-here", "--reason", "x"),
+        ("suspend", "--reason", "x"),
+        ("suspend", "nothing-here"),
+        ("suspend", "a", "--wallet", "0x" + "1" * 40, "--reason", "x"),
+        ("suspend", "--wallet", "0x1", "--reason", "x"),
+        ("resume", "nothing-here"),
+        ("resume",),
+    ],
+)
+async def test_wrong_use_changes_nothing(
+    dev_gateway: DevGateway, arguments: tuple[str, ...]
+) -> None:
+    code, document = await moorage(dev_gateway, *arguments)
+    assert (code, document["exit_code"]) == (2, 2)
