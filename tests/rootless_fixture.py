@@ -163,28 +163,28 @@ def _outcome(data: bytes) -> Any:
     raise error
 
 
-def rootless_directory() -> Path:
-    """A directory of the made-up user's; short, as sockets lie there."""
-    directory = Path(tempfile.mkdtemp(prefix="rootless-", dir="/tmp"))
+def rootless_directory(within: str = "/tmp") -> Path:
+    """A directory of the made-up user's; its path is short, as sockets lie there."""
+    directory = Path(tempfile.mkdtemp(prefix="rl-", dir=within))
     os.chown(directory, UID, UID)
     return directory
 
 
 @contextlib.asynccontextmanager
-async def opened_rootless(**options: Any) -> AsyncIterator[Runtime]:
-    """An open runtime; afterwards nothing is left of it."""
-    directory = rootless_directory()
-    remote = RemoteRuntime(directory, **options)
-    runtime = cast("Runtime", remote)
+async def opened_rootless(
+    directory: Path | None = None, **options: Any
+) -> AsyncIterator[RemoteRuntime]:
+    """An open runtime below a directory of the made-up user's; afterwards nothing is left."""
+    remote = RemoteRuntime(directory or rootless_directory(), **options)
     try:
-        await runtime.open()
+        await remote.open()
         try:
-            yield runtime
+            yield remote
         finally:
-            await runtime.close(stop_apps=True)
+            await remote.close(stop_apps=True)
     finally:
         remote.end()
-        shutil.rmtree(directory)
+        shutil.rmtree(remote.directory)
 
 
 @pytest.fixture(params=["sandbox", "rootless"])
@@ -199,7 +199,7 @@ async def rootless() -> AsyncIterator[Runtime]:
     if reason := missing():
         pytest.skip(reason)
     async with opened_rootless() as runtime:
-        yield runtime
+        yield cast("Runtime", runtime)
 
 
 class _Server:

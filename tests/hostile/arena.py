@@ -243,10 +243,12 @@ sys.stdin.read()
 
 
 @contextlib.contextmanager
-def victim(secret: str) -> Iterator[Victim]:
-    """Run a victim."""
+def victim(secret: str, uid: int = 0) -> Iterator[Victim]:
+    """Run a victim, as a user."""
     with subprocess.Popen(
         [PYTHON, "-c", _VICTIM],
+        user=uid,
+        group=uid,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "HOST_SECRET": secret},

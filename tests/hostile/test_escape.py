@@ -7,6 +7,7 @@ must fail, and for the reason that the table expects.
 import asyncio
 import contextlib
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ import pytest_asyncio
 from apps import Deployer, add_privileged_programs, ask, attempts, plan, upload
 from threats import ALLOWED, TERMINAL, THREATS, Threat
 
-from conftest import GATEWAY_SECRET, Host
+from conftest import GATEWAY_SECRET, Host, Mode
 from moorage.runtimes.runtime import Instance
 
 pytestmark = pytest.mark.root
@@ -36,6 +37,7 @@ EVERYTHING = (*THREATS, *ALLOWED)
 class Stage:
     """Where every attempt was or can be made."""
 
+    mode: Mode
     source: Path
     outside_facts: dict[str, str]
     inside: dict[str, dict[str, dict[str, Any]]]  # by phase and threat
@@ -83,7 +85,7 @@ async def attempts_by_build(
     return deployer.results("builder")
 
 
-def shared_facts(host: Host, victim: arena.Victim, memory_key: int) -> dict[str, str]:
+def shared_facts(host: Host, mode: Mode, victim: arena.Victim, memory_key: int) -> dict[str, str]:
     """What a command line says alike outside and inside."""
     return {
         **host.facts,
@@ -92,9 +94,9 @@ def shared_facts(host: Host, victim: arena.Victim, memory_key: int) -> dict[str,
         "public": arena.PUBLIC_ADDRESS,
         "host": arena.HOST_ADDRESS,
         "host6": arena.HOST_ADDRESS6,
-        "state": str(host.state),
-        "database": str(host.state / "moorage.db"),
-        "run": str(host.run),
+        "state": str(mode.state),
+        "database": str(mode.state / "moorage.db"),
+        "run": str(mode.run),
         "secret_path": str(host.directory / "secret"),
         "host_secret": HOST_SECRET,
         "host_secret_backwards": HOST_SECRET[::-1],
@@ -108,17 +110,18 @@ def shared_facts(host: Host, victim: arena.Victim, memory_key: int) -> dict[str,
     }
 
 
-async def neighbour_facts(host: Host, neighbour: Instance) -> dict[str, str]:
+async def neighbour_facts(mode: Mode, neighbour: Instance) -> dict[str, str]:
     """What a neighbour has, and where the host sees it."""
     me = await ask(neighbour)
     assert me["secret"] == NEIGHBOUR_SECRET
-    paths = [p for p in host.run.rglob("secret.txt") if NEIGHBOUR_SECRET in p.read_text()]
+    beneath = (mode.state if mode.is_rootless else mode.run).rglob("secret.txt")
+    paths = [path for path in beneath if NEIGHBOUR_SECRET in path.read_text()]
     return {
         "neighbour": me["address"],
-        "neighbour_abstract": f"@hostile-{me['uid']}",
+        "neighbour_abstract": f"@{me['abstract']}",
         "neighbour_door": str(neighbour.socket),
         "neighbour_secret_path": str(paths[0]),
-        "neighbour_pid": host_pid_of(me["uid"]),
+        "neighbour_pid": host_pid_of(me["uid"] if mode.uid is None else mode.uid),
     }
 
 
@@ -133,20 +136,25 @@ def host_pid_of(uid: int) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(host: Host, deployer: Deployer) -> AsyncIterator[Stage]:
+async def stage(host: Host, mode: Mode) -> AsyncIterator[Stage]:
     """Every attempt made inside, by an app and by a build; and the facts to make it outside."""
-    (host.directory / "secret").write_text(HOST_SECRET)
-    (host.state / "moorage.db").write_text(HOST_SECRET)
-    source = upload(host.new_directory("source"), own="own")
+    deployer, owner = Deployer(mode.runtime), mode.uid or 0
+    for path in (host.directory / "secret", mode.state / "moorage.db"):
+        path.unlink(missing_ok=True)
+        path.write_text(HOST_SECRET)
+        path.chmod(0o600)  # the gateway's own, who has the same uid as rootless apps
+        os.chown(path, owner, owner)
+    kind = "rootless" if mode.is_rootless else "root"
+    source = upload(host.new_directory(f"source-{kind}"), own="own")
     add_privileged_programs(source)
     next_door = upload(host.new_directory("next-door"), secret=NEIGHBOUR_SECRET)
     neighbour = await deployer.deploy("neighbour", next_door, plan())
     shutil.rmtree(next_door)
-    scratch = host.new_directory("scratch")
-    with arena.victim(HOST_SECRET) as victim, arena.shared_memory() as memory_key:
+    scratch = host.new_directory(f"scratch-{kind}")
+    with arena.victim(HOST_SECRET, owner) as victim, arena.shared_memory() as memory_key:
         facts = {
-            **shared_facts(host, victim, memory_key),
-            **await neighbour_facts(host, neighbour),
+            **shared_facts(host, mode, victim, memory_key),
+            **await neighbour_facts(mode, neighbour),
         }
         app = await deployer.deploy("attacker", source, plan())
         facts["door"] = str(app.socket)
@@ -171,7 +179,8 @@ async def stage(host: Host, deployer: Deployer) -> AsyncIterator[Stage]:
             "scratch": str(scratch),
             # Beside it: /tmp may be a file system of its own, which no link leaves.
             "system_file": str(host.directory / "secret"),
-            "gateway": (await ask(app))["gateway"],
+            # What pasta's gateway would be: the host itself.
+            "gateway": arena.HOST_ADDRESS if mode.is_rootless else (await ask(app))["gateway"],
             # A datagram from this address to itself is masqueraded, and its answer lost.
             "gateway_or_host": arena.HOST_ADDRESS,
         }
@@ -180,12 +189,14 @@ async def stage(host: Host, deployer: Deployer) -> AsyncIterator[Stage]:
             "app": dict(zip(names, by_app, strict=True)),
             "build": dict(zip(names, by_build, strict=True)),
         }
-        yield Stage(source, outside_facts, inside)
+        yield Stage(mode, source, outside_facts, inside)
 
 
 @pytest.mark.parametrize("phase", ["app", "build"])
 @pytest.mark.parametrize("threat", THREATS, ids=lambda t: t.name)
 def test_possible_outside_fails_inside(stage: Stage, threat: Threat, phase: str) -> None:
+    if threat.root_only and stage.mode.is_rootless:
+        pytest.skip("rootless apps have nothing there")
     outside = stage.outside(threat)
     assert outside["succeeded"], f"proves nothing: outside it failed by {outside['detail']}"
     inside = stage.inside[phase][threat.name]

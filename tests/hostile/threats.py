@@ -16,7 +16,10 @@ NEIGHBOURS_NETWORK = ("nsenter", "--net=/proc/{neighbour_pid}/ns/net")
 LEAKY = ("sh", "-c", 'exec 7</tmp; exec "$@"', "sh")
 
 REFUSED = frozenset({"ECONNREFUSED"})
-UNREACHABLE = frozenset({"ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EACCES", "timeout"})
+# EPERM is what a filter says that sits in the sender's own namespace.
+UNREACHABLE = frozenset(
+    {"ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EACCES", "EPERM", "timeout"}
+)
 UNREACHABLE6 = UNREACHABLE | {"EADDRNOTAVAIL"}
 ABSENT = frozenset({"ENOENT"})
 NOT_ALLOWED = frozenset({"EPERM"})
@@ -35,6 +38,7 @@ class Threat:
     run: tuple[str, ...]
     refused: frozenset[str]
     outside: tuple[str, ...] = ()
+    root_only: bool = False  # without root, what it is aimed at is not there
 
 
 def _network(name: str, *run: str, refused: frozenset[str] = UNREACHABLE) -> Threat:
@@ -98,7 +102,12 @@ WORLD = (
 )  # fmt: skip
 
 NEIGHBOUR = (
-    _network("neighbour's port", "tcp", "{neighbour}", "4000"),
+    Threat(
+        name="neighbour's port",
+        run=("network.py", "tcp", "{neighbour}", "4000"),
+        refused=UNREACHABLE,
+        root_only=True,  # rootless apps all have the same address, which leads to themselves
+    ),
     Threat(
         name="neighbour's abstract socket",
         run=("network.py", "unix", "{neighbour_abstract}"),

@@ -16,6 +16,8 @@ from typing import Any
 import batch
 
 SECRET = Path("secret.txt")
+# Unlike any neighbour's, which need not have a uid of its own.
+ABSTRACT = f"hostile-{Path('/proc/self/ns/net').stat().st_ino}"
 
 
 def own_address() -> str | None:
@@ -44,6 +46,7 @@ def whoami() -> dict[str, Any]:
         "gateway": gateway_address(),
         "uid": os.getuid(),
         "pid": os.getpid(),
+        "abstract": ABSTRACT,
         "secret": SECRET.read_text() if SECRET.exists() else None,
     }
 
@@ -89,7 +92,7 @@ def listen_elsewhere() -> None:
     """A second port and an abstract unix socket, for neighbours to attempt."""
     tcp = socket.create_server(("0.0.0.0", 4000))
     abstract = socket.socket(socket.AF_UNIX)
-    abstract.bind(f"\0hostile-{os.getuid()}")
+    abstract.bind(f"\0{ABSTRACT}")
     abstract.listen()
     for endpoint in (tcp, abstract):
         threading.Thread(target=greet, args=(endpoint,), daemon=True).start()

@@ -40,7 +40,8 @@ _PASTA = (
 _INNER = f"""\
 set -eu
 nft -f "$1"
-exec {ARGS_FD}<&0 {SECCOMP_FD}<"$2" {STATUS_FD}>>"$3" </dev/null
+exec {ARGS_FD}<&0 {SECCOMP_FD}<"$2" </dev/null
+[ "$3" = - ] || exec {STATUS_FD}>>"$3"
 shift 3
 while [ "$1" != -- ]; do echo 0 > "$1/cgroup.procs"; shift; done
 shift
@@ -55,7 +56,7 @@ class Files:
 
     rules: Path  # for nft
     seccomp: Path
-    status: Path  # what bwrap says; /dev/null for a build
+    status: Path | None  # what bwrap says of an app; None for a build
 
 
 def command_argv(
@@ -72,7 +73,7 @@ def command_argv(
     """
     return [
         *_PASTA, "--", "/bin/sh", "-c", _INNER, str(marker),
-        str(files.rules), str(files.seccomp), str(files.status),
+        str(files.rules), str(files.seccomp), str(files.status or "-"),
         *map(str, groups), "--",
         "prlimit", *rlimits, "setpriv", "--pdeathsig", "KILL", "nice", "-n", str(_NICE),
         *bubblewrap.bwrap_argv(args_fd=ARGS_FD, command=command),

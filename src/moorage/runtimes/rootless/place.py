@@ -171,7 +171,7 @@ class Place:
         return Files(
             rules=self.machine.rules,
             seccomp=self.machine.seccomp,
-            status=Path(os.devnull) if building else self.status_file,
+            status=None if building else self.status_file,
         )
 
     def groups(self) -> list[Path]:
