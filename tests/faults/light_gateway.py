@@ -27,8 +27,18 @@ from moorage.deploy import reconciler, worker
 from moorage.deploy.hosts import Hosts
 from moorage.errors import DeployFailed, FailureCause
 from moorage.payments import resumption
+from moorage.routing.access_log import AccessLog
+from moorage.routing.caddy_config import ACCESS_LOG
 from moorage.routing.router import Router
-from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, LogKind, LogPage
+from moorage.runtimes.runtime import (
+    AppExit,
+    BuildSpec,
+    Instance,
+    InstanceSpec,
+    LogKind,
+    LogPage,
+    Usage,
+)
 from moorage.settings import Settings, load_settings
 from moorage.storage import database
 
@@ -69,6 +79,12 @@ class FileRuntime:
     async def remove(self, deployment_id: str) -> None:
         await self.stop(deployment_id)
         (self._built / deployment_id).unlink(missing_ok=True)
+
+    async def connections(self, deployment_id: str) -> int:
+        return 0
+
+    async def usage(self) -> dict[str, Usage]:
+        return {}
 
     async def running(self) -> dict[str, Instance]:
         return {path.name: self._instance(path.name) for path in self._running.iterdir()}
@@ -141,6 +157,8 @@ async def open_apparatus(
         proxy_port=port,
         proxy_dir=proxy_dir,
         router=router,
+        access_log=AccessLog(run_dir / ACCESS_LOG, probe_token=""),
+        probe_token="",
         hosts=Hosts(base_domain=settings.base_domain, scheme="http", port=port),
         toolchains=await open_toolchains(
             stack, Path(settings.data_dir), installs=False, clock=clock
