@@ -36,6 +36,8 @@
     │   ├── AuthorizationRefused    the authorization can't be settled; unspent
     │   ├── PaymentHeld             arrived, but set apart by the operator's screening
     │   └── PaymentAlreadyUsed      this hash has already paid for a deployment, or topped up
+    ├── BackupFailed                the backup can't be made or put back; says why
+    ├── BackupInvalid               the file is no whole backup of a gateway
     ├── RefundRefused               the operator's refund can't be made; nothing was sent
     ├── ChainUnavailable            the node can't be reached or contradicts itself
     ├── NoCapacity                  the machine has no room for another app right now
@@ -299,6 +301,14 @@ class PaymentAlreadyUsed(PaymentError):
         super().__init__(message)
         self.project_id = project_id
         self.deployment_id = deployment_id
+
+
+class BackupFailed(MoorageError):
+    """The backup cannot be made or put back; the message says why. Nothing was changed."""
+
+
+class BackupInvalid(MoorageError):
+    """The file is no whole backup of a gateway; the message says why. Nothing was changed."""
 
 
 class RefundRefused(MoorageError):

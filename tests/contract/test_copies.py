@@ -1,13 +1,14 @@
 """A deployment made of another's files, as a rollback and a change of configuration make it."""
 
 import asyncio
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from moorage.errors import DeployFailed
 from moorage.runtimes.runtime import LogKind
-from moorage.runtimes.sandbox import copying, kernel
+from moorage.runtimes.sandbox import copying
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from sandbox_fixture import make_sandbox
 from small_apps import SERVER, build, build_and_start, fetch, plan, start
@@ -110,7 +111,8 @@ async def test_disk_left_frozen_by_a_crash_is_thawed(tmp_path: Path, source: Pat
     try:
         origin = await build_and_start(crashed, source, plan())
         await crashed.close(stop_apps=False)
-        kernel.freeze(Path("/run/moorage") / crashed.instance_id / "disks" / "first")
+        frozen = Path("/run/moorage") / crashed.instance_id / "disks" / "first"
+        subprocess.run(["fsfreeze", "--freeze", str(frozen)], check=True)
         await successor.open()
         before = int(await fetch(origin.socket))
         async with asyncio.timeout(10):

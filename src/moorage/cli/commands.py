@@ -48,8 +48,10 @@ OPERATOR_COMMANDS = (
     Command("ledger", "moorage.cli.books:ledger", "Print the ledger as CSV."),
     Command("payments", "moorage.cli.books:payments", "List or release what screening holds."),
     Command("refund", "moorage.cli.books:refund", "Send a payment back to who paid."),
+    Command("backup", "moorage.cli.backup:backup", "Save a gateway into one file."),
+    Command("restore", "moorage.cli.backup:restore", "Put a saved gateway back."),
 )
-"""Functions of `moorage.cli.operate`, `.books`, `.suspension`; without these, clients are all."""
+"""Of `moorage.cli.operate`, `.books`, `.backup`, `.suspension`; without these, clients are all."""
 
 
 def operator_commands() -> tuple[Command, ...]:

@@ -3,6 +3,8 @@
 from enum import IntEnum
 
 from moorage.errors import (
+    BackupFailed,
+    BackupInvalid,
     ChainUnavailable,
     ConfigurationInvalid,
     DatabaseUnavailable,
@@ -44,6 +46,8 @@ def exit_code(error: MoorageError) -> Exit:
         (InvalidRequest, Exit.INVALID),
         (ConfigurationInvalid, Exit.INVALID),
         (RefundRefused, Exit.INVALID),
+        (BackupFailed, Exit.FAILED),
+        (BackupInvalid, Exit.INVALID),
         (ChainUnavailable, Exit.TRY_AGAIN),
         (DatabaseUnavailable, Exit.TRY_AGAIN),
         (sdk.PaymentKept, Exit.DO_NOT_PAY_AGAIN),

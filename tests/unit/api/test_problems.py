@@ -20,6 +20,8 @@ NEVER_ANSWERED: set[type[MoorageError]] = {
     errors.IsolationMissing,
     errors.LocalChainFailed,
     errors.ProxyFailed,
+    errors.BackupFailed,  # these are of an operator's command
+    errors.BackupInvalid,
     errors.RefundRefused,  # so does this, of the operator's command
     errors.DeployFailed,  # told by the deployment's status
 }

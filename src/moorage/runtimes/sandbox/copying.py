@@ -4,7 +4,6 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from moorage.clock import Clock
@@ -30,22 +29,13 @@ def copy_disk(disk: Disk, image: Path, clock: Clock) -> None:
     try:
         if disk.mounted:
             kernel.sync(disk.mount_point)  # so that the freeze has little left to write
-            with _frozen(disk.mount_point):
+            with kernel.frozen(disk.mount_point):
                 copy_image(disk.image, image, clock=clock, within_seconds=FREEZE_SECONDS)
         else:
             copy_image(disk.image, image, clock=clock)
     except BaseException:
         image.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def _frozen(mount_point: Path) -> Iterator[None]:
-    kernel.freeze(mount_point)
-    try:
-        yield
-    finally:
-        kernel.thaw(mount_point)
 
 
 def copy_image(

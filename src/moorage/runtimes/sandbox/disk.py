@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.sandbox import idmap, kernel, tool
 from moorage.runtimes.sandbox.trees import remove_below
 
@@ -155,6 +156,14 @@ def make_owned(directory: Path, uid: int) -> None:
     """A new directory that is `uid`'s alone. Raises OSError."""
     directory.mkdir(mode=0o700)
     os.chown(directory, uid, uid)
+
+
+def disk_failure(error: OSError, size_bytes: int) -> Exception:
+    """The app's failure when `error` says that its disk is full, else `error` itself."""
+    if error.errno != errno.ENOSPC:
+        return error
+    size = f"{size_bytes // (1024 * 1024)} MiB"
+    return DeployFailed(FailureCause.OUT_OF_DISK, f"the app's disk of {size} is full")
 
 
 def mount_image(image: Path, mount_point: Path) -> None:

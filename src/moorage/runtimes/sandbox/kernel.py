@@ -88,10 +88,21 @@ def sync(mount_point: Path) -> None:
         _check(_libc.syncfs(descriptor), mount_point)
 
 
-def freeze(mount_point: Path) -> None:
-    """Make a file system whole on its device, and its writers wait. Raises OSError (EBUSY)."""
+@contextmanager
+def frozen(mount_point: Path) -> Iterator[None]:
+    """Meanwhile a file system is whole on its device, and its writers wait.
+
+    It is let go of by whatever name: another process may unmount it. Raises OSError: EBUSY when it
+    is frozen already, EINVAL when nothing is mounted there, lest another's be frozen.
+    """
     with _opened(mount_point) as descriptor:
+        if os.fstat(descriptor).st_dev == mount_point.parent.stat().st_dev:
+            raise OSError(errno.EINVAL, "nothing is mounted", str(mount_point))
         fcntl.ioctl(descriptor, _FIFREEZE, 0)
+        try:
+            yield
+        finally:
+            fcntl.ioctl(descriptor, _FITHAW, 0)
 
 
 def thaw(mount_point: Path) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import logging
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -24,6 +23,7 @@ from moorage.runtimes.runtime import (
     Usage,
 )
 from moorage.runtimes.sandbox import app, build, firewall, host
+from moorage.runtimes.sandbox.disk import disk_failure
 from moorage.runtimes.sandbox.door import SUN_PATH_BYTES
 from moorage.runtimes.sandbox.listeners import Listener
 from moorage.runtimes.sandbox.place import Machine, Place, app_of
@@ -205,7 +205,7 @@ class Sandbox:
 
     async def known(self) -> set[str]:
         """As `Runtime.known`."""
-        return {place.deployment_id for place in self._machine.places()}
+        return self._machine.known()
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         """As `Runtime.exit_reason`; None for an app that was never started."""
@@ -271,7 +271,7 @@ class Sandbox:
         except NotAFile as error:
             raise DeployFailed(FailureCause.UPLOAD_INVALID, str(error)) from error
         except OSError as error:
-            raise _full(error, size) from error
+            raise disk_failure(error, size) from error
         finally:
             await to_its_end(_outcome(networking))
 
@@ -285,7 +285,7 @@ class Sandbox:
             try:
                 await in_thread(app.launch, place, slot, spec)
             except OSError as error:
-                raise _full(error, spec.limits.disk_bytes) from error
+                raise disk_failure(error, spec.limits.disk_bytes) from error
         listener = await app.wait_listening(place, slot, spec, timeout_seconds=timeout_seconds)
         await in_thread(app.open_door, place, slot, listener)
         await in_thread(place.write, _started(place, slot, spec, listener=listener))
@@ -293,19 +293,23 @@ class Sandbox:
 
     def _running(self) -> dict[str, Instance]:
         found = {}
-        for place in self._machine.places():
+        for place in self._with_apps():
             record = place.record
             if record is not None and (instance := self._live(place, record, believe=True)):
                 found[place.deployment_id] = instance
         self._heard = {key: self._heard[key] for key in found if key in self._heard}
         return found
 
+    def _with_apps(self) -> list[Place]:
+        """The places whose apps may run: a thousand that sleep cost nothing."""
+        ids = (app_of(group) for group in self._machine.cgroups.names())
+        return [self._machine.place(name) for name in sorted(filter(None, ids))]
+
     def _usage(self) -> dict[str, Usage]:
-        cgroups, found = self._machine.cgroups, {}
-        for group in cgroups.names():
-            deployment_id = app_of(group)
-            if deployment_id is not None and (usage := cgroups.usage(group)) is not None:
-                found[deployment_id] = usage
+        found = {}
+        for place in self._with_apps():
+            if (usage := self._machine.cgroups.usage(place.app_group)) is not None:
+                found[place.deployment_id] = usage
         return found
 
     def _live(self, place: Place, record: Record, *, believe: bool = False) -> Instance | None:
@@ -349,7 +353,7 @@ class Sandbox:
     def tend(self) -> None:
         """What is done every few seconds, once; blocks."""
         host.keep_firewall(self._machine, self._configuration)
-        for place in self._machine.places():
+        for place in self._with_apps():
             try:
                 self._tend_place(place)
             except OSError as error:  # it may be on its way out just now
@@ -389,14 +393,6 @@ def _started(
         cpu_millis=spec.limits.cpu_millis,
         listener=listener,
     )
-
-
-def _full(error: OSError, size_bytes: int) -> Exception:
-    """The app's failure when `error` says that its disk is full, else `error` itself."""
-    if error.errno != errno.ENOSPC:
-        return error
-    size = f"{size_bytes // (1024 * 1024)} MiB"
-    return DeployFailed(FailureCause.OUT_OF_DISK, f"the app's disk of {size} is full")
 
 
 def _instance(place: Place, listener: Listener) -> Instance:

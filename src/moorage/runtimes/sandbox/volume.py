@@ -43,7 +43,7 @@ class Volume:
 
         Raises OSError.
         """
-        with self._alone():
+        with self.alone():
             if not self.disk.image.exists():
                 self._create(size_bytes)
             elif not self.disk.mounted:
@@ -58,7 +58,7 @@ class Volume:
         """Take a deployment's view away, and unmount the disk when it was the last."""
         if not self.directory.is_dir():
             return
-        with self._alone():
+        with self.alone():
             self._unmount(self.mounts / deployment_id)
             if not self.users():
                 self.close()
@@ -77,7 +77,7 @@ class Volume:
 
     def remove(self) -> None:
         """Take it away with all that is in it."""
-        with self._alone():
+        with self.alone():
             for deployment_id in self.users():
                 self._unmount(self.mounts / deployment_id)
             self.close()
@@ -103,8 +103,8 @@ class Volume:
         Disk(image=self.disk.image, mount_point=view).unmount()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One at a time: two versions come and go independently of each other."""
+    def alone(self) -> Iterator[None]:
+        """Nobody mounts or unmounts it meanwhile, in whatever process; blocks until so."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.mounts.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,0 +1,148 @@
+"""A backup's file: a compressed tar, sparse files kept sparse, the manifest first."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from moorage.backup.content import BLOCK_BYTES, Digest, is_zero
+from moorage.backup.manifest import MOST_BYTES, NAME, Entry, Manifest, read_manifest
+from moorage.errors import BackupFailed, BackupInvalid
+
+_COMPRESSORS = {"zstd": b"\x28\xb5\x2f\xfd", "gzip": b"\x1f\x8b"}
+"""Programs, the better first, and how what they write begins."""
+
+
+def write_archive(directory: Path, paths: list[str], target: Path) -> None:
+    """Pack files of `directory` into `target`, which appears whole or not at all.
+
+    Raises BackupFailed.
+    """
+    compressor = next((name for name in _COMPRESSORS if shutil.which(name)), None)
+    if compressor is None:
+        raise BackupFailed("Neither zstd nor gzip is on this machine; install one.")
+    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        draft.touch(mode=0o600)
+        _run_tar(directory, paths, draft, compressor)
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(target)
+    except OSError as error:
+        raise BackupFailed(f"{target} cannot be written: {error.strerror}.") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _run_tar(directory: Path, paths: list[str], draft: Path, compressor: str) -> None:
+    argv = [
+        "tar", "--create", "--sparse", "--format=gnu", "--no-recursion", "--owner=0", "--group=0",
+        "--numeric-owner", f"--use-compress-program={compressor}", f"--file={draft}",
+        f"--directory={directory}", "--null", "--verbatim-files-from", "--files-from=-",
+    ]  # fmt: skip
+    names = "".join(f"{path}\0" for path in paths)
+    done = subprocess.run(argv, input=names, text=True, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise BackupFailed(f"tar failed: {done.stderr.strip()[-500:]}")
+
+
+def unpack(archive: Path, directory: Path) -> Manifest:
+    """Put a backup's files into the empty `directory`, each held to the manifest.
+
+    Nothing but regular files that the manifest names is ever made. Raises BackupInvalid for what
+    is damaged, cut short or made up; BackupFailed when the disk refuses.
+    """
+    try:
+        with _opened(archive) as packed:
+            return _unpack(packed, directory)
+    except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
+        raise BackupInvalid(f"It is damaged or cut short ({error}).") from error
+    except OSError as error:
+        raise BackupFailed(f"It cannot be unpacked: {error.strerror or error}.") from error
+
+
+def _unpack(packed: tarfile.TarFile, directory: Path) -> Manifest:
+    first = packed.next()
+    if first is None or first.name != NAME or not first.isreg() or first.size > MOST_BYTES:
+        raise BackupInvalid("It does not begin with a manifest.")
+    manifest = read_manifest(_content(packed, first).read())
+    awaited = {entry.path: entry for entry in manifest.entries}
+    while (member := packed.next()) is not None:
+        entry = awaited.pop(member.name, None)
+        if entry is None or not member.isreg() or member.size != entry.size:
+            raise BackupInvalid(f"It holds {member.name[:200]!r}, not as its manifest says.")
+        _place(_content(packed, member), entry, directory / entry.path)
+    if awaited:
+        raise BackupInvalid(f"{len(awaited)} files are missing from it.")
+    return manifest
+
+
+def _content(packed: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = packed.extractfile(member)
+    if content is None:
+        raise BackupInvalid(f"{member.name[:200]!r} in it is no file.")
+    return content
+
+
+def _place(content: IO[bytes], entry: Entry, target: Path) -> None:
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        digest = Digest()
+        for number, block in enumerate(_blocks(content)):
+            if not is_zero(block):
+                digest.add(number, block)
+                file.seek(number * BLOCK_BYTES)
+                file.write(block)
+        file.truncate(entry.size)
+        file.flush()
+        os.fsync(file.fileno())
+    if digest.hex(entry.size) != entry.digest:
+        raise BackupInvalid(f"{entry.path} in it is damaged.")
+
+
+def _blocks(content: IO[bytes]) -> Iterator[bytes]:
+    while block := content.read(BLOCK_BYTES):
+        yield block
+
+
+@contextlib.contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    """The archive as it comes out of its decompressor. Raises BackupInvalid, OSError."""
+    program = _compressor_of(archive)
+    argv = [program, "--decompress", "--stdout"]
+    with (
+        archive.open("rb") as file,
+        subprocess.Popen(
+            argv, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process,
+    ):
+        try:
+            with tarfile.open(fileobj=process.stdout, mode="r|", encoding="utf-8") as packed:
+                yield packed
+            _read_to_end(process)
+            if process.wait() != 0:
+                raise BackupInvalid(f"It is damaged: {program} cannot decompress all of it.")
+        finally:
+            process.kill()
+
+
+def _read_to_end(process: "subprocess.Popen[bytes]") -> None:
+    if process.stdout is not None:
+        while process.stdout.read(BLOCK_BYTES):
+            pass
+
+
+def _compressor_of(archive: Path) -> str:
+    with archive.open("rb") as file:
+        head = file.read(4)
+    for program, magic in _COMPRESSORS.items():
+        if head.startswith(magic):
+            if shutil.which(program) is None:
+                raise BackupInvalid(f"{program}, which it was compressed with, is not here.")
+            return program
+    raise BackupInvalid("It is no backup of a gateway.")

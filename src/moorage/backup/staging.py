@@ -1,0 +1,155 @@
+"""Copies of all that a backup holds, each whole, taken beside a gateway that may be running.
+
+The database is copied in one read transaction, each disk while it is frozen for a moment. Apps are
+copied after the database that tells of them; where one was collected in between, both are taken
+again.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from moorage.backup.manifest import DATABASE, KEYS, is_kept
+from moorage.clock import Clock
+from moorage.errors import BackupFailed
+from moorage.runtimes.sandbox.copying import copy_disk, copy_image
+from moorage.runtimes.sandbox.disk import Disk
+from moorage.runtimes.sandbox.record import Stage, read_record, write_record
+from moorage.runtimes.sandbox.volume import Volume
+from moorage.storage import snapshot
+from moorage.storage.database import Database
+
+_ROUNDS = 5
+_TRIES = 5
+_APPS = Path("apps", "deployments")
+_VOLUMES = Path("apps", "volumes")
+_CERTIFICATES = Path("proxy", "certificates")
+_LEFT_OUT = ("record.json", "status.json", "disk.img")  # of a deployment's files: made anew
+
+
+@dataclass(kw_only=True)
+class Staging:
+    """What has been copied. `mounts` is where the gateway's sandbox mounts its disks."""
+
+    data_dir: Path
+    mounts: Path
+    directory: Path  # where the copies go, below `data_dir` so that blocks can be shared
+    clock: Clock
+    copied: set[str] = field(default_factory=set)  # deployments
+    lost: set[str] = field(default_factory=set)  # rows tell of them, and nothing is there
+
+    async def take(self) -> None:
+        """Copy everything. Raises BackupFailed, DatabaseUnavailable."""
+        try:
+            await self._take()
+        except OSError as error:
+            raise BackupFailed(f"A copy failed: {error.strerror or error}.") from error
+
+    async def _take(self) -> None:
+        self._copy_keys()
+        self._copy_tree(_CERTIFICATES)
+        for _ in range(_ROUNDS):
+            wanted, volumes = await self._copy_database()
+            self.lost = {app for app in wanted if not self._copy_app(app)}
+            if not self.lost:
+                break
+        for app in self.copied - set(wanted):
+            self._forget(app)
+        for volume_id in volumes:
+            self._copy_volume(volume_id)
+
+    async def _copy_database(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Copy the database; the apps and the volumes that it tells of."""
+        target = self.directory / DATABASE
+        target.unlink(missing_ok=True)
+        snapshot.copy_database(self.data_dir / DATABASE, target)
+        db = Database(target)
+        try:
+            return await snapshot.apps(db), await snapshot.volumes(db)
+        finally:
+            db.close()
+
+    def _copy_keys(self) -> None:
+        for name in KEYS:
+            if (self.data_dir / name).is_file():
+                copy_image(self.data_dir / name, self.directory / name, clock=self.clock)
+
+    def _copy_tree(self, below: Path) -> None:
+        for path in _files(self.data_dir / below):
+            name = path.relative_to(self.data_dir)
+            if is_kept(name):
+                (self.directory / name).parent.mkdir(parents=True, exist_ok=True)
+                copy_image(path, self.directory / name, clock=self.clock)
+
+    def _copy_app(self, deployment_id: str) -> bool:
+        """Copy a deployment's disk and logs, unless that was done; False when it is not there."""
+        if deployment_id in self.copied:
+            return True
+        source = self.data_dir / _APPS / deployment_id
+        record = read_record(source)
+        if record is None or record.stage not in (Stage.BUILT, Stage.STARTED):
+            return False
+        target = self.directory / _APPS / deployment_id
+        target.mkdir(parents=True)
+        disk = Disk(image=source / "disk.img", mount_point=self.mounts / "disks" / deployment_id)
+        try:
+            _copy_disk(disk, target / "disk.img", self.clock)
+        except FileNotFoundError:
+            self._forget(deployment_id)
+            return False
+        for path in _files(source):
+            if path.name not in _LEFT_OUT and is_kept(path.relative_to(self.data_dir)):
+                copy_image(path, target / path.name, clock=self.clock)
+        write_record(target, msgspec.structs.replace(record, stage=Stage.BUILT, listener=None))
+        self.copied.add(deployment_id)
+        return True
+
+    def _copy_volume(self, volume_id: str) -> None:
+        volume = Volume(
+            directory=self.data_dir / _VOLUMES / volume_id,
+            mounts=self.mounts / "volumes" / volume_id,
+        )
+        if not volume.disk.image.exists():
+            return  # no app of the project has been started with it yet
+        target = self.directory / _VOLUMES / volume_id
+        target.mkdir(parents=True)
+        with volume.alone():
+            copy_disk(volume.disk, target / "disk.img", self.clock)
+
+    def _forget(self, deployment_id: str) -> None:
+        target = self.directory / _APPS / deployment_id
+        for path in _files(target):
+            path.unlink()
+        target.rmdir()
+        self.copied.discard(deployment_id)
+
+    def files(self) -> list[Path]:
+        """Everything that was copied, relative to `directory`, in a fixed order."""
+        return sorted(path.relative_to(self.directory) for path in _files(self.directory))
+
+
+def _copy_disk(disk: Disk, target: Path, clock: Clock) -> None:
+    """A copy of a disk that the gateway may mount or unmount just now. Raises OSError."""
+    for _ in range(_TRIES):
+        was_mounted, changed_ns = disk.mounted, disk.image.stat().st_mtime_ns
+        try:
+            copy_disk(disk, target, clock)
+        except OSError:
+            if disk.mounted == was_mounted:
+                raise
+            continue
+        if was_mounted or (not disk.mounted and disk.image.stat().st_mtime_ns == changed_ns):
+            return
+    raise BackupFailed(f"{disk.image} is mounted and unmounted all the time.")
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    """Every regular file below a directory; no link is followed, no pipe opened."""
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            path = Path(parent, name)
+            if path.is_file() and not path.is_symlink():
+                yield path

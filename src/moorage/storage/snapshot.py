@@ -1,0 +1,60 @@
+"""The whole database in one file, as it stood at one moment; and put back to begin anew."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import bindparam, select, update
+
+from moorage.deploy.deployment import DeploymentStatus
+from moorage.errors import DatabaseUnavailable
+from moorage.storage.database import Database, Statement
+from moorage.storage.schema import deployments, meter, projects
+
+_living = projects.c.deleted_at_ms.is_(None)
+_APPS = Statement(
+    select(deployments.c.id)
+    .join_from(deployments, projects)
+    .where(
+        _living,
+        deployments.c.is_kept,
+        deployments.c.status.in_([DeploymentStatus.READY.value, DeploymentStatus.SUPERSEDED.value]),
+    )
+    .order_by(deployments.c.created_at_ms, deployments.c.id)
+)
+_VOLUMES = Statement(
+    select(projects.c.id).where(_living, projects.c.volume).order_by(projects.c.id)
+)
+_FORGET_BOOT = Statement(update(meter).values(boot_id=bindparam("new_boot_id")))
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Write a copy of a database that others may be writing to; nobody waits for it.
+
+    Raises DatabaseUnavailable.
+    """
+    try:
+        with (
+            closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True)) as reading,
+            closing(sqlite3.connect(target)) as writing,
+        ):
+            reading.backup(writing)  # all pages at once: one read transaction
+    except sqlite3.Error as error:
+        raise DatabaseUnavailable(f"{source} cannot be copied: {error}.") from error
+
+
+async def apps(db: Database) -> Sequence[str]:
+    """The deployments that serve or can be served again."""
+    return [row[0] for row in await db.all(_APPS)]
+
+
+async def volumes(db: Database) -> Sequence[str]:
+    """The projects that have a volume."""
+    return [row[0] for row in await db.all(_VOLUMES)]
+
+
+async def begin_anew(db: Database) -> None:
+    """Have a database that was put back charge nothing for the time since it was copied."""
+    async with db.transaction(durable=True) as tx:
+        await tx.execute(_FORGET_BOOT, new_boot_id="")
