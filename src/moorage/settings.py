@@ -151,6 +151,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         _doc("How long a version that was replaced may end what it was asked before.", ge=0),
     ] = 30
+    stop_seconds: Annotated[
+        int,
+        _doc("How long a stopped app may take to end after SIGTERM; then SIGKILL.", ge=0, le=60),
+    ] = 5
     releases_kept: Annotated[
         int, _doc("How many replaced versions of a project can be rolled back to.", ge=0, le=100)
     ] = 3

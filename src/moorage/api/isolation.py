@@ -57,6 +57,7 @@ def make_runtime(
             traffic=_traffic(settings),
             accept_soft_limits=settings.accept_soft_limits,
             clock=clock,
+            stop_grace_seconds=settings.stop_seconds,
         )
     return Sandbox(
         state_dir=Path(settings.data_dir) / "apps",
@@ -69,6 +70,7 @@ def make_runtime(
         allow=settings.allow_networks,
         traffic=_traffic(settings),
         clock=clock,
+        stop_grace_seconds=settings.stop_seconds,
     )
 
 
