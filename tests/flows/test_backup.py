@@ -1,0 +1,113 @@
+"""A gateway is saved while it runs under load, and put back into another, empty directory."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway_fixture import DevGateway, running
+from wallet import Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+# Counts its visits in its volume, and tells what it was given.
+COUNTER = {
+    "index.js": """\
+const fs = require('fs'), file = '/data/visits';
+require('http').createServer((request, response) => {
+  let visits = 0;
+  try { visits = Number(fs.readFileSync(file, 'utf8')); } catch {}
+  if (request.url === '/count') fs.writeFileSync(file, String(++visits));
+  response.end(JSON.stringify({visits, secret: process.env.SECRET}));
+}).listen(process.env.PORT);
+"""
+}
+
+
+async def moorage(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).parent / "moorage"), *arguments]
+    return await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, check=False
+    )
+
+
+async def audit(gateway: DevGateway) -> Any:
+    done = await moorage("audit", "--data-dir", str(gateway.data_dir), "--json")
+    return json.loads(done.stdout)
+
+
+@contextlib.asynccontextmanager
+async def visitors(wallet: Wallet, names: list[str], path: str) -> AsyncIterator[list[int]]:
+    """Somebody visits each app all the time; gives the statuses seen."""
+    seen: list[int] = []
+
+    async def visit(name: str) -> None:
+        while True:
+            seen.append((await wallet.visit(name, path))[0])
+
+    tasks = [asyncio.create_task(visit(name)) for name in names]
+    try:
+        yield seen
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_gateway_saved_under_load_comes_back_on_an_empty_machine(tmp_path: Path) -> None:
+    saved, restored = tmp_path / "backup", tmp_path / "restored"
+    settings = {"requests_per_minute": "100000", "watch_seconds": "1"}
+    with running(tmp_path / "data", **settings) as old:
+        wallet = await Wallet(old).fund()
+        plain, counter = fresh_name(), fresh_name()
+        await wallet.settled(await wallet.deploy_paid(plain))
+        deployed = await wallet.deploy_paid(
+            counter, COUNTER, settings={"volume": True, "runEnvs": {"SECRET": "it's $afe"}}
+        )
+        assert (await wallet.settled(deployed))["status"] == "ready"
+        for _ in range(3):
+            await wallet.visit(counter, "/count")
+
+        async with visitors(wallet, [plain, counter], "/") as seen:
+            made = await moorage("backup", str(saved), "--data-dir", str(old.data_dir), "--json")
+        assert made.returncode == 0, made.stderr
+        assert json.loads(made.stdout)["apps"] == 2
+        assert json.loads(made.stdout)["volumes"] == 1
+        assert set(seen) == {200}
+        assert len(seen) > 10
+        assert [path.name for path in old.data_dir.glob(".backup-*")] == []
+
+        await wallet.visit(counter, "/count")  # what comes after it is not in it
+        paid_later = await wallet.pay(1_000_000)
+        info = old.info
+    assert info is old.info
+
+    refused = await moorage("restore", str(saved), "--data-dir", str(old.data_dir))
+    assert (refused.returncode, "not empty" in refused.stderr) == (1, True)
+    done = await moorage("restore", str(saved), "--data-dir", str(restored))
+    assert done.returncode == 0, done.stderr
+    # Chains are no gateway's: they go on.
+    shutil.copytree(old.data_dir / "chains", restored / "chains", symlinks=True)
+
+    with running(restored, **settings) as new:
+        again = Wallet(new, wallet.key)
+        for name in (plain, counter):
+            await again.until_answers(name)
+        assert await again.visit(plain) == (200, "hello world")
+        status, page = await again.visit(counter)
+        assert (status, json.loads(page)) == (200, {"visits": 3, "secret": "it's $afe"})
+
+        early = await again.call("GET", "/agent/credits")
+        assert (early.status, early.body["code"]) == (401, "timestamp_expired")
+        async with asyncio.timeout(20):  # until the later payment is found on its chain
+            while (report := await audit(new))["ok"] is not True:
+                await asyncio.sleep(0.2)
+        exported = await moorage("ledger", "export", "--data-dir", str(restored))
+        assert paid_later in exported.stdout, report
