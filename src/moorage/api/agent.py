@@ -172,6 +172,8 @@ async def _read_bid(gateway: Gateway, request: Request, wallet: str) -> tuple[Bi
         if not isinstance(document, dict):
             raise InvalidField("body", "must be a JSON object")
         checked = deploy_request(document)
+        if checked.settings.volume:
+            gateway.require_volumes("settings.volume")
         bid = Bid(
             wallet=wallet,
             request=checked,

@@ -12,6 +12,7 @@ from moorage.api.apparatus import MIB, Apparatus, trusted_proxies
 from moorage.api.deploying import DeployServices, Ground, deploy_services
 from moorage.api.gateway import Gateway, Limiters
 from moorage.api.idempotency import Idempotency
+from moorage.api.isolation import is_rootless
 from moorage.api.log_stream import Followers
 from moorage.api.payments import PaymentServices, payment_services
 from moorage.auth.authenticator import Authenticator
@@ -138,7 +139,7 @@ def assemble(
         ),
     )
     watch_running_apps(lambda: deploying.reconciler.running)
-    watch_sleeping_apps(lambda: deploying.sleep.asleep)
+    watch_sleeping_apps(lambda: deploying.reconciler.asleep)
     payments = payment_services(
         settings,
         db=db,
@@ -221,6 +222,7 @@ def _gateway(
         hosts=apparatus.hosts,
         followers=Followers(),
         inventory=apparatus.toolchains.inventory,
+        has_volumes=not is_rootless(settings),
         upload_limits=UploadLimits(),
         spool_dir=records.spool,
     )

@@ -24,6 +24,7 @@ from moorage.deploy.rollback import Rollback
 from moorage.deploy.upload import UploadLimits
 from moorage.deploy.usage import UsageMeter
 from moorage.deploy.wake import Wake
+from moorage.errors import RuntimeUnsupported
 from moorage.events.webhooks import Webhooks
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
@@ -78,8 +79,14 @@ class Gateway:
     hosts: Hosts
     inventory: Inventory
     followers: Followers
+    has_volumes: bool  # not without root
     upload_limits: UploadLimits
     spool_dir: Path
+
+    def require_volumes(self, field: str) -> None:
+        """Raise RuntimeUnsupported, naming the field that asks for one, where there are none."""
+        if not self.has_volumes:
+            raise RuntimeUnsupported(field, "this gateway runs without root, and has no volumes")
 
     @cached_property
     def host(self) -> str:

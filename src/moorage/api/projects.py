@@ -42,6 +42,8 @@ async def change_project(gateway: Gateway, request: Request) -> Response:
     project = await owned_project(gateway, request)
     body = await read_small(request, most_bytes=MOST_CHANGE_BYTES)
     change = change_request(parse_small(body, dict[str, object]))
+    if change.volume:
+        gateway.require_volumes("volume")
     changed = await gateway.configuration.change(project, change)
     return json_response(_changed(project, changed))
 

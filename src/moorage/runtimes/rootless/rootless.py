@@ -31,6 +31,7 @@ from moorage.runtimes.runtime import (
     LogPage,
     Usage,
 )
+from moorage.runtimes.sandbox.disk import disk_failure
 from moorage.runtimes.sandbox.door import SUN_PATH_BYTES
 from moorage.runtimes.sandbox.record import Stage
 from moorage.runtimes.sandbox.trees import NotAFile
@@ -153,7 +154,9 @@ class Rootless:
                 await in_thread(place.logs.copy_from, origin.logs, LogKind.BUILD)
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
-        """As `Runtime.start`."""
+        """As `Runtime.start`; an app that has a volume is not started without it."""
+        if spec.volume is not None:
+            raise DeployFailed(FailureCause.INTERRUPTED, "without root there are no volumes")
         async with self._alone(spec.deployment_id) as place:
             record = place.record
             if record is None or record.stage in (Stage.BUILDING, Stage.FAILED):
@@ -200,6 +203,13 @@ class Rootless:
     async def known(self) -> set[str]:
         """As `Runtime.known`."""
         return {place.deployment_id for place in self._machine.places()}
+
+    async def volumes(self) -> set[str]:
+        """None, whatever a gateway that was root may have left."""
+        return set()
+
+    async def remove_volume(self, volume_id: str) -> None:
+        """Nothing to remove."""
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         """As `Runtime.exit_reason`; None for an app that was never started."""
@@ -253,9 +263,9 @@ class Rootless:
         except NotAFile as error:
             raise DeployFailed(FailureCause.UPLOAD_INVALID, str(error)) from error
         except OSError as error:
-            raise _full(error, spec.limits.disk_bytes) from error
+            raise disk_failure(error, spec.limits.disk_bytes) from error
         if await in_thread(place.used_bytes) > spec.limits.disk_bytes:
-            raise _full(OSError(errno.ENOSPC, ""), spec.limits.disk_bytes)
+            raise disk_failure(OSError(errno.ENOSPC, ""), spec.limits.disk_bytes)
 
     async def _start(
         self, place: Place, record: Record, spec: InstanceSpec, timeout_seconds: float
@@ -264,7 +274,7 @@ class Rootless:
             try:
                 record = await in_thread(app.launch, place, spec)
             except OSError as error:
-                raise _full(error, spec.limits.disk_bytes) from error
+                raise disk_failure(error, spec.limits.disk_bytes) from error
         listener = await app.wait_listening(place, record, spec, timeout_seconds=timeout_seconds)
         record = await in_thread(app.open_door, place, record, listener)
         return _instance(place, record)
@@ -385,11 +395,3 @@ def _instance(place: Place, record: Record) -> Instance:
         raise ValueError(f"{place.deployment_id} has no door")
     port = record.listener.port
     return Instance(deployment_id=place.deployment_id, socket=place.socket, port=port)
-
-
-def _full(error: OSError, size_bytes: int) -> Exception:
-    """The app's failure when `error` says that its disk is full, else `error` itself."""
-    if error.errno != errno.ENOSPC:
-        return error
-    size = f"{size_bytes // (1024 * 1024)} MiB"
-    return DeployFailed(FailureCause.OUT_OF_DISK, f"the app's disk of {size} is full")
