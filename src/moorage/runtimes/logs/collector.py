@@ -94,7 +94,7 @@ class Collector:
         self._is_ending = False
 
     def run(self) -> None:
-        """Collect until SIGTERM, or until the control socket is another's or gone."""
+        """Collect until SIGTERM, or until there is nothing left to collect for."""
         signal.set_wakeup_fd(self._woken)
         signal.signal(signal.SIGTERM, self._end)
         for found in self._deployments.glob("*/pipes/*.out"):
@@ -111,8 +111,9 @@ class Collector:
         self._is_ending = True
 
     def _is_ours(self) -> bool:
+        """Whether the control socket is still this one's, and the deployments' directory there."""
         try:
-            return self._control.stat().st_ino == self._inode
+            return self._control.stat().st_ino == self._inode and self._deployments.is_dir()
         except FileNotFoundError:
             return False
 

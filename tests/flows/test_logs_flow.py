@@ -1,0 +1,345 @@
+"""Logs over real HTTP: pages, and streams through builds, crashes, redeploys and restarts."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway_fixture import REPOSITORY, DevGateway, running
+from waiting import until
+from wallet import Answer, Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+COMMAND = Path(sys.executable).parent / "moorage"
+
+TALKER = {
+    "index.js": """\
+let asked = 0;
+console.log('up');
+require('http').createServer((request, response) => {
+  if (request.url === '/crash') { console.error('crashing'); process.exit(1); }
+  console.log(`asked ${asked++}`);
+  response.end('hello');
+}).listen(process.env.PORT);
+""",
+    "package.json": '{"name": "talker", "scripts": {"build": "node build.js"}}',
+    "build.js": """\
+console.log('begun');
+setTimeout(() => console.error('nearly'), 700);
+setTimeout(() => console.log('finished'), 1400);
+""",
+}
+
+
+@pytest.fixture
+async def wallet(dev_gateway: DevGateway) -> Wallet:
+    return await Wallet(dev_gateway).fund()
+
+
+def path(deployed: Answer, **query: str | int) -> str:
+    project, deployment = deployed.body["projectId"], deployed.body["deploymentId"]
+    asked = "&".join(f"{name}={value}" for name, value in query.items())
+    return f"/agent/deploy/{project}/{deployment}/logs?{asked}"
+
+
+async def page(wallet: Wallet, deployed: Answer, **query: str | int) -> dict[str, Any]:
+    answer = await wallet.call("GET", path(deployed, **query))
+    assert answer.status == 200, answer.body
+    return answer.body
+
+
+def texts(body: dict[str, Any]) -> list[str]:
+    return [line["text"] for line in body["lines"]]
+
+
+class Event(dict[str, str]):
+    """The fields of one server-sent event."""
+
+    @property
+    def text(self) -> str:
+        return str(json.loads(self["data"]).get("text"))
+
+
+@asynccontextmanager
+async def followed(
+    wallet: Wallet, deployed: Answer, *, last: str = "", **query: str | int
+) -> AsyncIterator[AsyncIterator[Event]]:
+    """The events of a stream, read as the standard says, by nothing of ours."""
+    headers = wallet.signed() | ({"Last-Event-ID": last} if last else {})
+    url = wallet.gateway.url + path(deployed, follow="true", **query)
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["X-Accel-Buffering"] == "no"
+        yield _events(answer)
+
+
+async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[Event]:
+    event = Event()
+    async for raw in answer.content:
+        line = raw.decode().rstrip("\n")
+        if not line and event:
+            yield event
+            event = Event()
+        elif line and not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            event[name] = value
+
+
+async def take(events: AsyncIterator[Event], count: int, *, seconds: float = 30) -> list[Event]:
+    async with asyncio.timeout(seconds):
+        return [await anext(events) for _ in range(count)]
+
+
+async def rest(events: AsyncIterator[Event], *, seconds: float = 30) -> list[Event]:
+    async with asyncio.timeout(seconds):
+        return [event async for event in events]
+
+
+async def test_page_tells_time_stream_and_text(wallet: Wallet) -> None:
+    deployed = await wallet.deploy_paid(fresh_name(), TALKER)
+    await wallet.settled(deployed)
+    body = await page(wallet, deployed, kind="build")
+    assert set(body) == {"projectId", "deploymentId", "kind", "lines", "next", "ended"}
+    assert (body["kind"], body["ended"]) == ("build", True)
+    by_text = {line["text"]: line for line in body["lines"]}
+    assert by_text["begun"]["stream"] == "out"
+    assert by_text["nearly"]["stream"] == "err"
+    assert by_text["$ npm run build"]["stream"] == "gateway"
+    assert by_text["begun"]["time"] < by_text["nearly"]["time"] < by_text["finished"]["time"]
+
+
+async def test_pages_go_on_behind_each_other(wallet: Wallet) -> None:
+    name = fresh_name()
+    deployed = await wallet.deploy_paid(name, TALKER)
+    await wallet.settled(deployed)
+    first = await page(wallet, deployed)
+    assert (first["kind"], first["ended"]) == ("runtime", False)
+    assert texts(first)[0] == "up"
+    await wallet.visit(name)
+    await until(lambda: _has_more(wallet, deployed, first["next"]))
+    second = await page(wallet, deployed, after=first["next"])
+    assert [text for text in texts(second) if text.startswith("asked")][-1:] == texts(second)[-1:]
+    assert texts(await page(wallet, deployed, tail=1)) == texts(second)[-1:]
+    since = second["lines"][0]["time"]
+    assert texts(await page(wallet, deployed, since=since))[0] == texts(second)[0]
+    assert texts(await page(wallet, deployed, since=2**42)) == []
+
+
+async def _has_more(wallet: Wallet, deployed: Answer, after: str) -> bool:
+    return bool(texts(await page(wallet, deployed, after=after)))
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"kind": "both"}, "kind"),
+        ({"follow": "yes"}, "follow"),
+        ({"tail": 0}, "tail"),
+        ({"tail": 10_001}, "tail"),
+        ({"after": "x"}, "after"),
+        ({"since": "yesterday"}, "since"),
+        ({"since": "2026-04-07T10:00:00"}, "since"),
+    ],
+)
+async def test_bad_query_is_refused_by_name(
+    wallet: Wallet, query: dict[str, Any], field: str
+) -> None:
+    deployed = await wallet.deploy_paid(fresh_name())
+    answer = await wallet.call("GET", path(deployed, **query))
+    assert (answer.status, answer.body["code"]) == (400, "invalid_field")
+    assert answer.body["field"] == field
+
+
+async def test_logs_are_the_owners_alone(wallet: Wallet) -> None:
+    deployed = await wallet.deploy_paid(fresh_name())
+    other = Wallet(wallet.gateway)
+    for follow in ("false", "true"):
+        answer = await other.call("GET", path(deployed, follow=follow))
+        assert (answer.status, answer.body["code"]) == (403, "wrong_wallet")
+    unknown = {**deployed.body, "deploymentId": deployed.body["projectId"]}
+    answer = await wallet.call("GET", path(Answer(200, unknown, {})))
+    assert (answer.status, answer.body["code"]) == (404, "deployment_not_found")
+
+
+async def test_build_is_followed_live_to_its_end(wallet: Wallet) -> None:
+    deployed = await wallet.deploy_paid(fresh_name(), TALKER)
+    async with followed(wallet, deployed, kind="build") as events, asyncio.timeout(60):
+        seen = [(_said(event), time.monotonic()) async for event in events]
+    at = dict(seen)
+    assert [text for text, _ in seen if text in ("begun", "nearly", "finished", "END")] == [
+        "begun", "nearly", "finished", "END",
+    ]  # fmt: skip
+    assert at["finished"] - at["begun"] > 1.0  # each as it came, not all at the end
+
+
+def _said(event: Event) -> str:
+    return event.text if event["event"] == "line" else "END"
+
+
+async def test_stream_goes_on_behind_the_last_event_without_gap_or_repetition(
+    wallet: Wallet,
+) -> None:
+    name = fresh_name()
+    deployed = await wallet.deploy_paid(name, TALKER)
+    await wallet.settled(deployed)
+    for _ in range(3):
+        await wallet.visit(name)
+    async with followed(wallet, deployed) as events:
+        first = await take(events, 2)
+    for _ in range(3):
+        await wallet.visit(name)
+    async with followed(wallet, deployed, last=first[-1]["id"]) as events:
+        second = await take(events, 4)
+    everything = texts(await page(wallet, deployed))
+    assert [event.text for event in first + second] == everything[:6]
+
+
+async def test_stream_goes_on_over_a_crash_and_restart_of_the_app(wallet: Wallet) -> None:
+    name = fresh_name()
+    deployed = await wallet.deploy_paid(name, TALKER)
+    await wallet.settled(deployed)
+    async with followed(wallet, deployed) as events:
+        await wallet.visit(name, "/crash")
+        async with asyncio.timeout(30):
+            seen = [await anext(events)]
+            while [event.text for event in seen].count("up") < 2:
+                seen.append(await anext(events))
+    said = [event.text for event in seen]
+    assert said.index("crashing") < len(said) - 1 == len(said) - 1 - said[::-1].index("up")
+
+
+async def test_stream_of_a_replaced_version_ends_when_it_is_stopped(wallet: Wallet) -> None:
+    name = fresh_name()
+    deployed = await wallet.deploy_paid(name, TALKER)
+    await wallet.settled(deployed)
+    async with followed(wallet, deployed) as events:
+        await take(events, 1)
+        again = await wallet.deploy(name, TALKER | {"new.txt": "new"})
+        assert again.status == 200, again.body
+        await wallet.settled(again)
+        assert (await rest(events))[-1]["event"] == "end"
+    assert (await page(wallet, deployed))["ended"]
+    assert texts(await page(wallet, deployed))[0] == "up"
+
+
+async def test_one_wallet_follows_only_so_many_and_a_page_is_still_to_be_had(
+    wallet: Wallet,
+) -> None:
+    name = fresh_name()
+    deployed = await wallet.deploy_paid(name)
+    await wallet.settled(deployed)
+    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+        url = wallet.gateway.url + path(deployed, follow="true")
+        streams = [await session.get(url, headers=wallet.signed()) for _ in range(10)]
+        assert {stream.status for stream in streams} == {200}
+        refused = await wallet.call("GET", path(deployed, follow="true"))
+        assert (refused.status, refused.body["code"]) == (429, "too_many_streams")
+        assert "10" in refused.body["error"]
+        await page(wallet, deployed)
+        for stream in streams:
+            stream.close()
+        await until(lambda: _may_follow(wallet, deployed))
+
+
+async def _may_follow(wallet: Wallet, deployed: Answer) -> bool:
+    async with aiohttp.ClientSession() as session:
+        url = wallet.gateway.url + path(deployed, follow="true")
+        async with session.get(url, headers=wallet.signed()) as answer:
+            return answer.status == 200
+
+
+@pytest.fixture
+def own_gateway(tmp_path: Path) -> Iterator[DevGateway]:
+    with running(tmp_path / "data", requests_per_minute="100000") as gateway:
+        yield gateway
+
+
+def run_cli(gateway: DevGateway, key: str, *arguments: str) -> "subprocess.Popen[str]":
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MOORAGE_")}
+    return subprocess.Popen(
+        [str(COMMAND), *arguments, "--gateway", gateway.url],
+        cwd=REPOSITORY,
+        env=environment | {"MOORAGE_PRIVATE_KEY": key},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+async def test_command_shows_logs_without_their_escapes(wallet: Wallet) -> None:
+    name = fresh_name()
+    loud = TALKER["index.js"].replace("'up'", r"'up \x1b[2J\x1b]0;owned\x07'")
+    deployed = await wallet.deploy_paid(name, {"index.js": loud})
+    await wallet.settled(deployed)
+    shown = run_cli(wallet.gateway, wallet.key, "logs", name, "--times")
+    out, err = await asyncio.to_thread(shown.communicate)
+    assert shown.returncode == 0, err
+    first = out.splitlines()[0]
+    assert first.endswith("Z up [2J]0;owned")
+    assert "\x1b" not in out
+    as_json = run_cli(wallet.gateway, wallet.key, "logs", name, "--json")
+    document = json.loads((await asyncio.to_thread(as_json.communicate))[0])
+    assert document["lines"][0]["text"] == "up \x1b[2J\x1b]0;owned\x07"
+
+
+async def test_command_follows_a_build_to_its_end(wallet: Wallet) -> None:
+    name = fresh_name()
+    deployed = await wallet.deploy_paid(name, TALKER)
+    await wallet.settled(deployed)
+    arguments = ("logs", name, "--build", "--follow")
+    shown = run_cli(wallet.gateway, wallet.key, *arguments)
+    out, err = await asyncio.to_thread(shown.communicate)
+    assert shown.returncode == 0, err
+    assert [line for line in out.splitlines() if line in ("begun", "nearly", "finished")] == [
+        "begun", "nearly", "finished",
+    ]  # fmt: skip
+    as_json = run_cli(wallet.gateway, wallet.key, *arguments, "--json")
+    out, _ = await asyncio.to_thread(as_json.communicate)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert {"stream": "err", "text": "nearly"}.items() <= lines[-2].items()
+
+
+async def test_stream_goes_on_behind_its_last_event_after_a_crash_of_the_gateway(
+    own_gateway: DevGateway,
+) -> None:
+    """The app goes on writing meanwhile; nothing is missed, nothing told twice."""
+    wallet = await Wallet(own_gateway).fund()
+    counting = TALKER["index.js"] + "let n = 0; setInterval(() => console.log(`n ${n++}`), 20);\n"
+    deployed = await wallet.deploy_paid(fresh_name(), {"index.js": counting})
+    await wallet.settled(deployed)
+    async with followed(wallet, deployed, since=1) as events:
+        seen = await take(events, 50)
+        own_gateway.kill()
+        with pytest.raises(aiohttp.ClientError):
+            seen += await rest(events)
+    own_gateway.start()
+    async with followed(wallet, deployed, last=seen[-1]["id"]) as events:
+        seen += await take(events, 400)
+    numbers = [int(event.text[2:]) for event in seen if event.text.startswith("n ")]
+    assert numbers == list(range(len(numbers)))
+
+
+async def test_streams_do_not_hold_up_a_gateway_that_stops(own_gateway: DevGateway) -> None:
+    wallet = await Wallet(own_gateway).fund()
+    deployed = await wallet.deploy_paid(fresh_name(), TALKER)
+    await wallet.settled(deployed)
+    async with followed(wallet, deployed) as events:
+        await take(events, 1)
+        begun = time.monotonic()
+        stopping = asyncio.create_task(asyncio.to_thread(own_gateway.stop))
+        assert "end" not in [event["event"] for event in await rest(events)]
+        assert time.monotonic() - begun < 4  # of the 5 s that answers under way are given
+        await stopping
