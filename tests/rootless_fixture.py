@@ -29,15 +29,15 @@ from moorage.runtimes.rootless.rootless import Rootless
 from moorage.runtimes.runtime import BuildSpec, Runtime
 from moorage.runtimes.sandbox import tool
 
-UID = 64_017  # nobody's on Debian, whose dynamic users end at 64,999 with none given out here
+# Of a range that systemd's table of user ids lists as unused; of this run of the tests alone.
+UID = 1_890_000_000 + os.getpid()
 _ENTER = """\
 set -eu
-mkdir "$1/dev"
-mknod "$1/dev/tun" c 10 200
-chmod 666 "$1/dev/tun"
+mkdir -p "$1/dev"
+[ -e "$1/dev/tun" ] || mknod -m 666 "$1/dev/tun" c 10 200
 mount --bind "$1/dev/tun" /dev/net/tun
 if [ -n "$4" ]; then
-  mkdir "$1/python"
+  mkdir -p "$1/python"
   mount --bind "$3" "$1/python"
   mount -t tmpfs -o mode=755 none "$4"
   mkdir -p "$3"

@@ -16,6 +16,7 @@ from moorage.runtimes.rootless.place import Excess, Place
 from moorage.runtimes.rootless.processes import (
     Process,
     ProcessId,
+    command_line,
     descendants,
     everything,
     find,
@@ -259,6 +260,21 @@ def _polite_targets(processes: list[Process]) -> list[Process]:
     return [it for it in processes if it.name not in _SHELLS] or [
         it for it in processes if it.name != "bwrap"
     ]
+
+
+def doors_to_nowhere() -> list[ProcessId]:
+    """Doors in whose network nothing else is: an app's that is gone, and whose record is, too."""
+    doors: dict[int, list[ProcessId]] = {}
+    inhabited = set()
+    for process in everything().values():
+        network = network_of(process.id.pid)
+        if network is None:
+            continue
+        if command_line(process.id.pid)[:1] == [str(door.PROXY)]:
+            doors.setdefault(network, []).append(process.id)
+        else:
+            inhabited.add(network)
+    return [it for network, them in doors.items() if network not in inhabited for it in them]
 
 
 def strangers(record: Record) -> list[ProcessId]:

@@ -13,7 +13,13 @@ from moorage.planning.plan import Plan, Stack
 from moorage.runtimes.logs.collecting import Collecting
 from moorage.runtimes.rootless import app, build, pasta, probe
 from moorage.runtimes.rootless.place import Machine
-from moorage.runtimes.rootless.processes import command_line, everything, send
+from moorage.runtimes.rootless.processes import (
+    command_line,
+    descendants,
+    everything,
+    send,
+    wait_until_dead,
+)
 from moorage.runtimes.rootless.rules import Policy, own_addresses, ruleset
 from moorage.runtimes.rootless.watch import Watch
 from moorage.runtimes.runtime import BuildSpec, Limits
@@ -117,18 +123,22 @@ def sweep(machine: Machine) -> None:
         known[str(place.directory)] = record
         if record.stage is Stage.BUILDING:
             place.abandon()
+    ended = []
     for process in everything().values():
         marker = pasta.marker(command_line(process.id.pid))
         if marker is None or Path(marker).parent != machine.deployments:
             continue
         if marker not in known or known[marker].pasta != process.id:
             logger.warning("a process of %s is nobody's: it is ended", Path(marker).name)
+            ended += [process.id, *(it.id for it in descendants(process.id, everything()))]
             send(process.id, signal.SIGKILL)
+    wait_until_dead(ended)
     for place in machine.places():
         record = place.record
-        if record is not None:
-            for stranger in app.strangers(record):
-                send(stranger, signal.SIGKILL)
+        for stranger in [] if record is None else app.strangers(record):
+            send(stranger, signal.SIGKILL)
+    for door in app.doors_to_nowhere():
+        send(door, signal.SIGKILL)
 
 
 def keep_rules(machine: Machine, configuration: Configuration) -> None:

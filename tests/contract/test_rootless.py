@@ -1,0 +1,176 @@
+"""What only the rootless runtime does; what every runtime does is in test_runtime.py."""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from moorage.errors import IsolationMissing
+from moorage.runtimes.runtime import AppExit, Runtime
+from remains import processes_of
+from rootless_fixture import UID, RemoteRuntime, missing, opened_rootless, rootless_directory
+from small_apps import SERVER, build, build_and_start, fetch, plan, processes, start
+from waiting import until
+
+pytestmark = pytest.mark.root
+
+BORN = "const born = String(process.hrtime());\n" + SERVER.replace("'hello'", "born") % "3000"
+
+
+@pytest.fixture
+def home() -> Path:
+    """A directory of the made-up user's."""
+    if reason := missing():
+        pytest.skip(reason)
+    return rootless_directory()
+
+
+@pytest.fixture
+async def gateways(home: Path) -> AsyncIterator[list[RemoteRuntime]]:
+    """Gateways over one directory, each killed by its test; the last one ends it all."""
+    made: list[RemoteRuntime] = []
+    yield made
+    await made[-1].close(stop_apps=True)
+    made[-1].end()
+    shutil.rmtree(home)
+
+
+async def next_gateway(gateways: list[RemoteRuntime], home: Path) -> tuple[Runtime, RemoteRuntime]:
+    """One more gateway over the same directory, opened."""
+    gateways.append(RemoteRuntime(home, instance_id="c0ffee"))
+    await gateways[-1].open()
+    return cast("Runtime", gateways[-1]), gateways[-1]
+
+
+async def test_app_survives_the_gateway_and_is_adopted(
+    gateways: list[RemoteRuntime], home: Path, source: Path
+) -> None:
+    (source / "index.js").write_text(BORN)
+    first, process = await next_gateway(gateways, home)
+    instance = await build_and_start(first, source, plan())
+    born = await fetch(instance.socket)
+    process.kill()
+    assert await fetch(instance.socket) == born
+    second, _ = await next_gateway(gateways, home)
+    assert await second.running() == {"first": instance}
+    assert await start(second, plan()) == instance
+    assert await fetch(instance.socket) == born
+    await second.stop("first")
+    assert await second.running() == {}
+    assert await second.exit_reason("first") == AppExit(exit_code=143, out_of_memory=False)
+
+
+async def test_exit_while_no_gateway_ran_is_known(
+    gateways: list[RemoteRuntime], home: Path, source: Path
+) -> None:
+    (source / "index.js").write_text(
+        SERVER.replace("response.end('hello')", "process.exit(9)") % "process.env.PORT"
+    )
+    first, process = await next_gateway(gateways, home)
+    instance = await build_and_start(first, source, plan())
+    process.kill()
+    with pytest.raises(OSError):  # noqa: PT011 (reset or closed, as it happens)
+        await fetch(instance.socket)
+    second, _ = await next_gateway(gateways, home)
+
+    async def known() -> bool:
+        return await second.exit_reason("first") == AppExit(exit_code=9, out_of_memory=False)
+
+    await until(known)
+
+
+async def test_build_dies_with_the_gateway_and_is_swept(
+    gateways: list[RemoteRuntime], home: Path, source: Path
+) -> None:
+    first, process = await next_gateway(gateways, home)
+    step = "echo begun; setsid sleep 8491 & sleep 8491"
+    task = asyncio.create_task(build(first, source, plan(build=step)))
+    await until(lambda: any(line.startswith("sleep") for line in processes("sleep 8491")))
+    process.kill()
+    with pytest.raises(asyncio.IncompleteReadError):
+        await task
+    await until(lambda: processes("sleep 8491") == [])
+    second, _ = await next_gateway(gateways, home)
+    assert await second.known() == {"first"}
+    assert await second.running() == {}
+    assert not (home / "state" / "deployments" / "first" / "app").exists()
+
+
+async def test_app_whose_record_is_lost_is_ended_by_the_next_gateway(
+    gateways: list[RemoteRuntime], home: Path, source: Path
+) -> None:
+    first, process = await next_gateway(gateways, home)
+    await build_and_start(first, source, plan(start="node index.js 8492"))
+    process.kill()
+    (home / "state" / "deployments" / "first" / "record.json").unlink()
+    second, _ = await next_gateway(gateways, home)
+    assert await second.known() == set()
+    await until(lambda: processes("index.js 8492") == [])
+    await until(lambda: not _doors())
+
+
+async def test_without_the_operators_word_it_does_not_open(home: Path) -> None:
+    remote = RemoteRuntime(home, accept_soft_limits=False)
+    try:
+        with pytest.raises(IsolationMissing) as refused:
+            await remote.open()
+        assert "disk" in str(refused.value)
+        assert "accept_soft_limits = true" in str(refused.value)
+    finally:
+        remote.end()
+        shutil.rmtree(home)
+
+
+async def test_close_with_apps_leaves_nothing(home: Path, source: Path) -> None:
+    before = processes_of(UID)
+    async with opened_rootless(home) as remote:
+        runtime = cast("Runtime", remote)
+        await build_and_start(runtime, source, plan())
+        assert len(processes_of(UID) - before) > 4  # gateway, collector, pasta, bwrap, app
+        await runtime.close(stop_apps=True)
+        assert not (home / "run").exists()
+        await until(lambda: processes_of(UID) - before == {remote.pid})
+        await runtime.open()
+        assert await runtime.known() == {"first"}
+        assert await fetch((await start(runtime, plan())).socket) == "hello"
+
+
+async def test_new_address_of_the_machine_is_forbidden_to_apps_that_run(
+    home: Path, source: Path
+) -> None:
+    """The filter lies in each app's namespace, and was loaded before there was the address."""
+    async with opened_rootless(home) as remote:
+        runtime: Any = remote
+        await build_and_start(runtime, source, plan())
+        address = ("203.0.113.77/32", "dev", "lo")
+        subprocess.run(["ip", "address", "add", *address], check=True)
+        try:
+            await asyncio.to_thread(runtime.tend)
+            assert "203.0.113.77" in await asyncio.to_thread(_filter_of_the_app)
+        finally:
+            subprocess.run(["ip", "address", "delete", *address], check=True)
+
+
+def _filter_of_the_app() -> str:
+    """The packet filter in the namespace of the made-up user's one app."""
+    ours = _network("self")
+    inside = next(pid for pid in sorted(processes_of(UID)) if _network(str(pid)) != ours)
+    done = subprocess.run(
+        ["nsenter", f"--net=/proc/{inside}/ns/net", "nft", "list", "ruleset"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+def _doors() -> list[int]:
+    """The made-up user's doors."""
+    comms = ((pid, Path(f"/proc/{pid}/comm")) for pid in processes_of(UID))
+    return [pid for pid, comm in comms if comm.exists() and "socket-prox" in comm.read_text()]
+
+
+def _network(process: str) -> int:
+    return Path("/proc", process, "ns/net").stat().st_ino

@@ -1,0 +1,215 @@
+"""Without root, the kernel holds less: what apps and builds that want more meet then."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import arena
+import pytest
+import pytest_asyncio
+from apps import ATTACKS, SMALL, Deployer, ask, attempts, plan, upload
+
+from conftest import Host, Mode
+from moorage.errors import DeployFailed, FailureCause
+from moorage.runtimes.runtime import Instance
+from remains import processes_of, processes_saying
+from rootless_fixture import UID
+from waiting import until
+
+pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest.fixture(scope="module")
+def source(host: Host) -> Path:
+    """The upload of every deployment here."""
+    return upload(host.new_directory("source"))
+
+
+@pytest.fixture(scope="module")
+def deployer(rootless_mode: Mode) -> Deployer:
+    """Deploys on the rootless runtime."""
+    return Deployer(rootless_mode.runtime)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def neighbour(deployer: Deployer, source: Path) -> Instance:
+    """An app that must not notice anything."""
+    return await deployer.deploy("neighbour", source, plan(), SMALL)
+
+
+async def answers(instance: Instance) -> bool:
+    """Whether the app answers."""
+    return bool(await asyncio.wait_for(ask(instance), 5))
+
+
+async def ends(mode: Mode, deployment: str) -> None:
+    """Return once the app was ended for what it did."""
+
+    async def ended() -> bool:
+        return await mode.runtime.exit_reason(deployment) is not None
+
+    await until(ended, seconds=30)
+
+
+async def set_going(instance: Instance, *command: str) -> None:
+    """Have the hostile app do something by itself, while it may be killed for it."""
+    with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        await ask(instance, "/exec", list(command))
+
+
+@pytest.mark.parametrize("phase", ["app", "build"])
+async def test_fork_bomb_meets_the_process_limit_though_all_have_one_uid(
+    phase: str, deployer: Deployer, neighbour: Instance, source: Path
+) -> None:
+    """Outside, as one user: the limit of that user's processes stops all that it has."""
+    bomb = "exhaust.py", "fork", "200"
+    outside = subprocess.run([arena.PYTHON, str(ATTACKS / bomb[0]), *bomb[1:]], check=True,
+                             capture_output=True)  # fmt: skip
+    assert b'"succeeded": true' in outside.stdout
+    if phase == "build":
+        what = plan(install=f"python3 attacks/{' '.join(bomb)}")
+        await deployer.build("bomb", source, what, SMALL)
+        tried = deployer.results("bomb")[-1]
+    else:
+        app = await deployer.deploy("bomb", source, plan(), SMALL)
+        tried, unharmed = await asyncio.gather(
+            attempts(app, [list(bomb)]), attempts(neighbour, [["exhaust.py", "fork", "20"]])
+        )
+        tried = tried[0]
+        assert unharmed[0]["succeeded"]
+    assert tried["detail"] == "EAGAIN"
+    assert await answers(neighbour)
+
+
+@pytest.mark.parametrize("phase", ["app", "build"])
+async def test_a_process_is_refused_more_memory_than_its_app_may_have(
+    phase: str, deployer: Deployer, neighbour: Instance, source: Path
+) -> None:
+    greedy = "exec python3 attacks/exhaust.py memory 300"
+    what = plan(build=greedy) if phase == "build" else plan(greedy)
+    with pytest.raises(DeployFailed) as failure:
+        await deployer.deploy("greedy", source, what, SMALL)
+    assert failure.value.cause is FailureCause.OUT_OF_MEMORY
+    assert await answers(neighbour)
+
+
+async def test_processes_that_take_too_much_memory_together_are_ended(
+    rootless_mode: Mode, deployer: Deployer, neighbour: Instance, source: Path
+) -> None:
+    """Each stays below the limit, which the kernel knows for one process alone."""
+    app = await deployer.deploy("crowd", source, plan(), SMALL)
+    for _ in range(4):
+        hold = "b = bytearray(80 << 20); import time; time.sleep(600)"
+        await set_going(app, "python3", "-c", hold)
+    await ends(rootless_mode, "crowd")
+    ended = await rootless_mode.runtime.exit_reason("crowd")
+    assert ended is not None
+    assert ended.out_of_memory
+    assert await answers(neighbour)
+
+
+FILLERS = {
+    "a file": "dd if=/dev/urandom of=/app/filler bs=1M count=60; cp /app/filler /home/app/two",
+    "small files": "i=0; while [ $i -lt 30000 ]; do : > /app/f$i; i=$((i+1)); done",
+    "a hidden directory": "mkdir h; cd h; dd if=/dev/urandom of=x bs=1M count=60; chmod 0 ../h;"
+    " dd if=/dev/urandom of=/app/y bs=1M count=20",
+}
+
+
+@pytest.mark.parametrize("how", FILLERS)
+async def test_app_that_fills_the_disk_is_ended(
+    how: str, rootless_mode: Mode, deployer: Deployer, neighbour: Instance, source: Path
+) -> None:
+    app = await deployer.deploy("filler", source, plan(), SMALL)
+    await set_going(app, "sh", "-c", FILLERS[how])
+    await ends(rootless_mode, "filler")
+    assert await answers(neighbour)
+    await rootless_mode.runtime.remove("filler")
+    assert not (rootless_mode.state / "deployments" / "filler").exists()
+
+
+ONE_FILE = "dd if=/dev/urandom of=big bs=1M count=100"
+SEVERAL = "for i in 1 2 3; do dd if=/dev/urandom of=$i bs=1M count=30; sleep 0.5; done; sleep 9"
+
+
+@pytest.mark.parametrize("step", [ONE_FILE, SEVERAL], ids=["one file", "several"])
+async def test_build_that_fills_the_disk_fails(
+    step: str, deployer: Deployer, neighbour: Instance, source: Path
+) -> None:
+    with pytest.raises(DeployFailed) as failure:
+        await deployer.build("big", source, plan(build=step), SMALL)
+    assert failure.value.cause is FailureCause.OUT_OF_DISK
+    assert await answers(neighbour)
+
+
+async def test_file_is_sparse_but_no_larger_than_the_disk(
+    rootless_mode: Mode, deployer: Deployer, source: Path
+) -> None:
+    """Somebody who copies it without care would write all of it."""
+    with pytest.raises(DeployFailed) as failure:
+        await deployer.build("sparse", source, plan(build="truncate -s 1T sparse"), SMALL)
+    assert failure.value.cause is FailureCause.OUT_OF_DISK
+    await rootless_mode.runtime.remove("sparse")
+
+
+async def test_stop_and_remove_leave_no_process_however_detached(
+    rootless_mode: Mode, deployer: Deployer, neighbour: Instance, source: Path
+) -> None:
+    app = await deployer.deploy("stayer", source, plan(), SMALL)
+    await ask(app, "/exec", ["python3", "attacks/exhaust.py", "stay", "stay-rootless"])
+    await until(lambda: len(processes_saying("stay-rootless")) >= 3)
+    await rootless_mode.runtime.stop("stayer")
+    assert not processes_saying("stay-rootless")
+    await rootless_mode.runtime.remove("stayer")
+    assert not processes_saying("deployments/stayer")
+    assert await answers(neighbour)
+
+
+async def test_step_leaves_no_process_however_detached(deployer: Deployer, source: Path) -> None:
+    what = plan(install="python3 attacks/exhaust.py stay stay-step; sleep 0.2")
+    await deployer.build("step", source, what, SMALL)
+    assert not processes_saying("stay-step")
+
+
+async def test_app_does_not_live_on_without_its_network(
+    rootless_mode: Mode, deployer: Deployer, source: Path
+) -> None:
+    """pasta may be killed, as for want of memory: an app nobody knows of must not be left."""
+    await deployer.deploy("alone", source, plan(), SMALL)
+    (pasta,) = processes_saying("deployments/alone")
+    os.kill(pasta, signal.SIGKILL)
+    await ends(rootless_mode, "alone")
+    await rootless_mode.runtime.stop("alone")
+    known = {it for it in processes_of(UID) if Path(f"/proc/{it}/comm").read_text() == "pasta\n"}
+    assert pasta not in known
+
+
+async def test_only_ones_own_user_may_enter_the_directories(rootless_mode: Mode) -> None:
+    """Other users of the machine could else use a program that an app made setuid."""
+    for directory in (rootless_mode.state / "deployments", rootless_mode.run):
+        status = directory.stat()
+        assert (status.st_uid, status.st_mode & 0o777) == (UID, 0o700)
+    doors = list(rootless_mode.run.glob("*.sock"))
+    assert doors
+    assert all(door.stat().st_mode & 0o777 == 0o600 for door in doors)
+
+
+async def test_nothing_listens_on_the_machine_for_an_app(neighbour: Instance, host: Host) -> None:
+    """A port on loopback would be open to every user of the machine, and to their apps."""
+    listening = subprocess.run(["ss", "-Hltnup"], check=True, capture_output=True, text=True)
+    assert "pasta" not in listening.stdout
+    assert "socket-proxyd" not in listening.stdout
+
+
+async def test_connections_one_makes_are_bounded(
+    deployer: Deployer, neighbour: Instance, source: Path
+) -> None:
+    """Each takes a descriptor of pasta's, and a socket of the machine's."""
+    app = await deployer.deploy("flows", source, plan(), SMALL)
+    await attempts(app, [["exhaust.py", "flows", arena.PUBLIC_ADDRESS, "20000"]])
+    sockets = subprocess.run(["ss", "-Huan"], check=True, capture_output=True, text=True)
+    assert len(sockets.stdout.splitlines()) < 3_000
+    assert await answers(neighbour)
