@@ -63,6 +63,7 @@ class FakeRuntime:
 
     def __init__(self) -> None:
         self.built: dict[str, BuildSpec] = {}
+        self.specs: dict[str, InstanceSpec] = {}  # what apps were started with last
         self.discarded: set[str] = set()  # nothing but their logs is left
         self.apps: dict[str, Instance] = {}
         self.calls: list[tuple[str, str]] = []
@@ -114,6 +115,7 @@ class FakeRuntime:
         if spec.deployment_id not in self.built:
             raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to start")
         self.exits.pop(spec.deployment_id, None)
+        self.specs[spec.deployment_id] = spec
         if spec.volume is not None:
             self.kept_volumes.add(spec.volume)
         return self.apps.setdefault(spec.deployment_id, self._instance(spec))

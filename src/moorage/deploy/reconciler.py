@@ -24,7 +24,7 @@ from moorage.events import outbox
 from moorage.events.event import EventKind
 from moorage.ledger.metering import Metering
 from moorage.runtimes.runtime import Instance, Runtime
-from moorage.storage import domains, projects
+from moorage.storage import configuration, domains, projects
 from moorage.storage import releases as kept_releases
 from moorage.storage.database import Database, Transaction
 from moorage.threads import in_thread
@@ -73,6 +73,8 @@ class Reconciler:
         """Serving deployments whose app does not run at the moment."""
         self.running = 0
         """How many apps the last comparison found running."""
+        self.asleep = 0
+        """How many projects it found asleep."""
         self.deleting: set[str] = set()
         """Projects whose deletion somebody sees to; what others began is finished here."""
 
@@ -110,11 +112,17 @@ class Reconciler:
         running = await self._runtime.running()
         self.running = len(running)
         under_way = {item.id for item in await projects.deployments_under_way(self._db)}
-        living = await projects.living(self._db)
-        serving = {project.serving_deployment_id for project in living}
+        living = await projects.awake(self._db)
+        sleeping = await projects.sleeping(self._db)
+        self.asleep = len(sleeping)
+        serving = {project.serving_deployment_id for project in living} | sleeping.keys()
         kept = await kept_releases.kept(self._db)
         for stray in known - under_way - serving - kept.keys():
             self._chores.begin("remove", stray, partial(self._runtime.remove, stray))
+        for project_id in [sleeping[name] for name in running if name in sleeping]:
+            project = await projects.by_id(self._db, project_id)
+            if project is not None:
+                await self._settle(project, running)
         dead = set()
         for project in living:
             deployment_id = project.serving_deployment_id or ""
@@ -144,6 +152,7 @@ class Reconciler:
             await self._runtime.remove_volume(project.id)
         async with self._db.transaction(durable=True) as tx:
             await domains.remove_of(tx, project.id)
+            await configuration.forget(tx, project.id)
             if await projects.set_deleted(tx, project.id, at_ms=self._clock.now_ms()):
                 await self._tell(tx, project, EventKind.PROJECT_DELETED)
 

@@ -38,7 +38,7 @@ _COLLECT = Statement(
             _copies.c.status.in_([status.value for status in UNDER_WAY]),
         ),
     )
-    .values(is_kept=False, log_tail="")
+    .values(is_kept=False, log_tail="", variables="")
 )
 _LATEST = Statement(
     select(deployments.c.id)

@@ -71,6 +71,7 @@ class Yard:
         self.steps: list[str] = []
         self.on_step: Callable[[str], None] = lambda step: None
         self.unhealthy: list[Exception] = []  # what the next health checks raise
+        self.before_healthy: Callable[[], Awaitable[None]] = nothing  # done at each health check
         self.asked: list[str] = []  # the paths that the health checks asked for
         self.has_ended: list[bool] = []  # what the health checks were told of the app's end
         self.answers: Callable[[], Awaitable[bool]] = answers
@@ -162,6 +163,7 @@ class Yard:
         """In place of the product's health check, which opens a socket."""
         await asyncio.sleep(0)
         self.asked.append(path)
+        await self.before_healthy()
         self.has_ended.append(await has_ended())
         if self.unhealthy:
             raise self.unhealthy.pop(0)
@@ -244,6 +246,10 @@ class Yard:
             while chores := self.chores.under_way():
                 await asyncio.gather(*chores, return_exceptions=True)
                 await asyncio.sleep(0)
+
+
+async def nothing() -> None:
+    """What is done unless a test says otherwise."""
 
 
 async def answers() -> bool:

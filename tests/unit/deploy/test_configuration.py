@@ -1,0 +1,241 @@
+"""Changes of configuration: what they are made to, what they wait for, who may make them."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from yard import Yard
+
+from moorage.deploy.change import change_request
+from moorage.deploy.configuration import Changed, Configuration, Effect
+from moorage.deploy.deployment import Deployment, DeploymentStatus, Origin
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.variables import Variables
+from moorage.errors import (
+    DeployFailed,
+    FailureCause,
+    InvalidField,
+    MoorageError,
+    OutOfCredits,
+    ProjectBlocked,
+    ProjectNotFound,
+)
+from moorage.storage import blocks, projects
+from records_fixture import ALICE, add_deployment, add_project, fund
+
+
+class Desk:
+    """A project that serves, and changes of it."""
+
+    def __init__(self, yard: Yard, project: Project) -> None:
+        self.yard = yard
+        self.project = project
+        self.queued = 0
+        self.service = Configuration(
+            db=yard.db, vault=yard.vault, clock=yard.clock, on_queued=self._wake
+        )
+
+    def _wake(self) -> None:
+        self.queued += 1
+
+    def sealed(self, **run: str) -> str:
+        return self.yard.vault.seal(Variables(run=run), self.project.id)
+
+    async def change(self, **document: Any) -> Changed:
+        return await self.service.change(self.project, change_request(document))
+
+    async def refused(self, **document: Any) -> MoorageError:
+        with pytest.raises(MoorageError) as refused:
+            await self.change(**document)
+        return refused.value
+
+    async def run_of(self, deployment_id: str | None) -> dict[str, str]:
+        assert deployment_id is not None
+        deployment = await self.yard.deployment(deployment_id)
+        return self.yard.vault.open(deployment.variables, self.project.id).run
+
+
+@pytest.fixture
+async def desk(yard: Yard, project: Project) -> Desk:
+    await fund(yard.db, ALICE, 500_000)
+    return Desk(yard, project)
+
+
+@pytest.fixture
+async def serving(desk: Desk) -> Deployment:
+    return await desk.yard.serving(desk.project, variables=desk.sealed(A="1"))
+
+
+async def test_change_queues_a_copy_of_what_serves(desk: Desk, serving: Deployment) -> None:
+    changed = await desk.change(runEnvs={"B": "2"}, healthPath="/up")
+
+    assert (changed.effect, desk.queued) == (Effect.DEPLOYING, 1)
+    assert changed.deployment_id is not None
+    queued = await desk.yard.deployment(changed.deployment_id)
+    assert (queued.origin, queued.copy_of) == (Origin.CONFIGURATION, serving.id)
+    assert (queued.status, queued.plan) == (DeploymentStatus.QUEUED, serving.plan)
+    assert queued.health_path == "/up"
+    assert queued.request_digest == ""  # of a body with secrets, it could be guessed from
+    assert await desk.run_of(queued.id) == {"A": "1", "B": "2"}
+    assert await desk.run_of(serving.id) == {"A": "1"}
+
+
+async def test_changed_app_sees_its_variables_and_is_asked_at_its_path(
+    desk: Desk, serving: Deployment
+) -> None:
+    await desk.change(runEnvs={"B": "2"}, healthPath="/up")
+    ready = await desk.yard.deployed()
+    assert (ready.status, desk.yard.asked) == (DeploymentStatus.READY, ["/up"])
+    started = desk.yard.runtime.specs[ready.id]
+    assert started.variables == {"A": "1", "B": "2"}
+
+
+async def test_second_change_goes_into_the_deployment_under_way(
+    desk: Desk, serving: Deployment
+) -> None:
+    first = await desk.change(runEnvs={"B": "2"})
+    second = await desk.change(runEnvs={"A": None, "C": "3"})
+
+    assert second == Changed(Effect.UNDER_WAY, first.deployment_id)
+    assert await desk.run_of(first.deployment_id) == {"B": "2", "C": "3"}
+
+
+async def test_change_while_its_app_starts_has_it_started_once_more(
+    desk: Desk, serving: Deployment
+) -> None:
+    first = await desk.change(runEnvs={"B": "2"})
+    changes = [desk.change(runEnvs={"B": "3"})]
+
+    def on_call(method: str, subject: str) -> None:
+        if (method, subject) == ("start", first.deployment_id) and changes:
+            tasks.append(asyncio.ensure_future(changes.pop()))
+
+    tasks: list[asyncio.Future[Changed]] = []
+    desk.yard.runtime.on_call = on_call
+    ready = await desk.yard.deployed()
+
+    assert (ready.status, len(tasks)) == (DeploymentStatus.READY, 1)
+    assert tasks[0].result().effect is Effect.UNDER_WAY
+    assert desk.yard.runtime.called("start") == [ready.id, ready.id]
+    assert desk.yard.runtime.specs[ready.id].variables["B"] == "3"
+
+
+async def test_app_that_fails_as_it_was_is_started_as_it_is_to_be(
+    desk: Desk, serving: Deployment
+) -> None:
+    first = await desk.change(runEnvs={"B": "bad"})
+    mending = [desk.change(runEnvs={"B": "good"})]
+
+    async def mended(*_: object) -> None:
+        if mending:
+            await mending.pop()
+            raise DeployFailed(FailureCause.UNHEALTHY, "It answered 500.")
+
+    desk.yard.before_healthy = mended
+    ready = await desk.yard.deployed()
+    assert (ready.id, ready.status) == (first.deployment_id, DeploymentStatus.READY)
+    assert desk.yard.runtime.specs[ready.id].variables["B"] == "good"
+
+
+async def test_what_failed_is_given_up(desk: Desk, serving: Deployment) -> None:
+    await desk.change(runEnvs={"BAD": "1"}, healthPath="/bad")
+    desk.yard.unhealthy.append(DeployFailed(FailureCause.UNHEALTHY, "It answered 500."))
+    assert (await desk.yard.deployed()).status is DeploymentStatus.FAILED
+
+    now = await desk.service.show(await desk.yard.project(desk.project))
+    assert (now.variables.run, now.health_path) == ({"A": "1"}, "/")
+    mended = await desk.change(runEnvs={"GOOD": "1"})
+    assert await desk.run_of(mended.deployment_id) == {"A": "1", "GOOD": "1"}
+
+
+async def test_variables_of_builds_wait_for_an_upload_and_outlive_failures(
+    desk: Desk, serving: Deployment
+) -> None:
+    waits = await desk.change(buildVars={"TOKEN": "t"})
+    assert waits == Changed(Effect.NEXT_UPLOAD)
+    await desk.change(runEnvs={"BAD": "1"})
+    desk.yard.unhealthy.append(DeployFailed(FailureCause.UNHEALTHY, "It answered 500."))
+    await desk.yard.deployed()
+    now = await desk.service.show(await desk.yard.project(desk.project))
+    assert now.variables.build == {"TOKEN": "t"}
+
+
+async def test_same_values_again_change_nothing(desk: Desk, serving: Deployment) -> None:
+    same = {"runEnvs": {"A": "1", "GONE": None}, "healthPath": "/"}
+    assert await desk.change(**same) == Changed(Effect.AT_ONCE)
+    first = await desk.change(runEnvs={"A": "2"})
+    again = await desk.change(runEnvs={"A": "2"}, restart=True)
+    assert again.deployment_id == first.deployment_id
+
+
+async def test_nothing_serves_so_it_waits_for_an_upload(desk: Desk) -> None:
+    for document in ({"runEnvs": {"A": "1"}}, {"restart": True}, {"healthPath": "/up"}):
+        assert await desk.change(**document) == Changed(Effect.NEXT_UPLOAD)
+    now = await desk.service.show(await desk.yard.project(desk.project))
+    assert (now.variables.run, now.health_path) == ({"A": "1"}, "/up")
+
+
+async def test_change_of_the_app_needs_credits_and_one_of_its_name_does_not(yard: Yard) -> None:
+    broke = Desk(yard, await add_project(yard.db, ALICE, "hello", ProjectStatus.ACTIVE))
+    await yard.serving(broke.project)
+    refused = await broke.refused(displayName="Shop", restart=True)
+    assert isinstance(refused, OutOfCredits)
+    assert (await yard.project(broke.project)).display_name != "Shop"  # all of it or nothing
+    await broke.change(displayName="Shop")
+    assert (await yard.project(broke.project)).display_name == "Shop"
+
+
+async def test_what_the_operator_suspended_is_not_changed(desk: Desk, serving: Deployment) -> None:
+    async with desk.yard.db.transaction(durable=False) as tx:
+        await blocks.block(tx, desk.project.id, "phishing")
+    for document in ({"displayName": "x"}, {"restart": True}):
+        assert isinstance(await desk.refused(**document), ProjectBlocked)
+
+
+async def test_what_is_being_deleted_is_not_changed(desk: Desk, serving: Deployment) -> None:
+    async with desk.yard.db.transaction(durable=False) as tx:
+        await projects.set_status(tx, desk.project.id, ProjectStatus.DELETING)
+    assert isinstance(await desk.refused(displayName="x"), ProjectNotFound)
+
+
+async def test_too_many_variables_are_refused_and_nothing_is_changed(
+    desk: Desk, serving: Deployment
+) -> None:
+    many = {f"V{number}": "" for number in range(200)}
+    refused = await desk.refused(displayName="x", runEnvs=many)
+    assert isinstance(refused, InvalidField)
+    assert refused.field == "runEnvs"
+    assert (await desk.yard.project(desk.project)).display_name != "x"
+
+
+async def test_changes_made_at_once_are_all_there(desk: Desk, serving: Deployment) -> None:
+    changed = await asyncio.gather(
+        *(desk.change(runEnvs={f"V{number}": str(number)}) for number in range(10))
+    )
+    (deployment_id,) = {each.deployment_id for each in changed}
+    expected = {"A": "1"} | {f"V{number}": str(number) for number in range(10)}
+    assert await desk.run_of(deployment_id) == expected
+
+
+async def test_upload_that_is_queued_has_what_is_changed(desk: Desk, serving: Deployment) -> None:
+    upload = await desk.yard.queued(desk.project, variables=desk.sealed(FROM="upload"))
+    changed = await desk.change(runEnvs={"AND": "patch"})
+    assert changed == Changed(Effect.UNDER_WAY, upload.id)
+    assert await desk.run_of(upload.id) == {"FROM": "upload", "AND": "patch"}
+
+
+async def test_builds_and_apps_see_only_their_own(desk: Desk) -> None:
+    variables = Variables(build={"B": "1"}, run={"R": "2"})
+    sealed = desk.yard.vault.seal(variables, desk.project.id)
+    await desk.yard.queued(desk.project, variables=sealed)
+    ready = await desk.yard.deployed()
+    assert desk.yard.runtime.built[ready.id].variables == {"B": "1"}
+    assert desk.yard.runtime.specs[ready.id].variables == {"R": "2"}
+
+
+async def test_no_app_runs_without_its_variables(desk: Desk) -> None:
+    sealed = desk.yard.vault.seal(Variables(run={"R": "2"}), "another project")
+    await add_deployment(desk.yard.db, desk.project, queued=True, variables=sealed)
+    with pytest.raises(MoorageError, match="cannot be opened"):
+        await desk.yard.workflow.run(await desk.yard.claim())
+    assert desk.yard.runtime.apps == {}
