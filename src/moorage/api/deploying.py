@@ -43,7 +43,6 @@ class DeployServices:
     addresses: Addresses
     worker: Worker
     reconciler: Reconciler
-    sleep: Sleep
     wake: Wake
     usage: UsageMeter
     cancellation: Cancellation
@@ -100,7 +99,6 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
         addresses=addresses,
         worker=worker,
         reconciler=reconciler,
-        sleep=sleep,
         wake=_wake(settings, apparatus, ground, addresses, chores, sleep, reconciler),
         usage=UsageMeter(
             db=db,

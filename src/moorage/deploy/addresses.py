@@ -79,10 +79,10 @@ class Addresses:
         return None if project_id is None else await projects.by_id(self._db, project_id)
 
     async def sweep(self) -> None:
-        """Mend what a crash left of a domain that had just changed hands."""
+        """Mend what a crash left of a domain that changed hands, of an app that fell asleep."""
         for host in self._routes.routes():
             project = await self.project_at(host)
-            if project is None:
+            if project is None or project.asleep_since_ms is not None:
                 self._routes.remove(host)
             elif self._hosts.unique_name(host) is None:
                 self.adopt(host, project)

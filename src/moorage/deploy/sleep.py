@@ -46,9 +46,6 @@ class Sleep:
         self._after_seconds = after_seconds
         self._clock = clock
         self._used: dict[str, float] = {}  # by serving deployment: when it was last in use
-        self.asleep = 0
-        """How many apps the last comparison found asleep."""
-        self._asleep_so_far = 0
         self._just_stopped: set[str] = set()  # since the comparison under way began
 
     def use(self, deployment_id: str) -> None:
@@ -58,7 +55,6 @@ class Sleep:
     def begin(self) -> None:
         """A comparison begins: what it will find running was not stopped before."""
         self._just_stopped.clear()
-        self._asleep_so_far = 0
 
     async def rests(self, project: Project, instance: Instance | None) -> bool:
         """Whether an active project's app is to be left stopped; sees to it that it is.
@@ -72,16 +68,12 @@ class Sleep:
             if self._idle(serving):
                 self._chores.begin("sleep", serving, lambda: self._try(project.id, instance))
             return False
-        self._asleep_so_far += 1
         if instance is not None:
             self._chores.begin("sleep", serving, lambda: self._lie_down(project.id, instance))
-        elif not await projects.is_starting(self._db, project.id):
-            await self._addresses.remove(project)  # what a crash left leads to no app
         return True
 
     def end(self, *, known: Collection[str]) -> None:
         """The comparison is over; what is known of deployments that are gone is dropped."""
-        self.asleep = self._asleep_so_far
         for deployment_id in self._used.keys() - set(known):
             del self._used[deployment_id]
 

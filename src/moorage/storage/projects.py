@@ -34,7 +34,13 @@ _OF_WALLET = Statement(
     .where(projects.c.wallet == bindparam("wallet"), _living)
     .order_by(projects.c.created_at_ms, projects.c.id)
 )
-_LIVING = Statement(select(*_PROJECT).where(_living))
+_asleep = (projects.c.status == ProjectStatus.ACTIVE.value) & projects.c.asleep_since_ms.is_not(
+    None
+)
+_AWAKE = Statement(select(*_PROJECT).where(_living, ~_asleep))
+_SLEEPING = Statement(
+    select(projects.c.serving_deployment_id, projects.c.id).where(_living, _asleep)
+)
 _SHARING = Statement(
     select(func.count())
     .select_from(projects)
@@ -112,9 +118,7 @@ _FALL_ASLEEP = Statement(
     .values(asleep_since_ms=bindparam("at_ms"))
 )
 _WAKE = Statement(
-    update(projects)
-    .where(projects.c.id == bindparam("project_id"))
-    .values(asleep_since_ms=null())
+    update(projects).where(projects.c.id == bindparam("project_id")).values(asleep_since_ms=null())
 )
 _SET_SERVING = Statement(
     update(projects)
@@ -222,9 +226,14 @@ async def of_wallet(source: Database | Transaction, wallet: str) -> list[Project
     return [_made_project(row) for row in await source.all(_OF_WALLET, wallet=wallet)]
 
 
-async def living(db: Database) -> list[Project]:
-    """Every project that is not deleted."""
-    return [_made_project(row) for row in await db.all(_LIVING)]
+async def awake(db: Database) -> list[Project]:
+    """Every project that is neither deleted nor asleep."""
+    return [_made_project(row) for row in await db.all(_AWAKE)]
+
+
+async def sleeping(db: Database) -> dict[str, str]:
+    """The projects that sleep, by the deployment that they would serve."""
+    return {str(row[0]): str(row[1]) for row in await db.all(_SLEEPING)}
 
 
 async def suspended_of_wallet(source: Database | Transaction, wallet: str) -> list[Project]:
@@ -265,9 +274,7 @@ async def suspend(tx: Transaction, project_id: str, *, at_ms: int) -> None:
 
 async def fall_asleep(tx: Transaction, project_id: str, *, serving: str, at_ms: int) -> bool:
     """Let an active project sleep; False when it does, has another app, or is being deployed."""
-    return (
-        await tx.execute(_FALL_ASLEEP, project_id=project_id, serving=serving, at_ms=at_ms) == 1
-    )
+    return await tx.execute(_FALL_ASLEEP, project_id=project_id, serving=serving, at_ms=at_ms) == 1
 
 
 async def wake(tx: Transaction, project_id: str) -> None:

@@ -232,6 +232,7 @@ async def test_route_that_a_crash_left_to_a_sleeping_app_is_removed(
     async with yard.db.transaction(durable=True) as tx:
         await projects.fall_asleep(tx, project.id, serving=app.id, at_ms=1)
     yard.runtime.die(app.id)
+    await yard.addresses.sweep()
     await reconcile(yard)
     assert yard.routes.table == {}
     assert await yard.wake.host(HOST)

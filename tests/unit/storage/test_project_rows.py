@@ -77,7 +77,7 @@ async def test_living_name_is_unique_and_free_once_deleted(
     assert await projects.by_name(db, "hello") == successor
     assert await projects.by_id(db, project.id) is None
     assert await projects.of_wallet(db, ALICE) == []
-    assert await projects.living(db) == [successor]
+    assert await projects.awake(db) == [successor]
 
 
 async def test_deleting_twice_keeps_the_first_time(db: Database) -> None:

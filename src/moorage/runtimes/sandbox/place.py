@@ -52,6 +52,10 @@ class Machine:
         """Every place where something is."""
         return [self.place(path.name) for path in sorted(self.deployments.iterdir())]
 
+    def known(self) -> set[str]:
+        """The deployments that have a place where something is."""
+        return {path.name for path in self.deployments.iterdir()}
+
     @property
     def deployments(self) -> Path:
         """The directory of all places' directories."""
