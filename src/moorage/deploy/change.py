@@ -40,8 +40,8 @@ def change_request(document: object) -> Change:
         health_path=_health_path(document) if "healthPath" in document else None,
         run_envs=_variables(document, "runEnvs"),
         build_vars=_variables(document, "buildVars"),
-        volume=_flag(document, "volume"),
-        restart=_flag(document, "restart"),
+        volume=_volume(document),
+        restart=_restart(document),
     )
 
 
@@ -73,8 +73,14 @@ def _variables(document: Mapping[str, Any], field: str) -> Changes:
     return value
 
 
-def _flag(document: Mapping[str, Any], field: str) -> bool:
-    value = document.get(field, False)
+def _volume(document: Mapping[str, Any]) -> bool:
+    if document.get("volume", True) is not True:
+        raise InvalidField("volume", "must be true: a volume goes with its project alone")
+    return "volume" in document
+
+
+def _restart(document: Mapping[str, Any]) -> bool:
+    value = document.get("restart", False)
     if not isinstance(value, bool):
-        raise InvalidField(field, "must be true or false")
+        raise InvalidField("restart", "must be true or false")
     return value

@@ -16,6 +16,7 @@ def test_every_change_is_taken() -> None:
             "healthPath": "/up",
             "runEnvs": {"A": "$1\n'\"", "B": None},
             "buildVars": {"C": ""},
+            "volume": True,
             "restart": True,
         }
     ) == Change(
@@ -24,6 +25,7 @@ def test_every_change_is_taken() -> None:
         health_path="/up",
         run_envs={"A": "$1\n'\"", "B": None},
         build_vars={"C": ""},
+        volume=True,
         restart=True,
     )
 
@@ -62,6 +64,8 @@ def test_null_is_what_a_project_has_at_first() -> None:
         ({"runEnvs": {"PORT": "80"}}, "runEnvs.PORT"),
         ({"buildVars": {"PORT": None}}, "buildVars.PORT"),
         ({"buildVars": {f"A{n}": None for n in range(201)}}, "buildVars"),
+        ({"volume": False}, "volume"),  # it would take data away
+        ({"volume": None}, "volume"),
         ({"restart": 1}, "restart"),
         ({"restart": None}, "restart"),
     ],
