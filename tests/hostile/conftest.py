@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import arena
 import pytest
@@ -26,6 +26,8 @@ class Host:
 
     directory: Path
     facts: dict[str, str]
+    network: int  # its network namespace, and the world's
+    world: int
 
     @property
     def state(self) -> Path:
@@ -58,7 +60,7 @@ def host() -> Iterator[Host]:
             greeters, host=host_network, world=world_network, directory=directory
         )
         greeters.start()
-        yield Host(directory, facts)
+        yield Host(directory, facts, host_network, world_network)
         greeters.close()
     os.close(host_network)
     os.close(world_network)
@@ -70,7 +72,7 @@ def instance_id(suffix: str = "") -> str:
     return f"{os.getpid() & 0xFFFF:04x}{suffix}"
 
 
-def new_sandbox(host: Host, suffix: str = "") -> Sandbox:
+def new_sandbox(host: Host, suffix: str = "", **options: Any) -> Sandbox:
     """A sandbox on the made-up host, not yet open."""
     state, run = (host.directory / f"{name}{suffix}" for name in ("state", "run"))
     state.mkdir()
@@ -81,6 +83,7 @@ def new_sandbox(host: Host, suffix: str = "") -> Sandbox:
         instance_id=instance_id(suffix),
         tools={},
         stop_grace_seconds=1.0,
+        **options,
     )
 
 

@@ -103,6 +103,33 @@ def flows(address: str, count: str) -> str:
     return f"{count} flows"
 
 
+def send(address: str, port: str, seconds: str) -> str:
+    """Send as much as one can for so many seconds."""
+    deadline, sent = time.monotonic() + float(seconds), 0
+    with socket.create_connection((address, int(port)), timeout=5) as connection:
+        connection.settimeout(1)
+        while time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                sent += connection.send(bytes(1 << 16))
+    return f"{sent} bytes"
+
+
+def scan(address: str, port: str, count: str, seconds: str) -> str:
+    """Begin connections as fast as one can, and see how many come about in so many seconds."""
+    sockets, deadline = [], time.monotonic() + float(seconds)
+    for _ in range(int(count)):
+        endpoint = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        endpoint.setblocking(False)
+        endpoint.connect_ex((address, int(port)))
+        sockets.append(endpoint)
+        if time.monotonic() > deadline:
+            break
+    time.sleep(max(0.0, deadline - time.monotonic()))
+    for endpoint in sockets:
+        endpoint.close()
+    return f"{len(sockets)} begun"
+
+
 def cpu(seconds: str, processes: str) -> str:
     """Burn CPU for so many seconds of wall time; says how much it got."""
     started = time.monotonic()
@@ -183,6 +210,8 @@ main(
         "inodes": inodes,
         "fill": fill,
         "flows": flows,
+        "send": send,
+        "scan": scan,
         "cpu": cpu,
         "log": log,
         "log-one-line": log_one_line,

@@ -1,0 +1,165 @@
+"""Nobody takes all connections or all bandwidth: no app of the world's, no visitor of an app's."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import cast
+
+import arena
+import pytest
+import pytest_asyncio
+from apps import SMALL, Deployer, ask, attempts, plan, upload
+
+from conftest import Host, new_sandbox
+from moorage.runtimes.runtime import Instance, Runtime
+from moorage.runtimes.traffic import Traffic
+from rootless_fixture import missing, opened_rootless, rootless_directory
+
+pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
+
+PROXY_PORT = 8099
+SINK_PORT = 8098
+MBIT = 8
+LIMITED = Traffic(
+    app_connections=300,
+    app_new_connections=20,
+    app_bandwidth_mbit=MBIT,
+    visitor_connections=50,
+    proxy_ports=(PROXY_PORT,),
+)
+
+
+@pytest.fixture(scope="module")
+def source(host: Host) -> Path:
+    """The upload of every deployment here."""
+    return upload(host.new_directory("source"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def limited_root(host: Host) -> AsyncIterator[Runtime]:
+    """The root mode's runtime, with limits."""
+    runtime = new_sandbox(host, "f", traffic=LIMITED)
+    await runtime.open()
+    yield runtime
+    await runtime.close(stop_apps=True)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def limited_rootless(host: Host) -> AsyncIterator[Runtime]:
+    """The rootless one, with the same."""
+    if reason := missing():
+        pytest.skip(reason)
+    directory = rootless_directory(str(host.directory))
+    async with opened_rootless(directory, traffic=LIMITED) as remote:
+        yield cast("Runtime", remote)
+
+
+@pytest.fixture(scope="module", params=["root", "rootless"])
+def deployer(request: pytest.FixtureRequest) -> Deployer:
+    """Deploys in each mode."""
+    return Deployer(request.getfixturevalue(f"limited_{request.param}"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def app(deployer: Deployer, source: Path) -> Instance:
+    """An app that takes what it can get."""
+    return await deployer.deploy("taker", source, plan(), SMALL)
+
+
+class Sink:
+    """A service of the world's that takes all it is sent, and counts bytes and connections."""
+
+    def __init__(self, world: int) -> None:
+        self.received, self.connections = 0, 0
+        with arena.inside(world):
+            self._endpoint = socket.create_server((arena.PUBLIC_ADDRESS, SINK_PORT), backlog=512)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._endpoint.accept()
+                self.connections += 1
+                threading.Thread(target=self._take, args=(connection,), daemon=True).start()
+
+    def _take(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while chunk := connection.recv(1 << 16):
+                self.received += len(chunk)
+
+    def close(self) -> None:
+        """Take no more."""
+        self._endpoint.shutdown(socket.SHUT_RDWR)
+        self._endpoint.close()
+
+
+@pytest.fixture
+def sink(host: Host) -> Iterator[Sink]:
+    """Somewhere in the world to send to."""
+    it = Sink(host.world)
+    yield it
+    it.close()
+
+
+async def test_app_sends_no_faster_than_it_may(app: Instance, sink: Sink) -> None:
+    """Outside, this link carries gigabits."""
+    took = time.monotonic()
+    await attempts(app, [["exhaust.py", "send", arena.PUBLIC_ADDRESS, str(SINK_PORT), "4"]])
+    seconds = time.monotonic() - took
+    burst = 256 * 1024
+    assert 64 * 1024 < sink.received < MBIT * 125_000 * seconds + 4 * burst
+
+
+async def test_app_that_scans_begins_no_more_connections_than_it_may(
+    app: Instance, sink: Sink
+) -> None:
+    took = time.monotonic()
+    await attempts(app, [["exhaust.py", "scan", arena.PUBLIC_ADDRESS, str(SINK_PORT), "500", "2"]])
+    seconds = time.monotonic() - took
+    assert 0 < sink.connections <= 20 + 20 * (seconds + 1)
+
+
+async def test_door_takes_as_many_connections_as_it_says(deployer: Deployer, source: Path) -> None:
+    """Of one visitor who holds them: 256 were once the end for everybody else."""
+    server = "require('http').createServer((_, answer) => answer.end('{}')).listen(3000)"
+    app = await deployer.deploy("held", source, plan(f'exec node -e "{server}"'))
+    held = [await asyncio.open_unix_connection(str(app.socket)) for _ in range(290)]
+    try:
+        assert await asyncio.wait_for(ask(app), 5) == {}
+        held += [await asyncio.open_unix_connection(str(app.socket)) for _ in range(20)]
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(ask(app), 5)
+    finally:
+        for _, writer in held:
+            writer.close()
+
+
+async def test_one_visitor_cannot_take_all_connections_to_the_proxy(
+    host: Host, limited_root: Runtime
+) -> None:
+    """From the world, against something that listens where the proxy would."""
+    with socket.create_server((arena.HOST_ADDRESS, PROXY_PORT), backlog=512):
+        reached = await asyncio.to_thread(_connect_from, host.world, 80)
+        assert 45 <= reached <= 50
+        # The machine itself is no visitor, as a proxy in front of ours is not.
+        assert await asyncio.to_thread(_connect_from, host.network, 80) == 80
+
+
+def _connect_from(network: int, count: int) -> int:
+    """How many connections to the proxy come about from a network namespace, all held."""
+    held: list[socket.socket] = []
+    try:
+        with arena.inside(network):
+            for _ in range(count):
+                with contextlib.suppress(OSError):
+                    held.append(
+                        socket.create_connection((arena.HOST_ADDRESS, PROXY_PORT), timeout=2)
+                    )
+        return len(held)
+    finally:
+        for connection in held:
+            connection.close()
