@@ -306,7 +306,7 @@ async def test_command_follows_a_build_to_its_end(wallet: Wallet) -> None:
     assert [line for line in out.splitlines() if line in ("begun", "nearly", "finished")] == [
         "begun", "nearly", "finished",
     ]  # fmt: skip
-    as_json = run_cli(wallet.gateway, wallet.key, *arguments, "--json")
+    as_json = run_cli(wallet.gateway, wallet.key, *arguments, "--json", "--bound")
     out, _ = await asyncio.to_thread(as_json.communicate)
     lines = [json.loads(line) for line in out.splitlines()]
     assert {"stream": "err", "text": "nearly"}.items() <= lines[-2].items()

@@ -32,6 +32,7 @@ from moorage.sdk.answers import (
     WebhookShown,
 )
 from moorage.sdk.errors import (
+    AnswerLost,
     AnswerUnreadable,
     ClientError,
     FollowTimedOut,
@@ -122,10 +123,10 @@ class Client(Transport):
     ) -> AsyncIterator[LogLine]:
         """The lines of a log as they come, until it is over, through outages of the gateway.
 
-        Raises what is not retryable.
+        Raises what is not retryable, and what the first request is refused with.
         """
         path = _logs(project_id, deployment_id, kind=kind, tail=tail, since=since, follow="true")
-        seen = ""
+        seen, is_first = "", True
         while True:
             headers = {"Last-Event-ID": seen} if seen else {}
             pause_seconds = _RECONNECT_SECONDS
@@ -138,9 +139,10 @@ class Client(Transport):
                         if event.kind == "line":
                             yield _decoded(event.data)
             except ClientError as error:
-                if not error.retryable:
+                if not error.retryable or (is_first and not isinstance(error, AnswerLost)):
                     raise
                 pause_seconds = max(pause_seconds, error.retry_after_seconds or 0)
+            is_first = False
             await self._pause(pause_seconds)
 
     async def deployments(self, project_id: str, *, limit: int = 20) -> Deployments:
