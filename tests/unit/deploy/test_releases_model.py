@@ -1,0 +1,255 @@
+"""Releases beside a plain model: nothing that serves, or could again, is ever removed; all else is.
+
+Deploys, rollbacks, failures, deletions and crashes come in any order, with the reconciler amid.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+import uuid
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from yard import PLACES, RELEASES_KEPT, Yard
+
+from clock import MovableClock
+from moorage.deploy import succession
+from moorage.deploy import workflow as workflow_module
+from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.deploy.project import ProjectStatus
+from moorage.deploy.rollback import Rollback
+from moorage.errors import (
+    DeployFailed,
+    FailureCause,
+    ReleaseGone,
+    ReleaseNeverServed,
+    ReleaseServing,
+)
+from moorage.storage import jobs, projects
+from moorage.storage.database import Database, Transaction
+from records_fixture import ALICE, PLAN, add_project, fund
+
+Result = TypeVar("Result")
+STEPS = ["build", "copy", "start", "discard", "remove", "stop"]
+
+
+class Harbour(RuleBasedStateMachine):
+    template: Path
+    patch: pytest.MonkeyPatch
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp())
+        self.runner = asyncio.Runner()
+        self.db = Database(Path(shutil.copy(self.template, self.directory / "moorage.db")))
+        self.clock = MovableClock()
+        (self.directory / "sources").mkdir()
+        self.yard = self.gateway()
+        self.run(fund(self.db, ALICE, 1_000_000_000))
+        self.project = self.run(add_project(self.db, status=ProjectStatus.QUEUED))
+        self.forget()
+
+    def gateway(self) -> Yard:
+        """The services of a gateway that has just been started."""
+        yard = Yard(self.db, self.clock, self.directory / "sources")
+        self.patch.setattr(workflow_module, "wait_until_healthy", yard.healthy)
+        return yard
+
+    def forget(self) -> None:
+        """What the model knows of a project's deployments, each list oldest first."""
+        self.serving: str | None = None
+        self.releases: list[str] = []
+        self.failed: list[str] = []
+        self.under_way: dict[str, str | None] = {}  # and what each copies
+        self.known: list[str] = []
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        self.clock.advance(1)
+        return self.runner.run(work)
+
+    def teardown(self) -> None:
+        try:
+            self.yard.runtime.faults.clear()
+            self.run(self.quiet())
+            self.everything_kept_is_there()
+            on_machine = self.run(self.yard.runtime.known())
+            latest = {*self.releases[-RELEASES_KEPT:], *self.failed[-RELEASES_KEPT:]}
+            assert on_machine <= {self.serving, *latest}
+            assert set(self.yard.runtime.apps) == ({self.serving} if self.serving else set())
+        finally:
+            self.db.close()
+            self.runner.close()
+            shutil.rmtree(self.directory)
+
+    async def quiet(self) -> None:
+        """Carry out what waits, then reconcile until there is nothing left to do."""
+        while self.under_way:
+            await self.carry_out_next()
+            self.clock.advance(600_000)
+        for _ in range(8):
+            await self.yard.reconciler.reconcile()
+            await self.yard.chores_done()
+            self.clock.advance(600_000)
+
+    # What happens
+
+    @rule()
+    def deploy(self) -> None:
+        async def queue() -> Deployment:
+            deployment = Deployment(
+                id=str(uuid.uuid4()),
+                project_id=self.project.id,
+                status=DeploymentStatus.QUEUED,
+                request_digest="",
+                plan=msgspec.json.encode(PLAN).decode(),
+                note="",
+                reason=None,
+                reason_code=None,
+                log_tail="",
+                created_at_ms=self.now_ms,
+            )
+            (self.yard.sources / deployment.id).mkdir()
+            async with self.db.transaction(durable=True) as tx:
+                project = await projects.by_id(tx, self.project.id)
+                assert project is not None
+                await succession.queue(tx, project, deployment)
+            return deployment
+
+        self.begun(self.run(queue()))
+
+    @property
+    def now_ms(self) -> int:
+        return self.clock.now_ms()
+
+    def begun(self, deployment: Deployment) -> None:
+        self.failed += self.under_way
+        self.under_way = {deployment.id: deployment.copy_of}
+        self.known.append(deployment.id)
+
+    @rule(back=st.integers(1, 8))
+    def roll_back(self, back: int) -> None:
+        if len(self.known) < back:
+            return
+        wanted = self.known[-back]
+        rollback = Rollback(
+            db=self.db,
+            runtime=self.yard.runtime,
+            clock=self.clock,
+            on_queued=self.yard.worker.wake,
+            on_superseded=self.yard.worker.drop,
+        )
+        try:
+            queued = self.run(rollback.to(self.project.id, wanted, record=_nothing))
+        except ReleaseServing:
+            assert wanted == self.serving
+        except ReleaseNeverServed:
+            assert wanted in {*self.failed, *self.under_way}
+        except ReleaseGone:
+            assert wanted in self.releases[:-RELEASES_KEPT]
+        else:
+            assert wanted in self.releases
+            self.begun(queued)
+
+    @rule()
+    def carry_out(self) -> None:
+        self.run(self.carry_out_next())
+
+    async def carry_out_next(self) -> None:
+        """As the worker does; a gateway that dies at it leaves the job to the next one."""
+        async with self.db.transaction(durable=False) as tx:
+            await jobs.expire_leases(tx)
+            job = await jobs.claim(
+                tx, now_ms=self.now_ms, until_ms=self.now_ms + 60_000, places=PLACES
+            )
+        if job is None:
+            return
+        with contextlib.suppress(OSError):  # it died
+            await self.yard.workflow.run(job)
+        ended = await self.yard.deployment(job.subject_id)
+        if ended.status in UNDER_WAY:
+            return
+        del self.under_way[ended.id]
+        if ended.status is DeploymentStatus.FAILED:
+            self.failed.append(ended.id)
+            return
+        self.releases += [self.serving] if self.serving else []
+        self.serving = ended.id
+
+    @rule(step=st.sampled_from(STEPS), dies=st.booleans())
+    def next_time_a_step_fails(self, step: str, dies: bool) -> None:
+        fault = OSError("died") if dies else DeployFailed(FailureCause.CRASHED, "no")
+        self.yard.runtime.faults[step] = [fault]
+
+    @rule(seconds=st.sampled_from([0, 2, 40, 300]))
+    def reconcile(self, seconds: int) -> None:
+        async def once() -> None:
+            await self.yard.reconciler.reconcile()
+            await self.yard.chores_done()
+
+        self.clock.advance(seconds * 1000)
+        self.run(once())
+
+    @rule(busy=st.booleans())
+    def somebody_stays_connected(self, busy: bool) -> None:
+        for app in self.yard.runtime.apps:
+            self.yard.runtime.open_connections[app] = int(busy)
+
+    @rule()
+    def gateway_is_killed_and_started_again(self) -> None:
+        runtime, routes = self.yard.runtime, self.yard.routes
+        self.yard = self.gateway()
+        self.yard.runtime.__dict__.update(runtime.__dict__)
+        self.yard.routes.__dict__.update(routes.__dict__)
+
+    @rule()
+    def delete(self) -> None:
+        faults, self.yard.runtime.faults = self.yard.runtime.faults, {}
+        self.run(self.yard.deletion.delete(self.project))
+        self.yard.runtime.faults = faults
+        self.forget()
+        self.project = self.run(add_project(self.db, status=ProjectStatus.QUEUED))
+
+    # What is always so
+
+    @invariant()
+    def everything_kept_is_there(self) -> None:
+        copied = {origin for origin in self.under_way.values() if origin is not None}
+        kept = {*self.releases[-RELEASES_KEPT:], *copied}
+        if self.serving is not None:
+            kept.add(self.serving)
+        assert kept <= self.yard.runtime.built.keys()
+
+    @invariant()
+    def what_serves_runs(self) -> None:
+        assert self.serving is None or self.serving in self.yard.runtime.apps
+
+
+async def _nothing(_: Transaction, __: Deployment) -> None:
+    """Nothing else is recorded."""
+
+
+def test_what_may_be_served_again_is_kept_and_the_rest_is_collected(
+    migrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Harbour.template, Harbour.patch = migrated, monkeypatch
+    run_state_machine_as_test(
+        Harbour,
+        settings=settings(
+            max_examples=15,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
