@@ -120,7 +120,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 500_000
     app_memory_mib: Annotated[int, _doc("Memory of an app, in MiB.", ge=64)] = 512
     app_cpu_millis: Annotated[int, _doc("CPU of an app, in thousandths of a core.", ge=50)] = 500
-    app_disk_mib: Annotated[int, _doc("Disk of an app, files and logs, in MiB.", ge=64)] = 1024
+    app_disk_mib: Annotated[int, _doc("Disk of an app's files, in MiB.", ge=64)] = 1024
     app_volume_mib: Annotated[
         int, _doc("Size of a volume, `/data` of a project that asks for one, in MiB.", ge=32)
     ] = 1024
