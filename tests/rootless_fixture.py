@@ -64,6 +64,14 @@ def _closed(path: Path) -> str:
     return next((str(way) for way in ways if not way.stat().st_mode & 0o001), "")
 
 
+def as_user(directory: Path) -> list[str]:
+    """Runs what follows as the made-up user, whose directory is `directory`."""
+    return [
+        *("unshare", "--mount", "/bin/sh", "-c", _ENTER, "sh", str(directory), str(UID)),
+        *(sys.base_prefix, _closed(Path(sys.base_prefix))),
+    ]
+
+
 class RemoteRuntime:
     """A `Rootless` in the other process: its methods, by the same names."""
 
@@ -71,11 +79,7 @@ class RemoteRuntime:
         self.directory = directory
         self._socket = directory / "calls"
         self._process = subprocess.Popen(
-            [
-                *("unshare", "--mount", "/bin/sh", "-c", _ENTER, "sh", str(directory), str(UID)),
-                *(sys.base_prefix, _closed(Path(sys.base_prefix))),
-                *(sys.executable, __file__, str(directory)),
-            ],
+            [*as_user(directory), sys.executable, __file__, str(directory)],
             stdin=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HOME": str(directory)},
         )
