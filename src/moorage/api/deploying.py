@@ -100,15 +100,7 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
         worker=worker,
         reconciler=reconciler,
         wake=_wake(settings, apparatus, ground, addresses, chores, sleep, reconciler),
-        usage=UsageMeter(
-            db=db,
-            runtime=apparatus.runtime,
-            addresses=addresses,
-            log=apparatus.access_log,
-            sleep=sleep,
-            keep_days=settings.usage_days,
-            clock=clock,
-        ),
+        usage=_usage(settings, apparatus, ground, addresses, sleep),
         cancellation=Cancellation(
             db=db,
             worker=worker,
@@ -205,6 +197,20 @@ def _sleep(
         addresses=addresses,
         chores=chores,
         after_seconds=settings.sleep_after_seconds,
+        clock=ground.clock,
+    )
+
+
+def _usage(
+    settings: Settings, apparatus: Apparatus, ground: Ground, addresses: Addresses, sleep: Sleep
+) -> UsageMeter:
+    return UsageMeter(
+        db=ground.db,
+        runtime=apparatus.runtime,
+        addresses=addresses,
+        log=apparatus.access_log,
+        sleep=sleep,
+        keep_days=settings.usage_days,
         clock=ground.clock,
     )
 
