@@ -23,9 +23,7 @@ from moorage.backup.staging import Staging
 from moorage.clock import SystemClock, iso_utc
 from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid
 from moorage.settings import Settings
-from moorage.storage.database import Database
 from moorage.storage.migrate import NEWEST_REVISION, is_newest
-from moorage.storage.snapshot import begin_anew
 
 _STAGING = ".backup-"
 
@@ -84,8 +82,7 @@ def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
 def restore(archive: Path, data_dir: Path) -> Saved:
     """Put a backup into `data_dir`, which must be empty or not there: all of it, or nothing.
 
-    The first start refuses requests that were signed before it, and charges nothing for the time
-    since the backup. Raises BackupInvalid, BackupFailed.
+    The first start refuses requests that were signed before it. Raises BackupInvalid, BackupFailed.
     """
     if data_dir.exists() and (not data_dir.is_dir() or any(data_dir.iterdir())):
         raise BackupFailed(f"{data_dir} is not empty. Name a directory that is, or none.")
@@ -112,20 +109,11 @@ def _prepare(directory: Path) -> None:
         raise BackupInvalid(
             "Its database is of another version of Moorage: restore it with that one, then upgrade."
         )
-    asyncio.run(_begin_anew(directory / DATABASE))
     # As if a journal had been here and was lost: the store then refuses whatever may have been
     # signed before, for a minute (auth.nonces).
     nonces = directory / "nonces"
     nonces.mkdir(mode=0o700)
     (nonces / "lock").write_text("restored\n")
-
-
-async def _begin_anew(path: Path) -> None:
-    db = Database(path)
-    try:
-        await begin_anew(db)
-    finally:
-        db.close()
 
 
 def _check_saving(settings: Settings, data_dir: Path, target: Path) -> None:

@@ -1,16 +1,16 @@
-"""The whole database in one file, as it stood at one moment; and put back to begin anew."""
+"""The whole database in one file, as it stood at one moment, and which files go with it."""
 
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import select
 
 from moorage.deploy.deployment import DeploymentStatus
 from moorage.errors import DatabaseUnavailable
 from moorage.storage.database import Database, Statement
-from moorage.storage.schema import deployments, meter, projects
+from moorage.storage.schema import deployments, projects
 
 _living = projects.c.deleted_at_ms.is_(None)
 _APPS = Statement(
@@ -26,7 +26,6 @@ _APPS = Statement(
 _VOLUMES = Statement(
     select(projects.c.id).where(_living, projects.c.volume).order_by(projects.c.id)
 )
-_FORGET_BOOT = Statement(update(meter).values(boot_id=bindparam("new_boot_id")))
 
 
 def copy_database(source: Path, target: Path) -> None:
@@ -52,9 +51,3 @@ async def apps(db: Database) -> Sequence[str]:
 async def volumes(db: Database) -> Sequence[str]:
     """The projects that have a volume."""
     return [row[0] for row in await db.all(_VOLUMES)]
-
-
-async def begin_anew(db: Database) -> None:
-    """Have a database that was put back charge nothing for the time since it was copied."""
-    async with db.transaction(durable=True) as tx:
-        await tx.execute(_FORGET_BOOT, new_boot_id="")

@@ -1,0 +1,174 @@
+"""What a backup takes along, of a data directory whose disks are not mounted."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from clock import MovableClock
+from moorage.backup.staging import Staging
+from moorage.deploy.deployment import Deployment, DeploymentStatus
+from moorage.runtimes.sandbox.record import Record, Stage, read_record, write_record
+from moorage.storage import accounts, projects, snapshot
+from moorage.storage.configuration import give_volume
+from moorage.storage.database import Database, Statement
+from moorage.storage.schema import deployments
+from records_fixture import ALICE, add_deployment, add_project, fund
+
+DISK = b"a disk"
+COLLECT_ALL = Statement(update(deployments).values(is_kept=False))
+
+
+@pytest.fixture
+def staging(db_path: Path, tmp_path: Path) -> Staging:
+    """Of a data directory that holds the database, and what a test puts there."""
+    directory = tmp_path / ".backup"
+    directory.mkdir()
+    return Staging(
+        data_dir=db_path.parent,
+        mounts=tmp_path / "mounts",
+        directory=directory,
+        clock=MovableClock(),
+    )
+
+
+def place(staging: Staging, deployment: Deployment, stage: Stage = Stage.STARTED) -> Path:
+    """A deployment's directory, as the sandbox keeps it."""
+    directory = staging.data_dir / "apps" / "deployments" / deployment.id
+    directory.mkdir(parents=True)
+    (directory / "disk.img").write_bytes(DISK)
+    (directory / "runtime.log").write_text("it says\n")
+    (directory / "status.json").write_text("{}")
+    record = Record(deployment_id=deployment.id, slot=7, stage=stage, exit_code=3)
+    write_record(directory, record)
+    return directory
+
+
+async def taken(staging: Staging) -> set[str]:
+    await staging.take()
+    return {str(path) for path in staging.files()}
+
+
+async def test_what_serves_and_what_can_be_rolled_back_to_is_taken(
+    db: Database, staging: Staging
+) -> None:
+    project = await add_project(db)
+    serving = await add_deployment(db, project, DeploymentStatus.READY, serving=True)
+    kept = await add_deployment(db, project, DeploymentStatus.SUPERSEDED)
+    collected = await add_deployment(db, project, DeploymentStatus.SUPERSEDED, is_kept=False)
+    failed = await add_deployment(db, project, DeploymentStatus.FAILED)
+    for deployment in (serving, kept, collected, failed):
+        place(staging, deployment)
+    gone = await add_project(db, name="gone")
+    of_gone = await add_deployment(db, gone, DeploymentStatus.READY, serving=True)
+    place(staging, of_gone)
+    async with db.transaction(durable=True) as tx:
+        await projects.set_deleted(tx, gone.id, at_ms=1)
+
+    names = await taken(staging)
+
+    assert names == {"moorage.db"} | {
+        f"apps/deployments/{deployment.id}/{name}"
+        for deployment in (serving, kept)
+        for name in ("disk.img", "record.json", "runtime.log")
+    }
+    assert staging.lost == set()
+    copied = staging.directory / "apps" / "deployments" / serving.id
+    assert (copied / "disk.img").read_bytes() == DISK
+    assert (copied / "runtime.log").read_text() == "it says\n"
+
+
+async def test_app_comes_back_as_built_not_as_one_that_crashed(
+    db: Database, staging: Staging
+) -> None:
+    project = await add_project(db)
+    serving = await add_deployment(db, project, DeploymentStatus.READY, serving=True)
+    place(staging, serving)
+    await staging.take()
+    record = read_record(staging.directory / "apps" / "deployments" / serving.id)
+    assert record is not None
+    assert (record.stage, record.listener) == (Stage.BUILT, None)
+
+
+async def test_keys_and_certificates_are_taken_and_little_else(
+    db: Database, staging: Staging
+) -> None:
+    certificate = Path("proxy", "certificates", "acme", "shop.example", "shop.example.key")
+    for name in ("secrets.key", "challenges.key", str(certificate), "proxy/access.log"):
+        path = staging.data_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    for name in ("nonces", "spool", "sources", "chains"):
+        (staging.data_dir / name).mkdir()
+        (staging.data_dir / name / "file").write_text("x")
+    names = await taken(staging)
+    assert names == {"moorage.db", "secrets.key", "challenges.key", str(certificate)}
+
+
+async def test_links_and_pipes_are_left_where_they_are(db: Database, staging: Staging) -> None:
+    project = await add_project(db)
+    serving = await add_deployment(db, project, DeploymentStatus.READY, serving=True)
+    directory = place(staging, serving)
+    (directory / "link.log").symlink_to("/etc/passwd")
+    os.mkfifo(directory / "out.pipe")
+    async with asyncio.timeout(10):
+        names = await taken(staging)
+    assert not any(name.endswith(("link.log", "out.pipe")) for name in names)
+
+
+async def test_deployment_without_files_is_named_as_lost(db: Database, staging: Staging) -> None:
+    project = await add_project(db)
+    lost = await add_deployment(db, project, DeploymentStatus.READY, serving=True)
+    assert await taken(staging) == {"moorage.db"}
+    assert staging.lost == {lost.id}
+
+
+async def test_release_collected_meanwhile_is_taken_for_collected(
+    db: Database, staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = await add_project(db)
+    first = await add_deployment(db, project, DeploymentStatus.SUPERSEDED)
+    second = await add_deployment(db, project, DeploymentStatus.SUPERSEDED)
+    place(staging, first)  # of the second, files are gone already; soon both rows say so
+    rounds: list[int] = []
+
+    def copy(source: Path, target: Path, copied: Callable[..., None]) -> None:
+        rounds.append(1)
+        if len(rounds) == 2:
+            db._writer.execute(COLLECT_ALL.sql, dict(COLLECT_ALL.parameters({})))
+        copied(source, target)
+
+    original = snapshot.copy_database
+    monkeypatch.setattr(
+        snapshot, "copy_database", lambda source, target: copy(source, target, original)
+    )
+    assert await taken(staging) == {"moorage.db"}
+    assert (len(rounds), staging.lost) == (2, set())
+    assert second.id not in staging.copied
+
+
+async def test_volumes_of_living_projects_are_taken(db: Database, staging: Staging) -> None:
+    mine, unused, without = [await add_project(db, name=name) for name in ("one1", "two2", "six6")]
+    async with db.transaction(durable=True) as tx:
+        for project in (mine, unused):
+            await give_volume(tx, project.id)
+    for project in (mine, without):
+        image = staging.data_dir / "apps" / "volumes" / project.id / "disk.img"
+        image.parent.mkdir(parents=True)
+        image.write_bytes(DISK)
+    assert await taken(staging) == {"moorage.db", f"apps/volumes/{mine.id}/disk.img"}
+
+
+async def test_database_is_copied_as_it_stood_beside_a_writer(
+    db: Database, staging: Staging
+) -> None:
+    await fund(db, ALICE, 500_000)
+    async with db.transaction(durable=True) as tx:
+        await accounts.change_balance(tx, ALICE, 1_000)
+        await staging.take()  # what is not committed is not in it
+    copy = Database(staging.directory / "moorage.db")
+    assert await accounts.balance(copy, ALICE) == 500_000
+    copy.close()
