@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -299,6 +300,19 @@ async def test_no_answer_log_or_row_holds_a_value(dev_gateway: DevGateway, walle
         if path.is_file() and path.stat().st_size < 10**7 and SECRET.encode() in path.read_bytes()
     ]
     assert found == []
+
+
+async def test_a_crash_of_the_gateway_dumps_no_memory(dev_gateway: DevGateway) -> None:
+    limits = Path(f"/proc/{dev_gateway.pid}/limits").read_text()
+    (line,) = [each for each in limits.splitlines() if each.startswith("Max core file size")]
+    assert line.split()[4] == "1"
+
+
+async def test_no_process_list_holds_a_value(wallet: Wallet) -> None:
+    name = fresh_name()
+    await deployed_app(wallet, name, runEnvs={"A": SECRET}, buildVars={"B": SECRET})
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    assert not [command for command in commands if SECRET.encode() in command]
 
 
 async def test_variables_survive_a_restart_of_the_app(wallet: Wallet) -> None:

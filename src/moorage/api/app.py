@@ -5,9 +5,11 @@ This package is the one place that reads settings and names concrete classes.
 
 import asyncio
 import gc
+import resource
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +23,7 @@ from moorage.api.request_context import RequestContext
 from moorage.api.routes import http_app
 from moorage.api.secrets_key import open_vault
 from moorage.api.server import HttpServer
+from moorage.api.toolchains import collect_unused
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
@@ -43,6 +46,7 @@ _BLOCKS_SECONDS = 2.0
 _DOMAINS_SECONDS = 10.0
 _MEASURE_SECONDS = 15.0
 _WATCH_PROXY_SECONDS = 5.0
+_TOOLCHAINS_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,7 @@ async def run_gateway(
     With `stop_apps` nothing is left running; without, apps and proxy go on for the next start.
     Raises what a part raises when it can't be opened.
     """
+    _forbid_core_dumps()
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         records = open_records(stack, settings, chains, clock)
@@ -116,6 +121,16 @@ async def run_gateway(
                 task.cancel()
 
 
+def _forbid_core_dumps() -> None:
+    """A dump would hold keys and deployers' variables.
+
+    One byte, not none: the kernel then starts no `core_pattern` program either (core(5)).
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    if hard != 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (1, hard))
+
+
 def _spare_the_collector() -> None:
     """What is here by now stays: walking all of it at every full collection takes 70 ms."""
     gc.collect()
@@ -132,6 +147,10 @@ def _tasks(
         services.gateway.reconciler.run(),
         services.deliveries.run(),
         services.gateway.inventory.run(),
+        _every(
+            _TOOLCHAINS_SECONDS,
+            partial(collect_unused, services.gateway.db, apparatus.toolchains.store),
+        ),
         _every(_MEASURE_SECONDS, services.deliveries.measure),
         _every(_PURGE_SECONDS, services.gateway.webhooks.prune),
         _every(_DOMAINS_SECONDS, services.gateway.domains.look_due),
