@@ -5,7 +5,9 @@ copied after the database that tells of them; where one was collected in between
 again.
 """
 
+import contextlib
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,12 +102,19 @@ class Staging:
         except FileNotFoundError:
             self._forget(deployment_id)
             return False
-        for path in _files(source):
-            if path.name not in _LEFT_OUT and is_kept(path.relative_to(self.data_dir)):
-                copy_image(path, target / path.name, clock=self.clock)
+        self._copy_logs(source, target)
         write_record(target, msgspec.structs.replace(record, stage=Stage.BUILT, listener=None))
         self.copied.add(deployment_id)
         return True
+
+    def _copy_logs(self, source: Path, target: Path) -> None:
+        for path in _files(source):
+            if path.name in _LEFT_OUT or not is_kept(path.relative_to(self.data_dir)):
+                continue
+            copied = target / path.relative_to(source)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # an app writes, and its oldest is dropped
+                copy_image(path, copied, clock=self.clock)
 
     def _copy_volume(self, volume_id: str) -> None:
         volume = Volume(
@@ -120,10 +129,7 @@ class Staging:
             copy_disk(volume.disk, target / "disk.img", self.clock)
 
     def _forget(self, deployment_id: str) -> None:
-        target = self.directory / _APPS / deployment_id
-        for path in _files(target):
-            path.unlink()
-        target.rmdir()
+        shutil.rmtree(self.directory / _APPS / deployment_id)
         self.copied.discard(deployment_id)
 
     def files(self) -> list[Path]:

@@ -40,7 +40,9 @@ def place(staging: Staging, deployment: Deployment, stage: Stage = Stage.STARTED
     directory = staging.data_dir / "apps" / "deployments" / deployment.id
     directory.mkdir(parents=True)
     (directory / "disk.img").write_bytes(DISK)
-    (directory / "runtime.log").write_text("it says\n")
+    for kind in ("build", "runtime"):
+        (directory / "logs" / kind).mkdir(parents=True)
+        (directory / "logs" / kind / "0000000000000000").write_text(f"17 o it says {kind}\n")
     (directory / "status.json").write_text("{}")
     record = Record(deployment_id=deployment.id, slot=7, stage=stage, exit_code=3)
     write_record(directory, record)
@@ -73,12 +75,18 @@ async def test_what_serves_and_what_can_be_rolled_back_to_is_taken(
     assert names == {"moorage.db"} | {
         f"apps/deployments/{deployment.id}/{name}"
         for deployment in (serving, kept)
-        for name in ("disk.img", "record.json", "runtime.log")
+        for name in (
+            "disk.img",
+            "record.json",
+            "logs/build/0000000000000000",
+            "logs/runtime/0000000000000000",
+        )
     }
     assert staging.lost == set()
     copied = staging.directory / "apps" / "deployments" / serving.id
     assert (copied / "disk.img").read_bytes() == DISK
-    assert (copied / "runtime.log").read_text() == "it says\n"
+    said = (copied / "logs" / "runtime" / "0000000000000000").read_text()
+    assert said == "17 o it says runtime\n"
 
 
 async def test_app_comes_back_as_built_not_as_one_that_crashed(

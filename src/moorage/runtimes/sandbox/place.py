@@ -196,6 +196,7 @@ class Place:
     def revive(self, record: Record) -> Slot:
         """Make the parts of a built deployment that a restart of the machine took away."""
         slot = self.claim(record.slot)
+        self.logs.create()  # a backup has none that was empty
         self.disk.mount(slot.app_uid)
         if not self.network(slot).exists:
             self.network(slot).create()
