@@ -1,16 +1,19 @@
 """What only the rootless runtime does; what every runtime does is in test_runtime.py."""
 
 import asyncio
+import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from moorage.errors import IsolationMissing
-from moorage.runtimes.runtime import AppExit, Runtime
+from moorage.runtimes.runtime import AppExit, LogKind, Runtime
+from moorage.runtimes.sandbox import probe
+from moorage.runtimes.sandbox.cgroup import Hierarchy
 from remains import processes_of
 from rootless_fixture import UID, RemoteRuntime, missing, opened_rootless, rootless_directory
 from small_apps import SERVER, build, build_and_start, fetch, plan, processes, start
@@ -123,6 +126,40 @@ async def test_without_the_operators_word_it_does_not_open(home: Path) -> None:
     finally:
         remote.end()
         shutil.rmtree(home)
+
+
+@pytest.fixture
+def groups(home: Path) -> Iterator[Hierarchy]:
+    """A part of the machine's control groups that is the made-up user's."""
+    found = probe.hierarchy()
+    assert found is not None
+    mine = {name: mount / home.name for name, mount in found.mounts.items()}
+    for directory in dict.fromkeys(mine.values()):
+        directory.mkdir()
+        for path in (directory, *directory.iterdir()):
+            os.chown(path, UID, UID)
+    yield Hierarchy(found.version, mine)
+    for directory in dict.fromkeys(mine.values()):
+        directory.rmdir()
+
+
+async def test_control_groups_hold_an_app_where_its_user_may_make_them(
+    home: Path, groups: Hierarchy, source: Path
+) -> None:
+    """Two processes take what one is allowed: the kernel counts them together."""
+    (source / "hungry.js").write_text("const kept = []; for (;;) kept.push(Buffer.alloc(1e7, 1));")
+    (source / "index.js").write_text(
+        "require('child_process').fork('hungry.js').on('exit', (code, signal) =>"
+        " { console.log(signal); " + SERVER % "3000" + "});"
+    )
+    async with opened_rootless(home, hierarchy=groups) as remote:
+        runtime = cast("Runtime", remote)
+        await build_and_start(runtime, source, plan(build="echo built"))
+        assert "SIGKILL" in runtime.log_tail("first", LogKind.RUNTIME)
+        await runtime.stop("first")
+        ended = await runtime.exit_reason("first")
+        assert ended is not None
+        assert ended.out_of_memory
 
 
 async def test_close_with_apps_leaves_nothing(home: Path, source: Path) -> None:

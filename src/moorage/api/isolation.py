@@ -56,6 +56,7 @@ def make_runtime(
             allow=settings.allow_networks,
             traffic=_traffic(settings),
             accept_soft_limits=settings.accept_soft_limits,
+            hierarchy=rootless_probe.delegated_hierarchy(),
             clock=clock,
             stop_grace_seconds=settings.stop_seconds,
         )

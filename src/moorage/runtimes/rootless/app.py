@@ -214,9 +214,10 @@ def exit_of(place: Place, record: Record) -> AppExit | None:
         code = parse_exit_code(place.status_file.read_text())
     except FileNotFoundError:
         return AppExit(exit_code=None, out_of_memory=False)
-    excess = place.excess
-    code = _KILLED if code is None and excess is not None else code
-    return AppExit(exit_code=code, out_of_memory=excess is Excess.MEMORY or _said_so(place, code))
+    out_of_memory = place.ran_out_of_memory()
+    if code is None and (out_of_memory or place.excess is not None):
+        code = _KILLED
+    return AppExit(exit_code=code, out_of_memory=out_of_memory or _said_so(place, code))
 
 
 def _said_so(place: Place, code: int | None) -> bool:

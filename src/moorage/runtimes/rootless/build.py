@@ -64,8 +64,11 @@ async def _run_step(
     finally:
         watching.cancel()
         await to_its_end(_end(place, process))
-    if code != 0:
-        raise _failure(place, cause, command, code)
+    try:
+        if code != 0:
+            raise _failure(place, cause, command, code)
+    finally:
+        await in_thread(place.remove_group)
 
 
 async def _watch(place: Place, spec: BuildSpec, watch: Watch, pid: int) -> None:
@@ -75,7 +78,8 @@ async def _watch(place: Place, spec: BuildSpec, watch: Watch, pid: int) -> None:
 
 async def _spawn(place: Place, spec: BuildSpec, command: str, more: tuple[str, ...]) -> Process:
     environment = build_environment(spec.plan, place.machine.build_env, spec.variables)
-    argv = pasta.attached_argv(launch.command_argv(place, command, spec.limits, building=True))
+    isolated = await in_thread(launch.command_argv, place, command, spec.limits, building=True)
+    argv = pasta.attached_argv(isolated)
     place.excess_file.unlink(missing_ok=True)
     place.logs.note(LogKind.BUILD, f"$ {command}")
     with (
@@ -119,7 +123,7 @@ def _failure(place: Place, cause: FailureCause, command: str, code: int) -> Depl
     reason = f"`{command}` failed with exit code {code}"
     if place.excess is Excess.DISK or code == _FILE_TOO_LARGE or _says(tail, _FULL_WORDS):
         return DeployFailed(FailureCause.OUT_OF_DISK, f"{reason}: the disk is full", log_tail=tail)
-    if place.excess is Excess.MEMORY or _says(tail, OUT_OF_MEMORY_WORDS):
+    if place.ran_out_of_memory() or _says(tail, OUT_OF_MEMORY_WORDS):
         return DeployFailed(
             FailureCause.OUT_OF_MEMORY, f"{reason}: the build ran out of memory", log_tail=tail
         )

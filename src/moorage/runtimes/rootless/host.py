@@ -24,7 +24,7 @@ from moorage.runtimes.rootless.rules import Policy, own_addresses, ruleset
 from moorage.runtimes.rootless.watch import Watch
 from moorage.runtimes.runtime import BuildSpec, Limits
 from moorage.runtimes.sandbox import firewall, resolver, seccomp, shims, tool
-from moorage.runtimes.sandbox.cgroup import Cgroups
+from moorage.runtimes.sandbox.cgroup import Cgroups, Hierarchy
 from moorage.runtimes.sandbox.record import Stage
 from moorage.runtimes.traffic import Traffic
 from moorage.threads import in_thread
@@ -54,12 +54,13 @@ class Configuration:
     allow: tuple[str, ...]
     traffic: Traffic
     accept_soft_limits: bool
+    hierarchy: Hierarchy | None
     clock: Clock
 
 
 def open_machine(configuration: Configuration) -> Machine:
     """Set up what all apps share and sweep up; blocks. Raises IsolationMissing."""
-    servers, hierarchy = resolver.find_servers(), probe.delegated_hierarchy()
+    servers, hierarchy = resolver.find_servers(), configuration.hierarchy
     missing = probe.missing()
     if not servers:
         missing.append(probe.MISSING_RESOLVER)

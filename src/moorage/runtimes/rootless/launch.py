@@ -13,12 +13,15 @@ from moorage.runtimes.sandbox.launch import memory_file
 
 
 def command_argv(place: Place, command: str, limits: Limits, *, building: bool) -> list[str]:
-    """Runs `command` in the deployment's sandbox, given bwrap's options as stdin."""
+    """Runs `command` in the deployment's sandbox, given bwrap's options as stdin.
+
+    The control group for it, if any, is made now. Raises OSError.
+    """
     machine = place.machine
     return pasta.command_argv(
         marker=place.directory,
         files=place.files(building=building),
-        groups=place.groups(),
+        groups=place.make_group(limits),
         rlimits=pasta.rlimits(
             limits, hard_files=machine.hard_files, memory=machine.cgroups is None
         ),

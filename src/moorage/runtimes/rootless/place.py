@@ -11,6 +11,7 @@ from moorage.runtimes.logs.collecting import Collecting
 from moorage.runtimes.logs.logs import Logs
 from moorage.runtimes.rootless.pasta import RESIDENT, Files
 from moorage.runtimes.rootless.record import Record, read_record, write_record
+from moorage.runtimes.runtime import Limits
 from moorage.runtimes.sandbox.bubblewrap import View
 from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.disk import CACHES
@@ -174,9 +175,23 @@ class Place:
             status=None if building else self.status_file,
         )
 
-    def groups(self) -> list[Path]:
-        """The control group's directories; none where there are no control groups."""
-        return [] if self.machine.cgroups is None else self.machine.cgroups.directories(self.group)
+    def make_group(self, limits: Limits) -> list[Path]:
+        """A new control group's directories; none where there are no control groups."""
+        if self.machine.cgroups is None:
+            return []
+        self.machine.cgroups.create(self.group, limits)
+        return self.machine.cgroups.directories(self.group)
+
+    def remove_group(self) -> None:
+        """Kill what is in the control group, and remove it."""
+        if self.machine.cgroups is not None:
+            self.machine.cgroups.remove(self.group)
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the gateway, or the control group, killed the last command for its memory."""
+        groups = self.machine.cgroups
+        killed = groups is not None and groups.oom_kills(self.group) > 0
+        return killed or self.excess is Excess.MEMORY
 
     def clear_build_leftovers(self) -> None:
         """Empty a build's `/tmp` and the package managers' caches."""

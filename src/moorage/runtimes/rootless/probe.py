@@ -24,13 +24,14 @@ _TUN = Path("/dev/net/tun")
 _MOST_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 _DEBIAN_USERNS = Path("/proc/sys/kernel/unprivileged_userns_clone")
 _CGROUPS = Path("/sys/fs/cgroup")
+SUBGROUP = "gateway"  # DelegateSubgroup= of the service: beside it lie the apps' groups
 _COUNTS_PROCESSES_PER_NAMESPACE = (5, 14)  # before, all apps had one RLIMIT_NPROC together
 
 _DISK = "the disk of an app (the kernel limits a file's size, the gateway measures the rest)"
 _MEMORY = (
     "memory and processor time of an app (the kernel limits a process's memory, the gateway watches"
     " the sum, apps get what time the gateway leaves; control groups could hold both: start the"
-    " gateway by systemd with Delegate=yes)"
+    " gateway by systemd with Delegate=yes and DelegateSubgroup=gateway)"
 )
 
 
@@ -81,6 +82,8 @@ def delegated_hierarchy() -> Hierarchy | None:
     if group is None:
         return None
     directory = _CGROUPS / group.lstrip("/")
+    if directory.name == SUBGROUP:
+        directory = directory.parent
     controllers = (_reads(directory / "cgroup.controllers") or "").split()
     may_write = os.access(directory, os.W_OK) and os.access(directory / "cgroup.procs", os.W_OK)
     if not may_write or not set(CONTROLLERS) <= set(controllers):

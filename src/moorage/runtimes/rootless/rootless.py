@@ -31,6 +31,7 @@ from moorage.runtimes.runtime import (
     LogPage,
     Usage,
 )
+from moorage.runtimes.sandbox.cgroup import Hierarchy
 from moorage.runtimes.sandbox.disk import disk_failure
 from moorage.runtimes.sandbox.door import SUN_PATH_BYTES
 from moorage.runtimes.sandbox.record import Stage
@@ -53,9 +54,10 @@ class Rootless:
 
     `state_dir` keeps files, logs and records over restarts, `run_dir` sockets, so that its path
     must be short; both are this gateway's alone, and closed to all other users. `deny` and `allow`
-    are IPv4 networks besides the built-in ones; `allow` wins. `accept_soft_limits` says that the
-    operator knows which limits are only watched here; without it the runtime does not open. Of one
-    object, each deployment's calls wait for each other.
+    are IPv4 networks besides the built-in ones; `allow` wins. `hierarchy` is where this user may
+    make control groups, None for nowhere. `accept_soft_limits` says that the operator knows which
+    limits are only watched here; without it the runtime does not open. Of one object, each
+    deployment's calls wait for each other.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Rootless:
         allow: tuple[str, ...] = (),
         traffic: Traffic = Traffic(),  # noqa: B008 (frozen)
         accept_soft_limits: bool = False,
+        hierarchy: Hierarchy | None = None,
         clock: Clock | None = None,
         stop_grace_seconds: float = 5.0,
     ) -> None:
@@ -85,6 +88,7 @@ class Rootless:
             allow=allow,
             traffic=traffic,
             accept_soft_limits=accept_soft_limits,
+            hierarchy=hierarchy,
             clock=clock or SystemClock(),
         )
         self._stop_grace_seconds = stop_grace_seconds
@@ -104,7 +108,9 @@ class Rootless:
             raise
         tasks = (self._opened.collecting.keep(), self._keep_watching(), self._keep_tending())
         self._tasks = [asyncio.create_task(task) for task in tasks]
-        limits = "limits of each process" if self._opened.cgroups is None else "cgroup v2"
+        groups = self._opened.cgroups
+        version = None if groups is None else groups.hierarchy.version
+        limits = "limits of each process" if version is None else f"cgroup v{version}"
         return f"rootless: user namespaces, pasta, nftables, seccomp, {limits}; disks are watched"
 
     async def check(self) -> None:
@@ -307,9 +313,8 @@ class Rootless:
             return
         await app.stop(place, record, grace_seconds=self._stop_grace_seconds)
         await in_thread(app.close_door, place, record)
-        if self._machine.cgroups is not None:
-            await in_thread(self._machine.cgroups.remove, place.group)
         ended = await in_thread(app.exit_of, place, record)
+        await in_thread(place.remove_group)
         if ended is not None:
             record = msgspec.structs.replace(
                 record, exit_code=ended.exit_code, out_of_memory=ended.out_of_memory, listener=None
