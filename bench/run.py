@@ -1,6 +1,6 @@
 """Run the benchmarks: all of them, and write RESULTS.md, or those that are named.
 
-bench/run.py [deploying] [status] [unpaid] [paid] [upload] [idle] [watcher] [metering]
+bench/run.py [deploying] [status] [unpaid] [paid] [upload] [idle] [waking] [watcher] [metering] [planning]
 """
 
 import os
@@ -14,9 +14,11 @@ import deploying  # noqa: E402
 import idle  # noqa: E402
 import metering  # noqa: E402
 import paid  # noqa: E402
+import planning  # noqa: E402
 import status  # noqa: E402
 import unpaid  # noqa: E402
 import upload  # noqa: E402
+import waking  # noqa: E402
 import watcher  # noqa: E402
 from measure import Row, machine, table  # noqa: E402
 
@@ -27,8 +29,10 @@ BENCHMARKS = {
     "paid": paid.run,
     "upload": upload.run,
     "idle": idle.run,
+    "waking": waking.run,
     "watcher": watcher.run,
     "metering": metering.run,
+    "planning": planning.run,
 }
 RESULTS = HERE / "RESULTS.md"
 

@@ -1,4 +1,4 @@
-"""Golden plans: what is made of each small app beside this file."""
+"""Golden plans: what is made of each small app beside this file, and of those of tests/corpus."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,8 @@ from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from toolboxes import TOOLBOX
 
-CASES = sorted(path.parent for path in Path(__file__).parent.glob("*/app.txt"))
+TESTS = Path(__file__).parent.parent
+CASES = sorted(path.parent for path in TESTS.glob("*/*/app.txt"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])

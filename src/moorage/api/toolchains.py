@@ -7,9 +7,13 @@ from pathlib import Path
 
 from moorage.clock import Clock, SystemClock
 from moorage.planning.toolbox import Toolbox
+from moorage.storage.database import Database
+from moorage.storage.toolchains import in_use
 from moorage.toolchains.inventory import Inventory
 from moorage.toolchains.npm import Npm, find_npm
 from moorage.toolchains.store import ToolchainStore
+
+_UNUSED_SECONDS = 30 * 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,11 @@ async def open_toolchains(
     inventory = Inventory(store, npm=npm, listing_file=data_dir / "toolchains.json", clock=clock)
     await inventory.open()
     return Toolchains(store=store, inventory=inventory)
+
+
+async def collect_unused(db: Database, store: ToolchainStore) -> None:
+    """Remove the toolchains that no app was built with for weeks, and none that is kept needs."""
+    await store.collect(unused_seconds=_UNUSED_SECONDS, kept=await in_use(db))
 
 
 async def toolbox_here() -> Toolbox:

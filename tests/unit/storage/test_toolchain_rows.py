@@ -1,0 +1,23 @@
+import msgspec
+
+from moorage.deploy.deployment import DeploymentStatus
+from moorage.storage.database import Database
+from moorage.storage.toolchains import in_use
+from records_fixture import PLAN, add_deployment, add_project
+
+
+def plan(**toolchains: str) -> str:
+    return msgspec.json.encode(msgspec.structs.replace(PLAN, toolchains=toolchains)).decode()
+
+
+async def test_toolchains_of_what_runs_is_kept_or_under_way_are_in_use(db: Database) -> None:
+    project = await add_project(db)
+    ready, failed = DeploymentStatus.READY, DeploymentStatus.FAILED
+    await add_deployment(db, project, ready, plan=plan(node="22.0.0"), is_kept=True)
+    await add_deployment(db, project, failed, plan=plan(node="20.0.0", pnpm="9.0.0"), is_kept=True)
+    await add_deployment(db, project, plan=plan(bun="1.0.0"), is_kept=False)  # queued
+    await add_deployment(db, project, failed, plan=plan(deno="2.0.0"), is_kept=False)
+    await add_deployment(db, project, ready, plan=plan(), is_kept=True)
+    assert await in_use(db) == {
+        ("node", "22.0.0"), ("node", "20.0.0"), ("pnpm", "9.0.0"), ("bun", "1.0.0"),
+    }  # fmt: skip
