@@ -4,17 +4,29 @@ import secrets
 import shutil
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from moorage.runtimes.sandbox.sandbox import Sandbox
+from moorage.runtimes.sandbox.toolchains import Store
 
 TOOLS = ("caddy", "uv")
+CACHE_BYTES = 64 * 1024 * 1024
 
 
-def make_sandbox(state_dir: Path, *, instance_id: str | None = None) -> Sandbox:
-    """A sandbox that is not opened yet, with an instance id of its own unless one is given."""
+def make_sandbox(
+    state_dir: Path,
+    *,
+    instance_id: str | None = None,
+    cache_bytes: int = 0,
+    toolchains: Store | None = None,
+) -> Sandbox:
+    """A sandbox that is not opened yet, with an instance id of its own unless one is given.
+
+    `cache_bytes` is what builds of a wallet may keep, and twice that what all may.
+    """
     instance = instance_id or secrets.token_hex(3)
     beside_python = Path(sys.executable).parent
     return Sandbox(
@@ -22,16 +34,32 @@ def make_sandbox(state_dir: Path, *, instance_id: str | None = None) -> Sandbox:
         run_dir=Path("/run/moorage") / instance,
         instance_id=instance,
         tools={name: beside_python / name for name in TOOLS},
+        wallet_cache_bytes=cache_bytes,
+        total_cache_bytes=2 * cache_bytes,
+        toolchains=toolchains,
         stop_grace_seconds=2.0,
     )
 
 
 @pytest.fixture
 async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
-    runtime = make_sandbox(tmp_path / "state")
+    async with opened(make_sandbox(tmp_path / "state")) as runtime:
+        yield runtime
+    shutil.rmtree(tmp_path / "state")
+
+
+@pytest.fixture
+async def caching_sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
+    async with opened(make_sandbox(tmp_path / "state", cache_bytes=CACHE_BYTES)) as runtime:
+        yield runtime
+    shutil.rmtree(tmp_path / "state")
+
+
+@asynccontextmanager
+async def opened(runtime: Sandbox) -> AsyncIterator[Sandbox]:
+    """The sandbox, opened, and taken down with all its apps."""
     await runtime.open()
     try:
         yield runtime
     finally:
         await runtime.close(stop_apps=True)
-        shutil.rmtree(tmp_path / "state")

@@ -21,7 +21,12 @@ ON_PORT = SERVER % "process.env.PORT"
 
 
 def plan(
-    *, install: str | None = None, build: str | None = None, start: str = "node index.js"
+    *,
+    install: str | None = None,
+    build: str | None = None,
+    start: str = "node index.js",
+    install_inputs: tuple[str, ...] = (),
+    toolchains: dict[str, str] | None = None,
 ) -> Plan:
     return Plan(
         stack=Stack.NODE,
@@ -33,6 +38,8 @@ def plan(
         build_env={"AT_BUILD": "yes"},
         run_env={"AT_RUN": "yes"},
         because=(),
+        toolchains=toolchains or {},
+        install_inputs=install_inputs,
     )
 
 
@@ -44,6 +51,7 @@ async def build(
     deployment_id: str = "first",
     limits: Limits = LIMITS,
     timeout_seconds: int = 60,
+    owner: str = "",
 ) -> None:
     await runtime.build(
         BuildSpec(
@@ -52,6 +60,7 @@ async def build(
             plan=the_plan,
             limits=limits,
             timeout_seconds=timeout_seconds,
+            owner=owner,
         )
     )
 

@@ -138,6 +138,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     builds_per_wallet: Annotated[
         int, _doc("How many builds of one wallet run at the same time.", ge=1)
     ] = 1
+    build_cache_mib: Annotated[
+        int,
+        _doc(
+            "What builds of one wallet keep for its later ones, downloads and installed packages,"
+            " in MiB; 0: nothing. Not in rootless mode.",
+            ge=0,
+        ),
+    ] = 1024
+    build_cache_total_mib: Annotated[
+        int, _doc("What builds of all wallets keep for later ones, in MiB.", ge=0)
+    ] = 10_240
     deploys_at_once: Annotated[
         int, _doc("How many deployments are carried out at the same time.", ge=1)
     ] = 8

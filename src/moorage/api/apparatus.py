@@ -63,6 +63,7 @@ async def open_apparatus(
         instance_id=instance_id(data_dir),
         run_dir=run_dir / "apps",
         tools={name: find_tool(name) for name in ("caddy", "uv")},
+        toolchains=toolchains.store,
         clock=clock,
     )
     isolation = await runtime.open()

@@ -11,10 +11,12 @@ from moorage.runtimes.rootless.rootless import Rootless
 from moorage.runtimes.runtime import Runtime
 from moorage.runtimes.sandbox import probe
 from moorage.runtimes.sandbox.sandbox import Sandbox
+from moorage.runtimes.sandbox.toolchains import Store
 from moorage.runtimes.traffic import Traffic
 from moorage.settings import Settings
 
 _HTTP_PORTS = (80, 443)
+_MIB = 1024 * 1024
 
 
 def is_rootless(settings: Settings) -> bool:
@@ -42,6 +44,7 @@ def make_runtime(
     instance_id: str,
     run_dir: Path,
     tools: Mapping[str, Path],
+    toolchains: Store,
     clock: Clock,
 ) -> Runtime:
     """The runtime, not open yet. Raises ConfigurationInvalid."""
@@ -67,6 +70,9 @@ def make_runtime(
         tools=tools,
         build_env=settings.build_env,
         subnet=settings.app_subnet,
+        wallet_cache_bytes=settings.build_cache_mib * _MIB,
+        total_cache_bytes=settings.build_cache_total_mib * _MIB,
+        toolchains=toolchains,
         deny=settings.deny_networks,
         allow=settings.allow_networks,
         traffic=_traffic(settings),

@@ -54,7 +54,7 @@ def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
             script=bubblewrap.DETACHED,
             group=place.app_group,
             environment=app_environment(spec.plan, spec.variables, has_data=data is not None),
-            directory=spec.plan.directory,
+            plan=spec.plan,
             command=spec.plan.start,
             status=place.status_file,
             data=data,

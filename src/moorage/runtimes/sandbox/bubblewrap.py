@@ -4,13 +4,16 @@ bwrap's options hold the app's environment, which may hold secrets, so they reac
 file descriptor and never appear in a process list.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from moorage.runtimes.sandbox.etc import NAMES
 
-APP_PATH = "/app/.venv/bin:/app/node_modules/.bin:/opt/moorage/bin:/usr/local/bin:/usr/bin:/bin"
+_PATH = ("/app/.venv/bin", "/app/node_modules/.bin")
+_MACHINE_PATH = ("/opt/moorage/bin", "/usr/local/bin", "/usr/bin", "/bin")
+_TOOLCHAINS = "/opt/moorage/toolchains"
+DOWNLOADS = "/var/cache/moorage"  # of the wallet's builds
 DATA = "/data"  # the volume
 HOME = "/home/app"
 TMP = "/tmp"  # noqa: S108 (nobody else is inside)
@@ -53,6 +56,14 @@ class View:
     tools: Mapping[str, Path]
     data: Path | None = None  # the volume
     build_tmp: Path | None  # a build's /tmp lies on disk, an app's is a small tmpfs
+    toolchains: Mapping[str, Path] = field(default_factory=dict)
+    downloads: Path | None = None  # a build's, from earlier ones
+
+
+def search_path(toolchains: Iterable[str]) -> str:
+    """PATH: the app's own programs, its toolchains', then the machine's."""
+    versioned = (f"{_TOOLCHAINS}/{name}/bin" for name in toolchains)
+    return ":".join((*_PATH, *versioned, *_MACHINE_PATH))
 
 
 def launch_argv(script: str, groups: Sequence[Path], command: Sequence[str]) -> list[str]:
@@ -90,7 +101,7 @@ def options(
         "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
         "--unshare-cgroup-try", "--disable-userns", "--cap-drop", "ALL", "--new-session",
         "--hostname", "app", *lifetime, "--seccomp", str(seccomp_fd),
-        *_root_mounts(), *_etc_mounts(view.etc), *_writable_mounts(view), *_tool_mounts(view.tools),
+        *_root_mounts(), *_etc_mounts(view.etc), *_writable_mounts(view), *_tool_mounts(view),
         "--remount-ro", "/",
         "--chdir", f"/app/{directory}".rstrip("/"),
         "--clearenv", *[part for pair in environment.items() for part in ("--setenv", *pair)],
@@ -134,12 +145,24 @@ def _writable_mounts(view: View) -> list[str]:
         else ["--bind", str(view.build_tmp), TMP]
     )
     data = [] if view.data is None else ["--bind", str(view.data), DATA]
-    return [*tmp, *data, "--bind", str(view.app), "/app", "--bind", str(view.home), HOME]
-
-
-def _tool_mounts(tools: Mapping[str, Path]) -> list[str]:
+    downloads = [] if view.downloads is None else ["--bind", str(view.downloads), DOWNLOADS]
     return [
-        part
-        for name, path in sorted(tools.items())
-        for part in ("--ro-bind", str(path), f"/opt/moorage/bin/{name}")
+        *tmp,
+        *data,
+        *downloads,
+        "--bind",
+        str(view.app),
+        "/app",
+        "--bind",
+        str(view.home),
+        HOME,
     ]
+
+
+def _tool_mounts(view: View) -> list[str]:
+    mounts = []
+    for name, path in sorted(view.tools.items()):
+        mounts += ["--ro-bind", str(path), f"/opt/moorage/bin/{name}"]
+    for name, path in sorted(view.toolchains.items()):
+        mounts += ["--ro-bind", str(path), f"{_TOOLCHAINS}/{name}"]
+    return mounts

@@ -1,13 +1,17 @@
-"""Running a build's steps in the sandbox, within one limit of time."""
+"""A build: its disk, then its steps in the sandbox, within one limit of time."""
 
 import asyncio
 from asyncio.subprocess import DEVNULL, Process
+from dataclasses import dataclass
+from pathlib import Path
 
 from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import BuildSpec, LogKind
 from moorage.runtimes.sandbox import bubblewrap, tool
 from moorage.runtimes.sandbox.environment import build_environment
+from moorage.runtimes.sandbox.furnishing import furnish
 from moorage.runtimes.sandbox.launch import prepared
+from moorage.runtimes.sandbox.layers import layer_for
 from moorage.runtimes.sandbox.place import Place
 from moorage.runtimes.sandbox.slots import Slot
 from moorage.runtimes.sandbox.threads import in_thread, to_its_end
@@ -18,73 +22,102 @@ _FULL_BELOW_BYTES = 256 * 1024
 _FULL_WORDS = ("ENOSPC", "No space left on device")
 
 
-async def run_steps(place: Place, slot: Slot, spec: BuildSpec) -> None:
-    """Install and build, as far as the plan has them. Raises DeployFailed; leaves no process."""
-    plan, clock = spec.plan, place.machine.clock
-    steps = ((FailureCause.INSTALL_FAILED, plan.install), (FailureCause.BUILD_FAILED, plan.build))
-    deadline = clock.monotonic_seconds() + spec.timeout_seconds
-    for cause, command in steps:
-        if command is not None:
-            await _run_step(place, slot, spec, cause, command, deadline)
-    if plan.install is not None or plan.build is not None:
-        await in_thread(place.disk.clear_build_leftovers)
+async def make(place: Place, slot: Slot, spec: BuildSpec) -> None:
+    """Disk and network, then install and build as far as the plan has them.
+
+    Raises DeployFailed, OSError; leaves no process.
+    """
+    plan, machine = spec.plan, place.machine
+    deadline = machine.clock.monotonic_seconds() + spec.timeout_seconds
+    await machine.toolchains.show(plan.toolchains)
+    layer = await in_thread(layer_for, place, spec)
+    is_installed = await furnish(place, slot, spec, layer)
+    if is_installed:
+        place.logs.note(LogKind.BUILD, "dependencies unchanged: install skipped")
+    install = None if is_installed else plan.install
+    if install is not None or plan.build is not None:
+        async with machine.downloads.leased(spec.owner, slot.app_uid) as downloads:
+            steps = _Steps(place, slot, spec, deadline, downloads)
+            if install is not None:
+                await steps.run(install, FailureCause.INSTALL_FAILED)
+                if layer is not None:
+                    await in_thread(layer.keep, place.disk, slot.app_uid, spec.source)
+            if plan.build is not None:
+                await steps.run(plan.build, FailureCause.BUILD_FAILED)
+    await in_thread(place.disk.clear_build_leftovers)
 
 
-async def _run_step(
-    place: Place,
-    slot: Slot,
-    spec: BuildSpec,
-    cause: FailureCause,
-    command: str,
-    deadline: float,
-) -> None:
-    cgroups, group = place.machine.cgroups, place.build_group
-    await in_thread(cgroups.create, group, spec.limits)
-    try:
-        process = await _spawn(place, slot, spec, command)
+@dataclass(frozen=True)
+class _Steps:
+    """The steps of one build, within one limit of time."""
+
+    place: Place
+    slot: Slot
+    spec: BuildSpec
+    deadline: float  # by the monotonic clock
+    downloads: Path | None
+
+    async def run(self, command: str, cause: FailureCause) -> None:
+        """Run a step to its end; `cause` is why the build failed when it fails of itself."""
+        place = self.place
+        cgroups, group = place.machine.cgroups, place.build_group
+        await in_thread(cgroups.create, group, self.spec.limits)
         try:
-            async with asyncio.timeout(deadline - place.machine.clock.monotonic_seconds()):
-                code = _shell_code(await process.wait())
+            process = await self._spawn(command)
+            try:
+                left = self.deadline - place.machine.clock.monotonic_seconds()
+                async with asyncio.timeout(left):
+                    code = _shell_code(await process.wait())
+            finally:
+                await to_its_end(_end(place, process))
+            if code != 0:
+                raise _failure(place, cause, command, code)
+        except TimeoutError:
+            raise DeployFailed(
+                FailureCause.BUILD_TIMEOUT,
+                f"the build took longer than {self.spec.timeout_seconds} s;"
+                f" `{command}` was still running",
+                log_tail=place.logs.tail(LogKind.BUILD, TAIL_CHARS),
+            ) from None
+        except asyncio.CancelledError:
+            place.logs.note(LogKind.BUILD, f"CANCELLED: `{command}` was ended")
+            raise
         finally:
-            await to_its_end(_end(place, process))
-        if code != 0:
-            raise _failure(place, cause, command, code)
-    except TimeoutError:
-        raise DeployFailed(
-            FailureCause.BUILD_TIMEOUT,
-            f"the build took longer than {spec.timeout_seconds} s; `{command}` was still running",
-            log_tail=place.logs.tail(LogKind.BUILD, TAIL_CHARS),
-        ) from None
-    finally:
-        await in_thread(cgroups.remove, group)
+            await in_thread(cgroups.remove, group)
 
-
-async def _spawn(place: Place, slot: Slot, spec: BuildSpec, command: str) -> Process:
-    place.logs.note(LogKind.BUILD, f"$ {command}")
-    with (
-        await in_thread(place.logs.open_pipes, LogKind.BUILD) as pipes,
-        prepared(
-            place,
-            slot,
-            script=bubblewrap.ATTACHED,
-            group=place.build_group,
-            environment=build_environment(spec.plan, place.machine.build_env, spec.variables),
-            directory=spec.plan.directory,
-            command=command,
-            status=None,
-        ) as launch,
-    ):
-        # From the loop's own thread: the build dies with the thread that starts it.
-        return await asyncio.create_subprocess_exec(
-            *launch.argv,
-            stdin=DEVNULL,
-            stdout=pipes.out,
-            stderr=pipes.err,
-            pass_fds=launch.pass_fds,
-            env=tool.ENVIRONMENT,
-            cwd="/",
-            start_new_session=True,
-        )
+    async def _spawn(self, command: str) -> Process:
+        place, spec = self.place, self.spec
+        place.logs.note(LogKind.BUILD, f"$ {command}")
+        with (
+            await in_thread(place.logs.open_pipes, LogKind.BUILD) as pipes,
+            prepared(
+                place,
+                self.slot,
+                script=bubblewrap.ATTACHED,
+                group=place.build_group,
+                environment=build_environment(
+                    spec.plan,
+                    place.machine.build_env,
+                    spec.variables,
+                    has_downloads=self.downloads is not None,
+                ),
+                plan=spec.plan,
+                command=command,
+                status=None,
+                downloads=self.downloads,
+            ) as launch,
+        ):
+            # From the loop's own thread: the build dies with the thread that starts it.
+            return await asyncio.create_subprocess_exec(
+                *launch.argv,
+                stdin=DEVNULL,
+                stdout=pipes.out,
+                stderr=pipes.err,
+                pass_fds=launch.pass_fds,
+                env=tool.ENVIRONMENT,
+                cwd="/",
+                start_new_session=True,
+            )
 
 
 async def _end(place: Place, process: Process) -> None:

@@ -170,7 +170,7 @@ def mount_image(image: Path, mount_point: Path) -> None:
     """Mount an ext4 in a file, with owners as they are on disk; checks it when it was not unmounted
     in order. Raises OSError.
     """
-    if not _is_clean(image):
+    if not is_clean(image):
         tool.run(["e2fsck", "-y", str(image)], accept=(0, 1))
     mount_point.mkdir(parents=True, exist_ok=True)
     descriptor, device = kernel.attach_loop(image)
@@ -187,7 +187,8 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _is_clean(image: Path) -> bool:
+def is_clean(image: Path) -> bool:
+    """Whether the file system in a file was unmounted in order. Raises OSError."""
     with image.open("rb") as file:
         file.seek(_STATE_OFFSET)
         return int.from_bytes(file.read(2), "little") == _STATE_CLEAN

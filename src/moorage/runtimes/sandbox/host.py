@@ -24,13 +24,16 @@ from moorage.runtimes.sandbox import (
     shims,
     tool,
 )
+from moorage.runtimes.sandbox.caches import Caches
 from moorage.runtimes.sandbox.cgroup import Cgroups
+from moorage.runtimes.sandbox.downloads import Downloads
 from moorage.runtimes.sandbox.firewall import Policy
 from moorage.runtimes.sandbox.place import Machine
 from moorage.runtimes.sandbox.record import Stage
 from moorage.runtimes.sandbox.shims import SHIMS
 from moorage.runtimes.sandbox.slots import slot_at
 from moorage.runtimes.sandbox.threads import in_thread
+from moorage.runtimes.sandbox.toolchains import Store, Toolchains
 from moorage.runtimes.traffic import Traffic
 
 logger = logging.getLogger(__name__)
@@ -57,6 +60,9 @@ class Configuration:
     subnet: str
     deny: tuple[str, ...]
     allow: tuple[str, ...]
+    wallet_cache_bytes: int
+    total_cache_bytes: int
+    toolchains: Store | None
     traffic: Traffic
     clock: Clock
 
@@ -75,6 +81,12 @@ def open_machine(configuration: Configuration) -> Machine:
         missing.append(probe.MISSING_RESOLVER)
     if missing or hierarchy is None:
         raise IsolationMissing(tuple(missing))
+    caches = Caches(
+        directory=configuration.state_dir / "caches",
+        wallet_bytes=configuration.wallet_cache_bytes,
+        total_bytes=configuration.total_cache_bytes,
+        clock=configuration.clock,
+    )
     machine = Machine(
         state_dir=configuration.state_dir,
         run_dir=configuration.run_dir,
@@ -85,6 +97,11 @@ def open_machine(configuration: Configuration) -> Machine:
         tools={name: _tool_path(configuration, name) for name in (*configuration.tools, *SHIMS)},
         seccomp=seccomp.filter_bytes(),
         build_env=configuration.build_env,
+        caches=caches,
+        downloads=Downloads(caches=caches, mount_points=configuration.run_dir / "disks"),
+        toolchains=Toolchains(
+            store=configuration.toolchains, directory=configuration.run_dir / "toolchains"
+        ),
         traffic=configuration.traffic,
         clock=configuration.clock,
         collecting=Collecting(
@@ -108,6 +125,7 @@ def close_machine(machine: Machine, configuration: Configuration) -> None:
     machine.cgroups.close()
     firewall.unload(_policy(configuration, machine, ()))
     _unbind_tools(configuration)
+    machine.toolchains.hide()
     _remove_directories(machine)
 
 
@@ -136,6 +154,7 @@ def sweep(machine: Machine) -> None:
     for mount_point in machine.mount_points.iterdir():
         if mount_point.name not in kept:
             disk.Disk(image=Path(os.devnull), mount_point=mount_point).unmount()
+    machine.caches.sweep()
     _sweep_volumes(machine, set(kept))
     for socket in machine.run_dir.glob("*.sock"):
         if socket.stem not in kept:
@@ -170,9 +189,7 @@ async def trial(machine: Machine) -> None:
     )  # fmt: skip
     try:
         slot = await in_thread(place.begin)
-        await in_thread(place.create_disk, slot, _TRIAL_LIMITS.disk_bytes, empty)
-        await in_thread(place.network(slot).create)
-        await build.run_steps(place, slot, spec)
+        await build.make(place, slot, spec)
     except OSError as error:
         raise IsolationMissing((f"a trial run failed: {error}",)) from error
     except DeployFailed as failed:
@@ -190,6 +207,8 @@ def _prepare_directories(machine: Machine) -> None:
     machine.mount_points.mkdir(exist_ok=True, mode=0o711)
     machine.volume_mounts.mkdir(exist_ok=True, mode=0o711)
     machine.volumes.mkdir(exist_ok=True, mode=0o700)
+    machine.toolchains.directory.mkdir(exist_ok=True, mode=0o711)
+    machine.caches.directory.mkdir(exist_ok=True, mode=0o700)
     (machine.run_dir / _EMPTY).mkdir(exist_ok=True)
 
 
@@ -197,7 +216,7 @@ def _remove_directories(machine: Machine) -> None:
     """Piece by piece: what is still mounted refuses, where a whole tree would be emptied."""
     for name in machine.tools:
         (machine.run_dir / "bin" / name).unlink()
-    for directory in ("bin", "disks", "volumes", _EMPTY):
+    for directory in ("bin", "disks", "volumes", "toolchains", _EMPTY):
         (machine.run_dir / directory).rmdir()
     machine.run_dir.rmdir()
 

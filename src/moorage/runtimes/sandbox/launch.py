@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from moorage.planning.plan import Plan
 from moorage.runtimes.sandbox import bubblewrap
 from moorage.runtimes.sandbox.bubblewrap import View
 from moorage.runtimes.sandbox.place import Place
@@ -28,10 +29,11 @@ def prepared(
     script: str,
     group: str,
     environment: Mapping[str, str],
-    directory: str,
+    plan: Plan,
     command: str,
     status: Path | None,
     data: Path | None = None,
+    downloads: Path | None = None,
 ) -> Iterator[Launch]:
     """All it takes to run `command` in the deployment's sandbox; closed afterwards.
 
@@ -45,6 +47,11 @@ def prepared(
         tools=machine.tools,
         build_tmp=disk.tmp if status is None else None,
         data=data,
+        downloads=downloads,
+        toolchains={
+            name: machine.toolchains.path(name, version)
+            for name, version in plan.toolchains.items()
+        },
     )
     opened: list[int] = []
     try:
@@ -56,7 +63,7 @@ def prepared(
         options = bubblewrap.options(
             view=view,
             environment=environment,
-            directory=directory,
+            directory=plan.directory,
             seccomp_fd=seccomp_fd,
             status_fd=status_fd,
         )

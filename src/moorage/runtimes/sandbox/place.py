@@ -11,11 +11,14 @@ from moorage.runtimes.logs.collecting import Collecting
 from moorage.runtimes.logs.logs import Logs
 from moorage.runtimes.runtime import LogKind
 from moorage.runtimes.sandbox import copying, etc, network, slots, trees
+from moorage.runtimes.sandbox.caches import Caches
 from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.disk import AppDisk
+from moorage.runtimes.sandbox.downloads import Downloads
 from moorage.runtimes.sandbox.network import Network
 from moorage.runtimes.sandbox.record import Record, Stage, read_record, write_record
 from moorage.runtimes.sandbox.slots import Slot
+from moorage.runtimes.sandbox.toolchains import Toolchains
 from moorage.runtimes.sandbox.volume import Volume
 from moorage.runtimes.traffic import Traffic
 
@@ -40,6 +43,9 @@ class Machine:
     tools: dict[str, Path]  # program → a path that every uid can reach
     seccomp: bytes
     build_env: dict[str, str]
+    caches: Caches
+    downloads: Downloads
+    toolchains: Toolchains
     traffic: Traffic
     clock: Clock
     collecting: Collecting
@@ -168,9 +174,14 @@ class Place:
 
     def create_disk(self, slot: Slot, size_bytes: int, source: Path) -> None:
         """A disk with the files of `source`. Raises NotAFile, OSError."""
+        self.disk.remove()
         self.disk.create(size_bytes=size_bytes, uid=slot.app_uid)
-        etc.write_etc(self.disk.etc, slot, self.machine.servers)
+        self.write_etc(slot)
         trees.copy_tree(source, self.disk.app, uid=slot.app_uid)
+
+    def write_etc(self, slot: Slot) -> None:
+        """The app's own files of `/etc`. Raises OSError."""
+        etc.write_etc(self.disk.etc, slot, self.machine.servers)
 
     def copy_disk(self, slot: Slot, origin: "Place") -> None:
         """A disk with the files and the build log of another place's. Raises OSError."""
@@ -200,7 +211,7 @@ class Place:
         self.disk.mount(slot.app_uid)
         if not self.network(slot).exists:
             self.network(slot).create()
-        etc.write_etc(self.disk.etc, slot, self.machine.servers)
+        self.write_etc(slot)
         return slot
 
     def dismiss(self, record: Record) -> None:

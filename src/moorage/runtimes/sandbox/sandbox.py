@@ -30,7 +30,7 @@ from moorage.runtimes.sandbox.place import Machine, Place, app_of
 from moorage.runtimes.sandbox.record import Record, Stage
 from moorage.runtimes.sandbox.slots import Slot
 from moorage.runtimes.sandbox.threads import in_thread, to_its_end
-from moorage.runtimes.sandbox.trees import NotAFile
+from moorage.runtimes.sandbox.toolchains import Store
 from moorage.runtimes.traffic import Traffic
 
 SUBNET = "10.201.0.0/16"
@@ -50,8 +50,9 @@ class Sandbox:
     must be short, and mount points, so every user must be able to reach it; both directories are
     the sandbox's alone. `instance_id` (4–6 hex digits) is this gateway's alone on the machine.
     `tools` are host programs that builds and apps find on their PATH. `deny` and `allow` are IPv4
-    networks besides the built-in ones; `allow` wins. Of one object, each deployment's calls wait
-    for each other.
+    networks besides the built-in ones; `allow` wins. Builds keep up to `wallet_cache_bytes` for
+    later ones of their wallet, all together `total_cache_bytes`; with 0 nothing. Of one object,
+    each deployment's calls wait for each other.
     """
 
     def __init__(
@@ -65,6 +66,9 @@ class Sandbox:
         subnet: str = SUBNET,
         deny: tuple[str, ...] = (),
         allow: tuple[str, ...] = (),
+        wallet_cache_bytes: int = 0,
+        total_cache_bytes: int = 0,
+        toolchains: Store | None = None,
         traffic: Traffic = Traffic(),  # noqa: B008 (frozen)
         clock: Clock | None = None,
         stop_grace_seconds: float = 5.0,
@@ -82,6 +86,9 @@ class Sandbox:
             subnet=subnet,
             deny=deny,
             allow=allow,
+            wallet_cache_bytes=wallet_cache_bytes,
+            total_cache_bytes=total_cache_bytes,
+            toolchains=toolchains,
             traffic=traffic,
             clock=clock or SystemClock(),
         )
@@ -138,8 +145,7 @@ class Sandbox:
     async def build(self, spec: BuildSpec) -> None:
         """As `Runtime.build`."""
         async with self._alone(spec.deployment_id) as place, self._making(place) as slot:
-            await self._furnish(place, slot, spec)
-            await build.run_steps(place, slot, spec)
+            await build.make(place, slot, spec)
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
         """As `Runtime.copy`. An app that writes meanwhile waits for up to FREEZE_SECONDS."""
@@ -262,25 +268,13 @@ class Sandbox:
             raise
         await in_thread(place.write, _record(place, slot, Stage.BUILT))
 
-    async def _furnish(self, place: Place, slot: Slot, spec: BuildSpec) -> None:
-        """Disk with files, and network, at the same time."""
-        size = spec.limits.disk_bytes
-        networking = asyncio.create_task(in_thread(place.network(slot).create))
-        try:
-            await in_thread(place.create_disk, slot, size, spec.source)
-        except NotAFile as error:
-            raise DeployFailed(FailureCause.UPLOAD_INVALID, str(error)) from error
-        except OSError as error:
-            raise disk_failure(error, size) from error
-        finally:
-            await to_its_end(_outcome(networking))
-
     async def _start(
         self, place: Place, record: Record, spec: InstanceSpec, timeout_seconds: float
     ) -> Instance:
         slot = await in_thread(place.revive, record)
         if not app.is_running(place):
             self._settled.discard(place.deployment_id)
+            await self._machine.toolchains.show(spec.plan.toolchains)
             await in_thread(place.write, _started(place, slot, spec))
             try:
                 await in_thread(app.launch, place, slot, spec)
@@ -373,10 +367,6 @@ def _checked(name: str) -> str:
     if not _DEPLOYMENT_ID.match(name):
         raise ValueError(f"{name!r} can't name a deployment or a volume")
     return name
-
-
-async def _outcome(task: asyncio.Task[None]) -> None:
-    await task
 
 
 def _record(place: Place, slot: Slot, stage: Stage) -> Record:

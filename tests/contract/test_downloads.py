@@ -1,0 +1,164 @@
+"""What builds download is kept for later builds of their wallet, and harms nobody else."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from moorage.errors import DeployFailed
+from moorage.runtimes.runtime import LogKind
+from moorage.runtimes.sandbox.sandbox import Sandbox
+from sandbox_fixture import CACHE_BYTES, make_sandbox, opened
+from small_apps import build, plan, processes, start
+from waiting import until
+
+pytestmark = pytest.mark.root
+
+ALICE, BOB = "0x" + "a1" * 20, "0x" + "b0" * 20
+CACHE = "/var/cache/moorage"
+LOOK = f"echo found; ls -A {CACHE} 2> /dev/null || true"
+
+
+def log(sandbox: Sandbox, deployment_id: str) -> str:
+    return sandbox.log_tail(deployment_id, LogKind.BUILD)
+
+
+def images(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "state" / "caches").glob("*/downloads.img"))
+
+
+def mounts(sandbox: Sandbox) -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if sandbox.instance_id in line and ".downloads" in line]
+
+
+async def look(sandbox: Sandbox, source: Path, owner: str) -> list[str]:
+    """What a build of the wallet finds in its cache."""
+    await build(sandbox, source, plan(build=LOOK), deployment_id="look", owner=owner)
+    found = log(sandbox, "look").partition("\nfound\n")[2].splitlines()
+    await sandbox.remove("look")
+    return found
+
+
+async def test_download_is_there_for_the_next_build_of_the_wallet_alone(
+    caching_sandbox: Sandbox, source: Path
+) -> None:
+    fetches = plan(install='echo kept > "$npm_config_cache"', build="env")
+    await build(caching_sandbox, source, fetches, owner=ALICE)
+    said = log(caching_sandbox, "first").splitlines()
+    for variable in (f"npm_config_cache={CACHE}/npm", f"UV_CACHE_DIR={CACHE}/uv"):
+        assert variable in said
+    assert await look(caching_sandbox, source, ALICE) == ["npm"]
+    assert await look(caching_sandbox, source, BOB) == []
+    assert mounts(caching_sandbox) == []
+
+
+async def test_build_of_nobody_has_no_cache(
+    caching_sandbox: Sandbox, source: Path, tmp_path: Path
+) -> None:
+    await build(caching_sandbox, source, plan(build=f"env; ls {CACHE} 2> /dev/null || echo none"))
+    assert CACHE + "/" not in log(caching_sandbox, "first")
+    assert log(caching_sandbox, "first").endswith("none\n")
+    assert images(tmp_path) == []
+
+
+async def test_running_app_does_not_see_the_cache(caching_sandbox: Sandbox, source: Path) -> None:
+    await build(caching_sandbox, source, plan(build=f"echo > {CACHE}/fetched"), owner=ALICE)
+    await start(caching_sandbox, plan(start=f"ls {CACHE}; env; exec node index.js"))
+    said = caching_sandbox.log_tail("first", LogKind.RUNTIME)
+    assert "fetched" not in said
+    assert CACHE + "/" not in said
+
+
+async def test_second_build_of_a_wallet_goes_without_meanwhile(
+    caching_sandbox: Sandbox, source: Path
+) -> None:
+    waiting = plan(build=f"touch {CACHE}/first; sleep 8481")
+    first = asyncio.create_task(build(caching_sandbox, source, waiting, owner=ALICE))
+    await until(lambda: any(line.startswith("sleep") for line in processes("sleep 8481")))
+    assert await look(caching_sandbox, source, ALICE) == []
+    assert await look(caching_sandbox, source, BOB) == []
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert mounts(caching_sandbox) == []
+    assert await look(caching_sandbox, source, ALICE) == ["first"]
+
+
+async def test_full_cache_is_emptied(caching_sandbox: Sandbox, source: Path) -> None:
+    fill = plan(build=f"cat /dev/zero > {CACHE}/zero; df {CACHE} | grep -c moorage")
+    await build(caching_sandbox, source, fill, owner=ALICE)
+    assert await look(caching_sandbox, source, ALICE) == []
+
+
+async def test_full_cache_takes_no_more_than_it_may(
+    caching_sandbox: Sandbox, source: Path, tmp_path: Path
+) -> None:
+    await build(caching_sandbox, source, plan(build=f"yes > {CACHE}/yes || true"), owner=ALICE)
+    (image,) = images(tmp_path)
+    assert image.stat().st_blocks * 512 <= CACHE_BYTES // 2
+
+
+async def test_damaged_cache_is_made_anew(
+    caching_sandbox: Sandbox, source: Path, tmp_path: Path
+) -> None:
+    await build(caching_sandbox, source, plan(build=f"touch {CACHE}/file"), owner=ALICE)
+    (image,) = images(tmp_path)
+    with image.open("r+b") as file:
+        file.write(bytes(1024 * 1024))
+    assert await look(caching_sandbox, source, ALICE) == []
+    await build(caching_sandbox, source, plan(build=f"touch {CACHE}/file"), owner=ALICE)
+    assert await look(caching_sandbox, source, ALICE) == ["file"]
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "mknod {cache}/null c 1 3",
+        "ln /usr/bin/env {cache}/env",
+        "chown 0 {cache}",
+    ],
+)
+async def test_nothing_of_the_hosts_gets_into_the_cache(
+    caching_sandbox: Sandbox, source: Path, attempt: str
+) -> None:
+    with pytest.raises(DeployFailed):
+        await build(caching_sandbox, source, plan(build=attempt.format(cache=CACHE)), owner=ALICE)
+    assert await look(caching_sandbox, source, ALICE) == []
+
+
+async def test_link_in_the_cache_leads_nowhere_on_the_host(
+    caching_sandbox: Sandbox, source: Path, tmp_path: Path
+) -> None:
+    """In place of each directory, and of the cache itself, while it is emptied and used again."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("the host's")
+    outside.chmod(0o777)
+    links = f"for name in npm uv cargo; do ln -s {outside} {CACHE}/$name; done"
+    await build(caching_sandbox, source, plan(build=links), owner=ALICE)
+    write = 'echo poison > "$npm_config_cache/file"; echo poison > "$UV_CACHE_DIR/new"; true'
+    for step in (write, f"cat /dev/zero > {CACHE}/zero || true", write):
+        await build(caching_sandbox, source, plan(build=step), owner=ALICE)
+    assert [path.name for path in outside.iterdir()] == ["file"]
+    assert (outside / "file").read_text() == "the host's"
+
+
+async def test_setuid_program_in_the_cache_gives_nothing(
+    caching_sandbox: Sandbox, source: Path
+) -> None:
+    keep = f"cp /usr/bin/id {CACHE}/id; chmod 6755 {CACHE}/id"
+    await build(caching_sandbox, source, plan(build=keep), owner=ALICE)
+    use = f"{CACHE}/id -u; id -u"
+    await build(caching_sandbox, source, plan(build=use), deployment_id="second", owner=ALICE)
+    kept, own = log(caching_sandbox, "second").splitlines()[-2:]
+    assert kept == own != "0"
+
+
+async def test_cache_outlives_the_gateway(tmp_path: Path, source: Path) -> None:
+    runtime = make_sandbox(tmp_path / "state", cache_bytes=CACHE_BYTES)
+    async with opened(runtime):
+        await build(runtime, source, plan(build=f"touch {CACHE}/file"), owner=ALICE)
+        await runtime.remove("first")
+    async with opened(runtime):
+        assert await look(runtime, source, ALICE) == ["file"]
