@@ -62,7 +62,7 @@ async def show_logs(gateway: Gateway, request: Request) -> Response:
             is_over=_over(gateway, found, wanted.kind),
         )
     over = await _over(gateway, found, wanted.kind)()  # asked first: what comes later is read then
-    body = await asyncio.to_thread(_page, gateway, found, wanted, over)
+    body = await asyncio.to_thread(_page, gateway, found, wanted, over=over)
     return json_response(body)
 
 
@@ -103,7 +103,8 @@ def _choice(request: Request, name: str, kind: type[Choice], usual: Choice) -> C
 
 
 def _cursor(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= _LAST_PLACE):
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(_LAST_PLACE))
+    if not is_number or int(text) > _LAST_PLACE:
         raise InvalidField(name, "must be the id of an event of this stream")
     return int(text)
 
@@ -142,7 +143,7 @@ def _over(gateway: Gateway, found: Standing, kind: LogKind) -> Callable[[], Awai
     return is_over
 
 
-def _page(gateway: Gateway, found: Standing, wanted: _Wanted, over: bool) -> LogBody:  # noqa: FBT001
+def _page(gateway: Gateway, found: Standing, wanted: _Wanted, *, over: bool) -> LogBody:
     read = _reader(gateway, found.id, wanted)
     page = read(None, MOST_LINES)
     return LogBody(

@@ -1,0 +1,203 @@
+"""What a log's request may ask for, who may, and when nothing more can come."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+from starlette.requests import Request
+
+from clock import MovableClock
+from fakes import FakeRuntime
+from moorage.api.gateway import Gateway, Limiters
+from moorage.api.log_stream import Followers, LogStreamResponse
+from moorage.api.logs import show_logs
+from moorage.auth.client_address import TrustedProxies
+from moorage.auth.rate_limit import RateLimiter
+from moorage.deploy.deployment import Deployment, DeploymentStatus
+from moorage.deploy.project import ProjectStatus
+from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet
+from moorage.runtimes.runtime import Instance, LogKind, LogPage
+from moorage.storage.database import Database
+from records_fixture import ALICE, BOB, add_deployment, add_project
+
+
+class Recording(FakeRuntime):
+    """Notes what is asked of a log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[dict[str, Any]] = []
+
+    def read_log(self, deployment_id: str, kind: LogKind, **asked: Any) -> LogPage:
+        self.asked.append({"kind": kind, **asked})
+        return super().read_log(deployment_id, kind, **asked)
+
+
+class Asking:
+    """Asks as a wallet whose signature has been checked."""
+
+    def __init__(self, db: Database, clock: MovableClock) -> None:
+        self.wallet = ALICE
+        self.runtime = Recording()
+        limiter = RateLimiter(clock=clock, limit=100)
+        self.gateway = cast(
+            "Gateway",
+            SimpleNamespace(
+                db=db,
+                authenticator=self,
+                runtime=self.runtime,
+                limiters=Limiters(
+                    wallets=limiter, polls=limiter, proofs=limiter, addresses=limiter
+                ),
+                trusted_proxies=TrustedProxies(()),
+                followers=Followers(),
+            ),
+        )
+
+    async def authenticate(self, _: object, **__: object) -> str:
+        return self.wallet
+
+    async def response(self, found: Deployment, query: str = "", **changes: Any) -> Any:
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "headers": [],
+            "client": ("192.0.2.1", 1),
+            "query_string": query.encode(),
+            "path_params": {"projectId": found.project_id, "deploymentId": found.id},
+        }
+        return await show_logs(self.gateway, Request(scope | changes))
+
+    async def page(self, found: Deployment, query: str = "", **changes: Any) -> dict[str, Any]:
+        response = await self.response(found, query, **changes)
+        body: dict[str, Any] = msgspec.json.decode(response.body)
+        return body
+
+
+@pytest.fixture
+def asking(db: Database, clock: MovableClock) -> Asking:
+    return Asking(db, clock)
+
+
+async def made(db: Database, status: DeploymentStatus) -> Deployment:
+    return await add_deployment(db, await add_project(db), status)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", {"after": 0, "since_ms": 0, "tail": 500}),
+        ("tail=1", {"after": 0, "since_ms": 0, "tail": 1}),
+        ("tail=10000", {"after": 0, "since_ms": 0, "tail": 10_000}),
+        ("after=77", {"after": 77, "since_ms": 0, "tail": None}),
+        ("since=1775556000000", {"after": 0, "since_ms": 1_775_556_000_000, "tail": None}),
+        ("since=2026-04-07T10:00:00Z", {"after": 0, "since_ms": 1_775_556_000_000, "tail": None}),
+        (
+            "since=2026-04-07T12:00:00.250%2B02:00&tail=3",
+            {"after": 0, "since_ms": 1_775_556_000_250, "tail": 3},
+        ),
+    ],
+)
+async def test_query_says_where_lines_begin(
+    db: Database, asking: Asking, query: str, expected: dict[str, Any]
+) -> None:
+    await asking.page(await made(db, DeploymentStatus.READY), query)
+    assert asking.runtime.asked[0] == {"kind": LogKind.RUNTIME, "limit": 10_000, **expected}
+
+
+async def test_last_event_id_goes_before_the_query(db: Database, asking: Asking) -> None:
+    found = await made(db, DeploymentStatus.READY)
+    await asking.page(found, "tail=5&kind=build", headers=[(b"last-event-id", b"123")])
+    assert asking.runtime.asked[0] == {
+        "kind": LogKind.BUILD, "limit": 10_000, "after": 123, "since_ms": 0, "tail": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("kind=", "kind"),
+        ("kind=Build", "kind"),
+        ("follow=1", "follow"),
+        ("tail=-1", "tail"),
+        ("tail=", "tail"),
+        ("after=-1", "after"),
+        (f"after={2**63}", "after"),
+        ("since=", "since"),
+        ("since=2026-04-07", "since"),
+        ("since=99999-01-01T00:00:00Z", "since"),
+        ("since=" + "9" * 400, "since"),
+        ("since=2026-04-07T10:00:00Z" + "0" * 40, "since"),
+        ("since=%F0%9F%98%80", "since"),
+    ],
+)
+async def test_bad_values_are_refused_by_name(
+    db: Database, asking: Asking, query: str, field: str
+) -> None:
+    found = await made(db, DeploymentStatus.READY)
+    with pytest.raises(InvalidField) as caught:
+        await asking.page(found, query)
+    assert caught.value.field == field
+    assert asking.runtime.asked == []
+
+
+@pytest.mark.parametrize("seen", [b"x", b"-1", b"\xb2", b"9" * 19, b"9" * 9_000])
+async def test_bad_last_event_id_is_refused(db: Database, asking: Asking, seen: bytes) -> None:
+    found = await made(db, DeploymentStatus.READY)
+    with pytest.raises(InvalidField) as caught:
+        await asking.page(found, headers=[(b"last-event-id", seen)])
+    assert caught.value.field == "Last-Event-ID"
+
+
+async def test_logs_are_the_owners_while_the_project_lives(db: Database, asking: Asking) -> None:
+    found = await made(db, DeploymentStatus.READY)
+    asking.wallet = BOB
+    with pytest.raises(WrongWallet):
+        await asking.page(found)
+    asking.wallet = ALICE
+    with pytest.raises(DeploymentNotFound):
+        await asking.page(msgspec.structs.replace(found, project_id="another"))
+    deleting = await add_project(db, ALICE, "gone", ProjectStatus.DELETING)
+    gone = await add_deployment(db, deleting, DeploymentStatus.READY)
+    with pytest.raises(ProjectNotFound):
+        await asking.page(gone)
+
+
+@pytest.mark.parametrize(
+    ("status", "runs", "over"),
+    [
+        (DeploymentStatus.QUEUED, False, ()),
+        (DeploymentStatus.BUILDING, False, ()),
+        (DeploymentStatus.DEPLOYING, True, ("build",)),
+        (DeploymentStatus.READY, True, ("build",)),
+        (DeploymentStatus.READY, False, ("build",)),  # it sleeps, or is suspended
+        (DeploymentStatus.FAILED, False, ("build", "runtime")),
+        (DeploymentStatus.SUPERSEDED, True, ("build",)),  # it is drained
+        (DeploymentStatus.SUPERSEDED, False, ("build", "runtime")),
+    ],
+)
+async def test_log_has_ended_when_nothing_more_can_come(
+    db: Database, asking: Asking, status: DeploymentStatus, runs: bool, over: tuple[str, ...]
+) -> None:
+    found = await made(db, status)
+    if runs:
+        asking.runtime.apps[found.id] = cast("Instance", None)
+    ended = {kind for kind in LogKind if (await asking.page(found, f"kind={kind}"))["ended"]}
+    assert ended == set(over)
+
+
+async def test_page_that_is_not_the_last_has_not_ended(db: Database, asking: Asking) -> None:
+    found = await made(db, DeploymentStatus.FAILED)
+    asking.runtime.logs[found.id, LogKind.BUILD] = "line\n" * 10_001
+    first = await asking.page(found, "kind=build&after=0")
+    assert (len(first["lines"]), first["next"], first["ended"]) == (10_000, "10000", False)
+    second = await asking.page(found, f"kind=build&after={first['next']}")
+    assert (len(second["lines"]), second["ended"]) == (1, True)
+
+
+async def test_head_is_never_a_stream(db: Database, asking: Asking) -> None:
+    found = await made(db, DeploymentStatus.READY)
+    assert isinstance(await asking.response(found, "follow=true"), LogStreamResponse)
+    head = await asking.response(found, "follow=true", method="HEAD")
+    assert not isinstance(head, LogStreamResponse)

@@ -1,0 +1,142 @@
+"""A log as a stream: whole, alive, bounded, and over when the log is."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from moorage.api import log_stream
+from moorage.api.log_stream import Followers, LogReader, LogStreamResponse
+from moorage.errors import TooManyStreams
+from moorage.runtimes.runtime import LogLine, LogPage, LogStream
+from waiting import until
+
+WALLET = "0xa"
+
+
+class Log:
+    """Lines that come while the test runs; positions count them."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+        self.over = False
+
+    def read(self, position: int | None, limit: int) -> LogPage:
+        begin = position or 0
+        lines = tuple(
+            LogLine(0, LogStream.OUT, text, number)
+            for number, text in enumerate(self.texts[begin : begin + limit], begin + 1)
+        )
+        return LogPage(lines=lines, next=begin + len(lines))
+
+    async def is_over(self) -> bool:
+        return self.over
+
+
+class Client:
+    """Reads a stream until it ends, or until it leaves."""
+
+    def __init__(self, followers: Followers, log: Log) -> None:
+        self.received = b""
+        self.left = asyncio.Event()
+        self._asked = False
+        read: LogReader = log.read
+        response = LogStreamResponse(followers, WALLET, read=read, is_over=log.is_over)
+        self.serving = asyncio.create_task(response({"type": "http"}, self._receive, self._send))
+
+    async def _receive(self) -> dict[str, Any]:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        self.received += message.get("body", b"")
+
+    async def leave(self) -> None:
+        self.left.set()
+        await self.serving
+
+
+def line(number: int, text: str) -> bytes:
+    data = b'{"time":null,"stream":"out","text":"%b"}' % text.encode()
+    return b"id: %d\nevent: line\ndata: %b\n\n" % (number, data)
+
+
+def whole(texts: Sequence[str]) -> bytes:
+    return b"".join(line(number, text) for number, text in enumerate(texts, 1))
+
+
+async def test_lines_come_as_they_are_written_and_end_with_the_log() -> None:
+    log = Log("one", "two")
+    client = Client(Followers(), log)
+    await until(lambda: client.received == whole(["one", "two"]))
+    log.texts.append("three")
+    await until(lambda: client.received == whole(["one", "two", "three"]))
+    log.texts.append("last")
+    log.over = True
+    await asyncio.wait_for(client.serving, 10)
+    end = b'id: 4\nevent: end\ndata: {"next":"4"}\n\n'
+    assert client.received == whole(["one", "two", "three", "last"]) + end
+
+
+async def test_quiet_stream_says_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_stream, "KEEP_ALIVE_SECONDS", 0.1)
+    client = Client(Followers(), Log("one"))
+    await until(lambda: client.received.count(b": keep-alive\n\n") >= 2)
+    assert client.received.startswith(whole(["one"]))
+    await client.leave()
+
+
+async def test_gateway_that_stops_ends_all_streams_without_an_end_of_the_log() -> None:
+    followers = Followers()
+    clients = [Client(followers, Log("one")) for _ in range(3)]
+    await until(lambda: all(client.received for client in clients))
+    followers.leaving.set()
+    async with asyncio.timeout(1):
+        await asyncio.gather(*(client.serving for client in clients))
+    assert not any(b"event: end" in client.received for client in clients)
+
+
+async def test_one_wallet_has_so_many_streams_and_each_that_ends_frees_one() -> None:
+    followers = Followers(of_one_wallet=2)
+    clients = [Client(followers, Log()) for _ in range(2)]
+    with pytest.raises(TooManyStreams, match="Your wallet follows 2"):
+        Client(followers, Log())
+    followers.enter("0xb")
+    await clients[0].leave()
+    third = Client(followers, Log())
+    for client in (clients[1], third):
+        await client.leave()
+
+
+async def test_all_wallets_together_have_so_many_streams() -> None:
+    followers = Followers(most=2)
+    followers.enter("0xb")
+    followers.enter("0xc")
+    with pytest.raises(TooManyStreams):
+        followers.enter("0xd")
+    followers.leave("0xb")
+    followers.enter("0xd")
+
+
+async def test_slow_reader_is_waited_for_and_nothing_is_kept_for_it() -> None:
+    log = Log("one")
+    read = asyncio.Event()
+    asked: list[int | None] = []
+
+    def counted(position: int | None, limit: int) -> LogPage:
+        asked.append(position)
+        return log.read(position, limit)
+
+    async def send(_message: object) -> None:
+        await read.wait()
+
+    async def receive() -> dict[str, Any]:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    response = LogStreamResponse(Followers(), WALLET, read=counted, is_over=log.is_over)
+    serving = asyncio.create_task(response({"type": "http"}, receive, send))
+    await asyncio.sleep(0.5)
+    assert len(asked) <= 1
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
