@@ -176,6 +176,30 @@ async def test_close_with_apps_leaves_nothing(home: Path, source: Path) -> None:
         assert await fetch((await start(runtime, plan())).socket) == "hello"
 
 
+async def test_copy_of_a_running_app_has_its_files_and_what_links_lead_to_stays_out(
+    home: Path, source: Path
+) -> None:
+    secret = home / "secret"
+    secret.write_text("the gateway's own")
+    os.chown(secret, UID, UID)
+    (source / "index.js").write_text(SERVER.replace("'hello'", "__filename") % "3000")
+    async with opened_rootless(home) as remote:
+        runtime = cast("Runtime", remote)
+        made = f"ln -s {home} way; echo made > file; mkdir -p ~/kept; echo home > ~/kept/file"
+        await build_and_start(runtime, source, plan(build=made))
+        await runtime.copy("first", "second")
+        shown = plan(start="cat file ~/kept/file; ls way/; exec node index.js")
+        instance = await start(runtime, shown, deployment_id="second")
+        assert await fetch(instance.socket) == "/app/index.js"
+        said = runtime.log_tail("second", LogKind.RUNTIME)
+        assert "made\nhome\n" in said
+        assert "No such file" in said  # beyond the link
+        assert "echo made" in runtime.log_tail("second", LogKind.BUILD)
+        copied = home / "state" / "deployments" / "second"
+        assert (copied / "app" / "way").is_symlink()
+        assert not any(path.name == "secret" for path in copied.rglob("secret"))
+
+
 async def test_new_address_of_the_machine_is_forbidden_to_apps_that_run(
     home: Path, source: Path
 ) -> None:

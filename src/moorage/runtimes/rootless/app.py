@@ -188,7 +188,10 @@ def is_open(place: Place, record: Record) -> bool:
 def limits_of(record: Record) -> Limits:
     """What the app may have, as far as it is watched."""
     return Limits(
-        memory_bytes=record.memory_bytes, cpu_millis=0, pids=0, disk_bytes=record.disk_bytes
+        memory_bytes=record.memory_bytes,
+        cpu_millis=0,
+        pids=0,
+        disk_bytes=record.disk_bytes,
     )
 
 

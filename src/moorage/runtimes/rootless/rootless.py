@@ -14,9 +14,8 @@ import msgspec
 
 from moorage.clock import Clock, SystemClock
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
-from moorage.planning.plan import Plan, Stack
 from moorage.process import reap
-from moorage.runtimes.rootless import app, build, host, probe
+from moorage.runtimes.rootless import app, build, copying, host, probe
 from moorage.runtimes.rootless.place import Machine, Place
 from moorage.runtimes.rootless.processes import descendants, everything, memory_bytes
 from moorage.runtimes.rootless.record import Record
@@ -26,7 +25,6 @@ from moorage.runtimes.runtime import (
     BuildSpec,
     Instance,
     InstanceSpec,
-    Limits,
     LogKind,
     LogPage,
     Usage,
@@ -43,8 +41,6 @@ _DEPLOYMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _LONGEST_ID = 36  # a UUID
 _WATCH_EVERY_SECONDS = 0.25
 _TEND_EVERY_SECONDS = 5.0
-_COPY_SECONDS = 300
-_COPY = "cp -a /tmp/origin/app/. /app/ && cp -a /tmp/origin/home/. ~/"
 
 logger = logging.getLogger(__name__)
 
@@ -154,10 +150,7 @@ class Rootless:
             await to_its_end(self._halt(place))
             await in_thread(place.begin)
             async with _abandoned_on_failure(place):
-                await build.run_steps(
-                    place, _copying(deployment_id), self._watch, more=_shown(origin)
-                )
-                await in_thread(place.logs.copy_from, origin.logs, LogKind.BUILD)
+                await copying.copy(origin, place, self._watch)
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
         """As `Runtime.start`; an app that has a volume is not started without it."""
@@ -193,6 +186,13 @@ class Rootless:
             await to_its_end(self._halt(place))
             await in_thread(place.remove)
 
+    async def volumes(self) -> set[str]:
+        """As `Runtime.volumes`: without root there are none."""
+        return set()
+
+    async def remove_volume(self, volume_id: str) -> None:
+        """As `Runtime.remove_volume`: there is nothing to remove."""
+
     async def running(self) -> dict[str, Instance]:
         """As `Runtime.running`."""
         return await in_thread(self._running)
@@ -209,13 +209,6 @@ class Rootless:
     async def known(self) -> set[str]:
         """As `Runtime.known`."""
         return {place.deployment_id for place in self._machine.places()}
-
-    async def volumes(self) -> set[str]:
-        """None, whatever a gateway that was root may have left."""
-        return set()
-
-    async def remove_volume(self, volume_id: str) -> None:
-        """Nothing to remove."""
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         """As `Runtime.exit_reason`; None for an app that was never started."""
@@ -363,29 +356,6 @@ async def _abandoned_on_failure(place: Place) -> AsyncIterator[None]:
         await to_its_end(in_thread(place.abandon))
         raise
     await in_thread(place.write, Record(deployment_id=place.deployment_id, stage=Stage.BUILT))
-
-
-def _copying(deployment_id: str) -> BuildSpec:
-    """The build that copies; what it copies was within its limits."""
-    unlimited = 1 << 50
-    return BuildSpec(
-        deployment_id=deployment_id,
-        source=Path("/"),
-        plan=Plan(
-            stack=Stack.CUSTOM, directory="", install=None, build=_COPY, start="", port=1,
-            build_env={}, run_env={}, because=(),
-        ),
-        limits=Limits(memory_bytes=unlimited, cpu_millis=1000, pids=16, disk_bytes=unlimited),
-        timeout_seconds=_COPY_SECONDS,
-    )  # fmt: skip
-
-
-def _shown(origin: Place) -> tuple[str, ...]:
-    """bwrap's options that show another deployment's files."""
-    return (
-        "--ro-bind", str(origin.app), "/tmp/origin/app",  # noqa: S108 (nobody else is inside)
-        "--ro-bind", str(origin.home), "/tmp/origin/home",  # noqa: S108
-    )  # fmt: skip
 
 
 def _live(place: Place, record: Record) -> Instance | None:
