@@ -20,7 +20,7 @@ from moorage.deploy.bid import (
     new_project,
     payment_required,
 )
-from moorage.deploy.configuration import configured, present, refuse_blocked
+from moorage.deploy.configuration import NOT_YET, configured, present, refuse_blocked
 from moorage.deploy.deployment import Deployment
 from moorage.deploy.project import SHARING_STATUSES, Project
 from moorage.deploy.upload import Upload
@@ -156,9 +156,8 @@ class Admission:
         wallet, name = bid.wallet, bid.request.unique_name
         own = await self._quotes.check_name(wallet=wallet, unique_name=name, source=source)
         await refuse_blocked(source, wallet, own)
-        project = own or new_project(bid, NOTHING, now_ms=0)
-        now = await present(source, self._vault, project)
-        configured(project, now, bid.request.settings, self._vault)
+        now = NOT_YET if own is None else await present(source, self._vault, own)
+        now.with_settings(bid.request.settings)
         living = await self._quotes.living(wallet=wallet, unique_name=name, source=source)
         months = bid.request.months
         return Terms(honoured(living, months=months, price=self._list_price(bid)), own, living)
@@ -325,7 +324,7 @@ class Admission:
             await quotes.release(tx, wallet=bid.wallet, unique_name=name)
         else:
             sharing -= project.status in SHARING_STATUSES
-            under_way = await succession.under_way_of(tx, project.id)
+            under_way = await projects.under_way_of(tx, project.id)
         same = [item.id for item in under_way if item.request_digest == bid.request_digest]
         deployment_id = same[0] if same else deployment_id
         if receipt is not None:

@@ -31,13 +31,23 @@ class Present(msgspec.Struct, frozen=True):
     """The one under way, or else the one that serves."""
     is_under_way: bool
 
+    def with_settings(self, settings: Settings) -> Variables:
+        """The variables, with those of a deploy over them. Raises InvalidField for too many."""
+        return self.variables.changed(
+            build=settings.build_vars, run=settings.run_envs, field="settings."
+        )
+
+
+NOT_YET = Present(Variables(), "/", None, is_under_way=False)
+"""How a project is configured that is still to be made."""
+
 
 async def present(source: Database | Transaction, vault: Vault, project: Project) -> Present:
     """How a project is configured. Raises VariablesUnreadable.
 
     Variables of builds belong to no deployment: the next upload has those that were set last.
     """
-    under_way = await succession.under_way_of(source, project.id)
+    under_way = await projects.under_way_of(source, project.id)
     serving_id = project.serving_deployment_id
     serving = await projects.deployment(source, serving_id) if serving_id else None
     newest = under_way[0] if under_way else serving
@@ -56,12 +66,9 @@ def configured(project: Project, now: Present, settings: Settings, vault: Vault)
 
     Raises InvalidField for more variables than there may be.
     """
-    wanted = now.variables.changed(
-        build=settings.build_vars, run=settings.run_envs, field="settings."
-    )
     return msgspec.structs.replace(
         project,
-        variables=vault.seal(wanted, project.id),
+        variables=vault.seal(now.with_settings(settings), project.id),
         health_path=settings.health_path or now.health_path,
         volume=project.volume or settings.volume,
     )
