@@ -7,32 +7,47 @@ stack                 found by                                     starts with
 ====================  ===========================================  ================================
 explicit              settings.runCommand                          that
 any                   Procfile, its web line                       that
-Node                  package.json: start script                   the script, by `npm start` only
-                                                                   if it is no plain command
-Node                  build script + next, nuxt, SvelteKit's or    their server
-                      Astro's Node adapter
+Go                    go.mod and a package main                    the program built of it
+Rust                  Cargo.toml with a binary                     the program built of it
+Java                  pom.xml, build.gradle                        `java -jar` of the largest jar
+Ruby                  Gemfile and config/environment.rb            `rails server`
+Ruby                  Gemfile and config.ru                        `rackup`
+PHP                   index.php, also in public/ or web/           PHP's own server
+Deno                  deno.json or deno.lock, no package.json      `deno task start`, a main module
+Node                  package.json: start script                   the script, by its package
+                                                                   manager only if it is no plain
+                                                                   command
+Node                  build script and a start:prod script         the script
+Node                  build script + next, nuxt, React Router,     their server
+                      Remix, Nest, Nitro, Angular's, SvelteKit's
+                      or Astro's server
 Node                  build script + Vite, React Scripts, Astro,   Caddy serves dist/, build/, …
-                      Gatsby, … or settings.buildDir               or settings.buildDir
+                      Angular, … or settings.buildDir              or settings.buildDir
 Node                  package.json: main                           `node <main>`
 Node                  index.js, server.js, app.js, main.js, also   `node <file>`
                       in src/, with or without package.json
-Node                  index.ts, … and tsx or ts-node               `node --import tsx <file>`
-Python                manage.py and */wsgi.py                      gunicorn
-Python                a FastAPI, Starlette, Litestar, Quart app    uvicorn
-                      object or factory in any module
+Node                  index.ts, … and tsx, ts-node or Bun          `node --import tsx <file>`, …
+Python                manage.py and */wsgi.py                      migrations, then gunicorn
+Python                streamlit or gradio among the requirements   `streamlit run`, `python <file>`
+Python                a FastAPI, FastHTML, Starlette, Litestar,    uvicorn
+                      Quart app object or factory in any module
 Python                a Flask app object or factory                gunicorn
-Python                streamlit among the requirements             `streamlit run`
 Python                main.py, app.py, server.py, start.py,        `python <file>`
                       bot.py, hello.py, run.py, or the only one
 static                index.html, also in public/, dist/, …, or    Caddy
                       settings.buildDir
 ====================  ===========================================  ================================
 
-Install: `npm ci` with a lock file, `npm install` with dependencies, nothing without; for Python a
-virtual environment with requirements.txt, or pyproject.toml's [project] dependencies, plus the
-server that the start needs. Each explicit command replaces its own step, "" skips it.
+A Node app may be one of a monorepo's workspaces: the one that settings.directoryPath names, or the
+only one that can be started. It is installed at the root, and the workspaces it needs are built
+before it.
 
-settings.runtime `node`, `python`, `static` (with or without a version) leaves out the other stacks;
+Install: by the package manager that packageManager, the lock file or engines name, exactly what a
+lock file says; for Python a virtual environment with requirements.txt, what a lock file of uv,
+Poetry, PDM or Pipenv pins, or pyproject.toml's dependencies, plus the server that the start needs.
+Each explicit command replaces its own step, "" skips it. docs/stacks.md has the rest.
+
+settings.runtime `node`, `python`, … (with or without a version) leaves out the other stacks;
 settings.framework only puts its stack first. An upload that is one directory is planned from inside
 it if that is where an app is, unless settings.directoryPath or a command is given.
 """
