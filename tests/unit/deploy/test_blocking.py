@@ -1,0 +1,196 @@
+"""What the operator has suspended: billing, credits, retention, and what lifts it."""
+
+import pytest
+from yard import Yard
+
+from moorage.deploy.blocking import Blocking, block_project, block_wallet, unblock_wallet
+from moorage.deploy.deployment import Deployment, DeploymentStatus
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.retention import DAY_MS, Retention
+from moorage.storage import blocks, events, projects
+from records_fixture import ALICE, add_deployment, add_project, fund
+
+REASON = "phishing"
+
+
+@pytest.fixture
+def given_up() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def blocking(yard: Yard, given_up: list[str]) -> Blocking:
+    return Blocking(
+        db=yard.db, metering=yard.metering, on_given_up=given_up.append, clock=yard.clock
+    )
+
+
+@pytest.fixture
+async def serving(yard: Yard, project: Project) -> Deployment:
+    """A project that runs on plenty of credits."""
+    await fund(yard.db, ALICE, 5_000_000)
+    deployment = await yard.serving(project)
+    async with yard.db.transaction(durable=False) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+        await yard.metering.begin(tx, project.id)
+    return deployment
+
+
+async def block(yard: Yard, project: Project) -> None:
+    async with yard.db.transaction(durable=False) as tx:
+        await block_project(tx, project, REASON, now_ms=yard.clock.now_ms())
+
+
+async def unblock(yard: Yard, project: Project) -> None:
+    async with yard.db.transaction(durable=False) as tx:
+        await blocks.unblock(tx, project.id)
+
+
+async def billed(yard: Yard, project: Project) -> list[bool]:
+    """Whether each stretch of its billed time goes on."""
+    return [ended is None for _, _, ended in await yard.intervals(project)]
+
+
+async def settle(yard: Yard) -> None:
+    await yard.reconciler.reconcile()
+    await yard.chores_done()
+
+
+async def test_blocked_project_is_stopped_and_burns_nothing_though_it_has_credits(
+    yard: Yard, project: Project, serving: Deployment, blocking: Blocking
+) -> None:
+    await block(yard, project)
+    await blocking.enforce()
+    await settle(yard)
+    yard.clock.advance(DAY_MS)
+    await settle(yard)
+
+    assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
+    assert yard.runtime.apps == {}
+    assert yard.routes.table == {}
+    assert await billed(yard, project) == [False]
+    told = [(e.kind, dict(e.data)) for e in await events.of_wallet(yard.db, ALICE, after=0, most=9)]
+    data = {"project_id": project.id, "reason": REASON, "reason_code": "project_blocked"}
+    assert ("project.suspended", data) in told
+
+
+async def test_what_is_under_way_is_given_up_once(
+    yard: Yard, project: Project, serving: Deployment, blocking: Blocking, given_up: list[str]
+) -> None:
+    queued = await yard.queued(project)
+    await block(yard, project)
+    for _ in range(2):
+        await blocking.enforce()
+
+    ended = await yard.deployment(queued.id)
+    assert (ended.status, ended.reason_code) == (DeploymentStatus.FAILED, "project_blocked")
+    assert given_up == [queued.id]
+    assert await blocks.not_enforced(yard.db) == []
+
+
+async def test_what_ran_out_of_credits_before_is_blocked_all_the_same(
+    yard: Yard, project: Project, blocking: Blocking
+) -> None:
+    await yard.serving(project)
+    async with yard.db.transaction(durable=False) as tx:
+        await projects.suspend(tx, project.id, at_ms=yard.clock.now_ms())
+    await block(yard, project)
+    await blocking.enforce()
+    await fund(yard.db, ALICE, 5_000_000)
+    await settle(yard)
+    assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
+    assert yard.routes.table == {}
+
+
+async def test_retention_passes_over_what_is_blocked_and_begins_when_it_is_lifted(
+    yard: Yard, project: Project, blocking: Blocking
+) -> None:
+    await yard.serving(project)
+    retention = Retention(
+        db=yard.db,
+        deletion=yard.deletion,
+        metering=yard.metering,
+        suspended_days=30,
+        failed_days=7,
+        clock=yard.clock,
+    )
+    await block(yard, project)
+    await blocking.enforce()
+    yard.clock.advance(100 * DAY_MS)
+    await retention.sweep()
+    assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
+
+    await yard.metering.tick()  # notes how far billed time has come
+    await unblock(yard, project)
+    await retention.sweep()
+    assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
+    yard.clock.advance(30 * DAY_MS)
+    await retention.sweep()
+    assert await projects.by_id(yard.db, project.id) is None
+
+
+async def test_lifted_project_runs_again_on_its_credits(
+    yard: Yard, project: Project, serving: Deployment, blocking: Blocking
+) -> None:
+    await block(yard, project)
+    await blocking.enforce()
+    await settle(yard)
+    await unblock(yard, project)
+    await settle(yard)
+    assert (await yard.project(project)).status is ProjectStatus.ACTIVE
+    assert set(yard.runtime.apps) == {serving.id}
+    assert await billed(yard, project) == [False, True]
+
+
+async def test_lifted_project_that_never_served_has_failed(
+    yard: Yard, project: Project, blocking: Blocking
+) -> None:
+    await yard.queued(project)
+    await block(yard, project)
+    await blocking.enforce()
+    assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
+    await unblock(yard, project)
+    assert (await yard.project(project)).status is ProjectStatus.FAILED
+
+
+async def test_lifting_before_it_was_carried_out_leaves_what_runs(
+    yard: Yard, project: Project, serving: Deployment, blocking: Blocking
+) -> None:
+    await block(yard, project)
+    await unblock(yard, project)
+    await blocking.enforce()
+    await settle(yard)
+    assert (await yard.project(project)).status is ProjectStatus.ACTIVE
+    assert set(yard.runtime.apps) == {serving.id}
+
+
+async def test_wallet_is_blocked_with_all_it_has_and_lifted_with_all_of_it(
+    yard: Yard, project: Project, blocking: Blocking
+) -> None:
+    other = await add_project(yard.db, ALICE, "other", ProjectStatus.FAILED)
+    await add_deployment(yard.db, other, DeploymentStatus.FAILED)
+    async with yard.db.transaction(durable=False) as tx:
+        await block_wallet(tx, ALICE, REASON, now_ms=0)
+    await blocking.enforce()
+    assert await blocks.reason_of_wallet(yard.db, ALICE) == REASON
+    assert {each.unique_name for each in await blocks.all_blocks(yard.db)} == {
+        "",
+        project.unique_name,
+        "other",
+    }
+
+    async with yard.db.transaction(durable=False) as tx:
+        lifted = await unblock_wallet(tx, ALICE)
+    assert {each.id for each in lifted} == {project.id, other.id}
+    assert await blocks.all_blocks(yard.db) == []
+    assert await blocks.reason_of_wallet(yard.db, ALICE) is None
+
+
+async def test_what_is_being_deleted_is_left_to_that(
+    yard: Yard, project: Project, blocking: Blocking
+) -> None:
+    async with yard.db.transaction(durable=False) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.DELETING)
+    await block(yard, project)
+    await blocking.enforce()
+    assert (await yard.project(project)).status is ProjectStatus.DELETING
