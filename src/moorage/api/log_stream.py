@@ -76,7 +76,8 @@ class LogStreamResponse(StreamingResponse):
         """Raises TooManyStreams."""
         super().__init__(_events(read, is_over, followers.leaving), headers=_HEADERS)
         followers.enter(wallet)
-        self._leave = lambda: followers.leave(wallet)
+        self._followers = followers
+        self._wallet = wallet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what comes."""
@@ -84,7 +85,7 @@ class LogStreamResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._leave()
+            self._followers.leave(self._wallet)
 
 
 async def _events(

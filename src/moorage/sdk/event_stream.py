@@ -1,6 +1,6 @@
 """Server-sent events, read from the bytes of an answer (HTML standard, 9.2.6)."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import NamedTuple
 
 from moorage.sdk.errors import AnswerUnreadable
@@ -16,7 +16,7 @@ class ServerEvent(NamedTuple):
     id: str
 
 
-async def read_events(chunks: AsyncIterable[bytes]) -> AsyncIterator[ServerEvent]:
+async def read_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[ServerEvent, None]:
     """The events as they come. One without its blank line is dropped. Raises AnswerUnreadable."""
     fields: dict[str, str] = {}
     last_id = ""

@@ -1,6 +1,7 @@
 """A log on disk: what was appended reads back, in order, from any place, up to the cap."""
 
 import errno
+import os
 import threading
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from moorage.runtimes.logs import store
 from moorage.runtimes.logs.reader import PAGE_BYTES, read_log
 from moorage.runtimes.logs.store import ERR, GATEWAY, OUT, append, segments
 from moorage.runtimes.runtime import LogLine, LogStream
@@ -190,9 +190,9 @@ def test_full_disk_is_an_error_that_leaves_the_log_readable(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(log, "before")
-    real = store.os.write
+    real = os.write
     with monkeypatch.context() as patched:
-        patched.setattr(store.os, "write", lambda fd, block: real(fd, block[:9]))
+        patched.setattr(os, "write", lambda fd, block: real(fd, block[:9]))
         with pytest.raises(OSError, match="space") as caught:
             put(log, "does not fit")
     assert caught.value.errno == errno.ENOSPC
