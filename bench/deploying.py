@@ -26,6 +26,7 @@ from moorage.planning.planner import make_plan
 from moorage.runtimes.runtime import BuildSpec, InstanceSpec
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from moorage.settings import Settings
+from toolboxes import TOOLBOX
 from wallet import deploy_body
 
 ROUNDS = 11
@@ -44,7 +45,7 @@ def run() -> list[Row]:
 
 async def _all(started: DevGateway, directory: Path) -> list[Row]:
     async def ours(example: str) -> float:
-        return await _through_gateway(started, example)
+        return await through_gateway(started, example)
 
     async with _sandbox(directory) as sandbox:
         hello = await _alternate(
@@ -108,7 +109,7 @@ async def _alternate(
     return found
 
 
-async def _through_gateway(started: DevGateway, example: str) -> float:
+async def through_gateway(started: DevGateway, example: str) -> float:
     """Asked and paid by a new wallet, then timed; deleted afterwards."""
     wallet = await funded(started)
     name, files = f"bench-{uuid.uuid4().hex[:8]}", example_files(example)
@@ -167,7 +168,7 @@ async def _in_sandbox(sandbox: Sandbox, example: str) -> float:
 
 def _plan(example: str) -> Plan:
     sizes = {path: len(text.encode()) for path, text in example_files(example).items()}
-    return make_plan(DirectoryTree(EXAMPLES / example, sizes), PlanSettings())
+    return make_plan(DirectoryTree(EXAMPLES / example, sizes), PlanSettings(), TOOLBOX)
 
 
 async def _npm(example: str) -> float:

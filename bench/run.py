@@ -1,6 +1,7 @@
 """Run the benchmarks: all of them, and write RESULTS.md, or those that are named.
 
-bench/run.py [deploying] [status] [unpaid] [paid] [upload] [idle] [waking] [watcher] [metering] [planning]
+bench/run.py [deploying] [status] [unpaid] [paid] [upload] [idle] [waking] [sleeping] [watcher]
+    [metering] [planning]
 """
 
 import os
@@ -15,6 +16,7 @@ import idle  # noqa: E402
 import metering  # noqa: E402
 import paid  # noqa: E402
 import planning  # noqa: E402
+import sleeping  # noqa: E402
 import status  # noqa: E402
 import unpaid  # noqa: E402
 import upload  # noqa: E402
@@ -30,6 +32,7 @@ BENCHMARKS = {
     "upload": upload.run,
     "idle": idle.run,
     "waking": waking.run,
+    "sleeping": sleeping.run,
     "watcher": watcher.run,
     "metering": metering.run,
     "planning": planning.run,
