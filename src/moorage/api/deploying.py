@@ -69,13 +69,7 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
     """Wire them."""
     db, clock = ground.db, ground.clock
     addresses = Addresses(db=db, routes=apparatus.router, hosts=apparatus.hosts)
-    specs = Specs(
-        vault=ground.vault,
-        app_limits=app_limits(settings),
-        build_limits=build_limits(settings),
-        build_seconds=settings.build_seconds,
-        sources=ground.sources,
-    )
+    specs = _specs(settings, ground)
     workflow = _workflow(
         settings,
         apparatus,
@@ -119,6 +113,16 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
         configuration=Configuration(db=db, vault=ground.vault, clock=clock, on_queued=worker.wake),
         deletion=deletion,
         retention=_retention(settings, ground, deletion),
+    )
+
+
+def _specs(settings: Settings, ground: Ground) -> Specs:
+    return Specs(
+        vault=ground.vault,
+        app_limits=app_limits(settings),
+        build_limits=build_limits(settings),
+        build_seconds=settings.build_seconds,
+        sources=ground.sources,
     )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from moorage.clock import Clock
-from moorage.deploy import succession
 from moorage.deploy.failure import fail
 from moorage.deploy.job import JobKind
 from moorage.deploy.project import Project
@@ -37,7 +36,7 @@ class Blocking:
             project = await projects.by_id(tx, project_id)
             if project is None or project.blocked_reason is None:
                 return
-            given_up = await succession.under_way_of(tx, project_id)
+            given_up = await projects.under_way_of(tx, project_id)
             ended = DeployFailed(
                 FailureCause.BLOCKED, ProjectBlocked(project.blocked_reason).message
             )

@@ -1,9 +1,6 @@
 """Rollback: a release that served before is served again, as a new deployment of its files."""
 
-import uuid
 from collections.abc import Awaitable, Callable
-
-import msgspec
 
 from moorage.clock import Clock
 from moorage.deploy import succession
@@ -56,7 +53,7 @@ class Rollback:
             release = await self._release(tx, project, release_id)
             if release.id not in on_machine:
                 raise ReleaseGone
-            deployment = _copy(release, now_ms=self._clock.now_ms())
+            deployment = succession.copy_of(release, Origin.ROLLBACK, now_ms=self._clock.now_ms())
             given_up = await succession.queue(tx, project, deployment)
             await record(tx, deployment)
         self._on_queued()
@@ -92,18 +89,3 @@ class Rollback:
         if not release.is_kept:
             raise ReleaseGone
         return release
-
-
-def _copy(release: Deployment, *, now_ms: int) -> Deployment:
-    return msgspec.structs.replace(
-        release,
-        id=str(uuid.uuid4()),
-        status=DeploymentStatus.QUEUED,
-        request_digest="",  # no request of an upload is the same as this
-        note="",
-        log_tail="",
-        created_at_ms=now_ms,
-        origin=Origin.ROLLBACK,
-        copy_of=release.id,
-        superseded_at_ms=None,
-    )

@@ -4,20 +4,14 @@ import uuid
 
 import msgspec
 
-from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus, Origin
+from moorage.deploy.deployment import Deployment, DeploymentStatus, Origin
 from moorage.deploy.failure import fail
 from moorage.deploy.job import JobKind
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.specs import plan_of
 from moorage.errors import DeployFailed, FailureCause
 from moorage.storage import jobs, projects
-from moorage.storage.database import Database, Transaction
-
-
-async def under_way_of(source: Database | Transaction, project_id: str) -> list[Deployment]:
-    """A project's deployments that are neither ready nor over: one at most."""
-    deployed = await projects.deployments_of(source, project_id)
-    return [item for item in deployed if item.status in UNDER_WAY]
+from moorage.storage.database import Transaction
 
 
 def copy_of(built: Deployment, origin: Origin, *, now_ms: int) -> Deployment:
@@ -39,7 +33,7 @@ def copy_of(built: Deployment, origin: Origin, *, now_ms: int) -> Deployment:
 async def queue(tx: Transaction, project: Project, deployment: Deployment) -> tuple[str, ...]:
     """Store the deployment with its job; the later wins: gives the ids of those given up for it."""
     now_ms = deployment.created_at_ms
-    given_up = await under_way_of(tx, project.id)
+    given_up = await projects.under_way_of(tx, project.id)
     for earlier in given_up:
         late = DeployFailed(
             FailureCause.SUPERSEDED,

@@ -168,9 +168,11 @@ _DEPLOYMENTS_OF = Statement(
     .where(deployments.c.project_id == bindparam("project_id"))
     .order_by(deployments.c.created_at_ms.desc(), deployments.c.id)
 )
-_UNDER_WAY = Statement(
-    select(*_DEPLOYMENT).where(deployments.c.status.in_([status.value for status in UNDER_WAY]))
+_under_way = select(*_DEPLOYMENT).where(
+    deployments.c.status.in_([status.value for status in UNDER_WAY])
 )
+_UNDER_WAY = Statement(_under_way)
+_UNDER_WAY_OF = Statement(_under_way.where(deployments.c.project_id == bindparam("project_id")))
 _STARTING_OF = Statement(
     select(deployments.c.id)
     .where(
@@ -334,6 +336,11 @@ async def deployments_of(source: Database | Transaction, project_id: str) -> Seq
 async def deployments_under_way(db: Database) -> Sequence[Deployment]:
     """Every deployment that is neither ready nor over."""
     return [_made_deployment(row) for row in await db.all(_UNDER_WAY)]
+
+
+async def under_way_of(source: Database | Transaction, project_id: str) -> list[Deployment]:
+    """A project's deployments that are neither ready nor over: one at most."""
+    return [_made_deployment(row) for row in await source.all(_UNDER_WAY_OF, project_id=project_id)]
 
 
 async def is_starting(db: Database, project_id: str) -> bool:
