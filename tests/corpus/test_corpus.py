@@ -1,0 +1,151 @@
+"""Small apps of every stack, planned, built and started in a real sandbox, and answering.
+
+Their plans are pinned by tests/plans, too. What needs much is built only when asked for:
+
+    CORPUS=all .venv/bin/pytest tests/corpus
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+
+from memory_tree import app_text
+from moorage.clock import SystemClock
+from moorage.deploy.upload.directory import DirectoryTree
+from moorage.errors import DeployFailed
+from moorage.planning.plan import Plan, Settings
+from moorage.planning.planner import make_plan
+from moorage.planning.toolbox import Toolbox
+from moorage.runtimes.runtime import BuildSpec, InstanceSpec, Limits
+from moorage.sdk.archive import list_files
+from moorage.toolchains.inventory import Inventory
+from moorage.toolchains.npm import Npm, find_npm
+from moorage.toolchains.store import ToolchainStore
+from sandbox_fixture import make_sandbox
+
+pytestmark = pytest.mark.root
+
+MIB = 1024 * 1024
+APPS = Path(__file__).parent
+# By the seconds and the hundreds of megabytes that they take.
+HEAVY = frozenset(
+    (
+        *("angular", "astro", "astro-server", "gradio", "nest", "next", "next-export", "nuxt"),
+        *("react-router", "react-router-spa", "streamlit", "sveltekit", "tanstack-start", "vite"),
+        *("deno", "fasthtml", "pnpm-workspaces", "rust"),
+    )
+)
+CASES = sorted(path.parent.name for path in APPS.glob("*/app.txt"))
+IS_ALL = os.environ.get("CORPUS") == "all"
+LIMITS = Limits(
+    memory_bytes=2048 * MIB, cpu_millis=2000, pids=512, disk_bytes=(1536 if IS_ALL else 256) * MIB
+)
+# Pages whose words are put together by the visitor's browser.
+SAYS = {"streamlit": "<title>Streamlit</title>"}
+
+
+class Tools:
+    """What toolchains there are, and a store that the tests of a run share."""
+
+    def __init__(self, directory: Path) -> None:
+        npm = find_npm()
+        assert npm is not None
+        self._npm = Npm(npm, directory=directory / "npm")
+        self._directory = directory
+        self.toolbox: Toolbox = asyncio.run(self._look())
+
+    def store(self) -> ToolchainStore:
+        made = ToolchainStore(self._directory / "toolchains", npm=self._npm, clock=SystemClock())
+        made.open()
+        return made
+
+    async def _look(self) -> Toolbox:
+        self._link_rust()
+        inventory = Inventory(
+            self.store(),
+            npm=self._npm,
+            listing_file=self._directory / "toolchains.json",
+            clock=SystemClock(),
+        )
+        await inventory.open()
+        await inventory.refresh()
+        return inventory.toolbox
+
+    def _link_rust(self) -> None:
+        """The developer's own Rust, as an operator would link one."""
+        if shutil.which("rustc") is None:
+            return
+        root = subprocess.run(["rustc", "--print=sysroot"], capture_output=True, check=True)
+        said = subprocess.run(["rustc", "--version"], capture_output=True, check=True).stdout
+        place = self._directory / "toolchains" / "rust" / said.decode().split()[1]
+        place.parent.mkdir(parents=True)
+        place.symlink_to(root.stdout.decode().strip())
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
+    return Tools(tmp_path_factory.mktemp("tools"))
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_app_is_built_and_answers(name: str, tools: Tools, tmp_path: Path) -> None:
+    if name in HEAVY and not IS_ALL:
+        pytest.skip("built with CORPUS=all")
+    source = tmp_path / "source"
+    plan = make_plan(_tree(name, source), _settings(name), tools.toolbox)
+    store = tools.store()
+    sandbox = make_sandbox(tmp_path / "state", toolchains=store)
+    await sandbox.open()
+    try:
+        await sandbox.build(
+            BuildSpec(
+                deployment_id="app", source=source, plan=plan, limits=LIMITS, timeout_seconds=480
+            )
+        )
+        spec = InstanceSpec(deployment_id="app", plan=plan, limits=LIMITS)
+        instance = await sandbox.start(spec, timeout_seconds=60)
+        assert SAYS.get(name, f"hello from {name}") in await _page(instance.socket)
+    except DeployFailed as failed:
+        pytest.fail(f"{failed.cause}: {failed.reason}\n{failed.log_tail}\n{_shown(plan)}")
+    finally:
+        await sandbox.close(stop_apps=True)
+        await store.close()
+        shutil.rmtree(tmp_path / "state")
+
+
+def _settings(name: str) -> Settings:
+    head, _ = app_text((APPS / name / "app.txt").read_text())
+    return msgspec.json.decode(head or "{}", type=Settings)
+
+
+def _tree(name: str, source: Path) -> DirectoryTree:
+    """The app's files, written out, with the lock file of uv, which names its index, made here."""
+    _, files = app_text((APPS / name / "app.txt").read_text())
+    for path, text in files.items():
+        file = source / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    if name.endswith("-uv"):
+        uv = Path(sys.executable).with_name("uv")
+        subprocess.run([uv, "lock", "-q", "--no-python-downloads"], cwd=source, check=True)
+    return DirectoryTree(source, list_files(source).sizes)
+
+
+async def _page(socket: Path) -> str:
+    connector = aiohttp.UnixConnector(str(socket))
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.get("http://app/") as answer,
+    ):
+        return await answer.text()
+
+
+def _shown(plan: Plan) -> str:
+    return msgspec.json.format(msgspec.json.encode(plan)).decode()
