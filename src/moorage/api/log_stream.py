@@ -25,7 +25,8 @@ LogReader = Callable[[int | None, int], LogPage]
 
 KEEP_ALIVE_SECONDS = 15.0
 _LINES_AT_ONCE = 500
-_LOOK_SECONDS = 0.2
+_LOOK_SECONDS = 0.1  # while lines come; twice as long each time none did, up to
+_IDLE_LOOK_SECONDS = 0.8
 _ASK_SECONDS = 1.0  # how often it is asked whether the log is over
 _RETRY_SECONDS = 30
 
@@ -94,12 +95,13 @@ async def _events(
     """Each piece holds whole events."""
     position: int | None = None
     over, asked, said = False, time.monotonic(), time.monotonic()
+    pause_seconds = _LOOK_SECONDS
     while not leaving.is_set():
         page = await asyncio.to_thread(read, position, _LINES_AT_ONCE)
         position = page.next
         if page.lines:
             yield b"".join(map(_line_event, page.lines))
-            said = time.monotonic()
+            said, pause_seconds = time.monotonic(), _LOOK_SECONDS
             continue
         if over:
             yield _event("end", position, LogEnd(next=str(position)))
@@ -111,12 +113,13 @@ async def _events(
         if now - asked >= _ASK_SECONDS:
             over, asked = await is_over(), now
         else:
-            await _wait(leaving)
+            await _wait(leaving, pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _IDLE_LOOK_SECONDS)
 
 
-async def _wait(leaving: asyncio.Event) -> None:
+async def _wait(leaving: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LOOK_SECONDS):
+        async with asyncio.timeout(seconds):
             await leaving.wait()
 
 

@@ -23,6 +23,7 @@ _START_SECONDS = 10.0
 _ANSWER_SECONDS = 5.0
 _END_SECONDS = 3.0
 _AGAIN_SECONDS = 2.0
+_BREATH_SECONDS = 0.1
 _POLL_SECONDS = 0.005
 _BEGIN = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -68,6 +69,7 @@ class Collecting:
         while True:
             try:
                 await _ended(await in_thread(self.ensure))
+                await asyncio.sleep(_BREATH_SECONDS)  # should they die one after the other
             except CollectorFailed as error:
                 logger.warning("%s", error)
                 await asyncio.sleep(_AGAIN_SECONDS)

@@ -8,12 +8,14 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import select
 import signal
 import socket
 import sys
 import time
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from moorage.runtimes.logs.intake import Budget, Entry, Intake
 from moorage.runtimes.logs.pipes import STREAMS, pipe_path
@@ -86,7 +88,7 @@ class Collector:
         self._inode = control.stat().st_ino
         self._waking, self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._pipes: dict[tuple[str, str, str], _Pipe] = {}
-        self._budgets: dict[tuple[str, str], Budget] = {}
+        self._budgets: WeakValueDictionary[tuple[str, str], Budget] = WeakValueDictionary()
         self._by_descriptor: dict[int, tuple[str, str, str]] = {}
         self._poll = select.epoll()
         self._poll.register(self._listener, select.EPOLLIN)
@@ -166,7 +168,8 @@ class Collector:
     def _watch(self, deployment_id: str, kind: str) -> None:
         """Read a log's pipes from now on, where anybody can write to them."""
         directory = self._deployments / deployment_id
-        budget = self._budgets.setdefault((deployment_id, kind), Budget(time.monotonic()))
+        budget = self._budgets.get((deployment_id, kind)) or Budget(time.monotonic())
+        self._budgets[deployment_id, kind] = budget
         for stream, letter in STREAMS.items():
             key, path = (deployment_id, kind, stream), pipe_path(directory / "pipes", kind, stream)
             known = self._pipes.get(key)
@@ -174,7 +177,7 @@ class Collector:
                 if known is not None and known.inode == path.stat().st_ino:
                     continue
                 pipe = _Pipe(path, directory / "logs" / kind, Intake(letter, budget))
-            except FileNotFoundError:
+            except OSError:  # it is not there, or the machine has no descriptor left
                 continue
             self._close(key)
             self._pipes[key] = pipe
@@ -195,13 +198,9 @@ class Collector:
 
     def _close(self, key: tuple[str, str, str]) -> None:
         pipe = self._pipes.pop(key, None)
-        if pipe is None:
-            return
-        del self._by_descriptor[pipe.descriptor]
-        os.close(pipe.descriptor)  # epoll forgets it with that
-        deployment_id, kind, _ = key
-        if not any(other[:2] == key[:2] for other in self._pipes):
-            self._budgets.pop((deployment_id, kind), None)
+        if pipe is not None:
+            del self._by_descriptor[pipe.descriptor]
+            os.close(pipe.descriptor)  # epoll forgets it with that
 
 
 _VERBS = {"watch": Collector._watch, "drain": Collector._drain}
@@ -234,5 +233,7 @@ def _hold(lock: Path) -> bool:
 def main() -> None:
     """`collector DEPLOYMENTS CONTROL LOCK VERSION`."""
     deployments, control, lock, _version = sys.argv[-4:]
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each app takes two descriptors
     if _hold(Path(lock)):
         Collector(Path(deployments), Path(control)).run()

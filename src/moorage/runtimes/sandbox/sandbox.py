@@ -25,6 +25,7 @@ from moorage.runtimes.runtime import (
 from moorage.runtimes.sandbox import app, build, firewall, host
 from moorage.runtimes.sandbox.disk import disk_failure
 from moorage.runtimes.sandbox.door import SUN_PATH_BYTES
+from moorage.runtimes.sandbox.hearing import Hearing
 from moorage.runtimes.sandbox.listeners import Listener
 from moorage.runtimes.sandbox.place import Machine, Place, app_of
 from moorage.runtimes.sandbox.record import Record, Stage
@@ -37,7 +38,6 @@ SUBNET = "10.201.0.0/16"
 _DEPLOYMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _INSTANCE_ID = re.compile(r"[0-9a-f]{4,6}\Z")
 _TEND_EVERY_SECONDS = 5.0
-_BELIEVED_SECONDS = 20.0  # that an app which listened does so still
 _LONGEST_ID = 36  # a UUID
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Sandbox:
         self._opened: Machine | None = None
         self._tending: list[asyncio.Task[None]] = []
         self._settled: set[str] = set()
-        self._heard: dict[str, float] = {}  # when each app was last seen to listen
+        self._hearing = Hearing(self._configuration.clock)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
@@ -214,10 +214,16 @@ class Sandbox:
         return self._machine.known()
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
-        """As `Runtime.exit_reason`; None for an app that was never started."""
+        """As `Runtime.exit_reason`; None for an app that was never started.
+
+        When it tells of an end, all that the app wrote is in its log.
+        """
         place = self._place(deployment_id)
         record = place.record
-        return None if record is None else app.exit_of(place, record)
+        ended = None if record is None else app.exit_of(place, record)
+        if ended is not None:
+            await in_thread(place.logs.drain, LogKind.RUNTIME)
+        return ended
 
     def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
         """As `Runtime.log_tail`."""
@@ -291,7 +297,7 @@ class Sandbox:
             record = place.record
             if record is not None and (instance := self._live(place, record, believe=True)):
                 found[place.deployment_id] = instance
-        self._heard = {key: self._heard[key] for key in found if key in self._heard}
+        self._hearing.forget(but=found)
         return found
 
     def _with_apps(self) -> list[Place]:
@@ -309,18 +315,15 @@ class Sandbox:
     def _live(self, place: Place, record: Record, *, believe: bool = False) -> Instance | None:
         """The app, if it runs, listens where its door leads, and the door is open.
 
-        To look whether it listens costs more than all else; with `believe`, an app that lately did
-        and runs still is taken to do so.
+        With `believe`, one that lately listened and runs still is taken to do so.
         """
         if record.listener is None or not app.is_open(place, record):
             return None
-        now, heard = self._machine.clock.monotonic_seconds(), self._heard.get(place.deployment_id)
-        lately = heard is not None and heard + _BELIEVED_SECONDS > now
-        if not (believe and lately):
-            if not app.listens(place, record):
-                self._heard.pop(place.deployment_id, None)
+        if not (believe and self._hearing.is_recent(place.deployment_id)):
+            listens = app.listens(place, record)
+            self._hearing.note(place.deployment_id, listens=listens)
+            if not listens:
                 return None
-            self._heard[place.deployment_id] = now
         return _instance(place, record.listener)
 
     async def _halt(self, place: Place) -> None:
