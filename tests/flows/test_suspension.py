@@ -111,7 +111,8 @@ async def test_first_deployment_under_way_is_given_up_and_deploys_again_afterwar
     first = await wallet.deploy_paid(name, LINGERING)
 
     async def builds() -> bool:
-        return (await wallet.status(first)).body["deployment_status"] == "building"
+        stage: str = (await wallet.status(first)).body["deployment_status"]
+        return stage == "building"
 
     await until(builds)
     await moorage(dev_gateway, "suspend", name, "--reason", REASON)
