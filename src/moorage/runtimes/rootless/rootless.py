@@ -91,6 +91,7 @@ class Rootless:
         self._opened: Machine | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._watch = Watch()
+        self._apps: dict[str, Record] = {}  # those that were started, and not stopped since
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self) -> str:
@@ -102,6 +103,7 @@ class Rootless:
             await in_thread(self._opened.collecting.end)
             self._opened = None
             raise
+        self._apps = await in_thread(self._adopted)
         tasks = (self._opened.collecting.keep(), self._keep_watching(), self._keep_tending())
         self._tasks = [asyncio.create_task(task) for task in tasks]
         groups = self._opened.cgroups
@@ -274,9 +276,19 @@ class Rootless:
                 record = await in_thread(app.launch, place, spec)
             except OSError as error:
                 raise disk_failure(error, spec.limits.disk_bytes) from error
+        self._apps[place.deployment_id] = record
         listener = await app.wait_listening(place, record, spec, timeout_seconds=timeout_seconds)
         record = await in_thread(app.open_door, place, record, listener)
         return _instance(place, record)
+
+    def _adopted(self) -> dict[str, Record]:
+        """The apps that run already, started by an earlier gateway."""
+        records = {place.deployment_id: place.record for place in self._machine.places()}
+        return {
+            key: record
+            for key, record in records.items()
+            if record is not None and app.is_running(record)
+        }
 
     def _running(self) -> dict[str, Instance]:
         found = {}
@@ -308,6 +320,7 @@ class Rootless:
         await in_thread(app.close_door, place, record)
         ended = await in_thread(app.exit_of, place, record)
         await in_thread(place.remove_group)
+        self._apps.pop(place.deployment_id, None)
         if ended is not None:
             record = msgspec.structs.replace(
                 record, exit_code=ended.exit_code, out_of_memory=ended.out_of_memory, listener=None
@@ -332,18 +345,18 @@ class Rootless:
 
     def watch(self) -> None:
         """Kill the apps that have too much, once; blocks."""
-        processes = everything()
-        for place in self._machine.places():
-            record = place.record
-            if record is not None and record.pasta is not None and app.is_running(record):
+        apps = {key: it for key, it in list(self._apps.items()) if app.is_running(it)}
+        processes = everything() if apps else {}
+        for deployment_id, record in apps.items():
+            if record.pasta is not None:
+                place = self._machine.place(deployment_id)
                 self._watch.look(place, record.pasta, app.limits_of(record), processes)
 
     def tend(self) -> None:
         """What is done every few seconds, once; blocks."""
         host.keep_rules(self._machine, self._configuration)
-        for place in self._machine.places():
-            record = place.record
-            if record is not None and record.pasta is not None and not app.is_running(record):
+        for record in list(self._apps.values()):
+            if record.pasta is not None and not app.is_running(record):
                 reap(record.pasta.pid)
 
 
