@@ -197,7 +197,7 @@ async def _close(upload: Upload) -> None:
 
 
 async def _plan(gateway: Gateway, upload: Upload, request: DeployRequest) -> Plan:
-    toolbox = gateway.inventory.toolbox
+    toolbox = await gateway.inventory.known()
     if len(upload.paths) > _PLAN_ASIDE_FROM:
         return await asyncio.to_thread(make_plan, upload, request.settings, toolbox)
     return make_plan(upload, request.settings, toolbox)

@@ -1,6 +1,7 @@
 """Which toolchains can be had, kept current: the machine's, the store's, and npm's lists."""
 
 import asyncio
+import contextlib
 import logging
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from moorage.whole_file import replace_file
 
 FRESH_SECONDS = 24 * 3600.0
 RETRY_SECONDS = 900.0
+_FIRST_ANSWER_SECONDS = 10.0
 _AT_ONCE = 3  # questions to npm, each of which is a process of some 50 MB
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class Inventory:
         self._clock = clock
         self._host: dict[str, tuple[str, ...]] = {}
         self._listing = Listing()
+        self._heard = asyncio.Event()  # npm was asked at least once, with success or without
         self.toolbox = Toolbox()
 
     async def open(self) -> None:
@@ -47,6 +50,15 @@ class Inventory:
         self._host = await host_versions()
         self._listing = await asyncio.to_thread(_read, self._listing_file)
         await self._assemble()
+        if self._npm is None or self._listing.asked_at_ms:
+            self._heard.set()
+
+    async def known(self) -> Toolbox:
+        """The toolbox, once npm has answered for the first time, or after some seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_ANSWER_SECONDS):
+                await self._heard.wait()
+        return self.toolbox
 
     async def refresh(self) -> None:
         """Ask npm for every package's versions. What it can't say stays as it was known."""
@@ -67,6 +79,7 @@ class Inventory:
             data = msgspec.json.encode(self._listing)
             await asyncio.to_thread(replace_file, self._listing_file, data)
         await self._assemble()
+        self._heard.set()
 
     @property
     def is_fresh(self) -> bool:

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-_QUIET = ("--loglevel=error", "--no-update-notifier", "--no-audit", "--no-fund")
+_QUIET = (
+    "--loglevel=error",
+    "--no-update-notifier",
+    "--fetch-retries=1",
+    "--no-audit",
+    "--no-fund",
+)
 
 
 class NpmFailed(Exception):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from moorage.clock import Clock
 from moorage.errors import DeployFailed, FailureCause
+from moorage.planning import semver
 from moorage.threads import in_thread
 from moorage.toolchains.npm import Npm, NpmFailed
 from moorage.toolchains.packages import Package, package_of
@@ -56,6 +57,8 @@ class ToolchainStore:
 
         Raises DeployFailed when it can't be had. A caller that is cancelled interrupts no install.
         """
+        if semver.version(version) is None:
+            raise _failure(program, version, "it is not a version")
         place = self._directory / program / version
         if place.is_dir():
             if not place.is_symlink():

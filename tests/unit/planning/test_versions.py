@@ -87,6 +87,11 @@ def test_version_that_nothing_satisfies_is_refused_by_name(
     assert refused.value.field == field
 
 
+def test_given_install_needs_no_package_manager_of_the_files() -> None:
+    made = plan(node({"pnpm-lock.yaml": ""}), OFFLINE, installCommand="./install.sh")
+    assert (made.install, made.toolchains) == ("./install.sh", {})
+
+
 @pytest.mark.parametrize(
     ("lock", "manifest", "expected"),
     [

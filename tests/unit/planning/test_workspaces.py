@@ -11,10 +11,11 @@ from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
 from toolboxes import TOOLBOX
 
+Packages = dict[str, dict[str, Any]]
 SERVER = {"scripts": {"start": "node a.js"}}
 
 
-def plan(packages: dict[str, dict[str, Any]], files: dict[str, str], directory: str = "") -> Plan:
+def plan(packages: Packages, files: dict[str, str], directory: str = "") -> Plan:
     tree = {f"{place}package.json": json.dumps(text) for place, text in packages.items()}
     settings = Settings(directory_path=directory or None)
     return make_plan(MemoryTree({**tree, **files}), settings, TOOLBOX)
@@ -47,14 +48,14 @@ def test_workspaces_are_found_by_globs(patterns: Any) -> None:
     ],
 )
 def test_workspaces_are_found_in_pnpms_own_file(yaml: str) -> None:
-    packages = {"": {}, "apps/web/": SERVER}
+    packages: Packages = {"": {}, "apps/web/": SERVER}
     if "!" in yaml:
         packages["apps/old/"] = SERVER
     assert plan(packages, {"pnpm-workspace.yaml": yaml}).directory == "apps/web"
 
 
 def test_several_apps_are_named_and_one_is_asked_for() -> None:
-    packages = {"": {"workspaces": ["apps/*"]}, "apps/api/": SERVER, "apps/web/": SERVER}
+    packages: Packages = {"": {"workspaces": ["apps/*"]}, "apps/api/": SERVER, "apps/web/": SERVER}
     with pytest.raises(PlanNotFound, match=r"apps/api, apps/web.*settings\.directoryPath"):
         plan(packages, {})
     made = plan(packages, {"yarn.lock": ""}, "apps/api")
@@ -69,7 +70,7 @@ def test_libraries_are_built_first_each_after_what_it_needs() -> None:
         dependencies = dict.fromkeys(needs, "workspace:*")
         return {"name": name, "scripts": {"build": "x"}, "dependencies": dependencies}
 
-    packages = {
+    packages: Packages = {
         "": {"workspaces": ["packages/*", "web"]},
         "packages/a/": built("a", "b", "c"),
         "packages/b/": built("b", "c", "a"),  # a circle is gone round once
@@ -85,7 +86,7 @@ def test_libraries_are_built_first_each_after_what_it_needs() -> None:
 
 
 def test_all_manifests_and_the_lock_decide_the_install() -> None:
-    packages = {"": {"workspaces": ["apps/*"]}, "apps/web/": SERVER, "apps/lib/": {}}
+    packages: Packages = {"": {"workspaces": ["apps/*"]}, "apps/web/": SERVER, "apps/lib/": {}}
     made = plan(packages, {"package-lock.json": "{}", ".npmrc": "", "apps/web/a.js": ""})
     assert made.install_inputs == (
         ".npmrc", "apps/lib/package.json", "apps/web/package.json", "package-lock.json",
@@ -110,5 +111,5 @@ def test_install_that_reads_other_files_has_no_inputs(manifest: dict[str, Any]) 
 def test_hostile_globs_are_matched_in_bounded_time() -> None:
     # Nothing is measured: a matcher that tries every way takes longer than the universe is old.
     deep = "a/" * 60
-    packages = {"": {"workspaces": ["**/a/" * 60 + "b"], **SERVER}, deep: SERVER}
+    packages: Packages = {"": {"workspaces": ["**/a/" * 60 + "b"], **SERVER}, deep: SERVER}
     assert plan(packages, {}).directory == ""

@@ -4,10 +4,16 @@ import posixpath
 from shlex import quote
 from typing import NamedTuple
 
+from moorage.errors import RuntimeUnsupported
 from moorage.planning.explicit import Asked
 from moorage.planning.folder import Folder
 from moorage.planning.node.package_json import PackageJson, package_json
-from moorage.planning.node.package_managers import Manager, bun_manager, manager_for
+from moorage.planning.node.package_managers import (
+    Manager,
+    bun_manager,
+    manager_for,
+    npm_manager,
+)
 from moorage.planning.node.servers import built_server, site
 from moorage.planning.node.starts import (
     SCRIPT_FILES,
@@ -189,7 +195,12 @@ def _manager(where: _Site, asked: Asked, toolbox: Toolbox) -> Manager:
     manifest = where.monorepo.manifest if where.monorepo else where.manifest
     if asked.program == "bun":
         return bun_manager(where.root, asked.version, toolbox)
-    return manager_for(where.root, manifest, toolbox)
+    try:
+        return manager_for(where.root, manifest, toolbox)
+    except RuntimeUnsupported:
+        if asked.install is None:
+            raise
+        return npm_manager(where.root)  # what is installed, and by what, is given
 
 
 def _tools(

@@ -205,6 +205,11 @@ _MAKE: dict[str, Callable[[Folder, Wanted | None, Toolbox], Manager]] = {
 }
 
 
+def npm_manager(folder: Folder) -> Manager:
+    """npm, whatever the files say."""
+    return Manager("npm", "", _NPM, None, folder.first(*NPM_LOCKS))
+
+
 def bun_manager(folder: Folder, wanted: Wanted | None, toolbox: Toolbox) -> Manager:
     """Bun, for an app that settings.runtime or its scripts run by it."""
     return _bun(folder, wanted, toolbox)
