@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 SLOTS_DIRECTORY = Path("/run/moorage/slots")
@@ -61,12 +62,13 @@ def claim(subnet: str, holder: Path, *, wanted: int | None = None) -> Slot:
     Raises NoSlotFree, OSError.
     """
     with _locked():
-        if wanted is not None and _holder(wanted) in (holder, None):
+        current = None if wanted is None else _holder(wanted)
+        if wanted is not None and current == holder:
+            return slot_at(subnet, wanted)
+        if wanted is not None and current is None:
             number = wanted
         else:
-            number = 0
-            while _holder(number) is not None:
-                number += 1
+            number = _free(subnet)
         slot = slot_at(subnet, number)
         temporary = SLOTS_DIRECTORY / f".{number}"
         temporary.write_text(str(holder))
@@ -92,6 +94,18 @@ def _locked() -> Iterator[None]:
     with (SLOTS_DIRECTORY / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _free(subnet: str) -> int:
+    """The lowest number without a file; when all have one, the lowest whose holder is gone.
+
+    Whether a holder is gone takes looking around, which is too slow to do with a thousand.
+    """
+    taken = {path.name for path in SLOTS_DIRECTORY.iterdir()}
+    many = 1 << (_PREFIX_LENGTH - ipaddress.ip_network(subnet).prefixlen)
+    unnamed = (number for number in range(many) if str(number) not in taken)
+    gone = (number for number in range(many) if _holder(number) is None)
+    return next(chain(unnamed, gone), many)
 
 
 def _holder(number: int) -> Path | None:
