@@ -1,0 +1,58 @@
+"""A build that is cancelled ends at once, with all it has begun, and says so."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from moorage.errors import DeployFailed
+from moorage.planning.plan import Plan
+from moorage.runtimes.runtime import LogKind
+from moorage.runtimes.sandbox.sandbox import Sandbox
+from small_apps import belongings, build, plan, processes, start
+from waiting import until
+
+pytestmark = pytest.mark.root
+
+OWNER = "0x" + "a1" * 20
+
+
+@pytest.mark.parametrize(
+    "the_plan",
+    [
+        plan(install="setsid sleep 8482 & sleep 8482", install_inputs=("index.js",)),
+        plan(install="true", build="trap '' TERM; setsid sleep 8482 & sleep 8482"),
+    ],
+    ids=["install", "build"],
+)
+async def test_cancelled_step_leaves_nothing_but_its_log(
+    caching_sandbox: Sandbox, source: Path, the_plan: Plan
+) -> None:
+    task = asyncio.create_task(build(caching_sandbox, source, the_plan, owner=OWNER))
+    await until(lambda: len([line for line in processes("sleep 8482") if "bwrap" not in line]) >= 2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert processes("sleep 8482") == []
+    left = belongings(caching_sandbox.instance_id)
+    assert {kind: found for kind, found in left.items() if found} == {}
+    last = caching_sandbox.log_tail("first", LogKind.BUILD).splitlines()[-1]
+    assert last == f"CANCELLED: `{the_plan.build or the_plan.install}` was ended"
+    with pytest.raises(DeployFailed):
+        await start(caching_sandbox, the_plan)
+
+
+async def test_cancellation_at_any_moment_leaves_nothing(
+    caching_sandbox: Sandbox, source: Path
+) -> None:
+    """Also while the disk is made, a layer is filled from or kept, and the network comes up."""
+    the_plan = plan(install="true", build="true", install_inputs=("index.js",))
+    for number in range(12):
+        task = asyncio.create_task(build(caching_sandbox, source, the_plan, owner=OWNER))
+        await asyncio.wait([task], timeout=0.015 * number)
+        task.cancel()
+        await asyncio.wait([task])
+        if task.cancelled():
+            left = belongings(caching_sandbox.instance_id)
+            assert {kind: found for kind, found in left.items() if found} == {}
+    await build(caching_sandbox, source, the_plan, owner=OWNER)
