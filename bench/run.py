@@ -1,7 +1,7 @@
 """Run the benchmarks: all of them, and write RESULTS.md, or those that are named.
 
-bench/run.py [deploying] [status] [unpaid] [paid] [upload] [idle] [waking] [sleeping] [watcher]
-    [metering] [planning]
+bench/run.py [deploying] [redeploying] [status] [unpaid] [paid] [upload] [idle] [waking] [sleeping]
+    [watcher] [metering] [planning]
 """
 
 import os
@@ -16,6 +16,7 @@ import idle  # noqa: E402
 import metering  # noqa: E402
 import paid  # noqa: E402
 import planning  # noqa: E402
+import redeploying  # noqa: E402
 import sleeping  # noqa: E402
 import status  # noqa: E402
 import unpaid  # noqa: E402
@@ -26,6 +27,7 @@ from measure import Row, machine, table  # noqa: E402
 
 BENCHMARKS = {
     "deploying": deploying.run,
+    "redeploying": redeploying.run,
     "status": status.run,
     "unpaid": unpaid.run,
     "paid": paid.run,
