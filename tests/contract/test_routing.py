@@ -132,7 +132,9 @@ class App:
         app.router.add_post("/digest", self._digest)
         app.router.add_get("/broken", self._broken)
         app.router.add_route("*", "/{path:.*}", self._hello)
-        self.runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+        self.runner = web.AppRunner(
+            app, shutdown_timeout=0.1, handler_cancellation=True, max_line_size=65_536
+        )
         await self.runner.setup()
         await web.SockSite(self.runner, listen_unix(self.socket)).start()
 

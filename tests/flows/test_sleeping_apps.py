@@ -190,7 +190,7 @@ async def test_usage_tells_what_visitors_asked_and_nothing_else(sleeper: Sleeper
     await sleeper.falls_asleep()
 
     async def counted() -> bool:
-        return (await sleeper.usage())["totals"]["requests"] >= 4
+        return bool((await sleeper.usage())["totals"]["requests"] >= 4)
 
     await until(counted)
     totals = (await sleeper.usage())["totals"]

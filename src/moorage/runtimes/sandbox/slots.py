@@ -65,10 +65,7 @@ def claim(subnet: str, holder: Path, *, wanted: int | None = None) -> Slot:
         current = None if wanted is None else _holder(wanted)
         if wanted is not None and current == holder:
             return slot_at(subnet, wanted)
-        if wanted is not None and current is None:
-            number = wanted
-        else:
-            number = _free(subnet)
+        number = wanted if wanted is not None and current is None else _free(subnet)
         slot = slot_at(subnet, number)
         temporary = SLOTS_DIRECTORY / f".{number}"
         temporary.write_text(str(holder))
