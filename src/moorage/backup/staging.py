@@ -84,7 +84,8 @@ class Staging:
             name = path.relative_to(self.data_dir)
             if is_kept(name):
                 (self.directory / name).parent.mkdir(parents=True, exist_ok=True)
-                copy_image(path, self.directory / name, clock=self.clock)
+                with contextlib.suppress(FileNotFoundError):  # the proxy replaces them
+                    copy_image(path, self.directory / name, clock=self.clock)
 
     def _copy_app(self, deployment_id: str) -> bool:
         """Copy a deployment's disk and logs, unless that was done; False when it is not there."""
