@@ -239,3 +239,23 @@ async def test_same_by_hand_with_any_signer(dev_gateway: DevGateway, tmp_path: P
     assert ready.startswith("ready http://by-hand-")
     name = ready.removeprefix("ready http://").partition(".")[0]
     assert (await visit(dev_gateway, name))[0] == 200
+
+
+async def test_earlier_release_is_served_again_by_rollback(person: Person) -> None:
+    name = fresh_name()
+    deploy = ("deploy", "examples/hello-node", "--name", name, "--yes", "--json")
+    first, second = (person.run(*deploy, *more) for more in ((), ("--env", "WORD=two")))
+    assert (first.code, second.code) == (0, 0), second.err
+
+    rolled = person.run("rollback", name, "--json")
+
+    assert (rolled.code, rolled.document["status"]) == (0, "ready"), rolled.err
+    newest, *older = person.run("deployments", name, "--json").document["deployments"]
+    assert newest["id"] == rolled.document["deployment_id"]
+    assert (newest["origin"], newest["copyOf"]) == ("rollback", first.document["deploymentId"])
+    assert newest["isServing"]
+    assert [each["canRollBack"] for each in older] == [True, True]
+    nothing = person.run("cancel", name)
+    assert nothing.code != 0
+    assert "under way" in nothing.err
+    assert person.run("delete", name, "--yes").code == 0

@@ -74,12 +74,15 @@ class Load:
     """Visitors and uploaders of one app, who note what they were answered and by which version."""
 
     def __init__(self, gateway: DevGateway, name: str) -> None:
-        self._url = lambda path: address(gateway, path)
+        self._gateway = gateway
         self._headers = host(gateway, name)
         self.seen: list[set[str]] = []
         self.switched = asyncio.Event()  # uploads that are half sent go on
         self.over = asyncio.Event()
         self.uploads = 0
+
+    def _url(self, path: str) -> str:
+        return address(self._gateway, path)
 
     async def visit(self) -> None:
         """One client with one connection kept alive."""
