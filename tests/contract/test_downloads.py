@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.errors import DeployFailed
+from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import LogKind
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from sandbox_fixture import CACHE_BYTES, make_sandbox, opened
@@ -97,6 +97,23 @@ async def test_full_cache_takes_no_more_than_it_may(
     await build(caching_sandbox, source, plan(build=f"yes > {CACHE}/yes || true"), owner=ALICE)
     (image,) = images(tmp_path)
     assert image.stat().st_blocks * 512 <= CACHE_BYTES // 2
+
+
+async def test_step_that_a_full_cache_fails_runs_again_without(
+    caching_sandbox: Sandbox, source: Path
+) -> None:
+    fill = '[ -z "$npm_config_cache" ] && echo went on || cat /dev/zero > "$npm_config_cache"'
+    await build(caching_sandbox, source, plan(install=fill), owner=ALICE)
+    said = log(caching_sandbox, "first").splitlines()
+    assert said.index("went on") > said.index("a disk is full: again, without kept downloads")
+
+
+async def test_full_disk_of_the_apps_own_fails_with_a_cache_too(
+    caching_sandbox: Sandbox, source: Path
+) -> None:
+    with pytest.raises(DeployFailed) as caught:
+        await build(caching_sandbox, source, plan(build="cat /dev/zero > zero"), owner=ALICE)
+    assert caught.value.cause is FailureCause.OUT_OF_DISK
 
 
 async def test_damaged_cache_is_made_anew(

@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio.subprocess import DEVNULL, Process
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moorage.errors import DeployFailed, FailureCause
@@ -39,11 +39,11 @@ async def make(place: Place, slot: Slot, spec: BuildSpec) -> None:
         async with machine.downloads.leased(spec.owner, slot.app_uid) as downloads:
             steps = _Steps(place, slot, spec, deadline, downloads)
             if install is not None:
-                await steps.run(install, FailureCause.INSTALL_FAILED)
+                await steps.do(install, FailureCause.INSTALL_FAILED)
                 if layer is not None:
                     await in_thread(layer.keep, place.disk, slot.app_uid, spec.source)
             if plan.build is not None:
-                await steps.run(plan.build, FailureCause.BUILD_FAILED)
+                await steps.do(plan.build, FailureCause.BUILD_FAILED)
     await in_thread(place.disk.clear_build_leftovers)
 
 
@@ -57,8 +57,18 @@ class _Steps:
     deadline: float  # by the monotonic clock
     downloads: Path | None
 
-    async def run(self, command: str, cause: FailureCause) -> None:
-        """Run a step to its end; `cause` is why the build failed when it fails of itself."""
+    async def do(self, command: str, cause: FailureCause) -> None:
+        """Run a step to its end; once more, without the downloads, when it may be they are full."""
+        try:
+            await self._run(command, cause)
+        except DeployFailed as failed:
+            if failed.cause is not FailureCause.OUT_OF_DISK or self.downloads is None:
+                raise
+            self.place.logs.note(LogKind.BUILD, "a disk is full: again, without kept downloads")
+            await replace(self, downloads=None)._run(command, cause)
+
+    async def _run(self, command: str, cause: FailureCause) -> None:
+        """`cause` is why the build failed when the step fails of itself."""
         place = self.place
         cgroups, group = place.machine.cgroups, place.build_group
         await in_thread(cgroups.create, group, self.spec.limits)

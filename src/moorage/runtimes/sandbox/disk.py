@@ -18,7 +18,15 @@ from moorage.runtimes.sandbox.trees import remove_below
 
 MIN_BYTES = 8 * 1024 * 1024
 _MOUNT_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOATIME
-CACHES = (".npm/_cacache", ".cache/uv", ".cache/pip", ".cache/yarn", ".cache/pnpm", ".bun/install")
+CACHES = (
+    ".pnpm-store",
+    ".npm/_cacache",
+    ".cache/uv",
+    ".cache/pip",
+    ".cache/yarn",
+    ".cache/pnpm",
+    ".bun/install",
+)
 
 # Where ext4's superblock says whether the file system was unmounted in order.
 _STATE_OFFSET = 1024 + 0x3A
