@@ -17,7 +17,7 @@ from moorage.whole_file import replace_file
 
 FRESH_SECONDS = 24 * 3600.0
 RETRY_SECONDS = 900.0
-_FIRST_ANSWER_SECONDS = 10.0
+_FIRST_ANSWER_SECONDS = 20.0
 _AT_ONCE = 3  # questions to npm, each of which is a process of some 50 MB
 
 logger = logging.getLogger(__name__)
