@@ -17,6 +17,7 @@ import metering  # noqa: E402
 import paid  # noqa: E402
 import planning  # noqa: E402
 import redeploying  # noqa: E402
+import proxying  # noqa: E402
 import sleeping  # noqa: E402
 import status  # noqa: E402
 import unpaid  # noqa: E402
@@ -35,6 +36,7 @@ BENCHMARKS = {
     "idle": idle.run,
     "waking": waking.run,
     "sleeping": sleeping.run,
+    "proxying": proxying.run,
     "watcher": watcher.run,
     "metering": metering.run,
     "planning": planning.run,

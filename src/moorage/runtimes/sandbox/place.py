@@ -1,5 +1,6 @@
 """A deployment's place on the machine: where its parts lie, and taking them away again."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ class Machine:
 
     def known(self) -> set[str]:
         """The deployments that have a place where something is."""
-        return {path.name for path in self.deployments.iterdir()}
+        with os.scandir(self.deployments) as places:  # many times, and so without making paths
+            return {place.name for place in places}
 
     @property
     def deployments(self) -> Path:

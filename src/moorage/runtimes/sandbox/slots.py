@@ -7,6 +7,7 @@ namespace are gone, the number is free again.
 
 import fcntl
 import ipaddress
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,7 +99,8 @@ def _free(subnet: str) -> int:
 
     Whether a holder is gone takes looking around, which is too slow to do with a thousand.
     """
-    taken = {path.name for path in SLOTS_DIRECTORY.iterdir()}
+    with os.scandir(SLOTS_DIRECTORY) as files:
+        taken = {file.name for file in files}
     many = 1 << (_PREFIX_LENGTH - ipaddress.ip_network(subnet).prefixlen)
     unnamed = (number for number in range(many) if str(number) not in taken)
     gone = (number for number in range(many) if _holder(number) is None)
