@@ -1,7 +1,7 @@
 """Run the benchmarks: all of them, and write RESULTS.md, or those that are named.
 
 bench/run.py [deploying] [redeploying] [status] [unpaid] [paid] [upload] [idle] [waking] [sleeping]
-    [watcher] [metering] [planning]
+    [proxying] [watcher] [metering] [planning]
 """
 
 import os
@@ -16,8 +16,8 @@ import idle  # noqa: E402
 import metering  # noqa: E402
 import paid  # noqa: E402
 import planning  # noqa: E402
-import redeploying  # noqa: E402
 import proxying  # noqa: E402
+import redeploying  # noqa: E402
 import sleeping  # noqa: E402
 import status  # noqa: E402
 import unpaid  # noqa: E402
