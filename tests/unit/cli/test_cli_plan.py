@@ -6,8 +6,20 @@ from pathlib import Path
 import pytest
 
 from moorage.cli.main import run
+from moorage.planning.toolbox import Toolbox
+from toolboxes import TOOLBOX
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def toolbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a plan may use is given: neither this machine nor npm is asked."""
+
+    async def given() -> Toolbox:
+        return TOOLBOX
+
+    monkeypatch.setattr("moorage.api.toolchains.toolbox_here", given)
 
 
 def test_plan_says_how_an_example_is_built_and_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -16,6 +28,18 @@ def test_plan_says_how_an_example_is_built_and_run(capsys: pytest.CaptureFixture
     assert made["stack"] == "python"
     assert "-r requirements.txt" in made["install"]
     assert made["start"].endswith("uvicorn --host 0.0.0.0 --port $PORT main:app")
+
+
+def test_plan_says_which_versions_it_needs_and_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "index.js").write_text("")
+    (tmp_path / ".nvmrc").write_text("22")
+    assert run(["plan", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert "- .nvmrc asks for 22: node 22.23.3" in shown
+    assert "versions: node 22.23.3" in shown
+    assert "start:    exec node index.js" in shown
 
 
 def test_plan_sees_only_what_would_be_uploaded(
