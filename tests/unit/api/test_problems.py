@@ -51,6 +51,7 @@ EXAMPLES: dict[type[MoorageError], MoorageError] = {
     errors.PaymentMalformed: errors.PaymentMalformed("X-Payment-Tx", "is no hash"),
     errors.ProjectBlocked: errors.ProjectBlocked("phishing"),
     errors.RateLimited: errors.RateLimited(7),
+    errors.TooManyStreams: errors.TooManyStreams("Too many streams.", retry_after_seconds=7),
     errors.PaymentNotFound: errors.PaymentNotFound("Nothing.", looked_for={"token": "usdc"}),
     errors.AuthorizationRefused: errors.AuthorizationRefused("the payer has no money"),
     PaymentRequired: demand(),
