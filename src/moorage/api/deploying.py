@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.api.apparatus import Apparatus, app_limits, build_limits
+from moorage.api.apparatus import MIB, Apparatus, app_limits, build_limits
 from moorage.clock import Clock
 from moorage.deploy.addresses import Addresses
 from moorage.deploy.blocking import Blocking
@@ -105,6 +105,8 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
         rollback=Rollback(
             db=db,
             runtime=apparatus.runtime,
+            sources=ground.sources,
+            reserve_bytes=settings.disk_reserve_mib * MIB,
             clock=clock,
             on_queued=worker.wake,
             on_superseded=worker.drop,

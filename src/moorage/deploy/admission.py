@@ -23,6 +23,7 @@ from moorage.deploy.bid import (
 from moorage.deploy.configuration import NOT_YET, configured, present, refuse_blocked
 from moorage.deploy.deployment import Deployment
 from moorage.deploy.project import SHARING_STATUSES, Project
+from moorage.deploy.room import check_room
 from moorage.deploy.upload import Upload
 from moorage.deploy.vault import Vault
 from moorage.errors import (
@@ -30,7 +31,6 @@ from moorage.errors import (
     DatabaseUnavailable,
     MoorageError,
     NameUnavailable,
-    NoCapacity,
     PaymentError,
     PaymentShort,
 )
@@ -144,9 +144,8 @@ class Admission:
         )
 
     def _check_room(self) -> None:
-        """Before anybody is asked to pay: disks are sparse, so what is free is what counts."""
-        if shutil.disk_usage(self._sources).free < self._reserve_bytes:
-            raise NoCapacity
+        """Before anybody is asked to pay."""
+        check_room(self._sources, reserve_bytes=self._reserve_bytes)
 
     async def _terms(self, source: Database | Transaction, bid: Bid) -> Terms:
         """The price by the list, or the better one that a living quote promises.

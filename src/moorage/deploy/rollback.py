@@ -1,11 +1,13 @@
 """Rollback: a release that served before is served again, as a new deployment of its files."""
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from moorage.clock import Clock
 from moorage.deploy import succession
 from moorage.deploy.deployment import Deployment, DeploymentStatus, Origin
 from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.room import check_room
 from moorage.errors import (
     DeploymentNotFound,
     OutOfCredits,
@@ -31,12 +33,16 @@ class Rollback:
         *,
         db: Database,
         runtime: Runtime,
+        sources: Path,
+        reserve_bytes: int,
         clock: Clock,
         on_queued: Callable[[], None],
         on_superseded: Callable[[str], None],
     ) -> None:
         self._db = db
         self._runtime = runtime
+        self._sources = sources
+        self._reserve_bytes = reserve_bytes
         self._clock = clock
         self._on_queued = on_queued
         self._on_superseded = on_superseded
@@ -45,8 +51,9 @@ class Rollback:
         """Roll a project back to a release, or without one to what served before the present one.
 
         Raises ProjectNotFound, ProjectBlocked, OutOfCredits, DeploymentNotFound, ReleaseServing,
-        ReleaseNeverServed, ReleaseGone.
+        ReleaseNeverServed, ReleaseGone, NoCapacity.
         """
+        check_room(self._sources, reserve_bytes=self._reserve_bytes)
         on_machine = await self._runtime.known()
         async with self._db.transaction(durable=True) as tx:
             project = await self._rollable(tx, project_id)

@@ -146,6 +146,8 @@ class Harbour(RuleBasedStateMachine):
         rollback = Rollback(
             db=self.db,
             runtime=self.yard.runtime,
+            sources=self.yard.sources,
+            reserve_bytes=0,
             clock=self.clock,
             on_queued=self.yard.worker.wake,
             on_superseded=self.yard.worker.drop,

@@ -15,6 +15,7 @@ from moorage.errors import (
     DeploymentNotFound,
     FailureCause,
     MoorageError,
+    NoCapacity,
     OutOfCredits,
     ProjectBlocked,
     ProjectNotFound,
@@ -32,6 +33,8 @@ def rollback(yard: Yard) -> Rollback:
     return Rollback(
         db=yard.db,
         runtime=yard.runtime,
+        sources=yard.sources,
+        reserve_bytes=0,
         clock=yard.clock,
         on_queued=yard.worker.wake,
         on_superseded=yard.worker.drop,
@@ -190,3 +193,19 @@ async def test_release_being_collected_is_copied_whole_or_refused(
         await yard.chores_done()
         await yard.reconciler.reconcile()
     assert (oldest.id in yard.runtime.built) is begun
+
+
+async def test_rollback_needs_room_for_its_copy(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    await add_release(yard, project, START_MS)
+    cramped = Rollback(
+        db=yard.db,
+        runtime=yard.runtime,
+        sources=yard.sources,
+        reserve_bytes=1 << 62,
+        clock=yard.clock,
+        on_queued=yard.worker.wake,
+        on_superseded=yard.worker.drop,
+    )
+    assert isinstance(await refused(cramped, project, None), NoCapacity)
