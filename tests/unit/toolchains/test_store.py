@@ -125,6 +125,7 @@ async def test_what_nobody_used_for_long_is_collected(machine: Machine, tmp_path
     place = await machine.store.ensure("yarn", "1.22.22")
     own = tmp_path / "own"
     own.mkdir()
+    os.utime(own, (0, 0))
     (machine.directory / "go").mkdir()
     (machine.directory / "go" / "1.24.0").symlink_to(own)
     await machine.store.ensure("yarn", "1.22.22")  # used now, by the store's own clock
