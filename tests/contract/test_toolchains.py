@@ -1,12 +1,16 @@
 """Toolchains of the store, as builds and apps see them."""
 
 import asyncio
+import os
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from moorage.errors import DeployFailed
-from moorage.runtimes.runtime import LogKind
+from moorage.runtimes.runtime import LogKind, Runtime
+from rootless_fixture import UID, missing, opened_rootless, rootless_directory
 from sandbox_fixture import make_sandbox, opened
 from small_apps import build, plan, start
 
@@ -34,10 +38,26 @@ def _install(program: Path, version: str) -> None:
     program.chmod(0o755)
 
 
+@pytest.fixture(params=["root", "rootless"])
+async def equipped(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Runtime]:
+    """A runtime of each mode, with a store."""
+    if request.param == "root":
+        sandbox = make_sandbox(tmp_path / "state", toolchains=Store(tmp_path / "store"))
+        async with opened(sandbox) as runtime:
+            yield runtime
+        return
+    if reason := missing():
+        pytest.skip(reason)
+    home = rootless_directory()
+    store = Store(home / "store")
+    os.chown(store.directory, UID, UID)
+    async with opened_rootless(home, toolchains=store) as remote:
+        yield cast("Runtime", remote)
+
+
 async def test_build_and_app_find_their_toolchain_before_the_machines_programs(
-    tmp_path: Path, source: Path
+    equipped: Runtime, source: Path
 ) -> None:
-    runtime = make_sandbox(tmp_path / "state", toolchains=Store(tmp_path / "store"))
     look = "tool; uname; command -v tool"
     (source / "node_modules" / ".bin").mkdir(parents=True)
     used = plan(
@@ -45,24 +65,20 @@ async def test_build_and_app_find_their_toolchain_before_the_machines_programs(
         start="tool; exec node index.js",
         toolchains={"tool": "1.2.3", "uname": "2.0.0"},
     )
-    async with opened(runtime):
-        await build(runtime, source, used)
-        await start(runtime, used)
-        said = runtime.log_tail("first", LogKind.BUILD).splitlines()[1:]
-        assert said == ["tool 1.2.3", "uname 2.0.0", "/opt/moorage/toolchains/tool/bin/tool"]
-        assert runtime.log_tail("first", LogKind.RUNTIME).splitlines()[0] == "tool 1.2.3"
+    await build(equipped, source, used)
+    await start(equipped, used)
+    said = equipped.log_tail("first", LogKind.BUILD).splitlines()[1:]
+    assert said == ["tool 1.2.3", "uname 2.0.0", "/opt/moorage/toolchains/tool/bin/tool"]
+    assert equipped.log_tail("first", LogKind.RUNTIME).splitlines()[0] == "tool 1.2.3"
 
 
-async def test_toolchain_can_not_be_changed_from_inside(tmp_path: Path, source: Path) -> None:
-    runtime = make_sandbox(tmp_path / "state", toolchains=Store(tmp_path / "store"))
-    async with opened(runtime):
-        for attempt in ("echo > {0}", "rm {0}", "touch {0}/../new", "chmod 777 {0}"):
-            line = attempt.format("/opt/moorage/toolchains/tool/bin/tool")
-            with pytest.raises(DeployFailed):
-                await build(runtime, source, plan(build=line, toolchains=USED))
-    assert [path.name for path in (tmp_path / "store" / "tool" / "1.2.3" / "bin").iterdir()] == [
-        "tool"
-    ]
+async def test_toolchain_can_not_be_changed_from_inside(equipped: Runtime, source: Path) -> None:
+    program = "/opt/moorage/toolchains/tool/bin/tool"
+    for attempt in ("echo > {0}", "rm {0}", "touch {0}/../new", "chmod 777 {0}"):
+        with pytest.raises(DeployFailed):
+            await build(equipped, source, plan(build=attempt.format(program), toolchains=USED))
+    await build(equipped, source, plan(build=f"ls {Path(program).parent}; tool", toolchains=USED))
+    assert equipped.log_tail("first", LogKind.BUILD).splitlines()[-2:] == ["tool", "tool 1.2.3"]
 
 
 async def test_version_installed_anew_is_seen(tmp_path: Path, source: Path) -> None:

@@ -57,6 +57,7 @@ def make_runtime(
             build_env=settings.build_env,
             deny=settings.deny_networks,
             allow=settings.allow_networks,
+            toolchains=toolchains,
             traffic=_traffic(settings),
             accept_soft_limits=settings.accept_soft_limits,
             hierarchy=rootless_probe.delegated_hierarchy(),

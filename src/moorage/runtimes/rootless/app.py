@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -44,7 +45,7 @@ _SHELLS = frozenset({"sh", "bash", "dash", "bwrap"})
 _KILLED = 137
 
 
-def launch(place: Place, spec: InstanceSpec) -> Record:
+def launch(place: Place, spec: InstanceSpec, toolchains: Mapping[str, Path]) -> Record:
     """Start the app, detached, and keep which processes it is; blocks. Raises OSError."""
     record = Record(
         deployment_id=place.deployment_id,
@@ -59,7 +60,7 @@ def launch(place: Place, spec: InstanceSpec) -> Record:
     environment = app_environment(spec.plan, spec.variables)
     with (
         place.logs.open_pipes(LogKind.RUNTIME) as pipes,
-        launching.options(place, spec.plan, environment, building=False) as options,
+        launching.options(place, spec.plan, environment, toolchains, building=False) as options,
     ):
         started = spawn(argv, {0: options, 1: pipes.out, 2: pipes.err})
     record = msgspec.structs.replace(record, pasta=started, holder=_holder(started))

@@ -17,6 +17,7 @@ from moorage.runtimes.rootless.watch import OUT_OF_MEMORY_WORDS, Watch
 from moorage.runtimes.runtime import BuildSpec, LogKind
 from moorage.runtimes.sandbox import tool
 from moorage.runtimes.sandbox.environment import build_environment
+from moorage.runtimes.sandbox.toolchains import ensured
 from moorage.threads import in_thread, to_its_end
 
 TAIL_CHARS = 8192
@@ -77,6 +78,7 @@ async def _watch(place: Place, spec: BuildSpec, watch: Watch, pid: int) -> None:
 
 
 async def _spawn(place: Place, spec: BuildSpec, command: str, more: tuple[str, ...]) -> Process:
+    toolchains = await ensured(place.machine.toolchains, spec.plan.toolchains)
     environment = build_environment(spec.plan, place.machine.build_env, spec.variables)
     isolated = await in_thread(launch.command_argv, place, command, spec.limits, building=True)
     argv = pasta.attached_argv(isolated)
@@ -84,7 +86,9 @@ async def _spawn(place: Place, spec: BuildSpec, command: str, more: tuple[str, .
     place.logs.note(LogKind.BUILD, f"$ {command}")
     with (
         await in_thread(place.logs.open_pipes, LogKind.BUILD) as pipes,
-        launch.options(place, spec.plan, environment, building=True, more=more) as options,
+        launch.options(
+            place, spec.plan, environment, toolchains, building=True, more=more
+        ) as options,
     ):
         # From the loop's own thread: the build dies with the thread that starts it.
         return await asyncio.create_subprocess_exec(

@@ -26,6 +26,7 @@ from moorage.runtimes.runtime import BuildSpec, Limits
 from moorage.runtimes.sandbox import firewall, resolver, seccomp, shims, tool
 from moorage.runtimes.sandbox.cgroup import Cgroups, Hierarchy
 from moorage.runtimes.sandbox.record import Stage
+from moorage.runtimes.sandbox.toolchains import Store
 from moorage.runtimes.traffic import Traffic
 from moorage.threads import in_thread
 from moorage.whole_file import replace_file
@@ -52,6 +53,7 @@ class Configuration:
     build_env: dict[str, str]
     deny: tuple[str, ...]
     allow: tuple[str, ...]
+    toolchains: Store | None
     traffic: Traffic
     accept_soft_limits: bool
     hierarchy: Hierarchy | None
@@ -87,6 +89,7 @@ def open_machine(configuration: Configuration) -> Machine:
         servers=servers,
         tools={**configuration.tools, **shims.write(configuration.run_dir / "bin")},
         build_env=configuration.build_env,
+        toolchains=configuration.toolchains,
         cgroups=groups,
         hard_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         traffic=configuration.traffic,

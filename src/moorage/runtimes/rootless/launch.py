@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from moorage.planning.plan import Plan
 from moorage.runtimes.rootless import pasta
@@ -34,13 +35,14 @@ def options(
     place: Place,
     plan: Plan,
     environment: Mapping[str, str],
+    toolchains: Mapping[str, Path],
     *,
     building: bool,
     more: Sequence[str] = (),
 ) -> Iterator[int]:
     """A descriptor that holds bwrap's options, `more` last; closed afterwards."""
     arguments = bubblewrap.options(
-        view=place.view(building=building),
+        view=place.view(toolchains, building=building),
         environment=environment,
         directory=plan.directory,
         seccomp_fd=pasta.SECCOMP_FD,

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +18,7 @@ from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.disk import CACHES
 from moorage.runtimes.sandbox.etc import write_etc
 from moorage.runtimes.sandbox.record import Stage
+from moorage.runtimes.sandbox.toolchains import Store
 from moorage.runtimes.sandbox.trees import copy_tree, remove_below
 from moorage.runtimes.traffic import Traffic
 
@@ -47,6 +49,7 @@ class Machine:
     traffic: Traffic
     clock: Clock
     collecting: Collecting
+    toolchains: Store | None = None
 
     def place(self, deployment_id: str) -> "Place":
         """The place of a deployment, whether or not anything is there."""
@@ -155,7 +158,7 @@ class Place:
         """Copy an upload's files in. Raises NotAFile, OSError."""
         copy_tree(source, self.app, uid=_KEEP_OWNER)
 
-    def view(self, *, building: bool) -> View:
+    def view(self, toolchains: Mapping[str, Path], *, building: bool) -> View:
         """What of the machine is shown inside; writes the app's `/etc`."""
         etc = self.directory / "etc"
         write_etc(etc, RESIDENT, self.machine.servers)
@@ -164,6 +167,7 @@ class Place:
             home=self.home,
             etc=etc,
             tools=self.machine.tools,
+            toolchains=toolchains,
             build_tmp=self.tmp if building else None,
         )
 

@@ -33,6 +33,7 @@ from moorage.runtimes.sandbox.cgroup import Hierarchy
 from moorage.runtimes.sandbox.disk import disk_failure
 from moorage.runtimes.sandbox.door import SUN_PATH_BYTES
 from moorage.runtimes.sandbox.record import Stage
+from moorage.runtimes.sandbox.toolchains import Store, ensured
 from moorage.runtimes.sandbox.trees import NotAFile
 from moorage.runtimes.traffic import Traffic
 from moorage.threads import in_thread, to_its_end
@@ -66,6 +67,7 @@ class Rootless:
         build_env: Mapping[str, str] | None = None,
         deny: tuple[str, ...] = (),
         allow: tuple[str, ...] = (),
+        toolchains: Store | None = None,
         traffic: Traffic = Traffic(),  # noqa: B008 (frozen)
         accept_soft_limits: bool = False,
         hierarchy: Hierarchy | None = None,
@@ -82,6 +84,7 @@ class Rootless:
             build_env=dict(build_env or {}),
             deny=deny,
             allow=allow,
+            toolchains=toolchains,
             traffic=traffic,
             accept_soft_limits=accept_soft_limits,
             hierarchy=hierarchy,
@@ -273,7 +276,8 @@ class Rootless:
     ) -> Instance:
         if not app.is_running(record):
             try:
-                record = await in_thread(app.launch, place, spec)
+                toolchains = await ensured(place.machine.toolchains, spec.plan.toolchains)
+                record = await in_thread(app.launch, place, spec, toolchains)
             except OSError as error:
                 raise disk_failure(error, spec.limits.disk_bytes) from error
         self._apps[place.deployment_id] = record

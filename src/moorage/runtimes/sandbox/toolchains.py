@@ -20,6 +20,18 @@ class Store(Protocol):
         ...
 
 
+async def ensured(store: Store | None, wanted: Mapping[str, str]) -> dict[str, Path]:
+    """The directories of these versions, by program. Raises DeployFailed."""
+    found = {}
+    for program, version in wanted.items():
+        if store is None:
+            raise DeployFailed(
+                FailureCause.INSTALL_FAILED, f"{program} {version} is not on this machine"
+            )
+        found[program] = await store.ensure(program, version)
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Toolchains:
     """A directory in which the store's toolchains are mounted, as far as builds and apps need them.
@@ -37,13 +49,8 @@ class Toolchains:
 
     async def show(self, wanted: Mapping[str, str]) -> None:
         """Have these versions, by program, at their paths. Raises DeployFailed, OSError."""
-        for program, version in wanted.items():
-            if self.store is None:
-                raise DeployFailed(
-                    FailureCause.INSTALL_FAILED, f"{program} {version} is not on this machine"
-                )
-            found = await self.store.ensure(program, version)
-            await in_thread(self._mount, found, self.path(program, version))
+        for program, found in (await ensured(self.store, wanted)).items():
+            await in_thread(self._mount, found, self.path(program, wanted[program]))
 
     def hide(self) -> None:
         """Unmount them all; no app may need one."""
