@@ -37,6 +37,8 @@ def gateway(tmp_path: Path) -> Iterator[DevGateway]:
         app_memory_mib="128",
         app_disk_mib="64",
         deploys_at_once="4",
+        releases_kept="1",
+        drain_seconds="2",
     ) as started:
         yield started
 
