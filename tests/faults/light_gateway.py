@@ -67,6 +67,9 @@ class FileRuntime:
     async def build(self, spec: BuildSpec) -> None:
         (self._built / spec.deployment_id).touch()
 
+    async def copy(self, origin_id: str, deployment_id: str) -> None:
+        (self._built / deployment_id).touch()
+
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
         if not (self._built / spec.deployment_id).exists():
             raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to start")
@@ -76,9 +79,18 @@ class FileRuntime:
     async def stop(self, deployment_id: str) -> None:
         (self._running / deployment_id).unlink(missing_ok=True)
 
+    async def discard(self, deployment_id: str) -> None:
+        await self.remove(deployment_id)
+
     async def remove(self, deployment_id: str) -> None:
         await self.stop(deployment_id)
         (self._built / deployment_id).unlink(missing_ok=True)
+
+    async def volumes(self) -> set[str]:
+        return set()
+
+    async def remove_volume(self, volume_id: str) -> None:
+        return
 
     async def connections(self, deployment_id: str) -> int:
         return 0
@@ -98,7 +110,16 @@ class FileRuntime:
     def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
         return ""
 
-    def read_log(self, deployment_id: str, kind: LogKind, **_: object) -> LogPage:
+    def read_log(
+        self,
+        deployment_id: str,
+        kind: LogKind,
+        *,
+        after: int = 0,
+        since_ms: int = 0,
+        tail: int | None = None,
+        limit: int = 10_000,
+    ) -> LogPage:
         return LogPage(lines=(), next=0)
 
     def note(self, deployment_id: str, text: str) -> None: ...
@@ -150,7 +171,7 @@ async def open_apparatus(
     port = await proxy.open(stack, apps_socket)
     listener = listen(settings.host, settings.port, "port")
     return Apparatus(
-        runtime=cast("Any", runtime),
+        runtime=runtime,
         isolation=isolation,
         caddy=cast("Any", proxy),
         proxy_address=LOOPBACK,
