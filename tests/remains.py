@@ -46,12 +46,19 @@ def everything(*, directories: tuple[Path, ...], instance_id: str) -> dict[str, 
 
 
 def of_gateway(data_dir: Path, instance_id: str) -> dict[str, set[str]]:
-    """What a gateway has on the machine besides its own records."""
+    """What a gateway has on the machine besides its own records.
+
+    The caches of wallets' builds outlive what was built: they are collected by their age and size.
+    """
     kept = [data_dir / name for name in ("sources", "spool", "apps")]
     run_dir = Path("/run/moorage") / instance_id
     found = everything(directories=(*kept, run_dir), instance_id=instance_id)
-    # Mounts by place: their numbers change with each start.
-    return found | {"mounts": {line.split()[4] for line in found["mounts"]}}
+    caches = str(data_dir / "apps" / "caches")
+    return found | {
+        "files": {path for path in found["files"] if not path.startswith(caches)},
+        # By place: their numbers change with each start.
+        "mounts": {line.split()[4] for line in found["mounts"]},
+    }
 
 
 def _below(directory: Path) -> Iterator[Path]:

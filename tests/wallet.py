@@ -8,10 +8,10 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from json import dumps
 from typing import Any
 
 import aiohttp
-import msgspec
 from eth_account import Account
 from eth_account.messages import encode_defunct
 
@@ -184,7 +184,7 @@ async def call(
     """One request as it is; every answer must be JSON."""
     data = None
     if json is not None:
-        data = io.BytesIO(msgspec.json.encode(json))  # aiohttp warns of large bodies otherwise
+        data = io.BytesIO(dumps(json).encode())  # aiohttp warns of large bodies otherwise
         headers = {"Content-Type": "application/json", **(headers or {})}
     async with (
         aiohttp.ClientSession() as session,

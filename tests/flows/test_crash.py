@@ -169,10 +169,5 @@ Remains = dict[str, set[str]]
 
 
 def remains(gateway: DevGateway) -> Remains:
-    """What the gateway has on the machine besides its own records, found by looking.
-
-    The caches of wallets' builds outlive what was built: they are collected by their age and size.
-    """
-    found = of_gateway(gateway.data_dir, gateway.instance_id)
-    caches = str(gateway.data_dir / "apps" / "caches")
-    return found | {"files": {path for path in found["files"] if not path.startswith(caches)}}
+    """What the gateway has on the machine besides its own records, found by looking."""
+    return of_gateway(gateway.data_dir, gateway.instance_id)

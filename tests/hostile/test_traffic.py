@@ -106,12 +106,11 @@ def sink(host: Host) -> Iterator[Sink]:
 
 
 async def test_app_sends_no_faster_than_it_may(app: Instance, sink: Sink) -> None:
-    """Outside, this link carries gigabits."""
+    """Outside, this link carries gigabits: twice the limit is far below."""
     took = time.monotonic()
     await attempts(app, [["exhaust.py", "send", arena.PUBLIC_ADDRESS, str(SINK_PORT), "4"]])
     seconds = time.monotonic() - took
-    burst = 256 * 1024
-    assert 64 * 1024 < sink.received < MBIT * 125_000 * seconds + 4 * burst
+    assert 64 * 1024 < sink.received < 2 * MBIT * 125_000 * seconds
 
 
 async def test_app_that_scans_begins_no_more_connections_than_it_may(
