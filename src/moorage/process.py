@@ -52,8 +52,8 @@ def is_running(record: ProcessRecord) -> bool:
     """Whether the very process of `record` is alive."""
     if _start_ticks(record.pid) != record.start_ticks:
         return False
-    # In the moment of an exec, the command line reads as empty.
-    return not _command_line(record.pid) or _runs(record.pid, record.command)
+    line = _command_line(record.pid)  # read once: in the moment of an exec it is empty
+    return not line or _is_of(line, record.command)
 
 
 def find_running(command: Sequence[str]) -> list[ProcessRecord]:
@@ -64,7 +64,7 @@ def find_running(command: Sequence[str]) -> list[ProcessRecord]:
         if not entry.name.isdecimal():
             continue
         pid = int(entry.name)
-        start_ticks = _start_ticks(pid) if _runs(pid, words) else None
+        start_ticks = _start_ticks(pid) if _is_of(_command_line(pid), words) else None
         if start_ticks is not None:
             found.append(ProcessRecord(pid, start_ticks, words))
     return found
@@ -132,10 +132,9 @@ def _stat(pid: int) -> tuple[str, int]:
     return state, int(fields[18])
 
 
-def _runs(pid: int, command: tuple[str, ...]) -> bool:
-    """Whether the process runs `command`, or is the `env` that is about to."""
-    wanted = b"".join(os.fsencode(word) + b"\0" for word in command)
-    return _command_line(pid).endswith(wanted)
+def _is_of(line: bytes, command: tuple[str, ...]) -> bool:
+    """Whether a command line is that of `command`, or of the `env` that is about to run it."""
+    return line.endswith(b"".join(os.fsencode(word) + b"\0" for word in command))
 
 
 def _command_line(pid: int) -> bytes:

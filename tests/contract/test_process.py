@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import msgspec
@@ -78,3 +79,19 @@ def test_missing_program_is_said(tmp_path: Path) -> None:
         spawn_detached(
             (str(tmp_path / "none"),), directory=tmp_path, environment={}, output=tmp_path / "out"
         )
+
+
+async def test_process_runs_while_it_is_about_to_become_its_program(tmp_path: Path) -> None:
+    """In the moment of an exec it has no command line: asked as fast as one can, many times."""
+    for _ in range(40):
+        record = spawn(tmp_path, "exec sleep 30")
+        try:
+            while not has_become_sleep(record):
+                assert is_running(record) or has_become_sleep(record)
+        finally:
+            os.kill(record.pid, signal.SIGKILL)
+
+
+def has_become_sleep(record: ProcessRecord) -> bool:
+    """Whether the shell has replaced itself."""
+    return Path(f"/proc/{record.pid}/cmdline").read_bytes().startswith(b"sleep")
