@@ -194,8 +194,8 @@ class ProjectBlocked(MoorageError):
 
     def __init__(self, why: str) -> None:
         super().__init__(
-            f"The gateway's operator has suspended this: {why} Credits do not change that, "
-            "and are kept."
+            f"The gateway's operator has suspended this: {why.rstrip('. ')}. "
+            "Credits do not change that, and are kept."
         )
         self.why = why
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from moorage.errors import DeployFailed, FailureCause
@@ -593,3 +594,11 @@ async def test_app_inherits_nothing_but_its_output(runtime: Runtime, source: Pat
     built = runtime.log_tail("first", LogKind.BUILD)
     assert " 3 -> /proc/" in built
     assert " 4 -> " not in built
+
+
+async def test_build_log_begins_with_why_it_is_built_so(runtime: Runtime, source: Path) -> None:
+    because = ("engines asks for node 20", "node 20.19.4 is nearest")
+    planned = msgspec.structs.replace(plan(build="echo built"), because=because)
+    await build(runtime, source, planned)
+    log = runtime.log_tail("first", LogKind.BUILD).splitlines()
+    assert log == [*because, "$ echo built", "built"]

@@ -33,6 +33,8 @@ async def run_steps(
     Raises DeployFailed; leaves no process.
     """
     plan, clock = spec.plan, place.machine.clock
+    for sentence in plan.because:
+        place.logs.note(LogKind.BUILD, sentence)
     steps = ((FailureCause.INSTALL_FAILED, plan.install), (FailureCause.BUILD_FAILED, plan.build))
     deadline = clock.monotonic_seconds() + spec.timeout_seconds
     for cause, command in steps:

@@ -29,6 +29,8 @@ async def make(place: Place, slot: Slot, spec: BuildSpec) -> None:
     """
     plan, machine = spec.plan, place.machine
     deadline = machine.clock.monotonic_seconds() + spec.timeout_seconds
+    for sentence in plan.because:
+        place.logs.note(LogKind.BUILD, sentence)
     await machine.toolchains.show(plan.toolchains)
     layer = await in_thread(layer_for, place, spec)
     is_installed = await furnish(place, slot, spec, layer)
