@@ -55,10 +55,17 @@ http.createServer(async (q, s) => {
   const accept = crypto.createHash('sha1').update(key).digest('base64');
   socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n' +
     `Connection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
-  socket.on('data', (frame) => {  // short text frames: unmasked, in upper case
-    if ((frame[0] & 15) !== 1) return socket.end();
-    const text = frame.subarray(6).map((byte, at) => byte ^ frame[2 + (at & 3)]).toString();
-    socket.write(Buffer.concat([Buffer.from([129, text.length]), Buffer.from(text.toUpperCase())]));
+  let come = Buffer.alloc(0);  // short text frames, in whatever pieces: unmasked, in upper case
+  socket.on('data', (piece) => {
+    come = Buffer.concat([come, piece]);
+    while (come.length >= 6 && come.length >= 6 + (come[1] & 127)) {
+      const frame = come.subarray(0, 6 + (come[1] & 127));
+      come = come.subarray(frame.length);
+      if ((frame[0] & 15) !== 1) return socket.end();
+      const text = frame.subarray(6).map((byte, at) => byte ^ frame[2 + (at & 3)]).toString();
+      const head = Buffer.from([129, text.length]);
+      socket.write(Buffer.concat([head, Buffer.from(text.toUpperCase())]));
+    }
   });
 }).listen(process.env.PORT);
 """

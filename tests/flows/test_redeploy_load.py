@@ -42,10 +42,16 @@ http.createServer(async (q, s) => {
   socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n' +
     `Connection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
   socket.on('error', () => {});
-  socket.on('data', (frame) => {  // whatever it is asked, streams end and it says who it is
-    if ((frame[0] & 15) !== 1) return socket.end();
-    streams.splice(0).forEach((s) => s.end('data: last\n\n'));
-    socket.write(Buffer.concat([Buffer.from([129, version.length]), Buffer.from(version)]));
+  let come = Buffer.alloc(0);  // short frames, in whatever pieces
+  socket.on('data', (piece) => {  // whatever it is asked, streams end and it says who it is
+    come = Buffer.concat([come, piece]);
+    while (come.length >= 6 && come.length >= 6 + (come[1] & 127)) {
+      const frame = come.subarray(0, 6 + (come[1] & 127));
+      come = come.subarray(frame.length);
+      if ((frame[0] & 15) !== 1) return socket.end();
+      streams.splice(0).forEach((s) => s.end('data: last\n\n'));
+      socket.write(Buffer.concat([Buffer.from([129, version.length]), Buffer.from(version)]));
+    }
   });
 }).listen(process.env.PORT);
 """
