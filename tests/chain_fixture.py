@@ -2,7 +2,9 @@
 
 import asyncio
 import secrets
+import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +48,33 @@ def local_chains(
         for name in ("arbitrum", "base")
     )
     try:
-        yield LocalChains(asyncio.run(arbitrum.start()), asyncio.run(base.start()), wallets)
+        started = LocalChains(asyncio.run(arbitrum.start()), asyncio.run(base.start()), wallets)
+        with _mining(arbitrum, base):
+            yield started
     finally:
         asyncio.run(arbitrum.stop())
         asyncio.run(base.stop())
+
+
+@contextmanager
+def _mining(*chains: DevChain) -> Iterator[None]:
+    """As beside a gateway's own local chains, but in a thread: each test has a loop of its own."""
+    stop = threading.Event()
+
+    async def mine() -> None:
+        mining = [asyncio.create_task(chain.keep_mining()) for chain in chains]
+        await asyncio.to_thread(stop.wait)
+        for task in mining:
+            task.cancel()
+        await asyncio.gather(*mining, return_exceptions=True)
+
+    thread = threading.Thread(target=asyncio.run, args=(mine(),))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @pytest.fixture

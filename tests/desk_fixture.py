@@ -209,8 +209,8 @@ async def paused(desk: Desk) -> AsyncIterator[None]:
     await rpc(desk.url, "evm_setAutomine", False)
     desk.blocks_held = True
     yield
-    await rpc(desk.url, "evm_setAutomine", True)
     await rpc(desk.url, "anvil_dropAllTransactions")
+    await rpc(desk.url, "evm_setAutomine", True)
     await mine(desk.url)
 
 

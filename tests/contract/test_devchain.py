@@ -19,9 +19,11 @@ from chain_fixture import LocalChains
 from moorage.chains.anvil import INSTALL_COMMAND, NodeRecord, find_anvil
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.dev_wallet import DevWallets, dev_wallets
-from moorage.chains.devchain import DevChain
+from moorage.chains.devchain import DevChain, keep_mining
+from moorage.chains.rpc import RpcClient
 from moorage.errors import LocalChainFailed
 from paying import rpc, send_transfer, token_balance
+from rpc_proxy import RpcProxy
 from waiting import until
 
 ARBITRUM = KNOWN_CHAINS["arbitrum"]
@@ -106,6 +108,28 @@ async def test_safe_and_finalized_follow_the_newest_block(devchain: DevChain) ->
     assert numbers == [numbers[0], numbers[0] - 1, numbers[0] - 2]
 
 
+async def test_transaction_that_the_node_overlooked_is_mined(
+    devchain: DevChain, wallets: DevWallets
+) -> None:
+    chain = await devchain.start()
+    url, key = chain.rpc_urls[0], wallets.wallets[0].private_key
+    await rpc(url, "evm_setAutomine", False)
+    await send_transfer(url, key, USDC, STRANGER, 700_000, mined=False)
+
+    async def arrived() -> bool:
+        return await token_balance(url, USDC, STRANGER) == 700_000
+
+    async with RpcProxy(url) as proxy:
+        client = RpcClient(msgspec.structs.replace(chain, rpc_urls=(proxy.url,)))
+        mining = asyncio.create_task(keep_mining(client))
+        await until(lambda: proxy.requests >= 2)
+        assert not await arrived()  # a node that was told to wait is not hurried
+        proxy.alter = lambda method, result: method == "anvil_getAutomine" or result
+        await until(arrived)
+        mining.cancel()
+        await client.close()
+
+
 async def test_calls_run_at_about_the_present(devchain: DevChain) -> None:
     """On a chain without blocks anvil runs them in 1970, when no authorization is valid yet."""
     url = (await devchain.start()).rpc_urls[0]
@@ -145,7 +169,8 @@ import asyncio, os, signal, sys
 from pathlib import Path
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.dev_wallet import dev_wallets
-from moorage.chains.devchain import DevChain
+from moorage.chains.devchain import DevChain, keep_mining
+from moorage.chains.rpc import RpcClient
 directory = Path(sys.argv[1])
 chain = DevChain(KNOWN_CHAINS["arbitrum"], directory=directory / "arbitrum",
                  anvil=Path(sys.argv[2]), wallets=dev_wallets(directory / "wallets.json"))

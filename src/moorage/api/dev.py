@@ -106,6 +106,8 @@ async def _start_chains(
     for local in locals_:
         stack.push_async_callback(local.stop)
     started = await asyncio.gather(*(local.start() for local in locals_))
+    for local in locals_:
+        stack.callback(asyncio.create_task(local.keep_mining()).cancel)
     return {chain.name: chain for chain in started}
 
 

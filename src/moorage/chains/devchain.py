@@ -1,5 +1,6 @@
 """A local chain that stands in for a real one: its id, its token addresses, funded wallets."""
 
+import asyncio
 import contextlib
 import fcntl
 import shutil
@@ -28,6 +29,7 @@ from moorage.whole_file import replace_file
 START_TIMEOUT_SECONDS: Final = 20.0
 STOP_GRACE_SECONDS: Final = 10.0
 _PORT_TRIES = 8
+_LOOK_SECONDS = 1.0
 
 
 class DevChain:
@@ -80,6 +82,14 @@ class DevChain:
             await self.stop()
             raise
         return self.chain
+
+    async def keep_mining(self) -> None:
+        """Mine what the started node has overlooked, until cancelled."""
+        client = self._client(self._running_node().port)
+        try:
+            await keep_mining(client)
+        finally:
+            await client.close()
 
     async def stop(self) -> None:
         """End the node, which saves its state first. Nothing happens unless it was started."""
@@ -228,6 +238,20 @@ class DevChain:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+async def keep_mining(client: RpcClient) -> None:
+    """Mine, until cancelled, what waits in the pool of a node that mines each transaction at once.
+
+    anvil at times leaves one lying that comes while it mines the one before (foundry issue 10122).
+    A node that was told not to mine is left alone.
+    """
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        with contextlib.suppress(ChainUnavailable):
+            mines, pool = await client.batch([("anvil_getAutomine", []), ("txpool_status", [])])
+            if mines is True and parse_quantity(pool["pending"]):
+                await client.call("evm_mine", [])
 
 
 async def _furnish(client: RpcClient, chain: Chain, wallets: DevWallets) -> None:
