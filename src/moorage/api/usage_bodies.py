@@ -39,6 +39,9 @@ class ProjectUsage(CamelBody, frozen=True, kw_only=True):
     project_id: str
     from_: Time = msgspec.field(name="from")
     to: Time
-    now: Annotated[LoadItem | None, Meta(description="null while no app runs")]
+    now: Annotated[
+        LoadItem | None,
+        Meta(description="null while no app runs, and for up to half a minute after its start"),
+    ]
     totals: UsageItem
     hours: list[UsageHourItem]

@@ -42,7 +42,9 @@ def usage(
     used = asyncio.run(ask())
     screen.document(used)
     if used.now is None:
-        screen.result("It does not run now.")
+        screen.result(
+            "Now: not known; it does not run, or was started within the last half minute."
+        )
     else:
         screen.result(
             f"Now: {used.now.cpu_millis / 10:.0f} % of a core, {_mib(used.now.memory_bytes)}."
