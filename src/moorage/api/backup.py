@@ -23,7 +23,7 @@ from moorage.backup.staging import Staging
 from moorage.clock import SystemClock, iso_utc
 from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid
 from moorage.settings import Settings
-from moorage.storage.migrate import NEWEST_REVISION, is_newest
+from moorage.storage.migrate import NEWEST_REVISION, is_newest, is_ours
 
 _STAGING = ".backup-"
 
@@ -105,10 +105,8 @@ def restore(archive: Path, data_dir: Path) -> Saved:
 
 
 def _prepare(directory: Path) -> None:
-    if not is_newest(directory / DATABASE):
-        raise BackupInvalid(
-            "Its database is of another version of Moorage: restore it with that one, then upgrade."
-        )
+    if not is_ours(directory / DATABASE):  # an older one is upgraded by the first start
+        raise BackupInvalid("Its database is of a newer version of Moorage: restore it with that.")
     # As if a journal had been here and was lost: the store then refuses whatever may have been
     # signed before, for a minute (auth.nonces).
     nonces = directory / "nonces"

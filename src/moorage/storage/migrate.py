@@ -6,7 +6,10 @@ from pathlib import Path
 
 from moorage.errors import DatabaseUnavailable
 
-NEWEST_REVISION = "0003"
+REVISIONS = ("0001", "0002", "0003")
+"""Of the schema, oldest first; each is a script in `migrations/versions`."""
+
+NEWEST_REVISION = REVISIONS[-1]
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
@@ -15,11 +18,8 @@ def migrate(path: Path) -> None:
 
     Raises DatabaseUnavailable for a file that is no database, or a damaged one.
     """
-    try:
-        if _revision(path) != NEWEST_REVISION:
-            _upgrade(path)
-    except sqlite3.DatabaseError as error:
-        raise DatabaseUnavailable(f"{path} cannot be opened: {error}.") from error
+    if _read_revision(path) != NEWEST_REVISION:
+        _upgrade(path)
 
 
 def is_newest(path: Path) -> bool:
@@ -27,8 +27,20 @@ def is_newest(path: Path) -> bool:
 
     Raises DatabaseUnavailable for a file that is no database, or a damaged one.
     """
+    return path.is_file() and _read_revision(path) == NEWEST_REVISION
+
+
+def is_ours(path: Path) -> bool:
+    """Whether the file at `path` is there with a schema that `migrate` knows. Changes nothing.
+
+    Raises DatabaseUnavailable for a file that is no database, or a damaged one.
+    """
+    return path.is_file() and _read_revision(path) in REVISIONS
+
+
+def _read_revision(path: Path) -> str | None:
     try:
-        return path.is_file() and _revision(path) == NEWEST_REVISION
+        return _revision(path)
     except sqlite3.DatabaseError as error:
         raise DatabaseUnavailable(f"{path} cannot be opened: {error}.") from error
 

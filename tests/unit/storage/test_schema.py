@@ -24,7 +24,7 @@ from moorage.payments.refund import RefundStatus
 from moorage.payments.relayed import RelayStatus
 from moorage.payments.settlement import SettlementStatus
 from moorage.storage import migrate as migration
-from moorage.storage.migrate import NEWEST_REVISION, migrate
+from moorage.storage.migrate import REVISIONS, migrate
 from moorage.storage.schema import metadata
 
 
@@ -105,9 +105,9 @@ def test_schema_has_no_table_that_reflection_does_not_find(migrated: Path) -> No
     assert set(reflected.tables) - {"alembic_version"} == set(metadata.tables)
 
 
-def test_newest_revision_is_the_last_script() -> None:
+def test_revisions_are_the_scripts() -> None:
     scripts = ScriptDirectory(str(Path(migration.__file__).parent / "migrations"))
-    assert scripts.get_heads() == [NEWEST_REVISION]
+    assert tuple(script.revision for script in scripts.walk_revisions())[::-1] == REVISIONS
 
 
 def test_second_migration_does_nothing(

@@ -1,0 +1,68 @@
+"""Which backups are put back."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
+
+from moorage.api.backup import restore
+from moorage.backup.archive import write_archive
+from moorage.backup.content import digest_of
+from moorage.backup.manifest import DATABASE, FORMAT, NAME, Entry, Manifest
+from moorage.errors import BackupInvalid
+from moorage.storage import migrate as migration
+from moorage.storage.migrate import NEWEST_REVISION, is_newest, migrate
+
+
+def database(path: Path, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migration.__file__).parent / "migrations"))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+def saved(tmp_path: Path, revision: str) -> Path:
+    """A backup of a gateway without apps, whose database says that it is of a revision."""
+    made = tmp_path / "made"
+    made.mkdir()
+    path = made / DATABASE
+    known = revision in migration.REVISIONS
+    database(path, revision if known else NEWEST_REVISION)
+    if not known:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    entry = Entry(path=DATABASE, size=path.stat().st_size, digest=digest_of(path))
+    manifest = Manifest(
+        format=FORMAT,
+        version="0.1.0",
+        schema=revision,
+        created_at="2026-04-07T10:00:00.000Z",
+        data_dir="/var/lib/moorage",
+        secrets_key=False,
+        entries=(entry,),
+    )
+    (made / NAME).write_bytes(msgspec.json.encode(manifest))
+    write_archive(made, [NAME, DATABASE], tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def test_backup_of_an_older_version_is_upgraded_by_the_first_start(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    restore(saved(tmp_path, "0002"), data_dir)
+    assert not is_newest(data_dir / DATABASE)
+    migrate(data_dir / DATABASE)
+    assert is_newest(data_dir / DATABASE)
+
+
+def test_backup_of_a_newer_version_is_refused_whole(tmp_path: Path) -> None:
+    with pytest.raises(BackupInvalid, match="newer version"):
+        restore(saved(tmp_path, "9999"), tmp_path / "data")
+    assert not (tmp_path / "data").exists()
