@@ -120,10 +120,12 @@ async def test_nonce_is_one_uuid_in_any_letter_case(wallet: Wallet) -> None:
     assert_refused(await ask(wallet, signed(wallet, nonce=nonce)), 401, "nonce_reused")
 
 
-UUID = "7d444840-9dc0-41d1-b245-5ffdce74fad2"
+NOT_YET_USED = "7d444840-9dc0-41d1-b245-5ffdce74fad2"
 
 
-@pytest.mark.parametrize("nonce", ["1", "x" * 36, UUID.replace("-", ""), "{" + UUID + "}"])
+@pytest.mark.parametrize(
+    "nonce", ["1", "x" * 36, NOT_YET_USED.replace("-", ""), "{" + NOT_YET_USED + "}"]
+)
 async def test_nonce_that_is_no_uuid_is_refused(wallet: Wallet, nonce: str) -> None:
     assert_refused(await ask(wallet, signed(wallet, nonce=nonce)), 401, "signature_invalid")
 
