@@ -28,6 +28,7 @@ from small_apps import (
     fetch,
     plan,
     processes,
+    slots_of,
     start,
 )
 from waiting import until
@@ -549,11 +550,7 @@ async def test_lost_slot_is_replaced_by_another(tmp_path: Path, source: Path) ->
     first = await build_and_start(runtime, source, plan())
     uid = (await fetch(first.socket)).strip()
     await runtime.close(stop_apps=True)
-    (slot,) = [
-        path
-        for path in Path("/run/moorage/slots").glob("[0-9]*")
-        if str(tmp_path) in path.read_text()
-    ]
+    (slot,) = slots_of(str(tmp_path))
     slot.write_text(str(source))
     try:
         await runtime.open()
