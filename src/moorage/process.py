@@ -22,17 +22,22 @@ class ProcessRecord(msgspec.Struct, frozen=True):
 
 
 def spawn_detached(
-    command: Sequence[str], *, directory: Path, environment: Mapping[str, str], output: Path
+    command: Sequence[str],
+    *,
+    directory: Path,
+    environment: Mapping[str, str],
+    output: Path,
+    keeps_output: bool = False,
 ) -> ProcessRecord:
-    """Start `command` in a session of its own; `output` is emptied and takes what it prints.
+    """Start `command` in a session of its own; `output` takes what it prints, and is emptied first.
 
-    Not as a `Popen`, which would have the process waited for: nobody need be left to wait. Raises
-    OSError where the program can't be run.
+    With `keeps_output` it is not emptied. Not as a `Popen`, which would have the process waited
+    for: nobody need be left to wait. Raises OSError where the program can't be run.
     """
     words = tuple(command)
     if not os.access(words[0], os.X_OK):  # `env` below would only say so in the output
         raise FileNotFoundError(2, "no such program", words[0])
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if keeps_output else os.O_TRUNC)
     pid = os.posix_spawnp(
         "env",  # replaces itself; posix_spawn has no working directory
         ("env", "--chdir", str(directory), *words),

@@ -10,20 +10,14 @@ from typing import IO, Final
 
 import msgspec
 
-from moorage.chains.anvil import (
-    NodeRecord,
-    anvil_command,
-    runs_command,
-    spawn,
-    terminate,
-    wait_until_listening,
-)
+from moorage.chains.anvil import NodeRecord, anvil_command, spawn, wait_until_listening
 from moorage.chains.chain import Chain
 from moorage.chains.dev_wallet import DevWallets
 from moorage.chains.devtokens import funding_calls, token_contracts
 from moorage.chains.encoding import parse_quantity
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ChainUnavailable, LocalChainFailed
+from moorage.process import is_running, terminate
 from moorage.whole_file import replace_file
 
 START_TIMEOUT_SECONDS: Final = 20.0
@@ -135,7 +129,7 @@ class DevChain:
             record = msgspec.json.decode(self._record_path.read_bytes(), type=NodeRecord)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
-        if not runs_command(record):
+        if not is_running(record):
             return None
         fits = self._wanted_port in (0, record.port) and record.command == self._command(
             record.port
