@@ -1,7 +1,6 @@
 """A chain's node over JSON-RPC: what paying needs of it."""
 
 import asyncio
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -30,12 +29,7 @@ class Node:
         self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None
