@@ -23,6 +23,7 @@ from moorage.deploy.upload.directory import DirectoryTree
 from moorage.planning.plan import Plan
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
+from moorage.runtimes.configuration import Configuration
 from moorage.runtimes.runtime import BuildSpec, InstanceSpec
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from moorage.settings import Settings
@@ -134,10 +135,12 @@ async def through_gateway(started: DevGateway, example: str) -> float:
 @contextlib.asynccontextmanager
 async def _sandbox(directory: Path) -> AsyncIterator[Sandbox]:
     sandbox = Sandbox(
-        state_dir=directory / "apps",
-        run_dir=Path(f"/run/moorage/bench-{os.getpid()}"),
-        instance_id=f"{os.getpid() & 0xFFFFFF:06x}",
-        tools={name: find_tool(name) for name in ("caddy", "uv")},
+        Configuration(
+            state_dir=directory / "apps",
+            run_dir=Path(f"/run/moorage/bench-{os.getpid()}"),
+            instance_id=f"{os.getpid() & 0xFFFFFF:06x}",
+            tools={name: find_tool(name) for name in ("caddy", "uv")},
+        )
     )
     await sandbox.open()
     try:

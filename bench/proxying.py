@@ -13,7 +13,7 @@ from gateway_fixture import DevGateway
 from load import drive, request_bytes, tcp
 from measure import Row, median, spread
 from moorage.api.apparatus import find_tool
-from moorage.runtimes.sandbox.record import read_record
+from moorage.runtimes.sandbox.record import Record
 from moorage.runtimes.sandbox.slots import slot_at
 from wallet import HELLO
 
@@ -76,7 +76,7 @@ def _rate(port: int) -> float:
 def _address(started: DevGateway) -> str:
     """The app's own address, in its network."""
     (directory,) = (started.data_dir / "apps" / "deployments").iterdir()
-    record = read_record(directory)
+    record = Record.read(directory)
     assert record is not None
     assert record.slot is not None
     assert record.listener is not None

@@ -18,6 +18,7 @@ from moorage.api.apparatus import app_limits, build_limits, find_tool
 from moorage.deploy.upload.directory import DirectoryTree
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
+from moorage.runtimes.configuration import Configuration
 from moorage.runtimes.runtime import BuildSpec, InstanceSpec
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from moorage.settings import Settings
@@ -108,10 +109,12 @@ async def _bare_starts(example: str, directory: Path) -> list[float]:
     sizes = {path: len(text.encode()) for path, text in example_files(example).items()}
     plan = make_plan(DirectoryTree(EXAMPLES / example, sizes), PlanSettings(), TOOLBOX)
     sandbox = Sandbox(
-        state_dir=directory,
-        run_dir=Path(f"/run/moorage/bench-{os.getpid()}"),
-        instance_id=f"{os.getpid() & 0xFFFFFF:06x}",
-        tools={name: find_tool(name) for name in ("caddy", "uv")},
+        Configuration(
+            state_dir=directory,
+            run_dir=Path(f"/run/moorage/bench-{os.getpid()}"),
+            instance_id=f"{os.getpid() & 0xFFFFFF:06x}",
+            tools={name: find_tool(name) for name in ("caddy", "uv")},
+        )
     )
     build = BuildSpec(
         deployment_id="bare",

@@ -16,8 +16,9 @@ from moorage.deploy.deployment import Deployment, DeploymentStatus
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.money import MicroUsd
 from moorage.planning.plan import Plan, Stack
+from moorage.runtimes.record import Stage
 from moorage.runtimes.sandbox.listeners import Listener
-from moorage.runtimes.sandbox.record import Record, Stage, write_record
+from moorage.runtimes.sandbox.record import Record
 from moorage.storage import projects
 from moorage.storage.database import Database
 
@@ -145,6 +146,6 @@ def _files(directory: Path, number: int) -> None:
         listener=Listener("127.0.0.1", 3000, loopback_only=False),
         exit_code=143,
     )
-    write_record(directory, record)
+    record.write(directory)
     with (directory / "disk.img").open("wb") as image:
         image.truncate(64 * MIB)

@@ -15,6 +15,7 @@ from moorage.api.apparatus import app_limits, build_limits, find_tool
 from moorage.deploy.upload.directory import DirectoryTree
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
+from moorage.runtimes.configuration import Configuration
 from moorage.runtimes.runtime import BuildSpec, InstanceSpec
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from moorage.settings import Settings
@@ -54,10 +55,12 @@ async def _alternate(started: DevGateway, directory: Path) -> tuple[list[float],
     wallet = await funded(started)
     answer = await deployed(wallet, "sleeper", _EXAMPLE)
     sandbox = Sandbox(
-        state_dir=directory / "apps",
-        run_dir=Path(f"/run/moorage/bench-{os.getpid()}"),
-        instance_id=f"{os.getpid() & 0xFFFFFF:06x}",
-        tools={name: find_tool(name) for name in ("caddy", "uv")},
+        Configuration(
+            state_dir=directory / "apps",
+            run_dir=Path(f"/run/moorage/bench-{os.getpid()}"),
+            instance_id=f"{os.getpid() & 0xFFFFFF:06x}",
+            tools={name: find_tool(name) for name in ("caddy", "uv")},
+        )
     )
     await sandbox.open()
     try:

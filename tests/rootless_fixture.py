@@ -25,6 +25,7 @@ from typing import Any, cast
 import pytest
 
 from moorage.errors import MoorageError
+from moorage.runtimes.configuration import Configuration
 from moorage.runtimes.rootless.rootless import Rootless
 from moorage.runtimes.runtime import BuildSpec, Runtime
 from moorage.runtimes.sandbox import tool
@@ -243,10 +244,14 @@ async def _serve(directory: Path) -> None:
         "tools": {name: beside_python / name for name in ("caddy", "uv")},
         "stop_grace_seconds": 2.0,
         "accept_soft_limits": True,
+        "hierarchy": None,
     }
-    runtime = Rootless(
-        state_dir=directory / "state", run_dir=directory / "run", **{**defaults, **options}
+    options = {**defaults, **options}
+    own = {name: options.pop(name) for name in ("accept_soft_limits", "hierarchy")}
+    configuration = Configuration(
+        state_dir=directory / "state", run_dir=directory / "run", **options
     )
+    runtime = Rootless(configuration, **own)
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     server = await asyncio.start_unix_server(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from moorage.runtimes.configuration import Configuration
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from moorage.runtimes.sandbox.toolchains import Store
 
@@ -29,16 +30,15 @@ def make_sandbox(
     """
     instance = instance_id or secrets.token_hex(3)
     beside_python = Path(sys.executable).parent
-    return Sandbox(
+    configuration = Configuration(
         state_dir=state_dir,
         run_dir=Path("/run/moorage") / instance,
         instance_id=instance,
         tools={name: beside_python / name for name in TOOLS},
-        wallet_cache_bytes=cache_bytes,
-        total_cache_bytes=2 * cache_bytes,
         toolchains=toolchains,
         stop_grace_seconds=2.0,
     )
+    return Sandbox(configuration, wallet_cache_bytes=cache_bytes, total_cache_bytes=2 * cache_bytes)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from apps import Deployer
 
+from moorage.runtimes.configuration import Configuration
 from moorage.runtimes.runtime import Runtime
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from rootless_fixture import UID, missing, opened_rootless, rootless_directory
@@ -78,12 +79,14 @@ def new_sandbox(host: Host, suffix: str = "", **options: Any) -> Sandbox:
     state.mkdir()
     run.mkdir()
     return Sandbox(
-        state_dir=state,
-        run_dir=run,
-        instance_id=instance_id(suffix),
-        tools={},
-        stop_grace_seconds=1.0,
-        **options,
+        Configuration(
+            state_dir=state,
+            run_dir=run,
+            instance_id=instance_id(suffix),
+            tools={},
+            stop_grace_seconds=1.0,
+            **options,
+        )
     )
 
 

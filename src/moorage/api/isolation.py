@@ -6,6 +6,7 @@ from pathlib import Path
 
 from moorage.clock import Clock
 from moorage.errors import ConfigurationInvalid
+from moorage.runtimes.configuration import Configuration
 from moorage.runtimes.rootless import probe as rootless_probe
 from moorage.runtimes.rootless.rootless import Rootless
 from moorage.runtimes.runtime import Runtime
@@ -48,37 +49,30 @@ def make_runtime(
     clock: Clock,
 ) -> Runtime:
     """The runtime, not open yet. Raises ConfigurationInvalid."""
-    if is_rootless(settings):
-        return Rootless(
-            state_dir=Path(settings.data_dir) / "apps",
-            run_dir=run_dir,
-            instance_id=instance_id,
-            tools=tools,
-            build_env=settings.build_env,
-            deny=settings.deny_networks,
-            allow=settings.allow_networks,
-            toolchains=toolchains,
-            traffic=_traffic(settings),
-            accept_soft_limits=settings.accept_soft_limits,
-            hierarchy=rootless_probe.delegated_hierarchy(),
-            clock=clock,
-            stop_grace_seconds=settings.stop_seconds,
-        )
-    return Sandbox(
+    configuration = Configuration(
         state_dir=Path(settings.data_dir) / "apps",
         run_dir=run_dir,
         instance_id=instance_id,
-        tools=tools,
+        tools=dict(tools),
         build_env=settings.build_env,
-        subnet=settings.app_subnet,
-        wallet_cache_bytes=settings.build_cache_mib * _MIB,
-        total_cache_bytes=settings.build_cache_total_mib * _MIB,
-        toolchains=toolchains,
         deny=settings.deny_networks,
         allow=settings.allow_networks,
+        toolchains=toolchains,
         traffic=_traffic(settings),
         clock=clock,
         stop_grace_seconds=settings.stop_seconds,
+    )
+    if is_rootless(settings):
+        return Rootless(
+            configuration,
+            accept_soft_limits=settings.accept_soft_limits,
+            hierarchy=rootless_probe.delegated_hierarchy(),
+        )
+    return Sandbox(
+        configuration,
+        subnet=settings.app_subnet,
+        wallet_cache_bytes=settings.build_cache_mib * _MIB,
+        total_cache_bytes=settings.build_cache_total_mib * _MIB,
     )
 
 

@@ -17,9 +17,10 @@ import msgspec
 from moorage.backup.manifest import DATABASE, KEYS, is_kept
 from moorage.clock import Clock
 from moorage.errors import BackupFailed
+from moorage.runtimes.record import Stage
 from moorage.runtimes.sandbox.copying import copy_disk, copy_image
 from moorage.runtimes.sandbox.disk import Disk
-from moorage.runtimes.sandbox.record import Stage, read_record, write_record
+from moorage.runtimes.sandbox.record import Record
 from moorage.runtimes.sandbox.volume import Volume
 from moorage.storage import snapshot
 from moorage.storage.database import Database
@@ -92,8 +93,8 @@ class Staging:
         if deployment_id in self.copied:
             return True
         source = self.data_dir / _APPS / deployment_id
-        record = read_record(source)
-        if record is None or record.stage not in (Stage.BUILT, Stage.STARTED):
+        record = Record.read(source)
+        if record is None or not record.is_built:
             return False
         target = self.directory / _APPS / deployment_id
         target.mkdir(parents=True)
@@ -104,7 +105,7 @@ class Staging:
             self._forget(deployment_id)
             return False
         self._copy_logs(source, target)
-        write_record(target, msgspec.structs.replace(record, stage=Stage.BUILT, listener=None))
+        msgspec.structs.replace(record, stage=Stage.BUILT, listener=None).write(target)
         self.copied.add(deployment_id)
         return True
 

@@ -11,7 +11,8 @@ from sqlalchemy import update
 from clock import MovableClock
 from moorage.backup.staging import Staging
 from moorage.deploy.deployment import Deployment, DeploymentStatus
-from moorage.runtimes.sandbox.record import Record, Stage, read_record, write_record
+from moorage.runtimes.record import Stage
+from moorage.runtimes.sandbox.record import Record
 from moorage.storage import accounts, projects, snapshot
 from moorage.storage.configuration import give_volume
 from moorage.storage.database import Database, Statement
@@ -45,7 +46,7 @@ def place(staging: Staging, deployment: Deployment, stage: Stage = Stage.STARTED
         (directory / "logs" / kind / "0000000000000000").write_text(f"17 o it says {kind}\n")
     (directory / "status.json").write_text("{}")
     record = Record(deployment_id=deployment.id, slot=7, stage=stage, exit_code=3)
-    write_record(directory, record)
+    record.write(directory)
     return directory
 
 
@@ -96,7 +97,7 @@ async def test_app_comes_back_as_built_not_as_one_that_crashed(
     serving = await add_deployment(db, project, DeploymentStatus.READY, serving=True)
     place(staging, serving)
     await staging.take()
-    record = read_record(staging.directory / "apps" / "deployments" / serving.id)
+    record = Record.read(staging.directory / "apps" / "deployments" / serving.id)
     assert record is not None
     assert (record.stage, record.listener) == (Stage.BUILT, None)
 

@@ -11,6 +11,7 @@ import msgspec
 
 from moorage.errors import DeployFailed, FailureCause
 from moorage.process import reap
+from moorage.runtimes.record import Stage
 from moorage.runtimes.rootless import launch as launching
 from moorage.runtimes.rootless import listeners, pasta
 from moorage.runtimes.rootless.place import Excess, Place
@@ -33,7 +34,7 @@ from moorage.runtimes.runtime import AppExit, InstanceSpec, Limits, LogKind
 from moorage.runtimes.sandbox import door
 from moorage.runtimes.sandbox.environment import app_environment
 from moorage.runtimes.sandbox.listeners import Listener, choose
-from moorage.runtimes.sandbox.record import Stage, parse_exit_code
+from moorage.runtimes.sandbox.record import parse_exit_code
 from moorage.threads import in_thread
 
 TAIL_CHARS = 8192
@@ -157,7 +158,7 @@ def open_door(place: Place, record: Record, listener: Listener) -> Record:
     inner = door.proxy_argv(
         pasta.enter_argv(record.holder.pid, _WITHOUT_RIGHTS),
         listener=listener,
-        connections=place.machine.traffic.app_connections,
+        connections=place.machine.configuration.traffic.app_connections,
     )
     with door.listening(place.socket, mode=0o600) as endpoint, Path(os.devnull).open("r+b") as null:
         nothing = null.fileno()

@@ -80,8 +80,9 @@ async def _watch(place: Place, spec: BuildSpec, watch: Watch, pid: int) -> None:
 
 
 async def _spawn(place: Place, spec: BuildSpec, command: str, more: tuple[str, ...]) -> Process:
-    toolchains = await ensured(place.machine.toolchains, spec.plan.toolchains)
-    environment = build_environment(spec.plan, place.machine.build_env, spec.variables)
+    configuration = place.machine.configuration
+    toolchains = await ensured(configuration.toolchains, spec.plan.toolchains)
+    environment = build_environment(spec.plan, configuration.build_env, spec.variables)
     isolated = await in_thread(launch.command_argv, place, command, spec.limits, building=True)
     argv = pasta.attached_argv(isolated)
     place.excess_file.unlink(missing_ok=True)

@@ -3,15 +3,12 @@
 import logging
 import resource
 import signal
-import uuid
-from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.clock import Clock
-from moorage.errors import DeployFailed, IsolationMissing
-from moorage.planning.plan import Plan, Stack
-from moorage.runtimes.logs.collecting import Collecting
-from moorage.runtimes.rootless import app, build, pasta, probe
+from moorage.errors import IsolationMissing
+from moorage.runtimes.configuration import Configuration
+from moorage.runtimes.record import Stage
+from moorage.runtimes.rootless import app, pasta, probe
 from moorage.runtimes.rootless.place import Machine
 from moorage.runtimes.rootless.processes import (
     command_line,
@@ -21,84 +18,49 @@ from moorage.runtimes.rootless.processes import (
     wait_until_dead,
 )
 from moorage.runtimes.rootless.rules import Policy, own_addresses, ruleset
-from moorage.runtimes.rootless.watch import Watch
-from moorage.runtimes.runtime import BuildSpec, Limits
+from moorage.runtimes.runtime import Limits
 from moorage.runtimes.sandbox import firewall, resolver, seccomp, shims, tool
 from moorage.runtimes.sandbox.cgroup import Cgroups, Hierarchy
-from moorage.runtimes.sandbox.record import Stage
-from moorage.runtimes.sandbox.toolchains import Store
-from moorage.runtimes.traffic import Traffic
-from moorage.threads import in_thread
+from moorage.runtimes.trial import EMPTY
 from moorage.whole_file import replace_file
 
 logger = logging.getLogger(__name__)
 
 _MIB = 1024 * 1024
-_EMPTY = "empty"  # what a trial run builds
-_TRIAL_LIMITS = Limits(memory_bytes=128 * _MIB, cpu_millis=1000, pids=16, disk_bytes=8 * _MIB)
-_TRIAL_PLAN = Plan(
-    stack=Stack.CUSTOM, directory="", install=None, build="/bin/true", start="/bin/true",
-    port=1, build_env={}, run_env={}, because=(),
-)  # fmt: skip
+TRIAL_LIMITS = Limits(memory_bytes=128 * _MIB, cpu_millis=1000, pids=16, disk_bytes=8 * _MIB)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Configuration:
-    """What the gateway asks for, before the machine was looked at."""
-
-    state_dir: Path
-    run_dir: Path
-    instance_id: str
-    tools: dict[str, Path]
-    build_env: dict[str, str]
-    deny: tuple[str, ...]
-    allow: tuple[str, ...]
-    toolchains: Store | None
-    traffic: Traffic
-    accept_soft_limits: bool
-    hierarchy: Hierarchy | None
-    clock: Clock
-
-
-def open_machine(configuration: Configuration) -> Machine:
+def open_machine(
+    configuration: Configuration, *, hierarchy: Hierarchy | None, accept_soft_limits: bool
+) -> Machine:
     """Set up what all apps share and sweep up; blocks. Raises IsolationMissing."""
-    servers, hierarchy = resolver.find_servers(), configuration.hierarchy
+    servers = resolver.find_servers()
     missing = probe.missing()
     if not servers:
         missing.append(probe.MISSING_RESOLVER)
-    if not configuration.accept_soft_limits:
+    if not accept_soft_limits:
         missing.append(probe.soft_limits(with_groups=hierarchy is not None))
     if missing:
         raise IsolationMissing(tuple(missing))
-    deployments = configuration.state_dir / "deployments"
-    for directory in (deployments, configuration.run_dir):
+    for directory in (configuration.state_dir / "deployments", configuration.run_dir):
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
-    for name in (_EMPTY, "bin"):
+    for name in (EMPTY, "bin"):
         (configuration.run_dir / name).mkdir(exist_ok=True)
-    collecting = Collecting(
-        deployments=deployments, state_dir=configuration.state_dir, run_dir=configuration.run_dir
-    )
     groups = None
     if hierarchy is not None:
         groups = Cgroups(hierarchy, f"moorage-{configuration.instance_id}")
         groups.open()
     machine = Machine(
-        state_dir=configuration.state_dir,
-        run_dir=configuration.run_dir,
+        configuration=configuration,
         servers=servers,
         tools={**configuration.tools, **shims.write(configuration.run_dir / "bin")},
-        build_env=configuration.build_env,
-        toolchains=configuration.toolchains,
         cgroups=groups,
         hard_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
-        traffic=configuration.traffic,
-        clock=configuration.clock,
-        collecting=collecting,
     )
     replace_file(machine.seccomp, seccomp.filter_bytes())
-    replace_file(machine.rules, ruleset(_policy(configuration, machine)).encode())
-    collecting.ensure()
+    replace_file(machine.rules, ruleset(_policy(machine)).encode())
+    machine.collecting.ensure()
     sweep(machine)
     return machine
 
@@ -112,7 +74,7 @@ def close_machine(machine: Machine) -> None:
         path.unlink(missing_ok=True)
     for name in shims.SHIMS:
         (machine.run_dir / "bin" / name).unlink()
-    for directory in ("bin", _EMPTY, "."):
+    for directory in ("bin", EMPTY, "."):
         (machine.run_dir / directory).resolve().rmdir()
 
 
@@ -145,9 +107,9 @@ def sweep(machine: Machine) -> None:
         send(door, signal.SIGKILL)
 
 
-def keep_rules(machine: Machine, configuration: Configuration) -> None:
+def keep_rules(machine: Machine) -> None:
     """Load the filter anew into what runs when the machine has other addresses. Raises OSError."""
-    rules = ruleset(_policy(configuration, machine)).encode()
+    rules = ruleset(_policy(machine)).encode()
     if machine.rules.read_bytes() == rules:
         return
     replace_file(machine.rules, rules)
@@ -157,27 +119,8 @@ def keep_rules(machine: Machine, configuration: Configuration) -> None:
             tool.run(pasta.enter_argv(record.holder.pid, ("nft", "-f", str(machine.rules))))
 
 
-async def trial(machine: Machine) -> None:
-    """Build a deployment that does nothing, with all that isolates one. Raises IsolationMissing."""
-    place = machine.place(f"trial-{uuid.uuid4().hex[:8]}")
-    spec = BuildSpec(
-        deployment_id=place.deployment_id, source=machine.run_dir / _EMPTY, plan=_TRIAL_PLAN,
-        limits=_TRIAL_LIMITS, timeout_seconds=20,
-    )  # fmt: skip
-    try:
-        await in_thread(place.begin)
-        await build.run_steps(place, spec, Watch())
-    except OSError as error:
-        raise IsolationMissing((f"a trial run failed: {error}",)) from error
-    except DeployFailed as failed:
-        said = failed.log_tail.strip() or failed.reason
-        problem = f"a trial run failed: {said}"
-        raise IsolationMissing((problem, *probe.likely_causes())) from failed
-    finally:
-        await in_thread(place.remove)
-
-
-def _policy(configuration: Configuration, machine: Machine) -> Policy:
+def _policy(machine: Machine) -> Policy:
+    configuration = machine.configuration
     addresses = tool.run(["ip", "-json", "-4", "address"])
     return Policy(
         deny=(

@@ -7,20 +7,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from moorage.clock import Clock
-from moorage.runtimes.logs.collecting import Collecting
-from moorage.runtimes.logs.logs import Logs
+from moorage.runtimes import place
+from moorage.runtimes.record import Stage
 from moorage.runtimes.rootless.pasta import RESIDENT, Files
-from moorage.runtimes.rootless.record import Record, read_record, write_record
+from moorage.runtimes.rootless.record import Record
 from moorage.runtimes.runtime import Limits
 from moorage.runtimes.sandbox.bubblewrap import View
 from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.disk import CACHES
 from moorage.runtimes.sandbox.etc import write_etc
-from moorage.runtimes.sandbox.record import Stage
-from moorage.runtimes.sandbox.toolchains import Store
 from moorage.runtimes.sandbox.trees import copy_tree, remove_below
-from moorage.runtimes.traffic import Traffic
 
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's
 _ENTRY_BYTES = 4096  # what a file or directory is taken to cost at least, however small
@@ -36,33 +32,15 @@ class Excess(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class Machine(place.Machine["Place"]):
     """What all deployments of a gateway share."""
 
-    state_dir: Path
-    run_dir: Path
-    servers: tuple[str, ...]  # name servers
-    tools: dict[str, Path]
-    build_env: dict[str, str]
     cgroups: Cgroups | None  # None where the gateway's user may make none
     hard_files: int  # descriptors that a process of the gateway may have
-    traffic: Traffic
-    clock: Clock
-    collecting: Collecting
-    toolchains: Store | None = None
 
     def place(self, deployment_id: str) -> "Place":
         """The place of a deployment, whether or not anything is there."""
         return Place(machine=self, deployment_id=deployment_id)
-
-    def places(self) -> list["Place"]:
-        """Every place where something is."""
-        return [self.place(path.name) for path in sorted(self.deployments.iterdir())]
-
-    @property
-    def deployments(self) -> Path:
-        """The directory of all places' directories."""
-        return self.state_dir / "deployments"
 
     @property
     def rules(self) -> Path:
@@ -76,16 +54,10 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """One deployment's place. Methods block; call them from a thread."""
+class Place(place.Place):
+    """One deployment's place; its directory's path marks the deployment's processes, too."""
 
     machine: Machine
-    deployment_id: str
-
-    @property
-    def directory(self) -> Path:
-        """All that lies on disk; its path marks the deployment's processes, too."""
-        return self.machine.deployments / self.deployment_id
 
     @property
     def app(self) -> Path:
@@ -101,16 +73,6 @@ class Place:
     def tmp(self) -> Path:
         """A build's `/tmp`."""
         return self.directory / "tmp"
-
-    @property
-    def socket(self) -> Path:
-        """The door's socket."""
-        return self.machine.run_dir / f"{self.deployment_id}.sock"
-
-    @property
-    def status_file(self) -> Path:
-        """What bwrap says of the app it runs."""
-        return self.directory / "status.json"
 
     @property
     def excess_file(self) -> Path:
@@ -133,17 +95,7 @@ class Place:
     @property
     def record(self) -> Record | None:
         """What is known of the deployment."""
-        return read_record(self.directory)
-
-    @property
-    def logs(self) -> Logs:
-        """The two logs."""
-        machine = self.machine
-        return Logs(directory=self.directory, collecting=machine.collecting, clock=machine.clock)
-
-    def write(self, record: Record) -> None:
-        """Keep the record."""
-        write_record(self.directory, record)
+        return Record.read(self.directory)
 
     def begin(self) -> None:
         """An empty place in stage BUILDING; what was there is removed."""
@@ -250,10 +202,10 @@ def remove_tree(directory: Path) -> None:
     """Remove a tree that an app may have barred to its own user. None there is no error."""
     if not directory.is_dir():
         return
-    for place, names, _ in os.walk(directory):
-        Path(place).chmod(0o700)
+    for above, names, _ in os.walk(directory):
+        Path(above).chmod(0o700)
         for name in names:
-            path = Path(place, name)
+            path = Path(above, name)
             if not path.is_symlink():
                 path.chmod(0o700)
     shutil.rmtree(directory)

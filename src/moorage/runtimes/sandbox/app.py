@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from moorage.errors import DeployFailed, FailureCause
+from moorage.runtimes.record import Stage
 from moorage.runtimes.runtime import AppExit, InstanceSpec, Limits, LogKind
 from moorage.runtimes.sandbox import bubblewrap, door, tool
 from moorage.runtimes.sandbox.environment import app_environment
@@ -19,7 +20,7 @@ from moorage.runtimes.sandbox.listeners import (
     opened_table,
 )
 from moorage.runtimes.sandbox.place import Place
-from moorage.runtimes.sandbox.record import Record, Stage, parse_child_pid, parse_exit_code
+from moorage.runtimes.sandbox.record import Record, parse_child_pid, parse_exit_code
 from moorage.runtimes.sandbox.slots import Slot
 from moorage.runtimes.sandbox.threads import in_thread
 
@@ -42,8 +43,8 @@ def is_running(place: Place) -> bool:
 
 def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
     """Start the app, detached; blocks for a few milliseconds. Raises OSError."""
-    cgroups = place.machine.cgroups
-    cgroups.create(place.door_group, door.limits(place.machine.traffic.app_connections))
+    cgroups, traffic = place.machine.cgroups, place.machine.configuration.traffic
+    cgroups.create(place.door_group, door.limits(traffic.app_connections))
     cgroups.create(place.app_group, _starting(spec.limits))
     data = _data(place, slot, spec)
     with (
@@ -242,7 +243,7 @@ def open_door(place: Place, slot: Slot, listener: Listener) -> None:
         netns=place.network(slot).path,
         uid=slot.door_uid,
         listener=listener,
-        connections=place.machine.traffic.app_connections,
+        connections=place.machine.configuration.traffic.app_connections,
     )
 
 

@@ -109,7 +109,7 @@ class _Steps:
                 group=place.build_group,
                 environment=build_environment(
                     spec.plan,
-                    place.machine.build_env,
+                    place.machine.configuration.build_env,
                     spec.variables,
                     has_downloads=self.downloads is not None,
                 ),

@@ -104,7 +104,7 @@ def layer_for(place: Place, spec: BuildSpec) -> Layer | None:
     draft = AppDisk(
         image=directory / f"{name}.draft", mount_point=place.machine.mount_points / f"{name}.draft"
     )
-    key = layer_key(spec, place.machine.build_env)
+    key = layer_key(spec, place.machine.configuration.build_env)
     return Layer(caches=caches, image=directory / f"{key}.img", draft=draft)
 
 

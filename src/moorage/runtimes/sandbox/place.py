@@ -1,15 +1,13 @@
 """A deployment's place on the machine: where its parts lie, and taking them away again."""
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from moorage.clock import Clock
-from moorage.runtimes.logs.collecting import Collecting
-from moorage.runtimes.logs.logs import Logs
+from moorage.runtimes import place
+from moorage.runtimes.record import Stage
 from moorage.runtimes.runtime import LogKind
 from moorage.runtimes.sandbox import copying, etc, network, slots, trees
 from moorage.runtimes.sandbox.caches import Caches
@@ -17,11 +15,10 @@ from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.disk import AppDisk
 from moorage.runtimes.sandbox.downloads import Downloads
 from moorage.runtimes.sandbox.network import Network
-from moorage.runtimes.sandbox.record import Record, Stage, read_record, write_record
+from moorage.runtimes.sandbox.record import Record
 from moorage.runtimes.sandbox.slots import Slot
 from moorage.runtimes.sandbox.toolchains import Toolchains
 from moorage.runtimes.sandbox.volume import Volume
-from moorage.runtimes.traffic import Traffic
 
 _APP_GROUP = "app-"
 
@@ -32,42 +29,19 @@ def app_of(group: str) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class Machine(place.Machine["Place"]):
     """What all deployments of a gateway share."""
 
-    state_dir: Path
-    run_dir: Path
-    instance_id: str
     subnet: str
     cgroups: Cgroups
-    servers: tuple[str, ...]  # name servers
-    tools: dict[str, Path]  # program → a path that every uid can reach
     seccomp: bytes
-    build_env: dict[str, str]
     caches: Caches
     downloads: Downloads
     toolchains: Toolchains
-    traffic: Traffic
-    clock: Clock
-    collecting: Collecting
 
     def place(self, deployment_id: str) -> "Place":
         """The place of a deployment, whether or not anything is there."""
         return Place(machine=self, deployment_id=deployment_id)
-
-    def places(self) -> list["Place"]:
-        """Every place where something is."""
-        return [self.place(path.name) for path in sorted(self.deployments.iterdir())]
-
-    def known(self) -> set[str]:
-        """The deployments that have a place where something is."""
-        with os.scandir(self.deployments) as places:  # many times, and so without making paths
-            return {place.name for place in places}
-
-    @property
-    def deployments(self) -> Path:
-        """The directory of all places' directories."""
-        return self.state_dir / "deployments"
 
     def volume(self, volume_id: str) -> Volume:
         """A volume, whether or not it has been made."""
@@ -82,7 +56,7 @@ class Machine:
     @property
     def volumes(self) -> Path:
         """The directory of all volumes' directories."""
-        return self.state_dir / "volumes"
+        return self.configuration.state_dir / "volumes"
 
     @property
     def volume_mounts(self) -> Path:
@@ -96,16 +70,10 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """One deployment's place. Methods block; call them from a thread."""
+class Place(place.Place):
+    """One deployment's place: a disk, a slot, control groups, a network."""
 
     machine: Machine
-    deployment_id: str
-
-    @property
-    def directory(self) -> Path:
-        """Record, disk image, logs and the pipes they come from."""
-        return self.machine.deployments / self.deployment_id
 
     @property
     def disk(self) -> AppDisk:
@@ -114,22 +82,6 @@ class Place:
             image=self.directory / "disk.img",
             mount_point=self.machine.mount_points / self.deployment_id,
         )
-
-    @property
-    def socket(self) -> Path:
-        """The door's socket."""
-        return self.machine.run_dir / f"{self.deployment_id}.sock"
-
-    @property
-    def status_file(self) -> Path:
-        """What bwrap says of the app it runs."""
-        return self.directory / "status.json"
-
-    @property
-    def logs(self) -> Logs:
-        """The two logs: on the host's disk, so that they outlive the app's."""
-        machine = self.machine
-        return Logs(directory=self.directory, collecting=machine.collecting, clock=machine.clock)
 
     @property
     def app_group(self) -> str:
@@ -149,19 +101,15 @@ class Place:
     @property
     def record(self) -> Record | None:
         """What is known of the deployment."""
-        return read_record(self.directory)
+        return Record.read(self.directory)
 
     def network(self, slot: Slot) -> Network:
         """The network of the slot the deployment has."""
-        return network.network_of(self.machine.instance_id, slot)
+        return network.network_of(self.machine.configuration.instance_id, slot)
 
     def claim(self, wanted: int | None) -> Slot:
         """A slot, the wanted one if it can be had."""
         return slots.claim(self.machine.subnet, self.directory, wanted=wanted)
-
-    def write(self, record: Record) -> None:
-        """Keep the record."""
-        write_record(self.directory, record)
 
     def begin(self) -> Slot:
         """A place with a slot, in stage BUILDING, empty but for the logs of an earlier try."""
@@ -206,9 +154,10 @@ class Place:
             self.disk.unmount()  # its files belong to the slot it had
             self.write(msgspec.structs.replace(record, slot=slot.number))
 
-    def revive(self, record: Record) -> Slot:
+    def revive(self) -> Slot:
         """Make the parts of a built deployment that a restart of the machine took away."""
-        slot = self.claim(record.slot)
+        record = self.record
+        slot = self.claim(None if record is None else record.slot)
         self.logs.create()  # a backup has none that was empty
         self.disk.mount(slot.app_uid)
         if not self.network(slot).exists:
@@ -227,11 +176,9 @@ class Place:
         self.disk.release()
         self.machine.hide_volumes(self.deployment_id)
 
-    def abandon(self, record: Record) -> None:
+    def abandon(self) -> None:
         """Take away all but the logs and the record."""
-        self.dismiss(record)
-        self.disk.remove()
-        self._release(record)
+        self._clear()
         self.write(Record(deployment_id=self.deployment_id, slot=None, stage=Stage.FAILED))
 
     def remove(self) -> None:
@@ -246,9 +193,6 @@ class Place:
             return
         if (record := self.record) is not None:
             self.dismiss(record)
-            self._release(record)
+            if record.slot is not None:
+                slots.release(record.slot, self.directory)
         self.disk.remove()
-
-    def _release(self, record: Record) -> None:
-        if record.slot is not None:
-            slots.release(record.slot, self.directory)

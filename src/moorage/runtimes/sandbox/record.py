@@ -1,48 +1,15 @@
-"""What a deployment on this machine consists of, kept on disk: enough to find it after a crash."""
-
-from enum import StrEnum
-from pathlib import Path
+"""What the root mode keeps of a deployment, and what bwrap tells of an app."""
 
 import msgspec
 
-from moorage.runtimes.sandbox.listeners import Listener
-from moorage.whole_file import replace_file
-
-_FILE = "record.json"
+from moorage.runtimes import record
 
 
-class Stage(StrEnum):
-    """How far a deployment came."""
-
-    BUILDING = "building"  # or interrupted while it was
-    FAILED = "failed"  # the build did; only its log is of use
-    BUILT = "built"
-    STARTED = "started"  # an app was launched; whether it runs, its control group says
-
-
-class Record(msgspec.Struct, frozen=True):
+class Record(record.Record, frozen=True, kw_only=True):
     """One deployment."""
 
-    deployment_id: str
     slot: int | None  # None after a failed build: it may be another's by now
-    stage: Stage
     cpu_millis: int | None = None  # what the app has once it has started
-    listener: Listener | None = None  # where the door leads, once the app listens
-    exit_code: int | None = None  # of an app that was stopped
-    out_of_memory: bool = False
-
-
-def read_record(directory: Path) -> Record | None:
-    """The record in a deployment's directory; None when there is none, or none that is whole."""
-    try:
-        return msgspec.json.decode((directory / _FILE).read_bytes(), type=Record)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
-
-
-def write_record(directory: Path, record: Record) -> None:
-    """Put the record in place, whole."""
-    replace_file(directory / _FILE, msgspec.json.encode(record))
 
 
 def parse_exit_code(status: str) -> int | None:

@@ -5,15 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from moorage.runtimes.record import Stage
 from moorage.runtimes.sandbox.disk import mkfs_argv
 from moorage.runtimes.sandbox.listeners import Listener
 from moorage.runtimes.sandbox.record import (
     Record,
-    Stage,
     parse_child_pid,
     parse_exit_code,
-    read_record,
-    write_record,
 )
 from moorage.runtimes.sandbox.trees import NotAFile, copy_tree, remove_below, subtract_tree
 
@@ -152,15 +150,15 @@ def test_record_survives_writing_and_reading(tmp_path: Path) -> None:
         stage=Stage.STARTED,
         listener=Listener("127.0.0.1", 3000, loopback_only=True),
     )
-    assert read_record(tmp_path) is None
-    write_record(tmp_path, record)
-    assert read_record(tmp_path) == record
+    assert Record.read(tmp_path) is None
+    record.write(tmp_path)
+    assert Record.read(tmp_path) == record
     assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
 
 
 def test_torn_record_is_none(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text('{"deployment_id": "d", "sl')
-    assert read_record(tmp_path) is None
+    assert Record.read(tmp_path) is None
 
 
 STATUS = '{ "child-pid": 4711, "net-namespace": 4026531840 }\n{ "exit-code": 143 }\n'
