@@ -8,7 +8,7 @@ from moorage.runtimes.local import repeat
 
 async def test_work_that_failed_once_is_done_again() -> None:
     loop, done_again = asyncio.get_running_loop(), asyncio.Event()
-    tries = []
+    tries: list[int] = []
 
     def work() -> None:
         tries.append(len(tries))

@@ -102,7 +102,7 @@ def options(
         "--unshare-cgroup-try", "--disable-userns", "--cap-drop", "ALL", "--new-session",
         "--hostname", "app", *lifetime, "--seccomp", str(seccomp_fd),
         *_root_mounts(), *_etc_mounts(view.etc), *_writable_mounts(view), *_tool_mounts(view),
-        "--remount-ro", "/",
+        "--remount-ro", "/", "--remount-ro", "/dev",
         "--chdir", f"/app/{directory}".rstrip("/"),
         "--clearenv", *[part for pair in environment.items() for part in ("--setenv", *pair)],
     ]  # fmt: skip
