@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import cast
 
 import arena
 import pytest
@@ -14,7 +15,8 @@ from apps import ATTACKS, HOSTILE_APP, SMALL, Deployer, ask, attempts, plan, upl
 
 from conftest import Host, Mode
 from moorage.errors import DeployFailed, FailureCause
-from moorage.runtimes.runtime import Instance
+from moorage.runtimes.rootless.rootless import Rootless
+from moorage.runtimes.runtime import Instance, LogKind
 from remains import processes_saying
 from rootless_fixture import UID
 from waiting import until
@@ -83,18 +85,6 @@ async def test_fork_bomb_meets_the_process_limit_though_all_have_one_uid(
     assert await answers(neighbour)
 
 
-@pytest.mark.parametrize("phase", ["app", "build"])
-async def test_a_process_is_refused_more_memory_than_its_app_may_have(
-    phase: str, deployer: Deployer, neighbour: Instance, source: Path
-) -> None:
-    greedy = "exec python3 attacks/exhaust.py memory 300"
-    what = plan(build=greedy) if phase == "build" else plan(greedy)
-    with pytest.raises(DeployFailed) as failure:
-        await deployer.deploy("greedy", source, what, SMALL)
-    assert failure.value.cause is FailureCause.OUT_OF_MEMORY
-    assert await answers(neighbour)
-
-
 async def test_processes_that_take_too_much_memory_together_are_ended(
     rootless_mode: Mode, deployer: Deployer, neighbour: Instance, source: Path
 ) -> None:
@@ -108,6 +98,50 @@ async def test_processes_that_take_too_much_memory_together_are_ended(
     assert ended is not None
     assert ended.out_of_memory
     assert await answers(neighbour)
+
+
+SHARED = """
+import mmap, time
+held = mmap.mmap(-1, 200 << 20)
+for _ in range(200):
+    held.write(b"x" * (1 << 20))
+time.sleep(600)
+"""
+
+
+async def test_memory_that_could_be_shared_is_an_apps_as_well(
+    rootless_mode: Mode, deployer: Deployer, neighbour: Instance, source: Path
+) -> None:
+    """The kernel's limit of a process does not count it."""
+    app = await deployer.deploy("sharer", source, plan(), SMALL)
+    await set_going(app, "python3", "-c", SHARED)
+    await ends(rootless_mode, "sharer")
+    ended = await rootless_mode.runtime.exit_reason("sharer")
+    assert ended is not None
+    assert ended.out_of_memory
+    assert await answers(neighbour)
+
+
+FORKS = """
+import os, time
+held = b"x" * (60 << 20)
+children = [os.fork() for _ in range(4)]
+print("forked", flush=True)
+time.sleep(600)
+"""
+
+
+async def test_memory_that_processes_share_counts_once(
+    rootless_mode: Mode, deployer: Deployer, source: Path
+) -> None:
+    app = await deployer.deploy("forker", source, plan(), SMALL)
+    await set_going(app, "python3", "-c", FORKS)
+    await until(
+        lambda: rootless_mode.runtime.log_tail("forker", LogKind.RUNTIME).count("forked") == 16
+    )
+    await asyncio.to_thread(cast("Rootless", rootless_mode.runtime).watch)
+    assert await answers(app)
+    await rootless_mode.runtime.remove("forker")
 
 
 FILLERS = {
@@ -152,25 +186,6 @@ async def test_file_is_sparse_but_no_larger_than_the_disk(
         await deployer.build("sparse", source, plan(build="truncate -s 1T sparse"), SMALL)
     assert failure.value.cause is FailureCause.OUT_OF_DISK
     await rootless_mode.runtime.remove("sparse")
-
-
-async def test_stop_and_remove_leave_no_process_however_detached(
-    rootless_mode: Mode, deployer: Deployer, neighbour: Instance, source: Path
-) -> None:
-    app = await deployer.deploy("stayer", source, plan(), SMALL)
-    await ask(app, "/exec", ["python3", "attacks/exhaust.py", "stay", "stay-rootless"])
-    await until(lambda: len(processes_saying("stay-rootless")) >= 3)
-    await rootless_mode.runtime.stop("stayer")
-    assert not processes_saying("stay-rootless")
-    await rootless_mode.runtime.remove("stayer")
-    assert not processes_saying("deployments/stayer")
-    assert await answers(neighbour)
-
-
-async def test_step_leaves_no_process_however_detached(deployer: Deployer, source: Path) -> None:
-    what = plan(install="python3 attacks/exhaust.py stay stay-step; sleep 0.2")
-    await deployer.build("step", source, what, SMALL)
-    assert not processes_saying("stay-step")
 
 
 async def test_app_does_not_live_on_without_its_network(

@@ -16,7 +16,6 @@ from moorage.runtimes.sandbox.tool import ENVIRONMENT
 
 _PROC = Path("/proc")
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PATIENCE_SECONDS = 1.0
 _END_SECONDS = 10.0
 
@@ -105,12 +104,28 @@ def command_line(pid: int) -> list[str]:
 
 
 def memory_bytes(pid: int) -> int:
-    """The process's own memory: what is in no file; 0 when it is gone."""
+    """The process's memory that is in no file on a disk; 0 when it is gone.
+
+    What processes share counts in each of them: see `memory_share_bytes`.
+    """
+    return _kilobytes(pid, "status", ("RssAnon:", "RssShmem:")) * 1024
+
+
+def memory_share_bytes(pid: int) -> int:
+    """The same, but for its part of what it shares. Takes 5 ms for each 100 MiB."""
     try:
-        fields = (_PROC / str(pid) / "statm").read_text().split()
+        return _kilobytes(pid, "smaps_rollup", ("Pss_Anon:", "Pss_Shmem:")) * 1024
+    except PermissionError:
+        return memory_bytes(pid)
+
+
+def _kilobytes(pid: int, file: str, names: tuple[str, ...]) -> int:
+    """The sum of these lines of a process's file (proc_pid_status(5)); 0 when it is gone."""
+    try:
+        lines = (_PROC / str(pid) / file).read_text(errors="replace").splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    return (int(fields[1]) - int(fields[2])) * _PAGE_BYTES
+    return sum(int(line.split()[1]) for line in lines if line.startswith(names))
 
 
 def spawn(argv: Sequence[str], descriptors: Mapping[int, int]) -> ProcessId:

@@ -18,6 +18,7 @@ from moorage.runtimes.rootless.processes import (
     everything,
     is_alive,
     memory_bytes,
+    memory_share_bytes,
     send,
 )
 from moorage.runtimes.runtime import Limits
@@ -63,8 +64,8 @@ class Watch:
     def _excess(
         self, place: Place, pasta: ProcessId, limits: Limits, among: dict[int, Process]
     ) -> Excess | None:
-        used = sum(memory_bytes(process.id.pid) for process in descendants(pasta, among))
-        if place.machine.cgroups is None and used > limits.memory_bytes:
+        pids = [process.id.pid for process in descendants(pasta, among)]
+        if place.machine.cgroups is None and _takes_more(limits.memory_bytes, pids):
             return Excess.MEMORY
         if self._may_be_full(place) and place.used_bytes() > limits.disk_bytes:
             return Excess.DISK
@@ -81,3 +82,10 @@ class Watch:
             return False
         self._free[key], self._measured[key] = free, now
         return True
+
+
+def _takes_more(most_bytes: int, pids: list[int]) -> bool:
+    """Whether processes have more memory together; what they share is told apart if it matters."""
+    return all(
+        sum(map(measure, pids)) > most_bytes for measure in (memory_bytes, memory_share_bytes)
+    )
