@@ -141,7 +141,11 @@ def mode(request: pytest.FixtureRequest) -> Mode:
     return cast("Mode", request.getfixturevalue(f"{request.param}_mode"))
 
 
+#: For an attempt that the rootless mode meets otherwise, or not: `docs/threat-model.md` says how.
+in_root_mode = pytest.mark.parametrize("mode", ["root"], indirect=True)
+
+
 @pytest.fixture(scope="module")
-def deployer(sandbox: Sandbox) -> Deployer:
-    """Deploys on the sandbox."""
-    return Deployer(sandbox)
+def deployer(mode: Mode) -> Deployer:
+    """Deploys in each mode."""
+    return Deployer(mode.runtime)
