@@ -11,6 +11,7 @@ import msgspec
 
 from moorage.errors import DeployFailed, FailureCause
 from moorage.process import reap
+from moorage.runtimes.failure import crashed, last_words, not_bound
 from moorage.runtimes.record import Stage
 from moorage.runtimes.rootless import launch as launching
 from moorage.runtimes.rootless import listeners, pasta
@@ -37,7 +38,6 @@ from moorage.runtimes.sandbox.listeners import Listener, choose
 from moorage.runtimes.sandbox.record import parse_exit_code
 from moorage.threads import in_thread
 
-TAIL_CHARS = 8192
 OTHER_PORT_GRACE_SECONDS = 1.0  # how long a listener on another port waits for the wanted one
 _POLL_SECONDS = 0.01
 _POLL_SHARE = 10  # an app that makes looking slow is looked at less: a tenth of the time at most
@@ -107,7 +107,7 @@ async def wait_listening(
             if found.port == wanted or patient:
                 return found
         if last:
-            raise await in_thread(_not_bound, place, spec, timeout_seconds)
+            raise await in_thread(not_bound, place, spec, timeout_seconds)
         took = clock.monotonic_seconds() - asked
         await asyncio.sleep(max(_POLL_SECONDS, _POLL_SHARE * took))
 
@@ -118,13 +118,8 @@ def _listeners(record: Record) -> list[Listener]:
     return listeners.listeners(listeners.sockets_of(record.holder.pid))
 
 
-def _last_words(place: Place) -> str:
-    place.logs.drain(LogKind.RUNTIME)
-    return place.logs.tail(LogKind.RUNTIME, TAIL_CHARS)
-
-
 def _crashed(place: Place, record: Record, spec: InstanceSpec) -> DeployFailed:
-    tail = _last_words(place)
+    tail = last_words(place)
     ended = exit_of(place, record)
     if ended is not None and ended.out_of_memory:
         size = f"{spec.limits.memory_bytes // (1024 * 1024)} MiB"
@@ -132,22 +127,7 @@ def _crashed(place: Place, record: Record, spec: InstanceSpec) -> DeployFailed:
         return DeployFailed(FailureCause.OUT_OF_MEMORY, reason, log_tail=tail)
     if place.excess is Excess.DISK:
         return DeployFailed(FailureCause.OUT_OF_DISK, "the app's disk is full", log_tail=tail)
-    code = None if ended is None else ended.exit_code
-    with_code = "an unknown exit code" if code is None else f"exit code {code}"
-    return DeployFailed(
-        FailureCause.CRASHED,
-        f"`{spec.plan.start}` ended with {with_code} before it listened on a port",
-        log_tail=tail,
-    )
-
-
-def _not_bound(place: Place, spec: InstanceSpec, timeout_seconds: float) -> DeployFailed:
-    return DeployFailed(
-        FailureCause.PORT_NOT_BOUND,
-        f"`{spec.plan.start}` runs, but did not listen on a TCP port within"
-        f" {timeout_seconds:g} s; let it listen on $PORT ({spec.plan.port})",
-        log_tail=_last_words(place),
-    )
+    return crashed(spec, code=None if ended is None else ended.exit_code, tail=tail)
 
 
 def open_door(place: Place, record: Record, listener: Listener) -> Record:
@@ -229,7 +209,7 @@ def _said_so(place: Place, code: int | None) -> bool:
     """Whether an app that failed said that it was refused memory."""
     if code in (None, 0):
         return False
-    tail = _last_words(place)
+    tail = last_words(place)
     return any(word in tail for word in OUT_OF_MEMORY_WORDS)
 
 

@@ -4,6 +4,7 @@ import asyncio
 from asyncio.subprocess import Process
 
 from moorage.errors import DeployFailed, FailureCause
+from moorage.runtimes.failure import build_tail, shell_code, timed_out
 from moorage.runtimes.rootless import launch, pasta
 from moorage.runtimes.rootless.place import Excess, Place
 from moorage.runtimes.rootless.processes import (
@@ -20,7 +21,6 @@ from moorage.runtimes.sandbox.environment import build_environment
 from moorage.runtimes.sandbox.toolchains import ensured
 from moorage.threads import in_thread, to_its_end
 
-TAIL_CHARS = 8192
 _FULL_WORDS = ("ENOSPC", "No space left on device", "EFBIG", "File too large")
 _FILE_TOO_LARGE = 128 + 25  # a shell's word for SIGXFSZ
 
@@ -57,13 +57,9 @@ async def _run_step(
     watching = asyncio.create_task(_watch(place, spec, watch, process.pid))
     try:
         async with asyncio.timeout(deadline - place.machine.clock.monotonic_seconds()):
-            code = _shell_code(await process.wait())
+            code = shell_code(await process.wait())
     except TimeoutError:
-        raise DeployFailed(
-            FailureCause.BUILD_TIMEOUT,
-            f"the build took longer than {spec.timeout_seconds} s; `{command}` was still running",
-            log_tail=place.logs.tail(LogKind.BUILD, TAIL_CHARS),
-        ) from None
+        raise timed_out(place, spec, command) from None
     finally:
         watching.cancel()
         await to_its_end(_end(place, process))
@@ -120,13 +116,8 @@ def _inside(pid: int) -> list[ProcessId]:
     return [] if running is None else [it.id for it in descendants(running.id, among)]
 
 
-def _shell_code(returncode: int) -> int:
-    """As a shell says it: 128 and the signal's number for a process that was killed."""
-    return 128 - returncode if returncode < 0 else returncode
-
-
 def _failure(place: Place, cause: FailureCause, command: str, code: int) -> DeployFailed:
-    tail = place.logs.tail(LogKind.BUILD, TAIL_CHARS)
+    tail = build_tail(place)
     reason = f"`{command}` failed with exit code {code}"
     if place.excess is Excess.DISK or code == _FILE_TOO_LARGE or _says(tail, _FULL_WORDS):
         return DeployFailed(FailureCause.OUT_OF_DISK, f"{reason}: the disk is full", log_tail=tail)

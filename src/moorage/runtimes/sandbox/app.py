@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from moorage.errors import DeployFailed, FailureCause
+from moorage.runtimes.failure import crashed, last_words, not_bound, with_code
 from moorage.runtimes.record import Stage
 from moorage.runtimes.runtime import AppExit, InstanceSpec, Limits, LogKind
 from moorage.runtimes.sandbox import bubblewrap, door, tool
@@ -24,7 +25,6 @@ from moorage.runtimes.sandbox.record import Record, parse_child_pid, parse_exit_
 from moorage.runtimes.sandbox.slots import Slot
 from moorage.runtimes.sandbox.threads import in_thread
 
-TAIL_CHARS = 8192
 OTHER_PORT_GRACE_SECONDS = 1.0  # how long a listener on another port waits for the wanted one
 START_CPU_MILLIS = 1000  # while it starts an app may use a whole core, whatever it has later
 _FAST_POLL_SECONDS = 0.002
@@ -114,7 +114,7 @@ async def _wait(
         if listener is not None and monitored:
             return listener
         if waited >= timeout_seconds:
-            raise await _not_bound(place, spec, timeout_seconds)
+            raise await in_thread(not_bound, place, spec, timeout_seconds)
         took = clock.monotonic_seconds() - asked
         pause = _FAST_POLL_SECONDS if waited < _FAST_FOR_SECONDS else _SLOW_POLL_SECONDS
         await asyncio.sleep(max(pause, _POLL_SHARE * took))
@@ -194,20 +194,15 @@ def exit_of(place: Place, record: Record) -> AppExit | None:
 async def _crashed(place: Place, spec: InstanceSpec) -> DeployFailed:
     await _wait_for_status(place)
     code = parse_exit_code(_status(place))
-    tail = await in_thread(_last_words, place)
-    with_code = f"exit code {code}" if code is not None else "an unknown exit code"
+    tail = await in_thread(last_words, place)
     if place.machine.cgroups.oom_kills(place.app_group):
         limit = spec.limits.memory_bytes // (1024 * 1024)
         return DeployFailed(
             FailureCause.OUT_OF_MEMORY,
-            f"the app ran out of its {limit} MiB of memory while starting ({with_code})",
+            f"the app ran out of its {limit} MiB of memory while starting ({with_code(code)})",
             log_tail=tail,
         )
-    return DeployFailed(
-        FailureCause.CRASHED,
-        f"`{spec.plan.start}` ended with {with_code} before it listened on a port",
-        log_tail=tail,
-    )
+    return crashed(spec, code=code, tail=tail)
 
 
 async def _wait_for_status(place: Place) -> None:
@@ -217,20 +212,6 @@ async def _wait_for_status(place: Place) -> None:
         if place.machine.clock.monotonic_seconds() > deadline:
             return
         await asyncio.sleep(_FAST_POLL_SECONDS)
-
-
-def _last_words(place: Place) -> str:
-    place.logs.drain(LogKind.RUNTIME)
-    return place.logs.tail(LogKind.RUNTIME, TAIL_CHARS)
-
-
-async def _not_bound(place: Place, spec: InstanceSpec, timeout_seconds: float) -> DeployFailed:
-    return DeployFailed(
-        FailureCause.PORT_NOT_BOUND,
-        f"`{spec.plan.start}` runs, but did not listen on a TCP port within"
-        f" {timeout_seconds:g} s; let it listen on $PORT ({spec.plan.port})",
-        log_tail=await in_thread(_last_words, place),
-    )
 
 
 def open_door(place: Place, slot: Slot, listener: Listener) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moorage.errors import DeployFailed, FailureCause
+from moorage.runtimes.failure import build_tail, shell_code, timed_out
 from moorage.runtimes.runtime import BuildSpec, LogKind
 from moorage.runtimes.sandbox import bubblewrap, tool
 from moorage.runtimes.sandbox.environment import build_environment
@@ -16,7 +17,6 @@ from moorage.runtimes.sandbox.place import Place
 from moorage.runtimes.sandbox.slots import Slot
 from moorage.runtimes.sandbox.threads import in_thread, to_its_end
 
-TAIL_CHARS = 8192
 _FULL_BELOW_BYTES = 256 * 1024
 # Package managers clear up after a failure, so that free space alone does not tell.
 _FULL_WORDS = ("ENOSPC", "No space left on device")
@@ -79,18 +79,13 @@ class _Steps:
             try:
                 left = self.deadline - place.machine.clock.monotonic_seconds()
                 async with asyncio.timeout(left):
-                    code = _shell_code(await process.wait())
+                    code = shell_code(await process.wait())
             finally:
                 await to_its_end(_end(place, process))
             if code != 0:
                 raise _failure(place, cause, command, code)
         except TimeoutError:
-            raise DeployFailed(
-                FailureCause.BUILD_TIMEOUT,
-                f"the build took longer than {self.spec.timeout_seconds} s;"
-                f" `{command}` was still running",
-                log_tail=place.logs.tail(LogKind.BUILD, TAIL_CHARS),
-            ) from None
+            raise timed_out(place, self.spec, command) from None
         except asyncio.CancelledError:
             place.logs.note(LogKind.BUILD, f"CANCELLED: `{command}` was ended")
             raise
@@ -138,13 +133,8 @@ async def _end(place: Place, process: Process) -> None:
     await asyncio.to_thread(place.logs.drain, LogKind.BUILD)
 
 
-def _shell_code(returncode: int) -> int:
-    """As a shell says it: 128 and the signal's number for a process that was killed."""
-    return 128 - returncode if returncode < 0 else returncode
-
-
 def _failure(place: Place, cause: FailureCause, command: str, code: int) -> DeployFailed:
-    tail = place.logs.tail(LogKind.BUILD, TAIL_CHARS)
+    tail = build_tail(place)
     reason = f"`{command}` failed with exit code {code}"
     if place.machine.cgroups.oom_kills(place.build_group):
         return DeployFailed(
