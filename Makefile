@@ -9,6 +9,8 @@ ifeq ($(PYTHON),)
 PYTHON := $(shell scripts/find-python)
 endif
 BIN := .venv/bin
+# Real gateways, chains and sandboxes wait more than they work.
+AT_ONCE := 3
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 COMPILE := $(BIN)/python -m compileall -q -j 0 .venv/lib
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -45,7 +47,7 @@ dev: setup
 test: develop clients
 ifeq ($(ARGS),)
 	$(BIN)/pytest tests/unit --numprocesses auto
-	$(BIN)/pytest --ignore tests/unit
+	$(BIN)/pytest --ignore tests/unit --numprocesses $(AT_ONCE) --dist loadfile
 else
 	$(BIN)/pytest $(ARGS)
 endif

@@ -181,7 +181,8 @@ async def test_cpu_is_bounded_by_the_quota(
 ) -> None:
     quota = 0.1
     limits = Limits(memory_bytes=128 * MEBIBYTE, cpu_millis=100, pids=48, disk_bytes=64 * MEBIBYTE)
-    free = json.loads(outside("exhaust.py", "cpu", "1", "2")["detail"])
+    # Many, for a fair share of a machine that does other work besides.
+    free = json.loads(outside("exhaust.py", "cpu", "1", "16")["detail"])
     assert free["cpu_seconds"] > 2 * quota * free["wall_seconds"]
     hog = "python3 attacks/exhaust.py cpu 2 2"
     if phase == "build":
