@@ -24,6 +24,13 @@ _SHM_BYTES = 32 * 1024 * 1024
 
 # Of the host's /etc only what programs from /usr need to work at all.
 HOST_ETC = ("ssl/certs", "ssl/openssl.cnf", "alternatives", "ld.so.cache", "mime.types")
+# What Debian keeps there of the languages themselves: a Java without its java.security ends at
+# once, PHP has no extensions. Not settings.xml or php.ini, in which an operator may write secrets.
+LANGUAGES_ETC = (
+    *("java-*-openjdk", "maven/m2.conf", "maven/logging"),
+    *("php/*/cli/conf.d", "php/*/mods-available"),
+)
+_ETC = Path("/etc")
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 # Joins the control groups named up to `--`, then becomes the rest. A shell, because a process must
@@ -133,6 +140,8 @@ def _etc_mounts(etc: Path) -> list[str]:
     mounts = []
     for name in HOST_ETC:
         mounts += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    for path in (path for name in LANGUAGES_ETC for path in sorted(_ETC.glob(name))):
+        mounts += ["--ro-bind-try", str(path), str(path)]
     for name in NAMES:
         mounts += ["--ro-bind", str(etc / name), f"/etc/{name}"]
     return mounts

@@ -15,7 +15,13 @@ from moorage.runtimes.sandbox.bubblewrap import (
 
 _BASE = {"HOME": HOME, "USER": "app", "LANG": "C.UTF-8", "TMPDIR": TMP}
 # The cache and the app are two mounts, so that uv can't link between them, and would say so.
-_BUILD = {"CI": "1", "UV_LINK_MODE": "copy"}
+# What Go keeps while it builds is many times the program, and of no use to it: it goes with /tmp.
+_BUILD = {
+    "CI": "1",
+    "UV_LINK_MODE": "copy",
+    "GOCACHE": f"{TMP}/go/build",
+    "GOMODCACHE": f"{TMP}/go/modules",
+}
 # Where package managers keep what they fetch, and nothing that an app needs when it runs: that is
 # why Deno's and Yarn Berry's are not among them.
 _DOWNLOADS = {

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from moorage.planning.plan import Plan, Stack
+from moorage.runtimes.sandbox import bubblewrap
 from moorage.runtimes.sandbox.bubblewrap import (
     ATTACHED,
     View,
@@ -96,7 +97,10 @@ def test_build_has_its_tmp_on_disk() -> None:
     assert ("/tmp",) not in pairs(arguments, "--tmpfs", 1)
 
 
-def test_nothing_of_the_host_is_shown_but_usr_and_a_few_files() -> None:
+def test_nothing_of_the_host_is_shown_but_usr_and_a_few_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bubblewrap, "_ETC", tmp_path)  # a machine without these languages
     sources = {source for source, _ in pairs(made(status_fd=9), "--ro-bind")}
     outside = {it for it in sources if not it.startswith("/run/moorage/ab12/")}
     assert outside <= {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"}
@@ -107,6 +111,22 @@ def test_nothing_of_the_host_is_shown_but_usr_and_a_few_files() -> None:
         "/etc/ld.so.cache",
         "/etc/mime.types",
     }
+
+
+def test_languages_are_shown_their_parts_of_etc_and_no_settings_of_the_operators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = ["java-21-openjdk", "maven/logging", "maven/m2.conf"]
+    shown += ["php/8.4/cli/conf.d", "php/8.4/mods-available"]
+    for name in (*shown, "maven/settings.xml", "php/8.4/cli/php.ini", "php/8.4/fpm/pool.d", "java"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(bubblewrap, "_ETC", tmp_path)
+    of_languages = {
+        source
+        for source, target in pairs(made(status_fd=9), "--ro-bind-try")
+        if source.startswith(str(tmp_path)) and target == source
+    }
+    assert of_languages == {str(tmp_path / name) for name in shown}
 
 
 def test_build_dies_with_the_gateway_and_an_app_does_not() -> None:
