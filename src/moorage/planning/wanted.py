@@ -78,10 +78,10 @@ class _Both(NamedTuple):
 
 
 def _choose(toolbox: Toolbox, program: str, both: _Both) -> Tool | None:
-    return toolbox.choose(program, both, preferred=_is_kept_long if program == "node" else None)
+    return toolbox.choose(program, both, preferred=is_kept_long if program == "node" else None)
 
 
-def _is_kept_long(version: Version) -> bool:
+def is_kept_long(version: Version) -> bool:
     """Node's even majors are maintained for years (its release schedule)."""
     return version.major % 2 == 0
 

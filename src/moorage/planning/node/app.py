@@ -7,6 +7,7 @@ from typing import NamedTuple
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.explicit import Asked
 from moorage.planning.folder import Folder
+from moorage.planning.node.engines import package_needs
 from moorage.planning.node.package_json import PackageJson, package_json
 from moorage.planning.node.package_managers import (
     Manager,
@@ -44,6 +45,7 @@ _MANAGERS_FILES = (
     *("bun.lock", "bun.lockb"),
 )
 _MANAGERS_DIRECTORIES = ("patches/", ".yarn/patches/", ".yarn/plugins/")
+MODULES = "node_modules"
 _NAMED_AT_MOST = 12  # workspaces in a sentence
 
 
@@ -106,7 +108,7 @@ def _recipe(
         start.command,
         tuple(because),
         missing=start.missing,
-        build_env=manager.commands.environment,
+        build_env=(*manager.commands.environment, *start.build_env),
         toolchains=tuple(pair for tool in tools for pair in tool.toolchains.items()),
         install_inputs=() if asked.install is not None else _inputs(where),
         directory=where.folder.directory,
@@ -207,7 +209,9 @@ def _tools(
     where: _Site, manager: Manager, asked: Asked, toolbox: Toolbox, because: list[str]
 ) -> tuple[Tool, ...]:
     """The programs that builds and the app run on, in their versions."""
-    node = node_for(where.folder, where.manifest, asked, toolbox, also=manager.node)
+    directory = where.workspace.directory if where.workspace else ""
+    needs = package_needs(where.root, where.manifest, directory=directory)
+    node = node_for(where.folder, where.manifest, asked, toolbox, also=manager.node, needs=needs)
     if node.because:
         because.append(node.because)
     tools = [node.tool]
@@ -236,7 +240,18 @@ def _install(where: _Site, manager: Manager, because: list[str]) -> str | None:
         because.append(
             f"package.json has dependencies and there is no lock file: {manager.name} install"
         )
-    return f"cd {where.up} && {command}" if where.up else command
+    here = _remove_uploaded(where.folder, because)
+    if not where.up:
+        return f"{here}{command}"
+    return f"{here}cd {where.up} && {_remove_uploaded(where.root, because)}{command}"
+
+
+def _remove_uploaded(folder: Folder, because: list[str]) -> str:
+    """What was installed elsewhere may be for another system."""
+    if not folder.has_directory(MODULES):
+        return ""
+    because.append(f"{folder.path(MODULES)} is in the upload: it is removed, and installed anew")
+    return f"rm -rf {MODULES} && "
 
 
 def _build(where: _Site, manager: Manager, because: list[str]) -> str | None:
@@ -288,6 +303,8 @@ def _inputs(where: _Site) -> tuple[str, ...]:
         names += [f"{w.directory}/package.json" for w in where.monorepo.workspaces]
     if any(m.runs_at_install or m.depends_on_files for m in manifests):
         return ()
+    if where.root.has_directory(MODULES) or where.folder.has_directory(MODULES):
+        return ()  # the upload's would be laid over what is kept
     names += [name for name in _MANAGERS_FILES if root.has(name)]
     if any(root.has_directory(d.rstrip("/")) for d in _MANAGERS_DIRECTORIES):
         names += [name for name in root.names() if name.startswith(_MANAGERS_DIRECTORIES)]

@@ -16,6 +16,8 @@ SERVER_FILES = ("server.js", "server.mjs", "server.cjs")
 _NEXT_EXPORT = re.compile(r"""\boutput\s*:\s*['"`]export['"`]""")
 _NO_SSR = re.compile(r"\bssr\s*:\s*false\b")
 _VITE_OUT_DIR = re.compile(r"""\boutDir\s*:\s*['"`]([\w./-]{1,100})['"`]""")
+# What adapter-auto goes by; the variable says Cloud Run, where adapter-node is what it takes.
+_ADAPTER_NODE = (("GCP_BUILDPACKS", "moorage"),)
 _ENDINGS = ("js", "ts", "mjs", "mts", "cjs")
 
 
@@ -24,6 +26,7 @@ class Server(NamedTuple):
 
     command: str
     because: str
+    build_env: tuple[tuple[str, str], ...] = ()
 
 
 def built_server(folder: Folder, manifest: PackageJson) -> Server | None:
@@ -38,6 +41,12 @@ def built_server(folder: Folder, manifest: PackageJson) -> Server | None:
         )
     if has("@sveltejs/adapter-node"):
         return Server("node build", "SvelteKit's adapter-node leaves a server in build/")
+    if has("@sveltejs/adapter-auto") and not has("@sveltejs/adapter-static"):
+        return Server(
+            "node build",
+            "SvelteKit's adapter-auto is told to take adapter-node: a server in build/",
+            build_env=_ADAPTER_NODE,
+        )
     if has("astro") and has("@astrojs/node"):
         return Server(
             "node dist/server/entry.mjs", "Astro's Node adapter leaves dist/server/entry.mjs"

@@ -34,6 +34,11 @@ _DEV_SERVER = re.compile(
     r"|turbo (?:run )?(?:dev|start)\b.*)"
     r"(?:[ \t]+-.*)?\Z"
 )
+# As Next.js's documentation has it done, which its build doesn't do.
+_STANDALONE_FILES = (
+    "cp -r .next/static .next/standalone/.next/ && "
+    "{ test ! -d public || cp -r public .next/standalone/; }"
+)
 _LISTENS = re.compile(rb"\.listen\s*\(|createServer\s*\(|\bserve\s*\(")
 
 
@@ -56,6 +61,7 @@ class Start(NamedTuple):
     command: str | None
     check: str = ""
     missing: str = ""
+    build_env: tuple[tuple[str, str], ...] = ()
 
 
 def is_development_server(script: str) -> bool:
@@ -73,7 +79,8 @@ def find_start(package: Package) -> Start:
     )
     script = manifest.script("start")
     if script and not (builds and is_development_server(script)):
-        return Start(_start_script(package, "start", script))
+        check = _STANDALONE_FILES if builds and _is_standalone(package, script) else ""
+        return Start(_start_script(package, "start", script), check=check)
     if script:
         because.append(f"its start script is a development server, not used: {quoted(script)}")
     if builds:
@@ -85,6 +92,14 @@ def find_start(package: Package) -> Start:
         because.append("index.html is there: the files are served by Caddy after the build")
         command = serve("", fallback=False)
     return Start(command, missing="" if command else _missing(package))
+
+
+def _is_standalone(package: Package, script: str) -> bool:
+    """Whether it starts Next.js's standalone server, and its build doesn't copy what that needs."""
+    if "standalone/server.js" not in script or "standalone" in package.manifest.script("build"):
+        return False
+    package.because.append("Next.js's standalone server needs .next/static and public/ beside it")
+    return True
 
 
 def _built(package: Package) -> Start | None:
@@ -102,7 +117,8 @@ def _built(package: Package) -> Start | None:
         server = built_server(folder, manifest)
         if server is not None:
             because.append(server.because)
-            return Start(_run_here(package, server.command))
+            command = _run_here(package, server.command)
+            return Start(command, build_env=server.build_env)
     found = _site(package)
     if found is None:
         return None

@@ -2,10 +2,18 @@
 
 from moorage.planning.explicit import Asked
 from moorage.planning.folder import Folder
+from moorage.planning.node.engines import Met, Need
 from moorage.planning.node.package_json import PackageJson
 from moorage.planning.semver import ANY, Range, version_range
 from moorage.planning.toolbox import Tool, Toolbox
-from moorage.planning.wanted import Found, Wanted, find_tool, pinned, wanted_from
+from moorage.planning.wanted import (
+    Found,
+    Wanted,
+    find_tool,
+    is_kept_long,
+    pinned,
+    wanted_from,
+)
 
 PIN_FILES = (".nvmrc", ".node-version")
 # Node's long-term releases by the names that nvm knows them by (nodejs.org, release schedule).
@@ -31,13 +39,23 @@ def node_for(
     toolbox: Toolbox,
     *,
     also: Range = ANY,
+    needs: tuple[Need, ...] = (),
 ) -> Found:
-    """The Node for the app; `also` is what its package manager needs. Raises RuntimeUnsupported."""
+    """The Node for the app; `also` is what its package manager needs, `needs` what its packages do,
+    which counts where the app says nothing itself. Raises RuntimeUnsupported.
+    """
     wanted = asked.version if asked.program == "node" else None
     wanted = wanted or _pinned(folder)
     if wanted is None and manifest is not None:
         wanted = wanted_from(manifest.engine("node"), "package.json's engines.node")
-    return find_tool(toolbox, "node", wanted, also=also)
+    found = find_tool(toolbox, "node", wanted, also=also)
+    unmet = [need for need in needs if not need.range.allows(found.tool.version)]
+    if wanted is not None or not unmet:
+        return found
+    tool = toolbox.choose("node", Met(needs, also), preferred=is_kept_long)
+    if tool is None:
+        return Found(found.tool, f"{unmet[0]}, which is not to be had here: {found.tool}")
+    return Found(tool, f"{unmet[0]}: {tool}")
 
 
 def npm_for(node: Tool, toolbox: Toolbox) -> Tool:

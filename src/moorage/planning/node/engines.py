@@ -1,0 +1,116 @@
+"""Which Nodes the packages run on that an app names: as its lock file has it, or as is known.
+
+Frameworks refuse to build on an older one. What an app itself asks for goes before all of it.
+"""
+
+import re
+from typing import NamedTuple
+
+import msgspec
+
+from moorage.planning.folder import Folder
+from moorage.planning.node.package_json import PackageJson
+from moorage.planning.semver import ANY, Range, Version, version_range
+from moorage.planning.toolbox import Allows
+
+LOCK_LIMIT = 8_388_608  # bytes; a larger lock file is not looked into
+_PNPM_ENTRY = re.compile(
+    r"^  '?/?((?:@[\w.-]+/)?[\w.-]+)[@/]\d[^\n]*:\n"
+    r"(?:    (?!engines:)[^\n]*\n)*    engines: \{[^}\n]*?\bnode: '?([^'},\n]{1,256})",
+    re.MULTILINE,
+)
+# Where no lock file says it: a package, its first version that asks for more than Node 20, and its
+# `engines.node` (npm, November 2026).
+_KNOWN = (
+    ("@angular/core", Version(22, 0, 0), "^22.22.3 || ^24.15.0 || >=26.0.0"),
+    ("@sveltejs/kit", Version(3, 0, 0), ">=22.17"),
+    ("@tanstack/react-start", Version(1, 132, 0), ">=22.12.0"),
+    ("astro", Version(6, 0, 0), ">=22.12.0"),
+    ("nuxt", Version(4, 4, 6), "^22.19.0 || ^24.11.0 || >=26.0.0"),
+    ("react-router", Version(8, 0, 0), ">=22.22.0"),
+)
+
+
+class Need(NamedTuple):
+    """What a package asks of Node."""
+
+    package: str
+    text: str
+    range: Range
+
+    def __str__(self) -> str:
+        return f"{self.package} needs Node {self.text}"
+
+
+class Met(NamedTuple):
+    """The Nodes that do for all needs, and for the package manager (`also`)."""
+
+    needs: tuple[Need, ...]
+    also: Allows
+
+    def allows(self, version: Version) -> bool:
+        """Whether the release does for all of them."""
+        return self.also.allows(version) and all(n.range.allows(version) for n in self.needs)
+
+
+def package_needs(root: Folder, manifest: PackageJson, *, directory: str = "") -> tuple[Need, ...]:
+    """What the app's own dependencies ask of Node, sorted by their names.
+
+    `directory` is the app's below `root`, where the lock file is.
+    """
+    names = sorted(manifest.dependencies.keys() | manifest.dev_dependencies.keys())
+    if root.has("package-lock.json"):
+        locked = _npm_locked(root, names, directory)
+    elif root.has("pnpm-lock.yaml"):
+        locked = _pnpm_locked(root, frozenset(names))
+    else:
+        locked = _known(manifest)
+    needs = (Need(name, text, found) for name, text in locked if (found := version_range(text)))
+    return tuple(need for need in needs if need.range != ANY)
+
+
+class _Locked(msgspec.Struct):
+    engines: object = None  # a list in very old packages
+
+
+class _Lock(msgspec.Struct):
+    packages: dict[str, _Locked] = {}
+
+
+def _npm_locked(root: Folder, names: list[str], directory: str) -> list[tuple[str, str]]:
+    try:
+        packages = msgspec.json.decode(_lock(root, "package-lock.json"), type=_Lock).packages
+    except (msgspec.MsgspecError, RecursionError):
+        return []  # npm says more about it than we could
+    found = []
+    for name in names:
+        path = f"node_modules/{name}"
+        locked = packages.get(f"{directory}/{path}") or packages.get(path)
+        engines = locked.engines if locked is not None else None
+        if isinstance(engines, dict) and isinstance(engines.get("node"), str):
+            found.append((name, engines["node"]))
+    return found
+
+
+def _pnpm_locked(root: Folder, names: frozenset[str]) -> list[tuple[str, str]]:
+    text = _lock(root, "pnpm-lock.yaml").decode(errors="replace")
+    return sorted({(name, node) for name, node in _PNPM_ENTRY.findall(text) if name in names})
+
+
+def _lock(root: Folder, name: str) -> bytes:
+    return root.data(name, limit=LOCK_LIMIT) if root.size(name) <= LOCK_LIMIT else b""
+
+
+def _known(manifest: PackageJson) -> list[tuple[str, str]]:
+    """What the newest version asks for that package.json allows: that is what is installed."""
+    versions = {**manifest.dev_dependencies, **manifest.dependencies}
+    return [
+        (package, node)
+        for package, first, node in _KNOWN
+        if package in versions and _allows_from(versions[package], first)
+    ]
+
+
+def _allows_from(text: str, first: Version) -> bool:
+    found = ANY if text == "latest" else version_range(text)
+    return found is not None and any(s.below is None or s.below > first for s in found.spans)
