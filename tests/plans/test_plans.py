@@ -10,7 +10,7 @@ from memory_tree import MemoryTree, app_text
 from moorage.errors import InvalidRequest
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
-from toolboxes import TOOLBOX
+from toolboxes import EVERYTHING, TOOLBOX
 
 TESTS = Path(__file__).parent.parent
 CASES = sorted(path.parent for path in TESTS.glob("*/*/app.txt"))
@@ -36,8 +36,9 @@ def _outcome(case: Path) -> bytes:
     """The plan, or the refusal a client sees, as indented JSON."""
     head, files = app_text((case / "app.txt").read_text())
     settings = msgspec.json.decode(head or "{}", type=Settings)
+    toolbox = EVERYTHING if case.parent.name == "corpus" else TOOLBOX
     try:
-        made = msgspec.to_builtins(make_plan(MemoryTree(files), settings, TOOLBOX))
+        made = msgspec.to_builtins(make_plan(MemoryTree(files), settings, toolbox))
     except InvalidRequest as error:
         made = {"error": type(error).__name__, "message": error.message}
     return msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n"

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from moorage.errors import UploadInvalid
 from moorage.planning.source import SourceTree
 
+_AFTER_SLASH = chr(ord("/") + 1)
+_ARCHIVERS = "__MACOSX"  # where macOS keeps what zip archives can't hold
 MANIFEST_LIMIT = 1_048_576  # bytes of one package.json, requirements file, Procfile
 
 
@@ -63,18 +65,32 @@ class Folder:
                 return
             yield path[skip:]
 
-    def only_directory(self) -> str | None:
-        """The one directory that holds every file, or None.
+    def files(self) -> Iterator[str]:
+        """The files right inside, sorted."""
+        return (name for name, is_directory in self._entries() if not is_directory)
 
-        Compares the first and the last of the sorted paths, which share a beginning only when all
-        between them do.
+    def directories(self) -> Iterator[str]:
+        """The directories right inside, sorted, but for hidden ones and what archivers leave."""
+        return (name for name, is_directory in self._entries() if is_directory and _is_apps(name))
+
+    def only_directory(self) -> str | None:
+        """The one directory that holds every file, but for hidden ones, or None."""
+        entries = ((name, is_directory) for name, is_directory in self._entries() if _is_apps(name))
+        first, second = next(entries, None), next(entries, None)
+        return first[0] if first and first[1] and second is None else None
+
+    def _entries(self) -> Iterator[tuple[str, bool]]:
+        """What is right inside, sorted, and whether it is a directory.
+
+        A directory's files are passed over by a search.
         """
-        if not self._paths:
-            return None
-        top, slash, _ = self._paths[0].partition("/")
-        if self._prefix or not slash or not self._paths[-1].startswith(f"{top}/"):
-            return None
-        return top
+        skip = len(self._prefix)
+        index = bisect_left(self._paths, self._prefix)
+        while index < len(self._paths) and self._paths[index].startswith(self._prefix):
+            name, slash, _ = self._paths[index][skip:].partition("/")
+            yield name, bool(slash)
+            after = f"{self._prefix}{name}{_AFTER_SLASH}"
+            index = bisect_left(self._paths, after, index) if slash else index + 1
 
     def path(self, name: str) -> str:
         """The name as the uploader knows it: from the upload's root."""
@@ -97,3 +113,7 @@ class Folder:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise UploadInvalid("is not UTF-8 text", path=self.path(name)) from error
+
+
+def _is_apps(name: str) -> bool:
+    return not name.startswith(".") and name != _ARCHIVERS

@@ -9,17 +9,20 @@ from moorage.planning.recipe import Recipe
 from moorage.planning.toolbox import Toolbox
 from moorage.planning.wanted import Wanted, find_tool, wanted_from
 
-LOOKED_FOR = ("go.mod and a package main, at the root or below cmd/",)
+LOOKED_FOR = ("go.mod and a package main, at the root or below cmd/", "main.go")
 
 _VERSION = re.compile(r"^go[ \t]+(\d+)\.(\d+)", re.MULTILINE)
 _MAIN = re.compile(rb"^package[ \t]+main\b", re.MULTILINE)
 _HEAD = 16_384  # bytes of a file that hold its package clause
+_DOWNLOAD = "go mod download"
+_INIT = "go mod init app && go mod tidy"
 _BUILT = ".bin/app"  # hidden, as the program's own name may be a directory's
 
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
-    """A module with a main package; None without. Raises RuntimeUnsupported."""
-    if not folder.has("go.mod"):
+    """A module with a main package, or a main.go; None without. Raises RuntimeUnsupported."""
+    is_module = folder.has("go.mod")
+    if not is_module and not folder.has("main.go"):
         return None
     package = _main_package(folder)
     if package is None and asked.run is None:
@@ -27,23 +30,32 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
             Stack.GO, None, None, None, (), missing="go.mod is there, but no package main was found"
         )
     found = find_tool(toolbox, "go", _wanted(folder, asked))
-    because = (f"go.mod is there; the program is {package or '.'}", found.because)
+    because = (
+        f"go.mod is there; the program is {package or '.'}"
+        if is_module
+        else "main.go is there, without a go.mod: one is made",
+        found.because,
+    )
     return Recipe(
         Stack.GO,
-        "go mod download" if asked.install is None else asked.install,
+        (_DOWNLOAD if is_module else _INIT) if asked.install is None else asked.install,
         f'go build -ldflags="-w -s" -o {_BUILT} {package}' if asked.build is None else asked.build,
         asked.run or f"./{_BUILT}",
         tuple(sentence for sentence in because if sentence),
         build_env=(("GOTOOLCHAIN", "local"), ("GOFLAGS", "-buildvcs=false")),
         toolchains=tuple(found.tool.toolchains.items()),
-        install_inputs=tuple(folder.path(f) for f in ("go.mod", "go.sum") if folder.has(f)),
+        install_inputs=_inputs(folder) if is_module else (),
     )
+
+
+def _inputs(folder: Folder) -> tuple[str, ...]:
+    return tuple(folder.path(file) for file in ("go.mod", "go.sum") if folder.has(file))
 
 
 def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
     if asked.program == "go" and asked.version is not None:
         return asked.version
-    match = _VERSION.search(folder.text("go.mod"))
+    match = _VERSION.search(folder.text("go.mod")) if folder.has("go.mod") else None
     if match is None:
         return None
     return wanted_from(f">={match[1]}.{match[2]} <{int(match[1]) + 1}", "go.mod")

@@ -1,28 +1,38 @@
-"""Java programs: one jar, built by Maven or Gradle."""
+"""Java programs: one jar, built by Maven or Gradle, or plain sources with a main method."""
 
 import re
+from shlex import quote
+from typing import NamedTuple
 
 from moorage.planning.explicit import Asked
 from moorage.planning.folder import Folder
 from moorage.planning.plan import Stack
 from moorage.planning.recipe import Recipe
 from moorage.planning.toolbox import Toolbox
-from moorage.planning.wanted import Wanted, find_tool, wanted_from
+from moorage.planning.wanted import Found, Wanted, find_tool, wanted_from
 
-LOOKED_FOR = ("pom.xml or build.gradle",)
-_LIMIT = 262_144  # bytes of a build file
+LOOKED_FOR = ("pom.xml or build.gradle", "a .java file with a main method, also below src/")
+_LIMIT = 262_144  # bytes of a build file or a source
+_FILES_LIMIT = 200  # sources read
+_CLASSES = ".bin"
 _RELEASE = re.compile(
     r"<(?:maven\.compiler\.(?:release|target|source)|java\.version|release)>\s*(?:1\.)?(\d{1,2})"
     r"|JavaLanguageVersion\.of\((\d{1,2})\)|JavaVersion\.VERSION_(?:1_)?(\d{1,2})"
 )
+_SOURCE = re.compile(r"(?:src/(?:\w+/){0,12})?(\w+)\.java\Z")
+_MAIN = re.compile(rb"\bstatic\s+(?:final\s+)?void\s+main\s*\(")
+_PACKAGE = re.compile(rb"^[ \t]*package[ \t]+([\w.]{1,200})[ \t]*;", re.MULTILINE)
+# Of other languages' apps, a Java file is a part at most.
+_OTHERS = ("package.json", "requirements.txt", "pyproject.toml", "Gemfile", "index.php")
+_LIKELY = ("Main", "App", "Application", "Server")
 
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
-    """A project of Maven or Gradle; None without. Raises RuntimeUnsupported."""
+    """A project of Maven or Gradle, or a class to run; None without. Raises RuntimeUnsupported."""
     file = folder.first("pom.xml", "build.gradle", "build.gradle.kts")
     if file is None:
-        return None
-    java = find_tool(toolbox, "java", _wanted(folder, file, asked))
+        return _plain(folder, asked, toolbox)
+    java = _java(_wanted(folder, file, asked), toolbox)
     if file == "pom.xml":
         tool, build, jars = "maven", "mvn -B -q -DskipTests clean package", "target"
     else:
@@ -39,6 +49,61 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     )
 
 
+class _Program(NamedTuple):
+    """A class with a main method, and the directory that its package lies in."""
+
+    file: str
+    root: str
+    name: str
+
+
+def _plain(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
+    """Sources without a build file: javac takes the class to run and what it needs."""
+    program = None if folder.first(*_OTHERS) else _program(folder)
+    if program is None:
+        return None
+    java = _java(_asked_version(asked), toolbox)
+    root = quote(program.root or ".")
+    libraries = ":'lib/*'" if folder.has_directory("lib") else ""
+    build = (
+        f"javac -encoding UTF-8 -d {_CLASSES} -cp {root}{libraries} "
+        f"-sourcepath {root} {quote(program.file)}"
+    )
+    found = f"{program.file} has a main method and there is no build file"
+    because = (f"{found}: built by javac, run by {java.tool}", java.because)
+    return Recipe(
+        Stack.JAVA,
+        asked.install,
+        build if asked.build is None else asked.build,
+        asked.run or f"java $JAVA_OPTS -cp {_CLASSES}:{root}{libraries} {program.name}",
+        tuple(sentence for sentence in because if sentence),
+        toolchains=tuple(java.tool.toolchains.items()),
+    )
+
+
+def _program(folder: Folder) -> _Program | None:
+    """The first main method: of likely names, then of those nearest to the root."""
+    names = (name for name in folder.names() if name.endswith(".java"))
+    found = [(match, name) for name in names if (match := _SOURCE.match(name))]
+    found.sort(key=lambda pair: (pair[0][1] not in _LIKELY, pair[1].count("/"), pair[1]))
+    for match, file in found[:_FILES_LIMIT]:
+        text = folder.data(file, limit=_LIMIT)
+        package = _PACKAGE.search(text)
+        name = f"{package[1].decode()}.{match[1]}" if package else match[1]
+        path = f"{name.replace('.', '/')}.java"
+        if _MAIN.search(text) and f"/{file}".endswith(f"/{path}"):
+            return _Program(file, file[: -len(path)].rstrip("/"), name)
+    return None
+
+
+def _java(wanted: Wanted | None, toolbox: Toolbox) -> Found:
+    """The Java; the machine's own may be one that compiles nothing."""
+    found = find_tool(toolbox, "java", wanted)
+    if found.tool.is_hosts:
+        find_tool(toolbox, "javac", None)
+    return found
+
+
 def _start(jars: str) -> str:
     """The jar that holds all: the largest, as the others are its sources or lack what it needs.
 
@@ -48,10 +113,15 @@ def _start(jars: str) -> str:
 
 
 def _wanted(folder: Folder, file: str, asked: Asked) -> Wanted | None:
-    if asked.program == "java" and asked.version is not None:
-        return asked.version
+    asked_version = _asked_version(asked)
+    if asked_version is not None:
+        return asked_version
     match = _RELEASE.search(folder.data(file, limit=_LIMIT).decode(errors="replace"))
     if match is None:
         return None
     release = match[1] or match[2] or match[3]
     return wanted_from(f">={release}", file)
+
+
+def _asked_version(asked: Asked) -> Wanted | None:
+    return asked.version if asked.program == "java" else None

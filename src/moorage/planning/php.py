@@ -1,7 +1,6 @@
-"""PHP apps: Laravel's or any public/, by PHP's own server."""
+"""PHP apps: Laravel's or any public/, by PHP's own server, without dotfiles."""
 
 import re
-from shlex import quote
 
 from moorage.planning.explicit import Asked
 from moorage.planning.folder import Folder
@@ -13,6 +12,17 @@ from moorage.planning.wanted import Wanted, find_tool, wanted_from
 LOOKED_FOR = ("index.php, also in public/ or web/; artisan",)
 _REQUIRES = re.compile(r'"php"\s*:\s*"([^"]{1,60})"')
 _LIMIT = 65_536  # bytes of composer.json
+
+# PHP's server gives every file away. What it finds no file for goes to index.php by itself.
+ROUTER = """\
+<?php
+$path = rawurldecode(parse_url($_SERVER["REQUEST_URI"], PHP_URL_PATH) ?: "");
+if (preg_match("#/[.](?!well-known/)#", $path)) {
+    http_response_code(404);
+    return true;
+}
+return false;
+"""
 
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
@@ -28,18 +38,25 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         because.append(f"composer.json is there: {composer.tool}")
         install = "composer install --no-dev --no-interaction --optimize-autoloader"
     directory = index.rpartition("/")[0] or "."
-    router = f" {quote(index)}" if folder.has("artisan") or directory != "." else ""
-    start = f"php -S 0.0.0.0:$PORT -t {directory}{router}"
     if found.because:
         because.append(found.because)
     return Recipe(
         Stack.PHP,
         install if asked.install is None else asked.install,
         asked.build,
-        asked.run or start,
+        asked.run or _serve(directory),
         tuple(because),
         run_env=(("PHP_CLI_SERVER_WORKERS", "4"),),
         toolchains=tuple(found.tool.toolchains.items()),
+    )
+
+
+def _serve(directory: str) -> str:
+    """The command that serves a directory, but for its dotfiles."""
+    return (
+        f"cat > \"$TMPDIR/router.php\" <<'ROUTER'\n{ROUTER}ROUTER\n"
+        "exec php -d display_errors=0 -d log_errors=1 "  # or visitors saw them
+        f'-S 0.0.0.0:$PORT -t {directory} "$TMPDIR/router.php"'
     )
 
 

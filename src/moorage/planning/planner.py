@@ -7,11 +7,14 @@ stack                 found by                                     starts with
 ====================  ===========================================  ================================
 explicit              settings.runCommand                          that
 any                   Procfile, its web line                       that
-Go                    go.mod and a package main                    the program built of it
+Go                    go.mod and a package main, or main.go        the program built of it
 Rust                  Cargo.toml with a binary                     the program built of it
 Java                  pom.xml, build.gradle                        `java -jar` of the largest jar
+Java                  a class with a main method, below src/, too  `java` on what javac makes of it
 Ruby                  Gemfile and config/environment.rb            `rails server`
 Ruby                  Gemfile and config.ru                        `rackup`
+Ruby                  app.rb, server.rb, main.rb, with a Gemfile   `ruby <file>`
+                      or a server in it
 PHP                   index.php, also in public/ or web/           PHP's own server
 Deno                  deno.json or deno.lock, no package.json      `deno task start`, a main module
 Node                  package.json: start script                   the script, by its package
@@ -27,13 +30,16 @@ Node                  package.json: main                           `node <main>`
 Node                  index.js, server.js, app.js, main.js, also   `node <file>`
                       in src/, with or without package.json
 Node                  index.ts, … and tsx, ts-node or Bun          `node --import tsx <file>`, …
-Python                manage.py and */wsgi.py                      migrations, then gunicorn
+Python                manage.py, also one directory below, and     migrations, then gunicorn
+                      */wsgi.py
 Python                streamlit or gradio among the requirements   `streamlit run`, `python <file>`
 Python                a FastAPI, FastHTML, Starlette, Litestar,    uvicorn
                       Quart app object or factory in any module
 Python                a Flask app object or factory                gunicorn
 Python                main.py, app.py, server.py, start.py,        `python <file>`
-                      bot.py, hello.py, run.py, or the only one
+                      bot.py, hello.py, run.py
+Python                a command of [project.scripts]               the function it names
+Python                the only .py file                            `python <file>`
 static                index.html, also in public/, dist/, …, or    Caddy
                       settings.buildDir
 ====================  ===========================================  ================================
@@ -48,8 +54,9 @@ Poetry, PDM or Pipenv pins, or pyproject.toml's dependencies, plus the server th
 Each explicit command replaces its own step, "" skips it. docs/stacks.md has the rest.
 
 settings.runtime `node`, `python`, … (with or without a version) leaves out the other stacks;
-settings.framework only puts its stack first. An upload that is one directory is planned from inside
-it if that is where an app is, unless settings.directoryPath or a command is given.
+settings.framework only puts its stack first. An upload that is one directory, or in which only one
+has an app of its own (a package.json, a requirements.txt, …) and the root none, is planned from
+inside it, unless settings.directoryPath or a command is given.
 """
 
 from collections.abc import Callable
@@ -63,6 +70,7 @@ from moorage.planning.node.starts import SCRIPT_FILES
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.procfile import web_line
 from moorage.planning.python import app as python
+from moorage.planning.python.starts import SCRIPTS as PYTHON_SCRIPTS
 from moorage.planning.recipe import Recipe, quoted
 from moorage.planning.shell import in_place
 from moorage.planning.source import SourceTree
@@ -84,14 +92,15 @@ _STACKS: dict[Stack, tuple[Detect, tuple[str, ...]]] = {
 
 _USUAL = (Stack.NODE, Stack.PYTHON, Stack.STATIC)
 
-# A file that says a directory is an app's own.
-_MARKERS = (
-    *("package.json", "requirements.txt", "pyproject.toml", "manage.py", "Procfile", "index.html"),
+# A file that says a directory is an app's own: it belongs to nothing around it …
+_MANIFESTS = (
+    *("package.json", "requirements.txt", "pyproject.toml", "Pipfile", "manage.py", "Procfile"),
     *("go.mod", "Cargo.toml", "pom.xml", "build.gradle", "build.gradle.kts", "Gemfile"),
-    *("composer.json", "index.php", "deno.json", "deno.jsonc"),
-    *SCRIPT_FILES,
-    *python.SCRIPTS,
+    *("composer.json", "deno.json", "deno.jsonc"),
 )
+# … or it may be a part of what is around it.
+_MARKERS = (*_MANIFESTS, "index.html", "index.php", *SCRIPT_FILES, *ruby.SCRIPTS, *PYTHON_SCRIPTS)
+_NAMED_AT_MOST = 12  # directories in a sentence
 
 _NOT_HERE = {"Dockerfile": "Docker images are", "mix.exs": "Elixir is"}
 
@@ -135,13 +144,30 @@ def _folder(root: Folder, wanted: Asked) -> tuple[Folder, list[str]]:
             problem = "is a file" if root.has(wanted.directory) else "is not in the upload"
             raise InvalidField("settings.directoryPath", f"{wanted.directory!r} {problem}")
         return root.below(wanted.directory), [f"settings.directoryPath is {wanted.directory}"]
+    if wanted.commands or root.first(*_MARKERS) is not None:
+        return root, []
     only = root.only_directory()
-    if only is None or wanted.commands:
-        return root, []
-    inside = root.below(only)
-    if inside.first(*_MARKERS) is None:
-        return root, []
-    return inside, [f"all files are in {only}, so the app is there"]
+    if only is not None and root.below(only).first(*_MARKERS) is not None:
+        return root.below(only), [f"all files are in {only}, so the app is there"]
+    apps = _apps_below(root)
+    if len(apps) > 1:
+        raise PlanNotFound(f"{_several(apps)}.", looked_for=("settings.directoryPath",))
+    if apps:
+        return root.below(apps[0]), [f"{apps[0]} is the only directory with an app of its own"]
+    return root, []
+
+
+def _apps_below(root: Folder) -> list[str]:
+    """The directories right inside that say they are an app's own."""
+    return [name for name in root.directories() if root.below(name).first(*_MANIFESTS) is not None]
+
+
+def _several(apps: list[str]) -> str:
+    names = ", ".join(apps[:_NAMED_AT_MOST])
+    return (
+        f"There are apps in {names}: set settings.directoryPath to the one to deploy, and deploy "
+        "each under a name of its own"
+    )
 
 
 def _with_procfile(folder: Folder, wanted: Asked) -> Asked:
@@ -224,6 +250,9 @@ def _not_found(
         where += f" for settings.runtime {wanted.stack}"
     if incomplete:
         said = f"No way to start this upload was found{where}: {incomplete[0].missing}."
+        apps = _apps_below(folder)
+        if apps and wanted.directory == "":
+            said += f" {_several(apps)}."
     else:
         said = (
             f"No app was found{where}. Looked for: {'; '.join(looked_for)}. Set "

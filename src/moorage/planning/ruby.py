@@ -1,43 +1,101 @@
-"""Ruby apps: Rails, and what config.ru starts."""
+"""Ruby apps: Rails, what config.ru starts, and a script that is its own server."""
+
+import re
+from collections.abc import Iterator
 
 from moorage.planning.explicit import Asked
 from moorage.planning.folder import Folder
 from moorage.planning.plan import Stack
 from moorage.planning.recipe import Recipe
 from moorage.planning.toolbox import Toolbox
-from moorage.planning.wanted import Wanted, find_tool, pinned, wanted_from
+from moorage.planning.wanted import Found, Wanted, find_tool, pinned, wanted_from
 
-LOOKED_FOR = ("Gemfile with config/environment.rb or config.ru",)
-_HOME = (("BUNDLE_PATH", "vendor/bundle"), ("BUNDLE_WITHOUT", "development:test"))
+SCRIPTS = ("app.rb", "server.rb", "main.rb")
+LOOKED_FOR = (
+    "Gemfile with config/environment.rb or config.ru",
+    ", ".join(SCRIPTS) + ", with a Gemfile or a server in it",
+)
+_GEMS = (("BUNDLE_PATH", "vendor/bundle"), ("BUNDLE_WITHOUT", "development:test"))
+_PRODUCTION = (("RAILS_ENV", "production"), ("RACK_ENV", "production"), ("APP_ENV", "production"))
+_REQUIRES_SERVER = re.compile(
+    rb"^[ \t]*require[ \t(]+['\"](?:sinatra|roda|rack|rackup|webrick|puma|socket)\b", re.MULTILINE
+)
+_GEMFILE_RUBY = re.compile(r"^[ \t]*ruby[ \t(]+(['\"][^\n#]{1,80})", re.MULTILINE)
+_GEMFILE_RUBY_FILE = re.compile(r"^[ \t]*ruby[ \t(]+file:", re.MULTILINE)
+_REQUIREMENT = re.compile(r"""['"][ \t]*(~>|>=|<=|!=|=|>|<)?[ \t]*(\d[\d.]{0,20})[ \t]*['"]""")
+_OTHERS = ("package.json", "requirements.txt", "pyproject.toml", "index.php")
+_READ = 65_536  # bytes of a Gemfile or a script
 
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
-    """A Gemfile beside a Rails or a Rack app; None without. Raises RuntimeUnsupported."""
-    file = folder.first("config/environment.rb", "config.ru")
-    if file is None or not folder.has("Gemfile"):
+    """A Rails or Rack app, or a script; None without. Raises RuntimeUnsupported."""
+    has_gems = folder.has("Gemfile")
+    file = _started_file(folder, has_gems=has_gems)
+    if file is None:
         return None
-    found = find_tool(toolbox, "ruby", _wanted(folder, asked))
+    found = _ruby(folder, asked, toolbox, has_gems=has_gems)
     is_rails = file == "config/environment.rb"
-    install = "bundle install"
+    install = "bundle install" if has_gems else None
     build = "bundle exec rails assets:precompile" if is_rails else None
-    start = "bundle exec rackup --host 0.0.0.0 --port $PORT"
-    if is_rails:
-        start = "bundle exec rails server -b 0.0.0.0 -p $PORT"
-    because = (f"Gemfile and {file} are there", found.because)
+    because = (f"Gemfile and {file} are there" if has_gems else f"{file} is there", found.because)
+    home = _GEMS if has_gems else ()
     return Recipe(
         Stack.RUBY,
         install if asked.install is None else asked.install,
         build if asked.build is None else asked.build,
-        asked.run or start,
+        asked.run or _start(file, has_gems=has_gems),
         tuple(sentence for sentence in because if sentence),
-        build_env=(*_HOME, ("RAILS_ENV", "production"), ("SECRET_KEY_BASE_DUMMY", "1")),
-        run_env=(*_HOME, ("RAILS_ENV", "production"), ("RAILS_LOG_TO_STDOUT", "1")),
+        build_env=(*home, *_PRODUCTION, ("SECRET_KEY_BASE_DUMMY", "1")),
+        run_env=(*home, *_PRODUCTION, ("RAILS_LOG_TO_STDOUT", "1")),
         toolchains=tuple(found.tool.toolchains.items()),
     )
 
 
-def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
+def _started_file(folder: Folder, *, has_gems: bool) -> str | None:
+    """What is started: without a Gemfile only a script that plainly is a server."""
+    if has_gems:
+        return folder.first("config/environment.rb", "config.ru", *SCRIPTS)
+    script = None if folder.first(*_OTHERS) else folder.first(*SCRIPTS)
+    if script is None or not _REQUIRES_SERVER.search(folder.data(script, limit=_READ)):
+        return None
+    return script
+
+
+def _start(file: str, *, has_gems: bool) -> str:
+    if file == "config/environment.rb":
+        return "bundle exec rails server -b 0.0.0.0 -p $PORT"
+    if file == "config.ru":
+        return "bundle exec rackup --host 0.0.0.0 --port $PORT"
+    return f"bundle exec ruby {file}" if has_gems else f"ruby {file}"
+
+
+def _ruby(folder: Folder, asked: Asked, toolbox: Toolbox, *, has_gems: bool) -> Found:
+    """The Ruby; the machine's own may be without Bundler, which one of the operator's brings."""
+    found = find_tool(toolbox, "ruby", _wanted(folder, asked, has_gems=has_gems))
+    if has_gems and found.tool.is_hosts:
+        find_tool(toolbox, "bundler", None)
+    return found
+
+
+def _wanted(folder: Folder, asked: Asked, *, has_gems: bool) -> Wanted | None:
+    """Bundler refuses every Ruby but the Gemfile's."""
     if asked.program == "ruby" and asked.version is not None:
         return asked.version
-    text = pinned(folder, ".ruby-version").removeprefix("ruby-")
-    return wanted_from(text, folder.path(".ruby-version"), is_strict=False)
+    text = folder.data("Gemfile", limit=_READ).decode(errors="replace") if has_gems else ""
+    match = _GEMFILE_RUBY.search(text)
+    if match is not None:
+        return wanted_from(" ".join(_ranges(match[1])), "the Gemfile's ruby")
+    is_strict = _GEMFILE_RUBY_FILE.search(text) is not None
+    version = pinned(folder, ".ruby-version").removeprefix("ruby-")
+    return wanted_from(version, folder.path(".ruby-version"), is_strict=is_strict)
+
+
+def _ranges(text: str) -> Iterator[str]:
+    """Bundler's requirements in npm's grammar: `~> 3.2` leaves the last number given free."""
+    for operator, version in _REQUIREMENT.findall(text):
+        if operator != "~>":
+            yield f"{operator}{version}"
+            continue
+        *kept, _ = version.strip(".").split(".")
+        below = [*kept[:-1], str(int(kept[-1] or 0) + 1)] if kept else []
+        yield f">={version}" + (f" <{'.'.join(below)}" if below else "")

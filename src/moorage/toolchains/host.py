@@ -26,6 +26,7 @@ _QUESTIONS = {
     "php": ("php", "--version"),
     "composer": ("composer", "--version"),
     "ruby": ("ruby", "--version"),
+    "bundler": ("bundle", "--version"),
     "gradle": ("gradle", "--version"),
 }
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
@@ -54,6 +55,7 @@ def _written(path: Sequence[Path]) -> dict[str, tuple[str, ...]]:
     readers: dict[str, tuple[str, Callable[[Path], str]]] = {
         **{name: (name, _of_package) for name in ("npm", "pnpm", "yarn")},
         "java": ("java", _of_java),
+        "javac": ("javac", _of_java),
         "maven": ("mvn", _of_maven),
     }
     found: dict[str, tuple[str, ...]] = {}

@@ -6,11 +6,18 @@ import msgspec
 import pytest
 
 from memory_tree import MemoryTree
-from moorage.errors import RuntimeUnsupported
+from moorage.errors import PlanNotFound, RuntimeUnsupported
+from moorage.planning import php
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
+from moorage.planning.toolbox import Toolbox
 from toolboxes import EVERYTHING
 
+JAVA = "package shop;\npublic class Main { public static void main(String[] a) {} }\n"
+ROUTER = (
+    f"cat > \"$TMPDIR/router.php\" <<'ROUTER'\n{php.ROUTER}ROUTER\n"
+    "exec php -d display_errors=0 -d log_errors=1 -S 0.0.0.0:$PORT"
+)
 MAIN = {"go.mod": "module x\n\ngo 1.22\n", "cmd/server/main.go": "// hi\npackage main\n"}
 
 
@@ -64,7 +71,42 @@ def plan(files: dict[str, str], **settings: Any) -> Plan:
             Stack.PHP,
             "composer install --no-dev --no-interaction --optimize-autoloader",
             None,
-            "exec php -S 0.0.0.0:$PORT -t public public/index.php",
+            f'{ROUTER} -t public "$TMPDIR/router.php"',
+        ),
+        (
+            {"main.go": "package main\n"},
+            Stack.GO,
+            "go mod init app && go mod tidy",
+            'go build -ldflags="-w -s" -o .bin/app .',
+            "exec ./.bin/app",
+        ),
+        (
+            {"app.rb": "require 'sinatra'\n", "Gemfile": 'gem "sinatra"'},
+            Stack.RUBY,
+            "bundle install",
+            None,
+            "exec bundle exec ruby app.rb",
+        ),
+        (
+            {"server.rb": "require 'socket'\n"},
+            Stack.RUBY,
+            None,
+            None,
+            "exec ruby server.rb",
+        ),
+        (
+            {"src/shop/Main.java": JAVA, "src/shop/Other.java": "package shop;", "lib/x.jar": ""},
+            Stack.JAVA,
+            None,
+            ("javac -encoding UTF-8 -d .bin -cp src:'lib/*' -sourcepath src src/shop/Main.java"),
+            "exec java $JAVA_OPTS -cp .bin:src:'lib/*' shop.Main",
+        ),
+        (
+            {"Hello.java": "class Hello { static void main(String[] a) {} }"},
+            Stack.JAVA,
+            None,
+            "javac -encoding UTF-8 -d .bin -cp . -sourcepath . Hello.java",
+            "exec java $JAVA_OPTS -cp .bin:. Hello",
         ),
     ],
 )
@@ -80,6 +122,13 @@ def test_stack_is_planned(
     [
         ({**MAIN, "go.mod": "module x\ngo 1.99"}, {}, "go.mod"),
         (MAIN, {"runtime": "golang:1.21"}, "settings.runtime"),
+        ({"app.rb": "", "Gemfile": "ruby '3.2.1'"}, {}, "the Gemfile's ruby"),
+        ({"app.rb": "", "Gemfile": "ruby '~> 3.3.9'"}, {}, "the Gemfile's ruby"),
+        (
+            {"app.rb": "", "Gemfile": "ruby file: '.ruby-version'", ".ruby-version": "3.1.0"},
+            {},
+            ".ruby-version",
+        ),
         ({"index.php": "", "composer.json": '{"php": "^7.4"}'}, {}, "composer.json's php"),
     ],
 )
@@ -89,6 +138,52 @@ def test_other_version_is_refused(
     with pytest.raises(RuntimeUnsupported) as refused:
         plan(files, **settings)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["'3.3.8'", "'~> 3.1'", "'~> 3.3.0'", "'>= 3.1', '< 4'", '"~> 3" # any', "RUBY_VERSION"],
+)
+def test_ruby_of_the_gemfile_is_understood_as_bundler_does(asked: str) -> None:
+    assert plan({"app.rb": "", "Gemfile": f"ruby {asked}\n"}).stack is Stack.RUBY
+
+
+def test_machines_ruby_without_bundler_is_refused_for_a_gemfile() -> None:
+    host = {name: versions for name, versions in EVERYTHING.host.items() if name != "bundler"}
+    with pytest.raises(RuntimeUnsupported, match="bundler"):
+        make_plan(MemoryTree({"app.rb": "", "Gemfile": ""}), Settings(), Toolbox(host=host))
+
+
+def test_machines_java_without_a_compiler_is_refused() -> None:
+    host = {name: versions for name, versions in EVERYTHING.host.items() if name != "javac"}
+    with pytest.raises(RuntimeUnsupported, match="javac"):
+        make_plan(MemoryTree({"Main.java": JAVA[14:]}), Settings(), Toolbox(host=host))
+
+
+@pytest.mark.parametrize(
+    ("others", "stack"),
+    [
+        ({"package.json": '{"scripts": {"start": "node x.js"}}'}, Stack.NODE),
+        ({"requirements.txt": "", "app.py": ""}, Stack.PYTHON),
+    ],
+)
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"src/shop/Main.java": JAVA},
+        {"android/Main.java": JAVA[14:]},
+        {"app.rb": "require 'socket'"},
+    ],
+)
+def test_single_source_of_another_language_takes_no_app_over(
+    others: dict[str, str], stack: Stack, part: dict[str, str]
+) -> None:
+    assert plan({**others, **part}).stack is stack
+
+
+def test_class_is_named_by_its_package_or_not_taken() -> None:
+    with pytest.raises(PlanNotFound):
+        plan({"src/elsewhere/Main.java": JAVA})
 
 
 def test_files_of_a_language_decide_nothing_where_a_start_is_given() -> None:

@@ -49,6 +49,9 @@ def test_nothing_to_run_says_what_was_looked_for() -> None:
     assert "settings.runCommand" in refused.value.message
 
 
+JAVA = {"java": ("17.0.21",), "javac": ("17.0.21",)}
+
+
 @pytest.mark.parametrize(
     ("file", "beside", "lacks"),
     [
@@ -61,7 +64,7 @@ def test_nothing_to_run_says_what_was_looked_for() -> None:
     ],
 )
 def test_what_the_gateway_lacks_is_said(file: str, beside: dict[str, str], lacks: str) -> None:
-    bare = Toolbox(host={"node": ("20.20.2",), "npm": ("11.19.1",), "java": ("17.0.21",)})
+    bare = Toolbox(host={"node": ("20.20.2",), "npm": ("11.19.1",), **JAVA})
     with pytest.raises(RuntimeUnsupported, match=f"this gateway has {lacks}"):
         make_plan(MemoryTree({file: "{}" if "json" in file else "", **beside}), Settings(), bare)
 

@@ -130,8 +130,24 @@ def test_upload_in_one_directory_is_left_alone_where_a_command_was_given() -> No
     assert plan(files).directory == "repo"
     assert plan(files, runCommand="node repo/index.js").directory == ""
     assert plan({**files, "README.md": "", "index.html": ""}).directory == ""
-    with pytest.raises(PlanNotFound):
-        plan({"repo/package.json": "{}", "repo/index.js": "", "repo2/notes.md": ""})
+
+
+def test_only_directory_with_an_app_of_its_own_is_the_apps() -> None:
+    files = {"api/package.json": "{}", "api/index.js": "", "notes/todo.md": "", "README.md": ""}
+    assert plan(files).directory == "api"
+    with pytest.raises(PlanNotFound, match=r"apps in api, web: set settings\.directoryPath"):
+        plan({**files, "web/package.json": "{}"})
+
+
+def test_modules_that_are_part_of_an_app_are_no_apps_of_their_own() -> None:
+    files = {"api/main.py": "from fastapi import FastAPI\napp = FastAPI()", "web/index.html": ""}
+    made = plan(files)
+    assert (made.directory, made.stack) == ("", "python")
+
+
+def test_what_archivers_and_editors_leave_is_no_part_of_an_upload() -> None:
+    files = {"repo/index.js": "", "__MACOSX/repo/._index.js": "", ".vscode/x.json": "", ".env": ""}
+    assert plan(files).directory == "repo"
 
 
 def test_skipped_install_of_a_python_app_makes_no_environment() -> None:

@@ -103,6 +103,11 @@ def find_app(folder: Folder, installed: frozenset[str], hint: str) -> App | None
     return None if chosen is None else _located(folder, chosen)
 
 
+def is_aside(name: str) -> bool:
+    """Whether a file is none of the app's own: a test, a library's, something hidden."""
+    return "/." in f"/{name}" or not _ASIDE.isdisjoint(name.split("/")[:-1])
+
+
 def _candidates(folder: Folder) -> list[str]:
     """Importable Python files that aren't tests or the like, the likeliest first."""
     ranked: list[tuple[int, int, int, str]] = []
@@ -113,7 +118,7 @@ def _candidates(folder: Folder) -> list[str]:
         stem = file[:-3]
         if not stem.isidentifier() or stem.startswith("test_") or stem.endswith("_test"):
             continue
-        if not _ASIDE.isdisjoint(directories) or "/." in f"/{name}":
+        if is_aside(name):
             continue
         rank = PREFERRED.index(stem) if stem in PREFERRED else len(PREFERRED)
         ranked.append((int(rank == len(PREFERRED)), len(directories), rank, name))

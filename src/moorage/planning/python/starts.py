@@ -1,0 +1,223 @@
+"""How a Python app is started: by Django, Streamlit or Gradio, an app object, or a script."""
+
+import re
+from collections.abc import Mapping
+from shlex import quote
+from typing import NamedTuple
+
+from moorage.planning.explicit import Asked
+from moorage.planning.folder import Folder
+from moorage.planning.python.objects import App, find_app, is_aside
+from moorage.planning.python.requirements import Requirements
+from moorage.planning.recipe import in_app
+
+SCRIPTS = tuple(f"{name}.py" for name in ("main", "app", "server", "start", "bot", "hello", "run"))
+BIN = ".venv/bin/"
+_STREAMLIT = re.compile(rb"^[ \t]*(?:import|from)[ \t]+streamlit\b", re.MULTILINE)
+_PAGE = re.compile(rb"\.(?:set_page_config|title|navigation)[ \t]*\(")
+_GRADIO = re.compile(rb"^[ \t]*(?:import|from)[ \t]+gradio\b", re.MULTILINE)
+_LAUNCHES = re.compile(rb"\.launch[ \t]*\(")
+_STATIC_ROOT = re.compile(rb"^[ \t]*STATIC_ROOT[ \t]*=", re.MULTILINE)
+_NO_HOSTS = re.compile(rb"^[ \t]*ALLOWED_HOSTS[ \t]*=[ \t]*\[\s*\]", re.MULTILINE)
+_ENTRY = re.compile(r"([A-Za-z_][\w.]{0,200}):([A-Za-z_][\w.]{0,80})\Z")
+_READ = 65_536  # bytes of a source
+_OTHERS_LIMIT = 50  # files without a likely name that are looked into
+_NO_APPS = ("setup.py", "conftest.py", "noxfile.py", "tasks.py", "gunicorn.conf.py")
+
+
+class Start(NamedTuple):
+    """A start command, and what must be there or be done for it."""
+
+    command: str  # names programs of the virtual environment without their directory
+    needs: tuple[str, ...]  # packages it can't do without
+    because: str
+    build: str | None = None  # what is done once, before
+    environment: tuple[tuple[str, str], ...] = ()
+    assigned: str = ""  # variables that are made of others, before the command
+    directory: str = ""  # where it runs and builds, right below the app's own
+
+    @property
+    def bin(self) -> str:
+        """The virtual environment's programs, from where it runs."""
+        return f"../{BIN}" if self.directory else BIN
+
+    @property
+    def enter(self) -> str:
+        """The way there, before a command."""
+        return f"cd {quote(self.directory)} && " if self.directory else ""
+
+
+def find_start(
+    folder: Folder, needed: Requirements, asked: Asked, document: Mapping[str, object]
+) -> Start | None:
+    """The first way to start it, as the planner's table has them; `document` is pyproject.toml."""
+    hint = asked.framework.name if asked.framework else ""
+    django = _django(folder)
+    if django is not None:
+        return django
+    if "streamlit" in needed.names or hint == "streamlit":
+        streamlit = _streamlit(folder)
+        if streamlit is not None:
+            return streamlit
+    if "gradio" in needed.names or hint == "gradio":
+        gradio = _gradio(folder)
+        if gradio is not None:
+            return gradio
+    app = find_app(folder, needed.names, hint)
+    return _served(app) if app is not None else _script(folder, document)
+
+
+def _django(folder: Folder) -> Start | None:
+    """gunicorn for its WSGI application; migrations run before each start, as a deploy may bring
+    new ones. The project may lie in a directory beside the requirements.
+    """
+    there = (name for name in folder.directories() if folder.has(f"{name}/manage.py"))
+    directory = "" if folder.has("manage.py") else next(there, None)
+    if directory is None:
+        return None
+    project = folder.below(directory) if directory else folder
+    modules = (name for name in project.names() if name.endswith("/wsgi.py") and not is_aside(name))
+    module = next(modules, None)
+    if module is None:
+        return None
+    target = quote(f"{module[:-3].replace('/', '.')}:application")
+    settings = _django_settings(project, module)
+    collects = _STATIC_ROOT.search(settings) is not None
+    return Start(
+        "python manage.py migrate --noinput\n"
+        f"exec {'../' if directory else ''}{BIN}gunicorn --bind 0.0.0.0:$PORT --threads 4 {target}",
+        ("django", "gunicorn"),
+        _django_because(project, module, settings),
+        build=(
+            "python manage.py collectstatic --noinput || echo "
+            "'Static files were not collected: set buildVars as collectstatic needs them.'"
+            if collects
+            else None
+        ),
+        directory=directory,
+    )
+
+
+def _django_because(project: Folder, module: str, settings: bytes) -> str:
+    files = f"{project.path('manage.py')} and {project.path(module)}"
+    said = f"{files} are Django's: migrated, then run by gunicorn"
+    if _STATIC_ROOT.search(settings):
+        said += "; static files are collected, as STATIC_ROOT is set"
+    if _NO_HOSTS.search(settings):
+        said += (
+            "; its ALLOWED_HOSTS is empty, so Django will refuse visitors with 400: add the host"
+        )
+    return said
+
+
+def _django_settings(project: Folder, wsgi: str) -> bytes:
+    package = wsgi.rpartition("/")[0]
+    names = [f"{package}/settings.py", f"{package}/settings/base.py"]
+    names += [f"{package}/settings/production.py", "settings.py", "config/settings/base.py"]
+    name = project.first(*names)
+    return project.data(name, limit=_READ) if name else b""
+
+
+def _top_files(folder: Folder, pattern: re.Pattern[bytes], likely: tuple[str, ...]) -> list[str]:
+    """Python files of the folder itself in which the pattern is found, the likely names first."""
+    others = [n for n in folder.files() if n.endswith(".py") and n not in likely]
+    return [
+        name
+        for name in (*likely, *others[:_OTHERS_LIMIT])
+        if folder.has(name) and pattern.search(folder.data(name, limit=_READ))
+    ]
+
+
+def _streamlit(folder: Folder) -> Start | None:
+    """The page that is the app's: of a likely name, or one that sets the page up."""
+    likely = ("streamlit_app.py", "Home.py", *SCRIPTS)
+    names = _top_files(folder, _STREAMLIT, likely)
+    if not names:
+        return None
+    pages = (name for name in names if _PAGE.search(folder.data(name, limit=_READ)))
+    name = names[0] if names[0] in likely else next(pages, names[0])
+    return Start(
+        f"streamlit run {quote(name)} --server.address 0.0.0.0 --server.port $PORT "
+        "--server.headless true --browser.gatherUsageStats false",
+        ("streamlit",),
+        f"{name} is a Streamlit app",
+    )
+
+
+def _gradio(folder: Folder) -> Start | None:
+    """The script that launches an interface. Gradio takes host and port from its own variables."""
+    names = _top_files(folder, _GRADIO, SCRIPTS)
+    launching = (name for name in names if _LAUNCHES.search(folder.data(name, limit=_READ)))
+    name = next(launching, names[0] if names and names[0] in SCRIPTS else None)
+    if name is None:
+        return None
+    return Start(
+        f"python {quote(name)}",
+        ("gradio",),
+        f"{name} is a Gradio app",
+        environment=(
+            ("GRADIO_SERVER_NAME", "0.0.0.0"),  # noqa: S104 (in the app's own network)
+            ("GRADIO_ANALYTICS_ENABLED", "False"),
+        ),
+        assigned="GRADIO_SERVER_PORT=$PORT ",
+    )
+
+
+def _served(app: App) -> Start:
+    """The server for an app object. gunicorn gets threads: one slow client must not block all."""
+    call = f"{app.attribute}()" if app.factory else app.attribute
+    because = f"{app.file} has a {app.package} app, {call}: run by {app.server}"
+    if app.server == "uvicorn":
+        options = " --factory" if app.factory else ""
+        options += f" --app-dir {quote(app.root)}" if app.root else ""
+        command = (
+            f"uvicorn --host 0.0.0.0 --port $PORT{options} {quote(f'{app.module}:{app.attribute}')}"
+        )
+    else:
+        options = f" --pythonpath {quote(app.root)}" if app.root else ""
+        command = (
+            f"gunicorn --bind 0.0.0.0:$PORT --threads 4{options} {quote(f'{app.module}:{call}')}"
+        )
+    return Start(command, (app.package, app.server), because)
+
+
+def _script(folder: Folder, document: Mapping[str, object]) -> Start | None:
+    name = folder.first(*SCRIPTS)
+    if name is not None:
+        return Start(f"python {name}", (), f"{name} is there")
+    entry = _entry(folder, document)
+    if entry is not None:
+        return entry
+    top = [file for file in folder.files() if file.endswith(".py") and file not in _NO_APPS]
+    if len(top) != 1:
+        return None
+    return Start(f"python {quote(f'./{top[0]}')}", (), f"{top[0]} is the only Python file")
+
+
+def _entry(folder: Folder, document: Mapping[str, object]) -> Start | None:
+    """A command of [project.scripts]: the project's name, or the only one.
+
+    Called where it lies, as only projects with a build system are installed.
+    """
+    project = document.get("project")
+    scripts = project.get("scripts") if isinstance(project, dict) else None
+    if not isinstance(project, dict) or not isinstance(scripts, dict) or not scripts:
+        return None
+    name = project.get("name") if project.get("name") in scripts else next(iter(scripts))
+    match = _ENTRY.match(str(scripts[name]))
+    if match is None or (len(scripts) > 1 and name != project.get("name")):
+        return None
+    path = match[1].replace(".", "/")
+    files = [
+        (f"{root}{path}{end}", root) for root in ("src/", "") for end in (".py", "/__init__.py")
+    ]
+    root = next((root for file, root in files if folder.has(file)), None)
+    if root is None:
+        return None
+    code = f"import sys; from {match[1]} import {match[2]}; sys.exit({match[2]}())"
+    return Start(
+        f"python -c {quote(code)}",
+        (),
+        f"pyproject.toml has the command {name}: {match[0]}",
+        environment=(("PYTHONPATH", in_app(folder.path("src"))),) if root else (),
+    )
