@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup anew develop clients system dev test lint check soak bench lock clean
+.PHONY: help setup anew develop clients system languages dev test lint check soak bench lock clean
 
 ifeq ($(PYTHON),)
 PYTHON := $(shell scripts/find-python)
@@ -44,7 +44,7 @@ clients: .venv-clients/.installed tests/clients/node_modules/.package-lock.json
 dev: setup
 	$(BIN)/moorage dev $(ARGS)
 
-test: develop clients
+test: develop clients languages
 ifeq ($(ARGS),)
 	$(BIN)/pytest tests/unit --numprocesses auto
 	$(BIN)/pytest --ignore tests/unit --numprocesses $(AT_ONCE) --dist loadfile
@@ -69,6 +69,9 @@ bench: develop
 
 system:
 	@scripts/system-packages $(PYTHON)
+
+languages: | system
+	@scripts/system-packages "$(PYTHON)" languages
 
 # Packages come by their hashes alone; our own needs no index, as its build backend is installed.
 # Compiling all at once takes half as long as pip's one by one.
