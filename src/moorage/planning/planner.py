@@ -96,7 +96,7 @@ _USUAL = (Stack.NODE, Stack.PYTHON, Stack.STATIC)
 _MANIFESTS = (
     *("package.json", "requirements.txt", "pyproject.toml", "Pipfile", "manage.py", "Procfile"),
     *("go.mod", "Cargo.toml", "pom.xml", "build.gradle", "build.gradle.kts", "Gemfile"),
-    *("composer.json", "deno.json", "deno.jsonc"),
+    *("composer.json", "deno.json", "deno.jsonc", "mix.exs"),
 )
 # … or it may be a part of what is around it.
 _MARKERS = (*_MANIFESTS, "index.html", "index.php", *SCRIPT_FILES, *ruby.SCRIPTS, *PYTHON_SCRIPTS)
@@ -147,14 +147,31 @@ def _folder(root: Folder, wanted: Asked) -> tuple[Folder, list[str]]:
     if wanted.commands or root.first(*_MARKERS) is not None:
         return root, []
     only = root.only_directory()
-    if only is not None and root.below(only).first(*_MARKERS) is not None:
+    if only is not None and _is_apps_own(root.below(only)):
         return root.below(only), [f"all files are in {only}, so the app is there"]
-    apps = _apps_below(root)
+    apps = [] if _has_site_below(root) else _apps_below(root)
     if len(apps) > 1:
         raise PlanNotFound(f"{_several(apps)}.", looked_for=("settings.directoryPath",))
     if apps:
         return root.below(apps[0]), [f"{apps[0]} is the only directory with an app of its own"]
     return root, []
+
+
+def _is_apps_own(folder: Folder) -> bool:
+    """Whether imports and paths start here; of a Python package they start around it."""
+    markers = _MANIFESTS if folder.has("__init__.py") else _MARKERS
+    return folder.first(*markers) is not None
+
+
+def _has_site_below(root: Folder) -> bool:
+    """Whether pages are there to be served as they are, beside which others may be parts of it."""
+    if root.first("public/index.php", "web/index.php") is not None:
+        return True
+    return any(
+        root.has(f"{name}/index.html") and root.below(name).first(*_MANIFESTS) is None
+        for name in static.ROOTS
+        if name not in ("", "docs")
+    )
 
 
 def _apps_below(root: Folder) -> list[str]:

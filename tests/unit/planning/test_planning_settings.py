@@ -143,6 +143,18 @@ def test_modules_that_are_part_of_an_app_are_no_apps_of_their_own() -> None:
     files = {"api/main.py": "from fastapi import FastAPI\napp = FastAPI()", "web/index.html": ""}
     made = plan(files)
     assert (made.directory, made.stack) == ("", "python")
+    package = {"app/__init__.py": "", "app/main.py": "from app.x import y", ".env": ""}
+    made = plan({**package, "app/app.py": "from fastapi import FastAPI\napp = FastAPI()"})
+    assert (made.directory, made.start.split()[-1]) == ("", "app.app:app")
+
+
+def test_site_beside_functions_is_served_and_one_that_must_be_built_is_built() -> None:
+    functions = {"functions/package.json": '{"main": "index.js"}', "functions/index.js": ""}
+    made = plan({"public/index.html": "", **functions})
+    assert (made.directory, made.stack) == ("", "static")
+    vite = '{"scripts": {"build": "vite build"}, "devDependencies": {"vite": "7"}}'
+    made = plan({"site/index.html": "", "site/package.json": vite, "README.md": ""})
+    assert (made.directory, made.stack) == ("site", "node")
 
 
 def test_what_archivers_and_editors_leave_is_no_part_of_an_upload() -> None:

@@ -107,10 +107,11 @@ def _known(manifest: PackageJson) -> list[tuple[str, str]]:
     return [
         (package, node)
         for package, first, node in _KNOWN
-        if package in versions and _allows_from(versions[package], first)
+        if package in versions and allows_from(versions[package], first)
     ]
 
 
-def _allows_from(text: str, first: Version) -> bool:
+def allows_from(text: str, first: Version) -> bool:
+    """Whether a dependency's range allows a version from `first` on, as the newest one is taken."""
     found = ANY if text == "latest" else version_range(text)
     return found is not None and any(s.below is None or s.below > first for s in found.spans)

@@ -7,10 +7,14 @@ from typing import NamedTuple
 
 from moorage.planning.folder import Folder
 from moorage.planning.frameworks import SITES, Framework
+from moorage.planning.node.engines import allows_from
 from moorage.planning.node.package_json import PackageJson
 from moorage.planning.plan import Stack
+from moorage.planning.semver import Version
 
 CONFIG_LIMIT = 65_536  # bytes read of a framework's configuration
+TANSTACK_START = "@tanstack/react-start"
+_WITHOUT_NITRO = Version(1, 132, 0)  # its first version that brings none
 SERVER_FILES = ("server.js", "server.mjs", "server.cjs")
 
 _NEXT_EXPORT = re.compile(r"""\boutput\s*:\s*['"`]export['"`]""")
@@ -70,13 +74,20 @@ def _router_server(folder: Folder, manifest: PackageJson) -> Server | None:
 
 
 def _nitro_server(manifest: PackageJson) -> Server | None:
-    for package in ("nitro", "nitropack", "vinxi", "@solidjs/start", "@tanstack/react-start"):
+    brings = ("vinxi", "@solidjs/start", *(() if needs_nitro(manifest) else (TANSTACK_START,)))
+    for package in ("nitro", "nitropack", *brings):
         if manifest.depends_on(package):
             return Server(
                 "node .output/server/index.mjs",
                 f"{package} builds a server into .output/server/index.mjs",
             )
     return None
+
+
+def needs_nitro(manifest: PackageJson) -> bool:
+    """Whether it is a TanStack Start that leaves a handler of requests and no server."""
+    versions = {**manifest.dev_dependencies, **manifest.dependencies}
+    return allows_from(versions.get(TANSTACK_START, "0"), _WITHOUT_NITRO)
 
 
 def _angular_server(folder: Folder) -> Server | None:
@@ -104,6 +115,8 @@ def site(folder: Folder, manifest: PackageJson, wanted: Framework | None) -> Fra
     if has("@sveltejs/kit"):
         static = has("@sveltejs/adapter-static")
         return Framework("SvelteKit", Stack.NODE, "", "build", True) if static else None
+    if has(TANSTACK_START):
+        return None
     found = next((site for site in SITES if has(site.package)), None)
     if found is None:
         found = wanted if wanted is not None and wanted.output else None

@@ -9,7 +9,7 @@ from moorage.planning.explicit import COMMAND_LIMIT, Asked
 from moorage.planning.folder import Folder
 from moorage.planning.frameworks import Framework
 from moorage.planning.node.package_json import PackageJson
-from moorage.planning.node.servers import SERVER_FILES, built_server, site
+from moorage.planning.node.servers import SERVER_FILES, built_server, needs_nitro, site
 from moorage.planning.plan import Stack
 from moorage.planning.recipe import quoted, with_path
 from moorage.planning.shell import first_word
@@ -241,6 +241,11 @@ def _missing(package: Package) -> str:
         )
     if manifest.depends_on("@sveltejs/kit"):
         return "SvelteKit needs @sveltejs/adapter-node or @sveltejs/adapter-static to be deployed"
+    if needs_nitro(manifest):
+        return (
+            "TanStack Start leaves no server by itself: add nitro to the dependencies and its "
+            "plugin to vite.config, or a start script"
+        )
     if package.builds:
         return (
             "package.json has a build script but no start script, and where the build leaves its "
