@@ -111,15 +111,19 @@ async def test_machine_is_asked_and_read_for_its_programs(tmp_path: Path) -> Non
     program(tmp_path / "lib/npm/bin/npm-cli.js", "")
     (tmp_path / "lib/npm/package.json").write_text('{"name": "npm", "version": "11.19.1"}')
     (place / "npm").symlink_to(tmp_path / "lib/npm/bin/npm-cli.js")
-    program(tmp_path / "jdk/bin/java", "")
+    for name in ("java", "javac"):
+        program(tmp_path / "jdk/bin" / name, "")
+        (place / name).symlink_to(tmp_path / "jdk/bin" / name)
     (tmp_path / "jdk/release").write_text('IMPLEMENTOR="x"\nJAVA_VERSION="25"\n')
-    (place / "java").symlink_to(tmp_path / "jdk/bin/java")
+    program(place / "bundle", "echo '`/nonexistent` is no directory.'; echo Bundler version 2.6.7")
     assert await host_versions([place]) == {
         "node": ("20.20.2",),
         "npm": ("11.19.1",),
         "python": ("3.11.2", "3.13.5"),
         "go": ("1.24.0",),
         "java": ("25.0.0",),
+        "javac": ("25.0.0",),
+        "bundler": ("2.6.7",),
     }
 
 
