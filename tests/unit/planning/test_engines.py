@@ -117,6 +117,12 @@ def test_need_that_nothing_meets_is_said_and_refuses_nothing() -> None:
     assert "a needs Node >=99, which is not to be had here: node 20.20.2" in made.because
 
 
+def test_lock_file_that_is_too_large_to_be_read_is_as_none() -> None:
+    app = package({"astro": "^6.1.0"})
+    files = {"package.json": app, "package-lock.json": "{}" + " " * LOCK_LIMIT}
+    assert needs(files) == {"astro": ">=22.12.0"}
+
+
 def test_hostile_lock_file_of_pnpm_takes_bounded_time() -> None:
     lock = ("  a@1:\n" * 100_000 + "    x\n" * 100_000) * 4
     # Nothing is measured: one that tries each entry to the end takes an hour.

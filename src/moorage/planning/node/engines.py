@@ -13,7 +13,8 @@ from moorage.planning.node.package_json import PackageJson
 from moorage.planning.semver import ANY, Range, Version, version_range
 from moorage.planning.toolbox import Allows
 
-LOCK_LIMIT = 8_388_608  # bytes; a larger lock file is not looked into
+LOCK_LIMIT = 2_097_152  # bytes; a larger lock file is not looked into
+_NAME_LIMIT = 214  # characters, npm's own
 _PNPM_ENTRY = re.compile(
     r"^  '?/?((?:@[\w.-]+/)?[\w.-]+)[@/]\d[^\n]*:\n"
     r"(?:    (?!engines:)[^\n]*\n)*    engines: \{[^}\n]*?\bnode: '?([^'},\n]{1,256})",
@@ -58,10 +59,11 @@ def package_needs(root: Folder, manifest: PackageJson, *, directory: str = "") -
 
     `directory` is the app's below `root`, where the lock file is.
     """
-    names = sorted(manifest.dependencies.keys() | manifest.dev_dependencies.keys())
-    if root.has("package-lock.json"):
+    dependencies = manifest.dependencies.keys() | manifest.dev_dependencies.keys()
+    names = sorted(name for name in dependencies if len(name) <= _NAME_LIMIT)
+    if _is_read(root, "package-lock.json"):
         locked = _npm_locked(root, names, directory)
-    elif root.has("pnpm-lock.yaml"):
+    elif _is_read(root, "pnpm-lock.yaml"):
         locked = _pnpm_locked(root, frozenset(names))
     else:
         locked = _known(manifest)
@@ -79,7 +81,9 @@ class _Lock(msgspec.Struct):
 
 def _npm_locked(root: Folder, names: list[str], directory: str) -> list[tuple[str, str]]:
     try:
-        packages = msgspec.json.decode(_lock(root, "package-lock.json"), type=_Lock).packages
+        packages = msgspec.json.decode(
+            root.data("package-lock.json", limit=LOCK_LIMIT), type=_Lock
+        ).packages
     except (msgspec.MsgspecError, RecursionError):
         return []  # npm says more about it than we could
     found = []
@@ -93,12 +97,12 @@ def _npm_locked(root: Folder, names: list[str], directory: str) -> list[tuple[st
 
 
 def _pnpm_locked(root: Folder, names: frozenset[str]) -> list[tuple[str, str]]:
-    text = _lock(root, "pnpm-lock.yaml").decode(errors="replace")
+    text = root.data("pnpm-lock.yaml", limit=LOCK_LIMIT).decode(errors="replace")
     return sorted({(name, node) for name, node in _PNPM_ENTRY.findall(text) if name in names})
 
 
-def _lock(root: Folder, name: str) -> bytes:
-    return root.data(name, limit=LOCK_LIMIT) if root.size(name) <= LOCK_LIMIT else b""
+def _is_read(root: Folder, lock: str) -> bool:
+    return root.has(lock) and root.size(lock) <= LOCK_LIMIT
 
 
 def _known(manifest: PackageJson) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ _STATIC_ROOT = re.compile(rb"^[ \t]*STATIC_ROOT[ \t]*=", re.MULTILINE)
 _NO_HOSTS = re.compile(rb"^[ \t]*ALLOWED_HOSTS[ \t]*=[ \t]*\[\s*\]", re.MULTILINE)
 _ENTRY = re.compile(r"([A-Za-z_][\w.]{0,200}):([A-Za-z_][\w.]{0,80})\Z")
 _READ = 65_536  # bytes of a source
+_NAME_LIMIT = 100  # characters of a command's name that are repeated
 _OTHERS_LIMIT = 50  # files without a likely name that are looked into
 _NO_APPS = ("setup.py", "conftest.py", "noxfile.py", "tasks.py", "gunicorn.conf.py")
 
@@ -201,11 +202,11 @@ def _entry(folder: Folder, document: Mapping[str, object]) -> Start | None:
     """
     project = document.get("project")
     scripts = project.get("scripts") if isinstance(project, dict) else None
-    if not isinstance(project, dict) or not isinstance(scripts, dict) or not scripts:
+    if not isinstance(project, dict) or not isinstance(scripts, dict):
         return None
-    name = project.get("name") if project.get("name") in scripts else next(iter(scripts))
-    match = _ENTRY.match(str(scripts[name]))
-    if match is None or (len(scripts) > 1 and name != project.get("name")):
+    own = [name for name in scripts if name == project.get("name") or len(scripts) == 1]
+    match = _ENTRY.match(str(scripts[own[0]])) if own else None
+    if match is None:
         return None
     path = match[1].replace(".", "/")
     files = [
@@ -218,6 +219,6 @@ def _entry(folder: Folder, document: Mapping[str, object]) -> Start | None:
     return Start(
         f"python -c {quote(code)}",
         (),
-        f"pyproject.toml has the command {name}: {match[0]}",
+        f"pyproject.toml has the command {own[0][:_NAME_LIMIT]}: {match[0]}",
         environment=(("PYTHONPATH", in_app(folder.path("src"))),) if root else (),
     )
