@@ -6,7 +6,9 @@ start say their version in a file beside them; the others are asked.
 
 import asyncio
 import contextlib
+import os
 import re
+import signal
 import zipfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Callable, Sequence
@@ -105,13 +107,15 @@ async def _ask(path: Sequence[Path], words: tuple[str, ...]) -> str:
         stderr=STDOUT,
         env={"PATH": ":".join(map(str, (*path, "/bin"))), "HOME": "/nonexistent", "LC_ALL": "C"},
         cwd="/",
+        start_new_session=True,
     )
     try:
         async with asyncio.timeout(_SECONDS):
             said, _ = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.wait()
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.killpg(process.pid, signal.SIGKILL)  # with what it left its output to
+        await process.communicate()
         return ""
     return said.decode(errors="replace")
 

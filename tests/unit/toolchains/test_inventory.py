@@ -6,6 +6,7 @@ import pytest
 
 from clock import MovableClock
 from moorage.planning.semver import Version
+from moorage.toolchains import host
 from moorage.toolchains.host import host_versions
 from moorage.toolchains.inventory import FRESH_SECONDS, Inventory
 from moorage.toolchains.npm import Npm
@@ -125,6 +126,15 @@ async def test_machine_is_asked_and_read_for_its_programs(tmp_path: Path) -> Non
         "javac": ("25.0.0",),
         "bundler": ("2.6.7",),
     }
+
+
+async def test_program_that_ends_without_an_answer_is_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "_SECONDS", 0.2)
+    program(tmp_path / "ruby", "sleep 30 &")  # which has the output until then
+    async with asyncio.timeout(20):
+        assert await host_versions([tmp_path]) == {}
 
 
 @pytest.mark.parametrize("architecture", ["x64", "arm64"])
