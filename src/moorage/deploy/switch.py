@@ -14,7 +14,7 @@ from moorage.events import outbox
 from moorage.events.event import EventKind
 from moorage.ledger.metering import Metering
 from moorage.runtimes.runtime import Instance
-from moorage.storage import accounts, jobs, projects
+from moorage.storage import jobs, projects
 from moorage.storage.database import Database, Transaction
 
 
@@ -116,20 +116,24 @@ class Switch:
         )
 
     async def _serve(self, tx: Transaction, project: Project, now_ms: int) -> None:
-        """Begin billing; what was suspended meanwhile stays so until there are credits."""
-        suspended = project.status is ProjectStatus.SUSPENDED
-        if suspended or await accounts.balance(tx, project.wallet) < 0:
-            since_ms = project.suspended_at_ms or self._metering.time.now_ms()
-            await projects.suspend(tx, project.id, at_ms=since_ms)
-            if not await self._metering.wakes(tx, project):
-                return
+        """Begin billing, unless it is billed already: where credits pay an hour of it.
+
+        Else it is suspended until they do, however little of it ran before.
+        """
+        if await self._metering.bills(tx, project.id):
+            return
+        was_suspended = project.status is ProjectStatus.SUSPENDED
+        since_ms = project.suspended_at_ms or self._metering.time.now_ms()
+        await projects.suspend(tx, project.id, at_ms=since_ms)
+        if await self._metering.wakes(tx, project):
             await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-        await self._metering.begin(tx, project.id)
-        if suspended:
-            await outbox.record(
-                tx,
-                wallet=project.wallet,
-                kind=EventKind.PROJECT_RESUMED,
-                data={"project_id": project.id},
-                now_ms=now_ms,
-            )
+            await self._metering.begin(tx, project.id)
+            if was_suspended:
+                await _tell(tx, project, EventKind.PROJECT_RESUMED, now_ms)
+        elif not was_suspended:
+            await _tell(tx, project, EventKind.PROJECT_SUSPENDED, now_ms)
+
+
+async def _tell(tx: Transaction, project: Project, kind: EventKind, now_ms: int) -> None:
+    data = {"project_id": project.id}
+    await outbox.record(tx, wallet=project.wallet, kind=kind, data=data, now_ms=now_ms)

@@ -58,9 +58,13 @@ class Metering:
             await intervals.delay(tx, all_but_serving=serving, by_ms=unread_ms)
             await self.time.note(tx)
 
+    async def bills(self, source: Database | Transaction, project_id: str) -> bool:
+        """Whether a project is being billed."""
+        return await intervals.open_of(source, project_id) is not None
+
     async def begin(self, tx: Transaction, project_id: str) -> None:
         """Start billing a project, unless it is being billed."""
-        if await intervals.open_of(tx, project_id) is None:
+        if not await self.bills(tx, project_id):
             await intervals.open_interval(
                 tx,
                 interval_id=str(uuid.uuid4()),

@@ -21,12 +21,22 @@ async def told(yard: Yard) -> list[tuple[str, dict[str, object]]]:
 async def test_deployment_that_serves_is_told_with_its_address(
     yard: Yard, project: Project
 ) -> None:
+    await fund(yard.db, ALICE, 500_000)
     await yard.queued(project)
     ready = await yard.deployed()
 
     endpoint = {"endpoint": "https://hello.example.com"}
     ids = {"project_id": project.id, "deployment_id": ready.id}
     assert await told(yard) == [("deployment.ready", ids | endpoint)]
+
+
+async def test_project_whose_first_hour_nobody_can_pay_is_told_to_be_suspended(
+    yard: Yard, project: Project
+) -> None:
+    await yard.queued(project)
+    await yard.deployed()
+
+    assert [kind for kind, _ in await told(yard)] == ["deployment.ready", "project.suspended"]
 
 
 async def test_deployment_that_fails_is_told_with_its_reason(yard: Yard, project: Project) -> None:

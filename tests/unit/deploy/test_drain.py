@@ -8,6 +8,7 @@ from moorage.deploy.deployment import Deployment
 from moorage.deploy.drain import IDLE_SECONDS, Drain
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.storage import projects
+from records_fixture import ALICE, fund
 
 
 @pytest.fixture
@@ -68,6 +69,7 @@ async def test_what_no_longer_runs_is_forgotten(yard: Yard, drain: Drain, old: D
 async def test_replaced_version_is_stopped_when_drained_and_its_files_are_kept(
     yard: Yard, project: Project, old: Deployment
 ) -> None:
+    await fund(yard.db, ALICE, 500_000)
     new = await yard.queued(project)
     yard.runtime.open_connections[old.id] = 1
     await yard.deployed()

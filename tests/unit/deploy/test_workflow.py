@@ -21,6 +21,7 @@ from records_fixture import ALICE, PLAN, add_project, fund
 from waiting import until
 
 BUILDING_PLAN = msgspec.structs.replace(PLAN, install="npm ci", build="npm run build")
+AN_HOUR = 685  # micro-USD at $0.50 a month
 STAGES = ("build", "start", "health", "proxy")
 CAUSES = [
     ("build", FailureCause.UPLOAD_INVALID),
@@ -59,6 +60,7 @@ async def silent() -> bool:
 
 async def test_deployment_goes_from_queued_to_ready(yard: Yard, project: Project) -> None:
     seen: list[tuple[str, str, str]] = []
+    await fund(yard.db, ALICE, AN_HOUR)
     queued = await yard.queued(project, BUILDING_PLAN)
 
     def look(step: str) -> None:
@@ -91,6 +93,7 @@ async def test_deployment_goes_from_queued_to_ready(yard: Yard, project: Project
 
 
 async def test_billing_begins_at_ready_and_never_before(yard: Yard, project: Project) -> None:
+    await fund(yard.db, ALICE, AN_HOUR)
     await yard.queued(project)
 
     def nothing_billed(_: str) -> None:
@@ -452,9 +455,6 @@ async def test_job_of_a_deleted_project_is_closed(yard: Yard, project: Project) 
     assert yard.runtime.calls == []
 
 
-AN_HOUR = 685  # micro-USD at $0.50 a month
-
-
 @pytest.mark.parametrize(
     ("credits_left", "status"),
     [
@@ -477,6 +477,57 @@ async def test_project_suspended_while_it_is_redeployed_wakes_only_with_credits(
     now = await yard.project(project)
     assert (now.status, now.serving_deployment_id) == (status, new.id)
     assert len(await yard.intervals(project)) == (status is ProjectStatus.ACTIVE)
+
+
+@pytest.mark.parametrize("credits_left", [0, 1, AN_HOUR - 1])
+async def test_app_whose_first_hour_nobody_can_pay_is_not_served(
+    yard: Yard, project: Project, credits_left: int
+) -> None:
+    """A credit of next to nothing would else be an hour of each project that never served."""
+    await fund(yard.db, ALICE, credits_left)
+    await yard.queued(project)
+
+    ready = await yard.deployed()
+
+    now = await yard.project(project)
+    assert (now.status, now.serving_deployment_id) == (ProjectStatus.SUSPENDED, ready.id)
+    assert await yard.intervals(project) == []
+    await yard.reconciler.reconcile()
+    await yard.chores_done()
+    assert yard.runtime.apps == {}
+    assert yard.routes.table == {}
+
+
+async def test_credits_that_pay_an_hour_of_one_project_serve_one(
+    yard: Yard, project: Project
+) -> None:
+    await fund(yard.db, ALICE, 2 * AN_HOUR - 1)
+    other = await add_project(yard.db, name="other", status=ProjectStatus.ACTIVE)
+    async with yard.db.transaction(durable=True) as tx:
+        await yard.metering.begin(tx, other.id)
+    await yard.queued(project)
+
+    await yard.deployed()
+
+    assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
+    assert (await yard.project(other)).status is ProjectStatus.ACTIVE
+
+
+async def test_redeploy_of_what_is_billed_goes_on_while_there_are_credits(
+    yard: Yard, project: Project
+) -> None:
+    await fund(yard.db, ALICE, 1)
+    await yard.serving(project, created_at_ms=START_MS - 1)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+        await yard.metering.begin(tx, project.id)
+    new = await yard.queued(project)
+
+    await yard.deployed()
+
+    now = await yard.project(project)
+    assert (now.status, now.serving_deployment_id) == (ProjectStatus.ACTIVE, new.id)
+    assert len(await yard.intervals(project)) == 1
 
 
 async def test_database_that_is_away_is_for_the_worker_to_retry(
