@@ -18,6 +18,10 @@ from moorage.storage.database import Database
 
 log = structlog.get_logger()
 
+DRAINING_AT_ONCE = 3
+"""So many replaced versions of a project run on at most: one pays for one, however often it deploys
+while somebody holds a connection to each."""
+
 Kept = Mapping[str, DeploymentStatus]
 """Deployments that are over and kept, with their status: superseded or failed."""
 
@@ -40,10 +44,17 @@ class Releases:
         """One look; `kept` was read after `known` and `running`."""
         self._discard({name for name in known if kept.get(name) is DeploymentStatus.FAILED})
         replaced = [name for name in running if kept.get(name) is DeploymentStatus.SUPERSEDED]
-        for deployment_id in await self._drain.over(replaced):
+        over = {*await self._drain.over(replaced), *await self._too_many(replaced)}
+        for deployment_id in over:
             self._chores.begin("stop", deployment_id, partial(self._runtime.stop, deployment_id))
         if kept != self._all_within_cap and await self._collect(running):
             self._all_within_cap = kept
+
+    async def _too_many(self, replaced: Collection[str]) -> set[str]:
+        """Those that have been replaced too often since."""
+        if len(replaced) <= DRAINING_AT_ONCE:
+            return set()
+        return set(await releases.surplus(self._db, most=DRAINING_AT_ONCE)) & set(replaced)
 
     def _discard(self, failed: set[str]) -> None:
         """Once for each in this process: a crash may have come before its files were gone."""

@@ -8,6 +8,7 @@ from yard import RELEASES_KEPT, Yard
 from clock import START_MS
 from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.releases import DRAINING_AT_ONCE
 from moorage.storage import projects
 from records_fixture import BOB, add_deployment, add_project
 
@@ -125,6 +126,26 @@ async def test_release_that_still_drains_is_collected_only_afterwards(
     assert oldest.id in yard.runtime.apps
     await settle(yard)
     assert oldest.id not in await yard.runtime.known()
+
+
+async def test_project_that_is_deployed_again_and_again_has_few_versions_that_drain(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    """Else whoever holds a connection to each runs many versions, and pays for one."""
+    over = [await add_over(yard, project) for _ in range(DRAINING_AT_ONCE + 2)]
+    other = await add_project(yard.db, BOB, "other", status=ProjectStatus.FAILED)
+    elsewhere = await add_over(yard, other)
+    for each in (*over, elsewhere):
+        yard.runtime.discarded.discard(each.id)
+        yard.runtime.built[each.id] = yard.runtime.built[serving.id]
+        yard.runtime.apps[each.id] = yard.runtime.apps[serving.id]
+        yard.runtime.open_connections[each.id] = 1
+
+    await yard.reconciler.reconcile()
+    await yard.chores_done()
+
+    latest = {each.id for each in over[-DRAINING_AT_ONCE:]}
+    assert yard.runtime.apps.keys() == {serving.id, elsewhere.id, *latest}
 
 
 async def test_files_that_a_crash_left_of_a_failed_deployment_are_discarded_once(
