@@ -141,6 +141,9 @@ class FakeRuntime:
         await self._enter("volumes", "")
         return set(self.kept_volumes)
 
+    async def clear_volume(self, volume_id: str) -> None:
+        await self._enter("clear_volume", volume_id)
+
     async def remove_volume(self, volume_id: str) -> None:
         await self._enter("remove_volume", volume_id)
         self.kept_volumes.discard(volume_id)

@@ -222,6 +222,25 @@ async def test_removed_volume_is_gone(sandbox: Sandbox, shell: Path) -> None:
     assert await said(app, "fs.readdirSync('/data')") == []
 
 
+async def test_volume_is_cleared_only_while_no_app_has_it(sandbox: Sandbox, shell: Path) -> None:
+    await build(sandbox, shell, plan(), deployment_id="first")
+    app = await begin(sandbox, "first")
+    await said(app, "fs.writeFileSync('/data/kept', 'x')")
+    await sandbox.clear_volume("shop")
+    assert await said(app, "fs.readdirSync('/data')") == ["kept"]
+
+    await sandbox.stop("first")
+    await sandbox.clear_volume("shop")
+    assert not volume_of(sandbox).disk.image.exists()
+    app = await begin(sandbox, "first")
+    assert await said(app, "fs.readdirSync('/data')") == []
+
+
+async def test_clearing_a_volume_that_was_never_made_makes_none(sandbox: Sandbox) -> None:
+    await sandbox.clear_volume("shop")
+    assert await sandbox.volumes() == set()
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", "x" * 65])
 async def test_volume_of_no_possible_name_is_refused(sandbox: Sandbox, name: str) -> None:
     with pytest.raises(ValueError, match="can't name"):

@@ -89,6 +89,9 @@ class FileRuntime:
     async def volumes(self) -> set[str]:
         return set()
 
+    async def clear_volume(self, volume_id: str) -> None:
+        return
+
     async def remove_volume(self, volume_id: str) -> None:
         return
 

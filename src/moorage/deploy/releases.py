@@ -13,7 +13,7 @@ from moorage.deploy.chores import Chores
 from moorage.deploy.deployment import DeploymentStatus
 from moorage.deploy.drain import Drain
 from moorage.runtimes.runtime import Runtime
-from moorage.storage import releases
+from moorage.storage import projects, releases
 from moorage.storage.database import Database
 
 log = structlog.get_logger()
@@ -64,7 +64,15 @@ class Releases:
 
     async def _discard_one(self, deployment_id: str) -> None:
         await self._runtime.discard(deployment_id)
+        await self._clear_volume(deployment_id)
         self._discarded.add(deployment_id)
+
+    async def _clear_volume(self, deployment_id: str) -> None:
+        """Of a project that never served: nobody pays for what its attempts leave there."""
+        failed = await projects.deployment(self._db, deployment_id)
+        project = None if failed is None else await projects.by_id(self._db, failed.project_id)
+        if project is not None and project.volume and project.serving_deployment_id is None:
+            await self._runtime.clear_volume(project.id)
 
     async def _collect(self, running: Collection[str]) -> bool:
         """Keep no longer what is too much; False when some of it must be waited for."""

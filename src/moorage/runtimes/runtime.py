@@ -155,6 +155,10 @@ class Runtime(Protocol):
         """Every volume id that anything on this machine is left of."""
         ...
 
+    async def clear_volume(self, volume_id: str) -> None:
+        """Remove what is in a volume, unless an app has it."""
+        ...
+
     async def remove_volume(self, volume_id: str) -> None:
         """Remove a volume with all that is in it; the apps that have it must be stopped."""
         ...

@@ -148,6 +148,19 @@ async def test_project_that_is_deployed_again_and_again_has_few_versions_that_dr
     assert yard.runtime.apps.keys() == {serving.id, elsewhere.id, *latest}
 
 
+@pytest.mark.parametrize("has_served", [False, True])
+async def test_volume_of_a_project_is_cleared_while_none_of_its_deployments_has_served(
+    yard: Yard, has_served: bool
+) -> None:
+    """Else each attempt that fails would leave a disk that nobody pays for."""
+    project = await add_project(yard.db, status=ProjectStatus.FAILED, volume=True)
+    if has_served:
+        await yard.serving(project, created_at_ms=START_MS - 1)
+    await add_over(yard, project, DeploymentStatus.FAILED)
+    await settle(yard)
+    assert yard.runtime.called("clear_volume") == ([] if has_served else [project.id])
+
+
 async def test_files_that_a_crash_left_of_a_failed_deployment_are_discarded_once(
     yard: Yard, project: Project, serving: Deployment
 ) -> None:

@@ -111,6 +111,9 @@ class Rootless(Local[Machine, Place]):
         """As `Runtime.volumes`: without root there are none."""
         return set()
 
+    async def clear_volume(self, volume_id: str) -> None:
+        """As `Runtime.clear_volume`: there is nothing in it."""
+
     async def remove_volume(self, volume_id: str) -> None:
         """As `Runtime.remove_volume`: there is nothing to remove."""
 

@@ -110,6 +110,10 @@ class Sandbox(Local[Machine, Place]):
         """As `Runtime.volumes`."""
         return {path.name for path in self._machine.volumes.iterdir()}
 
+    async def clear_volume(self, volume_id: str) -> None:
+        """As `Runtime.clear_volume`."""
+        await in_thread(self._machine.volume(checked(volume_id)).clear)
+
     async def remove_volume(self, volume_id: str) -> None:
         """As `Runtime.remove_volume`."""
         await in_thread(self._machine.volume(checked(volume_id)).remove)

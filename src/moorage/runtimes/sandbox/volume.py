@@ -75,6 +75,18 @@ class Volume:
             return set()
         return {path.name for path in self.mounts.iterdir()} - {_DISK}
 
+    def clear(self) -> None:
+        """Take away what is in it, unless somebody has a view of it; the next one finds it empty.
+
+        Its directory stays: who waits for its lock is to have the lock of this one.
+        """
+        if not self.directory.is_dir():
+            return
+        with self.alone():
+            if not self.users():
+                self.close()
+                self.disk.image.unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Take it away with all that is in it."""
         with self.alone():
