@@ -100,25 +100,45 @@ async def test_processes_that_take_too_much_memory_together_are_ended(
     assert await answers(neighbour)
 
 
-SHARED = """
-import mmap, time
-held = mmap.mmap(-1, 200 << 20)
-for _ in range(200):
-    held.write(b"x" * (1 << 20))
-time.sleep(600)
-"""
+# Each takes 300 MiB that no process need have in its own, and says so.
+SHARED = {
+    "a shared mapping": "m = mmap.mmap(-1, 300 << 20);"
+    "[m.write(bytes(1 << 20)) for _ in range(300)]",
+    "the zero device": "m = mmap.mmap(os.open('/dev/zero', os.O_RDWR), 300 << 20);"
+    "[m.write(bytes(1 << 20)) for _ in range(300)]",
+    "files without a name": "f = [os.memfd_create('f') for _ in range(10)];"
+    "[os.write(each, bytes(30 << 20)) for each in f]",
+    "segments of System V": "c = ctypes.CDLL(None); c.shmat.restype = ctypes.c_void_p;"
+    "s = [c.shmget(0, 30 << 20, 0o1600) for _ in range(10)]; assert min(s) >= 0;"
+    "[ctypes.memset(c.shmat(each, None, 0), 1, 30 << 20) for each in s]",
+}
 
 
-async def test_memory_that_could_be_shared_is_an_apps_as_well(
-    rootless_mode: Mode, deployer: Deployer, neighbour: Instance, source: Path
+def shared_memory_bytes() -> int:
+    """What the machine has in shared mappings and in file systems of memory."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    (kibibytes,) = [int(line.split()[1]) for line in lines if line.startswith("Shmem:")]
+    return kibibytes * 1024
+
+
+@pytest.mark.parametrize("how", SHARED)
+async def test_no_memory_is_to_be_had_but_ones_own(
+    how: str, rootless_mode: Mode, deployer: Deployer, neighbour: Instance, source: Path
 ) -> None:
-    """The kernel's limit of a process does not count it."""
+    """Without control groups nobody would count it."""
     app = await deployer.deploy("sharer", source, plan(), SMALL)
-    await set_going(app, "python3", "-c", SHARED)
-    await ends(rootless_mode, "sharer")
-    ended = await rootless_mode.runtime.exit_reason("sharer")
-    assert ended is not None
-    assert ended.out_of_memory
+    before = shared_memory_bytes()
+    code = f"import ctypes, mmap, os\n{SHARED[how]}\nprint('taken', flush=True)"
+    await set_going(app, "python3", "-c", code)
+
+    def told() -> bool:
+        said = rootless_mode.runtime.log_tail("sharer", LogKind.RUNTIME)
+        return "Error" in said or "taken" in said
+
+    await until(told)
+    assert "taken" not in rootless_mode.runtime.log_tail("sharer", LogKind.RUNTIME)
+    assert shared_memory_bytes() - before < 100 << 20
+    await rootless_mode.runtime.remove("sharer")
     assert await answers(neighbour)
 
 

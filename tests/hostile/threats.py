@@ -173,7 +173,7 @@ PROCESSES = (
     _processes("slowing down", "renice", "{victim}"),
     _processes("seeing processes", "many-processes", "1",
                refused=frozenset({"saw 0 foreign processes"})),
-    _processes("shared memory", "shared-memory", "{shared_memory}", refused=ABSENT),
+    _processes("shared memory", "shared-memory", "{shared_memory}", refused=ABSENT | UNKNOWN_CALL),
     _processes("becoming root", "become-root", refused=frozenset({"EPERM", "EINVAL"})),
     _processes("joining a group", "set-groups", refused=frozenset({"EPERM", "EINVAL"})),
     _processes("setuid program", "setuid-file", "{app}/setuid-id", outside=NOBODY,

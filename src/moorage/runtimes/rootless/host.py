@@ -58,7 +58,7 @@ def open_machine(
         cgroups=groups,
         hard_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
     )
-    replace_file(machine.seccomp, seccomp.filter_bytes())
+    replace_file(machine.seccomp, seccomp.filter_bytes(shared_memory=machine.cgroups is not None))
     replace_file(machine.rules, ruleset(_policy(machine)).encode())
     machine.collecting.ensure()
     sweep(machine)

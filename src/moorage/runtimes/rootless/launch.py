@@ -12,6 +12,10 @@ from moorage.runtimes.runtime import Limits
 from moorage.runtimes.sandbox import bubblewrap
 from moorage.runtimes.sandbox.launch import memory_file
 
+# Where nothing counts memory that is no process's own: a shared mapping of /dev/zero is that, too.
+# /dev/full reads the same, and can't be mapped.
+_NO_MEMORY_IN_DEV = ("--dev-bind", "/dev/full", "/dev/zero")
+
 
 def command_argv(place: Place, command: str, limits: Limits, *, building: bool) -> list[str]:
     """Runs `command` in the deployment's sandbox, given bwrap's options as stdin.
@@ -49,7 +53,8 @@ def options(
         status_fd=None if building else pasta.STATUS_FD,
     )
     uid = str(pasta.RESIDENT.app_uid)
-    arguments += ["--uid", uid, "--gid", uid, *more]
+    counted = () if place.machine.cgroups else _NO_MEMORY_IN_DEV
+    arguments += ["--uid", uid, "--gid", uid, *counted, *more]
     descriptor = memory_file("options", bubblewrap.encode_options(arguments))
     try:
         yield descriptor

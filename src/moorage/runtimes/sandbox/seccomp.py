@@ -35,6 +35,7 @@ _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _INTERNET_PROTOCOLS = (0, 6, 17, 1, 58, 262)  # the type's own, TCP, UDP, ping, ping6, MPTCP
 _NETLINK_ROUTE = 0
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS … CLONE_NEWNET of clone(2)
+_MAP_SHARED, _MAP_ANONYMOUS = 0x01, 0x20  # MAP_SHARED_VALIDATE has the first bit too
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Linux, 32-bit uname, 2.6 uname, query
 
@@ -91,7 +92,10 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "lookup_dcookie": (212, 18),
     "lsm_set_self_attr": (460, 460),
     "mbind": (237, 235),
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
     "migrate_pages": (256, 238),
+    "mmap": (9, 222),
     "modify_ldt": (154, None),
     "mount": (165, 40),
     "mount_setattr": (442, 442),
@@ -116,6 +120,7 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "set_mempolicy": (238, 237),
     "set_mempolicy_home_node": (450, 450),
     "setdomainname": (171, 162),
+    "shmget": (29, 194),
     "sethostname": (170, 161),
     "setns": (308, 268),
     "settimeofday": (164, 170),
@@ -134,9 +139,10 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "vhangup": (153, 58),
     "_sysctl": (156, None),
 }
-_JUDGED_BY_ARGUMENTS = ("clone", "clone3", "ioctl", "personality", "socket", "socketpair")
+_JUDGED_BY_ARGUMENTS = ("clone", "clone3", "ioctl", "mmap", "personality", "socket", "socketpair")
+_OF_NO_PROCESS = ("memfd_create", "memfd_secret", "shmget")  # memory that no process need map
 
-DENIED = tuple(sorted(set(_CALLS) - set(_JUDGED_BY_ARGUMENTS)))
+DENIED = tuple(sorted(set(_CALLS) - {*_JUDGED_BY_ARGUMENTS, *_OF_NO_PROCESS}))
 """Calls that always answer EPERM."""
 
 
@@ -150,8 +156,11 @@ ARCHITECTURES = {
 }
 
 
-def build_filter(machine: str) -> list[Instruction]:
-    """The program for `machine` (`platform.machine()`). Raises KeyError for one it can't judge."""
+def build_filter(machine: str, *, shared_memory: bool = True) -> list[Instruction]:
+    """The program for `machine` (`platform.machine()`). Raises KeyError for one it can't judge.
+
+    Without `shared_memory` there is none but what files hold: for where nothing counts it.
+    """
     architecture = ARCHITECTURES[machine]
     numbers = architecture.numbers
     program = [
@@ -166,6 +175,10 @@ def build_filter(machine: str) -> list[Instruction]:
     for name in DENIED:
         if name in numbers:
             program += _when(numbers[name], [_errno(EPERM)])
+    if not shared_memory:
+        for name in _OF_NO_PROCESS:
+            program += _when(numbers[name], [_errno(ENOSYS)])
+        program += _when(numbers["mmap"], _deny_all_bits(3, _MAP_SHARED, _MAP_ANONYMOUS))
     program += _when(numbers["clone3"], [_errno(ENOSYS)])  # its flags lie behind a pointer
     program += _when(numbers["clone"], _deny_bits(0, _NEW_NAMESPACES))
     program += _when(numbers["socket"], _socket_rules())
@@ -181,9 +194,9 @@ def assemble(program: list[Instruction]) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
-def filter_bytes() -> bytes:
+def filter_bytes(*, shared_memory: bool = True) -> bytes:
     """The assembled program for this machine. Raises KeyError when there is none for it."""
-    return assemble(build_filter(platform.machine()))
+    return assemble(build_filter(platform.machine(), shared_memory=shared_memory))
 
 
 def _load(offset: int) -> Instruction:
@@ -212,6 +225,16 @@ def _deny_bits(argument: int, bits: int) -> list[Instruction]:
     return [
         _argument(argument),
         Instruction(_JUMP_ANY_BIT, 0, 1, bits),
+        _errno(EPERM),
+        Instruction(_RETURN, 0, 0, ALLOW),
+    ]
+
+
+def _deny_all_bits(argument: int, first: int, second: int) -> list[Instruction]:
+    return [
+        _argument(argument),
+        Instruction(_JUMP_ANY_BIT, 0, 2, first),
+        Instruction(_JUMP_ANY_BIT, 0, 1, second),
         _errno(EPERM),
         Instruction(_RETURN, 0, 0, ALLOW),
     ]
