@@ -112,7 +112,14 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
             on_superseded=worker.drop,
         ),
         blocking=Blocking(db=db, metering=ground.metering, on_given_up=worker.drop, clock=clock),
-        configuration=Configuration(db=db, vault=ground.vault, clock=clock, on_queued=worker.wake),
+        configuration=Configuration(
+            db=db,
+            vault=ground.vault,
+            sources=ground.sources,
+            reserve_bytes=settings.disk_reserve_mib * MIB,
+            clock=clock,
+            on_queued=worker.wake,
+        ),
         deletion=deletion,
         retention=_retention(settings, ground, deletion),
     )

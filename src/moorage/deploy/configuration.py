@@ -6,6 +6,7 @@ serves. So what does not become ready is given up, and the next change is not ma
 
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 
 import msgspec
 
@@ -14,6 +15,7 @@ from moorage.deploy import succession
 from moorage.deploy.change import Change
 from moorage.deploy.deployment import Deployment, Origin
 from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.room import check_room
 from moorage.deploy.variables import Variables
 from moorage.deploy.vault import Vault
 from moorage.errors import OutOfCredits, ProjectBlocked, ProjectNotFound
@@ -107,10 +109,19 @@ class Configuration:
     """Changes projects. What one request changes, the next builds on: each is one transaction."""
 
     def __init__(
-        self, *, db: Database, vault: Vault, clock: Clock, on_queued: Callable[[], None]
+        self,
+        *,
+        db: Database,
+        vault: Vault,
+        sources: Path,
+        reserve_bytes: int,
+        clock: Clock,
+        on_queued: Callable[[], None],
     ) -> None:
         self._db = db
         self._vault = vault
+        self._sources = sources
+        self._reserve_bytes = reserve_bytes
         self._clock = clock
         self._on_queued = on_queued
 
@@ -119,7 +130,10 @@ class Configuration:
         return await present(self._db, self._vault, project)
 
     async def change(self, project: Project, change: Change) -> Changed:
-        """Make a change. Raises InvalidField, ProjectBlocked, ProjectNotFound, OutOfCredits."""
+        """Make a change, or nothing of it.
+
+        Raises InvalidField, ProjectBlocked, ProjectNotFound, OutOfCredits, NoCapacity.
+        """
         async with self._db.transaction(durable=True) as tx:
             current = await projects.by_id(tx, project.id)
             if current is None or current.status is ProjectStatus.DELETING:
@@ -154,6 +168,7 @@ class Configuration:
             return Changed(Effect.UNDER_WAY, now.newest.id)
         if await accounts.balance(tx, project.wallet) <= 0:
             raise OutOfCredits
+        check_room(self._sources, reserve_bytes=self._reserve_bytes)
         copy = succession.copy_of(now.newest, Origin.CONFIGURATION, now_ms=self._clock.now_ms())
         deployment = msgspec.structs.replace(copy, variables=variables, health_path=health_path)
         await succession.queue(tx, project, deployment)

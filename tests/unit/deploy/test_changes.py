@@ -16,6 +16,7 @@ from moorage.errors import (
     FailureCause,
     InvalidField,
     MoorageError,
+    NoCapacity,
     OutOfCredits,
     ProjectBlocked,
     ProjectNotFound,
@@ -31,9 +32,19 @@ class Desk:
         self.yard = yard
         self.project = project
         self.queued = 0
+        self.service = self.with_reserve(0)
+
+    def with_reserve(self, reserve_bytes: int) -> Configuration:
+        """As after a restart with another setting."""
         self.service = Configuration(
-            db=yard.db, vault=yard.vault, clock=yard.clock, on_queued=self._wake
+            db=self.yard.db,
+            vault=self.yard.vault,
+            sources=self.yard.sources,
+            reserve_bytes=reserve_bytes,
+            clock=self.yard.clock,
+            on_queued=self._wake,
         )
+        return self.service
 
     def _wake(self) -> None:
         self.queued += 1
@@ -183,6 +194,18 @@ async def test_change_of_the_app_needs_credits_and_one_of_its_name_does_not(yard
     assert (await yard.project(broke.project)).display_name != "Shop"  # all of it or nothing
     await broke.change(displayName="Shop")
     assert (await yard.project(broke.project)).display_name == "Shop"
+
+
+async def test_change_that_needs_a_copy_is_refused_while_the_disk_has_no_room_for_it(
+    desk: Desk, serving: Deployment
+) -> None:
+    """What the reserve holds is for the apps that are there."""
+    desk.with_reserve(1 << 62)
+    refused = await desk.refused(displayName="Shop", restart=True)
+    assert isinstance(refused, NoCapacity)
+    assert (await desk.yard.project(desk.project)).display_name == desk.project.display_name
+    assert await desk.change(displayName="Shop", buildVars={"A": "1"})
+    assert desk.queued == 0
 
 
 async def test_what_the_operator_suspended_is_not_changed(desk: Desk, serving: Deployment) -> None:
