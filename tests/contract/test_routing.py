@@ -423,6 +423,32 @@ async def test_body_arrives_whole_at_the_fallback_after_a_failed_dial(
     assert seen == {"size": len(BODY), "sha256": hashlib.sha256(BODY).hexdigest()}
 
 
+@pytest.mark.parametrize("size", [10, 200_000])
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_body_that_a_failing_app_has_taken_does_not_keep_the_page_away(
+    harbour: Harbour, client: aiohttp.ClientSession, directory: Path, *, size: int, is_chunked: bool
+) -> None:
+    """Else the proxy would say that it is the gateway which is down."""
+
+    async def take_and_hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(size)
+        writer.transport.abort()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"x" * size
+
+    endpoint = listen_unix(directory / "failing.sock")
+    async with await asyncio.start_unix_server(take_and_hang_up, sock=endpoint):
+        harbour.router.point("sick.localhost", directory / "failing.sock")
+        data = pieces() if is_chunked else b"x" * size
+        async with client.post(
+            harbour.url(), data=data, headers={"Host": "sick.localhost"}
+        ) as response:
+            assert response.status == 502
+            assert (await response.json())["code"] == "app_not_answering"
+
+
 # The gateway away
 
 

@@ -32,6 +32,8 @@ FALLBACK_HEADER = "X-Moorage-Fallback"
 
 JsonObject = dict[str, Any]
 
+_BODY_HEADERS = ("Expect", "Content-*", "Transfer-Encoding")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
@@ -141,7 +143,7 @@ def _app_route() -> JsonObject:
             {
                 "handler": "subroute",
                 "routes": [_served_route(), {"handle": [_waking_proxy()]}],
-                "errors": {"routes": [{"handle": _fallback("{http.error.status_code}")}]},
+                "errors": {"routes": [{"handle": _fallback_after_app()}]},
             }
         ],
         "terminal": True,
@@ -175,7 +177,7 @@ def _waking_proxy() -> JsonObject:
     has no time limit here: the gateway bounds it, and can't leave it open when it ends.
     """
     request = _trusted_request_headers()
-    request["delete"] += ["Connection", "Upgrade", "Expect", "Content-*", "Transfer-Encoding"]
+    request["delete"] += ["Connection", "Upgrade", *_BODY_HEADERS]
     request["set"][WAKE_HEADER] = ["1"]
     page = {"handle": _fallback("404")}
     return {
@@ -227,6 +229,22 @@ def _app_proxy() -> JsonObject:
 def _fallback(proxy_status: str) -> list[JsonObject]:
     """The gateway's page for this host, and a line in the log that says so."""
     return [_logged("page", proxy_status), _fallback_proxy()]
+
+
+def _fallback_after_app() -> list[JsonObject]:
+    """The same where an app failed: it may have taken the request's body, which then is gone."""
+    with_body = {"handle": [_fallback_proxy()]}
+    without = _fallback_proxy()
+    without["rewrite"] = {"method": "GET"}  # which has Caddy send no body
+    without["headers"]["request"]["delete"] += _BODY_HEADERS
+    return [
+        _logged("page", "{http.error.status_code}"),
+        {
+            "handler": "subroute",
+            "routes": [with_body],
+            "errors": {"routes": [{"handle": [without]}]},
+        },
+    ]
 
 
 def _fallback_proxy() -> JsonObject:
