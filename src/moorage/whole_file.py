@@ -1,10 +1,27 @@
-"""Files that appear whole or not at all, and that their owner alone may read."""
+"""Small files: they appear whole or not at all, and their owner alone may read them."""
 
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_READ_BYTES = 4096
+
+
+def read_file(path: str) -> bytes:
+    """A file's content, in half the system calls of a file object: for what is read all the time.
+
+    Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = b""
+        while piece := os.read(descriptor, _READ_BYTES):
+            content += piece
+        return content
+    finally:
+        os.close(descriptor)
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -1,6 +1,8 @@
 from pathlib import Path
 
-from moorage.whole_file import create_file, replace_file
+import pytest
+
+from moorage.whole_file import create_file, read_file, replace_file
 
 
 def test_replaced_file_holds_the_newest_content(tmp_path: Path) -> None:
@@ -8,6 +10,13 @@ def test_replaced_file_holds_the_newest_content(tmp_path: Path) -> None:
     replace_file(path, b"8545")
     replace_file(path, b"8546")
     assert path.read_bytes() == b"8546"
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 100_000])
+def test_file_is_read_to_its_end(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "file"
+    replace_file(path, b"x" * size)
+    assert read_file(str(path)) == b"x" * size
 
 
 def test_created_file_keeps_what_came_first(tmp_path: Path) -> None:

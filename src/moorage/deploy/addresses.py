@@ -1,5 +1,6 @@
 """The addresses of projects: each one's own name, and the domains that its owner proved."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -50,9 +51,10 @@ class Addresses:
         for host in await self._of(project):
             self._routes.remove(host)
 
-    async def lead_to(self, project: Project, socket: Path) -> bool:
-        """Whether every host of a project leads to this socket."""
-        return all(self._routes.socket(host) == socket for host in await self._of(project))
+    def lead_to(self, project: Project, socket: Path, *, proved: Iterable[str]) -> bool:
+        """Whether a project's own name and its `proved` domains all lead to this socket."""
+        hosts = (self._hosts.host(project.unique_name), *proved)
+        return all(self._routes.socket(host) == socket for host in hosts)
 
     def socket(self, project: Project) -> Path | None:
         """Where a project's own name leads, None when nowhere."""

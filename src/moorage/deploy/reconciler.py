@@ -6,7 +6,7 @@ should, stops what should not, and removes what no row owns.
 
 import asyncio
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -117,18 +117,19 @@ class Reconciler:
         self.asleep = len(sleeping)
         serving = {project.serving_deployment_id for project in living} | sleeping.keys()
         kept = await kept_releases.kept(self._db)
+        proved = await domains.verified(self._db)
         for stray in known - under_way - serving - kept.keys():
             self._chores.begin("remove", stray, partial(self._runtime.remove, stray))
         for project_id in [sleeping[name] for name in running if name in sleeping]:
             project = await projects.by_id(self._db, project_id)
             if project is not None:
-                await self._settle(project, running)
+                await self._settle(project, running, proved)
         dead = set()
         for project in living:
             deployment_id = project.serving_deployment_id or ""
             if deployment_id in changing:
                 continue  # it became ready just now: `running` may be older than that
-            if await self._settle(project, running):
+            if await self._settle(project, running, proved):
                 dead.add(deployment_id)
         self.dead = frozenset(dead)
         self._chores.forget(but=known | self.dead | {project.id for project in living})
@@ -156,7 +157,12 @@ class Reconciler:
             if await projects.set_deleted(tx, project.id, at_ms=self._clock.now_ms()):
                 await self._tell(tx, project, EventKind.PROJECT_DELETED)
 
-    async def _settle(self, project: Project, running: Mapping[str, Instance]) -> bool:
+    async def _settle(
+        self,
+        project: Project,
+        running: Mapping[str, Instance],
+        proved: Mapping[str, Sequence[str]],
+    ) -> bool:
         """Bring one project in line; True when its app should run and does not."""
         serving = project.serving_deployment_id
         if project.status is ProjectStatus.DELETING and project.id not in self.deleting:
@@ -177,7 +183,8 @@ class Reconciler:
         if instance is None:
             self.restarts.begin(project, serving, self.start)
             return True
-        if not await self._addresses.lead_to(project, instance.socket):
+        own = proved.get(project.id, ())
+        if not self._addresses.lead_to(project, instance.socket, proved=own):
             await self._point(project.id, serving, instance)
         return False
 

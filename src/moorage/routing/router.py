@@ -11,6 +11,7 @@ generation's symlink stays until the next switch, for a request that had just lo
 """
 
 import contextlib
+import os
 import secrets
 import shutil
 from pathlib import Path
@@ -107,14 +108,16 @@ class Router:
         (markers / generation).touch(mode=0o600)
 
     def _generation(self, host: str) -> str | None:
+        # Asked of every app that runs, every few seconds, and so without making paths.
         try:
-            return next((marker.name for marker in (self._routes / host).iterdir()), None)
+            with os.scandir(f"{self._routes}/{host}") as markers:
+                return next((marker.name for marker in markers), None)
         except FileNotFoundError:
             return None
 
     def _target(self, host: str, generation: str) -> Path | None:
         try:
-            return (self._sockets / host / generation).readlink()
+            return Path(os.readlink(f"{self._sockets}/{host}/{generation}"))  # noqa: PTH115 (as above)
         except FileNotFoundError:
             return None
 

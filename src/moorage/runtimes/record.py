@@ -8,7 +8,7 @@ import msgspec
 
 from moorage.runtimes.runtime import AppExit
 from moorage.runtimes.sandbox.listeners import Listener
-from moorage.whole_file import replace_file
+from moorage.whole_file import read_file, replace_file
 
 _FILE = "record.json"
 
@@ -35,7 +35,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def read(cls, directory: Path) -> Self | None:
         """The one in a deployment's directory; None when there is none, or none that is whole."""
         try:
-            return msgspec.json.decode((directory / _FILE).read_bytes(), type=cls)
+            return msgspec.json.decode(read_file(f"{directory}/{_FILE}"), type=cls)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 

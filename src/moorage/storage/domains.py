@@ -22,6 +22,7 @@ _OF_PROJECT = Statement(
 _VERIFIED_OF = Statement(
     select(domains.c.host).where(domains.c.project_id == bindparam("project_id"), _verified)
 )
+_VERIFIED = Statement(select(domains.c.project_id, domains.c.host).where(_verified))
 _PROJECT_AT = Statement(
     select(domains.c.project_id).where(domains.c.host == bindparam("host"), _verified)
 )
@@ -63,6 +64,14 @@ async def of_project(source: Database | Transaction, project_id: str) -> list[Do
 async def verified_of(source: Database | Transaction, project_id: str) -> list[str]:
     """The hosts that lead to a project beside its own name."""
     return [host for (host,) in await source.all(_VERIFIED_OF, project_id=project_id)]
+
+
+async def verified(db: Database) -> dict[str, list[str]]:
+    """The hosts that lead to projects beside their own names, by project."""
+    found: dict[str, list[str]] = {}
+    for project_id, host in await db.all(_VERIFIED):
+        found.setdefault(project_id, []).append(host)
+    return found
 
 
 async def project_at(source: Database | Transaction, host: str) -> str | None:

@@ -1,6 +1,8 @@
 import asyncio
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from yard import APP_LIMITS, HOST, Yard, socket_of
@@ -11,6 +13,7 @@ from moorage.deploy.project import Project, ProjectStatus
 from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import Instance, InstanceSpec, Limits
 from moorage.storage import projects
+from moorage.storage.database import Database
 from records_fixture import ALICE, add_deployment, add_project, fund
 from waiting import until
 
@@ -51,6 +54,46 @@ async def test_what_runs_and_should_is_left_alone(
     assert yard.routes.changes == []
     assert yard.reconciler.dead == frozenset()
     assert yard.reconciler.running == 1
+
+
+@pytest.mark.parametrize("others_sleep", [False, True])
+async def test_comparison_asks_the_database_as_often_however_many_apps_there_are(
+    yard: Yard,
+    project: Project,
+    app: Deployment,
+    others_sleep: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    for name in ("one", "all"):
+        ask = getattr(Database, name)
+
+        def noted(db: Database, *given: Any, ask: Callable[..., Any] = ask, **also: Any) -> Any:
+            asked.append(given[0].sql)
+            return ask(db, *given, **also)
+
+        monkeypatch.setattr(Database, name, noted)
+    await reconcile(yard)
+    with_one = list(asked)
+    for number in range(20):
+        await add_other(yard, f"other-{number}", sleeps=others_sleep)
+    yard.routes.table[HOST] = socket_of(app)
+    asked.clear()
+    await reconcile(yard)
+    assert asked == with_one
+    assert yard.reconciler.asleep == (20 if others_sleep else 0)
+    assert yard.reconciler.dead == frozenset()
+
+
+async def add_other(yard: Yard, name: str, *, sleeps: bool) -> None:
+    """Another project, whose app runs or sleeps."""
+    project = await add_project(yard.db, name=name)
+    serving = await yard.serving(project)
+    yard.routes.table[f"{name}.example.com"] = socket_of(serving)
+    if sleeps:
+        yard.runtime.die(serving.id)
+        async with yard.db.transaction(durable=False) as tx:
+            await projects.fall_asleep(tx, project.id, serving=serving.id, at_ms=1)
 
 
 async def test_dead_app_is_started_again(yard: Yard, project: Project, app: Deployment) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from moorage.errors import DeployFailed, FailureCause
@@ -24,6 +25,7 @@ from moorage.runtimes.sandbox.place import Place
 from moorage.runtimes.sandbox.record import Record, parse_child_pid, parse_exit_code
 from moorage.runtimes.sandbox.slots import Slot
 from moorage.runtimes.sandbox.threads import in_thread
+from moorage.whole_file import read_file
 
 OTHER_PORT_GRACE_SECONDS = 1.0  # how long a listener on another port waits for the wanted one
 START_CPU_MILLIS = 1000  # while it starts an app may use a whole core, whatever it has later
@@ -239,16 +241,21 @@ def close_door(place: Place) -> None:
     place.socket.unlink(missing_ok=True)
 
 
-def door_pids(place: Place, record: Record) -> list[int]:
-    """The door's processes: those beside the app's monitor, which has the app's uid."""
+def door_pids(place: Place, record: Record) -> Iterator[int]:
+    """The door's processes: those beside the app's monitor, which has the app's uid, and is older
+    than they are.
+    """
     slot = place.slot(record)
-    pids = place.machine.cgroups.pids(place.door_group)
-    return [pid for pid in pids if slot is None or _uid_of(pid) not in (None, slot.app_uid)]
+    for pid in reversed(place.machine.cgroups.pids(place.door_group)):
+        if slot is None or _uid_of(pid) not in (None, slot.app_uid):
+            yield pid
 
 
 def is_open(place: Place, record: Record) -> bool:
     """Whether the app runs and its door is there."""
-    return is_running(place) and bool(door_pids(place, record)) and place.socket.is_socket()
+    if not is_running(place) or next(door_pids(place, record), None) is None:
+        return False
+    return place.socket.is_socket()
 
 
 def listens(place: Place, record: Record) -> bool:
@@ -278,10 +285,10 @@ def connections(place: Place) -> int:
 
 def _uid_of(pid: int) -> int | None:
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = read_file(f"/proc/{pid}/status")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Uid:"))
+    return int(status.partition(b"\nUid:")[2].split(maxsplit=1)[0])
 
 
 async def stop(place: Place, *, grace_seconds: float) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.runtimes.runtime import Limits, Usage
+from moorage.whole_file import read_file
 
 CONTROLLERS = ("memory", "cpu", "pids")
 _ACCOUNTING = "cpuacct"  # on version 1 a controller of its own, often mounted with cpu
@@ -155,7 +156,7 @@ class Cgroups:
 
     def pids(self, name: str) -> list[int]:
         """The processes in a group now; empty when there is no such group."""
-        return _read_pids(self.hierarchy.mounts["pids"] / self.root / name)
+        return _read_pids(f"{self.hierarchy.mounts['pids']}/{self.root}/{name}")
 
     def oom_kills(self, name: str) -> int:
         """How often the kernel killed in this group for want of memory."""
@@ -200,13 +201,7 @@ class Cgroups:
 
     def names(self) -> set[str]:
         """Every group below the gateway's own."""
-        return {
-            entry.name
-            for directory in self._directories("")
-            if directory.is_dir()
-            for entry in directory.iterdir()
-            if entry.is_dir()
-        }
+        return {name for directory in self._directories("") for name in _groups_in(directory)}
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to every process of a group."""
@@ -271,10 +266,18 @@ def _vacate(group: Path) -> None:
                 (refuge / "cgroup.procs").write_text(str(pid))
 
 
-def _read_pids(directory: Path) -> list[int]:
+def _groups_in(directory: Path) -> list[str]:
     try:
-        return [int(line) for line in (directory / "cgroup.procs").read_text().split()]
-    except (FileNotFoundError, OSError) as error:
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+
+
+def _read_pids(directory: Path | str) -> list[int]:
+    try:
+        return [int(line) for line in read_file(f"{directory}/cgroup.procs").split()]
+    except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENODEV):
             return []
         raise

@@ -227,10 +227,12 @@ class Sandbox(Local[Machine, Place]):
                 logger.warning("deployment %s can't be tended: %s", place.deployment_id, error)
 
     def _tend_place(self, place: Place) -> None:
+        if place.deployment_id in self._settled:
+            return
         record = place.record
         if record is None or record.listener is None or record.cpu_millis is None:
             return
-        if place.deployment_id not in self._settled and app.is_running(place):
+        if app.is_running(place):
             place.machine.cgroups.set_cpu(place.app_group, record.cpu_millis)
             self._settled.add(place.deployment_id)
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -44,6 +45,7 @@ class Slot:
         return _FIRST_UID + 2 * self.number + 1
 
 
+@lru_cache(maxsize=4096)  # asked of every app that runs, every few seconds
 def slot_at(subnet: str, number: int) -> Slot:
     """The slot `number` of `subnet`: a /30 whose first address is the host's, the second the app's.
 
