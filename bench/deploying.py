@@ -32,7 +32,7 @@ from wallet import deploy_body
 
 ROUNDS = 11
 ROUNDS_WITH_PACKAGES = 5
-_PAUSE_SECONDS = 0.002
+_PAUSE_SECONDS = 0.01  # each time the gateway answers in the app's place, amid its work
 _LONGEST_SECONDS = 180.0
 _SETTINGS = Settings()
 _FALLBACK = b"x-moorage-fallback"

@@ -23,7 +23,7 @@ from moorage.storage import projects
 from moorage.storage.database import Database
 
 SLEEPERS = 1_000
-DEPLOYS = 7
+DEPLOYS = 11
 ROUNDS = 4
 ROUND_SECONDS = 12.0
 _SETTLE_SECONDS = 5.0
@@ -43,16 +43,15 @@ _PLAN = Plan(
 
 
 def run() -> list[Row]:
-    """The same gateway twice: with nothing, then with the sleepers that were put beside it."""
-    with gateway(pinned=False) as started:
-        few = asyncio.run(_deploys(started))
-        started.kill()
-        asyncio.run(_put(started.data_dir))
-        started.start()
+    """Two gateways: one with nothing, one beside whose apps the sleepers were put."""
+    with gateway(pinned=False) as empty, gateway(pinned=False) as full:
+        full.kill()
+        asyncio.run(_put(full.data_dir))
+        full.start()
         time.sleep(_SETTLE_SECONDS)
-        shares = [_share(started.pid) for _ in range(ROUNDS)]
-        resident = resident_bytes(started.pid)
-        many = asyncio.run(_deploys(started))
+        shares = [_share(full.pid) for _ in range(ROUNDS)]
+        resident = resident_bytes(full.pid)
+        few, many = asyncio.run(_deploys(empty, full))
     share, ratio = median(shares), median(many) / median(few)
     asleep = f"{SLEEPERS:,} sleeping apps"
     return [
@@ -79,10 +78,13 @@ def run() -> list[Row]:
     ]
 
 
-async def _deploys(started: DevGateway) -> list[float]:
-    """Seconds from a paid request to an address that answers; the first warms up."""
-    took = [await through_gateway(started, "hello-node") for _ in range(DEPLOYS + 1)]
-    return took[1:]
+async def _deploys(*gateways: DevGateway) -> list[list[float]]:
+    """Seconds from paid requests to answers, of each gateway in turn; the first warm up."""
+    rounds = [
+        [await through_gateway(started, "hello-node") for started in gateways]
+        for _ in range(DEPLOYS + 1)
+    ]
+    return [list(took) for took in zip(*rounds[1:], strict=True)]
 
 
 def _share(pid: int) -> float:

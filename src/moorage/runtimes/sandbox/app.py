@@ -29,9 +29,9 @@ from moorage.whole_file import read_file
 
 OTHER_PORT_GRACE_SECONDS = 1.0  # how long a listener on another port waits for the wanted one
 START_CPU_MILLIS = 1000  # while it starts an app may use a whole core, whatever it has later
-_FAST_POLL_SECONDS = 0.002
-_SLOW_POLL_SECONDS = 0.05
-_FAST_FOR_SECONDS = 2.0
+_POLL_SECONDS = 0.002
+_LONGEST_POLL_SECONDS = 0.05
+_LATE_SHARE = 50  # that an app listens is seen within a fiftieth of the time that it took
 _POLL_SHARE = 10  # an app that makes looking slow is looked at less: a tenth of the time at most
 _OTHERS_EVERY_SECONDS = 0.1
 _STATUS_SECONDS = 1.0  # how long the exit code may come after the app's last process
@@ -117,9 +117,16 @@ async def _wait(
             return listener
         if waited >= timeout_seconds:
             raise await in_thread(not_bound, place, spec, timeout_seconds)
-        took = clock.monotonic_seconds() - asked
-        pause = _FAST_POLL_SECONDS if waited < _FAST_FOR_SECONDS else _SLOW_POLL_SECONDS
-        await asyncio.sleep(max(pause, _POLL_SHARE * took))
+        await asyncio.sleep(poll_pause(waited, looking=clock.monotonic_seconds() - asked))
+
+
+def poll_pause(waited: float, *, looking: float) -> float:
+    """Seconds until an app is looked at again that has been waited for, and how long a look took.
+
+    The longer it starts, the rarer: looking takes processor time, which a start is short of.
+    """
+    pause = min(max(waited / _LATE_SHARE, _POLL_SECONDS), _LONGEST_POLL_SECONDS)
+    return max(pause, _POLL_SHARE * looking)
 
 
 class _Others:
@@ -213,7 +220,7 @@ async def _wait_for_status(place: Place) -> None:
     while parse_exit_code(_status(place)) is None:
         if place.machine.clock.monotonic_seconds() > deadline:
             return
-        await asyncio.sleep(_FAST_POLL_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def open_door(place: Place, slot: Slot, listener: Listener) -> None:
@@ -303,7 +310,7 @@ async def stop(place: Place, *, grace_seconds: float) -> None:
             continue
     deadline = clock.monotonic_seconds() + grace_seconds
     while is_running(place) and clock.monotonic_seconds() < deadline:  # noqa: ASYNC110 (no event)
-        await asyncio.sleep(_FAST_POLL_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
     await asyncio.to_thread(cgroups.kill, place.app_group)
     await _wait_for_status(place)
 
