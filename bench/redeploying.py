@@ -1,13 +1,15 @@
 """A version with an unchanged lock file beside the first, and a rollback beside a bare start."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from gateway import EXAMPLES, api_port, example_files, funded, gateway
@@ -43,12 +45,12 @@ def run() -> list[Row]:
 
 
 async def _rows(started: DevGateway, example: str, directory: Path) -> list[Row]:
-    rounds = [await _versions(started, example) for _ in range(ROUNDS)]
-    first, second, rollback = (list(seconds) for seconds in zip(*rounds, strict=True))
-    bare = await _bare_starts(example, directory)
+    async with _built(example, directory) as bare:
+        rounds = [(*await _versions(started, example), await bare()) for _ in range(ROUNDS)]
+    first, second, rollback, by_hand = (list(seconds) for seconds in zip(*rounds, strict=True))
     return [
         _row(f"{example}: second version, same lock file ÷ first", second, first, 0.2),
-        _row(f"{example}: rollback ÷ start → 200 by hand", rollback, bare, 1.5),
+        _row(f"{example}: rollback ÷ start → 200 by hand", rollback, by_hand, 1.5),
     ]
 
 
@@ -104,8 +106,9 @@ def _version(mark: str) -> str:
     return f"version {mark}"
 
 
-async def _bare_starts(example: str, directory: Path) -> list[float]:
-    """Seconds from starting what is built to its first answer, by a few lines of Python."""
+@contextlib.asynccontextmanager
+async def _built(example: str, directory: Path) -> AsyncIterator[Callable[[], Awaitable[float]]]:
+    """Starts what is built, by a few lines of Python: seconds to its first answer."""
     sizes = {path: len(text.encode()) for path, text in example_files(example).items()}
     plan = make_plan(DirectoryTree(EXAMPLES / example, sizes), PlanSettings(), TOOLBOX)
     sandbox = Sandbox(
@@ -127,7 +130,7 @@ async def _bare_starts(example: str, directory: Path) -> list[float]:
     await sandbox.open()
     try:
         await sandbox.build(build)
-        return [await _started(sandbox, start) for _ in range(ROUNDS)]
+        yield partial(_started, sandbox, start)
     finally:
         await sandbox.close(stop_apps=True)
 

@@ -8,7 +8,8 @@ import pytest
 
 from moorage.errors import DeployFailed
 from moorage.runtimes.runtime import LogKind
-from moorage.runtimes.sandbox import copying
+from moorage.runtimes.sandbox import copying, disk
+from moorage.runtimes.sandbox.network import Network
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from sandbox_fixture import make_sandbox
 from small_apps import SERVER, build, build_and_start, fetch, plan, start
@@ -33,6 +34,22 @@ async def test_copy_serves_what_the_origin_was_built_to(sandbox: Sandbox, source
     assert await fetch(instance.socket) == "hello"
     assert "built here" in sandbox.log_tail("second", LogKind.BUILD)
     assert sandbox.log_tail("second", LogKind.RUNTIME) == "made\n"
+
+
+async def test_copy_has_its_disk_and_its_network_before_it_is_started(
+    sandbox: Sandbox, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await build(sandbox, source, plan())
+    await sandbox.copy("first", "second")
+    for name in ("mount_image", "make_image"):
+        monkeypatch.setattr(disk, name, _is_late)
+    monkeypatch.setattr(Network, "create", _is_late)
+    instance = await start(sandbox, plan(), deployment_id="second")
+    assert await fetch(instance.socket) == "hello"
+
+
+def _is_late(*_: object) -> None:
+    raise AssertionError("a start makes what the copy could have made")
 
 
 async def test_copy_of_what_runs_is_whole_and_leaves_it_running(

@@ -58,6 +58,25 @@ async def test_unchanged_lock_file_skips_the_install(
     assert await fetch(instance.socket) == "changed"
 
 
+async def test_bytecode_that_an_install_compiled_is_good_over_a_layer_and_in_a_copy(
+    caching_sandbox: Sandbox, source: Path
+) -> None:
+    install = (
+        "mkdir packages && cd packages && touch -d 2020-01-01 __init__.py module.py"
+        " && python3 -m compileall -q -f . && cd .. && " + INSTALL
+    )
+    await build(caching_sandbox, source, installing(install), owner=ALICE)
+    await build(caching_sandbox, source, installing(install), deployment_id="second", owner=ALICE)
+    await caching_sandbox.copy("second", "third")
+    loads = "python3 -v -c 'import packages.module' 2>&1 | grep -o 'from ./app/packages/.*'"
+    for deployment_id in ("second", "third"):
+        the_plan = plan(start=f"{loads}; exec node index.js")
+        await start(caching_sandbox, the_plan, deployment_id=deployment_id)
+        said = caching_sandbox.log_tail(deployment_id, LogKind.RUNTIME).splitlines()
+        assert len(said) == 2
+        assert all(line.endswith(".pyc'") for line in said), said
+
+
 @pytest.mark.parametrize(
     "change",
     ["lock", "command", "owner", "disk"],

@@ -1,6 +1,9 @@
-"""What a build begins with: a disk with the source, over a layer if there is one, and a network."""
+"""What a build, or an app, begins with: its disk and its network, made at the same time."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 
 from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import BuildSpec
@@ -13,15 +16,24 @@ from moorage.runtimes.sandbox.trees import NotAFile
 
 
 async def furnish(place: Place, slot: Slot, spec: BuildSpec, layer: Layer | None) -> bool:
-    """Disk and network, at the same time; whether what the install would make is there already.
+    """A disk with the source, over a layer if there is one, and a network.
 
-    Raises DeployFailed, OSError.
+    Says whether what the install would make is there already. Raises DeployFailed, OSError.
     """
-    networking = asyncio.create_task(in_thread(place.network(slot).create))
-    try:
+    async with _meanwhile(place.network(slot).create):
         return await in_thread(_make_disk, place, slot, spec, layer)
-    finally:
-        await to_its_end(_outcome(networking))
+
+
+async def furnish_copy(place: Place, slot: Slot, origin: Place) -> None:
+    """A disk that is a copy of another place's, and a network. Raises OSError."""
+    async with _meanwhile(place.network(slot).create):
+        await in_thread(place.copy_disk, slot, origin)
+
+
+async def furnish_again(place: Place, slot: Slot) -> None:
+    """What a stop, or a restart of the machine, took away from what is built. Raises OSError."""
+    async with _meanwhile(partial(place.connect, slot)):
+        await in_thread(place.revive, slot)
 
 
 def _make_disk(place: Place, slot: Slot, spec: BuildSpec, layer: Layer | None) -> bool:
@@ -35,6 +47,16 @@ def _make_disk(place: Place, slot: Slot, spec: BuildSpec, layer: Layer | None) -
     except OSError as error:
         raise disk_failure(error, spec.limits.disk_bytes) from error
     return False
+
+
+@asynccontextmanager
+async def _meanwhile(work: Callable[[], None]) -> AsyncIterator[None]:
+    """`work` is done, in a thread, at the end of the block."""
+    task = asyncio.create_task(in_thread(work))
+    try:
+        yield
+    finally:
+        await to_its_end(_outcome(task))
 
 
 async def _outcome(task: "asyncio.Task[None]") -> None:

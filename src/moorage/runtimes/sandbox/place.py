@@ -154,16 +154,21 @@ class Place(place.Place):
             self.disk.unmount()  # its files belong to the slot it had
             self.write(msgspec.structs.replace(record, slot=slot.number))
 
-    def revive(self) -> Slot:
-        """Make the parts of a built deployment that a restart of the machine took away."""
+    def slot_again(self) -> Slot:
+        """The slot that the record names, or another if it was lost meanwhile."""
         record = self.record
-        slot = self.claim(None if record is None else record.slot)
+        return self.claim(None if record is None else record.slot)
+
+    def revive(self, slot: Slot) -> None:
+        """Make what a restart of the machine took away of a built deployment, but its network."""
         self.logs.create()  # a backup has none that was empty
         self.disk.mount(slot.app_uid)
+        self.write_etc(slot)
+
+    def connect(self, slot: Slot) -> None:
+        """Make the network, unless it is there. Raises OSError."""
         if not self.network(slot).exists:
             self.network(slot).create()
-        self.write_etc(slot)
-        return slot
 
     def dismiss(self, record: Record) -> None:
         """Take away all but the files, the logs and the record. The app must be stopped."""

@@ -14,6 +14,7 @@ from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec,
 from moorage.runtimes.sandbox import app, build, firewall, host
 from moorage.runtimes.sandbox.caches import Caches
 from moorage.runtimes.sandbox.disk import disk_failure
+from moorage.runtimes.sandbox.furnishing import furnish_again, furnish_copy
 from moorage.runtimes.sandbox.hearing import Hearing
 from moorage.runtimes.sandbox.listeners import Listener
 from moorage.runtimes.sandbox.place import Machine, Place, app_of
@@ -104,7 +105,7 @@ class Sandbox(Local[Machine, Place]):
             origin, place = self._place(origin_id), self._place(deployment_id)
             require_built(origin, "copy")
             async with self._making(place) as slot:
-                await in_thread(place.copy_disk, slot, origin)
+                await furnish_copy(place, slot, origin)
 
     async def volumes(self) -> set[str]:
         """As `Runtime.volumes`."""
@@ -155,7 +156,8 @@ class Sandbox(Local[Machine, Place]):
         await in_thread(place.write, built)
 
     async def _start(self, place: Place, spec: InstanceSpec, timeout_seconds: float) -> Instance:
-        slot = await in_thread(place.revive)
+        slot = await in_thread(place.slot_again)
+        await furnish_again(place, slot)
         if not app.is_running(place):
             self._settled.discard(place.deployment_id)
             await self._machine.toolchains.show(spec.plan.toolchains)
