@@ -41,8 +41,7 @@ async def test_copy_has_its_disk_and_its_network_before_it_is_started(
 ) -> None:
     await build(sandbox, source, plan())
     await sandbox.copy("first", "second")
-    for name in ("mount_image", "make_image"):
-        monkeypatch.setattr(disk, name, _is_late)
+    monkeypatch.setattr(disk, "mount_image", _is_late)
     monkeypatch.setattr(Network, "create", _is_late)
     instance = await start(sandbox, plan(), deployment_id="second")
     assert await fetch(instance.socket) == "hello"

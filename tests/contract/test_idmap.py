@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moorage.runtimes.sandbox import idmap, kernel
-from moorage.runtimes.sandbox.disk import AppDisk, mount_image
+from moorage.runtimes.sandbox.disk import AppDisk, make_image, mount_image
 
 pytestmark = pytest.mark.root
 
@@ -18,7 +18,8 @@ ONE, OTHER = 1_999_999_990, 1_999_999_992
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[AppDisk]:
     made = AppDisk(image=tmp_path / "disk.img", mount_point=tmp_path / "mounted")
-    made.create(size_bytes=0, uid=ONE)
+    make_image(made.image, 0)
+    made.furnish(ONE)
     yield made
     made.remove()
 

@@ -132,9 +132,8 @@ class AppDisk(Disk):
         """The app's own files of `/etc`."""
         return self.mount_point / "etc"
 
-    def create(self, *, size_bytes: int, uid: int) -> None:
-        """A new, empty, mounted disk. Raises OSError."""
-        make_image(self.image, size_bytes)
+    def furnish(self, uid: int) -> None:
+        """Mount a blank disk and make an app's directories. Raises OSError."""
         self.mount(uid)
         self.mount_point.chmod(0o711)  # the app's uid passes through, and reads nothing here
         make_owned(self.app, uid)

@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from moorage.runtimes.sandbox.blanks import Blanks
 from moorage.runtimes.sandbox.caches import Caches
-from moorage.runtimes.sandbox.disk import Disk, is_clean, make_image, make_owned
+from moorage.runtimes.sandbox.disk import Disk, is_clean, make_owned
 from moorage.runtimes.sandbox.threads import in_thread
 
 _SHARE = 2  # half of what may be kept for a wallet is for its downloads
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 class Downloads:
     """The downloads of all wallets, and whose are in use."""
 
+    blanks: Blanks
     caches: Caches
     mount_points: Path
     _leased: set[str] = field(default_factory=set)
@@ -54,7 +56,7 @@ class Downloads:
         size_bytes = self.caches.wallet_bytes // _SHARE
         try:
             if not _is_usable(disk, uid, size_bytes):
-                make_image(disk.image, size_bytes)
+                self.blanks.put(disk.image, size_bytes)
                 disk.mount(uid)
                 disk.mount_point.chmod(0o711)
                 make_owned(files, uid)

@@ -20,6 +20,7 @@ from moorage.runtimes.sandbox import (
     shims,
     tool,
 )
+from moorage.runtimes.sandbox.blanks import Blanks
 from moorage.runtimes.sandbox.caches import Caches
 from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.downloads import Downloads
@@ -51,6 +52,7 @@ def open_machine(configuration: Configuration, *, subnet: str, caches: Caches) -
         missing.append(probe.MISSING_RESOLVER)
     if missing or hierarchy is None:
         raise IsolationMissing(tuple(missing))
+    blanks = Blanks(directory=configuration.state_dir / "blanks", clock=configuration.clock)
     machine = Machine(
         configuration=configuration,
         subnet=subnet,
@@ -58,8 +60,11 @@ def open_machine(configuration: Configuration, *, subnet: str, caches: Caches) -
         servers=servers,
         tools={name: _tool_path(configuration, name) for name in (*configuration.tools, *SHIMS)},
         seccomp=seccomp.filter_bytes(),
+        blanks=blanks,
         caches=caches,
-        downloads=Downloads(caches=caches, mount_points=configuration.run_dir / "disks"),
+        downloads=Downloads(
+            blanks=blanks, caches=caches, mount_points=configuration.run_dir / "disks"
+        ),
         toolchains=Toolchains(
             store=configuration.toolchains, directory=configuration.run_dir / "toolchains"
         ),
@@ -143,6 +148,7 @@ def _prepare_directories(machine: Machine) -> None:
     machine.volumes.mkdir(exist_ok=True, mode=0o700)
     machine.toolchains.directory.mkdir(exist_ok=True, mode=0o711)
     machine.caches.directory.mkdir(exist_ok=True, mode=0o700)
+    machine.blanks.clear()
     (machine.run_dir / EMPTY).mkdir(exist_ok=True)
 
 

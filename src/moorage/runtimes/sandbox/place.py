@@ -10,6 +10,7 @@ from moorage.runtimes import place
 from moorage.runtimes.record import Stage
 from moorage.runtimes.runtime import LogKind
 from moorage.runtimes.sandbox import copying, etc, network, slots, trees
+from moorage.runtimes.sandbox.blanks import Blanks
 from moorage.runtimes.sandbox.caches import Caches
 from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.disk import AppDisk
@@ -35,6 +36,7 @@ class Machine(place.Machine["Place"]):
     subnet: str
     cgroups: Cgroups
     seccomp: bytes
+    blanks: Blanks
     caches: Caches
     downloads: Downloads
     toolchains: Toolchains
@@ -125,7 +127,8 @@ class Place(place.Place):
     def create_disk(self, slot: Slot, size_bytes: int, source: Path) -> None:
         """A disk with the files of `source`. Raises NotAFile, OSError."""
         self.disk.remove()
-        self.disk.create(size_bytes=size_bytes, uid=slot.app_uid)
+        self.machine.blanks.put(self.disk.image, size_bytes)
+        self.disk.furnish(slot.app_uid)
         self.write_etc(slot)
         trees.copy_tree(source, self.disk.app, uid=slot.app_uid)
 
