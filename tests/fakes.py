@@ -77,6 +77,7 @@ class FakeRuntime:
         self.open_connections: dict[str, int] = {}
         self.used: dict[str, Usage] = {}
         self.on_call: Callable[[str, str], None] = lambda method, subject: None
+        self.ends: asyncio.Queue[str] = asyncio.Queue()
 
     def called(self, method: str) -> list[str]:
         """The deployments that a method was called for, in order."""
@@ -86,6 +87,7 @@ class FakeRuntime:
         """An app ends by itself."""
         del self.apps[deployment_id]
         self.exits[deployment_id] = AppExit(exit_code=exit_code, out_of_memory=False)
+        self.ends.put_nowait(deployment_id)
 
     async def open(self) -> str:
         return "fake"
@@ -152,6 +154,13 @@ class FakeRuntime:
         found = dict(self.apps)
         await self._enter("running", "")
         return found
+
+    async def instance(self, deployment_id: str) -> Instance | None:
+        await self._enter("instance", deployment_id)
+        return self.apps.get(deployment_id)
+
+    async def ended(self) -> str:
+        return await self.ends.get()
 
     async def connections(self, deployment_id: str) -> int:
         await self._enter("connections", deployment_id)

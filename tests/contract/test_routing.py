@@ -26,7 +26,7 @@ from moorage.process import find_running
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import FALLBACK_SOCKET, ProxySettings, Tls
 from moorage.routing.listener import listen_unix
-from moorage.routing.pages import HostState, fallback_app
+from moorage.routing.pages import Absence, HostState, fallback_app
 from moorage.routing.probe import Answer, answers, probe
 from moorage.routing.router import Router
 from moorage.routing.waking import Wake
@@ -71,8 +71,8 @@ async def nobody_sleeps(host: str) -> bool:
 
 
 async def serve_fallback(run_dir: Path, wake: Wake = nobody_sleeps) -> Fallback:
-    async def lookup(host: str) -> HostState:
-        return STATES.get(host, HostState.UNKNOWN)
+    async def lookup(host: str) -> Absence:
+        return Absence(STATES.get(host, HostState.UNKNOWN))
 
     app = fallback_app(
         lookup, base_domain="localhost", gateway_url="http://127.0.0.1:8402", wake=wake
@@ -129,7 +129,7 @@ class App:
         app = web.Application(client_max_size=2**30)
         app.router.add_get("/stream", self._stream)
         app.router.add_get("/socket", self._socket)
-        app.router.add_post("/digest", self._digest)
+        app.router.add_route("*", "/digest", self._digest)
         app.router.add_get("/broken", self._broken)
         app.router.add_route("*", "/{path:.*}", self._hello)
         self.runner = web.AppRunner(

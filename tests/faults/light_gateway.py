@@ -104,6 +104,12 @@ class FileRuntime:
     async def running(self) -> dict[str, Instance]:
         return {path.name: self._instance(path.name) for path in self._running.iterdir()}
 
+    async def instance(self, deployment_id: str) -> Instance | None:
+        return (await self.running()).get(deployment_id)
+
+    async def ended(self) -> str:
+        return await asyncio.Future()  # never
+
     async def known(self) -> set[str]:
         return {path.name for path in self._built.iterdir()}
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,11 +29,13 @@ from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.reconciler import Reconciler
+from moorage.deploy.restarts import Restarts
 from moorage.deploy.usage import FOLLOW_SECONDS, SAMPLE_SECONDS
 from moorage.errors import MoorageError, ProxyFailed
 from moorage.routing.caddy_config import FALLBACK_SOCKET
 from moorage.routing.listener import listen_unix
-from moorage.routing.pages import HostState, fallback_app
+from moorage.routing.pages import Absence, HostState, fallback_app
 from moorage.settings import Settings
 
 log = structlog.get_logger()
@@ -203,14 +206,14 @@ def _fallback(gateway: Gateway) -> Any:
     )
 
 
-def _lookup(gateway: Gateway) -> Callable[[str], Awaitable[HostState]]:
+def _lookup(gateway: Gateway) -> Callable[[str], Awaitable[Absence]]:
     """Why no app answers at a host: for the pages that stand in for it."""
 
-    async def lookup(host: str) -> HostState:
+    async def lookup(host: str) -> Absence:
         project = await gateway.addresses.project_at(host)
         if project is None or project.status is ProjectStatus.DELETING:
-            return HostState.UNKNOWN
-        return _host_state(project, dead=gateway.reconciler.dead)
+            return Absence(HostState.UNKNOWN)
+        return _absence(project, gateway.reconciler)
 
     return lookup
 
@@ -225,21 +228,32 @@ def _owns(gateway: Gateway) -> Owns:
     return owns
 
 
-def _host_state(project: Project, *, dead: frozenset[str]) -> HostState:
+def _absence(project: Project, reconciler: Reconciler) -> Absence:
+    serving = project.serving_deployment_id
     match project.status:
         case ProjectStatus.SUSPENDED if project.blocked_reason is not None:
-            return HostState.BLOCKED
+            return Absence(HostState.BLOCKED)
         case ProjectStatus.SUSPENDED:
-            return HostState.SUSPENDED
+            return Absence(HostState.SUSPENDED)
         case ProjectStatus.FAILED:
-            return HostState.FAILED
+            return Absence(HostState.FAILED)
         case ProjectStatus.ACTIVE if project.asleep_since_ms is not None:
-            return HostState.ASLEEP
-        case ProjectStatus.ACTIVE if project.serving_deployment_id in dead:
-            return HostState.STOPPED
+            return Absence(HostState.ASLEEP)
+        case ProjectStatus.ACTIVE if serving is not None and serving in reconciler.dead:
+            return _stopped(serving, reconciler.restarts)
         case ProjectStatus.ACTIVE:
-            return HostState.UNHEALTHY
-    return HostState.DEPLOYING
+            return Absence(HostState.UNHEALTHY)
+    return Absence(HostState.DEPLOYING)
+
+
+def _stopped(serving: str, restarts: Restarts) -> Absence:
+    """Of an app that should run: to be asked for again when it is started again."""
+    looping = restarts.crash_loop(serving) is not None
+    wait_seconds = restarts.wait_seconds(serving)
+    return Absence(
+        HostState.CRASH_LOOPING if looping else HostState.STOPPED,
+        retry_after_seconds=ceil(wait_seconds) or None,
+    )
 
 
 def _checks(records: Records, apparatus: Apparatus) -> dict[str, Check]:

@@ -242,6 +242,7 @@ def _wake(
         addresses=addresses,
         chores=chores,
         sleep=sleep,
+        restarts=reconciler.restarts,
         runtime=apparatus.runtime,
         start=reconciler.start,
         listen_seconds=settings.listen_seconds,

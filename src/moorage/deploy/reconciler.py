@@ -1,7 +1,8 @@
 """The reconciler makes what runs equal what the rows want.
 
 After a crash of the gateway, of an app or of the machine it adopts what still runs, starts what
-should, stops what should not, and removes what no row owns.
+should, stops what should not, and removes what no row owns. An app that ends meanwhile is seen to
+at once.
 """
 
 import asyncio
@@ -75,18 +76,17 @@ class Reconciler:
         """How many apps the last comparison found running."""
         self.asleep = 0
         """How many projects it found asleep."""
+        self._just_seen: set[str] = set()  # since the comparison under way began, one by one
         self.deleting: set[str] = set()
         """Projects whose deletion somebody sees to; what others began is finished here."""
 
     async def run(self) -> None:
         """Reconcile until cancelled, whatever fails meanwhile."""
         try:
-            while True:
-                try:
-                    await self.reconcile()
-                except Exception:
-                    log.exception("reconciliation failed")
-                await asyncio.sleep(PERIOD_SECONDS)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._compare())
+                while True:
+                    tasks.create_task(self._look_soundly(await self._runtime.ended()))
         finally:
             await self._chores.end_all()
 
@@ -108,6 +108,7 @@ class Reconciler:
         """One comparison."""
         changing = {item.id for item in await projects.deployments_under_way(self._db)}
         self._sleep.begin()
+        self._just_seen.clear()
         known = await self._runtime.known()
         running = await self._runtime.running()
         self.running = len(running)
@@ -124,18 +125,31 @@ class Reconciler:
             project = await projects.by_id(self._db, project_id)
             if project is not None:
                 await self._settle(project, running, proved)
-        dead = set()
+        dead: set[str] = set()
         for project in living:
             deployment_id = project.serving_deployment_id or ""
-            if deployment_id in changing:
-                continue  # it became ready just now: `running` may be older than that
-            if await self._settle(project, running, proved):
+            if deployment_id in changing or deployment_id in self._just_seen:
+                dead |= self.dead & {deployment_id}  # `running` may be older than what is known
+            elif await self._settle(project, running, proved):
                 dead.add(deployment_id)
         self.dead = frozenset(dead)
         self._chores.forget(but=known | self.dead | {project.id for project in living})
         self._sleep.end(known=known)
         self.restarts.forget(but=[name for name in serving if name])
         await self._releases.tend(kept, known=known, running=running)
+
+    async def look(self, deployment_id: str) -> None:
+        """Compare the one project that a deployment serves, if it does, as it is at this moment."""
+        deployment = await projects.deployment(self._db, deployment_id)
+        if deployment is None or await self._serves(deployment.project_id, deployment_id) is None:
+            return
+        instance = await self._runtime.instance(deployment_id)
+        project = await self._serves(deployment.project_id, deployment_id)
+        if project is not None:
+            running = {} if instance is None else {deployment_id: instance}
+            proved = {project.id: await domains.verified_of(self._db, project.id)}
+            dead = await self._settle(project, running, proved)
+            self._note(deployment_id, dead=dead)
 
     async def delete(self, project: Project) -> None:
         """Stop a project that is being deleted, remove all of it, then free its name.
@@ -156,6 +170,20 @@ class Reconciler:
             await configuration.forget(tx, project.id)
             if await projects.set_deleted(tx, project.id, at_ms=self._clock.now_ms()):
                 await self._tell(tx, project, EventKind.PROJECT_DELETED)
+
+    async def _compare(self) -> None:
+        while True:
+            try:
+                await self.reconcile()
+            except Exception:
+                log.exception("reconciliation failed")
+            await asyncio.sleep(PERIOD_SECONDS)
+
+    async def _look_soundly(self, deployment_id: str) -> None:
+        try:
+            await self.look(deployment_id)
+        except Exception:
+            log.exception("reconciliation of one failed", deployment=deployment_id)
 
     async def _settle(
         self,
@@ -205,6 +233,11 @@ class Reconciler:
                 await self._metering.begin(tx, project_id)
                 await self._tell(tx, current, EventKind.PROJECT_RESUMED)
         await self._point(project_id, serving, instance)
+        self._note(serving, dead=False)
+
+    def _note(self, serving: str, *, dead: bool) -> None:
+        self.dead = self.dead | {serving} if dead else self.dead - {serving}
+        self._just_seen.add(serving)
 
     async def _tell(self, tx: Transaction, project: Project, kind: EventKind) -> None:
         await outbox.record(

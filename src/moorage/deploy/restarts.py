@@ -64,12 +64,23 @@ class Restarts:
             next_try_ms=self._clock.now_ms() + round(wait_seconds * 1000),
         )
 
+    def wait_seconds(self, serving: str) -> float:
+        """How long it is until an app is started again, at the soonest; 0 while it is."""
+        if self._chores.of(serving) is not None:
+            return 0.0
+        return self._chores.wait_seconds("start", serving)
+
     def forget(self, *, but: Collection[str]) -> None:
         """Drop what is known of deployments that serve no more."""
         for deployment_id in self._histories.keys() - set(but):
             del self._histories[deployment_id]
 
     async def _restart(self, project: Project, serving: str, start: Start) -> None:
+        if await self._runtime.instance(serving) is None:  # else it was started meanwhile
+            await self._count(project, serving)
+        await start(project.id, serving)
+
+    async def _count(self, project: Project, serving: str) -> None:
         ended = await self._runtime.exit_reason(serving)
         history = self._histories.setdefault(serving, _History())
         began_to_loop = history.add(
@@ -79,7 +90,6 @@ class Restarts:
         self._runtime.note(serving, _sentence(ended, restarts=len(history.restarts)))
         if began_to_loop:
             await self._tell(project, serving, history)
-        await start(project.id, serving)
 
     async def _tell(self, project: Project, serving: str, history: "_History") -> None:
         log.warning("app is in a crash loop", deployment=serving)

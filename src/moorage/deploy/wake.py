@@ -1,4 +1,7 @@
-"""Wake: a request for an app that sleeps, or is being started again, waits until it runs."""
+"""Wake: a request that found no app waits until it runs: it slept, or has just ended.
+
+One that ends again and again, or is not to be started yet, is not waited for.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,6 +15,7 @@ from moorage.deploy.addresses import Addresses
 from moorage.deploy.chores import Chores
 from moorage.deploy.health import Healthy, wait_until_healthy
 from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.restarts import Restarts
 from moorage.deploy.sleep import Sleep
 from moorage.errors import DeployFailed
 from moorage.metrics import record_wake
@@ -37,6 +41,7 @@ class Wake:
         addresses: Addresses,
         chores: Chores,
         sleep: Sleep,
+        restarts: Restarts,
         runtime: Runtime,
         start: Start,
         listen_seconds: float,
@@ -48,6 +53,7 @@ class Wake:
         self._addresses = addresses
         self._chores = chores
         self._sleep = sleep
+        self._restarts = restarts
         self._runtime = runtime
         self._start = start
         self._longest_seconds = listen_seconds + healthy_seconds + _LYING_DOWN_SECONDS
@@ -57,9 +63,9 @@ class Wake:
         self._under_way: dict[str, asyncio.Task[bool]] = {}
 
     async def host(self, host: str) -> bool:
-        """Whether a host, lower case and without port, leads to an app by now.
+        """Whether a host, lower case and without port, leads to a living app by now.
 
-        Waits for one that can be had: asleep, or being started again. At once for any other host.
+        Waits for one that can be had: asleep, or started again. At once for any other host.
         """
         project = await self._addresses.project_at(host)
         if project is None or not _can_run(project):
@@ -84,26 +90,43 @@ class Wake:
 
     async def _bring_up(self, project_id: str) -> tuple[bool, bool]:
         """Whether the app slept, and whether it can be asked now."""
-        was_asleep = tried = False
+        was_asleep = begun = waited = False
         while True:
             project = await projects.by_id(self._db, project_id)
             if project is None or not _can_run(project):
                 return was_asleep, False
             serving = project.serving_deployment_id or ""
             if project.asleep_since_ms is not None:
-                was_asleep, tried = True, False
+                was_asleep, begun = True, False
                 await self._rouse(project, serving)
-            elif (socket := self._addresses.socket(project)) is not None:
-                if was_asleep:
+            elif (chore := self._chores.of(serving)) is not None:
+                if not was_asleep and self._restarts.crash_loop(serving) is not None:
+                    return was_asleep, False
+                await asyncio.wait([chore])
+                waited = True
+            elif (socket := await self._living(project, serving)) is not None:
+                if waited:
                     await self._until_healthy(serving, socket)
                 return was_asleep, True
-            elif (chore := self._chores.of(serving)) is not None:
-                await asyncio.wait([chore])
-            elif tried:
+            elif begun:
                 return was_asleep, False
             else:
-                tried = True
-                self._chores.begin("start", serving, partial(self._start, project_id, serving))
+                begun = True
+                self._begin(project, serving, was_asleep=was_asleep)
+
+    def _begin(self, project: Project, serving: str, *, was_asleep: bool) -> None:
+        """Have the app started, unless its next try is not yet due."""
+        if was_asleep:
+            self._chores.begin("start", serving, partial(self._start, project.id, serving))
+        else:
+            self._restarts.begin(project, serving, self._start)
+
+    async def _living(self, project: Project, serving: str) -> Path | None:
+        """Where the project's name leads, if its app runs and listens."""
+        socket = self._addresses.socket(project)
+        if socket is None or await self._runtime.instance(serving) is None:
+            return None
+        return socket
 
     async def _rouse(self, project: Project, serving: str) -> None:
         """Say that the project sleeps no more; what kept its app from starting before is over."""

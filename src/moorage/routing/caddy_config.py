@@ -2,9 +2,10 @@
 
 A request goes to the socket that `router` keeps for its host. Where there is none, the gateway is
 asked first, without the request's body, whether it can wake an app there (`waking`); the request
-itself waits untouched. Where no app is to be had, or it does not answer, the gateway's fallback
-socket answers (`pages`); where the gateway is down as well, a page of the proxy's own. The format
-is Caddy 2's JSON (caddyserver.com/docs/json).
+itself waits untouched. The same is asked, once, when the app went away before it answered, of
+requests of which nothing can have been acted on. Where no app is to be had, or it does not answer,
+the gateway's fallback socket answers (`pages`); where the gateway is down as well, a page of the
+proxy's own. The format is Caddy 2's JSON (caddyserver.com/docs/json).
 """
 
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ FALLBACK_HEADER = "X-Moorage-Fallback"
 
 JsonObject = dict[str, Any]
 
+_ERROR_STATUS = "{http.error.status_code}"
 _BODY_HEADERS = ("Expect", "Content-*", "Transfer-Encoding")
 
 
@@ -142,7 +144,35 @@ def _app_route() -> JsonObject:
         "handle": [
             {
                 "handler": "subroute",
-                "routes": [_served_route(), {"handle": [_waking_proxy()]}],
+                "routes": [_served_route(), {"handle": [_waking_proxy("404")]}],
+                "errors": {"routes": [_again_route(), {"handle": _fallback_after_app()}]},
+            }
+        ],
+        "terminal": True,
+    }
+
+
+def _again_route() -> JsonObject:
+    """Asks the gateway for an app when there was none; the request goes there, once more at most.
+
+    Only if the app can't have acted on it: its connection was never made, so that its body is
+    unread; or its method is safe (RFC 9110, 9.2.1), it has no body, and no answer had begun.
+    """
+    unreached = {"vars_regexp": {"{http.error.message}": {"pattern": f"^dial unix {SOCKETS_DIR}/"}}}
+    safe = {
+        "vars": {_ERROR_STATUS: ["502"]},
+        "method": ["GET", "HEAD", "OPTIONS"],
+        "not": [
+            {"header": {"Transfer-Encoding": ["*"]}},
+            {"header_regexp": {"Content-Length": {"pattern": "[1-9]"}}},
+        ],
+    }
+    return {
+        "match": [unreached, safe],
+        "handle": [
+            {
+                "handler": "subroute",
+                "routes": [{"handle": [_waking_proxy(_ERROR_STATUS)]}],
                 "errors": {"routes": [{"handle": _fallback_after_app()}]},
             }
         ],
@@ -170,20 +200,20 @@ def _served_route() -> JsonObject:
     }
 
 
-def _waking_proxy() -> JsonObject:
+def _waking_proxy(page_status: str) -> JsonObject:
     """Asks the gateway for an app, then looks for it again; the request goes on as it came.
 
-    A question that is a GET leaves the request's body unread (the forward_auth directive's way). It
+    A method changed to HEAD leaves the request's body unread (the forward_auth directive's way). It
     has no time limit here: the gateway bounds it, and can't leave it open when it ends.
     """
     request = _trusted_request_headers()
     request["delete"] += ["Connection", "Upgrade", *_BODY_HEADERS]
     request["set"][WAKE_HEADER] = ["1"]
-    page = {"handle": _fallback("404")}
+    page = {"handle": _fallback(page_status)}
     return {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": f"unix/{FALLBACK_SOCKET}"}],
-        "rewrite": {"method": "GET", "uri": "/"},
+        "rewrite": {"method": "HEAD", "uri": "/"},
         "transport": {
             "protocol": "http",
             "dial_timeout": "2s",
@@ -235,14 +265,15 @@ def _fallback_after_app() -> list[JsonObject]:
     """The same where an app failed: it may have taken the request's body, which then is gone."""
     with_body = {"handle": [_fallback_proxy()]}
     without = _fallback_proxy()
-    without["rewrite"] = {"method": "GET"}  # which has Caddy send no body
+    another = {"handler": "rewrite", "method": "POST"}
+    without["rewrite"] = {"method": "GET"}  # changed to which, Caddy sends no body
     without["headers"]["request"]["delete"] += _BODY_HEADERS
     return [
-        _logged("page", "{http.error.status_code}"),
+        _logged("page", _ERROR_STATUS),
         {
             "handler": "subroute",
             "routes": [with_body],
-            "errors": {"routes": [{"handle": [without]}]},
+            "errors": {"routes": [{"handle": [another, without]}]},
         },
     ]
 

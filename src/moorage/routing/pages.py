@@ -8,7 +8,7 @@ import base64
 import hashlib
 import html
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.resources import files
 from string import Template
@@ -41,12 +41,21 @@ class HostState(StrEnum):
     SUSPENDED = "suspended"  # out of credits
     BLOCKED = "blocked"  # suspended by the operator
     STOPPED = "stopped"  # should run and does not: it is being started again
+    CRASH_LOOPING = "crash_looping"  # ended again and again, and is started ever less often
     UNHEALTHY = "unhealthy"  # runs, and does not answer
     ASLEEP = "asleep"  # idle and stopped, and more requests wait for it than are held
 
 
-Lookup = Callable[[str], Awaitable[HostState]]
-"""From a host name, lower case and without port, to its state."""
+@dataclass(frozen=True)
+class Absence:
+    """Why no app answers at a host; when to ask again, if that is known better than in general."""
+
+    state: HostState
+    retry_after_seconds: int | None = None
+
+
+Lookup = Callable[[str], Awaitable[Absence]]
+"""From a host name, lower case and without port, to why no app answers there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +114,14 @@ PAGES = {
         code="app_stopped",
         title="The app is not answering",
         text="This app has stopped and is being started again. Please try again in a moment.",
+        retry_after_seconds=3,
+    ),
+    HostState.CRASH_LOOPING: Page(
+        status=502,
+        code="app_crash_looping",
+        title="The app is not answering",
+        text="This app has ended again and again, and is now started ever less often.",
+        hint="Its deployer finds the reason in the deployment's status and log.",
         retry_after_seconds=3,
     ),
     HostState.ASLEEP: Page(
@@ -220,9 +237,13 @@ class _Pages:
         if not is_host(host):
             return PAGES[HostState.UNKNOWN]
         try:
-            return PAGES[await self._lookup(host)]
+            absence = await self._lookup(host)
         except MoorageError:
             return _STATE_NOT_KNOWN
+        page = PAGES[absence.state]
+        if absence.retry_after_seconds is None:
+            return page
+        return replace(page, retry_after_seconds=absence.retry_after_seconds)
 
 
 def _to_lower_case(request: Request) -> Response:

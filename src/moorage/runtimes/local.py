@@ -5,17 +5,20 @@ import contextlib
 import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.configuration import Configuration
+from moorage.runtimes.ends import Ends
 from moorage.runtimes.place import Machine, Place
 from moorage.runtimes.runtime import Instance, InstanceSpec, LogKind, LogPage
 from moorage.threads import in_thread, to_its_end
 
+_ENDING_SECONDS = 1.0  # how long an app may take to end that listens no more
+_POLL_SECONDS = 0.005
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 
 M = TypeVar("M", bound=Machine[Any])
@@ -35,6 +38,7 @@ class Local(ABC, Generic[M, P]):
         self._opened: M | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._ends = Ends(self._shut)
 
     @abstractmethod
     def _close_machine(self, machine: M) -> None:
@@ -43,6 +47,14 @@ class Local(ABC, Generic[M, P]):
     @abstractmethod
     def _live(self, place: P) -> Instance | None:
         """The app, if it runs, listens where its door leads, and the door is open. Blocks."""
+
+    @abstractmethod
+    def _is_running(self, place: P) -> bool:
+        """Whether the app has a process. Blocks for microseconds."""
+
+    @abstractmethod
+    def _has_ended(self, place: P) -> bool:
+        """Whether the app's command has, though other processes may still be about to end."""
 
     @abstractmethod
     async def _start(self, place: P, spec: InstanceSpec, timeout_seconds: float) -> Instance:
@@ -59,6 +71,7 @@ class Local(ABC, Generic[M, P]):
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         self._tasks = []
+        self._ends.close()
         if self._opened is None:
             return
         if stop_apps:
@@ -96,6 +109,18 @@ class Local(ABC, Generic[M, P]):
         async with self._alone(deployment_id) as place:
             await to_its_end(self._halt(place))
             await in_thread(place.remove)
+
+    async def instance(self, deployment_id: str) -> Instance | None:
+        """As `Runtime.instance`."""
+        place = self._place(deployment_id)
+        found = await in_thread(self._live, place)
+        if found is None:
+            await self._wait_ended(place)
+        return found
+
+    async def ended(self) -> str:
+        """As `Runtime.ended`."""
+        return await self._ends.next()
 
     async def known(self) -> set[str]:
         """As `Runtime.known`."""
@@ -139,6 +164,34 @@ class Local(ABC, Generic[M, P]):
         lock = self._locks.setdefault(deployment_id, asyncio.Lock())
         async with lock:
             yield place
+
+    def _watch_ends(self, places: Iterable[P]) -> None:
+        """Have the ends of apps told: of these, which run already, and of those to come."""
+        self._ends.open()
+        for place in places:
+            self._ends.watch(place.deployment_id, place.status_file)
+
+    def _shut(self, deployment_id: str) -> bool:
+        """Let nobody in where the app has ended; False where it has not, or somebody sees to it."""
+        lock = self._locks.get(deployment_id)
+        place = self._place(deployment_id)
+        if (lock is not None and lock.locked()) or not self._has_ended(place):
+            return False
+        place.socket.unlink(missing_ok=True)
+        return True
+
+    async def _is_gone(self, place: P) -> bool:
+        """Whether the app has no process; once its command has ended, the others are waited for."""
+        if self._has_ended(place):
+            await self._wait_ended(place)
+        return not self._is_running(place)
+
+    async def _wait_ended(self, place: P) -> None:
+        """Until the app has ended, or for as long as that may take."""
+        now = place.machine.clock.monotonic_seconds
+        deadline = now() + _ENDING_SECONDS
+        while self._is_running(place) and now() < deadline:  # noqa: ASYNC110 (there is no event)
+            await asyncio.sleep(_POLL_SECONDS)
 
     def _keep(self, *tasks: Coroutine[Any, Any, None]) -> None:
         """Have these run until the runtime is closed."""

@@ -167,6 +167,20 @@ class Runtime(Protocol):
         """What really runs and listens now, by deployment id."""
         ...
 
+    async def instance(self, deployment_id: str) -> Instance | None:
+        """One app, if it runs and listens at this moment.
+
+        Of one that runs and does not listen, the end is waited for, a second at most.
+        """
+        ...
+
+    async def ended(self) -> str:
+        """Wait until an app has ended that is neither being started nor stopped; its deployment.
+
+        By then nobody is let in any more. That an end is told is likely, not certain.
+        """
+        ...
+
     async def connections(self, deployment_id: str) -> int:
         """How many connections the app has open; 0 when it does not run."""
         ...

@@ -1,5 +1,7 @@
 """Apps that end are started again; those that do not last are shown to be in a crash loop."""
 
+import asyncio
+
 import pytest
 from yard import Yard
 
@@ -10,6 +12,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import AppExit
 from moorage.storage import events, projects
 from records_fixture import ALICE, fund
+from waiting import until
 
 
 @pytest.fixture
@@ -127,3 +130,59 @@ async def test_deaths_far_apart_are_no_crash_loop(
         yard.clock.advance(150_001)  # so that a fifth is never within ten minutes
         await yard.reconciler.reconcile()
     assert await crash_loops_told(yard) == []
+
+
+async def test_end_is_seen_to_at_once_without_a_comparison(
+    yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await yard.reconciler.reconcile()
+    monkeypatch.setattr(yard.reconciler, "reconcile", asyncio.Event().wait)
+    loop = asyncio.create_task(yard.reconciler.run())
+    yard.runtime.die(app.id)
+    await until(lambda: app.id in yard.runtime.apps)
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+    assert yard.runtime.notes[app.id] == [
+        "The app ended with exit code 1; it is started again, restart 1 within ten minutes."
+    ]
+
+
+async def test_ends_of_apps_that_serve_nothing_start_nothing(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    new = await yard.queued(project)
+    for ended in (new.id, "never heard of"):
+        await yard.reconciler.look(ended)
+    await yard.chores_done()
+    assert yard.runtime.called("start") == []
+
+
+async def test_app_that_a_look_found_dead_is_dead_though_a_comparison_began_before(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.gates["start"] = asyncio.Event()
+    looks: list[asyncio.Task[None]] = []
+
+    def die(method: str, _: str) -> None:
+        if method == "running":  # after what runs was looked up, before the rows are read
+            yard.runtime.die(app.id)
+            looks.append(asyncio.create_task(yard.reconciler.look(app.id)))
+
+    yard.runtime.on_call = die
+    yard.runtime.gates["running"] = asyncio.Event()
+    comparison = asyncio.create_task(yard.reconciler.reconcile())
+    await until(lambda: looks != [] and looks[0].done())
+    yard.runtime.gates["running"].set()
+    await comparison
+    assert yard.reconciler.dead == {app.id}
+    yard.runtime.gates["start"].set()
+    await yard.chores_done()
+    assert yard.reconciler.dead == frozenset()
+
+
+async def test_app_that_was_started_meanwhile_is_not_counted_as_a_restart(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.reconciler.restarts.begin(project, app.id, yard.reconciler.start)
+    await yard.chores_done()
+    assert app.id not in yard.runtime.notes

@@ -140,6 +140,7 @@ class Yard:
             addresses=self.addresses,
             chores=self.chores,
             sleep=self.sleep,
+            restarts=self.reconciler.restarts,
             runtime=self.runtime,
             start=self.reconciler.start,
             listen_seconds=20,

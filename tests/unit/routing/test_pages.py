@@ -11,7 +11,7 @@ import pytest
 from starlette.types import Message, Scope
 
 from moorage.errors import DatabaseUnavailable
-from moorage.routing.pages import PAGES, HostState, fallback_app
+from moorage.routing.pages import PAGES, Absence, HostState, fallback_app
 
 GATEWAY = "https://gateway.example.com"
 BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
@@ -36,14 +36,15 @@ async def ask(
     query: str = "",
     body: tuple[bytes, ...] = (b"",),
     headers: Mapping[str, str] | None = None,
+    retry_after_seconds: int | None = None,
 ) -> Reply:
     """One request straight into the ASGI app; no socket is opened."""
 
-    async def lookup(asked: str) -> HostState:
+    async def lookup(asked: str) -> Absence:
         assert asked == asked.lower()
         if asked == "broken.localhost":
             raise DatabaseUnavailable
-        return state
+        return Absence(state, retry_after_seconds)
 
     app = fallback_app(lookup, base_domain="localhost", gateway_url=GATEWAY + "/")
     all_headers = {"host": host, "accept": accept} | dict(headers or {})
@@ -84,6 +85,7 @@ EXPECTED = {
     HostState.SUSPENDED: (402, "app_suspended", False),
     HostState.BLOCKED: (403, "app_blocked", False),
     HostState.STOPPED: (502, "app_stopped", True),
+    HostState.CRASH_LOOPING: (502, "app_crash_looping", True),
     HostState.UNHEALTHY: (502, "app_not_answering", True),
     HostState.ASLEEP: (503, "app_waking", True),
 }
@@ -159,6 +161,14 @@ async def test_apex_says_what_this_is() -> None:
     assert GATEWAY in (await ask(HostState.UNKNOWN, host="localhost")).json()["next_actions"][0]
 
 
+@pytest.mark.parametrize("state", [HostState.STOPPED, HostState.CRASH_LOOPING])
+async def test_page_tells_when_the_next_try_is(state: HostState) -> None:
+    reply = await ask(state, retry_after_seconds=287)
+    assert reply.headers["retry-after"] == "287"
+    page = (await ask(state, retry_after_seconds=287, accept=BROWSER)).body.decode()
+    assert '<meta http-equiv="refresh" content="287">' in page
+
+
 async def test_unreadable_state_is_503_and_retryable() -> None:
     reply = await ask(HostState.UNKNOWN, host="broken.localhost")
     assert (reply.status, reply.json()["retryable"]) == (503, True)
@@ -171,8 +181,8 @@ async def test_every_method_and_path_is_answered(method: str) -> None:
 
 
 async def test_websocket_is_closed_before_it_opens() -> None:
-    async def lookup(host: str) -> HostState:
-        return HostState.UNKNOWN
+    async def lookup(host: str) -> Absence:
+        return Absence(HostState.UNKNOWN)
 
     sent: list[Message] = []
 

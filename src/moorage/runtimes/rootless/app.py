@@ -89,6 +89,18 @@ def is_running(record: Record | None) -> bool:
     return record is not None and is_alive(record.pasta)
 
 
+def has_ended(place: Place, record: Record | None) -> bool:
+    """Whether the app's command has, though other processes may still be about to end."""
+    return not is_running(record) or parse_exit_code(_status(place)) is not None
+
+
+def _status(place: Place) -> str:
+    try:
+        return place.status_file.read_text()
+    except FileNotFoundError:
+        return ""
+
+
 async def wait_listening(
     place: Place, record: Record, spec: InstanceSpec, *, timeout_seconds: float
 ) -> Listener:

@@ -62,6 +62,7 @@ class Rootless(Local[Machine, Place]):
             self._opened = None
             raise
         self._apps = await in_thread(self._adopted)
+        self._watch_ends(self._place(deployment_id) for deployment_id in self._apps)
         self._keep(
             self._opened.collecting.keep(),
             repeat(self.watch, every_seconds=_WATCH_EVERY_SECONDS),
@@ -148,12 +149,14 @@ class Rootless(Local[Machine, Place]):
 
     async def _start(self, place: Place, spec: InstanceSpec, timeout_seconds: float) -> Instance:
         record = place.record
-        if record is None or not app.is_running(record):
+        if record is None or await self._is_gone(place):
+            place.socket.unlink(missing_ok=True)
             try:
                 toolchains = await ensured(self._configuration.toolchains, spec.plan.toolchains)
                 record = await in_thread(app.launch, place, spec, toolchains)
             except OSError as error:
                 raise disk_failure(error, spec.limits.disk_bytes) from error
+            self._ends.watch(place.deployment_id, place.status_file)
         self._apps[place.deployment_id] = record
         listener = await app.wait_listening(place, record, spec, timeout_seconds=timeout_seconds)
         record = await in_thread(app.open_door, place, record, listener)
@@ -207,6 +210,12 @@ class Rootless(Local[Machine, Place]):
             return None
         live = app.is_open(place, record) and app.listens(record)
         return place.instance(record.listener) if live else None
+
+    def _is_running(self, place: Place) -> bool:
+        return app.is_running(place.record)
+
+    def _has_ended(self, place: Place) -> bool:
+        return app.has_ended(place, place.record)
 
     def watch(self) -> None:
         """Kill the apps that have too much, once; blocks."""

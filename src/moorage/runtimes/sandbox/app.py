@@ -43,6 +43,11 @@ def is_running(place: Place) -> bool:
     return bool(place.machine.cgroups.pids(place.app_group))
 
 
+def has_ended(place: Place) -> bool:
+    """Whether the app's command has, though other processes may still be about to end."""
+    return not is_running(place) or parse_exit_code(_status(place)) is not None
+
+
 def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
     """Start the app, detached; blocks for a few milliseconds. Raises OSError."""
     cgroups, traffic = place.machine.cgroups, place.machine.configuration.traffic

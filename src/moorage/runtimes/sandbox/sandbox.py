@@ -77,6 +77,7 @@ class Sandbox(Local[Machine, Place]):
                 await in_thread(host.close_machine, self._opened)
             self._opened = None
             raise
+        self._watch_ends(self._with_apps())
         self._keep(
             self._opened.collecting.keep(), repeat(self.tend, every_seconds=_TEND_EVERY_SECONDS)
         )
@@ -158,7 +159,8 @@ class Sandbox(Local[Machine, Place]):
     async def _start(self, place: Place, spec: InstanceSpec, timeout_seconds: float) -> Instance:
         slot = await in_thread(place.slot_again)
         await furnish_again(place, slot)
-        if not app.is_running(place):
+        if await self._is_gone(place):
+            place.socket.unlink(missing_ok=True)
             self._settled.discard(place.deployment_id)
             await self._machine.toolchains.show(spec.plan.toolchains)
             await in_thread(place.write, _started(place, slot, spec))
@@ -166,6 +168,7 @@ class Sandbox(Local[Machine, Place]):
                 await in_thread(app.launch, place, slot, spec)
             except OSError as error:
                 raise disk_failure(error, spec.limits.disk_bytes) from error
+            self._ends.watch(place.deployment_id, place.status_file)
         listener = await app.wait_listening(place, slot, spec, timeout_seconds=timeout_seconds)
         await in_thread(app.open_door, place, slot, listener)
         await in_thread(place.write, _started(place, slot, spec, listener=listener))
@@ -205,6 +208,12 @@ class Sandbox(Local[Machine, Place]):
             if not listens:
                 return None
         return place.instance(record.listener)
+
+    def _is_running(self, place: Place) -> bool:
+        return app.is_running(place)
+
+    def _has_ended(self, place: Place) -> bool:
+        return app.has_ended(place)
 
     async def _halt(self, place: Place) -> None:
         """Stop the app and keep how it ended, before what knew it is taken away."""

@@ -1,0 +1,119 @@
+"""An app's end is told at once, and nobody is let in behind it."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_runtime import Gateway, gateway
+
+from moorage.runtimes.runtime import AppExit, Runtime
+from moorage.runtimes.sandbox.sandbox import Sandbox
+from small_apps import SERVER, build_and_start, fetch, plan, start
+
+__all__ = ["gateway"]
+
+pytestmark = pytest.mark.root
+
+MORTAL = (
+    "const born = String(process.hrtime());\n"
+    + SERVER.replace(
+        "response.end('hello')",
+        "request.url === '/exit' ? process.exit(7) : response.end(born)",
+    )
+    % "process.env.PORT"
+)
+BOUND_SECONDS = 10
+
+
+@pytest.fixture
+def mortal(source: Path) -> Path:
+    """The source of an app that ends when asked to."""
+    (source / "index.js").write_text(MORTAL)
+    return source
+
+
+async def end(socket: Path) -> None:
+    """Ask for `/exit`: the app hangs up."""
+    reader, writer = await asyncio.open_unix_connection(str(socket))
+    writer.write(b"GET /exit HTTP/1.1\r\nHost: app\r\n\r\n")
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def told_end_of(runtime: Runtime, deployment_id: str) -> None:
+    """Return once the runtime tells of it."""
+    async with asyncio.timeout(BOUND_SECONDS):
+        assert await runtime.ended() == deployment_id
+
+
+async def test_end_is_told_and_the_door_is_closed(runtime: Runtime, mortal: Path) -> None:
+    instance = await build_and_start(runtime, mortal, plan())
+    assert await runtime.instance("first") == instance
+    await end(instance.socket)
+    await told_end_of(runtime, "first")
+    with pytest.raises(FileNotFoundError):
+        await asyncio.open_unix_connection(str(instance.socket))
+    assert await runtime.instance("first") is None
+    assert await runtime.exit_reason("first") == AppExit(exit_code=7, out_of_memory=False)
+
+
+async def test_each_life_has_its_end_told_and_its_own_door(runtime: Runtime, mortal: Path) -> None:
+    born = set()
+    instance = await build_and_start(runtime, mortal, plan())
+    for _ in range(3):
+        born.add(await fetch(instance.socket))
+        await end(instance.socket)
+        await told_end_of(runtime, "first")
+        assert await start(runtime, plan()) == instance
+    assert len(born) == 3
+    assert await runtime.instance("first") == instance
+
+
+async def test_end_that_the_gateway_saw_to_is_not_told(runtime: Runtime, mortal: Path) -> None:
+    instance = await build_and_start(runtime, mortal, plan())
+    for _ in range(2):
+        await runtime.stop("first")
+        assert await start(runtime, plan()) == instance
+    await end(instance.socket)
+    await told_end_of(runtime, "first")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await runtime.ended()
+
+
+async def test_look_at_an_app_that_is_just_ending_sees_its_end(
+    runtime: Runtime, mortal: Path
+) -> None:
+    instance = await build_and_start(runtime, mortal, plan())
+    await end(instance.socket)
+    assert await runtime.instance("first") is None
+    assert await runtime.exit_reason("first") is not None
+
+
+async def test_look_at_an_app_that_listens_no_more_sees_none(
+    runtime: Runtime, source: Path
+) -> None:
+    (source / "index.js").write_text(
+        "const server = require('http').createServer((request, response) => {\n"
+        "  response.setHeader('connection', 'close').end('hello'); server.close();\n"
+        "}).listen(process.env.PORT);\n"
+        "setInterval(() => {}, 1000);\n"
+    )
+    instance = await build_and_start(runtime, source, plan())
+    assert await runtime.instance("first") == instance
+    await fetch(instance.socket)
+    async with asyncio.timeout(BOUND_SECONDS):
+        while await runtime.instance("first") is not None:
+            continue
+    assert await runtime.exit_reason("first") is None
+
+
+async def test_end_of_an_adopted_app_is_told(gateway: Callable[..., Gateway], mortal: Path) -> None:
+    first = gateway()
+    socket = await first.started()
+    first.kill()
+    second: Sandbox = await first.successor()
+    await end(socket)
+    await told_end_of(second, "first")
+    assert not socket.exists()

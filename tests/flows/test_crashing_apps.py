@@ -1,0 +1,200 @@
+"""Real apps that crash: visitors are held and answered, and nothing is delivered twice."""
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+
+from gateway_fixture import DevGateway, running
+from visitor import Page, address, fetch, host
+from waiting import until
+from wallet import Answer, Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+MIB = 1024 * 1024
+VISITORS, SENDERS = 6, 3
+BOUND_SECONDS = 60  # far beyond what anything here takes
+
+APP = r"""
+const http = require('http'), crypto = require('crypto'), fs = require('fs');
+const kept = process.env.HOME + '/deliveries', slow = process.env.HOME + '/slow';
+const doomed = process.env.HOME + '/doomed';
+const born = String(Date.now());
+if (fs.existsSync(doomed)) process.exit(4);
+const server = http.createServer(async (q, s) => {
+  const [, what, id] = q.url.split('/');
+  if (what === 'deliveries') return s.end(fs.existsSync(kept) ? fs.readFileSync(kept) : '');
+  if (q.method === 'POST') fs.appendFileSync(kept, `${id}\n`);  // as soon as its head is there
+  if (what === 'slow') fs.writeFileSync(slow, '');
+  if (what === 'doom') { fs.writeFileSync(doomed, ''); process.exit(4); }
+  if (what === 'before') process.exit(3);
+  if (q.method === 'POST') {
+    const hash = crypto.createHash('sha256');
+    for await (const piece of q) hash.update(piece);
+    if (what === 'exit') process.exit(3);
+    if (what === 'kill') process.kill(process.pid, 'SIGKILL');
+    if (what === 'throw') setImmediate(() => { throw new Error('unforeseen'); });
+    if (['kill', 'throw'].includes(what)) return;
+    return s.end(hash.digest('hex'));
+  }
+  s.end(born);
+}).on('upgrade', (q, socket) => {
+  const key = q.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
+  const accept = crypto.createHash('sha1').update(key).digest('base64');
+  socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n' +
+    `Connection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
+  socket.write(Buffer.concat([Buffer.from([129, 5]), Buffer.from('alive')]));
+  socket.on('error', () => {}).on('data', () => socket.end());
+});
+setTimeout(() => server.listen(process.env.PORT), fs.existsSync(slow) ? 1500 : 0);
+"""
+
+
+@dataclass
+class Mortal:
+    """A deployed app that crashes when told to."""
+
+    gateway: DevGateway
+    wallet: Wallet
+    name: str
+    deployed: Answer
+
+    async def fetch(self, path: str = "/", method: str = "GET", data: object = None) -> Page:
+        return await fetch(self.gateway, self.name, path, method=method, data=data)
+
+    async def post(self, what: str) -> tuple[str, Page]:
+        """A POST that is told from every other, and what came back."""
+        sent = str(uuid.uuid4())
+        return sent, await self.fetch(f"/{what}/{sent}", "POST", os.urandom(100_000))
+
+    async def deliveries(self) -> Counter[str]:
+        return Counter((await self.fetch("/deliveries")).text.split())
+
+    async def is_restarting(self) -> bool:
+        status = await self.wallet.status(self.deployed)
+        return (
+            bool(status.body["deployment_status"] == "restarting")
+            if ("deployment_status" in status.body)
+            else False
+        )
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
+    with running(tmp_path_factory.mktemp("crashing"), requests_per_minute="100000") as started:
+        yield started
+
+
+@pytest.fixture
+async def mortal(gateway: DevGateway) -> Mortal:
+    wallet, name = await Wallet(gateway).fund(), fresh_name()
+    deploying = await wallet.deploy_paid(name, {"index.js": APP})
+    status = await wallet.settled(deploying)
+    assert status["status"] == "ready", status
+    return Mortal(gateway, wallet, name, deploying)
+
+
+class Load:
+    """Visitors with connections kept alive, and senders whose POSTs are told from each other."""
+
+    def __init__(self, mortal: Mortal) -> None:
+        self._mortal = mortal
+        self._headers = host(mortal.gateway, mortal.name)
+        self.seen: list[set[str]] = []  # by each visitor: the lives of the app
+        self.answered: set[str] = set()
+        self.over = asyncio.Event()
+        work = [self._visit() for _ in range(VISITORS)] + [self._send() for _ in range(SENDERS)]
+        self.tasks = [asyncio.create_task(each) for each in work]
+
+    def _session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(limit=1)
+        return aiohttp.ClientSession(connector=connector, headers=self._headers)
+
+    async def _visit(self) -> None:
+        lives: set[str] = set()
+        self.seen.append(lives)
+        async with self._session() as session:
+            while not self.over.is_set():
+                async with session.get(address(self._mortal.gateway)) as response:
+                    text = await response.text()
+                    assert response.status == 200, text
+                    lives.add(text)
+
+    async def _send(self) -> None:
+        async with self._session() as session:
+            while not self.over.is_set():
+                sent = str(uuid.uuid4())
+                url = address(self._mortal.gateway, f"/keep/{sent}")
+                async with session.post(url, data=b"x" * 1000) as response:
+                    await response.read()
+                    assert response.status in {200, 502}
+                    if response.status == 200:
+                        self.answered.add(sent)
+
+    async def until_everybody_saw(self, lives: int) -> None:
+        def saw() -> bool:
+            for task in self.tasks:
+                if task.done():
+                    task.result()
+            return len(self.seen) == VISITORS and all(len(each) >= lives for each in self.seen)
+
+        await until(saw, seconds=BOUND_SECONDS)
+
+
+@pytest.mark.parametrize("way", ["exit", "kill", "throw", "before"])
+async def test_no_get_fails_and_no_post_is_delivered_twice_while_the_app_crashes(
+    mortal: Mortal, way: str
+) -> None:
+    load = Load(mortal)
+    await load.until_everybody_saw(1)
+    sent, page = await mortal.post(way)
+    assert (page.status, "X-Moorage-Fallback" in page.headers) == (502, True)
+    await load.until_everybody_saw(2)
+    load.over.set()
+    await asyncio.gather(*load.tasks)
+    deliveries = await mortal.deliveries()
+    assert deliveries[sent] == 1
+    assert set(deliveries.values()) == {1}
+    assert load.answered <= deliveries.keys()
+
+
+async def test_what_comes_while_the_app_is_started_again_is_held_whole(mortal: Mortal) -> None:
+    body = os.urandom(MIB) * 20
+    await mortal.post("slow")
+    await mortal.post("exit")
+    await until(mortal.is_restarting)
+    upload = asyncio.create_task(mortal.fetch("/upload/once", "POST", io.BytesIO(body)))
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(
+            address(mortal.gateway), headers=host(mortal.gateway, mortal.name)
+        ) as opened,
+    ):
+        assert await opened.receive_str() == "alive"
+    page = await upload
+    assert (page.status, page.text) == (200, hashlib.sha256(body).hexdigest())
+    assert (await mortal.deliveries())["once"] == 1
+
+
+async def test_app_that_does_not_come_up_again_has_its_page_with_the_time_of_the_next_try(
+    mortal: Mortal,
+) -> None:
+    await mortal.post("doom")
+
+    async def backs_off() -> bool:
+        page = await mortal.fetch("/", "POST", b"x")
+        assert page.status == 502
+        stopped = json.loads(page.text)["code"] == "app_stopped"
+        return stopped and page.headers["Retry-After"] == "8"  # the fourth pause
+
+    await until(backs_off, seconds=BOUND_SECONDS, pause_seconds=0.2)
+    assert (await mortal.fetch("/")).headers["Retry-After"] in {"7", "8"}  # at once

@@ -1,0 +1,131 @@
+"""Which requests for an app that ended are held, until when, and what is said to the others."""
+
+import asyncio
+
+import pytest
+from yard import HOST, Yard, socket_of
+
+from moorage.deploy.deployment import Deployment
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.errors import DeployFailed, FailureCause
+from moorage.storage import projects
+from records_fixture import ALICE, fund
+from waiting import until
+
+CRASHED = DeployFailed(FailureCause.CRASHED, "no")
+
+
+@pytest.fixture
+async def app(yard: Yard, project: Project) -> Deployment:
+    """A project's app that serves, and ran for a while."""
+    await fund(yard.db, ALICE, 500_000)
+    serving = await yard.serving(project)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+    return serving
+
+
+async def crash_and_restart(yard: Yard, app: Deployment, times: int) -> None:
+    for _ in range(times):
+        yard.runtime.die(app.id)
+        while app.id not in yard.runtime.apps:
+            await yard.reconciler.reconcile()
+            await yard.chores_done()
+            yard.clock.advance(1_000)
+
+
+async def test_request_that_finds_the_app_gone_has_it_started_and_waits(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.die(app.id)  # and no comparison has seen it yet
+    gate = yard.runtime.gates["start"] = asyncio.Event()
+    asked = asyncio.create_task(yard.wake.host(HOST))
+    await until(lambda: yard.runtime.called("start") == [app.id])
+    assert not asked.done()
+    gate.set()
+    assert await asked
+    assert yard.routes.table == {HOST: socket_of(app)}
+    assert yard.asked == ["/"]  # it is well before it is asked again
+
+
+async def test_restart_that_a_request_began_counts_as_any_other(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.die(app.id, exit_code=7)
+    assert await yard.wake.host(HOST)
+    (note,) = yard.runtime.notes[app.id]
+    assert "exit code 7" in note
+
+
+async def test_fifty_requests_at_once_start_it_once(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.die(app.id)
+    answers = await asyncio.gather(*(yard.wake.host(HOST) for _ in range(50)))
+    assert answers == [True] * 50
+    assert yard.runtime.called("start") == [app.id]
+
+
+async def test_living_app_is_neither_waited_for_nor_started(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    assert await yard.wake.host(HOST)
+    assert yard.runtime.called("start") == []
+    assert yard.asked == []
+
+
+async def test_app_that_backs_off_is_not_waited_for_and_says_when_it_is_due(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.faults["start"] = [CRASHED]
+    yard.runtime.die(app.id)
+    assert not await yard.wake.host(HOST)
+    assert not await yard.wake.host(HOST)
+    assert yard.runtime.called("start") == [app.id]
+    assert yard.reconciler.restarts.wait_seconds(app.id) == 1
+    yard.clock.advance(1_000)
+    assert yard.reconciler.restarts.wait_seconds(app.id) == 0
+    assert await yard.wake.host(HOST)  # a request needs no comparison to begin what is due
+
+
+async def test_app_in_a_crash_loop_is_not_waited_for(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await crash_and_restart(yard, app, times=5)
+    yard.clock.advance(120_000)  # the next try would be due
+    assert await yard.wake.host(HOST)  # while it lives it is asked
+    gate = yard.runtime.gates["start"] = asyncio.Event()
+    yard.runtime.die(app.id)
+    async with asyncio.timeout(5):
+        assert not await yard.wake.host(HOST)  # it is tried, as that is due
+        assert not await yard.wake.host(HOST)  # nor later, while it is
+    gate.set()
+    await yard.chores_done()
+    assert await yard.wake.host(HOST)
+    assert yard.runtime.called("start") == [app.id] * 6
+
+
+async def test_first_restart_after_a_long_run_is_at_once_and_later_ones_wait_ever_longer(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await crash_and_restart(yard, app, times=3)
+    yard.clock.advance(3_600_000)
+    yard.runtime.faults["start"] = [CRASHED] * 12
+    yard.runtime.die(app.id)
+    waits = []
+    for _ in range(12):
+        await yard.reconciler.look(app.id)
+        await yard.chores_done()
+        waits.append(yard.reconciler.restarts.wait_seconds(app.id))
+        yard.clock.advance(round(waits[-1] * 1000))
+    assert len(yard.runtime.called("start")) == 3 + 12
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
+
+
+async def test_hold_is_bounded(
+    yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yard.wake, "_longest_seconds", 0.01)
+    yard.runtime.gates["start"] = asyncio.Event()
+    yard.runtime.die(app.id)
+    assert not await yard.wake.host(HOST)
