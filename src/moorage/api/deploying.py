@@ -14,7 +14,7 @@ from moorage.deploy.chores import Chores
 from moorage.deploy.configuration import Configuration
 from moorage.deploy.deletion import Deletion
 from moorage.deploy.drain import Drain
-from moorage.deploy.job import BuildPlaces
+from moorage.deploy.job import Places
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.releases import Releases
 from moorage.deploy.restarts import Restarts
@@ -81,8 +81,11 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
     worker = Worker(
         db=db,
         carry_out=workflow.run,
-        concurrency=settings.deploys_at_once,
-        places=BuildPlaces(settings.builds_at_once, settings.builds_per_wallet),
+        places=Places(
+            jobs=settings.deploys_at_once,
+            builds=settings.builds_at_once,
+            builds_of_wallet=settings.builds_per_wallet,
+        ),
         clock=clock,
     )
     chores = Chores(clock=clock)

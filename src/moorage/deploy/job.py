@@ -30,11 +30,12 @@ class Job(msgspec.Struct, frozen=True):
     fence: int
 
 
-class BuildPlaces(msgspec.Struct, frozen=True):
-    """How many builds may run at the same time: in all, and of one wallet."""
+class Places(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs may run at the same time; of them, how many builds, and of one wallet's."""
 
-    at_once: int
-    of_wallet: int
+    jobs: int
+    builds: int
+    builds_of_wallet: int
 
 
 class LostJob(Exception):

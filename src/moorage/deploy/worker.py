@@ -8,7 +8,7 @@ from typing import NamedTuple
 import structlog
 
 from moorage.clock import Clock
-from moorage.deploy.job import BuildPlaces, Job, LostJob
+from moorage.deploy.job import Job, LostJob, Places
 from moorage.errors import DatabaseUnavailable
 from moorage.storage import jobs
 from moorage.storage.database import Database
@@ -35,15 +35,14 @@ class Worker:
         *,
         db: Database,
         carry_out: Callable[[Job], Awaitable[None]],
-        concurrency: int,
-        places: BuildPlaces,
+        places: Places,
         clock: Clock,
     ) -> None:
         self._db = db
         self._carry_out = carry_out
         self._places = places
         self._clock = clock
-        self._free = asyncio.Semaphore(concurrency)
+        self._free = asyncio.Semaphore(places.jobs)
         self._woken = asyncio.Event()
         self._running: dict[str, _Running] = {}
 

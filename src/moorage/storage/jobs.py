@@ -1,7 +1,8 @@
 """Queries over jobs: claiming in turn, with a lease and a fencing token.
 
 It is the turn of the wallet of which the fewest jobs run, then of the job that waits the longest;
-one that builds waits for a place as well. So no wallet holds up another's, however much it queues.
+one that builds waits for a place as well. The last free place is for a wallet of which none runs.
+So no wallet holds up another's, however much it queues and however long each takes.
 """
 
 from sqlalchemy import (
@@ -17,7 +18,7 @@ from sqlalchemy import (
     update,
 )
 
-from moorage.deploy.job import BuildPlaces, Job, JobKind, JobStatus, LostJob
+from moorage.deploy.job import Job, JobKind, JobStatus, LostJob, Places
 from moorage.storage.database import Database, Row, Statement, Transaction
 from moorage.storage.schema import jobs
 
@@ -62,9 +63,12 @@ _has_place = (
         _many(_other_builds, _of_its_wallet) < bindparam("builds_of_wallet"),
     )
 )
+_leaves_a_place = (_many(_other_runs, _of_its_wallet) == 0) | (
+    _many(_other_runs) < bindparam("last_place")
+)
 _NEXT = Statement(
     select(*(jobs.c[name] for name in Job.__struct_fields__))
-    .where(_claimable, _has_place)
+    .where(_claimable, _leaves_a_place, _has_place)
     .order_by(_many(_other_runs, _of_its_wallet), jobs.c.run_at_ms, jobs.c.id)
     .limit(1)
 )
@@ -150,7 +154,7 @@ async def add(
     )
 
 
-async def claimable(db: Database, *, now_ms: int, places: BuildPlaces) -> bool:
+async def claimable(db: Database, *, now_ms: int, places: Places) -> bool:
     """Whether any job waits to be claimed, and may be."""
     return await _next(db, now_ms, places) is not None
 
@@ -158,13 +162,13 @@ async def claimable(db: Database, *, now_ms: int, places: BuildPlaces) -> bool:
 async def position(db: Database, *, subject_id: str, now_ms: int) -> int | None:
     """How many queued jobs are begun before the subject's, plus one, as things stand.
 
-    None when it is not queued. Places for builds are not looked at.
+    None when it is not queued. Places are not looked at.
     """
     row = await db.one(_POSITION, subject_id=subject_id, now_ms=now_ms)
     return int(row[0]) or None if row else None
 
 
-async def claim(tx: Transaction, *, now_ms: int, until_ms: int, places: BuildPlaces) -> Job | None:
+async def claim(tx: Transaction, *, now_ms: int, until_ms: int, places: Places) -> Job | None:
     """Take the job whose turn it is, or one whose lease ran out; None when there is none."""
     row = await _next(tx, now_ms, places)
     if row is None:
@@ -223,10 +227,11 @@ async def expire_leases(tx: Transaction) -> int:
     return await tx.execute(_EXPIRE_LEASES)
 
 
-async def _next(source: Database | Transaction, now_ms: int, places: BuildPlaces) -> Row | None:
+async def _next(source: Database | Transaction, now_ms: int, places: Places) -> Row | None:
     return await source.one(
         _NEXT,
         now_ms=now_ms,
-        builds_at_once=places.at_once,
-        builds_of_wallet=places.of_wallet,
+        last_place=places.jobs - 1,
+        builds_at_once=places.builds,
+        builds_of_wallet=places.builds_of_wallet,
     )

@@ -8,14 +8,15 @@ from sqlalchemy import bindparam, select, update
 
 from clock import START_MS, MovableClock
 from moorage.deploy import worker as module
-from moorage.deploy.job import BuildPlaces, Job, JobKind, JobStatus, LostJob
+from moorage.deploy.job import Job, JobKind, JobStatus, LostJob, Places
 from moorage.deploy.worker import LEASE_MS, Worker
 from moorage.storage import jobs
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import jobs as table
 from waiting import until
 
-PLACES = BuildPlaces(at_once=2, of_wallet=1)
+PLACES = Places(jobs=3, builds=2, builds_of_wallet=1)
+ONE_PLACE = Places(jobs=1, builds=1, builds_of_wallet=1)
 ROW = Statement(
     select(table.c.status, table.c.attempts, table.c.run_at_ms, table.c.lease_until_ms).where(
         table.c.subject_id == bindparam("subject")
@@ -93,7 +94,7 @@ def work(db: Database) -> Work:
 
 @pytest.fixture
 def worker(db: Database, clock: MovableClock, work: Work) -> Worker:
-    return Worker(db=db, carry_out=work.carry_out, concurrency=2, places=PLACES, clock=clock)
+    return Worker(db=db, carry_out=work.carry_out, places=PLACES, clock=clock)
 
 
 @asynccontextmanager
@@ -190,9 +191,7 @@ async def test_job_that_fails_after_it_was_finished_stays_finished(
         raise OSError("while clearing up")
 
     await add(db, "a")
-    async with running(
-        Worker(db=db, carry_out=finish_and_fail, concurrency=1, places=PLACES, clock=clock)
-    ):
+    async with running(Worker(db=db, carry_out=finish_and_fail, places=ONE_PLACE, clock=clock)):
         await until(lambda: len(begun) == 1)
         clock.advance(10 * LEASE_MS)
         for _ in range(5):
@@ -240,7 +239,7 @@ async def test_job_whose_retry_cannot_be_recorded_runs_again_when_it_can(
         raise OSError("disk")
 
     await add(db, "a")
-    async with running(Worker(db=db, carry_out=fail, concurrency=1, places=PLACES, clock=clock)):
+    async with running(Worker(db=db, carry_out=fail, places=ONE_PLACE, clock=clock)):
         await until(lambda: len(begun) == 1)
         await asyncio.sleep(0.01)
         assert await is_in(db, "a", JobStatus.RUNNING)

@@ -18,7 +18,7 @@ from moorage.deploy.deletion import Deletion
 from moorage.deploy.deployment import Deployment, DeploymentStatus
 from moorage.deploy.drain import Drain
 from moorage.deploy.hosts import Hosts
-from moorage.deploy.job import BuildPlaces, Job
+from moorage.deploy.job import Job, Places
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.releases import Releases
@@ -41,7 +41,7 @@ from records_fixture import PLAN, add_deployment, add_project
 
 HOST = "hello.example.com"
 DRAIN_SECONDS = 30
-PLACES = BuildPlaces(at_once=2, of_wallet=1)
+PLACES = Places(jobs=4, builds=2, builds_of_wallet=1)
 SLEEP_AFTER_SECONDS = 86_400 * 365  # beyond what other tests let pass
 RELEASES_KEPT = 2
 APP_LIMITS = Limits(memory_bytes=512, cpu_millis=500, pids=64, disk_bytes=1024)
@@ -106,9 +106,7 @@ class Yard:
             on_step=self._step,
             on_built=self._built,
         )
-        self.worker = Worker(
-            db=db, carry_out=self.workflow.run, concurrency=4, places=PLACES, clock=clock
-        )
+        self.worker = Worker(db=db, carry_out=self.workflow.run, places=PLACES, clock=clock)
         self.chores = Chores(clock=clock)
         drain = Drain(runtime=self.runtime, limit_seconds=DRAIN_SECONDS, clock=clock)
         self.sleep = Sleep(

@@ -6,14 +6,14 @@ import pytest
 from sqlalchemy import bindparam, select
 
 from clock import START_MS
-from moorage.deploy.job import BuildPlaces, Job, JobKind, JobStatus
+from moorage.deploy.job import Job, JobKind, JobStatus, Places
 from moorage.storage import jobs
 from moorage.storage.database import Database, Statement, Transaction, UniqueViolation
 from moorage.storage.schema import jobs as table
 from records_fixture import ALICE, BOB, CAROL
 
 LEASE_MS = 60_000
-PLACES = BuildPlaces(at_once=2, of_wallet=1)
+PLACES = Places(jobs=1000, builds=2, builds_of_wallet=1)
 ROW = Statement(
     select(table.c.status, table.c.step, table.c.attempts, table.c.fence, table.c.run_at_ms).where(
         table.c.subject_id == bindparam("subject")
@@ -41,9 +41,9 @@ async def add(
         )
 
 
-async def claim(db: Database, now_ms: int = START_MS) -> Job | None:
+async def claim(db: Database, now_ms: int = START_MS, *, places: Places = PLACES) -> Job | None:
     async with db.transaction(durable=False) as tx:
-        return await jobs.claim(tx, now_ms=now_ms, until_ms=now_ms + LEASE_MS, places=PLACES)
+        return await jobs.claim(tx, now_ms=now_ms, until_ms=now_ms + LEASE_MS, places=places)
 
 
 async def claimed(db: Database, now_ms: int = START_MS) -> Job:
@@ -233,6 +233,30 @@ async def test_job_that_ended_counts_for_its_wallet_no_more(db: Database) -> Non
     async with db.transaction(durable=False) as tx:
         await jobs.finish(tx, first)
     assert (await claimed(db)).subject_id == "second"
+
+
+async def test_last_place_is_for_a_wallet_of_which_none_runs(db: Database) -> None:
+    places = Places(jobs=3, builds=2, builds_of_wallet=1)
+    for number in range(4):
+        await add(db, f"alice {number}", run_at_ms=START_MS - 10 + number)
+    begun = [await claim(db, places=places) for _ in range(2)]
+    assert [job.subject_id for job in begun if job] == ["alice 0", "alice 1"]
+    assert await claim(db, places=places) is None
+    assert not await jobs.claimable(db, now_ms=START_MS, places=places)
+
+    await add(db, "bob", wallet=BOB)
+    last = await claim(db, places=places)
+    assert last is not None
+    assert last.subject_id == "bob"
+    async with db.transaction(durable=False) as tx:
+        await jobs.finish(tx, last)
+    assert await claim(db, places=places) is None  # it is free again, and not for hers
+
+
+async def test_only_place_there_is_serves_everybody(db: Database) -> None:
+    places = Places(jobs=1, builds=1, builds_of_wallet=1)
+    await add(db)
+    assert await claim(db, places=places) is not None
 
 
 async def test_builds_wait_for_places_in_all_and_of_their_wallet(db: Database) -> None:
