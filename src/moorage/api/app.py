@@ -92,6 +92,7 @@ async def run_gateway(
             clock=clock,
         )
         await services.gateway.reconciler.sweep()
+        await services.gateway.reconciler.restarts.recall()
         await services.gateway.addresses.sweep()
         await services.metering.resume(await apparatus.runtime.running())
         await services.blocking.enforce()

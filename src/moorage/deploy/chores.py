@@ -43,6 +43,15 @@ class Chores:
         until = 0.0 if backoff is None else backoff.until
         return max(0.0, until - self._clock.monotonic_seconds())
 
+    def pause_seconds(self, what: str, subject: str) -> float:
+        """How long something was to wait after it was last begun."""
+        backoff = self._backoff.get((what, subject))
+        return 0.0 if backoff is None else backoff.pause
+
+    def resume(self, what: str, subject: str, *, begun: float, pause_seconds: float) -> None:
+        """Take up how often something was done before: last at `begun`, monotonic seconds."""
+        self._backoff[what, subject] = _Backoff(what, begun=begun, pause=pause_seconds)
+
     def of(self, subject: str) -> "asyncio.Task[None] | None":
         """What is done to a subject now."""
         return self._tasks.get(subject)
@@ -87,15 +96,15 @@ async def _done(what: str, subject: str, work: Callable[[], Awaitable[None]]) ->
 class _Backoff:
     """How long to wait before the next try: doubling, and forgotten after a calm while."""
 
-    def __init__(self, what: str) -> None:
-        self.until = 0.0
-        self._begun = 0.0
+    def __init__(self, what: str, *, begun: float = 0.0, pause: float = 0.0) -> None:
+        self.until = begun + pause
+        self.pause = pause
+        self._begun = begun
         self._longest = _LONGEST_PAUSES_SECONDS.get(what, _LONGEST_PAUSE_SECONDS)
-        self._pause = 0.0
 
     def grow(self, now: float) -> None:
         calm = now > self._begun + _CALM_SECONDS
         self._begun = now
-        self._pause = 1.0 if calm or not self._pause else self._pause * 2
-        self._pause = min(self._pause, self._longest)
-        self.until = now + self._pause
+        self.pause = 1.0 if calm or not self.pause else self.pause * 2
+        self.pause = min(self.pause, self._longest)
+        self.until = now + self.pause

@@ -1,11 +1,12 @@
 """Restarts: apps that ended are started again, ever less often while they do not last.
 
 An app that ends again and again within a while is in a crash loop: its status and its log say so,
-and its owner is told once. A run that lasts, or a new version, ends that.
+and its owner is told once. A run that lasts, or a new version, ends that; a gateway that is started
+again does not.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import msgspec
 import structlog
@@ -13,9 +14,11 @@ import structlog
 from moorage.clock import Clock
 from moorage.deploy.chores import Chores
 from moorage.deploy.project import Project
+from moorage.errors import DatabaseUnavailable
 from moorage.events import outbox
 from moorage.events.event import EventKind
 from moorage.runtimes.runtime import AppExit, Runtime
+from moorage.storage import restarts as stored
 from moorage.storage.database import Database
 
 log = structlog.get_logger()
@@ -23,6 +26,8 @@ log = structlog.get_logger()
 WINDOW_SECONDS = 600.0
 LOOP_AFTER = 5
 """So many restarts within the window are a crash loop."""
+
+_UNKNOWN = AppExit(exit_code=None, out_of_memory=False)
 
 Start = Callable[[str, str], Awaitable[None]]
 """Starts a project's app again (ids of project and deployment), and leads its address there."""
@@ -37,8 +42,18 @@ class CrashLoop(msgspec.Struct, frozen=True):
     next_try_ms: int  # Unix time
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """What is stored of an app's restarts."""
+
+    times_ms: list[int]  # Unix time, the last one last
+    is_loop: bool
+    pause_seconds: float  # the wait after the last one
+    exit_code: int | None
+    out_of_memory: bool
+
+
 class Restarts:
-    """Counts each app's restarts; what it knows is this process's."""
+    """Counts each app's restarts."""
 
     def __init__(self, *, db: Database, runtime: Runtime, chores: Chores, clock: Clock) -> None:
         self._db = db
@@ -46,6 +61,23 @@ class Restarts:
         self._chores = chores
         self._clock = clock
         self._histories: dict[str, _History] = {}
+
+    async def recall(self) -> None:
+        """Take up what an earlier process knew; before anything is started."""
+        now_ms, now = self._clock.now_ms(), self._clock.monotonic_seconds()
+        since_ms = now_ms - round(WINDOW_SECONDS * 1000)
+        for deployment_id, text in await stored.since(self._db, since_ms):
+            kept = msgspec.json.decode(text, type=Kept)
+            # Of a clock that was set back, what seems to be to come was just now.
+            times = [now - max(0, now_ms - at_ms) / 1000 for at_ms in kept.times_ms]
+            self._histories[deployment_id] = _History(
+                times,
+                AppExit(exit_code=kept.exit_code, out_of_memory=kept.out_of_memory),
+                looping=kept.is_loop,
+            )
+            self._chores.resume(
+                "start", deployment_id, begun=times[-1], pause_seconds=kept.pause_seconds
+            )
 
     def begin(self, project: Project, serving: str, start: Start) -> None:
         """Start an app that should run and does not, unless its next try is not yet due."""
@@ -84,12 +116,34 @@ class Restarts:
         ended = await self._runtime.exit_reason(serving)
         history = self._histories.setdefault(serving, _History())
         began_to_loop = history.add(
-            ended or AppExit(exit_code=None, out_of_memory=False),
+            ended or _UNKNOWN,
             now=self._clock.monotonic_seconds(),
         )
         self._runtime.note(serving, _sentence(ended, restarts=len(history.restarts)))
         if began_to_loop:
             await self._tell(project, serving, history)
+        try:
+            await self._keep(serving, history)
+        except DatabaseUnavailable as error:
+            log.warning("restart is not remembered", deployment=serving, error=error.message)
+
+    async def _keep(self, serving: str, history: "_History") -> None:
+        now_ms, now = self._clock.now_ms(), self._clock.monotonic_seconds()
+        kept = Kept(
+            times_ms=[now_ms - round((now - at) * 1000) for at in history.restarts],
+            is_loop=history.is_loop(now),
+            pause_seconds=self._chores.pause_seconds("start", serving),
+            exit_code=history.ended.exit_code,
+            out_of_memory=history.ended.out_of_memory,
+        )
+        async with self._db.transaction(durable=False) as tx:
+            await stored.keep(
+                tx,
+                serving,
+                last_ms=now_ms,
+                history=msgspec.json.encode(kept).decode(),
+                before_ms=now_ms - round(WINDOW_SECONDS * 1000),
+            )
 
     async def _tell(self, project: Project, serving: str, history: "_History") -> None:
         log.warning("app is in a crash loop", deployment=serving)
@@ -111,17 +165,19 @@ class Restarts:
 class _History:
     """The restarts of one app; times are monotonic seconds."""
 
-    def __init__(self) -> None:
-        self.restarts: deque[float] = deque(maxlen=1000)
-        self.ended = AppExit(exit_code=None, out_of_memory=False)
-        self._looping = False
+    def __init__(
+        self, times: Sequence[float] = (), ended: AppExit = _UNKNOWN, *, looping: bool = False
+    ) -> None:
+        self.restarts = deque(times, maxlen=1000)
+        self.ended = ended
+        self._looping = looping
 
     def add(self, ended: AppExit, *, now: float) -> bool:
         """Count a restart; True when it makes a crash loop of what was none."""
         was_loop = self.is_loop(now)
         self.restarts.append(now)
         self.ended = ended
-        self._looping = len(self.restarts) >= LOOP_AFTER
+        self._looping = was_loop or len(self.restarts) >= LOOP_AFTER
         return self._looping and not was_loop
 
     def is_loop(self, now: float) -> bool:

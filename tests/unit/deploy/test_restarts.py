@@ -5,9 +5,10 @@ import asyncio
 import pytest
 from yard import Yard
 
+from moorage.deploy.chores import Chores
 from moorage.deploy.deployment import Deployment
 from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.restarts import CrashLoop
+from moorage.deploy.restarts import CrashLoop, Restarts
 from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import AppExit
 from moorage.storage import events, projects
@@ -186,3 +187,75 @@ async def test_app_that_was_started_meanwhile_is_not_counted_as_a_restart(
     yard.reconciler.restarts.begin(project, app.id, yard.reconciler.start)
     await yard.chores_done()
     assert app.id not in yard.runtime.notes
+
+
+async def recalled(yard: Yard) -> Restarts:
+    """What the next gateway knows."""
+    restarts = Restarts(
+        db=yard.db, runtime=yard.runtime, chores=Chores(clock=yard.clock), clock=yard.clock
+    )
+    await restarts.recall()
+    return restarts
+
+
+async def test_crash_loop_is_one_for_the_next_gateway_and_waits_as_long(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    for _ in range(6):
+        await crash(yard, app, exit_code=3)
+    yard.clock.advance(7_000)
+    before, wait_seconds = loop_of(yard, app), yard.reconciler.restarts.wait_seconds(app.id)
+    assert before is not None
+    assert wait_seconds > 0
+    there = await recalled(yard)
+    assert there.crash_loop(app.id) == before
+    assert there.wait_seconds(app.id) == wait_seconds
+
+
+async def test_next_gateway_counts_on_and_tells_a_loop_once(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    for crashes in range(1, 8):
+        there = await recalled(yard)
+        there.begin(project, app.id, yard.reconciler.start)
+        yard.runtime.die(app.id)
+        await until(lambda: app.id in yard.runtime.apps)
+        assert (there.crash_loop(app.id) is not None) is (crashes >= 5)
+        yard.clock.advance(70_000)
+    assert len(await crash_loops_told(yard)) == 1
+
+
+async def test_run_that_lasted_is_no_loop_for_the_next_gateway(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    for _ in range(6):
+        await crash(yard, app)
+    yard.clock.advance(600_001)
+    there = await recalled(yard)
+    assert there.crash_loop(app.id) is None
+    assert there.wait_seconds(app.id) == 0
+
+
+async def test_clock_set_back_makes_nobody_wait_longer(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    for _ in range(6):
+        await crash(yard, app)
+    pause = yard.reconciler.restarts.wait_seconds(app.id)
+    yard.clock.step(-86_400_000)
+    assert (await recalled(yard)).wait_seconds(app.id) == pause
+
+
+async def test_crash_loop_lasts_though_its_tries_grow_rare(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    for _ in range(6):
+        await crash(yard, app)
+    yard.runtime.die(app.id)
+    yard.runtime.faults["start"] = [DeployFailed(FailureCause.CRASHED, "no")] * 1000
+    for _ in range(20):
+        await yard.reconciler.reconcile()
+        await yard.chores_done()
+        assert loop_of(yard, app) is not None
+        yard.clock.advance(300_000)
+    assert len(await crash_loops_told(yard)) == 1

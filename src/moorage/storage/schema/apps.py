@@ -154,6 +154,15 @@ usage_counters = Table(
     Column("cpu_ms", BigInteger, nullable=False),
 )
 
+restarts = Table(
+    "restarts",
+    metadata,
+    # How an app stands that ended and was started again, until it has lasted.
+    Column("deployment_id", Text, ForeignKey("deployments.id"), primary_key=True),
+    Column("last_ms", BigInteger, nullable=False),  # when it was started again last
+    Column("history", Text, nullable=False),  # JSON, deploy.restarts.Kept
+)
+
 access_log_position = Table(
     "access_log_position",
     metadata,

@@ -1,0 +1,42 @@
+"""Queries over how apps stand that were lately started again."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import bindparam, delete, insert, or_, select
+
+from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.schema import restarts
+
+_FORGET = Statement(
+    delete(restarts).where(
+        or_(
+            restarts.c.deployment_id == bindparam("of_deployment"),
+            restarts.c.last_ms < bindparam("before_ms"),
+        )
+    )
+)
+_KEEP = Statement(
+    insert(restarts).values(
+        deployment_id=bindparam("deployment_id"),
+        last_ms=bindparam("last_ms"),
+        history=bindparam("history"),
+    )
+)
+_SINCE = Statement(
+    select(restarts.c.deployment_id, restarts.c.history).where(
+        restarts.c.last_ms >= bindparam("since_ms")
+    )
+)
+
+
+async def keep(
+    tx: Transaction, deployment_id: str, *, last_ms: int, history: str, before_ms: int
+) -> None:
+    """Store how one stands; forget those that were last started again before `before_ms`."""
+    await tx.execute(_FORGET, of_deployment=deployment_id, before_ms=before_ms)
+    await tx.execute(_KEEP, deployment_id=deployment_id, last_ms=last_ms, history=history)
+
+
+async def since(db: Database, since_ms: int) -> Sequence[tuple[str, str]]:
+    """Deployment and history of those that were started again at this time or later."""
+    return [(row[0], row[1]) for row in await db.all(_SINCE, since_ms=since_ms)]
