@@ -182,16 +182,16 @@ async def test_cpu_is_bounded_by_the_quota(
     quota = 0.1
     limits = Limits(memory_bytes=128 * MEBIBYTE, cpu_millis=100, pids=48, disk_bytes=64 * MEBIBYTE)
     # Many, for a fair share of a machine that does other work besides.
-    free = json.loads(outside("exhaust.py", "cpu", "1", "16")["detail"])
+    free = json.loads(outside("exhaust.py", "cpu", "1", "8")["detail"])
     assert free["cpu_seconds"] > 2 * quota * free["wall_seconds"]
-    hog = "python3 attacks/exhaust.py cpu 2 2"
+    hog = "python3 attacks/exhaust.py cpu 2 4"
     if phase == "build":
         await deployer.build("hog", source, plan(install=hog), limits)
         tried = deployer.results("hog")[-1]
     else:
         hog_app = await deployer.deploy("hog", source, plan(), limits)
         await asyncio.to_thread(sandbox.tend)  # ends the larger share that a start has
-        tried = (await attempts(hog_app, [["exhaust.py", "cpu", "2", "2"]]))[0]
+        tried = (await attempts(hog_app, [["exhaust.py", "cpu", "2", "4"]]))[0]
     used = json.loads(tried["detail"])
     # A period of quota may be left over from before.
     assert used["cpu_seconds"] < quota * used["wall_seconds"] + 0.2

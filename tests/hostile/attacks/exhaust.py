@@ -133,10 +133,13 @@ def scan(address: str, port: str, count: str, seconds: str) -> str:
 def cpu(seconds: str, processes: str) -> str:
     """Burn CPU for so many seconds of wall time; says how much it got."""
     started = time.monotonic()
-    children = [os.fork() for _ in range(int(processes))]
-    if 0 in children:
-        _burn_until(started + float(seconds))
-        os._exit(0)
+    children = []
+    for _ in range(int(processes)):
+        pid = os.fork()
+        if pid == 0:
+            _burn_until(started + float(seconds))
+            os._exit(0)
+        children.append(pid)
     for pid in children:
         os.waitpid(pid, 0)
     wall = time.monotonic() - started
