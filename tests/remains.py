@@ -48,14 +48,15 @@ def everything(*, directories: tuple[Path, ...], instance_id: str) -> dict[str, 
 def of_gateway(data_dir: Path, instance_id: str) -> dict[str, set[str]]:
     """What a gateway has on the machine besides its own records.
 
-    The caches of wallets' builds outlive what was built: they are collected by their age and size.
+    The caches of wallets' builds outlive what was built, and are collected by their age and size;
+    a blank disk of each size is kept as well.
     """
     kept = [data_dir / name for name in ("sources", "spool", "apps")]
     run_dir = Path("/run/moorage") / instance_id
     found = everything(directories=(*kept, run_dir), instance_id=instance_id)
-    caches = str(data_dir / "apps" / "caches")
+    kept_on = tuple(str(data_dir / "apps" / name) for name in ("caches", "blanks"))
     return found | {
-        "files": {path for path in found["files"] if not path.startswith(caches)},
+        "files": {path for path in found["files"] if not path.startswith(kept_on)},
         # By place: their numbers change with each start.
         "mounts": {line.split()[4] for line in found["mounts"]},
     }
