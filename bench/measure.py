@@ -108,7 +108,6 @@ def machine() -> str:
             f"{len(os.sched_getaffinity(0))} cores ({_processor()}), {memory_gib:.0f} GiB",
             f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
             f"Python {platform.python_version()}, Node {node.stdout.strip().lstrip('v')}",
-            f"load when the run began: {os.getloadavg()[0]:.1f}",
         )
     )
 

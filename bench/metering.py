@@ -29,6 +29,11 @@ _REST: dict[str, str | int | None] = {
     "serving_deployment_id": None,
     "suspended_at_ms": None,
     "warned_hours": None,
+    "asleep_since_ms": None,
+    "blocked_reason": None,
+    "health_path": "/",
+    "variables": "",
+    "volume": False,
 }
 """Columns that matter to nobody here; a table takes those that it has."""
 

@@ -1,4 +1,4 @@
-"""Run the benchmarks: all of them, and write RESULTS.md, or those that are named.
+"""Run the benchmarks, all of them or those that are named, and write RESULTS.md part by part.
 
 bench/run.py [deploying] [redeploying] [status] [unpaid] [paid] [upload] [idle] [waking] [sleeping]
     [proxying] [watcher] [metering] [planning]
@@ -43,30 +43,37 @@ BENCHMARKS = {
 }
 RESULTS = HERE / "RESULTS.md"
 
+_TITLE = "# Results\n\nWritten by `make bench`; README.md beside it says how it is measured."
 _OTHER_WORK = "above 2 or so, other work took turns on these cores, and every figure is the worse"
 
 
 def main(names: list[str]) -> None:
-    """Run, print, and when nothing was left out, write."""
+    """Run, and write what was measured into its part of the report as soon as it is known."""
     unknown = set(names) - set(BENCHMARKS)
     if unknown:
         sys.exit(f"no such benchmark: {', '.join(sorted(unknown))}; there are {list(BENCHMARKS)}")
-    where = machine()
-    rows: list[Row] = []
-    for name, run in BENCHMARKS.items():
-        if not names or name in names:
-            print(f"{name} ...", flush=True)
-            rows += run()
-    where += f"\n- load when it ended: {os.getloadavg()[0]:.1f}; {_OTHER_WORK}"
-    print(f"\n{where}\n\n{table(rows)}")
-    if not names:
-        RESULTS.write_text(_report(where, rows))
-        print(f"\nWritten to {RESULTS.relative_to(HERE.parent)}.")
+    for name in names or BENCHMARKS:
+        print(f"{name} ...", flush=True)
+        begun = os.getloadavg()[0]
+        part = _part(BENCHMARKS[name](), begun)
+        _write(_parts(RESULTS.read_text()) | {name: part})
+        print(f"\n{part}\n", flush=True)
 
 
-def _report(where: str, rows: list[Row]) -> str:
-    written = "Written by `make bench`; README.md beside it says how it is measured."
-    return f"# Results\n\n{written}\n\n{where}\n\n{table(rows)}\n"
+def _write(parts: dict[str, str]) -> None:
+    ordered = (f"## {name}\n\n{parts[name]}" for name in BENCHMARKS if name in parts)
+    RESULTS.write_text("\n\n".join([_TITLE, *ordered]) + "\n")
+
+
+def _part(rows: list[Row], begun: float) -> str:
+    load = f"load {begun:.1f} before, {os.getloadavg()[0]:.1f} after; {_OTHER_WORK}"
+    return f"{machine()}\n- {load}\n\n{table(rows)}"
+
+
+def _parts(report: str) -> dict[str, str]:
+    """The report's parts by their names."""
+    _, *parts = report.split("\n## ")
+    return {name: part.strip() for name, _, part in (each.partition("\n") for each in parts)}
 
 
 if __name__ == "__main__":
