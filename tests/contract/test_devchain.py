@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -121,11 +122,32 @@ async def test_transaction_that_the_node_overlooked_is_mined(
 
     async with RpcProxy(url) as proxy:
         client = RpcClient(msgspec.structs.replace(chain, rpc_urls=(proxy.url,)))
-        mining = asyncio.create_task(keep_mining(client))
-        await until(lambda: proxy.requests >= 2)
+        mining = asyncio.create_task(keep_mining(client, every_seconds=0.05))
+        await until(lambda: proxy.requests >= 3)
         assert not await arrived()  # a node that was told to wait is not hurried
         proxy.alter = lambda method, result: method == "anvil_getAutomine" or result
         await until(arrived)
+        mining.cancel()
+        await client.close()
+
+
+async def test_transaction_that_waits_at_one_look_alone_is_left_to_the_node(
+    devchain: DevChain,
+) -> None:
+    chain = await devchain.start()
+    url = chain.rpc_urls[0]
+    async with RpcProxy(url) as proxy:
+
+        def another_each_time(method: str, result: Any) -> Any:
+            waits = {"pending": {STRANGER: {"0": {"hash": hex(proxy.requests)}}}}
+            return waits if method == "txpool_content" else result
+
+        proxy.alter = another_each_time
+        before = await rpc(url, "eth_blockNumber")
+        client = RpcClient(msgspec.structs.replace(chain, rpc_urls=(proxy.url,)))
+        mining = asyncio.create_task(keep_mining(client, every_seconds=0.05))
+        await until(lambda: proxy.requests >= 4)
+        assert await rpc(url, "eth_blockNumber") == before
         mining.cancel()
         await client.close()
 

@@ -107,7 +107,8 @@ async def test_payment_mined_again_after_it_was_taken_back_is_credited_again(
     for _ in range(2):
         await look.check()
     assert await chain.balance() == 0
-    assert await rpc(chain.url, "eth_sendRawTransaction", raw) == tx_hash
+    mined = await rpc(chain.url, "eth_sendRawTransactionSync", raw)
+    assert mined["transactionHash"] == tx_hash
     for _ in range(2):
         await watcher.look()
     assert await chain.balance() == 500_000

@@ -6,7 +6,7 @@ import fcntl
 import shutil
 import socket
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import msgspec
 
@@ -23,7 +23,6 @@ from moorage.whole_file import replace_file
 START_TIMEOUT_SECONDS: Final = 20.0
 STOP_GRACE_SECONDS: Final = 10.0
 _PORT_TRIES = 8
-_LOOK_SECONDS = 1.0
 
 
 class DevChain:
@@ -234,18 +233,28 @@ class DevChain:
             self._lock = None
 
 
-async def keep_mining(client: RpcClient) -> None:
+async def keep_mining(client: RpcClient, *, every_seconds: float = 1.0) -> None:
     """Mine, until cancelled, what waits in the pool of a node that mines each transaction at once.
 
     anvil at times leaves one lying that comes while it mines the one before (foundry issue 10122).
-    A node that was told not to mine is left alone.
+    What waits at two looks in a row was left; what came just now is about to be mined, and a block
+    more would make payments look older than they are. A node that was told not to mine is left
+    alone.
     """
+    waited: set[str] = set()
     while True:
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(every_seconds)
         with contextlib.suppress(ChainUnavailable):
-            mines, pool = await client.batch([("anvil_getAutomine", []), ("txpool_status", [])])
-            if mines is True and parse_quantity(pool["pending"]):
+            mines, pool = await client.batch([("anvil_getAutomine", []), ("txpool_content", [])])
+            waits = _hashes(pool["pending"]) if mines is True else set()
+            if waits & waited:
                 await client.call("evm_mine", [])
+            waited = waits
+
+
+def _hashes(pool: dict[str, dict[str, Any]]) -> set[str]:
+    """Of the transactions of one part of a node's pool: by sender, then by nonce."""
+    return {sent["hash"] for by_nonce in pool.values() for sent in by_nonce.values()}
 
 
 async def _furnish(client: RpcClient, chain: Chain, wallets: DevWallets) -> None:
