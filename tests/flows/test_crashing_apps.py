@@ -185,6 +185,15 @@ async def test_what_comes_while_the_app_is_started_again_is_held_whole(mortal: M
     assert (await mortal.deliveries())["once"] == 1
 
 
+async def test_visitor_who_comes_after_a_request_crashed_the_app_twice_is_answered(
+    mortal: Mortal,
+) -> None:
+    page = await mortal.fetch("/before")  # a GET, sent once more
+    assert (page.status, "X-Moorage-Fallback" in page.headers) == (502, True)
+    page = await mortal.fetch("/")  # before the next try is due
+    assert (page.status, "X-Moorage-Fallback" in page.headers) == (200, False)
+
+
 async def test_app_that_does_not_come_up_again_has_its_page_with_the_time_of_the_next_try(
     mortal: Mortal,
 ) -> None:
@@ -193,7 +202,7 @@ async def test_app_that_does_not_come_up_again_has_its_page_with_the_time_of_the
     async def backs_off() -> bool:
         page = await mortal.fetch("/", "POST", b"x")
         assert page.status == 502
-        return int(page.headers["Retry-After"]) > 4  # beyond what any page says by itself
+        return int(page.headers["Retry-After"]) > 10  # farther off than a request waits
 
     await until(backs_off, seconds=BOUND_SECONDS)
     first = await mortal.fetch("/")

@@ -1,6 +1,6 @@
 """Wake: a request that found no app waits until it runs: it slept, or has just ended.
 
-One that ends again and again, or is not to be started yet, is not waited for.
+One that ends again and again, or is not to be started for a while yet, is not waited for.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from moorage.storage.database import Database
 log = structlog.get_logger()
 
 _LYING_DOWN_SECONDS = 20.0  # how long stopping an app may take that is woken amid it
+_PATIENCE_SECONDS = 5.0  # how long a request waits for an app's next try to be due
 
 Start = Callable[[str, str], Awaitable[None]]
 """Starts a project's app (ids of project and deployment), unless it runs, and leads its address."""
@@ -48,6 +49,7 @@ class Wake:
         healthy_seconds: float,
         clock: Clock,
         healthy: Healthy = wait_until_healthy,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._db = db
         self._addresses = addresses
@@ -59,6 +61,7 @@ class Wake:
         self._longest_seconds = listen_seconds + healthy_seconds + _LYING_DOWN_SECONDS
         self._healthy_seconds = healthy_seconds
         self._healthy = healthy
+        self._pause = pause
         self._clock = clock
         self._under_way: dict[str, asyncio.Task[bool]] = {}
 
@@ -110,12 +113,16 @@ class Wake:
                 return was_asleep, True
             elif begun:
                 return was_asleep, False
-            else:
+            elif was_asleep or not (wait_seconds := self._restarts.wait_seconds(serving)):
                 begun = True
                 self._begin(project, serving, was_asleep=was_asleep)
+            elif wait_seconds > _PATIENCE_SECONDS or self._restarts.crash_loop(serving) is not None:
+                return was_asleep, False
+            else:
+                await self._pause(wait_seconds)
 
     def _begin(self, project: Project, serving: str, *, was_asleep: bool) -> None:
-        """Have the app started, unless its next try is not yet due."""
+        """Have the app started; its next try is due."""
         if was_asleep:
             self._chores.begin("start", serving, partial(self._start, project.id, serving))
         else:

@@ -74,18 +74,60 @@ async def test_living_app_is_neither_waited_for_nor_started(
     assert yard.asked == []
 
 
-async def test_app_that_backs_off_is_not_waited_for_and_says_when_it_is_due(
+async def test_request_waits_for_a_next_try_that_is_due_soon(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
+    yard.runtime.faults["start"] = [CRASHED] * 3
+    yard.runtime.die(app.id)
+    for _ in range(3):
+        assert not await yard.wake.host(HOST)
+    assert await yard.wake.host(HOST)
+    assert yard.pauses == [1, 2, 4]
+    assert yard.runtime.called("start") == [app.id] * 4
+
+
+async def test_project_suspended_while_a_request_waits_for_its_next_try_is_not_started(
+    yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def suspended_meanwhile(seconds: float) -> None:
+        async with yard.db.transaction(durable=True) as tx:
+            await projects.set_status(tx, project.id, ProjectStatus.SUSPENDED)
+        await yard.pause(seconds)
+
+    monkeypatch.setattr(yard.wake, "_pause", suspended_meanwhile)
     yard.runtime.faults["start"] = [CRASHED]
     yard.runtime.die(app.id)
     assert not await yard.wake.host(HOST)
     assert not await yard.wake.host(HOST)
     assert yard.runtime.called("start") == [app.id]
-    assert yard.reconciler.restarts.wait_seconds(app.id) == 1
-    yard.clock.advance(1_000)
+
+
+async def test_app_whose_next_try_is_far_off_is_not_waited_for_and_says_when_it_is_due(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.faults["start"] = [CRASHED] * 4
+    yard.runtime.die(app.id)
+    for _ in range(4):
+        assert not await yard.wake.host(HOST)
+    yard.pauses.clear()
+    assert not await yard.wake.host(HOST)
+    assert yard.pauses == []
+    assert yard.runtime.called("start") == [app.id] * 4
+    assert yard.reconciler.restarts.wait_seconds(app.id) == 8
+    yard.clock.advance(8_000)
     assert yard.reconciler.restarts.wait_seconds(app.id) == 0
     assert await yard.wake.host(HOST)  # a request needs no comparison to begin what is due
+
+
+async def test_crash_loop_is_not_waited_for_however_soon_its_next_try_is_due(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await crash_and_restart(yard, app, times=5)
+    yard.runtime.die(app.id)
+    yard.clock.advance(round(yard.reconciler.restarts.wait_seconds(app.id) * 1000) - 1)
+    assert not await yard.wake.host(HOST)
+    assert yard.pauses == []
+    assert yard.runtime.called("start") == [app.id] * 5
 
 
 async def test_app_in_a_crash_loop_is_not_waited_for(

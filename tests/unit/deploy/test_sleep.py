@@ -138,7 +138,6 @@ async def test_app_that_does_not_wake_is_the_reconcilers_to_start(
     await put_to_sleep(yard, project)
     yard.runtime.faults["start"] = [DeployFailed(FailureCause.CRASHED, "no")]
     assert not await yard.wake.host(HOST)
-    assert not await yard.wake.host(HOST)  # not at once again
     assert yard.runtime.called("start") == [app.id]
     await reconcile(yard)
     assert yard.reconciler.dead == {app.id}

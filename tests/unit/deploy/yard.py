@@ -72,6 +72,7 @@ class Yard:
         self.on_step: Callable[[str], None] = lambda step: None
         self.unhealthy: list[Exception] = []  # what the next health checks raise
         self.before_healthy: Callable[[], Awaitable[None]] = nothing  # done at each health check
+        self.pauses: list[float] = []  # seconds that requests waited for a try to be due
         self.asked: list[str] = []  # the paths that the health checks asked for
         self.has_ended: list[bool] = []  # what the health checks were told of the app's end
         self.answers: Callable[[], Awaitable[bool]] = answers
@@ -145,11 +146,17 @@ class Yard:
             healthy_seconds=10,
             clock=clock,
             healthy=self.healthy,
+            pause=self.pause,
         )
         self.metering = metering
         self.deletion = Deletion(
             db=db, worker=self.worker, reconciler=self.reconciler, metering=metering
         )
+
+    async def pause(self, seconds: float) -> None:
+        """In place of a real wait."""
+        self.pauses.append(seconds)
+        self.clock.advance(round(seconds * 1000))
 
     async def healthy(
         self,
