@@ -24,7 +24,8 @@ from moorage.api.apparatus import find_tool
 from moorage.errors import ProxyFailed
 from moorage.process import find_running
 from moorage.routing.caddy import Caddy
-from moorage.routing.caddy_config import FALLBACK_SOCKET, ProxySettings, Tls
+from moorage.routing.caddy_config import ProxySettings, Tls
+from moorage.routing.caddy_routes import FALLBACK_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.pages import Absence, HostState, fallback_app
 from moorage.routing.probe import Answer, answers, probe
@@ -273,6 +274,21 @@ async def test_host_that_climbs_is_refused(harbour: Harbour, app: App, host: str
 async def test_odd_host_is_no_app(harbour: Harbour, app: App, host: str) -> None:
     request = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
     assert (await raw(harbour, request)).split()[1] in {b"400", b"404"}
+    assert app.requests == []
+
+
+@pytest.mark.parametrize("request_head", [b"GET / HTTP/1.0\r\n", b"GET / HTTP/1.1\r\nHost:\r\n"])
+async def test_request_without_a_host_is_told_so(
+    harbour: Harbour, app: App, request_head: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", harbour.port)
+    writer.write(request_head + b"Connection: close\r\n\r\n")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    assert head.split()[1] == b"400"
+    assert json.loads(body)["code"] == "host_missing"
     assert app.requests == []
 
 

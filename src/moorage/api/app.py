@@ -33,7 +33,7 @@ from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.restarts import Restarts
 from moorage.deploy.usage import FOLLOW_SECONDS, SAMPLE_SECONDS
 from moorage.errors import MoorageError, ProxyFailed
-from moorage.routing.caddy_config import FALLBACK_SOCKET
+from moorage.routing.caddy_routes import FALLBACK_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.pages import Absence, HostState, fallback_app
 from moorage.settings import Settings

@@ -19,7 +19,8 @@ from moorage.deploy.hosts import Hosts
 from moorage.errors import ConfigurationInvalid
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy import Caddy
-from moorage.routing.caddy_config import ACCESS_LOG, Api, ProxySettings, Tls
+from moorage.routing.caddy_config import ACCESS_LOG, ProxySettings, Tls
+from moorage.routing.caddy_routes import Api
 from moorage.routing.router import Router
 from moorage.runtimes.runtime import Limits, Runtime
 from moorage.settings import Settings

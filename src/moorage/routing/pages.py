@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from moorage.errors import MoorageError
-from moorage.routing.caddy_config import FALLBACK_HEADER, WAKE_HEADER
+from moorage.routing.caddy_routes import FALLBACK_HEADER, WAKE_HEADER
 from moorage.routing.hosts import host_of_header, is_host
 from moorage.routing.waking import Wake, Waking
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from moorage.routing.caddy_config import Api, ProxySettings, Tls, caddy_config
+from moorage.routing.caddy_config import ProxySettings, Tls, caddy_config
+from moorage.routing.caddy_routes import Api
 
 GOLDEN = Path(__file__).parent / "golden"
 
