@@ -5,11 +5,11 @@ when older segments are dropped. Lines are `<unix ms> <o|e|g> <text>`: what an a
 to stderr, what the gateway says. Only the standard library is used, for the collector's sake.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 LINE_BYTES = 16 * 1024
@@ -36,12 +36,16 @@ def append(log: Path, letter: bytes, texts: Sequence[bytes], *, at_ms: int, cap_
 
 
 def segments(log: Path) -> list[tuple[int, int]]:
-    """Position and size, in bytes, of each segment, oldest first; none without a log."""
-    try:
-        with os.scandir(log) as entries:
-            return sorted((int(entry.name), entry.stat().st_size) for entry in entries)
-    except FileNotFoundError:
-        return []
+    """Position and size, in bytes, of each segment, oldest first; none without a log.
+
+    One that is dropped meanwhile is left out.
+    """
+    found = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(log) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                found.append((int(entry.name), entry.stat().st_size))
+    return sorted(found)
 
 
 def segment_path(log: Path, position: int) -> Path:
@@ -49,7 +53,7 @@ def segment_path(log: Path, position: int) -> Path:
     return log / f"{position:0{_DIGITS}d}"
 
 
-@contextmanager
+@contextlib.contextmanager
 def _alone(log: Path) -> Iterator[None]:
     """While collector and gateway append to one log, each waits for the other."""
     directory = os.open(log, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -100,6 +100,21 @@ def test_place_that_is_no_longer_kept_goes_on_at_the_oldest(log: Path) -> None:
     assert page.lines == read_log(log, after=first, limit=1).lines
 
 
+def test_segment_dropped_while_it_is_looked_at_costs_no_place(log: Path) -> None:
+    """Listed, and gone when its size is asked: else a reader would be told to begin anew."""
+    put(log, *(f"{number} " + "x" * 1000 for number in range(6_000)))
+    place = read_log(log, tail=2, limit=1).next
+    (log / "0000000000000000").symlink_to(log / "dropped")
+    page = read_log(log, after=place, limit=1)
+    assert (shown(page.lines)[0].split()[0], page.next) == ("5999", segments_end(log))
+
+
+def segments_end(log: Path) -> int:
+    """Where the log ends, by the newest segment's name and size."""
+    newest = max(log.iterdir(), key=lambda path: path.name)
+    return int(newest.name) + newest.stat().st_size
+
+
 def test_place_never_reached_begins_anew(log: Path) -> None:
     put(log, "one", "two")
     assert shown(read_log(log, after=10**9, limit=9).lines) == ["one", "two"]
