@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
-START_SECONDS = 60
+START_SECONDS = 120  # only to end a hung test
 
 MOORAGE = str(Path(sys.executable).parent / "moorage")
 _PORTS = [f"--{name}=0" for name in ("port", "proxy-port", "operator-port")]

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 Headers = Iterable[tuple[str | bytes, str | bytes]]
+LIMIT_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class RawAnswer:
         values = [value for known, value in self.headers if known == name]
         assert len(values) < 2, values
         return values[0] if values else None
+
+
+class _Reader(asyncio.StreamReader):
+    """What came before a connection was cut is still to be had; the cut itself is an end."""
+
+    def set_exception(self, exc: Exception) -> None:
+        if isinstance(exc, ConnectionError):
+            self.feed_eof()
+        else:
+            super().set_exception(exc)
 
 
 class RawConnection:
@@ -101,10 +112,16 @@ class RawConnection:
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, *, within_seconds: float = 10) -> AsyncIterator[RawConnection]:
+async def connected(url: str, *, within_seconds: float = 60) -> AsyncIterator[RawConnection]:
     """A connection to the server of `url`."""
     parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    loop = asyncio.get_running_loop()
+    reader = _Reader(limit=LIMIT_BYTES, loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await loop.create_connection(
+        lambda: protocol, str(parts.hostname), parts.port or 80
+    )
+    writer = asyncio.StreamWriter(transport, protocol, reader, loop)
     try:
         yield RawConnection(reader, writer, within_seconds=within_seconds)
     finally:

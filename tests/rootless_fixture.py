@@ -32,6 +32,7 @@ from moorage.runtimes.sandbox import tool
 
 # Of a range that systemd's table of user ids lists as unused; of this run of the tests alone.
 UID = 1_890_000_000 + os.getpid()
+BOUND_SECONDS = 60  # only to end a hung test
 _ENTER = """\
 set -eu
 mkdir -p "$1/dev"
@@ -102,7 +103,7 @@ class RemoteRuntime:
     def end(self) -> None:
         """End the process."""
         self._process.terminate()
-        assert self._process.wait(10) == 0
+        assert self._process.wait(BOUND_SECONDS) == 0
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(Rootless, name)
@@ -135,7 +136,7 @@ class RemoteRuntime:
         return replace(spec, source=source)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(BOUND_SECONDS):
             while True:
                 try:
                     return await asyncio.open_unix_connection(str(self._socket))

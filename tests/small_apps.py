@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from moorage.planning.plan import Plan, Stack
-from moorage.runtimes.runtime import BuildSpec, Instance, InstanceSpec, Limits, Runtime
+from moorage.runtimes.runtime import BuildSpec, Instance, InstanceSpec, Limits, LogKind, Runtime
+from waiting import until
 
 MIB = 1024 * 1024
 LIMITS = Limits(memory_bytes=256 * MIB, cpu_millis=1000, pids=64, disk_bytes=64 * MIB)
@@ -99,13 +100,21 @@ async def fetch(path: Path) -> str:
     return await asyncio.to_thread(get, path)
 
 
+async def logged(runtime: Runtime, text: str, *, deployment_id: str = "first") -> str:
+    """An app's log, once it holds a text: a process of its own brings it there, in its own time."""
+    await until(lambda: text in runtime.log_tail(deployment_id, LogKind.RUNTIME))
+    return runtime.log_tail(deployment_id, LogKind.RUNTIME)
+
+
 def processes(marker: str) -> list[str]:
     """The command lines of all processes that hold `marker`."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                line = (
+                    (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if marker in line:

@@ -6,8 +6,11 @@ from collections.abc import Awaitable, Callable
 Condition = Callable[[], Awaitable[bool]] | Callable[[], bool]
 
 
-async def until(condition: Condition, *, seconds: float = 20, pause_seconds: float = 0.005) -> None:
-    """Return once the condition holds, asked again and again; TimeoutError after `seconds`."""
+async def until(condition: Condition, *, seconds: float = 60, pause_seconds: float = 0.005) -> None:
+    """Return once the condition holds, asked again and again.
+
+    TimeoutError after `seconds`: only to end a hung test, however busy the machine is.
+    """
     async with asyncio.timeout(seconds):
         while not await _holds(condition):
             await asyncio.sleep(pause_seconds)

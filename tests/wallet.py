@@ -131,7 +131,7 @@ class Wallet:
         project, deployment = deployed.body["projectId"], deployed.body["deploymentId"]
         return await self.call("GET", f"/agent/deploy/{project}/{deployment}/status")
 
-    async def settled(self, deployed: Answer, *, within_seconds: float = 60) -> dict[str, Any]:
+    async def settled(self, deployed: Answer, *, within_seconds: float = 120) -> dict[str, Any]:
         """The status once it is no longer under way."""
         async with asyncio.timeout(within_seconds):
             while True:
@@ -141,7 +141,7 @@ class Wallet:
                     return answer.body
                 await asyncio.sleep(0.05)
 
-    async def until_answers(self, name: str, *, within_seconds: float = 30) -> None:
+    async def until_answers(self, name: str, *, within_seconds: float = 60) -> None:
         """Wait until the app's address answers 200."""
         async with asyncio.timeout(within_seconds):
             while (await self.visit(name))[0] != 200:

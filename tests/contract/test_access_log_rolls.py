@@ -61,7 +61,7 @@ async def test_only_what_visitors_asked_of_an_app_is_counted(
     harbour: Harbour, app: App, client: aiohttp.ClientSession
 ) -> None:
     reader = Reader(harbour)
-    await probe(harbour.port, HOST, timeout_seconds=5, token=TOKEN)
+    await probe(harbour.port, HOST, timeout_seconds=60, token=TOKEN)
     assert all("X-Moorage-Probe" not in request.headers for request in app.requests)
     await get(client, harbour, "nobody.localhost")
     async with client.post(

@@ -1,18 +1,18 @@
 """A deployment made of another's files, as a rollback and a change of configuration make it."""
 
-import asyncio
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from moorage.errors import DeployFailed
-from moorage.runtimes.runtime import LogKind
+from moorage.runtimes.runtime import Instance, LogKind
 from moorage.runtimes.sandbox import copying, disk
 from moorage.runtimes.sandbox.network import Network
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from sandbox_fixture import make_sandbox
-from small_apps import SERVER, build, build_and_start, fetch, plan, start
+from small_apps import SERVER, build, build_and_start, fetch, logged, plan, start
+from waiting import until
 
 pytestmark = pytest.mark.root
 
@@ -24,6 +24,15 @@ console.log('runs');
 """ + SERVER.replace("'hello'", "String(written)")
 
 
+async def written_beyond(lines: int, app: Instance) -> None:
+    """Wait until the app that counts has written more lines than that."""
+
+    async def has_more() -> bool:
+        return int(await fetch(app.socket)) > lines
+
+    await until(has_more)
+
+
 async def test_copy_serves_what_the_origin_was_built_to(sandbox: Sandbox, source: Path) -> None:
     await build(sandbox, source, plan(build="echo made > made; echo built here"))
     await sandbox.copy("first", "second")
@@ -33,7 +42,7 @@ async def test_copy_serves_what_the_origin_was_built_to(sandbox: Sandbox, source
     )
     assert await fetch(instance.socket) == "hello"
     assert "built here" in sandbox.log_tail("second", LogKind.BUILD)
-    assert sandbox.log_tail("second", LogKind.RUNTIME) == "made\n"
+    assert await logged(sandbox, "made\n", deployment_id="second") == "made\n"
 
 
 async def test_copy_has_its_disk_and_its_network_before_it_is_started(
@@ -56,6 +65,7 @@ async def test_copy_of_what_runs_is_whole_and_leaves_it_running(
 ) -> None:
     (source / "index.js").write_text(WRITES_AND_COUNTS % "process.env.PORT")
     origin = await build_and_start(sandbox, source, plan())
+    await written_beyond(0, origin)
     await sandbox.copy("first", "second")
     copied_at = int(await fetch(origin.socket))
     copy = await start(
@@ -63,11 +73,9 @@ async def test_copy_of_what_runs_is_whole_and_leaves_it_running(
         plan(start="wc -l < lines; exec node index.js"),
         deployment_id="second",
     )
-    async with asyncio.timeout(10):
-        while int(await fetch(origin.socket)) <= copied_at:
-            await asyncio.sleep(0.01)
+    await written_beyond(copied_at, origin)
     assert await fetch(copy.socket)
-    log = sandbox.log_tail("second", LogKind.RUNTIME).splitlines()
+    log = (await logged(sandbox, "runs\n", deployment_id="second")).splitlines()
     assert 0 < int(log[0]) <= copied_at
     assert log[1:] == ["runs"]  # nothing of what the origin said
 
@@ -110,9 +118,7 @@ async def test_copy_that_takes_too_long_lets_the_app_go_on(
     with pytest.raises(copying.CopyTooSlow):
         await sandbox.copy("first", "second")
     before = int(await fetch(origin.socket))
-    async with asyncio.timeout(10):
-        while int(await fetch(origin.socket)) <= before:
-            await asyncio.sleep(0.01)
+    await written_beyond(before, origin)
     images = Path("/run/moorage") / sandbox.instance_id / "disks"
     assert [path.name for path in images.iterdir()] == ["first"]
     with pytest.raises(DeployFailed):
@@ -131,8 +137,6 @@ async def test_disk_left_frozen_by_a_crash_is_thawed(tmp_path: Path, source: Pat
         subprocess.run(["fsfreeze", "--freeze", str(frozen)], check=True)
         await successor.open()
         before = int(await fetch(origin.socket))
-        async with asyncio.timeout(10):
-            while int(await fetch(origin.socket)) <= before:
-                await asyncio.sleep(0.01)
+        await written_beyond(before, origin)
     finally:
         await successor.close(stop_apps=True)

@@ -55,7 +55,7 @@ async def healthy(
     socket: Path,
     *,
     path: str = "/",
-    seconds: float = 5,
+    seconds: float = 60,
     ended: Callable[[], Awaitable[bool]] = runs,
 ) -> None:
     await wait_until_healthy(socket, path=path, timeout_seconds=seconds, has_ended=ended)
@@ -118,7 +118,8 @@ async def test_answers_of_500_and_above_are_waited_out_and_told(
         return web.Response(status=status)
 
     async with serving(handler, tmp_path / "app.sock"):
-        failure = await refused(tmp_path / "app.sock", ended=has_ended)  # somebody answers
+        # Somebody answers; time for some answers, however busy the machine is.
+        failure = await refused(tmp_path / "app.sock", seconds=1, ended=has_ended)
     assert f"it answered {status}" in failure.reason
     assert asked > 1
 
@@ -130,8 +131,8 @@ async def test_body_is_not_waited_for(tmp_path: Path) -> None:
         await asyncio.Event().wait()
         return response
 
-    async with serving(handler, tmp_path / "app.sock"), asyncio.timeout(4):
-        await healthy(tmp_path / "app.sock", seconds=3)
+    async with serving(handler, tmp_path / "app.sock"):
+        await healthy(tmp_path / "app.sock")
 
 
 async def test_silence_is_told(tmp_path: Path) -> None:
@@ -150,10 +151,10 @@ async def test_silence_is_told(tmp_path: Path) -> None:
 )
 async def test_what_is_no_http_is_told(tmp_path: Path, answer: bytes) -> None:
     async with raw(answer, tmp_path / "app.sock"):
-        failure = await refused(tmp_path / "app.sock")
+        failure = await refused(tmp_path / "app.sock", seconds=60, ended=has_ended)
     assert "no valid HTTP answer" in failure.reason
 
 
 async def test_app_that_ended_is_not_waited_for(tmp_path: Path) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await refused(tmp_path / "nobody.sock", seconds=60, ended=has_ended)

@@ -29,7 +29,7 @@ def open_where(prepare: str, state: Path) -> str:
         ["unshare", "--mount", "sh", "-euc", prepare + '\nexec "$@"', "sh",
          sys.executable, "-c", OPEN, str(state)],
         env={"PYTHONPATH": str(here), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-        check=True, capture_output=True, text=True, timeout=60,
+        check=True, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     return done.stdout
 

@@ -8,7 +8,7 @@ from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import Limits, LogKind
 from moorage.runtimes.sandbox.sandbox import Sandbox
-from small_apps import LIMITS, MIB, SERVER, build, fetch, plan, start
+from small_apps import LIMITS, MIB, SERVER, build, fetch, logged, plan, start
 
 pytestmark = pytest.mark.root
 
@@ -70,9 +70,10 @@ async def test_bytecode_that_an_install_compiled_is_good_over_a_layer_and_in_a_c
     await caching_sandbox.copy("second", "third")
     loads = "python3 -v -c 'import packages.module' 2>&1 | grep -o 'from ./app/packages/.*'"
     for deployment_id in ("second", "third"):
-        the_plan = plan(start=f"{loads}; exec node index.js")
+        the_plan = plan(start=f"{loads}; echo loaded; exec node index.js")
         await start(caching_sandbox, the_plan, deployment_id=deployment_id)
-        said = caching_sandbox.log_tail(deployment_id, LogKind.RUNTIME).splitlines()
+        log = await logged(caching_sandbox, "loaded\n", deployment_id=deployment_id)
+        *said, _ = log.splitlines()
         assert len(said) == 2
         assert all(line.endswith(".pyc'") for line in said), said
 

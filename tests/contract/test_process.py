@@ -17,7 +17,7 @@ from moorage.process import (
     works_in,
 )
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 
 
 def spawn(directory: Path, script: str) -> ProcessRecord:
@@ -35,14 +35,15 @@ async def until_said(directory: Path, text: str) -> None:
 
 
 async def test_process_is_found_where_it_was_started_and_ended(tmp_path: Path) -> None:
-    record = spawn(tmp_path, "pwd; while :; do sleep 1; done")
+    # It waits without a child, which would have its command until it becomes another program.
+    record = spawn(tmp_path, "mkfifo never; pwd; read line < never")
     await until_said(tmp_path, str(tmp_path))
     assert is_running(record)
     assert find_running(record.command) == [record]
     assert works_in(record, tmp_path)
     assert not works_in(record, Path("/"))
     assert os.getsid(record.pid) == record.pid
-    await terminate(record, grace_seconds=10)
+    await terminate(record, grace_seconds=60)
     assert not is_running(record)
     assert find_running(record.command) == []
 
@@ -62,7 +63,7 @@ async def test_another_process_with_the_same_id_is_left_alone(tmp_path: Path) ->
         assert not is_running(stale)
         await terminate(stale, grace_seconds=0.05)
         assert is_running(record)
-    await terminate(record, grace_seconds=10)
+    await terminate(record, grace_seconds=60)
 
 
 async def test_process_that_ends_at_once_is_no_error(tmp_path: Path) -> None:

@@ -31,9 +31,10 @@ from moorage.routing.pages import Absence, HostState, fallback_app
 from moorage.routing.probe import Answer, answers, probe
 from moorage.routing.router import Router
 from moorage.routing.waking import Wake
+from ports import quiet_port
 from waiting import until
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 STATES = {
     "arriving.localhost": HostState.DEPLOYING,
     "paused.localhost": HostState.SUSPENDED,
@@ -591,7 +592,7 @@ async def test_many_switches_lose_nothing(
 
 async def test_probe_says_who_answered(harbour: Harbour, app: App, directory: Path) -> None:
     async def seen(host: str, path: str = "/") -> tuple[Answer, int | None]:
-        found = await probe(harbour.port, host, timeout_seconds=5, path=path)
+        found = await probe(harbour.port, host, timeout_seconds=DEADLINE_SECONDS, path=path)
         return found.answer, found.status
 
     assert await seen("my-app.localhost") == (Answer.APP, 200)
@@ -606,10 +607,12 @@ async def test_probe_says_who_answered(harbour: Harbour, app: App, directory: Pa
 async def test_answers_waits_for_the_app_and_no_longer(
     harbour: Harbour, app: App, directory: Path
 ) -> None:
-    assert await answers(harbour.port, "my-app.localhost", timeout_seconds=5)
+    assert await answers(harbour.port, "my-app.localhost", timeout_seconds=DEADLINE_SECONDS)
     assert not await answers(harbour.port, "nobody.localhost", timeout_seconds=0.1)
     assert not await answers(harbour.port, "my-app.localhost", path="/broken", timeout_seconds=0.1)
-    late = asyncio.create_task(answers(harbour.port, "late.localhost", timeout_seconds=10))
+    late = asyncio.create_task(
+        answers(harbour.port, "late.localhost", timeout_seconds=DEADLINE_SECONDS)
+    )
     await asyncio.sleep(0)
     harbour.router.point("late.localhost", app.socket)
     assert await late
@@ -650,7 +653,9 @@ async def test_proxy_survives_its_owner_and_is_adopted(directory: Path) -> None:
     (pid,) = running_proxies(settings)
     owner.send_signal(signal.SIGKILL)
     await owner.wait()
-    assert (await probe(port, "localhost", timeout_seconds=5)).answer is Answer.FALLBACK
+    assert (
+        await probe(port, "localhost", timeout_seconds=DEADLINE_SECONDS)
+    ).answer is Answer.FALLBACK
 
     caddy = Caddy(find_tool("caddy"), settings)
     assert await caddy.start() == port
@@ -757,7 +762,7 @@ async def test_stop_ends_open_streams_and_leaves_only_its_state(
 
 
 async def test_certificates_come_on_demand_for_hosts_that_may_have_one(
-    directory: Path, unused_tcp_port: int
+    directory: Path,
 ) -> None:
     asked: list[str] = []
 
@@ -773,7 +778,7 @@ async def test_certificates_come_on_demand_for_hosts_that_may_have_one(
     await site.start()
     ask_url = f"{site.name}/ask"
 
-    tls = Tls(ask_url=ask_url, https_port=unused_tcp_port, internal=True)
+    tls = Tls(ask_url=ask_url, https_port=quiet_port(), internal=True)
     settings = ProxySettings(
         run_dir=directory / "run", state_dir=directory / "proxy", http_port=0, tls=tls
     )
@@ -785,10 +790,14 @@ async def test_certificates_come_on_demand_for_hosts_that_may_have_one(
     router = Router(settings.run_dir, "localhost")
     async with running("one", directory) as app:
         router.point("my-app.localhost", app.socket)
-        assert await answers(tls.https_port, "my-app.localhost", timeout_seconds=10, tls=trust)
+        assert await answers(
+            tls.https_port, "my-app.localhost", timeout_seconds=DEADLINE_SECONDS, tls=trust
+        )
         (seen,) = app.requests
         assert seen.headers["X-Forwarded-Proto"] == "https"
-        refused = await probe(tls.https_port, "evil.localhost", timeout_seconds=10, tls=trust)
+        refused = await probe(
+            tls.https_port, "evil.localhost", timeout_seconds=DEADLINE_SECONDS, tls=trust
+        )
         assert refused.answer is Answer.UNREACHABLE
         assert set(asked) == {"my-app.localhost", "evil.localhost"}
         async with (

@@ -26,6 +26,7 @@ from small_apps import (
     build,
     build_and_start,
     fetch,
+    logged,
     plan,
     processes,
     slots_of,
@@ -49,7 +50,8 @@ async def test_app_builds_starts_and_answers(runtime: Runtime, source: Path) -> 
 
 async def test_build_and_app_see_their_environment(runtime: Runtime, source: Path) -> None:
     (source / "index.js").write_text(
-        "console.log(JSON.stringify(process.env));" + SERVER % "process.env.PORT"
+        "console.log(JSON.stringify(process.env)); console.log('told');"
+        + SERVER % "process.env.PORT"
     )
     await build_and_start(runtime, source, plan(install="env", build="pwd; id -u; ls -ld ."))
     built = runtime.log_tail("first", LogKind.BUILD)
@@ -58,7 +60,7 @@ async def test_build_and_app_see_their_environment(runtime: Runtime, source: Pat
     assert "NODE_ENV" not in built
     assert "AT_RUN" not in built
     assert "\n/app\n" in built
-    ran = runtime.log_tail("first", LogKind.RUNTIME)
+    ran = await logged(runtime, "told\n")
     for expected in (
         '"AT_RUN":"yes"',
         '"NODE_ENV":"production"',
@@ -91,7 +93,7 @@ async def test_wanted_port_wins_over_one_that_listened_earlier(
     (source / "index.js").write_text(
         "require('net').createServer().listen(9229);\n"
         "setTimeout(() => { require('http').createServer((request, response) =>"
-        " response.end('wanted')).listen(process.env.PORT); }, 300);\n"
+        " response.end('wanted')).listen(process.env.PORT); }, 150);\n"
     )
     instance = await build_and_start(runtime, source, plan())
     assert instance.port == 3000
@@ -123,9 +125,7 @@ async def test_crash_after_start_is_told(runtime: Runtime, source: Path) -> None
         reasons.append(await runtime.exit_reason("first"))
         return reasons[-1] is not None and reasons[-1].exit_code is not None
 
-    async with asyncio.timeout(10):
-        while not await ended():
-            await asyncio.sleep(0.01)
+    await until(ended)
     assert reasons[-1] == AppExit(exit_code=7, out_of_memory=False)
     assert await runtime.running() == {}
 
@@ -148,7 +148,7 @@ async def test_port_never_bound_is_named_and_the_app_stopped(
     (source / "index.js").write_text("console.log('idle'); setInterval(() => {}, 1000);")
     await build(runtime, source, plan(start="node index.js 6b1f0e"))
     with pytest.raises(DeployFailed) as caught:
-        await start(runtime, plan(start="node index.js 6b1f0e"), timeout_seconds=1)
+        await start(runtime, plan(start="node index.js 6b1f0e"), timeout_seconds=4)
     assert caught.value.cause is FailureCause.PORT_NOT_BOUND
     assert "3000" in caught.value.reason
     assert "idle" in caught.value.log_tail
@@ -195,7 +195,7 @@ async def test_build_out_of_disk_is_named_and_harms_no_other(
 async def test_build_timeout_kills_all_of_the_build(runtime: Runtime, source: Path) -> None:
     slow = plan(build="setsid sleep 8471 & nohup sleep 8471 & echo waits; sleep 8471")
     with pytest.raises(DeployFailed) as caught:
-        await build(runtime, source, slow, timeout_seconds=1)
+        await build(runtime, source, slow, timeout_seconds=4)
     assert caught.value.cause is FailureCause.BUILD_TIMEOUT
     assert "waits" in caught.value.log_tail
     assert processes("sleep 8471") == []
@@ -270,9 +270,10 @@ async def test_app_that_no_longer_listens_is_found_out_in_time(
     assert await fetch(instance.socket) == "hello"
     assert await sandbox.running() == {"first": instance}  # asked again too soon to look again
 
-    async with asyncio.timeout(10):
-        while await sandbox.running():
-            await asyncio.sleep(0.01)
+    async def is_found_out() -> bool:
+        return not await sandbox.running()
+
+    await until(is_found_out)
     assert await sandbox.exit_reason("first") is None
 
 
@@ -481,10 +482,11 @@ async def test_exit_while_no_gateway_ran_is_known(
     with pytest.raises(OSError):  # noqa: PT011 (reset or closed, as it happens)
         await fetch(path)
     second = await first.successor()
-    async with asyncio.timeout(10):
-        while (ended := await second.exit_reason("first")) is None:
-            await asyncio.sleep(0.01)
-    assert ended == AppExit(exit_code=9, out_of_memory=False)
+
+    async def known() -> bool:
+        return await second.exit_reason("first") == AppExit(exit_code=9, out_of_memory=False)
+
+    await until(known)
 
 
 async def test_build_dies_with_the_gateway_and_is_swept(gateway: Callable[..., Gateway]) -> None:
@@ -495,7 +497,7 @@ async def test_build_dies_with_the_gateway_and_is_swept(gateway: Callable[..., G
     second = await first.successor()
     assert await second.known() == {"first"}
     assert await second.running() == {}
-    assert "begun" in second.log_tail("first", LogKind.BUILD)
+    await until(lambda: "begun\n" in second.log_tail("first", LogKind.BUILD))
     left = belongings(first.instance_id)
     assert {kind: found for kind, found in left.items() if found} == {}
     await second.remove("first")
@@ -584,8 +586,9 @@ async def test_disk_that_was_not_unmounted_is_checked_and_used(
 async def test_app_inherits_nothing_but_its_output(runtime: Runtime, source: Path) -> None:
     (source / "index.js").write_text(ON_PORT)
     await build(runtime, source, plan(build="ls -l /proc/self/fd"))
-    await start(runtime, plan(start="ls /proc/self/fd; ls -l /proc/self/fd; exec node index.js"))
-    lines = runtime.log_tail("first", LogKind.RUNTIME).splitlines()
+    look = "ls /proc/self/fd; ls -l /proc/self/fd; echo looked"
+    await start(runtime, plan(start=f"{look}; exec node index.js"))
+    lines = (await logged(runtime, "looked\n")).splitlines()
     assert lines[:4] == ["0", "1", "2", "3"]  # 3 is the directory that ls reads
     assert "-> /proc/" in next(line for line in lines if " 3 -> " in line)
     built = runtime.log_tail("first", LogKind.BUILD)

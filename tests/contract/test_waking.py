@@ -30,6 +30,7 @@ class Dreamer:
         self.app = App("dreamer", directory / "dreamer.sock")
         self.may_wake = asyncio.Event()
         self.asked: list[str] = []
+        self.left = asyncio.Event()  # set when who asked has hung up
         self._router = router
         self._starting: asyncio.Task[None] | None = None
 
@@ -39,7 +40,11 @@ class Dreamer:
             return False
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
-        await asyncio.shield(self._starting)
+        try:
+            await asyncio.shield(self._starting)
+        except asyncio.CancelledError:
+            self.left.set()
+            raise
         return True
 
     async def _start(self) -> None:
@@ -146,6 +151,8 @@ async def test_visitor_that_leaves_is_held_no_longer(harbour: Harbour, dreamer: 
     await until(lambda: dreamer.asked == [HOST])
     writer.close()
     await writer.wait_closed()
+    async with asyncio.timeout(60):
+        await dreamer.left.wait()
     dreamer.may_wake.set()
     await until(lambda: HOST in harbour.router.routes())
     assert dreamer.app.requests == []
