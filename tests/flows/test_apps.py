@@ -14,12 +14,14 @@ import pytest
 from gateway_fixture import DevGateway, running
 from raw_http import connected, request
 from visitor import address, fetch, host
+from waiting import until
 from wallet import HELLO, Wallet, fresh_name
 
 pytestmark = pytest.mark.root
 
 MIB = 1024 * 1024
-SHORT = {"build_seconds": "3", "listen_seconds": "4", "healthy_seconds": "2"}
+SHORT = {"build_seconds": "10", "listen_seconds": "6", "healthy_seconds": "4"}
+BOUND_SECONDS = 120  # far beyond what anything here takes
 
 BUSY = r"""
 const http = require('http'), crypto = require('crypto');
@@ -74,6 +76,14 @@ http.createServer(async (q, s) => {
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
     directory = tmp_path_factory.mktemp("apps")
+    with running(directory, requests_per_minute="100000") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def hasty_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
+    """One that gives apps little time: for those that will never be ready."""
+    directory = tmp_path_factory.mktemp("hasty")
     with running(directory, requests_per_minute="100000", **SHORT) as started:
         yield started
 
@@ -139,7 +149,7 @@ async def test_ready_means_that_the_address_answers_at_that_moment(
 ) -> None:
     name = fresh_name()
     deployed = await wallet.deploy_paid(name, READY[manner])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(BOUND_SECONDS):
         while (status := (await wallet.status(deployed)).body)["status"] == "deploying":
             pass
 
@@ -163,7 +173,7 @@ async def test_eight_apps_at_once_are_each_there_when_they_are_ready(gateway: De
 
     wallets = [await Wallet(gateway).fund() for _ in range(8)]
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(BOUND_SECONDS):
         names = await asyncio.gather(*(deploy_and_visit(wallet) for wallet in wallets))
 
     assert len(set(names)) == 8
@@ -180,16 +190,21 @@ async def test_redeploy_answers_when_it_is_ready_and_turns_nobody_away(wallet: W
             assert page.status == 200, page
             seen.append(page.text)
 
+    async def until_seen(version: str) -> None:
+        await until(lambda: version in seen or any(visitor.done() for visitor in visitors))
+
     visitors = [asyncio.create_task(visit_without_end()) for _ in range(3)]
+    await until_seen("0")
     for version in "12345":
         deployed = await wallet.deploy(name, node_app(f"s.end('{version}')"))
         assert (await wallet.settled(deployed))["status"] == "ready"
         assert (await fetch(wallet.gateway, name)).text == version
+        await until_seen(version)
     for visitor in visitors:
         assert not visitor.done(), visitor.result()
         visitor.cancel()
 
-    assert set(seen) >= set("01234")
+    assert set(seen) >= set("012345")
 
 
 async def test_zip_of_a_python_app_deploys(wallet: Wallet) -> None:
@@ -238,7 +253,7 @@ FAILING = {
     "builds for ever": (
         HELLO | {"package.json": '{"scripts": {"build": "echo started; sleep 600"}}'},
         "build_timeout",
-        "3 s",
+        "10 s",
     ),
     "needs what there is not": (
         HELLO | {"package.json": '{"dependencies": {"moorage-no-such-package-x": "1.0.0"}}'},
@@ -246,6 +261,7 @@ FAILING = {
         "npm",
     ),
 }
+OUT_OF_TIME = {"unhealthy", "port_not_bound", "build_timeout"}
 SAID_IN_LOG = {
     "throws": "no such thing",
     "ends at once": "bye",
@@ -256,8 +272,11 @@ SAID_IN_LOG = {
 
 
 @pytest.mark.parametrize("manner", FAILING)
-async def test_failure_says_what_happened_and_what_to_do(wallet: Wallet, manner: str) -> None:
+async def test_failure_says_what_happened_and_what_to_do(
+    gateway: DevGateway, hasty_gateway: DevGateway, manner: str
+) -> None:
     files, code, word = FAILING[manner]
+    wallet = await Wallet(hasty_gateway if code in OUT_OF_TIME else gateway).fund()
     name = fresh_name()
     status = await wallet.settled(await wallet.deploy_paid(name, files))
 
@@ -282,12 +301,12 @@ async def test_websocket_goes_through(gateway: DevGateway, busy_name: str) -> No
     ):
         for word in ("hello", "again"):
             await socket.send_str(word)
-            assert await socket.receive_str(timeout=5) == word.upper()
+            assert await socket.receive_str(timeout=BOUND_SECONDS) == word.upper()
 
 
 async def test_server_sent_events_arrive_one_by_one(gateway: DevGateway, busy_name: str) -> None:
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(BOUND_SECONDS),
         aiohttp.ClientSession() as session,
         session.get(address(gateway, "/events"), headers=host(gateway, busy_name)) as stream,
     ):
@@ -303,7 +322,7 @@ async def test_slow_answers_are_waited_for_and_hold_nobody_up(
     waiting = [asyncio.create_task(fetch(gateway, busy_name, "/held")) for _ in range(50)]
     assert (await fetch(gateway, busy_name)).text == "busy"
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(BOUND_SECONDS):
         while not all(task.done() for task in waiting):
             await fetch(gateway, busy_name, "/release")
 
@@ -320,7 +339,7 @@ async def test_visitors_that_hang_up_amid_an_answer_harm_nobody(
             await connection.first_bytes()
             connection.writer.transport.abort()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(BOUND_SECONDS):
         while not held.done():
             assert (await fetch(gateway, busy_name, "/release")).status == 200
     assert held.result().text == "released"
@@ -440,5 +459,6 @@ async def test_name_in_any_letter_case_leads_to_the_app(
     assert answer.header("location") == f"http://{busy_name}.localhost:80/teapot"
 
 
-def test_nothing_was_logged_as_a_fault(gateway: DevGateway) -> None:
-    assert re.findall(r'"level": ?"(?:error|critical)".*|Traceback.*', gateway.log) == []
+def test_nothing_was_logged_as_a_fault(gateway: DevGateway, hasty_gateway: DevGateway) -> None:
+    for each in (gateway, hasty_gateway):
+        assert re.findall(r'"level": ?"(?:error|critical)".*|Traceback.*', each.log) == []

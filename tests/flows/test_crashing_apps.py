@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.root
 
 MIB = 1024 * 1024
 VISITORS, SENDERS = 6, 3
-BOUND_SECONDS = 60  # far beyond what anything here takes
+BOUND_SECONDS = 120  # far beyond what anything here takes
 
 APP = r"""
 const http = require('http'), crypto = require('crypto'), fs = require('fs');
@@ -55,7 +56,7 @@ const server = http.createServer(async (q, s) => {
   socket.write(Buffer.concat([Buffer.from([129, 5]), Buffer.from('alive')]));
   socket.on('error', () => {}).on('data', () => socket.end());
 });
-setTimeout(() => server.listen(process.env.PORT), fs.existsSync(slow) ? 1500 : 0);
+setTimeout(() => server.listen(process.env.PORT), fs.existsSync(slow) ? 3000 : 0);
 """
 
 
@@ -205,9 +206,9 @@ async def test_app_that_does_not_come_up_again_has_its_page_with_the_time_of_the
         return int(page.headers["Retry-After"]) > 10  # farther off than a request waits
 
     await until(backs_off, seconds=BOUND_SECONDS)
+    asked = time.monotonic()
     first = await mortal.fetch("/")
     assert json.loads(first.text)["code"] in {"app_stopped", "app_crash_looping"}
     again = await mortal.fetch("/")  # at once: sooner than the next try
-    assert int(again.headers["Retry-After"]) in {
-        int(first.headers["Retry-After"]) - less for less in (0, 1, 2, 3)
-    }
+    less = int(first.headers["Retry-After"]) - int(again.headers["Retry-After"])
+    assert 0 <= less <= time.monotonic() - asked + 1

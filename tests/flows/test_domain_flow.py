@@ -13,6 +13,7 @@ from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ProxySettings, Tls
 from moorage.routing.probe import Answer, probe
 from name_server import NameServer, name_server
+from ports import quiet_port
 from visitor import address
 from wallet import HELLO, Wallet, fresh_name
 
@@ -54,7 +55,7 @@ async def certificate(gateway: DevGateway, host: str) -> int:
 
 
 async def test_domain_that_is_proved_serves_with_a_certificate_until_its_project_is_gone(
-    gateway: DevGateway, names: NameServer, tmp_path: Path, unused_tcp_port: int
+    gateway: DevGateway, names: NameServer, tmp_path: Path
 ) -> None:
     wallet = await Wallet(gateway).fund()
     name = fresh_name()
@@ -82,7 +83,7 @@ async def test_domain_that_is_proved_serves_with_a_certificate_until_its_project
     assert (found.status, found.body["status"], found.body["problem"]) == (200, "verified", "")
     assert await visit(gateway, SHOP) == (200, "hello world")
     assert await certificate(gateway, SHOP) == 200
-    await handshakes(gateway, tmp_path, unused_tcp_port)
+    await handshakes(gateway, tmp_path)
 
     gateway.kill()
     gateway.start()
@@ -104,8 +105,9 @@ async def test_domain_that_is_proved_serves_with_a_certificate_until_its_project
     assert "domain.lost" not in kinds
 
 
-async def handshakes(gateway: DevGateway, directory: Path, port: int) -> None:
+async def handshakes(gateway: DevGateway, directory: Path) -> None:
     """A proxy that asks this gateway gets a certificate for the domain, and for no other."""
+    port = quiet_port()
     tls = Tls(ask_url=f"{gateway.info['operator']}/certificate", https_port=port, internal=True)
     settings = ProxySettings(
         run_dir=directory / "run", state_dir=directory / "proxy", http_port=0, tls=tls
@@ -116,9 +118,9 @@ async def handshakes(gateway: DevGateway, directory: Path, port: int) -> None:
         trust = ssl.create_default_context()
         authority = settings.state_dir / "certificates/pki/authorities/local/root.crt"
         trust.load_verify_locations(authority)
-        served = await probe(port, SHOP, timeout_seconds=10, tls=trust)
+        served = await probe(port, SHOP, timeout_seconds=60, tls=trust)
         assert served.answer is not Answer.UNREACHABLE
-        refused = await probe(port, "www.shop.example", timeout_seconds=10, tls=trust)
+        refused = await probe(port, "www.shop.example", timeout_seconds=60, tls=trust)
         assert refused.answer is Answer.UNREACHABLE
     finally:
         await caddy.stop()

@@ -109,6 +109,17 @@ async def sleeper(gateway: DevGateway) -> AsyncIterator[Sleeper]:
         yield started
 
 
+@contextlib.asynccontextmanager
+async def events(sleeper: Sleeper) -> AsyncIterator[bytes]:
+    """The first line of the app's stream of events, which is open meanwhile."""
+    gateway = sleeper.wallet.gateway
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(address(gateway, "/events"), headers=host(gateway, sleeper.name)) as response,
+    ):
+        yield await response.content.readline()
+
+
 async def test_unused_app_leaves_nothing_but_files_and_is_ready_all_the_same(
     sleeper: Sleeper,
 ) -> None:
@@ -117,7 +128,8 @@ async def test_unused_app_leaves_nothing_but_files_and_is_ready_all_the_same(
     assert (await sleeper.project())["status"] == "active"
     page = await fetch(sleeper.wallet.gateway, sleeper.name)
     assert (page.status, page.text.isdigit()) == (200, True)
-    assert not await sleeper.is_asleep()
+    async with events(sleeper):  # it can't fall asleep again meanwhile
+        assert not await sleeper.is_asleep()
     await sleeper.falls_asleep()
     again = await fetch(sleeper.wallet.gateway, sleeper.name)
     assert int(again.text) > int(page.text)
@@ -153,13 +165,9 @@ async def test_websocket_wakes_and_keeps_awake(sleeper: Sleeper) -> None:
 
 
 async def test_stream_of_events_wakes(sleeper: Sleeper) -> None:
-    gateway = sleeper.wallet.gateway
     await sleeper.falls_asleep()
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(address(gateway, "/events"), headers=host(gateway, sleeper.name)) as response,
-    ):
-        assert await response.content.readline() == b"data: awake\n"
+    async with events(sleeper) as first:
+        assert first == b"data: awake\n"
 
 
 async def test_sleeping_app_sleeps_on_over_a_crash_of_the_gateway(sleeper: Sleeper) -> None:

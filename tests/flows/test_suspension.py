@@ -65,7 +65,7 @@ async def test_suspended_app_stops_and_neither_deploys_nor_credits_wake_it(
     for answer in (redeployed, paid, changed, rolled_back):
         assert (answer.status, answer.body["code"]) == (403, "project_blocked")
         assert REASON in answer.body["error"]
-    await until(lambda: is_answered(wallet, name, 403), seconds=10)
+    await until(lambda: is_answered(wallet, name, 403))
     page = json.loads((await wallet.visit(name))[1])
     assert page["code"] == "app_blocked"
     assert "credits" not in json.dumps(page)
@@ -90,7 +90,7 @@ async def test_suspended_name_is_held_until_it_is_resumed_and_runs_as_before(
     await wallet.settled(first)
     await wallet.pay(2_000_000)  # the watcher credits it
     await moorage(dev_gateway, "suspend", name, "--reason", REASON)
-    await until(lambda: is_answered(wallet, name, 403), seconds=10)
+    await until(lambda: is_answered(wallet, name, 403))
     stranger = await Wallet(dev_gateway).fund()
     assert (await stranger.deploy(name)).body["code"] == "name_unavailable"
     _, listed = await moorage(dev_gateway, "suspended")
@@ -99,7 +99,7 @@ async def test_suspended_name_is_held_until_it_is_resumed_and_runs_as_before(
     code, document = await moorage(dev_gateway, "resume", name)
 
     assert (code, [each["name"] for each in document["resumed"]]) == (0, [name])
-    await until(lambda: is_answered(wallet, name, 200), seconds=20)
+    await until(lambda: is_answered(wallet, name, 200))
     assert await wallet.visit(name) == (200, "hello again")
     assert await burns(wallet)
 
@@ -117,9 +117,9 @@ async def test_first_deployment_under_way_is_given_up_and_deploys_again_afterwar
     await until(builds)
     await moorage(dev_gateway, "suspend", name, "--reason", REASON)
 
-    given_up = await wallet.settled(first, within_seconds=10)
+    given_up = await wallet.settled(first)
     assert (given_up["reason_code"], REASON in given_up["reason"]) == ("project_blocked", True)
-    await until(lambda: is_answered(wallet, name, 403), seconds=10)
+    await until(lambda: is_answered(wallet, name, 403))
     await moorage(dev_gateway, "resume", name)
     again = await wallet.deploy(name)
     assert (await wallet.settled(again))["status"] == "ready"
@@ -139,7 +139,7 @@ async def test_suspended_wallet_deploys_nothing_and_keeps_its_credits(
 
     assert sorted(each["name"] for each in document["suspended"]) == sorted(names)
     for name in names:
-        await until(lambda name=name: is_answered(wallet, name, 403), seconds=10)
+        await until(lambda name=name: is_answered(wallet, name, 403))
     refused = await wallet.deploy(fresh_name())
     assert (refused.status, refused.body["code"]) == (403, "project_blocked")
     left = (await wallet.call("GET", "/agent/credits")).body["balance_micro_usd"]
@@ -149,7 +149,7 @@ async def test_suspended_wallet_deploys_nothing_and_keeps_its_credits(
 
     await moorage(dev_gateway, "resume", "--wallet", wallet.address)
     for name in names:
-        await until(lambda name=name: is_answered(wallet, name, 200), seconds=20)
+        await until(lambda name=name: is_answered(wallet, name, 200))
 
 
 async def test_owner_may_delete_what_is_suspended(dev_gateway: DevGateway, wallet: Wallet) -> None:
