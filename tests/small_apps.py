@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import subprocess
 from http.client import HTTPConnection
@@ -14,6 +15,7 @@ from moorage.runtimes.runtime import BuildSpec, Instance, InstanceSpec, Limits, 
 from waiting import until
 
 MIB = 1024 * 1024
+OWN = str(os.getpid())  # tells processes of this run of the tests from those of another
 LIMITS = Limits(memory_bytes=256 * MIB, cpu_millis=1000, pids=64, disk_bytes=64 * MIB)
 SERVER = """\
 const server = require('http').createServer((request, response) => response.end('hello'));

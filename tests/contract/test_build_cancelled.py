@@ -9,7 +9,7 @@ from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import LogKind
 from moorage.runtimes.sandbox.sandbox import Sandbox
-from small_apps import belongings, build, plan, processes, start
+from small_apps import OWN, belongings, build, plan, processes, start
 from waiting import until
 
 pytestmark = pytest.mark.root
@@ -20,8 +20,8 @@ OWNER = "0x" + "a1" * 20
 @pytest.mark.parametrize(
     "the_plan",
     [
-        plan(install="setsid sleep 8482 & sleep 8482", install_inputs=("index.js",)),
-        plan(install="true", build="trap '' TERM; setsid sleep 8482 & sleep 8482"),
+        plan(install=f"setsid sleep 8482{OWN} & sleep 8482{OWN}", install_inputs=("index.js",)),
+        plan(install="true", build=f"trap '' TERM; setsid sleep 8482{OWN} & sleep 8482{OWN}"),
     ],
     ids=["install", "build"],
 )
@@ -29,11 +29,13 @@ async def test_cancelled_step_leaves_nothing_but_its_log(
     caching_sandbox: Sandbox, source: Path, the_plan: Plan
 ) -> None:
     task = asyncio.create_task(build(caching_sandbox, source, the_plan, owner=OWNER))
-    await until(lambda: len([line for line in processes("sleep 8482") if "bwrap" not in line]) >= 2)
+    await until(
+        lambda: len([line for line in processes(f"sleep 8482{OWN}") if "bwrap" not in line]) >= 2
+    )
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert processes("sleep 8482") == []
+    assert processes(f"sleep 8482{OWN}") == []
     left = belongings(caching_sandbox.instance_id)
     assert {kind: found for kind, found in left.items() if found} == {}
     last = caching_sandbox.log_tail("first", LogKind.BUILD).splitlines()[-1]

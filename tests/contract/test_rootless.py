@@ -16,7 +16,7 @@ from moorage.runtimes.sandbox import probe
 from moorage.runtimes.sandbox.cgroup import Hierarchy
 from remains import processes_of
 from rootless_fixture import UID, RemoteRuntime, missing, opened_rootless, rootless_directory
-from small_apps import SERVER, build, build_and_start, fetch, logged, plan, processes, start
+from small_apps import OWN, SERVER, build, build_and_start, fetch, logged, plan, processes, start
 from waiting import until
 
 pytestmark = pytest.mark.root
@@ -90,13 +90,13 @@ async def test_build_dies_with_the_gateway_and_is_swept(
     gateways: list[RemoteRuntime], home: Path, source: Path
 ) -> None:
     first, process = await next_gateway(gateways, home)
-    step = "echo begun; setsid sleep 8491 & sleep 8491"
+    step = f"echo begun; setsid sleep 8491{OWN} & sleep 8491{OWN}"
     task = asyncio.create_task(build(first, source, plan(build=step)))
-    await until(lambda: any(line.startswith("sleep") for line in processes("sleep 8491")))
+    await until(lambda: any(line.startswith("sleep") for line in processes(f"sleep 8491{OWN}")))
     process.kill()
     with pytest.raises(asyncio.IncompleteReadError):
         await task
-    await until(lambda: processes("sleep 8491") == [])
+    await until(lambda: processes(f"sleep 8491{OWN}") == [])
     second, _ = await next_gateway(gateways, home)
     assert await second.known() == {"first"}
     assert await second.running() == {}
@@ -107,12 +107,12 @@ async def test_app_whose_record_is_lost_is_ended_by_the_next_gateway(
     gateways: list[RemoteRuntime], home: Path, source: Path
 ) -> None:
     first, process = await next_gateway(gateways, home)
-    await build_and_start(first, source, plan(start="node index.js 8492"))
+    await build_and_start(first, source, plan(start=f"node index.js 8492{OWN}"))
     process.kill()
     (home / "state" / "deployments" / "first" / "record.json").unlink()
     second, _ = await next_gateway(gateways, home)
     assert await second.known() == set()
-    await until(lambda: processes("index.js 8492") == [])
+    await until(lambda: processes(f"index.js 8492{OWN}") == [])
     await until(lambda: not _doors())
 
 

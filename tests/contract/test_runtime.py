@@ -21,6 +21,7 @@ from small_apps import (
     LIMITS,
     MIB,
     ON_PORT,
+    OWN,
     SERVER,
     belongings,
     build,
@@ -146,13 +147,13 @@ async def test_port_never_bound_is_named_and_the_app_stopped(
     runtime: Runtime, source: Path
 ) -> None:
     (source / "index.js").write_text("console.log('idle'); setInterval(() => {}, 1000);")
-    await build(runtime, source, plan(start="node index.js 6b1f0e"))
+    await build(runtime, source, plan(start=f"node index.js 6b1f0e{OWN}"))
     with pytest.raises(DeployFailed) as caught:
-        await start(runtime, plan(start="node index.js 6b1f0e"), timeout_seconds=4)
+        await start(runtime, plan(start=f"node index.js 6b1f0e{OWN}"), timeout_seconds=4)
     assert caught.value.cause is FailureCause.PORT_NOT_BOUND
     assert "3000" in caught.value.reason
     assert "idle" in caught.value.log_tail
-    assert processes("6b1f0e") == []
+    assert processes(f"6b1f0e{OWN}") == []
 
 
 @pytest.mark.parametrize(
@@ -193,27 +194,33 @@ async def test_build_out_of_disk_is_named_and_harms_no_other(
 
 
 async def test_build_timeout_kills_all_of_the_build(runtime: Runtime, source: Path) -> None:
-    slow = plan(build="setsid sleep 8471 & nohup sleep 8471 & echo waits; sleep 8471")
+    slow = plan(
+        build=f"setsid sleep 8471{OWN} & nohup sleep 8471{OWN} & echo waits; sleep 8471{OWN}"
+    )
     with pytest.raises(DeployFailed) as caught:
         await build(runtime, source, slow, timeout_seconds=4)
     assert caught.value.cause is FailureCause.BUILD_TIMEOUT
     assert "waits" in caught.value.log_tail
-    assert processes("sleep 8471") == []
+    assert processes(f"sleep 8471{OWN}") == []
 
 
 async def test_cancelled_build_leaves_no_process(runtime: Runtime, source: Path) -> None:
-    task = asyncio.create_task(build(runtime, source, plan(build="setsid sleep 8472 & sleep 8472")))
-    await until(lambda: len([line for line in processes("sleep 8472") if "bwrap" not in line]) >= 2)
+    task = asyncio.create_task(
+        build(runtime, source, plan(build=f"setsid sleep 8472{OWN} & sleep 8472{OWN}"))
+    )
+    await until(
+        lambda: len([line for line in processes(f"sleep 8472{OWN}") if "bwrap" not in line]) >= 2
+    )
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert processes("sleep 8472") == []
+    assert processes(f"sleep 8472{OWN}") == []
     await build(runtime, source, plan())
 
 
 async def test_step_leaves_no_process_behind(runtime: Runtime, source: Path) -> None:
-    await build(runtime, source, plan(install="setsid sleep 8473 >/dev/null 2>&1 &"))
-    assert processes("sleep 8473") == []
+    await build(runtime, source, plan(install=f"setsid sleep 8473{OWN} >/dev/null 2>&1 &"))
+    assert processes(f"sleep 8473{OWN}") == []
 
 
 async def test_link_in_the_source_is_refused(runtime: Runtime, source: Path) -> None:
@@ -296,9 +303,9 @@ async def test_stopped_app_keeps_files_and_logs(runtime: Runtime, source: Path) 
 
 async def test_app_that_ignores_sigterm_is_killed(runtime: Runtime, source: Path) -> None:
     (source / "index.js").write_text("process.on('SIGTERM', () => {});\n" + ON_PORT)
-    await build_and_start(runtime, source, plan(start="node index.js 8474"))
+    await build_and_start(runtime, source, plan(start=f"node index.js 8474{OWN}"))
     await runtime.stop("first")
-    assert processes("index.js 8474") == []
+    assert processes(f"index.js 8474{OWN}") == []
     assert await runtime.exit_reason("first") == AppExit(exit_code=137, out_of_memory=False)
 
 
@@ -339,11 +346,11 @@ async def test_usage_tells_processor_time_and_memory_of_what_runs(
 
 async def test_remove_leaves_nothing(sandbox: Sandbox, source: Path, instance_id: str) -> None:
     before = belongings(instance_id)
-    await build_and_start(sandbox, source, plan(start="node index.js 8475"))
+    await build_and_start(sandbox, source, plan(start=f"node index.js 8475{OWN}"))
     assert all(belongings(instance_id)[kind] for kind in ("mounts", "namespaces", "groups"))
     await sandbox.remove("first")
     assert belongings(instance_id) == before
-    assert processes("index.js 8475") == []
+    assert processes(f"index.js 8475{OWN}") == []
     assert await sandbox.known() == set()
     assert sandbox.log_tail("first", LogKind.RUNTIME) == ""
 
@@ -353,13 +360,13 @@ async def test_close_with_apps_leaves_nothing(tmp_path: Path, source: Path) -> N
     before = belongings("c105ed")
     await runtime.open()
     try:
-        await build_and_start(runtime, source, plan(start="node index.js 8476"))
+        await build_and_start(runtime, source, plan(start=f"node index.js 8476{OWN}"))
     finally:
         await runtime.close(stop_apps=True)
     after = belongings("c105ed")
     after.pop("slots"), before.pop("slots")
     assert after == before
-    assert processes("index.js 8476") == []
+    assert processes(f"index.js 8476{OWN}") == []
     assert not Path("/run/moorage/c105ed").exists()
     assert "c105ed" not in subprocess.check_output(["nft", "list", "tables"], text=True)
     await runtime.open()
@@ -490,10 +497,10 @@ async def test_exit_while_no_gateway_ran_is_known(
 
 
 async def test_build_dies_with_the_gateway_and_is_swept(gateway: Callable[..., Gateway]) -> None:
-    first = gateway(step="echo begun; setsid sleep 8478 & sleep 8478")
-    await until(lambda: any(line.startswith("sleep") for line in processes("sleep 8478")))
+    first = gateway(step=f"echo begun; setsid sleep 8478{OWN} & sleep 8478{OWN}")
+    await until(lambda: any(line.startswith("sleep") for line in processes(f"sleep 8478{OWN}")))
     first.kill()
-    await until(lambda: processes("sleep 8478") == [])
+    await until(lambda: processes(f"sleep 8478{OWN}") == [])
     second = await first.successor()
     assert await second.known() == {"first"}
     assert await second.running() == {}
