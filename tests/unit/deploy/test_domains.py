@@ -14,6 +14,7 @@ from moorage.deploy.txt_records import LookupFailed
 from moorage.errors import DomainNotFound, InvalidField, ProjectNotFound, RateLimited
 from moorage.storage import events, projects
 from records_fixture import ALICE, BOB, add_project
+from waiting import until
 
 SHOP = "shop.example"
 RECORD = "_moorage.shop.example"
@@ -196,7 +197,7 @@ async def test_record_found_for_a_claim_given_up_meanwhile_proves_nothing(
     zone.set(await domains.claim(project, SHOP))
     zone.gate = asyncio.Event()
     looking = asyncio.create_task(domains.verify(project, SHOP))
-    await asyncio.sleep(0.01)
+    await until(lambda: bool(zone.asked))
     await domains.remove(project, SHOP)
     await domains.claim(project, SHOP)
     zone.gate.set()

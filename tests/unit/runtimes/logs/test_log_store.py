@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.runtimes.logs.reader import PAGE_BYTES, read_log
@@ -56,7 +56,6 @@ def test_lines_tell_when_and_where_from(log: Path) -> None:
     ]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.lists(st.binary(max_size=30).map(lambda b: b.replace(b"\n", b"")))))
 def test_any_lines_read_back_whole_from_any_place(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[bytes]]
