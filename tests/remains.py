@@ -1,11 +1,13 @@
 """What a sandbox leaves on a machine: found by looking everywhere, not by asking it."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 NETWORKS = Path("/run/netns")
+_EXITING = 0x4  # PF_EXITING of <linux/sched.h>: it will do nothing more, and cannot be stopped
 
 
 def processes_of(uid: int) -> set[int]:
@@ -13,8 +15,7 @@ def processes_of(uid: int) -> set[int]:
     found = set()
     for directory in Path("/proc").glob("[0-9]*"):
         try:
-            state = (directory / "stat").read_text().rpartition(")")[2].split()[0]
-            if directory.stat().st_uid == uid and state not in {"Z", "X"}:
+            if directory.stat().st_uid == uid and _is_alive(directory):
                 found.add(int(directory.name))
         except (FileNotFoundError, ProcessLookupError):
             continue
@@ -39,8 +40,8 @@ def everything(*, directories: tuple[Path, ...], instance_id: str) -> dict[str, 
         "files": {str(p) for d in directories for p in _below(d)},
         "mounts": set(_mounts(directories)),
         "loop devices": set(_loops(directories)),
-        "networks": _named(NETWORKS.glob("*"), instance_id),
-        "cgroups": _named(_directories(CGROUPS), instance_id),
+        "networks": _of(instance_id, NETWORKS.glob("*")),
+        "cgroups": _of(instance_id, _directories(CGROUPS)),
         "processes": {str(pid) for pid in _in_cgroups(instance_id)},
     }
 
@@ -90,16 +91,28 @@ def _directories(root: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in names)
 
 
-def _named(paths: Iterator[Path], instance_id: str) -> set[str]:
-    return {str(path) for path in paths if instance_id in path.name or instance_id in str(path)}
+def _of(instance_id: str, paths: Iterator[Path]) -> set[str]:
+    return {str(path) for path in paths if _names(instance_id, str(path))}
+
+
+def _names(instance_id: str, text: str) -> bool:
+    """Whether a gateway's groups or networks are named: the digits alone are in others' ids too."""
+    return re.search(rf"/(moorage-|mo){instance_id}(?![0-9a-f])", text) is not None
 
 
 def _in_cgroups(instance_id: str) -> set[int]:
     found = set()
     for directory in Path("/proc").glob("[0-9]*"):
         try:
-            if instance_id in (directory / "cgroup").read_text():
+            groups = (directory / "cgroup").read_text()
+            if _names(instance_id, groups) and _is_alive(directory):
                 found.add(int(directory.name))
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+def _is_alive(directory: Path) -> bool:
+    """Of a process's directory: neither dead nor about to be. Its group may be empty by then."""
+    state, *numbers = (directory / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    return state not in {"Z", "X"} and not int(numbers[5]) & _EXITING

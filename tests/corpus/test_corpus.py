@@ -114,11 +114,11 @@ async def test_app_is_built_and_answers(name: str, tools: Tools, tmp_path: Path)
     try:
         await sandbox.build(
             BuildSpec(
-                deployment_id="app", source=source, plan=plan, limits=LIMITS, timeout_seconds=480
+                deployment_id="app", source=source, plan=plan, limits=LIMITS, timeout_seconds=900
             )
         )
         spec = InstanceSpec(deployment_id="app", plan=plan, limits=LIMITS)
-        instance = await sandbox.start(spec, timeout_seconds=60)
+        instance = await sandbox.start(spec, timeout_seconds=300)
         assert SAYS.get(name, f"hello from {name}") in await _answer(instance.socket, "/")
         for path, beginning in ASKED.get(name, {}).items():
             assert (await _answer(instance.socket, path)).startswith(beginning), path

@@ -203,12 +203,13 @@ def populate(greeters: Greeters, *, host: int, world: int, directory: Path) -> d
     unix_path, abstract = str(directory / "gateway.sock"), f"moorage-hostile-{os.getpid()}"
     with inside(host):
         local = greeters.add(_bound(socket.AF_INET, stream, ("127.0.0.1", 0)), "the host")
-        local6 = greeters.add(_bound(socket.AF_INET6, stream, ("::1", 0)), "the host")
         everywhere = greeters.add(_bound(socket.AF_INET, stream, ("0.0.0.0", 0)), "the host")
         port = everywhere.getsockname()[1]
         for family, any_address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
             greeters.add(_bound(family, datagram, (any_address, port)), "the host")
         greeters.add(_bound(socket.AF_INET6, stream, ("::", port)), "the host")
+        # Only now, lest it be given that very port.
+        local6 = greeters.add(_bound(socket.AF_INET6, stream, ("::1", 0)), "the host")
         greeters.add(_bound(socket.AF_UNIX, stream, unix_path), "the host")
         greeters.add(_bound(socket.AF_UNIX, stream, "\0" + abstract), "the host")
     Path(unix_path).chmod(0o777)

@@ -19,7 +19,7 @@ from typing import Any
 import arena
 import pytest
 import pytest_asyncio
-from apps import Deployer, add_privileged_programs, ask, attempts, plan, upload
+from apps import PATIENCE_SECONDS, Deployer, add_privileged_programs, ask, attempts, plan, upload
 from threats import ALLOWED, TERMINAL, THREATS, Threat
 
 from conftest import GATEWAY_SECRET, Host, Mode
@@ -57,7 +57,10 @@ class Stage:
             argv = ["script", "-qec", shlex.join(argv), "/dev/null"]
         else:
             argv = [*filled(threat.outside, self.outside_facts), *argv]
-        done = subprocess.run(argv, capture_output=True, timeout=20, check=False)
+        environment = {**os.environ, "ATTEMPT_SECONDS": "30"}
+        done = subprocess.run(
+            argv, capture_output=True, env=environment, timeout=PATIENCE_SECONDS, check=False
+        )
         lines = done.stdout.decode().strip().splitlines()
         assert lines, f"{shlex.join(argv)} printed nothing but {done.stderr.decode()}"
         # A terminal may echo what was typed into it before the line.

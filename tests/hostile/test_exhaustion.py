@@ -12,7 +12,18 @@ from typing import Any
 import arena
 import pytest
 import pytest_asyncio
-from apps import ATTACKS, MEBIBYTE, SMALL, Deployer, ask, attempts, plan, upload
+from apps import (
+    ATTACKS,
+    MEBIBYTE,
+    PATIENCE_SECONDS,
+    SMALL,
+    Deployer,
+    answers,
+    ask,
+    attempts,
+    plan,
+    upload,
+)
 
 from conftest import Host, Mode, in_root_mode
 from moorage.errors import DeployFailed, FailureCause
@@ -29,7 +40,8 @@ def outside(*command: str) -> dict[str, Any]:
     """An attempt's result outside the sandbox."""
     program, *args = command
     argv = [arena.PYTHON, str(ATTACKS / program), *args]
-    done = subprocess.run(argv, capture_output=True, timeout=30, check=True)
+    done = subprocess.run(argv, capture_output=True, timeout=300, check=True,
+                          start_new_session=True)  # fmt: skip
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
@@ -62,11 +74,6 @@ async def attempt(
         "builder", source, plan(install=f"python3 attacks/{' '.join(command)}"), SMALL
     )
     return deployer.results("builder")[-1]
-
-
-async def answers(instance: Instance) -> bool:
-    """Whether the app answers."""
-    return bool(await asyncio.wait_for(ask(instance), 5))
 
 
 async def answers_again(instance: Instance) -> None:
@@ -174,6 +181,12 @@ async def test_no_file_system_without_a_limit_can_be_written(
     assert tried["detail"] == "EROFS"
 
 
+def processors_outside() -> float:
+    """How many processors it has outside for a second: for now few, if the machine is busy."""
+    got = json.loads(outside.__wrapped__("exhaust.py", "cpu", "1", "8")["detail"])
+    return float(got["cpu_seconds"] / got["wall_seconds"])
+
+
 @in_root_mode
 @pytest.mark.parametrize("phase", ["app", "build"])
 async def test_cpu_is_bounded_by_the_quota(
@@ -181,9 +194,7 @@ async def test_cpu_is_bounded_by_the_quota(
 ) -> None:
     quota = 0.1
     limits = Limits(memory_bytes=128 * MEBIBYTE, cpu_millis=100, pids=48, disk_bytes=64 * MEBIBYTE)
-    # Many, for a fair share of a machine that does other work besides.
-    free = json.loads(outside("exhaust.py", "cpu", "1", "8")["detail"])
-    assert free["cpu_seconds"] > 2 * quota * free["wall_seconds"]
+    await until(lambda: processors_outside() > 2 * quota, seconds=300)
     hog = "python3 attacks/exhaust.py cpu 2 4"
     if phase == "build":
         await deployer.build("hog", source, plan(install=hog), limits)
@@ -204,7 +215,7 @@ async def test_log_flood_takes_no_more_than_a_log_may(
     before = state_bytes(mode)
     await ask(flooder, "/exec", ["python3", "attacks/exhaust.py", "log", "1024"])
     tail = functools.partial(mode.runtime.log_tail, "flooder", LogKind.RUNTIME)
-    await until(lambda: "end-of-flood" in tail(), seconds=40)
+    await until(lambda: "end-of-flood" in tail(), seconds=300)
     assert state_bytes(mode) - before < CAP_BYTES["runtime"] + MEBIBYTE
     assert len(tail(max_bytes=4096)) <= 4096
     assert await answers(flooder)
@@ -253,14 +264,11 @@ async def test_connections_one_makes_do_not_fill_the_hosts_table(
 async def test_many_connections_block_only_the_app_they_lead_to(
     app: Instance, neighbour: Instance
 ) -> None:
-    writers = [
-        (await asyncio.wait_for(asyncio.open_unix_connection(str(app.socket)), 5))[1]
-        for _ in range(600)
-    ]
+    writers = [(await asyncio.open_unix_connection(str(app.socket)))[1] for _ in range(600)]
     assert await answers(neighbour)
     for writer in writers:
         writer.close()
-    await asyncio.wait_for(answers_again(app), 10)
+    await asyncio.wait_for(answers_again(app), PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("how", ["slow", "endless"])
@@ -273,7 +281,7 @@ async def test_app_that_never_finishes_an_answer_is_stopped(
     writer.write(b"GET / HTTP/1.0\r\n\r\n")
     await writer.drain()
     assert await answers(neighbour)
-    await asyncio.wait_for(mode.runtime.stop("lazy"), 20)
+    await asyncio.wait_for(mode.runtime.stop("lazy"), PATIENCE_SECONDS)
     assert "lazy" not in await mode.runtime.running()
     writer.close()
 

@@ -12,7 +12,7 @@ from typing import cast
 import arena
 import pytest
 import pytest_asyncio
-from apps import SMALL, Deployer, ask, attempts, plan, upload
+from apps import PATIENCE_SECONDS, SMALL, Deployer, ask, attempts, plan, upload
 
 from conftest import Host, new_sandbox
 from moorage.runtimes.runtime import Instance, Runtime
@@ -128,10 +128,10 @@ async def test_door_takes_as_many_connections_as_it_says(deployer: Deployer, sou
     app = await deployer.deploy("held", source, plan(f'exec node -e "{server}"'))
     held = [await asyncio.open_unix_connection(str(app.socket)) for _ in range(290)]
     try:
-        assert await asyncio.wait_for(ask(app), 5) == {}
+        assert await asyncio.wait_for(ask(app), PATIENCE_SECONDS) == {}
         held += [await asyncio.open_unix_connection(str(app.socket)) for _ in range(20)]
         with pytest.raises(ConnectionError):
-            await asyncio.wait_for(ask(app), 5)
+            await asyncio.wait_for(ask(app), PATIENCE_SECONDS)
     finally:
         for _, writer in held:
             writer.close()
@@ -156,7 +156,7 @@ def _connect_from(network: int, count: int) -> int:
             for _ in range(count):
                 with contextlib.suppress(OSError):
                     held.append(
-                        socket.create_connection((arena.HOST_ADDRESS, PROXY_PORT), timeout=2)
+                        socket.create_connection((arena.HOST_ADDRESS, PROXY_PORT), timeout=20)
                     )
         return len(held)
     finally:

@@ -1,26 +1,28 @@
 """What an app leaves lying about for the gateway, which may be root, to step on."""
 
 import asyncio
-import contextlib
+import gc
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
-from apps import SMALL, Deployer, ask, attempts, plan, upload
+from apps import PATIENCE_SECONDS, SMALL, Deployer, ask, attempts, plan, upload
 
 from conftest import Host, Mode, in_root_mode
 from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import LogKind
 from remains import processes_saying
+from rootless_fixture import RemoteRuntime
 from waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
 
 PRECIOUS = "precious"
+LEASE_SECONDS = 45  # that the kernel leaves to the holder of a lease
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +114,7 @@ async def test_pipes_in_an_upload_do_not_hang_the_gateway(
     piped = upload(tmp_path)
     subprocess.run(["mkfifo", str(piped / "pipe")], check=True)
     with pytest.raises(DeployFailed):
-        await asyncio.wait_for(deployer.build("piped", piped, plan()), 10)
+        await asyncio.wait_for(deployer.build("piped", piped, plan()), PATIENCE_SECONDS)
 
 
 async def test_lease_on_the_log_does_not_hold_the_gateway_up(
@@ -124,7 +126,7 @@ async def test_lease_on_the_log_does_not_hold_the_gateway_up(
     answer = await ask(instance)
     reading = asyncio.to_thread(mode.runtime.log_tail, "leaser", LogKind.RUNTIME)
     try:
-        await asyncio.wait_for(reading, 2)
+        await asyncio.wait_for(reading, LEASE_SECONDS / 2)
     except TimeoutError:
         pytest.fail(f"reading the log waits for the app: {answer}")
     finally:
@@ -139,21 +141,22 @@ async def test_what_an_app_does_to_its_output_pipe_harms_nobody_else(
     meddler = await deployer.deploy(
         "meddler", source, plan("exec python3 attacks/stubborn.py meddling"), SMALL
     )
-    done = await ask(meddler)
+
+    def said_by(deployment: str) -> str:
+        return mode.runtime.log_tail(deployment, LogKind.RUNTIME)
+
+    await until(lambda: said_by("meddler") == "still here\n")
+    done = await ask(meddler)  # which sets off the flood
     refused = {name for name, outcome in done.items() if outcome != "done"}
     roots = set() if mode.is_rootless else {"own", "read"}  # else the pipe is its own uid's
     assert refused == {"grow", "lease"} | roots
-    page = mode.runtime.read_log("meddler", LogKind.RUNTIME)
-    assert page.lines[0].text == "still here"
+    await until(lambda: said_by("meddler").endswith("\n\n"))
     await ask(neighbour, "/exec", ["python3", "attacks/exhaust.py", "log", "0"])
-    said = "end-of-flood"
-    await until(lambda: said in mode.runtime.log_tail("neighbour-log", LogKind.RUNTIME), seconds=2)
-    tail = await asyncio.wait_for(
-        asyncio.to_thread(mode.runtime.log_tail, "meddler", LogKind.RUNTIME), 10
-    )
+    await until(lambda: "end-of-flood" in said_by("neighbour-log"))
+    tail = await asyncio.wait_for(asyncio.to_thread(said_by, "meddler"), PATIENCE_SECONDS)
     assert len(tail) <= 65_536
     for deployment in ("meddler", "neighbour-log"):
-        await asyncio.wait_for(mode.runtime.remove(deployment), 20)
+        await asyncio.wait_for(mode.runtime.remove(deployment), PATIENCE_SECONDS)
 
 
 # Without root, disks are the machine's, and watched: `test_soft_limits.py`.
@@ -188,27 +191,34 @@ async def test_full_disk_at_the_start_is_a_failed_deployment(
     assert "full" not in await mode.runtime.known()
 
 
+def processor_seconds(pid: int) -> float:
+    """What a process's first thread, which runs the loop, has worked: not what it waited for."""
+    nanoseconds, *_ = Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()
+    return int(nanoseconds) / 1e9
+
+
 async def test_finding_a_port_among_thousands_does_not_hold_the_gateway_up(
     deployer: Deployer, mode: Mode, source: Path
 ) -> None:
     """Whoever asks it something else meanwhile is answered at once."""
     longest = 0.0
+    gc.collect()  # else it may come in between: it takes as long as this process has objects
+    gateway = cast("RemoteRuntime", mode.runtime).pid if mode.is_rootless else os.getpid()
 
     async def watch() -> None:
         nonlocal longest
         while True:
-            before = time.monotonic()
+            before = processor_seconds(gateway)
             await mode.runtime.known()
-            await asyncio.sleep(0)
-            longest = max(longest, time.monotonic() - before)
             await asyncio.sleep(0.005)
+            longest = max(longest, processor_seconds(gateway) - before)
 
     watching = asyncio.create_task(watch())
     what = plan("exec python3 attacks/stubborn.py crowded")
-    with contextlib.suppress(DeployFailed):
-        await deployer.deploy("crowded", source, what)
+    await deployer.deploy("crowded", source, what)
     watching.cancel()
-    assert longest < (0.5 if mode.is_rootless else 0.1)  # from another process, and its start
+    # To read them all in the loop takes several times as long.
+    assert 0 < longest < 0.025
     await mode.runtime.remove("crowded")
 
 

@@ -25,6 +25,7 @@ FILES = {
     ".well-known/security.txt": "contact",
     "café/ü.txt": "umlaut",
 }
+PATIENCE_SECONDS = 60
 ROOT = "the site's {$HOME} `x`"
 
 Get = Callable[[str], tuple[int, str]]
@@ -36,34 +37,36 @@ def served(directory: Path, *, fallback: bool) -> Iterator[Get]:
         path = directory / ROOT / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    port = _free_port()
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PORT": str(port),
-        "HOME": "/nonexistent",
-    }
-    server = subprocess.Popen(
-        ["sh", "-c", serve(ROOT, fallback=fallback)], cwd=directory, env=environment
-    )
-    try:
-        _wait_until_it_listens(server, port)
-        yield lambda path: _get(port, path)
-    finally:
-        server.terminate()
-        assert server.wait(10) == 0
+    with _free_port() as port:
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PORT": str(port),
+            "HOME": "/nonexistent",
+        }
+        server = subprocess.Popen(
+            ["sh", "-c", serve(ROOT, fallback=fallback)], cwd=directory, env=environment
+        )
+        try:
+            _wait_until_it_listens(server, port)
+            yield lambda path: _get(port, path)
+        finally:
+            server.terminate()
+            assert server.wait(PATIENCE_SECONDS) == 0
     written = {str(p.relative_to(directory / ROOT)) for p in directory.rglob("*") if p.is_file()}
     assert written == set(FILES)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextmanager
+def _free_port() -> Iterator[int]:
+    """A port that nobody else is given meanwhile, and that Caddy shares, as it does with itself."""
+    with socket.socket() as placeholder:
+        placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        placeholder.bind(("0.0.0.0", 0))
+        yield placeholder.getsockname()[1]
 
 
 def _wait_until_it_listens(server: "subprocess.Popen[bytes]", port: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         assert server.poll() is None
         with socket.socket() as probe:
@@ -74,7 +77,7 @@ def _wait_until_it_listens(server: "subprocess.Popen[bytes]", port: int) -> None
 
 
 def _get(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
     connection.request("GET", path)
     response = connection.getresponse()
     answer = response.status, response.read().decode()

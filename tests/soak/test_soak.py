@@ -56,8 +56,9 @@ async def test_nothing_stays_and_memory_is_flat_after_long_use(gateway: DevGatew
     await _busy(fleet, seconds=SECONDS * CALM_SHARE)
 
     assert _resident_bytes(gateway.pid) - memory < MOST_GROWTH_BYTES
-    assert _descriptors(gateway.pid) - descriptors < MOST_NEW_DESCRIPTORS
     await fleet.serves()
+    # Starts and stops that are still under way have some for a moment.
+    await until(lambda: _descriptors(gateway.pid) - descriptors < MOST_NEW_DESCRIPTORS)
     await fleet.clear()
     with contextlib.suppress(TimeoutError):
         await until(lambda: remains(gateway) == idle, seconds=60)

@@ -12,7 +12,7 @@ function report(succeeded, detail) {
 
 const attempts = {
   "js-tcp": (host, port) => {
-    const socket = net.connect({ host, port: Number(port), timeout: 1000 });
+    const socket = net.connect({ host, port: Number(port), timeout: 30000 });
     socket.on("data", (data) => report(true, data.toString().trim()));
     socket.on("timeout", () => report(false, "timeout"));
     socket.on("error", (error) => report(false, error.code));

@@ -15,7 +15,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 AT_ONCE = 6
-TIMEOUT_SECONDS = 10
+TIMEOUT_SECONDS = 60
 
 INTERPRETERS = {".py": "python3", ".js": "node"}
 

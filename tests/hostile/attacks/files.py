@@ -113,13 +113,14 @@ def devices() -> str:
     harmless = {"null", "zero", "full", "random", "urandom", "tty", "ptmx", "console"}
     opened = []
     for path in Path("/dev").rglob("*"):
-        mode = path.lstat().st_mode
-        special = stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
-        if not special or path.name in harmless or path.parent.name == "pts":
+        if path.name in harmless or path.parent.name == "pts":
             continue
         try:
+            mode = path.lstat().st_mode
+            if not stat.S_ISBLK(mode) and not stat.S_ISCHR(mode):
+                continue
             os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY))
-        except OSError:
+        except OSError:  # others' come and go
             continue
         opened.append(str(path))
     if not opened:

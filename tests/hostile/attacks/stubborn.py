@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +77,8 @@ def leased() -> None:
 
 
 def meddling() -> None:
-    """Tries all it can do to the pipe that its output goes to, then floods it byte by byte."""
+    """Tries all it can do to the pipe that its output goes to, and tells who asks; from then on it
+    floods it byte by byte."""
     attempts = {
         "grow": lambda: os.ftruncate(1, 1 << 40),
         "own": lambda: os.fchmod(1, 0o666),
@@ -90,8 +90,9 @@ def meddling() -> None:
     }
     done = {name: _outcome(attempt) for name, attempt in attempts.items()}
     os.write(1, b"still here\n")
-    threading.Thread(target=_flood_bytes, daemon=True).start()
-    serve(body=json.dumps(done).encode())
+    serve(answers=1, body=json.dumps(done).encode())
+    while True:
+        os.write(1, b"\n")
 
 
 def _outcome(attempt: Callable[[], object]) -> str:
@@ -100,11 +101,6 @@ def _outcome(attempt: Callable[[], object]) -> str:
     except OSError as error:
         return os.strerror(error.errno or 0)
     return "done"
-
-
-def _flood_bytes() -> None:
-    while True:
-        os.write(1, b"\n")
 
 
 def listening() -> socket.socket:
