@@ -1,6 +1,5 @@
 """A payment desk that settles authorizations on a real node, and can be begun anew."""
 
-import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +11,7 @@ import pytest
 from eth_account import Account
 
 from chain_fixture import LocalChains
+from clock import MovableClock
 from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.chains.rpc import RpcClient
@@ -27,7 +27,7 @@ from moorage.payments.settlements import Settlements
 from moorage.payments.verification import Verifier
 from moorage.storage import relays, settlements
 from moorage.storage.database import Database
-from paying import Authorization, mine, rpc, sign_authorization, token_balance
+from paying import Authorization, mine, rpc, sign_authorization, token_balance, until_mined
 
 USDC, _ = KNOWN_CHAINS["arbitrum"].tokens
 LIMITS = Limits(gas=500_000, fee_wei=50 * GWEI, reserve_wei=10**14)
@@ -40,13 +40,9 @@ class Crash(BaseException):
     """The gateway ends here, as far as the test is concerned."""
 
 
-class ShiftedClock(SystemClock):
-    """The machine's clock, ahead by as much as a test lets pass."""
-
-    ahead_ms = 0
-
-    def now_ms(self) -> int:
-        return super().now_ms() + self.ahead_ms
+def clock_from_now() -> MovableClock:
+    """It stands still, however long a test takes; the chain's goes on."""
+    return MovableClock(SystemClock().now_ms())
 
 
 @dataclass
@@ -58,10 +54,10 @@ class Desk:
     pay_to: str
     key: str
     url: str  # the node itself
-    clock: ShiftedClock = field(default_factory=ShiftedClock)
+    clock: MovableClock = field(default_factory=clock_from_now)
     limits: Limits = LIMITS
     crash_at: str = ""
-    timeout_seconds: float = 4.0
+    timeout_seconds: float = 30.0
     blocks_held: bool = False  # they come only when a test mines them
     clients: list[RpcClient] = field(default_factory=list)
 
@@ -143,17 +139,13 @@ class Desk:
     async def resume(self, *, after_ms: int = 5_000) -> None:
         """Look after everything once, when so much time has passed."""
         await self.until_mined()
-        self.clock.ahead_ms += after_ms
+        self.clock.advance(after_ms)
         await self.resumption.resume()
 
     async def until_mined(self) -> None:
-        """Wait for the block of what the node has taken: it answers a moment before."""
-        async with asyncio.timeout(5):
-            while not self.blocks_held:
-                pool = await rpc(self.url, "txpool_status")
-                if pool["pending"] == "0x0":
-                    return
-                await asyncio.sleep(0.002)
+        """Wait for the block of what the node has taken, unless blocks are held."""
+        if not self.blocks_held:
+            await until_mined(self.url)
 
     async def row(self, authorization: TransferAuthorization) -> Settlement:
         found = await settlements.one(
@@ -182,6 +174,7 @@ async def desk(local_chains: LocalChains, db: Database, pay_to: str) -> AsyncIte
     await rpc(url, "anvil_setBalance", Account.from_key(key).address, hex(10**18))
     made = await Desk(db=db, chain=local_chains.arbitrum, pay_to=pay_to, key=key, url=url).open()
     yield made
+    await made.until_mined()  # the next test begins with a node that has done all
     await made.close()
 
 

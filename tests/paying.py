@@ -9,6 +9,8 @@ from eth_account import Account
 from eth_utils.abi import function_signature_to_4byte_selector
 from eth_utils.address import to_checksum_address
 
+from waiting import until
+
 GAS_LIMIT = 500_000
 WISH = "address,address,uint256,uint256,uint256,bytes32"
 
@@ -201,3 +203,12 @@ async def token_balance(rpc_url: str, token_address: str, owner: str) -> int:
 async def mine(rpc_url: str, blocks: int = 1) -> None:
     """Add blocks."""
     await rpc(rpc_url, "anvil_mine", hex(blocks))
+
+
+async def until_mined(rpc_url: str) -> None:
+    """Wait for the block of what the node has taken: it answers a moment before."""
+
+    async def nothing_waits() -> bool:
+        return bool((await rpc(rpc_url, "txpool_status"))["pending"] == "0x0")
+
+    await until(nothing_waits, seconds=60)

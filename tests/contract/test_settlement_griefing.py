@@ -69,7 +69,7 @@ async def test_contract_wallet_that_changes_its_mind_is_settled_for_a_few_times_
     with pytest.raises(AuthorizationRefused, match="reverted today"):
         await desk.settle(signs(payer=payer))
 
-    desk.clock.ahead_ms += DAY_MS
+    desk.clock.advance(DAY_MS)
     assert await desk.settle(signs(payer=payer, valid_before=2**48))
 
 
