@@ -28,9 +28,9 @@ from moorage.payments.refunds import Refunds, debit_of, left_of
 from moorage.payments.relayer import GWEI, Limits, Relayer
 from moorage.payments.verification import Verifier
 from moorage.settings import load_settings
-from moorage.storage import accounts, payments, refunds, relays
+from moorage.storage import accounts, database, payments, refunds, relays
 from moorage.storage.database import Database
-from paying import mine, rpc, send_transfer, token_balance
+from paying import mine, rpc, send_transfer, token_balance, until_mined
 from records_fixture import ALICE, USDC, transfer
 from rpc_proxy import RpcProxy
 
@@ -66,7 +66,8 @@ class Till:
         return db
 
     def client(self, url: str) -> RpcClient:
-        client = RpcClient(msgspec.structs.replace(self.chains.arbitrum, rpc_urls=(url,)))
+        chain = msgspec.structs.replace(self.chains.arbitrum, rpc_urls=(url,))
+        client = RpcClient(chain, timeout_seconds=30)
         self.stack.push_async_callback(client.close)
         return client
 
@@ -134,7 +135,7 @@ class Till:
         return await accounts.balance(self.db, self.wallet)
 
     async def to_its_end(self, service: Refunds, refund: Refund) -> RefundStatus:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 status = await service.follow(refund)
                 if status in (RefundStatus.REFUNDED, RefundStatus.FAILED):
@@ -144,7 +145,12 @@ class Till:
     def settings(self) -> Any:
         chains = {"arbitrum": {"rpc_urls": (self.proxy.url,)}}
         return load_settings(
-            file=None, environ={}, data_dir=str(self.directory), pay_to=self.pay_to, chains=chains
+            file=None,
+            environ={},
+            data_dir=str(self.directory),
+            pay_to=self.pay_to,
+            chains=chains,
+            rpc_timeout_seconds=30,
         )
 
     async def check(self, *, returned: int, balance: int) -> None:
@@ -157,13 +163,19 @@ class Till:
 
 @pytest.fixture
 async def till(
-    local_chains: LocalChains, arbitrum_proxy: RpcProxy, db_path: Path
+    local_chains: LocalChains,
+    arbitrum_proxy: RpcProxy,
+    db_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Till]:
+    # Several write at once here, to a disk on which others build.
+    monkeypatch.setattr(database, "_BUSY_WAIT_SECONDS", 60.0)
     async with AsyncExitStack() as stack:
         made = Till(local_chains, arbitrum_proxy, db_path, local_chains.wallets.wallets[6], stack)
         await rpc(made.url, "anvil_setBalance", made.pay_to, hex(10**18))
         made.before = await made.tokens()
         yield made
+        await until_mined(made.url)  # the next test begins with a node that has done all
 
 
 async def begin(
@@ -370,6 +382,7 @@ async def test_refund_that_a_reorganisation_removes_is_sent_again(till: Till) ->
     )
     till.stack.push_async_callback(slow._client.close)
     refund = await begin(service, payment)
+    await until_mined(till.url)  # so that it is what is removed
     await slow.follow(refund)
     await rpc(till.url, "anvil_reorg", 1, [])
     assert await till.to_its_end(service, refund) is RefundStatus.REFUNDED
