@@ -22,6 +22,8 @@ from moorage.storage.database import Database
 from paying import calldata, mine, rpc, send_transaction, send_transfer
 
 SAFE_ABOVE = MicroUsd(2_000_000)
+TIMEOUT_SECONDS = 30.0
+"""A busy machine's node may take its time."""
 
 
 @dataclass(eq=False)
@@ -50,7 +52,7 @@ class Watched:
         chain = msgspec.structs.replace(
             self.chains.arbitrum, rpc_urls=urls or (self.url,), **changed
         )
-        client = RpcClient(chain)
+        client = RpcClient(chain, timeout_seconds=TIMEOUT_SECONDS)
         self.clients.append(client)
         return client
 

@@ -85,7 +85,12 @@ class Gateway:
     def settings(self, *urls: str) -> Any:
         chains = {"arbitrum": {"rpc_urls": urls or (self.proxy.url,)}}
         return load_settings(
-            file=None, environ={}, data_dir=str(self.directory), pay_to=self.pay_to, chains=chains
+            file=None,
+            environ={},
+            data_dir=str(self.directory),
+            pay_to=self.pay_to,
+            chains=chains,
+            rpc_timeout_seconds=30,
         )
 
     async def audit(self, **given: Any) -> Report:

@@ -48,6 +48,7 @@ class Payments:
 
     def client(self, *urls: str, chain: Chain | None = None, **options: Any) -> RpcClient:
         chain = chain or self.chains.arbitrum
+        options = {"timeout_seconds": 30.0} | options  # a busy machine's node may take its time
         client = RpcClient(msgspec.structs.replace(chain, rpc_urls=urls), **options)
         self.clients.append(client)
         return client

@@ -26,7 +26,8 @@ async def pay(chains: LocalChains, payer: DevWallet, to: str) -> str:
 
 async def ask(chains: LocalChains, pay_to: str, tx_hash: str, *urls: str, times: int = 1) -> Any:
     """What the verifier says at last, asked so often."""
-    client = RpcClient(msgspec.structs.replace(chains.arbitrum, rpc_urls=urls))
+    chain = msgspec.structs.replace(chains.arbitrum, rpc_urls=urls)
+    client = RpcClient(chain, timeout_seconds=30)
     verifier = Verifier(
         pay_to=pay_to,
         clients={"arbitrum": client},
