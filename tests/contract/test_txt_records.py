@@ -19,7 +19,7 @@ async def server() -> AsyncIterator[NameServer]:
 
 @pytest.fixture
 def records(server: NameServer) -> TxtRecords:
-    return TxtRecords([server.address], timeout_seconds=5)
+    return TxtRecords([server.address], timeout_seconds=30)
 
 
 async def test_all_texts_of_a_name_are_found(server: NameServer, records: TxtRecords) -> None:
