@@ -17,6 +17,7 @@ from eth_account.messages import encode_defunct
 
 GIVEN: dict[str, Any] = json.loads(os.environ["AGENT"])
 ACCOUNT = Account.from_key(GIVEN["key"])
+PATIENCE_SECONDS = 60
 _PAGE = base64.b64encode(f"<h1>{GIVEN['name']}</h1>".encode()).decode()
 BODY = {
     "uniqueName": GIVEN["name"],
@@ -40,7 +41,7 @@ class SigningTransport(httpx.AsyncHTTPTransport):
 
 async def deploy(paying: httpx.AsyncBaseTransport) -> None:
     """Deploy through a transport that pays, follow it until its app answers, and tell the test."""
-    async with httpx.AsyncClient(transport=paying, timeout=30) as client:
+    async with httpx.AsyncClient(transport=paying, timeout=PATIENCE_SECONDS) as client:
         response = await client.post(GIVEN["gateway"] + "/agent/deploy", json=BODY)
     told = {
         "status": response.status_code,
@@ -54,7 +55,7 @@ async def deploy(paying: httpx.AsyncBaseTransport) -> None:
 
 async def _until_ready(projectId: str, deploymentId: str, **_: object) -> httpx.URL:  # noqa: N803
     url = f"{GIVEN['gateway']}/agent/deploy/{projectId}/{deploymentId}/status"
-    async with httpx.AsyncClient(transport=SigningTransport()) as client:
+    async with httpx.AsyncClient(transport=SigningTransport(), timeout=PATIENCE_SECONDS) as client:
         while True:
             status = (await client.get(url)).json()
             if status["status"] != "deploying":
@@ -64,7 +65,7 @@ async def _until_ready(projectId: str, deploymentId: str, **_: object) -> httpx.
 
 async def _visit(endpoint: httpx.URL) -> str:
     """The app's page, through the proxy; no resolver here knows the name of a local app."""
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
         answer = await client.get(
             endpoint.copy_with(host="127.0.0.1"), headers={"Host": endpoint.netloc.decode()}
         )

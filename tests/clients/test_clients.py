@@ -21,7 +21,7 @@ INTERPRETERS = {".mjs": "node", ".py": str(REPOSITORY / ".venv-clients/bin/pytho
 PRICE = 500_000
 FUNDS = 2_000_000
 GAS = 10**16
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
 
 AUTHORIZING = ("pay_mppx.mjs", "pay_x402.mjs", "pay_pympp.py", "pay_x402.py")
 """Scripts that sign what the gateway is to send; their wallets need no gas."""

@@ -25,6 +25,7 @@ from moorage.chains.rpc import RpcClient
 from moorage.errors import LocalChainFailed
 from paying import rpc, send_transfer, token_balance
 from rpc_proxy import RpcProxy
+from standing_still import is_stopped
 from waiting import until
 
 ARBITRUM = KNOWN_CHAINS["arbitrum"]
@@ -275,12 +276,6 @@ async def test_node_that_hangs_is_replaced(
         assert not alive(hung)
     finally:
         await again.stop()
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether every thread of a process has stopped."""
-    states = [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/stat")]
-    return all(state.rpartition(")")[2].split()[0] == "T" for state in states)
 
 
 def pending_sigterm(pid: int) -> bool:

@@ -45,7 +45,7 @@ def moorage(*arguments: str, **environment: str) -> Outcome:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
 
@@ -229,7 +229,7 @@ async def test_same_by_hand_with_any_signer(dev_gateway: DevGateway, tmp_path: P
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=300,
     )
 
     asked, paid, accepted, ready = done.stdout.splitlines()

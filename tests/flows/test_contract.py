@@ -95,7 +95,9 @@ async def test_signature_needs_no_prefix(wallet: Wallet, prefix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ahead_ms", "status"), [(-58_000, 200), (59_999, 200), (-60_001, 401), (65_000, 401)]
+    # A request may take its time on a busy machine, while the clock goes on.
+    ("ahead_ms", "status"),
+    [(-40_000, 200), (59_999, 200), (-60_001, 401), (80_000, 401)],
 )
 async def test_timestamp_lies_within_a_minute_on_either_side(
     wallet: Wallet, ahead_ms: int, status: int

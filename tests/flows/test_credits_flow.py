@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import time
 from contextlib import closing
+from datetime import datetime
 
 import pytest
 
@@ -33,8 +34,8 @@ async def test_paid_app_shows_what_it_burns_and_when_credits_run_out(wallet: Wal
     (payment,) = shown.body["ledger"]
     assert (payment["kind"], payment["amount_usd"]) == ("payment", 0.5)
     assert (payment["chain"], payment["tx_hash"]) == ("arbitrum", tx)
-    in_730_hours = time.gmtime(time.time() + 730 * 3600)
-    assert shown.body["runs_out_at"].startswith(time.strftime("%Y-%m-", in_730_hours))
+    runs_out_at = datetime.fromisoformat(shown.body["runs_out_at"]).timestamp()
+    assert abs(runs_out_at - (time.time() + 730 * 3600)) < 600
     assert (await wallet.call("GET", "/agent/credits?limit=0")).status == 400
     await wallet.call("DELETE", f"/agent/projects/{deployed.body['projectId']}")
 
@@ -65,7 +66,7 @@ async def test_suspended_app_wakes_when_a_transfer_is_claimed(wallet: Wallet) ->
     deployed = await wallet.deploy(name, tx=await wallet.pay(PRICE))
     assert (await wallet.settled(deployed))["status"] == "ready"
     await _spend_everything(wallet)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await wallet.visit(name))[0] != 402:
             await asyncio.sleep(0.05)
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 from gateway_fixture import DevGateway, running
 from paying import rpc
+from standing_still import standing_still
 from wallet import HELLO, Wallet, call, deploy_body, fresh_name
 
 pytestmark = pytest.mark.root
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
     directory = tmp_path_factory.mktemp("limits")
-    settings = {"rpc_timeout_seconds": "1", "payment_wait_seconds": "1"}
+    settings = {"rpc_timeout_seconds": "4", "payment_wait_seconds": "4"}
     with running(directory, trusted_proxies="127.0.0.0/8", **settings) as started:
         yield started
 
@@ -77,12 +76,9 @@ async def test_chain_that_does_not_answer_is_a_502_and_the_same_hash_works_later
     tx = await wallet.pay(500_000)
     name = fresh_name()
     node = json.loads((wallet.gateway.data_dir / "chains/arbitrum/node.json").read_text())["pid"]
-    os.kill(node, signal.SIGSTOP)
-    try:
+    async with standing_still(node):
         refused = await wallet.deploy(name, tx=tx)
         balance = await call(wallet.gateway, "GET", f"/agent/balance/{wallet.address}")
-    finally:
-        os.kill(node, signal.SIGCONT)
 
     for answer in (refused, balance):
         assert (answer.status, answer.body["code"]) == (502, "chain_unavailable")
@@ -96,11 +92,8 @@ async def test_readiness_names_the_part_that_is_not_well(gateway: DevGateway) ->
     well = await call(operator, "GET", "/ready")
     assert (well.status, well.body["status"]) == (200, "ok")
     node = json.loads((gateway.data_dir / "chains/base/node.json").read_text())["pid"]
-    os.kill(node, signal.SIGSTOP)
-    try:
+    async with standing_still(node):
         ill = await call(operator, "GET", "/ready")
-    finally:
-        os.kill(node, signal.SIGCONT)
 
     assert ill.status == 503
     assert [name for name, state in ill.body["parts"].items() if state != "ok"] == ["chain base"]

@@ -18,7 +18,7 @@ from wallet import HELLO, Answer, Wallet, fresh_name
 pytestmark = pytest.mark.root
 
 PRICE = 500_000
-SLOW = HELLO | {"package.json": '{"scripts": {"build": "sleep 30", "start": "node index.js"}}'}
+SLOW = HELLO | {"package.json": '{"scripts": {"build": "sleep 300", "start": "node index.js"}}'}
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def test_name_of_an_expired_quote_is_free_and_a_late_payment_still_counts(
     name = fresh_name()
     assert (await wallet.deploy(name)).status == 402
     assert (await rival.deploy(name)).status == 400
-    with closing(sqlite3.connect(wallet.gateway.data_dir / "moorage.db")) as db, db:
+    with closing(sqlite3.connect(wallet.gateway.data_dir / "moorage.db", timeout=30)) as db, db:
         past_ms = time.time_ns() // 1_000_000 - 1
         db.execute("UPDATE quotes SET expires_at_ms = ? WHERE unique_name = ?", (past_ms, name))
     tx = await wallet.pay(PRICE)
@@ -160,6 +160,8 @@ async def test_one_transaction_of_two_payers_credits_each_his_own(
     assert [await balance_of(wallet), await balance_of(rival)] == [0.6, 0.7]
     again = await rival.deploy(fresh_name(), tx=tx)
     assert (again.status, again.body["deploymentId"]) == (409, answers[1].body["deploymentId"])
+    for each, answer in zip((wallet, rival), answers, strict=True):
+        await delete(each, answer)
 
 
 async def pay_together(amounts: dict[Wallet, int]) -> str:

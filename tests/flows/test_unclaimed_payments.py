@@ -9,7 +9,7 @@ from wallet import Wallet, fresh_name
 
 pytestmark = pytest.mark.root
 
-WITHIN_SECONDS = 40
+WITHIN_SECONDS = 90
 
 
 @pytest.fixture
