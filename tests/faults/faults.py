@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 from cell import Cell
 
-from paying import mine, rpc
+from paying import mine, rpc, until_mined
 
 LATEST_TAGS = {"latest": 0, "safe": 1, "finalized": 2}
 DUPLICATES = 12
@@ -161,6 +161,7 @@ def reorganised(depth: int, *, forgets: bool = False) -> Fault:
 
     @asynccontextmanager
     async def fault(cell: Cell) -> AsyncIterator[None]:
+        await until_mined(cell.rpc_url)  # what is sent, and not mined, would be a block more
         head = int(await rpc(cell.rpc_url, "eth_blockNumber"), 16)
         await mine(cell.rpc_url, max(0, depth - (head - cell.first_block)))
         removed = await newest_transactions(cell.rpc_url, blocks=depth)

@@ -24,7 +24,7 @@ from rpc_proxy import RpcProxy
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["moorage.api.app", "aiohttp.web", "pytest"])
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 CHAIN = "arbitrum"
 MOUNT = ("mount", "-t", "tmpfs", "-o", "size=64m", "faults")
 """A disk of its own for the records, small enough to be filled."""
@@ -95,6 +95,8 @@ class Stage(DevGateway):
         async with AsyncExitStack() as opened:
             chain = await self._chain.start()
             opened.push_async_callback(self._chain.stop)
+            mining = asyncio.create_task(self._chain.keep_mining())
+            opened.callback(mining.cancel)
             self.rpc = await opened.enter_async_context(RpcProxy(chain.rpc_urls[0]))
             self.prompt = Prompt(self._directory / "prompt.sock")
             server = await asyncio.start_unix_server(self.prompt.serve, self.prompt.path)
@@ -155,7 +157,7 @@ class Stage(DevGateway):
 
     async def audit(self) -> list[Finding]:
         """What is wrong with the books, by `moorage audit`."""
-        settings = load_settings(file=None, environ=self._environment())
+        settings = load_settings(file=None, environ=self._environment(), rpc_timeout_seconds=30)
         report = await run_audit(settings, from_block=0, search=True)
         assert report.unknown == {}
         return report.findings

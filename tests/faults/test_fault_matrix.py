@@ -20,6 +20,9 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.root]
 SENT = "sent"
 """Before the request: the fault is there when it comes."""
 
+RESUMED = "settlement_mined"
+"""A step of none of the ways: what a request settles may come to its end without it."""
+
 KILLED = "killed"
 """`kill -9` of the gateway."""
 
@@ -44,7 +47,9 @@ async def test_a_request_passes_the_steps_that_the_matrix_is_made_of(
 
     await cell.until_ready(await cell.insist())
 
-    assert tuple(stage.prompt.steps) == steps
+    # On a busy machine some of them twice: by a request that is sent again, or by the resumption.
+    first_times = dict.fromkeys(stage.prompt.steps)
+    assert tuple(step for step in first_times if step != RESUMED) == steps
 
 
 MATRIX = [
