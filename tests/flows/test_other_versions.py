@@ -23,7 +23,7 @@ async def test_app_runs_on_the_version_that_it_asks_for(tmp_path: Path) -> None:
         version = await _planned_node(wallet, files)
         assert version.startswith("22.")
 
-        status = await wallet.settled(await wallet.deploy_paid(name, files), within_seconds=240)
+        status = await wallet.settled(await wallet.deploy_paid(name, files), within_seconds=400)
 
         assert status["status"] == "ready", status
         assert await wallet.visit(name) == (200, f"v{version}")
@@ -44,5 +44,5 @@ async def _planned_node(wallet: Wallet, files: dict[str, str]) -> str:
     async def is_known() -> bool:
         return await planned() != ""
 
-    await until(is_known, seconds=120, pause_seconds=1)
+    await until(is_known, seconds=400, pause_seconds=1)
     return await planned()
