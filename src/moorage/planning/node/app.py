@@ -15,14 +15,15 @@ from moorage.planning.node.package_managers import (
     manager_for,
     npm_manager,
 )
-from moorage.planning.node.servers import built_server, site
+from moorage.planning.node.scripts import is_development_server
+from moorage.planning.node.servers import built_server
+from moorage.planning.node.sites import site
 from moorage.planning.node.starts import (
     SCRIPT_FILES,
     TYPESCRIPT_FILES,
     Package,
     Start,
     find_start,
-    is_development_server,
     server_file,
 )
 from moorage.planning.node.versions import node_for, npm_for
@@ -148,7 +149,7 @@ def _where(folder: Folder, manifest: PackageJson, asked: Asked, because: list[st
     if found_here is None or asked.run is not None:
         return _Site(folder, manifest, found_here)
     script = manifest.script("start")
-    if script and not is_development_server(script):
+    if script and not is_development_server(manifest):
         return _Site(folder, manifest, found_here)
     apps = [w for w in found_here.workspaces if _is_app(folder, w)]
     if len(apps) == 1:
@@ -175,7 +176,7 @@ def _is_app(root: Folder, workspace: Workspace) -> bool:
     """Whether a workspace is started or served, not a library of another."""
     manifest, folder = workspace.manifest, root.below(workspace.directory)
     script = manifest.script("start")
-    if script and not is_development_server(script):
+    if script and not is_development_server(manifest):
         return True
     if not manifest.script("build"):
         return False

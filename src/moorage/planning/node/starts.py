@@ -9,7 +9,14 @@ from moorage.planning.explicit import COMMAND_LIMIT, Asked
 from moorage.planning.folder import Folder
 from moorage.planning.frameworks import Framework
 from moorage.planning.node.package_json import PackageJson
-from moorage.planning.node.servers import SERVER_FILES, built_server, needs_nitro, site
+from moorage.planning.node.scripts import command_of, is_development_server
+from moorage.planning.node.servers import (
+    SERVER_FILES,
+    built_server,
+    lacks_server,
+    needs_nitro,
+)
+from moorage.planning.node.sites import site
 from moorage.planning.plan import Stack
 from moorage.planning.recipe import quoted, with_path
 from moorage.planning.shell import first_word
@@ -25,15 +32,6 @@ TYPESCRIPT_FILES = ("index.ts", "server.ts", "app.ts", "main.ts")
 _IN_SRC = tuple(f"src/{name}" for name in SCRIPT_FILES)
 _TYPESCRIPT = (*TYPESCRIPT_FILES, *(f"src/{name}" for name in TYPESCRIPT_FILES))
 
-# What serves a site's sources while it is written: no server for visitors.
-_DEV_SERVER = re.compile(
-    r"(?:npx[ \t]+)?(?:react-scripts start|vite(?: dev| serve| preview)?|astro (?:dev|preview)"
-    r"|vue-cli-service serve|ng serve|parcel(?: serve)?|webpack serve|webpack-dev-server"
-    r"|gatsby (?:develop|serve)|docusaurus (?:start|serve)|eleventy --serve|next dev|nuxt dev"
-    r"|nest start|react-router dev|remix vite:dev|vinxi dev|nx (?:serve|dev)\b.*"
-    r"|turbo (?:run )?(?:dev|start)\b.*)"
-    r"(?:[ \t]+-.*)?\Z"
-)
 # As Next.js's documentation has it done, which its build doesn't do.
 _STANDALONE_FILES = (
     "cp -r .next/static .next/standalone/.next/ && "
@@ -64,11 +62,6 @@ class Start(NamedTuple):
     build_env: tuple[tuple[str, str], ...] = ()
 
 
-def is_development_server(script: str) -> bool:
-    """Whether a start script is for the time of writing only."""
-    return _DEV_SERVER.match(script) is not None
-
-
 def find_start(package: Package) -> Start:
     """The first way to start a package, in the order of the planner's table."""
     folder, manifest, builds, because = (
@@ -78,11 +71,12 @@ def find_start(package: Package) -> Start:
         package.because,
     )
     script = manifest.script("start")
-    if script and not (builds and is_development_server(script)):
-        check = _STANDALONE_FILES if builds and _is_standalone(package, script) else ""
-        return Start(_start_script(package, "start", script), check=check)
     if script:
-        because.append(f"its start script is a development server, not used: {quoted(script)}")
+        unused = _why_unused(package)
+        if not unused:
+            check = _STANDALONE_FILES if builds and _is_standalone(package, script) else ""
+            return Start(_start_script(package, "start", script), check=check)
+        because.append(f"its start script {unused}, not used: {quoted(script)}")
     if builds:
         built = _built(package)
         if built is not None:
@@ -92,6 +86,15 @@ def find_start(package: Package) -> Start:
         because.append("index.html is there: the files are served by Caddy after the build")
         command = serve("", fallback=False)
     return Start(command, missing="" if command else _missing(package))
+
+
+def _why_unused(package: Package) -> str:
+    """What makes the start script one that visitors can't be served by; "" if nothing does."""
+    if not package.builds:
+        return ""
+    if is_development_server(package.manifest):
+        return "is a development server"
+    return lacks_server(package.folder, command_of(package.manifest, "start"))
 
 
 def _is_standalone(package: Package, script: str) -> bool:

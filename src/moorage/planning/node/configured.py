@@ -1,0 +1,86 @@
+"""What frameworks' own configuration files say, read by pattern: nothing of them is run."""
+
+import json
+import posixpath
+import re
+from typing import NamedTuple
+
+from moorage.planning.folder import Folder
+
+_LIMIT = 65_536  # bytes read of a file
+_ENDINGS = ("js", "ts", "mjs", "mts", "cjs")
+_NEXT_EXPORT = re.compile(r"""\boutput\s*:\s*['"`]export['"`]""")
+_NO_SSR = re.compile(r"\bssr\s*:\s*false\b")
+# Comments, and the strings they may seem to begin in; each branch matches closed or not.
+_COMMENT = re.compile(
+    r"""("(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|`(?:[^`\\]|\\[\s\S])*`?)"""
+    r"|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)"
+)
+
+
+def configured_directory(folder: Folder, config: str, key: str) -> str:
+    """The app's directory that a configuration file gives a key, "" for none."""
+    pattern = rf"""\b{key}\s*:\s*['"`]([\w./-]{{1,100}})['"`]"""
+    match = re.search(pattern, _text(folder, config))
+    if match is None or ".." in match[1]:
+        return ""
+    directory = posixpath.normpath(match[1]).lstrip("/")
+    return "" if directory == "." else directory
+
+
+def next_exports(folder: Folder) -> bool:
+    """Whether Next.js is to leave files and no server."""
+    return _NEXT_EXPORT.search(_text(folder, "next.config")) is not None
+
+
+def is_without_server(folder: Folder) -> bool:
+    """Whether React Router or Remix is to leave files and no server."""
+    text = _text(folder, "react-router.config") + _text(folder, "vite.config")
+    return _NO_SSR.search(text) is not None
+
+
+def _text(folder: Folder, name: str) -> str:
+    """A configuration file's text without its comments, "" without one."""
+    file = folder.first(*(f"{name}.{ending}" for ending in _ENDINGS))
+    text = folder.data(file, limit=_LIMIT).decode(errors="replace") if file else ""
+    return _COMMENT.sub(lambda match: match[1] or "", text)
+
+
+class AngularOutput(NamedTuple):
+    """Where Angular's build leaves what it makes."""
+
+    base: str
+    files: str  # where the pages are
+    is_server: bool
+
+
+def angular_output(folder: Folder) -> AngularOutput | None:
+    """Where angular.json's first application is built to; None when it doesn't say."""
+    if not folder.has("angular.json"):
+        return None
+    try:
+        document = json.loads(folder.data("angular.json", limit=_LIMIT))
+        name, project = next(
+            (name, project)
+            for name, project in document["projects"].items()
+            if project.get("projectType", "application") == "application"
+        )
+        target = project.get("architect", project.get("targets", {}))["build"]
+        return _angular_target(str(name), target["builder"], target.get("options", {}))
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, StopIteration):
+        return None
+
+
+def _angular_target(name: str, builder: str, options: dict[str, object]) -> AngularOutput | None:
+    """The application builder puts pages into browser/, the older one where it is told."""
+    path = options.get("outputPath", f"dist/{name}")
+    base = path.get("base", f"dist/{name}") if isinstance(path, dict) else path
+    pages = path.get("browser", "browser") if isinstance(path, dict) else "browser"
+    base = posixpath.normpath(str(base))
+    if base.startswith(("/", "..")) or not re.fullmatch(r"[\w./@-]{1,200}", base):
+        return None
+    if not builder.endswith(":application"):
+        return AngularOutput(base, base, False)
+    files = posixpath.normpath(f"{base}/{pages}")
+    is_server = options.get("outputMode") == "server" or bool(options.get("ssr"))
+    return AngularOutput(base, files, is_server and options.get("outputMode") != "static")

@@ -1,0 +1,65 @@
+"""package.json's scripts: what they come to, and which are for the time of writing only."""
+
+import re
+
+from moorage.planning.explicit import COMMAND_LIMIT
+from moorage.planning.node.package_json import PackageJson
+
+# What stands before the program: variables, and what runs a package's program.
+_BEFORE = re.compile(
+    r"(?:(?:[A-Za-z_]\w*=(?:'[^']*'|\"[^\"]*\"|[^\s'\"]*)|cross-env(?:-shell)?|env|exec|npx|bunx"
+    r"|(?:npm|yarn|pnpm|bun)[ \t]+(?:exec|dlx|x)|-y|--yes|--bun|--)[ \t]+)*"
+)
+_FLAGS = r"(?:[ \t]+-[\w-]+)*"
+_BY_NAME = re.compile(
+    rf"(?:npm|yarn|pnpm|bun){_FLAGS}(?:[ \t]+run(?:-script)?{_FLAGS})?"
+    r"[ \t]+(?P<name>[\w:./@-]+)(?P<rest>[ \t].*)?\Z"
+)
+_CALLS_LIMIT = 8  # scripts that run one another
+# What serves a site's sources while it is written, or its files without being meant for visitors.
+_OF_GENERATORS = (
+    "astro|gatsby|modern|next|nuxi|nuxt|quasar|react-router|remix|rsbuild|rspack|rspress|slidev"
+    "|solid-start|svelte-kit|umi|max|vinxi|vitepress|vuepress|vuepress-vite|waku"
+)
+_DEV_SERVER = re.compile(
+    rf"(?:(?:{_OF_GENERATORS})[ \t]+dev\b.*"
+    r"|(?:react-scripts|craco|react-app-rewired|docusaurus|expo|nest)[ \t]+start"
+    r"|(?:next|rsbuild|slidev|vite)"
+    r"|(?:astro|rsbuild|rspack|vite|vitepress)[ \t]+preview\b.*"
+    r"|vite[ \t]+(?:dev|serve)|remix[ \t]+vite:dev"
+    r"|(?:docusaurus|gatsby|ionic|ng|rspack|vue-cli-service|webpack)[ \t]+serve\b.*"
+    r"|ng[ \t]+s|(?:ember|hexo|hugo)[ \t]+(?:s|serve|server)|gatsby[ \t]+develop"
+    r"|webpack-dev-server|parcel(?:[ \t]+(?!build\b).*)?|(?:@11ty/)?eleventy\b.*[ \t]--serve"
+    r"|nx[ \t]+(?:serve|dev)\b.*|turbo[ \t]+(?:run[ \t]+)?(?:dev|start)\b.*)"
+    r"(?:[ \t]+-.*)?\Z"
+)
+
+
+def command_of(manifest: PackageJson, name: str) -> str:
+    """The command that a script comes to: the last of its list, in the script that this runs.
+
+    "" without such a script, and where it is no command to be judged: too long, or running itself.
+    """
+    command = manifest.script(name)
+    for _ in range(_CALLS_LIMIT):
+        if len(command) > COMMAND_LIMIT:
+            return ""
+        command = _program(command)
+        by_name = _BY_NAME.match(command)
+        if by_name is None:
+            return command
+        called, rest = by_name["name"], by_name["rest"] or ""
+        if not manifest.script(called):
+            return f"{called}{rest}"  # a program, as `yarn vite` has it
+        command = f"{manifest.script(called)}{rest}"
+    return ""
+
+
+def is_development_server(manifest: PackageJson, name: str = "start") -> bool:
+    """Whether a script is for the time of writing only."""
+    return _DEV_SERVER.match(command_of(manifest, name)) is not None
+
+
+def _program(command: str) -> str:
+    """The last command of a list, which is the one that stays, from its program on."""
+    return _BEFORE.sub("", command.rpartition("&&")[2].strip(), count=1)

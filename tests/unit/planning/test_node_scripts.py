@@ -1,0 +1,92 @@
+"""What a start script comes to, and whether visitors can be served by it."""
+
+import pytest
+
+from moorage.planning.node.package_json import PackageJson
+from moorage.planning.node.scripts import command_of, is_development_server
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "npm run dev",
+        "npm run --silent dev -- --host",
+        "yarn dev",
+        "yarn run dev",
+        "pnpm dev",
+        "pnpm -s run dev",
+        "bun run dev",
+        "bun --bun run dev",
+        "npm run build && npm run serve",
+        "npm run again",
+    ],
+)
+def test_script_is_what_it_runs(start: str) -> None:
+    scripts = {"start": start, "dev": "vite", "serve": "vite preview", "again": "npm run dev"}
+    assert is_development_server(PackageJson(scripts=scripts))
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "npx vite",
+        "npx --yes vite --port 3000",
+        "yarn vite",
+        "pnpm exec vite --host",
+        "bunx --bun vite",
+        "NODE_ENV=production vite",
+        "cross-env NODE_OPTIONS='--max-old-space-size=4096 --inspect' webpack serve --open",
+        "npx @11ty/eleventy --serve --quiet",
+        "eleventy --input=src --serve",
+        "vitepress dev docs",
+        "rsbuild dev --open",
+        "expo start",
+        "ng serve web --host 0.0.0.0",
+        "next",
+        "hexo server",
+        "parcel src/index.html",
+        "craco start",
+    ],
+)
+def test_development_server_is_known_whatever_runs_it(start: str) -> None:
+    assert is_development_server(PackageJson(scripts={"start": start}))
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "node server.js",
+        "next start",
+        "npm run serve",
+        "npm run dev && node server.js",
+        "vite build && node server.js",
+        "node --import tsx src/dev.ts",
+        "vinxi start",
+        "yarn server",
+        "parcel build index.html && serve dist",
+        "expo-server dist",
+    ],
+)
+def test_what_serves_visitors_is_no_development_server(start: str) -> None:
+    scripts = {"start": start, "dev": "vite", "serve": "node server.js"}
+    assert not is_development_server(PackageJson(scripts=scripts))
+
+
+def test_scripts_that_run_one_another_in_a_circle_come_to_nothing() -> None:
+    scripts = {"start": "npm run dev", "dev": "yarn start"}
+    assert command_of(PackageJson(scripts=scripts), "start") == ""
+    assert command_of(PackageJson(scripts=scripts), "other") == ""
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "npm run" + " -a" * 200_000,
+        "A=b " * 200_000,
+        "eleventy" + " --serve" * 100_000 + "\n",
+        "npm run start " + "x" * 900_000,
+    ],
+)
+def test_scripts_made_to_be_slow_are_judged_in_linear_time(start: str) -> None:
+    # Nothing is measured: with one pattern of quadratic cost this takes minutes.
+    assert not is_development_server(PackageJson(scripts={"start": start}))
