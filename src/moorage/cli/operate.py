@@ -134,6 +134,7 @@ def plan(directory: Path, /, *, json: Annotated[bool, Parameter(negative=())] = 
     from moorage.deploy.upload.directory import DirectoryTree
     from moorage.planning.plan import Settings as DeploySettings
     from moorage.planning.planner import make_plan
+    from moorage.planning.static import said
     from moorage.sdk.archive import list_files
 
     screen = Screen(json=json)
@@ -149,8 +150,9 @@ def plan(directory: Path, /, *, json: Annotated[bool, Parameter(negative=())] = 
         print(f"- {reason}")
     versions = ", ".join(f"{name} {version}" for name, version in made.toolchains.items())
     print(f"{'versions:':<10}{versions or '(this machine has them)'}")
-    for step in ("install", "build", "start"):
-        print(f"{step + ':':<10}{getattr(made, step) or '(nothing)'}")
+    steps = {"install": made.install, "build": made.build, "start": said(made.start)}
+    for step, command in steps.items():
+        print(f"{step + ':':<10}{command or '(nothing)'}")
     return Exit.OK
 
 

@@ -1,6 +1,6 @@
 """Sites that are files: served by Caddy on 0.0.0.0:$PORT, without dotfiles."""
 
-from shlex import quote
+from shlex import quote, split
 
 from moorage.planning.explicit import Asked
 from moorage.planning.folder import Folder
@@ -44,6 +44,7 @@ http://:{$PORT} {
 	}
 }
 """
+_CADDY = "exec env SITE=\"$PWD\" caddy run --adapter caddyfile --config - <<'CADDYFILE'"
 _PLAIN = "{path} {path}.html"
 _FALLBACK = "{path} {path}.html {path}/index.html /index.html"
 
@@ -56,10 +57,18 @@ def serve(root: str, *, fallback: bool) -> str:
     """
     enter = f"cd {quote(f'./{root}')} && " if root else ""
     caddyfile = _CADDYFILE % (_FALLBACK if fallback else _PLAIN)
-    return (
-        f"{enter}exec env SITE=\"$PWD\" caddy run --adapter caddyfile --config - <<'CADDYFILE'\n"
-        f"{caddyfile}CADDYFILE"
-    )
+    return f"{enter}{_CADDY}\n{caddyfile}CADDYFILE"
+
+
+def said(start: str) -> str:
+    """A start command for a person: of one that `serve` made, what it serves."""
+    line, _, caddyfile = start.partition("\n")
+    if not line.endswith(_CADDY):
+        return start
+    enter = split(line.removesuffix(_CADDY))
+    root = f"{enter[1].removeprefix('./')}/" if enter else "the app's files"
+    fallback = ", index.html for what is no file" if _FALLBACK in caddyfile else ""
+    return f"serves {root} by Caddy{fallback}"
 
 
 def detect(folder: Folder, asked: Asked, _toolbox: Toolbox) -> Recipe | None:

@@ -42,6 +42,29 @@ def test_plan_says_which_versions_it_needs_and_why(
     assert "start:    exec node index.js" in shown
 
 
+@pytest.mark.parametrize(
+    ("files", "start"),
+    [
+        ({"index.html": ""}, "serves the app's files by Caddy"),
+        ({"README.md": "", "public/index.html": ""}, "serves public/ by Caddy"),
+        (
+            {"package.json": '{"scripts": {"build": "vite build"}, "dependencies": {"vite": "7"}}'},
+            "serves dist/ by Caddy, index.html for what is no file",
+        ),
+    ],
+)
+def test_plan_of_a_site_says_what_is_served(
+    files: dict[str, str], start: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert run(["plan", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"start:    {start}"
+    assert run(["plan", str(tmp_path), "--json"]) == 0
+    assert "try_files" in json.loads(capsys.readouterr().out)["start"]
+
+
 def test_plan_sees_only_what_would_be_uploaded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
