@@ -41,7 +41,7 @@ HEAVY = frozenset(
         *("next-standalone", "sveltekit-auto"),
         *("next-export", "nuxt", "nx", "react-router", "react-router-spa", "remix", "streamlit"),
         *("sveltekit", "tanstack-start", "turbo", "vite", "deno", "fasthtml", "pnpm-workspaces"),
-        *("go", "java", "rust"),
+        *("go", "java", "rust", "vitepress", "rsbuild", "vite-unbuilt"),
     )
 )
 IS_ALL = os.environ.get("CORPUS") == "all"
@@ -57,6 +57,7 @@ SAYS = {"streamlit": "<title>Streamlit</title>"}
 ASKED = {
     "angular": {"/cart/5": "200 <!doctype html>"},
     "next-standalone": {"/words.txt": "200 words"},
+    "vitepress": {"/words": "200 <!DOCTYPE html>", "/none": "404 <!DOCTYPE html>"},
     "php": {"/posts/5": "200 hello from php at /posts/5", "/style.css": "200 p {", "/.env": "404 "},
 }
 

@@ -18,6 +18,16 @@ class Framework(NamedTuple):
 # In the order in which they are looked for: what builds upon another comes first.
 SITES = (
     Framework("gatsby", Stack.NODE, "gatsby", "public"),
+    Framework("hexo", Stack.NODE, "hexo", "public"),
+    Framework("vitepress", Stack.NODE, "vitepress", ".vitepress/dist"),
+    Framework("vuepress", Stack.NODE, "vuepress", ".vuepress/dist"),
+    Framework("rspress", Stack.NODE, "rspress", "doc_build"),
+    Framework("slidev", Stack.NODE, "@slidev/cli", "dist", fallback=True),
+    Framework("stencil", Stack.NODE, "@stencil/core", "www", fallback=True),
+    Framework("ember", Stack.NODE, "ember-cli", "dist", fallback=True),
+    Framework("quasar", Stack.NODE, "@quasar/app-vite", "dist/spa", fallback=True),
+    Framework("expo", Stack.NODE, "expo", "dist", fallback=True),
+    Framework("umi", Stack.NODE, "umi", "dist", fallback=True),
     Framework("docusaurus", Stack.NODE, "@docusaurus/core", "build"),
     Framework("astro", Stack.NODE, "astro", "dist"),
     Framework("eleventy", Stack.NODE, "@11ty/eleventy", "_site"),
@@ -26,6 +36,8 @@ SITES = (
     Framework("angular", Stack.NODE, "@angular/core", "dist", fallback=True),
     Framework("vite", Stack.NODE, "vite", "dist", fallback=True),
     Framework("parcel", Stack.NODE, "parcel", "dist", fallback=True),
+    Framework("rsbuild", Stack.NODE, "@rsbuild/core", "dist", fallback=True),
+    Framework("rspack", Stack.NODE, "@rspack/cli", "dist", fallback=True),
     Framework("webpack", Stack.NODE, "webpack", "dist", fallback=True),
 )
 

@@ -66,7 +66,7 @@ from moorage.planning import deno, go, java, php, ruby, rust, static
 from moorage.planning.explicit import Asked, asked, environment
 from moorage.planning.folder import Folder
 from moorage.planning.node import app as node
-from moorage.planning.node.starts import SCRIPT_FILES
+from moorage.planning.node.files import SCRIPT_FILES
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.procfile import web_line
 from moorage.planning.python import app as python

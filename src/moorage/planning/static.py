@@ -46,7 +46,7 @@ http://:{$PORT} {
 """
 _CADDY = "exec env SITE=\"$PWD\" caddy run --adapter caddyfile --config - <<'CADDYFILE'"
 _PLAIN = "{path} {path}.html"
-_FALLBACK = "{path} {path}.html {path}/index.html /index.html"
+_FALLBACK = "{path} {path}.html {path}/index.html /200.html /index.html"
 
 
 def serve(root: str, *, fallback: bool) -> str:

@@ -7,7 +7,9 @@ from typing import NamedTuple
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.explicit import Asked
 from moorage.planning.folder import Folder
+from moorage.planning.node.builds import implied_build
 from moorage.planning.node.engines import package_needs
+from moorage.planning.node.files import SCRIPT_FILES, TYPESCRIPT_FILES, server_file
 from moorage.planning.node.package_json import PackageJson, package_json
 from moorage.planning.node.package_managers import (
     Manager,
@@ -15,16 +17,13 @@ from moorage.planning.node.package_managers import (
     manager_for,
     npm_manager,
 )
-from moorage.planning.node.scripts import is_development_server
+from moorage.planning.node.scripts import build_script, is_development_server
 from moorage.planning.node.servers import built_server
 from moorage.planning.node.sites import site
 from moorage.planning.node.starts import (
-    SCRIPT_FILES,
-    TYPESCRIPT_FILES,
     Package,
     Start,
     find_start,
-    server_file,
 )
 from moorage.planning.node.versions import node_for, npm_for
 from moorage.planning.node.workspaces import Monorepo, Workspace, monorepo, monorepo_around
@@ -266,21 +265,43 @@ def _build(where: _Site, manager: Manager, because: list[str]) -> str | None:
         if needed:
             names = ", ".join(workspace.directory for workspace in needed[:_NAMED_AT_MOST])
             because.append(f"it needs these workspaces built: {names}")
-    script = where.manifest.script("build")
-    if script:
-        because.append(f"package.json has a build script: {quoted(script)}")
-        steps.append(f"{manager.commands.run} build")
+    own = _own_build(where, manager, because)
+    if own is not None:
+        steps.append(own)
     return " && ".join(steps) or None
 
 
-def _package(
-    where: _Site, manager: Manager, asked: Asked, because: list[str], *, builds: bool
-) -> Package:
+def _own_build(where: _Site, manager: Manager, because: list[str]) -> str | None:
+    """The package's script, or the command of a framework that it has no script for."""
+    manifest = where.manifest
+    name = build_script(manifest)
+    if name:
+        said = "a build script" if name == "build" else f"a {name} script"
+        because.append(f"package.json has {said}: {quoted(manifest.script(name))}")
+        return f"{manager.commands.run} {name}"
+    implied = implied_build(where.folder, manifest)
+    if implied is None:
+        return None
+    because.append(implied.because)
+    if implied.script:
+        return f"{manager.commands.run} {implied.script}"
+    programs = "".join(f"$PWD/{directory}:" for directory in _programs(where))
+    return f'env PATH="{programs}$PATH" {implied.command}' if programs else implied.command
+
+
+def _programs(where: _Site) -> tuple[str, ...]:
+    """Directories of the package's programs that aren't on every app's PATH."""
     programs: tuple[str, ...] = ()
     if where.folder.directory:
         programs = ("node_modules/.bin",)
     if where.up and where.root.directory:
         programs = (*programs, f"{where.up}/node_modules/.bin")
+    return programs
+
+
+def _package(
+    where: _Site, manager: Manager, asked: Asked, because: list[str], *, builds: bool
+) -> Package:
     is_bun = asked.program == "bun" or (manager.name == "bun" and asked.program != "node")
     return Package(
         where.folder,
@@ -289,7 +310,7 @@ def _package(
         builds,
         manager.commands.start,
         "bun" if is_bun else "node",
-        programs,
+        _programs(where),
         because,
     )
 

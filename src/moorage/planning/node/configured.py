@@ -8,9 +8,12 @@ from typing import NamedTuple
 from moorage.planning.folder import Folder
 
 _LIMIT = 65_536  # bytes read of a file
-_ENDINGS = ("js", "ts", "mjs", "mts", "cjs")
+_ENDINGS = ("js", "ts", "mjs", "mts", "cjs", "json")
 _NEXT_EXPORT = re.compile(r"""\boutput\s*:\s*['"`]export['"`]""")
 _NO_SSR = re.compile(r"\bssr\s*:\s*false\b")
+_TSC = re.compile(r"tsc(?=[ \t]|\Z)")
+_OUT_DIR = re.compile(r"--outDir[ \t=]+([\w./-]{1,100})")
+_NO_EMIT = re.compile(r"\bnoEmit\"\s*:\s*true\b")
 # Comments, and the strings they may seem to begin in; each branch matches closed or not.
 _COMMENT = re.compile(
     r"""("(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|`(?:[^`\\]|\\[\s\S])*`?)"""
@@ -20,12 +23,24 @@ _COMMENT = re.compile(
 
 def configured_directory(folder: Folder, config: str, key: str) -> str:
     """The app's directory that a configuration file gives a key, "" for none."""
-    pattern = rf"""\b{key}\s*:\s*['"`]([\w./-]{{1,100}})['"`]"""
+    pattern = rf"""\b{key}['"]?\s*:\s*['"`]([\w./-]{{1,100}})['"`]"""
     match = re.search(pattern, _text(folder, config))
     if match is None or ".." in match[1]:
         return ""
     directory = posixpath.normpath(match[1]).lstrip("/")
     return "" if directory == "." else directory
+
+
+def compiled_file(folder: Folder, source: str, *, build: str) -> str:
+    """The file that tsc makes of a source, by its configuration and options; "" if none."""
+    text = _text(folder, "tsconfig")
+    if not text or not _TSC.match(build) or _NO_EMIT.search(text):
+        return ""
+    option = _OUT_DIR.search(build)
+    out = option[1] if option else configured_directory(folder, "tsconfig", "outDir")
+    root = configured_directory(folder, "tsconfig", "rootDir") or posixpath.dirname(source)
+    relative = source.removeprefix(f"{root}/") if out else source
+    return posixpath.normpath(posixpath.join(out, f"{relative.removesuffix('.ts')}.js"))
 
 
 def next_exports(folder: Folder) -> bool:

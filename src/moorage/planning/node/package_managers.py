@@ -12,6 +12,7 @@ from moorage.planning.wanted import Wanted, find_tool, wanted_from
 
 NPM_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
 _BUN_LOCKS = ("bun.lock", "bun.lockb")
+_BUN_TYPES = ("@types/bun", "bun-types")  # what Bun's own templates bring
 _HEAD = 4096  # bytes of a lock file that hold its version
 
 _FIELD = re.compile(r"(npm|pnpm|yarn|bun)@([0-9A-Za-z.-]{1,40})(?:\+.*)?\Z")
@@ -108,6 +109,8 @@ def manager_for(folder: Folder, manifest: PackageJson, toolbox: Toolbox) -> Mana
         wanted = _engine(manifest, name)
         if wanted is not None:
             return _MAKE[name](folder, wanted, toolbox)
+    if any(manifest.depends_on(types) for types in _BUN_TYPES):
+        return bun_manager(folder, None, toolbox)
     return _npm(folder, None, toolbox)
 
 

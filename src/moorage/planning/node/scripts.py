@@ -15,6 +15,8 @@ _BY_NAME = re.compile(
     rf"(?:npm|yarn|pnpm|bun){_FLAGS}(?:[ \t]+run(?:-script)?{_FLAGS})?"
     r"[ \t]+(?P<name>[\w:./@-]+)(?P<rest>[ \t].*)?\Z"
 )
+_DOCUMENTS = re.compile(r"(?:vitepress|vuepress)[ \t]+build\b")
+_RELOADS = re.compile(r"(?:live-server|lite-server|browser-sync[ \t]+start)(?:[ \t]+-.*)?\Z")
 _CALLS_LIMIT = 8  # scripts that run one another
 # What serves a site's sources while it is written, or its files without being meant for visitors.
 _OF_GENERATORS = (
@@ -25,11 +27,12 @@ _DEV_SERVER = re.compile(
     rf"(?:(?:{_OF_GENERATORS})[ \t]+dev\b.*"
     r"|(?:react-scripts|craco|react-app-rewired|docusaurus|expo|nest)[ \t]+start"
     r"|(?:next|rsbuild|slidev|vite)"
-    r"|(?:astro|rsbuild|rspack|vite|vitepress)[ \t]+preview\b.*"
+    r"|(?:rsbuild|rspack|vite|vitepress)[ \t]+preview\b.*"
     r"|vite[ \t]+(?:dev|serve)|remix[ \t]+vite:dev"
     r"|(?:docusaurus|gatsby|ionic|ng|rspack|vue-cli-service|webpack)[ \t]+serve\b.*"
     r"|ng[ \t]+s|(?:ember|hexo|hugo)[ \t]+(?:s|serve|server)|gatsby[ \t]+develop"
     r"|webpack-dev-server|parcel(?:[ \t]+(?!build\b).*)?|(?:@11ty/)?eleventy\b.*[ \t]--serve"
+    r"|(?:astro|nuxi|nuxt)[ \t]+preview\b.*|stencil[ \t]+build\b.*[ \t]--serve"
     r"|nx[ \t]+(?:serve|dev)\b.*|turbo[ \t]+(?:run[ \t]+)?(?:dev|start)\b.*)"
     r"(?:[ \t]+-.*)?\Z"
 )
@@ -50,9 +53,18 @@ def command_of(manifest: PackageJson, name: str) -> str:
             return command
         called, rest = by_name["name"], by_name["rest"] or ""
         if not manifest.script(called):
-            return f"{called}{rest}"  # a program, as `yarn vite` has it
+            is_file = command.startswith("bun") and "." in called
+            return command if is_file else f"{called}{rest}"  # a program, as in `yarn vite`
         command = f"{manifest.script(called)}{rest}"
     return ""
+
+
+def build_script(manifest: PackageJson) -> str:
+    """The name of the script that builds the package, "" without one."""
+    documents = "docs:build"  # as VitePress's and VuePress's own commands write it
+    if not manifest.script("build") and _DOCUMENTS.match(command_of(manifest, documents)):
+        return documents
+    return "build" if manifest.script("build") else ""
 
 
 def is_development_server(manifest: PackageJson, name: str = "start") -> bool:
@@ -63,3 +75,8 @@ def is_development_server(manifest: PackageJson, name: str = "start") -> bool:
 def _program(command: str) -> str:
     """The last command of a list, which is the one that stays, from its program on."""
     return _BEFORE.sub("", command.rpartition("&&")[2].strip(), count=1)
+
+
+def reloads_pages(command: str) -> bool:
+    """Whether a command serves the files beside it as they are, to be seen while written."""
+    return _RELOADS.match(command) is not None

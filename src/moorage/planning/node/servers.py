@@ -9,11 +9,12 @@ from moorage.planning.node.engines import allows_from
 from moorage.planning.node.package_json import PackageJson
 from moorage.planning.semver import Version
 
+QWIK_CITY = ("@builder.io/qwik-city", "@qwik.dev/router")
 TANSTACK_START = "@tanstack/react-start"
 _WITHOUT_NITRO = Version(1, 132, 0)  # its first version that brings none
-SERVER_FILES = ("server.js", "server.mjs", "server.cjs")
 
 _NEXT_START = re.compile(r"next[ \t]+start\b")
+_ADONIS_START = "node bin/server.js"
 _ROUTER_SERVE = re.compile(r"(?:react-router|remix)-serve\b")
 # What adapter-auto goes by; the variable says Cloud Run, where adapter-node is what it takes.
 _ADAPTER_NODE = (("GCP_BUILDPACKS", "moorage"),)
@@ -27,12 +28,14 @@ class Server(NamedTuple):
     build_env: tuple[tuple[str, str], ...] = ()
 
 
-def lacks_server(folder: Folder, command: str) -> str:
+def lacks_server(folder: Folder, manifest: PackageJson, command: str) -> str:
     """What a start command needs and the build is set not to leave; "" if nothing is known."""
     if _NEXT_START.match(command) and next_exports(folder):
         return "needs a server, and output: 'export' leaves files alone"
     if _ROUTER_SERVE.match(command) and is_without_server(folder):
         return "needs a server, and ssr: false leaves files alone"
+    if manifest.depends_on("@adonisjs/core") and command.startswith(_ADONIS_START):
+        return "is for the directory that its build makes"
     return ""
 
 
@@ -58,9 +61,23 @@ def built_server(folder: Folder, manifest: PackageJson) -> Server | None:
         return Server(
             "node dist/server/entry.mjs", "Astro's Node adapter leaves dist/server/entry.mjs"
         )
-    if has("@nestjs/core") and not manifest.script("start:prod"):
+    return (
+        _compiled_server(manifest)
+        or _router_server(folder, manifest)
+        or _nitro_server(manifest)
+        or _angular_server(folder)
+    )
+
+
+def _compiled_server(manifest: PackageJson) -> Server | None:
+    """Adonis's, Nest's, and the one of Qwik's adapters, which its serve script starts."""
+    if manifest.depends_on("@adonisjs/core"):
+        return Server(f"cd build && exec {_ADONIS_START}", "Adonis's build leaves an app in build/")
+    if is_qwik_city(manifest) and manifest.script("serve").startswith("node server/"):
+        return Server(manifest.script("serve"), "Qwik's adapter leaves a server: its serve script")
+    if manifest.depends_on("@nestjs/core") and not manifest.script("start:prod"):
         return Server("node dist/main", "Nest's build leaves dist/main.js")
-    return _router_server(folder, manifest) or _nitro_server(manifest) or _angular_server(folder)
+    return None
 
 
 def _router_server(folder: Folder, manifest: PackageJson) -> Server | None:
@@ -85,6 +102,11 @@ def _nitro_server(manifest: PackageJson) -> Server | None:
                 f"{package} builds a server into .output/server/index.mjs",
             )
     return None
+
+
+def is_qwik_city(manifest: PackageJson) -> bool:
+    """Whether it is Qwik's framework, whose build leaves no page by itself."""
+    return any(manifest.depends_on(package) for package in QWIK_CITY)
 
 
 def needs_nitro(manifest: PackageJson) -> bool:

@@ -1,5 +1,8 @@
 """Sites: the files that frameworks' builds leave to be served, and where."""
 
+import posixpath
+import re
+
 from moorage.planning.folder import Folder
 from moorage.planning.frameworks import SITES, Framework
 from moorage.planning.node.configured import (
@@ -7,12 +10,23 @@ from moorage.planning.node.configured import (
     configured_directory,
     is_without_server,
 )
+from moorage.planning.node.files import SERVER_FILES
 from moorage.planning.node.package_json import PackageJson
-from moorage.planning.node.servers import SERVER_FILES, TANSTACK_START
+from moorage.planning.node.scripts import build_script, command_of
+from moorage.planning.node.servers import QWIK_CITY, TANSTACK_START, is_qwik_city
 from moorage.planning.plan import Stack
 
-# Where another directory than the usual one is configured: the file and its key.
-_OUTPUTS = {"vite": ("vite.config", "outDir")}
+# Where another directory than the usual one is configured: the files and their key.
+_OUTPUTS = {
+    "astro": (("astro.config",), "outDir"),
+    "eleventy": (("eleventy.config", ".eleventy"), "output"),
+    "vite": (("vite.config",), "outDir"),
+}
+_WITH_SERVERS = (
+    *("nuxt", "@sveltejs/kit", "@react-router/dev", "@remix-run/dev", TANSTACK_START),
+    *QWIK_CITY,
+)
+_DOCUMENTS = re.compile(r"(?:vitepress|vuepress)[ \t]+build(?:[ \t]+([\w./-]{1,100}))?(?=[ \t]|\Z)")
 
 
 def site(folder: Folder, manifest: PackageJson, wanted: Framework | None) -> Framework | None:
@@ -20,31 +34,44 @@ def site(folder: Folder, manifest: PackageJson, wanted: Framework | None) -> Fra
     has = manifest.depends_on
     if has("next"):
         return _next_site(folder)
-    if has("nuxt"):
-        return Framework("nuxt generate", Stack.NODE, output=".output/public")
-    if has("@react-router/dev") or has("@remix-run/dev"):
-        return (
-            Framework("React Router without a server", Stack.NODE, "", "build/client", True)
-            if is_without_server(folder)
-            else None
-        )
-    if has("@sveltejs/kit"):
-        static = has("@sveltejs/adapter-static")
-        return Framework("SvelteKit", Stack.NODE, "", "build", True) if static else None
-    if has(TANSTACK_START):
-        return None
+    if any(has(package) for package in _WITH_SERVERS):
+        return _without_server(folder, manifest)
     found = next((site for site in SITES if has(site.package)), None)
     if found is None:
         found = wanted if wanted is not None and wanted.output else None
     if found is None or folder.first(*SERVER_FILES) is not None:
         return None
+    if found.name in ("vitepress", "vuepress"):
+        return found._replace(output=f"{_documents(manifest)}{found.output}")
     return _configured(folder, found)
+
+
+def _without_server(folder: Folder, manifest: PackageJson) -> Framework | None:
+    """The files of a framework that has servers, where the app is to be without one."""
+    has = manifest.depends_on
+    if has("nuxt"):
+        return Framework("nuxt generate", Stack.NODE, output=".output/public")
+    if has("@sveltejs/adapter-static"):
+        return Framework("SvelteKit", Stack.NODE, "", "build", True)
+    if has("@react-router/dev") or has("@remix-run/dev"):
+        found = Framework("React Router without a server", Stack.NODE, "", "build/client", True)
+        return found if is_without_server(folder) else None
+    if is_qwik_city(manifest) and folder.has_directory("adapters/static"):
+        return Framework("Qwik's static adapter", Stack.NODE, output="dist")
+    return None
 
 
 def _next_site(folder: Folder) -> Framework:
     output = configured_directory(folder, "next.config", "distDir")
     output = "out" if output in ("", ".next") else output
     return Framework("Next.js with output: 'export'", Stack.NODE, output=output)
+
+
+def _documents(manifest: PackageJson) -> str:
+    """The directory below which VitePress or VuePress leaves the site, as its script has it."""
+    match = _DOCUMENTS.match(command_of(manifest, build_script(manifest)))
+    directory = posixpath.normpath(match[1] or ".") if match is not None else "."
+    return "" if directory.startswith((".", "/")) else f"{directory}/"
 
 
 def _configured(folder: Folder, found: Framework) -> Framework | None:
@@ -54,5 +81,6 @@ def _configured(folder: Folder, found: Framework) -> Framework | None:
         return found._replace(output=angular.files) if angular is not None else None
     if found.name not in _OUTPUTS:
         return found
-    output = configured_directory(folder, *_OUTPUTS[found.name])
+    files, key = _OUTPUTS[found.name]
+    output = next((o for file in files if (o := configured_directory(folder, file, key))), "")
     return found._replace(output=output or found.output)

@@ -1,43 +1,45 @@
 """How a Node package is started: by its script, by what its build leaves, or by a file."""
 
 import posixpath
-import re
 from shlex import quote
 from typing import NamedTuple
 
 from moorage.planning.explicit import COMMAND_LIMIT, Asked
 from moorage.planning.folder import Folder
 from moorage.planning.frameworks import Framework
+from moorage.planning.node.configured import compiled_file
+from moorage.planning.node.files import (
+    ENDINGS,
+    IN_SRC,
+    SCRIPT_FILES,
+    TYPESCRIPT,
+    server_file,
+    serves,
+)
 from moorage.planning.node.package_json import PackageJson
-from moorage.planning.node.scripts import command_of, is_development_server
+from moorage.planning.node.scripts import (
+    command_of,
+    is_development_server,
+    reloads_pages,
+)
 from moorage.planning.node.servers import (
-    SERVER_FILES,
     built_server,
+    is_qwik_city,
     lacks_server,
     needs_nitro,
 )
 from moorage.planning.node.sites import site
+from moorage.planning.node.watching import once, without_watching
 from moorage.planning.plan import Stack
 from moorage.planning.recipe import quoted, with_path
 from moorage.planning.shell import first_word
 from moorage.planning.static import serve
-
-_ENDINGS = (".js", ".mjs", ".cjs")
-SCRIPT_FILES = tuple(
-    f"{name}.{ending}"
-    for name in ("index", "server", "app", "main")
-    for ending in ("js", "mjs", "cjs")
-)
-TYPESCRIPT_FILES = ("index.ts", "server.ts", "app.ts", "main.ts")
-_IN_SRC = tuple(f"src/{name}" for name in SCRIPT_FILES)
-_TYPESCRIPT = (*TYPESCRIPT_FILES, *(f"src/{name}" for name in TYPESCRIPT_FILES))
 
 # As Next.js's documentation has it done, which its build doesn't do.
 _STANDALONE_FILES = (
     "cp -r .next/static .next/standalone/.next/ && "
     "{ test ! -d public || cp -r public .next/standalone/; }"
 )
-_LISTENS = re.compile(rb"\.listen\s*\(|createServer\s*\(|\bserve\s*\(")
 
 
 class Package(NamedTuple):
@@ -81,7 +83,7 @@ def find_start(package: Package) -> Start:
         built = _built(package)
         if built is not None:
             return built
-    command = _main_file(package) or _typescript_file(package)
+    command = _main_file(package) or _compiled_file(package) or _typescript_file(package)
     if command is None and builds and folder.has("index.html"):
         because.append("index.html is there: the files are served by Caddy after the build")
         command = serve("", fallback=False)
@@ -90,11 +92,17 @@ def find_start(package: Package) -> Start:
 
 def _why_unused(package: Package) -> str:
     """What makes the start script one that visitors can't be served by; "" if nothing does."""
+    folder, manifest = package.folder, package.manifest
+    command = command_of(manifest, "start")
+    if reloads_pages(command) and folder.has("index.html"):
+        return "is a development server"
     if not package.builds:
         return ""
-    if is_development_server(package.manifest):
+    if is_development_server(manifest):
         return "is a development server"
-    return lacks_server(package.folder, command_of(package.manifest, "start"))
+    if manifest.script("start:prod") and once(command) != command:
+        return "waits for changes of its files"
+    return lacks_server(folder, manifest, command)
 
 
 def _is_standalone(package: Package, script: str) -> bool:
@@ -134,6 +142,10 @@ def _start_script(package: Package, name: str, script: str) -> str:
     package.because.append(f"package.json has {said}: {quoted(script)}")
     if package.asked.build_dir:
         package.because.append("settings.buildDir is not used: the start script serves")
+    unwatched = without_watching(package.manifest, name)
+    if unwatched:
+        package.because.append("its files don't change here: it is run once, without watching them")
+        return _run_here(package, unwatched)
     if not _runs_by_itself(package, name, script):
         package.because.append(f"it runs by {package.run} {name}")
         return f"{package.run} {name}"
@@ -184,21 +196,36 @@ def _main_file(package: Package) -> str | None:
     main = _main(package.manifest)
     if main is not None:
         file = folder.first(main, f"{main}.js", f"{main}.cjs", f"{main}.mjs", f"{main}/index.js")
-        if file is not None and _serves(folder, file):
+        if file is not None and serves(folder, file):
             because.append(f"package.json names {main} as its main file")
             return f"{runtime} {quote(file)}"
-    script = server_file(folder, (*SCRIPT_FILES, *_IN_SRC))
+    script = server_file(folder, (*SCRIPT_FILES, *IN_SRC))
     if script is not None:
         because.append(f"{script} is there")
         return f"{runtime} {script}"
-    if main is None or not package.builds or folder.has(main) or not main.endswith(_ENDINGS):
+    if main is None or not package.builds or folder.has(main) or not main.endswith(ENDINGS):
         return None
+    if "/" not in main and folder.first(*TYPESCRIPT) is not None:
+        return None  # as `npm init` names it, whatever there is
     because.append(f"package.json names {main} as its main file, which the build makes")
     return f"{runtime} {quote(main)}"
 
 
+def _compiled_file(package: Package) -> str | None:
+    """What the build makes of the TypeScript file, where that is tsc's."""
+    folder = package.folder
+    file = folder.first(*TYPESCRIPT)
+    if file is None or not package.builds or package.runtime == "bun":
+        return None
+    compiled = compiled_file(folder, file, build=command_of(package.manifest, "build"))
+    if compiled:
+        package.because.append(f"{compiled} is what tsc makes of {file}")
+        return f"node {quote(compiled)}"
+    return None
+
+
 def _typescript_file(package: Package) -> str | None:
-    file = package.folder.first(*_TYPESCRIPT)
+    file = package.folder.first(*TYPESCRIPT)
     if file is None:
         return None
     if package.runtime == "bun":
@@ -222,25 +249,17 @@ def _main(manifest: PackageJson) -> str | None:
     return None if main.startswith(("/", "..", "-", ".")) else main
 
 
-def server_file(folder: Folder, names: tuple[str, ...]) -> str | None:
-    """The first of the names that is a file and, beside a web page, looks like a server."""
-    return next((name for name in names if folder.has(name) and _serves(folder, name)), None)
-
-
-def _serves(folder: Folder, name: str) -> bool:
-    """Beside an index.html, app.js or index.js is as likely the page's own script."""
-    if name in SERVER_FILES or not folder.has("index.html"):
-        return True
-    return _LISTENS.search(folder.data(name, limit=262_144)) is not None
-
-
 def _missing(package: Package) -> str:
     manifest = package.manifest
-    typescript = package.folder.first(*_TYPESCRIPT)
+    typescript = package.folder.first(*TYPESCRIPT)
     if typescript is not None:
         return (
             f"{typescript} is TypeScript, which Node doesn't run here by itself: add tsx to the "
             'dependencies, or a build script and a start script such as "node dist/index.js"'
+        )
+    if is_qwik_city(manifest):
+        return (
+            "Qwik City leaves no server by itself: add an adapter (`qwik add express`, or static)"
         )
     if manifest.depends_on("@sveltejs/kit"):
         return "SvelteKit needs @sveltejs/adapter-node or @sveltejs/adapter-static to be deployed"

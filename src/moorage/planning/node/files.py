@@ -1,0 +1,29 @@
+"""Which of a package's files starts it, where no script says so."""
+
+import re
+
+from moorage.planning.folder import Folder
+
+SERVER_FILES = ("server.js", "server.mjs", "server.cjs")
+ENDINGS = (".js", ".mjs", ".cjs")
+SCRIPT_FILES = tuple(
+    f"{name}.{ending}"
+    for name in ("index", "server", "app", "main")
+    for ending in ("js", "mjs", "cjs")
+)
+TYPESCRIPT_FILES = ("index.ts", "server.ts", "app.ts", "main.ts")
+IN_SRC = tuple(f"src/{name}" for name in SCRIPT_FILES)
+TYPESCRIPT = (*TYPESCRIPT_FILES, *(f"src/{name}" for name in TYPESCRIPT_FILES))
+_LISTENS = re.compile(rb"\.listen\s*\(|createServer\s*\(|\bserve\s*\(")
+
+
+def server_file(folder: Folder, names: tuple[str, ...]) -> str | None:
+    """The first of the names that is a file and, beside a web page, looks like a server."""
+    return next((name for name in names if folder.has(name) and serves(folder, name)), None)
+
+
+def serves(folder: Folder, name: str) -> bool:
+    """Whether a file is the app's: beside an index.html, it may well be the page's own script."""
+    if name in SERVER_FILES or not folder.has("index.html"):
+        return True
+    return _LISTENS.search(folder.data(name, limit=262_144)) is not None
