@@ -42,6 +42,7 @@ HEAVY = frozenset(
         *("next-export", "nuxt", "nx", "react-router", "react-router-spa", "remix", "streamlit"),
         *("sveltekit", "tanstack-start", "turbo", "vite", "deno", "fasthtml", "pnpm-workspaces"),
         *("go", "java", "rust", "vitepress", "rsbuild", "vite-unbuilt"),
+        *("dash", "shiny", "chainlit", "panel"),
     )
 )
 IS_ALL = os.environ.get("CORPUS") == "all"
@@ -52,7 +53,7 @@ LIMITS = Limits(
     memory_bytes=2048 * MIB, cpu_millis=2000, pids=512, disk_bytes=(1536 if IS_ALL else 256) * MIB
 )
 # Pages whose words are put together by the visitor's browser.
-SAYS = {"streamlit": "<title>Streamlit</title>"}
+SAYS = {"streamlit": "<title>Streamlit</title>", "chainlit": "<title>Assistant</title>"}
 # What else is asked for, and how the answer begins.
 ASKED = {
     "angular": {"/cart/5": "200 <!doctype html>"},

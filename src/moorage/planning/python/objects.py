@@ -27,6 +27,8 @@ FRAMEWORKS = {
     "FastHTML": ("python-fasthtml", "uvicorn"),
     "fast_app": ("python-fasthtml", "uvicorn"),  # FastHTML's function, which gives two objects
     "Flask": ("flask", "gunicorn"),
+    "APIFlask": ("apiflask", "gunicorn"),
+    "Dash": ("dash", "gunicorn"),
 }
 
 _CLASSES = "|".join(FRAMEWORKS)
@@ -45,6 +47,7 @@ _OBJECT = re.compile(
     rf"(?:({_CLASSES})|({_FACTORIES}))[ \t]*\(",
     re.MULTILINE,
 )
+_DASH_SERVER = re.compile(r"^([A-Za-z_]\w{0,80})[ \t]*=[ \t]*\w{1,80}\.server\b", re.MULTILINE)
 _FACTORY = re.compile(
     rf"^def[ \t]+({_FACTORIES})[ \t]*"
     r"\(([^()]{0,400}(?:\([^()]{0,200}\)[^()]{0,200}){0,8})\)",
@@ -134,7 +137,12 @@ def _scan(folder: Folder, file: str) -> Iterable[_Found]:
     text = _STRINGS.sub('""', data.decode(errors="replace").replace("\r\n", "\n"))
     objects = sorted(_OBJECT.finditer(text), key=lambda match: _name_rank(match[1]))
     for match in objects[:1]:
-        yield _Found(file, text, match[1], False, match[2] or _factory_kind(text))
+        kind = match[2] or _factory_kind(text)
+        server = _DASH_SERVER.search(text)
+        if kind != "Dash":
+            yield _Found(file, text, match[1], False, kind)
+        elif server is not None:  # without it, only Dash's newest versions are an app themselves
+            yield _Found(file, text, server[1], False, kind)
     if objects:
         return
     for match in _FACTORY.finditer(text):

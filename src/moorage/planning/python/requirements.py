@@ -18,6 +18,7 @@ PYPROJECT_LIMIT = 65_536  # bytes
 KEY_PARTS_LIMIT = 200  # of one dotted key; the parser's time grows with their square
 LOOKED_FOR = ("requirements.txt, pyproject.toml with dependencies, Pipfile",)
 
+_PRODUCTION = ("production", "prod", "base", "requirements")
 _NAME = re.compile(
     r"([A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?)\s*(?:\[([^\]]{0,200})\])?\s*"
 )
@@ -48,17 +49,27 @@ def requirements(folder: Folder, document: Mapping[str, object]) -> Requirements
     Raises UploadInvalid, naming the file, for one that can't be read.
     """
     if folder.has("requirements.txt"):
-        names: set[str] = set()
-        seen: dict[str, int] = {}
-        is_local = _read(folder, "requirements.txt", names, seen)
-        return Requirements("requirements.txt", frozenset(names), tuple(sorted(seen)), is_local)
+        return _of_file(folder, "requirements.txt")
     if folder.has("pyproject.toml"):
         return _of_pyproject(folder, document)
     if folder.has("Pipfile"):
         file = folder.first("Pipfile.lock") or "Pipfile"
         packages = frozenset(_normal(name) for name in _table(document.get("packages")))
         return Requirements(file, packages, tuple(sorted({"Pipfile", file})))
-    return Requirements(None, frozenset())
+    return _of_directory(folder)
+
+
+def _of_file(folder: Folder, file: str) -> Requirements:
+    names: set[str] = set()
+    seen: dict[str, int] = {}
+    is_local = _read(folder, file, names, seen)
+    return Requirements(file, frozenset(names), tuple(sorted(seen)), is_local)
+
+
+def _of_directory(folder: Folder) -> Requirements:
+    """Those of several files for production, by the names that Django's projects give it."""
+    file = folder.first(*(f"requirements/{name}.txt" for name in _PRODUCTION))
+    return _of_file(folder, file) if file is not None else Requirements(None, frozenset())
 
 
 def project_document(folder: Folder) -> Mapping[str, object]:
@@ -155,7 +166,7 @@ def _of_pyproject(folder: Folder, document: Mapping[str, object]) -> Requirement
     names |= _poetry_names(poetry)
     lock = folder.first("uv.lock", "poetry.lock", "pdm.lock")
     if lock is None and not names:
-        return Requirements(None, frozenset())
+        return _of_directory(folder)
     return Requirements(
         lock or "pyproject.toml",
         frozenset(names),

@@ -9,20 +9,18 @@ from moorage.planning.explicit import Asked
 from moorage.planning.folder import Folder
 from moorage.planning.python.objects import App, find_app, is_aside
 from moorage.planning.python.requirements import Requirements
+from moorage.planning.python.runners import READ, RUNNERS, Runner, importing, runner_command
 from moorage.planning.recipe import in_app
 
 SCRIPTS = tuple(f"{name}.py" for name in ("main", "app", "server", "start", "bot", "hello", "run"))
 BIN = ".venv/bin/"
-_STREAMLIT = re.compile(rb"^[ \t]*(?:import|from)[ \t]+streamlit\b", re.MULTILINE)
-_PAGE = re.compile(rb"\.(?:set_page_config|title|navigation)[ \t]*\(")
 _GRADIO = re.compile(rb"^[ \t]*(?:import|from)[ \t]+gradio\b", re.MULTILINE)
 _LAUNCHES = re.compile(rb"\.launch[ \t]*\(")
+_SETTINGS = re.compile(rb"""DJANGO_SETTINGS_MODULE['"],[ \t]*['"]([\w.]{1,200})['"]""")
 _STATIC_ROOT = re.compile(rb"^[ \t]*STATIC_ROOT[ \t]*=", re.MULTILINE)
 _NO_HOSTS = re.compile(rb"^[ \t]*ALLOWED_HOSTS[ \t]*=[ \t]*\[\s*\]", re.MULTILINE)
 _ENTRY = re.compile(r"([A-Za-z_][\w.]{0,200}):([A-Za-z_][\w.]{0,80})\Z")
-_READ = 65_536  # bytes of a source
 _NAME_LIMIT = 100  # characters of a command's name that are repeated
-_OTHERS_LIMIT = 50  # files without a likely name that are looked into
 _NO_APPS = ("setup.py", "conftest.py", "noxfile.py", "tasks.py", "gunicorn.conf.py")
 
 
@@ -56,16 +54,22 @@ def find_start(
     django = _django(folder)
     if django is not None:
         return django
-    if "streamlit" in needed.names or hint == "streamlit":
-        streamlit = _streamlit(folder)
-        if streamlit is not None:
-            return streamlit
-    if "gradio" in needed.names or hint == "gradio":
+    for runner in RUNNERS:
+        if _is_used(runner.package, needed, hint):
+            served = _served_script(folder, runner)
+            if served is not None:
+                return served
+    if _is_used("gradio", needed, hint):
         gradio = _gradio(folder)
         if gradio is not None:
             return gradio
     app = find_app(folder, needed.names, hint)
     return _served(app) if app is not None else _script(folder, document)
+
+
+def _is_used(package: str, needed: Requirements, hint: str) -> bool:
+    """Whether a package's apps are looked for; where nothing is required, the sources tell."""
+    return package in needed.names or package == hint or needed.file is None
 
 
 def _django(folder: Folder) -> Start | None:
@@ -84,19 +88,29 @@ def _django(folder: Folder) -> Start | None:
     target = quote(f"{module[:-3].replace('/', '.')}:application")
     settings = _django_settings(project, module)
     collects = _STATIC_ROOT.search(settings) is not None
+    option = _settings_option(project, module)
     return Start(
-        "python manage.py migrate --noinput\n"
+        f"python manage.py migrate --noinput{option}\n"
         f"exec {'../' if directory else ''}{BIN}gunicorn --bind 0.0.0.0:$PORT --threads 4 {target}",
         ("django", "gunicorn"),
         _django_because(project, module, settings),
         build=(
-            "python manage.py collectstatic --noinput || echo "
+            f"python manage.py collectstatic --noinput{option} || echo "
             "'Static files were not collected: set buildVars as collectstatic needs them.'"
             if collects
             else None
         ),
         directory=directory,
     )
+
+
+def _settings_option(project: Folder, wsgi: str) -> str:
+    """manage.py's option for the settings that the server has, where its own are others."""
+    served = _SETTINGS.search(project.data(wsgi, limit=READ))
+    managed = _SETTINGS.search(project.data("manage.py", limit=READ))
+    if served is None or managed is None or served[1] == managed[1]:
+        return ""
+    return f" --settings ${{DJANGO_SETTINGS_MODULE:-{served[1].decode()}}}"
 
 
 def _django_because(project: Folder, module: str, settings: bytes) -> str:
@@ -116,39 +130,20 @@ def _django_settings(project: Folder, wsgi: str) -> bytes:
     names = [f"{package}/settings.py", f"{package}/settings/base.py"]
     names += [f"{package}/settings/production.py", "settings.py", "config/settings/base.py"]
     name = project.first(*names)
-    return project.data(name, limit=_READ) if name else b""
+    return project.data(name, limit=READ) if name else b""
 
 
-def _top_files(folder: Folder, pattern: re.Pattern[bytes], likely: tuple[str, ...]) -> list[str]:
-    """Python files of the folder itself in which the pattern is found, the likely names first."""
-    others = [n for n in folder.files() if n.endswith(".py") and n not in likely]
-    return [
-        name
-        for name in (*likely, *others[:_OTHERS_LIMIT])
-        if folder.has(name) and pattern.search(folder.data(name, limit=_READ))
-    ]
-
-
-def _streamlit(folder: Folder) -> Start | None:
-    """The page that is the app's: of a likely name, or one that sets the page up."""
-    likely = ("streamlit_app.py", "Home.py", *SCRIPTS)
-    names = _top_files(folder, _STREAMLIT, likely)
-    if not names:
+def _served_script(folder: Folder, runner: Runner) -> Start | None:
+    name, command = runner_command(folder, runner, SCRIPTS)
+    if not name:
         return None
-    pages = (name for name in names if _PAGE.search(folder.data(name, limit=_READ)))
-    name = names[0] if names[0] in likely else next(pages, names[0])
-    return Start(
-        f"streamlit run {quote(name)} --server.address 0.0.0.0 --server.port $PORT "
-        "--server.headless true --browser.gatherUsageStats false",
-        ("streamlit",),
-        f"{name} is a Streamlit app",
-    )
+    return Start(command, (runner.package,), f"{name} is a {runner.name} app")
 
 
 def _gradio(folder: Folder) -> Start | None:
     """The script that launches an interface. Gradio takes host and port from its own variables."""
-    names = _top_files(folder, _GRADIO, SCRIPTS)
-    launching = (name for name in names if _LAUNCHES.search(folder.data(name, limit=_READ)))
+    names = importing(folder, _GRADIO, SCRIPTS)
+    launching = (name for name in names if _LAUNCHES.search(folder.data(name, limit=READ)))
     name = next(launching, names[0] if names and names[0] in SCRIPTS else None)
     if name is None:
         return None
