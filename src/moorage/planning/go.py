@@ -9,10 +9,13 @@ from moorage.planning.recipe import Recipe
 from moorage.planning.toolbox import Toolbox
 from moorage.planning.wanted import Wanted, find_tool, wanted_from
 
-LOOKED_FOR = ("go.mod and a package main, at the root or below cmd/", "main.go")
+LOOKED_FOR = ("go.mod and a package main, at the root, below cmd/ or elsewhere", "main.go")
 
 _VERSION = re.compile(r"^go[ \t]+(\d+)\.(\d+)", re.MULTILINE)
 _MAIN = re.compile(rb"^package[ \t]+main\b", re.MULTILINE)
+_FILES_LIMIT = 100  # sources read
+_LIKELY = frozenset(("server", "api", "web", "app", "cmd", "http", "backend", "main"))
+_ASIDE = frozenset(("internal", "pkg", "vendor", "testdata", "examples", "tools", "node_modules"))
 _HEAD = 16_384  # bytes of a file that hold its package clause
 _DOWNLOAD = "go mod download"
 _INIT = "go mod init app && go mod tidy"
@@ -62,11 +65,18 @@ def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
 
 
 def _main_package(folder: Folder) -> str | None:
-    """The directory of the program: the root's, else the first below cmd/."""
+    """The directory of the program: the root's, else the likeliest below cmd/, else any other."""
     files = [name for name in folder.names() if name.endswith(".go") and "_test." not in name]
-    top = [name for name in files if "/" not in name]
-    below = [name for name in files if re.fullmatch(r"cmd/[\w.-]+/[\w.-]+", name)]
-    for name in (*top[:50], *below[:50]):
+    candidates = [name for name in files if _ASIDE.isdisjoint(name.split("/")[:-1])]
+    for name in sorted(candidates, key=_unlikeliness)[:_FILES_LIMIT]:
         if _MAIN.search(folder.data(name, limit=_HEAD)):
             return "." if "/" not in name else f"./{name.rpartition('/')[0]}"
     return None
+
+
+def _unlikeliness(name: str) -> tuple[int, bool, bool, int, str]:
+    """What a file's directory and name say against its being the server's main package."""
+    *directories, file = name.split("/")
+    last = directories[-1] if directories else ""
+    place = 0 if not directories else 1 if directories[0] == "cmd" else 2
+    return (place, last not in _LIKELY, file != "main.go", len(directories), name)

@@ -23,6 +23,8 @@ _REQUIRES_SERVER = re.compile(
 _GEMFILE_RUBY = re.compile(r"^[ \t]*ruby[ \t(]+(['\"][^\n#]{1,80})", re.MULTILINE)
 _GEMFILE_RUBY_FILE = re.compile(r"^[ \t]*ruby[ \t(]+file:", re.MULTILINE)
 _REQUIREMENT = re.compile(r"""['"][ \t]*(~>|>=|<=|!=|=|>|<)?[ \t]*(\d[\d.]{0,20})[ \t]*['"]""")
+_GEMFILES = ("Gemfile", "Gemfile.lock")
+_PUMA = re.compile(rb"\bpuma\b")
 _OTHERS = ("package.json", "requirements.txt", "pyproject.toml", "index.php")
 _READ = 65_536  # bytes of a Gemfile or a script
 
@@ -43,7 +45,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         Stack.RUBY,
         install if asked.install is None else asked.install,
         build if asked.build is None else asked.build,
-        asked.run or _start(file, has_gems=has_gems),
+        asked.run or _start(folder, file, has_gems=has_gems),
         tuple(sentence for sentence in because if sentence),
         build_env=(*home, *_PRODUCTION, ("SECRET_KEY_BASE_DUMMY", "1")),
         run_env=(*home, *_PRODUCTION, ("RAILS_LOG_TO_STDOUT", "1")),
@@ -61,12 +63,20 @@ def _started_file(folder: Folder, *, has_gems: bool) -> str | None:
     return script
 
 
-def _start(file: str, *, has_gems: bool) -> str:
+def _start(folder: Folder, file: str, *, has_gems: bool) -> str:
     if file == "config/environment.rb":
         return "bundle exec rails server -b 0.0.0.0 -p $PORT"
+    if file == "config.ru" and _has_puma_alone(folder):
+        return "bundle exec puma --bind tcp://0.0.0.0:$PORT"
     if file == "config.ru":
         return "bundle exec rackup --host 0.0.0.0 --port $PORT"
     return f"bundle exec ruby {file}" if has_gems else f"ruby {file}"
+
+
+def _has_puma_alone(folder: Folder) -> bool:
+    """Whether Puma is among the gems and rackup, which is one of its own since Rack 3, is not."""
+    gems = b"".join(folder.data(name, limit=_READ) for name in _GEMFILES if folder.has(name))
+    return _PUMA.search(gems) is not None and b"rackup" not in gems
 
 
 def _ruby(folder: Folder, asked: Asked, toolbox: Toolbox, *, has_gems: bool) -> Found:

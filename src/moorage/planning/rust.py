@@ -1,5 +1,6 @@
 """Rust programs: one binary of a package."""
 
+import re
 import tomllib
 
 from moorage.errors import UploadInvalid
@@ -11,6 +12,8 @@ from moorage.planning.toolbox import Toolbox
 from moorage.planning.wanted import Wanted, find_tool, wanted_from
 
 LOOKED_FOR = ("Cargo.toml with src/main.rs or a [[bin]]",)
+_MEMBER = re.compile(r"\A(?!.*\b(?:target|vendor|node_modules)/).+/Cargo\.toml\Z")
+_MEMBERS_LIMIT = 100
 _LIMIT = 65_536  # bytes of Cargo.toml
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
@@ -23,7 +26,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     if not folder.has("Cargo.toml"):
         return None
     document = _document(folder)
-    name = _binary(folder, document)
+    name = _binary(folder, document) or _members_binary(folder, document)
     if name is None and asked.run is None:
         return None
     found = find_tool(toolbox, "rust", _wanted(document, asked))
@@ -31,7 +34,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     # Built on the build's own disk: what is left in between takes many times the program's space.
     target = '"$TMPDIR/target"'
     build = (
-        f"cargo build --release{locked} --target-dir {target} && "
+        f"cargo build --release{locked} --bin {name} --target-dir {target} && "
         f"install -D {target}/release/{name} .bin/{name}"
     )
     because = (f"Cargo.toml has the binary {name}", found.because)
@@ -62,12 +65,24 @@ def _wanted(document: dict[str, object], asked: Asked) -> Wanted | None:
 
 
 def _binary(folder: Folder, document: dict[str, object]) -> str | None:
-    """The name of the first binary: a [[bin]]'s, else the package's with src/main.rs."""
+    """The name of the binary: default-run, the first [[bin]], the package's with src/main.rs."""
     bins, package = document.get("bin"), document.get("package")
     first = bins[0] if isinstance(bins, list) and bins else None
-    name = first.get("name") if isinstance(first, dict) else None
+    name = package.get("default-run") if isinstance(package, dict) else None
+    if name is None and isinstance(first, dict):
+        name = first.get("name")
     if name is None and isinstance(package, dict) and folder.has("src/main.rs"):
         name = package.get("name")
     if not isinstance(name, str) or not name or not _NAME.issuperset(name):
         return None
     return name
+
+
+def _members_binary(folder: Folder, document: dict[str, object]) -> str | None:
+    """The binary of a workspace's only member that has one; None where several have, or none."""
+    if not isinstance(document.get("workspace"), dict):
+        return None
+    places = [name.removesuffix("/Cargo.toml") for name in folder.names() if _MEMBER.search(name)]
+    members = [folder.below(place) for place in places[:_MEMBERS_LIMIT]]
+    names = {name for m in members if (name := _binary(m, _document(m))) is not None}
+    return names.pop() if len(names) == 1 else None

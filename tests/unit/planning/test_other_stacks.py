@@ -40,7 +40,7 @@ def plan(files: dict[str, str], **settings: Any) -> Plan:
             Stack.RUST,
             None,
             (
-                'cargo build --release --locked --target-dir "$TMPDIR/target" && '
+                'cargo build --release --locked --bin shop --target-dir "$TMPDIR/target" && '
                 'install -D "$TMPDIR/target"/release/shop .bin/shop'
             ),
             "exec ./.bin/shop",
@@ -86,6 +86,20 @@ def plan(files: dict[str, str], **settings: Any) -> Plan:
             "bundle install",
             None,
             "exec bundle exec ruby app.rb",
+        ),
+        (
+            {"config.ru": "", "Gemfile": 'gem "sinatra"\ngem "puma"'},
+            Stack.RUBY,
+            "bundle install",
+            None,
+            "exec bundle exec puma --bind tcp://0.0.0.0:$PORT",
+        ),
+        (
+            {"config.ru": "", "Gemfile": 'gem "puma"\ngem "rackup"'},
+            Stack.RUBY,
+            "bundle install",
+            None,
+            "exec bundle exec rackup --host 0.0.0.0 --port $PORT",
         ),
         (
             {"server.rb": "require 'socket'\n"},
@@ -189,3 +203,62 @@ def test_class_is_named_by_its_package_or_not_taken() -> None:
 def test_files_of_a_language_decide_nothing_where_a_start_is_given() -> None:
     made = plan({**MAIN, "package.json": "{}"}, runCommand="./start.sh", framework="node")
     assert made.stack is Stack.NODE
+
+
+@pytest.mark.parametrize(
+    ("files", "package"),
+    [
+        (("cmd/main.go",), "./cmd"),
+        (("cmd/migrate/main.go", "cmd/server/main.go"), "./cmd/server"),
+        (("cmd/seed/main.go", "main.go"), "."),
+        (("server/main.go", "tools/gen/main.go"), "./server"),
+        (("tools/gen/main.go",), None),
+    ],
+)
+def test_main_package_is_the_likeliest_to_be_a_server(
+    files: tuple[str, ...], package: str | None
+) -> None:
+    tree = {"go.mod": "module x\n", **dict.fromkeys(files, "package main\n")}
+    if package is None:
+        with pytest.raises(PlanNotFound, match="no package main was found"):
+            plan(tree)
+    else:
+        assert plan(tree).build == f'go build -ldflags="-w -s" -o .bin/app {package}'
+
+
+TWO_BINS = '[[bin]]\nname = "seed"\n[[bin]]\nname = "web"\n'
+
+
+@pytest.mark.parametrize(
+    ("files", "binary"),
+    [
+        ({"Cargo.toml": f'[package]\nname = "x"\ndefault-run = "web"\n{TWO_BINS}'}, "web"),
+        ({"Cargo.toml": f'[package]\nname = "x"\n{TWO_BINS}'}, "seed"),
+        (
+            {
+                "Cargo.toml": '[workspace]\nmembers = ["crates/*"]',
+                "crates/api/Cargo.toml": '[package]\nname = "api"',
+                "crates/api/src/main.rs": "",
+                "crates/core/Cargo.toml": '[package]\nname = "core"',
+                "crates/core/src/lib.rs": "",
+            },
+            "api",
+        ),
+    ],
+)
+def test_binary_is_the_one_that_cargo_would_run(files: dict[str, str], binary: str) -> None:
+    made = plan(files)
+    assert made.start == f"exec ./.bin/{binary}"
+    assert made.build is not None
+    assert f"--bin {binary} " in made.build
+
+
+def test_workspace_with_several_binaries_is_refused() -> None:
+    member = {"Cargo.toml": '[package]\nname = "{}"', "src/main.rs": ""}
+    files = {
+        f"{name}/{file}": text.replace("{}", name)
+        for name in ("a", "b")
+        for file, text in member.items()
+    }
+    with pytest.raises(PlanNotFound):
+        plan({"Cargo.toml": '[workspace]\nmembers = ["a", "b"]', **files})
