@@ -12,30 +12,33 @@ Rust                  Cargo.toml with a binary                     the program b
 Java                  pom.xml, build.gradle                        `java -jar` of the largest jar
 Java                  a class with a main method, below src/, too  `java` on what javac makes of it
 Ruby                  Gemfile and config/environment.rb            `rails server`
-Ruby                  Gemfile and config.ru                        `rackup`
+Ruby                  Gemfile and config.ru                        `rackup`, or `puma`
 Ruby                  app.rb, server.rb, main.rb, with a Gemfile   `ruby <file>`
                       or a server in it
 PHP                   index.php, also in public/ or web/           PHP's own server
 Deno                  deno.json or deno.lock, no package.json      `deno task start`, a main module
-Node                  package.json: start script                   the script, by its package
-                                                                   manager only if it is no plain
+Node                  package.json: start script, which is no      the script, by its package
+                      development server and watches no files      manager only if it is no plain
                                                                    command
 Node                  build script and a start:prod script         the script
 Node                  build script + next, nuxt, React Router,     their server
-                      Remix, Nest, Nitro, Angular's, SvelteKit's
-                      or Astro's server
-Node                  build script + Vite, React Scripts, Astro,   Caddy serves dist/, build/, …
-                      Angular, … or settings.buildDir              or settings.buildDir
+                      Remix, Nest, Nitro, Adonis, Qwik's,
+                      Angular's, SvelteKit's or Astro's server
+Node                  build script, or the framework's own build,  Caddy serves dist/, build/, …
+                      + Vite, React Scripts, Astro, Angular,       or settings.buildDir
+                      VitePress, Expo, … or settings.buildDir
 Node                  package.json: main                           `node <main>`
 Node                  index.js, server.js, app.js, main.js, also   `node <file>`
                       in src/, with or without package.json
 Node                  index.ts, … and tsx, ts-node or Bun          `node --import tsx <file>`, …
 Python                manage.py, also one directory below, and     migrations, then gunicorn
                       */wsgi.py
-Python                streamlit or gradio among the requirements   `streamlit run`, `python <file>`
+Python                Streamlit, Chainlit, Shiny, Panel, Gradio    `streamlit run`, …
+                      among the requirements, or imported without
+                      any
 Python                a FastAPI, FastHTML, Starlette, Litestar,    uvicorn
                       Quart app object or factory in any module
-Python                a Flask app object or factory                gunicorn
+Python                a Flask app object or factory, Dash's server gunicorn
 Python                main.py, app.py, server.py, start.py,        `python <file>`
                       bot.py, hello.py, run.py
 Python                a command of [project.scripts]               the function it names

@@ -18,7 +18,7 @@ from moorage.planning.node.package_managers import (
     npm_manager,
 )
 from moorage.planning.node.scripts import build_script, is_development_server
-from moorage.planning.node.servers import built_server
+from moorage.planning.node.servers import built_server, server_environment
 from moorage.planning.node.sites import site
 from moorage.planning.node.starts import (
     Package,
@@ -109,6 +109,7 @@ def _recipe(
         tuple(because),
         missing=start.missing,
         build_env=(*manager.commands.environment, *start.build_env),
+        run_env=server_environment(where.manifest),
         toolchains=tuple(pair for tool in tools for pair in tool.toolchains.items()),
         install_inputs=() if asked.install is not None else _inputs(where),
         directory=where.folder.directory,

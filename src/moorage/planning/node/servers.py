@@ -26,6 +26,7 @@ class Server(NamedTuple):
     command: str
     because: str
     build_env: tuple[tuple[str, str], ...] = ()
+    run_env: tuple[tuple[str, str], ...] = ()
 
 
 def lacks_server(folder: Folder, manifest: PackageJson, command: str) -> str:
@@ -102,6 +103,16 @@ def _nitro_server(manifest: PackageJson) -> Server | None:
                 f"{package} builds a server into .output/server/index.mjs",
             )
     return None
+
+
+def server_environment(manifest: PackageJson) -> tuple[tuple[str, str], ...]:
+    """What servers have to be told behind a proxy that lets only the app's own hosts through."""
+    found: list[tuple[str, str]] = []
+    if manifest.depends_on("@angular/ssr"):
+        found.append(("NG_ALLOWED_HOSTS", "*"))  # else 400 for whoever asks
+    if manifest.depends_on("@sveltejs/kit") and not manifest.depends_on("@sveltejs/adapter-static"):
+        found.append(("PROTOCOL_HEADER", "x-forwarded-proto"))  # else forms are refused over HTTP
+    return tuple(found)
 
 
 def is_qwik_city(manifest: PackageJson) -> bool:
