@@ -42,7 +42,7 @@ HEAVY = frozenset(
         *("next-export", "nuxt", "nx", "react-router", "react-router-spa", "remix", "streamlit"),
         *("sveltekit", "tanstack-start", "turbo", "vite", "deno", "fasthtml", "pnpm-workspaces"),
         *("go", "java", "rust", "vitepress", "rsbuild", "vite-unbuilt"),
-        *("dash", "shiny", "chainlit", "panel"),
+        *("dash", "shiny", "chainlit", "panel", "mkdocs"),
     )
 )
 IS_ALL = os.environ.get("CORPUS") == "all"

@@ -19,6 +19,8 @@ class Framework(NamedTuple):
 SITES = (
     Framework("gatsby", Stack.NODE, "gatsby", "public"),
     Framework("hexo", Stack.NODE, "hexo", "public"),
+    Framework("hugo", Stack.NODE, "hugo-extended", "public"),
+    Framework("hugo-bin", Stack.NODE, "hugo-bin", "public"),
     Framework("vitepress", Stack.NODE, "vitepress", ".vitepress/dist"),
     Framework("vuepress", Stack.NODE, "vuepress", ".vuepress/dist"),
     Framework("rspress", Stack.NODE, "rspress", "doc_build"),

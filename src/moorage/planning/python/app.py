@@ -138,7 +138,7 @@ def _install(
 
 
 def _command(start: Start, project: _Project, install: str | None) -> str:
-    if project.asked.run is not None:
+    if project.asked.run is not None or start.is_files:
         return start.command
     if install:
         return f"{start.assigned}{start.enter}{start.bin}{start.command}"

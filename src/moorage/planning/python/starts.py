@@ -11,6 +11,7 @@ from moorage.planning.python.objects import App, find_app, is_aside
 from moorage.planning.python.requirements import Requirements
 from moorage.planning.python.runners import READ, RUNNERS, Runner, importing, runner_command
 from moorage.planning.recipe import in_app
+from moorage.planning.static import serve
 
 SCRIPTS = tuple(f"{name}.py" for name in ("main", "app", "server", "start", "bot", "hello", "run"))
 BIN = ".venv/bin/"
@@ -34,6 +35,7 @@ class Start(NamedTuple):
     environment: tuple[tuple[str, str], ...] = ()
     assigned: str = ""  # variables that are made of others, before the command
     directory: str = ""  # where it runs and builds, right below the app's own
+    is_files: bool = False  # it serves what the build leaves, without the virtual environment
 
     @property
     def bin(self) -> str:
@@ -54,6 +56,8 @@ def find_start(
     django = _django(folder)
     if django is not None:
         return django
+    if folder.has("mkdocs.yml") and any(name.startswith("mkdocs") for name in needed.names):
+        return _documents()
     for runner in RUNNERS:
         if _is_used(runner.package, needed, hint):
             served = _served_script(folder, runner)
@@ -131,6 +135,16 @@ def _django_settings(project: Folder, wsgi: str) -> bytes:
     names += [f"{package}/settings/production.py", "settings.py", "config/settings/base.py"]
     name = project.first(*names)
     return project.data(name, limit=READ) if name else b""
+
+
+def _documents() -> Start:
+    return Start(
+        serve("site", fallback=False),
+        ("mkdocs",),
+        "mkdocs.yml is there: MkDocs builds site/, served by Caddy",
+        build="mkdocs build",
+        is_files=True,
+    )
 
 
 def _served_script(folder: Folder, runner: Runner) -> Start | None:
