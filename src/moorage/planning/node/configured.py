@@ -14,11 +14,26 @@ _NO_SSR = re.compile(r"\bssr\s*:\s*false\b")
 _TSC = re.compile(r"tsc(?=[ \t]|\Z)")
 _OUT_DIR = re.compile(r"--outDir[ \t=]+([\w./-]{1,100})")
 _NO_EMIT = re.compile(r"\bnoEmit\"\s*:\s*true\b")
+_PATH = (
+    r"\s*:\s*(?P<absolute>(?:path\.)?(?:resolve|join)\(\s*(?:__dirname|import\.meta\.dirname)\s*,\s*)?"
+    r"""['"`](?P<path>[\w./-]{1,100})['"`]"""
+)
+_VITE_ROOT = re.compile(rf"\broot{_PATH}")
+_VITE_OUT = re.compile(rf"\boutDir{_PATH}")
 # Comments, and the strings they may seem to begin in; each branch matches closed or not.
 _COMMENT = re.compile(
     r"""("(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|`(?:[^`\\]|\\[\s\S])*`?)"""
     r"|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)"
 )
+
+
+def vite_output(folder: Folder) -> str:
+    """Where Vite leaves its files: outDir, which is relative to root unless made absolute."""
+    text = _text(folder, "vite.config")
+    root, out = _VITE_ROOT.search(text), _VITE_OUT.search(text)
+    base = "" if root is None or (out is not None and out["absolute"]) else root["path"]
+    output = posixpath.normpath(posixpath.join(base, out["path"] if out is not None else "dist"))
+    return "dist" if output.startswith(("..", "/")) or output == "." else output
 
 
 def configured_directory(folder: Folder, config: str, key: str) -> str:

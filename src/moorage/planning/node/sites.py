@@ -9,6 +9,7 @@ from moorage.planning.node.configured import (
     angular_output,
     configured_directory,
     is_without_server,
+    vite_output,
 )
 from moorage.planning.node.files import SERVER_FILES
 from moorage.planning.node.package_json import PackageJson
@@ -20,7 +21,6 @@ from moorage.planning.plan import Stack
 _OUTPUTS = {
     "astro": (("astro.config",), "outDir"),
     "eleventy": (("eleventy.config", ".eleventy"), "output"),
-    "vite": (("vite.config",), "outDir"),
 }
 _WITH_SERVERS = (
     *("nuxt", "@sveltejs/kit", "@react-router/dev", "@remix-run/dev", TANSTACK_START),
@@ -79,6 +79,8 @@ def _configured(folder: Folder, found: Framework) -> Framework | None:
     if found.name == "angular":
         angular = angular_output(folder)
         return found._replace(output=angular.files) if angular is not None else None
+    if found.name == "vite":
+        return found._replace(output=vite_output(folder))
     if found.name not in _OUTPUTS:
         return found
     files, key = _OUTPUTS[found.name]
