@@ -56,6 +56,15 @@ def test_vites_directory_is_found(config: str, output: str) -> None:
             "out/",
         ),
         ("hexo", {}, "hexo generate", "public/"),
+        ("vuepress", {}, "vuepress build docs --debug", "docs/.vuepress/dist/"),
+        ("rspress", {}, "rspress build", "doc_build/"),
+        ("@slidev/cli", {}, "slidev build", "dist/"),
+        ("@stencil/core", {}, "stencil build", "www/"),
+        ("ember-cli", {}, "ember build", "dist/"),
+        ("@quasar/app-vite", {}, "quasar build", "dist/spa/"),
+        ("umi", {}, "umi build", "dist/"),
+        ("@rsbuild/core", {}, "rsbuild build", "dist/"),
+        ("@rspack/cli", {}, "rspack build", "dist/"),
     ],
 )
 def test_other_generators_directories_are_found(
