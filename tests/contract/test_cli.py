@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +54,13 @@ class Terminal:
         (self.directory / ".moorage").mkdir()
         (self.directory / ".moorage" / "dev.json").write_text(json.dumps(dev))
 
-    async def start(self, *arguments: str, program: str = MAIN) -> asyncio.subprocess.Process:
+    async def start(
+        self,
+        *arguments: str,
+        program: str = MAIN,
+        stdout: int = asyncio.subprocess.PIPE,
+        stderr: int = asyncio.subprocess.PIPE,
+    ) -> asyncio.subprocess.Process:
         clean = {name: value for name, value in os.environ.items() if "MOORAGE" not in name}
         return await asyncio.create_subprocess_exec(
             sys.executable,
@@ -64,14 +70,19 @@ class Terminal:
             cwd=self.directory,
             env=clean | {"MOORAGE_STATE_DIR": str(self.directory / "state")},
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
         )
 
-    async def run(self, *arguments: str) -> Outcome:
-        process = await self.start(*arguments)
+    async def run(
+        self,
+        *arguments: str,
+        stdout: int = asyncio.subprocess.PIPE,
+        stderr: int = asyncio.subprocess.PIPE,
+    ) -> Outcome:
+        process = await self.start(*arguments, stdout=stdout, stderr=stderr)
         out, err = await asyncio.wait_for(process.communicate(), timeout=60)
-        outcome = Outcome(process.returncode or 0, out.decode(), err.decode())
+        outcome = Outcome(process.returncode or 0, (out or b"").decode(), (err or b"").decode())
         for key in KEYS:
             assert key[2:] not in outcome.out + outcome.err
         return outcome
@@ -177,6 +188,35 @@ async def test_other_wallet_signs_with_its_own_key(terminal: Terminal) -> None:
         0,
         "No projects yet. Next: moorage deploy DIR --name NAME\n",
     )
+
+
+@pytest.fixture
+def broken_pipe() -> Iterator[int]:
+    """A pipe's end to write to, whose reader has left."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["projects"], ["projects", "--json"], ["--help"], ["nosuch", "--json"]]
+)
+async def test_reader_who_left_ends_a_command_without_a_word(
+    terminal: Terminal, broken_pipe: int, arguments: list[str]
+) -> None:
+    listed = {"wallet": "0x", "count": 0, "projects": []}
+    terminal.gateway.other["GET", "/agent/projects"] = [JSONResponse(listed)]
+    outcome = await terminal.run(*arguments, stdout=broken_pipe)
+    assert (outcome.code, outcome.err) == (141, "")
+
+
+async def test_notes_that_nobody_reads_do_not_end_a_deploy(
+    terminal: Terminal, broken_pipe: int
+) -> None:
+    outcome = await terminal.run("deploy", "app", "--name", "hello", "--yes", stderr=broken_pipe)
+    assert (outcome.code, len(terminal.node.payments)) == (0, 1)
+    assert "http://hello.localhost:8080" in outcome.out
 
 
 async def test_delete_by_name_removes_that_project(terminal: Terminal) -> None:

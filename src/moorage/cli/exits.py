@@ -25,6 +25,7 @@ class Exit(IntEnum):
     NOT_YOURS = 5  # no such project or deployment, somebody else's, or not authenticated
     CANNOT_PAY = 6  # the wallet holds too little; nothing was paid
     INTERRUPTED = 130
+    READER_GONE = 141  # whoever read the output left; as shells count a SIGPIPE
 
 
 EXIT_CODES = (

@@ -20,7 +20,21 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command; its exit code."""
+    """Runs one command; its exit code, also when whoever read its output has left."""
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        from moorage.cli.screen import forsake, has_reader
+
+        if has_reader(sys.stdout):
+            raise
+        forsake(sys.stdout)
+        return Exit.READER_GONE
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in {"--help", "-h"}:
         print(overview())
         return Exit.OK if arguments else Exit.INVALID
@@ -33,10 +47,9 @@ def run(arguments: Sequence[str]) -> int:
     except MoorageError as error:
         return _report(error, as_json=as_json)
     except KeyboardInterrupt:
-        print(
-            "Interrupted. A payment that was made is recorded: the same command resumes it.",
-            file=sys.stderr,
-        )
+        from moorage.cli.screen import say
+
+        say("Interrupted. A payment that was made is recorded: the same command resumes it.")
         return Exit.INTERRUPTED
 
 
@@ -98,26 +111,21 @@ def _run_command(arguments: Sequence[str], *, as_json: bool) -> int:
             arguments, exit_on_error=False, print_error=not as_json, result_action="return_value"
         )
     except CycloptsError as error:
-        if as_json:
-            _print_json({"error": str(error), "code": "usage", "retryable": False, "exit_code": 2})
+        from moorage.cli.screen import Screen
+
+        document = {"error": str(error), "code": "usage", "retryable": False, "exit_code": 2}
+        Screen(json=as_json).document(document)
         return Exit.INVALID
     return outcome if isinstance(outcome, int) else Exit.OK
 
 
 def _report(error: MoorageError, *, as_json: bool) -> int:
-    from moorage.cli.screen import printable
+    from moorage.cli.screen import Screen, say
 
     code = exit_code(error)
-    if as_json:
-        _print_json(error_document(error, code))
-    print(f"error: {printable(error.message)}", file=sys.stderr)
+    Screen(json=as_json).document(error_document(error, code))
+    say(f"error: {error.message}")
     next_step = hint(error)
     if next_step:
-        print(printable(next_step), file=sys.stderr)
+        say(next_step)
     return code
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    import msgspec
-
-    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())

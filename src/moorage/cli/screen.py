@@ -1,11 +1,12 @@
 """What a command shows: results and JSON on stdout, everything said meanwhile on stderr."""
 
 import os
+import select
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import msgspec
 
@@ -52,7 +53,7 @@ class Screen:
 
     def note(self, text: str) -> None:
         """Something to know meanwhile."""
-        print(printable(text), file=sys.stderr, flush=True)
+        say(text)
 
     def warn(self, text: str) -> None:
         """Something that may need doing."""
@@ -107,6 +108,28 @@ class _Spinner:
     def stage(self, text: str) -> None:
         """The text beside the spinner."""
         self._status.update(_plain(text))
+
+
+def say(text: str) -> None:
+    """A line on stderr. A command goes on without it when nobody reads there any more."""
+    try:
+        print(printable(text), file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        forsake(sys.stderr)
+
+
+def has_reader(stream: TextIO) -> bool:
+    """Whether somebody may still read `stream`."""
+    poll = select.poll()
+    poll.register(stream, 0)  # what is told without being asked for: POLLERR, POLLHUP
+    return not poll.poll(0)
+
+
+def forsake(stream: TextIO) -> None:
+    """Has all that is still written to `stream` go nowhere, for its reader has left."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def printable(text: str) -> str:
