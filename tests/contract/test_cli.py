@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from sdk_stubs import DEPLOYMENT, PROJECT, USDC, StubGateway, StubNode, answers, problem, serving
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 KEYS = tuple("0x" + f"{number:02x}" * 32 for number in (0x11, 0x22))
 MAIN = "from moorage.cli.main import main; main()"
@@ -30,6 +31,19 @@ class Outcome(NamedTuple):
     @property
     def document(self) -> Any:
         return json.loads(self.out)
+
+
+class Silent(Response):
+    """An answer that never comes, for as long as it is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def __call__(self, _scope: Scope, receive: Receive, _send: Send) -> None:
+        self.asked.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
 
 class Terminal:
@@ -217,6 +231,31 @@ async def test_notes_that_nobody_reads_do_not_end_a_deploy(
     outcome = await terminal.run("deploy", "app", "--name", "hello", "--yes", stderr=broken_pipe)
     assert (outcome.code, len(terminal.node.payments)) == (0, 1)
     assert "http://hello.localhost:8080" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["logs", "hello", "--follow"], "Interrupted.\n"),
+        (
+            ["deploy", "app", "--name", "hello", "--yes"],
+            "Interrupted. A payment that was made is recorded: the same command resumes it.\n",
+        ),
+    ],
+    ids=["logs", "deploy"],
+)
+async def test_interrupted_command_says_what_it_leaves_behind(
+    terminal: Terminal, arguments: list[str], said: str
+) -> None:
+    silent = Silent()
+    terminal.gateway.paid = [answers(silent)]
+    terminal.gateway.other["GET", "/agent/projects"] = [silent]
+    process = await terminal.start(*arguments)
+    await asyncio.wait_for(silent.asked.wait(), timeout=60)
+    process.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(process.communicate(), timeout=60)
+    assert process.returncode == 130
+    assert err.decode().endswith(said)
 
 
 async def test_delete_by_name_removes_that_project(terminal: Terminal) -> None:

@@ -53,10 +53,26 @@ OPERATOR_COMMANDS = (
 )
 """Of `moorage.cli.operate`, `.books`, `.backup`, `.suspension`; without these, clients are all."""
 
+_PAID = "A payment that was made is recorded: the same command resumes it."
+_BEGUN = "What was begun goes on: `moorage status PROJECT` says how it ends."
+_LEFT_BEHIND = {
+    "deploy": _PAID,
+    "topup": _PAID,
+    "rollback": _BEGUN,
+    "env": _BEGUN,
+    "restart": _BEGUN,
+    "refund": "A refund that was sent is recorded: `moorage refund --resume` follows it.",
+}
+
 
 def operator_commands() -> tuple[Command, ...]:
     """The operator's commands, as far as this installation has them."""
     return OPERATOR_COMMANDS if find_spec("moorage.cli.operate") else ()
+
+
+def left_behind(name: str) -> str:
+    """What Ctrl-C leaves behind of a command; "" where that is nothing."""
+    return _LEFT_BEHIND.get(name, "")
 
 
 def exit_code_text() -> str:

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from moorage import __version__
-from moorage.cli.commands import CLIENT_COMMANDS, exit_code_text, operator_commands, overview
+from moorage.cli.commands import (
+    CLIENT_COMMANDS,
+    exit_code_text,
+    left_behind,
+    operator_commands,
+    overview,
+)
 from moorage.cli.exits import Exit, exit_code
 from moorage.errors import MoorageError
 
@@ -49,7 +55,7 @@ def _run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         from moorage.cli.screen import say
 
-        say("Interrupted. A payment that was made is recorded: the same command resumes it.")
+        say(f"Interrupted. {left_behind(arguments[0])}".rstrip())
         return Exit.INTERRUPTED
 
 
