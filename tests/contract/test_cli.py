@@ -258,6 +258,16 @@ async def test_interrupted_command_says_what_it_leaves_behind(
     assert err.decode().endswith(said)
 
 
+async def test_wait_that_the_gateway_asks_for_is_told(terminal: Terminal) -> None:
+    busy = problem(429, "rate_limited", retryable=True)
+    busy.headers["Retry-After"] = "2"
+    listed = {"wallet": "0x", "count": 0, "projects": []}
+    terminal.gateway.other["GET", "/agent/projects"] = [busy, JSONResponse(listed)]
+    outcome = await terminal.run("projects", "--json")
+    assert (outcome.code, outcome.document) == (0, listed)
+    assert outcome.err == "The gateway asks for fewer requests: waiting 2 s.\n"
+
+
 async def test_delete_by_name_removes_that_project(terminal: Terminal) -> None:
     project = {"id": PROJECT, "name": "hello", "status": "active", "url": None}
     listed = {"wallet": "0x", "count": 1, "projects": [project]}

@@ -77,6 +77,10 @@ class Setting:
         self.offers: list[Offer] = []
         self.steps: list[PayStep] = []
         self.crash_at: PayStep | None = None
+        self.told: list[tuple[float, str]] = []
+
+    def on_wait(self, seconds: float, because: errors.ClientError) -> None:
+        self.told.append((seconds, because.code))
 
     def approve(self, offer: Offer) -> bool:
         self.offers.append(offer)
@@ -88,7 +92,13 @@ class Setting:
             raise Crash
 
     def client(self) -> Client:
-        return Client(self.gateway.url, Signer(KEY), clock=self.time, pause=self.time.pause)
+        return Client(
+            self.gateway.url,
+            Signer(KEY),
+            clock=self.time,
+            pause=self.time.pause,
+            on_wait=self.on_wait,
+        )
 
     def payer(self, client: Client, **options: Any) -> Payer:
         arbitrum = msgspec.structs.replace(KNOWN_CHAINS["arbitrum"], rpc_urls=(self.node.url,))
@@ -504,6 +514,7 @@ async def test_get_is_repeated_when_the_gateway_asks_for_patience(setting: Setti
     async with setting.client() as client:
         assert (await client.projects()).count == 0
     assert setting.time.waits == [9]
+    assert setting.told == [(9, "rate_limited")]
     assert len(setting.gateway.nonces) == 2
 
 
@@ -530,6 +541,18 @@ async def test_follow_reports_each_status_until_ready(setting: Setting) -> None:
         )
     assert status.endpoint == "http://hello.localhost"
     assert seen == ["building", "building", None]
+
+
+async def test_wait_is_told_when_something_fails_not_when_a_poll_is_due(setting: Setting) -> None:
+    building = {"status": "deploying", "deployment_id": DEPLOYMENT}
+    ready = {"status": "ready", "deployment_id": DEPLOYMENT, "endpoint": "http://hello.localhost"}
+    busy = problem(429, "rate_limited", retryable=True)
+    busy.headers["Retry-After"] = "50"
+    setting.gateway.statuses = [building, *[busy] * 5, building, ready]
+    async with setting.client() as client:
+        await client.follow(PROJECT, DEPLOYMENT)
+    assert setting.told == [(50, "rate_limited")] * 5
+    assert [seconds for seconds in setting.time.waits if seconds < 50] == [0.1, 0.25]
 
 
 async def test_follow_polls_at_most_thirty_times_a_minute(setting: Setting) -> None:

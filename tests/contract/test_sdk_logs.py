@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from moorage.sdk import errors
 from moorage.sdk.client import Client
 from moorage.sdk.signer import Signer
+from moorage.sdk.transport import OnWait
 
 KEY = "0x" + "11" * 32
 LOGS = ("GET", f"/agent/deploy/{PROJECT}/{DEPLOYMENT}/logs")
@@ -51,8 +52,10 @@ async def gateway() -> AsyncIterator[StubGateway]:
 async def no_pause(_seconds: float) -> None: ...
 
 
-async def followed(gateway: StubGateway, **asked: Any) -> list[str]:
-    async with Client(gateway.url, Signer(KEY), pause=no_pause) as client:
+async def followed(
+    gateway: StubGateway, *, on_wait: OnWait | None = None, **asked: Any
+) -> list[str]:
+    async with Client(gateway.url, Signer(KEY), pause=no_pause, on_wait=on_wait) as client:
         return [line.text async for line in client.follow_logs(PROJECT, DEPLOYMENT, **asked)]
 
 
@@ -66,6 +69,15 @@ async def test_stream_that_breaks_off_is_taken_up_behind_its_last_event(
     assert await followed(gateway, kind="build", tail=5) == ["line 1", "line 2", "line 3"]
     assert [stream.asked_after for stream in streams] == ["", "20", "20"]
     assert gateway.queries == ["kind=build&tail=5&follow=true"] * 4
+
+
+async def test_gap_in_a_log_that_breaks_off_is_told(gateway: StubGateway) -> None:
+    busy = problem(429, "rate_limited", retryable=True)
+    busy.headers["Retry-After"] = "7"
+    gateway.other[LOGS] = [Stream(event(1)), busy, Stream(event(2), END)]
+    told: list[tuple[float, str]] = []
+    await followed(gateway, on_wait=lambda seconds, error: told.append((seconds, error.code)))
+    assert told == [(1.0, "answer_lost"), (7, "rate_limited")]
 
 
 async def test_comments_and_unknown_events_are_passed_over(gateway: StubGateway) -> None:

@@ -6,7 +6,6 @@ from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
 from moorage.sdk.answers import Balances, Chains
-from moorage.sdk.client import Client
 from moorage.sdk.signer import Signer
 
 
@@ -27,7 +26,7 @@ def balance(
     wallet = address or Signer(connection.required_key()).address
 
     async def ask() -> list[Balances]:
-        async with Client(connection.gateway) as client:
+        async with connection.public_client() as client:
             names = [chain] if chain else [each.chain for each in (await client.chains()).chains]
             return [await client.balance(wallet, chain=name) for name in names]
 
@@ -49,7 +48,7 @@ def chains(*, options: Options = DEFAULTS) -> int:
     connection = find_connection(options)
 
     async def ask() -> Chains:
-        async with Client(connection.gateway) as client:
+        async with connection.public_client() as client:
             return await client.chains()
 
     found = asyncio.run(ask())

@@ -14,6 +14,7 @@ import msgspec
 from cyclopts import Parameter
 
 from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
+from moorage.cli.patience import WaitTeller
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured
 from moorage.sdk.gateway_url import normalise_gateway_url
@@ -91,7 +92,14 @@ class Connection(msgspec.Struct, frozen=True):
 
     def signed_client(self) -> Client:
         """A client that signs as the wallet, in the way that was asked for; else as above."""
-        return Client(self.gateway, Signer(self.required_key()), bound=self.bound)
+        return self._client(Signer(self.required_key()))
+
+    def public_client(self) -> Client:
+        """A client for what anybody may ask."""
+        return self._client(None)
+
+    def _client(self, signer: Signer | None) -> Client:
+        return Client(self.gateway, signer, bound=self.bound, on_wait=WaitTeller())
 
 
 class _DevChain(msgspec.Struct, frozen=True):

@@ -144,8 +144,7 @@ class _Session:
         follow: bool,
     ) -> Exit:
         """Pays if it must, follows if it should, and says how it went."""
-        connection = self._connection
-        async with Client(connection.gateway, self._signer, bound=connection.bound) as client:
+        async with self._connection.signed_client() as client:
             payer = Payer(
                 client,
                 self._signer,

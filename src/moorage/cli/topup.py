@@ -9,7 +9,6 @@ from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.paying import approver, payment_document, read_dollars, step_teller
 from moorage.cli.screen import Screen
-from moorage.sdk.client import Client
 from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Credited, Payer
 from moorage.sdk.signer import Signer
@@ -49,7 +48,7 @@ def topup(
         screen.warn(warning)
 
     async def pay() -> Credited:
-        async with Client(connection.gateway, signer, bound=connection.bound) as client:
+        async with connection.signed_client() as client:
             payer = Payer(
                 client,
                 signer,

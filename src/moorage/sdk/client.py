@@ -129,7 +129,7 @@ class Client(Transport):
         seen, is_first = "", True
         while True:
             headers = {"Last-Event-ID": seen} if seen else {}
-            pause_seconds = _RECONNECT_SECONDS
+            failure: ClientError = AnswerLost("the log broke off")
             try:
                 async with aclosing(read_events(self._stream(path, headers))) as events:
                     async for event in events:
@@ -141,9 +141,9 @@ class Client(Transport):
             except ClientError as error:
                 if not error.retryable or (is_first and not isinstance(error, AnswerLost)):
                     raise
-                pause_seconds = max(pause_seconds, error.retry_after_seconds or 0)
+                failure = error
             is_first = False
-            await self._pause(pause_seconds)
+            await self._wait(max(_RECONNECT_SECONDS, failure.retry_after_seconds or 0), failure)
 
     async def deployments(self, project_id: str, *, limit: int = 20) -> Deployments:
         """A project's deployments, newest first, `limit` (1–100) of them."""
@@ -275,13 +275,13 @@ class Client(Transport):
         deadline = self._clock.monotonic_seconds() + deadline_seconds
         polls = 0
         while True:
-            least = 0.0
+            failure: ClientError | None = None
             try:
                 status = await self.status(project_id, deployment_id)
             except ClientError as error:
                 if not error.retryable:
                     raise
-                least = error.retry_after_seconds or 0
+                failure = error
             else:
                 if on_status is not None:
                     on_status(status)
@@ -289,7 +289,11 @@ class Client(Transport):
                     return status
             if self._clock.monotonic_seconds() >= deadline:
                 raise FollowTimedOut
-            await self._pause(max(least, _poll_pause_seconds(polls)))
+            pause_seconds = _poll_pause_seconds(polls)
+            if failure is None:
+                await self._pause(pause_seconds)
+            else:
+                await self._wait(max(failure.retry_after_seconds or 0, pause_seconds), failure)
             polls += 1
 
     async def _buy(

@@ -17,6 +17,7 @@ from moorage.clock import Clock, SystemClock
 from moorage.sdk.errors import (
     AnswerLost,
     AnswerUnreadable,
+    ClientError,
     ClientMisconfigured,
     GatewayError,
     GatewayUnreachable,
@@ -28,6 +29,8 @@ from moorage.signed_request import NO_BODY, Target, host_of
 
 Answer = TypeVar("Answer")
 Pause = Callable[[float], Awaitable[None]]
+OnWait = Callable[[float, ClientError], None]
+"""Told how many seconds a call waits before it is tried again, and because of what."""
 
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 30
@@ -53,6 +56,7 @@ class Transport:
         bound: bool = False,
         clock: Clock | None = None,
         pause: Pause = asyncio.sleep,
+        on_wait: OnWait | None = None,
     ) -> None:
         """Raises ClientMisconfigured unless `gateway_url` is an http(s) URL."""
         self.gateway_url = normalise_gateway_url(gateway_url)
@@ -60,6 +64,7 @@ class Transport:
         self._bound = bound
         self._clock = clock or SystemClock()
         self._pause = pause
+        self._on_wait = on_wait
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -88,8 +93,13 @@ class Transport:
                 if not error.retryable or (isinstance(error, AnswerLost) and not even_if_lost):
                     raise
                 asked = min(error.retry_after_seconds or 0, _RETRY_AFTER_CEILING_SECONDS)
-                await self._pause(max(pause_seconds, asked))
+                await self._wait(max(pause_seconds, asked), error)
         return await attempt()
+
+    async def _wait(self, seconds: float, because: ClientError) -> None:
+        if self._on_wait is not None:
+            self._on_wait(seconds, because)
+        await self._pause(seconds)
 
     async def _send(
         self,
