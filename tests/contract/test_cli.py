@@ -178,7 +178,7 @@ async def test_failed_deployment_exits_1_with_its_reason(terminal: Terminal) -> 
     terminal.gateway.statuses = [failed]
     outcome = await terminal.run("deploy", "app", "--name", "hello", "--yes")
     assert outcome.code == 1
-    assert "hello failed: it [31mcrashed" in outcome.out
+    assert "hello failed: it crashed" in outcome.out
 
 
 async def test_no_follow_ends_with_the_ids(terminal: Terminal) -> None:

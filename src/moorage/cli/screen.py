@@ -1,6 +1,7 @@
 """What a command shows: results and JSON on stdout, everything said meanwhile on stderr."""
 
 import os
+import re
 import select
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,15 @@ from enum import IntEnum
 from typing import Any, Protocol, TextIO
 
 import msgspec
+
+# ECMA-48: control sequences (§5.4: colours, the cursor), control strings (§5.6: titles, links;
+# terminals take a BEL for their end too) and escapes. A string that does not end on its line stays
+# but for its beginning, lest it hide what follows.
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x00-\x1f\x7f-\x9f]*(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[ -/]*[0-~]"
+)
 
 
 class Colour(IntEnum):
@@ -133,8 +143,9 @@ def forsake(stream: TextIO) -> None:
 
 
 def printable(text: str) -> str:
-    """`text` without control characters other than line ends and tabs."""
-    return "".join(char for char in text if char.isprintable() or char in "\n\t")
+    """`text` without a terminal's sequences, and controls other than line ends and tabs."""
+    plain = _SEQUENCE.sub("", text)
+    return "".join(char for char in plain if char.isprintable() or char in "\n\t")
 
 
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -257,8 +257,21 @@ def test_variables_come_as_pairs_or_from_the_shell() -> None:
         read_variables(["D"], {})
 
 
-def test_text_from_elsewhere_cannot_move_the_cursor() -> None:
-    assert printable("a\x1b[2J\x07b\u202ec\n\td") == "a[2Jbc\n\td"
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x1b[2J\x07b\u202ec\n\td", "abc\n\td"),
+        ("\x1b[0mGET / \x1b[32m200 \x1b[0m5.4 ms", "GET / 200 5.4 ms"),
+        ("\x1b[38;5;196mred\x1b(B\x1b[m \x9b1mbold\x1b[?25l", "red bold"),
+        ("\x1b]0;title\x07a\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "alink"),
+        ("\x1bPq#0;2~\x1b\\sixel\x1bc", "sixel"),
+        ("\x1b]0;endless\nnext", "0;endless\nnext"),
+        ("\x1b\x1b[31m[2Jleft", "[2Jleft"),
+        ("cut \x1b[3", "cut 3"),
+    ],
+)
+def test_text_from_elsewhere_leaves_no_sequence_of_a_terminal(text: str, shown: str) -> None:
+    assert printable(text) == shown
 
 
 def test_table_is_aligned() -> None:
