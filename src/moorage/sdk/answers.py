@@ -46,6 +46,11 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     reason_code: str | None = None
     message: str | None = None
     log_tail: str | None = None
+    position: int | None = None  # in the queue; the first is begun next
+    restarts: int | None = None  # this and what follows: of one that crashes again and again
+    exit_code: int | None = None
+    out_of_memory: bool | None = None
+    next_try_at: str | None = None
 
 
 class Project(msgspec.Struct, frozen=True, rename="camel"):
@@ -57,6 +62,7 @@ class Project(msgspec.Struct, frozen=True, rename="camel"):
     status: str = ""
     url: str | None = None
     created_at: str = ""
+    description: str = ""
 
 
 class ProjectShown(msgspec.Struct, frozen=True, rename="camel"):
@@ -128,6 +134,7 @@ class Cancelled(msgspec.Struct, frozen=True, rename="camel"):
     project_id: str
     deployment_id: str
     status: str = "failed"
+    reason_code: str = "cancelled"
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -138,12 +145,19 @@ class LogLine(msgspec.Struct, frozen=True):
     text: str
 
 
-class LogPage(msgspec.Struct, frozen=True, rename="camel"):
-    """Lines of a log, oldest first; `next` is the `after` of the page behind."""
+class LogPage(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """Lines of a log, oldest first; `next` is the `after` of the page behind.
 
+    Once `ended`, nothing can come behind it; what is not `kept` any more has no lines.
+    """
+
+    project_id: str = ""
+    deployment_id: str = ""
+    kind: str = ""
     lines: tuple[LogLine, ...]
     next: str
     ended: bool = False
+    kept: bool = True
 
 
 class BurningProject(msgspec.Struct, frozen=True):
@@ -151,6 +165,7 @@ class BurningProject(msgspec.Struct, frozen=True):
 
     project_id: str = msgspec.field(name="projectId")
     burn_per_hour_usd: float
+    burn_per_hour_micro_usd: int = 0
 
 
 class CreditEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -265,6 +280,7 @@ class Domains(msgspec.Struct, frozen=True):
     """The domains of a project."""
 
     domains: tuple[Domain, ...]
+    project_id: str = msgspec.field(default="", name="projectId")
 
 
 class DomainRemoved(msgspec.Struct, frozen=True):
@@ -284,7 +300,12 @@ class Used(msgspec.Struct, frozen=True, rename="camel"):
     memory_byte_seconds: int
     memory_peak_bytes: int
     status: dict[str, int] = {}
-    hour: str = ""  # its beginning, of one that is
+
+
+class HourUsed(Used, frozen=True, rename="camel", kw_only=True):
+    """What it used in an hour, which is named by its beginning."""
+
+    hour: str
 
 
 class Load(msgspec.Struct, frozen=True, rename="camel"):
@@ -294,15 +315,15 @@ class Load(msgspec.Struct, frozen=True, rename="camel"):
     memory_bytes: int
 
 
-class Usage(msgspec.Struct, frozen=True, rename={"project_id": "projectId", "from_": "from"}):
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What a project used, in all and by the hour."""
 
-    from_: str
+    project_id: str = msgspec.field(default="", name="projectId")
+    from_: str = msgspec.field(name="from")
     to: str
-    totals: Used
-    project_id: str = ""
     now: Load | None = None  # None while its app does not run
-    hours: tuple[Used, ...] = ()
+    totals: Used
+    hours: tuple[HourUsed, ...] = ()
 
 
 class Deleted(msgspec.Struct, frozen=True, rename="camel"):

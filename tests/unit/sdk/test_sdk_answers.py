@@ -1,0 +1,69 @@
+"""What the SDK reads of an answer: all that the gateway puts there, and no more."""
+
+import msgspec
+import pytest
+
+from moorage.api import bodies, deployment_bodies, log_bodies, project_bodies, usage_bodies
+from moorage.sdk import answers
+
+PAIRS = (
+    (answers.Deploying, bodies.Deployed),
+    (answers.SupportedChain, bodies.ChainItem),
+    (answers.Status, bodies.DeploymentProgress),
+    (answers.Project, bodies.ProjectItem),
+    (answers.Projects, bodies.ProjectList),
+    (answers.ProjectShown, project_bodies.ProjectShown),
+    (answers.ProjectChanged, project_bodies.ProjectChanged),
+    (answers.DeploymentItem, deployment_bodies.DeploymentItem),
+    (answers.Deployments, deployment_bodies.DeploymentList),
+    (answers.Cancelled, deployment_bodies.Cancelled),
+    (answers.LogLine, log_bodies.LogItem),
+    (answers.BurningProject, bodies.BurningProject),
+    (answers.CreditEntry, bodies.CreditEntry),
+    (answers.Credits, bodies.Credits),
+    (answers.ToppedUp, bodies.ToppedUp),
+    (answers.Event, bodies.EventItem),
+    (answers.EventPage, bodies.EventPage),
+    (answers.WebhookMade, bodies.WebhookMade),
+    (answers.LastDelivery, bodies.LastDelivery),
+    (answers.WebhookShown, bodies.WebhookShown),
+    (answers.WebhookRemoved, bodies.WebhookRemoved),
+    (answers.DnsRecord, bodies.DnsRecord),
+    (answers.Domain, bodies.DomainItem),
+    (answers.Domains, bodies.DomainList),
+    (answers.DomainRemoved, bodies.DomainRemoved),
+    (answers.Used, usage_bodies.UsageItem),
+    (answers.HourUsed, usage_bodies.UsageHourItem),
+    (answers.Load, usage_bodies.LoadItem),
+    (answers.Usage, usage_bodies.ProjectUsage),
+    (answers.Deleted, bodies.ProjectDeleted),
+    (answers.TokenBalance, bodies.TokenBalance),
+    (answers.Balances, bodies.Balances),
+    (answers.Chains, bodies.ChainList),
+    (answers.Health, bodies.Health),
+)
+
+
+def keys(shape: type[msgspec.Struct]) -> set[str]:
+    return {field.encode_name for field in msgspec.structs.fields(shape)}
+
+
+@pytest.mark.parametrize(("read", "answered"), PAIRS, ids=lambda shape: shape.__name__)
+def test_client_passes_on_every_field_of_an_answer_and_makes_up_none(
+    read: type[msgspec.Struct], answered: type[msgspec.Struct]
+) -> None:
+    assert keys(read) == keys(answered)
+
+
+def test_client_passes_on_every_field_of_a_log_also_of_gateways_that_say_more() -> None:
+    assert keys(answers.LogPage) >= keys(log_bodies.LogBody)
+
+
+def test_every_answer_is_compared_with_the_gateways() -> None:
+    shapes = {
+        shape
+        for shape in vars(answers).values()
+        if isinstance(shape, type) and issubclass(shape, msgspec.Struct)
+    }
+    # A quote is read from the body of a 402, which the error carries whole.
+    assert shapes - {read for read, _ in PAIRS} == {answers.Quote, answers.LogPage}
