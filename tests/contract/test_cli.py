@@ -435,6 +435,68 @@ async def test_no_webhook_is_said_with_the_code_of_what_is_not_there(terminal: T
     assert (await terminal.run("webhook", "show")).code == 5
 
 
+def log_page(*texts: str, **changes: Any) -> dict[str, Any]:
+    lines = [{"time": None, "stream": "out", "text": text} for text in texts]
+    page = {"projectId": PROJECT, "deploymentId": DEPLOYMENT, "kind": "runtime", "lines": lines}
+    return page | {"next": "48", "ended": False, "kept": True} | changes
+
+
+LOGS = ("GET", f"/agent/deploy/{PROJECT}/{DEPLOYMENT}/logs")
+
+
+async def test_log_is_one_document_whose_next_is_read_on_from(terminal: Terminal) -> None:
+    page = log_page("safe \u009b2J \u202e")
+    terminal.gateway.other[LOGS] = [JSONResponse(page)]
+    outcome = await terminal.run("logs", PROJECT, DEPLOYMENT, "--after", "12", "--json")
+    assert (outcome.code, outcome.document) == (0, page)
+    assert "\\u009b2J \\u202e" in outcome.out
+    assert terminal.gateway.queries == ["kind=runtime&after=12"]
+
+
+async def test_last_lines_of_a_log_are_one_request_and_those_since_a_time_as_many_as_it_takes(
+    terminal: Terminal,
+) -> None:
+    pages = [log_page("one"), log_page("two", next="96", ended=True)]
+    for flags, text, queries in (
+        ([], "one\n", ["kind=runtime"]),
+        (
+            ["--since", "1"],
+            "one\ntwo\n",
+            ["kind=runtime&since=1", "kind=runtime&after=48"],
+        ),
+    ):
+        terminal.gateway.other[LOGS] = [JSONResponse(page) for page in pages]
+        terminal.gateway.queries.clear()
+        outcome = await terminal.run("logs", PROJECT, DEPLOYMENT, *flags)
+        assert (outcome.out, terminal.gateway.queries) == (text, queries)
+
+
+@pytest.mark.parametrize(
+    ("serving", "flags", "shown"),
+    [("d1", [], "d1"), (None, [], "d2"), ("d1", ["--build"], "d2")],
+    ids=["serving", "none serves", "build"],
+)
+async def test_log_of_a_project_is_of_what_serves_or_else_of_the_newest(
+    terminal: Terminal, serving: str | None, flags: list[str], shown: str
+) -> None:
+    project = {"id": PROJECT, "name": "hello", "status": "active", "servingDeploymentId": serving}
+    listed = {"projectId": PROJECT, "deployments": [{"id": "d2", "status": "failed"}]}
+    terminal.gateway.other |= {
+        ("GET", f"/agent/projects/{PROJECT}"): [JSONResponse(project)],
+        ("GET", f"/agent/projects/{PROJECT}/deployments"): [JSONResponse(listed)],
+        ("GET", f"/agent/deploy/{PROJECT}/{shown}/logs"): [JSONResponse(log_page("line"))],
+    }
+    outcome = await terminal.run("logs", PROJECT, *flags)
+    assert (outcome.code, outcome.out) == (0, "line\n")
+
+
+async def test_log_that_is_gone_is_said(terminal: Terminal) -> None:
+    terminal.gateway.other[LOGS] = [JSONResponse(log_page(kept=False, ended=True))]
+    outcome = await terminal.run("logs", PROJECT, DEPLOYMENT)
+    assert (outcome.code, outcome.out) == (0, "")
+    assert outcome.err == "This log is not kept any more.\n"
+
+
 async def test_domain_is_added_looked_at_and_removed(terminal: Terminal) -> None:
     project_id = "6f1c7a52-0f53-4c3c-9c6c-0d5fd5c2f1aa"
     path = f"/agent/projects/{project_id}/domains"

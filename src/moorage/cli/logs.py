@@ -1,9 +1,9 @@
 """`moorage logs`: what a build or an app wrote, page by page or live."""
 
 import asyncio
-from typing import Annotated
+from collections.abc import AsyncIterator
+from typing import Annotated, TypedDict
 
-import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
@@ -18,6 +18,15 @@ from moorage.sdk.errors import ClientMisconfigured
 _COLOURS = {"err": Colour.RED, "gateway": Colour.CYAN}
 
 
+class _Asked(TypedDict):
+    """Which lines of a log, as the client takes it."""
+
+    kind: str
+    tail: int | None
+    since: str | None
+    after: str | None
+
+
 def logs(
     project: str,
     deployment: str | None = None,
@@ -27,6 +36,7 @@ def logs(
     follow: Annotated[bool, Parameter(alias="-f", negative=())] = False,
     tail: Annotated[int | None, Parameter(validator=Number(gte=1, lte=10_000))] = None,
     since: str | None = None,
+    after: str | None = None,
     times: Annotated[bool, Parameter(negative=())] = False,
     options: Options = DEFAULTS,
 ) -> int:
@@ -46,33 +56,27 @@ def logs(
     follow
         Go on with what comes, until nothing more can.
     tail
-        Only the last so many lines; 500 if neither this nor --since is given.
+        Only the last so many lines; 500 if neither this nor --since nor --after is given.
     since
         Only what is not older: a time such as 2026-04-07T10:00:00Z, or Unix milliseconds.
+    after
+        Only what is behind this place, which is the `next` of an earlier --json.
     times
         Put its time before each line.
     """
     screen = Screen(json=options.json)
     connection = find_connection(options)
+    kind = "build" if build else "runtime"
+    asked = _Asked(kind=kind, tail=tail, since=since, after=after)
 
     async def show() -> None:
         async with connection.signed_client() as client:
             project_id = await find_project(client, project)
             found = deployment or await _deployment(client, project_id, build=build)
-            kind = "build" if build else "runtime"
-            if follow:
-                async for line in client.follow_logs(
-                    project_id, found, kind=kind, tail=tail, since=since
-                ):
-                    _show(screen, line, times=times)
-                    _show_document(screen, line)
-                return
-            page = await client.logs(project_id, found, kind=kind, tail=tail, since=since)
-            screen.document(page)
-            while page.lines and not screen.json:
-                for line in page.lines:
-                    _show(screen, line, times=times)
-                page = await client.logs(project_id, found, kind=kind, after=page.next)
+            lines = _lines(screen, client, (project_id, found), asked, follow=follow)
+            async for line in lines:
+                before = f"{line.time or '-'} " if times else ""
+                screen.result(before + line.text, colour=_COLOURS.get(line.stream))
 
     asyncio.run(show())
     return Exit.OK
@@ -80,18 +84,32 @@ def logs(
 
 async def _deployment(client: Client, project_id: str, *, build: bool) -> str:
     """The one whose log is meant: for the app's the one that serves, else the newest."""
-    listed = (await client.deployments(project_id)).deployments
+    if not build and (serving := (await client.project(project_id)).serving_deployment_id):
+        return serving
+    listed = (await client.deployments(project_id, limit=1)).deployments
     if not listed:
         raise ClientMisconfigured("this project has no deployment yet")
-    serving = [] if build else [each for each in listed if each.is_serving]
-    return (serving or listed)[0].id
+    return listed[0].id
 
 
-def _show(screen: Screen, line: LogLine, *, times: bool) -> None:
-    before = f"{line.time or '-'} " if times else ""
-    screen.result(before + line.text, colour=_COLOURS.get(line.stream))
-
-
-def _show_document(screen: Screen, line: LogLine) -> None:
-    if screen.json:
-        print(msgspec.json.encode(line).decode(), flush=True)
+async def _lines(
+    screen: Screen, client: Client, deployment: tuple[str, str], asked: _Asked, *, follow: bool
+) -> AsyncIterator[LogLine]:
+    """The lines there are by now, or all that come; with --json one page, or each line."""
+    if follow:
+        async for line in client.follow_logs(*deployment, **asked):
+            screen.document_line(line)
+            yield line
+        return
+    page = await client.logs(*deployment, **asked)
+    screen.document(page)
+    if not page.kept:
+        screen.note("This log is not kept any more.")
+    for line in page.lines:
+        yield line
+    # The last lines of a log are all that was asked for; of others there may be more pages.
+    is_all = screen.json or asked["tail"] is not None or not (asked["since"] or asked["after"])
+    while not is_all and page.lines and not page.ended:
+        page = await client.logs(*deployment, kind=asked["kind"], after=page.next)
+        for line in page.lines:
+            yield line

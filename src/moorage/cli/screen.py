@@ -1,5 +1,6 @@
 """What a command shows: results and JSON on stdout, everything said meanwhile on stderr."""
 
+import json
 import os
 import re
 import select
@@ -19,6 +20,8 @@ _SEQUENCE = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x00-\x1f\x7f-\x9f]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-~]"
 )
+_UNSAFE = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Controls that JSON may hold as they are, and a terminal acts on: C1, and those of direction."""
 
 
 class Colour(IntEnum):
@@ -58,8 +61,12 @@ class Screen:
     def document(self, value: Any) -> None:
         """The one JSON document, when JSON was asked for."""
         if self.json:
-            text = msgspec.json.format(msgspec.json.encode(value), indent=2)
-            print(text.decode())
+            print(json_text(value, indent=2))
+
+    def document_line(self, value: Any) -> None:
+        """One of many JSON documents, each on a line of its own, when JSON was asked for."""
+        if self.json:
+            print(json_text(value, indent=-1), flush=True)
 
     def note(self, text: str) -> None:
         """Something to know meanwhile."""
@@ -146,6 +153,12 @@ def printable(text: str) -> str:
     """`text` without a terminal's sequences, and controls other than line ends and tabs."""
     plain = _SEQUENCE.sub("", text)
     return "".join(char for char in plain if char.isprintable() or char in "\n\t")
+
+
+def json_text(value: Any, *, indent: int) -> str:
+    """`value` as JSON, on one line where `indent` is -1; safe to show on a terminal."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=indent).decode()
+    return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -120,12 +120,14 @@ class Client(Transport):
         kind: str = "runtime",
         tail: int | None = None,
         since: str | None = None,
+        after: str | None = None,
     ) -> AsyncIterator[LogLine]:
         """The lines of a log as they come, until it is over, through outages of the gateway.
 
         Raises what is not retryable, and what the first request is refused with.
         """
-        path = _logs(project_id, deployment_id, kind=kind, tail=tail, since=since, follow="true")
+        query = {"tail": tail, "since": since, "after": after, "follow": "true"}
+        path = _logs(project_id, deployment_id, kind=kind, **query)
         seen, is_first = "", True
         while True:
             headers = {"Last-Event-ID": seen} if seen else {}
