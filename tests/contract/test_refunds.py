@@ -472,7 +472,7 @@ async def test_command_sends_back_and_says_so(
     payment = await till.paid()
     part = [payment.tx_hash, "--reason", "broken", "--amount", "0.2", "--to", till.payer.address]
     assert await moorage(*command, *part) == 0
-    assert capsys.readouterr().out.startswith("refunded: 200000 of 0xaf88")
+    assert capsys.readouterr().out.startswith("refunded: 0.200000 USDC on arbitrum to 0x")
     await till.check(returned=200_000, balance=300_000)
     assert await moorage(*command, "--resume") == 0
     assert till.private_key not in capsys.readouterr().out

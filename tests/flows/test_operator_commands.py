@@ -109,7 +109,9 @@ async def test_held_payment_is_sent_back_while_the_gateway_runs(
 
     code, document = await moorage(screened, "refund", tx, "--reason", "looks wrong")
 
-    assert (code, [item["status"] for item in document["refunds"]]) == (0, ["refunded"])
+    (refund,) = document["refunds"]
+    assert (code, refund["status"], refund["reason"]) == (0, "refunded", "looks wrong")
+    assert refund["refund_tx_hash"] not in (None, tx)
     assert await tokens(wallet) == before
     again, _ = await moorage(screened, "refund", tx, "--reason", "once more")
     assert again == 2

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -37,9 +38,16 @@ class RefundOrder(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class RefundSeen(NamedTuple):
+    """A refund as it stands, and the chain that it is made on."""
+
+    chain: Chain
+    refund: Refund
+
+
 async def run_refund(
     settings: Settings, order: RefundOrder, *, key_file: Path | None, wait_seconds: float
-) -> Refund:
+) -> RefundSeen:
     """Send a payment back; gives the refund as it stands after `wait_seconds` at most.
 
     Raises RefundRefused, ConfigurationInvalid and ChainUnavailable, with nothing sent.
@@ -51,12 +59,13 @@ async def run_refund(
         service = _refunds(settings, books, client, key)
         amount = _amount(order.amount, chain.token_at(payment.token_address))
         refund = await service.begin(payment, amount=amount, reason=order.reason)
-        return await _followed(service, refund, wait_seconds)
+        await _follow(service, refund, wait_seconds)
+        return RefundSeen(chain, await _stored(books, refund))
 
 
 async def run_resume(
     settings: Settings, *, key_file: Path | None, wait_seconds: float
-) -> list[Refund]:
+) -> list[RefundSeen]:
     """Follow every refund whose outcome is not known; gives them as they stand then.
 
     Raises RefundRefused for one that another key has signed, ConfigurationInvalid,
@@ -66,9 +75,10 @@ async def run_resume(
         key = _key(settings, key_file)
         followed = []
         for refund in await refunds.unfinished(books.db):
-            _, client = _chain_of(books, refund.chain_id)
+            chain, client = _chain_of(books, refund.chain_id)
             service = _refunds(settings, books, client, key)
-            followed.append(await _followed(service, refund, wait_seconds))
+            await _follow(service, refund, wait_seconds)
+            followed.append(RefundSeen(chain, await _stored(books, refund)))
         return followed
 
 
@@ -91,8 +101,8 @@ def _refunds(settings: Settings, books: OpenBooks, client: RpcClient, key: Signi
     )
 
 
-async def _followed(service: Refunds, refund: Refund, wait_seconds: float) -> Refund:
-    """The refund when its outcome is known, or when the wait is over.
+async def _follow(service: Refunds, refund: Refund, wait_seconds: float) -> None:
+    """Follows the refund until its outcome is known, or the wait is over.
 
     A chain that can't be read meanwhile changes nothing: what was sent is on its way.
     """
@@ -104,7 +114,17 @@ async def _followed(service: Refunds, refund: Refund, wait_seconds: float) -> Re
                     status = await service.follow(refund)
                 if status in UNFINISHED:
                     await asyncio.sleep(_LOOK_SECONDS)
-    return msgspec.structs.replace(refund, status=status)
+
+
+async def _stored(books: OpenBooks, refund: Refund) -> Refund:
+    """The refund as it stands now."""
+    of_payment = await refunds.of_payment(
+        books.db,
+        chain_id=refund.chain_id,
+        tx_hash=refund.tx_hash,
+        log_index=refund.log_index,
+    )
+    return next(each for each in of_payment if each.id == refund.id)
 
 
 async def _ordered_payment(books: OpenBooks, order: RefundOrder) -> Payment:

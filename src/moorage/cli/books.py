@@ -13,7 +13,10 @@ from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from moorage.api.audit import Report
+    from moorage.chains.chain import Chain
     from moorage.payments.payment import Payment
     from moorage.payments.refund import Refund
     from moorage.settings import Settings
@@ -229,16 +232,27 @@ def refund(
         refunded = run_refund(settings, order, key_file=key_file, wait_seconds=wait_seconds)
         done = [asyncio.run(refunded)]
     screen = Screen(json=json)
-    screen.document({"refunds": done})
-    for item in done:
-        screen.result(
-            f"{item.status}: {item.amount_atomic} of {item.token_address} to {item.recipient}, "
-            f"refund {item.id}"
-        )
-    return _refund_exit(done)
+    screen.document({"refunds": [refund for _, refund in done]})
+    for seen in done:
+        screen.result(refund_text(*seen))
+    if not done:
+        screen.result("No refund's outcome is open.")
+    return _refund_exit(item for _, item in done)
 
 
-def _refund_exit(done: "list[Refund]") -> Exit:
+def refund_text(chain: "Chain", item: "Refund") -> str:
+    """A refund, for a person."""
+    from moorage.money import decimal_text
+
+    token = chain.token_at(item.token_address)
+    amount = f"{item.amount_atomic} of {item.token_address}"  # of a token no longer configured
+    if token is not None:
+        amount = f"{decimal_text(item.amount, decimals=token.decimals)} {token.symbol}"
+    by = f", transaction {item.refund_tx_hash}" if item.refund_tx_hash else ""
+    return f"{item.status}: {amount} on {chain.name} to {item.recipient}{by}, refund {item.id}"
+
+
+def _refund_exit(done: "Iterable[Refund]") -> Exit:
     from moorage.payments.refund import UNFINISHED, RefundStatus
 
     statuses = {item.status for item in done}
