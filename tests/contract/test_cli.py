@@ -505,8 +505,11 @@ async def test_domain_is_added_looked_at_and_removed(terminal: Terminal) -> None
         "status": "pending",
         "url": None,
         "problem": "There is no TXT record _moorage.shop.example.",
-        "records": [{"type": "TXT", "name": "_moorage.shop.example", "value": "t"}],
-        "next_actions": ["Set the TXT record."],
+        "records": [
+            {"type": "TXT", "name": "_moorage.shop.example", "value": "t"},
+            {"type": "CNAME", "name": "shop.example", "value": "shop.apps.example"},
+        ],
+        "next_actions": ["Set the TXT record.", "POST …/verify looks at once."],
         "created_at": "2026-04-07T12:00:00.000Z",
         "verified_at": None,
         "checked_at": None,
@@ -521,22 +524,35 @@ async def test_domain_is_added_looked_at_and_removed(terminal: Terminal) -> None
             JSONResponse({"domain": "shop.example", "status": "removed"})
         ],
     }
+    verify = f"moorage domains {project_id} verify shop.example"
     added = await terminal.run("domains", project_id, "add", "shop.example")
     assert terminal.gateway.bodies == [b'{"domain":"shop.example"}']
     assert added.code == 0
     assert added.out.splitlines() == [
         "shop.example: pending",
         "There is no TXT record _moorage.shop.example.",
-        "- Set the TXT record.",
+        "",
+        "RECORD  NAME                   VALUE",
+        "TXT     _moorage.shop.example  t",
+        "CNAME   shop.example           shop.apps.example",
+        "",
+        "The TXT record proves that the domain is yours, the other leads it here.",
+        "Where a zone allows no CNAME at its top, give it the A and AAAA that VALUE has.",
+        f"It is not looked at by itself; at once by: {verify}",
     ]
     assert "shop.example" in (await terminal.run("domains", project_id)).out
 
     looked = await terminal.run("domains", project_id, "verify", "shop.example", "--json")
     assert (looked.code, looked.document) == (1, pending)
     found = await terminal.run("domains", project_id, "verify", "shop.example")
-    assert (found.code, found.out.splitlines()[0]) == (
+    assert (found.code, found.out.splitlines()[:4]) == (
         0,
-        "shop.example: verified at https://shop.example",
+        [
+            "shop.example: verified at https://shop.example",
+            "",
+            "RECORD  NAME          VALUE",
+            "CNAME   shop.example  shop.apps.example",
+        ],
     )
     removed = await terminal.run("domains", project_id, "remove", "shop.example")
     assert removed.out == "shop.example leads nowhere any more.\n"

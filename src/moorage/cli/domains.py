@@ -6,7 +6,7 @@ from typing import Literal
 from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.projects import find_project
-from moorage.cli.screen import Screen
+from moorage.cli.screen import Screen, table_lines
 from moorage.sdk.answers import Domain, DomainRemoved, Domains
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured
@@ -46,18 +46,31 @@ def domains(
         rows = [(each.domain, each.status, each.problem or "-") for each in answer.domains]
         screen.table(("DOMAIN", "STATUS", "LAST LOOK"), rows)
     else:
-        screen.result(domain_text(answer))
+        screen.result(domain_text(project, answer))
     is_pending = isinstance(answer, Domain) and answer.status != "verified"
     return Exit.FAILED if what == "verify" and is_pending else Exit.OK
 
 
-def domain_text(answer: Domain | DomainRemoved) -> str:
-    """A domain, as it stands or gone, for a person."""
+def domain_text(project: str, answer: Domain | DomainRemoved) -> str:
+    """A domain, as it stands or gone, and what to do, for a person."""
     if isinstance(answer, DomainRemoved):
         return f"{answer.domain} leads nowhere any more."
     lines = [f"{answer.domain}: {answer.status}" + (f" at {answer.url}" if answer.url else "")]
     lines += [answer.problem] if answer.problem else []
-    return "\n".join(lines + [f"- {action}" for action in answer.next_actions])
+    is_pending = answer.status != "verified"
+    records = [each for each in answer.records if is_pending or each.type != "TXT"]
+    rows = [(each.type, each.name, each.value) for each in records]
+    lines += ["", *table_lines(("RECORD", "NAME", "VALUE"), rows), ""]
+    if is_pending:
+        lines.append("The TXT record proves that the domain is yours, the other leads it here.")
+    lines.append("Where a zone allows no CNAME at its top, give it the A and AAAA that VALUE has.")
+    return "\n".join([*lines, _next_look(project, answer)] if is_pending else lines)
+
+
+def _next_look(project: str, pending: Domain) -> str:
+    when = pending.next_check_at
+    by_itself = f"It is looked at by itself at {when}" if when else "It is not looked at by itself"
+    return f"{by_itself}; at once by: moorage domains {project} verify {pending.domain}"
 
 
 async def _ask(
