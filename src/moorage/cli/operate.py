@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from moorage.settings import Settings
 
 _EXAMPLE = Path("examples/hello-node")
+_DATA_DIR = ".moorage"  # where commands look for dev.json, unless they are told
 
 
 def dev(
@@ -177,6 +180,18 @@ def _require_machine(settings: "Settings") -> None:
         raise ConfigurationInvalid(f"this machine lacks something:\n{listed}")
 
 
+def next_command(program: Path, *, data_dir: Path, here: Path) -> str:
+    """What deploys the example to this gateway, typed in the directory `here`."""
+    arguments = [_from(here, program), "deploy", str(_EXAMPLE), "--name", "hello"]
+    if data_dir != here / _DATA_DIR:
+        arguments += ["--data-dir", _from(here, data_dir)]
+    return shlex.join(arguments)
+
+
+def _from(here: Path, path: Path) -> str:
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def _started(
     settings: "Settings", addresses: "Addresses", chains: "dict[str, Chain]", dev_file: Path
 ) -> list[str]:
@@ -192,7 +207,7 @@ def _started(
         f"wallets   {dev_file}",
         "",
         "Next, in a second terminal:",
-        f"  .venv/bin/moorage deploy {_EXAMPLE} --name hello",
+        "  " + next_command(Path(sys.argv[0]), data_dir=Path(settings.data_dir), here=Path.cwd()),
         "",
         "Ctrl-C stops all of it.",
     ]
