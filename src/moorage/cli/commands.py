@@ -25,13 +25,13 @@ CLIENT_COMMANDS = (
     Command("balance", "moorage.cli.balances:balance", "Show what a wallet holds on chain."),
     Command("credits", "moorage.cli.credits:credits", "Show your credits, and how long they last."),
     Command("topup", "moorage.cli.topup:topup", "Buy credits."),
-    Command("events", "moorage.cli.events:events", "List what happened to you."),
-    Command("webhook", "moorage.cli.events:webhook", "Have that sent to a URL."),
+    Command("events", "moorage.cli.events:events", "List what happened to your apps and credits."),
+    Command("webhook", "moorage.cli.events:webhook", "Have your events sent to a URL."),
     Command("show", "moorage.cli.configuration:show", "Show a project whole."),
     Command("env", "moorage.cli.configuration:env", "Set a project's variables, or list them."),
     Command("restart", "moorage.cli.configuration:restart", "Start a project's app anew."),
     Command("usage", "moorage.cli.usage:usage", "Show what a project's app was asked and used."),
-    Command("domains", "moorage.cli.domains:domains", "Have a domain of yours lead to one."),
+    Command("domains", "moorage.cli.domains:domains", "Have your own domains lead to a project."),
     Command("delete", "moorage.cli.projects:delete", "Stop a project and remove it for good."),
     Command("chains", "moorage.cli.balances:chains", "List the chains and tokens taken."),
 )
@@ -42,7 +42,7 @@ OPERATOR_COMMANDS = (
     Command("check", "moorage.cli.operate:check", "Say what is missing here, and what mends it."),
     Command("plan", "moorage.cli.operate:plan", "Show how a directory would be built and run."),
     Command("suspend", "moorage.cli.suspension:suspend", "Stop a project, whatever its credits."),
-    Command("resume", "moorage.cli.suspension:resume", "Lift that: its credits decide again."),
+    Command("resume", "moorage.cli.suspension:resume", "Lift a suspension: credits decide again."),
     Command("suspended", "moorage.cli.suspension:suspended", "List what you have suspended."),
     Command("audit", "moorage.cli.books:audit", "Compare the books with the chains."),
     Command("ledger", "moorage.cli.books:ledger", "Print the ledger as CSV."),
@@ -70,6 +70,16 @@ def operator_commands() -> tuple[Command, ...]:
     return OPERATOR_COMMANDS if find_spec("moorage.cli.operate") else ()
 
 
+def all_commands() -> tuple[Command, ...]:
+    """Every command that this installation has."""
+    return (*CLIENT_COMMANDS, *operator_commands())
+
+
+def find_command(name: str) -> Command | None:
+    """The command of this name, if there is one."""
+    return next((each for each in all_commands() if each.name == name), None)
+
+
 def left_behind(name: str) -> str:
     """What Ctrl-C leaves behind of a command; "" where that is nothing."""
     return _LEFT_BEHIND.get(name, "")
@@ -85,7 +95,7 @@ def overview() -> str:
     sections = ["Usage: moorage COMMAND [OPTIONS]\n\nDeploy an app by paying for it."]
     for title, commands in (("Commands", CLIENT_COMMANDS), ("Operators", operator_commands())):
         if commands:
-            lines = (f"  {each.name:<12}{each.help}" for each in commands)
+            lines = (f"  {each.name:<13}{each.help}" for each in commands)
             sections.append(f"{title}:\n" + "\n".join(lines))
     sections.append(
         "Gateway, key and nodes come from flags, then from the environment\n"

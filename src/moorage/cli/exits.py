@@ -30,7 +30,7 @@ class Exit(IntEnum):
 
 EXIT_CODES = (
     (Exit.OK, "done"),
-    (Exit.FAILED, "the deployment failed; the reason is printed"),
+    (Exit.FAILED, "failed, or found something wrong; what, is printed"),
     (Exit.INVALID, "wrong usage, configuration or request; change it"),
     (Exit.DO_NOT_PAY_AGAIN, "a payment is uncertain or was not approved; do not pay by hand"),
     (Exit.TRY_AGAIN, "gateway or chain unreachable or busy; nothing was paid, try again"),

@@ -2,26 +2,20 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from io import TextIOWrapper
+from typing import Any
 from urllib.parse import urlsplit
 
 from moorage import __version__
-from moorage.cli.commands import (
-    CLIENT_COMMANDS,
-    exit_code_text,
-    left_behind,
-    operator_commands,
-    overview,
-)
+from moorage.cli.commands import Command, find_command, left_behind, overview
 from moorage.cli.exits import Exit, exit_code
 from moorage.errors import MoorageError
-
-if TYPE_CHECKING:
-    from cyclopts import App
 
 
 def main() -> None:
     """Runs the command line and exits with its code."""
+    if isinstance(sys.stdout, TextIOWrapper):  # rather than fail where it is not UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -41,9 +35,12 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    if not arguments or arguments[0] in {"--help", "-h"}:
+    if not arguments:
+        print(overview(), file=sys.stderr)
+        return Exit.INVALID
+    if arguments[0] in {"--help", "-h"}:
         print(overview())
-        return Exit.OK if arguments else Exit.INVALID
+        return Exit.OK
     if arguments[0] == "--version":
         print(__version__)
         return Exit.OK
@@ -57,23 +54,6 @@ def _run(arguments: Sequence[str]) -> int:
 
         say(f"Interrupted. {left_behind(arguments[0])}".rstrip())
         return Exit.INTERRUPTED
-
-
-def build_app() -> "App":
-    """The command tree; commands are imported when they are run."""
-    from cyclopts import App
-
-    app = App(
-        name="moorage",
-        help="Deploy an app by paying for it.",
-        version=__version__,
-        help_epilogue=exit_code_text(),
-        help_format="plaintext",
-        suppress_keyboard_interrupt=False,
-    )
-    for command in (*CLIENT_COMMANDS, *operator_commands()):
-        app.command(command.path, name=command.name, help=None)
-    return app
 
 
 def error_document(error: MoorageError, code: Exit) -> dict[str, Any]:
@@ -112,17 +92,28 @@ def hint(error: MoorageError) -> str | None:
 def _run_command(arguments: Sequence[str], *, as_json: bool) -> int:
     from cyclopts import CycloptsError
 
+    from moorage.cli.help import build_app, unwrap_help
+
+    command = find_command(arguments[0])
+    if command is not None and not {"--help", "-h"}.isdisjoint(arguments):
+        unwrap_help(command)
     try:
         outcome = build_app()(
-            arguments, exit_on_error=False, print_error=not as_json, result_action="return_value"
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
         )
     except CycloptsError as error:
-        from moorage.cli.screen import Screen
-
-        document = {"error": str(error), "code": "usage", "retryable": False, "exit_code": 2}
-        Screen(json=as_json).document(document)
-        return Exit.INVALID
+        return _refuse(str(error), command, as_json=as_json)
     return outcome if isinstance(outcome, int) else Exit.OK
+
+
+def _refuse(why: str, command: Command | None, *, as_json: bool) -> int:
+    from moorage.cli.screen import Screen, say
+
+    document = {"error": why, "code": "usage", "retryable": False, "exit_code": int(Exit.INVALID)}
+    Screen(json=as_json).document(document)
+    say(f"error: {why}")
+    say(f"See: moorage {command.name} --help" if command else "See: moorage --help")
+    return Exit.INVALID
 
 
 def _report(error: MoorageError, *, as_json: bool) -> int:

@@ -337,7 +337,26 @@ def test_failure_is_a_sentence_on_stderr(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_help_is_no_failure_and_no_command_is_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert (run(["--help"]), run([])) == (0, 2)
+    assert run(["--help"]) == 0
+    assert capsys.readouterr() == (f"{overview()}\n", "")
+    assert run([]) == 2
+    assert capsys.readouterr() == ("", f"{overview()}\n")
     assert run(["--version"]) == 0
-    assert run(["deploy", "--help"]) == 0
-    assert "--max-usd" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("nowhere")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nosuch"], "See: moorage --help"),
+        (["projects", "what"], "See: moorage projects --help"),
+        (["logs", "x", "--tail", "0", "--json"], "See: moorage logs --help"),
+    ],
+)
+def test_wrong_usage_is_a_sentence_on_stderr_and_names_the_help(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    error, see = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ")
+    assert see == said

@@ -1,0 +1,63 @@
+"""What `moorage COMMAND --help` shows, in paragraphs that fit any terminal."""
+
+from collections.abc import Callable
+from importlib import import_module
+from inspect import cleandoc
+from typing import Any
+
+from cyclopts import App, Parameter
+
+from moorage import __version__
+from moorage.cli.commands import Command, all_commands, exit_code_text
+
+
+def build_app() -> App:
+    """The command tree; commands are imported when they are run."""
+    app = App(
+        name="moorage",
+        help="Deploy an app by paying for it.",
+        version=__version__,
+        help_epilogue=exit_code_text(),
+        help_format="plaintext",
+        suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(negative_iterable=(), show_default=default_text),
+    )
+    for command in all_commands():
+        app.command(command.path, name=command.name, help=None)
+    return app
+
+
+def unwrap_help(command: Command) -> None:
+    """Has a command's help be wrapped where it is shown, not where its source is."""
+    module, _, name = command.path.partition(":")
+    function: Callable[..., int] = getattr(import_module(module), name)
+    function.__doc__ = unwrapped(function.__doc__ or "")
+
+
+def unwrapped(docstring: str) -> str:
+    """A docstring of which each paragraph, and what is said of each parameter, is one line."""
+    lines: list[str] = []
+    for line in cleandoc(docstring).splitlines():
+        if lines and _goes_on(lines[-1], line):
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def default_text(default: Any) -> str | None:
+    """A default as help shows it; None where it says no more than the help does."""
+    if isinstance(default, bool):
+        return "yes" if default else None
+    return None if default in (None, "", ()) else str(default)
+
+
+def _goes_on(before: str, line: str) -> bool:
+    """Whether `line` belongs to the paragraph of the line `before` it, by its indentation."""
+    if not before.strip() or not line.strip() or set(line) == {"-"} or set(before) == {"-"}:
+        return False
+    return _indentation(before) == _indentation(line)
+
+
+def _indentation(line: str) -> int:
+    return len(line) - len(line.lstrip())
