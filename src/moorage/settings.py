@@ -352,7 +352,9 @@ def load_settings(
     if file is not None:
         try:
             values.update(tomllib.loads(file.read_text()))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except OSError as error:
+            raise InvalidField(str(file), error.strerror or str(error)) from error
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InvalidField(str(file), str(error)) from error
     values.update(_from_environment(environ))
     values.update({key: value for key, value in given.items() if value is not None})

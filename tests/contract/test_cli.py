@@ -74,6 +74,7 @@ class Terminal:
         program: str = MAIN,
         stdout: int = asyncio.subprocess.PIPE,
         stderr: int = asyncio.subprocess.PIPE,
+        **environment: str,
     ) -> asyncio.subprocess.Process:
         clean = {name: value for name, value in os.environ.items() if "MOORAGE" not in name}
         return await asyncio.create_subprocess_exec(
@@ -82,7 +83,7 @@ class Terminal:
             program,
             *arguments,
             cwd=self.directory,
-            env=clean | {"MOORAGE_STATE_DIR": str(self.directory / "state")},
+            env=clean | {"MOORAGE_STATE_DIR": str(self.directory / "state")} | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -93,8 +94,9 @@ class Terminal:
         *arguments: str,
         stdout: int = asyncio.subprocess.PIPE,
         stderr: int = asyncio.subprocess.PIPE,
+        **environment: str,
     ) -> Outcome:
-        process = await self.start(*arguments, stdout=stdout, stderr=stderr)
+        process = await self.start(*arguments, stdout=stdout, stderr=stderr, **environment)
         out, err = await asyncio.wait_for(process.communicate(), timeout=60)
         outcome = Outcome(process.returncode or 0, (out or b"").decode(), (err or b"").decode())
         for key in KEYS:
@@ -451,6 +453,16 @@ async def test_log_is_one_document_whose_next_is_read_on_from(terminal: Terminal
     assert (outcome.code, outcome.document) == (0, page)
     assert "\\u009b2J \\u202e" in outcome.out
     assert terminal.gateway.queries == ["kind=runtime&after=12"]
+
+
+async def test_what_an_output_has_no_letters_for_is_escaped(terminal: Terminal) -> None:
+    page = log_page("caf\u00e9 \U0001f6a2", ended=True)
+    terminal.gateway.other[LOGS] = [JSONResponse(page)]
+    arguments = ("logs", PROJECT, DEPLOYMENT)
+    outcome = await terminal.run(*arguments, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert (outcome.code, outcome.out) == (0, "caf\\xe9 \\U0001f6a2\n"), outcome.err
+    outcome = await terminal.run(*arguments, "--json", PYTHONIOENCODING="ascii")
+    assert (outcome.code, outcome.document) == (0, page)
 
 
 async def test_last_lines_of_a_log_are_one_request_and_those_since_a_time_as_many_as_it_takes(

@@ -20,8 +20,7 @@ _SEQUENCE = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x00-\x1f\x7f-\x9f]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-~]"
 )
-_UNSAFE = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""Controls that JSON may hold as they are, and a terminal acts on: C1, and those of direction."""
+_NOT_ASCII = re.compile(r"[^\n -~]")
 
 
 class Colour(IntEnum):
@@ -53,7 +52,7 @@ class Screen:
         """A line of the result, for a person; in a colour on a terminal."""
         if self.json:
             return
-        if colour is None or not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        if colour is None or not _shows_colour():
             print(printable(text), flush=True)
         else:
             print(f"\x1b[{colour}m{printable(text)}\x1b[0m", flush=True)
@@ -106,6 +105,11 @@ class Screen:
             yield _Spinner(status)
 
 
+def _shows_colour() -> bool:
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not plain
+
+
 class _Lines:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -156,9 +160,9 @@ def printable(text: str) -> str:
 
 
 def json_text(value: Any, *, indent: int) -> str:
-    """`value` as JSON, on one line where `indent` is -1; safe to show on a terminal."""
+    """`value` as JSON in ASCII, on one line where `indent` is -1: any terminal can show it."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=indent).decode()
-    return _UNSAFE.sub(lambda match: json.dumps(match[0])[1:-1], text)
+    return _NOT_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
