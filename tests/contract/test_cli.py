@@ -578,6 +578,15 @@ async def test_domains_of_wrong_usage_asks_nothing(
     assert terminal.gateway.nonces == set()
 
 
+async def test_refused_times_of_usage_are_told_by_their_flags(terminal: Terminal) -> None:
+    path = f"/agent/projects/{PROJECT}/usage"
+    for field, flag in (("from", "--since"), ("to", "--until")):
+        answer = {"error": f"{field}: must be a time", "code": "invalid_field", "field": field}
+        terminal.gateway.other["GET", path] = [JSONResponse(answer, status_code=400)]
+        outcome = await terminal.run("usage", PROJECT, flag, "yesterday")
+        assert (outcome.code, outcome.err) == (2, f"error: {flag}: must be a time\n")
+
+
 async def test_events_after_a_sequence_are_listed(terminal: Terminal) -> None:
     event = {
         "id": "evt_1",

@@ -162,6 +162,8 @@ def payments(
     if wanted and not found:
         screen.note("nothing of this transaction is held")
         return Exit.FAILED
+    if not found:
+        screen.result("No payment is held.")
     return Exit.OK
 
 

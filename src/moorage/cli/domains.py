@@ -44,7 +44,8 @@ def domains(
     screen.document(answer)
     if isinstance(answer, Domains):
         rows = [(each.domain, each.status, each.problem or "-") for each in answer.domains]
-        screen.table(("DOMAIN", "STATUS", "LAST LOOK"), rows)
+        none = f"No domains of its own. Next: moorage domains {project} add DOMAIN"
+        screen.table(("DOMAIN", "STATUS", "LAST LOOK"), rows, none=none)
     else:
         screen.result(domain_text(project, answer))
     is_pending = isinstance(answer, Domain) and answer.status != "verified"

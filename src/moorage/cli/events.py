@@ -40,7 +40,7 @@ def events(
     rows = [
         (str(each.sequence), each.timestamp, each.type, _pairs(each.data)) for each in page.events
     ]
-    screen.table(("SEQUENCE", "AT", "TYPE", "DATA"), rows)
+    screen.table(("SEQUENCE", "AT", "TYPE", "DATA"), rows, none="Nothing has happened since.")
     if len(page.events) == limit:
         screen.result(f"Next: moorage events --after {page.last_sequence}")
     return Exit.OK

@@ -75,11 +75,13 @@ class Screen:
         """Something that may need doing."""
         self.note(f"warning: {text}")
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Rows under headings, each column as wide as it must be."""
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, none: str = ""
+    ) -> None:
+        """Rows under headings, columns as wide as they must be; without rows, `none`."""
         if self.json:
             return
-        for line in table_lines(columns, rows):
+        for line in [none] if none and not rows else table_lines(columns, rows):
             print(line)
 
     def can_ask(self) -> bool:
@@ -167,12 +169,16 @@ def json_text(value: Any, *, indent: int) -> str:
 
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The table as lines, headings first, without trailing blanks."""
-    clean = [tuple(columns), *(tuple(printable(cell) for cell in row) for row in rows)]
+    clean = [tuple(columns), *(tuple(_on_one_line(cell) for cell in row) for row in rows)]
     widths = [max(len(row[column]) for row in clean) for column in range(len(columns))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in clean
     ]
+
+
+def _on_one_line(cell: str) -> str:
+    return printable(cell).replace("\n", " ").replace("\t", " ")
 
 
 def _plain(text: str) -> Any:

@@ -108,7 +108,7 @@ def suspended(
     screen = Screen(json=json)
     screen.document({"suspended": [each._asdict() for each in found]})
     rows = [(each.unique_name or "(all)", each.wallet, each.reason) for each in found]
-    screen.table(("NAME", "WALLET", "REASON"), rows)
+    screen.table(("NAME", "WALLET", "REASON"), rows, none="Nothing is suspended.")
     return Exit.OK
 
 

@@ -7,9 +7,11 @@ from moorage.cli.exits import Exit
 from moorage.cli.projects import find_project
 from moorage.cli.screen import Screen
 from moorage.sdk.answers import Usage, Used
+from moorage.sdk.errors import RequestRefused
 
 _MIB = 1024 * 1024
-_COLUMNS = ("HOUR", "REQUESTS", "5XX", "IN", "OUT", "CPU", "MEMORY")
+_COLUMNS = ("HOUR", "REQUESTS", "5XX", "IN", "OUT", "CPU", "MOST MEMORY")
+_FLAGS = {"from": "--since", "to": "--until"}
 
 
 def usage(
@@ -37,7 +39,10 @@ def usage(
     async def ask() -> Usage:
         async with connection.signed_client() as client:
             found = await find_project(client, project)
-            return await client.usage(found, since=since, until=until)
+            try:
+                return await client.usage(found, since=since, until=until)
+            except RequestRefused as refused:
+                raise _in_flags(refused) from refused
 
     used = asyncio.run(ask())
     screen.document(used)
@@ -54,6 +59,18 @@ def usage(
     return Exit.OK
 
 
+def _in_flags(refused: RequestRefused) -> RequestRefused:
+    """The refusal, told of the flag where it is of a field that a flag sets."""
+    field = str(refused.body.get("field"))
+    return RequestRefused(
+        status=refused.status,
+        code=refused.code,
+        error=refused.error.replace(f"{field}:", f"{_FLAGS.get(field, field)}:", 1),
+        retryable=refused.retryable,
+        body=refused.body,
+    )
+
+
 def _row(name: str, used: Used) -> tuple[str, ...]:
     return (
         name,
@@ -62,7 +79,7 @@ def _row(name: str, used: Used) -> tuple[str, ...]:
         _mib(used.bytes_in),
         _mib(used.bytes_out),
         f"{used.cpu_ms / 1000:.1f} s",
-        f"{_mib(used.memory_peak_bytes)} at most",
+        _mib(used.memory_peak_bytes),
     )
 
 

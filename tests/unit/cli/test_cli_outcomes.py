@@ -274,8 +274,14 @@ def test_text_from_elsewhere_leaves_no_sequence_of_a_terminal(text: str, shown: 
     assert printable(text) == shown
 
 
-def test_table_is_aligned() -> None:
+def test_table_is_aligned_and_a_row_is_a_line() -> None:
     assert table_lines(("A", "B"), [("long", "x"), ("y", "")]) == ["A     B", "long  x", "y"]
+    assert table_lines(("A",), [("x\ty\nz",)]) == ["A", "x y z"]
+
+
+def test_table_without_rows_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(json=False).table(("A", "B"), [], none="Nothing yet.")
+    assert capsys.readouterr().out == "Nothing yet.\n"
 
 
 def test_history_knows_the_latest_by_name_and_id(tmp_path: Path) -> None:
