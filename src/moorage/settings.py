@@ -167,7 +167,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _doc("How long a stopped app may take to end after SIGTERM; then SIGKILL.", ge=0, le=60),
     ] = 5
     releases_kept: Annotated[
-        int, _doc("How many replaced versions of a project can be rolled back to.", ge=0, le=100)
+        int,
+        _doc(
+            "How many replaced versions of a project can be rolled back to; of as many that failed "
+            "and of as many that were given up the logs are kept.",
+            ge=0,
+            le=100,
+        ),
     ] = 3
     sleep_after_seconds: Annotated[
         int,

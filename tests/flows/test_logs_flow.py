@@ -110,7 +110,7 @@ async def test_page_tells_time_stream_and_text(wallet: Wallet) -> None:
     deployed = await wallet.deploy_paid(fresh_name(), TALKER)
     await wallet.settled(deployed)
     body = await page(wallet, deployed, kind="build")
-    assert set(body) == {"projectId", "deploymentId", "kind", "lines", "next", "ended"}
+    assert set(body) == {"projectId", "deploymentId", "kind", "lines", "next", "ended", "kept"}
     assert (body["kind"], body["ended"]) == ("build", True)
     by_text = {line["text"]: line for line in body["lines"]}
     assert by_text["begun"]["stream"] == "out"

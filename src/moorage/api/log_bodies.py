@@ -7,6 +7,9 @@ from msgspec import Meta
 from moorage.api.bodies import Body, CamelBody, Time
 from moorage.runtimes.runtime import LogKind, LogStream
 
+Kept = Annotated[
+    bool, Meta(description="false: it is kept no longer, so whatever was written is gone")
+]
 Cursor = Annotated[str, Meta(description="a place in a log; `after` takes it", pattern=r"^\d+$")]
 
 
@@ -27,9 +30,11 @@ class LogBody(CamelBody, frozen=True, kw_only=True):
     lines: list[LogItem]
     next: Cursor
     ended: bool
+    kept: Kept
 
 
 class LogEnd(Body, frozen=True, kw_only=True):
     """What the last event of a stream holds."""
 
     next: Cursor
+    kept: Kept

@@ -73,9 +73,11 @@ class LogStreamResponse(StreamingResponse):
         *,
         read: LogReader,
         is_over: Callable[[], Awaitable[bool]],
+        kept: bool,
     ) -> None:
-        """Raises TooManyStreams."""
-        super().__init__(_events(read, is_over, followers.leaving), headers=_HEADERS)
+        """`kept`: whether the log is kept. Raises TooManyStreams."""
+        events = _events(read, is_over, followers.leaving, kept=kept)
+        super().__init__(events, headers=_HEADERS)
         followers.enter(wallet)
         self._followers = followers
         self._wallet = wallet
@@ -90,7 +92,11 @@ class LogStreamResponse(StreamingResponse):
 
 
 async def _events(
-    read: LogReader, is_over: Callable[[], Awaitable[bool]], leaving: asyncio.Event
+    read: LogReader,
+    is_over: Callable[[], Awaitable[bool]],
+    leaving: asyncio.Event,
+    *,
+    kept: bool,
 ) -> AsyncIterator[bytes]:
     """Each piece holds whole events."""
     position: int | None = None
@@ -104,7 +110,7 @@ async def _events(
             said, pause_seconds = time.monotonic(), _LOOK_SECONDS
             continue
         if over:
-            yield _event("end", position, LogEnd(next=str(position)))
+            yield _event("end", position, LogEnd(next=str(position), kept=kept))
             return
         now = time.monotonic()
         if now - said >= KEEP_ALIVE_SECONDS:

@@ -60,6 +60,7 @@ async def show_logs(gateway: Gateway, request: Request) -> Response:
             wallet,
             read=_reader(gateway, found.id, wanted),
             is_over=_over(gateway, found, wanted.kind),
+            kept=found.is_kept,
         )
     over = await _over(gateway, found, wanted.kind)()  # asked first: what comes later is read then
     body = await asyncio.to_thread(_page, gateway, found, wanted, over=over)
@@ -153,4 +154,5 @@ def _page(gateway: Gateway, found: Standing, wanted: _Wanted, *, over: bool) -> 
         lines=[log_item(line) for line in page.lines],
         next=str(page.next),
         ended=over and not read(page.next, 1).lines,
+        kept=found.is_kept,
     )

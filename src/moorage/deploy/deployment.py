@@ -93,6 +93,7 @@ class Standing(msgspec.Struct, frozen=True):
     project_status: ProjectStatus
     serving_deployment_id: str | None
     blocked_reason: str | None
+    is_kept: bool  # the deployment, as far as its logs
 
 
 class Summary(msgspec.Struct, frozen=True):

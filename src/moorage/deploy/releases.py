@@ -1,7 +1,8 @@
 """Releases: what is kept of the deployments that are over, so that it can be served again.
 
-Of each project the latest superseded ones keep their files, and as many failed ones their logs. A
-row says first that something is kept no longer; then it is removed, as all that no row keeps.
+Of each project the latest superseded ones keep their files, and their logs as many that failed and
+as many that their owner gave up, by a later deployment or by cancelling. A row says first that
+something is kept no longer; then it is removed, as all that no row keeps.
 """
 
 from collections.abc import Collection, Mapping

@@ -159,6 +159,7 @@ _STANDING = Statement(
         projects.c.status,
         projects.c.serving_deployment_id,
         projects.c.blocked_reason,
+        deployments.c.is_kept,
     )
     .join_from(deployments, projects)
     .where(deployments.c.id == bindparam("id"))
@@ -310,20 +311,13 @@ async def standing(db: Database, deployment_id: str) -> Standing | None:
     row = await db.one(_STANDING, id=deployment_id)
     if row is None:
         return None
-    return Standing(
-        id=row[0],
-        project_id=row[1],
-        status=DeploymentStatus(row[2]),
-        note=row[3],
-        reason=row[4],
-        reason_code=row[5],
-        log_tail=row[6],
-        wallet=row[7],
-        unique_name=row[8],
-        project_status=ProjectStatus(row[9]),
-        serving_deployment_id=row[10],
-        blocked_reason=row[11],
-    )
+    fields = dict(zip(Standing.__struct_fields__, row, strict=True))
+    typed = {
+        "status": DeploymentStatus(fields["status"]),
+        "project_status": ProjectStatus(fields["project_status"]),
+        "is_kept": bool(fields["is_kept"]),
+    }
+    return Standing(**fields | typed)
 
 
 async def deployments_of(source: Database | Transaction, project_id: str) -> Sequence[Deployment]:

@@ -3,6 +3,7 @@
 from sqlalchemy import bindparam, exists, func, select, update
 
 from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus, Origin, Summary
+from moorage.errors import FailureCause
 from moorage.storage.database import Database, Row, Statement, Transaction
 from moorage.storage.schema import deployments
 
@@ -13,12 +14,16 @@ _over = deployments.c.is_kept & deployments.c.status.in_(
 )
 _KEPT = Statement(select(deployments.c.id, deployments.c.status).where(_over))
 _ended_at_ms = func.coalesce(deployments.c.superseded_at_ms, deployments.c.ended_at_ms)
+_given_up = deployments.c.reason_code.in_(
+    [FailureCause.SUPERSEDED.value, FailureCause.CANCELLED.value]
+)
+"""By its owner: counted apart, lest it push out what failures say."""
 _RANKED = (
     select(
         deployments.c.id,
         func.row_number()
         .over(
-            partition_by=(deployments.c.project_id, deployments.c.status),
+            partition_by=(deployments.c.project_id, deployments.c.status, _given_up),
             order_by=(_ended_at_ms.desc(), deployments.c.created_at_ms.desc(), deployments.c.id),
         )
         .label("rank"),
@@ -77,7 +82,7 @@ async def kept(db: Database) -> dict[str, DeploymentStatus]:
 
 
 async def surplus(db: Database, *, most: int) -> list[str]:
-    """Those kept beyond the latest `most` superseded and `most` failed ones of their project."""
+    """Those kept beyond a project's latest `most` superseded, `most` failed, `most` given up."""
     return [row[0] for row in await db.all(_SURPLUS, most=most)]
 
 

@@ -196,6 +196,15 @@ async def test_page_that_is_not_the_last_has_not_ended(db: Database, asking: Ask
     assert (len(second["lines"]), second["ended"]) == (1, True)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+async def test_log_that_is_kept_no_longer_says_so(db: Database, asking: Asking, kept: bool) -> None:
+    """Else an empty one looks as if nothing had been written."""
+    project = await add_project(db)
+    found = await add_deployment(db, project, DeploymentStatus.FAILED, is_kept=kept)
+    page = await asking.page(found, "kind=build")
+    assert (page["lines"], page["ended"], page["kept"]) == ([], True, kept)
+
+
 async def test_head_is_never_a_stream(db: Database, asking: Asking) -> None:
     found = await made(db, DeploymentStatus.READY)
     assert isinstance(await asking.response(found, "follow=true"), LogStreamResponse)

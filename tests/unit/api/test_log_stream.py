@@ -42,7 +42,7 @@ class Client:
         self.left = asyncio.Event()
         self._asked = False
         read: LogReader = log.read
-        response = LogStreamResponse(followers, WALLET, read=read, is_over=log.is_over)
+        response = LogStreamResponse(followers, WALLET, read=read, is_over=log.is_over, kept=True)
         self.serving = asyncio.create_task(response({"type": "http"}, self._receive, self._send))
 
     async def _receive(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ async def test_lines_come_as_they_are_written_and_end_with_the_log() -> None:
     log.texts.append("last")
     log.over = True
     await asyncio.wait_for(client.serving, 10)
-    end = b'id: 4\nevent: end\ndata: {"next":"4"}\n\n'
+    end = b'id: 4\nevent: end\ndata: {"next":"4","kept":true}\n\n'
     assert client.received == whole(["one", "two", "three", "last"]) + end
 
 
@@ -134,7 +134,7 @@ async def test_slow_reader_is_waited_for_and_nothing_is_kept_for_it() -> None:
     async def receive() -> dict[str, Any]:
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
-    response = LogStreamResponse(Followers(), WALLET, read=counted, is_over=log.is_over)
+    response = LogStreamResponse(Followers(), WALLET, read=counted, is_over=log.is_over, kept=True)
     serving = asyncio.create_task(response({"type": "http"}, receive, send))
     await asyncio.sleep(0.5)
     assert len(asked) <= 1

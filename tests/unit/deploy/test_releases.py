@@ -9,6 +9,7 @@ from clock import START_MS
 from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.releases import DRAINING_AT_ONCE
+from moorage.errors import FailureCause
 from moorage.storage import projects
 from records_fixture import BOB, add_deployment, add_project
 
@@ -24,11 +25,16 @@ async def serving(yard: Yard, project: Project) -> Deployment:
 
 
 async def add_over(
-    yard: Yard, project: Project, status: DeploymentStatus = DeploymentStatus.SUPERSEDED
+    yard: Yard,
+    project: Project,
+    status: DeploymentStatus = DeploymentStatus.SUPERSEDED,
+    reason_code: FailureCause | None = None,
 ) -> Deployment:
     """A deployment that is over, later than all before it, with its files on the machine."""
     since = START_MS + next(_numbers)
-    over = await add_deployment(yard.db, project, status, superseded_at_ms=since)
+    over = await add_deployment(
+        yard.db, project, status, superseded_at_ms=since, reason_code=reason_code
+    )
     yard.runtime.discarded.add(over.id)
     return over
 
@@ -59,6 +65,24 @@ async def test_failed_deployments_keep_their_logs_within_a_cap_of_their_own(
     failed = [await add_over(yard, project, DeploymentStatus.FAILED) for _ in range(4)]
     await settle(yard)
     expected = {item.id for item in [serving, *releases, *failed[-RELEASES_KEPT:]]}
+    assert await yard.runtime.known() == expected
+
+
+@pytest.mark.parametrize("given_up", [FailureCause.SUPERSEDED, FailureCause.CANCELLED])
+async def test_what_its_owner_gave_up_pushes_out_no_failures_log(
+    yard: Yard, project: Project, serving: Deployment, given_up: FailureCause
+) -> None:
+    """Deployed again and again, a project would lose what its failed build wrote."""
+    why = FailureCause.BUILD_FAILED
+    failed = [
+        await add_over(yard, project, DeploymentStatus.FAILED, why) for _ in range(RELEASES_KEPT)
+    ]
+    later = [
+        await add_over(yard, project, DeploymentStatus.FAILED, given_up)
+        for _ in range(RELEASES_KEPT + 2)
+    ]
+    await settle(yard)
+    expected = {item.id for item in [serving, *failed, *later[-RELEASES_KEPT:]]}
     assert await yard.runtime.known() == expected
 
 
