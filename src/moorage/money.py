@@ -43,6 +43,13 @@ def usd_number(amount: MicroUsd) -> float | int:
     return dollars if rest == 0 else amount / MICRO_USD_PER_USD
 
 
+def usd_text(amount: MicroUsd) -> str:
+    """`amount` in dollars for a person, cents at least: $0.50, $0.000685, -$3.00."""
+    whole, fraction = decimal_text(abs(amount), decimals=_USD_DECIMALS).split(".")
+    sign = "-" if amount < 0 else ""
+    return f"{sign}${whole}.{fraction.rstrip('0'):0<2}"
+
+
 def decimal_text(amount: int, *, decimals: int) -> str:
     """`amount` atomic units as a decimal with exactly `decimals` places: 18000000 → "18.000000"."""
     sign = "-" if amount < 0 else ""

@@ -15,6 +15,7 @@ from moorage.money import (
     decimal_text,
     micro_usd,
     usd_number,
+    usd_text,
 )
 
 DECIMALS = st.integers(0, 24)
@@ -94,3 +95,19 @@ def test_decimal_text_is_exact(amount: int, decimals: int) -> None:
     text = decimal_text(amount, decimals=decimals)
     assert Fraction(text) * 10**decimals == amount
     assert len(text.partition(".")[2]) == decimals
+
+
+@pytest.mark.parametrize(
+    ("micro_usd", "text"),
+    [
+        (0, "$0.00"),
+        (500_000, "$0.50"),
+        (685, "$0.000685"),
+        (1, "$0.000001"),
+        (12_345_600, "$12.3456"),
+        (100_000_000, "$100.00"),
+        (-3_000_000, "-$3.00"),
+    ],
+)
+def test_dollars_for_a_person_have_cents_and_what_is_beyond(micro_usd: int, text: str) -> None:
+    assert usd_text(MicroUsd(micro_usd)) == text

@@ -3,7 +3,6 @@
 import asyncio
 
 import msgspec
-from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,7 +11,6 @@ from moorage.api.bodies import (
     ChainItem,
     ChainList,
     Deployed,
-    DeploymentProgress,
     Health,
     ProjectDeleted,
     ProjectItem,
@@ -25,21 +23,18 @@ from moorage.api.gateway import Gateway
 from moorage.api.owned import owned_project
 from moorage.api.payment_headers import paid_headers, read_payment
 from moorage.api.problems import json_response
+from moorage.api.progress import progress
 from moorage.chains.address import checksum_address, parse_address
 from moorage.chains.balances import token_balances
 from moorage.clock import iso_utc
 from moorage.deploy.bid import Admitted, Bid
-from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus, Standing
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.request import DeployRequest, deploy_request
-from moorage.deploy.restarts import CrashLoop
 from moorage.deploy.upload import Upload, read_upload
 from moorage.errors import (
     DeploymentNotFound,
-    FailureCause,
     InvalidField,
     InvalidRequest,
-    ProjectBlocked,
     ProjectNotFound,
     WrongWallet,
 )
@@ -48,7 +43,7 @@ from moorage.payments.demand import chain_body
 from moorage.payments.evidence import named_chain
 from moorage.planning.plan import Plan
 from moorage.planning.planner import make_plan
-from moorage.storage import jobs, projects
+from moorage.storage import projects
 from moorage.storage.database import Transaction
 
 _PLAN_ASIDE_FROM = 200
@@ -91,9 +86,7 @@ async def status(gateway: Gateway, request: Request) -> Response:
         limit_wallet(gateway, request, wallet)
         raise ProjectNotFound if is_gone else WrongWallet
     gateway.limiters.polls.check(deployment_id)
-    if found.status is DeploymentStatus.QUEUED:
-        return json_response(await _queued(gateway, found))
-    return json_response(_progress(gateway, found))
+    return json_response(await progress(gateway, found))
 
 
 async def list_projects(gateway: Gateway, request: Request) -> Response:
@@ -266,83 +259,6 @@ def _accepted(admitted: Admitted, bid: Bid) -> Response:
             project_id=admitted.project_id, deployment_id=admitted.deployment_id, message=message
         ),
         headers=paid_headers(admitted.receipt),
-    )
-
-
-def _progress(gateway: Gateway, found: Standing) -> DeploymentProgress:
-    if found.status in UNDER_WAY:
-        return _under_way(found, found.status)
-    if found.status is DeploymentStatus.FAILED:
-        return DeploymentProgress(
-            status="failed",
-            deployment_id=found.id,
-            reason=found.reason or "",
-            reason_code=found.reason_code or FailureCause.INTERRUPTED,
-            log_tail=found.log_tail,
-        )
-    if found.blocked_reason is not None:
-        return DeploymentProgress(
-            status="failed",
-            deployment_id=found.id,
-            deployment_status="suspended",
-            reason=ProjectBlocked(found.blocked_reason).message,
-            reason_code=FailureCause.BLOCKED,
-        )
-    if found.project_status is ProjectStatus.SUSPENDED:
-        return DeploymentProgress(
-            status="failed",
-            deployment_id=found.id,
-            deployment_status="suspended",
-            reason="Out of credits: the app is stopped and kept. POST /agent/credits wakes it.",
-            reason_code="out_of_credits",
-        )
-    serving = found.serving_deployment_id
-    if serving is not None and serving in gateway.reconciler.dead:
-        loop = gateway.reconciler.restarts.crash_loop(serving)
-        return _under_way(found, "restarting") if loop is None else _crash_looping(found, loop)
-    return _ready(gateway, found)
-
-
-def _crash_looping(found: Standing, loop: CrashLoop) -> DeploymentProgress:
-    code = "an unknown exit code" if loop.exit_code is None else f"exit code {loop.exit_code}"
-    how = "was killed at its memory limit" if loop.out_of_memory else f"ended with {code}"
-    next_try_at = iso_utc(loop.next_try_ms)
-    return DeploymentProgress(
-        status="failed",
-        deployment_id=found.id,
-        deployment_status="crash_looping",
-        reason=f"The app was restarted {loop.restarts} times within ten minutes; at last it {how}. "
-        f"The next try is at {next_try_at}. Its log may say why: deploy a version that lasts.",
-        reason_code=FailureCause.OUT_OF_MEMORY if loop.out_of_memory else FailureCause.CRASHED,
-        restarts=loop.restarts,
-        exit_code=UNSET if loop.exit_code is None else loop.exit_code,
-        out_of_memory=loop.out_of_memory,
-        next_try_at=next_try_at,
-    )
-
-
-async def _queued(gateway: Gateway, found: Standing) -> DeploymentProgress:
-    position = await jobs.position(gateway.db, subject_id=found.id, now_ms=gateway.clock.now_ms())
-    return DeploymentProgress(
-        status="deploying",
-        deployment_id=found.id,
-        deployment_status=found.status,
-        position=UNSET if position is None else position,
-    )
-
-
-def _under_way(found: Standing, stage: str) -> DeploymentProgress:
-    return DeploymentProgress(status="deploying", deployment_id=found.id, deployment_status=stage)
-
-
-def _ready(gateway: Gateway, found: Standing) -> DeploymentProgress:
-    superseded = found.status is DeploymentStatus.SUPERSEDED
-    return DeploymentProgress(
-        status="ready",
-        deployment_id=found.id,
-        deployment_status=DeploymentStatus.SUPERSEDED if superseded else UNSET,
-        endpoint=gateway.hosts.url(found.unique_name),
-        message=found.note or UNSET,
     )
 
 

@@ -94,6 +94,11 @@ class DeploymentProgress(Body, frozen=True, kw_only=True):
     reason: str | UnsetType = UNSET
     reason_code: Cause | UnsetType = UNSET
     log_tail: str | UnsetType = UNSET
+    serving_deployment_id: (
+        Annotated[str, Meta(description="of a failed one: the one that serves all the same")]
+        | UnsetType
+    ) = UNSET
+    next_actions: list[str] | UnsetType = UNSET
     restarts: int | UnsetType = UNSET  # this and what follows: of one that is crash-looping
     exit_code: int | UnsetType = UNSET
     out_of_memory: bool | UnsetType = UNSET

@@ -40,7 +40,7 @@ class DeploymentList(CamelBody, frozen=True, kw_only=True):
 
 
 class Cancelled(CamelBody, frozen=True, kw_only=True):
-    """A deployment that was ended; what served before it serves on."""
+    """A deployment that was ended; if a version served before it, that serves on."""
 
     project_id: str
     deployment_id: str

@@ -40,7 +40,7 @@ class Cancellation:
     async def _end(self, project: Project, deployment: Deployment) -> None:
         cancelled = DeployFailed(
             FailureCause.CANCELLED,
-            "You cancelled this deployment. What served before it serves on.",
+            "You cancelled this deployment.",
             log_tail=self._runtime.log_tail(deployment.id, LogKind.BUILD),
         )
         async with self._db.transaction(durable=True) as tx:

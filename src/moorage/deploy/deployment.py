@@ -5,6 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from moorage.deploy.project import ProjectStatus
+from moorage.money import MicroUsd
 
 
 class DeploymentStatus(StrEnum):
@@ -93,6 +94,7 @@ class Standing(msgspec.Struct, frozen=True):
     project_status: ProjectStatus
     serving_deployment_id: str | None
     blocked_reason: str | None
+    monthly_price_micro_usd: MicroUsd
     is_kept: bool  # the deployment, as far as its logs
 
 

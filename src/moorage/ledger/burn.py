@@ -100,8 +100,7 @@ def woken(
     Each in its turn, if what is left pays an hour of everything that runs by then, itself as well.
     One that is too dear keeps none waiting behind it.
     """
-    left = balance - owed(burning, at_ms=now_ms)
-    left -= hour_of(*(each.monthly_price_micro_usd for each in burning))
+    left = _left(balance, burning, now_ms=now_ms)
     chosen = set()
     for project in asleep:
         hour = hour_of(project.monthly_price_micro_usd)
@@ -109,6 +108,20 @@ def woken(
             left -= hour
             chosen.add(project.id)
     return chosen
+
+
+def lacking(
+    balance: MicroUsd, burning: Sequence[Burning], monthly_price: MicroUsd, *, now_ms: int
+) -> MicroUsd:
+    """What must come at least before a suspended project of this price may start, as of `woken`."""
+    left = _left(balance, burning, now_ms=now_ms)
+    return MicroUsd(max(0, hour_of(monthly_price) - left))
+
+
+def _left(balance: MicroUsd, burning: Sequence[Burning], *, now_ms: int) -> int:
+    """What is left of a balance beside all that runs: what it owes, and another hour of it."""
+    an_hour = hour_of(*(each.monthly_price_micro_usd for each in burning))
+    return balance - owed(burning, at_ms=now_ms) - an_hour
 
 
 def warning_hours(runs_out_ms: int | None, *, now_ms: int) -> int | None:

@@ -159,6 +159,7 @@ _STANDING = Statement(
         projects.c.status,
         projects.c.serving_deployment_id,
         projects.c.blocked_reason,
+        projects.c.monthly_price_micro_usd,
         deployments.c.is_kept,
     )
     .join_from(deployments, projects)

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
-from clock import MovableClock
+from clock import START_MS, MovableClock
 from moorage.api import agent
 from moorage.api.gateway import Gateway, Limiters
 from moorage.auth.client_address import TrustedProxies
@@ -21,8 +21,11 @@ from moorage.errors import (
     RateLimited,
     WrongWallet,
 )
+from moorage.ledger.metering import Metering
+from moorage.money import MicroUsd
+from moorage.storage import projects
 from moorage.storage.database import Database
-from records_fixture import ALICE, BOB, add_deployment, add_project
+from records_fixture import ALICE, BOB, add_deployment, add_project, fund
 
 ENDPOINT = "https://hello.example.com"
 
@@ -32,6 +35,7 @@ class Asking:
 
     def __init__(self, db: Database, clock: MovableClock) -> None:
         self.wallet = ALICE
+        self.metering = Metering(db=db, clock=clock)
         self.reconciler = SimpleNamespace(
             dead=frozenset(), restarts=SimpleNamespace(crash_loop=lambda _: None)
         )
@@ -47,6 +51,8 @@ class Asking:
                 trusted_proxies=TrustedProxies(()),
                 reconciler=self.reconciler,
                 hosts=Hosts(base_domain="example.com", scheme="https", port=None),
+                metering=self.metering,
+                minimum_charge=MicroUsd(500_000),
             ),
         )
 
@@ -173,11 +179,48 @@ async def test_failed_has_a_reason(db: Database, asking: Asking) -> None:
     }
 
 
-async def test_suspended_project_says_so(db: Database, asking: Asking) -> None:
+async def test_failed_redeploy_says_that_what_served_serves_on(
+    db: Database, asking: Asking
+) -> None:
+    project, serving = await made(db, DeploymentStatus.READY)
+    failed = await add_deployment(
+        db, project, DeploymentStatus.FAILED, reason="`make` failed with exit code 2"
+    )
+    body = await asking.status(project.id, failed.id)
+    assert body["reason"] == f"`make` failed with exit code 2. Deployment {serving.id} serves on."
+    assert body["serving_deployment_id"] == serving.id
+
+
+async def test_failed_redeploy_of_what_does_not_run_does_not_say_that_it_serves(
+    db: Database, asking: Asking
+) -> None:
+    project, serving = await made(db, DeploymentStatus.READY)
+    failed = await add_deployment(db, project, DeploymentStatus.FAILED, reason="It ended.")
+    asking.reconciler.dead = frozenset({serving.id})
+    dead = await asking.status(project.id, failed.id)
+    async with db.transaction(durable=False) as tx:
+        await projects.suspend(tx, project.id, at_ms=START_MS)
+    asking.reconciler.dead = frozenset()
+    suspended = await asking.status(project.id, failed.id)
+    for body in (dead, suspended):
+        assert body["reason"] == "It ended."
+        assert "serving_deployment_id" not in body
+
+
+async def test_suspended_project_says_what_it_needs(db: Database, asking: Asking) -> None:
+    """More than nothing may be left: what it lacks to is the next hour."""
     project, deployment = await made(db, DeploymentStatus.READY, ProjectStatus.SUSPENDED)
-    body = await asking.status(project.id, deployment.id)
-    assert (body["status"], body["reason_code"]) == ("failed", "out_of_credits")
-    assert body["reason"]
+    await fund(db, ALICE, 100)
+    assert await asking.status(project.id, deployment.id) == {
+        "status": "failed",
+        "deployment_id": deployment.id,
+        "deployment_status": "suspended",
+        "reason": "Out of credits: the app is stopped and kept. "
+        "Its next hour costs $0.000685, and $0.0001 is left. "  # 730 hours are $0.50
+        "Top up by $0.50 or more, and it starts again by itself.",
+        "reason_code": "out_of_credits",
+        "next_actions": ["Top up with POST /agent/credits; the app then starts by itself."],
+    }
 
 
 async def test_replaced_version_says_so(db: Database, asking: Asking) -> None:

@@ -51,6 +51,7 @@ async def test_cancelled_deployment_is_failed_and_nothing_of_it_runs(
 
     ended = await yard.deployment(queued.id)
     assert (ended.status, ended.reason_code) == (DeploymentStatus.FAILED, "cancelled")
+    assert ended.reason == "You cancelled this deployment."  # its status says what serves
     assert yard.runtime.apps == {}
     assert yard.runtime.built == {}
     assert not (yard.sources / queued.id).exists()

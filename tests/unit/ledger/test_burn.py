@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clock import HOUR_MS
-from moorage.ledger.burn import runs_out_at, warning_hours, woken
+from moorage.ledger.burn import lacking, runs_out_at, warning_hours, woken
 from moorage.money import NOTHING, MicroUsd
 
 MONTH_MS = Fraction(365 * 24 * HOUR_MS, 12)
@@ -106,6 +106,9 @@ def test_what_runs_already_and_what_it_owes_come_first() -> None:
     enough = MicroUsd(2 * AN_HOUR + 343)
     assert woken(enough, burning, [App("next")], now_ms=now_ms) == {"next"}
     assert woken(MicroUsd(enough - 1), burning, [App("next")], now_ms=now_ms) == set()
+    for balance in (MicroUsd(enough), MicroUsd(enough - 1), MicroUsd(-2_000_000)):
+        lacks = lacking(balance, burning, App("next").monthly_price_micro_usd, now_ms=now_ms)
+        assert lacks == enough - balance
 
 
 @pytest.mark.parametrize(
