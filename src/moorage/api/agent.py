@@ -3,6 +3,7 @@
 import asyncio
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -39,7 +40,7 @@ from moorage.errors import (
     WrongWallet,
 )
 from moorage.money import charge_to_atomic_units, decimal_text, usd_number
-from moorage.payments.demand import chain_body
+from moorage.payments.demand import chain_body, sharing_warning
 from moorage.payments.evidence import named_chain
 from moorage.planning.plan import Plan
 from moorage.planning.planner import make_plan
@@ -216,11 +217,12 @@ async def _quoted(gateway: Gateway, bid: Bid) -> Response:
     token = bid.means.token
     return json_response(
         Quoted(
-            amount_usd=usd_number(offer.price),
-            amount_token=str(charge_to_atomic_units(offer.price, decimals=token.decimals)),
+            amount_usd=usd_number(offer.amount),
+            amount_token=str(charge_to_atomic_units(offer.amount, decimals=token.decimals)),
             current_credit_balance_usd=usd_number(offer.balance),
             active_projects=offer.active_projects,
             payment_required=offer.payment_required,
+            warning=sharing_warning(offer.active_projects) if offer.shares else UNSET,
             pay_to=gateway.pay_to,
             payment_chain=bid.means.chain.name,
             token=token.name,

@@ -226,13 +226,16 @@ class Health(Body, frozen=True, kw_only=True):
 
 
 class Quoted(Body, frozen=True, kw_only=True):
-    """The price of a deploy, and how it would be built."""
+    """What a deploy costs, and how it would be built; `warning` as in the 402 it would get."""
 
-    amount_usd: float
+    amount_usd: Annotated[
+        float, Meta(description="0 for a redeploy while there are credits; else as a 402 says it")
+    ]
     amount_token: Annotated[str, Meta(description="atomic units of the token")]
     current_credit_balance_usd: float
     active_projects: int
     payment_required: bool
+    warning: str | UnsetType = UNSET
     pay_to: str
     payment_chain: str
     token: str

@@ -15,6 +15,7 @@ from moorage.deploy.bid import (
     Terms,
     Wanted,
     after_payment,
+    due,
     missing,
     new_deployment,
     new_project,
@@ -136,11 +137,17 @@ class Admission:
         """What this deploy would cost now. Changes nothing."""
         terms = await self._terms(self._db, bid)
         demanded = await self._demanded(self._db, bid, terms.price, terms.own, paid=False)
+        balance = await accounts.balance(self._db, bid.wallet)
+        amount = terms.price if terms.own is None else NOTHING
+        if demanded is not None:
+            received = max([NOTHING, *(each.received_micro_usd for each in terms.living)])
+            amount = due(terms.price, received=received, balance=balance)
         return Offer(
-            price=terms.price,
-            balance=await accounts.balance(self._db, bid.wallet),
+            amount=amount,
+            balance=balance,
             active_projects=await projects.sharing_credits(self._db, bid.wallet),
             payment_required=demanded is not None,
+            shares=demanded is not None and demanded.shares,
         )
 
     def _check_room(self) -> None:

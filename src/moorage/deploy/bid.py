@@ -50,10 +50,13 @@ class Admitted(msgspec.Struct, frozen=True):
 class Offer(msgspec.Struct, frozen=True):
     """What a dry run tells."""
 
-    price: MicroUsd
+    amount: MicroUsd
+    """What it costs: nothing for a redeploy while there are credits; else what a 402 would ask."""
     balance: MicroUsd
     active_projects: int
     payment_required: bool
+    shares: bool
+    """Whether a payment is required only because the credits there are would be shared."""
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -92,10 +95,10 @@ def payment_required(
     because: PaymentError | None = None,
 ) -> PaymentRequired:
     """The demand for the quote's price, for what is left of it, or for debts as well."""
-    price = quote.price_micro_usd
-    whole = quote.received_micro_usd <= 0 <= demanded.balance
     return PaymentRequired(
-        amount=price if whole else missing(price, demanded.balance),
+        amount=due(
+            quote.price_micro_usd, received=quote.received_micro_usd, balance=demanded.balance
+        ),
         balance=demanded.balance,
         active_projects=demanded.active,
         means=bid.means,
@@ -106,6 +109,11 @@ def payment_required(
         credited=credited,
         because=because,
     )
+
+
+def due(price: MicroUsd, *, received: MicroUsd, balance: MicroUsd) -> MicroUsd:
+    """What is to be paid: the price, or what is left of one that was begun, and debts as well."""
+    return price if received <= 0 <= balance else missing(price, balance)
 
 
 def missing(price: MicroUsd, balance: MicroUsd) -> MicroUsd:

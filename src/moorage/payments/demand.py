@@ -46,13 +46,16 @@ class PaymentRequired(MoorageError):
     @property
     def warning(self) -> str | None:
         """The contract's warning of 1.2, when credits suffice but are shared."""
-        if not self.warn_of_sharing:
-            return None
-        return (
-            f"You have {self.active_projects} active project(s) sharing credits. "
-            "Paying extends total runtime. To deploy using existing credits (will reduce other "
-            "projects' runtime), retry with header X-Use-Existing-Credits: true"
-        )
+        return sharing_warning(self.active_projects) if self.warn_of_sharing else None
+
+
+def sharing_warning(active_projects: int) -> str:
+    """The warning of 1.2 in the contract's words."""
+    return (
+        f"You have {active_projects} active project(s) sharing credits. "
+        "Paying extends total runtime. To deploy using existing credits (will reduce other "
+        "projects' runtime), retry with header X-Use-Existing-Credits: true"
+    )
 
 
 def demand_body(demand: PaymentRequired, *, pay_to: str, chains: Iterable[Chain]) -> dict[str, Any]:

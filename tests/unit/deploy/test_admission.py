@@ -640,10 +640,29 @@ async def test_dry_run_tells_what_a_deploy_would_be_answered_and_changes_nothing
 
     offer = await gate.admission.quote(bid(use_existing_credits=use_existing, months=1))
 
-    assert (offer.price, offer.balance, offer.active_projects) == (PRICE, credit, active)
-    assert offer.payment_required == (expected(credit, active, use_existing) != "200")
+    answer = expected(credit, active, use_existing)
+    assert (offer.amount, offer.balance, offer.active_projects) == (PRICE, credit, active)
+    assert (offer.payment_required, offer.shares) == (
+        answer != "200",
+        answer == "402 with the warning",
+    )
     assert await gate.counts() == before
     await gate.quotes.check_name(wallet=BOB, unique_name="hello")  # it is still free
+
+
+async def test_dry_run_of_a_redeploy_costs_nothing_while_there_are_credits(gate: Gate) -> None:
+    await deployed(gate, ProjectStatus.ACTIVE)
+    without = await gate.admission.quote(bid())
+    assert (without.amount, without.payment_required) == (PRICE, True)
+    await fund(gate.db, ALICE, 1)
+    offer = await gate.admission.quote(bid(months=3))
+    assert (offer.amount, offer.payment_required, offer.shares) == (0, False, False)
+
+
+async def test_dry_run_tells_the_rest_of_a_payment_that_was_short(gate: Gate) -> None:
+    await gate.demanded(tx=gate.pay(amount=200_000))
+    demand = await gate.demanded()
+    assert (await gate.admission.quote(bid())).amount == demand.amount == 300_000
 
 
 async def test_dry_run_of_a_taken_name_is_refused(gate: Gate) -> None:
