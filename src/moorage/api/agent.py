@@ -256,6 +256,8 @@ def _accepted(admitted: Admitted, bid: Bid) -> Response:
             f" It shares your credits with {admitted.sharing_with} other active project(s)"
             " and will reduce their runtime."
         )
+    if admitted.redeploys and bid.request.months != 1:
+        message += " A redeploy takes no credits, so months does not count."
     return json_response(
         Deployed(
             project_id=admitted.project_id, deployment_id=admitted.deployment_id, message=message

@@ -322,6 +322,7 @@ class Admission:
         await self._quotes.check_name(wallet=bid.wallet, unique_name=name, source=tx)
         sharing = await projects.sharing_credits(tx, bid.wallet)
         project = await projects.by_name(tx, name)
+        redeploys = project is not None
         await refuse_blocked(tx, bid.wallet, project)
         under_way: list[Deployment] = []
         if project is None:
@@ -336,17 +337,33 @@ class Admission:
         if receipt is not None:
             await self._bind(tx, receipt, bid.wallet, project.id, deployment_id)
         if same:
-            return Admitted(project.id, deployment_id, sharing, receipt)
+            return Admitted(project.id, deployment_id, sharing, redeploys=False, receipt=receipt)
+        project = await self._configured(tx, bid, project)
+        deployment = new_deployment(bid, project, deployment_id, now_ms=now_ms)
+        given_up = await succession.queue(tx, project, deployment)
+        return Admitted(
+            project.id,
+            deployment_id,
+            sharing,
+            redeploys=redeploys,
+            receipt=receipt,
+            superseded=given_up,
+        )
+
+    async def _configured(self, tx: Transaction, bid: Bid, project: Project) -> Project:
+        """The project as it is called and configured with what the bid says over what there is."""
+        request = bid.request
+        await configuration.describe(
+            tx, project.id, display_name=request.display_name, description=request.description
+        )
         now = await present(tx, self._vault, project)
-        project = configured(project, now, bid.request.settings, self._vault)
+        project = configured(project, now, request.settings, self._vault)
         await configuration.configure(
             tx, project.id, variables=project.variables, health_path=project.health_path
         )
         if project.volume:
             await configuration.give_volume(tx, project.id)
-        deployment = new_deployment(bid, project, deployment_id, now_ms=now_ms)
-        given_up = await succession.queue(tx, project, deployment)
-        return Admitted(project.id, deployment_id, sharing, receipt, given_up)
+        return project
 
     async def _bind(
         self, tx: Transaction, receipt: Receipt, wallet: str, project_id: str, deployment_id: str

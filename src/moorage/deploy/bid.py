@@ -41,6 +41,8 @@ class Admitted(msgspec.Struct, frozen=True):
     project_id: str
     deployment_id: str
     sharing_with: int
+    redeploys: bool
+    """Whether it is a new version of a project that there was."""
     receipt: Receipt | None = None
     """Of the payment that came with the request."""
     superseded: tuple[str, ...] = ()
@@ -128,7 +130,7 @@ def new_project(bid: Bid, monthly: MicroUsd, *, now_ms: int) -> Project:
         wallet=bid.wallet,
         unique_name=bid.request.unique_name,
         display_name=bid.request.display_name,
-        description=bid.request.description,
+        description=bid.request.description or "",
         status=ProjectStatus.QUEUED,
         monthly_price_micro_usd=monthly,
         serving_deployment_id=None,

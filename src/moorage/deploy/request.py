@@ -26,7 +26,7 @@ class DeployRequest(msgspec.Struct, frozen=True):
 
     unique_name: str
     display_name: str
-    description: str
+    description: str | None  # None: as it was, or none
     months: int
     settings: Settings
 
@@ -39,7 +39,7 @@ def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
     return DeployRequest(
         unique_name=_unique_name(document.get("uniqueName")),
         display_name=display_name(document),
-        description=description(document),
+        description=None if document.get("description") is None else description(document),
         months=_months(document.get("months")),
         settings=_settings(document.get("settings")),
     )

@@ -92,8 +92,12 @@ class Gate:
         evidence: Evidence | None = None,
         months: int = 1,
         use_existing_credits: bool = False,
+        **named: Any,
     ) -> Admitted:
-        """A request with this body; `tx` is its X-Payment-Tx, `evidence` any other payment."""
+        """A request with this body; `tx` is its X-Payment-Tx, `evidence` any other payment.
+
+        `named` are its display name and description.
+        """
         offered = bid(
             wallet,
             name,
@@ -102,6 +106,7 @@ class Gate:
             evidence=evidence,
             months=months,
             use_existing_credits=use_existing_credits,
+            **named,
         )
         received = self.upload(body)
         try:
@@ -153,14 +158,16 @@ def bid(
     evidence: Evidence | None = None,
     months: int = 1,
     use_existing_credits: bool = False,
+    display_name: str = "Hello",
+    description: str | None = None,
 ) -> Bid:
     means = PaymentMeans(chain=ARBITRUM, token=USDC)
     return Bid(
         wallet=wallet,
         request=DeployRequest(
             unique_name=name,
-            display_name="Hello",
-            description="",
+            display_name=display_name,
+            description=description,
             months=months,
             settings=Settings(),
         ),

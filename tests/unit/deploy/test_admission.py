@@ -321,6 +321,25 @@ async def test_redeploy_needs_a_positive_balance_and_no_more(
     assert after.status is (ProjectStatus.QUEUED if queued else status)
 
 
+async def test_redeploy_changes_what_the_project_is_called(gate: Gate) -> None:
+    admitted = await gate.deploy(tx=gate.pay(), display_name="Shop", description="sells")
+    for body, name, description, expected_names in (
+        ("two", "Store", None, ("Store", "sells")),  # what is left out stays
+        ("three", "Store", "sells more", ("Store", "sells more")),
+        ("four", "Hello", "", ("Hello", "")),
+    ):
+        await gate.deploy(body=body, display_name=name, description=description)
+        project = await projects.by_id(gate.db, admitted.project_id)
+        assert project is not None
+        assert (project.display_name, project.description) == expected_names
+
+
+async def test_redeploy_is_told_from_a_first_deploy_and_from_the_same_one_again(gate: Gate) -> None:
+    assert not (await gate.deploy(tx=gate.pay())).redeploys
+    assert not (await gate.deploy()).redeploys
+    assert (await gate.deploy(body="two")).redeploys
+
+
 async def test_redeploy_may_be_paid_for(gate: Gate) -> None:
     project = await deployed(gate, ProjectStatus.SUSPENDED)
     admitted = await gate.deploy(tx=gate.pay(amount=1))

@@ -49,7 +49,7 @@ def refused(document: dict[str, Any]) -> InvalidField:
 
 def test_defaults_are_the_contracts() -> None:
     assert deploy_request(REQUIRED) == DeployRequest(
-        unique_name="hello", display_name="Hello", description="", months=1, settings=DEFAULTS
+        unique_name="hello", display_name="Hello", description=None, months=1, settings=DEFAULTS
     )
 
 

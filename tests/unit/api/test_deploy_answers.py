@@ -1,0 +1,27 @@
+"""What a deploy that was accepted is answered."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from gate import bid
+from moorage.api import agent
+from moorage.deploy.bid import Admitted
+
+CONTRACTS = "Deployment started. Poll status for updates."
+
+
+@pytest.mark.parametrize(
+    ("redeploys", "months", "said"),
+    [(False, 1, ""), (False, 3, ""), (True, 1, ""), (True, 3, "months")],
+)
+def test_redeploy_that_names_months_is_told_that_they_do_not_count(
+    redeploys: bool, months: int, said: str
+) -> None:
+    admitted = Admitted("project", "deployment", 0, redeploys=redeploys)
+    response = agent._accepted(admitted, bid(months=months))
+    body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
+    assert body["message"].startswith(CONTRACTS)
+    assert (body["message"] != CONTRACTS) == bool(said)
+    assert said in body["message"]
