@@ -33,7 +33,10 @@ class ProjectShown(CamelBody, frozen=True, kw_only=True):
     health_path: str
     volume: Annotated[bool, Meta(description="whether it has a /data that is kept")]
     asleep: Annotated[bool, Meta(description="idle and stopped; a request wakes it")]
-    burn_per_hour_usd: Annotated[float, Meta(description="what it burns while it is not suspended")]
+    burn_per_hour_usd: Annotated[float, Meta(description="what it burns now")]
+    price_per_hour_usd: Annotated[
+        float, Meta(description="what it burns from its first ready on, while it is not suspended")
+    ]
     suspended_because: Cause | UnsetType = UNSET
     blocked_reason: Annotated[str, Meta(description="the operator's")] | UnsetType = UNSET
 

@@ -14,18 +14,25 @@ from moorage.deploy.change import change_request
 from moorage.deploy.configuration import Changed, Effect, Present
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.ledger.burn import hour_of
-from moorage.money import usd_number
+from moorage.money import NOTHING, usd_number
 from moorage.storage import domains
 
 MOST_CHANGE_BYTES = 4 * 1024 * 1024
 """All variables there may be, as JSON writes them at its longest but for control characters."""
 
 _SAID = {
-    Effect.AT_ONCE: "Nothing of this concerns the running app, which goes on.",
+    Effect.NONE: "Nothing is changed: all of this was so before.",
+    Effect.AT_ONCE: "This is changed. It does not concern the app, which is left as it is.",
+    Effect.NOTHING_RUNS: "Nothing of this project has served yet, so nothing was restarted: "
+    "deploy it again.",
     Effect.DEPLOYING: "The app is started anew; the present one serves until that is healthy. "
     "Poll status for updates.",
     Effect.UNDER_WAY: "The deployment under way takes this in. Poll its status for updates.",
     Effect.NEXT_UPLOAD: "This takes effect with the next upload.",
+}
+_SAID_OF_SUSPENDED = _SAID | {
+    Effect.DEPLOYING: "The project is out of credits and nothing of it serves: the app is started "
+    "anew, and serves once the credits pay its next hour. Poll status for updates.",
 }
 
 
@@ -34,7 +41,8 @@ async def show_project(gateway: Gateway, request: Request) -> Response:
     project = await owned_project(gateway, request)
     now = await gateway.configuration.show(project)
     verified = await domains.verified_of(gateway.db, project.id)
-    return json_response(_shown(gateway, project, now, verified))
+    burns = await gateway.metering.bills(gateway.db, project.id)
+    return json_response(_shown(gateway, project, now, verified, burns=burns))
 
 
 async def change_project(gateway: Gateway, request: Request) -> Response:
@@ -49,18 +57,22 @@ async def change_project(gateway: Gateway, request: Request) -> Response:
 
 
 def _changed(project: Project, changed: Changed) -> ProjectChanged:
+    said = _SAID_OF_SUSPENDED if project.status is ProjectStatus.SUSPENDED else _SAID
     return ProjectChanged(
         project_id=project.id,
         deployment_id=changed.deployment_id or UNSET,
         status="deploying" if changed.deployment_id else "changed",
-        message=_SAID[changed.effect],
+        message=said[changed.effect],
     )
 
 
-def _shown(gateway: Gateway, project: Project, now: Present, verified: list[str]) -> ProjectShown:
+def _shown(
+    gateway: Gateway, project: Project, now: Present, verified: list[str], *, burns: bool
+) -> ProjectShown:
     suspended = project.status is ProjectStatus.SUSPENDED
     because = "out_of_credits" if project.blocked_reason is None else "project_blocked"
     serves = project.serving_deployment_id is not None
+    an_hour = hour_of(project.monthly_price_micro_usd)
     return ProjectShown(
         id=project.id,
         name=project.unique_name,
@@ -77,7 +89,8 @@ def _shown(gateway: Gateway, project: Project, now: Present, verified: list[str]
         health_path=now.health_path,
         volume=project.volume,
         asleep=project.asleep_since_ms is not None,
-        burn_per_hour_usd=usd_number(hour_of(project.monthly_price_micro_usd)),
+        burn_per_hour_usd=usd_number(an_hour if burns else NOTHING),
+        price_per_hour_usd=usd_number(an_hour),
         suspended_because=because if suspended else UNSET,
         blocked_reason=project.blocked_reason or UNSET,
     )

@@ -92,7 +92,9 @@ async def refuse_blocked(
 class Effect(StrEnum):
     """When a change takes effect."""
 
+    NONE = "none"  # all of it was so before
     AT_ONCE = "at_once"  # it does not concern the app
+    NOTHING_RUNS = "nothing_runs"  # a restart, of what has never served
     DEPLOYING = "deploying"  # with a deployment of its own
     UNDER_WAY = "under_way"  # with the deployment that is under way already
     NEXT_UPLOAD = "next_upload"
@@ -143,6 +145,8 @@ class Configuration:
                 tx, current.id, display_name=change.display_name, description=change.description
             )
             changed = await self._configure(tx, current, change)
+            if changed.effect is Effect.NONE and _renames(current, change):
+                changed = Changed(Effect.AT_ONCE)
         if changed.effect is Effect.DEPLOYING:
             self._on_queued()
         return changed
@@ -153,8 +157,11 @@ class Configuration:
         health_path = change.health_path or now.health_path
         new_volume = change.volume and not project.volume
         for_app = (wanted.run, health_path) != (now.variables.run, now.health_path) or new_volume
-        if not (for_app or change.restart or wanted != now.variables):
-            return Changed(Effect.AT_ONCE)
+        differs = for_app or wanted != now.variables
+        if not (differs or change.restart):
+            return Changed(Effect.NONE)
+        if now.newest is None and not differs:
+            return Changed(Effect.NOTHING_RUNS)
         variables = self._vault.seal(wanted, project.id)
         await configuration.configure(tx, project.id, variables=variables, health_path=health_path)
         if new_volume:
@@ -173,3 +180,10 @@ class Configuration:
         deployment = msgspec.structs.replace(copy, variables=variables, health_path=health_path)
         await succession.queue(tx, project, deployment)
         return Changed(Effect.DEPLOYING, deployment.id)
+
+
+def _renames(project: Project, change: Change) -> bool:
+    """Whether it is called or described otherwise from now on."""
+    asked = (change.display_name, change.description)
+    present = (project.display_name, project.description)
+    return any(new not in (None, old) for new, old in zip(asked, present, strict=True))

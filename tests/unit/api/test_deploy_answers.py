@@ -5,9 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from gate import bid
 from moorage.api import agent
-from moorage.deploy.bid import Admitted
+from moorage.deploy.bid import Admitted, Bid
+from moorage.deploy.request import DeployRequest
+from moorage.payments.evidence import PaymentMeans
+from moorage.planning.plan import Settings
+from records_fixture import ALICE, ARBITRUM, PLAN, USDC
 
 CONTRACTS = "Deployment started. Poll status for updates."
 
@@ -20,7 +23,16 @@ def test_redeploy_that_names_months_is_told_that_they_do_not_count(
     redeploys: bool, months: int, said: str
 ) -> None:
     admitted = Admitted("project", "deployment", 0, redeploys=redeploys)
-    response = agent._accepted(admitted, bid(months=months))
+    bid = Bid(
+        wallet=ALICE,
+        request=DeployRequest("hello", "Hello", None, months, Settings()),
+        request_digest="",
+        plan=PLAN,
+        means=PaymentMeans(ARBITRUM, USDC),
+        evidence=None,
+        use_existing_credits=False,
+    )
+    response = agent._accepted(admitted, bid)
     body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
     assert body["message"].startswith(CONTRACTS)
     assert (body["message"] != CONTRACTS) == bool(said)

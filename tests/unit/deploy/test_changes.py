@@ -173,15 +173,19 @@ async def test_variables_of_builds_wait_for_an_upload_and_outlive_failures(
 
 async def test_same_values_again_change_nothing(desk: Desk, serving: Deployment) -> None:
     same = {"runEnvs": {"A": "1", "GONE": None}, "healthPath": "/"}
-    assert await desk.change(**same) == Changed(Effect.AT_ONCE)
+    assert await desk.change(**same) == Changed(Effect.NONE)
+    named = {"displayName": desk.project.display_name, "description": None}
+    assert await desk.change(**same, **named) == Changed(Effect.NONE)
+    assert await desk.change(**same, **named | {"displayName": "Shop"}) == Changed(Effect.AT_ONCE)
     first = await desk.change(runEnvs={"A": "2"})
     again = await desk.change(runEnvs={"A": "2"}, restart=True)
     assert again.deployment_id == first.deployment_id
 
 
 async def test_nothing_serves_so_it_waits_for_an_upload(desk: Desk) -> None:
-    for document in ({"runEnvs": {"A": "1"}}, {"restart": True}, {"healthPath": "/up"}):
+    for document in ({"runEnvs": {"A": "1"}}, {"healthPath": "/up", "restart": True}):
         assert await desk.change(**document) == Changed(Effect.NEXT_UPLOAD)
+    assert await desk.change(restart=True) == Changed(Effect.NOTHING_RUNS)
     now = await desk.service.show(await desk.yard.project(desk.project))
     assert (now.variables.run, now.health_path) == ({"A": "1"}, "/up")
 

@@ -1,0 +1,139 @@
+"""What is said of one project, and of a change of it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+from starlette.requests import Request
+
+from clock import START_MS, MovableClock
+from moorage.api.gateway import Gateway, Limiters
+from moorage.api.projects import change_project, show_project
+from moorage.auth.client_address import TrustedProxies
+from moorage.auth.rate_limit import RateLimiter
+from moorage.deploy.configuration import Configuration
+from moorage.deploy.deployment import DeploymentStatus
+from moorage.deploy.hosts import Hosts
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.vault import Vault
+from moorage.ledger.metering import Metering
+from moorage.storage import projects
+from moorage.storage.database import Database
+from records_fixture import ALICE, add_deployment, add_project, fund
+
+AN_HOUR = 0.000685
+"""Of $0.50 a month, in dollars: a 730th, rounded up to the micro-USD."""
+
+
+class Asking:
+    """Asks as the owner, whose signature has been checked."""
+
+    def __init__(self, db: Database, clock: MovableClock, directory: Path) -> None:
+        limiter = RateLimiter(clock=clock, limit=100)
+        self.metering = Metering(db=db, clock=clock)
+        self.gateway = cast(
+            "Gateway",
+            SimpleNamespace(
+                db=db,
+                authenticator=self,
+                limiters=Limiters(
+                    wallets=limiter, polls=limiter, proofs=limiter, addresses=limiter
+                ),
+                trusted_proxies=TrustedProxies(()),
+                hosts=Hosts(base_domain="example.com", scheme="https", port=None),
+                metering=self.metering,
+                configuration=Configuration(
+                    db=db,
+                    vault=Vault([bytes(32)]),
+                    sources=directory,
+                    reserve_bytes=0,
+                    clock=clock,
+                    on_queued=lambda: None,
+                ),
+            ),
+        )
+
+    async def authenticate(self, _: object, **__: object) -> str:
+        return ALICE
+
+    async def shown(self, project: Project) -> dict[str, Any]:
+        response = await show_project(self.gateway, _request(project))
+        return cast("dict[str, Any]", msgspec.json.decode(bytes(response.body)))
+
+    async def changed(self, project: Project, **change: Any) -> dict[str, Any]:
+        request = _request(project, msgspec.json.encode(change))
+        response = await change_project(self.gateway, request)
+        return cast("dict[str, Any]", msgspec.json.decode(bytes(response.body)))
+
+
+def _request(project: Project, body: bytes = b"") -> Request:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    scope = {
+        "type": "http",
+        "headers": [],
+        "client": ("192.0.2.1", 1),
+        "path_params": {"projectId": project.id},
+    }
+    return Request(scope, receive)
+
+
+@pytest.fixture
+def asking(db: Database, clock: MovableClock, tmp_path: Path) -> Asking:
+    return Asking(db, clock, tmp_path)
+
+
+async def test_project_burns_from_its_first_ready_until_it_is_suspended(
+    db: Database, asking: Asking
+) -> None:
+    project = await add_project(db, status=ProjectStatus.QUEUED)
+    burned = [(await asking.shown(project))["burnPerHourUsd"]]
+    async with db.transaction(durable=False) as tx:
+        await asking.metering.begin(tx, project.id)
+    burned.append((await asking.shown(project))["burnPerHourUsd"])
+    async with db.transaction(durable=False) as tx:
+        await asking.metering.end(tx, project.id)
+    told = await asking.shown(project)
+    assert ([*burned, told["burnPerHourUsd"]], told["pricePerHourUsd"]) == (
+        [0, AN_HOUR, 0],
+        AN_HOUR,
+    )
+
+
+async def test_change_of_what_is_suspended_does_not_say_that_anything_serves(
+    db: Database, asking: Asking
+) -> None:
+    project = await add_project(db)
+    await add_deployment(db, project, DeploymentStatus.READY, serving=True)
+    await fund(db, ALICE, 1)
+    active = await asking.changed(project, restart=True)
+    assert "serves until" in active["message"]
+    async with db.transaction(durable=False) as tx:
+        await projects.suspend(tx, project.id, at_ms=START_MS)
+    for under_way in await projects.under_way_of(db, project.id):
+        async with db.transaction(durable=False) as tx:
+            await projects.move(tx, under_way.id, DeploymentStatus.FAILED)
+    suspended = await asking.changed(project, restart=True)
+    assert suspended["status"] == "deploying"
+    assert "nothing of it serves" in suspended["message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"displayName": "Shop"}, "This is changed"),
+        ({"displayName": "Hello", "runEnvs": {"NEVER_SET": None}}, "Nothing is changed"),
+        ({"restart": True}, "nothing was restarted"),
+        ({"runEnvs": {"A": "1"}, "restart": True}, "next upload"),
+    ],
+)
+async def test_change_of_what_has_never_served_says_what_it_did(
+    db: Database, asking: Asking, change: dict[str, Any], said: str
+) -> None:
+    project = await add_project(db, status=ProjectStatus.FAILED, display_name="Hello")
+    told = await asking.changed(project, **change)
+    assert told["status"] == "changed"
+    assert said in told["message"]
