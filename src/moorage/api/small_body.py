@@ -1,7 +1,7 @@
 """Small bodies: JSON that is read whole, some kilobytes unless said otherwise."""
 
 import asyncio
-from typing import TypeVar
+from typing import Any, TypeVar, get_origin
 
 import msgspec
 from starlette.requests import Request
@@ -10,6 +10,12 @@ from moorage.errors import BodyStalled, BodyTooLarge, InvalidField
 
 MOST_BYTES = 16 * 1024
 SECONDS = 10.0
+
+_SHOWN_LENGTH = 64
+_WORDS = {"string": "a string", "decimal": "a number"}
+"""By JSON Schema's format or type."""
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _Body = TypeVar("_Body")
 
@@ -29,8 +35,38 @@ async def read_small(request: Request, *, most_bytes: int = MOST_BYTES) -> bytes
 
 
 def parse_small(body: bytes, kind: type[_Body]) -> _Body:
-    """What its JSON says. Raises InvalidField."""
+    """What its JSON says. Raises InvalidField, naming the field."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidField("body", str(error)) from error
+    except _UNREADABLE as error:
+        raise _what_is_wrong(body, kind) from error
+
+
+def _what_is_wrong(body: bytes, kind: Any) -> InvalidField:
+    """The first field that breaks a rule, found by looking at each: the decoder tells in prose."""
+    try:
+        given = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        return InvalidField("body", "must be a JSON object")
+    except _UNREADABLE:
+        return InvalidField("body", "must be JSON")
+    if not issubclass(get_origin(kind) or kind, msgspec.Struct):
+        return InvalidField("body", "must be JSON")
+    known = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    if kind.__struct_config__.forbid_unknown_fields and (unknown := given.keys() - known):
+        return InvalidField(min(unknown)[:_SHOWN_LENGTH], "is not known here")
+    for name, rule in known.items():
+        try:
+            msgspec.json.decode(given.get(name, b"null"), type=rule)
+        except _UNREADABLE:
+            required = "" if name in given else "is required and "
+            return InvalidField(name, f"{required}must be {_rule(rule)}")
+    return InvalidField("body", "must be JSON")
+
+
+def _rule(kind: Any) -> str:
+    """What a field may hold, for a person."""
+    schema = msgspec.json.schema(kind)
+    value = schema.get("anyOf", [schema])[0]
+    word = _WORDS[value.get("format", value["type"])]
+    return f"{word} of at most {value['maxLength']} characters" if "maxLength" in value else word
