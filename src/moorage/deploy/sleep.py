@@ -115,6 +115,7 @@ class Sleep:
                 return
             if not guests and await self._sleeping(project_id, serving) is not None:
                 self._just_stopped.add(serving)
+                self._runtime.note(serving, "Not used for a while: asleep until the next request.")
                 await self._runtime.stop(serving)
                 log.info("app fell asleep", deployment=serving)
                 return

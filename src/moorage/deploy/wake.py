@@ -141,6 +141,7 @@ class Wake:
         self._chores.forgive("start", serving)
         async with self._db.transaction(durable=False) as tx:
             await projects.wake(tx, project.id)
+        self._runtime.note(serving, "A request came: awake, and started again.")
 
     async def _until_healthy(self, serving: str, socket: Path) -> None:
         """Wait until the app is well; what it says if it never is, its visitors are to see."""

@@ -58,6 +58,25 @@ async def test_unused_app_falls_asleep_and_is_left_so(
     assert (asleep.status, asleep.asleep_since_ms) == (ProjectStatus.ACTIVE, yard.clock.now_ms())
 
 
+async def test_apps_log_says_that_it_slept_and_was_woken(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    """Else it shows a SIGTERM and a new start, and nothing of why."""
+    written: list[int] = []
+
+    def before_it_stops(method: str, _: str) -> None:
+        if method == "stop":
+            written.append(len(yard.runtime.notes.get(app.id, [])))
+
+    yard.runtime.on_call = before_it_stops
+    await put_to_sleep(yard, project)
+    assert written == [1]
+    await asyncio.gather(*(yard.wake.host(HOST) for _ in range(10)))
+    asleep, awake = yard.runtime.notes[app.id]
+    assert "asleep" in asleep
+    assert "awake" in awake
+
+
 async def test_used_app_stays_awake(yard: Yard, project: Project, app: Deployment) -> None:
     for _ in range(3):
         pass_time(yard, SLEEP_AFTER_SECONDS - 1)
