@@ -17,7 +17,7 @@
     ├── WrongWallet                 the project is somebody else's
     ├── ProjectNotFound  DeploymentNotFound
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
-    ├── ReleaseServing  ReleaseNeverServed  ReleaseGone
+    ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease
     ├── DeploymentOver              it is ready or over, so there is nothing to cancel
     ├── OutOfCredits                what it asks for is free, but for wallets with credits alone
     ├── DomainNotFound              this project makes no claim on the domain
@@ -183,6 +183,10 @@ class ReleaseNeverServed(MoorageError):
 
 class ReleaseGone(MoorageError):
     """The files of this deployment are kept no longer: deploy it again from its source."""
+
+
+class NoEarlierRelease(MoorageError):
+    """This project has no earlier release to go back to. Nothing was changed."""
 
 
 class DeploymentOver(MoorageError):

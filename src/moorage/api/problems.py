@@ -61,6 +61,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.ReleaseServing: Problem(409, "release_serving", False),
     errors.ReleaseNeverServed: Problem(409, "release_never_served", False),
     errors.ReleaseGone: Problem(409, "release_gone", False),
+    errors.NoEarlierRelease: Problem(409, "no_earlier_release", False),
     errors.DeploymentOver: Problem(409, "deployment_over", False),
     errors.BodyTooLarge: Problem(413, "body_too_large", False),
     errors.RateLimited: Problem(429, "rate_limited", True),

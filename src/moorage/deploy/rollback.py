@@ -10,6 +10,7 @@ from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.room import check_room
 from moorage.errors import (
     DeploymentNotFound,
+    NoEarlierRelease,
     OutOfCredits,
     ProjectBlocked,
     ProjectNotFound,
@@ -51,7 +52,7 @@ class Rollback:
         """Roll a project back to a release, or without one to what served before the present one.
 
         Raises ProjectNotFound, ProjectBlocked, OutOfCredits, DeploymentNotFound, ReleaseServing,
-        ReleaseNeverServed, ReleaseGone, NoCapacity.
+        ReleaseNeverServed, ReleaseGone, NoEarlierRelease, NoCapacity.
         """
         check_room(self._sources, reserve_bytes=self._reserve_bytes)
         on_machine = await self._runtime.known()
@@ -85,7 +86,7 @@ class Rollback:
     ) -> Deployment:
         release_id = release_id or await releases.latest(tx, project.id)
         if release_id is None:
-            raise ReleaseGone("This project has no earlier release to go back to.")
+            raise NoEarlierRelease
         release = await projects.deployment(tx, release_id)
         if release is None or release.project_id != project.id:
             raise DeploymentNotFound

@@ -9,7 +9,7 @@ import msgspec
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.chains.erc20 import normalise_tx_hash
-from moorage.errors import PaymentMalformed
+from moorage.errors import InvalidField, PaymentMalformed
 from moorage.money import MicroUsd, credit_from_atomic_units
 from moorage.payments import mpp, x402
 
@@ -71,12 +71,16 @@ Evidence = TransactionEvidence | AuthorizationEvidence
 
 
 def named_chain(name: str | None, chains: Mapping[str, Chain], *, field: str) -> Chain:
-    """The chain of that name, or the default one. Raises PaymentMalformed, naming `field`."""
+    """The chain of that name, or the default one. Raises InvalidField, naming `field`."""
     default = DEFAULT_CHAIN if DEFAULT_CHAIN in chains else next(iter(chains))
     chain = chains.get(default if name is None else name.strip().lower())
     if chain is None:
-        raise PaymentMalformed(field, f"must be one of {', '.join(chains)}")
+        raise InvalidField(field, _one_of(chains))
     return chain
+
+
+def _one_of(chains: Mapping[str, Chain]) -> str:
+    return f"must be one of {', '.join(chains)}"
 
 
 def payment_means(headers: Mapping[str, str], chains: Mapping[str, Chain]) -> PaymentMeans:
@@ -84,7 +88,10 @@ def payment_means(headers: Mapping[str, str], chains: Mapping[str, Chain]) -> Pa
 
     Raises PaymentMalformed for a chain or token that this gateway does not take.
     """
-    chain = named_chain(headers.get("x-payment-chain"), chains, field="X-Payment-Chain")
+    try:
+        chain = named_chain(headers.get("x-payment-chain"), chains, field="X-Payment-Chain")
+    except InvalidField as error:
+        raise PaymentMalformed(error.field, _one_of(chains)) from error
     token = chain.token(headers.get("x-payment-token", DEFAULT_TOKEN).strip().lower())
     if token is None:
         names = ", ".join(token.name for token in chain.tokens)

@@ -83,7 +83,8 @@ PAGES = {
         status=503,
         code="app_deploying",
         title="Arriving shortly",
-        text="This app is being built and started. This page looks again by itself.",
+        text="This app is being built and started.",
+        hint="This page looks again by itself.",
         retry_after_seconds=2,
     ),
     HostState.FAILED: Page(

@@ -16,6 +16,7 @@ from moorage.errors import (
     FailureCause,
     MoorageError,
     NoCapacity,
+    NoEarlierRelease,
     OutOfCredits,
     ProjectBlocked,
     ProjectNotFound,
@@ -156,7 +157,7 @@ async def test_what_cannot_be_served_again_is_refused(
 async def test_project_that_served_once_only_has_nothing_to_go_back_to(
     rollback: Rollback, project: Project, serving: Deployment
 ) -> None:
-    assert isinstance(await refused(rollback, project, None), ReleaseGone)
+    assert isinstance(await refused(rollback, project, None), NoEarlierRelease)
 
 
 async def test_rollback_needs_a_balance_and_an_operator_who_lets_it_be(

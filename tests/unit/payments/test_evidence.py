@@ -2,7 +2,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.errors import PaymentMalformed
+from moorage.errors import InvalidField, PaymentMalformed
 from moorage.payments.evidence import (
     Evidence,
     TransactionEvidence,
@@ -61,8 +61,13 @@ def test_unknown_chain_or_token_is_named_with_the_known_ones(
 
 def test_default_chain_is_the_only_one_there_is() -> None:
     assert named_chain(None, TEST_CHAIN, field="chain").name == "arbitrum-sepolia"
-    with pytest.raises(PaymentMalformed):
-        named_chain("arbitrum", TEST_CHAIN, field="chain")
+
+
+def test_unknown_chain_of_a_query_is_no_malformed_payment() -> None:
+    """The code's advice is to mend a header, and that a payment which was made still counts."""
+    with pytest.raises(InvalidField) as refused:
+        named_chain("mars", TEST_CHAIN, field="chain")
+    assert refused.value.message == "chain: must be one of arbitrum-sepolia"
 
 
 @pytest.mark.parametrize("spelling", [HASH, HASH.upper(), "0X" + "Ab" * 32, "aB" * 32])
