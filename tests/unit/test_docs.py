@@ -15,10 +15,13 @@ from moorage.api.routes import OPERATIONS
 from moorage.api.serve import serving_chains
 from moorage.chains.address import parse_address
 from moorage.cli.commands import CLIENT_COMMANDS, OPERATOR_COMMANDS
-from moorage.errors import FailureCause
+from moorage.deploy.request import deploy_request
+from moorage.errors import FailureCause, InvalidRequest
 from moorage.ledger.burn import HOUR_MS, charge_up_to
 from moorage.metrics import exposition
 from moorage.money import MicroUsd
+from moorage.planning import plan
+from moorage.planning.explicit import asked
 from moorage.routing.pages import PAGES
 from moorage.settings import ChainSettings, Settings, load_settings
 
@@ -191,6 +194,27 @@ def answered() -> dict[str, tuple[int, bool]]:
     """Every code that an answer may carry, with status and retryable."""
     others = [value for value in vars(problems).values() if isinstance(value, Problem)]
     return {row.code: (row.status, row.retryable) for row in (*PROBLEMS.values(), *others)}
+
+
+def test_settings_of_a_deploy_are_documented_with_their_defaults_and_rules() -> None:
+    shown = rows(section("docs/configuration.md", "Settings of a deploy"))
+    told = {name: msgspec.json.decode(default) for name, default, *_ in shown}
+    assert told == msgspec.to_builtins(plan.Settings())
+    for name, _, _, taken, refused in shown:
+        check_settings(name, taken)
+        with pytest.raises(InvalidRequest) as error:
+            check_settings(name, refused)
+        assert str(error.value).startswith(f"settings.{name}")
+
+
+def check_settings(name: str, value: str) -> None:
+    """As a deploy's are checked; `value` is JSON."""
+    document = {
+        "uniqueName": "hello",
+        "displayName": "Hello",
+        "settings": {name: msgspec.json.decode(value)},
+    }
+    asked(deploy_request(document).settings)
 
 
 def test_every_code_is_documented_with_status_and_retryable() -> None:
