@@ -3,9 +3,8 @@
 import asyncio
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Annotated, BinaryIO
+from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
@@ -14,9 +13,9 @@ from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.projects import find_project, status_text
 from moorage.cli.screen import Screen
+from moorage.cli.variables import VariableReader
 from moorage.sdk.answers import ProjectChanged, ProjectShown, Status
 from moorage.sdk.client import Client
-from moorage.sdk.errors import ClientMisconfigured
 from moorage.sdk.request import ProjectChange
 
 
@@ -68,7 +67,7 @@ def env(
     if not variables and not unset:
         return _list_names(project, options)
     changes: dict[str, str | None] = dict.fromkeys(unset)
-    changes |= read_values(variables, os.environ, sys.stdin.buffer)
+    changes |= VariableReader(os.environ, sys.stdin.buffer).read(variables)
     change = ProjectChange(build_vars=changes) if build else ProjectChange(run_envs=changes)
     return _change(project, change, options, follow=follow)
 
@@ -86,26 +85,6 @@ def restart(project: str, /, *, follow: bool = True, options: Options = DEFAULTS
     return _change(project, ProjectChange(restart=True), options, follow=follow)
 
 
-def read_values(
-    texts: Iterable[str], environment: Mapping[str, str], stdin: BinaryIO
-) -> dict[str, str]:
-    """What `NAME=VALUE`, `NAME=@FILE`, `NAME=-` and `NAME` say. Raises ClientMisconfigured."""
-    values: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals and name not in environment:
-            raise ClientMisconfigured(f"{name}: it is not set here; write {name}=VALUE")
-        if not equals:
-            values[name] = environment[name]
-        elif value == "-":
-            values[name] = _text(name, stdin.read())
-        elif value.startswith("@"):
-            values[name] = _text(name, _content(name, Path(value[1:])))
-        else:
-            values[name] = value
-    return values
-
-
 def project_lines(found: ProjectShown) -> Iterable[str]:
     """A project, for a person."""
     yield f"{found.name}: {found.status}" + (f" at {found.url}" if found.url else "")
@@ -120,21 +99,6 @@ def project_lines(found: ProjectShown) -> Iterable[str]:
     yield f"variables:   {', '.join(found.run_env_names) or '-'}"
     yield f"of builds:   {', '.join(found.build_var_names) or '-'}"
     yield f"burns:       ${found.burn_per_hour_usd:f} an hour"
-
-
-def _content(name: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ClientMisconfigured(f"{name}: {path} cannot be read: {error.strerror}") from error
-
-
-def _text(name: str, content: bytes) -> str:
-    """What a file or a pipe holds, without the last line's end."""
-    try:
-        return content.decode().removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:
-        raise ClientMisconfigured(f"{name}: its value is not UTF-8 text") from None
 
 
 def _list_names(project: str, options: Options) -> int:

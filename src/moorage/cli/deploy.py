@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +16,12 @@ from moorage.cli.exits import Exit
 from moorage.cli.history import History, Started
 from moorage.cli.paying import approver, payment_document, read_dollars, step_teller
 from moorage.cli.screen import Progress, Screen
+from moorage.cli.variables import VariableReader
 from moorage.money import MicroUsd
 from moorage.sdk.answers import Status
 from moorage.sdk.archive import Collected, collect
 from moorage.sdk.client import Client
-from moorage.sdk.errors import ClientMisconfigured, FollowTimedOut
+from moorage.sdk.errors import FollowTimedOut
 from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Approve, Deployed, Payer
 from moorage.sdk.request import DeployRequest, Settings
@@ -74,7 +76,8 @@ def deploy(  # noqa: PLR0913 - one parameter a flag
     run
         Command that starts the app, if not the usual one.
     env
-        An environment variable, as NAME=VALUE; NAME alone takes the value from this shell.
+        A variable of the app: NAME=VALUE; for secrets, which shells keep in their history,
+        NAME=@FILE, NAME=- (from standard input), or NAME (from your environment).
     chain
         The chain to pay on.
     token
@@ -95,6 +98,7 @@ def deploy(  # noqa: PLR0913 - one parameter a flag
     collected = collect(directory)
     for warning in (*connection.warnings, *collected.warnings):
         screen.warn(warning)
+    variables = VariableReader(os.environ, sys.stdin.buffer)
     request = DeployRequest(
         unique_name=name,
         display_name=display_name or name,
@@ -105,7 +109,7 @@ def deploy(  # noqa: PLR0913 - one parameter a flag
             install_command=install,
             build_command=build,
             run_command=run,
-            run_envs=read_variables(env or (), os.environ) or None,
+            run_envs=variables.read(env or (), of="--env") or None,
         ),
         upload=collected.upload,
     )
@@ -236,17 +240,6 @@ def deploy_lines(
         yield f"{name} is deploying. {deployed.answer.message}".rstrip()
         answer = deployed.answer
         yield f"Next: moorage status {answer.project_id} {answer.deployment_id}"
-
-
-def read_variables(texts: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """`NAME=VALUE` or `NAME`, whose value is taken from `environment`."""
-    variables = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals and name not in environment:
-            raise ClientMisconfigured(f"--env {name}: it is not set here; write {name}=VALUE")
-        variables[name] = value if equals else environment[name]
-    return variables
 
 
 def _uploading(directory: Path, collected: Collected) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from moorage.cli.commands import CLIENT_COMMANDS, overview
-from moorage.cli.deploy import deploy_document, deploy_lines, read_variables
+from moorage.cli.deploy import deploy_document, deploy_lines
 from moorage.cli.exits import Exit, exit_code
 from moorage.cli.history import History, Started
 from moorage.cli.main import error_document, hint, run
@@ -248,13 +248,6 @@ def test_dollars(text: str, micro: int) -> None:
 def test_what_is_no_amount_is_refused(text: str) -> None:
     with pytest.raises(errors.ClientMisconfigured, match="--max-usd"):
         read_dollars(text, of="--max-usd")
-
-
-def test_variables_come_as_pairs_or_from_the_shell() -> None:
-    found = read_variables(["A=1=2", "B=", "C"], {"C": "3"})
-    assert found == {"A": "1=2", "B": "", "C": "3"}
-    with pytest.raises(errors.ClientMisconfigured, match="--env D"):
-        read_variables(["D"], {})
 
 
 @pytest.mark.parametrize(

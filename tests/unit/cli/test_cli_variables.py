@@ -1,16 +1,16 @@
-"""How `moorage env` reads values, so that secrets need not be typed."""
+"""How commands read values of variables, so that secrets need not be typed."""
 
 import io
 from pathlib import Path
 
 import pytest
 
-from moorage.cli.configuration import read_values
+from moorage.cli.variables import VariableReader
 from moorage.sdk.errors import ClientMisconfigured
 
 
 def values(*texts: str, stdin: bytes = b"", **environment: str) -> dict[str, str]:
-    return read_values(texts, environment, io.BytesIO(stdin))
+    return VariableReader(environment, io.BytesIO(stdin)).read(texts)
 
 
 def test_value_is_all_behind_the_first_equals_sign() -> None:
@@ -41,3 +41,10 @@ def test_what_cannot_be_read_is_named_and_never_shown(tmp_path: Path) -> None:
         with pytest.raises(ClientMisconfigured, match="A: ") as refused:
             values(text)
         assert "hunter2" not in refused.value.message
+
+
+def test_standard_input_is_the_value_of_one_variable() -> None:
+    reader = VariableReader({}, io.BytesIO(b"s\n"))
+    assert reader.read(["A=-"], of="--env") == {"A": "s"}
+    with pytest.raises(ClientMisconfigured, match="--build-env B: --env A has taken"):
+        reader.read(["B=-"], of="--build-env")
