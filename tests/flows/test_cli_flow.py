@@ -24,6 +24,12 @@ WALLETS = itertools.count()
 FREE_PORTS = {"MOORAGE_PORT": "0", "MOORAGE_PROXY_PORT": "0", "MOORAGE_OPERATOR_PORT": "0"}
 
 
+TELLS_WORD = (
+    "if (process.env.BROKEN) process.exit(3);"
+    "require('http').createServer((_, res) => res.end(process.env.WORD)).listen(process.env.PORT)"
+)
+
+
 class Outcome(NamedTuple):
     code: int
     out: str
@@ -51,15 +57,17 @@ def moorage(*arguments: str, **environment: str) -> Outcome:
 
 
 class Person:
-    """Somebody in a second terminal, with one of dev.json's wallets."""
+    """Somebody in a second terminal, with one of dev.json's wallets, or else a key of their own."""
 
-    def __init__(self, gateway: DevGateway, state_dir: Path, *, wallet: int) -> None:
+    def __init__(
+        self, gateway: DevGateway, state_dir: Path, *, wallet: int = 0, key: str = ""
+    ) -> None:
         self.gateway = gateway
         self._flags = ("--data-dir", str(gateway.data_dir), "--wallet", str(wallet))
-        self._state_dir = state_dir
+        self._environment = {"MOORAGE_STATE_DIR": str(state_dir), "MOORAGE_PRIVATE_KEY": key}
 
     def run(self, *arguments: str) -> Outcome:
-        return moorage(*arguments, *self._flags, MOORAGE_STATE_DIR=str(self._state_dir))
+        return moorage(*arguments, *self._flags, **self._environment)
 
     def held(self) -> dict[str, str]:
         """Its USDC by chain."""
@@ -75,6 +83,12 @@ class Person:
 @pytest.fixture
 def person(dev_gateway: DevGateway, tmp_path: Path) -> Person:
     return Person(dev_gateway, tmp_path / "state", wallet=next(WALLETS))
+
+
+@pytest.fixture
+async def newcomer(dev_gateway: DevGateway, tmp_path: Path) -> Person:
+    wallet = await Wallet(dev_gateway).fund()
+    return Person(dev_gateway, tmp_path / "state", key=wallet.key)
 
 
 async def visit(gateway: DevGateway, name: str) -> tuple[int, str]:
@@ -259,3 +273,35 @@ async def test_earlier_release_is_served_again_by_rollback(person: Person) -> No
     assert nothing.code != 0
     assert "under way" in nothing.err
     assert person.run("delete", name, "--yes").code == 0
+
+
+def app_in(directory: Path) -> Path:
+    directory.mkdir(parents=True)
+    (directory / "index.js").write_text(TELLS_WORD)
+    return directory
+
+
+async def test_app_in_a_directory_is_deployed_and_configured_by_flags(
+    newcomer: Person, tmp_path: Path
+) -> None:
+    name = fresh_name()
+    app_in(tmp_path / "repository" / "shop")
+    app_in(tmp_path / "repository" / "blog")
+    (tmp_path / "word").write_text("from a file\n")
+    deploy = ("deploy", str(tmp_path / "repository"), "--name", name, "--yes")
+    several = newcomer.run(*deploy)
+    assert several.code == 2
+    assert "or --directory if the app is in a directory" in several.err
+
+    deployed = newcomer.run(
+        *(*deploy, "--directory", "shop", "--env", f"WORD=@{tmp_path}/word"),
+        *("--health-path", "/up", "--json"),
+    )
+
+    assert deployed.code == 0, deployed.err
+    assert await visit(newcomer.gateway, name) == (200, "from a file")
+    changed = newcomer.run("configure", name, "--health-path", "/", "--volume", "--json")
+    assert (changed.code, changed.document["outcome"]["status"]) == (0, "ready"), changed.err
+    shown = newcomer.run("show", name, "--json").document
+    assert (shown["healthPath"], shown["volume"]) == ("/", True)
+    assert newcomer.run("delete", name, "--yes").code == 0

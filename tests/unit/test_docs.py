@@ -15,6 +15,7 @@ from moorage.api.routes import OPERATIONS
 from moorage.api.serve import serving_chains
 from moorage.chains.address import parse_address
 from moorage.cli.commands import CLIENT_COMMANDS, OPERATOR_COMMANDS
+from moorage.cli.flags import setting_flags
 from moorage.deploy.request import deploy_request
 from moorage.errors import FailureCause, InvalidRequest
 from moorage.ledger.burn import HOUR_MS, charge_up_to
@@ -196,11 +197,12 @@ def answered() -> dict[str, tuple[int, bool]]:
     return {row.code: (row.status, row.retryable) for row in (*PROBLEMS.values(), *others)}
 
 
-def test_settings_of_a_deploy_are_documented_with_their_defaults_and_rules() -> None:
+def test_settings_of_a_deploy_are_documented_with_their_flags_defaults_and_rules() -> None:
     shown = rows(section("docs/configuration.md", "Settings of a deploy"))
-    told = {name: msgspec.json.decode(default) for name, default, *_ in shown}
+    told = {name: msgspec.json.decode(default) for name, _, default, *_ in shown}
     assert told == msgspec.to_builtins(plan.Settings())
-    for name, _, _, taken, refused in shown:
+    assert {name: flag for name, flag, *_ in shown if flag} == dict(setting_flags())
+    for name, _, _, _, taken, refused in shown:
         check_settings(name, taken)
         with pytest.raises(InvalidRequest) as error:
             check_settings(name, refused)

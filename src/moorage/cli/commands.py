@@ -29,6 +29,7 @@ CLIENT_COMMANDS = (
     Command("webhook", "moorage.cli.events:webhook", "Have your events sent to a URL."),
     Command("show", "moorage.cli.configuration:show", "Show a project whole."),
     Command("env", "moorage.cli.configuration:env", "Set a project's variables, or list them."),
+    Command("configure", "moorage.cli.configuration:configure", "Change its title, health path, …"),
     Command("restart", "moorage.cli.configuration:restart", "Start a project's app anew."),
     Command("usage", "moorage.cli.usage:usage", "Show what a project's app was asked and used."),
     Command("domains", "moorage.cli.domains:domains", "Have your own domains lead to a project."),
@@ -40,7 +41,7 @@ OPERATOR_COMMANDS = (
     Command("dev", "moorage.cli.operate:dev", "Run everything on this machine, to try it."),
     Command("serve", "moorage.cli.operate:serve", "Run a gateway."),
     Command("check", "moorage.cli.operate:check", "Say what is missing here, and what mends it."),
-    Command("plan", "moorage.cli.operate:plan", "Show how a directory would be built and run."),
+    Command("plan", "moorage.cli.planning:plan", "Show how a directory would be built and run."),
     Command("suspend", "moorage.cli.suspension:suspend", "Stop a project, whatever its credits."),
     Command("resume", "moorage.cli.suspension:resume", "Lift a suspension: credits decide again."),
     Command("suspended", "moorage.cli.suspension:suspended", "List what you have suspended."),
@@ -51,7 +52,7 @@ OPERATOR_COMMANDS = (
     Command("backup", "moorage.cli.backup:backup", "Save a gateway into one file."),
     Command("restore", "moorage.cli.backup:restore", "Put a saved gateway back."),
 )
-"""Of `moorage.cli.operate`, `.books`, `.backup`, `.suspension`; without these, clients are all."""
+"""Of `moorage.cli.operate` and its neighbours; without these, clients are all."""
 
 _PAID = "A payment that was made is recorded: the same command resumes it."
 _BEGUN = "What was begun goes on: `moorage status PROJECT` says how it ends."
@@ -60,6 +61,7 @@ _LEFT_BEHIND = {
     "topup": _PAID,
     "rollback": _BEGUN,
     "env": _BEGUN,
+    "configure": _BEGUN,
     "restart": _BEGUN,
     "refund": "A refund that was sent is recorded: `moorage refund --resume` follows it.",
 }

@@ -1,4 +1,4 @@
-"""`moorage show`, `env` and `restart`: how a project is configured, and how that is changed."""
+"""`moorage show`, `env`, `configure` and `restart`: how a project is run, and changing that."""
 
 import asyncio
 import os
@@ -14,8 +14,10 @@ from moorage.cli.exits import Exit
 from moorage.cli.projects import find_project, status_text
 from moorage.cli.screen import Screen
 from moorage.cli.variables import VariableReader
+from moorage.cli.wording import in_our_words
 from moorage.sdk.answers import ProjectChanged, ProjectShown, Status
 from moorage.sdk.client import Client
+from moorage.sdk.errors import ClientMisconfigured
 from moorage.sdk.request import ProjectChange
 
 
@@ -69,6 +71,48 @@ def env(
     changes: dict[str, str | None] = dict.fromkeys(unset)
     changes |= VariableReader(os.environ, sys.stdin.buffer).read(variables)
     change = ProjectChange(build_vars=changes) if build else ProjectChange(run_envs=changes)
+    return _change(project, change, options, follow=follow)
+
+
+def configure(
+    project: str,
+    /,
+    *,
+    display_name: str | None = None,
+    description: str | None = None,
+    health_path: str | None = None,
+    volume: Annotated[bool, Parameter(negative=())] = False,
+    follow: bool = True,
+    options: Options = DEFAULTS,
+) -> int:
+    """Change what a project is called, its health path, or give it a volume, without an upload.
+
+    Where the app has to be started anew, the present one serves until that is healthy, and goes on
+    if it is not. Exits with 1 when it failed.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    display_name
+        A title for people.
+    description
+        What it is.
+    health_path
+        Path that must answer below 500 before a version is served; / is the usual one.
+    volume
+        Give it a /data that outlives its versions; it goes with the project alone.
+    follow
+        Wait until the change is served, or has failed.
+    """
+    change = ProjectChange(
+        display_name=display_name, description=description, health_path=health_path, volume=volume
+    )
+    if change == ProjectChange():
+        raise ClientMisconfigured(
+            "say what to change: --display-name, --description, --health-path or --volume; "
+            "`moorage env` sets variables"
+        )
     return _change(project, change, options, follow=follow)
 
 
@@ -132,8 +176,10 @@ def _change(project: str, change: ProjectChange, options: Options, *, follow: bo
 
     changed, status = asyncio.run(make())
     screen.document(msgspec.to_builtins(changed) | ({"outcome": status} if status else {}))
-    told = f"{project}: {changed.message}" if status is None else status_text(project, status)
-    screen.result(told)
+    if status is None:
+        screen.result(f"{project}: {in_our_words(changed.message)}")
+    else:
+        screen.result(status_text(project, status))
     return Exit.FAILED if status is not None and status.status == "failed" else Exit.OK
 
 

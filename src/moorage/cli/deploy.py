@@ -13,10 +13,12 @@ from cyclopts import Parameter
 
 from moorage.cli.connection import DEFAULTS, Connection, Options, find_connection
 from moorage.cli.exits import Exit
+from moorage.cli.flags import NO_FLAGS, AppFlags
 from moorage.cli.history import History, Started
 from moorage.cli.paying import approver, payment_document, read_dollars, step_teller
 from moorage.cli.screen import Progress, Screen
 from moorage.cli.variables import VariableReader
+from moorage.cli.wording import in_our_words
 from moorage.money import MicroUsd
 from moorage.sdk.answers import Status
 from moorage.sdk.archive import Collected, collect
@@ -24,11 +26,11 @@ from moorage.sdk.client import Client
 from moorage.sdk.errors import FollowTimedOut
 from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Approve, Deployed, Payer
-from moorage.sdk.request import DeployRequest, Settings
+from moorage.sdk.request import DeployRequest
 from moorage.sdk.signer import Signer
 
 
-def deploy(  # noqa: PLR0913 - one parameter a flag
+def deploy(
     directory: Path,
     /,
     *,
@@ -36,17 +38,13 @@ def deploy(  # noqa: PLR0913 - one parameter a flag
     display_name: str | None = None,
     description: str | None = None,
     months: int = 1,
-    port: int | None = None,
-    install: str | None = None,
-    build: str | None = None,
-    run: str | None = None,
-    env: Annotated[list[str] | None, Parameter(negative=())] = None,
     chain: str = "arbitrum",
     token: str = "usdc",  # noqa: S107 - a token that pays, not one that logs in
     use_existing_credits: Annotated[bool, Parameter(negative=())] = False,
     yes: Annotated[bool, Parameter(alias="-y", negative=())] = False,
     max_usd: str | None = None,
     follow: bool = True,
+    app: AppFlags = NO_FLAGS,
     options: Options = DEFAULTS,
 ) -> int:
     """Deploy a directory and print its address.
@@ -67,17 +65,6 @@ def deploy(  # noqa: PLR0913 - one parameter a flag
         What it is.
     months
         How many months to pay for, 1-24.
-    port
-        The port the app listens on (it is told as PORT).
-    install
-        Command that installs dependencies, if not the usual one.
-    build
-        Command that builds, if not the usual one.
-    run
-        Command that starts the app, if not the usual one.
-    env
-        A variable of the app: NAME=VALUE; for secrets, which shells keep in their history,
-        NAME=@FILE, NAME=- (from standard input), or NAME (from your environment).
     chain
         The chain to pay on.
     token
@@ -98,19 +85,12 @@ def deploy(  # noqa: PLR0913 - one parameter a flag
     collected = collect(directory)
     for warning in (*connection.warnings, *collected.warnings):
         screen.warn(warning)
-    variables = VariableReader(os.environ, sys.stdin.buffer)
     request = DeployRequest(
         unique_name=name,
         display_name=display_name or name,
         description=description,
         months=months,
-        settings=Settings(
-            port=port,
-            install_command=install,
-            build_command=build,
-            run_command=run,
-            run_envs=variables.read(env or (), of="--env") or None,
-        ),
+        settings=app.settings(VariableReader(os.environ, sys.stdin.buffer)),
         upload=collected.upload,
     )
     screen.note(_uploading(directory, collected))
@@ -229,10 +209,10 @@ def deploy_lines(
     if status.status == "ready":
         yield f"{name} is live after {took_seconds:.1f} s: {status.endpoint}"
         if status.message:
-            yield status.message
+            yield in_our_words(status.message)
         yield f"Next: moorage status {name} · moorage projects · moorage delete {name}"
     elif status.status == "failed":
-        yield f"{name} failed: {status.reason}"
+        yield f"{name} failed: {in_our_words(status.reason or '')}"
         if status.log_tail:
             yield status.log_tail.rstrip()
         yield "Unspent credits stay with your wallet. Mend it and run the same command again."

@@ -118,11 +118,12 @@ def _refuse(why: str, command: Command | None, *, as_json: bool) -> int:
 
 def _report(error: MoorageError, *, as_json: bool) -> int:
     from moorage.cli.screen import Screen, say
+    from moorage.cli.wording import in_our_words
 
     code = exit_code(error)
     Screen(json=as_json).document(error_document(error, code))
-    say(f"error: {error.message}")
+    say(f"error: {in_our_words(error.message)}")
     next_step = hint(error)
     if next_step:
-        say(next_step)
+        say(in_our_words(next_step))
     return code

@@ -121,44 +121,6 @@ def check(
     return Exit.OK if all(item.ok for item in findings) else Exit.FAILED
 
 
-def plan(directory: Path, /, *, json: Annotated[bool, Parameter(negative=())] = False) -> int:
-    """Show how a directory would be built and run, and why.
-
-    It sees the files that `moorage deploy` would upload.
-
-    Parameters
-    ----------
-    directory
-        What would be deployed.
-    json
-        Print one JSON document.
-    """
-    from moorage.api.toolchains import toolbox_here
-    from moorage.deploy.upload.directory import DirectoryTree
-    from moorage.planning.plan import Settings as DeploySettings
-    from moorage.planning.planner import make_plan
-    from moorage.planning.static import said
-    from moorage.sdk.archive import list_files
-
-    screen = Screen(json=json)
-    listing = list_files(directory)
-    for warning in listing.warnings:
-        screen.warn(warning)
-    tree = DirectoryTree(directory, listing.sizes)
-    made = make_plan(tree, DeploySettings(), asyncio.run(toolbox_here()))
-    if json:
-        screen.document(made)
-        return Exit.OK
-    for reason in made.because:
-        print(f"- {reason}")
-    versions = ", ".join(f"{name} {version}" for name, version in made.toolchains.items())
-    print(f"{'versions:':<10}{versions or '(this machine has them)'}")
-    steps = {"install": made.install, "build": made.build, "start": said(made.start)}
-    for step, command in steps.items():
-        print(f"{step + ':':<10}{command or '(nothing)'}")
-    return Exit.OK
-
-
 def _run(main: Any) -> None:
     import uvloop
 

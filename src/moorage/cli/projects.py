@@ -11,6 +11,7 @@ from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.history import History
 from moorage.cli.screen import Screen
+from moorage.cli.wording import in_our_words
 from moorage.sdk.answers import Project, Projects, Status
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured, NotFound
@@ -113,7 +114,8 @@ def status_text(project: str, answer: Status | Project) -> str:
     if answer.status == "ready":
         return f"{project}: ready at {answer.endpoint}" + _after(answer.message)
     if answer.status == "failed":
-        return f"{project}: failed: {answer.reason}" + _after(answer.log_tail)
+        reason = in_our_words(answer.reason or "")
+        return f"{project}: failed: {reason}" + _after(answer.log_tail)
     return f"{project}: {answer.status}" + (
         f" ({answer.deployment_status})" if answer.deployment_status else ""
     )

@@ -41,7 +41,7 @@ def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
         display_name=display_name(document),
         description=None if document.get("description") is None else description(document),
         months=_months(document.get("months")),
-        settings=_settings(document.get("settings")),
+        settings=deploy_settings(document.get("settings")),
     )
 
 
@@ -117,7 +117,8 @@ def _months(value: object) -> int:
     return value
 
 
-def _settings(value: object) -> Settings:
+def deploy_settings(value: object) -> Settings:
+    """The body's `settings`, merged over the defaults. Raises InvalidField."""
     if value is None:
         return Settings()
     if not isinstance(value, dict):

@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The settings that differ from the gateway's defaults; `None` leaves the default."""
 
     port: int | None = None
+    runtime: str | None = None
     install_command: str | None = None
     build_command: str | None = None
     run_command: str | None = None
@@ -40,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     run_envs: dict[str, str] | None = None
     build_vars: dict[str, str] | None = None
     health_path: str | None = None
+    volume: bool = False
 
 
 class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -65,6 +67,7 @@ class ProjectChange(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     health_path: str | None = None
     run_envs: dict[str, str | None] = {}
     build_vars: dict[str, str | None] = {}
+    volume: bool = False  # whether it is to have one; none is taken away
     restart: bool = False
 
     def encode(self) -> bytes:

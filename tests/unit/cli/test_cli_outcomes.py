@@ -187,6 +187,10 @@ def test_deploy_lines(status: Status, lines: list[str]) -> None:
         (Status(status="ready", deployment_id="d", endpoint="http://h"), "x: ready at http://h"),
         (Status(status="failed", deployment_id="d", reason="no"), "x: failed: no"),
         (
+            Status(status="failed", deployment_id="d", reason="POST /agent/credits wakes it."),
+            "x: failed: `moorage topup` wakes it.",
+        ),
+        (
             Status(status="deploying", deployment_id="d", deployment_status="building"),
             "x: deploying (building)",
         ),
@@ -325,6 +329,14 @@ def test_failure_is_one_json_document(
     assert run(arguments) == code
     document = json.loads(capsys.readouterr().out)
     assert (document["code"], document["exit_code"]) == (word, code)
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_change_of_nothing_is_refused_with_the_flags_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["configure", "shop"]) == 2
+    assert "--health-path or --volume" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("nowhere")

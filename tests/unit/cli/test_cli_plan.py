@@ -83,4 +83,36 @@ def test_plan_of_nothing_exits_with_2_and_says_what_was_looked_for(
 ) -> None:
     (tmp_path / "notes.txt").write_text("nothing to run")
     assert run(["plan", str(tmp_path)]) == 2
-    assert "settings.runCommand" in capsys.readouterr().err
+    assert "Set --run (and --install" in capsys.readouterr().err
+
+
+@pytest.fixture
+def monorepo(tmp_path: Path) -> Path:
+    for name in ("shop", "blog"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "package.json").write_text('{"scripts": {"start": "node index.js"}}')
+        (tmp_path / name / "index.js").write_text("")
+    return tmp_path
+
+
+def test_plan_of_several_apps_says_which_flag_picks_one_and_takes_it(
+    monorepo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["plan", str(monorepo)]) == 2
+    assert "set --directory to the one to deploy" in capsys.readouterr().err
+    assert run(["plan", str(monorepo), "--directory", "shop"]) == 0
+    shown = capsys.readouterr().out
+    assert "- --directory is shop" in shown
+    assert "start:    exec node index.js" in shown
+
+
+def test_plan_takes_the_flags_of_a_deploy_and_refuses_what_it_would(
+    monorepo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--directory", "blog", "--install", "", "--run", "node x.js", "--port", "8080")
+    assert run(["plan", str(monorepo), *flags, "--env", "A=1", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert (made["directory"], made["install"], made["port"]) == ("blog", None, 8080)
+    assert made["start"].endswith("node x.js")
+    assert run(["plan", str(monorepo), "--directory", "blog", "--port", "0"]) == 2
+    assert "--port: must be 1–65535" in capsys.readouterr().err

@@ -1,0 +1,35 @@
+"""The gateway's sentences, which name fields and calls, in the words of this command line."""
+
+import re
+
+from moorage.cli.flags import setting_flags
+
+_WORDS = {
+    "uniqueName": "--name",
+    "displayName": "--display-name",
+    "healthPath": "--health-path",
+    "installCommand": "--install",
+    "buildCommand": "--build",
+    "X-Payment-Chain": "--chain",
+    "X-Payment-Token": "--token",
+    "POST /agent/credits": "`moorage topup`",
+    "GET /agent/projects": "`moorage projects`",
+    "PUT /agent/webhook": "`moorage webhook set`",
+}
+_WORDS |= {f"settings.{name}": flag for name, flag in setting_flags()}
+_VARIABLES = {"settings.runEnvs.": "--env ", "settings.buildVars.": "--build-env "}
+_FOUND = re.compile(
+    r"(?<![\w./-])(?:"
+    + "|".join(
+        [
+            *(re.escape(each) + r"(?=\w)" for each in _VARIABLES),
+            *(re.escape(each) + r"(?![\w/-])" for each in _WORDS),
+        ]
+    )
+    + ")"
+)
+
+
+def in_our_words(text: str) -> str:
+    """`text` with flags for settings and commands for calls, as far as there are such."""
+    return _FOUND.sub(lambda match: (_VARIABLES | _WORDS)[match[0]], text)

@@ -1,0 +1,115 @@
+"""Flags of an app: each setting has one, and what the gateway says of a setting names it."""
+
+import io
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from moorage.cli.flags import AppFlags, setting_flags
+from moorage.cli.main import run
+from moorage.cli.variables import VariableReader
+from moorage.cli.wording import in_our_words
+from moorage.planning import plan
+from moorage.sdk.request import ProjectChange
+
+WITHOUT_A_FLAG = {"useBuildAI", "hasDockerfile"}
+"""The contract's, for clients that send them; no deploy goes otherwise by them."""
+
+
+def settings(flags: AppFlags, *, stdin: bytes = b"") -> dict[str, object]:
+    """What is sent for the flags."""
+    sent = flags.settings(VariableReader({"SHELL_HAS": "it"}, io.BytesIO(stdin)))
+    found: dict[str, object] = msgspec.to_builtins(sent)
+    return found
+
+
+def test_every_setting_of_the_gateway_has_a_flag() -> None:
+    known = {field.encode_name for field in msgspec.structs.fields(plan.Settings)}
+    assert {name for name, _ in setting_flags()} == known - WITHOUT_A_FLAG
+
+
+@pytest.mark.parametrize("command", ["deploy", "plan"])
+def test_every_flag_of_a_setting_is_one_of_the_command(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [flag for _, flag in setting_flags() if f" {flag} " not in shown] == []
+
+
+def test_flags_are_sent_as_the_contract_names_them(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    flags = AppFlags(
+        directory="apps/web",
+        runtime="node:22",
+        framework="next",
+        install="npm ci",
+        build="npm run build",
+        build_dir="out",
+        run="node .",
+        port=8080,
+        health_path="/up",
+        volume=True,
+        env=["A=1=2", "SHELL_HAS", f"TOKEN=@{tmp_path}/token"],
+        build_env=["NPM=-"],
+    )
+    assert settings(flags, stdin=b"piped\n") == {
+        "directoryPath": "apps/web",
+        "runtime": "node:22",
+        "framework": "next",
+        "installCommand": "npm ci",
+        "buildCommand": "npm run build",
+        "buildDir": "out",
+        "runCommand": "node .",
+        "port": 8080,
+        "healthPath": "/up",
+        "volume": True,
+        "runEnvs": {"A": "1=2", "SHELL_HAS": "it", "TOKEN": "s3cret"},
+        "buildVars": {"NPM": "piped"},
+    }
+
+
+def test_what_no_flag_says_is_left_to_the_gateway() -> None:
+    assert settings(AppFlags()) == {}
+    assert msgspec.to_builtins(ProjectChange(volume=True)) == {"volume": True}
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("settings.port: must be 1–65535", "--port: must be 1–65535"),
+        (
+            "set settings.directoryPath to the one to deploy, or settings.runCommand",
+            "set --directory to the one to deploy, or --run",
+        ),
+        (
+            "settings.runCommand (and installCommand, buildCommand if needed), or",
+            "--run (and --install, --build if needed), or",
+        ),
+        (
+            "settings.buildDir's place. Or settings.buildDir.",
+            "--build-dir's place. Or --build-dir.",
+        ),
+        ("settings.runEnvs.A: must be text", "--env A: must be text"),
+        ("settings.buildVars: must have", "--build-env: must have"),
+        ("healthPath: must be a path", "--health-path: must be a path"),
+        ("uniqueName: must be 4–32", "--name: must be 4–32"),
+        ("X-Payment-Token: must be one of usdc", "--token: must be one of usdc"),
+        ("POST /agent/credits wakes it", "`moorage topup` wakes it"),
+    ],
+)
+def test_sentences_of_the_gateway_are_shown_with_flags_and_commands(said: str, shown: str) -> None:
+    assert in_our_words(said) == shown
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "config/settings.port and settings.portal, app.settings.run",
+        "settings.py has no settings.hasDockerfile",
+        "GET /agent/projects/{projectId}",
+    ],
+)
+def test_other_words_stay(said: str) -> None:
+    assert in_our_words(said) == said
