@@ -133,7 +133,9 @@ def project_lines(found: ProjectShown) -> Iterable[str]:
     """A project, for a person."""
     yield f"{found.name}: {found.status}" + (f" at {found.url}" if found.url else "")
     if found.blocked_reason:
-        yield f"suspended by the operator: {found.blocked_reason}"
+        yield f"suspended:   by the operator: {found.blocked_reason}"
+    elif found.suspended_because == "out_of_credits":
+        yield "suspended:   out of credits: `moorage topup AMOUNT` wakes it"
     yield f"id:          {found.id}"
     yield f"serves:      {found.serving_deployment_id or '-'}"
     if found.deployment_in_progress:

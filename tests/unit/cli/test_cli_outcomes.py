@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from moorage.cli.commands import CLIENT_COMMANDS, overview
+from moorage.cli.configuration import project_lines
 from moorage.cli.deploy import deploy_document, deploy_lines
 from moorage.cli.exits import Exit, exit_code
 from moorage.cli.history import History, Started
@@ -17,7 +19,7 @@ from moorage.cli.projects import status_text
 from moorage.cli.screen import Screen, printable, table_lines
 from moorage.errors import ConfigurationInvalid, MoorageError, PlanNotFound
 from moorage.sdk import errors
-from moorage.sdk.answers import Deploying, Project, Status
+from moorage.sdk.answers import Deploying, Project, ProjectShown, Status
 from moorage.sdk.journal import Payment
 from moorage.sdk.payer import Deployed
 from offers import an_offer
@@ -200,6 +202,23 @@ def test_deploy_lines(status: Status, lines: list[str]) -> None:
 )
 def test_status_text(answer: Status | Project, text: str) -> None:
     assert status_text("x", answer) == text
+
+
+@pytest.mark.parametrize(
+    ("why", "line"),
+    [
+        ({"suspendedBecause": "out_of_credits"}, "out of credits: `moorage topup AMOUNT` wakes it"),
+        (
+            {"suspendedBecause": "project_blocked", "blockedReason": "phishing"},
+            "by the operator: phishing",
+        ),
+    ],
+)
+def test_suspended_project_is_shown_with_why_and_what_wakes_it(
+    why: dict[str, str], line: str
+) -> None:
+    found = msgspec.convert({"id": "p", "name": "x", "status": "suspended"} | why, ProjectShown)
+    assert list(project_lines(found))[:2] == ["x: suspended", f"suspended:   {line}"]
 
 
 def test_price_is_one_sentence() -> None:
