@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from sdk_stubs import DEPLOYMENT, PROJECT, USDC, StubGateway, StubNode, answers, problem, serving
+from sdk_stubs import (
+    DEPLOYMENT,
+    PROJECT,
+    USDC,
+    StubGateway,
+    StubNode,
+    answers,
+    deploying,
+    problem,
+    serving,
+)
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -190,10 +200,39 @@ async def test_no_follow_ends_with_the_ids(terminal: Terminal) -> None:
     assert f"moorage status {PROJECT} {DEPLOYMENT}" in outcome.out
 
 
-async def test_status_by_name_finds_the_latest_deployment(terminal: Terminal) -> None:
-    await terminal.run("deploy", "app", "--name", "hello", "--yes")
+def list_the_project(gateway: StubGateway) -> None:
+    project = {"id": PROJECT, "name": "hello", "status": "active", "url": None}
+    listed = {"wallet": "0x", "count": 1, "projects": [project]}
+    gateway.other["GET", "/agent/projects"] = [JSONResponse(listed)]
+
+
+async def test_status_by_name_asks_the_gateway_for_the_newest_deployment(
+    terminal: Terminal,
+) -> None:
+    list_the_project(terminal.gateway)
+    newest = {"projectId": PROJECT, "deployments": [{"id": DEPLOYMENT, "status": "ready"}]}
+    path = f"/agent/projects/{PROJECT}/deployments"
+    terminal.gateway.other["GET", path] = [JSONResponse(newest)]
     outcome = await terminal.run("status", "hello", "--json")
     assert (outcome.code, outcome.document) == (0, READY)
+    assert terminal.gateway.queries == ["", "limit=1"]
+
+
+async def test_copy_of_a_release_is_told_to_start_and_never_to_build(terminal: Terminal) -> None:
+    list_the_project(terminal.gateway)
+    path = f"/agent/projects/{PROJECT}/rollback"
+    terminal.gateway.other["POST", path] = [deploying()]
+    under_way = {"status": "deploying", "deployment_id": DEPLOYMENT}
+    terminal.gateway.statuses = [
+        *(
+            under_way | {"deployment_status": stage}
+            for stage in ("queued", "building", "deploying")
+        ),
+        READY,
+    ]
+    outcome = await terminal.run("rollback", "hello")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.split() == ["queued", "starting", "ready"]
 
 
 async def test_other_wallet_signs_with_its_own_key(terminal: Terminal) -> None:
@@ -271,10 +310,8 @@ async def test_wait_that_the_gateway_asks_for_is_told(terminal: Terminal) -> Non
 
 
 async def test_delete_by_name_removes_that_project(terminal: Terminal) -> None:
-    project = {"id": PROJECT, "name": "hello", "status": "active", "url": None}
-    listed = {"wallet": "0x", "count": 1, "projects": [project]}
+    list_the_project(terminal.gateway)
     gone = {"projectId": PROJECT, "status": "deleted"}
-    terminal.gateway.other["GET", "/agent/projects"] = [JSONResponse(listed)]
     terminal.gateway.other["DELETE", f"/agent/projects/{PROJECT}"] = [JSONResponse(gone)]
     outcome = await terminal.run("delete", "hello", "--yes", "--json")
     assert (outcome.code, outcome.document) == (0, gone)

@@ -40,6 +40,11 @@ class Outcome(NamedTuple):
         """All of stdout, as the one JSON document that it must be."""
         return json.loads(self.out)
 
+    @property
+    def stages(self) -> list[str]:
+        """Those it told of a deployment, in their order."""
+        return [line.strip() for line in self.err.splitlines() if line.startswith("  ")]
+
 
 def moorage(*arguments: str, **environment: str) -> Outcome:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MOORAGE_")}
@@ -279,6 +284,28 @@ def app_in(directory: Path) -> Path:
     directory.mkdir(parents=True)
     (directory / "index.js").write_text(TELLS_WORD)
     return directory
+
+
+async def test_status_is_the_newest_deployments_whatever_made_it_and_from_wherever(
+    newcomer: Person, tmp_path: Path
+) -> None:
+    name = fresh_name()
+    app = app_in(tmp_path / "app")
+    deployed = newcomer.run("deploy", str(app), "--name", name, "--yes", "--json")
+    assert (deployed.code, deployed.stages[0]) == (0, "queued"), deployed.err
+
+    broken = newcomer.run("env", name, "BROKEN=1", "--json")
+    failed = newcomer.run("status", name, "--json", "--state-dir", str(tmp_path / "elsewhere"))
+
+    assert broken.code == failed.code == 1
+    assert failed.document["deployment_id"] == broken.document["deploymentId"]
+    assert "exit code 3" in failed.document["reason"]
+    assert broken.stages[0] == "queued"
+    assert "building" not in broken.stages
+    newcomer.run("env", name, "--unset", "BROKEN", "MODE=fast")
+    ready = newcomer.run("status", name, "--json")
+    assert (ready.code, ready.document["status"]) == (0, "ready")
+    assert newcomer.run("delete", name, "--yes").code == 0
 
 
 async def test_app_in_a_directory_is_deployed_and_configured_by_flags(

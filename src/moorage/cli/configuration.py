@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
+from moorage.cli import following
 from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.projects import find_project, status_text
@@ -16,7 +17,6 @@ from moorage.cli.screen import Screen
 from moorage.cli.variables import VariableReader
 from moorage.cli.wording import in_our_words
 from moorage.sdk.answers import ProjectChanged, ProjectShown, Status
-from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured
 from moorage.sdk.request import ProjectChange
 
@@ -174,23 +174,15 @@ def _change(project: str, change: ProjectChange, options: Options, *, follow: bo
     async def make() -> tuple[ProjectChanged, Status | None]:
         async with connection.signed_client() as client:
             changed = await client.change(await find_project(client, project), change)
-            return changed, await _followed(client, screen, changed) if follow else None
+            if changed.deployment_id is None or not follow:
+                return changed, None
+            ids = changed.project_id, changed.deployment_id
+            return changed, await following.follow(client, screen, *ids, copies=True)
 
     changed, status = asyncio.run(make())
     screen.document(msgspec.to_builtins(changed) | ({"outcome": status} if status else {}))
     if status is None:
         screen.result(f"{project}: {in_our_words(changed.message)}")
-    else:
-        screen.result(status_text(project, status))
-    return Exit.FAILED if status is not None and status.status == "failed" else Exit.OK
-
-
-async def _followed(client: Client, screen: Screen, changed: ProjectChanged) -> Status | None:
-    if changed.deployment_id is None:
-        return None
-    with screen.progress("deploying") as progress:
-        return await client.follow(
-            changed.project_id,
-            changed.deployment_id,
-            on_status=lambda status: progress.stage(status.deployment_status or status.status),
-        )
+        return Exit.OK
+    screen.result(status_text(project, status))
+    return following.exit_of(status, followed=True)

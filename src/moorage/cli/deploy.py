@@ -11,19 +11,17 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
+from moorage.cli import following
 from moorage.cli.connection import DEFAULTS, Connection, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.flags import NO_FLAGS, AppFlags
-from moorage.cli.history import History, Started
 from moorage.cli.paying import approver, payment_document, read_dollars, step_teller
-from moorage.cli.screen import Progress, Screen
+from moorage.cli.screen import Screen
 from moorage.cli.variables import VariableReader
 from moorage.cli.wording import in_our_words
 from moorage.money import MicroUsd
 from moorage.sdk.answers import Status
 from moorage.sdk.archive import Collected, collect
-from moorage.sdk.client import Client
-from moorage.sdk.errors import FollowTimedOut
 from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Approve, Deployed, Payer
 from moorage.sdk.request import DeployRequest
@@ -145,35 +143,12 @@ class _Session:
                 use_existing_credits=means.use_existing_credits,
             )
             accepted_seconds = time.monotonic()
-            self._remember(client, request, deployed)
-            status = await self._follow(client, deployed) if follow else _begun(deployed)
+            status = _begun(deployed)
+            if follow:
+                ids = deployed.answer.project_id, deployed.answer.deployment_id
+                status = await following.follow(client, self._screen, *ids)
         took_seconds = time.monotonic() - accepted_seconds
         return self._conclude(request.unique_name, deployed, status, took_seconds, follow=follow)
-
-    def _remember(self, client: Client, request: DeployRequest, deployed: Deployed) -> None:
-        started = Started(
-            gateway=client.gateway_url,
-            wallet=self._signer.address.lower(),
-            name=request.unique_name.lower(),
-            project_id=deployed.answer.project_id,
-            deployment_id=deployed.answer.deployment_id,
-        )
-        try:
-            History(self._connection.state_dir).add(started)
-        except OSError as error:
-            self._screen.warn(f"the deployment's id could not be kept: {error.strerror}")
-
-    async def _follow(self, client: Client, deployed: Deployed) -> Status:
-        answer = deployed.answer
-        with self._screen.progress("deploying") as progress:
-            try:
-                return await client.follow(
-                    answer.project_id,
-                    answer.deployment_id,
-                    on_status=lambda status: _show_status(progress, status),
-                )
-            except FollowTimedOut:
-                return _begun(deployed)
 
     def _conclude(
         self, name: str, deployed: Deployed, status: Status, took_seconds: float, *, follow: bool
@@ -181,9 +156,7 @@ class _Session:
         self._screen.document(deploy_document(name, deployed, status))
         for line in deploy_lines(name, deployed, status, took_seconds):
             self._screen.result(line)
-        if status.status == "failed":
-            return Exit.FAILED
-        return Exit.TRY_AGAIN if follow and status.status != "ready" else Exit.OK
+        return following.exit_of(status, followed=follow)
 
 
 def deploy_document(name: str, deployed: Deployed, status: Status) -> dict[str, Any]:
@@ -229,7 +202,3 @@ def _uploading(directory: Path, collected: Collected) -> str:
 
 def _begun(deployed: Deployed) -> Status:
     return Status(status="deploying", deployment_id=deployed.answer.deployment_id)
-
-
-def _show_status(progress: Progress, status: Status) -> None:
-    progress.stage(status.deployment_status or status.status)

@@ -2,13 +2,14 @@
 
 import asyncio
 
+from moorage.cli import following
 from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.projects import find_project, status_text
 from moorage.cli.screen import Screen
 from moorage.sdk.answers import Cancelled, DeploymentItem, Deployments, Status
 from moorage.sdk.client import Client
-from moorage.sdk.errors import ClientMisconfigured, FollowTimedOut
+from moorage.sdk.errors import ClientMisconfigured
 
 _UNDER_WAY = frozenset({"queued", "building", "deploying"})
 
@@ -64,27 +65,15 @@ def rollback(
     async def roll_back() -> Status:
         async with connection.signed_client() as client:
             begun = await client.rollback(await find_project(client, project), deployment)
-            status = Status(status=begun.status, deployment_id=begun.deployment_id)
             if not follow:
-                return status
-            with screen.progress("rolling back") as progress:
-                try:
-                    return await client.follow(
-                        begun.project_id,
-                        begun.deployment_id,
-                        on_status=lambda seen: progress.stage(
-                            seen.deployment_status or seen.status
-                        ),
-                    )
-                except FollowTimedOut:
-                    return status
+                return Status(status=begun.status, deployment_id=begun.deployment_id)
+            ids = begun.project_id, begun.deployment_id
+            return await following.follow(client, screen, *ids, copies=True)
 
     status = asyncio.run(roll_back())
     screen.document(status)
     screen.result(status_text(project, status))
-    if status.status == "failed":
-        return Exit.FAILED
-    return Exit.TRY_AGAIN if follow and status.status != "ready" else Exit.OK
+    return following.exit_of(status, followed=follow)
 
 
 def cancel(project: str, deployment: str | None = None, /, *, options: Options = DEFAULTS) -> int:

@@ -7,15 +7,14 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
+from moorage.cli import following
 from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
-from moorage.cli.history import History
 from moorage.cli.screen import Screen
 from moorage.cli.wording import in_our_words
-from moorage.sdk.answers import Project, Projects, Status
+from moorage.sdk.answers import DeploymentItem, Project, Projects, Status
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured, NotFound
-from moorage.sdk.signer import Signer
 
 
 def projects(*, options: Options = DEFAULTS) -> int:
@@ -47,28 +46,20 @@ def status(project: str, deployment: str | None = None, /, *, options: Options =
     project
         The project's name or id.
     deployment
-        The deployment's id; the latest started from this machine, if not given.
+        The deployment's id; the newest, whatever made it, if not given.
     """
     screen = Screen(json=options.json)
     connection = find_connection(options)
-    signer = Signer(connection.required_key())
 
-    async def ask() -> Status | Project:
-        async with Client(connection.gateway, signer, bound=connection.bound) as client:
-            if deployment is not None:
-                found = await find_project(client, project)
-                return await client.status(found, deployment)
-            latest = History(connection.state_dir).latest(
-                gateway=client.gateway_url, wallet=signer.address, project=project.lower()
-            )
-            if latest is not None:
-                return await client.status(latest.project_id, latest.deployment_id)
-            return await _listed(client, project)
+    async def ask() -> Status:
+        async with connection.signed_client() as client:
+            found = await find_project(client, project)
+            return await client.status(found, deployment or (await newest(client, found)).id)
 
     answer = asyncio.run(ask())
     screen.document(answer)
     screen.result(status_text(project, answer))
-    return Exit.FAILED if answer.status == "failed" else Exit.OK
+    return following.exit_of(answer, followed=False)
 
 
 def delete(
@@ -107,10 +98,8 @@ def delete(
     return Exit.OK
 
 
-def status_text(project: str, answer: Status | Project) -> str:
-    """A deployment's, or else a project's, state in a line."""
-    if isinstance(answer, Project):
-        return f"{project}: {answer.status}" + (f" at {answer.url}" if answer.url else "")
+def status_text(project: str, answer: Status) -> str:
+    """A deployment's state, for a person."""
     if answer.status == "ready":
         return f"{project}: ready at {answer.endpoint}" + _after(answer.message)
     if answer.status == "failed":
@@ -144,6 +133,14 @@ async def _listed(client: Client, project: str) -> Project:
         retryable=False,
         body=msgspec.to_builtins({"error": sentence}),
     )
+
+
+async def newest(client: Client, project_id: str) -> DeploymentItem:
+    """A project's newest deployment, whatever made it. Raises ClientMisconfigured without one."""
+    listed = (await client.deployments(project_id, limit=1)).deployments
+    if not listed:
+        raise ClientMisconfigured("this project has no deployment yet")
+    return listed[0]
 
 
 def _is_id(text: str) -> bool:

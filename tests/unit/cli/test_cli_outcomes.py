@@ -12,14 +12,13 @@ from moorage.cli.commands import CLIENT_COMMANDS, overview
 from moorage.cli.configuration import project_lines
 from moorage.cli.deploy import deploy_document, deploy_lines
 from moorage.cli.exits import Exit, exit_code
-from moorage.cli.history import History, Started
 from moorage.cli.main import error_document, hint, run
 from moorage.cli.paying import approver, offer_text, read_dollars
 from moorage.cli.projects import status_text
 from moorage.cli.screen import Screen, printable, table_lines
 from moorage.errors import ConfigurationInvalid, MoorageError, PlanNotFound
 from moorage.sdk import errors
-from moorage.sdk.answers import Deploying, Project, ProjectShown, Status
+from moorage.sdk.answers import Deploying, ProjectShown, Status
 from moorage.sdk.journal import Payment
 from moorage.sdk.payer import Deployed
 from offers import an_offer
@@ -196,11 +195,9 @@ def test_deploy_lines(status: Status, lines: list[str]) -> None:
             Status(status="deploying", deployment_id="d", deployment_status="building"),
             "x: deploying (building)",
         ),
-        (Project(id="p", name="x", status="active", url="http://h"), "x: active at http://h"),
-        (Project(id="p", name="x", status="failed"), "x: failed"),
     ],
 )
-def test_status_text(answer: Status | Project, text: str) -> None:
+def test_status_text(answer: Status, text: str) -> None:
     assert status_text("x", answer) == text
 
 
@@ -298,20 +295,6 @@ def test_table_is_aligned_and_a_row_is_a_line() -> None:
 def test_table_without_rows_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     Screen(json=False).table(("A", "B"), [], none="Nothing yet.")
     assert capsys.readouterr().out == "Nothing yet.\n"
-
-
-def test_history_knows_the_latest_by_name_and_id(tmp_path: Path) -> None:
-    history = History(tmp_path / "state")
-    place = {"gateway": "http://g", "wallet": "0xab"}
-    for number in (1, 2):
-        history.add(Started(**place, name="hello", project_id="p1", deployment_id=f"d{number}"))
-    history.add(Started(**place, name="other", project_id="p2", deployment_id="d3"))
-    for project in ("hello", "p1"):
-        latest = history.latest(gateway="http://g", wallet="0xAB", project=project)
-        assert latest is not None
-        assert latest.deployment_id == "d2"
-    assert history.latest(gateway="http://other", wallet="0xab", project="hello") is None
-    assert History(tmp_path / "none").latest(gateway="g", wallet="w", project="hello") is None
 
 
 def test_overview_names_every_command_and_exit_code() -> None:

@@ -1,0 +1,36 @@
+"""A deployment that is watched until its address answers, and what its outcome means."""
+
+from moorage.cli.exits import Exit
+from moorage.cli.screen import Screen
+from moorage.sdk.answers import Status
+from moorage.sdk.client import Client
+from moorage.sdk.errors import FollowTimedOut
+
+_STARTING = {"building": "starting", "deploying": "starting"}
+
+
+async def follow(
+    client: Client, screen: Screen, project_id: str, deployment_id: str, *, copies: bool = False
+) -> Status:
+    """Shows a deployment's stages until it is over; `deploying` if that takes too long.
+
+    One that `copies` a release builds nothing, and starts what was built before.
+    """
+    names = _STARTING if copies else {}
+
+    def show(status: Status) -> None:
+        stage = status.deployment_status or status.status
+        progress.stage(names.get(stage, stage))
+
+    with screen.progress("queued") as progress:
+        try:
+            return await client.follow(project_id, deployment_id, on_status=show)
+        except FollowTimedOut:
+            return Status(status="deploying", deployment_id=deployment_id)
+
+
+def exit_of(status: Status, *, followed: bool) -> Exit:
+    """The exit code for where a deployment stands at the end of a command."""
+    if status.status == "failed":
+        return Exit.FAILED
+    return Exit.TRY_AGAIN if followed and status.status != "ready" else Exit.OK
