@@ -4,6 +4,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from moorage.cli.screen import Screen
+from moorage.cli.wording import in_our_words
 from moorage.money import MICRO_USD_PER_USD, MicroUsd
 from moorage.sdk.errors import ClientMisconfigured, PaymentRefused
 from moorage.sdk.journal import Payment
@@ -28,7 +29,7 @@ def approver(screen: Screen, *, allowed: bool, allow: str) -> Approve:
     def approve(offer: Offer) -> bool:
         screen.note(offer_text(offer))
         if offer.warning:
-            screen.warn(f"{offer.warning} (here: --use-existing-credits)")
+            screen.warn(in_our_words(offer.warning))
         if allowed:
             return True
         if not screen.can_ask():

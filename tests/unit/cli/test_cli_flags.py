@@ -96,6 +96,8 @@ def test_what_no_flag_says_is_left_to_the_gateway() -> None:
         ("healthPath: must be a path", "--health-path: must be a path"),
         ("uniqueName: must be 4–32", "--name: must be 4–32"),
         ("X-Payment-Token: must be one of usdc", "--token: must be one of usdc"),
+        ("POST …/domains adds one", "`moorage domains add` adds one"),
+        ("POST …/verify looks at once", "`moorage domains verify` looks at once"),
         ("POST /agent/credits wakes it", "`moorage topup` wakes it"),
     ],
 )

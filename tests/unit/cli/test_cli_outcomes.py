@@ -232,6 +232,14 @@ def test_flags_approve_without_asking() -> None:
     assert approver(Screen(json=False), allowed=True, allow="--yes")(an_offer())
 
 
+def test_warning_of_shared_credits_names_the_flag_that_shares_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    offer = an_offer(warning="To share them, retry with header X-Use-Existing-Credits: true")
+    approver(Screen(json=False), allowed=True, allow="--yes")(offer)
+    assert "warning: To share them, retry with --use-existing-credits\n" in capsys.readouterr().err
+
+
 class Asked(Screen):
     """A screen with a person before it, who says `answer`."""
 
