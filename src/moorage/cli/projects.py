@@ -103,11 +103,16 @@ def status_text(project: str, answer: Status) -> str:
     if answer.status == "ready":
         return f"{project}: ready at {answer.endpoint}" + _after(answer.message)
     if answer.status == "failed":
-        reason = in_our_words(answer.reason or "")
-        return f"{project}: failed: {reason}" + _after(answer.log_tail)
+        failed = f"{project}: failed: {in_our_words(answer.reason or '')}"
+        return failed + _after(answer.log_tail) + _after(_next(answer))
     return f"{project}: {answer.status}" + (
         f" ({answer.deployment_status})" if answer.deployment_status else ""
     )
+
+
+def _next(answer: Status) -> str:
+    actions = " · ".join(answer.next_actions)
+    return actions and f"Next: {in_our_words(actions)}"
 
 
 def _after(text: str | None) -> str:

@@ -40,6 +40,8 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
 
     status: str
     deployment_id: str
+    serving_deployment_id: str | None = None  # of a failed one: what serves all the same
+    next_actions: tuple[str, ...] = ()
     deployment_status: str | None = None
     endpoint: str | None = None
     reason: str | None = None

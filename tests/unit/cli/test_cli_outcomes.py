@@ -192,6 +192,16 @@ def test_deploy_lines(status: Status, lines: list[str]) -> None:
             "x: failed: `moorage topup` wakes it.",
         ),
         (
+            Status(
+                status="failed",
+                deployment_id="d",
+                reason="no",
+                log_tail="Error\n",
+                next_actions=("Top up with POST /agent/credits.", "Or wait."),
+            ),
+            "x: failed: no\nError\nNext: Top up with `moorage topup`. · Or wait.",
+        ),
+        (
             Status(status="deploying", deployment_id="d", deployment_status="building"),
             "x: deploying (building)",
         ),
