@@ -145,6 +145,7 @@ def project_lines(found: ProjectShown) -> Iterable[str]:
     yield f"variables:   {', '.join(found.run_env_names) or '-'}"
     yield f"of builds:   {', '.join(found.build_var_names) or '-'}"
     yield f"burns:       ${found.burn_per_hour_usd:f} an hour"
+    yield f"as it runs:  ${found.price_per_hour_usd:f} an hour"
 
 
 def _list_names(project: str, options: Options) -> int:

@@ -48,8 +48,6 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True):
     reason_code: str | None = None
     message: str | None = None
     log_tail: str | None = None
-    serving_deployment_id: str | None = None  # of a failed one: the one that serves all the same
-    next_actions: tuple[str, ...] = ()
     position: int | None = None  # in the queue; the first is begun next
     restarts: int | None = None  # this and what follows: of one that crashes again and again
     exit_code: int | None = None
@@ -87,8 +85,8 @@ class ProjectShown(msgspec.Struct, frozen=True, rename="camel"):
     health_path: str = "/"
     volume: bool = False
     asleep: bool = False
-    burn_per_hour_usd: float = 0
-    price_per_hour_usd: float = 0  # what it burns while it runs
+    burn_per_hour_usd: float = 0  # now
+    price_per_hour_usd: float = 0  # whenever it runs
     suspended_because: str | None = None
     blocked_reason: str | None = None
 
