@@ -161,7 +161,10 @@ class StubGateway:
         self.used: set[str] = set()
         self.gate: asyncio.Barrier | None = None
         """Where the first unpaid POSTs wait for each other."""
-        self.other: dict[tuple[str, str], list[Response]] = {}
+        nothing_yet = {"wallet": PAY_TO, "count": 0, "projects": []}
+        self.other: dict[tuple[str, str], list[Response]] = {
+            ("GET", "/agent/projects"): [JSONResponse(nothing_yet)]
+        }
         self.url = ""
 
     @property

@@ -332,3 +332,21 @@ async def test_app_in_a_directory_is_deployed_and_configured_by_flags(
     shown = newcomer.run("show", name, "--json").document
     assert (shown["healthPath"], shown["volume"]) == ("/", True)
     assert newcomer.run("delete", name, "--yes").code == 0
+
+
+async def test_redeploy_keeps_the_title_unless_it_names_one(
+    newcomer: Person, tmp_path: Path
+) -> None:
+    name, app = fresh_name(), tmp_path / "app"
+    app_in(app)
+    deploy = ("deploy", str(app), "--name", name, "--yes")
+
+    def title() -> str:
+        return str(newcomer.run("show", name, "--json").document["displayName"])
+
+    assert newcomer.run(*deploy).code == 0
+    assert title() == name
+    assert newcomer.run(*deploy, "--display-name", "A shop").code == 0
+    assert newcomer.run(*deploy).code == 0
+    assert title() == "A shop"
+    assert newcomer.run("delete", name, "--yes").code == 0

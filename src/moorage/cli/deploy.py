@@ -22,6 +22,7 @@ from moorage.cli.wording import in_our_words
 from moorage.money import MicroUsd
 from moorage.sdk.answers import Status
 from moorage.sdk.archive import Collected, collect
+from moorage.sdk.client import Client
 from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Approve, Deployed, Payer
 from moorage.sdk.request import DeployRequest
@@ -58,7 +59,7 @@ def deploy(
     name
         Its name, unique at the gateway and part of its address: 4-32 of a-z, 0-9, -.
     display_name
-        A title for people; the name, if not given.
+        A title for people; if not given, the one it has, else the name.
     description
         What it is.
     months
@@ -97,7 +98,10 @@ def deploy(
         screen, allowed=yes or ceiling is not None, allow="--yes, or --max-usd with a limit"
     )
     means = _Means(chain=chain, token=token, use_existing_credits=use_existing_credits)
-    return asyncio.run(session.deploy(request, means, approve, ceiling=ceiling, follow=follow))
+    untitled = display_name is None
+    return asyncio.run(
+        session.deploy(request, means, approve, untitled=untitled, ceiling=ceiling, follow=follow)
+    )
 
 
 class _Means(msgspec.Struct, frozen=True):
@@ -122,11 +126,14 @@ class _Session:
         means: _Means,
         approve: Approve,
         *,
+        untitled: bool,
         ceiling: MicroUsd | None,
         follow: bool,
     ) -> Exit:
         """Pays if it must, follows if it should, and says how it went."""
         async with self._connection.signed_client() as client:
+            if untitled:
+                request = await _titled(client, request)
             payer = Payer(
                 client,
                 self._signer,
@@ -157,6 +164,14 @@ class _Session:
         for line in deploy_lines(name, deployed, status, took_seconds):
             self._screen.result(line)
         return following.exit_of(status, followed=follow)
+
+
+async def _titled(client: Client, request: DeployRequest) -> DeployRequest:
+    """The request with the title that its project has, if there is one: a redeploy keeps it."""
+    for found in (await client.projects()).projects:
+        if found.name == request.unique_name and found.display_name:
+            return msgspec.structs.replace(request, display_name=found.display_name)
+    return request
 
 
 def deploy_document(name: str, deployed: Deployed, status: Status) -> dict[str, Any]:
