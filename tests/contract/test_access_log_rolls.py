@@ -3,7 +3,7 @@
 from collections import Counter
 
 import aiohttp
-from test_routing import App, Harbour, app, client, directory, get, harbour
+from test_routing import App, Harbour, app, client, directory, get, harbour, lone_harbour
 
 from moorage.deploy.traffic import Position
 from moorage.routing.access_log import AccessLog
@@ -11,7 +11,7 @@ from moorage.routing.caddy_config import ACCESS_LOG
 from moorage.routing.probe import probe
 from waiting import until
 
-__all__ = ["app", "client", "directory", "harbour"]
+__all__ = ["app", "client", "directory", "harbour", "lone_harbour"]
 
 HOST = "my-app.localhost"
 TOKEN = "of-this-gateway"

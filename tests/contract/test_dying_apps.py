@@ -17,16 +17,14 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from test_routing import App, Harbour, client, directory, get, serve_fallback
+from test_routing import lone_harbour as harbour
 
-from moorage.api.apparatus import find_tool
 from moorage.routing.access_log import AccessLog
-from moorage.routing.caddy import Caddy
-from moorage.routing.caddy_config import ACCESS_LOG, ProxySettings
+from moorage.routing.caddy_config import ACCESS_LOG
 from moorage.routing.listener import listen_unix
-from moorage.routing.router import Router
 from waiting import until
 
-__all__ = ["client", "directory"]
+__all__ = ["client", "directory", "harbour"]
 
 HOST = "mortal.localhost"
 BODY = os.urandom(1 << 20) * 20
@@ -81,17 +79,6 @@ class Mortal:
                     await reader.read(1 << 20)
         writer.write(self.says)
         writer.close()
-
-
-@pytest_asyncio.fixture
-async def harbour(directory: Path) -> AsyncIterator[Harbour]:
-    settings = ProxySettings(run_dir=directory / "run", state_dir=directory / "proxy", http_port=0)
-    router = Router(settings.run_dir, "localhost")
-    caddy = Caddy(find_tool("caddy"), settings)
-    try:
-        yield Harbour(settings, router, caddy, await caddy.start())
-    finally:
-        await caddy.stop()
 
 
 @pytest_asyncio.fixture

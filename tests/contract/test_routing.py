@@ -97,17 +97,24 @@ def directory() -> Iterator[Path]:
 
 
 @pytest_asyncio.fixture
-async def harbour(directory: Path) -> AsyncIterator[Harbour]:
+async def lone_harbour(directory: Path) -> AsyncIterator[Harbour]:
+    """Without a gateway behind it; a test gives it one, or none."""
     settings = ProxySettings(run_dir=directory / "run", state_dir=directory / "proxy", http_port=0)
     router = Router(settings.run_dir, "localhost")
     caddy = Caddy(find_tool("caddy"), settings)
-    fallback = await serve_fallback(settings.run_dir)
     try:
-        port = await caddy.start()
-        yield Harbour(settings, router, caddy, port, fallback)
+        yield Harbour(settings, router, caddy, await caddy.start())
     finally:
         await caddy.stop()
-        await fallback.stop()
+
+
+@pytest_asyncio.fixture
+async def harbour(lone_harbour: Harbour) -> AsyncIterator[Harbour]:
+    lone_harbour.fallback = await serve_fallback(lone_harbour.settings.run_dir)
+    try:
+        yield lone_harbour
+    finally:
+        await lone_harbour.fallback.stop()
 
 
 @pytest_asyncio.fixture

@@ -10,14 +10,12 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from test_routing import App, Harbour, client, directory, get, raw, serve_fallback
+from test_routing import lone_harbour as harbour
 
-from moorage.api.apparatus import find_tool
-from moorage.routing.caddy import Caddy
-from moorage.routing.caddy_config import ProxySettings
 from moorage.routing.router import Router
 from waiting import until
 
-__all__ = ["client", "directory"]
+__all__ = ["client", "directory", "harbour"]
 
 HOST = "dreamer.localhost"
 MIB = 1024 * 1024
@@ -51,17 +49,6 @@ class Dreamer:
         await self.may_wake.wait()
         await self.app.start()
         self._router.point(HOST, self.app.socket)
-
-
-@pytest_asyncio.fixture
-async def harbour(directory: Path) -> AsyncIterator[Harbour]:
-    settings = ProxySettings(run_dir=directory / "run", state_dir=directory / "proxy", http_port=0)
-    router = Router(settings.run_dir, "localhost")
-    caddy = Caddy(find_tool("caddy"), settings)
-    try:
-        yield Harbour(settings, router, caddy, await caddy.start())
-    finally:
-        await caddy.stop()
 
 
 @pytest_asyncio.fixture
