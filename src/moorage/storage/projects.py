@@ -312,13 +312,10 @@ async def standing(db: Database, deployment_id: str) -> Standing | None:
     row = await db.one(_STANDING, id=deployment_id)
     if row is None:
         return None
-    fields = dict(zip(Standing.__struct_fields__, row, strict=True))
-    typed = {
-        "status": DeploymentStatus(fields["status"]),
-        "project_status": ProjectStatus(fields["project_status"]),
-        "is_kept": bool(fields["is_kept"]),
-    }
-    return Standing(**fields | typed)
+    return Standing(
+        row[0], row[1], DeploymentStatus(row[2]), row[3], row[4], row[5], row[6], row[7], row[8],
+        ProjectStatus(row[9]), row[10], row[11], row[12], bool(row[13]),
+    )  # fmt: skip
 
 
 async def deployments_of(source: Database | Transaction, project_id: str) -> Sequence[Deployment]:

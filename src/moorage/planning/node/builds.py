@@ -6,7 +6,7 @@ from typing import NamedTuple
 from moorage.planning.folder import Folder
 from moorage.planning.node.files import SCRIPT_FILES, server_file
 from moorage.planning.node.package_json import PackageJson
-from moorage.planning.node.scripts import command_of, is_development_server
+from moorage.planning.node.scripts import NEXT_START, command_of, is_development_server
 
 # What builds a package that only has a script to write it with, or none at all.
 _BY_FRAMEWORK = (
@@ -19,7 +19,6 @@ _BY_FRAMEWORK = (
     ("expo", "expo export --platform web"),
     ("@11ty/eleventy", "eleventy"),
 )
-_NEEDS_BUILD = re.compile(r"next[ \t]+start\b")
 _NODE_FILE = re.compile(r"node(?:[ \t]+-[\w=/.-]+)*[ \t]+(?:\./)?([\w./-]{1,200})(?=[ \t]|\Z)")
 _COMPILES = ("compile", "build:ts", "build:server", "tsc")
 
@@ -40,9 +39,7 @@ def implied_build(folder: Folder, manifest: PackageJson) -> Implied | None:
             return None
         return _by_framework(folder, manifest)
     return (
-        _by_framework(folder, manifest)
-        if _NEEDS_BUILD.match(start)
-        else _compiled(folder, manifest)
+        _by_framework(folder, manifest) if NEXT_START.match(start) else _compiled(folder, manifest)
     )
 
 

@@ -5,6 +5,9 @@ import re
 from moorage.planning.explicit import COMMAND_LIMIT
 from moorage.planning.node.package_json import PackageJson
 
+NEXT_START = re.compile(r"next[ \t]+start\b")
+"""What serves what Next.js's build leaves, and needs it."""
+
 # What stands before the program: variables, and what runs a package's program.
 _BEFORE = re.compile(
     r"(?:(?:[A-Za-z_]\w*=(?:'[^']*'|\"[^\"]*\"|[^\s'\"]*)|cross-env(?:-shell)?|env|exec|npx|bunx"

@@ -7,13 +7,13 @@ from moorage.planning.folder import Folder
 from moorage.planning.node.configured import angular_output, is_without_server, next_exports
 from moorage.planning.node.engines import allows_from
 from moorage.planning.node.package_json import PackageJson
+from moorage.planning.node.scripts import NEXT_START
 from moorage.planning.semver import Version
 
 QWIK_CITY = ("@builder.io/qwik-city", "@qwik.dev/router")
 TANSTACK_START = "@tanstack/react-start"
 _WITHOUT_NITRO = Version(1, 132, 0)  # its first version that brings none
 
-_NEXT_START = re.compile(r"next[ \t]+start\b")
 _ADONIS_START = "node bin/server.js"
 _ROUTER_SERVE = re.compile(r"(?:react-router|remix)-serve\b")
 # What adapter-auto goes by; the variable says Cloud Run, where adapter-node is what it takes.
@@ -31,7 +31,7 @@ class Server(NamedTuple):
 
 def lacks_server(folder: Folder, manifest: PackageJson, command: str) -> str:
     """What a start command needs and the build is set not to leave; "" if nothing is known."""
-    if _NEXT_START.match(command) and next_exports(folder):
+    if NEXT_START.match(command) and next_exports(folder):
         return "needs a server, and output: 'export' leaves files alone"
     if _ROUTER_SERVE.match(command) and is_without_server(folder):
         return "needs a server, and ssr: false leaves files alone"
