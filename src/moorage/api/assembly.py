@@ -39,6 +39,7 @@ from moorage.events.destination import Destinations
 from moorage.events.sender import Sender, SystemResolver
 from moorage.events.webhooks import Webhooks
 from moorage.ledger.metering import Metering
+from moorage.ledger.paid_wallets import PaidWallets
 from moorage.metrics import (
     watch_nonces,
     watch_running_apps,
@@ -200,6 +201,9 @@ def _gateway(
         db=db,
         clock=clock,
         authenticator=_authenticator(settings, records, chains, clock),
+        paid_wallets=PaidWallets(
+            db=db, minimum_charge=settings.price_list().minimum_charge, clock=clock
+        ),
         trusted_proxies=TrustedProxies(trusted_proxies(settings)),
         limiters=_limiters(settings, clock),
         idempotency=Idempotency(db=db, clock=clock),

@@ -27,6 +27,7 @@ from moorage.deploy.wake import Wake
 from moorage.errors import RuntimeUnsupported
 from moorage.events.webhooks import Webhooks
 from moorage.ledger.metering import Metering
+from moorage.ledger.paid_wallets import PaidWallets
 from moorage.money import MicroUsd
 from moorage.payments.challenges import Challenges
 from moorage.payments.topup import TopUp
@@ -57,6 +58,7 @@ class Gateway:
     db: Database
     clock: Clock
     authenticator: Authenticator
+    paid_wallets: PaidWallets
     trusted_proxies: TrustedProxies
     limiters: Limiters
     idempotency: Idempotency

@@ -1,8 +1,9 @@
 """Queries over payments and what they were used for."""
 
 import msgspec
-from sqlalchemy import and_, bindparam, insert, null, or_, select, tuple_, update
+from sqlalchemy import and_, bindparam, func, insert, null, or_, select, tuple_, update
 
+from moorage.money import MicroUsd
 from moorage.payments.payment import Finality, Payment, PaymentStatus
 from moorage.storage.database import Database, Statement, Transaction, struct_of
 from moorage.storage.schema import payment_uses, payments
@@ -37,6 +38,11 @@ _RELEASE = Statement(
     update(payments)
     .where(*_this, payments.c.status == PaymentStatus.HELD)
     .values(status=PaymentStatus.CREDITED, held_reason=null())
+)
+_SUM_CREDITED = Statement(
+    select(func.coalesce(func.sum(payments.c.credited_micro_usd), 0)).where(
+        payments.c.payer == bindparam("payer"), payments.c.status == PaymentStatus.CREDITED
+    )
 )
 _HELD = Statement(
     select(*_COLUMNS)
@@ -73,6 +79,12 @@ _USES = Statement(
 _ADD_USE = Statement(
     insert(payment_uses).values({c.name: bindparam(c.name) for c in payment_uses.c})
 )
+
+
+async def sum_credited(source: Database | Transaction, *, payer: str) -> MicroUsd:
+    """What the payer's payments brought that were credited and not taken back."""
+    row = await source.one(_SUM_CREDITED, payer=payer)
+    return MicroUsd(row[0] if row else 0)
 
 
 async def of_transaction(
