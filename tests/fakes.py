@@ -9,6 +9,7 @@ from typing import cast
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.clock import Clock
+from moorage.deploy.capacity import Capacity, Policy
 from moorage.errors import DeployFailed, FailureCause
 from moorage.money import AtomicUnits
 from moorage.payments.challenges import Challenges
@@ -21,8 +22,10 @@ from moorage.payments.verification import Verifier
 from moorage.runtimes.runtime import (
     AppExit,
     BuildSpec,
+    Disks,
     Instance,
     InstanceSpec,
+    Limits,
     LogKind,
     LogLine,
     LogPage,
@@ -33,6 +36,9 @@ from moorage.storage.database import Database
 from records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
 
 SECRET, REALM = b"a secret of this test run's own", "gateway.example"
+APP_LIMITS = Limits(
+    memory_bytes=512 << 20, cpu_millis=500, pids=256, disk_bytes=1 << 30, volume_bytes=1 << 30
+)
 PAY_TO = "0x7ea5000000000000000000000000000000000000"
 
 
@@ -76,6 +82,7 @@ class FakeRuntime:
         self.port: int | None = None
         self.open_connections: dict[str, int] = {}
         self.used: dict[str, Usage] = {}
+        self.measured = Disks(free_bytes=1 << 40)
         self.on_call: Callable[[str, str], None] = lambda method, subject: None
         self.ends: asyncio.Queue[str] = asyncio.Queue()
 
@@ -173,6 +180,10 @@ class FakeRuntime:
         await self._enter("known", "")
         return {*self.built, *self.apps, *self.discarded}
 
+    async def disks(self) -> Disks:
+        await self._enter("disks", "")
+        return self.measured
+
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         return self.exits.get(deployment_id)
 
@@ -217,6 +228,16 @@ class FakeRuntime:
             socket=Path("/run/apps") / f"{spec.deployment_id}.sock",
             port=self.port or spec.plan.port,
         )
+
+
+def roomy(db: Database, *, runtime: FakeRuntime | None = None, reserve_bytes: int = 0) -> Capacity:
+    """A machine with a TiB free, of which so much is kept back; or what a fake runtime says."""
+    return Capacity(
+        db=db,
+        runtime=runtime or FakeRuntime(),
+        limits=APP_LIMITS,
+        policy=Policy(reserve_bytes=reserve_bytes, disk_overcommit=2.0),
+    )
 
 
 class FakeRoutes:

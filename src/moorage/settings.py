@@ -13,8 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from moorage.chains.address import parse_address
-from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
+from moorage.chains.settings import ChainSettings
 from moorage.errors import InvalidField
 from moorage.money import MicroUsd
 from moorage.payments.pricing import PriceList, Size
@@ -23,62 +22,12 @@ ENV_PREFIX = "MOORAGE_"
 _NOT_SETTINGS = re.compile(r"GATEWAY|PRIVATE_KEY|BOUND_SIGNATURES|RPC_URL_\w+|CONFIG|STATE_DIR")
 """Variables that belong to the client commands."""
 
-_MOST_DECIMALS = 36
-
 
 def _doc(text: str, **limits: Any) -> msgspec.Meta:
     return msgspec.Meta(description=text, **limits)
 
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
-
-
-class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One chain to take payments on. For a chain of the contract's table, rpc_urls suffice."""
-
-    rpc_urls: tuple[str, ...]
-    chain_id: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    confirmations: Annotated[int, msgspec.Meta(ge=1)] = 1
-    finality_blocks: Annotated[int, msgspec.Meta(ge=1)] = 4_800
-    watch_from_block: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    tokens: tuple[Token, ...] | None = None
-
-    def chain(self, name: str) -> Chain:
-        """The chain, completed from the known ones. Raises InvalidField."""
-        known = KNOWN_CHAINS.get(name)
-        chain_id = self.chain_id or (known.chain_id if known else None)
-        tokens = self.tokens or (known.tokens if known else None)
-        field = f"chains.{name}"
-        if name != name.lower():
-            raise InvalidField(field, "must be lower case, as clients name it")
-        if chain_id is None or not tokens or not self.rpc_urls:
-            raise InvalidField(field, "needs rpc_urls, chain_id and tokens")
-        if not all(url.startswith(("http://", "https://")) for url in self.rpc_urls):
-            raise InvalidField(f"{field}.rpc_urls", "must be http:// or https:// URLs")
-        if len({token.name for token in tokens}) < len(tokens):
-            raise InvalidField(f"{field}.tokens", "must have names of their own")
-        for token in tokens:
-            _check_token(f"{field}.tokens.{token.name}", token)
-        return Chain(
-            name=name,
-            chain_id=chain_id,
-            rpc_urls=self.rpc_urls,
-            tokens=tokens,
-            confirmations=self.confirmations,
-            finality_blocks=self.finality_blocks,
-            watch_from_block=self.watch_from_block,
-        )
-
-
-def _check_token(field: str, token: Token) -> None:
-    if token.name != token.name.lower():
-        raise InvalidField(field, "must be lower case, as clients name it")
-    if not 0 <= token.decimals <= _MOST_DECIMALS:
-        raise InvalidField(f"{field}.decimals", f"must be 0 to {_MOST_DECIMALS}")
-    try:
-        parse_address(token.address)
-    except ValueError as error:
-        raise InvalidField(f"{field}.address", str(error)) from error
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,8 +74,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, _doc("Size of a volume, `/data` of a project that asks for one, in MiB.", ge=32)
     ] = 1024
     disk_reserve_mib: Annotated[
-        int, _doc("No new app is taken in while less than this is free on the disk, in MiB.", ge=0)
+        int, _doc("What no app is ever to have of the disk that data_dir is on, in MiB.", ge=0)
     ] = 2048
+    disk_overcommit: Annotated[
+        float,
+        _doc(
+            "How many times the disk's free space may be promised to apps, whose disks are sparse: "
+            "with 1 all of them can be full at once. Volumes always have their space.",
+            ge=1,
+            le=100,
+        ),
+    ] = 2.0
     app_pids: Annotated[int, _doc("Processes and threads of an app.", ge=16)] = 256
     build_memory_mib: Annotated[int, _doc("Memory of a build, in MiB.", ge=128)] = 2048
     build_cpu_millis: Annotated[int, _doc("CPU of a build, in thousandths of a core.", ge=100)] = (

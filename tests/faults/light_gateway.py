@@ -33,6 +33,7 @@ from moorage.routing.router import Router
 from moorage.runtimes.runtime import (
     AppExit,
     BuildSpec,
+    Disks,
     Instance,
     InstanceSpec,
     LogKind,
@@ -100,6 +101,9 @@ class FileRuntime:
 
     async def usage(self) -> dict[str, Usage]:
         return {}
+
+    async def disks(self) -> Disks:
+        return Disks(free_bytes=1 << 40)
 
     async def running(self) -> dict[str, Instance]:
         return {path.name: self._instance(path.name) for path in self._running.iterdir()}

@@ -14,6 +14,7 @@ from moorage.api.problems import PROBLEMS, Problem
 from moorage.api.routes import OPERATIONS
 from moorage.api.serve import serving_chains
 from moorage.chains.address import parse_address
+from moorage.chains.settings import ChainSettings
 from moorage.cli.commands import CLIENT_COMMANDS, OPERATOR_COMMANDS
 from moorage.cli.flags import setting_flags
 from moorage.deploy.request import deploy_request
@@ -24,7 +25,7 @@ from moorage.money import MicroUsd
 from moorage.planning import plan
 from moorage.planning.explicit import asked
 from moorage.routing.pages import PAGES
-from moorage.settings import ChainSettings, Settings, load_settings
+from moorage.settings import Settings, load_settings
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = {

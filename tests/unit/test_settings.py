@@ -5,9 +5,10 @@ import msgspec
 import pytest
 
 from moorage.chains.chain import KNOWN_CHAINS
+from moorage.chains.settings import ChainSettings
 from moorage.errors import InvalidField
 from moorage.payments.pricing import PriceList, Size
-from moorage.settings import ChainSettings, Settings, load_settings
+from moorage.settings import Settings, load_settings
 
 FIELDS = msgspec.structs.fields(Settings)
 DAI = {"name": "dai", "symbol": "DAI", "address": "0x" + "d1" * 20, "decimals": 18}

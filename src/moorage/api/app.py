@@ -48,6 +48,7 @@ _RETENTION_SECONDS = 600.0
 _BLOCKS_SECONDS = 2.0
 _DOMAINS_SECONDS = 10.0
 _MEASURE_SECONDS = 15.0
+_CAPACITY_SECONDS = 2.0
 _WATCH_PROXY_SECONDS = 5.0
 _TOOLCHAINS_SECONDS = 24 * 3600.0
 
@@ -97,6 +98,7 @@ async def run_gateway(
         await services.metering.resume(await apparatus.runtime.running())
         await services.blocking.enforce()
         await services.gateway.reconciler.reconcile()
+        await services.capacity.measure()
         await services.payments.resumption.check_balances()
         operator = listen("127.0.0.1", settings.operator_port, "operator_port")
         servers = [
@@ -156,6 +158,7 @@ def _tasks(
             partial(collect_unused, services.gateway.db, apparatus.toolchains.store),
         ),
         _every(_MEASURE_SECONDS, services.deliveries.measure),
+        _every(_CAPACITY_SECONDS, services.capacity.measure),
         _every(_PURGE_SECONDS, services.gateway.webhooks.prune),
         _every(_DOMAINS_SECONDS, services.gateway.domains.look_due),
         _every(_BLOCKS_SECONDS, services.blocking.enforce),

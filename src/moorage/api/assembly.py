@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from moorage.api.apparatus import MIB, Apparatus, trusted_proxies
+from moorage.api.apparatus import MIB, Apparatus, app_limits, trusted_proxies
 from moorage.api.deploying import DeployServices, Ground, deploy_services
 from moorage.api.gateway import Gateway, Limiters
 from moorage.api.idempotency import Idempotency
@@ -26,6 +26,7 @@ from moorage.clock import Clock, boot_id
 from moorage.deploy.addresses import Addresses
 from moorage.deploy.admission import Admission
 from moorage.deploy.blocking import Blocking
+from moorage.deploy.capacity import Capacity, Policy
 from moorage.deploy.domain import DomainRules
 from moorage.deploy.domains import Domains
 from moorage.deploy.retention import Retention
@@ -76,6 +77,7 @@ class Services:
 
     gateway: Gateway
     worker: Worker
+    capacity: Capacity
     metering: Metering
     blocking: Blocking
     retention: Retention
@@ -127,6 +129,7 @@ def assemble(
     db = records.db
     metering = Metering(db=db, clock=clock, boot_id=boot_id())
     on_step = _crash_hook(settings.crash_at)
+    capacity = _capacity(settings, apparatus, db)
     deploying = deploy_services(
         settings,
         apparatus,
@@ -135,6 +138,7 @@ def assemble(
             vault=vault,
             sources=records.sources,
             metering=metering,
+            capacity=capacity,
             clock=clock,
             on_step=on_step,
         ),
@@ -161,7 +165,9 @@ def assemble(
         payments,
         pay_to=pay_to,
         chains=chains,
-        admission=_admission(settings, records, payments, vault, deploying.worker, clock, on_step),
+        admission=_admission(
+            settings, records, payments, vault, capacity, deploying.worker, clock, on_step
+        ),
         metering=metering,
         webhooks=Webhooks(db=db, destinations=destinations, clock=clock),
         clock=clock,
@@ -169,6 +175,7 @@ def assemble(
     return Services(
         gateway=gateway,
         worker=deploying.worker,
+        capacity=capacity,
         metering=metering,
         blocking=deploying.blocking,
         retention=deploying.retention,
@@ -232,11 +239,24 @@ def _gateway(
     )
 
 
+def _capacity(settings: Settings, apparatus: Apparatus, db: Database) -> Capacity:
+    return Capacity(
+        db=db,
+        runtime=apparatus.runtime,
+        limits=app_limits(settings),
+        policy=Policy(
+            reserve_bytes=settings.disk_reserve_mib * MIB,
+            disk_overcommit=settings.disk_overcommit,
+        ),
+    )
+
+
 def _admission(
     settings: Settings,
     records: Records,
     payments: PaymentServices,
     vault: Vault,
+    capacity: Capacity,
     worker: Worker,
     clock: Clock,
     on_step: Callable[[str], None],
@@ -248,7 +268,7 @@ def _admission(
         prices=settings.price_list(),
         size=settings.app_size(),
         sources=records.sources,
-        reserve_bytes=settings.disk_reserve_mib * MIB,
+        capacity=capacity,
         vault=vault,
         clock=clock,
         on_queued=worker.wake,

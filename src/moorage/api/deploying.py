@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.api.apparatus import MIB, Apparatus, app_limits, build_limits
+from moorage.api.apparatus import Apparatus, app_limits, build_limits
 from moorage.clock import Clock
 from moorage.deploy.addresses import Addresses
 from moorage.deploy.blocking import Blocking
 from moorage.deploy.cancellation import Cancellation
+from moorage.deploy.capacity import Capacity
 from moorage.deploy.chores import Chores
 from moorage.deploy.configuration import Configuration
 from moorage.deploy.deletion import Deletion
@@ -61,6 +62,7 @@ class Ground:
     vault: Vault
     sources: Path
     metering: Metering
+    capacity: Capacity
     clock: Clock
     on_step: Callable[[str], None]
 
@@ -108,8 +110,7 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
         rollback=Rollback(
             db=db,
             runtime=apparatus.runtime,
-            sources=ground.sources,
-            reserve_bytes=settings.disk_reserve_mib * MIB,
+            capacity=ground.capacity,
             clock=clock,
             on_queued=worker.wake,
             on_superseded=worker.drop,
@@ -118,8 +119,7 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
         configuration=Configuration(
             db=db,
             vault=ground.vault,
-            sources=ground.sources,
-            reserve_bytes=settings.disk_reserve_mib * MIB,
+            capacity=ground.capacity,
             clock=clock,
             on_queued=worker.wake,
         ),

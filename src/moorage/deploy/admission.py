@@ -21,10 +21,10 @@ from moorage.deploy.bid import (
     new_project,
     payment_required,
 )
+from moorage.deploy.capacity import Capacity
 from moorage.deploy.configuration import NOT_YET, configured, present, refuse_blocked
 from moorage.deploy.deployment import Deployment
 from moorage.deploy.project import SHARING_STATUSES, Project
-from moorage.deploy.room import check_room
 from moorage.deploy.upload import Upload
 from moorage.deploy.vault import Vault
 from moorage.errors import (
@@ -64,7 +64,7 @@ class Admission:
         prices: PriceList,
         size: Size,
         sources: Path,
-        reserve_bytes: int,
+        capacity: Capacity,
         vault: Vault,
         clock: Clock,
         on_queued: Callable[[], None],
@@ -77,7 +77,7 @@ class Admission:
         self._prices = prices
         self._size = size
         self._sources = sources
-        self._reserve_bytes = reserve_bytes
+        self._capacity = capacity
         self._vault = vault
         self._clock = clock
         self._on_queued = on_queued
@@ -85,7 +85,10 @@ class Admission:
         self._on_step = on_step
 
     async def admit(self, bid: Bid, upload: Upload, *, record: Record) -> Admitted:
-        """Queue the deployment, or raise PaymentRequired, NameUnavailable or a PaymentError."""
+        """Queue the deployment.
+
+        Raises PaymentRequired, NameUnavailable, NoCapacity, PaymentError.
+        """
         if bid.evidence is None:
             price = await self._demand_unless_paid(bid)
         else:
@@ -134,8 +137,9 @@ class Admission:
         await in_thread(shutil.rmtree, self._sources / deployment_id, ignore_errors=True)
 
     async def quote(self, bid: Bid) -> Offer:
-        """What this deploy would cost now. Changes nothing."""
+        """What this deploy would cost now. Changes nothing. Raises NoCapacity."""
         terms = await self._terms(self._db, bid)
+        await self._require_capacity(bid)
         demanded = await self._demanded(self._db, bid, terms.price, terms.own, paid=False)
         balance = await accounts.balance(self._db, bid.wallet)
         amount = terms.price if terms.own is None else NOTHING
@@ -150,9 +154,11 @@ class Admission:
             shares=demanded is not None and demanded.shares,
         )
 
-    def _check_room(self) -> None:
-        """Before anybody is asked to pay."""
-        check_room(self._sources, reserve_bytes=self._reserve_bytes)
+    async def _require_capacity(self, bid: Bid) -> None:
+        """Before anybody is asked to pay. Raises NoCapacity."""
+        named = await projects.by_name(self._db, bid.request.unique_name)
+        has_volume = named is not None and named.volume
+        await self._capacity.require(new_volume=bid.request.settings.volume and not has_volume)
 
     async def _terms(self, source: Database | Transaction, bid: Bid) -> Terms:
         """The price by the list, or the better one that a living quote promises.
@@ -184,7 +190,7 @@ class Admission:
         """
         async with self._db.transaction(durable=False) as tx:
             terms = await self._terms(tx, bid)
-            self._check_room()
+            await self._require_capacity(bid)
             demanded = await self._demanded(tx, bid, terms.price, terms.own, paid=False)
             if demanded is None:
                 return terms.price
@@ -197,7 +203,7 @@ class Admission:
         terms = await self._terms(self._db, bid)
         if isinstance(evidence, TransactionEvidence) or await self._paywall.knows(evidence):
             return terms.price
-        self._check_room()
+        await self._require_capacity(bid)
         balance = await accounts.balance(self._db, bid.wallet)
         if evidence.worth < missing(terms.price, balance):  # settling it costs gas
             active = await projects.sharing_credits(self._db, bid.wallet)

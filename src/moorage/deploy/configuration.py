@@ -6,16 +6,15 @@ serves. So what does not become ready is given up, and the next change is not ma
 
 from collections.abc import Callable
 from enum import StrEnum
-from pathlib import Path
 
 import msgspec
 
 from moorage.clock import Clock
 from moorage.deploy import succession
+from moorage.deploy.capacity import Capacity
 from moorage.deploy.change import Change
 from moorage.deploy.deployment import Deployment, Origin
 from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.room import check_room
 from moorage.deploy.variables import Variables
 from moorage.deploy.vault import Vault
 from moorage.errors import OutOfCredits, ProjectBlocked, ProjectNotFound
@@ -115,15 +114,13 @@ class Configuration:
         *,
         db: Database,
         vault: Vault,
-        sources: Path,
-        reserve_bytes: int,
+        capacity: Capacity,
         clock: Clock,
         on_queued: Callable[[], None],
     ) -> None:
         self._db = db
         self._vault = vault
-        self._sources = sources
-        self._reserve_bytes = reserve_bytes
+        self._capacity = capacity
         self._clock = clock
         self._on_queued = on_queued
 
@@ -175,7 +172,7 @@ class Configuration:
             return Changed(Effect.UNDER_WAY, now.newest.id)
         if await accounts.balance(tx, project.wallet) <= 0:
             raise OutOfCredits
-        check_room(self._sources, reserve_bytes=self._reserve_bytes)
+        await self._capacity.require(new_volume=new_volume)
         copy = succession.copy_of(now.newest, Origin.CONFIGURATION, now_ms=self._clock.now_ms())
         deployment = msgspec.structs.replace(copy, variables=variables, health_path=health_path)
         await succession.queue(tx, project, deployment)

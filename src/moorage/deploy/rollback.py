@@ -1,13 +1,12 @@
 """Rollback: a release that served before is served again, as a new deployment of its files."""
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from moorage.clock import Clock
 from moorage.deploy import succession
+from moorage.deploy.capacity import Capacity
 from moorage.deploy.deployment import Deployment, DeploymentStatus, Origin
 from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.room import check_room
 from moorage.errors import (
     DeploymentNotFound,
     NoEarlierRelease,
@@ -34,16 +33,14 @@ class Rollback:
         *,
         db: Database,
         runtime: Runtime,
-        sources: Path,
-        reserve_bytes: int,
+        capacity: Capacity,
         clock: Clock,
         on_queued: Callable[[], None],
         on_superseded: Callable[[str], None],
     ) -> None:
         self._db = db
         self._runtime = runtime
-        self._sources = sources
-        self._reserve_bytes = reserve_bytes
+        self._capacity = capacity
         self._clock = clock
         self._on_queued = on_queued
         self._on_superseded = on_superseded
@@ -54,7 +51,7 @@ class Rollback:
         Raises ProjectNotFound, ProjectBlocked, OutOfCredits, DeploymentNotFound, ReleaseServing,
         ReleaseNeverServed, ReleaseGone, NoEarlierRelease, NoCapacity.
         """
-        check_room(self._sources, reserve_bytes=self._reserve_bytes)
+        await self._capacity.require()
         on_machine = await self._runtime.known()
         async with self._db.transaction(durable=True) as tx:
             project = await self._rollable(tx, project_id)

@@ -106,6 +106,18 @@ class Usage:
     memory_bytes: int  # now, without cached files that the kernel would give up first
 
 
+@dataclass(frozen=True, kw_only=True)
+class Disks:
+    """What is free where apps' disks are, and what they may still take of it.
+
+    Empty mappings where disks are only watched.
+    """
+
+    free_bytes: int
+    growth: Mapping[str, int] = field(default_factory=dict)  # by deployment, of those with a disk
+    volume_growth: Mapping[str, int] = field(default_factory=dict)  # by volume
+
+
 class Runtime(Protocol):
     """Builds and runs apps. Raises DeployFailed for what the app or its files caused."""
 
@@ -187,6 +199,10 @@ class Runtime(Protocol):
 
     async def usage(self) -> dict[str, Usage]:
         """What each app that runs has used, by deployment id."""
+        ...
+
+    async def disks(self) -> Disks:
+        """What is free for disks, and promised to those there are."""
         ...
 
     async def known(self) -> set[str]:

@@ -9,6 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from clock import START_MS, MovableClock
+from fakes import roomy
 from moorage.api.gateway import Gateway, Limiters
 from moorage.api.projects import change_project, show_project
 from moorage.auth.client_address import TrustedProxies
@@ -47,8 +48,7 @@ class Asking:
                 configuration=Configuration(
                     db=db,
                     vault=Vault([bytes(32)]),
-                    sources=directory,
-                    reserve_bytes=0,
+                    capacity=roomy(db),
                     clock=clock,
                     on_queued=lambda: None,
                 ),

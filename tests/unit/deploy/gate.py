@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from clock import MovableClock
-from fakes import FakeSettlements, FakeVerifier, paywall_of
+from fakes import FakeSettlements, FakeVerifier, paywall_of, roomy
 from moorage.deploy.admission import Admission
 from moorage.deploy.bid import Admitted, Bid
 from moorage.deploy.request import DeployRequest
@@ -64,7 +64,7 @@ class Gate:
             prices=prices,
             size=Size(),
             sources=self.sources,
-            reserve_bytes=reserve_bytes,
+            capacity=roomy(self.db, reserve_bytes=reserve_bytes),
             vault=self.vault,
             clock=self.clock,
             on_queued=self._wake,

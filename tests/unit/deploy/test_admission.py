@@ -553,6 +553,8 @@ async def test_upload_that_cannot_be_kept_takes_no_payment(
 async def test_without_room_nobody_is_asked_to_pay_but_who_paid_is_served(gate: Gate) -> None:
     gate.with_prices(PriceList(), reserve_bytes=2**62)
     assert isinstance(await gate.refused(), NoCapacity)
+    with pytest.raises(NoCapacity):
+        await gate.admission.quote(bid())
     assert await gate.counts() == NOTHING
     await gate.deploy(tx=gate.pay())
 

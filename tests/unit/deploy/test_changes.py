@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from yard import Yard
 
+from fakes import roomy
 from moorage.deploy.change import change_request
 from moorage.deploy.configuration import Changed, Configuration, Effect
 from moorage.deploy.deployment import Deployment, DeploymentStatus, Origin
@@ -39,8 +40,7 @@ class Desk:
         self.service = Configuration(
             db=self.yard.db,
             vault=self.yard.vault,
-            sources=self.yard.sources,
-            reserve_bytes=reserve_bytes,
+            capacity=roomy(self.yard.db, reserve_bytes=reserve_bytes),
             clock=self.yard.clock,
             on_queued=self._wake,
         )

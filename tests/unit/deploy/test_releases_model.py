@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from yard import PLACES, RELEASES_KEPT, Yard
 
 from clock import MovableClock
+from fakes import roomy
 from moorage.deploy import succession
 from moorage.deploy import workflow as workflow_module
 from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
@@ -149,8 +150,7 @@ class Harbour(RuleBasedStateMachine):
         rollback = Rollback(
             db=self.db,
             runtime=self.yard.runtime,
-            sources=self.yard.sources,
-            reserve_bytes=0,
+            capacity=roomy(self.db),
             clock=self.clock,
             on_queued=self.yard.worker.wake,
             on_superseded=self.yard.worker.drop,

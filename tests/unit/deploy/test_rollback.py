@@ -7,6 +7,7 @@ import pytest
 from yard import HOST, Yard, socket_of
 
 from clock import START_MS
+from fakes import roomy
 from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus, Origin
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.rollback import Rollback
@@ -34,8 +35,7 @@ def rollback(yard: Yard) -> Rollback:
     return Rollback(
         db=yard.db,
         runtime=yard.runtime,
-        sources=yard.sources,
-        reserve_bytes=0,
+        capacity=roomy(yard.db),
         clock=yard.clock,
         on_queued=yard.worker.wake,
         on_superseded=yard.worker.drop,
@@ -203,8 +203,7 @@ async def test_rollback_needs_room_for_its_copy(
     cramped = Rollback(
         db=yard.db,
         runtime=yard.runtime,
-        sources=yard.sources,
-        reserve_bytes=1 << 62,
+        capacity=roomy(yard.db, reserve_bytes=1 << 62),
         clock=yard.clock,
         on_queued=yard.worker.wake,
         on_superseded=yard.worker.drop,

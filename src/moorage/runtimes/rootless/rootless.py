@@ -14,9 +14,9 @@ from moorage.runtimes.rootless.place import Machine, Place
 from moorage.runtimes.rootless.processes import descendants, everything, memory_bytes
 from moorage.runtimes.rootless.record import Record
 from moorage.runtimes.rootless.watch import Watch
-from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, Usage
+from moorage.runtimes.runtime import AppExit, BuildSpec, Disks, Instance, InstanceSpec, Usage
 from moorage.runtimes.sandbox.cgroup import Hierarchy
-from moorage.runtimes.sandbox.disk import disk_failure
+from moorage.runtimes.sandbox.disk import disk_failure, free_bytes
 from moorage.runtimes.sandbox.toolchains import ensured
 from moorage.runtimes.sandbox.trees import NotAFile
 from moorage.runtimes.trial import trial
@@ -130,6 +130,10 @@ class Rootless(Local[Machine, Place]):
     async def usage(self) -> dict[str, Usage]:
         """As `Runtime.usage`; what processes used that have ended is missing."""
         return await in_thread(self._usage)
+
+    async def disks(self) -> Disks:
+        """As `Runtime.disks`."""
+        return Disks(free_bytes=await in_thread(free_bytes, self._machine.deployments))
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         """As `Runtime.exit_reason`; None for an app that was never started."""

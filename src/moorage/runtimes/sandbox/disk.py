@@ -16,6 +16,9 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.sandbox import idmap, kernel, tool
 from moorage.runtimes.sandbox.trees import remove_below
 
+IMAGE = "disk.img"
+"""What the image is called in a deployment's or a volume's directory."""
+
 MIN_BYTES = 8 * 1024 * 1024
 _MOUNT_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOATIME
 CACHES = (
@@ -31,6 +34,8 @@ CACHES = (
 # Where ext4's superblock says whether the file system was unmounted in order.
 _STATE_OFFSET = 1024 + 0x3A
 _STATE_CLEAN = 1
+
+_BLOCK_BYTES = 512  # of st_blocks (inode(7))
 
 _RELEASE_SECONDS = 2.0
 _POLL_SECONDS = 0.001
@@ -59,8 +64,7 @@ class Disk:
     @property
     def free_bytes(self) -> int:
         """What may still be written; nothing when no more files can be made."""
-        status = os.statvfs(self.mount_point)
-        return status.f_bavail * status.f_frsize if status.f_favail else 0
+        return free_bytes(self.mount_point)
 
     def mount(self, uid: int) -> None:
         """Mount the disk, unless it is, as `uid`'s. Raises OSError."""
@@ -157,6 +161,21 @@ def make_image(image: Path, size_bytes: int) -> None:
     with image.open("xb") as file:
         file.truncate(max(size_bytes, MIN_BYTES))
     tool.run(mkfs_argv(image))
+
+
+def free_bytes(directory: Path) -> int:
+    """What may still be written to the file system of a directory; 0 when it takes no more files.
+
+    Raises OSError.
+    """
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize if status.f_favail or not status.f_files else 0
+
+
+def growth_bytes(image: str) -> int:
+    """What a sparse file may still take of the disk it is on. Raises OSError."""
+    status = os.stat(image)  # noqa: PTH116 (many times a second: without making a path)
+    return max(0, status.st_size - status.st_blocks * _BLOCK_BYTES)
 
 
 def make_owned(directory: Path, uid: int) -> None:

@@ -1,5 +1,6 @@
 """The machine as a gateway takes hold of it: what all apps share, the trial run, the sweep."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -8,7 +9,7 @@ from pathlib import Path
 from moorage.errors import IsolationMissing
 from moorage.runtimes.configuration import Configuration
 from moorage.runtimes.record import Stage
-from moorage.runtimes.runtime import Limits
+from moorage.runtimes.runtime import Disks, Limits
 from moorage.runtimes.sandbox import (
     disk,
     firewall,
@@ -128,6 +129,24 @@ def _sweep_volumes(machine: Machine, kept: set[str]) -> None:
             volume.hide(deployment_id)
         if not volume.users():  # a crash came between its mount and the view of it
             volume.close()
+
+
+def measure_disks(machine: Machine) -> Disks:
+    """What is free for images, and what those there are may still take of it; blocks."""
+    return Disks(
+        free_bytes=disk.free_bytes(machine.deployments),
+        growth=_growths(machine.deployments),
+        volume_growth=_growths(machine.volumes),
+    )
+
+
+def _growths(directory: Path) -> dict[str, int]:
+    found = {}
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found[entry.name] = disk.growth_bytes(f"{entry.path}/{disk.IMAGE}")
+    return found
 
 
 def thaw(machine: Machine) -> None:

@@ -13,7 +13,7 @@ from moorage.runtimes.sandbox import copying, etc, network, slots, trees
 from moorage.runtimes.sandbox.blanks import Blanks
 from moorage.runtimes.sandbox.caches import Caches
 from moorage.runtimes.sandbox.cgroup import Cgroups
-from moorage.runtimes.sandbox.disk import AppDisk
+from moorage.runtimes.sandbox.disk import IMAGE, AppDisk
 from moorage.runtimes.sandbox.downloads import Downloads
 from moorage.runtimes.sandbox.network import Network
 from moorage.runtimes.sandbox.record import Record
@@ -81,7 +81,7 @@ class Place(place.Place):
     def disk(self) -> AppDisk:
         """The disk."""
         return AppDisk(
-            image=self.directory / "disk.img",
+            image=self.directory / IMAGE,
             mount_point=self.machine.mount_points / self.deployment_id,
         )
 

@@ -10,7 +10,15 @@ from moorage.errors import IsolationMissing
 from moorage.runtimes.configuration import Configuration
 from moorage.runtimes.local import Local, checked, repeat, require_built
 from moorage.runtimes.record import Stage
-from moorage.runtimes.runtime import AppExit, BuildSpec, Instance, InstanceSpec, LogKind, Usage
+from moorage.runtimes.runtime import (
+    AppExit,
+    BuildSpec,
+    Disks,
+    Instance,
+    InstanceSpec,
+    LogKind,
+    Usage,
+)
 from moorage.runtimes.sandbox import app, build, firewall, host
 from moorage.runtimes.sandbox.caches import Caches
 from moorage.runtimes.sandbox.disk import disk_failure
@@ -131,6 +139,10 @@ class Sandbox(Local[Machine, Place]):
     async def usage(self) -> dict[str, Usage]:
         """As `Runtime.usage`."""
         return await in_thread(self._usage)
+
+    async def disks(self) -> Disks:
+        """As `Runtime.disks`."""
+        return await in_thread(host.measure_disks, self._machine)
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         """As `Runtime.exit_reason`; None for an app that was never started.

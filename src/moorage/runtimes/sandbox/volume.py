@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.runtimes.sandbox import idmap, tool
-from moorage.runtimes.sandbox.disk import Disk, mount_image
+from moorage.runtimes.sandbox.disk import IMAGE, Disk, mount_image
 
 MIN_BYTES = 32 * 1024 * 1024
 _DISK = ".disk"  # no deployment's id begins with a dot
@@ -36,7 +36,7 @@ class Volume:
     @property
     def disk(self) -> Disk:
         """The disk, its files owned as they are on it."""
-        return Disk(image=self.directory / "disk.img", mount_point=self.mounts / _DISK)
+        return Disk(image=self.directory / IMAGE, mount_point=self.mounts / _DISK)
 
     def show(self, deployment_id: str, uid: int, *, size_bytes: int) -> Path:
         """Where the app of a deployment, which has `uid`, finds the volume; made when it is new.

@@ -1,0 +1,66 @@
+"""Capacity: whether the machine takes another app, by what it has promised to those it has.
+
+Disks are sparse, so that what is free today says little: each may grow to its full size.
+"""
+
+import msgspec
+
+from moorage.deploy.deployment import DeploymentStatus
+from moorage.errors import NoCapacity
+from moorage.runtimes.runtime import Disks, Limits, Runtime
+from moorage.storage import promises, releases
+from moorage.storage.database import Database
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What the operator has set."""
+
+    reserve_bytes: int
+    """Of the disk, which no app is ever to have."""
+
+    disk_overcommit: float
+    """How many times the free space may be promised to apps' disks."""
+
+
+class Capacity:
+    """Measured now and then, asked whenever an app, or another version of one, is to be taken in.
+
+    A volume's space is taken when it is made, so it counts whole. What a replaced version keeps is
+    on the disk and grows no more.
+    """
+
+    def __init__(self, *, db: Database, runtime: Runtime, limits: Limits, policy: Policy) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._limits = limits
+        self._policy = policy
+        self._disks: Disks | None = None
+        self._growth_bytes = 0  # of the disks that may still be written to
+
+    async def measure(self) -> None:
+        """Look at the machine."""
+        await self._look()
+
+    async def require(self, *, new_volume: bool = False) -> None:
+        """Raise NoCapacity unless one more version of an app can be kept, and its new volume."""
+        disks = self._disks or await self._look()
+        size, volume_size = self._limits.disk_bytes, self._limits.volume_bytes
+        coming = await promises.under_way(self._db)
+        absent = [each for each in coming if each.deployment_id not in disks.growth]
+        to_make = {each.project_id for each in absent if each.volume} - disks.volume_growth.keys()
+        growth = self._growth_bytes + (len(absent) + 1) * size
+        volumes = sum(disks.volume_growth.values()) + (len(to_make) + new_volume) * volume_size
+        taken = growth / self._policy.disk_overcommit + volumes
+        if taken > disks.free_bytes - self._policy.reserve_bytes:
+            raise NoCapacity
+
+    async def _look(self) -> Disks:
+        disks = await self._runtime.disks()
+        kept = await releases.kept(self._db)
+        self._growth_bytes = sum(
+            growth
+            for deployment_id, growth in disks.growth.items()
+            if kept.get(deployment_id) is not DeploymentStatus.SUPERSEDED
+        )
+        self._disks = disks
+        return disks

@@ -1,0 +1,98 @@
+"""What the machine takes in: the sum of what was promised, not what happens to be free."""
+
+import pytest
+from yard import Yard
+
+from clock import START_MS
+from fakes import roomy
+from moorage.deploy.capacity import Capacity
+from moorage.deploy.deployment import DeploymentStatus
+from moorage.deploy.project import Project
+from moorage.errors import NoCapacity
+from moorage.runtimes.runtime import Disks
+from moorage.storage import configuration
+from records_fixture import ALICE, add_deployment, add_project
+
+GIB = 1 << 30
+"""The size of an app's disk, and of a volume, in these tests. Space may be promised twice."""
+
+
+@pytest.fixture
+def capacity(yard: Yard) -> Capacity:
+    return roomy(yard.db, runtime=yard.runtime, reserve_bytes=GIB)
+
+
+async def has_room(capacity: Capacity, *, new_volume: bool = False) -> bool:
+    await capacity.measure()
+    try:
+        await capacity.require(new_volume=new_volume)
+    except NoCapacity:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("free_gib", "apps", "room"),
+    [
+        (2.0, 1, True),  # two disks, at half of their size, and the reserve
+        (1.99, 1, False),
+        (2.0, 2, False),
+        (2.5, 2, True),
+        (1.5, 0, True),
+        (1.49, 0, False),
+    ],
+)
+async def test_what_disks_may_grow_to_is_counted(
+    yard: Yard, capacity: Capacity, free_gib: float, apps: int, room: bool
+) -> None:
+    growth = {f"app-{number}": GIB for number in range(apps)}
+    yard.runtime.measured = Disks(free_bytes=round(free_gib * GIB), growth=growth)
+    assert await has_room(capacity) is room
+
+
+async def test_volume_counts_whole(yard: Yard, capacity: Capacity) -> None:
+    yard.runtime.measured = Disks(free_bytes=5 * GIB // 2)
+    assert await has_room(capacity, new_volume=True)
+    yard.runtime.measured = Disks(free_bytes=5 * GIB // 2 - 1)
+    assert not await has_room(capacity, new_volume=True)
+    yard.runtime.measured = Disks(free_bytes=5 * GIB // 2 - 1, volume_growth={"sparse": GIB})
+    assert not await has_room(capacity)
+    assert await has_room(roomy(yard.db, runtime=yard.runtime, reserve_bytes=GIB - 1))
+
+
+async def test_replaced_version_grows_no_more(yard: Yard, capacity: Capacity) -> None:
+    project = await add_project(yard.db, ALICE, "hello")
+    replaced = await add_deployment(
+        yard.db, project, DeploymentStatus.SUPERSEDED, superseded_at_ms=START_MS
+    )
+    yard.runtime.measured = Disks(free_bytes=3 * GIB // 2, growth={replaced.id: GIB})
+    assert await has_room(capacity)
+
+
+@pytest.mark.parametrize("status", [DeploymentStatus.QUEUED, DeploymentStatus.BUILDING])
+async def test_what_was_admitted_is_counted_before_its_disk_is_there(
+    yard: Yard, capacity: Capacity, project: Project, status: DeploymentStatus
+) -> None:
+    """And once when it is there."""
+    yard.runtime.measured = Disks(free_bytes=3 * GIB // 2)
+    assert await has_room(capacity)
+    coming = await add_deployment(yard.db, project, status)
+    assert not await has_room(capacity)
+    yard.runtime.measured = Disks(free_bytes=2 * GIB)
+    assert await has_room(capacity)
+    yard.runtime.measured = Disks(free_bytes=2 * GIB, growth={coming.id: GIB})
+    assert await has_room(capacity)
+
+
+async def test_volume_that_was_admitted_is_counted_once(
+    yard: Yard, capacity: Capacity, project: Project
+) -> None:
+    await add_deployment(yard.db, project, DeploymentStatus.QUEUED)
+    async with yard.db.transaction(durable=True) as tx:
+        await configuration.give_volume(tx, project.id)
+    yard.runtime.measured = Disks(free_bytes=3 * GIB - 1)
+    assert not await has_room(capacity)
+    yard.runtime.measured = Disks(free_bytes=3 * GIB)
+    assert await has_room(capacity)
+    yard.runtime.measured = Disks(free_bytes=2 * GIB, volume_growth={project.id: 0})
+    assert await has_room(capacity)
