@@ -51,8 +51,8 @@ class DevGateway:
 
     @property
     def log(self) -> str:
-        """What it has logged in all."""
-        return (self.data_dir / "gateway.log").read_text()
+        """What it has logged in all; the last character may be half written."""
+        return (self.data_dir / "gateway.log").read_text(errors="replace")
 
     @property
     def instance_id(self) -> str:

@@ -132,7 +132,7 @@ def _start_ticks(pid: int) -> int | None:
 
 def _stat(pid: int) -> tuple[str, int]:
     """A process's state and start, in clock ticks after boot; proc_pid_stat(5)."""
-    stat = Path(f"/proc/{pid}/stat").read_text()
+    stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")  # the name is any bytes
     state, *fields = stat.rpartition(")")[2].split()  # from field 3 on
     return state, int(fields[18])
 

@@ -56,7 +56,7 @@ def make_chain(directory: Path, anvil: Path, wallets: DevWallets, *, port: int =
 
 def alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
 
@@ -238,7 +238,7 @@ async def test_another_process_with_a_recorded_id_is_left_alone(
 ) -> None:
     """The id was reused: by a process that started later, or has another command line."""
     bystander = await asyncio.create_subprocess_exec("sleep", "60")
-    fields = Path(f"/proc/{bystander.pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{bystander.pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     (tmp_path / "arbitrum").mkdir()
     for ticks in (int(fields[19]) - 1, int(fields[19])):
         record = NodeRecord(
@@ -279,7 +279,7 @@ async def test_node_that_hangs_is_replaced(
 
 
 def pending_sigterm(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status").read_text()
+    status = Path(f"/proc/{pid}/status").read_text(errors="replace")
     shared = next(line for line in status.splitlines() if line.startswith("ShdPnd:"))
     return bool(int(shared.split()[1], 16) & (1 << (signal.SIGTERM - 1)))
 

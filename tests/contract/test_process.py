@@ -30,7 +30,7 @@ def spawn(directory: Path, script: str) -> ProcessRecord:
 
 async def until_said(directory: Path, text: str) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while text not in (directory / "out").read_text():
+        while text not in (directory / "out").read_text(errors="replace"):
             await asyncio.sleep(0.01)
 
 

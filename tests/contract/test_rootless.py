@@ -237,7 +237,7 @@ def _doors() -> list[int]:
 def _name(pid: int) -> str:
     """The name of a process; none once it is gone."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text()
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return ""
 

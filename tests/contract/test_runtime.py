@@ -309,6 +309,14 @@ async def test_app_that_ignores_sigterm_is_killed(runtime: Runtime, source: Path
     assert await runtime.exit_reason("first") == AppExit(exit_code=137, out_of_memory=False)
 
 
+async def test_app_whose_name_is_no_text_is_stopped(runtime: Runtime, source: Path) -> None:
+    named = "require('fs').writeFileSync('/proc/self/comm', Buffer.from([0xff, 0xc3]));\n"
+    (source / "index.js").write_text(named + ON_PORT)
+    await build_and_start(runtime, source, plan())
+    await runtime.stop("first")
+    assert await runtime.running() == {}
+
+
 async def test_connections_are_counted_while_they_are_open(runtime: Runtime, source: Path) -> None:
     assert await runtime.connections("first") == 0
     instance = await build_and_start(runtime, source, plan())

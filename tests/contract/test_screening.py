@@ -98,7 +98,7 @@ async def test_command_that_hangs_is_ended_with_all_that_it_started(tmp_path: Pa
 
 def lives(pid: int) -> bool:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
     except OSError:
         return False
     return state != "Z"

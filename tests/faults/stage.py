@@ -115,8 +115,8 @@ class Stage(DevGateway):
 
     @property
     def log(self) -> str:
-        """What it has logged in all; on another disk than its records."""
-        return self._log.read_text()
+        """What it has logged in all, half a character at the end perhaps; on a disk of its own."""
+        return self._log.read_text(errors="replace")
 
     @property
     def database(self) -> Path:

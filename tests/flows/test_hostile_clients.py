@@ -73,7 +73,7 @@ def connections_to_nodes(gateway: DevGateway) -> set[str]:
 
 
 def memory_mib(gateway: DevGateway) -> float:
-    status = Path(f"/proc/{gateway.pid}/status").read_text()
+    status = Path(f"/proc/{gateway.pid}/status").read_text(errors="replace")
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 

@@ -325,7 +325,8 @@ def _polite_targets(pids: list[int]) -> list[int]:
     names = {}
     for pid in pids:
         try:
-            names[pid] = Path(f"/proc/{pid}/comm").read_text().strip()
+            # The app gives its processes any bytes for a name; the kernel cuts them anywhere.
+            names[pid] = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
         except (FileNotFoundError, ProcessLookupError):
             continue
     return [pid for pid, name in names.items() if name not in _SHELLS] or list(names)
