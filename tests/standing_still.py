@@ -23,7 +23,9 @@ async def standing_still(pid: int) -> AsyncIterator[None]:
 def is_stopped(pid: int) -> bool:
     """Whether every thread of a process has stopped."""
     try:
-        states = [file.read_text(errors="replace") for file in Path(f"/proc/{pid}/task").glob("*/stat")]
+        states = [
+            file.read_text(errors="replace") for file in Path(f"/proc/{pid}/task").glob("*/stat")
+        ]
     except (FileNotFoundError, ProcessLookupError):  # a thread that ended just now
         return False
     return all(state.rpartition(")")[2].split()[0] == "T" for state in states)

@@ -65,7 +65,9 @@ def collector(state_dir: Path) -> int:
 
 def is_stopped(pid: int) -> bool:
     """Whether a process that was sent SIGSTOP has come to its halt."""
-    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "T"
+    return (
+        Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] == "T"
+    )
 
 
 def now_ms() -> int:

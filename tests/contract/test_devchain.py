@@ -56,7 +56,10 @@ def make_chain(directory: Path, anvil: Path, wallets: DevWallets, *, port: int =
 
 def alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+            not in "ZX"
+        )
     except OSError:
         return False
 
@@ -238,7 +241,9 @@ async def test_another_process_with_a_recorded_id_is_left_alone(
 ) -> None:
     """The id was reused: by a process that started later, or has another command line."""
     bystander = await asyncio.create_subprocess_exec("sleep", "60")
-    fields = Path(f"/proc/{bystander.pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    fields = (
+        Path(f"/proc/{bystander.pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    )
     (tmp_path / "arbitrum").mkdir()
     for ticks in (int(fields[19]) - 1, int(fields[19])):
         record = NodeRecord(

@@ -374,7 +374,9 @@ async def test_access_log_holds_no_query_and_no_headers(
     assert entry["request"]["method"] == "GET"
     assert entry["request"]["uri"] == "/path"
     assert entry["duration"] > 0
-    everything = log.read_text(errors="replace") + (harbour.settings.state_dir / "caddy.log").read_text(errors="replace")
+    everything = log.read_text(errors="replace") + (
+        harbour.settings.state_dir / "caddy.log"
+    ).read_text(errors="replace")
     assert "s3cret" not in everything
 
 

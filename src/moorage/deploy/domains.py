@@ -151,7 +151,8 @@ class Domains:
             if is_new:
                 await self._take(tx, claim, project, now_ms)
             looked = _looked(current, problem, now_ms)
-            await domains.looked(tx, looked)
+            if not await domains.looked(tx, looked):
+                raise DomainNotFound  # given up since it was read
         if is_new:
             self._addresses.adopt(claim.host, project)
             log.info("domain verified", domain=claim.host, project=claim.project_id)

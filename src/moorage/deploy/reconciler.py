@@ -229,7 +229,8 @@ class Reconciler:
             if current is not None and current.status is ProjectStatus.SUSPENDED:
                 if not await self._metering.wakes(tx, current):
                     return
-                await projects.set_status(tx, project_id, ProjectStatus.ACTIVE)
+                if not await projects.set_status(tx, project_id, ProjectStatus.ACTIVE):
+                    return  # it is being deleted since it was read
                 await self._metering.begin(tx, project_id)
                 await self._tell(tx, current, EventKind.PROJECT_RESUMED)
         await self._point(project_id, serving, instance)

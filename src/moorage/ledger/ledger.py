@@ -194,7 +194,8 @@ async def undo_refund(
         now_ms=now_ms,
     )
     if payment.status is PaymentStatus.REFUNDED:
-        await payments.set_status(tx, payment, PaymentStatus.HELD)
+        if not await payments.set_status(tx, payment, PaymentStatus.HELD):
+            raise RuntimeError(f"the payment {payment.posting_id} is not what was read")
     else:
         await _change_balance(tx, payment.payer, amount)
 

@@ -152,7 +152,8 @@ class Metering:
 
     async def _suspend(self, tx: Transaction, interval: RunInterval) -> None:
         now_ms = max(self.time.now_ms(), interval.charged_until_ms)
-        await intervals.close(tx, interval.id, at_ms=now_ms)
+        if not await intervals.close(tx, interval.id, at_ms=now_ms):
+            return  # it was suspended, or its billing ended, since the interval was read
         await projects.suspend(tx, interval.project_id, at_ms=now_ms)
         await outbox.record(
             tx,

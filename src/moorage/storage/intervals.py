@@ -149,6 +149,6 @@ async def delay(tx: Transaction, *, all_but_serving: Collection[str], by_ms: int
     await tx.execute_many(_DELAY, [{"interval_id": each, "by_ms": by_ms} for each in stood_still])
 
 
-async def close(tx: Transaction, interval_id: str, *, at_ms: int) -> None:
-    """End the interval."""
-    await tx.execute(_CLOSE, interval_id=interval_id, at_ms=at_ms)
+async def close(tx: Transaction, interval_id: str, *, at_ms: int) -> bool:
+    """End the interval; False when it had ended before."""
+    return await tx.execute(_CLOSE, interval_id=interval_id, at_ms=at_ms) == 1

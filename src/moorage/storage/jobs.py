@@ -5,6 +5,7 @@ one that builds waits for a place as well. The last free place is for a wallet o
 So no wallet holds up another's, however much it queues and however long each takes.
 """
 
+import msgspec
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
@@ -169,20 +170,20 @@ async def position(db: Database, *, subject_id: str, now_ms: int) -> int | None:
 
 
 async def claim(tx: Transaction, *, now_ms: int, until_ms: int, places: Places) -> Job | None:
-    """Take the job whose turn it is, or one whose lease ran out; None when there is none."""
-    row = await _next(tx, now_ms, places)
-    if row is None:
-        return None
-    waiting = Job(*row)
-    await tx.execute(_CLAIM, job_id=waiting.id, held_fence=waiting.fence, until_ms=until_ms)
-    return Job(
-        id=waiting.id,
-        kind=waiting.kind,
-        subject_id=waiting.subject_id,
-        step=waiting.step,
-        attempts=waiting.attempts + 1,
-        fence=waiting.fence + 1,
-    )
+    """Take the job whose turn it is, or one whose lease ran out; None when there is none.
+
+    One that another gateway took since it was read is that one's: the next is taken.
+    """
+    while (row := await _next(tx, now_ms, places)) is not None:
+        waiting = Job(*row)
+        claimed = await tx.execute(
+            _CLAIM, job_id=waiting.id, held_fence=waiting.fence, until_ms=until_ms
+        )
+        if claimed == 1:
+            return msgspec.structs.replace(
+                waiting, attempts=waiting.attempts + 1, fence=waiting.fence + 1
+            )
+    return None
 
 
 async def renew(tx: Transaction, job: Job, *, until_ms: int) -> bool:

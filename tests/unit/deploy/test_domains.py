@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.txt_records import LookupFailed
 from moorage.errors import DomainNotFound, InvalidField, ProjectNotFound, RateLimited
 from moorage.storage import events, projects
+from moorage.storage.database import Database
+from overtaken import OvertakenDatabase
 from records_fixture import ALICE, BOB, add_project
 from waiting import until
 
@@ -54,8 +57,12 @@ def zone() -> Zone:
 
 @pytest.fixture
 def domains(yard: Yard, zone: Zone) -> Domains:
+    return domains_of(yard, zone, yard.db)
+
+
+def domains_of(yard: Yard, zone: Zone, db: Database) -> Domains:
     return Domains(
-        db=yard.db,
+        db=db,
         records=zone,
         addresses=yard.addresses,
         rules=DomainRules(base_domain="example.com", gateway_host="gate.example", max_length=91),
@@ -97,6 +104,19 @@ async def test_domain_leads_nowhere_until_its_record_is_found(
     assert found is not None
     assert found.id == project.id
     assert await told(yard, ALICE) == [("domain.verified", SHOP)]
+
+
+async def test_claim_given_up_at_another_gateway_while_it_is_proved_leads_nowhere(
+    yard: Yard, zone: Zone, project: Project, db_path: Path
+) -> None:
+    await yard.serving(project)
+    with closing(OvertakenDatabase(db_path)) as overtaken:
+        domains = domains_of(yard, zone, overtaken)
+        zone.set(await domains.claim(project, SHOP))
+        overtaken.overtaking = lambda: domains_of(yard, zone, yard.db).remove(project, SHOP)
+        with pytest.raises(DomainNotFound):
+            await domains.verify(project, SHOP)
+    assert SHOP not in yard.routes.table
 
 
 async def test_claim_made_again_keeps_its_token(domains: Domains, project: Project) -> None:

@@ -1,12 +1,14 @@
 import asyncio
 import itertools
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from yard import APP_LIMITS, HOST, Yard, socket_of
 
+from clock import MovableClock
 from moorage.deploy import reconciler as module
 from moorage.deploy.deployment import Deployment, DeploymentStatus
 from moorage.deploy.project import Project, ProjectStatus
@@ -14,6 +16,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.runtime import Instance, InstanceSpec, Limits
 from moorage.storage import projects
 from moorage.storage.database import Database
+from overtaken import OvertakenDatabase
 from records_fixture import ALICE, add_deployment, add_project, fund
 from waiting import until
 
@@ -284,6 +287,29 @@ async def test_project_whose_credits_are_spent_again_while_it_wakes_stays_suspen
     yard.clock.advance(60_000)
     await reconcile(yard)
     assert yard.runtime.apps == {}
+
+
+async def test_project_that_another_gateway_deletes_while_it_wakes_is_not_billed_again(
+    db_path: Path, clock: MovableClock, tmp_path: Path
+) -> None:
+    with closing(OvertakenDatabase(db_path)) as db:
+        yard = Yard(db, clock, tmp_path / "sources")
+        project = await add_project(db)
+        await fund(db, ALICE, 500_000)
+        app = await yard.serving(project)
+        async with db.transaction(durable=True) as tx:
+            await yard.metering.begin(tx, project.id)
+        await suspend(yard, project)
+        await fund(db, ALICE, 100_000)
+        with closing(Database(db_path)) as others:
+
+            async def overtaking() -> None:
+                async with others.transaction(durable=True) as tx:
+                    await projects.set_status(tx, project.id, ProjectStatus.DELETING)
+
+            db.overtaking = overtaking
+            await yard.reconciler.start(project.id, app.id)
+        assert not await yard.metering.bills(db, project.id)
 
 
 async def test_wake_that_cannot_be_recorded_is_tried_again(

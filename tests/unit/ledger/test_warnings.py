@@ -1,5 +1,8 @@
 """Warnings of credits that run out, through whole histories of hourly bookings."""
 
+from contextlib import closing
+from pathlib import Path
+
 import msgspec
 from sqlalchemy import select
 
@@ -9,6 +12,7 @@ from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import events
+from overtaken import OvertakenDatabase
 from records_fixture import ALICE, add_project, fund
 
 HOURLY = 1_000
@@ -67,3 +71,19 @@ async def test_after_a_top_up_every_threshold_is_warned_of_again(
     await fund(db, ALICE, 100 * HOURLY)
     await hours(110, metering, clock)
     assert await told(db) == [24, 72]
+
+
+async def test_project_that_two_gateways_suspend_at_once_is_told_of_once(
+    db: Database, db_path: Path, clock: MovableClock
+) -> None:
+    project = await add_project(db, monthly_price_micro_usd=MicroUsd(730 * HOURLY))
+    async with db.transaction(durable=True) as tx:
+        await Metering(db=db, clock=clock).begin(tx, project.id)
+
+    async def suspend(at: Database) -> None:
+        async with at.transaction(durable=True) as tx:
+            await Metering(db=at, clock=clock).suspend_unpaid(tx, ALICE)
+
+    with closing(OvertakenDatabase(db_path, lambda: suspend(db))) as overtaken:
+        await suspend(overtaken)
+    assert await told(db) == [EventKind.PROJECT_SUSPENDED]

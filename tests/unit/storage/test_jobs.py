@@ -1,6 +1,8 @@
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sqlalchemy import bindparam, select
@@ -10,6 +12,7 @@ from moorage.deploy.job import Job, JobKind, JobStatus, Places
 from moorage.storage import jobs
 from moorage.storage.database import Database, Statement, Transaction, UniqueViolation
 from moorage.storage.schema import jobs as table
+from overtaken import OvertakenDatabase
 from records_fixture import ALICE, BOB, CAROL
 
 LEASE_MS = 60_000
@@ -106,6 +109,30 @@ async def test_forty_claims_at_once_take_each_job_once(db: Database) -> None:
 
     assert sorted(job.subject_id for job in taken if job) == sorted(subjects)
     assert taken.count(None) == 15
+
+
+async def test_job_that_another_gateway_takes_meanwhile_is_that_ones(
+    db: Database, db_path: Path
+) -> None:
+    await add(db)
+    theirs: list[Job | None] = []
+
+    async def overtaking() -> None:
+        theirs.append(await claim(db))
+
+    with closing(OvertakenDatabase(db_path, overtaking)) as overtaken:
+        assert await claim(overtaken) is None
+    assert [job.fence for job in theirs if job] == [1]
+    assert (await row(db))[2:4] == (1, 1)  # one attempt, one fence
+
+
+async def test_who_is_overtaken_at_a_job_takes_the_next(db: Database, db_path: Path) -> None:
+    await add(db, "first", wallet=ALICE, run_at_ms=START_MS - 1)
+    await add(db, "second", wallet=BOB)
+    with closing(OvertakenDatabase(db_path, lambda: claim(db))) as overtaken:
+        job = await claim(overtaken)
+    assert job is not None
+    assert (job.subject_id, job.fence) == ("second", 1)
 
 
 async def test_a_subject_has_one_job_of_a_kind(db: Database) -> None:
