@@ -211,7 +211,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, _doc("How many webhooks are sent an event at the same time.", ge=1)
     ] = 64
     requests_per_minute: Annotated[
-        int, _doc("Requests a minute per wallet, deployment polled, or client address.", ge=1)
+        int,
+        _doc(
+            "Requests a minute per wallet, deployment polled, or client address; "
+            "strangers of one address have ten times as many.",
+            ge=1,
+        ),
     ] = 30
     require_bound_signatures: Annotated[
         bool,

@@ -367,4 +367,6 @@ async def test_made_up_proofs_count_in_a_bucket_of_their_own(strict_gateway: Dev
         for _ in range(4 * PER_MINUTE + 1)
     ]
 
-    assert [answer.status for answer in offered] == [400] * 4 * PER_MINUTE + [429]
+    assert [answer.status for answer in offered] == [400] * 4 * PER_MINUTE + [402]
+    assert refusal(offered[-1]) == (402, "payment_pending")  # it may be none that is made up
+    assert 1 <= int(offered[-1].headers["Retry-After"]) <= 60

@@ -19,7 +19,7 @@ from moorage.api.bodies import (
     Quoted,
     TokenBalance,
 )
-from moorage.api.caller import authenticate, limit_address, limit_wallet
+from moorage.api.caller import authenticate, count, limit_address, use_nonce, verify
 from moorage.api.gateway import Gateway
 from moorage.api.owned import owned_project
 from moorage.api.payment_headers import paid_headers, read_payment
@@ -29,6 +29,7 @@ from moorage.chains.address import checksum_address, parse_address
 from moorage.chains.balances import token_balances
 from moorage.clock import iso_utc
 from moorage.deploy.bid import Admitted, Bid
+from moorage.deploy.deployment import Standing
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.request import DeployRequest, deploy_request
 from moorage.deploy.upload import Upload, read_upload
@@ -53,8 +54,7 @@ _PLAN_ASIDE_FROM = 200
 
 async def deploy(gateway: Gateway, request: Request) -> Response:
     """`POST /agent/deploy`: deploy, or say what it costs."""
-    wallet = await authenticate(gateway, request)
-    limit_wallet(gateway, request, wallet)
+    wallet, _ = await authenticate(gateway, request)
     dry_run = _flag(request, "x-dry-run")
     bid, upload = await _read_bid(gateway, request, wallet)
     try:
@@ -67,8 +67,7 @@ async def deploy(gateway: Gateway, request: Request) -> Response:
 
 async def quote(gateway: Gateway, request: Request) -> Response:
     """`POST /agent/quote`: all checks and the price, with no side effect."""
-    wallet = await authenticate(gateway, request)
-    limit_wallet(gateway, request, wallet)
+    wallet, _ = await authenticate(gateway, request)
     bid, upload = await _read_bid(gateway, request, wallet)
     await _close(upload)
     return await _quoted(gateway, bid)
@@ -76,24 +75,21 @@ async def quote(gateway: Gateway, request: Request) -> Response:
 
 async def status(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/deploy/{projectId}/{deploymentId}/status`: where a deployment stands."""
-    wallet = await authenticate(gateway, request)
-    deployment_id = request.path_params["deploymentId"]
-    found = await projects.standing(gateway.db, deployment_id)
-    if found is None or found.project_id != request.path_params["projectId"]:
-        limit_wallet(gateway, request, wallet)
-        raise DeploymentNotFound
-    is_gone = found.project_status in (ProjectStatus.DELETING, ProjectStatus.DELETED)
-    if is_gone or found.wallet != wallet:
-        limit_wallet(gateway, request, wallet)
-        raise ProjectNotFound if is_gone else WrongWallet
-    gateway.limiters.polls.check(deployment_id)
+    signed = await verify(gateway, request)
+    try:
+        found = await _own_standing(gateway, request, signed.wallet)
+    except (DeploymentNotFound, ProjectNotFound, WrongWallet):
+        await count(gateway, request, signed.wallet)
+        await use_nonce(gateway, signed)
+        raise
+    gateway.limiters.polls.check(request.path_params["deploymentId"])
+    await use_nonce(gateway, signed)
     return json_response(await progress(gateway, found))
 
 
 async def list_projects(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/projects`: the wallet's projects."""
-    wallet = await authenticate(gateway, request)
-    limit_wallet(gateway, request, wallet)
+    wallet, _ = await authenticate(gateway, request)
     found = await projects.of_wallet(gateway.db, wallet)
     return json_response(
         ProjectList(
@@ -150,6 +146,21 @@ async def chains(gateway: Gateway, request: Request) -> Response:
 async def health(_gateway: Gateway, _request: Request) -> Response:
     """`GET /health`: the process answers."""
     return json_response(Health())
+
+
+async def _own_standing(gateway: Gateway, request: Request, wallet: str) -> Standing:
+    """How the wallet's deployment stands.
+
+    Raises DeploymentNotFound, ProjectNotFound and WrongWallet.
+    """
+    found = await projects.standing(gateway.db, request.path_params["deploymentId"])
+    if found is None or found.project_id != request.path_params["projectId"]:
+        raise DeploymentNotFound
+    if found.project_status in (ProjectStatus.DELETING, ProjectStatus.DELETED):
+        raise ProjectNotFound
+    if found.wallet != wallet:
+        raise WrongWallet
+    return found
 
 
 async def _read_bid(gateway: Gateway, request: Request, wallet: str) -> tuple[Bid, Upload]:

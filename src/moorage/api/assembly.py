@@ -57,6 +57,9 @@ _TIMES_AS_MANY = 4
 """Proofs of payment per wallet, and questions to a chain about contract wallets per address, which
 several wallets may share."""
 
+_WALLETS_OF_AN_ADDRESS = 10
+"""As much as so many wallets may ask, an address may for all of its wallets that never paid."""
+
 _LOOKS_PER_MINUTE = 6  # at a domain's record, when asked for
 
 
@@ -340,6 +343,8 @@ def _limiters(settings: Settings, clock: Clock) -> Limiters:
         polls=_limiter(settings, clock),
         proofs=_limiter(settings, clock, times=_TIMES_AS_MANY),
         addresses=_limiter(settings, clock),
+        strangers=_limiter(settings, clock, times=_WALLETS_OF_AN_ADDRESS),
+        strangers_proofs=_limiter(settings, clock, times=_WALLETS_OF_AN_ADDRESS),
     )
 
 

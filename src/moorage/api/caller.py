@@ -1,17 +1,22 @@
 """Who calls, and whether they may call now: signature first, then the bucket that counts it."""
 
 from hashlib import sha256
+from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
 from moorage.api.gateway import Gateway
+from moorage.api.payment_headers import read_payment
 from moorage.api.problems import problem_of
+from moorage.api.request_context import WALLET
 from moorage.auth.client_address import rate_limit_key
-from moorage.auth.wallet import signed_body_digest
-from moorage.errors import AuthError, NonceReused, SignatureInvalid
+from moorage.auth.wallet import SignedHeaders, signed_body_digest
+from moorage.errors import AuthError, PaymentPending, RateLimited, SignatureInvalid
 from moorage.metrics import record_auth_failure
+from moorage.payments.evidence import TransactionEvidence
 from moorage.signed_request import Target
+from moorage.storage import payments
 
 PAID = "moorage.paid"
 """The scope's key that marks requests of operations which take payments."""
@@ -28,6 +33,11 @@ _SIGNED_HEADERS = frozenset(
 _PROOF_HEADERS = (b"x-payment-tx", b"payment-signature")
 _PROOF_SCHEME = b"payment "
 
+_LOOKED_UP_LATER = (
+    "Too many payments were shown to be looked for right now. If you have paid, do not pay again: "
+    "it is found without you, or when you send the same request again."
+)
+
 
 def client_address(gateway: Gateway, request: Request) -> str:
     """The client's address, as far as trusted proxies tell it."""
@@ -36,8 +46,28 @@ def client_address(gateway: Gateway, request: Request) -> str:
     return gateway.trusted_proxies.client_address(peer, forwarded)
 
 
-async def authenticate(gateway: Gateway, request: Request) -> str:
-    """The wallet that signed the request; a failure counts against the client's address.
+class Caller(NamedTuple):
+    """Who signed a request."""
+
+    wallet: str
+    stranger_at: str | None
+    """The client address it counts for as well, where the wallet never paid: keys are free."""
+
+
+async def authenticate(gateway: Gateway, request: Request) -> Caller:
+    """Who signed the request, once it is counted and its nonce is used up, in this order.
+
+    So neither a forged request nor a refused one burns a nonce. Raises what `verify`, `count` and
+    `use_nonce` raise.
+    """
+    signed = await verify(gateway, request)
+    caller = await count(gateway, request, signed.wallet)
+    await use_nonce(gateway, signed)
+    return caller
+
+
+async def verify(gateway: Gateway, request: Request) -> SignedHeaders:
+    """What the wallet signed; a failure counts against the client's address.
 
     Raises an AuthError, RateLimited for an address that fails too often, and, where a contract
     wallet is asked, InvalidField and ChainUnavailable.
@@ -45,22 +75,47 @@ async def authenticate(gateway: Gateway, request: Request) -> str:
     headers = _signed_headers(request)
     try:
         target = _target(gateway, request, headers)
-        wallet = await gateway.authenticator.authenticate(
-            headers,
-            target=target,
-            client=lambda: rate_limit_key(client_address(gateway, request)),
+        signed = await gateway.authenticator.verify(
+            headers, target=target, client=lambda: _address_key(gateway, request)
         )
     except AuthError as error:
         record_auth_failure(problem_of(error).code)
-        if isinstance(error, NonceReused):  # its signature did check out
-            limit_wallet(gateway, request, request.headers["x-wallet-address"].lower())
-        else:
-            limit_address(gateway, request)
+        limit_address(gateway, request)
         raise
-    request.scope["moorage.wallet"] = wallet
+    request.scope[WALLET] = signed.wallet
     if target is not None:
         request.scope[_BODY_DIGEST] = target.body_digest
-    return wallet
+    return signed
+
+
+async def count(gateway: Gateway, request: Request, wallet: str) -> Caller:
+    """Count the wallet's request; a stranger's for its client address as well.
+
+    What carries proof of payment has buckets of its own. Raises RateLimited; but never for money
+    that moved: a transaction that the books know of passes, and one that can't be looked for now
+    raises PaymentPending.
+    """
+    limiters, is_proof = gateway.limiters, carries_proof(request)
+    has_paid = await gateway.paid_wallets.has_paid(wallet)
+    address = None if has_paid else _address_key(gateway, request)
+    try:
+        (limiters.proofs if is_proof else limiters.wallets).check(wallet)
+        if address is not None:
+            (limiters.strangers_proofs if is_proof else limiters.strangers).check(address)
+    except RateLimited as full:
+        if not is_proof:
+            raise
+        await _refuse_proof(gateway, request, wallet, full)
+    return Caller(wallet, address)
+
+
+async def use_nonce(gateway: Gateway, signed: SignedHeaders) -> None:
+    """Use up the request's nonce. Raises NonceReused and TimestampExpired, counted already."""
+    try:
+        await gateway.authenticator.use_nonce(signed)
+    except AuthError as error:
+        record_auth_failure(problem_of(error).code)
+        raise
 
 
 def signed_body(scope: Scope, receive: Receive) -> Receive:
@@ -109,16 +164,7 @@ def _signed_headers(request: Request) -> dict[str, str]:
 
 def limit_address(gateway: Gateway, request: Request) -> None:
     """Count a request that no wallet stands for. Raises RateLimited."""
-    gateway.limiters.addresses.check(rate_limit_key(client_address(gateway, request)))
-
-
-def limit_wallet(gateway: Gateway, request: Request, wallet: str) -> None:
-    """Count the wallet's request, in a bucket of its own if it carries proof of payment.
-
-    Raises RateLimited.
-    """
-    limiters = gateway.limiters
-    (limiters.proofs if carries_proof(request) else limiters.wallets).check(wallet)
+    gateway.limiters.addresses.check(_address_key(gateway, request))
 
 
 def carries_proof(request: Request) -> bool:
@@ -128,3 +174,22 @@ def carries_proof(request: Request) -> bool:
         or (name == b"authorization" and value[: len(_PROOF_SCHEME)].lower() == _PROOF_SCHEME)
         for name, value in request.scope["headers"]
     )
+
+
+def _address_key(gateway: Gateway, request: Request) -> str:
+    return rate_limit_key(client_address(gateway, request))
+
+
+async def _refuse_proof(gateway: Gateway, request: Request, wallet: str, full: RateLimited) -> None:
+    """Raise what is told to a wallet whose bucket of proofs is full, unless its money came.
+
+    Raises PaymentMalformed, PaymentPending, and `full` for what moves no money by itself.
+    """
+    _, evidence = read_payment(gateway, request)
+    if not isinstance(evidence, TransactionEvidence):
+        raise full
+    chain_id, tx_hash = evidence.means.chain.chain_id, evidence.tx_hash
+    booked = await payments.of_transaction(gateway.db, chain_id=chain_id, tx_hash=tx_hash)
+    uses = await payments.uses_of(gateway.db, chain_id=chain_id, tx_hash=tx_hash)
+    if wallet in uses or all(payment.payer != wallet for payment in booked):
+        raise PaymentPending(_LOOKED_UP_LATER, retry_after_seconds=full.retry_after_seconds)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.bodies import BurningProject, CreditEntry, Credits
-from moorage.api.caller import authenticate, limit_wallet
+from moorage.api.caller import authenticate
 from moorage.api.gateway import Gateway
 from moorage.api.problems import json_response
 from moorage.api.query import whole_number
@@ -31,8 +31,7 @@ _OF_TRANSACTION = re.compile(r"payment:(?P<chain_id>\d+):(?P<tx_hash>0x[0-9a-f]{
 
 async def show_credits(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/credits`: balance, burn per hour, time of exhaustion, a page of the ledger."""
-    wallet = await authenticate(gateway, request)
-    limit_wallet(gateway, request, wallet)
+    wallet, _ = await authenticate(gateway, request)
     many = whole_number(request, "limit", usual=_USUAL_ENTRIES, least=1, most=MOST_ENTRIES)
     before = whole_number(request, "before", usual=_LAST_PLACE, least=1, most=_LAST_PLACE)
     balance = await accounts.balance(gateway.db, wallet)

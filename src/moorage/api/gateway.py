@@ -45,6 +45,8 @@ class Limiters:
     polls: RateLimiter  # by deployment
     proofs: RateLimiter  # by wallet: requests that carry proof of payment
     addresses: RateLimiter  # public endpoints, and requests whose signature failed
+    strangers: RateLimiter  # by address: signed requests of wallets that never paid
+    strangers_proofs: RateLimiter  # by address: of these, the ones that carry proof of payment
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.caller import authenticate, limit_wallet
+from moorage.api.caller import authenticate
 from moorage.api.gateway import Gateway
 from moorage.api.log_bodies import LogBody
 from moorage.api.log_stream import LogReader, LogStreamResponse, log_item
@@ -49,8 +49,7 @@ class _Wanted:
 
 async def show_logs(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/deploy/{projectId}/{deploymentId}/logs`: a page of a log, or its lines live."""
-    wallet = await authenticate(gateway, request)
-    limit_wallet(gateway, request, wallet)
+    wallet, _ = await authenticate(gateway, request)
     found = await _owned_deployment(gateway, request, wallet)
     follows = _choice(request, "follow", _Flag, _Flag.FALSE) is _Flag.TRUE
     wanted = _wanted(request)

@@ -2,7 +2,7 @@
 
 from starlette.requests import Request
 
-from moorage.api.caller import authenticate, limit_wallet
+from moorage.api.caller import authenticate
 from moorage.api.gateway import Gateway
 from moorage.deploy.project import Project
 from moorage.errors import ProjectNotFound, WrongWallet
@@ -14,8 +14,7 @@ async def owned_project(gateway: Gateway, request: Request) -> Project:
 
     Raises an AuthError, RateLimited, ProjectNotFound and WrongWallet.
     """
-    wallet = await authenticate(gateway, request)
-    limit_wallet(gateway, request, wallet)
+    wallet, _ = await authenticate(gateway, request)
     project = await projects.by_id(gateway.db, request.path_params["projectId"])
     if project is None:
         raise ProjectNotFound

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.bodies import ToppedUp, TopUpBody
-from moorage.api.caller import authenticate, limit_wallet
+from moorage.api.caller import authenticate
 from moorage.api.gateway import Gateway
 from moorage.api.payment_headers import paid_headers, read_payment
 from moorage.api.problems import json_response
@@ -26,8 +26,7 @@ _MICRO_DOLLAR = Decimal("0.000001")
 
 async def top_up(gateway: Gateway, request: Request) -> Response:
     """`POST /agent/credits`: top up the wallet's credits, or say what to pay for it."""
-    wallet = await authenticate(gateway, request)
-    limit_wallet(gateway, request, wallet)
+    wallet, _ = await authenticate(gateway, request)
     means, evidence = read_payment(gateway, request)
     body = await read_small(request)
     asked = TopUpRequest(

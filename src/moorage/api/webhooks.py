@@ -13,7 +13,7 @@ from moorage.api.bodies import (
     WebhookRemoved,
     WebhookShown,
 )
-from moorage.api.caller import authenticate, limit_wallet
+from moorage.api.caller import authenticate
 from moorage.api.gateway import Gateway
 from moorage.api.problems import json_response
 from moorage.api.query import whole_number
@@ -81,8 +81,7 @@ async def redeliver_event(gateway: Gateway, request: Request) -> Response:
 
 
 async def _caller(gateway: Gateway, request: Request) -> str:
-    wallet = await authenticate(gateway, request)
-    limit_wallet(gateway, request, wallet)
+    wallet, _ = await authenticate(gateway, request)
     return wallet
 
 

@@ -6,7 +6,6 @@ from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.nonces import NonceStore
 from moorage.auth.wallet import (
     SignedHeaders,
-    Wallet,
     parse_signed_headers,
     personal_digest,
     recover_signer,
@@ -16,7 +15,9 @@ from moorage.signed_request import Target
 
 
 class Authenticator:
-    """Checks the signature and uses up the nonce of each request.
+    """Checks the signature of each request, then uses up its nonce.
+
+    Two steps, as what refuses a request in between leaves it its nonce: it may be sent again.
 
     With `bound_only`, a signature must be bound to its request (version 2).
     """
@@ -28,16 +29,16 @@ class Authenticator:
         self._contracts = contracts
         self._bound_only = bound_only
 
-    async def authenticate(
+    async def verify(
         self, headers: Mapping[str, str], *, target: Target | None, client: Callable[[], str]
-    ) -> Wallet:
-        """The wallet that signed `headers`, whose names are lower-case or compare so.
+    ) -> SignedHeaders:
+        """What a wallet signed of `headers`, whose names are lower-case or compare so.
 
         `target` is what a signature of version 2 must be bound to, None for one of version 1;
         `client` says whom a question to a chain counts for. In this order, so that the cheap checks
-        come first and a forged request burns nobody's nonce: raises AuthMissing, SignatureUnbound,
-        TimestampExpired, SignatureInvalid, NonceReused; also what else `ContractWallets.accept` and
-        `NonceStore.consume` raise. A chain is asked only when the wallet's key did not sign.
+        come first: raises AuthMissing, SignatureUnbound, TimestampExpired, SignatureInvalid; also
+        what else `ContractWallets.accept` raises. A chain is asked only when the wallet's key did
+        not sign.
         """
         signed = parse_signed_headers(
             wallet=headers.get("x-wallet-address"),
@@ -57,8 +58,14 @@ class Authenticator:
             client=client(),
         ):
             raise _invalid(target)
+        return signed
+
+    async def use_nonce(self, signed: SignedHeaders) -> None:
+        """Use up the nonce of what was verified: of several requests with it, one passes.
+
+        Raises what `NonceStore.consume` raises, NonceReused among it.
+        """
         await self._nonces.consume(signed.wallet, signed.timestamp_ms, signed.nonce)
-        return signed.wallet
 
 
 def _is_signer(signed: SignedHeaders, digest: bytes) -> bool:

@@ -5,11 +5,11 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
+from believed import Believed, limiters_of
 from clock import HOUR_MS, MovableClock
 from moorage.api.credits import show_credits
-from moorage.api.gateway import Gateway, Limiters
+from moorage.api.gateway import Gateway
 from moorage.auth.client_address import TrustedProxies
-from moorage.auth.rate_limit import RateLimiter
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
@@ -18,30 +18,26 @@ from moorage.storage.database import Database
 from records_fixture import ALICE, ARBITRUM, BOB, add_project, fund, transfer
 
 
-class Asking:
+class Asking(Believed):
     """Asks for ALICE's credits, whose signature has been checked."""
 
     def __init__(self, db: Database, clock: MovableClock) -> None:
+        super().__init__(ALICE)
         self.db = db
         self.clock = clock
         self.metering = Metering(db=db, clock=clock)
-        limiter = RateLimiter(clock=clock, limit=30)
         self.gateway = cast(
             "Gateway",
             SimpleNamespace(
                 db=db,
                 authenticator=self,
-                limiters=Limiters(
-                    wallets=limiter, polls=limiter, proofs=limiter, addresses=limiter
-                ),
+                paid_wallets=self,
+                limiters=limiters_of(clock, limit=100),
                 trusted_proxies=TrustedProxies(()),
                 metering=self.metering,
                 chains={"arbitrum": ARBITRUM},
             ),
         )
-
-    async def authenticate(self, _: object, **__: object) -> str:
-        return ALICE
 
     async def __call__(self, query: str = "") -> dict[str, Any]:
         scope = {

@@ -7,13 +7,13 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
+from believed import Believed, limiters_of
 from clock import MovableClock
 from fakes import FakeRuntime
-from moorage.api.gateway import Gateway, Limiters
+from moorage.api.gateway import Gateway
 from moorage.api.log_stream import Followers, LogStreamResponse
 from moorage.api.logs import show_logs
 from moorage.auth.client_address import TrustedProxies
-from moorage.auth.rate_limit import RateLimiter
 from moorage.deploy.deployment import Deployment, DeploymentStatus
 from moorage.deploy.project import ProjectStatus
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet
@@ -34,29 +34,24 @@ class Recording(FakeRuntime):
         return super().read_log(deployment_id, kind, **asked)
 
 
-class Asking:
+class Asking(Believed):
     """Asks as a wallet whose signature has been checked."""
 
     def __init__(self, db: Database, clock: MovableClock) -> None:
-        self.wallet = ALICE
+        super().__init__(ALICE)
         self.runtime = Recording()
-        limiter = RateLimiter(clock=clock, limit=100)
         self.gateway = cast(
             "Gateway",
             SimpleNamespace(
                 db=db,
                 authenticator=self,
                 runtime=self.runtime,
-                limiters=Limiters(
-                    wallets=limiter, polls=limiter, proofs=limiter, addresses=limiter
-                ),
+                paid_wallets=self,
+                limiters=limiters_of(clock, limit=100),
                 trusted_proxies=TrustedProxies(()),
                 followers=Followers(),
             ),
         )
-
-    async def authenticate(self, _: object, **__: object) -> str:
-        return self.wallet
 
     async def response(self, found: Deployment, query: str = "", **changes: Any) -> Any:
         scope = {

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
+from believed import Believed, limiters_of
 from clock import START_MS, MovableClock
 from fakes import roomy
-from moorage.api.gateway import Gateway, Limiters
+from moorage.api.gateway import Gateway
 from moorage.api.projects import change_project, show_project
 from moorage.auth.client_address import TrustedProxies
-from moorage.auth.rate_limit import RateLimiter
 from moorage.deploy.configuration import Configuration
 from moorage.deploy.deployment import DeploymentStatus
 from moorage.deploy.hosts import Hosts
@@ -28,20 +28,19 @@ AN_HOUR = 0.000685
 """Of $0.50 a month, in dollars: a 730th, rounded up to the micro-USD."""
 
 
-class Asking:
+class Asking(Believed):
     """Asks as the owner, whose signature has been checked."""
 
     def __init__(self, db: Database, clock: MovableClock, directory: Path) -> None:
-        limiter = RateLimiter(clock=clock, limit=100)
+        super().__init__(ALICE)
         self.metering = Metering(db=db, clock=clock)
         self.gateway = cast(
             "Gateway",
             SimpleNamespace(
                 db=db,
                 authenticator=self,
-                limiters=Limiters(
-                    wallets=limiter, polls=limiter, proofs=limiter, addresses=limiter
-                ),
+                paid_wallets=self,
+                limiters=limiters_of(clock, limit=100),
                 trusted_proxies=TrustedProxies(()),
                 hosts=Hosts(base_domain="example.com", scheme="https", port=None),
                 metering=self.metering,
@@ -54,9 +53,6 @@ class Asking:
                 ),
             ),
         )
-
-    async def authenticate(self, _: object, **__: object) -> str:
-        return ALICE
 
     async def shown(self, project: Project) -> dict[str, Any]:
         response = await show_project(self.gateway, _request(project))

@@ -5,11 +5,11 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
+from believed import Believed, limiters_of
 from clock import START_MS, MovableClock
 from moorage.api import agent
-from moorage.api.gateway import Gateway, Limiters
+from moorage.api.gateway import Gateway
 from moorage.auth.client_address import TrustedProxies
-from moorage.auth.rate_limit import RateLimiter
 from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.deploy.hosts import Hosts
 from moorage.deploy.project import Project, ProjectStatus
@@ -30,23 +30,23 @@ from records_fixture import ALICE, BOB, add_deployment, add_project, fund
 ENDPOINT = "https://hello.example.com"
 
 
-class Asking:
+class Asking(Believed):
     """Asks for a status as `wallet`, whose signature has been checked."""
 
     def __init__(self, db: Database, clock: MovableClock) -> None:
-        self.wallet = ALICE
+        super().__init__(ALICE)
         self.metering = Metering(db=db, clock=clock)
         self.reconciler = SimpleNamespace(
             dead=frozenset(), restarts=SimpleNamespace(crash_loop=lambda _: None)
         )
-        wallets, polls, addresses = (RateLimiter(clock=clock, limit=30) for _ in range(3))
-        limiters = Limiters(wallets=wallets, polls=polls, proofs=wallets, addresses=addresses)
+        limiters = limiters_of(clock, limit=30)
         self.gateway = cast(
             "Gateway",
             SimpleNamespace(
                 db=db,
                 clock=clock,
                 authenticator=self,
+                paid_wallets=self,
                 limiters=limiters,
                 trusted_proxies=TrustedProxies(()),
                 reconciler=self.reconciler,
@@ -55,9 +55,6 @@ class Asking:
                 minimum_charge=MicroUsd(500_000),
             ),
         )
-
-    async def authenticate(self, _: object, **__: object) -> str:
-        return self.wallet
 
     async def status(self, project_id: str, deployment_id: str) -> dict[str, Any]:
         scope = {
@@ -256,6 +253,7 @@ async def test_polls_count_for_each_deployment_and_not_for_the_wallet(
         for _ in range(30):
             await asking.status(project.id, deployment.id)
         assert await asking.refused(project.id, deployment.id) is RateLimited
+    assert asking.nonces_used == 60
     asking.gateway.limiters.wallets.check(ALICE)
 
 

@@ -103,7 +103,9 @@ class Door:
         target: Target | None = None,
         client: str = "192.0.2.1",
     ) -> Wallet:
-        return await self._authenticator.authenticate(headers, target=target, client=lambda: client)
+        verified = await self._authenticator.verify(headers, target=target, client=lambda: client)
+        await self._authenticator.use_nonce(verified)
+        return verified.wallet
 
 
 def open_store(directory: Path) -> NonceStore:
