@@ -93,7 +93,7 @@ def _memory(instance_id: str) -> tuple[list[float], list[float]]:
 
 def _processes(instance_id: str) -> Iterator[tuple[str, int]]:
     """Deployment and process id of everything in the control groups of this gateway's apps."""
-    group = re.compile(rf"/moorage-{instance_id}/(?:app|door)-([0-9a-f-]+)")
+    group = re.compile(rf"/moorage-{instance_id}/apps/(?:app|door)-([0-9a-f-]+)")
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue

@@ -184,6 +184,9 @@ class FakeRuntime:
         await self._enter("disks", "")
         return self.measured
 
+    async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
+        return False
+
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         return self.exits.get(deployment_id)
 

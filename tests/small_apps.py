@@ -139,7 +139,7 @@ def belongings(instance: str) -> dict[str, list[str]]:
         "groups": [
             str(path)
             for controllers in ("", "*/")  # together on version 2, each apart on version 1
-            for path in Path("/sys/fs/cgroup").glob(f"{controllers}*{instance}*/*/")
+            for path in Path("/sys/fs/cgroup").glob(f"{controllers}*{instance}*/*/*/")
         ],
         "sockets": [str(path) for path in Path("/run/moorage").glob(f"{instance}/*.sock")],
         "slots": [path.name for path in slots_of(instance)],

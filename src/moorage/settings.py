@@ -85,6 +85,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=100,
         ),
     ] = 2.0
+    memory_reserve_mib: Annotated[
+        int,
+        _doc(
+            "Memory that apps and builds leave to the gateway, the proxy and the system, in MiB;"
+            " of the rest, builds have what `builds_at_once` need, at most half.",
+            ge=64,
+        ),
+    ] = 1024
+    memory_overcommit: Annotated[
+        float,
+        _doc(
+            "No new app is taken in whose memory limit, with all others', is more than so many"
+            " times what apps have. An app that uses no more than its limit divided by this is"
+            " never ended for others.",
+            ge=1,
+        ),
+    ] = 2.0
     app_pids: Annotated[int, _doc("Processes and threads of an app.", ge=16)] = 256
     build_memory_mib: Annotated[int, _doc("Memory of a build, in MiB.", ge=128)] = 2048
     build_cpu_millis: Annotated[int, _doc("CPU of a build, in thousandths of a core.", ge=100)] = (

@@ -540,7 +540,7 @@ def _is_door(entry: Path, sandbox: Sandbox) -> bool:
     try:
         groups = (entry / "cgroup").read_text()
         return (
-            f"{sandbox.instance_id}/door-" in groups
+            f"{sandbox.instance_id}/apps/door-" in groups
             and b"socket-proxyd" in (entry / "cmdline").read_bytes()
         )
     except (FileNotFoundError, ProcessLookupError):

@@ -117,6 +117,9 @@ class FileRuntime:
     async def known(self) -> set[str]:
         return {path.name for path in self._built.iterdir()}
 
+    async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
+        return False
+
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         return None
 

@@ -11,6 +11,7 @@ from moorage.runtimes.rootless import probe as rootless_probe
 from moorage.runtimes.rootless.rootless import Rootless
 from moorage.runtimes.runtime import Runtime
 from moorage.runtimes.sandbox import probe
+from moorage.runtimes.sandbox.memory import Division
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from moorage.runtimes.sandbox.toolchains import Store
 from moorage.runtimes.traffic import Traffic
@@ -59,6 +60,7 @@ def make_runtime(
         allow=settings.allow_networks,
         toolchains=toolchains,
         traffic=_traffic(settings),
+        memory=memory_division(settings),
         clock=clock,
         stop_grace_seconds=settings.stop_seconds,
     )
@@ -87,6 +89,16 @@ def missing(settings: Settings) -> tuple[str, ...]:
     if probe.hierarchy() is None:
         found.append(probe.missing_hierarchy())
     return tuple(found)
+
+
+def memory_division(settings: Settings) -> Division:
+    """What the machine's memory is divided by."""
+    return Division(
+        reserve_bytes=settings.memory_reserve_mib * _MIB,
+        builds_at_once=settings.builds_at_once,
+        build_bytes=settings.build_memory_mib * _MIB,
+        overcommit=settings.memory_overcommit,
+    )
 
 
 def _traffic(settings: Settings) -> Traffic:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from moorage.clock import Clock, SystemClock
 from moorage.runtimes.sandbox.door import SUN_PATH_BYTES
+from moorage.runtimes.sandbox.memory import Division
 from moorage.runtimes.sandbox.toolchains import Store
 from moorage.runtimes.traffic import Traffic
 
@@ -24,6 +25,7 @@ class Configuration:
     allow: tuple[str, ...] = ()  # the same; it wins
     toolchains: Store | None = None
     traffic: Traffic = Traffic()  # noqa: RUF009 (frozen)
+    memory: Division = Division()  # noqa: RUF009 (frozen)
     clock: Clock = field(default_factory=SystemClock)
     stop_grace_seconds: float = 5.0
 

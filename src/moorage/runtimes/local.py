@@ -118,6 +118,14 @@ class Local(ABC, Generic[M, P]):
             await self._wait_ended(place)
         return found
 
+    async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
+        """As `Runtime.confine`."""
+        groups = self._machine.cgroups
+        if groups is None:
+            return False
+        await in_thread(groups.confine, service, pid, memory_bytes=memory_bytes)
+        return True
+
     async def ended(self) -> str:
         """As `Runtime.ended`."""
         return await self._ends.next()

@@ -13,6 +13,7 @@ from moorage.runtimes.logs.collecting import Collecting
 from moorage.runtimes.logs.logs import Logs
 from moorage.runtimes.record import Record
 from moorage.runtimes.runtime import Instance
+from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.listeners import Listener
 
 P = TypeVar("P", bound="Place")
@@ -25,6 +26,7 @@ class Machine(ABC, Generic[P]):
     configuration: Configuration
     servers: tuple[str, ...]  # name servers
     tools: dict[str, Path]  # program → a path that every app can reach
+    cgroups: Cgroups | None  # None where the gateway's user may make none
 
     @abstractmethod
     def place(self, deployment_id: str) -> P:

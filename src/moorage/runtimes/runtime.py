@@ -136,6 +136,15 @@ class Runtime(Protocol):
         """Let go of the machine. With `stop_apps`, no process, mount or namespace is left."""
         ...
 
+    async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
+        """Have a program that serves all apps, such as the proxy, use no more memory than this.
+
+        It may run already, and goes on when the runtime is closed without `stop_apps`; asked again
+        for it, or for its successor, the new bound holds. False where nothing can bound it. Raises
+        OSError.
+        """
+        ...
+
     async def build(self, spec: BuildSpec) -> None:
         """Copy the files in, then run install and build. What an earlier try left is removed."""
         ...

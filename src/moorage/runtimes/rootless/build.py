@@ -67,7 +67,7 @@ async def _run_step(
         if code != 0:
             raise _failure(place, cause, command, code)
     finally:
-        await in_thread(place.remove_group)
+        await in_thread(place.remove_groups)
 
 
 async def _watch(place: Place, spec: BuildSpec, watch: Watch, pid: int) -> None:

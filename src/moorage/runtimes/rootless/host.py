@@ -21,6 +21,7 @@ from moorage.runtimes.rootless.rules import Policy, own_addresses, ruleset
 from moorage.runtimes.runtime import Limits
 from moorage.runtimes.sandbox import firewall, resolver, seccomp, shims, tool
 from moorage.runtimes.sandbox.cgroup import Cgroups, Hierarchy
+from moorage.runtimes.sandbox.host import open_groups
 from moorage.runtimes.trial import EMPTY
 from moorage.whole_file import replace_file
 
@@ -50,7 +51,7 @@ def open_machine(
     groups = None
     if hierarchy is not None:
         groups = Cgroups(hierarchy, f"moorage-{configuration.instance_id}")
-        groups.open()
+        open_groups(groups, configuration)
     machine = Machine(
         configuration=configuration,
         servers=servers,

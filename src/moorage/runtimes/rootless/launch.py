@@ -26,7 +26,7 @@ def command_argv(place: Place, command: str, limits: Limits, *, building: bool) 
     return pasta.command_argv(
         marker=place.directory,
         files=place.files(building=building),
-        groups=place.make_group(limits),
+        groups=place.make_group(limits, building=building),
         rlimits=pasta.rlimits(
             limits, hard_files=machine.hard_files, memory=machine.cgroups is None
         ),

@@ -13,7 +13,7 @@ from moorage.runtimes.rootless.pasta import RESIDENT, Files
 from moorage.runtimes.rootless.record import Record
 from moorage.runtimes.runtime import Limits
 from moorage.runtimes.sandbox.bubblewrap import View
-from moorage.runtimes.sandbox.cgroup import Cgroups
+from moorage.runtimes.sandbox.cgroup import APPS, BUILDS
 from moorage.runtimes.sandbox.disk import CACHES
 from moorage.runtimes.sandbox.etc import write_etc
 from moorage.runtimes.sandbox.trees import copy_tree, remove_below
@@ -35,7 +35,6 @@ class Excess(StrEnum):
 class Machine(place.Machine["Place"]):
     """What all deployments of a gateway share."""
 
-    cgroups: Cgroups | None  # None where the gateway's user may make none
     hard_files: int  # descriptors that a process of the gateway may have
 
     def place(self, deployment_id: str) -> "Place":
@@ -88,9 +87,14 @@ class Place(place.Place):
             return None
 
     @property
-    def group(self) -> str:
-        """The control group of the build, then of the app."""
-        return f"app-{self.deployment_id}"
+    def app_group(self) -> str:
+        """The control group of the app."""
+        return f"{APPS}/app-{self.deployment_id}"
+
+    @property
+    def build_group(self) -> str:
+        """The control group of the build."""
+        return f"{BUILDS}/build-{self.deployment_id}"
 
     @property
     def record(self) -> Record | None:
@@ -131,22 +135,25 @@ class Place(place.Place):
             status=None if building else self.status_file,
         )
 
-    def make_group(self, limits: Limits) -> list[Path]:
+    def make_group(self, limits: Limits, *, building: bool) -> list[Path]:
         """A new control group's directories; none where there are no control groups."""
         if self.machine.cgroups is None:
             return []
-        self.machine.cgroups.create(self.group, limits)
-        return self.machine.cgroups.directories(self.group)
+        group = self.build_group if building else self.app_group
+        self.machine.cgroups.create(group, limits)
+        return self.machine.cgroups.directories(group)
 
-    def remove_group(self) -> None:
-        """Kill what is in the control group, and remove it."""
+    def remove_groups(self) -> None:
+        """Kill what is in the control groups, and remove them."""
         if self.machine.cgroups is not None:
-            self.machine.cgroups.remove(self.group)
+            for group in (self.build_group, self.app_group):
+                self.machine.cgroups.remove(group)
 
     def ran_out_of_memory(self) -> bool:
         """Whether the gateway, or the control group, killed the last command for its memory."""
         groups = self.machine.cgroups
-        killed = groups is not None and groups.oom_kills(self.group) > 0
+        both = (self.build_group, self.app_group)
+        killed = groups is not None and any(groups.oom_kills(group) for group in both)
         return killed or self.excess is Excess.MEMORY
 
     def clear_build_leftovers(self) -> None:

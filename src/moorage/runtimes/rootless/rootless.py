@@ -203,7 +203,7 @@ class Rootless(Local[Machine, Place]):
         await app.stop(place, record, grace_seconds=self._configuration.stop_grace_seconds)
         await in_thread(app.close_door, place, record)
         ended = await in_thread(app.exit_of, place, record)
-        await in_thread(place.remove_group)
+        await in_thread(place.remove_groups)
         self._apps.pop(place.deployment_id, None)
         if ended is not None:
             await in_thread(place.write, record.ended(ended))

@@ -73,7 +73,10 @@ class _Steps:
         """`cause` is why the build failed when the step fails of itself."""
         place = self.place
         cgroups, group = place.machine.cgroups, place.build_group
-        await in_thread(cgroups.create, group, self.spec.limits)
+        most = place.machine.shares.build_bytes
+        limits = self.spec.limits
+        limits = replace(limits, memory_bytes=min(limits.memory_bytes, most))
+        await in_thread(cgroups.create, group, limits)
         try:
             process = await self._spawn(command)
             try:

@@ -1,7 +1,9 @@
 """Control groups, version 1 and 2: what an app may use, which processes it has, how it is killed.
 
 All groups of a gateway lie below one of its own, `moorage-<instance>`; on version 1 there is one
-such tree for each controller.
+such tree for each controller. Those of apps lie in one group and those of builds in another, each
+with a limit for all of them together, so that neither takes the machine's memory or the other's;
+programs that serve all apps, such as the proxy, have theirs in a third.
 """
 
 import contextlib
@@ -17,6 +19,10 @@ from moorage.runtimes.runtime import Limits, Usage
 from moorage.whole_file import read_file
 
 CONTROLLERS = ("memory", "cpu", "pids")
+APPS, BUILDS, SERVICES = "apps", "builds", "services"
+_SHARED = (APPS, BUILDS, SERVICES)
+_UNLIMITED = -1
+_SOCKETS_SHARE = 4  # on version 1 sockets are counted apart: a quarter of the memory, on top of it
 _ACCOUNTING = "cpuacct"  # on version 1 a controller of its own, often mounted with cpu
 _CPU_PERIOD_US = 100_000
 _KILL_SECONDS = 10.0
@@ -71,11 +77,37 @@ def limit_writes(version: int, limits: Limits) -> list[tuple[str, str, str, bool
             *cpu,
             ("pids", "pids.max", str(limits.pids), True),
         ]
+    sockets = str(limits.memory_bytes // _SOCKETS_SHARE)
     return [
         ("memory", "memory.limit_in_bytes", memory, True),
         ("memory", "memory.memsw.limit_in_bytes", memory, False),
+        ("memory", "memory.kmem.tcp.limit_in_bytes", sockets, False),
         *cpu,
         ("pids", "pids.max", str(limits.pids), True),
+    ]
+
+
+def shared_writes(version: int, memory_bytes: int, pids: int) -> list[tuple[str, str, str, bool]]:
+    """As `limit_writes`, for a group of groups, which may have had other limits before.
+
+    Whom the kernel kills in one that is full is one group's process (version 1) or one group (2),
+    never all: `memory.oom.group` stays 0. On version 1 memory and sockets share the bytes.
+    """
+    processes = ("pids", "pids.max", str(pids), True)
+    if version == 2:
+        return [
+            ("memory", "memory.max", str(memory_bytes), True),
+            ("memory", "memory.swap.max", "0", False),
+            processes,
+        ]
+    sockets = memory_bytes // (1 + _SOCKETS_SHARE)
+    memory = str(memory_bytes - sockets)
+    return [
+        ("memory", "memory.memsw.limit_in_bytes", str(_UNLIMITED), False),  # never below memory's
+        ("memory", "memory.limit_in_bytes", memory, True),
+        ("memory", "memory.memsw.limit_in_bytes", memory, False),
+        ("memory", "memory.kmem.tcp.limit_in_bytes", str(sockets), False),
+        processes,
     ]
 
 
@@ -111,17 +143,41 @@ class Cgroups:
     def open(self) -> None:
         """Make the gateway's own groups and hand the controllers down. Raises OSError."""
         if self.hierarchy.version == 2:
-            mount = self.hierarchy.roots[0]
-            _hand_down(mount)
-            (mount / self.root).mkdir(exist_ok=True)
-            _hand_down(mount / self.root)
-        for directory in self._directories(""):
-            directory.mkdir(exist_ok=True)
+            _hand_down(self.hierarchy.roots[0])
+        for name in ("", *_SHARED):
+            for directory in self._directories(name):
+                directory.mkdir(exist_ok=True)
+                if self.hierarchy.version == 2:
+                    _hand_down(directory)
+        for name in self._within("") - {f"/{shared}" for shared in _SHARED}:
+            self.remove(name[1:])  # an earlier version's, whose apps are started again
 
     def close(self) -> None:
-        """Remove the gateway's own groups; those within must be gone."""
-        for directory in self._directories(""):
-            _rmdir(directory)
+        """Remove the gateway's own groups; those of apps and builds must be gone."""
+        for name in self._within(SERVICES):
+            self.remove(name)
+        for name in (*_SHARED, ""):
+            for directory in self._directories(name):
+                _rmdir(directory)
+
+    def limit_together(self, name: str, *, memory_bytes: int, pids: int) -> None:
+        """Limit what all groups of APPS, or of BUILDS, use together. Raises OSError.
+
+        On version 1 EBUSY when more is in use, and the kernel can't get it back.
+        """
+        self._write(name, shared_writes(self.hierarchy.version, memory_bytes, pids))
+
+    def confine(self, service: str, pid: int, *, memory_bytes: int) -> None:
+        """Have a program that serves all apps use no more memory; it may run already.
+
+        For the same process again, or its successor, the new bound holds. Raises OSError.
+        """
+        name = f"{SERVICES}/{service}"
+        for directory in self._directories(name):
+            directory.mkdir(exist_ok=True)
+        writes = shared_writes(self.hierarchy.version, memory_bytes, 0)
+        self._write(name, [write for write in writes if write[0] == "memory"])
+        self.join(name, pid)
 
     def directories(self, name: str) -> list[Path]:
         """The directories of a group, whose `cgroup.procs` a process joins."""
@@ -136,7 +192,10 @@ class Cgroups:
 
     def limit(self, name: str, limits: Limits) -> None:
         """Set a group's limits. Raises OSError."""
-        for controller, file, text, required in limit_writes(self.hierarchy.version, limits):
+        self._write(name, limit_writes(self.hierarchy.version, limits))
+
+    def _write(self, name: str, writes: list[tuple[str, str, str, bool]]) -> None:
+        for controller, file, text, required in writes:
             path = self.hierarchy.mounts[controller] / self.root / name / file
             if required or path.exists():
                 path.write_text(text)
@@ -200,8 +259,12 @@ class Cgroups:
         return any(directory.is_dir() for directory in self._directories(name))
 
     def names(self) -> set[str]:
-        """Every group below the gateway's own."""
-        return {name for directory in self._directories("") for name in _groups_in(directory)}
+        """Every group of an app or a build."""
+        return self._within(APPS) | self._within(BUILDS)
+
+    def _within(self, shared: str) -> set[str]:
+        directories = self._directories(shared)
+        return {f"{shared}/{name}" for directory in directories for name in _groups_in(directory)}
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to every process of a group."""

@@ -26,6 +26,7 @@ from moorage.runtimes.sandbox.caches import Caches
 from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.downloads import Downloads
 from moorage.runtimes.sandbox.firewall import Policy
+from moorage.runtimes.sandbox.memory import Shares, share_memory
 from moorage.runtimes.sandbox.place import Machine
 from moorage.runtimes.sandbox.shims import SHIMS
 from moorage.runtimes.sandbox.slots import slot_at
@@ -54,10 +55,12 @@ def open_machine(configuration: Configuration, *, subnet: str, caches: Caches) -
     if missing or hierarchy is None:
         raise IsolationMissing(tuple(missing))
     blanks = Blanks(directory=configuration.state_dir / "blanks", clock=configuration.clock)
+    groups = Cgroups(hierarchy, f"moorage-{configuration.instance_id}")
     machine = Machine(
         configuration=configuration,
         subnet=subnet,
-        cgroups=Cgroups(hierarchy, f"moorage-{configuration.instance_id}"),
+        cgroups=groups,
+        shares=open_groups(groups, configuration),
         servers=servers,
         tools={name: _tool_path(configuration, name) for name in (*configuration.tools, *SHIMS)},
         seccomp=seccomp.filter_bytes(),
@@ -71,7 +74,6 @@ def open_machine(configuration: Configuration, *, subnet: str, caches: Caches) -
         ),
     )
     _prepare_directories(machine)
-    _open_cgroups(machine)
     _load_firewall(machine)
     _bind_tools(configuration)
     _collect_output(machine)
@@ -212,11 +214,15 @@ def _collect_output(machine: Machine) -> None:
         raise IsolationMissing((str(error),)) from error
 
 
-def _open_cgroups(machine: Machine) -> None:
+def open_groups(groups: Cgroups, configuration: Configuration) -> Shares:
+    """Make the gateway's control groups, and divide the memory. Raises IsolationMissing."""
     try:
-        machine.cgroups.open()
+        groups.open()
+        return share_memory(groups, configuration.memory)
     except OSError as error:
         raise IsolationMissing((f"control groups can't be made: {error}",)) from error
+    except ValueError as error:
+        raise IsolationMissing((str(error),)) from error
 
 
 def keep_firewall(machine: Machine) -> None:

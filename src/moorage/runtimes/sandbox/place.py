@@ -12,16 +12,17 @@ from moorage.runtimes.runtime import LogKind
 from moorage.runtimes.sandbox import copying, etc, network, slots, trees
 from moorage.runtimes.sandbox.blanks import Blanks
 from moorage.runtimes.sandbox.caches import Caches
-from moorage.runtimes.sandbox.cgroup import Cgroups
+from moorage.runtimes.sandbox.cgroup import APPS, BUILDS, Cgroups
 from moorage.runtimes.sandbox.disk import IMAGE, AppDisk
 from moorage.runtimes.sandbox.downloads import Downloads
+from moorage.runtimes.sandbox.memory import Shares
 from moorage.runtimes.sandbox.network import Network
 from moorage.runtimes.sandbox.record import Record
 from moorage.runtimes.sandbox.slots import Slot
 from moorage.runtimes.sandbox.toolchains import Toolchains
 from moorage.runtimes.sandbox.volume import Volume
 
-_APP_GROUP = "app-"
+_APP_GROUP = f"{APPS}/app-"
 
 
 def app_of(group: str) -> str | None:
@@ -35,6 +36,7 @@ class Machine(place.Machine["Place"]):
 
     subnet: str
     cgroups: Cgroups
+    shares: Shares
     seccomp: bytes
     blanks: Blanks
     caches: Caches
@@ -93,12 +95,12 @@ class Place(place.Place):
     @property
     def door_group(self) -> str:
         """The control group of the door, and of the process that waits for the app's exit."""
-        return f"door-{self.deployment_id}"
+        return f"{APPS}/door-{self.deployment_id}"
 
     @property
     def build_group(self) -> str:
         """The control group of the build."""
-        return f"build-{self.deployment_id}"
+        return f"{BUILDS}/build-{self.deployment_id}"
 
     @property
     def record(self) -> Record | None:

@@ -12,6 +12,7 @@ from moorage.runtimes.sandbox.cgroup import (
     find_hierarchy,
     limit_writes,
     parse_oom_kills,
+    shared_writes,
 )
 
 LIMITS = Limits(memory_bytes=536_870_912, cpu_millis=500, pids=128, disk_bytes=0)
@@ -66,9 +67,29 @@ def test_limits_of_version_1_set_memory_before_memory_and_swap() -> None:
     assert limit_writes(1, LIMITS) == [
         ("memory", "memory.limit_in_bytes", "536870912", True),
         ("memory", "memory.memsw.limit_in_bytes", "536870912", False),
+        ("memory", "memory.kmem.tcp.limit_in_bytes", "134217728", False),
         ("cpu", "cpu.cfs_period_us", "100000", True),
         ("cpu", "cpu.cfs_quota_us", "50000", True),
         ("pids", "pids.max", "128", True),
+    ]
+
+
+def test_shared_limits_of_version_2_leave_no_room_for_swap_nor_kill_the_whole_group() -> None:
+    assert shared_writes(2, 1_000_000, 300) == [
+        ("memory", "memory.max", "1000000", True),
+        ("memory", "memory.swap.max", "0", False),
+        ("pids", "pids.max", "300", True),
+    ]
+
+
+def test_shared_limits_of_version_1_count_sockets_in_and_can_be_set_again() -> None:
+    """Memory with swap may never be less than memory, whichever way the limit changes."""
+    assert shared_writes(1, 1_000_000, 300) == [
+        ("memory", "memory.memsw.limit_in_bytes", "-1", False),
+        ("memory", "memory.limit_in_bytes", "800000", True),
+        ("memory", "memory.memsw.limit_in_bytes", "800000", False),
+        ("memory", "memory.kmem.tcp.limit_in_bytes", "200000", False),
+        ("pids", "pids.max", "300", True),
     ]
 
 
@@ -91,11 +112,12 @@ def unified(tmp_path: Path) -> Cgroups:
     return Cgroups(Hierarchy(2, dict.fromkeys(("memory", "cpu", "pids"), tmp_path)), "moorage-ab12")
 
 
-def test_version_2_enables_controllers_in_the_parent_then_in_its_own_group(
+def test_version_2_enables_controllers_in_the_parent_then_in_its_own_groups(
     unified: Cgroups, tmp_path: Path
 ) -> None:
     unified.open()
-    for directory in (tmp_path, tmp_path / "moorage-ab12"):
+    own = tmp_path / "moorage-ab12"
+    for directory in (tmp_path, own, own / "apps", own / "builds", own / "services"):
         assert (directory / "cgroup.subtree_control").read_text() == "+memory +cpu +pids"
 
 
@@ -125,11 +147,34 @@ def test_version_2_moves_a_containers_processes_out_of_the_way(
 
 def test_version_2_group_is_one_directory(unified: Cgroups, tmp_path: Path) -> None:
     unified.open()
-    assert unified.directories("app-x") == [tmp_path / "moorage-ab12" / "app-x"]
+    assert unified.directories("apps/app-x") == [tmp_path / "moorage-ab12" / "apps" / "app-x"]
     assert unified.names() == set()
-    assert unified.pids("app-x") == []
-    assert unified.oom_kills("app-x") == 0
-    assert not unified.exists("app-x")
+    assert unified.pids("apps/app-x") == []
+    assert unified.oom_kills("apps/app-x") == 0
+    assert not unified.exists("apps/app-x")
+
+
+def test_groups_are_named_with_the_group_they_lie_in(unified: Cgroups, tmp_path: Path) -> None:
+    unified.open()
+    for name in ("apps/app-x", "builds/build-y", "services/proxy"):
+        (tmp_path / "moorage-ab12" / name).mkdir()
+    assert unified.names() == {"apps/app-x", "builds/build-y"}
+
+
+def test_groups_of_an_earlier_layout_are_removed(unified: Cgroups, tmp_path: Path) -> None:
+    (tmp_path / "moorage-ab12" / "app-x").mkdir(parents=True)
+    unified.open()
+    assert not (tmp_path / "moorage-ab12" / "app-x").exists()
+
+
+def test_service_is_confined_where_its_limit_counts_it(unified: Cgroups, tmp_path: Path) -> None:
+    unified.open()
+    proxy = tmp_path / "moorage-ab12" / "services" / "proxy"
+    proxy.mkdir()
+    (proxy / "memory.max").touch()
+    unified.confine("proxy", 4711, memory_bytes=1_000_000)
+    assert (proxy / "memory.max").read_text() == "1000000"
+    assert (proxy / "cgroup.procs").read_text() == "4711"
 
 
 def test_optional_limit_is_left_out_where_the_kernel_lacks_it(
