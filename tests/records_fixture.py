@@ -23,6 +23,7 @@ from moorage.storage import jobs, projects
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
 
+PAY_TO = "0x" + "7e" * 20
 ALICE, BOB, CAROL = ("0x" + letter * 40 for letter in "abc")
 ARBITRUM = KNOWN_CHAINS["arbitrum"]
 USDC, USDT = ARBITRUM.tokens
@@ -84,6 +85,7 @@ def transfer(payer: str = ALICE, amount: int = 500_000, **changed: Any) -> Trans
         decimals=USDC.decimals,
         block_number=7,
         block_hash="0x" + "b1" * 32,
+        recipient=PAY_TO,
     )
     return msgspec.structs.replace(made, **changed)
 

@@ -1,6 +1,7 @@
 """A watcher and a second look over a real node and a real database, and what tests do to them."""
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,24 +57,24 @@ class Watched:
         self.clients.append(client)
         return client
 
-    def watcher(self, *urls: str, chain: Chain | None = None, **options: Any) -> Watcher:
+    def watcher(self, *urls: str, former: Collection[str] = (), **options: Any) -> Watcher:
         """`options` named as a field of Chain are the chain's, all others the watcher's."""
         of_chain = {k: options.pop(k) for k in list(options) if k in Chain.__struct_fields__}
         return Watcher(
             db=self.db,
             client=self.client(*urls, **of_chain),
-            pay_to=self.pay_to,
+            recipients={self.pay_to.lower(), *former},
             safe_above=SAFE_ABOVE,
             clock=SystemClock(),
             **options,
         )
 
-    def second_look(self, *urls: str) -> SecondLook:
+    def second_look(self, *urls: str, former: Collection[str] = ()) -> SecondLook:
         clock = SystemClock()
         return SecondLook(
             db=self.db,
             client=self.client(*urls),
-            pay_to=self.pay_to,
+            recipients={self.pay_to.lower(), *former},
             metering=Metering(db=self.db, clock=clock),
             clock=clock,
         )

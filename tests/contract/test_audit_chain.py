@@ -73,7 +73,7 @@ class Gateway:
         watcher = Watcher(
             db=self.db,
             client=client,
-            pay_to=self.pay_to,
+            recipients={self.pay_to.lower()},
             safe_above=MicroUsd(10**12),
             clock=SystemClock(),
         )

@@ -355,6 +355,7 @@ async def test_payment_booked_with_another_value_than_its_receipt_tells_is_not_c
         decimals=6,
         block_number=int(receipt["blockNumber"], 16),
         block_hash=receipt["blockHash"],
+        recipient=chain.pay_to.lower(),
     )
     async with chain.db.transaction(durable=True) as tx:
         await ledger.credit_transfers(tx, [lie], now_ms=1)

@@ -91,7 +91,7 @@ class Till:
                 clock=SystemClock(),
             ),
             sender=key.address,
-            pay_to=self.pay_to,
+            recipients={self.pay_to},
             clock=SystemClock(),
             on_step=on_step,
         )
@@ -377,7 +377,7 @@ async def test_refund_that_a_reorganisation_removes_is_sent_again(till: Till) ->
         client=RpcClient(msgspec.structs.replace(client.chain, confirmations=5)),
         relayer=service._relayer,
         sender=till.key.address,
-        pay_to=till.pay_to,
+        recipients={till.pay_to},
         clock=SystemClock(),
     )
     till.stack.push_async_callback(slow._client.close)
@@ -442,6 +442,7 @@ def test_parts_take_from_the_credits_what_the_whole_brought() -> None:
         round=1,
         posting_id="",
         held_reason=None,
+        recipient=None,
     )
     assert left_of(paid, []) == 1_500_000_000_001
     assert debit_of(paid, [], AtomicUnits(1), decimals=18) == 0

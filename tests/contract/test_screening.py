@@ -13,7 +13,7 @@ from aiohttp import web
 
 from moorage.errors import PaymentPending
 from moorage.payments.screening import Screening
-from records_fixture import ALICE, transfer
+from records_fixture import ALICE, PAY_TO, transfer
 from waiting import until
 
 LATE_SECONDS = 60.0
@@ -125,6 +125,7 @@ async def test_command_is_told_everything_about_the_transfer_and_no_secret(tmp_p
         "decimals": 18,
         "block_number": 7,
         "block_hash": sent.block_hash,
+        "recipient": PAY_TO,
     }
     assert "PATH" in variables
     assert not [name for name in variables if name.startswith("MOORAGE_")]

@@ -15,7 +15,9 @@ TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 async def arrived(stage: Stage, wallet: Wallet) -> int:
     """What the wallet has sent to the gateway, by the chain's logs; atomic units, as micro-USD."""
     chain = stage.info["chains"][CHAIN]
-    parties = [wallet.address, stage.info["pay_to"]]
+    payer, *ours = [
+        "0x" + party[2:].lower().rjust(64, "0") for party in (wallet.address, *stage.recipients)
+    ]
     logs = await rpc(
         chain["rpc_url"],
         "eth_getLogs",
@@ -23,7 +25,7 @@ async def arrived(stage: Stage, wallet: Wallet) -> int:
             "fromBlock": "0x0",
             "toBlock": "latest",
             "address": list(chain["tokens"].values()),
-            "topics": [TRANSFER, *("0x" + party[2:].lower().rjust(64, "0") for party in parties)],
+            "topics": [TRANSFER, payer, ours],
         },
     )
     return sum(int(log["data"], 16) for log in logs)
@@ -68,6 +70,16 @@ def deployments(stage: Stage, wallet: Wallet) -> list[str]:
         wallet.address.lower(),
     )
     return [status for (status,) in rows]
+
+
+def finality(stage: Stage, wallet: Wallet) -> list[str]:
+    """How final each of its payments is that was not taken back."""
+    rows = _all(
+        stage,
+        "SELECT finality FROM payments WHERE payer = ? AND status = 'credited'",
+        wallet.address.lower(),
+    )
+    return [finality for (finality,) in rows]
 
 
 def projects(stage: Stage, wallet: Wallet) -> list[str]:

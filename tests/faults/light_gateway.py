@@ -21,7 +21,6 @@ from moorage.api import app, assembly
 from moorage.api.apparatus import Apparatus, http_url, listen
 from moorage.api.stopping import stop_on_signals
 from moorage.api.toolchains import open_toolchains
-from moorage.chains.dev_wallet import dev_wallets
 from moorage.clock import Clock
 from moorage.deploy import reconciler, worker
 from moorage.deploy.hosts import Hosts
@@ -230,7 +229,7 @@ def shorten_pauses() -> None:
     resumption._LEFT_TO_ITS_REQUEST_MS = 300
 
 
-async def serve(environment: Mapping[str, str], prompt: Path, wallets: Path) -> None:
+async def serve(environment: Mapping[str, str], prompt: Path) -> None:
     """Run the gateway with the settings in an environment."""
     settings = load_settings(file=None, environ=environment)
     prompter = Prompter(prompt)
@@ -240,16 +239,16 @@ async def serve(environment: Mapping[str, str], prompt: Path, wallets: Path) -> 
     await app.run_gateway(
         settings,
         chains={name: chain.chain(name) for name, chain in settings.chains.items()},
-        pay_to=dev_wallets(wallets).pay_to.address,
+        pay_to=settings.pay_to,
         on_ready=lambda addresses: prompter.tell(up=addresses.gateway),
         stop=stop_on_signals(),
         stop_apps=False,
     )
 
 
-def run(environment: Mapping[str, str], prompt: Path, wallets: Path, log: Path) -> None:
+def run(environment: Mapping[str, str], prompt: Path, log: Path) -> None:
     """The whole of a process that logs to a file."""
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    asyncio.run(serve(environment, prompt, wallets))
+    asyncio.run(serve(environment, prompt))

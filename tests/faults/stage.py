@@ -84,6 +84,7 @@ class Stage(DevGateway):
         self._relayer_key.touch(mode=0o600)
         self._relayer_key.write_text(self._wallets.relayer.private_key)
         self._port = 0
+        self.recipients = [self._wallets.pay_to.address]  # what `pay_to` was, today's last
         self._chain = DevChain(
             KNOWN_CHAINS[CHAIN],
             directory=directory / "chain",
@@ -104,7 +105,7 @@ class Stage(DevGateway):
             self.data_dir.mkdir()
             subprocess.run([*MOUNT, self.data_dir], check=True)
             opened.callback(_unmount, self.data_dir)
-            self.info = {"pay_to": self._wallets.pay_to.address, "chains": {CHAIN: _told(chain)}}
+            self.info = {"pay_to": self.recipients[-1], "chains": {CHAIN: _told(chain)}}
             opened.push_async_callback(self._end)
             await self.run()
             self._opened = opened.pop_all()
@@ -126,10 +127,9 @@ class Stage(DevGateway):
     async def run(self) -> None:
         """Start the gateway and wait until it answers."""
         self.prompt.url = asyncio.get_running_loop().create_future()
-        wallets = self._directory / "wallets.json"
         self._gateway = PROCESSES.Process(
             target=light_gateway.run,
-            args=(self._environment(), self.prompt.path, wallets, self._log),
+            args=(self._environment(), self.prompt.path, self._log),
         )
         self._gateway.start()
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -138,6 +138,12 @@ class Stage(DevGateway):
                 await asyncio.sleep(0.01)
         self.info["gateway"] = self.prompt.url.result()
         self._port = int(self.url.rpartition(":")[2])  # its address outlives it
+
+    async def run_with(self, pay_to: str) -> None:
+        """Start a gateway that asks for payments to another address."""
+        self.recipients.append(pay_to)
+        self.info["pay_to"] = pay_to
+        await self.run()
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -172,7 +178,7 @@ class Stage(DevGateway):
         given = {
             "data_dir": str(self.data_dir),
             "run_dir": str(self._directory / "run"),
-            "pay_to": self._wallets.pay_to.address,
+            "pay_to": self.recipients[-1],
             "chains": json.dumps({CHAIN: {"rpc_urls": [self.rpc.url]}}),
             "relayer_key_file": str(self._relayer_key),
             "port": str(self._port),

@@ -8,6 +8,7 @@ import books
 import pytest
 import pytest_asyncio
 from cell import Cell
+from eth_account import Account
 from stage import PATIENCE_SECONDS, Stage
 from ways import PRICE, SETTLED_BY_THE_GATEWAY, WAYS
 
@@ -109,6 +110,43 @@ async def test_money_that_the_chain_forgets_is_settled_again_or_taken_back(
     else:
         await until(lambda: set(books.projects(stage, cell.wallet)) <= {"suspended"})
         assert await stage.audit() == []
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("way", "step"),
+    [
+        pytest.param(way, step, id=f"{way}-{step}")
+        for way, (_, steps) in WAYS.items()
+        for step in (SENT, *steps)
+        if way not in SETTLED_BY_THE_GATEWAY or step != SENT  # or nothing was spent by then
+    ],
+)
+async def test_money_paid_to_what_was_pay_to_is_credited_once(
+    stage: Stage, way: str, step: str, depth: int
+) -> None:
+    """It dies at a step, blocks are replaced, and it is started with another `pay_to`."""
+    await stage.recover()
+    cell = Cell(stage)
+    await cell.pay(WAYS[way][0])
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        if step == SENT:
+            stage.kill()
+        else:
+            stage.prompt.at(step, None)
+            await cell.send()
+            await stage.until_dead()
+        if depth:
+            async with reorganised(depth)(cell):
+                pass
+        await stage.run_with(Account.create().address)
+
+    await cell.until_ready(await cell.insist())
+    await cell.insist()
+    await mine(cell.rpc_url, 3)
+    await until(lambda: books.finality(stage, cell.wallet) == ["finalized"])
+    await cell.check()
 
 
 async def in_the_books(cell: Cell) -> tuple[int, int]:

@@ -33,6 +33,7 @@ from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.restarts import Restarts
 from moorage.deploy.usage import FOLLOW_SECONDS, SAMPLE_SECONDS
 from moorage.errors import MoorageError, ProxyFailed
+from moorage.payments.recipients import note_recipient
 from moorage.routing.caddy_routes import FALLBACK_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.pages import Absence, HostState, fallback_app
@@ -83,6 +84,7 @@ async def run_gateway(
         records = open_records(stack, settings, chains, clock)
         vault = await open_vault(settings, records.db)
         apparatus = await open_apparatus(stack, settings, clock=clock, stop_apps=stop_apps)
+        former = await note_recipient(records.db, pay_to, clock=clock)
         services = assemble(
             settings,
             records,
@@ -90,6 +92,7 @@ async def run_gateway(
             vault=vault,
             chains=chains,
             pay_to=pay_to,
+            former=former,
             clock=clock,
         )
         await services.gateway.reconciler.sweep()

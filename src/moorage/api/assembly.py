@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,9 +126,10 @@ def assemble(
     vault: Vault,
     chains: dict[str, Chain],
     pay_to: str,
+    former: Collection[str],
     clock: Clock,
 ) -> Services:
-    """Wire every service."""
+    """Wire every service; `former` are addresses that were `pay_to`."""
     db = records.db
     metering = Metering(db=db, clock=clock, boot_id=boot_id())
     on_step = _crash_hook(settings.crash_at)
@@ -154,6 +155,7 @@ def assemble(
         clients=records.clients,
         chains=chains,
         pay_to=pay_to,
+        former=former,
         gateway_url=apparatus.gateway_url,
         metering=metering,
         clock=clock,

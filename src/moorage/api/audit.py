@@ -28,8 +28,8 @@ class Report(msgspec.Struct, frozen=True):
 async def run_audit(settings: Settings, *, from_block: int | None, search: bool) -> Report:
     """Audit the gateway with these settings, as it stands now. It need not stop.
 
-    Transfers to `pay_to` are searched for unless not `search`, from the block `from_block` of each
-    chain on; without one, from where the gateway began. Raises ConfigurationInvalid.
+    Transfers to us are searched for unless not `search`, from the block `from_block` of each chain
+    on; without one, from where the gateway began. Raises ConfigurationInvalid.
     """
     async with open_books(settings) as opened:
         async with opened.db.snapshot() as snapshot:
@@ -57,7 +57,7 @@ async def _ask_chains(
             continue
         try:
             found = await audit_chain(
-                client, books, pay_to=opened.pay_to, from_block=from_block, search=search
+                client, books, recipients=opened.recipients, from_block=from_block, search=search
             )
         except ChainUnavailable as error:
             report.unknown[name] = error.message

@@ -16,6 +16,7 @@ from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
 from moorage.errors import ConfigurationInvalid
 from moorage.settings import Settings
+from moorage.storage import recipients
 from moorage.storage.database import Database
 from moorage.storage.migrate import is_newest
 
@@ -29,7 +30,7 @@ class OpenBooks:
     db: Database
     chains: dict[str, Chain]
     clients: dict[str, RpcClient]  # none for a local chain that does not run
-    pay_to: str  # as `parse_address` spells it
+    recipients: frozenset[str]  # what is `pay_to`, and what was; as `parse_address` spells them
 
 
 class _DevChain(msgspec.Struct):
@@ -67,7 +68,13 @@ async def open_books(settings: Settings) -> AsyncIterator[OpenBooks]:
         }
         for client in clients.values():
             stack.push_async_callback(client.close)
-        yield OpenBooks(db=db, chains=chains, clients=clients, pay_to=parse_address(pay_to))
+        known = await recipients.known(db)
+        yield OpenBooks(
+            db=db,
+            chains=chains,
+            clients=clients,
+            recipients=frozenset({parse_address(pay_to), *known}),
+        )
 
 
 def dev_key(settings: Settings) -> SigningKey:

@@ -1,11 +1,12 @@
 """The payment services, made from settings and wired."""
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.api.relaying import open_relayers
+from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
@@ -49,36 +50,39 @@ def payment_services(
     clients: Mapping[str, RpcClient],
     chains: Mapping[str, Chain],
     pay_to: str,
+    former: Collection[str],
     gateway_url: str,
     metering: Metering,
     clock: Clock,
     on_step: Callable[[str], None],
 ) -> PaymentServices:
-    """Wire them. Raises ConfigurationInvalid for a relayer's key that can't be used."""
+    """Wire them; `former` are addresses that were `pay_to`.
+
+    Raises ConfigurationInvalid for a relayer's key that can't be used.
+    """
     relayers = open_relayers(settings, db=db, clients=clients, clock=clock)
     settlements = Settlements(
-        db=db, clients=clients, relayers=relayers, pay_to=pay_to, clock=clock, on_step=on_step
+        db=db,
+        clients=clients,
+        relayers=relayers,
+        pay_to=pay_to,
+        former=former,
+        clock=clock,
+        on_step=on_step,
     )
+    recipients = frozenset({parse_address(pay_to), *former})
     screening = _screening(settings)
     challenges = Challenges(
-        secret=_secret_in(Path(settings.data_dir) / "challenges.key"),
+        secret=_challenge_secret(settings),
         realm=host_of(gateway_url),
         pay_to=pay_to,
         chains=chains,
         settles=settlements.offered,
         clock=clock,
     )
-    safe_above = MicroUsd(settings.safe_above_micro_usd)
-    verifier = Verifier(
-        pay_to=pay_to,
-        clients=clients,
-        clock=clock,
-        safe_above=safe_above,
-        pending_wait_seconds=settings.payment_wait_seconds,
-    )
     paywall = Paywall(
         db=db,
-        verifier=verifier,
+        verifier=_verifier(settings, clients, pay_to=pay_to, former=former, clock=clock),
         settlements=settlements,
         challenges=challenges,
         screen=screening.ask,
@@ -102,17 +106,35 @@ def payment_services(
             Watcher(
                 db=db,
                 client=client,
-                pay_to=pay_to,
-                safe_above=safe_above,
+                recipients=recipients,
+                safe_above=MicroUsd(settings.safe_above_micro_usd),
                 clock=clock,
                 screen=screening.ask,
             )
             for client in clients.values()
         ),
         second_looks=tuple(
-            SecondLook(db=db, client=client, pay_to=pay_to, metering=metering, clock=clock)
+            SecondLook(db=db, client=client, recipients=recipients, metering=metering, clock=clock)
             for client in clients.values()
         ),
+    )
+
+
+def _verifier(
+    settings: Settings,
+    clients: Mapping[str, RpcClient],
+    *,
+    pay_to: str,
+    former: Collection[str],
+    clock: Clock,
+) -> Verifier:
+    return Verifier(
+        pay_to=pay_to,
+        former=former,
+        clients=clients,
+        clock=clock,
+        safe_above=MicroUsd(settings.safe_above_micro_usd),
+        pending_wait_seconds=settings.payment_wait_seconds,
     )
 
 
@@ -124,8 +146,9 @@ def _screening(settings: Settings) -> Screening:
     )
 
 
-def _secret_in(path: Path) -> bytes:
-    """The secret kept in `path`, made if there is none: challenges outlive a restart."""
+def _challenge_secret(settings: Settings) -> bytes:
+    """The secret kept for challenges, made if there is none: they outlive a restart."""
+    path = Path(settings.data_dir) / "challenges.key"
     if not path.exists():
         create_file(path, secrets.token_bytes(_SECRET_BYTES))
     return path.read_bytes()

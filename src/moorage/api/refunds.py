@@ -96,7 +96,7 @@ def _refunds(settings: Settings, books: OpenBooks, client: RpcClient, key: Signi
         client=client,
         relayer=Relayer(db=books.db, client=client, key=key, limits=limits, clock=clock),
         sender=key.address,
-        pay_to=books.pay_to,
+        recipients=books.recipients,
         clock=clock,
     )
 

@@ -1,6 +1,7 @@
 """ERC-20 as bytes: Transfer logs, calldata, and how a transaction's hash is spelled. EIP-20."""
 
 import re
+from collections.abc import Iterable
 
 import msgspec
 
@@ -69,9 +70,9 @@ def parse_transfer_logs(receipt: Receipt, *, token_address: str) -> tuple[Transf
     return tuple(transfer for transfer in transfers if transfer is not None)
 
 
-def transfer_topics(recipient: str) -> list[str | None]:
-    """The topics of every Transfer to `recipient`, for `eth_getLogs`."""
-    return [TRANSFER_TOPIC, None, "0x" + _address_word(recipient)]
+def transfer_topics(recipients: Iterable[str]) -> list[str | list[str] | None]:
+    """The topics of every Transfer to one of `recipients`, for `eth_getLogs`."""
+    return [TRANSFER_TOPIC, None, ["0x" + _address_word(each) for each in sorted(recipients)]]
 
 
 def balance_of_calldata(account: str) -> str:

@@ -1,10 +1,11 @@
 """The audit's other half: the books beside what the chains tell, in both directions.
 
 Every payment and every refund must lie on its chain as it was recorded, and every transfer that
-reached `pay_to` must be a payment. It searches on its own, not by the watcher's code or cursor.
+reached one of our addresses must be a payment. It searches on its own, not by the watcher's code
+or cursor.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -40,9 +41,14 @@ class ChainAudit(msgspec.Struct):
 
 
 async def audit_chain(
-    client: RpcClient, books: Books, *, pay_to: str, from_block: int | None, search: bool
+    client: RpcClient,
+    books: Books,
+    *,
+    recipients: Collection[str],
+    from_block: int | None,
+    search: bool,
 ) -> ChainAudit:
-    """Compare one chain with the books; `pay_to` as `parse_address` spells it.
+    """Compare one chain with the books; `recipients` are what is `pay_to`, and what was.
 
     With `search`, transfers are looked for from `from_block` on; without one, from where the
     gateway began. Raises ChainUnavailable when the chain can't be read, or can't be believed.
@@ -52,10 +58,10 @@ async def audit_chain(
     back = [item for item in books.refunds if item.chain_id == chain.chain_id]
     result = ChainAudit(findings=[], pending=[])
     try:
-        await _audit_receipts(client, result, paid, back, pay_to=pay_to)
+        await _audit_receipts(client, result, paid, back, recipients=recipients)
         if search:
             first = _first_block(chain, books, paid) if from_block is None else from_block
-            await _audit_transfers(client, result, books, paid, pay_to=pay_to, first=first)
+            await _audit_transfers(client, result, books, paid, recipients=recipients, first=first)
     except ValueError as problem:
         raise client.contradiction(problem) from problem
     return result
@@ -67,7 +73,7 @@ async def _audit_receipts(
     paid: Sequence[Payment],
     back: Sequence[Refund],
     *,
-    pay_to: str,
+    recipients: Collection[str],
 ) -> None:
     """What is recorded lies on the chain."""
     standing = [item for item in paid if item.status is not PaymentStatus.REVERSED]
@@ -78,7 +84,7 @@ async def _audit_receipts(
     receipts = await _receipts(client, sorted(wanted), newest=newest)
     for payment in standing:
         receipt = receipts[payment.tx_hash]
-        problem = payment_problem(payment, receipt, pay_to=pay_to)
+        problem = payment_problem(payment, receipt, recipients=recipients)
         if problem is not None:
             # The gateway looks again at what is provisional, and writes down where it lies.
             provisional = payment.finality is Finality.PROVISIONAL
@@ -93,7 +99,9 @@ async def _audit_receipts(
             )
 
 
-def payment_problem(payment: Payment, receipt: Receipt | None, *, pay_to: str) -> str | None:
+def payment_problem(
+    payment: Payment, receipt: Receipt | None, *, recipients: Collection[str]
+) -> str | None:
     """How a payment differs from what its transaction's receipt tells; None when it does not."""
     if receipt is None:
         return "its transaction is not on the chain"
@@ -103,8 +111,9 @@ def payment_problem(payment: Payment, receipt: Receipt | None, *, pay_to: str) -
         return f"lies in block {receipt.block_number} {receipt.block_hash} by now"
     if log is None:
         return "its transaction holds no such transfer"
-    told = (log.sender, log.recipient, log.value)
-    if told != (payment.payer, pay_to, payment.amount):
+    ours = recipients if payment.recipient is None else (payment.recipient,)
+    told = (log.sender, log.value)
+    if told != (payment.payer, payment.amount) or log.recipient not in ours:
         return f"the chain tells of {log.value} from {log.sender} to {log.recipient}"
     return None
 
@@ -167,10 +176,10 @@ async def _audit_transfers(
     books: Books,
     paid: Sequence[Payment],
     *,
-    pay_to: str,
+    recipients: Collection[str],
     first: int | None,
 ) -> None:
-    """What reached `pay_to` is recorded."""
+    """What reached us is recorded."""
     latest = (await read_heads(client)).latest
     known = {payment_key(item): item for item in paid}
     searched = max(
@@ -182,7 +191,7 @@ async def _audit_transfers(
         default=-1,
     )
     for found, log in await _arrived(
-        client, pay_to, first=latest if first is None else first, last=latest
+        client, recipients, first=latest if first is None else first, last=latest
     ):
         key = (client.chain.chain_id, found.tx_hash, log.log_index)
         problem = transfer_problem(key, log, known)
@@ -194,7 +203,7 @@ async def _audit_transfers(
 def transfer_problem(
     key: PaymentKey, log: TransferLog, known: Mapping[PaymentKey, Payment]
 ) -> str | None:
-    """Why a transfer that reached `pay_to` is not accounted for; None when it is."""
+    """Why a transfer that reached us is not accounted for; None when it is."""
     payment = known.get(key)
     if payment is None:
         return f"{log.value} from {log.sender} arrived and is not recorded"
@@ -204,31 +213,33 @@ def transfer_problem(
 
 
 async def _arrived(
-    client: RpcClient, pay_to: str, *, first: int, last: int
+    client: RpcClient, recipients: Collection[str], *, first: int, last: int
 ) -> list[tuple[FoundLog, TransferLog]]:
-    """Every transfer of money to `pay_to` in these blocks, both included."""
+    """Every transfer of money to `recipients` in these blocks, both included."""
     pace = Pace(first=_FIRST_RANGE_BLOCKS, most=_LARGEST_RANGE_BLOCKS)
     arrived: list[tuple[FoundLog, TransferLog]] = []
     while first <= last:
         end = min(last, first + pace.size - 1)
         asked = end - first + 1
         try:
-            logs = await _logs(client, pay_to, first=first, last=end)
+            logs = await _logs(client, recipients, first=first, last=end)
         except (RpcError, AnswerTooLarge):
             if asked == 1:
                 raise
             pace.refused(asked)
             continue
         pace.answered(asked)
-        arrived += _money(logs, pay_to)
+        arrived += _money(logs, recipients)
         first = end + 1
     return arrived
 
 
-async def _logs(client: RpcClient, pay_to: str, *, first: int, last: int) -> tuple[FoundLog, ...]:
+async def _logs(
+    client: RpcClient, recipients: Collection[str], *, first: int, last: int
+) -> tuple[FoundLog, ...]:
     wanted = {
         "address": [token.key for token in client.chain.tokens],
-        "topics": transfer_topics(pay_to),
+        "topics": transfer_topics(recipients),
         "fromBlock": hex(first),
         "toBlock": hex(last),
     }
@@ -239,10 +250,12 @@ async def _logs(client: RpcClient, pay_to: str, *, first: int, last: int) -> tup
     return parse_found_logs(answer)
 
 
-def _money(logs: Iterable[FoundLog], pay_to: str) -> Iterator[tuple[FoundLog, TransferLog]]:
+def _money(
+    logs: Iterable[FoundLog], recipients: Collection[str]
+) -> Iterator[tuple[FoundLog, TransferLog]]:
     for found in logs:
         log = parse_transfer_log(found.log)
-        if log is None or log.recipient != pay_to:
+        if log is None or log.recipient not in recipients:
             raise ValueError("a search found what was not searched for")
-        if log.value > 0 and log.sender != pay_to:
+        if log.value > 0 and log.sender not in recipients:
             yield found, log

@@ -263,6 +263,7 @@ def _payment(transfer: Transfer, *, round_: int, held_reason: str | None, now_ms
         round=round_,
         posting_id=posting_id if round_ == 1 else f"{posting_id}:{round_}",
         held_reason=held_reason,
+        recipient=transfer.recipient,
     )
 
 

@@ -4,13 +4,12 @@ What a reorganisation moved is credited anew where it lies now. What it removed 
 what runs unpaid from then on is suspended. What nobody can tell stays as it is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
 import structlog
 
-from moorage.chains.address import parse_address
 from moorage.chains.heads import Block, Heads, block_call, parse_block, read_heads
 from moorage.chains.pace import Pace
 from moorage.chains.receipt import Receipt, parse_receipt
@@ -46,15 +45,24 @@ class _Sighting:
 
 
 class SecondLook:
-    """Brings the payments of one chain from provisional to finalized, or takes them back."""
+    """Brings the payments of one chain from provisional to finalized, or takes them back.
+
+    `recipients` are what is `pay_to` and what was, as `parse_address` spells them.
+    """
 
     def __init__(
-        self, *, db: Database, client: RpcClient, pay_to: str, metering: Metering, clock: Clock
+        self,
+        *,
+        db: Database,
+        client: RpcClient,
+        recipients: Collection[str],
+        metering: Metering,
+        clock: Clock,
     ) -> None:
         self._db = db
         self._client = client
         self._chain = client.chain
-        self._pay_to = parse_address(pay_to)
+        self._recipients = frozenset(recipients)
         self._metering = metering
         self._clock = clock
         self._pace = Pace(first=_MOST_AT_ONCE, most=_MOST_AT_ONCE)
@@ -107,9 +115,14 @@ class SecondLook:
             mined = None if receipt is None else parse_receipt(receipt, tx_hash=payment.tx_hash)
             yield _Sighting(
                 receipt=mined,
-                transfers=transfers_in(mined, self._chain, pay_to=self._pay_to) if mined else (),
+                transfers=self._transfers(payment, mined) if mined else (),
                 canonical=parse_block(block),
             )
+
+    def _transfers(self, payment: Payment, mined: Receipt) -> tuple[Transfer, ...]:
+        """What a transaction brings: to the address that the payment went to, whatever else."""
+        own = () if payment.recipient is None else (payment.recipient,)
+        return transfers_in(mined, self._chain, recipients=self._recipients.union(own))
 
     async def _conclude(
         self, due: Sequence[Payment], sightings: Sequence[_Sighting], heads: Heads
@@ -208,6 +221,7 @@ def _tells_of(transfer: Transfer, payment: Payment) -> bool:
         and transfer.token_address == payment.token_address
         and transfer.payer == payment.payer
         and transfer.amount == payment.amount
+        and payment.recipient in (None, transfer.recipient)
     )
 
 

@@ -1,4 +1,4 @@
-"""A payment: a transfer to the gateway's address as it was credited, and what became of it."""
+"""A payment: a transfer to an address of ours as it was credited, and what became of it."""
 
 from enum import StrEnum
 
@@ -43,6 +43,7 @@ class Payment(msgspec.Struct, frozen=True):
     round: int  # how often it was credited: once more after each reversal
     posting_id: str  # of its last credit
     held_reason: str | None
+    recipient: str | None  # what was `pay_to`; None: recorded before this was
 
     @property
     def amount(self) -> AtomicUnits:

@@ -7,7 +7,7 @@ outcome is read from the chain. What can't happen any more is undone by a compen
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
@@ -37,7 +37,10 @@ def _no_step(_: str) -> None:
 
 
 class Refunds:
-    """Sends payments of one chain back with the key of `relayer`, whose address is `sender`."""
+    """Sends payments of one chain back with the key of `relayer`, whose address is `sender`.
+
+    `recipients` are the addresses that payments went to.
+    """
 
     def __init__(
         self,
@@ -46,7 +49,7 @@ class Refunds:
         client: RpcClient,
         relayer: Relayer,
         sender: str,
-        pay_to: str,
+        recipients: Collection[str],
         clock: Clock,
         on_step: Callable[[str], None] = _no_step,
     ) -> None:
@@ -55,7 +58,7 @@ class Refunds:
         self._chain = client.chain
         self._relayer = relayer
         self._sender = sender
-        self._pay_to = pay_to
+        self._recipients = recipients
         self._clock = clock
         self._on_step = on_step
 
@@ -187,7 +190,7 @@ class Refunds:
             raise RefundRefused(f"The payment is {payment.status} already.")
         heads = await read_heads(self._client)
         problem = payment_problem(
-            payment, await self._receipt(payment.tx_hash), pay_to=self._pay_to
+            payment, await self._receipt(payment.tx_hash), recipients=self._recipients
         )
         if problem is not None:
             raise RefundRefused(f"The chain does not bear the payment out: {problem}.")

@@ -8,7 +8,7 @@ one, whatever happens to the gateway, its node or its transaction meanwhile.
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from weakref import WeakValueDictionary
 
 from moorage.chains.address import parse_address
@@ -44,7 +44,8 @@ _UNDEPLOYED_WALLET = bytes.fromhex("6492" * 16)  # ERC-6492 ends such a signatur
 class Settlements:
     """Settles authorizations to `pay_to` through the relayers of `relayers` (by chain name).
 
-    Chains without one take no authorizations. What was begun is followed up all the same.
+    Chains without one take no authorizations. What was begun is followed up all the same, also to
+    `former` addresses, which were `pay_to` once; what is new pays today's.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Settlements:
         clients: Mapping[str, RpcClient],
         relayers: Mapping[str, Relayer],
         pay_to: str,
+        former: Collection[str] = (),
         clock: Clock,
         on_step: Callable[[str], None],
     ) -> None:
@@ -61,6 +63,7 @@ class Settlements:
         self._clients = clients
         self._relayers = relayers
         self._pay_to = parse_address(pay_to)
+        self._recipients = frozenset({self._pay_to, *former})
         self._clock = clock
         self._on_step = on_step
         self._locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
@@ -157,8 +160,8 @@ class Settlements:
             raise AuthorizationRefused(f"it is not for {token.name} on {chain.name}")
         if authorization.recipient != self._pay_to:
             raise AuthorizationRefused(f"it pays {authorization.recipient}, not {self._pay_to}")
-        if authorization.payer == self._pay_to:
-            raise AuthorizationRefused("it pays itself")
+        if authorization.payer in self._recipients:
+            raise AuthorizationRefused("it is the gateway's own money")
         if credit_from_atomic_units(authorization.value, decimals=token.decimals) < _LEAST_WORTH:
             raise AuthorizationRefused(
                 "it pays less than a cent; transfer so little yourself, and send the "

@@ -1,6 +1,6 @@
-"""Money that arrived: one Transfer of a token to the gateway's address, verified on chain."""
+"""Money that arrived: one Transfer of a token to an address of the gateway's, verified on chain."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -13,7 +13,9 @@ _LARGEST_TOKENS = 10**12  # a trillion whole tokens in one transfer: no dollar t
 
 
 class Transfer(msgspec.Struct, frozen=True):
-    """A verified transfer to `pay_to`. (chain_id, tx_hash, log_index) names it, once and for all.
+    """A verified transfer to an address that is, or was, `pay_to`.
+
+    (chain_id, tx_hash, log_index) names it, once and for all.
 
     Hashes and addresses are lower-case hex with `0x`.
     """
@@ -28,6 +30,7 @@ class Transfer(msgspec.Struct, frozen=True):
     decimals: int
     block_number: int
     block_hash: str
+    recipient: str  # what was `pay_to` when it was asked for
 
     @property
     def worth(self) -> MicroUsd:
@@ -35,17 +38,20 @@ class Transfer(msgspec.Struct, frozen=True):
         return credit_from_atomic_units(self.amount, decimals=self.decimals)
 
 
-def transfers_in(receipt: Receipt, chain: Chain, *, pay_to: str) -> tuple[Transfer, ...]:
-    """Every transfer of the chain's tokens to `pay_to` (as `parse_address` spells it), by log.
+def transfers_in(
+    receipt: Receipt, chain: Chain, *, recipients: Collection[str]
+) -> tuple[Transfer, ...]:
+    """Every transfer of the chain's tokens to `recipients`, by log.
 
-    Transfers of nothing, and those of `pay_to` to itself, bring no money and don't count. Raises
-    ValueError when a token's log is malformed or tells of more than there is.
+    They are spelled as `parse_address` does. Transfers of nothing, and those among `recipients`,
+    bring no money and don't count. Raises ValueError when a token's log is malformed or tells of
+    more than there is.
     """
     found = [
         _transfer(log, receipt, chain, token)
         for token in chain.tokens
         for log in parse_transfer_logs(receipt, token_address=token.key)
-        if _brings_money(log, token, pay_to=pay_to)
+        if _brings_money(log, token, recipients)
     ]
     return tuple(sorted(found, key=lambda transfer: transfer.log_index))
 
@@ -55,8 +61,8 @@ def worth_of(transfers: Iterable[Transfer]) -> MicroUsd:
     return MicroUsd(sum(transfer.worth for transfer in transfers))
 
 
-def _brings_money(log: TransferLog, token: Token, *, pay_to: str) -> bool:
-    if log.recipient != pay_to or log.sender == pay_to or log.value == 0:
+def _brings_money(log: TransferLog, token: Token, recipients: Collection[str]) -> bool:
+    if log.recipient not in recipients or log.sender in recipients or log.value == 0:
         return False
     if log.value > _LARGEST_TOKENS * 10**token.decimals:
         raise ValueError(f"a transfer of more {token.name} than there is")
@@ -75,4 +81,5 @@ def _transfer(log: TransferLog, receipt: Receipt, chain: Chain, token: Token) ->
         decimals=token.decimals,
         block_number=receipt.block_number,
         block_hash=receipt.block_hash,
+        recipient=log.recipient,
     )

@@ -5,7 +5,7 @@ calldata, or what the token returned.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from moorage.chains.address import parse_address
@@ -44,6 +44,7 @@ class _Sighting:
 class Verifier:
     """Reads payments to `pay_to` from the chains of `clients` (by chain name).
 
+    Those to `former` addresses, which were `pay_to` once, are payments as well.
     A transaction that isn't there yet is looked for again, for `pending_wait_seconds`, within the
     call: clients send the hash the moment they have it. One that brings more than `safe_above`
     counts once its block is `safe`.
@@ -53,22 +54,24 @@ class Verifier:
         self,
         *,
         pay_to: str,
+        former: Collection[str] = (),
         clients: Mapping[str, RpcClient],
         clock: Clock,
         safe_above: MicroUsd,
         pending_wait_seconds: float = 4.0,
     ) -> None:
         self._pay_to = parse_address(pay_to)
+        self._recipients = frozenset({self._pay_to, *former})
         self._clients = clients
         self._clock = clock
         self._safe_above = safe_above
         self._pending_wait_seconds = pending_wait_seconds
 
     async def transfers(self, *, chain: Chain, token: Token, tx_hash: str) -> tuple[Transfer, ...]:
-        """Every transfer of `token` to `pay_to` in this transaction: non-empty, in log order.
+        """Every transfer of `token` to us in this transaction: non-empty, in log order.
 
-        Whoever paid: the caller compares `payer`. Transfers of nothing, and those of `pay_to` to
-        itself, bring no money and don't count. One HTTP round trip when already confirmed.
+        Whoever paid: the caller compares `payer`. Transfers of nothing, and those among our
+        own addresses, bring no money and don't count. One HTTP round trip when already confirmed.
 
         Raises PaymentPending while the transaction isn't known, mined, `chain.confirmations` deep
         or, if need be, safe; PaymentNotFound when it is, but reverted or paid nothing;
@@ -120,7 +123,7 @@ class Verifier:
 
     def _transfers(self, receipt: Receipt, chain: Chain) -> tuple[Transfer, ...]:
         try:
-            return transfers_in(receipt, chain, pay_to=self._pay_to)
+            return transfers_in(receipt, chain, recipients=self._recipients)
         except ValueError as problem:
             raise _Contradiction(str(problem)) from problem
 

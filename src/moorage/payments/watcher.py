@@ -5,12 +5,11 @@ look: what is credited is read from receipts, as for a payment that is presented
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from moorage.chains.address import parse_address
 from moorage.chains.erc20 import parse_transfer_log, transfer_topics
 from moorage.chains.heads import Heads, block_call, parse_block, read_block, read_heads
 from moorage.chains.pace import Pace
@@ -64,7 +63,9 @@ class _Turns:
 
 
 class Watcher:
-    """Searches one chain, again and again, for transfers of its tokens to `pay_to`.
+    """Searches one chain, again and again, for transfers of its tokens to us.
+
+    `recipients` are what is `pay_to` and what was, as `parse_address` spells them.
 
     Every block is searched twice: when it is `confirmations` deep, and when it is safe. What
     brings more than `safe_above` waits for the second search, as does what screening has no
@@ -76,7 +77,7 @@ class Watcher:
         *,
         db: Database,
         client: RpcClient,
-        pay_to: str,
+        recipients: Collection[str],
         safe_above: MicroUsd,
         clock: Clock,
         screen: Screen = allow,
@@ -84,7 +85,7 @@ class Watcher:
         self._db = db
         self._client = client
         self._chain = client.chain
-        self._pay_to = parse_address(pay_to)
+        self._recipients = frozenset(recipients)
         self._safe_above = safe_above
         self._clock = clock
         self._screen = screen
@@ -94,7 +95,7 @@ class Watcher:
         self._tokens = [token.key for token in self._chain.tokens]
         self._filter = {
             "address": self._tokens,
-            "topics": transfer_topics(self._pay_to),
+            "topics": transfer_topics(self._recipients),
         }
 
     async def look(self) -> int:
@@ -198,7 +199,7 @@ class Watcher:
         transfer = parse_transfer_log(found)
         return (
             transfer is not None
-            and transfer.recipient == self._pay_to
+            and transfer.recipient in self._recipients
             and transfer.token_address in self._tokens
         )
 
@@ -303,6 +304,6 @@ class Watcher:
         if not told <= {(receipt.block_hash, one) for one in receipt.logs}:
             raise self._client.contradiction("a receipt lacks a log that was found")
         try:
-            return transfers_in(receipt, self._chain, pay_to=self._pay_to)
+            return transfers_in(receipt, self._chain, recipients=self._recipients)
         except ValueError as problem:
             raise self._client.contradiction(problem) from problem

@@ -7,7 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Connection, MetaData, create_engine
@@ -142,3 +144,40 @@ def test_rows_survive_a_migration_of_an_up_to_date_file(migrated: Path, tmp_path
     migrate(path)
     assert connection.execute("SELECT balance_micro_usd FROM wallets").fetchall() == [(5,)]
     connection.close()
+
+
+def test_what_was_pay_to_is_known_from_what_was_settled(tmp_path: Path) -> None:
+    path = tmp_path / "older.db"
+    migrate_to(path, "0004")
+    connection = sqlite3.connect(path)
+    for number, recipient in enumerate(("0xa", "0xb", "0xa"), 1):
+        connection.execute(
+            "INSERT INTO settlements VALUES (?, 1, 'usdc', '0xt', '0xp', ?, '5', '0', '9', ?, '', "
+            "0, NULL, 'settled', ?, NULL, ?, 9)",
+            (str(number), recipient, str(number), f"0x{number}", number),
+        )
+    for number in (1, 2, 4):
+        connection.execute(
+            "INSERT INTO payments (chain_id, tx_hash, log_index, payer, token, token_address, "
+            "amount_atomic, credited_micro_usd, block_number, block_hash, claimed_at_ms) "
+            "VALUES (1, ?, 0, '0xp', 'usdc', '0xt', '5', 5, 1, '0x', 1)",
+            (f"0x{number}",),
+        )
+    connection.commit()
+    migrate(path)
+    known = connection.execute("SELECT * FROM recipients ORDER BY address").fetchall()
+    assert known == [("0xa", 1), ("0xb", 2)]
+    paid = connection.execute("SELECT tx_hash, recipient FROM payments ORDER BY tx_hash").fetchall()
+    assert paid == [("0x1", "0xa"), ("0x2", "0xb"), ("0x4", None)]
+    connection.close()
+
+
+def migrate_to(path: Path, revision: str) -> None:
+    """As a gateway of that time would have it."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migration.__file__).parent / "migrations"))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()

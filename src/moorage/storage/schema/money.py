@@ -68,6 +68,8 @@ payments = Table(
     Column("round", Integer, nullable=False, server_default="1"),
     Column("posting_id", Text, nullable=False, server_default=""),  # of its last credit
     Column("held_reason", Text),  # why screening refused it
+    # The address of ours that it went to; null for what was recorded before this was.
+    Column("recipient", Text),
     one_of("status", "credited", "held", "reversed", "refunded"),
     one_of("finality", "provisional", "safe", "finalized"),
     Index(None, "payer"),
@@ -79,6 +81,14 @@ payments = Table(
         sqlite_where=text("status = 'reversed'"),
         postgresql_where=text("status = 'reversed'"),
     ),
+)
+
+recipients = Table(
+    "recipients",
+    metadata,
+    # Every address that was ever `pay_to`: whoever pays one of them is credited.
+    Column("address", Text, primary_key=True),
+    Column("since_ms", BigInteger, nullable=False),  # when a gateway first started with it
 )
 
 payment_uses = Table(
