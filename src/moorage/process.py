@@ -100,13 +100,26 @@ async def terminate(record: ProcessRecord, *, grace_seconds: float) -> None:
         os.close(handle)
 
 
+async def wait_until_ended(record: ProcessRecord) -> None:
+    """Wait, as long as it takes, until the process is gone; the kernel tells (pidfd_open(2))."""
+    try:
+        handle = os.pidfd_open(record.pid)
+    except ProcessLookupError:
+        return
+    try:
+        if is_running(record):
+            await _ended(handle, None)
+    finally:
+        os.close(handle)
+
+
 def reap(pid: int) -> None:
     """Let the kernel forget an ended child; nothing happens to any other process."""
     with contextlib.suppress(ChildProcessError):  # adopted: somebody else's child
         os.waitpid(pid, os.WNOHANG)
 
 
-async def _ended(handle: int, timeout_seconds: float) -> bool:
+async def _ended(handle: int, timeout_seconds: float | None) -> bool:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(handle, ended.set)

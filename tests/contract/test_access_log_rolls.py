@@ -1,12 +1,16 @@
 """The proxy's own access log, read while it is written and rolled."""
 
+import json
 from collections import Counter
+from dataclasses import replace
 
 import aiohttp
 from test_routing import App, Harbour, app, client, directory, get, harbour, lone_harbour
 
+from moorage.api.apparatus import find_tool
 from moorage.deploy.traffic import Position
 from moorage.routing.access_log import AccessLog
+from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ACCESS_LOG
 from moorage.routing.probe import probe
 from waiting import until
@@ -15,8 +19,8 @@ __all__ = ["app", "client", "directory", "harbour", "lone_harbour"]
 
 HOST = "my-app.localhost"
 TOKEN = "of-this-gateway"
-LONG = "x" * 60_000  # 20 MB of log are some 350 requests
-REQUESTS = 450
+LONG = "x" * 30_000
+REQUESTS = 2_000
 
 
 class Reader:
@@ -43,18 +47,36 @@ class Reader:
 async def test_no_request_is_lost_or_doubled_while_the_log_rolls(
     harbour: Harbour, app: App, client: aiohttp.ClientSession
 ) -> None:
+    await harbour.caddy.stop()
+    caddy = Caddy(find_tool("caddy"), replace(harbour.settings, log_file_mib=1))
+    await caddy.start()
     reader = Reader(harbour)
     for number in range(REQUESTS):
         await get(client, harbour, HOST, f"/{LONG}")
         if number % 100 == 50:
             reader.follow()
     await until(lambda: reader.has(REQUESTS))
+    await caddy.stop()
     rolled = list(harbour.settings.state_dir.glob("access-*.log"))
     assert len(rolled) == 1
     assert reader.requests == {HOST: REQUESTS}
     again = Reader(harbour)
     again.follow()
     assert again.requests == reader.requests
+
+
+async def test_lines_are_short_whatever_a_visitor_sends(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession
+) -> None:
+    log = harbour.settings.state_dir / ACCESS_LOG
+    await get(client, harbour, HOST, f"/{LONG}?{LONG[:100]}", **{"X-Moorage-Probe": LONG[:5_000]})
+    await get(client, harbour, f"{LONG[:5_000]}.localhost")
+    async with client.request(LONG[:5_000], harbour.url(), headers={"Host": HOST}):
+        pass
+    await until(lambda: log.exists() and log.read_text().count("\n") >= 3)
+    lines = log.read_text().splitlines()
+    assert max(len(line) for line in lines) < 1_000
+    assert f"/{LONG}"[:256] in {json.loads(line)["request"]["uri"] for line in lines}
 
 
 async def test_only_what_visitors_asked_of_an_app_is_counted(

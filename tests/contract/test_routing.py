@@ -99,7 +99,12 @@ def directory() -> Iterator[Path]:
 @pytest_asyncio.fixture
 async def lone_harbour(directory: Path) -> AsyncIterator[Harbour]:
     """Without a gateway behind it; a test gives it one, or none."""
-    settings = ProxySettings(run_dir=directory / "run", state_dir=directory / "proxy", http_port=0)
+    settings = ProxySettings(
+        run_dir=directory / "run",
+        state_dir=directory / "proxy",
+        base_domain="localhost",
+        http_port=0,
+    )
     router = Router(settings.run_dir, "localhost")
     caddy = Caddy(find_tool("caddy"), settings)
     try:
@@ -646,7 +651,10 @@ from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ProxySettings
 
 async def main():
-    settings = ProxySettings(run_dir=Path(sys.argv[1]), state_dir=Path(sys.argv[2]), http_port=0)
+    run_dir, state_dir = Path(sys.argv[1]), Path(sys.argv[2])
+    settings = ProxySettings(
+        run_dir=run_dir, state_dir=state_dir, base_domain="localhost", http_port=0
+    )
     print(await Caddy(find_tool("caddy"), settings).start(), flush=True)
     await asyncio.Event().wait()
 
@@ -655,7 +663,12 @@ asyncio.run(main())
 
 
 async def test_proxy_survives_its_owner_and_is_adopted(directory: Path) -> None:
-    settings = ProxySettings(run_dir=directory / "run", state_dir=directory / "proxy", http_port=0)
+    settings = ProxySettings(
+        run_dir=directory / "run",
+        state_dir=directory / "proxy",
+        base_domain="localhost",
+        http_port=0,
+    )
     owner = await start_python(OWNER, str(settings.run_dir), str(settings.state_dir))
     assert owner.stdout is not None
     port = int(await owner.stdout.readline())
@@ -726,7 +739,10 @@ async def test_taken_port_is_said(harbour: Harbour, directory: Path) -> None:
     other = Caddy(
         find_tool("caddy"),
         ProxySettings(
-            run_dir=directory / "run2", state_dir=directory / "proxy2", http_port=harbour.port
+            run_dir=directory / "run2",
+            state_dir=directory / "proxy2",
+            base_domain="localhost",
+            http_port=harbour.port,
         ),
     )
     with pytest.raises(ProxyFailed, match=f"port {harbour.port} is taken"):
@@ -734,7 +750,12 @@ async def test_taken_port_is_said(harbour: Harbour, directory: Path) -> None:
 
 
 async def test_proxy_that_does_not_start_says_why(directory: Path) -> None:
-    settings = ProxySettings(run_dir=directory / "run", state_dir=directory / "proxy", http_port=0)
+    settings = ProxySettings(
+        run_dir=directory / "run",
+        state_dir=directory / "proxy",
+        base_domain="localhost",
+        http_port=0,
+    )
     program = directory / "caddy"
     program.write_text("#!/bin/sh\necho unknown flag >&2\nexit 1\n")
     program.chmod(0o755)
@@ -789,7 +810,11 @@ async def test_certificates_come_on_demand_for_hosts_that_may_have_one(
 
     tls = Tls(ask_url=ask_url, https_port=quiet_port(), internal=True)
     settings = ProxySettings(
-        run_dir=directory / "run", state_dir=directory / "proxy", http_port=0, tls=tls
+        run_dir=directory / "run",
+        state_dir=directory / "proxy",
+        base_domain="localhost",
+        http_port=0,
+        tls=tls,
     )
     caddy = Caddy(find_tool("caddy"), settings)
     port = await caddy.start()

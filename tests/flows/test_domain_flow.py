@@ -110,7 +110,11 @@ async def handshakes(gateway: DevGateway, directory: Path) -> None:
     port = quiet_port()
     tls = Tls(ask_url=f"{gateway.info['operator']}/certificate", https_port=port, internal=True)
     settings = ProxySettings(
-        run_dir=directory / "run", state_dir=directory / "proxy", http_port=0, tls=tls
+        run_dir=directory / "run",
+        state_dir=directory / "proxy",
+        base_domain="apps.example",
+        http_port=0,
+        tls=tls,
     )
     caddy = Caddy(find_tool("caddy"), settings)
     await caddy.start()

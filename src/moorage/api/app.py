@@ -50,7 +50,6 @@ _BLOCKS_SECONDS = 2.0
 _DOMAINS_SECONDS = 10.0
 _MEASURE_SECONDS = 15.0
 _CAPACITY_SECONDS = 2.0
-_WATCH_PROXY_SECONDS = 5.0
 _TOOLCHAINS_SECONDS = 24 * 3600.0
 
 
@@ -171,7 +170,7 @@ def _tasks(
         _every(_BALANCES_SECONDS, services.payments.resumption.check_balances),
         _every(_PURGE_SECONDS, services.payments.quotes.purge),
         _every(_PURGE_SECONDS, services.gateway.idempotency.purge),
-        _every(_WATCH_PROXY_SECONDS, apparatus.caddy.start),
+        apparatus.caddy.keep_running(),
         _every(FOLLOW_SECONDS, services.gateway.usage.follow),
         _every(SAMPLE_SECONDS, services.gateway.usage.sample),
         _every(_PURGE_SECONDS, services.gateway.usage.purge),

@@ -167,6 +167,7 @@ def _proxy_settings(
     return ProxySettings(
         run_dir=proxy_dir,
         state_dir=data_dir / "proxy",
+        base_domain=settings.base_domain,
         listen_address=settings.proxy_host,
         http_port=_HTTP_PORT if settings.tls else settings.proxy_port,
         tls=Tls(ask_url=ask_url) if settings.tls else None,

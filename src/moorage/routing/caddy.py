@@ -5,10 +5,12 @@ import hashlib
 import json
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from moorage.errors import ProxyFailed
 from moorage.process import (
@@ -18,18 +20,27 @@ from moorage.process import (
     reap,
     spawn_detached,
     terminate,
+    wait_until_ended,
     works_in,
 )
 from moorage.routing.caddy_config import ProxySettings, caddy_config
 from moorage.routing.probe import Answer, probe
 from moorage.whole_file import replace_file
 
+log = structlog.get_logger()
+
 _START_TIMEOUT_SECONDS = 20.0
+_FAILED_PAUSE_SECONDS = 5.0
 _PORT_TIMEOUT_SECONDS = 0.5
 _STOP_TIMEOUT_SECONDS = 6.0  # the proxy itself waits 3 s for open streams
 _POLL_SECONDS = 0.02
 
 _RECORD = "proxy.json"
+
+_HEAP_PERCENT = 85  # of its memory, for Go's own bound: the rest is for what Go does not count
+
+Confine = Callable[[int], Awaitable[None]]
+"""Bounds what the process of this id may use of the machine."""
 
 # What the proxy may see of our environment: no secrets of the gateway, but the trust store.
 _PASSED_ENVIRONMENT = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -57,8 +68,11 @@ class Caddy:
     Give each gateway its own `state_dir`: what runs there is adopted or stopped at `start`.
     """
 
-    def __init__(self, binary: Path, settings: ProxySettings) -> None:
+    def __init__(
+        self, binary: Path, settings: ProxySettings, *, confine: Confine | None = None
+    ) -> None:
         self._binary = binary.absolute()
+        self._confine = confine
         self._settings = settings = replace(
             settings,  # the proxy works in run_dir: no path may be relative to ours
             run_dir=settings.run_dir.absolute(),
@@ -100,9 +114,22 @@ class Caddy:
             return self._port
         await self._end_all()
         self._port = await self._choose_port(record)
-        self._spawn()
+        await self._bound(self._spawn())
         await self._wait_until_it_answers()
         return self._port
+
+    async def keep_running(self) -> None:
+        """Start it again whenever it has ended, at once, until cancelled."""
+        while True:
+            try:
+                await self.start()
+            except (ProxyFailed, OSError) as failure:  # such as a full disk, where it writes
+                log.warning("the proxy does not start", error=str(failure))
+                await asyncio.sleep(_FAILED_PAUSE_SECONDS)
+                continue
+            if self._process is not None:
+                await wait_until_ended(self._process)
+            log.warning("the proxy has ended and is started again")
 
     async def stop(self) -> None:
         """End the process: SIGTERM, and SIGKILL after a bounded time. No error when none runs.
@@ -133,7 +160,12 @@ class Caddy:
         if not await self._answers(record.http_port):
             return False
         self._process, self._port = process, record.http_port
+        await self._bound(process)
         return True
+
+    async def _bound(self, process: ProcessRecord) -> None:
+        if self._confine is not None:
+            await self._confine(process.pid)
 
     async def _choose_port(self, record: _Record | None) -> int:
         wanted = self._settings.http_port
@@ -177,22 +209,23 @@ class Caddy:
                 return None
             return int(probing.getsockname()[1])
 
-    def _spawn(self) -> None:
+    def _spawn(self) -> ProcessRecord:
         config = caddy_config(replace(self._settings, http_port=self._port))
-        replace_file(self._config_path, json.dumps(config, indent=1).encode())
+        content = json.dumps(config, indent=1).encode()
+        if not self._config_path.exists() or self._config_path.read_bytes() != content:
+            replace_file(self._config_path, content)  # needs room, which a restart may lack
         try:
-            self._process = spawn_detached(
+            self._process = process = spawn_detached(
                 self._command(),
                 directory=self._settings.run_dir,
-                environment=_environment(self._state),
+                environment=_environment(self._settings),
                 output=self._output_path,
             )
         except OSError as error:
             raise ProxyFailed(f"{self._binary} does not start: {error.strerror}.") from error
         digest = self._config_digest(self._port)
-        self._write_record(
-            _Record(process=self._process, config_sha256=digest, http_port=self._port)
-        )
+        self._write_record(_Record(process=process, config_sha256=digest, http_port=self._port))
+        return process
 
     async def _wait_until_it_answers(self) -> None:
         deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_SECONDS
@@ -220,10 +253,11 @@ class Caddy:
         return (str(self._binary), "run", "--config", str(self._config_path))
 
     def _config_digest(self, port: int) -> str:
-        """Of all that makes a process this one: its configuration and its program."""
+        """Of all that makes a process this one: its configuration, its memory and its program."""
         program = self._binary.stat()
         config = caddy_config(replace(self._settings, http_port=port))
-        identity = [config, program.st_size, program.st_mtime_ns]
+        memory_bytes = self._settings.memory_bytes
+        identity = [config, memory_bytes, program.st_size, program.st_mtime_ns]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -250,10 +284,13 @@ def _read_record(path: Path) -> _Record | None:
         return None
 
 
-def _environment(state_dir: Path) -> dict[str, str]:
+def _environment(settings: ProxySettings) -> dict[str, str]:
     """Everything Caddy might keep goes into `state_dir`."""
-    passed = {name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ}
-    return passed | {
+    state_dir = settings.state_dir
+    environment = {name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ}
+    if settings.memory_bytes is not None:
+        environment["GOMEMLIMIT"] = str(settings.memory_bytes * _HEAP_PERCENT // 100)
+    return environment | {
         "HOME": str(state_dir),
         "XDG_DATA_HOME": str(state_dir / "data"),
         "XDG_CONFIG_HOME": str(state_dir / "config"),

@@ -17,6 +17,10 @@ from moorage.routing.caddy_routes import (
 ACCESS_LOG = "access.log"
 """In `state_dir`: a line for each request that has ended; see `access_log`."""
 
+_MAX_HEADER_BYTES = 36_864
+"""Of a request; Go reads 4 KiB more. A contract wallet's signature (16 KiB in hex) and a payment
+(16 KiB) fit in. Many small fields take some 24 times their bytes of the proxy's memory."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
@@ -40,14 +44,19 @@ class ProxySettings:
 
     `run_dir` is the Router's and becomes the proxy's working directory: sockets are dialled
     relative to it. `state_dir` holds certificates, logs and the record of the running process.
+    `memory_bytes` is what the process is to do with (None: what there is): near it, the proxy
+    collects garbage more often.
     """
 
     run_dir: Path
     state_dir: Path
+    base_domain: str
     listen_address: str = "127.0.0.1"  # empty: every interface
     http_port: int = 8080  # 0: a free one, kept while it stays free
     tls: Tls | None = None
     api: Api | None = None
+    memory_bytes: int | None = None
+    log_file_mib: int = 20  # of each log four and the present one are kept
 
 
 def caddy_config(settings: ProxySettings) -> JsonObject:
@@ -66,13 +75,13 @@ def caddy_config(settings: ProxySettings) -> JsonObject:
     return {
         "admin": {"disabled": True, "config": {"persist": False}},
         "storage": {"module": "file_system", "root": str(settings.state_dir / "certificates")},
-        "logging": {"logs": _logs(settings.state_dir)},
+        "logging": {"logs": _logs(settings)},
         "apps": apps,
     }
 
 
 def _servers(settings: ProxySettings) -> JsonObject:
-    to_apps = routes(settings.api)
+    to_apps = routes(settings.api, settings.base_domain)
     plain = f"{settings.listen_address}:{settings.http_port}"
     if settings.tls is None:
         return {"apps": _server(plain, to_apps) | {"protocols": ["h1"]}}
@@ -91,7 +100,7 @@ def _server(listen: str, its_routes: list[JsonObject]) -> JsonObject:
         "automatic_https": {"disable_redirects": True, "disable_certificates": True},
         "read_header_timeout": "10s",
         "idle_timeout": "2m",
-        "max_header_bytes": 65_536,
+        "max_header_bytes": _MAX_HEADER_BYTES,
         "routes": its_routes,
         "errors": {"routes": error_routes()},
         "logs": {"default_logger_name": "apps"},
@@ -112,26 +121,40 @@ def _certificates(tls: Tls) -> JsonObject:
     }
 
 
-def _logs(state_dir: Path) -> JsonObject:
+def _logs(settings: ProxySettings) -> JsonObject:
+    def log(name: str) -> JsonObject:
+        return _log(settings.state_dir / name, roll_mib=settings.log_file_mib)
+
     return {
-        "default": _log(state_dir / "caddy.log") | {"exclude": ["http.log.access"]},
-        "access": _log(state_dir / ACCESS_LOG) | {"include": ["http.log.access"]},
+        "default": log("caddy.log") | {"exclude": ["http.log.access"]},
+        "access": log(ACCESS_LOG) | {"include": ["http.log.access"]},
     }
 
 
-def _log(path: Path) -> JsonObject:
-    """A rolling file of JSON lines, without headers and query strings: they may hold secrets."""
+def _log(path: Path, *, roll_mib: int) -> JsonObject:
+    """A rolling file of JSON lines, without headers and query strings: they may hold secrets.
+
+    What a client chose is cut: with long lines, the files would be full, and what apps were asked
+    be lost, before it was read.
+    """
     removed = ("request>headers", "request>tls", "resp_headers", "user_id")
     fields: JsonObject = {name: {"filter": "delete"} for name in removed}
-    fields["request>uri"] = {"filter": "regexp", "regexp": r"\?.*", "value": ""}
+    fields["request>uri"] = _cut(256, of="[^?]")
+    fields["request>host"] = _cut(128)
+    fields["request>method"] = fields["probe"] = _cut(64)
     return {
         "writer": {
             "output": "file",
             "filename": str(path),
             "mode": "0600",
-            "roll_size_mb": 20,
+            "roll_size_mb": roll_mib,
             "roll_keep": 4,
             "roll_gzip": False,  # they are read to their ends after they were rolled
         },
         "encoder": {"format": "filter", "wrap": {"format": "json"}, "fields": fields},
     }
+
+
+def _cut(most: int, *, of: str = ".") -> JsonObject:
+    """Keeps the first characters of a field, up to one that is not `of` this class."""
+    return {"filter": "regexp", "regexp": f"(?s)^({of}{{0,{most}}}).*", "value": "$1"}

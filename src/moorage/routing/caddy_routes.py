@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moorage.routing.hosts import HOST_PATTERN
+from moorage.routing.response_headers import cleaning
 from moorage.routing.router import ROUTES_DIR, SOCKETS_DIR
 
 FALLBACK_SOCKET = "fallback.sock"
@@ -26,6 +27,12 @@ PROBE_HEADER = "X-Moorage-Probe"
 
 FALLBACK_HEADER = "X-Moorage-Fallback"
 """In a response: not the app, but the gateway or the proxy wrote this. Removed from apps' own."""
+
+_APP_HEADER_BYTES = 16_384
+"""Of an app's answer, 1xx ones before it included. In the proxy's memory many small fields take 60
+times their bytes, for as long as a client takes to read the answer."""
+
+_OWN_HEADER_BYTES = 65_536  # of the gateway's answers: a 402 tells its challenges in them
 
 JsonObject = dict[str, Any]
 
@@ -42,13 +49,14 @@ class Api:
     dial: str
 
 
-def routes(api: Api | None) -> list[JsonObject]:
+def routes(api: Api | None, base_domain: str) -> list[JsonObject]:
     """Of every request that may be for an app, in the order in which they are tried."""
     ours = [] if api is None else [_api_route(api)]
-    return [*ours, _app_route(), _no_host_route(), {"handle": _fallback("404")}]
+    served = _served_route(base_domain)
+    return [*ours, _app_route(served), _no_host_route(), {"handle": _fallback("404")}]
 
 
-def _app_route() -> JsonObject:
+def _app_route(served: JsonObject) -> JsonObject:
     """Any well-formed host that `routes/` has a generation for.
 
     The host is put into a path only as the pattern captured it. The glob reads the one name in
@@ -65,8 +73,8 @@ def _app_route() -> JsonObject:
         "handle": [
             {
                 "handler": "subroute",
-                "routes": [_served_route(), {"handle": [_waking_proxy("404")]}],
-                "errors": {"routes": [_again_route(), {"handle": _fallback_after_app()}]},
+                "routes": [served, {"handle": [_waking_proxy("404", served)]}],
+                "errors": {"routes": [_again_route(served), {"handle": _fallback_after_app()}]},
             }
         ],
         "terminal": True,
@@ -84,7 +92,7 @@ def _no_host_route() -> JsonObject:
     }
 
 
-def _again_route() -> JsonObject:
+def _again_route(served: JsonObject) -> JsonObject:
     """Asks the gateway for an app when there was none; the request goes there, once more at most.
 
     Only if the app can't have acted on it: its connection was never made, so that its body is
@@ -104,7 +112,7 @@ def _again_route() -> JsonObject:
         "handle": [
             {
                 "handler": "subroute",
-                "routes": [{"handle": [_waking_proxy(_ERROR_STATUS)]}],
+                "routes": [{"handle": [_waking_proxy(_ERROR_STATUS, served)]}],
                 "errors": {"routes": [{"handle": _fallback_after_app()}]},
             }
         ],
@@ -112,7 +120,8 @@ def _again_route() -> JsonObject:
     }
 
 
-def _served_route() -> JsonObject:
+def _served_route(base_domain: str) -> JsonObject:
+    """To the app, if its host has one."""
     return {
         "match": [
             {
@@ -126,13 +135,14 @@ def _served_route() -> JsonObject:
         "handle": [
             _logged("served", "{http.regexp.app.1}"),
             _logged("probe", f"{{http.request.header.{PROBE_HEADER}}}"),
+            *cleaning(base_domain, removed=(FALLBACK_HEADER,)),
             _app_proxy(),
         ],
         "terminal": True,
     }
 
 
-def _waking_proxy(page_status: str) -> JsonObject:
+def _waking_proxy(page_status: str, served: JsonObject) -> JsonObject:
     """Asks the gateway for an app, then looks for it again; the request goes on as it came.
 
     A method changed to HEAD leaves the request's body unread (the forward_auth directive's way). It
@@ -151,10 +161,11 @@ def _waking_proxy(page_status: str) -> JsonObject:
             "dial_timeout": "2s",
             "compression": False,
             "keep_alive": {"idle_timeout": "1s"},
+            "max_response_header_size": _OWN_HEADER_BYTES,
         },
         "headers": {"request": request},
         "handle_response": [
-            {"match": {"status_code": [204]}, "routes": [_served_route(), page]},
+            {"match": {"status_code": [204]}, "routes": [served, page]},
             {"routes": [page]},
         ],
     }
@@ -180,11 +191,9 @@ def _app_proxy() -> JsonObject:
             "dial_timeout": "3s",
             "compression": False,
             "keep_alive": {"idle_timeout": "1s", "max_idle_conns_per_host": 64},
+            "max_response_header_size": _APP_HEADER_BYTES,
         },
-        "headers": {
-            "request": _trusted_request_headers(),
-            "response": {"delete": [FALLBACK_HEADER]},
-        },
+        "headers": {"request": _trusted_request_headers()},
     }
 
 
@@ -223,6 +232,7 @@ def _fallback_proxy() -> JsonObject:
             "response_header_timeout": "30s",
             "compression": False,
             "keep_alive": {"idle_timeout": "1s"},
+            "max_response_header_size": _OWN_HEADER_BYTES,
         },
         "headers": {"request": request},
     }
@@ -236,7 +246,12 @@ def _api_route(api: Api) -> JsonObject:
                 "handler": "reverse_proxy",
                 "upstreams": [{"dial": api.dial}],
                 "flush_interval": -1,
-                "transport": {"protocol": "http", "dial_timeout": "3s", "compression": False},
+                "transport": {
+                    "protocol": "http",
+                    "dial_timeout": "3s",
+                    "compression": False,
+                    "max_response_header_size": _OWN_HEADER_BYTES,
+                },
                 "headers": {"request": _trusted_request_headers()},
             }
         ],

@@ -11,10 +11,16 @@ from moorage.routing.caddy_routes import Api
 
 GOLDEN = Path(__file__).parent / "golden"
 
-DEV = ProxySettings(run_dir=Path("/run/moorage"), state_dir=Path("/data/proxy"), http_port=8080)
+DEV = ProxySettings(
+    run_dir=Path("/run/moorage"),
+    state_dir=Path("/data/proxy"),
+    base_domain="localhost",
+    http_port=8080,
+)
 SERVE = ProxySettings(
     run_dir=Path("/run/moorage"),
     state_dir=Path("/data/proxy"),
+    base_domain="apps.example.com",
     listen_address="",
     http_port=80,
     tls=Tls(ask_url="http://127.0.0.1:8403/ask", email="operator@example.com"),
@@ -55,7 +61,9 @@ def test_requests_and_responses_may_last() -> None:
 
 def test_another_authority_signs_when_set() -> None:
     tls = Tls(ask_url="http://127.0.0.1:1/ask", acme_directory="https://127.0.0.1:2/dir")
-    settings = ProxySettings(run_dir=Path("/run/m"), state_dir=Path("/d"), tls=tls)
+    settings = ProxySettings(
+        run_dir=Path("/run/m"), state_dir=Path("/d"), base_domain="apps.example", tls=tls
+    )
     assert found(caddy_config(settings), "issuers") == [
         [{"module": "acme", "ca": "https://127.0.0.1:2/dir"}]
     ]
@@ -63,7 +71,9 @@ def test_another_authority_signs_when_set() -> None:
 
 def test_redirect_names_an_unusual_https_port() -> None:
     tls = Tls(ask_url="http://127.0.0.1:1/ask", https_port=8443)
-    settings = ProxySettings(run_dir=Path("/run/m"), state_dir=Path("/d"), tls=tls)
+    settings = ProxySettings(
+        run_dir=Path("/run/m"), state_dir=Path("/d"), base_domain="apps.example", tls=tls
+    )
     assert found(caddy_config(settings), "Location") == [
         ["https://{http.request.host}:8443{http.request.uri}"]
     ]

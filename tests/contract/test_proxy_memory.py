@@ -1,0 +1,151 @@
+"""What the proxy's memory is bounded by: headers, and what it does when it is ended."""
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+from test_routing import App, Harbour, app, client, directory, get, harbour, lone_harbour
+from test_routing import running_proxies as proxies
+
+from moorage.api.apparatus import find_tool
+from moorage.routing.caddy import Caddy
+from moorage.routing.listener import listen_unix
+from waiting import until
+
+__all__ = ["app", "client", "directory", "harbour", "lone_harbour"]
+
+MIB = 1024 * 1024
+DEADLINE_SECONDS = 60.0
+BOMB = "bomb.localhost"
+
+
+def resident_bytes(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def fields(size: int) -> bytes:
+    """Header fields of so many bytes, as small as fields can be and each of another name."""
+    made = bytearray()
+    while len(made) < size:
+        made += b"a%x:\r\n" % len(made)
+    return bytes(made[: made.rindex(b"\r\n", 0, size) + 2])
+
+
+@asynccontextmanager
+async def answering(harbour: Harbour, directory: Path, answer: bytes) -> AsyncIterator[None]:
+    """An app at BOMB that answers each request with these bytes, and does not hang up."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await reader.read()
+        writer.close()
+
+    path = directory / "bomb.sock"
+    async with await asyncio.start_unix_server(handle, sock=listen_unix(path)):
+        harbour.router.point(BOMB, path)
+        yield
+
+
+async def test_six_answers_of_10_mb_of_headers_leave_the_proxy_as_it_was(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession, directory: Path
+) -> None:
+    (pid,) = proxies(harbour.settings)
+    assert await get(client, harbour, "my-app.localhost") == (200, "one")
+    before = resident_bytes(pid)
+    bomb = b"HTTP/1.1 200 OK\r\n" + fields(9_900_000) + b"Content-Length: 0\r\n\r\n"
+    async with answering(harbour, directory, bomb):
+        for _ in range(6):
+            assert (await get(client, harbour, BOMB))[0] in {404, 502}
+    assert resident_bytes(pid) - before < 20 * MIB
+    assert await get(client, harbour, "my-app.localhost") == (200, "one")
+
+
+@pytest.mark.parametrize(("size", "status"), [(15_000, 200), (20_000, 404)])
+async def test_app_may_answer_with_16_kib_of_headers(
+    harbour: Harbour, client: aiohttp.ClientSession, directory: Path, size: int, status: int
+) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nX: " + b"x" * size + b"\r\nContent-Length: 0\r\n\r\n"
+    async with (
+        answering(harbour, directory, answer),
+        client.get(harbour.url(), headers={"Host": BOMB}, max_field_size=100_000) as response,
+    ):
+        assert response.status == status
+
+
+async def test_endless_informational_answers_leave_the_proxy_as_it_was(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession, directory: Path
+) -> None:
+    """20 MB of them to somebody who reads them."""
+    (pid,) = proxies(harbour.settings)
+    hints = b"HTTP/1.1 103 Early Hints\r\n" + fields(10_000) + b"\r\n"
+    async with answering(harbour, directory, hints * 2_000):
+        reader, writer = await asyncio.open_connection("127.0.0.1", harbour.port)
+        writer.write(f"GET / HTTP/1.1\r\nHost: {BOMB}\r\n\r\n".encode())
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await reader.readexactly(20_000_000)
+        assert resident_bytes(pid) < 150 * MIB
+        writer.close()
+        await writer.wait_closed()
+    assert await get(client, harbour, "my-app.localhost") == (200, "one")
+
+
+async def test_proxy_collects_garbage_within_its_memory(harbour: Harbour) -> None:
+    settings = replace(harbour.settings, memory_bytes=100 * MIB)
+    caddy = Caddy(find_tool("caddy"), settings)
+    await caddy.start()
+    (pid,) = proxies(settings)
+    environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    (limit,) = [line for line in environment if line.startswith(b"GOMEMLIMIT=")]
+    assert 80 * MIB < int(limit.partition(b"=")[2]) < 100 * MIB
+    await caddy.stop()
+
+
+async def test_process_is_bounded_when_it_is_started_and_when_it_is_adopted(
+    harbour: Harbour,
+) -> None:
+    confined: list[int] = []
+
+    async def confine(pid: int) -> None:
+        confined.append(pid)
+
+    await harbour.caddy.stop()
+    await Caddy(find_tool("caddy"), harbour.settings, confine=confine).start()
+    adopting = Caddy(find_tool("caddy"), harbour.settings, confine=confine)
+    await adopting.start()
+    (pid,) = proxies(harbour.settings)
+    assert confined == [pid, pid]
+    await adopting.stop()
+
+
+async def test_killed_proxy_comes_back_by_itself_and_again(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession
+) -> None:
+    keeping = asyncio.create_task(harbour.caddy.keep_running())
+    seen: list[int] = []
+    for _ in range(3):
+        await until(lambda: proxies(harbour.settings) not in ([], seen[-1:]))
+        (pid,) = proxies(harbour.settings)
+        seen.append(pid)
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: proxies(harbour.settings) not in ([], seen[-1:]))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            try:
+                assert await get(client, harbour, "my-app.localhost") == (200, "one")
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.01)
+            else:
+                break
+    keeping.cancel()
+    await asyncio.wait([keeping])
