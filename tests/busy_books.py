@@ -11,7 +11,7 @@ from clock import HOUR_MS, MovableClock
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.payments.payment import Payment
+from moorage.payments.payment import Finality, Payment
 from moorage.payments.refund import Refund, RefundStatus
 from moorage.payments.transfer import Transfer
 from moorage.storage import payments, refunds
@@ -90,6 +90,7 @@ async def _refund(
         refund_tx_hash=sent,
         created_at_ms=now_ms,
         ended_at_ms=now_ms,
+        finality=Finality.SAFE if sent else Finality.PROVISIONAL,
     )
     parts: dict[str, Any] = {"refund_id": refund.id, "amount": MicroUsd(amount), "now_ms": now_ms}
     assert await ledger.refund(tx, payment, **parts)

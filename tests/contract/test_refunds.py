@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments.payment import Finality, Payment, PaymentStatus
 from moorage.payments.refund import Refund, RefundStatus
+from moorage.payments.refund_follow_up import RefundFollowUp
 from moorage.payments.refunds import Refunds, debit_of, left_of
 from moorage.payments.relayer import GWEI, Limits, Relayer
 from moorage.payments.verification import Verifier
@@ -119,6 +120,15 @@ class Till:
         async with self.db.transaction(durable=True) as tx:
             await ledger.credit_transfers(tx, transfers, held=reasons, now_ms=START_MS)
         return await self.payment(tx_hash)
+
+    async def resume(self, *urls: str) -> None:
+        """What the gateway does by itself, asking these nodes."""
+        chain = msgspec.structs.replace(self.chains.arbitrum, rpc_urls=urls or (self.url,))
+        client = RpcClient(chain, timeout_seconds=30)
+        try:
+            await RefundFollowUp(db=self.db, client=client, clock=SystemClock()).resume()
+        finally:
+            await client.close()
 
     async def payment(self, tx_hash: str) -> Payment:
         (found,) = await payments.of_transaction(self.db, chain_id=42161, tx_hash=tx_hash)
@@ -225,7 +235,7 @@ async def test_credits_that_were_burned_are_not_sent_back(till: Till) -> None:
         assert await accounts.change_balance(tx, till.wallet, -1)
     with pytest.raises(RefundRefused, match="fewer credits"):
         await begin(till.refunds(), payment)
-    assert await refunds.unfinished(till.db) == []
+    assert await refunds.to_follow(till.db, chain_id=42161) == []
     assert await till.tokens() == till.before - till.spent
 
 
@@ -284,7 +294,7 @@ async def test_crash_after_the_debit_is_resumed_and_pays_once(till: Till, step: 
     payment = await till.paid()
     with pytest.raises(KeyboardInterrupt):
         await begin(till.refunds(crash_at=step), payment)
-    (refund,) = await refunds.unfinished(till.db)
+    (refund,) = await refunds.to_follow(till.db, chain_id=42161)
     for _ in range(2):  # resumed twice, by two processes
         service = till.refunds()
         assert await till.to_its_end(service, refund) is RefundStatus.REFUNDED
@@ -304,7 +314,7 @@ async def test_crash_before_the_debit_leaves_nothing(till: Till) -> None:
     with pytest.raises(ChainUnavailable):
         await begin(service, payment)
     till.proxy.respond = None
-    assert await refunds.unfinished(till.db) == []
+    assert await refunds.to_follow(till.db, chain_id=42161) == []
     await till.check(returned=0, balance=500_000)
 
 
@@ -332,7 +342,7 @@ async def test_nonce_that_went_elsewhere_undoes_the_debit(till: Till, *, held: b
     payment = await till.paid(held=held)
     with pytest.raises(KeyboardInterrupt):
         await begin(till.refunds(crash_at="refund_signed"), payment)
-    (refund,) = await refunds.unfinished(till.db)
+    (refund,) = await refunds.to_follow(till.db, chain_id=42161)
     await send_transfer(till.url, till.private_key, USDC.address, ALICE, 1)  # the same nonce
     await mine(till.url)
     await mine(till.url)
@@ -349,7 +359,7 @@ async def test_reverted_transfer_undoes_the_debit_once_it_is_safe(till: Till) ->
     payment = await till.paid()
     with pytest.raises(KeyboardInterrupt):
         await begin(till.refunds(crash_at="refund_signed"), payment)
-    (refund,) = await refunds.unfinished(till.db)
+    (refund,) = await refunds.to_follow(till.db, chain_id=42161)
     await rpc(till.url, "evm_setAutomine", False)
     try:
         # The tokens leave first: what was simulated is not so any more.
@@ -367,26 +377,139 @@ async def test_reverted_transfer_undoes_the_debit_once_it_is_safe(till: Till) ->
     await till.check(returned=0, balance=500_000)
 
 
-async def test_refund_that_a_reorganisation_removes_is_sent_again(till: Till) -> None:
+async def test_refund_is_final_when_its_block_is_safe(till: Till) -> None:
+    payment = await till.paid()
+    service = till.refunds()
+    refund = await begin(service, payment)
+    seen = []
+    for _ in range(2):
+        await until_mined(till.url)
+        await service.follow(refund)
+        (stored,) = await refunds.of_payment(
+            till.db, chain_id=42161, tx_hash=payment.tx_hash, log_index=payment.log_index
+        )
+        seen.append((stored.status, stored.finality))
+        await mine(till.url)
+    assert seen == [
+        (RefundStatus.REFUNDED, Finality.PROVISIONAL),
+        (RefundStatus.REFUNDED, Finality.SAFE),
+    ]
+    assert await refunds.to_follow(till.db, chain_id=42161) == []
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("follower", ["gateway", "command", "another process"])
+async def test_refund_that_a_reorganisation_removes_is_sent_again(
+    till: Till, follower: str, *, held: bool
+) -> None:
+    """Though it was refunded by then. The gateway has no key: what was signed is kept."""
+    payment = await till.paid(held=held)
+    await mine(till.url)
+    service = till.refunds()
+    refund = await begin(service, payment)
+    await until_mined(till.url)
+    assert await service.follow(refund) is RefundStatus.REFUNDED
+    before = await till.tokens()
+    await rpc(till.url, "anvil_reorg", 1, [])
+    assert await till.tokens() == before - 500_000
+
+    if follower == "gateway":
+        await till.resume()
+    else:
+        again = service if follower == "command" else till.refunds()
+        await again.follow(refund)
+    await until_mined(till.url)
+    await mine(till.url)
+    await till.resume()
+
+    assert await refunds.to_follow(till.db, chain_id=42161) == []
+    await till.check(returned=500_000, balance=0)
+    with pytest.raises(RefundRefused, match=r"nothing left|refunded already"):
+        await begin(till.refunds(), await till.payment(payment.tx_hash))
+
+
+async def test_dropped_refund_is_told_by_the_audit_as_pending(till: Till) -> None:
     payment = await till.paid()
     await mine(till.url)
     service = till.refunds()
-    client = till.client(till.url)
-    slow = Refunds(
-        db=till.db,
-        client=RpcClient(msgspec.structs.replace(client.chain, confirmations=5)),
-        relayer=service._relayer,
-        sender=till.key.address,
-        recipients={till.pay_to},
-        clock=SystemClock(),
-    )
-    till.stack.push_async_callback(slow._client.close)
     refund = await begin(service, payment)
-    await until_mined(till.url)  # so that it is what is removed
-    await slow.follow(refund)
+    await until_mined(till.url)
+    await service.follow(refund)
     await rpc(till.url, "anvil_reorg", 1, [])
-    assert await till.to_its_end(service, refund) is RefundStatus.REFUNDED
+    report = await run_audit(till.settings(), from_block=None, search=True)
+    assert report.findings == []
+    assert [item.row for item in report.pending] == [f"refund {refund.id}"]
+    await service.follow(refund)
+
+
+async def test_dropped_refund_whose_nonce_went_elsewhere_gives_the_credits_back(
+    till: Till,
+) -> None:
+    payment = await till.paid()
+    await mine(till.url)
+    service = till.refunds()
+    refund = await begin(service, payment)
+    await until_mined(till.url)
+    await service.follow(refund)
+    await rpc(till.url, "anvil_reorg", 1, [])
+    await send_transfer(till.url, till.private_key, USDC.address, ALICE, 1)
+    await mine(till.url)
+    await mine(till.url)
+    await till.resume()
+    await till.check(returned=0, balance=500_000)
+
+
+async def test_refund_is_not_undone_on_one_nodes_word(till: Till) -> None:
+    payment = await till.paid()
+    await begin(till.refunds(), payment)
+    await until_mined(till.url)
+    await mine(till.url)
+
+    def reverted(method: str, result: Any) -> Any:
+        if method != "eth_getTransactionReceipt" or result is None:
+            return result
+        return {**result, "status": "0x0", "logs": []}
+
+    till.proxy.alter = reverted
+    await till.resume(till.proxy.url, till.url)
+    assert await till.balance() == 0
+    till.proxy.behave()
+    await till.resume()
     await till.check(returned=500_000, balance=0)
+
+
+async def test_payer_whom_the_token_refuses_is_sent_nothing_and_keeps_the_credits(
+    till: Till,
+) -> None:
+    payment = await till.paid()
+    async with refusing_token(till):
+        with pytest.raises(RefundRefused, match="would fail"):
+            await begin(till.refunds(), payment)
+    assert await till.balance() == 500_000
+
+
+async def test_payer_whom_the_token_refuses_meanwhile_gets_the_credits_back(till: Till) -> None:
+    """Between the simulation and the block."""
+    payment = await till.paid()
+    with pytest.raises(KeyboardInterrupt):
+        await begin(till.refunds(crash_at="refund_signed"), payment)
+    async with refusing_token(till):
+        await till.resume()
+        await until_mined(till.url)
+        await mine(till.url)
+        await till.resume()
+    await till.check(returned=0, balance=500_000)
+
+
+@asynccontextmanager
+async def refusing_token(till: Till) -> AsyncIterator[None]:
+    """As where the payer is on the token's blacklist: every call is reverted."""
+    code = await rpc(till.url, "eth_getCode", USDC.address, "latest")
+    await rpc(till.url, "anvil_setCode", USDC.address, "0x60006000fd")
+    try:
+        yield
+    finally:
+        await rpc(till.url, "anvil_setCode", USDC.address, code)
 
 
 async def test_payment_that_is_not_safe_waits(till: Till) -> None:
@@ -403,7 +526,7 @@ async def test_payment_that_the_chain_does_not_know_is_not_sent_back(till: Till)
         await ledger.credit_transfers(tx, [made_up], now_ms=START_MS)
     with pytest.raises(RefundRefused, match="not on the chain"):
         await begin(till.refunds(), await till.payment(made_up.tx_hash))
-    assert await refunds.unfinished(till.db) == []
+    assert await refunds.to_follow(till.db, chain_id=42161) == []
 
 
 async def test_key_without_tokens_or_gas_is_refused_before_the_debit(till: Till) -> None:
@@ -417,7 +540,7 @@ async def test_another_key_does_not_meddle_with_a_refund(till: Till) -> None:
     payment = await till.paid()
     with pytest.raises(KeyboardInterrupt):
         await begin(till.refunds(crash_at="refund_signed"), payment)
-    (refund,) = await refunds.unfinished(till.db)
+    (refund,) = await refunds.to_follow(till.db, chain_id=42161)
     other = till.refunds(key=SigningKey(secrets.token_hex(32)))
     with pytest.raises(RefundRefused, match=till.pay_to):
         await other.follow(refund)

@@ -31,6 +31,28 @@ async def arrived(stage: Stage, wallet: Wallet) -> int:
     return sum(int(log["data"], 16) for log in logs)
 
 
+async def returned(stage: Stage, wallet: Wallet) -> int:
+    """What was sent back to the wallet from the gateway's addresses, by the chain's logs."""
+    chain = stage.info["chains"][CHAIN]
+    payer, *ours = [
+        "0x" + party[2:].lower().rjust(64, "0") for party in (wallet.address, *stage.recipients)
+    ]
+    asked = {
+        "fromBlock": "0x0",
+        "toBlock": "latest",
+        "address": list(chain["tokens"].values()),
+        "topics": [TRANSFER, ours, payer],
+    }
+    logs = await rpc(chain["rpc_url"], "eth_getLogs", asked)
+    return sum(int(log["data"], 16) for log in logs)
+
+
+def refunds(stage: Stage, wallet: Wallet) -> list[tuple[str, str]]:
+    """Status and finality of every refund to the wallet."""
+    statement = "SELECT status, finality FROM refunds WHERE recipient = ?"
+    return _all(stage, statement, wallet.address.lower())
+
+
 def credited(stage: Stage, wallet: Wallet) -> int:
     """What the ledger has given the wallet so far, in micro-USD, whatever it spent since."""
     (total,) = _one(

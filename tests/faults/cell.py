@@ -53,6 +53,11 @@ class Cell:
         return answer
 
     @property
+    def paid_by(self) -> str:
+        """The transaction that the wallet sent itself."""
+        return self._proof["X-Payment-Tx"]
+
+    @property
     def _denied(self) -> bool:
         return self.misled and self._way in SENT_BY_THE_WALLET
 

@@ -120,6 +120,11 @@ class Stage(DevGateway):
         return self._log.read_text(errors="replace")
 
     @property
+    def refund_key(self) -> str:
+        """The key that refunds are sent from: that of the first `pay_to`."""
+        return self._wallets.pay_to.private_key
+
+    @property
     def database(self) -> Path:
         """Its file."""
         return self.data_dir / "moorage.db"

@@ -16,6 +16,7 @@ from moorage.payments.challenges import Challenges
 from moorage.payments.finality import SecondLook
 from moorage.payments.paywall import Paywall
 from moorage.payments.quotes import Quotes
+from moorage.payments.refund_follow_up import RefundFollowUp
 from moorage.payments.resumption import Resumption
 from moorage.payments.screening import Screening
 from moorage.payments.settlements import Settlements
@@ -39,8 +40,9 @@ class PaymentServices:
     paywall: Paywall
     top_up: TopUp
     resumption: Resumption
-    watchers: tuple[Watcher, ...]  # one a chain, as are second_looks
+    watchers: tuple[Watcher, ...]  # one a chain, as are the next two
     second_looks: tuple[SecondLook, ...]
+    refund_follow_ups: tuple[RefundFollowUp, ...]
 
 
 def payment_services(
@@ -56,10 +58,7 @@ def payment_services(
     clock: Clock,
     on_step: Callable[[str], None],
 ) -> PaymentServices:
-    """Wire them; `former` are addresses that were `pay_to`.
-
-    Raises ConfigurationInvalid for a relayer's key that can't be used.
-    """
+    """Wire them. Raises ConfigurationInvalid for a relayer's key that can't be used."""
     relayers = open_relayers(settings, db=db, clients=clients, clock=clock)
     settlements = Settlements(
         db=db,
@@ -71,6 +70,7 @@ def payment_services(
         on_step=on_step,
     )
     recipients = frozenset({parse_address(pay_to), *former})
+    every = tuple(clients.values())
     screening = _screening(settings)
     challenges = Challenges(
         secret=_challenge_secret(settings),
@@ -111,12 +111,13 @@ def payment_services(
                 clock=clock,
                 screen=screening.ask,
             )
-            for client in clients.values()
+            for client in every
         ),
         second_looks=tuple(
             SecondLook(db=db, client=client, recipients=recipients, metering=metering, clock=clock)
-            for client in clients.values()
+            for client in every
         ),
+        refund_follow_ups=tuple(RefundFollowUp(db=db, client=it, clock=clock) for it in every),
     )
 
 

@@ -15,10 +15,10 @@ from moorage.chains.chain import Chain, Token
 from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
 from moorage.clock import SystemClock
-from moorage.errors import ChainUnavailable, RefundRefused
+from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
 from moorage.money import AtomicUnits
 from moorage.payments.payment import Payment
-from moorage.payments.refund import UNFINISHED, Refund
+from moorage.payments.refund import UNFINISHED, Refund, RefundStatus
 from moorage.payments.refunds import Refunds
 from moorage.payments.relayer import GWEI, Limits, Relayer
 from moorage.settings import Settings
@@ -66,7 +66,7 @@ async def run_refund(
 async def run_resume(
     settings: Settings, *, key_file: Path | None, wait_seconds: float
 ) -> list[RefundSeen]:
-    """Follow every refund whose outcome is not known; gives them as they stand then.
+    """Follow every refund whose outcome is not known, or not final; gives them as they stand then.
 
     Raises RefundRefused for one that another key has signed, ConfigurationInvalid,
     ChainUnavailable.
@@ -74,7 +74,12 @@ async def run_resume(
     async with open_books(settings) as books:
         key = _key(settings, key_file)
         followed = []
-        for refund in await refunds.unfinished(books.db):
+        open_refunds = [
+            refund
+            for chain in books.chains.values()
+            for refund in await refunds.to_follow(books.db, chain_id=chain.chain_id)
+        ]
+        for refund in open_refunds:
             chain, client = _chain_of(books, refund.chain_id)
             service = _refunds(settings, books, client, key)
             await _follow(service, refund, wait_seconds)
@@ -104,13 +109,13 @@ def _refunds(settings: Settings, books: OpenBooks, client: RpcClient, key: Signi
 async def _follow(service: Refunds, refund: Refund, wait_seconds: float) -> None:
     """Follows the refund until its outcome is known, or the wait is over.
 
-    A chain that can't be read meanwhile changes nothing: what was sent is on its way.
+    A chain or database that can't be read meanwhile changes nothing: what was sent is on its way.
     """
-    status = refund.status
+    status = RefundStatus.INTENDED
     with suppress(TimeoutError):
         async with asyncio.timeout(wait_seconds):
             while status in UNFINISHED:
-                with suppress(ChainUnavailable):
+                with suppress(ChainUnavailable, DatabaseUnavailable):
                     status = await service.follow(refund)
                 if status in UNFINISHED:
                     await asyncio.sleep(_LOOK_SECONDS)

@@ -5,6 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from moorage.money import AtomicUnits, MicroUsd
+from moorage.payments.payment import Finality
 
 
 class RefundStatus(StrEnum):
@@ -12,7 +13,7 @@ class RefundStatus(StrEnum):
 
     INTENDED = "intended"  # debited; its transaction may be signed, but is not known to be sent
     SENT = "sent"  # on its way
-    REFUNDED = "refunded"  # mined
+    REFUNDED = "refunded"  # mined; final once its block is safe, sent again if it is dropped
     FAILED = "failed"  # it cannot happen any more; the debit is undone
 
 
@@ -36,6 +37,7 @@ class Refund(msgspec.Struct, frozen=True):
     refund_tx_hash: str | None
     created_at_ms: int
     ended_at_ms: int | None
+    finality: Finality
 
     @property
     def amount(self) -> AtomicUnits:

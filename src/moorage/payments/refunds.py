@@ -13,23 +13,22 @@ import msgspec
 
 from moorage.chains.chain import Token
 from moorage.chains.erc20 import transfer_calldata
-from moorage.chains.heads import Heads, read_heads
+from moorage.chains.heads import read_heads
 from moorage.chains.receipt import Receipt, parse_receipt
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import Clock
-from moorage.errors import ChainUnavailable, RefundRefused
+from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
 from moorage.ledger import ledger
-from moorage.ledger.audit_chain import payment_problem, refund_is_on_chain
+from moorage.ledger.audit_chain import payment_problem
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, decimal_text
-from moorage.payments.payment import Payment, PaymentStatus
+from moorage.payments.payment import Finality, Payment, PaymentStatus
 from moorage.payments.refund import Refund, RefundStatus
-from moorage.payments.relayed import Relayed, RelayStatus
+from moorage.payments.refund_follow_up import RefundFollowUp
 from moorage.payments.relayer import Relayer
 from moorage.storage import payments, refunds, relays
 from moorage.storage.database import Database, Transaction
 
 _GIVEN_BACK = (PaymentStatus.CREDITED, PaymentStatus.HELD)
-_DEAD = (RelayStatus.REVERTED, RelayStatus.REPLACED)
 
 
 def _no_step(_: str) -> None:
@@ -61,6 +60,7 @@ class Refunds:
         self._recipients = recipients
         self._clock = clock
         self._on_step = on_step
+        self._follow_up = RefundFollowUp(db=db, client=client, clock=clock)
 
     async def begin(self, payment: Payment, *, amount: AtomicUnits | None, reason: str) -> Refund:
         """Send `amount` of a payment back, or all that is left of it, to who made it.
@@ -83,14 +83,16 @@ class Refunds:
             refund = await self._intend(tx, payment, token, amount=amount, reason=reason)
             relayed = await self._relayer.sign(tx, prepared, subject_id=refund.id)
         self._on_step("refund_signed")
-        with contextlib.suppress(ChainUnavailable):  # it may have been sent: `follow` finds out
+        # From here on it is on its way, whatever fails: `follow` finds out.
+        with contextlib.suppress(ChainUnavailable, DatabaseUnavailable):
             await self._relayer.send(relayed)
-            await self._move_on(refund, RefundStatus.SENT, relayed.tx_hash)
+            async with self._db.transaction(durable=True) as tx:
+                await refunds.sent(tx, refund.id, refund_tx_hash=relayed.tx_hash)
         self._on_step("refund_sent")
         return refund
 
     async def follow(self, refund: Refund) -> RefundStatus:
-        """Look what became of a refund, and send it again if it is not mined.
+        """Look what became of a refund; send it again, or offer more, if it is not mined.
 
         Raises ChainUnavailable; RefundRefused when another key has signed it.
         """
@@ -100,52 +102,7 @@ class Refunds:
                 f"Refund {refund.id} was signed by the key of {versions[0].sender}: name that key."
             )
         await self._relayer.tend()
-        versions = await relays.of_subject(self._db, refund.id)
-        heads = await read_heads(self._client)
-        mined = next((one for one in versions if one.status is RelayStatus.MINED), None)
-        if mined is not None:
-            return await self._judge(refund, mined, heads)
-        if all(_is_dead(version, heads) for version in versions):
-            return await self._fail(refund)
-        return refund.status
-
-    async def _judge(self, refund: Refund, mined: Relayed, heads: Heads) -> RefundStatus:
-        """What a mined transaction means for its refund."""
-        receipt = await self._receipt(mined.tx_hash)
-        if receipt is None:  # a reorganisation took it away: it is sent again at the next look
-            async with self._db.transaction(durable=True) as tx:
-                await relays.reopen(tx, refund.id)
-            return refund.status
-        if refund_is_on_chain(refund, receipt):
-            if heads.latest - receipt.block_number + 1 < self._chain.confirmations:
-                return refund.status
-            await self._move_on(refund, RefundStatus.REFUNDED, mined.tx_hash)
-            return RefundStatus.REFUNDED
-        return await self._fail(refund) if receipt.block_number <= heads.safe else refund.status
-
-    async def _move_on(self, refund: Refund, status: RefundStatus, tx_hash: str) -> None:
-        ended_at_ms = None if status is RefundStatus.SENT else self._clock.now_ms()
-        async with self._db.transaction(durable=True) as tx:
-            await refunds.move_on(
-                tx, refund.id, status, refund_tx_hash=tx_hash, ended_at_ms=ended_at_ms
-            )
-
-    async def _fail(self, refund: Refund) -> RefundStatus:
-        """Undo the debit of a refund that no transaction can carry out any more."""
-        now_ms = self._clock.now_ms()
-        async with self._db.transaction(durable=True) as tx:
-            payment = await _paid(tx, refund)
-            if payment is not None and await refunds.move_on(
-                tx, refund.id, RefundStatus.FAILED, refund_tx_hash=None, ended_at_ms=now_ms
-            ):
-                await ledger.undo_refund(
-                    tx,
-                    payment,
-                    refund_id=refund.id,
-                    amount=refund.debited_micro_usd,
-                    now_ms=now_ms,
-                )
-        return RefundStatus.FAILED
+        return await self._follow_up.look(refund)
 
     async def _intend(
         self, tx: Transaction, seen: Payment, token: Token, *, amount: AtomicUnits, reason: str
@@ -170,6 +127,7 @@ class Refunds:
             refund_tx_hash=None,
             created_at_ms=self._clock.now_ms(),
             ended_at_ms=None,
+            finality=Finality.PROVISIONAL,
         )
         if not await ledger.refund(
             tx,
@@ -262,13 +220,7 @@ def _standing(earlier: Iterable[Refund]) -> list[Refund]:
     return [item for item in earlier if item.status is not RefundStatus.FAILED]
 
 
-def _is_dead(version: Relayed, heads: Heads) -> bool:
-    """Whether it can't be mined, or be mined again otherwise after a reorganisation."""
-    in_safe_block = version.block_number is None or version.block_number <= heads.safe
-    return version.status in _DEAD and in_safe_block
-
-
-async def _paid(tx: Transaction, item: Payment | Refund) -> Payment | None:
+async def _paid(tx: Transaction, item: Payment) -> Payment | None:
     return await payments.one(
         tx, chain_id=item.chain_id, tx_hash=item.tx_hash, log_index=item.log_index
     )

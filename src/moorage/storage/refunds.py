@@ -1,8 +1,9 @@
 """Queries over refunds."""
 
 import msgspec
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import and_, bindparam, func, insert, null, or_, select, update
 
+from moorage.payments.payment import Finality
 from moorage.payments.refund import UNFINISHED, Refund, RefundStatus
 from moorage.storage.database import Database, Statement, Transaction, struct_of
 from moorage.storage.schema import refunds
@@ -15,25 +16,43 @@ _OF_PAYMENT = Statement(
         refunds.c.log_index == bindparam("log_index"),
     )
 )
-_UNFINISHED = Statement(
+_not_final = or_(
+    refunds.c.status.in_(UNFINISHED),
+    and_(refunds.c.status == RefundStatus.REFUNDED, refunds.c.finality == Finality.PROVISIONAL),
+)
+_TO_FOLLOW = Statement(
     select(*_COLUMNS)
-    .where(refunds.c.status.in_(UNFINISHED))
+    .where(refunds.c.chain_id == bindparam("chain_id"), _not_final)
     .order_by(refunds.c.created_at_ms, refunds.c.id)
 )
 _ADD = Statement(
     insert(refunds).values({name: bindparam(name) for name in Refund.__struct_fields__})
 )
-_SET_STATUS = Statement(
+_this = refunds.c.id == bindparam("refund_id")
+_SENT = Statement(
     update(refunds)
-    .where(
-        refunds.c.id == bindparam("refund_id"),
-        refunds.c.status.in_(UNFINISHED),
-    )
+    .where(_this, refunds.c.status.in_(UNFINISHED))
+    .values(status=RefundStatus.SENT, refund_tx_hash=bindparam("new_tx_hash"))
+)
+_REFUNDED = Statement(
+    update(refunds)
+    .where(_this, _not_final)
     .values(
-        status=bindparam("new_status"),
+        status=RefundStatus.REFUNDED,
         refund_tx_hash=bindparam("new_tx_hash"),
-        ended_at_ms=bindparam("new_ended_at_ms"),
+        finality=bindparam("new_finality"),
+        ended_at_ms=func.coalesce(refunds.c.ended_at_ms, bindparam("now_ms")),
     )
+)
+_REOPEN = Statement(
+    update(refunds)
+    .where(_this, refunds.c.status == RefundStatus.REFUNDED, _not_final)
+    .values(status=RefundStatus.SENT, ended_at_ms=null())
+)
+_FAILED = Statement(
+    update(refunds)
+    .where(_this, _not_final)
+    .values(status=RefundStatus.FAILED, refund_tx_hash=null(), ended_at_ms=bindparam("now_ms"))
 )
 
 
@@ -45,9 +64,9 @@ async def of_payment(
     return [struct_of(Refund, row) for row in rows]
 
 
-async def unfinished(source: Database | Transaction) -> list[Refund]:
-    """The refunds whose outcome is not known yet, the oldest first."""
-    return [struct_of(Refund, row) for row in await source.all(_UNFINISHED)]
+async def to_follow(source: Database | Transaction, *, chain_id: int) -> list[Refund]:
+    """The refunds of a chain whose outcome is open, or not final, the oldest first."""
+    return [struct_of(Refund, row) for row in await source.all(_TO_FOLLOW, chain_id=chain_id)]
 
 
 async def add(tx: Transaction, refund: Refund) -> None:
@@ -55,20 +74,29 @@ async def add(tx: Transaction, refund: Refund) -> None:
     await tx.execute(_ADD, **msgspec.structs.asdict(refund))
 
 
-async def move_on(
-    tx: Transaction,
-    refund_id: str,
-    status: RefundStatus,
-    *,
-    refund_tx_hash: str | None,
-    ended_at_ms: int | None,
-) -> bool:
-    """Move an unfinished refund on; False when it was finished elsewhere meanwhile."""
-    touched = await tx.execute(
-        _SET_STATUS,
+async def sent(tx: Transaction, refund_id: str, *, refund_tx_hash: str) -> None:
+    """Note that its transaction is on its way."""
+    await tx.execute(_SENT, refund_id=refund_id, new_tx_hash=refund_tx_hash)
+
+
+async def refunded(
+    tx: Transaction, refund_id: str, *, refund_tx_hash: str, is_final: bool, now_ms: int
+) -> None:
+    """Note that it is mined, and whether its block is safe."""
+    await tx.execute(
+        _REFUNDED,
         refund_id=refund_id,
-        new_status=status,
         new_tx_hash=refund_tx_hash,
-        new_ended_at_ms=ended_at_ms,
+        new_finality=Finality.SAFE if is_final else Finality.PROVISIONAL,
+        now_ms=now_ms,
     )
-    return touched == 1
+
+
+async def reopen(tx: Transaction, refund_id: str) -> bool:
+    """Note that it is not mined any more; False when it was not mined."""
+    return await tx.execute(_REOPEN, refund_id=refund_id) == 1
+
+
+async def failed(tx: Transaction, refund_id: str, *, now_ms: int) -> bool:
+    """End one that can't happen any more; False when it was ended elsewhere meanwhile."""
+    return await tx.execute(_FAILED, refund_id=refund_id, now_ms=now_ms) == 1

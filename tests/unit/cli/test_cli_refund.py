@@ -6,6 +6,7 @@ import pytest
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.cli.books import refund_text
 from moorage.money import MicroUsd
+from moorage.payments.payment import Finality
 from moorage.payments.refund import Refund, RefundStatus
 
 ARBITRUM = KNOWN_CHAINS["arbitrum"]
@@ -23,6 +24,7 @@ REFUND = Refund(
     refund_tx_hash="0x02",
     created_at_ms=1,
     ended_at_ms=2,
+    finality=Finality.SAFE,
 )
 
 

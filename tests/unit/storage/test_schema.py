@@ -44,6 +44,7 @@ ENUMS: dict[str, type[StrEnum]] = {
     "settlements.status": SettlementStatus,
     "relay_transactions.status": RelayStatus,
     "refunds.status": RefundStatus,
+    "refunds.finality": Finality,
     "watch_cursors.search": Search,
     "deliveries.status": DeliveryStatus,
     "projects.status": ProjectStatus,

@@ -174,7 +174,10 @@ refunds = Table(
     Column("refund_tx_hash", Text),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),
+    # Whether the block of a refunded one is safe; until then it is looked at again.
+    Column("finality", Text, nullable=False, server_default="provisional"),
     one_of("status", "intended", "sent", "refunded", "failed"),
+    one_of("finality", "provisional", "safe", "finalized"),
     Index(None, "chain_id", "tx_hash", "log_index"),
     Index(None, "status"),
 )

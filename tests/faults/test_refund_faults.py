@@ -1,0 +1,144 @@
+"""A refund, each step of it, each fault: it is paid once, and the books agree with the chain."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+
+import books
+import msgspec
+import pytest
+import pytest_asyncio
+from cell import Cell
+from stage import CHAIN, PATIENCE_SECONDS, Stage
+from ways import by_transaction
+
+from faults import FAULTS, reorganised
+from moorage.chains.chain import KNOWN_CHAINS
+from moorage.chains.rpc import RpcClient
+from moorage.chains.signing import SigningKey
+from moorage.clock import SystemClock
+from moorage.errors import MoorageError
+from moorage.money import AtomicUnits
+from moorage.payments.refunds import Refunds
+from moorage.payments.relayer import GWEI, Limits, Relayer
+from moorage.storage import payments, refunds
+from moorage.storage.database import Database
+from paying import mine, until_mined
+from waiting import until
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.root]
+
+AMOUNT = 200_000
+BEGUN, MINED = "begun", "mined"
+STEPS = (BEGUN, "refund_signed", "refund_sent", MINED)
+KILLED, FORGOTTEN = "killed", "forgotten"
+OF_REQUESTS = "duplicates"
+EVERY = {
+    **{name: fault for name, fault in FAULTS.items() if name != OF_REQUESTS},
+    FORGOTTEN: reorganised(1, forgets=True),
+}
+
+
+class Ends(BaseException):
+    """The operator's command dies here."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    async with Stage(tmp_path_factory.mktemp("refunds")) as started:
+        yield started
+
+
+class Operator:
+    """Who sends a part of a cell's payment back, from a process of their own."""
+
+    def __init__(self, cell: Cell, stack: AsyncExitStack) -> None:
+        self._cell = cell
+        chain = msgspec.structs.replace(KNOWN_CHAINS[CHAIN], rpc_urls=(cell.stage.rpc.url,))
+        self._db = Database(cell.stage.database)
+        stack.callback(self._db.close)
+        self._client = RpcClient(chain, timeout_seconds=1)
+        stack.push_async_callback(self._client.close)
+        self._service = self._refunds()
+        self.dies_at = ""
+
+    def _refunds(self) -> Refunds:
+        key = SigningKey(self._cell.stage.refund_key)
+        limits = Limits(gas=300_000, fee_wei=100 * GWEI, reserve_wei=0)
+        clock = SystemClock()
+        return Refunds(
+            db=self._db,
+            client=self._client,
+            relayer=Relayer(db=self._db, client=self._client, key=key, limits=limits, clock=clock),
+            sender=key.address,
+            recipients={each.lower() for each in self._cell.stage.recipients},
+            clock=clock,
+            on_step=self._reach,
+        )
+
+    def _reach(self, step: str) -> None:
+        if step == self.dies_at:
+            raise Ends
+
+    async def begin(self) -> None:
+        """Send it, unless it is in the books that it was begun."""
+        if await self.open():
+            return
+        wallet = self._cell.wallet.address.lower()
+        (payment,) = [
+            one
+            for one in await payments.of_transaction(
+                self._db, chain_id=self._client.chain.chain_id, tx_hash=self._cell.paid_by
+            )
+            if one.payer == wallet
+        ]
+        await self._service.begin(payment, amount=AtomicUnits(AMOUNT), reason="asked for")
+
+    async def open(self) -> bool:
+        """Whether a refund's outcome is open."""
+        return bool(await refunds.to_follow(self._db, chain_id=self._client.chain.chain_id))
+
+
+MATRIX = [
+    pytest.param(step, fault, id=f"{step}-{fault}") for step in STEPS for fault in (KILLED, *EVERY)
+]
+
+
+@pytest.mark.parametrize(("step", "fault"), MATRIX)
+async def test_refund_is_paid_once(stage: Stage, step: str, fault: str) -> None:
+    await stage.recover()
+    cell = Cell(stage)
+    await cell.pay(by_transaction)
+    await cell.until_ready(await cell.insist())
+    await mine(cell.rpc_url, 3)
+    async with asyncio.timeout(PATIENCE_SECONDS), AsyncExitStack() as stack:
+        operator = Operator(cell, stack)
+        await suffer(operator, cell, step, fault)
+        await stage.recover()
+        while books.refunds(stage, cell.wallet) != [("refunded", "safe")]:
+            with suppress(MoorageError):
+                await operator.begin()
+            await mine(cell.rpc_url)
+            await asyncio.sleep(0.1)
+    assert await books.returned(stage, cell.wallet) == AMOUNT
+    await cell.check()
+
+
+async def suffer(operator: Operator, cell: Cell, step: str, fault: str) -> None:
+    """Have a fault while the refund is at a step, and let the gateway look at it meanwhile."""
+    if step in (BEGUN, MINED):
+        if step == MINED:
+            await operator.begin()
+            await until_mined(cell.rpc_url)
+            await until(lambda: books.refunds(cell.stage, cell.wallet)[0][0] == "refunded")
+    else:
+        operator.dies_at = step
+        with pytest.raises(Ends):
+            await operator.begin()
+    if fault == KILLED:
+        cell.stage.kill()
+        return
+    async with EVERY[fault](cell):
+        with suppress(MoorageError):
+            await operator.begin()
+        await asyncio.sleep(0.3)
