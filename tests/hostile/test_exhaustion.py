@@ -29,6 +29,7 @@ from conftest import Host, Mode, in_root_mode
 from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.logs.store import CAP_BYTES
 from moorage.runtimes.runtime import Instance, Limits, LogKind
+from moorage.runtimes.sandbox.resolver import find_servers
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from waiting import until
 
@@ -259,6 +260,47 @@ async def test_connections_one_makes_do_not_fill_the_hosts_table(
     flows = ("exhaust.py", "flows", arena.PUBLIC_ADDRESS, "20000")
     await attempt(phase, deployer, app, source, *flows)
     assert tracked_connections() - before < 10_000
+
+
+@pytest.fixture(scope="module")
+def local_resolver(host: Host) -> str:
+    """The machine's name server, at an address of the machine's own: nobody answers there."""
+    address = find_servers()[0]
+    arena.ip("addr", "add", f"{address}/32", "dev", "lo")
+    return address
+
+
+@functools.cache
+def questions_outside(address: str) -> int:
+    """How many connections the kernel remembers of 6,000 questions from outside the sandbox."""
+    before = tracked_connections()
+    outside("exhaust.py", "queries", address, "6000")
+    return tracked_connections() - before
+
+
+@in_root_mode
+@pytest.mark.parametrize("phase", ["app", "build"])
+async def test_questions_to_a_resolver_on_the_host_count_as_connections(
+    phase: str, deployer: Deployer, app: Instance, source: Path, local_resolver: str
+) -> None:
+    assert questions_outside(local_resolver) >= 5_000
+    before = tracked_connections()
+    await attempt(phase, deployer, app, source, "exhaust.py", "queries", local_resolver, "6000")
+    assert tracked_connections() - before < 2_000
+
+
+@in_root_mode
+@pytest.mark.parametrize("phase", ["app", "build"])
+async def test_unread_sockets_hold_no_more_than_ones_own_memory(
+    phase: str, deployer: Deployer, app: Instance, neighbour: Instance, source: Path
+) -> None:
+    """As many of the machine's would stop everybody's network (tcp_mem)."""
+    amount = SMALL.memory_bytes // MEBIBYTE + 64
+    held = json.loads(outside("exhaust.py", "sockets", str(amount))["detail"])["mebibytes"]
+    assert held >= amount
+    tried = await attempt(phase, deployer, app, source, "exhaust.py", "sockets", str(amount))
+    assert json.loads(tried["detail"])["mebibytes"] < amount // 2
+    assert await answers(neighbour)
 
 
 async def test_many_connections_block_only_the_app_they_lead_to(

@@ -13,6 +13,7 @@ OWN_HOSTNAME = ("unshare", "--uts")
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 TERMINAL = ("terminal",)  # gets a terminal of its own as standard input
 NEIGHBOURS_NETWORK = ("nsenter", "--net=/proc/{neighbour_pid}/ns/net")
+EXPENDABLE = ("sh", "-c", 'echo 500 > /proc/self/oom_score_adj; exec "$@"', "sh")
 LEAKY = ("sh", "-c", 'exec 7</tmp; exec "$@"', "sh")
 
 REFUSED = frozenset({"ECONNREFUSED"})
@@ -143,6 +144,13 @@ FILES = (
     _files("kernel settings", "open-to-write", "/proc/sys/kernel/core_pattern",
            "/proc/sysrq-trigger", "/proc/sys/vm/drop_caches", "/proc/sys/net/ipv4/ip_forward",
            "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/power/state", refused=READ_ONLY),
+    _files("settings of one's own namespaces", "open-to-write", "/proc/sys/kernel/msgmax",
+           "/proc/sys/kernel/shmmax", "/proc/sys/net/ipv4/ip_forward", refused=READ_ONLY),
+    _files("what the machine does", "host-facts", "/proc/cmdline", "/proc/diskstats",
+           "/proc/interrupts", "/proc/kallsyms", "/proc/keys", "/proc/locks", "/proc/modules",
+           "/proc/partitions", "/proc/softirqs", "/proc/zoneinfo", "/proc/buddyinfo", "/proc/fs",
+           "/proc/irq", "/proc/pressure", "/proc/timer_list", "/sys/kernel", "/sys/block",
+           refused=frozenset({"nothing is told"})),
     _files("cgroup of one's own", "make-cgroup", refused=READ_ONLY),
     _files("device node", "mknod", "{scratch}", "1", "5", refused=NOT_ALLOWED),
     _files("devices", "devices", refused=frozenset({"none opened"})),
@@ -182,6 +190,8 @@ PROCESSES = (
                refused=frozenset({"no capability", "EPERM"})),
     _processes("uid mapping", "uid-map", refused=NOT_ALLOWED),
     _processes("capabilities", "capabilities", refused=frozenset({"none"})),
+    _processes("being spared", "spare-oneself", refused=frozenset({"EACCES", "EPERM"}),
+               outside=EXPENDABLE),
     _processes("precedence", "nice", refused=frozenset({"EPERM", "EACCES"})),
     _processes("real time", "realtime", refused=NOT_ALLOWED),
     _processes("host name", "host-name", refused=NOT_ALLOWED, outside=OWN_HOSTNAME),
@@ -210,6 +220,8 @@ KERNEL = (
     _kernel("pivot_root", "pivot-root", "/tmp", outside=OWN_MOUNTS),
     _kernel("chroot", "chroot-escape", "{scratch}", "{chroot_evidence}"),
     _kernel("io_uring", "io-uring", refused=UNKNOWN_CALL),
+    _kernel("asynchronous I/O", "asynchronous-io", refused=UNKNOWN_CALL),
+    _kernel("huge pages", "huge-pages", refused=UNKNOWN_CALL),
     _kernel("bpf", "bpf", refused=UNKNOWN_CALL),
     _kernel("perf_event_open", "perf", refused=frozenset({"EPERM", "EACCES", "ENOSYS"})),
     _kernel("userfaultfd", "userfaultfd", refused=UNKNOWN_CALL),
@@ -225,6 +237,8 @@ KERNEL = (
     _network("packet socket", "packet", refused=NO_FAMILY),
     _network("vsock", "vsock", refused=NO_FAMILY),
     _network("socket of another family", "other-families", refused=frozenset({"none opened"})),
+    _network("socket of another type", "other-types", refused=frozenset({"none opened"})),
+    _network("source routing", "source-route", refused=frozenset({"ENOPROTOOPT"})),
     _network("netlink besides routes", "netlink-families", refused=frozenset({"none opened"})),
     Threat(name="adding an address", run=("network.py", "netlink-add-address"),
            refused=NOT_ALLOWED, outside=OWN_NETWORK),

@@ -103,6 +103,34 @@ def flows(address: str, count: str) -> str:
     return f"{count} flows"
 
 
+def queries(address: str, count: str) -> str:
+    """Ask a name server from as many ports: each question is one that the host must remember."""
+    for _ in range(int(count)):
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as endpoint,
+        ):
+            endpoint.sendto(b"", (address, 53))
+    return f"{count} questions"
+
+
+def sockets(mebibytes: str) -> str:
+    """Have the kernel hold memory in connections to oneself that nobody reads."""
+    held = 0
+    kept: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        while held < int(mebibytes) * MEBIBYTE and len(kept) < 600:
+            sender = socket.create_connection(server.getsockname())
+            sender.setblocking(False)
+            kept += [sender, server.accept()[0]]
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    held += sender.send(bytes(1 << 18))
+    for endpoint in kept:
+        endpoint.close()
+    return json.dumps({"mebibytes": held // MEBIBYTE})
+
+
 def send(address: str, port: str, seconds: str) -> str:
     """Send as much as one can for so many seconds."""
     deadline, sent = time.monotonic() + float(seconds), 0
@@ -213,6 +241,8 @@ main(
         "inodes": inodes,
         "fill": fill,
         "flows": flows,
+        "queries": queries,
+        "sockets": sockets,
         "send": send,
         "scan": scan,
         "cpu": cpu,

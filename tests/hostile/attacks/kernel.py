@@ -127,6 +127,19 @@ def io_uring() -> str:
     return "made"
 
 
+def asynchronous_io() -> str:
+    """Take contexts of the kernel's asynchronous I/O, of which all of the machine has so many."""
+    context = ctypes.c_ulong(0)
+    syscall("io_setup", 1024, ctypes.byref(context))
+    return "taken"
+
+
+def huge_pages() -> str:
+    """Get a file in huge pages, which the operator reserved, and no control group counts."""
+    os.close(syscall("memfd_create", b"hostile", 0x4))
+    return "made"
+
+
 def bpf() -> str:
     """Make a BPF map."""
     os.close(syscall("bpf", 0, struct.pack("=IIII112x", 2, 4, 4, 1), 128))
@@ -231,6 +244,8 @@ main(
         "pivot-root": pivot_root,
         "chroot-escape": chroot_escape,
         "io-uring": io_uring,
+        "asynchronous-io": asynchronous_io,
+        "huge-pages": huge_pages,
         "bpf": bpf,
         "perf": perf,
         "userfaultfd": userfaultfd,

@@ -7,7 +7,7 @@ import socket
 import struct
 from pathlib import Path
 
-from attempt import Refused, main
+from attempt import LIBC, Refused, main
 
 # Where it must succeed it may take long on a busy machine; where it must not, it is waited for.
 TIMEOUT_SECONDS = float(os.environ.get("ATTEMPT_SECONDS", "3"))
@@ -139,6 +139,28 @@ def other_families() -> str:
     return f"opened families {opened}"
 
 
+def other_types() -> str:
+    """Open a socket of a rare type: old packet sockets, DCCP, reliable datagrams, raw ones."""
+    opened = []
+    for family, kind in ((2, 10), (2, 6), (2, 4), (2, 3), (10, 3), (1, 3)):
+        for flags in (0, socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK):
+            number = LIBC.socket(family, kind | flags, 1 if kind == socket.SOCK_RAW else 0)
+            if number >= 0:
+                os.close(number)
+                opened.append((family, kind))
+    if not opened:
+        raise Refused("none opened")
+    return f"opened families and types {opened}"
+
+
+def source_route() -> str:
+    """Say by which hosts a packet is to go: loose source routing (RFC 791)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as endpoint:
+        route = bytes([131, 11, 4, 11, 66, 66, 66, 127, 0, 0, 1, 0])
+        endpoint.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, route)
+    return "set"
+
+
 def netlink_families() -> str:
     """Open the netlink families beyond routes: audit, netfilter, kernel events, crypto."""
     opened = []
@@ -194,6 +216,8 @@ main(
         "packet": packet,
         "vsock": vsock,
         "other-families": other_families,
+        "other-types": other_types,
+        "source-route": source_route,
         "netlink-families": netlink_families,
         "netlink-add-address": netlink_add_address,
         "netlink-add-route": netlink_add_route,

@@ -56,6 +56,14 @@ def pidfd_getfd(pid: str) -> str:
     return f"took descriptor {syscall('pidfd_getfd', handle, 0, 0)}"
 
 
+def spare_oneself() -> str:
+    """Have the kernel kill others first when memory is short."""
+    score = Path("/proc/self/oom_score_adj")
+    lower = int(score.read_text()) - 1
+    score.write_text(str(lower))
+    return f"lowered to {lower}"
+
+
 def kill(pid: str) -> str:
     """Signal a process; the null signal asks whether one could."""
     os.kill(int(pid), 0)
@@ -191,6 +199,7 @@ main(
         "proc-mem": proc_mem,
         "pidfd": pidfd,
         "pidfd-getfd": pidfd_getfd,
+        "spare-oneself": spare_oneself,
         "kill": kill,
         "renice": renice,
         "environ": environ,

@@ -45,7 +45,6 @@ exec {ARGS_FD}<&0 {SECCOMP_FD}<"$2" </dev/null
 shift 3
 while [ "$1" != -- ]; do echo 0 > "$1/cgroup.procs"; shift; done
 shift
-echo 500 > /proc/self/oom_score_adj
 exec "$@"
 """
 

@@ -31,6 +31,16 @@ LANGUAGES_ETC = (
     *("php/*/cli/conf.d", "php/*/mods-available"),
 )
 _ETC = Path("/etc")
+_PROC = Path("/proc")
+# What of /proc tells of the host, its disks and what other apps do, or lets an app set something
+# going there. What programs ask for stays: meminfo, cpuinfo, stat, loadavg, vmstat, cgroups.
+HIDDEN_FILES = (
+    "buddyinfo", "cmdline", "diskstats", "interrupts", "kallsyms", "key-users", "keys",
+    "latency_stats", "locks", "modules", "pagetypeinfo", "partitions", "sched_debug", "schedstat",
+    "slabinfo", "softirqs", "timer_list", "vmallocinfo", "zoneinfo",
+)  # fmt: skip
+HIDDEN_DIRECTORIES = ("fs", "irq", "pressure")
+_ANYBODY_READS = 0o004
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 # Joins the control groups named up to `--`, then becomes the rest. A shell, because a process must
@@ -43,8 +53,8 @@ shift
 # the host's root (core(5)). Where the limit is lower already and may not be raised, none it is.
 prlimit --pid $$ --core=1:1 2> /dev/null || ulimit -c 0
 """
-# When the whole machine is out of memory, apps go before the gateway.
-_EXPENDABLE = "echo 500 > /proc/self/oom_score_adj\n"
+# When the whole machine is out of memory, apps go before the gateway: the score is the first word.
+_EXPENDABLE = 'echo "$1" > /proc/self/oom_score_adj\nshift\n'
 # Stays the gateway's child, and dies with it.
 ATTACHED = _JOIN + _EXPENDABLE + 'exec "$@"\n'
 # Leaves the gateway: init is its parent.
@@ -131,9 +141,24 @@ def _root_mounts() -> list[str]:
         elif path.is_dir():
             mounts += ["--ro-bind", f"/{name}", f"/{name}"]
     return [
-        *mounts, "--proc", "/proc", "--dev", "/dev",
+        *mounts, *_proc_mounts(), "--dev", "/dev",
         "--size", str(_SHM_BYTES), "--perms", "1777", "--tmpfs", _SHM,
     ]  # fmt: skip
+
+
+def _proc_mounts() -> list[str]:
+    """A /proc of the app's own processes, with settings to be read, and without `HIDDEN_…`."""
+    mounts = ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"]
+    for name in (name for name in HIDDEN_FILES if _is_readable(_PROC / name)):
+        mounts += ["--dev-bind", "/dev/null", f"/proc/{name}"]
+    for name in (name for name in HIDDEN_DIRECTORIES if _is_readable(_PROC / name)):
+        mounts += ["--tmpfs", f"/proc/{name}", "--remount-ro", f"/proc/{name}"]
+    return mounts
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether somebody without rights may read it; each mount costs a start some 0.2 ms."""
+    return path.exists() and bool(path.stat().st_mode & _ANYBODY_READS)
 
 
 def _etc_mounts(etc: Path) -> list[str]:

@@ -84,6 +84,12 @@ def ruleset(policy: Policy) -> str:
     pace = new_flows(policy.traffic.app_new_connections, source="ip saddr")
     sent = bandwidth(policy.traffic.app_bandwidth_mbit, meter="sent", key="ip saddr")
     received = bandwidth(policy.traffic.app_bandwidth_mbit, meter="received", key="ip daddr")
+    # Alike on both ways, to the world and to a resolver on this machine: an app's flows all count.
+    begun = f"""\
+    ct state established,related accept
+    meta nfproto != ipv4 drop
+    ct state new add @flows {{ ip saddr ct count over {MAX_FLOWS} }} reject
+{pace}"""
     return f"""\
 table inet {name} {{}}
 delete table inet {name}
@@ -95,13 +101,9 @@ table inet {name} {{
   set visitors {{ type ipv4_addr; size 65535; flags dynamic; }}
   set visitors6 {{ type ipv6_addr; size 65535; flags dynamic; }}
   chain from_app {{
-{sent}    ct state established,related accept
-    meta nfproto != ipv4 drop
-    ct state new add @flows {{ ip saddr ct count over {MAX_FLOWS} }} reject
-{pace}{destinations(policy, policy.subnet)}  }}
+{sent}{begun}{destinations(policy, policy.subnet)}  }}
   chain from_app_to_host {{
-    ct state established,related accept
-{_dns(policy.resolvers)}    drop
+{sent}{begun}{_dns(policy.resolvers)}    drop
   }}
   chain to_app {{
 {received}    ct state established,related accept

@@ -48,11 +48,14 @@ def open_machine(configuration: Configuration, *, subnet: str, caches: Caches) -
         *probe.missing_diagnosis(),
     ]
     hierarchy, servers = probe.hierarchy(), resolver.find_servers()
+    oom_score = probe.held_oom_score()
     if hierarchy is None:
         missing.append(probe.missing_hierarchy())
     if not servers:
         missing.append(probe.MISSING_RESOLVER)
-    if missing or hierarchy is None:
+    if oom_score is None:
+        missing.append(probe.MISSING_OOM_SCORE)
+    if missing or hierarchy is None or oom_score is None:
         raise IsolationMissing(tuple(missing))
     blanks = Blanks(directory=configuration.state_dir / "blanks", clock=configuration.clock)
     groups = Cgroups(hierarchy, f"moorage-{configuration.instance_id}")
@@ -64,6 +67,7 @@ def open_machine(configuration: Configuration, *, subnet: str, caches: Caches) -
         servers=servers,
         tools={name: _tool_path(configuration, name) for name in (*configuration.tools, *SHIMS)},
         seccomp=seccomp.filter_bytes(),
+        oom_score=oom_score,
         blanks=blanks,
         caches=caches,
         downloads=Downloads(

@@ -72,7 +72,11 @@ def prepared(
         argv = bubblewrap.launch_argv(
             script,
             machine.cgroups.directories(group),
-            [*identity, *bubblewrap.bwrap_argv(args_fd=args_fd, command=command)],
+            [
+                str(machine.oom_score),
+                *identity,
+                *bubblewrap.bwrap_argv(args_fd=args_fd, command=command),
+            ],
         )
         yield Launch(argv=argv, pass_fds=tuple(opened))
     finally:

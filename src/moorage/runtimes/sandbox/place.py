@@ -38,6 +38,7 @@ class Machine(place.Machine["Place"]):
     cgroups: Cgroups
     shares: Shares
     seccomp: bytes
+    oom_score: int  # of apps, which they can't lower
     blanks: Blanks
     caches: Caches
     downloads: Downloads

@@ -24,9 +24,22 @@ _IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 _APPARMOR_USERNS = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 _DEBIAN_USERNS = Path("/proc/sys/kernel/unprivileged_userns_clone")
 _REACHABLE = 0o001
+_EXPENDABLE_SCORE = 500
+_NOBODY = "65534"
+# Takes a score as root, then lowers it as somebody without any right, and says what it is.
+_LOWER_OOM_SCORE = """\
+echo "$1" > /proc/self/oom_score_adj || exit
+exec setpriv --reuid="$2" --regid="$2" --clear-groups --bounding-set=-all --inh-caps=-all sh -c '
+for score in -1000 -1 0 499; do echo "$score" > /proc/self/oom_score_adj && break; done 2> /dev/null
+cat /proc/self/oom_score_adj'
+"""
 
 MISSING_RESOLVER = (
     "apps can reach no name server: name one in /etc/resolv.conf that is IPv4 and not on loopback"
+)
+MISSING_OOM_SCORE = (
+    "apps could have the kernel spare them when memory is short: start the gateway with"
+    " CAP_SYS_RESOURCE, or without an OOMScoreAdjust below 0"
 )
 
 
@@ -54,6 +67,22 @@ def missing_privileges(*, run_dir: Path) -> list[str]:
         missing.append("user namespaces are off: sysctl -w kernel.unprivileged_userns_clone=1")
     missing += _unreachable(run_dir)
     return missing
+
+
+def held_oom_score() -> int | None:
+    """The score by which apps are killed before the gateway, as far as they can't lower it.
+
+    A root without CAP_SYS_RESOURCE may raise a score, but whoever has it may take it back: with
+    some apps at the raised one and others not, the kernel would spare those who cheat. So it is 0
+    for all then; None where not even that is held, as the gateway itself has less.
+    """
+    for score in (_EXPENDABLE_SCORE, 0):
+        said = tool.run(
+            ["/bin/sh", "-c", _LOWER_OOM_SCORE, "sh", str(score), _NOBODY], accept=(0, 1, 2, 127)
+        )
+        if said.strip() == str(score):
+            return score
+    return None
 
 
 def likely_causes() -> list[str]:

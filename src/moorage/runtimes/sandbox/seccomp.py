@@ -13,6 +13,7 @@ _LOAD = 0x20  # A = word at offset k
 _JUMP_EQUAL = 0x15
 _JUMP_GREATER_EQUAL = 0x35
 _JUMP_ANY_BIT = 0x45
+_AND = 0x54  # A = A & k
 _RETURN = 0x06
 
 ALLOW = 0x7FFF0000
@@ -21,8 +22,9 @@ _ERRNO = 0x00050000
 
 EPERM = 1
 ENOSYS = 38
-EAFNOSUPPORT = 97
+ENOPROTOOPT = 92
 EPROTONOSUPPORT = 93
+EAFNOSUPPORT = 97
 
 _OFFSET_NUMBER = 0
 _OFFSET_ARCH = 4
@@ -32,10 +34,20 @@ _X32_BIT = 0x40000000
 _LAST_KNOWN_CALL = 466  # removexattrat; later calls are not known to be harmless
 
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
+_TYPE_MASK = 0xF  # of a socket's type; the other bits are SOCK_NONBLOCK, SOCK_CLOEXEC, or no one's
+_STREAM, _DGRAM, _RAW, _SEQPACKET = 1, 2, 3, 5
 _INTERNET_PROTOCOLS = (0, 6, 17, 1, 58, 262)  # the type's own, TCP, UDP, ping, ping6, MPTCP
 _NETLINK_ROUTE = 0
+# What needs no right, but reaches code that apps have no use for: source routes, signatures of BGP
+# sessions, protocols on top of TCP (kTLS among them) and IPsec in UDP.
+_SOCKET_OPTIONS = {
+    0: (4,),  # IPPROTO_IP: IP_OPTIONS
+    6: (14, 31, 32, 38, 39, 40),  # TCP_MD5SIG, TCP_ULP, TCP_MD5SIG_EXT, TCP_AO_…
+    17: (100,),  # UDP_ENCAP
+}
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS … CLONE_NEWNET of clone(2)
 _MAP_SHARED, _MAP_ANONYMOUS = 0x01, 0x20  # MAP_SHARED_VALIDATE has the first bit too
+_MAP_HUGETLB, _MFD_HUGETLB, _SHM_HUGETLB = 0x40000, 0x4, 0o4000  # no group counts those pages
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Linux, 32-bit uname, 2.6 uname, query
 
@@ -63,6 +75,7 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "add_key": (248, 217),
     "adjtimex": (159, 171),
     "bpf": (321, 280),
+    "cachestat": (451, 451),
     "chroot": (161, 51),
     "clock_adjtime": (305, 266),
     "clock_settime": (227, 112),
@@ -78,6 +91,12 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "fspick": (433, 433),
     "get_kernel_syms": (177, None),
     "init_module": (175, 105),
+    "io_cancel": (210, 3),
+    "io_destroy": (207, 1),
+    "io_getevents": (208, 4),
+    "io_pgetevents": (333, 292),
+    "io_setup": (206, 0),
+    "io_submit": (209, 2),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
     "io_uring_setup": (425, 425),
@@ -123,6 +142,7 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "shmget": (29, 194),
     "sethostname": (170, 161),
     "setns": (308, 268),
+    "setsockopt": (54, 208),
     "settimeofday": (164, 170),
     "socket": (41, 198),
     "socketpair": (53, 199),
@@ -139,10 +159,15 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "vhangup": (153, 58),
     "_sysctl": (156, None),
 }
-_JUDGED_BY_ARGUMENTS = ("clone", "clone3", "ioctl", "mmap", "personality", "socket", "socketpair")
+_JUDGED_BY_ARGUMENTS = (
+    "clone", "clone3", "ioctl", "mmap", "personality", "setsockopt", "socket", "socketpair",
+)  # fmt: skip
 _OF_NO_PROCESS = ("memfd_create", "memfd_secret", "shmget")  # memory that no process need map
+# Asynchronous I/O of the kernel: fs.aio-max-nr bounds it for all of the machine. Whoever uses it
+# falls back where there is none.
+_AIO = ("io_cancel", "io_destroy", "io_getevents", "io_pgetevents", "io_setup", "io_submit")
 
-DENIED = tuple(sorted(set(_CALLS) - {*_JUDGED_BY_ARGUMENTS, *_OF_NO_PROCESS}))
+DENIED = tuple(sorted(set(_CALLS) - {*_JUDGED_BY_ARGUMENTS, *_OF_NO_PROCESS, *_AIO}))
 """Calls that always answer EPERM."""
 
 
@@ -175,14 +200,19 @@ def build_filter(machine: str, *, shared_memory: bool = True) -> list[Instructio
     for name in DENIED:
         if name in numbers:
             program += _when(numbers[name], [_errno(EPERM)])
-    if not shared_memory:
-        for name in _OF_NO_PROCESS:
-            program += _when(numbers[name], [_errno(ENOSYS)])
+    for name in (*_AIO, *(() if shared_memory else _OF_NO_PROCESS)):
+        program += _when(numbers[name], [_errno(ENOSYS)])
+    if shared_memory:
+        program += _when(numbers["memfd_create"], _deny_bits(1, _MFD_HUGETLB))
+        program += _when(numbers["shmget"], _deny_bits(2, _SHM_HUGETLB))
+        program += _when(numbers["mmap"], _deny_bits(3, _MAP_HUGETLB))
+    else:
         program += _when(numbers["mmap"], _deny_all_bits(3, _MAP_SHARED, _MAP_ANONYMOUS))
     program += _when(numbers["clone3"], [_errno(ENOSYS)])  # its flags lie behind a pointer
     program += _when(numbers["clone"], _deny_bits(0, _NEW_NAMESPACES))
     program += _when(numbers["socket"], _socket_rules())
-    program += _when(numbers["socketpair"], _allow_only(0, (_AF_UNIX,), EAFNOSUPPORT))
+    program += _when(numbers["socketpair"], _pair_rules())
+    program += _when(numbers["setsockopt"], _option_rules())
     program += _when(numbers["personality"], _allow_only(0, _PERSONALITIES, EPERM))
     program += _when(numbers["ioctl"], _deny_values(1, (_TIOCSTI, _TIOCLINUX)))
     program.append(Instruction(_RETURN, 0, 0, ALLOW))
@@ -240,10 +270,10 @@ def _deny_all_bits(argument: int, first: int, second: int) -> list[Instruction]:
     ]
 
 
-def _deny_values(argument: int, values: tuple[int, ...]) -> list[Instruction]:
+def _deny_values(argument: int, values: tuple[int, ...], error: int = EPERM) -> list[Instruction]:
     body = [_argument(argument)]
     for value in values:
-        body += [Instruction(_JUMP_EQUAL, 0, 1, value), _errno(EPERM)]
+        body += [Instruction(_JUMP_EQUAL, 0, 1, value), _errno(error)]
     return [*body, Instruction(_RETURN, 0, 0, ALLOW)]
 
 
@@ -255,15 +285,43 @@ def _allow_only(argument: int, values: tuple[int, ...], error: int) -> list[Inst
 
 
 def _socket_rules() -> list[Instruction]:
-    """AF_UNIX; AF_INET and AF_INET6 with everyday protocols, so that no rarer one's module is
-    loaded; AF_NETLINK only to list interfaces, as getifaddrs does.
+    """AF_UNIX; AF_INET and AF_INET6 with everyday types and protocols, so that no module of a rarer
+    one is loaded; AF_NETLINK only to list interfaces, as getifaddrs does.
     """
-    internet = _allow_only(2, _INTERNET_PROTOCOLS, EPROTONOSUPPORT)
+    internet = [
+        *_require_type(_STREAM, _DGRAM),
+        *_allow_only(2, _INTERNET_PROTOCOLS, EPROTONOSUPPORT),
+    ]
+    netlink = [*_require_type(_RAW, _DGRAM), *_allow_only(2, (_NETLINK_ROUTE,), EPROTONOSUPPORT)]
     return [
         _argument(0),
-        *_when(_AF_UNIX, [Instruction(_RETURN, 0, 0, ALLOW)]),
+        *_when(_AF_UNIX, _unix_rules()),
         *_when(_AF_INET, internet),
         *_when(_AF_INET6, internet),
-        *_when(_AF_NETLINK, _allow_only(2, (_NETLINK_ROUTE,), EPROTONOSUPPORT)),
+        *_when(_AF_NETLINK, netlink),
         _errno(EAFNOSUPPORT),
     ]
+
+
+def _pair_rules() -> list[Instruction]:
+    return [_argument(0), *_when(_AF_UNIX, _unix_rules()), _errno(EAFNOSUPPORT)]
+
+
+def _unix_rules() -> list[Instruction]:
+    return [*_require_type(_STREAM, _DGRAM, _SEQPACKET), Instruction(_RETURN, 0, 0, ALLOW)]
+
+
+def _require_type(*types: int) -> list[Instruction]:
+    """Go on with a socket of one of these types, else EPERM, as for one that needs a right."""
+    body = [_argument(1), Instruction(_AND, 0, 0, _TYPE_MASK)]
+    for left, kind in zip(range(len(types) - 1, -1, -1), types, strict=True):
+        body.append(Instruction(_JUMP_EQUAL, left + 1, 0, kind))
+    return [*body, _errno(EPERM)]
+
+
+def _option_rules() -> list[Instruction]:
+    """All options of sockets but `_SOCKET_OPTIONS`."""
+    body = [_argument(1)]
+    for level, options in _SOCKET_OPTIONS.items():
+        body += _when(level, _deny_values(2, options, ENOPROTOOPT))
+    return [*body, Instruction(_RETURN, 0, 0, ALLOW)]

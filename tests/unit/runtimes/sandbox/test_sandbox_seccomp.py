@@ -14,7 +14,12 @@ from moorage.runtimes.sandbox.seccomp import (
 
 X86_64, AARCH64 = 0xC000003E, 0xC00000B7
 ALLOW, KILL = 0x7FFF0000, 0x80000000
-EPERM, ENOSYS, EPROTONOSUPPORT, EAFNOSUPPORT = 1, 38, 93, 97
+EPERM, ENOSYS, ENOPROTOOPT, EPROTONOSUPPORT, EAFNOSUPPORT = 1, 38, 92, 93, 97
+SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, SOCK_DCCP, SOCK_PACKET = (
+    *(1, 2, 3, 4, 5, 6),
+    10,
+)
+SOCK_NONBLOCK, SOCK_CLOEXEC = 0x800, 0x80000
 
 
 def evaluate(program: list[Instruction], data: bytes) -> int:
@@ -24,6 +29,8 @@ def evaluate(program: list[Instruction], data: bytes) -> int:
         position += 1
         if code == 0x20:
             accumulator = struct.unpack_from("<I", data, value)[0]
+        elif code == 0x54:
+            accumulator &= value
         elif code == 0x06:
             return value
         else:
@@ -157,6 +164,66 @@ def test_netlink_is_for_listing_interfaces_only() -> None:
 def test_socket_pairs_are_unix_only() -> None:
     assert verdict(53, 1, 1) == "allow"
     assert verdict(53, 40, 1) == EAFNOSUPPORT
+
+
+@pytest.mark.parametrize("flags", [0, SOCK_NONBLOCK, SOCK_CLOEXEC, SOCK_NONBLOCK | SOCK_CLOEXEC])
+@pytest.mark.parametrize("kind", [0, SOCK_RAW, SOCK_RDM, SOCK_SEQPACKET, SOCK_DCCP, SOCK_PACKET])
+@pytest.mark.parametrize("family", [2, 10])
+def test_internet_sockets_are_of_everyday_types_only(family: int, kind: int, flags: int) -> None:
+    assert verdict(41, family, kind | flags) == EPERM
+    assert verdict(198, family, kind | flags, machine="aarch64") == EPERM
+    for everyday in (SOCK_STREAM, SOCK_DGRAM):
+        assert verdict(41, family, everyday | flags) == "allow"
+
+
+@pytest.mark.parametrize("call", [41, 53])
+def test_unix_sockets_are_of_everyday_types_only(call: int) -> None:
+    for kind in (SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET | SOCK_CLOEXEC):
+        assert verdict(call, 1, kind) == "allow"
+    for kind in (SOCK_RAW, SOCK_RDM, SOCK_DCCP, SOCK_PACKET | SOCK_CLOEXEC):
+        assert verdict(call, 1, kind) == EPERM
+
+
+def test_type_is_judged_by_the_half_the_kernel_reads() -> None:
+    assert verdict(41, 2, (1 << 32) | SOCK_PACKET) == EPERM
+    assert verdict(41, 2, (1 << 32) | SOCK_STREAM) == "allow"
+
+
+@pytest.mark.parametrize(
+    ("level", "option"), [(0, 4), (6, 14), (6, 31), (6, 32), (6, 38), (17, 100)]
+)
+def test_socket_option_that_reaches_rare_code_does_not_exist(level: int, option: int) -> None:
+    """IP_OPTIONS, TCP_MD5SIG, TCP_ULP, TCP_MD5SIG_EXT, TCP_AO_ADD_KEY, UDP_ENCAP."""
+    assert verdict(54, 5, level, option) == ENOPROTOOPT
+    assert verdict(208, 5, level, option, machine="aarch64") == ENOPROTOOPT
+
+
+@pytest.mark.parametrize(
+    ("level", "option"), [(1, 2), (1, 14), (6, 1), (6, 4), (0, 1), (41, 26), (17, 103), (1, 31)]
+)
+def test_other_socket_options_are_allowed(level: int, option: int) -> None:
+    """SO_REUSEADDR, TCP_NODELAY, TCP_KEEPIDLE, IP_TOS, IPV6_V6ONLY, UDP_SEGMENT; not by number."""
+    assert verdict(54, 5, level, option) == "allow"
+
+
+@pytest.mark.parametrize(
+    ("x86_64", "aarch64"), [(206, 0), (207, 1), (209, 2), (210, 3), (208, 4), (333, 292)]
+)
+def test_kernels_asynchronous_io_is_unknown(x86_64: int, aarch64: int) -> None:
+    """io_setup, io_destroy, io_submit, io_cancel, io_getevents, io_pgetevents."""
+    for shared_memory in (False, True):
+        assert verdict(x86_64, shared_memory=shared_memory) == ENOSYS
+        assert verdict(aarch64, machine="aarch64", shared_memory=shared_memory) == ENOSYS
+
+
+def test_huge_pages_which_no_group_counts_are_not_given() -> None:
+    """MAP_HUGETLB, MFD_HUGETLB, SHM_HUGETLB."""
+    assert verdict(9, 0, 4096, 3, 0x40022) == EPERM
+    assert verdict(319, 0, 0x4) == EPERM
+    assert verdict(29, 0, 4096, 0o4600) == EPERM
+    assert verdict(9, 0, 4096, 3, 0x22) == "allow"
+    assert verdict(319, 0, 0x1) == "allow"
+    assert verdict(29, 0, 4096, 0o1600) == "allow"
 
 
 @pytest.mark.parametrize(
