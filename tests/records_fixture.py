@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from clock import START_MS, MovableClock
+from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.deploy.deployment import Deployment, DeploymentStatus
 from moorage.deploy.job import JobKind
@@ -38,6 +39,8 @@ PLAN = Plan(
     run_env={},
     because=(),
 )
+
+UNLIMITED = RateLimiter(clock=MovableClock(), limit=1_000_000)
 
 _numbers = itertools.count(1)
 

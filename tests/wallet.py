@@ -131,15 +131,17 @@ class Wallet:
         project, deployment = deployed.body["projectId"], deployed.body["deploymentId"]
         return await self.call("GET", f"/agent/deploy/{project}/{deployment}/status")
 
-    async def settled(self, deployed: Answer, *, within_seconds: float = 120) -> dict[str, Any]:
-        """The status once it is no longer under way."""
+    async def settled(
+        self, deployed: Answer, *, within_seconds: float = 120, pause_seconds: float = 0.05
+    ) -> dict[str, Any]:
+        """The status once it is no longer under way, asked for after each pause."""
         async with asyncio.timeout(within_seconds):
             while True:
                 answer = await self.status(deployed)
                 assert answer.status == 200, answer.body
                 if answer.body["status"] != "deploying":
                     return answer.body
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(pause_seconds)
 
     async def until_answers(self, name: str, *, within_seconds: float = 60) -> None:
         """Wait until the app's address answers 200."""

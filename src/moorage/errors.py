@@ -353,6 +353,7 @@ class FailureCause(StrEnum):
     SUPERSEDED = "superseded"
     CANCELLED = "cancelled"
     BLOCKED = "project_blocked"
+    OUT_OF_CREDITS = "out_of_credits"
 
 
 class DeployFailed(MoorageError):

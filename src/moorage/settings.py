@@ -109,6 +109,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     build_pids: Annotated[int, _doc("Processes and threads of a build.", ge=16)] = 512
     build_seconds: Annotated[int, _doc("How long a build may take.", ge=1, le=540)] = 480
+    build_minutes_per_usd: Annotated[
+        int,
+        _doc(
+            "Minutes of building that each dollar paid allows; what is beyond burns credits as an "
+            "app of a build's size does.",
+            ge=0,
+        ),
+    ] = 60
     builds_at_once: Annotated[int, _doc("How many builds run at the same time.", ge=1)] = 2
     builds_per_wallet: Annotated[
         int, _doc("How many builds of one wallet run at the same time.", ge=1)
@@ -315,6 +323,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             cpu_month=MicroUsd(self.cpu_month_micro_usd),
             minimum_charge=MicroUsd(self.minimum_charge_micro_usd),
         )
+
+    def build_month(self) -> MicroUsd:
+        """What a build that ran for a month would cost, by the price list."""
+        size = Size(memory_mib=self.build_memory_mib, cpu_millis=self.build_cpu_millis)
+        return self.price_list().month(size)
 
     def app_size(self) -> Size:
         """What an app is given, as it is priced."""

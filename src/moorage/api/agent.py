@@ -16,10 +16,11 @@ from moorage.api.bodies import (
     ProjectDeleted,
     ProjectItem,
     ProjectList,
-    Quoted,
     TokenBalance,
 )
 from moorage.api.caller import authenticate, count, limit_address, use_nonce, verify
+from moorage.api.credit_bodies import Quoted
+from moorage.api.credits import allowance_body
 from moorage.api.gateway import Gateway
 from moorage.api.owned import owned_project
 from moorage.api.payment_headers import paid_headers, read_payment
@@ -40,7 +41,7 @@ from moorage.errors import (
     ProjectNotFound,
     WrongWallet,
 )
-from moorage.money import charge_to_atomic_units, decimal_text, usd_number
+from moorage.money import NOTHING, charge_to_atomic_units, decimal_text, usd_number
 from moorage.payments.demand import chain_body, sharing_warning
 from moorage.payments.evidence import named_chain
 from moorage.planning.plan import Plan
@@ -226,6 +227,9 @@ async def _deployed(gateway: Gateway, request: Request, bid: Bid, upload: Upload
 async def _quoted(gateway: Gateway, bid: Bid) -> Response:
     offer = await gateway.admission.quote(bid)
     token = bid.means.token
+    allowance = await gateway.build_time.allowance(
+        gateway.db, bid.wallet, to_come=offer.amount if offer.payment_required else NOTHING
+    )
     return json_response(
         Quoted(
             amount_usd=usd_number(offer.amount),
@@ -238,6 +242,7 @@ async def _quoted(gateway: Gateway, bid: Bid) -> Response:
             payment_chain=bid.means.chain.name,
             token=token.name,
             decimals=token.decimals,
+            build_allowance=allowance_body(allowance),
             plan=bid.plan,
         )
     )

@@ -39,6 +39,7 @@ from moorage.events.delivery import DeliveryWorker
 from moorage.events.destination import Destinations
 from moorage.events.sender import Sender, SystemResolver
 from moorage.events.webhooks import Webhooks
+from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
 from moorage.ledger.paid_wallets import PaidWallets
 from moorage.metrics import (
@@ -132,21 +133,17 @@ def assemble(
     """Wire every service; `former` are addresses that were `pay_to`."""
     db = records.db
     metering = Metering(db=db, clock=clock, boot_id=boot_id())
-    on_step = _crash_hook(settings.crash_at)
-    capacity = _capacity(settings, apparatus, db)
-    deploying = deploy_services(
-        settings,
-        apparatus,
-        Ground(
-            db=db,
-            vault=vault,
-            sources=records.sources,
-            metering=metering,
-            capacity=capacity,
-            clock=clock,
-            on_step=on_step,
-        ),
+    ground = Ground(
+        db=db,
+        vault=vault,
+        sources=records.sources,
+        metering=metering,
+        capacity=_capacity(settings, apparatus, db),
+        build_time=_build_time(settings, db, clock),
+        clock=clock,
+        on_step=_crash_hook(settings.crash_at),
     )
+    deploying = deploy_services(settings, apparatus, ground)
     watch_running_apps(lambda: deploying.reconciler.running)
     watch_sleeping_apps(lambda: deploying.reconciler.asleep)
     payments = payment_services(
@@ -159,28 +156,24 @@ def assemble(
         gateway_url=apparatus.gateway_url,
         metering=metering,
         clock=clock,
-        on_step=on_step,
+        on_step=ground.on_step,
     )
     destinations = _destinations(settings)
     gateway = _gateway(
         settings,
         records,
         apparatus,
+        ground,
         deploying,
         payments,
         pay_to=pay_to,
         chains=chains,
-        admission=_admission(
-            settings, records, payments, vault, capacity, deploying.worker, clock, on_step
-        ),
-        metering=metering,
         webhooks=Webhooks(db=db, destinations=destinations, clock=clock),
-        clock=clock,
     )
     return Services(
         gateway=gateway,
         worker=deploying.worker,
-        capacity=capacity,
+        capacity=ground.capacity,
         metering=metering,
         blocking=deploying.blocking,
         retention=deploying.retention,
@@ -190,21 +183,28 @@ def assemble(
     )
 
 
+def _build_time(settings: Settings, db: Database, clock: Clock) -> BuildTime:
+    return BuildTime(
+        db=db,
+        minutes_per_usd=settings.build_minutes_per_usd,
+        monthly_price=settings.build_month(),
+        clock=clock,
+    )
+
+
 def _gateway(
     settings: Settings,
     records: Records,
     apparatus: Apparatus,
+    ground: Ground,
     deploying: DeployServices,
     payments: PaymentServices,
     *,
     pay_to: str,
     chains: dict[str, Chain],
-    admission: Admission,
-    metering: Metering,
     webhooks: Webhooks,
-    clock: Clock,
 ) -> Gateway:
-    db = records.db
+    db, clock = ground.db, ground.clock
     return Gateway(
         pay_to=pay_to,
         public_url=apparatus.gateway_url,
@@ -219,8 +219,9 @@ def _gateway(
         trusted_proxies=TrustedProxies(trusted_proxies(settings)),
         limiters=_limiters(settings, clock),
         idempotency=Idempotency(db=db, clock=clock),
-        metering=metering,
-        admission=admission,
+        metering=ground.metering,
+        build_time=ground.build_time,
+        admission=_admission(settings, payments, ground, deploying.worker),
         challenges=payments.challenges,
         top_up=payments.top_up,
         minimum_charge=settings.price_list().minimum_charge,
@@ -257,28 +258,21 @@ def _capacity(settings: Settings, apparatus: Apparatus, db: Database) -> Capacit
 
 
 def _admission(
-    settings: Settings,
-    records: Records,
-    payments: PaymentServices,
-    vault: Vault,
-    capacity: Capacity,
-    worker: Worker,
-    clock: Clock,
-    on_step: Callable[[str], None],
+    settings: Settings, payments: PaymentServices, ground: Ground, worker: Worker
 ) -> Admission:
     return Admission(
-        db=records.db,
+        db=ground.db,
         quotes=payments.quotes,
         paywall=payments.paywall,
         prices=settings.price_list(),
         size=settings.app_size(),
-        sources=records.sources,
-        capacity=capacity,
-        vault=vault,
-        clock=clock,
+        sources=ground.sources,
+        capacity=ground.capacity,
+        vault=ground.vault,
+        clock=ground.clock,
         on_queued=worker.wake,
         on_superseded=worker.drop,
-        on_step=on_step,
+        on_step=ground.on_step,
     )
 
 

@@ -12,7 +12,7 @@ from moorage.deploy.project import ProjectStatus
 from moorage.errors import FailureCause
 from moorage.events.event import EventKind
 from moorage.events.webhook import DeliveryStatus
-from moorage.planning.plan import Plan, Settings
+from moorage.planning.plan import Settings
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +76,7 @@ Stage = Annotated[
         extra_json_schema={"enum": [*DeploymentStatus, "restarting", "crash_looping", "suspended"]}
     ),
 ]
-Cause = Annotated[str, Meta(extra_json_schema={"enum": [*FailureCause, "out_of_credits"]})]
+Cause = Annotated[str, Meta(extra_json_schema={"enum": [*FailureCause]})]
 
 
 class DeploymentProgress(Body, frozen=True, kw_only=True):
@@ -118,44 +118,6 @@ class ToppedUp(Body, frozen=True, kw_only=True):
     balance_usd: float
     chain_id: int
     tx_hash: str
-
-
-class BurningProject(Body, frozen=True, kw_only=True):
-    """A project that burns credits now; rounded up to the micro-USD."""
-
-    project_id: str = msgspec.field(name="projectId")
-    burn_per_hour_usd: float
-    burn_per_hour_micro_usd: int
-
-
-class CreditEntry(Body, frozen=True, kw_only=True):
-    """One change of a wallet's balance; what is taken is negative."""
-
-    id: Annotated[str, Meta(description="names what happened; it is booked once")]
-    kind: Annotated[str, Meta(description="payment, burn, reversal, release or refund")]
-    amount_usd: float
-    amount_micro_usd: int
-    at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-    project_id: str | UnsetType = msgspec.field(default=UNSET, name="projectId")
-    chain: str | UnsetType = UNSET
-    tx_hash: str | UnsetType = UNSET
-
-
-class Credits(Body, frozen=True, kw_only=True):
-    """A wallet's credits; $1 is 1,000,000 micro-USD."""
-
-    wallet: str
-    balance_usd: float
-    balance_micro_usd: int
-    held_usd: float | UnsetType = UNSET
-    burn_per_hour_usd: float
-    burn_per_hour_micro_usd: int
-    runs_out_at: Annotated[
-        str | None, Meta(description="when, in ISO 8601, as things run now; null: never")
-    ]
-    burning: list[BurningProject]
-    ledger: Annotated[list[CreditEntry], Meta(description="newest first")]
-    next: Annotated[str | None, Meta(description="`before` of the page that follows, if any")]
 
 
 class ProjectItem(CamelBody, frozen=True, kw_only=True):
@@ -223,24 +185,6 @@ class Health(Body, frozen=True, kw_only=True):
     """The process answers."""
 
     status: Literal["ok"] = "ok"
-
-
-class Quoted(Body, frozen=True, kw_only=True):
-    """What a deploy costs, and how it would be built; `warning` as in the 402 it would get."""
-
-    amount_usd: Annotated[
-        float, Meta(description="0 for a redeploy while there are credits; else as a 402 says it")
-    ]
-    amount_token: Annotated[str, Meta(description="atomic units of the token")]
-    current_credit_balance_usd: float
-    active_projects: int
-    payment_required: bool
-    warning: str | UnsetType = UNSET
-    pay_to: str
-    payment_chain: str
-    token: str
-    decimals: int
-    plan: Plan
 
 
 class DomainBody(Body, frozen=True, kw_only=True):

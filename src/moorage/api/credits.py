@@ -7,13 +7,14 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.bodies import BurningProject, CreditEntry, Credits
 from moorage.api.caller import authenticate
+from moorage.api.credit_bodies import BuildAllowance, BurningProject, CreditEntry, Credits
 from moorage.api.gateway import Gateway
 from moorage.api.problems import json_response
 from moorage.api.query import whole_number
 from moorage.chains.address import checksum_address
 from moorage.clock import iso_utc
+from moorage.ledger.build_time import Allowance
 from moorage.ledger.burn import hour_of, runs_out_at
 from moorage.ledger.ledger import held_account, wallet_account
 from moorage.money import MicroUsd, usd_number
@@ -52,6 +53,7 @@ async def show_credits(gateway: Gateway, request: Request) -> Response:
             burn_per_hour_micro_usd=an_hour,
             runs_out_at=_runs_out_at(gateway, balance, burning),
             burning=[_burning(each) for each in burning],
+            build_allowance=allowance_body(await gateway.build_time.allowance(gateway.db, wallet)),
             ledger=[_entry(each, names) for each in entries],
             next=str(entries[-1].place) if len(entries) == many else None,
         )
@@ -72,6 +74,16 @@ def _burning(interval: RunInterval) -> BurningProject:
         project_id=interval.project_id,
         burn_per_hour_usd=usd_number(an_hour),
         burn_per_hour_micro_usd=an_hour,
+    )
+
+
+def allowance_body(allowance: Allowance) -> BuildAllowance:
+    """What a wallet may build, as answers tell it; whole seconds, rounded against the wallet."""
+    return BuildAllowance(
+        allowed_seconds=allowance.allowed_ms // 1000,
+        used_seconds=-(-allowance.used_ms // 1000),
+        left_seconds=allowance.left_ms // 1000,
+        beyond_per_minute_usd=usd_number(allowance.minute),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.api.apparatus import Apparatus, app_limits, build_limits
+from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.deploy.addresses import Addresses
 from moorage.deploy.blocking import Blocking
@@ -29,11 +30,14 @@ from moorage.deploy.vault import Vault
 from moorage.deploy.wake import Wake
 from moorage.deploy.worker import Worker
 from moorage.deploy.workflow import Timing, Workflow
+from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
 from moorage.routing.probe import answers
 from moorage.settings import Settings
 from moorage.storage.database import Database
 
+_REQUESTS_PER_COPY = 3
+_COPIES_SECONDS = 300
 _PROXY_ANSWER_SECONDS = 30.0  # a host's first certificate takes a while
 
 
@@ -63,6 +67,7 @@ class Ground:
     sources: Path
     metering: Metering
     capacity: Capacity
+    build_time: BuildTime
     clock: Clock
     on_step: Callable[[str], None]
 
@@ -93,6 +98,7 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
     chores = Chores(clock=clock)
     sleep = _sleep(settings, apparatus, ground, addresses, chores)
     reconciler = _reconciler(settings, apparatus, ground, addresses, specs, chores, sleep)
+    copies = _copies(settings, clock)
     deletion = Deletion(db=db, worker=worker, reconciler=reconciler, metering=ground.metering)
     return DeployServices(
         addresses=addresses,
@@ -111,6 +117,7 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
             db=db,
             runtime=apparatus.runtime,
             capacity=ground.capacity,
+            copies=copies,
             clock=clock,
             on_queued=worker.wake,
             on_superseded=worker.drop,
@@ -120,12 +127,19 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
             db=db,
             vault=ground.vault,
             capacity=ground.capacity,
+            copies=copies,
             clock=clock,
             on_queued=worker.wake,
         ),
         deletion=deletion,
         retention=_retention(settings, ground, deletion),
     )
+
+
+def _copies(settings: Settings, clock: Clock) -> RateLimiter:
+    """How often a wallet may have a disk copied: for restarts, changes and rollbacks."""
+    limit = max(1, settings.requests_per_minute // _REQUESTS_PER_COPY)
+    return RateLimiter(clock=clock, limit=limit, window_seconds=_COPIES_SECONDS)
 
 
 def _specs(settings: Settings, ground: Ground) -> Specs:
@@ -161,6 +175,7 @@ def _workflow(
         runtime=apparatus.runtime,
         switch=switch,
         specs=specs,
+        build_time=ground.build_time,
         timing=Timing(
             listen_seconds=settings.listen_seconds,
             healthy_seconds=settings.healthy_seconds,

@@ -26,6 +26,7 @@ from moorage.deploy.usage import UsageMeter
 from moorage.deploy.wake import Wake
 from moorage.errors import RuntimeUnsupported
 from moorage.events.webhooks import Webhooks
+from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
 from moorage.ledger.paid_wallets import PaidWallets
 from moorage.money import MicroUsd
@@ -69,6 +70,7 @@ class Gateway:
     top_up: TopUp
     minimum_charge: MicroUsd
     metering: Metering
+    build_time: BuildTime
     cancellation: Cancellation
     rollback: Rollback
     configuration: Configuration

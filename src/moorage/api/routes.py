@@ -10,7 +10,6 @@ from moorage.api.bodies import (
     Balances,
     Body,
     ChainList,
-    Credits,
     DeployBody,
     Deployed,
     DeploymentProgress,
@@ -22,7 +21,6 @@ from moorage.api.bodies import (
     Health,
     ProjectDeleted,
     ProjectList,
-    Quoted,
     Redelivery,
     ToppedUp,
     TopUpBody,
@@ -32,6 +30,7 @@ from moorage.api.bodies import (
     WebhookShown,
 )
 from moorage.api.caller import PAID, carries_proof, signed_body
+from moorage.api.credit_bodies import Credits, Quoted
 from moorage.api.credits import show_credits
 from moorage.api.deployment_bodies import Cancelled, DeploymentList, RollbackBody
 from moorage.api.dispatch import Dispatch

@@ -48,6 +48,11 @@ def _summary(found: Credits) -> str:
         lines.append(f"{len(found.burning)} running, ${found.burn_per_hour_usd:.6f} an hour")
     if found.runs_out_at:
         lines.append(f"runs out at {found.runs_out_at}")
+    if (builds := found.build_allowance) is not None:
+        lines.append(
+            f"{builds.left_seconds // 60} minutes of building left, then "
+            f"${builds.beyond_per_minute_usd:.6f} a minute"
+        )
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
+from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.deploy import succession
 from moorage.deploy.capacity import Capacity
@@ -115,12 +116,14 @@ class Configuration:
         db: Database,
         vault: Vault,
         capacity: Capacity,
+        copies: RateLimiter,
         clock: Clock,
         on_queued: Callable[[], None],
     ) -> None:
         self._db = db
         self._vault = vault
         self._capacity = capacity
+        self._copies = copies  # by wallet: each copies a whole disk
         self._clock = clock
         self._on_queued = on_queued
 
@@ -131,7 +134,7 @@ class Configuration:
     async def change(self, project: Project, change: Change) -> Changed:
         """Make a change, or nothing of it.
 
-        Raises InvalidField, ProjectBlocked, ProjectNotFound, OutOfCredits, NoCapacity.
+        Raises InvalidField, ProjectBlocked, ProjectNotFound, OutOfCredits, NoCapacity, RateLimited.
         """
         async with self._db.transaction(durable=True) as tx:
             current = await projects.by_id(tx, project.id)
@@ -173,6 +176,7 @@ class Configuration:
         if await accounts.balance(tx, project.wallet) <= 0:
             raise OutOfCredits
         await self._capacity.require(new_volume=new_volume)
+        self._copies.check(project.wallet)
         copy = succession.copy_of(now.newest, Origin.CONFIGURATION, now_ms=self._clock.now_ms())
         deployment = msgspec.structs.replace(copy, variables=variables, health_path=health_path)
         await succession.queue(tx, project, deployment)

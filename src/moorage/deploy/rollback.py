@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.deploy import succession
 from moorage.deploy.capacity import Capacity
@@ -34,6 +35,7 @@ class Rollback:
         db: Database,
         runtime: Runtime,
         capacity: Capacity,
+        copies: RateLimiter,
         clock: Clock,
         on_queued: Callable[[], None],
         on_superseded: Callable[[str], None],
@@ -41,6 +43,7 @@ class Rollback:
         self._db = db
         self._runtime = runtime
         self._capacity = capacity
+        self._copies = copies  # by wallet: each copies a whole disk
         self._clock = clock
         self._on_queued = on_queued
         self._on_superseded = on_superseded
@@ -49,7 +52,7 @@ class Rollback:
         """Roll a project back to a release, or without one to what served before the present one.
 
         Raises ProjectNotFound, ProjectBlocked, OutOfCredits, DeploymentNotFound, ReleaseServing,
-        ReleaseNeverServed, ReleaseGone, NoEarlierRelease, NoCapacity.
+        ReleaseNeverServed, ReleaseGone, NoEarlierRelease, NoCapacity, RateLimited.
         """
         await self._capacity.require()
         on_machine = await self._runtime.known()
@@ -58,6 +61,7 @@ class Rollback:
             release = await self._release(tx, project, release_id)
             if release.id not in on_machine:
                 raise ReleaseGone
+            self._copies.check(project.wallet)
             deployment = succession.copy_of(release, Origin.ROLLBACK, now_ms=self._clock.now_ms())
             given_up = await succession.queue(tx, project, deployment)
             await record(tx, deployment)

@@ -21,6 +21,7 @@ from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.specs import Specs
 from moorage.deploy.switch import Reconfigured, Switch
 from moorage.errors import DeployFailed, FailureCause
+from moorage.ledger.build_time import BuildTime
 from moorage.metrics import record_deployment
 from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import (
@@ -56,6 +57,7 @@ class Workflow:
         runtime: Runtime,
         switch: Switch,
         specs: Specs,
+        build_time: BuildTime,
         timing: Timing,
         sources: Path,
         clock: Clock,
@@ -66,6 +68,7 @@ class Workflow:
         self._runtime = runtime
         self._switch = switch
         self._specs = specs
+        self._build_time = build_time
         self._timing = timing
         self._sources = sources
         self._on_built = on_built
@@ -136,7 +139,12 @@ class Workflow:
         spec = self._specs.build(deployment, owner=project.wallet)
         if not spec.source.is_dir():
             raise _interrupted()
-        await self._runtime.build(spec)
+        await self._build_time.spend(
+            lambda: self._runtime.build(spec),
+            wallet=project.wallet,
+            project_id=project.id,
+            deployment_id=deployment.id,
+        )
 
     async def _move(
         self,

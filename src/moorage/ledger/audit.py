@@ -75,6 +75,7 @@ async def audit_books(
         *posting_findings(books),
         *worth_findings(books.payments, decimals),
         *burn_findings(books, histories),
+        *build_findings(books),
         *refund_findings(books.payments, books.refunds),
         *settlement_findings(books),
         *use_findings(books),
@@ -244,6 +245,23 @@ def ran_out(interval_id: str, history: Sequence[tuple[str, int]]) -> bool:
     ]
     balances = list(accumulate((amount for _, amount in history), initial=0))
     return min(balances[burns[-1] + 1 if burns else 0 :]) <= 0
+
+
+def build_findings(books: Books) -> Iterator[Finding]:
+    """Each build burned what it was charged: no more than its time beyond the allowance costs."""
+    for stray in books.built.keys() - {run.id for run in books.builds}:
+        yield Finding(f"posting build:{stray}", "burns for no build")
+    for run in books.builds:
+        row, moved = f"build run {run.id}", books.built.get(run.id, {})
+        due = charge_up_to(run.billed_ms, monthly_price=run.monthly_price_micro_usd)
+        if moved.keys() - {EARNED, wallet_account(run.wallet)}:
+            yield Finding(row, f"burned credits that are not those of {run.wallet}")
+        if moved.get(EARNED, 0) != run.charged_micro_usd:
+            yield Finding(
+                row, f"charged {run.charged_micro_usd}, but burned {moved.get(EARNED, 0)}"
+            )
+        if run.charged_micro_usd > due or run.billed_ms > run.ran_ms:
+            yield Finding(row, f"was charged {run.charged_micro_usd} for time that costs {due}")
 
 
 def refund_findings(payments: Iterable[Payment], refunds: Iterable[Refund]) -> Iterator[Finding]:

@@ -201,7 +201,7 @@ async def undo_refund(
 
 
 class Burn(NamedTuple):
-    """What is owed for running, and the name under which it is booked, once."""
+    """What is owed for running or building, and the name under which it is booked, once."""
 
     wallet: str
     amount: MicroUsd
@@ -215,7 +215,9 @@ class Burned(NamedTuple):
     left: MicroUsd
 
 
-async def burn(tx: Transaction, owed: Sequence[Burn], *, now_ms: int) -> list[Burned]:
+async def burn(
+    tx: Transaction, owed: Sequence[Burn], *, now_ms: int, kind: str = "burn"
+) -> list[Burned]:
     """Move what is owed, as far as there is as much, from the wallets to what was earned.
 
     One after the other, in this order. Raises UniqueViolation when one was booked before.
@@ -230,7 +232,7 @@ async def burn(tx: Transaction, owed: Sequence[Burn], *, now_ms: int) -> list[Bu
         if taken > 0:
             taken_of[wallet] = taken_of.get(wallet, 0) + taken
             amounts[posting_id] = _balanced({wallet_account(wallet): -taken, EARNED: taken})
-    await accounts.add_postings(tx, kind="burn", amounts=amounts, now_ms=now_ms)
+    await accounts.add_postings(tx, kind=kind, amounts=amounts, now_ms=now_ms)
     if not await accounts.take(tx, taken_of):
         raise RuntimeError(f"a balance of {', '.join(taken_of)} is not what was read")
     return burned

@@ -184,6 +184,15 @@ class CreditEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     tx_hash: str | None = None
 
 
+class BuildAllowance(msgspec.Struct, frozen=True):
+    """Build time that payments allow; what is beyond burns credits by the second."""
+
+    allowed_seconds: int
+    used_seconds: int
+    left_seconds: int
+    beyond_per_minute_usd: float
+
+
 class Credits(msgspec.Struct, frozen=True):
     """A wallet's credits; `runs_out_at` is null when nothing burns them."""
 
@@ -197,6 +206,7 @@ class Credits(msgspec.Struct, frozen=True):
     ledger: tuple[CreditEntry, ...]
     next: str | None = None
     held_usd: float = 0
+    build_allowance: BuildAllowance | None = None
 
 
 class ToppedUp(msgspec.Struct, frozen=True):

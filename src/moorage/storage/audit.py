@@ -1,14 +1,16 @@
 """Queries that read the books as a whole, for the audit."""
 
 import msgspec
-from sqlalchemy import Table, bindparam, exists, func, literal, literal_column, select
+from sqlalchemy import Table, bindparam, exists, func, literal, literal_column, select, text
 
 from moorage.money import MicroUsd
 from moorage.payments.cursor import Cursor
 from moorage.payments.payment import Payment
 from moorage.payments.refund import Refund
+from moorage.storage.builds import BuildRun
 from moorage.storage.database import Record, Statement, Transaction, struct_of
 from moorage.storage.schema import (
+    build_runs,
     entries,
     payment_uses,
     payments,
@@ -73,6 +75,8 @@ class Books(msgspec.Struct, frozen=True):
     balances: dict[str, int]  # each wallet's cached balance
     postings: tuple[Posting, ...]  # all but burns
     intervals: tuple[BilledInterval, ...]
+    builds: tuple[BuildRun, ...]
+    built: dict[str, dict[str, int]]  # what builds moved on accounts, by the run they name
     burned: dict[str, dict[str, int]]  # what burns moved on accounts, by the interval they name
     payments: tuple[Payment, ...]
     refunds: tuple[Refund, ...]
@@ -95,7 +99,16 @@ _BALANCES = Statement(select(wallets.c.address, wallets.c.balance_micro_usd))
 _POSTINGS = Statement(
     select(postings.c.id, entries.c.account, _amount)
     .join(entries, entries.c.posting_id == postings.c.id)
-    .where(postings.c.kind != "burn")
+    .where(postings.c.kind.not_in(["burn", "build"]))
+)
+_BUILT = Statement(  # from "build:" to the character after ":"
+    select(
+        func.substr(entries.c.posting_id, len("build:") + 1, _UUID_CHARACTERS),
+        entries.c.account,
+        func.sum(_amount),
+    )
+    .where(entries.c.posting_id > "build:", entries.c.posting_id < "build;")
+    .group_by(text("1"), entries.c.account)
 )
 _interval = func.substr(entries.c.posting_id, len("burn:") + 1, _UUID_CHARACTERS)
 _BURNED = Statement(  # one pass, as there are many: from "burn:" to the character after ":"
@@ -125,6 +138,7 @@ def _every(kind: type[msgspec.Struct], table: Table) -> Statement:
     return Statement(select(*(table.c[name] for name in kind.__struct_fields__)))
 
 
+_BUILDS = _every(BuildRun, build_runs)
 _PAYMENTS = _every(Payment, payments)
 _REFUNDS = _every(Refund, refunds)
 _SETTLEMENTS = _every(Settled, settlements)
@@ -140,7 +154,9 @@ async def books(tx: Transaction) -> Books:
         balances=dict(await tx.all(_BALANCES)),
         postings=await _postings(tx),
         intervals=await _rows(tx, _INTERVALS, BilledInterval),
-        burned=await _burned(tx),
+        builds=await _rows(tx, _BUILDS, BuildRun),
+        built=await _by_name(tx, _BUILT),
+        burned=await _by_name(tx, _BURNED),
         payments=await _rows(tx, _PAYMENTS, Payment),
         refunds=await _rows(tx, _REFUNDS, Refund),
         settlements=await _rows(tx, _SETTLEMENTS, Settled),
@@ -154,11 +170,12 @@ async def history(tx: Transaction, account: str) -> list[tuple[str, int]]:
     return [(posting_id, amount) for posting_id, amount in await tx.all(_HISTORY, account=account)]
 
 
-async def _burned(tx: Transaction) -> dict[str, dict[str, int]]:
-    burned: dict[str, dict[str, int]] = {}
-    for interval_id, account, amount in await tx.all(_BURNED):
-        burned.setdefault(interval_id, {})[account] = amount
-    return burned
+async def _by_name(tx: Transaction, statement: Statement) -> dict[str, dict[str, int]]:
+    """What postings moved on accounts, by what they name."""
+    moved: dict[str, dict[str, int]] = {}
+    for name, account, amount in await tx.all(statement):
+        moved.setdefault(name, {})[account] = amount
+    return moved
 
 
 async def _postings(tx: Transaction) -> tuple[Posting, ...]:

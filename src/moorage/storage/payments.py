@@ -5,8 +5,9 @@ from sqlalchemy import and_, bindparam, func, insert, null, or_, select, tuple_,
 
 from moorage.money import MicroUsd
 from moorage.payments.payment import Finality, Payment, PaymentStatus
+from moorage.payments.refund import RefundStatus
 from moorage.storage.database import Database, Statement, Transaction, struct_of
-from moorage.storage.schema import payment_uses, payments
+from moorage.storage.schema import payment_uses, payments, refunds
 
 _KEY = ("chain_id", "tx_hash", "log_index")
 _COLUMNS = [payments.c[name] for name in Payment.__struct_fields__]
@@ -39,10 +40,15 @@ _RELEASE = Statement(
     .where(*_this, payments.c.status == PaymentStatus.HELD)
     .values(status=PaymentStatus.CREDITED, held_reason=null())
 )
+_credited = (payments.c.payer == bindparam("payer")) & (payments.c.status == PaymentStatus.CREDITED)
 _SUM_CREDITED = Statement(
-    select(func.coalesce(func.sum(payments.c.credited_micro_usd), 0)).where(
-        payments.c.payer == bindparam("payer"), payments.c.status == PaymentStatus.CREDITED
-    )
+    select(
+        func.coalesce(func.sum(payments.c.credited_micro_usd), 0)
+        - select(func.coalesce(func.sum(refunds.c.debited_micro_usd), 0))
+        .join_from(payments, refunds, and_(*(refunds.c[name] == payments.c[name] for name in _KEY)))
+        .where(_credited, refunds.c.status != RefundStatus.FAILED)
+        .scalar_subquery()
+    ).where(_credited)
 )
 _HELD = Statement(
     select(*_COLUMNS)
@@ -82,7 +88,7 @@ _ADD_USE = Statement(
 
 
 async def sum_credited(source: Database | Transaction, *, payer: str) -> MicroUsd:
-    """What the payer's payments brought that were credited and not taken back."""
+    """What the payer's payments brought that were credited, and neither taken back nor refunded."""
     row = await source.one(_SUM_CREDITED, payer=payer)
     return MicroUsd(row[0] if row else 0)
 

@@ -6,10 +6,12 @@ from sqlalchemy import ColumnClause, and_, bindparam, func, literal_column, sele
 
 from moorage.money import MicroUsd
 from moorage.storage.database import Database, Statement
-from moorage.storage.schema import entries, postings, run_intervals
+from moorage.storage.schema import build_runs, entries, postings, run_intervals
 
 _place: ColumnClause[int] = literal_column("entries.rowid")
-_BURN = "burn:"  # then the interval's id, of 36 characters, and the time it is paid up to
+# Then the id of a run interval or a build, of 36 characters, and the time it is paid up to.
+_BURN = "burn:"
+_BUILD = "build:"
 _PAGE = Statement(
     select(
         _place,
@@ -17,7 +19,7 @@ _PAGE = Statement(
         postings.c.kind,
         postings.c.created_at_ms,
         entries.c.amount_micro_usd,
-        run_intervals.c.project_id,
+        func.coalesce(run_intervals.c.project_id, build_runs.c.project_id),
     )
     .join_from(entries, postings, postings.c.id == entries.c.posting_id)
     .outerjoin(
@@ -25,6 +27,13 @@ _PAGE = Statement(
         and_(
             postings.c.kind == "burn",
             run_intervals.c.id == func.substr(postings.c.id, len(_BURN) + 1, 36),
+        ),
+    )
+    .outerjoin(
+        build_runs,
+        and_(
+            postings.c.kind == "build",
+            build_runs.c.id == func.substr(postings.c.id, len(_BUILD) + 1, 36),
         ),
     )
     .where(entries.c.account == bindparam("account"), _place < bindparam("before"))
@@ -41,7 +50,7 @@ class StatementEntry(NamedTuple):
     kind: str
     created_at_ms: int
     amount: MicroUsd
-    project_id: str | None  # of a burn
+    project_id: str | None  # of a burn or a build
 
 
 async def page(db: Database, *, account: str, before: int, many: int) -> list[StatementEntry]:

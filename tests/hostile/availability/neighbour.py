@@ -58,7 +58,7 @@ class Neighbour:
     async def deploy_another(self) -> None:
         """A further app of the same wallet, paid for, becomes ready."""
         deployed = await self.wallet.deploy_paid(fresh_name())
-        assert (await self.wallet.settled(deployed))["status"] == "ready"
+        assert (await self.wallet.settled(deployed, pause_seconds=0.5))["status"] == "ready"
         await self.wallet.call("DELETE", f"/agent/projects/{deployed.body['projectId']}")
 
     @asynccontextmanager
@@ -89,5 +89,5 @@ async def settle(gateway: DevGateway) -> Neighbour:
     """A neighbour whose app is ready."""
     wallet, name = await Wallet(gateway).fund(), fresh_name()
     deployed = await wallet.deploy_paid(name, {"index.js": WRITES}, settings={"volume": True})
-    assert (await wallet.settled(deployed))["status"] == "ready"
+    assert (await wallet.settled(deployed, pause_seconds=0.5))["status"] == "ready"
     return Neighbour(gateway, wallet, name, deployed)

@@ -12,7 +12,9 @@ from moorage.api.gateway import Gateway
 from moorage.auth.client_address import TrustedProxies
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
+from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
+from moorage.money import MicroUsd
 from moorage.storage import payments
 from moorage.storage.database import Database
 from records_fixture import ALICE, ARBITRUM, BOB, add_project, fund, transfer
@@ -35,6 +37,9 @@ class Asking(Believed):
                 limiters=limiters_of(clock, limit=100),
                 trusted_proxies=TrustedProxies(()),
                 metering=self.metering,
+                build_time=BuildTime(
+                    db=db, minutes_per_usd=60, monthly_price=MicroUsd(2_000_000), clock=clock
+                ),
                 chains={"arbitrum": ARBITRUM},
             ),
         )
@@ -71,6 +76,12 @@ async def test_wallet_never_seen_has_nothing_and_never_runs_out(ask: Asking) -> 
         "burn_per_hour_micro_usd": 0,
         "runs_out_at": None,
         "burning": [],
+        "build_allowance": {
+            "allowed_seconds": 0,
+            "used_seconds": 0,
+            "left_seconds": 0,
+            "beyond_per_minute_usd": 0.000046,  # $2 ÷ 730 h ÷ 60, rounded up
+        },
         "ledger": [],
         "next": None,
     }

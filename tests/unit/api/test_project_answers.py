@@ -22,7 +22,7 @@ from moorage.deploy.vault import Vault
 from moorage.ledger.metering import Metering
 from moorage.storage import projects
 from moorage.storage.database import Database
-from records_fixture import ALICE, add_deployment, add_project, fund
+from records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
 
 AN_HOUR = 0.000685
 """Of $0.50 a month, in dollars: a 730th, rounded up to the micro-USD."""
@@ -48,6 +48,7 @@ class Asking(Believed):
                     db=db,
                     vault=Vault([bytes(32)]),
                     capacity=roomy(db),
+                    copies=UNLIMITED,
                     clock=clock,
                     on_queued=lambda: None,
                 ),

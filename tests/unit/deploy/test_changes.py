@@ -7,6 +7,7 @@ import pytest
 from yard import Yard
 
 from fakes import roomy
+from moorage.auth.rate_limit import RateLimiter
 from moorage.deploy.change import change_request
 from moorage.deploy.configuration import Changed, Configuration, Effect
 from moorage.deploy.deployment import Deployment, DeploymentStatus, Origin
@@ -21,9 +22,10 @@ from moorage.errors import (
     OutOfCredits,
     ProjectBlocked,
     ProjectNotFound,
+    RateLimited,
 )
 from moorage.storage import blocks, projects
-from records_fixture import ALICE, add_deployment, add_project, fund
+from records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
 
 
 class Desk:
@@ -33,7 +35,13 @@ class Desk:
         self.yard = yard
         self.project = project
         self.queued = 0
+        self.copies = UNLIMITED
         self.service = self.with_reserve(0)
+
+    def with_copies(self, copies: RateLimiter) -> None:
+        """As after a restart with another rate."""
+        self.copies = copies
+        self.with_reserve(0)
 
     def with_reserve(self, reserve_bytes: int) -> Configuration:
         """As after a restart with another setting."""
@@ -41,6 +49,7 @@ class Desk:
             db=self.yard.db,
             vault=self.yard.vault,
             capacity=roomy(self.yard.db, reserve_bytes=reserve_bytes),
+            copies=self.copies,
             clock=self.yard.clock,
             on_queued=self._wake,
         )
@@ -210,6 +219,19 @@ async def test_change_that_needs_a_copy_is_refused_while_the_disk_has_no_room_fo
     assert (await desk.yard.project(desk.project)).display_name == desk.project.display_name
     assert await desk.change(displayName="Shop", buildVars={"A": "1"})
     assert desk.queued == 0
+
+
+async def test_changes_that_copy_a_disk_have_a_rate_of_their_own(
+    desk: Desk, serving: Deployment
+) -> None:
+    desk.with_copies(RateLimiter(clock=desk.yard.clock, limit=1, window_seconds=300))
+    await desk.change(restart=True)
+    await desk.yard.deployed()
+    refused = await desk.refused(displayName="Shop", restart=True)
+    assert isinstance(refused, RateLimited)
+    assert refused.retry_after_seconds == 300
+    assert (await desk.yard.project(desk.project)).display_name == desk.project.display_name
+    await desk.change(displayName="Shop")  # copies nothing
 
 
 async def test_what_the_operator_suspended_is_not_changed(desk: Desk, serving: Deployment) -> None:

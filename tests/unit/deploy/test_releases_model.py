@@ -40,7 +40,7 @@ from moorage.errors import (
 )
 from moorage.storage import jobs, projects
 from moorage.storage.database import Database, Transaction
-from records_fixture import ALICE, PLAN, add_project, fund
+from records_fixture import ALICE, PLAN, UNLIMITED, add_project, fund
 
 Result = TypeVar("Result")
 FAILING_STEPS = ["build", "copy", "start"]  # by the app's own fault
@@ -151,6 +151,7 @@ class Harbour(RuleBasedStateMachine):
             db=self.db,
             runtime=self.yard.runtime,
             capacity=roomy(self.db),
+            copies=UNLIMITED,
             clock=self.clock,
             on_queued=self.yard.worker.wake,
             on_superseded=self.yard.worker.drop,

@@ -8,6 +8,7 @@ from yard import HOST, Yard, socket_of
 
 from clock import START_MS
 from fakes import roomy
+from moorage.auth.rate_limit import RateLimiter
 from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus, Origin
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.rollback import Rollback
@@ -21,13 +22,14 @@ from moorage.errors import (
     OutOfCredits,
     ProjectBlocked,
     ProjectNotFound,
+    RateLimited,
     ReleaseGone,
     ReleaseNeverServed,
     ReleaseServing,
 )
 from moorage.storage import projects
 from moorage.storage.database import Transaction
-from records_fixture import ALICE, add_deployment, add_project, fund
+from records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
 
 
 @pytest.fixture
@@ -36,6 +38,7 @@ def rollback(yard: Yard) -> Rollback:
         db=yard.db,
         runtime=yard.runtime,
         capacity=roomy(yard.db),
+        copies=UNLIMITED,
         clock=yard.clock,
         on_queued=yard.worker.wake,
         on_superseded=yard.worker.drop,
@@ -204,8 +207,30 @@ async def test_rollback_needs_room_for_its_copy(
         db=yard.db,
         runtime=yard.runtime,
         capacity=roomy(yard.db, reserve_bytes=1 << 62),
+        copies=UNLIMITED,
         clock=yard.clock,
         on_queued=yard.worker.wake,
         on_superseded=yard.worker.drop,
     )
     assert isinstance(await refused(cramped, project, None), NoCapacity)
+
+
+async def test_rollbacks_have_a_rate_of_their_own(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    """Each copies a whole disk."""
+    await add_release(yard, project, START_MS)
+    once = Rollback(
+        db=yard.db,
+        runtime=yard.runtime,
+        capacity=roomy(yard.db),
+        copies=RateLimiter(clock=yard.clock, limit=1, window_seconds=300),
+        clock=yard.clock,
+        on_queued=yard.worker.wake,
+        on_superseded=yard.worker.drop,
+    )
+    await once.to(project.id, None, record=nothing)
+    await yard.deployed()
+    refusal = await refused(once, project, None)
+    assert isinstance(refusal, RateLimited)
+    assert refusal.retry_after_seconds == 300

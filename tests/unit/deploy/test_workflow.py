@@ -467,8 +467,8 @@ async def test_project_suspended_while_it_is_redeployed_wakes_only_with_credits(
     yard: Yard, project: Project, credits_left: int, status: ProjectStatus
 ) -> None:
     await yard.serving(project, created_at_ms=START_MS - 1)
-    new = await yard.queued(project)
     await fund(yard.db, ALICE, credits_left)
+    new = await yard.queued(project)
     async with yard.db.transaction(durable=True) as tx:
         await projects.set_status(tx, project.id, ProjectStatus.SUSPENDED)
 

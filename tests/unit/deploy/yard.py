@@ -30,10 +30,12 @@ from moorage.deploy.vault import Vault
 from moorage.deploy.wake import Wake
 from moorage.deploy.worker import Worker
 from moorage.deploy.workflow import Timing, Workflow
+from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
+from moorage.money import MicroUsd
 from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import BuildSpec, Instance, Limits
-from moorage.storage import jobs, projects
+from moorage.storage import accounts, jobs, projects
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import jobs as jobs_table
 from moorage.storage.schema import run_intervals
@@ -44,6 +46,7 @@ DRAIN_SECONDS = 30
 PLACES = Places(jobs=4, builds=2, builds_of_wallet=1)
 SLEEP_AFTER_SECONDS = 86_400 * 365  # beyond what other tests let pass
 RELEASES_KEPT = 2
+BUILD_MONTH = MicroUsd(2_000_000)
 APP_LIMITS = Limits(memory_bytes=512, cpu_millis=500, pids=64, disk_bytes=1024)
 BUILD_LIMITS = Limits(memory_bytes=2048, cpu_millis=2000, pids=128, disk_bytes=1024)
 JOB_STATUS = Statement(
@@ -96,11 +99,15 @@ class Yard:
             build_seconds=100,
             sources=sources,
         )
+        self.build_time = BuildTime(
+            db=db, minutes_per_usd=60, monthly_price=BUILD_MONTH, clock=clock
+        )
         self.workflow = Workflow(
             db=db,
             runtime=self.runtime,
             switch=switch,
             specs=specs,
+            build_time=self.build_time,
             timing=Timing(listen_seconds=20, healthy_seconds=10),
             sources=sources,
             clock=clock,
@@ -188,10 +195,18 @@ class Yard:
 
     async def queued(self, project: Project, plan: Plan = PLAN, **changed: Any) -> Deployment:
         """A deployment as admission leaves it: row, job and files."""
+        await self._afford(project.wallet)
         encoded = msgspec.json.encode(plan).decode()
         deployment = await add_deployment(self.db, project, queued=True, plan=encoded, **changed)
         (self.sources / deployment.id).mkdir(parents=True)
         return deployment
+
+    async def _afford(self, wallet: str) -> None:
+        """The least that lets a wallet build, where a test gave it nothing, and nobody is told."""
+        async with self.db.transaction(durable=False) as tx:
+            if await accounts.balance(tx, wallet) == 0:
+                await accounts.ensure_wallet(tx, wallet, now_ms=self.clock.now_ms())
+                await accounts.change_balance(tx, wallet, 1)
 
     async def serving(self, project: Project, **changed: Any) -> Deployment:
         """A deployment that is served and runs, its address leading to it."""

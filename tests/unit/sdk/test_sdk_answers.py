@@ -3,7 +3,14 @@
 import msgspec
 import pytest
 
-from moorage.api import bodies, deployment_bodies, log_bodies, project_bodies, usage_bodies
+from moorage.api import (
+    bodies,
+    credit_bodies,
+    deployment_bodies,
+    log_bodies,
+    project_bodies,
+    usage_bodies,
+)
 from moorage.sdk import answers
 
 PAIRS = (
@@ -19,9 +26,10 @@ PAIRS = (
     (answers.Cancelled, deployment_bodies.Cancelled),
     (answers.LogLine, log_bodies.LogItem),
     (answers.LogPage, log_bodies.LogBody),
-    (answers.BurningProject, bodies.BurningProject),
-    (answers.CreditEntry, bodies.CreditEntry),
-    (answers.Credits, bodies.Credits),
+    (answers.BurningProject, credit_bodies.BurningProject),
+    (answers.CreditEntry, credit_bodies.CreditEntry),
+    (answers.BuildAllowance, credit_bodies.BuildAllowance),
+    (answers.Credits, credit_bodies.Credits),
     (answers.ToppedUp, bodies.ToppedUp),
     (answers.Event, bodies.EventItem),
     (answers.EventPage, bodies.EventPage),

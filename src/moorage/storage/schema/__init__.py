@@ -7,6 +7,7 @@ hex with 0x. Status columns hold the values of the enums of their subject; a tes
 
 from moorage.storage.schema.apps import (
     access_log_position,
+    build_runs,
     deployments,
     domains,
     jobs,
@@ -40,6 +41,7 @@ from moorage.storage.schema.money import (
 
 __all__ = [
     "access_log_position",
+    "build_runs",
     "deliveries",
     "deployments",
     "domains",

@@ -101,6 +101,22 @@ deployments = Table(
     Index(None, "status"),
 )
 
+build_runs = Table(
+    "build_runs",
+    metadata,
+    # One attempt to build a deployment: how long it ran, and what of that was paid for.
+    Column("id", Text, primary_key=True),
+    Column("wallet", Text, nullable=False),
+    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
+    Column("deployment_id", Text, ForeignKey("deployments.id"), nullable=False),
+    Column("monthly_price_micro_usd", BigInteger, nullable=False),  # of a month of building
+    Column("started_at_ms", BigInteger, nullable=False),
+    Column("ran_ms", BigInteger, nullable=False),
+    Column("billed_ms", BigInteger, nullable=False),  # of these, beyond the wallet's allowance
+    Column("charged_micro_usd", BigInteger, nullable=False),
+    Index(None, "wallet"),
+)
+
 domains = Table(
     "domains",
     metadata,

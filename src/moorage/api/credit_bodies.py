@@ -1,0 +1,78 @@
+"""The bodies of what a wallet has, what burns it, and what a deploy would cost it."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from moorage.api.bodies import Body
+from moorage.planning.plan import Plan
+
+
+class BurningProject(Body, frozen=True, kw_only=True):
+    """A project that burns credits now; rounded up to the micro-USD."""
+
+    project_id: str = msgspec.field(name="projectId")
+    burn_per_hour_usd: float
+    burn_per_hour_micro_usd: int
+
+
+class CreditEntry(Body, frozen=True, kw_only=True):
+    """One change of a wallet's balance; what is taken is negative."""
+
+    id: Annotated[str, Meta(description="names what happened; it is booked once")]
+    kind: Annotated[str, Meta(description="payment, burn, build, reversal, release or refund")]
+    amount_usd: float
+    amount_micro_usd: int
+    at: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+    project_id: str | UnsetType = msgspec.field(default=UNSET, name="projectId")
+    chain: str | UnsetType = UNSET
+    tx_hash: str | UnsetType = UNSET
+
+
+class BuildAllowance(Body, frozen=True, kw_only=True):
+    """Build time: free within what the wallet's payments allow; beyond, by the second."""
+
+    allowed_seconds: int
+    used_seconds: int
+    left_seconds: int
+    beyond_per_minute_usd: Annotated[
+        float, Meta(description="what a minute of building burns once nothing is left")
+    ]
+
+
+class Credits(Body, frozen=True, kw_only=True):
+    """A wallet's credits; $1 is 1,000,000 micro-USD."""
+
+    wallet: str
+    balance_usd: float
+    balance_micro_usd: int
+    held_usd: float | UnsetType = UNSET
+    burn_per_hour_usd: float
+    burn_per_hour_micro_usd: int
+    runs_out_at: Annotated[
+        str | None, Meta(description="when, in ISO 8601, as things run now; null: never")
+    ]
+    burning: list[BurningProject]
+    build_allowance: BuildAllowance
+    ledger: Annotated[list[CreditEntry], Meta(description="newest first")]
+    next: Annotated[str | None, Meta(description="`before` of the page that follows, if any")]
+
+
+class Quoted(Body, frozen=True, kw_only=True):
+    """What a deploy costs, and how it would be built; `warning` as in the 402 it would get."""
+
+    amount_usd: Annotated[
+        float, Meta(description="0 for a redeploy while there are credits; else as a 402 says it")
+    ]
+    amount_token: Annotated[str, Meta(description="atomic units of the token")]
+    current_credit_balance_usd: float
+    active_projects: int
+    payment_required: bool
+    warning: str | UnsetType = UNSET
+    pay_to: str
+    payment_chain: str
+    token: str
+    decimals: int
+    build_allowance: Annotated[BuildAllowance, Meta(description="once this is paid")]
+    plan: Plan

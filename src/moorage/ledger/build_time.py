@@ -1,0 +1,138 @@
+"""Build time: free within what a wallet's payments allow, beyond that paid by the second.
+
+Each dollar paid allows some minutes. What a build takes beyond burns credits at the price list, as
+a running app of a build's size does, whether the build succeeds or not.
+"""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from moorage.clock import Clock
+from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause
+from moorage.ledger import ledger
+from moorage.ledger.burn import charge_up_to
+from moorage.money import MICRO_USD_PER_USD, NOTHING, MicroUsd
+from moorage.storage import accounts, builds, payments
+from moorage.storage.builds import BuildRun
+from moorage.storage.database import Database, Transaction
+
+BOOK_SECONDS = 10.0
+"""How often a build under way is booked: as much is lost, to nobody, when the gateway crashes."""
+
+_MINUTE_MS = 60_000
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """What a wallet may build without paying for it, and what it costs beyond."""
+
+    allowed_ms: int
+    used_ms: int
+    monthly_price: MicroUsd  # of a build that runs all the time
+
+    @property
+    def left_ms(self) -> int:
+        """What is left of it."""
+        return max(0, self.allowed_ms - self.used_ms)
+
+    @property
+    def minute(self) -> MicroUsd:
+        """What a minute beyond it costs, rounded up."""
+        return charge_up_to(_MINUTE_MS, monthly_price=self.monthly_price)
+
+
+class BuildTime:
+    """Books how long builds take. `monthly_price` is that of one of a build's size."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        minutes_per_usd: int,
+        monthly_price: MicroUsd,
+        clock: Clock,
+        book_seconds: float = BOOK_SECONDS,
+    ) -> None:
+        self._db = db
+        self._minutes_per_usd = minutes_per_usd
+        self._monthly_price = monthly_price
+        self._clock = clock
+        self._book_seconds = book_seconds
+
+    async def allowance(
+        self, source: Database | Transaction, wallet: str, *, to_come: MicroUsd = NOTHING
+    ) -> Allowance:
+        """What the wallet's payments allow, with a payment that is still `to_come`."""
+        paid = await payments.sum_credited(source, payer=wallet) + to_come
+        return Allowance(
+            allowed_ms=paid * self._minutes_per_usd * _MINUTE_MS // MICRO_USD_PER_USD,
+            used_ms=await builds.free_ms(source, wallet),
+            monthly_price=self._monthly_price,
+        )
+
+    async def spend(
+        self,
+        build: Callable[[], Awaitable[None]],
+        *,
+        wallet: str,
+        project_id: str,
+        deployment_id: str,
+    ) -> None:
+        """Build, and book the time that takes; also when it fails or is cancelled.
+
+        Raises DeployFailed when the wallet has no credits, before it begins or while it goes on.
+        """
+        run = BuildRun(
+            id=str(uuid.uuid4()),
+            wallet=wallet,
+            project_id=project_id,
+            deployment_id=deployment_id,
+            monthly_price_micro_usd=self._monthly_price,
+            started_at_ms=self._clock.now_ms(),
+        )
+        async with self._db.transaction(durable=False) as tx:
+            await _require_credits(tx, wallet)
+            await builds.add(tx, run)
+        began_seconds = self._clock.monotonic_seconds()
+        building = asyncio.ensure_future(build())
+        try:
+            while not (await asyncio.wait([building], timeout=self._book_seconds))[0]:
+                with contextlib.suppress(DatabaseUnavailable):  # booked with what follows
+                    run = await self._book(run, began_seconds)
+                    await _require_credits(self._db, wallet)
+            await building
+        finally:
+            building.cancel()
+            await asyncio.gather(building, return_exceptions=True)
+            await asyncio.shield(self._book(run, began_seconds))
+
+    async def _book(self, run: BuildRun, began_seconds: float) -> BuildRun:
+        """Note how long it has run, and take what is beyond the allowance from the credits."""
+        ran_ms = round((self._clock.monotonic_seconds() - began_seconds) * 1000)
+        async with self._db.transaction(durable=True) as tx:
+            left_ms = (await self.allowance(tx, run.wallet)).left_ms
+            billed_ms = run.billed_ms + max(0, ran_ms - run.ran_ms - left_ms)
+            owed = charge_up_to(billed_ms, monthly_price=run.monthly_price_micro_usd)
+            due = MicroUsd(owed - run.charged_micro_usd)
+            burn = ledger.Burn(run.wallet, due, f"build:{run.id}:{ran_ms}")
+            (burned,) = await ledger.burn(tx, [burn], now_ms=self._clock.now_ms(), kind="build")
+            booked = msgspec.structs.replace(
+                run,
+                ran_ms=ran_ms,
+                billed_ms=billed_ms,
+                charged_micro_usd=MicroUsd(run.charged_micro_usd + burned.taken),
+            )
+            await builds.book(tx, booked)
+        return booked
+
+
+async def _require_credits(source: Database | Transaction, wallet: str) -> None:
+    if await accounts.balance(source, wallet) <= 0:
+        raise DeployFailed(
+            FailureCause.OUT_OF_CREDITS,
+            "Your credits ran out before this was built, so the build was ended. Top up your "
+            "credits (POST /agent/credits), then deploy again.",
+        )

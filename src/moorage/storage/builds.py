@@ -1,0 +1,57 @@
+"""Queries over build runs: how long builds took, and what of it was paid for."""
+
+import msgspec
+from sqlalchemy import bindparam, func, insert, select, update
+
+from moorage.money import NOTHING, MicroUsd
+from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.schema import build_runs
+
+
+class BuildRun(msgspec.Struct, frozen=True):
+    """One attempt to build a deployment. `billed_ms` of `ran_ms` were beyond the allowance."""
+
+    id: str
+    wallet: str
+    project_id: str
+    deployment_id: str
+    monthly_price_micro_usd: MicroUsd
+    started_at_ms: int
+    ran_ms: int = 0
+    billed_ms: int = 0
+    charged_micro_usd: MicroUsd = NOTHING
+
+
+_ADD = Statement(
+    insert(build_runs).values({name: bindparam(name) for name in BuildRun.__struct_fields__})
+)
+_BOOK = Statement(
+    update(build_runs)
+    .where(build_runs.c.id == bindparam("run_id"))
+    .values(
+        ran_ms=bindparam("ran"), billed_ms=bindparam("billed"), charged_micro_usd=bindparam("taken")
+    )
+)
+_FREE_MS = Statement(
+    select(func.coalesce(func.sum(build_runs.c.ran_ms - build_runs.c.billed_ms), 0)).where(
+        build_runs.c.wallet == bindparam("wallet")
+    )
+)
+
+
+async def add(tx: Transaction, run: BuildRun) -> None:
+    """Record that a build begins."""
+    await tx.execute(_ADD, **msgspec.structs.asdict(run))
+
+
+async def book(tx: Transaction, run: BuildRun) -> None:
+    """Note how long it has run by now, and what was charged for it; nothing of one not begun."""
+    await tx.execute(
+        _BOOK, run_id=run.id, ran=run.ran_ms, billed=run.billed_ms, taken=run.charged_micro_usd
+    )
+
+
+async def free_ms(source: Database | Transaction, wallet: str) -> int:
+    """How long all builds of a wallet ran within its allowance."""
+    row = await source.one(_FREE_MS, wallet=wallet)
+    return int(row[0]) if row else 0
