@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.clock import Clock
@@ -14,6 +15,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.money import AtomicUnits
 from moorage.payments.challenges import Challenges
 from moorage.payments.evidence import AuthorizationEvidence, PaymentMeans
+from moorage.payments.lookups import Lookup, Lookups
 from moorage.payments.paywall import Paywall
 from moorage.payments.screening import Screen, allow
 from moorage.payments.settlements import Settlements
@@ -284,7 +286,10 @@ class FakeVerifier:
         self.transfers_of[tx_hash] = transfers
         return tx_hash
 
-    async def transfers(self, *, chain: Chain, token: Token, tx_hash: str) -> tuple[Transfer, ...]:
+    async def transfers(
+        self, *, chain: Chain, token: Token, tx_hash: str, lookup: Lookup
+    ) -> tuple[Transfer, ...]:
+        lookup.count()
         self.asked += 1
         await asyncio.sleep(0)
         if self.gate is not None:
@@ -363,13 +368,18 @@ def paywall_of(
     *chains: Chain,
     settlements: FakeSettlements | None = None,
     screen: Screen = allow,
+    looks: int = 30,
 ) -> Paywall:
-    """A paywall that believes `verifier`, and holds back what `screen` says."""
+    """A paywall that believes `verifier`, and holds back what `screen` says.
+
+    It asks `looks` times a minute about what strangers of one address show.
+    """
     return Paywall(
         db=db,
         verifier=cast("Verifier", verifier),
         settlements=cast("Settlements", settlements or FakeSettlements(FakeVerifier())),
         challenges=challenges_of(clock, *chains),
         screen=screen,
+        lookups=Lookups(looks=RateLimiter(clock=clock, limit=looks), clock=clock),
         clock=clock,
     )

@@ -231,8 +231,8 @@ class EventNotFound(MoorageError):
 class RateLimited(MoorageError):
     """Too many requests; `retry_after_seconds` says when the next one passes."""
 
-    def __init__(self, retry_after_seconds: int) -> None:
-        super().__init__(f"Too many requests. Try again in {retry_after_seconds} s.")
+    def __init__(self, retry_after_seconds: int, message: str = "") -> None:
+        super().__init__(message or f"Too many requests. Try again in {retry_after_seconds} s.")
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -240,8 +240,7 @@ class TooManyStreams(RateLimited):
     """As many logs are followed as may be; the message says whose."""
 
     def __init__(self, message: str, retry_after_seconds: int) -> None:
-        super().__init__(retry_after_seconds)
-        self.args = (message,)
+        super().__init__(retry_after_seconds, message)
 
 
 class PaymentError(MoorageError):

@@ -11,6 +11,7 @@ from aiohttp import web
 from eth_account import Account
 
 from chain_fixture import LocalChains
+from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.balances import token_balances
 from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
 from moorage.chains.dev_wallet import DevWallet
@@ -19,6 +20,7 @@ from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, PaymentNotFound, PaymentPending
 from moorage.money import MicroUsd
+from moorage.payments.lookups import Lookups
 from moorage.payments.verification import Verifier
 from paying import (
     calldata,
@@ -68,9 +70,11 @@ class Payments:
             pending_wait_seconds=wait,
         )
 
-        def transfers(tx_hash: str, token: Token = USDC, chain: Chain | None = None) -> Any:
+        def transfers(
+            tx_hash: str, token: Token = USDC, chain: Chain | None = None, **given: Any
+        ) -> Any:
             return verifier.transfers(
-                chain=chain or self.chains.arbitrum, token=token, tx_hash=tx_hash
+                chain=chain or self.chains.arbitrum, token=token, tx_hash=tx_hash, **given
             )
 
         return transfers
@@ -567,3 +571,48 @@ async def test_balance_of_a_contract_that_is_not_there_is_no_zero(payments: Paym
     chain = msgspec.structs.replace(payments.chains.arbitrum, tokens=(missing,))
     with pytest.raises(ChainUnavailable):
         await token_balances(payments.client(payments.url), chain, payments.pay_to)
+
+
+# What strangers show.
+
+
+async def shown(
+    verify: Callable[..., Any], lookups: Lookups, tx_hash: str, stranger_at: str = "here"
+) -> Any:
+    with lookups.of(stranger_at, tx_hash) as lookup:
+        return await verify(tx_hash, lookup=lookup)
+
+
+async def test_made_up_hashes_ask_the_node_so_often_and_none_is_answered_but_pending(
+    payments: Payments, arbitrum_proxy: RpcProxy
+) -> None:
+    paid = await payments.pay()
+    verify = payments.verifier(arbitrum_proxy.url, wait=1.0)
+    lookups = Lookups(looks=RateLimiter(clock=SystemClock(), limit=40), clock=SystemClock())
+    made_up = [f"0x{secrets.token_hex(32)}" for _ in range(100)]
+
+    answers = await asyncio.gather(
+        *(shown(verify, lookups, tx_hash) for tx_hash in made_up * 3), return_exceptions=True
+    )
+
+    assert {type(answer) for answer in answers} == {PaymentPending}
+    assert arbitrum_proxy.requests <= 40
+    with pytest.raises(PaymentPending):  # it may be found without asking, or asked for again
+        await shown(verify, lookups, paid)
+    assert len(await shown(verify, lookups, paid, "elsewhere")) == 1
+    assert len(await verify(paid)) == 1
+
+
+async def test_transaction_that_a_stranger_shows_again_is_looked_for_once_and_found(
+    payments: Payments, arbitrum_proxy: RpcProxy, paused: None
+) -> None:
+    tx_hash = await payments.pay(mined=False)
+    verify = payments.verifier(arbitrum_proxy.url, wait=0.3)
+    lookups = Lookups(looks=RateLimiter(clock=SystemClock()), clock=SystemClock())
+    for looks in (range(3, 6), range(1, 2)):
+        before = arbitrum_proxy.requests
+        with pytest.raises(PaymentPending):
+            await shown(verify, lookups, tx_hash)
+        assert arbitrum_proxy.requests - before in looks
+    await mine(payments.url)
+    assert len(await shown(verify, lookups, tx_hash)) == 1

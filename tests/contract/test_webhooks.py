@@ -10,6 +10,7 @@ from aiohttp import web
 from standardwebhooks import Webhook as StandardWebhook
 
 from clock import MovableClock
+from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import SystemClock
 from moorage.events import outbox
 from moorage.events.delivery import DeliveryWorker
@@ -244,7 +245,9 @@ class PostOffice:
     def __init__(self, db: Database, clock: Any, *, timeout_seconds: float = 10.0) -> None:
         self.db = db
         self.clock = clock
-        self.webhooks = Webhooks(db=db, destinations=DEV, clock=clock)
+        self.webhooks = Webhooks(
+            db=db, destinations=DEV, strangers=RateLimiter(clock=clock), clock=clock
+        )
         self.sender = Sender(
             destinations=DEV, resolve=resolve_nothing, timeout_seconds=timeout_seconds
         )

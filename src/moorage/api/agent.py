@@ -18,7 +18,7 @@ from moorage.api.bodies import (
     ProjectList,
     TokenBalance,
 )
-from moorage.api.caller import authenticate, count, limit_address, use_nonce, verify
+from moorage.api.caller import Caller, authenticate, count, limit_address, use_nonce, verify
 from moorage.api.credit_bodies import Quoted
 from moorage.api.credits import allowance_body
 from moorage.api.gateway import Gateway
@@ -55,9 +55,9 @@ _PLAN_ASIDE_FROM = 200
 
 async def deploy(gateway: Gateway, request: Request) -> Response:
     """`POST /agent/deploy`: deploy, or say what it costs."""
-    wallet, _ = await authenticate(gateway, request)
+    caller = await authenticate(gateway, request)
     dry_run = _flag(request, "x-dry-run")
-    bid, upload = await _read_bid(gateway, request, wallet)
+    bid, upload = await _read_bid(gateway, request, caller)
     try:
         if dry_run:
             return await _quoted(gateway, bid)
@@ -68,8 +68,8 @@ async def deploy(gateway: Gateway, request: Request) -> Response:
 
 async def quote(gateway: Gateway, request: Request) -> Response:
     """`POST /agent/quote`: all checks and the price, with no side effect."""
-    wallet, _ = await authenticate(gateway, request)
-    bid, upload = await _read_bid(gateway, request, wallet)
+    caller = await authenticate(gateway, request)
+    bid, upload = await _read_bid(gateway, request, caller)
     await _close(upload)
     return await _quoted(gateway, bid)
 
@@ -164,9 +164,9 @@ async def _own_standing(gateway: Gateway, request: Request, wallet: str) -> Stan
     return found
 
 
-async def _read_bid(gateway: Gateway, request: Request, wallet: str) -> tuple[Bid, Upload]:
-    """The request's body and headers, checked, with the plan made; the caller closes the upload."""
-    means, payment = read_payment(gateway, request)
+async def _read_bid(gateway: Gateway, request: Request, caller: Caller) -> tuple[Bid, Upload]:
+    """The request's body and headers, checked, with the plan made; the upload is to be closed."""
+    means, payment = read_payment(gateway, request, stranger_at=caller.stranger_at)
     received = await read_upload(
         request.stream(),
         content_length=_content_length(request),
@@ -181,7 +181,8 @@ async def _read_bid(gateway: Gateway, request: Request, wallet: str) -> tuple[Bi
         if checked.settings.volume:
             gateway.require_volumes("settings.volume")
         bid = Bid(
-            wallet=wallet,
+            wallet=caller.wallet,
+            stranger_at=caller.stranger_at,
             request=checked,
             request_digest=received.digest,
             plan=await _plan(gateway, received.upload, checked),

@@ -38,7 +38,7 @@ from moorage.errors import InvalidField
 from moorage.events.delivery import DeliveryWorker
 from moorage.events.destination import Destinations
 from moorage.events.sender import Sender, SystemResolver
-from moorage.events.webhooks import Webhooks
+from moorage.events.webhooks import UNPAID_KEPT_MS, Webhooks
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
 from moorage.ledger.paid_wallets import PaidWallets
@@ -168,7 +168,7 @@ def assemble(
         payments,
         pay_to=pay_to,
         chains=chains,
-        webhooks=Webhooks(db=db, destinations=destinations, clock=clock),
+        webhooks=_webhooks(settings, db, destinations, clock),
     )
     return Services(
         gateway=gateway,
@@ -321,6 +321,14 @@ def _destinations(settings: Settings) -> Destinations:
         )
     except ValueError as error:
         raise InvalidField("webhook_allow_networks", str(error)) from error
+
+
+def _webhooks(
+    settings: Settings, db: Database, destinations: Destinations, clock: Clock
+) -> Webhooks:
+    limit, window_seconds = settings.requests_per_minute, UNPAID_KEPT_MS // 1000
+    strangers = RateLimiter(clock=clock, limit=limit, window_seconds=window_seconds)
+    return Webhooks(db=db, destinations=destinations, strangers=strangers, clock=clock)
 
 
 def _deliveries(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import msgspec
 from starlette.requests import Request
 
 from moorage.api.gateway import Gateway
@@ -33,8 +34,12 @@ _SAID_ONCE = {
 }
 
 
-def read_payment(gateway: Gateway, request: Request) -> tuple[PaymentMeans, Evidence | None]:
+def read_payment(
+    gateway: Gateway, request: Request, *, stranger_at: str | None = None
+) -> tuple[PaymentMeans, Evidence | None]:
     """The chain and token meant, and the payment that came with the request, if one did.
+
+    Looking for it counts for the client address `stranger_at`, if its wallet never paid.
 
     Raises PaymentMalformed; InvalidField for a header that came twice, as it would be left to
     chance which one counts.
@@ -45,7 +50,9 @@ def read_payment(gateway: Gateway, request: Request) -> tuple[PaymentMeans, Evid
             raise InvalidField(_SAID_ONCE[name], "must be sent once")
     means = payment_means(request.headers, gateway.chains)
     evidence = offered_payment(request.headers, means, gateway.chains)
-    return (means if evidence is None else evidence.means), evidence
+    if evidence is None:
+        return means, None
+    return evidence.means, msgspec.structs.replace(evidence, stranger_at=stranger_at)
 
 
 def error_headers(gateway: Gateway, error: MoorageError, *, path: str) -> list[Header]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.api.relaying import open_relayers
+from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
@@ -14,8 +15,9 @@ from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.challenges import Challenges
 from moorage.payments.finality import SecondLook
+from moorage.payments.lookups import Lookups
 from moorage.payments.paywall import Paywall
-from moorage.payments.quotes import Quotes
+from moorage.payments.quotes import QUOTE_LIFETIME_MS, Quotes
 from moorage.payments.refund_follow_up import RefundFollowUp
 from moorage.payments.resumption import Resumption
 from moorage.payments.screening import Screening
@@ -29,6 +31,8 @@ from moorage.storage.database import Database
 from moorage.whole_file import create_file
 
 _SECRET_BYTES = 32
+_LOOKS_AS_REQUESTS = 4
+"""Questions to a chain about what strangers of one address show, for each request of a wallet's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,24 +76,18 @@ def payment_services(
     recipients = frozenset({parse_address(pay_to), *former})
     every = tuple(clients.values())
     screening = _screening(settings)
-    challenges = Challenges(
-        secret=_challenge_secret(settings),
-        realm=host_of(gateway_url),
-        pay_to=pay_to,
-        chains=chains,
-        settles=settlements.offered,
-        clock=clock,
-    )
+    challenges = _challenges(settings, settlements, chains, pay_to, gateway_url, clock)
     paywall = Paywall(
         db=db,
         verifier=_verifier(settings, clients, pay_to=pay_to, former=former, clock=clock),
         settlements=settlements,
         challenges=challenges,
         screen=screening.ask,
+        lookups=_lookups(settings, clock),
         clock=clock,
     )
     return PaymentServices(
-        quotes=Quotes(db=db, clock=clock),
+        quotes=_quotes(settings, db, clock),
         challenges=challenges,
         paywall=paywall,
         top_up=TopUp(db=db, paywall=paywall, clock=clock),
@@ -137,6 +135,35 @@ def _verifier(
         safe_above=MicroUsd(settings.safe_above_micro_usd),
         pending_wait_seconds=settings.payment_wait_seconds,
     )
+
+
+def _challenges(
+    settings: Settings,
+    settlements: Settlements,
+    chains: Mapping[str, Chain],
+    pay_to: str,
+    gateway_url: str,
+    clock: Clock,
+) -> Challenges:
+    return Challenges(
+        secret=_challenge_secret(settings),
+        realm=host_of(gateway_url),
+        pay_to=pay_to,
+        chains=chains,
+        settles=settlements.offered,
+        clock=clock,
+    )
+
+
+def _lookups(settings: Settings, clock: Clock) -> Lookups:
+    limit = _LOOKS_AS_REQUESTS * settings.requests_per_minute
+    return Lookups(looks=RateLimiter(clock=clock, limit=limit), clock=clock)
+
+
+def _quotes(settings: Settings, db: Database, clock: Clock) -> Quotes:
+    limit, window_seconds = settings.requests_per_minute, QUOTE_LIFETIME_MS // 1000
+    strangers = RateLimiter(clock=clock, limit=limit, window_seconds=window_seconds)
+    return Quotes(db=db, strangers=strangers, clock=clock)
 
 
 def _screening(settings: Settings) -> Screening:

@@ -26,8 +26,8 @@ _MICRO_DOLLAR = Decimal("0.000001")
 
 async def top_up(gateway: Gateway, request: Request) -> Response:
     """`POST /agent/credits`: top up the wallet's credits, or say what to pay for it."""
-    wallet, _ = await authenticate(gateway, request)
-    means, evidence = read_payment(gateway, request)
+    wallet, stranger_at = await authenticate(gateway, request)
+    means, evidence = read_payment(gateway, request, stranger_at=stranger_at)
     body = await read_small(request)
     asked = TopUpRequest(
         wallet=wallet,

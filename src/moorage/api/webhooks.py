@@ -29,15 +29,15 @@ _LAST_SEQUENCE = 2**63 - 1
 
 async def set_webhook(gateway: Gateway, request: Request) -> Response:
     """`PUT /agent/webhook`: have one's events sent to a URL; the secret is shown this once."""
-    wallet = await _caller(gateway, request)
+    wallet, stranger_at = await authenticate(gateway, request)
     body = parse_small(await read_small(request), WebhookBody)
-    made = await gateway.webhooks.set(wallet, body.url)
+    made = await gateway.webhooks.set(wallet, body.url, stranger_at=stranger_at)
     return json_response(WebhookMade(url=made.url, secret=made.secret))
 
 
 async def show_webhook(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/webhook`: one's webhook, and how its deliveries go."""
-    wallet = await _caller(gateway, request)
+    wallet, _ = await authenticate(gateway, request)
     webhook, standing = await gateway.webhooks.show(wallet)
     last = None
     if standing.status is not None:
@@ -57,14 +57,14 @@ async def show_webhook(gateway: Gateway, request: Request) -> Response:
 
 async def remove_webhook(gateway: Gateway, request: Request) -> Response:
     """`DELETE /agent/webhook`: have nothing sent any more, not even what waits."""
-    wallet = await _caller(gateway, request)
+    wallet, _ = await authenticate(gateway, request)
     await gateway.webhooks.remove(wallet)
     return json_response(WebhookRemoved())
 
 
 async def list_events(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/events`: one's events in their order, page by page."""
-    wallet = await _caller(gateway, request)
+    wallet, _ = await authenticate(gateway, request)
     after = whole_number(request, "after", usual=0, least=0, most=_LAST_SEQUENCE)
     limit = whole_number(request, "limit", usual=_USUAL_EVENTS, least=0, most=_MOST_EVENTS)
     found = await events.of_wallet(gateway.db, wallet, after=after, most=limit)
@@ -74,15 +74,10 @@ async def list_events(gateway: Gateway, request: Request) -> Response:
 
 async def redeliver_event(gateway: Gateway, request: Request) -> Response:
     """`POST /agent/events/{eventId}/redeliver`: have an event sent once more."""
-    wallet = await _caller(gateway, request)
+    wallet, _ = await authenticate(gateway, request)
     event_id = request.path_params["eventId"]
     await gateway.webhooks.redeliver(wallet, event_id)
     return json_response(Redelivery(event_id=event_id))
-
-
-async def _caller(gateway: Gateway, request: Request) -> str:
-    wallet, _ = await authenticate(gateway, request)
-    return wallet
 
 
 def _item(event: Event) -> EventItem:

@@ -255,6 +255,7 @@ class Admission:
             "unique_name": bid.request.unique_name,
             "months": bid.request.months,
             "price": self._list_price(bid),
+            "stranger_at": bid.stranger_at,
         }
 
     async def _take_payment(self, bid: Bid) -> Receipt | None:

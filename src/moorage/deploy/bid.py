@@ -33,6 +33,8 @@ class Bid(msgspec.Struct, frozen=True):
     means: PaymentMeans
     evidence: Evidence | None
     use_existing_credits: bool
+    stranger_at: str | None = None
+    """The client address that what is held for it counts for, as its wallet never paid."""
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -78,6 +80,7 @@ class Wanted(TypedDict):
     unique_name: str
     months: int
     price: MicroUsd
+    stranger_at: str | None
 
 
 class Demanded(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """The webhooks of wallets: set, shown, removed, and events sent once more."""
 
+from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.errors import EventNotFound, WebhookNotFound
 from moorage.events.destination import Destinations
@@ -11,6 +12,9 @@ from moorage.storage.database import Database
 RETENTION_MS = 60 * 24 * 3_600_000
 """Events, and what became of their deliveries, are kept for 60 days."""
 
+UNPAID_KEPT_MS = 3_600_000
+"""How long the webhook of a wallet that never paid is kept: as long as a payment may take."""
+
 _PRUNED_AT_ONCE = 500
 _REMOVED = "the webhook was removed"
 
@@ -18,17 +22,27 @@ _REMOVED = "the webhook was removed"
 class Webhooks:
     """One webhook a wallet, and the events it is sent."""
 
-    def __init__(self, *, db: Database, destinations: Destinations, clock: Clock) -> None:
+    def __init__(
+        self, *, db: Database, destinations: Destinations, strangers: RateLimiter, clock: Clock
+    ) -> None:
+        """`strangers` counts those of wallets that never paid, by client address.
+
+        Its window is best `UNPAID_KEPT_MS`: then no more are kept at a time than it lets in.
+        """
         self._db = db
+        self._strangers = strangers
         self._destinations = destinations
         self._clock = clock
 
-    async def set(self, wallet: str, url: str) -> Webhook:
+    async def set(self, wallet: str, url: str, *, stranger_at: str | None = None) -> Webhook:
         """Send the wallet's events to `url` from now on, signed with a secret made for it.
 
-        What waits for an earlier URL goes to this one at once. Raises InvalidField.
+        What waits for an earlier URL goes to this one at once. Where the wallet never paid,
+        `stranger_at` is its client address. Raises InvalidField and RateLimited.
         """
         self._destinations.check_url(url)
+        if stranger_at is not None:
+            self._strangers.check(stranger_at)
         webhook = Webhook(
             wallet=wallet, url=url, secret=new_secret(), created_at_ms=self._clock.now_ms()
         )
@@ -62,7 +76,11 @@ class Webhooks:
                 raise WebhookNotFound
 
     async def prune(self) -> None:
-        """Forget some of the events that are older than RETENTION_MS."""
-        before_ms = self._clock.now_ms() - RETENTION_MS
+        """Forget some of the events that are older than RETENTION_MS, and webhooks without a use.
+
+        That is those that were set UNPAID_KEPT_MS ago by wallets that no payment came from since.
+        """
+        now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=False) as tx:
-            await events.prune(tx, before_ms=before_ms, most=_PRUNED_AT_ONCE)
+            await events.prune(tx, before_ms=now_ms - RETENTION_MS, most=_PRUNED_AT_ONCE)
+            await events.forget_unpaid_webhooks(tx, before_ms=now_ms - UNPAID_KEPT_MS)

@@ -40,6 +40,7 @@ class TransactionEvidence(msgspec.Struct, frozen=True):
     means: PaymentMeans
     tx_hash: str
     credential: mpp.Credential | None = None  # what it answers a challenge with
+    stranger_at: str | None = None  # the client address that looking for it counts for, if any
 
     @property
     def way(self) -> PaymentWay:
@@ -53,6 +54,7 @@ class AuthorizationEvidence(msgspec.Struct, frozen=True):
     means: PaymentMeans
     authorization: TransferAuthorization
     credential: mpp.Credential | None = None
+    stranger_at: str | None = None  # as above
 
     @property
     def worth(self) -> MicroUsd:

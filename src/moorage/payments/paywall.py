@@ -27,6 +27,7 @@ from moorage.metrics import record_payment
 from moorage.money import MicroUsd
 from moorage.payments.challenges import Challenges
 from moorage.payments.evidence import AuthorizationEvidence, Evidence, TransactionEvidence
+from moorage.payments.lookups import Lookups
 from moorage.payments.payment import Payment, PaymentStatus
 from moorage.payments.receipt import Receipt
 from moorage.payments.screening import Screen, held_back
@@ -72,6 +73,7 @@ class Paywall:
         settlements: Settlements,
         challenges: Challenges,
         screen: Screen,
+        lookups: Lookups,
         clock: Clock,
     ) -> None:
         self._db = db
@@ -79,6 +81,7 @@ class Paywall:
         self._settlements = settlements
         self._challenges = challenges
         self._screen = screen
+        self._lookups = lookups
         self._clock = clock
 
     async def take(
@@ -93,7 +96,7 @@ class Paywall:
         Raises PaymentAlreadyUsed, PayerMismatch (who paid by transaction is credited all the same;
         an authorization is not spent), PaymentPending, PaymentNotFound, PaymentHeld,
         ChainUnavailable, DatabaseUnavailable; and with nothing spent ChallengeInvalid,
-        ChallengeExpired, AuthorizationRefused.
+        ChallengeExpired, AuthorizationRefused, RateLimited.
         """
         means = evidence.means
         try:
@@ -160,14 +163,24 @@ class Paywall:
             raise PaymentAlreadyUsed
 
     async def credit(
-        self, *, chain: Chain, token: Token, tx_hash: str, wallet: str, unique_name: str | None
+        self,
+        *,
+        chain: Chain,
+        token: Token,
+        tx_hash: str,
+        wallet: str,
+        unique_name: str | None,
+        stranger_at: str | None = None,
     ) -> list[Payment]:
         """Verify the transaction and credit every transfer of it that was not credited before.
 
         What it brings `wallet` is noted with its quotes for `unique_name`. Gives all that is in
-        the books of this transaction then.
+        the books of this transaction then. `stranger_at` as `Lookups.of` has it.
         """
-        transfers = await self._verifier.transfers(chain=chain, token=token, tx_hash=tx_hash)
+        with self._lookups.of(stranger_at, tx_hash) as lookup:
+            transfers = await self._verifier.transfers(
+                chain=chain, token=token, tx_hash=tx_hash, lookup=lookup
+            )
         held = await held_back(transfers, self._screen)
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
@@ -195,8 +208,11 @@ class Paywall:
             return evidence.tx_hash
         if evidence.authorization.payer != wallet:
             raise PayerMismatch(_NOT_YOURS)
-        if evidence.credential is not None and not await self.knows(evidence):
-            self._challenges.check(evidence.credential, wallet=wallet, body_digest=body_digest)
+        if not await self.knows(evidence):
+            if evidence.credential is not None:
+                self._challenges.check(evidence.credential, wallet=wallet, body_digest=body_digest)
+            if evidence.stranger_at is not None:  # simulating it asks a node
+                self._lookups.count(evidence.stranger_at)
         return await self._settlements.settle(
             chain=evidence.means.chain,
             token=evidence.means.token,
@@ -242,7 +258,12 @@ class Paywall:
         chain, token = evidence.means.chain, evidence.means.token
         try:
             return await self.credit(
-                chain=chain, token=token, tx_hash=tx_hash, wallet=wallet, unique_name=unique_name
+                chain=chain,
+                token=token,
+                tx_hash=tx_hash,
+                wallet=wallet,
+                unique_name=unique_name,
+                stranger_at=evidence.stranger_at,
             )
         except PaymentNotFound as reverted:
             if isinstance(evidence, AuthorizationEvidence):  # which may yet be used

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterable, Sequence
 
+from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.errors import NameUnavailable, RateLimited
@@ -19,14 +20,23 @@ _TIME_TO_PAY_MS = 60_000
 """A promise better than today's price is repeated as long as it leaves so much time to pay."""
 
 _NAMES_RETRY_SECONDS = 60
+_TOO_MANY_HELD = (
+    "Too many names are held for wallets at your address that never paid. "
+    "Try again later, or top up with POST /agent/credits first: that needs no name."
+)
 _BEING_DELETED = "This project is just being deleted. Send the request again in a moment."
 
 
 class Quotes:
     """Makes, finds and honours quotes."""
 
-    def __init__(self, *, db: Database, clock: Clock) -> None:
+    def __init__(self, *, db: Database, strangers: RateLimiter, clock: Clock) -> None:
+        """`strangers` counts what is held for wallets that never paid, by client address.
+
+        Its window must be as long as a quote lives: no more is held at a time than it lets in.
+        """
         self._db = db
+        self._strangers = strangers
         self._clock = clock
 
     async def check_name(
@@ -68,6 +78,7 @@ class Quotes:
         months: int,
         price: MicroUsd,
         received: MicroUsd = NOTHING,
+        stranger_at: str | None = None,
     ) -> Quote:
         """A quote with at least half of its life left, made unless there is one.
 
@@ -76,7 +87,8 @@ class Quotes:
         what was paid towards it, so that the rest is asked for next time. Raises NameUnavailable.
 
         A wallet that holds too many names is told the rest of what it has begun to pay, but no
-        name is held for it; if it has paid nothing, RateLimited is raised.
+        name is held for it; if it has paid nothing, RateLimited is raised. So it is when too much
+        is held for wallets of its client address, `stranger_at`, that never paid.
         """
         async with self._db.transaction(durable=False) as tx:
             await self.check_name(wallet=wallet, unique_name=unique_name, source=tx)
@@ -89,6 +101,7 @@ class Quotes:
                 months=months,
                 price=price,
                 received=received,
+                stranger_at=stranger_at,
             )
 
     async def offer_within(
@@ -101,6 +114,7 @@ class Quotes:
         months: int,
         price: MicroUsd,
         received: MicroUsd = NOTHING,
+        stranger_at: str | None = None,
     ) -> Quote:
         """As `offer`, in a transaction that has checked the name and read the living quotes.
 
@@ -119,6 +133,8 @@ class Quotes:
         )
         if one_too_many and paid == 0:
             raise RateLimited(_NAMES_RETRY_SECONDS)
+        if stranger_at is not None and paid == 0:
+            self._count(stranger_at)
         promised = [quote.price_micro_usd for quote in same] if paid > 0 else []
         quote = Quote(
             id=str(uuid.uuid4()),
@@ -133,6 +149,12 @@ class Quotes:
         if not one_too_many:
             await quotes.add(tx, quote)
         return quote
+
+    def _count(self, stranger_at: str) -> None:
+        try:
+            self._strangers.check(stranger_at)
+        except RateLimited as full:
+            raise RateLimited(full.retry_after_seconds, _TOO_MANY_HELD) from full
 
     async def purge(self) -> int:
         """Forget what expired; gives how many."""

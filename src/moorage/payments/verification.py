@@ -18,8 +18,10 @@ from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import Clock
 from moorage.errors import PaymentNotFound, PaymentPending
 from moorage.money import MicroUsd
+from moorage.payments.lookups import Lookup
 from moorage.payments.transfer import Transfer, transfers_in, worth_of
 
+_FREELY = Lookup()
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0
 
@@ -67,7 +69,9 @@ class Verifier:
         self._safe_above = safe_above
         self._pending_wait_seconds = pending_wait_seconds
 
-    async def transfers(self, *, chain: Chain, token: Token, tx_hash: str) -> tuple[Transfer, ...]:
+    async def transfers(
+        self, *, chain: Chain, token: Token, tx_hash: str, lookup: Lookup = _FREELY
+    ) -> tuple[Transfer, ...]:
         """Every transfer of `token` to us in this transaction: non-empty, in log order.
 
         Whoever paid: the caller compares `payer`. Transfers of nothing, and those among our
@@ -81,7 +85,7 @@ class Verifier:
         tx_hash = normalise_tx_hash(tx_hash)
         client = self._clients[chain.name]
         try:
-            receipt, transfers = await self._confirmed(client, chain, tx_hash)
+            receipt, transfers = await self._confirmed(client, chain, tx_hash, lookup)
             paid = _of_token(transfers, token)
             if not paid and await self._is_paid_elsewhere(client, chain, token, tx_hash):
                 raise _Contradiction("of its nodes, one shows a payment and one shows none")
@@ -106,10 +110,11 @@ class Verifier:
         return any(_of_token(self._transfers(one, chain), token) for one in receipts)
 
     async def _confirmed(
-        self, client: RpcClient, chain: Chain, tx_hash: str
+        self, client: RpcClient, chain: Chain, tx_hash: str, lookup: Lookup
     ) -> tuple[Receipt, tuple[Transfer, ...]]:
         """The receipt, deep enough for what it brings, and the transfers of all tokens in it."""
-        for pause_seconds in self._pauses():
+        for pause_seconds in self._pauses() if lookup.waits else (0.0,):
+            lookup.count()
             sighting = await _look(client, tx_hash)
             receipt = sighting.receipt
             if receipt is not None and sighting.depth >= chain.confirmations:

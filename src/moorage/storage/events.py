@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or_replace
 from moorage.events.event import Event, EventData, EventKind
 from moorage.events.webhook import Delivery, DeliveryStatus, Standing, Webhook
 from moorage.storage.database import Database, Row, Statement, Transaction
-from moorage.storage.schema import deliveries, events, webhooks
+from moorage.storage.schema import deliveries, events, payments, webhooks
 
 _EVENT = [events.c[name] for name in Event.__struct_fields__]
 _WEBHOOK = [webhooks.c[name] for name in Webhook.__struct_fields__]
@@ -86,6 +86,13 @@ _SET_WEBHOOK = Statement(
 )
 _WEBHOOK_OF = Statement(select(*_WEBHOOK).where(webhooks.c.wallet == bindparam("wallet")))
 _REMOVE_WEBHOOK = Statement(delete(webhooks).where(webhooks.c.wallet == bindparam("wallet")))
+_FORGET_UNPAID = Statement(
+    delete(webhooks).where(
+        webhooks.c.created_at_ms < bindparam("before_ms"),
+        webhooks.c.next_at_ms.is_(None),
+        ~exists().where(payments.c.payer == webhooks.c.wallet),
+    )
+)
 _GIVE_UP_PENDING = Statement(
     update(deliveries)
     .where(deliveries.c.wallet == bindparam("of_wallet"), deliveries.c.status == _PENDING)
@@ -203,6 +210,14 @@ async def remove_webhook(tx: Transaction, wallet: str, *, why: str) -> bool:
     """Remove the wallet's webhook and give up what waits; False when there is none."""
     await tx.execute(_GIVE_UP_PENDING, of_wallet=wallet, why=why)
     return await tx.execute(_REMOVE_WEBHOOK, wallet=wallet) == 1
+
+
+async def forget_unpaid_webhooks(tx: Transaction, *, before_ms: int) -> int:
+    """Remove those set before then, with nothing to send, by wallets that no payment came from.
+
+    Gives how many.
+    """
+    return await tx.execute(_FORGET_UNPAID, before_ms=before_ms)
 
 
 async def due(db: Database, *, now_ms: int, most: int) -> list[Webhook]:

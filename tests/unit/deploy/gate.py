@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from clock import MovableClock
 from fakes import FakeSettlements, FakeVerifier, paywall_of, roomy
+from moorage.auth.rate_limit import RateLimiter
 from moorage.deploy.admission import Admission
 from moorage.deploy.bid import Admitted, Bid
 from moorage.deploy.request import DeployRequest
@@ -51,7 +52,7 @@ class Gate:
         self.superseded: list[str] = []
         self.recorded: list[Admitted] = []  # by the transactions that admitted them
         self.on_step: Callable[[str], object] = lambda step: None
-        self.quotes = Quotes(db=db, clock=clock)
+        self.quotes = Quotes(db=db, strangers=RateLimiter(clock=clock), clock=clock)
         self.vault = Vault([bytes(32)])
         self.admission = self.with_prices(PriceList())
 

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 )
 
 from clock import HOUR_MS, MovableClock
+from moorage.auth.rate_limit import RateLimiter
 from moorage.errors import EventNotFound, WebhookNotFound
 from moorage.events import outbox
 from moorage.events.delivery import DeliveryWorker
@@ -90,7 +91,12 @@ class Queues(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.worker = DeliveryWorker(db=self.db, sender=self.receivers, at_once=2, clock=self.clock)
-        self.webhooks = Webhooks(db=self.db, destinations=Destinations(), clock=self.clock)
+        self.webhooks = Webhooks(
+            db=self.db,
+            destinations=Destinations(),
+            strangers=RateLimiter(clock=self.clock),
+            clock=self.clock,
+        )
 
     @rule(wallets=st.lists(st.sampled_from(WALLETS), min_size=1, max_size=5))
     def happen(self, wallets: list[str]) -> None:

@@ -1,23 +1,30 @@
 """Events are part of what happened: in its transaction, in its order, and cheap."""
 
 import pytest
+from sqlalchemy import func, select
 
-from clock import START_MS, MovableClock
+from clock import HOUR_MS, START_MS, MovableClock
+from moorage.auth.rate_limit import RateLimiter
+from moorage.errors import RateLimited
 from moorage.events import outbox
 from moorage.events.destination import Destinations
 from moorage.events.event import EventKind
 from moorage.events.webhooks import Webhooks
 from moorage.storage import events
 from moorage.storage.database import Database, Statement, Transaction, Value
-from records_fixture import ALICE, BOB
+from moorage.storage.schema import webhooks as table
+from records_fixture import ALICE, BOB, CAROL, fund
 
 DAY_MS = 24 * 3_600_000
 URL = "https://example.com/hook"
+WEBHOOKS = Statement(select(func.count()).select_from(table))
 
 
 @pytest.fixture
 def webhooks(db: Database, clock: MovableClock) -> Webhooks:
-    return Webhooks(db=db, destinations=Destinations(), clock=clock)
+    return Webhooks(
+        db=db, destinations=Destinations(), strangers=RateLimiter(clock=clock), clock=clock
+    )
 
 
 async def tell(
@@ -138,3 +145,31 @@ async def test_event_that_waits_for_its_delivery_is_not_forgotten(
     await webhooks.remove(ALICE)
     await webhooks.prune()
     assert await sequences(db) == [3]
+
+
+async def test_webhooks_of_fresh_keys_are_bounded_by_address_and_kept_for_an_hour(
+    db: Database, clock: MovableClock
+) -> None:
+    webhooks = Webhooks(
+        db=db,
+        destinations=Destinations(),
+        strangers=RateLimiter(clock=clock, limit=3, window_seconds=3600),
+        clock=clock,
+    )
+    for number in range(3):
+        await webhooks.set(f"0x{number}", URL, stranger_at="here")
+    with pytest.raises(RateLimited):
+        await webhooks.set("0x3", URL, stranger_at="here")
+    await webhooks.set(BOB, URL, stranger_at="elsewhere")
+    await webhooks.set(CAROL, URL)
+    assert await db.one(WEBHOOKS) == (5,)
+
+    await fund(db, BOB, 1)
+    await fund(db, CAROL, 1)
+    clock.advance(HOUR_MS)
+    await webhooks.prune()
+    assert await db.one(WEBHOOKS) == (5,)
+    clock.advance(1)
+    await webhooks.prune()
+    assert await db.one(WEBHOOKS) == (2,)
+    await webhooks.set("0x3", URL, stranger_at="here")

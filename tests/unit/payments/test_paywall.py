@@ -1,10 +1,12 @@
 import asyncio
 
+import msgspec
 import pytest
 from sqlalchemy import func, select
 
 from clock import START_MS, MovableClock
 from fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of
+from moorage.auth.rate_limit import RateLimiter
 from moorage.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
@@ -13,10 +15,11 @@ from moorage.errors import (
     PaymentHeld,
     PaymentNotFound,
     PaymentPending,
+    RateLimited,
 )
 from moorage.money import MicroUsd
 from moorage.payments.evidence import (
-    AuthorizationEvidence,
+    Evidence,
     PaymentMeans,
     TransactionEvidence,
 )
@@ -224,7 +227,7 @@ async def test_two_tokens_of_one_transaction_are_both_credited(
 async def test_payment_is_noted_on_the_quote_it_is_made_for(
     db: Database, paywall: Paywall, chain: FakeVerifier, clock: MovableClock
 ) -> None:
-    quotes = Quotes(db=db, clock=clock)
+    quotes = Quotes(db=db, strangers=RateLimiter(clock=clock), clock=clock)
     price = MicroUsd(500_000)
     await quotes.offer(wallet=ALICE, unique_name="hello", months=1, price=price)
     await take(paywall, chain.pays(transfer(ALICE, 200_000)))
@@ -322,9 +325,7 @@ def settling(
     return paywall_of(db, chain, clock, ARBITRUM, settlements=settlements)
 
 
-async def authorize(
-    paywall: Paywall, evidence: AuthorizationEvidence, wallet: str = ALICE
-) -> Receipt:
+async def authorize(paywall: Paywall, evidence: Evidence, wallet: str = ALICE) -> Receipt:
     return await paywall.take(evidence, wallet=wallet, body_digest=BODY, unique_name="hello")
 
 
@@ -336,6 +337,22 @@ async def test_authorization_is_settled_then_credited(
     assert (await authorize(settling, evidence)).credited == 5
     assert settlements.sent == 1
     assert await accounts.balance(db, ALICE) == 5
+
+
+async def test_strangers_questions_to_a_chain_are_bounded_by_their_address(
+    db: Database, chain: FakeVerifier, clock: MovableClock, settlements: FakeSettlements
+) -> None:
+    paywall = paywall_of(db, chain, clock, ARBITRUM, settlements=settlements, looks=2)
+    unknown = TransactionEvidence(PaymentMeans(ARBITRUM, USDC), fresh_hash(), stranger_at="here")
+    chain.missing = PaymentPending()
+    for _ in range(4):
+        with pytest.raises(PaymentPending):
+            await authorize(paywall, unknown)
+    assert chain.asked == 2
+    with pytest.raises(RateLimited):
+        await authorize(paywall, msgspec.structs.replace(authorizes(), stranger_at="here"))
+    assert settlements.sent == 0
+    assert (await authorize(paywall, authorizes())).credited == 5  # of a wallet that paid
 
 
 async def test_anothers_authorization_is_not_settled(

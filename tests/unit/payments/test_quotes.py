@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import func, select
 
 from clock import START_MS, MovableClock
+from moorage.auth.rate_limit import RateLimiter
 from moorage.deploy.project import ProjectStatus
 from moorage.errors import DatabaseUnavailable, NameUnavailable, RateLimited
 from moorage.money import MicroUsd
@@ -23,7 +24,7 @@ COUNT = Statement(select(func.count()).select_from(table))
 
 @pytest.fixture
 def quotes(db: Database, clock: MovableClock) -> Quotes:
-    return Quotes(db=db, clock=clock)
+    return Quotes(db=db, strangers=RateLimiter(clock=clock), clock=clock)
 
 
 async def offer(quotes: Quotes, wallet: str = ALICE, name: str = "hello", **changed: Any) -> Quote:
@@ -224,6 +225,27 @@ async def test_wallet_holds_so_many_names_and_no_more(quotes: Quotes, clock: Mov
     assert paid.received_micro_usd == 1
     clock.advance(QUOTE_LIFETIME_MS)
     assert await offer(quotes, name="another")
+
+
+async def test_fresh_keys_of_one_address_hold_so_many_names_together(
+    db: Database, clock: MovableClock
+) -> None:
+    limiter = RateLimiter(clock=clock, limit=3, window_seconds=QUOTE_LIFETIME_MS // 1000)
+    quotes = Quotes(db=db, strangers=limiter, clock=clock)
+    for number in range(3):
+        await offer(quotes, f"0x{number}", f"name-{number}", stranger_at="here")
+    with pytest.raises(RateLimited, match="POST /agent/credits") as refused:
+        await offer(quotes, "0x4", "name-4", stranger_at="here")
+    assert refused.value.retry_after_seconds == QUOTE_LIFETIME_MS // 1000
+    assert await is_free(quotes, BOB, "name-4")
+    assert await db.one(COUNT) == (3,)
+
+    assert await offer(quotes, "0x1", "name-1", stranger_at="here")  # one that it holds
+    assert await offer(quotes, "0x4", "name-4", stranger_at="here", received=MicroUsd(1))
+    assert await offer(quotes, "0x5", "name-5", stranger_at="elsewhere")
+    assert await offer(quotes, "0x6", "name-6")  # of a wallet that paid
+    clock.advance(QUOTE_LIFETIME_MS)
+    assert await offer(quotes, "0x7", "name-7", stranger_at="here")
 
 
 async def test_what_expired_is_forgotten(quotes: Quotes, clock: MovableClock, db: Database) -> None:
