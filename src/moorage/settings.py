@@ -176,6 +176,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             " from npm packages, as apps ask for them."
         ),
     ] = True
+    toolchains_mib: Annotated[
+        int,
+        _doc(
+            "What all installed versions together may take, in MiB. Those that no app needs make "
+            "room, the least recently used first.",
+            ge=256,
+        ),
+    ] = 8192
     app_subnet: Annotated[
         str, _doc("The private IPv4 network that apps' own networks are cut from.")
     ] = "10.201.0.0/16"

@@ -174,7 +174,7 @@ class LightProxy:
 
 
 async def open_apparatus(
-    stack: AsyncExitStack, settings: Settings, *, clock: Clock, stop_apps: bool
+    stack: AsyncExitStack, settings: Settings, *, clock: Clock, stop_apps: bool, **_: object
 ) -> Apparatus:
     """The stand-ins, in the shape of the real parts."""
     run_dir = Path(settings.run_dir)

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import resource
 import shutil
 import subprocess
 from pathlib import Path
@@ -65,6 +66,39 @@ async def test_build_caches_that_are_links_delete_nothing_of_the_host(
     links = "; ".join(f"ln -s {caches} ~/{name}" for name in (".cache", ".npm", ".bun"))
     await deployer.build("linked", source, plan(install=f"{links}; ln -s {caches} /tmp/caches"))
     assert all(path.read_text() == PRECIOUS for path in kept)
+
+
+DEEP = (
+    "mkdir -p {0}; node -e 'process.chdir(process.argv[1]);"
+    'for (let i = 0; i < 3000; i++) {{ fs.mkdirSync("d"); process.chdir("d"); }}\' {0}'
+)
+
+
+async def test_directories_within_each_other_without_end_are_removed_with_bounded_means(
+    host: Host, mode: Mode, deployer: Deployer, source: Path
+) -> None:
+    """Outside: a recursive walk needs a stack, or a descriptor, for each."""
+    naive = host.new_directory(f"naive-depth-{mode.uid or 0}")
+    subprocess.run(["sh", "-c", DEEP.format(naive)], check=True)
+    with pytest.raises((RecursionError, OSError)):
+        walked_with(descriptors=256, directory=naive)
+    subprocess.run(["rm", "-rf", naive], check=True)
+
+    places = ("/tmp/deep", "~/.cache/pip", "~/.npm/_cacache")
+    deep = "; ".join(DEEP.format(place) for place in places)
+    await deployer.build("deep", source, plan(install=deep))
+    log = deployer.runtime.log_tail("deep", LogKind.BUILD)
+    assert "begun again" not in log
+
+
+def walked_with(*, descriptors: int, directory: Path) -> None:
+    """Remove a tree by a walk, as Python's library does, with so many descriptors at most."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, before[1]))
+    try:
+        shutil.rmtree(directory)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 async def test_directories_turned_into_links_are_not_followed_by_the_next_build(

@@ -24,7 +24,6 @@ from moorage.api.request_context import RequestContext
 from moorage.api.routes import http_app
 from moorage.api.secrets_key import open_vault
 from moorage.api.server import HttpServer
-from moorage.api.toolchains import collect_unused
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
@@ -38,6 +37,7 @@ from moorage.routing.caddy_routes import FALLBACK_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.pages import Absence, HostState, fallback_app
 from moorage.settings import Settings
+from moorage.storage.toolchains import in_use
 
 log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ _BLOCKS_SECONDS = 2.0
 _DOMAINS_SECONDS = 10.0
 _MEASURE_SECONDS = 15.0
 _CAPACITY_SECONDS = 2.0
-_TOOLCHAINS_SECONDS = 24 * 3600.0
+_TOOLCHAINS_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,13 @@ async def run_gateway(
     async with AsyncExitStack() as stack:
         records = open_records(stack, settings, chains, clock)
         vault = await open_vault(settings, records.db)
-        apparatus = await open_apparatus(stack, settings, clock=clock, stop_apps=stop_apps)
+        apparatus = await open_apparatus(
+            stack,
+            settings,
+            clock=clock,
+            stop_apps=stop_apps,
+            needed_toolchains=partial(in_use, records.db),
+        )
         former = await note_recipient(records.db, pay_to, clock=clock)
         services = assemble(
             settings,
@@ -155,10 +161,7 @@ def _tasks(
         services.gateway.reconciler.run(),
         services.deliveries.run(),
         services.gateway.inventory.run(),
-        _every(
-            _TOOLCHAINS_SECONDS,
-            partial(collect_unused, services.gateway.db, apparatus.toolchains.store),
-        ),
+        _every(_TOOLCHAINS_SECONDS, apparatus.toolchains.store.collect),
         _every(_MEASURE_SECONDS, services.deliveries.measure),
         _every(_CAPACITY_SECONDS, services.capacity.measure),
         _every(_PURGE_SECONDS, services.gateway.webhooks.prune),

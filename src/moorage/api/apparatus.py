@@ -6,6 +6,7 @@ import secrets
 import shutil
 import socket
 import sys
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 
 from moorage.api.isolation import make_runtime, run_directory
 from moorage.api.server import listen_tcp
-from moorage.api.toolchains import Toolchains, open_toolchains
+from moorage.api.toolchains import StoreLimits, Toolchains, open_toolchains
 from moorage.clock import Clock
 from moorage.deploy.hosts import Hosts
 from moorage.errors import ConfigurationInvalid
@@ -24,6 +25,7 @@ from moorage.routing.caddy_routes import Api
 from moorage.routing.router import Router
 from moorage.runtimes.runtime import Limits, Runtime
 from moorage.settings import Settings
+from moorage.toolchains.store import Version
 
 MIB = 1024 * 1024
 _HTTP_PORT = 80
@@ -52,13 +54,30 @@ class Apparatus:
 
 
 async def open_apparatus(
-    stack: AsyncExitStack, settings: Settings, *, clock: Clock, stop_apps: bool
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    clock: Clock,
+    stop_apps: bool,
+    needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
 ) -> Apparatus:
-    """Open runtime and proxy. Raises IsolationMissing, ProxyFailed, ConfigurationInvalid."""
+    """Open runtime and proxy. Raises IsolationMissing, ProxyFailed, ConfigurationInvalid.
+
+    `needed_toolchains` tells the versions that an app runs on, or may run on again.
+    """
     data_dir = Path(settings.data_dir)
     run_dir = run_directory(settings, instance_id(data_dir))
     proxy_dir = run_dir / "proxy"
-    toolchains = await open_toolchains(stack, data_dir, installs=settings.toolchains, clock=clock)
+    toolchains = await open_toolchains(
+        stack,
+        data_dir,
+        installs=settings.toolchains,
+        clock=clock,
+        limits=StoreLimits(
+            max_bytes=settings.toolchains_mib * MIB, reserve_bytes=settings.disk_reserve_mib * MIB
+        ),
+        needed=needed_toolchains,
+    )
     runtime = make_runtime(
         settings,
         instance_id=instance_id(data_dir),

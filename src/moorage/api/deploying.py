@@ -184,6 +184,7 @@ def _workflow(
         clock=ground.clock,
         on_step=ground.on_step,
         on_built=on_built,
+        on_failed=lambda plan: apparatus.toolchains.store.discard(plan.toolchains),
     )
 
 

@@ -1,19 +1,28 @@
 """The store of toolchains, and the list of what can be had, opened for a gateway or a command."""
 
 import os
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from moorage.clock import Clock, SystemClock
 from moorage.planning.toolbox import Toolbox
-from moorage.storage.database import Database
-from moorage.storage.toolchains import in_use
 from moorage.toolchains.inventory import Inventory
 from moorage.toolchains.npm import Npm, find_npm
-from moorage.toolchains.store import ToolchainStore
+from moorage.toolchains.store import ToolchainStore, Version, nothing_needed
 
-_UNUSED_SECONDS = 30 * 24 * 3600.0
+
+class StoreLimits(msgspec.Struct, frozen=True):
+    """How much the store may hold, and what must stay free where it is."""
+
+    max_bytes: int
+    reserve_bytes: int
+
+
+_UNLIMITED = StoreLimits(max_bytes=1 << 62, reserve_bytes=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,22 +34,33 @@ class Toolchains:
 
 
 async def open_toolchains(
-    stack: AsyncExitStack, data_dir: Path, *, installs: bool, clock: Clock
+    stack: AsyncExitStack,
+    data_dir: Path,
+    *,
+    installs: bool,
+    clock: Clock,
+    limits: StoreLimits = _UNLIMITED,
+    needed: Callable[[], Awaitable[Collection[Version]]] = nothing_needed,
 ) -> Toolchains:
     """Open both below `data_dir`; without `installs`, only what is there already can be had."""
     program = find_npm() if installs else None
-    npm = Npm(program, directory=data_dir / "npm") if program is not None else None
-    store = ToolchainStore(data_dir / "toolchains", npm=npm, clock=clock)
+    npm = None
+    if program is not None:
+        npm = Npm(program, directory=data_dir / "npm")
+        npm.sweep()
+    store = ToolchainStore(
+        data_dir / "toolchains",
+        npm=npm,
+        clock=clock,
+        max_bytes=limits.max_bytes,
+        reserve_bytes=limits.reserve_bytes,
+        needed=needed,
+    )
     store.open()
     stack.push_async_callback(store.close)
     inventory = Inventory(store, npm=npm, listing_file=data_dir / "toolchains.json", clock=clock)
     await inventory.open()
     return Toolchains(store=store, inventory=inventory)
-
-
-async def collect_unused(db: Database, store: ToolchainStore) -> None:
-    """Remove the toolchains that no app was built with for weeks, and none that is kept needs."""
-    await store.collect(unused_seconds=_UNUSED_SECONDS, kept=await in_use(db))
 
 
 async def toolbox_here() -> Toolbox:

@@ -6,7 +6,7 @@ deployment's id. Rows drive everything: what the job row says was done is not do
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,7 @@ from moorage.deploy.failure import fail, fail_project
 from moorage.deploy.health import wait_until_healthy
 from moorage.deploy.job import Job
 from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.specs import Specs
+from moorage.deploy.specs import Specs, plan_of
 from moorage.deploy.switch import Reconfigured, Switch
 from moorage.errors import DeployFailed, FailureCause
 from moorage.ledger.build_time import BuildTime
@@ -63,6 +63,7 @@ class Workflow:
         clock: Clock,
         on_step: Callable[[str], None],
         on_built: Callable[[], None],
+        on_failed: Callable[[Plan], Awaitable[None]],
     ) -> None:
         self._db = db
         self._runtime = runtime
@@ -72,6 +73,7 @@ class Workflow:
         self._timing = timing
         self._sources = sources
         self._on_built = on_built
+        self._on_failed = on_failed
         self._clock = clock
         self._on_step = on_step
 
@@ -194,6 +196,7 @@ class Workflow:
         self._count(deployment, "failed", failure.cause)
         log.info("deployment failed", deployment=deployment.id, cause=failure.cause)
         await self._runtime.discard(deployment.id)
+        await self._on_failed(plan_of(deployment))
         await self._drop_source(deployment.id)
 
     def _count(self, deployment: Deployment, outcome: str, cause: str | None) -> None:

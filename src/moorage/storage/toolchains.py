@@ -1,15 +1,20 @@
 """Queries over the toolchains that deployments name."""
 
 import msgspec
-from sqlalchemy import func, or_, select
+from sqlalchemy import and_, func, or_, select
 
-from moorage.deploy.deployment import UNDER_WAY
+from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import deployments
 
 _IN_USE = Statement(
     select(func.json_extract(deployments.c.plan, "$.toolchains"))
-    .where(or_(deployments.c.is_kept, deployments.c.status.in_([s.value for s in UNDER_WAY])))
+    .where(
+        or_(
+            and_(deployments.c.is_kept, deployments.c.status != DeploymentStatus.FAILED),
+            deployments.c.status.in_([s.value for s in UNDER_WAY]),
+        )
+    )
     .distinct()
 )
 

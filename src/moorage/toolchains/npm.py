@@ -3,12 +3,17 @@
 import asyncio
 import contextlib
 import os
+import shutil
+import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from moorage.threads import in_thread
+
+_CACHE = "cache"
 _QUIET = (
     "--loglevel=error",
     "--no-update-notifier",
@@ -23,12 +28,20 @@ class NpmFailed(Exception):
 
 
 class Npm:
-    """The machine's npm, with a cache and a working directory of our own."""
+    """The machine's npm, with a working directory of our own, and a cache for each call alone.
+
+    A cache that is kept would grow with whatever versions strangers' builds ask for.
+    """
 
     def __init__(self, program: Path, *, directory: Path, timeout_seconds: float = 60.0) -> None:
         self._program = program
         self._directory = directory
         self._timeout_seconds = timeout_seconds
+
+    def sweep(self) -> None:
+        """Remove caches that a crash left; blocks."""
+        for cache in self._directory.glob(f"{_CACHE}*"):
+            shutil.rmtree(cache)
 
     async def versions(self, package: str) -> list[str]:
         """Every version of a package. Raises NpmFailed."""
@@ -52,6 +65,13 @@ class Npm:
 
     async def _run(self, *arguments: str) -> bytes:
         self._directory.mkdir(parents=True, exist_ok=True)
+        cache = tempfile.mkdtemp(prefix=_CACHE, dir=self._directory)
+        try:
+            return await self._ask(cache, *arguments)
+        finally:
+            await in_thread(shutil.rmtree, cache)
+
+    async def _ask(self, cache: str, *arguments: str) -> bytes:
         process = await asyncio.create_subprocess_exec(
             self._program,
             *arguments,
@@ -60,7 +80,7 @@ class Npm:
             stdout=PIPE,
             stderr=PIPE,
             cwd=self._directory,
-            env={**os.environ, "npm_config_cache": str(self._directory / "cache")},
+            env={**os.environ, "npm_config_cache": cache},
             start_new_session=True,
         )
         try:

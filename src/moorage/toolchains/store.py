@@ -3,6 +3,9 @@
 `<store>/<program>/<version>/`, whose `bin/` goes first on an app's PATH. Made in `.making` beside
 them and renamed into place when whole; owned by the gateway's user and never written to again.
 An operator may link a directory of their own in: a link is used as it is and never removed.
+
+The store has a cap. What no app needs is removed, what was not used for longest first; where apps
+need all there is, nothing more is installed.
 """
 
 import asyncio
@@ -11,7 +14,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 from moorage.clock import Clock
@@ -21,17 +24,47 @@ from moorage.threads import in_thread
 from moorage.toolchains.npm import Npm, NpmFailed
 from moorage.toolchains.packages import Package, package_of
 
+UNUSED_SECONDS = 30 * 24 * 3600.0
+"""What no app has needed for that long is removed, whatever room there is."""
+
 _MAKING = ".making"
+_VERSIONS = "[!.]*/[!.]*"
+
+Version = tuple[str, str]
+"""A program and its version."""
+
+
+async def nothing_needed() -> set[Version]:
+    """Of a store whose versions nobody counts."""
+    return set()
 
 
 class ToolchainStore:
     """The store, for one gateway: what several ask for at once is installed once."""
 
-    def __init__(self, directory: Path, *, npm: Npm | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        npm: Npm | None,
+        clock: Clock,
+        max_bytes: int = 1 << 62,
+        reserve_bytes: int = 0,
+        needed: Callable[[], Awaitable[Collection[Version]]] = nothing_needed,
+    ) -> None:
+        """`needed` tells the versions that an app runs on, or may run on again.
+
+        Nothing is installed while less than `reserve_bytes` are free where the store is.
+        """
         self._directory = directory
         self._npm = npm
         self._clock = clock
-        self._installing: dict[tuple[str, str], asyncio.Task[Path]] = {}
+        self._max_bytes = max_bytes
+        self._reserve_bytes = reserve_bytes
+        self._needed = needed
+        self._installing: dict[Version, asyncio.Task[Path]] = {}
+        self._sizes: dict[Path, int] = {}  # bytes, of versions that were looked at
+        self._changing = asyncio.Lock()  # what is removed is not handed out
 
     def open(self) -> None:
         """Make the store's directory, and remove what an interrupted install left; blocks."""
@@ -59,12 +92,12 @@ class ToolchainStore:
         """
         if semver.version(version) is None:
             raise _failure(program, version, "it is not a version")
-        place = self._directory / program / version
-        if place.is_dir():
-            if not place.is_symlink():
-                now = self._clock.now_ms() / 1000
-                os.utime(place, (now, now))
-            return place.resolve()
+        async with self._changing:
+            place = self._directory / program / version
+            if place.is_dir():
+                if not place.is_symlink():
+                    self._note_use(place)
+                return place.resolve()
         key = (program, version)
         task = self._installing.get(key)
         if task is None:
@@ -73,19 +106,53 @@ class ToolchainStore:
             task.add_done_callback(lambda _: self._installing.pop(key))
         return await asyncio.shield(task)
 
-    async def collect(self, *, unused_seconds: float, kept: Collection[tuple[str, str]]) -> None:
-        """Remove what nobody asked for in that time and is not among the `kept` versions."""
-        await in_thread(self._collect, unused_seconds, frozenset(kept))
+    async def collect(self) -> None:
+        """Remove what no app needs and nobody asked for in a month, and what exceeds the cap."""
+        async with self._changing:
+            await in_thread(self._collect, frozenset(await self._needed()))
 
-    def _collect(self, unused_seconds: float, kept: frozenset[tuple[str, str]]) -> None:
-        oldest = self._clock.now_ms() / 1000 - unused_seconds
-        for place in self._directory.glob("[!.]*/*"):
-            is_kept = place.is_symlink() or (place.parent.name, place.name) in kept
-            if not is_kept and place.stat().st_mtime < oldest:
-                doomed = self._directory / _MAKING / f"{place.parent.name}-{place.name}"
-                doomed.parent.mkdir(exist_ok=True)
-                place.rename(doomed)
-                _remove(doomed)
+    async def discard(self, versions: Mapping[str, str]) -> None:
+        """Remove these, by program, as far as no app needs them: what brought them has failed."""
+        async with self._changing:
+            needed = await self._needed()
+            for named in versions.items():
+                place = self._directory.joinpath(*named)
+                if named not in needed and place.is_dir() and not place.is_symlink():
+                    await in_thread(self._discard, place)
+
+    def _collect(self, needed: frozenset[Version]) -> None:
+        oldest = self._clock.now_ms() / 1000 - UNUSED_SECONDS
+        own = [each for each in self._directory.glob(_VERSIONS) if not each.is_symlink()]
+        taken = sum(map(self._size, own))
+        for place in sorted(own, key=lambda each: each.stat().st_mtime):
+            is_needed = (place.parent.name, place.name) in needed
+            if not is_needed and (taken > self._max_bytes or place.stat().st_mtime < oldest):
+                taken -= self._size(place)
+                self._discard(place)
+
+    def _discard(self, place: Path) -> None:
+        doomed = self._directory / _MAKING / f"{place.parent.name}-{place.name}"
+        doomed.parent.mkdir(exist_ok=True)
+        place.rename(doomed)
+        self._sizes.pop(place, None)
+        _remove(doomed)
+
+    def _note_use(self, place: Path) -> None:
+        now_seconds = self._clock.now_ms() / 1000
+        os.utime(place, (now_seconds, now_seconds))
+
+    def _size(self, place: Path) -> int:
+        if place not in self._sizes:
+            self._sizes[place] = _taken_bytes(place)
+        return self._sizes[place]
+
+    async def _make_room(self) -> None:
+        """Raises OSError where there is none for another version."""
+        await self.collect()
+        free = shutil.disk_usage(self._directory).free
+        own = (each for each in self._directory.glob(_VERSIONS) if not each.is_symlink())
+        if free < self._reserve_bytes or sum(map(self._size, own)) > self._max_bytes:
+            raise OSError("this gateway's store of toolchains is full; ask for a version it has")
 
     async def _install(self, program: str, version: str) -> Path:
         package = package_of(program, version)
@@ -95,6 +162,7 @@ class ToolchainStore:
         making.mkdir(exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f"{program}-{version}-", dir=making))
         try:
+            await self._make_room()
             archive = await self._npm.pack(package.name, version, draft)
             return await in_thread(self._place, package, archive, version)
         except (NpmFailed, OSError, subprocess.CalledProcessError) as error:
@@ -119,6 +187,7 @@ class ToolchainStore:
         _make_readable(made)
         place = self._directory / package.program / version
         place.parent.mkdir(mode=0o755, exist_ok=True)
+        self._note_use(made)
         made.rename(place)
         return place.resolve()
 
@@ -142,6 +211,11 @@ def _make_readable(directory: Path) -> None:
             mode = path.stat().st_mode
             runs = path.is_dir() or mode & stat.S_IXUSR
             path.chmod(0o755 if path.is_dir() else 0o555 if runs else 0o444)
+
+
+def _taken_bytes(directory: Path) -> int:
+    """What a directory's files take of the disk."""
+    return sum(path.lstat().st_blocks * 512 for path in directory.rglob("*"))
 
 
 def _remove(directory: Path) -> None:

@@ -72,6 +72,7 @@ class Yard:
         self.runtime = FakeRuntime()
         self.routes = FakeRoutes()
         self.steps: list[str] = []
+        self.failed: list[Plan] = []  # the plans of what failed, once it was cleared up
         self.on_step: Callable[[str], None] = lambda step: None
         self.unhealthy: list[Exception] = []  # what the next health checks raise
         self.before_healthy: Callable[[], Awaitable[None]] = nothing  # done at each health check
@@ -113,6 +114,7 @@ class Yard:
             clock=clock,
             on_step=self._step,
             on_built=self._built,
+            on_failed=self._failed,
         )
         self.worker = Worker(db=db, carry_out=self.workflow.run, places=PLACES, clock=clock)
         self.chores = Chores(clock=clock)
@@ -185,6 +187,9 @@ class Yard:
         assert host == HOST
         await asyncio.sleep(0)
         return await self.answers()
+
+    async def _failed(self, plan: Plan) -> None:
+        self.failed.append(plan)
 
     def _built(self) -> None:
         self.worker.wake()

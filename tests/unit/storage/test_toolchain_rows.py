@@ -10,11 +10,15 @@ def plan(**toolchains: str) -> str:
     return msgspec.json.encode(msgspec.structs.replace(PLAN, toolchains=toolchains)).decode()
 
 
-async def test_toolchains_of_what_runs_is_kept_or_under_way_are_in_use(db: Database) -> None:
+async def test_toolchains_of_what_serves_may_again_or_is_under_way_are_in_use(
+    db: Database,
+) -> None:
     project = await add_project(db)
     ready, failed = DeploymentStatus.READY, DeploymentStatus.FAILED
     await add_deployment(db, project, ready, plan=plan(node="22.0.0"), is_kept=True)
-    await add_deployment(db, project, failed, plan=plan(node="20.0.0", pnpm="9.0.0"), is_kept=True)
+    replaced = DeploymentStatus.SUPERSEDED
+    await add_deployment(db, project, replaced, plan=plan(node="20.0.0", pnpm="9.0.0"))
+    await add_deployment(db, project, failed, plan=plan(node="14.0.0"), is_kept=True)  # its logs
     await add_deployment(db, project, plan=plan(bun="1.0.0"), is_kept=False)  # queued
     await add_deployment(db, project, failed, plan=plan(deno="2.0.0"), is_kept=False)
     await add_deployment(db, project, ready, plan=plan(), is_kept=True)

@@ -1,6 +1,7 @@
 """The store, with an npm that is a script and has three packages."""
 
 import asyncio
+import io
 import os
 import stat
 import tarfile
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clock import MovableClock
+from clock import HOUR_MS, MovableClock
 from moorage.errors import DeployFailed, FailureCause
 from moorage.toolchains.npm import Npm, NpmFailed
 from moorage.toolchains.store import ToolchainStore
@@ -19,9 +20,11 @@ echo "$@" >> {log}
 case "$1" in
 view) echo '["1.0.0", "1.22.22", "2.0.0-rc.1"]' ;;
 pack)
-  [ -e {packages}/"$2".tgz ] || {{ echo "npm error 404 $2" >&2; exit 1; }}
-  while [ "$1" != --pack-destination ]; do name=$2; shift; done
-  cp {packages}/yarn@1.22.22.tgz "$2/yarn-1.22.22.tgz"; echo yarn-1.22.22.tgz ;;
+  name=$2
+  [ -e {packages}/"$name".tgz ] || {{ echo "npm error 404 $2" >&2; exit 1; }}
+  echo cached > "$npm_config_cache/$name"
+  while [ "$1" != --pack-destination ]; do shift; done
+  cp {packages}/"$name".tgz "$2/archive.tgz"; echo archive.tgz ;;
 esac
 """
 
@@ -39,8 +42,19 @@ class Machine:
         self.npm = Npm(program, directory=directory / "npm")
         self.clock = MovableClock()
         self.directory = directory / "toolchains"
-        self.store = ToolchainStore(self.directory, npm=self.npm, clock=self.clock)
-        self.store.open()
+        self.needed: set[tuple[str, str]] = set()
+        self.store = self.opened()
+
+    def opened(self, **limits: int) -> ToolchainStore:
+        """The store, as after a start with these limits."""
+        store = ToolchainStore(
+            self.directory, npm=self.npm, clock=self.clock, needed=self._needed, **limits
+        )
+        store.open()
+        return store
+
+    async def _needed(self) -> set[tuple[str, str]]:
+        return self.needed
 
     def publish(self, name: str, files: dict[str, int]) -> None:
         with tarfile.open(self.packages / f"{name}.tgz", "w:gz") as archive:
@@ -129,14 +143,86 @@ async def test_what_nobody_used_for_long_is_collected(machine: Machine, tmp_path
     (machine.directory / "go").mkdir()
     (machine.directory / "go" / "1.24.0").symlink_to(own)
     await machine.store.ensure("yarn", "1.22.22")  # used now, by the store's own clock
-    machine.clock.advance(3_600_000)
-    await machine.store.collect(unused_seconds=3601, kept=())
+    machine.clock.advance(30 * 24 * HOUR_MS)
+    await machine.store.collect()
     assert place.is_dir()
-    await machine.store.collect(unused_seconds=60, kept={("yarn", "1.22.22")})
+    machine.clock.advance(HOUR_MS)
+    machine.needed = {("yarn", "1.22.22")}
+    await machine.store.collect()
     assert place.is_dir()
-    await machine.store.collect(unused_seconds=60, kept=())
+    machine.needed.clear()
+    await machine.store.collect()
     assert not place.exists()
     assert await machine.store.ensure("go", "1.24.0") == own  # an operator's own is left alone
+
+
+A_MIB = 1024 * 1024
+
+
+def publish(machine: Machine, *versions: str) -> None:
+    """Releases of yarn of a mebibyte each."""
+    for version in versions:
+        content = os.urandom(A_MIB)
+        with tarfile.open(machine.packages / f"yarn@{version}.tgz", "w:gz") as archive:
+            info = tarfile.TarInfo("package/bin/yarn.js")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+async def test_beyond_the_cap_what_no_app_needs_goes_the_least_recently_used_first(
+    machine: Machine,
+) -> None:
+    publish(machine, "1.22.1", "1.22.2", "1.22.3", "1.22.4")
+    store = machine.opened(max_bytes=7 * A_MIB // 2)
+    machine.needed = {("yarn", "1.22.1")}
+    for version in ("1.22.1", "1.22.2", "1.22.3"):
+        await store.ensure("yarn", version)
+        machine.clock.advance(HOUR_MS)
+    await store.ensure("yarn", "1.22.2")  # so 1.22.3 was used before it
+    machine.clock.advance(HOUR_MS)
+    await store.ensure("yarn", "1.22.4")
+    await store.collect()
+    assert store.installed() == {"yarn": ("1.22.1", "1.22.2", "1.22.4")}
+
+
+async def test_nothing_is_installed_where_apps_need_all_that_there_is_room_for(
+    machine: Machine,
+) -> None:
+    publish(machine, "1.22.1", "1.22.2")
+    store = machine.opened(max_bytes=A_MIB // 2)
+    await store.ensure("yarn", "1.22.1")
+    machine.needed = {("yarn", "1.22.1")}
+    with pytest.raises(DeployFailed, match="full"):
+        await store.ensure("yarn", "1.22.2")
+    machine.needed.clear()
+    assert (await store.ensure("yarn", "1.22.2")).is_dir()
+    assert store.installed() == {"yarn": ("1.22.2",)}
+
+
+async def test_nothing_is_installed_while_the_disk_has_no_room_to_spare(machine: Machine) -> None:
+    publish(machine, "1.22.1")
+    with pytest.raises(DeployFailed, match="full"):
+        await machine.opened(reserve_bytes=1 << 62).ensure("yarn", "1.22.1")
+    assert machine.packed == 0
+
+
+async def test_what_a_failed_build_brought_goes_unless_an_app_needs_it(machine: Machine) -> None:
+    publish(machine, "1.22.1", "1.22.2")
+    for version in ("1.22.1", "1.22.2"):
+        await machine.store.ensure("yarn", version)
+    machine.needed = {("yarn", "1.22.2")}
+    await machine.store.discard({"yarn": "1.22.1", "node": "22.0.0"})
+    await machine.store.discard({"yarn": "1.22.2"})
+    assert machine.store.installed() == {"yarn": ("1.22.2",)}
+
+
+async def test_no_download_is_kept(machine: Machine) -> None:
+    await machine.store.ensure("yarn", "1.22.22")
+    await machine.npm.versions("yarn")
+    assert list((machine.directory.parent / "npm").iterdir()) == []
+    (machine.directory.parent / "npm" / "cache-of-a-crash").mkdir()
+    machine.npm.sweep()
+    assert list((machine.directory.parent / "npm").iterdir()) == []
 
 
 async def test_npm_lists_versions_or_says_why_not(machine: Machine) -> None:

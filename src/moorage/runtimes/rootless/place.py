@@ -1,7 +1,6 @@
 """A deployment's place: directories of the gateway's user, which nobody else may enter."""
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,11 +11,12 @@ from moorage.runtimes.record import Stage
 from moorage.runtimes.rootless.pasta import RESIDENT, Files
 from moorage.runtimes.rootless.record import Record
 from moorage.runtimes.runtime import Limits
+from moorage.runtimes.sandbox import tool
 from moorage.runtimes.sandbox.bubblewrap import View
 from moorage.runtimes.sandbox.cgroup import APPS, BUILDS
 from moorage.runtimes.sandbox.disk import CACHES
 from moorage.runtimes.sandbox.etc import write_etc
-from moorage.runtimes.sandbox.trees import copy_tree, remove_below
+from moorage.runtimes.sandbox.trees import copy_tree, remove_all, remove_below
 
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's
 _ENTRY_BYTES = 4096  # what a file or directory is taken to cost at least, however small
@@ -181,7 +181,8 @@ class Place(place.Place):
 def used_bytes(directory: Path) -> int:
     """What a tree takes on disk; each entry counts a block at least. Follows no link.
 
-    A directory that bars its owner may hide anything, and counts as more than any limit.
+    A directory that bars its owner, or lies too deep for a path, may hide anything, and counts as
+    more than any limit.
     """
     total, waiting = 0, [str(directory)]
     while waiting:
@@ -191,10 +192,10 @@ def used_bytes(directory: Path) -> int:
                     total += _size(entry)
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
-        except PermissionError:
-            total += _HIDDEN_BYTES
         except (FileNotFoundError, NotADirectoryError):
             continue  # it is the app's, which may be changing it just now
+        except OSError:
+            total += _HIDDEN_BYTES
     return total
 
 
@@ -207,12 +208,6 @@ def _size(entry: os.DirEntry[str]) -> int:
 
 def remove_tree(directory: Path) -> None:
     """Remove a tree that an app may have barred to its own user. None there is no error."""
-    if not directory.is_dir():
-        return
-    for above, names, _ in os.walk(directory):
-        Path(above).chmod(0o700)
-        for name in names:
-            path = Path(above, name)
-            if not path.is_symlink():
-                path.chmod(0o700)
-    shutil.rmtree(directory)
+    if directory.is_dir():
+        tool.run(["chmod", "-R", "u+rwX", "--", str(directory)])
+        remove_all(str(directory))

@@ -7,14 +7,13 @@ Blocking; call from a thread.
 
 import errno
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.sandbox import idmap, kernel, tool
-from moorage.runtimes.sandbox.trees import remove_below
+from moorage.runtimes.sandbox.trees import remove_all, remove_below
 
 IMAGE = "disk.img"
 """What the image is called in a deployment's or a volume's directory."""
@@ -150,7 +149,7 @@ class AppDisk(Disk):
 
     def clear_build_leftovers(self) -> None:
         """Remove a build's `/tmp` and the package managers' caches."""
-        shutil.rmtree(self.tmp, ignore_errors=True)
+        remove_all(str(self.tmp))
         for cache in CACHES:
             remove_below(self.home, cache)
 

@@ -18,9 +18,15 @@ class ToolFailed(OSError):
         self.output = output
 
 
-def run(argv: Sequence[str], *, stdin: str = "", accept: tuple[int, ...] = (0,)) -> str:
+def run(
+    argv: Sequence[str],
+    *,
+    stdin: str = "",
+    accept: tuple[int, ...] = (0,),
+    pass_fds: Sequence[int] = (),
+) -> str:
     """What `argv` prints on stdout; blocks. Raises ToolFailed, FileNotFoundError."""
-    done = _run(argv, stdin)
+    done = _run(argv, stdin, pass_fds)
     if done.returncode not in accept:
         raise ToolFailed(argv, done.returncode, done.stderr or done.stdout)
     return done.stdout
@@ -53,9 +59,12 @@ def detach(
         raise ToolFailed(argv, done.returncode, "")
 
 
-def _run(argv: Sequence[str], stdin: str) -> "subprocess.CompletedProcess[str]":
+def _run(
+    argv: Sequence[str], stdin: str, pass_fds: Sequence[int] = ()
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         argv,
+        pass_fds=pass_fds,
         input=stdin,
         capture_output=True,
         text=True,

@@ -6,11 +6,12 @@ above it. Blocking; call from a thread.
 
 import errno
 import os
-import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from moorage.runtimes.sandbox import tool
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -49,7 +50,18 @@ def remove_below(root: Path, path: str) -> None:
                 directory = opened.enter_context(_opened(parent, directory))
             except OSError:
                 return  # not there, or no directory
-        shutil.rmtree(name, ignore_errors=True, dir_fd=directory)
+        with suppress(OSError):
+            if stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
+                remove_all(f"/proc/self/fd/{directory}/{name}", pass_fds=(directory,))
+
+
+def remove_all(path: str, *, pass_fds: Sequence[int] = ()) -> None:
+    """Remove a directory and all below it, however deep, following no link; none there is no error.
+
+    By a process of its own, since a build may leave thousands of directories within each other:
+    walking these takes a stack, or descriptors, without end. Raises ToolFailed.
+    """
+    tool.run(["rm", "-rf", "--one-file-system", "--", path], pass_fds=pass_fds)
 
 
 @contextmanager
