@@ -62,6 +62,9 @@ class MoorageError(Exception):
     receipt: object | None = None
     """The `payments.receipt.Receipt` of what was paid before it did, if anything was."""
 
+    payment: object | None = None
+    """The `payments.outcome.PaymentOutcome` of the payment that came with the request."""
+
     def __init__(self, message: str = "") -> None:
         super().__init__(message or (type(self).__doc__ or "").strip())
 
@@ -94,7 +97,7 @@ class UploadInvalid(InvalidRequest):
 
 
 class NameUnavailable(InvalidRequest):
-    """This uniqueName is taken. Choose another; nothing was charged."""
+    """This uniqueName is taken. Choose another."""
 
 
 class PlanNotFound(InvalidRequest):

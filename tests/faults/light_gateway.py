@@ -164,6 +164,9 @@ class LightProxy:
     async def start(self) -> int:
         return 0
 
+    async def keep_running(self) -> None:
+        await asyncio.Future()  # it never ends
+
     def alive(self) -> bool:
         return True
 

@@ -15,6 +15,7 @@ from ways import PRICE, SETTLED_BY_THE_GATEWAY, WAYS
 from faults import FAULTS, OF_THE_DATABASE, Fault, reorganised
 from paying import mine
 from waiting import until
+from wallet import fresh_name
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.root]
 
@@ -146,6 +147,34 @@ async def test_money_paid_to_what_was_pay_to_is_credited_once(
     await cell.insist()
     await mine(cell.rpc_url, 3)
     await until(lambda: books.finality(stage, cell.wallet) == ["finalized"])
+    await cell.check()
+
+
+@pytest.mark.parametrize("fault", [KILLED, *FAULTS])
+async def test_money_that_comes_with_a_refused_request_is_credited_and_told(
+    stage: Stage, fault: str
+) -> None:
+    """Somebody else has the name. The first answer may be that of the fault."""
+    await stage.recover()
+    rival = Cell(stage)
+    await rival.pay(WAYS["transaction"][0])
+    await rival.until_ready(await rival.insist())
+    cell = Cell(stage)
+    cell.name = rival.name
+    await cell.pay(WAYS["transaction"][0])
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        if fault == KILLED:
+            await suffer_death(cell, SENT)
+        else:
+            await suffer(cell, SENT, FAULTS[fault])
+        while (answer := await cell.send()) is None or answer.body["code"] != "name_unavailable":
+            await asyncio.sleep(0.02)
+
+    assert answer.body["payment"]["state"] == "credited", answer
+    assert books.credited(stage, cell.wallet) == PRICE
+    cell.name = fresh_name()
+    await cell.until_ready(await cell.insist())
     await cell.check()
 
 

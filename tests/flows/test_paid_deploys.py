@@ -67,8 +67,45 @@ async def test_proof_for_a_name_that_is_taken_works_for_another(
 
     refused = await wallet.deploy(name, tx=tx)
     assert (refused.status, refused.body["code"]) == (400, "name_unavailable")
+    assert refused.body["payment"]["state"] == "credited"
+    assert "nothing was charged" not in refused.body["error"]
+    assert await balance_of(wallet) == 0.5
 
     assert (await wallet.deploy(fresh_name(), tx=tx)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"months": 99}, "invalid_field"),
+        ({"volume": True}, "invalid_field"),
+        ({"upload": {"type": "zip", "data": "AAAA", "filename": "a.zip"}}, "upload_invalid"),
+        (
+            {"upload": {"type": "files", "files": [{"path": "a.txt", "content": ""}]}},
+            "plan_not_found",
+        ),
+    ],
+)
+async def test_payment_that_comes_with_a_refused_request_is_credited_and_told(
+    wallet: Wallet, wrong: dict[str, Any], told: str
+) -> None:
+    """Contract 1.5: what is wrong with the request is told beside what became of the money."""
+    name = fresh_name()
+    tx = await wallet.pay(PRICE)
+
+    refused = await wallet.deploy(name, tx=tx, **wrong)
+
+    assert (refused.status, refused.body["code"]) == (400, told)
+    assert refused.body["payment"] == {
+        "tx": tx,
+        "chain": "arbitrum",
+        "state": "credited",
+        "credited_usd": 0.5,
+        "do_not_pay_again": True,
+    }
+    assert "do not pay again" in refused.body["error"]
+    assert await balance_of(wallet) == 0.5
+    assert (await wallet.deploy(name, tx=tx)).status == 200
 
 
 async def test_two_wallets_that_pay_for_one_name_at_once_both_keep_their_money(

@@ -23,7 +23,8 @@ from moorage.api.credit_bodies import Quoted
 from moorage.api.credits import allowance_body
 from moorage.api.gateway import Gateway
 from moorage.api.owned import owned_project
-from moorage.api.payment_headers import paid_headers, read_payment
+from moorage.api.paid_refusals import accounted
+from moorage.api.payment_headers import OfferedPayment, paid_headers, read_payment
 from moorage.api.problems import json_response
 from moorage.api.progress import progress
 from moorage.chains.address import checksum_address, parse_address
@@ -56,22 +57,21 @@ _PLAN_ASIDE_FROM = 200
 async def deploy(gateway: Gateway, request: Request) -> Response:
     """`POST /agent/deploy`: deploy, or say what it costs."""
     caller = await authenticate(gateway, request)
-    dry_run = _flag(request, "x-dry-run")
-    bid, upload = await _read_bid(gateway, request, caller)
-    try:
-        if dry_run:
-            return await _quoted(gateway, bid)
-        return await _deployed(gateway, request, bid, upload)
-    finally:
-        await _close(upload)
+    if _flag(request, "x-dry-run"):
+        return await _dry_run(gateway, request, caller)
+    payment = read_payment(gateway, request, stranger_at=caller.stranger_at)
+    async with accounted(gateway.paywall, payment.evidence, wallet=caller.wallet):
+        bid, upload = await _read_bid(gateway, request, caller, payment)
+        try:
+            return await _deployed(gateway, request, bid, upload)
+        finally:
+            await _close(upload)
 
 
 async def quote(gateway: Gateway, request: Request) -> Response:
     """`POST /agent/quote`: all checks and the price, with no side effect."""
     caller = await authenticate(gateway, request)
-    bid, upload = await _read_bid(gateway, request, caller)
-    await _close(upload)
-    return await _quoted(gateway, bid)
+    return await _dry_run(gateway, request, caller)
 
 
 async def status(gateway: Gateway, request: Request) -> Response:
@@ -164,9 +164,17 @@ async def _own_standing(gateway: Gateway, request: Request, wallet: str) -> Stan
     return found
 
 
-async def _read_bid(gateway: Gateway, request: Request, caller: Caller) -> tuple[Bid, Upload]:
+async def _dry_run(gateway: Gateway, request: Request, caller: Caller) -> Response:
+    payment = read_payment(gateway, request, stranger_at=caller.stranger_at)
+    bid, upload = await _read_bid(gateway, request, caller, payment)
+    await _close(upload)
+    return await _quoted(gateway, bid)
+
+
+async def _read_bid(
+    gateway: Gateway, request: Request, caller: Caller, payment: OfferedPayment
+) -> tuple[Bid, Upload]:
     """The request's body and headers, checked, with the plan made; the upload is to be closed."""
-    means, payment = read_payment(gateway, request, stranger_at=caller.stranger_at)
     received = await read_upload(
         request.stream(),
         content_length=_content_length(request),
@@ -186,8 +194,8 @@ async def _read_bid(gateway: Gateway, request: Request, caller: Caller) -> tuple
             request=checked,
             request_digest=received.digest,
             plan=await _plan(gateway, received.upload, checked),
-            means=means,
-            evidence=payment,
+            means=payment.means,
+            evidence=payment.evidence,
             use_existing_credits=_flag(request, "x-use-existing-credits"),
         )
     except BaseException:

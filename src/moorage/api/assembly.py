@@ -223,6 +223,7 @@ def _gateway(
         build_time=ground.build_time,
         admission=_admission(settings, payments, ground, deploying.worker),
         challenges=payments.challenges,
+        paywall=payments.paywall,
         top_up=payments.top_up,
         minimum_charge=settings.price_list().minimum_charge,
         cancellation=deploying.cancellation,

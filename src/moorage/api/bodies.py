@@ -12,6 +12,7 @@ from moorage.deploy.project import ProjectStatus
 from moorage.errors import FailureCause
 from moorage.events.event import EventKind
 from moorage.events.webhook import DeliveryStatus
+from moorage.payments.outcome import PaymentTold
 from moorage.planning.plan import Settings
 
 
@@ -303,6 +304,7 @@ class Problem(Body, frozen=True, kw_only=True):
     path: str | UnsetType | None = UNSET
     looked_for: list[str] | dict[str, str] | UnsetType = UNSET
     next_actions: list[str] | UnsetType = UNSET
+    payment: PaymentTold | UnsetType = UNSET
     type: str | UnsetType = UNSET  # these four of a 402, as RFC 9457 has them
     title: str | UnsetType = UNSET
     status: int | UnsetType = UNSET

@@ -31,6 +31,7 @@ from moorage.ledger.metering import Metering
 from moorage.ledger.paid_wallets import PaidWallets
 from moorage.money import MicroUsd
 from moorage.payments.challenges import Challenges
+from moorage.payments.paywall import Paywall
 from moorage.payments.topup import TopUp
 from moorage.runtimes.runtime import Runtime
 from moorage.signed_request import host_of
@@ -67,6 +68,7 @@ class Gateway:
     idempotency: Idempotency
     admission: Admission
     challenges: Challenges
+    paywall: Paywall
     top_up: TopUp
     minimum_charge: MicroUsd
     metering: Metering

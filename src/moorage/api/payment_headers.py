@@ -1,6 +1,7 @@
 """Payment in HTTP's headers: what a request offers, what a demand asks for, what a receipt says."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -34,10 +35,17 @@ _SAID_ONCE = {
 }
 
 
+class OfferedPayment(NamedTuple):
+    """The chain and token meant, and the payment that came with the request, if one did."""
+
+    means: PaymentMeans
+    evidence: Evidence | None
+
+
 def read_payment(
     gateway: Gateway, request: Request, *, stranger_at: str | None = None
-) -> tuple[PaymentMeans, Evidence | None]:
-    """The chain and token meant, and the payment that came with the request, if one did.
+) -> OfferedPayment:
+    """What a request says of payment in its headers.
 
     Looking for it counts for the client address `stranger_at`, if its wallet never paid.
 
@@ -51,8 +59,9 @@ def read_payment(
     means = payment_means(request.headers, gateway.chains)
     evidence = offered_payment(request.headers, means, gateway.chains)
     if evidence is None:
-        return means, None
-    return evidence.means, msgspec.structs.replace(evidence, stranger_at=stranger_at)
+        return OfferedPayment(means, None)
+    evidence = msgspec.structs.replace(evidence, stranger_at=stranger_at)
+    return OfferedPayment(evidence.means, evidence)
 
 
 def error_headers(gateway: Gateway, error: MoorageError, *, path: str) -> list[Header]:

@@ -14,6 +14,7 @@ from moorage import errors
 from moorage.chains.chain import Chain
 from moorage.payments.demand import PaymentRequired, demand_body
 from moorage.payments.mpp import problem_type
+from moorage.payments.outcome import PaymentOutcome
 
 
 class Problem(NamedTuple):
@@ -130,8 +131,11 @@ def error_response(
     if isinstance(error, PaymentRequired):
         return _demand_response(error, pay_to=pay_to, chains=chains, headers=headers)
     problem = problem_of(error)
+    message = error.message
+    if isinstance(error.payment, PaymentOutcome) and not isinstance(error, errors.PaymentError):
+        message = f"{message} {error.payment.sentence}".rstrip()
     return problem_response(
-        problem, error.message, headers=[*headers, *_headers(error, problem)], **_extra(error)
+        problem, message, headers=[*headers, *_headers(error, problem)], **_extra(error)
     )
 
 
@@ -151,9 +155,16 @@ def _headers(error: errors.MoorageError, problem: Problem) -> Iterator[Header]:
 
 
 def _extra(error: errors.MoorageError) -> dict[str, Any]:
+    details = {**_details(error), **_payment(error)}
     if isinstance(error, errors.PaymentError) and problem_of(error).status == PAYMENT_REQUIRED:
-        return {**_details(error), **_problem_members(error, error.message)}
-    return _details(error)
+        details.update(_problem_members(error, error.message))
+    return details
+
+
+def _payment(error: errors.MoorageError) -> dict[str, Any]:
+    """What became of the payment that came with the request (contract 1.5)."""
+    outcome = error.payment
+    return {"payment": outcome.told} if isinstance(outcome, PaymentOutcome) else {}
 
 
 def _problem_members(because: errors.MoorageError | None, detail: str) -> dict[str, str | int]:
@@ -200,6 +211,7 @@ def _demand_response(
     body.update(_problem_members(demand.because, demand.message))
     if demand.because is not None:
         body.update(_details(demand.because))
+    body.update(_payment(demand))
     warning = [("X-CreateOS-Credit-Warning", demand.warning)] if demand.warning else []
     return json_response(body, status=PAYMENT_REQUIRED, headers=[_UNCACHED, *warning, *headers])
 

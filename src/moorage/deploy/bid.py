@@ -11,7 +11,6 @@ from moorage.deploy.request import DeployRequest
 from moorage.errors import (
     DatabaseUnavailable,
     MoorageError,
-    NameUnavailable,
     PaymentError,
     PaymentPending,
 )
@@ -165,11 +164,6 @@ def after_payment(error: MoorageError, receipt: Receipt) -> MoorageError:
         error = PaymentPending(
             "Your payment is credited; the deployment could not be recorded yet. "
             "Do not pay again: send the same payment again."
-        )
-    elif isinstance(error, NameUnavailable):
-        error = NameUnavailable(
-            f"{error.message} Your payment is credited: do not pay again, "
-            "send the same payment again, with another uniqueName if this one is taken."
         )
     error.receipt = receipt
     return error

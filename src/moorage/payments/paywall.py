@@ -12,12 +12,14 @@ from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
 from moorage.errors import (
     AuthorizationRefused,
+    ChainUnavailable,
     ChallengeExpired,
     ChallengeInvalid,
     DatabaseUnavailable,
     MoorageError,
     PayerMismatch,
     PaymentAlreadyUsed,
+    PaymentError,
     PaymentHeld,
     PaymentNotFound,
     PaymentPending,
@@ -28,6 +30,7 @@ from moorage.money import MicroUsd
 from moorage.payments.challenges import Challenges
 from moorage.payments.evidence import AuthorizationEvidence, Evidence, TransactionEvidence
 from moorage.payments.lookups import Lookups
+from moorage.payments.outcome import PaymentOutcome, PaymentState, state_after
 from moorage.payments.payment import Payment, PaymentStatus
 from moorage.payments.receipt import Receipt
 from moorage.payments.screening import Screen, held_back
@@ -44,6 +47,9 @@ NOTHING_CREDITED = (
     AuthorizationRefused,
 )
 """Refusals of a payment that brought the caller nothing: it may be asked to pay."""
+
+_OF_THE_PAYMENT = (PaymentError, ChainUnavailable, DatabaseUnavailable)
+"""Refusals that say themselves what became of the payment, or that nobody can tell now."""
 
 _NOT_YOURS = (
     "This authorization was signed by another wallet than the request. It was not spent: "
@@ -128,6 +134,52 @@ class Paywall:
                 await self.take(
                     evidence, wallet=wallet, body_digest=body_digest, unique_name=unique_name
                 )
+
+    async def outcome(
+        self, evidence: Evidence, *, wallet: str, refusal: MoorageError
+    ) -> PaymentOutcome:
+        """What became of a payment that came with a request which is refused.
+
+        Unless the payment itself is what is refused, a transaction is credited first, as if it had
+        come for a top-up: it has moved money, whatever is wrong with the request. An authorization
+        stays unspent.
+        """
+        if isinstance(evidence, AuthorizationEvidence):
+            return await self._outcome_of_authorization(evidence, refusal)
+        if refusal.receipt is None and not isinstance(refusal, _OF_THE_PAYMENT):
+            try:
+                await self.take(evidence, wallet=wallet, body_digest="")
+            except MoorageError as failure:
+                refusal = failure
+        return await self._outcome_of_transaction(evidence, wallet, refusal)
+
+    async def _outcome_of_authorization(
+        self, evidence: AuthorizationEvidence, refusal: MoorageError
+    ) -> PaymentOutcome:
+        chain = evidence.means.chain.name
+        if isinstance(refusal.receipt, Receipt):
+            return _credited(chain, refusal.receipt.tx_hash, refusal.receipt.credited)
+        state = PaymentState.PENDING
+        with contextlib.suppress(DatabaseUnavailable):
+            if isinstance(refusal, NOTHING_CREDITED) or not await self.knows(evidence):
+                state = PaymentState.UNUSED
+        return PaymentOutcome(tx_hash=None, chain=chain, state=state)
+
+    async def _outcome_of_transaction(
+        self, evidence: TransactionEvidence, wallet: str, refusal: MoorageError
+    ) -> PaymentOutcome:
+        """As the books have it; where they can't be read, by how it was refused."""
+        chain, tx_hash = evidence.means.chain, evidence.tx_hash
+        booked: list[Payment] = []
+        with contextlib.suppress(DatabaseUnavailable):
+            booked = await self._booked(chain, tx_hash)
+        own = [item for item in booked if item.payer == wallet]
+        brought = [item.credited_micro_usd for item in own if item.status is PaymentStatus.CREDITED]
+        if brought:
+            return _credited(chain.name, tx_hash, MicroUsd(sum(brought)))
+        if isinstance(refusal.receipt, Receipt):
+            return _credited(chain.name, tx_hash, refusal.receipt.credited)
+        return PaymentOutcome(tx_hash=tx_hash, chain=chain.name, state=state_after(refusal))
 
     async def knows(self, offered: AuthorizationEvidence) -> bool:
         """Whether this authorization was ever taken: then it may be spent, whatever else fails."""
@@ -281,6 +333,12 @@ class Paywall:
 
     async def _booked(self, chain: Chain, tx_hash: str) -> list[Payment]:
         return await payments.of_transaction(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
+
+
+def _credited(chain: str, tx_hash: str, amount: MicroUsd) -> PaymentOutcome:
+    return PaymentOutcome(
+        tx_hash=tx_hash, chain=chain, state=PaymentState.CREDITED, credited=amount
+    )
 
 
 def _on_chain(evidence: Evidence, booked: Iterable[Payment]) -> list[Payment]:

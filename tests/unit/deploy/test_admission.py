@@ -424,7 +424,7 @@ async def test_deletion_that_begins_while_the_payment_is_taken_refuses_the_deplo
     paid = gate.pay()
     refused = await gate.refused(tx=paid)
     assert isinstance(refused, NameUnavailable)
-    assert "credited" in refused.message
+    assert refused.receipt is not None
     async with gate.db.transaction(durable=True) as tx:
         await projects.set_deleted(tx, project.id, at_ms=0)
     gate.on_step = lambda step: None
@@ -463,7 +463,7 @@ async def test_wallets_that_pay_for_a_name_at_once_keep_what_they_paid(gate: Gat
     for wallet, answer in zip(wallets, answers, strict=True):
         assert await accounts.balance(gate.db, wallet) == PRICE
         if isinstance(answer, NameUnavailable):
-            assert "credited" in answer.message
+            assert answer.receipt is not None
             await gate.deploy(wallet, f"name-{wallet[-1]}", tx=hashes[wallet])
     assert (await gate.counts())["projects"] == 5
 
@@ -482,7 +482,7 @@ async def test_name_taken_while_the_payment_is_taken_leaves_the_hash_usable(gate
     paid = gate.pay()
     refused = await gate.refused(tx=paid)
     assert isinstance(refused, NameUnavailable)
-    assert "same payment" in refused.message
+    assert refused.receipt is not None
     assert gate.kept() == set()
     await gate.deploy(name="other", tx=paid)
 
@@ -512,7 +512,7 @@ async def test_database_that_goes_away_after_the_credit_says_not_to_pay_again(
     paid = gate.pay(amount=amount)
     refused = await gate.refused(tx=paid)
     assert type(refused) is PaymentPending
-    assert "not pay again" in refused.message
+    assert refused.receipt is not None
     assert gate.kept() == set()
 
     gate.db._writer.execute("PRAGMA query_only = OFF")
