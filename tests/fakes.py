@@ -25,6 +25,7 @@ from moorage.runtimes.runtime import (
     AppExit,
     BuildSpec,
     Disks,
+    Incident,
     Instance,
     InstanceSpec,
     Limits,
@@ -87,6 +88,7 @@ class FakeRuntime:
         self.measured = Disks(free_bytes=1 << 40)
         self.on_call: Callable[[str, str], None] = lambda method, subject: None
         self.ends: asyncio.Queue[str] = asyncio.Queue()
+        self.incidents: asyncio.Queue[Incident] = asyncio.Queue()
 
     def called(self, method: str) -> list[str]:
         """The deployments that a method was called for, in order."""
@@ -170,6 +172,9 @@ class FakeRuntime:
 
     async def ended(self) -> str:
         return await self.ends.get()
+
+    async def incident(self) -> Incident:
+        return await self.incidents.get()
 
     async def connections(self, deployment_id: str) -> int:
         await self._enter("connections", deployment_id)

@@ -23,6 +23,7 @@ def make_sandbox(
     instance_id: str | None = None,
     cache_bytes: int = 0,
     toolchains: Store | None = None,
+    disk_reserve_bytes: int = 0,
 ) -> Sandbox:
     """A sandbox that is not opened yet, with an instance id of its own unless one is given.
 
@@ -37,6 +38,7 @@ def make_sandbox(
         tools={name: beside_python / name for name in TOOLS},
         toolchains=toolchains,
         stop_grace_seconds=2.0,
+        disk_reserve_bytes=disk_reserve_bytes,
     )
     return Sandbox(configuration, wallet_cache_bytes=cache_bytes, total_cache_bytes=2 * cache_bytes)
 

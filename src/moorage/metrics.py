@@ -146,6 +146,19 @@ _app_memory = Gauge(
 )
 _sleeping_apps = Gauge("moorage_sleeping_apps", "Apps that are asleep now.", registry=_registry)
 _running_apps = Gauge("moorage_running_apps", "Apps that run now.", registry=_registry)
+_disk_free = Gauge(
+    "moorage_disk_free_bytes", "What is free of the disk that apps are on.", registry=_registry
+)
+_disk_promised = Gauge(
+    "moorage_disk_promised_bytes",
+    "What apps' disks and volumes may still take.",
+    registry=_registry,
+)
+_ended_for_space = Counter(
+    "moorage_ended_for_space_total",
+    "Apps and builds that were ended as the disk was nearly full.",
+    registry=_registry,
+)
 _nonces = Gauge("moorage_nonces", "Nonces remembered now.", registry=_registry)
 
 
@@ -171,6 +184,17 @@ def record_deployment(outcome: str, cause: str | None, *, seconds: float | None 
     _deployments.labels(outcome, cause or "").inc()
     if seconds is not None:
         _deploy_seconds.labels(outcome).observe(seconds)
+
+
+def record_disk(*, free_bytes: int, promised_bytes: int) -> None:
+    """Note how the disk stands that apps are on."""
+    _disk_free.set(free_bytes)
+    _disk_promised.set(promised_bytes)
+
+
+def record_ended_for_space() -> None:
+    """Count an app, or a build, that was ended for want of disk."""
+    _ended_for_space.inc()
 
 
 def record_rpc_error(chain: str) -> None:

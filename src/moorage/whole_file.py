@@ -30,6 +30,19 @@ def replace_file(path: Path, content: bytes) -> None:
         draft.replace(path)
 
 
+def overwrite_file(path: Path, content: bytes) -> None:
+    """Put `content` over a small file, in the blocks that it has: for a disk without a free one.
+
+    What is longer than it was is filled up with spaces. A crash of the machine may leave half of
+    it. Raises OSError.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, content.ljust(os.fstat(descriptor).st_size))
+    finally:
+        os.close(descriptor)
+
+
 def create_file(path: Path, content: bytes) -> None:
     """Put `content` at `path` and on disk, unless something is there: what came first stays."""
     with _draft(path, content, on_disk=True) as draft, suppress(FileExistsError):

@@ -33,6 +33,7 @@ from moorage.runtimes.runtime import (
     AppExit,
     BuildSpec,
     Disks,
+    Incident,
     Instance,
     InstanceSpec,
     LogKind,
@@ -100,6 +101,10 @@ class FileRuntime:
 
     async def usage(self) -> dict[str, Usage]:
         return {}
+
+    async def incident(self) -> Incident:
+        never: asyncio.Future[Incident] = asyncio.Future()
+        return await never
 
     async def disks(self) -> Disks:
         return Disks(free_bytes=1 << 40)

@@ -232,7 +232,7 @@ def test_every_code_is_documented_with_status_and_retryable() -> None:
 
 def test_every_cause_of_failure_is_documented() -> None:
     told = {row[0] for row in rows(section("docs/errors.md", "Failed deployments"))}
-    assert told == {*FailureCause, "out_of_credits"}
+    assert told == {*FailureCause, "out_of_credits", "no_capacity"}
 
 
 def test_every_answer_in_an_apps_place_is_documented() -> None:

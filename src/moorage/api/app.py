@@ -27,6 +27,7 @@ from moorage.api.server import HttpServer
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
+from moorage.deploy.capacity import Capacity
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.restarts import Restarts
@@ -49,7 +50,7 @@ _RETENTION_SECONDS = 600.0
 _BLOCKS_SECONDS = 2.0
 _DOMAINS_SECONDS = 10.0
 _MEASURE_SECONDS = 15.0
-_CAPACITY_SECONDS = 2.0
+_SPACE_SECONDS = 2.0
 _TOOLCHAINS_SECONDS = 600.0
 
 
@@ -106,13 +107,16 @@ async def run_gateway(
         await services.metering.resume(await apparatus.runtime.running())
         await services.blocking.enforce()
         await services.gateway.reconciler.reconcile()
-        await services.capacity.measure()
+        await services.space.look()
         await services.payments.resumption.check_balances()
         operator = listen("127.0.0.1", settings.operator_port, "operator_port")
         servers = [
             HttpServer(_api(services.gateway), apparatus.api_listener),
             HttpServer(
-                operator_app(_checks(records, apparatus), _owns(services.gateway)), operator
+                operator_app(
+                    _checks(records, apparatus, services.capacity), _owns(services.gateway)
+                ),
+                operator,
             ),
             HttpServer(
                 _fallback(services.gateway), listen_unix(apparatus.proxy_dir / FALLBACK_SOCKET)
@@ -163,7 +167,8 @@ def _tasks(
         services.gateway.inventory.run(),
         _every(_TOOLCHAINS_SECONDS, apparatus.toolchains.store.collect),
         _every(_MEASURE_SECONDS, services.deliveries.measure),
-        _every(_CAPACITY_SECONDS, services.capacity.measure),
+        services.space.run(),
+        _every(_SPACE_SECONDS, services.space.look),
         _every(_PURGE_SECONDS, services.gateway.webhooks.prune),
         _every(_DOMAINS_SECONDS, services.gateway.domains.look_due),
         _every(_BLOCKS_SECONDS, services.blocking.enforce),
@@ -243,6 +248,8 @@ def _absence(project: Project, reconciler: Reconciler) -> Absence:
     match project.status:
         case ProjectStatus.SUSPENDED if project.blocked_reason is not None:
             return Absence(HostState.BLOCKED)
+        case ProjectStatus.SUSPENDED if project.no_space_since_ms is not None:
+            return Absence(HostState.NO_SPACE)
         case ProjectStatus.SUSPENDED:
             return Absence(HostState.SUSPENDED)
         case ProjectStatus.FAILED:
@@ -266,7 +273,7 @@ def _stopped(serving: str, restarts: Restarts) -> Absence:
     )
 
 
-def _checks(records: Records, apparatus: Apparatus) -> dict[str, Check]:
+def _checks(records: Records, apparatus: Apparatus, capacity: Capacity) -> dict[str, Check]:
     """What readiness asks of each part."""
 
     async def proxy() -> None:
@@ -274,8 +281,13 @@ def _checks(records: Records, apparatus: Apparatus) -> dict[str, Check]:
             raise ProxyFailed
 
     chains = {f"chain {name}": _chain_check(client) for name, client in records.clients.items()}
-    runtime = apparatus.runtime.check
-    return {"database": records.db.check, "runtime": runtime, "proxy": proxy, **chains}
+    return {
+        "database": records.db.check,
+        "runtime": apparatus.runtime.check,
+        "disk": capacity.check,
+        "proxy": proxy,
+        **chains,
+    }
 
 
 def _chain_check(client: RpcClient) -> Check:

@@ -30,6 +30,7 @@ from moorage.deploy.capacity import Capacity, Policy
 from moorage.deploy.domain import DomainRules
 from moorage.deploy.domains import Domains
 from moorage.deploy.retention import Retention
+from moorage.deploy.space import Space
 from moorage.deploy.txt_records import TxtRecords
 from moorage.deploy.upload import UploadLimits, sweep_spool
 from moorage.deploy.vault import Vault
@@ -51,6 +52,7 @@ from moorage.metrics import (
 from moorage.payments.evidence import named_chain
 from moorage.routing.router import MAX_HOST_LENGTH
 from moorage.settings import Settings
+from moorage.storage.ballast import Ballast
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
 
@@ -61,6 +63,7 @@ several wallets may share."""
 _WALLETS_OF_AN_ADDRESS = 10
 """As much as so many wallets may ask, an address may for all of its wallets that never paid."""
 
+_MOST_BALLAST_BYTES = 64 * MIB
 _LOOKS_PER_MINUTE = 6  # at a domain's record, when asked for
 
 
@@ -82,6 +85,7 @@ class Services:
     gateway: Gateway
     worker: Worker
     capacity: Capacity
+    space: Space
     metering: Metering
     blocking: Blocking
     retention: Retention
@@ -174,6 +178,7 @@ def assemble(
         gateway=gateway,
         worker=deploying.worker,
         capacity=ground.capacity,
+        space=_space(settings, apparatus, ground),
         metering=metering,
         blocking=deploying.blocking,
         retention=deploying.retention,
@@ -255,6 +260,19 @@ def _capacity(settings: Settings, apparatus: Apparatus, db: Database) -> Capacit
             reserve_bytes=settings.disk_reserve_mib * MIB,
             disk_overcommit=settings.disk_overcommit,
         ),
+    )
+
+
+def _space(settings: Settings, apparatus: Apparatus, ground: Ground) -> Space:
+    """With ballast that is a part of the reserve."""
+    ballast_bytes = min(_MOST_BALLAST_BYTES, settings.disk_reserve_mib * MIB // 4)
+    return Space(
+        db=ground.db,
+        runtime=apparatus.runtime,
+        metering=ground.metering,
+        capacity=ground.capacity,
+        ballast=Ballast(Path(settings.data_dir) / "ballast", ballast_bytes),
+        clock=ground.clock,
     )
 
 

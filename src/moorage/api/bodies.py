@@ -77,7 +77,7 @@ Stage = Annotated[
         extra_json_schema={"enum": [*DeploymentStatus, "restarting", "crash_looping", "suspended"]}
     ),
 ]
-Cause = Annotated[str, Meta(extra_json_schema={"enum": [*FailureCause]})]
+Cause = Annotated[str, Meta(extra_json_schema={"enum": [*FailureCause, "no_capacity"]})]
 
 
 class DeploymentProgress(Body, frozen=True, kw_only=True):

@@ -61,6 +61,7 @@ def make_runtime(
         toolchains=toolchains,
         traffic=_traffic(settings),
         memory=memory_division(settings),
+        disk_reserve_bytes=settings.disk_reserve_mib * _MIB,
         clock=clock,
         stop_grace_seconds=settings.stop_seconds,
     )

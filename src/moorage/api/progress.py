@@ -8,6 +8,7 @@ from moorage.clock import iso_utc
 from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus, Standing
 from moorage.deploy.project import ProjectStatus
 from moorage.deploy.restarts import CrashLoop
+from moorage.deploy.space import NO_SPACE
 from moorage.errors import FailureCause, ProjectBlocked
 from moorage.ledger.burn import hour_of, lacking
 from moorage.money import usd_text
@@ -24,6 +25,8 @@ async def progress(gateway: Gateway, found: Standing) -> DeploymentProgress:
         return _failed(gateway, found)
     if found.blocked_reason is not None:
         return _blocked(found, found.blocked_reason)
+    if found.no_space_since_ms is not None:
+        return _no_space(found)
     if found.project_status is ProjectStatus.SUSPENDED:
         return await _out_of_credits(gateway, found)
     serving = found.serving_deployment_id
@@ -62,6 +65,16 @@ def _blocked(found: Standing, why: str) -> DeploymentProgress:
         deployment_status="suspended",
         reason=ProjectBlocked(why).message,
         reason_code=FailureCause.BLOCKED,
+    )
+
+
+def _no_space(found: Standing) -> DeploymentProgress:
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        deployment_status="suspended",
+        reason=NO_SPACE,
+        reason_code="no_capacity",
     )
 
 

@@ -10,7 +10,9 @@ from moorage.deploy.project import ProjectStatus
 VariableNames = Annotated[list[str], Meta(description="what they hold is never told")]
 
 
-Cause = Annotated[str, Meta(extra_json_schema={"enum": ["out_of_credits", "project_blocked"]})]
+Cause = Annotated[
+    str, Meta(extra_json_schema={"enum": ["out_of_credits", "project_blocked", "no_capacity"]})
+]
 
 
 class ProjectShown(CamelBody, frozen=True, kw_only=True):

@@ -70,7 +70,6 @@ def _shown(
     gateway: Gateway, project: Project, now: Present, verified: list[str], *, burns: bool
 ) -> ProjectShown:
     suspended = project.status is ProjectStatus.SUSPENDED
-    because = "out_of_credits" if project.blocked_reason is None else "project_blocked"
     serves = project.serving_deployment_id is not None
     an_hour = hour_of(project.monthly_price_micro_usd)
     return ProjectShown(
@@ -91,6 +90,13 @@ def _shown(
         asleep=project.asleep_since_ms is not None,
         burn_per_hour_usd=usd_number(an_hour if burns else NOTHING),
         price_per_hour_usd=usd_number(an_hour),
-        suspended_because=because if suspended else UNSET,
+        suspended_because=_because(project) if suspended else UNSET,
         blocked_reason=project.blocked_reason or UNSET,
     )
+
+
+def _because(project: Project) -> str:
+    """Why it is suspended."""
+    if project.blocked_reason is not None:
+        return "project_blocked"
+    return "out_of_credits" if project.no_space_since_ms is None else "no_capacity"

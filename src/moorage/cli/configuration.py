@@ -134,6 +134,8 @@ def project_lines(found: ProjectShown) -> Iterable[str]:
     yield f"{found.name}: {found.status}" + (f" at {found.url}" if found.url else "")
     if found.blocked_reason:
         yield f"suspended:   by the operator: {found.blocked_reason}"
+    elif found.suspended_because == "no_capacity":
+        yield "suspended:   the gateway's disk is nearly full; it starts again when there is room"
     elif found.suspended_because == "out_of_credits":
         yield "suspended:   out of credits: `moorage topup AMOUNT` wakes it"
     yield f"id:          {found.id}"

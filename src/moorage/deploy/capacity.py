@@ -7,6 +7,7 @@ import msgspec
 
 from moorage.deploy.deployment import DeploymentStatus
 from moorage.errors import NoCapacity
+from moorage.metrics import record_disk
 from moorage.runtimes.runtime import Disks, Limits, Runtime
 from moorage.storage import promises, releases
 from moorage.storage.database import Database
@@ -37,24 +38,8 @@ class Capacity:
         self._disks: Disks | None = None
         self._growth_bytes = 0  # of the disks that may still be written to
 
-    async def measure(self) -> None:
-        """Look at the machine."""
-        await self._look()
-
-    async def require(self, *, new_volume: bool = False) -> None:
-        """Raise NoCapacity unless one more version of an app can be kept, and its new volume."""
-        disks = self._disks or await self._look()
-        size, volume_size = self._limits.disk_bytes, self._limits.volume_bytes
-        coming = await promises.under_way(self._db)
-        absent = [each for each in coming if each.deployment_id not in disks.growth]
-        to_make = {each.project_id for each in absent if each.volume} - disks.volume_growth.keys()
-        growth = self._growth_bytes + (len(absent) + 1) * size
-        volumes = sum(disks.volume_growth.values()) + (len(to_make) + new_volume) * volume_size
-        taken = growth / self._policy.disk_overcommit + volumes
-        if taken > disks.free_bytes - self._policy.reserve_bytes:
-            raise NoCapacity
-
-    async def _look(self) -> Disks:
+    async def measure(self) -> Disks:
+        """Look at the machine; what is there by now."""
         disks = await self._runtime.disks()
         kept = await releases.kept(self._db)
         self._growth_bytes = sum(
@@ -63,4 +48,28 @@ class Capacity:
             if kept.get(deployment_id) is not DeploymentStatus.SUPERSEDED
         )
         self._disks = disks
+        volumes = sum(disks.volume_growth.values())
+        record_disk(free_bytes=disks.free_bytes, promised_bytes=self._growth_bytes + volumes)
         return disks
+
+    def spare_bytes(self, disks: Disks) -> int:
+        """What is free beyond the reserve; negative when some of that is gone."""
+        return disks.free_bytes - self._policy.reserve_bytes
+
+    async def check(self) -> None:
+        """Raise NoCapacity when the reserve is touched."""
+        if self.spare_bytes(await self._runtime.disks()) < 0:
+            raise NoCapacity
+
+    async def require(self, *, new_volume: bool = False) -> None:
+        """Raise NoCapacity unless one more version of an app can be kept, and its new volume."""
+        disks = self._disks or await self.measure()
+        size, volume_size = self._limits.disk_bytes, self._limits.volume_bytes
+        coming = await promises.under_way(self._db)
+        absent = [each for each in coming if each.deployment_id not in disks.growth]
+        to_make = {each.project_id for each in absent if each.volume} - disks.volume_growth.keys()
+        growth = self._growth_bytes + (len(absent) + 1) * size
+        volumes = sum(disks.volume_growth.values()) + (len(to_make) + new_volume) * volume_size
+        taken = growth / self._policy.disk_overcommit + volumes
+        if disks.held or taken > self.spare_bytes(disks):  # those that wait come first
+            raise NoCapacity

@@ -94,6 +94,7 @@ class Standing(msgspec.Struct, frozen=True):
     project_status: ProjectStatus
     serving_deployment_id: str | None
     blocked_reason: str | None
+    no_space_since_ms: int | None
     monthly_price_micro_usd: MicroUsd
     is_kept: bool  # the deployment, as far as its logs
 

@@ -15,7 +15,7 @@ class ProjectStatus(StrEnum):
     DEPLOYING = "deploying"  # built, starting
     ACTIVE = "active"  # its address leads to an app
     FAILED = "failed"  # no deployment has succeeded
-    SUSPENDED = "suspended"  # out of credits: stopped and kept
+    SUSPENDED = "suspended"  # out of credits, or of disk: stopped and kept
     DELETING = "deleting"
     DELETED = "deleted"
 
@@ -44,6 +44,7 @@ class Project(msgspec.Struct, frozen=True):
     suspended_at_ms: int | None = None
     blocked_reason: str | None = None  # the operator's, who alone can end that
     asleep_since_ms: int | None = None
+    no_space_since_ms: int | None = None  # it was ended as the machine's disk was nearly full
     health_path: str = "/"
     variables: str = ""  # sealed; what the next deployment gets, as is `health_path`
     volume: bool = False

@@ -19,10 +19,11 @@ class EventKind(StrEnum):
     PAYMENT_REVERSED = "payment.reversed"  # its block left the chain: it was taken back
     PAYMENT_HELD = "payment.held"  # screening set a transfer apart
     CREDITS_LOW = "credits.low"  # the balance runs out soon
-    PROJECT_SUSPENDED = "project.suspended"  # out of credits: stopped and kept
+    PROJECT_SUSPENDED = "project.suspended"  # out of credits, or of disk: stopped and kept
     PROJECT_RESUMED = "project.resumed"  # there are credits again: it runs
     PROJECT_CRASH_LOOPING = "project.crash_looping"  # its app ends again and again
     PROJECT_DELETED = "project.deleted"  # nothing of it is left
+    VOLUME_MENDED = "volume.mended"  # its file system had errors
     DOMAIN_VERIFIED = "domain.verified"  # its record was found: it leads to the project
     DOMAIN_LOST = "domain.lost"  # another project proved control of it
     DEPLOYMENT_READY = "deployment.ready"  # it serves at its project's address

@@ -40,6 +40,7 @@ class HostState(StrEnum):
     FAILED = "failed"  # no deployment has succeeded yet, and the last one failed
     SUSPENDED = "suspended"  # out of credits
     BLOCKED = "blocked"  # suspended by the operator
+    NO_SPACE = "no_space"  # ended as the gateway's disk was nearly full
     STOPPED = "stopped"  # should run and does not: it is being started again
     CRASH_LOOPING = "crash_looping"  # ended again and again, and is started ever less often
     UNHEALTHY = "unhealthy"  # runs, and does not answer
@@ -109,6 +110,14 @@ PAGES = {
         title="This app is suspended",
         text="The operator of this gateway has suspended the app at this address.",
         hint="Its deployer finds the reason in the deployment's status.",
+    ),
+    HostState.NO_SPACE: Page(
+        status=503,
+        code="app_without_space",
+        title="No room on the disk",
+        text="This app was ended because the gateway's disk is nearly full. Its data are kept.",
+        hint="It starts again by itself when there is room.",
+        retry_after_seconds=60,
     ),
     HostState.STOPPED: Page(
         status=502,

@@ -26,6 +26,7 @@ class Configuration:
     toolchains: Store | None = None
     traffic: Traffic = Traffic()  # noqa: RUF009 (frozen)
     memory: Division = Division()  # noqa: RUF009 (frozen)
+    disk_reserve_bytes: int = 0  # of the disk that state_dir is on: apps are ended, not to have it
     clock: Clock = field(default_factory=SystemClock)
     stop_grace_seconds: float = 5.0
 

@@ -14,7 +14,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.configuration import Configuration
 from moorage.runtimes.ends import Ends
 from moorage.runtimes.place import Machine, Place
-from moorage.runtimes.runtime import Instance, InstanceSpec, LogKind, LogPage
+from moorage.runtimes.runtime import Incident, Instance, InstanceSpec, LogKind, LogPage
 from moorage.threads import in_thread, to_its_end
 
 _ENDING_SECONDS = 1.0  # how long an app may take to end that listens no more
@@ -130,6 +130,10 @@ class Local(ABC, Generic[M, P]):
         """As `Runtime.ended`."""
         return await self._ends.next()
 
+    async def incident(self) -> Incident:
+        """As `Runtime.incident`."""
+        return await self._machine.incidents.next()
+
     async def known(self) -> set[str]:
         """As `Runtime.known`."""
         return self._machine.known()
@@ -175,6 +179,7 @@ class Local(ABC, Generic[M, P]):
 
     def _watch_ends(self, places: Iterable[P]) -> None:
         """Have the ends of apps told: of these, which run already, and of those to come."""
+        self._machine.incidents.open()
         self._ends.open()
         for place in places:
             self._ends.watch(place.deployment_id, place.status_file)

@@ -2,13 +2,14 @@
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from moorage.clock import Clock
 from moorage.runtimes.configuration import Configuration
+from moorage.runtimes.incidents import Incidents
 from moorage.runtimes.logs.collecting import Collecting
 from moorage.runtimes.logs.logs import Logs
 from moorage.runtimes.record import Record
@@ -27,6 +28,7 @@ class Machine(ABC, Generic[P]):
     servers: tuple[str, ...]  # name servers
     tools: dict[str, Path]  # program → a path that every app can reach
     cgroups: Cgroups | None  # None where the gateway's user may make none
+    incidents: Incidents = field(default_factory=Incidents)
 
     @abstractmethod
     def place(self, deployment_id: str) -> P:

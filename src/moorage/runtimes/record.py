@@ -1,5 +1,6 @@
 """What is known of a deployment on this machine, kept on disk: enough to find it after a crash."""
 
+import errno
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -8,7 +9,7 @@ import msgspec
 
 from moorage.runtimes.runtime import AppExit
 from moorage.runtimes.sandbox.listeners import Listener
-from moorage.whole_file import read_file, replace_file
+from moorage.whole_file import overwrite_file, read_file, replace_file
 
 _FILE = "record.json"
 
@@ -40,8 +41,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             return None
 
     def write(self, directory: Path) -> None:
-        """Put it in place, whole."""
-        replace_file(directory / _FILE, msgspec.json.encode(self))
+        """Put it in place, whole; where the disk is full, over the one there is. Raises OSError."""
+        path, content = directory / _FILE, msgspec.json.encode(self)
+        try:
+            replace_file(path, content)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not path.exists():
+                raise
+            overwrite_file(path, content)
 
     def ended(self, how: AppExit) -> Self:
         """The same once its app was stopped."""

@@ -106,6 +106,21 @@ class Usage:
     memory_bytes: int  # now, without cached files that the kernel would give up first
 
 
+class IncidentKind(StrEnum):
+    """What happens to an app that is not its own doing alone."""
+
+    NO_SPACE = "no_space"  # stopped, or its build ended, as the machine's disk is nearly full
+    VOLUME_MENDED = "volume_mended"  # its volume had errors, and was checked when it was started
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something that an app's owner is to be told."""
+
+    deployment_id: str
+    kind: IncidentKind
+
+
 @dataclass(frozen=True, kw_only=True)
 class Disks:
     """What is free where apps' disks are, and what they may still take of it.
@@ -116,6 +131,7 @@ class Disks:
     free_bytes: int
     growth: Mapping[str, int] = field(default_factory=dict)  # by deployment, of those with a disk
     volume_growth: Mapping[str, int] = field(default_factory=dict)  # by volume
+    held: frozenset[str] = frozenset()  # deployments that were ended and do not fit yet
 
 
 class Runtime(Protocol):
@@ -200,6 +216,10 @@ class Runtime(Protocol):
 
         By then nobody is let in any more. That an end is told is likely, not certain.
         """
+        ...
+
+    async def incident(self) -> Incident:
+        """Wait until something has happened that an app's owner is to be told. Likely told once."""
         ...
 
     async def connections(self, deployment_id: str) -> int:

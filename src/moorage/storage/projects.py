@@ -55,6 +55,7 @@ _SUSPENDED = (
         _living,
         projects.c.status == ProjectStatus.SUSPENDED.value,
         projects.c.blocked_reason.is_(None),  # that ends by the operator's word alone
+        projects.c.no_space_since_ms.is_(None),  # and that by room on the disk
     )
     .order_by(projects.c.suspended_at_ms, projects.c.id)
 )
@@ -89,7 +90,12 @@ _SET_PROJECT_STATUS = Statement(
         projects.c.id == bindparam("project_id"),
         projects.c.status.not_in([ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]),
     )
-    .values(status=bindparam("new_status"), suspended_at_ms=null(), asleep_since_ms=null())
+    .values(
+        status=bindparam("new_status"),
+        suspended_at_ms=null(),
+        asleep_since_ms=null(),
+        no_space_since_ms=null(),
+    )
 )
 _SUSPEND = Statement(
     update(projects)
@@ -130,6 +136,7 @@ _SET_SERVING = Statement(
         status=ProjectStatus.ACTIVE.value,
         serving_deployment_id=bindparam("deployment_id"),
         asleep_since_ms=null(),
+        no_space_since_ms=null(),
     )
 )
 _SET_DELETED = Statement(
@@ -159,6 +166,7 @@ _STANDING = Statement(
         projects.c.status,
         projects.c.serving_deployment_id,
         projects.c.blocked_reason,
+        projects.c.no_space_since_ms,
         projects.c.monthly_price_micro_usd,
         deployments.c.is_kept,
     )
@@ -314,7 +322,7 @@ async def standing(db: Database, deployment_id: str) -> Standing | None:
         return None
     return Standing(
         row[0], row[1], DeploymentStatus(row[2]), row[3], row[4], row[5], row[6], row[7], row[8],
-        ProjectStatus(row[9]), row[10], row[11], row[12], bool(row[13]),
+        ProjectStatus(row[9]), row[10], row[11], row[12], row[13], bool(row[14]),
     )  # fmt: skip
 
 

@@ -60,6 +60,13 @@ async def test_volume_counts_whole(yard: Yard, capacity: Capacity) -> None:
     assert await has_room(roomy(yard.db, runtime=yard.runtime, reserve_bytes=GIB - 1))
 
 
+async def test_nothing_new_comes_before_an_app_that_waits_for_room(
+    yard: Yard, capacity: Capacity
+) -> None:
+    yard.runtime.measured = Disks(free_bytes=100 * GIB, held=frozenset({"waits"}))
+    assert not await has_room(capacity)
+
+
 async def test_replaced_version_grows_no_more(yard: Yard, capacity: Capacity) -> None:
     project = await add_project(yard.db, ALICE, "hello")
     replaced = await add_deployment(

@@ -10,7 +10,7 @@ from pathlib import Path
 from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.failure import crashed, last_words, not_bound, with_code
 from moorage.runtimes.record import Stage
-from moorage.runtimes.runtime import AppExit, InstanceSpec, Limits, LogKind
+from moorage.runtimes.runtime import AppExit, Incident, IncidentKind, InstanceSpec, Limits, LogKind
 from moorage.runtimes.sandbox import bubblewrap, door, tool
 from moorage.runtimes.sandbox.environment import app_environment
 from moorage.runtimes.sandbox.launch import prepared
@@ -35,6 +35,9 @@ _LATE_SHARE = 50  # that an app listens is seen within a fiftieth of the time th
 _POLL_SHARE = 10  # an app that makes looking slow is looked at less: a tenth of the time at most
 _OTHERS_EVERY_SECONDS = 0.1
 _STATUS_SECONDS = 1.0  # how long the exit code may come after the app's last process
+_VOLUME_MENDED = (
+    "The file system of /data had errors and was mended: what was being written may be missing."
+)
 _SHELLS = frozenset({"sh", "bash", "dash", "bwrap"})
 
 
@@ -82,6 +85,9 @@ def _data(place: Place, slot: Slot, spec: InstanceSpec) -> Path | None:
     if spec.volume is None:
         return None
     volume = place.machine.volume(spec.volume)
+    if volume.mend():
+        place.logs.note(LogKind.RUNTIME, _VOLUME_MENDED)
+        place.machine.incidents.add(Incident(place.deployment_id, IncidentKind.VOLUME_MENDED))
     size_bytes = spec.limits.volume_bytes
     return volume.show(place.deployment_id, slot.app_uid, size_bytes=size_bytes)
 

@@ -17,6 +17,7 @@ from moorage.runtimes.sandbox.place import Place
 from moorage.runtimes.sandbox.slots import Slot
 from moorage.runtimes.sandbox.threads import in_thread, to_its_end
 
+_NO_SPACE = "the gateway's disk is nearly full, and this build was ended: deploy again later"
 _FULL_BELOW_BYTES = 256 * 1024
 # Package managers clear up after a failure, so that free space alone does not tell.
 _FULL_WORDS = ("ENOSPC", "No space left on device")
@@ -64,7 +65,8 @@ class _Steps:
         try:
             await self._run(command, cause)
         except DeployFailed as failed:
-            if failed.cause is not FailureCause.OUT_OF_DISK or self.downloads is None:
+            held = self.place.deployment_id in self.place.machine.space.held
+            if failed.cause is not FailureCause.OUT_OF_DISK or self.downloads is None or held:
                 raise
             self.place.logs.note(LogKind.BUILD, "a disk is full: again, without kept downloads")
             await replace(self, downloads=None)._run(command, cause)
@@ -138,6 +140,8 @@ async def _end(place: Place, process: Process) -> None:
 
 def _failure(place: Place, cause: FailureCause, command: str, code: int) -> DeployFailed:
     tail = build_tail(place)
+    if place.deployment_id in place.machine.space.held:
+        return DeployFailed(FailureCause.OUT_OF_DISK, _NO_SPACE, log_tail=tail)
     reason = f"`{command}` failed with exit code {code}"
     if place.machine.cgroups.oom_kills(place.build_group):
         return DeployFailed(

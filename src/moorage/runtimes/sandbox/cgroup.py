@@ -235,6 +235,16 @@ class Cgroups:
                 return None
             raise
 
+    def unwritten_bytes(self, name: str) -> int:
+        """What a group has written that is still in memory alone. Raises OSError."""
+        statistics = self._read("memory", name, "memory.stat")
+        prefix = "file_" if self.hierarchy.version == 2 else "total_"
+        return sum(_counter(statistics, f"{prefix}{it}") for it in ("dirty", "writeback"))
+
+    def created_ns(self, name: str) -> int:
+        """When a group was made, Unix time. Raises OSError."""
+        return (self.hierarchy.mounts["pids"] / self.root / name).stat().st_ctime_ns
+
     def _cpu_ms(self, name: str) -> int:
         if self.hierarchy.version == 2:
             return _counter(self._read("cpu", name, "cpu.stat"), "usage_usec") // 1000
@@ -270,6 +280,12 @@ class Cgroups:
         """Send a signal to every process of a group."""
         for pid in self.pids(name):
             _kill(pid, number)
+
+    def kill_soon(self, name: str) -> None:
+        """Kill every process of a group, without waiting until they are gone."""
+        self._forbid_forks(name)
+        for pid in self._pids_anywhere(name):
+            _kill(pid, signal.SIGKILL)
 
     def kill(self, name: str) -> None:
         """Kill every process of a group and wait until they are gone. Raises TimeoutError."""

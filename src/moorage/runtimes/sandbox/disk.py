@@ -18,6 +18,10 @@ from moorage.runtimes.sandbox.trees import remove_all, remove_below
 IMAGE = "disk.img"
 """What the image is called in a deployment's or a volume's directory."""
 
+NO_SPACE = (
+    "the gateway's disk is nearly full, and this was writing most: it was ended, and is started "
+    "again when there is room"
+)
 MIN_BYTES = 8 * 1024 * 1024
 _MOUNT_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOATIME
 CACHES = (
@@ -30,9 +34,12 @@ CACHES = (
     ".bun/install",
 )
 
-# Where ext4's superblock says whether the file system was unmounted in order.
+# Where ext4's superblock says whether the file system was unmounted in order, and had no errors.
 _STATE_OFFSET = 1024 + 0x3A
 _STATE_CLEAN = 1
+_STATE_ERRORS = 2
+
+_LEFT_UNCORRECTED = 4  # what e2fsck(8) ends with
 
 _BLOCK_BYTES = 512  # of st_blocks (inode(7))
 
@@ -75,6 +82,11 @@ class Disk:
         except BaseException:
             self.unmount()
             raise
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the kernel found errors in it, mounted or not, and nobody mended them since."""
+        return self.image.exists() and has_errors(self.image)
 
     def unmount(self) -> None:
         """Unmount the disk if it is mounted; its loop device goes with its last user."""
@@ -177,6 +189,11 @@ def growth_bytes(image: str) -> int:
     return max(0, status.st_size - status.st_blocks * _BLOCK_BYTES)
 
 
+def taken_bytes(image: str) -> int:
+    """What a sparse file has of the disk it is on. Raises OSError."""
+    return os.stat(image).st_blocks * _BLOCK_BYTES  # noqa: PTH116 (as above)
+
+
 def make_owned(directory: Path, uid: int) -> None:
     """A new directory that is `uid`'s alone. Raises OSError."""
     directory.mkdir(mode=0o700)
@@ -196,13 +213,35 @@ def mount_image(image: Path, mount_point: Path) -> None:
     in order. Raises OSError.
     """
     if not is_clean(image):
-        tool.run(["e2fsck", "-y", str(image)], accept=(0, 1))
+        check_image(image)
     mount_point.mkdir(parents=True, exist_ok=True)
     descriptor, device = kernel.attach_loop(image)
     try:
         kernel.mount(device, mount_point, "ext4", _MOUNT_FLAGS, "errors=remount-ro")
     finally:
         os.close(descriptor)
+
+
+def check_image(image: Path) -> None:
+    """Mend the file system in a file, which is not mounted. Raises OSError when it can't be."""
+    check = ["e2fsck", "-y", str(image)]
+    tool.run(check, accept=(0, 1, _LEFT_UNCORRECTED))
+    tool.run(check, accept=(0, 1))  # what is mended may bring to light what else there is
+
+
+def allocate(image: Path) -> bool:
+    """Give a sparse file all its blocks, so that writing to it never lacks any.
+
+    False where the file system can't. Raises OSError, as when there are not so many.
+    """
+    with image.open("rb+") as file:
+        try:
+            kernel.allocate(file.fileno(), os.fstat(file.fileno()).st_size)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS):
+                return False
+            raise
+    return True
 
 
 def _read(path: Path) -> str:
@@ -213,7 +252,19 @@ def _read(path: Path) -> str:
 
 
 def is_clean(image: Path) -> bool:
-    """Whether the file system in a file was unmounted in order. Raises OSError."""
+    """Whether the file system in a file was unmounted in order, without errors. Raises OSError."""
+    return _state(image) == _STATE_CLEAN
+
+
+def has_errors(image: Path) -> bool:
+    """Whether the kernel found errors in the file system in a file, and nobody mended them since.
+
+    Raises OSError.
+    """
+    return bool(_state(image) & _STATE_ERRORS)
+
+
+def _state(image: Path) -> int:
     with image.open("rb") as file:
         file.seek(_STATE_OFFSET)
-        return int.from_bytes(file.read(2), "little") == _STATE_CLEAN
+        return int.from_bytes(file.read(2), "little")

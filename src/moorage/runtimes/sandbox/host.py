@@ -8,8 +8,9 @@ from pathlib import Path
 
 from moorage.errors import IsolationMissing
 from moorage.runtimes.configuration import Configuration
+from moorage.runtimes.incidents import Incidents
 from moorage.runtimes.record import Stage
-from moorage.runtimes.runtime import Disks, Limits
+from moorage.runtimes.runtime import Disks, Incident, IncidentKind, Limits
 from moorage.runtimes.sandbox import (
     disk,
     firewall,
@@ -30,6 +31,7 @@ from moorage.runtimes.sandbox.memory import Shares, share_memory
 from moorage.runtimes.sandbox.place import Machine
 from moorage.runtimes.sandbox.shims import SHIMS
 from moorage.runtimes.sandbox.slots import slot_at
+from moorage.runtimes.sandbox.space import Space
 from moorage.runtimes.sandbox.toolchains import Toolchains
 from moorage.runtimes.trial import EMPTY
 
@@ -59,11 +61,14 @@ def open_machine(configuration: Configuration, *, subnet: str, caches: Caches) -
         raise IsolationMissing(tuple(missing))
     blanks = Blanks(directory=configuration.state_dir / "blanks", clock=configuration.clock)
     groups = Cgroups(hierarchy, f"moorage-{configuration.instance_id}")
+    incidents = Incidents()
     machine = Machine(
         configuration=configuration,
+        incidents=incidents,
         subnet=subnet,
         cgroups=groups,
         shares=open_groups(groups, configuration),
+        space=_space(configuration, groups, incidents),
         servers=servers,
         tools={name: _tool_path(configuration, name) for name in (*configuration.tools, *SHIMS)},
         seccomp=seccomp.filter_bytes(),
@@ -83,6 +88,17 @@ def open_machine(configuration: Configuration, *, subnet: str, caches: Caches) -
     _collect_output(machine)
     sweep(machine)
     return machine
+
+
+def _space(configuration: Configuration, cgroups: Cgroups, incidents: Incidents) -> Space:
+    return Space(
+        cgroups=cgroups,
+        deployments=configuration.state_dir / "deployments",
+        mount_points=configuration.run_dir / "disks",
+        reserve_bytes=configuration.disk_reserve_bytes,
+        clock=configuration.clock,
+        tell=lambda name: incidents.add(Incident(name, IncidentKind.NO_SPACE)),
+    )
 
 
 def close_machine(machine: Machine) -> None:
@@ -143,6 +159,7 @@ def measure_disks(machine: Machine) -> Disks:
         free_bytes=disk.free_bytes(machine.deployments),
         growth=_growths(machine.deployments),
         volume_growth=_growths(machine.volumes),
+        held=machine.space.held,
     )
 
 

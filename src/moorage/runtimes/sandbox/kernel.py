@@ -82,6 +82,15 @@ def attach_mount(mount: int, target: Path) -> None:
     _check(result, target)
 
 
+def allocate(file: int, size_bytes: int) -> None:
+    """fallocate(2): give a file, by its descriptor, all the blocks it will ever need.
+
+    What is in it stays. Raises OSError; EOPNOTSUPP where the file system can't.
+    """
+    offset, length = ctypes.c_int64(0), ctypes.c_int64(size_bytes)
+    _check(_libc.fallocate(file, 0, offset, length), f"fd {file}")
+
+
 def sync(mount_point: Path) -> None:
     """syncfs(2): write out what a file system still holds in memory. Raises OSError."""
     with _opened(mount_point) as descriptor:

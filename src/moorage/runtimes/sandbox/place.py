@@ -19,6 +19,7 @@ from moorage.runtimes.sandbox.memory import Shares
 from moorage.runtimes.sandbox.network import Network
 from moorage.runtimes.sandbox.record import Record
 from moorage.runtimes.sandbox.slots import Slot
+from moorage.runtimes.sandbox.space import Space
 from moorage.runtimes.sandbox.toolchains import Toolchains
 from moorage.runtimes.sandbox.volume import Volume
 
@@ -43,6 +44,7 @@ class Machine(place.Machine["Place"]):
     caches: Caches
     downloads: Downloads
     toolchains: Toolchains
+    space: Space
 
     def place(self, deployment_id: str) -> "Place":
         """The place of a deployment, whether or not anything is there."""

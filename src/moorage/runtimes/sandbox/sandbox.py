@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from moorage.errors import IsolationMissing
+from moorage.errors import DeployFailed, FailureCause, IsolationMissing
 from moorage.runtimes.configuration import Configuration
 from moorage.runtimes.local import Local, checked, repeat, require_built
 from moorage.runtimes.record import Stage
@@ -21,7 +21,7 @@ from moorage.runtimes.runtime import (
 )
 from moorage.runtimes.sandbox import app, build, firewall, host
 from moorage.runtimes.sandbox.caches import Caches
-from moorage.runtimes.sandbox.disk import disk_failure
+from moorage.runtimes.sandbox.disk import NO_SPACE, disk_failure
 from moorage.runtimes.sandbox.furnishing import furnish_again, furnish_copy
 from moorage.runtimes.sandbox.hearing import Hearing
 from moorage.runtimes.sandbox.listeners import Listener
@@ -86,6 +86,7 @@ class Sandbox(Local[Machine, Place]):
             self._opened = None
             raise
         self._watch_ends(self._with_apps())
+        self._opened.space.begin()
         self._keep(
             self._opened.collecting.keep(), repeat(self.tend, every_seconds=_TEND_EVERY_SECONDS)
         )
@@ -98,6 +99,12 @@ class Sandbox(Local[Machine, Place]):
             raise IsolationMissing(("the sandbox is closed",))
         if not await in_thread(firewall.is_loaded, self.instance_id):
             raise IsolationMissing(("the packet filter of the apps is gone",))
+
+    async def close(self, *, stop_apps: bool) -> None:
+        """As `Runtime.close`."""
+        if self._opened is not None:
+            await in_thread(self._opened.space.end)
+        await super().close(stop_apps=stop_apps)
 
     def _close_machine(self, machine: Machine) -> None:
         host.close_machine(machine)
@@ -169,6 +176,8 @@ class Sandbox(Local[Machine, Place]):
         await in_thread(place.write, built)
 
     async def _start(self, place: Place, spec: InstanceSpec, timeout_seconds: float) -> Instance:
+        if place.deployment_id in self._machine.space.held:
+            raise DeployFailed(FailureCause.OUT_OF_DISK, NO_SPACE)
         slot = await in_thread(place.slot_again)
         await furnish_again(place, slot)
         if await self._is_gone(place):
@@ -237,7 +246,10 @@ class Sandbox(Local[Machine, Place]):
         ended = app.exit_of(place, record)
         if ended is not None:
             record = record.ended(ended)
-            place.write(record)
+            try:
+                place.write(record)
+            except OSError as error:  # a disk without room keeps nobody from being stopped
+                logger.warning("how %s ended is not kept: %s", place.deployment_id, error)
         await asyncio.to_thread(place.dismiss, record)
 
     def tend(self) -> None:

@@ -1,10 +1,15 @@
 """A volume: a disk that outlives deployments, `/data` of the app that has it.
 
+Its blocks are there from the beginning, where the machine's file system can do that: whoever fills
+that cannot take them.
+
 While a new version takes over from an old one, both have it: the disk is mounted once, and each app
 sees it through a view in which the files are its own (`idmap`). Blocking; call from a thread.
 """
 
+import errno
 import fcntl
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,12 +17,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from moorage.errors import DeployFailed, FailureCause
 from moorage.runtimes.sandbox import idmap, tool
-from moorage.runtimes.sandbox.disk import IMAGE, Disk, mount_image
+from moorage.runtimes.sandbox.disk import IMAGE, Disk, allocate, check_image, mount_image
 
 MIN_BYTES = 32 * 1024 * 1024
+_NO_ROOM = "the gateway's disk has no room for the volume: try again later"
 _DISK = ".disk"  # no deployment's id begins with a dot
 _DATA = "data"
+
+logger = logging.getLogger(__name__)
 
 
 def mkfs_argv(image: Path) -> list[str]:
@@ -41,18 +50,31 @@ class Volume:
     def show(self, deployment_id: str, uid: int, *, size_bytes: int) -> Path:
         """Where the app of a deployment, which has `uid`, finds the volume; made when it is new.
 
-        Raises OSError.
+        Raises OSError, DeployFailed.
         """
         with self.alone():
             if not self.disk.image.exists():
                 self._create(size_bytes)
             elif not self.disk.mounted:
+                self._allocate()
                 mount_image(self.disk.image, self.disk.mount_point)
             view = self.mounts / deployment_id
             self._unmount(view)  # it may be another uid's
             view.mkdir(mode=0o700)
             idmap.mount_mapped(self.disk.mount_point / _DATA, view, uid)
             return view
+
+    def mend(self) -> bool:
+        """Mend the errors that the kernel found in it, unless somebody has it; whether it did.
+
+        Raises OSError when they can't be mended.
+        """
+        with self.alone():
+            if self.users() or not self.disk.has_failed:
+                return False
+            self.disk.release()
+            check_image(self.disk.image)
+            return True
 
     def hide(self, deployment_id: str) -> None:
         """Take a deployment's view away, and unmount the disk when it was the last."""
@@ -103,13 +125,27 @@ class Volume:
         with unfinished.open("xb") as image:
             os.fchmod(image.fileno(), 0o600)
             image.truncate(max(size_bytes, MIN_BYTES))
-        tool.run(mkfs_argv(unfinished))
+        try:
+            allocate(unfinished)
+            tool.run(mkfs_argv(unfinished))
+        except OSError as error:
+            unfinished.unlink()  # it has taken what there was
+            if error.errno != errno.ENOSPC:
+                raise
+            raise DeployFailed(FailureCause.OUT_OF_DISK, _NO_ROOM) from error
         mount_image(unfinished, self.disk.mount_point)
         self.disk.mount_point.chmod(0o700)
         data = self.disk.mount_point / _DATA
         data.mkdir(mode=0o700)
         os.chown(data, idmap.OWNER, idmap.OWNER)
         unfinished.rename(self.disk.image)
+
+    def _allocate(self) -> None:
+        """Give one its blocks that has not all of them: it was restored, or is an old one."""
+        try:
+            allocate(self.disk.image)
+        except OSError as error:
+            logger.warning("volume %s stays sparse: %s", self.directory.name, error)
 
     def _unmount(self, view: Path) -> None:
         Disk(image=self.disk.image, mount_point=view).unmount()

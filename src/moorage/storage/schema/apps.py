@@ -32,6 +32,7 @@ projects = Table(
     Column("suspended_at_ms", BigInteger),  # in billed time, see run_intervals; while it is
     Column("blocked_reason", Text),  # why the operator has it suspended, while that is so
     Column("asleep_since_ms", BigInteger),  # idle and stopped until its next request, while it is
+    Column("no_space_since_ms", BigInteger),  # suspended as the disk was nearly full, while it is
     Column("health_path", Text, nullable=False, server_default="/"),
     # The variables that the next deployment gets, sealed (deploy/vault.py); "" is none.
     Column("variables", Text, nullable=False, server_default=""),

@@ -1,0 +1,167 @@
+"""Apps that were ended for want of disk: unbilled and told of, and started again when they fit."""
+
+from pathlib import Path
+
+import pytest
+from yard import Yard
+
+from fakes import roomy
+from moorage.deploy.deployment import Deployment, DeploymentStatus
+from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.retention import DAY_MS, Retention
+from moorage.deploy.space import Space
+from moorage.errors import NoCapacity
+from moorage.runtimes.runtime import Disks, Incident, IncidentKind
+from moorage.storage import events, projects
+from moorage.storage.ballast import Ballast
+from records_fixture import ALICE, add_deployment, add_project, fund
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def space(yard: Yard, tmp_path: Path) -> Space:
+    return Space(
+        db=yard.db,
+        runtime=yard.runtime,
+        metering=yard.metering,
+        capacity=roomy(yard.db, runtime=yard.runtime, reserve_bytes=GIB),
+        ballast=Ballast(tmp_path / "ballast", 0),
+        clock=yard.clock,
+    )
+
+
+@pytest.fixture
+async def serving(yard: Yard, project: Project) -> Deployment:
+    """A project that runs on plenty of credits."""
+    await fund(yard.db, ALICE, 5_000_000)
+    deployment = await yard.serving(project)
+    async with yard.db.transaction(durable=False) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+        await yard.metering.begin(tx, project.id)
+    return deployment
+
+
+def ended(deployment: Deployment) -> Incident:
+    return Incident(deployment.id, IncidentKind.NO_SPACE)
+
+
+async def settle(yard: Yard) -> None:
+    await yard.reconciler.reconcile()
+    await yard.chores_done()
+
+
+async def told(yard: Yard) -> list[tuple[str, str | int | float | None]]:
+    found = await events.of_wallet(yard.db, ALICE, after=0, most=99)
+    return [
+        (e.kind, e.data.get("reason_code"))
+        for e in found
+        if "suspend" in e.kind or "resumed" in e.kind or "mended" in e.kind
+    ]
+
+
+async def test_app_that_was_ended_burns_nothing_and_stays_down(
+    yard: Yard, project: Project, serving: Deployment, space: Space
+) -> None:
+    yard.runtime.measured = Disks(free_bytes=GIB, held=frozenset({serving.id}))
+    yard.runtime.die(serving.id)
+    await space.see_to(ended(serving))
+    await space.look()
+    yard.clock.advance(DAY_MS)
+    await settle(yard)
+    assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
+    assert yard.runtime.called("start") == []
+    assert [end is None for _, _, end in await yard.intervals(project)] == [False]
+    assert await told(yard) == [("project.suspended", "no_capacity")]
+    assert any("disk is nearly full" in text for text in yard.runtime.notes[serving.id])
+
+
+async def test_it_runs_again_once_its_disk_fits_above_the_reserve(
+    yard: Yard, project: Project, serving: Deployment, space: Space
+) -> None:
+    yard.runtime.die(serving.id)
+    await space.see_to(ended(serving))
+    growth = {serving.id: GIB // 2}
+    yard.runtime.measured = Disks(free_bytes=3 * GIB // 2 - 1, growth=growth)
+    await space.look()
+    await settle(yard)
+    assert yard.runtime.apps == {}
+    yard.runtime.measured = Disks(free_bytes=3 * GIB // 2, growth=growth)
+    await space.look()
+    await settle(yard)
+    assert set(yard.runtime.apps) == {serving.id}
+    assert (await yard.project(project)).status is ProjectStatus.ACTIVE
+    assert [end is None for _, _, end in await yard.intervals(project)] == [False, True]
+    assert await told(yard) == [("project.suspended", "no_capacity"), ("project.resumed", None)]
+
+
+async def test_what_the_runtime_holds_is_suspended_although_nobody_told(
+    yard: Yard, project: Project, serving: Deployment, space: Space
+) -> None:
+    """The database may have been full as well."""
+    yard.runtime.measured = Disks(free_bytes=GIB, held=frozenset({serving.id, "a-build"}))
+    await space.look()
+    await space.look()
+    assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
+    assert await told(yard) == [("project.suspended", "no_capacity")]
+
+
+async def test_room_goes_to_those_that_have_waited_longest(
+    yard: Yard, project: Project, serving: Deployment, space: Space
+) -> None:
+    later = await add_project(yard.db, ALICE, "later")
+    second = await yard.serving(later)
+    async with yard.db.transaction(durable=False) as tx:
+        await projects.set_status(tx, later.id, ProjectStatus.ACTIVE)
+    for deployment in (serving, second):
+        yard.runtime.die(deployment.id)
+        await space.see_to(ended(deployment))
+        yard.clock.advance(1)
+    growth = {serving.id: GIB, second.id: GIB}
+    yard.runtime.measured = Disks(free_bytes=3 * GIB - 1, growth=growth)
+    await space.look()
+    await settle(yard)
+    assert set(yard.runtime.apps) == {serving.id}
+
+
+async def test_retention_passes_over_what_waits_for_room(
+    yard: Yard, project: Project, serving: Deployment, space: Space
+) -> None:
+    await space.see_to(ended(serving))
+    yard.clock.advance(100 * DAY_MS)
+    retention = Retention(
+        db=yard.db,
+        deletion=yard.deletion,
+        metering=yard.metering,
+        suspended_days=30,
+        failed_days=7,
+        clock=yard.clock,
+    )
+    await retention.sweep()
+    assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
+
+
+async def test_build_or_replaced_version_that_was_ended_leaves_the_project_alone(
+    yard: Yard, project: Project, serving: Deployment, space: Space
+) -> None:
+    other = await add_deployment(yard.db, project, DeploymentStatus.BUILDING)
+    await space.see_to(ended(other))
+    await space.see_to(Incident("unknown", IncidentKind.NO_SPACE))
+    assert (await yard.project(project)).status is ProjectStatus.ACTIVE
+    assert await told(yard) == []
+
+
+async def test_owner_is_told_of_a_volume_that_was_mended(
+    yard: Yard, project: Project, serving: Deployment, space: Space
+) -> None:
+    await space.see_to(Incident(serving.id, IncidentKind.VOLUME_MENDED))
+    assert await told(yard) == [("volume.mended", None)]
+
+
+async def test_readiness_tells_that_the_reserve_is_touched(yard: Yard) -> None:
+    capacity = roomy(yard.db, runtime=yard.runtime, reserve_bytes=GIB)
+    yard.runtime.measured = Disks(free_bytes=GIB)
+    await capacity.check()
+    yard.runtime.measured = Disks(free_bytes=GIB - 1)
+    with pytest.raises(NoCapacity):
+        await capacity.check()
