@@ -17,6 +17,7 @@ from desk_fixture import USDC, Crash, Desk, Sign, as_read
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import AuthorizationRefused, PaymentNotFound, PaymentPending
 from moorage.ledger import ledger
+from moorage.payments.payment import PaymentStatus
 from moorage.payments.relayed import RelayStatus
 from moorage.payments.settlement import SettlementStatus
 from moorage.storage import accounts, payments
@@ -487,3 +488,28 @@ async def test_reorganisation_before_the_credit_only_delays_it(desk: Desk, signs
     await desk.resume()
     await desk.resume()
     assert await is_settled_once(desk, signed)
+
+
+async def test_settlement_whose_payment_moved_to_another_log_index_is_left_alone(
+    desk: Desk, signs: Sign, arbitrum_proxy: RpcProxy, local_chains: LocalChains
+) -> None:
+    """Another's transaction comes before it in the block that took the place of its own."""
+    signed = signs()
+    tx_hash = await desk.settle(signed)
+    await desk.credit(chain=desk.chain, token=USDC, tx_hash=tx_hash)
+    other = await send_transfer(
+        desk.url, local_chains.wallets.wallets[1].private_key, USDC.address, desk.pay_to, 7
+    )
+    raws = [await rpc(desk.url, "eth_getRawTransactionByHash", one) for one in (other, tx_hash)]
+    await rpc(desk.url, "anvil_reorg", 2, [[raw, 0] for raw in raws])
+    await desk.credit(chain=desk.chain, token=USDC, tx_hash=tx_hash)  # as the watcher follows it
+    booked = await payments.of_transaction(desk.db, chain_id=42161, tx_hash=tx_hash)
+    assert [one.status for one in booked] == [PaymentStatus.REVERSED, PaymentStatus.CREDITED]
+
+    await desk.open(arbitrum_proxy.url)
+    before = arbitrum_proxy.requests
+    for _ in range(3):
+        await desk.resume()
+    assert await status(desk, signed) is SettlementStatus.SETTLED
+    assert await credits_of(desk, signed) == 500_000
+    assert arbitrum_proxy.requests == before

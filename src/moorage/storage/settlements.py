@@ -67,18 +67,30 @@ _END = Statement(
         ended_at_ms=bindparam("now_ms"),
     )
 )
+_standing = payments.alias("standing")
 _REVERSED = Statement(
-    select(payments.c.tx_hash)
+    select(payments.c.tx_hash, payments.c.payer)
     .where(
         # As the partial index has it, which holds nearly nothing: a bound value would miss it.
         payments.c.status == literal_column(f"'{PaymentStatus.REVERSED}'"),
         payments.c.chain_id == bindparam("of_chain"),
+        # What moved to another log index leaves a reversed row behind, and stands.
+        ~select(_standing.c.log_index)
+        .where(
+            _standing.c.chain_id == payments.c.chain_id,
+            _standing.c.tx_hash == payments.c.tx_hash,
+            _standing.c.payer == payments.c.payer,
+            _standing.c.status != PaymentStatus.REVERSED,
+        )
+        .exists(),
     )
     .distinct()
 )
 _OF_HASH = Statement(
     select(settlements.c.id, settlements.c.status).where(
-        _of_chain, settlements.c.tx_hash == bindparam("of_hash")
+        _of_chain,
+        settlements.c.tx_hash == bindparam("of_hash"),
+        settlements.c.payer == bindparam("of_payer"),
     )
 )
 _REOPEN = Statement(
@@ -145,11 +157,16 @@ async def failed(tx: Transaction, settlement_id: str, *, failure: str, now_ms: i
 
 
 async def dropped(source: Database | Transaction, *, chain_id: int) -> list[str]:
-    """The ids of those that settled in a block that is no longer part of the chain."""
+    """The ids of those that settled, and of whose payer's payment nothing stands any more.
+
+    Its block is no longer part of the chain, and no other has it.
+    """
     return [
         settlement_id
-        for (tx_hash,) in await source.all(_REVERSED, of_chain=chain_id)
-        for settlement_id, status in await source.all(_OF_HASH, of_chain=chain_id, of_hash=tx_hash)
+        for tx_hash, payer in await source.all(_REVERSED, of_chain=chain_id)
+        for settlement_id, status in await source.all(
+            _OF_HASH, of_chain=chain_id, of_hash=tx_hash, of_payer=payer
+        )
         if status == SettlementStatus.SETTLED
     ]
 
