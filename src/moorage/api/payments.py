@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from moorage.api.relaying import open_relayers
@@ -76,6 +77,14 @@ def payment_services(
     recipients = frozenset({parse_address(pay_to), *former})
     every = tuple(clients.values())
     screening = _screening(settings)
+    second_look = partial(
+        SecondLook,
+        db=db,
+        recipients=recipients,
+        metering=metering,
+        clock=clock,
+        screen=screening.ask,
+    )
     challenges = _challenges(settings, settlements, chains, pay_to, gateway_url, clock)
     paywall = Paywall(
         db=db,
@@ -111,10 +120,7 @@ def payment_services(
             )
             for client in every
         ),
-        second_looks=tuple(
-            SecondLook(db=db, client=client, recipients=recipients, metering=metering, clock=clock)
-            for client in every
-        ),
+        second_looks=tuple(second_look(client=client) for client in every),
         refund_follow_ups=tuple(RefundFollowUp(db=db, client=it, clock=clock) for it in every),
     )
 

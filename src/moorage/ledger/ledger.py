@@ -4,6 +4,7 @@ Each posting's amounts sum to zero, so the whole ledger does. A wallet's balance
 changed only here, in the transaction that appends the entries.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from moorage.events.event import EventData, EventKind
 from moorage.money import MicroUsd, credit_from_atomic_units, usd_number
 from moorage.payments.payment import Finality, Payment, PaymentStatus
 from moorage.payments.transfer import Transfer
+from moorage.payments.verdicts import verdicts_before
 from moorage.storage import accounts, payments
 from moorage.storage.database import Transaction
 
@@ -45,29 +47,28 @@ async def credit_transfers(
 ) -> dict[str, MicroUsd]:
     """Credit verified transfers, each once ever; gives what each payer's balance gained.
 
-    `transfers` are all those of one token in a transaction, or those of several transactions.
-    `held` says of which payers screening wants the money set apart, and why. `tx` must be durable.
+    `transfers` are those of whole transactions, of every token. `held` says of which payers
+    screening wants the money set apart, and why; what was said of them in this transaction before
+    goes first. `tx` must be durable.
 
-    What was credited of the same token in the same transaction in another block is taken back
-    first: a transaction lies in one block, so a reorganisation has moved it.
+    What was credited of the same transaction in another block is taken back first: it lies in one
+    block, so a reorganisation has moved it.
     """
-    gained: dict[str, MicroUsd] = {}
-    compared: set[tuple[str, str]] = set()
+    gained: Counter[str] = Counter()
+    by_transaction: dict[tuple[int, str], list[Transfer]] = {}
     for transfer in transfers:
-        moved: list[Payment] = []
-        if (transfer.tx_hash, transfer.token_address) not in compared:
-            compared.add((transfer.tx_hash, transfer.token_address))
-            known = await payments.of_transaction(
-                tx, chain_id=transfer.chain_id, tx_hash=transfer.tx_hash
+        by_transaction.setdefault((transfer.chain_id, transfer.tx_hash), []).append(transfer)
+    for (chain_id, tx_hash), brought in by_transaction.items():
+        known = await payments.of_transaction(tx, chain_id=chain_id, tx_hash=tx_hash)
+        reasons = {**held, **verdicts_before(known, brought)}
+        for payment in known:
+            if _lies_elsewhere(payment, brought[0]):
+                gained[payment.payer] -= await reverse_payment(tx, payment, now_ms=now_ms)
+        for transfer in brought:
+            gained[transfer.payer] += await _claim(
+                tx, transfer, held_reason=reasons.get(transfer.payer), now_ms=now_ms
             )
-            moved = [payment for payment in known if _lies_elsewhere(payment, transfer)]
-        for payment in moved:
-            lost = await reverse_payment(tx, payment, now_ms=now_ms)
-            gained[payment.payer] = MicroUsd(gained.get(payment.payer, 0) - lost)
-        reason = held.get(transfer.payer)
-        credited = await _claim(tx, transfer, held_reason=reason, now_ms=now_ms)
-        gained[transfer.payer] = MicroUsd(gained.get(transfer.payer, 0) + credited)
-    return {payer: amount for payer, amount in gained.items() if amount != 0}
+    return {payer: MicroUsd(amount) for payer, amount in gained.items() if amount != 0}
 
 
 async def _claim(
@@ -239,11 +240,7 @@ async def burn(
 
 
 def _lies_elsewhere(payment: Payment, transfer: Transfer) -> bool:
-    return (
-        payment.status in _PAID
-        and payment.token_address == transfer.token_address
-        and payment.block_hash != transfer.block_hash
-    )
+    return payment.status in _PAID and payment.block_hash != transfer.block_hash
 
 
 def _payment(transfer: Transfer, *, round_: int, held_reason: str | None, now_ms: int) -> Payment:

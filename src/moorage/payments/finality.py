@@ -15,10 +15,12 @@ from moorage.chains.pace import Pace
 from moorage.chains.receipt import Receipt, parse_receipt
 from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, Call, RpcClient, RpcError
 from moorage.clock import Clock
+from moorage.errors import PaymentPending
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.metrics import record_moved, record_reversed
 from moorage.payments.payment import Finality, Payment
+from moorage.payments.screening import Screen, allow, held_back
 from moorage.payments.transfer import Transfer, transfers_in
 from moorage.storage import payments
 from moorage.storage.database import Database, Transaction
@@ -58,6 +60,7 @@ class SecondLook:
         recipients: Collection[str],
         metering: Metering,
         clock: Clock,
+        screen: Screen = allow,
     ) -> None:
         self._db = db
         self._client = client
@@ -65,6 +68,7 @@ class SecondLook:
         self._recipients = frozenset(recipients)
         self._metering = metering
         self._clock = clock
+        self._screen = screen
         self._pace = Pace(first=_MOST_AT_ONCE, most=_MOST_AT_ONCE)
         self._missed: set[str] = set()  # postings of payments that were gone at the last check
 
@@ -165,15 +169,26 @@ class SecondLook:
             await self._follow(payment, told.pop())
 
     async def _follow(self, payment: Payment, transfers: Sequence[Transfer]) -> None:
-        """Take back what was credited, and credit what the transaction brings where it lies now."""
-        held = {} if payment.held_reason is None else {payment.payer: payment.held_reason}
+        """Take back what was credited, and credit what the transaction brings where it lies now.
+
+        Whoever was judged in it stays so; until all others are, it is left as it is.
+        """
+        booked = await payments.of_transaction(
+            self._db, chain_id=payment.chain_id, tx_hash=payment.tx_hash
+        )
+        try:
+            held = await held_back(transfers, self._screen, booked=booked)
+        except PaymentPending as silence:
+            log.warning("moved payment waits", payment=payment.posting_id, error=silence.message)
+            return
         async with self._db.transaction(durable=True) as tx:
             if not await _is_unchanged(tx, payment):
                 return
             now_ms = self._clock.now_ms()
             await ledger.reverse_payment(tx, payment, now_ms=now_ms)
-            await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)
-            await self._metering.suspend_unpaid(tx, payment.payer)
+            gained = await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)
+            for payer in {payment.payer, *(who for who, amount in gained.items() if amount < 0)}:
+                await self._metering.suspend_unpaid(tx, payer)
         record_moved(self._chain.name)
         log.warning("payment moved", payment=payment.posting_id, was_in=payment.block_hash)
 

@@ -233,7 +233,8 @@ class Paywall:
             transfers = await self._verifier.transfers(
                 chain=chain, token=token, tx_hash=tx_hash, lookup=lookup
             )
-        held = await held_back(transfers, self._screen)
+        booked = await self._booked(chain, tx_hash)
+        held = await held_back(transfers, self._screen, booked=booked)
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
             gained = await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -16,7 +16,9 @@ import msgspec
 import structlog
 
 from moorage.errors import PaymentPending
+from moorage.payments.payment import Payment
 from moorage.payments.transfer import Transfer
+from moorage.payments.verdicts import verdicts_before
 
 log = structlog.get_logger()
 
@@ -136,9 +138,18 @@ async def allow(_: Transfer) -> None:
     """The screen that holds nothing back."""
 
 
-async def held_back(transfers: Iterable[Transfer], screen: Screen) -> dict[str, str]:
-    """Which payers' transfers are refused, and why. Raises as `screen` does."""
-    reasons = [(transfer.payer, await screen(transfer)) for transfer in transfers]
+async def held_back(
+    transfers: Sequence[Transfer], screen: Screen, *, booked: Iterable[Payment] = ()
+) -> dict[str, str]:
+    """Which payers' money of this transaction is held back, and why. Raises as `screen` does.
+
+    Who was judged before, as `booked` tells of the same transaction, is not asked about again.
+    """
+    before = verdicts_before(booked, transfers)
+    reasons = [
+        (one.payer, before[one.payer] if one.payer in before else await screen(one))
+        for one in transfers
+    ]
     return {payer: reason for payer, reason in reasons if reason is not None}
 
 

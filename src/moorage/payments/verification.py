@@ -72,10 +72,11 @@ class Verifier:
     async def transfers(
         self, *, chain: Chain, token: Token, tx_hash: str, lookup: Lookup = _FREELY
     ) -> tuple[Transfer, ...]:
-        """Every transfer of `token` to us in this transaction: non-empty, in log order.
+        """Every transfer to us in this transaction, one of `token` at least, in log order.
 
-        Whoever paid: the caller compares `payer`. Transfers of nothing, and those among our
-        own addresses, bring no money and don't count. One HTTP round trip when already confirmed.
+        Whoever paid, in whatever token of the chain: the caller compares. Transfers of nothing, and
+        those among our own addresses, bring no money and don't count. One HTTP round trip when
+        already confirmed.
 
         Raises PaymentPending while the transaction isn't known, mined, `chain.confirmations` deep
         or, if need be, safe; PaymentNotFound when it is, but reverted or paid nothing;
@@ -86,14 +87,14 @@ class Verifier:
         client = self._clients[chain.name]
         try:
             receipt, transfers = await self._confirmed(client, chain, tx_hash, lookup)
-            paid = _of_token(transfers, token)
-            if not paid and await self._is_paid_elsewhere(client, chain, token, tx_hash):
+            is_paid = bool(_of_token(transfers, token))
+            if not is_paid and await self._is_paid_elsewhere(client, chain, token, tx_hash):
                 raise _Contradiction("of its nodes, one shows a payment and one shows none")
         except _Contradiction as contradiction:
             raise client.contradiction(contradiction) from contradiction
-        if not paid:
+        if not is_paid:
             raise self._not_found(receipt, chain, token)
-        return paid
+        return transfers
 
     async def _is_paid_elsewhere(
         self, client: RpcClient, chain: Chain, token: Token, tx_hash: str

@@ -21,7 +21,7 @@ from moorage.ledger import ledger
 from moorage.metrics import record_found, record_unread, record_unsearched
 from moorage.money import MicroUsd
 from moorage.payments.cursor import Cursor, Search
-from moorage.payments.payment import PaymentStatus
+from moorage.payments.payment import Payment, PaymentStatus
 from moorage.payments.screening import Screen, allow, held_back
 from moorage.payments.transfer import Transfer, transfers_in, worth_of
 from moorage.storage import cursors, payments
@@ -128,9 +128,13 @@ class Watcher:
         return cursor
 
     async def _step_back(self, cursor: Cursor, heads: Heads) -> None:
-        """Search again from a block that is surely part of the chain; credits are not repeated."""
+        """Search again from a block that was surely final when it was searched.
+
+        What is finalized now need not have been: it may be what took the place of searched blocks.
+        Credits are not repeated.
+        """
         deep = max(0, cursor.block_number - self._chain.finality_blocks)
-        number = heads.finalized if heads.finalized < cursor.block_number else deep
+        number = min(heads.finalized, deep)
         log.warning("chain reorganised", chain=self._chain.name, searched_again_from=number)
         await self._cursor_at(cursor.search, number)
 
@@ -247,7 +251,9 @@ class Watcher:
             if not transfers or waits:
                 continue
             try:
-                held = await held_back(transfers, self._screen)
+                held = await held_back(
+                    transfers, self._screen, booked=await self._booked(receipt.tx_hash)
+                )
             except PaymentPending:
                 if search is Search.SAFE:
                     raise
@@ -257,15 +263,16 @@ class Watcher:
     async def _is_credited(self, logs: Sequence[FoundLog]) -> bool:
         """Whether each of a transaction's logs is in the books, from the same block."""
         await self._turns.give()
-        known = await payments.of_transaction(
-            self._db, chain_id=self._chain.chain_id, tx_hash=logs[0].tx_hash
-        )
         booked = {
             (payment.log_index, payment.block_hash)
-            for payment in known
+            for payment in await self._booked(logs[0].tx_hash)
             if payment.status is not PaymentStatus.REVERSED
         }
         return all((found.log.log_index, found.block_hash) in booked for found in logs)
+
+    async def _booked(self, tx_hash: str) -> list[Payment]:
+        chain_id = self._chain.chain_id
+        return await payments.of_transaction(self._db, chain_id=chain_id, tx_hash=tx_hash)
 
     async def _read(self, tx_hashes: Sequence[str]) -> AsyncIterator[Receipt]:
         """Their receipts, as many at once as the node tells."""
