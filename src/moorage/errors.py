@@ -2,12 +2,14 @@
 
     MoorageError
     ├── InvalidRequest              the request as written can't be accepted
-    │   ├── InvalidField            a field of the body or a header breaks its rule
+    │   ├── FieldError              names a field of the body, or a header
+    │   │   ├── InvalidField        it breaks its rule
+    │   │   ├── RuntimeUnsupported  this gateway can't run what the settings ask for
+    │   │   └── PaymentMalformed    a payment header can't be read
     │   ├── UploadInvalid           a file of the upload breaks a rule
     │   ├── NameUnavailable         uniqueName belongs to, or is held for, another wallet
     │   ├── PlanNotFound            no way to build the upload was found
-    │   ├── RuntimeUnsupported      this gateway can't run what the settings ask for
-    │   └── PaymentMalformed        a payment header can't be read
+    │   └── PlanTooCostly           reading the upload takes more time or memory than it may
     ├── BodyTooLarge                more bytes than the limit, declared or sent
     ├── BodyStalled                 the client stopped sending
     ├── AuthError
@@ -41,6 +43,7 @@
     ├── RefundRefused               the operator's refund can't be made; nothing was sent
     ├── ChainUnavailable            the node can't be reached or contradicts itself
     ├── NoCapacity                  the machine has no room for another app right now
+    ├── PlannersBusy                uploads of others are read and planned first
     ├── VariablesUnreadable         a project's sealed variables can't be opened
     ├── DatabaseUnavailable         the database can't be read or written right now
     ├── DeployFailed                a deployment ended before `ready`, and why
@@ -78,22 +81,24 @@ class InvalidRequest(MoorageError):
     """The request is invalid."""
 
 
-class InvalidField(InvalidRequest):
-    """A field of the body or a header breaks its rule; `field` is its dotted name."""
+class FieldError(InvalidRequest):
+    """`field`, of the body or a header, is to be mended."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
-        self.field = field
+        self.field, self.problem = field, problem
+
+
+class InvalidField(FieldError):
+    """A field of the body or a header breaks its rule; `field` is its dotted name."""
 
 
 class UploadInvalid(InvalidRequest):
     """The upload breaks a rule; `path` names the file, as far as one is to blame."""
 
     def __init__(self, problem: str, *, path: str | None = None) -> None:
-        super().__init__(
-            f"upload: {path!r} {problem}" if path is not None else f"upload: {problem}"
-        )
-        self.path = path
+        super().__init__(f"upload: {problem}" if path is None else f"upload: {path!r} {problem}")
+        self.path, self.problem = path, problem
 
 
 class NameUnavailable(InvalidRequest):
@@ -108,20 +113,21 @@ class PlanNotFound(InvalidRequest):
         self.looked_for = looked_for
 
 
-class RuntimeUnsupported(InvalidRequest):
+class RuntimeUnsupported(FieldError):
     """This gateway cannot run what the settings ask for; `field` names the setting."""
 
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
-        self.field = field
+
+class PlanTooCostly(InvalidRequest):
+    """Reading the upload takes more than `limit`; `path` is the file it was at, where known."""
+
+    def __init__(self, limit: str, *, path: str | None = None) -> None:
+        at = f" It was at {path!r}: shorten that file, or leave it out." if path else ""
+        super().__init__(f"upload: to read and plan it takes more than {limit}.{at}")
+        self.path = path
 
 
-class PaymentMalformed(InvalidRequest):
+class PaymentMalformed(FieldError):
     """A payment header cannot be read; `field` names it."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
-        self.field = field
 
 
 class BodyTooLarge(MoorageError):
@@ -298,11 +304,7 @@ class PaymentAlreadyUsed(PaymentError):
     """This transaction has already paid; the ids say for what, if it was yours."""
 
     def __init__(
-        self,
-        message: str = "",
-        *,
-        project_id: str | None = None,
-        deployment_id: str | None = None,
+        self, message: str = "", *, project_id: str | None = None, deployment_id: str | None = None
     ) -> None:
         super().__init__(message)
         self.project_id = project_id
@@ -335,6 +337,10 @@ class DatabaseUnavailable(MoorageError):
 
 class NoCapacity(MoorageError):
     """This gateway has no room for another app right now. Nothing was charged; try again later."""
+
+
+class PlannersBusy(MoorageError):
+    """The gateway reads other uploads right now. Nothing was charged; send it again shortly."""
 
 
 class FailureCause(StrEnum):

@@ -48,6 +48,12 @@ _deploy_seconds = Histogram(
     buckets=(0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640),
     registry=_registry,
 )
+_parser_ends = Counter(
+    "moorage_parser_ends_total",
+    "Processes that read uploads and were ended by one: of time, late, or by a crash.",
+    ("reason",),
+    registry=_registry,
+)
 _rpc_errors = Counter(
     "moorage_rpc_errors_total",
     "Calls to chain nodes that failed, by chain.",
@@ -195,6 +201,11 @@ def record_disk(*, free_bytes: int, promised_bytes: int) -> None:
 def record_ended_for_space() -> None:
     """Count an app, or a build, that was ended for want of disk."""
     _ended_for_space.inc()
+
+
+def record_parser_end(reason: str) -> None:
+    """Count a process that an upload has ended; `reason` is `time`, `late`, or anything else."""
+    _parser_ends.labels(reason if reason in ("time", "late") else "crash").inc()
 
 
 def record_rpc_error(chain: str) -> None:

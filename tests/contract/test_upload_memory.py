@@ -17,6 +17,7 @@ _MEASURE = textwrap.dedent(
     import asyncio, base64, io, json, os, sys, zipfile
     from pathlib import Path
     from moorage.deploy.upload import UploadLimits, read_upload
+    from moorage.deploy.upload.parsing import InPlace
 
     kind, uploads, spool = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     BODY = 45_000_000
@@ -49,7 +50,8 @@ _MEASURE = textwrap.dedent(
 
     async def upload(length):
         got = await read_upload(
-            SOURCES[kind](length), content_length=None, limits=UploadLimits(), spool_dir=spool
+            SOURCES[kind](length), content_length=None, limits=UploadLimits(), spool_dir=spool,
+            parser=InPlace(),
         )
         assert got.upload.total_bytes > length // 2
         await asyncio.to_thread(got.upload.close)

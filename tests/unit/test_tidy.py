@@ -28,8 +28,9 @@ CALLED_BY_LIBRARIES = {
     *("on_headers_complete", "on_body", "on_response_complete"),
     *("pause_writing", "resume_writing"),
 }
-CALLED_BY_TESTS = {"sum_of_entries", "micro_usd", "has_paid"}
-"""The ledger's invariant, money as tests write it, and what services are about to ask."""
+CALLED_BY_TESTS = {"sum_of_entries", "micro_usd", "InPlace", "pids"}
+"""The ledger's invariant, money as tests write it, what parses an upload without a process, and
+which processes parse the gateway's."""
 
 MOST_MODULE_LINES = 400
 MOST_FUNCTION_LINES = 60

@@ -2,7 +2,6 @@
 
 import asyncio
 
-import msgspec
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,7 +32,6 @@ from moorage.clock import iso_utc
 from moorage.deploy.bid import Admitted, Bid
 from moorage.deploy.deployment import Standing
 from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.request import DeployRequest, deploy_request
 from moorage.deploy.upload import Upload, read_upload
 from moorage.errors import (
     DeploymentNotFound,
@@ -43,15 +41,12 @@ from moorage.errors import (
     WrongWallet,
 )
 from moorage.money import NOTHING, charge_to_atomic_units, decimal_text, usd_number
+from moorage.parsers.turns import Party
+from moorage.parsers.uploads import UploadParser
 from moorage.payments.demand import chain_body, sharing_warning
 from moorage.payments.evidence import named_chain
-from moorage.planning.plan import Plan
-from moorage.planning.planner import make_plan
 from moorage.storage import projects
 from moorage.storage.database import Transaction
-
-_PLAN_ASIDE_FROM = 200
-"""Uploads with more files than this are planned in a thread."""
 
 
 async def deploy(gateway: Gateway, request: Request) -> Response:
@@ -175,17 +170,16 @@ async def _read_bid(
     gateway: Gateway, request: Request, caller: Caller, payment: OfferedPayment
 ) -> tuple[Bid, Upload]:
     """The request's body and headers, checked, with the plan made; the upload is to be closed."""
+    party = _party(caller)
     received = await read_upload(
         request.stream(),
         content_length=_content_length(request),
         limits=gateway.upload_limits,
         spool_dir=gateway.spool_dir,
+        parser=UploadParser(gateway.parsers, party),
     )
     try:
-        document = msgspec.json.decode(received.skeleton)
-        if not isinstance(document, dict):
-            raise InvalidField("body", "must be a JSON object")
-        checked = deploy_request(document)
+        checked = received.request
         if checked.settings.volume:
             gateway.require_volumes("settings.volume")
         bid = Bid(
@@ -193,7 +187,13 @@ async def _read_bid(
             stranger_at=caller.stranger_at,
             request=checked,
             request_digest=received.digest,
-            plan=await _plan(gateway, received.upload, checked),
+            plan=await gateway.plans.plan(
+                received.upload,
+                received.tree_digest,
+                checked.settings,
+                await gateway.inventory.known(),
+                party,
+            ),
             means=payment.means,
             evidence=payment.evidence,
             use_existing_credits=_flag(request, "x-use-existing-credits"),
@@ -204,18 +204,18 @@ async def _read_bid(
     return bid, received.upload
 
 
+def _party(caller: Caller) -> Party:
+    """On whose account the parsing is: keys are free, so a stranger's is its address's."""
+    if caller.stranger_at is None:
+        return Party(caller.wallet, is_stranger=False)
+    return Party(caller.stranger_at, is_stranger=True)
+
+
 async def _close(upload: Upload) -> None:
     if upload.on_disk:
         await asyncio.to_thread(upload.close)
     else:
         upload.close()
-
-
-async def _plan(gateway: Gateway, upload: Upload, request: DeployRequest) -> Plan:
-    toolbox = await gateway.inventory.known()
-    if len(upload.paths) > _PLAN_ASIDE_FROM:
-        return await asyncio.to_thread(make_plan, upload, request.settings, toolbox)
-    return make_plan(upload, request.settings, toolbox)
 
 
 async def _deployed(gateway: Gateway, request: Request, bid: Bid, upload: Upload) -> Response:

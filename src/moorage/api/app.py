@@ -33,6 +33,7 @@ from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.restarts import Restarts
 from moorage.deploy.usage import FOLLOW_SECONDS, SAMPLE_SECONDS
 from moorage.errors import MoorageError, ProxyFailed
+from moorage.parsers.pool import ParserPool
 from moorage.payments.recipients import note_recipient
 from moorage.routing.caddy_routes import FALLBACK_SOCKET
 from moorage.routing.listener import listen_unix
@@ -95,6 +96,7 @@ async def run_gateway(
             settings,
             records,
             apparatus,
+            parsers=await _open_parsers(stack),
             vault=vault,
             chains=chains,
             pay_to=pay_to,
@@ -137,6 +139,14 @@ async def run_gateway(
             services.gateway.followers.leaving.set()
             for task in running:
                 task.cancel()
+
+
+async def _open_parsers(stack: AsyncExitStack) -> ParserPool:
+    """The processes that read uploads. Raises ConfigurationInvalid."""
+    parsers = ParserPool()
+    stack.push_async_callback(parsers.close)
+    await parsers.open()
+    return parsers
 
 
 def _forbid_core_dumps() -> None:

@@ -49,6 +49,8 @@ from moorage.metrics import (
     watch_sleeping_apps,
     watch_webhook_wait,
 )
+from moorage.parsers.plans import Plans
+from moorage.parsers.pool import ParserPool
 from moorage.payments.evidence import named_chain
 from moorage.routing.router import MAX_HOST_LENGTH
 from moorage.settings import Settings
@@ -128,6 +130,7 @@ def assemble(
     records: Records,
     apparatus: Apparatus,
     *,
+    parsers: ParserPool,
     vault: Vault,
     chains: dict[str, Chain],
     pay_to: str,
@@ -170,6 +173,7 @@ def assemble(
         ground,
         deploying,
         payments,
+        parsers=parsers,
         pay_to=pay_to,
         chains=chains,
         webhooks=_webhooks(settings, db, destinations, clock),
@@ -205,6 +209,7 @@ def _gateway(
     deploying: DeployServices,
     payments: PaymentServices,
     *,
+    parsers: ParserPool,
     pay_to: str,
     chains: dict[str, Chain],
     webhooks: Webhooks,
@@ -248,6 +253,8 @@ def _gateway(
         has_volumes=not is_rootless(settings),
         upload_limits=UploadLimits(),
         spool_dir=records.spool,
+        parsers=parsers,
+        plans=Plans(parsers),
     )
 
 

@@ -30,6 +30,8 @@ from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
 from moorage.ledger.paid_wallets import PaidWallets
 from moorage.money import MicroUsd
+from moorage.parsers.plans import Plans
+from moorage.parsers.pool import ParserPool
 from moorage.payments.challenges import Challenges
 from moorage.payments.paywall import Paywall
 from moorage.payments.topup import TopUp
@@ -90,6 +92,8 @@ class Gateway:
     has_volumes: bool  # not without root
     upload_limits: UploadLimits
     spool_dir: Path
+    parsers: ParserPool
+    plans: Plans
 
     def require_volumes(self, field: str) -> None:
         """Raise RuntimeUnsupported, naming the field that asks for one, where there are none."""

@@ -31,6 +31,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.UploadInvalid: Problem(400, "upload_invalid", False),
     errors.NameUnavailable: Problem(400, "name_unavailable", False),
     errors.PlanNotFound: Problem(400, "plan_not_found", False),
+    errors.PlanTooCostly: Problem(400, "plan_too_costly", False),
     errors.RuntimeUnsupported: Problem(400, "runtime_unsupported", False),
     errors.PaymentMalformed: Problem(400, "payment_malformed", False),
     errors.AuthMissing: Problem(401, "auth_missing", True),
@@ -71,6 +72,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.VariablesUnreadable: Problem(503, "variables_unreadable", False),
     errors.DatabaseUnavailable: Problem(503, "balance_unknown", True),
     errors.NoCapacity: Problem(503, "no_capacity", True),
+    errors.PlannersBusy: Problem(503, "planners_busy", True),
     errors.AuthUnavailable: Problem(503, "auth_unavailable", True),
 }
 
@@ -180,9 +182,9 @@ def _problem_members(because: errors.MoorageError | None, detail: str) -> dict[s
 
 def _details(error: errors.MoorageError) -> dict[str, Any]:
     match error:
-        case errors.InvalidField() | errors.PaymentMalformed() | errors.RuntimeUnsupported():
+        case errors.FieldError():
             return {"field": error.field}
-        case errors.UploadInvalid():
+        case errors.UploadInvalid() | errors.PlanTooCostly():
             return {"field": "upload", "path": error.path}
         case errors.NameUnavailable():
             return {"field": "uniqueName"}

@@ -47,6 +47,7 @@ EXAMPLES: dict[type[MoorageError], MoorageError] = {
     errors.InvalidField: errors.InvalidField("months", "must be a number"),
     errors.UploadInvalid: errors.UploadInvalid("is a link", path="a/b"),
     errors.PlanNotFound: errors.PlanNotFound("Nothing found.", looked_for=("package.json",)),
+    errors.PlanTooCostly: errors.PlanTooCostly("2 s of processor time", path="a/Cargo.toml"),
     errors.RuntimeUnsupported: errors.RuntimeUnsupported("settings.hasDockerfile", "no"),
     errors.PaymentMalformed: errors.PaymentMalformed("X-Payment-Tx", "is no hash"),
     errors.ProjectBlocked: errors.ProjectBlocked("phishing"),

@@ -1,8 +1,9 @@
 """The upload of a deploy: decoded while it arrives, checked, kept until it becomes a directory.
 
 `read_upload` takes the body of `POST /agent/deploy` off the request stream. File contents are
-decoded as they pass and never held whole; what is left of the JSON is small. The result is a
-`ReceivedBody`, whose `upload` planners can read and the worker can write to a directory.
+decoded as they pass and never held whole; what is left of the JSON is small, and parsed elsewhere.
+The result is a `ReceivedBody`, whose `upload` planners can read and the worker can write to a
+directory.
 """
 
 from moorage.deploy.upload.limits import UploadLimits

@@ -1,5 +1,7 @@
 """The streamed strings of a body, decoded from base64 into a spool."""
 
+import hashlib
+
 from moorage.deploy.upload.base64_text import Base64Text, InvalidBase64
 from moorage.deploy.upload.limits import UploadLimits
 from moorage.deploy.upload.spool import Content, Spool
@@ -19,6 +21,18 @@ class Intake:
         self._files = limits.files
         self._text = Base64Text()
         self._refused = False
+        self._digest = hashlib.sha256()
+
+    @property
+    def damaged(self) -> int | None:
+        """The first content that is not base64."""
+        return self.contents.index(None) if self._refused else None
+
+    def digest(self) -> bytes:
+        """SHA-256 over all contents and their lengths."""
+        sizes = ",".join(str(content.size) for content in self.contents if content is not None)
+        self._digest.update(sizes.encode())
+        return self._digest.digest()
 
     def begin(self) -> None:
         """Raises UploadInvalid when there are too many."""
@@ -35,6 +49,7 @@ class Intake:
             self._refused = True
         else:
             if decoded:
+                self._digest.update(decoded)
                 self._spool.write(decoded)
 
     def end(self) -> None:

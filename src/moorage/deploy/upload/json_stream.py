@@ -72,15 +72,19 @@ _ELSEWHERE: Final = _Place(b"{")
 class JsonStream:
     """Splits one body. Feed it pieces cut anywhere, then `finish`; the cuts change nothing.
 
-    Raises InvalidField("body", …) for too deep nesting and for some of what is not JSON (a parser
-    of the skeleton has to find the rest); BodyTooLarge for a skeleton beyond `skeleton_bytes`.
-    Memory: the skeleton and a piece.
+    Raises InvalidField("body", …) for too deep nesting, too many objects and arrays, and some of
+    what is not JSON (a parser of the skeleton has to find the rest); BodyTooLarge for a skeleton
+    beyond `skeleton_bytes`. Memory: the skeleton and a piece.
     """
 
-    def __init__(self, sink: TextSink, *, skeleton_bytes: int, nesting_depth: int) -> None:
+    def __init__(
+        self, sink: TextSink, *, skeleton_bytes: int, nesting_depth: int, containers: int
+    ) -> None:
         self._sink = sink
         self._skeleton_bytes = skeleton_bytes
         self._nesting_depth = nesting_depth
+        self._containers = containers
+        self._opened = 0
         self._skeleton = bytearray()
         self._held = b""
         self._in_text = False
@@ -154,6 +158,9 @@ class JsonStream:
         return True
 
     def _open(self) -> None:
+        self._opened += 1
+        if self._opened > self._containers:
+            raise InvalidField("body", f"holds more than {self._containers} objects and arrays")
         place = self._expected or _ELSEWHERE
         self._places.append(place)
         self._place = place

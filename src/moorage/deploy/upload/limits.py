@@ -33,6 +33,9 @@ class UploadLimits(msgspec.Struct, frozen=True):
     nesting_depth: int = 32
     """Objects and arrays inside one another."""
 
+    containers: int = 20_000
+    """Objects and arrays in all: four times as many as files, each of which has one."""
+
     memory_bytes: int = 256 * 1024
     """Contents held in memory, all files together; what does not fit is spooled to disk."""
 

@@ -2,51 +2,41 @@
 
 import asyncio
 import hashlib
-import json
-import re
-import threading
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from io import BytesIO
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 import msgspec
 
-from moorage.deploy.upload.description import FilesUpload, ZipUpload, read_description
+from moorage.deploy.request import DeployRequest
 from moorage.deploy.upload.intake import Intake
-from moorage.deploy.upload.json_stream import JsonStream, not_json
+from moorage.deploy.upload.json_stream import JsonStream
 from moorage.deploy.upload.limits import UploadLimits
-from moorage.deploy.upload.paths import PathSet, is_clutter
+from moorage.deploy.upload.parsing import NOT_BASE64, Described, Parser, Skeleton
 from moorage.deploy.upload.spool import Content, Spool
 from moorage.deploy.upload.tree import Upload
-from moorage.deploy.upload.unpacking import unpack
 from moorage.errors import BodyStalled, BodyTooLarge, InvalidField, InvalidRequest, UploadInvalid
 
 _GATHERED = 16 * 1024  # smaller chunks wait for each other, so that no byte is looked at often
 _PIECE = 64 * 1024  # what is worked on before other requests get their turn
-_ASIDE_FROM = 64 * 1024  # a skeleton this long takes milliseconds to parse and check
-
-# Few, so that the event loop seldom has to wait its turn for the interpreter.
-_WORKERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="upload")
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-_NOT_BASE64 = "is not base64: the standard alphabet, with padding"
-_POSITION = re.compile(r" \(byte \d+\)$")
 
 
 class ReceivedBody(msgspec.Struct, frozen=True):
-    """A body that arrived whole and whose upload passed every check.
+    """A body that arrived whole and whose upload passed every check. The receiver closes `upload`.
 
-    `skeleton` is the body's JSON, strictly valid and without duplicate keys, with `""` for each
-    content. `digest` is the SHA-256 of the raw body, in hex. The receiver closes `upload`.
+    `digest` is the SHA-256 of the raw body, `tree_digest` one of the files alone, in hex.
     """
 
-    skeleton: bytes
+    asked: DeployRequest | InvalidField
     digest: str
+    tree_digest: str
     upload: Upload
+
+    @property
+    def request(self) -> DeployRequest:
+        """What is asked for. Raises InvalidField."""
+        if isinstance(self.asked, InvalidField):
+            raise self.asked
+        return self.asked
 
 
 async def read_upload(
@@ -55,6 +45,7 @@ async def read_upload(
     content_length: int | None,
     limits: UploadLimits,
     spool_dir: Path,
+    parser: Parser,
 ) -> ReceivedBody:
     """The body that `stream` yields, decoded as it arrives.
 
@@ -64,14 +55,14 @@ async def read_upload(
     - BodyTooLarge, before reading when that many bytes are declared, and BodyStalled;
     - InvalidRequest when other than `content_length` bytes arrive;
     - InvalidField for what is wrong with the JSON, UploadInvalid for a file or the archive;
-    - whatever `stream` and the disk raise.
+    - whatever `stream`, the disk and the bounds of `parser` raise.
 
     After any of these, and after cancellation, nothing is left on disk.
     """
     _check_declared(content_length, limits)
     spool = Spool(spool_dir, memory_bytes=limits.memory_bytes)
     try:
-        reader = _Reader(spool, limits)
+        reader = _Reader(spool, limits, parser)
         await reader.receive(stream, content_length)
         return await reader.received()
     except BaseException:
@@ -104,12 +95,16 @@ async def _close(spool: Spool) -> None:
 class _Reader:
     """One body on its way in."""
 
-    def __init__(self, spool: Spool, limits: UploadLimits) -> None:
+    def __init__(self, spool: Spool, limits: UploadLimits, parser: Parser) -> None:
         self._spool = spool
         self._limits = limits
+        self._parser = parser
         self._intake = Intake(spool, limits)
         self._json = JsonStream(
-            self._intake, skeleton_bytes=limits.skeleton_bytes, nesting_depth=limits.nesting_depth
+            self._intake,
+            skeleton_bytes=limits.skeleton_bytes,
+            nesting_depth=limits.nesting_depth,
+            containers=limits.containers,
         )
         self._digest = hashlib.sha256()
 
@@ -164,109 +159,45 @@ class _Reader:
 
     async def received(self) -> ReceivedBody:
         """What arrived, once it is parsed and checked."""
-        skeleton = self._json.finish()
-        if len(skeleton) < _ASIDE_FROM:
-            described = _described(skeleton)
-        else:
-            described = await _aside(_described, skeleton)
-        if isinstance(described, ZipUpload):
+        skeleton = Skeleton(self._json.finish(), self._intake.damaged)
+        described = await self._parser.describe(skeleton, self._limits)
+        contents_digest = self._intake.digest()
+        if described.paths is None:
             contents = await self._unpacked(described)
-        elif len(skeleton) < _ASIDE_FROM:
-            contents = _by_path(described, self._intake.contents, self._limits)
         else:
-            contents = await _aside(_by_path, described, self._intake.contents, self._limits)
+            contents = {
+                path: content
+                for path, content in zip(described.paths, self._intake.contents, strict=True)
+                if path is not None and content is not None
+            }
         return ReceivedBody(
-            skeleton=skeleton,
+            asked=described.asked,
             digest=self._digest.hexdigest(),
+            tree_digest=_tree_digest(described.paths, contents_digest),
             upload=Upload(contents, self._spool),
         )
 
-    async def _unpacked(self, described: ZipUpload) -> dict[str, Content]:
-        """The archive's files; no thread works on them any more when this returns or raises."""
-        stopped = threading.Event()
-        work = _WORKERS.submit(self._unpack, stopped)
-        try:
-            return await asyncio.shield(asyncio.wrap_future(work))
-        except UploadInvalid as error:
-            error.path = error.path or described.filename
-            raise
-        except asyncio.CancelledError:
-            stopped.set()
-            if not work.cancel():
-                await asyncio.gather(asyncio.wrap_future(work), return_exceptions=True)
-            raise
-
-    def _unpack(self, stopped: threading.Event) -> dict[str, Content]:
+    async def _unpacked(self, described: Described) -> dict[str, Content]:
+        """The archive's files."""
         (archive,) = self._intake.contents
         if archive is None:
-            raise UploadInvalid(_NOT_BASE64)
-        if archive.file is None or archive.shared:
-            contents = self._files_in(BytesIO(archive.read(archive.size)), stopped)
-        else:
-            with archive.file.open("rb") as file:
-                contents = self._files_in(file, stopped)
+            raise UploadInvalid(NOT_BASE64, path=described.archive_name)
+        file = self._spool.new_file()
+        try:
+            unpacked = await self._parser.unpack(archive, file, self._limits)
+        except UploadInvalid as error:
+            error.path = error.path or described.archive_name
+            raise
         self._spool.discard(archive)
-        return contents
-
-    def _files_in(self, archive: BinaryIO, stopped: threading.Event) -> dict[str, Content]:
-        return unpack(archive, self._spool, self._limits, stopped.is_set)
-
-
-async def _aside(work: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
-    """What `work` gives, from a worker thread."""
-    call = partial(work, *arguments, **named)
-    return await asyncio.get_running_loop().run_in_executor(_WORKERS, call)
+        return {
+            entry.path: Content(
+                entry.size, b"", file=file, offset=entry.offset, executable=entry.executable
+            )
+            for entry in unpacked
+        }
 
 
-def _described(skeleton: bytes) -> FilesUpload | ZipUpload:
-    """What the skeleton uploads, if it is strict JSON and no object has a key twice."""
-    try:
-        document = msgspec.json.decode(skeleton)
-        if _may_repeat_keys(skeleton, document):
-            _DISTINCT.decode(skeleton.decode())
-    except msgspec.DecodeError as error:
-        # The position is the skeleton's, not the body's.
-        raise not_json(_POSITION.sub("", str(error)).removeprefix("JSON is malformed: ")) from None
-    except UnicodeDecodeError:
-        raise not_json("it is not UTF-8") from None
-    return read_description(document)
-
-
-def _may_repeat_keys(skeleton: bytes, document: object) -> bool:
-    """False only when `document` kept every string of the skeleton, so that no key was dropped.
-
-    Without escapes each string has two quotation marks, and nothing else has any. To count them
-    costs a tenth of a parser that reports keys, which is left for the skeleton that has escapes.
-    """
-    if b"\\" in skeleton:
-        return True
-    return skeleton.count(b'"') != msgspec.json.encode(document).count(b'"')
-
-
-def _distinct(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(members)
-    if len(found) != len(members):
-        for key, _ in members:
-            if key not in found:
-                raise InvalidField("body", f"has the key {key[:64]!r} twice in one object")
-            del found[key]
-    return found
-
-
-_DISTINCT = json.JSONDecoder(object_pairs_hook=_distinct)
-
-
-def _by_path(
-    described: FilesUpload, contents: list[Content | None], limits: UploadLimits
-) -> dict[str, Content]:
-    paths = PathSet(limits)
-    kept = {}
-    for path, content in zip(described.paths, contents, strict=True):
-        paths.add_file(path)
-        if content is None:
-            raise UploadInvalid(_NOT_BASE64, path=path)
-        if not is_clutter(path):
-            kept[path] = content
-    if not kept:
-        raise InvalidField("upload.files", "holds no file of an app")
-    return kept
+def _tree_digest(paths: list[str | None] | None, contents_digest: bytes) -> str:
+    """The same for the same files (of an archive: for the same bytes of it), hex."""
+    named = "zip" if paths is None else "files" + "".join(f"\0{path or ''}" for path in paths)
+    return hashlib.sha256(contents_digest + named.encode()).hexdigest()

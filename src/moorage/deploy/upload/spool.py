@@ -1,133 +1,164 @@
 """Where the contents of an upload wait: in memory while they are small, beyond that on disk."""
 
+import os
 import shutil
 import tempfile
-from io import FileIO
 from pathlib import Path
 
 _PREFIX = "upload-"
-_OWN_FILE_ABOVE = 64 * 1024  # below, creating a file costs more than writing it
+
+
+class SpoolFile:
+    """A file of one upload (0600), in which its contents lie one behind the other."""
+
+    def __init__(self, parent: Path) -> None:
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=parent)
+        self.path = Path(name)
+        self.size = 0
+
+    def append(self, piece: bytes) -> None:
+        """Adds `piece` at the end. Raises OSError, such as for a full disk."""
+        view = memoryview(piece)
+        while view:
+            written = os.pwrite(self._descriptor, view, self.size)
+            self.size += written
+            view = view[written:]
+
+    def read(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset` on."""
+        return os.pread(self._descriptor, size, offset)
+
+    def copy(self, offset: int, size: int, to: int) -> None:
+        """Writes `size` bytes from `offset` on to the descriptor `to`, without holding them."""
+        end = offset + size
+        while offset < end:
+            copied = os.sendfile(to, self._descriptor, offset, end - offset)
+            if not copied:
+                raise EOFError(f"{self.path} is shorter than it should be")
+            offset += copied
+
+    def truncate(self, size: int) -> None:
+        """Gives back what lies behind `size`."""
+        os.ftruncate(self._descriptor, size)
+        self.size = size
+
+    def opened(self, flags: int) -> int:
+        """A descriptor of the file for another process; the caller closes it."""
+        return os.open(self.path, flags | os.O_CLOEXEC)
+
+    def measured(self) -> int:
+        """The file's length, after another process wrote it."""
+        self.size = os.fstat(self._descriptor).st_size
+        return self.size
+
+    def close(self) -> None:
+        """Removes the file. Once."""
+        os.close(self._descriptor)
+        self.path.unlink()
 
 
 class Content:
     """The bytes of one file: `data`, or `size` bytes of `file` from `offset` on."""
 
-    __slots__ = ("data", "executable", "file", "offset", "shared", "size")
+    __slots__ = ("data", "executable", "file", "offset", "size")
 
     def __init__(
         self,
         size: int,
         data: bytes,
         *,
-        file: Path | None = None,
+        file: SpoolFile | None = None,
         offset: int = 0,
-        shared: bool = False,
         executable: bool = False,
     ) -> None:
         self.size = size
         self.data = data
         self.file = file
         self.offset = offset
-        self.shared = shared
         self.executable = executable
 
     def read(self, limit: int) -> bytes:
         """The first `limit` bytes."""
         if self.file is None:
             return self.data[:limit]
-        with self.file.open("rb") as file:
-            file.seek(self.offset)
-            return file.read(min(limit, self.size))
+        return self.file.read(self.offset, min(limit, self.size))
 
 
 class Spool:
     """Takes the contents of one upload in, one after the other, in pieces.
 
-    At most `memory_bytes` are held in memory, over all finished contents, and 64 KiB of the one
-    that is arriving. What does not fit goes to a directory of the upload's own (0700), made below
-    `parent` when first needed: contents above 64 KiB to a file each, the rest to a shared one.
+    At most `memory_bytes` are held in memory, over all contents. What does not fit goes to a file
+    below `parent`, which is made when first needed.
     """
 
     def __init__(self, parent: Path, *, memory_bytes: int) -> None:
         self._parent = parent
         self._free = memory_bytes
-        self._directory: Path | None = None
-        self._files = 0
+        self._file: SpoolFile | None = None  # that contents are added to
+        self._made: list[SpoolFile] = []
         self._size = 0
         self._pieces: list[bytes] = []
-        self._own: FileIO | None = None
-        self._shared: FileIO | None = None
+        self._is_spooling = False
 
     @property
     def on_disk(self) -> bool:
         """Whether anything was written to disk, so that `close` may take a while."""
-        return self._directory is not None
+        return bool(self._made)
 
     def write(self, piece: bytes) -> None:
         """Adds `piece` to the content begun by the first write after the last `finish`."""
         self._size += len(piece)
-        if self._own is not None:
-            _write_all(self._own, piece)
+        if self._is_spooling:
+            self._spooled().append(piece)
             return
         self._pieces.append(piece)
-        if self._size > self._free and self._size > _OWN_FILE_ABOVE:
-            self._own = self._create()
+        if self._size > self._free:
+            self._is_spooling = True
             for held in self._pieces:
-                _write_all(self._own, held)
+                self._spooled().append(held)
             self._pieces.clear()
 
-    def finish(self, *, executable: bool = False) -> Content:
+    def finish(self) -> Content:
         """The content made of what was written since the last `finish`; it may be empty."""
         size = self._size
-        if self._own is not None:
-            content = Content(size, b"", file=Path(str(self._own.name)))
-            self._own.close()
-            self._own = None
+        if self._is_spooling:
+            file = self._spooled()
+            content = Content(size, b"", file=file, offset=file.size - size)
         else:
             data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            if size <= self._free:
-                content = Content(size, data)
-                self._free -= size
-            else:
-                content = self._share(data)
+            content = Content(size, data)
+            self._free -= size
         self._pieces.clear()
         self._size = 0
-        content.executable = executable
+        self._is_spooling = False
         return content
 
     def discard(self, content: Content) -> None:
-        """Forgets a finished content, and frees what it took."""
+        """Forgets the content that was finished last, and frees what it took."""
         if content.file is None:
             self._free += content.size
-        elif not content.shared:
-            content.file.unlink(missing_ok=True)
+        else:
+            content.file.truncate(content.offset)
         content.data = b""
+
+    def new_file(self) -> SpoolFile:
+        """A further file, for another process to fill."""
+        file = SpoolFile(self._parent)
+        self._made.append(file)
+        return file
 
     def close(self) -> None:
         """Removes everything from disk. Closing again does nothing."""
-        for file in (self._own, self._shared):
-            if file is not None:
-                file.close()
-        self._own = self._shared = None
+        made, self._made, self._file = self._made, [], None
         self._pieces.clear()
-        if self._directory is not None:
-            directory, self._directory = self._directory, None
-            shutil.rmtree(directory)
+        for file in made:
+            file.close()
 
-    def _share(self, data: bytes) -> Content:
-        if self._shared is None:
-            self._shared = self._create()
-        offset = self._shared.tell()
-        _write_all(self._shared, data)
-        file = Path(str(self._shared.name))
-        return Content(len(data), b"", file=file, offset=offset, shared=True)
-
-    def _create(self) -> FileIO:
-        if self._directory is None:
-            self._parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
-        self._files += 1
-        return FileIO(str(self._directory / str(self._files)), "x")
+    def _spooled(self) -> SpoolFile:
+        if self._file is None:
+            self._file = self.new_file()
+        return self._file
 
 
 def sweep_spool(parent: Path) -> int:
@@ -136,12 +167,9 @@ def sweep_spool(parent: Path) -> int:
     For the start of the gateway, before it takes requests: it would remove living uploads too.
     """
     abandoned = list(parent.glob(f"{_PREFIX}*"))
-    for directory in abandoned:
-        shutil.rmtree(directory)
+    for left in abandoned:
+        if left.is_dir():  # as earlier versions spooled
+            shutil.rmtree(left)
+        else:
+            left.unlink()
     return len(abandoned)
-
-
-def _write_all(file: FileIO, piece: bytes) -> None:
-    view = memoryview(piece)
-    while view:
-        view = view[file.write(view) :]

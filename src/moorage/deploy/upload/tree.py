@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +37,10 @@ class Upload:
         """Whether files were spooled to disk, so that `close` is better run in a thread."""
         return self._spool.on_disk
 
+    def content(self, path: str) -> Content:
+        """Where the file's bytes are. Raises KeyError when there is none."""
+        return self._contents[path]
+
     def size(self, path: str) -> int:
         """The file's length in bytes. Raises KeyError when there is none."""
         return self._contents[path].size
@@ -49,10 +52,9 @@ class Upload:
     def materialise(self, destination: Path) -> None:
         """Writes every file below `destination`, an existing, empty directory. Once per upload.
 
-        Files are 0644 (0755 where an archive marked them executable), folders 0755. Large spooled
-        files are moved where the file system allows, so `read` finds them at `destination` from
-        then on. Blocks: run it in a thread. Raises OSError (disk full, destination not empty) and
-        then leaves what it wrote.
+        Files are 0644 (0755 where an archive marked them executable), folders 0755. Blocks: run it
+        in a thread. Raises OSError (disk full, destination not empty) and then leaves what it
+        wrote.
         """
         if self._materialised:
             raise ValueError("this upload was materialised before")
@@ -82,26 +84,9 @@ def _make_folder(destination: Path, folder: str, made: set[str]) -> None:
 
 
 def _place(content: Content, target: Path) -> None:
-    mode = 0o755 if content.executable else 0o644
-    if content.file is not None and not content.shared and _move(content.file, target):
-        content.file = target
-        target.chmod(mode)
-        return
     with target.open("xb") as file:
-        os.fchmod(file.fileno(), mode)  # whatever the umask
-        if content.file is None or content.shared:
-            file.write(content.read(content.size))
+        os.fchmod(file.fileno(), 0o755 if content.executable else 0o644)  # whatever the umask
+        if content.file is None:
+            file.write(content.data)
         else:
-            with content.file.open("rb") as source:
-                shutil.copyfileobj(source, file)
-
-
-def _move(source: Path, target: Path) -> bool:
-    """Renames `source`; False when the two are on different file systems."""
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        return False
-    return True
+            content.file.copy(content.offset, content.size, file.fileno())

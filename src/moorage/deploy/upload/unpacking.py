@@ -1,41 +1,53 @@
-"""The files of a zip archive, inflated into a spool; what headers say is checked, never trusted."""
+"""The files of a zip archive, inflated; what headers say is checked, never trusted."""
 
 import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+import msgspec
+
 from moorage.deploy.upload.archive import DEFLATED, Entry, read_entries
 from moorage.deploy.upload.limits import UploadLimits
 from moorage.deploy.upload.paths import PathSet, is_clutter
-from moorage.deploy.upload.spool import Content, Spool
 from moorage.errors import UploadInvalid
 
 _PIECE = 64 * 1024
 _RATIO_FLOOR = 1024 * 1024
 
 
-class UnpackingStopped(Exception):
-    """Whoever asked for the files no longer waits for them."""
+class Unpacked(msgspec.Struct, frozen=True, array_like=True):
+    """One file of an archive, and where among all that was unpacked it lies."""
+
+    path: str
+    offset: int
+    size: int
+    executable: bool
 
 
 def unpack(
-    archive: BinaryIO, spool: Spool, limits: UploadLimits, is_stopped: Callable[[], bool]
-) -> dict[str, Content]:
-    """Every file of `archive` by its path, without macOS's leftovers and empty folders.
+    archive: BinaryIO,
+    write: Callable[[bytes], None],
+    limits: UploadLimits,
+    begin: Callable[[str], None] | None = None,
+) -> list[Unpacked]:
+    """Every file of `archive`, without macOS's leftovers and empty folders.
 
-    All headers and names are checked before the first byte is inflated. Blocks: run it in a thread.
-    Raises UploadInvalid, and UnpackingStopped soon after `is_stopped` says so.
+    What they hold goes to `write`, one behind the other; `begin` is told each path before. All
+    headers and names are checked before the first byte is inflated. Raises UploadInvalid, and what
+    `write` raises.
     """
     entries = _files(read_entries(archive, limits), limits)
     budget = _Budget(limits, packed_total=sum(entry.packed for entry in entries))
-    contents = {}
+    unpacked = []
+    offset = 0
     for entry in entries:
+        if begin is not None:
+            begin(entry.name)
         for piece in _verified(entry, _inflated(archive, entry), budget):
-            if is_stopped():
-                raise UnpackingStopped
-            spool.write(piece)
-        contents[entry.name] = spool.finish(executable=entry.executable)
-    return contents
+            write(piece)
+        unpacked.append(Unpacked(entry.name, offset, entry.size, entry.executable))
+        offset += entry.size
+    return unpacked
 
 
 def _files(entries: list[Entry], limits: UploadLimits) -> list[Entry]:

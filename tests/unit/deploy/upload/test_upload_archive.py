@@ -6,16 +6,15 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from upload_bodies import contents, receive, received, zip_body, zipped
 
 from moorage.deploy.upload import UploadLimits
 from moorage.errors import InvalidField, UploadInvalid
+from upload_bodies import contents, receive, received, zip_body, zipped
 
 APP = {"package.json": b"{}", "src/index.js": b"listen()\n" * 100, "empty": b""}
 END = b"PK\5\6"
@@ -352,16 +351,3 @@ def test_damaged_archive_is_refused_or_gives_the_same_files(
         [zlib.crc32(b"hello")],
         [zlib.crc32(b"x" * 300)],
     )
-
-
-def test_unpacking_stops_when_nobody_waits(tmp_path: Path) -> None:
-    from moorage.deploy.upload.spool import Spool
-    from moorage.deploy.upload.unpacking import UnpackingStopped, unpack
-
-    spool = Spool(tmp_path, memory_bytes=0)
-    asked = iter([False, False, True])
-    stop: Callable[[], bool] = lambda: next(asked)  # noqa: E731
-    with pytest.raises(UnpackingStopped):
-        unpack(io.BytesIO(zipped({"a": os.urandom(1 << 20)})), spool, UploadLimits(), stop)
-    spool.close()
-    assert not list(tmp_path.iterdir())

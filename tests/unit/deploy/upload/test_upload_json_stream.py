@@ -33,7 +33,7 @@ def split(
     body: bytes, cuts: list[int] | None = None, *, skeleton_bytes: int = 1 << 20, depth: int = 32
 ) -> tuple[bytes, list[bytes]]:
     sink = Recorder()
-    parser = JsonStream(sink, skeleton_bytes=skeleton_bytes, nesting_depth=depth)
+    parser = JsonStream(sink, skeleton_bytes=skeleton_bytes, nesting_depth=depth, containers=20_000)
     edges = [0, *sorted(cut for cut in cuts or [] if cut < len(body)), len(body)]
     for start, end in itertools.pairwise(edges):
         parser.feed(body[start:end])
@@ -188,7 +188,7 @@ def test_escaped_key_is_the_same_key() -> None:
 
 def test_too_long_skeleton_is_refused_as_it_grows() -> None:
     start = b'{"description": "'
-    parser = JsonStream(Recorder(), skeleton_bytes=100, nesting_depth=32)
+    parser = JsonStream(Recorder(), skeleton_bytes=100, nesting_depth=32, containers=20_000)
     parser.feed(start + b"x" * (100 - len(start)))
     with pytest.raises(BodyTooLarge):
         parser.feed(b"x")

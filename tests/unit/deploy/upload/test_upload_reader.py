@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from upload_bodies import contents, document, files_body, receive, received, stream, zip_body
 
 from moorage.deploy.upload import UploadLimits, read_upload
+from moorage.deploy.upload.parsing import InPlace
 from moorage.errors import (
     BodyStalled,
     BodyTooLarge,
@@ -23,6 +23,7 @@ from moorage.errors import (
     MoorageError,
     UploadInvalid,
 )
+from upload_bodies import contents, document, files_body, receive, received, stream
 
 FILES = {"index.js": b"listen()", "a/b.bin": bytes(range(256)) * 2, "empty": b""}
 ON_DISK = UploadLimits(memory_bytes=0)
@@ -56,16 +57,36 @@ async def test_files_arrive_as_they_were_sent(tmp_path: Path) -> None:
     assert not (tmp_path / "spool").exists()
 
 
-async def test_skeleton_is_the_document_without_contents(tmp_path: Path) -> None:
-    class Body(msgspec.Struct):
-        name: str = msgspec.field(name="uniqueName")
+async def test_request_comes_with_the_files(tmp_path: Path) -> None:
+    sent = document(FILES) | {"displayName": "Hello", "settings": {"port": 8080}}
+    got = await receive(json.dumps(sent).encode(), tmp_path)
+    assert (got.request.unique_name, got.request.display_name) == ("hello", "Hello")
+    assert got.request.settings.port == 8080
 
-    got = await receive(files_body(FILES), tmp_path)
-    sent = document(FILES)
-    for file in sent["upload"]["files"]:
-        file["content"] = ""
-    assert json.loads(got.skeleton) == sent
-    assert msgspec.json.decode(got.skeleton, type=Body).name == "hello"
+
+async def test_wrong_request_is_told_after_what_is_wrong_with_the_files(tmp_path: Path) -> None:
+    sent = document(FILES) | {"displayName": 1}
+    got = await receive(json.dumps(sent).encode(), tmp_path)
+    with pytest.raises(InvalidField, match="displayName"):
+        _ = got.request
+    with pytest.raises(UploadInvalid, match=r"leads out"):
+        await receive(json.dumps(document({"../a": b""}) | {"displayName": 1}).encode(), tmp_path)
+
+
+async def test_tree_digest_is_that_of_paths_and_contents_alone(tmp_path: Path) -> None:
+    async def digest(files: dict[str, bytes], **others: Any) -> str:
+        got = await receive(json.dumps(document(files) | others).encode(), tmp_path)
+        return got.tree_digest
+
+    same = await digest(FILES)
+    assert await digest(FILES, displayName="Other") == same
+    assert len(same) == 64
+    others = [
+        {**FILES, "empty": b"1"},
+        {"other.js": FILES["index.js"], **{k: v for k, v in FILES.items() if k != "index.js"}},
+        {**FILES, "index.js": b"listen", "a/b.bin": b"()" + FILES["a/b.bin"]},
+    ]
+    assert len({same, *[await digest(other) for other in others]}) == 4
 
 
 @given(
@@ -245,7 +266,9 @@ async def test_too_many_files_are_refused_before_the_last_arrives(tmp_path: Path
 
     limits = UploadLimits(files=4)
     with pytest.raises(UploadInvalid, match="more than 4 files"):
-        await read_upload(counted(), content_length=None, limits=limits, spool_dir=tmp_path)
+        await read_upload(
+            counted(), content_length=None, limits=limits, spool_dir=tmp_path, parser=InPlace()
+        )
     assert seen == 0
     assert not left(tmp_path)
 
@@ -260,7 +283,9 @@ async def test_declared_too_large_is_refused_unread(tmp_path: Path) -> None:
 
     limits = UploadLimits(body_bytes=100)
     with pytest.raises(BodyTooLarge):
-        await read_upload(untouched(), content_length=101, limits=limits, spool_dir=tmp_path)
+        await read_upload(
+            untouched(), content_length=101, limits=limits, spool_dir=tmp_path, parser=InPlace()
+        )
     assert not touched
 
 
@@ -269,12 +294,14 @@ async def test_body_may_be_as_large_as_the_limit_and_no_larger(tmp_path: Path) -
     for length in (None, len(body)):
         limits = UploadLimits(body_bytes=len(body))
         got = await read_upload(
-            stream(body), content_length=length, limits=limits, spool_dir=tmp_path
+            stream(body), content_length=length, limits=limits, spool_dir=tmp_path, parser=InPlace()
         )
         got.upload.close()
     limits = UploadLimits(body_bytes=len(body) - 1, memory_bytes=0)
     with pytest.raises(BodyTooLarge):
-        await read_upload(stream(body), content_length=None, limits=limits, spool_dir=tmp_path)
+        await read_upload(
+            stream(body), content_length=None, limits=limits, spool_dir=tmp_path, parser=InPlace()
+        )
     assert not left(tmp_path)
 
 
@@ -294,7 +321,11 @@ async def test_other_length_than_declared_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidRequest, match=problem):
             await read_upload(
-                stream(body), content_length=declared, limits=ON_DISK, spool_dir=tmp_path
+                stream(body),
+                content_length=declared,
+                limits=ON_DISK,
+                spool_dir=tmp_path,
+                parser=InPlace(),
             )
         assert not left(tmp_path)
 
@@ -309,7 +340,13 @@ async def test_client_that_stalls_is_refused(tmp_path: Path, sent: int) -> None:
 
     limits = UploadLimits(stall_seconds=0.02, memory_bytes=0)
     with pytest.raises(BodyStalled):
-        await read_upload(stalling(), content_length=len(body), limits=limits, spool_dir=tmp_path)
+        await read_upload(
+            stalling(),
+            content_length=len(body),
+            limits=limits,
+            spool_dir=tmp_path,
+            parser=InPlace(),
+        )
     assert not left(tmp_path)
 
 
@@ -342,7 +379,9 @@ def test_each_wait_and_all_together_are_bounded(
                 await asyncio.sleep(0.001)  # the loop sees its timers
             yield body
 
-        got = await read_upload(pausing(), content_length=None, limits=limits, spool_dir=tmp_path)
+        got = await read_upload(
+            pausing(), content_length=None, limits=limits, spool_dir=tmp_path, parser=InPlace()
+        )
         got.upload.close()
 
     with asyncio.Runner(loop_factory=MovableLoop) as runner:
@@ -363,7 +402,9 @@ async def test_client_that_trickles_is_refused_in_the_end(tmp_path: Path) -> Non
 
     limits = UploadLimits(stall_seconds=60, total_seconds=0.05)
     with pytest.raises(BodyStalled):
-        await read_upload(trickling(), content_length=None, limits=limits, spool_dir=tmp_path)
+        await read_upload(
+            trickling(), content_length=None, limits=limits, spool_dir=tmp_path, parser=InPlace()
+        )
 
 
 async def test_errors_of_the_stream_pass_through_and_leave_nothing(tmp_path: Path) -> None:
@@ -376,7 +417,11 @@ async def test_errors_of_the_stream_pass_through_and_leave_nothing(tmp_path: Pat
 
         with pytest.raises(type(error)):
             await read_upload(
-                failing(), content_length=len(body), limits=ON_DISK, spool_dir=tmp_path
+                failing(),
+                content_length=len(body),
+                limits=ON_DISK,
+                spool_dir=tmp_path,
+                parser=InPlace(),
             )
         assert not left(tmp_path)
 
@@ -391,7 +436,9 @@ async def test_cancelled_request_leaves_nothing(tmp_path: Path) -> None:
         await asyncio.Event().wait()
 
     task = asyncio.ensure_future(
-        read_upload(waiting(), content_length=None, limits=ON_DISK, spool_dir=tmp_path)
+        read_upload(
+            waiting(), content_length=None, limits=ON_DISK, spool_dir=tmp_path, parser=InPlace()
+        )
     )
     await halfway.wait()
     assert left(tmp_path)
@@ -401,46 +448,13 @@ async def test_cancelled_request_leaves_nothing(tmp_path: Path) -> None:
     assert not left(tmp_path)
 
 
-async def test_cancelled_while_unpacking_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The thread that unpacks has let go of the spool before its directory is removed."""
-    import threading
-
-    from upload_bodies import zipped
-
-    from moorage.deploy.upload import archive, unpacking
-
-    reached, go_on = threading.Event(), threading.Event()
-    real = archive.read_entries
-
-    def held(*arguments: Any) -> Any:
-        reached.set()
-        go_on.wait(10)
-        return real(*arguments)
-
-    monkeypatch.setattr(unpacking, "read_entries", held)
-    body = zip_body(zipped({"a": bytes(range(256)) * 4000}))
-    task = asyncio.ensure_future(
-        read_upload(stream(body), content_length=None, limits=ON_DISK, spool_dir=tmp_path)
-    )
-    await asyncio.to_thread(reached.wait, 10)
-    task.cancel()
-    assert not (await asyncio.wait([task], timeout=0.1))[0]
-    assert left(tmp_path)
-    go_on.set()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert not left(tmp_path)
-
-
 async def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from moorage.deploy.upload import spool
+    from moorage.deploy.upload.spool import SpoolFile
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(spool, "_write_all", full)
+    monkeypatch.setattr(SpoolFile, "append", full)
     with pytest.raises(OSError, match="No space left"):
         await receive(files_body({"a": b"x" * 200_000}), tmp_path, limits=ON_DISK)
     assert not left(tmp_path)

@@ -28,7 +28,7 @@ def test_small_contents_touch_no_disk(tmp_path: Path) -> None:
     assert not (tmp_path / "never").exists()
 
 
-def test_contents_beyond_memory_go_to_a_private_directory(tmp_path: Path) -> None:
+def test_contents_beyond_memory_go_to_a_private_file(tmp_path: Path) -> None:
     parent = tmp_path / "spool"
     spool = Spool(parent, memory_bytes=100)
     small, large, larger = b"s" * 101, b"l" * (100 * KIB), b"m" * (64 * KIB + 1)
@@ -36,12 +36,11 @@ def test_contents_beyond_memory_go_to_a_private_directory(tmp_path: Path) -> Non
     for data in (small, large, small, larger, b"tiny"):
         put(spool, data)
         found.append((spool.finish(), data))
-    (directory,) = parent.iterdir()
-    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    (file,) = parent.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(parent.stat().st_mode) == 0o700
     assert [content.read(1 << 20) for content, _ in found] == [data for _, data in found]
     assert [content.read(5) for content, _ in found] == [data[:5] for _, data in found]
-    assert len(list(directory.iterdir())) == 3  # one each for the large, a shared one
     assert found[-1][0].file is None
     spool.close()
     spool.close()
@@ -65,8 +64,9 @@ def test_discarded_content_frees_what_it_took(tmp_path: Path) -> None:
     put(spool, b"z" * (65 * KIB))
     content = spool.finish()
     assert content.file is not None
+    assert content.file.path.stat().st_size == 65 * KIB
     spool.discard(content)
-    assert not content.file.exists()
+    assert content.file.path.stat().st_size == 0
     spool.close()
 
 

@@ -1,17 +1,16 @@
 """The received files as a tree, and as a directory."""
 
-import errno
 import os
 import stat
 from pathlib import Path
 
 import pytest
-from upload_bodies import contents, files_body, receive
 
 from moorage.deploy.upload import Upload, UploadLimits
 from moorage.deploy.upload.directory import DirectoryTree
 from moorage.planning.source import SourceTree
 from moorage.sdk.archive import list_files
+from upload_bodies import contents, files_body, receive
 
 FILES = {
     "index.js": b"listen()",
@@ -68,33 +67,6 @@ async def test_materialised_tree_is_the_upload(tmp_path: Path, limits: UploadLim
     assert {path: tree.read(path) for path in tree.paths} == FILES
     tree.close()
     assert on_disk(target) == FILES
-    assert not list((tmp_path / "spool").iterdir())
-
-
-async def test_large_files_are_moved_not_copied(tmp_path: Path) -> None:
-    tree = await upload(tmp_path, ALL_ON_DISK)
-    spooled = {path.stat().st_ino for path in (tmp_path / "spool").rglob("*") if path.is_file()}
-    target = tmp_path / "app"
-    target.mkdir()
-    tree.materialise(target)
-    moved = {str(p.relative_to(target)) for p in target.rglob("*") if p.stat().st_ino in spooled}
-    assert moved == {"src/deep/er/a.bin", "src/b.bin"}
-    tree.close()
-
-
-async def test_other_file_system_gets_copies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(self: Path, target: Path) -> Path:
-        raise OSError(errno.EXDEV, "Invalid cross-device link")
-
-    tree = await upload(tmp_path, ALL_ON_DISK)
-    target = tmp_path / "app"
-    target.mkdir()
-    monkeypatch.setattr(Path, "rename", refuse)
-    tree.materialise(target)
-    assert on_disk(target) == FILES
-    tree.close()
     assert not list((tmp_path / "spool").iterdir())
 
 

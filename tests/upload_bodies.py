@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from moorage.deploy.upload import ReceivedBody, UploadLimits, read_upload
+from moorage.deploy.upload.parsing import InPlace, Parser
 
 
 def b64(data: bytes) -> str:
@@ -51,12 +52,14 @@ async def receive(
     *,
     limits: UploadLimits | None = None,
     size: int = 65_536,
+    parser: Parser | None = None,
 ) -> ReceivedBody:
     return await read_upload(
         stream(body, size=size),
         content_length=len(body),
         limits=limits or UploadLimits(),
         spool_dir=spool_dir,
+        parser=parser or InPlace(),
     )
 
 

@@ -1,0 +1,211 @@
+"""One parser process, as the gateway sees it."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from moorage.parsers.job import HEADER_BYTES, MAX_ANSWER_BYTES, Answer, Ready
+from moorage.parsers.place import SharedPlace, shared_memory
+
+_START_SECONDS = 60.0  # only to end a start that hangs
+_PIECE = 256 * 1024
+_TOLD = 2_000  # bytes of what a process said that did not start
+_OF_TIME = (signal.SIGPROF, signal.SIGXCPU)
+
+# Its own, so that nothing of the gateway's environment is in it.
+_ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
+
+_MESSAGES: msgspec.msgpack.Decoder[Answer | Ready] = msgspec.msgpack.Decoder(Answer | Ready)
+
+
+class ParserEnded(Exception):
+    """The process ended instead of answering; `path` is what it read last, if it said so.
+
+    `reason` is `time` where its job used up its processor time, `late` where it lasted too long,
+    and the signal's or the exit status's name otherwise.
+    """
+
+    def __init__(self, reason: str, path: str | None) -> None:
+        super().__init__(f"ended ({reason}) at {path!r}")
+        self.reason = reason
+        self.path = path
+
+
+class ParserProcess:
+    """A process that does one job after the other; made by `start`, ended by `close`."""
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        channel: socket.socket,
+        place: SharedPlace,
+        on_end: Callable[["ParserProcess"], None],
+    ) -> None:
+        self.pid = process.pid
+        self.jobs = 0
+        self.cpu_seconds = 0.0
+        self.toolbox: object = None  # the one that it was sent last
+        self._process = process
+        self._channel = channel
+        self._place = place
+        self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray()
+        self._waiting: asyncio.Future[bytes] | None = None
+        self._has_ended = False
+        self._loop.add_reader(channel, self._on_readable)
+
+    @classmethod
+    async def start(
+        cls, *, max_memory_bytes: int, on_end: Callable[["ParserProcess"], None]
+    ) -> "ParserProcess":
+        """A process that is ready; `on_end` is called when it ends while it has no job.
+
+        Raises OSError, or ParserEnded, where it can't be had.
+        """
+        ours, theirs = socket.socketpair()
+        memory = shared_memory()
+        try:
+            ours.setblocking(False)
+            process = subprocess.Popen(  # noqa: ASYNC220 (returns once the program is loaded)
+                _command(theirs.fileno(), memory, max_memory_bytes),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(theirs.fileno(), memory),
+                env=_ENVIRONMENT,
+                cwd="/",
+                start_new_session=True,
+            )
+            started = cls(process, ours, SharedPlace(memory), on_end)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(memory)
+        try:
+            await started._answer(_START_SECONDS)
+        except BaseException:
+            await started.close()
+            raise
+        return started
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    async def ask(self, job: bytes, descriptors: Sequence[int], *, wall_seconds: float) -> Answer:
+        """The answer to a job. Raises ParserEnded; the process is then to be closed."""
+        self.jobs += 1
+        header = len(job).to_bytes(HEADER_BYTES, "big")
+        try:
+            socket.send_fds(self._channel, [header], descriptors)  # idle, so there is room
+            await self._send(job)
+            answer = await self._answer(wall_seconds)
+        except OSError as error:
+            raise await self._end() from error
+        if not isinstance(answer, Answer):
+            raise await self._end()
+        self.cpu_seconds += answer.cpu_seconds
+        return answer
+
+    async def close(self) -> None:
+        """Ends the process, whatever it does. Closing again does nothing."""
+        if self._process.returncode is None:
+            self._process.kill()
+        if not self._has_ended:
+            self._has_ended = True
+            self._loop.remove_reader(self._channel)
+            self._channel.close()
+            await asyncio.to_thread(self._process.wait)
+            self._place.close()
+            if self._process.stderr is not None:
+                self._process.stderr.close()
+
+    async def _send(self, message: bytes) -> None:
+        sent = 0
+        with suppress(BlockingIOError):
+            sent = self._channel.send(message)
+        if sent < len(message):
+            await self._loop.sock_sendall(self._channel, memoryview(message)[sent:])
+
+    async def _answer(self, wall_seconds: float) -> Answer | Ready:
+        """The next message. Raises ParserEnded, also when it takes longer than that."""
+        self._waiting = self._loop.create_future()
+        is_late = False
+        try:
+            async with asyncio.timeout(wall_seconds):
+                return _MESSAGES.decode(await self._waiting)
+        except TimeoutError:
+            is_late = True
+        except (EOFError, msgspec.MsgspecError):
+            pass
+        finally:
+            self._waiting = None
+        raise await self._end(is_late=is_late)
+
+    async def _end(self, *, is_late: bool = False) -> ParserEnded:
+        """Ends the process, and gives how it ended."""
+        path = self._place.read()
+        self._process.kill()  # nothing, if it has ended by itself
+        status = await asyncio.to_thread(self._process.wait)
+        if -status in _OF_TIME:
+            reason = "time"
+        elif is_late or -status == signal.SIGALRM:
+            reason = "late"
+        else:
+            reason = (
+                signal.Signals(-status).name if status < 0 else f"status {status}: {self._said()}"
+            )
+        return ParserEnded(reason, path)
+
+    def _said(self) -> str:
+        """The end of what an ended process left on its standard error."""
+        said = self._process.stderr.read() if self._process.stderr is not None else b""
+        return said[-_TOLD:].decode(errors="replace")
+
+    def _on_readable(self) -> None:
+        try:
+            piece = self._channel.recv(_PIECE)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""
+        if not piece:
+            self._loop.remove_reader(self._channel)
+            if self._waiting is None:
+                self._on_end(self)
+            self._give(EOFError())
+            return
+        self._buffer += piece
+        if len(self._buffer) < HEADER_BYTES:
+            return
+        length = int.from_bytes(self._buffer[:HEADER_BYTES], "big")
+        if length > MAX_ANSWER_BYTES or len(self._buffer) > HEADER_BYTES + length:
+            self._give(EOFError())  # no message of ours
+        elif len(self._buffer) == HEADER_BYTES + length:
+            message = bytes(self._buffer[HEADER_BYTES:])
+            self._buffer.clear()
+            self._give(message)
+
+    def _give(self, what: bytes | EOFError) -> None:
+        if self._waiting is None or self._waiting.done():
+            return
+        if isinstance(what, EOFError):
+            self._waiting.set_exception(what)
+        else:
+            self._waiting.set_result(what)
+
+
+def _command(*arguments: int) -> list[str]:
+    worker = "moorage.parsers.worker"
+    return [sys.executable, "-I", "-m", worker, *map(str, arguments)]

@@ -1,0 +1,78 @@
+"""Uploads parsed by the pool: the `Parser` that `read_upload` is given for one party."""
+
+import os
+
+from moorage.deploy.upload.limits import UploadLimits
+from moorage.deploy.upload.parsing import Described, Skeleton, describe
+from moorage.deploy.upload.spool import Content, SpoolFile
+from moorage.deploy.upload.unpacking import Unpacked
+from moorage.errors import InvalidField
+from moorage.parsers.job import (
+    ArchiveUnpacked,
+    BodyDescribed,
+    Describe,
+    Refusal,
+    Unpack,
+    error_of,
+)
+from moorage.parsers.pool import ParserFault, ParserPool
+from moorage.parsers.turns import Party
+
+IN_PLACE_BYTES = 16 * 1024
+"""A skeleton up to here is parsed in the event loop: it takes milliseconds at the worst."""
+
+
+class UploadParser:
+    """See `Parser`; raises PlanTooCostly and PlannersBusy beside what it does."""
+
+    def __init__(self, pool: ParserPool, party: Party) -> None:
+        self._pool = pool
+        self._party = party
+
+    async def describe(self, skeleton: Skeleton, limits: UploadLimits) -> Described:
+        """What the body says."""
+        if len(skeleton.text) <= IN_PLACE_BYTES:
+            return describe(skeleton, limits)
+        job = Describe(skeleton.text, skeleton.damaged, limits)
+        found = (await self._pool.do(job, (), self._party)).outcome
+        if not isinstance(found, BodyDescribed):
+            raise ParserFault(repr(found))
+        for path in found.paths or ():
+            if path is not None:
+                _check_below(path)
+        return Described(found.paths, found.archive_name, found.request or _refused(found.refusal))
+
+    async def unpack(
+        self, archive: Content, into: SpoolFile, limits: UploadLimits
+    ) -> list[Unpacked]:
+        """The archive's files, written into `into`."""
+        is_heavy = archive.file is not None
+        job = Unpack(None if archive.file is not None else archive.data, limits)
+        descriptors = [into.opened(os.O_WRONLY)]
+        if archive.file is not None:
+            descriptors.insert(0, archive.file.opened(os.O_RDONLY))
+        answer = await self._pool.do(job, descriptors, self._party, is_heavy=is_heavy)
+        if not isinstance(answer.outcome, ArchiveUnpacked):
+            raise ParserFault(repr(answer.outcome))
+        length = into.measured()
+        for file in answer.outcome.files:
+            _check_below(file.path)
+            if not 0 <= file.offset <= file.offset + file.size <= length:
+                raise ParserFault(f"{file.path} is not where it should be")
+        return answer.outcome.files
+
+
+def _refused(refusal: Refusal | None) -> InvalidField:
+    error = error_of(refusal) if refusal is not None else None
+    if not isinstance(error, InvalidField):
+        raise ParserFault("neither a request nor a refusal")
+    return error
+
+
+def _check_below(path: str) -> None:
+    """Raises ParserFault for what leads out of the upload's folder.
+
+    The parser has refused such paths; this is for one that an upload has taken over.
+    """
+    if not path or path.startswith("/") or "/../" in f"/{path}/" or "\0" in path:
+        raise ParserFault(f"an unsafe path: {path!r}")

@@ -1,0 +1,224 @@
+"""The parser process itself: takes a job off its socket, answers, takes the next.
+
+    python -I -m moorage.parsers.worker <socket> <shared page> <bytes of memory>
+
+It has no way to anything but what comes with a job. It ends when the gateway does, as its socket
+is closed then; a job that takes too long is ended by the kernel, with the process.
+"""
+
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from io import BytesIO
+
+import msgspec
+
+from moorage.deploy.upload.limits import UploadLimits
+from moorage.deploy.upload.parsing import Skeleton, describe
+from moorage.deploy.upload.unpacking import unpack
+from moorage.errors import InvalidField, InvalidRequest
+from moorage.parsers.confinement import confine
+from moorage.parsers.job import (
+    HEADER_BYTES,
+    MAX_ANSWER_BYTES,
+    MAX_PLAN_BYTES,
+    Answer,
+    ArchiveUnpacked,
+    BodyDescribed,
+    Describe,
+    DiskFailed,
+    Faulted,
+    Job,
+    MakePlan,
+    Order,
+    Outcome,
+    PlanMade,
+    RanOut,
+    Ready,
+    Unpack,
+    refusal_of,
+)
+from moorage.parsers.place import SharedPlace
+from moorage.planning.plan import Settings
+from moorage.planning.planner import make_plan
+from moorage.planning.toolbox import Toolbox
+
+_MAX_DESCRIPTORS = 2  # that come with a job
+_WARM_UP_SECONDS = 60.0
+_TRACE = 4_000  # characters of a fault that are told
+
+
+class _Tree:
+    """The `SourceTree` of a job, which says what it reads before it does."""
+
+    def __init__(self, job: MakePlan, descriptors: Sequence[int], place: SharedPlace) -> None:
+        self.paths = job.paths
+        self._spans = dict(zip(job.paths, zip(job.offsets, job.sizes, strict=True), strict=True))
+        self._data = memoryview(job.data)
+        self._descriptors = descriptors
+        self._place = place
+
+    def size(self, path: str) -> int:
+        return self._spans[path][1]
+
+    def read(self, path: str, *, limit: int = 1_048_576) -> bytes:
+        offset, size = self._spans[path]
+        self._place.write(path)
+        length = min(limit, size)
+        if offset < 0:
+            start = -1 - offset
+            return bytes(self._data[start : start + length])
+        return os.pread(self._descriptors[0], length, offset)
+
+
+class _Worker:
+    """Does one job after the other."""
+
+    def __init__(self, place: SharedPlace, *, max_memory_bytes: int) -> None:
+        self._place = place
+        self._max_memory_bytes = max_memory_bytes
+        self._toolbox = Toolbox()
+
+    def answer(self, order: Order, descriptors: Sequence[int]) -> Answer:
+        """What comes of the job. Its time is bounded by the kernel, which ends the process."""
+        begun = time.process_time()
+        self._place.write("")
+        signal.setitimer(signal.ITIMER_PROF, order.cpu_seconds)
+        signal.setitimer(signal.ITIMER_REAL, order.wall_seconds)
+        is_spent = False
+        try:
+            outcome = self._outcome(order.job, descriptors)
+        except MemoryError:
+            is_spent = True
+            outcome = RanOut(f"{self._max_memory_bytes // 1024**2} MiB of memory")
+        except Exception:  # noqa: BLE001 (our fault, told to the gateway; the next job goes on)
+            outcome = Faulted(traceback.format_exc()[-_TRACE:])
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        used_seconds = time.process_time() - begun
+        return Answer(outcome, used_seconds, path=self._place.read(), is_spent=is_spent)
+
+    def _outcome(self, job: Job, descriptors: Sequence[int]) -> Outcome:
+        try:
+            match job:
+                case Describe():
+                    return self._described(job)
+                case Unpack():
+                    return self._unpacked(job, descriptors)
+            return self._planned(job, descriptors)
+        except InvalidRequest as error:
+            return refusal_of(error)
+        except RecursionError:
+            return RanOut("the depth of nesting that it may have")
+
+    def _described(self, job: Describe) -> Outcome:
+        found = describe(Skeleton(job.skeleton, job.damaged), job.limits)
+        if isinstance(found.asked, InvalidField):
+            request, refusal = None, refusal_of(found.asked)
+        else:
+            request, refusal = found.asked, None
+        return BodyDescribed(found.paths, found.archive_name, request, refusal)
+
+    def _unpacked(self, job: Unpack, descriptors: Sequence[int]) -> Outcome:
+        into = descriptors[-1]
+
+        def write(piece: bytes) -> None:
+            view = memoryview(piece)
+            while view:
+                view = view[os.write(into, view) :]
+
+        archive = (
+            os.fdopen(descriptors[0], "rb", closefd=False)
+            if job.data is None
+            else BytesIO(job.data)
+        )
+        try:
+            return ArchiveUnpacked(unpack(archive, write, job.limits, self._place.write))
+        except OSError as error:
+            return DiskFailed(error.errno or 0)
+
+    def _planned(self, job: MakePlan, descriptors: Sequence[int]) -> Outcome:
+        self._toolbox = job.toolbox or self._toolbox
+        plan = make_plan(_Tree(job, descriptors, self._place), job.settings, self._toolbox)
+        if len(msgspec.msgpack.encode(plan)) > MAX_PLAN_BYTES:
+            return RanOut(f"{MAX_PLAN_BYTES // 1024} KiB of commands and file names in its plan")
+        return PlanMade(plan)
+
+
+def main() -> None:
+    """Serve the socket until it is closed."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    place = SharedPlace(int(sys.argv[2]))
+    os.close(int(sys.argv[2]))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    worker = _Worker(place, max_memory_bytes=int(sys.argv[3]))
+    _warm_up(worker)
+    confine(max_memory_bytes=int(sys.argv[3]), max_file_bytes=UploadLimits().unpacked_bytes)
+    _send(channel, msgspec.msgpack.encode(Ready()))
+    is_spent = False
+    while not is_spent and (received := _receive(channel)) is not None:
+        order, descriptors = received
+        answer = worker.answer(order, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        is_spent = answer.is_spent
+        _send(channel, msgspec.msgpack.encode(answer))
+
+
+def _warm_up(worker: _Worker) -> None:
+    """Loads what is loaded at the first use, which has to be before rights are given up."""
+    for path, data in _SAMPLES.items():
+        job = MakePlan(Settings(), Toolbox(), [path], [len(data)], [-1], data)
+        with suppress(InvalidRequest):
+            worker.answer(Order(job, _WARM_UP_SECONDS, _WARM_UP_SECONDS), ())
+    gc.collect()
+    gc.freeze()  # what is here by now is needed for good
+
+
+_SAMPLES = {
+    "package.json": b'{"scripts":{"start":"node a.js"}}',
+    "requirements.txt": b"flask\n",
+    "pyproject.toml": b'[project]\nrequires-python = ">=3.11"\n',
+    "Cargo.toml": b"[package]\nname = 'a'\n",
+    "deno.json": b'{"tasks":{}}',
+    "index.html": b"",
+}
+
+
+def _receive(channel: socket.socket) -> tuple[Order, list[int]] | None:
+    """The next job with its descriptors; None when the gateway is gone."""
+    header, descriptors, _, _ = socket.recv_fds(channel, HEADER_BYTES, _MAX_DESCRIPTORS)
+    while 0 < len(header) < HEADER_BYTES:
+        header += channel.recv(HEADER_BYTES - len(header))
+    if not header:
+        return None
+    data = bytearray(int.from_bytes(header, "big"))
+    view = memoryview(data)
+    while view:
+        count = channel.recv_into(view)
+        if count == 0:
+            return None
+        view = view[count:]
+    return _ORDERS.decode(data), descriptors
+
+
+_ORDERS = msgspec.msgpack.Decoder(Order)
+
+
+def _send(channel: socket.socket, message: bytes) -> None:
+    if len(message) > MAX_ANSWER_BYTES:
+        message = msgspec.msgpack.encode(
+            Answer(RanOut(f"{MAX_ANSWER_BYTES // 1024**2} MiB of file names"), 0.0)
+        )
+    channel.sendall(len(message).to_bytes(HEADER_BYTES, "big") + message)
+
+
+if __name__ == "__main__":
+    main()

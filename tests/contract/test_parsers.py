@@ -1,0 +1,343 @@
+"""Whatever parses uploads, here or in processes of their own: the same is read, the same refused.
+
+And what no upload does to the processes: they are there before they are needed, have no rights, and
+end when they take too much, hang or crash, or when the gateway is gone.
+"""
+
+import asyncio
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moorage.deploy.upload.parsing import InPlace, Parser
+from moorage.errors import (
+    InvalidField,
+    MoorageError,
+    PlannersBusy,
+    PlanNotFound,
+    PlanTooCostly,
+    UploadInvalid,
+)
+from moorage.parsers.budget import Budget
+from moorage.parsers.plans import Plans
+from moorage.parsers.pool import ParserPool
+from moorage.parsers.turns import Party
+from moorage.parsers.uploads import IN_PLACE_BYTES, UploadParser
+from moorage.planning.plan import Plan
+from toolboxes import TOOLBOX
+from upload_bodies import contents, document, receive, zip_body, zipped
+from waiting import until
+
+FILES = {"index.js": b"listen()", "a/b.bin": bytes(range(256)) * 2_000, "empty": b""}
+LONG = {"filler": "x" * IN_PLACE_BYTES}
+"""What makes a skeleton too long to be parsed in the event loop."""
+
+
+STRANGER = Party("192.0.2.1", is_stranger=True)
+
+
+@asynccontextmanager
+async def opened(**options: Any) -> AsyncIterator[ParserPool]:
+    pool = ParserPool(**options)
+    await pool.open()
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+@asynccontextmanager
+async def parsing(kind: str) -> AsyncIterator[Parser]:
+    if kind == "here":
+        yield InPlace()
+        return
+    async with opened() as pool:
+        yield UploadParser(pool, STRANGER)
+
+
+async def plan(
+    plans: Plans, files: dict[str, bytes], spool: Path, *, party: Party = STRANGER, **others: Any
+) -> Plan:
+    """The plan of an upload that is received just so."""
+    body = json.dumps(document(files) | {"displayName": "x"} | others).encode()
+    got = await receive(body, spool)
+    try:
+        return await plans.plan(got.upload, got.tree_digest, got.request.settings, TOOLBOX, party)
+    finally:
+        got.upload.close()
+
+
+def executable_zip() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        entry = zipfile.ZipInfo("run.sh")
+        entry.external_attr = 0o100755 << 16
+        archive.writestr(entry, b"#!")
+        archive.writestr("big", os.urandom(400_000))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["here", "in processes"])
+async def test_what_is_read_is_what_was_sent(kind: str, tmp_path: Path) -> None:
+    fields = {"displayName": "Hello", "settings": {"runEnvs": {"A": "b"}}}
+    async with parsing(kind) as parser:
+        for body in (
+            json.dumps(document(FILES) | fields | LONG).encode(),
+            zip_body(zipped(FILES)),
+            zip_body(zipped({**FILES, "random": os.urandom(500_000)})),
+        ):
+            got = await receive(body, tmp_path, parser=parser)
+            found = contents(got)
+            found.pop("random", None)
+            assert found == FILES
+            got.upload.close()
+        got = await receive(zip_body(executable_zip()), tmp_path, parser=parser)
+        modes = {path: got.upload.content(path).executable for path in got.upload.paths}
+        assert modes == {"run.sh": True, "big": False}
+        got.upload.close()
+        got = await receive(
+            json.dumps(document(FILES) | fields | LONG).encode(), tmp_path, parser=parser
+        )
+        assert got.request.settings.run_envs == {"A": "b"}
+        got.upload.close()
+    assert not list(tmp_path.iterdir())
+
+
+REFUSED: list[tuple[bytes, type[MoorageError], str]] = [
+    (json.dumps(document({"../a": b""}) | LONG).encode(), UploadInvalid, "leads out"),
+    (json.dumps(document(FILES) | LONG).encode()[:-1], InvalidField, "not valid JSON"),
+    (
+        json.dumps(document(FILES) | LONG).replace("{", '{"a":1,"a":2,', 1).encode(),
+        InvalidField,
+        "twice",
+    ),
+    (zip_body(b"PK nothing"), UploadInvalid, "not a complete zip"),
+    (zip_body(zipped({"../a": b"x"})), UploadInvalid, "leads out"),
+    (zip_body(zipped({"a": bytes(9_000_000)})), UploadInvalid, "times its packed size"),
+]
+
+
+@pytest.mark.parametrize("kind", ["here", "in processes"])
+async def test_what_is_refused_is_refused_alike(kind: str, tmp_path: Path) -> None:
+    async with parsing(kind) as parser:
+        for body, error, message in REFUSED:
+            with pytest.raises(error, match=message):
+                await receive(body, tmp_path, parser=parser)
+        got = await receive(json.dumps(document(FILES) | LONG).encode(), tmp_path, parser=parser)
+        with pytest.raises(InvalidField, match="displayName"):
+            _ = got.request
+        got.upload.close()
+    assert not list(tmp_path.iterdir())
+
+
+async def test_processes_are_warm_and_stay(tmp_path: Path) -> None:
+    async with opened() as pool:
+        before = pool.pids
+        plans = Plans(pool)
+        for number in range(20):
+            made = await plan(plans, {"index.js": b"%d" % number}, tmp_path)
+            assert made.start == "exec node index.js"
+        with pytest.raises(PlanNotFound):
+            await plan(plans, {"nothing": b""}, tmp_path)
+        assert pool.pids == before
+        assert len(before) == 3
+
+
+async def test_plan_reads_what_is_in_memory_and_what_is_on_disk(tmp_path: Path) -> None:
+    package = json.dumps({"scripts": {"start": "node far.js"}, "filler": "x" * 300_000}).encode()
+    async with opened() as pool:
+        plans = Plans(pool)
+        made = await plan(plans, {"a": b"1" * 1_000, "package.json": package}, tmp_path)
+        assert made.start == "exec node far.js"
+        assert (
+            await plan(plans, {"b": b"", "Procfile": b"web: ./b"}, tmp_path)
+        ).start == "exec ./b"
+
+
+async def test_same_files_settings_and_tools_are_planned_once(tmp_path: Path) -> None:
+    class Counting(ParserPool):
+        jobs = 0
+
+        async def do(self, *arguments: Any, **options: Any) -> Any:
+            self.jobs += 1
+            return await super().do(*arguments, **options)
+
+    pool = Counting()
+    await pool.open()
+    plans = Plans(pool, max_kept=2)
+    first = await plan(plans, {"index.js": b"1"}, tmp_path)
+    assert await plan(plans, {"index.js": b"1"}, tmp_path, displayName="other") == first
+    assert pool.jobs == 1
+    await plan(plans, {"index.js": b"1"}, tmp_path, settings={"port": 8080})
+    assert pool.jobs == 2
+    await plan(plans, {"index.js": b"2"}, tmp_path)
+    assert pool.jobs == 3
+    await plan(plans, {"index.js": b"1"}, tmp_path)  # no longer kept
+    assert pool.jobs == 4
+    tight = Plans(pool, max_kept_bytes=10)
+    for _ in range(2):
+        await plan(tight, {"index.js": b"1"}, tmp_path)
+    assert pool.jobs == 6
+    await pool.close()
+
+
+LARGE = {f"src/module{number}.py": b"app = Nothing()\n" * 5_000 for number in range(60)}
+"""Takes some hundredths of a second to plan."""
+
+
+async def test_too_much_time_is_refused_by_the_file_it_was_at(tmp_path: Path) -> None:
+    async with opened(budget=Budget(plan_cpu_seconds=0.005)) as pool:
+        before = pool.pids
+        with pytest.raises(PlanTooCostly) as refused:
+            await plan(Plans(pool), LARGE, tmp_path)
+        assert refused.value.path in LARGE
+        assert "0.005 s of processor time" in refused.value.message
+        await until(lambda: len(pool.pids - before) == 1)
+
+
+async def test_too_much_memory_is_refused(tmp_path: Path) -> None:
+    numbers = json.dumps(document(FILES) | {"x": [1.5] * 200_000}).encode()
+    async with opened(budget=Budget(max_memory_bytes=42 * 1024**2)) as pool:
+        before = pool.pids
+        with pytest.raises(PlanTooCostly, match="MiB of memory"):
+            await receive(numbers, tmp_path, parser=UploadParser(pool, STRANGER))
+        await until(lambda: len(pool.pids - before) == 1)
+        assert not list(tmp_path.iterdir())
+
+
+async def test_one_that_hangs_is_ended_and_replaced(tmp_path: Path) -> None:
+    async with opened(budget=Budget(plan_cpu_seconds=0.1, wall_times=1)) as pool:
+        before = pool.pids
+        for pid in before:
+            os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(PlannersBusy):
+            await plan(Plans(pool), {"index.js": b""}, tmp_path)
+        await until(lambda: len(pool.pids - before) == 1)
+        assert (await plan(Plans(pool), {"index.js": b""}, tmp_path)).port == 3000
+
+
+async def test_one_that_dies_costs_nobody_an_answer(tmp_path: Path) -> None:
+    async with opened() as pool:
+        before = pool.pids
+        for number, pid in enumerate(before):
+            os.kill(pid, signal.SIGKILL)
+            assert await plan(Plans(pool), {"index.js": b"%d" % number}, tmp_path)
+        await until(lambda: len(pool.pids) == 3)
+
+
+async def test_strangers_wait_while_wallets_that_paid_go_on(tmp_path: Path) -> None:
+    """Two of three places are held by processes that are stopped, the most that strangers get."""
+
+    async with opened(max_wait_seconds=0.2, budget=Budget(wall_times=60)) as pool:
+        plans = Plans(pool)
+        stopped = sorted(pool.pids)[:2]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        held: list[asyncio.Task[Plan]] = []
+        number = 0
+        while len(held) < 2:  # until both that are stopped have got a job
+            number += 1
+            party = Party(f"192.0.2.{number}", is_stranger=True)
+            job = asyncio.create_task(
+                plan(plans, {"index.js": b"%d" % number}, tmp_path, party=party)
+            )
+            if not (await asyncio.wait([job], timeout=1))[0]:
+                held.append(job)
+        newcomer = Party("192.0.2.200", is_stranger=True)
+        with pytest.raises(PlannersBusy):
+            await plan(plans, {"index.js": b"new"}, tmp_path, party=newcomer)
+        payer = Party("0xca5b", is_stranger=False)
+        assert await plan(plans, {"index.js": b"paid"}, tmp_path, party=payer)
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+        await asyncio.gather(*held)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_who_no_longer_waits_leaves_nothing_open(tmp_path: Path) -> None:
+    async with opened() as pool:
+        before, open_before = pool.pids, descriptors()
+        for pid in before:
+            os.kill(pid, signal.SIGSTOP)
+        body = zip_body(zipped({"a": os.urandom(500_000)}))
+        reading = asyncio.create_task(
+            receive(body, tmp_path / "spool", parser=UploadParser(pool, STRANGER))
+        )
+        await until(lambda: descriptors() > open_before + 2)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert not list((tmp_path / "spool").iterdir())
+        for pid in before:
+            os.kill(pid, signal.SIGCONT)
+        await until(lambda: descriptors() == open_before)
+        assert pool.pids == before
+
+
+def said(pid: int, field: str) -> str:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(line.split()[1] for line in status.splitlines() if line.startswith(f"{field}:"))
+
+
+LIMITED = ("cpu time", "file size", "core file size", "processes", "open files", "address space")
+
+
+@pytest.mark.root
+async def test_processes_have_no_rights() -> None:
+    os.environ["MOORAGE_SECRET_OF_A_TEST"] = "s"
+    async with opened() as pool:
+        for pid in pool.pids:
+            assert [said(pid, name) for name in ("Uid", "Gid", "NoNewPrivs")] == [
+                "65534",
+                "65534",
+                "1",
+            ]
+            assert int(said(pid, "CapEff"), 16) == int(said(pid, "CapPrm"), 16) == 0
+            assert b"SECRET" not in Path(f"/proc/{pid}/environ").read_bytes()
+            assert Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+            links = [str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir()]
+            kinds = sorted(link.partition(":")[0] for link in links)
+            assert kinds == ["/dev/null", "/dev/null", "/memfd", "pipe", "socket"]
+            limits = Path(f"/proc/{pid}/limits").read_text()
+            for name in LIMITED:
+                assert re.search(rf"Max {name} +\d+ +\d+ ", limits)
+    del os.environ["MOORAGE_SECRET_OF_A_TEST"]
+
+
+_OWNER = """
+import asyncio
+from moorage.parsers.pool import ParserPool
+
+async def main():
+    pool = ParserPool()
+    await pool.open()
+    print(*pool.pids, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def test_processes_end_with_the_gateway_however_it_ends() -> None:
+    owner = subprocess.Popen([sys.executable, "-c", _OWNER], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    pids = [int(word) for word in owner.stdout.readline().split()]
+    assert len(pids) == 3
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    asyncio.run(until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids)))

@@ -1,0 +1,147 @@
+"""Who comes next where more jobs wait than may run: fair by what each used, strangers with less."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from moorage.parsers.turns import Party, Turns, TurnsFull, Waiting
+
+ALICE, BOB = Party("alice", is_stranger=False), Party("bob", is_stranger=False)
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    made = asyncio.new_event_loop()
+    yield made
+    made.close()
+
+
+class Jobs:
+    """Jobs with names, for tests that compare who runs."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, turns: Turns) -> None:
+        self._loop = loop
+        self.turns = turns
+        self.names: dict[Waiting, str] = {}
+
+    def make(self, name: str, party: Party, *, is_heavy: bool = False) -> Waiting:
+        job = Waiting(party, is_heavy, self._loop.create_future())
+        self.names[job] = name
+        return job
+
+    def wait(self, name: str, party: Party, *, is_heavy: bool = False) -> Waiting:
+        job = self.make(name, party, is_heavy=is_heavy)
+        self.turns.wait(job)
+        return job
+
+    def begin(self) -> list[str]:
+        """The names of all that may begin now, in their order."""
+        found = []
+        while (job := self.turns.next()) is not None:
+            found.append(self.names[job])
+        return found
+
+
+@pytest.fixture
+def jobs(loop: asyncio.AbstractEventLoop) -> Jobs:
+    return Jobs(loop, Turns(3))
+
+
+def stranger(number: int) -> Party:
+    return Party(f"192.0.2.{number}", is_stranger=True)
+
+
+def test_strangers_leave_a_place_for_wallets_that_paid(jobs: Jobs) -> None:
+    for number in range(9):
+        jobs.wait(f"s{number}", stranger(number))
+    assert jobs.begin() == ["s0", "s1"]
+    jobs.wait("paid", ALICE)
+    assert jobs.begin() == ["paid"]
+
+
+def test_a_stranger_has_one_place_at_a_time(jobs: Jobs) -> None:
+    first = jobs.wait("first", stranger(1))
+    jobs.wait("second", stranger(1))
+    jobs.wait("other", stranger(2))
+    assert jobs.begin() == ["first", "other"]
+    jobs.turns.end(first, 0.0)
+    assert jobs.begin() == ["second"]
+
+
+def test_heavy_jobs_leave_places_for_small_ones(jobs: Jobs) -> None:
+    for number in range(3):
+        jobs.wait(f"s{number}", stranger(number), is_heavy=True)
+    assert jobs.begin() == ["s0"]
+    jobs.wait("newcomer", stranger(9))
+    assert jobs.begin() == ["newcomer"]
+    jobs.wait("paid", ALICE, is_heavy=True)
+    assert jobs.begin() == ["paid"]
+
+
+def test_who_used_least_comes_first(jobs: Jobs) -> None:
+    hog = jobs.wait("hog", stranger(1))
+    other = jobs.wait("other", stranger(2))
+    assert jobs.begin() == ["hog", "other"]
+    for number in range(3):
+        jobs.wait(f"hog{number}", stranger(1))
+    jobs.wait("newcomer", stranger(3))
+    jobs.turns.end(hog, 2.0)
+    assert jobs.begin() == ["newcomer"]
+    jobs.turns.end(other, 0.1)
+    assert jobs.begin() == ["hog0"]
+
+
+def test_what_strangers_use_counts_for_more(jobs: Jobs) -> None:
+    running = [jobs.wait("a", stranger(1)), jobs.wait("b", stranger(2)), jobs.wait("c", ALICE)]
+    assert jobs.begin() == ["a", "b", "c"]
+    jobs.wait("stranger", stranger(1))
+    jobs.wait("paid", ALICE)
+    for job in running:
+        jobs.turns.end(job, 1.0)
+    assert jobs.begin() == ["paid", "stranger"]
+
+
+def test_nobody_saves_turns_up(jobs: Jobs) -> None:
+    """Who comes after a long time starts where the others are: level with them, not ahead."""
+    for _ in range(5):
+        job = jobs.wait("busy", ALICE)
+        jobs.begin()
+        jobs.turns.end(job, 10.0)
+    late = jobs.wait("late", BOB)
+    jobs.begin()
+    jobs.turns.end(late, 15.0)  # more than ALICE is ahead by
+    jobs.wait("late again", BOB)
+    jobs.wait("busy again", ALICE)
+    assert jobs.begin() == ["busy again", "late again"]
+
+
+def test_waiting_is_bounded_for_each_and_in_all(loop: asyncio.AbstractEventLoop) -> None:
+    jobs = Jobs(loop, Turns(3, waiting=4, of_stranger=3, of_other=4))
+    held = [jobs.wait(f"s{n}", stranger(1)) for n in range(3)]
+    with pytest.raises(TurnsFull):
+        jobs.wait("one too many", stranger(1))
+    jobs.wait("other", stranger(2))
+    assert jobs.turns.wait(jobs.make("newcomer", stranger(3))) is held[2]
+    assert jobs.turns.wait(jobs.make("next", stranger(4))) is held[1]
+    with pytest.raises(TurnsFull):  # each has one now
+        jobs.wait("last", stranger(5))
+
+
+def test_who_leaves_is_not_called(jobs: Jobs) -> None:
+    waiting = [jobs.wait(name, BOB) for name in ("first", "second", "third")]
+    assert jobs.turns.leave(waiting[0])
+    assert jobs.begin() == ["second", "third"]
+    assert not jobs.turns.leave(waiting[1])  # it has begun
+
+
+def test_begins_at_once_only_where_nobody_waits(jobs: Jobs) -> None:
+    assert jobs.turns.begin_now(jobs.make("first", stranger(1)))
+    assert not jobs.turns.begin_now(jobs.make("second", stranger(1)))
+    jobs.wait("waits", stranger(1))
+    assert not jobs.turns.begin_now(jobs.make("paid", ALICE))
+
+
+def test_fewer_than_three_places_would_not_do() -> None:
+    with pytest.raises(ValueError, match="three"):
+        Turns(2)
