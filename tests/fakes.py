@@ -83,6 +83,7 @@ class FakeRuntime:
         self.logs: dict[tuple[str, LogKind], str] = {}
         self.notes: dict[str, list[str]] = {}
         self.port: int | None = None
+        self.networks: int | None = None
         self.open_connections: dict[str, int] = {}
         self.used: dict[str, Usage] = {}
         self.measured = Disks(free_bytes=1 << 40)
@@ -190,6 +191,9 @@ class FakeRuntime:
     async def disks(self) -> Disks:
         await self._enter("disks", "")
         return self.measured
+
+    async def free_networks(self) -> int | None:
+        return self.networks
 
     async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
         return False

@@ -362,6 +362,7 @@ class FailureCause(StrEnum):
     CANCELLED = "cancelled"
     BLOCKED = "project_blocked"
     OUT_OF_CREDITS = "out_of_credits"
+    NO_CAPACITY = "no_capacity"
 
 
 class DeployFailed(MoorageError):

@@ -16,7 +16,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import AppExit, Instance, LogKind, Runtime
 from moorage.runtimes.sandbox.sandbox import Sandbox
-from sandbox_fixture import make_sandbox
+from sandbox_fixture import make_sandbox, opened
 from small_apps import (
     LIMITS,
     MIB,
@@ -556,6 +556,30 @@ async def test_flushed_firewall_is_loaded_again(sandbox: Sandbox) -> None:
     )
 
 
+async def test_app_that_is_stopped_has_no_slot(tmp_path: Path, source: Path) -> None:
+    """So what is kept of versions that were replaced takes no network from others."""
+    runtime = make_sandbox(tmp_path / "state")
+    async with opened(runtime):
+        await build_and_start(runtime, source, plan())
+        assert len(slots_of(str(tmp_path))) == 1
+        await runtime.stop("first")
+        assert slots_of(str(tmp_path)) == []
+        assert await fetch((await start(runtime, plan())).socket) == "hello"
+
+
+async def test_start_gives_no_slot_to_what_is_stopped(tmp_path: Path, source: Path) -> None:
+    runtime = make_sandbox(tmp_path / "state")
+    await runtime.open()
+    try:
+        await build_and_start(runtime, source, plan())
+        await runtime.stop("first")
+        await runtime.close(stop_apps=False)
+        await runtime.open()
+        assert slots_of(str(tmp_path)) == []
+    finally:
+        await runtime.close(stop_apps=True)
+
+
 async def test_lost_slot_is_replaced_by_another(tmp_path: Path, source: Path) -> None:
     """As after a restart of the machine, when another gateway came first."""
     (source / "index.js").write_text(
@@ -566,8 +590,8 @@ async def test_lost_slot_is_replaced_by_another(tmp_path: Path, source: Path) ->
     await runtime.open()
     first = await build_and_start(runtime, source, plan())
     uid = (await fetch(first.socket)).strip()
-    await runtime.close(stop_apps=True)
     (slot,) = slots_of(str(tmp_path))
+    await runtime.close(stop_apps=True)
     slot.write_text(str(source))
     try:
         await runtime.open()

@@ -109,6 +109,8 @@ class FileRuntime:
     async def disks(self) -> Disks:
         return Disks(free_bytes=1 << 40)
 
+    async def free_networks(self) -> None: ...
+
     async def running(self) -> dict[str, Instance]:
         return {path.name: self._instance(path.name) for path in self._running.iterdir()}
 

@@ -37,6 +37,7 @@ class Capacity:
         self._policy = policy
         self._disks: Disks | None = None
         self._growth_bytes = 0  # of the disks that may still be written to
+        self._networks: int | None = None  # that can still be given to apps
 
     async def measure(self) -> Disks:
         """Look at the machine; what is there by now."""
@@ -47,6 +48,7 @@ class Capacity:
             for deployment_id, growth in disks.growth.items()
             if kept.get(deployment_id) is not DeploymentStatus.SUPERSEDED
         )
+        self._networks = await self._runtime.free_networks()
         self._disks = disks
         volumes = sum(disks.volume_growth.values())
         record_disk(free_bytes=disks.free_bytes, promised_bytes=self._growth_bytes + volumes)
@@ -70,6 +72,8 @@ class Capacity:
         to_make = {each.project_id for each in absent if each.volume} - disks.volume_growth.keys()
         growth = self._growth_bytes + (len(absent) + 1) * size
         volumes = sum(disks.volume_growth.values()) + (len(to_make) + new_volume) * volume_size
+        if self._networks is not None and self._networks <= len(absent):
+            raise NoCapacity
         taken = growth / self._policy.disk_overcommit + volumes
         if disks.held or taken > self.spare_bytes(disks):  # those that wait come first
             raise NoCapacity

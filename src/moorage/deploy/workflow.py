@@ -20,7 +20,7 @@ from moorage.deploy.job import Job
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.specs import Specs, plan_of
 from moorage.deploy.switch import Reconfigured, Switch
-from moorage.errors import DeployFailed, FailureCause
+from moorage.errors import DeployFailed, FailureCause, NoCapacity
 from moorage.ledger.build_time import BuildTime
 from moorage.metrics import record_deployment
 from moorage.planning.plan import Plan
@@ -91,6 +91,8 @@ class Workflow:
             await self._advance(job, deployment, project)
         except DeployFailed as failure:
             return await self._fail(job, deployment, project, failure)
+        except NoCapacity:
+            return await self._fail(job, deployment, project, _no_room())
         self._count(deployment, "ready", None)
         return await self._drop_source(deployment.id)
 
@@ -234,6 +236,14 @@ def _crashed(ended: AppExit, path: str) -> DeployFailed:
         FailureCause.CRASHED,
         f"The app listened, then ended with {with_code} before GET {path} was answered. "
         "The last lines of its log may say why.",
+    )
+
+
+def _no_room() -> DeployFailed:
+    return DeployFailed(
+        FailureCause.NO_CAPACITY,
+        "The machine has no room for another app just now. Nothing was charged for it: deploy "
+        "again in a while.",
     )
 
 

@@ -234,6 +234,10 @@ class Runtime(Protocol):
         """What is free for disks, and promised to those there are."""
         ...
 
+    async def free_networks(self) -> int | None:
+        """How many more apps can be given a network; None: any number."""
+        ...
+
     async def known(self) -> set[str]:
         """Every deployment id that anything on this machine is left of, running or not."""
         ...

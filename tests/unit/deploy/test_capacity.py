@@ -103,3 +103,17 @@ async def test_volume_that_was_admitted_is_counted_once(
     assert await has_room(capacity)
     yard.runtime.measured = Disks(free_bytes=2 * GIB, volume_growth={project.id: 0})
     assert await has_room(capacity)
+
+
+async def test_networks_that_are_left_are_for_those_that_were_admitted_first(
+    yard: Yard, capacity: Capacity, project: Project
+) -> None:
+    yard.runtime.measured = Disks(free_bytes=100 * GIB)
+    yard.runtime.networks = 0
+    assert not await has_room(capacity)
+    yard.runtime.networks = 1
+    assert await has_room(capacity)
+    await add_deployment(yard.db, project, DeploymentStatus.QUEUED)
+    assert not await has_room(capacity)
+    yard.runtime.networks = 2
+    assert await has_room(capacity)

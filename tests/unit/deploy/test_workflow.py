@@ -12,7 +12,7 @@ from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus
 from moorage.deploy.job import JobKind, JobStatus, LostJob
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.workflow import MOST_ATTEMPTS
-from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause
+from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause, NoCapacity
 from moorage.planning.plan import Plan
 from moorage.runtimes.runtime import AppExit, Instance, InstanceSpec, Limits, LogKind
 from moorage.storage import accounts, jobs, projects
@@ -477,6 +477,17 @@ async def test_project_suspended_while_it_is_redeployed_wakes_only_with_credits(
     now = await yard.project(project)
     assert (now.status, now.serving_deployment_id) == (status, new.id)
     assert len(await yard.intervals(project)) == (status is ProjectStatus.ACTIVE)
+
+
+async def test_deployment_that_finds_no_room_fails_and_says_so(
+    yard: Yard, project: Project
+) -> None:
+    await yard.queued(project)
+    yard.runtime.faults["build"] = [NoCapacity()]
+    failed = await yard.deployed()
+    assert (failed.status, failed.reason_code) == (DeploymentStatus.FAILED, "no_capacity")
+    assert failed.reason is not None
+    assert "deploy again" in failed.reason
 
 
 @pytest.mark.parametrize("credits_left", [0, 1, AN_HOUR - 1])

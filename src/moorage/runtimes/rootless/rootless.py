@@ -135,6 +135,9 @@ class Rootless(Local[Machine, Place]):
         """As `Runtime.disks`."""
         return Disks(free_bytes=await in_thread(free_bytes, self._machine.deployments))
 
+    async def free_networks(self) -> None:
+        """As `Runtime.free_networks`: each app has a user's network of its own."""
+
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         """As `Runtime.exit_reason`; None for an app that was never started."""
         place = self._place(deployment_id)

@@ -30,7 +30,7 @@ from moorage.runtimes.sandbox.firewall import Policy
 from moorage.runtimes.sandbox.memory import Shares, share_memory
 from moorage.runtimes.sandbox.place import Machine
 from moorage.runtimes.sandbox.shims import SHIMS
-from moorage.runtimes.sandbox.slots import slot_at
+from moorage.runtimes.sandbox.slots import holds, slot_at
 from moorage.runtimes.sandbox.space import Space
 from moorage.runtimes.sandbox.toolchains import Toolchains
 from moorage.runtimes.trial import EMPTY
@@ -119,7 +119,6 @@ def sweep(machine: Machine) -> None:
         if record is None:
             place.remove()
             continue
-        place.reclaim(record)
         if record.stage is Stage.BUILDING:
             place.abandon()
     instance_id = machine.configuration.instance_id
@@ -129,8 +128,10 @@ def sweep(machine: Machine) -> None:
             machine.cgroups.remove(group)
     networks = {
         network.network_of(instance_id, slot_at(machine.subnet, record.slot)).name
-        for record in kept.values()
-        if record is not None and record.slot is not None
+        for name, record in kept.items()
+        if record is not None
+        and record.slot is not None
+        and holds(record.slot, machine.place(name).directory)
     }
     for name in network.leftovers(firewall.interface_prefix(instance_id)) - networks:
         network.remove_leftover(name)

@@ -4,8 +4,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from moorage.runtimes import place
 from moorage.runtimes.record import Stage
 from moorage.runtimes.runtime import LogKind
@@ -153,19 +151,13 @@ class Place(place.Place):
             return None
         return slots.slot_at(self.machine.subnet, record.slot)
 
-    def reclaim(self, record: Record) -> None:
-        """Take the record's slot again, or another if it was lost in a restart of the machine."""
-        if record.slot is None:
-            return
-        slot = self.claim(record.slot)
-        if slot.number != record.slot:
-            self.disk.unmount()  # its files belong to the slot it had
-            self.write(msgspec.structs.replace(record, slot=slot.number))
-
     def slot_again(self) -> Slot:
-        """The slot that the record names, or another if it was lost meanwhile."""
+        """The slot that the record names, or another: an app that is stopped has none."""
         record = self.record
-        return self.claim(None if record is None else record.slot)
+        slot = self.claim(None if record is None else record.slot)
+        if record is not None and slot.number != record.slot:
+            self.disk.unmount()  # its files were mounted as those of the slot it had
+        return slot
 
     def revive(self, slot: Slot) -> None:
         """Make what a restart of the machine took away of a built deployment, but its network."""
@@ -187,6 +179,8 @@ class Place(place.Place):
         if slot is not None and slots.holds(slot.number, self.directory):
             self.network(slot).remove()
         self.disk.release()
+        if slot is not None:
+            slots.release(slot.number, self.directory)  # last: the disk was mounted as its user's
         self.machine.hide_volumes(self.deployment_id)
 
     def abandon(self) -> None:
@@ -206,6 +200,4 @@ class Place(place.Place):
             return
         if (record := self.record) is not None:
             self.dismiss(record)
-            if record.slot is not None:
-                slots.release(record.slot, self.directory)
         self.disk.remove()

@@ -19,7 +19,7 @@ from moorage.runtimes.runtime import (
     LogKind,
     Usage,
 )
-from moorage.runtimes.sandbox import app, build, firewall, host
+from moorage.runtimes.sandbox import app, build, firewall, host, slots
 from moorage.runtimes.sandbox.caches import Caches
 from moorage.runtimes.sandbox.disk import NO_SPACE, disk_failure
 from moorage.runtimes.sandbox.furnishing import furnish_again, furnish_copy
@@ -150,6 +150,10 @@ class Sandbox(Local[Machine, Place]):
     async def disks(self) -> Disks:
         """As `Runtime.disks`."""
         return await in_thread(host.measure_disks, self._machine)
+
+    async def free_networks(self) -> int:
+        """As `Runtime.free_networks`: as many as slots."""
+        return await in_thread(slots.free, self._subnet)
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         """As `Runtime.exit_reason`; None for an app that was never started.

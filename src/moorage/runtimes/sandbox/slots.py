@@ -15,6 +15,8 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
+from moorage.errors import NoCapacity
+
 SLOTS_DIRECTORY = Path("/run/moorage/slots")
 NETNS_DIRECTORY = Path("/run/netns")
 _PREFIX_LENGTH = 30
@@ -22,7 +24,7 @@ _PREFIX_LENGTH = 30
 _FIRST_UID = 1_900_000_000
 
 
-class NoSlotFree(RuntimeError):
+class NoSlotFree(NoCapacity):
     """Every slot of the subnet is taken: configure a larger one."""
 
 
@@ -53,7 +55,7 @@ def slot_at(subnet: str, number: int) -> Slot:
     """
     network = ipaddress.ip_network(subnet)
     first = int(network.network_address) + number * 4
-    if not 0 <= number < 1 << (_PREFIX_LENGTH - network.prefixlen):
+    if not 0 <= number < _many(subnet):
         raise NoSlotFree(f"{subnet} has no slot {number}: configure a larger subnet")
     host, app = ipaddress.ip_address(first + 1), ipaddress.ip_address(first + 2)
     return Slot(number, str(host), str(app))
@@ -74,6 +76,13 @@ def claim(subnet: str, holder: Path, *, wanted: int | None = None) -> Slot:
         temporary.write_text(str(holder))
         temporary.rename(SLOTS_DIRECTORY / str(number))
         return slot
+
+
+def free(subnet: str) -> int:
+    """How many slots can still be claimed."""
+    many, taken = _many(subnet), _taken()
+    unnamed = many - sum(name.isdigit() and int(name) < many for name in taken)
+    return unnamed or sum(_holder(number) is None for number in range(many))
 
 
 def holds(number: int, holder: Path) -> bool:
@@ -101,12 +110,23 @@ def _free(subnet: str) -> int:
 
     Whether a holder is gone takes looking around, which is too slow to do with a thousand.
     """
-    with os.scandir(SLOTS_DIRECTORY) as files:
-        taken = {file.name for file in files}
-    many = 1 << (_PREFIX_LENGTH - ipaddress.ip_network(subnet).prefixlen)
+    many, taken = _many(subnet), _taken()
     unnamed = (number for number in range(many) if str(number) not in taken)
     gone = (number for number in range(many) if _holder(number) is None)
     return next(chain(unnamed, gone), many)
+
+
+def _many(subnet: str) -> int:
+    return 1 << (_PREFIX_LENGTH - ipaddress.ip_network(subnet).prefixlen)
+
+
+def _taken() -> set[str]:
+    """The names of the slots that have a file."""
+    try:
+        with os.scandir(SLOTS_DIRECTORY) as files:
+            return {file.name for file in files}
+    except FileNotFoundError:
+        return set()
 
 
 def _holder(number: int) -> Path | None:

@@ -54,3 +54,15 @@ def test_number_with_a_network_left_is_not_given_again(tmp_path: Path) -> None:
     (tmp_path / "netns" / "mo12ab-2").touch()
     with pytest.raises(slots.NoSlotFree):
         slots.claim(FOUR, holder(tmp_path, "late"))
+
+
+def test_what_is_free_is_what_can_still_be_claimed(tmp_path: Path) -> None:
+    assert slots.free(FOUR) == 4
+    holders = [holder(tmp_path, name) for name in "abcd"]
+    for left, each in zip((3, 2, 1, 0), holders, strict=True):
+        slots.claim(FOUR, each)
+        assert slots.free(FOUR) == left
+    holders[2].rmdir()
+    assert slots.free(FOUR) == 1
+    slots.release(1, holders[1])
+    assert slots.free(FOUR) >= 1
