@@ -14,7 +14,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +204,38 @@ async def test_too_much_time_is_refused_by_the_file_it_was_at(tmp_path: Path) ->
         assert refused.value.path in LARGE
         assert "0.005 s of processor time" in refused.value.message
         await until(lambda: len(pool.pids - before) == 1)
+
+
+WORST: dict[str, dict[str, bytes]] = {
+    "string that is never closed": {"deno.json": b'"' + b'\\"' * 32_700},
+    "strings that are never closed": {"deno.json": b'"a\\\n' * 16_000},
+    "comments that are never closed": {"deno.json": b"/*a" * 21_000},
+    "trailing commas": {"deno.json": b", " * 32_000},
+    "keys of many parts": {"Cargo.toml": b".".join([b"a"] * 32_000) + b"=1"},
+    "quotes of TOML": {"Cargo.toml": b'"' * 65_000},
+    "quotes of TOML, too": {"pyproject.toml": b"\"'#\n" * 16_000},
+    "lines of a lock file": {
+        "package.json": b'{"dependencies":{"a":"1"}}',
+        "pnpm-lock.yaml": b"lockfileVersion: '9.0'\n" + b"  a@1:\n    b\n" * 140_000,
+    },
+    "one line of a lock file": {
+        "package.json": b'{"dependencies":{"a":"1"}}',
+        "pnpm-lock.yaml": b"  " + b"a" * 2_000_000,
+    },
+    "flags of a script": {
+        "package.json": b'{"scripts":{"start":"npm%b"}}' % (b" -a" * 1_300 + b" \\n")
+    },
+}
+
+
+@pytest.mark.parametrize("name", WORST)
+async def test_no_parser_of_the_planner_takes_long_at_its_worst(name: str, tmp_path: Path) -> None:
+    """Before, the first of them took 16 s and the fifth 18; a process that takes one is ended."""
+    async with opened(budget=Budget(plan_cpu_seconds=1.0)) as pool:
+        before = pool.pids
+        with suppress(PlanNotFound, UploadInvalid):
+            await plan(Plans(pool), WORST[name], tmp_path)
+        assert pool.pids == before
 
 
 async def test_too_much_memory_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from moorage.parsers.job import HEADER_BYTES, MAX_ANSWER_BYTES, Answer, Ready
 from moorage.parsers.place import SharedPlace, shared_memory
+from moorage.threads import in_thread
 
 _START_SECONDS = 60.0  # only to end a start that hangs
 _PIECE = 256 * 1024
@@ -126,10 +127,10 @@ class ParserProcess:
             self._has_ended = True
             self._loop.remove_reader(self._channel)
             self._channel.close()
-            await asyncio.to_thread(self._process.wait)
             self._place.close()
             if self._process.stderr is not None:
                 self._process.stderr.close()
+            await in_thread(self._process.wait)
 
     async def _send(self, message: bytes) -> None:
         sent = 0
@@ -157,7 +158,7 @@ class ParserProcess:
         """Ends the process, and gives how it ended."""
         path = self._place.read()
         self._process.kill()  # nothing, if it has ended by itself
-        status = await asyncio.to_thread(self._process.wait)
+        status = await in_thread(self._process.wait)
         if -status in _OF_TIME:
             reason = "time"
         elif is_late or -status == signal.SIGALRM:

@@ -20,7 +20,8 @@ _MODULES = tuple(
     for ending in ("ts", "tsx", "js", "mjs")
 )
 _LIMIT = 65_536  # bytes of deno.json
-_COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*")|//[^\n]*|/\*[\s\S]*?\*/')
+# Each branch matches closed or not, so that the whole is linear.
+_COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*"?)|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)')
 _TRAILING = re.compile(r",(?=\s*[}\]])")
 _EXPORTS_FETCH = re.compile(rb"export\s+default\s*\{\s*(?:async\s+)?fetch\b")
 

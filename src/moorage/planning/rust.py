@@ -1,20 +1,19 @@
 """Rust programs: one binary of a package."""
 
 import re
-import tomllib
+from collections.abc import Mapping
 
-from moorage.errors import UploadInvalid
 from moorage.planning.explicit import Asked
 from moorage.planning.folder import Folder
 from moorage.planning.plan import Stack
 from moorage.planning.recipe import Recipe
+from moorage.planning.toml import toml_document
 from moorage.planning.toolbox import Toolbox
 from moorage.planning.wanted import Wanted, find_tool, wanted_from
 
 LOOKED_FOR = ("Cargo.toml with src/main.rs or a [[bin]]",)
 _MEMBER = re.compile(r"\A(?!.*\b(?:target|vendor|node_modules)/).+/Cargo\.toml\Z")
 _MEMBERS_LIMIT = 100
-_LIMIT = 65_536  # bytes of Cargo.toml
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
@@ -25,7 +24,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     """
     if not folder.has("Cargo.toml"):
         return None
-    document = _document(folder)
+    document = toml_document(folder, "Cargo.toml")
     name = _binary(folder, document) or _members_binary(folder, document)
     if name is None and asked.run is None:
         return None
@@ -48,15 +47,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     )
 
 
-def _document(folder: Folder) -> dict[str, object]:
-    try:
-        return tomllib.loads(folder.text("Cargo.toml", limit=_LIMIT))
-    except (ValueError, RecursionError) as error:
-        problem = f"is not valid TOML: {str(error)[:200]}"
-        raise UploadInvalid(problem, path=folder.path("Cargo.toml")) from error
-
-
-def _wanted(document: dict[str, object], asked: Asked) -> Wanted | None:
+def _wanted(document: Mapping[str, object], asked: Asked) -> Wanted | None:
     if asked.program == "rust" and asked.version is not None:
         return asked.version
     package = document.get("package")
@@ -64,7 +55,7 @@ def _wanted(document: dict[str, object], asked: Asked) -> Wanted | None:
     return wanted_from(f">={least}", "Cargo.toml's rust-version") if least else None
 
 
-def _binary(folder: Folder, document: dict[str, object]) -> str | None:
+def _binary(folder: Folder, document: Mapping[str, object]) -> str | None:
     """The name of the binary: default-run, the first [[bin]], the package's with src/main.rs."""
     bins, package = document.get("bin"), document.get("package")
     first = bins[0] if isinstance(bins, list) and bins else None
@@ -78,11 +69,13 @@ def _binary(folder: Folder, document: dict[str, object]) -> str | None:
     return name
 
 
-def _members_binary(folder: Folder, document: dict[str, object]) -> str | None:
+def _members_binary(folder: Folder, document: Mapping[str, object]) -> str | None:
     """The binary of a workspace's only member that has one; None where several have, or none."""
     if not isinstance(document.get("workspace"), dict):
         return None
     places = [name.removesuffix("/Cargo.toml") for name in folder.names() if _MEMBER.search(name)]
     members = [folder.below(place) for place in places[:_MEMBERS_LIMIT]]
-    names = {name for m in members if (name := _binary(m, _document(m))) is not None}
+    names = {
+        name for m in members if (name := _binary(m, toml_document(m, "Cargo.toml"))) is not None
+    }
     return names.pop() if len(names) == 1 else None

@@ -5,6 +5,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import NamedTuple
 
 from moorage.planning.folder import Folder
@@ -12,6 +13,9 @@ from moorage.planning.node.package_json import PackageJson, package_json
 
 WORKSPACES_LIMIT = 300  # package.json files read
 PATTERNS_LIMIT = 64
+PATTERN_LENGTH = 256  # characters; a longer one matches nothing
+DEPTH_LIMIT = 16  # directories from the root to a workspace
+CANDIDATES_LIMIT = 2_000  # package.json files held against the patterns
 _YAML_LIMIT = 65_536  # bytes
 _ITEM = re.compile(r"""\s*-\s*(?:"([^"]*)"|'([^']*)'|([^#\s]+))""")
 
@@ -85,31 +89,48 @@ def monorepo_around(folder: Folder) -> tuple[Monorepo, Workspace] | None:
 
 
 def _workspaces(root: Folder, patterns: tuple[str, ...]) -> Iterator[Workspace]:
-    globs = [posixpath.normpath(pattern.strip("/")) for pattern in patterns[:PATTERNS_LIMIT]]
-    wanted = [glob.split("/") for glob in globs if not glob.startswith("!")]
-    unwanted = [glob[1:].strip("/").split("/") for glob in globs if glob.startswith("!")]
+    short = [p for p in patterns[:PATTERNS_LIMIT] if len(p) <= PATTERN_LENGTH]
+    globs = [posixpath.normpath(pattern.strip("/")) for pattern in short]
+    wanted = [_parts(glob) for glob in globs if not glob.startswith("!")]
+    unwanted = [_parts(glob[1:].strip("/")) for glob in globs if glob.startswith("!")]
     count = 0
-    for name in root.names():
-        if not name.endswith("/package.json") or "node_modules/" in name:
-            continue
-        names = name.split("/")[:-1]
+    for directory in islice(_packages(root), CANDIDATES_LIMIT):
+        names = directory.split("/")
         if not any(_matches(p, names) for p in wanted) or any(_matches(p, names) for p in unwanted):
             continue
-        directory = "/".join(names)
-        manifest = package_json(root.below(directory))
-        if manifest is not None and count < WORKSPACES_LIMIT:
+        manifest = package_json(root.below(directory)) if count < WORKSPACES_LIMIT else None
+        if manifest is not None:
             count += 1
             yield Workspace(directory, manifest)
 
 
+def _packages(root: Folder) -> Iterator[str]:
+    """Directories with a package.json of the upload's own."""
+    for name in root.names():
+        if name.endswith("/package.json") and "node_modules/" not in name:
+            directory = name.removesuffix("/package.json")
+            if directory.count("/") < DEPTH_LIMIT:
+                yield directory
+
+
+def _parts(glob: str) -> list[str]:
+    """A glob's parts, with one `**` for several in a row."""
+    parts = glob.split("/")
+    return [p for n, p in enumerate(parts) if p != "**" or n == 0 or parts[n - 1] != "**"]
+
+
 def _matches(glob: list[str], names: list[str]) -> bool:
     """Whether a glob's parts match a path's names: `*` within one name, `**` over any number."""
+    if len(glob) - glob.count("**") > len(names):
+        return False
     reached = {0}  # how many names the parts so far may have taken
     for part in glob:
         if part == "**":
             reached = set(range(min(reached), len(names) + 1)) if reached else reached
         else:
             reached = {n + 1 for n in reached if n < len(names) and fnmatchcase(names[n], part)}
+        if not reached:
+            return False
     return len(names) in reached
 
 

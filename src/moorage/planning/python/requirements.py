@@ -5,17 +5,15 @@ The names alone: versions are the installer's business.
 
 import posixpath
 import re
-import tomllib
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from moorage.errors import UploadInvalid
 from moorage.planning.folder import Folder
+from moorage.planning.toml import toml_document
 
 FILES_LIMIT = 8  # requirements files read, counting those that others include
 LINES_LIMIT = 20_000  # of all of them
-PYPROJECT_LIMIT = 65_536  # bytes
-KEY_PARTS_LIMIT = 200  # of one dotted key; the parser's time grows with their square
 LOOKED_FOR = ("requirements.txt, pyproject.toml with dependencies, Pipfile",)
 
 _PRODUCTION = ("production", "prod", "base", "requirements")
@@ -27,7 +25,6 @@ _INCLUDE = re.compile(r"(?:-r|--requirement|-c|--constraint)(?:[ \t]+|=)?(\S.*)"
 _LOCAL = re.compile(
     r"(?:-e|--editable)(?:[ \t=]+)(?!\w+\+|https?:)|\.|/|file:|[^:]*\.(?:whl|tar\.gz|zip)\b"
 )
-_BETWEEN_EQUALS = re.compile(r"[=\n]")
 _SEPARATORS = re.compile(r"[-_.]+")
 # Extras that bring a server along.
 _BRING = {"fastapi": (frozenset(("standard", "all")), "uvicorn")}
@@ -80,14 +77,7 @@ def project_document(folder: Folder) -> Mapping[str, object]:
     name = folder.first("pyproject.toml", "Pipfile")
     if name is None:
         return {}
-    path = folder.path(name)
-    text = folder.text(name, limit=PYPROJECT_LIMIT)
-    if any(part.count(".") > KEY_PARTS_LIMIT for part in _BETWEEN_EQUALS.split(text)):
-        raise UploadInvalid(f"has a key of more than {KEY_PARTS_LIMIT} parts", path=path)
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UploadInvalid(f"is not valid TOML: {str(error)[:200]}", path=path) from error
+    return toml_document(folder, name)
 
 
 def _read(folder: Folder, file: str, names: set[str], seen: dict[str, int]) -> bool:
