@@ -1,6 +1,7 @@
 """Settlements that were interrupted, lost, stuck or overtaken: all are brought to their end."""
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -513,3 +514,80 @@ async def test_settlement_whose_payment_moved_to_another_log_index_is_left_alone
     assert await status(desk, signed) is SettlementStatus.SETTLED
     assert await credits_of(desk, signed) == 500_000
     assert arbitrum_proxy.requests == before
+
+
+# A nonce that is used for somebody else.
+
+STRANGER = "0x" + "55" * 20
+
+
+async def spend_elsewhere(desk: Desk, chains: LocalChains, signed: TransferAuthorization) -> str:
+    """The payer signs the same nonce to somebody else, and has that one mined."""
+    nonce = bytes.fromhex(signed.nonce[2:])
+    wish = written(chains, desk, to=STRANGER, nonce=nonce)
+    key = chains.wallets.relayer.private_key
+    return await send_transaction(desk.url, key, to=USDC.address, data=wish.calldata)
+
+
+async def test_authorization_whose_nonce_paid_somebody_else_fails_once_that_is_final(
+    desk: Desk, signs: Sign, arbitrum_proxy: RpcProxy, local_chains: LocalChains
+) -> None:
+    signed = signs(valid_before=2**48)
+    await settle_unsent(desk, arbitrum_proxy, signed)
+    spent = await spend_elsewhere(desk, local_chains, signed)
+    swallow_sends(arbitrum_proxy)
+    await desk.resume()
+    assert await status(desk, signed) is SettlementStatus.SENT
+    assert await desk.settlements.unresolved(signed.payer)
+
+    await mine(desk.url, 2)
+    await desk.resume()
+    row = await desk.row(signed)
+    assert (row.status, row.tx_hash) == (SettlementStatus.FAILED, spent)
+    assert not await desk.settlements.unresolved(signed.payer)
+    with pytest.raises(AuthorizationRefused, match="paid nothing here"):
+        await desk.settle(signed)
+    assert (await credits_of(desk, signed), await desk.received()) == (0, 0)
+
+
+async def test_authorization_spent_elsewhere_before_it_came_is_refused_once_that_is_final(
+    desk: Desk, signs: Sign, local_chains: LocalChains
+) -> None:
+    signed = signs()
+    spent = await spend_elsewhere(desk, local_chains, signed)
+    assert await desk.settle(signed) == spent  # its money may yet come to us, for all we know
+    await mine(desk.url, 2)
+    with pytest.raises(AuthorizationRefused, match="paid nothing here"):
+        await desk.settle(signed)
+
+
+async def test_use_that_no_node_shows_is_searched_forwards_and_no_safe_block_twice(
+    desk: Desk, signs: Sign, arbitrum_proxy: RpcProxy, local_chains: LocalChains
+) -> None:
+    signed, other = signs(), signs()
+    await settle_unsent(desk, arbitrum_proxy, signed)
+    await spend_elsewhere(desk, local_chains, signed)
+    await mine(desk.url, 40)
+    await desk.settle(other)
+    asked: list[tuple[int, int]] = []
+
+    def note(call: dict[str, Any]) -> dict[str, Any]:
+        if call["method"] == "eth_getLogs":
+            span = call["params"][0]
+            asked.append((int(span["fromBlock"], 16), int(span["toBlock"], 16)))
+        return call
+
+    arbitrum_proxy.rephrase = note
+    arbitrum_proxy.alter = lambda method, result: [] if method == "eth_getLogs" else result
+    for _ in range(3):
+        await desk.resume()
+        await mine(desk.url, 5)
+    assert await is_settled_beside(desk, other)
+    assert asked[0][1] - asked[0][0] >= 40
+    for (_, before), (first, last) in itertools.pairwise(asked):
+        assert before - 5 <= first <= last  # what was not safe is searched again, and no more
+    assert await status(desk, signed) is SettlementStatus.SENT
+
+
+async def is_settled_beside(desk: Desk, signed: TransferAuthorization) -> bool:
+    return await status(desk, signed) is SettlementStatus.SETTLED

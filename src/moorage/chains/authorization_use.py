@@ -53,11 +53,7 @@ async def find_use(
 
     Searches from the newest block backwards. Raises ChainUnavailable.
     """
-    used, *which = authorization_used_topics(authorization.payer, authorization.nonce)
-    wanted = {
-        "address": authorization.token_address,
-        "topics": [[used, _CANCELED_TOPIC], *which],
-    }
+    wanted = _wanted(authorization)
     pace = Pace(first=_BLOCKS_AT_ONCE, most=_BLOCKS_AT_ONCE)
     last = await _newest(client)
     while last >= from_block:
@@ -66,10 +62,41 @@ async def find_use(
         if logs is None:
             pace.refused(asked)
         elif logs:
-            return _use(client, logs[0], which)
+            return _use(client, logs[0], authorization)
         else:
             last -= asked
     return None
+
+
+async def find_use_onwards(
+    client: RpcClient, authorization: TransferAuthorization, *, from_block: int, many: int
+) -> tuple[AuthorizationUse | None, int]:
+    """What used it in block `from_block` or later, and the last block that was searched.
+
+    At most `many` blocks, forwards. Raises ChainUnavailable.
+    """
+    wanted = _wanted(authorization)
+    pace = Pace(first=_BLOCKS_AT_ONCE, most=_BLOCKS_AT_ONCE)
+    end = min(await _newest(client), from_block + many - 1)
+    first = from_block
+    while first <= end:
+        asked = min(pace.size, end - first + 1)
+        logs = await _logs(client, wanted, first=first, last=first + asked - 1)
+        if logs is None:
+            pace.refused(asked)
+        elif logs:
+            return _use(client, logs[0], authorization), first + asked - 1
+        else:
+            first += asked
+    return None, first - 1
+
+
+def _wanted(authorization: TransferAuthorization) -> dict[str, Any]:
+    used, *which = authorization_used_topics(authorization.payer, authorization.nonce)
+    return {
+        "address": authorization.token_address,
+        "topics": [[used, _CANCELED_TOPIC], *which],
+    }
 
 
 async def _newest(client: RpcClient) -> int:
@@ -99,8 +126,10 @@ async def _logs(
         raise client.contradiction(problem) from problem
 
 
-def _use(client: RpcClient, found: FoundLog, which: Sequence[str]) -> AuthorizationUse:
+def _use(
+    client: RpcClient, found: FoundLog, authorization: TransferAuthorization
+) -> AuthorizationUse:
     kind, *topics = found.log.topics
-    if topics != list(which):
+    if topics != authorization_used_topics(authorization.payer, authorization.nonce)[1:]:
         raise client.contradiction("it found another log than was asked for")
     return AuthorizationUse(found.tx_hash, found.block_number, canceled=kind == _CANCELED_TOPIC)

@@ -10,17 +10,22 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 import structlog
 
-from moorage.chains.authorization_use import find_use, is_used, state_call
+from moorage.chains.authorization_use import (
+    AuthorizationUse,
+    find_use_onwards,
+    is_used,
+    state_call,
+)
 from moorage.chains.chain import Chain
 from moorage.chains.heads import block_call, parse_block, parse_tagged_block, read_block
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
-from moorage.errors import ChainUnavailable, MoorageError, PaymentHeld
+from moorage.errors import ChainUnavailable, MoorageError, PaymentHeld, PaymentNotFound
 from moorage.metrics import record_settlement, record_unresolved
 from moorage.payments.relayed import Relayed, RelayStatus
 from moorage.payments.relayer import Relayer
 from moorage.payments.settlement import Settlement
-from moorage.payments.settlements import authorization_of, authorized_call
+from moorage.payments.settlements import SPENT_ELSEWHERE, authorization_of, authorized_call
 from moorage.storage import relays, settlements
 from moorage.storage.database import Database
 
@@ -31,6 +36,7 @@ Credit = Callable[..., Awaitable[object]]
 
 _LEFT_TO_ITS_REQUEST_MS = 3_000  # a fresh one is seen to its end by the request that brought it
 _MOST_AT_ONCE = 50  # settlements looked at in one round trip
+_SEARCHED_AT_ONCE = 20_000  # blocks, for what used one authorization
 
 
 class _Fate(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +68,7 @@ class Resumption:
         self._credit = credit
         self._clock = clock
         self._on_step = on_step
+        self._searched: dict[str, int] = {}  # up to which block, by settlement
 
     async def resume(self) -> None:
         """Look once after every settlement without a known outcome. Raises DatabaseUnavailable."""
@@ -109,12 +116,15 @@ class Resumption:
                 await settlements.reopen(tx, settlement_id)
                 await relays.reopen(tx, settlement_id)
 
-    async def _end_settled(self, chain: Chain, settlement: Settlement, tx_hash: str) -> None:
-        """Credit what a transaction moved, then end its settlement; later if that can't be yet."""
+    async def _end_settled(self, chain: Chain, settlement: Settlement, tx_hash: str) -> bool:
+        """Credit what a transaction moved, then end its settlement; later if that can't be yet.
+
+        False where it brings us nothing, as every node says.
+        """
         token = chain.token_at(settlement.token_address)
         if token is None:
             log.error("settlement of a token that is not configured", settlement=settlement.id)
-            return
+            return True
         self._on_step("settlement_mined")
         try:
             await self._credit(
@@ -126,29 +136,44 @@ class Resumption:
             )
         except PaymentHeld:
             pass  # recorded all the same
+        except PaymentNotFound:
+            return False
         except MoorageError as later:
             log.info("settlement not credited yet", settlement=settlement.id, error=later.message)
-            return
+            return True
         async with self._db.transaction(durable=True) as tx:
             if await settlements.settled(
                 tx, settlement.id, tx_hash=tx_hash, now_ms=self._clock.now_ms()
             ):
                 record_settlement(chain.name, "settled")
+        return True
 
     async def _judge(
         self, chain: Chain, waiting: Sequence[tuple[Settlement, list[Relayed]]]
     ) -> None:
-        """End those that somebody else's transaction settled, or that never will be."""
+        """End those that somebody else's transaction settled, or that never will be.
+
+        Those whose fate takes a search come last, and each by itself, lest they hold up others.
+        """
         fates = await self._fates(chain, [settlement for settlement, _ in waiting])
-        for (settlement, versions), fate in zip(waiting, fates, strict=True):
-            if fate.used:
-                await self._end_used(chain, settlement, fate)
-            elif fate.safe_time >= int(settlement.valid_before):
-                await self._end_unused(chain, settlement, "it expired before it was mined")
-            elif any(_is_reverted(one, safe_block=fate.safe_block) for one in versions):
-                await self._end_unused(chain, settlement, "its transaction was reverted")
-            elif all(one.status is RelayStatus.REPLACED for one in versions):
-                await self._send_anew(chain, settlement)
+        judged = [(*one, fate) for one, fate in zip(waiting, fates, strict=True)]
+        for settlement, versions, fate in sorted(judged, key=lambda one: one[2].used):
+            try:
+                await self._end(chain, settlement, versions, fate)
+            except ChainUnavailable as silence:
+                log.info("settlement waits", settlement=settlement.id, error=silence.message)
+
+    async def _end(
+        self, chain: Chain, settlement: Settlement, versions: Sequence[Relayed], fate: _Fate
+    ) -> None:
+        if fate.used:
+            await self._end_used(chain, settlement, fate)
+        elif fate.safe_time >= int(settlement.valid_before):
+            await self._end_unused(chain, settlement, "it expired before it was mined")
+        elif any(_is_reverted(one, safe_block=fate.safe_block) for one in versions):
+            await self._end_unused(chain, settlement, "its transaction was reverted")
+        elif all(one.status is RelayStatus.REPLACED for one in versions):
+            await self._send_anew(chain, settlement)
 
     async def _fates(self, chain: Chain, waiting: Sequence[Settlement]) -> list[_Fate]:
         client = self._clients[chain.name]
@@ -168,17 +193,45 @@ class Resumption:
         return [_Fate(used=one, safe_block=block.number, safe_time=block.time) for one in used]
 
     async def _end_used(self, chain: Chain, settlement: Settlement, fate: _Fate) -> None:
-        use = await find_use(
-            self._clients[chain.name],
-            authorization_of(settlement),
-            from_block=settlement.from_block,
-        )
+        use = await self._find_use(chain, settlement, fate)
         if use is None:
             log.warning("authorization used, but nobody knows by what", settlement=settlement.id)
-        elif not use.canceled:
-            await self._end_settled(chain, settlement, use.tx_hash)
-        elif use.block_number <= fate.safe_block:
-            await self._end_failed(chain, settlement, "its payer has canceled it")
+        elif use.canceled:
+            await self._end_spent(chain, settlement, use, fate, "its payer has canceled it")
+        elif not await self._end_settled(chain, settlement, use.tx_hash):
+            await self._end_spent(chain, settlement, use, fate, SPENT_ELSEWHERE)
+
+    async def _find_use(
+        self, chain: Chain, settlement: Settlement, fate: _Fate
+    ) -> AuthorizationUse | None:
+        """What used it, searched forwards: so many blocks at each look, and safe ones once."""
+        use, last = await find_use_onwards(
+            self._clients[chain.name],
+            authorization_of(settlement),
+            from_block=max(settlement.from_block, self._searched.get(settlement.id, -1) + 1),
+            many=_SEARCHED_AT_ONCE,
+        )
+        if use is None:
+            self._searched[settlement.id] = min(last, fate.safe_block)
+        return use
+
+    async def _end_spent(
+        self,
+        chain: Chain,
+        settlement: Settlement,
+        use: AuthorizationUse,
+        fate: _Fate,
+        failure: str,
+    ) -> None:
+        """End one whose nonce was used up for nothing, in a safe block, if every node says so."""
+        client = self._clients[chain.name]
+        if use.block_number > fate.safe_block:
+            return
+        views = await client.each([state_call(authorization_of(settlement), "latest")])
+        if all(is_used(client, state) for (state,) in views):
+            await self._end_failed(chain, settlement, failure, spent_by=use.tx_hash)
+        else:
+            log.warning("nodes disagree on an authorization", settlement=settlement.id)
 
     async def _end_unused(self, chain: Chain, settlement: Settlement, failure: str) -> None:
         """End one that moved nothing, if every node says so: its payer may be asked to pay then."""
@@ -189,13 +242,20 @@ class Resumption:
         else:
             await self._end_failed(chain, settlement, failure)
 
-    async def _end_failed(self, chain: Chain, settlement: Settlement, failure: str) -> None:
+    async def _end_failed(
+        self, chain: Chain, settlement: Settlement, failure: str, *, spent_by: str | None = None
+    ) -> None:
         log.info("settlement failed", settlement=settlement.id, failure=failure)
         async with self._db.transaction(durable=True) as tx:
             if await settlements.failed(
-                tx, settlement.id, failure=failure, now_ms=self._clock.now_ms()
+                tx,
+                settlement.id,
+                failure=failure,
+                now_ms=self._clock.now_ms(),
+                spent_by=spent_by,
             ):
                 record_settlement(chain.name, "failed")
+        self._searched.pop(settlement.id, None)
 
     async def _send_anew(self, chain: Chain, settlement: Settlement) -> None:
         """Sign with a new nonce: somebody else's transaction has the old one for good."""

@@ -35,7 +35,7 @@ class Settlement(msgspec.Struct, frozen=True):
     from_block: int  # unused up to here
     unique_name: str | None  # the deploy it pays for; None for a top-up
     status: SettlementStatus
-    tx_hash: str | None  # that settled it, ours or another's
+    tx_hash: str | None  # that settled it, ours or another's; of a failed one, that spent its nonce
     failure: str | None  # why it failed
     created_at_ms: int
     ended_at_ms: int | None

@@ -12,11 +12,13 @@ from collections.abc import Callable, Collection, Mapping
 from weakref import WeakValueDictionary
 
 from moorage.chains.address import parse_address
-from moorage.chains.authorization_use import find_use, is_used, state_call
+from moorage.chains.authorization_use import AuthorizationUse, find_use, is_used, state_call
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization, signer_of, transfer_calldata
 from moorage.chains.encoding import parse_quantity
-from moorage.chains.rpc import RpcClient
+from moorage.chains.heads import read_heads
+from moorage.chains.receipt import parse_receipt
+from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import Clock
 from moorage.errors import (
     AuthorizationRefused,
@@ -30,6 +32,7 @@ from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
 from moorage.payments.relayed import Relayed, RelayStatus
 from moorage.payments.relayer import Relayer
 from moorage.payments.settlement import Settlement, SettlementStatus
+from moorage.payments.transfer import transfers_in
 from moorage.storage import relays, settlements
 from moorage.storage.database import Database, Transaction, UniqueViolation
 
@@ -38,6 +41,7 @@ _LEAST_WORTH = MicroUsd(10_000)  # about what the gas costs: nobody is to burn i
 _SEARCHED_BLOCKS = 50_000  # for who used an authorization that was never seen here
 _MOST_AT_STAKE = 4  # of one payer, as what is reverted costs the gateway gas and the payer nothing
 _REVERTS_REMEMBERED_MS = 24 * 3_600_000
+SPENT_ELSEWHERE = "its nonce was used by a transaction that paid nothing here"
 _UNDEPLOYED_WALLET = bytes.fromhex("6492" * 16)  # ERC-6492 ends such a signature with it
 
 
@@ -240,6 +244,8 @@ class Settlements:
         match settlement.status:
             case SettlementStatus.SETTLED if settlement.tx_hash is not None:
                 return settlement.tx_hash
+            case SettlementStatus.FAILED if settlement.tx_hash is not None:  # spent for good
+                raise AuthorizationRefused(settlement.failure or "it failed before")
             case SettlementStatus.FAILED:
                 return await self._used_after_all(settlement, chain)
         versions = await relays.of_subject(self._db, settlement.id)
@@ -268,6 +274,8 @@ class Settlements:
         if use is not None and use.canceled:
             raise AuthorizationRefused("its payer has canceled it")
         if use is not None:
+            if await self._is_spent_elsewhere(client, use):
+                raise AuthorizationRefused(SPENT_ELSEWHERE)
             return use.tx_hash
         (state,) = await client.batch([state_call(authorization, "latest")])
         if is_used(client, state):
@@ -279,6 +287,17 @@ class Settlements:
             "The authorization is being used by a transaction that is not mined yet. "
             "Do not pay again: send the same request again."
         )
+
+    async def _is_spent_elsewhere(self, client: RpcClient, use: AuthorizationUse) -> bool:
+        """Whether it was used in a safe block, and brought us nothing, as every node says."""
+        if use.block_number > (await read_heads(client)).safe:
+            return False
+        views = await client.each([("eth_getTransactionReceipt", [use.tx_hash])])
+        if any(answer is None or isinstance(answer, RpcError) for (answer,) in views):
+            return False
+        receipts = [parse_receipt(answer, tx_hash=use.tx_hash) for (answer,) in views]
+        chain, recipients = client.chain, self._recipients
+        return not any(transfers_in(one, chain, recipients=recipients) for one in receipts)
 
 
 def authorized_call(authorization: TransferAuthorization, token: Token) -> tuple[str, str]:

@@ -151,9 +151,16 @@ async def settled(tx: Transaction, settlement_id: str, *, tx_hash: str, now_ms: 
     return await _end(tx, settlement_id, SettlementStatus.SETTLED, now_ms, tx_hash=tx_hash)
 
 
-async def failed(tx: Transaction, settlement_id: str, *, failure: str, now_ms: int) -> bool:
-    """End it: it moved no money and never will. False when it had ended before."""
-    return await _end(tx, settlement_id, SettlementStatus.FAILED, now_ms, failure=failure)
+async def failed(
+    tx: Transaction, settlement_id: str, *, failure: str, now_ms: int, spent_by: str | None = None
+) -> bool:
+    """End it: it moved no money and never will. False when it had ended before.
+
+    `spent_by` is the transaction that used its nonce up for good, if one did.
+    """
+    return await _end(
+        tx, settlement_id, SettlementStatus.FAILED, now_ms, tx_hash=spent_by, failure=failure
+    )
 
 
 async def dropped(source: Database | Transaction, *, chain_id: int) -> list[str]:
