@@ -72,6 +72,12 @@ _unread = Counter(
     ("chain",),
     registry=_registry,
 )
+_uncreditable = Counter(
+    "moorage_payments_uncreditable_total",
+    "Looks at transfers that were found and are too large to be credited, by chain.",
+    ("chain",),
+    registry=_registry,
+)
 _unsearched = Gauge(
     "moorage_unsearched_blocks",
     "Blocks that are deep enough and not yet searched for payments, by chain.",
@@ -221,6 +227,11 @@ def record_found(chain: str, transactions: int) -> None:
 def record_unread(chain: str) -> None:
     """Count a found transaction whose receipt can't be read."""
     _unread.labels(chain).inc()
+
+
+def record_uncreditable(chain: str) -> None:
+    """Count a look at a found transaction that tells of more tokens than there are."""
+    _uncreditable.labels(chain).inc()
 
 
 def record_unsearched(chain: str, blocks: int) -> None:

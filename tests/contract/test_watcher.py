@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from chain_fixture import LocalChains
+from clock import MovableClock
 from fakes import paywall_of
 from moorage.chains.dev_wallet import DevWallet
 from moorage.clock import SystemClock
@@ -17,6 +18,7 @@ from moorage.payments.evidence import PaymentMeans, TransactionEvidence
 from moorage.payments.payment import PaymentStatus
 from moorage.payments.transfer import Transfer
 from moorage.payments.verification import Verifier
+from moorage.payments.watcher import Watcher
 from moorage.storage.database import Database
 from paying import rpc
 from rpc_proxy import RpcProxy
@@ -255,6 +257,116 @@ async def test_payment_without_a_verdict_waits_and_others_do_not(chain: Watched)
     silent = False
     await watcher.look()
     assert await chain.balance() == 27
+
+
+async def test_large_payment_does_not_wait_for_another_payers_verdict(chain: Watched) -> None:
+    silent = True
+
+    async def screen(transfer: Transfer) -> str | None:
+        if silent and transfer.amount == 13:
+            raise PaymentPending
+        return None
+
+    watcher = chain.watcher(screen=screen)
+    await watcher.look()
+    await chain.pay(13)
+    await chain.mine()
+    await chain.pay(SAFE_ABOVE + 1, by=1)
+    await chain.mine(3)
+    for _ in range(2):
+        with pytest.raises(PaymentPending):
+            await watcher.look()
+        assert (await chain.balance(), await chain.balance(by=1)) == (0, SAFE_ABOVE + 1)
+    silent = False
+    await watcher.look()
+    assert (await chain.balance(), await chain.balance(by=1)) == (13, SAFE_ABOVE + 1)
+
+
+async def test_payer_of_many_transfers_in_a_transaction_is_asked_about_once(
+    chain: Watched,
+) -> None:
+    asked: list[int] = []
+
+    async def screen(transfer: Transfer) -> None:
+        asked.append(transfer.amount)
+
+    watcher = chain.watcher(screen=screen)
+    await watcher.look()
+    await chain.disperse([1] * 200)
+    await watcher.look()
+    assert asked == [200]
+    assert await chain.balance() == 200
+
+
+# What the books have no room for.
+
+
+async def pay_too_much(chain: Watched) -> str:
+    """As an added token would whose supply has no end."""
+    wallet = chain.payer.address
+    await rpc(chain.url, "anvil_dealERC20", wallet, chain.usdt.address, hex(10**31))
+    return await chain.pay(10**30, token=chain.usdt)
+
+
+async def test_transfer_of_more_than_there_is_stops_nobody(chain: Watched) -> None:
+    watcher = chain.watcher()
+    await watcher.look()
+    too_much = await pay_too_much(chain)
+    await chain.pay(7, by=1)
+    await chain.mine(3)
+    await watcher.look()
+    assert await chain.balance(by=1) == 7
+    assert await chain.payments(too_much) == []
+    await chain.second_look().check()
+    assert await watcher.look() == 0
+
+
+async def test_transfer_of_more_than_there_is_on_one_nodes_word_is_not_passed_over(
+    chain: Watched, arbitrum_proxy: RpcProxy
+) -> None:
+    watcher = chain.watcher(arbitrum_proxy.url, chain.url)
+    await watcher.look()
+    await chain.pay()
+
+    def enlarge(method: str, result: Any) -> Any:
+        if method == "eth_getLogs":
+            return [{**log, "data": "0x" + f"{10**30:064x}"} for log in result]
+        if method == "eth_getTransactionReceipt":
+            return {**result, "logs": enlarge("eth_getLogs", result["logs"])}
+        return result
+
+    arbitrum_proxy.alter = enlarge
+    with pytest.raises(ChainUnavailable):
+        await watcher.look()
+    await watcher.look()
+    assert await chain.balance() == 500_000
+
+
+async def test_search_that_does_not_come_on_is_told(
+    chain: Watched, arbitrum_proxy: RpcProxy
+) -> None:
+    clock = MovableClock()
+    watcher = Watcher(
+        db=chain.db,
+        client=chain.client(arbitrum_proxy.url),
+        recipients=[chain.pay_to],
+        safe_above=SAFE_ABOVE,
+        clock=clock,
+    )
+    await watcher.look()
+    await chain.pay()
+    arbitrum_proxy.alter = lambda method, result: (
+        [{**log, "logIndex": "0x63"} for log in result] if method == "eth_getLogs" else result
+    )
+    for _ in range(2):
+        clock.advance(100_000)
+        with pytest.raises(ChainUnavailable):
+            await watcher.look()
+    with pytest.raises(ChainUnavailable, match="have not been searched for 200 s"):
+        await watcher.check()
+    arbitrum_proxy.behave()
+    await watcher.look()
+    await watcher.check()
 
 
 # Reorganisations.

@@ -27,7 +27,6 @@ from moorage.api.server import HttpServer
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
-from moorage.deploy.capacity import Capacity
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.restarts import Restarts
@@ -115,9 +114,7 @@ async def run_gateway(
         servers = [
             HttpServer(_api(services.gateway), apparatus.api_listener),
             HttpServer(
-                operator_app(
-                    _checks(records, apparatus, services.capacity), _owns(services.gateway)
-                ),
+                operator_app(_checks(records, apparatus, services), _owns(services.gateway)),
                 operator,
             ),
             HttpServer(
@@ -283,7 +280,7 @@ def _stopped(serving: str, restarts: Restarts) -> Absence:
     )
 
 
-def _checks(records: Records, apparatus: Apparatus, capacity: Capacity) -> dict[str, Check]:
+def _checks(records: Records, apparatus: Apparatus, services: Services) -> dict[str, Check]:
     """What readiness asks of each part."""
 
     async def proxy() -> None:
@@ -294,9 +291,10 @@ def _checks(records: Records, apparatus: Apparatus, capacity: Capacity) -> dict[
     return {
         "database": records.db.check,
         "runtime": apparatus.runtime.check,
-        "disk": capacity.check,
+        "disk": services.capacity.check,
         "proxy": proxy,
         **chains,
+        **{f"search of {it.chain_name}": it.check for it in services.payments.watchers},
     }
 
 

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from moorage.errors import PaymentPending
+from moorage.money import AtomicUnits
 from moorage.payments.payment import Payment
 from moorage.payments.transfer import Transfer
 from moorage.payments.verdicts import verdicts_before
@@ -143,14 +144,30 @@ async def held_back(
 ) -> dict[str, str]:
     """Which payers' money of this transaction is held back, and why. Raises as `screen` does.
 
-    Who was judged before, as `booked` tells of the same transaction, is not asked about again.
+    Each payer is asked about once for each token, with all that it brings, a few at a time. Who
+    was judged before, as `booked` tells of the same transaction, is not asked about again.
     """
-    before = verdicts_before(booked, transfers)
-    reasons = [
-        (one.payer, before[one.payer] if one.payer in before else await screen(one))
-        for one in transfers
-    ]
-    return {payer: reason for payer, reason in reasons if reason is not None}
+    verdicts = dict(verdicts_before(booked, transfers))
+    asked = [one for one in _in_sum(transfers) if one.payer not in verdicts]
+    for at in range(0, len(asked), COMMANDS_AT_ONCE):
+        some = asked[at : at + COMMANDS_AT_ONCE]
+        answers = await asyncio.gather(*map(screen, some), return_exceptions=True)
+        for transfer, reason in zip(some, answers, strict=True):
+            if isinstance(reason, BaseException):
+                raise reason
+            verdicts[transfer.payer] = verdicts.get(transfer.payer) or reason
+    return {payer: reason for payer, reason in verdicts.items() if reason is not None}
+
+
+def _in_sum(transfers: Iterable[Transfer]) -> list[Transfer]:
+    """One for each payer and token, with all that it brings: what brings most comes first."""
+    sums: dict[tuple[str, str], Transfer] = {}
+    for transfer in transfers:
+        key = (transfer.payer, transfer.token_address)
+        before = sums.get(key)
+        amount = AtomicUnits(transfer.amount + (before.amount if before else 0))
+        sums[key] = msgspec.structs.replace(before or transfer, amount=amount)
+    return sorted(sums.values(), key=lambda one: one.worth, reverse=True)
 
 
 def screening_document(transfer: Transfer) -> dict[str, Any]:

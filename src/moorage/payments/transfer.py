@@ -9,7 +9,7 @@ from moorage.chains.erc20 import TransferLog, parse_transfer_logs
 from moorage.chains.receipt import Receipt
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
 
-_LARGEST_TOKENS = 10**12  # a trillion whole tokens in one transfer: no dollar token has them
+_LARGEST_TOKENS = 10**9  # whole tokens in one transfer: thousands of them fit into 64 bits
 
 
 class Transfer(msgspec.Struct, frozen=True):
@@ -44,16 +44,28 @@ def transfers_in(
     """Every transfer of the chain's tokens to `recipients`, by log.
 
     They are spelled as `parse_address` does. Transfers of nothing, and those among `recipients`,
-    bring no money and don't count. Raises ValueError when a token's log is malformed or tells of
-    more than there is.
+    bring no money and don't count, nor do those that `uncreditable_in` tells of. Raises ValueError
+    when a token's log is malformed.
     """
     found = [
         _transfer(log, receipt, chain, token)
         for token in chain.tokens
         for log in parse_transfer_logs(receipt, token_address=token.key)
-        if _brings_money(log, token, recipients)
+        if _brings_money(log, recipients) and log.value <= _most(token)
     ]
     return tuple(sorted(found, key=lambda transfer: transfer.log_index))
+
+
+def uncreditable_in(
+    receipt: Receipt, chain: Chain, *, recipients: Collection[str]
+) -> tuple[TransferLog, ...]:
+    """Transfers to `recipients` of more than there is: the books have no room for them."""
+    return tuple(
+        log
+        for token in chain.tokens
+        for log in parse_transfer_logs(receipt, token_address=token.key)
+        if _brings_money(log, recipients) and log.value > _most(token)
+    )
 
 
 def worth_of(transfers: Iterable[Transfer]) -> MicroUsd:
@@ -61,12 +73,13 @@ def worth_of(transfers: Iterable[Transfer]) -> MicroUsd:
     return MicroUsd(sum(transfer.worth for transfer in transfers))
 
 
-def _brings_money(log: TransferLog, token: Token, recipients: Collection[str]) -> bool:
-    if log.recipient not in recipients or log.sender in recipients or log.value == 0:
-        return False
-    if log.value > _LARGEST_TOKENS * 10**token.decimals:
-        raise ValueError(f"a transfer of more {token.name} than there is")
-    return True
+def _brings_money(log: TransferLog, recipients: Collection[str]) -> bool:
+    return log.recipient in recipients and log.sender not in recipients and log.value > 0
+
+
+def _most(token: Token) -> int:
+    most: int = _LARGEST_TOKENS * 10**token.decimals
+    return most
 
 
 def _transfer(log: TransferLog, receipt: Receipt, chain: Chain, token: Token) -> Transfer:

@@ -19,7 +19,7 @@ from moorage.clock import Clock
 from moorage.errors import PaymentNotFound, PaymentPending
 from moorage.money import MicroUsd
 from moorage.payments.lookups import Lookup
-from moorage.payments.transfer import Transfer, transfers_in, worth_of
+from moorage.payments.transfer import Transfer, transfers_in, uncreditable_in, worth_of
 
 _FREELY = Lookup()
 _FIRST_PAUSE_SECONDS = 0.1
@@ -129,9 +129,12 @@ class Verifier:
 
     def _transfers(self, receipt: Receipt, chain: Chain) -> tuple[Transfer, ...]:
         try:
-            return transfers_in(receipt, chain, recipients=self._recipients)
+            found = transfers_in(receipt, chain, recipients=self._recipients)
         except ValueError as problem:
             raise _Contradiction(str(problem)) from problem
+        if not found and uncreditable_in(receipt, chain, recipients=self._recipients):
+            raise _Contradiction("a transfer of more than there is")
+        return found
 
     async def _is_sure(self, client: RpcClient, transfers: tuple[Transfer, ...]) -> bool:
         """Whether what they bring is little, or their block is safe."""

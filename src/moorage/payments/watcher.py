@@ -16,14 +16,14 @@ from moorage.chains.pace import Pace
 from moorage.chains.receipt import FoundLog, Log, Receipt, parse_found_logs, parse_receipt
 from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, RpcClient, RpcError
 from moorage.clock import Clock
-from moorage.errors import PaymentPending
+from moorage.errors import ChainUnavailable, MoorageError, PaymentPending
 from moorage.ledger import ledger
-from moorage.metrics import record_found, record_unread, record_unsearched
+from moorage.metrics import record_found, record_uncreditable, record_unread, record_unsearched
 from moorage.money import MicroUsd
 from moorage.payments.cursor import Cursor, Search
 from moorage.payments.payment import Payment, PaymentStatus
 from moorage.payments.screening import Screen, allow, held_back
-from moorage.payments.transfer import Transfer, transfers_in, worth_of
+from moorage.payments.transfer import Transfer, transfers_in, uncreditable_in, worth_of
 from moorage.storage import cursors, payments
 from moorage.storage.database import Database
 
@@ -35,6 +35,7 @@ _MOST_RECEIPTS = 100
 _BOOKED_AT_ONCE = 16  # transfers; others may get their turn in between
 _TRANSFERS_A_COMMIT = 256
 _TURN_SECONDS = 0.005
+_STALLED_SECONDS = 120.0
 
 
 class _Reorganised(Exception):
@@ -90,6 +91,8 @@ class Watcher:
         self._clock = clock
         self._screen = screen
         self._turns = _Turns(clock)
+        self._waits: PaymentPending | None = None  # on a verdict, in the search under way
+        self._progressed_at = clock.monotonic_seconds()
         self._blocks = Pace(first=_FIRST_BLOCKS, most=_MOST_BLOCKS)
         self._receipts = Pace(first=_MOST_RECEIPTS, most=_MOST_RECEIPTS)
         self._tokens = [token.key for token in self._chain.tokens]
@@ -97,6 +100,11 @@ class Watcher:
             "address": self._tokens,
             "topics": transfer_topics(self._recipients),
         }
+
+    @property
+    def chain_name(self) -> str:
+        """The chain's that is searched."""
+        return self._chain.name
 
     async def look(self) -> int:
         """Search what has come since the last look; gives how many transactions were credited.
@@ -107,16 +115,47 @@ class Watcher:
         heads = await read_heads(self._client)
         confirmed = max(0, heads.latest - self._chain.confirmations + 1)
         found = 0
+        problems: list[MoorageError] = []
         for search, last in ((Search.CONFIRMED, confirmed), (Search.SAFE, heads.safe)):
             cursor = await self._cursor(search, begin=confirmed)
             try:
-                while cursor.block_number < last:
-                    logs, cursor = await self._next(cursor, last=last)
-                    found += await self._credit(logs, cursor)
-            except _Reorganised:
-                await self._step_back(cursor, heads)
-            if search is Search.CONFIRMED:
+                found += await self._search(cursor, last=last, heads=heads)
+            except (ChainUnavailable, PaymentPending) as problem:  # the other goes on
+                problems.append(problem)
+        if not any(isinstance(problem, ChainUnavailable) for problem in problems):
+            self._progressed_at = self._clock.monotonic_seconds()
+        if problems:
+            raise problems[0]
+        return found
+
+    async def check(self) -> None:
+        """Raise ChainUnavailable when the search has not come on for two minutes."""
+        idle_seconds = self._clock.monotonic_seconds() - self._progressed_at
+        if idle_seconds > _STALLED_SECONDS:
+            raise ChainUnavailable(
+                f"Payments on {self._chain.name} have not been searched for {idle_seconds:.0f} s."
+            )
+
+    async def _search(self, cursor: Cursor, *, last: int, heads: Heads) -> int:
+        """Search up to block `last`; gives how many transactions were credited.
+
+        Raises PaymentPending, at the end, when screening has no verdict on some of what is safe:
+        the next look begins before it, and nobody else waits.
+        """
+        self._waits = None
+        found = 0
+        try:
+            while cursor.block_number < last:
+                logs, reached = await self._next(cursor, last=last)
+                found += await self._credit(logs, reached)
+                cursor = reached
+        except _Reorganised:
+            await self._step_back(cursor, heads)
+        finally:
+            if cursor.search is Search.CONFIRMED:
                 record_unsearched(self._chain.name, max(0, last - cursor.block_number))
+        if self._waits is not None:
+            raise self._waits
         return found
 
     async def _cursor(self, search: Search, *, begin: int) -> Cursor:
@@ -218,7 +257,7 @@ class Watcher:
             if size >= _TRANSFERS_A_COMMIT:
                 await self._book(arrivals)
                 arrivals, size = [], 0
-        await self._book(arrivals, cursor)
+        await self._book(arrivals, cursor if self._waits is None else None)
         if found:
             record_found(self._chain.name, found)
             log.info("payments found", chain=self._chain.name, transactions=found)
@@ -238,6 +277,7 @@ class Watcher:
                     await self._turns.give()
             if cursor is not None:
                 await cursors.move(tx, cursor)
+        self._progressed_at = self._clock.monotonic_seconds()
 
     async def _arrivals(self, logs: Sequence[FoundLog], search: Search) -> AsyncIterator[_Arrival]:
         """What is to be credited now of the transactions that these logs are part of."""
@@ -247,6 +287,7 @@ class Watcher:
         new = [tx_hash for tx_hash in told if not await self._is_credited(told[tx_hash])]
         async for receipt in self._read(new):
             transfers = self._judged(receipt, told[receipt.tx_hash])
+            await self._report_uncreditable(receipt)
             waits = search is Search.CONFIRMED and worth_of(transfers) > self._safe_above
             if not transfers or waits:
                 continue
@@ -254,11 +295,24 @@ class Watcher:
                 held = await held_back(
                     transfers, self._screen, booked=await self._booked(receipt.tx_hash)
                 )
-            except PaymentPending:
+            except PaymentPending as silence:
                 if search is Search.SAFE:
-                    raise
+                    self._waits = silence
                 continue
             yield _Arrival(transfers=transfers, held=held)
+
+    async def _report_uncreditable(self, receipt: Receipt) -> None:
+        """Tell the operator of what the books have no room for, if every node says so.
+
+        It is passed over: the audit names it as long as it is not recorded.
+        """
+        if not uncreditable_in(receipt, self._chain, recipients=self._recipients):
+            return
+        views = await self._client.each([("eth_getTransactionReceipt", [receipt.tx_hash])])
+        if any(self._receipt(receipt.tx_hash, answer) != receipt for (answer,) in views):
+            raise self._client.contradiction("its nodes tell of different transfers")
+        record_uncreditable(self._chain.name)
+        log.error("payment too large to credit", chain=self._chain.name, tx_hash=receipt.tx_hash)
 
     async def _is_credited(self, logs: Sequence[FoundLog]) -> bool:
         """Whether each of a transaction's logs is in the books, from the same block."""

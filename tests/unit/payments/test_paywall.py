@@ -263,8 +263,8 @@ async def test_refused_payment_is_recorded_and_its_payer_told_not_to_pay_again(
     assert await accounts.balance(db, ALICE) == 0
 
 
-@pytest.mark.parametrize("amounts", [(5, 6), (6, 5)])
-async def test_payer_of_one_refused_transfer_has_all_of_the_transaction_held(
+@pytest.mark.parametrize("amounts", [(2, 3), (3, 2)])
+async def test_payer_is_judged_by_all_that_it_brings_in_a_transaction(
     db: Database, clock: MovableClock, chain: FakeVerifier, amounts: tuple[int, int]
 ) -> None:
     paywall = paywall_of(db, chain, clock, ARBITRUM, screen=refuse_some)
