@@ -17,7 +17,7 @@ from moorage.deploy.upload.tree import Upload
 from moorage.errors import BodyStalled, BodyTooLarge, InvalidField, InvalidRequest, UploadInvalid
 
 _GATHERED = 16 * 1024  # smaller chunks wait for each other, so that no byte is looked at often
-_PIECE = 64 * 1024  # what is worked on before other requests get their turn
+_PIECE = 16 * 1024  # what is worked on before other requests get their turn
 
 
 class ReceivedBody(msgspec.Struct, frozen=True):

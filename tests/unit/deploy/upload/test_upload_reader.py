@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -499,3 +500,42 @@ def test_damaged_body_is_refused_or_still_json_with_base64(
 
 def plain(text: str) -> bytes:
     return base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
+
+
+DENSE = {
+    "brackets": b'{"x":[' + b"[]," * 15_000 + b"[]]}",
+    "keys": b"{" + b'"upload":1,' * 9_000 + b'"a":1}',
+    "escaped strings": b'{"x":[' + b'"\\n",' * 20_000 + b"1]}",
+    "escapes in base64": b'{"upload":{"data":"' + b"\\u0041" * 20_000 + b'"}}',
+    "small files": b'{"upload":{"files":[' + b'{"content":"AAAA"},' * 4_000 + b"{}]}}",
+}
+
+
+@pytest.mark.parametrize("name", DENSE)
+async def test_no_body_holds_the_loop_for_long(name: str, tmp_path: Path) -> None:
+    """Counted in calls between two turns of the loop, all of a body's bytes being there at once."""
+    longest = count = 0
+
+    def called(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event.endswith("call")
+
+    async def ticking() -> None:
+        nonlocal longest, count
+        while True:
+            longest, count = max(longest, count), 0
+            await asyncio.sleep(0)
+
+    class Elsewhere(InPlace):
+        async def describe(self, *_: Any) -> Any:
+            raise UploadInvalid("parsed elsewhere")
+
+    ticker = asyncio.ensure_future(ticking())
+    sys.setprofile(called)
+    try:
+        with pytest.raises(UploadInvalid, match="elsewhere"):
+            await receive(DENSE[name], tmp_path, size=len(DENSE[name]), parser=Elsewhere())
+    finally:
+        sys.setprofile(None)
+        ticker.cancel()
+    assert 0 < longest < (50_000 if name in ("brackets", "small files") else 8_000)
