@@ -30,7 +30,7 @@ from moorage.storage.database import Database
 from paying import Authorization, mine, rpc, sign_authorization, token_balance, until_mined
 
 USDC, _ = KNOWN_CHAINS["arbitrum"].tokens
-LIMITS = Limits(gas=500_000, fee_wei=50 * GWEI, reserve_wei=10**14)
+LIMITS = Limits(gas=500_000, fee_wei=50 * GWEI, reserve_wei=10**14, reverted_wei=10**18)
 
 
 Sign = Callable[..., TransferAuthorization]

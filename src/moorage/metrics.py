@@ -125,6 +125,12 @@ _relayer_balance = Gauge(
     ("chain",),
     registry=_registry,
 )
+_relayer_reverted = Gauge(
+    "moorage_relayer_reverted_wei",
+    "Gas money that the relayer lost today, at most, to transactions that did nothing, by chain.",
+    ("chain",),
+    registry=_registry,
+)
 _fee_bumps = Counter(
     "moorage_relayer_fee_bumps_total",
     "Transactions of the relayer that were stuck and offered more, by chain.",
@@ -272,6 +278,11 @@ def record_unresolved(chain: str, count: int) -> None:
 def record_relayer_balance(chain: str, wei: int) -> None:
     """Note what the relayer has left for gas."""
     _relayer_balance.labels(chain).set(wei)
+
+
+def record_relayer_reverted(chain: str, wei: int) -> None:
+    """Note what the relayer lost since midnight, UTC."""
+    _relayer_reverted.labels(chain).set(wei)
 
 
 def record_fee_bump(chain: str) -> None:

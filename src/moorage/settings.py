@@ -278,12 +278,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     relayer_max_gas: Annotated[
         int, _doc("Gas that settling one authorization may take.", ge=100_000, le=10_000_000)
     ] = 500_000
-    relayer_max_fee_gwei: Annotated[
-        int, _doc("What the relayer pays for one gas at most, in gwei.", ge=1)
-    ] = 5
+    relayer_max_fee_gwei: Annotated[int, _doc("The most that a gas may cost, in gwei.", ge=1)] = 5
     relayer_reserve_gwei: Annotated[
         int, _doc("Authorizations are offered while the relayer has as much gas money.", ge=0)
     ] = 100_000
+    relayer_reverted_gwei: Annotated[
+        int, _doc("Gas money to lose a day, UTC, to what did nothing, in gwei, by chain.", ge=1)
+    ] = 1_000_000
     secrets_key_file: Annotated[
         str,
         _doc(

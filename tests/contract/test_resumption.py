@@ -496,8 +496,8 @@ async def test_settlement_whose_payment_moved_to_another_log_index_is_left_alone
 ) -> None:
     """Another's transaction comes before it in the block that took the place of its own."""
     signed = signs()
+    await desk.pay(signed)
     tx_hash = await desk.settle(signed)
-    await desk.credit(chain=desk.chain, token=USDC, tx_hash=tx_hash)
     other = await send_transfer(
         desk.url, local_chains.wallets.wallets[1].private_key, USDC.address, desk.pay_to, 7
     )

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from typing import Any
 
+import msgspec
 import pytest
 from eth_account import Account
 
@@ -26,6 +27,9 @@ DAY_MS = 24 * 3_600_000
 # the invalid instruction, which burns all gas it was given.
 TWO_FACED = "0x" + "3a15600657fe5b" + "631626ba7e60e01b60005260206000f3"
 
+# The same, but where its storage's first word is zero.
+FICKLE = "0x" + "60005415600857fe5b" + "631626ba7e60e01b60005260206000f3"
+
 
 async def give(desk: Desk, payer: str, amount: int) -> None:
     await rpc(desk.url, "anvil_dealERC20", payer, USDC.address, hex(amount))
@@ -42,6 +46,64 @@ async def outcomes(desk: Desk, *wishes: TransferAuthorization) -> list[str | Bas
     return await asyncio.gather(*map(desk.settle, wishes), return_exceptions=True)
 
 
+async def fickle_payer(desk: Desk) -> str:
+    payer = await put_code(desk.url, FICKLE)
+    await give(desk, payer, 10**9)
+    return payer
+
+
+async def settle_and_refuse(desk: Desk, wish: TransferAuthorization) -> None:
+    """The payer's contract says yes while it is simulated, and no when it is mined."""
+    await rpc(desk.url, "evm_setAutomine", False)
+    try:
+        await desk.settle(wish)
+        await set_mind(desk, wish.payer, 1)
+        await mine(desk.url)
+    finally:
+        await rpc(desk.url, "evm_setAutomine", True)
+        await set_mind(desk, wish.payer, 0)
+    await desk.resume()
+
+
+async def set_mind(desk: Desk, payer: str, word: int) -> None:
+    await rpc(desk.url, "anvil_setStorageAt", payer, "0x0", f"0x{word:064x}")
+
+
+async def test_contract_wallet_that_tells_simulations_by_their_price_is_refused_unspent(
+    desk: Desk, signs: Sign
+) -> None:
+    payer = await put_code(desk.url, TWO_FACED)
+    await give(desk, payer, 10**9)
+    with pytest.raises(AuthorizationRefused):
+        await desk.settle(signs(payer=payer))
+
+
+async def test_what_contract_wallets_may_have_lost_of_gas_in_a_day_is_bounded_for_all_together(
+    desk: Desk, signs: Sign
+) -> None:
+    payer = await fickle_payer(desk)
+    wish = signs(payer=payer)
+    await settle_and_refuse(desk, wish)
+    (version,) = await desk.versions(wish)
+    cost = version.gas_limit * int(version.max_fee_per_gas)
+    desk.limits = msgspec.structs.replace(desk.limits, reverted_wei=5 * cost)
+    await desk.open()
+
+    another = await fickle_payer(desk)
+    await settle_and_refuse(desk, signs(payer=another))
+    for contract in (payer, await fickle_payer(desk)):
+        with pytest.raises(AuthorizationRefused, match="lost today"):
+            await desk.settle(signs(payer=contract))
+    assert await desk.settle(signs())  # keys still may
+
+    desk.limits = msgspec.structs.replace(desk.limits, reverted_wei=cost)
+    await desk.open()
+    assert not desk.settlements.offered(desk.chain, USDC)
+    desk.clock.advance(DAY_MS)
+    await desk.resumption.check_balances()
+    assert desk.settlements.offered(desk.chain, USDC)
+
+
 @pytest.mark.usefixtures("paused")
 async def test_payer_of_one_signs_many_at_once_and_few_are_sent(desk: Desk, signs: Sign) -> None:
     key = await poor_payer(desk)
@@ -54,12 +116,10 @@ async def test_payer_of_one_signs_many_at_once_and_few_are_sent(desk: Desk, sign
 async def test_contract_wallet_that_changes_its_mind_is_settled_for_a_few_times_a_day(
     desk: Desk, signs: Sign
 ) -> None:
-    payer = await put_code(desk.url, TWO_FACED)
-    await give(desk, payer, 10**9)
+    payer = await fickle_payer(desk)
     for _ in range(AT_MOST):
         wish = signs(payer=payer)
-        await desk.settle(wish)
-        await desk.resume()
+        await settle_and_refuse(desk, wish)
         (version,) = await desk.versions(wish)
         assert version.status is RelayStatus.REVERTED
     await mine(desk.url, 100)
@@ -120,11 +180,8 @@ async def test_use_is_searched_in_so_many_blocks_and_no_more(
 
 async def failed(desk: Desk, signs: Sign) -> TransferAuthorization:
     """An authorization that was reverted for good."""
-    payer = await put_code(desk.url, TWO_FACED)
-    await give(desk, payer, 10**9)
-    wish = signs(payer=payer)
-    await desk.settle(wish)
-    await desk.resume()
+    wish = signs(payer=await fickle_payer(desk))
+    await settle_and_refuse(desk, wish)
     await mine(desk.url, 100)
     await desk.resume()
     assert (await desk.row(wish)).status is SettlementStatus.FAILED

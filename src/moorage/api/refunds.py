@@ -94,7 +94,9 @@ def _key(settings: Settings, key_file: Path | None) -> SigningKey:
 def _refunds(settings: Settings, books: OpenBooks, client: RpcClient, key: SigningKey) -> Refunds:
     clock = SystemClock()
     limits = Limits(
-        gas=settings.relayer_max_gas, fee_wei=settings.relayer_max_fee_gwei * GWEI, reserve_wei=0
+        gas=settings.relayer_max_gas,
+        fee_wei=settings.relayer_max_fee_gwei * GWEI,
+        reserve_wei=0,
     )
     return Refunds(
         db=books.db,

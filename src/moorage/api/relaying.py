@@ -65,6 +65,7 @@ def open_relayers(
         gas=settings.relayer_max_gas,
         fee_wei=settings.relayer_max_fee_gwei * GWEI,
         reserve_wei=settings.relayer_reserve_gwei * GWEI,
+        reverted_wei=settings.relayer_reverted_gwei * GWEI,
     )
     return {
         name: Relayer(db=db, client=client, key=key, limits=limits, clock=clock)

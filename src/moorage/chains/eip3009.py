@@ -104,6 +104,11 @@ def transfer_calldata(authorization: TransferAuthorization, *, by_key: bool) -> 
     return "0x" + (_BY_KEY + arguments + _word(v) + signature[:64]).hex()
 
 
+def judged_by_contract(calldata: str) -> bool:
+    """Whether it is `transfer_calldata` whose signature the payer's contract judges."""
+    return calldata.startswith("0x" + _BY_CONTRACT.hex())
+
+
 def authorization_state_calldata(payer: str, nonce: str) -> str:
     """Calldata of `authorizationState(payer, nonce)`: 1 when used or cancelled, 0 otherwise."""
     return "0x" + (_STATE + _address_word(payer) + _bytes32(nonce)).hex()

@@ -4,9 +4,7 @@ Each is stored before it is sent, and every version of it is kept: whatever a no
 to say, its outcome is read from the chain. A nonce belongs to one subject for good.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
-from operator import attrgetter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +18,8 @@ from moorage.chains.rpc import Call, RpcClient, RpcError
 from moorage.chains.signing import SigningKey, Transaction
 from moorage.clock import Clock
 from moorage.metrics import record_fee_bump, record_relayer_balance
+from moorage.payments.gas_losses import GasLosses
+from moorage.payments.relay_versions import by_nonce, fees_of, offering
 from moorage.payments.relayed import Relayed, RelayStatus
 from moorage.storage import relays
 from moorage.storage.database import Database
@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 GWEI = 10**9
 
+_TOO_DEAR = "gas costs more right now than this gateway pays"
+_NO_GAS = "this gateway has run out of gas to settle it with"
 _STUCK_MS = 30_000  # not mined for so long: offer more
 _MOST_AT_ONCE = 50  # nonces looked after in one round trip
 _MOST_FILLED = 16  # nonces filled in one look
@@ -44,6 +46,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     gas: int  # of one transaction
     fee_wei: int  # for one gas
     reserve_wei: int  # with less left, it begins nothing new
+    reverted_wei: int = 0  # of a day, for what did nothing; half of it for contract wallets
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,11 +84,32 @@ class Relayer:
         self._limits = limits
         self._clock = clock
         self._balance_wei = 0
+        self._losses = GasLosses(
+            client.chain,
+            sender=key.address,
+            most_wei=limits.reverted_wei,
+            contract_gas=limits.gas // 2,
+            clock=clock,
+        )
+        self._tip: int | None = None
 
     @property
     def solvent(self) -> bool:
-        """Whether it had gas enough, when it was last looked at, to begin something new."""
-        return self._balance_wei >= self._limits.reserve_wei
+        """Whether it had gas enough, when it was last looked at, to begin something new.
+
+        And has lost no more today than it may.
+        """
+        rich = self._balance_wei >= self._limits.reserve_wei
+        return rich and not self._losses.exceeded
+
+    async def refusal_for(
+        self, tx: Writing, prepared: Prepared, *, of_contract: bool
+    ) -> str | None:
+        """Why what was prepared is not sent, for what it may lose; part of a sentence."""
+        fee_wei = prepared.fees.max_fee_per_gas
+        return await self._losses.refusal(
+            tx, gas=prepared.gas_limit, fee_wei=fee_wei, of_contract=of_contract
+        )
 
     async def prepare(
         self, recipient: str, data: str, *others: Call
@@ -95,9 +119,14 @@ class Relayer:
         One round trip. Raises ChainUnavailable.
         """
         sender = self._key.address
+        # A call that could tell a simulation by its price would do something else when it is mined.
+        offer = self._offer()
         gas, nonce, balance, block, tip, *answers = await self._client.batch(
             [
-                ("eth_estimateGas", [{"from": sender, "to": recipient, "data": data}, "pending"]),
+                (
+                    "eth_estimateGas",
+                    [{"from": sender, "to": recipient, "data": data, **offer}, "pending"],
+                ),
                 ("eth_getTransactionCount", [sender, "pending"]),
                 ("eth_getBalance", [sender, "latest"]),
                 *_PRICE_CALLS,
@@ -105,12 +134,14 @@ class Relayer:
             ]
         )
         reason = revert_reason(gas)
-        for answer in (nonce, balance, block, tip, *answers, *([] if reason else [gas])):
+        for answer in (nonce, balance, block, tip, *answers):
             if isinstance(answer, RpcError):
                 raise answer
         try:
             self._saw_balance(parse_quantity(balance))
             price = parse_gas_price(block, tip)
+            self._tip = price.tip
+            reason = reason or self._too_dear(price, gas)
             prepared = Prepared(
                 recipient=recipient,
                 data=data,
@@ -124,13 +155,30 @@ class Relayer:
             raise self._client.contradiction(problem) from problem
         return msgspec.structs.replace(prepared, refusal=reason or self._refusal(prepared)), answers
 
+    def _offer(self) -> dict[str, str]:
+        """The fees of a simulation: the tip as it was last, and what the balance bears."""
+        bearable = min(self._limits.fee_wei, self._balance_wei // self._limits.gas)
+        if self._tip is None or bearable < self._tip:
+            return {}
+        return {"maxFeePerGas": hex(bearable), "maxPriorityFeePerGas": hex(self._tip)}
+
+    def _too_dear(self, price: GasPrice, gas: object) -> str | None:
+        """Why a node may have refused to simulate with those fees; raises what is none of it."""
+        if not isinstance(gas, RpcError):
+            return None
+        if price.fees(most=self._limits.fee_wei) is None:
+            return _TOO_DEAR
+        if self._balance_wei < self._limits.gas * (price.base_fee + price.tip):
+            return _NO_GAS
+        raise gas
+
     def _refusal(self, prepared: Prepared) -> str | None:
         if prepared.gas_limit > self._limits.gas:
             return f"it takes {prepared.gas_limit} gas, and this gateway pays {self._limits.gas}"
         if prepared.fees.max_fee_per_gas == 0:
-            return "gas costs more right now than this gateway pays"
+            return _TOO_DEAR
         if self._balance_wei < prepared.gas_limit * prepared.fees.max_fee_per_gas:
-            return "this gateway has run out of gas to settle it with"
+            return _NO_GAS
         return None
 
     async def sign(self, tx: Writing, prepared: Prepared, *, subject_id: str) -> Relayed:
@@ -166,10 +214,10 @@ class Relayer:
         waiting = await relays.unmined(self._db, chain_id=self._chain_id, sender=self._key.address)
         if not waiting:
             return
-        by_nonce = _by_nonce(waiting)[:_MOST_AT_ONCE]
-        view = await self._view([one for _, versions in by_nonce for one in versions])
+        grouped = by_nonce(waiting)[:_MOST_AT_ONCE]
+        view = await self._view([one for _, versions in grouped for one in versions])
         unsent = []
-        for nonce, versions in by_nonce:
+        for nonce, versions in grouped:
             mined = next((one for one in versions if one.tx_hash in view.receipts), None)
             if mined is not None:
                 await self._note_mined(mined, view.receipts[mined.tx_hash])
@@ -181,10 +229,20 @@ class Relayer:
             await self._send_to_every_node(await self._to_be_sent(unsent, view))
 
     async def check_balance(self) -> None:
-        """Look how much gas is left. Raises ChainUnavailable."""
-        balance = await self._client.call("eth_getBalance", [self._key.address, "latest"])
+        """Look how much gas is left, and was lost today.
+
+        Raises ChainUnavailable, DatabaseUnavailable.
+        """
+        await self._losses.look(self._db)
+        balance, block, tip = await self._client.batch(
+            [("eth_getBalance", [self._key.address, "latest"]), *_PRICE_CALLS]
+        )
+        for answer in (balance, block, tip):
+            if isinstance(answer, RpcError):
+                raise answer
         try:
             self._saw_balance(parse_quantity(balance))
+            self._tip = parse_gas_price(block, tip).tip
         except ValueError as problem:
             raise self._client.contradiction(problem) from problem
         if not self.solvent:
@@ -255,13 +313,13 @@ class Relayer:
         newest = versions[-1]
         if not self._has_waited(newest):
             return newest
-        fees = price.raised(_fees(newest), most=self._limits.fee_wei)
+        fees = price.raised(fees_of(newest), most=self._limits.fee_wei)
         if fees is None:
             log.warning("transaction stuck", chain=self._client.chain.name, tx_hash=newest.tx_hash)
             return newest
         record_fee_bump(self._client.chain.name)
         async with self._db.transaction(durable=True) as tx:
-            return await self._sign(tx, _transaction(newest, fees), newest.subject_id)
+            return await self._sign(tx, offering(newest, fees), newest.subject_id)
 
     async def _fillers(self, missing: Sequence[int], price: GasPrice) -> Sequence[Relayed]:
         """Transactions for nonces that nothing has, so that what has the next ones can be mined.
@@ -334,28 +392,6 @@ class Relayer:
 
 def _sending(relayed: Relayed) -> Call:
     return "eth_sendRawTransaction", [relayed.raw]
-
-
-def _fees(relayed: Relayed) -> Fees:
-    return Fees(int(relayed.max_fee_per_gas), int(relayed.max_priority_fee_per_gas))
-
-
-def _transaction(relayed: Relayed, fees: Fees) -> Transaction:
-    """The same transaction, offering other fees."""
-    return Transaction(
-        chain_id=relayed.chain_id,
-        nonce=relayed.nonce,
-        recipient=relayed.recipient,
-        data=relayed.data,
-        gas_limit=relayed.gas_limit,
-        max_fee_per_gas=fees.max_fee_per_gas,
-        max_priority_fee_per_gas=fees.max_priority_fee_per_gas,
-    )
-
-
-def _by_nonce(waiting: Iterable[Relayed]) -> list[tuple[int, list[Relayed]]]:
-    """Versions by their nonce, ascending; the newest version last."""
-    return [(nonce, list(versions)) for nonce, versions in groupby(waiting, attrgetter("nonce"))]
 
 
 def _with_margin(gas: int) -> int:

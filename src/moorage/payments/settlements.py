@@ -190,8 +190,10 @@ class Settlements:
         unique_name: str | None,
     ) -> str:
         relayer = self._relayers[chain.name]
-        prepared, (state,) = await relayer.prepare(
-            *authorized_call(authorization, token), state_call(authorization, "pending")
+        prepared, (state, code) = await relayer.prepare(
+            *authorized_call(authorization, token),
+            state_call(authorization, "pending"),
+            ("eth_getCode", [authorization.payer, "latest"]),
         )
         if is_used(self._clients[chain.name], state):
             return await self._used_before(authorization, chain, head=prepared.block_number)
@@ -206,6 +208,9 @@ class Settlements:
         )
         async with self._db.transaction(durable=True) as tx:
             await self._check_stake(tx, settlement)
+            of_contract = code not in ("0x", "0x0", None)
+            if refusal := await relayer.refusal_for(tx, prepared, of_contract=of_contract):
+                raise AuthorizationRefused(refusal)
             await settlements.add(tx, settlement)
             relayed = await relayer.sign(tx, prepared, subject_id=settlement.id)
         self._on_step("settlement_signed")

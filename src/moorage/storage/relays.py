@@ -15,6 +15,13 @@ _of_sender = (
 )
 _of_nonce = (*_of_sender, relay_transactions.c.nonce == bindparam("nonce"))
 
+_REVERTED_SINCE = Statement(
+    select(*_COLUMNS).where(
+        *_of_sender,
+        relay_transactions.c.status == RelayStatus.REVERTED,
+        relay_transactions.c.signed_at_ms >= bindparam("since_ms"),
+    )
+)
 _ADD = Statement(insert(relay_transactions).values({name: bindparam(name) for name in _FIELDS}))
 _HIGHEST = Statement(select(func.max(relay_transactions.c.nonce)).where(*_of_sender))
 _ONE = Statement(
@@ -80,6 +87,14 @@ async def of_subject(source: Database | Transaction, subject_id: str) -> list[Re
 async def unmined(source: Database | Transaction, *, chain_id: int, sender: str) -> list[Relayed]:
     """Every version that may be mined yet, by nonce, the newest last."""
     return _in_order(await source.all(_UNMINED, of_chain=chain_id, sender=sender))
+
+
+async def reverted_since(
+    source: Database | Transaction, *, chain_id: int, sender: str, since_ms: int
+) -> list[Relayed]:
+    """Every transaction signed since then that was mined and did nothing."""
+    rows = await source.all(_REVERTED_SINCE, of_chain=chain_id, sender=sender, since_ms=since_ms)
+    return _in_order(rows)
 
 
 async def mined(tx: Transaction, relayed: Relayed, *, succeeded: bool, block_number: int) -> None:
