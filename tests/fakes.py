@@ -87,6 +87,7 @@ class FakeRuntime:
         self.open_connections: dict[str, int] = {}
         self.used: dict[str, Usage] = {}
         self.measured = Disks(free_bytes=1 << 40)
+        self.memory = 1 << 40
         self.on_call: Callable[[str, str], None] = lambda method, subject: None
         self.ends: asyncio.Queue[str] = asyncio.Queue()
         self.incidents: asyncio.Queue[Incident] = asyncio.Queue()
@@ -195,6 +196,13 @@ class FakeRuntime:
     async def free_networks(self) -> int | None:
         return self.networks
 
+    def has_memory_for(self, apps: int) -> None:
+        """Give apps so much that `roomy` takes so many: it promises all of it twice."""
+        self.memory = apps * APP_LIMITS.memory_bytes // 2
+
+    def memory_bytes(self) -> int:
+        return self.memory
+
     async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
         return False
 
@@ -250,7 +258,7 @@ def roomy(db: Database, *, runtime: FakeRuntime | None = None, reserve_bytes: in
         db=db,
         runtime=runtime or FakeRuntime(),
         limits=APP_LIMITS,
-        policy=Policy(reserve_bytes=reserve_bytes, disk_overcommit=2.0),
+        policy=Policy(reserve_bytes=reserve_bytes, disk_overcommit=2.0, memory_overcommit=2.0),
     )
 
 

@@ -136,6 +136,11 @@ def running(
 def dev_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
     """One gateway for all tests that only use it; each brings wallets of its own."""
     directory = tmp_path_factory.mktemp("dev")
-    settings = {"requests_per_minute": "100000", "watch_seconds": "1", "rpc_timeout_seconds": "30"}
+    settings = {
+        "requests_per_minute": "100000",
+        "watch_seconds": "1",
+        "rpc_timeout_seconds": "30",
+        "memory_overcommit": "50",  # many tests leave their apps running
+    }
     with running(directory, **settings) as gateway:
         yield gateway

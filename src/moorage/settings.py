@@ -96,9 +96,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     memory_overcommit: Annotated[
         float,
         _doc(
-            "No new app is taken in whose memory limit, with all others', is more than so many"
-            " times what apps have. An app that uses no more than its limit divided by this is"
-            " never ended for others.",
+            "How many times the memory that apps have may be promised to them: with 1 all of them"
+            " can use their limit at once. Most use far less than half. What sleeps or is"
+            " suspended does not count; it is woken only where there is room.",
             ge=1,
         ),
     ] = 2.0

@@ -123,6 +123,9 @@ class FileRuntime:
     async def known(self) -> set[str]:
         return {path.name for path in self._built.iterdir()}
 
+    def memory_bytes(self) -> int:
+        return 1 << 50
+
     async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
         return False
 

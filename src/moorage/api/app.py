@@ -235,7 +235,10 @@ def _lookup(gateway: Gateway) -> Callable[[str], Awaitable[Absence]]:
         project = await gateway.addresses.project_at(host)
         if project is None or project.status is ProjectStatus.DELETING:
             return Absence(HostState.UNKNOWN)
-        return _absence(project, gateway.reconciler)
+        absence = _absence(project, gateway.reconciler)
+        if absence.state is HostState.ASLEEP and not await gateway.wake.has_room(project):
+            return Absence(HostState.NO_ROOM)
+        return absence
 
     return lookup
 

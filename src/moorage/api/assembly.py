@@ -266,6 +266,7 @@ def _capacity(settings: Settings, apparatus: Apparatus, db: Database) -> Capacit
         policy=Policy(
             reserve_bytes=settings.disk_reserve_mib * MIB,
             disk_overcommit=settings.disk_overcommit,
+            memory_overcommit=settings.memory_overcommit,
         ),
     )
 
@@ -294,6 +295,7 @@ def _admission(
         size=settings.app_size(),
         sources=ground.sources,
         capacity=ground.capacity,
+        metering=ground.metering,
         vault=ground.vault,
         clock=ground.clock,
         on_queued=worker.wake,

@@ -216,6 +216,7 @@ def _reconciler(
         ),
         restarts=Restarts(db=ground.db, runtime=runtime, chores=chores, clock=clock),
         sleep=sleep,
+        capacity=ground.capacity,
         clock=clock,
     )
 
@@ -261,6 +262,7 @@ def _wake(
         addresses=addresses,
         chores=chores,
         sleep=sleep,
+        capacity=ground.capacity,
         restarts=reconciler.restarts,
         runtime=apparatus.runtime,
         start=reconciler.start,

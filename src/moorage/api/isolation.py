@@ -98,7 +98,6 @@ def memory_division(settings: Settings) -> Division:
         reserve_bytes=settings.memory_reserve_mib * _MIB,
         builds_at_once=settings.builds_at_once,
         build_bytes=settings.build_memory_mib * _MIB,
-        overcommit=settings.memory_overcommit,
     )
 
 

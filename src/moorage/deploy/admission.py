@@ -35,6 +35,7 @@ from moorage.errors import (
     PaymentError,
     PaymentShort,
 )
+from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.demand import PaymentRequired
 from moorage.payments.evidence import Evidence, TransactionEvidence
@@ -65,6 +66,7 @@ class Admission:
         size: Size,
         sources: Path,
         capacity: Capacity,
+        metering: Metering,
         vault: Vault,
         clock: Clock,
         on_queued: Callable[[], None],
@@ -78,6 +80,7 @@ class Admission:
         self._size = size
         self._sources = sources
         self._capacity = capacity
+        self._metering = metering
         self._vault = vault
         self._clock = clock
         self._on_queued = on_queued
@@ -85,10 +88,7 @@ class Admission:
         self._on_step = on_step
 
     async def admit(self, bid: Bid, upload: Upload, *, record: Record) -> Admitted:
-        """Queue the deployment.
-
-        Raises PaymentRequired, NameUnavailable, NoCapacity, PaymentError.
-        """
+        """Queue it. Raises PaymentRequired, NameUnavailable, NoCapacity, PaymentError."""
         if bid.evidence is None:
             price = await self._demand_unless_paid(bid)
         else:
@@ -146,6 +146,7 @@ class Admission:
         if demanded is not None:
             received = max([NOTHING, *(each.received_micro_usd for each in terms.living)])
             amount = due(terms.price, received=received, balance=balance)
+            amount = max(amount, demanded.lacking)
         return Offer(
             amount=amount,
             balance=balance,
@@ -158,7 +159,9 @@ class Admission:
         """Before anybody is asked to pay. Raises NoCapacity."""
         named = await projects.by_name(self._db, bid.request.unique_name)
         has_volume = named is not None and named.volume
-        await self._capacity.require(new_volume=bid.request.settings.volume and not has_volume)
+        new_volume = bid.request.settings.volume and not has_volume
+        own_id = named.id if named else ""
+        await self._capacity.require(new_volume=new_volume, project_id=own_id)
 
     async def _terms(self, source: Database | Transaction, bid: Bid) -> Terms:
         """The price by the list, or the better one that a living quote promises.
@@ -185,8 +188,7 @@ class Admission:
     async def _demand_unless_paid(self, bid: Bid) -> MicroUsd:
         """The price, where nothing is left to pay before this deploys; else raises PaymentRequired.
 
-        One transaction, as most who ask are to pay: it reads faster than the database does outside,
-        and stores the quote.
+        One transaction, as most who ask are to pay: it reads faster, and stores the quote.
         """
         async with self._db.transaction(durable=False) as tx:
             terms = await self._terms(tx, bid)
@@ -205,9 +207,12 @@ class Admission:
             return terms.price
         await self._require_capacity(bid)
         balance = await accounts.balance(self._db, bid.wallet)
-        if evidence.worth < missing(terms.price, balance):  # settling it costs gas
+        lacks, a_month = NOTHING, self._month(bid, terms.price)
+        if terms.own is None:
+            lacks = await self._metering.lacking(self._db, bid.wallet, a_month)
+        if evidence.worth < max(missing(terms.price, balance), lacks):  # settling it costs gas
             active = await projects.sharing_credits(self._db, bid.wallet)
-            short = Demanded(balance, active, shares=False)
+            short = Demanded(balance, active, shares=False, lacking=lacks)
             raise await self._demand(bid, short, because=AuthorizationRefused(_SHORT))
         return terms.price
 
@@ -230,6 +235,8 @@ class Admission:
             return None if balance > 0 else Demanded(balance, active, shares=False)
         if balance < price:
             return Demanded(balance, active, shares=False)
+        if lacking := await self._metering.lacking(source, bid.wallet, self._month(bid, price)):
+            return Demanded(balance, active, shares=False, lacking=lacking)
         if active and not (paid or bid.use_existing_credits):
             return Demanded(balance, active, shares=True)
         return None
@@ -304,6 +311,8 @@ class Admission:
                 paid = receipt is not None
                 demanded = await self._demanded(tx, bid, price, named, paid=paid)
                 if demanded is None:
+                    if not paid:  # others may have been admitted meanwhile
+                        await self._capacity.require_memory(tx, named.id if named else "")
                     admitted = await self._insert(tx, bid, price, receipt, deployment_id)
                     await record(tx, admitted)
                     return admitted

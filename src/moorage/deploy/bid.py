@@ -14,7 +14,7 @@ from moorage.errors import (
     PaymentError,
     PaymentPending,
 )
-from moorage.money import MicroUsd
+from moorage.money import NOTHING, MicroUsd
 from moorage.payments.demand import PaymentRequired
 from moorage.payments.evidence import Evidence, PaymentMeans
 from moorage.payments.quote import Quote
@@ -88,6 +88,8 @@ class Demanded(msgspec.Struct, frozen=True):
     balance: MicroUsd
     active: int
     shares: bool
+    lacking: MicroUsd = NOTHING
+    """To an hour of all that would share the credits, where they are enough for the price."""
 
 
 def payment_required(
@@ -100,8 +102,9 @@ def payment_required(
 ) -> PaymentRequired:
     """The demand for the quote's price, for what is left of it, or for debts as well."""
     return PaymentRequired(
-        amount=due(
-            quote.price_micro_usd, received=quote.received_micro_usd, balance=demanded.balance
+        amount=max(
+            demanded.lacking,
+            due(quote.price_micro_usd, received=quote.received_micro_usd, balance=demanded.balance),
         ),
         balance=demanded.balance,
         active_projects=demanded.active,

@@ -1,7 +1,11 @@
 """Capacity: whether the machine takes another app, by what it has promised to those it has.
 
-Disks are sparse, so that what is free today says little: each may grow to its full size.
+Disks are sparse, and apps use less memory than they may, so that what is free today says little:
+each may grow to its full size.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -10,7 +14,7 @@ from moorage.errors import NoCapacity
 from moorage.metrics import record_disk
 from moorage.runtimes.runtime import Disks, Limits, Runtime
 from moorage.storage import promises, releases
-from moorage.storage.database import Database
+from moorage.storage.database import Database, Transaction
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -21,6 +25,9 @@ class Policy(msgspec.Struct, frozen=True):
 
     disk_overcommit: float
     """How many times the free space may be promised to apps' disks."""
+
+    memory_overcommit: float
+    """How many times the memory that apps have may be promised to them."""
 
 
 class Capacity:
@@ -38,6 +45,7 @@ class Capacity:
         self._disks: Disks | None = None
         self._growth_bytes = 0  # of the disks that may still be written to
         self._networks: int | None = None  # that can still be given to apps
+        self._starting: set[str] = set()  # projects whose rows don't say yet that they run
 
     async def measure(self) -> Disks:
         """Look at the machine; what is there by now."""
@@ -63,8 +71,12 @@ class Capacity:
         if self.spare_bytes(await self._runtime.disks()) < 0:
             raise NoCapacity
 
-    async def require(self, *, new_volume: bool = False) -> None:
-        """Raise NoCapacity unless one more version of an app can be kept, and its new volume."""
+    async def require(self, *, new_volume: bool = False, project_id: str = "") -> None:
+        """Raise NoCapacity unless one more version of an app can be kept, and its new volume.
+
+        `project_id` is that of a project that there is.
+        """
+        await self.require_memory(self._db, project_id)
         disks = self._disks or await self.measure()
         size, volume_size = self._limits.disk_bytes, self._limits.volume_bytes
         coming = await promises.under_way(self._db)
@@ -77,3 +89,22 @@ class Capacity:
         taken = growth / self._policy.disk_overcommit + volumes
         if disks.held or taken > self.spare_bytes(disks):  # those that wait come first
             raise NoCapacity
+
+    async def require_memory(self, source: Database | Transaction, project_id: str = "") -> None:
+        """Raise NoCapacity unless one more app may run; a project's that runs already may."""
+        others = await promises.running(source, but=project_id)
+        coming = len(self._starting - {project_id})
+        most = self._policy.memory_overcommit * self._runtime.memory_bytes()
+        if (others + coming + 1) * self._limits.memory_bytes <= most:
+            return
+        if not project_id or others == await promises.running(source):
+            raise NoCapacity
+
+    @contextmanager
+    def starting(self, project_id: str) -> Iterator[None]:
+        """Meanwhile a project counts that is being started, and whose row does not say so yet."""
+        self._starting.add(project_id)
+        try:
+            yield
+        finally:
+            self._starting.discard(project_id)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 import structlog
 
 from moorage.clock import Clock
-from moorage.errors import DeployFailed
+from moorage.errors import DeployFailed, NoCapacity
 
 log = structlog.get_logger()
 
@@ -89,6 +89,8 @@ async def _done(what: str, subject: str, work: Callable[[], Awaitable[None]]) ->
         await work()
     except DeployFailed as failure:
         log.warning("app does not come back", deployment=subject, cause=failure.cause)
+    except NoCapacity:
+        log.warning("no memory to resume an app", deployment=subject)
     except Exception:
         log.exception("reconciliation of one failed", what=what, subject=subject)
 

@@ -15,7 +15,9 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.addresses import Addresses
+from moorage.deploy.capacity import Capacity
 from moorage.deploy.chores import Chores
+from moorage.deploy.deployment import Deployment
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.releases import Releases
 from moorage.deploy.restarts import Restarts
@@ -56,6 +58,7 @@ class Reconciler:
         releases: Releases,
         restarts: Restarts,
         sleep: Sleep,
+        capacity: Capacity,
         clock: Clock,
     ) -> None:
         self._db = db
@@ -70,6 +73,7 @@ class Reconciler:
         self._releases = releases
         self.restarts = restarts
         self._sleep = sleep
+        self._capacity = capacity
         self.dead: frozenset[str] = frozenset()
         """Serving deployments whose app does not run at the moment."""
         self.running = 0
@@ -217,11 +221,23 @@ class Reconciler:
         return False
 
     async def start(self, project_id: str, serving: str) -> None:
-        """Start a project's app again, wake the project if it is suspended, lead its address."""
+        """Start a project's app again, resume the project if it is suspended, lead its address.
+
+        Raises NoCapacity when there is no memory for one more to be resumed.
+        """
         deployment = await projects.deployment(self._db, serving)
         project = await self._serves(project_id, serving)
         if deployment is None or project is None:
             return
+        if project.status is not ProjectStatus.SUSPENDED:
+            await self._begin(project, deployment)
+            return
+        with self._capacity.starting(project_id):
+            await self._capacity.require_memory(self._db, project_id)
+            await self._begin(project, deployment)
+
+    async def _begin(self, project: Project, deployment: Deployment) -> None:
+        project_id, serving = project.id, deployment.id
         spec = self._specs.instance(deployment, project)
         instance = await self._runtime.start(spec, timeout_seconds=self._listen_seconds)
         async with self._db.transaction(durable=True) as tx:

@@ -54,7 +54,7 @@ class Rollback:
         Raises ProjectNotFound, ProjectBlocked, OutOfCredits, DeploymentNotFound, ReleaseServing,
         ReleaseNeverServed, ReleaseGone, NoEarlierRelease, NoCapacity, RateLimited.
         """
-        await self._capacity.require()
+        await self._capacity.require(project_id=project_id)
         on_machine = await self._runtime.known()
         async with self._db.transaction(durable=True) as tx:
             project = await self._rollable(tx, project_id)

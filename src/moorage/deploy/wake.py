@@ -12,12 +12,13 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.addresses import Addresses
+from moorage.deploy.capacity import Capacity
 from moorage.deploy.chores import Chores
 from moorage.deploy.health import Healthy, wait_until_healthy
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.deploy.restarts import Restarts
 from moorage.deploy.sleep import Sleep
-from moorage.errors import DeployFailed
+from moorage.errors import DeployFailed, NoCapacity
 from moorage.metrics import record_wake
 from moorage.runtimes.runtime import Runtime
 from moorage.storage import projects
@@ -43,6 +44,7 @@ class Wake:
         chores: Chores,
         sleep: Sleep,
         restarts: Restarts,
+        capacity: Capacity,
         runtime: Runtime,
         start: Start,
         listen_seconds: float,
@@ -56,6 +58,7 @@ class Wake:
         self._chores = chores
         self._sleep = sleep
         self._restarts = restarts
+        self._capacity = capacity
         self._runtime = runtime
         self._start = start
         self._longest_seconds = listen_seconds + healthy_seconds + _LYING_DOWN_SECONDS
@@ -80,6 +83,14 @@ class Wake:
             task.add_done_callback(lambda _: self._under_way.pop(project.id, None))
         return await asyncio.shield(task)
 
+    async def has_room(self, project: Project) -> bool:
+        """Whether there is memory for a sleeping project's app."""
+        try:
+            await self._capacity.require_memory(self._db, project.id)
+        except NoCapacity:
+            return False
+        return True
+
     async def _in_time(self, project_id: str) -> bool:
         begun = self._clock.monotonic_seconds()
         try:
@@ -101,7 +112,10 @@ class Wake:
             serving = project.serving_deployment_id or ""
             if project.asleep_since_ms is not None:
                 was_asleep, begun = True, False
-                await self._rouse(project, serving)
+                try:
+                    await self._rouse(project, serving)
+                except NoCapacity:
+                    return was_asleep, False
             elif (chore := self._chores.of(serving)) is not None:
                 if not was_asleep and self._restarts.crash_loop(serving) is not None:
                     return was_asleep, False
@@ -136,11 +150,15 @@ class Wake:
         return socket
 
     async def _rouse(self, project: Project, serving: str) -> None:
-        """Say that the project sleeps no more; what kept its app from starting before is over."""
+        """Say that the project sleeps no more; what kept its app from starting before is over.
+
+        Raises NoCapacity when there is no memory for one more: the next request tries again.
+        """
+        async with self._db.transaction(durable=False) as tx:
+            await self._capacity.require_memory(tx, project.id)
+            await projects.wake(tx, project.id)
         self._sleep.use(serving)
         self._chores.forgive("start", serving)
-        async with self._db.transaction(durable=False) as tx:
-            await projects.wake(tx, project.id)
         self._runtime.note(serving, "A request came: awake, and started again.")
 
     async def _until_healthy(self, serving: str, socket: Path) -> None:

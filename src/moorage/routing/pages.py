@@ -45,6 +45,7 @@ class HostState(StrEnum):
     CRASH_LOOPING = "crash_looping"  # ended again and again, and is started ever less often
     UNHEALTHY = "unhealthy"  # runs, and does not answer
     ASLEEP = "asleep"  # idle and stopped, and more requests wait for it than are held
+    NO_ROOM = "no_room"  # idle and stopped, and the machine has no memory for it now
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,14 @@ PAGES = {
         title="Waking up",
         text="This app was idle and is being started. Please try again in a moment.",
         retry_after_seconds=2,
+    ),
+    HostState.NO_ROOM: Page(
+        status=503,
+        code="app_no_room",
+        title="Waiting for room",
+        text="This app was idle, and the machine has no memory left to start it just now.",
+        hint="It is tried again with each visit; this page looks again by itself.",
+        retry_after_seconds=10,
     ),
     HostState.UNHEALTHY: Page(
         status=502,

@@ -118,6 +118,10 @@ class Local(ABC, Generic[M, P]):
             await self._wait_ended(place)
         return found
 
+    def memory_bytes(self) -> int:
+        """As `Runtime.memory_bytes`."""
+        return self._machine.shares.apps_bytes
+
     async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
         """As `Runtime.confine`."""
         groups = self._machine.cgroups

@@ -16,6 +16,7 @@ from moorage.runtimes.record import Record
 from moorage.runtimes.runtime import Instance
 from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.listeners import Listener
+from moorage.runtimes.sandbox.memory import Shares
 
 P = TypeVar("P", bound="Place")
 
@@ -28,6 +29,7 @@ class Machine(ABC, Generic[P]):
     servers: tuple[str, ...]  # name servers
     tools: dict[str, Path]  # program → a path that every app can reach
     cgroups: Cgroups | None  # None where the gateway's user may make none
+    shares: Shares
     incidents: Incidents = field(default_factory=Incidents)
 
     @abstractmethod

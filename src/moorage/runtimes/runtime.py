@@ -152,6 +152,10 @@ class Runtime(Protocol):
         """Let go of the machine. With `stop_apps`, no process, mount or namespace is left."""
         ...
 
+    def memory_bytes(self) -> int:
+        """What all apps together may use of the machine's memory."""
+        ...
+
     async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
         """Have a program that serves all apps, such as the proxy, use no more memory than this.
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from clock import MovableClock
-from fakes import FakeSettlements, FakeVerifier, paywall_of, roomy
+from fakes import FakeRuntime, FakeSettlements, FakeVerifier, paywall_of, roomy
 from moorage.auth.rate_limit import RateLimiter
 from moorage.deploy.admission import Admission
 from moorage.deploy.bid import Admitted, Bid
@@ -19,6 +19,7 @@ from moorage.deploy.upload import Upload
 from moorage.deploy.upload.spool import Spool
 from moorage.deploy.vault import Vault
 from moorage.errors import MoorageError
+from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.demand import PaymentRequired
 from moorage.payments.evidence import Evidence, PaymentMeans, TransactionEvidence
@@ -54,6 +55,7 @@ class Gate:
         self.on_step: Callable[[str], object] = lambda step: None
         self.quotes = Quotes(db=db, strangers=RateLimiter(clock=clock), clock=clock)
         self.vault = Vault([bytes(32)])
+        self.runtime = FakeRuntime()
         self.admission = self.with_prices(PriceList())
 
     def with_prices(self, prices: PriceList, *, reserve_bytes: int = 0) -> Admission:
@@ -65,7 +67,8 @@ class Gate:
             prices=prices,
             size=Size(),
             sources=self.sources,
-            capacity=roomy(self.db, reserve_bytes=reserve_bytes),
+            capacity=roomy(self.db, runtime=self.runtime, reserve_bytes=reserve_bytes),
+            metering=Metering(db=self.db, clock=self.clock),
             vault=self.vault,
             clock=self.clock,
             on_queued=self._wake,

@@ -716,3 +716,72 @@ async def test_another_payment_with_an_answered_request_is_credited(gate: Gate) 
     await gate.admission.credit(bid(tx="0x" + "7" * 64))
     await gate.admission.credit(bid())
     assert await accounts.balance(gate.db, ALICE) == PRICE
+
+
+A_MONTH = 500_000  # of an app, by the price list
+AN_HOUR = 685  # of such a month, rounded up
+
+
+@pytest.mark.parametrize(("balance", "admitted"), [(500_684, False), (500_685, True)])
+async def test_credits_that_do_not_pay_an_hour_of_all_that_shares_them_are_short(
+    gate: Gate, balance: int, admitted: bool
+) -> None:
+    dear = MicroUsd(730 * 500_000)  # half a dollar an hour
+    await add_project(gate.db, ALICE, "dear", monthly_price_micro_usd=dear)
+    await fund(gate.db, ALICE, balance)
+    if admitted:
+        await gate.deploy(use_existing_credits=True)
+        return
+    with pytest.raises(PaymentRequired) as demand:
+        await gate.deploy(use_existing_credits=True)
+    assert not demand.value.warn_of_sharing
+    assert demand.value.amount == PRICE
+    assert (await gate.counts())["deployments"] == 0
+
+
+async def test_what_an_hour_lacks_is_asked_for_and_then_admits(gate: Gate) -> None:
+    for name in ("dear-one", "dear-two"):
+        dear = MicroUsd(730 * 1_000_000)  # a dollar an hour
+        await add_project(gate.db, ALICE, name, monthly_price_micro_usd=dear)
+    await fund(gate.db, ALICE, 1_000_000)
+    with pytest.raises(PaymentRequired) as demand:
+        await gate.deploy(use_existing_credits=True)
+    lacking = 2 * 1_000_000 + AN_HOUR - 1_000_000
+    assert demand.value.amount == lacking
+    offer = await gate.admission.quote(bid(ALICE, "hello", use_existing_credits=True))
+    assert (offer.amount, offer.payment_required, offer.shares) == (lacking, True, False)
+    await fund(gate.db, ALICE, lacking - 1)
+    with pytest.raises(PaymentRequired):
+        await gate.deploy(use_existing_credits=True)
+    await fund(gate.db, ALICE, 1)
+    await gate.deploy(use_existing_credits=True)
+
+
+async def test_suspended_projects_take_nothing_of_the_hour(gate: Gate) -> None:
+    dear = MicroUsd(730 * 1_000_000)
+    for status in (ProjectStatus.SUSPENDED, ProjectStatus.FAILED):
+        await add_project(gate.db, ALICE, status, status, monthly_price_micro_usd=dear)
+    await fund(gate.db, ALICE, PRICE)
+    await gate.deploy()
+
+
+async def test_no_more_apps_are_admitted_than_their_memory_allows(gate: Gate) -> None:
+    """Also of requests at once that each saw room."""
+    gate.runtime.has_memory_for(3)
+    await add_project(gate.db, BOB, "theirs")
+    await fund(gate.db, ALICE, 10 * PRICE)
+    deploys = [
+        gate.deploy(name=f"app-{n}", body=f"{n}", use_existing_credits=True) for n in "12345"
+    ]
+    answers = await asyncio.gather(*deploys, return_exceptions=True)
+    assert sum(isinstance(answer, Admitted) for answer in answers) == 2
+    assert sum(isinstance(answer, NoCapacity) for answer in answers) == 3
+
+
+async def test_without_memory_nobody_is_asked_to_pay(gate: Gate) -> None:
+    gate.runtime.has_memory_for(1)
+    await add_project(gate.db, BOB, "theirs")
+    with pytest.raises(NoCapacity):
+        await gate.deploy()
+    with pytest.raises(NoCapacity):
+        await gate.admission.quote(bid(ALICE, "hello"))

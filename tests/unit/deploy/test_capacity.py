@@ -7,7 +7,7 @@ from clock import START_MS
 from fakes import roomy
 from moorage.deploy.capacity import Capacity
 from moorage.deploy.deployment import DeploymentStatus
-from moorage.deploy.project import Project
+from moorage.deploy.project import Project, ProjectStatus
 from moorage.errors import NoCapacity
 from moorage.runtimes.runtime import Disks
 from moorage.storage import configuration
@@ -65,6 +65,51 @@ async def test_nothing_new_comes_before_an_app_that_waits_for_room(
 ) -> None:
     yard.runtime.measured = Disks(free_bytes=100 * GIB, held=frozenset({"waits"}))
     assert not await has_room(capacity)
+
+
+@pytest.mark.parametrize(
+    ("status", "asleep_since_ms", "counts"),
+    [
+        (ProjectStatus.ACTIVE, None, True),
+        (ProjectStatus.ACTIVE, START_MS, False),
+        (ProjectStatus.QUEUED, None, True),
+        (ProjectStatus.BUILDING, None, True),
+        (ProjectStatus.DEPLOYING, None, True),
+        (ProjectStatus.SUSPENDED, None, False),
+        (ProjectStatus.FAILED, None, False),
+    ],
+)
+async def test_memory_counts_of_what_runs_or_is_about_to(
+    yard: Yard, capacity: Capacity, status: ProjectStatus, asleep_since_ms: int | None, counts: bool
+) -> None:
+    yard.runtime.has_memory_for(1)
+    assert await has_room(capacity)
+    await add_project(yard.db, ALICE, "hello", status, asleep_since_ms=asleep_since_ms)
+    assert await has_room(capacity) is not counts
+
+
+async def test_new_version_of_what_runs_takes_no_more_memory(
+    yard: Yard, capacity: Capacity, project: Project
+) -> None:
+    """Even where the operator has taken some away; of what sleeps it does."""
+    yard.runtime.has_memory_for(0)
+    await capacity.require(project_id=project.id)
+    with pytest.raises(NoCapacity):
+        await capacity.require()
+    sleeping = await add_project(yard.db, ALICE, "sleeping", asleep_since_ms=START_MS)
+    with pytest.raises(NoCapacity):
+        await capacity.require(project_id=sleeping.id)
+
+
+async def test_what_is_being_started_counts_before_its_row_says_so(
+    yard: Yard, capacity: Capacity
+) -> None:
+    yard.runtime.has_memory_for(1)
+    with capacity.starting("resumed"):
+        await capacity.require(project_id="resumed")
+        with pytest.raises(NoCapacity):
+            await capacity.require(project_id="another")
+    await capacity.require(project_id="another")
 
 
 async def test_replaced_version_grows_no_more(yard: Yard, capacity: Capacity) -> None:

@@ -17,7 +17,7 @@ from moorage.runtimes.runtime import Instance, InstanceSpec, Limits
 from moorage.storage import projects
 from moorage.storage.database import Database
 from overtaken import OvertakenDatabase
-from records_fixture import ALICE, add_deployment, add_project, fund
+from records_fixture import ALICE, BOB, add_deployment, add_project, fund
 from waiting import until
 
 
@@ -238,6 +238,24 @@ async def test_credits_for_less_than_an_hour_wake_nothing(
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     assert yard.runtime.called("start") == []
     await fund(yard.db, ALICE, 1)
+    await reconcile(yard)
+    assert (await yard.project(project)).status is ProjectStatus.ACTIVE
+
+
+async def test_credits_resume_no_more_apps_than_their_memory_allows(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await suspend(yard, project)
+    await reconcile(yard)
+    yard.runtime.has_memory_for(1)
+    other = await add_project(yard.db, BOB, "theirs")
+    await fund(yard.db, ALICE, 100_000)
+    await reconcile(yard)
+    assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
+    assert yard.runtime.called("start") == []
+    async with yard.db.transaction(durable=False) as tx:
+        await projects.set_status(tx, other.id, ProjectStatus.FAILED)
+    yard.clock.advance(60_000)
     await reconcile(yard)
     assert (await yard.project(project)).status is ProjectStatus.ACTIVE
 

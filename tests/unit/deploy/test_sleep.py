@@ -9,7 +9,7 @@ from moorage.deploy.deployment import Deployment
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.errors import DeployFailed, FailureCause
 from moorage.storage import projects
-from records_fixture import ALICE, fund
+from records_fixture import ALICE, BOB, add_project, fund
 from waiting import until
 
 
@@ -299,3 +299,20 @@ async def test_sleeping_project_can_be_deleted(
 async def test_unknown_host_is_not_waited_for(yard: Yard) -> None:
     assert not await yard.wake.host("nobody.example.com")
     assert not await yard.wake.host("nobody.elsewhere.example")
+
+
+async def test_app_that_the_machine_has_no_memory_for_sleeps_on_until_it_has(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await put_to_sleep(yard, project)
+    yard.runtime.has_memory_for(1)
+    awake = await add_project(yard.db, BOB, "theirs")
+    assert not await yard.wake.has_room(project)
+    assert not await yard.wake.host(HOST)
+    assert (await yard.project(project)).asleep_since_ms is not None
+    assert yard.runtime.called("start") == []
+    async with yard.db.transaction(durable=False) as tx:
+        await projects.set_status(tx, awake.id, ProjectStatus.FAILED)
+    assert await yard.wake.has_room(project)
+    assert await yard.wake.host(HOST)
+    assert yard.runtime.called("start") == [app.id]

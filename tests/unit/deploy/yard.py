@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import bindparam, func, select
 
 from clock import MovableClock
-from fakes import FakeRoutes, FakeRuntime
+from fakes import FakeRoutes, FakeRuntime, roomy
 from moorage.deploy import workflow as workflow_module
 from moorage.deploy.addresses import Addresses
 from moorage.deploy.chores import Chores
@@ -127,6 +127,7 @@ class Yard:
             after_seconds=SLEEP_AFTER_SECONDS,
             clock=clock,
         )
+        self.capacity = roomy(db, runtime=self.runtime)
         self.reconciler = Reconciler(
             db=db,
             runtime=self.runtime,
@@ -141,6 +142,7 @@ class Yard:
             ),
             restarts=Restarts(db=db, runtime=self.runtime, chores=self.chores, clock=clock),
             sleep=self.sleep,
+            capacity=self.capacity,
             clock=clock,
         )
         self.wake = Wake(
@@ -149,6 +151,7 @@ class Yard:
             chores=self.chores,
             sleep=self.sleep,
             restarts=self.reconciler.restarts,
+            capacity=self.capacity,
             runtime=self.runtime,
             start=self.reconciler.start,
             listen_seconds=20,

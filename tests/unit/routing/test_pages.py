@@ -89,6 +89,7 @@ EXPECTED = {
     HostState.CRASH_LOOPING: (502, "app_crash_looping", True),
     HostState.UNHEALTHY: (502, "app_not_answering", True),
     HostState.ASLEEP: (503, "app_waking", True),
+    HostState.NO_ROOM: (503, "app_no_room", True),
 }
 
 

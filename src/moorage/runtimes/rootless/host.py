@@ -51,12 +51,12 @@ def open_machine(
     groups = None
     if hierarchy is not None:
         groups = Cgroups(hierarchy, f"moorage-{configuration.instance_id}")
-        open_groups(groups, configuration)
     machine = Machine(
         configuration=configuration,
         servers=servers,
         tools={**configuration.tools, **shims.write(configuration.run_dir / "bin")},
         cgroups=groups,
+        shares=open_groups(groups, configuration),
         hard_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
     )
     replace_file(machine.seccomp, seccomp.filter_bytes(shared_memory=machine.cgroups is not None))

@@ -27,7 +27,7 @@ from moorage.runtimes.sandbox.caches import Caches
 from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.downloads import Downloads
 from moorage.runtimes.sandbox.firewall import Policy
-from moorage.runtimes.sandbox.memory import Shares, share_memory
+from moorage.runtimes.sandbox.memory import Shares, available_bytes, divide, share_memory
 from moorage.runtimes.sandbox.place import Machine
 from moorage.runtimes.sandbox.shims import SHIMS
 from moorage.runtimes.sandbox.slots import holds, slot_at
@@ -236,9 +236,11 @@ def _collect_output(machine: Machine) -> None:
         raise IsolationMissing((str(error),)) from error
 
 
-def open_groups(groups: Cgroups, configuration: Configuration) -> Shares:
-    """Make the gateway's control groups, and divide the memory. Raises IsolationMissing."""
+def open_groups(groups: Cgroups | None, configuration: Configuration) -> Shares:
+    """Make the gateway's control groups, if any, and divide the memory. Raises IsolationMissing."""
     try:
+        if groups is None:
+            return divide(available_bytes(None), configuration.memory)
         groups.open()
         return share_memory(groups, configuration.memory)
     except OSError as error:

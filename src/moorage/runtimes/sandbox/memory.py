@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.runtimes.sandbox.cgroup import APPS, BUILDS, Cgroups
+from moorage.runtimes.sandbox.cgroup import APPS, BUILDS, Cgroups, Hierarchy
 
 _MEMINFO = Path("/proc/meminfo")
 _MIB = 1024 * 1024
@@ -24,7 +24,6 @@ class Division:
     reserve_bytes: int = 1024 * _MIB  # for the gateway, the proxy, the database, the system
     builds_at_once: int = 2
     build_bytes: int = 2048 * _MIB  # that one build may use
-    overcommit: float = 2.0  # apps' limits together, as a multiple of what they have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ def share_memory(groups: Cgroups, division: Division) -> Shares:
 
     Raises OSError, and ValueError as `divide`.
     """
-    shares = divide(available_bytes(groups), division)
+    shares = divide(available_bytes(groups.hierarchy), division)
     pids = min(int(path.read_text()) for path in _MAX_PIDS)
     for name, memory_bytes in ((APPS, shares.apps_bytes), (BUILDS, shares.builds_bytes)):
         try:
@@ -72,9 +71,10 @@ def share_memory(groups: Cgroups, division: Division) -> Shares:
     return shares
 
 
-def available_bytes(groups: Cgroups) -> int:
+def available_bytes(hierarchy: Hierarchy | None) -> int:
     """The machine's memory, or what a container that the gateway runs in may use of it."""
-    hierarchy = groups.hierarchy
+    if hierarchy is None:
+        return smaller_limit(_MEMINFO.read_text(), "")
     limit = hierarchy.mounts["memory"] / _LIMIT_FILES[hierarchy.version]
     text = limit.read_text() if limit.exists() else ""
     return smaller_limit(_MEMINFO.read_text(), text)

@@ -13,7 +13,6 @@ from moorage.runtimes.sandbox.caches import Caches
 from moorage.runtimes.sandbox.cgroup import APPS, BUILDS, Cgroups
 from moorage.runtimes.sandbox.disk import IMAGE, AppDisk
 from moorage.runtimes.sandbox.downloads import Downloads
-from moorage.runtimes.sandbox.memory import Shares
 from moorage.runtimes.sandbox.network import Network
 from moorage.runtimes.sandbox.record import Record
 from moorage.runtimes.sandbox.slots import Slot
@@ -35,7 +34,6 @@ class Machine(place.Machine["Place"]):
 
     subnet: str
     cgroups: Cgroups
-    shares: Shares
     seccomp: bytes
     oom_score: int  # of apps, which they can't lower
     blanks: Blanks
