@@ -16,3 +16,5 @@ class Quote(msgspec.Struct, frozen=True):
     received_micro_usd: MicroUsd
     created_at_ms: int
     expires_at_ms: int
+    promised_at_ms: int  # when this price was first promised: it is prolonged so long at most
+    counted_micro_usd: MicroUsd  # of what was received, when the quote was made

@@ -3,6 +3,8 @@
 import uuid
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.deploy.project import Project, ProjectStatus
@@ -18,6 +20,12 @@ NAMES_HELD_AT_MOST = 50
 
 _TIME_TO_PAY_MS = 60_000
 """A promise better than today's price is repeated as long as it leaves so much time to pay."""
+
+LONGEST_PROMISE_MS = 2 * 3_600_000
+"""A price better than today's is prolonged within so long of its first promise, and no more."""
+
+_PARTS = 10
+"""A payment of one part in so many of the price prolongs it."""
 
 _NAMES_RETRY_SECONDS = 60
 _TOO_MANY_HELD = (
@@ -83,8 +91,9 @@ class Quotes:
         """A quote with at least half of its life left, made unless there is one.
 
         `price` is today's; a living quote below it is given as it is, but a new one promises it
-        only to whoever has begun to pay, or asking again would keep a price for ever. `received` is
-        what was paid towards it, so that the rest is asked for next time. Raises NameUnavailable.
+        only to whoever has paid a tenth of it since, within two hours of the first promise, or
+        asking again would keep a price for ever. `received` is what was paid towards it, so that
+        the rest is asked for next time. Raises NameUnavailable.
 
         A wallet that holds too many names is told the rest of what it has begun to pay, but no
         name is held for it; if it has paid nothing, RateLimited is raised. So it is when too much
@@ -125,8 +134,15 @@ class Quotes:
         for quote in sorted(same, key=lambda quote: quote.price_micro_usd):
             least_ms = _TIME_TO_PAY_MS if quote.price_micro_usd < price else QUOTE_LIFETIME_MS // 2
             lasts = quote.expires_at_ms - now_ms > least_ms
-            if lasts and (quote.received_micro_usd > 0 or received <= 0):
+            if not lasts:
+                continue
+            if quote.received_micro_usd > 0 or received <= 0:
                 return quote
+            if quote.price_micro_usd < price and not _may_last(quote, received, now_ms=now_ms):
+                await quotes.receive(
+                    tx, wallet=wallet, unique_name=unique_name, amount=received, now_ms=now_ms
+                )
+                return msgspec.structs.replace(quote, received_micro_usd=received)
         paid = max([NOTHING, received, *(quote.received_micro_usd for quote in living)])
         one_too_many = not living and await quotes.holds_names(
             tx, wallet=wallet, now_ms=now_ms, many=NAMES_HELD_AT_MOST
@@ -135,16 +151,22 @@ class Quotes:
             raise RateLimited(_NAMES_RETRY_SECONDS)
         if stranger_at is not None and paid == 0:
             self._count(stranger_at)
-        promised = [quote.price_micro_usd for quote in same] if paid > 0 else []
+        kept = min(
+            (quote for quote in same if _may_last(quote, paid, now_ms=now_ms)),
+            key=lambda quote: quote.price_micro_usd,
+            default=None,
+        )
         quote = Quote(
             id=str(uuid.uuid4()),
             wallet=wallet,
             unique_name=unique_name,
             months=months,
-            price_micro_usd=min([price, *promised]),
+            price_micro_usd=price if kept is None else kept.price_micro_usd,
             received_micro_usd=paid,
             created_at_ms=now_ms,
             expires_at_ms=now_ms + QUOTE_LIFETIME_MS,
+            promised_at_ms=now_ms if kept is None else kept.promised_at_ms,
+            counted_micro_usd=paid,
         )
         if not one_too_many:
             await quotes.add(tx, quote)
@@ -160,6 +182,12 @@ class Quotes:
         """Forget what expired; gives how many."""
         async with self._db.transaction(durable=False) as tx:
             return await quotes.purge(tx, before_ms=self._clock.now_ms())
+
+
+def _may_last(quote: Quote, paid: MicroUsd, *, now_ms: int) -> bool:
+    """Whether a promise is prolonged for what was paid since it was made."""
+    is_part = (paid - quote.counted_micro_usd) * _PARTS >= quote.price_micro_usd
+    return is_part and now_ms - quote.promised_at_ms < LONGEST_PROMISE_MS
 
 
 def honoured(living: Iterable[Quote], *, months: int, price: MicroUsd) -> MicroUsd:

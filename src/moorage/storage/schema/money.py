@@ -204,6 +204,9 @@ quotes = Table(
     Column("received_micro_usd", BigInteger, nullable=False),  # paid towards it, still short
     Column("created_at_ms", BigInteger, nullable=False),
     Column("expires_at_ms", BigInteger, nullable=False),
+    # When its price was first promised, and what was paid when it was last prolonged.
+    Column("promised_at_ms", BigInteger, nullable=False, server_default="0"),
+    Column("counted_micro_usd", BigInteger, nullable=False, server_default="0"),
     Index(None, "unique_name", "expires_at_ms"),
     Index(None, "wallet", "expires_at_ms"),
     Index(None, "expires_at_ms"),
