@@ -174,6 +174,8 @@ FIRST = "WHERE rowid = (SELECT min(rowid) FROM payments WHERE status = 'credited
             "refund",
         ),
         (f"UPDATE refunds SET recipient = '{CAROL}' WHERE status = 'refunded'", "refund"),
+        ("UPDATE watch_cursors SET block_number = block_number + 1000000", "watch"),
+        (f"UPDATE watch_cursors SET block_number = 1, block_hash = '0x{'12' * 32}'", "watch"),
     ],
 )
 async def test_row_that_the_chain_does_not_bear_out_is_found(

@@ -3,9 +3,11 @@
 import msgspec
 
 from moorage.api.books import OpenBooks, open_books
+from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable
 from moorage.ledger.audit import Finding, TokenTotal, audit_books, token_totals
 from moorage.ledger.audit_chain import audit_chain
+from moorage.ledger.audit_states import audit_states
 from moorage.ledger.ledger import EARNED
 from moorage.settings import Settings
 from moorage.storage.audit import Books
@@ -34,6 +36,7 @@ async def run_audit(settings: Settings, *, from_block: int | None, search: bool)
     async with open_books(settings) as opened:
         async with opened.db.snapshot() as snapshot:
             books, findings = await audit_books(snapshot, opened.chains.values())
+            findings += await audit_states(snapshot, now_ms=SystemClock().now_ms())
         report = Report(
             findings=findings,
             pending=[],

@@ -17,13 +17,13 @@ from moorage.chains.erc20 import (
     parse_transfer_logs,
     transfer_topics,
 )
-from moorage.chains.heads import read_heads
+from moorage.chains.heads import Heads, read_block, read_heads
 from moorage.chains.pace import Pace
 from moorage.chains.receipt import FoundLog, Receipt, parse_found_logs, parse_receipt
 from moorage.chains.rpc import AnswerTooLarge, RpcClient, RpcError
 from moorage.errors import ChainUnavailable
 from moorage.ledger.audit import Finding, PaymentKey, payment_key, payment_row
-from moorage.payments.cursor import Search
+from moorage.payments.cursor import Cursor, Search
 from moorage.payments.payment import Finality, Payment, PaymentStatus
 from moorage.payments.refund import Refund, RefundStatus
 from moorage.storage.audit import Books
@@ -58,6 +58,7 @@ async def audit_chain(
     back = [item for item in books.refunds if item.chain_id == chain.chain_id]
     result = ChainAudit(findings=[], pending=[])
     try:
+        await _audit_cursors(client, result, books)
         await _audit_receipts(client, result, paid, back, recipients=recipients)
         if search:
             first = _first_block(chain, books, paid) if from_block is None else from_block
@@ -65,6 +66,30 @@ async def audit_chain(
     except ValueError as problem:
         raise client.contradiction(problem) from problem
     return result
+
+
+async def _audit_cursors(client: RpcClient, result: ChainAudit, books: Books) -> None:
+    """Each search stands at a block of the chain, no further than its newest."""
+    heads = await read_heads(client)
+    for cursor in books.cursors:
+        if cursor.chain_id != client.chain.chain_id:
+            continue
+        row = f"watch cursor {client.chain.name}:{cursor.search}"
+        _require_reached(client, cursor, heads)
+        if cursor.block_number > heads.latest:
+            result.findings.append(Finding(row, f"block {cursor.block_number} has not come yet"))
+        elif cursor.block_number <= heads.finalized:
+            block = await read_block(client, cursor.block_number)
+            if block.hash != cursor.block_hash:
+                result.findings.append(Finding(row, f"block {block.number} is {block.hash}"))
+
+
+def _require_reached(client: RpcClient, cursor: Cursor, heads: Heads) -> None:
+    """Raise ChainUnavailable where the node may just be behind the search."""
+    if heads.latest < cursor.block_number <= heads.latest + client.chain.finality_blocks:
+        raise ChainUnavailable(
+            f"The node of {client.chain.name} lags behind block {cursor.block_number}."
+        )
 
 
 async def _audit_receipts(

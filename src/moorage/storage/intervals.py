@@ -74,6 +74,9 @@ _OPEN = Statement(
         started_at_ms=bindparam("at_ms"),
         charged_until_ms=bindparam("at_ms"),
         charged_micro_usd=0,
+        monthly_price_micro_usd=select(projects.c.monthly_price_micro_usd)
+        .where(projects.c.id == bindparam("project_id"))
+        .scalar_subquery(),
     )
 )
 _CHARGE = Statement(

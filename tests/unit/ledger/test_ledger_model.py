@@ -23,6 +23,7 @@ from clock import HOUR_MS, START_MS, MovableClock
 from moorage.deploy.project import Project, ProjectStatus
 from moorage.ledger import ledger
 from moorage.ledger.audit import Finding, audit_books
+from moorage.ledger.audit_states import audit_states
 from moorage.ledger.ledger import EARNED, held_account, wallet_account
 from moorage.ledger.metering import Metering
 from moorage.payments.transfer import Transfer
@@ -230,6 +231,7 @@ class Money(RuleBasedStateMachine):
     async def _audit(self) -> list[Finding]:
         async with self.db.snapshot() as snapshot:
             _, findings = await audit_books(snapshot, [ARBITRUM])
+            findings += await audit_states(snapshot, now_ms=self.clock.now_ms())
         return findings
 
     def _pass(self, milliseconds: int) -> None:

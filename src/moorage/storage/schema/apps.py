@@ -230,6 +230,8 @@ run_intervals = Table(
     Column("ended_at_ms", BigInteger),
     Column("charged_until_ms", BigInteger, nullable=False),
     Column("charged_micro_usd", BigInteger, nullable=False),
+    # The project's price when it began, for the audit; null for what began before this was.
+    Column("monthly_price_micro_usd", BigInteger),
     Index(None, "ended_at_ms", "charged_until_ms"),  # which are due
     Index(
         "uq_run_intervals_open",
