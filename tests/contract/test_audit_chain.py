@@ -306,6 +306,16 @@ async def test_ranges_that_a_node_refuses_are_asked_for_in_parts(gateway: Gatewa
     assert sum(blocks for blocks in asked if blocks <= 3) == 21
 
 
+async def test_long_receipts_are_read_one_by_one(gateway: Gateway) -> None:
+    """Two of them are more than is read at once: transactions with thousands of others' logs."""
+    padding = "0" * 5_000_000
+    gateway.proxy.alter = lie(
+        "eth_getTransactionReceipt", lambda receipt: {**receipt, "padding": padding}
+    )
+    report = await gateway.audit(search=False)
+    assert (report.findings, report.unknown) == ([], {})
+
+
 @pytest.mark.parametrize(
     ("corruption", "urls", "code"),
     [

@@ -169,11 +169,19 @@ async def _receipts(
     Raises ChainUnavailable from a node that has not reached block `newest`.
     """
     found: dict[str, Receipt | None] = {}
-    for start in range(0, len(hashes), _RECEIPTS_AT_ONCE):
-        some = hashes[start : start + _RECEIPTS_AT_ONCE]
-        head, *answers = await client.batch(
-            [("eth_blockNumber", []), *(("eth_getTransactionReceipt", [each]) for each in some)]
-        )
+    pace = Pace(first=_RECEIPTS_AT_ONCE, most=_RECEIPTS_AT_ONCE)
+    while len(found) < len(hashes):
+        some = hashes[len(found) : len(found) + pace.size]
+        try:
+            head, *answers = await client.batch(
+                [("eth_blockNumber", []), *(("eth_getTransactionReceipt", [each]) for each in some)]
+            )
+        except AnswerTooLarge:  # a transaction may have many logs of others
+            if len(some) == 1:
+                raise
+            pace.refused(len(some))
+            continue
+        pace.answered(len(some))
         _require_head(client, head, newest)
         for tx_hash, answer in zip(some, answers, strict=True):
             if isinstance(answer, RpcError):
