@@ -9,12 +9,13 @@ need all there is, nothing more is installed.
 """
 
 import asyncio
+import errno
 import os
 import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from moorage.clock import Clock
@@ -193,22 +194,40 @@ class ToolchainStore:
 
 
 def _link_programs(package: Package, directory: Path) -> None:
-    """`bin/<command>` for each of the package's commands, and nothing that shadows it."""
+    """`bin/<command>` for each of the package's commands, and nothing that shadows it.
+
+    Never through a link of the package: what it leads to is not its own. Raises OSError.
+    """
     (directory / "bin").mkdir(exist_ok=True)
     for command, file in package.programs:
         target = directory / file
-        target.chmod(target.stat().st_mode | 0o111)
+        _require_own(directory, (*target.relative_to(directory).parents, Path("bin")))
+        if not stat.S_ISREG(target.lstat().st_mode):
+            raise OSError(errno.EINVAL, f"the package's {file} is no file")
+        target.chmod(target.lstat().st_mode | 0o111)
         link = directory / "bin" / command
         if link != target:
             link.unlink(missing_ok=True)
             link.symlink_to(os.path.relpath(target, link.parent))
 
 
+def _require_own(directory: Path, within: Iterable[Path]) -> None:
+    """Raise OSError unless these paths in the package are directories, and no links to ones."""
+    for path in within:
+        if not stat.S_ISDIR((directory / path).lstat().st_mode):
+            raise OSError(errno.ENOTDIR, f"the package's {path} is no directory")
+
+
 def _make_readable(directory: Path) -> None:
-    """Readable by all and writable by none, whatever the archive said."""
+    """Readable by all and writable by none, whatever the archive said.
+
+    Raises OSError for what is neither file, directory nor link: root unpacks devices as well.
+    """
     for path in (directory, *directory.rglob("*")):
         if not path.is_symlink():
-            mode = path.stat().st_mode
+            mode = path.lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise OSError(errno.EINVAL, f"the package's {path.name} is no file")
             runs = path.is_dir() or mode & stat.S_IXUSR
             path.chmod(0o755 if path.is_dir() else 0o555 if runs else 0o444)
 

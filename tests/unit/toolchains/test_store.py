@@ -56,8 +56,12 @@ class Machine:
     async def _needed(self) -> set[tuple[str, str]]:
         return self.needed
 
-    def publish(self, name: str, files: dict[str, int]) -> None:
+    def publish(
+        self, name: str, files: dict[str, int], *, others: tuple[tarfile.TarInfo, ...] = ()
+    ) -> None:
         with tarfile.open(self.packages / f"{name}.tgz", "w:gz") as archive:
+            for other in others:
+                archive.addfile(other)
             for path, mode in files.items():
                 info = tarfile.TarInfo(f"package/{path}")
                 info.mode, info.uid = mode, 12345
@@ -106,6 +110,47 @@ async def test_what_cannot_be_had_fails_with_its_reason(
     assert version in failed.value.reason
     assert machine.store.installed() == {}
     assert list((machine.directory / ".making").glob("*")) == []
+
+
+def entry(path: str, kind: bytes, *, leads_to: Path | None = None) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(f"package/{path}")
+    made.type, made.linkname = kind, "" if leads_to is None else str(leads_to)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("path", "led_to", "files"),
+    [
+        ("bin", "", {}),
+        ("bin/yarn.js", "yarn.js", {}),
+        ("bin/yarn.js", "missing", {}),
+        ("bin", "", {"lib/cli.js": 0o644}),
+    ],
+)
+async def test_link_of_a_package_is_not_followed(
+    machine: Machine, tmp_path: Path, path: str, led_to: str, files: dict[str, int]
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "yarn.js").write_text("the host's")
+    (outside / "yarn.js").chmod(0o600)
+    (outside / "yarn").write_text("the host's")
+    link = entry(path, tarfile.SYMTYPE, leads_to=outside / led_to)
+    machine.publish("yarn@1.22.22", files, others=(link,))
+    with pytest.raises(DeployFailed):
+        await machine.store.ensure("yarn", "1.22.22")
+    assert {file.name for file in outside.iterdir()} == {"yarn.js", "yarn"}
+    assert stat.S_IMODE((outside / "yarn.js").stat().st_mode) == 0o600
+    assert (outside / "yarn").read_text() == "the host's"
+    assert not (outside / "yarn").is_symlink()
+
+
+async def test_package_holds_files_directories_and_links_alone(machine: Machine) -> None:
+    pipe = entry("lib/pipe", tarfile.FIFOTYPE)
+    machine.publish("yarn@1.22.22", {"bin/yarn.js": 0o644}, others=(pipe,))
+    with pytest.raises(DeployFailed, match="no file"):
+        await machine.store.ensure("yarn", "1.22.22")
+    assert machine.store.installed() == {}
 
 
 async def test_failed_install_is_tried_again(machine: Machine) -> None:
