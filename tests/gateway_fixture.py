@@ -77,7 +77,7 @@ class DevGateway:
         self.wait_for_crash()
 
     def _spawn(self, settings: dict[str, str]) -> "subprocess.Popen[bytes]":
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.data_dir / "dev.json").unlink(missing_ok=True)
         with (self.data_dir / "gateway.log").open("ab") as log:
             self._process = subprocess.Popen(

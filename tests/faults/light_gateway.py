@@ -42,6 +42,7 @@ from moorage.runtimes.runtime import (
 )
 from moorage.settings import Settings, load_settings
 from moorage.storage import database
+from moorage.storage.purpose import Purpose
 
 LOOPBACK = "127.0.0.1"
 
@@ -256,6 +257,7 @@ async def serve(environment: Mapping[str, str], prompt: Path) -> None:
         on_ready=lambda addresses: prompter.tell(up=addresses.gateway),
         stop=stop_on_signals(),
         stop_apps=False,
+        purpose=Purpose.DEV,
     )
 
 

@@ -26,7 +26,7 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["moorage.api.app", "aiohttp.web", "pytest"])
 PATIENCE_SECONDS = 60.0
 CHAIN = "arbitrum"
-MOUNT = ("mount", "-t", "tmpfs", "-o", "size=64m", "faults")
+MOUNT = ("mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "faults")
 """A disk of its own for the records, small enough to be filled."""
 
 Act = Callable[[], Awaitable[object]]

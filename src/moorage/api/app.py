@@ -38,6 +38,7 @@ from moorage.routing.caddy_routes import FALLBACK_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.pages import Absence, HostState, fallback_app
 from moorage.settings import Settings
+from moorage.storage.purpose import Purpose
 from moorage.storage.toolchains import in_use
 
 log = structlog.get_logger()
@@ -72,6 +73,7 @@ async def run_gateway(
     on_ready: Callable[[Addresses], None],
     stop: asyncio.Event,
     stop_apps: bool,
+    purpose: Purpose,
 ) -> None:
     """Run a gateway until `stop` is set. `settings.data_dir` must be absolute.
 
@@ -81,7 +83,7 @@ async def run_gateway(
     _forbid_core_dumps()
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        records = open_records(stack, settings, chains, clock)
+        records = open_records(stack, settings, chains, purpose=purpose, clock=clock)
         vault = await open_vault(settings, records.db)
         apparatus = await open_apparatus(
             stack,

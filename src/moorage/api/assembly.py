@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from moorage.api.apparatus import MIB, Apparatus, app_limits, trusted_proxies
+from moorage.api.data_directory import open_data_directory
 from moorage.api.deploying import DeployServices, Ground, deploy_services
 from moorage.api.gateway import Gateway, Limiters
 from moorage.api.idempotency import Idempotency
@@ -57,6 +58,7 @@ from moorage.settings import Settings
 from moorage.storage.ballast import Ballast
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
+from moorage.storage.purpose import Purpose
 
 _TIMES_AS_MANY = 4
 """Proofs of payment per wallet, and questions to a chain about contract wallets per address, which
@@ -97,10 +99,20 @@ class Services:
 
 
 def open_records(
-    stack: AsyncExitStack, settings: Settings, chains: dict[str, Chain], clock: Clock
+    stack: AsyncExitStack,
+    settings: Settings,
+    chains: dict[str, Chain],
+    *,
+    purpose: Purpose,
+    clock: Clock,
 ) -> Records:
-    """Open what remembers. Raises AlreadyRunning when another gateway has the data directory."""
+    """Open what remembers.
+
+    Raises ConfigurationInvalid for a data directory that others may enter, or that is for the other
+    purpose; AlreadyRunning when another gateway has it.
+    """
     data_dir = Path(settings.data_dir)
+    open_data_directory(data_dir, purpose)
     for name in ("sources", "spool", "apps", "proxy", "nonces"):
         (data_dir / name).mkdir(mode=0o700, parents=True, exist_ok=True)
     nonces = NonceStore.open(data_dir / "nonces", clock=clock)

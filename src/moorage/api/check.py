@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.api import isolation
+from moorage.api.data_directory import closing_command, open_to_others
 from moorage.chains.anvil import INSTALL_COMMAND, find_anvil
 from moorage.errors import LocalChainFailed
 from moorage.routing.caddy import port_in_use_by
@@ -62,6 +63,8 @@ class Machine:
     forwarding: bool  # is on, or not needed
     anvil: str | None  # None: local chains are not needed
     ports: tuple[Port, ...]
+    data_dir: str  # absolute
+    data_dir_problem: str  # who else may look into it; "" for nobody
 
 
 async def check_machine(settings: Settings) -> list[Finding]:
@@ -98,6 +101,8 @@ def look_at_machine(settings: Settings) -> Machine:
         forwarding=isolation.is_rootless(settings) or _forwarding(),
         anvil=None if settings.chains else _look_for_anvil(),
         ports=tuple(_look_at_ports(settings)),
+        data_dir=settings.data_dir,
+        data_dir_problem=open_to_others(Path(settings.data_dir)),
     )
 
 
@@ -154,6 +159,15 @@ def _forwards(machine: Machine) -> Finding:
     )
 
 
+def _data_directory(machine: Machine) -> Finding:
+    return Finding(
+        "data directory",
+        not machine.data_dir_problem,
+        machine.data_dir_problem or f"{machine.data_dir} is, or will be, its owner's alone",
+        closing_command(Path(machine.data_dir)),
+    )
+
+
 def _isolation(machine: Machine) -> list[Finding]:
     """What the sandbox misses, in its own words."""
     findings = []
@@ -188,6 +202,7 @@ _CHECKS: tuple[Callable[[Machine], Finding], ...] = (
     _app_programs,
     _anvil,
     _forwards,
+    _data_directory,
 )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.api.app import Addresses, run_gateway
+from moorage.api.data_directory import open_data_directory
 from moorage.api.stopping import stop_on_signals
 from moorage.chains.anvil import find_anvil
 from moorage.chains.chain import KNOWN_CHAINS, Chain
@@ -16,6 +17,7 @@ from moorage.chains.dev_wallet import DevWallets, dev_wallets
 from moorage.chains.devchain import DevChain
 from moorage.errors import AlreadyRunning
 from moorage.settings import Settings
+from moorage.storage.purpose import Purpose
 from moorage.whole_file import replace_file
 
 DEV_CHAINS = ("arbitrum", "base")
@@ -36,7 +38,7 @@ async def run_dev(
     if not settings.webhook_allow_networks:
         settings = msgspec.structs.replace(settings, webhook_allow_networks=_LOOPBACK)
     data_dir = Path(settings.data_dir)
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240 (at the start)
+    open_data_directory(data_dir, Purpose.DEV)  # before its wallets say that it is one of dev
     dev_file = data_dir / DEV_FILE
     stop = stop_on_signals()
     async with AsyncExitStack() as stack:
@@ -58,6 +60,7 @@ async def run_dev(
             on_ready=write_dev_file,
             stop=stop,
             stop_apps=True,
+            purpose=Purpose.DEV,
         )
 
 

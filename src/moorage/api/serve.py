@@ -9,6 +9,7 @@ from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ConfigurationInvalid
 from moorage.settings import Settings
+from moorage.storage.purpose import Purpose
 
 _LOCAL_NODES = ("anvil", "hardhat", "ganache", "foundry")
 
@@ -27,6 +28,7 @@ async def run_serve(settings: Settings, *, on_ready: Callable[[Addresses], None]
         on_ready=on_ready,
         stop=stop_on_signals(),
         stop_apps=False,
+        purpose=Purpose.SERVE,
     )
 
 

@@ -17,6 +17,8 @@ GOOD = Machine(
     forwarding=True,
     anvil="/repo/node_modules/anvil",
     ports=(Port(setting="port", number=8402, free=True),),
+    data_dir="/var/lib/moorage",
+    data_dir_problem="",
 )
 
 
@@ -37,6 +39,7 @@ def test_good_machine_lacks_nothing_and_needs_no_remedies() -> None:
         "programs for Node apps",
         "local chains",
         "packet forwarding",
+        "data directory",
         "isolation",
         "port 8402",
     ]
@@ -54,6 +57,7 @@ def test_good_machine_lacks_nothing_and_needs_no_remedies() -> None:
             "apt-get install -y nodejs npm",
         ),
         ({"anvil": ""}, "local chains", "npm ci --ignore-scripts"),
+        ({"data_dir_problem": "open"}, "data directory", "chmod 700 /var/lib/moorage"),
         ({"isolation": ("no loop devices: modprobe loop",)}, "isolation", "modprobe loop"),
         (
             {"isolation": ("programs are missing: apt-get install nftables bubblewrap",)},
