@@ -12,6 +12,7 @@ from standardwebhooks import Webhook as StandardWebhook
 from clock import MovableClock
 from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import SystemClock
+from moorage.deploy.vault import Vault
 from moorage.events import outbox
 from moorage.events.delivery import DeliveryWorker
 from moorage.events.destination import Destinations
@@ -246,12 +247,18 @@ class PostOffice:
         self.db = db
         self.clock = clock
         self.webhooks = Webhooks(
-            db=db, destinations=DEV, strangers=RateLimiter(clock=clock), clock=clock
+            db=db,
+            destinations=DEV,
+            vault=Vault([bytes(32)]),
+            strangers=RateLimiter(clock=clock),
+            clock=clock,
         )
         self.sender = Sender(
             destinations=DEV, resolve=resolve_nothing, timeout_seconds=timeout_seconds
         )
-        self.worker = DeliveryWorker(db=db, sender=self.sender, at_once=8, clock=clock)
+        self.worker = DeliveryWorker(
+            db=db, sender=self.sender, vault=Vault([bytes(32)]), at_once=8, clock=clock
+        )
 
     async def tell(self, wallet: str = ALICE, *, times: int = 1) -> None:
         async with self.db.transaction(durable=False) as tx:

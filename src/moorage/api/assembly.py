@@ -188,7 +188,7 @@ def assemble(
         parsers=parsers,
         pay_to=pay_to,
         chains=chains,
-        webhooks=_webhooks(settings, db, destinations, clock),
+        webhooks=_webhooks(settings, db, vault, destinations, clock),
     )
     return Services(
         gateway=gateway,
@@ -198,7 +198,7 @@ def assemble(
         metering=metering,
         blocking=deploying.blocking,
         retention=deploying.retention,
-        deliveries=_deliveries(settings, db, destinations, clock),
+        deliveries=_deliveries(settings, db, vault, destinations, clock),
         payments=payments,
         watch_seconds=settings.watch_seconds,
     )
@@ -364,19 +364,19 @@ def _destinations(settings: Settings) -> Destinations:
 
 
 def _webhooks(
-    settings: Settings, db: Database, destinations: Destinations, clock: Clock
+    settings: Settings, db: Database, vault: Vault, destinations: Destinations, clock: Clock
 ) -> Webhooks:
     limit, window_seconds = settings.requests_per_minute, UNPAID_KEPT_MS // 1000
     strangers = RateLimiter(clock=clock, limit=limit, window_seconds=window_seconds)
-    return Webhooks(db=db, destinations=destinations, strangers=strangers, clock=clock)
+    return Webhooks(db=db, destinations=destinations, vault=vault, strangers=strangers, clock=clock)
 
 
 def _deliveries(
-    settings: Settings, db: Database, destinations: Destinations, clock: Clock
+    settings: Settings, db: Database, vault: Vault, destinations: Destinations, clock: Clock
 ) -> DeliveryWorker:
     at_once = settings.webhook_attempts_at_once
     sender = Sender(destinations=destinations, resolve=SystemResolver(at_once=at_once))
-    worker = DeliveryWorker(db=db, sender=sender, at_once=at_once, clock=clock)
+    worker = DeliveryWorker(db=db, sender=sender, vault=vault, at_once=at_once, clock=clock)
     watch_webhook_wait(worker.oldest_pending_seconds)
     return worker
 

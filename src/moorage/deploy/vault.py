@@ -1,8 +1,9 @@
-"""The vault: variables as they are stored, sealed with the operator's key.
+"""The vault: variables and webhooks' secrets as they are stored, sealed with the operator's key.
 
-AES-256-GCM (NIST SP 800-38D) with a random nonce of 96 bits; the project's id is authenticated as
-well, so that one project's variables open for no other. A sealed text is `v1.<key>.<base64url>`,
-of which `<key>` tells the key that it was sealed with: a wrong one is noticed before it is used.
+AES-256-GCM (NIST SP 800-38D) with a random nonce of 96 bits; the project's id, or the webhook's
+wallet, is authenticated as well, so that one's secrets open for no other. A sealed text is
+`v1.<key>.<base64url>`, of which `<key>` tells the key that it was sealed with: a wrong one is
+noticed before it is used.
 """
 
 import binascii
@@ -46,10 +47,7 @@ class Vault:
         """The variables as they are stored; "" for none."""
         if not (variables.build or variables.run):
             return ""
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        cipher = _cipher(self._keys[self.mark], nonce, project_id)
-        sealed, tag = cipher.encrypt_and_digest(msgspec.json.encode(variables))
-        return f"{self.mark}.{urlsafe_b64encode(nonce + tag + sealed).decode()}"
+        return self._seal(msgspec.json.encode(variables), project_id)
 
     def open(self, text: str, project_id: str) -> Variables:
         """The variables that were sealed for this project.
@@ -58,6 +56,22 @@ class Vault:
         """
         if not text:
             return Variables()
+        return msgspec.json.decode(self._open(text, project_id), type=Variables)
+
+    def seal_secret(self, secret: str, wallet: str) -> str:
+        """The secret of a wallet's webhook as it is stored."""
+        return self._seal(secret.encode(), f"webhook:{wallet}")
+
+    def open_secret(self, text: str, wallet: str) -> str:
+        """The secret that was sealed for this wallet's webhook. Raises as `open`."""
+        return self._open(text, f"webhook:{wallet}").decode()
+
+    def _seal(self, plain: bytes, owner: str) -> str:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed, tag = _cipher(self._keys[self.mark], nonce, owner).encrypt_and_digest(plain)
+        return f"{self.mark}.{urlsafe_b64encode(nonce + tag + sealed).decode()}"
+
+    def _open(self, text: str, owner: str) -> bytes:
         key = self._keys.get(text[:MARK_LENGTH])
         if key is None:
             raise VariablesUnreadable
@@ -65,15 +79,14 @@ class Vault:
             content = urlsafe_b64decode(text[MARK_LENGTH + 1 :])
             nonce, rest = content[:_NONCE_BYTES], content[_NONCE_BYTES:]
             tag, sealed = rest[:_TAG_BYTES], rest[_TAG_BYTES:]
-            plain = _cipher(key, nonce, project_id).decrypt_and_verify(sealed, tag)
+            return _cipher(key, nonce, owner).decrypt_and_verify(sealed, tag)
         except (ValueError, binascii.Error):
             raise VariablesUnreadable from None
-        return msgspec.json.decode(plain, type=Variables)
 
 
-def _cipher(key: bytes, nonce: bytes, project_id: str) -> "GcmMode":
+def _cipher(key: bytes, nonce: bytes, owner: str) -> "GcmMode":
     cipher = AES.new(key, AES.MODE_GCM, nonce=nonce, mac_len=_TAG_BYTES)
-    cipher.update(f"{_VERSION}:{project_id}".encode())
+    cipher.update(f"{_VERSION}:{owner}".encode())
     return cipher
 
 

@@ -14,6 +14,7 @@ import structlog
 
 from moorage import __version__
 from moorage.clock import Clock
+from moorage.deploy.vault import Vault
 from moorage.events.schedule import next_attempt_ms
 from moorage.events.sender import NotDelivered, Sender
 from moorage.events.signature import signed_headers
@@ -33,8 +34,11 @@ _NOT_WANTED = "the receiver answered 410 Gone, which removed the webhook"
 class DeliveryWorker:
     """Sends what is due, to `at_once` webhooks side by side."""
 
-    def __init__(self, *, db: Database, sender: Sender, at_once: int, clock: Clock) -> None:
+    def __init__(
+        self, *, db: Database, sender: Sender, vault: Vault, at_once: int, clock: Clock
+    ) -> None:
         self._db = db
+        self._vault = vault
         self._sender = sender
         self._at_once = at_once
         self._clock = clock
@@ -105,7 +109,7 @@ class DeliveryWorker:
         event = delivery.event
         body = msgspec.json.encode(event.document())
         headers = signed_headers(
-            secret=webhook.secret,
+            secret=self._vault.open_secret(webhook.secret, webhook.wallet),
             message_id=event.id,
             timestamp_seconds=self._clock.now_ms() // 1000,
             body=body,

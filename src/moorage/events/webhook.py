@@ -20,7 +20,7 @@ class Webhook(msgspec.Struct, frozen=True):
 
     wallet: str
     url: str
-    secret: str
+    secret: str  # as `Vault.seal_secret` stores it
     created_at_ms: int
 
 

@@ -1,7 +1,10 @@
 """The webhooks of wallets: set, shown, removed, and events sent once more."""
 
+import msgspec
+
 from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
+from moorage.deploy.vault import Vault
 from moorage.errors import EventNotFound, WebhookNotFound
 from moorage.events.destination import Destinations
 from moorage.events.signature import new_secret
@@ -23,13 +26,20 @@ class Webhooks:
     """One webhook a wallet, and the events it is sent."""
 
     def __init__(
-        self, *, db: Database, destinations: Destinations, strangers: RateLimiter, clock: Clock
+        self,
+        *,
+        db: Database,
+        destinations: Destinations,
+        vault: Vault,
+        strangers: RateLimiter,
+        clock: Clock,
     ) -> None:
         """`strangers` counts those of wallets that never paid, by client address.
 
         Its window is best `UNPAID_KEPT_MS`: then no more are kept at a time than it lets in.
         """
         self._db = db
+        self._vault = vault
         self._strangers = strangers
         self._destinations = destinations
         self._clock = clock
@@ -47,7 +57,8 @@ class Webhooks:
             wallet=wallet, url=url, secret=new_secret(), created_at_ms=self._clock.now_ms()
         )
         async with self._db.transaction(durable=True) as tx:
-            await events.set_webhook(tx, webhook)
+            sealed = self._vault.seal_secret(webhook.secret, wallet)
+            await events.set_webhook(tx, msgspec.structs.replace(webhook, secret=sealed))
         return webhook
 
     async def show(self, wallet: str) -> tuple[Webhook, Standing]:

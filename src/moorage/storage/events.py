@@ -1,5 +1,7 @@
 """Queries over events, webhooks, and deliveries of the ones to the others."""
 
+from collections.abc import Callable
+
 import msgspec
 from sqlalchemy import (
     bindparam,
@@ -92,6 +94,17 @@ _FORGET_UNPAID = Statement(
         webhooks.c.next_at_ms.is_(None),
         ~exists().where(payments.c.payer == webhooks.c.wallet),
     )
+)
+_SECRET_MARKS = Statement(select(func.substr(webhooks.c.secret, 1, bindparam("length"))).distinct())
+_SECRETS_OTHERWISE = Statement(
+    select(webhooks.c.wallet, webhooks.c.secret).where(
+        func.substr(webhooks.c.secret, 1, bindparam("length")) != bindparam("mark")
+    )
+)
+_RESEAL = Statement(
+    update(webhooks)
+    .where(webhooks.c.wallet == bindparam("of_wallet"))
+    .values(secret=bindparam("new_secret"))
 )
 _GIVE_UP_PENDING = Statement(
     update(deliveries)
@@ -218,6 +231,19 @@ async def forget_unpaid_webhooks(tx: Transaction, *, before_ms: int) -> int:
     Gives how many.
     """
     return await tx.execute(_FORGET_UNPAID, before_ms=before_ms)
+
+
+async def secret_marks(db: Database, *, length: int) -> list[str]:
+    """How webhooks' secrets begin as they are stored, each beginning once."""
+    return [row[0] for row in await db.all(_SECRET_MARKS, length=length)]
+
+
+async def reseal_secrets(tx: Transaction, *, mark: str, anew: Callable[[str, str], str]) -> int:
+    """Have every secret that does not begin with `mark` sealed anew, of its wallet; how many."""
+    stored = await tx.all(_SECRETS_OTHERWISE, mark=mark, length=len(mark))
+    for wallet, text in stored:
+        await tx.execute(_RESEAL, of_wallet=wallet, new_secret=anew(text, wallet))
+    return len(stored)
 
 
 async def due(db: Database, *, now_ms: int, most: int) -> list[Webhook]:

@@ -8,8 +8,10 @@ from moorage.api.secrets_key import KEY_FILE, open_vault
 from moorage.deploy.variables import Variables
 from moorage.deploy.vault import Vault
 from moorage.errors import ConfigurationInvalid
+from moorage.events.signature import new_secret
+from moorage.events.webhook import Webhook
 from moorage.settings import Settings
-from moorage.storage import configuration, projects
+from moorage.storage import configuration, events, projects
 from moorage.storage.database import Database
 from records_fixture import ALICE, add_deployment, add_project
 
@@ -121,3 +123,33 @@ async def test_variables_of_a_deleted_project_are_forgotten(db: Database) -> Non
     async with db.transaction(durable=False) as tx:
         await configuration.forget(tx, ids[0])
     assert await stored(db, *ids) == ("", "")
+
+
+async def webhook(db: Database, secret: str) -> None:
+    made = Webhook(wallet=ALICE, url="https://example.com/", secret=secret, created_at_ms=0)
+    async with db.transaction(durable=False) as tx:
+        await events.set_webhook(tx, made)
+
+
+async def secret_of(db: Database) -> str:
+    found = await events.webhook_of(db, ALICE)
+    assert found is not None
+    return found.secret
+
+
+async def test_secrets_of_webhooks_from_before_are_sealed_and_follow_the_newest_key(
+    db: Database, tmp_path: Path
+) -> None:
+    plain, path = new_secret(), tmp_path / "key"
+    await webhook(db, plain)
+    first = await open_vault(settings(tmp_path, key_file(path, OLD)), db)
+    stored = await secret_of(db)
+    assert stored.startswith(first.mark)
+    assert first.open_secret(stored, ALICE) == plain
+
+    assert "secrets_key_file" in await refused(db, settings(tmp_path, str(tmp_path / "none")))
+    assert "missing" in await refused(db, settings(tmp_path, key_file(path, NEW)))
+    second = await open_vault(settings(tmp_path, key_file(path, NEW, OLD)), db)
+    assert (await secret_of(db)).startswith(second.mark)
+    only = await open_vault(settings(tmp_path, key_file(path, NEW)), db)
+    assert only.open_secret(await secret_of(db), ALICE) == plain

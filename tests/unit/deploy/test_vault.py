@@ -91,3 +91,14 @@ def test_an_older_key_opens_and_the_newest_seals() -> None:
     assert both.open(old, "p1") == SECRETS
     assert both.knows(old[:MARK_LENGTH])
     assert Vault([OTHER]).open(both.seal(SECRETS, "p1"), "p1") == SECRETS
+
+
+def test_webhooks_secret_opens_for_its_wallet_alone() -> None:
+    vault = Vault([KEY])
+    sealed = vault.seal_secret("whsec_c2VjcmV0", "0xa")
+    assert vault.open_secret(sealed, "0xa") == "whsec_c2VjcmV0"
+    assert "c2VjcmV0" not in sealed
+    with pytest.raises(VariablesUnreadable):
+        vault.open_secret(sealed, "0xb")
+    with pytest.raises(VariablesUnreadable):
+        vault.open(sealed, "0xa")  # nor as a project's variables

@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 
 from clock import HOUR_MS, MovableClock
 from moorage.auth.rate_limit import RateLimiter
+from moorage.deploy.vault import Vault
 from moorage.errors import EventNotFound, WebhookNotFound
 from moorage.events import outbox
 from moorage.events.delivery import DeliveryWorker
@@ -90,10 +91,13 @@ class Queues(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        self.worker = DeliveryWorker(db=self.db, sender=self.receivers, at_once=2, clock=self.clock)
+        self.worker = DeliveryWorker(
+            db=self.db, sender=self.receivers, vault=Vault([bytes(32)]), at_once=2, clock=self.clock
+        )
         self.webhooks = Webhooks(
             db=self.db,
             destinations=Destinations(),
+            vault=Vault([bytes(32)]),
             strangers=RateLimiter(clock=self.clock),
             clock=self.clock,
         )

@@ -5,6 +5,7 @@ from sqlalchemy import func, select
 
 from clock import HOUR_MS, START_MS, MovableClock
 from moorage.auth.rate_limit import RateLimiter
+from moorage.deploy.vault import Vault
 from moorage.errors import RateLimited
 from moorage.events import outbox
 from moorage.events.destination import Destinations
@@ -23,7 +24,11 @@ WEBHOOKS = Statement(select(func.count()).select_from(table))
 @pytest.fixture
 def webhooks(db: Database, clock: MovableClock) -> Webhooks:
     return Webhooks(
-        db=db, destinations=Destinations(), strangers=RateLimiter(clock=clock), clock=clock
+        db=db,
+        destinations=Destinations(),
+        vault=Vault([bytes(32)]),
+        strangers=RateLimiter(clock=clock),
+        clock=clock,
     )
 
 
@@ -153,6 +158,7 @@ async def test_webhooks_of_fresh_keys_are_bounded_by_address_and_kept_for_an_hou
     webhooks = Webhooks(
         db=db,
         destinations=Destinations(),
+        vault=Vault([bytes(32)]),
         strangers=RateLimiter(clock=clock, limit=3, window_seconds=3600),
         clock=clock,
     )

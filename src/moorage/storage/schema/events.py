@@ -45,7 +45,7 @@ webhooks = Table(
     # Where a wallet wants its events sent.
     Column("wallet", Text, primary_key=True),
     Column("url", Text, nullable=False),
-    Column("secret", Text, nullable=False),  # signs what is sent; shown once
+    Column("secret", Text, nullable=False),  # signs what is sent; shown once; sealed
     Column("created_at_ms", BigInteger, nullable=False),
     # When the first of the wallet's pending deliveries is tried; none while none is pending.
     Column("next_at_ms", BigInteger),
