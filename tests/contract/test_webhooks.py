@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -17,13 +18,13 @@ from moorage.events import outbox
 from moorage.events.delivery import DeliveryWorker
 from moorage.events.destination import Destinations
 from moorage.events.event import EventKind
-from moorage.events.sender import NotDelivered, Sender, SystemResolver
+from moorage.events.sender import NotDelivered, Sender, SystemResolver, is_own_address
 from moorage.events.webhook import DeliveryStatus
 from moorage.events.webhooks import Webhooks
 from moorage.storage import events
 from moorage.storage.database import Database
 from receiver import Answer, Receiver, receiving
-from records_fixture import ALICE
+from records_fixture import ALICE, fund
 from waiting import until
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -314,6 +315,7 @@ async def test_slow_receivers_hold_up_nobody_else(receiver: Receiver, db: Databa
     async with receiving() as slow:
         slow.answer = never
         for number in range(7):  # all places but one
+            await fund(db, f"0x{number}", 1)
             await office.webhooks.set(f"0x{number}", slow.url)
             await office.tell(f"0x{number}", times=3)
         await office.webhooks.set(ALICE, receiver.url)
@@ -323,7 +325,33 @@ async def test_slow_receivers_hold_up_nobody_else(receiver: Receiver, db: Databa
             await until(lambda: len(receiver.got) == 10)
             await until(lambda: len(slow.got) == 7)
 
-        assert slow.sequences == [1] * 7  # one attempt at a time each
+        assert slow.sequences == [2] * 7  # one attempt at a time each
+
+
+async def test_receivers_that_let_attempts_hang_have_half_of_the_places(
+    receiver: Receiver, db: Database
+) -> None:
+    office = PostOffice(db, SystemClock(), timeout_seconds=600)
+    await fund(db, ALICE, 1)
+    async with receiving() as slow:
+        slow.answer = never
+        for number in range(20):  # wallets that never paid
+            await office.webhooks.set(f"0x{number}", slow.url)
+            await office.tell(f"0x{number}")
+        async with working(office):
+            await until(lambda: len(slow.got) == 4)
+            await office.webhooks.set(ALICE, receiver.url)
+            await office.tell(times=10)
+            await until(lambda: len(receiver.got) == 10)
+            assert len(slow.got) == 4
+
+
+def test_own_addresses_are_told_from_others() -> None:
+    assert is_own_address("127.0.0.1")
+    assert not is_own_address("192.0.2.1")
+    own = subprocess.run(["hostname", "-I"], check=True, capture_output=True, text=True)
+    for address in own.stdout.split():
+        assert is_own_address(address)
 
 
 @pytest.mark.parametrize("code", [301, 307, 400, 404, 429, 500, 503])

@@ -39,7 +39,7 @@ from moorage.deploy.worker import Worker
 from moorage.errors import InvalidField
 from moorage.events.delivery import DeliveryWorker
 from moorage.events.destination import Destinations
-from moorage.events.sender import Sender, SystemResolver
+from moorage.events.sender import Sender, SystemResolver, is_own_address
 from moorage.events.webhooks import UNPAID_KEPT_MS, Webhooks
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
@@ -358,6 +358,7 @@ def _destinations(settings: Settings) -> Destinations:
         return Destinations(
             allow=settings.webhook_allow_networks,
             deny=(settings.app_subnet, *settings.deny_networks),
+            is_own=is_own_address,
         )
     except ValueError as error:
         raise InvalidField("webhook_allow_networks", str(error)) from error

@@ -43,6 +43,7 @@ class DeliveryWorker:
         self._at_once = at_once
         self._clock = clock
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._doubtful: set[str] = set()  # of those that are under way
         self._free = asyncio.Event()
         self._oldest_ms: int | None = None
 
@@ -66,12 +67,20 @@ class DeliveryWorker:
             await self._sender.close()
 
     async def look(self) -> None:
-        """Begin what is due, as far as there is room."""
-        for webhook in await events.due(self._db, now_ms=self._clock.now_ms(), most=self._at_once):
+        """Begin what is due, as far as there is room; half of it is never for doubtful webhooks.
+
+        So receivers that let attempts hang hold up each other, and none that answers.
+        """
+        now_ms = self._clock.now_ms()
+        for webhook, is_doubtful in await events.due(
+            self._db, now_ms=now_ms, most=2 * self._at_once
+        ):
             if len(self._under_way) >= self._at_once:
                 return
+            if is_doubtful and len(self._doubtful) >= max(1, self._at_once // 2):
+                continue
             if webhook.wallet not in self._under_way:
-                self._begin(webhook)
+                self._begin(webhook, is_doubtful=is_doubtful)
 
     def oldest_pending_seconds(self) -> float:
         """How long the oldest delivery has waited, as of the last `measure`; 0 when none waits."""
@@ -83,13 +92,16 @@ class DeliveryWorker:
         """Look up the oldest delivery that waits."""
         self._oldest_ms = await events.oldest_pending_ms(self._db)
 
-    def _begin(self, webhook: Webhook) -> None:
+    def _begin(self, webhook: Webhook, *, is_doubtful: bool) -> None:
+        if is_doubtful:
+            self._doubtful.add(webhook.wallet)
         task = asyncio.create_task(self._attempt(webhook), name=f"webhook {webhook.wallet}")
         self._under_way[webhook.wallet] = task
         task.add_done_callback(lambda _: self._ended(webhook.wallet))
 
     def _ended(self, wallet: str) -> None:
         del self._under_way[wallet]
+        self._doubtful.discard(wallet)
         self._free.set()
 
     async def _attempt(self, webhook: Webhook) -> None:

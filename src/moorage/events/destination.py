@@ -7,7 +7,7 @@ gets no byte of a message.
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from moorage.errors import InvalidField
@@ -53,10 +53,18 @@ class Destinations:
     """Decides about URLs and addresses.
 
     `allow` are networks that may be reached although they are not public, over plain HTTP too;
-    `deny` are ones that must not be although they are. Both are CIDRs.
+    `deny` are ones that must not be although they are. Both are CIDRs. `is_own` tells the addresses
+    of this machine, which are not reached either, public or not: who listens there alone trusts it.
     """
 
-    def __init__(self, *, allow: Iterable[str] = (), deny: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        allow: Iterable[str] = (),
+        deny: Iterable[str] = (),
+        is_own: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._is_own = is_own
         self._allow = tuple(map(ipaddress.ip_network, allow))
         self._deny = tuple(map(ipaddress.ip_network, deny))
 
@@ -71,7 +79,9 @@ class Destinations:
         inner = _reached(ipaddress.ip_address(address))
         if _lies_in(inner, self._allow):
             return True
-        return scheme == "https" and _is_public(inner) and not _lies_in(inner, self._deny)
+        if scheme != "https" or not _is_public(inner) or _lies_in(inner, self._deny):
+            return False
+        return not self._is_own(str(inner))
 
     def _problem(self, url: str) -> str | None:
         if len(url) > MOST_URL_CHARACTERS or not _VISIBLE_ASCII.fullmatch(url):

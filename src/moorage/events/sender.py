@@ -138,6 +138,20 @@ class _CheckedResolver(AbstractResolver):
         """Nothing to let go of."""
 
 
+def is_own_address(address: str) -> bool:
+    """Whether an address is one of this machine's at present.
+
+    The kernel says so: it would send from where it would send to. No packet leaves.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect((address, 9))
+        except OSError:
+            return False  # it leads nowhere
+        return bool(asking.getsockname()[0] == asking.getpeername()[0])
+
+
 def _addresses(host: str) -> list[str]:
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]

@@ -111,10 +111,15 @@ _GIVE_UP_PENDING = Statement(
     .where(deliveries.c.wallet == bindparam("of_wallet"), deliveries.c.status == _PENDING)
     .values(status=DeliveryStatus.FAILED.value, last_error=bindparam("why"))
 )
+_is_doubtful = ~exists().where(payments.c.payer == webhooks.c.wallet) | exists().where(
+    deliveries.c.wallet == webhooks.c.wallet,
+    deliveries.c.status == _PENDING,
+    deliveries.c.attempts > 0,
+)
 _DUE = Statement(
-    select(*_WEBHOOK)
+    select(*_WEBHOOK, _is_doubtful.label("is_doubtful"))
     .where(webhooks.c.next_at_ms <= bindparam("now_ms"))
-    .order_by(webhooks.c.next_at_ms)
+    .order_by("is_doubtful", webhooks.c.next_at_ms)
     .limit(bindparam("most"))
 )
 _FIRST = Statement(
@@ -246,9 +251,14 @@ async def reseal_secrets(tx: Transaction, *, mark: str, anew: Callable[[str, str
     return len(stored)
 
 
-async def due(db: Database, *, now_ms: int, most: int) -> list[Webhook]:
-    """The webhooks with a delivery to be tried now, the longest due first."""
-    return [Webhook(*row) for row in await db.all(_DUE, now_ms=now_ms, most=most)]
+async def due(db: Database, *, now_ms: int, most: int) -> list[tuple[Webhook, bool]]:
+    """The webhooks with a delivery to be tried now, and whether each is doubtful; these come last.
+
+    Doubtful is one whose delivery has failed already, or whose wallet no payment came from. Among
+    equals the longest due comes first.
+    """
+    rows = await db.all(_DUE, now_ms=now_ms, most=most)
+    return [(Webhook(*fields), bool(is_doubtful)) for *fields, is_doubtful in rows]
 
 
 async def first_pending(source: Database | Transaction, wallet: str) -> Delivery | None:

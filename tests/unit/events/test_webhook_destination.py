@@ -154,3 +154,14 @@ def test_plain_http_is_for_allowed_networks() -> None:
 def test_network_with_host_bits_is_a_mistake_of_the_operator() -> None:
     with pytest.raises(ValueError, match="host bits"):
         Destinations(allow=["127.0.0.1/8"])
+
+
+def test_public_addresses_of_this_machine_are_not_reached_unless_allowed() -> None:
+    own = {"93.184.215.14", "2606:4700::1111"}
+    destinations = Destinations(is_own=own.__contains__)
+    for address in (*own, "::ffff:93.184.215.14", "64:ff9b::5db8:d70e"):
+        assert not destinations.permits(address, scheme="https")
+    assert destinations.permits("1.1.1.1", scheme="https")
+    assert Destinations(allow=["93.184.215.14/32"], is_own=own.__contains__).permits(
+        "93.184.215.14", scheme="https"
+    )
