@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from moorage.api.apparatus import MIB, Apparatus, app_limits, trusted_proxies
 from moorage.api.data_directory import open_data_directory
 from moorage.api.deploying import DeployServices, Ground, deploy_services
+from moorage.api.events import event_services
 from moorage.api.gateway import Gateway, Limiters
 from moorage.api.idempotency import Idempotency
 from moorage.api.isolation import is_rootless
@@ -38,9 +39,7 @@ from moorage.deploy.vault import Vault
 from moorage.deploy.worker import Worker
 from moorage.errors import InvalidField
 from moorage.events.delivery import DeliveryWorker
-from moorage.events.destination import Destinations
-from moorage.events.sender import Sender, SystemResolver, is_own_address
-from moorage.events.webhooks import UNPAID_KEPT_MS, Webhooks
+from moorage.events.webhooks import Webhooks
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
 from moorage.ledger.paid_wallets import PaidWallets
@@ -48,7 +47,6 @@ from moorage.metrics import (
     watch_nonces,
     watch_running_apps,
     watch_sleeping_apps,
-    watch_webhook_wait,
 )
 from moorage.parsers.plans import Plans
 from moorage.parsers.pool import ParserPool
@@ -177,7 +175,7 @@ def assemble(
         clock=clock,
         on_step=ground.on_step,
     )
-    destinations = _destinations(settings)
+    webhooks, deliveries = event_services(settings, db, vault, clock)
     gateway = _gateway(
         settings,
         records,
@@ -188,7 +186,7 @@ def assemble(
         parsers=parsers,
         pay_to=pay_to,
         chains=chains,
-        webhooks=_webhooks(settings, db, vault, destinations, clock),
+        webhooks=webhooks,
     )
     return Services(
         gateway=gateway,
@@ -198,7 +196,7 @@ def assemble(
         metering=metering,
         blocking=deploying.blocking,
         retention=deploying.retention,
-        deliveries=_deliveries(settings, db, vault, destinations, clock),
+        deliveries=deliveries,
         payments=payments,
         watch_seconds=settings.watch_seconds,
     )
@@ -350,36 +348,6 @@ def _authenticator(
     return Authenticator(
         records.nonces, contracts=contracts, bound_only=settings.require_bound_signatures
     )
-
-
-def _destinations(settings: Settings) -> Destinations:
-    """Where webhooks may go: never to the networks of apps. Raises InvalidField."""
-    try:
-        return Destinations(
-            allow=settings.webhook_allow_networks,
-            deny=(settings.app_subnet, *settings.deny_networks),
-            is_own=is_own_address,
-        )
-    except ValueError as error:
-        raise InvalidField("webhook_allow_networks", str(error)) from error
-
-
-def _webhooks(
-    settings: Settings, db: Database, vault: Vault, destinations: Destinations, clock: Clock
-) -> Webhooks:
-    limit, window_seconds = settings.requests_per_minute, UNPAID_KEPT_MS // 1000
-    strangers = RateLimiter(clock=clock, limit=limit, window_seconds=window_seconds)
-    return Webhooks(db=db, destinations=destinations, vault=vault, strangers=strangers, clock=clock)
-
-
-def _deliveries(
-    settings: Settings, db: Database, vault: Vault, destinations: Destinations, clock: Clock
-) -> DeliveryWorker:
-    at_once = settings.webhook_attempts_at_once
-    sender = Sender(destinations=destinations, resolve=SystemResolver(at_once=at_once))
-    worker = DeliveryWorker(db=db, sender=sender, vault=vault, at_once=at_once, clock=clock)
-    watch_webhook_wait(worker.oldest_pending_seconds)
-    return worker
 
 
 def _limiters(settings: Settings, clock: Clock) -> Limiters:
