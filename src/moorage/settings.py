@@ -33,9 +33,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The operator's settings; the unit is in the name."""
 
-    data_dir: Annotated[str, _doc("Where everything is kept: database, uploads, apps, logs.")] = (
-        ".moorage"
-    )
+    data_dir: Annotated[str, _doc("Where all is kept: database, uploads, apps.")] = ".moorage"
     run_dir: Annotated[
         str,
         _doc("Where sockets go; short, as their paths may have 108 bytes. Empty: below /run."),
@@ -230,6 +228,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "Resolvers that domains are proved by, as address or address:port. Empty: the system's."
         ),
     ] = ()
+    certificates_per_wallet: Annotated[
+        int, _doc("How many hosts of a wallet may get their first certificate in a week.", ge=1)
+    ] = 20
     domains_per_project: Annotated[
         int, _doc("How many domains of its own a project may claim.", ge=0, le=1000)
     ] = 10

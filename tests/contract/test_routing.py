@@ -19,18 +19,19 @@ import pytest
 import pytest_asyncio
 import uvicorn
 from aiohttp import web
+from starlette.requests import Request
 
 from moorage.api.apparatus import find_tool
 from moorage.errors import ProxyFailed
 from moorage.process import find_running
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ProxySettings, Tls
-from moorage.routing.caddy_routes import FALLBACK_SOCKET
+from moorage.routing.caddy_routes import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.pages import Absence, HostState, fallback_app
 from moorage.routing.probe import Answer, answers, probe
 from moorage.routing.router import Router
-from moorage.routing.waking import Wake
+from moorage.routing.waking import Wake, waking_app
 from ports import quiet_port
 from waiting import until
 
@@ -58,14 +59,15 @@ class Harbour:
 
 @dataclass
 class Fallback:
-    """The gateway's part, served by uvicorn on the fallback socket."""
+    """The gateway's part, served by uvicorn on its two sockets."""
 
-    server: uvicorn.Server
-    task: asyncio.Task[None]
+    servers: list[uvicorn.Server]
+    tasks: list[asyncio.Task[None]]
 
     async def stop(self) -> None:
-        self.server.should_exit = True
-        await self.task
+        for server in self.servers:
+            server.should_exit = True
+        await asyncio.gather(*self.tasks)
 
 
 async def nobody_sleeps(host: str) -> bool:
@@ -76,15 +78,26 @@ async def serve_fallback(run_dir: Path, wake: Wake = nobody_sleeps) -> Fallback:
     async def lookup(host: str) -> Absence:
         return Absence(STATES.get(host, HostState.UNKNOWN))
 
-    app = fallback_app(
-        lookup, base_domain="localhost", gateway_url="http://127.0.0.1:8402", wake=wake
-    )
-    config = uvicorn.Config(app, log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
-    listener = listen_unix(run_dir / FALLBACK_SOCKET)
-    task = asyncio.create_task(server._serve([listener]))
-    await until(lambda: server.started)
-    return Fallback(server, task)
+    async def owner(host: str) -> str:
+        return host
+
+    def visitor(request: Request) -> str:
+        return request.headers["x-real-ip"]
+
+    apps = {
+        FALLBACK_SOCKET: fallback_app(
+            lookup, base_domain="localhost", gateway_url="http://127.0.0.1:8402", visitor=visitor
+        ),
+        WAKE_SOCKET: waking_app(wake, owner=owner, visitor=visitor),
+    }
+    configs = [uvicorn.Config(app, log_level="warning", lifespan="off") for app in apps.values()]
+    servers = [uvicorn.Server(config) for config in configs]
+    tasks = [
+        asyncio.create_task(server._serve([listen_unix(run_dir / name)]))
+        for name, server in zip(apps, servers, strict=True)
+    ]
+    await until(lambda: all(server.started for server in servers))
+    return Fallback(servers, tasks)
 
 
 @pytest.fixture

@@ -160,6 +160,6 @@ async def test_visitors_cannot_ask_the_question_themselves(
     harbour: Harbour, dreamer: Dreamer
 ) -> None:
     """To an address that the proxy never asks about, as it is no well-formed host."""
-    head = await raw(harbour, b"GET / HTTP/1.1\r\nHost: a_b.localhost\r\nMoorage-Wake: 1\r\n\r\n")
+    head = await raw(harbour, b"HEAD / HTTP/1.1\r\nHost: a_b.localhost\r\n\r\n")
     assert head.split()[1] == b"404"
     assert dreamer.asked == []

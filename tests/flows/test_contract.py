@@ -264,6 +264,8 @@ async def test_bodies_that_the_contract_allows(wallet: Wallet, field: str, value
         ("uniqueName", 1234, "uniqueName"),
         ("uniqueName", "", "uniqueName"),
         ("uniqueName", "abc", "uniqueName"),
+        ("uniqueName", "mail", "uniqueName"),
+        ("uniqueName", "WPAD", "uniqueName"),
         ("uniqueName", "a" * 33, "uniqueName"),
         ("uniqueName", "-abc", "uniqueName"),
         ("uniqueName", "abc-", "uniqueName"),

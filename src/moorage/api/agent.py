@@ -32,6 +32,7 @@ from moorage.clock import iso_utc
 from moorage.deploy.bid import Admitted, Bid
 from moorage.deploy.deployment import Standing
 from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.reserved_names import is_reserved
 from moorage.deploy.upload import Upload, read_upload
 from moorage.errors import (
     DeploymentNotFound,
@@ -180,6 +181,7 @@ async def _read_bid(
     )
     try:
         checked = received.request
+        await _refuse_reserved(gateway, checked.unique_name)
         if checked.settings.volume:
             gateway.require_volumes("settings.volume")
         bid = Bid(
@@ -209,6 +211,13 @@ def _party(caller: Caller) -> Party:
     if caller.stranger_at is None:
         return Party(caller.wallet, is_stranger=False)
     return Party(caller.stranger_at, is_stranger=True)
+
+
+async def _refuse_reserved(gateway: Gateway, name: str) -> None:
+    """Raise InvalidField for a name that is nobody's to have; a project that has it keeps it."""
+    own = gateway.hosts.unique_name(gateway.host.partition(":")[0])
+    if is_reserved(name, own=own) and await projects.by_name(gateway.db, name) is None:
+        raise InvalidField("uniqueName", "is reserved; choose another")
 
 
 async def _close(upload: Upload) -> None:

@@ -6,24 +6,27 @@ This package is the one place that reads settings and names concrete classes.
 import asyncio
 import gc
 import resource
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
+from starlette.requests import Request
 
 from moorage.api.apparatus import Apparatus, http_url, listen, open_apparatus
 from moorage.api.assembly import Records, Services, assemble, open_records
+from moorage.api.connection import Bounds
 from moorage.api.gateway import Gateway
-from moorage.api.operator import Check, Owns, operator_app
+from moorage.api.operator import Check, operator_app
 from moorage.api.request_context import RequestContext
 from moorage.api.routes import http_app
 from moorage.api.secrets_key import open_vault
 from moorage.api.server import HttpServer
+from moorage.auth.client_address import TrustedProxies, rate_limit_key
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
@@ -34,9 +37,10 @@ from moorage.deploy.usage import FOLLOW_SECONDS, SAMPLE_SECONDS
 from moorage.errors import MoorageError, ProxyFailed
 from moorage.parsers.pool import ParserPool
 from moorage.payments.recipients import note_recipient
-from moorage.routing.caddy_routes import FALLBACK_SOCKET
+from moorage.routing.caddy_routes import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.pages import Absence, HostState, fallback_app
+from moorage.routing.waking import MOST_QUESTIONS, Visitor, waking_app
 from moorage.settings import Settings
 from moorage.storage.purpose import Purpose
 from moorage.storage.toolchains import in_use
@@ -113,16 +117,7 @@ async def run_gateway(
         await services.space.look()
         await services.payments.resumption.check_balances()
         operator = listen("127.0.0.1", settings.operator_port, "operator_port")
-        servers = [
-            HttpServer(_api(services.gateway), apparatus.api_listener),
-            HttpServer(
-                operator_app(_checks(records, apparatus, services), _owns(services.gateway)),
-                operator,
-            ),
-            HttpServer(
-                _fallback(services.gateway), listen_unix(apparatus.proxy_dir / FALLBACK_SOCKET)
-            ),
-        ]
+        servers = _servers(services, records, apparatus, operator)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(task) for task in _tasks(services, apparatus, servers)]
             _spare_the_collector()
@@ -146,6 +141,23 @@ async def _open_parsers(stack: AsyncExitStack) -> ParserPool:
     stack.push_async_callback(parsers.close)
     await parsers.open()
     return parsers
+
+
+def _servers(
+    services: Services, records: Records, apparatus: Apparatus, operator: socket.socket
+) -> list[HttpServer]:
+    gateway, proxy_dir = services.gateway, apparatus.proxy_dir
+    checks = _checks(records, apparatus, services)
+    return [
+        HttpServer(_api(gateway), apparatus.api_listener),
+        HttpServer(operator_app(checks, gateway.certificates.may_have), operator),
+        HttpServer(_fallback(gateway), listen_unix(proxy_dir / FALLBACK_SOCKET)),
+        HttpServer(
+            _waking(gateway),
+            listen_unix(proxy_dir / WAKE_SOCKET),
+            bounds=Bounds(connections=MOST_QUESTIONS),
+        ),
+    ]
 
 
 def _forbid_core_dumps() -> None:
@@ -226,8 +238,26 @@ def _fallback(gateway: Gateway) -> Any:
         _lookup(gateway),
         base_domain=gateway.hosts.base_domain,
         gateway_url=gateway.public_url,
-        wake=gateway.wake.host,
+        visitor=_visitor(gateway.trusted_proxies),
     )
+
+
+def _waking(gateway: Gateway) -> Any:
+    async def owner(host: str) -> str | None:
+        project = await gateway.addresses.project_at(host)
+        return None if project is None else project.wallet
+
+    return waking_app(gateway.wake.host, owner=owner, visitor=_visitor(gateway.trusted_proxies))
+
+
+def _visitor(trusted: TrustedProxies) -> Visitor:
+    """Who asked the proxy; not known of those who came through another proxy before it."""
+
+    def visitor(request: Request) -> str | None:
+        address = request.headers.get("x-real-ip", "")
+        return None if not address or trusted.trusts(address) else rate_limit_key(address)
+
+    return visitor
 
 
 def _lookup(gateway: Gateway) -> Callable[[str], Awaitable[Absence]]:
@@ -243,16 +273,6 @@ def _lookup(gateway: Gateway) -> Callable[[str], Awaitable[Absence]]:
         return absence
 
     return lookup
-
-
-def _owns(gateway: Gateway) -> Owns:
-    """Which hosts may have certificates: living projects' names and domains, the API's own."""
-    api_host = urlsplit(gateway.public_url).hostname
-
-    async def owns(host: str) -> bool:
-        return host == api_host or await gateway.addresses.project_at(host) is not None
-
-    return owns
 
 
 def _absence(project: Project, reconciler: Reconciler) -> Absence:

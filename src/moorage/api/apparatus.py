@@ -9,8 +9,11 @@ import sys
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import structlog
 
 from moorage.api.isolation import make_runtime, run_directory
 from moorage.api.server import listen_tcp
@@ -26,6 +29,8 @@ from moorage.routing.router import Router
 from moorage.runtimes.runtime import Limits, Runtime
 from moorage.settings import Settings
 from moorage.toolchains.store import Version
+
+log = structlog.get_logger()
 
 MIB = 1024 * 1024
 _HTTP_PORT = 80
@@ -94,7 +99,11 @@ async def open_apparatus(
     gateway_url = settings.public_url or http_url(settings.host, listener.getsockname()[1])
     probe_token = secrets.token_hex(16)
     router = Router(proxy_dir, settings.base_domain)
-    caddy = Caddy(find_tool("caddy"), _proxy_settings(settings, data_dir, proxy_dir, gateway_url))
+    caddy = Caddy(
+        find_tool("caddy"),
+        _proxy_settings(settings, data_dir, proxy_dir, gateway_url),
+        confine=partial(_confine_proxy, runtime, _proxy_memory_bytes(settings)),
+    )
     proxy_port = await caddy.start()
     if stop_apps:
         stack.callback(shutil.rmtree, proxy_dir, ignore_errors=True)
@@ -114,6 +123,19 @@ async def open_apparatus(
         api_listener=listener,
         gateway_url=gateway_url,
     )
+
+
+def _proxy_memory_bytes(settings: Settings) -> int:
+    """Half of what apps and builds leave: 1 MiB for each request under way, at the worst."""
+    return settings.memory_reserve_mib * MIB // 2
+
+
+async def _confine_proxy(runtime: Runtime, memory_bytes: int, pid: int) -> None:
+    """Where nothing can bound it, its own garbage collection alone does."""
+    try:
+        await runtime.confine("proxy", pid, memory_bytes=memory_bytes)
+    except OSError as error:  # apps are served all the same
+        log.warning("the proxy's memory is not bounded", error=str(error))
 
 
 def trusted_proxies(settings: Settings) -> tuple[str, ...]:
@@ -191,6 +213,7 @@ def _proxy_settings(
         http_port=_HTTP_PORT if settings.tls else settings.proxy_port,
         tls=Tls(ask_url=ask_url) if settings.tls else None,
         api=_api_behind_proxy(settings, gateway_url),
+        memory_bytes=_proxy_memory_bytes(settings),
     )
 
 

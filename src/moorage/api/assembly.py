@@ -255,6 +255,7 @@ def _gateway(
         wake=deploying.wake,
         usage=deploying.usage,
         addresses=deploying.addresses,
+        certificates=deploying.certificates,
         domains=_domains(settings, apparatus, db, deploying.addresses, clock),
         webhooks=webhooks,
         hosts=apparatus.hosts,

@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from moorage.api.apparatus import Apparatus, app_limits, build_limits
 from moorage.auth.rate_limit import RateLimiter
@@ -12,6 +13,7 @@ from moorage.deploy.addresses import Addresses
 from moorage.deploy.blocking import Blocking
 from moorage.deploy.cancellation import Cancellation
 from moorage.deploy.capacity import Capacity
+from moorage.deploy.certificates import Certificates
 from moorage.deploy.chores import Chores
 from moorage.deploy.configuration import Configuration
 from moorage.deploy.deletion import Deletion
@@ -46,6 +48,7 @@ class DeployServices:
     """What acts on deployments."""
 
     addresses: Addresses
+    certificates: Certificates
     worker: Worker
     reconciler: Reconciler
     wake: Wake
@@ -85,16 +88,7 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
         specs,
         on_built=lambda: worker.wake(),  # noqa: PLW0108 (the worker is made with the workflow)
     )
-    worker = Worker(
-        db=db,
-        carry_out=workflow.run,
-        places=Places(
-            jobs=settings.deploys_at_once,
-            builds=settings.builds_at_once,
-            builds_of_wallet=settings.builds_per_wallet,
-        ),
-        clock=clock,
-    )
+    worker = Worker(db=db, carry_out=workflow.run, places=_places(settings), clock=clock)
     chores = Chores(clock=clock)
     sleep = _sleep(settings, apparatus, ground, addresses, chores)
     reconciler = _reconciler(settings, apparatus, ground, addresses, specs, chores, sleep)
@@ -102,6 +96,7 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
     deletion = Deletion(db=db, worker=worker, reconciler=reconciler, metering=ground.metering)
     return DeployServices(
         addresses=addresses,
+        certificates=_certificates(settings, apparatus, ground, addresses),
         worker=worker,
         reconciler=reconciler,
         wake=_wake(settings, apparatus, ground, addresses, chores, sleep, reconciler),
@@ -133,6 +128,26 @@ def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) ->
         ),
         deletion=deletion,
         retention=_retention(settings, ground, deletion),
+    )
+
+
+def _places(settings: Settings) -> Places:
+    return Places(
+        jobs=settings.deploys_at_once,
+        builds=settings.builds_at_once,
+        builds_of_wallet=settings.builds_per_wallet,
+    )
+
+
+def _certificates(
+    settings: Settings, apparatus: Apparatus, ground: Ground, addresses: Addresses
+) -> Certificates:
+    return Certificates(
+        db=ground.db,
+        addresses=addresses,
+        own_host=urlsplit(apparatus.gateway_url).hostname,
+        per_wallet=settings.certificates_per_wallet,
+        clock=ground.clock,
     )
 
 

@@ -15,6 +15,7 @@ from moorage.clock import Clock
 from moorage.deploy.addresses import Addresses
 from moorage.deploy.admission import Admission
 from moorage.deploy.cancellation import Cancellation
+from moorage.deploy.certificates import Certificates
 from moorage.deploy.configuration import Configuration
 from moorage.deploy.deletion import Deletion
 from moorage.deploy.domains import Domains
@@ -84,6 +85,7 @@ class Gateway:
     wake: Wake
     usage: UsageMeter
     addresses: Addresses
+    certificates: Certificates
     domains: Domains
     webhooks: Webhooks
     hosts: Hosts

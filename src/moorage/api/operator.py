@@ -15,11 +15,13 @@ Check = Callable[[], Awaitable[None]]
 """Returns when its part is well; raises a MoorageError that says what is wrong."""
 
 
-Owns = Callable[[str], Awaitable[bool]]
-"""Whether a host name is an app's, or the gateway's own."""
+MayHaveCertificate = Callable[[str], Awaitable[bool]]
+"""Whether the proxy may have a certificate made for a host name, in lower case."""
 
 
-def operator_app(checks: Mapping[str, Check], owns: Owns) -> Starlette:
+def operator_app(
+    checks: Mapping[str, Check], may_have_certificate: MayHaveCertificate
+) -> Starlette:
     """The operator's endpoints, and the one that the proxy asks.
 
     `GET /metrics`: Prometheus text. `GET /ready`: 200, or 503 with what is not. `GET
@@ -37,8 +39,8 @@ def operator_app(checks: Mapping[str, Check], owns: Owns) -> Starlette:
         return Response(content, media_type=media_type)
 
     async def certificate(request: Request) -> Response:
-        known = await owns(request.query_params.get("domain", "").lower())
-        return Response(status_code=200 if known else 404)
+        may = await may_have_certificate(request.query_params.get("domain", "").lower())
+        return Response(status_code=200 if may else 404)
 
     return Starlette(
         routes=[

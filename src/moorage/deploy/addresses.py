@@ -60,6 +60,10 @@ class Addresses:
         """Where a project's own name leads, None when nowhere."""
         return self._routes.socket(self._hosts.host(project.unique_name))
 
+    def leads(self, host: str) -> bool:
+        """Whether a host leads anywhere."""
+        return self._routes.socket(host) is not None
+
     def adopt(self, host: str, project: Project) -> None:
         """Lead a domain, whose ever it was, to where the project's own name leads."""
         socket = self.socket(project)

@@ -37,7 +37,7 @@ _POLL_SECONDS = 0.02
 
 _RECORD = "proxy.json"
 
-_HEAP_PERCENT = 85  # of its memory, for Go's own bound: the rest is for what Go does not count
+_HEAP_PERCENT = 70  # of its memory, for Go's own bound: sockets may have a fifth, the rest is code
 
 Confine = Callable[[int], Awaitable[None]]
 """Bounds what the process of this id may use of the machine."""

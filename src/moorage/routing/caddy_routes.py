@@ -18,9 +18,10 @@ from moorage.routing.router import ROUTES_DIR, SOCKETS_DIR
 FALLBACK_SOCKET = "fallback.sock"
 """In `run_dir`: where the gateway serves `pages.fallback_app`."""
 
-WAKE_HEADER = "Moorage-Wake"
-"""In a request to the fallback socket: a question, answered 204 when the host leads to an app now;
-anything else means that no app is to be had. No `X-Moorage-`: those the proxy removes last."""
+WAKE_SOCKET = "wake.sock"
+"""In `run_dir`: where it serves `waking.waking_app`. HEAD / is answered 204 when the host leads to
+an app now; anything else means that no app is to be had. Held questions can't keep pages away, as
+pages have another socket."""
 
 PROBE_HEADER = "X-Moorage-Probe"
 """In a request of the gateway's own: what tells it from visits, see `probe` in the access log."""
@@ -150,11 +151,10 @@ def _waking_proxy(page_status: str, served: JsonObject) -> JsonObject:
     """
     request = _trusted_request_headers()
     request["delete"] += ["Connection", "Upgrade", *_BODY_HEADERS]
-    request["set"][WAKE_HEADER] = ["1"]
     page = {"handle": _fallback(page_status)}
     return {
         "handler": "reverse_proxy",
-        "upstreams": [{"dial": f"unix/{FALLBACK_SOCKET}"}],
+        "upstreams": [{"dial": f"unix/{WAKE_SOCKET}"}],
         "rewrite": {"method": "HEAD", "uri": "/"},
         "transport": {
             "protocol": "http",
@@ -222,7 +222,7 @@ def _fallback_after_app() -> list[JsonObject]:
 def _fallback_proxy() -> JsonObject:
     """To the gateway's page for this host; the page is plain HTTP, also to a WebSocket client."""
     request = _trusted_request_headers()
-    request["delete"] += ["Connection", "Upgrade", WAKE_HEADER]
+    request["delete"] += ["Connection", "Upgrade"]
     return {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": f"unix/{FALLBACK_SOCKET}"}],

@@ -23,13 +23,10 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from moorage.errors import MoorageError
-from moorage.routing.caddy_routes import FALLBACK_HEADER, WAKE_HEADER
+from moorage.routing.caddy_routes import FALLBACK_HEADER
+from moorage.routing.dropped_bodies import DroppedBodies
 from moorage.routing.hosts import host_of_header, is_host
-from moorage.routing.waking import Wake, Waking
-
-MOST_BODY_BYTES = 128 * 1024 * 1024
-"""A request's body is read and dropped up to here: many clients read no answer before they have
-sent everything."""
+from moorage.routing.waking import Visitor
 
 
 class HostState(StrEnum):
@@ -177,17 +174,15 @@ _APEX = Page(
 )
 
 
-async def _nobody_sleeps(_host: str) -> bool:
-    """A `Wake` of a gateway none of whose apps can be woken."""
-    return False
-
-
 def fallback_app(
-    lookup: Lookup, *, base_domain: str, gateway_url: str, wake: Wake = _nobody_sleeps
+    lookup: Lookup, *, base_domain: str, gateway_url: str, visitor: Visitor
 ) -> Starlette:
     """The app behind the proxy's fallback socket; `gateway_url` is the API's public address."""
     pages = _Pages(
-        lookup, Waking(wake), base_domain=base_domain, gateway_url=gateway_url.rstrip("/")
+        lookup,
+        DroppedBodies(visitor),
+        base_domain=base_domain,
+        gateway_url=gateway_url.rstrip("/"),
     )
     return Starlette(routes=[Mount("/", app=pages)])
 
@@ -214,10 +209,10 @@ class _Pages:
     """The ASGI application: any path, any method."""
 
     def __init__(
-        self, lookup: Lookup, waking: Waking, *, base_domain: str, gateway_url: str
+        self, lookup: Lookup, bodies: DroppedBodies, *, base_domain: str, gateway_url: str
     ) -> None:
         self._lookup = lookup
-        self._waking = waking
+        self._bodies = bodies
         self._base_domain = base_domain
         self._gateway_url = gateway_url
 
@@ -226,14 +221,9 @@ class _Pages:
             await WebSocketClose()(scope, receive, send)
             return
         request = Request(scope, receive)
-        if WAKE_HEADER in request.headers:
-            host = host_of_header(request.headers.get("host", ""))
-            response = await self._waking.answer(request, host)
-            await response(scope, receive, send)
-            return
         response = await self._answer(request)
         try:
-            await _drop_body(request)
+            await self._bodies.drop(request)
         except ClientDisconnect:
             return
         await response(scope, receive, send)
@@ -274,14 +264,6 @@ def _to_lower_case(request: Request) -> Response:
         location += f"?{request.url.query}"
     headers = {"Location": location, FALLBACK_HEADER: "lower_case", "Cache-Control": "no-store"}
     return Response(status_code=308, headers=headers)
-
-
-async def _drop_body(request: Request) -> None:
-    dropped = 0
-    async for chunk in request.stream():
-        dropped += len(chunk)
-        if dropped > MOST_BODY_BYTES:
-            return
 
 
 def _is_browser(headers: Headers) -> bool:

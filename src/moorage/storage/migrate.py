@@ -6,7 +6,7 @@ from pathlib import Path
 
 from moorage.errors import DatabaseUnavailable
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
+REVISIONS = tuple(f"{number:04}" for number in range(1, 12))
 """Of the schema, oldest first; each is a script in `migrations/versions`."""
 
 NEWEST_REVISION = REVISIONS[-1]

@@ -6,30 +6,45 @@ from collections import Counter
 from starlette.requests import Request
 from starlette.types import Message
 
-from moorage.routing.waking import MOST_HELD, MOST_HELD_PER_HOST, Waking
+from moorage.routing.waking import (
+    MOST_HELD,
+    MOST_HELD_PER_HOST,
+    MOST_HELD_PER_OWNER,
+    MOST_HELD_PER_VISITOR,
+    Waking,
+)
 
 
 class Visitor:
     """A client of the proxy that may hang up."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "") -> None:
         self.left = asyncio.Event()
+        self._address = address
 
     async def _receive(self) -> Message:
         await self.left.wait()
         return {"type": "http.disconnect"}
 
     async def ask(self, waking: Waking, host: str) -> int:
-        request = Request({"type": "http", "method": "GET", "headers": []}, self._receive)
-        return (await waking.answer(request, host)).status_code
+        headers = [(b"host", host.encode()), (b"x-real-ip", self._address.encode())]
+        request = Request({"type": "http", "method": "HEAD", "headers": headers}, self._receive)
+        return (await waking.answer(request)).status_code
 
 
 class Dock:
-    """Apps that wake when the test says."""
+    """Apps that wake when the test says: `<owner>-<name>.localhost`."""
 
     def __init__(self) -> None:
         self.ready = asyncio.Event()
         self.held: Counter[str] = Counter()
+        self.waking = Waking(self.wake, owner=self.owner, visitor=self.visitor)
+
+    async def owner(self, host: str) -> str | None:
+        return None if host.startswith("nobody") else host.partition("-")[0]
+
+    def visitor(self, request: Request) -> str | None:
+        return request.headers["x-real-ip"] or None
 
     async def wake(self, host: str) -> bool:
         self.held[host] += 1
@@ -37,63 +52,129 @@ class Dock:
             await self.ready.wait()
         finally:
             self.held[host] -= 1
-        return host != "broken.localhost"
+        return "broken" not in host
 
 
-async def asked(waking: Waking, host: str, times: int) -> list[asyncio.Task[int]]:
-    tasks = [asyncio.create_task(Visitor().ask(waking, host)) for _ in range(times)]
-    for _ in range(3):  # each is a task that makes two more
+async def asked(
+    waking: Waking, host: str, times: int = 1, *, address: str = ""
+) -> list[asyncio.Task[int]]:
+    tasks = [asyncio.create_task(Visitor(address).ask(waking, host)) for _ in range(times)]
+    for _ in range(4):  # each is a task that makes three more
         await asyncio.sleep(0)
+    return tasks
+
+
+async def fill(dock: Dock) -> list[asyncio.Task[int]]:
+    """All places, taken by as few owners as can."""
+    tasks = []
+    for owner in range(MOST_HELD // MOST_HELD_PER_OWNER):
+        for app in range(MOST_HELD_PER_OWNER // MOST_HELD_PER_HOST):
+            host = f"owner{owner}-app{app}.localhost"
+            tasks += await asked(dock.waking, host, MOST_HELD_PER_HOST)
+    assert not any(task.done() for task in tasks)
     return tasks
 
 
 async def test_question_is_answered_by_how_the_waking_ends() -> None:
     dock = Dock()
-    waking = Waking(dock.wake)
-    well = await asked(waking, "app.localhost", 1)
-    broken = await asked(waking, "broken.localhost", 1)
-    assert not well[0].done()
+    (well,) = await asked(dock.waking, "some-app.localhost:8080")
+    (broken,) = await asked(dock.waking, "some-broken.localhost")
+    assert not well.done()
+    assert dock.held["some-app.localhost"] == 1
     dock.ready.set()
-    assert (await well[0], await broken[0]) == (204, 404)
+    assert (await well, await broken) == (204, 404)
+
+
+async def test_host_of_nobody_is_answered_at_once_and_asked_of_nobody() -> None:
+    dock = Dock()
+    assert await Visitor().ask(dock.waking, "nobody.localhost") == 404
+    assert dock.held == {}
 
 
 async def test_no_host_holds_more_than_its_share() -> None:
     dock = Dock()
-    waking = Waking(dock.wake)
-    held = await asked(waking, "app.localhost", MOST_HELD_PER_HOST)
-    (refused,) = await asked(waking, "app.localhost", 1)
-    assert refused.done()
+    held = await asked(dock.waking, "some-app.localhost", MOST_HELD_PER_HOST)
+    (refused,) = await asked(dock.waking, "some-app.localhost")
     assert refused.result() == 404
-    (other,) = await asked(waking, "other.localhost", 1)
+    (other,) = await asked(dock.waking, "some-other.localhost")
     assert not other.done()
     dock.ready.set()
     assert {await task for task in [*held, other]} == {204}
-    assert await Visitor().ask(waking, "app.localhost") == 204  # the places are free again
+    assert await Visitor().ask(dock.waking, "some-app.localhost") == 204  # free again
 
 
-async def test_all_hosts_together_hold_no_more_than_the_most() -> None:
+async def test_apps_of_one_owner_hold_no_more_than_its_share() -> None:
     dock = Dock()
-    waking = Waking(dock.wake)
-    tasks = []
-    for number in range(MOST_HELD // MOST_HELD_PER_HOST):
-        tasks += await asked(waking, f"app{number}.localhost", MOST_HELD_PER_HOST)
-    (refused,) = await asked(waking, "one-more.localhost", 1)
-    assert refused.done()
+    held = []
+    for app in range(MOST_HELD_PER_OWNER // 8):
+        held += await asked(dock.waking, f"one-app{app}.localhost", 8)
+    (refused,) = await asked(dock.waking, "one-more.localhost")
+    (other,) = await asked(dock.waking, "two-app.localhost")
     assert refused.result() == 404
+    assert not other.done()
     dock.ready.set()
-    assert {await task for task in tasks} == {204}
+    assert {await task for task in [*held, other]} == {204}
+
+
+async def test_one_address_holds_no_more_than_its_share_and_an_unknown_one_any() -> None:
+    dock = Dock()
+    held = await asked(
+        dock.waking, "one-app.localhost", MOST_HELD_PER_VISITOR, address="203.0.113.1"
+    )
+    (refused,) = await asked(dock.waking, "two-app.localhost", address="203.0.113.1")
+    assert refused.result() == 404
+    held += await asked(dock.waking, "two-app.localhost", address="203.0.113.2")
+    held += await asked(dock.waking, "two-app.localhost", MOST_HELD_PER_VISITOR + 1)
+    assert not any(task.done() for task in held)
+    dock.ready.set()
+    assert {await task for task in held} == {204}
+
+
+async def test_newcomer_gets_a_place_of_the_owner_who_has_most() -> None:
+    dock = Dock()
+    tasks = await fill(dock)
+    newcomers = await asked(dock.waking, "neighbour-app.localhost", 10)
+    assert not any(task.done() for task in newcomers)
+    displaced = [task for task in tasks if task.done()]
+    assert [task.result() for task in displaced] == [404] * 10
+    dock.ready.set()
+    assert {await task for task in newcomers} == {204}
+
+
+async def test_who_has_as_many_as_anybody_takes_nobodys_place() -> None:
+    dock = Dock()
+    tasks = await fill(dock)
+    share = MOST_HELD // (MOST_HELD // MOST_HELD_PER_OWNER + 1)
+    newcomers = []
+    for app in range(2):
+        newcomers += await asked(dock.waking, f"new-app{app}.localhost", MOST_HELD_PER_HOST)
+    held = [task for task in newcomers if not task.done()]
+    assert share - 1 <= len(held) <= share
+    assert sum(not task.done() for task in [*tasks, *newcomers]) == MOST_HELD
+    dock.ready.set()
+    assert {await task for task in held} == {204}
+
+
+async def test_app_is_woken_for_who_is_not_held() -> None:
+    dock = Dock()
+    address = "203.0.113.1"
+    held = await asked(dock.waking, "one-app.localhost", MOST_HELD_PER_VISITOR, address=address)
+    refused = await asked(dock.waking, "two-app.localhost", 3, address=address)
+    assert [task.result() for task in refused] == [404] * 3
+    assert dock.held["two-app.localhost"] == 1  # once, however many ask
+    dock.ready.set()
+    await asyncio.gather(*held)
 
 
 async def test_visitor_that_leaves_frees_its_place() -> None:
     dock, visitor = Dock(), Visitor()
-    waking = Waking(dock.wake)
-    leaving = asyncio.create_task(visitor.ask(waking, "app.localhost"))
-    others = await asked(waking, "app.localhost", MOST_HELD_PER_HOST - 1)
+    leaving = asyncio.create_task(visitor.ask(dock.waking, "some-app.localhost"))
+    others = await asked(dock.waking, "some-app.localhost", MOST_HELD_PER_HOST - 1)
     visitor.left.set()
     assert await leaving == 404
     await asyncio.sleep(0)
-    assert dock.held["app.localhost"] == MOST_HELD_PER_HOST - 1
-    (next_one,) = await asked(waking, "app.localhost", 1)
+    assert dock.held["some-app.localhost"] == MOST_HELD_PER_HOST - 1
+    (next_one,) = await asked(dock.waking, "some-app.localhost")
     assert not next_one.done()
     dock.ready.set()
     assert {await task for task in [*others, next_one]} == {204}

@@ -17,6 +17,10 @@ GATEWAY = "https://gateway.example.com"
 BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
 
 
+def nobody(_request: object) -> None:
+    """A visitor whose address is not known."""
+
+
 class Reply(msgspec.Struct):
     status: int
     headers: dict[str, str]
@@ -46,7 +50,7 @@ async def ask(
             raise DatabaseUnavailable
         return Absence(state, retry_after_seconds)
 
-    app = fallback_app(lookup, base_domain="localhost", gateway_url=GATEWAY + "/")
+    app = fallback_app(lookup, base_domain="localhost", gateway_url=GATEWAY + "/", visitor=nobody)
     all_headers = {"host": host, "accept": accept} | dict(headers or {})
     scope: Scope = {
         "type": "http",
@@ -196,7 +200,7 @@ async def test_websocket_is_closed_before_it_opens() -> None:
     async def receive() -> Message:
         return {"type": "websocket.connect"}
 
-    app = fallback_app(lookup, base_domain="localhost", gateway_url=GATEWAY)
+    app = fallback_app(lookup, base_domain="localhost", gateway_url=GATEWAY, visitor=nobody)
     scope = {"type": "websocket", "path": "/", "headers": [], "subprotocols": []}
     await app(scope, receive, send)
     assert [message["type"] for message in sent] == ["websocket.close"]

@@ -8,6 +8,7 @@ hex with 0x. Status columns hold the values of the enums of their subject; a tes
 from moorage.storage.schema.apps import (
     access_log_position,
     build_runs,
+    certificates,
     deployments,
     domains,
     jobs,
@@ -42,6 +43,7 @@ from moorage.storage.schema.money import (
 __all__ = [
     "access_log_position",
     "build_runs",
+    "certificates",
     "deliveries",
     "deployments",
     "domains",

@@ -143,6 +143,17 @@ domains = Table(
     ),
 )
 
+certificates = Table(
+    "certificates",
+    metadata,
+    # A host that the proxy may have a certificate made for.
+    Column("host", Text, primary_key=True),
+    Column("wallet", Text, nullable=False),  # whose project was there when it was new
+    Column("first_at_ms", BigInteger, nullable=False),
+    Column("asked_at_ms", BigInteger, nullable=False),  # when the proxy last asked, to the day
+    Index(None, "wallet", "first_at_ms"),
+)
+
 usage = Table(
     "usage",
     metadata,
