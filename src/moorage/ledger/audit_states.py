@@ -63,7 +63,7 @@ def interval_findings(
             )
         if each.is_open and (each.charged_until_ms - each.started_at_ms) % HOUR_MS:
             yield Finding(row, "is open, and not charged in full hours from its start")
-        # What began after the last reading, which comes every minute, is at most as old as that.
+        # Time is read whenever an interval begins, and every minute.
         if each.is_open and billed_ms is not None and each.charged_until_ms > billed_ms + HOUR_MS:
             yield Finding(row, "is charged up to a time that has not come")
 

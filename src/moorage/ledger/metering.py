@@ -65,7 +65,10 @@ class Metering:
         return await intervals.open_of(source, project_id) is not None
 
     async def begin(self, tx: Transaction, project_id: str) -> None:
-        """Start billing a project, unless it is being billed."""
+        """Start billing a project, unless it is being billed.
+
+        Billed time is read then, lest a crash of the machine put it before the start.
+        """
         if not await self.bills(tx, project_id):
             await intervals.open_interval(
                 tx,
@@ -73,6 +76,7 @@ class Metering:
                 project_id=project_id,
                 at_ms=self.time.now_ms(),
             )
+            await self.time.note(tx)
 
     async def end(self, tx: Transaction, project_id: str) -> None:
         """Charge what is due and stop billing a project."""

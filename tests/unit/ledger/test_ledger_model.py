@@ -70,7 +70,7 @@ class Money(RuleBasedStateMachine):
         self.clock = MovableClock()
         self.boot = 0
         self.metering = self._start(serving=[])
-        self.now = self.noted = START_MS  # billed time, and as of the last tick or start
+        self.now = self.noted = START_MS  # billed time, and as of its last reading
         self.apps: list[App] = []
         self.sent: list[Transfer] = []
         self.balances: Counter[str] = Counter()
@@ -144,7 +144,7 @@ class Money(RuleBasedStateMachine):
 
     @rule(down=st.integers(0, 30 * HOUR_MS))
     def crash_the_machine(self, down: int) -> None:
-        """Nothing ran since; what ran after the last tick is nobody's to prove."""
+        """Nothing ran since; what ran after the last reading is nobody's to prove."""
         self.clock.reboot(down)
         self.boot += 1
         self.metering = self._start(serving=[])
@@ -268,6 +268,7 @@ class Money(RuleBasedStateMachine):
         app.status = ProjectStatus.ACTIVE
         if app.billed is None:
             app.stretches.append(Stretch(start=self.now, until=self.now))
+            self.noted = self.now
 
     async def _wake(self, app: App) -> None:
         async with self.db.transaction(durable=True) as tx:
