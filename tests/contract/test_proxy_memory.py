@@ -107,7 +107,7 @@ async def test_proxy_collects_garbage_within_its_memory(harbour: Harbour) -> Non
     (pid,) = proxies(settings)
     environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     (limit,) = [line for line in environment if line.startswith(b"GOMEMLIMIT=")]
-    assert 80 * MIB < int(limit.partition(b"=")[2]) < 100 * MIB
+    assert 50 * MIB < int(limit.partition(b"=")[2]) < 80 * MIB  # sockets may have a fifth
     await caddy.stop()
 
 
