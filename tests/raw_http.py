@@ -112,14 +112,19 @@ class RawConnection:
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, *, within_seconds: float = 60) -> AsyncIterator[RawConnection]:
-    """A connection to the server of `url`."""
+async def connected(
+    url: str, *, source: str | None = None, within_seconds: float = 60
+) -> AsyncIterator[RawConnection]:
+    """A connection to the server of `url`, from the address `source` where one is given."""
     parts = urlsplit(url)
     loop = asyncio.get_running_loop()
     reader = _Reader(limit=LIMIT_BYTES, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport, _ = await loop.create_connection(
-        lambda: protocol, str(parts.hostname), parts.port or 80
+        lambda: protocol,
+        str(parts.hostname),
+        parts.port or 80,
+        local_addr=None if source is None else (source, 0),
     )
     writer = asyncio.StreamWriter(transport, protocol, reader, loop)
     try:

@@ -11,7 +11,7 @@
     │   ├── PlanNotFound            no way to build the upload was found
     │   └── PlanTooCostly           reading the upload takes more time or memory than it may
     ├── BodyTooLarge                more bytes than the limit, declared or sent
-    ├── BodyStalled                 the client stopped sending
+    ├── BodyStalled                 the body comes slower than the least rate
     ├── AuthError
     │   ├── AuthMissing  TimestampExpired  SignatureInvalid  SignatureUnbound  NonceReused
     ├── AuthUnavailable             used nonces can't be recorded right now
@@ -27,23 +27,20 @@
     ├── IdempotencyKeyReused        this Idempotency-Key came with another request before
     ├── IdempotencyInProgress       an earlier request with this Idempotency-Key goes on
     ├── RateLimited
-    │   └── TooManyStreams          as many logs are followed as may be
+    │   └── TooManyStreams  TooManyUploads
     ├── PaymentError                the payment named does not (yet) pay
     │   ├── PaymentPending          its outcome is not known yet; the same one may be sent again
     │   ├── PaymentNotFound         mined, but holds no matching transfer
     │   ├── PayerMismatch           another wallet paid
     │   ├── PaymentShort            credited, but less than the price
-    │   ├── ChallengeInvalid        not a challenge of ours, or one for another request; unspent
-    │   ├── ChallengeExpired        the challenge answered is too old; unspent
+    │   ├── ChallengeInvalid  ChallengeExpired      not a challenge for this, now; unspent
     │   ├── AuthorizationRefused    the authorization can't be settled; unspent
     │   ├── PaymentHeld             arrived, but set apart by the operator's screening
     │   └── PaymentAlreadyUsed      this hash has already paid for a deployment, or topped up
-    ├── BackupFailed                the backup can't be made or put back; says why
-    ├── BackupInvalid               the file is no whole backup of a gateway
-    ├── RefundRefused               the operator's refund can't be made; nothing was sent
+    ├── BackupFailed  BackupInvalid  RefundRefused     of the operator's commands; nothing was done
     ├── ChainUnavailable            the node can't be reached or contradicts itself
     ├── NoCapacity                  the machine has no room for another app right now
-    ├── PlannersBusy                uploads of others are read and planned first
+    ├── PlannersBusy  UploadDisplaced      uploads of others come first
     ├── VariablesUnreadable         a project's sealed variables can't be opened
     ├── DatabaseUnavailable         the database can't be read or written right now
     ├── DeployFailed                a deployment ended before `ready`, and why
@@ -135,7 +132,7 @@ class BodyTooLarge(MoorageError):
 
 
 class BodyStalled(MoorageError):
-    """The request body stopped arriving. Nothing was kept; send the request again."""
+    """The body came slower than 16 KiB/s: send it again, faster. A payment made still counts."""
 
 
 class AuthError(MoorageError):
@@ -248,8 +245,9 @@ class RateLimited(MoorageError):
 class TooManyStreams(RateLimited):
     """As many logs are followed as may be; the message says whose."""
 
-    def __init__(self, message: str, retry_after_seconds: int) -> None:
-        super().__init__(retry_after_seconds, message)
+
+class TooManyUploads(RateLimited):
+    """Uploads take all the room they get before they are paid for; the message says what to do."""
 
 
 class PaymentError(MoorageError):
@@ -341,6 +339,10 @@ class NoCapacity(MoorageError):
 
 class PlannersBusy(MoorageError):
     """The gateway reads other uploads right now. Nothing was charged; send it again shortly."""
+
+
+class UploadDisplaced(MoorageError):
+    """Too many upload at once, and this was slow: send it again. A payment made still counts."""
 
 
 class FailureCause(StrEnum):

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from moorage.api.connection import Bounds
 from moorage.api.server import HttpServer, listen_tcp
+from moorage.auth.client_address import TrustedProxies
 from raw_http import chunked, connected, request
 
 SOON = 0.5  # yet time enough for a request that is sent at once
@@ -39,9 +42,10 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(bounds: Bounds) -> AsyncIterator[str]:
+async def serving(bounds: Bounds, *, proxies: TrustedProxies | None = None) -> AsyncIterator[str]:
     listener = listen_tcp("127.0.0.1", 0)
-    serving = asyncio.create_task(HttpServer(app, listener, bounds=bounds).run())
+    server = HttpServer(app, listener, bounds=bounds, proxies=proxies)
+    serving = asyncio.create_task(server.run())
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
@@ -234,3 +238,45 @@ async def test_one_connection_too_many_costs_the_one_that_waits_longest() -> Non
         assert (await busy.answer()).body == b"100"
         await newer.send(GET)
         assert (await newer.answer()).status == 200
+
+
+async def test_one_address_has_so_many_connections_and_no_more() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        url = await stack.enter_async_context(serving(Bounds(connections_by_address=2)))
+        oldest = await stack.enter_async_context(connected(url, source="127.0.1.1"))
+        newer = await stack.enter_async_context(connected(url, source="127.0.1.1"))
+        for connection in (oldest, newer):
+            await connection.send(GET)
+            assert (await connection.answer()).status == 200
+        other = await stack.enter_async_context(connected(url, source="127.0.1.2"))
+        third = await stack.enter_async_context(connected(url, source="127.0.1.1"))
+
+        assert await oldest.closed() == b""
+        for connection in (newer, other, third):
+            await connection.send(GET)
+            assert (await connection.answer()).status == 200
+
+
+async def test_connections_of_a_proxy_are_not_one_clients() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        proxies = TrustedProxies(["127.0.0.1"])
+        bounds = Bounds(connections_by_address=2)
+        url = await stack.enter_async_context(serving(bounds, proxies=proxies))
+        proxied = [await stack.enter_async_context(connected(url)) for _ in range(4)]
+
+        for connection in proxied:
+            await connection.send(GET)
+            assert (await connection.answer()).status == 200
+
+
+async def test_pipelined_requests_cost_their_bytes_until_it_is_their_turn() -> None:
+    count = 8000
+    async with serving(Bounds()) as url, connected(url) as connection:
+        await connection.send(request("POST", "/read", body=b"x" * 100)[:-1])
+        await connection.send(b"x", GET * count)
+        answered = [await connection.answer()]
+
+        requests = sum(isinstance(item, RequestResponseCycle) for item in gc.get_objects())
+        assert requests < count / 10
+        answered += [await connection.answer() for _ in range(count)]
+        assert {answer.status for answer in answered} == {200}

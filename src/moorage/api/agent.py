@@ -6,6 +6,7 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.api.arrival import ARRIVAL, Arrival
 from moorage.api.bodies import (
     Balances,
     ChainItem,
@@ -172,12 +173,14 @@ async def _read_bid(
 ) -> tuple[Bid, Upload]:
     """The request's body and headers, checked, with the plan made; the upload is to be closed."""
     party = _party(caller)
+    arrival: Arrival = request.scope[ARRIVAL]
     received = await read_upload(
         request.stream(),
         content_length=_content_length(request),
         limits=gateway.upload_limits,
         spool_dir=gateway.spool_dir,
         parser=UploadParser(gateway.parsers, party),
+        allowance=gateway.spool_room.allowance(arrival.identify(), arrival),
     )
     try:
         checked = received.request

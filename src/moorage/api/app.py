@@ -14,6 +14,7 @@ from functools import partial
 from math import ceil
 from typing import Any
 
+import msgspec
 import structlog
 from starlette.requests import Request
 
@@ -85,6 +86,7 @@ async def run_gateway(
     Raises what a part raises when it can't be opened.
     """
     _forbid_core_dumps()
+    bounds = _bounds(_raise_descriptor_limit())
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         records = open_records(stack, settings, chains, purpose=purpose, clock=clock)
@@ -117,7 +119,7 @@ async def run_gateway(
         await services.space.look()
         await services.payments.resumption.check_balances()
         operator = listen("127.0.0.1", settings.operator_port, "operator_port")
-        servers = _servers(services, records, apparatus, operator)
+        servers = _servers(services, records, apparatus, operator, bounds)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(task) for task in _tasks(services, apparatus, servers)]
             _spare_the_collector()
@@ -144,12 +146,21 @@ async def _open_parsers(stack: AsyncExitStack) -> ParserPool:
 
 
 def _servers(
-    services: Services, records: Records, apparatus: Apparatus, operator: socket.socket
+    services: Services,
+    records: Records,
+    apparatus: Apparatus,
+    operator: socket.socket,
+    bounds: Bounds,
 ) -> list[HttpServer]:
     gateway, proxy_dir = services.gateway, apparatus.proxy_dir
     checks = _checks(records, apparatus, services)
     return [
-        HttpServer(_api(gateway), apparatus.api_listener),
+        HttpServer(
+            _api(gateway),
+            apparatus.api_listener,
+            bounds=bounds,
+            proxies=gateway.trusted_proxies,
+        ),
         HttpServer(operator_app(checks, gateway.certificates.may_have), operator),
         HttpServer(_fallback(gateway), listen_unix(proxy_dir / FALLBACK_SOCKET)),
         HttpServer(
@@ -168,6 +179,28 @@ def _forbid_core_dumps() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     if hard != 0:
         resource.setrlimit(resource.RLIMIT_CORE, (1, hard))
+
+
+def _raise_descriptor_limit() -> int:
+    """Raises the limit of open files as far as it may be; gives it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def _bounds(descriptors: int) -> Bounds:
+    """The API's connections take a quarter of the descriptors at most.
+
+    The rest is for the database, the proxy, uploads and the pipes of apps, so that no number of
+    connections keeps these from working, or the next connection from being accepted.
+    """
+    usual = Bounds()
+    connections = min(usual.connections, descriptors // 4)
+    return msgspec.structs.replace(
+        usual,
+        connections=connections,
+        connections_by_address=min(usual.connections_by_address, connections // 4),
+    )
 
 
 def _spare_the_collector() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from moorage.api.apparatus import MIB, Apparatus, app_limits, trusted_proxies
+from moorage.api.arrival import Arrivals
 from moorage.api.data_directory import open_data_directory
 from moorage.api.deploying import DeployServices, Ground, deploy_services
 from moorage.api.events import event_services
@@ -34,7 +35,7 @@ from moorage.deploy.domains import Domains
 from moorage.deploy.retention import Retention
 from moorage.deploy.space import Space
 from moorage.deploy.txt_records import TxtRecords
-from moorage.deploy.upload import UploadLimits, sweep_spool
+from moorage.deploy.upload import RoomLimits, SpoolRoom, UploadLimits, sweep_spool
 from moorage.deploy.vault import Vault
 from moorage.deploy.worker import Worker
 from moorage.errors import InvalidField
@@ -225,6 +226,7 @@ def _gateway(
     webhooks: Webhooks,
 ) -> Gateway:
     db, clock = ground.db, ground.clock
+    proxies = TrustedProxies(trusted_proxies(settings))
     return Gateway(
         pay_to=pay_to,
         public_url=apparatus.gateway_url,
@@ -236,7 +238,7 @@ def _gateway(
         paid_wallets=PaidWallets(
             db=db, minimum_charge=settings.price_list().minimum_charge, clock=clock
         ),
-        trusted_proxies=TrustedProxies(trusted_proxies(settings)),
+        trusted_proxies=proxies,
         limiters=_limiters(settings, clock),
         idempotency=Idempotency(db=db, clock=clock),
         metering=ground.metering,
@@ -266,6 +268,12 @@ def _gateway(
         spool_dir=records.spool,
         parsers=parsers,
         plans=Plans(parsers),
+        spool_room=SpoolRoom(
+            records.spool,
+            limits=RoomLimits(),
+            reserve_bytes=settings.disk_reserve_mib * MIB,
+        ),
+        arrivals=Arrivals(proxies),
     )
 
 

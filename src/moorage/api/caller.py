@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Scope
 from moorage.api.gateway import Gateway
 from moorage.api.payment_headers import read_payment
 from moorage.api.problems import problem_of
-from moorage.api.request_context import WALLET
+from moorage.api.request_context import HAS_PAID, WALLET
 from moorage.auth.client_address import rate_limit_key
 from moorage.auth.wallet import SignedHeaders, signed_body_digest
 from moorage.errors import AuthError, PaymentPending, RateLimited, SignatureInvalid
@@ -96,7 +96,7 @@ async def count(gateway: Gateway, request: Request, wallet: str) -> Caller:
     raises PaymentPending.
     """
     limiters, is_proof = gateway.limiters, carries_proof(request)
-    has_paid = await gateway.paid_wallets.has_paid(wallet)
+    has_paid = request.scope[HAS_PAID] = await gateway.paid_wallets.has_paid(wallet)
     address = None if has_paid else _address_key(gateway, request)
     try:
         (limiters.proofs if is_proof else limiters.wallets).check(wallet)

@@ -14,7 +14,11 @@ from uvicorn.protocols.http.httptools_impl import (
     HttpToolsProtocol,
 )
 
+from moorage.api.connection_table import ConnectionTable
 from moorage.api.problems import BAD_HTTP, HEADERS_TOO_LARGE, Problem, problem_response
+from moorage.auth.client_address import TrustedProxies, rate_limit_key
+
+_PARSED_AT_ONCE = 4 * 1024
 
 _SENTENCES = {
     BAD_HTTP: "This is not a valid HTTP request.",
@@ -25,8 +29,12 @@ _SENTENCES = {
 class Bounds(msgspec.Struct, frozen=True):
     """What a connection may take while there is no request to answer."""
 
-    connections: int = 1_000
-    """Open at once. With one more, whoever waits longest without a request has to go."""
+    connections: int = 2_048
+    """Open at once. With one more, some that wait for a request have to go, of the addresses that
+    have most."""
+
+    connections_by_address: int = 256
+    """Open at once from one client address (IPv6: /64), trusted proxies apart."""
 
     head_seconds: float = 10.0
     """Until the last header is there; also for the rest of what was refused."""
@@ -41,12 +49,14 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Connection(HttpToolsProtocol):
-    """An asyncio protocol, for `uvicorn.Config(http=…)`."""
+    """An asyncio protocol, for `uvicorn.Config(http=…)`; see `connection_type`."""
 
-    bounds = Bounds()
+    bounds: Bounds
+    proxies: TrustedProxies
+    table: "ConnectionTable[Connection]"
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin; where there are too many, one that waits for a request ends."""
+        """Begin; where there are too many, some that wait for a request end."""
         super().connection_made(transport)
         # A cycle takes this for its transport: so much of one it needs, besides `close`.
         self.write = transport.write
@@ -54,18 +64,22 @@ class Connection(HttpToolsProtocol):
         self.waiting_since = self.loop.time()
         self._problem = BAD_HTTP
         self._undelivered = 0  # bytes received since the app was last handed some
+        self._unparsed = bytearray()
         self._is_deaf = False
         self._timer: TimerHandle | None = None
         self._unread_timer: TimerHandle | None = None
         self._start_timer()
-        if len(self.connections) > self.bounds.connections:
-            self._make_room()
+        self._address = self._client_address()
+        for connection in self.table.enter(self, self._address):
+            connection.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._stop_timer()
         self._stop_unread_timer()
         self._unset_keepalive_if_required()
+        self.table.leave(self, self._address)
+        self._unparsed.clear()
         super().connection_lost(exc)
 
     @property
@@ -75,14 +89,27 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in what came, unless the connection is at its end."""
+        self._unparsed += data
+        self._parse()
+
+    def _parse(self) -> None:
+        """Go on with what came, but not far beyond a request that is not answered yet.
+
+        One read may bring thousands of small requests, each of which takes kilobytes once parsed.
+        """
+        while self._unparsed and not self._is_deaf and not self.pipeline:
+            piece = bytes(self._unparsed[:_PARSED_AT_ONCE])
+            del self._unparsed[:_PARSED_AT_ONCE]
+            self._undelivered += len(piece)
+            super().data_received(piece)
+            if self._undelivered > self.bounds.head_bytes:
+                self._refuse(HEADERS_TOO_LARGE)
+            elif self.is_waiting and self._timer is None:
+                self._start_timer()
         if self._is_deaf:
-            return
-        self._undelivered += len(data)
-        super().data_received(data)
-        if self._undelivered > self.bounds.head_bytes:
-            self._refuse(HEADERS_TOO_LARGE)
-        elif self.is_waiting and self._timer is None:
-            self._start_timer()
+            self._unparsed.clear()
+        elif self._unparsed:
+            self.flow.pause_reading()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
         """Answer what the parser gave up on, in JSON."""
@@ -115,6 +142,8 @@ class Connection(HttpToolsProtocol):
         """Wait for the next request, or for the rest of one that was refused."""
         self.waiting_since = self.loop.time()
         super().on_response_complete()
+        if self._unparsed:
+            self.loop.call_soon(self._parse)
         if self.is_waiting and self.cycle.more_body:
             self._start_timer()
 
@@ -174,16 +203,10 @@ class Connection(HttpToolsProtocol):
         self.transport.write(STATUS_LINE[problem.status] + head + b"\r\n" + bytes(response.body))
         self.close()
 
-    def _make_room(self) -> None:
-        """Drop the connection that waits longest, which may be this one."""
-        waiting = [
-            connection
-            for connection in self.connections
-            if isinstance(connection, Connection)
-            and connection.is_waiting
-            and not connection.transport.is_closing()
-        ]
-        min(waiting, key=lambda connection: connection.waiting_since).transport.abort()
+    def _client_address(self) -> str | None:
+        """What its peer is counted under; None for a proxy, and for a unix socket."""
+        peer = self.client[0] if self.client else None
+        return None if peer is None or self.proxies.trusts(peer) else rate_limit_key(peer)
 
     def _start_timer(self) -> None:
         self._stop_timer()
@@ -200,6 +223,10 @@ class Connection(HttpToolsProtocol):
             self._unread_timer = None
 
 
-def connection_type(bounds: Bounds) -> type[Connection]:
-    """The protocol of connections that keep `bounds`; uvicorn makes them itself."""
-    return type("BoundedConnection", (Connection,), {"bounds": bounds})
+def connection_type(bounds: Bounds, proxies: TrustedProxies) -> type[Connection]:
+    """The protocol of one server's connections, which keep `bounds`; uvicorn makes them itself."""
+    table: ConnectionTable[Connection] = ConnectionTable(
+        limit=bounds.connections, limit_by_address=bounds.connections_by_address
+    )
+    members = {"bounds": bounds, "proxies": proxies, "table": table}
+    return type("BoundedConnection", (Connection,), members)

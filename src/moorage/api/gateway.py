@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from moorage.api.arrival import Arrivals
 from moorage.api.idempotency import Idempotency
 from moorage.api.log_stream import Followers
 from moorage.auth.authenticator import Authenticator
@@ -22,7 +23,7 @@ from moorage.deploy.domains import Domains
 from moorage.deploy.hosts import Hosts
 from moorage.deploy.reconciler import Reconciler
 from moorage.deploy.rollback import Rollback
-from moorage.deploy.upload import UploadLimits
+from moorage.deploy.upload import SpoolRoom, UploadLimits
 from moorage.deploy.usage import UsageMeter
 from moorage.deploy.wake import Wake
 from moorage.errors import RuntimeUnsupported
@@ -96,6 +97,8 @@ class Gateway:
     spool_dir: Path
     parsers: ParserPool
     plans: Plans
+    spool_room: SpoolRoom
+    arrivals: Arrivals
 
     def require_volumes(self, field: str) -> None:
         """Raise RuntimeUnsupported, naming the field that asks for one, where there are none."""

@@ -50,10 +50,10 @@ class Followers:
     def enter(self, wallet: str) -> None:
         """One more; each has to `leave`. Raises TooManyStreams."""
         if self._wallets.total() >= self._most:
-            raise TooManyStreams("Too many logs are followed here.", _RETRY_SECONDS)
+            raise TooManyStreams(_RETRY_SECONDS, "Too many logs are followed here.")
         if self._wallets[wallet] >= self._of_one_wallet:
             own = f"Your wallet follows {self._of_one_wallet} logs already: end one of them."
-            raise TooManyStreams(own, _RETRY_SECONDS)
+            raise TooManyStreams(_RETRY_SECONDS, own)
         self._wallets[wallet] += 1
 
     def leave(self, wallet: str) -> None:

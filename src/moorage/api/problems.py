@@ -68,11 +68,13 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.BodyTooLarge: Problem(413, "body_too_large", False),
     errors.RateLimited: Problem(429, "rate_limited", True),
     errors.TooManyStreams: Problem(429, "too_many_streams", True),
+    errors.TooManyUploads: Problem(429, "too_many_uploads", True),
     errors.ChainUnavailable: Problem(502, "chain_unavailable", True),
     errors.VariablesUnreadable: Problem(503, "variables_unreadable", False),
     errors.DatabaseUnavailable: Problem(503, "balance_unknown", True),
     errors.NoCapacity: Problem(503, "no_capacity", True),
     errors.PlannersBusy: Problem(503, "planners_busy", True),
+    errors.UploadDisplaced: Problem(503, "upload_displaced", True),
     errors.AuthUnavailable: Problem(503, "auth_unavailable", True),
 }
 

@@ -14,6 +14,9 @@ from moorage.metrics import record_request
 WALLET = "moorage.wallet"
 """The scope's key for the authenticated wallet, set by whoever authenticates the request."""
 
+HAS_PAID = "moorage.has_paid"
+"""The scope's key for whether that wallet has ever paid, set likewise."""
+
 STREAMS = "moorage.streams"
 """The scope's key that marks answers which last as long as the client likes: how long one took is
 measured at its beginning."""

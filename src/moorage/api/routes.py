@@ -308,9 +308,14 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._is_paid:
             scope[PAID] = True
+        arrival = self._gateway.arrivals.begin(scope, receive)
+        receive = arrival.receive
         if self._has_body:
             receive = signed_body(scope, receive)
-        response = await self._answer(Request(scope, receive, send))
+        try:
+            response = await self._answer(Request(scope, receive, send))
+        finally:
+            arrival.end()
         if response is not None:
             await response(scope, receive, send)
 

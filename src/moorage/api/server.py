@@ -9,6 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from moorage.api.connection import Bounds, connection_type
+from moorage.auth.client_address import TrustedProxies
 
 _SHUTDOWN_SECONDS = 5
 _KEEP_ALIVE_SECONDS = 75
@@ -44,14 +45,20 @@ class HttpServer:
     """One ASGI app served on one listening socket."""
 
     def __init__(
-        self, app: ASGIApp, listener: socket.socket, *, bounds: Bounds | None = None
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        *,
+        bounds: Bounds | None = None,
+        proxies: TrustedProxies | None = None,
     ) -> None:
+        """`proxies` connect for many clients each, so that their connections are not one's."""
         self._listener = listener
         self._server = _Server(
             uvicorn.Config(
                 app,
                 interface="asgi3",
-                http=connection_type(bounds or Bounds()),
+                http=connection_type(bounds or Bounds(), proxies or TrustedProxies()),
                 ws="none",
                 lifespan="off",
                 access_log=False,

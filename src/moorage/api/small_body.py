@@ -1,15 +1,13 @@
 """Small bodies: JSON that is read whole, some kilobytes unless said otherwise."""
 
-import asyncio
 from typing import Any, TypeVar, get_origin
 
 import msgspec
 from starlette.requests import Request
 
-from moorage.errors import BodyStalled, BodyTooLarge, InvalidField
+from moorage.errors import BodyTooLarge, InvalidField
 
 MOST_BYTES = 16 * 1024
-SECONDS = 10.0
 
 _SHOWN_LENGTH = 64
 _WORDS = {"string": "a string", "decimal": "a number"}
@@ -21,16 +19,12 @@ _Body = TypeVar("_Body")
 
 
 async def read_small(request: Request, *, most_bytes: int = MOST_BYTES) -> bytes:
-    """The request's body. Raises BodyTooLarge, and BodyStalled after 10 seconds."""
+    """The request's body. Raises BodyTooLarge."""
     received = bytearray()
-    try:
-        async with asyncio.timeout(SECONDS):
-            async for piece in request.stream():
-                received += piece
-                if len(received) > most_bytes:
-                    raise BodyTooLarge
-    except TimeoutError:
-        raise BodyStalled from None
+    async for piece in request.stream():
+        received += piece
+        if len(received) > most_bytes:
+            raise BodyTooLarge
     return bytes(received)
 
 

@@ -8,7 +8,16 @@ directory.
 
 from moorage.deploy.upload.limits import UploadLimits
 from moorage.deploy.upload.reader import ReceivedBody, read_upload
+from moorage.deploy.upload.room import RoomLimits, SpoolRoom
 from moorage.deploy.upload.spool import sweep_spool
 from moorage.deploy.upload.tree import Upload
 
-__all__ = ["ReceivedBody", "Upload", "UploadLimits", "read_upload", "sweep_spool"]
+__all__ = [
+    "ReceivedBody",
+    "RoomLimits",
+    "SpoolRoom",
+    "Upload",
+    "UploadLimits",
+    "read_upload",
+    "sweep_spool",
+]

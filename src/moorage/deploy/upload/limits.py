@@ -1,4 +1,4 @@
-"""What one upload may cost, in bytes, files and seconds."""
+"""What one upload may cost, in bytes and files."""
 
 import msgspec
 
@@ -38,9 +38,3 @@ class UploadLimits(msgspec.Struct, frozen=True):
 
     memory_bytes: int = 256 * 1024
     """Contents held in memory, all files together; what does not fit is spooled to disk."""
-
-    stall_seconds: float = 15.0
-    """The longest wait for the next byte."""
-
-    total_seconds: float = 600.0
-    """The longest time a body may take to arrive: 50 MiB at 90 kB/s."""

@@ -12,9 +12,10 @@ from moorage.deploy.upload.intake import Intake
 from moorage.deploy.upload.json_stream import JsonStream
 from moorage.deploy.upload.limits import UploadLimits
 from moorage.deploy.upload.parsing import NOT_BASE64, Described, Parser, Skeleton
+from moorage.deploy.upload.room import Allowance
 from moorage.deploy.upload.spool import Content, Spool
 from moorage.deploy.upload.tree import Upload
-from moorage.errors import BodyStalled, BodyTooLarge, InvalidField, InvalidRequest, UploadInvalid
+from moorage.errors import BodyTooLarge, InvalidField, InvalidRequest, UploadInvalid
 
 _GATHERED = 16 * 1024  # smaller chunks wait for each other, so that no byte is looked at often
 _PIECE = 16 * 1024  # what is worked on before other requests get their turn
@@ -46,21 +47,23 @@ async def read_upload(
     limits: UploadLimits,
     spool_dir: Path,
     parser: Parser,
+    allowance: Allowance | None = None,
 ) -> ReceivedBody:
-    """The body that `stream` yields, decoded as it arrives.
+    """The body that `stream` yields, decoded as it arrives; `stream` bounds the time it takes.
 
     `content_length` is what the client declared, if it did. Up to `limits.memory_bytes` of contents
-    stay in memory; more goes to a directory below `spool_dir`, which is made when needed. Raises
+    stay in memory; more goes to a directory below `spool_dir`, which is made when needed, as far as
+    `allowance` lets it, which is closed with the upload. Raises
 
-    - BodyTooLarge, before reading when that many bytes are declared, and BodyStalled;
+    - BodyTooLarge, before reading when that many bytes are declared;
     - InvalidRequest when other than `content_length` bytes arrive;
     - InvalidField for what is wrong with the JSON, UploadInvalid for a file or the archive;
-    - whatever `stream`, the disk and the bounds of `parser` raise.
+    - whatever `stream`, `allowance`, the disk and the bounds of `parser` raise.
 
     After any of these, and after cancellation, nothing is left on disk.
     """
     _check_declared(content_length, limits)
-    spool = Spool(spool_dir, memory_bytes=limits.memory_bytes)
+    spool = Spool(spool_dir, memory_bytes=limits.memory_bytes, allowance=allowance)
     try:
         reader = _Reader(spool, limits, parser)
         await reader.receive(stream, content_length)
@@ -109,38 +112,27 @@ class _Reader:
         self._digest = hashlib.sha256()
 
     async def receive(self, stream: AsyncIterator[bytes], content_length: int | None) -> None:
-        """Takes in every byte of the stream, within the limits of time and size."""
+        """Takes in every byte of the stream, within the limits of size."""
         limits = self._limits
-        now = asyncio.get_running_loop().time
-        last_moment = now() + limits.total_seconds
         received = 0
         chunks: list[bytes] = []
         gathered = 0
-        try:
-            async with asyncio.timeout(min(limits.stall_seconds, limits.total_seconds)) as timer:
-                async for chunk in stream:
-                    if not chunk:
-                        continue
-                    received += len(chunk)
-                    if received > limits.body_bytes:
-                        raise _too_large(limits)
-                    if content_length is not None and received > content_length:
-                        raise InvalidRequest(
-                            f"The body is longer than the {content_length} bytes of its "
-                            "Content-Length."
-                        )
-                    chunks.append(chunk)
-                    gathered += len(chunk)
-                    if gathered >= _GATHERED:
-                        await self._take(b"".join(chunks))
-                        chunks.clear()
-                        gathered = 0
-                    if received != content_length:
-                        timer.reschedule(min(now() + limits.stall_seconds, last_moment))
-        except TimeoutError:
-            if timer.expired():
-                raise BodyStalled from None
-            raise
+        async for chunk in stream:
+            if not chunk:
+                continue
+            received += len(chunk)
+            if received > limits.body_bytes:
+                raise _too_large(limits)
+            if content_length is not None and received > content_length:
+                raise InvalidRequest(
+                    f"The body is longer than the {content_length} bytes of its Content-Length."
+                )
+            chunks.append(chunk)
+            gathered += len(chunk)
+            if gathered >= _GATHERED:
+                await self._take(b"".join(chunks))
+                chunks.clear()
+                gathered = 0
         if content_length is not None and received < content_length:
             raise InvalidRequest(
                 f"The body ended after {received} of the {content_length} bytes of its "
@@ -189,6 +181,7 @@ class _Reader:
             error.path = error.path or described.archive_name
             raise
         self._spool.discard(archive)
+        self._spool.filled(file)
         return {
             entry.path: Content(
                 entry.size, b"", file=file, offset=entry.offset, executable=entry.executable

@@ -5,6 +5,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from moorage.deploy.upload.room import Allowance
+
 _PREFIX = "upload-"
 
 
@@ -92,8 +94,12 @@ class Spool:
     below `parent`, which is made when first needed.
     """
 
-    def __init__(self, parent: Path, *, memory_bytes: int) -> None:
+    def __init__(
+        self, parent: Path, *, memory_bytes: int, allowance: Allowance | None = None
+    ) -> None:
+        """What goes to disk is taken from `allowance`, which may raise, and is closed here."""
         self._parent = parent
+        self._allowance = allowance
         self._free = memory_bytes
         self._file: SpoolFile | None = None  # that contents are added to
         self._made: list[SpoolFile] = []
@@ -110,13 +116,13 @@ class Spool:
         """Adds `piece` to the content begun by the first write after the last `finish`."""
         self._size += len(piece)
         if self._is_spooling:
-            self._spooled().append(piece)
+            self._append(piece)
             return
         self._pieces.append(piece)
         if self._size > self._free:
             self._is_spooling = True
             for held in self._pieces:
-                self._spooled().append(held)
+                self._append(held)
             self._pieces.clear()
 
     def finish(self) -> Content:
@@ -140,20 +146,42 @@ class Spool:
             self._free += content.size
         else:
             content.file.truncate(content.offset)
+            if self._allowance is not None:
+                self._allowance.give_back(content.size)
         content.data = b""
 
     def new_file(self) -> SpoolFile:
-        """A further file, for another process to fill."""
+        """A further file, for another process to fill; then it is `filled`.
+
+        Raises NoCapacity where the disk has nothing to give.
+        """
+        self._take(0)
         file = SpoolFile(self._parent)
         self._made.append(file)
         return file
+
+    def filled(self, file: SpoolFile) -> None:
+        """Counts what another process wrote. Raises what the allowance does."""
+        self._take(file.measured())
 
     def close(self) -> None:
         """Removes everything from disk. Closing again does nothing."""
         made, self._made, self._file = self._made, [], None
         self._pieces.clear()
-        for file in made:
-            file.close()
+        try:
+            for file in made:
+                file.close()
+        finally:
+            if self._allowance is not None:
+                self._allowance.close()
+
+    def _append(self, piece: bytes) -> None:
+        self._take(len(piece))
+        self._spooled().append(piece)
+
+    def _take(self, count: int) -> None:
+        if self._allowance is not None:
+            self._allowance.take(count)
 
     def _spooled(self) -> SpoolFile:
         if self._file is None:

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from moorage.deploy.upload import UploadLimits, read_upload
 from moorage.deploy.upload.parsing import InPlace
 from moorage.errors import (
-    BodyStalled,
     BodyTooLarge,
     InvalidField,
     InvalidRequest,
@@ -98,7 +97,7 @@ async def test_tree_digest_is_that_of_paths_and_contents_alone(tmp_path: Path) -
 def test_chunks_and_memory_change_nothing(
     tmp_path_factory: pytest.TempPathFactory, datas: list[bytes], size: int, memory_bytes: int
 ) -> None:
-    spool = tmp_path_factory.getbasetemp() / "spool"
+    spool = tmp_path_factory.getbasetemp() / "spool-of-chunks"
     files = {f"f{number}": data for number, data in enumerate(datas)}
     body = files_body(files)
     got = received(body, spool, size=size, limits=UploadLimits(memory_bytes=memory_bytes))
@@ -329,83 +328,6 @@ async def test_other_length_than_declared_is_refused(tmp_path: Path) -> None:
                 parser=InPlace(),
             )
         assert not left(tmp_path)
-
-
-@pytest.mark.parametrize("sent", [0, 10, 100_000])
-async def test_client_that_stalls_is_refused(tmp_path: Path, sent: int) -> None:
-    body = files_body({"a": b"x" * 200_000})
-
-    async def stalling() -> AsyncIterator[bytes]:
-        yield body[:sent]
-        await asyncio.Event().wait()
-
-    limits = UploadLimits(stall_seconds=0.02, memory_bytes=0)
-    with pytest.raises(BodyStalled):
-        await read_upload(
-            stalling(),
-            content_length=len(body),
-            limits=limits,
-            spool_dir=tmp_path,
-            parser=InPlace(),
-        )
-    assert not left(tmp_path)
-
-
-class MovableLoop(asyncio.SelectorEventLoop):
-    """A loop whose time a test moves on."""
-
-    seconds = 0.0
-
-    def time(self) -> float:
-        return super().time() + self.seconds
-
-
-@pytest.mark.parametrize(
-    ("pauses", "arrives"), [([10] * 9, True), ([10, 16], False), ([10] * 11, False)]
-)
-def test_each_wait_and_all_together_are_bounded(
-    tmp_path: Path, pauses: list[float], arrives: bool
-) -> None:
-    body = files_body({"a": b"x" * 200_000})
-    limits = UploadLimits(stall_seconds=15, total_seconds=100, memory_bytes=0)
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, MovableLoop)
-
-        async def pausing() -> AsyncIterator[bytes]:
-            for pause in pauses:
-                yield b" "
-                loop.seconds += pause
-                await asyncio.sleep(0.001)  # the loop sees its timers
-            yield body
-
-        got = await read_upload(
-            pausing(), content_length=None, limits=limits, spool_dir=tmp_path, parser=InPlace()
-        )
-        got.upload.close()
-
-    with asyncio.Runner(loop_factory=MovableLoop) as runner:
-        if arrives:
-            runner.run(main())
-        else:
-            with pytest.raises(BodyStalled):
-                runner.run(main())
-    assert not left(tmp_path)
-
-
-async def test_client_that_trickles_is_refused_in_the_end(tmp_path: Path) -> None:
-    async def trickling() -> AsyncIterator[bytes]:
-        yield b"{"
-        while True:
-            await asyncio.sleep(0)
-            yield b" "
-
-    limits = UploadLimits(stall_seconds=60, total_seconds=0.05)
-    with pytest.raises(BodyStalled):
-        await read_upload(
-            trickling(), content_length=None, limits=limits, spool_dir=tmp_path, parser=InPlace()
-        )
 
 
 async def test_errors_of_the_stream_pass_through_and_leave_nothing(tmp_path: Path) -> None:
