@@ -78,7 +78,7 @@ async def test_proof_for_a_name_that_is_taken_works_for_another(
     ("wrong", "told"),
     [
         ({"months": 99}, "invalid_field"),
-        ({"volume": True}, "invalid_field"),
+        ({"settings": {"nonsense": 1}}, "invalid_field"),
         ({"upload": {"type": "zip", "data": "AAAA", "filename": "a.zip"}}, "upload_invalid"),
         (
             {"upload": {"type": "files", "files": [{"path": "a.txt", "content": ""}]}},
