@@ -1,5 +1,6 @@
 """What a sandbox leaves on a machine: found by looking everywhere, not by asking it."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -50,7 +51,8 @@ def of_gateway(data_dir: Path, instance_id: str) -> dict[str, set[str]]:
     """What a gateway has on the machine besides its own records.
 
     The caches of wallets' builds outlive what was built, and are collected by their age and size;
-    a blank disk of each size is kept as well.
+    a blank disk of each size is kept as well. Programs that serve all apps, such as the proxy, run
+    as long as the gateway does.
     """
     kept = [data_dir / name for name in ("sources", "spool", "apps")]
     run_dir = Path("/run/moorage") / instance_id
@@ -60,6 +62,7 @@ def of_gateway(data_dir: Path, instance_id: str) -> dict[str, set[str]]:
         "files": {path for path in found["files"] if not path.startswith(kept_on)},
         # By place: their numbers change with each start.
         "mounts": {line.split()[4] for line in found["mounts"]},
+        "processes": {pid for pid in found["processes"] if not _serves_all(pid)},
     }
 
 
@@ -110,6 +113,12 @@ def _in_cgroups(instance_id: str) -> set[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+def _serves_all(pid: str) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return "/services/" in Path(f"/proc/{pid}/cgroup").read_text()
+    return False
 
 
 def _is_alive(directory: Path) -> bool:
