@@ -1,5 +1,6 @@
 """The machine's memory is divided among apps, builds and services, and each group is held to it."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from moorage.runtimes.runtime import Limits
 from moorage.runtimes.sandbox import probe
+from moorage.runtimes.sandbox.cgroup import Cgroups
 from moorage.runtimes.sandbox.sandbox import Sandbox
 from small_apps import MIB
 
@@ -59,3 +62,31 @@ async def test_service_goes_on_when_its_bound_changes(sandbox: Sandbox) -> None:
         service.communicate(b"\n")
     assert service.returncode == 0
     assert limit_bytes(group(sandbox, "services/proxy")) == pytest.approx(256 * MIB, abs=16_384)
+
+
+async def test_share_below_what_apps_use_ends_none_of_them(sandbox: Sandbox) -> None:
+    """As when the gateway is started again with a greater reserve."""
+    found = probe.hierarchy()
+    assert found is not None
+    groups = Cgroups(found, f"moorage-{sandbox.instance_id}")
+    before = limit_bytes(group(sandbox, "apps"))
+    limits = Limits(memory_bytes=128 * MIB, cpu_millis=1000, pids=16, disk_bytes=0)
+    groups.create("apps/app-held", limits)
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{GROWING}; print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as app:
+        groups.join("apps/app-held", app.pid)
+        assert app.stdin is not None
+        assert app.stdout is not None
+        app.stdin.write(b"\n")
+        app.stdin.flush()
+        app.stdout.readline()
+        with pytest.raises(OSError, match=r"(?i)busy|in use") as refused:
+            groups.limit_together("apps", memory_bytes=32 * MIB, pids=1000)
+        app.communicate(b"\n")
+    groups.remove("apps/app-held")
+    assert app.returncode == 0
+    assert refused.value.errno == errno.EBUSY
+    assert limit_bytes(group(sandbox, "apps")) == before

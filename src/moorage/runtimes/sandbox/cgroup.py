@@ -11,7 +11,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,7 +145,7 @@ class Cgroups:
         if self.hierarchy.version == 2:
             _hand_down(self.hierarchy.roots[0])
         for name in ("", *_SHARED):
-            for directory in self._directories(name):
+            for directory in self.directories(name):
                 directory.mkdir(exist_ok=True)
                 if self.hierarchy.version == 2:
                     _hand_down(directory)
@@ -157,15 +157,16 @@ class Cgroups:
         for name in self._within(SERVICES):
             self.remove(name)
         for name in (*_SHARED, ""):
-            for directory in self._directories(name):
+            for directory in self.directories(name):
                 _rmdir(directory)
 
     def limit_together(self, name: str, *, memory_bytes: int, pids: int) -> None:
         """Limit what all groups of APPS, or of BUILDS, use together. Raises OSError.
 
-        On version 1 EBUSY when more is in use, and the kernel can't get it back.
+        EBUSY when more memory is in use, and the kernel can't get it back: the limit stays.
         """
-        self._write(name, shared_writes(self.hierarchy.version, memory_bytes, pids))
+        with self._shrunk(name, memory_bytes):
+            self._write(name, shared_writes(self.hierarchy.version, memory_bytes, pids))
 
     def confine(self, service: str, pid: int, *, memory_bytes: int) -> None:
         """Have a program that serves all apps use no more memory; it may run already.
@@ -173,20 +174,35 @@ class Cgroups:
         For the same process again, or its successor, the new bound holds. Raises OSError.
         """
         name = f"{SERVICES}/{service}"
-        for directory in self._directories(name):
+        for directory in self.directories(name):
             directory.mkdir(exist_ok=True)
         writes = shared_writes(self.hierarchy.version, memory_bytes, 0)
-        self._write(name, [write for write in writes if write[0] == "memory"])
+        with self._shrunk(name, memory_bytes):
+            self._write(name, [write for write in writes if write[0] == "memory"])
         self.join(name, pid)
 
-    def directories(self, name: str) -> list[Path]:
-        """The directories of a group, whose `cgroup.procs` a process joins."""
-        return self._directories(name)
+    @contextlib.contextmanager
+    def _shrunk(self, name: str, memory_bytes: int) -> Iterator[None]:
+        """For a limit that may be below what is in use: raises EBUSY, as version 1 does itself.
+
+        Version 2 would kill until the limit fits. Its `memory.high` only takes back what it can.
+        """
+        if self.hierarchy.version != 2 or self._charged_bytes(name) <= memory_bytes:
+            yield
+            return
+        high = self.hierarchy.mounts["memory"] / self.root / name / "memory.high"
+        try:
+            high.write_text(str(memory_bytes))
+            if (used := self._charged_bytes(name)) > memory_bytes:
+                raise OSError(errno.EBUSY, f"{used} bytes are in use", name)
+            yield
+        finally:
+            high.write_text("max")
 
     def create(self, name: str, limits: Limits) -> None:
         """A new, empty group with limits; one of that name is killed and removed first."""
         self.remove(name)
-        for directory in self._directories(name):
+        for directory in self.directories(name):
             directory.mkdir()
         self.limit(name, limits)
 
@@ -207,7 +223,7 @@ class Cgroups:
 
     def join(self, name: str, pid: int) -> None:
         """Move a process into a group; one that is gone already is no error."""
-        for directory in self._directories(name):
+        for directory in self.directories(name):
             try:
                 (directory / "cgroup.procs").write_text(str(pid))
             except ProcessLookupError:
@@ -256,30 +272,27 @@ class Cgroups:
         """The working set, as kubelet reckons it."""
         statistics = self._read("memory", name, "memory.stat")
         if self.hierarchy.version == 2:
-            charged = int(self._read("memory", name, "memory.current"))
-            return max(0, charged - _counter(statistics, "inactive_file"))
+            return max(0, self._charged_bytes(name) - _counter(statistics, "inactive_file"))
         charged = int(self._read("memory", name, "memory.usage_in_bytes"))
         return max(0, charged - _counter(statistics, "total_inactive_file"))
+
+    def _charged_bytes(self, name: str) -> int:
+        return int(self._read("memory", name, "memory.current"))
 
     def _read(self, controller: str, name: str, file: str) -> str:
         return (self.hierarchy.mounts[controller] / self.root / name / file).read_text()
 
     def exists(self, name: str) -> bool:
         """Whether anything is left of the group."""
-        return any(directory.is_dir() for directory in self._directories(name))
+        return any(directory.is_dir() for directory in self.directories(name))
 
     def names(self) -> set[str]:
         """Every group of an app or a build."""
         return self._within(APPS) | self._within(BUILDS)
 
     def _within(self, shared: str) -> set[str]:
-        directories = self._directories(shared)
+        directories = self.directories(shared)
         return {f"{shared}/{name}" for directory in directories for name in _groups_in(directory)}
-
-    def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to every process of a group."""
-        for pid in self.pids(name):
-            _kill(pid, number)
 
     def kill_soon(self, name: str) -> None:
         """Kill every process of a group, without waiting until they are gone."""
@@ -301,19 +314,20 @@ class Cgroups:
     def remove(self, name: str) -> None:
         """Kill what runs in a group and remove it; one that is not there is no error."""
         self.kill(name)
-        for directory in self._directories(name):
+        for directory in self.directories(name):
             _rmdir(directory)
 
     def _pids_anywhere(self, name: str) -> set[int]:
         """Also those that have joined only some of version 1's hierarchies yet."""
-        return {pid for directory in self._directories(name) for pid in _read_pids(directory)}
+        return {pid for directory in self.directories(name) for pid in _read_pids(directory)}
 
     def _forbid_forks(self, name: str) -> None:
         path = self.hierarchy.mounts["pids"] / self.root / name / "pids.max"
         if path.exists():
             path.write_text("0")
 
-    def _directories(self, name: str) -> list[Path]:
+    def directories(self, name: str) -> list[Path]:
+        """The directories of a group, whose `cgroup.procs` a process joins."""
         return [root / self.root / name for root in self.hierarchy.roots]
 
 

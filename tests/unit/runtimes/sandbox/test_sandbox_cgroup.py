@@ -172,9 +172,52 @@ def test_service_is_confined_where_its_limit_counts_it(unified: Cgroups, tmp_pat
     proxy = tmp_path / "moorage-ab12" / "services" / "proxy"
     proxy.mkdir()
     (proxy / "memory.max").touch()
+    (proxy / "memory.current").write_text("0\n")
     unified.confine("proxy", 4711, memory_bytes=1_000_000)
     assert (proxy / "memory.max").read_text() == "1000000"
     assert (proxy / "cgroup.procs").read_text() == "4711"
+
+
+def of_apps(tmp_path: Path, **files: str) -> Path:
+    """The group of all apps, with the files that a kernel would make."""
+    apps = tmp_path / "moorage-ab12" / "apps"
+    written(apps, memory__max="9000000", memory__high="max", memory__current="5000000\n", **files)
+    return apps
+
+
+def test_version_2_limit_below_what_is_in_use_is_refused_instead_of_killing_for_it(
+    unified: Cgroups, tmp_path: Path
+) -> None:
+    """The kernel's cgroup-v2.rst: where `memory.max` can't be reached, its killer is invoked."""
+    apps = of_apps(tmp_path)
+    with pytest.raises(OSError, match="5000000 bytes are in use") as refused:
+        unified.limit_together("apps", memory_bytes=4_000_000, pids=300)
+    assert refused.value.errno == errno.EBUSY
+    assert (apps / "memory.max").read_text() == "9000000"
+    assert (apps / "memory.high").read_text() == "max"
+
+
+def test_version_2_limit_is_set_once_the_kernel_has_taken_back_what_it_can(
+    unified: Cgroups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apps = of_apps(tmp_path)
+    written_here: list[tuple[str, str]] = []
+    write = Path.write_text
+
+    def kernels_write(path: Path, text: str) -> int:
+        written_here.append((path.name, text))
+        if path.name == "memory.high":
+            write(apps / "memory.current", "3000000\n")
+        return write(path, text)
+
+    monkeypatch.setattr(Path, "write_text", kernels_write)
+    unified.limit_together("apps", memory_bytes=4_000_000, pids=300)
+    assert written_here == [
+        ("memory.high", "4000000"),
+        ("memory.max", "4000000"),
+        ("pids.max", "300"),
+        ("memory.high", "max"),
+    ]
 
 
 def test_optional_limit_is_left_out_where_the_kernel_lacks_it(
