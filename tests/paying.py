@@ -206,9 +206,35 @@ async def mine(rpc_url: str, blocks: int = 1) -> None:
 
 
 async def until_mined(rpc_url: str) -> None:
-    """Wait for the block of what the node has taken: it answers a moment before."""
+    """Wait for the block of what the node has taken: it answers a moment before.
+
+    What waits for a nonce that nobody sent is not waited for.
+    """
 
     async def nothing_waits() -> bool:
-        return bool((await rpc(rpc_url, "txpool_status"))["pending"] == "0x0")
+        status = await rpc(rpc_url, "txpool_status")
+        if status["pending"] != "0x0":
+            return False
+        return status["queued"] == "0x0" or not await _forgotten_sent_again(rpc_url)
 
     await until(nothing_waits, seconds=60)
+
+
+async def _forgotten_sent_again(rpc_url: str) -> bool:
+    """Whether the node held something back although it is its sender's turn: sent again, then.
+
+    anvil does so with a transaction that it judges while it mines the one before.
+    """
+    forgotten = False
+    queued = (await rpc(rpc_url, "txpool_content"))["queued"]
+    for sender, by_nonce in queued.items():
+        nonce = int(await rpc(rpc_url, "eth_getTransactionCount", sender, "latest"), 16)
+        if str(nonce) not in by_nonce:
+            continue
+        hashes = [by_nonce[each]["hash"] for each in sorted(by_nonce, key=int)]
+        raws = [await rpc(rpc_url, "eth_getRawTransactionByHash", each) for each in hashes]
+        await rpc(rpc_url, "anvil_removePoolTransactions", sender)
+        for raw in filter(None, raws):  # none has what was mined meanwhile
+            await rpc(rpc_url, "eth_sendRawTransaction", raw)
+        forgotten = True
+    return forgotten
