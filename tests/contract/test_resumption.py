@@ -285,6 +285,51 @@ async def test_nonce_that_somebody_else_took_is_replaced_by_the_next(
     assert new.nonce == old.nonce + 1
 
 
+async def test_settlement_is_not_sent_anew_when_too_much_gas_was_lost_today(
+    desk: Desk, signs: Sign, arbitrum_proxy: RpcProxy
+) -> None:
+    limits = desk.limits
+    await desk.open(arbitrum_proxy.url)
+    swallow_sends(arbitrum_proxy)
+    signed = signs()
+    await desk.settle(signed)
+    arbitrum_proxy.behave()
+    await send_transaction(desk.url, desk.key, to=desk.pay_to)
+    desk.limits = msgspec.structs.replace(limits, reverted_wei=0)
+    await desk.open()
+    await mine(desk.url, 3)
+    for _ in range(2):
+        await desk.resume()
+    assert len(await desk.versions(signed)) == 1
+    desk.limits = limits
+    await desk.open()
+    for _ in range(2):
+        await desk.resume()
+    assert await is_settled_once(desk, signed)
+
+
+async def test_mined_settlements_do_not_wait_for_one_another(
+    desk: Desk, signs: Sign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may take as long as a request waits for its payment."""
+    all_there = asyncio.Barrier(3)
+    credit = desk.credit
+
+    async def credit_together(**what: Any) -> dict[str, Any]:
+        async with asyncio.timeout(60):
+            await all_there.wait()
+        return await credit(**what)
+
+    monkeypatch.setattr(desk, "credit", credit_together)
+    await desk.open()
+    wishes = [signs() for _ in range(3)]
+    for wish in wishes:
+        await desk.settle(wish)
+    await desk.resume()
+    for wish in wishes:
+        assert await status(desk, wish) is SettlementStatus.SETTLED
+
+
 async def test_nonce_used_elsewhere_in_between_is_left_out(desk: Desk, signs: Sign) -> None:
     first, second = signs(), signs()
     await desk.settle(first)

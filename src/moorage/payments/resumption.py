@@ -5,6 +5,7 @@ came between, the chain knows what became of an authorization. What settled is c
 that every payment takes; what can't settle any more, and moved nothing, has failed.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
@@ -25,7 +26,12 @@ from moorage.metrics import record_settlement, record_unresolved
 from moorage.payments.relayed import Relayed, RelayStatus
 from moorage.payments.relayer import Relayer
 from moorage.payments.settlement import Settlement
-from moorage.payments.settlements import SPENT_ELSEWHERE, authorization_of, authorized_call
+from moorage.payments.settlements import (
+    SPENT_ELSEWHERE,
+    authorization_of,
+    authorized_call,
+    is_contract,
+)
 from moorage.storage import relays, settlements
 from moorage.storage.database import Database
 
@@ -36,6 +42,7 @@ Credit = Callable[..., Awaitable[object]]
 
 _LEFT_TO_ITS_REQUEST_MS = 3_000  # a fresh one is seen to its end by the request that brought it
 _MOST_AT_ONCE = 50  # settlements looked at in one round trip
+_CREDITED_AT_ONCE = 16  # each may take as long as a request waits for its payment
 _SEARCHED_AT_ONCE = 20_000  # blocks, for what used one authorization
 
 
@@ -90,7 +97,7 @@ class Resumption:
         await self._reopen_dropped(chain)
         if chain.name in self._relayers:
             await self._relayers[chain.name].tend()
-        waiting = []
+        waiting, mined_ones = [], []
         for settlement in await settlements.unresolved(
             self._db,
             chain_id=chain.chain_id,
@@ -101,7 +108,15 @@ class Resumption:
             if mined is None:
                 waiting.append((settlement, versions))
             else:
-                await self._end_settled(chain, settlement, mined.tx_hash)
+                mined_ones.append((settlement, mined.tx_hash))
+        for at in range(0, len(mined_ones), _CREDITED_AT_ONCE):
+            some = mined_ones[at : at + _CREDITED_AT_ONCE]
+            ends = await asyncio.gather(
+                *(self._end_settled(chain, *one) for one in some), return_exceptions=True
+            )
+            for problem in ends:
+                if isinstance(problem, BaseException):
+                    raise problem
         for at in range(0, len(waiting), _MOST_AT_ONCE):
             await self._judge(chain, waiting[at : at + _MOST_AT_ONCE])
         record_unresolved(
@@ -263,11 +278,17 @@ class Resumption:
         token = chain.token_at(settlement.token_address)
         if relayer is None or token is None:
             return
-        prepared, _ = await relayer.prepare(*authorized_call(authorization_of(settlement), token))
-        if prepared.refusal is not None:
-            log.info("settlement waits", settlement=settlement.id, refusal=prepared.refusal)
-            return
+        prepared, (code,) = await relayer.prepare(
+            *authorized_call(authorization_of(settlement), token),
+            ("eth_getCode", [settlement.payer, "latest"]),
+        )
         async with self._db.transaction(durable=True) as tx:
+            refusal = prepared.refusal or await relayer.refusal_for(
+                tx, prepared, of_contract=is_contract(code)
+            )
+            if refusal is not None:
+                log.info("settlement waits", settlement=settlement.id, refusal=refusal)
+                return
             relayed = await relayer.sign(tx, prepared, subject_id=settlement.id)
         await relayer.send(relayed)
 

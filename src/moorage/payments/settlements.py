@@ -208,8 +208,7 @@ class Settlements:
         )
         async with self._db.transaction(durable=True) as tx:
             await self._check_stake(tx, settlement)
-            of_contract = code not in ("0x", "0x0", None)
-            if refusal := await relayer.refusal_for(tx, prepared, of_contract=of_contract):
+            if refusal := await relayer.refusal_for(tx, prepared, of_contract=is_contract(code)):
                 raise AuthorizationRefused(refusal)
             await settlements.add(tx, settlement)
             relayed = await relayer.sign(tx, prepared, subject_id=settlement.id)
@@ -303,6 +302,11 @@ class Settlements:
         receipts = [parse_receipt(answer, tx_hash=use.tx_hash) for (answer,) in views]
         chain, recipients = client.chain, self._recipients
         return not any(transfers_in(one, chain, recipients=recipients) for one in receipts)
+
+
+def is_contract(code: object) -> bool:
+    """Whether an account with this code (as eth_getCode tells it) decides what it signed."""
+    return code not in ("0x", "0x0", None)
 
 
 def authorized_call(authorization: TransferAuthorization, token: Token) -> tuple[str, str]:
