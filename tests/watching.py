@@ -65,8 +65,7 @@ class Watched:
             client=self.client(*urls, **of_chain),
             recipients={self.pay_to.lower(), *former},
             safe_above=SAFE_ABOVE,
-            clock=SystemClock(),
-            **options,
+            **{"clock": SystemClock(), **options},
         )
 
     def second_look(self, *urls: str, former: Collection[str] = ()) -> SecondLook:

@@ -1,6 +1,7 @@
 """Payments that nobody presents are found and credited, once, whatever the node does."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -251,11 +252,11 @@ async def test_payment_without_a_verdict_waits_and_others_do_not(chain: Watched)
     await watcher.look()
     await chain.pay(13)
     await chain.pay(14)
-    with pytest.raises(PaymentPending):
-        await watcher.look()
+    await chain.mine()
+    await watcher.look()
     assert await chain.balance() == 14
     silent = False
-    await watcher.look()
+    await watcher.ask_again()
     assert await chain.balance() == 27
 
 
@@ -274,12 +275,86 @@ async def test_large_payment_does_not_wait_for_another_payers_verdict(chain: Wat
     await chain.pay(SAFE_ABOVE + 1, by=1)
     await chain.mine(3)
     for _ in range(2):
-        with pytest.raises(PaymentPending):
-            await watcher.look()
+        await watcher.look()
         assert (await chain.balance(), await chain.balance(by=1)) == (0, SAFE_ABOVE + 1)
     silent = False
-    await watcher.look()
+    await watcher.ask_again()
     assert (await chain.balance(), await chain.balance(by=1)) == (13, SAFE_ABOVE + 1)
+
+
+async def test_what_has_no_verdict_is_set_aside_and_asked_about_at_growing_pauses(
+    chain: Watched,
+) -> None:
+    clock, asked, silent = MovableClock(), 0, True
+
+    async def screen(transfer: Transfer) -> str | None:
+        nonlocal asked
+        if transfer.amount == 13:
+            asked += 1
+            if silent:
+                raise PaymentPending
+        return None
+
+    watcher = chain.watcher(screen=screen, clock=clock)
+    await watcher.look()
+    await chain.pay(13)
+    await chain.mine()
+    await watcher.look()
+    asked_by_search = asked
+    for _ in range(3):  # later blocks are searched, and it is not asked about by the search
+        await chain.mine()
+        await watcher.look()
+    assert asked == asked_by_search
+    await chain.pay(14, by=1)
+    await watcher.look()
+    assert await chain.balance(by=1) == 14
+    tries = []
+    for _ in range(60):
+        before = asked
+        await watcher.ask_again()
+        if asked > before:
+            tries.append(clock.now_ms())
+        clock.advance(5_000)
+    assert [then - first for first, then in itertools.pairwise(tries)] == [
+        5_000,
+        10_000,
+        20_000,
+        40_000,
+        80_000,
+    ]
+    anew = chain.watcher(screen=screen)  # begun again, it finds what was set aside
+    await anew.look()
+    silent = False
+    await anew.ask_again()
+    await anew.ask_again()
+    assert (await chain.balance(), await chain.balance(by=1)) == (13, 14)
+    await chain.watcher(screen=screen).look()
+    assert await chain.ledger_sum() == 0
+
+
+async def test_screening_that_hangs_holds_up_no_look_for_long(chain: Watched) -> None:
+    """A transaction of several, each of whom a hanging check takes its time for."""
+    clock, asked = MovableClock(), 0
+
+    async def hang(transfer: Transfer) -> str | None:
+        nonlocal asked
+        if transfer.amount != 13:
+            return None
+        asked += 1
+        clock.advance(5_000)
+        raise PaymentPending
+
+    watcher = chain.watcher(screen=hang, clock=clock)
+    await watcher.look()
+    for _ in range(6):
+        await chain.pay(13)
+    await chain.mine()
+    await watcher.look()
+    assert asked <= 2
+    await chain.pay(14, by=1)
+    await watcher.look()
+    assert await chain.balance(by=1) == 14
+    assert asked <= 2
 
 
 async def test_payer_of_many_transfers_in_a_transaction_is_asked_about_once(

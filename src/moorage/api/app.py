@@ -240,6 +240,7 @@ def _tasks(
             _every(services.watch_seconds, it.look, at_once=True)
             for it in services.payments.watchers
         ),
+        *(_every(services.watch_seconds, it.ask_again) for it in services.payments.watchers),
         *(_every(services.watch_seconds, it.check) for it in services.payments.second_looks),
         *(_every(services.watch_seconds, it.resume) for it in services.payments.refund_follow_ups),
         *(server.run() for server in servers),

@@ -16,14 +16,16 @@ from moorage.chains.pace import Pace
 from moorage.chains.receipt import FoundLog, Log, Receipt, parse_found_logs, parse_receipt
 from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, RpcClient, RpcError
 from moorage.clock import Clock
-from moorage.errors import ChainUnavailable, MoorageError, PaymentPending
+from moorage.errors import ChainUnavailable, PaymentPending
 from moorage.ledger import ledger
 from moorage.metrics import record_found, record_uncreditable, record_unread, record_unsearched
 from moorage.money import MicroUsd
 from moorage.payments.cursor import Cursor, Search
 from moorage.payments.payment import Payment, PaymentStatus
 from moorage.payments.screening import Screen, allow, held_back
+from moorage.payments.set_aside import AT_ONCE, Asking, SetAside, Waiting
 from moorage.payments.transfer import Transfer, transfers_in, uncreditable_in, worth_of
+from moorage.payments.turns import Turns
 from moorage.storage import cursors, payments
 from moorage.storage.database import Database
 
@@ -34,7 +36,6 @@ _MOST_BLOCKS = 10_000
 _MOST_RECEIPTS = 100
 _BOOKED_AT_ONCE = 16  # transfers; others may get their turn in between
 _TRANSFERS_A_COMMIT = 256
-_TURN_SECONDS = 0.005
 _STALLED_SECONDS = 120.0
 
 
@@ -50,27 +51,15 @@ class _Arrival:
     held: dict[str, str]
 
 
-class _Turns:
-    """Lets everything else have its turn, after every 5 ms of work."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._since = clock.monotonic_seconds()
-
-    async def give(self) -> None:
-        if self._clock.monotonic_seconds() - self._since > _TURN_SECONDS:
-            await asyncio.sleep(0)
-            self._since = self._clock.monotonic_seconds()
-
-
 class Watcher:
     """Searches one chain, again and again, for transfers of its tokens to us.
 
     `recipients` are what is `pay_to` and what was, as `parse_address` spells them.
 
     Every block is searched twice: when it is `confirmations` deep, and when it is safe. What
-    brings more than `safe_above` waits for the second search, as does what screening has no
-    verdict on. The second also finds what a reorganisation moved, or a node did not tell at first.
+    brings more than `safe_above` waits for the second, as does what screening has no verdict on.
+    The second also finds what a reorganisation moved, or a node did not tell at first. What has no
+    verdict even then is set aside for `ask_again`; the cursor that is kept stays before it.
     """
 
     def __init__(
@@ -90,8 +79,10 @@ class Watcher:
         self._safe_above = safe_above
         self._clock = clock
         self._screen = screen
-        self._turns = _Turns(clock)
-        self._waits: PaymentPending | None = None  # on a verdict, in the search under way
+        self._turns = Turns(clock)
+        self._asking = Asking(screen, clock)  # in the look under way
+        self._aside = SetAside(clock)
+        self._reached: Cursor | None = None  # by the safe search, beyond what is kept
         self._progressed_at = clock.monotonic_seconds()
         self._blocks = Pace(first=_FIRST_BLOCKS, most=_MOST_BLOCKS)
         self._receipts = Pace(first=_MOST_RECEIPTS, most=_MOST_RECEIPTS)
@@ -109,24 +100,55 @@ class Watcher:
     async def look(self) -> int:
         """Search what has come since the last look; gives how many transactions were credited.
 
-        Raises ChainUnavailable, DatabaseUnavailable, and PaymentPending when screening has no
-        verdict on what is safe. The next look goes on from the last block that was done with.
+        Raises ChainUnavailable, DatabaseUnavailable. The next goes on from where it came to.
         """
+        self._asking = Asking(self._screen, self._clock)
         heads = await read_heads(self._client)
         confirmed = max(0, heads.latest - self._chain.confirmations + 1)
         found = 0
-        problems: list[MoorageError] = []
+        problems: list[ChainUnavailable] = []
         for search, last in ((Search.CONFIRMED, confirmed), (Search.SAFE, heads.safe)):
             cursor = await self._cursor(search, begin=confirmed)
             try:
                 found += await self._search(cursor, last=last, heads=heads)
-            except (ChainUnavailable, PaymentPending) as problem:  # the other goes on
+            except ChainUnavailable as problem:  # the other goes on
                 problems.append(problem)
-        if not any(isinstance(problem, ChainUnavailable) for problem in problems):
-            self._progressed_at = self._clock.monotonic_seconds()
         if problems:
             raise problems[0]
+        self._progressed_at = self._clock.monotonic_seconds()
         return found
+
+    async def ask_again(self) -> None:
+        """Credit what was set aside and is due, as far as screening has a verdict by now.
+
+        Raises ChainUnavailable, DatabaseUnavailable.
+        """
+        slots = asyncio.Semaphore(AT_ONCE)
+        due = self._aside.take_due()
+        ends = await asyncio.gather(
+            *(self._credit_aside(tx_hash, one, slots) for tx_hash, one in due),
+            return_exceptions=True,
+        )
+        if self._reached is not None and not self._aside:
+            await self._book([], self._reached)
+            self._reached = None
+        for problem in ends:
+            if problem is not None:
+                raise problem
+
+    async def _credit_aside(self, tx_hash: str, one: Waiting, slots: asyncio.Semaphore) -> None:
+        """Book it if screening has its verdict by now, and nobody has presented it meanwhile."""
+        if not await self._is_credited(one.logs):
+            asking = Asking(self._screen, self._clock, known=one.verdicts, slots=slots)
+            async for receipt in self._read([tx_hash]):
+                transfers = self._judged(receipt, one.logs)
+                try:
+                    held = await self._held(transfers, asking)
+                except PaymentPending:
+                    return
+                await self._book([_Arrival(transfers=transfers, held=held)])
+                record_found(self._chain.name, 1)
+        self._aside.done(tx_hash)
 
     async def check(self) -> None:
         """Raise ChainUnavailable when the search has not come on for two minutes."""
@@ -137,15 +159,10 @@ class Watcher:
             )
 
     async def _search(self, cursor: Cursor, *, last: int, heads: Heads) -> int:
-        """Search up to block `last`; gives how many transactions were credited.
-
-        Raises PaymentPending, at the end, when screening has no verdict on some of what is safe:
-        the next look begins before it, and nobody else waits.
-        """
-        self._waits = None
+        """Search up to block `last`; gives how many transactions were credited."""
         found = 0
         try:
-            while cursor.block_number < last:
+            while cursor.block_number < last and not self._aside.is_full:
                 logs, reached = await self._next(cursor, last=last)
                 found += await self._credit(logs, reached)
                 cursor = reached
@@ -154,12 +171,12 @@ class Watcher:
         finally:
             if cursor.search is Search.CONFIRMED:
                 record_unsearched(self._chain.name, max(0, last - cursor.block_number))
-        if self._waits is not None:
-            raise self._waits
         return found
 
     async def _cursor(self, search: Search, *, begin: int) -> Cursor:
         """Where the search stands; the first begins behind block `begin`, or where it is set to."""
+        if search is Search.SAFE and self._reached is not None:
+            return self._reached
         cursor = await cursors.one(self._db, chain_id=self._chain.chain_id, search=search)
         if cursor is None:
             configured = self._chain.watch_from_block
@@ -174,6 +191,9 @@ class Watcher:
         """
         deep = max(0, cursor.block_number - self._chain.finality_blocks)
         number = min(heads.finalized, deep)
+        if cursor.search is Search.SAFE:  # it finds again what was set aside
+            self._reached = None
+            self._aside.clear()
         log.warning("chain reorganised", chain=self._chain.name, searched_again_from=number)
         await self._cursor_at(cursor.search, number)
 
@@ -257,7 +277,12 @@ class Watcher:
             if size >= _TRANSFERS_A_COMMIT:
                 await self._book(arrivals)
                 arrivals, size = [], 0
-        await self._book(arrivals, cursor if self._waits is None else None)
+        if cursor.search is Search.SAFE and self._aside:
+            await self._book(arrivals)
+            self._reached = cursor
+        else:
+            await self._book(arrivals, cursor)
+            self._reached = None if cursor.search is Search.SAFE else self._reached
         if found:
             record_found(self._chain.name, found)
             log.info("payments found", chain=self._chain.name, transactions=found)
@@ -292,14 +317,16 @@ class Watcher:
             if not transfers or waits:
                 continue
             try:
-                held = await held_back(
-                    transfers, self._screen, booked=await self._booked(receipt.tx_hash)
-                )
-            except PaymentPending as silence:
+                held = await self._held(transfers, self._asking)
+            except PaymentPending:
                 if search is Search.SAFE:
-                    self._waits = silence
+                    self._aside.add(told[receipt.tx_hash])
                 continue
             yield _Arrival(transfers=transfers, held=held)
+
+    async def _held(self, transfers: Sequence[Transfer], asking: Asking) -> dict[str, str]:
+        booked = await self._booked(transfers[0].tx_hash)
+        return await held_back(transfers, asking.ask, booked=booked)
 
     async def _report_uncreditable(self, receipt: Receipt) -> None:
         """Tell the operator of what the books have no room for, if every node says so.

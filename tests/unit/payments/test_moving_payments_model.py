@@ -157,6 +157,15 @@ class Moves(RuleBasedStateMachine):
     def watch(self) -> None:
         self._let(self.watcher.look())
 
+    @rule(after_ms=st.sampled_from((1, 5_000, 1_000_000)))
+    def ask_again(self, after_ms: int) -> None:
+        self.clock.advance(after_ms)
+        self._let(self.watcher.ask_again())
+
+    @rule()
+    def restart(self) -> None:
+        self._begin()
+
     @rule()
     def look_again(self) -> None:
         self._let(self.second_look.check())
@@ -191,6 +200,7 @@ class Moves(RuleBasedStateMachine):
             self.chain.mine()
         for _ in range(3):
             self.watch()
+            self.ask_again(after_ms=1_000_000)
             self.look_again()
         self.what_is_held_stays_held_until_it_is_released()
         self.books_sum_to_zero_and_agree_with_the_payments()
