@@ -113,7 +113,8 @@ async def balance(gateway: Gateway, request: Request) -> Response:
     except ValueError as error:
         raise InvalidField("address", "must be 0x and 40 hex digits") from error
     chain = named_chain(request.query_params.get("chain"), gateway.chains, field="chain")
-    found = await token_balances(gateway.clients[chain.name], chain, address)
+    async with gateway.balance_questions.one():
+        found = await token_balances(gateway.clients[chain.name], chain, address)
     return json_response(
         Balances(
             address=checksum_address(address),

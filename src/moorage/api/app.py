@@ -132,7 +132,7 @@ async def run_gateway(
                 )
             )
             await stop.wait()
-            services.gateway.followers.leaving.set()
+            services.gateway.followers.end_all()
             for task in running:
                 task.cancel()
 

@@ -23,6 +23,7 @@ from moorage.auth.client_address import TrustedProxies
 from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.nonces import NonceStore
 from moorage.auth.rate_limit import RateLimiter
+from moorage.chains.balances import Questions
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock, boot_id
@@ -231,6 +232,7 @@ def _gateway(
         pay_to=pay_to,
         public_url=apparatus.gateway_url,
         chains=chains,
+        balance_questions=Questions(),
         clients=records.clients,
         db=db,
         clock=clock,

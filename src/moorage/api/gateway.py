@@ -10,6 +10,7 @@ from moorage.api.log_stream import Followers
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.rate_limit import RateLimiter
+from moorage.chains.balances import Questions
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
@@ -62,6 +63,7 @@ class Gateway:
     pay_to: str
     public_url: str
     chains: dict[str, Chain]
+    balance_questions: Questions
     clients: dict[str, RpcClient]
     db: Database
     clock: Clock

@@ -7,7 +7,6 @@ connection bounds how long that may take.
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
@@ -38,29 +37,47 @@ _HEADERS = {
 
 
 class Followers:
-    """Who follows logs now: so many in all, and of one wallet."""
+    """Who follows logs now: so many in all, and of one wallet.
+
+    When there are as many as may be, the wallet that follows most gives its oldest stream up.
+    """
 
     def __init__(self, *, most: int = 200, of_one_wallet: int = 10) -> None:
         self._most = most
         self._of_one_wallet = of_one_wallet
-        self._wallets: Counter[str] = Counter()
-        self.leaving = asyncio.Event()
-        """Set when all of them are to end: the gateway stops."""
+        self._streams: dict[str, list[asyncio.Event]] = {}  # of a wallet, oldest first
 
-    def enter(self, wallet: str) -> None:
-        """One more; each has to `leave`. Raises TooManyStreams."""
-        if self._wallets.total() >= self._most:
-            raise TooManyStreams(_RETRY_SECONDS, "Too many logs are followed here.")
-        if self._wallets[wallet] >= self._of_one_wallet:
-            own = f"Your wallet follows {self._of_one_wallet} logs already: end one of them."
-            raise TooManyStreams(_RETRY_SECONDS, own)
-        self._wallets[wallet] += 1
+    def enter(self, wallet: str) -> asyncio.Event:
+        """One more, until it does `leave`; it is to end when the event is set.
 
-    def leave(self, wallet: str) -> None:
-        """One less."""
-        self._wallets[wallet] -= 1
-        if not self._wallets[wallet]:
-            del self._wallets[wallet]
+        Raises TooManyStreams.
+        """
+        own = self._streams.get(wallet, [])
+        if len(own) >= self._of_one_wallet:
+            said = f"Your wallet follows {self._of_one_wallet} logs already: end one of them."
+            raise TooManyStreams(_RETRY_SECONDS, said)
+        if sum(map(len, self._streams.values())) >= self._most:
+            greediest = max(self._streams.values(), key=len)
+            if len(greediest) <= len(own) + 1:
+                raise TooManyStreams(_RETRY_SECONDS, "Too many logs are followed here.")
+            greediest.pop(0).set()
+        ending = asyncio.Event()
+        self._streams.setdefault(wallet, []).append(ending)
+        return ending
+
+    def leave(self, wallet: str, ending: asyncio.Event) -> None:
+        """One less; nothing for one that was given up."""
+        own = self._streams.get(wallet, [])
+        if ending in own:
+            own.remove(ending)
+        if not own:
+            self._streams.pop(wallet, None)
+
+    def end_all(self) -> None:
+        """Have all streams end: the gateway stops."""
+        for own in self._streams.values():
+            for ending in own:
+                ending.set()
 
 
 class LogStreamResponse(StreamingResponse):
@@ -76,9 +93,8 @@ class LogStreamResponse(StreamingResponse):
         kept: bool,
     ) -> None:
         """`kept`: whether the log is kept. Raises TooManyStreams."""
-        events = _events(read, is_over, followers.leaving, kept=kept)
-        super().__init__(events, headers=_HEADERS)
-        followers.enter(wallet)
+        self._ending = followers.enter(wallet)
+        super().__init__(_events(read, is_over, self._ending, kept=kept), headers=_HEADERS)
         self._followers = followers
         self._wallet = wallet
 
@@ -88,13 +104,13 @@ class LogStreamResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._followers.leave(self._wallet)
+            self._followers.leave(self._wallet, self._ending)
 
 
 async def _events(
     read: LogReader,
     is_over: Callable[[], Awaitable[bool]],
-    leaving: asyncio.Event,
+    ending: asyncio.Event,
     *,
     kept: bool,
 ) -> AsyncIterator[bytes]:
@@ -102,7 +118,7 @@ async def _events(
     position: int | None = None
     over, asked, said = False, time.monotonic(), time.monotonic()
     pause_seconds = _LOOK_SECONDS
-    while not leaving.is_set():
+    while not ending.is_set():
         page = await asyncio.to_thread(read, position, _LINES_AT_ONCE)
         position = page.next
         if page.lines:
@@ -119,14 +135,14 @@ async def _events(
         if now - asked >= _ASK_SECONDS:
             over, asked = await is_over(), now
         else:
-            await _wait(leaving, pause_seconds)
+            await _wait(ending, pause_seconds)
             pause_seconds = min(2 * pause_seconds, _IDLE_LOOK_SECONDS)
 
 
-async def _wait(leaving: asyncio.Event, seconds: float) -> None:
+async def _wait(ending: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await leaving.wait()
+            await ending.wait()
 
 
 def _line_event(line: LogLine) -> bytes:

@@ -1,10 +1,31 @@
 """What an address holds of a chain's tokens, read from the chain."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from moorage.chains.chain import Chain, Token
 from moorage.chains.erc20 import balance_of_calldata, decode_uint256
 from moorage.chains.rpc import RpcClient, RpcError
-from moorage.errors import ChainUnavailable
+from moorage.errors import ChainUnavailable, RateLimited
 from moorage.money import AtomicUnits
+
+
+class Questions:
+    """So many strangers' questions at once: what else the nodes are asked never waits for them."""
+
+    def __init__(self, *, at_once: int = 16) -> None:
+        self._left = at_once
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Ask one meanwhile. Raises RateLimited where as many are asked as may be."""
+        if self._left == 0:
+            raise RateLimited(1)
+        self._left -= 1
+        try:
+            yield
+        finally:
+            self._left += 1
 
 
 async def token_balances(

@@ -91,7 +91,7 @@ async def test_gateway_that_stops_ends_all_streams_without_an_end_of_the_log() -
     followers = Followers()
     clients = [Client(followers, Log("one")) for _ in range(3)]
     await until(lambda: all(client.received for client in clients))
-    followers.leaving.set()
+    followers.end_all()
     async with asyncio.timeout(60):
         await asyncio.gather(*(client.serving for client in clients))
     assert not any(b"event: end" in client.received for client in clients)
@@ -111,12 +111,28 @@ async def test_one_wallet_has_so_many_streams_and_each_that_ends_frees_one() -> 
 
 async def test_all_wallets_together_have_so_many_streams() -> None:
     followers = Followers(most=2)
-    followers.enter("0xb")
+    first = followers.enter("0xb")
     followers.enter("0xc")
     with pytest.raises(TooManyStreams):
         followers.enter("0xd")
-    followers.leave("0xb")
+    assert not first.is_set()
+    followers.leave("0xb", first)
     followers.enter("0xd")
+
+
+async def test_wallet_that_follows_most_makes_room_for_one_that_follows_fewer() -> None:
+    followers = Followers(most=4)
+    greedy = [Client(followers, Log("one")) for _ in range(4)]
+    await until(lambda: all(client.received for client in greedy))
+    for newcomer in ("0xb", "0xc"):
+        followers.enter(newcomer)
+    await greedy[0].serving
+    await greedy[1].serving
+    assert not any(client.serving.done() for client in greedy[2:])
+    with pytest.raises(TooManyStreams):
+        followers.enter("0xb")  # as many as whoever has most
+    for client in greedy[2:]:
+        await client.leave()
 
 
 async def test_slow_reader_is_waited_for_and_nothing_is_kept_for_it() -> None:
