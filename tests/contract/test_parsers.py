@@ -222,6 +222,9 @@ WORST: dict[str, dict[str, bytes]] = {
         "package.json": b'{"dependencies":{"a":"1"}}',
         "pnpm-lock.yaml": b"  " + b"a" * 2_000_000,
     },
+    "spaces of a script": {
+        "package.json": b'{"scripts":{"start":"parcel%b\\na"}}' % (b" " * 4_000)
+    },
     "flags of a script": {
         "package.json": b'{"scripts":{"start":"npm%b"}}' % (b" -a" * 1_300 + b" \\n")
     },

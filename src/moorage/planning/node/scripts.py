@@ -34,7 +34,7 @@ _DEV_SERVER = re.compile(
     r"|vite[ \t]+(?:dev|serve)|remix[ \t]+vite:dev"
     r"|(?:docusaurus|gatsby|ionic|ng|rspack|vue-cli-service|webpack)[ \t]+serve\b.*"
     r"|ng[ \t]+s|(?:ember|hexo|hugo)[ \t]+(?:s|serve|server)|gatsby[ \t]+develop"
-    r"|webpack-dev-server|parcel(?:[ \t]+(?!build\b).*)?|(?:@11ty/)?eleventy\b.*[ \t]--serve"
+    r"|webpack-dev-server|parcel(?:[ \t]++(?!build\b).*+)?|(?:@11ty/)?eleventy\b.*[ \t]--serve"
     r"|(?:astro|nuxi|nuxt)[ \t]+preview\b.*|stencil[ \t]+build\b.*[ \t]--serve"
     r"|nx[ \t]+(?:serve|dev)\b.*|turbo[ \t]+(?:run[ \t]+)?(?:dev|start)\b.*)"
     r"(?:[ \t]+-.*)?\Z"
