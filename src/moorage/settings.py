@@ -52,6 +52,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tls: Annotated[
         bool, _doc("Serve apps over HTTPS on 443, with certificates obtained on demand.")
     ] = False
+    wildcard_certificate: Annotated[
+        tuple[str, ...],
+        _doc("With tls: PEM files of `*.base_domain`'s certificate, chain included, and its key."),
+    ] = ()
     pay_to: Annotated[str, _doc("The address that payments go to. Empty only in dev.")] = ""
     chains: Annotated[
         dict[str, ChainSettings], _doc("The chains payments are taken on, by name.")
@@ -333,11 +337,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             cpu_month=MicroUsd(self.cpu_month_micro_usd),
             minimum_charge=MicroUsd(self.minimum_charge_micro_usd),
         )
-
-    def build_month(self) -> MicroUsd:
-        """What a build that ran for a month would cost, by the price list."""
-        size = Size(memory_mib=self.build_memory_mib, cpu_millis=self.build_cpu_millis)
-        return self.price_list().month(size)
 
     def app_size(self) -> Size:
         """What an app is given, as it is priced."""

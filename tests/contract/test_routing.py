@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import ssl
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -25,7 +26,7 @@ from moorage.api.apparatus import find_tool
 from moorage.errors import ProxyFailed
 from moorage.process import find_running
 from moorage.routing.caddy import Caddy
-from moorage.routing.caddy_config import ProxySettings, Tls
+from moorage.routing.caddy_config import CertificateFiles, ProxySettings, Tls
 from moorage.routing.caddy_routes import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.pages import Absence, HostState, fallback_app
@@ -860,3 +861,57 @@ async def test_certificates_come_on_demand_for_hosts_that_may_have_one(
             assert location == f"https://my-app.localhost:{tls.https_port}/a?b"
     await caddy.stop()
     await runner.cleanup()
+
+
+def wildcard(directory: Path, name: str) -> CertificateFiles:
+    """A certificate for `*.apps.localhost` that signs itself."""
+    certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", f"/CN={name}"),
+            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-addext", "subjectAltName=DNS:*.apps.localhost"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    digest = hashlib.sha256(certificate.read_bytes()).hexdigest()
+    return CertificateFiles(certificate=certificate, key=key, digest=digest)
+
+
+async def test_wildcard_certificate_serves_all_names_without_asking_and_is_renewed_by_a_start(
+    directory: Path,
+) -> None:
+    port = quiet_port()
+
+    def proxy(files: CertificateFiles) -> Caddy:
+        tls = Tls(ask_url="http://127.0.0.1:9/ask", https_port=port, internal=True, files=files)
+        return Caddy(
+            find_tool("caddy"),
+            ProxySettings(
+                run_dir=directory / "run",
+                state_dir=directory / "proxy",
+                base_domain="apps.localhost",
+                http_port=0,
+                tls=tls,
+            ),
+        )
+
+    async def served(files: CertificateFiles) -> bool:
+        trust = ssl.create_default_context(cafile=str(files.certificate))
+        return await answers(
+            port, "my-app.apps.localhost", timeout_seconds=DEADLINE_SECONDS, tls=trust
+        )
+
+    first, renewed = wildcard(directory, "first"), wildcard(directory, "renewed")
+    router = Router(directory / "run", "apps.localhost")
+    caddy = proxy(first)
+    await caddy.start()
+    async with running("one", directory) as app:
+        router.point("my-app.apps.localhost", app.socket)
+        assert await served(first)
+        caddy = proxy(renewed)
+        await caddy.start()
+        assert await served(renewed)
+    await caddy.stop()

@@ -23,7 +23,7 @@ from moorage.deploy.hosts import Hosts
 from moorage.errors import ConfigurationInvalid
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy import Caddy
-from moorage.routing.caddy_config import ACCESS_LOG, ProxySettings, Tls
+from moorage.routing.caddy_config import ACCESS_LOG, CertificateFiles, ProxySettings, Tls
 from moorage.routing.caddy_routes import Api
 from moorage.routing.router import Router
 from moorage.runtimes.runtime import Limits, Runtime
@@ -211,10 +211,24 @@ def _proxy_settings(
         base_domain=settings.base_domain,
         listen_address=settings.proxy_host,
         http_port=_HTTP_PORT if settings.tls else settings.proxy_port,
-        tls=Tls(ask_url=ask_url) if settings.tls else None,
+        tls=Tls(ask_url=ask_url, files=_wildcard_files(settings)) if settings.tls else None,
         api=_api_behind_proxy(settings, gateway_url),
         memory_bytes=_proxy_memory_bytes(settings),
     )
+
+
+def _wildcard_files(settings: Settings) -> CertificateFiles | None:
+    """The operator's certificate, if there is one. Raises ConfigurationInvalid."""
+    if not settings.wildcard_certificate:
+        return None
+    try:
+        certificate, key = map(Path, settings.wildcard_certificate)
+        digest = hashlib.sha256(certificate.read_bytes() + key.read_bytes()).hexdigest()
+    except (ValueError, OSError) as error:
+        raise ConfigurationInvalid(
+            f"wildcard_certificate: {error}. Name two files, the certificate and its key."
+        ) from error
+    return CertificateFiles(certificate=certificate, key=key, digest=digest)
 
 
 def _api_behind_proxy(settings: Settings, gateway_url: str) -> Api | None:

@@ -53,6 +53,7 @@ from moorage.metrics import (
 from moorage.parsers.plans import Plans
 from moorage.parsers.pool import ParserPool
 from moorage.payments.evidence import named_chain
+from moorage.payments.pricing import Size
 from moorage.routing.router import MAX_HOST_LENGTH
 from moorage.settings import Settings
 from moorage.storage.ballast import Ballast
@@ -208,7 +209,9 @@ def _build_time(settings: Settings, db: Database, clock: Clock) -> BuildTime:
     return BuildTime(
         db=db,
         minutes_per_usd=settings.build_minutes_per_usd,
-        monthly_price=settings.build_month(),
+        monthly_price=settings.price_list().month(
+            Size(memory_mib=settings.build_memory_mib, cpu_millis=settings.build_cpu_millis)
+        ),
         clock=clock,
     )
 

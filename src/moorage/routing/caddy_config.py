@@ -23,8 +23,23 @@ _MAX_HEADER_BYTES = 36_864
 
 
 @dataclass(frozen=True, kw_only=True)
+class CertificateFiles:
+    """A certificate of the operator's, as PEM, chain included.
+
+    The proxy reads the files when it starts; another `digest`, of one that was renewed, is another
+    configuration.
+    """
+
+    certificate: Path
+    key: Path
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tls:
     """HTTPS with a certificate per host, obtained when the first client asks for that host.
+
+    None is obtained for hosts that the certificate in `files` is good for.
 
     `ask_url` (plain HTTP, on this machine) gets `?domain=<host>` and answers 200 for hosts that may
     have a certificate, anything else for the rest. With `internal`, the proxy's own authority signs
@@ -36,6 +51,7 @@ class Tls:
     email: str | None = None
     acme_directory: str | None = None  # None: Caddy's default public authorities
     internal: bool = False
+    files: CertificateFiles | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +103,9 @@ def _servers(settings: ProxySettings) -> JsonObject:
         return {"apps": _server(plain, to_apps) | {"protocols": ["h1"]}}
     secure = f"{settings.listen_address}:{settings.tls.https_port}"
     return {
-        "apps": _server(secure, to_apps) | {"tls_connection_policies": [{}]},
+        # Not h3: a client's connections are bounded by address, and those are counted for TCP.
+        "apps": _server(secure, to_apps)
+        | {"protocols": ["h1", "h2"], "tls_connection_policies": [{}]},
         "redirect": _server(plain, [https_redirect(settings.tls.https_port)])
         | {"protocols": ["h1"]},
     }
@@ -113,12 +131,23 @@ def _certificates(tls: Tls) -> JsonObject:
         issuer["email"] = tls.email
     if tls.acme_directory is not None and not tls.internal:
         issuer["ca"] = tls.acme_directory
-    return {
+    return _loaded(tls.files) | {
         "automation": {
             "policies": [{"on_demand": True, "issuers": [issuer]}],
             "on_demand": {"permission": {"module": "http", "endpoint": tls.ask_url}},
         }
     }
+
+
+def _loaded(files: CertificateFiles | None) -> JsonObject:
+    if files is None:
+        return {}
+    named = {
+        "certificate": str(files.certificate),
+        "key": str(files.key),
+        "tags": [files.digest],
+    }
+    return {"certificates": {"load_files": [named]}}
 
 
 def _logs(settings: ProxySettings) -> JsonObject:
