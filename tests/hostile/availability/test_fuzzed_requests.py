@@ -88,7 +88,7 @@ class Sender:
             connection.writer.write_eof()
         try:
             answer = await connection.answer(to=fuzzed.method)
-        except (asyncio.IncompleteReadError, TimeoutError) as error:
+        except (asyncio.IncompleteReadError, TimeoutError, LookupError, ValueError) as error:
             self.statuses[0] += 1
             if not fuzzed.is_cut:
                 self.faults.append((fuzzed, repr(error)))
@@ -96,7 +96,9 @@ class Sender:
         self.statuses[answer.status] += 1
         if answer.status >= 500:
             self.faults.append((fuzzed, answer))
-        return not fuzzed.is_cut and answer.header("connection") != "close"
+        is_streamed = answer.header("transfer-encoding") is not None  # a log that is followed
+        is_closed = answer.header("connection") == "close"
+        return not (fuzzed.is_cut or is_streamed or is_closed)
 
 
 async def fuzzer(gateway: DevGateway) -> Fuzzer:
