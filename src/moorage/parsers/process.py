@@ -61,6 +61,7 @@ class ParserProcess:
         self._buffer = bytearray()
         self._waiting: asyncio.Future[bytes] | None = None
         self._has_ended = False
+        self._is_over = False  # the other end was seen to be closed
         self._loop.add_reader(channel, self._on_readable)
 
     @classmethod
@@ -142,6 +143,8 @@ class ParserProcess:
     async def _answer(self, wall_seconds: float) -> Answer | Ready:
         """The next message. Raises ParserEnded, also when it takes longer than that."""
         self._waiting = self._loop.create_future()
+        if self._is_over:  # it ended while it was still being asked
+            self._give(EOFError())
         is_late = False
         try:
             async with asyncio.timeout(wall_seconds):
@@ -183,6 +186,7 @@ class ParserProcess:
             piece = b""
         if not piece:
             self._loop.remove_reader(self._channel)
+            self._is_over = True
             if self._waiting is None:
                 self._on_end(self)
             self._give(EOFError())

@@ -81,7 +81,7 @@ async def test_large_archive_is_spooled_and_unpacked(tmp_path: Path) -> None:
 def test_any_files_survive_the_way(
     tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]
 ) -> None:
-    spool = tmp_path_factory.getbasetemp() / "spool"
+    spool = tmp_path_factory.getbasetemp() / "spool-of-archives"
     got = received(zip_body(zipped(files)), spool, limits=UploadLimits(memory_bytes=20))
     assert contents(got) == files
     got.upload.close()
@@ -337,7 +337,7 @@ def test_damaged_archive_is_refused_or_gives_the_same_files(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Whatever one byte becomes: an UploadInvalid, or files whose CRC still holds."""
-    spool = tmp_path_factory.getbasetemp() / "spool"
+    spool = tmp_path_factory.getbasetemp() / "spool-of-damage"
     archive = bytearray(zipped({"a": b"hello", "b/c": b"x" * 300}))
     at = data.draw(st.integers(0, len(archive) - 1))
     archive[at] = data.draw(st.integers(0, 255))

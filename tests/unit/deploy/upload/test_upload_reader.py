@@ -406,7 +406,7 @@ def test_damaged_body_is_refused_or_still_json_with_base64(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, data: st.DataObject
 ) -> None:
     """What is accepted, json and msgspec accept too, with the same contents."""
-    spool = tmp_path_factory.getbasetemp() / "spool"
+    spool = tmp_path_factory.getbasetemp() / "spool-of-bodies"
     body = bytearray(files_body({"a": content, "b/c": b"second"}))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(body) - 1))

@@ -74,7 +74,7 @@ def test_discarded_content_frees_what_it_took(tmp_path: Path) -> None:
 def test_contents_come_back_whole(
     tmp_path_factory: pytest.TempPathFactory, contents: list[list[bytes]], memory_bytes: int
 ) -> None:
-    spool = Spool(tmp_path_factory.getbasetemp() / "spool", memory_bytes=memory_bytes)
+    spool = Spool(tmp_path_factory.getbasetemp() / "spool-of-pieces", memory_bytes=memory_bytes)
     found = []
     for pieces in contents:
         for piece in pieces:
