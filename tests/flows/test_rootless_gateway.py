@@ -32,7 +32,7 @@ def gateway() -> Iterator[DevGateway]:
         pytest.skip(reason)
     directory = rootless_directory()
     data_dir = directory / "data"
-    data_dir.mkdir()
+    data_dir.mkdir(mode=0o700)
     os.chown(data_dir, UID, UID)
     try:
         with running(
