@@ -21,6 +21,7 @@ from moorage.chains.devchain import DevChain
 from moorage.ledger.audit import Finding
 from moorage.settings import load_settings
 from rpc_proxy import RpcProxy
+from waiting import until
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["moorage.api.app", "aiohttp.web", "pytest"])
@@ -167,11 +168,20 @@ class Stage(DevGateway):
         assert self._gateway.exitcode == -signal.SIGKILL, self.log
 
     async def audit(self) -> list[Finding]:
-        """What is wrong with the books, by `moorage audit`."""
+        """What is wrong with the books, by `moorage audit`, once it says that it knows.
+
+        After a reorganisation it does not, until the searches have stepped back to the new branch.
+        """
         settings = load_settings(file=None, environ=self._environment(), rpc_timeout_seconds=30)
-        report = await run_audit(settings, from_block=0, search=True)
-        assert report.unknown == {}
-        return report.findings
+        findings: list[Finding] = []
+
+        async def knows() -> bool:
+            report = await run_audit(settings, from_block=0, search=True)
+            findings[:] = report.findings
+            return report.unknown == {}
+
+        await until(knows)
+        return findings
 
     async def _end(self) -> None:
         """End it as an operator does, if it still runs."""
