@@ -99,4 +99,5 @@ class Cell:
         spent = books.spent(self.stage, self.wallet)
         assert books.credited(self.stage, self.wallet) == PRICE
         assert books.balance(self.stage, self.wallet) + spent == PRICE
-        assert await self.stage.audit() == []
+        findings = await self.stage.audit()
+        assert findings == [], findings

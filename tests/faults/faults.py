@@ -1,10 +1,9 @@
 """The faults, each from its beginning to its end, as an asynchronous context manager."""
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +13,7 @@ from paying import mine, rpc, until_mined
 
 LATEST_TAGS = {"latest": 0, "safe": 1, "finalized": 2}
 DUPLICATES = 12
+_AIR = bytes(1 << 20)
 
 Fault = Callable[[Cell], AbstractAsyncContextManager[None]]
 
@@ -124,10 +124,10 @@ async def disk_full(cell: Cell) -> AsyncIterator[None]:
     with closing(sqlite3.connect(cell.stage.database)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     balloon = cell.stage.data_dir / "balloon"
-    with balloon.open("wb", buffering=0) as file:
-        room = os.statvfs(balloon)
-        os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
     try:
+        with balloon.open("wb", buffering=0) as file, suppress(OSError):  # ENOSPC, in the end
+            while True:
+                file.write(_AIR)
         yield
     finally:
         balloon.unlink()

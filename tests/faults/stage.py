@@ -170,7 +170,7 @@ class Stage(DevGateway):
     async def audit(self) -> list[Finding]:
         """What is wrong with the books, by `moorage audit`, once it says that it knows.
 
-        After a reorganisation it does not, until the searches have stepped back to the new branch.
+        After a reorganisation it does not, until the gateway has looked again.
         """
         settings = load_settings(file=None, environ=self._environment(), rpc_timeout_seconds=30)
         findings: list[Finding] = []
@@ -178,7 +178,7 @@ class Stage(DevGateway):
         async def knows() -> bool:
             report = await run_audit(settings, from_block=0, search=True)
             findings[:] = report.findings
-            return report.unknown == {}
+            return report.unknown == {} and report.pending == []
 
         await until(knows)
         return findings

@@ -69,7 +69,10 @@ async def audit_chain(
 
 
 async def _audit_cursors(client: RpcClient, result: ChainAudit, books: Books) -> None:
-    """Each search stands at a block of the chain, no further than its newest."""
+    """Each search stands at a block of the chain, no further than its newest.
+
+    One that stands on a branch that was replaced steps back by itself at its next look.
+    """
     heads = await read_heads(client)
     for cursor in books.cursors:
         if cursor.chain_id != client.chain.chain_id:
@@ -81,7 +84,7 @@ async def _audit_cursors(client: RpcClient, result: ChainAudit, books: Books) ->
         elif cursor.block_number <= heads.finalized:
             block = await read_block(client, cursor.block_number)
             if block.hash != cursor.block_hash:
-                result.findings.append(Finding(row, f"block {block.number} is {block.hash}"))
+                result.pending.append(Finding(row, f"block {block.number} is {block.hash} by now"))
 
 
 def _require_reached(client: RpcClient, cursor: Cursor, heads: Heads) -> None:
