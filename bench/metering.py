@@ -13,9 +13,9 @@ from pathlib import Path
 from measure import Row
 from moorage.clock import SystemClock
 from moorage.ledger.metering import HOUR_MS, Metering
-from moorage.storage import accounts
 from moorage.storage.database import Database, Statement
 from moorage.storage.migrate import migrate
+from moorage.storage.money import accounts
 from moorage.storage.schema import projects, run_intervals, wallets
 
 PROJECTS = 100_000

@@ -12,9 +12,9 @@ from gateway import funded, gateway
 from gateway_fixture import DevGateway
 from load import drive, request_bytes, tcp
 from measure import Row, median, spread
-from moorage.api.apparatus import find_tool
-from moorage.runtimes.sandbox.record import Record
-from moorage.runtimes.sandbox.slots import slot_at
+from moorage.engines.isolation.slots import slot_at
+from moorage.engines.sandbox.record import Record
+from moorage.gateway.platform import find_tool
 from wallet import HELLO
 
 ROUNDS = 7

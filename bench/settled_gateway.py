@@ -9,9 +9,9 @@ from typing import Any
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization, signer_of
 from moorage.cli.main import run
-from moorage.payments.settlements import Settlements
-from moorage.payments.transfer import Transfer
-from moorage.payments.verification import Verifier
+from moorage.ledger.transfer import Transfer
+from moorage.payments.relay.settlements import Settlements
+from moorage.payments.taking.verification import Verifier
 
 _FAR_AHEAD = 2**40  # a block that nobody looks at again meanwhile
 

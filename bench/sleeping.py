@@ -12,14 +12,14 @@ from deploying import through_gateway
 from gateway import gateway
 from gateway_fixture import DevGateway
 from measure import MIB, Row, cpu_seconds, median, resident_bytes, spread
-from moorage.deploy.deployment import Deployment, DeploymentStatus
-from moorage.deploy.project import Project, ProjectStatus
+from moorage.engines.host.listeners import Listener
+from moorage.engines.host.record import Stage
+from moorage.engines.sandbox.record import Record
 from moorage.money import MicroUsd
 from moorage.planning.plan import Plan, Stack
-from moorage.runtimes.record import Stage
-from moorage.runtimes.sandbox.listeners import Listener
-from moorage.runtimes.sandbox.record import Record
-from moorage.storage import projects
+from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import projects
 from moorage.storage.database import Database
 
 SLEEPERS = 1_000

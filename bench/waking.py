@@ -11,14 +11,14 @@ from gateway import EXAMPLES, deployed, example_files, funded, gateway
 from gateway_fixture import DevGateway
 from load import Caller, request_bytes, tcp
 from measure import Row, median, spread
-from moorage.api.apparatus import app_limits, build_limits, find_tool
-from moorage.deploy.upload.directory import DirectoryTree
+from moorage.engines.engine import BuildSpec, InstanceSpec
+from moorage.engines.host.configuration import Configuration
+from moorage.engines.sandbox.sandbox import Sandbox
+from moorage.gateway.platform import app_limits, build_limits, find_tool
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
-from moorage.runtimes.configuration import Configuration
-from moorage.runtimes.runtime import BuildSpec, InstanceSpec
-from moorage.runtimes.sandbox.sandbox import Sandbox
 from moorage.settings import Settings
+from moorage.uploads.directory import DirectoryTree
 from toolboxes import TOOLBOX
 from waiting import until
 from wallet import Answer, Wallet

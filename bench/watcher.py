@@ -15,18 +15,18 @@ import msgspec
 
 from gateway import REPOSITORY
 from measure import LOAD_CPU, SERVER_CPU, Row, on_cpu
-from moorage.chains.anvil import find_anvil
 from moorage.chains.chain import KNOWN_CHAINS, Chain
-from moorage.chains.dev_wallet import dev_wallets
-from moorage.chains.devchain import DevChain
-from moorage.chains.devtokens import artifact
+from moorage.chains.local.anvil import find_anvil
+from moorage.chains.local.dev_wallet import dev_wallets
+from moorage.chains.local.devchain import DevChain
+from moorage.chains.local.devtokens import artifact
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.money import MicroUsd
-from moorage.payments.watcher import Watcher
-from moorage.storage import accounts
+from moorage.payments.watch.watcher import Watcher
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
+from moorage.storage.money import accounts
 from paying import calldata
 
 TRANSFERS = 10_000

@@ -1,5 +1,5 @@
 // Compiles the contracts of this folder: those for local chains (Dev….sol) into
-// src/moorage/chains/devtokens.json, the others, which run on real ones, into
+// src/moorage/chains/local/devtokens.json, the others, which run on real ones, into
 // src/moorage/auth/contracts.json.
 //
 //   solc=$(mktemp -d) && npm install --prefix "$solc" solc@0.8.37
@@ -18,7 +18,7 @@ const SOLC_VERSION = "0.8.37";
 const folder = dirname(fileURLToPath(import.meta.url));
 const artifacts = [
   {
-    path: "chains/devtokens.json",
+    path: "chains/local/devtokens.json",
     isSource: (name) => name.startsWith("Dev"),
     evmVersion: "cancun",
     // Put at any address of a local chain.

@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from moorage.api.gateway import Limiters
+from moorage.api.services import Limiters
 from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 

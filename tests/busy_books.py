@@ -10,12 +10,12 @@ from sqlalchemy import bindparam, insert
 from clock import HOUR_MS, MovableClock
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
+from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
-from moorage.payments.payment import Finality, Payment
-from moorage.payments.refund import Refund, RefundStatus
-from moorage.payments.transfer import Transfer
-from moorage.storage import payments, refunds
+from moorage.records.payment import Finality, Payment
+from moorage.records.refund import Refund, RefundStatus
 from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.money import payments, refunds
 from moorage.storage.schema import settlements
 from records_fixture import add_project, fresh_hash
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from moorage.chains.anvil import find_anvil
 from moorage.chains.chain import KNOWN_CHAINS, Chain
-from moorage.chains.dev_wallet import DevWallet, DevWallets, dev_wallets
-from moorage.chains.devchain import DevChain
+from moorage.chains.local.anvil import find_anvil
+from moorage.chains.local.dev_wallet import DevWallet, DevWallets, dev_wallets
+from moorage.chains.local.devchain import DevChain
 from rpc_proxy import RpcProxy
 
 REPOSITORY = Path(__file__).parent.parent

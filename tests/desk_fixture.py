@@ -19,14 +19,14 @@ from moorage.chains.signing import SigningKey
 from moorage.clock import SystemClock
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.payments.relayed import Relayed
-from moorage.payments.relayer import GWEI, Limits, Relayer
-from moorage.payments.resumption import Resumption
-from moorage.payments.settlement import Settlement
-from moorage.payments.settlements import Settlements
-from moorage.payments.verification import Verifier
-from moorage.storage import relays, settlements
+from moorage.payments.relay.relayer import GWEI, Limits, Relayer
+from moorage.payments.relay.settlement_follow_up import Resumption
+from moorage.payments.relay.settlements import Settlements
+from moorage.payments.taking.verification import Verifier
+from moorage.records.relay_transaction import Relayed
+from moorage.records.settlement import Settlement
 from moorage.storage.database import Database
+from moorage.storage.money import relays, settlements
 from paying import Authorization, mine, rpc, sign_authorization, token_balance, until_mined
 
 USDC, _ = KNOWN_CHAINS["arbitrum"].tokens

@@ -10,18 +10,8 @@ from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.clock import Clock
-from moorage.deploy.capacity import Capacity, Policy
-from moorage.errors import DeployFailed, FailureCause
-from moorage.money import AtomicUnits
-from moorage.payments.challenges import Challenges
-from moorage.payments.evidence import AuthorizationEvidence, PaymentMeans
-from moorage.payments.lookups import Lookup, Lookups
-from moorage.payments.paywall import Paywall
-from moorage.payments.screening import Screen, allow
-from moorage.payments.settlements import Settlements
-from moorage.payments.transfer import Transfer
-from moorage.payments.verification import Verifier
-from moorage.runtimes.runtime import (
+from moorage.deploy.entrance.capacity import Capacity, Policy
+from moorage.engines.engine import (
     AppExit,
     BuildSpec,
     Disks,
@@ -35,6 +25,16 @@ from moorage.runtimes.runtime import (
     LogStream,
     Usage,
 )
+from moorage.errors import DeployFailed, FailureCause
+from moorage.ledger.transfer import Transfer
+from moorage.money import AtomicUnits
+from moorage.payments.protocols.challenges import Challenges
+from moorage.payments.protocols.evidence import AuthorizationEvidence, PaymentMeans
+from moorage.payments.relay.settlements import Settlements
+from moorage.payments.taking.lookups import Lookup, Lookups
+from moorage.payments.taking.paywall import Paywall
+from moorage.payments.taking.screening import Screen, allow
+from moorage.payments.taking.verification import Verifier
 from moorage.storage.database import Database
 from records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
 

@@ -13,14 +13,14 @@ import pytest
 from clock import START_MS, MovableClock
 from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.deploy.deployment import Deployment, DeploymentStatus
-from moorage.deploy.job import JobKind
-from moorage.deploy.project import Project, ProjectStatus
 from moorage.ledger import ledger
+from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.payments.transfer import Transfer
 from moorage.planning.plan import Plan, Stack
-from moorage.storage import jobs, projects
+from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.job import JobKind
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import jobs, projects
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
 

@@ -24,11 +24,11 @@ from typing import Any, cast
 
 import pytest
 
+from moorage.engines.engine import BuildSpec, Runtime
+from moorage.engines.host import tool
+from moorage.engines.host.configuration import Configuration
+from moorage.engines.rootless.rootless import Rootless
 from moorage.errors import MoorageError
-from moorage.runtimes.configuration import Configuration
-from moorage.runtimes.rootless.rootless import Rootless
-from moorage.runtimes.runtime import BuildSpec, Runtime
-from moorage.runtimes.sandbox import tool
 
 # Of a range that systemd's table of user ids lists as unused; of this run of the tests alone.
 UID = 1_890_000_000 + os.getpid()

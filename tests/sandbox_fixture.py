@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from moorage.runtimes.configuration import Configuration
-from moorage.runtimes.sandbox.sandbox import Sandbox
-from moorage.runtimes.sandbox.toolchains import Store
+from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.toolchains import Store
+from moorage.engines.sandbox.sandbox import Sandbox
 
 TOOLS = ("caddy", "uv")
 CACHE_BYTES = 64 * 1024 * 1024

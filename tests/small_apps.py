@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from moorage.engines.engine import BuildSpec, Instance, InstanceSpec, Limits, LogKind, Runtime
 from moorage.planning.plan import Plan, Stack
-from moorage.runtimes.runtime import BuildSpec, Instance, InstanceSpec, Limits, LogKind, Runtime
 from waiting import until
 
 MIB = 1024 * 1024

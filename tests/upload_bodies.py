@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from moorage.deploy.upload import ReceivedBody, UploadLimits, read_upload
-from moorage.deploy.upload.parsing import InPlace, Parser
+from moorage.uploads import ReceivedBody, UploadLimits, read_upload
+from moorage.uploads.parsing import InPlace, Parser
 
 
 def b64(data: bytes) -> str:

@@ -9,17 +9,17 @@ import msgspec
 
 from chain_fixture import LocalChains
 from moorage.chains.chain import Chain, Token
-from moorage.chains.dev_wallet import DevWallet
-from moorage.chains.devtokens import artifact
+from moorage.chains.local.dev_wallet import DevWallet
+from moorage.chains.local.devtokens import artifact
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.payments.finality import SecondLook
-from moorage.payments.payment import Payment
-from moorage.payments.watcher import Watcher
-from moorage.storage import accounts, payments
+from moorage.payments.watch.finality import SecondLook
+from moorage.payments.watch.watcher import Watcher
+from moorage.records.payment import Payment
 from moorage.storage.database import Database
+from moorage.storage.money import accounts, payments
 from paying import calldata, mine, rpc, send_transaction, send_transfer
 
 SAFE_ABOVE = MicroUsd(2_000_000)

@@ -16,7 +16,7 @@ import msgspec
 from moorage.chains.settings import ChainSettings
 from moorage.errors import InvalidField
 from moorage.money import MicroUsd
-from moorage.payments.pricing import PriceList, Size
+from moorage.payments.price.pricing import PriceList, Size
 
 ENV_PREFIX = "MOORAGE_"
 _NOT_SETTINGS = re.compile(r"GATEWAY|PRIVATE_KEY|BOUND_SIGNATURES|RPC_URL_\w+|CONFIG|STATE_DIR")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import aiohttp
 from test_routing import App, Harbour, app, client, directory, get, harbour, lone_harbour
 
-from moorage.api.apparatus import find_tool
-from moorage.deploy.traffic import Position
+from moorage.gateway.platform import find_tool
+from moorage.records.traffic import Position
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ACCESS_LOG

@@ -12,7 +12,7 @@ import pytest_asyncio
 from aiohttp import CookieJar
 from yarl import URL
 
-from moorage.api.apparatus import find_tool
+from moorage.gateway.platform import find_tool
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ProxySettings
 from moorage.routing.listener import listen_unix

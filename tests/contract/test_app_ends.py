@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from test_runtime import Gateway, gateway
 
-from moorage.runtimes.runtime import AppExit, Runtime
-from moorage.runtimes.sandbox.sandbox import Sandbox
+from moorage.engines.engine import AppExit, Runtime
+from moorage.engines.sandbox.sandbox import Sandbox
 from small_apps import SERVER, build_and_start, fetch, plan, start
 
 __all__ = ["gateway"]

@@ -14,15 +14,15 @@ from aiohttp import web
 from busy_books import keep_busy
 from chain_fixture import LocalChains
 from clock import MovableClock
-from moorage.api.audit import Report, run_audit
-from moorage.chains.dev_wallet import DevWallet
+from moorage.chains.local.dev_wallet import DevWallet
 from moorage.chains.rpc import RpcClient
 from moorage.cli.main import run
 from moorage.clock import SystemClock
+from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
-from moorage.payments.transfer import Transfer
-from moorage.payments.verification import Verifier
-from moorage.payments.watcher import Watcher
+from moorage.operate.audit import Report, run_audit
+from moorage.payments.taking.verification import Verifier
+from moorage.payments.watch.watcher import Watcher
 from moorage.settings import load_settings
 from moorage.storage.database import Database
 from paying import mine, rpc, send_transfer

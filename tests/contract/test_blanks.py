@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from moorage.clock import SystemClock
-from moorage.runtimes.sandbox import blanks as module
-from moorage.runtimes.sandbox.blanks import Blanks
-from moorage.runtimes.sandbox.disk import is_clean, make_image
+from moorage.engines.disks import templates as module
+from moorage.engines.disks.disk import is_clean, make_image
+from moorage.engines.disks.templates import Blanks
 
 SIZE = 16 * 1024 * 1024
 

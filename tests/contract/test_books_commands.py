@@ -9,11 +9,11 @@ import pytest
 from clock import HOUR_MS, START_MS
 from moorage.cli.main import run
 from moorage.ledger import ledger
-from moorage.ledger.export import spreadsheet_text
+from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
-from moorage.payments.transfer import Transfer
-from moorage.storage import accounts
+from moorage.operate.export import spreadsheet_text
 from moorage.storage.database import Database
+from moorage.storage.money import accounts
 from records_fixture import ALICE, BOB, CAROL, transfer
 
 

@@ -15,7 +15,7 @@ from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.rate_limit import RateLimiter
 from moorage.auth.wallet import Wallet
 from moorage.chains.chain import Chain
-from moorage.chains.dev_wallet import DevWallet
+from moorage.chains.local.dev_wallet import DevWallet
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ChainUnavailable, RateLimited
 from paying import rpc, send_transaction

@@ -2,9 +2,9 @@
 
 import pytest
 
+from moorage.engines.engine import BuildSpec, Limits, LogKind
+from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.planning.plan import Plan, Stack
-from moorage.runtimes.runtime import BuildSpec, Limits, LogKind
-from moorage.runtimes.sandbox.sandbox import Sandbox
 
 pytestmark = pytest.mark.root
 

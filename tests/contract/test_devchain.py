@@ -17,10 +17,10 @@ import msgspec
 import pytest
 
 from chain_fixture import LocalChains
-from moorage.chains.anvil import INSTALL_COMMAND, NodeRecord, find_anvil
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.chains.dev_wallet import DevWallets, dev_wallets
-from moorage.chains.devchain import DevChain, keep_mining
+from moorage.chains.local.anvil import INSTALL_COMMAND, NodeRecord, find_anvil
+from moorage.chains.local.dev_wallet import DevWallets, dev_wallets
+from moorage.chains.local.devchain import DevChain, keep_mining
 from moorage.chains.rpc import RpcClient
 from moorage.errors import LocalChainFailed
 from paying import rpc, send_transfer, token_balance

@@ -7,16 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from moorage.engines.engine import Incident, IncidentKind, Instance, InstanceSpec, Limits, LogKind
+from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
-from moorage.runtimes.runtime import (
-    Incident,
-    IncidentKind,
-    Instance,
-    InstanceSpec,
-    Limits,
-    LogKind,
-)
-from moorage.runtimes.sandbox.sandbox import Sandbox
 from sandbox_fixture import make_sandbox, opened
 from small_apps import LIMITS, MIB, build, get, plan, start
 from small_disk import errors_in, fill, free_mib, small_disk

@@ -9,16 +9,16 @@ from eth_account import Account
 
 from chain_fixture import LocalChains
 from clock import HOUR_MS
-from moorage.chains.dev_wallet import DevWallet
+from moorage.chains.local.dev_wallet import DevWallet
 from moorage.clock import SystemClock
-from moorage.deploy.project import ProjectStatus
 from moorage.errors import ChainUnavailable
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
+from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.payments.payment import Finality, PaymentStatus
-from moorage.payments.transfer import Transfer
-from moorage.storage import intervals, projects
+from moorage.records.payment import Finality, PaymentStatus
+from moorage.records.project import ProjectStatus
+from moorage.storage.apps import intervals, projects
 from moorage.storage.database import Database
 from paying import rpc, send_transaction, send_transfer, sign_authorization
 from records_fixture import add_project

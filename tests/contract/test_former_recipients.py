@@ -8,13 +8,13 @@ from eth_account import Account
 
 from chain_fixture import LocalChains
 from fakes import paywall_of
-from moorage.api.audit import Report, run_audit
-from moorage.chains.dev_wallet import DevWallet
+from moorage.chains.local.dev_wallet import DevWallet
 from moorage.clock import SystemClock
-from moorage.payments.evidence import PaymentMeans, TransactionEvidence
-from moorage.payments.payment import Finality, PaymentStatus
-from moorage.payments.recipients import note_recipient
-from moorage.payments.verification import Verifier
+from moorage.operate.audit import Report, run_audit
+from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
+from moorage.payments.taking.recipients import note_recipient
+from moorage.payments.taking.verification import Verifier
+from moorage.records.payment import Finality, PaymentStatus
 from moorage.settings import load_settings
 from moorage.storage.database import Database
 from paying import send_transfer

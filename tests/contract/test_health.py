@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from moorage.deploy.health import wait_until_healthy
+from moorage.deploy.work.health import wait_until_healthy
 from moorage.errors import DeployFailed, FailureCause
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from moorage.runtimes.sandbox import idmap, kernel
-from moorage.runtimes.sandbox.disk import AppDisk, make_image, mount_image
+from moorage.engines.disks.disk import AppDisk, make_image, mount_image
+from moorage.engines.host import kernel
+from moorage.engines.isolation import idmap
 
 pytestmark = pytest.mark.root
 

@@ -20,7 +20,6 @@ from typing import Any
 
 import pytest
 
-from moorage.deploy.upload.parsing import InPlace, Parser
 from moorage.errors import (
     InvalidField,
     MoorageError,
@@ -35,6 +34,7 @@ from moorage.parsers.pool import ParserPool
 from moorage.parsers.turns import Party
 from moorage.parsers.uploads import IN_PLACE_BYTES, UploadParser
 from moorage.planning.plan import Plan
+from moorage.uploads.parsing import InPlace, Parser
 from toolboxes import TOOLBOX
 from upload_bodies import contents, document, receive, zip_body, zipped
 from waiting import until

@@ -14,7 +14,7 @@ import pytest
 from test_routing import App, Harbour, app, client, directory, get, harbour, lone_harbour
 from test_routing import running_proxies as proxies
 
-from moorage.api.apparatus import find_tool
+from moorage.gateway.platform import find_tool
 from moorage.routing.caddy import Caddy
 from moorage.routing.listener import listen_unix
 from waiting import until

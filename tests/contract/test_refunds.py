@@ -13,8 +13,7 @@ from aiohttp import web
 
 from chain_fixture import LocalChains
 from clock import START_MS
-from moorage.api.audit import run_audit
-from moorage.chains.dev_wallet import DevWallet
+from moorage.chains.local.dev_wallet import DevWallet
 from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
 from moorage.cli.main import run
@@ -22,15 +21,17 @@ from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, RefundRefused
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.payments.payment import Finality, Payment, PaymentStatus
-from moorage.payments.refund import Refund, RefundStatus
-from moorage.payments.refund_follow_up import RefundFollowUp
-from moorage.payments.refunds import Refunds, debit_of, left_of
-from moorage.payments.relayer import GWEI, Limits, Relayer
-from moorage.payments.verification import Verifier
+from moorage.operate.audit import run_audit
+from moorage.payments.relay.refund_follow_up import RefundFollowUp
+from moorage.payments.relay.refunds import Refunds, debit_of, left_of
+from moorage.payments.relay.relayer import GWEI, Limits, Relayer
+from moorage.payments.taking.verification import Verifier
+from moorage.records.payment import Finality, Payment, PaymentStatus
+from moorage.records.refund import Refund, RefundStatus
 from moorage.settings import load_settings
-from moorage.storage import accounts, database, payments, refunds, relays
+from moorage.storage import database
 from moorage.storage.database import Database
+from moorage.storage.money import accounts, payments, refunds, relays
 from paying import mine, rpc, send_transfer, token_balance, until_mined
 from records_fixture import ALICE, USDC, transfer
 from rpc_proxy import RpcProxy

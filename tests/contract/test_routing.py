@@ -22,8 +22,8 @@ import uvicorn
 from aiohttp import web
 from starlette.requests import Request
 
-from moorage.api.apparatus import find_tool
 from moorage.errors import ProxyFailed
+from moorage.gateway.platform import find_tool
 from moorage.process import find_running
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import CertificateFiles, ProxySettings, Tls

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from moorage.engines.engine import AppExit, Instance, LogKind, Runtime
+from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan
-from moorage.runtimes.runtime import AppExit, Instance, LogKind, Runtime
-from moorage.runtimes.sandbox.sandbox import Sandbox
 from sandbox_fixture import make_sandbox, opened
 from small_apps import (
     LIMITS,

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from moorage.errors import PaymentPending
-from moorage.payments.screening import Screening
+from moorage.payments.taking.screening import Screening
 from records_fixture import ALICE, PAY_TO, transfer
 from waiting import until
 

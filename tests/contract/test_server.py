@@ -11,8 +11,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from moorage.api.connection import Bounds
-from moorage.api.server import HttpServer, listen_tcp
+from moorage.api.connections.connection import Bounds
+from moorage.api.connections.server import HttpServer, listen_tcp
 from moorage.auth.client_address import TrustedProxies
 from raw_http import chunked, connected, request
 

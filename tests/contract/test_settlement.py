@@ -14,10 +14,10 @@ from eth_account import Account
 from chain_fixture import LocalChains
 from desk_fixture import LIMITS, USDC, Desk, Sign, as_read
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.chains.devtokens import artifact
+from moorage.chains.local.devtokens import artifact
 from moorage.errors import AuthorizationRefused, ChainUnavailable, PaymentPending
-from moorage.payments.relayed import RelayStatus
-from moorage.payments.settlement import SettlementStatus
+from moorage.records.relay_transaction import RelayStatus
+from moorage.records.settlement import SettlementStatus
 from moorage.storage.database import Database
 from paying import cancel_authorization, rpc, send_transaction, sign_authorization
 from rpc_proxy import RpcProxy

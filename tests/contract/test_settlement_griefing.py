@@ -12,9 +12,9 @@ from contract_wallet import put_code
 from desk_fixture import USDC, Desk, Sign
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import AuthorizationRefused, PaymentAlreadyUsed
-from moorage.payments import settlements
-from moorage.payments.relayed import RelayStatus
-from moorage.payments.settlement import SettlementStatus
+from moorage.payments.relay import settlements
+from moorage.records.relay_transaction import RelayStatus
+from moorage.records.settlement import SettlementStatus
 from paying import mine, rpc
 from rpc_proxy import RpcProxy
 

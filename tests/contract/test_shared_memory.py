@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from moorage.runtimes.runtime import Limits
-from moorage.runtimes.sandbox import probe
-from moorage.runtimes.sandbox.cgroup import Cgroups
-from moorage.runtimes.sandbox.sandbox import Sandbox
+from moorage.engines.engine import Limits
+from moorage.engines.host import probe
+from moorage.engines.host.cgroup import Cgroups
+from moorage.engines.sandbox.sandbox import Sandbox
 from small_apps import MIB
 
 pytestmark = pytest.mark.root

@@ -7,8 +7,8 @@ import pytest
 
 from chain_fixture import LocalChains
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.chains.dev_wallet import DevWallet
-from moorage.chains.devtokens import artifact
+from moorage.chains.local.dev_wallet import DevWallet
+from moorage.chains.local.devtokens import artifact
 from paying import (
     Authorization,
     calldata,

@@ -16,8 +16,8 @@ _MEASURE = textwrap.dedent(
     """
     import asyncio, base64, io, json, os, sys, zipfile
     from pathlib import Path
-    from moorage.deploy.upload import UploadLimits, read_upload
-    from moorage.deploy.upload.parsing import InPlace
+    from moorage.uploads import UploadLimits, read_upload
+    from moorage.uploads.parsing import InPlace
 
     kind, uploads, spool = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     BODY = 45_000_000

@@ -14,14 +14,14 @@ from chain_fixture import LocalChains
 from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.balances import token_balances
 from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
-from moorage.chains.dev_wallet import DevWallet
-from moorage.chains.devtokens import artifact
+from moorage.chains.local.dev_wallet import DevWallet
+from moorage.chains.local.devtokens import artifact
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, PaymentNotFound, PaymentPending
 from moorage.money import MicroUsd
-from moorage.payments.lookups import Lookups
-from moorage.payments.verification import Verifier
+from moorage.payments.taking.lookups import Lookups
+from moorage.payments.taking.verification import Verifier
 from paying import (
     calldata,
     mine,

@@ -7,12 +7,12 @@ import pytest
 
 from chain_fixture import LocalChains
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.chains.dev_wallet import DevWallet
+from moorage.chains.local.dev_wallet import DevWallet
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, PaymentNotFound
 from moorage.money import MicroUsd
-from moorage.payments.verification import Verifier
+from moorage.payments.taking.verification import Verifier
 from paying import send_transfer
 from rpc_proxy import RpcProxy
 

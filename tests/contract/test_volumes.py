@@ -10,10 +10,10 @@ from socket import AF_UNIX, socket
 
 import pytest
 
+from moorage.engines.disks.volume import Volume
+from moorage.engines.engine import Instance, InstanceSpec, Limits
+from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
-from moorage.runtimes.runtime import Instance, InstanceSpec, Limits
-from moorage.runtimes.sandbox.sandbox import Sandbox
-from moorage.runtimes.sandbox.volume import Volume
 from sandbox_fixture import make_sandbox
 from small_apps import LIMITS, MIB, belongings, build, plan, start
 

@@ -12,14 +12,14 @@ from aiohttp import web
 from chain_fixture import LocalChains
 from clock import MovableClock
 from fakes import paywall_of
-from moorage.chains.dev_wallet import DevWallet
+from moorage.chains.local.dev_wallet import DevWallet
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, PaymentPending
-from moorage.payments.evidence import PaymentMeans, TransactionEvidence
-from moorage.payments.payment import PaymentStatus
-from moorage.payments.transfer import Transfer
-from moorage.payments.verification import Verifier
-from moorage.payments.watcher import Watcher
+from moorage.ledger.transfer import Transfer
+from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
+from moorage.payments.taking.verification import Verifier
+from moorage.payments.watch.watcher import Watcher
+from moorage.records.payment import PaymentStatus
 from moorage.storage.database import Database
 from paying import rpc
 from rpc_proxy import RpcProxy

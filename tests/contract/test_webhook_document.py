@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from moorage.events.event import EventKind
 from moorage.events.schedule import LONGEST_TRIED_MS, PAUSES_MS
 from moorage.events.signature import new_secret, signed_headers
+from moorage.records.event import EventKind
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
 BODY = '{"data":{"name":"café"}}'.encode()

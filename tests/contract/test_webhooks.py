@@ -13,16 +13,16 @@ from standardwebhooks import Webhook as StandardWebhook
 from clock import MovableClock
 from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import SystemClock
-from moorage.deploy.vault import Vault
 from moorage.events import outbox
 from moorage.events.delivery import DeliveryWorker
 from moorage.events.destination import Destinations
-from moorage.events.event import EventKind
 from moorage.events.sender import NotDelivered, Sender, SystemResolver, is_own_address
-from moorage.events.webhook import DeliveryStatus
 from moorage.events.webhooks import Webhooks
+from moorage.records.event import EventKind
+from moorage.records.webhook import DeliveryStatus
 from moorage.storage import events
 from moorage.storage.database import Database
+from moorage.storage.vault import Vault
 from receiver import Answer, Receiver, receiving
 from records_fixture import ALICE, fund
 from waiting import until

@@ -18,16 +18,16 @@ import pytest
 
 from memory_tree import app_text
 from moorage.clock import SystemClock
-from moorage.deploy.upload.directory import DirectoryTree
+from moorage.engines.engine import BuildSpec, InstanceSpec, Limits
 from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
-from moorage.runtimes.runtime import BuildSpec, InstanceSpec, Limits
 from moorage.sdk.archive import list_files
 from moorage.toolchains.inventory import Inventory
 from moorage.toolchains.npm import Npm, find_npm
 from moorage.toolchains.store import ToolchainStore
+from moorage.uploads.directory import DirectoryTree
 from sandbox_fixture import make_sandbox
 
 pytestmark = pytest.mark.root

@@ -17,19 +17,11 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from moorage.api import app, assembly
-from moorage.api.apparatus import Apparatus, http_url, listen
-from moorage.api.stopping import stop_on_signals
-from moorage.api.toolchains import open_toolchains
 from moorage.clock import Clock
-from moorage.deploy import reconciler, worker
-from moorage.deploy.hosts import Hosts
-from moorage.errors import DeployFailed, FailureCause
-from moorage.payments import resumption
-from moorage.routing.access_log import AccessLog
-from moorage.routing.caddy_config import ACCESS_LOG
-from moorage.routing.router import Router
-from moorage.runtimes.runtime import (
+from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.keeping import reconciler
+from moorage.deploy.work import worker
+from moorage.engines.engine import (
     AppExit,
     BuildSpec,
     Disks,
@@ -40,6 +32,16 @@ from moorage.runtimes.runtime import (
     LogPage,
     Usage,
 )
+from moorage.errors import DeployFailed, FailureCause
+from moorage.gateway import assembly
+from moorage.gateway import running as app
+from moorage.gateway.platform import Apparatus, http_url, listen
+from moorage.gateway.stopping import stop_on_signals
+from moorage.gateway.toolchains import open_toolchains
+from moorage.payments.relay import settlement_follow_up as resumption
+from moorage.routing.access_log import AccessLog
+from moorage.routing.caddy_config import ACCESS_LOG
+from moorage.routing.router import Router
 from moorage.settings import Settings, load_settings
 from moorage.storage import database
 from moorage.storage.purpose import Purpose

@@ -13,18 +13,18 @@ from typing import Self
 import light_gateway
 
 from gateway_fixture import REPOSITORY, DevGateway
-from moorage.api.audit import run_audit
-from moorage.chains.anvil import find_anvil
 from moorage.chains.chain import KNOWN_CHAINS, Chain
-from moorage.chains.dev_wallet import dev_wallets
-from moorage.chains.devchain import DevChain
-from moorage.ledger.audit import Finding
+from moorage.chains.local.anvil import find_anvil
+from moorage.chains.local.dev_wallet import dev_wallets
+from moorage.chains.local.devchain import DevChain
+from moorage.operate.audit import run_audit
+from moorage.operate.audit_books import Finding
 from moorage.settings import load_settings
 from rpc_proxy import RpcProxy
 from waiting import until
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["moorage.api.app", "aiohttp.web", "pytest"])
+PROCESSES.set_forkserver_preload(["moorage.gateway.running", "aiohttp.web", "pytest"])
 PATIENCE_SECONDS = 60.0
 CHAIN = "arbitrum"
 MOUNT = ("mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "faults")

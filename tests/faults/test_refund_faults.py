@@ -19,10 +19,10 @@ from moorage.chains.signing import SigningKey
 from moorage.clock import SystemClock
 from moorage.errors import MoorageError
 from moorage.money import AtomicUnits
-from moorage.payments.refunds import Refunds
-from moorage.payments.relayer import GWEI, Limits, Relayer
-from moorage.storage import payments, refunds
+from moorage.payments.relay.refunds import Refunds
+from moorage.payments.relay.relayer import GWEI, Limits, Relayer
 from moorage.storage.database import Database
+from moorage.storage.money import payments, refunds
 from paying import mine, until_mined
 from waiting import until
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from arena import PYTHON
 
+from moorage.engines.engine import BuildSpec, Instance, InstanceSpec, Limits, LogKind, Runtime
 from moorage.planning.plan import Plan, Stack
-from moorage.runtimes.runtime import BuildSpec, Instance, InstanceSpec, Limits, LogKind, Runtime
 
 ATTACKS = Path(__file__).parent / "attacks"
 MEBIBYTE = 1 << 20

@@ -13,9 +13,9 @@ import pytest
 import pytest_asyncio
 from apps import Deployer
 
-from moorage.runtimes.configuration import Configuration
-from moorage.runtimes.runtime import Runtime
-from moorage.runtimes.sandbox.sandbox import Sandbox
+from moorage.engines.engine import Runtime
+from moorage.engines.host.configuration import Configuration
+from moorage.engines.sandbox.sandbox import Sandbox
 from rootless_fixture import UID, missing, opened_rootless, rootless_directory
 
 GATEWAY_SECRET = "gateway-secret-8d1f"

@@ -23,7 +23,7 @@ from apps import PATIENCE_SECONDS, Deployer, add_privileged_programs, ask, attem
 from threats import ALLOWED, TERMINAL, THREATS, Threat
 
 from conftest import GATEWAY_SECRET, Host, Mode
-from moorage.runtimes.runtime import Instance
+from moorage.engines.engine import Instance
 
 pytestmark = pytest.mark.root
 

@@ -26,11 +26,11 @@ from apps import (
 )
 
 from conftest import Host, Mode, in_root_mode
+from moorage.engines.engine import Instance, Limits, LogKind
+from moorage.engines.isolation.resolver import find_servers
+from moorage.engines.logs.store import CAP_BYTES
+from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
-from moorage.runtimes.logs.store import CAP_BYTES
-from moorage.runtimes.runtime import Instance, Limits, LogKind
-from moorage.runtimes.sandbox.resolver import find_servers
-from moorage.runtimes.sandbox.sandbox import Sandbox
 from waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]

@@ -15,8 +15,8 @@ import pytest_asyncio
 from apps import PATIENCE_SECONDS, SMALL, Deployer, ask, attempts, plan, upload
 
 from conftest import Host, new_sandbox
-from moorage.runtimes.runtime import Instance, Runtime
-from moorage.runtimes.traffic import Traffic
+from moorage.engines.connection_limits import Traffic
+from moorage.engines.engine import Instance, Runtime
 from rootless_fixture import missing, opened_rootless, rootless_directory
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]

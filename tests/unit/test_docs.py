@@ -9,16 +9,15 @@ import msgspec
 import pytest
 
 from moorage import __version__
-from moorage.api import problems
-from moorage.api.problems import PROBLEMS, Problem
+from moorage.api.http import problems
+from moorage.api.http.problems import PROBLEMS, Problem
 from moorage.api.routes import OPERATIONS
-from moorage.api.serve import serving_chains
 from moorage.chains.address import parse_address
 from moorage.chains.settings import ChainSettings
 from moorage.cli.commands import CLIENT_COMMANDS, OPERATOR_COMMANDS
 from moorage.cli.flags import setting_flags
-from moorage.deploy.request import deploy_request
 from moorage.errors import FailureCause, InvalidRequest
+from moorage.gateway.serve import serving_chains
 from moorage.ledger.burn import HOUR_MS, charge_up_to
 from moorage.metrics import exposition
 from moorage.money import MicroUsd
@@ -26,6 +25,7 @@ from moorage.planning import plan
 from moorage.planning.explicit import asked
 from moorage.routing.pages import PAGES
 from moorage.settings import Settings, load_settings
+from moorage.uploads.request import deploy_request
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = {

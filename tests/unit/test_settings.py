@@ -7,7 +7,7 @@ import pytest
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.settings import ChainSettings
 from moorage.errors import InvalidField
-from moorage.payments.pricing import PriceList, Size
+from moorage.payments.price.pricing import PriceList, Size
 from moorage.settings import Settings, load_settings
 
 FIELDS = msgspec.structs.fields(Settings)

@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
-from moorage.api.check import APP_PROGRAMS
-from moorage.runtimes.rootless import probe as rootless_probe
-from moorage.runtimes.sandbox import door, probe
+from moorage.engines.host import probe
+from moorage.engines.host import socket_proxy as door
+from moorage.engines.rootless import probe as rootless_probe
+from moorage.operate.check import APP_PROGRAMS
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -1,1 +1,4 @@
-"""The HTTP surface: routes, problems, OpenAPI, and the composition root."""
+"""The HTTP surface: one handler module a subject, and the table of routes.
+
+It knows the services and nothing of how they are made; the composition root does.
+"""

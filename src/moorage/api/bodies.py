@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from moorage.deploy.deployment import DeploymentStatus
-from moorage.deploy.domain import DomainStatus
-from moorage.deploy.project import ProjectStatus
 from moorage.errors import FailureCause
-from moorage.events.event import EventKind
-from moorage.events.webhook import DeliveryStatus
-from moorage.payments.outcome import PaymentTold
+from moorage.payments.taking.outcome import PaymentTold
 from moorage.planning.plan import Settings
+from moorage.records.deployment import DeploymentStatus
+from moorage.records.domain import DomainStatus
+from moorage.records.event import EventKind
+from moorage.records.project import ProjectStatus
+from moorage.records.webhook import DeliveryStatus
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):

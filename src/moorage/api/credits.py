@@ -7,20 +7,22 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.caller import authenticate
 from moorage.api.credit_bodies import BuildAllowance, BurningProject, CreditEntry, Credits
-from moorage.api.gateway import Gateway
-from moorage.api.problems import json_response
-from moorage.api.query import whole_number
+from moorage.api.http.caller import authenticate
+from moorage.api.http.problems import json_response
+from moorage.api.http.query import whole_number
+from moorage.api.services import Gateway
 from moorage.chains.address import checksum_address
 from moorage.clock import iso_utc
 from moorage.ledger.build_time import Allowance
 from moorage.ledger.burn import hour_of, runs_out_at
 from moorage.ledger.ledger import held_account, wallet_account
 from moorage.money import MicroUsd, usd_number
-from moorage.storage import accounts, intervals, statement
-from moorage.storage.intervals import RunInterval
-from moorage.storage.statement import StatementEntry
+from moorage.storage.apps import intervals
+from moorage.storage.apps.intervals import RunInterval
+from moorage.storage.money import account_history as statement
+from moorage.storage.money import accounts
+from moorage.storage.money.account_history import StatementEntry
 
 MOST_ENTRIES = 100
 _USUAL_ENTRIES = 20

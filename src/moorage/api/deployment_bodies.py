@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from moorage.api.bodies import CamelBody, Cause, Time
-from moorage.deploy.deployment import DeploymentStatus, Origin
+from moorage.records.deployment import DeploymentStatus, Origin
 
 
 class RollbackBody(CamelBody, frozen=True, kw_only=True, forbid_unknown_fields=True):

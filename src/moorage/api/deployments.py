@@ -8,16 +8,16 @@ from starlette.responses import Response
 
 from moorage.api.bodies import Deployed
 from moorage.api.deployment_bodies import Cancelled, DeploymentItem, DeploymentList, RollbackBody
-from moorage.api.gateway import Gateway
-from moorage.api.owned import owned_project
-from moorage.api.problems import json_response
-from moorage.api.query import whole_number
-from moorage.api.small_body import parse_small, read_small
+from moorage.api.http.owned import owned_project
+from moorage.api.http.problems import json_response
+from moorage.api.http.query import whole_number
+from moorage.api.http.small_body import parse_small, read_small
+from moorage.api.services import Gateway
 from moorage.clock import iso_utc
-from moorage.deploy.deployment import Deployment, DeploymentStatus, Summary
-from moorage.deploy.project import Project, ProjectStatus
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound
-from moorage.storage import projects, releases
+from moorage.records.deployment import Deployment, DeploymentStatus, Summary
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import projects, releases
 from moorage.storage.database import Transaction
 
 _USUAL_ITEMS = 20

@@ -4,13 +4,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.bodies import DnsRecord, DomainBody, DomainItem, DomainList, DomainRemoved
-from moorage.api.gateway import Gateway
-from moorage.api.owned import owned_project
-from moorage.api.problems import json_response
-from moorage.api.small_body import parse_small, read_small
+from moorage.api.http.owned import owned_project
+from moorage.api.http.problems import json_response
+from moorage.api.http.small_body import parse_small, read_small
+from moorage.api.services import Gateway
 from moorage.clock import iso_utc
-from moorage.deploy.domain import Domain, DomainStatus
-from moorage.deploy.project import Project
+from moorage.records.domain import Domain, DomainStatus
+from moorage.records.project import Project
 
 
 async def add_domain(gateway: Gateway, request: Request) -> Response:

@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from moorage.api.bodies import Body, CamelBody, Time
-from moorage.runtimes.runtime import LogKind, LogStream
+from moorage.engines.engine import LogKind, LogStream
 
 Kept = Annotated[
     bool, Meta(description="false: it is kept no longer, so whatever was written is gone")

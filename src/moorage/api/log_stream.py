@@ -13,11 +13,11 @@ import msgspec
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from moorage.api.http.request_context import STREAMS
 from moorage.api.log_bodies import LogEnd, LogItem
-from moorage.api.request_context import STREAMS
 from moorage.clock import iso_utc
+from moorage.engines.engine import LogLine, LogPage
 from moorage.errors import TooManyStreams
-from moorage.runtimes.runtime import LogLine, LogPage
 
 LogReader = Callable[[int | None, int], LogPage]
 """Reads a log from a position, or from the first one that is asked for; so many lines at most."""

@@ -9,17 +9,17 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.caller import authenticate
-from moorage.api.gateway import Gateway
+from moorage.api.http.caller import authenticate
+from moorage.api.http.problems import json_response
+from moorage.api.http.query import time_ms, whole_number
 from moorage.api.log_bodies import LogBody
 from moorage.api.log_stream import LogReader, LogStreamResponse, log_item
-from moorage.api.problems import json_response
-from moorage.api.query import time_ms, whole_number
-from moorage.deploy.deployment import DeploymentStatus, Standing
-from moorage.deploy.project import ProjectStatus
+from moorage.api.services import Gateway
+from moorage.engines.engine import LogKind, LogPage
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet
-from moorage.runtimes.runtime import LogKind, LogPage
-from moorage.storage import projects
+from moorage.records.deployment import DeploymentStatus, Standing
+from moorage.records.project import ProjectStatus
+from moorage.storage.apps import projects
 
 MOST_LINES = 10_000
 USUAL_LINES = 500

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from moorage.api.bodies import CamelBody, Time
-from moorage.deploy.project import ProjectStatus
+from moorage.records.project import ProjectStatus
 
 VariableNames = Annotated[list[str], Meta(description="what they hold is never told")]
 

@@ -4,18 +4,18 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.gateway import Gateway
-from moorage.api.owned import owned_project
-from moorage.api.problems import json_response
+from moorage.api.http.owned import owned_project
+from moorage.api.http.problems import json_response
+from moorage.api.http.small_body import parse_small, read_small
 from moorage.api.project_bodies import ProjectChanged, ProjectShown
-from moorage.api.small_body import parse_small, read_small
+from moorage.api.services import Gateway
 from moorage.clock import iso_utc
-from moorage.deploy.change import change_request
-from moorage.deploy.configuration import Changed, Effect, Present
-from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.entrance.change import change_request
+from moorage.deploy.entrance.configuration import Changed, Effect, Present
 from moorage.ledger.burn import hour_of
 from moorage.money import NOTHING, usd_number
-from moorage.storage import domains
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import domains
 
 MOST_CHANGE_BYTES = 4 * 1024 * 1024
 """All variables there may be, as JSON writes them at its longest but for control characters."""

@@ -5,7 +5,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from moorage.api import agent, deployments, domains, projects, webhooks
+from moorage.api import deploy as agent
+from moorage.api import deployments, domains, projects, webhooks
 from moorage.api.bodies import (
     Balances,
     Body,
@@ -29,24 +30,19 @@ from moorage.api.bodies import (
     WebhookRemoved,
     WebhookShown,
 )
-from moorage.api.caller import PAID, carries_proof, signed_body
 from moorage.api.credit_bodies import Credits, Quoted
 from moorage.api.credits import show_credits
 from moorage.api.deployment_bodies import Cancelled, DeploymentList, RollbackBody
-from moorage.api.dispatch import Dispatch
-from moorage.api.gateway import Gateway
+from moorage.api.http.caller import PAID, carries_proof, signed_body
+from moorage.api.http.dispatch import Dispatch
+from moorage.api.http.openapi import openapi_document
+from moorage.api.http.operation import Operation
+from moorage.api.http.payment_headers import error_headers
+from moorage.api.http.problems import INTERNAL, error_response, json_response, problem_response
 from moorage.api.log_bodies import LogBody
 from moorage.api.logs import show_logs
-from moorage.api.openapi import openapi_document
-from moorage.api.operation import Operation
-from moorage.api.payment_headers import error_headers
-from moorage.api.problems import (
-    INTERNAL,
-    error_response,
-    json_response,
-    problem_response,
-)
 from moorage.api.project_bodies import ChangeBody, ProjectChanged, ProjectShown
+from moorage.api.services import Gateway
 from moorage.api.topup import top_up
 from moorage.api.usage import show_usage
 from moorage.api.usage_bodies import ProjectUsage

@@ -7,17 +7,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.bodies import ToppedUp, TopUpBody
-from moorage.api.caller import authenticate
-from moorage.api.gateway import Gateway
-from moorage.api.payment_headers import paid_headers, read_payment
-from moorage.api.problems import json_response
-from moorage.api.small_body import parse_small, read_small
+from moorage.api.http.caller import authenticate
+from moorage.api.http.payment_headers import paid_headers, read_payment
+from moorage.api.http.problems import json_response
+from moorage.api.http.small_body import parse_small, read_small
+from moorage.api.services import Gateway
 from moorage.errors import InvalidField
 from moorage.money import MICRO_USD_PER_USD, MicroUsd, usd_number
-from moorage.payments.receipt import Receipt
-from moorage.payments.topup import TopUpRequest
-from moorage.storage import accounts
+from moorage.payments.taking.receipt import Receipt
+from moorage.payments.taking.topup import TopUpRequest
 from moorage.storage.database import Transaction
+from moorage.storage.money import accounts
 
 MOST_USD = 100_000
 

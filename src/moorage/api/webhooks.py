@@ -13,13 +13,13 @@ from moorage.api.bodies import (
     WebhookRemoved,
     WebhookShown,
 )
-from moorage.api.caller import authenticate
-from moorage.api.gateway import Gateway
-from moorage.api.problems import json_response
-from moorage.api.query import whole_number
-from moorage.api.small_body import parse_small, read_small
+from moorage.api.http.caller import authenticate
+from moorage.api.http.problems import json_response
+from moorage.api.http.query import whole_number
+from moorage.api.http.small_body import parse_small, read_small
+from moorage.api.services import Gateway
 from moorage.clock import iso_utc
-from moorage.events.event import Event
+from moorage.records.event import Event
 from moorage.storage import events
 
 _MOST_EVENTS = 200

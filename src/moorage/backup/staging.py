@@ -16,12 +16,12 @@ import msgspec
 
 from moorage.backup.manifest import DATABASE, KEYS, is_kept
 from moorage.clock import Clock
+from moorage.engines.disks.copying import copy_disk, copy_image
+from moorage.engines.disks.disk import Disk
+from moorage.engines.disks.volume import Volume
+from moorage.engines.host.record import Stage
+from moorage.engines.sandbox.record import Record
 from moorage.errors import BackupFailed
-from moorage.runtimes.record import Stage
-from moorage.runtimes.sandbox.copying import copy_disk, copy_image
-from moorage.runtimes.sandbox.disk import Disk
-from moorage.runtimes.sandbox.record import Record
-from moorage.runtimes.sandbox.volume import Volume
 from moorage.storage import snapshot
 from moorage.storage.database import Database
 

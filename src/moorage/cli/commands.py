@@ -15,44 +15,88 @@ class Command(NamedTuple):
 
 
 CLIENT_COMMANDS = (
-    Command("deploy", "moorage.cli.deploy:deploy", "Deploy a directory and print its address."),
-    Command("projects", "moorage.cli.projects:projects", "List your projects."),
-    Command("status", "moorage.cli.projects:status", "Show where a deployment stands."),
-    Command("logs", "moorage.cli.logs:logs", "Show what a build or an app wrote."),
-    Command("deployments", "moorage.cli.deployments:deployments", "List what was deployed."),
-    Command("rollback", "moorage.cli.deployments:rollback", "Serve an earlier release again."),
-    Command("cancel", "moorage.cli.deployments:cancel", "End a deployment that is under way."),
-    Command("balance", "moorage.cli.balances:balance", "Show what a wallet holds on chain."),
-    Command("credits", "moorage.cli.credits:credits", "Show your credits, and how long they last."),
-    Command("topup", "moorage.cli.topup:topup", "Buy credits."),
-    Command("events", "moorage.cli.events:events", "List what happened to your apps and credits."),
-    Command("webhook", "moorage.cli.events:webhook", "Have your events sent to a URL."),
-    Command("show", "moorage.cli.configuration:show", "Show a project whole."),
-    Command("env", "moorage.cli.configuration:env", "Set a project's variables, or list them."),
-    Command("configure", "moorage.cli.configuration:configure", "Change its title, health path, …"),
-    Command("restart", "moorage.cli.configuration:restart", "Start a project's app anew."),
-    Command("usage", "moorage.cli.usage:usage", "Show what a project's app was asked and used."),
-    Command("domains", "moorage.cli.domains:domains", "Have your own domains lead to a project."),
-    Command("delete", "moorage.cli.projects:delete", "Stop a project and remove it for good."),
-    Command("chains", "moorage.cli.balances:chains", "List the chains and tokens taken."),
+    Command(
+        "deploy", "moorage.cli.wallet.deploy:deploy", "Deploy a directory and print its address."
+    ),
+    Command("projects", "moorage.cli.wallet.projects:projects", "List your projects."),
+    Command("status", "moorage.cli.wallet.projects:status", "Show where a deployment stands."),
+    Command("logs", "moorage.cli.wallet.logs:logs", "Show what a build or an app wrote."),
+    Command("deployments", "moorage.cli.wallet.deployments:deployments", "List what was deployed."),
+    Command(
+        "rollback", "moorage.cli.wallet.deployments:rollback", "Serve an earlier release again."
+    ),
+    Command(
+        "cancel", "moorage.cli.wallet.deployments:cancel", "End a deployment that is under way."
+    ),
+    Command("balance", "moorage.cli.wallet.balances:balance", "Show what a wallet holds on chain."),
+    Command(
+        "credits",
+        "moorage.cli.wallet.credits:credits",
+        "Show your credits, and how long they last.",
+    ),
+    Command("topup", "moorage.cli.wallet.topup:topup", "Buy credits."),
+    Command(
+        "events", "moorage.cli.wallet.events:events", "List what happened to your apps and credits."
+    ),
+    Command("webhook", "moorage.cli.wallet.events:webhook", "Have your events sent to a URL."),
+    Command("show", "moorage.cli.wallet.configuration:show", "Show a project whole."),
+    Command(
+        "env", "moorage.cli.wallet.configuration:env", "Set a project's variables, or list them."
+    ),
+    Command(
+        "configure",
+        "moorage.cli.wallet.configuration:configure",
+        "Change its title, health path, …",
+    ),
+    Command("restart", "moorage.cli.wallet.configuration:restart", "Start a project's app anew."),
+    Command(
+        "usage", "moorage.cli.wallet.usage:usage", "Show what a project's app was asked and used."
+    ),
+    Command(
+        "domains", "moorage.cli.wallet.domains:domains", "Have your own domains lead to a project."
+    ),
+    Command(
+        "delete", "moorage.cli.wallet.projects:delete", "Stop a project and remove it for good."
+    ),
+    Command("chains", "moorage.cli.wallet.balances:chains", "List the chains and tokens taken."),
 )
 
 OPERATOR_COMMANDS = (
-    Command("dev", "moorage.cli.operate:dev", "Run everything on this machine, to try it."),
-    Command("serve", "moorage.cli.operate:serve", "Run a gateway."),
-    Command("check", "moorage.cli.operate:check", "Say what is missing here, and what mends it."),
-    Command("plan", "moorage.cli.planning:plan", "Show how a directory would be built and run."),
-    Command("suspend", "moorage.cli.suspension:suspend", "Stop a project, whatever its credits."),
-    Command("resume", "moorage.cli.suspension:resume", "Lift a suspension: credits decide again."),
-    Command("suspended", "moorage.cli.suspension:suspended", "List what you have suspended."),
-    Command("audit", "moorage.cli.books:audit", "Compare the books with the chains."),
-    Command("ledger", "moorage.cli.books:ledger", "Print the ledger as CSV."),
-    Command("payments", "moorage.cli.books:payments", "List or release what screening holds."),
-    Command("refund", "moorage.cli.books:refund", "Send a payment back to who paid."),
-    Command("backup", "moorage.cli.backup:backup", "Save a gateway into one file."),
-    Command("restore", "moorage.cli.backup:restore", "Put a saved gateway back."),
+    Command(
+        "dev", "moorage.cli.operator.operate:dev", "Run everything on this machine, to try it."
+    ),
+    Command("serve", "moorage.cli.operator.operate:serve", "Run a gateway."),
+    Command(
+        "check",
+        "moorage.cli.operator.operate:check",
+        "Say what is missing here, and what mends it.",
+    ),
+    Command(
+        "plan", "moorage.cli.operator.planning:plan", "Show how a directory would be built and run."
+    ),
+    Command(
+        "suspend",
+        "moorage.cli.operator.suspension:suspend",
+        "Stop a project, whatever its credits.",
+    ),
+    Command(
+        "resume",
+        "moorage.cli.operator.suspension:resume",
+        "Lift a suspension: credits decide again.",
+    ),
+    Command(
+        "suspended", "moorage.cli.operator.suspension:suspended", "List what you have suspended."
+    ),
+    Command("audit", "moorage.cli.operator.books:audit", "Compare the books with the chains."),
+    Command("ledger", "moorage.cli.operator.books:ledger", "Print the ledger as CSV."),
+    Command(
+        "payments", "moorage.cli.operator.books:payments", "List or release what screening holds."
+    ),
+    Command("refund", "moorage.cli.operator.books:refund", "Send a payment back to who paid."),
+    Command("backup", "moorage.cli.operator.backup:backup", "Save a gateway into one file."),
+    Command("restore", "moorage.cli.operator.backup:restore", "Put a saved gateway back."),
 )
-"""Of `moorage.cli.operate` and its neighbours; without these, clients are all."""
+"""Of `moorage.cli.operator.operate` and its neighbours; without these, clients are all."""
 
 _PAID = "A payment that was made is recorded: the same command resumes it."
 _BEGUN = "What was begun goes on: `moorage status PROJECT` says how it ends."
@@ -69,7 +113,7 @@ _LEFT_BEHIND = {
 
 def operator_commands() -> tuple[Command, ...]:
     """The operator's commands, as far as this installation has them."""
-    return OPERATOR_COMMANDS if find_spec("moorage.cli.operate") else ()
+    return OPERATOR_COMMANDS if find_spec("moorage.cli.operator.operate") else ()
 
 
 def all_commands() -> tuple[Command, ...]:

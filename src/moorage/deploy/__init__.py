@@ -1,1 +1,4 @@
-"""Projects and their deployments: the upload, the workflow, the worker that runs it."""
+"""Projects and their deployments, from an accepted request to an address that answers.
+
+It knows engine and routes by their protocols, and nothing of HTTP.
+"""

@@ -14,14 +14,14 @@ import structlog
 
 from moorage import __version__
 from moorage.clock import Clock
-from moorage.deploy.vault import Vault
 from moorage.events.schedule import next_attempt_ms
 from moorage.events.sender import NotDelivered, Sender
 from moorage.events.signature import signed_headers
-from moorage.events.webhook import Delivery, DeliveryStatus, Webhook
 from moorage.metrics import record_webhook_attempt
+from moorage.records.webhook import Delivery, DeliveryStatus, Webhook
 from moorage.storage import events
 from moorage.storage.database import Database, Transaction
+from moorage.storage.vault import Vault
 
 log = structlog.get_logger()
 

@@ -2,7 +2,7 @@
 
 import uuid
 
-from moorage.events.event import EventData, EventKind
+from moorage.records.event import EventData, EventKind
 from moorage.storage import events
 from moorage.storage.database import Transaction
 

@@ -4,13 +4,13 @@ import msgspec
 
 from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
-from moorage.deploy.vault import Vault
 from moorage.errors import EventNotFound, WebhookNotFound
 from moorage.events.destination import Destinations
 from moorage.events.signature import new_secret
-from moorage.events.webhook import Standing, Webhook
+from moorage.records.webhook import Standing, Webhook
 from moorage.storage import events
 from moorage.storage.database import Database
+from moorage.storage.vault import Vault
 
 RETENTION_MS = 60 * 24 * 3_600_000
 """Events, and what became of their deliveries, are kept for 60 days."""

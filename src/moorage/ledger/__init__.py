@@ -1,1 +1,4 @@
-"""Credits: the double-entry ledger and what running apps burn."""
+"""Credits: double entry over micro-USD, and what running apps burn.
+
+It knows chains only as numbers in its rows.
+"""

@@ -5,9 +5,9 @@ it stands still while the machine is down, and they are.
 """
 
 from moorage.clock import Clock
-from moorage.storage import meter
+from moorage.storage.apps import meter
+from moorage.storage.apps.meter import Reading
 from moorage.storage.database import Database, Transaction
-from moorage.storage.meter import Reading
 
 
 class BilledTime:

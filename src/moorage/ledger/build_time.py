@@ -16,9 +16,9 @@ from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause
 from moorage.ledger import ledger
 from moorage.ledger.burn import charge_up_to
 from moorage.money import MICRO_USD_PER_USD, NOTHING, MicroUsd
-from moorage.storage import accounts, builds, payments
-from moorage.storage.builds import BuildRun
 from moorage.storage.database import Database, Transaction
+from moorage.storage.money import accounts, builds, payments
+from moorage.storage.money.builds import BuildRun
 
 BOOK_SECONDS = 10.0
 """How often a build under way is booked: as much is lost, to nobody, when the gateway crashes."""

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from moorage.events import outbox
-from moorage.events.event import EventData, EventKind
+from moorage.ledger.transfer import Transfer
+from moorage.ledger.verdicts import verdicts_before
 from moorage.money import MicroUsd, credit_from_atomic_units, usd_number
-from moorage.payments.payment import Finality, Payment, PaymentStatus
-from moorage.payments.transfer import Transfer
-from moorage.payments.verdicts import verdicts_before
-from moorage.storage import accounts, payments
+from moorage.records.event import EventData, EventKind
+from moorage.records.payment import Finality, Payment, PaymentStatus
 from moorage.storage.database import Transaction
+from moorage.storage.money import accounts, payments
 
 EARNED = "earned"
 REFUNDED = "refunded"

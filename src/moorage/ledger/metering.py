@@ -9,9 +9,7 @@ import uuid
 from collections.abc import Collection, Sequence
 
 from moorage.clock import Clock, iso_utc
-from moorage.deploy.project import Project
 from moorage.events import outbox
-from moorage.events.event import EventData, EventKind
 from moorage.ledger import ledger
 from moorage.ledger.billed_time import BilledTime
 from moorage.ledger.burn import (
@@ -26,9 +24,12 @@ from moorage.ledger.burn import (
     woken,
 )
 from moorage.money import MicroUsd, usd_number
-from moorage.storage import accounts, intervals, projects, promises
+from moorage.records.event import EventData, EventKind
+from moorage.records.project import Project
+from moorage.storage.apps import intervals, projects, promises
+from moorage.storage.apps.intervals import Charge, RunInterval
 from moorage.storage.database import Database, Transaction
-from moorage.storage.intervals import Charge, RunInterval
+from moorage.storage.money import accounts
 
 AT_ONCE = 250
 """Intervals charged in one transaction: neither the event loop nor other writers wait long."""

@@ -4,8 +4,8 @@ from collections import OrderedDict
 
 from moorage.clock import Clock
 from moorage.money import MicroUsd
-from moorage.storage import payments
 from moorage.storage.database import Database
+from moorage.storage.money import payments
 
 _REMEMBERED_SECONDS = 300.0
 _REMEMBERED_WALLETS = 10_000

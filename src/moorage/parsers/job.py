@@ -2,9 +2,6 @@
 
 import msgspec
 
-from moorage.deploy.request import DeployRequest
-from moorage.deploy.upload.limits import UploadLimits
-from moorage.deploy.upload.unpacking import Unpacked
 from moorage.errors import (
     FieldError,
     InvalidField,
@@ -15,6 +12,9 @@ from moorage.errors import (
 )
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.toolbox import Toolbox
+from moorage.uploads.limits import UploadLimits
+from moorage.uploads.request import DeployRequest
+from moorage.uploads.unpacking import Unpacked
 
 HEADER_BYTES = 4  # of a message: its length, big-endian
 MAX_ANSWER_BYTES = 8 * 1024 * 1024  # 5,000 paths of 1 KiB, and more

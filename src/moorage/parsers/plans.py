@@ -6,12 +6,12 @@ from collections import OrderedDict
 
 import msgspec
 
-from moorage.deploy.upload.tree import Upload
 from moorage.parsers.job import MakePlan, PlanMade
 from moorage.parsers.pool import ParserFault, ParserPool
 from moorage.parsers.turns import Party
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.toolbox import Toolbox
+from moorage.uploads.tree import Upload
 
 _MAX_KEPT = 1_000
 _MAX_KEPT_BYTES = 16 * 1024 * 1024

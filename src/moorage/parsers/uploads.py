@@ -2,10 +2,6 @@
 
 import os
 
-from moorage.deploy.upload.limits import UploadLimits
-from moorage.deploy.upload.parsing import Described, Skeleton, describe
-from moorage.deploy.upload.spool import Content, SpoolFile
-from moorage.deploy.upload.unpacking import Unpacked
 from moorage.errors import InvalidField
 from moorage.parsers.job import (
     ArchiveUnpacked,
@@ -17,6 +13,10 @@ from moorage.parsers.job import (
 )
 from moorage.parsers.pool import ParserFault, ParserPool
 from moorage.parsers.turns import Party
+from moorage.uploads.limits import UploadLimits
+from moorage.uploads.parsing import Described, Skeleton, describe
+from moorage.uploads.spool import Content, SpoolFile
+from moorage.uploads.unpacking import Unpacked
 
 IN_PLACE_BYTES = 16 * 1024
 """A skeleton up to here is parsed in the event loop: it takes milliseconds at the worst."""

@@ -19,9 +19,6 @@ from io import BytesIO
 
 import msgspec
 
-from moorage.deploy.upload.limits import UploadLimits
-from moorage.deploy.upload.parsing import Skeleton, describe
-from moorage.deploy.upload.unpacking import unpack
 from moorage.errors import InvalidField, InvalidRequest
 from moorage.parsers.confinement import confine
 from moorage.parsers.job import (
@@ -48,6 +45,9 @@ from moorage.parsers.place import SharedPlace
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
+from moorage.uploads.limits import UploadLimits
+from moorage.uploads.parsing import Skeleton, describe
+from moorage.uploads.unpacking import unpack
 
 _MAX_DESCRIPTORS = 2  # that come with a job
 _WARM_UP_SECONDS = 60.0

@@ -65,9 +65,10 @@ inside it, unless settings.directoryPath or a command is given.
 from collections.abc import Callable
 
 from moorage.errors import InvalidField, PlanNotFound
-from moorage.planning import deno, go, java, php, ruby, rust, static
+from moorage.planning import static
 from moorage.planning.explicit import Asked, asked, environment
 from moorage.planning.folder import Folder
+from moorage.planning.languages import deno, go, java, php, ruby, rust
 from moorage.planning.node import app as node
 from moorage.planning.node.files import SCRIPT_FILES
 from moorage.planning.plan import Plan, Settings, Stack

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from moorage.deploy.traffic import HOUR_MS, Batch, Position, Traffic
+from moorage.records.traffic import HOUR_MS, Batch, Position, Traffic
 
 _BATCH_BYTES = 1024 * 1024  # some 2,500 lines, 10 ms; no line is nearly as long
 _HEAD_BYTES = 128  # of a first line: its time and its visitor's port tell it from any other

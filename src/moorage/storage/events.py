@@ -17,8 +17,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as insert_or_replace
 
-from moorage.events.event import Event, EventData, EventKind
-from moorage.events.webhook import Delivery, DeliveryStatus, Standing, Webhook
+from moorage.records.event import Event, EventData, EventKind
+from moorage.records.webhook import Delivery, DeliveryStatus, Standing, Webhook
 from moorage.storage.database import Database, Row, Statement, Transaction
 from moorage.storage.schema import deliveries, events, payments, webhooks
 

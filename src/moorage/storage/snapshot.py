@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from moorage.deploy.deployment import DeploymentStatus
 from moorage.errors import DatabaseUnavailable
+from moorage.records.deployment import DeploymentStatus
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import deployments, projects
 

@@ -7,18 +7,18 @@ from typing import Any, cast
 import pytest
 from starlette.types import Message, Scope
 
-from moorage.api.arrival import (
+from moorage.api.connections.arrival import (
     ARRIVAL,
     GRACE_SECONDS,
     LEAST_BYTES_PER_SECOND,
     Arrival,
     Arrivals,
 )
-from moorage.api.places import PlaceLimits
-from moorage.api.request_context import HAS_PAID, WALLET
+from moorage.api.connections.places import PlaceLimits
+from moorage.api.http.request_context import HAS_PAID, WALLET
 from moorage.auth.client_address import TrustedProxies
-from moorage.deploy.upload.room import Uploader
 from moorage.errors import BodyStalled, UploadDisplaced
+from moorage.uploads.room import Uploader
 
 PROXY, PAYING = "10.0.0.1", "0xpaid"
 SECOND = b"x" * LEAST_BYTES_PER_SECOND

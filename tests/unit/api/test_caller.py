@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from moorage.api.caller import PAID, carries_proof, signed_body
+from moorage.api.http.caller import PAID, carries_proof, signed_body
 from moorage.errors import SignatureInvalid
 
 PROOFS = [

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from moorage.api.check import Finding, Machine, Port, install_command, judge
+from moorage.operate.check import Finding, Machine, Port, install_command, judge
 
 GOOD = Machine(
     system="Linux",

@@ -9,16 +9,16 @@ from starlette.requests import Request
 
 from believed import limiters_of
 from clock import START_MS, MovableClock
-from moorage.api.caller import PAID, authenticate
-from moorage.api.gateway import Gateway
+from moorage.api.http.caller import PAID, authenticate
+from moorage.api.services import Gateway
 from moorage.auth.client_address import TrustedProxies
 from moorage.errors import PaymentPending, RateLimited, SignatureInvalid
 from moorage.ledger import ledger
 from moorage.ledger.paid_wallets import PaidWallets
+from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
-from moorage.payments.transfer import Transfer
-from moorage.storage import payments
 from moorage.storage.database import Database
+from moorage.storage.money import payments
 from records_fixture import ALICE, ARBITRUM, BOB, fresh_hash, fund, transfer
 
 LIMIT = 3

@@ -8,15 +8,15 @@ from starlette.requests import Request
 from believed import Believed, limiters_of
 from clock import HOUR_MS, MovableClock
 from moorage.api.credits import show_credits
-from moorage.api.gateway import Gateway
+from moorage.api.services import Gateway
 from moorage.auth.client_address import TrustedProxies
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.storage import payments
 from moorage.storage.database import Database
+from moorage.storage.money import payments
 from records_fixture import ALICE, ARBITRUM, BOB, add_project, fund, transfer
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from moorage.api.data_directory import open_data_directory, open_to_others
 from moorage.errors import ConfigurationInvalid, DatabaseUnavailable
+from moorage.gateway.data_directory import open_data_directory, open_to_others
 from moorage.storage.database import Database
 from moorage.storage.migrate import is_newest, migrate
 from moorage.storage.purpose import Purpose, purpose_of

@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from moorage.api import agent
-from moorage.deploy.bid import Admitted, Bid
-from moorage.deploy.request import DeployRequest
-from moorage.payments.evidence import PaymentMeans
+from moorage.api import deploy as agent
+from moorage.deploy.entrance.attempt import Admitted, Bid
+from moorage.payments.protocols.evidence import PaymentMeans
 from moorage.planning.plan import Settings
+from moorage.uploads.request import DeployRequest
 from records_fixture import ALICE, ARBITRUM, PLAN, USDC
 
 CONTRACTS = "Deployment started. Poll status for updates."

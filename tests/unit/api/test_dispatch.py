@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from moorage.api.dispatch import Dispatch
+from moorage.api.http.dispatch import Dispatch
 
 
 def endpoint(name: str) -> ASGIApp:

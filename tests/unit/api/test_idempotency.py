@@ -5,9 +5,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clock import HOUR_MS, MovableClock
-from moorage.api import idempotency as module
-from moorage.api.idempotency import Idempotency
-from moorage.api.problems import json_response
+from moorage.api.http import idempotency as module
+from moorage.api.http.idempotency import Idempotency
+from moorage.api.http.problems import json_response
 from moorage.errors import IdempotencyInProgress, IdempotencyKeyReused, InvalidField
 from moorage.storage.database import Database
 from records_fixture import ALICE, BOB

@@ -10,14 +10,14 @@ from starlette.requests import Request
 from believed import Believed, limiters_of
 from clock import MovableClock
 from fakes import FakeRuntime
-from moorage.api.gateway import Gateway
 from moorage.api.log_stream import Followers, LogStreamResponse
 from moorage.api.logs import show_logs
+from moorage.api.services import Gateway
 from moorage.auth.client_address import TrustedProxies
-from moorage.deploy.deployment import Deployment, DeploymentStatus
-from moorage.deploy.project import ProjectStatus
+from moorage.engines.engine import Instance, LogKind, LogPage
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet
-from moorage.runtimes.runtime import Instance, LogKind, LogPage
+from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.project import ProjectStatus
 from moorage.storage.database import Database
 from records_fixture import ALICE, BOB, add_deployment, add_project
 

@@ -8,8 +8,8 @@ import pytest
 
 from moorage.api import log_stream
 from moorage.api.log_stream import Followers, LogReader, LogStreamResponse
+from moorage.engines.engine import LogLine, LogPage, LogStream
 from moorage.errors import TooManyStreams
-from moorage.runtimes.runtime import LogLine, LogPage, LogStream
 from waiting import until
 
 WALLET = "0xa"

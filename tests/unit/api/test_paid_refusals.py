@@ -5,16 +5,16 @@ import pytest
 from clock import MovableClock
 from fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of
 from moorage import errors
-from moorage.api.paid_refusals import accounted
-from moorage.api.problems import error_response
+from moorage.api.http.paid_refusals import accounted
+from moorage.api.http.problems import error_response
 from moorage.errors import MoorageError, PaymentNotFound, PaymentPending
 from moorage.ledger import ledger
+from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
-from moorage.payments.evidence import Evidence, PaymentMeans, TransactionEvidence
-from moorage.payments.outcome import PaymentOutcome, PaymentState
-from moorage.payments.transfer import Transfer
-from moorage.storage import accounts
+from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
+from moorage.payments.taking.outcome import PaymentOutcome, PaymentState
 from moorage.storage.database import Database
+from moorage.storage.money import accounts
 from records_fixture import ALICE, ARBITRUM, BOB, PAY_TO, USDC, fresh_hash, transfer
 
 REFUSALS: list[MoorageError] = [

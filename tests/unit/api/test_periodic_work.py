@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from moorage.api.app import _every
 from moorage.errors import DatabaseUnavailable
+from moorage.gateway.running import _every
 
 
 @pytest.mark.parametrize("fault", [DatabaseUnavailable(), OSError("no"), RuntimeError("no")])

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from moorage.api.places import Pace, PlaceLimits, Places
-from moorage.deploy.upload.room import Uploader
+from moorage.api.connections.places import Pace, PlaceLimits, Places
+from moorage.uploads.room import Uploader
 
 LIMITS = PlaceLimits(strangers=6, paid=4, one_uploader=3)
 

@@ -5,12 +5,12 @@ import msgspec
 import pytest
 
 from moorage import errors
-from moorage.api.problems import PROBLEMS, error_response, problem_of
+from moorage.api.http.problems import PROBLEMS, error_response, problem_of
 from moorage.chains.rpc import RpcError
 from moorage.errors import MoorageError
 from moorage.money import MicroUsd
-from moorage.payments.demand import PaymentRequired
-from moorage.payments.evidence import PaymentMeans
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.evidence import PaymentMeans
 from records_fixture import ALICE, ARBITRUM, USDC
 
 PAY_TO = "0x7EA5000000000000000000000000000000000000"

@@ -11,17 +11,17 @@ from starlette.requests import Request
 from believed import Believed, limiters_of
 from clock import START_MS, MovableClock
 from fakes import roomy
-from moorage.api.gateway import Gateway
 from moorage.api.projects import change_project, show_project
+from moorage.api.services import Gateway
 from moorage.auth.client_address import TrustedProxies
-from moorage.deploy.configuration import Configuration
-from moorage.deploy.deployment import DeploymentStatus
-from moorage.deploy.hosts import Hosts
-from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.vault import Vault
+from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.entrance.configuration import Configuration
 from moorage.ledger.metering import Metering
-from moorage.storage import projects
+from moorage.records.deployment import DeploymentStatus
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import projects
 from moorage.storage.database import Database
+from moorage.storage.vault import Vault
 from records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
 
 AN_HOUR = 0.000685

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
-from moorage.api.relaying import relayer_key
 from moorage.errors import ConfigurationInvalid
+from moorage.gateway.relaying import relayer_key
 from moorage.settings import Settings
 
 KEY = "46" * 32

@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moorage import logs
-from moorage.api.request_context import WALLET, RequestContext
+from moorage.api.http.request_context import WALLET, RequestContext
 from moorage.auth.client_address import TrustedProxies
 
 PROXY, STRANGER = "10.0.0.1", "203.0.113.9"
@@ -53,7 +53,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         assert labels.pop("seconds") >= 0
         measured.append(labels)
 
-    monkeypatch.setattr("moorage.api.request_context.record_request", record)
+    monkeypatch.setattr("moorage.api.http.request_context.record_request", record)
     return measured
 
 

@@ -10,11 +10,11 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
 
-from moorage.api.backup import restore
 from moorage.backup.archive import write_archive
 from moorage.backup.content import digest_of
 from moorage.backup.manifest import DATABASE, FORMAT, NAME, Entry, Manifest
 from moorage.errors import BackupInvalid
+from moorage.operate.backup import restore
 from moorage.storage import migrate as migration
 from moorage.storage.migrate import NEWEST_REVISION, is_newest, migrate
 

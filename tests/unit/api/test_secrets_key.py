@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from moorage.api.secrets_key import KEY_FILE, open_vault
-from moorage.deploy.variables import Variables
-from moorage.deploy.vault import Vault
 from moorage.errors import ConfigurationInvalid
 from moorage.events.signature import new_secret
-from moorage.events.webhook import Webhook
+from moorage.gateway.secrets_key import KEY_FILE, open_vault
+from moorage.records.variables import Variables
+from moorage.records.webhook import Webhook
 from moorage.settings import Settings
-from moorage.storage import configuration, events, projects
+from moorage.storage import events
+from moorage.storage.apps import configuration, projects
 from moorage.storage.database import Database
+from moorage.storage.vault import Vault
 from records_fixture import ALICE, add_deployment, add_project
 
 OLD, NEW = "11" * 32, "ab" * 32

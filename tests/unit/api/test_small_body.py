@@ -4,7 +4,7 @@ import pytest
 
 from moorage.api.bodies import DomainBody, TopUpBody, WebhookBody
 from moorage.api.deployment_bodies import RollbackBody
-from moorage.api.small_body import parse_small
+from moorage.api.http.small_body import parse_small
 from moorage.errors import InvalidField
 
 LONG = "deploymentId: must be a string of at most 64 characters"

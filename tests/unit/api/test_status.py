@@ -7,13 +7,11 @@ from starlette.requests import Request
 
 from believed import Believed, limiters_of
 from clock import START_MS, MovableClock
-from moorage.api import agent
-from moorage.api.gateway import Gateway
+from moorage.api import deploy as agent
+from moorage.api.services import Gateway
 from moorage.auth.client_address import TrustedProxies
-from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
-from moorage.deploy.hosts import Hosts
-from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.restarts import CrashLoop
+from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.keeping.restarts import CrashLoop
 from moorage.errors import (
     DeploymentNotFound,
     MoorageError,
@@ -23,7 +21,9 @@ from moorage.errors import (
 )
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.storage import projects
+from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from records_fixture import ALICE, BOB, add_deployment, add_project, fund
 

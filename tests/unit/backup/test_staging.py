@@ -10,12 +10,14 @@ from sqlalchemy import update
 
 from clock import MovableClock
 from moorage.backup.staging import Staging
-from moorage.deploy.deployment import Deployment, DeploymentStatus
-from moorage.runtimes.record import Stage
-from moorage.runtimes.sandbox.record import Record
-from moorage.storage import accounts, projects, snapshot
-from moorage.storage.configuration import give_volume
+from moorage.engines.host.record import Stage
+from moorage.engines.sandbox.record import Record
+from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.storage import snapshot
+from moorage.storage.apps import projects
+from moorage.storage.apps.configuration import give_volume
 from moorage.storage.database import Database, Statement
+from moorage.storage.money import accounts
 from moorage.storage.schema import deployments
 from records_fixture import ALICE, add_deployment, add_project, fund
 

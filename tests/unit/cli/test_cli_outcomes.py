@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 from moorage.cli.commands import CLIENT_COMMANDS, overview
-from moorage.cli.configuration import project_lines
-from moorage.cli.deploy import deploy_document, deploy_lines
 from moorage.cli.exits import Exit, exit_code
 from moorage.cli.main import error_document, hint, run
 from moorage.cli.paying import approver, offer_text, read_dollars
-from moorage.cli.projects import status_text
 from moorage.cli.screen import Screen, printable, table_lines
+from moorage.cli.wallet.configuration import project_lines
+from moorage.cli.wallet.deploy import deploy_document, deploy_lines
+from moorage.cli.wallet.projects import status_text
 from moorage.errors import ConfigurationInvalid, MoorageError, PlanNotFound
 from moorage.sdk import errors
 from moorage.sdk.answers import Deploying, ProjectShown, Status

@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.cli.books import refund_text
+from moorage.cli.operator.books import refund_text
 from moorage.money import MicroUsd
-from moorage.payments.payment import Finality
-from moorage.payments.refund import Refund, RefundStatus
+from moorage.records.payment import Finality
+from moorage.records.refund import Refund, RefundStatus
 
 ARBITRUM = KNOWN_CHAINS["arbitrum"]
 REFUND = Refund(

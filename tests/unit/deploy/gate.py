@@ -12,22 +12,22 @@ from sqlalchemy import func, select
 from clock import MovableClock
 from fakes import FakeRuntime, FakeSettlements, FakeVerifier, paywall_of, roomy
 from moorage.auth.rate_limit import RateLimiter
-from moorage.deploy.admission import Admission
-from moorage.deploy.bid import Admitted, Bid
-from moorage.deploy.request import DeployRequest
-from moorage.deploy.upload import Upload
-from moorage.deploy.upload.spool import Spool
-from moorage.deploy.vault import Vault
+from moorage.deploy.entrance.admission import Admission
+from moorage.deploy.entrance.attempt import Admitted, Bid
 from moorage.errors import MoorageError
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.payments.demand import PaymentRequired
-from moorage.payments.evidence import Evidence, PaymentMeans, TransactionEvidence
-from moorage.payments.pricing import PriceList, Size
-from moorage.payments.quotes import Quotes
+from moorage.payments.price.pricing import PriceList, Size
+from moorage.payments.price.quotes import Quotes
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
 from moorage.planning.plan import Settings
 from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.schema import deployments, jobs, projects, quotes
+from moorage.storage.vault import Vault
+from moorage.uploads import Upload
+from moorage.uploads.request import DeployRequest
+from moorage.uploads.spool import Spool
 from records_fixture import ALICE, ARBITRUM, PLAN, USDC, transfer
 
 PRICE = 500_000

@@ -7,10 +7,7 @@ import pytest
 from gate import PRICE, Gate, bid, dearer
 from sqlalchemy import bindparam, select
 
-from moorage.deploy.bid import Admitted
-from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus
-from moorage.deploy.job import JobStatus
-from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.entrance.attempt import Admitted
 from moorage.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
@@ -23,11 +20,15 @@ from moorage.errors import (
     PaymentShort,
 )
 from moorage.money import MicroUsd
-from moorage.payments.demand import PaymentRequired
-from moorage.payments.pricing import PriceList
-from moorage.payments.quotes import QUOTE_LIFETIME_MS
-from moorage.storage import accounts, projects
+from moorage.payments.price.pricing import PriceList
+from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.records.deployment import UNDER_WAY, DeploymentStatus
+from moorage.records.job import JobStatus
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import projects
 from moorage.storage.database import Statement, Transaction
+from moorage.storage.money import accounts
 from moorage.storage.schema import jobs
 from records_fixture import ALICE, BOB, add_deployment, add_project, fund
 

@@ -5,9 +5,9 @@ from gate import PRICE, Gate
 
 from fakes import authorizes
 from moorage.errors import AuthorizationRefused, PaymentNotFound, PaymentPending, PaymentShort
-from moorage.payments.demand import PaymentRequired
-from moorage.payments.quotes import NAMES_HELD_AT_MOST
-from moorage.storage import accounts, quotes
+from moorage.payments.price.quotes import NAMES_HELD_AT_MOST
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.storage.money import accounts, quotes
 from records_fixture import ALICE, add_project, fresh_hash, fund
 
 

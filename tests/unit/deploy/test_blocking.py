@@ -3,11 +3,12 @@
 import pytest
 from yard import Yard
 
-from moorage.deploy.blocking import Blocking, block_project, block_wallet, unblock_wallet
-from moorage.deploy.deployment import Deployment, DeploymentStatus
-from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.retention import DAY_MS, Retention
-from moorage.storage import blocks, events, projects
+from moorage.deploy.keeping.retention import DAY_MS, Retention
+from moorage.deploy.keeping.suspension import Blocking, block_project, block_wallet, unblock_wallet
+from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage import events
+from moorage.storage.apps import blocks, projects
 from records_fixture import ALICE, add_deployment, add_project, fund
 
 REASON = "phishing"

@@ -7,12 +7,13 @@ import pytest
 from yard import HOST, Yard, socket_of
 
 from clock import START_MS
-from moorage.deploy.cancellation import Cancellation
-from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus
-from moorage.deploy.job import JobStatus
-from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.work.cancellation import Cancellation
 from moorage.errors import DeploymentOver
-from moorage.storage import events, projects
+from moorage.records.deployment import UNDER_WAY, DeploymentStatus
+from moorage.records.job import JobStatus
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage import events
+from moorage.storage.apps import projects
 from records_fixture import ALICE, add_deployment, fund
 from waiting import until
 

@@ -5,12 +5,12 @@ from yard import Yard
 
 from clock import START_MS
 from fakes import roomy
-from moorage.deploy.capacity import Capacity
-from moorage.deploy.deployment import DeploymentStatus
-from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.entrance.capacity import Capacity
+from moorage.engines.engine import Disks
 from moorage.errors import NoCapacity
-from moorage.runtimes.runtime import Disks
-from moorage.storage import configuration
+from moorage.records.deployment import DeploymentStatus
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import configuration
 from records_fixture import ALICE, add_deployment, add_project
 
 GIB = 1 << 30

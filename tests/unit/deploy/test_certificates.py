@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from yard import Yard
 
-from moorage.deploy.certificates import Certificates
-from moorage.deploy.project import ProjectStatus
+from moorage.deploy.addresses.certificates import Certificates
+from moorage.records.project import ProjectStatus
 from records_fixture import BOB, add_project
 
 DAY_MS = 24 * 3_600_000

@@ -8,11 +8,8 @@ from yard import Yard
 
 from fakes import roomy
 from moorage.auth.rate_limit import RateLimiter
-from moorage.deploy.change import change_request
-from moorage.deploy.configuration import Changed, Configuration, Effect
-from moorage.deploy.deployment import Deployment, DeploymentStatus, Origin
-from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.variables import Variables
+from moorage.deploy.entrance.change import change_request
+from moorage.deploy.entrance.configuration import Changed, Configuration, Effect
 from moorage.errors import (
     DeployFailed,
     FailureCause,
@@ -24,7 +21,10 @@ from moorage.errors import (
     ProjectNotFound,
     RateLimited,
 )
-from moorage.storage import blocks, projects
+from moorage.records.deployment import Deployment, DeploymentStatus, Origin
+from moorage.records.project import Project, ProjectStatus
+from moorage.records.variables import Variables
+from moorage.storage.apps import blocks, projects
 from records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
 
 

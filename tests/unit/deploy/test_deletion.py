@@ -4,11 +4,12 @@ import pytest
 from yard import HOST, Yard, socket_of
 
 from clock import HOUR_MS
-from moorage.deploy.deployment import Deployment, DeploymentStatus
-from moorage.deploy.job import JobStatus
-from moorage.deploy.project import Project, ProjectStatus
 from moorage.errors import DatabaseUnavailable
-from moorage.storage import accounts, configuration, projects
+from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.job import JobStatus
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import configuration, projects
+from moorage.storage.money import accounts
 from records_fixture import ALICE, BOB, add_project, fund
 from waiting import until
 

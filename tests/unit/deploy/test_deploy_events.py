@@ -3,9 +3,9 @@
 import pytest
 from yard import Yard
 
-from moorage.deploy.deployment import DeploymentStatus
-from moorage.deploy.project import Project, ProjectStatus
 from moorage.errors import DeployFailed, FailureCause
+from moorage.records.deployment import DeploymentStatus
+from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from records_fixture import ALICE, add_project, fund
 

@@ -1,7 +1,7 @@
 import pytest
 
-from moorage.deploy.domain import DomainRules, new_token
 from moorage.errors import InvalidField
+from moorage.records.domain import DomainRules, new_token
 
 RULES = DomainRules(
     base_domain="apps.example.com", gateway_host="gateway.example.com", max_length=91

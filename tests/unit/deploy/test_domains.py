@@ -8,12 +8,13 @@ from yard import HOST, Yard, socket_of
 
 from clock import HOUR_MS, MINUTE_MS
 from moorage.auth.rate_limit import RateLimiter
-from moorage.deploy.domain import Domain, DomainRules, DomainStatus
-from moorage.deploy.domains import Domains
-from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.txt_records import LookupFailed
+from moorage.deploy.addresses.domains import Domains
+from moorage.deploy.addresses.txt_records import LookupFailed
 from moorage.errors import DomainNotFound, InvalidField, ProjectNotFound, RateLimited
-from moorage.storage import events, projects
+from moorage.records.domain import Domain, DomainRules, DomainStatus
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage import events
+from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from overtaken import OvertakenDatabase
 from records_fixture import ALICE, BOB, add_project

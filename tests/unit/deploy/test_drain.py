@@ -4,10 +4,10 @@ import pytest
 from yard import DRAIN_SECONDS, HOST, Yard, socket_of
 
 from clock import START_MS
-from moorage.deploy.deployment import Deployment
-from moorage.deploy.drain import IDLE_SECONDS, Drain
-from moorage.deploy.project import Project, ProjectStatus
-from moorage.storage import projects
+from moorage.deploy.keeping.drain import IDLE_SECONDS, Drain
+from moorage.records.deployment import Deployment
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import projects
 from records_fixture import ALICE, fund
 
 

@@ -11,12 +11,13 @@ from gate import PRICE, Gate, bid
 
 from clock import MovableClock
 from fakes import FakeSettlements, authorizes
-from moorage.deploy.bid import Admitted, Bid
+from moorage.deploy.entrance.attempt import Admitted, Bid
 from moorage.errors import DatabaseUnavailable, MoorageError, PaymentAlreadyUsed, PaymentPending
-from moorage.payments.evidence import PaymentMeans, TransactionEvidence
-from moorage.storage import accounts, database
+from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
+from moorage.storage import database
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
+from moorage.storage.money import accounts
 from records_fixture import ALICE, ARBITRUM, USDC
 
 MOST_STATEMENTS = 100

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from clock import MovableClock
 from fakes import authorizes
-from moorage.deploy.bid import Admitted
+from moorage.deploy.entrance.attempt import Admitted
 from moorage.errors import (
     AuthorizationRefused,
     MoorageError,
@@ -30,14 +30,14 @@ from moorage.errors import (
     PaymentShort,
 )
 from moorage.ledger import ledger
-from moorage.ledger.audit import audit_books
+from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
-from moorage.payments.demand import PaymentRequired
-from moorage.payments.evidence import Evidence, PaymentMeans
-from moorage.payments.topup import TopUp, TopUpRequest
-from moorage.payments.transfer import Transfer
-from moorage.storage import accounts
+from moorage.operate.audit_books import audit_books
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.evidence import Evidence, PaymentMeans
+from moorage.payments.taking.topup import TopUp, TopUpRequest
 from moorage.storage.database import Database
+from moorage.storage.money import accounts
 from records_fixture import ALICE, ARBITRUM, BOB, USDC, fresh_hash, transfer
 
 WALLETS, NAMES = [ALICE, BOB], ["hello", "there", "again"]

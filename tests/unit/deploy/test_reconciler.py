@@ -9,12 +9,12 @@ import pytest
 from yard import APP_LIMITS, HOST, Yard, socket_of
 
 from clock import MovableClock
-from moorage.deploy import reconciler as module
-from moorage.deploy.deployment import Deployment, DeploymentStatus
-from moorage.deploy.project import Project, ProjectStatus
+from moorage.deploy.keeping import reconciler as module
+from moorage.engines.engine import Instance, InstanceSpec, Limits
 from moorage.errors import DeployFailed, FailureCause
-from moorage.runtimes.runtime import Instance, InstanceSpec, Limits
-from moorage.storage import projects
+from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from overtaken import OvertakenDatabase
 from records_fixture import ALICE, BOB, add_deployment, add_project, fund

@@ -6,11 +6,11 @@ import pytest
 from yard import RELEASES_KEPT, Yard
 
 from clock import START_MS
-from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
-from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.releases import DRAINING_AT_ONCE
+from moorage.deploy.keeping.releases import DRAINING_AT_ONCE
 from moorage.errors import FailureCause
-from moorage.storage import projects
+from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import projects
 from records_fixture import BOB, add_deployment, add_project
 
 _numbers = itertools.count(1)

@@ -26,11 +26,9 @@ from yard import PLACES, RELEASES_KEPT, Yard
 
 from clock import MovableClock
 from fakes import roomy
-from moorage.deploy import succession
-from moorage.deploy import workflow as workflow_module
-from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus
-from moorage.deploy.project import ProjectStatus
-from moorage.deploy.rollback import Rollback
+from moorage.deploy.entrance import succession
+from moorage.deploy.work import workflow as workflow_module
+from moorage.deploy.work.rollback import Rollback
 from moorage.errors import (
     DeployFailed,
     FailureCause,
@@ -38,7 +36,9 @@ from moorage.errors import (
     ReleaseNeverServed,
     ReleaseServing,
 )
-from moorage.storage import jobs, projects
+from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.records.project import ProjectStatus
+from moorage.storage.apps import jobs, projects
 from moorage.storage.database import Database, Transaction
 from records_fixture import ALICE, PLAN, UNLIMITED, add_project, fund
 

@@ -6,14 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from moorage.deploy.request import (
-    COMMAND_LENGTH,
-    DeployRequest,
-    deploy_request,
-)
-from moorage.deploy.variables import MOST_ENTRIES, MOST_VALUE_BYTES
 from moorage.errors import InvalidField
 from moorage.planning.plan import Settings
+from moorage.records.variables import MOST_ENTRIES, MOST_VALUE_BYTES
+from moorage.uploads.request import COMMAND_LENGTH, DeployRequest, deploy_request
 
 REQUIRED: dict[str, Any] = {"uniqueName": "hello", "displayName": "Hello"}
 DEFAULTS = Settings(

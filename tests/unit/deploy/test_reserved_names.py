@@ -2,8 +2,8 @@
 
 import pytest
 
-from moorage.deploy.request import deploy_request
-from moorage.deploy.reserved_names import RESERVED_NAMES, is_reserved
+from moorage.deploy.addresses.reserved_names import RESERVED_NAMES, is_reserved
+from moorage.uploads.request import deploy_request
 
 ASKED_FOR = (
     "mail wpad mta-sts admin autodiscover autoconfig isatap localhost smtp imap webmail postmaster "

@@ -5,13 +5,14 @@ import asyncio
 import pytest
 from yard import Yard
 
-from moorage.deploy.chores import Chores
-from moorage.deploy.deployment import Deployment
-from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.restarts import CrashLoop, Restarts
+from moorage.deploy.keeping.restarts import CrashLoop, Restarts
+from moorage.deploy.keeping.subject_tasks import Chores
+from moorage.engines.engine import AppExit
 from moorage.errors import DeployFailed, FailureCause
-from moorage.runtimes.runtime import AppExit
-from moorage.storage import events, projects
+from moorage.records.deployment import Deployment
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage import events
+from moorage.storage.apps import projects
 from records_fixture import ALICE, fund
 from waiting import until
 

@@ -1,10 +1,10 @@
 import pytest
 from yard import Yard
 
-from moorage.deploy.deployment import Deployment, DeploymentStatus
-from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.retention import DAY_MS, Retention
-from moorage.storage import projects
+from moorage.deploy.keeping.retention import DAY_MS, Retention
+from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import projects
 from records_fixture import ALICE, add_deployment, fund
 
 

@@ -9,9 +9,7 @@ from yard import HOST, Yard, socket_of
 from clock import START_MS
 from fakes import roomy
 from moorage.auth.rate_limit import RateLimiter
-from moorage.deploy.deployment import UNDER_WAY, Deployment, DeploymentStatus, Origin
-from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.rollback import Rollback
+from moorage.deploy.work.rollback import Rollback
 from moorage.errors import (
     DeployFailed,
     DeploymentNotFound,
@@ -27,7 +25,9 @@ from moorage.errors import (
     ReleaseNeverServed,
     ReleaseServing,
 )
-from moorage.storage import projects
+from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus, Origin
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import projects
 from moorage.storage.database import Transaction
 from records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
 

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from yard import HOST, SLEEP_AFTER_SECONDS, Yard, socket_of
 
-from moorage.deploy.deployment import Deployment
-from moorage.deploy.project import Project, ProjectStatus
 from moorage.errors import DeployFailed, FailureCause
-from moorage.storage import projects
+from moorage.records.deployment import Deployment
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import projects
 from records_fixture import ALICE, BOB, add_project, fund
 from waiting import until
 

@@ -6,15 +6,15 @@ import pytest
 from yard import HOST, SLEEP_AFTER_SECONDS, Yard
 
 from clock import HOUR_MS, START_MS
-from moorage.deploy.consumption import Load, UsageHour
-from moorage.deploy.deployment import Deployment
-from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.traffic import Batch, Position, Traffic
-from moorage.deploy.usage import UsageMeter
+from moorage.deploy.keeping.usage import UsageMeter
+from moorage.engines.engine import Usage as Used
 from moorage.errors import DatabaseUnavailable
-from moorage.runtimes.runtime import Usage as Used
-from moorage.storage import projects
-from moorage.storage import usage as rows
+from moorage.records.consumption import Load, UsageHour
+from moorage.records.deployment import Deployment
+from moorage.records.project import Project, ProjectStatus
+from moorage.records.traffic import Batch, Position, Traffic
+from moorage.storage.apps import projects
+from moorage.storage.apps import usage as rows
 from records_fixture import ALICE, fund
 
 HOUR = START_MS - START_MS % HOUR_MS

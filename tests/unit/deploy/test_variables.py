@@ -2,8 +2,8 @@
 
 import pytest
 
-from moorage.deploy.variables import MOST_BYTES, MOST_ENTRIES, Variables
 from moorage.errors import InvalidField
+from moorage.records.variables import MOST_BYTES, MOST_ENTRIES, Variables
 
 PRESENT = Variables(build={"TOKEN": "b"}, run={"TOKEN": "r", "MODE": "slow"})
 

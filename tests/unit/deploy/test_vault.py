@@ -7,9 +7,9 @@ from Crypto.Cipher import AES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.deploy.variables import Variables
-from moorage.deploy.vault import MARK_LENGTH, Vault
 from moorage.errors import VariablesUnreadable
+from moorage.records.variables import Variables
+from moorage.storage.vault import MARK_LENGTH, Vault
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
 SECRETS = Variables(build={"NPM_TOKEN": "b"}, run={"DATABASE_URL": 'p$a"s\ns\u2713'})

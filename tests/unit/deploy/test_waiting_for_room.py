@@ -6,13 +6,14 @@ import pytest
 from yard import Yard
 
 from fakes import roomy
-from moorage.deploy.deployment import Deployment, DeploymentStatus
-from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.retention import DAY_MS, Retention
-from moorage.deploy.space import Space
+from moorage.deploy.keeping.retention import DAY_MS, Retention
+from moorage.deploy.keeping.space import Space
+from moorage.engines.engine import Disks, Incident, IncidentKind
 from moorage.errors import NoCapacity
-from moorage.runtimes.runtime import Disks, Incident, IncidentKind
-from moorage.storage import events, projects
+from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage import events
+from moorage.storage.apps import projects
 from moorage.storage.ballast import Ballast
 from records_fixture import ALICE, add_deployment, add_project, fund
 

@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import bindparam, select, update
 
 from clock import START_MS, MovableClock
-from moorage.deploy import worker as module
-from moorage.deploy.job import Job, JobKind, JobStatus, LostJob, Places
-from moorage.deploy.worker import LEASE_MS, Worker
-from moorage.storage import jobs
+from moorage.deploy.work import worker as module
+from moorage.deploy.work.worker import LEASE_MS, Worker
+from moorage.records.job import Job, JobKind, JobStatus, LostJob, Places
+from moorage.storage.apps import jobs
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import jobs as table
 from waiting import until

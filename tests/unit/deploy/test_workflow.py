@@ -7,16 +7,17 @@ import pytest
 from yard import APP_LIMITS, BUILD_LIMITS, HOST, Yard, socket_of
 
 from clock import START_MS
-from moorage.deploy import worker as worker_module
-from moorage.deploy.deployment import UNDER_WAY, DeploymentStatus
-from moorage.deploy.job import JobKind, JobStatus, LostJob
-from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.workflow import MOST_ATTEMPTS
+from moorage.deploy.work import worker as worker_module
+from moorage.deploy.work.workflow import MOST_ATTEMPTS
+from moorage.engines.engine import AppExit, Instance, InstanceSpec, Limits, LogKind
 from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause, NoCapacity
 from moorage.planning.plan import Plan
-from moorage.runtimes.runtime import AppExit, Instance, InstanceSpec, Limits, LogKind
-from moorage.storage import accounts, jobs, projects
+from moorage.records.deployment import UNDER_WAY, DeploymentStatus
+from moorage.records.job import JobKind, JobStatus, LostJob
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import jobs, projects
 from moorage.storage.database import Database
+from moorage.storage.money import accounts
 from records_fixture import ALICE, PLAN, add_project, fund
 from waiting import until
 

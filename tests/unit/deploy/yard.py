@@ -11,34 +11,35 @@ from sqlalchemy import bindparam, func, select
 
 from clock import MovableClock
 from fakes import FakeRoutes, FakeRuntime, roomy
-from moorage.deploy import workflow as workflow_module
-from moorage.deploy.addresses import Addresses
-from moorage.deploy.chores import Chores
-from moorage.deploy.deletion import Deletion
-from moorage.deploy.deployment import Deployment, DeploymentStatus
-from moorage.deploy.drain import Drain
-from moorage.deploy.hosts import Hosts
-from moorage.deploy.job import Job, Places
-from moorage.deploy.project import Project, ProjectStatus
-from moorage.deploy.reconciler import Reconciler
-from moorage.deploy.releases import Releases
-from moorage.deploy.restarts import Restarts
-from moorage.deploy.sleep import Sleep
-from moorage.deploy.specs import Specs
-from moorage.deploy.switch import Switch
-from moorage.deploy.vault import Vault
-from moorage.deploy.wake import Wake
-from moorage.deploy.worker import Worker
-from moorage.deploy.workflow import Timing, Workflow
+from moorage.deploy.addresses.addresses import Addresses
+from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.keeping.deletion import Deletion
+from moorage.deploy.keeping.drain import Drain
+from moorage.deploy.keeping.reconciler import Reconciler
+from moorage.deploy.keeping.releases import Releases
+from moorage.deploy.keeping.restarts import Restarts
+from moorage.deploy.keeping.sleep import Sleep
+from moorage.deploy.keeping.subject_tasks import Chores
+from moorage.deploy.keeping.wake import Wake
+from moorage.deploy.work import workflow as workflow_module
+from moorage.deploy.work.specs import Specs
+from moorage.deploy.work.switch import Switch
+from moorage.deploy.work.worker import Worker
+from moorage.deploy.work.workflow import Timing, Workflow
+from moorage.engines.engine import BuildSpec, Instance, Limits
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.planning.plan import Plan
-from moorage.runtimes.runtime import BuildSpec, Instance, Limits
-from moorage.storage import accounts, jobs, projects
+from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.job import Job, Places
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import jobs, projects
 from moorage.storage.database import Database, Statement
+from moorage.storage.money import accounts
 from moorage.storage.schema import jobs as jobs_table
 from moorage.storage.schema import run_intervals
+from moorage.storage.vault import Vault
 from records_fixture import PLAN, add_deployment, add_project
 
 HOST = "hello.example.com"

@@ -20,17 +20,17 @@ from hypothesis.stateful import (
 
 from clock import HOUR_MS, MovableClock
 from moorage.auth.rate_limit import RateLimiter
-from moorage.deploy.vault import Vault
 from moorage.errors import EventNotFound, WebhookNotFound
 from moorage.events import outbox
 from moorage.events.delivery import DeliveryWorker
 from moorage.events.destination import Destinations
-from moorage.events.event import EventKind
 from moorage.events.sender import NotDelivered, Sender
-from moorage.events.webhook import DeliveryStatus
 from moorage.events.webhooks import Webhooks
+from moorage.records.event import EventKind
+from moorage.records.webhook import DeliveryStatus
 from moorage.storage import events
 from moorage.storage.database import Database
+from moorage.storage.vault import Vault
 from records_fixture import ALICE, BOB
 
 WALLETS = (ALICE, BOB)

@@ -5,15 +5,15 @@ from sqlalchemy import func, select
 
 from clock import HOUR_MS, START_MS, MovableClock
 from moorage.auth.rate_limit import RateLimiter
-from moorage.deploy.vault import Vault
 from moorage.errors import RateLimited
 from moorage.events import outbox
 from moorage.events.destination import Destinations
-from moorage.events.event import EventKind
 from moorage.events.webhooks import Webhooks
+from moorage.records.event import EventKind
 from moorage.storage import events
 from moorage.storage.database import Database, Statement, Transaction, Value
 from moorage.storage.schema import webhooks as table
+from moorage.storage.vault import Vault
 from records_fixture import ALICE, BOB, CAROL, fund
 
 DAY_MS = 24 * 3_600_000

@@ -10,11 +10,11 @@ import pytest
 from busy_books import MONTHLY, keep_busy
 from clock import HOUR_MS, MovableClock
 from moorage.auth.rate_limit import RateLimiter
-from moorage.ledger.audit_states import audit_states
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.payments.quotes import Quotes
-from moorage.storage import projects
+from moorage.operate.audit_states import audit_states
+from moorage.payments.price.quotes import Quotes
+from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from records_fixture import (
     ALICE,

@@ -13,14 +13,14 @@ import pytest
 from sqlalchemy import select
 
 from clock import MINUTE_MS, MovableClock
-from moorage.deploy.deployment import Deployment
 from moorage.errors import DeployFailed, FailureCause
-from moorage.ledger.audit import audit_books
 from moorage.ledger.build_time import Allowance, BuildTime
 from moorage.ledger.ledger import EARNED
 from moorage.money import MicroUsd
-from moorage.storage import accounts
+from moorage.operate.audit_books import audit_books
+from moorage.records.deployment import Deployment
 from moorage.storage.database import Database, Statement
+from moorage.storage.money import accounts
 from moorage.storage.schema import build_runs
 from records_fixture import ALICE, ARBITRUM, add_deployment, add_project, fund
 from waiting import until

@@ -7,12 +7,12 @@ from sqlalchemy import select
 from clock import START_MS
 from moorage.ledger import ledger
 from moorage.ledger.ledger import EARNED, REFUNDED, held_account, received_account, wallet_account
+from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.payments.payment import Payment
-from moorage.payments.transfer import Transfer
-from moorage.storage import accounts
-from moorage.storage import payments as stored
+from moorage.records.payment import Payment
 from moorage.storage.database import Database, Statement, Transaction, UniqueViolation
+from moorage.storage.money import accounts
+from moorage.storage.money import payments as stored
 from moorage.storage.schema import entries, payments
 from records_fixture import ALICE, BOB, CAROL, fresh_hash, transfer
 

@@ -2,9 +2,10 @@
 
 from clock import START_MS
 from moorage.ledger import ledger
-from moorage.payments.transfer import Transfer
-from moorage.storage import events, payments
+from moorage.ledger.transfer import Transfer
+from moorage.storage import events
 from moorage.storage.database import Database
+from moorage.storage.money import payments
 from records_fixture import ALICE, BOB, transfer
 
 

@@ -20,15 +20,16 @@ from hypothesis.stateful import (
 )
 
 from clock import HOUR_MS, START_MS, MovableClock
-from moorage.deploy.project import Project, ProjectStatus
 from moorage.ledger import ledger
-from moorage.ledger.audit import Finding, audit_books
-from moorage.ledger.audit_states import audit_states
 from moorage.ledger.ledger import EARNED, held_account, wallet_account
 from moorage.ledger.metering import Metering
-from moorage.payments.transfer import Transfer
-from moorage.storage import accounts, payments, projects
+from moorage.ledger.transfer import Transfer
+from moorage.operate.audit_books import Finding, audit_books
+from moorage.operate.audit_states import audit_states
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import projects
 from moorage.storage.database import Database
+from moorage.storage.money import accounts, payments
 from records_fixture import ALICE, ARBITRUM, BOB, add_project, transfer
 
 MONTH_MS = Fraction(365 * 24 * HOUR_MS, 12)

@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clock import HOUR_MS, MovableClock
-from moorage.deploy.project import Project, ProjectStatus
 from moorage.ledger.burn import MONTH_MS, charge_up_to
 from moorage.ledger.ledger import EARNED
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.storage import accounts, intervals, projects
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import intervals, projects
 from moorage.storage.database import Database
+from moorage.storage.money import accounts
 from records_fixture import ALICE, BOB, add_project, fund
 
 HOURLY = 1_000

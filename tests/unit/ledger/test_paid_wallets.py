@@ -4,8 +4,8 @@ from clock import MINUTE_MS, START_MS, MovableClock
 from moorage.ledger import ledger
 from moorage.ledger.paid_wallets import PaidWallets
 from moorage.money import MicroUsd
-from moorage.storage import payments
 from moorage.storage.database import Database
+from moorage.storage.money import payments
 from records_fixture import ALICE, BOB, fund, transfer
 
 HALF_A_DOLLAR = MicroUsd(500_000)

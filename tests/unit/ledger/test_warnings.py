@@ -7,9 +7,9 @@ import msgspec
 from sqlalchemy import select
 
 from clock import HOUR_MS, MovableClock
-from moorage.events.event import EventKind
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
+from moorage.records.event import EventKind
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import events
 from overtaken import OvertakenDatabase

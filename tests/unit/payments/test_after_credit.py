@@ -15,22 +15,18 @@ from moorage.errors import (
     PaymentPending,
 )
 from moorage.ledger import ledger
+from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.payments import mpp
-from moorage.payments.demand import PaymentRequired
-from moorage.payments.evidence import (
-    Evidence,
-    PaymentMeans,
-    TransactionEvidence,
-)
-from moorage.payments.header_json import encode_base64url
-from moorage.payments.offer import Offer
-from moorage.payments.paywall import Paywall
-from moorage.payments.receipt import Receipt
-from moorage.payments.topup import TopUp, TopUpRequest
-from moorage.payments.transfer import Transfer
-from moorage.storage import accounts, payments
+from moorage.payments.price.offer import Offer
+from moorage.payments.protocols import mpp
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
+from moorage.payments.protocols.header_json import encode_base64url
+from moorage.payments.taking.paywall import Paywall
+from moorage.payments.taking.receipt import Receipt
+from moorage.payments.taking.topup import TopUp, TopUpRequest
 from moorage.storage.database import Database, Transaction
+from moorage.storage.money import accounts, payments
 from records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
 
 BODY = "00" * 32

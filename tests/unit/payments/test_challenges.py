@@ -11,8 +11,8 @@ from clock import MovableClock
 from fakes import PAY_TO, challenges_of
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.money import MicroUsd
-from moorage.payments.demand import PaymentRequired
-from moorage.payments.evidence import PaymentMeans
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.evidence import PaymentMeans
 
 ARBITRUM, BASE = KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"]
 USDC_OF = {chain.name: chain.tokens[0].address for chain in (ARBITRUM, BASE)}

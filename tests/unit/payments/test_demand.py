@@ -7,8 +7,8 @@ from clock import START_MS
 from moorage.chains.chain import KNOWN_CHAINS, Token
 from moorage.errors import PaymentNotFound, PaymentShort
 from moorage.money import MicroUsd
-from moorage.payments.demand import PaymentRequired, chain_body, demand_body
-from moorage.payments.evidence import PaymentMeans
+from moorage.payments.protocols.demand import PaymentRequired, chain_body, demand_body
+from moorage.payments.protocols.evidence import PaymentMeans
 from records_fixture import ALICE, ARBITRUM, USDC
 
 PAY_TO = "0x7EA5000000000000000000000000000000000000"

@@ -3,7 +3,7 @@ from starlette.datastructures import Headers
 
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import InvalidField, PaymentMalformed
-from moorage.payments.evidence import (
+from moorage.payments.protocols.evidence import (
     Evidence,
     TransactionEvidence,
     named_chain,

@@ -7,7 +7,7 @@ import pytest
 from clock import MovableClock
 from moorage.auth.rate_limit import RateLimiter
 from moorage.errors import PaymentPending, RateLimited
-from moorage.payments.lookups import (
+from moorage.payments.taking.lookups import (
     MISSED_SECONDS,
     WAIT_AT_ONCE,
     WAIT_AT_ONCE_PER_ADDRESS,

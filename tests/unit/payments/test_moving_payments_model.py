@@ -26,16 +26,16 @@ from fakes import paywall_of
 from moorage.errors import MoorageError, PaymentPending
 from moorage.ledger.ledger import held_account
 from moorage.ledger.metering import Metering
+from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
-from moorage.payments.evidence import PaymentMeans, TransactionEvidence
-from moorage.payments.finality import SecondLook
-from moorage.payments.payment import PaymentStatus
-from moorage.payments.review import release
-from moorage.payments.transfer import Transfer
-from moorage.payments.verification import Verifier
-from moorage.payments.watcher import Watcher
-from moorage.storage import accounts, payments
+from moorage.operate.review import release
+from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
+from moorage.payments.taking.verification import Verifier
+from moorage.payments.watch.finality import SecondLook
+from moorage.payments.watch.watcher import Watcher
+from moorage.records.payment import PaymentStatus
 from moorage.storage.database import Database
+from moorage.storage.money import accounts, payments
 from records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC, USDT
 
 PAY_TO = "0x" + "99" * 20

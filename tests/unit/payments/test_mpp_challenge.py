@@ -21,10 +21,10 @@ from moorage.errors import (
     PaymentShort,
 )
 from moorage.money import atomic_units
-from moorage.payments import mpp
-from moorage.payments.header_json import canonical_json, encode_base64url
-from moorage.payments.mpp.challenge import challenge_id
-from moorage.payments.offer import Offer
+from moorage.payments.price.offer import Offer
+from moorage.payments.protocols import mpp
+from moorage.payments.protocols.header_json import canonical_json, encode_base64url
+from moorage.payments.protocols.mpp.challenge import challenge_id
 
 IDS = json.loads((Path(__file__).parents[2] / "vectors/mpp_challenge_ids.json").read_text())
 ARBITRUM = KNOWN_CHAINS["arbitrum"]

@@ -20,8 +20,8 @@ from moorage.errors import (
     PaymentMalformed,
 )
 from moorage.money import atomic_units
-from moorage.payments import mpp
-from moorage.payments.offer import Offer
+from moorage.payments.price.offer import Offer
+from moorage.payments.protocols import mpp
 
 ARBITRUM = KNOWN_CHAINS["arbitrum"]
 USDC, USDT = ARBITRUM.tokens

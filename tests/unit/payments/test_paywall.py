@@ -17,21 +17,17 @@ from moorage.errors import (
     PaymentPending,
     RateLimited,
 )
+from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
-from moorage.payments.evidence import (
-    Evidence,
-    PaymentMeans,
-    TransactionEvidence,
-)
-from moorage.payments.payment import PaymentStatus
-from moorage.payments.paywall import Paywall
-from moorage.payments.quotes import Quotes
-from moorage.payments.receipt import Receipt
-from moorage.payments.review import release
-from moorage.payments.transfer import Transfer
-from moorage.storage import accounts
-from moorage.storage import payments as stored
+from moorage.operate.review import release
+from moorage.payments.price.quotes import Quotes
+from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
+from moorage.payments.taking.paywall import Paywall
+from moorage.payments.taking.receipt import Receipt
+from moorage.records.payment import PaymentStatus
 from moorage.storage.database import Database, Statement
+from moorage.storage.money import accounts
+from moorage.storage.money import payments as stored
 from moorage.storage.schema import payments
 from records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC, USDT, fresh_hash, transfer
 

@@ -7,9 +7,9 @@ import pytest
 from clock import MovableClock
 from moorage.auth.rate_limit import RateLimiter
 from moorage.money import MicroUsd
-from moorage.payments.quotes import LONGEST_PROMISE_MS, QUOTE_LIFETIME_MS, Quotes
-from moorage.storage import quotes as rows
+from moorage.payments.price.quotes import LONGEST_PROMISE_MS, QUOTE_LIFETIME_MS, Quotes
 from moorage.storage.database import Database
+from moorage.storage.money import quotes as rows
 from records_fixture import ALICE
 
 OLD, TODAY = MicroUsd(6_000_000), MicroUsd(33_000_000)

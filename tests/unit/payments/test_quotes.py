@@ -6,15 +6,15 @@ from sqlalchemy import func, select
 
 from clock import START_MS, MovableClock
 from moorage.auth.rate_limit import RateLimiter
-from moorage.deploy.project import ProjectStatus
 from moorage.errors import DatabaseUnavailable, NameUnavailable, RateLimited
 from moorage.money import MicroUsd
-from moorage.payments.quote import Quote
-from moorage.payments.quotes import NAMES_HELD_AT_MOST, QUOTE_LIFETIME_MS, Quotes
-from moorage.payments.quotes import honoured as best_price
-from moorage.storage import projects
-from moorage.storage import quotes as rows
+from moorage.payments.price.quotes import NAMES_HELD_AT_MOST, QUOTE_LIFETIME_MS, Quotes
+from moorage.payments.price.quotes import honoured as best_price
+from moorage.records.project import ProjectStatus
+from moorage.records.quote import Quote
+from moorage.storage.apps import projects
 from moorage.storage.database import Database, Statement
+from moorage.storage.money import quotes as rows
 from moorage.storage.schema import quotes as table
 from records_fixture import ALICE, BOB, add_project
 

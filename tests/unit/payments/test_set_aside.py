@@ -5,9 +5,9 @@ import pytest
 
 from clock import MovableClock
 from moorage.errors import PaymentPending
-from moorage.payments.screening import held_back
-from moorage.payments.set_aside import Asking, Known
-from moorage.payments.transfer import Transfer
+from moorage.ledger.transfer import Transfer
+from moorage.payments.taking.screening import held_back
+from moorage.payments.watch.set_aside import Asking, Known
 from records_fixture import transfer
 
 PAYERS = 600

@@ -13,8 +13,8 @@ from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
 from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization
 from moorage.errors import PaymentMalformed
 from moorage.money import atomic_units
-from moorage.payments import x402
-from moorage.payments.offer import Offer
+from moorage.payments.price.offer import Offer
+from moorage.payments.protocols import x402
 
 EXAMPLES = json.loads((Path(__file__).parents[2] / "vectors/x402_v2.json").read_text())
 SIGNED = json.loads(base64.b64decode(EXAMPLES["payment_signature"]))

@@ -7,7 +7,7 @@ import pytest
 
 from memory_tree import MemoryTree
 from moorage.errors import PlanNotFound, RuntimeUnsupported
-from moorage.planning import php
+from moorage.planning.languages import php
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox

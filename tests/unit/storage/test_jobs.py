@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import bindparam, select
 
 from clock import START_MS
-from moorage.deploy.job import Job, JobKind, JobStatus, Places
-from moorage.storage import jobs
+from moorage.records.job import Job, JobKind, JobStatus, Places
+from moorage.storage.apps import jobs
 from moorage.storage.database import Database, Statement, Transaction, UniqueViolation
 from moorage.storage.schema import jobs as table
 from overtaken import OvertakenDatabase

@@ -2,9 +2,9 @@ import itertools
 
 import pytest
 
-from moorage.deploy.deployment import TRANSITIONS, UNDER_WAY, DeploymentStatus
-from moorage.deploy.project import ProjectStatus
-from moorage.storage import projects
+from moorage.records.deployment import TRANSITIONS, UNDER_WAY, DeploymentStatus
+from moorage.records.project import ProjectStatus
+from moorage.storage.apps import projects
 from moorage.storage.database import Database, UniqueViolation
 from records_fixture import ALICE, BOB, add_deployment, add_project
 

@@ -14,17 +14,17 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Connection, MetaData, create_engine
 
-from moorage.deploy.deployment import TRANSITIONS, DeploymentStatus, Origin
-from moorage.deploy.domain import DomainStatus
-from moorage.deploy.job import JobStatus
-from moorage.deploy.project import ProjectStatus
 from moorage.errors import DatabaseUnavailable
-from moorage.events.webhook import DeliveryStatus
-from moorage.payments.cursor import Search
-from moorage.payments.payment import Finality, PaymentStatus
-from moorage.payments.refund import RefundStatus
-from moorage.payments.relayed import RelayStatus
-from moorage.payments.settlement import SettlementStatus
+from moorage.records.cursor import Search
+from moorage.records.deployment import TRANSITIONS, DeploymentStatus, Origin
+from moorage.records.domain import DomainStatus
+from moorage.records.job import JobStatus
+from moorage.records.payment import Finality, PaymentStatus
+from moorage.records.project import ProjectStatus
+from moorage.records.refund import RefundStatus
+from moorage.records.relay_transaction import RelayStatus
+from moorage.records.settlement import SettlementStatus
+from moorage.records.webhook import DeliveryStatus
 from moorage.storage import migrate as migration
 from moorage.storage.migrate import REVISIONS, migrate
 from moorage.storage.schema import metadata

@@ -1,8 +1,8 @@
 import msgspec
 
-from moorage.deploy.deployment import DeploymentStatus
+from moorage.records.deployment import DeploymentStatus
+from moorage.storage.apps.toolchains import in_use
 from moorage.storage.database import Database
-from moorage.storage.toolchains import in_use
 from records_fixture import PLAN, add_deployment, add_project
 
 

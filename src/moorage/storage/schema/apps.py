@@ -34,7 +34,7 @@ projects = Table(
     Column("asleep_since_ms", BigInteger),  # idle and stopped until its next request, while it is
     Column("no_space_since_ms", BigInteger),  # suspended as the disk was nearly full, while it is
     Column("health_path", Text, nullable=False, server_default="/"),
-    # The variables that the next deployment gets, sealed (deploy/vault.py); "" is none.
+    # The variables that the next deployment gets, sealed (storage/vault.py); "" is none.
     Column("variables", Text, nullable=False, server_default=""),
     Column("volume", Boolean, nullable=False, server_default=text("0")),  # has a /data of its own
     one_of(

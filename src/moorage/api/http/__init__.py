@@ -1,0 +1,4 @@
+"""What every endpoint shares: dispatch, callers, problems, idempotency, payment headers, OpenAPI.
+
+It knows HTTP, and no subject of the contract.
+"""

@@ -1,0 +1,32 @@
+"""One method on one path: what the router serves and OpenAPI describes."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moorage.api.bodies import Body, CamelBody
+from moorage.api.services import Gateway
+
+Handler = Callable[[Gateway, Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """`signed` ones need the wallet headers of contract 1.1; `paid` ones take payment headers.
+
+    `priced` ones take the headers that name chain and token; `or_answer` is what else may come.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    answer: type[Body | CamelBody]
+    or_answer: type[Body | CamelBody] | None = None
+    body: type[Body | CamelBody] | None = None
+    fails: tuple[int, ...] = ()  # statuses beyond those of every signed operation
+    signed: bool = False
+    paid: bool = False
+    priced: bool = False
+    query: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,106 @@
+"""Payment in HTTP's headers: what a request offers, what a demand asks for, what a receipt says."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+from starlette.requests import Request
+
+from moorage.api.services import Gateway
+from moorage.errors import InvalidField, MoorageError
+from moorage.payments.protocols import mpp, x402
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.evidence import (
+    AuthorizationEvidence,
+    Evidence,
+    PaymentMeans,
+    TransactionEvidence,
+    offered_payment,
+    payment_means,
+)
+from moorage.payments.taking.receipt import Receipt
+
+Header = tuple[str, str]
+
+_SAID_ONCE = {
+    name.lower().encode(): name
+    for name in (
+        "X-Payment-Tx",
+        "X-Payment-Chain",
+        "X-Payment-Token",
+        "X-Use-Existing-Credits",
+        "Payment-Signature",
+        "Authorization",
+    )
+}
+
+
+class OfferedPayment(NamedTuple):
+    """The chain and token meant, and the payment that came with the request, if one did."""
+
+    means: PaymentMeans
+    evidence: Evidence | None
+
+
+def read_payment(
+    gateway: Gateway, request: Request, *, stranger_at: str | None = None
+) -> OfferedPayment:
+    """What a request says of payment in its headers.
+
+    Looking for it counts for the client address `stranger_at`, if its wallet never paid.
+
+    Raises PaymentMalformed; InvalidField for a header that came twice, as it would be left to
+    chance which one counts.
+    """
+    came = [name for name, _ in request.scope["headers"] if name in _SAID_ONCE]
+    for name in came:
+        if came.count(name) > 1:
+            raise InvalidField(_SAID_ONCE[name], "must be sent once")
+    means = payment_means(request.headers, gateway.chains)
+    evidence = offered_payment(request.headers, means, gateway.chains)
+    if evidence is None:
+        return OfferedPayment(means, None)
+    evidence = msgspec.structs.replace(evidence, stranger_at=stranger_at)
+    return OfferedPayment(evidence.means, evidence)
+
+
+def error_headers(gateway: Gateway, error: MoorageError, *, path: str) -> list[Header]:
+    """What an error's answer says about payment beside its body."""
+    headers = list(receipt_headers(error.receipt)) if isinstance(error.receipt, Receipt) else []
+    if isinstance(error, PaymentRequired):
+        headers += gateway.challenges.headers(error, resource_url=gateway.public_url + path)
+    return headers
+
+
+def paid_headers(receipt: Receipt | None) -> Iterator[Header]:
+    """What a success says about the payment that brought it; for its payer's eyes alone."""
+    if receipt is not None:
+        yield "Cache-Control", "private"
+        yield from receipt_headers(receipt)
+
+
+def receipt_headers(receipt: Receipt) -> Iterator[Header]:
+    """The receipt as the client's protocol has it; none for one who paid by plain hash."""
+    match receipt.evidence:
+        case TransactionEvidence(credential=None):
+            return
+        case AuthorizationEvidence(credential=None, authorization=authorization):
+            yield (
+                "PAYMENT-RESPONSE",
+                x402.payment_response_header(
+                    tx_hash=receipt.tx_hash,
+                    chain_id=receipt.chain_id,
+                    payer=receipt.payer,
+                    amount=authorization.value,
+                ),
+            )
+    credential = receipt.evidence.credential
+    yield (
+        "Payment-Receipt",
+        mpp.receipt_header(
+            challenge_id=credential.challenge.id if credential else None,
+            tx_hash=receipt.tx_hash,
+            chain_id=receipt.chain_id,
+            timestamp_ms=receipt.at_ms,
+        ),
+    )

@@ -1,0 +1,232 @@
+"""From an error to its answer: one table, status, code and whether the same request may be retried.
+
+Every body is `{"error", "code", "retryable"}` plus what helps (contract 1.5).
+"""
+
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.responses import Response
+
+from moorage import errors
+from moorage.chains.chain import Chain
+from moorage.payments.protocols.demand import PaymentRequired, demand_body
+from moorage.payments.protocols.mpp import problem_type
+from moorage.payments.taking.outcome import PaymentOutcome
+
+
+class Problem(NamedTuple):
+    """How one kind of error is answered."""
+
+    status: int
+    code: str
+    retryable: bool
+
+
+PROBLEMS: dict[type[errors.MoorageError], Problem] = {
+    errors.InvalidRequest: Problem(400, "invalid_request", False),
+    errors.InvalidField: Problem(400, "invalid_field", False),
+    errors.UploadInvalid: Problem(400, "upload_invalid", False),
+    errors.NameUnavailable: Problem(400, "name_unavailable", False),
+    errors.PlanNotFound: Problem(400, "plan_not_found", False),
+    errors.PlanTooCostly: Problem(400, "plan_too_costly", False),
+    errors.RuntimeUnsupported: Problem(400, "runtime_unsupported", False),
+    errors.PaymentMalformed: Problem(400, "payment_malformed", False),
+    errors.AuthMissing: Problem(401, "auth_missing", True),
+    errors.TimestampExpired: Problem(401, "timestamp_expired", True),
+    errors.SignatureInvalid: Problem(401, "signature_invalid", False),
+    errors.SignatureUnbound: Problem(401, "signature_unbound", False),
+    errors.NonceReused: Problem(401, "nonce_reused", True),
+    PaymentRequired: Problem(402, "payment_required", False),
+    errors.PaymentPending: Problem(402, "payment_pending", True),
+    errors.PaymentNotFound: Problem(402, "payment_not_found", False),
+    errors.PayerMismatch: Problem(402, "payer_mismatch", False),
+    errors.PaymentShort: Problem(402, "payment_short", False),
+    errors.ChallengeInvalid: Problem(402, "challenge_invalid", False),
+    errors.ChallengeExpired: Problem(402, "challenge_expired", False),
+    errors.AuthorizationRefused: Problem(402, "authorization_refused", False),
+    errors.PaymentHeld: Problem(402, "payment_held", False),
+    errors.OutOfCredits: Problem(402, "out_of_credits", False),
+    errors.WrongWallet: Problem(403, "wrong_wallet", False),
+    errors.ProjectBlocked: Problem(403, "project_blocked", False),
+    errors.ProjectNotFound: Problem(404, "project_not_found", False),
+    errors.DeploymentNotFound: Problem(404, "deployment_not_found", False),
+    errors.DomainNotFound: Problem(404, "domain_not_found", False),
+    errors.WebhookNotFound: Problem(404, "webhook_not_found", False),
+    errors.EventNotFound: Problem(404, "event_not_found", False),
+    errors.BodyStalled: Problem(408, "body_stalled", True),
+    errors.IdempotencyKeyReused: Problem(409, "idempotency_key_reused", False),
+    errors.IdempotencyInProgress: Problem(409, "idempotency_in_progress", True),
+    errors.PaymentAlreadyUsed: Problem(409, "payment_already_used", False),
+    errors.ReleaseServing: Problem(409, "release_serving", False),
+    errors.ReleaseNeverServed: Problem(409, "release_never_served", False),
+    errors.ReleaseGone: Problem(409, "release_gone", False),
+    errors.NoEarlierRelease: Problem(409, "no_earlier_release", False),
+    errors.DeploymentOver: Problem(409, "deployment_over", False),
+    errors.BodyTooLarge: Problem(413, "body_too_large", False),
+    errors.RateLimited: Problem(429, "rate_limited", True),
+    errors.TooManyStreams: Problem(429, "too_many_streams", True),
+    errors.TooManyUploads: Problem(429, "too_many_uploads", True),
+    errors.ChainUnavailable: Problem(502, "chain_unavailable", True),
+    errors.VariablesUnreadable: Problem(503, "variables_unreadable", False),
+    errors.DatabaseUnavailable: Problem(503, "balance_unknown", True),
+    errors.NoCapacity: Problem(503, "no_capacity", True),
+    errors.PlannersBusy: Problem(503, "planners_busy", True),
+    errors.UploadDisplaced: Problem(503, "upload_displaced", True),
+    errors.AuthUnavailable: Problem(503, "auth_unavailable", True),
+}
+
+BAD_HTTP = Problem(400, "invalid_request", False)
+NOT_FOUND = Problem(404, "not_found", False)
+METHOD_NOT_ALLOWED = Problem(405, "method_not_allowed", False)
+HEADERS_TOO_LARGE = Problem(431, "headers_too_large", False)
+INTERNAL = Problem(500, "internal_error", True)
+
+PAYMENT_REQUIRED = HTTPStatus.PAYMENT_REQUIRED.value
+
+Header = tuple[str, str]
+
+_UNCACHED: Header = ("Cache-Control", "no-store")
+_RETRY_SECONDS = 5
+_NEXT_ACTION: dict[type[errors.MoorageError], str] = {
+    errors.PaymentPending: "Send the same request with the same payment again. Do not pay again.",
+    errors.PaymentHeld: "Ask the operator to release or refund it. Do not pay again.",
+    errors.OutOfCredits: "Top up with POST /agent/credits, then send the same request again.",
+}
+
+
+def json_response(body: object, *, status: int = 200, headers: Iterable[Header] = ()) -> Response:
+    """A JSON answer."""
+    return _JsonResponse(msgspec.json.encode(body), status, headers)
+
+
+class _JsonResponse(Response):
+    """A Starlette response whose headers need no thought."""
+
+    def __init__(self, body: bytes, status: int, headers: Iterable[Header]) -> None:
+        self.status_code = status
+        self.background = None
+        self.body = body
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", b"application/json"),
+            *((name.lower().encode(), value.encode("latin-1")) for name, value in headers),
+        ]
+
+
+def problem_response(
+    problem: Problem, message: str, *, headers: Iterable[Header] = (), **extra: object
+) -> Response:
+    """An error's answer."""
+    body = {"error": message, "code": problem.code, "retryable": problem.retryable, **extra}
+    return json_response(body, status=problem.status, headers=headers)
+
+
+def error_response(
+    error: errors.MoorageError,
+    *,
+    pay_to: str,
+    chains: tuple[Chain, ...],
+    headers: Iterable[Header] = (),
+) -> Response:
+    """The answer to an error of ours; `headers` are what it says about payment beside its body."""
+    if isinstance(error, PaymentRequired):
+        return _demand_response(error, pay_to=pay_to, chains=chains, headers=headers)
+    problem = problem_of(error)
+    message = error.message
+    if isinstance(error.payment, PaymentOutcome) and not isinstance(error, errors.PaymentError):
+        message = f"{message} {error.payment.sentence}".rstrip()
+    return problem_response(
+        problem, message, headers=[*headers, *_headers(error, problem)], **_extra(error)
+    )
+
+
+def problem_of(error: errors.MoorageError) -> Problem:
+    """The table's row for an error, or for the nearest of its bases."""
+    rows = (PROBLEMS.get(kind) for kind in type(error).__mro__ if kind is not errors.MoorageError)
+    return next((row for row in rows if row is not None), INTERNAL)
+
+
+def _headers(error: errors.MoorageError, problem: Problem) -> Iterator[Header]:
+    if isinstance(error, errors.RateLimited | errors.PaymentPending):
+        yield "Retry-After", str(error.retry_after_seconds)
+    elif problem.status >= 502 or isinstance(error, errors.IdempotencyInProgress):
+        yield "Retry-After", str(_RETRY_SECONDS)
+    if problem.status == PAYMENT_REQUIRED:
+        yield _UNCACHED
+
+
+def _extra(error: errors.MoorageError) -> dict[str, Any]:
+    details = {**_details(error), **_payment(error)}
+    if isinstance(error, errors.PaymentError) and problem_of(error).status == PAYMENT_REQUIRED:
+        details.update(_problem_members(error, error.message))
+    return details
+
+
+def _payment(error: errors.MoorageError) -> dict[str, Any]:
+    """What became of the payment that came with the request (contract 1.5)."""
+    outcome = error.payment
+    return {"payment": outcome.told} if isinstance(outcome, PaymentOutcome) else {}
+
+
+def _problem_members(because: errors.MoorageError | None, detail: str) -> dict[str, str | int]:
+    """The members of RFC 9457 that a 402 has beside ours."""
+    kind = problem_type(because)
+    return {
+        "type": kind.type,
+        "title": kind.title,
+        "status": PAYMENT_REQUIRED,
+        "detail": detail,
+    }
+
+
+def _details(error: errors.MoorageError) -> dict[str, Any]:
+    match error:
+        case errors.FieldError():
+            return {"field": error.field}
+        case errors.UploadInvalid() | errors.PlanTooCostly():
+            return {"field": "upload", "path": error.path}
+        case errors.NameUnavailable():
+            return {"field": "uniqueName"}
+        case errors.PlanNotFound():
+            return {"field": "upload", "looked_for": error.looked_for}
+        case errors.PaymentNotFound():
+            return {"looked_for": error.looked_for}
+        case errors.PaymentPending() | errors.PaymentHeld() | errors.OutOfCredits():
+            return {"next_actions": [_NEXT_ACTION[type(error)]]}
+        case errors.PaymentAlreadyUsed(project_id=str()):
+            return {"projectId": error.project_id, "deploymentId": error.deployment_id}
+    return {}
+
+
+def _demand_response(
+    demand: PaymentRequired,
+    *,
+    pay_to: str,
+    chains: tuple[Chain, ...],
+    headers: Iterable[Header],
+) -> Response:
+    body = demand_body(demand, pay_to=pay_to, chains=chains)
+    problem = PROBLEMS[PaymentRequired if demand.because is None else type(demand.because)]
+    body["code"], body["retryable"] = problem.code, problem.retryable
+    body["next_actions"] = _ways_to_pay(demand, pay_to)
+    body.update(_problem_members(demand.because, demand.message))
+    if demand.because is not None:
+        body.update(_details(demand.because))
+    body.update(_payment(demand))
+    warning = [("X-CreateOS-Credit-Warning", demand.warning)] if demand.warning else []
+    return json_response(body, status=PAYMENT_REQUIRED, headers=[_UNCACHED, *warning, *headers])
+
+
+def _ways_to_pay(demand: PaymentRequired, pay_to: str) -> list[str]:
+    chain, token = demand.means.chain, demand.means.token
+    transfer = (
+        f"Transfer amount_token of {token.symbol} ({token.address}) on {chain.name} to {pay_to}, "
+        "then send the same request with X-Payment-Tx, X-Payment-Chain and X-Payment-Token."
+    )
+    actions = [transfer]
+    if demand.warn_of_sharing:
+        actions.append("Or send the same request with X-Use-Existing-Credits: true.")
+    return actions

@@ -1,0 +1,140 @@
+"""Where a deployment stands, as its status tells: what is stored, and what is so at this moment."""
+
+from msgspec import UNSET
+
+from moorage.api.bodies import DeploymentProgress
+from moorage.api.services import Gateway
+from moorage.clock import iso_utc
+from moorage.deploy.keeping.restarts import CrashLoop
+from moorage.deploy.keeping.space import NO_SPACE
+from moorage.errors import FailureCause, ProjectBlocked
+from moorage.ledger.burn import hour_of, lacking
+from moorage.money import usd_text
+from moorage.records.deployment import UNDER_WAY, DeploymentStatus, Standing
+from moorage.records.project import ProjectStatus
+from moorage.storage.apps import intervals, jobs
+from moorage.storage.money import accounts
+
+
+async def progress(gateway: Gateway, found: Standing) -> DeploymentProgress:
+    """The answer of contract 1.4."""
+    if found.status is DeploymentStatus.QUEUED:
+        return await _queued(gateway, found)
+    if found.status in UNDER_WAY:
+        return _under_way(found, found.status)
+    if found.status is DeploymentStatus.FAILED:
+        return _failed(gateway, found)
+    if found.blocked_reason is not None:
+        return _blocked(found, found.blocked_reason)
+    if found.no_space_since_ms is not None:
+        return _no_space(found)
+    if found.project_status is ProjectStatus.SUSPENDED:
+        return await _out_of_credits(gateway, found)
+    serving = found.serving_deployment_id
+    if serving is not None and serving in gateway.reconciler.dead:
+        loop = gateway.reconciler.restarts.crash_loop(serving)
+        return _under_way(found, "restarting") if loop is None else _crash_looping(found, loop)
+    return _ready(gateway, found)
+
+
+def _failed(gateway: Gateway, found: Standing) -> DeploymentProgress:
+    serving = _serving_now(gateway, found)
+    reason = found.reason or ""
+    if serving is not None:
+        reason = f"{reason.rstrip('. ')}. Deployment {serving} serves on."
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        reason=reason,
+        reason_code=found.reason_code or FailureCause.INTERRUPTED,
+        log_tail=found.log_tail,
+        serving_deployment_id=UNSET if serving is None else serving,
+    )
+
+
+def _serving_now(gateway: Gateway, found: Standing) -> str | None:
+    """The deployment that the project's address leads to, if its app runs, or wakes when asked."""
+    serving = found.serving_deployment_id
+    is_up = found.project_status is ProjectStatus.ACTIVE and serving not in gateway.reconciler.dead
+    return serving if is_up else None
+
+
+def _blocked(found: Standing, why: str) -> DeploymentProgress:
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        deployment_status="suspended",
+        reason=ProjectBlocked(why).message,
+        reason_code=FailureCause.BLOCKED,
+    )
+
+
+def _no_space(found: Standing) -> DeploymentProgress:
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        deployment_status="suspended",
+        reason=NO_SPACE,
+        reason_code="no_capacity",
+    )
+
+
+async def _out_of_credits(gateway: Gateway, found: Standing) -> DeploymentProgress:
+    """Says what the next hour costs, and what must come at least: a balance may be just too low."""
+    balance = await accounts.balance(gateway.db, found.wallet)
+    burning = await intervals.open_of_wallet(gateway.db, found.wallet)
+    price, now_ms = found.monthly_price_micro_usd, gateway.metering.time.now_ms()
+    least = max(gateway.minimum_charge, lacking(balance, burning, price, now_ms=now_ms))
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        deployment_status="suspended",
+        reason="Out of credits: the app is stopped and kept. "
+        f"Its next hour costs {usd_text(hour_of(price))}, and {usd_text(balance)} is left. "
+        f"Top up by {usd_text(least)} or more, and it starts again by itself.",
+        reason_code="out_of_credits",
+        next_actions=["Top up with POST /agent/credits; the app then starts by itself."],
+    )
+
+
+def _crash_looping(found: Standing, loop: CrashLoop) -> DeploymentProgress:
+    code = "an unknown exit code" if loop.exit_code is None else f"exit code {loop.exit_code}"
+    how = "was killed at its memory limit" if loop.out_of_memory else f"ended with {code}"
+    next_try_at = iso_utc(loop.next_try_ms)
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        deployment_status="crash_looping",
+        reason=f"The app was restarted {loop.restarts} times within ten minutes; at last it {how}. "
+        f"The next try is at {next_try_at}. Its log may say why: deploy a version that lasts.",
+        reason_code=FailureCause.OUT_OF_MEMORY if loop.out_of_memory else FailureCause.CRASHED,
+        restarts=loop.restarts,
+        exit_code=UNSET if loop.exit_code is None else loop.exit_code,
+        out_of_memory=loop.out_of_memory,
+        next_try_at=next_try_at,
+    )
+
+
+async def _queued(gateway: Gateway, found: Standing) -> DeploymentProgress:
+    position = await jobs.position(gateway.db, subject_id=found.id, now_ms=gateway.clock.now_ms())
+    return DeploymentProgress(
+        status="deploying",
+        deployment_id=found.id,
+        deployment_status=found.status,
+        position=UNSET if position is None else position,
+    )
+
+
+def _under_way(found: Standing, stage: str) -> DeploymentProgress:
+    return DeploymentProgress(status="deploying", deployment_id=found.id, deployment_status=stage)
+
+
+def _ready(gateway: Gateway, found: Standing) -> DeploymentProgress:
+    superseded = found.status is DeploymentStatus.SUPERSEDED
+    return DeploymentProgress(
+        status="ready",
+        deployment_id=found.id,
+        deployment_status=DeploymentStatus.SUPERSEDED if superseded else UNSET,
+        endpoint=gateway.hosts.url(found.unique_name),
+        message=found.note or UNSET,
+    )

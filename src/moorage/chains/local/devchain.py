@@ -1,0 +1,303 @@
+"""A local chain that stands in for a real one: its id, its token addresses, funded wallets."""
+
+import asyncio
+import contextlib
+import fcntl
+import shutil
+import socket
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+
+from moorage.chains.chain import Chain
+from moorage.chains.encoding import parse_quantity
+from moorage.chains.local.anvil import NodeRecord, anvil_command, spawn, wait_until_listening
+from moorage.chains.local.dev_wallet import DevWallets
+from moorage.chains.local.devtokens import funding_calls, token_contracts
+from moorage.chains.rpc import RpcClient
+from moorage.errors import ChainUnavailable, LocalChainFailed
+from moorage.process import is_running, terminate
+from moorage.whole_file import replace_file
+
+START_TIMEOUT_SECONDS: Final = 20.0
+STOP_GRACE_SECONDS: Final = 10.0
+_PORT_TRIES = 8
+
+
+class DevChain:
+    """One local chain, kept in `directory`: its state, its port, the node that runs it.
+
+    The node runs in a session of its own and outlives a killed gateway; the next `start` takes it
+    over, so that no payment is lost. `port` 0 takes the one used before if it is free, else any
+    free one. Only 127.0.0.1 is listened on. One DevChain a directory at a time.
+    """
+
+    def __init__(
+        self, chain: Chain, *, directory: Path, anvil: Path, wallets: DevWallets, port: int = 0
+    ) -> None:
+        self._chain = chain
+        self._directory = directory
+        self._anvil = anvil
+        self._wallets = wallets
+        self._wanted_port = port
+        self._node: NodeRecord | None = None
+        self._lock: IO[bytes] | None = None
+
+    @property
+    def rpc_url(self) -> str:
+        """Where the running chain answers. Raises LocalChainFailed before `start`."""
+        return f"http://127.0.0.1:{self._running_node().port}"
+
+    @property
+    def pid(self) -> int:
+        """The running node's process id. Raises LocalChainFailed before `start`."""
+        return self._running_node().pid
+
+    @property
+    def chain(self) -> Chain:
+        """The chain with its RPC URL. Raises LocalChainFailed before `start`."""
+        return msgspec.structs.replace(self._chain, rpc_urls=(self.rpc_url,))
+
+    async def start(self) -> Chain:
+        """Have the chain run and answer, its tokens in place and its wallets funded.
+
+        Wallets are funded once: what they spent stays spent. Raises LocalChainFailed.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        try:
+            self._node = await self._adopted()
+            if self._node is None:
+                await self._start_node()
+            await self._furnish()
+        except BaseException:
+            await self.stop()
+            raise
+        return self.chain
+
+    async def keep_mining(self) -> None:
+        """Mine what the started node has overlooked, until cancelled."""
+        client = self._client(self._running_node().port)
+        try:
+            await keep_mining(client)
+        finally:
+            await client.close()
+
+    async def stop(self) -> None:
+        """End the node, which saves its state first. Nothing happens unless it was started."""
+        await self._end_node()
+        self._release_lock()
+
+    def detach(self) -> None:
+        """Leave the node running for whoever starts this chain next."""
+        self._node = None
+        self._release_lock()
+
+    @property
+    def _state_path(self) -> Path:
+        return self._directory / "state.json"
+
+    @property
+    def _good_state_path(self) -> Path:
+        return self._directory / "state.good.json"
+
+    @property
+    def _record_path(self) -> Path:
+        return self._directory / "node.json"
+
+    @property
+    def _log_path(self) -> Path:
+        return self._directory / "node.log"
+
+    @property
+    def _port_path(self) -> Path:
+        return self._directory / "port"
+
+    def _running_node(self) -> NodeRecord:
+        if self._node is None:
+            raise LocalChainFailed(f"the local chain {self._chain.name} was not started")
+        return self._node
+
+    async def _adopted(self) -> NodeRecord | None:
+        """The node an earlier DevChain left behind, if it still serves this chain.
+
+        One that runs but doesn't answer is ended, lest two nodes write one state.
+        """
+        try:
+            record = msgspec.json.decode(self._record_path.read_bytes(), type=NodeRecord)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+        if not is_running(record):
+            return None
+        fits = self._wanted_port in (0, record.port) and record.command == self._command(
+            record.port
+        )
+        if fits and await self._answers(record):
+            return record
+        await terminate(record, grace_seconds=STOP_GRACE_SECONDS)
+        return None
+
+    async def _start_node(self) -> None:
+        self._mend_state()
+        for port in self._ports():
+            self._node = spawn(self._command(port), port=port, log=self._log_path)
+            replace_file(self._record_path, msgspec.json.encode(self._node))
+            if await wait_until_listening(
+                self._node, timeout_seconds=START_TIMEOUT_SECONDS
+            ) and await self._answers(self._node):
+                replace_file(self._port_path, str(port).encode())
+                return
+            await self._end_node()
+        raise LocalChainFailed(
+            f"the local chain {self._chain.name} does not start; see {self._log_path}"
+        )
+
+    async def _end_node(self) -> None:
+        if self._node is not None:
+            await terminate(self._node, grace_seconds=STOP_GRACE_SECONDS)
+            self._record_path.unlink(missing_ok=True)
+            self._node = None
+
+    def _command(self, port: int) -> tuple[str, ...]:
+        return anvil_command(
+            anvil=self._anvil.resolve(),
+            chain_id=self._chain.chain_id,
+            port=port,
+            state=self._state_path.resolve(),
+        )
+
+    def _ports(self) -> list[int]:
+        """Ports to try, in order: what is free now may be taken before the node has it."""
+        if self._wanted_port:
+            return [self._wanted_port]
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            used_before = int(self._port_path.read_text())
+            if _is_free(used_before):
+                return [used_before, *_free_ports(_PORT_TRIES)]
+        return _free_ports(_PORT_TRIES)
+
+    def _mend_state(self) -> None:
+        """Set aside a state that a killed node left half written, for the last one that loaded.
+
+        anvil truncates the file before it writes, once a second.
+        """
+        for path in (self._state_path, self._good_state_path):
+            try:
+                msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
+            except FileNotFoundError:
+                continue
+            except msgspec.DecodeError:
+                path.replace(path.with_suffix(".broken"))
+        if self._state_path.exists():
+            shutil.copyfile(self._state_path, self._good_state_path)
+        elif self._good_state_path.exists():
+            shutil.copyfile(self._good_state_path, self._state_path)
+
+    async def _answers(self, node: NodeRecord) -> bool:
+        client = self._client(node.port)
+        try:
+            await client.batch([])  # its chain id is what counts
+        except ChainUnavailable:
+            return False
+        else:
+            return True
+        finally:
+            await client.close()
+
+    def _client(self, port: int) -> RpcClient:
+        url = f"http://127.0.0.1:{port}"
+        return RpcClient(msgspec.structs.replace(self._chain, rpc_urls=(url,)))
+
+    async def _furnish(self) -> None:
+        client = self._client(self._running_node().port)
+        try:
+            await _furnish(client, self._chain, self._wallets)
+        except (ChainUnavailable, ValueError) as problem:
+            raise LocalChainFailed(f"the local chain {self._chain.name}: {problem}") from problem
+        finally:
+            await client.close()
+
+    def _take_lock(self) -> None:
+        lock = (self._directory / "lock").open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as taken:
+            lock.close()
+            raise LocalChainFailed(f"{self._directory} is in use by another process") from taken
+        self._lock = lock
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+async def keep_mining(client: RpcClient, *, every_seconds: float = 1.0) -> None:
+    """Mine, until cancelled, what waits in the pool of a node that mines each transaction at once.
+
+    anvil at times leaves one lying that comes while it mines the one before (foundry issue 10122).
+    What waits at two looks in a row was left; what came just now is about to be mined, and a block
+    more would make payments look older than they are. A node that was told not to mine is left
+    alone.
+    """
+    waited: set[str] = set()
+    while True:
+        await asyncio.sleep(every_seconds)
+        with contextlib.suppress(ChainUnavailable):
+            mines, pool = await client.batch([("anvil_getAutomine", []), ("txpool_content", [])])
+            waits = _hashes(pool["pending"]) if mines is True else set()
+            if waits & waited:
+                await client.call("evm_mine", [])
+            waited = waits
+
+
+def _hashes(pool: dict[str, dict[str, Any]]) -> set[str]:
+    """Of the transactions of one part of a node's pool: by sender, then by nonce."""
+    return {sent["hash"] for by_nonce in pool.values() for sent in by_nonce.values()}
+
+
+async def _furnish(client: RpcClient, chain: Chain, wallets: DevWallets) -> None:
+    """Put the tokens in place and fund wallets that never were, in two round trips.
+
+    Then a block is mined: calls are run at the newest block's time, which would be 1970 on a chain
+    without blocks, and long ago on one that slept. Authorizations would seem not yet valid.
+    """
+    contracts = token_contracts(chain)
+    owners = [wallet.address for wallet in (*wallets.wallets, wallets.relayer, wallets.pay_to)]
+    answers = await client.batch(
+        [("eth_getCode", [address, "latest"]) for address in contracts]
+        + [("eth_getBalance", [owner, "latest"]) for owner in owners]
+    )
+    codes, gas = answers[: len(contracts)], answers[len(contracts) :]
+    unfunded = [owner for owner, wei in zip(owners, gas, strict=True) if parse_quantity(wei) == 0]
+    paying = {wallet.address for wallet in wallets.wallets}
+    calls = [
+        ("anvil_setCode", [address, runtime])
+        for (address, runtime), code in zip(contracts.items(), codes, strict=True)
+        if code != runtime
+    ] + funding_calls(
+        chain, gas_for=unfunded, tokens_for=[owner for owner in unfunded if owner in paying]
+    )
+    for answer in await client.batch([*calls, ("anvil_mine", ["0x1"])]):
+        if isinstance(answer, Exception):
+            raise answer
+
+
+def _free_ports(count: int) -> list[int]:
+    """`count` different ports that are free on 127.0.0.1 now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        return [free.getsockname()[1] for free in sockets]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            return False
+        return True

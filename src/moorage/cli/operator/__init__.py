@@ -1,0 +1,1 @@
+"""The commands of whoever runs a gateway: they start one here, or open its books."""

@@ -1,0 +1,101 @@
+"""`moorage backup` and `restore`: a gateway in one file, and back."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from moorage.cli.exits import Exit
+from moorage.cli.operator.books import operator_settings
+from moorage.cli.screen import Screen
+
+_NO_KEY = (
+    "the key that variables are sealed with is NOT in it: keep {file} apart, or no app that has "
+    "variables can be started (--with-key puts it in)"
+)
+
+
+def backup(
+    file: Path,
+    /,
+    *,
+    config: Path | None = None,
+    data_dir: str | None = None,
+    with_key: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Save a gateway into one file: database, apps, volumes, certificates, keys.
+
+    The gateway may run meanwhile; each app that writes waits a moment while its disk is copied.
+    Whoever has the file has the gateway's secrets.
+
+    Parameters
+    ----------
+    file
+        Where to; it must not exist yet.
+    config
+        The gateway's settings, as TOML; without it the gateway of `moorage dev` is meant.
+    data_dir
+        Where it is kept, if not where the settings say.
+    with_key
+        Save the key of `secrets_key_file` too; one in the data directory always is.
+    json
+        Print one JSON document.
+    """
+    from moorage.operate.backup import back_up
+
+    settings = operator_settings(config, data_dir)
+    saved = back_up(settings, file, with_key=with_key)
+    screen = Screen(json=json)
+    for deployment_id in saved.lost:
+        screen.warn(f"nothing is there of deployment {deployment_id}: it is not in the backup")
+    if not saved.manifest.secrets_key and settings.secrets_key_file:
+        screen.warn(_NO_KEY.format(file=settings.secrets_key_file))
+    size = file.stat().st_size
+    screen.document(
+        {"file": str(file), "bytes": size, "apps": saved.apps, "volumes": saved.volumes}
+        | {"secrets_key": saved.manifest.secrets_key, "lost": saved.lost}
+    )
+    screen.result(
+        f"{file}: {size:,} bytes; the database, {saved.apps} versions of apps, "
+        f"{saved.volumes} volumes. Keep it as you keep the gateway's keys."
+    )
+    return Exit.OK
+
+
+def restore(
+    file: Path,
+    /,
+    *,
+    data_dir: Path,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Put a backup into an empty directory: all of it, or nothing.
+
+    Never run the old gateway and the new one at the same time: each would credit the same payments.
+
+    Parameters
+    ----------
+    file
+        What `moorage backup` wrote.
+    data_dir
+        Where to; it must be empty, or not there yet.
+    json
+        Print one JSON document.
+    """
+    from moorage.operate.backup import restore as put_back
+
+    saved = put_back(file, data_dir.absolute())
+    screen = Screen(json=json)
+    made_at = saved.manifest.created_at
+    screen.document(
+        {"data_dir": str(data_dir), "created_at": made_at}
+        | {"apps": saved.apps, "volumes": saved.volumes}
+        | {"secrets_key": saved.manifest.secrets_key}
+    )
+    screen.result(
+        f"{data_dir}: the gateway as it was at {made_at}. Next: set data_dir to it in its "
+        "configuration and start it with `moorage serve --config …`. For a minute it refuses "
+        "requests, lest one signed before be carried out twice."
+    )
+    return Exit.OK

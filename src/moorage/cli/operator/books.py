@@ -1,0 +1,345 @@
+"""The operator's commands over the books. The gateway may run meanwhile, or not."""
+
+import asyncio
+import csv
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from moorage.cli.exits import Exit
+from moorage.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from moorage.chains.chain import Chain
+    from moorage.operate.audit import Report
+    from moorage.records.payment import Payment
+    from moorage.records.refund import Refund
+    from moorage.settings import Settings
+
+
+def audit(
+    *,
+    config: Path | None = None,
+    data_dir: str | None = None,
+    from_block: int | None = None,
+    fast: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Compare the books with themselves and with the chains, and name every row that is wrong.
+
+    Exits with 0 when all is right, 1 when something is wrong, 4 when nothing is but a chain
+    could not be read.
+
+    Parameters
+    ----------
+    config
+        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
+    data_dir
+        Where they are kept, if not where the settings say.
+    from_block
+        Search each chain for transfers from this block on, not from where the gateway began.
+    fast
+        Look up what is recorded, but don't search for transfers that are not.
+    json
+        Print one JSON document.
+    """
+    from moorage.operate.audit import run_audit
+
+    settings = operator_settings(config, data_dir)
+    report = asyncio.run(run_audit(settings, from_block=from_block, search=not fast))
+    screen = Screen(json=json)
+    screen.document({"ok": not report.findings and not report.unknown, "report": report})
+    for line in _report_lines(report):
+        screen.result(line)
+    if report.findings:
+        return Exit.FAILED
+    return Exit.TRY_AGAIN if report.unknown else Exit.OK
+
+
+def ledger(
+    _: Annotated[Literal["export"], Parameter(name="export")],
+    /,
+    *,
+    config: Path | None = None,
+    data_dir: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    wallet: str = "",
+) -> int:
+    """Print the ledger as CSV, one line an entry: `moorage ledger export > ledger.csv`.
+
+    Parameters
+    ----------
+    config
+        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
+    data_dir
+        Where they are kept, if not where the settings say.
+    since
+        From this time on: 2026-04-07 or 2026-04-07T10:00:00Z.
+    until
+        Before this time.
+    wallet
+        Of this wallet alone.
+    """
+    from moorage.operate.books import open_books
+    from moorage.operate.export import COLUMNS, ledger_rows
+
+    settings = operator_settings(config, data_dir)
+    bounds = {
+        "since_ms": _time_ms("since", since, default=0),
+        "until_ms": _time_ms("until", until, default=2**62),
+    }
+    address = wallet_option("--wallet", wallet)
+
+    async def export() -> None:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        async with open_books(settings) as books:
+            writer.writerow(COLUMNS)
+            async for row in ledger_rows(books.db, wallet=address, **bounds):
+                writer.writerow(row)
+
+    asyncio.run(export())
+    return Exit.OK
+
+
+def payments(
+    what: Literal["held", "release"],
+    tx_hash: str = "",
+    /,
+    *,
+    config: Path | None = None,
+    data_dir: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """List what screening holds back, or release it: `moorage payments release 0x…`.
+
+    A payment that is released is credited to who paid, and its apps go on. To send one back
+    instead, see `moorage refund`.
+
+    Parameters
+    ----------
+    what
+        `held` lists, `release` credits.
+    tx_hash
+        The transaction whose held payments are released.
+    config
+        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
+    data_dir
+        Where they are kept, if not where the settings say.
+    json
+        Print one JSON document.
+    """
+    from moorage.clock import SystemClock
+    from moorage.money import decimal_text
+    from moorage.operate.books import open_books
+    from moorage.operate.review import release
+    from moorage.storage.money.payments import held
+
+    settings = operator_settings(config, data_dir)
+    wanted = _transaction(tx_hash) if what == "release" else ""
+
+    async def listed() -> "list[Payment]":
+        async with open_books(settings) as books:
+            if not wanted:
+                return await held(books.db)
+            ids = {chain.chain_id for chain in books.chains.values()}
+            return await release(books.db, wanted, chain_ids=ids, clock=SystemClock())
+
+    found = asyncio.run(listed())
+    screen = Screen(json=json)
+    screen.document({"payments": found})
+    for item in found:
+        usd = decimal_text(item.credited_micro_usd, decimals=6)
+        screen.result(
+            f"{item.chain_id} {item.tx_hash}:{item.log_index} {item.token} ${usd} "
+            f"from {item.payer}: {item.held_reason}"
+        )
+    if wanted and not found:
+        screen.note("nothing of this transaction is held")
+        return Exit.FAILED
+    if not found:
+        screen.result("No payment is held.")
+    return Exit.OK
+
+
+def refund(
+    tx_hash: str = "",
+    /,
+    *,
+    reason: str = "",
+    key_file: Path | None = None,
+    amount: str | None = None,
+    chain: str | None = None,
+    log_index: int | None = None,
+    to: str | None = None,
+    resume: Annotated[bool, Parameter(negative=())] = False,
+    wait_seconds: float = 60.0,
+    config: Path | None = None,
+    data_dir: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Send tokens of a payment back to who paid: `moorage refund 0x… --reason "…"`.
+
+    No more than the payment brought, nor than its payer has credits for; a held payment goes back
+    as a whole. Exits with 3 while the outcome is open: then never send it by hand, but run
+    `moorage refund --resume` later.
+
+    Parameters
+    ----------
+    tx_hash
+        The payment's transaction.
+    reason
+        Why, for the record.
+    key_file
+        The key that sends, in a file for its owner's eyes only; needs tokens and gas. In dev it is
+        that of the address that is paid.
+    amount
+        How many tokens, as a decimal; without it all that is left.
+    chain
+        The payment's chain, where several have this hash.
+    log_index
+        Which payment, where the transaction made several.
+    to
+        Who paid, to be sure; anybody else is refused.
+    resume
+        Instead follow the refunds whose outcome is open.
+    wait_seconds
+        How long to wait for it to be mined.
+    config
+        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
+    data_dir
+        Where they are kept, if not where the settings say.
+    json
+        Print one JSON document.
+    """
+    from moorage.operate.refunds import RefundOrder, run_refund, run_resume
+
+    settings = operator_settings(config, data_dir)
+    if resume:
+        done = asyncio.run(run_resume(settings, key_file=key_file, wait_seconds=wait_seconds))
+    else:
+        order = RefundOrder(
+            tx_hash=_transaction(tx_hash),
+            chain=chain,
+            log_index=log_index,
+            amount=amount,
+            recipient=wallet_option("--to", to) if to else None,
+            reason=reason_option(reason),
+        )
+        refunded = run_refund(settings, order, key_file=key_file, wait_seconds=wait_seconds)
+        done = [asyncio.run(refunded)]
+    screen = Screen(json=json)
+    screen.document({"refunds": [refund for _, refund in done]})
+    for seen in done:
+        screen.result(refund_text(*seen))
+    if not done:
+        screen.result("No refund's outcome is open.")
+    return _refund_exit(item for _, item in done)
+
+
+def refund_text(chain: "Chain", item: "Refund") -> str:
+    """A refund, for a person."""
+    from moorage.money import decimal_text
+
+    token = chain.token_at(item.token_address)
+    amount = f"{item.amount_atomic} of {item.token_address}"  # of a token no longer configured
+    if token is not None:
+        amount = f"{decimal_text(item.amount, decimals=token.decimals)} {token.symbol}"
+    by = f", transaction {item.refund_tx_hash}" if item.refund_tx_hash else ""
+    return f"{item.status}: {amount} on {chain.name} to {item.recipient}{by}, refund {item.id}"
+
+
+def _refund_exit(done: "Iterable[Refund]") -> Exit:
+    from moorage.records.refund import UNFINISHED, RefundStatus
+
+    statuses = {item.status for item in done}
+    if not statuses.isdisjoint(UNFINISHED):
+        return Exit.DO_NOT_PAY_AGAIN
+    return Exit.FAILED if RefundStatus.FAILED in statuses else Exit.OK
+
+
+def reason_option(text: str) -> str:
+    """What `--reason` says. Raises InvalidField without anything."""
+    from moorage.errors import InvalidField
+
+    if not text.strip():
+        raise InvalidField("--reason", "say why, for the record")
+    return text.strip()
+
+
+def operator_settings(config: Path | None, data_dir: str | None) -> "Settings":
+    """The settings of the gateway meant. Raises InvalidField."""
+    from moorage.settings import load_settings
+
+    return load_settings(file=config, data_dir=data_dir)
+
+
+def _time_ms(option: str, text: str | None, *, default: int) -> int:
+    """Unix milliseconds of an ISO 8601 time, in UTC unless it says otherwise."""
+    from moorage.errors import InvalidField
+
+    if text is None:
+        return default
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidField(f"--{option}", "must be a time such as 2026-04-07T10:00:00Z") from error
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return round(aware.timestamp() * 1000)
+
+
+def wallet_option(option: str, text: str) -> str:
+    """A wallet as the books spell it; "" when none is named. Raises InvalidField."""
+    from moorage.chains.address import parse_address
+    from moorage.errors import InvalidField
+
+    try:
+        return parse_address(text) if text else ""
+    except ValueError as error:
+        raise InvalidField(option, str(error)) from error
+
+
+def _transaction(text: str) -> str:
+    from moorage.chains.erc20 import normalise_tx_hash
+    from moorage.errors import InvalidField
+
+    try:
+        return normalise_tx_hash(text)
+    except ValueError as error:
+        raise InvalidField("TX_HASH", str(error)) from error
+
+
+def _report_lines(report: "Report") -> list[str]:
+    from moorage.money import decimal_text
+
+    def usd(amount: int) -> str:
+        return f"${decimal_text(amount, decimals=6)}"
+
+    def tokens(amount: str, decimals: int) -> str:
+        return decimal_text(int(amount), decimals=decimals)
+
+    return [
+        *(f"WRONG    {item.row}: {item.problem}" for item in report.findings),
+        *(f"pending  {item.row}: {item.problem}" for item in report.pending),
+        *(f"UNKNOWN  chain {name}: {why}" for name, why in report.unknown.items()),
+        *(
+            f"{total.chain} {total.token}: received {tokens(total.received, total.decimals)}, "
+            f"held {tokens(total.held, total.decimals)}, "
+            f"sent back {tokens(total.sent_back, total.decimals)}"
+            for total in report.totals
+        ),
+        f"{report.payments} payments",
+        f"balances {usd(report.balances_micro_usd)}, burned {usd(report.burned_micro_usd)}",
+        _verdict(report),
+    ]
+
+
+def _verdict(report: "Report") -> str:
+    if report.findings:
+        return f"{len(report.findings)} wrong"
+    return "unknown: a chain could not be read" if report.unknown else "ok"

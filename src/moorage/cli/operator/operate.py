@@ -1,0 +1,175 @@
+"""The operator's commands: they start a gateway here rather than talk to one."""
+
+import asyncio
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from moorage.cli.exits import Exit
+from moorage.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from moorage.chains.chain import Chain
+    from moorage.gateway.running import Addresses
+    from moorage.settings import Settings
+
+_EXAMPLE = Path("examples/hello-node")
+_DATA_DIR = ".moorage"  # where commands look for dev.json, unless they are told
+
+
+def dev(
+    *,
+    data_dir: str | None = None,
+    port: int | None = None,
+    proxy_port: int | None = None,
+    operator_port: int | None = None,
+    reset: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Run gateway, two local chains with funded wallets, sandbox and proxy on this machine.
+
+    Ctrl-C stops all of it; the next start finds its state again.
+
+    Parameters
+    ----------
+    data_dir
+        Where everything is kept.
+    port
+        The gateway's port; 0 takes a free one.
+    proxy_port
+        The port that apps are served on; 0 takes a free one.
+    operator_port
+        The port of /metrics and /ready; 0 takes a free one.
+    reset
+        Forget all state first.
+    """
+    from moorage import logs
+    from moorage.gateway import dev as development
+    from moorage.settings import load_settings
+
+    settings = load_settings(
+        file=None,
+        environ=os.environ | {"MOORAGE_LOG_JSON": os.environ.get("MOORAGE_LOG_JSON", "false")},
+        data_dir=data_dir,
+        port=port,
+        proxy_port=proxy_port,
+        operator_port=operator_port,
+    )
+    logs.configure(json=settings.log_json, level=settings.log_level)
+    if reset:
+        development.reset(Path(settings.data_dir))
+    _require_machine(settings)
+
+    def on_ready(addresses: "Addresses", chains: "dict[str, Chain]", dev_file: Path) -> None:
+        for line in _started(settings, addresses, chains, dev_file):
+            print(line, flush=True)
+
+    _run(
+        development.run_dev(
+            settings, node_modules=[Path("node_modules").absolute()], on_ready=on_ready
+        )
+    )
+    print("Stopped. Its state is kept; `moorage dev --reset` starts over.")
+    return Exit.OK
+
+
+def serve(*, config: Path) -> int:
+    """Run a gateway for real. Apps and proxy go on when it stops, for the next start.
+
+    Parameters
+    ----------
+    config
+        The settings, as TOML; docs/operate.md lists them.
+    """
+    from moorage import logs
+    from moorage.gateway.serve import run_serve
+    from moorage.settings import load_settings
+
+    settings = load_settings(file=config)
+    logs.configure(json=settings.log_json, level=settings.log_level)
+    _require_machine(settings)
+    _run(run_serve(settings, on_ready=lambda addresses: print(addresses.gateway, flush=True)))
+    return Exit.OK
+
+
+def check(
+    *, config: Path | None = None, json: Annotated[bool, Parameter(negative=())] = False
+) -> int:
+    """Say what this machine or configuration lacks, and the command that mends it.
+
+    Parameters
+    ----------
+    config
+        The settings, as TOML; without it the machine is checked for `moorage dev`.
+    json
+        Print one JSON document.
+    """
+    from moorage.settings import load_settings
+
+    findings = _findings(load_settings(file=config))
+    screen = Screen(json=json)
+    if json:
+        screen.document({"ok": all(item.ok for item in findings), "findings": findings})
+    else:
+        for item in findings:
+            print(f"{'ok     ' if item.ok else 'MISSING'} {item.name}: {item.detail}")
+            if not item.ok:
+                print(f"        {item.remedy}")
+    return Exit.OK if all(item.ok for item in findings) else Exit.FAILED
+
+
+def _run(main: Any) -> None:
+    import uvloop
+
+    uvloop.run(main)
+
+
+def _findings(settings: "Settings") -> Any:
+    from moorage.operate.check import check_machine
+
+    return asyncio.run(check_machine(settings))
+
+
+def _require_machine(settings: "Settings") -> None:
+    from moorage.errors import ConfigurationInvalid
+
+    missing = [item for item in _findings(settings) if not item.ok]
+    if missing:
+        listed = "\n".join(f"  {item.name}: {item.detail}\n    {item.remedy}" for item in missing)
+        raise ConfigurationInvalid(f"this machine lacks something:\n{listed}")
+
+
+def next_command(program: Path, *, data_dir: Path, here: Path) -> str:
+    """What deploys the example to this gateway, typed in the directory `here`."""
+    arguments = [_from(here, program), "deploy", str(_EXAMPLE), "--name", "hello"]
+    if data_dir != here / _DATA_DIR:
+        arguments += ["--data-dir", _from(here, data_dir)]
+    return shlex.join(arguments)
+
+
+def _from(here: Path, path: Path) -> str:
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _started(
+    settings: "Settings", addresses: "Addresses", chains: "dict[str, Chain]", dev_file: Path
+) -> list[str]:
+    return [
+        f"gateway   {addresses.gateway}",
+        f"apps      {addresses.proxy.replace('127.0.0.1', '<name>.' + settings.base_domain)}",
+        *(
+            f"chain     {chain.name} ({chain.chain_id}) {chain.rpc_urls[0]}"
+            for chain in chains.values()
+        ),
+        f"operator  {addresses.operator}/metrics and /ready",
+        f"sandbox   {addresses.isolation}",
+        f"wallets   {dev_file}",
+        "",
+        "Next, in a second terminal:",
+        "  " + next_command(Path(sys.argv[0]), data_dir=Path(settings.data_dir), here=Path.cwd()),
+        "",
+        "Ctrl-C stops all of it.",
+    ]

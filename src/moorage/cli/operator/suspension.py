@@ -1,0 +1,130 @@
+"""The operator's switch against abuse: suspend, resume, and what is suspended."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from moorage.cli.exits import Exit
+from moorage.cli.operator.books import operator_settings, reason_option, wallet_option
+from moorage.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from moorage.operate.suspension import Subject
+    from moorage.records.project import Project
+
+
+def suspend(
+    name: str = "",
+    /,
+    *,
+    reason: str = "",
+    wallet: str = "",
+    config: Path | None = None,
+    data_dir: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Suspend a project whatever its credits: `moorage suspend NAME --reason "…"`.
+
+    A running gateway stops it within seconds and ends its billing. Its name, files and credits are
+    kept until its owner deletes it or `moorage resume` lifts this.
+
+    Parameters
+    ----------
+    name
+        The project's name.
+    reason
+        Why: told to whoever deployed it.
+    wallet
+        Instead all projects of this wallet, and whatever it would deploy. Its credits stay, and can
+        be refunded.
+    config
+        The gateway's settings, as TOML; without it `moorage dev` is meant.
+    data_dir
+        Where it keeps everything, if not where the settings say.
+    json
+        Print one JSON document.
+    """
+    from moorage.operate.suspension import run_suspend
+
+    settings, subject = operator_settings(config, data_dir), _subject(name, wallet)
+    found = asyncio.run(run_suspend(settings, subject, reason_option(reason)))
+    _tell(Screen(json=json), "suspended", found)
+    return Exit.OK
+
+
+def resume(
+    name: str = "",
+    /,
+    *,
+    wallet: str = "",
+    config: Path | None = None,
+    data_dir: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Lift what `moorage suspend` did; from then on credits decide whether an app runs.
+
+    Parameters
+    ----------
+    name
+        The project's name.
+    wallet
+        Instead everything of this wallet, single projects as well.
+    config
+        The gateway's settings, as TOML; without it `moorage dev` is meant.
+    data_dir
+        Where it keeps everything, if not where the settings say.
+    json
+        Print one JSON document.
+    """
+    from moorage.operate.suspension import run_unsuspend
+
+    settings, subject = operator_settings(config, data_dir), _subject(name, wallet)
+    _tell(Screen(json=json), "resumed", asyncio.run(run_unsuspend(settings, subject)))
+    return Exit.OK
+
+
+def suspended(
+    *,
+    config: Path | None = None,
+    data_dir: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """List the projects and wallets that you have suspended, and why.
+
+    Parameters
+    ----------
+    config
+        The gateway's settings, as TOML; without it `moorage dev` is meant.
+    data_dir
+        Where it keeps everything, if not where the settings say.
+    json
+        Print one JSON document.
+    """
+    from moorage.operate.suspension import run_suspended
+
+    found = asyncio.run(run_suspended(operator_settings(config, data_dir)))
+    screen = Screen(json=json)
+    screen.document({"suspended": [each._asdict() for each in found]})
+    rows = [(each.unique_name or "(all)", each.wallet, each.reason) for each in found]
+    screen.table(("NAME", "WALLET", "REASON"), rows, none="Nothing is suspended.")
+    return Exit.OK
+
+
+def _subject(name: str, wallet: str) -> "Subject":
+    from moorage.errors import InvalidField
+    from moorage.operate.suspension import Subject
+
+    if bool(name) == bool(wallet):
+        raise InvalidField("NAME", "name a project, or a wallet with --wallet")
+    return Subject(name, wallet_option("--wallet", wallet))
+
+
+def _tell(screen: Screen, done: str, found: "list[Project]") -> None:
+    listed = [{"id": each.id, "name": each.unique_name, "wallet": each.wallet} for each in found]
+    screen.document({done: listed})
+    for each in found:
+        screen.result(f"{each.unique_name} of {each.wallet} is {done}")
+    if not found:
+        screen.note(f"no project is {done} by this")

@@ -1,0 +1,191 @@
+"""`moorage show`, `env`, `configure` and `restart`: how a project is run, and changing that."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterable
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from moorage.cli import following
+from moorage.cli.connection import DEFAULTS, Options, find_connection
+from moorage.cli.exits import Exit
+from moorage.cli.screen import Screen
+from moorage.cli.variables import VariableReader
+from moorage.cli.wallet.projects import find_project, status_text
+from moorage.cli.wording import in_our_words
+from moorage.sdk.answers import ProjectChanged, ProjectShown, Status
+from moorage.sdk.errors import ClientMisconfigured
+from moorage.sdk.request import ProjectChange
+
+
+def show(project: str, /, *, options: Options = DEFAULTS) -> int:
+    """Show a project whole: what serves, its health path, the names of its variables.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    """
+    found = _shown(project, options)
+    screen = Screen(json=options.json)
+    screen.document(found)
+    for line in project_lines(found):
+        screen.result(line)
+    return Exit.OK
+
+
+def env(
+    project: str,
+    variables: tuple[str, ...] = (),
+    /,
+    *,
+    unset: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    build: Annotated[bool, Parameter(negative=())] = False,
+    follow: bool = True,
+    options: Options = DEFAULTS,
+) -> int:
+    """List the names of a project's variables, or set some: `moorage env shop MODE=fast TOKEN=-`.
+
+    The app is started anew with them; the present one serves until that is healthy, and goes on if
+    it is not. Values are never shown. Exits with 1 when it failed.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    variables
+        `NAME=VALUE`; for secrets, which shells keep in their history, `NAME=@FILE`, `NAME=-` (from
+        standard input, both without the last line's end), or `NAME` (from your environment).
+    unset
+        Take this one away.
+    build
+        Those of builds instead, which the next upload sees.
+    follow
+        Wait until the change is served, or has failed.
+    """
+    if not variables and not unset:
+        return _list_names(project, options)
+    changes: dict[str, str | None] = dict.fromkeys(unset)
+    changes |= VariableReader(os.environ, sys.stdin.buffer).read(variables)
+    change = ProjectChange(build_vars=changes) if build else ProjectChange(run_envs=changes)
+    return _change(project, change, options, follow=follow)
+
+
+def configure(
+    project: str,
+    /,
+    *,
+    display_name: str | None = None,
+    description: str | None = None,
+    health_path: str | None = None,
+    volume: Annotated[bool, Parameter(negative=())] = False,
+    follow: bool = True,
+    options: Options = DEFAULTS,
+) -> int:
+    """Change what a project is called, its health path, or give it a volume, without an upload.
+
+    Where the app has to be started anew, the present one serves until that is healthy, and goes on
+    if it is not. Exits with 1 when it failed.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    display_name
+        A title for people.
+    description
+        What it is.
+    health_path
+        Path that must answer below 500 before a version is served; / is the usual one.
+    volume
+        Give it a /data that outlives its versions; it goes with the project alone.
+    follow
+        Wait until the change is served, or has failed.
+    """
+    change = ProjectChange(
+        display_name=display_name, description=description, health_path=health_path, volume=volume
+    )
+    if change == ProjectChange():
+        raise ClientMisconfigured(
+            "say what to change: --display-name, --description, --health-path or --volume; "
+            "`moorage env` sets variables"
+        )
+    return _change(project, change, options, follow=follow)
+
+
+def restart(project: str, /, *, follow: bool = True, options: Options = DEFAULTS) -> int:
+    """Start a project's app anew, as it is; the present one serves until that is healthy.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    follow
+        Wait until it is served, or has failed.
+    """
+    return _change(project, ProjectChange(restart=True), options, follow=follow)
+
+
+def project_lines(found: ProjectShown) -> Iterable[str]:
+    """A project, for a person."""
+    yield f"{found.name}: {found.status}" + (f" at {found.url}" if found.url else "")
+    if found.blocked_reason:
+        yield f"suspended:   by the operator: {found.blocked_reason}"
+    elif found.suspended_because == "no_capacity":
+        yield "suspended:   the gateway's disk is nearly full; it starts again when there is room"
+    elif found.suspended_because == "out_of_credits":
+        yield "suspended:   out of credits: `moorage topup AMOUNT` wakes it"
+    yield f"id:          {found.id}"
+    yield f"serves:      {found.serving_deployment_id or '-'}"
+    if found.deployment_in_progress:
+        yield f"under way:   {found.deployment_in_progress}"
+    yield f"domains:     {', '.join(found.domains) or '-'}"
+    yield f"health path: {found.health_path}"
+    yield f"variables:   {', '.join(found.run_env_names) or '-'}"
+    yield f"of builds:   {', '.join(found.build_var_names) or '-'}"
+    yield f"burns:       ${found.burn_per_hour_usd:f} an hour"
+    yield f"as it runs:  ${found.price_per_hour_usd:f} an hour"
+
+
+def _list_names(project: str, options: Options) -> int:
+    found = _shown(project, options)
+    screen = Screen(json=options.json)
+    names = {"runEnvNames": found.run_env_names, "buildVarNames": found.build_var_names}
+    screen.document(names)
+    rows = [(name, "app") for name in found.run_env_names]
+    rows += [(name, "build") for name in found.build_var_names]
+    screen.table(("NAME", "SEEN BY"), rows)
+    return Exit.OK
+
+
+def _shown(project: str, options: Options) -> ProjectShown:
+    connection = find_connection(options)
+
+    async def ask() -> ProjectShown:
+        async with connection.signed_client() as client:
+            return await client.project(await find_project(client, project))
+
+    return asyncio.run(ask())
+
+
+def _change(project: str, change: ProjectChange, options: Options, *, follow: bool) -> int:
+    screen, connection = Screen(json=options.json), find_connection(options)
+
+    async def make() -> tuple[ProjectChanged, Status | None]:
+        async with connection.signed_client() as client:
+            changed = await client.change(await find_project(client, project), change)
+            if changed.deployment_id is None or not follow:
+                return changed, None
+            ids = changed.project_id, changed.deployment_id
+            return changed, await following.follow(client, screen, *ids, copies=True)
+
+    changed, status = asyncio.run(make())
+    screen.document(msgspec.to_builtins(changed) | ({"outcome": status} if status else {}))
+    if status is None:
+        screen.result(f"{project}: {in_our_words(changed.message)}")
+        return Exit.OK
+    screen.result(status_text(project, status))
+    return following.exit_of(status, followed=True)

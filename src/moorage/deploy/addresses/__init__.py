@@ -1,0 +1,1 @@
+"""Where projects are reached: host names, domains of their own, certificates."""

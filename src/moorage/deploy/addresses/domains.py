@@ -1,0 +1,219 @@
+"""Domains: claimed by a project's owner, proved by a DNS record, looked at again and again."""
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from moorage.auth.rate_limit import RateLimiter
+from moorage.clock import Clock
+from moorage.deploy.addresses.addresses import Addresses
+from moorage.deploy.addresses.txt_records import LookupFailed
+from moorage.errors import DomainNotFound, InvalidField, ProjectNotFound
+from moorage.events import outbox
+from moorage.records.domain import Domain, DomainRules, DomainStatus, new_token
+from moorage.records.event import EventKind
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import domains, projects
+from moorage.storage.database import Database, Transaction
+
+log = structlog.get_logger()
+
+_SHORTEST_PAUSE_MS = 30_000
+_LONGEST_PAUSE_MS = 3_600_000
+_RECHECK_MS = 24 * 3_600_000
+_GIVEN_UP_MS = 7 * 24 * 3_600_000  # a pending claim is looked at no more when it is so old
+_DUE_AT_ONCE = 32
+
+
+class Records(Protocol):
+    """What is needed of DNS."""
+
+    async def look(self, name: str) -> frozenset[str]:
+        """The texts of a name's TXT records. Raises LookupFailed."""
+        ...
+
+
+class Domains:
+    """The domains of all projects.
+
+    A claim alone changes nothing. Once its record is found the domain leads to the project, also
+    if it led to another: that one loses it. One that is verified stays so while nobody else proves
+    control, whatever becomes of the record.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        records: Records,
+        addresses: Addresses,
+        rules: DomainRules,
+        most_per_project: int,
+        asks: RateLimiter,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._records = records
+        self._addresses = addresses
+        self._rules = rules
+        self._most_per_project = most_per_project
+        self._asks = asks
+        self._clock = clock
+
+    async def claim(self, project: Project, text: str) -> Domain:
+        """A project's claim on a host, made unless there is one. Raises InvalidField."""
+        host = self._rules.host(text)
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction(durable=True) as tx:
+            await _require_living(tx, project)
+            claims = await domains.of_project(tx, project.id)
+            for claim in claims:
+                if claim.host == host:
+                    return claim
+            if len(claims) >= self._most_per_project:
+                raise InvalidField(
+                    "domain", f"this project has {self._most_per_project} already; remove one"
+                )
+            claim = Domain(
+                host=host,
+                project_id=project.id,
+                token=new_token(),
+                created_at_ms=now_ms,
+                next_check_at_ms=now_ms + _SHORTEST_PAUSE_MS,
+            )
+            await domains.add(tx, claim)
+        return claim
+
+    async def of_project(self, project: Project) -> list[Domain]:
+        """A project's claims, oldest first."""
+        return await domains.of_project(self._db, project.id)
+
+    async def verify(self, project: Project, text: str) -> Domain:
+        """Look at a claim's record now; the claim afterwards.
+
+        Raises DomainNotFound and RateLimited.
+        """
+        claim = await self._claim(project, text)
+        self._asks.check(f"{claim.project_id} {claim.host}")
+        return await self._look(claim)
+
+    async def remove(self, project: Project, text: str) -> Domain:
+        """Forget a claim: the domain leads nowhere from now on. Raises DomainNotFound."""
+        claim = await self._claim(project, text)
+        async with self._db.transaction(durable=True) as tx:
+            current = await domains.one(tx, host=claim.host, project_id=project.id)
+            if current is None:
+                raise DomainNotFound
+            await domains.remove(tx, host=claim.host, project_id=project.id)
+        if current.status is DomainStatus.VERIFIED:
+            self._addresses.drop(claim.host)
+        return current
+
+    async def look_due(self) -> None:
+        """Look at the records whose time it is."""
+        due = await domains.due(self._db, now_ms=self._clock.now_ms(), most=_DUE_AT_ONCE)
+        looks = await asyncio.gather(*map(self._look, due), return_exceptions=True)
+        for claim, outcome in zip(due, looks, strict=True):
+            if isinstance(outcome, Exception) and not isinstance(outcome, DomainNotFound):
+                log.warning("domain not looked at", domain=claim.host, error=str(outcome))
+
+    async def _claim(self, project: Project, text: str) -> Domain:
+        claim = await domains.one(self._db, host=self._rules.host(text), project_id=project.id)
+        if claim is None:
+            raise DomainNotFound
+        return claim
+
+    async def _look(self, claim: Domain) -> Domain:
+        """Look at a claim's record and keep what came of it. Raises DomainNotFound."""
+        problem = ""
+        try:
+            texts = await self._records.look(claim.record_name)
+        except LookupFailed as failed:
+            problem = f"The name servers could not be asked: {failed}. This says nothing about it."
+        else:
+            if claim.record_value not in texts:
+                problem = _not_found(claim, texts)
+        return await self._keep(claim, problem)
+
+    async def _keep(self, claim: Domain, problem: str) -> Domain:
+        """Store the outcome; "" for a problem proves the claim."""
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction(durable=True) as tx:
+            current = await domains.one(tx, host=claim.host, project_id=claim.project_id)
+            if current is None or current.token != claim.token:
+                raise DomainNotFound
+            project = await projects.by_id(tx, claim.project_id)
+            if project is None or project.status is ProjectStatus.DELETING:
+                raise DomainNotFound
+            is_new = not problem and current.status is DomainStatus.PENDING
+            if is_new:
+                await self._take(tx, claim, project, now_ms)
+            looked = _looked(current, problem, now_ms)
+            if not await domains.looked(tx, looked):
+                raise DomainNotFound  # given up since it was read
+        if is_new:
+            self._addresses.adopt(claim.host, project)
+            log.info("domain verified", domain=claim.host, project=claim.project_id)
+        return looked
+
+    async def _take(self, tx: Transaction, claim: Domain, project: Project, now_ms: int) -> None:
+        """Take the host from whoever has it, and tell both."""
+        loser = await domains.project_at(tx, claim.host)
+        if loser is not None:
+            await domains.remove(tx, host=claim.host, project_id=loser)
+            lost = await projects.by_id(tx, loser)
+            if lost is not None:
+                await _tell(tx, EventKind.DOMAIN_LOST, claim.host, lost, now_ms)
+        await _tell(tx, EventKind.DOMAIN_VERIFIED, claim.host, project, now_ms)
+
+
+def _looked(claim: Domain, problem: str, now_ms: int) -> Domain:
+    """A claim after a look at its record."""
+    if claim.status is DomainStatus.VERIFIED:
+        return msgspec.structs.replace(
+            claim, problem=problem, checked_at_ms=now_ms, next_check_at_ms=now_ms + _RECHECK_MS
+        )
+    if problem:
+        return msgspec.structs.replace(
+            claim,
+            problem=problem,
+            checked_at_ms=now_ms,
+            next_check_at_ms=_next_look(claim, now_ms),
+        )
+    return msgspec.structs.replace(
+        claim,
+        status=DomainStatus.VERIFIED,
+        problem="",
+        verified_at_ms=now_ms,
+        checked_at_ms=now_ms,
+        next_check_at_ms=now_ms + _RECHECK_MS,
+    )
+
+
+def _next_look(claim: Domain, now_ms: int) -> int | None:
+    """When a pending claim is looked at next: after a tenth of its age, within bounds."""
+    age_ms = max(0, now_ms - claim.created_at_ms)
+    if age_ms >= _GIVEN_UP_MS:
+        return None
+    return now_ms + min(max(age_ms // 10, _SHORTEST_PAUSE_MS), _LONGEST_PAUSE_MS)
+
+
+def _not_found(claim: Domain, texts: frozenset[str]) -> str:
+    if any(text.startswith("moorage-verification=") for text in texts):
+        return f"The TXT record {claim.record_name} holds another token."
+    if texts:
+        return f"The TXT record {claim.record_name} does not hold the token."
+    return f"There is no TXT record {claim.record_name}, as far as resolvers know by now."
+
+
+async def _require_living(tx: Transaction, project: Project) -> None:
+    current = await projects.by_id(tx, project.id)
+    if current is None or current.status is ProjectStatus.DELETING:
+        raise ProjectNotFound
+
+
+async def _tell(tx: Transaction, kind: EventKind, host: str, project: Project, now_ms: int) -> None:
+    data = {"project_id": project.id, "domain": host}
+    await outbox.record(tx, wallet=project.wallet, kind=kind, data=data, now_ms=now_ms)

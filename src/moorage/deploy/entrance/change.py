@@ -1,0 +1,86 @@
+"""A change of a project's configuration, decoded and checked: the body of its PATCH."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from moorage.errors import InvalidField
+from moorage.records.variables import Changes
+from moorage.uploads.request import check_health_path, check_variables, description, display_name
+
+_SHOWN_LENGTH = 64
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be different; None leaves it."""
+
+    display_name: str | None = None
+    description: str | None = None
+    health_path: str | None = None
+    run_envs: Changes = {}
+    build_vars: Changes = {}
+    volume: bool = False  # whether it is to have one; none is taken away
+    restart: bool = False
+
+
+def change_request(document: object) -> Change:
+    """Check the body. Raises InvalidField naming the first wrong field, or the unknown one.
+
+    null is what nothing was set: no description, "/" as health path, no variable of this name.
+    """
+    if not isinstance(document, dict):
+        raise InvalidField("body", "must be a JSON object")
+    for key in document:
+        if key not in _FIELDS:
+            raise InvalidField(key[:_SHOWN_LENGTH], "cannot be changed")
+    return Change(
+        display_name=display_name(document) if "displayName" in document else None,
+        description=description(document) if "description" in document else None,
+        health_path=_health_path(document) if "healthPath" in document else None,
+        run_envs=_variables(document, "runEnvs"),
+        build_vars=_variables(document, "buildVars"),
+        volume=_volume(document),
+        restart=_restart(document),
+    )
+
+
+_FIELDS = frozenset(
+    ("displayName", "description", "healthPath", "runEnvs", "buildVars", "volume", "restart")
+)
+
+
+def _health_path(document: Mapping[str, Any]) -> str:
+    value = document["healthPath"]
+    if value is None:
+        return "/"
+    if not isinstance(value, str):
+        raise InvalidField("healthPath", "must be a string")
+    check_health_path("healthPath", value)
+    return value
+
+
+def _variables(document: Mapping[str, Any], field: str) -> Changes:
+    value = document.get(field, {})
+    if not isinstance(value, dict):
+        raise InvalidField(field, "must be an object of strings, and nulls for what is to go")
+    for name, item in value.items():
+        if not (item is None or isinstance(item, str)):
+            raise InvalidField(f"{field}.{name[:_SHOWN_LENGTH]}", "must be a string or null")
+    if "PORT" in value:
+        raise InvalidField(f"{field}.PORT", "is settings.port, which a deploy sets")
+    check_variables(field, value)
+    return value
+
+
+def _volume(document: Mapping[str, Any]) -> bool:
+    if document.get("volume", True) is not True:
+        raise InvalidField("volume", "must be true: a volume goes with its project alone")
+    return "volume" in document
+
+
+def _restart(document: Mapping[str, Any]) -> bool:
+    value = document.get("restart", False)
+    if not isinstance(value, bool):
+        raise InvalidField("restart", "must be true or false")
+    return value

@@ -1,0 +1,191 @@
+"""Configuration: what apps are started with beside their files, and how that is changed.
+
+Changes are made to the deployment that is on its way to being served, or else to the one that
+serves. So what does not become ready is given up, and the next change is not made to it.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+import msgspec
+
+from moorage.auth.rate_limit import RateLimiter
+from moorage.clock import Clock
+from moorage.deploy.entrance import succession
+from moorage.deploy.entrance.capacity import Capacity
+from moorage.deploy.entrance.change import Change
+from moorage.errors import OutOfCredits, ProjectBlocked, ProjectNotFound
+from moorage.planning.plan import Settings
+from moorage.records.deployment import Deployment, Origin
+from moorage.records.project import Project, ProjectStatus
+from moorage.records.variables import Variables
+from moorage.storage.apps import blocks, configuration, projects
+from moorage.storage.database import Database, Transaction
+from moorage.storage.money import accounts
+from moorage.storage.vault import Vault
+
+
+class Present(msgspec.Struct, frozen=True):
+    """How a project is configured now, which is how its newest deployment is."""
+
+    variables: Variables
+    health_path: str
+    newest: Deployment | None
+    """The one under way, or else the one that serves."""
+    is_under_way: bool
+
+    def with_settings(self, settings: Settings) -> Variables:
+        """The variables, with those of a deploy over them. Raises InvalidField for too many."""
+        return self.variables.changed(
+            build=settings.build_vars, run=settings.run_envs, field="settings."
+        )
+
+
+NOT_YET = Present(Variables(), "/", None, is_under_way=False)
+"""How a project is configured that is still to be made."""
+
+
+async def present(source: Database | Transaction, vault: Vault, project: Project) -> Present:
+    """How a project is configured. Raises VariablesUnreadable.
+
+    Variables of builds belong to no deployment: the next upload has those that were set last.
+    """
+    under_way = await projects.under_way_of(source, project.id)
+    serving_id = project.serving_deployment_id
+    serving = await projects.deployment(source, serving_id) if serving_id else None
+    newest = under_way[0] if under_way else serving
+    own = vault.open(project.variables, project.id)
+    run = own.run if newest is None else vault.open(newest.variables, project.id).run
+    return Present(
+        variables=Variables(build=own.build, run=run),
+        health_path=project.health_path if newest is None else newest.health_path,
+        newest=newest,
+        is_under_way=bool(under_way),
+    )
+
+
+def configured(project: Project, now: Present, settings: Settings, vault: Vault) -> Project:
+    """The project as an upload finds it, a deploy's settings merged over what there is.
+
+    Raises InvalidField for more variables than there may be.
+    """
+    return msgspec.structs.replace(
+        project,
+        variables=vault.seal(now.with_settings(settings), project.id),
+        health_path=settings.health_path or now.health_path,
+        volume=project.volume or settings.volume,
+    )
+
+
+async def refuse_blocked(
+    source: Database | Transaction, wallet: str, project: Project | None
+) -> None:
+    """Raise ProjectBlocked for what the operator has suspended, the wallet's project or all of it.
+
+    Before anybody is told to pay for it.
+    """
+    why = await blocks.reason_of_wallet(source, wallet)
+    why = why or (None if project is None else project.blocked_reason)
+    if why is not None:
+        raise ProjectBlocked(why)
+
+
+class Effect(StrEnum):
+    """When a change takes effect."""
+
+    NONE = "none"  # all of it was so before
+    AT_ONCE = "at_once"  # it does not concern the app
+    NOTHING_RUNS = "nothing_runs"  # a restart, of what has never served
+    DEPLOYING = "deploying"  # with a deployment of its own
+    UNDER_WAY = "under_way"  # with the deployment that is under way already
+    NEXT_UPLOAD = "next_upload"
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """A change that was made, and the deployment that brings it to the app, if any does."""
+
+    effect: Effect
+    deployment_id: str | None = None
+
+
+class Configuration:
+    """Changes projects. What one request changes, the next builds on: each is one transaction."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        vault: Vault,
+        capacity: Capacity,
+        copies: RateLimiter,
+        clock: Clock,
+        on_queued: Callable[[], None],
+    ) -> None:
+        self._db = db
+        self._vault = vault
+        self._capacity = capacity
+        self._copies = copies  # by wallet: each copies a whole disk
+        self._clock = clock
+        self._on_queued = on_queued
+
+    async def show(self, project: Project) -> Present:
+        """How a project is configured. What its variables hold is for nobody's eyes."""
+        return await present(self._db, self._vault, project)
+
+    async def change(self, project: Project, change: Change) -> Changed:
+        """Make a change, or nothing of it.
+
+        Raises InvalidField, ProjectBlocked, ProjectNotFound, OutOfCredits, NoCapacity, RateLimited.
+        """
+        async with self._db.transaction(durable=True) as tx:
+            current = await projects.by_id(tx, project.id)
+            if current is None or current.status is ProjectStatus.DELETING:
+                raise ProjectNotFound
+            await refuse_blocked(tx, current.wallet, current)
+            await configuration.describe(
+                tx, current.id, display_name=change.display_name, description=change.description
+            )
+            changed = await self._configure(tx, current, change)
+            if changed.effect is Effect.NONE and _renames(current, change):
+                changed = Changed(Effect.AT_ONCE)
+        if changed.effect is Effect.DEPLOYING:
+            self._on_queued()
+        return changed
+
+    async def _configure(self, tx: Transaction, project: Project, change: Change) -> Changed:
+        now = await present(tx, self._vault, project)
+        wanted = now.variables.changed(build=change.build_vars, run=change.run_envs)
+        health_path = change.health_path or now.health_path
+        new_volume = change.volume and not project.volume
+        for_app = (wanted.run, health_path) != (now.variables.run, now.health_path) or new_volume
+        differs = for_app or wanted != now.variables
+        if not (differs or change.restart):
+            return Changed(Effect.NONE)
+        if now.newest is None and not differs:
+            return Changed(Effect.NOTHING_RUNS)
+        variables = self._vault.seal(wanted, project.id)
+        await configuration.configure(tx, project.id, variables=variables, health_path=health_path)
+        if new_volume:
+            await configuration.give_volume(tx, project.id)
+        if now.newest is None or not (for_app or change.restart):
+            return Changed(Effect.NEXT_UPLOAD)
+        if now.is_under_way:
+            await configuration.configure_deployment(
+                tx, now.newest.id, variables=variables, health_path=health_path
+            )
+            return Changed(Effect.UNDER_WAY, now.newest.id)
+        if await accounts.balance(tx, project.wallet) <= 0:
+            raise OutOfCredits
+        await self._capacity.require(new_volume=new_volume, project_id=project.id)
+        self._copies.check(project.wallet)
+        copy = succession.copy_of(now.newest, Origin.CONFIGURATION, now_ms=self._clock.now_ms())
+        deployment = msgspec.structs.replace(copy, variables=variables, health_path=health_path)
+        await succession.queue(tx, project, deployment)
+        return Changed(Effect.DEPLOYING, deployment.id)
+
+
+def _renames(project: Project, change: Change) -> bool:
+    """Whether it is called or described otherwise from now on."""
+    asked = (change.display_name, change.description)
+    present = (project.display_name, project.description)
+    return any(new not in (None, old) for new, old in zip(asked, present, strict=True))

@@ -1,0 +1,63 @@
+"""Succession: a project's new deployment is queued, and takes the place of those under way."""
+
+import uuid
+
+import msgspec
+
+from moorage.deploy.work.failure import fail
+from moorage.deploy.work.specs import plan_of
+from moorage.errors import DeployFailed, FailureCause
+from moorage.records.deployment import Deployment, DeploymentStatus, Origin
+from moorage.records.job import JobKind
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import jobs, projects
+from moorage.storage.database import Transaction
+
+
+def copy_of(built: Deployment, origin: Origin, *, now_ms: int) -> Deployment:
+    """A deployment still to be begun of the files that an earlier one has built."""
+    return msgspec.structs.replace(
+        built,
+        id=str(uuid.uuid4()),
+        status=DeploymentStatus.QUEUED,
+        request_digest="",  # no request of an upload is the same as this
+        note="",
+        log_tail="",
+        created_at_ms=now_ms,
+        origin=origin,
+        copy_of=built.id,
+        superseded_at_ms=None,
+    )
+
+
+async def queue(tx: Transaction, project: Project, deployment: Deployment) -> tuple[str, ...]:
+    """Store the deployment with its job; the later wins: gives the ids of those given up for it."""
+    now_ms = deployment.created_at_ms
+    given_up = await projects.under_way_of(tx, project.id)
+    for earlier in given_up:
+        late = DeployFailed(
+            FailureCause.SUPERSEDED,
+            f"A later deployment of this project, {deployment.id}, took its place "
+            "before it was ready. Poll that one.",
+        )
+        await fail(tx, earlier, late, wallet=project.wallet, now_ms=now_ms)
+        await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=earlier.id)
+    await projects.add_deployment(tx, deployment)
+    if project.serving_deployment_id is None:
+        await projects.set_status(tx, project.id, ProjectStatus.QUEUED)
+    await jobs.add(
+        tx,
+        job_id=str(uuid.uuid4()),
+        kind=JobKind.DEPLOY,
+        subject_id=deployment.id,
+        wallet=project.wallet,
+        builds=_builds(deployment),
+        run_at_ms=now_ms,
+    )
+    return tuple(item.id for item in given_up)
+
+
+def _builds(deployment: Deployment) -> bool:
+    """Whether commands of its owner's are run before its app is."""
+    plan = plan_of(deployment)
+    return deployment.copy_of is None and bool(plan.install or plan.build)

@@ -1,0 +1,75 @@
+"""Deletion: a project's app, address, files and name are gone; unspent credits stay."""
+
+import asyncio
+from collections.abc import Sequence
+
+from moorage.deploy.keeping.reconciler import Reconciler
+from moorage.deploy.work.worker import Worker
+from moorage.ledger.metering import Metering
+from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.records.job import JobKind
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import jobs, projects
+from moorage.storage.database import Database
+
+
+class Deletion:
+    """Deletes projects; what fails or a crash leaves half done, the reconciler finishes."""
+
+    def __init__(
+        self, *, db: Database, worker: Worker, reconciler: Reconciler, metering: Metering
+    ) -> None:
+        self._db = db
+        self._worker = worker
+        self._reconciler = reconciler
+        self._metering = metering
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+
+    async def delete(self, project: Project) -> None:
+        """Delete a project, whatever it is doing; one deletion for all who ask at the same time.
+
+        It goes on when its caller is cancelled.
+        """
+        task = self._under_way.get(project.id)
+        if task is None:
+            task = asyncio.create_task(self._delete(project), name=f"delete {project.id}")
+            self._under_way[project.id] = task
+            task.add_done_callback(lambda _: self._under_way.pop(project.id))
+        await asyncio.shield(task)
+
+    async def expire(self, project: Project) -> bool:
+        """Delete a project unless it has changed or is about to; says whether it did.
+
+        One that is redeployed, or that its wallet's credits wake, stays.
+        """
+        async with self._db.transaction(durable=True) as tx:
+            deployed = await projects.deployments_of(tx, project.id)
+            if (
+                await projects.by_id(tx, project.id) != project
+                or any(deployment.status in UNDER_WAY for deployment in deployed)
+                or await self._metering.wakes(tx, project)
+            ):
+                return False
+            await projects.set_status(tx, project.id, ProjectStatus.DELETING)
+        await self.delete(project)
+        return True
+
+    async def _delete(self, project: Project) -> None:
+        self._reconciler.deleting.add(project.id)
+        try:
+            for deployment in await self._begin(project.id):
+                await self._worker.abandon(deployment.id)
+            await self._reconciler.delete(project)
+        finally:
+            self._reconciler.deleting.discard(project.id)
+
+    async def _begin(self, project_id: str) -> Sequence[Deployment]:
+        """From here on it will be deleted, even after a crash; gives all that it deployed."""
+        async with self._db.transaction(durable=True) as tx:
+            await self._metering.end(tx, project_id)
+            await projects.set_status(tx, project_id, ProjectStatus.DELETING)
+            deployments = await projects.deployments_of(tx, project_id)
+            for deployment in deployments:
+                await projects.move(tx, deployment.id, DeploymentStatus.STOPPED)
+                await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=deployment.id)
+        return deployments

@@ -1,0 +1,87 @@
+"""Releases: what is kept of the deployments that are over, so that it can be served again.
+
+Of each project the latest superseded ones keep their files, and their logs as many that failed and
+as many that their owner gave up, by a later deployment or by cancelling. A row says first that
+something is kept no longer; then it is removed, as all that no row keeps.
+"""
+
+from collections.abc import Collection, Mapping
+from functools import partial
+
+import structlog
+
+from moorage.deploy.keeping.drain import Drain
+from moorage.deploy.keeping.subject_tasks import Chores
+from moorage.engines.engine import Runtime
+from moorage.records.deployment import DeploymentStatus
+from moorage.storage.apps import projects, releases
+from moorage.storage.database import Database
+
+log = structlog.get_logger()
+
+DRAINING_AT_ONCE = 3
+"""So many replaced versions of a project run on at most: one pays for one, however often it deploys
+while somebody holds a connection to each."""
+
+Kept = Mapping[str, DeploymentStatus]
+"""Deployments that are over and kept, with their status: superseded or failed."""
+
+
+class Releases:
+    """Stops what is drained, takes away what failed ones leave, and collects what is too much."""
+
+    def __init__(
+        self, *, db: Database, runtime: Runtime, chores: Chores, drain: Drain, most: int
+    ) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._chores = chores
+        self._drain = drain
+        self._most = most
+        self._discarded: set[str] = set()
+        self._all_within_cap: Kept = {}
+
+    async def tend(self, kept: Kept, *, known: Collection[str], running: Collection[str]) -> None:
+        """One look; `kept` was read after `known` and `running`."""
+        self._discard({name for name in known if kept.get(name) is DeploymentStatus.FAILED})
+        replaced = [name for name in running if kept.get(name) is DeploymentStatus.SUPERSEDED]
+        over = {*await self._drain.over(replaced), *await self._too_many(replaced)}
+        for deployment_id in over:
+            self._chores.begin("stop", deployment_id, partial(self._runtime.stop, deployment_id))
+        if kept != self._all_within_cap and await self._collect(running):
+            self._all_within_cap = kept
+
+    async def _too_many(self, replaced: Collection[str]) -> set[str]:
+        """Those that have been replaced too often since."""
+        if len(replaced) <= DRAINING_AT_ONCE:
+            return set()
+        return set(await releases.surplus(self._db, most=DRAINING_AT_ONCE)) & set(replaced)
+
+    def _discard(self, failed: set[str]) -> None:
+        """Once for each in this process: a crash may have come before its files were gone."""
+        self._discarded &= failed
+        for deployment_id in failed - self._discarded:
+            self._chores.begin("discard", deployment_id, partial(self._discard_one, deployment_id))
+
+    async def _discard_one(self, deployment_id: str) -> None:
+        await self._runtime.discard(deployment_id)
+        await self._clear_volume(deployment_id)
+        self._discarded.add(deployment_id)
+
+    async def _clear_volume(self, deployment_id: str) -> None:
+        """Of a project that never served: nobody pays for what its attempts leave there."""
+        failed = await projects.deployment(self._db, deployment_id)
+        project = None if failed is None else await projects.by_id(self._db, failed.project_id)
+        if project is not None and project.volume and project.serving_deployment_id is None:
+            await self._runtime.clear_volume(project.id)
+
+    async def _collect(self, running: Collection[str]) -> bool:
+        """Keep no longer what is too much; False when some of it must be waited for."""
+        surplus = await releases.surplus(self._db, most=self._most)
+        idle = [deployment_id for deployment_id in surplus if deployment_id not in running]
+        if not idle:
+            return not surplus
+        async with self._db.transaction(durable=True) as tx:
+            collected = [name for name in idle if await releases.collect(tx, name)]
+        log.info("releases collected", deployments=collected)
+        return len(collected) == len(surplus)

@@ -1,0 +1,50 @@
+"""Retention: what nobody pays for or mends is deleted in the end, and its name is free again."""
+
+import structlog
+
+from moorage.clock import Clock
+from moorage.deploy.keeping.deletion import Deletion
+from moorage.ledger.metering import Metering
+from moorage.storage.apps import projects
+from moorage.storage.database import Database
+
+log = structlog.get_logger()
+
+DAY_MS = 24 * 3_600_000
+
+
+class Retention:
+    """Deletes projects suspended too long, and those that never served and failed long ago.
+
+    How long a project has been suspended is billed time: neither setting the clock nor days without
+    the machine shorten what its owner has been promised.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        deletion: Deletion,
+        metering: Metering,
+        suspended_days: int,
+        failed_days: int,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._deletion = deletion
+        self._metering = metering
+        self._suspended_ms = suspended_days * DAY_MS
+        self._failed_ms = failed_days * DAY_MS
+        self._clock = clock
+
+    async def sweep(self) -> None:
+        """Delete what is due, one after the other; what changed meanwhile is left alone."""
+        suspended = await projects.suspended_until(
+            self._db, until_ms=self._metering.time.now_ms() - self._suspended_ms
+        )
+        failed = await projects.failed_until(
+            self._db, until_ms=self._clock.now_ms() - self._failed_ms
+        )
+        for project in [*suspended, *failed]:
+            if await self._deletion.expire(project):
+                log.info("project deleted after its time", project=project.id, was=project.status)

@@ -1,0 +1,131 @@
+"""Space: apps that the runtime ended for want of disk wait, suspended and unbilled, for room.
+
+The row says that they wait, so that a gateway that is started again knows it too. When its disk
+fits, a project is suspended as any other, and the reconciler starts it.
+"""
+
+import structlog
+
+from moorage.clock import Clock
+from moorage.deploy.entrance.capacity import Capacity
+from moorage.engines.engine import Disks, Incident, IncidentKind, Runtime
+from moorage.events import outbox
+from moorage.ledger.metering import Metering
+from moorage.metrics import record_ended_for_space
+from moorage.records.event import EventKind
+from moorage.storage.apps import projects, space
+from moorage.storage.ballast import Ballast
+from moorage.storage.database import Database
+
+log = structlog.get_logger()
+
+NO_SPACE = (
+    "The gateway's disk is nearly full, and this app was writing most: it was ended. It is not "
+    "billed, its files are kept, and it starts again by itself when there is room."
+)
+_MENDED = "The file system of the volume had errors and was mended when the app was started."
+
+
+class Space:
+    """Carries out in the rows what the runtime did, and lets go on what fits again."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        runtime: Runtime,
+        metering: Metering,
+        capacity: Capacity,
+        ballast: Ballast,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._metering = metering
+        self._capacity = capacity
+        self._ballast = ballast
+        self._clock = clock
+
+    async def run(self) -> None:
+        """See to what happens, until cancelled."""
+        while True:
+            incident = await self._runtime.incident()
+            try:
+                await self.see_to(incident)
+            except Exception:  # `look` sees to it again
+                log.exception("incident is not seen to", deployment=incident.deployment_id)
+
+    async def see_to(self, incident: Incident) -> None:
+        """Have the owner of an app know what happened to it."""
+        match incident.kind:
+            case IncidentKind.NO_SPACE:
+                record_ended_for_space()
+                await self._capacity.measure()  # nothing new is taken in from this moment on
+                await self._hold(incident.deployment_id)
+            case IncidentKind.VOLUME_MENDED:
+                await self._tell_mended(incident.deployment_id)
+
+    async def look(self) -> None:
+        """Measure the disk; hold what was ended, and let go on what fits."""
+        disks = await self._capacity.measure()
+        spare = self._capacity.spare_bytes(disks)
+        self._ballast.tend(free_bytes=disks.free_bytes, spare_bytes=spare)
+        for deployment_id in disks.held:
+            await self._hold(deployment_id)
+        await self._release(disks, spare)
+
+    async def _hold(self, deployment_id: str) -> None:
+        """End a project's billing and suspend it; a build that was ended fails by itself."""
+        deployment = await projects.deployment(self._db, deployment_id)
+        if deployment is None:
+            return
+        async with self._db.transaction(durable=True) as tx:
+            project = await projects.by_id(tx, deployment.project_id)
+            if project is None or not await space.hold(
+                tx,
+                project.id,
+                serving=deployment_id,
+                at_ms=self._metering.time.now_ms(),
+                since_ms=self._clock.now_ms(),
+            ):
+                return
+            await self._metering.end(tx, project.id)
+            await outbox.record(
+                tx,
+                wallet=project.wallet,
+                kind=EventKind.PROJECT_SUSPENDED,
+                data={"project_id": project.id, "reason": NO_SPACE, "reason_code": "no_capacity"},
+                now_ms=self._clock.now_ms(),
+            )
+        self._runtime.note(deployment_id, NO_SPACE)
+        log.warning("app ended: the disk is nearly full", deployment=deployment_id)
+
+    async def _release(self, disks: Disks, spare: int) -> None:
+        """Those that have waited longest first; what each may grow to is no longer to spare."""
+        for project_id, serving in (await space.held(self._db)).items():
+            growth = disks.growth.get(serving, 0)
+            if serving in disks.held or growth > spare:
+                continue
+            spare -= growth
+            async with self._db.transaction(durable=True) as tx:
+                await space.release(tx, project_id)
+            log.info("there is room again", deployment=serving)
+
+    async def _tell_mended(self, deployment_id: str) -> None:
+        deployment = await projects.deployment(self._db, deployment_id)
+        if deployment is None:
+            return
+        async with self._db.transaction(durable=False) as tx:
+            project = await projects.by_id(tx, deployment.project_id)
+            if project is not None:
+                await outbox.record(
+                    tx,
+                    wallet=project.wallet,
+                    kind=EventKind.VOLUME_MENDED,
+                    data={
+                        "project_id": project.id,
+                        "deployment_id": deployment_id,
+                        "reason": _MENDED,
+                    },
+                    now_ms=self._clock.now_ms(),
+                )

@@ -1,0 +1,177 @@
+"""Usage: what apps were asked and what they used, added up by hour.
+
+What is added and how far it has been counted are stored at once, so a crash neither loses nor
+doubles anything, as long as the access log's files and the apps' control groups are there.
+"""
+
+from collections import Counter
+from typing import Protocol
+
+from moorage.clock import Clock
+from moorage.deploy.addresses.addresses import Addresses
+from moorage.deploy.keeping.sleep import Sleep
+from moorage.engines.engine import Runtime
+from moorage.engines.engine import Usage as Used
+from moorage.metrics import record_app_requests, record_cpu, watch_app_memory
+from moorage.records.consumption import Load, UsageHour
+from moorage.records.project import Project
+from moorage.records.traffic import HOUR_MS, Batch, Position, Traffic
+from moorage.storage.apps import usage
+from moorage.storage.database import Database, Transaction
+from moorage.threads import in_thread
+
+FOLLOW_SECONDS = 2.0
+SAMPLE_SECONDS = 15.0
+_LONGEST_SECONDS = 4 * SAMPLE_SECONDS  # what was not looked at for longer is not known
+_AT_ONCE = 50  # apps counted in one transaction: neither the event loop nor others wait long
+_DAY_MS = 24 * HOUR_MS
+
+
+class Log(Protocol):
+    """What is needed of the access log."""
+
+    def read(self, position: Position | None) -> Batch | None:
+        """What follows a position, in part if it is much; None when nothing does. Blocks."""
+        ...
+
+
+class UsageMeter:
+    """Adds up, every few seconds, and tells `sleep` which apps were asked."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        runtime: Runtime,
+        addresses: Addresses,
+        log: Log,
+        sleep: Sleep,
+        keep_days: int,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._addresses = addresses
+        self._log = log
+        self._sleep = sleep
+        self._keep_days = keep_days
+        self._clock = clock
+        self._position: Position | None = None
+        self._sampled: dict[str, tuple[float, Used]] = {}
+        self._loads: dict[str, Load] = {}
+        watch_app_memory(lambda: sum(load.memory_bytes for load in self._loads.values()))
+
+    def load(self, deployment_id: str) -> Load | None:
+        """What an app uses now; None when it does not run, or has only just been started."""
+        return self._loads.get(deployment_id)
+
+    async def follow(self) -> None:
+        """Add up what the access log tells since the last time."""
+        if self._position is None:
+            self._position = await usage.position(self._db)
+        while (batch := await in_thread(self._log.read, self._position)) is not None:
+            await self._count(batch)
+            self._position = batch.position
+
+    async def sample(self) -> None:
+        """Add up what running apps used since the last time."""
+        now, at_ms = self._clock.monotonic_seconds(), self._clock.now_ms()
+        running = await self._runtime.usage()
+        counted = await usage.counters(self._db)
+        names = sorted(running.keys() | counted.keys())
+        for begin in range(0, len(names), _AT_ONCE):
+            async with self._db.transaction(durable=False) as tx:
+                for name in names[begin : begin + _AT_ONCE]:
+                    if name in running:
+                        await self._add(tx, name, running[name], counted, now=now, at_ms=at_ms)
+                    else:
+                        await usage.set_counter(tx, name, None)
+        self._loads = {
+            deployment_id: _load(self._sampled[deployment_id], (now, used))
+            for deployment_id, used in running.items()
+            if deployment_id in self._sampled
+        }
+        self._sampled = {deployment_id: (now, used) for deployment_id, used in running.items()}
+
+    async def purge(self) -> None:
+        """Forget the hours that are too long ago."""
+        async with self._db.transaction(durable=False) as tx:
+            await usage.purge(tx, before_ms=self._clock.now_ms() - self._keep_days * _DAY_MS)
+
+    async def _count(self, batch: Batch) -> None:
+        projects = {host: await self._addresses.project_at(host) for host in batch.tried}
+        totals: Counter[str] = Counter()
+        async with self._db.transaction(durable=False) as tx:
+            for (host, hour_ms), traffic in batch.traffic.items():
+                project = projects[host]
+                if project is not None and project.created_at_ms <= traffic.last_at_ms:
+                    await usage.add(tx, _of_traffic(project, hour_ms, traffic))
+                totals.update(_totals(traffic))
+            await usage.set_position(tx, batch.position)
+        record_app_requests(totals)
+        for project in projects.values():
+            if project is not None and project.serving_deployment_id is not None:
+                self._sleep.use(project.serving_deployment_id)
+
+    async def _add(
+        self,
+        tx: Transaction,
+        deployment_id: str,
+        used: Used,
+        counted: dict[str, int],
+        *,
+        now: float,
+        at_ms: int,
+    ) -> None:
+        """What one app used since it was last counted, in full when it was started since."""
+        project_id = await usage.project_of(tx, deployment_id)
+        if project_id is None:
+            return
+        before = counted.get(deployment_id, 0)
+        cpu_ms = used.cpu_ms - before if used.cpu_ms >= before else used.cpu_ms
+        since, _ = self._sampled.get(deployment_id, (now, used))
+        seconds = min(now - since, _LONGEST_SECONDS)
+        await usage.add(
+            tx,
+            UsageHour(
+                project_id=project_id,
+                hour_ms=at_ms - at_ms % HOUR_MS,
+                cpu_ms=cpu_ms,
+                memory_byte_seconds=round(used.memory_bytes * seconds),
+                memory_peak_bytes=used.memory_bytes,
+            ),
+        )
+        await usage.set_counter(tx, deployment_id, used.cpu_ms)
+        record_cpu(cpu_ms / 1000)
+
+
+def _of_traffic(project: Project, hour_ms: int, traffic: Traffic) -> UsageHour:
+    return UsageHour(
+        project_id=project.id,
+        hour_ms=hour_ms,
+        requests=traffic.requests,
+        bytes_in=traffic.bytes_in,
+        bytes_out=traffic.bytes_out,
+        status_1xx=traffic.status_1xx,
+        status_2xx=traffic.status_2xx,
+        status_3xx=traffic.status_3xx,
+        status_4xx=traffic.status_4xx,
+        status_5xx=traffic.status_5xx,
+    )
+
+
+def _totals(traffic: Traffic) -> dict[str, int]:
+    return {
+        name: getattr(traffic, name)
+        for name in Traffic.__struct_fields__
+        if name not in {"requests", "last_at_ms"}
+    }
+
+
+def _load(before: tuple[float, Used], after: tuple[float, Used]) -> Load:
+    (since, earlier), (now, used) = before, after
+    cpu_ms = used.cpu_ms - earlier.cpu_ms if used.cpu_ms >= earlier.cpu_ms else used.cpu_ms
+    return Load(
+        cpu_millis=round(cpu_ms / (now - since)) if now > since else 0,
+        memory_bytes=used.memory_bytes,
+    )

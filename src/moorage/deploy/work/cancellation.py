@@ -1,0 +1,58 @@
+"""Cancellation: a deployment under way is ended because its owner asks for it."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from moorage.clock import Clock
+from moorage.deploy.work.failure import fail, fail_project
+from moorage.deploy.work.worker import Worker
+from moorage.engines.engine import LogKind, Runtime
+from moorage.errors import DeployFailed, DeploymentOver, FailureCause
+from moorage.records.deployment import UNDER_WAY, Deployment
+from moorage.records.job import JobKind
+from moorage.records.project import Project
+from moorage.storage.apps import jobs, projects
+from moorage.storage.database import Database
+from moorage.threads import in_thread
+
+
+class Cancellation:
+    """Ends deployments; what a crash leaves half done, the reconciler finishes."""
+
+    def __init__(
+        self, *, db: Database, worker: Worker, runtime: Runtime, sources: Path, clock: Clock
+    ) -> None:
+        self._db = db
+        self._worker = worker
+        self._runtime = runtime
+        self._sources = sources
+        self._clock = clock
+
+    async def cancel(self, project: Project, deployment: Deployment) -> None:
+        """End the deployment as failed; returns when nothing of it runs. What serves, serves on.
+
+        It goes on when its caller is cancelled. Raises DeploymentOver.
+        """
+        await self._end(project, deployment)
+        await asyncio.shield(asyncio.create_task(self._clear_up(deployment.id)))
+
+    async def _end(self, project: Project, deployment: Deployment) -> None:
+        cancelled = DeployFailed(
+            FailureCause.CANCELLED,
+            "You cancelled this deployment.",
+            log_tail=self._runtime.log_tail(deployment.id, LogKind.BUILD),
+        )
+        async with self._db.transaction(durable=True) as tx:
+            current = await projects.deployment(tx, deployment.id)
+            if current is None or current.status not in UNDER_WAY:
+                raise DeploymentOver
+            now_ms = self._clock.now_ms()
+            await fail(tx, current, cancelled, wallet=project.wallet, now_ms=now_ms)
+            await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=deployment.id)
+            await fail_project(tx, project.id)
+
+    async def _clear_up(self, deployment_id: str) -> None:
+        await self._worker.abandon(deployment_id)
+        await self._runtime.discard(deployment_id)
+        await in_thread(shutil.rmtree, self._sources / deployment_id, ignore_errors=True)

@@ -1,0 +1,41 @@
+"""The end of a deployment that never served: its row says why, and its wallet is told."""
+
+from moorage.errors import DeployFailed
+from moorage.events import outbox
+from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.event import EventKind
+from moorage.records.project import ProjectStatus
+from moorage.storage.apps import projects
+from moorage.storage.database import Transaction
+
+
+async def fail(
+    tx: Transaction, deployment: Deployment, failure: DeployFailed, *, wallet: str, now_ms: int
+) -> None:
+    """Record the failure, unless the deployment has ended already."""
+    failed = await projects.move(
+        tx,
+        deployment.id,
+        DeploymentStatus.FAILED,
+        reason=failure.reason,
+        reason_code=failure.cause,
+        log_tail=failure.log_tail,
+        at_ms=now_ms,
+    )
+    if failed:
+        data = {
+            "project_id": deployment.project_id,
+            "deployment_id": deployment.id,
+            "reason": failure.reason,
+            "reason_code": failure.cause.value,
+        }
+        await outbox.record(
+            tx, wallet=wallet, kind=EventKind.DEPLOYMENT_FAILED, data=data, now_ms=now_ms
+        )
+
+
+async def fail_project(tx: Transaction, project_id: str) -> None:
+    """Record that a project has failed, unless something of it serves."""
+    project = await projects.by_id(tx, project_id)
+    if project is not None and project.serving_deployment_id is None:
+        await projects.set_status(tx, project_id, ProjectStatus.FAILED)

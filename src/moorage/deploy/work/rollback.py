@@ -1,0 +1,101 @@
+"""Rollback: a release that served before is served again, as a new deployment of its files."""
+
+from collections.abc import Awaitable, Callable
+
+from moorage.auth.rate_limit import RateLimiter
+from moorage.clock import Clock
+from moorage.deploy.entrance import succession
+from moorage.deploy.entrance.capacity import Capacity
+from moorage.engines.engine import Runtime
+from moorage.errors import (
+    DeploymentNotFound,
+    NoEarlierRelease,
+    OutOfCredits,
+    ProjectBlocked,
+    ProjectNotFound,
+    ReleaseGone,
+    ReleaseNeverServed,
+    ReleaseServing,
+)
+from moorage.records.deployment import Deployment, DeploymentStatus, Origin
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import blocks, projects, releases
+from moorage.storage.database import Database, Transaction
+from moorage.storage.money import accounts
+
+Record = Callable[[Transaction, Deployment], Awaitable[None]]
+"""Is called with what was queued, within the transaction that queues it."""
+
+
+class Rollback:
+    """Queues deployments that copy a release: its plan, variables and health path as well."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        runtime: Runtime,
+        capacity: Capacity,
+        copies: RateLimiter,
+        clock: Clock,
+        on_queued: Callable[[], None],
+        on_superseded: Callable[[str], None],
+    ) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._capacity = capacity
+        self._copies = copies  # by wallet: each copies a whole disk
+        self._clock = clock
+        self._on_queued = on_queued
+        self._on_superseded = on_superseded
+
+    async def to(self, project_id: str, release_id: str | None, *, record: Record) -> Deployment:
+        """Roll a project back to a release, or without one to what served before the present one.
+
+        Raises ProjectNotFound, ProjectBlocked, OutOfCredits, DeploymentNotFound, ReleaseServing,
+        ReleaseNeverServed, ReleaseGone, NoEarlierRelease, NoCapacity, RateLimited.
+        """
+        await self._capacity.require(project_id=project_id)
+        on_machine = await self._runtime.known()
+        async with self._db.transaction(durable=True) as tx:
+            project = await self._rollable(tx, project_id)
+            release = await self._release(tx, project, release_id)
+            if release.id not in on_machine:
+                raise ReleaseGone
+            self._copies.check(project.wallet)
+            deployment = succession.copy_of(release, Origin.ROLLBACK, now_ms=self._clock.now_ms())
+            given_up = await succession.queue(tx, project, deployment)
+            await record(tx, deployment)
+        self._on_queued()
+        for earlier in given_up:
+            self._on_superseded(earlier)
+        return deployment
+
+    async def _rollable(self, tx: Transaction, project_id: str) -> Project:
+        """The project as it is now, if its wallet may redeploy it."""
+        project = await projects.by_id(tx, project_id)
+        if project is None or project.status is ProjectStatus.DELETING:
+            raise ProjectNotFound
+        blocked = project.blocked_reason or await blocks.reason_of_wallet(tx, project.wallet)
+        if blocked is not None:
+            raise ProjectBlocked(blocked)
+        if await accounts.balance(tx, project.wallet) <= 0:
+            raise OutOfCredits
+        return project
+
+    async def _release(
+        self, tx: Transaction, project: Project, release_id: str | None
+    ) -> Deployment:
+        release_id = release_id or await releases.latest(tx, project.id)
+        if release_id is None:
+            raise NoEarlierRelease
+        release = await projects.deployment(tx, release_id)
+        if release is None or release.project_id != project.id:
+            raise DeploymentNotFound
+        if release.id == project.serving_deployment_id:
+            raise ReleaseServing
+        if release.status is not DeploymentStatus.SUPERSEDED:
+            raise ReleaseNeverServed
+        if not release.is_kept:
+            raise ReleaseGone
+        return release

@@ -1,0 +1,139 @@
+"""The switch: a started app becomes the one that its project's address leads to."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from moorage.clock import Clock
+from moorage.deploy.addresses.addresses import Addresses
+from moorage.deploy.addresses.hosts import Hosts
+from moorage.engines.engine import Instance
+from moorage.errors import DeployFailed, FailureCause
+from moorage.events import outbox
+from moorage.ledger.metering import Metering
+from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.event import EventKind
+from moorage.records.job import Job, LostJob
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import jobs, projects
+from moorage.storage.database import Database, Transaction
+
+
+class Reconfigured(Exception):
+    """The deployment is to be started with another configuration than it was."""
+
+
+class Switch:
+    """Leads addresses to new versions. The old one runs on: the reconciler drains and stops it."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        addresses: Addresses,
+        answers: Callable[[str], Awaitable[bool]],
+        metering: Metering,
+        hosts: Hosts,
+        clock: Clock,
+        on_step: Callable[[str], None],
+    ) -> None:
+        self._db = db
+        self._addresses = addresses
+        self._answers = answers
+        self._metering = metering
+        self._hosts = hosts
+        self._clock = clock
+        self._on_step = on_step
+
+    async def to(
+        self, instance: Instance, *, job: Job, deployment: Deployment, project: Project, note: str
+    ) -> None:
+        """Lead the address to the app, see it answer there, then record that it serves.
+
+        Raises DeployFailed, LostJob and Reconfigured; the address leads where it did before, then.
+        """
+        self._on_step("route")
+        before = self._addresses.socket(project)
+        try:
+            await self._route(project, instance)
+            self._on_step("ready")
+            await self._become_ready(job, deployment, project, note)
+        except BaseException:
+            await self._route_back(deployment, project, before)
+            raise
+
+    async def _route(self, project: Project, instance: Instance) -> None:
+        """Lead the address to the instance and see it answer there, through the proxy."""
+        await self._addresses.point(project, instance.socket)
+        if not await self._answers(self._hosts.host(project.unique_name)):
+            raise DeployFailed(
+                FailureCause.UNHEALTHY,
+                f"The app answered, but {self._hosts.url(project.unique_name)} did not. "
+                "Deploy again; if it persists, the gateway's operator has to look at the proxy.",
+            )
+
+    async def _route_back(
+        self, deployment: Deployment, project: Project, before: Path | None
+    ) -> None:
+        """Lead the address where it led before, unless the rows say that the new one serves."""
+        current = await projects.by_id(self._db, project.id)
+        if current is not None and current.serving_deployment_id == deployment.id:
+            return
+        if current is None or current.status is not ProjectStatus.ACTIVE or before is None:
+            await self._addresses.remove(project)
+        else:
+            await self._addresses.point(project, before)
+
+    async def _become_ready(
+        self, job: Job, deployment: Deployment, project: Project, note: str
+    ) -> None:
+        async with self._db.transaction(durable=True) as tx:
+            await jobs.hold(tx, job, "ready")
+            row = await projects.deployment(tx, deployment.id)
+            if row is not None and row.configuration != deployment.configuration:
+                raise Reconfigured
+            current = await projects.by_id(tx, project.id)
+            if current is None or not await projects.set_serving(tx, project.id, deployment.id):
+                raise LostJob
+            now_ms = self._clock.now_ms()
+            await projects.move(tx, deployment.id, DeploymentStatus.READY, note=note, at_ms=now_ms)
+            replaced = current.serving_deployment_id
+            if replaced is not None:
+                await projects.move(tx, replaced, DeploymentStatus.SUPERSEDED, at_ms=now_ms)
+            await self._tell_ready(tx, current, deployment, now_ms)
+            await self._serve(tx, current, now_ms)
+            await jobs.finish(tx, job)
+
+    async def _tell_ready(
+        self, tx: Transaction, project: Project, deployment: Deployment, now_ms: int
+    ) -> None:
+        data = {
+            "project_id": project.id,
+            "deployment_id": deployment.id,
+            "endpoint": self._hosts.url(project.unique_name),
+        }
+        await outbox.record(
+            tx, wallet=project.wallet, kind=EventKind.DEPLOYMENT_READY, data=data, now_ms=now_ms
+        )
+
+    async def _serve(self, tx: Transaction, project: Project, now_ms: int) -> None:
+        """Begin billing, unless it is billed already: where credits pay an hour of it.
+
+        Else it is suspended until they do, however little of it ran before.
+        """
+        if await self._metering.bills(tx, project.id):
+            return
+        was_suspended = project.status is ProjectStatus.SUSPENDED
+        since_ms = project.suspended_at_ms or self._metering.time.now_ms()
+        await projects.suspend(tx, project.id, at_ms=since_ms)
+        if await self._metering.wakes(tx, project):
+            await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+            await self._metering.begin(tx, project.id)
+            if was_suspended:
+                await _tell(tx, project, EventKind.PROJECT_RESUMED, now_ms)
+        elif not was_suspended:
+            await _tell(tx, project, EventKind.PROJECT_SUSPENDED, now_ms)
+
+
+async def _tell(tx: Transaction, project: Project, kind: EventKind, now_ms: int) -> None:
+    data = {"project_id": project.id}
+    await outbox.record(tx, wallet=project.wallet, kind=kind, data=data, now_ms=now_ms)

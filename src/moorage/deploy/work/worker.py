@@ -1,0 +1,178 @@
+"""The worker: claims jobs, keeps their leases, runs them, a few at a time."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import structlog
+
+from moorage.clock import Clock
+from moorage.errors import DatabaseUnavailable
+from moorage.records.job import Job, LostJob, Places
+from moorage.storage.apps import jobs
+from moorage.storage.database import Database
+
+log = structlog.get_logger()
+
+LEASE_MS = 60_000
+RENEW_SECONDS = 15.0
+POLL_SECONDS = 2.0
+_FIRST_RETRY_MS = 1_000
+_RETRY_GROWTH = 4
+
+
+class _Running(NamedTuple):
+    job: Job
+    task: "asyncio.Task[None]"
+
+
+class Worker:
+    """Runs jobs in this process. `wake` says that there is one."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        carry_out: Callable[[Job], Awaitable[None]],
+        places: Places,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._carry_out = carry_out
+        self._places = places
+        self._clock = clock
+        self._free = asyncio.Semaphore(places.jobs)
+        self._woken = asyncio.Event()
+        self._running: dict[str, _Running] = {}
+
+    def wake(self) -> None:
+        """Look for a job now rather than at the next poll."""
+        self._woken.set()
+
+    async def run(self, *, exclusive: bool) -> None:
+        """Work until cancelled, whatever jobs and the database do meanwhile.
+
+        With `exclusive`, no other process has jobs: take over at once.
+        """
+        try:
+            taken_over = not exclusive
+            while True:
+                await self._free.acquire()
+                self._woken.clear()
+                taken_over = taken_over or await self._take_over()
+                if not (taken_over and await self._begin_next()):
+                    self._free.release()
+                    await self._rest()
+        finally:
+            await self._stop()
+
+    async def abandon(self, subject_id: str) -> None:
+        """Stop working on a subject; returns when its task has ended."""
+        running = self._running.get(subject_id)
+        if running is not None:
+            await _cancel([running.task])
+
+    def drop(self, subject_id: str) -> None:
+        """Stop working on a subject as soon as may be; its job was taken away."""
+        running = self._running.get(subject_id)
+        if running is not None:
+            running.task.cancel()
+
+    async def _take_over(self) -> bool:
+        """Free what an earlier process held; False when the database does not let us yet."""
+        try:
+            async with self._db.transaction(durable=False) as tx:
+                await jobs.expire_leases(tx)
+        except DatabaseUnavailable:
+            return False
+        return True
+
+    async def _begin_next(self) -> bool:
+        """Begin the next job, in the free place held; False when there is none to be had."""
+        try:
+            job = await self._claim()
+        except DatabaseUnavailable:
+            return False
+        if job is None:
+            return False
+        # Ours may have lost its lease to a step of the clock: one goes on, from where that one is.
+        await self.abandon(job.subject_id)
+        task = asyncio.create_task(self._work(job), name=f"job {job.subject_id}")
+        self._running[job.subject_id] = _Running(job, task)
+        task.add_done_callback(lambda _: self._ended(job))
+        return True
+
+    async def _rest(self) -> None:
+        """Until woken, or until it is time to look again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._woken.wait()
+
+    def _ended(self, job: Job) -> None:
+        self._running.pop(job.subject_id, None)
+        self._free.release()
+        self.wake()
+
+    async def _claim(self) -> Job | None:
+        now_ms = self._clock.now_ms()
+        if not await jobs.claimable(self._db, now_ms=now_ms, places=self._places):
+            return None
+        async with self._db.transaction(durable=False) as tx:
+            return await jobs.claim(
+                tx, now_ms=now_ms, until_ms=now_ms + LEASE_MS, places=self._places
+            )
+
+    async def _work(self, job: Job) -> None:
+        renewal = asyncio.create_task(self._renew(job, asyncio.current_task()))
+        try:
+            await self._carry_out(job)
+        except LostJob:
+            log.info("job taken away", kind=job.kind, subject=job.subject_id)
+        except Exception:
+            log.exception("job failed", kind=job.kind, subject=job.subject_id)
+            await self._retry(job)
+        finally:
+            renewal.cancel()
+
+    async def _retry(self, job: Job) -> None:
+        """Have the job run again after a while, longer each time, once that can be recorded."""
+        pause_ms = _FIRST_RETRY_MS * _RETRY_GROWTH ** (job.attempts - 1)
+        while True:
+            try:
+                async with self._db.transaction(durable=False) as tx:
+                    await jobs.retry(tx, job, run_at_ms=self._clock.now_ms() + pause_ms)
+            except DatabaseUnavailable:
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                return
+
+    async def _renew(self, job: Job, work: "asyncio.Task[None] | None") -> None:
+        """Keep the lease while the work goes on; end the work when the lease is lost."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                async with self._db.transaction(durable=False) as tx:
+                    held = await jobs.renew(tx, job, until_ms=self._clock.now_ms() + LEASE_MS)
+            except DatabaseUnavailable:
+                continue
+            if not held and work is not None:
+                work.cancel()
+                return
+
+    async def _stop(self) -> None:
+        """End the work and leave its jobs to the next start, as if not begun."""
+        running = list(self._running.values())
+        await _cancel([item.task for item in running])
+        try:
+            async with self._db.transaction(durable=False) as tx:
+                for item in running:
+                    await jobs.hand_back(tx, item.job)
+        except DatabaseUnavailable:
+            log.warning("jobs not handed back; the next start takes them over")
+
+
+async def _cancel(tasks: "list[asyncio.Task[None]]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

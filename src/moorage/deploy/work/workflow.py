@@ -1,0 +1,250 @@
+"""The deploy workflow: one deployment from queued to ready, or to failed with a reason.
+
+Each step may run again after a crash, so each is idempotent and names what it makes after the
+deployment's id. Rows drive everything: what the job row says was done is not done again.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from moorage.clock import Clock
+from moorage.deploy.work.failure import fail, fail_project
+from moorage.deploy.work.health import wait_until_healthy
+from moorage.deploy.work.specs import Specs, plan_of
+from moorage.deploy.work.switch import Reconfigured, Switch
+from moorage.engines.engine import AppExit, Instance, LogKind, Runtime
+from moorage.errors import DeployFailed, FailureCause, NoCapacity
+from moorage.ledger.build_time import BuildTime
+from moorage.metrics import record_deployment
+from moorage.planning.plan import Plan
+from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.records.job import Job
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import jobs, projects
+from moorage.storage.database import Database
+
+log = structlog.get_logger()
+
+BUILT = "built"
+MOST_ATTEMPTS = 3
+"""How often a deployment may be begun: a gateway that dies each time gives up on it."""
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """How long each stage may take."""
+
+    listen_seconds: float = 60.0
+    healthy_seconds: float = 30.0
+
+
+class Workflow:
+    """Carries out deploy jobs."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        runtime: Runtime,
+        switch: Switch,
+        specs: Specs,
+        build_time: BuildTime,
+        timing: Timing,
+        sources: Path,
+        clock: Clock,
+        on_step: Callable[[str], None],
+        on_built: Callable[[], None],
+        on_failed: Callable[[Plan], Awaitable[None]],
+    ) -> None:
+        self._db = db
+        self._runtime = runtime
+        self._switch = switch
+        self._specs = specs
+        self._build_time = build_time
+        self._timing = timing
+        self._sources = sources
+        self._on_built = on_built
+        self._on_failed = on_failed
+        self._clock = clock
+        self._on_step = on_step
+
+    async def run(self, job: Job) -> None:
+        """Bring the job's deployment to an end. Raises LostJob; anything else may be retried."""
+        deployment = await projects.deployment(self._db, job.subject_id)
+        if deployment is None or deployment.status not in UNDER_WAY:
+            return await self._finish(job)
+        project = await projects.by_id(self._db, deployment.project_id)
+        if project is None:
+            return await self._finish(job)
+        try:
+            if job.attempts > MOST_ATTEMPTS:
+                raise _interrupted()
+            await self._advance(job, deployment, project)
+        except DeployFailed as failure:
+            return await self._fail(job, deployment, project, failure)
+        except NoCapacity:
+            return await self._fail(job, deployment, project, _no_room())
+        self._count(deployment, "ready", None)
+        return await self._drop_source(deployment.id)
+
+    async def _advance(self, job: Job, deployment: Deployment, project: Project) -> None:
+        """Build, then bring up; once more where its configuration is changed meanwhile."""
+        if job.step != BUILT:
+            await self._build(job, deployment, project)
+        while True:
+            current = await projects.deployment(self._db, deployment.id) or deployment
+            project = await projects.by_id(self._db, project.id) or project
+            try:
+                return await self._bring_up(job, current, project)
+            except Reconfigured:
+                pass
+            except DeployFailed:
+                if not await self._is_reconfigured(current):
+                    raise
+            await self._runtime.stop(deployment.id)
+
+    async def _bring_up(self, job: Job, deployment: Deployment, project: Project) -> None:
+        """Start, check, switch. Raises Reconfigured."""
+        self._on_step("start")
+        spec = self._specs.instance(deployment, project)
+        instance = await self._runtime.start(spec, timeout_seconds=self._timing.listen_seconds)
+        self._on_step("health")
+        await self._wait_until_healthy(instance, deployment.health_path)
+        note = _note(spec.plan, instance)
+        await self._switch.to(instance, job=job, deployment=deployment, project=project, note=note)
+
+    async def _is_reconfigured(self, begun: Deployment) -> bool:
+        current = await projects.deployment(self._db, begun.id)
+        return current is not None and current.configuration != begun.configuration
+
+    async def _build(self, job: Job, deployment: Deployment, project: Project) -> None:
+        self._on_step("build")
+        await self._move(job, deployment, DeploymentStatus.BUILDING, ProjectStatus.BUILDING)
+        if deployment.copy_of is None:
+            await self._build_upload(deployment, project)
+        else:
+            await self._runtime.copy(deployment.copy_of, deployment.id)
+        self._on_step("built")
+        await self._move(
+            job, deployment, DeploymentStatus.DEPLOYING, ProjectStatus.DEPLOYING, step=BUILT
+        )
+        self._on_built()
+
+    async def _build_upload(self, deployment: Deployment, project: Project) -> None:
+        spec = self._specs.build(deployment, owner=project.wallet)
+        if not spec.source.is_dir():
+            raise _interrupted()
+        await self._build_time.spend(
+            lambda: self._runtime.build(spec),
+            wallet=project.wallet,
+            project_id=project.id,
+            deployment_id=deployment.id,
+        )
+
+    async def _move(
+        self,
+        job: Job,
+        deployment: Deployment,
+        status: DeploymentStatus,
+        project_status: ProjectStatus,
+        *,
+        step: str = "",
+    ) -> None:
+        async with self._db.transaction(durable=False) as tx:
+            await jobs.hold(tx, job, step)
+            await projects.move(tx, deployment.id, status)
+            project = await projects.by_id(tx, deployment.project_id)
+            if project is not None and project.serving_deployment_id is None:
+                await projects.set_status(tx, project.id, project_status)
+
+    async def _wait_until_healthy(self, instance: Instance, path: str) -> None:
+        deployment_id = instance.deployment_id
+
+        async def has_ended() -> bool:
+            return await self._runtime.exit_reason(deployment_id) is not None
+
+        try:
+            await wait_until_healthy(
+                instance.socket,
+                path=path,
+                timeout_seconds=self._timing.healthy_seconds,
+                has_ended=has_ended,
+            )
+        except DeployFailed as failure:
+            ended = await self._runtime.exit_reason(deployment_id)
+            raise failure if ended is None else _crashed(ended, path) from failure
+
+    async def _fail(
+        self, job: Job, deployment: Deployment, project: Project, failure: DeployFailed
+    ) -> None:
+        """Record the failure, then clear up; credits stay where they are."""
+        tail = failure.log_tail or self._runtime.log_tail(deployment.id, LogKind.RUNTIME)
+        ended = DeployFailed(failure.cause, failure.reason, log_tail=tail)
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction(durable=True) as tx:
+            await jobs.hold(tx, job, "failed")
+            await fail(tx, deployment, ended, wallet=project.wallet, now_ms=now_ms)
+            await fail_project(tx, project.id)
+            await jobs.finish(tx, job)
+        self._count(deployment, "failed", failure.cause)
+        log.info("deployment failed", deployment=deployment.id, cause=failure.cause)
+        await self._runtime.discard(deployment.id)
+        await self._on_failed(plan_of(deployment))
+        await self._drop_source(deployment.id)
+
+    def _count(self, deployment: Deployment, outcome: str, cause: str | None) -> None:
+        took_ms = max(0, self._clock.now_ms() - deployment.created_at_ms)
+        record_deployment(outcome, cause, seconds=took_ms / 1000)
+
+    async def _finish(self, job: Job) -> None:
+        async with self._db.transaction(durable=False) as tx:
+            await jobs.finish(tx, job)
+
+    async def _drop_source(self, deployment_id: str) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._sources / deployment_id, ignore_errors=True)
+
+
+def _note(plan: Plan, instance: Instance) -> str:
+    if instance.port == plan.port:
+        return ""
+    return (
+        f"The app listens on port {instance.port}, not on settings.port {plan.port}; "
+        f"traffic is led to {instance.port}."
+    )
+
+
+def _crashed(ended: AppExit, path: str) -> DeployFailed:
+    with_code = (
+        "an unknown exit code" if ended.exit_code is None else f"exit code {ended.exit_code}"
+    )
+    if ended.out_of_memory:
+        return DeployFailed(
+            FailureCause.OUT_OF_MEMORY,
+            f"The app listened, then ran out of memory ({with_code}) before GET {path} was "
+            "answered.",
+        )
+    return DeployFailed(
+        FailureCause.CRASHED,
+        f"The app listened, then ended with {with_code} before GET {path} was answered. "
+        "The last lines of its log may say why.",
+    )
+
+
+def _no_room() -> DeployFailed:
+    return DeployFailed(
+        FailureCause.NO_CAPACITY,
+        "The machine has no room for another app just now. Nothing was charged for it: deploy "
+        "again in a while.",
+    )
+
+
+def _interrupted() -> DeployFailed:
+    return DeployFailed(
+        FailureCause.INTERRUPTED,
+        "The gateway was interrupted too often and could not finish this deployment. "
+        "Nothing was charged for it: deploy again.",
+    )

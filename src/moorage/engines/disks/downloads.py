@@ -1,0 +1,88 @@
+"""A wallet's cache of downloads, to which its builds write, one at a time.
+
+It is a disk of its own, so that it fills no other. The gateway looks at nothing in it: when it is
+full or damaged, there is a new one.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moorage.engines.disks.caches import Caches
+from moorage.engines.disks.disk import Disk, is_clean, make_owned
+from moorage.engines.disks.templates import Blanks
+from moorage.threads import in_thread
+
+_SHARE = 2  # half of what may be kept for a wallet is for its downloads
+_FULL_SHARE = 8  # with less than an eighth of it free, a build begins with a new one
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Downloads:
+    """The downloads of all wallets, and whose are in use."""
+
+    blanks: Blanks
+    caches: Caches
+    mount_points: Path
+    _leased: set[str] = field(default_factory=set)
+
+    @asynccontextmanager
+    async def leased(self, owner: str, uid: int) -> AsyncIterator[Path | None]:
+        """A wallet's cache, as a directory of `uid`'s; None without one, or when it is in use."""
+        directory = self.caches.of(owner)
+        if directory is None or owner in self._leased:
+            yield None
+            return
+        disk = Disk(
+            image=directory / "downloads.img",
+            mount_point=self.mount_points / f"{directory.name}.downloads",
+        )
+        self._leased.add(owner)
+        try:
+            yield await in_thread(self._open, disk, uid)
+        finally:
+            try:
+                await in_thread(_close, disk)
+            finally:
+                self._leased.discard(owner)
+
+    def _open(self, disk: Disk, uid: int) -> Path | None:
+        """The mounted cache; None when none can be made."""
+        files = disk.mount_point / "files"
+        size_bytes = self.caches.wallet_bytes // _SHARE
+        try:
+            if not _is_usable(disk, uid, size_bytes):
+                self.blanks.put(disk.image, size_bytes)
+                disk.mount(uid)
+                disk.mount_point.chmod(0o711)
+                make_owned(files, uid)
+            self.caches.use(disk.image)
+        except OSError as error:
+            logger.warning("a build goes without its wallet's downloads: %s", error)
+            disk.remove()
+            return None
+        return files
+
+
+def _is_usable(disk: Disk, uid: int, size_bytes: int) -> bool:
+    """Mount what earlier builds left; False when there is none, or none of any use any more."""
+    if not disk.image.exists():
+        return False
+    try:
+        if is_clean(disk.image) and disk.image.stat().st_size >= size_bytes:
+            disk.mount(uid)
+            if disk.free_bytes * _FULL_SHARE >= size_bytes:
+                return True
+    except OSError as error:
+        logger.warning("downloads are damaged and are thrown away: %s", error)
+    disk.remove()
+    return False
+
+
+def _close(disk: Disk) -> None:
+    if not disk.release():  # or it might be mounted twice
+        disk.image.unlink(missing_ok=True)

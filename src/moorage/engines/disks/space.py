@@ -1,0 +1,248 @@
+"""Space: what keeps apps from filling the machine's disk, on which their own ones are sparse files.
+
+The nearer the reserve, the oftener it looks, and what is written fast is seen to reach it early. It
+ends what grows most, by SIGKILL, and has it not started again before it fits. A thread of its own,
+before all others of the machine, as nothing else may hold it up.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moorage.clock import Clock
+from moorage.engines.disks.disk import IMAGE, free_bytes, growth_bytes, taken_bytes
+from moorage.engines.host.cgroup import Cgroups
+
+MIB = 1024 * 1024
+FASTEST_BYTES_PER_SECOND = 4096 * MIB
+"""More than all apps of a machine write together."""
+
+WINDOW_SECONDS = 10.0
+REACTION_SECONDS = 0.25
+"""What is written until a writer has ended, from the look before, at the pace it has."""
+
+_LONGEST_PAUSE_SECONDS = 1.0
+_QUIET_PAUSE_SECONDS = 0.05  # while nothing grows
+_SHORTEST_PAUSE_SECONDS = 0.005
+_SAMPLE_SECONDS = 0.25
+# What must have been written within the window, by the part of the reserve that is left.
+_LEAST = ((2, 16 * MIB), (4, 4 * MIB), (8, MIB))
+_ANY = 64 * 1024
+_SHARE_OF_LARGEST = 4  # what grows a quarter as much as the largest is ended with it
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """An app, or a build, and its disk; bytes."""
+
+    deployment_id: str
+    group: str
+    is_build: bool
+    started_ns: int
+    growth_bytes: int  # within the last seconds
+    owed_bytes: int  # accepted by its disk, and not on the machine's yet
+    rush_bytes: int  # what it writes before it can be ended, if it goes on as it does
+
+
+def victims(writers: Collection[Writer], *, left_bytes: int, reserve_bytes: int) -> list[Writer]:
+    """Whom to end with so much left: what grows most, of these builds and the newest first.
+
+    The less is left, the less must have been written. Nobody while the reserve is not in danger.
+    """
+    if left_bytes - sum(writer.rush_bytes for writer in writers) >= reserve_bytes:
+        return []
+    least = next((least for part, least in _LEAST if left_bytes * part > reserve_bytes), _ANY)
+    growing = [writer for writer in writers if writer.growth_bytes >= least]
+    largest = max((writer.growth_bytes for writer in growing), default=0)
+    chosen = [each for each in growing if each.growth_bytes * _SHARE_OF_LARGEST >= largest]
+    return sorted(chosen, key=_urgency, reverse=True)
+
+
+def _urgency(writer: Writer) -> tuple[int, bool, int]:
+    """Growth counts in powers of two: of what grows about alike the newest goes first."""
+    return writer.growth_bytes.bit_length(), writer.is_build, writer.started_ns
+
+
+def pause_seconds(spare_bytes: int, *, quiet: bool, looking_seconds: float) -> float:
+    """Until the next look, with so much left above the reserve; `quiet`: nothing grows.
+
+    Looking takes half of the time at most.
+    """
+    shortest = _QUIET_PAUSE_SECONDS if quiet else _SHORTEST_PAUSE_SECONDS
+    pause = min(max(spare_bytes / FASTEST_BYTES_PER_SECOND, shortest), _LONGEST_PAUSE_SECONDS)
+    return max(pause, looking_seconds)
+
+
+@dataclass(kw_only=True)
+class Space:
+    """The watch over one gateway's disks. `tell` is called with each deployment it has ended."""
+
+    cgroups: Cgroups
+    deployments: Path
+    mount_points: Path
+    reserve_bytes: int
+    clock: Clock
+    tell: Callable[[str], None]
+    held: frozenset[str] = frozenset()
+    """Deployments that were ended and are not to be started, as they do not fit."""
+
+    _histories: dict[str, "_History"] = field(default_factory=dict)
+    _over: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Watch, until `end`."""
+        self._over.clear()
+        self._thread = threading.Thread(target=self._watch, name="disk space", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Watch no more; returns when the last look is over."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._thread = None
+
+    def look(self) -> float:
+        """Look once, and act; seconds until the next look."""
+        begun = self.clock.monotonic_seconds()
+        free = free_bytes(self.deployments)
+        spare = free - self.reserve_bytes - unwritten_bytes()
+        self.held = frozenset(name for name in self.held if not self._fits(name, spare))
+        if spare > FASTEST_BYTES_PER_SECOND:
+            self._histories.clear()
+            return _LONGEST_PAUSE_SECONDS
+        writers = self._writers(begun)
+        left = free - sum(writer.owed_bytes for writer in writers)
+        going_on = [writer for writer in writers if writer.deployment_id not in self.held]
+        chosen = victims(going_on, left_bytes=left, reserve_bytes=self.reserve_bytes)
+        if chosen:
+            self._end(chosen, left)
+            self._histories.clear()  # who goes on is judged by what it writes from now on
+        return pause_seconds(
+            left - self.reserve_bytes,
+            quiet=not any(writer.rush_bytes for writer in going_on),
+            looking_seconds=self.clock.monotonic_seconds() - begun,
+        )
+
+    def _watch(self) -> None:
+        _come_first()
+        pause = 0.0
+        while not self._over.wait(pause):
+            try:
+                pause = self.look()
+            except Exception:  # one fault must not end the watch
+                logger.exception("a look at the disk failed")
+                pause = _SHORTEST_PAUSE_SECONDS
+
+    def _end(self, chosen: Sequence[Writer], left: int) -> None:
+        """SIGKILL: whoever ends politely writes on meanwhile."""
+        self.held |= {writer.deployment_id for writer in chosen}
+        for writer in chosen:
+            self.cgroups.kill_soon(writer.group)
+        for writer in chosen:
+            logger.warning(
+                "%s is ended: it wrote %d MiB while %d MiB are left of the disk",
+                writer.deployment_id,
+                writer.growth_bytes // MIB,
+                left // MIB,
+            )
+            self.tell(writer.deployment_id)
+
+    def _fits(self, deployment_id: str, spare: int) -> bool:
+        """Whether a disk may grow to its full size with so much beyond the reserve."""
+        try:
+            growth = growth_bytes(f"{self.deployments}/{deployment_id}/{IMAGE}")
+        except OSError:  # it is gone
+            return True
+        return spare >= growth
+
+    def _writers(self, now: float) -> list[Writer]:
+        found = [writer for it in self.cgroups.names() if (writer := self._writer(it, now))]
+        running = {writer.deployment_id for writer in found}
+        self._histories = {k: v for k, v in self._histories.items() if k in running}
+        return found
+
+    def _writer(self, group: str, now: float) -> Writer | None:
+        """What a running app, or a build, has written; None for what is neither, or is gone."""
+        kind, _, deployment_id = group.rpartition("/")[2].partition("-")
+        if kind not in ("app", "build"):
+            return None
+        image = f"{self.deployments}/{deployment_id}/{IMAGE}"
+        try:
+            taken, room = taken_bytes(image), growth_bytes(image)
+            used = _used_bytes(self.mount_points / deployment_id)
+            unwritten = self.cgroups.unwritten_bytes(group)
+            started_ns = self.cgroups.created_ns(group)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENOTDIR):
+                return None
+            raise
+        history = self._histories.setdefault(deployment_id, _History())
+        owed = min(room, max(used - taken, unwritten))
+        growth = history.growth(max(taken, used), now)
+        return Writer(
+            deployment_id=deployment_id,
+            group=group,
+            is_build=kind == "build",
+            started_ns=started_ns,
+            growth_bytes=growth,
+            owed_bytes=owed,
+            rush_bytes=min(room - owed, round(history.pace * REACTION_SECONDS)),
+        )
+
+
+class _History:
+    """How much of the disk something has had, lately."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()
+        self._last: tuple[float, int] | None = None
+        self.pace = 0.0
+        """Bytes a second, between the last two looks."""
+
+    def growth(self, taken: int, now: float) -> int:
+        """By how much that has grown within the window."""
+        if self._last is not None and now > self._last[0]:
+            self.pace = max(0, taken - self._last[1]) / (now - self._last[0])
+        self._last = (now, taken)
+        while len(self._samples) > 1 and self._samples[1][0] <= now - WINDOW_SECONDS:
+            self._samples.popleft()
+        if not self._samples or now - self._samples[-1][0] >= _SAMPLE_SECONDS:
+            self._samples.append((now, taken))
+        return max(0, taken - self._samples[0][1])
+
+
+def _come_first() -> None:
+    """Have this thread run whenever it wants to, as far as the kernel lets it."""
+    thread = threading.get_native_id()
+    try:
+        os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(1))
+    except OSError:  # real-time scheduling may be closed to this control group
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, -20)
+
+
+def _used_bytes(mount_point: Path) -> int:
+    """What is used of a mounted disk, also what is only in memory yet."""
+    status = os.statvfs(mount_point)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize
+
+
+def unwritten_bytes() -> int:
+    """What the whole machine has in memory and still has to write."""
+    total = 0
+    with contextlib.suppress(OSError), Path("/proc/meminfo").open() as lines:
+        for line in lines:
+            name, _, rest = line.partition(":")
+            if name in ("Dirty", "Writeback"):
+                total += int(rest.split()[0]) * 1024
+    return total

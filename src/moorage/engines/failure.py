@@ -1,0 +1,56 @@
+"""Why a build or an app failed, in words for its deployer; the same in both modes."""
+
+from moorage.engines.engine import BuildSpec, InstanceSpec, LogKind
+from moorage.engines.host.deployment_directory import Place
+from moorage.errors import DeployFailed, FailureCause
+
+_TAIL_CHARS = 8192
+
+
+def shell_code(returncode: int) -> int:
+    """As a shell says it: 128 and the signal's number for a process that was killed."""
+    return 128 - returncode if returncode < 0 else returncode
+
+
+def build_tail(place: Place) -> str:
+    """The last lines of the build."""
+    return place.logs.tail(LogKind.BUILD, _TAIL_CHARS)
+
+
+def last_words(place: Place) -> str:
+    """The last lines of the app, all that it has written by now among them; blocks."""
+    place.logs.drain(LogKind.RUNTIME)
+    return place.logs.tail(LogKind.RUNTIME, _TAIL_CHARS)
+
+
+def timed_out(place: Place, spec: BuildSpec, command: str) -> DeployFailed:
+    """A step of a build was still running when its time was over."""
+    return DeployFailed(
+        FailureCause.BUILD_TIMEOUT,
+        f"the build took longer than {spec.timeout_seconds} s; `{command}` was still running",
+        log_tail=build_tail(place),
+    )
+
+
+def crashed(spec: InstanceSpec, *, code: int | None, tail: str) -> DeployFailed:
+    """An app ended before it listened."""
+    return DeployFailed(
+        FailureCause.CRASHED,
+        f"`{spec.plan.start}` ended with {with_code(code)} before it listened on a port",
+        log_tail=tail,
+    )
+
+
+def with_code(code: int | None) -> str:
+    """An exit code, known or not."""
+    return "an unknown exit code" if code is None else f"exit code {code}"
+
+
+def not_bound(place: Place, spec: InstanceSpec, timeout_seconds: float) -> DeployFailed:
+    """An app did not listen in time; blocks."""
+    return DeployFailed(
+        FailureCause.PORT_NOT_BOUND,
+        f"`{spec.plan.start}` runs, but did not listen on a TCP port within"
+        f" {timeout_seconds:g} s; let it listen on $PORT ({spec.plan.port})",
+        log_tail=last_words(place),
+    )

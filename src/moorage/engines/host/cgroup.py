@@ -1,0 +1,399 @@
+"""Control groups, version 1 and 2: what an app may use, which processes it has, how it is killed.
+
+All groups of a gateway lie below one of its own, `moorage-<instance>`; on version 1 there is one
+such tree for each controller. Those of apps lie in one group and those of builds in another, each
+with a limit for all of them together, so that neither takes the machine's memory or the other's;
+programs that serve all apps, such as the proxy, have theirs in a third.
+"""
+
+import contextlib
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.engines.engine import Limits, Usage
+from moorage.whole_file import read_file
+
+CONTROLLERS = ("memory", "cpu", "pids")
+APPS, BUILDS, SERVICES = "apps", "builds", "services"
+_SHARED = (APPS, BUILDS, SERVICES)
+_UNLIMITED = -1
+_SOCKETS_SHARE = 4  # on version 1 sockets are counted apart: a quarter of the memory, on top of it
+_ACCOUNTING = "cpuacct"  # on version 1 a controller of its own, often mounted with cpu
+_CPU_PERIOD_US = 100_000
+_KILL_SECONDS = 10.0
+_VACATE_SECONDS = 1.0
+_POLL_SECONDS = 0.002
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Where the controllers are mounted: one directory on version 2, one each on version 1."""
+
+    version: int
+    mounts: dict[str, Path]
+
+    @property
+    def roots(self) -> list[Path]:
+        """The distinct mount points."""
+        return list(dict.fromkeys(self.mounts.values()))
+
+
+def find_hierarchy(mountinfo: str, unified_controllers: Callable[[Path], str]) -> Hierarchy | None:
+    """Where the controllers are, from `/proc/self/mountinfo`; None when one is missing.
+
+    `unified_controllers` gives the text of `cgroup.controllers` of a version 2 mount.
+    """
+    legacy: dict[str, Path] = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, super_options = after.split(" ", 2)
+        point = Path(before.split(" ")[4])
+        if kind == "cgroup2" and set(CONTROLLERS) <= set(unified_controllers(point).split()):
+            return Hierarchy(2, dict.fromkeys(CONTROLLERS, point))
+        if kind == "cgroup":
+            for option in super_options.split(","):
+                if option in {*CONTROLLERS, _ACCOUNTING}:
+                    legacy.setdefault(option, point)
+    return Hierarchy(1, legacy) if set(legacy) >= set(CONTROLLERS) else None
+
+
+def limit_writes(version: int, limits: Limits) -> list[tuple[str, str, str, bool]]:
+    """What sets `limits`: controller, file, text, and whether the file must exist.
+
+    Memory comes before memory and swap: version 1 refuses the other order.
+    """
+    memory = str(limits.memory_bytes)
+    cpu = [("cpu", file, text, True) for file, text in cpu_writes(version, limits.cpu_millis)]
+    if version == 2:
+        return [
+            ("memory", "memory.max", memory, True),
+            ("memory", "memory.swap.max", "0", False),
+            ("memory", "memory.oom.group", "1", True),
+            *cpu,
+            ("pids", "pids.max", str(limits.pids), True),
+        ]
+    sockets = str(limits.memory_bytes // _SOCKETS_SHARE)
+    return [
+        ("memory", "memory.limit_in_bytes", memory, True),
+        ("memory", "memory.memsw.limit_in_bytes", memory, False),
+        ("memory", "memory.kmem.tcp.limit_in_bytes", sockets, False),
+        *cpu,
+        ("pids", "pids.max", str(limits.pids), True),
+    ]
+
+
+def shared_writes(version: int, memory_bytes: int, pids: int) -> list[tuple[str, str, str, bool]]:
+    """As `limit_writes`, for a group of groups, which may have had other limits before.
+
+    Whom the kernel kills in one that is full is one group's process (version 1) or one group (2),
+    never all: `memory.oom.group` stays 0. On version 1 memory and sockets share the bytes.
+    """
+    processes = ("pids", "pids.max", str(pids), True)
+    if version == 2:
+        return [
+            ("memory", "memory.max", str(memory_bytes), True),
+            ("memory", "memory.swap.max", "0", False),
+            processes,
+        ]
+    sockets = memory_bytes // (1 + _SOCKETS_SHARE)
+    memory = str(memory_bytes - sockets)
+    return [
+        ("memory", "memory.memsw.limit_in_bytes", str(_UNLIMITED), False),  # never below memory's
+        ("memory", "memory.limit_in_bytes", memory, True),
+        ("memory", "memory.memsw.limit_in_bytes", memory, False),
+        ("memory", "memory.kmem.tcp.limit_in_bytes", str(sockets), False),
+        processes,
+    ]
+
+
+def cpu_writes(version: int, cpu_millis: int) -> list[tuple[str, str]]:
+    """File and text that give a group `cpu_millis` thousandths of a core."""
+    quota = cpu_millis * _CPU_PERIOD_US // 1000
+    if version == 2:
+        return [("cpu.max", f"{quota} {_CPU_PERIOD_US}")]
+    return [("cpu.cfs_period_us", str(_CPU_PERIOD_US)), ("cpu.cfs_quota_us", str(quota))]
+
+
+def parse_oom_kills(events: str) -> int:
+    """The `oom_kill` counter of `memory.events` (version 2) or `memory.oom_control` (1)."""
+    return _counter(events, "oom_kill")
+
+
+def _counter(text: str, wanted: str) -> int:
+    """A number in a file of lines `name number`; 0 when it is not there."""
+    for line in text.splitlines():
+        name, _, count = line.partition(" ")
+        if name == wanted:
+            return int(count)
+    return 0
+
+
+@dataclass(frozen=True)
+class Cgroups:
+    """A gateway's control groups. Blocking, yet short, but for `kill`."""
+
+    hierarchy: Hierarchy
+    root: str  # "moorage-ab12"
+
+    def open(self) -> None:
+        """Make the gateway's own groups and hand the controllers down. Raises OSError."""
+        if self.hierarchy.version == 2:
+            _hand_down(self.hierarchy.roots[0])
+        for name in ("", *_SHARED):
+            for directory in self.directories(name):
+                directory.mkdir(exist_ok=True)
+                if self.hierarchy.version == 2:
+                    _hand_down(directory)
+        for name in self._within("") - {f"/{shared}" for shared in _SHARED}:
+            self.remove(name[1:])  # an earlier version's, whose apps are started again
+
+    def close(self) -> None:
+        """Remove the gateway's own groups; those of apps and builds must be gone."""
+        for name in self._within(SERVICES):
+            self.remove(name)
+        for name in (*_SHARED, ""):
+            for directory in self.directories(name):
+                _rmdir(directory)
+
+    def limit_together(self, name: str, *, memory_bytes: int, pids: int) -> None:
+        """Limit what all groups of APPS, or of BUILDS, use together. Raises OSError.
+
+        EBUSY when more memory is in use, and the kernel can't get it back: the limit stays.
+        """
+        with self._shrunk(name, memory_bytes):
+            self._write(name, shared_writes(self.hierarchy.version, memory_bytes, pids))
+
+    def confine(self, service: str, pid: int, *, memory_bytes: int) -> None:
+        """Have a program that serves all apps use no more memory; it may run already.
+
+        For the same process again, or its successor, the new bound holds. Raises OSError.
+        """
+        name = f"{SERVICES}/{service}"
+        for directory in self.directories(name):
+            directory.mkdir(exist_ok=True)
+        writes = shared_writes(self.hierarchy.version, memory_bytes, 0)
+        with self._shrunk(name, memory_bytes):
+            self._write(name, [write for write in writes if write[0] == "memory"])
+        self.join(name, pid)
+
+    @contextlib.contextmanager
+    def _shrunk(self, name: str, memory_bytes: int) -> Iterator[None]:
+        """For a limit that may be below what is in use: raises EBUSY, as version 1 does itself.
+
+        Version 2 would kill until the limit fits. Its `memory.high` only takes back what it can.
+        """
+        if self.hierarchy.version != 2 or self._charged_bytes(name) <= memory_bytes:
+            yield
+            return
+        high = self.hierarchy.mounts["memory"] / self.root / name / "memory.high"
+        try:
+            high.write_text(str(memory_bytes))
+            if (used := self._charged_bytes(name)) > memory_bytes:
+                raise OSError(errno.EBUSY, f"{used} bytes are in use", name)
+            yield
+        finally:
+            high.write_text("max")
+
+    def create(self, name: str, limits: Limits) -> None:
+        """A new, empty group with limits; one of that name is killed and removed first."""
+        self.remove(name)
+        for directory in self.directories(name):
+            directory.mkdir()
+        self.limit(name, limits)
+
+    def limit(self, name: str, limits: Limits) -> None:
+        """Set a group's limits. Raises OSError."""
+        self._write(name, limit_writes(self.hierarchy.version, limits))
+
+    def _write(self, name: str, writes: list[tuple[str, str, str, bool]]) -> None:
+        for controller, file, text, required in writes:
+            path = self.hierarchy.mounts[controller] / self.root / name / file
+            if required or path.exists():
+                path.write_text(text)
+
+    def set_cpu(self, name: str, cpu_millis: int) -> None:
+        """Set only a group's share of processor time."""
+        for file, text in cpu_writes(self.hierarchy.version, cpu_millis):
+            (self.hierarchy.mounts["cpu"] / self.root / name / file).write_text(text)
+
+    def join(self, name: str, pid: int) -> None:
+        """Move a process into a group; one that is gone already is no error."""
+        for directory in self.directories(name):
+            try:
+                (directory / "cgroup.procs").write_text(str(pid))
+            except ProcessLookupError:
+                return
+
+    def pids(self, name: str) -> list[int]:
+        """The processes in a group now; empty when there is no such group."""
+        return _read_pids(f"{self.hierarchy.mounts['pids']}/{self.root}/{name}")
+
+    def oom_kills(self, name: str) -> int:
+        """How often the kernel killed in this group for want of memory."""
+        file = "memory.events" if self.hierarchy.version == 2 else "memory.oom_control"
+        try:
+            text = (self.hierarchy.mounts["memory"] / self.root / name / file).read_text()
+        except FileNotFoundError:
+            return 0
+        return parse_oom_kills(text)
+
+    def usage(self, name: str) -> Usage | None:
+        """What a group has used; None when there is no such group."""
+        try:
+            return Usage(cpu_ms=self._cpu_ms(name), memory_bytes=self._memory_bytes(name))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENODEV):
+                return None
+            raise
+
+    def unwritten_bytes(self, name: str) -> int:
+        """What a group has written that is still in memory alone. Raises OSError."""
+        statistics = self._read("memory", name, "memory.stat")
+        prefix = "file_" if self.hierarchy.version == 2 else "total_"
+        return sum(_counter(statistics, f"{prefix}{it}") for it in ("dirty", "writeback"))
+
+    def created_ns(self, name: str) -> int:
+        """When a group was made, Unix time. Raises OSError."""
+        return (self.hierarchy.mounts["pids"] / self.root / name).stat().st_ctime_ns
+
+    def _cpu_ms(self, name: str) -> int:
+        if self.hierarchy.version == 2:
+            return _counter(self._read("cpu", name, "cpu.stat"), "usage_usec") // 1000
+        if _ACCOUNTING not in self.hierarchy.mounts:
+            return 0
+        return int(self._read(_ACCOUNTING, name, "cpuacct.usage")) // 1_000_000
+
+    def _memory_bytes(self, name: str) -> int:
+        """The working set, as kubelet reckons it."""
+        statistics = self._read("memory", name, "memory.stat")
+        if self.hierarchy.version == 2:
+            return max(0, self._charged_bytes(name) - _counter(statistics, "inactive_file"))
+        charged = int(self._read("memory", name, "memory.usage_in_bytes"))
+        return max(0, charged - _counter(statistics, "total_inactive_file"))
+
+    def _charged_bytes(self, name: str) -> int:
+        return int(self._read("memory", name, "memory.current"))
+
+    def _read(self, controller: str, name: str, file: str) -> str:
+        return (self.hierarchy.mounts[controller] / self.root / name / file).read_text()
+
+    def exists(self, name: str) -> bool:
+        """Whether anything is left of the group."""
+        return any(directory.is_dir() for directory in self.directories(name))
+
+    def names(self) -> set[str]:
+        """Every group of an app or a build."""
+        return self._within(APPS) | self._within(BUILDS)
+
+    def _within(self, shared: str) -> set[str]:
+        directories = self.directories(shared)
+        return {f"{shared}/{name}" for directory in directories for name in _groups_in(directory)}
+
+    def kill_soon(self, name: str) -> None:
+        """Kill every process of a group, without waiting until they are gone."""
+        self._forbid_forks(name)
+        for pid in self._pids_anywhere(name):
+            _kill(pid, signal.SIGKILL)
+
+    def kill(self, name: str) -> None:
+        """Kill every process of a group and wait until they are gone. Raises TimeoutError."""
+        self._forbid_forks(name)
+        deadline = time.monotonic() + _KILL_SECONDS
+        while pids := self._pids_anywhere(name):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"control group {name} does not die: processes {pids}")
+            for pid in pids:
+                _kill(pid, signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
+
+    def remove(self, name: str) -> None:
+        """Kill what runs in a group and remove it; one that is not there is no error."""
+        self.kill(name)
+        for directory in self.directories(name):
+            _rmdir(directory)
+
+    def _pids_anywhere(self, name: str) -> set[int]:
+        """Also those that have joined only some of version 1's hierarchies yet."""
+        return {pid for directory in self.directories(name) for pid in _read_pids(directory)}
+
+    def _forbid_forks(self, name: str) -> None:
+        path = self.hierarchy.mounts["pids"] / self.root / name / "pids.max"
+        if path.exists():
+            path.write_text("0")
+
+    def directories(self, name: str) -> list[Path]:
+        """The directories of a group, whose `cgroup.procs` a process joins."""
+        return [root / self.root / name for root in self.hierarchy.roots]
+
+
+def _hand_down(group: Path) -> None:
+    """Let the groups in a version 2 group have the controllers. Raises OSError.
+
+    Only the machine's topmost group may do so while it holds processes. The topmost one that a
+    container sees is not that, and holds the container's: they move into a group of their own.
+    """
+    deadline = time.monotonic() + _VACATE_SECONDS
+    while True:
+        try:
+            (group / "cgroup.subtree_control").write_text(" ".join(f"+{it}" for it in CONTROLLERS))
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            _vacate(group)  # again and again: they may fork meanwhile
+        else:
+            return
+
+
+def _vacate(group: Path) -> None:
+    refuge = group / "init"
+    refuge.mkdir(exist_ok=True)
+    for pid in _read_pids(group):
+        # 0 is a process that this namespace has no id for; written, it would mean ourselves.
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                (refuge / "cgroup.procs").write_text(str(pid))
+
+
+def _groups_in(directory: Path) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+
+
+def _read_pids(directory: Path | str) -> list[int]:
+    try:
+        return [int(line) for line in read_file(f"{directory}/cgroup.procs").split()]
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):
+            return []
+        raise
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _rmdir(directory: Path) -> None:
+    """Remove a group's directory; the kernel says busy until its last process is buried."""
+    deadline = time.monotonic() + _KILL_SECONDS
+    while True:
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
+        else:
+            return

@@ -1,0 +1,91 @@
+"""The environment of a build and of an app."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from moorage.engines.isolation.bubblewrap import (
+    CERTIFICATES,
+    DATA,
+    DOWNLOADS,
+    HOME,
+    TMP,
+    search_path,
+)
+from moorage.planning.plan import Plan
+
+_BASE = {"HOME": HOME, "USER": "app", "LANG": "C.UTF-8", "TMPDIR": TMP}
+# The cache and the app are two mounts, so that uv can't link between them, and would say so.
+# What Go keeps while it builds is many times the program, and of no use to it: it goes with /tmp.
+_BUILD = {
+    "CI": "1",
+    "UV_LINK_MODE": "copy",
+    "GOCACHE": f"{TMP}/go/build",
+    "GOMODCACHE": f"{TMP}/go/modules",
+}
+# Where package managers keep what they fetch, and nothing that an app needs when it runs: that is
+# why Deno's and Yarn Berry's are not among them.
+_DOWNLOADS = {
+    "npm_config_cache": "npm",
+    "BUN_INSTALL_CACHE_DIR": "bun",
+    "UV_CACHE_DIR": "uv",
+    "PIP_CACHE_DIR": "pip",
+    "PDM_CACHE_DIR": "pdm",
+    "PIPENV_CACHE_DIR": "pipenv",
+    "CARGO_HOME": "cargo",
+    "GOCACHE": "go/build",
+    "GOMODCACHE": "go/modules",
+    "GRADLE_USER_HOME": "gradle",
+    "COMPOSER_CACHE_DIR": "composer",
+}
+_TRUST = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "PIP_CERT", "REQUESTS_CA_BUNDLE")
+
+
+def build_environment(
+    plan: Plan,
+    extra: Mapping[str, str],
+    variables: Mapping[str, str],
+    *,
+    has_downloads: bool = False,
+) -> dict[str, str]:
+    """What a build sees: NODE_ENV stays unset, or development dependencies would be missing."""
+    trust = dict.fromkeys(_TRUST, CERTIFICATES) if Path(CERTIFICATES).exists() else {}
+    return {
+        **_base(plan),
+        **_BUILD,
+        **(_downloads(plan) if has_downloads else {}),
+        **trust,
+        **extra,
+        **plan.build_env,
+        **variables,
+    }
+
+
+def app_environment(
+    plan: Plan, variables: Mapping[str, str], *, has_data: bool = False
+) -> dict[str, str]:
+    """What an app sees; the plan's own variables win, and the deployer's over those."""
+    return {
+        **_base(plan),
+        "PORT": str(plan.port),
+        "HOST": "0.0.0.0",  # noqa: S104 (inside its own network namespace)
+        "NODE_ENV": "production",
+        "PYTHONUNBUFFERED": "1",
+        **({"DATA_DIR": DATA} if has_data else {}),
+        **plan.run_env,
+        **variables,
+    }
+
+
+def _base(plan: Plan) -> dict[str, str]:
+    return {"PATH": search_path(plan.toolchains), **_BASE}
+
+
+def _downloads(plan: Plan) -> dict[str, str]:
+    found = {name: f"{DOWNLOADS}/{directory}" for name, directory in _DOWNLOADS.items()}
+    found["MAVEN_ARGS"] = f"-Dmaven.repo.local={DOWNLOADS}/maven"
+    commands = f"{plan.install} {plan.build}"
+    if "pnpm" in commands:  # npm would say that it does not know this
+        found["npm_config_store_dir"] = found["pnpm_config_store_dir"] = f"{DOWNLOADS}/pnpm"
+    if "yarn" in commands and "--frozen-lockfile" in commands:  # Yarn 1, see above
+        found["YARN_CACHE_FOLDER"] = f"{DOWNLOADS}/yarn"
+    return found

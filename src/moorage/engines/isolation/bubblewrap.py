@@ -1,0 +1,202 @@
+"""What an app sees and who it is: the argument lists of `bwrap`, and of what runs before it.
+
+bwrap's options hold the app's environment, which may hold secrets, so they reach bwrap through a
+file descriptor and never appear in a process list.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moorage.engines.isolation.etc import NAMES
+
+_PATH = ("/app/.venv/bin", "/app/node_modules/.bin")
+_MACHINE_PATH = ("/opt/moorage/bin", "/usr/local/bin", "/usr/bin", "/bin")
+_TOOLCHAINS = "/opt/moorage/toolchains"
+DOWNLOADS = "/var/cache/moorage"  # of the wallet's builds
+DATA = "/data"  # the volume
+HOME = "/home/app"
+TMP = "/tmp"  # noqa: S108 (nobody else is inside)
+_SHM = "/dev/shm"  # noqa: S108
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+_TMP_BYTES = 64 * 1024 * 1024
+_SHM_BYTES = 32 * 1024 * 1024
+
+# Of the host's /etc only what programs from /usr need to work at all.
+HOST_ETC = ("ssl/certs", "ssl/openssl.cnf", "alternatives", "ld.so.cache", "mime.types")
+# What Debian keeps there of the languages themselves: a Java without its java.security ends at
+# once, PHP has no extensions. Not settings.xml or php.ini, in which an operator may write secrets.
+LANGUAGES_ETC = (
+    *("java-*-openjdk", "maven/m2.conf", "maven/logging"),
+    *("php/*/cli/conf.d", "php/*/mods-available"),
+)
+_ETC = Path("/etc")
+_PROC = Path("/proc")
+# What of /proc tells of the host, its disks and what other apps do, or lets an app set something
+# going there. What programs ask for stays: meminfo, cpuinfo, stat, loadavg, vmstat, cgroups.
+HIDDEN_FILES = (
+    "buddyinfo", "cmdline", "diskstats", "interrupts", "kallsyms", "key-users", "keys",
+    "latency_stats", "locks", "modules", "pagetypeinfo", "partitions", "sched_debug", "schedstat",
+    "slabinfo", "softirqs", "timer_list", "vmallocinfo", "zoneinfo",
+)  # fmt: skip
+HIDDEN_DIRECTORIES = ("fs", "irq", "pressure")
+_ANYBODY_READS = 0o004
+_MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+
+# Joins the control groups named up to `--`, then becomes the rest. A shell, because a process must
+# be in its groups before it runs anything; the groups are arguments, never part of the text.
+_JOIN = """\
+set -eu
+while [ "$1" != -- ]; do echo 0 > "$1/cgroup.procs"; shift; done
+shift
+# One byte, not none: the kernel then starts no core_pattern program either, which would run as
+# the host's root (core(5)). Where the limit is lower already and may not be raised, none it is.
+prlimit --pid $$ --core=1:1 2> /dev/null || ulimit -c 0
+"""
+# When the whole machine is out of memory, apps go before the gateway: the score is the first word.
+_EXPENDABLE = 'echo "$1" > /proc/self/oom_score_adj\nshift\n'
+# Stays the gateway's child, and dies with it.
+ATTACHED = _JOIN + _EXPENDABLE + 'exec "$@"\n'
+# Leaves the gateway: init is its parent.
+DETACHED = _JOIN + _EXPENDABLE + 'setsid "$@" &\n'
+# As DETACHED, with stdin as descriptor 3: a shell gives what it puts behind no stdin.
+DETACHED_SOCKET = _JOIN + 'exec 3<&0 </dev/null\nsetsid "$@" &\n'
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What of the host is shown inside: paths of the host, each reachable by the app's uid."""
+
+    app: Path
+    home: Path
+    etc: Path  # passwd, group, hosts, resolv.conf, nsswitch.conf
+    tools: Mapping[str, Path]
+    data: Path | None = None  # the volume
+    build_tmp: Path | None  # a build's /tmp lies on disk, an app's is a small tmpfs
+    toolchains: Mapping[str, Path] = field(default_factory=dict)
+    downloads: Path | None = None  # a build's, from earlier ones
+
+
+def search_path(toolchains: Iterable[str]) -> str:
+    """PATH: the app's own programs, its toolchains', then the machine's."""
+    versioned = (f"{_TOOLCHAINS}/{name}/bin" for name in toolchains)
+    return ":".join((*_PATH, *versioned, *_MACHINE_PATH))
+
+
+def launch_argv(script: str, groups: Sequence[Path], command: Sequence[str]) -> list[str]:
+    """Runs `command` in control groups, as `script` (ATTACHED or DETACHED) says."""
+    return ["/bin/sh", "-c", script, "moorage", *map(str, groups), "--", *command]
+
+
+def identity_argv(*, netns: Path, uid: int) -> list[str]:
+    """Enters a network namespace and becomes `uid`, with no way back; goes before a command."""
+    return [
+        "nsenter", f"--net={netns}", "setpriv", f"--reuid={uid}", f"--regid={uid}",
+        "--clear-groups", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all",
+        "--no-new-privs",
+    ]  # fmt: skip
+
+
+def bwrap_argv(*, args_fd: int, command: str) -> list[str]:
+    """bwrap, which reads its options from a descriptor, around a line for the shell."""
+    return ["bwrap", "--args", str(args_fd), "--", "/bin/sh", "-c", command]
+
+
+def options(
+    *,
+    view: View,
+    environment: Mapping[str, str],
+    directory: str,
+    seccomp_fd: int,
+    status_fd: int | None,
+) -> list[str]:
+    """bwrap's options. With `status_fd` it writes its exit code there and outlives us;
+    without, it dies with its parent.
+    """
+    lifetime = ["--die-with-parent"] if status_fd is None else ["--json-status-fd", str(status_fd)]
+    return [
+        "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
+        "--unshare-cgroup-try", "--disable-userns", "--cap-drop", "ALL", "--new-session",
+        "--hostname", "app", *lifetime, "--seccomp", str(seccomp_fd),
+        *_root_mounts(), *_etc_mounts(view.etc), *_writable_mounts(view), *_tool_mounts(view),
+        "--remount-ro", "/", "--remount-ro", "/dev",
+        "--chdir", f"/app/{directory}".rstrip("/"),
+        "--clearenv", *[part for pair in environment.items() for part in ("--setenv", *pair)],
+    ]  # fmt: skip
+
+
+def encode_options(arguments: Sequence[str]) -> bytes:
+    """`arguments` as `--args` reads them. Raises ValueError when one holds a NUL."""
+    if any("\0" in argument for argument in arguments):
+        raise ValueError("an argument or an environment variable holds a NUL byte")
+    return b"".join(argument.encode() + b"\0" for argument in arguments)
+
+
+def _root_mounts() -> list[str]:
+    mounts = ["--ro-bind", "/usr", "/usr"]
+    for name in _MERGED:
+        path = Path("/", name)
+        if path.is_symlink():
+            mounts += ["--symlink", f"usr/{name}", f"/{name}"]
+        elif path.is_dir():
+            mounts += ["--ro-bind", f"/{name}", f"/{name}"]
+    return [
+        *mounts, *_proc_mounts(), "--dev", "/dev",
+        "--size", str(_SHM_BYTES), "--perms", "1777", "--tmpfs", _SHM,
+    ]  # fmt: skip
+
+
+def _proc_mounts() -> list[str]:
+    """A /proc of the app's own processes, with settings to be read, and without `HIDDEN_…`."""
+    mounts = ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"]
+    for name in (name for name in HIDDEN_FILES if _is_readable(_PROC / name)):
+        mounts += ["--dev-bind", "/dev/null", f"/proc/{name}"]
+    for name in (name for name in HIDDEN_DIRECTORIES if _is_readable(_PROC / name)):
+        mounts += ["--tmpfs", f"/proc/{name}", "--remount-ro", f"/proc/{name}"]
+    return mounts
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether somebody without rights may read it; each mount costs a start some 0.2 ms."""
+    return path.exists() and bool(path.stat().st_mode & _ANYBODY_READS)
+
+
+def _etc_mounts(etc: Path) -> list[str]:
+    mounts = []
+    for name in HOST_ETC:
+        mounts += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    for path in (path for name in LANGUAGES_ETC for path in sorted(_ETC.glob(name))):
+        mounts += ["--ro-bind-try", str(path), str(path)]
+    for name in NAMES:
+        mounts += ["--ro-bind", str(etc / name), f"/etc/{name}"]
+    return mounts
+
+
+def _writable_mounts(view: View) -> list[str]:
+    tmp = (
+        ["--size", str(_TMP_BYTES), "--perms", "1777", "--tmpfs", TMP]
+        if view.build_tmp is None
+        else ["--bind", str(view.build_tmp), TMP]
+    )
+    data = [] if view.data is None else ["--bind", str(view.data), DATA]
+    downloads = [] if view.downloads is None else ["--bind", str(view.downloads), DOWNLOADS]
+    return [
+        *tmp,
+        *data,
+        *downloads,
+        "--bind",
+        str(view.app),
+        "/app",
+        "--bind",
+        str(view.home),
+        HOME,
+    ]
+
+
+def _tool_mounts(view: View) -> list[str]:
+    mounts = []
+    for name, path in sorted(view.tools.items()):
+        mounts += ["--ro-bind", str(path), f"/opt/moorage/bin/{name}"]
+    for name, path in sorted(view.toolchains.items()):
+        mounts += ["--ro-bind", str(path), f"{_TOOLCHAINS}/{name}"]
+    return mounts

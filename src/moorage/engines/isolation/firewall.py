@@ -1,0 +1,262 @@
+"""The packet filter all apps of a gateway share: one nftables table, loaded whole.
+
+Apps are matched by the names of their interfaces, so that adding one changes no rule. What an app
+may reach is the public internet over IPv4, and port 53 of the machine's resolvers.
+"""
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from moorage.engines.connection_limits import Traffic
+from moorage.engines.host import tool
+
+# IANA's special-purpose registry (RFC 6890), but for the documentation ranges: no host answers
+# there, and test networks put mirrors into them.
+NOT_PUBLIC = (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+    "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
+)  # fmt: skip
+_OURS = re.compile(r"mo[0-9a-f]{4,6}-")  # interfaces of any gateway's apps
+MAX_FLOWS = 1024  # of an app at once: the machine's table of connections is everybody's
+_BYTES_A_MBIT = 125_000
+_LEAST_BURST_BYTES = 256 * 1024
+_MAIL_PORTS = "{ 25, 465, 587 }"
+
+
+class Destinations(Protocol):
+    """Where apps may go. Networks are IPv4 CIDRs; `allow` wins."""
+
+    @property
+    def deny(self) -> tuple[str, ...]:
+        """Besides NOT_PUBLIC."""
+        ...
+
+    @property
+    def allow(self) -> tuple[str, ...]:
+        """Although they are private."""
+        ...
+
+    @property
+    def resolvers(self) -> tuple[str, ...]:
+        """Whose port 53 alone is reached."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What the filter is made from. Networks are IPv4 CIDRs."""
+
+    instance_id: str
+    subnet: str
+    deny: tuple[str, ...]
+    allow: tuple[str, ...]
+    resolvers: tuple[str, ...]
+    traffic: Traffic
+
+    @property
+    def table(self) -> str:
+        """The nftables table, of the family inet."""
+        return table_name(self.instance_id)
+
+    @property
+    def interfaces(self) -> str:
+        """What the names of all apps' interfaces begin with."""
+        return interface_prefix(self.instance_id)
+
+
+def table_name(instance_id: str) -> str:
+    """The gateway's own table, of the family inet."""
+    return f"moorage_{instance_id}"
+
+
+def interface_prefix(instance_id: str) -> str:
+    """What the names of a gateway's interfaces and network namespaces begin with."""
+    return f"mo{instance_id}-"
+
+
+def ruleset(policy: Policy) -> str:
+    """The text for `nft -f -` that replaces the gateway's table in one transaction."""
+    name, apps = policy.table, f'"{policy.interfaces}*"'
+    pace = new_flows(policy.traffic.app_new_connections, source="ip saddr")
+    sent = bandwidth(policy.traffic.app_bandwidth_mbit, meter="sent", key="ip saddr")
+    received = bandwidth(policy.traffic.app_bandwidth_mbit, meter="received", key="ip daddr")
+    # Alike on both ways, to the world and to a resolver on this machine: an app's flows all count.
+    begun = f"""\
+    ct state established,related accept
+    meta nfproto != ipv4 drop
+    ct state new add @flows {{ ip saddr ct count over {MAX_FLOWS} }} reject
+{pace}"""
+    return f"""\
+table inet {name} {{}}
+delete table inet {name}
+table inet {name} {{
+  set flows {{ type ipv4_addr; size 65535; flags dynamic; }}
+  set paces {{ type ipv4_addr; size 65535; flags dynamic, timeout; timeout 10s; }}
+  set sent {{ type ipv4_addr; size 65535; flags dynamic, timeout; timeout 60s; }}
+  set received {{ type ipv4_addr; size 65535; flags dynamic, timeout; timeout 60s; }}
+  set visitors {{ type ipv4_addr; size 65535; flags dynamic; }}
+  set visitors6 {{ type ipv6_addr; size 65535; flags dynamic; }}
+  chain from_app {{
+{sent}{begun}{destinations(policy, policy.subnet)}  }}
+  chain from_app_to_host {{
+{sent}{begun}{_dns(policy.resolvers)}    drop
+  }}
+  chain to_app {{
+{received}    ct state established,related accept
+    drop
+  }}
+  chain forwarding {{
+    type filter hook forward priority filter - 10; policy accept;
+    iifname {apps} jump from_app
+    oifname {apps} jump to_app
+  }}
+  chain incoming {{
+    type filter hook input priority filter - 10; policy accept;
+    iifname {apps} jump from_app_to_host
+{_visitors(policy.traffic)}  }}
+  chain leaving {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {policy.subnet} oifname != {{ {apps}, "lo" }} masquerade
+  }}
+}}
+"""
+
+
+def destinations(allowed: Destinations, *denied: str) -> str:
+    """The rules that say where an app's new connection may go; the last one accepts."""
+    allow = f"    ip daddr {_set(allowed.allow)} accept\n" if allowed.allow else ""
+    deny = _set(_collapse((*NOT_PUBLIC, *denied, *allowed.deny)))
+    return f"""\
+{_dns(allowed.resolvers)}    tcp dport {_MAIL_PORTS} reject with tcp reset
+{allow}    ip daddr {deny} reject with icmp type admin-prohibited
+    accept
+"""
+
+
+def new_flows(a_second: int, *, source: str | None = None) -> str:
+    """The rule that drops new connections above a rate, after a burst of as many; 0 for none.
+
+    With `source`, the key of set `paces`, each has a rate of its own. A dropped packet is sent
+    again a second later, so that an honest burst takes longer and nothing else.
+    """
+    if not a_second:
+        return ""
+    limit = f"limit rate over {a_second}/second burst {a_second} packets"
+    meter = limit if source is None else f"update @paces {{ {source} {limit} }}"
+    return f"    ct state new {meter} drop\n"
+
+
+def bandwidth(mbit: int, *, meter: str | None = None, key: str = "") -> str:
+    """The rule that drops what exceeds a rate in Mbit/s; 0 for none.
+
+    With `meter`, a set, each of its keys has a rate of its own. A burst holds several of the
+    largest packets there are between a host and its namespaces, and a tenth of a second.
+    """
+    if not mbit:
+        return ""
+    rate = mbit * _BYTES_A_MBIT
+    burst = max(_LEAST_BURST_BYTES, rate // 10)
+    limit = f"limit rate over {rate} bytes/second burst {burst} bytes"
+    return f"    {limit if meter is None else f'update @{meter} {{ {key} {limit} }}'} drop\n"
+
+
+def _visitors(traffic: Traffic) -> str:
+    """The rules that refuse one address too many connections to the proxy; none for no limit.
+
+    An IPv6 visitor is its /64, as a household or a machine is given one.
+    """
+    if not traffic.visitor_connections or not traffic.proxy_ports:
+        return ""
+    ports = _set(map(str, traffic.proxy_ports))
+    new = f"tcp dport {ports} ct state new"
+    excess = f"ct count over {traffic.visitor_connections} }} reject with tcp reset"
+    trusted = "".join(
+        f"    {_family(network)} saddr {network} {new} accept\n"
+        for network in traffic.trusted_proxies
+    )
+    return f"""\
+    iifname "lo" accept
+{trusted}    {new} add @visitors {{ ip saddr {excess}
+    {new} add @visitors6 {{ ip6 saddr & ffff:ffff:ffff:ffff:: {excess}
+"""
+
+
+def _family(network: str) -> str:
+    return "ip6" if ":" in network else "ip"
+
+
+def _dns(resolvers: tuple[str, ...]) -> str:
+    if not resolvers:
+        return ""
+    servers = _set(resolvers)
+    return "".join(f"    ip daddr {servers} {it} dport 53 accept\n" for it in ("udp", "tcp"))
+
+
+def connected_networks(addresses_json: str) -> tuple[str, ...]:
+    """The IPv4 networks this machine is on, from `ip -json -4 addr`; our own interfaces apart."""
+    return tuple(
+        str(ipaddress.ip_interface(f"{info['local']}/{info['prefixlen']}").network)
+        for link in json.loads(addresses_json)
+        if not _OURS.match(link["ifname"])
+        for info in link["addr_info"]
+    )
+
+
+def load(policy: Policy) -> None:
+    """Put the filter in place, and make room for it beside Docker's. Raises OSError."""
+    tool.run(["nft", "-f", "-"], stdin=ruleset(policy))
+    if docker_drops():
+        for rule in docker_rules(policy):
+            if not _docker_has(rule):
+                tool.run(["iptables", "-w", "-I", "DOCKER-USER", *rule])
+
+
+def is_loaded(instance_id: str) -> bool:
+    """Whether the gateway's table is there."""
+    tables = tool.run(["nft", "list", "tables", "inet"])
+    return f"table inet {table_name(instance_id)}" in tables.splitlines()
+
+
+def unload(policy: Policy) -> None:
+    """Take the filter away; none there is no error."""
+    name = policy.table
+    tool.run(["nft", "-f", "-"], stdin=f"table inet {name} {{}}\ndelete table inet {name}\n")
+    if docker_drops():
+        for rule in docker_rules(policy):
+            if _docker_has(rule):
+                tool.run(["iptables", "-w", "-D", "DOCKER-USER", *rule])
+
+
+def docker_rules(policy: Policy) -> list[list[str]]:
+    """Docker drops what it does not know after our filter has passed it: let apps' packets by."""
+    apps = f"{policy.interfaces}+"
+    return [
+        ["-i", apps, "-j", "ACCEPT"],
+        ["-o", apps, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"],
+    ]
+
+
+def docker_drops() -> bool:
+    """Whether Docker's own chain for others' rules exists."""
+    return tool.found("iptables") and bool(
+        tool.run(["iptables", "-w", "-S", "DOCKER-USER"], accept=(0, 1, 2, 3, 4))
+    )
+
+
+def _docker_has(rule: Sequence[str]) -> bool:
+    existing = tool.run(["iptables", "-w", "-S", "DOCKER-USER"])
+    return " ".join(["-A", "DOCKER-USER", *rule]) in existing.splitlines()
+
+
+def _collapse(networks: Iterable[str]) -> list[str]:
+    """nft refuses overlapping intervals."""
+    parsed = (ipaddress.IPv4Network(network, strict=False) for network in networks)
+    return [str(network) for network in ipaddress.collapse_addresses(parsed)]
+
+
+def _set(elements: Iterable[str]) -> str:
+    return "{ " + ", ".join(elements) + " }"

@@ -1,0 +1,92 @@
+"""Starting a sandboxed command: the descriptors that bwrap reads, around the argument lists."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.engines.isolation import bubblewrap
+from moorage.engines.isolation.bubblewrap import View
+from moorage.engines.isolation.slots import Slot
+from moorage.engines.sandbox.deployment_directory import Place
+from moorage.planning.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """An argument list, and the descriptors it must be given."""
+
+    argv: list[str]
+    pass_fds: tuple[int, ...]
+
+
+@contextmanager
+def prepared(
+    place: Place,
+    slot: Slot,
+    *,
+    script: str,
+    group: str,
+    environment: Mapping[str, str],
+    plan: Plan,
+    command: str,
+    status: Path | None,
+    data: Path | None = None,
+    downloads: Path | None = None,
+) -> Iterator[Launch]:
+    """All it takes to run `command` in the deployment's sandbox; closed afterwards.
+
+    With `status` an app, without a build.
+    """
+    machine, disk = place.machine, place.disk
+    view = View(
+        app=disk.app,
+        home=disk.home,
+        etc=disk.etc,
+        tools=machine.tools,
+        build_tmp=disk.tmp if status is None else None,
+        data=data,
+        downloads=downloads,
+        toolchains={
+            name: machine.toolchains.path(name, version)
+            for name, version in plan.toolchains.items()
+        },
+    )
+    opened: list[int] = []
+    try:
+        opened.append(seccomp_fd := memory_file("seccomp", machine.seccomp))
+        status_fd = None
+        if status is not None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+            opened.append(status_fd := os.open(status, flags, 0o600))
+        options = bubblewrap.options(
+            view=view,
+            environment=environment,
+            directory=plan.directory,
+            seccomp_fd=seccomp_fd,
+            status_fd=status_fd,
+        )
+        opened.append(args_fd := memory_file("args", bubblewrap.encode_options(options)))
+        identity = bubblewrap.identity_argv(netns=place.network(slot).path, uid=slot.app_uid)
+        argv = bubblewrap.launch_argv(
+            script,
+            machine.cgroups.directories(group),
+            [
+                str(machine.oom_score),
+                *identity,
+                *bubblewrap.bwrap_argv(args_fd=args_fd, command=command),
+            ],
+        )
+        yield Launch(argv=argv, pass_fds=tuple(opened))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def memory_file(name: str, content: bytes) -> int:
+    """A descriptor from which `content` is read, and that lies nowhere; the caller closes it."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

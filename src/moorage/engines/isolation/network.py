@@ -1,0 +1,80 @@
+"""An app's network: a namespace of its own, joined to the machine by a veth pair over a /30."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.engines.host import tool
+from moorage.engines.isolation.firewall import interface_prefix
+from moorage.engines.isolation.slots import NETNS_DIRECTORY, Slot
+
+
+@dataclass(frozen=True)
+class Network:
+    """One app's network. `name` is the namespace's, and that of the interface on the host."""
+
+    name: str
+    slot: Slot
+
+    @property
+    def path(self) -> Path:
+        """The namespace, for `nsenter --net=`."""
+        return NETNS_DIRECTORY / self.name
+
+    @property
+    def exists(self) -> bool:
+        """Whether the namespace is there."""
+        return self.path.exists()
+
+    def create(self) -> None:
+        """Make the network anew; blocks. Raises OSError."""
+        self.remove()
+        tool.run(["ip", "-batch", "-"], stdin=host_batch(self))
+        tool.run(["ip", "-n", self.name, "-batch", "-"], stdin=inner_batch(self))
+
+    def remove(self) -> None:
+        """Take the network away, if there is one. Raises OSError."""
+        if self.name in leftovers(self.name):
+            remove_leftover(self.name)
+
+
+def network_of(instance_id: str, slot: Slot) -> Network:
+    """The network of a gateway's slot."""
+    return Network(f"{interface_prefix(instance_id)}{slot.number}", slot)
+
+
+def host_batch(network: Network) -> str:
+    """What `ip -batch` does on the host."""
+    name = network.name
+    return f"""\
+netns add {name}
+link add {name} type veth peer name eth0 netns {name}
+link set {name} addrgenmode none
+address add {network.slot.host_address}/30 dev {name}
+link set {name} up
+"""
+
+
+def inner_batch(network: Network) -> str:
+    """What `ip -batch` does inside the namespace."""
+    return f"""\
+link set lo up
+address add {network.slot.app_address}/30 dev eth0
+link set eth0 addrgenmode none
+link set eth0 up
+route add default via {network.slot.host_address}
+"""
+
+
+def leftovers(prefix: str) -> set[str]:
+    """The names of all network namespaces and interfaces that begin with `prefix`."""
+    places = (NETNS_DIRECTORY, Path("/sys/class/net"))
+    return {path.name for place in places for path in place.glob(f"{prefix}*")}
+
+
+def remove_leftover(name: str) -> None:
+    """Remove the namespace and the interface of that name. Raises OSError when one stays."""
+    # The interface first: with its namespace it would go too, but only some time later.
+    batch = f"link delete {name}\nnetns delete {name}\n"
+    said = tool.run_leniently(["ip", "-force", "-batch", "-"], stdin=batch)
+    if leftovers(name) & {name}:
+        raise OSError(f"network {name} can't be removed: {said.strip()}")

@@ -1,0 +1,190 @@
+"""The collector as the gateway keeps it: adopted or started, asked, started again, ended."""
+
+import asyncio
+import fcntl
+import hashlib
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+from moorage.engines.logs import collector, intake, pipes, store
+from moorage.process import reap, spawn_detached
+from moorage.threads import in_thread
+
+logger = logging.getLogger(__name__)
+
+_START_SECONDS = 10.0
+_ANSWER_SECONDS = 5.0
+_END_SECONDS = 3.0
+_AGAIN_SECONDS = 2.0
+_BREATH_SECONDS = 0.1
+_POLL_SECONDS = 0.005
+_BEGIN = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from moorage.engines.logs.collector import main; main()"
+)
+_SOURCES = (collector, intake, pipes, store)
+
+
+class CollectorFailed(OSError):
+    """The process that collects the apps' output does not start, or does not answer."""
+
+
+class Collecting:
+    """One collector for the deployments of one gateway. Methods block, but for `keep`."""
+
+    def __init__(self, *, deployments: Path, state_dir: Path, run_dir: Path) -> None:
+        self._deployments = deployments
+        self._control = run_dir / "collector"
+        self._lock = state_dir / "collector.lock"
+        self._output = state_dir / "collector.out"
+        self._starting = threading.Lock()
+
+    def watch(self, deployment_id: str, kind: str) -> None:
+        """Have a log's pipes read from now on; they must be open."""
+        self._ask("watch", deployment_id, kind)
+
+    def drain(self, deployment_id: str, kind: str) -> None:
+        """Return when all that was written so far is in the log."""
+        self._ask("drain", deployment_id, kind)
+
+    def ensure(self) -> int:
+        """The id of a collector that answers and is this version's. Raises CollectorFailed."""
+        with self._starting:
+            pid, version = self._running()
+            if pid is not None and version == _version():
+                return pid
+            self._end()
+            self._start()
+            return self._wait_until_it_answers()
+
+    async def keep(self) -> None:
+        """Have one run, whatever happens to it, until cancelled."""
+        while True:
+            try:
+                await _ended(await in_thread(self.ensure))
+                await asyncio.sleep(_BREATH_SECONDS)  # should they die one after the other
+            except CollectorFailed as error:
+                logger.warning("%s", error)
+                await asyncio.sleep(_AGAIN_SECONDS)
+
+    def end(self) -> None:
+        """End it; nothing is left of it."""
+        with self._starting:
+            self._end()
+            for path in (self._control, self._lock, self._output):
+                path.unlink(missing_ok=True)
+
+    def _ask(self, *words: str) -> None:
+        """Make a request; again to a new collector when the present one is gone.
+
+        Nothing fails for want of one: the next to start finds all pipes by itself.
+        """
+        request = " ".join(words)
+        if self._exchange(request) is not None:
+            return
+        try:
+            self.ensure()
+        except CollectorFailed as error:
+            logger.warning("%s; was to %s", error, request)
+        else:
+            self._exchange(request)
+
+    def _exchange(self, request: str) -> str | None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+            asking.settimeout(_ANSWER_SECONDS)
+            try:
+                asking.connect(str(self._control))
+                asking.send(request.encode())
+                return asking.recv(256).decode() or None
+            except OSError:
+                return None
+
+    def _running(self) -> tuple[int | None, str]:
+        """Id and version of the one that answers."""
+        pid, _, version = (self._exchange("which") or "").partition(" ")
+        return (int(pid), version) if pid else (None, "")
+
+    def _start(self) -> None:
+        source = Path(store.__file__).parents[3]
+        arguments = (source, self._deployments, self._control, self._lock, _version())
+        spawn_detached(
+            (sys.executable, "-I", "-S", "-c", _BEGIN, *map(str, arguments)),
+            directory=Path("/"),
+            environment={"LC_ALL": "C.UTF-8"},
+            output=self._output,
+        )
+
+    def _wait_until_it_answers(self) -> int:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            pid, _ = self._running()
+            if pid is not None:
+                return pid
+            time.sleep(_POLL_SECONDS)
+        said = self._output.read_text(errors="replace").strip()[-500:]
+        raise CollectorFailed(f"the collector of the apps' output does not start: {said}")
+
+    def _end(self) -> None:
+        """End the one that holds the lock, if any."""
+        pid = self._holder()
+        if pid is None:
+            return
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            if self._holder() == pid:  # asked with the handle open: the id can't be reused
+                signal.pidfd_send_signal(handle, signal.SIGTERM)
+                if not select.select([handle], [], [], _END_SECONDS)[0]:
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                    select.select([handle], [], [], _END_SECONDS)
+        finally:
+            os.close(handle)
+        reap(pid)
+
+    def _holder(self) -> int | None:
+        """Who holds the lock: None when nobody does."""
+        try:
+            lock = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(os.pread(lock, 32, 0) or b"0") or None
+        else:
+            return None
+        finally:
+            os.close(lock)
+
+
+def _version() -> str:
+    """Of the collector's program: one that runs another is replaced."""
+    digest = hashlib.blake2b(digest_size=8)
+    for module in _SOURCES:
+        digest.update(Path(module.__file__ or "").read_bytes())
+    return digest.hexdigest()
+
+
+async def _ended(pid: int) -> None:
+    """Return when the process is gone."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(handle, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)
+    reap(pid)

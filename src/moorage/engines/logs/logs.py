@@ -1,0 +1,69 @@
+"""The two logs of one deployment, as its runtime uses them."""
+
+import contextlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.clock import Clock
+from moorage.engines.engine import LogKind, LogPage
+from moorage.engines.logs import reader, store
+from moorage.engines.logs.collecting import Collecting
+from moorage.engines.logs.pipes import Pipes
+
+_TAIL_LINES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logs:
+    """Logs and pipes below a deployment's directory, where no app gets. Methods block."""
+
+    directory: Path
+    collecting: Collecting
+    clock: Clock
+
+    def create(self) -> None:
+        """Make the logs, unless they are there: what they hold of an earlier try stays."""
+        for kind in LogKind:
+            self._log(kind).mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def open_pipes(self, kind: LogKind) -> Pipes:
+        """What a command is to write to; close it once the command runs. Raises OSError."""
+        pipes = Pipes(self.directory / "pipes", kind)
+        self.collecting.watch(self.directory.name, kind)
+        return pipes
+
+    def drain(self, kind: LogKind) -> None:
+        """Return when all that was written so far is in the log."""
+        self.collecting.drain(self.directory.name, kind)
+
+    def note(self, kind: LogKind, text: str) -> None:
+        """A line of the gateway's own; left out when there is no log, or no room."""
+        line = text.replace("\n", " ").encode("utf-8", "replace")[: store.LINE_BYTES]
+        now_ms, cap = self.clock.now_ms(), store.CAP_BYTES[kind]
+        with contextlib.suppress(OSError):
+            store.append(self._log(kind), store.GATEWAY, [line], at_ms=now_ms, cap_bytes=cap)
+
+    def read(
+        self, kind: LogKind, *, after: int, since_ms: int, tail: int | None, limit: int
+    ) -> LogPage:
+        """As `Runtime.read_log`."""
+        log = self._log(kind)
+        return reader.read_log(log, after=after, since_ms=since_ms, tail=tail, limit=limit)
+
+    def tail(self, kind: LogKind, max_chars: int) -> str:
+        """The last part of a log, as text."""
+        page = reader.read_log(self._log(kind), tail=_TAIL_LINES, limit=_TAIL_LINES)
+        return "".join(f"{line.text}\n" for line in page.lines)[-max_chars:]
+
+    def is_empty(self, kind: LogKind) -> bool:
+        """Whether nothing is in the log."""
+        return not store.segments(self._log(kind))
+
+    def copy_from(self, other: "Logs", kind: LogKind) -> None:
+        """Another deployment's log in place of this one. Raises OSError."""
+        shutil.rmtree(self._log(kind), ignore_errors=True)
+        shutil.copytree(other._log(kind), self._log(kind))
+
+    def _log(self, kind: LogKind) -> Path:
+        return self.directory / "logs" / kind

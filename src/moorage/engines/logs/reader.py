@@ -1,0 +1,129 @@
+"""Reading a log: from a position, from a time, or its last lines. Never waits for who writes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from moorage.engines.engine import LogLine, LogPage, LogStream
+from moorage.engines.logs.store import ERR, GATEWAY, OUT, segment_path, segments
+
+PAGE_BYTES = 1024 * 1024
+"""The most of a log, as it lies on disk, that one page holds."""
+
+_STREAMS = {OUT: LogStream.OUT, ERR: LogStream.ERR, GATEWAY: LogStream.GATEWAY}
+_BACK_BYTES = 64 * 1024
+_TRIES = 5  # segments may be dropped while they are read
+
+
+def read_log(
+    log: Path, *, after: int = 0, since_ms: int = 0, tail: int | None = None, limit: int
+) -> LogPage:
+    """At most `limit` lines, as `Runtime.read_log` says; an empty page without a log."""
+    for _ in range(_TRIES):
+        view = _View(log)
+        try:
+            return _page(view, view.start(after=after, since_ms=since_ms, tail=tail), limit)
+        except FileNotFoundError:
+            continue  # it was dropped just now: look again at what there is
+    return LogPage(lines=(), next=after)
+
+
+class _View:
+    """A log's segments as they were at one moment. Methods raise FileNotFoundError."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._segments = segments(log)
+        self.begin = self._segments[0][0] if self._segments else 0
+        self.end = sum(self._segments[-1]) if self._segments else 0
+
+    def read(self, position: int, count: int) -> bytes:
+        """Up to `count` bytes from `position` on."""
+        pieces = []
+        for start, size in self._segments:
+            skipped = max(0, position - start)
+            if skipped < size and count > 0:
+                with segment_path(self._log, start).open("rb") as segment:
+                    segment.seek(skipped)
+                    piece = segment.read(min(count, size - skipped))
+                pieces.append(piece)
+                count -= len(piece)
+        return b"".join(pieces)
+
+    def start(self, *, after: int, since_ms: int, tail: int | None) -> int:
+        """Where the lines that are asked for begin; a position never reached begins anew."""
+        position = max(self.begin, after if after <= self.end else 0)
+        if since_ms:
+            position = max(position, self._of_time(since_ms))
+        if tail is not None:
+            position = max(position, self._of_tail(tail, position))
+        return self._aligned(position)
+
+    def _aligned(self, position: int) -> int:
+        """`position`, or the next at which a line begins."""
+        if position in (self.begin, self.end):
+            return position
+        piece = self.read(position - 1, PAGE_BYTES)
+        return position + piece.find(b"\n") if b"\n" in piece else self.end
+
+    def _of_time(self, since_ms: int) -> int:
+        """The first line that is not older, by the first lines of segments, then by each line."""
+        earlier = [start for start, _ in self._segments if self._time_at(start) < since_ms]
+        if not earlier:
+            return self.begin
+        position = earlier[-1]
+        for raw in self.read(position, PAGE_BYTES).split(b"\n")[:-1]:
+            if _time(raw) >= since_ms:
+                break
+            position += len(raw) + 1
+        return position
+
+    def _time_at(self, position: int) -> int:
+        return _time(self.read(position, 32))
+
+    def _of_tail(self, lines: int, floor: int) -> int:
+        """Where the last `lines` lines begin, as far as they fit a page."""
+        floor = max(floor, self.end - PAGE_BYTES)
+        position, found = self.end, 0
+        while position > floor:
+            begin = max(floor, position - _BACK_BYTES)
+            piece = self.read(begin, position - begin)
+            for offset in _line_ends(piece):
+                found += 1
+                if found > lines:
+                    return begin + offset + 1
+            position = begin
+        return floor
+
+
+def _line_ends(piece: bytes) -> Iterator[int]:
+    """Offsets of line feeds, last first."""
+    offset = piece.rfind(b"\n")
+    while offset >= 0:
+        yield offset
+        offset = piece.rfind(b"\n", 0, offset)
+
+
+def _page(view: _View, position: int, limit: int) -> LogPage:
+    data = view.read(position, PAGE_BYTES)
+    *whole, rest = data.split(b"\n")  # the rest is being written, or begins on this page
+    lines = []
+    for raw in whole[:limit]:
+        position += len(raw) + 1
+        lines.append(_line(raw, position))
+    if not whole and len(rest) == PAGE_BYTES:  # a crash of the machine left it: passed over
+        position += len(rest)
+    return LogPage(lines=tuple(lines), next=position)
+
+
+def _time(raw: bytes) -> int:
+    digits = raw.partition(b" ")[0]
+    return int(digits) if digits.isdigit() else 0
+
+
+def _line(raw: bytes, position: int) -> LogLine:
+    """A line; what a crash of the machine made of one is shown as it is, without a time."""
+    digits, _, rest = raw.partition(b" ")
+    stream = _STREAMS.get(rest[:1])
+    if stream is None or not digits.isdigit() or rest[1:2] != b" ":
+        return LogLine(0, LogStream.OUT, raw.decode("utf-8", "replace"), position)
+    return LogLine(int(digits), stream, rest[2:].decode("utf-8", "replace"), position)

@@ -1,0 +1,45 @@
+"""Copying a deployment's files: by a command that sees nothing but the two, as a build does.
+
+The origin may run meanwhile, and turn a directory into a link to anywhere: there, it leads nowhere.
+"""
+
+from pathlib import Path
+
+from moorage.engines.engine import BuildSpec, Limits, LogKind
+from moorage.engines.rootless import build
+from moorage.engines.rootless.deployment_directory import Place
+from moorage.engines.rootless.watch import Watch
+from moorage.planning.plan import Plan, Stack
+from moorage.threads import in_thread
+
+_SECONDS = 300
+_COMMAND = "cp -a /tmp/origin/app/. /app/ && cp -a /tmp/origin/home/. ~/"
+
+
+async def copy(origin: Place, place: Place, watch: Watch) -> None:
+    """Copy files and build log into an empty place. Raises DeployFailed, OSError."""
+    await build.run_steps(place, _spec(place.deployment_id), watch, more=_shown(origin))
+    await in_thread(place.logs.copy_from, origin.logs, LogKind.BUILD)
+
+
+def _spec(deployment_id: str) -> BuildSpec:
+    """The build that copies; what it copies was within its limits."""
+    unlimited = 1 << 50
+    return BuildSpec(
+        deployment_id=deployment_id,
+        source=Path("/"),
+        plan=Plan(
+            stack=Stack.CUSTOM, directory="", install=None, build=_COMMAND, start="", port=1,
+            build_env={}, run_env={}, because=(),
+        ),
+        limits=Limits(memory_bytes=unlimited, cpu_millis=1000, pids=16, disk_bytes=unlimited),
+        timeout_seconds=_SECONDS,
+    )  # fmt: skip
+
+
+def _shown(origin: Place) -> tuple[str, ...]:
+    """bwrap's options that show another deployment's files."""
+    return (
+        "--ro-bind", str(origin.app), "/tmp/origin/app",  # noqa: S108 (nobody else is inside)
+        "--ro-bind", str(origin.home), "/tmp/origin/home",  # noqa: S108
+    )  # fmt: skip

@@ -1,0 +1,213 @@
+"""A deployment's place: directories of the gateway's user, which nobody else may enter."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from moorage.engines.disks.disk import CACHES
+from moorage.engines.disks.trees import copy_tree, remove_all, remove_below
+from moorage.engines.engine import Limits
+from moorage.engines.host import deployment_directory as place
+from moorage.engines.host import tool
+from moorage.engines.host.cgroup import APPS, BUILDS
+from moorage.engines.host.record import Stage
+from moorage.engines.isolation.bubblewrap import View
+from moorage.engines.isolation.etc import write_etc
+from moorage.engines.rootless.pasta import RESIDENT, Files
+from moorage.engines.rootless.record import Record
+
+_BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's
+_ENTRY_BYTES = 4096  # what a file or directory is taken to cost at least, however small
+_HIDDEN_BYTES = 1 << 62
+_KEEP_OWNER = -1
+
+
+class Excess(StrEnum):
+    """What somebody had too much of."""
+
+    MEMORY = "memory"
+    DISK = "disk"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(place.Machine["Place"]):
+    """What all deployments of a gateway share."""
+
+    hard_files: int  # descriptors that a process of the gateway may have
+
+    def place(self, deployment_id: str) -> "Place":
+        """The place of a deployment, whether or not anything is there."""
+        return Place(machine=self, deployment_id=deployment_id)
+
+    @property
+    def rules(self) -> Path:
+        """The packet filter that every app's namespace gets."""
+        return self.run_dir / "rules.nft"
+
+    @property
+    def seccomp(self) -> Path:
+        """The system call filter."""
+        return self.run_dir / "seccomp.bpf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place(place.Place):
+    """One deployment's place; its directory's path marks the deployment's processes, too."""
+
+    machine: Machine
+
+    @property
+    def app(self) -> Path:
+        """The app's files, `/app` inside."""
+        return self.directory / "app"
+
+    @property
+    def home(self) -> Path:
+        """The app's home, `/home/app` inside."""
+        return self.directory / "home"
+
+    @property
+    def tmp(self) -> Path:
+        """A build's `/tmp`."""
+        return self.directory / "tmp"
+
+    @property
+    def excess_file(self) -> Path:
+        """What the last command was killed for, if the gateway killed it for too much."""
+        return self.directory / "excess"
+
+    @property
+    def excess(self) -> Excess | None:
+        """What `excess_file` says."""
+        try:
+            return Excess(self.excess_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    @property
+    def app_group(self) -> str:
+        """The control group of the app."""
+        return f"{APPS}/app-{self.deployment_id}"
+
+    @property
+    def build_group(self) -> str:
+        """The control group of the build."""
+        return f"{BUILDS}/build-{self.deployment_id}"
+
+    @property
+    def record(self) -> Record | None:
+        """What is known of the deployment."""
+        return Record.read(self.directory)
+
+    def begin(self) -> None:
+        """An empty place in stage BUILDING; what was there is removed."""
+        self.remove()
+        self.directory.mkdir(parents=True, mode=0o700)
+        self.logs.create()
+        self.write(Record(deployment_id=self.deployment_id, stage=Stage.BUILDING))
+        for name in ("app", "home", "tmp"):
+            (self.directory / name).mkdir(mode=0o700)
+
+    def fill(self, source: Path) -> None:
+        """Copy an upload's files in. Raises NotAFile, OSError."""
+        copy_tree(source, self.app, uid=_KEEP_OWNER)
+
+    def view(self, toolchains: Mapping[str, Path], *, building: bool) -> View:
+        """What of the machine is shown inside; writes the app's `/etc`."""
+        etc = self.directory / "etc"
+        write_etc(etc, RESIDENT, self.machine.servers)
+        return View(
+            app=self.app,
+            home=self.home,
+            etc=etc,
+            tools=self.machine.tools,
+            toolchains=toolchains,
+            build_tmp=self.tmp if building else None,
+        )
+
+    def files(self, *, building: bool) -> Files:
+        """What the script inside reads and writes."""
+        return Files(
+            rules=self.machine.rules,
+            seccomp=self.machine.seccomp,
+            status=None if building else self.status_file,
+        )
+
+    def make_group(self, limits: Limits, *, building: bool) -> list[Path]:
+        """A new control group's directories; none where there are no control groups."""
+        if self.machine.cgroups is None:
+            return []
+        group = self.build_group if building else self.app_group
+        self.machine.cgroups.create(group, limits)
+        return self.machine.cgroups.directories(group)
+
+    def remove_groups(self) -> None:
+        """Kill what is in the control groups, and remove them."""
+        if self.machine.cgroups is not None:
+            for group in (self.build_group, self.app_group):
+                self.machine.cgroups.remove(group)
+
+    def ran_out_of_memory(self) -> bool:
+        """Whether the gateway, or the control group, killed the last command for its memory."""
+        groups = self.machine.cgroups
+        both = (self.build_group, self.app_group)
+        killed = groups is not None and any(groups.oom_kills(group) for group in both)
+        return killed or self.excess is Excess.MEMORY
+
+    def clear_build_leftovers(self) -> None:
+        """Empty a build's `/tmp` and the package managers' caches."""
+        remove_tree(self.tmp)
+        for cache in CACHES:
+            remove_below(self.home, cache)
+
+    def abandon(self) -> None:
+        """Take away all but the logs and the record of a build that failed."""
+        for name in ("app", "home", "tmp", "etc"):
+            remove_tree(self.directory / name)
+        self.write(Record(deployment_id=self.deployment_id, stage=Stage.FAILED))
+
+    def remove(self) -> None:
+        """Take away all there is on disk."""
+        self.socket.unlink(missing_ok=True)
+        remove_tree(self.directory)
+
+    def used_bytes(self) -> int:
+        """What the deployment has on disk, logs and all."""
+        return used_bytes(self.directory)
+
+
+def used_bytes(directory: Path) -> int:
+    """What a tree takes on disk; each entry counts a block at least. Follows no link.
+
+    A directory that bars its owner, or lies too deep for a path, may hide anything, and counts as
+    more than any limit.
+    """
+    total, waiting = 0, [str(directory)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    total += _size(entry)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it is the app's, which may be changing it just now
+        except OSError:
+            total += _HIDDEN_BYTES
+    return total
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return max(_ENTRY_BYTES, entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES)
+    except FileNotFoundError:
+        return 0
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a tree that an app may have barred to its own user. None there is no error."""
+    if directory.is_dir():
+        tool.run(["chmod", "-R", "u+rwX", "--", str(directory)])
+        remove_all(str(directory))

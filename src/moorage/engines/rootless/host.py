@@ -1,0 +1,136 @@
+"""The machine as an ordinary user's gateway finds it: what it lacks, what all apps share."""
+
+import logging
+import resource
+import signal
+from pathlib import Path
+
+from moorage.engines.engine import Limits
+from moorage.engines.host import tool
+from moorage.engines.host.cgroup import Cgroups, Hierarchy
+from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.record import Stage
+from moorage.engines.host.trial import EMPTY
+from moorage.engines.isolation import firewall, resolver, seccomp, shims
+from moorage.engines.rootless import app, pasta, probe
+from moorage.engines.rootless.deployment_directory import Machine
+from moorage.engines.rootless.processes import (
+    command_line,
+    descendants,
+    everything,
+    send,
+    wait_until_dead,
+)
+from moorage.engines.rootless.rules import Policy, own_addresses, ruleset
+from moorage.engines.sandbox.host import open_groups
+from moorage.errors import IsolationMissing
+from moorage.whole_file import replace_file
+
+logger = logging.getLogger(__name__)
+
+_MIB = 1024 * 1024
+TRIAL_LIMITS = Limits(memory_bytes=128 * _MIB, cpu_millis=1000, pids=16, disk_bytes=8 * _MIB)
+
+
+def open_machine(
+    configuration: Configuration, *, hierarchy: Hierarchy | None, accept_soft_limits: bool
+) -> Machine:
+    """Set up what all apps share and sweep up; blocks. Raises IsolationMissing."""
+    servers = resolver.find_servers()
+    missing = probe.missing()
+    if not servers:
+        missing.append(probe.MISSING_RESOLVER)
+    if not accept_soft_limits:
+        missing.append(probe.soft_limits(with_groups=hierarchy is not None))
+    if missing:
+        raise IsolationMissing(tuple(missing))
+    for directory in (configuration.state_dir / "deployments", configuration.run_dir):
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o700)
+    for name in (EMPTY, "bin"):
+        (configuration.run_dir / name).mkdir(exist_ok=True)
+    groups = None
+    if hierarchy is not None:
+        groups = Cgroups(hierarchy, f"moorage-{configuration.instance_id}")
+    machine = Machine(
+        configuration=configuration,
+        servers=servers,
+        tools={**configuration.tools, **shims.write(configuration.run_dir / "bin")},
+        cgroups=groups,
+        shares=open_groups(groups, configuration),
+        hard_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+    )
+    replace_file(machine.seccomp, seccomp.filter_bytes(shared_memory=machine.cgroups is not None))
+    replace_file(machine.rules, ruleset(_policy(machine)).encode())
+    machine.collecting.ensure()
+    sweep(machine)
+    return machine
+
+
+def close_machine(machine: Machine) -> None:
+    """Take away what all apps shared; they must be stopped."""
+    machine.collecting.end()
+    if machine.cgroups is not None:
+        machine.cgroups.close()
+    for path in (machine.seccomp, machine.rules):
+        path.unlink(missing_ok=True)
+    for name in shims.SHIMS:
+        (machine.run_dir / "bin" / name).unlink()
+    for directory in ("bin", EMPTY, "."):
+        (machine.run_dir / directory).resolve().rmdir()
+
+
+def sweep(machine: Machine) -> None:
+    """End processes and remove places that no finished build accounts for."""
+    known = {}
+    for place in machine.places():
+        record = place.record
+        if record is None:
+            place.remove()
+            continue
+        known[str(place.directory)] = record
+        if record.stage is Stage.BUILDING:
+            place.abandon()
+    ended = []
+    for process in everything().values():
+        marker = pasta.marker(command_line(process.id.pid))
+        if marker is None or Path(marker).parent != machine.deployments:
+            continue
+        if marker not in known or known[marker].pasta != process.id:
+            logger.warning("a process of %s is nobody's: it is ended", Path(marker).name)
+            ended += [process.id, *(it.id for it in descendants(process.id, everything()))]
+            send(process.id, signal.SIGKILL)
+    wait_until_dead(ended)
+    for place in machine.places():
+        record = place.record
+        for stranger in [] if record is None else app.strangers(record):
+            send(stranger, signal.SIGKILL)
+    for door in app.doors_to_nowhere():
+        send(door, signal.SIGKILL)
+
+
+def keep_rules(machine: Machine) -> None:
+    """Load the filter anew into what runs when the machine has other addresses. Raises OSError."""
+    rules = ruleset(_policy(machine)).encode()
+    if machine.rules.read_bytes() == rules:
+        return
+    replace_file(machine.rules, rules)
+    for place in machine.places():
+        record = place.record
+        if record is not None and record.holder is not None and app.is_running(record):
+            tool.run(pasta.enter_argv(record.holder.pid, ("nft", "-f", str(machine.rules))))
+
+
+def _policy(machine: Machine) -> Policy:
+    configuration = machine.configuration
+    addresses = tool.run(["ip", "-json", "-4", "address"])
+    return Policy(
+        deny=(
+            *own_addresses(addresses),
+            *firewall.connected_networks(addresses),
+            *configuration.deny,
+        ),
+        allow=configuration.allow,
+        resolvers=machine.servers,
+        traffic=configuration.traffic,
+    )

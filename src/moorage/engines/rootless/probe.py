@@ -1,0 +1,108 @@
+"""What a machine lacks for isolating apps without root, and the commands that mend it."""
+
+import os
+import platform
+from pathlib import Path
+
+from moorage.engines.host import socket_proxy as door
+from moorage.engines.host import tool
+from moorage.engines.host.cgroup import CONTROLLERS, Hierarchy
+from moorage.engines.host.probe import MISSING_RESOLVER, likely_causes
+from moorage.engines.isolation import seccomp
+
+__all__ = ["MISSING_RESOLVER", "delegated_hierarchy", "likely_causes", "missing", "soft_limits"]
+
+# Program → Debian's and Ubuntu's package.
+PROGRAMS = {
+    "pasta": "passt",
+    "bwrap": "bubblewrap",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "setpriv": "util-linux",
+    "prlimit": "util-linux",
+}
+_TUN = Path("/dev/net/tun")
+_MOST_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
+_DEBIAN_USERNS = Path("/proc/sys/kernel/unprivileged_userns_clone")
+_CGROUPS = Path("/sys/fs/cgroup")
+SUBGROUP = "gateway"  # DelegateSubgroup= of the service: beside it lie the apps' groups
+_COUNTS_PROCESSES_PER_NAMESPACE = (5, 14)  # before, all apps had one RLIMIT_NPROC together
+
+_DISK = "the disk of an app (the kernel limits a file's size, the gateway measures the rest)"
+_MEMORY = (
+    "memory and processor time of an app (the kernel limits a process's memory, the gateway watches"
+    " the sum, apps get what time the gateway leaves; control groups could hold both: start the"
+    " gateway by systemd with Delegate=yes and DelegateSubgroup=gateway)"
+)
+
+
+def missing() -> list[str]:
+    """Sentences on what programs, rights and kernel the rootless mode can't do without."""
+    sentences = []
+    if os.geteuid() == 0:
+        sentences.append("the gateway runs as root: it isolates better without isolation=rootless")
+    packages = {package for name, package in PROGRAMS.items() if not tool.found(name)}
+    if not os.access(door.PROXY, os.X_OK):
+        packages.add("systemd")
+    if packages:
+        names = " ".join(sorted(packages))
+        sentences.append(f"programs are not installed: apt-get install {names}")
+    if platform.machine() not in seccomp.ARCHITECTURES:
+        sentences.append(f"there is no system call filter for {platform.machine()}")
+    if kernel_version(platform.release()) < _COUNTS_PROCESSES_PER_NAMESPACE:
+        sentences.append("the kernel is older than 5.14: it can't limit each app's processes")
+    if not os.access(_TUN, os.R_OK | os.W_OK):
+        sentences.append(f"{_TUN} is not for everybody: chmod 0666 {_TUN}")
+    if _reads(_DEBIAN_USERNS) == "0" or _reads(_MOST_NAMESPACES) == "0":
+        sentences.append(
+            "user namespaces are off: sysctl -w kernel.unprivileged_userns_clone=1"
+            " user.max_user_namespaces=65536"
+        )
+    return sentences
+
+
+def soft_limits(*, with_groups: bool) -> str:
+    """The sentence on what this mode only watches."""
+    watched = _DISK if with_groups else f"{_DISK}, and {_MEMORY}"
+    return (
+        f"without root some limits are only watched: {watched};"
+        " accept that with accept_soft_limits = true, or start the gateway with sudo"
+    )
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """Major and minor of `uname -r`; (0, 0) when it tells neither."""
+    major, _, rest = release.partition(".")
+    minor = rest.partition(".")[0].partition("-")[0]
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
+
+
+def delegated_hierarchy() -> Hierarchy | None:
+    """The version 2 control group that this user was given, as by systemd; None without one."""
+    group = own_group(Path("/proc/self/cgroup").read_text())
+    if group is None:
+        return None
+    directory = _CGROUPS / group.lstrip("/")
+    if directory.name == SUBGROUP:
+        directory = directory.parent
+    controllers = (_reads(directory / "cgroup.controllers") or "").split()
+    may_write = os.access(directory, os.W_OK) and os.access(directory / "cgroup.procs", os.W_OK)
+    if not may_write or not set(CONTROLLERS) <= set(controllers):
+        return None
+    return Hierarchy(2, dict.fromkeys(CONTROLLERS, directory))
+
+
+def own_group(text: str) -> str | None:
+    """This process's group in the version 2 hierarchy, from `/proc/self/cgroup` (cgroups(7))."""
+    for line in text.splitlines():
+        if line.startswith("0::"):
+            return line.removeprefix("0::")
+    return None
+
+
+def _reads(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None

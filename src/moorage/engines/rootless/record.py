@@ -1,0 +1,14 @@
+"""What the rootless mode keeps of a deployment."""
+
+from moorage.engines.host import record
+from moorage.engines.rootless.processes import ProcessId
+
+
+class Record(record.Record, frozen=True, kw_only=True):
+    """One deployment."""
+
+    memory_bytes: int = 0  # what the app and its disk may hold, for who watches over it
+    disk_bytes: int = 0
+    pasta: ProcessId | None = None  # of the app that was launched last
+    holder: ProcessId | None = None  # pasta's child, in the app's namespaces
+    door: ProcessId | None = None

@@ -1,0 +1,257 @@
+"""The rootless runtime: builds and runs apps on this machine as an ordinary user, each apart."""
+
+import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from moorage.engines.disks.disk import disk_failure, free_bytes
+from moorage.engines.disks.trees import NotAFile
+from moorage.engines.engine import AppExit, BuildSpec, Disks, Instance, InstanceSpec, Usage
+from moorage.engines.host.cgroup import Hierarchy
+from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.local import Local, repeat, require_built
+from moorage.engines.host.record import Stage
+from moorage.engines.host.toolchains import ensured
+from moorage.engines.host.trial import trial
+from moorage.engines.rootless import app, build, copying, host, probe
+from moorage.engines.rootless.deployment_directory import Machine, Place
+from moorage.engines.rootless.processes import descendants, everything, memory_bytes
+from moorage.engines.rootless.record import Record
+from moorage.engines.rootless.watch import Watch
+from moorage.errors import DeployFailed, FailureCause, IsolationMissing
+from moorage.process import reap
+from moorage.threads import in_thread, to_its_end
+
+_WATCH_EVERY_SECONDS = 0.25
+_TEND_EVERY_SECONDS = 5.0
+
+
+class Rootless(Local[Machine, Place]):
+    """A `Runtime` of user namespaces, pasta, nftables, seccomp and resource limits.
+
+    Both directories are closed to all other users. `hierarchy` is where this user may make control
+    groups, None for nowhere. `accept_soft_limits` says that the operator knows which limits are
+    only watched here; without it the runtime does not open.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        accept_soft_limits: bool = False,
+        hierarchy: Hierarchy | None = None,
+    ) -> None:
+        super().__init__(configuration)
+        self._accept_soft_limits = accept_soft_limits
+        self._hierarchy = hierarchy
+        self._watch = Watch()
+        self._apps: dict[str, Record] = {}  # those that were started, and not stopped since
+
+    async def open(self) -> str:
+        """As `Runtime.open`; runs a trial, and removes what nothing accounts for any more."""
+        self._opened = await in_thread(
+            host.open_machine,
+            self._configuration,
+            hierarchy=self._hierarchy,
+            accept_soft_limits=self._accept_soft_limits,
+        )
+        try:
+            await trial(self._opened, _built, host.TRIAL_LIMITS)
+        except BaseException:
+            await in_thread(self._opened.collecting.end)
+            self._opened = None
+            raise
+        self._apps = await in_thread(self._adopted)
+        self._watch_ends(self._place(deployment_id) for deployment_id in self._apps)
+        self._keep(
+            self._opened.collecting.keep(),
+            repeat(self.watch, every_seconds=_WATCH_EVERY_SECONDS),
+            repeat(self.tend, every_seconds=_TEND_EVERY_SECONDS),
+        )
+        groups = self._opened.cgroups
+        version = None if groups is None else groups.hierarchy.version
+        limits = "limits of each process" if version is None else f"cgroup v{version}"
+        return f"rootless: user namespaces, pasta, nftables, seccomp, {limits}; disks are watched"
+
+    async def check(self) -> None:
+        """As `Runtime.check`: open, and nothing is missing since."""
+        if self._opened is None:
+            raise IsolationMissing(("the runtime is closed",))
+        if missing := await in_thread(probe.missing):
+            raise IsolationMissing(tuple(missing))
+
+    def _close_machine(self, machine: Machine) -> None:
+        host.close_machine(machine)
+
+    async def build(self, spec: BuildSpec) -> None:
+        """As `Runtime.build`. Keeps no caches."""
+        async with self._alone(spec.deployment_id) as place:
+            await to_its_end(self._halt(place))
+            await in_thread(place.begin)
+            async with _abandoned_on_failure(place):
+                await self._fill(place, spec)
+                await build.run_steps(place, spec, self._watch)
+
+    async def copy(self, origin_id: str, deployment_id: str) -> None:
+        """As `Runtime.copy`. The copy is made where nothing but the two is to be seen."""
+        origin = self._place(origin_id)
+        require_built(origin, "copy")
+        async with self._alone(deployment_id) as place:
+            await to_its_end(self._halt(place))
+            await in_thread(place.begin)
+            async with _abandoned_on_failure(place):
+                await copying.copy(origin, place, self._watch)
+
+    async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
+        """As `Runtime.start`; an app that has a volume is not started without it."""
+        if spec.volume is not None:
+            raise DeployFailed(FailureCause.INTERRUPTED, "without root there are no volumes")
+        return await super().start(spec, timeout_seconds=timeout_seconds)
+
+    async def volumes(self) -> set[str]:
+        """As `Runtime.volumes`: without root there are none."""
+        return set()
+
+    async def clear_volume(self, volume_id: str) -> None:
+        """As `Runtime.clear_volume`: there is nothing in it."""
+
+    async def remove_volume(self, volume_id: str) -> None:
+        """As `Runtime.remove_volume`: there is nothing to remove."""
+
+    async def running(self) -> dict[str, Instance]:
+        """As `Runtime.running`."""
+        return await in_thread(self._running)
+
+    async def connections(self, deployment_id: str) -> int:
+        """As `Runtime.connections`."""
+        record = self._place(deployment_id).record
+        return 0 if record is None else await in_thread(app.connections, record)
+
+    async def usage(self) -> dict[str, Usage]:
+        """As `Runtime.usage`; what processes used that have ended is missing."""
+        return await in_thread(self._usage)
+
+    async def disks(self) -> Disks:
+        """As `Runtime.disks`."""
+        return Disks(free_bytes=await in_thread(free_bytes, self._machine.deployments))
+
+    async def free_networks(self) -> None:
+        """As `Runtime.free_networks`: each app has a user's network of its own."""
+
+    async def exit_reason(self, deployment_id: str) -> AppExit | None:
+        """As `Runtime.exit_reason`; None for an app that was never started."""
+        place = self._place(deployment_id)
+        record = place.record
+        return None if record is None else await in_thread(app.exit_of, place, record)
+
+    async def _fill(self, place: Place, spec: BuildSpec) -> None:
+        try:
+            await in_thread(place.fill, spec.source)
+        except NotAFile as error:
+            raise DeployFailed(FailureCause.UPLOAD_INVALID, str(error)) from error
+        except OSError as error:
+            raise disk_failure(error, spec.limits.disk_bytes) from error
+        if await in_thread(place.used_bytes) > spec.limits.disk_bytes:
+            raise disk_failure(OSError(errno.ENOSPC, ""), spec.limits.disk_bytes)
+
+    async def _start(self, place: Place, spec: InstanceSpec, timeout_seconds: float) -> Instance:
+        record = place.record
+        if record is None or await self._is_gone(place):
+            place.socket.unlink(missing_ok=True)
+            try:
+                toolchains = await ensured(self._configuration.toolchains, spec.plan.toolchains)
+                record = await in_thread(app.launch, place, spec, toolchains)
+            except OSError as error:
+                raise disk_failure(error, spec.limits.disk_bytes) from error
+            self._ends.watch(place.deployment_id, place.status_file)
+        self._apps[place.deployment_id] = record
+        listener = await app.wait_listening(place, record, spec, timeout_seconds=timeout_seconds)
+        record = await in_thread(app.open_door, place, record, listener)
+        return place.instance(listener)
+
+    def _adopted(self) -> dict[str, Record]:
+        """The apps that run already, started by an earlier gateway."""
+        records = {place.deployment_id: place.record for place in self._machine.places()}
+        return {
+            key: record
+            for key, record in records.items()
+            if record is not None and app.is_running(record)
+        }
+
+    def _running(self) -> dict[str, Instance]:
+        found = {}
+        for place in self._machine.places():
+            if (instance := self._live(place)) is not None:
+                found[place.deployment_id] = instance
+        return found
+
+    def _usage(self) -> dict[str, Usage]:
+        processes, used = everything(), {}
+        for place in self._machine.places():
+            record = place.record
+            if record is None or record.holder is None or not app.is_running(record):
+                continue
+            inside = descendants(record.holder, processes)
+            used[place.deployment_id] = Usage(
+                cpu_ms=sum(process.cpu_ms for process in inside),
+                memory_bytes=sum(memory_bytes(process.id.pid) for process in inside),
+            )
+        return used
+
+    async def _halt(self, place: Place) -> None:
+        """Stop the app and keep how it ended."""
+        record = place.record
+        if record is None:
+            return
+        await app.stop(place, record, grace_seconds=self._configuration.stop_grace_seconds)
+        await in_thread(app.close_door, place, record)
+        ended = await in_thread(app.exit_of, place, record)
+        await in_thread(place.remove_groups)
+        self._apps.pop(place.deployment_id, None)
+        if ended is not None:
+            await in_thread(place.write, record.ended(ended))
+
+    def _live(self, place: Place) -> Instance | None:
+        record = place.record
+        if record is None or record.listener is None:
+            return None
+        live = app.is_open(place, record) and app.listens(record)
+        return place.instance(record.listener) if live else None
+
+    def _is_running(self, place: Place) -> bool:
+        return app.is_running(place.record)
+
+    def _has_ended(self, place: Place) -> bool:
+        return app.has_ended(place, place.record)
+
+    def watch(self) -> None:
+        """Kill the apps that have too much, once; blocks."""
+        apps = {key: it for key, it in list(self._apps.items()) if app.is_running(it)}
+        processes = everything() if apps else {}
+        for deployment_id, record in apps.items():
+            if record.pasta is not None:
+                place = self._machine.place(deployment_id)
+                self._watch.look(place, record.pasta, app.limits_of(record), processes)
+
+    def tend(self) -> None:
+        """What is done every few seconds, once; blocks."""
+        host.keep_rules(self._machine)
+        for record in list(self._apps.values()):
+            if record.pasta is not None and not app.is_running(record):
+                reap(record.pasta.pid)
+
+
+@asynccontextmanager
+async def _abandoned_on_failure(place: Place) -> AsyncIterator[None]:
+    """Keep what was built within, or nothing but the logs."""
+    try:
+        yield
+    except BaseException:
+        await to_its_end(in_thread(place.abandon))
+        raise
+    await in_thread(place.write, Record(deployment_id=place.deployment_id, stage=Stage.BUILT))
+
+
+async def _built(place: Place, spec: BuildSpec) -> None:
+    await in_thread(place.begin)
+    await build.run_steps(place, spec, Watch())

@@ -1,0 +1,91 @@
+"""Watching over what no limit of the kernel's holds: an app's memory as a whole, and its disk.
+
+Memory is looked at four times a second. A disk is measured when so much has gone from the machine's
+free space that some app may have passed its limit, and every now and then. Who has too much is
+killed; until then it may have taken more, by what it can write or touch in that time.
+"""
+
+import asyncio
+import os
+import signal
+from dataclasses import dataclass, field
+
+from moorage.engines.engine import Limits
+from moorage.engines.rootless.deployment_directory import Excess, Place
+from moorage.engines.rootless.processes import (
+    Process,
+    ProcessId,
+    descendants,
+    everything,
+    is_alive,
+    memory_bytes,
+    memory_share_bytes,
+    send,
+)
+from moorage.threads import in_thread
+
+_LOOK_SECONDS = 0.25
+_FREE_STEP_BYTES = 16 * 1024 * 1024
+_DISK_SECONDS = 20.0
+
+# A process that is refused memory says so itself, in its own words.
+OUT_OF_MEMORY_WORDS = (
+    "out of memory", "Out of memory", "MemoryError", "Cannot allocate memory", "ENOMEM",
+    "allocation failed",
+)  # fmt: skip
+
+
+@dataclass
+class Watch:
+    """Over all builds and apps of a gateway."""
+
+    _free: dict[str, int] = field(default_factory=dict)  # at the last measuring, by deployment
+    _measured: dict[str, float] = field(default_factory=dict)  # when that was
+
+    async def keep_watching(self, place: Place, pasta: ProcessId, limits: Limits) -> None:
+        """Watch over a build until it is killed for too much, or this is cancelled."""
+        while is_alive(pasta):
+            await asyncio.sleep(_LOOK_SECONDS)
+            await in_thread(self.look, place, pasta, limits)
+
+    def look(
+        self,
+        place: Place,
+        pasta: ProcessId,
+        limits: Limits,
+        among: dict[int, Process] | None = None,
+    ) -> None:
+        """Kill what has too much, and note of what; blocks. `among` are all processes."""
+        excess = self._excess(place, pasta, limits, everything() if among is None else among)
+        if excess is not None:
+            place.excess_file.write_text(excess)
+            send(pasta, signal.SIGKILL)
+
+    def _excess(
+        self, place: Place, pasta: ProcessId, limits: Limits, among: dict[int, Process]
+    ) -> Excess | None:
+        pids = [process.id.pid for process in descendants(pasta, among)]
+        if place.machine.cgroups is None and _takes_more(limits.memory_bytes, pids):
+            return Excess.MEMORY
+        if self._may_be_full(place) and place.used_bytes() > limits.disk_bytes:
+            return Excess.DISK
+        return None
+
+    def _may_be_full(self, place: Place) -> bool:
+        """Whether it is time to measure the disk again."""
+        status = os.statvfs(place.machine.deployments)
+        free, key = status.f_bavail * status.f_frsize, place.deployment_id
+        now = place.machine.clock.monotonic_seconds()
+        recently = self._measured.get(key, -_DISK_SECONDS) + _DISK_SECONDS > now
+        if recently and self._free[key] - free < _FREE_STEP_BYTES:
+            self._free[key] = max(free, self._free[key])
+            return False
+        self._free[key], self._measured[key] = free, now
+        return True
+
+
+def _takes_more(most_bytes: int, pids: list[int]) -> bool:
+    """Whether processes have more memory together; what they share is told apart if it matters."""
+    return all(
+        sum(map(measure, pids)) > most_bytes for measure in (memory_bytes, memory_share_bytes)
+    )

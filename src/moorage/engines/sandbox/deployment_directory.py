@@ -1,0 +1,202 @@
+"""A deployment's place on the machine: where its parts lie, and taking them away again."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.engines.disks import copying, trees
+from moorage.engines.disks.caches import Caches
+from moorage.engines.disks.disk import IMAGE, AppDisk
+from moorage.engines.disks.downloads import Downloads
+from moorage.engines.disks.space import Space
+from moorage.engines.disks.templates import Blanks
+from moorage.engines.disks.volume import Volume
+from moorage.engines.engine import LogKind
+from moorage.engines.host import deployment_directory as place
+from moorage.engines.host.cgroup import APPS, BUILDS, Cgroups
+from moorage.engines.host.record import Stage
+from moorage.engines.host.toolchains import Toolchains
+from moorage.engines.isolation import etc, network, slots
+from moorage.engines.isolation.network import Network
+from moorage.engines.isolation.slots import Slot
+from moorage.engines.sandbox.record import Record
+
+_APP_GROUP = f"{APPS}/app-"
+
+
+def app_of(group: str) -> str | None:
+    """The deployment whose app has this control group; None when it is no app's."""
+    return group.removeprefix(_APP_GROUP) if group.startswith(_APP_GROUP) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(place.Machine["Place"]):
+    """What all deployments of a gateway share."""
+
+    subnet: str
+    cgroups: Cgroups
+    seccomp: bytes
+    oom_score: int  # of apps, which they can't lower
+    blanks: Blanks
+    caches: Caches
+    downloads: Downloads
+    toolchains: Toolchains
+    space: Space
+
+    def place(self, deployment_id: str) -> "Place":
+        """The place of a deployment, whether or not anything is there."""
+        return Place(machine=self, deployment_id=deployment_id)
+
+    def volume(self, volume_id: str) -> Volume:
+        """A volume, whether or not it has been made."""
+        return Volume(directory=self.volumes / volume_id, mounts=self.volume_mounts / volume_id)
+
+    def hide_volumes(self, deployment_id: str) -> None:
+        """Have a deployment see no volume any more."""
+        for mounts in self.volume_mounts.iterdir():
+            if (mounts / deployment_id).is_dir():
+                self.volume(mounts.name).hide(deployment_id)
+
+    @property
+    def volumes(self) -> Path:
+        """The directory of all volumes' directories."""
+        return self.configuration.state_dir / "volumes"
+
+    @property
+    def volume_mounts(self) -> Path:
+        """Where volumes are mounted, and seen by those who have them."""
+        return self.run_dir / "volumes"
+
+    @property
+    def mount_points(self) -> Path:
+        """Where disks are mounted: apps' uids must be able to get there, unlike `state_dir`."""
+        return self.run_dir / "disks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place(place.Place):
+    """One deployment's place: a disk, a slot, control groups, a network."""
+
+    machine: Machine
+
+    @property
+    def disk(self) -> AppDisk:
+        """The disk."""
+        return AppDisk(
+            image=self.directory / IMAGE,
+            mount_point=self.machine.mount_points / self.deployment_id,
+        )
+
+    @property
+    def app_group(self) -> str:
+        """The control group of the app, and of nothing else."""
+        return f"{_APP_GROUP}{self.deployment_id}"
+
+    @property
+    def door_group(self) -> str:
+        """The control group of the door, and of the process that waits for the app's exit."""
+        return f"{APPS}/door-{self.deployment_id}"
+
+    @property
+    def build_group(self) -> str:
+        """The control group of the build."""
+        return f"{BUILDS}/build-{self.deployment_id}"
+
+    @property
+    def record(self) -> Record | None:
+        """What is known of the deployment."""
+        return Record.read(self.directory)
+
+    def network(self, slot: Slot) -> Network:
+        """The network of the slot the deployment has."""
+        return network.network_of(self.machine.configuration.instance_id, slot)
+
+    def claim(self, wanted: int | None) -> Slot:
+        """A slot, the wanted one if it can be had."""
+        return slots.claim(self.machine.subnet, self.directory, wanted=wanted)
+
+    def begin(self) -> Slot:
+        """A place with a slot, in stage BUILDING, empty but for the logs of an earlier try."""
+        self._clear()
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.logs.create()
+        if not self.logs.is_empty(LogKind.BUILD):
+            self.logs.note(LogKind.BUILD, "what was begun before is begun again")
+        slot = self.claim(None)
+        self.write(Record(deployment_id=self.deployment_id, slot=slot.number, stage=Stage.BUILDING))
+        return slot
+
+    def create_disk(self, slot: Slot, size_bytes: int, source: Path) -> None:
+        """A disk with the files of `source`. Raises NotAFile, OSError."""
+        self.disk.remove()
+        self.machine.blanks.put(self.disk.image, size_bytes)
+        self.disk.furnish(slot.app_uid)
+        self.write_etc(slot)
+        trees.copy_tree(source, self.disk.app, uid=slot.app_uid)
+
+    def write_etc(self, slot: Slot) -> None:
+        """The app's own files of `/etc`. Raises OSError."""
+        etc.write_etc(self.disk.etc, slot, self.machine.servers)
+
+    def copy_disk(self, slot: Slot, origin: "Place") -> None:
+        """A disk with the files and the build log of another place's. Raises OSError."""
+        copying.copy_disk(origin.disk, self.disk.image, self.machine.clock)
+        self.disk.mount(slot.app_uid)
+        self.logs.copy_from(origin.logs, LogKind.BUILD)
+
+    def slot(self, record: Record) -> Slot | None:
+        """The slot a record names."""
+        if record.slot is None:
+            return None
+        return slots.slot_at(self.machine.subnet, record.slot)
+
+    def slot_again(self) -> Slot:
+        """The slot that the record names, or another: an app that is stopped has none."""
+        record = self.record
+        slot = self.claim(None if record is None else record.slot)
+        if record is not None and slot.number != record.slot:
+            self.disk.unmount()  # its files were mounted as those of the slot it had
+        return slot
+
+    def revive(self, slot: Slot) -> None:
+        """Make what a restart of the machine took away of a built deployment, but its network."""
+        self.logs.create()  # a backup has none that was empty
+        self.disk.mount(slot.app_uid)
+        self.write_etc(slot)
+
+    def connect(self, slot: Slot) -> None:
+        """Make the network, unless it is there. Raises OSError."""
+        if not self.network(slot).exists:
+            self.network(slot).create()
+
+    def dismiss(self, record: Record) -> None:
+        """Take away all but the files, the logs and the record. The app must be stopped."""
+        for group in (self.build_group, self.app_group, self.door_group):
+            self.machine.cgroups.remove(group)
+        self.socket.unlink(missing_ok=True)
+        slot = self.slot(record)
+        if slot is not None and slots.holds(slot.number, self.directory):
+            self.network(slot).remove()
+        self.disk.release()
+        if slot is not None:
+            slots.release(slot.number, self.directory)  # last: the disk was mounted as its user's
+        self.machine.hide_volumes(self.deployment_id)
+
+    def abandon(self) -> None:
+        """Take away all but the logs and the record."""
+        self._clear()
+        self.write(Record(deployment_id=self.deployment_id, slot=None, stage=Stage.FAILED))
+
+    def remove(self) -> None:
+        """Take away all there is, in whatever state."""
+        self._clear()
+        if self.directory.is_dir():
+            shutil.rmtree(self.directory)
+
+    def _clear(self) -> None:
+        """Take away all that is more than a file of ours."""
+        if not self.directory.is_dir():
+            return
+        if (record := self.record) is not None:
+            self.dismiss(record)
+        self.disk.remove()

@@ -1,0 +1,275 @@
+"""The machine as a gateway takes hold of it: what all apps share, the trial run, the sweep."""
+
+import contextlib
+import errno
+import logging
+import os
+from pathlib import Path
+
+from moorage.engines.disks import disk
+from moorage.engines.disks.caches import Caches
+from moorage.engines.disks.downloads import Downloads
+from moorage.engines.disks.space import Space
+from moorage.engines.disks.templates import Blanks
+from moorage.engines.engine import Disks, Incident, IncidentKind, Limits
+from moorage.engines.host import kernel, probe, tool
+from moorage.engines.host.cgroup import Cgroups
+from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.record import Stage
+from moorage.engines.host.toolchains import Toolchains
+from moorage.engines.host.trial import EMPTY
+from moorage.engines.incidents import Incidents
+from moorage.engines.isolation import firewall, network, resolver, seccomp, shims
+from moorage.engines.isolation.firewall import Policy
+from moorage.engines.isolation.shims import SHIMS
+from moorage.engines.isolation.slots import holds, slot_at
+from moorage.engines.sandbox.deployment_directory import Machine
+from moorage.engines.sandbox.memory import Shares, available_bytes, divide, share_memory
+from moorage.errors import IsolationMissing
+
+logger = logging.getLogger(__name__)
+
+TRIAL_LIMITS = Limits(
+    memory_bytes=64 * 1024 * 1024, cpu_millis=1000, pids=16, disk_bytes=disk.MIN_BYTES
+)
+
+
+def open_machine(configuration: Configuration, *, subnet: str, caches: Caches) -> Machine:
+    """Set up what all apps share and sweep up; blocks. Raises IsolationMissing."""
+    missing = [
+        *probe.missing_privileges(run_dir=configuration.run_dir),
+        *probe.missing_programs(),
+        *probe.missing_diagnosis(),
+    ]
+    hierarchy, servers = probe.hierarchy(), resolver.find_servers()
+    oom_score = probe.held_oom_score()
+    if hierarchy is None:
+        missing.append(probe.missing_hierarchy())
+    if not servers:
+        missing.append(probe.MISSING_RESOLVER)
+    if oom_score is None:
+        missing.append(probe.MISSING_OOM_SCORE)
+    if missing or hierarchy is None or oom_score is None:
+        raise IsolationMissing(tuple(missing))
+    blanks = Blanks(directory=configuration.state_dir / "blanks", clock=configuration.clock)
+    groups = Cgroups(hierarchy, f"moorage-{configuration.instance_id}")
+    incidents = Incidents()
+    machine = Machine(
+        configuration=configuration,
+        incidents=incidents,
+        subnet=subnet,
+        cgroups=groups,
+        shares=open_groups(groups, configuration),
+        space=_space(configuration, groups, incidents),
+        servers=servers,
+        tools={name: _tool_path(configuration, name) for name in (*configuration.tools, *SHIMS)},
+        seccomp=seccomp.filter_bytes(),
+        oom_score=oom_score,
+        blanks=blanks,
+        caches=caches,
+        downloads=Downloads(
+            blanks=blanks, caches=caches, mount_points=configuration.run_dir / "disks"
+        ),
+        toolchains=Toolchains(
+            store=configuration.toolchains, directory=configuration.run_dir / "toolchains"
+        ),
+    )
+    _prepare_directories(machine)
+    _load_firewall(machine)
+    _bind_tools(configuration)
+    _collect_output(machine)
+    sweep(machine)
+    return machine
+
+
+def _space(configuration: Configuration, cgroups: Cgroups, incidents: Incidents) -> Space:
+    return Space(
+        cgroups=cgroups,
+        deployments=configuration.state_dir / "deployments",
+        mount_points=configuration.run_dir / "disks",
+        reserve_bytes=configuration.disk_reserve_bytes,
+        clock=configuration.clock,
+        tell=lambda name: incidents.add(Incident(name, IncidentKind.NO_SPACE)),
+    )
+
+
+def close_machine(machine: Machine) -> None:
+    """Take away what all apps shared; they must be stopped."""
+    machine.collecting.end()
+    machine.cgroups.close()
+    firewall.unload(_policy(machine, ()))
+    _unbind_tools(machine.configuration)
+    machine.toolchains.hide()
+    _remove_directories(machine)
+
+
+def sweep(machine: Machine) -> None:
+    """Remove all that bears this gateway's name and that no finished build accounts for."""
+    thaw(machine)
+    for place in machine.places():
+        record = place.record
+        if record is None:
+            place.remove()
+            continue
+        if record.stage is Stage.BUILDING:
+            place.abandon()
+    instance_id = machine.configuration.instance_id
+    kept = {place.deployment_id: place.record for place in machine.places()}
+    for group in machine.cgroups.names():
+        if group.partition("-")[2] not in kept:
+            machine.cgroups.remove(group)
+    networks = {
+        network.network_of(instance_id, slot_at(machine.subnet, record.slot)).name
+        for name, record in kept.items()
+        if record is not None
+        and record.slot is not None
+        and holds(record.slot, machine.place(name).directory)
+    }
+    for name in network.leftovers(firewall.interface_prefix(instance_id)) - networks:
+        network.remove_leftover(name)
+    for mount_point in machine.mount_points.iterdir():
+        if mount_point.name not in kept:
+            disk.Disk(image=Path(os.devnull), mount_point=mount_point).unmount()
+    machine.caches.sweep()
+    _sweep_volumes(machine, set(kept))
+    for socket in machine.run_dir.glob("*.sock"):
+        if socket.stem not in kept:
+            socket.unlink()
+
+
+def _sweep_volumes(machine: Machine, kept: set[str]) -> None:
+    for mounts in machine.volume_mounts.iterdir():
+        volume = machine.volume(mounts.name)
+        for deployment_id in volume.users() - kept:
+            volume.hide(deployment_id)
+        if not volume.users():  # a crash came between its mount and the view of it
+            volume.close()
+
+
+def measure_disks(machine: Machine) -> Disks:
+    """What is free for images, and what those there are may still take of it; blocks."""
+    return Disks(
+        free_bytes=disk.free_bytes(machine.deployments),
+        growth=_growths(machine.deployments),
+        volume_growth=_growths(machine.volumes),
+        held=machine.space.held,
+    )
+
+
+def _growths(directory: Path) -> dict[str, int]:
+    found = {}
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found[entry.name] = disk.growth_bytes(f"{entry.path}/{disk.IMAGE}")
+    return found
+
+
+def thaw(machine: Machine) -> None:
+    """Let apps write again whose disk was being copied when an earlier gateway crashed."""
+    volumes = [machine.volume(mounts.name) for mounts in machine.volume_mounts.iterdir()]
+    mount_points = [volume.disk.mount_point for volume in volumes]
+    for mount_point in (*machine.mount_points.iterdir(), *mount_points):
+        if os.path.ismount(mount_point) and kernel.thaw(mount_point):
+            logger.warning("%s was frozen: its app goes on", mount_point)
+
+
+def _prepare_directories(machine: Machine) -> None:
+    machine.deployments.mkdir(parents=True, exist_ok=True, mode=0o700)
+    machine.run_dir.mkdir(parents=True, exist_ok=True)
+    machine.run_dir.chmod(0o711)
+    machine.mount_points.mkdir(exist_ok=True, mode=0o711)
+    machine.volume_mounts.mkdir(exist_ok=True, mode=0o711)
+    machine.volumes.mkdir(exist_ok=True, mode=0o700)
+    machine.toolchains.directory.mkdir(exist_ok=True, mode=0o711)
+    machine.caches.directory.mkdir(exist_ok=True, mode=0o700)
+    machine.blanks.clear()
+    (machine.run_dir / EMPTY).mkdir(exist_ok=True)
+
+
+def _remove_directories(machine: Machine) -> None:
+    """Piece by piece: what is still mounted refuses, where a whole tree would be emptied."""
+    for name in machine.tools:
+        (machine.run_dir / "bin" / name).unlink()
+    for directory in ("bin", "disks", "volumes", "toolchains", EMPTY):
+        (machine.run_dir / directory).rmdir()
+    machine.run_dir.rmdir()
+
+
+def _tool_path(configuration: Configuration, name: str) -> Path:
+    return configuration.run_dir / "bin" / name
+
+
+def _bind_tools(configuration: Configuration) -> None:
+    """Show the tools below `run_dir`: they may lie where apps' users can't get, such as /root."""
+    _unbind_tools(configuration)
+    directory = configuration.run_dir / "bin"
+    directory.mkdir(exist_ok=True, mode=0o711)
+    shims.write(directory)
+    for name, source in configuration.tools.items():
+        (directory / name).touch()
+        kernel.mount(source.resolve(strict=True), directory / name, None, kernel.MS_BIND)
+
+
+def _unbind_tools(configuration: Configuration) -> None:
+    for name in configuration.tools:
+        path = _tool_path(configuration, name)
+        try:
+            kernel.unmount(path, detach=True)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOENT):  # not mounted, not there
+                raise
+
+
+def _collect_output(machine: Machine) -> None:
+    try:
+        machine.collecting.ensure()
+    except OSError as error:
+        raise IsolationMissing((str(error),)) from error
+
+
+def open_groups(groups: Cgroups | None, configuration: Configuration) -> Shares:
+    """Make the gateway's control groups, if any, and divide the memory. Raises IsolationMissing."""
+    try:
+        if groups is None:
+            return divide(available_bytes(None), configuration.memory)
+        groups.open()
+        return share_memory(groups, configuration.memory)
+    except OSError as error:
+        raise IsolationMissing((f"control groups can't be made: {error}",)) from error
+    except ValueError as error:
+        raise IsolationMissing((str(error),)) from error
+
+
+def keep_firewall(machine: Machine) -> None:
+    """Load the firewall again if somebody flushed the machine's rules. Raises OSError."""
+    if not firewall.is_loaded(machine.configuration.instance_id):
+        logger.warning("the packet filter of the apps was gone: it is loaded again")
+        firewall.load(_policy(machine, _connected()))
+
+
+def _load_firewall(machine: Machine) -> None:
+    connected = _connected()
+    missing = probe.overlapping(machine.subnet, connected) + probe.enable_forwarding()
+    if missing:
+        raise IsolationMissing(tuple(missing))
+    try:
+        firewall.load(_policy(machine, connected))
+    except OSError as error:
+        raise IsolationMissing((f"the packet filter can't be loaded: {error}",)) from error
+
+
+def _connected() -> tuple[str, ...]:
+    return firewall.connected_networks(tool.run(["ip", "-json", "-4", "address"]))
+
+
+def _policy(machine: Machine, connected: tuple[str, ...]) -> Policy:
+    configuration = machine.configuration
+    return Policy(
+        instance_id=configuration.instance_id,
+        subnet=machine.subnet,
+        deny=(*connected, *configuration.deny),
+        allow=configuration.allow,
+        resolvers=machine.servers,
+        traffic=configuration.traffic,
+    )

@@ -1,0 +1,63 @@
+"""What a build, or an app, begins with: its disk and its network, made at the same time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+from moorage.engines.disks.disk import disk_failure
+from moorage.engines.disks.layers import Layer
+from moorage.engines.disks.trees import NotAFile
+from moorage.engines.engine import BuildSpec
+from moorage.engines.isolation.slots import Slot
+from moorage.engines.sandbox.deployment_directory import Place
+from moorage.errors import DeployFailed, FailureCause
+from moorage.threads import in_thread, to_its_end
+
+
+async def furnish(place: Place, slot: Slot, spec: BuildSpec, layer: Layer | None) -> bool:
+    """A disk with the source, over a layer if there is one, and a network.
+
+    Says whether what the install would make is there already. Raises DeployFailed, OSError.
+    """
+    async with _meanwhile(place.network(slot).create):
+        return await in_thread(_make_disk, place, slot, spec, layer)
+
+
+async def furnish_copy(place: Place, slot: Slot, origin: Place) -> None:
+    """A disk that is a copy of another place's, and a network. Raises OSError."""
+    async with _meanwhile(place.network(slot).create):
+        await in_thread(place.copy_disk, slot, origin)
+
+
+async def furnish_again(place: Place, slot: Slot) -> None:
+    """What a stop, or a restart of the machine, took away from what is built. Raises OSError."""
+    async with _meanwhile(partial(place.connect, slot)):
+        await in_thread(place.revive, slot)
+
+
+def _make_disk(place: Place, slot: Slot, spec: BuildSpec, layer: Layer | None) -> bool:
+    try:
+        if layer is not None and layer.fill(place.disk, slot.app_uid, spec.source):
+            place.write_etc(slot)
+            return True
+        place.create_disk(slot, spec.limits.disk_bytes, spec.source)
+    except NotAFile as error:
+        raise DeployFailed(FailureCause.UPLOAD_INVALID, str(error)) from error
+    except OSError as error:
+        raise disk_failure(error, spec.limits.disk_bytes) from error
+    return False
+
+
+@asynccontextmanager
+async def _meanwhile(work: Callable[[], None]) -> AsyncIterator[None]:
+    """`work` is done, in a thread, at the end of the block."""
+    task = asyncio.create_task(in_thread(work))
+    try:
+        yield
+    finally:
+        await to_its_end(_outcome(task))
+
+
+async def _outcome(task: "asyncio.Task[None]") -> None:
+    await task

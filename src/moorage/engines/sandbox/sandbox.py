@@ -1,0 +1,285 @@
+"""The sandbox runtime: builds and runs apps on this machine, as root, each well apart."""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from moorage.engines.disks.caches import Caches
+from moorage.engines.disks.disk import NO_SPACE, disk_failure
+from moorage.engines.engine import AppExit, BuildSpec, Disks, Instance, InstanceSpec, LogKind, Usage
+from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.listeners import Listener
+from moorage.engines.host.local import Local, checked, repeat, require_built
+from moorage.engines.host.record import Stage
+from moorage.engines.host.trial import trial
+from moorage.engines.isolation import firewall, slots
+from moorage.engines.isolation.slots import Slot
+from moorage.engines.sandbox import app, build, host
+from moorage.engines.sandbox.deployment_directory import Machine, Place, app_of
+from moorage.engines.sandbox.listen_cache import Hearing
+from moorage.engines.sandbox.provisioning import furnish_again, furnish_copy
+from moorage.engines.sandbox.record import Record
+from moorage.errors import DeployFailed, FailureCause, IsolationMissing
+from moorage.threads import in_thread
+
+SUBNET = "10.201.0.0/16"
+_INSTANCE_ID = re.compile(r"[0-9a-f]{4,6}\Z")
+_TEND_EVERY_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class Sandbox(Local[Machine, Place]):
+    """A `Runtime` of namespaces, control groups, nftables, seccomp and loop disks.
+
+    `run_dir` holds mount points, so every user must be able to reach it. `instance_id` has 4 to 6
+    hex digits. Builds keep up to `wallet_cache_bytes` for later ones of their wallet, all together
+    `total_cache_bytes`; with 0 nothing.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        subnet: str = SUBNET,
+        wallet_cache_bytes: int = 0,
+        total_cache_bytes: int = 0,
+    ) -> None:
+        if not _INSTANCE_ID.match(configuration.instance_id):
+            raise ValueError("instance_id must be 4 to 6 hex digits")
+        super().__init__(configuration)
+        self._subnet = subnet
+        self._caches = Caches(
+            directory=configuration.state_dir / "caches",
+            wallet_bytes=wallet_cache_bytes,
+            total_bytes=total_cache_bytes,
+            clock=configuration.clock,
+        )
+        self._settled: set[str] = set()
+        self._hearing = Hearing(configuration.clock)
+
+    @property
+    def instance_id(self) -> str:
+        """This gateway's own id on the machine."""
+        return self._configuration.instance_id
+
+    async def open(self) -> str:
+        """As `Runtime.open`; runs a trial, and removes what nothing accounts for any more."""
+        self._opened = await in_thread(
+            host.open_machine, self._configuration, subnet=self._subnet, caches=self._caches
+        )
+        try:
+            await trial(self._opened, _built, host.TRIAL_LIMITS)
+        except BaseException:
+            # Apps of an earlier gateway may run: they keep the firewall that holds them.
+            if not self._opened.places():
+                await in_thread(host.close_machine, self._opened)
+            self._opened = None
+            raise
+        self._watch_ends(self._with_apps())
+        self._opened.space.begin()
+        self._keep(
+            self._opened.collecting.keep(), repeat(self.tend, every_seconds=_TEND_EVERY_SECONDS)
+        )
+        version = self._opened.cgroups.hierarchy.version
+        return f"root: namespaces, seccomp, nftables, cgroup v{version}, loop disks"
+
+    async def check(self) -> None:
+        """As `Runtime.check`: open, and the packet filter of the apps is in place."""
+        if self._opened is None:
+            raise IsolationMissing(("the sandbox is closed",))
+        if not await in_thread(firewall.is_loaded, self.instance_id):
+            raise IsolationMissing(("the packet filter of the apps is gone",))
+
+    async def close(self, *, stop_apps: bool) -> None:
+        """As `Runtime.close`."""
+        if self._opened is not None:
+            await in_thread(self._opened.space.end)
+        await super().close(stop_apps=stop_apps)
+
+    def _close_machine(self, machine: Machine) -> None:
+        host.close_machine(machine)
+
+    async def build(self, spec: BuildSpec) -> None:
+        """As `Runtime.build`."""
+        async with self._alone(spec.deployment_id) as place, self._making(place) as slot:
+            await build.make(place, slot, spec)
+
+    async def copy(self, origin_id: str, deployment_id: str) -> None:
+        """As `Runtime.copy`. An app that writes meanwhile waits for up to FREEZE_SECONDS."""
+        first, second = sorted({origin_id, deployment_id})  # two copies never wait for each other
+        async with self._alone(first), self._alone(second):
+            origin, place = self._place(origin_id), self._place(deployment_id)
+            require_built(origin, "copy")
+            async with self._making(place) as slot:
+                await furnish_copy(place, slot, origin)
+
+    async def volumes(self) -> set[str]:
+        """As `Runtime.volumes`."""
+        return {path.name for path in self._machine.volumes.iterdir()}
+
+    async def clear_volume(self, volume_id: str) -> None:
+        """As `Runtime.clear_volume`."""
+        await in_thread(self._machine.volume(checked(volume_id)).clear)
+
+    async def remove_volume(self, volume_id: str) -> None:
+        """As `Runtime.remove_volume`."""
+        await in_thread(self._machine.volume(checked(volume_id)).remove)
+
+    async def running(self) -> dict[str, Instance]:
+        """As `Runtime.running`."""
+        return await in_thread(self._running)
+
+    async def connections(self, deployment_id: str) -> int:
+        """As `Runtime.connections`: of the app's own port, not of the door's socket."""
+        return await in_thread(app.connections, self._place(deployment_id))
+
+    async def usage(self) -> dict[str, Usage]:
+        """As `Runtime.usage`."""
+        return await in_thread(self._usage)
+
+    async def disks(self) -> Disks:
+        """As `Runtime.disks`."""
+        return await in_thread(host.measure_disks, self._machine)
+
+    async def free_networks(self) -> int:
+        """As `Runtime.free_networks`: as many as slots."""
+        return await in_thread(slots.free, self._subnet)
+
+    async def exit_reason(self, deployment_id: str) -> AppExit | None:
+        """As `Runtime.exit_reason`; None for an app that was never started.
+
+        When it tells of an end, all that the app wrote is in its log.
+        """
+        place = self._place(deployment_id)
+        record = place.record
+        ended = None if record is None else app.exit_of(place, record)
+        if ended is not None:
+            await in_thread(place.logs.drain, LogKind.RUNTIME)
+        return ended
+
+    @asynccontextmanager
+    async def _making(self, place: Place) -> AsyncIterator[Slot]:
+        """An empty place with a slot: built when all goes well, else only its log is kept."""
+        slot = await in_thread(place.begin)
+        try:
+            yield slot
+        except BaseException:
+            await in_thread(place.abandon)
+            raise
+        built = Record(deployment_id=place.deployment_id, slot=slot.number, stage=Stage.BUILT)
+        await in_thread(place.write, built)
+
+    async def _start(self, place: Place, spec: InstanceSpec, timeout_seconds: float) -> Instance:
+        if place.deployment_id in self._machine.space.held:
+            raise DeployFailed(FailureCause.OUT_OF_DISK, NO_SPACE)
+        slot = await in_thread(place.slot_again)
+        await furnish_again(place, slot)
+        if await self._is_gone(place):
+            place.socket.unlink(missing_ok=True)
+            self._settled.discard(place.deployment_id)
+            await self._machine.toolchains.show(spec.plan.toolchains)
+            await in_thread(place.write, _started(place, slot, spec))
+            try:
+                await in_thread(app.launch, place, slot, spec)
+            except OSError as error:
+                raise disk_failure(error, spec.limits.disk_bytes) from error
+            self._ends.watch(place.deployment_id, place.status_file)
+        listener = await app.wait_listening(place, slot, spec, timeout_seconds=timeout_seconds)
+        await in_thread(app.open_door, place, slot, listener)
+        await in_thread(place.write, _started(place, slot, spec, listener=listener))
+        return place.instance(listener)
+
+    def _running(self) -> dict[str, Instance]:
+        found = {}
+        for place in self._with_apps():
+            if (instance := self._live(place, believe=True)) is not None:
+                found[place.deployment_id] = instance
+        self._hearing.forget(but=found)
+        return found
+
+    def _with_apps(self) -> list[Place]:
+        """The places whose apps may run: a thousand that sleep cost nothing."""
+        ids = (app_of(group) for group in self._machine.cgroups.names())
+        return [self._machine.place(name) for name in sorted(filter(None, ids))]
+
+    def _usage(self) -> dict[str, Usage]:
+        found = {}
+        for place in self._with_apps():
+            if (usage := self._machine.cgroups.usage(place.app_group)) is not None:
+                found[place.deployment_id] = usage
+        return found
+
+    def _live(self, place: Place, *, believe: bool = False) -> Instance | None:
+        """The app, if it runs, listens where its door leads, and the door is open.
+
+        With `believe`, one that lately listened and runs still is taken to do so.
+        """
+        record = place.record
+        if record is None or record.listener is None or not app.is_open(place, record):
+            return None
+        if not (believe and self._hearing.is_recent(place.deployment_id)):
+            listens = app.listens(place, record)
+            self._hearing.note(place.deployment_id, listens=listens)
+            if not listens:
+                return None
+        return place.instance(record.listener)
+
+    def _is_running(self, place: Place) -> bool:
+        return app.is_running(place)
+
+    def _has_ended(self, place: Place) -> bool:
+        return app.has_ended(place)
+
+    async def _halt(self, place: Place) -> None:
+        """Stop the app and keep how it ended, before what knew it is taken away."""
+        record = place.record
+        if record is None:
+            return
+        await app.stop(place, grace_seconds=self._configuration.stop_grace_seconds)
+        await asyncio.to_thread(place.logs.drain, LogKind.RUNTIME)
+        ended = app.exit_of(place, record)
+        if ended is not None:
+            record = record.ended(ended)
+            try:
+                place.write(record)
+            except OSError as error:  # a disk without room keeps nobody from being stopped
+                logger.warning("how %s ended is not kept: %s", place.deployment_id, error)
+        await asyncio.to_thread(place.dismiss, record)
+
+    def tend(self) -> None:
+        """What is done every few seconds, once; blocks."""
+        host.keep_firewall(self._machine)
+        for place in self._with_apps():
+            try:
+                self._tend_place(place)
+            except OSError as error:  # it may be on its way out just now
+                logger.warning("deployment %s can't be tended: %s", place.deployment_id, error)
+
+    def _tend_place(self, place: Place) -> None:
+        if place.deployment_id in self._settled:
+            return
+        record = place.record
+        if record is None or record.listener is None or record.cpu_millis is None:
+            return
+        if app.is_running(place):
+            place.machine.cgroups.set_cpu(place.app_group, record.cpu_millis)
+            self._settled.add(place.deployment_id)
+
+
+async def _built(place: Place, spec: BuildSpec) -> None:
+    await build.make(place, await in_thread(place.begin), spec)
+
+
+def _started(
+    place: Place, slot: Slot, spec: InstanceSpec, *, listener: Listener | None = None
+) -> Record:
+    return Record(
+        deployment_id=place.deployment_id,
+        slot=slot.number,
+        stage=Stage.STARTED,
+        cpu_millis=spec.limits.cpu_millis,
+        listener=listener,
+    )

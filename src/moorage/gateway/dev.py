@@ -1,0 +1,123 @@
+"""`moorage dev`: the whole of it on one machine, with local chains that stand in for real ones."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+
+from moorage.chains.chain import KNOWN_CHAINS, Chain
+from moorage.chains.local.anvil import find_anvil
+from moorage.chains.local.dev_wallet import DevWallets, dev_wallets
+from moorage.chains.local.devchain import DevChain
+from moorage.errors import AlreadyRunning
+from moorage.gateway.data_directory import open_data_directory
+from moorage.gateway.running import Addresses, run_gateway
+from moorage.gateway.stopping import stop_on_signals
+from moorage.settings import Settings
+from moorage.storage.purpose import Purpose
+from moorage.whole_file import replace_file
+
+DEV_CHAINS = ("arbitrum", "base")
+DEV_FILE = "dev.json"
+_LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+
+async def run_dev(
+    settings: Settings,
+    *,
+    node_modules: list[Path],
+    on_ready: Callable[[Addresses, dict[str, Chain], Path], None],
+) -> None:
+    """Run chains and gateway until SIGINT or SIGTERM; then stop all of it and keep its state.
+
+    `settings.data_dir` must be absolute.
+    """
+    if not settings.webhook_allow_networks:
+        settings = msgspec.structs.replace(settings, webhook_allow_networks=_LOOPBACK)
+    data_dir = Path(settings.data_dir)
+    open_data_directory(data_dir, Purpose.DEV)  # before its wallets say that it is one of dev
+    dev_file = data_dir / DEV_FILE
+    stop = stop_on_signals()
+    async with AsyncExitStack() as stack:
+        wallets = dev_wallets(data_dir / "wallets.json")
+        settings = _with_relayer(settings, wallets)
+        chains = await _start_chains(stack, data_dir, wallets, node_modules)
+
+        def write_dev_file(addresses: Addresses) -> None:
+            document = dev_document(settings, addresses, chains, wallets)
+            text = msgspec.json.format(msgspec.json.encode(document), indent=1)
+            replace_file(dev_file, text + b"\n")  # it holds keys
+            on_ready(addresses, chains, dev_file)
+
+        stack.callback(dev_file.unlink, missing_ok=True)
+        await run_gateway(
+            settings,
+            chains=chains,
+            pay_to=wallets.pay_to.address,
+            on_ready=write_dev_file,
+            stop=stop,
+            stop_apps=True,
+            purpose=Purpose.DEV,
+        )
+
+
+def reset(data_dir: Path) -> None:
+    """Forget everything that `moorage dev` kept. Raises AlreadyRunning while it runs."""
+    if (data_dir / DEV_FILE).exists():
+        raise AlreadyRunning(f"{data_dir} is in use: stop `moorage dev` first.")
+    shutil.rmtree(data_dir, ignore_errors=True)
+
+
+def dev_document(
+    settings: Settings, addresses: Addresses, chains: dict[str, Chain], wallets: DevWallets
+) -> dict[str, object]:
+    """What `dev.json` says: everything a client or a test needs."""
+    return {
+        "gateway": addresses.gateway,
+        "proxy": addresses.proxy,
+        "operator": addresses.operator,
+        "base_domain": settings.base_domain,
+        "pay_to": wallets.pay_to.address,
+        "chains": {
+            name: {
+                "chain_id": chain.chain_id,
+                "rpc_url": chain.rpc_urls[0],
+                "tokens": {token.name: token.address for token in chain.tokens},
+            }
+            for name, chain in chains.items()
+        },
+        "wallets": wallets.wallets,
+    }
+
+
+async def _start_chains(
+    stack: AsyncExitStack, data_dir: Path, wallets: DevWallets, node_modules: list[Path]
+) -> dict[str, Chain]:
+    anvil = find_anvil(node_modules)
+    locals_ = [
+        DevChain(
+            KNOWN_CHAINS[name],
+            directory=data_dir / "chains" / name,
+            anvil=anvil,
+            wallets=wallets,
+        )
+        for name in DEV_CHAINS
+    ]
+    for local in locals_:
+        stack.push_async_callback(local.stop)
+    started = await asyncio.gather(*(local.start() for local in locals_))
+    for local in locals_:
+        stack.callback(asyncio.create_task(local.keep_mining()).cancel)
+    return {chain.name: chain for chain in started}
+
+
+def _with_relayer(settings: Settings, wallets: DevWallets) -> Settings:
+    """Unless another is named, the relayer is the local chains' own, which has gas."""
+    if settings.relayer_key_file:
+        return settings
+    path = Path(settings.data_dir) / "relayer.key"
+    replace_file(path, wallets.relayer.private_key.encode())
+    return msgspec.structs.replace(settings, relayer_key_file=str(path))

@@ -1,0 +1,59 @@
+"""The operator's port: metrics, and a readiness check that asks every part."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from moorage.api.http.problems import json_response
+from moorage.errors import MoorageError
+from moorage.metrics import exposition
+
+Check = Callable[[], Awaitable[None]]
+"""Returns when its part is well; raises a MoorageError that says what is wrong."""
+
+
+MayHaveCertificate = Callable[[str], Awaitable[bool]]
+"""Whether the proxy may have a certificate made for a host name, in lower case."""
+
+
+def operator_app(
+    checks: Mapping[str, Check], may_have_certificate: MayHaveCertificate
+) -> Starlette:
+    """The operator's endpoints, and the one that the proxy asks.
+
+    `GET /metrics`: Prometheus text. `GET /ready`: 200, or 503 with what is not. `GET
+    /certificate?domain=`: 200 for a host that may have a certificate, 404 for any other.
+    """
+
+    async def ready(_request: Request) -> Response:
+        parts = {name: await _state(check) for name, check in checks.items()}
+        well = all(state == "ok" for state in parts.values())
+        body = {"status": "ok" if well else "not_ready", "parts": parts}
+        return json_response(body, status=200 if well else 503)
+
+    async def metrics(_request: Request) -> Response:
+        content, media_type = exposition()
+        return Response(content, media_type=media_type)
+
+    async def certificate(request: Request) -> Response:
+        may = await may_have_certificate(request.query_params.get("domain", "").lower())
+        return Response(status_code=200 if may else 404)
+
+    return Starlette(
+        routes=[
+            Route("/ready", ready),
+            Route("/metrics", metrics),
+            Route("/certificate", certificate),
+        ]
+    )
+
+
+async def _state(check: Check) -> str:
+    try:
+        await check()
+    except MoorageError as error:
+        return error.message
+    return "ok"

@@ -1,0 +1,246 @@
+"""What apps run on, opened from settings: the sandbox, the proxy, the routes between them."""
+
+import contextlib
+import hashlib
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+
+from moorage.api.connections.server import listen_tcp
+from moorage.clock import Clock
+from moorage.deploy.addresses.hosts import Hosts
+from moorage.engines.engine import Limits, Runtime
+from moorage.errors import ConfigurationInvalid
+from moorage.gateway.isolation import make_runtime, run_directory
+from moorage.gateway.toolchains import StoreLimits, Toolchains, open_toolchains
+from moorage.routing.access_log import AccessLog
+from moorage.routing.caddy import Caddy
+from moorage.routing.caddy_config import ACCESS_LOG, CertificateFiles, ProxySettings, Tls
+from moorage.routing.caddy_routes import Api
+from moorage.routing.router import Router
+from moorage.settings import Settings
+from moorage.toolchains.store import Version
+
+log = structlog.get_logger()
+
+MIB = 1024 * 1024
+_HTTP_PORT = 80
+_HTTPS_PORT = 443
+_LOOPBACK = "127.0.0.1"
+_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apparatus:
+    """The opened parts that build, run and serve apps."""
+
+    runtime: Runtime
+    isolation: str  # the mode it runs in, as a sentence
+    caddy: Caddy
+    proxy_address: str  # where the proxy is reached from this machine
+    proxy_port: int  # the one that apps are served on
+    proxy_dir: Path  # where the proxy looks for routes and for the fallback socket
+    router: Router
+    access_log: AccessLog
+    probe_token: str  # what tells our own requests from visits, in the access log
+    hosts: Hosts
+    toolchains: Toolchains
+    api_listener: socket.socket
+    gateway_url: str
+
+
+async def open_apparatus(
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    clock: Clock,
+    stop_apps: bool,
+    needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
+) -> Apparatus:
+    """Open runtime and proxy. Raises IsolationMissing, ProxyFailed, ConfigurationInvalid.
+
+    `needed_toolchains` tells the versions that an app runs on, or may run on again.
+    """
+    data_dir = Path(settings.data_dir)
+    run_dir = run_directory(settings, instance_id(data_dir))
+    proxy_dir = run_dir / "proxy"
+    toolchains = await open_toolchains(
+        stack,
+        data_dir,
+        installs=settings.toolchains,
+        clock=clock,
+        limits=StoreLimits(
+            max_bytes=settings.toolchains_mib * MIB, reserve_bytes=settings.disk_reserve_mib * MIB
+        ),
+        needed=needed_toolchains,
+    )
+    runtime = make_runtime(
+        settings,
+        instance_id=instance_id(data_dir),
+        run_dir=run_dir / "apps",
+        tools={name: find_tool(name) for name in ("caddy", "uv")},
+        toolchains=toolchains.store,
+        clock=clock,
+    )
+    isolation = await runtime.open()
+    if stop_apps:
+        stack.callback(_remove_if_empty, run_dir)
+    stack.push_async_callback(runtime.close, stop_apps=stop_apps)
+    listener = listen(settings.host, settings.port, "port")
+    gateway_url = settings.public_url or http_url(settings.host, listener.getsockname()[1])
+    probe_token = secrets.token_hex(16)
+    router = Router(proxy_dir, settings.base_domain)
+    caddy = Caddy(
+        find_tool("caddy"),
+        _proxy_settings(settings, data_dir, proxy_dir, gateway_url),
+        confine=partial(_confine_proxy, runtime, _proxy_memory_bytes(settings)),
+    )
+    proxy_port = await caddy.start()
+    if stop_apps:
+        stack.callback(shutil.rmtree, proxy_dir, ignore_errors=True)
+        stack.push_async_callback(caddy.stop)
+    return Apparatus(
+        runtime=runtime,
+        isolation=isolation,
+        caddy=caddy,
+        proxy_address=_LOOPBACK if settings.proxy_host in _EVERYWHERE else settings.proxy_host,
+        proxy_port=_HTTPS_PORT if settings.tls else proxy_port,
+        proxy_dir=proxy_dir,
+        router=router,
+        access_log=AccessLog(data_dir / "proxy" / ACCESS_LOG, probe_token=probe_token),
+        probe_token=probe_token,
+        hosts=_hosts(settings, proxy_port),
+        toolchains=toolchains,
+        api_listener=listener,
+        gateway_url=gateway_url,
+    )
+
+
+def _proxy_memory_bytes(settings: Settings) -> int:
+    """Half of what apps and builds leave: 1 MiB for each request under way, at the worst."""
+    return settings.memory_reserve_mib * MIB // 2
+
+
+async def _confine_proxy(runtime: Runtime, memory_bytes: int, pid: int) -> None:
+    """Where nothing can bound it, its own garbage collection alone does."""
+    try:
+        await runtime.confine("proxy", pid, memory_bytes=memory_bytes)
+    except OSError as error:  # apps are served all the same
+        log.warning("the proxy's memory is not bounded", error=str(error))
+
+
+def trusted_proxies(settings: Settings) -> tuple[str, ...]:
+    """Whose X-Forwarded-For is believed: what the operator trusts, and our own proxy."""
+    if _api_behind_proxy(settings, settings.public_url) is None:
+        return settings.trusted_proxies
+    return (*settings.trusted_proxies, f"{_LOOPBACK}/32")
+
+
+def instance_id(data_dir: Path) -> str:
+    """What tells this gateway's namespaces and sockets from another's: six hex digits."""
+    return hashlib.blake2b(str(data_dir).encode(), digest_size=3).hexdigest()
+
+
+def find_tool(name: str) -> Path:
+    """A program that came with the Python packages, else one on PATH."""
+    beside = Path(sys.executable).parent / name
+    found = beside if beside.exists() else shutil.which(name)
+    if found is None:
+        raise ConfigurationInvalid(f"the program {name} is missing; run `make setup`")
+    return Path(found)
+
+
+def app_limits(settings: Settings) -> Limits:
+    """What a running app may use."""
+    return Limits(
+        memory_bytes=settings.app_memory_mib * MIB,
+        cpu_millis=settings.app_cpu_millis,
+        pids=settings.app_pids,
+        disk_bytes=settings.app_disk_mib * MIB,
+        volume_bytes=settings.app_volume_mib * MIB,
+    )
+
+
+def build_limits(settings: Settings) -> Limits:
+    """What a build may use; it works on the app's own disk."""
+    return Limits(
+        memory_bytes=settings.build_memory_mib * MIB,
+        cpu_millis=settings.build_cpu_millis,
+        pids=settings.build_pids,
+        disk_bytes=settings.app_disk_mib * MIB,
+    )
+
+
+def listen(host: str, port: int, setting: str) -> socket.socket:
+    """A listening socket. Raises ConfigurationInvalid naming the setting."""
+    try:
+        return listen_tcp(host, port)
+    except OSError as error:
+        raise ConfigurationInvalid(
+            f"{setting}: cannot listen on {host}:{port} ({error.strerror}). "
+            f"Stop what uses it, or set another {setting} (0 takes a free one)."
+        ) from error
+
+
+def http_url(host: str, port: int) -> str:
+    """Where a server that listens on `host` is reached from this machine."""
+    return f"http://{_LOOPBACK if host in _EVERYWHERE else host}:{port}"
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+
+
+def _proxy_settings(
+    settings: Settings, data_dir: Path, proxy_dir: Path, gateway_url: str
+) -> ProxySettings:
+    ask_url = f"http://127.0.0.1:{settings.operator_port}/certificate"
+    return ProxySettings(
+        run_dir=proxy_dir,
+        state_dir=data_dir / "proxy",
+        base_domain=settings.base_domain,
+        listen_address=settings.proxy_host,
+        http_port=_HTTP_PORT if settings.tls else settings.proxy_port,
+        tls=Tls(ask_url=ask_url, files=_wildcard_files(settings)) if settings.tls else None,
+        api=_api_behind_proxy(settings, gateway_url),
+        memory_bytes=_proxy_memory_bytes(settings),
+    )
+
+
+def _wildcard_files(settings: Settings) -> CertificateFiles | None:
+    """The operator's certificate, if there is one. Raises ConfigurationInvalid."""
+    if not settings.wildcard_certificate:
+        return None
+    try:
+        certificate, key = map(Path, settings.wildcard_certificate)
+        digest = hashlib.sha256(certificate.read_bytes() + key.read_bytes()).hexdigest()
+    except (ValueError, OSError) as error:
+        raise ConfigurationInvalid(
+            f"wildcard_certificate: {error}. Name two files, the certificate and its key."
+        ) from error
+    return CertificateFiles(certificate=certificate, key=key, digest=digest)
+
+
+def _api_behind_proxy(settings: Settings, gateway_url: str) -> Api | None:
+    """The API's own host at the proxy, when its public address is an HTTPS one."""
+    public = urlsplit(gateway_url)
+    if not settings.tls or public.scheme != "https" or public.hostname is None:
+        return None
+    return Api(host=public.hostname, dial=f"{settings.host}:{settings.port}")
+
+
+def _hosts(settings: Settings, proxy_port: int) -> Hosts:
+    if settings.tls:
+        return Hosts(base_domain=settings.base_domain, scheme="https", port=None)
+    port = None if proxy_port == _HTTP_PORT else proxy_port
+    return Hosts(base_domain=settings.base_domain, scheme="http", port=port)

@@ -1,0 +1,73 @@
+"""`moorage serve`: a gateway on real chains."""
+
+from collections.abc import Callable
+
+from moorage.chains.address import checksum_address, parse_address
+from moorage.chains.chain import Chain
+from moorage.chains.rpc import RpcClient
+from moorage.errors import ConfigurationInvalid
+from moorage.gateway.running import Addresses, run_gateway
+from moorage.gateway.stopping import stop_on_signals
+from moorage.settings import Settings
+from moorage.storage.purpose import Purpose
+
+_LOCAL_NODES = ("anvil", "hardhat", "ganache", "foundry")
+
+
+async def run_serve(settings: Settings, *, on_ready: Callable[[Addresses], None]) -> None:
+    """Run until SIGINT or SIGTERM; apps and proxy go on for the next start.
+
+    Raises ConfigurationInvalid for what would make it unsafe or useless.
+    """
+    chains = serving_chains(settings)
+    await refuse_local_chains(chains)
+    await run_gateway(
+        settings,
+        chains=chains,
+        pay_to=receiving_address(settings),
+        on_ready=on_ready,
+        stop=stop_on_signals(),
+        stop_apps=False,
+        purpose=Purpose.SERVE,
+    )
+
+
+def serving_chains(settings: Settings) -> dict[str, Chain]:
+    """The configured chains. Raises ConfigurationInvalid without any."""
+    if not settings.chains:
+        raise ConfigurationInvalid("chains: at least one is needed; see docs/operate.md.")
+    if settings.crash_at:
+        raise ConfigurationInvalid("crash_at is for `moorage dev` only.")
+    return {name: item.chain(name) for name, item in settings.chains.items()}
+
+
+async def refuse_local_chains(chains: dict[str, Chain]) -> None:
+    """Raise ConfigurationInvalid if a node says that it is a development one.
+
+    Raises ChainUnavailable when it does not say.
+    """
+    for name, chain in chains.items():
+        client = RpcClient(chain)
+        try:
+            version = str(await client.call("web3_clientVersion", []))
+        finally:
+            await client.close()
+        if version.lower().startswith(_LOCAL_NODES):
+            raise ConfigurationInvalid(
+                f"chains.{name}: its node is {version}, a local one that anybody can mint on. "
+                "Name a real node, or use `moorage dev`."
+            )
+
+
+def receiving_address(settings: Settings) -> str:
+    """`pay_to`, checksummed. Raises ConfigurationInvalid, also for a mistyped one (EIP-55)."""
+    try:
+        checksummed = checksum_address(parse_address(settings.pay_to))
+    except ValueError as error:
+        raise ConfigurationInvalid("pay_to: set the address that payments go to.") from error
+    digits = settings.pay_to[2:]
+    if digits not in (checksummed[2:], digits.lower(), digits.upper()):
+        raise ConfigurationInvalid(
+            f"pay_to: {settings.pay_to} fails its checksum (EIP-55), so it is mistyped."
+        )
+    return checksummed

@@ -1,0 +1,338 @@
+"""The audit of the books: everything that must be true of the rows, compared.
+
+Pure functions over rows that were read in one snapshot; `audit_chain` compares them with the
+chains. What is not as it must be is a finding that names the row.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+
+import msgspec
+
+from moorage.chains.chain import Chain, Token
+from moorage.ledger.burn import charge_up_to
+from moorage.ledger.ledger import EARNED, REFUNDED, held_account, received_account, wallet_account
+from moorage.money import credit_from_atomic_units
+from moorage.records.payment import Payment, PaymentStatus
+from moorage.records.refund import Refund, RefundStatus
+from moorage.storage.database import Transaction
+from moorage.storage.money import audit as rows
+from moorage.storage.money.audit import BilledInterval, Books, Posting
+
+_BACK = (RefundStatus.INTENDED, RefundStatus.SENT, RefundStatus.REFUNDED)
+
+
+class TokenTotal(msgspec.Struct, frozen=True):
+    """What arrived in one token and what became of it, in its atomic units as decimal text."""
+
+    chain: str
+    token: str
+    decimals: int
+    received: str  # all but what was reversed
+    credited: str
+    held: str
+    reversed: str
+    sent_back: str  # of what was credited or held
+
+
+PaymentKey = tuple[int, str, int]
+"""Chain id, transaction hash, log index."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A row that is not as it must be."""
+
+    row: str  # "payment 42161:0x…:3", as an operator can look it up
+    problem: str
+
+
+def payment_key(payment: Payment | Refund) -> PaymentKey:
+    """What names a payment."""
+    return payment.chain_id, payment.tx_hash, payment.log_index
+
+
+def payment_row(key: PaymentKey) -> str:
+    """A payment's name in a finding."""
+    return "payment " + ":".join(map(str, key))
+
+
+async def audit_books(
+    snapshot: Transaction, chains: Iterable[Chain]
+) -> tuple[Books, list[Finding]]:
+    """The books, and what is wrong with them by themselves."""
+    books = await rows.books(snapshot)
+    histories = {
+        interval.wallet: await rows.history(snapshot, wallet_account(interval.wallet))
+        for interval in books.intervals
+        if _burned(books, interval) < charge_of(interval)
+    }
+    decimals = {
+        (chain.chain_id, token.key): token.decimals for chain in chains for token in chain.tokens
+    }
+    return books, [
+        *sum_findings(books),
+        *balance_findings(books.accounts, books.balances),
+        *posting_findings(books),
+        *worth_findings(books.payments, decimals),
+        *burn_findings(books, histories),
+        *build_findings(books),
+        *refund_findings(books.payments, books.refunds),
+        *settlement_findings(books),
+        *use_findings(books),
+    ]
+
+
+def sum_findings(books: Books) -> Iterator[Finding]:
+    """Each posting sums to zero and so does the ledger."""
+    for posting_id, total in books.unbalanced.items():
+        yield Finding(
+            f"posting {posting_id}", f"its entries sum to {total}" if total else "has no entries"
+        )
+    whole = sum(books.accounts.values())
+    if whole != 0:
+        yield Finding("ledger", f"it sums to {whole} micro-USD")
+
+
+def balance_findings(accounts: Mapping[str, int], balances: Mapping[str, int]) -> Iterator[Finding]:
+    """Each cached balance is the sum of the wallet's entries."""
+    prefix = wallet_account("")
+    booked = {
+        name.removeprefix(prefix): total
+        for name, total in accounts.items()
+        if name.startswith(prefix)
+    }
+    for wallet in sorted({*booked, *balances}):
+        total, cached = booked.get(wallet, 0), balances.get(wallet)
+        if cached is None:
+            yield Finding(f"wallet {wallet}", "has entries and no row")
+        elif cached != total:
+            yield Finding(
+                f"wallet {wallet}", f"its balance is {cached}, its entries sum to {total}"
+            )
+
+
+def posting_findings(books: Books) -> Iterator[Finding]:
+    """Each payment and refund has exactly its postings, and each posting belongs to one."""
+    postings = {posting.id: posting for posting in books.postings}
+    for payment in books.payments:
+        yield from _of_payment(payment, postings)
+    payments = {payment_key(payment): payment for payment in books.payments}
+    for refund in books.refunds:
+        yield from _of_refund(refund, payments.get(payment_key(refund)), postings)
+    for stray in postings:
+        yield Finding(f"posting {stray}", "belongs to no payment and no refund")
+
+
+def _of_payment(payment: Payment, postings: dict[str, Posting]) -> Iterator[Finding]:
+    """Takes what belongs to the payment out of `postings`."""
+    row = payment_row(payment_key(payment))
+    base = f"payment:{payment.chain_id}:{payment.tx_hash}:{payment.log_index}"
+    rounds = [base, *(f"{base}:{number}" for number in range(2, payment.round + 1))]
+    if payment.posting_id != rounds[-1]:
+        yield Finding(row, f"names the posting {payment.posting_id}, not {rounds[-1]}")
+    for posting_id in rounds:
+        booked = postings.pop(posting_id, None)
+        release = postings.pop(f"release:{posting_id}", None)
+        reversal = postings.pop(f"reversal:{posting_id}", None)
+        if booked is None:
+            yield Finding(row, f"has no posting {posting_id}")
+            continue
+        wanted = _credited(payment) if posting_id == rounds[-1] else {}
+        left = _total(booked, release, reversal)
+        if left != wanted:
+            yield Finding(
+                row, f"{posting_id} leaves {left or 'nothing'}, not {wanted or 'nothing'}"
+            )
+
+
+def _credited(payment: Payment) -> dict[str, int]:
+    """What a payment's postings leave on which accounts, refunds aside."""
+    amount = payment.credited_micro_usd
+    match payment.status:
+        case PaymentStatus.REVERSED:
+            return {}
+        case PaymentStatus.CREDITED:
+            owner = wallet_account(payment.payer)
+        case PaymentStatus.HELD | PaymentStatus.REFUNDED:
+            owner = held_account(payment.payer)
+    received = received_account(payment.chain_id, payment.token)
+    return {owner: amount, received: -amount} if amount else {}
+
+
+def _of_refund(
+    refund: Refund, payment: Payment | None, postings: dict[str, Posting]
+) -> Iterator[Finding]:
+    """Takes what belongs to the refund out of `postings`."""
+    row = f"refund {refund.id}"
+    debit = postings.pop(f"refund:{refund.id}", None)
+    undone = postings.pop(f"refund-undone:{refund.id}", None)
+    if payment is None:
+        yield Finding(row, "is of a payment that nobody made")
+        return
+    if refund.recipient != payment.payer or refund.token_address != payment.token_address:
+        yield Finding(row, f"goes to {refund.recipient}, or in a token, that did not pay")
+    amount = refund.debited_micro_usd
+    left = _total(debit, undone)
+    payer = refund.recipient
+    wanted = [
+        {owner: -amount, REFUNDED: amount} if amount else {}
+        for owner in (wallet_account(payer), held_account(payer))
+    ]
+    if debit is None:
+        yield Finding(row, "has no posting")
+    elif refund.status is RefundStatus.FAILED and left:
+        yield Finding(row, f"failed, but its postings leave {left}")
+    elif refund.status is not RefundStatus.FAILED and left not in wanted:
+        yield Finding(row, f"its postings leave {left or 'nothing'}, not {wanted[0]}")
+
+
+def worth_findings(
+    payments: Iterable[Payment], decimals: Mapping[tuple[int, str], int]
+) -> Iterator[Finding]:
+    """Each payment was credited with what its amount is worth, rounded down."""
+    for payment in payments:
+        places = decimals.get((payment.chain_id, payment.token_address))
+        if places is None:
+            continue  # a token that is not taken any more
+        worth = credit_from_atomic_units(payment.amount, decimals=places)
+        if payment.credited_micro_usd != worth:
+            yield Finding(
+                payment_row(payment_key(payment)),
+                f"was credited with {payment.credited_micro_usd}, but is worth {worth}",
+            )
+
+
+def charge_of(interval: BilledInterval) -> int:
+    """What the time that an interval lasted costs, as far as it can be due; micro-USD."""
+    until_ms = interval.charged_until_ms if interval.ended_at_ms is None else interval.ended_at_ms
+    return charge_up_to(
+        until_ms - interval.started_at_ms, monthly_price=interval.monthly_price_micro_usd
+    )
+
+
+def burn_findings(
+    books: Books, histories: Mapping[str, Sequence[tuple[str, int]]]
+) -> Iterator[Finding]:
+    """Each interval burned what its time costs, or less where the credits ran out.
+
+    `histories` holds what changed the wallets of those that burned less.
+    """
+    for stray in books.burned.keys() - {interval.id for interval in books.intervals}:
+        yield Finding(f"posting burn:{stray}", "burns for no run interval")
+    for interval in books.intervals:
+        row = f"run interval {interval.id}"
+        due, burned = charge_of(interval), _burned(books, interval)
+        if books.burned.get(interval.id, {}).keys() - {EARNED, wallet_account(interval.wallet)}:
+            yield Finding(row, f"burned credits that are not those of {interval.wallet}")
+        if burned != interval.charged_micro_usd:
+            yield Finding(row, f"charged {interval.charged_micro_usd}, but burned {burned}")
+        if burned > due:
+            yield Finding(row, f"burned {burned} for time that costs {due}")
+        elif burned < due and not ran_out(interval.id, histories[interval.wallet]):
+            yield Finding(row, f"burned {burned} of {due}, though there were credits")
+
+
+def _burned(books: Books, interval: BilledInterval) -> int:
+    return books.burned.get(interval.id, {}).get(EARNED, 0)
+
+
+def ran_out(interval_id: str, history: Sequence[tuple[str, int]]) -> bool:
+    """Whether the wallet had nothing left when the interval was last charged, or later."""
+    burns = [
+        index
+        for index, (posting_id, _) in enumerate(history)
+        if posting_id.startswith(f"burn:{interval_id}:")
+    ]
+    balances = list(accumulate((amount for _, amount in history), initial=0))
+    return min(balances[burns[-1] + 1 if burns else 0 :]) <= 0
+
+
+def build_findings(books: Books) -> Iterator[Finding]:
+    """Each build burned what it was charged: no more than its time beyond the allowance costs."""
+    for stray in books.built.keys() - {run.id for run in books.builds}:
+        yield Finding(f"posting build:{stray}", "burns for no build")
+    for run in books.builds:
+        row, moved = f"build run {run.id}", books.built.get(run.id, {})
+        due = charge_up_to(run.billed_ms, monthly_price=run.monthly_price_micro_usd)
+        if moved.keys() - {EARNED, wallet_account(run.wallet)}:
+            yield Finding(row, f"burned credits that are not those of {run.wallet}")
+        if moved.get(EARNED, 0) != run.charged_micro_usd:
+            yield Finding(
+                row, f"charged {run.charged_micro_usd}, but burned {moved.get(EARNED, 0)}"
+            )
+        if run.charged_micro_usd > due or run.billed_ms > run.ran_ms:
+            yield Finding(row, f"was charged {run.charged_micro_usd} for time that costs {due}")
+
+
+def refund_findings(payments: Iterable[Payment], refunds: Iterable[Refund]) -> Iterator[Finding]:
+    """No more went back of a payment than it brought."""
+    debited: dict[PaymentKey, int] = {}
+    sent: dict[PaymentKey, int] = {}
+    for refund in refunds:
+        if refund.status in _BACK:
+            key = payment_key(refund)
+            debited[key] = debited.get(key, 0) + refund.debited_micro_usd
+            sent[key] = sent.get(key, 0) + refund.amount
+    for payment in payments:
+        key = payment_key(payment)
+        if debited.get(key, 0) > payment.credited_micro_usd or sent.get(key, 0) > payment.amount:
+            yield Finding(payment_row(key), f"brought {payment.amount}, but {sent[key]} went back")
+        if payment.status is PaymentStatus.REFUNDED and sent.get(key, 0) != payment.amount:
+            yield Finding(payment_row(key), "is marked as refunded, but did not all go back")
+
+
+def settlement_findings(books: Books) -> Iterator[Finding]:
+    """Each authorization that was settled has its payment."""
+    paid = {(p.chain_id, p.tx_hash, p.token_address, p.payer) for p in books.payments}
+    for item in books.settlements:
+        key = (item.chain_id, item.tx_hash, item.token_address, item.payer)
+        if item.status == "settled" and key not in paid:
+            yield Finding(f"settlement {item.id}", f"settled by {item.tx_hash}, but not credited")
+
+
+def use_findings(books: Books) -> Iterator[Finding]:
+    """Whoever used a payment made it."""
+    paid = {(payment.chain_id, payment.tx_hash, payment.payer) for payment in books.payments}
+    for use in books.uses:
+        if (use.chain_id, use.tx_hash, use.wallet) not in paid:
+            yield Finding(
+                f"use {use.chain_id}:{use.tx_hash}", f"{use.wallet} used what it did not pay"
+            )
+
+
+def token_totals(books: Books, chains: Iterable[Chain]) -> list[TokenTotal]:
+    """What became of all payments, for each token that is taken."""
+    return [_token_total(books, chain, token) for chain in chains for token in chain.tokens]
+
+
+def _token_total(books: Books, chain: Chain, token: Token) -> TokenTotal:
+    in_it = (chain.chain_id, token.key)
+    sums = dict.fromkeys(PaymentStatus, 0)
+    for payment in books.payments:
+        if (payment.chain_id, payment.token_address) == in_it:
+            sums[payment.status] += payment.amount
+    sent_back = sum(
+        refund.amount
+        for refund in books.refunds
+        if (refund.chain_id, refund.token_address) == in_it
+        and refund.status is RefundStatus.REFUNDED
+    )
+    return TokenTotal(
+        chain=chain.name,
+        token=token.name,
+        decimals=token.decimals,
+        received=str(sum(sums.values()) - sums[PaymentStatus.REVERSED]),
+        credited=str(sums[PaymentStatus.CREDITED]),
+        held=str(sums[PaymentStatus.HELD]),
+        reversed=str(sums[PaymentStatus.REVERSED]),
+        sent_back=str(sent_back),
+    )
+
+
+def _total(*postings: Posting | None) -> dict[str, int]:
+    """What postings together leave on accounts."""
+    totals: dict[str, int] = {}
+    for posting in postings:
+        for account, amount in posting.amounts.items() if posting else ():
+            totals[account] = totals.get(account, 0) + amount
+    return {account: amount for account, amount in totals.items() if amount}

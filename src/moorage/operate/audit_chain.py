@@ -1,0 +1,270 @@
+"""The audit's other half: the books beside what the chains tell, in both directions.
+
+Every payment and every refund must lie on its chain as it was recorded, and every transfer that
+reached one of our addresses must be a payment. It searches on its own, not by the watcher's code
+or cursor.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from moorage.chains.chain import Chain
+from moorage.chains.encoding import parse_quantity
+from moorage.chains.erc20 import (
+    TransferLog,
+    parse_transfer_log,
+    transfer_topics,
+)
+from moorage.chains.heads import Heads, read_block, read_heads
+from moorage.chains.pace import Pace
+from moorage.chains.receipt import FoundLog, Receipt, parse_found_logs, parse_receipt
+from moorage.chains.rpc import AnswerTooLarge, RpcClient, RpcError
+from moorage.errors import ChainUnavailable
+from moorage.operate.audit_books import Finding, PaymentKey, payment_key, payment_row
+from moorage.payments.watch.comparison import (
+    lies_in_another_block,
+    payment_problem,
+    refund_is_on_chain,
+)
+from moorage.records.cursor import Cursor, Search
+from moorage.records.payment import Finality, Payment, PaymentStatus
+from moorage.records.refund import Refund, RefundStatus
+from moorage.storage.money.audit import Books
+
+_RECEIPTS_AT_ONCE = 50
+_FIRST_RANGE_BLOCKS = 2_000
+_LARGEST_RANGE_BLOCKS = 50_000
+
+
+class ChainAudit(msgspec.Struct):
+    """What came of one chain's comparison."""
+
+    findings: list[Finding]
+    pending: list[Finding]  # what the gateway is still to do by itself, at its next look
+
+
+async def audit_chain(
+    client: RpcClient,
+    books: Books,
+    *,
+    recipients: Collection[str],
+    from_block: int | None,
+    search: bool,
+) -> ChainAudit:
+    """Compare one chain with the books; `recipients` are what is `pay_to`, and what was.
+
+    With `search`, transfers are looked for from `from_block` on; without one, from where the
+    gateway began. Raises ChainUnavailable when the chain can't be read, or can't be believed.
+    """
+    chain = client.chain
+    paid = [item for item in books.payments if item.chain_id == chain.chain_id]
+    back = [item for item in books.refunds if item.chain_id == chain.chain_id]
+    result = ChainAudit(findings=[], pending=[])
+    try:
+        await _audit_cursors(client, result, books)
+        await _audit_receipts(client, result, paid, back, recipients=recipients)
+        if search:
+            first = _first_block(chain, books, paid) if from_block is None else from_block
+            await _audit_transfers(client, result, books, paid, recipients=recipients, first=first)
+    except ValueError as problem:
+        raise client.contradiction(problem) from problem
+    return result
+
+
+async def _audit_cursors(client: RpcClient, result: ChainAudit, books: Books) -> None:
+    """Each search stands at a block of the chain, no further than its newest.
+
+    One that stands on a branch that was replaced steps back by itself at its next look.
+    """
+    heads = await read_heads(client)
+    for cursor in books.cursors:
+        if cursor.chain_id != client.chain.chain_id:
+            continue
+        row = f"watch cursor {client.chain.name}:{cursor.search}"
+        _require_reached(client, cursor, heads)
+        if cursor.block_number > heads.latest:
+            result.findings.append(Finding(row, f"block {cursor.block_number} has not come yet"))
+        elif cursor.block_number <= heads.finalized:
+            block = await read_block(client, cursor.block_number)
+            if block.hash != cursor.block_hash:
+                result.pending.append(Finding(row, f"block {block.number} is {block.hash} by now"))
+
+
+def _require_reached(client: RpcClient, cursor: Cursor, heads: Heads) -> None:
+    """Raise ChainUnavailable where the node may just be behind the search."""
+    if heads.latest < cursor.block_number <= heads.latest + client.chain.finality_blocks:
+        raise ChainUnavailable(
+            f"The node of {client.chain.name} lags behind block {cursor.block_number}."
+        )
+
+
+async def _audit_receipts(
+    client: RpcClient,
+    result: ChainAudit,
+    paid: Sequence[Payment],
+    back: Sequence[Refund],
+    *,
+    recipients: Collection[str],
+) -> None:
+    """What is recorded lies on the chain."""
+    standing = [item for item in paid if item.status is not PaymentStatus.REVERSED]
+    done = [item for item in back if item.status is RefundStatus.REFUNDED]
+    wanted = {item.tx_hash for item in standing}
+    wanted |= {item.refund_tx_hash for item in done if item.refund_tx_hash is not None}
+    newest = max((item.block_number for item in standing), default=0)
+    receipts = await _receipts(client, sorted(wanted), newest=newest)
+    for payment in standing:
+        receipt = receipts[payment.tx_hash]
+        problem = payment_problem(payment, receipt, recipients=recipients)
+        if problem is not None:
+            # The gateway looks again at what is provisional, and writes down where it lies.
+            provisional = payment.finality is Finality.PROVISIONAL
+            awaited = provisional and lies_in_another_block(payment, receipt)
+            into = result.pending if awaited else result.findings
+            into.append(Finding(payment_row(payment_key(payment)), problem))
+    for refund in done:
+        receipt = receipts.get(refund.refund_tx_hash or "")
+        if not refund_is_on_chain(refund, receipt):
+            # The gateway looks again at what is provisional, and sends what was dropped.
+            dropped = refund.finality is Finality.PROVISIONAL and receipt is None
+            into = result.pending if dropped else result.findings
+            into.append(
+                Finding(f"refund {refund.id}", f"{refund.refund_tx_hash} does not pay it back")
+            )
+
+
+async def _receipts(
+    client: RpcClient, hashes: Sequence[str], *, newest: int
+) -> dict[str, Receipt | None]:
+    """Each transaction's receipt, None for one that is not on the chain.
+
+    Raises ChainUnavailable from a node that has not reached block `newest`.
+    """
+    found: dict[str, Receipt | None] = {}
+    pace = Pace(first=_RECEIPTS_AT_ONCE, most=_RECEIPTS_AT_ONCE)
+    while len(found) < len(hashes):
+        some = hashes[len(found) : len(found) + pace.size]
+        try:
+            head, *answers = await client.batch(
+                [("eth_blockNumber", []), *(("eth_getTransactionReceipt", [each]) for each in some)]
+            )
+        except AnswerTooLarge:  # a transaction may have many logs of others
+            if len(some) == 1:
+                raise
+            pace.refused(len(some))
+            continue
+        pace.answered(len(some))
+        _require_head(client, head, newest)
+        for tx_hash, answer in zip(some, answers, strict=True):
+            if isinstance(answer, RpcError):
+                raise answer
+            found[tx_hash] = None if answer is None else parse_receipt(answer, tx_hash=tx_hash)
+    return found
+
+
+def _require_head(client: RpcClient, head: object, wanted: int) -> None:
+    if isinstance(head, RpcError):
+        raise head
+    if parse_quantity(head) < wanted:
+        raise ChainUnavailable(f"The node of {client.chain.name} lags behind block {wanted}.")
+
+
+def _first_block(chain: Chain, books: Books, paid: Sequence[Payment]) -> int | None:
+    """Where the gateway began to take payments on this chain, as far as anything tells."""
+    known = [item.block_number for item in paid]
+    known += [item.block_number for item in books.cursors if item.chain_id == chain.chain_id]
+    if chain.watch_from_block is not None:
+        known.append(chain.watch_from_block)
+    return min(known, default=None)
+
+
+async def _audit_transfers(
+    client: RpcClient,
+    result: ChainAudit,
+    books: Books,
+    paid: Sequence[Payment],
+    *,
+    recipients: Collection[str],
+    first: int | None,
+) -> None:
+    """What reached us is recorded."""
+    latest = (await read_heads(client)).latest
+    known = {payment_key(item): item for item in paid}
+    searched = max(
+        (
+            cursor.block_number
+            for cursor in books.cursors
+            if cursor.chain_id == client.chain.chain_id and cursor.search is Search.SAFE
+        ),
+        default=-1,
+    )
+    for found, log in await _arrived(
+        client, recipients, first=latest if first is None else first, last=latest
+    ):
+        key = (client.chain.chain_id, found.tx_hash, log.log_index)
+        problem = transfer_problem(key, log, known)
+        if problem is not None:
+            into = result.findings if found.block_number <= searched else result.pending
+            into.append(Finding(payment_row(key), problem))
+
+
+def transfer_problem(
+    key: PaymentKey, log: TransferLog, known: Mapping[PaymentKey, Payment]
+) -> str | None:
+    """Why a transfer that reached us is not accounted for; None when it is."""
+    payment = known.get(key)
+    if payment is None:
+        return f"{log.value} from {log.sender} arrived and is not recorded"
+    if payment.status is PaymentStatus.REVERSED:
+        return f"{log.value} from {log.sender} is on the chain, but was reversed"
+    return None
+
+
+async def _arrived(
+    client: RpcClient, recipients: Collection[str], *, first: int, last: int
+) -> list[tuple[FoundLog, TransferLog]]:
+    """Every transfer of money to `recipients` in these blocks, both included."""
+    pace = Pace(first=_FIRST_RANGE_BLOCKS, most=_LARGEST_RANGE_BLOCKS)
+    arrived: list[tuple[FoundLog, TransferLog]] = []
+    while first <= last:
+        end = min(last, first + pace.size - 1)
+        asked = end - first + 1
+        try:
+            logs = await _logs(client, recipients, first=first, last=end)
+        except (RpcError, AnswerTooLarge):
+            if asked == 1:
+                raise
+            pace.refused(asked)
+            continue
+        pace.answered(asked)
+        arrived += _money(logs, recipients)
+        first = end + 1
+    return arrived
+
+
+async def _logs(
+    client: RpcClient, recipients: Collection[str], *, first: int, last: int
+) -> tuple[FoundLog, ...]:
+    wanted = {
+        "address": [token.key for token in client.chain.tokens],
+        "topics": transfer_topics(recipients),
+        "fromBlock": hex(first),
+        "toBlock": hex(last),
+    }
+    head, answer = await client.batch([("eth_blockNumber", []), ("eth_getLogs", [wanted])])
+    _require_head(client, head, last)
+    if isinstance(answer, RpcError):
+        raise answer
+    return parse_found_logs(answer)
+
+
+def _money(
+    logs: Iterable[FoundLog], recipients: Collection[str]
+) -> Iterator[tuple[FoundLog, TransferLog]]:
+    for found in logs:
+        log = parse_transfer_log(found.log)
+        if log is None or log.recipient not in recipients:
+            raise ValueError("a search found what was not searched for")
+        if log.value > 0 and log.sender not in recipients:
+            yield found, log

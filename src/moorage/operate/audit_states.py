@@ -1,0 +1,95 @@
+"""The audit of states: rows that are open for too long, or that nothing else bears out.
+
+What the gateway does by itself within seconds is wrong when it was not done for an hour, and what
+waits for a chain, for a day.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from moorage.ledger.burn import HOUR_MS
+from moorage.operate.audit_books import Finding
+from moorage.payments.price.quotes import LONGEST_PROMISE_MS, QUOTE_LIFETIME_MS
+from moorage.records.quote import Quote
+from moorage.storage.database import Transaction
+from moorage.storage.money import audit_states as rows
+from moorage.storage.money.audit_states import CreditedSettlement, PricedInterval
+
+_DAY_MS = 24 * HOUR_MS
+_EVENTS_SURELY_KEPT_MS = 30 * _DAY_MS
+
+
+async def audit_states(snapshot: Transaction, *, now_ms: int) -> list[Finding]:
+    """What is wrong with the states of rows."""
+    refunds = await rows.open_refunds(snapshot)
+    unresolved = await rows.unresolved(snapshot)
+    untold = await rows.untold_releases(snapshot, since_ms=now_ms - _EVENTS_SURELY_KEPT_MS)
+    return [
+        *(
+            Finding(f"project {each}", "serves, and no run interval bills it")
+            for each in await rows.unbilled(snapshot)
+        ),
+        *interval_findings(
+            await rows.priced_intervals(snapshot), billed_ms=await rows.billed_up_to(snapshot)
+        ),
+        *(
+            Finding(f"settlement {each}", "has no outcome a day after its authorization ended")
+            for each, ends_at in unresolved
+            if now_ms - ends_at * 1000 > _DAY_MS
+        ),
+        *settlement_findings(await rows.credited_settlements(snapshot), now_ms=now_ms),
+        *(
+            Finding(f"refund {each}", "is not final after a day: `moorage refund --resume`")
+            for each, intended_at_ms in refunds
+            if now_ms - intended_at_ms > _DAY_MS
+        ),
+        *quote_findings(
+            await rows.all_quotes(snapshot), await rows.paid_by_wallet(snapshot), now_ms=now_ms
+        ),
+        *(Finding(f"posting {each}", "released a payment, but nobody was told") for each in untold),
+    ]
+
+
+def interval_findings(
+    intervals: Iterable[PricedInterval], *, billed_ms: int | None
+) -> Iterator[Finding]:
+    """Each is charged in full hours while it is open, not ahead of time, at the price it had."""
+    for each in intervals:
+        row = f"run interval {each.id}"
+        if each.began_with_micro_usd not in (None, each.monthly_price_micro_usd):
+            yield Finding(
+                row,
+                f"began at {each.began_with_micro_usd} a month, its project costs "
+                f"{each.monthly_price_micro_usd}",
+            )
+        if each.is_open and (each.charged_until_ms - each.started_at_ms) % HOUR_MS:
+            yield Finding(row, "is open, and not charged in full hours from its start")
+        # Time is read whenever an interval begins, and every minute.
+        if each.is_open and billed_ms is not None and each.charged_until_ms > billed_ms + HOUR_MS:
+            yield Finding(row, "is charged up to a time that has not come")
+
+
+def settlement_findings(
+    credited: Iterable[CreditedSettlement], *, now_ms: int
+) -> Iterator[Finding]:
+    """What is credited is settled, within an hour."""
+    for each in credited:
+        if each.status == "failed":
+            yield Finding(f"settlement {each.id}", "failed, but its transaction is credited")
+        elif now_ms - each.claimed_at_ms > HOUR_MS:
+            yield Finding(f"settlement {each.id}", "has no outcome, but is credited for an hour")
+
+
+def quote_findings(
+    quotes: Iterable[Quote], paid: Mapping[str, int], *, now_ms: int
+) -> Iterator[Finding]:
+    """Each lives as long as quotes do, and counts no more than its wallet has paid."""
+    for each in quotes:
+        row = f"quote {each.id}"
+        if each.expires_at_ms - each.created_at_ms != QUOTE_LIFETIME_MS:
+            yield Finding(row, "lives longer, or shorter, than quotes do")
+        if each.created_at_ms > now_ms + HOUR_MS:
+            yield Finding(row, "was made at a time that has not come")
+        if each.promised_at_ms and each.created_at_ms - each.promised_at_ms > LONGEST_PROMISE_MS:
+            yield Finding(row, "promises a price for longer than it may")
+        if each.received_micro_usd > paid.get(each.wallet, 0):
+            yield Finding(row, f"counts {each.received_micro_usd}, more than {each.wallet} paid")

@@ -1,0 +1,171 @@
+"""The operator's backup of a gateway, which may be running, and its way back."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from moorage import __version__
+from moorage.backup.archive import unpack, write_archive
+from moorage.backup.content import digest_of
+from moorage.backup.manifest import DATABASE, FORMAT, NAME, Entry, Manifest
+from moorage.backup.staging import Staging
+from moorage.clock import SystemClock, iso_utc
+from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid
+from moorage.gateway.isolation import is_rootless, run_directory
+from moorage.gateway.platform import instance_id
+from moorage.gateway.secrets_key import KEY_FILE
+from moorage.settings import Settings
+from moorage.storage.migrate import NEWEST_REVISION, is_newest, is_ours
+
+_STAGING = ".backup-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What was saved or put back."""
+
+    manifest: Manifest
+    lost: tuple[str, ...] = ()  # deployments that could not be saved: nothing of them is there
+
+    @property
+    def apps(self) -> int:
+        """How many versions of apps are in it."""
+        return sum(
+            entry.path.startswith("apps/deployments/") and entry.path.endswith("/disk.img")
+            for entry in self.manifest.entries
+        )
+
+    @property
+    def volumes(self) -> int:
+        """How many volumes are in it."""
+        return sum(entry.path.startswith("apps/volumes/") for entry in self.manifest.entries)
+
+
+def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
+    """Save the gateway of these settings into one file; it may be running.
+
+    The key that variables are sealed with is saved when it lies in the data directory, and from
+    elsewhere `with_key`. Raises ConfigurationInvalid, BackupFailed, DatabaseUnavailable.
+    """
+    data_dir = Path(settings.data_dir)
+    _check_saving(settings, data_dir, target)
+    clock = SystemClock()
+    with _staging_directory(data_dir) as directory:
+        mounts = run_directory(settings, instance_id(data_dir)) / "apps"
+        staging = Staging(data_dir=data_dir, mounts=mounts, directory=directory, clock=clock)
+        asyncio.run(staging.take())
+        if with_key and settings.secrets_key_file:
+            _copy_key(Path(settings.secrets_key_file), directory / KEY_FILE)
+        names = [str(path) for path in staging.files()]
+        manifest = Manifest(
+            format=FORMAT,
+            version=__version__,
+            schema=NEWEST_REVISION,
+            created_at=iso_utc(clock.now_ms()),
+            data_dir=str(data_dir),
+            secrets_key=KEY_FILE in names,
+            entries=tuple(_entry(directory, name) for name in names),
+        )
+        (directory / NAME).write_bytes(msgspec.json.encode(manifest))
+        write_archive(directory, [NAME, *names], target.absolute())
+        return Saved(manifest=manifest, lost=tuple(sorted(staging.lost)))
+
+
+def restore(archive: Path, data_dir: Path) -> Saved:
+    """Put a backup into `data_dir`, which must be empty or not there: all of it, or nothing.
+
+    The first start refuses requests that were signed before it. Raises BackupInvalid, BackupFailed.
+    """
+    if data_dir.exists() and (not data_dir.is_dir() or any(data_dir.iterdir())):
+        raise BackupFailed(f"{data_dir} is not empty. Name a directory that is, or none.")
+    try:
+        data_dir.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{data_dir.name}.restoring-"
+        directory = Path(tempfile.mkdtemp(prefix=prefix, dir=data_dir.parent))
+    except OSError as error:
+        raise BackupFailed(f"{data_dir} cannot be made: {error.strerror}.") from error
+    try:
+        manifest = unpack(archive, directory)
+        _prepare(directory)
+        os.sync()
+        directory.replace(data_dir)
+    except OSError as error:
+        raise BackupFailed(f"{data_dir} cannot be put in place: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return Saved(manifest=manifest)
+
+
+def _prepare(directory: Path) -> None:
+    if not is_ours(directory / DATABASE):  # an older one is upgraded by the first start
+        raise BackupInvalid("Its database is of a newer version of Moorage: restore it with that.")
+    # As if a journal had been here and was lost: the store then refuses whatever may have been
+    # signed before, for a minute (auth.nonces).
+    nonces = directory / "nonces"
+    nonces.mkdir(mode=0o700)
+    (nonces / "lock").write_text("restored\n")
+
+
+def _check_saving(settings: Settings, data_dir: Path, target: Path) -> None:
+    if not is_newest(data_dir / DATABASE):
+        raise ConfigurationInvalid(
+            f"{data_dir / DATABASE} is missing, or older than this version: start the gateway "
+            "once, or name its configuration with --config or its directory with --data-dir."
+        )
+    if is_rootless(settings):
+        raise BackupFailed(
+            "A gateway without root keeps apps as plain files: stop it and save all of "
+            f"{data_dir} with a tool that keeps links and owners."
+        )
+    if target.exists():
+        raise BackupFailed(f"{target} exists. Name a file that does not.")
+
+
+def _copy_key(source: Path, target: Path) -> None:
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise BackupFailed(f"{source} cannot be read: {error.strerror}.") from error
+    target.write_bytes(content)
+    target.chmod(0o600)
+
+
+def _entry(directory: Path, name: str) -> Entry:
+    path = directory / name
+    return Entry(path=name, size=path.stat().st_size, digest=digest_of(path))
+
+
+@contextlib.contextmanager
+def _staging_directory(data_dir: Path) -> Iterator[Path]:
+    """A directory for copies; what a backup that was killed left is removed first."""
+    for left in data_dir.glob(f"{_STAGING}*"):
+        if (lock := _locked(left)) is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
+    directory = Path(tempfile.mkdtemp(prefix=_STAGING, dir=data_dir))
+    lock = _locked(directory)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _locked(directory: Path) -> int | None:
+    """A lock on a directory, None when another has it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -1,0 +1,110 @@
+"""The books of a gateway for the operator's commands, whether it runs meanwhile or not."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from moorage.chains.address import parse_address
+from moorage.chains.chain import KNOWN_CHAINS, Chain
+from moorage.chains.local.dev_wallet import DevWallets, dev_wallets
+from moorage.chains.rpc import RpcClient
+from moorage.chains.signing import SigningKey
+from moorage.errors import ConfigurationInvalid
+from moorage.gateway.dev import DEV_CHAINS, DEV_FILE
+from moorage.gateway.serve import receiving_address, serving_chains
+from moorage.settings import Settings
+from moorage.storage.database import Database
+from moorage.storage.migrate import is_newest
+from moorage.storage.money import recipients
+
+_DEV_WALLETS = "wallets.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenBooks:
+    """A gateway's database, and the chains as far as they can be read."""
+
+    db: Database
+    chains: dict[str, Chain]
+    clients: dict[str, RpcClient]  # none for a local chain that does not run
+    recipients: frozenset[str]  # what is `pay_to`, and what was; as `parse_address` spells them
+
+
+class _DevChain(msgspec.Struct):
+    rpc_url: str
+
+
+class _DevFile(msgspec.Struct):
+    chains: dict[str, _DevChain]
+
+
+@asynccontextmanager
+async def open_books(settings: Settings) -> AsyncIterator[OpenBooks]:
+    """Open the books; the gateway need not stop. Without chains, those of `moorage dev` are meant.
+
+    Raises ConfigurationInvalid where there are none, or older ones than this version's.
+    """
+    data_dir = Path(settings.data_dir)
+    database = data_dir / "moorage.db"
+    if not is_newest(database):
+        raise ConfigurationInvalid(
+            f"{database} is missing, or older than this version: start the gateway once, "
+            "or name its configuration with --config or its directory with --data-dir."
+        )
+    chains = serving_chains(settings) if settings.chains else _dev_chains(data_dir)
+    pay_to = (
+        receiving_address(settings) if settings.chains else _dev_wallets(data_dir).pay_to.address
+    )
+    async with AsyncExitStack() as stack:
+        db = Database(database)
+        stack.callback(db.close)
+        clients = {
+            name: RpcClient(chain, timeout_seconds=settings.rpc_timeout_seconds)
+            for name, chain in chains.items()
+            if chain.rpc_urls
+        }
+        for client in clients.values():
+            stack.push_async_callback(client.close)
+        known = await recipients.known(db)
+        yield OpenBooks(
+            db=db,
+            chains=chains,
+            clients=clients,
+            recipients=frozenset({parse_address(pay_to), *known}),
+        )
+
+
+def dev_key(settings: Settings) -> SigningKey:
+    """The key of the address that is paid in `moorage dev`.
+
+    Raises ConfigurationInvalid elsewhere: there the operator keeps it.
+    """
+    if settings.chains:
+        raise ConfigurationInvalid("Name the file with the key that sends: --key-file.")
+    return SigningKey(_dev_wallets(Path(settings.data_dir)).pay_to.private_key)
+
+
+def _dev_chains(data_dir: Path) -> dict[str, Chain]:
+    """The local chains; with a URL only while they run."""
+    try:
+        running = msgspec.json.decode((data_dir / DEV_FILE).read_bytes(), type=_DevFile).chains
+    except FileNotFoundError:
+        running = {}
+    return {
+        name: msgspec.structs.replace(
+            KNOWN_CHAINS[name],
+            rpc_urls=(running[name].rpc_url,) if name in running else (),
+            watch_from_block=1,
+        )
+        for name in DEV_CHAINS
+    }
+
+
+def _dev_wallets(data_dir: Path) -> DevWallets:
+    path = data_dir / _DEV_WALLETS
+    if not path.exists():
+        raise ConfigurationInvalid(f"{data_dir} is not of `moorage dev`: name --config.")
+    return dev_wallets(path)

@@ -1,0 +1,256 @@
+"""What this machine lacks for a gateway, and the command that mends it.
+
+Facts are gathered first and judged by pure functions, one a finding.
+"""
+
+import asyncio
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from moorage.chains.local.anvil import INSTALL_COMMAND, find_anvil
+from moorage.errors import LocalChainFailed
+from moorage.gateway import isolation
+from moorage.gateway.data_directory import closing_command, open_to_others
+from moorage.routing.caddy import port_in_use_by
+from moorage.settings import Settings
+
+OLDEST_PYTHON = (3, 11)
+NEWEST_PYTHON = (3, 13)
+
+BUNDLED_PROGRAMS = ("caddy", "uv")
+"""Programs that come with the Python packages."""
+
+APP_PROGRAMS = {"node": "nodejs", "npm": "npm"}
+"""What Node apps are built and run with, and the Debian packages they come in."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing a gateway needs: whether it is there, and the command that brings it."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    """A port that a setting names, and whether the gateway could listen on it now."""
+
+    setting: str
+    number: int
+    free: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The facts that findings are made of."""
+
+    system: str  # as platform.system() says
+    python: tuple[int, int]
+    root: bool
+    missing_bundled: tuple[str, ...]
+    missing_app_programs: tuple[str, ...]
+    isolation: tuple[str, ...]  # the sandbox's sentences, `what: command`
+    forwarding: bool  # is on, or not needed
+    anvil: str | None  # None: local chains are not needed
+    ports: tuple[Port, ...]
+    data_dir: str  # absolute
+    data_dir_problem: str  # who else may look into it; "" for nobody
+
+
+async def check_machine(settings: Settings) -> list[Finding]:
+    """Everything a gateway with these settings needs here; without chains, `moorage dev` is meant.
+
+    Reads /proc, looks programs up and tries ports; changes nothing.
+    """
+    return judge(await asyncio.to_thread(look_at_machine, settings))
+
+
+def judge(machine: Machine) -> list[Finding]:
+    """The findings, missing or not, in the order in which to mend them."""
+    found = [_system(machine)]
+    if not found[0].ok:
+        return found  # the rest reads what only Linux has
+    found += [check(machine) for check in _CHECKS]
+    found += _isolation(machine)
+    found += [_port(port) for port in machine.ports]
+    return [
+        msgspec.structs.replace(finding, remedy="") if finding.ok else finding for finding in found
+    ]
+
+
+def look_at_machine(settings: Settings) -> Machine:
+    """The facts; blocks for a few milliseconds."""
+    linux = platform.system() == "Linux"
+    return Machine(
+        system=platform.system(),
+        python=sys.version_info[:2],
+        root=os.geteuid() == 0,
+        missing_bundled=tuple(name for name in BUNDLED_PROGRAMS if not _is_bundled(name)),
+        missing_app_programs=tuple(name for name in APP_PROGRAMS if shutil.which(name) is None),
+        isolation=isolation.missing(settings) if linux else (),
+        forwarding=isolation.is_rootless(settings) or _forwarding(),
+        anvil=None if settings.chains else _look_for_anvil(),
+        ports=tuple(_look_at_ports(settings)),
+        data_dir=settings.data_dir,
+        data_dir_problem=open_to_others(Path(settings.data_dir)),
+    )
+
+
+# Judging
+
+
+def _system(machine: Machine) -> Finding:
+    return Finding(
+        "linux",
+        machine.system == "Linux",
+        f"this is {machine.system}",
+        "use Debian 12, Ubuntu 22.04 or later, in a virtual machine if need be",
+    )
+
+
+def _python(machine: Machine) -> Finding:
+    oldest, newest = (".".join(map(str, version)) for version in (OLDEST_PYTHON, NEWEST_PYTHON))
+    return Finding(
+        "python",
+        OLDEST_PYTHON <= machine.python <= NEWEST_PYTHON,
+        f"this is Python {machine.python[0]}.{machine.python[1]}; {oldest} to {newest} will do",
+        f"rm -r .venv && make setup PYTHON=python{newest}",
+    )
+
+
+def _bundled(machine: Machine) -> Finding:
+    return _listed("bundled programs", BUNDLED_PROGRAMS, machine.missing_bundled, "make setup")
+
+
+def _app_programs(machine: Machine) -> Finding:
+    packages = [APP_PROGRAMS[name] for name in machine.missing_app_programs]
+    return _listed(
+        "programs for Node apps",
+        tuple(APP_PROGRAMS),
+        machine.missing_app_programs,
+        install_command(packages, root=machine.root),
+    )
+
+
+def _anvil(machine: Machine) -> Finding:
+    if machine.anvil is None:
+        return Finding("local chains", ok=True, detail="not needed: chains are configured")
+    ok = bool(machine.anvil)
+    detail = machine.anvil if ok else "anvil, the local chains' node, is not installed"
+    return Finding("local chains", ok, detail, INSTALL_COMMAND)
+
+
+def _forwards(machine: Machine) -> Finding:
+    return Finding(
+        "packet forwarding",
+        machine.forwarding or machine.root,
+        "on, or not needed" if machine.forwarding else "off; the gateway turns it on",
+        "sysctl -w net.ipv4.ip_forward=1",
+    )
+
+
+def _data_directory(machine: Machine) -> Finding:
+    return Finding(
+        "data directory",
+        not machine.data_dir_problem,
+        machine.data_dir_problem or f"{machine.data_dir} is, or will be, its owner's alone",
+        closing_command(Path(machine.data_dir)),
+    )
+
+
+def _isolation(machine: Machine) -> list[Finding]:
+    """What the sandbox misses, in its own words."""
+    findings = []
+    for sentence in machine.isolation:
+        detail, _, remedy = sentence.partition(": ")
+        if remedy.startswith("apt-get "):
+            remedy = install_command(remedy.split()[2:], root=machine.root)
+        findings.append(Finding("isolation", ok=False, detail=detail, remedy=remedy))
+    return findings or [Finding("isolation", ok=True, detail="everything it needs is here")]
+
+
+def _port(port: Port) -> Finding:
+    detail = "free" if port.free else "taken, or not to be bound by this user"
+    option = f"--{port.setting.replace('_', '-')}"
+    remedy = f"ss -ltnp 'sport = :{port.number}' shows who has it; or choose another with {option}"
+    return Finding(f"{port.setting} {port.number}", port.free, detail, remedy)
+
+
+def _listed(name: str, wanted: tuple[str, ...], missing: tuple[str, ...], remedy: str) -> Finding:
+    detail = f"not found: {', '.join(missing)}" if missing else ", ".join(wanted)
+    return Finding(name, not missing, detail, remedy)
+
+
+def install_command(packages: list[str], *, root: bool) -> str:
+    """The one command that installs Debian packages."""
+    return f"{'' if root else 'sudo '}apt-get install -y {' '.join(sorted(set(packages)))}"
+
+
+_CHECKS: tuple[Callable[[Machine], Finding], ...] = (
+    _python,
+    _bundled,
+    _app_programs,
+    _anvil,
+    _forwards,
+    _data_directory,
+)
+
+
+# Looking
+
+
+def _is_bundled(name: str) -> bool:
+    beside = Path(sys.executable).parent / name
+    return beside.exists() or shutil.which(name) is not None
+
+
+def _look_for_anvil() -> str:
+    """Where it is; empty when it is missing."""
+    try:
+        return str(find_anvil([Path("node_modules").absolute()]))
+    except LocalChainFailed:
+        return ""
+
+
+def _forwarding() -> bool:
+    try:
+        return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
+    except OSError:
+        return False
+
+
+def _look_at_ports(settings: Settings) -> list[Port]:
+    """A proxy that an earlier gateway left running is adopted: its ports are free for this one."""
+    proxy_ports = (80, 443) if settings.tls else (settings.proxy_port,)
+    adopted = port_in_use_by(Path(settings.data_dir).absolute() / "proxy") in proxy_ports
+    wanted = [
+        ("port", settings.host, settings.port, False),
+        ("operator_port", "127.0.0.1", settings.operator_port, False),
+        *(("proxy_port", settings.proxy_host, number, adopted) for number in proxy_ports),
+    ]
+    return [
+        Port(setting=setting, number=number, free=ours or _is_free(host, number))
+        for setting, host, number, ours in wanted
+        if number != 0
+    ]
+
+
+def _is_free(host: str, number: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, number))
+            trial.listen(1)
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,187 @@
+"""`moorage refund`: payments sent back from a key of the operator's."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from moorage.chains.address import parse_address
+from moorage.chains.chain import Chain, Token
+from moorage.chains.rpc import RpcClient
+from moorage.chains.signing import SigningKey
+from moorage.clock import SystemClock
+from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
+from moorage.gateway.relaying import key_in
+from moorage.money import AtomicUnits
+from moorage.operate.books import OpenBooks, dev_key, open_books
+from moorage.payments.relay.refunds import Refunds
+from moorage.payments.relay.relayer import GWEI, Limits, Relayer
+from moorage.records.payment import Payment
+from moorage.records.refund import UNFINISHED, Refund, RefundStatus
+from moorage.settings import Settings
+from moorage.storage.money import payments, refunds
+
+_LOOK_SECONDS = 0.5
+
+
+class RefundOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator wants sent back."""
+
+    tx_hash: str  # of the payment
+    chain: str | None  # by name; needed where several chains have the hash
+    log_index: int | None  # needed where the transaction made several payments
+    amount: str | None  # whole tokens as a decimal; None: all that is left
+    recipient: str | None  # compared with the payer: nobody else is sent anything
+    reason: str
+
+
+class RefundSeen(NamedTuple):
+    """A refund as it stands, and the chain that it is made on."""
+
+    chain: Chain
+    refund: Refund
+
+
+async def run_refund(
+    settings: Settings, order: RefundOrder, *, key_file: Path | None, wait_seconds: float
+) -> RefundSeen:
+    """Send a payment back; gives the refund as it stands after `wait_seconds` at most.
+
+    Raises RefundRefused, ConfigurationInvalid and ChainUnavailable, with nothing sent.
+    """
+    async with open_books(settings) as books:
+        key = _key(settings, key_file)
+        payment = await _ordered_payment(books, order)
+        chain, client = _chain_of(books, payment.chain_id)
+        service = _refunds(settings, books, client, key)
+        amount = _amount(order.amount, chain.token_at(payment.token_address))
+        refund = await service.begin(payment, amount=amount, reason=order.reason)
+        await _follow(service, refund, wait_seconds)
+        return RefundSeen(chain, await _stored(books, refund))
+
+
+async def run_resume(
+    settings: Settings, *, key_file: Path | None, wait_seconds: float
+) -> list[RefundSeen]:
+    """Follow every refund whose outcome is not known, or not final; gives them as they stand then.
+
+    Raises RefundRefused for one that another key has signed, ConfigurationInvalid,
+    ChainUnavailable.
+    """
+    async with open_books(settings) as books:
+        key = _key(settings, key_file)
+        followed = []
+        open_refunds = [
+            refund
+            for chain in books.chains.values()
+            for refund in await refunds.to_follow(books.db, chain_id=chain.chain_id)
+        ]
+        for refund in open_refunds:
+            chain, client = _chain_of(books, refund.chain_id)
+            service = _refunds(settings, books, client, key)
+            await _follow(service, refund, wait_seconds)
+            followed.append(RefundSeen(chain, await _stored(books, refund)))
+        return followed
+
+
+def _key(settings: Settings, key_file: Path | None) -> SigningKey:
+    return dev_key(settings) if key_file is None else key_in(key_file, option="--key-file")
+
+
+def _refunds(settings: Settings, books: OpenBooks, client: RpcClient, key: SigningKey) -> Refunds:
+    clock = SystemClock()
+    limits = Limits(
+        gas=settings.relayer_max_gas,
+        fee_wei=settings.relayer_max_fee_gwei * GWEI,
+        reserve_wei=0,
+    )
+    return Refunds(
+        db=books.db,
+        client=client,
+        relayer=Relayer(db=books.db, client=client, key=key, limits=limits, clock=clock),
+        sender=key.address,
+        recipients=books.recipients,
+        clock=clock,
+    )
+
+
+async def _follow(service: Refunds, refund: Refund, wait_seconds: float) -> None:
+    """Follows the refund until its outcome is known, or the wait is over.
+
+    A chain or database that can't be read meanwhile changes nothing: what was sent is on its way.
+    """
+    status = RefundStatus.INTENDED
+    with suppress(TimeoutError):
+        async with asyncio.timeout(wait_seconds):
+            while status in UNFINISHED:
+                with suppress(ChainUnavailable, DatabaseUnavailable):
+                    status = await service.follow(refund)
+                if status in UNFINISHED:
+                    await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _stored(books: OpenBooks, refund: Refund) -> Refund:
+    """The refund as it stands now."""
+    of_payment = await refunds.of_payment(
+        books.db,
+        chain_id=refund.chain_id,
+        tx_hash=refund.tx_hash,
+        log_index=refund.log_index,
+    )
+    return next(each for each in of_payment if each.id == refund.id)
+
+
+async def _ordered_payment(books: OpenBooks, order: RefundOrder) -> Payment:
+    if order.chain is not None and order.chain not in books.chains:
+        raise RefundRefused(f"--chain must be one of {', '.join(books.chains)}.")
+    chains = [books.chains[order.chain]] if order.chain else books.chains.values()
+    found = [
+        payment
+        for chain in chains
+        for payment in await payments.of_transaction(
+            books.db, chain_id=chain.chain_id, tx_hash=order.tx_hash
+        )
+        if order.log_index in (None, payment.log_index)
+    ]
+    payment = _only(found)
+    if order.recipient is not None and parse_address(order.recipient) != payment.payer:
+        raise RefundRefused(f"{payment.payer} paid, and nobody else is sent it back.")
+    return payment
+
+
+def _only(found: Iterable[Payment]) -> Payment:
+    match list(found):
+        case [payment]:
+            return payment
+        case []:
+            raise RefundRefused("No payment of this transaction is recorded here.")
+        case several:
+            listed = ", ".join(f"{item.log_index} on {item.chain_id}" for item in several)
+            raise RefundRefused(
+                f"This transaction made several payments: name one with --log-index ({listed})."
+            )
+
+
+def _chain_of(books: OpenBooks, chain_id: int) -> tuple[Chain, RpcClient]:
+    for name, chain in books.chains.items():
+        if chain.chain_id == chain_id:
+            if name not in books.clients:
+                raise ChainUnavailable(f"The chain {name} does not run.")
+            return chain, books.clients[name]
+    raise RefundRefused(f"The chain {chain_id} is not configured any more.")
+
+
+def _amount(text: str | None, token: Token | None) -> AtomicUnits | None:
+    """Whole tokens as a decimal, in atomic units. Raises RefundRefused."""
+    if text is None or token is None:
+        return None
+    whole, _, fraction = text.partition(".")
+    digits = whole + fraction
+    if not (digits.isascii() and digits.isdecimal()) or len(fraction) > token.decimals:
+        raise RefundRefused(
+            f"--amount must be {token.name} as a decimal, with {token.decimals} places at most."
+        )
+    return AtomicUnits(int(digits) * 10 ** (token.decimals - len(fraction)))

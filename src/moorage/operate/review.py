@@ -1,0 +1,24 @@
+"""The operator's review of payments that screening holds back."""
+
+from moorage.clock import Clock
+from moorage.ledger import ledger
+from moorage.records.payment import Payment, PaymentStatus
+from moorage.storage.database import Database
+from moorage.storage.money import payments
+
+
+async def release(
+    db: Database, tx_hash: str, *, chain_ids: set[int], clock: Clock
+) -> list[Payment]:
+    """Credit the held payments of a transaction on these chains to who paid; gives which.
+
+    What is not held any more is left as it is.
+    """
+    released = []
+    async with db.transaction(durable=True) as tx:
+        for chain_id in sorted(chain_ids):
+            for payment in await payments.of_transaction(tx, chain_id=chain_id, tx_hash=tx_hash):
+                if payment.status is PaymentStatus.HELD:
+                    await ledger.release(tx, payment, now_ms=clock.now_ms())
+                    released.append(payment)
+    return released

@@ -1,0 +1,60 @@
+"""`moorage suspend`, `resume` and `suspended`: written into the database beside the gateway."""
+
+import msgspec
+
+from moorage.clock import SystemClock
+from moorage.deploy.keeping.suspension import block_project, block_wallet, unblock_wallet
+from moorage.errors import InvalidField
+from moorage.operate.books import open_books
+from moorage.records.project import Project
+from moorage.settings import Settings
+from moorage.storage.apps import blocks, projects
+from moorage.storage.apps.blocks import Block
+from moorage.storage.database import Transaction
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """A project by its name, or else all of a wallet by its address."""
+
+    name: str
+    wallet: str
+
+
+async def run_suspend(settings: Settings, subject: Subject, reason: str) -> list[Project]:
+    """Suspend it, and tell whose it is why; gives the projects. Raises InvalidField."""
+    now_ms = SystemClock().now_ms()
+    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        if subject.wallet:
+            return await block_wallet(tx, subject.wallet, reason, now_ms=now_ms)
+        project = await _named(tx, subject.name)
+        await block_project(tx, project, reason, now_ms=now_ms)
+        return [project]
+
+
+async def run_unsuspend(settings: Settings, subject: Subject) -> list[Project]:
+    """Lift that; gives the projects whose credits decide from now on. Raises InvalidField."""
+    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        if subject.wallet:
+            return await unblock_wallet(tx, subject.wallet)
+        project = await _named(tx, subject.name)
+        if await blocks.reason_of_wallet(tx, project.wallet) is not None:
+            raise InvalidField(
+                subject.name, f"its wallet is suspended: moorage resume --wallet {project.wallet}"
+            )
+        if project.blocked_reason is None:
+            return []
+        await blocks.unblock(tx, project.id)
+        return [project]
+
+
+async def run_suspended(settings: Settings) -> list[Block]:
+    """What is suspended."""
+    async with open_books(settings) as books:
+        return await blocks.all_blocks(books.db)
+
+
+async def _named(tx: Transaction, name: str) -> Project:
+    project = await projects.by_name(tx, name.lower())
+    if project is None:
+        raise InvalidField(name, "no project has this name")
+    return project

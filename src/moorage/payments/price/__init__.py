@@ -1,0 +1,1 @@
+"""What a deploy costs, and for how long that is promised."""

@@ -1,0 +1,196 @@
+"""Quotes: a price promised for half an hour, whatever the price list does, and the name held."""
+
+import uuid
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from moorage.auth.rate_limit import RateLimiter
+from moorage.clock import Clock
+from moorage.errors import NameUnavailable, RateLimited
+from moorage.money import NOTHING, MicroUsd
+from moorage.records.project import Project, ProjectStatus
+from moorage.records.quote import Quote
+from moorage.storage.apps import projects
+from moorage.storage.database import Database, Transaction
+from moorage.storage.money import quotes
+
+QUOTE_LIFETIME_MS = 30 * 60 * 1000
+NAMES_HELD_AT_MOST = 50
+"""By one wallet at a time, so that nobody squats on every name for free."""
+
+_TIME_TO_PAY_MS = 60_000
+"""A promise better than today's price is repeated as long as it leaves so much time to pay."""
+
+LONGEST_PROMISE_MS = 2 * 3_600_000
+"""A price better than today's is prolonged within so long of its first promise, and no more."""
+
+_PARTS = 10
+"""A payment of one part in so many of the price prolongs it."""
+
+_NAMES_RETRY_SECONDS = 60
+_TOO_MANY_HELD = (
+    "Too many names are held for wallets at your address that never paid. "
+    "Try again later, or top up with POST /agent/credits first: that needs no name."
+)
+_BEING_DELETED = "This project is just being deleted. Send the request again in a moment."
+
+
+class Quotes:
+    """Makes, finds and honours quotes."""
+
+    def __init__(self, *, db: Database, strangers: RateLimiter, clock: Clock) -> None:
+        """`strangers` counts what is held for wallets that never paid, by client address.
+
+        Its window must be as long as a quote lives: no more is held at a time than it lets in.
+        """
+        self._db = db
+        self._strangers = strangers
+        self._clock = clock
+
+    async def check_name(
+        self, *, wallet: str, unique_name: str, source: Database | Transaction | None = None
+    ) -> Project | None:
+        """The wallet's own project of this name, if there is one.
+
+        Raises NameUnavailable when this wallet can't deploy under this name now: another wallet has
+        it or holds it, or the wallet's own project of that name is just being deleted.
+        """
+        source = source or self._db
+        project = await projects.by_name(source, unique_name)
+        if project is not None and project.wallet != wallet:
+            raise NameUnavailable
+        if project is not None and project.status is ProjectStatus.DELETING:
+            raise NameUnavailable(_BEING_DELETED)
+        if await quotes.held_by_other(
+            source, wallet=wallet, unique_name=unique_name, now_ms=self._clock.now_ms()
+        ):
+            raise NameUnavailable
+        return project
+
+    async def living(
+        self, *, wallet: str, unique_name: str, source: Database | Transaction | None = None
+    ) -> list[Quote]:
+        """The wallet's quotes for this name that have not expired, the longest-lived first."""
+        return await quotes.live(
+            source or self._db,
+            wallet=wallet,
+            unique_name=unique_name,
+            now_ms=self._clock.now_ms(),
+        )
+
+    async def offer(
+        self,
+        *,
+        wallet: str,
+        unique_name: str,
+        months: int,
+        price: MicroUsd,
+        received: MicroUsd = NOTHING,
+        stranger_at: str | None = None,
+    ) -> Quote:
+        """A quote with at least half of its life left, made unless there is one.
+
+        `price` is today's; a living quote below it is given as it is, but a new one promises it
+        only to whoever has paid a tenth of it since, within two hours of the first promise, or
+        asking again would keep a price for ever. `received` is what was paid towards it, so that
+        the rest is asked for next time. Raises NameUnavailable.
+
+        A wallet that holds too many names is told the rest of what it has begun to pay, but no
+        name is held for it; if it has paid nothing, RateLimited is raised. So it is when too much
+        is held for wallets of its client address, `stranger_at`, that never paid.
+        """
+        async with self._db.transaction(durable=False) as tx:
+            await self.check_name(wallet=wallet, unique_name=unique_name, source=tx)
+            living = await self.living(wallet=wallet, unique_name=unique_name, source=tx)
+            return await self.offer_within(
+                tx,
+                living,
+                wallet=wallet,
+                unique_name=unique_name,
+                months=months,
+                price=price,
+                received=received,
+                stranger_at=stranger_at,
+            )
+
+    async def offer_within(
+        self,
+        tx: Transaction,
+        living: Sequence[Quote],
+        *,
+        wallet: str,
+        unique_name: str,
+        months: int,
+        price: MicroUsd,
+        received: MicroUsd = NOTHING,
+        stranger_at: str | None = None,
+    ) -> Quote:
+        """As `offer`, in a transaction that has checked the name and read the living quotes.
+
+        Raises RateLimited.
+        """
+        now_ms = self._clock.now_ms()
+        same = [q for q in living if q.months == months and q.price_micro_usd <= price]
+        for quote in sorted(same, key=lambda quote: quote.price_micro_usd):
+            least_ms = _TIME_TO_PAY_MS if quote.price_micro_usd < price else QUOTE_LIFETIME_MS // 2
+            lasts = quote.expires_at_ms - now_ms > least_ms
+            if not lasts:
+                continue
+            if quote.received_micro_usd > 0 or received <= 0:
+                return quote
+            if quote.price_micro_usd < price and not _may_last(quote, received, now_ms=now_ms):
+                await quotes.receive(
+                    tx, wallet=wallet, unique_name=unique_name, amount=received, now_ms=now_ms
+                )
+                return msgspec.structs.replace(quote, received_micro_usd=received)
+        paid = max([NOTHING, received, *(quote.received_micro_usd for quote in living)])
+        one_too_many = not living and await quotes.holds_names(
+            tx, wallet=wallet, now_ms=now_ms, many=NAMES_HELD_AT_MOST
+        )
+        if one_too_many and paid == 0:
+            raise RateLimited(_NAMES_RETRY_SECONDS)
+        if stranger_at is not None and paid == 0:
+            self._count(stranger_at)
+        kept = min(
+            (quote for quote in same if _may_last(quote, paid, now_ms=now_ms)),
+            key=lambda quote: quote.price_micro_usd,
+            default=None,
+        )
+        quote = Quote(
+            id=str(uuid.uuid4()),
+            wallet=wallet,
+            unique_name=unique_name,
+            months=months,
+            price_micro_usd=price if kept is None else kept.price_micro_usd,
+            received_micro_usd=paid,
+            created_at_ms=now_ms,
+            expires_at_ms=now_ms + QUOTE_LIFETIME_MS,
+            promised_at_ms=now_ms if kept is None else kept.promised_at_ms,
+            counted_micro_usd=paid,
+        )
+        if not one_too_many:
+            await quotes.add(tx, quote)
+        return quote
+
+    def _count(self, stranger_at: str) -> None:
+        try:
+            self._strangers.check(stranger_at)
+        except RateLimited as full:
+            raise RateLimited(full.retry_after_seconds, _TOO_MANY_HELD) from full
+
+    async def purge(self) -> int:
+        """Forget what expired; gives how many."""
+        async with self._db.transaction(durable=False) as tx:
+            return await quotes.purge(tx, before_ms=self._clock.now_ms())
+
+
+def _may_last(quote: Quote, paid: MicroUsd, *, now_ms: int) -> bool:
+    """Whether a promise is prolonged for what was paid since it was made."""
+    is_part = (paid - quote.counted_micro_usd) * _PARTS >= quote.price_micro_usd
+    return is_part and now_ms - quote.promised_at_ms < LONGEST_PROMISE_MS
+
+
+def honoured(living: Iterable[Quote], *, months: int, price: MicroUsd) -> MicroUsd:
+    """The lowest of today's `price` and what these quotes promise for as many months."""
+    return min([price, *(quote.price_micro_usd for quote in living if quote.months == months)])

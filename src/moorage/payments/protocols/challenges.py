@@ -1,0 +1,107 @@
+"""A demand as headers for clients that pay by protocol, and whether an answer fits the demand."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+from moorage.chains.chain import Chain, Token
+from moorage.clock import Clock
+from moorage.money import charge_to_atomic_units
+from moorage.payments.price.offer import Offer
+from moorage.payments.protocols import mpp, x402
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.mpp import CredentialType
+
+_SENT_TYPES = (CredentialType.HASH,)
+_SETTLED_TYPES = (CredentialType.AUTHORIZATION, CredentialType.HASH)
+
+
+class Challenges:
+    """Makes and checks this gateway's challenges; `secret` is what only it knows.
+
+    `settles` says of a token whether an authorization of it would be settled right now.
+    """
+
+    def __init__(
+        self,
+        *,
+        secret: bytes,
+        realm: str,
+        pay_to: str,
+        chains: Mapping[str, Chain],
+        settles: Callable[[Chain, Token], bool],
+        clock: Clock,
+    ) -> None:
+        self._secret = secret
+        self._realm = realm
+        self._pay_to = pay_to
+        self._ordered = _ordered(chains.values())
+        self._settles = settles
+        self._clock = clock
+
+    def headers(self, demand: PaymentRequired, *, resource_url: str) -> Iterator[tuple[str, str]]:
+        """One challenge for each chain and token (MPP), and all that x402 clients can pay with.
+
+        What can be authorized comes first, in the means that the client named if it can be: mppx
+        answers the first challenge, or none.
+        """
+        settled, sent = self._offers(demand)
+        for offer, types in (
+            *((offer, _SETTLED_TYPES) for offer in settled),
+            *((offer, _SENT_TYPES) for offer in sent),
+        ):
+            challenge = mpp.make_challenge(
+                self._secret,
+                realm=self._realm,
+                offer=offer,
+                pay_to=self._pay_to,
+                expires_at_ms=demand.expires_at_ms,
+                body_digest=demand.body_digest,
+                wallet=demand.wallet,
+                credential_types=types,
+            )
+            yield "WWW-Authenticate", mpp.challenge_header(challenge)
+        window_seconds = (demand.expires_at_ms - self._clock.now_ms()) // 1000
+        if settled and window_seconds > 0:
+            yield (
+                "PAYMENT-REQUIRED",
+                x402.payment_required_header(
+                    resource_url=resource_url,
+                    offers=settled,
+                    pay_to=self._pay_to,
+                    window_seconds=min(window_seconds, x402.MAX_WINDOW_SECONDS),
+                    error=demand.message,
+                ),
+            )
+
+    def check(self, credential: mpp.Credential, *, wallet: str, body_digest: str) -> None:
+        """Raise ChallengeInvalid, ChallengeExpired, PayerMismatch or AuthorizationRefused."""
+        mpp.check_credential(
+            credential,
+            secret=self._secret,
+            realm=self._realm,
+            now_ms=self._clock.now_ms(),
+            body_digest=body_digest,
+            wallet=wallet,
+        )
+
+    def _offers(self, demand: PaymentRequired) -> tuple[list[Offer], list[Offer]]:
+        """What settles the demand: by authorization or hash, then by hash alone."""
+        settled: list[Offer] = []
+        sent: list[Offer] = []
+        for chain, token in self._ordered[demand.means.chain.name, demand.means.token.name]:
+            amount = charge_to_atomic_units(demand.amount, decimals=token.decimals)
+            offers = settled if self._settles(chain, token) else sent
+            offers.append(Offer(chain=chain, token=token, amount=amount))
+        return settled, sent
+
+
+def _ordered(
+    chains: Collection[Chain],
+) -> dict[tuple[str, str], list[tuple[Chain, Token]]]:
+    """For each means, by chain and token: all means, these first, then others of their chain."""
+    means = [(chain, token) for chain in chains for token in chain.tokens]
+    return {
+        (named.name, coin.name): sorted(
+            means, key=lambda each: (each[0] is not named, each[1] is not coin)
+        )
+        for named, coin in means
+    }

@@ -1,0 +1,158 @@
+"""What a request offers as payment, read from its headers."""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+from moorage.chains.chain import Chain, Token
+from moorage.chains.eip3009 import TransferAuthorization
+from moorage.chains.erc20 import normalise_tx_hash
+from moorage.errors import InvalidField, PaymentMalformed
+from moorage.money import MicroUsd, credit_from_atomic_units
+from moorage.payments.protocols import mpp, x402
+
+DEFAULT_CHAIN = "arbitrum"
+DEFAULT_TOKEN = "usdc"  # noqa: S105  (a coin, not a secret)
+
+_CREDENTIAL = re.compile(r"(?:^|,)[ \t]*payment(?:[ \t]|$)", re.IGNORECASE)
+
+
+class PaymentWay(StrEnum):
+    """Which protocol the client pays by."""
+
+    TX_HASH = "tx_hash"  # X-Payment-Tx (contract 1.3)
+    MPP = "mpp"  # Authorization: Payment
+    X402 = "x402"  # PAYMENT-SIGNATURE
+
+
+class PaymentMeans(msgspec.Struct, frozen=True):
+    """The chain and token that a client pays, or would pay, with."""
+
+    chain: Chain
+    token: Token
+
+
+class TransactionEvidence(msgspec.Struct, frozen=True):
+    """A transaction that is said to pay; `tx_hash` is normalised."""
+
+    means: PaymentMeans
+    tx_hash: str
+    credential: mpp.Credential | None = None  # what it answers a challenge with
+    stranger_at: str | None = None  # the client address that looking for it counts for, if any
+
+    @property
+    def way(self) -> PaymentWay:
+        """The protocol it came by."""
+        return PaymentWay.TX_HASH if self.credential is None else PaymentWay.MPP
+
+
+class AuthorizationEvidence(msgspec.Struct, frozen=True):
+    """A signed permission to take the money; nothing has moved yet."""
+
+    means: PaymentMeans
+    authorization: TransferAuthorization
+    credential: mpp.Credential | None = None
+    stranger_at: str | None = None  # as above
+
+    @property
+    def worth(self) -> MicroUsd:
+        """What it would be credited with."""
+        return credit_from_atomic_units(
+            self.authorization.value, decimals=self.means.token.decimals
+        )
+
+    @property
+    def way(self) -> PaymentWay:
+        """The protocol it came by."""
+        return PaymentWay.X402 if self.credential is None else PaymentWay.MPP
+
+
+Evidence = TransactionEvidence | AuthorizationEvidence
+
+
+def named_chain(name: str | None, chains: Mapping[str, Chain], *, field: str) -> Chain:
+    """The chain of that name, or the default one. Raises InvalidField, naming `field`."""
+    default = DEFAULT_CHAIN if DEFAULT_CHAIN in chains else next(iter(chains))
+    chain = chains.get(default if name is None else name.strip().lower())
+    if chain is None:
+        raise InvalidField(field, _one_of(chains))
+    return chain
+
+
+def _one_of(chains: Mapping[str, Chain]) -> str:
+    return f"must be one of {', '.join(chains)}"
+
+
+def payment_means(headers: Mapping[str, str], chains: Mapping[str, Chain]) -> PaymentMeans:
+    """Chain and token named by X-Payment-Chain and X-Payment-Token, or the defaults (1.2).
+
+    Raises PaymentMalformed for a chain or token that this gateway does not take.
+    """
+    try:
+        chain = named_chain(headers.get("x-payment-chain"), chains, field="X-Payment-Chain")
+    except InvalidField as error:
+        raise PaymentMalformed(error.field, _one_of(chains)) from error
+    token = chain.token(headers.get("x-payment-token", DEFAULT_TOKEN).strip().lower())
+    if token is None:
+        names = ", ".join(token.name for token in chain.tokens)
+        raise PaymentMalformed("X-Payment-Token", f"must be one of {names} on {chain.name}")
+    return PaymentMeans(chain=chain, token=token)
+
+
+def offered_payment(
+    headers: Mapping[str, str], means: PaymentMeans, chains: Mapping[str, Chain]
+) -> Evidence | None:
+    """The payment that came with the request, if one did.
+
+    `means` are those that the headers name; a credential names its own. Raises PaymentMalformed,
+    also when two came at once.
+    """
+    named = headers.get("x-payment-tx")
+    credential = headers.get("authorization", "")
+    is_credential = _CREDENTIAL.search(credential) is not None  # also one that can't be read
+    signature = headers.get("payment-signature")
+    if (named is not None) + is_credential + (signature is not None) > 1:
+        raise PaymentMalformed(
+            "X-Payment-Tx", "is one way to pay; Authorization and PAYMENT-SIGNATURE are others"
+        )
+    if named is not None:
+        return _transaction(named, means)
+    if is_credential:
+        return _credential(credential, chains)
+    return None if signature is None else _authorization(signature, chains)
+
+
+def _transaction(named: str, means: PaymentMeans) -> Evidence:
+    try:
+        return TransactionEvidence(means=means, tx_hash=normalise_tx_hash(named))
+    except ValueError as error:
+        raise PaymentMalformed("X-Payment-Tx", "must be 32 bytes of hex") from error
+
+
+def _credential(header: str, chains: Mapping[str, Chain]) -> Evidence:
+    credential = mpp.parse_credential(header)
+    asked, payload = credential.request, credential.payload
+    means = _means(asked.chain_id, asked.token_address, chains, field="Authorization")
+    if isinstance(payload, TransferAuthorization):
+        return AuthorizationEvidence(means, payload, credential)
+    return TransactionEvidence(means, payload.tx_hash, credential)
+
+
+def _authorization(header: str, chains: Mapping[str, Chain]) -> Evidence:
+    signed = x402.parse_payment_signature(header)
+    means = _means(signed.chain_id, signed.token_address, chains, field="PAYMENT-SIGNATURE")
+    return AuthorizationEvidence(means, signed)
+
+
+def _means(
+    chain_id: int, token_address: str, chains: Mapping[str, Chain], *, field: str
+) -> PaymentMeans:
+    for chain in chains.values():
+        token = chain.token_at(token_address)
+        if chain.chain_id == chain_id and token is not None:
+            return PaymentMeans(chain=chain, token=token)
+    raise PaymentMalformed(
+        field, f"pays with {token_address} on chain {chain_id}, which is not taken here"
+    )

@@ -1,0 +1,141 @@
+"""x402 version 2, scheme `exact`, by EIP-3009: its three headers.
+
+Sources: x402 specification v2 §5, its HTTP transport, and its scheme `exact` on EVM.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import msgspec
+
+from moorage.chains.address import checksum_address
+from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization
+from moorage.errors import PaymentMalformed
+from moorage.money import AtomicUnits
+from moorage.payments.price.offer import Offer
+from moorage.payments.protocols.authorization import WrittenAuthorization, read_authorization
+from moorage.payments.protocols.header_json import decode_base64, encode_base64
+
+MAX_WINDOW_SECONDS = 600
+
+_FIELD = "PAYMENT-SIGNATURE"
+_VERSION = 2
+_SCHEME = "exact"
+_TRANSFER_METHOD = "eip3009"
+_NETWORK = re.compile(r"eip155:([1-9][0-9]{0,15})")  # CAIP-2
+
+
+class _Extra(msgspec.Struct, rename="camel"):
+    asset_transfer_method: str = _TRANSFER_METHOD
+
+
+class _Accepted(msgspec.Struct):
+    scheme: str
+    network: str
+    asset: str
+    extra: _Extra = msgspec.field(default_factory=_Extra)
+
+
+class _Payload(msgspec.Struct):
+    signature: str
+    authorization: WrittenAuthorization
+
+
+class _PaymentPayload(msgspec.Struct):
+    x402_version: int = msgspec.field(name="x402Version")
+    accepted: _Accepted
+    payload: _Payload
+
+
+def payment_required_header(
+    *, resource_url: str, offers: Sequence[Offer], pay_to: str, window_seconds: int, error: str
+) -> str:
+    """The value of PAYMENT-REQUIRED. Offers of tokens without EIP-3009 are left out.
+
+    `window_seconds`, at most MAX_WINDOW_SECONDS, is how long clients let an authorization be valid.
+    Clients take the first of `offers` that they can pay.
+    """
+    if not 0 < window_seconds <= MAX_WINDOW_SECONDS:
+        raise ValueError(f"an authorization is valid for 1 to {MAX_WINDOW_SECONDS} s")
+    accepts = b",".join(
+        _requirements(
+            offer.amount,
+            offer.chain.chain_id,
+            offer.token.address,
+            offer.token.authorization,
+            pay_to,
+            window_seconds,
+        )
+        for offer in offers
+        if offer.token.authorization is not None
+    )
+    return _payment_required(resource_url, accepts, error)
+
+
+def parse_payment_signature(header: str) -> TransferAuthorization:
+    """The authorization in a value of PAYMENT-SIGNATURE. Raises PaymentMalformed.
+
+    Of the terms that the client says it accepted, only the token's place is taken; what is signed
+    says the rest, and is compared with what is demanded by whoever settles it.
+    """
+    written = decode_base64(header, _PaymentPayload, field=_FIELD)
+    accepted = written.accepted
+    network = _NETWORK.fullmatch(accepted.network)
+    if written.x402_version != _VERSION or accepted.scheme != _SCHEME or network is None:
+        raise PaymentMalformed(_FIELD, "must be of x402 version 2, scheme exact, on eip155")
+    if accepted.extra.asset_transfer_method != _TRANSFER_METHOD:
+        raise PaymentMalformed(_FIELD, f"must transfer by {_TRANSFER_METHOD}")
+    return read_authorization(
+        written.payload.authorization,
+        signature=written.payload.signature,
+        chain_id=int(network[1]),
+        token_address=accepted.asset,
+        field=_FIELD,
+    )
+
+
+def payment_response_header(*, tx_hash: str, chain_id: int, payer: str, amount: AtomicUnits) -> str:
+    """The value of PAYMENT-RESPONSE for a settled authorization (x402 v2 §5.3)."""
+    response = {
+        "success": True,
+        "transaction": tx_hash,
+        "network": f"eip155:{chain_id}",
+        "payer": payer,
+        "amount": str(amount),
+    }
+    return encode_base64(msgspec.json.encode(response))
+
+
+@lru_cache(maxsize=256)  # most demands are for one price and as long a window as there is
+def _payment_required(resource_url: str, accepts: bytes, error: str) -> str:
+    """The header; `accepts` are PaymentRequirements in JSON, without brackets."""
+    head = b'{"x402Version":2,"error":%b,"resource":{"url":%b},"accepts":[%b]}'
+    quoted = msgspec.json.encode
+    return encode_base64(head % (quoted(error), quoted(resource_url), accepts))
+
+
+@lru_cache(maxsize=1024)
+def _requirements(
+    amount: AtomicUnits,
+    chain_id: int,
+    asset: str,
+    domain: Eip712Domain,
+    pay_to: str,
+    window_seconds: int,
+) -> bytes:
+    """One of PaymentRequirements in JSON."""
+    requirements = {
+        "scheme": _SCHEME,
+        "network": f"eip155:{chain_id}",
+        "amount": str(amount),
+        "asset": checksum_address(asset),
+        "payTo": checksum_address(pay_to),
+        "maxTimeoutSeconds": window_seconds,
+        "extra": {
+            "assetTransferMethod": _TRANSFER_METHOD,
+            "name": domain.name,
+            "version": domain.version,
+        },
+    }
+    return msgspec.json.encode(requirements)

@@ -1,0 +1,1 @@
+"""What the gateway sends to a chain itself: settlements and refunds, and their follow-up."""

@@ -1,0 +1,226 @@
+"""Refunds: tokens of a payment go back to who paid, from a key of the operator's, once.
+
+Debit, intent and signed transaction are stored by one transaction of the database before anything
+is sent. From then on the refund has one nonce, so that it is paid once whatever happens; its
+outcome is read from the chain. What can't happen any more is undone by a compensating entry.
+"""
+
+import contextlib
+import uuid
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import msgspec
+
+from moorage.chains.chain import Token
+from moorage.chains.erc20 import transfer_calldata
+from moorage.chains.heads import read_heads
+from moorage.chains.receipt import Receipt, parse_receipt
+from moorage.chains.rpc import RpcClient, RpcError
+from moorage.clock import Clock
+from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
+from moorage.ledger import ledger
+from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, decimal_text
+from moorage.payments.relay.refund_follow_up import RefundFollowUp
+from moorage.payments.relay.relayer import Relayer
+from moorage.payments.watch.comparison import payment_problem
+from moorage.records.payment import Finality, Payment, PaymentStatus
+from moorage.records.refund import Refund, RefundStatus
+from moorage.storage.database import Database, Transaction
+from moorage.storage.money import payments, refunds, relays
+
+_GIVEN_BACK = (PaymentStatus.CREDITED, PaymentStatus.HELD)
+
+
+def _no_step(_: str) -> None:
+    """What happens at each step, but in crash tests."""
+
+
+class Refunds:
+    """Sends payments of one chain back with the key of `relayer`, whose address is `sender`.
+
+    `recipients` are the addresses that payments went to.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        client: RpcClient,
+        relayer: Relayer,
+        sender: str,
+        recipients: Collection[str],
+        clock: Clock,
+        on_step: Callable[[str], None] = _no_step,
+    ) -> None:
+        self._db = db
+        self._client = client
+        self._chain = client.chain
+        self._relayer = relayer
+        self._sender = sender
+        self._recipients = recipients
+        self._clock = clock
+        self._on_step = on_step
+        self._follow_up = RefundFollowUp(db=db, client=client, clock=clock)
+
+    async def begin(self, payment: Payment, *, amount: AtomicUnits | None, reason: str) -> Refund:
+        """Send `amount` of a payment back, or all that is left of it, to who made it.
+
+        Raises RefundRefused, with nothing sent: for more than is left of the payment or its payer
+        has credits for, a payment whose block is not safe yet, and what the token refuses. Raises
+        ChainUnavailable when nothing was sent either.
+        """
+        token = self._token(payment)
+        earlier = await self._earlier(self._db, payment)
+        if amount is None:
+            amount = left_of(payment, earlier)
+        await self._require_safe(payment)
+        _require_left(payment, earlier, amount, token)
+        calldata = transfer_calldata(payment.payer, amount)
+        prepared, _ = await self._relayer.prepare(payment.token_address, calldata)
+        if prepared.refusal is not None:
+            raise RefundRefused(f"The transfer would fail: {prepared.refusal}.")
+        async with self._db.transaction(durable=True) as tx:
+            refund = await self._intend(tx, payment, token, amount=amount, reason=reason)
+            relayed = await self._relayer.sign(tx, prepared, subject_id=refund.id)
+        self._on_step("refund_signed")
+        # From here on it is on its way, whatever fails: `follow` finds out.
+        with contextlib.suppress(ChainUnavailable, DatabaseUnavailable):
+            await self._relayer.send(relayed)
+            async with self._db.transaction(durable=True) as tx:
+                await refunds.sent(tx, refund.id, refund_tx_hash=relayed.tx_hash)
+        self._on_step("refund_sent")
+        return refund
+
+    async def follow(self, refund: Refund) -> RefundStatus:
+        """Look what became of a refund; send it again, or offer more, if it is not mined.
+
+        Raises ChainUnavailable; RefundRefused when another key has signed it.
+        """
+        versions = await relays.of_subject(self._db, refund.id)
+        if any(version.sender != self._sender for version in versions):
+            raise RefundRefused(
+                f"Refund {refund.id} was signed by the key of {versions[0].sender}: name that key."
+            )
+        await self._relayer.tend()
+        return await self._follow_up.look(refund)
+
+    async def _intend(
+        self, tx: Transaction, seen: Payment, token: Token, *, amount: AtomicUnits, reason: str
+    ) -> Refund:
+        """Debit the payer and note the refund; all that two operators at once may differ in."""
+        payment = await _paid(tx, seen)
+        if payment is None or msgspec.structs.replace(payment, finality=seen.finality) != seen:
+            raise RefundRefused("The payment has just changed. Look at it, and try again.")
+        earlier = await self._earlier(tx, payment)
+        _require_left(payment, earlier, amount, token)
+        refund = Refund(
+            id=str(uuid.uuid4()),
+            chain_id=payment.chain_id,
+            tx_hash=payment.tx_hash,
+            log_index=payment.log_index,
+            recipient=payment.payer,
+            token_address=payment.token_address,
+            amount_atomic=str(amount),
+            debited_micro_usd=debit_of(payment, earlier, amount, decimals=token.decimals),
+            reason=reason,
+            status=RefundStatus.INTENDED,
+            refund_tx_hash=None,
+            created_at_ms=self._clock.now_ms(),
+            ended_at_ms=None,
+            finality=Finality.PROVISIONAL,
+        )
+        if not await ledger.refund(
+            tx,
+            payment,
+            refund_id=refund.id,
+            amount=refund.debited_micro_usd,
+            now_ms=refund.created_at_ms,
+        ):
+            raise RefundRefused(
+                f"{payment.payer} has fewer credits than that: what was burned stays burned."
+            )
+        await refunds.add(tx, refund)
+        return refund
+
+    async def _require_safe(self, payment: Payment) -> None:
+        """Raise RefundRefused unless the chain bears the payment out in a block that stays."""
+        if payment.status not in _GIVEN_BACK:
+            raise RefundRefused(f"The payment is {payment.status} already.")
+        heads = await read_heads(self._client)
+        problem = payment_problem(
+            payment, await self._receipt(payment.tx_hash), recipients=self._recipients
+        )
+        if problem is not None:
+            raise RefundRefused(f"The chain does not bear the payment out: {problem}.")
+        if payment.block_number > heads.safe:
+            raise RefundRefused(
+                f"Its block {payment.block_number} is not safe yet: try again in some minutes."
+            )
+
+    async def _receipt(self, tx_hash: str) -> Receipt | None:
+        (answer,) = await self._client.batch([("eth_getTransactionReceipt", [tx_hash])])
+        if isinstance(answer, RpcError):
+            raise answer
+        try:
+            return None if answer is None else parse_receipt(answer, tx_hash=tx_hash)
+        except ValueError as problem:
+            raise self._client.contradiction(problem) from problem
+
+    def _token(self, payment: Payment) -> Token:
+        token = self._chain.token_at(payment.token_address)
+        if token is None:
+            raise RefundRefused(
+                f"{payment.token} is not configured for {self._chain.name} any more."
+            )
+        return token
+
+    async def _earlier(self, source: Database | Transaction, payment: Payment) -> list[Refund]:
+        return await refunds.of_payment(
+            source,
+            chain_id=payment.chain_id,
+            tx_hash=payment.tx_hash,
+            log_index=payment.log_index,
+        )
+
+
+def left_of(payment: Payment, earlier: Iterable[Refund]) -> AtomicUnits:
+    """What may still go back of a payment, its payer's balance aside."""
+    return AtomicUnits(payment.amount - sum(item.amount for item in _standing(earlier)))
+
+
+def _require_left(
+    payment: Payment, earlier: Iterable[Refund], amount: AtomicUnits, token: Token
+) -> None:
+    """Raise RefundRefused unless so much may go back of a payment, its payer's balance aside."""
+    left = left_of(payment, earlier)
+    if left <= 0 or amount <= 0:
+        raise RefundRefused("There is nothing left of it to send back, or nothing was asked for.")
+    if amount > left or (payment.status is PaymentStatus.HELD and amount != left):
+        raise RefundRefused(
+            f"{decimal_text(left, decimals=token.decimals)} {token.name} are left of it"
+            f"{', and a held payment goes back as a whole' if amount < left else ''}."
+        )
+
+
+def debit_of(
+    payment: Payment, earlier: Sequence[Refund], amount: AtomicUnits, *, decimals: int
+) -> MicroUsd:
+    """What sending `amount` back takes from the payer's credits.
+
+    What stays is rounded down, as what came was: all of a payment sent back in parts takes exactly
+    what it brought.
+    """
+    stays = AtomicUnits(left_of(payment, earlier) - amount)
+    taken = sum(item.debited_micro_usd for item in _standing(earlier))
+    worth = credit_from_atomic_units(stays, decimals=decimals)
+    return MicroUsd(payment.credited_micro_usd - taken - worth)
+
+
+def _standing(earlier: Iterable[Refund]) -> list[Refund]:
+    return [item for item in earlier if item.status is not RefundStatus.FAILED]
+
+
+async def _paid(tx: Transaction, item: Payment) -> Payment | None:
+    return await payments.one(
+        tx, chain_id=item.chain_id, tx_hash=item.tx_hash, log_index=item.log_index
+    )

@@ -1,0 +1,302 @@
+"""Resumption: settlements whose outcome nobody waits for any more are brought to their end.
+
+A client that left, a crash, a silent node, a stuck or lost transaction, a reorganisation: whatever
+came between, the chain knows what became of an authorization. What settled is credited by the road
+that every payment takes; what can't settle any more, and moved nothing, has failed.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import msgspec
+import structlog
+
+from moorage.chains.authorization_use import (
+    AuthorizationUse,
+    find_use_onwards,
+    is_used,
+    state_call,
+)
+from moorage.chains.chain import Chain
+from moorage.chains.heads import block_call, parse_block, parse_tagged_block, read_block
+from moorage.chains.rpc import RpcClient
+from moorage.clock import Clock
+from moorage.errors import ChainUnavailable, MoorageError, PaymentHeld, PaymentNotFound
+from moorage.metrics import record_settlement, record_unresolved
+from moorage.payments.relay.relayer import Relayer
+from moorage.payments.relay.settlements import (
+    SPENT_ELSEWHERE,
+    authorization_of,
+    authorized_call,
+    is_contract,
+)
+from moorage.records.relay_transaction import Relayed, RelayStatus
+from moorage.records.settlement import Settlement
+from moorage.storage.database import Database
+from moorage.storage.money import relays, settlements
+
+log = structlog.get_logger()
+
+Credit = Callable[..., Awaitable[object]]
+"""Verifies and credits a transaction, by `chain`, `token`, `tx_hash`, `wallet`, `unique_name`."""
+
+_LEFT_TO_ITS_REQUEST_MS = 3_000  # a fresh one is seen to its end by the request that brought it
+_MOST_AT_ONCE = 50  # settlements looked at in one round trip
+_CREDITED_AT_ONCE = 16  # each may take as long as a request waits for its payment
+_SEARCHED_AT_ONCE = 20_000  # blocks, for what used one authorization
+
+
+class _Fate(msgspec.Struct, frozen=True, kw_only=True):
+    """An authorization as one answer shows it."""
+
+    used: bool  # at the newest block
+    safe_block: int
+    safe_time: int  # Unix seconds
+
+
+class Resumption:
+    """Follows up settlements on every chain; `relayers` are by chain name, where there is one."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        chains: Mapping[str, Chain],
+        clients: Mapping[str, RpcClient],
+        relayers: Mapping[str, Relayer],
+        credit: Credit,
+        clock: Clock,
+        on_step: Callable[[str], None],
+    ) -> None:
+        self._db = db
+        self._chains = chains
+        self._clients = clients
+        self._relayers = relayers
+        self._credit = credit
+        self._clock = clock
+        self._on_step = on_step
+        self._searched: dict[str, int] = {}  # up to which block, by settlement
+
+    async def resume(self) -> None:
+        """Look once after every settlement without a known outcome. Raises DatabaseUnavailable."""
+        for chain in self._chains.values():
+            try:
+                await self._resume(chain)
+            except ChainUnavailable as silence:
+                log.warning("settlements wait", chain=chain.name, error=silence.message)
+
+    async def check_balances(self) -> None:
+        """Look how much gas each relayer has left."""
+        for name, relayer in self._relayers.items():
+            try:
+                await relayer.check_balance()
+            except ChainUnavailable as silence:
+                log.warning("relayer's balance unknown", chain=name, error=silence.message)
+
+    async def _resume(self, chain: Chain) -> None:
+        await self._reopen_dropped(chain)
+        if chain.name in self._relayers:
+            await self._relayers[chain.name].tend()
+        waiting, mined_ones = [], []
+        for settlement in await settlements.unresolved(
+            self._db,
+            chain_id=chain.chain_id,
+            before_ms=self._clock.now_ms() - _LEFT_TO_ITS_REQUEST_MS,
+        ):
+            versions = await relays.of_subject(self._db, settlement.id)
+            mined = next((one for one in versions if one.status is RelayStatus.MINED), None)
+            if mined is None:
+                waiting.append((settlement, versions))
+            else:
+                mined_ones.append((settlement, mined.tx_hash))
+        for at in range(0, len(mined_ones), _CREDITED_AT_ONCE):
+            some = mined_ones[at : at + _CREDITED_AT_ONCE]
+            ends = await asyncio.gather(
+                *(self._end_settled(chain, *one) for one in some), return_exceptions=True
+            )
+            for problem in ends:
+                if isinstance(problem, BaseException):
+                    raise problem
+        for at in range(0, len(waiting), _MOST_AT_ONCE):
+            await self._judge(chain, waiting[at : at + _MOST_AT_ONCE])
+        record_unresolved(
+            chain.name, await settlements.count_unresolved(self._db, chain_id=chain.chain_id)
+        )
+
+    async def _reopen_dropped(self, chain: Chain) -> None:
+        """Begin again with what was credited from a block that is no longer part of the chain."""
+        for settlement_id in await settlements.dropped(self._db, chain_id=chain.chain_id):
+            log.warning("settlement dropped from the chain", settlement=settlement_id)
+            async with self._db.transaction(durable=True) as tx:
+                await settlements.reopen(tx, settlement_id)
+                await relays.reopen(tx, settlement_id)
+
+    async def _end_settled(self, chain: Chain, settlement: Settlement, tx_hash: str) -> bool:
+        """Credit what a transaction moved, then end its settlement; later if that can't be yet.
+
+        False where it brings us nothing, as every node says.
+        """
+        token = chain.token_at(settlement.token_address)
+        if token is None:
+            log.error("settlement of a token that is not configured", settlement=settlement.id)
+            return True
+        self._on_step("settlement_mined")
+        try:
+            await self._credit(
+                chain=chain,
+                token=token,
+                tx_hash=tx_hash,
+                wallet=settlement.payer,
+                unique_name=settlement.unique_name,
+            )
+        except PaymentHeld:
+            pass  # recorded all the same
+        except PaymentNotFound:
+            return False
+        except MoorageError as later:
+            log.info("settlement not credited yet", settlement=settlement.id, error=later.message)
+            return True
+        async with self._db.transaction(durable=True) as tx:
+            if await settlements.settled(
+                tx, settlement.id, tx_hash=tx_hash, now_ms=self._clock.now_ms()
+            ):
+                record_settlement(chain.name, "settled")
+        return True
+
+    async def _judge(
+        self, chain: Chain, waiting: Sequence[tuple[Settlement, list[Relayed]]]
+    ) -> None:
+        """End those that somebody else's transaction settled, or that never will be.
+
+        Those whose fate takes a search come last, and each by itself, lest they hold up others.
+        """
+        fates = await self._fates(chain, [settlement for settlement, _ in waiting])
+        judged = [(*one, fate) for one, fate in zip(waiting, fates, strict=True)]
+        for settlement, versions, fate in sorted(judged, key=lambda one: one[2].used):
+            try:
+                await self._end(chain, settlement, versions, fate)
+            except ChainUnavailable as silence:
+                log.info("settlement waits", settlement=settlement.id, error=silence.message)
+
+    async def _end(
+        self, chain: Chain, settlement: Settlement, versions: Sequence[Relayed], fate: _Fate
+    ) -> None:
+        if fate.used:
+            await self._end_used(chain, settlement, fate)
+        elif fate.safe_time >= int(settlement.valid_before):
+            await self._end_unused(chain, settlement, "it expired before it was mined")
+        elif any(_is_reverted(one, safe_block=fate.safe_block) for one in versions):
+            await self._end_unused(chain, settlement, "its transaction was reverted")
+        elif all(one.status is RelayStatus.REPLACED for one in versions):
+            await self._send_anew(chain, settlement)
+
+    async def _fates(self, chain: Chain, waiting: Sequence[Settlement]) -> list[_Fate]:
+        client = self._clients[chain.name]
+        states = [state_call(authorization_of(settlement), "latest") for settlement in waiting]
+        safe, latest, *answers = await client.batch(
+            [block_call("safe"), block_call("latest"), *states]
+        )
+        used = [is_used(client, answer) for answer in answers]
+        try:
+            block, newest = parse_tagged_block(safe), parse_block(latest)
+        except ValueError as problem:
+            raise client.contradiction(problem) from problem
+        if newest is None:
+            raise client.contradiction("there is no newest block")
+        if block is None:  # the node knows none that is safe: one as deep takes its place
+            block = await read_block(client, max(0, newest.number - chain.finality_blocks))
+        return [_Fate(used=one, safe_block=block.number, safe_time=block.time) for one in used]
+
+    async def _end_used(self, chain: Chain, settlement: Settlement, fate: _Fate) -> None:
+        use = await self._find_use(chain, settlement, fate)
+        if use is None:
+            log.warning("authorization used, but nobody knows by what", settlement=settlement.id)
+        elif use.canceled:
+            await self._end_spent(chain, settlement, use, fate, "its payer has canceled it")
+        elif not await self._end_settled(chain, settlement, use.tx_hash):
+            await self._end_spent(chain, settlement, use, fate, SPENT_ELSEWHERE)
+
+    async def _find_use(
+        self, chain: Chain, settlement: Settlement, fate: _Fate
+    ) -> AuthorizationUse | None:
+        """What used it, searched forwards: so many blocks at each look, and safe ones once."""
+        use, last = await find_use_onwards(
+            self._clients[chain.name],
+            authorization_of(settlement),
+            from_block=max(settlement.from_block, self._searched.get(settlement.id, -1) + 1),
+            many=_SEARCHED_AT_ONCE,
+        )
+        if use is None:
+            self._searched[settlement.id] = min(last, fate.safe_block)
+        return use
+
+    async def _end_spent(
+        self,
+        chain: Chain,
+        settlement: Settlement,
+        use: AuthorizationUse,
+        fate: _Fate,
+        failure: str,
+    ) -> None:
+        """End one whose nonce was used up for nothing, in a safe block, if every node says so."""
+        client = self._clients[chain.name]
+        if use.block_number > fate.safe_block:
+            return
+        views = await client.each([state_call(authorization_of(settlement), "latest")])
+        if all(is_used(client, state) for (state,) in views):
+            await self._end_failed(chain, settlement, failure, spent_by=use.tx_hash)
+        else:
+            log.warning("nodes disagree on an authorization", settlement=settlement.id)
+
+    async def _end_unused(self, chain: Chain, settlement: Settlement, failure: str) -> None:
+        """End one that moved nothing, if every node says so: its payer may be asked to pay then."""
+        client = self._clients[chain.name]
+        views = await client.each([state_call(authorization_of(settlement), "latest")])
+        if any(is_used(client, state) for (state,) in views):
+            log.warning("nodes disagree on an authorization", settlement=settlement.id)
+        else:
+            await self._end_failed(chain, settlement, failure)
+
+    async def _end_failed(
+        self, chain: Chain, settlement: Settlement, failure: str, *, spent_by: str | None = None
+    ) -> None:
+        log.info("settlement failed", settlement=settlement.id, failure=failure)
+        async with self._db.transaction(durable=True) as tx:
+            if await settlements.failed(
+                tx,
+                settlement.id,
+                failure=failure,
+                now_ms=self._clock.now_ms(),
+                spent_by=spent_by,
+            ):
+                record_settlement(chain.name, "failed")
+        self._searched.pop(settlement.id, None)
+
+    async def _send_anew(self, chain: Chain, settlement: Settlement) -> None:
+        """Sign with a new nonce: somebody else's transaction has the old one for good."""
+        relayer = self._relayers.get(chain.name)
+        token = chain.token_at(settlement.token_address)
+        if relayer is None or token is None:
+            return
+        prepared, (code,) = await relayer.prepare(
+            *authorized_call(authorization_of(settlement), token),
+            ("eth_getCode", [settlement.payer, "latest"]),
+        )
+        async with self._db.transaction(durable=True) as tx:
+            refusal = prepared.refusal or await relayer.refusal_for(
+                tx, prepared, of_contract=is_contract(code)
+            )
+            if refusal is not None:
+                log.info("settlement waits", settlement=settlement.id, refusal=refusal)
+                return
+            relayed = await relayer.sign(tx, prepared, subject_id=settlement.id)
+        await relayer.send(relayed)
+
+
+def _is_reverted(relayed: Relayed, *, safe_block: int) -> bool:
+    """Whether it was mined and did nothing, in a block that stays."""
+    return (
+        relayed.status is RelayStatus.REVERTED
+        and relayed.block_number is not None
+        and relayed.block_number <= safe_block
+    )

@@ -1,0 +1,364 @@
+"""Settlements: a signed authorization becomes a transaction of the gateway's relayer, once.
+
+What can be refused is refused before anything is stored. From then on the authorization is known:
+asked for again, it is the same settlement, and its outcome is read from the chain until there is
+one, whatever happens to the gateway, its node or its transaction meanwhile.
+"""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from weakref import WeakValueDictionary
+
+from moorage.chains.address import parse_address
+from moorage.chains.authorization_use import AuthorizationUse, find_use, is_used, state_call
+from moorage.chains.chain import Chain, Token
+from moorage.chains.eip3009 import TransferAuthorization, signer_of, transfer_calldata
+from moorage.chains.encoding import parse_quantity
+from moorage.chains.heads import read_heads
+from moorage.chains.receipt import parse_receipt
+from moorage.chains.rpc import RpcClient, RpcError
+from moorage.clock import Clock
+from moorage.errors import (
+    AuthorizationRefused,
+    ChainUnavailable,
+    DatabaseUnavailable,
+    PaymentAlreadyUsed,
+    PaymentPending,
+)
+from moorage.ledger.transfer import transfers_in
+from moorage.metrics import record_settlement
+from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
+from moorage.payments.relay.relayer import Relayer
+from moorage.records.relay_transaction import Relayed, RelayStatus
+from moorage.records.settlement import Settlement, SettlementStatus
+from moorage.storage.database import Database, Transaction, UniqueViolation
+from moorage.storage.money import relays, settlements
+
+_LEAST_SECONDS_LEFT = 20  # to be mined in
+_LEAST_WORTH = MicroUsd(10_000)  # about what the gas costs: nobody is to burn it for less
+_SEARCHED_BLOCKS = 50_000  # for who used an authorization that was never seen here
+_MOST_AT_STAKE = 4  # of one payer, as what is reverted costs the gateway gas and the payer nothing
+_REVERTS_REMEMBERED_MS = 24 * 3_600_000
+SPENT_ELSEWHERE = "its nonce was used by a transaction that paid nothing here"
+_UNDEPLOYED_WALLET = bytes.fromhex("6492" * 16)  # ERC-6492 ends such a signature with it
+
+
+class Settlements:
+    """Settles authorizations to `pay_to` through the relayers of `relayers` (by chain name).
+
+    Chains without one take no authorizations. What was begun is followed up all the same, also to
+    `former` addresses, which were `pay_to` once; what is new pays today's.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        clients: Mapping[str, RpcClient],
+        relayers: Mapping[str, Relayer],
+        pay_to: str,
+        former: Collection[str] = (),
+        clock: Clock,
+        on_step: Callable[[str], None],
+    ) -> None:
+        self._db = db
+        self._clients = clients
+        self._relayers = relayers
+        self._pay_to = parse_address(pay_to)
+        self._recipients = frozenset({self._pay_to, *former})
+        self._clock = clock
+        self._on_step = on_step
+        self._locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
+
+    def offered(self, chain: Chain, token: Token) -> bool:
+        """Whether an authorization of this token would be settled now."""
+        relayer = self._relayers.get(chain.name)
+        return token.authorization is not None and relayer is not None and relayer.solvent
+
+    async def known(self, authorization: TransferAuthorization) -> bool:
+        """Whether it was ever taken: then only the chain tells whether it is spent."""
+        return await self._known(authorization) is not None
+
+    async def unresolved(
+        self, wallet: str, *, source: Database | Transaction | None = None
+    ) -> bool:
+        """Whether what became of an authorization of this wallet is not known yet.
+
+        Until then nobody may ask it to pay again.
+        """
+        return await settlements.is_unresolved(source or self._db, payer=wallet)
+
+    async def settle(
+        self,
+        *,
+        chain: Chain,
+        token: Token,
+        authorization: TransferAuthorization,
+        unique_name: str | None,
+    ) -> str:
+        """The hash of the transaction that settles it: sent, though perhaps not mined yet.
+
+        The same authorization gives the same settlement, also concurrently and after restarts.
+        Two round trips. When that transaction turns out to be reverted, the answer is not final:
+        `resume` finds out who used the authorization, if anybody did.
+
+        Raises AuthorizationRefused, with nothing spent; PaymentAlreadyUsed when somebody else sent
+        it and nobody knows when; PaymentPending when it may have been sent; ChainUnavailable,
+        DatabaseUnavailable when nothing was.
+        """
+        async with self._lock(authorization):
+            known = await self._known(authorization)
+            if known is None:
+                self._check(authorization, chain=chain, token=token)
+                try:
+                    return await self._begin(chain, token, authorization, unique_name)
+                except AuthorizationRefused:
+                    record_settlement(chain.name, "refused")
+                    raise
+                except UniqueViolation:  # another process was first
+                    known = await self._known(authorization)
+                    if known is None:
+                        raise
+            return await self._again(known, chain)
+
+    async def conclude(
+        self, tx: Transaction, *, chain: Chain, tx_hash: str, block_number: int
+    ) -> None:
+        """Note, in the transaction that credits it, that one of ours settled in this block.
+
+        Nothing happens for a transaction that the relayer did not send.
+        """
+        relayed = await relays.one(tx, chain_id=chain.chain_id, tx_hash=tx_hash)
+        if relayed is None:
+            return
+        await relays.mined(tx, relayed, succeeded=True, block_number=block_number)
+        if await settlements.settled(
+            tx, relayed.subject_id, tx_hash=tx_hash, now_ms=self._clock.now_ms()
+        ):
+            record_settlement(chain.name, "settled")
+
+    async def _known(self, authorization: TransferAuthorization) -> Settlement | None:
+        return await settlements.one(
+            self._db,
+            chain_id=authorization.chain_id,
+            token_address=authorization.token_address,
+            payer=authorization.payer,
+            nonce=authorization.nonce,
+        )
+
+    def _lock(self, authorization: TransferAuthorization) -> asyncio.Lock:
+        key = (authorization.chain_id, authorization.token_address, authorization.payer)
+        return self._locks.setdefault((*key, authorization.nonce), asyncio.Lock())
+
+    def _check(self, authorization: TransferAuthorization, *, chain: Chain, token: Token) -> None:
+        """Raise AuthorizationRefused for what needs no chain to tell."""
+        now = self._clock.now_ms() // 1000
+        if not self.offered(chain, token):
+            raise AuthorizationRefused(
+                f"{token.name} on {chain.name} is not settled by this gateway right now; "
+                "transfer the tokens and send the transaction's hash"
+            )
+        if (authorization.chain_id, authorization.token_address) != (chain.chain_id, token.key):
+            raise AuthorizationRefused(f"it is not for {token.name} on {chain.name}")
+        if authorization.recipient != self._pay_to:
+            raise AuthorizationRefused(f"it pays {authorization.recipient}, not {self._pay_to}")
+        if authorization.payer in self._recipients:
+            raise AuthorizationRefused("it is the gateway's own money")
+        if credit_from_atomic_units(authorization.value, decimals=token.decimals) < _LEAST_WORTH:
+            raise AuthorizationRefused(
+                "it pays less than a cent; transfer so little yourself, and send the "
+                "transaction's hash"
+            )
+        if authorization.valid_after >= now:
+            raise AuthorizationRefused("it is not valid yet")
+        if authorization.valid_before < now + _LEAST_SECONDS_LEFT:
+            raise AuthorizationRefused(
+                f"it is valid for less than {_LEAST_SECONDS_LEFT} seconds from now"
+            )
+        if authorization.signature.endswith(_UNDEPLOYED_WALLET):
+            raise AuthorizationRefused(
+                "its wallet is not deployed on this chain (ERC-6492): deploy it, then sign again"
+            )
+
+    async def _begin(
+        self,
+        chain: Chain,
+        token: Token,
+        authorization: TransferAuthorization,
+        unique_name: str | None,
+    ) -> str:
+        relayer = self._relayers[chain.name]
+        prepared, (state, code) = await relayer.prepare(
+            *authorized_call(authorization, token),
+            state_call(authorization, "pending"),
+            ("eth_getCode", [authorization.payer, "latest"]),
+        )
+        if is_used(self._clients[chain.name], state):
+            return await self._used_before(authorization, chain, head=prepared.block_number)
+        if prepared.refusal is not None:
+            raise AuthorizationRefused(prepared.refusal)
+        settlement = _new_settlement(
+            authorization,
+            token,
+            unique_name=unique_name,
+            block_number=prepared.block_number,
+            now_ms=self._clock.now_ms(),
+        )
+        async with self._db.transaction(durable=True) as tx:
+            await self._check_stake(tx, settlement)
+            if refusal := await relayer.refusal_for(tx, prepared, of_contract=is_contract(code)):
+                raise AuthorizationRefused(refusal)
+            await settlements.add(tx, settlement)
+            relayed = await relayer.sign(tx, prepared, subject_id=settlement.id)
+        self._on_step("settlement_signed")
+        await self._send(relayer, settlement, relayed)
+        return relayed.tx_hash
+
+    async def _check_stake(self, tx: Transaction, settlement: Settlement) -> None:
+        """Raise AuthorizationRefused for a payer whose authorizations may cost too much.
+
+        A simulation can't tell: the money may be gone a moment later, and a contract wallet can say
+        yes to it and no to the transaction.
+        """
+        since_ms = settlement.created_at_ms - _REVERTS_REMEMBERED_MS
+        at_stake = await settlements.at_stake(tx, payer=settlement.payer, since_ms=since_ms)
+        if at_stake >= _MOST_AT_STAKE:
+            raise AuthorizationRefused(
+                f"{at_stake} others of this wallet are being settled, or were reverted today; "
+                "transfer the tokens and send the transaction's hash"
+            )
+
+    async def _send(self, relayer: Relayer, settlement: Settlement, relayed: Relayed) -> None:
+        try:
+            await relayer.send(relayed)
+        except ChainUnavailable as silence:
+            raise PaymentPending(
+                "The authorization is being settled, and the chain's node does not answer. "
+                "Do not pay again: send the same request again."
+            ) from silence
+        with contextlib.suppress(DatabaseUnavailable):  # it only tells the operator
+            async with self._db.transaction(durable=False) as tx:
+                await settlements.sent(tx, settlement.id)
+        self._on_step("settlement_sent")
+
+    async def _again(self, settlement: Settlement, chain: Chain) -> str:
+        """The hash for an authorization that was taken before."""
+        match settlement.status:
+            case SettlementStatus.SETTLED if settlement.tx_hash is not None:
+                return settlement.tx_hash
+            case SettlementStatus.FAILED if settlement.tx_hash is not None:  # spent for good
+                raise AuthorizationRefused(settlement.failure or "it failed before")
+            case SettlementStatus.FAILED:
+                return await self._used_after_all(settlement, chain)
+        versions = await relays.of_subject(self._db, settlement.id)
+        mined = [one for one in versions if one.status is RelayStatus.MINED]
+        return (mined or versions)[-1].tx_hash
+
+    async def _used_after_all(self, settlement: Settlement, chain: Chain) -> str:
+        """Who used one that failed here: until it expires, anybody may have sent it."""
+        client, authorization = self._clients[chain.name], authorization_of(settlement)
+        state, head = await client.batch(
+            [state_call(authorization, "latest"), ("eth_blockNumber", [])]
+        )
+        if not is_used(client, state):
+            raise AuthorizationRefused(settlement.failure or "it failed before")
+        try:
+            return await self._used_before(authorization, chain, head=parse_quantity(head))
+        except ValueError as problem:
+            raise client.contradiction(problem) from problem
+
+    async def _used_before(
+        self, authorization: TransferAuthorization, chain: Chain, *, head: int
+    ) -> str:
+        """The hash of the transaction that used an authorization never seen here."""
+        client = self._clients[chain.name]
+        use = await find_use(client, authorization, from_block=max(0, head - _SEARCHED_BLOCKS))
+        if use is not None and use.canceled:
+            raise AuthorizationRefused("its payer has canceled it")
+        if use is not None:
+            if await self._is_spent_elsewhere(client, use):
+                raise AuthorizationRefused(SPENT_ELSEWHERE)
+            return use.tx_hash
+        (state,) = await client.batch([state_call(authorization, "latest")])
+        if is_used(client, state):
+            raise PaymentAlreadyUsed(
+                "This authorization was used before it came here. What it paid here is in your "
+                "credits by now; if it is not, send its transaction's hash. Do not pay again."
+            )
+        raise PaymentPending(
+            "The authorization is being used by a transaction that is not mined yet. "
+            "Do not pay again: send the same request again."
+        )
+
+    async def _is_spent_elsewhere(self, client: RpcClient, use: AuthorizationUse) -> bool:
+        """Whether it was used in a safe block, and brought us nothing, as every node says."""
+        if use.block_number > (await read_heads(client)).safe:
+            return False
+        views = await client.each([("eth_getTransactionReceipt", [use.tx_hash])])
+        if any(answer is None or isinstance(answer, RpcError) for (answer,) in views):
+            return False
+        receipts = [parse_receipt(answer, tx_hash=use.tx_hash) for (answer,) in views]
+        chain, recipients = client.chain, self._recipients
+        return not any(transfers_in(one, chain, recipients=recipients) for one in receipts)
+
+
+def is_contract(code: object) -> bool:
+    """Whether an account with this code (as eth_getCode tells it) decides what it signed."""
+    return code not in ("0x", "0x0", None)
+
+
+def authorized_call(authorization: TransferAuthorization, token: Token) -> tuple[str, str]:
+    """The contract to call and the calldata, of the overload that fits who signed.
+
+    Contract wallets judge their signatures themselves, also those of 65 bytes.
+    """
+    domain = token.authorization
+    by_key = domain is not None and signer_of(authorization, domain) == authorization.payer
+    return token.key, transfer_calldata(authorization, by_key=by_key)
+
+
+def authorization_of(settlement: Settlement) -> TransferAuthorization:
+    """What the payer signed."""
+    return TransferAuthorization(
+        chain_id=settlement.chain_id,
+        token_address=settlement.token_address,
+        payer=settlement.payer,
+        recipient=settlement.recipient,
+        value=AtomicUnits(int(settlement.amount_atomic)),
+        valid_after=int(settlement.valid_after),
+        valid_before=int(settlement.valid_before),
+        nonce=settlement.nonce,
+        signature=bytes.fromhex(settlement.signature[2:]),
+    )
+
+
+def _new_settlement(
+    authorization: TransferAuthorization,
+    token: Token,
+    *,
+    unique_name: str | None,
+    block_number: int,
+    now_ms: int,
+) -> Settlement:
+    return Settlement(
+        id=str(uuid.uuid4()),
+        chain_id=authorization.chain_id,
+        token=token.name,
+        token_address=authorization.token_address,
+        payer=authorization.payer,
+        recipient=authorization.recipient,
+        amount_atomic=str(authorization.value),
+        valid_after=str(authorization.valid_after),
+        valid_before=str(authorization.valid_before),
+        nonce=authorization.nonce,
+        signature="0x" + authorization.signature.hex(),
+        from_block=block_number,
+        unique_name=unique_name,
+        status=SettlementStatus.INTENDED,
+        tx_hash=None,
+        failure=None,
+        created_at_ms=now_ms,
+        ended_at_ms=None,
+    )

@@ -1,0 +1,1 @@
+"""A payment taken: evidence becomes a transfer that is verified, screened, and credited once."""

@@ -1,0 +1,352 @@
+"""The paywall: the one road from evidence to credit.
+
+An authorization is settled into a transaction first. Then, whatever the way: verify the
+transaction on chain, claim each of its transfers once, credit whoever paid. Money that arrived is
+credited in a transaction of its own, before anybody asks whether it is enough.
+"""
+
+import contextlib
+from collections.abc import Iterable
+
+from moorage.chains.chain import Chain, Token
+from moorage.clock import Clock
+from moorage.errors import (
+    AuthorizationRefused,
+    ChainUnavailable,
+    ChallengeExpired,
+    ChallengeInvalid,
+    DatabaseUnavailable,
+    MoorageError,
+    PayerMismatch,
+    PaymentAlreadyUsed,
+    PaymentError,
+    PaymentHeld,
+    PaymentNotFound,
+    PaymentPending,
+)
+from moorage.ledger import ledger
+from moorage.metrics import record_payment
+from moorage.money import MicroUsd
+from moorage.payments.protocols.challenges import Challenges
+from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, TransactionEvidence
+from moorage.payments.relay.settlements import Settlements
+from moorage.payments.taking.lookups import Lookups
+from moorage.payments.taking.outcome import PaymentOutcome, PaymentState, state_after
+from moorage.payments.taking.receipt import Receipt
+from moorage.payments.taking.screening import Screen, held_back
+from moorage.payments.taking.verification import Verifier
+from moorage.records.payment import Payment, PaymentStatus
+from moorage.storage.database import Database, Transaction
+from moorage.storage.money import payments, quotes
+
+NOTHING_CREDITED = (
+    PaymentNotFound,
+    PayerMismatch,
+    ChallengeInvalid,
+    ChallengeExpired,
+    AuthorizationRefused,
+)
+"""Refusals of a payment that brought the caller nothing: it may be asked to pay."""
+
+_OF_THE_PAYMENT = (PaymentError, ChainUnavailable, DatabaseUnavailable)
+"""Refusals that say themselves what became of the payment, or that nobody can tell now."""
+
+_NOT_YOURS = (
+    "This authorization was signed by another wallet than the request. It was not spent: "
+    "only its own wallet can pay with it."
+)
+_BEING_SETTLED = (
+    "A payment that you authorized is being settled. Do not pay again: "
+    "send the same request again in a few seconds."
+)
+_SENT_BACK = (
+    "The operator has sent this payment back to you, or is about to: it pays for nothing any more."
+)
+_TOPPED_UP = (
+    "This transaction has topped up your credits already. Send the request without it: "
+    "your credits pay."
+)
+
+
+class Paywall:
+    """Takes evidence in, gives credits out."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        verifier: Verifier,
+        settlements: Settlements,
+        challenges: Challenges,
+        screen: Screen,
+        lookups: Lookups,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._verifier = verifier
+        self._settlements = settlements
+        self._challenges = challenges
+        self._screen = screen
+        self._lookups = lookups
+        self._clock = clock
+
+    async def take(
+        self, evidence: Evidence, *, wallet: str, body_digest: str, unique_name: str | None = None
+    ) -> Receipt:
+        """Credit what `evidence` shows, once, and say what it brought `wallet` in all.
+
+        `unique_name` is the deploy that it pays for; without one it tops up. A payment that was
+        credited before, by the watcher for one, is taken as long as it has not paid for anything;
+        one that has topped up is taken again for a top-up.
+
+        Raises PaymentAlreadyUsed, PayerMismatch (who paid by transaction is credited all the same;
+        an authorization is not spent), PaymentPending, PaymentNotFound, PaymentHeld,
+        ChainUnavailable, DatabaseUnavailable; and with nothing spent ChallengeInvalid,
+        ChallengeExpired, AuthorizationRefused, RateLimited.
+        """
+        means = evidence.means
+        try:
+            tx_hash = await self._transaction(
+                evidence, wallet=wallet, body_digest=body_digest, unique_name=unique_name
+            )
+            receipt = await self._take(evidence, tx_hash, wallet=wallet, unique_name=unique_name)
+        except MoorageError as error:
+            outcome = type(error).__name__
+            record_payment(chain=means.chain.name, token=means.token.name, outcome=outcome)
+            raise
+        record_payment(chain=means.chain.name, token=means.token.name, outcome="Taken")
+        return receipt
+
+    async def take_repeated(
+        self,
+        evidence: Evidence | None,
+        *,
+        wallet: str,
+        body_digest: str,
+        unique_name: str | None = None,
+    ) -> None:
+        """Credit what came with a request that was answered before; the answer stays what it was.
+
+        What cannot be credited now is found by its hash later; an authorization stays unspent.
+        """
+        if isinstance(evidence, TransactionEvidence):
+            with contextlib.suppress(MoorageError):
+                await self.take(
+                    evidence, wallet=wallet, body_digest=body_digest, unique_name=unique_name
+                )
+
+    async def outcome(
+        self, evidence: Evidence, *, wallet: str, refusal: MoorageError
+    ) -> PaymentOutcome:
+        """What became of a payment that came with a request which is refused.
+
+        Unless the payment itself is what is refused, a transaction is credited first, as if it had
+        come for a top-up: it has moved money, whatever is wrong with the request. An authorization
+        stays unspent.
+        """
+        if isinstance(evidence, AuthorizationEvidence):
+            return await self._outcome_of_authorization(evidence, refusal)
+        if refusal.receipt is None and not isinstance(refusal, _OF_THE_PAYMENT):
+            try:
+                await self.take(evidence, wallet=wallet, body_digest="")
+            except MoorageError as failure:
+                refusal = failure
+        return await self._outcome_of_transaction(evidence, wallet, refusal)
+
+    async def _outcome_of_authorization(
+        self, evidence: AuthorizationEvidence, refusal: MoorageError
+    ) -> PaymentOutcome:
+        chain = evidence.means.chain.name
+        if isinstance(refusal.receipt, Receipt):
+            return _credited(chain, refusal.receipt.tx_hash, refusal.receipt.credited)
+        state = PaymentState.PENDING
+        with contextlib.suppress(DatabaseUnavailable):
+            if isinstance(refusal, NOTHING_CREDITED) or not await self.knows(evidence):
+                state = PaymentState.UNUSED
+        return PaymentOutcome(tx_hash=None, chain=chain, state=state)
+
+    async def _outcome_of_transaction(
+        self, evidence: TransactionEvidence, wallet: str, refusal: MoorageError
+    ) -> PaymentOutcome:
+        """As the books have it; where they can't be read, by how it was refused."""
+        chain, tx_hash = evidence.means.chain, evidence.tx_hash
+        booked: list[Payment] = []
+        with contextlib.suppress(DatabaseUnavailable):
+            booked = await self._booked(chain, tx_hash)
+        own = [item for item in booked if item.payer == wallet]
+        brought = [item.credited_micro_usd for item in own if item.status is PaymentStatus.CREDITED]
+        if brought:
+            return _credited(chain.name, tx_hash, MicroUsd(sum(brought)))
+        if isinstance(refusal.receipt, Receipt):
+            return _credited(chain.name, tx_hash, refusal.receipt.credited)
+        return PaymentOutcome(tx_hash=tx_hash, chain=chain.name, state=state_after(refusal))
+
+    async def knows(self, offered: AuthorizationEvidence) -> bool:
+        """Whether this authorization was ever taken: then it may be spent, whatever else fails."""
+        return await self._settlements.known(offered.authorization)
+
+    async def refuse_while_unsettled(
+        self, wallet: str, *, source: Database | Transaction | None = None
+    ) -> None:
+        """Raise PaymentPending while what became of an authorization of the wallet is unknown.
+
+        Until then nobody may ask it to pay again.
+        """
+        if await self._settlements.unresolved(wallet, source=source):
+            raise PaymentPending(_BEING_SETTLED)
+
+    async def refuse_used(
+        self, *, chain_id: int, tx_hash: str, wallet: str, top_up: bool = False
+    ) -> None:
+        """Raise PaymentAlreadyUsed if it paid for a deployment: for a payer, with the ids.
+
+        Where several wallets paid in one transaction (bundled user operations), each uses its own
+        share once. What has topped up pays for no deployment, but may be shown again to top up.
+        """
+        uses = await payments.uses_of(self._db, chain_id=chain_id, tx_hash=tx_hash)
+        if wallet in uses:
+            project_id, deployment_id = uses[wallet]
+            if project_id is not None:
+                raise PaymentAlreadyUsed(project_id=project_id, deployment_id=deployment_id)
+            if not top_up:
+                raise PaymentAlreadyUsed(_TOPPED_UP)
+        known = await payments.of_transaction(self._db, chain_id=chain_id, tx_hash=tx_hash)
+        if uses and all(item.payer != wallet for item in known):
+            raise PaymentAlreadyUsed
+
+    async def credit(
+        self,
+        *,
+        chain: Chain,
+        token: Token,
+        tx_hash: str,
+        wallet: str,
+        unique_name: str | None,
+        stranger_at: str | None = None,
+    ) -> list[Payment]:
+        """Verify the transaction and credit every transfer of it that was not credited before.
+
+        What it brings `wallet` is noted with its quotes for `unique_name`. Gives all that is in
+        the books of this transaction then. `stranger_at` as `Lookups.of` has it.
+        """
+        with self._lookups.of(stranger_at, tx_hash) as lookup:
+            transfers = await self._verifier.transfers(
+                chain=chain, token=token, tx_hash=tx_hash, lookup=lookup
+            )
+        booked = await self._booked(chain, tx_hash)
+        held = await held_back(transfers, self._screen, booked=booked)
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction(durable=True) as tx:
+            gained = await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)
+            await self._settlements.conclude(
+                tx, chain=chain, tx_hash=tx_hash, block_number=transfers[0].block_number
+            )
+            if unique_name is not None and gained.get(wallet, 0) > 0:
+                await quotes.receive(
+                    tx,
+                    wallet=wallet,
+                    unique_name=unique_name,
+                    amount=gained[wallet],
+                    now_ms=now_ms,
+                )
+            # Read here: once it is committed, nothing may fail any more.
+            return await payments.of_transaction(tx, chain_id=chain.chain_id, tx_hash=tx_hash)
+
+    async def _transaction(
+        self, evidence: Evidence, *, wallet: str, body_digest: str, unique_name: str | None
+    ) -> str:
+        """The hash of the transaction that pays, made first if it takes the gateway to make it."""
+        if isinstance(evidence, TransactionEvidence):
+            # Its money has moved, whatever challenge it says that it answers: the chain judges it.
+            return evidence.tx_hash
+        if evidence.authorization.payer != wallet:
+            raise PayerMismatch(_NOT_YOURS)
+        if not await self.knows(evidence):
+            if evidence.credential is not None:
+                self._challenges.check(evidence.credential, wallet=wallet, body_digest=body_digest)
+            if evidence.stranger_at is not None:  # simulating it asks a node
+                self._lookups.count(evidence.stranger_at)
+        return await self._settlements.settle(
+            chain=evidence.means.chain,
+            token=evidence.means.token,
+            authorization=evidence.authorization,
+            unique_name=unique_name,
+        )
+
+    async def _take(
+        self, evidence: Evidence, tx_hash: str, *, wallet: str, unique_name: str | None
+    ) -> Receipt:
+        chain, top_up = evidence.means.chain, unique_name is None
+        await self.refuse_used(
+            chain_id=chain.chain_id, tx_hash=tx_hash, wallet=wallet, top_up=top_up
+        )
+        claimed = _on_chain(evidence, await self._booked(chain, tx_hash))
+        if not claimed:
+            booked = await self._credit(evidence, tx_hash, wallet=wallet, unique_name=unique_name)
+            claimed = _on_chain(evidence, booked)
+        elif isinstance(evidence, AuthorizationEvidence):
+            await self._conclude(chain, claimed[0])
+        own = [item for item in claimed if item.payer == wallet]
+        if not own:
+            raise PayerMismatch
+        credited = [
+            item.credited_micro_usd for item in own if item.status is PaymentStatus.CREDITED
+        ]
+        if all(item.status is PaymentStatus.REFUNDED for item in own):
+            raise PaymentAlreadyUsed(_SENT_BACK)
+        if not credited:
+            raise PaymentHeld
+        return Receipt(
+            chain_id=chain.chain_id,
+            tx_hash=tx_hash,
+            payer=wallet,
+            credited=MicroUsd(sum(credited)),
+            evidence=evidence,
+            at_ms=self._clock.now_ms(),
+        )
+
+    async def _credit(
+        self, evidence: Evidence, tx_hash: str, *, wallet: str, unique_name: str | None
+    ) -> list[Payment]:
+        chain, token = evidence.means.chain, evidence.means.token
+        try:
+            return await self.credit(
+                chain=chain,
+                token=token,
+                tx_hash=tx_hash,
+                wallet=wallet,
+                unique_name=unique_name,
+                stranger_at=evidence.stranger_at,
+            )
+        except PaymentNotFound as reverted:
+            if isinstance(evidence, AuthorizationEvidence):  # which may yet be used
+                raise PaymentPending(_BEING_SETTLED) from reverted
+            raise
+
+    async def _conclude(self, chain: Chain, found: Payment) -> None:
+        """End the settlement of what the watcher credited first; if not now, it is followed up."""
+        with contextlib.suppress(DatabaseUnavailable):
+            if await self._settlements.unresolved(found.payer):
+                async with self._db.transaction(durable=False) as tx:
+                    await self._settlements.conclude(
+                        tx, chain=chain, tx_hash=found.tx_hash, block_number=found.block_number
+                    )
+
+    async def _booked(self, chain: Chain, tx_hash: str) -> list[Payment]:
+        return await payments.of_transaction(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
+
+
+def _credited(chain: str, tx_hash: str, amount: MicroUsd) -> PaymentOutcome:
+    return PaymentOutcome(
+        tx_hash=tx_hash, chain=chain, state=PaymentState.CREDITED, credited=amount
+    )
+
+
+def _on_chain(evidence: Evidence, booked: Iterable[Payment]) -> list[Payment]:
+    """The payments in the token named, as far as they are still on the chain."""
+    return [
+        item
+        for item in booked
+        if item.token_address == evidence.means.token.key
+        and item.status is not PaymentStatus.REVERSED
+    ]

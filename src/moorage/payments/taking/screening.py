@@ -1,0 +1,233 @@
+"""Screening: the operator's own check of a transfer, asked before it is credited.
+
+A command or a URL says yes or no. What is refused is held, apart from the payer's balance, until
+the operator releases or refunds it. No answer is no verdict: nothing is credited, nothing lost.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import aiohttp
+import msgspec
+import structlog
+
+from moorage.errors import PaymentPending
+from moorage.ledger.transfer import Transfer
+from moorage.ledger.verdicts import verdicts_before
+from moorage.money import AtomicUnits
+from moorage.records.payment import Payment
+
+log = structlog.get_logger()
+
+Screen = Callable[[Transfer], Awaitable[str | None]]
+"""Why a transfer is to be held back, or None. Raises PaymentPending without a verdict."""
+
+MAX_ANSWER_BYTES = 64 * 1024
+MAX_REASON_CHARACTERS = 500
+COMMANDS_AT_ONCE = 8
+
+_ALLOWED, _REFUSED = 0, 1  # what the command exits with
+_NO_REASON = "refused by screening"
+_CHUNK_BYTES = 16 * 1024
+_DRAIN_SECONDS = 1.0  # what left its session may hold the pipe open
+
+
+class _NoVerdict(Exception):
+    """The check did not answer yes or no; the message is how."""
+
+
+class _UrlAnswer(msgspec.Struct):
+    allow: bool
+    reason: str = ""
+
+
+_Check = Callable[[bytes], Awaitable[str | None]]
+"""Takes the transfer as JSON, gives why it is refused, or None. Raises _NoVerdict."""
+
+
+class Screening:
+    """Asks a command, a URL, both or neither about a transfer.
+
+    `command` is an argv: it gets the transfer as JSON on its standard input and exits with 0 to
+    allow it, or with 1 after printing why not. `url` is sent the same JSON by POST and answers
+    `{"allow": bool, "reason": str}`. Whatever else they do, or nothing within `timeout_seconds`,
+    is no verdict: a script that crashes also exits with 1, but prints no reason. `environment` is
+    the command's.
+    """
+
+    def __init__(
+        self,
+        *,
+        command: tuple[str, ...] = (),
+        url: str = "",
+        timeout_seconds: float = 5.0,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._command = command
+        self._url = url
+        self._timeout_seconds = timeout_seconds
+        # The gateway's own variables may hold keys.
+        self._environment = {k: v for k, v in environment.items() if not k.startswith("MOORAGE_")}
+        self._slots = asyncio.Semaphore(COMMANDS_AT_ONCE)
+        self._checks: tuple[_Check, ...] = tuple(
+            check for check, asked in ((self._run, command), (self._post, url)) if asked
+        )
+
+    async def ask(self, transfer: Transfer) -> str | None:
+        """Why this transfer must not be credited, for the operator; None when it may be.
+
+        Raises PaymentPending without a verdict.
+        """
+        document = msgspec.json.encode(screening_document(transfer)) if self._checks else b""
+        for check in self._checks:
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    reason = await check(document)
+            except (_NoVerdict, TimeoutError) as silence:
+                why = str(silence) or "timed out"
+                log.warning("screening gives no verdict", tx_hash=transfer.tx_hash, why=why)
+                raise PaymentPending(
+                    f"The transaction {transfer.tx_hash} arrived and could not be checked yet. "
+                    "Do not pay again: send the same request again."
+                ) from silence
+            if reason is not None:
+                log.warning("payment refused", tx_hash=transfer.tx_hash, reason=reason)
+                return reason
+        return None
+
+    async def _run(self, document: bytes) -> str | None:
+        async with self._slots:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    env=self._environment,
+                    start_new_session=True,
+                )
+            except (OSError, ValueError) as error:
+                raise _NoVerdict(f"the command cannot be run: {error}") from error
+            try:
+                output, exit_code = await _conversation(process, document)
+            except BaseException:
+                await _end(process)
+                raise
+        return _command_verdict(exit_code, output)
+
+    async def _post(self, document: bytes) -> str | None:
+        headers = {"Content-Type": "application/json"}
+        try:
+            async with (
+                aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+                session.post(
+                    self._url, data=document, headers=headers, allow_redirects=False
+                ) as response,
+            ):
+                body = await _bounded(response.content)
+                status = response.status
+        except (aiohttp.ClientError, OSError) as error:
+            raise _NoVerdict("the URL cannot be reached") from error
+        return _url_verdict(status, body)
+
+
+async def allow(_: Transfer) -> None:
+    """The screen that holds nothing back."""
+
+
+async def held_back(
+    transfers: Sequence[Transfer], screen: Screen, *, booked: Iterable[Payment] = ()
+) -> dict[str, str]:
+    """Which payers' money of this transaction is held back, and why. Raises as `screen` does.
+
+    Each payer is asked about once for each token, with all that it brings, a few at a time. Who
+    was judged before, as `booked` tells of the same transaction, is not asked about again.
+    """
+    verdicts = dict(verdicts_before(booked, transfers))
+    asked = [one for one in _in_sum(transfers) if one.payer not in verdicts]
+    for at in range(0, len(asked), COMMANDS_AT_ONCE):
+        some = asked[at : at + COMMANDS_AT_ONCE]
+        answers = await asyncio.gather(*map(screen, some), return_exceptions=True)
+        for transfer, reason in zip(some, answers, strict=True):
+            if isinstance(reason, BaseException):
+                raise reason
+            verdicts[transfer.payer] = verdicts.get(transfer.payer) or reason
+    return {payer: reason for payer, reason in verdicts.items() if reason is not None}
+
+
+def _in_sum(transfers: Iterable[Transfer]) -> list[Transfer]:
+    """One for each payer and token, with all that it brings: what brings most comes first."""
+    sums: dict[tuple[str, str], Transfer] = {}
+    for transfer in transfers:
+        key = (transfer.payer, transfer.token_address)
+        before = sums.get(key)
+        amount = AtomicUnits(transfer.amount + (before.amount if before else 0))
+        sums[key] = msgspec.structs.replace(before or transfer, amount=amount)
+    return sorted(sums.values(), key=lambda one: one.worth, reverse=True)
+
+
+def screening_document(transfer: Transfer) -> dict[str, Any]:
+    """What the check is told; `amount` is in the token's atomic units, as decimal text."""
+    document = msgspec.structs.asdict(transfer)
+    return {**document, "amount": str(transfer.amount)}
+
+
+def _command_verdict(exit_code: int, output: bytes) -> str | None:
+    if exit_code == _ALLOWED:
+        return None
+    reason = _readable(output.decode(errors="replace"))
+    if exit_code == _REFUSED and reason:
+        return reason
+    raise _NoVerdict(f"the command exited with {exit_code}, having given no reason")
+
+
+def _url_verdict(status: int, body: bytes) -> str | None:
+    if status != 200:
+        raise _NoVerdict(f"the URL answered HTTP {status}")
+    try:
+        answer = msgspec.json.decode(body, type=_UrlAnswer)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _NoVerdict("the URL answered garbage") from error
+    return None if answer.allow else _readable(answer.reason) or _NO_REASON
+
+
+def _readable(reason: str) -> str:
+    """A line without control characters, of bounded length."""
+    printable = "".join(char if char.isprintable() else " " for char in reason)
+    return " ".join(printable.split())[:MAX_REASON_CHARACTERS]
+
+
+async def _conversation(process: asyncio.subprocess.Process, document: bytes) -> tuple[bytes, int]:
+    """What the command printed and exited with. Raises _NoVerdict when it prints without end."""
+    stdin, stdout = process.stdin, process.stdout
+    if stdin is None or stdout is None:
+        raise _NoVerdict("the command has no pipes")
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read
+        stdin.write(document)
+        stdin.close()
+    return await _bounded(stdout), await process.wait()
+
+
+async def _bounded(stream: asyncio.StreamReader | aiohttp.StreamReader) -> bytes:
+    content = bytearray()
+    while chunk := await stream.read(_CHUNK_BYTES):
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise _NoVerdict("it answers without end")
+    return bytes(content)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End the command and whatever it started, which share a session."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            if process.stdout is not None:  # its pipe is closed, and it waited for, at its end only
+                while await process.stdout.read(_CHUNK_BYTES):
+                    pass
+            await process.wait()

@@ -1,0 +1,118 @@
+"""Topping up: credits bought without a deploy."""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from moorage.clock import Clock
+from moorage.errors import (
+    AuthorizationRefused,
+    DatabaseUnavailable,
+    PaymentError,
+    PaymentPending,
+)
+from moorage.money import MicroUsd
+from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
+from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
+from moorage.payments.taking.receipt import Receipt
+from moorage.storage.apps import projects
+from moorage.storage.database import Database, Transaction
+from moorage.storage.money import accounts, payments
+
+Record = Callable[[Transaction, Receipt, bool], Awaitable[None]]
+"""Is called with what was credited, within the transaction that binds the payment to it.
+
+The flag says whether that is new: a payment that is shown again tops up nothing more.
+"""
+
+_UNRECORDED = (
+    "Your payment is credited; what it paid for could not be recorded yet. "
+    "Do not pay again: send the same payment again."
+)
+
+
+class TopUpRequest(msgspec.Struct, frozen=True):
+    """A wallet that asks for credits of `amount`, or shows what it paid for them."""
+
+    wallet: str
+    amount: MicroUsd
+    means: PaymentMeans
+    evidence: Evidence | None
+    body_digest: str
+
+
+class TopUp:
+    """Sells credits. Whatever arrived is credited, more or less than was asked for."""
+
+    def __init__(self, *, db: Database, paywall: Paywall, clock: Clock) -> None:
+        self._db = db
+        self._paywall = paywall
+        self._clock = clock
+
+    async def take(self, request: TopUpRequest, *, record: Record) -> None:
+        """Credit the payment. The same one again, by its payer, brings nothing new.
+
+        Raises PaymentRequired without a payment, or with one that isn't one; what
+        `Paywall.take` raises.
+        """
+        if request.evidence is None:
+            raise await self._demand(request)
+        if isinstance(request.evidence, AuthorizationEvidence):
+            await self._check_worth(request, request.evidence)
+        try:
+            receipt = await self._paywall.take(
+                request.evidence, wallet=request.wallet, body_digest=request.body_digest
+            )
+        except NOTHING_CREDITED as error:
+            raise await self._demand(request, because=error) from error
+        try:
+            await self._bind(receipt, record)
+        except DatabaseUnavailable as fault:
+            pending = PaymentPending(_UNRECORDED)
+            pending.receipt = receipt
+            raise pending from fault
+
+    async def credit(self, request: TopUpRequest) -> None:
+        """Credit what came with a request that was answered before: `Paywall.take_repeated`."""
+        await self._paywall.take_repeated(
+            request.evidence, wallet=request.wallet, body_digest=request.body_digest
+        )
+
+    async def _check_worth(self, request: TopUpRequest, offered: AuthorizationEvidence) -> None:
+        """Settling costs the gateway gas: not for less than was asked for."""
+        if offered.worth < request.amount and not await self._paywall.knows(offered):
+            short = AuthorizationRefused("it is for less than the amount")
+            raise await self._demand(request, because=short)
+
+    async def _bind(self, receipt: Receipt, record: Record) -> None:
+        """Note that it paid for a top-up, so that it pays for no deployment as well."""
+        async with self._db.transaction(durable=True) as tx:
+            uses = await payments.uses_of(tx, chain_id=receipt.chain_id, tx_hash=receipt.tx_hash)
+            is_new = receipt.payer not in uses
+            if is_new:
+                await payments.add_use(
+                    tx,
+                    chain_id=receipt.chain_id,
+                    tx_hash=receipt.tx_hash,
+                    wallet=receipt.payer,
+                    project_id=None,
+                    deployment_id=None,
+                )
+            await record(tx, receipt, is_new)
+
+    async def _demand(
+        self, request: TopUpRequest, *, because: PaymentError | None = None
+    ) -> PaymentRequired:
+        await self._paywall.refuse_while_unsettled(request.wallet)
+        return PaymentRequired(
+            amount=request.amount,
+            balance=await accounts.balance(self._db, request.wallet),
+            active_projects=await projects.sharing_credits(self._db, request.wallet),
+            means=request.means,
+            expires_at_ms=self._clock.now_ms() + QUOTE_LIFETIME_MS,
+            wallet=request.wallet,
+            body_digest=request.body_digest,
+            because=because,
+        )

@@ -1,0 +1,243 @@
+"""From a transaction's hash to the transfers it made to the gateway, as the chain tells it.
+
+Judged by Transfer logs alone: not by who sent the transaction, which contract was called, its
+calldata, or what the token returned.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from moorage.chains.address import parse_address
+from moorage.chains.chain import Chain, Token
+from moorage.chains.encoding import parse_bytes32, parse_quantity
+from moorage.chains.erc20 import normalise_tx_hash, parse_transfer_log
+from moorage.chains.heads import is_safe
+from moorage.chains.receipt import Receipt, parse_receipt
+from moorage.chains.rpc import RpcClient, RpcError
+from moorage.clock import Clock
+from moorage.errors import PaymentNotFound, PaymentPending
+from moorage.ledger.transfer import Transfer, transfers_in, uncreditable_in, worth_of
+from moorage.money import MicroUsd
+from moorage.payments.taking.lookups import Lookup
+
+_FREELY = Lookup()
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 1.0
+
+
+class _Contradiction(Exception):
+    """What the node said can't be true; the message is what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sighting:
+    """A transaction as one answer shows it.
+
+    `depth` counts the confirmations of `receipt`: mined at the head is 1. Below 1, its block lies
+    beyond the head that the node named in the same breath.
+    """
+
+    known: bool
+    receipt: Receipt | None
+    depth: int
+
+
+class Verifier:
+    """Reads payments to `pay_to` from the chains of `clients` (by chain name).
+
+    Those to `former` addresses, which were `pay_to` once, are payments as well.
+    A transaction that isn't there yet is looked for again, for `pending_wait_seconds`, within the
+    call: clients send the hash the moment they have it. One that brings more than `safe_above`
+    counts once its block is `safe`.
+    """
+
+    def __init__(
+        self,
+        *,
+        pay_to: str,
+        former: Collection[str] = (),
+        clients: Mapping[str, RpcClient],
+        clock: Clock,
+        safe_above: MicroUsd,
+        pending_wait_seconds: float = 4.0,
+    ) -> None:
+        self._pay_to = parse_address(pay_to)
+        self._recipients = frozenset({self._pay_to, *former})
+        self._clients = clients
+        self._clock = clock
+        self._safe_above = safe_above
+        self._pending_wait_seconds = pending_wait_seconds
+
+    async def transfers(
+        self, *, chain: Chain, token: Token, tx_hash: str, lookup: Lookup = _FREELY
+    ) -> tuple[Transfer, ...]:
+        """Every transfer to us in this transaction, one of `token` at least, in log order.
+
+        Whoever paid, in whatever token of the chain: the caller compares. Transfers of nothing, and
+        those among our own addresses, bring no money and don't count. One HTTP round trip when
+        already confirmed.
+
+        Raises PaymentPending while the transaction isn't known, mined, `chain.confirmations` deep
+        or, if need be, safe; PaymentNotFound when it is, but reverted or paid nothing;
+        ChainUnavailable when no node answers or what it says contradicts itself; ValueError for a
+        malformed `tx_hash`.
+        """
+        tx_hash = normalise_tx_hash(tx_hash)
+        client = self._clients[chain.name]
+        try:
+            receipt, transfers = await self._confirmed(client, chain, tx_hash, lookup)
+            is_paid = bool(_of_token(transfers, token))
+            if not is_paid and await self._is_paid_elsewhere(client, chain, token, tx_hash):
+                raise _Contradiction("of its nodes, one shows a payment and one shows none")
+        except _Contradiction as contradiction:
+            raise client.contradiction(contradiction) from contradiction
+        if not is_paid:
+            raise self._not_found(receipt, chain, token)
+        return transfers
+
+    async def _is_paid_elsewhere(
+        self, client: RpcClient, chain: Chain, token: Token, tx_hash: str
+    ) -> bool:
+        """Whether another URL shows what the first does not: else its payer is asked to pay."""
+        if len(client.chain.rpc_urls) == 1:
+            return False
+        views = await client.each([("eth_getTransactionReceipt", [tx_hash])])
+        shown = [view for (view,) in views if view is not None and not isinstance(view, RpcError)]
+        try:
+            receipts = [parse_receipt(view, tx_hash=tx_hash) for view in shown]
+        except ValueError as problem:
+            raise _Contradiction(str(problem)) from problem
+        return any(_of_token(self._transfers(one, chain), token) for one in receipts)
+
+    async def _confirmed(
+        self, client: RpcClient, chain: Chain, tx_hash: str, lookup: Lookup
+    ) -> tuple[Receipt, tuple[Transfer, ...]]:
+        """The receipt, deep enough for what it brings, and the transfers of all tokens in it."""
+        for pause_seconds in self._pauses() if lookup.waits else (0.0,):
+            lookup.count()
+            sighting = await _look(client, tx_hash)
+            receipt = sighting.receipt
+            if receipt is not None and sighting.depth >= chain.confirmations:
+                transfers = self._transfers(receipt, chain)
+                if await self._is_sure(client, transfers):
+                    return receipt, transfers
+            await asyncio.sleep(pause_seconds)
+        if receipt is not None and sighting.depth < 1:
+            raise _Contradiction("the transaction's block lies beyond the newest one")
+        raise _pending(sighting, chain, tx_hash)
+
+    def _transfers(self, receipt: Receipt, chain: Chain) -> tuple[Transfer, ...]:
+        try:
+            found = transfers_in(receipt, chain, recipients=self._recipients)
+        except ValueError as problem:
+            raise _Contradiction(str(problem)) from problem
+        if not found and uncreditable_in(receipt, chain, recipients=self._recipients):
+            raise _Contradiction("a transfer of more than there is")
+        return found
+
+    async def _is_sure(self, client: RpcClient, transfers: tuple[Transfer, ...]) -> bool:
+        """Whether what they bring is little, or their block is safe."""
+        if worth_of(transfers) <= self._safe_above:
+            return True
+        first = transfers[0]
+        return await is_safe(client, number=first.block_number, block_hash=first.block_hash)
+
+    def _pauses(self) -> Iterator[float]:
+        """Seconds to wait after each look; the last look comes when the wait is over."""
+        deadline = self._clock.monotonic_seconds() + self._pending_wait_seconds
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while (left := deadline - self._clock.monotonic_seconds()) > 0:
+            yield min(pause_seconds, left)
+            pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+        yield 0
+
+    def _not_found(self, receipt: Receipt, chain: Chain, token: Token) -> PaymentNotFound:
+        if not receipt.succeeded:
+            problem = "The transaction was reverted, so it paid nothing."
+        else:
+            problem = (
+                f"The transaction holds no transfer of {token.name} to {self._pay_to}."
+                f"{_near_miss(receipt, chain, token, pay_to=self._pay_to)}"
+            )
+        return PaymentNotFound(
+            problem,
+            looked_for={
+                "chain": chain.name,
+                "token": token.name,
+                "token_address": token.address,
+                "pay_to": self._pay_to,
+                "tx_hash": receipt.tx_hash,
+            },
+        )
+
+
+def _of_token(transfers: tuple[Transfer, ...], token: Token) -> tuple[Transfer, ...]:
+    return tuple(one for one in transfers if one.token_address == token.key)
+
+
+async def _look(client: RpcClient, tx_hash: str) -> _Sighting:
+    answers = await client.batch(
+        [
+            ("eth_getTransactionReceipt", [tx_hash]),
+            ("eth_getTransactionByHash", [tx_hash]),
+            ("eth_blockNumber", []),
+        ]
+    )
+    for answer in answers:
+        if isinstance(answer, RpcError):
+            raise answer
+    try:
+        return _sighting(*answers, tx_hash=tx_hash)
+    except ValueError as problem:
+        raise _Contradiction(str(problem)) from problem
+
+
+def _sighting(receipt: object, transaction: object, head: object, *, tx_hash: str) -> _Sighting:
+    head_number = parse_quantity(head)
+    if transaction is not None and _field(transaction, "hash") != tx_hash:
+        raise ValueError("the transaction is another one")
+    if receipt is None:
+        return _Sighting(known=transaction is not None, receipt=None, depth=0)
+    mined = parse_receipt(receipt, tx_hash=tx_hash)
+    if transaction is not None and _field(transaction, "blockHash") not in (None, mined.block_hash):
+        raise ValueError("the transaction and its receipt lie in different blocks")
+    return _Sighting(known=True, receipt=mined, depth=head_number - mined.block_number + 1)
+
+
+def _field(transaction: object, name: str) -> str | None:
+    value = transaction.get(name) if isinstance(transaction, dict) else ""
+    return None if value is None else parse_bytes32(value)
+
+
+def _pending(sighting: _Sighting, chain: Chain, tx_hash: str) -> PaymentPending:
+    if sighting.receipt is not None and sighting.depth >= chain.confirmations:
+        state = "brings so much that it counts once its block is safe, which it is not yet"
+    elif sighting.receipt is not None:
+        state = f"has {sighting.depth} of {chain.confirmations} confirmations"
+    elif sighting.known:
+        state = "is not mined yet"
+    else:
+        state = "is not known to the chain's node yet"
+    return PaymentPending(
+        f"The transaction {tx_hash} {state} on {chain.name}. "
+        "Do not pay again: send the same hash again."
+    )
+
+
+def _near_miss(receipt: Receipt, chain: Chain, token: Token, *, pay_to: str) -> str:
+    """What the transaction did instead, as a sentence with a space before it; "" if nothing."""
+    names = {other.key: other.name for other in chain.tokens}
+    for log in receipt.logs:
+        try:
+            transfer = parse_transfer_log(log)
+        except ValueError:
+            continue  # a contract nobody vouches for may emit what it likes
+        if transfer is None or transfer.value == 0:
+            continue
+        if transfer.token_address == token.key:
+            return f" It transferred {token.name} to {transfer.recipient} instead."
+        if transfer.recipient == pay_to:
+            name = names.get(transfer.token_address, "an unsupported token")
+            return f" It transferred {name} ({transfer.token_address}) instead."
+    return ""

@@ -1,0 +1,1 @@
+"""What chains do later: payments nobody presented, finality, reorganisations."""

@@ -1,0 +1,247 @@
+"""The second look: credited payments are read again when their block is `safe`, then `finalized`.
+
+What a reorganisation moved is credited anew where it lies now. What it removed is taken back, and
+what runs unpaid from then on is suspended. What nobody can tell stays as it is.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import structlog
+
+from moorage.chains.heads import Block, Heads, block_call, parse_block, read_heads
+from moorage.chains.pace import Pace
+from moorage.chains.receipt import Receipt, parse_receipt
+from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, Call, RpcClient, RpcError
+from moorage.clock import Clock
+from moorage.errors import PaymentPending
+from moorage.ledger import ledger
+from moorage.ledger.metering import Metering
+from moorage.ledger.transfer import Transfer, transfers_in
+from moorage.metrics import record_moved, record_reversed
+from moorage.payments.taking.screening import Screen, allow, held_back
+from moorage.records.payment import Finality, Payment
+from moorage.storage.database import Database, Transaction
+from moorage.storage.money import payments
+
+log = structlog.get_logger()
+
+_MOST_AT_ONCE = 50  # payments that are read in one round trip
+
+
+class _Verdict(Enum):
+    STANDS = auto()  # in the block it was credited from, which is part of the chain
+    MOVED = auto()  # in another block
+    GONE = auto()  # nowhere, and its block is no longer part of the chain
+    UNKNOWN = auto()  # the node is behind, or what it says doesn't fit together
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sighting:
+    """A payment's transaction, and the block that now has the payment's number."""
+
+    receipt: Receipt | None
+    transfers: tuple[Transfer, ...]
+    canonical: Block | None
+
+
+class SecondLook:
+    """Brings the payments of one chain from provisional to finalized, or takes them back.
+
+    `recipients` are what is `pay_to` and what was, as `parse_address` spells them.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        client: RpcClient,
+        recipients: Collection[str],
+        metering: Metering,
+        clock: Clock,
+        screen: Screen = allow,
+    ) -> None:
+        self._db = db
+        self._client = client
+        self._chain = client.chain
+        self._recipients = frozenset(recipients)
+        self._metering = metering
+        self._clock = clock
+        self._screen = screen
+        self._pace = Pace(first=_MOST_AT_ONCE, most=_MOST_AT_ONCE)
+        self._missed: set[str] = set()  # postings of payments that were gone at the last check
+
+    async def check(self) -> None:
+        """Look at every payment whose block is safe, or finalized, since the last check.
+
+        Raises ChainUnavailable, DatabaseUnavailable; what was not looked at is next time.
+        """
+        heads = await read_heads(self._client)
+        after: Payment | None = None
+        while True:
+            due = await payments.awaiting_finality(
+                self._db,
+                chain_id=self._chain.chain_id,
+                safe=heads.safe,
+                finalized=heads.finalized,
+                after=after,
+                many=self._pace.size,
+            )
+            if not due:
+                return
+            try:
+                sightings = await self._sightings(due)
+            except AnswerTooLarge:
+                if len(due) > 1:
+                    self._pace.refused(len(due))
+                else:
+                    log.warning("payment unreadable", payment=due[0].posting_id)
+                    after = due[0]
+                continue
+            self._pace.answered(len(due))
+            await self._conclude(due, sightings, heads)
+            after = due[-1]
+
+    async def _sightings(self, due: Sequence[Payment]) -> list[_Sighting]:
+        most_bytes = QUICK_ANSWER_BYTES if len(due) > 1 else None
+        answers = await self._client.batch(_calls(due), max_response_bytes=most_bytes)
+        try:
+            return list(self._told(due, answers))
+        except ValueError as problem:
+            raise self._client.contradiction(problem) from problem
+
+    def _told(self, due: Sequence[Payment], answers: Sequence[object]) -> Iterator[_Sighting]:
+        """What the answers to `_calls` show. Raises RpcError; ValueError for what can't be."""
+        for payment, receipt, block in zip(due, answers[::2], answers[1::2], strict=True):
+            if isinstance(receipt, RpcError):
+                raise receipt
+            mined = None if receipt is None else parse_receipt(receipt, tx_hash=payment.tx_hash)
+            yield _Sighting(
+                receipt=mined,
+                transfers=self._transfers(payment, mined) if mined else (),
+                canonical=parse_block(block),
+            )
+
+    def _transfers(self, payment: Payment, mined: Receipt) -> tuple[Transfer, ...]:
+        """What a transaction brings: to the address that the payment went to, whatever else."""
+        own = () if payment.recipient is None else (payment.recipient,)
+        return transfers_in(mined, self._chain, recipients=self._recipients.union(own))
+
+    async def _conclude(
+        self, due: Sequence[Payment], sightings: Sequence[_Sighting], heads: Heads
+    ) -> None:
+        standing = []
+        for payment, sighting in zip(due, sightings, strict=True):
+            verdict = _verdict(payment, sighting, heads)
+            if verdict is _Verdict.STANDS:
+                standing.append(payment)
+            if verdict in (_Verdict.MOVED, _Verdict.GONE):
+                await self._reconsider(payment, heads)
+            else:
+                self._missed.discard(payment.posting_id)
+        async with self._db.transaction(durable=False) as tx:
+            for payment in standing:
+                final = payment.block_number <= heads.finalized
+                sure = Finality.FINALIZED if final else Finality.SAFE
+                await payments.set_finality(tx, payment, sure)
+
+    async def _reconsider(self, payment: Payment, heads: Heads) -> None:
+        """Believe that a payment moved or is gone when every URL that answers says the same.
+
+        Gone it must be at two checks in a row.
+        """
+        views = await self._client.each(_calls([payment]))
+        try:
+            sightings = [sighting for view in views for sighting in self._told([payment], view)]
+        except ValueError as problem:
+            raise self._client.contradiction(problem) from problem
+        verdicts = {_verdict(payment, seen, heads) for seen in sightings}
+        told = {seen.transfers for seen in sightings}
+        was_missed = payment.posting_id in self._missed
+        self._missed.discard(payment.posting_id)
+        if verdicts == {_Verdict.GONE} and was_missed:
+            await self._reverse(payment)
+        elif verdicts == {_Verdict.GONE}:
+            self._missed.add(payment.posting_id)
+            log.warning("payment missed", payment=payment.posting_id, was_in=payment.block_hash)
+        elif verdicts == {_Verdict.MOVED} and len(told) == 1:
+            await self._follow(payment, told.pop())
+
+    async def _follow(self, payment: Payment, transfers: Sequence[Transfer]) -> None:
+        """Take back what was credited, and credit what the transaction brings where it lies now.
+
+        Whoever was judged in it stays so; until all others are, it is left as it is.
+        """
+        booked = await payments.of_transaction(
+            self._db, chain_id=payment.chain_id, tx_hash=payment.tx_hash
+        )
+        try:
+            held = await held_back(transfers, self._screen, booked=booked)
+        except PaymentPending as silence:
+            log.warning("moved payment waits", payment=payment.posting_id, error=silence.message)
+            return
+        async with self._db.transaction(durable=True) as tx:
+            if not await _is_unchanged(tx, payment):
+                return
+            now_ms = self._clock.now_ms()
+            await ledger.reverse_payment(tx, payment, now_ms=now_ms)
+            gained = await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)
+            for payer in {payment.payer, *(who for who, amount in gained.items() if amount < 0)}:
+                await self._metering.suspend_unpaid(tx, payer)
+        record_moved(self._chain.name)
+        log.warning("payment moved", payment=payment.posting_id, was_in=payment.block_hash)
+
+    async def _reverse(self, payment: Payment) -> None:
+        async with self._db.transaction(durable=True) as tx:
+            if not await _is_unchanged(tx, payment):
+                return
+            lost = await ledger.reverse_payment(tx, payment, now_ms=self._clock.now_ms())
+            await self._metering.suspend_unpaid(tx, payment.payer)
+        record_reversed(self._chain.name)
+        log.warning(
+            "payment reversed", payment=payment.posting_id, payer=payment.payer, micro_usd=lost
+        )
+
+
+def _calls(due: Sequence[Payment]) -> list[Call]:
+    """Two for each payment: its transaction's receipt, and the block of its number."""
+    return [
+        call
+        for payment in due
+        for call in (
+            ("eth_getTransactionReceipt", [payment.tx_hash]),
+            block_call(payment.block_number),
+        )
+    ]
+
+
+def _verdict(payment: Payment, seen: _Sighting, heads: Heads) -> _Verdict:
+    if seen.canonical is None or seen.canonical.number != payment.block_number:
+        return _Verdict.UNKNOWN
+    in_its_block = seen.receipt is not None and seen.receipt.block_hash == payment.block_hash
+    if seen.canonical.hash == payment.block_hash:
+        told = in_its_block and any(_tells_of(one, payment) for one in seen.transfers)
+        return _Verdict.STANDS if told else _Verdict.UNKNOWN
+    if seen.receipt is None:
+        return _Verdict.GONE
+    if in_its_block or seen.receipt.block_number > heads.safe:
+        return _Verdict.UNKNOWN
+    return _Verdict.MOVED if seen.transfers else _Verdict.GONE
+
+
+def _tells_of(transfer: Transfer, payment: Payment) -> bool:
+    return (
+        transfer.log_index == payment.log_index
+        and transfer.token_address == payment.token_address
+        and transfer.payer == payment.payer
+        and transfer.amount == payment.amount
+        and payment.recipient in (None, transfer.recipient)
+    )
+
+
+async def _is_unchanged(tx: Transaction, payment: Payment) -> bool:
+    """Whether it is as it was when it was looked up: a claim may have moved it since."""
+    return payment == await payments.one(
+        tx, chain_id=payment.chain_id, tx_hash=payment.tx_hash, log_index=payment.log_index
+    )

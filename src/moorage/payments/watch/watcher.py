@@ -1,0 +1,397 @@
+"""The watcher: finds payments that nobody presents, and credits whoever made them.
+
+A client may pay and end before it says so, or send the wrong headers. Logs only tell where to
+look: what is credited is read from receipts, as for a payment that is presented.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from moorage.chains.erc20 import parse_transfer_log, transfer_topics
+from moorage.chains.heads import Heads, block_call, parse_block, read_block, read_heads
+from moorage.chains.pace import Pace
+from moorage.chains.receipt import FoundLog, Log, Receipt, parse_found_logs, parse_receipt
+from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, RpcClient, RpcError
+from moorage.clock import Clock
+from moorage.errors import ChainUnavailable, PaymentPending
+from moorage.ledger import ledger
+from moorage.ledger.transfer import Transfer, transfers_in, uncreditable_in, worth_of
+from moorage.metrics import record_found, record_uncreditable, record_unread, record_unsearched
+from moorage.money import MicroUsd
+from moorage.payments.taking.screening import Screen, allow, held_back
+from moorage.payments.watch.set_aside import AT_ONCE, Asking, SetAside, Waiting
+from moorage.payments.watch.turns import Turns
+from moorage.records.cursor import Cursor, Search
+from moorage.records.payment import Payment, PaymentStatus
+from moorage.storage.database import Database
+from moorage.storage.money import cursors, payments
+
+log = structlog.get_logger()
+
+_FIRST_BLOCKS = 2_000
+_MOST_BLOCKS = 10_000
+_MOST_RECEIPTS = 100
+_BOOKED_AT_ONCE = 16  # transfers; others may get their turn in between
+_TRANSFERS_A_COMMIT = 256
+_STALLED_SECONDS = 120.0
+
+
+class _Reorganised(Exception):
+    """The block that was searched last is no longer part of the chain."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arrival:
+    """What one transaction brings, and of which payers it is held, and why."""
+
+    transfers: tuple[Transfer, ...]
+    held: dict[str, str]
+
+
+class Watcher:
+    """Searches one chain, again and again, for transfers of its tokens to us.
+
+    `recipients` are what is `pay_to` and what was, as `parse_address` spells them.
+
+    Every block is searched twice: when it is `confirmations` deep, and when it is safe. What
+    brings more than `safe_above` waits for the second, as does what screening has no verdict on.
+    The second also finds what a reorganisation moved, or a node did not tell at first. What has no
+    verdict even then is set aside for `ask_again`; the cursor that is kept stays before it.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        client: RpcClient,
+        recipients: Collection[str],
+        safe_above: MicroUsd,
+        clock: Clock,
+        screen: Screen = allow,
+    ) -> None:
+        self._db = db
+        self._client = client
+        self._chain = client.chain
+        self._recipients = frozenset(recipients)
+        self._safe_above = safe_above
+        self._clock = clock
+        self._screen = screen
+        self._turns = Turns(clock)
+        self._asking = Asking(screen, clock)  # in the look under way
+        self._aside = SetAside(clock)
+        self._reached: Cursor | None = None  # by the safe search, beyond what is kept
+        self._progressed_at = clock.monotonic_seconds()
+        self._blocks = Pace(first=_FIRST_BLOCKS, most=_MOST_BLOCKS)
+        self._receipts = Pace(first=_MOST_RECEIPTS, most=_MOST_RECEIPTS)
+        self._tokens = [token.key for token in self._chain.tokens]
+        self._filter = {
+            "address": self._tokens,
+            "topics": transfer_topics(self._recipients),
+        }
+
+    @property
+    def chain_name(self) -> str:
+        """The chain's that is searched."""
+        return self._chain.name
+
+    async def look(self) -> int:
+        """Search what has come since the last look; gives how many transactions were credited.
+
+        Raises ChainUnavailable, DatabaseUnavailable. The next goes on from where it came to.
+        """
+        self._asking = Asking(self._screen, self._clock)
+        heads = await read_heads(self._client)
+        confirmed = max(0, heads.latest - self._chain.confirmations + 1)
+        found = 0
+        problems: list[ChainUnavailable] = []
+        for search, last in ((Search.CONFIRMED, confirmed), (Search.SAFE, heads.safe)):
+            cursor = await self._cursor(search, begin=confirmed)
+            try:
+                found += await self._search(cursor, last=last, heads=heads)
+            except ChainUnavailable as problem:  # the other goes on
+                problems.append(problem)
+        if problems:
+            raise problems[0]
+        self._progressed_at = self._clock.monotonic_seconds()
+        return found
+
+    async def ask_again(self) -> None:
+        """Credit what was set aside and is due, as far as screening has a verdict by now.
+
+        Raises ChainUnavailable, DatabaseUnavailable.
+        """
+        slots = asyncio.Semaphore(AT_ONCE)
+        due = self._aside.take_due()
+        ends = await asyncio.gather(
+            *(self._credit_aside(tx_hash, one, slots) for tx_hash, one in due),
+            return_exceptions=True,
+        )
+        if self._reached is not None and not self._aside:
+            await self._book([], self._reached)
+            self._reached = None
+        for problem in ends:
+            if problem is not None:
+                raise problem
+
+    async def _credit_aside(self, tx_hash: str, one: Waiting, slots: asyncio.Semaphore) -> None:
+        """Book it if screening has its verdict by now, and nobody has presented it meanwhile."""
+        if not await self._is_credited(one.logs):
+            asking = Asking(self._screen, self._clock, known=one.verdicts, slots=slots)
+            async for receipt in self._read([tx_hash]):
+                transfers = self._judged(receipt, one.logs)
+                try:
+                    held = await self._held(transfers, asking)
+                except PaymentPending:
+                    return
+                await self._book([_Arrival(transfers=transfers, held=held)])
+                record_found(self._chain.name, 1)
+        self._aside.done(tx_hash)
+
+    async def check(self) -> None:
+        """Raise ChainUnavailable when the search has not come on for two minutes."""
+        idle_seconds = self._clock.monotonic_seconds() - self._progressed_at
+        if idle_seconds > _STALLED_SECONDS:
+            raise ChainUnavailable(
+                f"Payments on {self._chain.name} have not been searched for {idle_seconds:.0f} s."
+            )
+
+    async def _search(self, cursor: Cursor, *, last: int, heads: Heads) -> int:
+        """Search up to block `last`; gives how many transactions were credited."""
+        found = 0
+        try:
+            while cursor.block_number < last and not self._aside.is_full:
+                logs, reached = await self._next(cursor, last=last)
+                found += await self._credit(logs, reached)
+                cursor = reached
+        except _Reorganised:
+            await self._step_back(cursor, heads)
+        finally:
+            if cursor.search is Search.CONFIRMED:
+                record_unsearched(self._chain.name, max(0, last - cursor.block_number))
+        return found
+
+    async def _cursor(self, search: Search, *, begin: int) -> Cursor:
+        """Where the search stands; the first begins behind block `begin`, or where it is set to."""
+        if search is Search.SAFE and self._reached is not None:
+            return self._reached
+        cursor = await cursors.one(self._db, chain_id=self._chain.chain_id, search=search)
+        if cursor is None:
+            configured = self._chain.watch_from_block
+            cursor = await self._cursor_at(search, begin if configured is None else configured - 1)
+        return cursor
+
+    async def _step_back(self, cursor: Cursor, heads: Heads) -> None:
+        """Search again from a block that was surely final when it was searched.
+
+        What is finalized now need not have been: it may be what took the place of searched blocks.
+        Credits are not repeated.
+        """
+        deep = max(0, cursor.block_number - self._chain.finality_blocks)
+        number = min(heads.finalized, deep)
+        if cursor.search is Search.SAFE:  # it finds again what was set aside
+            self._reached = None
+            self._aside.clear()
+        log.warning("chain reorganised", chain=self._chain.name, searched_again_from=number)
+        await self._cursor_at(cursor.search, number)
+
+    async def _cursor_at(self, search: Search, number: int) -> Cursor:
+        block = await read_block(self._client, number)
+        cursor = Cursor(self._chain.chain_id, search, block.number, block.hash)
+        async with self._db.transaction(durable=True) as tx:
+            await cursors.move(tx, cursor)
+        return cursor
+
+    async def _next(self, cursor: Cursor, *, last: int) -> tuple[Sequence[FoundLog], Cursor]:
+        """The logs of the next blocks, as many as the node tells at once, and the last block.
+
+        Asked in one breath with both ends, lest a node that is behind finds nothing. Raises
+        _Reorganised, ChainUnavailable.
+        """
+        begin = cursor.block_number + 1
+        while True:
+            end = min(last, cursor.block_number + self._blocks.size)
+            asked = end - cursor.block_number
+            span = {"fromBlock": hex(begin), "toBlock": hex(end)}
+            try:
+                logs, before, after = await self._client.batch(
+                    [
+                        ("eth_getLogs", [self._filter | span]),
+                        block_call(cursor.block_number),
+                        block_call(end),
+                    ],
+                    max_response_bytes=QUICK_ANSWER_BYTES if asked > 1 else None,
+                )
+            except AnswerTooLarge:
+                if asked == 1:
+                    raise
+                self._blocks.refused(asked)
+                continue
+            if not isinstance(logs, RpcError):
+                break
+            if asked == 1:
+                raise logs
+            self._blocks.refused(asked)
+        self._blocks.answered(asked)
+        try:
+            return self._found(logs, before, after, cursor=cursor, end=end)
+        except ValueError as problem:
+            raise self._client.contradiction(problem) from problem
+
+    def _found(
+        self, logs: object, before: object, after: object, *, cursor: Cursor, end: int
+    ) -> tuple[Sequence[FoundLog], Cursor]:
+        """Raises _Reorganised; ValueError for an answer that can't be true."""
+        first, last = parse_block(before), parse_block(after)
+        if first is None or last is None:
+            raise ValueError(f"it has no block {end}, or none {cursor.block_number}")
+        if (first.number, last.number) != (cursor.block_number, end):
+            raise ValueError("it shows other blocks than were asked for")
+        if first.hash != cursor.block_hash:
+            raise _Reorganised
+        found = parse_found_logs(logs)
+        if not all(self._was_asked_for(one.log) for one in found):
+            raise ValueError("it found other logs than were asked for")
+        if any(not cursor.block_number < one.block_number <= end for one in found):
+            raise ValueError("it found logs in other blocks")
+        return found, Cursor(cursor.chain_id, cursor.search, last.number, last.hash)
+
+    def _was_asked_for(self, found: Log) -> bool:
+        transfer = parse_transfer_log(found)
+        return (
+            transfer is not None
+            and transfer.recipient in self._recipients
+            and transfer.token_address in self._tokens
+        )
+
+    async def _credit(self, logs: Sequence[FoundLog], cursor: Cursor) -> int:
+        """Credit what these logs tell of, a bounded part at a time; the last moves the cursor."""
+        arrivals: list[_Arrival] = []
+        found = size = 0
+        async for arrival in self._arrivals(logs, cursor.search):
+            arrivals.append(arrival)
+            found += 1
+            size += len(arrival.transfers)
+            if size >= _TRANSFERS_A_COMMIT:
+                await self._book(arrivals)
+                arrivals, size = [], 0
+        if cursor.search is Search.SAFE and self._aside:
+            await self._book(arrivals)
+            self._reached = cursor
+        else:
+            await self._book(arrivals, cursor)
+            self._reached = None if cursor.search is Search.SAFE else self._reached
+        if found:
+            record_found(self._chain.name, found)
+            log.info("payments found", chain=self._chain.name, transactions=found)
+        return found
+
+    async def _book(self, arrivals: Sequence[_Arrival], cursor: Cursor | None = None) -> None:
+        """A cursor alone need not reach the disk: at worst the same blocks are searched again."""
+        async with self._db.transaction(durable=bool(arrivals)) as tx:
+            for arrival in arrivals:
+                for at in range(0, len(arrival.transfers), _BOOKED_AT_ONCE):
+                    await ledger.credit_transfers(
+                        tx,
+                        arrival.transfers[at : at + _BOOKED_AT_ONCE],
+                        held=arrival.held,
+                        now_ms=self._clock.now_ms(),
+                    )
+                    await self._turns.give()
+            if cursor is not None:
+                await cursors.move(tx, cursor)
+        self._progressed_at = self._clock.monotonic_seconds()
+
+    async def _arrivals(self, logs: Sequence[FoundLog], search: Search) -> AsyncIterator[_Arrival]:
+        """What is to be credited now of the transactions that these logs are part of."""
+        told: dict[str, list[FoundLog]] = {}
+        for found in logs:
+            told.setdefault(found.tx_hash, []).append(found)
+        new = [tx_hash for tx_hash in told if not await self._is_credited(told[tx_hash])]
+        async for receipt in self._read(new):
+            transfers = self._judged(receipt, told[receipt.tx_hash])
+            await self._report_uncreditable(receipt)
+            waits = search is Search.CONFIRMED and worth_of(transfers) > self._safe_above
+            if not transfers or waits:
+                continue
+            try:
+                held = await self._held(transfers, self._asking)
+            except PaymentPending:
+                if search is Search.SAFE:
+                    self._aside.add(told[receipt.tx_hash])
+                continue
+            yield _Arrival(transfers=transfers, held=held)
+
+    async def _held(self, transfers: Sequence[Transfer], asking: Asking) -> dict[str, str]:
+        booked = await self._booked(transfers[0].tx_hash)
+        return await held_back(transfers, asking.ask, booked=booked)
+
+    async def _report_uncreditable(self, receipt: Receipt) -> None:
+        """Tell the operator of what the books have no room for, if every node says so.
+
+        It is passed over: the audit names it as long as it is not recorded.
+        """
+        if not uncreditable_in(receipt, self._chain, recipients=self._recipients):
+            return
+        views = await self._client.each([("eth_getTransactionReceipt", [receipt.tx_hash])])
+        if any(self._receipt(receipt.tx_hash, answer) != receipt for (answer,) in views):
+            raise self._client.contradiction("its nodes tell of different transfers")
+        record_uncreditable(self._chain.name)
+        log.error("payment too large to credit", chain=self._chain.name, tx_hash=receipt.tx_hash)
+
+    async def _is_credited(self, logs: Sequence[FoundLog]) -> bool:
+        """Whether each of a transaction's logs is in the books, from the same block."""
+        await self._turns.give()
+        booked = {
+            (payment.log_index, payment.block_hash)
+            for payment in await self._booked(logs[0].tx_hash)
+            if payment.status is not PaymentStatus.REVERSED
+        }
+        return all((found.log.log_index, found.block_hash) in booked for found in logs)
+
+    async def _booked(self, tx_hash: str) -> list[Payment]:
+        chain_id = self._chain.chain_id
+        return await payments.of_transaction(self._db, chain_id=chain_id, tx_hash=tx_hash)
+
+    async def _read(self, tx_hashes: Sequence[str]) -> AsyncIterator[Receipt]:
+        """Their receipts, as many at once as the node tells."""
+        at = 0
+        while at < len(tx_hashes):
+            asked = tx_hashes[at : at + self._receipts.size]
+            calls = [("eth_getTransactionReceipt", [tx_hash]) for tx_hash in asked]
+            try:
+                answers = await self._client.batch(
+                    calls, max_response_bytes=QUICK_ANSWER_BYTES if len(asked) > 1 else None
+                )
+            except AnswerTooLarge:
+                self._receipts.refused(len(asked))
+                if len(asked) == 1:
+                    record_unread(self._chain.name)
+                    log.error("payment unreadable", chain=self._chain.name, tx_hash=asked[0])
+                    at += 1
+                continue
+            self._receipts.answered(len(asked))
+            at += len(asked)
+            for tx_hash, answer in zip(asked, answers, strict=True):
+                yield self._receipt(tx_hash, answer)
+                await self._turns.give()
+
+    def _receipt(self, tx_hash: str, answer: object) -> Receipt:
+        if isinstance(answer, RpcError):
+            raise answer
+        try:
+            return parse_receipt(answer, tx_hash=tx_hash)
+        except ValueError as problem:
+            raise self._client.contradiction(problem) from problem
+
+    def _judged(self, receipt: Receipt, logs: Sequence[FoundLog]) -> tuple[Transfer, ...]:
+        """The transfers in a receipt, which must say what the search said of it."""
+        told = {(found.block_hash, found.log) for found in logs}
+        if not told <= {(receipt.block_hash, one) for one in receipt.logs}:
+            raise self._client.contradiction("a receipt lacks a log that was found")
+        try:
+            return transfers_in(receipt, self._chain, recipients=self._recipients)
+        except ValueError as problem:
+            raise self._client.contradiction(problem) from problem

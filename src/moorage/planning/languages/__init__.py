@@ -1,0 +1,1 @@
+"""How apps in languages with one usual way are built and run."""

@@ -1,0 +1,1 @@
+"""What rows hold, as frozen records with their states. No queries, no rules but of states."""

@@ -1,0 +1,113 @@
+"""A deployment: one version of a project on its way to being served, and its states."""
+
+from enum import StrEnum
+
+import msgspec
+
+from moorage.money import MicroUsd
+from moorage.records.project import ProjectStatus
+
+
+class DeploymentStatus(StrEnum):
+    """Where a deployment stands."""
+
+    QUEUED = "queued"
+    BUILDING = "building"
+    DEPLOYING = "deploying"  # built; starting, then waiting until it answers
+    READY = "ready"  # its address has answered
+    FAILED = "failed"
+    SUPERSEDED = "superseded"  # a later one serves
+    STOPPED = "stopped"  # its project was deleted
+
+
+UNDER_WAY = (DeploymentStatus.QUEUED, DeploymentStatus.BUILDING, DeploymentStatus.DEPLOYING)
+
+TRANSITIONS: dict[DeploymentStatus, tuple[DeploymentStatus, ...]] = {
+    DeploymentStatus.QUEUED: (
+        DeploymentStatus.BUILDING,
+        DeploymentStatus.FAILED,
+        DeploymentStatus.STOPPED,
+    ),
+    DeploymentStatus.BUILDING: (
+        DeploymentStatus.DEPLOYING,
+        DeploymentStatus.FAILED,
+        DeploymentStatus.STOPPED,
+    ),
+    DeploymentStatus.DEPLOYING: (
+        DeploymentStatus.READY,
+        DeploymentStatus.FAILED,
+        DeploymentStatus.STOPPED,
+    ),
+    DeploymentStatus.READY: (DeploymentStatus.SUPERSEDED, DeploymentStatus.STOPPED),
+    DeploymentStatus.FAILED: (DeploymentStatus.STOPPED,),
+    DeploymentStatus.SUPERSEDED: (DeploymentStatus.STOPPED,),
+    DeploymentStatus.STOPPED: (),
+}
+
+
+class Origin(StrEnum):
+    """What made a deployment."""
+
+    UPLOAD = "upload"
+    ROLLBACK = "rollback"  # an earlier one's files and configuration
+    CONFIGURATION = "configuration"  # the serving one's files, other variables or health path
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """One row of `deployments`; the plan stays JSON until somebody needs it."""
+
+    id: str
+    project_id: str
+    status: DeploymentStatus
+    request_digest: str
+    plan: str
+    note: str
+    reason: str | None
+    reason_code: str | None
+    log_tail: str
+    created_at_ms: int
+    origin: Origin = Origin.UPLOAD
+    copy_of: str | None = None  # whose built files it has; none for an upload
+    health_path: str = "/"
+    variables: str = ""  # sealed
+    superseded_at_ms: int | None = None
+    is_kept: bool = True
+
+    @property
+    def configuration(self) -> tuple[str, str]:
+        """What its app is started and checked with, beside its files; may change until `ready`."""
+        return (self.variables, self.health_path)
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """A deployment together with its project, as far as telling where it stands takes."""
+
+    id: str
+    project_id: str
+    status: DeploymentStatus
+    note: str
+    reason: str | None
+    reason_code: str | None
+    log_tail: str
+    wallet: str  # the project's, as is what follows
+    unique_name: str
+    project_status: ProjectStatus
+    serving_deployment_id: str | None
+    blocked_reason: str | None
+    no_space_since_ms: int | None
+    monthly_price_micro_usd: MicroUsd
+    is_kept: bool  # the deployment, as far as its logs
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What a list of deployments says of each."""
+
+    id: str
+    status: DeploymentStatus
+    reason: str | None
+    reason_code: str | None
+    created_at_ms: int
+    ended_at_ms: int | None
+    origin: Origin
+    copy_of: str | None
+    is_kept: bool

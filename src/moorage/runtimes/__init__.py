@@ -1,1 +1,0 @@
-"""Where apps are built and run, isolated."""

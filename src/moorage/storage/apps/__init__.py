@@ -1,0 +1,1 @@
+"""Queries over apps: projects, deployments, jobs, run intervals, domains."""

@@ -1,0 +1,124 @@
+"""Queries over domains. A host is verified for one project at most; any number may claim it."""
+
+from sqlalchemy import bindparam, delete, insert, select, update
+
+from moorage.records.domain import Domain, DomainStatus
+from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.schema import domains
+
+_DOMAIN = [domains.c[name] for name in Domain.__struct_fields__]
+_this = (
+    domains.c.host == bindparam("the_host"),
+    domains.c.project_id == bindparam("of_project_id"),
+)
+_verified = domains.c.status == DomainStatus.VERIFIED.value
+
+_ONE = Statement(select(*_DOMAIN).where(*_this))
+_OF_PROJECT = Statement(
+    select(*_DOMAIN)
+    .where(domains.c.project_id == bindparam("project_id"))
+    .order_by(domains.c.created_at_ms, domains.c.host)
+)
+_VERIFIED_OF = Statement(
+    select(domains.c.host).where(domains.c.project_id == bindparam("project_id"), _verified)
+)
+_VERIFIED = Statement(select(domains.c.project_id, domains.c.host).where(_verified))
+_PROJECT_AT = Statement(
+    select(domains.c.project_id).where(domains.c.host == bindparam("host"), _verified)
+)
+_DUE = Statement(
+    select(*_DOMAIN)
+    .where(domains.c.next_check_at_ms <= bindparam("now_ms"))
+    .order_by(domains.c.next_check_at_ms)
+    .limit(bindparam("most"))
+)
+_INSERT = Statement(
+    insert(domains).values({name: bindparam(name) for name in Domain.__struct_fields__})
+)
+_LOOKED = Statement(
+    update(domains)
+    .where(*_this, domains.c.token == bindparam("the_token"))
+    .values(
+        status=bindparam("new_status"),
+        problem=bindparam("new_problem"),
+        verified_at_ms=bindparam("new_verified_at_ms"),
+        checked_at_ms=bindparam("new_checked_at_ms"),
+        next_check_at_ms=bindparam("new_next_check_at_ms"),
+    )
+)
+_REMOVE = Statement(delete(domains).where(*_this))
+_REMOVE_OF = Statement(delete(domains).where(domains.c.project_id == bindparam("of_project_id")))
+
+
+async def one(source: Database | Transaction, *, host: str, project_id: str) -> Domain | None:
+    """A project's claim on a host."""
+    row = await source.one(_ONE, the_host=host, of_project_id=project_id)
+    return None if row is None else _domain(row)
+
+
+async def of_project(source: Database | Transaction, project_id: str) -> list[Domain]:
+    """A project's domains, oldest first."""
+    return [_domain(row) for row in await source.all(_OF_PROJECT, project_id=project_id)]
+
+
+async def verified_of(source: Database | Transaction, project_id: str) -> list[str]:
+    """The hosts that lead to a project beside its own name."""
+    return [host for (host,) in await source.all(_VERIFIED_OF, project_id=project_id)]
+
+
+async def verified(db: Database) -> dict[str, list[str]]:
+    """The hosts that lead to projects beside their own names, by project."""
+    found: dict[str, list[str]] = {}
+    for project_id, host in await db.all(_VERIFIED):
+        found.setdefault(project_id, []).append(host)
+    return found
+
+
+async def project_at(source: Database | Transaction, host: str) -> str | None:
+    """The id of the project that a host is verified for."""
+    row = await source.one(_PROJECT_AT, host=host)
+    return None if row is None else str(row[0])
+
+
+async def due(db: Database, *, now_ms: int, most: int) -> list[Domain]:
+    """Domains whose record is to be looked at by now, longest due first."""
+    return [_domain(row) for row in await db.all(_DUE, now_ms=now_ms, most=most)]
+
+
+async def add(tx: Transaction, domain: Domain) -> None:
+    """Store a new claim."""
+    await tx.execute(_INSERT, **{name: getattr(domain, name) for name in domain.__struct_fields__})
+
+
+async def looked(tx: Transaction, domain: Domain) -> bool:
+    """Store what a look at a domain's record changed; False when the claim was given up since.
+
+    Raises UniqueViolation when the host is verified for another project.
+    """
+    touched = await tx.execute(
+        _LOOKED,
+        the_host=domain.host,
+        of_project_id=domain.project_id,
+        the_token=domain.token,
+        new_status=domain.status.value,
+        new_problem=domain.problem,
+        new_verified_at_ms=domain.verified_at_ms,
+        new_checked_at_ms=domain.checked_at_ms,
+        new_next_check_at_ms=domain.next_check_at_ms,
+    )
+    return touched == 1
+
+
+async def remove(tx: Transaction, *, host: str, project_id: str) -> bool:
+    """Forget a claim; False when there is none."""
+    return await tx.execute(_REMOVE, the_host=host, of_project_id=project_id) == 1
+
+
+async def remove_of(tx: Transaction, project_id: str) -> None:
+    """Forget all claims of a project."""
+    await tx.execute(_REMOVE_OF, of_project_id=project_id)
+
+
+def _domain(row: Row) -> Domain:
+    fields = dict(zip(Domain.__struct_fields__, row, strict=True))
+    return Domain(**fields | {"status": DomainStatus(fields["status"])})

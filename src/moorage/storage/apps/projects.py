@@ -1,0 +1,397 @@
+"""Queries over projects and their deployments."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import BindParameter, bindparam, exists, func, insert, null, or_, select, update
+
+from moorage.records.deployment import (
+    TRANSITIONS,
+    UNDER_WAY,
+    Deployment,
+    DeploymentStatus,
+    Origin,
+    Standing,
+)
+from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
+from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.schema import deployments, projects
+
+_PROJECT = [projects.c[name] for name in Project.__struct_fields__]
+_DEPLOYMENT = [deployments.c[name] for name in Deployment.__struct_fields__]
+_living = projects.c.deleted_at_ms.is_(None)
+
+_BY_ID = Statement(select(*_PROJECT).where(projects.c.id == bindparam("id"), _living))
+_BY_NAME = Statement(
+    select(*_PROJECT).where(projects.c.unique_name == bindparam("unique_name"), _living)
+)
+_IS_DELETED = Statement(
+    select(projects.c.id).where(
+        projects.c.id == bindparam("id"), projects.c.deleted_at_ms.is_not(None)
+    )
+)
+_OF_WALLET = Statement(
+    select(*_PROJECT)
+    .where(projects.c.wallet == bindparam("wallet"), _living)
+    .order_by(projects.c.created_at_ms, projects.c.id)
+)
+_asleep = (projects.c.status == ProjectStatus.ACTIVE.value) & projects.c.asleep_since_ms.is_not(
+    None
+)
+_AWAKE = Statement(select(*_PROJECT).where(_living, ~_asleep))
+_SLEEPING = Statement(
+    select(projects.c.serving_deployment_id, projects.c.id).where(_living, _asleep)
+)
+_SHARING = Statement(
+    select(func.count())
+    .select_from(projects)
+    .where(
+        projects.c.wallet == bindparam("wallet"),
+        projects.c.status.in_([status.value for status in SHARING_STATUSES]),
+    )
+)
+_SUSPENDED = (
+    select(*_PROJECT)
+    .where(
+        _living,
+        projects.c.status == ProjectStatus.SUSPENDED.value,
+        projects.c.blocked_reason.is_(None),  # that ends by the operator's word alone
+        projects.c.no_space_since_ms.is_(None),  # and that by room on the disk
+    )
+    .order_by(projects.c.suspended_at_ms, projects.c.id)
+)
+_SUSPENDED_OF_WALLET = Statement(
+    _SUSPENDED.where(
+        projects.c.wallet == bindparam("wallet"), projects.c.serving_deployment_id.is_not(None)
+    )
+)
+_SUSPENDED_UNTIL = Statement(_SUSPENDED.where(projects.c.suspended_at_ms <= bindparam("until_ms")))
+_FAILED_UNTIL = Statement(
+    select(*_PROJECT)
+    .where(
+        _living,
+        projects.c.status == ProjectStatus.FAILED.value,
+        projects.c.serving_deployment_id.is_(None),
+        ~exists().where(
+            deployments.c.project_id == projects.c.id,
+            or_(
+                deployments.c.ended_at_ms.is_(None),
+                deployments.c.ended_at_ms > bindparam("until_ms"),
+            ),
+        ),
+    )
+    .order_by(projects.c.created_at_ms, projects.c.id)
+)
+_INSERT_PROJECT = Statement(
+    insert(projects).values({name: bindparam(name) for name in Project.__struct_fields__})
+)
+_SET_PROJECT_STATUS = Statement(
+    update(projects)
+    .where(
+        projects.c.id == bindparam("project_id"),
+        projects.c.status.not_in([ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]),
+    )
+    .values(
+        status=bindparam("new_status"),
+        suspended_at_ms=null(),
+        asleep_since_ms=null(),
+        no_space_since_ms=null(),
+    )
+)
+_SUSPEND = Statement(
+    update(projects)
+    .where(
+        projects.c.id == bindparam("project_id"),
+        projects.c.status.not_in([ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]),
+    )
+    .values(
+        status=ProjectStatus.SUSPENDED.value,
+        suspended_at_ms=func.coalesce(projects.c.suspended_at_ms, bindparam("at_ms")),
+        asleep_since_ms=null(),
+    )
+)
+_FALL_ASLEEP = Statement(
+    update(projects)
+    .where(
+        projects.c.id == bindparam("project_id"),
+        projects.c.status == ProjectStatus.ACTIVE.value,
+        projects.c.serving_deployment_id == bindparam("serving"),
+        projects.c.asleep_since_ms.is_(None),
+        ~exists().where(
+            deployments.c.project_id == projects.c.id,
+            deployments.c.status.in_([status.value for status in UNDER_WAY]),
+        ),
+    )
+    .values(asleep_since_ms=bindparam("at_ms"))
+)
+_WAKE = Statement(
+    update(projects).where(projects.c.id == bindparam("project_id")).values(asleep_since_ms=null())
+)
+_SET_SERVING = Statement(
+    update(projects)
+    .where(
+        projects.c.id == bindparam("project_id"),
+        projects.c.status.not_in([ProjectStatus.DELETING.value, ProjectStatus.DELETED.value]),
+    )
+    .values(
+        status=ProjectStatus.ACTIVE.value,
+        serving_deployment_id=bindparam("deployment_id"),
+        asleep_since_ms=null(),
+        no_space_since_ms=null(),
+    )
+)
+_SET_DELETED = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"), _living)
+    .values(
+        status=ProjectStatus.DELETED.value,
+        serving_deployment_id=null(),
+        deleted_at_ms=bindparam("at_ms"),
+    )
+)
+_ADD_DEPLOYMENT = Statement(
+    insert(deployments).values({name: bindparam(name) for name in Deployment.__struct_fields__})
+)
+_DEPLOYMENT_BY_ID = Statement(select(*_DEPLOYMENT).where(deployments.c.id == bindparam("id")))
+_STANDING = Statement(
+    select(
+        deployments.c.id,
+        deployments.c.project_id,
+        deployments.c.status,
+        deployments.c.note,
+        deployments.c.reason,
+        deployments.c.reason_code,
+        deployments.c.log_tail,
+        projects.c.wallet,
+        projects.c.unique_name,
+        projects.c.status,
+        projects.c.serving_deployment_id,
+        projects.c.blocked_reason,
+        projects.c.no_space_since_ms,
+        projects.c.monthly_price_micro_usd,
+        deployments.c.is_kept,
+    )
+    .join_from(deployments, projects)
+    .where(deployments.c.id == bindparam("id"))
+)
+_DEPLOYMENTS_OF = Statement(
+    select(*_DEPLOYMENT)
+    .where(deployments.c.project_id == bindparam("project_id"))
+    .order_by(deployments.c.created_at_ms.desc(), deployments.c.id)
+)
+_under_way = select(*_DEPLOYMENT).where(
+    deployments.c.status.in_([status.value for status in UNDER_WAY])
+)
+_UNDER_WAY = Statement(_under_way)
+_UNDER_WAY_OF = Statement(_under_way.where(deployments.c.project_id == bindparam("project_id")))
+_STARTING_OF = Statement(
+    select(deployments.c.id)
+    .where(
+        deployments.c.project_id == bindparam("project_id"),
+        deployments.c.status == DeploymentStatus.DEPLOYING.value,
+    )
+    .limit(1)
+)
+_SINCE: dict[DeploymentStatus, dict[str, BindParameter[int]]] = {
+    DeploymentStatus.SUPERSEDED: {"superseded_at_ms": bindparam("at_ms")}
+}
+_MOVE: dict[DeploymentStatus, Statement] = {
+    target: Statement(
+        update(deployments)
+        .where(
+            deployments.c.id == bindparam("deployment_id"),
+            deployments.c.status.in_(
+                [origin.value for origin, targets in TRANSITIONS.items() if target in targets]
+            ),
+        )
+        .values(
+            status=target.value,
+            note=func.coalesce(bindparam("new_note"), deployments.c.note),
+            reason=bindparam("new_reason"),
+            reason_code=bindparam("new_reason_code"),
+            log_tail=func.coalesce(bindparam("new_log_tail"), deployments.c.log_tail),
+            ended_at_ms=func.coalesce(deployments.c.ended_at_ms, bindparam("at_ms")),
+            **_SINCE.get(target, {}),
+        )
+    )
+    for target in DeploymentStatus
+    if target is not DeploymentStatus.QUEUED
+}
+
+
+async def by_id(source: Database | Transaction, project_id: str) -> Project | None:
+    """A project that is not deleted."""
+    return _project(await source.one(_BY_ID, id=project_id))
+
+
+async def by_name(source: Database | Transaction, unique_name: str) -> Project | None:
+    """The project that has this name."""
+    return _project(await source.one(_BY_NAME, unique_name=unique_name))
+
+
+async def is_deleted(db: Database, project_id: str) -> bool:
+    """Whether there was such a project, and is none any more."""
+    return await db.one(_IS_DELETED, id=project_id) is not None
+
+
+async def of_wallet(source: Database | Transaction, wallet: str) -> list[Project]:
+    """The wallet's projects, oldest first."""
+    return [_made_project(row) for row in await source.all(_OF_WALLET, wallet=wallet)]
+
+
+async def awake(db: Database) -> list[Project]:
+    """Every project that is neither deleted nor asleep."""
+    return [_made_project(row) for row in await db.all(_AWAKE)]
+
+
+async def sleeping(db: Database) -> dict[str, str]:
+    """The projects that sleep, by the deployment that they would serve."""
+    return {str(row[0]): str(row[1]) for row in await db.all(_SLEEPING)}
+
+
+async def suspended_of_wallet(source: Database | Transaction, wallet: str) -> list[Project]:
+    """The wallet's projects that credits would wake, the longest suspended first."""
+    return [_made_project(row) for row in await source.all(_SUSPENDED_OF_WALLET, wallet=wallet)]
+
+
+async def suspended_until(db: Database, *, until_ms: int) -> list[Project]:
+    """Every project that has been out of credits since this billed time, or longer."""
+    return [_made_project(row) for row in await db.all(_SUSPENDED_UNTIL, until_ms=until_ms)]
+
+
+async def failed_until(db: Database, *, until_ms: int) -> list[Project]:
+    """Every project that never served and whose last deployment failed at this time, or before."""
+    return [_made_project(row) for row in await db.all(_FAILED_UNTIL, until_ms=until_ms)]
+
+
+async def sharing_credits(source: Database | Transaction, wallet: str) -> int:
+    """How many of the wallet's projects share its credits: the contract's `active_projects`."""
+    row = await source.one(_SHARING, wallet=wallet)
+    return int(row[0]) if row else 0
+
+
+async def add(tx: Transaction, project: Project) -> None:
+    """Store a new project. Raises UniqueViolation when the name is taken."""
+    await tx.execute(_INSERT_PROJECT, **_fields(project))
+
+
+async def set_status(tx: Transaction, project_id: str, status: ProjectStatus) -> bool:
+    """Change a project's status; False when it is being deleted."""
+    return await tx.execute(_SET_PROJECT_STATUS, project_id=project_id, new_status=status) == 1
+
+
+async def suspend(tx: Transaction, project_id: str, *, at_ms: int) -> None:
+    """Suspend a project at this billed time, unless it is suspended or being deleted."""
+    await tx.execute(_SUSPEND, project_id=project_id, at_ms=at_ms)
+
+
+async def fall_asleep(tx: Transaction, project_id: str, *, serving: str, at_ms: int) -> bool:
+    """Let an active project sleep; False when it does, has another app, or is being deployed."""
+    return await tx.execute(_FALL_ASLEEP, project_id=project_id, serving=serving, at_ms=at_ms) == 1
+
+
+async def wake(tx: Transaction, project_id: str) -> None:
+    """Let a project sleep no more; no error when it does not."""
+    await tx.execute(_WAKE, project_id=project_id)
+
+
+async def set_serving(tx: Transaction, project_id: str, deployment_id: str) -> bool:
+    """Make a deployment the one that serves; False when the project is being deleted."""
+    return await tx.execute(_SET_SERVING, project_id=project_id, deployment_id=deployment_id) == 1
+
+
+async def set_deleted(tx: Transaction, project_id: str, *, at_ms: int) -> bool:
+    """Free the project's name; False when that was done before."""
+    return await tx.execute(_SET_DELETED, project_id=project_id, at_ms=at_ms) == 1
+
+
+async def add_deployment(tx: Transaction, deployment: Deployment) -> None:
+    """Store a new deployment."""
+    await tx.execute(_ADD_DEPLOYMENT, **_fields(deployment))
+
+
+async def deployment(source: Database | Transaction, deployment_id: str) -> Deployment | None:
+    """One deployment."""
+    row = await source.one(_DEPLOYMENT_BY_ID, id=deployment_id)
+    return _made_deployment(row) if row else None
+
+
+async def standing(db: Database, deployment_id: str) -> Standing | None:
+    """One deployment with its project, deleted or not, in one read: what clients ask for most."""
+    row = await db.one(_STANDING, id=deployment_id)
+    if row is None:
+        return None
+    return Standing(
+        row[0], row[1], DeploymentStatus(row[2]), row[3], row[4], row[5], row[6], row[7], row[8],
+        ProjectStatus(row[9]), row[10], row[11], row[12], row[13], bool(row[14]),
+    )  # fmt: skip
+
+
+async def deployments_of(source: Database | Transaction, project_id: str) -> Sequence[Deployment]:
+    """A project's deployments, newest first."""
+    return [
+        _made_deployment(row) for row in await source.all(_DEPLOYMENTS_OF, project_id=project_id)
+    ]
+
+
+async def deployments_under_way(db: Database) -> Sequence[Deployment]:
+    """Every deployment that is neither ready nor over."""
+    return [_made_deployment(row) for row in await db.all(_UNDER_WAY)]
+
+
+async def under_way_of(source: Database | Transaction, project_id: str) -> list[Deployment]:
+    """A project's deployments that are neither ready nor over: one at most."""
+    return [_made_deployment(row) for row in await source.all(_UNDER_WAY_OF, project_id=project_id)]
+
+
+async def is_starting(db: Database, project_id: str) -> bool:
+    """Whether a deployment of this project is built and about to take the address over."""
+    return await db.one(_STARTING_OF, project_id=project_id) is not None
+
+
+async def move(
+    tx: Transaction,
+    deployment_id: str,
+    status: DeploymentStatus,
+    *,
+    note: str | None = None,
+    reason: str | None = None,
+    reason_code: str | None = None,
+    log_tail: str | None = None,
+    at_ms: int | None = None,
+) -> bool:
+    """Change a deployment's status if the transition is legal; says whether it did."""
+    touched = await tx.execute(
+        _MOVE[status],
+        deployment_id=deployment_id,
+        new_note=note,
+        new_reason=reason,
+        new_reason_code=reason_code,
+        new_log_tail=log_tail,
+        at_ms=at_ms,
+    )
+    return touched == 1
+
+
+def _fields(record: Project | Deployment) -> dict[str, int | str | None]:
+    return {name: getattr(record, name) for name in record.__struct_fields__}
+
+
+def _project(row: Row | None) -> Project | None:
+    return _made_project(row) if row else None
+
+
+def _made_project(row: Row) -> Project:
+    fields = dict(zip(Project.__struct_fields__, row, strict=True))
+    return Project(
+        **fields | {"status": ProjectStatus(fields["status"]), "volume": bool(fields["volume"])}
+    )
+
+
+def _made_deployment(row: Row) -> Deployment:
+    fields = dict(zip(Deployment.__struct_fields__, row, strict=True))
+    typed = {
+        "status": DeploymentStatus(fields["status"]),
+        "origin": Origin(fields["origin"]),
+        "is_kept": bool(fields["is_kept"]),
+    }
+    return Deployment(**fields | typed)

@@ -1,0 +1,64 @@
+"""Queries over what was admitted and may not be on the machine yet."""
+
+import msgspec
+from sqlalchemy import bindparam, func, select
+
+from moorage.money import MicroUsd
+from moorage.records.deployment import UNDER_WAY
+from moorage.records.project import SHARING_STATUSES
+from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.schema import deployments, projects
+
+_UNDER_WAY = Statement(
+    select(deployments.c.id, projects.c.id, projects.c.volume)
+    .join_from(deployments, projects)
+    .where(deployments.c.status.in_([status.value for status in UNDER_WAY]))
+)
+_HAVE_ONE_UNDER_WAY = select(deployments.c.project_id).where(
+    deployments.c.status.in_([status.value for status in UNDER_WAY])
+)
+_AWAKE = projects.c.status.in_([status.value for status in SHARING_STATUSES]) & (
+    projects.c.asleep_since_ms.is_(None)
+)
+_RUNNING = Statement(
+    select(func.count())
+    .select_from(projects)
+    .where(
+        projects.c.deleted_at_ms.is_(None),
+        _AWAKE | projects.c.id.in_(_HAVE_ONE_UNDER_WAY),
+        projects.c.id != bindparam("but"),
+    )
+)
+_SHARING_PRICES = Statement(
+    select(projects.c.monthly_price_micro_usd).where(
+        projects.c.wallet == bindparam("wallet"),
+        projects.c.status.in_([status.value for status in SHARING_STATUSES]),
+    )
+)
+
+
+class Coming(msgspec.Struct, frozen=True):
+    """A deployment that is neither ready nor over."""
+
+    deployment_id: str
+    project_id: str
+    volume: bool  # whether the project has one, or will
+
+
+async def under_way(db: Database) -> list[Coming]:
+    """Every deployment that is neither ready nor over."""
+    return [Coming(row[0], row[1], bool(row[2])) for row in await db.all(_UNDER_WAY)]
+
+
+async def running(source: Database | Transaction, *, but: str = "") -> int:
+    """How many projects have an app that runs, or is about to, beside one of them.
+
+    Those that sleep, are suspended or failed have none, unless a deployment is under way.
+    """
+    row = await source.one(_RUNNING, but=but)
+    return int(row[0]) if row else 0
+
+
+async def prices_sharing_credits(source: Database | Transaction, wallet: str) -> list[MicroUsd]:
+    """What a month costs of each of the wallet's projects that share its credits."""
+    return [MicroUsd(row[0]) for row in await source.all(_SHARING_PRICES, wallet=wallet)]

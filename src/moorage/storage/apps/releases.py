@@ -1,0 +1,126 @@
+"""Queries over releases: deployments that are over and of which files or logs are kept."""
+
+from sqlalchemy import bindparam, exists, func, select, update
+
+from moorage.errors import FailureCause
+from moorage.records.deployment import UNDER_WAY, DeploymentStatus, Origin, Summary
+from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.schema import deployments
+
+_END_OF_TIME_MS = 2**63 - 1
+
+_over = deployments.c.is_kept & deployments.c.status.in_(
+    [DeploymentStatus.SUPERSEDED.value, DeploymentStatus.FAILED.value]
+)
+_KEPT = Statement(select(deployments.c.id, deployments.c.status).where(_over))
+_ended_at_ms = func.coalesce(deployments.c.superseded_at_ms, deployments.c.ended_at_ms)
+_given_up = deployments.c.reason_code.in_(
+    [FailureCause.SUPERSEDED.value, FailureCause.CANCELLED.value]
+)
+"""By its owner: counted apart, lest it push out what failures say."""
+_RANKED = (
+    select(
+        deployments.c.id,
+        func.row_number()
+        .over(
+            partition_by=(deployments.c.project_id, deployments.c.status, _given_up),
+            order_by=(_ended_at_ms.desc(), deployments.c.created_at_ms.desc(), deployments.c.id),
+        )
+        .label("rank"),
+    )
+    .where(_over)
+    .subquery()
+)
+_SURPLUS = Statement(select(_RANKED.c.id).where(_RANKED.c.rank > bindparam("most")))
+_copies = deployments.alias()
+_COLLECT = Statement(
+    update(deployments)
+    .where(
+        deployments.c.id == bindparam("deployment_id"),
+        _over,
+        ~exists().where(
+            _copies.c.copy_of == deployments.c.id,
+            _copies.c.status.in_([status.value for status in UNDER_WAY]),
+        ),
+    )
+    .values(is_kept=False, log_tail="", variables="")
+)
+_LATEST = Statement(
+    select(deployments.c.id)
+    .where(
+        deployments.c.project_id == bindparam("project_id"),
+        deployments.c.status == DeploymentStatus.SUPERSEDED.value,
+        deployments.c.is_kept,
+    )
+    .order_by(_ended_at_ms.desc(), deployments.c.created_at_ms.desc(), deployments.c.id)
+    .limit(1)
+)
+_SUMMARY = [deployments.c[name] for name in Summary.__struct_fields__]
+_PLACE = Statement(
+    select(deployments.c.created_at_ms).where(
+        deployments.c.id == bindparam("id"), deployments.c.project_id == bindparam("project_id")
+    )
+)
+_PAGE = Statement(
+    select(*_SUMMARY)
+    .where(
+        deployments.c.project_id == bindparam("project_id"),
+        (deployments.c.created_at_ms < bindparam("before_ms"))
+        | (
+            (deployments.c.created_at_ms == bindparam("before_ms"))
+            & (deployments.c.id < bindparam("before_id"))
+        ),
+    )
+    .order_by(deployments.c.created_at_ms.desc(), deployments.c.id.desc())
+    .limit(bindparam("many"))
+)
+
+
+async def kept(db: Database) -> dict[str, DeploymentStatus]:
+    """Every deployment that is over and kept, superseded or failed; those that serve are not."""
+    return {row[0]: DeploymentStatus(row[1]) for row in await db.all(_KEPT)}
+
+
+async def surplus(db: Database, *, most: int) -> list[str]:
+    """Those kept beyond a project's latest `most` superseded, `most` failed, `most` given up."""
+    return [row[0] for row in await db.all(_SURPLUS, most=most)]
+
+
+async def collect(tx: Transaction, deployment_id: str) -> bool:
+    """Keep a deployment no longer; False when something under way copies it, or it is not over."""
+    return await tx.execute(_COLLECT, deployment_id=deployment_id) == 1
+
+
+async def latest(tx: Transaction, project_id: str) -> str | None:
+    """The kept release of a project that was replaced last."""
+    row = await tx.one(_LATEST, project_id=project_id)
+    return None if row is None else str(row[0])
+
+
+async def page(
+    db: Database, *, project_id: str, before: str | None, many: int
+) -> list[Summary] | None:
+    """A project's deployments, newest first, from behind the one with the id `before`.
+
+    None when there is no such one.
+    """
+    before_ms = _END_OF_TIME_MS
+    if before is not None:
+        place = await db.one(_PLACE, id=before, project_id=project_id)
+        if place is None:
+            return None
+        before_ms = place[0]
+    rows = await db.all(
+        _PAGE, project_id=project_id, before_ms=before_ms, before_id=before or "", many=many
+    )
+    return [_summary(row) for row in rows]
+
+
+def _summary(row: Row) -> Summary:
+    fields = dict(zip(Summary.__struct_fields__, row, strict=True))
+    typed = {
+        "status": DeploymentStatus(fields["status"]),
+        "origin": Origin(fields["origin"]),
+        "is_kept": bool(fields["is_kept"]),
+    }
+    return Summary(**fields | typed)

@@ -1,0 +1,117 @@
+"""Queries over what apps used, hour by hour, and how far that has been counted."""
+
+import msgspec
+from sqlalchemy import bindparam, case, delete, insert, select, update
+
+from moorage.records.consumption import UsageHour
+from moorage.records.traffic import Position
+from moorage.storage.database import Database, Statement, Transaction, struct_of
+from moorage.storage.schema import access_log_position, deployments, usage, usage_counters
+
+_HOUR = [usage.c[name] for name in UsageHour.__struct_fields__]
+_PEAK = "memory_peak_bytes"
+_SUMS = [
+    name for name in UsageHour.__struct_fields__ if name not in {"project_id", "hour_ms", _PEAK}
+]
+_ADD = Statement(
+    update(usage)
+    .where(
+        usage.c.project_id == bindparam("of_project_id"), usage.c.hour_ms == bindparam("of_hour_ms")
+    )
+    .values(
+        {name: usage.c[name] + bindparam(f"more_{name}") for name in _SUMS}
+        | {
+            _PEAK: case(
+                (usage.c[_PEAK] < bindparam("a_peak"), bindparam("a_peak")), else_=usage.c[_PEAK]
+            )
+        }
+    )
+)
+_INSERT = Statement(
+    insert(usage).values({name: bindparam(name) for name in UsageHour.__struct_fields__})
+)
+_BETWEEN = Statement(
+    select(*_HOUR)
+    .where(
+        usage.c.project_id == bindparam("project_id"),
+        usage.c.hour_ms >= bindparam("from_ms"),
+        usage.c.hour_ms < bindparam("until_ms"),
+    )
+    .order_by(usage.c.hour_ms)
+)
+_PURGE = Statement(delete(usage).where(usage.c.hour_ms < bindparam("before_ms")))
+_POSITION = Statement(select(access_log_position.c.head, access_log_position.c.offset))
+_FORGET_POSITION = Statement(delete(access_log_position))
+_SET_POSITION = Statement(
+    insert(access_log_position).values(
+        id=1, head=bindparam("the_head"), offset=bindparam("the_offset")
+    )
+)
+_COUNTERS = Statement(select(usage_counters.c.deployment_id, usage_counters.c.cpu_ms))
+_PROJECT_OF = Statement(
+    select(deployments.c.project_id).where(deployments.c.id == bindparam("deployment_id"))
+)
+_FORGET_COUNTER = Statement(
+    delete(usage_counters).where(usage_counters.c.deployment_id == bindparam("deployment_id"))
+)
+_ADD_COUNTER = Statement(
+    insert(usage_counters).values(
+        deployment_id=bindparam("deployment_id"), cpu_ms=bindparam("cpu_ms")
+    )
+)
+
+
+async def add(tx: Transaction, more: UsageHour) -> None:
+    """Add to what a project used in an hour; the peak is the highest there was."""
+    touched = await tx.execute(
+        _ADD,
+        of_project_id=more.project_id,
+        of_hour_ms=more.hour_ms,
+        a_peak=more.memory_peak_bytes,
+        **{f"more_{name}": getattr(more, name) for name in _SUMS},
+    )
+    if not touched:
+        await tx.execute(_INSERT, **msgspec.structs.asdict(more))
+
+
+async def between(
+    source: Database | Transaction, project_id: str, *, from_ms: int, until_ms: int
+) -> list[UsageHour]:
+    """The hours of a project that began in a stretch of time, its end excluded, oldest first."""
+    rows = await source.all(_BETWEEN, project_id=project_id, from_ms=from_ms, until_ms=until_ms)
+    return [struct_of(UsageHour, row) for row in rows]
+
+
+async def purge(tx: Transaction, *, before_ms: int) -> int:
+    """Forget hours that began before a time; how many."""
+    return await tx.execute(_PURGE, before_ms=before_ms)
+
+
+async def position(source: Database | Transaction) -> Position | None:
+    """How far the access log has been counted; None before the first time."""
+    row = await source.one(_POSITION)
+    return None if row is None else struct_of(Position, row)
+
+
+async def set_position(tx: Transaction, position: Position) -> None:
+    """Note how far the access log has been counted."""
+    await tx.execute(_FORGET_POSITION)
+    await tx.execute(_SET_POSITION, the_head=position.head, the_offset=position.offset)
+
+
+async def counters(source: Database | Transaction) -> dict[str, int]:
+    """What apps' processor time stood at when it was last counted, by deployment, in ms."""
+    return {row[0]: int(row[1]) for row in await source.all(_COUNTERS)}
+
+
+async def set_counter(tx: Transaction, deployment_id: str, cpu_ms: int | None) -> None:
+    """Note what a deployment's processor time stands at; None forgets it."""
+    await tx.execute(_FORGET_COUNTER, deployment_id=deployment_id)
+    if cpu_ms is not None:
+        await tx.execute(_ADD_COUNTER, deployment_id=deployment_id, cpu_ms=cpu_ms)
+
+
+async def project_of(source: Database | Transaction, deployment_id: str) -> str | None:
+    """The project that a deployment is of."""
+    row = await source.one(_PROJECT_OF, deployment_id=deployment_id)
+    return None if row is None else str(row[0])

@@ -1,0 +1,1 @@
+"""Queries over money: payments, the ledger, quotes, settlements, refunds."""

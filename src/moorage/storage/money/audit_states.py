@@ -1,0 +1,156 @@
+"""Queries for the audit of states: what is open, and since when."""
+
+from typing import NamedTuple
+
+from sqlalchemy import BindParameter, and_, bindparam, exists, func, or_, select
+
+from moorage.records.payment import Finality, PaymentStatus
+from moorage.records.quote import Quote
+from moorage.records.refund import UNFINISHED, RefundStatus
+from moorage.records.settlement import SettlementStatus
+from moorage.storage.database import Statement, Transaction
+from moorage.storage.schema import (
+    events,
+    meter,
+    payments,
+    postings,
+    projects,
+    quotes,
+    refunds,
+    relay_transactions,
+    run_intervals,
+    settlements,
+)
+
+
+class PricedInterval(NamedTuple):
+    """A run interval, and the price it began with beside its project's."""
+
+    id: str
+    started_at_ms: int
+    charged_until_ms: int
+    is_open: bool
+    began_with_micro_usd: int | None  # None: begun before this was recorded
+    monthly_price_micro_usd: int
+
+
+class CreditedSettlement(NamedTuple):
+    """A settlement without a good end, whose own transaction is credited."""
+
+    id: str
+    status: str
+    claimed_at_ms: int
+
+
+_is_open = run_intervals.c.ended_at_ms.is_(None)
+_UNBILLED = Statement(
+    select(projects.c.id).where(
+        projects.c.status == "active",
+        projects.c.serving_deployment_id.is_not(None),
+        ~exists().where(run_intervals.c.project_id == projects.c.id, _is_open),
+    )
+)
+_INTERVALS = Statement(
+    select(
+        run_intervals.c.id,
+        run_intervals.c.started_at_ms,
+        run_intervals.c.charged_until_ms,
+        _is_open,
+        run_intervals.c.monthly_price_micro_usd,
+        projects.c.monthly_price_micro_usd,
+    ).join(projects, projects.c.id == run_intervals.c.project_id)
+)
+_BILLED_UP_TO = Statement(select(meter.c.billed_ms))
+_UNRESOLVED = Statement(
+    select(settlements.c.id, settlements.c.valid_before).where(
+        settlements.c.status.in_([SettlementStatus.INTENDED, SettlementStatus.SENT])
+    )
+)
+_CREDITED = Statement(
+    select(settlements.c.id, settlements.c.status, payments.c.claimed_at_ms)
+    .join(relay_transactions, relay_transactions.c.subject_id == settlements.c.id)
+    .join(
+        payments,
+        and_(
+            payments.c.chain_id == relay_transactions.c.chain_id,
+            payments.c.tx_hash == relay_transactions.c.tx_hash,
+            payments.c.payer == settlements.c.payer,
+            payments.c.token_address == settlements.c.token_address,
+        ),
+    )
+    .where(
+        settlements.c.status != SettlementStatus.SETTLED,
+        payments.c.status != PaymentStatus.REVERSED,
+    )
+)
+_OPEN_REFUNDS = Statement(
+    select(refunds.c.id, refunds.c.created_at_ms).where(
+        or_(
+            refunds.c.status.in_(UNFINISHED),
+            and_(
+                refunds.c.status == RefundStatus.REFUNDED,
+                refunds.c.finality == Finality.PROVISIONAL,
+            ),
+        )
+    )
+)
+_QUOTES = Statement(select(*(quotes.c[name] for name in Quote.__struct_fields__)))
+_PAID = Statement(
+    select(payments.c.payer, func.sum(payments.c.credited_micro_usd)).group_by(payments.c.payer)
+)
+_since: BindParameter[int] = bindparam("since_ms")
+_UNTOLD = Statement(
+    select(postings.c.id).where(
+        postings.c.kind == "release",
+        postings.c.created_at_ms > _since,
+        ~exists().where(
+            events.c.kind == "payment.credited", events.c.created_at_ms == postings.c.created_at_ms
+        ),
+    )
+)
+
+
+async def unbilled(tx: Transaction) -> list[str]:
+    """Projects that serve and are not billed."""
+    return [project_id for (project_id,) in await tx.all(_UNBILLED)]
+
+
+async def priced_intervals(tx: Transaction) -> list[PricedInterval]:
+    """Every run interval."""
+    return [PricedInterval(*row) for row in await tx.all(_INTERVALS)]
+
+
+async def billed_up_to(tx: Transaction) -> int | None:
+    """How far billed time had come at its last reading."""
+    row = await tx.one(_BILLED_UP_TO)
+    return row[0] if row else None
+
+
+async def unresolved(tx: Transaction) -> list[tuple[str, int]]:
+    """Settlements without an outcome, and the Unix second that their authorization ended at."""
+    return [(found, int(ends)) for found, ends in await tx.all(_UNRESOLVED)]
+
+
+async def credited_settlements(tx: Transaction) -> list[CreditedSettlement]:
+    """Settlements that failed or have no outcome, though their own transaction is credited."""
+    return [CreditedSettlement(*row) for row in await tx.all(_CREDITED)]
+
+
+async def open_refunds(tx: Transaction) -> list[tuple[str, int]]:
+    """Refunds that are not final, and when they were intended."""
+    return [(found, at_ms) for found, at_ms in await tx.all(_OPEN_REFUNDS)]
+
+
+async def all_quotes(tx: Transaction) -> list[Quote]:
+    """Every quote that is kept."""
+    return [Quote(*row) for row in await tx.all(_QUOTES)]
+
+
+async def paid_by_wallet(tx: Transaction) -> dict[str, int]:
+    """What all payments of each wallet were worth, whatever became of them; micro-USD."""
+    return dict(await tx.all(_PAID))
+
+
+async def untold_releases(tx: Transaction, *, since_ms: int) -> list[str]:
+    """Postings that released a held payment since then, and told nobody of it."""
+    return [posting_id for (posting_id,) in await tx.all(_UNTOLD, since_ms=since_ms)]

@@ -1,0 +1,211 @@
+"""Queries over payments and what they were used for."""
+
+import msgspec
+from sqlalchemy import and_, bindparam, func, insert, null, or_, select, tuple_, update
+
+from moorage.money import MicroUsd
+from moorage.records.payment import Finality, Payment, PaymentStatus
+from moorage.records.refund import RefundStatus
+from moorage.storage.database import Database, Statement, Transaction, struct_of
+from moorage.storage.schema import payment_uses, payments, refunds
+
+_KEY = ("chain_id", "tx_hash", "log_index")
+_COLUMNS = [payments.c[name] for name in Payment.__struct_fields__]
+_PLACE = (payments.c.block_number, payments.c.tx_hash, payments.c.log_index)
+_in_transaction = (
+    payments.c.chain_id == bindparam("chain_id"),
+    payments.c.tx_hash == bindparam("tx_hash"),
+)
+_this = (*_in_transaction, payments.c.log_index == bindparam("log_index"))
+
+_OF_TRANSACTION = Statement(
+    select(*_COLUMNS).where(*_in_transaction).order_by(payments.c.log_index)
+)
+_ONE = Statement(select(*_COLUMNS).where(*_this))
+_ADD = Statement(
+    insert(payments).values({name: bindparam(name) for name in Payment.__struct_fields__})
+)
+_REPLACE = Statement(
+    update(payments)
+    .where(*_this)
+    .values({name: bindparam(name) for name in Payment.__struct_fields__ if name not in _KEY})
+)
+_SET_STATUS = Statement(
+    update(payments)
+    .where(*_this, payments.c.status == bindparam("expected"))
+    .values(status=bindparam("new_status"))
+)
+_RELEASE = Statement(
+    update(payments)
+    .where(*_this, payments.c.status == PaymentStatus.HELD)
+    .values(status=PaymentStatus.CREDITED, held_reason=null())
+)
+_credited = (payments.c.payer == bindparam("payer")) & (payments.c.status == PaymentStatus.CREDITED)
+_SUM_CREDITED = Statement(
+    select(
+        func.coalesce(func.sum(payments.c.credited_micro_usd), 0)
+        - select(func.coalesce(func.sum(refunds.c.debited_micro_usd), 0))
+        .join_from(payments, refunds, and_(*(refunds.c[name] == payments.c[name] for name in _KEY)))
+        .where(_credited, refunds.c.status != RefundStatus.FAILED)
+        .scalar_subquery()
+    ).where(_credited)
+)
+_HELD = Statement(
+    select(*_COLUMNS)
+    .where(payments.c.status == PaymentStatus.HELD)
+    .order_by(payments.c.claimed_at_ms)
+)
+_SET_FINALITY = Statement(
+    update(payments)
+    .where(*_this, payments.c.block_hash == bindparam("block_hash"))
+    .values(finality=bindparam("new_finality"))
+)
+_due = or_(
+    and_(payments.c.finality == Finality.PROVISIONAL, payments.c.block_number <= bindparam("safe")),
+    and_(payments.c.finality == Finality.SAFE, payments.c.block_number <= bindparam("finalized")),
+)
+_AWAITING_FINALITY = Statement(
+    select(*_COLUMNS)
+    .where(
+        payments.c.chain_id == bindparam("chain_id"),
+        payments.c.status.in_([PaymentStatus.CREDITED, PaymentStatus.HELD]),
+        _due,
+        tuple_(*_PLACE)
+        > tuple_(bindparam("after_block"), bindparam("after_tx"), bindparam("after_log")),
+    )
+    .order_by(*_PLACE)
+    .limit(bindparam("many"))
+)
+_USES = Statement(
+    select(payment_uses.c.wallet, payment_uses.c.project_id, payment_uses.c.deployment_id).where(
+        payment_uses.c.chain_id == bindparam("chain_id"),
+        payment_uses.c.tx_hash == bindparam("tx_hash"),
+    )
+)
+_ADD_USE = Statement(
+    insert(payment_uses).values({c.name: bindparam(c.name) for c in payment_uses.c})
+)
+
+
+async def sum_credited(source: Database | Transaction, *, payer: str) -> MicroUsd:
+    """What the payer's payments brought that were credited, and neither taken back nor refunded."""
+    row = await source.one(_SUM_CREDITED, payer=payer)
+    return MicroUsd(row[0] if row else 0)
+
+
+async def of_transaction(
+    source: Database | Transaction, *, chain_id: int, tx_hash: str
+) -> list[Payment]:
+    """Every payment of this transaction that was ever claimed, in log order."""
+    rows = await source.all(_OF_TRANSACTION, chain_id=chain_id, tx_hash=tx_hash)
+    return [struct_of(Payment, row) for row in rows]
+
+
+async def one(
+    source: Database | Transaction, *, chain_id: int, tx_hash: str, log_index: int
+) -> Payment | None:
+    """The payment of this key, if it was ever claimed."""
+    row = await source.one(_ONE, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index)
+    return struct_of(Payment, row) if row else None
+
+
+async def add(tx: Transaction, payment: Payment) -> None:
+    """Claim a transfer. Raises UniqueViolation when it was claimed before."""
+    await tx.execute(_ADD, **msgspec.structs.asdict(payment))
+
+
+async def replace(tx: Transaction, payment: Payment) -> None:
+    """Write the row of a payment anew that was reversed and came back."""
+    await tx.execute(_REPLACE, **msgspec.structs.asdict(payment))
+
+
+async def set_status(tx: Transaction, payment: Payment, status: PaymentStatus) -> bool:
+    """Move a payment on from the status it had; False when it was moved elsewhere meanwhile."""
+    touched = await tx.execute(
+        _SET_STATUS,
+        chain_id=payment.chain_id,
+        tx_hash=payment.tx_hash,
+        log_index=payment.log_index,
+        expected=payment.status,
+        new_status=status,
+    )
+    return touched == 1
+
+
+async def release(tx: Transaction, payment: Payment) -> bool:
+    """Mark a held payment as credited; False when it is not held any more."""
+    touched = await tx.execute(
+        _RELEASE,
+        chain_id=payment.chain_id,
+        tx_hash=payment.tx_hash,
+        log_index=payment.log_index,
+    )
+    return touched == 1
+
+
+async def held(db: Database) -> list[Payment]:
+    """Every payment that screening holds back, the longest held first."""
+    return [struct_of(Payment, row) for row in await db.all(_HELD)]
+
+
+async def set_finality(tx: Transaction, payment: Payment, finality: Finality) -> None:
+    """Note how sure it is by now, unless it lies in another block by now."""
+    await tx.execute(
+        _SET_FINALITY,
+        chain_id=payment.chain_id,
+        tx_hash=payment.tx_hash,
+        log_index=payment.log_index,
+        block_hash=payment.block_hash,
+        new_finality=finality,
+    )
+
+
+async def awaiting_finality(
+    db: Database, *, chain_id: int, safe: int, finalized: int, after: Payment | None, many: int
+) -> list[Payment]:
+    """Payments of a chain to be looked at again, as these block numbers are safe and finalized.
+
+    At most `many`, in the order of their places on the chain, from behind `after` on.
+    """
+    rows = await db.all(
+        _AWAITING_FINALITY,
+        chain_id=chain_id,
+        safe=safe,
+        finalized=finalized,
+        after_block=after.block_number if after else -1,
+        after_tx=after.tx_hash if after else "",
+        after_log=after.log_index if after else -1,
+        many=many,
+    )
+    return [struct_of(Payment, row) for row in rows]
+
+
+async def uses_of(
+    source: Database | Transaction, *, chain_id: int, tx_hash: str
+) -> dict[str, tuple[str | None, str | None]]:
+    """Project and deployment that this transaction paid for, by the wallet that used it.
+
+    None and None: a top-up.
+    """
+    rows = await source.all(_USES, chain_id=chain_id, tx_hash=tx_hash)
+    return {wallet: (project_id, deployment_id) for wallet, project_id, deployment_id in rows}
+
+
+async def add_use(
+    tx: Transaction,
+    *,
+    chain_id: int,
+    tx_hash: str,
+    wallet: str,
+    project_id: str | None,
+    deployment_id: str | None,
+) -> None:
+    """Bind a transaction to what it paid for. Raises UniqueViolation when the wallet did before."""
+    await tx.execute(
+        _ADD_USE,
+        chain_id=chain_id,
+        tx_hash=tx_hash,
+        wallet=wallet,
+        project_id=project_id,
+        deployment_id=deployment_id,
+    )

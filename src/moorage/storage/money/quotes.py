@@ -1,0 +1,104 @@
+"""Queries over quotes."""
+
+from sqlalchemy import BindParameter, bindparam, delete, func, insert, literal, select, update
+
+from moorage.money import MicroUsd
+from moorage.records.quote import Quote
+from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.schema import quotes
+
+_COLUMNS = [quotes.c[name] for name in Quote.__struct_fields__]
+_now: BindParameter[int] = bindparam("now_ms")
+
+_LIVE_FOR_WALLET = Statement(
+    select(*_COLUMNS)
+    .where(
+        quotes.c.wallet == bindparam("wallet"),
+        quotes.c.unique_name == bindparam("unique_name"),
+        quotes.c.expires_at_ms > _now,
+    )
+    .order_by(quotes.c.expires_at_ms.desc())
+)
+_HELD_BY_OTHER = Statement(
+    select(quotes.c.id)
+    .where(
+        quotes.c.unique_name == bindparam("unique_name"),
+        quotes.c.expires_at_ms > _now,
+        quotes.c.wallet != bindparam("wallet"),
+    )
+    .limit(1)
+)
+_of_wallet = (quotes.c.wallet == bindparam("wallet"), quotes.c.expires_at_ms > _now)
+# The index has all that this one needs.
+_QUOTES_HELD = Statement(
+    select(func.count()).select_from(
+        select(literal(1)).where(*_of_wallet).limit(bindparam("many")).subquery()
+    )
+)
+_NAMES_HELD = Statement(
+    select(quotes.c.unique_name).where(*_of_wallet).distinct().limit(bindparam("many"))
+)
+_INSERT = Statement(insert(quotes).values({c.name: bindparam(c.name) for c in quotes.c}))
+_RECEIVE = Statement(
+    update(quotes)
+    .where(
+        quotes.c.wallet == bindparam("of_wallet"),
+        quotes.c.unique_name == bindparam("of_name"),
+        quotes.c.expires_at_ms > _now,
+    )
+    .values(received_micro_usd=quotes.c.received_micro_usd + bindparam("amount"))
+)
+_RELEASE = Statement(
+    delete(quotes).where(
+        quotes.c.wallet == bindparam("wallet"), quotes.c.unique_name == bindparam("unique_name")
+    )
+)
+_PURGE = Statement(delete(quotes).where(quotes.c.expires_at_ms <= bindparam("before_ms")))
+
+
+async def live(
+    source: Database | Transaction, *, wallet: str, unique_name: str, now_ms: int
+) -> list[Quote]:
+    """The wallet's unexpired quotes for this name, the one that lives longest first."""
+    rows = await source.all(_LIVE_FOR_WALLET, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
+    return [Quote(*row) for row in rows]
+
+
+async def held_by_other(
+    source: Database | Transaction, *, wallet: str, unique_name: str, now_ms: int
+) -> bool:
+    """Whether another wallet's unexpired quote holds this name."""
+    row = await source.one(_HELD_BY_OTHER, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
+    return row is not None
+
+
+async def holds_names(
+    source: Database | Transaction, *, wallet: str, now_ms: int, many: int
+) -> bool:
+    """Whether the wallet's unexpired quotes hold so many names, or more."""
+    row = await source.one(_QUOTES_HELD, wallet=wallet, now_ms=now_ms, many=many)
+    if row is None or row[0] < many:
+        return False
+    return len(await source.all(_NAMES_HELD, wallet=wallet, now_ms=now_ms, many=many)) >= many
+
+
+async def add(tx: Transaction, quote: Quote) -> None:
+    """Store a new quote."""
+    await tx.execute(_INSERT, **{name: getattr(quote, name) for name in Quote.__struct_fields__})
+
+
+async def receive(
+    tx: Transaction, *, wallet: str, unique_name: str, amount: MicroUsd, now_ms: int
+) -> None:
+    """Note what was paid towards the wallet's quotes for this name."""
+    await tx.execute(_RECEIVE, of_wallet=wallet, of_name=unique_name, amount=amount, now_ms=now_ms)
+
+
+async def release(tx: Transaction, *, wallet: str, unique_name: str) -> None:
+    """Drop the wallet's quotes for this name: the project now holds it."""
+    await tx.execute(_RELEASE, wallet=wallet, unique_name=unique_name)
+
+
+async def purge(tx: Transaction, *, before_ms: int) -> int:
+    """Drop what expired before `before_ms`; gives how many."""
+    return await tx.execute(_PURGE, before_ms=before_ms)

@@ -1,0 +1,102 @@
+"""Queries over refunds."""
+
+import msgspec
+from sqlalchemy import and_, bindparam, func, insert, null, or_, select, update
+
+from moorage.records.payment import Finality
+from moorage.records.refund import UNFINISHED, Refund, RefundStatus
+from moorage.storage.database import Database, Statement, Transaction, struct_of
+from moorage.storage.schema import refunds
+
+_COLUMNS = [refunds.c[name] for name in Refund.__struct_fields__]
+_OF_PAYMENT = Statement(
+    select(*_COLUMNS).where(
+        refunds.c.chain_id == bindparam("chain_id"),
+        refunds.c.tx_hash == bindparam("tx_hash"),
+        refunds.c.log_index == bindparam("log_index"),
+    )
+)
+_not_final = or_(
+    refunds.c.status.in_(UNFINISHED),
+    and_(refunds.c.status == RefundStatus.REFUNDED, refunds.c.finality == Finality.PROVISIONAL),
+)
+_TO_FOLLOW = Statement(
+    select(*_COLUMNS)
+    .where(refunds.c.chain_id == bindparam("chain_id"), _not_final)
+    .order_by(refunds.c.created_at_ms, refunds.c.id)
+)
+_ADD = Statement(
+    insert(refunds).values({name: bindparam(name) for name in Refund.__struct_fields__})
+)
+_this = refunds.c.id == bindparam("refund_id")
+_SENT = Statement(
+    update(refunds)
+    .where(_this, refunds.c.status.in_(UNFINISHED))
+    .values(status=RefundStatus.SENT, refund_tx_hash=bindparam("new_tx_hash"))
+)
+_REFUNDED = Statement(
+    update(refunds)
+    .where(_this, _not_final)
+    .values(
+        status=RefundStatus.REFUNDED,
+        refund_tx_hash=bindparam("new_tx_hash"),
+        finality=bindparam("new_finality"),
+        ended_at_ms=func.coalesce(refunds.c.ended_at_ms, bindparam("now_ms")),
+    )
+)
+_REOPEN = Statement(
+    update(refunds)
+    .where(_this, refunds.c.status == RefundStatus.REFUNDED, _not_final)
+    .values(status=RefundStatus.SENT, ended_at_ms=null())
+)
+_FAILED = Statement(
+    update(refunds)
+    .where(_this, _not_final)
+    .values(status=RefundStatus.FAILED, refund_tx_hash=null(), ended_at_ms=bindparam("now_ms"))
+)
+
+
+async def of_payment(
+    source: Database | Transaction, *, chain_id: int, tx_hash: str, log_index: int
+) -> list[Refund]:
+    """Every refund of a payment, failed ones too."""
+    rows = await source.all(_OF_PAYMENT, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index)
+    return [struct_of(Refund, row) for row in rows]
+
+
+async def to_follow(source: Database | Transaction, *, chain_id: int) -> list[Refund]:
+    """The refunds of a chain whose outcome is open, or not final, the oldest first."""
+    return [struct_of(Refund, row) for row in await source.all(_TO_FOLLOW, chain_id=chain_id)]
+
+
+async def add(tx: Transaction, refund: Refund) -> None:
+    """Note a refund that is intended."""
+    await tx.execute(_ADD, **msgspec.structs.asdict(refund))
+
+
+async def sent(tx: Transaction, refund_id: str, *, refund_tx_hash: str) -> None:
+    """Note that its transaction is on its way."""
+    await tx.execute(_SENT, refund_id=refund_id, new_tx_hash=refund_tx_hash)
+
+
+async def refunded(
+    tx: Transaction, refund_id: str, *, refund_tx_hash: str, is_final: bool, now_ms: int
+) -> None:
+    """Note that it is mined, and whether its block is safe."""
+    await tx.execute(
+        _REFUNDED,
+        refund_id=refund_id,
+        new_tx_hash=refund_tx_hash,
+        new_finality=Finality.SAFE if is_final else Finality.PROVISIONAL,
+        now_ms=now_ms,
+    )
+
+
+async def reopen(tx: Transaction, refund_id: str) -> bool:
+    """Note that it is not mined any more; False when it was not mined."""
+    return await tx.execute(_REOPEN, refund_id=refund_id) == 1
+
+
+async def failed(tx: Transaction, refund_id: str, *, now_ms: int) -> bool:
+    """End one that can't happen any more; False when it was ended elsewhere meanwhile."""
+    return await tx.execute(_FAILED, refund_id=refund_id, now_ms=now_ms) == 1

@@ -1,0 +1,132 @@
+"""Queries over transactions that the gateway signed."""
+
+import msgspec
+from sqlalchemy import bindparam, func, insert, null, select, update
+
+from moorage.records.relay_transaction import Relayed, RelayStatus
+from moorage.storage.database import Database, Row, Statement, Transaction, struct_of
+from moorage.storage.schema import relay_transactions
+
+_FIELDS = Relayed.__struct_fields__
+_COLUMNS = [relay_transactions.c[name] for name in _FIELDS]
+_of_sender = (
+    relay_transactions.c.chain_id == bindparam("of_chain"),
+    relay_transactions.c.sender == bindparam("sender"),
+)
+_of_nonce = (*_of_sender, relay_transactions.c.nonce == bindparam("nonce"))
+
+_REVERTED_SINCE = Statement(
+    select(*_COLUMNS).where(
+        *_of_sender,
+        relay_transactions.c.status == RelayStatus.REVERTED,
+        relay_transactions.c.signed_at_ms >= bindparam("since_ms"),
+    )
+)
+_ADD = Statement(insert(relay_transactions).values({name: bindparam(name) for name in _FIELDS}))
+_HIGHEST = Statement(select(func.max(relay_transactions.c.nonce)).where(*_of_sender))
+_ONE = Statement(
+    select(*_COLUMNS).where(
+        relay_transactions.c.chain_id == bindparam("of_chain"),
+        relay_transactions.c.tx_hash == bindparam("of_hash"),
+    )
+)
+_OF_SUBJECT = Statement(
+    select(*_COLUMNS).where(relay_transactions.c.subject_id == bindparam("subject_id"))
+)
+_UNMINED = Statement(
+    select(*_COLUMNS).where(*_of_sender, relay_transactions.c.status == RelayStatus.SIGNED)
+)
+_SET_STATUS = Statement(
+    update(relay_transactions)
+    .where(
+        relay_transactions.c.chain_id == bindparam("of_chain"),
+        relay_transactions.c.tx_hash == bindparam("of_hash"),
+    )
+    .values(status=bindparam("new_status"), block_number=bindparam("new_block"))
+)
+_REPLACE = Statement(
+    update(relay_transactions)
+    .where(*_of_nonce, relay_transactions.c.status == RelayStatus.SIGNED)
+    .values(status=RelayStatus.REPLACED)
+)
+_REOPEN_SUBJECT = Statement(
+    update(relay_transactions)
+    .where(relay_transactions.c.subject_id == bindparam("of_subject"))
+    .values(status=RelayStatus.SIGNED, block_number=null())
+)
+_REOPEN_NONCE = Statement(
+    update(relay_transactions)
+    .where(*_of_nonce)
+    .values(status=RelayStatus.SIGNED, block_number=null())
+)
+
+
+async def add(tx: Transaction, relayed: Relayed) -> None:
+    """Store a signed transaction, before it is sent."""
+    await tx.execute(_ADD, **msgspec.structs.asdict(relayed))
+
+
+async def next_nonce(tx: Transaction, *, chain_id: int, sender: str) -> int:
+    """The first nonce above all that were ever signed with; 0 if none was."""
+    row = await tx.one(_HIGHEST, of_chain=chain_id, sender=sender)
+    return 0 if row is None or row[0] is None else int(row[0]) + 1
+
+
+async def one(source: Database | Transaction, *, chain_id: int, tx_hash: str) -> Relayed | None:
+    """The transaction of this hash, if it is one of ours."""
+    row = await source.one(_ONE, of_chain=chain_id, of_hash=tx_hash)
+    return struct_of(Relayed, row) if row else None
+
+
+async def of_subject(source: Database | Transaction, subject_id: str) -> list[Relayed]:
+    """Every version ever signed for a subject, the newest last."""
+    rows = await source.all(_OF_SUBJECT, subject_id=subject_id)
+    return _in_order(rows)
+
+
+async def unmined(source: Database | Transaction, *, chain_id: int, sender: str) -> list[Relayed]:
+    """Every version that may be mined yet, by nonce, the newest last."""
+    return _in_order(await source.all(_UNMINED, of_chain=chain_id, sender=sender))
+
+
+async def reverted_since(
+    source: Database | Transaction, *, chain_id: int, sender: str, since_ms: int
+) -> list[Relayed]:
+    """Every transaction signed since then that was mined and did nothing."""
+    rows = await source.all(_REVERTED_SINCE, of_chain=chain_id, sender=sender, since_ms=since_ms)
+    return _in_order(rows)
+
+
+async def mined(tx: Transaction, relayed: Relayed, *, succeeded: bool, block_number: int) -> None:
+    """Note that this version was mined, so that the others of its nonce never will be."""
+    status = RelayStatus.MINED if succeeded else RelayStatus.REVERTED
+    await tx.execute(
+        _SET_STATUS,
+        of_chain=relayed.chain_id,
+        of_hash=relayed.tx_hash,
+        new_status=status,
+        new_block=block_number,
+    )
+    await replaced(tx, relayed)
+
+
+async def replaced(tx: Transaction, relayed: Relayed) -> None:
+    """Note that no version of this nonce can be mined any more: another transaction has it."""
+    await tx.execute(
+        _REPLACE, of_chain=relayed.chain_id, sender=relayed.sender, nonce=relayed.nonce
+    )
+
+
+async def reopen(tx: Transaction, subject_id: str) -> None:
+    """Note that a subject's transaction may be mined again: its block is gone."""
+    await tx.execute(_REOPEN_SUBJECT, of_subject=subject_id)
+
+
+async def reopen_nonce(tx: Transaction, *, chain_id: int, sender: str, nonce: int) -> bool:
+    """The same for whatever was signed with this nonce; False when nothing was."""
+    return await tx.execute(_REOPEN_NONCE, of_chain=chain_id, sender=sender, nonce=nonce) > 0
+
+
+def _in_order(rows: list[Row]) -> list[Relayed]:
+    found = (struct_of(Relayed, row) for row in rows)
+    return sorted(found, key=lambda relayed: (relayed.nonce, int(relayed.max_fee_per_gas)))

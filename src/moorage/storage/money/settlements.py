@@ -1,0 +1,203 @@
+"""Queries over authorizations that are being settled."""
+
+import msgspec
+from sqlalchemy import bindparam, func, insert, literal_column, null, or_, select, update
+
+from moorage.records.payment import PaymentStatus
+from moorage.records.relay_transaction import RelayStatus
+from moorage.records.settlement import UNRESOLVED, Settlement, SettlementStatus
+from moorage.storage.database import Database, Statement, Transaction, struct_of
+from moorage.storage.schema import payments, relay_transactions, settlements
+
+_FIELDS = Settlement.__struct_fields__
+_COLUMNS = [settlements.c[name] for name in _FIELDS]
+_unresolved = settlements.c.status.in_(UNRESOLVED)
+_of_chain = settlements.c.chain_id == bindparam("of_chain")
+
+_ONE = Statement(
+    select(*_COLUMNS).where(
+        _of_chain,
+        settlements.c.token_address == bindparam("token_address"),
+        settlements.c.payer == bindparam("payer"),
+        settlements.c.nonce == bindparam("nonce"),
+    )
+)
+_ADD = Statement(insert(settlements).values({name: bindparam(name) for name in _FIELDS}))
+_OF_PAYER = Statement(
+    select(settlements.c.id).where(settlements.c.payer == bindparam("payer"), _unresolved).limit(1)
+)
+_was_reverted = (
+    select(relay_transactions.c.tx_hash)
+    .where(
+        relay_transactions.c.subject_id == settlements.c.id,
+        relay_transactions.c.status == RelayStatus.REVERTED,
+    )
+    .exists()
+)
+_AT_STAKE = Statement(
+    select(func.count()).where(
+        settlements.c.payer == bindparam("payer"),
+        settlements.c.status.in_([*UNRESOLVED, SettlementStatus.FAILED]),
+        or_(
+            settlements.c.status != SettlementStatus.FAILED,
+            (settlements.c.created_at_ms > bindparam("since_ms")) & _was_reverted,
+        ),
+    )
+)
+_UNRESOLVED = Statement(
+    select(*_COLUMNS)
+    .where(_unresolved, _of_chain, settlements.c.created_at_ms <= bindparam("before_ms"))
+    .order_by(settlements.c.created_at_ms)
+)
+_COUNT = Statement(select(func.count()).where(_unresolved, _of_chain))
+_SENT = Statement(
+    update(settlements)
+    .where(
+        settlements.c.id == bindparam("of_id"), settlements.c.status == SettlementStatus.INTENDED
+    )
+    .values(status=SettlementStatus.SENT)
+)
+_END = Statement(
+    update(settlements)
+    .where(settlements.c.id == bindparam("of_id"), _unresolved)
+    .values(
+        status=bindparam("new_status"),
+        tx_hash=bindparam("new_hash"),
+        failure=bindparam("new_failure"),
+        ended_at_ms=bindparam("now_ms"),
+    )
+)
+_standing = payments.alias("standing")
+_REVERSED = Statement(
+    select(payments.c.tx_hash, payments.c.payer)
+    .where(
+        # As the partial index has it, which holds nearly nothing: a bound value would miss it.
+        payments.c.status == literal_column(f"'{PaymentStatus.REVERSED}'"),
+        payments.c.chain_id == bindparam("of_chain"),
+        # What moved to another log index leaves a reversed row behind, and stands.
+        ~select(_standing.c.log_index)
+        .where(
+            _standing.c.chain_id == payments.c.chain_id,
+            _standing.c.tx_hash == payments.c.tx_hash,
+            _standing.c.payer == payments.c.payer,
+            _standing.c.status != PaymentStatus.REVERSED,
+        )
+        .exists(),
+    )
+    .distinct()
+)
+_OF_HASH = Statement(
+    select(settlements.c.id, settlements.c.status).where(
+        _of_chain,
+        settlements.c.tx_hash == bindparam("of_hash"),
+        settlements.c.payer == bindparam("of_payer"),
+    )
+)
+_REOPEN = Statement(
+    update(settlements)
+    .where(settlements.c.id == bindparam("of_id"))
+    .values(status=SettlementStatus.SENT, tx_hash=null(), ended_at_ms=null())
+)
+
+
+async def one(
+    source: Database | Transaction, *, chain_id: int, token_address: str, payer: str, nonce: str
+) -> Settlement | None:
+    """The settlement of this payer's nonce, if it was ever begun."""
+    row = await source.one(
+        _ONE, of_chain=chain_id, token_address=token_address, payer=payer, nonce=nonce
+    )
+    return struct_of(Settlement, row) if row else None
+
+
+async def add(tx: Transaction, settlement: Settlement) -> None:
+    """Store a new one. Raises UniqueViolation when this payer's nonce is being settled."""
+    await tx.execute(_ADD, **msgspec.structs.asdict(settlement))
+
+
+async def is_unresolved(source: Database | Transaction, *, payer: str) -> bool:
+    """Whether what became of one of this wallet's authorizations is not known yet."""
+    return await source.one(_OF_PAYER, payer=payer) is not None
+
+
+async def at_stake(tx: Transaction, *, payer: str, since_ms: int) -> int:
+    """How many of this wallet's may cost gas for nothing, or have since then.
+
+    Those without a known outcome, and those that were mined and did nothing.
+    """
+    row = await tx.one(_AT_STAKE, payer=payer, since_ms=since_ms)
+    return int(row[0]) if row else 0
+
+
+async def unresolved(db: Database, *, chain_id: int, before_ms: int) -> list[Settlement]:
+    """Those begun up to `before_ms` whose outcome is not known yet, the oldest first."""
+    rows = await db.all(_UNRESOLVED, of_chain=chain_id, before_ms=before_ms)
+    return [struct_of(Settlement, row) for row in rows]
+
+
+async def count_unresolved(db: Database, *, chain_id: int) -> int:
+    """How many have no known outcome yet."""
+    row = await db.one(_COUNT, of_chain=chain_id)
+    return int(row[0]) if row else 0
+
+
+async def sent(tx: Transaction, settlement_id: str) -> None:
+    """Note that a node took its transaction."""
+    await tx.execute(_SENT, of_id=settlement_id)
+
+
+async def settled(tx: Transaction, settlement_id: str, *, tx_hash: str, now_ms: int) -> bool:
+    """End it: what `tx_hash` moved is credited. False when it had ended before."""
+    return await _end(tx, settlement_id, SettlementStatus.SETTLED, now_ms, tx_hash=tx_hash)
+
+
+async def failed(
+    tx: Transaction, settlement_id: str, *, failure: str, now_ms: int, spent_by: str | None = None
+) -> bool:
+    """End it: it moved no money and never will. False when it had ended before.
+
+    `spent_by` is the transaction that used its nonce up for good, if one did.
+    """
+    return await _end(
+        tx, settlement_id, SettlementStatus.FAILED, now_ms, tx_hash=spent_by, failure=failure
+    )
+
+
+async def dropped(source: Database | Transaction, *, chain_id: int) -> list[str]:
+    """The ids of those that settled, and of whose payer's payment nothing stands any more.
+
+    Its block is no longer part of the chain, and no other has it.
+    """
+    return [
+        settlement_id
+        for tx_hash, payer in await source.all(_REVERSED, of_chain=chain_id)
+        for settlement_id, status in await source.all(
+            _OF_HASH, of_chain=chain_id, of_hash=tx_hash, of_payer=payer
+        )
+        if status == SettlementStatus.SETTLED
+    ]
+
+
+async def reopen(tx: Transaction, settlement_id: str) -> None:
+    """Have one that was dropped from the chain settled again."""
+    await tx.execute(_REOPEN, of_id=settlement_id)
+
+
+async def _end(
+    tx: Transaction,
+    settlement_id: str,
+    status: SettlementStatus,
+    now_ms: int,
+    *,
+    tx_hash: str | None = None,
+    failure: str | None = None,
+) -> bool:
+    touched = await tx.execute(
+        _END,
+        of_id=settlement_id,
+        new_status=status,
+        new_hash=tx_hash,
+        new_failure=failure,
+        now_ms=now_ms,
+    )
+    return touched == 1

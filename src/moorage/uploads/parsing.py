@@ -1,0 +1,149 @@
+"""What is made of a body once it has arrived: its fields, its paths, the files of its archive.
+
+This is where a stranger's bytes meet parsers whose time and memory grow with what they are given.
+A gateway does it in a child process (`moorage.parsers`); `InPlace` does it right here.
+"""
+
+import json
+import os
+import re
+from io import BytesIO
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from moorage.errors import InvalidField, UploadInvalid
+from moorage.uploads.description import FilesUpload, read_description
+from moorage.uploads.json_stream import not_json
+from moorage.uploads.limits import UploadLimits
+from moorage.uploads.paths import PathSet, is_clutter
+from moorage.uploads.request import DeployRequest, deploy_request
+from moorage.uploads.spool import Content, SpoolFile
+from moorage.uploads.unpacking import Unpacked, unpack
+
+NOT_BASE64 = "is not base64: the standard alphabet, with padding"
+_POSITION = re.compile(r" \(byte \d+\)$")
+
+
+class Skeleton(NamedTuple):
+    """A body's JSON with `""` for each file content, and which content was no base64, if one was.
+
+    Contents are counted from 0, in the order of the body.
+    """
+
+    text: bytes
+    damaged: int | None
+
+
+class Described(NamedTuple):
+    """What a body says besides the contents of its files."""
+
+    paths: list[str | None] | None
+    """Each content's path, None for one that no app needs; None for an archive."""
+    archive_name: str | None
+    asked: DeployRequest | InvalidField
+    """The request, or what is wrong with it, which is told after what is wrong with the files."""
+
+
+class Parser(Protocol):
+    """Whatever parses uploads for `read_upload`."""
+
+    async def describe(self, skeleton: Skeleton, limits: UploadLimits) -> Described:
+        """What the body says. Raises InvalidField, UploadInvalid, and what a bound on it raises."""
+        ...
+
+    async def unpack(
+        self, archive: Content, into: SpoolFile, limits: UploadLimits
+    ) -> list[Unpacked]:
+        """The archive's files, written into `into`. Raises UploadInvalid, OSError, and as above."""
+        ...
+
+
+class InPlace:
+    """Parses here and now, for whoever has nothing else to do meanwhile."""
+
+    async def describe(self, skeleton: Skeleton, limits: UploadLimits) -> Described:
+        """See `Parser`."""
+        return describe(skeleton, limits)
+
+    async def unpack(
+        self, archive: Content, into: SpoolFile, limits: UploadLimits
+    ) -> list[Unpacked]:
+        """See `Parser`."""
+        if archive.file is None:
+            return unpack(BytesIO(archive.data), into.append, limits)
+        with os.fdopen(archive.file.opened(os.O_RDONLY), "rb") as file:
+            return unpack(file, into.append, limits)
+
+
+def describe(skeleton: Skeleton, limits: UploadLimits) -> Described:
+    """What a body says, if it is strict JSON, no object has a key twice and all paths are safe."""
+    document = _document(skeleton.text)
+    upload = read_description(document)
+    paths, archive_name = None, None
+    if isinstance(upload, FilesUpload):
+        paths = _checked(upload.paths, skeleton.damaged, limits)
+    else:
+        archive_name = upload.filename
+        if skeleton.damaged is not None:
+            raise UploadInvalid(NOT_BASE64, path=archive_name)
+    return Described(paths, archive_name, _asked(document))
+
+
+def _document(text: bytes) -> dict[str, Any]:
+    try:
+        document = msgspec.json.decode(text)
+        if _may_repeat_keys(text, document):
+            _DISTINCT.decode(text.decode())
+    except msgspec.DecodeError as error:
+        # The position is the skeleton's, not the body's.
+        raise not_json(_POSITION.sub("", str(error)).removeprefix("JSON is malformed: ")) from None
+    except UnicodeDecodeError:
+        raise not_json("it is not UTF-8") from None
+    if not isinstance(document, dict):
+        raise InvalidField("body", "must be a JSON object")
+    return document
+
+
+def _may_repeat_keys(text: bytes, document: object) -> bool:
+    """False only when `document` kept every string of the skeleton, so that no key was dropped.
+
+    Without escapes each string has two quotation marks, and nothing else has any. To count them
+    costs a tenth of a parser that reports keys, which is left for the skeleton that has escapes.
+    """
+    if b"\\" in text:
+        return True
+    return text.count(b'"') != msgspec.json.encode(document).count(b'"')
+
+
+def _distinct(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) != len(members):
+        for key, _ in members:
+            if key not in found:
+                raise InvalidField("body", f"has the key {key[:64]!r} twice in one object")
+            del found[key]
+    return found
+
+
+_DISTINCT = json.JSONDecoder(object_pairs_hook=_distinct)
+
+
+def _checked(paths: list[str], damaged: int | None, limits: UploadLimits) -> list[str | None]:
+    known = PathSet(limits)
+    kept: list[str | None] = []
+    for index, path in enumerate(paths):
+        known.add_file(path)
+        if index == damaged:
+            raise UploadInvalid(NOT_BASE64, path=path)
+        kept.append(None if is_clutter(path) else path)
+    if all(path is None for path in kept):
+        raise InvalidField("upload.files", "holds no file of an app")
+    return kept
+
+
+def _asked(document: dict[str, Any]) -> DeployRequest | InvalidField:
+    try:
+        return deploy_request(document)
+    except InvalidField as error:
+        return error

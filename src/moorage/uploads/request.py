@@ -1,0 +1,171 @@
+"""A deploy request, decoded and checked: the contract's table 1.2."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from moorage.errors import InvalidField
+from moorage.planning.plan import Settings
+from moorage.records.variables import MOST_ENTRIES, MOST_VALUE_BYTES
+
+NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]{2,30})[a-z0-9]", re.ASCII)
+ENV_NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+MOST_MONTHS = 24
+COMMAND_LENGTH = 4_096
+HEALTH_PATH_LENGTH = 1_024
+
+_SHOWN_LENGTH = 64
+_NO_TEXT = ("Cc", "Cs")  # control characters, and halves of surrogate pairs
+
+
+class DeployRequest(msgspec.Struct, frozen=True):
+    """What a wallet asks to have deployed, besides the files."""
+
+    unique_name: str
+    display_name: str
+    description: str | None  # None: as it was, or none
+    months: int
+    settings: Settings
+
+
+def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
+    """Check the body's fields, its `upload` aside. Raises InvalidField naming the first wrong one.
+
+    Unknown keys at the top are ignored, as existing clients send some; in `settings` they are not.
+    """
+    return DeployRequest(
+        unique_name=_unique_name(document.get("uniqueName")),
+        display_name=display_name(document),
+        description=None if document.get("description") is None else description(document),
+        months=_months(document.get("months")),
+        settings=deploy_settings(document.get("settings")),
+    )
+
+
+def display_name(document: Mapping[str, Any]) -> str:
+    """The body's `displayName`. Raises InvalidField."""
+    return _text(document, "displayName", least=1, most=100, default=None)
+
+
+def description(document: Mapping[str, Any]) -> str:
+    """The body's `description`. Raises InvalidField."""
+    return _text(document, "description", least=0, most=2048, default="")
+
+
+def check_health_path(field: str, value: str) -> None:
+    """A path that an HTTP request can have, as it goes into one. Raises InvalidField."""
+    if not _HEALTH_PATH.fullmatch(value) or len(value) > HEALTH_PATH_LENGTH:
+        raise InvalidField(
+            field, f"must be a path from / on, of at most {HEALTH_PATH_LENGTH} printable characters"
+        )
+
+
+def check_variables(field: str, variables: Mapping[str, str | None]) -> None:
+    """Names that a shell can set, and values an environment can hold. Raises InvalidField.
+
+    What they say is never part of it.
+    """
+    if len(variables) > MOST_ENTRIES:
+        raise InvalidField(field, f"must have at most {MOST_ENTRIES} entries")
+    for name, value in variables.items():
+        if not ENV_NAME_PATTERN.fullmatch(name):
+            raise InvalidField(field, f"{name[:_SHOWN_LENGTH]!r} is not the name of a variable")
+        if value is None:
+            continue
+        if len(value.encode("utf-8", "surrogatepass")) > MOST_VALUE_BYTES:
+            raise InvalidField(f"{field}.{name}", f"must be at most {MOST_VALUE_BYTES} bytes")
+        if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+            raise InvalidField(f"{field}.{name}", "must be text without NUL")
+
+
+def _unique_name(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidField("uniqueName", "is required and must be a string")
+    folded = value.lower() if value.isascii() else value  # the Kelvin sign is no k
+    if not NAME_PATTERN.fullmatch(folded):
+        raise InvalidField("uniqueName", "must be 4–32 of a–z, 0–9 and -, with no - at either end")
+    return folded
+
+
+def _text(
+    document: Mapping[str, Any], field: str, *, least: int, most: int, default: str | None
+) -> str:
+    value = document.get(field)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        required = "is required and " if default is None else ""
+        raise InvalidField(field, f"{required}must be a string")
+    if not least <= len(value) <= most:
+        raise InvalidField(field, f"must have {least}–{most} characters")
+    if any(unicodedata.category(char) in _NO_TEXT and char not in "\n\t\r" for char in value):
+        raise InvalidField(field, "must not hold control characters")
+    return value
+
+
+def _months(value: object) -> int:
+    """A number in JSON is whole or not, however it is written: 2 and 2.0 are the same."""
+    if value is None:
+        return 1
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 1 <= value <= MOST_MONTHS:
+        raise InvalidField("months", f"must be a whole number from 1 to {MOST_MONTHS}")
+    return value
+
+
+def deploy_settings(value: object) -> Settings:
+    """The body's `settings`, merged over the defaults. Raises InvalidField."""
+    if value is None:
+        return Settings()
+    if not isinstance(value, dict):
+        raise InvalidField("settings", "must be an object")
+    for key in value:
+        if key not in _SETTINGS_FIELDS:
+            raise InvalidField(f"settings.{key[:_SHOWN_LENGTH]}", "is not a known setting")
+    given = {key: item for key, item in value.items() if item is not None}
+    try:
+        settings = msgspec.convert(given, Settings)
+    except msgspec.ValidationError as error:
+        raise _field_error(error) from error
+    _check_settings(settings)
+    return settings
+
+
+_SETTINGS_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(Settings))
+_HEALTH_PATH = re.compile(r"/[!-~]*", re.ASCII)
+_AT_PATH = re.compile(r"(?P<problem>.*) - at `\$(?P<path>.*)`", re.DOTALL)
+
+
+def _field_error(error: msgspec.ValidationError) -> InvalidField:
+    match = _AT_PATH.fullmatch(str(error))
+    if match is None:
+        return InvalidField("settings", str(error))
+    path = match["path"].replace("[...]", "")
+    return InvalidField(f"settings{path}", match["problem"])
+
+
+def _check_settings(settings: Settings) -> None:
+    if not 1 <= settings.port <= 65_535:
+        raise InvalidField("settings.port", "must be 1–65535")
+    for name in ("install_command", "build_command", "run_command"):
+        command = getattr(settings, name)
+        if command is not None and (len(command) > COMMAND_LENGTH or "\0" in command):
+            raise InvalidField(
+                f"settings.{_camel(name)}", f"must be at most {COMMAND_LENGTH} characters"
+            )
+    for field, variables in (
+        ("runEnvs", settings.run_envs),
+        ("buildVars", settings.build_vars),
+    ):
+        check_variables(f"settings.{field}", variables)
+    if settings.health_path is not None:
+        check_health_path("settings.healthPath", settings.health_path)
+
+
+def _camel(name: str) -> str:
+    head, *tail = name.split("_")
+    return head + "".join(part.title() for part in tail)

@@ -1,0 +1,92 @@
+"""An upload's files, once all of it has arrived and passed every check."""
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from moorage.uploads.spool import Content, Spool
+
+
+class Upload:
+    """A `SourceTree` over received files, kept until `close`.
+
+    Files keep the paths they were given: a common top folder is not taken off.
+    """
+
+    def __init__(self, contents: dict[str, Content], spool: Spool) -> None:
+        self._contents = contents
+        self._spool = spool
+        self._paths: tuple[str, ...] | None = None
+        self._materialised = False
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """Every file's path, sorted."""
+        if self._paths is None:
+            self._paths = tuple(sorted(self._contents))
+        return self._paths
+
+    @property
+    def total_bytes(self) -> int:
+        """The length of all files together."""
+        return sum(content.size for content in self._contents.values())
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether files were spooled to disk, so that `close` is better run in a thread."""
+        return self._spool.on_disk
+
+    def content(self, path: str) -> Content:
+        """Where the file's bytes are. Raises KeyError when there is none."""
+        return self._contents[path]
+
+    def size(self, path: str) -> int:
+        """The file's length in bytes. Raises KeyError when there is none."""
+        return self._contents[path].size
+
+    def read(self, path: str, *, limit: int = 1_048_576) -> bytes:
+        """The file's first `limit` bytes. Raises KeyError when there is no such file."""
+        return self._contents[path].read(limit)
+
+    def materialise(self, destination: Path) -> None:
+        """Writes every file below `destination`, an existing, empty directory. Once per upload.
+
+        Files are 0644 (0755 where an archive marked them executable), folders 0755. Blocks: run it
+        in a thread. Raises OSError (disk full, destination not empty) and then leaves what it
+        wrote.
+        """
+        if self._materialised:
+            raise ValueError("this upload was materialised before")
+        if any(destination.iterdir()):
+            raise FileExistsError(errno.ENOTEMPTY, "the destination is not empty", str(destination))
+        self._materialised = True
+        made = {""}
+        for path in self.paths:
+            _make_folder(destination, path.rpartition("/")[0], made)
+            _place(self._contents[path], destination / path)
+
+    def close(self) -> None:
+        """Forgets all files and removes what is spooled. Closing again does nothing."""
+        self._contents = {}
+        self._paths = ()
+        self._spool.close()
+
+
+def _make_folder(destination: Path, folder: str, made: set[str]) -> None:
+    if folder in made:
+        return
+    _make_folder(destination, folder.rpartition("/")[0], made)
+    made.add(folder)
+    path = destination / folder
+    path.mkdir()
+    path.chmod(0o755)  # whatever the umask
+
+
+def _place(content: Content, target: Path) -> None:
+    with target.open("xb") as file:
+        os.fchmod(file.fileno(), 0o755 if content.executable else 0o644)  # whatever the umask
+        if content.file is None:
+            file.write(content.data)
+        else:
+            content.file.copy(content.offset, content.size, file.fileno())

@@ -1,0 +1,138 @@
+"""The files of a zip archive, inflated; what headers say is checked, never trusted."""
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import msgspec
+
+from moorage.errors import UploadInvalid
+from moorage.uploads.archive import DEFLATED, Entry, read_entries
+from moorage.uploads.limits import UploadLimits
+from moorage.uploads.paths import PathSet, is_clutter
+
+_PIECE = 64 * 1024
+_RATIO_FLOOR = 1024 * 1024
+
+
+class Unpacked(msgspec.Struct, frozen=True, array_like=True):
+    """One file of an archive, and where among all that was unpacked it lies."""
+
+    path: str
+    offset: int
+    size: int
+    executable: bool
+
+
+def unpack(
+    archive: BinaryIO,
+    write: Callable[[bytes], None],
+    limits: UploadLimits,
+    begin: Callable[[str], None] | None = None,
+) -> list[Unpacked]:
+    """Every file of `archive`, without macOS's leftovers and empty folders.
+
+    What they hold goes to `write`, one behind the other; `begin` is told each path before. All
+    headers and names are checked before the first byte is inflated. Raises UploadInvalid, and what
+    `write` raises.
+    """
+    entries = _files(read_entries(archive, limits), limits)
+    budget = _Budget(limits, packed_total=sum(entry.packed for entry in entries))
+    unpacked = []
+    offset = 0
+    for entry in entries:
+        if begin is not None:
+            begin(entry.name)
+        for piece in _verified(entry, _inflated(archive, entry), budget):
+            write(piece)
+        unpacked.append(Unpacked(entry.name, offset, entry.size, entry.executable))
+        offset += entry.size
+    return unpacked
+
+
+def _files(entries: list[Entry], limits: UploadLimits) -> list[Entry]:
+    paths = PathSet(limits)
+    files = []
+    for entry in entries:
+        if is_clutter(entry.name):
+            continue
+        if entry.is_folder:
+            paths.add_folder(entry.name[:-1])
+        else:
+            paths.add_file(entry.name)
+            files.append(entry)
+    if not files:
+        raise UploadInvalid("the archive holds no files")
+    return files
+
+
+class _Budget:
+    """Counts what is really inflated, and says when it is too much."""
+
+    def __init__(self, limits: UploadLimits, *, packed_total: int) -> None:
+        self._limits = limits
+        self._most = min(limits.unpacked_bytes, self._by_ratio(packed_total))
+        self._total = 0
+
+    def _by_ratio(self, packed: int) -> int:
+        return max(_RATIO_FLOOR, packed * self._limits.archive_ratio)
+
+    def spend(self, entry: Entry, *, piece: int, so_far: int) -> None:
+        """Takes `piece` bytes more of `entry`, which has yielded `so_far` with them."""
+        self._total += piece
+        if so_far > entry.size:
+            raise UploadInvalid("is longer than the archive says", path=entry.name)
+        if so_far > self._by_ratio(entry.packed):
+            raise UploadInvalid(
+                f"unpacks to more than {self._limits.archive_ratio} times its packed size",
+                path=entry.name,
+            )
+        if self._total > self._most:
+            raise UploadInvalid(f"the archive unpacks to more than {self._most} bytes")
+
+
+def _verified(entry: Entry, pieces: Iterator[bytes], budget: _Budget) -> Iterator[bytes]:
+    """`pieces`, within the budget and, once exhausted, with the length and CRC-32 of the header."""
+    size = crc = 0
+    for piece in pieces:
+        size += len(piece)
+        budget.spend(entry, piece=len(piece), so_far=size)
+        crc = zlib.crc32(piece, crc)
+        yield piece
+    if size != entry.size:
+        raise UploadInvalid("is shorter than the archive says", path=entry.name)
+    if crc != entry.crc:
+        raise UploadInvalid("is damaged: its checksum does not match", path=entry.name)
+
+
+def _inflated(archive: BinaryIO, entry: Entry) -> Iterator[bytes]:
+    packed = _packed(archive, entry)
+    if entry.method != DEFLATED:
+        yield from packed
+        return
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        for piece in packed:
+            rest = piece
+            while rest:
+                yield inflater.decompress(rest, _PIECE)
+                rest = inflater.unconsumed_tail or inflater.unused_data
+                if inflater.eof and rest:
+                    raise zlib.error
+        while not inflater.eof and (inflated := inflater.decompress(b"", _PIECE)):
+            yield inflated
+    except zlib.error:
+        raise UploadInvalid("is damaged: its data can't be inflated", path=entry.name) from None
+    if not inflater.eof:
+        raise UploadInvalid("is damaged: its data ends early", path=entry.name)
+
+
+def _packed(archive: BinaryIO, entry: Entry) -> Iterator[bytes]:
+    archive.seek(entry.data_at)
+    left = entry.packed
+    while left:
+        piece = archive.read(min(left, _PIECE))
+        if not piece:
+            raise UploadInvalid("is damaged: its data ends early", path=entry.name)
+        left -= len(piece)
+        yield piece

@@ -1,0 +1,68 @@
+"""Which slot a deployment gets."""
+
+from pathlib import Path
+
+import pytest
+
+from moorage.engines.isolation import slots
+
+FOUR = "10.201.0.0/28"  # has four slots
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "SLOTS_DIRECTORY", tmp_path / "slots")
+    monkeypatch.setattr(slots, "NETNS_DIRECTORY", tmp_path / "netns")
+    (tmp_path / "netns").mkdir()
+
+
+def holder(tmp_path: Path, name: str) -> Path:
+    directory = tmp_path / name
+    directory.mkdir()
+    return directory
+
+
+def test_lowest_number_is_given_first(tmp_path: Path) -> None:
+    holders = [holder(tmp_path, name) for name in "abc"]
+    assert [slots.claim(FOUR, each).number for each in holders] == [0, 1, 2]
+    slots.release(1, holders[1])
+    assert slots.claim(FOUR, holder(tmp_path, "d")).number == 1
+
+
+def test_wanted_number_is_kept_unless_another_has_it(tmp_path: Path) -> None:
+    mine, other = holder(tmp_path, "mine"), holder(tmp_path, "other")
+    assert slots.claim(FOUR, mine, wanted=3).number == 3
+    assert slots.claim(FOUR, mine, wanted=3).number == 3
+    assert slots.claim(FOUR, other, wanted=3).number == 0
+
+
+def test_number_of_what_is_gone_is_given_again_when_no_other_is_left(tmp_path: Path) -> None:
+    holders = [holder(tmp_path, name) for name in "abcd"]
+    for each in holders:
+        slots.claim(FOUR, each)
+    with pytest.raises(slots.NoSlotFree):
+        slots.claim(FOUR, holder(tmp_path, "late"))
+    holders[2].rmdir()
+    assert slots.claim(FOUR, tmp_path / "late").number == 2
+
+
+def test_number_with_a_network_left_is_not_given_again(tmp_path: Path) -> None:
+    holders = [holder(tmp_path, name) for name in "abcd"]
+    for each in holders:
+        slots.claim(FOUR, each)
+    holders[2].rmdir()
+    (tmp_path / "netns" / "mo12ab-2").touch()
+    with pytest.raises(slots.NoSlotFree):
+        slots.claim(FOUR, holder(tmp_path, "late"))
+
+
+def test_what_is_free_is_what_can_still_be_claimed(tmp_path: Path) -> None:
+    assert slots.free(FOUR) == 4
+    holders = [holder(tmp_path, name) for name in "abcd"]
+    for left, each in zip((3, 2, 1, 0), holders, strict=True):
+        slots.claim(FOUR, each)
+        assert slots.free(FOUR) == left
+    holders[2].rmdir()
+    assert slots.free(FOUR) == 1
+    slots.release(1, holders[1])
+    assert slots.free(FOUR) >= 1
