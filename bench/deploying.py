@@ -19,7 +19,7 @@ from gateway_fixture import DevGateway
 from load import Caller, request_bytes, tcp
 from measure import Row, median, spread
 from moorage.engines.engine import BuildSpec, InstanceSpec
-from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.gateway.platform import app_limits, build_limits, find_tool
 from moorage.planning.plan import Plan
@@ -135,7 +135,7 @@ async def through_gateway(started: DevGateway, example: str) -> float:
 @contextlib.asynccontextmanager
 async def _sandbox(directory: Path) -> AsyncIterator[Sandbox]:
     sandbox = Sandbox(
-        Configuration(
+        HostConfiguration(
             state_dir=directory / "apps",
             run_dir=Path(f"/run/moorage/bench-{os.getpid()}"),
             instance_id=f"{os.getpid() & 0xFFFFFF:06x}",

@@ -17,7 +17,7 @@ from gateway_fixture import DevGateway
 from load import Caller, request_bytes, tcp
 from measure import Row, median, spread
 from moorage.engines.engine import BuildSpec, InstanceSpec
-from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.gateway.platform import app_limits, build_limits, find_tool
 from moorage.planning.plan import Settings as PlanSettings
@@ -112,7 +112,7 @@ async def _built(example: str, directory: Path) -> AsyncIterator[Callable[[], Aw
     sizes = {path: len(text.encode()) for path, text in example_files(example).items()}
     plan = make_plan(DirectoryTree(EXAMPLES / example, sizes), PlanSettings(), TOOLBOX)
     sandbox = Sandbox(
-        Configuration(
+        HostConfiguration(
             state_dir=directory,
             run_dir=Path(f"/run/moorage/bench-{os.getpid()}"),
             instance_id=f"{os.getpid() & 0xFFFFFF:06x}",

@@ -12,7 +12,7 @@ from gateway_fixture import DevGateway
 from load import Caller, request_bytes, tcp
 from measure import Row, median, spread
 from moorage.engines.engine import BuildSpec, InstanceSpec
-from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.gateway.platform import app_limits, build_limits, find_tool
 from moorage.planning.plan import Settings as PlanSettings
@@ -55,7 +55,7 @@ async def _alternate(started: DevGateway, directory: Path) -> tuple[list[float],
     wallet = await funded(started)
     answer = await deployed(wallet, "sleeper", _EXAMPLE)
     sandbox = Sandbox(
-        Configuration(
+        HostConfiguration(
             state_dir=directory / "apps",
             run_dir=Path(f"/run/moorage/bench-{os.getpid()}"),
             instance_id=f"{os.getpid() & 0xFFFFFF:06x}",

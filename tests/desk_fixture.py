@@ -20,10 +20,10 @@ from moorage.clock import SystemClock
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
-from moorage.payments.relay.settlement_follow_up import Resumption
+from moorage.payments.relay.settlement_follow_up import SettlementFollowUp
 from moorage.payments.relay.settlements import Settlements
 from moorage.payments.taking.verification import Verifier
-from moorage.records.relay_transaction import Relayed
+from moorage.records.relay_transaction import RelayTransaction
 from moorage.records.settlement import Settlement
 from moorage.storage.database import Database
 from moorage.storage.money import relays, settlements
@@ -90,7 +90,7 @@ class Desk:
             safe_above=MicroUsd(10**9),
             pending_wait_seconds=0,
         )
-        self.resumption = Resumption(
+        self.settlement_follow_up = SettlementFollowUp(
             db=self.db,
             chains=chains,
             clients=clients,
@@ -99,7 +99,7 @@ class Desk:
             clock=self.clock,
             on_step=self._on_step,
         )
-        await self.resumption.check_balances()
+        await self.settlement_follow_up.check_balances()
         return self
 
     async def close(self) -> None:
@@ -140,7 +140,7 @@ class Desk:
         """Look after everything once, when so much time has passed."""
         await self.until_mined()
         self.clock.advance(after_ms)
-        await self.resumption.resume()
+        await self.settlement_follow_up.resume()
 
     async def until_mined(self) -> None:
         """Wait for the block of what the node has taken, unless blocks are held."""
@@ -158,7 +158,7 @@ class Desk:
         assert found is not None
         return found
 
-    async def versions(self, authorization: TransferAuthorization) -> list[Relayed]:
+    async def versions(self, authorization: TransferAuthorization) -> list[RelayTransaction]:
         return await relays.of_subject(self.db, (await self.row(authorization)).id)
 
     async def received(self) -> int:

@@ -172,7 +172,7 @@ class FakeRuntime:
         await self._enter("instance", deployment_id)
         return self.apps.get(deployment_id)
 
-    async def ended(self) -> str:
+    async def next_exit(self) -> str:
         return await self.ends.get()
 
     async def incident(self) -> Incident:

@@ -26,7 +26,7 @@ import pytest
 
 from moorage.engines.engine import BuildSpec, Runtime
 from moorage.engines.host import tool
-from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.rootless.rootless import Rootless
 from moorage.errors import MoorageError
 
@@ -249,7 +249,7 @@ async def _serve(directory: Path) -> None:
     }
     options = {**defaults, **options}
     own = {name: options.pop(name) for name in ("accept_soft_limits", "hierarchy")}
-    configuration = Configuration(
+    configuration = HostConfiguration(
         state_dir=directory / "state", run_dir=directory / "run", **options
     )
     runtime = Rootless(configuration, **own)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.toolchains import Store
 from moorage.engines.sandbox.sandbox import Sandbox
 
@@ -31,7 +31,7 @@ def make_sandbox(
     """
     instance = instance_id or secrets.token_hex(3)
     beside_python = Path(sys.executable).parent
-    configuration = Configuration(
+    configuration = HostConfiguration(
         state_dir=state_dir,
         run_dir=Path("/run/moorage") / instance,
         instance_id=instance,

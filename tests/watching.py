@@ -15,7 +15,7 @@ from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.payments.watch.finality import SecondLook
+from moorage.payments.watch.finality import FinalityCheck
 from moorage.payments.watch.watcher import Watcher
 from moorage.records.payment import Payment
 from moorage.storage.database import Database
@@ -68,9 +68,9 @@ class Watched:
             **{"clock": SystemClock(), **options},
         )
 
-    def second_look(self, *urls: str, former: Collection[str] = ()) -> SecondLook:
+    def finality_check(self, *urls: str, former: Collection[str] = ()) -> FinalityCheck:
         clock = SystemClock()
-        return SecondLook(
+        return FinalityCheck(
             db=self.db,
             client=self.client(*urls),
             recipients={self.pay_to.lower(), *former},

@@ -44,7 +44,7 @@ async def end(socket: Path) -> None:
 async def told_end_of(runtime: Runtime, deployment_id: str) -> None:
     """Return once the runtime tells of it."""
     async with asyncio.timeout(BOUND_SECONDS):
-        assert await runtime.ended() == deployment_id
+        assert await runtime.next_exit() == deployment_id
 
 
 async def test_end_is_told_and_the_door_is_closed(runtime: Runtime, mortal: Path) -> None:
@@ -79,7 +79,7 @@ async def test_end_that_the_gateway_saw_to_is_not_told(runtime: Runtime, mortal:
     await told_end_of(runtime, "first")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            await runtime.ended()
+            await runtime.next_exit()
 
 
 async def test_look_at_an_app_that_is_just_ending_sees_its_end(

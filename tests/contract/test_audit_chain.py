@@ -212,7 +212,7 @@ async def test_payment_that_nobody_recorded_is_found(gateway: Gateway) -> None:
     assert not any("arrived" in item.problem for item in late.findings)
 
 
-async def test_provisional_payment_in_another_block_waits_for_the_second_look(
+async def test_provisional_payment_in_another_block_waits_for_the_finality_check(
     gateway: Gateway,
 ) -> None:
     gateway.corrupt(f"UPDATE payments SET block_hash = '0x{'12' * 32}' {FIRST}")

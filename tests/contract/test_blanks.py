@@ -8,7 +8,7 @@ import pytest
 from moorage.clock import SystemClock
 from moorage.engines.disks import templates as module
 from moorage.engines.disks.disk import is_clean, make_image
-from moorage.engines.disks.templates import Blanks
+from moorage.engines.disks.templates import DiskTemplates
 
 SIZE = 16 * 1024 * 1024
 
@@ -27,14 +27,14 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def blanks(tmp_path: Path) -> Blanks:
-    blanks = Blanks(directory=tmp_path / "blanks", clock=SystemClock())
+def blanks(tmp_path: Path) -> DiskTemplates:
+    blanks = DiskTemplates(directory=tmp_path / "blanks", clock=SystemClock())
     blanks.clear()
     return blanks
 
 
 def test_each_size_is_made_once_however_many_want_it_at_once(
-    blanks: Blanks, made: list[int], tmp_path: Path
+    blanks: DiskTemplates, made: list[int], tmp_path: Path
 ) -> None:
     images = [tmp_path / f"{number}.img" for number in range(8)]
     with ThreadPoolExecutor(max_workers=8) as threads:
@@ -47,7 +47,7 @@ def test_each_size_is_made_once_however_many_want_it_at_once(
 
 
 def test_disk_takes_the_place_of_what_was_there_and_is_nobody_elses(
-    blanks: Blanks, tmp_path: Path
+    blanks: DiskTemplates, tmp_path: Path
 ) -> None:
     one, other = tmp_path / "one.img", tmp_path / "other.img"
     blanks.put(one, SIZE)
@@ -59,7 +59,7 @@ def test_disk_takes_the_place_of_what_was_there_and_is_nobody_elses(
 
 
 def test_what_an_earlier_process_left_is_not_used(
-    blanks: Blanks, made: list[int], tmp_path: Path
+    blanks: DiskTemplates, made: list[int], tmp_path: Path
 ) -> None:
     (blanks.directory / f"{SIZE}.img").write_bytes(b"cut off by a crash")
     blanks.put(tmp_path / "disk.img", SIZE)
@@ -68,7 +68,7 @@ def test_what_an_earlier_process_left_is_not_used(
 
 
 def test_blank_that_somebody_removed_is_made_again(
-    blanks: Blanks, made: list[int], tmp_path: Path
+    blanks: DiskTemplates, made: list[int], tmp_path: Path
 ) -> None:
     blanks.put(tmp_path / "disk.img", SIZE)
     blanks.clear()

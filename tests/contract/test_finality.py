@@ -55,7 +55,7 @@ REVERSED = (PaymentStatus.REVERSED, Finality.PROVISIONAL)
 async def test_payment_is_safe_then_finalized_as_its_chain_says(chain: Watched) -> None:
     """The local node calls a block safe that is one deep, and finalized that is two deep."""
     tx_hash = await paid(chain)
-    look = chain.second_look()
+    look = chain.finality_check()
     seen = []
     for _ in range(3):
         await look.check()
@@ -71,7 +71,7 @@ async def test_many_payments_are_read_in_few_round_trips(
     hashes = [await chain.pay(1) for _ in range(60)]
     await chain.mine(2)
     await chain.watcher().look()
-    await chain.second_look(arbitrum_proxy.url).check()
+    await chain.finality_check(arbitrum_proxy.url).check()
     assert {(await standing(chain, one))[0][1] for one in hashes} == {Finality.FINALIZED}
     assert arbitrum_proxy.requests <= 3
 
@@ -86,7 +86,7 @@ async def test_payment_that_a_reorganisation_dropped_is_taken_back(
     await chain.watcher().look()
     await chain.reorganise(depth)
     await chain.mine(3)
-    look = chain.second_look()
+    look = chain.finality_check()
     await look.check()
     assert await standing(chain, tx_hash) == [PROVISIONAL]  # once might be a mistake
     await look.check()
@@ -99,7 +99,7 @@ async def test_payment_that_a_reorganisation_dropped_is_taken_back(
 async def test_payment_mined_again_after_it_was_taken_back_is_credited_again(
     chain: Watched,
 ) -> None:
-    watcher, look = chain.watcher(), chain.second_look()
+    watcher, look = chain.watcher(), chain.finality_check()
     tx_hash = await paid(chain)
     raw = await chain.raw(tx_hash)
     await chain.reorganise(1)
@@ -138,7 +138,7 @@ async def test_payment_that_moved_is_followed(chain: Watched) -> None:
     raws = [await chain.raw(first), await chain.raw(second)]
     await chain.reorganise(2, [], raws)
     await chain.mine(2)
-    await chain.second_look().check()
+    await chain.finality_check().check()
     for tx_hash, amount in ((first, 5), (second, 7)):
         receipt = await rpc(chain.url, "eth_getTransactionReceipt", tx_hash)
         credited = [
@@ -207,7 +207,7 @@ async def drop(chain: Watched) -> None:
     """Have the newest block's payments taken back."""
     await chain.reorganise(1)
     await chain.mine(2)
-    look = chain.second_look()
+    look = chain.finality_check()
     for _ in range(2):
         await look.check()
 
@@ -260,7 +260,7 @@ async def dropped(chain: Watched) -> str:
 
 
 async def checked(chain: Watched, *urls: str, times: int = 4) -> None:
-    look = chain.second_look(*urls)
+    look = chain.finality_check(*urls)
     for _ in range(times):
         try:
             await look.check()

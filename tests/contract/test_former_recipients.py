@@ -78,7 +78,7 @@ async def test_payment_to_the_former_address_that_moves_is_followed(
     await after.mine(2)
     for _ in range(3):
         await after.watcher(former=known).look()
-        await after.second_look(former=known).check()
+        await after.finality_check(former=known).check()
 
     (payment,) = await after.payments(tx_hash)
     assert (payment.status, payment.finality) == (PaymentStatus.CREDITED, Finality.FINALIZED)
@@ -97,7 +97,7 @@ async def test_payments_own_address_decides_even_if_nothing_else_knows_it(
     await after.mine()
     await after.reorganise(2, [], [raw])
     await after.mine(2)
-    look = after.second_look()
+    look = after.finality_check()
     for _ in range(3):
         await look.check()
 

@@ -20,7 +20,7 @@ ONE, OTHER = 1_999_999_990, 1_999_999_992
 def disk(tmp_path: Path) -> Iterator[AppDisk]:
     made = AppDisk(image=tmp_path / "disk.img", mount_point=tmp_path / "mounted")
     make_image(made.image, 0)
-    made.furnish(ONE)
+    made.give_to(ONE)
     yield made
     made.remove()
 

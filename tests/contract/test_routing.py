@@ -660,7 +660,7 @@ def running_proxies(settings: ProxySettings) -> list[int]:
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from moorage.api.apparatus import find_tool
+from moorage.api.platform import find_tool
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ProxySettings
 

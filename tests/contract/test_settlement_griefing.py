@@ -100,7 +100,7 @@ async def test_what_contract_wallets_may_have_lost_of_gas_in_a_day_is_bounded_fo
     await desk.open()
     assert not desk.settlements.offered(desk.chain, USDC)
     desk.clock.advance(DAY_MS)
-    await desk.resumption.check_balances()
+    await desk.settlement_follow_up.check_balances()
     assert desk.settlements.offered(desk.chain, USDC)
 
 

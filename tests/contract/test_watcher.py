@@ -392,7 +392,7 @@ async def test_transfer_of_more_than_there_is_stops_nobody(chain: Watched) -> No
     await watcher.look()
     assert await chain.balance(by=1) == 7
     assert await chain.payments(too_much) == []
-    await chain.second_look().check()
+    await chain.finality_check().check()
     assert await watcher.look() == 0
 
 

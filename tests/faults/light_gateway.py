@@ -35,10 +35,10 @@ from moorage.engines.engine import (
 from moorage.errors import DeployFailed, FailureCause
 from moorage.gateway import assembly
 from moorage.gateway import running as app
-from moorage.gateway.platform import Apparatus, http_url, listen
+from moorage.gateway.platform import Platform, http_url, listen
 from moorage.gateway.stopping import stop_on_signals
 from moorage.gateway.toolchains import open_toolchains
-from moorage.payments.relay import settlement_follow_up as resumption
+from moorage.payments.relay import settlement_follow_up
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy_config import ACCESS_LOG
 from moorage.routing.router import Router
@@ -120,7 +120,7 @@ class FileRuntime:
     async def instance(self, deployment_id: str) -> Instance | None:
         return (await self.running()).get(deployment_id)
 
-    async def ended(self) -> str:
+    async def next_exit(self) -> str:
         return await asyncio.Future()  # never
 
     async def known(self) -> set[str]:
@@ -189,9 +189,9 @@ class LightProxy:
         return web.Response(text="hello", status=200 if leads else 503)
 
 
-async def open_apparatus(
+async def open_platform(
     stack: AsyncExitStack, settings: Settings, *, clock: Clock, stop_apps: bool, **_: object
-) -> Apparatus:
+) -> Platform:
     """The stand-ins, in the shape of the real parts."""
     run_dir = Path(settings.run_dir)
     apps_socket, proxy_dir = run_dir / "apps.sock", run_dir / "proxy"
@@ -201,7 +201,7 @@ async def open_apparatus(
     isolation = await runtime.open()
     port = await proxy.open(stack, apps_socket)
     listener = listen(settings.host, settings.port, "port")
-    return Apparatus(
+    return Platform(
         runtime=runtime,
         isolation=isolation,
         caddy=cast("Any", proxy),
@@ -242,7 +242,7 @@ def shorten_pauses() -> None:
     worker._FIRST_RETRY_MS = 50
     worker.POLL_SECONDS = 0.05
     reconciler.PERIOD_SECONDS = 0.2
-    resumption._LEFT_TO_ITS_REQUEST_MS = 300
+    settlement_follow_up._LEFT_TO_ITS_REQUEST_MS = 300
 
 
 async def serve(environment: Mapping[str, str], prompt: Path) -> None:
@@ -250,7 +250,7 @@ async def serve(environment: Mapping[str, str], prompt: Path) -> None:
     settings = load_settings(file=None, environ=environment)
     prompter = Prompter(prompt)
     shorten_pauses()
-    vars(app)["open_apparatus"] = open_apparatus
+    vars(app)["open_platform"] = open_platform
     vars(assembly)["_crash_hook"] = lambda _: lambda step: prompter.tell(step=step)
     await app.run_gateway(
         settings,

@@ -49,7 +49,7 @@ async def test_a_request_passes_the_steps_that_the_matrix_is_made_of(
 
     await cell.until_ready(await cell.insist())
 
-    # On a busy machine some of them twice: by a request that is sent again, or by the resumption.
+    # On a busy machine some of them twice: by a request that is sent again, or by the follow-up.
     first_times = dict.fromkeys(stage.prompt.steps)
     assert tuple(step for step in first_times if step != RESUMED) == steps
 

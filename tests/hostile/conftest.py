@@ -14,7 +14,7 @@ import pytest_asyncio
 from apps import Deployer
 
 from moorage.engines.engine import Runtime
-from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
 from rootless_fixture import UID, missing, opened_rootless, rootless_directory
 
@@ -79,7 +79,7 @@ def new_sandbox(host: Host, suffix: str = "", **options: Any) -> Sandbox:
     state.mkdir()
     run.mkdir()
     return Sandbox(
-        Configuration(
+        HostConfiguration(
             state_dir=state,
             run_dir=run,
             instance_id=instance_id(suffix),

@@ -15,7 +15,7 @@ import pytest_asyncio
 from apps import PATIENCE_SECONDS, SMALL, Deployer, ask, attempts, plan, upload
 
 from conftest import Host, new_sandbox
-from moorage.engines.connection_limits import Traffic
+from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.engine import Instance, Runtime
 from rootless_fixture import missing, opened_rootless, rootless_directory
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
 PROXY_PORT = 8099
 SINK_PORT = 8098
 MBIT = 8
-LIMITED = Traffic(
+LIMITED = ConnectionLimits(
     app_connections=300,
     app_new_connections=20,
     app_bandwidth_mbit=MBIT,

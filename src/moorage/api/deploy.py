@@ -31,7 +31,7 @@ from moorage.chains.address import checksum_address, parse_address
 from moorage.chains.balances import token_balances
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.reserved_names import is_reserved
-from moorage.deploy.entrance.attempt import Admitted, Bid
+from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.errors import (
     DeploymentNotFound,
     InvalidField,
@@ -44,7 +44,7 @@ from moorage.parsers.turns import Party
 from moorage.parsers.uploads import UploadParser
 from moorage.payments.protocols.demand import chain_body, sharing_warning
 from moorage.payments.protocols.evidence import named_chain
-from moorage.records.deployment import Standing
+from moorage.records.deployment import DeploymentView
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Transaction
@@ -58,9 +58,9 @@ async def deploy(gateway: Gateway, request: Request) -> Response:
         return await _dry_run(gateway, request, caller)
     payment = read_payment(gateway, request, stranger_at=caller.stranger_at)
     async with accounted(gateway.paywall, payment.evidence, wallet=caller.wallet):
-        bid, upload = await _read_bid(gateway, request, caller, payment)
+        attempt, upload = await _read_bid(gateway, request, caller, payment)
         try:
-            return await _deployed(gateway, request, bid, upload)
+            return await _deployed(gateway, request, attempt, upload)
         finally:
             await _close(upload)
 
@@ -147,7 +147,7 @@ async def health(_gateway: Gateway, _request: Request) -> Response:
     return json_response(Health())
 
 
-async def _own_standing(gateway: Gateway, request: Request, wallet: str) -> Standing:
+async def _own_standing(gateway: Gateway, request: Request, wallet: str) -> DeploymentView:
     """How the wallet's deployment stands.
 
     Raises DeploymentNotFound, ProjectNotFound and WrongWallet.
@@ -164,14 +164,14 @@ async def _own_standing(gateway: Gateway, request: Request, wallet: str) -> Stan
 
 async def _dry_run(gateway: Gateway, request: Request, caller: Caller) -> Response:
     payment = read_payment(gateway, request, stranger_at=caller.stranger_at)
-    bid, upload = await _read_bid(gateway, request, caller, payment)
+    attempt, upload = await _read_bid(gateway, request, caller, payment)
     await _close(upload)
-    return await _quoted(gateway, bid)
+    return await _quoted(gateway, attempt)
 
 
 async def _read_bid(
     gateway: Gateway, request: Request, caller: Caller, payment: OfferedPayment
-) -> tuple[Bid, Upload]:
+) -> tuple[DeployAttempt, Upload]:
     """The request's body and headers, checked, with the plan made; the upload is to be closed."""
     party = _party(caller)
     arrival: Arrival = request.scope[ARRIVAL]
@@ -188,7 +188,7 @@ async def _read_bid(
         await _refuse_reserved(gateway, checked.unique_name)
         if checked.settings.volume:
             gateway.require_volumes("settings.volume")
-        bid = Bid(
+        attempt = DeployAttempt(
             wallet=caller.wallet,
             stranger_at=caller.stranger_at,
             request=checked,
@@ -207,7 +207,7 @@ async def _read_bid(
     except BaseException:
         await _close(received.upload)
         raise
-    return bid, received.upload
+    return attempt, received.upload
 
 
 def _party(caller: Caller) -> Party:
@@ -231,26 +231,28 @@ async def _close(upload: Upload) -> None:
         upload.close()
 
 
-async def _deployed(gateway: Gateway, request: Request, bid: Bid, upload: Upload) -> Response:
+async def _deployed(
+    gateway: Gateway, request: Request, attempt: DeployAttempt, upload: Upload
+) -> Response:
     """The answer of a deploy, or what the same request was answered before."""
     async with gateway.idempotency.attempt(
-        request, wallet=bid.wallet, body_digest=bid.request_digest
-    ) as attempt:
-        if attempt.answer is not None:
-            await gateway.admission.credit(bid)
-            return attempt.answer
+        request, wallet=attempt.wallet, body_digest=attempt.request_digest
+    ) as earlier:
+        if earlier.answer is not None:
+            await gateway.admission.credit(attempt)
+            return earlier.answer
 
         async def record(tx: Transaction, admitted: Admitted) -> None:
-            await attempt.keep(tx, _accepted(admitted, bid))
+            await earlier.keep(tx, _accepted(admitted, attempt))
 
-        return _accepted(await gateway.admission.admit(bid, upload, record=record), bid)
+        return _accepted(await gateway.admission.admit(attempt, upload, record=record), attempt)
 
 
-async def _quoted(gateway: Gateway, bid: Bid) -> Response:
-    offer = await gateway.admission.quote(bid)
-    token = bid.means.token
+async def _quoted(gateway: Gateway, attempt: DeployAttempt) -> Response:
+    offer = await gateway.admission.quote(attempt)
+    token = attempt.means.token
     allowance = await gateway.build_time.allowance(
-        gateway.db, bid.wallet, to_come=offer.amount if offer.payment_required else NOTHING
+        gateway.db, attempt.wallet, to_come=offer.amount if offer.payment_required else NOTHING
     )
     return json_response(
         Quoted(
@@ -261,11 +263,11 @@ async def _quoted(gateway: Gateway, bid: Bid) -> Response:
             payment_required=offer.payment_required,
             warning=sharing_warning(offer.active_projects) if offer.shares else UNSET,
             pay_to=gateway.pay_to,
-            payment_chain=bid.means.chain.name,
+            payment_chain=attempt.means.chain.name,
             token=token.name,
             decimals=token.decimals,
             build_allowance=allowance_body(allowance),
-            plan=bid.plan,
+            plan=attempt.plan,
         )
     )
 
@@ -287,14 +289,14 @@ def _flag(request: Request, header: str) -> bool:
     return value == "true"
 
 
-def _accepted(admitted: Admitted, bid: Bid) -> Response:
+def _accepted(admitted: Admitted, attempt: DeployAttempt) -> Response:
     message = "Deployment started. Poll status for updates."
-    if bid.use_existing_credits and bid.evidence is None and admitted.sharing_with:
+    if attempt.use_existing_credits and attempt.evidence is None and admitted.sharing_with:
         message += (
             f" It shares your credits with {admitted.sharing_with} other active project(s)"
             " and will reduce their runtime."
         )
-    if admitted.redeploys and bid.request.months != 1:
+    if admitted.redeploys and attempt.request.months != 1:
         message += " A redeploy takes no credits, so months does not count."
     return json_response(
         Deployed(

@@ -17,7 +17,7 @@ from moorage.api.log_stream import LogReader, LogStreamResponse, log_item
 from moorage.api.services import Gateway
 from moorage.engines.engine import LogKind, LogPage
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet
-from moorage.records.deployment import DeploymentStatus, Standing
+from moorage.records.deployment import DeploymentStatus, DeploymentView
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import projects
 
@@ -66,7 +66,7 @@ async def show_logs(gateway: Gateway, request: Request) -> Response:
     return json_response(body)
 
 
-async def _owned_deployment(gateway: Gateway, request: Request, wallet: str) -> Standing:
+async def _owned_deployment(gateway: Gateway, request: Request, wallet: str) -> DeploymentView:
     found = await projects.standing(gateway.db, request.path_params["deploymentId"])
     if found is None or found.project_id != request.path_params["projectId"]:
         raise DeploymentNotFound
@@ -127,7 +127,7 @@ def _reader(gateway: Gateway, deployment_id: str, wanted: _Wanted) -> LogReader:
     return read
 
 
-def _over(gateway: Gateway, found: Standing, kind: LogKind) -> Callable[[], Awaitable[bool]]:
+def _over(gateway: Gateway, found: DeploymentView, kind: LogKind) -> Callable[[], Awaitable[bool]]:
     """Whether nothing more can come into the log: asked again and again."""
 
     async def is_over() -> bool:
@@ -143,7 +143,7 @@ def _over(gateway: Gateway, found: Standing, kind: LogKind) -> Callable[[], Awai
     return is_over
 
 
-def _page(gateway: Gateway, found: Standing, wanted: _Wanted, *, over: bool) -> LogBody:
+def _page(gateway: Gateway, found: DeploymentView, wanted: _Wanted, *, over: bool) -> LogBody:
     read = _reader(gateway, found.id, wanted)
     page = read(None, MOST_LINES)
     return LogBody(

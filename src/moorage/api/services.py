@@ -19,7 +19,7 @@ from moorage.deploy.addresses.certificates import Certificates
 from moorage.deploy.addresses.domains import Domains
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.entrance.admission import Admission
-from moorage.deploy.entrance.configuration import Configuration
+from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.deploy.keeping.reconciler import Reconciler
 from moorage.deploy.keeping.usage import UsageMeter
@@ -81,7 +81,7 @@ class Gateway:
     build_time: BuildTime
     cancellation: Cancellation
     rollback: Rollback
-    configuration: Configuration
+    configuration: ProjectConfiguration
     deletion: Deletion
     runtime: Runtime
     reconciler: Reconciler

@@ -10,13 +10,13 @@ from moorage.deploy.keeping.space import NO_SPACE
 from moorage.errors import FailureCause, ProjectBlocked
 from moorage.ledger.burn import hour_of, lacking
 from moorage.money import usd_text
-from moorage.records.deployment import UNDER_WAY, DeploymentStatus, Standing
+from moorage.records.deployment import UNDER_WAY, DeploymentStatus, DeploymentView
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import intervals, jobs
 from moorage.storage.money import accounts
 
 
-async def progress(gateway: Gateway, found: Standing) -> DeploymentProgress:
+async def progress(gateway: Gateway, found: DeploymentView) -> DeploymentProgress:
     """The answer of contract 1.4."""
     if found.status is DeploymentStatus.QUEUED:
         return await _queued(gateway, found)
@@ -37,7 +37,7 @@ async def progress(gateway: Gateway, found: Standing) -> DeploymentProgress:
     return _ready(gateway, found)
 
 
-def _failed(gateway: Gateway, found: Standing) -> DeploymentProgress:
+def _failed(gateway: Gateway, found: DeploymentView) -> DeploymentProgress:
     serving = _serving_now(gateway, found)
     reason = found.reason or ""
     if serving is not None:
@@ -52,14 +52,14 @@ def _failed(gateway: Gateway, found: Standing) -> DeploymentProgress:
     )
 
 
-def _serving_now(gateway: Gateway, found: Standing) -> str | None:
+def _serving_now(gateway: Gateway, found: DeploymentView) -> str | None:
     """The deployment that the project's address leads to, if its app runs, or wakes when asked."""
     serving = found.serving_deployment_id
     is_up = found.project_status is ProjectStatus.ACTIVE and serving not in gateway.reconciler.dead
     return serving if is_up else None
 
 
-def _blocked(found: Standing, why: str) -> DeploymentProgress:
+def _blocked(found: DeploymentView, why: str) -> DeploymentProgress:
     return DeploymentProgress(
         status="failed",
         deployment_id=found.id,
@@ -69,7 +69,7 @@ def _blocked(found: Standing, why: str) -> DeploymentProgress:
     )
 
 
-def _no_space(found: Standing) -> DeploymentProgress:
+def _no_space(found: DeploymentView) -> DeploymentProgress:
     return DeploymentProgress(
         status="failed",
         deployment_id=found.id,
@@ -79,7 +79,7 @@ def _no_space(found: Standing) -> DeploymentProgress:
     )
 
 
-async def _out_of_credits(gateway: Gateway, found: Standing) -> DeploymentProgress:
+async def _out_of_credits(gateway: Gateway, found: DeploymentView) -> DeploymentProgress:
     """Says what the next hour costs, and what must come at least: a balance may be just too low."""
     balance = await accounts.balance(gateway.db, found.wallet)
     burning = await intervals.open_of_wallet(gateway.db, found.wallet)
@@ -97,7 +97,7 @@ async def _out_of_credits(gateway: Gateway, found: Standing) -> DeploymentProgre
     )
 
 
-def _crash_looping(found: Standing, loop: CrashLoop) -> DeploymentProgress:
+def _crash_looping(found: DeploymentView, loop: CrashLoop) -> DeploymentProgress:
     code = "an unknown exit code" if loop.exit_code is None else f"exit code {loop.exit_code}"
     how = "was killed at its memory limit" if loop.out_of_memory else f"ended with {code}"
     next_try_at = iso_utc(loop.next_try_ms)
@@ -115,7 +115,7 @@ def _crash_looping(found: Standing, loop: CrashLoop) -> DeploymentProgress:
     )
 
 
-async def _queued(gateway: Gateway, found: Standing) -> DeploymentProgress:
+async def _queued(gateway: Gateway, found: DeploymentView) -> DeploymentProgress:
     position = await jobs.position(gateway.db, subject_id=found.id, now_ms=gateway.clock.now_ms())
     return DeploymentProgress(
         status="deploying",
@@ -125,11 +125,11 @@ async def _queued(gateway: Gateway, found: Standing) -> DeploymentProgress:
     )
 
 
-def _under_way(found: Standing, stage: str) -> DeploymentProgress:
+def _under_way(found: DeploymentView, stage: str) -> DeploymentProgress:
     return DeploymentProgress(status="deploying", deployment_id=found.id, deployment_status=stage)
 
 
-def _ready(gateway: Gateway, found: Standing) -> DeploymentProgress:
+def _ready(gateway: Gateway, found: DeploymentView) -> DeploymentProgress:
     superseded = found.status is DeploymentStatus.SUPERSEDED
     return DeploymentProgress(
         status="ready",

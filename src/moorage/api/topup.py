@@ -14,7 +14,7 @@ from moorage.api.http.small_body import parse_small, read_small
 from moorage.api.services import Gateway
 from moorage.errors import InvalidField
 from moorage.money import MICRO_USD_PER_USD, MicroUsd, usd_number
-from moorage.payments.taking.receipt import Receipt
+from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.payments.taking.topup import TopUpRequest
 from moorage.storage.database import Transaction
 from moorage.storage.money import accounts
@@ -44,7 +44,7 @@ async def top_up(gateway: Gateway, request: Request) -> Response:
             return attempt.answer
         answers: list[Response] = []
 
-        async def record(tx: Transaction, receipt: Receipt, new: bool) -> None:  # noqa: FBT001 (Record)
+        async def record(tx: Transaction, receipt: PaymentReceipt, new: bool) -> None:  # noqa: FBT001 (Record)
             answers.append(_topped_up(receipt, await accounts.balance(tx, wallet)))
             if new:  # or one payment, shown under ever new keys, would fill the disk
                 await attempt.keep(tx, answers[0])
@@ -53,7 +53,7 @@ async def top_up(gateway: Gateway, request: Request) -> Response:
         return answers[0]
 
 
-def _topped_up(receipt: Receipt, balance: MicroUsd) -> Response:
+def _topped_up(receipt: PaymentReceipt, balance: MicroUsd) -> Response:
     topped_up = ToppedUp(
         credited_usd=usd_number(receipt.credited),
         balance_usd=usd_number(balance),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from moorage.backup.content import BLOCK_BYTES, Digest, is_zero
-from moorage.backup.manifest import MOST_BYTES, NAME, Entry, Manifest, read_manifest
+from moorage.backup.manifest import MOST_BYTES, NAME, Manifest, ManifestEntry, read_manifest
 from moorage.errors import BackupFailed, BackupInvalid
 
 _COMPRESSORS = {"zstd": b"\x28\xb5\x2f\xfd", "gzip": b"\x1f\x8b"}
@@ -88,7 +88,7 @@ def _content(packed: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     return content
 
 
-def _place(content: IO[bytes], entry: Entry, target: Path) -> None:
+def _place(content: IO[bytes], entry: ManifestEntry, target: Path) -> None:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -22,7 +22,7 @@ _MOST_PARTS = 16
 _LONGEST = 1024
 
 
-class Entry(msgspec.Struct, frozen=True):
+class ManifestEntry(msgspec.Struct, frozen=True):
     """One file; `digest` is that of `content`."""
 
     path: str  # below the data directory
@@ -39,7 +39,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     data_dir: str  # where the gateway had it
     secrets_key: bool  # whether the key that variables are sealed with is in it
-    entries: tuple[Entry, ...]
+    entries: tuple[ManifestEntry, ...]
 
 
 def read_manifest(content: bytes) -> Manifest:

@@ -19,7 +19,7 @@ _SHORT_BYTES = 55  # longer payloads have a length of their own (RLP)
 _Rlp = bytes | int | Sequence["_Rlp"]
 
 
-class Transaction(msgspec.Struct, frozen=True):
+class ChainTransaction(msgspec.Struct, frozen=True):
     """A call of a contract that moves no ether. Fees are wei a gas."""
 
     chain_id: int
@@ -54,7 +54,7 @@ class SigningKey:
     def __repr__(self) -> str:
         return f"SigningKey({checksum_address(self.address)})"
 
-    def sign(self, transaction: Transaction) -> SignedTransaction:
+    def sign(self, transaction: ChainTransaction) -> SignedTransaction:
         """The same transaction gives the same bytes, however often it is signed (RFC 6979)."""
         fields: list[_Rlp] = [
             transaction.chain_id,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Traffic:
+class ConnectionLimits:
     """The operator's limits; 0 is no limit, but of `app_connections`."""
 
     app_connections: int = 1024  # that an app's door takes at once

@@ -215,7 +215,7 @@ class Runtime(Protocol):
         """
         ...
 
-    async def ended(self) -> str:
+    async def next_exit(self) -> str:
         """Wait until an app has ended that is neither being started nor stopped; its deployment.
 
         By then nobody is let in any more. That an end is told is likely, not certain.

@@ -7,7 +7,7 @@ from moorage.clock import Clock
 from moorage.errors import EventNotFound, WebhookNotFound
 from moorage.events.destination import Destinations
 from moorage.events.signature import new_secret
-from moorage.records.webhook import Standing, Webhook
+from moorage.records.webhook import DeliveryState, Webhook
 from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
@@ -61,7 +61,7 @@ class Webhooks:
             await events.set_webhook(tx, msgspec.structs.replace(webhook, secret=sealed))
         return webhook
 
-    async def show(self, wallet: str) -> tuple[Webhook, Standing]:
+    async def show(self, wallet: str) -> tuple[Webhook, DeliveryState]:
         """The wallet's webhook and how it does. Raises WebhookNotFound."""
         webhook = await events.webhook_of(self._db, wallet)
         if webhook is None:

@@ -28,17 +28,17 @@ from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.capacity import Capacity, Policy
 from moorage.deploy.keeping.retention import Retention
 from moorage.deploy.keeping.space import Space
-from moorage.deploy.keeping.suspension import Blocking
+from moorage.deploy.keeping.suspension import Suspension
 from moorage.deploy.work.worker import Worker
 from moorage.errors import InvalidField
 from moorage.events.delivery import DeliveryWorker
 from moorage.events.webhooks import Webhooks
 from moorage.gateway.data_directory import open_data_directory
-from moorage.gateway.deploying import DeployServices, Ground, deploy_services
+from moorage.gateway.deploying import DeployContext, DeployServices, deploy_services
 from moorage.gateway.events import event_services
 from moorage.gateway.isolation import is_rootless
 from moorage.gateway.paying import PaymentServices, payment_services
-from moorage.gateway.platform import MIB, Apparatus, app_limits, trusted_proxies
+from moorage.gateway.platform import MIB, Platform, app_limits, trusted_proxies
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
 from moorage.ledger.paid_wallets import PaidWallets
@@ -73,7 +73,7 @@ _LOOKS_PER_MINUTE = 6  # at a domain's record, when asked for
 
 
 @dataclass(frozen=True, kw_only=True)
-class Records:
+class Stores:
     """What remembers: the database, the used nonces, and the clients that read the chains."""
 
     db: Database
@@ -92,21 +92,21 @@ class Services:
     capacity: Capacity
     space: Space
     metering: Metering
-    blocking: Blocking
+    blocking: Suspension
     retention: Retention
     payments: PaymentServices
     deliveries: DeliveryWorker
     watch_seconds: int
 
 
-def open_records(
+def open_stores(
     stack: AsyncExitStack,
     settings: Settings,
     chains: dict[str, Chain],
     *,
     purpose: Purpose,
     clock: Clock,
-) -> Records:
+) -> Stores:
     """Open what remembers.
 
     Raises ConfigurationInvalid for a data directory that others may enter, or that is for the other
@@ -129,7 +129,7 @@ def open_records(
     }
     for client in clients.values():
         stack.push_async_callback(client.close)
-    return Records(
+    return Stores(
         db=db,
         nonces=nonces,
         clients=clients,
@@ -140,8 +140,8 @@ def open_records(
 
 def assemble(
     settings: Settings,
-    records: Records,
-    apparatus: Apparatus,
+    stores: Stores,
+    platform: Platform,
     *,
     parsers: ParserPool,
     vault: Vault,
@@ -151,39 +151,39 @@ def assemble(
     clock: Clock,
 ) -> Services:
     """Wire every service; `former` are addresses that were `pay_to`."""
-    db = records.db
+    db = stores.db
     metering = Metering(db=db, clock=clock, boot_id=boot_id())
-    ground = Ground(
+    context = DeployContext(
         db=db,
         vault=vault,
-        sources=records.sources,
+        sources=stores.sources,
         metering=metering,
-        capacity=_capacity(settings, apparatus, db),
+        capacity=_capacity(settings, platform, db),
         build_time=_build_time(settings, db, clock),
         clock=clock,
         on_step=_crash_hook(settings.crash_at),
     )
-    deploying = deploy_services(settings, apparatus, ground)
+    deploying = deploy_services(settings, platform, context)
     watch_running_apps(lambda: deploying.reconciler.running)
     watch_sleeping_apps(lambda: deploying.reconciler.asleep)
     payments = payment_services(
         settings,
         db=db,
-        clients=records.clients,
+        clients=stores.clients,
         chains=chains,
         pay_to=pay_to,
         former=former,
-        gateway_url=apparatus.gateway_url,
+        gateway_url=platform.gateway_url,
         metering=metering,
         clock=clock,
-        on_step=ground.on_step,
+        on_step=context.on_step,
     )
     webhooks, deliveries = event_services(settings, db, vault, clock)
     gateway = _gateway(
         settings,
-        records,
-        apparatus,
-        ground,
+        stores,
+        platform,
+        context,
         deploying,
         payments,
         parsers=parsers,
@@ -194,8 +194,8 @@ def assemble(
     return Services(
         gateway=gateway,
         worker=deploying.worker,
-        capacity=ground.capacity,
-        space=_space(settings, apparatus, ground),
+        capacity=context.capacity,
+        space=_space(settings, platform, context),
         metering=metering,
         blocking=deploying.blocking,
         retention=deploying.retention,
@@ -218,9 +218,9 @@ def _build_time(settings: Settings, db: Database, clock: Clock) -> BuildTime:
 
 def _gateway(
     settings: Settings,
-    records: Records,
-    apparatus: Apparatus,
-    ground: Ground,
+    stores: Stores,
+    platform: Platform,
+    context: DeployContext,
     deploying: DeployServices,
     payments: PaymentServices,
     *,
@@ -229,26 +229,26 @@ def _gateway(
     chains: dict[str, Chain],
     webhooks: Webhooks,
 ) -> Gateway:
-    db, clock = ground.db, ground.clock
+    db, clock = context.db, context.clock
     proxies = TrustedProxies(trusted_proxies(settings))
     return Gateway(
         pay_to=pay_to,
-        public_url=apparatus.gateway_url,
+        public_url=platform.gateway_url,
         chains=chains,
         balance_questions=Questions(),
-        clients=records.clients,
+        clients=stores.clients,
         db=db,
         clock=clock,
-        authenticator=_authenticator(settings, records, chains, clock),
+        authenticator=_authenticator(settings, stores, chains, clock),
         paid_wallets=PaidWallets(
             db=db, minimum_charge=settings.price_list().minimum_charge, clock=clock
         ),
         trusted_proxies=proxies,
         limiters=_limiters(settings, clock),
         idempotency=Idempotency(db=db, clock=clock),
-        metering=ground.metering,
-        build_time=ground.build_time,
-        admission=_admission(settings, payments, ground, deploying.worker),
+        metering=context.metering,
+        build_time=context.build_time,
+        admission=_admission(settings, payments, context, deploying.worker),
         challenges=payments.challenges,
         paywall=payments.paywall,
         top_up=payments.top_up,
@@ -257,24 +257,24 @@ def _gateway(
         rollback=deploying.rollback,
         configuration=deploying.configuration,
         deletion=deploying.deletion,
-        runtime=apparatus.runtime,
+        runtime=platform.runtime,
         reconciler=deploying.reconciler,
         wake=deploying.wake,
         usage=deploying.usage,
         addresses=deploying.addresses,
         certificates=deploying.certificates,
-        domains=_domains(settings, apparatus, db, deploying.addresses, clock),
+        domains=_domains(settings, platform, db, deploying.addresses, clock),
         webhooks=webhooks,
-        hosts=apparatus.hosts,
+        hosts=platform.hosts,
         followers=Followers(),
-        inventory=apparatus.toolchains.inventory,
+        inventory=platform.toolchains.inventory,
         has_volumes=not is_rootless(settings),
         upload_limits=UploadLimits(),
-        spool_dir=records.spool,
+        spool_dir=stores.spool,
         parsers=parsers,
         plans=Plans(parsers),
         spool_room=SpoolRoom(
-            records.spool,
+            stores.spool,
             limits=RoomLimits(),
             reserve_bytes=settings.disk_reserve_mib * MIB,
         ),
@@ -282,10 +282,10 @@ def _gateway(
     )
 
 
-def _capacity(settings: Settings, apparatus: Apparatus, db: Database) -> Capacity:
+def _capacity(settings: Settings, platform: Platform, db: Database) -> Capacity:
     return Capacity(
         db=db,
-        runtime=apparatus.runtime,
+        runtime=platform.runtime,
         limits=app_limits(settings),
         policy=Policy(
             reserve_bytes=settings.disk_reserve_mib * MIB,
@@ -295,41 +295,41 @@ def _capacity(settings: Settings, apparatus: Apparatus, db: Database) -> Capacit
     )
 
 
-def _space(settings: Settings, apparatus: Apparatus, ground: Ground) -> Space:
+def _space(settings: Settings, platform: Platform, context: DeployContext) -> Space:
     """With ballast that is a part of the reserve."""
     ballast_bytes = min(_MOST_BALLAST_BYTES, settings.disk_reserve_mib * MIB // 4)
     return Space(
-        db=ground.db,
-        runtime=apparatus.runtime,
-        metering=ground.metering,
-        capacity=ground.capacity,
+        db=context.db,
+        runtime=platform.runtime,
+        metering=context.metering,
+        capacity=context.capacity,
         ballast=Ballast(Path(settings.data_dir) / "ballast", ballast_bytes),
-        clock=ground.clock,
+        clock=context.clock,
     )
 
 
 def _admission(
-    settings: Settings, payments: PaymentServices, ground: Ground, worker: Worker
+    settings: Settings, payments: PaymentServices, context: DeployContext, worker: Worker
 ) -> Admission:
     return Admission(
-        db=ground.db,
+        db=context.db,
         quotes=payments.quotes,
         paywall=payments.paywall,
         prices=settings.price_list(),
         size=settings.app_size(),
-        sources=ground.sources,
-        capacity=ground.capacity,
-        metering=ground.metering,
-        vault=ground.vault,
-        clock=ground.clock,
+        sources=context.sources,
+        capacity=context.capacity,
+        metering=context.metering,
+        vault=context.vault,
+        clock=context.clock,
         on_queued=worker.wake,
         on_superseded=worker.drop,
-        on_step=ground.on_step,
+        on_step=context.on_step,
     )
 
 
 def _domains(
-    settings: Settings, apparatus: Apparatus, db: Database, addresses: Addresses, clock: Clock
+    settings: Settings, platform: Platform, db: Database, addresses: Addresses, clock: Clock
 ) -> Domains:
     """The domains of projects. Raises InvalidField."""
     try:
@@ -342,7 +342,7 @@ def _domains(
         addresses=addresses,
         rules=DomainRules(
             base_domain=settings.base_domain,
-            gateway_host=urlsplit(apparatus.gateway_url).hostname or "",
+            gateway_host=urlsplit(platform.gateway_url).hostname or "",
             max_length=MAX_HOST_LENGTH,
         ),
         most_per_project=settings.domains_per_project,
@@ -352,15 +352,15 @@ def _domains(
 
 
 def _authenticator(
-    settings: Settings, records: Records, chains: dict[str, Chain], clock: Clock
+    settings: Settings, stores: Stores, chains: dict[str, Chain], clock: Clock
 ) -> Authenticator:
     contracts = ContractWallets(
-        records.clients,
+        stores.clients,
         default_chain=named_chain(None, chains, field="X-Wallet-Chain").name,
         limiter=_limiter(settings, clock, times=_TIMES_AS_MANY),
     )
     return Authenticator(
-        records.nonces, contracts=contracts, bound_only=settings.require_bound_signatures
+        stores.nonces, contracts=contracts, bound_only=settings.require_bound_signatures
     )
 
 

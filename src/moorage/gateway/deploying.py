@@ -11,7 +11,7 @@ from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.addresses.certificates import Certificates
 from moorage.deploy.entrance.capacity import Capacity
-from moorage.deploy.entrance.configuration import Configuration
+from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.deploy.keeping.drain import Drain
 from moorage.deploy.keeping.reconciler import Reconciler
@@ -19,8 +19,8 @@ from moorage.deploy.keeping.releases import Releases
 from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.retention import Retention
 from moorage.deploy.keeping.sleep import Sleep
-from moorage.deploy.keeping.subject_tasks import Chores
-from moorage.deploy.keeping.suspension import Blocking
+from moorage.deploy.keeping.subject_tasks import SubjectTasks
+from moorage.deploy.keeping.suspension import Suspension
 from moorage.deploy.keeping.usage import UsageMeter
 from moorage.deploy.keeping.wake import Wake
 from moorage.deploy.work.cancellation import Cancellation
@@ -29,7 +29,7 @@ from moorage.deploy.work.specs import Specs
 from moorage.deploy.work.switch import Switch
 from moorage.deploy.work.worker import Worker
 from moorage.deploy.work.workflow import Timing, Workflow
-from moorage.gateway.platform import Apparatus, app_limits, build_limits
+from moorage.gateway.platform import Platform, app_limits, build_limits
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
 from moorage.records.job import Places
@@ -55,14 +55,14 @@ class DeployServices:
     usage: UsageMeter
     cancellation: Cancellation
     rollback: Rollback
-    blocking: Blocking
-    configuration: Configuration
+    blocking: Suspension
+    configuration: ProjectConfiguration
     deletion: Deletion
     retention: Retention
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ground:
+class DeployContext:
     """What all of them stand on."""
 
     db: Database
@@ -75,59 +75,61 @@ class Ground:
     on_step: Callable[[str], None]
 
 
-def deploy_services(settings: Settings, apparatus: Apparatus, ground: Ground) -> DeployServices:
+def deploy_services(
+    settings: Settings, platform: Platform, context: DeployContext
+) -> DeployServices:
     """Wire them."""
-    db, clock = ground.db, ground.clock
-    addresses = Addresses(db=db, routes=apparatus.router, hosts=apparatus.hosts)
-    specs = _specs(settings, ground)
+    db, clock = context.db, context.clock
+    addresses = Addresses(db=db, routes=platform.router, hosts=platform.hosts)
+    specs = _specs(settings, context)
     workflow = _workflow(
         settings,
-        apparatus,
-        ground,
+        platform,
+        context,
         addresses,
         specs,
         on_built=lambda: worker.wake(),  # noqa: PLW0108 (the worker is made with the workflow)
     )
     worker = Worker(db=db, carry_out=workflow.run, places=_places(settings), clock=clock)
-    chores = Chores(clock=clock)
-    sleep = _sleep(settings, apparatus, ground, addresses, chores)
-    reconciler = _reconciler(settings, apparatus, ground, addresses, specs, chores, sleep)
+    subject_tasks = SubjectTasks(clock=clock)
+    sleep = _sleep(settings, platform, context, addresses, subject_tasks)
+    reconciler = _reconciler(settings, platform, context, addresses, specs, subject_tasks, sleep)
     copies = _copies(settings, clock)
-    deletion = Deletion(db=db, worker=worker, reconciler=reconciler, metering=ground.metering)
+    deletion = Deletion(db=db, worker=worker, reconciler=reconciler, metering=context.metering)
     return DeployServices(
         addresses=addresses,
-        certificates=_certificates(settings, apparatus, ground, addresses),
+        certificates=_certificates(settings, platform, context, addresses),
         worker=worker,
         reconciler=reconciler,
-        wake=_wake(settings, apparatus, ground, addresses, chores, sleep, reconciler),
-        usage=_usage(settings, apparatus, ground, addresses, sleep),
+        wake=_wake(settings, platform, context, addresses, subject_tasks, sleep, reconciler),
+        usage=_usage(settings, platform, context, addresses, sleep),
         cancellation=Cancellation(
             db=db,
             worker=worker,
-            runtime=apparatus.runtime,
-            sources=ground.sources,
+            runtime=platform.runtime,
+            sources=context.sources,
             clock=clock,
         ),
         rollback=Rollback(
             db=db,
-            runtime=apparatus.runtime,
-            capacity=ground.capacity,
+            runtime=platform.runtime,
+            capacity=context.capacity,
             copies=copies,
             clock=clock,
             on_queued=worker.wake,
             on_superseded=worker.drop,
         ),
-        blocking=Blocking(db=db, metering=ground.metering, on_given_up=worker.drop, clock=clock),
-        configuration=Configuration(
+        blocking=Suspension(db=db, metering=context.metering, on_given_up=worker.drop, clock=clock),
+        configuration=ProjectConfiguration(
             db=db,
-            vault=ground.vault,
-            capacity=ground.capacity,
+            vault=context.vault,
+            capacity=context.capacity,
             copies=copies,
             clock=clock,
             on_queued=worker.wake,
         ),
         deletion=deletion,
-        retention=_retention(settings, ground, deletion),
+        retention=_retention(settings, context, deletion),
     )
 
 
@@ -140,14 +142,14 @@ def _places(settings: Settings) -> Places:
 
 
 def _certificates(
-    settings: Settings, apparatus: Apparatus, ground: Ground, addresses: Addresses
+    settings: Settings, platform: Platform, context: DeployContext, addresses: Addresses
 ) -> Certificates:
     return Certificates(
-        db=ground.db,
+        db=context.db,
         addresses=addresses,
-        own_host=urlsplit(apparatus.gateway_url).hostname,
+        own_host=urlsplit(platform.gateway_url).hostname,
         per_wallet=settings.certificates_per_wallet,
-        clock=ground.clock,
+        clock=context.clock,
     )
 
 
@@ -157,158 +159,166 @@ def _copies(settings: Settings, clock: Clock) -> RateLimiter:
     return RateLimiter(clock=clock, limit=limit, window_seconds=_COPIES_SECONDS)
 
 
-def _specs(settings: Settings, ground: Ground) -> Specs:
+def _specs(settings: Settings, context: DeployContext) -> Specs:
     return Specs(
-        vault=ground.vault,
+        vault=context.vault,
         app_limits=app_limits(settings),
         build_limits=build_limits(settings),
         build_seconds=settings.build_seconds,
-        sources=ground.sources,
+        sources=context.sources,
     )
 
 
 def _workflow(
     settings: Settings,
-    apparatus: Apparatus,
-    ground: Ground,
+    platform: Platform,
+    context: DeployContext,
     addresses: Addresses,
     specs: Specs,
     *,
     on_built: Callable[[], None],
 ) -> Workflow:
     switch = Switch(
-        db=ground.db,
+        db=context.db,
         addresses=addresses,
-        answers=_answers_at(apparatus),
-        metering=ground.metering,
-        hosts=apparatus.hosts,
-        clock=ground.clock,
-        on_step=ground.on_step,
+        answers=_answers_at(platform),
+        metering=context.metering,
+        hosts=platform.hosts,
+        clock=context.clock,
+        on_step=context.on_step,
     )
     return Workflow(
-        db=ground.db,
-        runtime=apparatus.runtime,
+        db=context.db,
+        runtime=platform.runtime,
         switch=switch,
         specs=specs,
-        build_time=ground.build_time,
+        build_time=context.build_time,
         timing=Timing(
             listen_seconds=settings.listen_seconds,
             healthy_seconds=settings.healthy_seconds,
         ),
-        sources=ground.sources,
-        clock=ground.clock,
-        on_step=ground.on_step,
+        sources=context.sources,
+        clock=context.clock,
+        on_step=context.on_step,
         on_built=on_built,
-        on_failed=lambda plan: apparatus.toolchains.store.discard(plan.toolchains),
+        on_failed=lambda plan: platform.toolchains.store.discard(plan.toolchains),
     )
 
 
 def _reconciler(
     settings: Settings,
-    apparatus: Apparatus,
-    ground: Ground,
+    platform: Platform,
+    context: DeployContext,
     addresses: Addresses,
     specs: Specs,
-    chores: Chores,
+    subject_tasks: SubjectTasks,
     sleep: Sleep,
 ) -> Reconciler:
-    clock, runtime = ground.clock, apparatus.runtime
+    clock, runtime = context.clock, platform.runtime
     return Reconciler(
-        db=ground.db,
+        db=context.db,
         runtime=runtime,
         addresses=addresses,
-        metering=ground.metering,
+        metering=context.metering,
         specs=specs,
         listen_seconds=settings.listen_seconds,
-        sources=ground.sources,
-        chores=chores,
+        sources=context.sources,
+        subject_tasks=subject_tasks,
         releases=Releases(
-            db=ground.db,
+            db=context.db,
             runtime=runtime,
-            chores=chores,
+            subject_tasks=subject_tasks,
             drain=Drain(runtime=runtime, limit_seconds=settings.drain_seconds, clock=clock),
             most=settings.releases_kept,
         ),
-        restarts=Restarts(db=ground.db, runtime=runtime, chores=chores, clock=clock),
+        restarts=Restarts(db=context.db, runtime=runtime, subject_tasks=subject_tasks, clock=clock),
         sleep=sleep,
-        capacity=ground.capacity,
+        capacity=context.capacity,
         clock=clock,
     )
 
 
 def _sleep(
-    settings: Settings, apparatus: Apparatus, ground: Ground, addresses: Addresses, chores: Chores
+    settings: Settings,
+    platform: Platform,
+    context: DeployContext,
+    addresses: Addresses,
+    subject_tasks: SubjectTasks,
 ) -> Sleep:
     return Sleep(
-        db=ground.db,
-        runtime=apparatus.runtime,
+        db=context.db,
+        runtime=platform.runtime,
         addresses=addresses,
-        chores=chores,
+        subject_tasks=subject_tasks,
         after_seconds=settings.sleep_after_seconds,
-        clock=ground.clock,
+        clock=context.clock,
     )
 
 
 def _usage(
-    settings: Settings, apparatus: Apparatus, ground: Ground, addresses: Addresses, sleep: Sleep
+    settings: Settings,
+    platform: Platform,
+    context: DeployContext,
+    addresses: Addresses,
+    sleep: Sleep,
 ) -> UsageMeter:
     return UsageMeter(
-        db=ground.db,
-        runtime=apparatus.runtime,
+        db=context.db,
+        runtime=platform.runtime,
         addresses=addresses,
-        log=apparatus.access_log,
+        log=platform.access_log,
         sleep=sleep,
         keep_days=settings.usage_days,
-        clock=ground.clock,
+        clock=context.clock,
     )
 
 
 def _wake(
     settings: Settings,
-    apparatus: Apparatus,
-    ground: Ground,
+    platform: Platform,
+    context: DeployContext,
     addresses: Addresses,
-    chores: Chores,
+    subject_tasks: SubjectTasks,
     sleep: Sleep,
     reconciler: Reconciler,
 ) -> Wake:
     return Wake(
-        db=ground.db,
+        db=context.db,
         addresses=addresses,
-        chores=chores,
+        subject_tasks=subject_tasks,
         sleep=sleep,
-        capacity=ground.capacity,
+        capacity=context.capacity,
         restarts=reconciler.restarts,
-        runtime=apparatus.runtime,
+        runtime=platform.runtime,
         start=reconciler.start,
         listen_seconds=settings.listen_seconds,
         healthy_seconds=settings.healthy_seconds,
-        clock=ground.clock,
+        clock=context.clock,
     )
 
 
-def _retention(settings: Settings, ground: Ground, deletion: Deletion) -> Retention:
+def _retention(settings: Settings, context: DeployContext, deletion: Deletion) -> Retention:
     return Retention(
-        db=ground.db,
+        db=context.db,
         deletion=deletion,
-        metering=ground.metering,
+        metering=context.metering,
         suspended_days=settings.retention_days,
         failed_days=settings.failed_retention_days,
-        clock=ground.clock,
+        clock=context.clock,
     )
 
 
-def _answers_at(apparatus: Apparatus) -> Callable[[str], Awaitable[bool]]:
-    tls = ssl.create_default_context() if apparatus.hosts.scheme == "https" else None
+def _answers_at(platform: Platform) -> Callable[[str], Awaitable[bool]]:
+    tls = ssl.create_default_context() if platform.hosts.scheme == "https" else None
 
     async def answers_at(host: str) -> bool:
         return await answers(
-            apparatus.proxy_port,
+            platform.proxy_port,
             host,
             timeout_seconds=_PROXY_ANSWER_SECONDS,
-            address=apparatus.proxy_address,
+            address=platform.proxy_address,
             tls=tls,
-            token=apparatus.probe_token,
+            token=platform.probe_token,
         )
 
     return answers_at

@@ -14,7 +14,7 @@ from moorage.chains.local.dev_wallet import DevWallets, dev_wallets
 from moorage.chains.local.devchain import DevChain
 from moorage.errors import AlreadyRunning
 from moorage.gateway.data_directory import open_data_directory
-from moorage.gateway.running import Addresses, run_gateway
+from moorage.gateway.running import GatewayAddresses, run_gateway
 from moorage.gateway.stopping import stop_on_signals
 from moorage.settings import Settings
 from moorage.storage.purpose import Purpose
@@ -29,7 +29,7 @@ async def run_dev(
     settings: Settings,
     *,
     node_modules: list[Path],
-    on_ready: Callable[[Addresses, dict[str, Chain], Path], None],
+    on_ready: Callable[[GatewayAddresses, dict[str, Chain], Path], None],
 ) -> None:
     """Run chains and gateway until SIGINT or SIGTERM; then stop all of it and keep its state.
 
@@ -46,7 +46,7 @@ async def run_dev(
         settings = _with_relayer(settings, wallets)
         chains = await _start_chains(stack, data_dir, wallets, node_modules)
 
-        def write_dev_file(addresses: Addresses) -> None:
+        def write_dev_file(addresses: GatewayAddresses) -> None:
             document = dev_document(settings, addresses, chains, wallets)
             text = msgspec.json.format(msgspec.json.encode(document), indent=1)
             replace_file(dev_file, text + b"\n")  # it holds keys
@@ -72,7 +72,7 @@ def reset(data_dir: Path) -> None:
 
 
 def dev_document(
-    settings: Settings, addresses: Addresses, chains: dict[str, Chain], wallets: DevWallets
+    settings: Settings, addresses: GatewayAddresses, chains: dict[str, Chain], wallets: DevWallets
 ) -> dict[str, object]:
     """What `dev.json` says: everything a client or a test needs."""
     return {

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from moorage.clock import Clock
-from moorage.engines.connection_limits import Traffic
+from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.engine import Runtime
 from moorage.engines.host import probe
-from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.toolchains import Store
 from moorage.engines.rootless import probe as rootless_probe
 from moorage.engines.rootless.rootless import Rootless
@@ -50,7 +50,7 @@ def make_runtime(
     clock: Clock,
 ) -> Runtime:
     """The runtime, not open yet. Raises ConfigurationInvalid."""
-    configuration = Configuration(
+    configuration = HostConfiguration(
         state_dir=Path(settings.data_dir) / "apps",
         run_dir=run_dir,
         instance_id=instance_id,
@@ -101,9 +101,9 @@ def memory_division(settings: Settings) -> Division:
     )
 
 
-def _traffic(settings: Settings) -> Traffic:
+def _traffic(settings: Settings) -> ConnectionLimits:
     ports = _HTTP_PORTS if settings.tls else (settings.proxy_port,)
-    return Traffic(
+    return ConnectionLimits(
         app_connections=settings.app_connections,
         app_new_connections=settings.app_connects_per_second,
         app_bandwidth_mbit=settings.app_bandwidth_mbit,

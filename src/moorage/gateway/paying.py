@@ -17,14 +17,14 @@ from moorage.money import MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, Quotes
 from moorage.payments.protocols.challenges import Challenges
 from moorage.payments.relay.refund_follow_up import RefundFollowUp
-from moorage.payments.relay.settlement_follow_up import Resumption
+from moorage.payments.relay.settlement_follow_up import SettlementFollowUp
 from moorage.payments.relay.settlements import Settlements
 from moorage.payments.taking.lookups import Lookups
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.screening import Screening
 from moorage.payments.taking.topup import TopUp
 from moorage.payments.taking.verification import Verifier
-from moorage.payments.watch.finality import SecondLook
+from moorage.payments.watch.finality import FinalityCheck
 from moorage.payments.watch.watcher import Watcher
 from moorage.settings import Settings
 from moorage.signed_request import host_of
@@ -44,9 +44,9 @@ class PaymentServices:
     challenges: Challenges
     paywall: Paywall
     top_up: TopUp
-    resumption: Resumption
+    settlement_follow_up: SettlementFollowUp
     watchers: tuple[Watcher, ...]  # one a chain, as are the next two
-    second_looks: tuple[SecondLook, ...]
+    finality_checks: tuple[FinalityCheck, ...]
     refund_follow_ups: tuple[RefundFollowUp, ...]
 
 
@@ -77,8 +77,8 @@ def payment_services(
     recipients = frozenset({parse_address(pay_to), *former})
     every = tuple(clients.values())
     screening = _screening(settings)
-    second_look = partial(
-        SecondLook,
+    finality_check = partial(
+        FinalityCheck,
         db=db,
         recipients=recipients,
         metering=metering,
@@ -100,7 +100,7 @@ def payment_services(
         challenges=challenges,
         paywall=paywall,
         top_up=TopUp(db=db, paywall=paywall, clock=clock),
-        resumption=Resumption(
+        settlement_follow_up=SettlementFollowUp(
             db=db,
             chains=chains,
             clients=clients,
@@ -120,7 +120,7 @@ def payment_services(
             )
             for client in every
         ),
-        second_looks=tuple(second_look(client=client) for client in every),
+        finality_checks=tuple(finality_check(client=client) for client in every),
         refund_follow_ups=tuple(RefundFollowUp(db=db, client=it, clock=clock) for it in every),
     )
 

@@ -40,7 +40,7 @@ _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Apparatus:
+class Platform:
     """The opened parts that build, run and serve apps."""
 
     runtime: Runtime
@@ -58,14 +58,14 @@ class Apparatus:
     gateway_url: str
 
 
-async def open_apparatus(
+async def open_platform(
     stack: AsyncExitStack,
     settings: Settings,
     *,
     clock: Clock,
     stop_apps: bool,
     needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
-) -> Apparatus:
+) -> Platform:
     """Open runtime and proxy. Raises IsolationMissing, ProxyFailed, ConfigurationInvalid.
 
     `needed_toolchains` tells the versions that an app runs on, or may run on again.
@@ -108,7 +108,7 @@ async def open_apparatus(
     if stop_apps:
         stack.callback(shutil.rmtree, proxy_dir, ignore_errors=True)
         stack.push_async_callback(caddy.stop)
-    return Apparatus(
+    return Platform(
         runtime=runtime,
         isolation=isolation,
         caddy=caddy,

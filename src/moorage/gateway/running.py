@@ -31,9 +31,9 @@ from moorage.deploy.keeping.reconciler import Reconciler
 from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.usage import FOLLOW_SECONDS, SAMPLE_SECONDS
 from moorage.errors import MoorageError, ProxyFailed
-from moorage.gateway.assembly import Records, Services, assemble, open_records
+from moorage.gateway.assembly import Services, Stores, assemble, open_stores
 from moorage.gateway.operator_port import Check, operator_app
-from moorage.gateway.platform import Apparatus, http_url, listen, open_apparatus
+from moorage.gateway.platform import Platform, http_url, listen, open_platform
 from moorage.gateway.secrets_key import open_vault
 from moorage.parsers.pool import ParserPool
 from moorage.payments.taking.recipients import note_recipient
@@ -61,7 +61,7 @@ _TOOLCHAINS_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Addresses:
+class GatewayAddresses:
     """Where a running gateway answers, and how it isolates apps."""
 
     gateway: str
@@ -75,7 +75,7 @@ async def run_gateway(
     *,
     chains: dict[str, Chain],
     pay_to: str,
-    on_ready: Callable[[Addresses], None],
+    on_ready: Callable[[GatewayAddresses], None],
     stop: asyncio.Event,
     stop_apps: bool,
     purpose: Purpose,
@@ -89,20 +89,20 @@ async def run_gateway(
     bounds = _bounds(_raise_descriptor_limit())
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        records = open_records(stack, settings, chains, purpose=purpose, clock=clock)
-        vault = await open_vault(settings, records.db)
-        apparatus = await open_apparatus(
+        stores = open_stores(stack, settings, chains, purpose=purpose, clock=clock)
+        vault = await open_vault(settings, stores.db)
+        platform = await open_platform(
             stack,
             settings,
             clock=clock,
             stop_apps=stop_apps,
-            needed_toolchains=partial(in_use, records.db),
+            needed_toolchains=partial(in_use, stores.db),
         )
-        former = await note_recipient(records.db, pay_to, clock=clock)
+        former = await note_recipient(stores.db, pay_to, clock=clock)
         services = assemble(
             settings,
-            records,
-            apparatus,
+            stores,
+            platform,
             parsers=await _open_parsers(stack),
             vault=vault,
             chains=chains,
@@ -113,22 +113,22 @@ async def run_gateway(
         await services.gateway.reconciler.sweep()
         await services.gateway.reconciler.restarts.recall()
         await services.gateway.addresses.sweep()
-        await services.metering.resume(await apparatus.runtime.running())
+        await services.metering.resume(await platform.runtime.running())
         await services.blocking.enforce()
         await services.gateway.reconciler.reconcile()
         await services.space.look()
-        await services.payments.resumption.check_balances()
+        await services.payments.settlement_follow_up.check_balances()
         operator = listen("127.0.0.1", settings.operator_port, "operator_port")
-        servers = _servers(services, records, apparatus, operator, bounds)
+        servers = _servers(services, stores, platform, operator, bounds)
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(task) for task in _tasks(services, apparatus, servers)]
+            running = [tasks.create_task(task) for task in _tasks(services, platform, servers)]
             _spare_the_collector()
             on_ready(
-                Addresses(
-                    gateway=apparatus.gateway_url,
+                GatewayAddresses(
+                    gateway=platform.gateway_url,
                     operator=http_url("127.0.0.1", operator.getsockname()[1]),
-                    proxy=http_url(settings.proxy_host, apparatus.proxy_port),
-                    isolation=apparatus.isolation,
+                    proxy=http_url(settings.proxy_host, platform.proxy_port),
+                    isolation=platform.isolation,
                 )
             )
             await stop.wait()
@@ -147,17 +147,17 @@ async def _open_parsers(stack: AsyncExitStack) -> ParserPool:
 
 def _servers(
     services: Services,
-    records: Records,
-    apparatus: Apparatus,
+    stores: Stores,
+    platform: Platform,
     operator: socket.socket,
     bounds: Bounds,
 ) -> list[HttpServer]:
-    gateway, proxy_dir = services.gateway, apparatus.proxy_dir
-    checks = _checks(records, apparatus, services)
+    gateway, proxy_dir = services.gateway, platform.proxy_dir
+    checks = _checks(stores, platform, services)
     return [
         HttpServer(
             _api(gateway),
-            apparatus.api_listener,
+            platform.api_listener,
             bounds=bounds,
             proxies=gateway.trusted_proxies,
         ),
@@ -210,7 +210,7 @@ def _spare_the_collector() -> None:
 
 
 def _tasks(
-    services: Services, apparatus: Apparatus, servers: list[HttpServer]
+    services: Services, platform: Platform, servers: list[HttpServer]
 ) -> list[Coroutine[Any, Any, None]]:
     """Everything that goes on until the gateway stops."""
     return [
@@ -219,7 +219,7 @@ def _tasks(
         services.gateway.reconciler.run(),
         services.deliveries.run(),
         services.gateway.inventory.run(),
-        _every(_TOOLCHAINS_SECONDS, apparatus.toolchains.store.collect),
+        _every(_TOOLCHAINS_SECONDS, platform.toolchains.store.collect),
         _every(_MEASURE_SECONDS, services.deliveries.measure),
         services.space.run(),
         _every(_SPACE_SECONDS, services.space.look),
@@ -228,11 +228,11 @@ def _tasks(
         _every(_BLOCKS_SECONDS, services.blocking.enforce),
         _every(_METERING_SECONDS, services.metering.tick),
         _every(_RETENTION_SECONDS, services.retention.sweep),
-        _every(_RESUME_SECONDS, services.payments.resumption.resume, at_once=True),
-        _every(_BALANCES_SECONDS, services.payments.resumption.check_balances),
+        _every(_RESUME_SECONDS, services.payments.settlement_follow_up.resume, at_once=True),
+        _every(_BALANCES_SECONDS, services.payments.settlement_follow_up.check_balances),
         _every(_PURGE_SECONDS, services.payments.quotes.purge),
         _every(_PURGE_SECONDS, services.gateway.idempotency.purge),
-        apparatus.caddy.keep_running(),
+        platform.caddy.keep_running(),
         _every(FOLLOW_SECONDS, services.gateway.usage.follow),
         _every(SAMPLE_SECONDS, services.gateway.usage.sample),
         _every(_PURGE_SECONDS, services.gateway.usage.purge),
@@ -241,7 +241,7 @@ def _tasks(
             for it in services.payments.watchers
         ),
         *(_every(services.watch_seconds, it.ask_again) for it in services.payments.watchers),
-        *(_every(services.watch_seconds, it.check) for it in services.payments.second_looks),
+        *(_every(services.watch_seconds, it.check) for it in services.payments.finality_checks),
         *(_every(services.watch_seconds, it.resume) for it in services.payments.refund_follow_ups),
         *(server.run() for server in servers),
     ]
@@ -339,17 +339,17 @@ def _stopped(serving: str, restarts: Restarts) -> Absence:
     )
 
 
-def _checks(records: Records, apparatus: Apparatus, services: Services) -> dict[str, Check]:
+def _checks(stores: Stores, platform: Platform, services: Services) -> dict[str, Check]:
     """What readiness asks of each part."""
 
     async def proxy() -> None:
-        if not apparatus.caddy.alive():
+        if not platform.caddy.alive():
             raise ProxyFailed
 
-    chains = {f"chain {name}": _chain_check(client) for name, client in records.clients.items()}
+    chains = {f"chain {name}": _chain_check(client) for name, client in stores.clients.items()}
     return {
-        "database": records.db.check,
-        "runtime": apparatus.runtime.check,
+        "database": stores.db.check,
+        "runtime": platform.runtime.check,
         "disk": services.capacity.check,
         "proxy": proxy,
         **chains,

@@ -6,7 +6,7 @@ from moorage.chains.address import checksum_address, parse_address
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ConfigurationInvalid
-from moorage.gateway.running import Addresses, run_gateway
+from moorage.gateway.running import GatewayAddresses, run_gateway
 from moorage.gateway.stopping import stop_on_signals
 from moorage.settings import Settings
 from moorage.storage.purpose import Purpose
@@ -14,7 +14,7 @@ from moorage.storage.purpose import Purpose
 _LOCAL_NODES = ("anvil", "hardhat", "ganache", "foundry")
 
 
-async def run_serve(settings: Settings, *, on_ready: Callable[[Addresses], None]) -> None:
+async def run_serve(settings: Settings, *, on_ready: Callable[[GatewayAddresses], None]) -> None:
     """Run until SIGINT or SIGTERM; apps and proxy go on for the next start.
 
     Raises ConfigurationInvalid for what would make it unsafe or useless.

@@ -15,7 +15,7 @@ import msgspec
 from moorage import __version__
 from moorage.backup.archive import unpack, write_archive
 from moorage.backup.content import digest_of
-from moorage.backup.manifest import DATABASE, FORMAT, NAME, Entry, Manifest
+from moorage.backup.manifest import DATABASE, FORMAT, NAME, Manifest, ManifestEntry
 from moorage.backup.staging import Staging
 from moorage.clock import SystemClock, iso_utc
 from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid
@@ -138,9 +138,9 @@ def _copy_key(source: Path, target: Path) -> None:
     target.chmod(0o600)
 
 
-def _entry(directory: Path, name: str) -> Entry:
+def _entry(directory: Path, name: str) -> ManifestEntry:
     path = directory / name
-    return Entry(path=name, size=path.stat().st_size, digest=digest_of(path))
+    return ManifestEntry(path=name, size=path.stat().st_size, digest=digest_of(path))
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from moorage.clock import iso_utc
 from moorage.money import decimal_text
 from moorage.storage.database import Database
 from moorage.storage.money import accounts
-from moorage.storage.money.accounts import Entry
+from moorage.storage.money.accounts import LedgerEntry
 
 COLUMNS = ("time", "posting", "kind", "account", "amount_micro_usd", "amount_usd")
 
@@ -36,7 +36,7 @@ async def ledger_rows(
             place = some[-1].place
 
 
-def _cells(entry: Entry) -> tuple[str, ...]:
+def _cells(entry: LedgerEntry) -> tuple[str, ...]:
     return (
         iso_utc(entry.created_at_ms),
         spreadsheet_text(entry.posting_id),

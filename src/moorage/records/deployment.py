@@ -79,7 +79,7 @@ class Deployment(msgspec.Struct, frozen=True):
         return (self.variables, self.health_path)
 
 
-class Standing(msgspec.Struct, frozen=True):
+class DeploymentView(msgspec.Struct, frozen=True):
     """A deployment together with its project, as far as telling where it stands takes."""
 
     id: str

@@ -14,7 +14,7 @@ class RelayStatus(StrEnum):
     REPLACED = "replaced"  # another transaction has its nonce
 
 
-class Relayed(msgspec.Struct, frozen=True):
+class RelayTransaction(msgspec.Struct, frozen=True):
     """One row of `relay_transactions`. Those of one nonce are versions of each other.
 
     Any version may be the one that is mined. Hex is lower case, with 0x.

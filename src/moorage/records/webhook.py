@@ -33,7 +33,7 @@ class Delivery(msgspec.Struct, frozen=True):
     created_at_ms: int
 
 
-class Standing(msgspec.Struct, frozen=True):
+class DeliveryState(msgspec.Struct, frozen=True):
     """How a webhook does: what became of the last delivery tried, and how many wait."""
 
     status: DeliveryStatus | None  # None before the first attempt

@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as insert_or_replace
 
 from moorage.records.event import Event, EventData, EventKind
-from moorage.records.webhook import Delivery, DeliveryStatus, Standing, Webhook
+from moorage.records.webhook import Delivery, DeliveryState, DeliveryStatus, Webhook
 from moorage.storage.database import Database, Row, Statement, Transaction
 from moorage.storage.schema import deliveries, events, payments, webhooks
 
@@ -281,12 +281,12 @@ async def schedule(tx: Transaction, wallet: str, *, at_ms: int | None) -> None:
     await tx.execute(_SCHEDULE, of_wallet=wallet, at_ms=at_ms)
 
 
-async def standing(db: Database, wallet: str) -> Standing:
+async def standing(db: Database, wallet: str) -> DeliveryState:
     """How the wallet's webhook does."""
     last = await db.one(_LAST_TRIED, wallet=wallet)
     status, attempts, error = last or (None, 0, None)
     waiting, next_at_ms = await db.one(_WAITING, wallet=wallet) or (0, None)
-    return Standing(
+    return DeliveryState(
         status=DeliveryStatus(status) if status else None,
         attempts=attempts,
         error=error,

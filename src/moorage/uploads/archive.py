@@ -32,7 +32,7 @@ _ENTRIES_PER_FILE = 4
 _DIRECTORY_BYTES = 4 * 1024 * 1024
 
 
-class Entry(msgspec.Struct, frozen=True):
+class ArchiveEntry(msgspec.Struct, frozen=True):
     """One file or folder of an archive, as its central directory describes it."""
 
     name: str
@@ -65,7 +65,7 @@ class _Directory(msgspec.Struct, frozen=True):
     entries: int
 
 
-def read_entries(archive: BinaryIO, limits: UploadLimits) -> list[Entry]:
+def read_entries(archive: BinaryIO, limits: UploadLimits) -> list[ArchiveEntry]:
     """Every entry, in the order of the central directory, with `data_at` set.
 
     Raises UploadInvalid. Reads headers only. Memory: a few times the directory,
@@ -133,7 +133,7 @@ def _unpack(archive: BinaryIO, layout: struct.Struct, at: int, signature: bytes)
     raise UploadInvalid("the archive is damaged: a header is not where it should be")
 
 
-def _central_entries(archive: BinaryIO, directory: _Directory) -> Iterator[Entry]:
+def _central_entries(archive: BinaryIO, directory: _Directory) -> Iterator[ArchiveEntry]:
     at = directory.offset
     end = at + directory.size
     for _ in range(directory.entries):
@@ -147,11 +147,11 @@ def _central_entries(archive: BinaryIO, directory: _Directory) -> Iterator[Entry
         raise UploadInvalid("the archive is damaged: its directory holds more than it says")
 
 
-def _entry(header: tuple[int, ...], raw_name: bytes, extra: bytes) -> Entry:
+def _entry(header: tuple[int, ...], raw_name: bytes, extra: bytes) -> ArchiveEntry:
     _, _, _, flags, method, _, _, crc, packed, size = header[:10]
     name = _name(raw_name, flags)
     size, packed, header_at = _wide((size, packed, header[16]), extra, name)
-    return Entry(
+    return ArchiveEntry(
         name=name,
         raw_name=raw_name,
         flags=flags,
@@ -197,7 +197,7 @@ def _extra_field(extra: bytes, wanted: int) -> bytes:
     return b""
 
 
-def _check_kind(entry: Entry) -> None:
+def _check_kind(entry: ArchiveEntry) -> None:
     """Raises UploadInvalid unless this is a plain file or folder that can be unpacked here."""
     kind = stat.S_IFMT(entry.mode)
     problem = None
@@ -217,7 +217,7 @@ def _check_kind(entry: Entry) -> None:
         raise UploadInvalid(problem, path=entry.name)
 
 
-def _located(archive: BinaryIO, entry: Entry) -> Entry:
+def _located(archive: BinaryIO, entry: ArchiveEntry) -> ArchiveEntry:
     """`entry` with the start of its data, which only its local header tells."""
     header = _unpack(archive, _LOCAL, entry.header_at, b"PK\3\4")
     _, _, flags, method, *_, name_length, extra_length = header
@@ -231,7 +231,7 @@ def _located(archive: BinaryIO, entry: Entry) -> Entry:
     return msgspec.structs.replace(entry, data_at=data_at)
 
 
-def _check_disjoint(entries: list[Entry], limit: int) -> None:
+def _check_disjoint(entries: list[ArchiveEntry], limit: int) -> None:
     """Raises UploadInvalid when two entries share bytes, as the densest zip bombs do."""
     previous_end = 0
     for entry in sorted(entries, key=lambda entry: entry.header_at):

@@ -7,7 +7,7 @@ from typing import BinaryIO
 import msgspec
 
 from moorage.errors import UploadInvalid
-from moorage.uploads.archive import DEFLATED, Entry, read_entries
+from moorage.uploads.archive import DEFLATED, ArchiveEntry, read_entries
 from moorage.uploads.limits import UploadLimits
 from moorage.uploads.paths import PathSet, is_clutter
 
@@ -50,7 +50,7 @@ def unpack(
     return unpacked
 
 
-def _files(entries: list[Entry], limits: UploadLimits) -> list[Entry]:
+def _files(entries: list[ArchiveEntry], limits: UploadLimits) -> list[ArchiveEntry]:
     paths = PathSet(limits)
     files = []
     for entry in entries:
@@ -77,7 +77,7 @@ class _Budget:
     def _by_ratio(self, packed: int) -> int:
         return max(_RATIO_FLOOR, packed * self._limits.archive_ratio)
 
-    def spend(self, entry: Entry, *, piece: int, so_far: int) -> None:
+    def spend(self, entry: ArchiveEntry, *, piece: int, so_far: int) -> None:
         """Takes `piece` bytes more of `entry`, which has yielded `so_far` with them."""
         self._total += piece
         if so_far > entry.size:
@@ -91,7 +91,7 @@ class _Budget:
             raise UploadInvalid(f"the archive unpacks to more than {self._most} bytes")
 
 
-def _verified(entry: Entry, pieces: Iterator[bytes], budget: _Budget) -> Iterator[bytes]:
+def _verified(entry: ArchiveEntry, pieces: Iterator[bytes], budget: _Budget) -> Iterator[bytes]:
     """`pieces`, within the budget and, once exhausted, with the length and CRC-32 of the header."""
     size = crc = 0
     for piece in pieces:
@@ -105,7 +105,7 @@ def _verified(entry: Entry, pieces: Iterator[bytes], budget: _Budget) -> Iterato
         raise UploadInvalid("is damaged: its checksum does not match", path=entry.name)
 
 
-def _inflated(archive: BinaryIO, entry: Entry) -> Iterator[bytes]:
+def _inflated(archive: BinaryIO, entry: ArchiveEntry) -> Iterator[bytes]:
     packed = _packed(archive, entry)
     if entry.method != DEFLATED:
         yield from packed
@@ -127,7 +127,7 @@ def _inflated(archive: BinaryIO, entry: Entry) -> Iterator[bytes]:
         raise UploadInvalid("is damaged: its data ends early", path=entry.name)
 
 
-def _packed(archive: BinaryIO, entry: Entry) -> Iterator[bytes]:
+def _packed(archive: BinaryIO, entry: ArchiveEntry) -> Iterator[bytes]:
     archive.seek(entry.data_at)
     left = entry.packed
     while left:

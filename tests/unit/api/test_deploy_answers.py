@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from moorage.api import deploy as agent
-from moorage.deploy.entrance.attempt import Admitted, Bid
+from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.payments.protocols.evidence import PaymentMeans
 from moorage.planning.plan import Settings
 from moorage.uploads.request import DeployRequest
@@ -23,7 +23,7 @@ def test_redeploy_that_names_months_is_told_that_they_do_not_count(
     redeploys: bool, months: int, said: str
 ) -> None:
     admitted = Admitted("project", "deployment", 0, redeploys=redeploys)
-    bid = Bid(
+    attempt = DeployAttempt(
         wallet=ALICE,
         request=DeployRequest("hello", "Hello", None, months, Settings()),
         request_digest="",
@@ -32,7 +32,7 @@ def test_redeploy_that_names_months_is_told_that_they_do_not_count(
         evidence=None,
         use_existing_credits=False,
     )
-    response = agent._accepted(admitted, bid)
+    response = agent._accepted(admitted, attempt)
     body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
     assert body["message"].startswith(CONTRACTS)
     assert (body["message"] != CONTRACTS) == bool(said)

@@ -15,7 +15,7 @@ from moorage.api.projects import change_project, show_project
 from moorage.api.services import Gateway
 from moorage.auth.client_address import TrustedProxies
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.entrance.configuration import Configuration
+from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
@@ -44,7 +44,7 @@ class Asking(Believed):
                 trusted_proxies=TrustedProxies(()),
                 hosts=Hosts(base_domain="example.com", scheme="https", port=None),
                 metering=self.metering,
-                configuration=Configuration(
+                configuration=ProjectConfiguration(
                     db=db,
                     vault=Vault([bytes(32)]),
                     capacity=roomy(db),

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 
 from moorage.backup.archive import write_archive
 from moorage.backup.content import digest_of
-from moorage.backup.manifest import DATABASE, FORMAT, NAME, Entry, Manifest
+from moorage.backup.manifest import DATABASE, FORMAT, NAME, Manifest, ManifestEntry
 from moorage.errors import BackupInvalid
 from moorage.operate.backup import restore
 from moorage.storage import migrate as migration
@@ -39,7 +39,7 @@ def saved(tmp_path: Path, revision: str) -> Path:
     if not known:
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
-    entry = Entry(path=DATABASE, size=path.stat().st_size, digest=digest_of(path))
+    entry = ManifestEntry(path=DATABASE, size=path.stat().st_size, digest=digest_of(path))
     manifest = Manifest(
         format=FORMAT,
         version="0.1.0",

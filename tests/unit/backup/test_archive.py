@@ -13,7 +13,7 @@ import pytest
 
 from moorage.backup.archive import unpack, write_archive
 from moorage.backup.content import digest_of
-from moorage.backup.manifest import FORMAT, NAME, Entry, Manifest
+from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry
 from moorage.errors import BackupFailed, BackupInvalid
 
 MIB = 1024 * 1024
@@ -22,7 +22,7 @@ IMAGE = "apps/volumes/one/disk.img"
 
 def manifest_of(directory: Path, *paths: str, **changed: object) -> Manifest:
     entries = tuple(
-        Entry(
+        ManifestEntry(
             path=path,
             size=(directory / path).stat().st_size,
             digest=digest_of(directory / path),

@@ -6,12 +6,12 @@ import pytest
 from eth_account import Account
 from eth_utils.address import to_checksum_address
 
-from moorage.chains.signing import SigningKey, Transaction, rlp
+from moorage.chains.signing import ChainTransaction, SigningKey, rlp
 
 KEY = "0x" + "46" * 32
 
 
-def transaction(**changes: object) -> Transaction:
+def transaction(**changes: object) -> ChainTransaction:
     fields: dict[str, object] = {
         "chain_id": 42161,
         "nonce": 9,
@@ -21,7 +21,7 @@ def transaction(**changes: object) -> Transaction:
         "max_fee_per_gas": 2 * 10**9,
         "max_priority_fee_per_gas": 10**6,
     }
-    return Transaction(**{**fields, **changes})  # type: ignore[arg-type] # mixed on purpose
+    return ChainTransaction(**{**fields, **changes})  # type: ignore[arg-type] # mixed on purpose
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from clock import MovableClock
 from fakes import FakeRuntime, FakeSettlements, FakeVerifier, paywall_of, roomy
 from moorage.auth.rate_limit import RateLimiter
 from moorage.deploy.entrance.admission import Admission
-from moorage.deploy.entrance.attempt import Admitted, Bid
+from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.errors import MoorageError
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
@@ -102,7 +102,7 @@ class Gate:
 
         `named` are its display name and description.
         """
-        offered = bid(
+        offered = attempt(
             wallet,
             name,
             body=body,
@@ -153,7 +153,7 @@ class Gate:
         return {path.name for path in self.sources.iterdir()}
 
 
-def bid(
+def attempt(
     wallet: str = ALICE,
     name: str = "hello",
     *,
@@ -164,9 +164,9 @@ def bid(
     use_existing_credits: bool = False,
     display_name: str = "Hello",
     description: str | None = None,
-) -> Bid:
+) -> DeployAttempt:
     means = PaymentMeans(chain=ARBITRUM, token=USDC)
-    return Bid(
+    return DeployAttempt(
         wallet=wallet,
         request=DeployRequest(
             unique_name=name,

@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from gate import PRICE, Gate, bid, dearer
+from gate import PRICE, Gate, attempt, dearer
 from sqlalchemy import bindparam, select
 
 from moorage.deploy.entrance.attempt import Admitted
@@ -182,7 +182,7 @@ async def test_rest_of_a_payment_is_asked_for_by_a_quote_made_before_it_was_show
 
 async def fund_from(gate: Gate, tx: str) -> None:
     """Credit a transaction without answering the request that showed it."""
-    offered = bid(tx=tx)
+    offered = attempt(tx=tx)
     assert offered.evidence is not None
     await gate.admission._paywall.take(
         offered.evidence, wallet=ALICE, body_digest=offered.request_digest, unique_name="hello"
@@ -546,7 +546,7 @@ async def test_upload_that_cannot_be_kept_takes_no_payment(
     received = gate.upload()
     monkeypatch.setattr(received, "materialise", full)
     with pytest.raises(OSError, match="No space"):
-        await gate.admission.admit(bid(tx=gate.pay()), received, record=gate.record)
+        await gate.admission.admit(attempt(tx=gate.pay()), received, record=gate.record)
     assert gate.chain.asked == 0
     assert gate.kept() == set()
 
@@ -555,7 +555,7 @@ async def test_without_room_nobody_is_asked_to_pay_but_who_paid_is_served(gate: 
     gate.with_prices(PriceList(), reserve_bytes=2**62)
     assert isinstance(await gate.refused(), NoCapacity)
     with pytest.raises(NoCapacity):
-        await gate.admission.quote(bid())
+        await gate.admission.quote(attempt())
     assert await gate.counts() == NOTHING
     await gate.deploy(tx=gate.pay())
 
@@ -577,7 +577,7 @@ async def test_caller_cancelled_while_files_are_written_leaves_none(
         materialise(destination)
 
     monkeypatch.setattr(received, "materialise", slowly)
-    asking = asyncio.create_task(gate.admission.admit(bid(), received, record=gate.record))
+    asking = asyncio.create_task(gate.admission.admit(attempt(), received, record=gate.record))
     assert await asyncio.to_thread(begun.wait, 10)
     asking.cancel()
     for _ in range(20):
@@ -660,7 +660,7 @@ async def test_dry_run_tells_what_a_deploy_would_be_answered_and_changes_nothing
         await add_project(gate.db, ALICE, f"mine-{number}")
     before = await gate.counts()
 
-    offer = await gate.admission.quote(bid(use_existing_credits=use_existing, months=1))
+    offer = await gate.admission.quote(attempt(use_existing_credits=use_existing, months=1))
 
     answer = expected(credit, active, use_existing)
     assert (offer.amount, offer.balance, offer.active_projects) == (PRICE, credit, active)
@@ -674,23 +674,23 @@ async def test_dry_run_tells_what_a_deploy_would_be_answered_and_changes_nothing
 
 async def test_dry_run_of_a_redeploy_costs_nothing_while_there_are_credits(gate: Gate) -> None:
     await deployed(gate, ProjectStatus.ACTIVE)
-    without = await gate.admission.quote(bid())
+    without = await gate.admission.quote(attempt())
     assert (without.amount, without.payment_required) == (PRICE, True)
     await fund(gate.db, ALICE, 1)
-    offer = await gate.admission.quote(bid(months=3))
+    offer = await gate.admission.quote(attempt(months=3))
     assert (offer.amount, offer.payment_required, offer.shares) == (0, False, False)
 
 
 async def test_dry_run_tells_the_rest_of_a_payment_that_was_short(gate: Gate) -> None:
     await gate.demanded(tx=gate.pay(amount=200_000))
     demand = await gate.demanded()
-    assert (await gate.admission.quote(bid())).amount == demand.amount == 300_000
+    assert (await gate.admission.quote(attempt())).amount == demand.amount == 300_000
 
 
 async def test_dry_run_of_a_taken_name_is_refused(gate: Gate) -> None:
     await add_project(gate.db, BOB, "hello")
     with pytest.raises(NameUnavailable):
-        await gate.admission.quote(bid())
+        await gate.admission.quote(attempt())
 
 
 async def test_what_is_admitted_is_recorded_in_the_transaction_that_admits_it(gate: Gate) -> None:
@@ -704,18 +704,18 @@ async def test_deploy_whose_record_fails_is_not_admitted(gate: Gate) -> None:
 
     received = gate.upload()
     with pytest.raises(PaymentPending):
-        await gate.admission.admit(bid(tx=gate.pay()), received, record=fails)
+        await gate.admission.admit(attempt(tx=gate.pay()), received, record=fails)
     received.close()
     assert (await gate.counts())["deployments"] == 0
     assert gate.kept() == set()
 
 
 async def test_another_payment_with_an_answered_request_is_credited(gate: Gate) -> None:
-    await gate.admission.credit(bid(tx=gate.pay()))
+    await gate.admission.credit(attempt(tx=gate.pay()))
     assert await accounts.balance(gate.db, ALICE) == PRICE
     gate.chain.missing = ChainUnavailable()
-    await gate.admission.credit(bid(tx="0x" + "7" * 64))
-    await gate.admission.credit(bid())
+    await gate.admission.credit(attempt(tx="0x" + "7" * 64))
+    await gate.admission.credit(attempt())
     assert await accounts.balance(gate.db, ALICE) == PRICE
 
 
@@ -749,7 +749,7 @@ async def test_what_an_hour_lacks_is_asked_for_and_then_admits(gate: Gate) -> No
         await gate.deploy(use_existing_credits=True)
     lacking = 2 * 1_000_000 + AN_HOUR - 1_000_000
     assert demand.value.amount == lacking
-    offer = await gate.admission.quote(bid(ALICE, "hello", use_existing_credits=True))
+    offer = await gate.admission.quote(attempt(ALICE, "hello", use_existing_credits=True))
     assert (offer.amount, offer.payment_required, offer.shares) == (lacking, True, False)
     await fund(gate.db, ALICE, lacking - 1)
     with pytest.raises(PaymentRequired):
@@ -785,4 +785,4 @@ async def test_without_memory_nobody_is_asked_to_pay(gate: Gate) -> None:
     with pytest.raises(NoCapacity):
         await gate.deploy()
     with pytest.raises(NoCapacity):
-        await gate.admission.quote(bid(ALICE, "hello"))
+        await gate.admission.quote(attempt(ALICE, "hello"))

@@ -4,7 +4,12 @@ import pytest
 from yard import Yard
 
 from moorage.deploy.keeping.retention import DAY_MS, Retention
-from moorage.deploy.keeping.suspension import Blocking, block_project, block_wallet, unblock_wallet
+from moorage.deploy.keeping.suspension import (
+    Suspension,
+    block_project,
+    block_wallet,
+    unblock_wallet,
+)
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
@@ -20,8 +25,8 @@ def given_up() -> list[str]:
 
 
 @pytest.fixture
-def blocking(yard: Yard, given_up: list[str]) -> Blocking:
-    return Blocking(
+def blocking(yard: Yard, given_up: list[str]) -> Suspension:
+    return Suspension(
         db=yard.db, metering=yard.metering, on_given_up=given_up.append, clock=yard.clock
     )
 
@@ -54,11 +59,11 @@ async def billed(yard: Yard, project: Project) -> list[bool]:
 
 async def settle(yard: Yard) -> None:
     await yard.reconciler.reconcile()
-    await yard.chores_done()
+    await yard.subject_tasks_done()
 
 
 async def test_blocked_project_is_stopped_and_burns_nothing_though_it_has_credits(
-    yard: Yard, project: Project, serving: Deployment, blocking: Blocking
+    yard: Yard, project: Project, serving: Deployment, blocking: Suspension
 ) -> None:
     await block(yard, project)
     await blocking.enforce()
@@ -76,7 +81,7 @@ async def test_blocked_project_is_stopped_and_burns_nothing_though_it_has_credit
 
 
 async def test_what_is_under_way_is_given_up_once(
-    yard: Yard, project: Project, serving: Deployment, blocking: Blocking, given_up: list[str]
+    yard: Yard, project: Project, serving: Deployment, blocking: Suspension, given_up: list[str]
 ) -> None:
     queued = await yard.queued(project)
     await block(yard, project)
@@ -90,7 +95,7 @@ async def test_what_is_under_way_is_given_up_once(
 
 
 async def test_what_ran_out_of_credits_before_is_blocked_all_the_same(
-    yard: Yard, project: Project, blocking: Blocking
+    yard: Yard, project: Project, blocking: Suspension
 ) -> None:
     await yard.serving(project)
     async with yard.db.transaction(durable=False) as tx:
@@ -104,7 +109,7 @@ async def test_what_ran_out_of_credits_before_is_blocked_all_the_same(
 
 
 async def test_retention_passes_over_what_is_blocked_and_begins_when_it_is_lifted(
-    yard: Yard, project: Project, blocking: Blocking
+    yard: Yard, project: Project, blocking: Suspension
 ) -> None:
     await yard.serving(project)
     retention = Retention(
@@ -131,7 +136,7 @@ async def test_retention_passes_over_what_is_blocked_and_begins_when_it_is_lifte
 
 
 async def test_lifted_project_runs_again_on_its_credits(
-    yard: Yard, project: Project, serving: Deployment, blocking: Blocking
+    yard: Yard, project: Project, serving: Deployment, blocking: Suspension
 ) -> None:
     await block(yard, project)
     await blocking.enforce()
@@ -144,7 +149,7 @@ async def test_lifted_project_runs_again_on_its_credits(
 
 
 async def test_lifted_project_that_never_served_has_failed(
-    yard: Yard, project: Project, blocking: Blocking
+    yard: Yard, project: Project, blocking: Suspension
 ) -> None:
     await yard.queued(project)
     await block(yard, project)
@@ -155,7 +160,7 @@ async def test_lifted_project_that_never_served_has_failed(
 
 
 async def test_lifting_before_it_was_carried_out_leaves_what_runs(
-    yard: Yard, project: Project, serving: Deployment, blocking: Blocking
+    yard: Yard, project: Project, serving: Deployment, blocking: Suspension
 ) -> None:
     await block(yard, project)
     await unblock(yard, project)
@@ -166,7 +171,7 @@ async def test_lifting_before_it_was_carried_out_leaves_what_runs(
 
 
 async def test_wallet_is_blocked_with_all_it_has_and_lifted_with_all_of_it(
-    yard: Yard, project: Project, blocking: Blocking
+    yard: Yard, project: Project, blocking: Suspension
 ) -> None:
     other = await add_project(yard.db, ALICE, "other", ProjectStatus.FAILED)
     await add_deployment(yard.db, other, DeploymentStatus.FAILED)
@@ -188,7 +193,7 @@ async def test_wallet_is_blocked_with_all_it_has_and_lifted_with_all_of_it(
 
 
 async def test_what_is_being_deleted_is_left_to_that(
-    yard: Yard, project: Project, blocking: Blocking
+    yard: Yard, project: Project, blocking: Suspension
 ) -> None:
     async with yard.db.transaction(durable=False) as tx:
         await projects.set_status(tx, project.id, ProjectStatus.DELETING)

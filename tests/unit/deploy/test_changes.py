@@ -9,7 +9,7 @@ from yard import Yard
 from fakes import roomy
 from moorage.auth.rate_limit import RateLimiter
 from moorage.deploy.entrance.change import change_request
-from moorage.deploy.entrance.configuration import Changed, Configuration, Effect
+from moorage.deploy.entrance.configuration import Changed, Effect, ProjectConfiguration
 from moorage.errors import (
     DeployFailed,
     FailureCause,
@@ -43,9 +43,9 @@ class Desk:
         self.copies = copies
         self.with_reserve(0)
 
-    def with_reserve(self, reserve_bytes: int) -> Configuration:
+    def with_reserve(self, reserve_bytes: int) -> ProjectConfiguration:
         """As after a restart with another setting."""
-        self.service = Configuration(
+        self.service = ProjectConfiguration(
             db=self.yard.db,
             vault=self.yard.vault,
             capacity=roomy(self.yard.db, reserve_bytes=reserve_bytes),

@@ -90,10 +90,10 @@ async def test_restart_under_way_ends_before_its_files_are_removed(
 
     await yard.deletion.delete(project)
 
-    assert yard.chores.under_way() == []
+    assert yard.subject_tasks.under_way() == []
     yard.runtime.gates.clear()
     await yard.reconciler.reconcile()
-    await yard.chores_done()
+    await yard.subject_tasks_done()
     assert yard.runtime.apps == {}
     assert yard.routes.table == {}
 
@@ -146,7 +146,7 @@ async def test_reconciler_finishes_a_deletion_that_failed(
     assert yard.routes.table == {}
 
     await yard.reconciler.reconcile()
-    await yard.chores_done()
+    await yard.subject_tasks_done()
 
     assert await is_gone(yard, project)
 
@@ -181,7 +181,7 @@ async def test_comparison_under_way_does_not_undo_a_deletion(
     await yard.deletion.delete(project)
     gate.set()
     await comparing
-    await yard.chores_done()
+    await yard.subject_tasks_done()
     assert yard.runtime.called("start") == []
     assert yard.routes.table == {}
 

@@ -359,7 +359,7 @@ async def test_all_addresses_of_a_project_move_together(
     yard.routes.table[SHOP] = Path("/run/apps/stale.sock")  # as a crash may leave it
 
     await yard.reconciler.reconcile()
-    await yard.chores_done()
+    await yard.subject_tasks_done()
 
     assert yard.routes.table == {HOST: socket_of(app), SHOP: socket_of(app)}
 

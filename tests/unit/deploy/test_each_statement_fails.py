@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from gate import PRICE, Gate, bid
+from gate import PRICE, Gate, attempt
 
 from clock import MovableClock
 from fakes import FakeSettlements, authorizes
-from moorage.deploy.entrance.attempt import Admitted, Bid
+from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.errors import DatabaseUnavailable, MoorageError, PaymentAlreadyUsed, PaymentPending
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
 from moorage.storage import database
@@ -47,8 +47,8 @@ class Shop:
 
     def __init__(self, db: Database, directory: Path, *, signed: bool) -> None:
         self.gate = Gate(db, MovableClock(), directory)
-        self.bid: Bid = msgspec.structs.replace(
-            bid(),
+        self.attempt: DeployAttempt = msgspec.structs.replace(
+            attempt(),
             evidence=authorizes(PRICE) if signed else TransactionEvidence(MEANS, self.gate.pay()),
         )
 
@@ -59,7 +59,7 @@ class Shop:
     async def deploy(self) -> Admitted | MoorageError:
         received = self.gate.upload()
         try:
-            return await self.gate.admission.admit(self.bid, received, record=self.gate.record)
+            return await self.gate.admission.admit(self.attempt, received, record=self.gate.record)
         except MoorageError as refused:
             return refused
         finally:

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from gate import PRICE, Gate, bid, dearer
+from gate import PRICE, Gate, attempt, dearer
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -187,7 +187,7 @@ class Till(RuleBasedStateMachine):
             wallet=sent.transfer.payer,
             amount=MicroUsd(PRICE),
             means=PaymentMeans(ARBITRUM, USDC),
-            evidence=bid(tx=sent.transfer.tx_hash).evidence,
+            evidence=attempt(tx=sent.transfer.tx_hash).evidence,
             body_digest="00" * 32,
         )
         try:
@@ -278,7 +278,7 @@ class Till(RuleBasedStateMachine):
 
     def present(self, wallet: str, name: str, sent: Sent) -> Admitted | MoorageError:
         """A request with the transfer's hash, and what the model makes of its answer."""
-        answer = self.deploy(wallet, name, bid(tx=sent.transfer.tx_hash).evidence)
+        answer = self.deploy(wallet, name, attempt(tx=sent.transfer.tx_hash).evidence)
         if not isinstance(answer, NameUnavailable | PaymentAlreadyUsed):
             self._credited(sent)  # to who paid, whoever shows it
         if isinstance(answer, Admitted):
@@ -303,7 +303,7 @@ class Till(RuleBasedStateMachine):
         assert demand.expires_at_ms <= self.clock.now_ms() + HALF_AN_HOUR_MS
 
     async def _deploy(self, wallet: str, name: str, evidence: Evidence | None) -> Admitted:
-        offered = bid(wallet, name, body=fresh_hash(), evidence=evidence)
+        offered = attempt(wallet, name, body=fresh_hash(), evidence=evidence)
         received = self.gate.upload()
         try:
             return await self.gate.admission.admit(offered, received, record=self.gate.record)

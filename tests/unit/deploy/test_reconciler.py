@@ -45,7 +45,7 @@ async def suspend(yard: Yard, project: Project) -> None:
 
 async def reconcile(yard: Yard) -> None:
     await yard.reconciler.reconcile()
-    await yard.chores_done()
+    await yard.subject_tasks_done()
 
 
 async def test_what_runs_and_should_is_left_alone(
@@ -104,7 +104,7 @@ async def test_dead_app_is_started_again(yard: Yard, project: Project, app: Depl
 
     await yard.reconciler.reconcile()
     assert yard.reconciler.dead == {app.id}
-    await yard.chores_done()
+    await yard.subject_tasks_done()
     await yard.reconciler.reconcile()
 
     assert yard.runtime.called("start") == [app.id]
@@ -191,7 +191,7 @@ async def test_removal_that_takes_long_or_fails_holds_nobody_up(
     assert yard.runtime.called("remove") == ["stuck"]
 
     gate.set()
-    await yard.chores_done()
+    await yard.subject_tasks_done()
     assert "stuck" in yard.runtime.built
     yard.clock.advance(1_000)
     await reconcile(yard)
@@ -208,7 +208,7 @@ async def test_one_app_that_starts_slowly_holds_nobody_up(
             await yard.reconciler.reconcile()
     await until(lambda: yard.runtime.called("start") == [app.id])
     gate.set()
-    await yard.chores_done()
+    await yard.subject_tasks_done()
 
 
 async def test_app_of_a_suspended_project_is_stopped_and_its_address_leads_nowhere(
@@ -298,7 +298,7 @@ async def test_project_whose_credits_are_spent_again_while_it_wakes_stays_suspen
     await yard.reconciler.reconcile()
     yard.db._writer.execute("UPDATE wallets SET balance_micro_usd = 0")
     gate.set()
-    await yard.chores_done()
+    await yard.subject_tasks_done()
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     assert yard.routes.table == {}
 
@@ -412,7 +412,7 @@ async def test_app_replaced_while_it_is_restarted_does_not_take_the_address(
     await set_status(yard, project, ProjectStatus.ACTIVE)
     theirs = yard.routes.table[HOST] = socket_of(new)
     gate.set()
-    await yard.chores_done()
+    await yard.subject_tasks_done()
     assert yard.routes.table == {HOST: theirs}
 
 
@@ -425,7 +425,7 @@ async def test_app_whose_deletion_began_while_it_is_restarted_does_not_take_the_
     await yard.reconciler.reconcile()
     await set_status(yard, project, ProjectStatus.DELETING)
     gate.set()
-    await yard.chores_done()
+    await yard.subject_tasks_done()
     assert yard.routes.table == {}
 
 
@@ -493,7 +493,7 @@ async def test_backoff_of_what_is_gone_is_forgotten(
         yard.runtime.built[f"stray {number}"] = yard.runtime.built[app.id]
     await reconcile(yard)
     await reconcile(yard)
-    assert yard.chores._backoff == {}
+    assert yard.subject_tasks._backoff == {}
 
 
 @pytest.mark.parametrize("method", ["known", "running"])
@@ -529,7 +529,7 @@ async def test_loop_outlives_a_database_that_is_away(
     await asyncio.gather(loop, return_exceptions=True)
 
 
-async def test_chores_end_with_the_loop(
+async def test_subject_tasks_end_with_the_loop(
     yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     yard.runtime.gates["start"] = asyncio.Event()
@@ -538,7 +538,7 @@ async def test_chores_end_with_the_loop(
     await until(lambda: yard.runtime.called("start") == [app.id])
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
-    assert yard.chores.under_way() == []
+    assert yard.subject_tasks.under_way() == []
 
 
 async def test_restarted_app_has_the_limits_of_an_app(

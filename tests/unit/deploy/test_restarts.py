@@ -6,7 +6,7 @@ import pytest
 from yard import Yard
 
 from moorage.deploy.keeping.restarts import CrashLoop, Restarts
-from moorage.deploy.keeping.subject_tasks import Chores
+from moorage.deploy.keeping.subject_tasks import SubjectTasks
 from moorage.engines.engine import AppExit
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment
@@ -33,7 +33,7 @@ async def crash(yard: Yard, app: Deployment, *, exit_code: int = 1, oom: bool = 
     yard.runtime.exits[app.id] = AppExit(exit_code=exit_code, out_of_memory=oom)
     for _ in range(700):
         await yard.reconciler.reconcile()
-        await yard.chores_done()
+        await yard.subject_tasks_done()
         if app.id in yard.runtime.apps:
             return
         yard.clock.advance(1_000)
@@ -90,7 +90,7 @@ async def test_crash_loop_waits_up_to_five_minutes(
     waits = set()
     for _ in range(3_000):
         await yard.reconciler.reconcile()
-        await yard.chores_done()
+        await yard.subject_tasks_done()
         loop = loop_of(yard, app)
         if loop is not None:
             waits.add(loop.next_try_ms - yard.clock.now_ms())
@@ -119,7 +119,7 @@ async def test_redeploy_ends_the_crash_loop(yard: Yard, project: Project, app: D
     new = await yard.queued(project)
     await yard.deployed()
     await yard.reconciler.reconcile()
-    await yard.chores_done()
+    await yard.subject_tasks_done()
     assert loop_of(yard, app) is None
     assert loop_of(yard, new) is None
 
@@ -155,7 +155,7 @@ async def test_ends_of_apps_that_serve_nothing_start_nothing(
     new = await yard.queued(project)
     for ended in (new.id, "never heard of"):
         await yard.reconciler.look(ended)
-    await yard.chores_done()
+    await yard.subject_tasks_done()
     assert yard.runtime.called("start") == []
 
 
@@ -178,7 +178,7 @@ async def test_app_that_a_look_found_dead_is_dead_though_a_comparison_began_befo
     await comparison
     assert yard.reconciler.dead == {app.id}
     yard.runtime.gates["start"].set()
-    await yard.chores_done()
+    await yard.subject_tasks_done()
     assert yard.reconciler.dead == frozenset()
 
 
@@ -186,14 +186,17 @@ async def test_app_that_was_started_meanwhile_is_not_counted_as_a_restart(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
     yard.reconciler.restarts.begin(project, app.id, yard.reconciler.start)
-    await yard.chores_done()
+    await yard.subject_tasks_done()
     assert app.id not in yard.runtime.notes
 
 
 async def recalled(yard: Yard) -> Restarts:
     """What the next gateway knows."""
     restarts = Restarts(
-        db=yard.db, runtime=yard.runtime, chores=Chores(clock=yard.clock), clock=yard.clock
+        db=yard.db,
+        runtime=yard.runtime,
+        subject_tasks=SubjectTasks(clock=yard.clock),
+        clock=yard.clock,
     )
     await restarts.recall()
     return restarts
@@ -256,7 +259,7 @@ async def test_crash_loop_lasts_though_its_tries_grow_rare(
     yard.runtime.faults["start"] = [DeployFailed(FailureCause.CRASHED, "no")] * 1000
     for _ in range(20):
         await yard.reconciler.reconcile()
-        await yard.chores_done()
+        await yard.subject_tasks_done()
         assert loop_of(yard, app) is not None
         yard.clock.advance(300_000)
     assert len(await crash_loops_told(yard)) == 1

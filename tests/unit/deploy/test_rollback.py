@@ -194,7 +194,7 @@ async def test_release_being_collected_is_copied_whole_or_refused(
 
     begun, _ = await asyncio.gather(roll_back(), yard.reconciler.reconcile())
     for _ in range(3):
-        await yard.chores_done()
+        await yard.subject_tasks_done()
         await yard.reconciler.reconcile()
     assert (oldest.id in yard.runtime.built) is begun
 

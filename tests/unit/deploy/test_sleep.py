@@ -27,7 +27,7 @@ async def app(yard: Yard, project: Project) -> Deployment:
 
 async def reconcile(yard: Yard) -> None:
     await yard.reconciler.reconcile()
-    await yard.chores_done()
+    await yard.subject_tasks_done()
 
 
 def pass_time(yard: Yard, seconds: float = SLEEP_AFTER_SECONDS) -> None:
@@ -198,7 +198,7 @@ async def test_request_while_the_app_falls_asleep_is_answered(
     await until(lambda: _awake(yard, project))
     gate.set()
     assert await asked
-    await yard.chores_done()
+    await yard.subject_tasks_done()
     await reconcile(yard)
     assert app.id in yard.runtime.apps
     assert yard.routes.table == {HOST: socket_of(app)}

@@ -19,7 +19,7 @@ from moorage.deploy.keeping.reconciler import Reconciler
 from moorage.deploy.keeping.releases import Releases
 from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.sleep import Sleep
-from moorage.deploy.keeping.subject_tasks import Chores
+from moorage.deploy.keeping.subject_tasks import SubjectTasks
 from moorage.deploy.keeping.wake import Wake
 from moorage.deploy.work import workflow as workflow_module
 from moorage.deploy.work.specs import Specs
@@ -118,13 +118,13 @@ class Yard:
             on_failed=self._failed,
         )
         self.worker = Worker(db=db, carry_out=self.workflow.run, places=PLACES, clock=clock)
-        self.chores = Chores(clock=clock)
+        self.subject_tasks = SubjectTasks(clock=clock)
         drain = Drain(runtime=self.runtime, limit_seconds=DRAIN_SECONDS, clock=clock)
         self.sleep = Sleep(
             db=db,
             runtime=self.runtime,
             addresses=self.addresses,
-            chores=self.chores,
+            subject_tasks=self.subject_tasks,
             after_seconds=SLEEP_AFTER_SECONDS,
             clock=clock,
         )
@@ -137,11 +137,17 @@ class Yard:
             specs=specs,
             listen_seconds=20,
             sources=sources,
-            chores=self.chores,
+            subject_tasks=self.subject_tasks,
             releases=Releases(
-                db=db, runtime=self.runtime, chores=self.chores, drain=drain, most=RELEASES_KEPT
+                db=db,
+                runtime=self.runtime,
+                subject_tasks=self.subject_tasks,
+                drain=drain,
+                most=RELEASES_KEPT,
             ),
-            restarts=Restarts(db=db, runtime=self.runtime, chores=self.chores, clock=clock),
+            restarts=Restarts(
+                db=db, runtime=self.runtime, subject_tasks=self.subject_tasks, clock=clock
+            ),
             sleep=self.sleep,
             capacity=self.capacity,
             clock=clock,
@@ -149,7 +155,7 @@ class Yard:
         self.wake = Wake(
             db=db,
             addresses=self.addresses,
-            chores=self.chores,
+            subject_tasks=self.subject_tasks,
             sleep=self.sleep,
             restarts=self.reconciler.restarts,
             capacity=self.capacity,
@@ -270,11 +276,11 @@ class Yard:
         """Id, start and end of each stretch that is billed."""
         return await self.db.all(INTERVALS, project_id=project.id)
 
-    async def chores_done(self) -> None:
+    async def subject_tasks_done(self) -> None:
         """Wait until the reconciler does nothing aside."""
         async with asyncio.timeout(10):
-            while chores := self.chores.under_way():
-                await asyncio.gather(*chores, return_exceptions=True)
+            while subject_tasks := self.subject_tasks.under_way():
+                await asyncio.gather(*subject_tasks, return_exceptions=True)
                 await asyncio.sleep(0)
 
 

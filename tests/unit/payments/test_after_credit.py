@@ -17,13 +17,13 @@ from moorage.errors import (
 from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.payments.price.offer import Offer
+from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols import mpp
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
 from moorage.payments.protocols.header_json import encode_base64url
 from moorage.payments.taking.paywall import Paywall
-from moorage.payments.taking.receipt import Receipt
+from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.payments.taking.topup import TopUp, TopUpRequest
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts, payments
@@ -74,17 +74,17 @@ def shows(tx_hash: str) -> TransactionEvidence:
     return TransactionEvidence(MEANS, tx_hash)
 
 
-async def take(paywall: Paywall, evidence: Evidence) -> Receipt:
+async def take(paywall: Paywall, evidence: Evidence) -> PaymentReceipt:
     return await paywall.take(evidence, wallet=ALICE, body_digest=BODY, unique_name="hello")
 
 
 async def top_up(
     db: Database, paywall: Paywall, clock: MovableClock, evidence: Evidence | None
-) -> list[tuple[Receipt, bool]]:
+) -> list[tuple[PaymentReceipt, bool]]:
     """What a top-up is recorded with, and whether it is new."""
-    recorded: list[tuple[Receipt, bool]] = []
+    recorded: list[tuple[PaymentReceipt, bool]] = []
 
-    async def record(_tx: Transaction, receipt: Receipt, is_new: bool) -> None:
+    async def record(_tx: Transaction, receipt: PaymentReceipt, is_new: bool) -> None:
         recorded.append((receipt, is_new))
 
     request = TopUpRequest(
@@ -112,7 +112,7 @@ async def test_top_up_that_cannot_be_recorded_after_the_credit_is_pending(
         paywall = paywall_of(db, chain, clock, ARBITRUM, settlements=broken)
         with pytest.raises(PaymentPending, match="Do not pay again") as pending:
             await top_up(db, paywall, clock, shows(paid))
-        assert isinstance(pending.value.receipt, Receipt)
+        assert isinstance(pending.value.receipt, PaymentReceipt)
     paywall = paywall_of(db, chain, clock, ARBITRUM)
     ((receipt, is_new),) = await top_up(db, paywall, clock, shows(paid))
     assert (receipt.credited, is_new) == (5, True)
@@ -172,7 +172,7 @@ async def test_transaction_pays_whatever_challenge_it_says_that_it_answers(
     challenge = mpp.make_challenge(
         SECRET,
         realm=REALM,
-        offer=Offer(ARBITRUM, USDC, AtomicUnits(5)),
+        offer=PaymentOption(ARBITRUM, USDC, AtomicUnits(5)),
         pay_to=PAY_TO,
         expires_at_ms=clock.now_ms() + 1,
         body_digest=BODY,

@@ -31,7 +31,7 @@ from moorage.money import MicroUsd
 from moorage.operate.review import release
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
 from moorage.payments.taking.verification import Verifier
-from moorage.payments.watch.finality import SecondLook
+from moorage.payments.watch.finality import FinalityCheck
 from moorage.payments.watch.watcher import Watcher
 from moorage.records.payment import PaymentStatus
 from moorage.storage.database import Database
@@ -84,7 +84,7 @@ class Moves(RuleBasedStateMachine):
             clock=self.clock,
             screen=self._screen,
         )
-        self.second_look = SecondLook(
+        self.finality_check = FinalityCheck(
             db=self.db,
             client=self.chain.client,
             recipients=[PAY_TO],
@@ -168,7 +168,7 @@ class Moves(RuleBasedStateMachine):
 
     @rule()
     def look_again(self) -> None:
-        self._let(self.second_look.check())
+        self._let(self.finality_check.check())
 
     @precondition(lambda self: self.sent)
     @rule(wallet=st.sampled_from(PAYERS), token=st.sampled_from((USDC, USDT)), data=st.data())

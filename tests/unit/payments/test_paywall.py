@@ -23,7 +23,7 @@ from moorage.operate.review import release
 from moorage.payments.price.quotes import Quotes
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
 from moorage.payments.taking.paywall import Paywall
-from moorage.payments.taking.receipt import Receipt
+from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.records.payment import PaymentStatus
 from moorage.storage.database import Database, Statement
 from moorage.storage.money import accounts
@@ -51,7 +51,9 @@ def shows(tx_hash: str, token: str = "usdc") -> TransactionEvidence:
     return TransactionEvidence(PaymentMeans(chain=ARBITRUM, token=found), tx_hash)
 
 
-async def take(paywall: Paywall, tx_hash: str, wallet: str = ALICE, token: str = "usdc") -> Receipt:
+async def take(
+    paywall: Paywall, tx_hash: str, wallet: str = ALICE, token: str = "usdc"
+) -> PaymentReceipt:
     return await paywall.take(
         shows(tx_hash, token), wallet=wallet, body_digest=BODY, unique_name="hello"
     )
@@ -74,7 +76,7 @@ async def test_payment_is_credited_in_full_to_its_payer(
     db: Database, paywall: Paywall, chain: FakeVerifier
 ) -> None:
     paid = chain.pays(transfer(ALICE, 1_700_000))
-    assert await take(paywall, paid) == Receipt(
+    assert await take(paywall, paid) == PaymentReceipt(
         chain_id=42161,
         tx_hash=paid,
         payer=ALICE,
@@ -321,7 +323,7 @@ def settling(
     return paywall_of(db, chain, clock, ARBITRUM, settlements=settlements)
 
 
-async def authorize(paywall: Paywall, evidence: Evidence, wallet: str = ALICE) -> Receipt:
+async def authorize(paywall: Paywall, evidence: Evidence, wallet: str = ALICE) -> PaymentReceipt:
     return await paywall.take(evidence, wallet=wallet, body_digest=BODY, unique_name="hello")
 
 

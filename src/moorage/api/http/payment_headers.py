@@ -18,7 +18,7 @@ from moorage.payments.protocols.evidence import (
     offered_payment,
     payment_means,
 )
-from moorage.payments.taking.receipt import Receipt
+from moorage.payments.taking.receipt import PaymentReceipt
 
 Header = tuple[str, str]
 
@@ -66,20 +66,22 @@ def read_payment(
 
 def error_headers(gateway: Gateway, error: MoorageError, *, path: str) -> list[Header]:
     """What an error's answer says about payment beside its body."""
-    headers = list(receipt_headers(error.receipt)) if isinstance(error.receipt, Receipt) else []
+    headers = (
+        list(receipt_headers(error.receipt)) if isinstance(error.receipt, PaymentReceipt) else []
+    )
     if isinstance(error, PaymentRequired):
         headers += gateway.challenges.headers(error, resource_url=gateway.public_url + path)
     return headers
 
 
-def paid_headers(receipt: Receipt | None) -> Iterator[Header]:
+def paid_headers(receipt: PaymentReceipt | None) -> Iterator[Header]:
     """What a success says about the payment that brought it; for its payer's eyes alone."""
     if receipt is not None:
         yield "Cache-Control", "private"
         yield from receipt_headers(receipt)
 
 
-def receipt_headers(receipt: Receipt) -> Iterator[Header]:
+def receipt_headers(receipt: PaymentReceipt) -> Iterator[Header]:
     """The receipt as the client's protocol has it; none for one who paid by plain hash."""
     match receipt.evidence:
         case TransactionEvidence(credential=None):

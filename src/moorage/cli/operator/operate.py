@@ -14,7 +14,7 @@ from moorage.cli.screen import Screen
 
 if TYPE_CHECKING:
     from moorage.chains.chain import Chain
-    from moorage.gateway.running import Addresses
+    from moorage.gateway.running import GatewayAddresses
     from moorage.settings import Settings
 
 _EXAMPLE = Path("examples/hello-node")
@@ -63,7 +63,7 @@ def dev(
         development.reset(Path(settings.data_dir))
     _require_machine(settings)
 
-    def on_ready(addresses: "Addresses", chains: "dict[str, Chain]", dev_file: Path) -> None:
+    def on_ready(addresses: "GatewayAddresses", chains: "dict[str, Chain]", dev_file: Path) -> None:
         for line in _started(settings, addresses, chains, dev_file):
             print(line, flush=True)
 
@@ -155,7 +155,7 @@ def _from(here: Path, path: Path) -> str:
 
 
 def _started(
-    settings: "Settings", addresses: "Addresses", chains: "dict[str, Chain]", dev_file: Path
+    settings: "Settings", addresses: "GatewayAddresses", chains: "dict[str, Chain]", dev_file: Path
 ) -> list[str]:
     return [
         f"gateway   {addresses.gateway}",

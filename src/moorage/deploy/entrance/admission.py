@@ -9,11 +9,11 @@ from moorage.clock import Clock
 from moorage.deploy.entrance import succession
 from moorage.deploy.entrance.attempt import (
     Admitted,
-    Bid,
-    Demanded,
-    Offer,
+    DeployAttempt,
+    DryRun,
+    QuoteRequest,
+    Shortfall,
     Terms,
-    Wanted,
     after_payment,
     due,
     missing,
@@ -38,7 +38,7 @@ from moorage.payments.price.quotes import Quotes, honoured
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, TransactionEvidence
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
-from moorage.payments.taking.receipt import Receipt
+from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.records.deployment import Deployment
 from moorage.records.project import SHARING_STATUSES, Project
 from moorage.storage.apps import configuration, projects
@@ -53,7 +53,7 @@ Record = Callable[[Transaction, Admitted], Awaitable[None]]
 
 
 class Admission:
-    """Decides each bid by the contract's tables 1.2 and 1.3."""
+    """Decides each attempt by the contract's tables 1.2 and 1.3."""
 
     def __init__(
         self,
@@ -86,18 +86,18 @@ class Admission:
         self._on_superseded = on_superseded
         self._on_step = on_step
 
-    async def admit(self, bid: Bid, upload: Upload, *, record: Record) -> Admitted:
+    async def admit(self, attempt: DeployAttempt, upload: Upload, *, record: Record) -> Admitted:
         """Queue it. Raises PaymentRequired, NameUnavailable, NoCapacity, PaymentError."""
-        if bid.evidence is None:
-            price = await self._demand_unless_paid(bid)
+        if attempt.evidence is None:
+            price = await self._demand_unless_paid(attempt)
         else:
-            price = await self._check_before_payment(bid, bid.evidence)
+            price = await self._check_before_payment(attempt, attempt.evidence)
         deployment_id = str(uuid.uuid4())
         try:
             await in_thread(_materialise, upload, self._sources / deployment_id)
-            receipt = await self._take_payment(bid)
+            receipt = await self._take_payment(attempt)
             self._on_step("credited")
-            admitted = await self._enter(bid, price, receipt, deployment_id, record)
+            admitted = await self._enter(attempt, price, receipt, deployment_id, record)
         except BaseException:
             await self._clear_up(deployment_id)
             raise
@@ -109,13 +109,13 @@ class Admission:
             await self._remove_source(earlier)
         return admitted
 
-    async def credit(self, bid: Bid) -> None:
+    async def credit(self, attempt: DeployAttempt) -> None:
         """Credit what came with a request that was answered before: `Paywall.take_repeated`."""
         await self._paywall.take_repeated(
-            bid.evidence,
-            wallet=bid.wallet,
-            body_digest=bid.request_digest,
-            unique_name=bid.request.unique_name,
+            attempt.evidence,
+            wallet=attempt.wallet,
+            body_digest=attempt.request_digest,
+            unique_name=attempt.request.unique_name,
         )
 
     async def _clear_up(self, deployment_id: str) -> None:
@@ -135,163 +135,165 @@ class Admission:
     async def _remove_source(self, deployment_id: str) -> None:
         await in_thread(shutil.rmtree, self._sources / deployment_id, ignore_errors=True)
 
-    async def quote(self, bid: Bid) -> Offer:
+    async def quote(self, attempt: DeployAttempt) -> DryRun:
         """What this deploy would cost now. Changes nothing. Raises NoCapacity."""
-        terms = await self._terms(self._db, bid)
-        await self._require_capacity(bid)
-        demanded = await self._demanded(self._db, bid, terms.price, terms.own, paid=False)
-        balance = await accounts.balance(self._db, bid.wallet)
+        terms = await self._terms(self._db, attempt)
+        await self._require_capacity(attempt)
+        demanded = await self._demanded(self._db, attempt, terms.price, terms.own, paid=False)
+        balance = await accounts.balance(self._db, attempt.wallet)
         amount = terms.price if terms.own is None else NOTHING
         if demanded is not None:
             received = max([NOTHING, *(each.received_micro_usd for each in terms.living)])
             amount = due(terms.price, received=received, balance=balance)
             amount = max(amount, demanded.lacking)
-        return Offer(
+        return DryRun(
             amount=amount,
             balance=balance,
-            active_projects=await projects.sharing_credits(self._db, bid.wallet),
+            active_projects=await projects.sharing_credits(self._db, attempt.wallet),
             payment_required=demanded is not None,
             shares=demanded is not None and demanded.shares,
         )
 
-    async def _require_capacity(self, bid: Bid) -> None:
+    async def _require_capacity(self, attempt: DeployAttempt) -> None:
         """Before anybody is asked to pay. Raises NoCapacity."""
-        named = await projects.by_name(self._db, bid.request.unique_name)
+        named = await projects.by_name(self._db, attempt.request.unique_name)
         has_volume = named is not None and named.volume
-        new_volume = bid.request.settings.volume and not has_volume
+        new_volume = attempt.request.settings.volume and not has_volume
         own_id = named.id if named else ""
         await self._capacity.require(new_volume=new_volume, project_id=own_id)
 
-    async def _terms(self, source: Database | Transaction, bid: Bid) -> Terms:
+    async def _terms(self, source: Database | Transaction, attempt: DeployAttempt) -> Terms:
         """The price by the list, or the better one that a living quote promises.
 
         Raises NameUnavailable, ProjectBlocked, and InvalidField for too many variables.
         """
-        wallet, name = bid.wallet, bid.request.unique_name
+        wallet, name = attempt.wallet, attempt.request.unique_name
         own = await self._quotes.check_name(wallet=wallet, unique_name=name, source=source)
         await refuse_blocked(source, wallet, own)
         now = NOT_YET if own is None else await present(source, self._vault, own)
-        now.with_settings(bid.request.settings)
+        now.with_settings(attempt.request.settings)
         living = await self._quotes.living(wallet=wallet, unique_name=name, source=source)
-        months = bid.request.months
-        return Terms(honoured(living, months=months, price=self._list_price(bid)), own, living)
+        months = attempt.request.months
+        return Terms(honoured(living, months=months, price=self._list_price(attempt)), own, living)
 
-    def _list_price(self, bid: Bid) -> MicroUsd:
-        return self._prices.deploy(self._size, months=bid.request.months)
+    def _list_price(self, attempt: DeployAttempt) -> MicroUsd:
+        return self._prices.deploy(self._size, months=attempt.request.months)
 
-    def _month(self, bid: Bid, price: MicroUsd) -> MicroUsd:
+    def _month(self, attempt: DeployAttempt, price: MicroUsd) -> MicroUsd:
         """What a month burns: never more than was promised, so that `price` lasts the months."""
-        promised = -(-price // bid.request.months)
+        promised = -(-price // attempt.request.months)
         return MicroUsd(min(self._prices.month(self._size), promised))
 
-    async def _demand_unless_paid(self, bid: Bid) -> MicroUsd:
+    async def _demand_unless_paid(self, attempt: DeployAttempt) -> MicroUsd:
         """The price, where nothing is left to pay before this deploys; else raises PaymentRequired.
 
         One transaction, as most who ask are to pay: it reads faster, and stores the quote.
         """
         async with self._db.transaction(durable=False) as tx:
-            terms = await self._terms(tx, bid)
-            await self._require_capacity(bid)
-            demanded = await self._demanded(tx, bid, terms.price, terms.own, paid=False)
+            terms = await self._terms(tx, attempt)
+            await self._require_capacity(attempt)
+            demanded = await self._demanded(tx, attempt, terms.price, terms.own, paid=False)
             if demanded is None:
                 return terms.price
-            await self._paywall.refuse_while_unsettled(bid.wallet, source=tx)
-            quote = await self._quotes.offer_within(tx, terms.living, **self._wanted(bid))
-        raise payment_required(bid, demanded, quote)
+            await self._paywall.refuse_while_unsettled(attempt.wallet, source=tx)
+            quote = await self._quotes.offer_within(tx, terms.living, **self._wanted(attempt))
+        raise payment_required(attempt, demanded, quote)
 
-    async def _check_before_payment(self, bid: Bid, evidence: Evidence) -> MicroUsd:
+    async def _check_before_payment(self, attempt: DeployAttempt, evidence: Evidence) -> MicroUsd:
         """The price; refuses what can be seen to fail while an authorization is still unspent."""
-        terms = await self._terms(self._db, bid)
+        terms = await self._terms(self._db, attempt)
         if isinstance(evidence, TransactionEvidence) or await self._paywall.knows(evidence):
             return terms.price
-        await self._require_capacity(bid)
-        balance = await accounts.balance(self._db, bid.wallet)
-        lacks, a_month = NOTHING, self._month(bid, terms.price)
+        await self._require_capacity(attempt)
+        balance = await accounts.balance(self._db, attempt.wallet)
+        lacks, a_month = NOTHING, self._month(attempt, terms.price)
         if terms.own is None:
-            lacks = await self._metering.lacking(self._db, bid.wallet, a_month)
+            lacks = await self._metering.lacking(self._db, attempt.wallet, a_month)
         if evidence.worth < max(missing(terms.price, balance), lacks):  # settling it costs gas
-            active = await projects.sharing_credits(self._db, bid.wallet)
-            short = Demanded(balance, active, shares=False, lacking=lacks)
+            active = await projects.sharing_credits(self._db, attempt.wallet)
+            short = Shortfall(balance, active, shares=False, lacking=lacks)
             problem = "it is for less than what is to be paid, which is amount_token"
-            raise await self._demand(bid, short, because=AuthorizationRefused(problem))
+            raise await self._demand(attempt, short, because=AuthorizationRefused(problem))
         return terms.price
 
     async def _demanded(
         self,
         source: Database | Transaction,
-        bid: Bid,
+        attempt: DeployAttempt,
         price: MicroUsd,
         named: Project | None,
         *,
         paid: bool,
-    ) -> Demanded | None:
+    ) -> Shortfall | None:
         """The contract's decision table: why a payment is demanded, or None to deploy.
 
         `named` is the project that has the name, whoever's it is.
         """
-        balance = await accounts.balance(source, bid.wallet)
-        active = await projects.sharing_credits(source, bid.wallet)
-        if named is not None and named.wallet == bid.wallet:
-            return None if balance > 0 else Demanded(balance, active, shares=False)
+        balance = await accounts.balance(source, attempt.wallet)
+        active = await projects.sharing_credits(source, attempt.wallet)
+        if named is not None and named.wallet == attempt.wallet:
+            return None if balance > 0 else Shortfall(balance, active, shares=False)
         if balance < price:
-            return Demanded(balance, active, shares=False)
-        if lacking := await self._metering.lacking(source, bid.wallet, self._month(bid, price)):
-            return Demanded(balance, active, shares=False, lacking=lacking)
-        if active and not (paid or bid.use_existing_credits):
-            return Demanded(balance, active, shares=True)
+            return Shortfall(balance, active, shares=False)
+        if lacking := await self._metering.lacking(
+            source, attempt.wallet, self._month(attempt, price)
+        ):
+            return Shortfall(balance, active, shares=False, lacking=lacking)
+        if active and not (paid or attempt.use_existing_credits):
+            return Shortfall(balance, active, shares=True)
         return None
 
     async def _demand(
         self,
-        bid: Bid,
-        demanded: Demanded,
+        attempt: DeployAttempt,
+        demanded: Shortfall,
         *,
         credited: MicroUsd | None = None,
         because: PaymentError | None = None,
     ) -> PaymentRequired:
-        await self._paywall.refuse_while_unsettled(bid.wallet)
+        await self._paywall.refuse_while_unsettled(attempt.wallet)
         quote = await self._quotes.offer(
-            **self._wanted(bid),
+            **self._wanted(attempt),
             received=demanded.balance if isinstance(because, PaymentShort) else NOTHING,
         )
-        return payment_required(bid, demanded, quote, credited=credited, because=because)
+        return payment_required(attempt, demanded, quote, credited=credited, because=because)
 
-    def _wanted(self, bid: Bid) -> Wanted:
+    def _wanted(self, attempt: DeployAttempt) -> QuoteRequest:
         return {
-            "wallet": bid.wallet,
-            "unique_name": bid.request.unique_name,
-            "months": bid.request.months,
-            "price": self._list_price(bid),
-            "stranger_at": bid.stranger_at,
+            "wallet": attempt.wallet,
+            "unique_name": attempt.request.unique_name,
+            "months": attempt.request.months,
+            "price": self._list_price(attempt),
+            "stranger_at": attempt.stranger_at,
         }
 
-    async def _take_payment(self, bid: Bid) -> Receipt | None:
-        if bid.evidence is None:
+    async def _take_payment(self, attempt: DeployAttempt) -> PaymentReceipt | None:
+        if attempt.evidence is None:
             return None
         try:
             return await self._paywall.take(
-                bid.evidence,
-                wallet=bid.wallet,
-                body_digest=bid.request_digest,
-                unique_name=bid.request.unique_name,
+                attempt.evidence,
+                wallet=attempt.wallet,
+                body_digest=attempt.request_digest,
+                unique_name=attempt.request.unique_name,
             )
         except NOTHING_CREDITED as error:
-            balance = await accounts.balance(self._db, bid.wallet)
-            active = await projects.sharing_credits(self._db, bid.wallet)
-            demanded = Demanded(balance, active, shares=False)
-            raise await self._demand(bid, demanded, because=error) from error
+            balance = await accounts.balance(self._db, attempt.wallet)
+            active = await projects.sharing_credits(self._db, attempt.wallet)
+            demanded = Shortfall(balance, active, shares=False)
+            raise await self._demand(attempt, demanded, because=error) from error
 
     async def _enter(
         self,
-        bid: Bid,
+        attempt: DeployAttempt,
         price: MicroUsd,
-        receipt: Receipt | None,
+        receipt: PaymentReceipt | None,
         deployment_id: str,
         record: Record,
     ) -> Admitted:
         """Queue the deployment in one transaction; after a credit nothing here answers 5xx."""
         try:
-            return await self._decide(bid, price, receipt, deployment_id, record)
+            return await self._decide(attempt, price, receipt, deployment_id, record)
         except MoorageError as error:
             if receipt is None:
                 raise
@@ -299,63 +301,65 @@ class Admission:
 
     async def _decide(
         self,
-        bid: Bid,
+        attempt: DeployAttempt,
         price: MicroUsd,
-        receipt: Receipt | None,
+        receipt: PaymentReceipt | None,
         deployment_id: str,
         record: Record,
     ) -> Admitted:
         try:
             async with self._db.transaction(durable=True) as tx:
-                named = await projects.by_name(tx, bid.request.unique_name)
+                named = await projects.by_name(tx, attempt.request.unique_name)
                 paid = receipt is not None
-                demanded = await self._demanded(tx, bid, price, named, paid=paid)
+                demanded = await self._demanded(tx, attempt, price, named, paid=paid)
                 if demanded is None:
                     if not paid:  # others may have been admitted meanwhile
                         await self._capacity.require_memory(tx, named.id if named else "")
-                    admitted = await self._insert(tx, bid, price, receipt, deployment_id)
+                    admitted = await self._insert(tx, attempt, price, receipt, deployment_id)
                     await record(tx, admitted)
                     return admitted
         except UniqueViolation as error:
             if receipt is not None:
                 await self._paywall.refuse_used(
-                    chain_id=receipt.chain_id, tx_hash=receipt.tx_hash, wallet=bid.wallet
+                    chain_id=receipt.chain_id, tx_hash=receipt.tx_hash, wallet=attempt.wallet
                 )
             raise NameUnavailable from error
         if receipt is None:
-            raise await self._demand(bid, demanded)
-        raise await self._demand(bid, demanded, credited=receipt.credited, because=PaymentShort())
+            raise await self._demand(attempt, demanded)
+        raise await self._demand(
+            attempt, demanded, credited=receipt.credited, because=PaymentShort()
+        )
 
     async def _insert(
         self,
         tx: Transaction,
-        bid: Bid,
+        attempt: DeployAttempt,
         price: MicroUsd,
-        receipt: Receipt | None,
+        receipt: PaymentReceipt | None,
         deployment_id: str,
     ) -> Admitted:
-        name, now_ms = bid.request.unique_name, self._clock.now_ms()
-        await self._quotes.check_name(wallet=bid.wallet, unique_name=name, source=tx)
-        sharing = await projects.sharing_credits(tx, bid.wallet)
+        name, now_ms = attempt.request.unique_name, self._clock.now_ms()
+        await self._quotes.check_name(wallet=attempt.wallet, unique_name=name, source=tx)
+        sharing = await projects.sharing_credits(tx, attempt.wallet)
         project = await projects.by_name(tx, name)
         redeploys = project is not None
-        await refuse_blocked(tx, bid.wallet, project)
+        await refuse_blocked(tx, attempt.wallet, project)
         under_way: list[Deployment] = []
         if project is None:
-            project = new_project(bid, self._month(bid, price), now_ms=now_ms)
+            project = new_project(attempt, self._month(attempt, price), now_ms=now_ms)
             await projects.add(tx, project)
-            await quotes.release(tx, wallet=bid.wallet, unique_name=name)
+            await quotes.release(tx, wallet=attempt.wallet, unique_name=name)
         else:
             sharing -= project.status in SHARING_STATUSES
             under_way = await projects.under_way_of(tx, project.id)
-        same = [item.id for item in under_way if item.request_digest == bid.request_digest]
+        same = [item.id for item in under_way if item.request_digest == attempt.request_digest]
         deployment_id = same[0] if same else deployment_id
         if receipt is not None:
-            await self._bind(tx, receipt, bid.wallet, project.id, deployment_id)
+            await self._bind(tx, receipt, attempt.wallet, project.id, deployment_id)
         if same:
             return Admitted(project.id, deployment_id, sharing, redeploys=False, receipt=receipt)
-        project = await self._configured(tx, bid, project)
-        deployment = new_deployment(bid, project, deployment_id, now_ms=now_ms)
+        project = await self._configured(tx, attempt, project)
+        deployment = new_deployment(attempt, project, deployment_id, now_ms=now_ms)
         given_up = await succession.queue(tx, project, deployment)
         return Admitted(
             project.id,
@@ -366,9 +370,11 @@ class Admission:
             superseded=given_up,
         )
 
-    async def _configured(self, tx: Transaction, bid: Bid, project: Project) -> Project:
-        """The project as it is called and configured with what the bid says over what there is."""
-        request = bid.request
+    async def _configured(
+        self, tx: Transaction, attempt: DeployAttempt, project: Project
+    ) -> Project:
+        """The project, named and configured by what the attempt says over what there is."""
+        request = attempt.request
         await configuration.describe(
             tx, project.id, display_name=request.display_name, description=request.description
         )
@@ -382,7 +388,12 @@ class Admission:
         return project
 
     async def _bind(
-        self, tx: Transaction, receipt: Receipt, wallet: str, project_id: str, deployment_id: str
+        self,
+        tx: Transaction,
+        receipt: PaymentReceipt,
+        wallet: str,
+        project_id: str,
+        deployment_id: str,
     ) -> None:
         """Note what the payment paid for. Raises UniqueViolation when it has paid already."""
         await payments.add_use(

@@ -1,4 +1,4 @@
-"""A bid for a deployment, and what may be answered to it."""
+"""A attempt for a deployment, and what may be answered to it."""
 
 import uuid
 from typing import TypedDict
@@ -14,7 +14,7 @@ from moorage.errors import (
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans
-from moorage.payments.taking.receipt import Receipt
+from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.planning.plan import Plan
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
@@ -22,7 +22,7 @@ from moorage.records.quote import Quote
 from moorage.uploads.request import DeployRequest
 
 
-class Bid(msgspec.Struct, frozen=True):
+class DeployAttempt(msgspec.Struct, frozen=True):
     """One wallet's request, with everything that decides its answer."""
 
     wallet: str
@@ -44,13 +44,13 @@ class Admitted(msgspec.Struct, frozen=True):
     sharing_with: int
     redeploys: bool
     """Whether it is a new version of a project that there was."""
-    receipt: Receipt | None = None
+    receipt: PaymentReceipt | None = None
     """Of the payment that came with the request."""
     superseded: tuple[str, ...] = ()
     """Deployments of the same project that were under way and are given up for it."""
 
 
-class Offer(msgspec.Struct, frozen=True):
+class DryRun(msgspec.Struct, frozen=True):
     """What a dry run tells."""
 
     amount: MicroUsd
@@ -63,7 +63,7 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What holds for a bid before anybody looks at its wallet's balance."""
+    """What holds for an attempt before anybody looks at its wallet's balance."""
 
     price: MicroUsd
     own: Project | None
@@ -72,7 +72,7 @@ class Terms(msgspec.Struct, frozen=True):
     """What was promised to the wallet for the name."""
 
 
-class Wanted(TypedDict):
+class QuoteRequest(TypedDict):
     """What a quote is asked for."""
 
     wallet: str
@@ -82,7 +82,7 @@ class Wanted(TypedDict):
     stranger_at: str | None
 
 
-class Demanded(msgspec.Struct, frozen=True):
+class Shortfall(msgspec.Struct, frozen=True):
     """Why a payment is demanded, by the contract's decision table."""
 
     balance: MicroUsd
@@ -93,8 +93,8 @@ class Demanded(msgspec.Struct, frozen=True):
 
 
 def payment_required(
-    bid: Bid,
-    demanded: Demanded,
+    attempt: DeployAttempt,
+    demanded: Shortfall,
     quote: Quote,
     *,
     credited: MicroUsd | None = None,
@@ -108,10 +108,10 @@ def payment_required(
         ),
         balance=demanded.balance,
         active_projects=demanded.active,
-        means=bid.means,
+        means=attempt.means,
         expires_at_ms=quote.expires_at_ms,
-        wallet=bid.wallet,
-        body_digest=bid.request_digest,
+        wallet=attempt.wallet,
+        body_digest=attempt.request_digest,
         warn_of_sharing=demanded.shares,
         credited=credited,
         because=because,
@@ -128,14 +128,14 @@ def missing(price: MicroUsd, balance: MicroUsd) -> MicroUsd:
     return MicroUsd(price - balance) if balance < price else price
 
 
-def new_project(bid: Bid, monthly: MicroUsd, *, now_ms: int) -> Project:
+def new_project(attempt: DeployAttempt, monthly: MicroUsd, *, now_ms: int) -> Project:
     """The project that a first deployment makes."""
     return Project(
         id=str(uuid.uuid4()),
-        wallet=bid.wallet,
-        unique_name=bid.request.unique_name,
-        display_name=bid.request.display_name,
-        description=bid.request.description or "",
+        wallet=attempt.wallet,
+        unique_name=attempt.request.unique_name,
+        display_name=attempt.request.display_name,
+        description=attempt.request.description or "",
         status=ProjectStatus.QUEUED,
         monthly_price_micro_usd=monthly,
         serving_deployment_id=None,
@@ -143,14 +143,16 @@ def new_project(bid: Bid, monthly: MicroUsd, *, now_ms: int) -> Project:
     )
 
 
-def new_deployment(bid: Bid, project: Project, deployment_id: str, *, now_ms: int) -> Deployment:
-    """The deployment that a bid makes of its project as that is configured, still to be begun."""
+def new_deployment(
+    attempt: DeployAttempt, project: Project, deployment_id: str, *, now_ms: int
+) -> Deployment:
+    """The deployment that an attempt makes of its project as configured, still to be begun."""
     return Deployment(
         id=deployment_id,
         project_id=project.id,
         status=DeploymentStatus.QUEUED,
-        request_digest=bid.request_digest,
-        plan=msgspec.json.encode(bid.plan).decode(),
+        request_digest=attempt.request_digest,
+        plan=msgspec.json.encode(attempt.plan).decode(),
         note="",
         reason=None,
         reason_code=None,
@@ -161,7 +163,7 @@ def new_deployment(bid: Bid, project: Project, deployment_id: str, *, now_ms: in
     )
 
 
-def after_payment(error: MoorageError, receipt: Receipt) -> MoorageError:
+def after_payment(error: MoorageError, receipt: PaymentReceipt) -> MoorageError:
     """The error as it is told to somebody whose payment has just been credited."""
     if isinstance(error, DatabaseUnavailable):
         error = PaymentPending(

@@ -108,7 +108,7 @@ class Changed(msgspec.Struct, frozen=True):
     deployment_id: str | None = None
 
 
-class Configuration:
+class ProjectConfiguration:
     """Changes projects. What one request changes, the next builds on: each is one transaction."""
 
     def __init__(

@@ -19,7 +19,7 @@ from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.keeping.releases import Releases
 from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.sleep import Sleep
-from moorage.deploy.keeping.subject_tasks import Chores
+from moorage.deploy.keeping.subject_tasks import SubjectTasks
 from moorage.deploy.work.specs import Specs
 from moorage.engines.engine import Instance, Runtime
 from moorage.events import outbox
@@ -54,7 +54,7 @@ class Reconciler:
         specs: Specs,
         listen_seconds: float,
         sources: Path,
-        chores: Chores,
+        subject_tasks: SubjectTasks,
         releases: Releases,
         restarts: Restarts,
         sleep: Sleep,
@@ -69,7 +69,7 @@ class Reconciler:
         self._listen_seconds = listen_seconds
         self._sources = sources
         self._clock = clock
-        self._chores = chores
+        self._subject_tasks = subject_tasks
         self._releases = releases
         self.restarts = restarts
         self._sleep = sleep
@@ -90,9 +90,9 @@ class Reconciler:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._compare())
                 while True:
-                    tasks.create_task(self._look_soundly(await self._runtime.ended()))
+                    tasks.create_task(self._look_soundly(await self._runtime.next_exit()))
         finally:
-            await self._chores.end_all()
+            await self._subject_tasks.end_all()
 
     async def sweep(self) -> None:
         """Remove what a crash left: uploads that nobody admitted, volumes of deleted projects.
@@ -124,7 +124,7 @@ class Reconciler:
         kept = await kept_releases.kept(self._db)
         proved = await domains.verified(self._db)
         for stray in known - under_way - serving - kept.keys():
-            self._chores.begin("remove", stray, partial(self._runtime.remove, stray))
+            self._subject_tasks.begin("remove", stray, partial(self._runtime.remove, stray))
         for project_id in [sleeping[name] for name in running if name in sleeping]:
             project = await projects.by_id(self._db, project_id)
             if project is not None:
@@ -137,7 +137,7 @@ class Reconciler:
             elif await self._settle(project, running, proved):
                 dead.add(deployment_id)
         self.dead = frozenset(dead)
-        self._chores.forget(but=known | self.dead | {project.id for project in living})
+        self._subject_tasks.forget(but=known | self.dead | {project.id for project in living})
         self._sleep.end(known=known)
         self.restarts.forget(but=[name for name in serving if name])
         await self._releases.tend(kept, known=known, running=running)
@@ -164,7 +164,7 @@ class Reconciler:
             return
         await self._addresses.remove(project)
         for deployment in await projects.deployments_of(self._db, project.id):
-            await self._chores.end(deployment.id)
+            await self._subject_tasks.end(deployment.id)
             await self._runtime.remove(deployment.id)
             await in_thread(shutil.rmtree, self._sources / deployment.id, ignore_errors=True)
         if project.volume:
@@ -198,15 +198,17 @@ class Reconciler:
         """Bring one project in line; True when its app should run and does not."""
         serving = project.serving_deployment_id
         if project.status is ProjectStatus.DELETING and project.id not in self.deleting:
-            self._chores.begin("delete", project.id, lambda: self.delete(project))
+            self._subject_tasks.begin("delete", project.id, lambda: self.delete(project))
         if serving is None:
             return False
         instance = running.get(serving)
         if project.status is ProjectStatus.SUSPENDED:
             if await self._metering.wakes(self._db, project):
-                self._chores.begin("start", serving, lambda: self.start(project.id, serving))
+                self._subject_tasks.begin("start", serving, lambda: self.start(project.id, serving))
             elif instance is not None:
-                self._chores.begin("stop", serving, lambda: self._suspend(project.id, serving))
+                self._subject_tasks.begin(
+                    "stop", serving, lambda: self._suspend(project.id, serving)
+                )
             return False
         if project.status is not ProjectStatus.ACTIVE:
             return False

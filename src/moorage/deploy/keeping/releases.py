@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 
 from moorage.deploy.keeping.drain import Drain
-from moorage.deploy.keeping.subject_tasks import Chores
+from moorage.deploy.keeping.subject_tasks import SubjectTasks
 from moorage.engines.engine import Runtime
 from moorage.records.deployment import DeploymentStatus
 from moorage.storage.apps import projects, releases
@@ -31,11 +31,17 @@ class Releases:
     """Stops what is drained, takes away what failed ones leave, and collects what is too much."""
 
     def __init__(
-        self, *, db: Database, runtime: Runtime, chores: Chores, drain: Drain, most: int
+        self,
+        *,
+        db: Database,
+        runtime: Runtime,
+        subject_tasks: SubjectTasks,
+        drain: Drain,
+        most: int,
     ) -> None:
         self._db = db
         self._runtime = runtime
-        self._chores = chores
+        self._subject_tasks = subject_tasks
         self._drain = drain
         self._most = most
         self._discarded: set[str] = set()
@@ -47,7 +53,9 @@ class Releases:
         replaced = [name for name in running if kept.get(name) is DeploymentStatus.SUPERSEDED]
         over = {*await self._drain.over(replaced), *await self._too_many(replaced)}
         for deployment_id in over:
-            self._chores.begin("stop", deployment_id, partial(self._runtime.stop, deployment_id))
+            self._subject_tasks.begin(
+                "stop", deployment_id, partial(self._runtime.stop, deployment_id)
+            )
         if kept != self._all_within_cap and await self._collect(running):
             self._all_within_cap = kept
 
@@ -61,7 +69,9 @@ class Releases:
         """Once for each in this process: a crash may have come before its files were gone."""
         self._discarded &= failed
         for deployment_id in failed - self._discarded:
-            self._chores.begin("discard", deployment_id, partial(self._discard_one, deployment_id))
+            self._subject_tasks.begin(
+                "discard", deployment_id, partial(self._discard_one, deployment_id)
+            )
 
     async def _discard_one(self, deployment_id: str) -> None:
         await self._runtime.discard(deployment_id)

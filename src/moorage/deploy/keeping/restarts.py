@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from moorage.clock import Clock
-from moorage.deploy.keeping.subject_tasks import Chores
+from moorage.deploy.keeping.subject_tasks import SubjectTasks
 from moorage.engines.engine import AppExit, Runtime
 from moorage.errors import DatabaseUnavailable
 from moorage.events import outbox
@@ -55,10 +55,12 @@ class Kept(msgspec.Struct, frozen=True):
 class Restarts:
     """Counts each app's restarts."""
 
-    def __init__(self, *, db: Database, runtime: Runtime, chores: Chores, clock: Clock) -> None:
+    def __init__(
+        self, *, db: Database, runtime: Runtime, subject_tasks: SubjectTasks, clock: Clock
+    ) -> None:
         self._db = db
         self._runtime = runtime
-        self._chores = chores
+        self._subject_tasks = subject_tasks
         self._clock = clock
         self._histories: dict[str, _History] = {}
 
@@ -75,20 +77,20 @@ class Restarts:
                 AppExit(exit_code=kept.exit_code, out_of_memory=kept.out_of_memory),
                 looping=kept.is_loop,
             )
-            self._chores.resume(
+            self._subject_tasks.resume(
                 "start", deployment_id, begun=times[-1], pause_seconds=kept.pause_seconds
             )
 
     def begin(self, project: Project, serving: str, start: Start) -> None:
         """Start an app that should run and does not, unless its next try is not yet due."""
-        self._chores.begin("start", serving, lambda: self._restart(project, serving, start))
+        self._subject_tasks.begin("start", serving, lambda: self._restart(project, serving, start))
 
     def crash_loop(self, serving: str) -> CrashLoop | None:
         """How an app stands that does not last; None for any other."""
         history = self._histories.get(serving)
         if history is None or not history.is_loop(self._clock.monotonic_seconds()):
             return None
-        wait_seconds = self._chores.wait_seconds("start", serving)
+        wait_seconds = self._subject_tasks.wait_seconds("start", serving)
         return CrashLoop(
             restarts=len(history.restarts),
             exit_code=history.ended.exit_code,
@@ -98,9 +100,9 @@ class Restarts:
 
     def wait_seconds(self, serving: str) -> float:
         """How long it is until an app is started again, at the soonest; 0 while it is."""
-        if self._chores.of(serving) is not None:
+        if self._subject_tasks.of(serving) is not None:
             return 0.0
-        return self._chores.wait_seconds("start", serving)
+        return self._subject_tasks.wait_seconds("start", serving)
 
     def forget(self, *, but: Collection[str]) -> None:
         """Drop what is known of deployments that serve no more."""
@@ -132,7 +134,7 @@ class Restarts:
         kept = Kept(
             times_ms=[now_ms - round((now - at) * 1000) for at in history.restarts],
             is_loop=history.is_loop(now),
-            pause_seconds=self._chores.pause_seconds("start", serving),
+            pause_seconds=self._subject_tasks.pause_seconds("start", serving),
             exit_code=history.ended.exit_code,
             out_of_memory=history.ended.out_of_memory,
         )

@@ -11,7 +11,7 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
-from moorage.deploy.keeping.subject_tasks import Chores
+from moorage.deploy.keeping.subject_tasks import SubjectTasks
 from moorage.engines.engine import Instance, Runtime
 from moorage.records.project import Project
 from moorage.storage.apps import projects
@@ -35,14 +35,14 @@ class Sleep:
         db: Database,
         runtime: Runtime,
         addresses: Addresses,
-        chores: Chores,
+        subject_tasks: SubjectTasks,
         after_seconds: float,
         clock: Clock,
     ) -> None:
         self._db = db
         self._runtime = runtime
         self._addresses = addresses
-        self._chores = chores
+        self._subject_tasks = subject_tasks
         self._after_seconds = after_seconds
         self._clock = clock
         self._used: dict[str, float] = {}  # by serving deployment: when it was last in use
@@ -66,10 +66,12 @@ class Sleep:
             return True
         if project.asleep_since_ms is None:
             if self._idle(serving):
-                self._chores.begin("sleep", serving, lambda: self._try(project.id, instance))
+                self._subject_tasks.begin("sleep", serving, lambda: self._try(project.id, instance))
             return False
         if instance is not None:
-            self._chores.begin("sleep", serving, lambda: self._lie_down(project.id, instance))
+            self._subject_tasks.begin(
+                "sleep", serving, lambda: self._lie_down(project.id, instance)
+            )
         return True
 
     def end(self, *, known: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""Chores: what the reconciler has done aside, one thing at a time for each subject."""
+"""Tasks that run beside the reconciler, one at a time for each subject."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
@@ -15,7 +15,7 @@ _LONGEST_PAUSE_SECONDS = 60.0
 _LONGEST_PAUSES_SECONDS = {"start": 300.0}  # of what its owner alone can mend
 
 
-class Chores:
+class SubjectTasks:
     """Tasks by subject, a deployment or a project; one that is asked for again waits, ever longer.
 
     So what takes a while, or fails, holds nobody up.

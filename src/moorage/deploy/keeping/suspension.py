@@ -15,7 +15,7 @@ from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts
 
 
-class Blocking:
+class Suspension:
     """Carries out in the gateway what a row says: the operator writes it from another process."""
 
     def __init__(

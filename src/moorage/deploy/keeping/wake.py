@@ -15,7 +15,7 @@ from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.sleep import Sleep
-from moorage.deploy.keeping.subject_tasks import Chores
+from moorage.deploy.keeping.subject_tasks import SubjectTasks
 from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.engines.engine import Runtime
 from moorage.errors import DeployFailed, NoCapacity
@@ -41,7 +41,7 @@ class Wake:
         *,
         db: Database,
         addresses: Addresses,
-        chores: Chores,
+        subject_tasks: SubjectTasks,
         sleep: Sleep,
         restarts: Restarts,
         capacity: Capacity,
@@ -55,7 +55,7 @@ class Wake:
     ) -> None:
         self._db = db
         self._addresses = addresses
-        self._chores = chores
+        self._subject_tasks = subject_tasks
         self._sleep = sleep
         self._restarts = restarts
         self._capacity = capacity
@@ -116,7 +116,7 @@ class Wake:
                     await self._rouse(project, serving)
                 except NoCapacity:
                     return was_asleep, False
-            elif (chore := self._chores.of(serving)) is not None:
+            elif (chore := self._subject_tasks.of(serving)) is not None:
                 if not was_asleep and self._restarts.crash_loop(serving) is not None:
                     return was_asleep, False
                 await asyncio.wait([chore])
@@ -138,7 +138,7 @@ class Wake:
     def _begin(self, project: Project, serving: str, *, was_asleep: bool) -> None:
         """Have the app started; its next try is due."""
         if was_asleep:
-            self._chores.begin("start", serving, partial(self._start, project.id, serving))
+            self._subject_tasks.begin("start", serving, partial(self._start, project.id, serving))
         else:
             self._restarts.begin(project, serving, self._start)
 
@@ -158,7 +158,7 @@ class Wake:
             await self._capacity.require_memory(tx, project.id)
             await projects.wake(tx, project.id)
         self._sleep.use(serving)
-        self._chores.forgive("start", serving)
+        self._subject_tasks.forgive("start", serving)
         self._runtime.note(serving, "A request came: awake, and started again.")
 
     async def _until_healthy(self, serving: str, socket: Path) -> None:

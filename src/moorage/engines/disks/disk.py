@@ -148,7 +148,7 @@ class AppDisk(Disk):
         """The app's own files of `/etc`."""
         return self.mount_point / "etc"
 
-    def furnish(self, uid: int) -> None:
+    def give_to(self, uid: int) -> None:
         """Mount a blank disk and make an app's directories. Raises OSError."""
         self.mount(uid)
         self.mount_point.chmod(0o711)  # the app's uid passes through, and reads nothing here

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import Disk, is_clean, make_owned
-from moorage.engines.disks.templates import Blanks
+from moorage.engines.disks.templates import DiskTemplates
 from moorage.threads import in_thread
 
 _SHARE = 2  # half of what may be kept for a wallet is for its downloads
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 class Downloads:
     """The downloads of all wallets, and whose are in use."""
 
-    blanks: Blanks
+    templates: DiskTemplates
     caches: Caches
     mount_points: Path
     _leased: set[str] = field(default_factory=set)
@@ -56,7 +56,7 @@ class Downloads:
         size_bytes = self.caches.wallet_bytes // _SHARE
         try:
             if not _is_usable(disk, uid, size_bytes):
-                self.blanks.put(disk.image, size_bytes)
+                self.templates.put(disk.image, size_bytes)
                 disk.mount(uid)
                 disk.mount_point.chmod(0o711)
                 make_owned(files, uid)

@@ -15,7 +15,7 @@ from moorage.engines.disks.disk import make_image
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blanks:
+class DiskTemplates:
     """The blank disks of one gateway, in a directory that is theirs alone."""
 
     directory: Path

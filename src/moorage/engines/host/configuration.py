@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moorage.clock import Clock, SystemClock
-from moorage.engines.connection_limits import Traffic
+from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.host.socket_proxy import SUN_PATH_BYTES
 from moorage.engines.host.toolchains import Store
 from moorage.engines.sandbox.memory import Division
@@ -13,7 +13,7 @@ _LONGEST_ID = 36  # a UUID
 
 
 @dataclass(frozen=True, kw_only=True)
-class Configuration:
+class HostConfiguration:
     """The directories are this gateway's alone. Raises ValueError when `run_dir` is too long."""
 
     state_dir: Path  # files, logs and records, kept over restarts
@@ -24,7 +24,7 @@ class Configuration:
     deny: tuple[str, ...] = ()  # IPv4 networks besides the built-in ones
     allow: tuple[str, ...] = ()  # the same; it wins
     toolchains: Store | None = None
-    traffic: Traffic = Traffic()  # noqa: RUF009 (frozen)
+    traffic: ConnectionLimits = ConnectionLimits()  # noqa: RUF009 (frozen)
     memory: Division = Division()  # noqa: RUF009 (frozen)
     disk_reserve_bytes: int = 0  # of the disk that state_dir is on: apps are ended, not to have it
     clock: Clock = field(default_factory=SystemClock)

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from moorage.clock import Clock
 from moorage.engines.engine import Instance
 from moorage.engines.host.cgroup import Cgroups
-from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.listeners import Listener
 from moorage.engines.host.record import Record
 from moorage.engines.incidents import Incidents
@@ -25,7 +25,7 @@ P = TypeVar("P", bound="Place")
 class Machine(ABC, Generic[P]):
     """What all deployments of a gateway share."""
 
-    configuration: Configuration
+    configuration: HostConfiguration
     servers: tuple[str, ...]  # name servers
     tools: dict[str, Path]  # program → a path that every app can reach
     cgroups: Cgroups | None  # None where the gateway's user may make none

@@ -21,7 +21,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 logger = logging.getLogger(__name__)
 
 
-class Ends:
+class ExitWatcher:
     """Watches status files. What `confirm` denies, called in the event loop, is not told."""
 
     def __init__(self, confirm: Callable[[str], bool]) -> None:

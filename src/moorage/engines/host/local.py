@@ -11,9 +11,9 @@ from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from moorage.engines.engine import Incident, Instance, InstanceSpec, LogKind, LogPage
-from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.deployment_directory import Machine, Place
-from moorage.engines.host.exit_watcher import Ends
+from moorage.engines.host.exit_watcher import ExitWatcher
 from moorage.errors import DeployFailed, FailureCause
 from moorage.threads import in_thread, to_its_end
 
@@ -33,12 +33,12 @@ class Local(ABC, Generic[M, P]):
     `M` is the machine as that way of isolating has it, `P` a deployment's place there.
     """
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: HostConfiguration) -> None:
         self._configuration = configuration
         self._opened: M | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._ends = Ends(self._shut)
+        self._ends = ExitWatcher(self._shut)
 
     @abstractmethod
     def _close_machine(self, machine: M) -> None:
@@ -130,7 +130,7 @@ class Local(ABC, Generic[M, P]):
         await in_thread(groups.confine, service, pid, memory_bytes=memory_bytes)
         return True
 
-    async def ended(self) -> str:
+    async def next_exit(self) -> str:
         """As `Runtime.ended`."""
         return await self._ends.next()
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from moorage.engines.connection_limits import Traffic
+from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.host import tool
 
 # IANA's special-purpose registry (RFC 6890), but for the documentation ranges: no host answers
@@ -55,7 +55,7 @@ class Policy:
     deny: tuple[str, ...]
     allow: tuple[str, ...]
     resolvers: tuple[str, ...]
-    traffic: Traffic
+    traffic: ConnectionLimits
 
     @property
     def table(self) -> str:
@@ -164,7 +164,7 @@ def bandwidth(mbit: int, *, meter: str | None = None, key: str = "") -> str:
     return f"    {limit if meter is None else f'update @{meter} {{ {key} {limit} }}'} drop\n"
 
 
-def _visitors(traffic: Traffic) -> str:
+def _visitors(traffic: ConnectionLimits) -> str:
     """The rules that refuse one address too many connections to the proxy; none for no limit.
 
     An IPv6 visitor is its /64, as a household or a machine is given one.

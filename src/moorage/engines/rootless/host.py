@@ -8,7 +8,7 @@ from pathlib import Path
 from moorage.engines.engine import Limits
 from moorage.engines.host import tool
 from moorage.engines.host.cgroup import Cgroups, Hierarchy
-from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.record import Stage
 from moorage.engines.host.trial import EMPTY
 from moorage.engines.isolation import firewall, resolver, seccomp, shims
@@ -33,7 +33,7 @@ TRIAL_LIMITS = Limits(memory_bytes=128 * _MIB, cpu_millis=1000, pids=16, disk_by
 
 
 def open_machine(
-    configuration: Configuration, *, hierarchy: Hierarchy | None, accept_soft_limits: bool
+    configuration: HostConfiguration, *, hierarchy: Hierarchy | None, accept_soft_limits: bool
 ) -> Machine:
     """Set up what all apps share and sweep up; blocks. Raises IsolationMissing."""
     servers = resolver.find_servers()

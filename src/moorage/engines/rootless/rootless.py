@@ -8,7 +8,7 @@ from moorage.engines.disks.disk import disk_failure, free_bytes
 from moorage.engines.disks.trees import NotAFile
 from moorage.engines.engine import AppExit, BuildSpec, Disks, Instance, InstanceSpec, Usage
 from moorage.engines.host.cgroup import Hierarchy
-from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.local import Local, repeat, require_built
 from moorage.engines.host.record import Stage
 from moorage.engines.host.toolchains import ensured
@@ -36,7 +36,7 @@ class Rootless(Local[Machine, Place]):
 
     def __init__(
         self,
-        configuration: Configuration,
+        configuration: HostConfiguration,
         *,
         accept_soft_limits: bool = False,
         hierarchy: Hierarchy | None = None,

@@ -8,7 +8,7 @@ through which packets for the machine alone would come.
 import json
 from dataclasses import dataclass
 
-from moorage.engines.connection_limits import Traffic
+from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.isolation import firewall
 
 
@@ -19,7 +19,7 @@ class Policy:
     deny: tuple[str, ...]  # the machine's own addresses among them
     allow: tuple[str, ...]
     resolvers: tuple[str, ...]
-    traffic: Traffic
+    traffic: ConnectionLimits
 
 
 def ruleset(policy: Policy) -> str:

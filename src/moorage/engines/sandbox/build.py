@@ -14,7 +14,7 @@ from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.launch import prepared
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox.deployment_directory import Place
-from moorage.engines.sandbox.provisioning import furnish
+from moorage.engines.sandbox.provisioning import provision
 from moorage.errors import DeployFailed, FailureCause
 from moorage.threads import in_thread, to_its_end
 
@@ -35,7 +35,7 @@ async def make(place: Place, slot: Slot, spec: BuildSpec) -> None:
         place.logs.note(LogKind.BUILD, sentence)
     await machine.toolchains.show(plan.toolchains)
     layer = await in_thread(layer_for, place, spec)
-    is_installed = await furnish(place, slot, spec, layer)
+    is_installed = await provision(place, slot, spec, layer)
     if is_installed:
         place.logs.note(LogKind.BUILD, "dependencies unchanged: install skipped")
     install = None if is_installed else plan.install

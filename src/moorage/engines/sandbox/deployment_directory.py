@@ -9,7 +9,7 @@ from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import IMAGE, AppDisk
 from moorage.engines.disks.downloads import Downloads
 from moorage.engines.disks.space import Space
-from moorage.engines.disks.templates import Blanks
+from moorage.engines.disks.templates import DiskTemplates
 from moorage.engines.disks.volume import Volume
 from moorage.engines.engine import LogKind
 from moorage.engines.host import deployment_directory as place
@@ -37,7 +37,7 @@ class Machine(place.Machine["Place"]):
     cgroups: Cgroups
     seccomp: bytes
     oom_score: int  # of apps, which they can't lower
-    blanks: Blanks
+    templates: DiskTemplates
     caches: Caches
     downloads: Downloads
     toolchains: Toolchains
@@ -129,8 +129,8 @@ class Place(place.Place):
     def create_disk(self, slot: Slot, size_bytes: int, source: Path) -> None:
         """A disk with the files of `source`. Raises NotAFile, OSError."""
         self.disk.remove()
-        self.machine.blanks.put(self.disk.image, size_bytes)
-        self.disk.furnish(slot.app_uid)
+        self.machine.templates.put(self.disk.image, size_bytes)
+        self.disk.give_to(slot.app_uid)
         self.write_etc(slot)
         trees.copy_tree(source, self.disk.app, uid=slot.app_uid)
 

@@ -10,11 +10,11 @@ from moorage.engines.disks import disk
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.downloads import Downloads
 from moorage.engines.disks.space import Space
-from moorage.engines.disks.templates import Blanks
+from moorage.engines.disks.templates import DiskTemplates
 from moorage.engines.engine import Disks, Incident, IncidentKind, Limits
 from moorage.engines.host import kernel, probe, tool
 from moorage.engines.host.cgroup import Cgroups
-from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.record import Stage
 from moorage.engines.host.toolchains import Toolchains
 from moorage.engines.host.trial import EMPTY
@@ -34,7 +34,7 @@ TRIAL_LIMITS = Limits(
 )
 
 
-def open_machine(configuration: Configuration, *, subnet: str, caches: Caches) -> Machine:
+def open_machine(configuration: HostConfiguration, *, subnet: str, caches: Caches) -> Machine:
     """Set up what all apps share and sweep up; blocks. Raises IsolationMissing."""
     missing = [
         *probe.missing_privileges(run_dir=configuration.run_dir),
@@ -51,7 +51,9 @@ def open_machine(configuration: Configuration, *, subnet: str, caches: Caches) -
         missing.append(probe.MISSING_OOM_SCORE)
     if missing or hierarchy is None or oom_score is None:
         raise IsolationMissing(tuple(missing))
-    blanks = Blanks(directory=configuration.state_dir / "blanks", clock=configuration.clock)
+    templates = DiskTemplates(
+        directory=configuration.state_dir / "templates", clock=configuration.clock
+    )
     groups = Cgroups(hierarchy, f"moorage-{configuration.instance_id}")
     incidents = Incidents()
     machine = Machine(
@@ -65,10 +67,10 @@ def open_machine(configuration: Configuration, *, subnet: str, caches: Caches) -
         tools={name: _tool_path(configuration, name) for name in (*configuration.tools, *SHIMS)},
         seccomp=seccomp.filter_bytes(),
         oom_score=oom_score,
-        blanks=blanks,
+        templates=templates,
         caches=caches,
         downloads=Downloads(
-            blanks=blanks, caches=caches, mount_points=configuration.run_dir / "disks"
+            templates=templates, caches=caches, mount_points=configuration.run_dir / "disks"
         ),
         toolchains=Toolchains(
             store=configuration.toolchains, directory=configuration.run_dir / "toolchains"
@@ -82,7 +84,7 @@ def open_machine(configuration: Configuration, *, subnet: str, caches: Caches) -
     return machine
 
 
-def _space(configuration: Configuration, cgroups: Cgroups, incidents: Incidents) -> Space:
+def _space(configuration: HostConfiguration, cgroups: Cgroups, incidents: Incidents) -> Space:
     return Space(
         cgroups=cgroups,
         deployments=configuration.state_dir / "deployments",
@@ -183,7 +185,7 @@ def _prepare_directories(machine: Machine) -> None:
     machine.volumes.mkdir(exist_ok=True, mode=0o700)
     machine.toolchains.directory.mkdir(exist_ok=True, mode=0o711)
     machine.caches.directory.mkdir(exist_ok=True, mode=0o700)
-    machine.blanks.clear()
+    machine.templates.clear()
     (machine.run_dir / EMPTY).mkdir(exist_ok=True)
 
 
@@ -196,11 +198,11 @@ def _remove_directories(machine: Machine) -> None:
     machine.run_dir.rmdir()
 
 
-def _tool_path(configuration: Configuration, name: str) -> Path:
+def _tool_path(configuration: HostConfiguration, name: str) -> Path:
     return configuration.run_dir / "bin" / name
 
 
-def _bind_tools(configuration: Configuration) -> None:
+def _bind_tools(configuration: HostConfiguration) -> None:
     """Show the tools below `run_dir`: they may lie where apps' users can't get, such as /root."""
     _unbind_tools(configuration)
     directory = configuration.run_dir / "bin"
@@ -211,7 +213,7 @@ def _bind_tools(configuration: Configuration) -> None:
         kernel.mount(source.resolve(strict=True), directory / name, None, kernel.MS_BIND)
 
 
-def _unbind_tools(configuration: Configuration) -> None:
+def _unbind_tools(configuration: HostConfiguration) -> None:
     for name in configuration.tools:
         path = _tool_path(configuration, name)
         try:
@@ -228,7 +230,7 @@ def _collect_output(machine: Machine) -> None:
         raise IsolationMissing((str(error),)) from error
 
 
-def open_groups(groups: Cgroups | None, configuration: Configuration) -> Shares:
+def open_groups(groups: Cgroups | None, configuration: HostConfiguration) -> Shares:
     """Make the gateway's control groups, if any, and divide the memory. Raises IsolationMissing."""
     try:
         if groups is None:

@@ -1,4 +1,4 @@
-"""Hearing: which apps were lately seen to listen, as to look costs more than all else of them."""
+"""Which apps were lately seen to listen, as looking costs more than everything else of them."""
 
 from collections.abc import Collection
 
@@ -8,7 +8,7 @@ _LEAST_SECONDS, _MOST_SECONDS = 3.0, 20.0
 _LOOKS_A_SECOND = 5  # 0.4 ms of processor time each
 
 
-class Hearing:
+class ListenCache:
     """Believes that an app which listened does so still: the shorter, the fewer apps there are."""
 
     def __init__(self, clock: Clock) -> None:

@@ -15,7 +15,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.threads import in_thread, to_its_end
 
 
-async def furnish(place: Place, slot: Slot, spec: BuildSpec, layer: Layer | None) -> bool:
+async def provision(place: Place, slot: Slot, spec: BuildSpec, layer: Layer | None) -> bool:
     """A disk with the source, over a layer if there is one, and a network.
 
     Says whether what the install would make is there already. Raises DeployFailed, OSError.
@@ -24,13 +24,13 @@ async def furnish(place: Place, slot: Slot, spec: BuildSpec, layer: Layer | None
         return await in_thread(_make_disk, place, slot, spec, layer)
 
 
-async def furnish_copy(place: Place, slot: Slot, origin: Place) -> None:
+async def provision_copy(place: Place, slot: Slot, origin: Place) -> None:
     """A disk that is a copy of another place's, and a network. Raises OSError."""
     async with _meanwhile(place.network(slot).create):
         await in_thread(place.copy_disk, slot, origin)
 
 
-async def furnish_again(place: Place, slot: Slot) -> None:
+async def reprovision(place: Place, slot: Slot) -> None:
     """What a stop, or a restart of the machine, took away from what is built. Raises OSError."""
     async with _meanwhile(partial(place.connect, slot)):
         await in_thread(place.revive, slot)

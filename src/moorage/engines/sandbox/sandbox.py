@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import NO_SPACE, disk_failure
 from moorage.engines.engine import AppExit, BuildSpec, Disks, Instance, InstanceSpec, LogKind, Usage
-from moorage.engines.host.configuration import Configuration
+from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.listeners import Listener
 from moorage.engines.host.local import Local, checked, repeat, require_built
 from moorage.engines.host.record import Stage
@@ -18,8 +18,8 @@ from moorage.engines.isolation import firewall, slots
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox import app, build, host
 from moorage.engines.sandbox.deployment_directory import Machine, Place, app_of
-from moorage.engines.sandbox.listen_cache import Hearing
-from moorage.engines.sandbox.provisioning import furnish_again, furnish_copy
+from moorage.engines.sandbox.listen_cache import ListenCache
+from moorage.engines.sandbox.provisioning import provision_copy, reprovision
 from moorage.engines.sandbox.record import Record
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
 from moorage.threads import in_thread
@@ -41,7 +41,7 @@ class Sandbox(Local[Machine, Place]):
 
     def __init__(
         self,
-        configuration: Configuration,
+        configuration: HostConfiguration,
         *,
         subnet: str = SUBNET,
         wallet_cache_bytes: int = 0,
@@ -58,7 +58,7 @@ class Sandbox(Local[Machine, Place]):
             clock=configuration.clock,
         )
         self._settled: set[str] = set()
-        self._hearing = Hearing(configuration.clock)
+        self._hearing = ListenCache(configuration.clock)
 
     @property
     def instance_id(self) -> str:
@@ -114,7 +114,7 @@ class Sandbox(Local[Machine, Place]):
             origin, place = self._place(origin_id), self._place(deployment_id)
             require_built(origin, "copy")
             async with self._making(place) as slot:
-                await furnish_copy(place, slot, origin)
+                await provision_copy(place, slot, origin)
 
     async def volumes(self) -> set[str]:
         """As `Runtime.volumes`."""
@@ -176,7 +176,7 @@ class Sandbox(Local[Machine, Place]):
         if place.deployment_id in self._machine.space.held:
             raise DeployFailed(FailureCause.OUT_OF_DISK, NO_SPACE)
         slot = await in_thread(place.slot_again)
-        await furnish_again(place, slot)
+        await reprovision(place, slot)
         if await self._is_gone(place):
             place.socket.unlink(missing_ok=True)
             self._settled.discard(place.deployment_id)

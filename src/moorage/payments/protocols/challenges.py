@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
 from moorage.money import charge_to_atomic_units
-from moorage.payments.price.offer import Offer
+from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols import mpp, x402
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.mpp import CredentialType
@@ -83,14 +83,14 @@ class Challenges:
             wallet=wallet,
         )
 
-    def _offers(self, demand: PaymentRequired) -> tuple[list[Offer], list[Offer]]:
+    def _offers(self, demand: PaymentRequired) -> tuple[list[PaymentOption], list[PaymentOption]]:
         """What settles the demand: by authorization or hash, then by hash alone."""
-        settled: list[Offer] = []
-        sent: list[Offer] = []
+        settled: list[PaymentOption] = []
+        sent: list[PaymentOption] = []
         for chain, token in self._ordered[demand.means.chain.name, demand.means.token.name]:
             amount = charge_to_atomic_units(demand.amount, decimals=token.decimals)
             offers = settled if self._settles(chain, token) else sent
-            offers.append(Offer(chain=chain, token=token, amount=amount))
+            offers.append(PaymentOption(chain=chain, token=token, amount=amount))
         return settled, sent
 
 

@@ -13,7 +13,7 @@ from moorage.chains.address import checksum_address
 from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization
 from moorage.errors import PaymentMalformed
 from moorage.money import AtomicUnits
-from moorage.payments.price.offer import Offer
+from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols.authorization import WrittenAuthorization, read_authorization
 from moorage.payments.protocols.header_json import decode_base64, encode_base64
 
@@ -49,7 +49,12 @@ class _PaymentPayload(msgspec.Struct):
 
 
 def payment_required_header(
-    *, resource_url: str, offers: Sequence[Offer], pay_to: str, window_seconds: int, error: str
+    *,
+    resource_url: str,
+    offers: Sequence[PaymentOption],
+    pay_to: str,
+    window_seconds: int,
+    error: str,
 ) -> str:
     """The value of PAYMENT-REQUIRED. Offers of tokens without EIP-3009 are left out.
 

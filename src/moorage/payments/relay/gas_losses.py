@@ -10,7 +10,7 @@ from moorage.chains.chain import Chain
 from moorage.chains.eip3009 import judged_by_contract
 from moorage.clock import Clock
 from moorage.metrics import record_relayer_reverted
-from moorage.records.relay_transaction import Relayed
+from moorage.records.relay_transaction import RelayTransaction
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import relays
 
@@ -70,11 +70,11 @@ class GasLosses:
         return _LOST_TODAY if at_stake > self._most_wei // 2 else None
 
 
-def _most_wei(relayed: Relayed) -> int:
+def _most_wei(relayed: RelayTransaction) -> int:
     """What it may have cost."""
     return relayed.gas_limit * int(relayed.max_fee_per_gas)
 
 
-def _last_versions(relayed: Iterable[Relayed]) -> Iterable[Relayed]:
+def _last_versions(relayed: Iterable[RelayTransaction]) -> Iterable[RelayTransaction]:
     """Of each nonce the last, as one of them is mined."""
     return {one.nonce: one for one in relayed}.values()

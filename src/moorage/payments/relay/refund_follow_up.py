@@ -20,7 +20,7 @@ from moorage.errors import ChainUnavailable
 from moorage.ledger import ledger
 from moorage.payments.watch.comparison import refund_is_on_chain
 from moorage.records.refund import Refund, RefundStatus
-from moorage.records.relay_transaction import Relayed
+from moorage.records.relay_transaction import RelayTransaction
 from moorage.storage.database import Database
 from moorage.storage.money import payments, refunds, relays
 
@@ -39,7 +39,7 @@ class _View(msgspec.Struct, frozen=True, kw_only=True):
     """What one answer shows of a refund's transactions."""
 
     fate: _Fate
-    mined: tuple[Relayed, Receipt] | None = None
+    mined: tuple[RelayTransaction, Receipt] | None = None
 
 
 class RefundFollowUp:
@@ -77,7 +77,7 @@ class RefundFollowUp:
         return refund.status
 
     def _view(
-        self, refund: Refund, versions: Sequence[Relayed], answers: Sequence[object]
+        self, refund: Refund, versions: Sequence[RelayTransaction], answers: Sequence[object]
     ) -> _View:
         used, used_safe, *told = answers
         for answer in (used, *told):
@@ -98,7 +98,9 @@ class RefundFollowUp:
         except ValueError as problem:
             raise self._client.contradiction(problem) from problem
 
-    async def _paid(self, refund: Refund, version: Relayed, receipt: Receipt) -> RefundStatus:
+    async def _paid(
+        self, refund: Refund, version: RelayTransaction, receipt: Receipt
+    ) -> RefundStatus:
         """Note that it is mined; final once its block is safe."""
         number = receipt.block_number
         safe = await is_safe(self._client, number=number, block_hash=receipt.block_hash)
@@ -118,7 +120,9 @@ class RefundFollowUp:
     async def _depth(self, block_number: int) -> int:
         return (await read_heads(self._client)).latest - block_number + 1
 
-    async def _send_again(self, refund: Refund, versions: Sequence[Relayed]) -> RefundStatus:
+    async def _send_again(
+        self, refund: Refund, versions: Sequence[RelayTransaction]
+    ) -> RefundStatus:
         """Every node is sent every version: whichever is mined pays it back."""
         async with self._db.transaction(durable=True) as tx:
             await relays.reopen(tx, refund.id)
@@ -130,7 +134,7 @@ class RefundFollowUp:
         return RefundStatus.SENT
 
     async def _fail_if_sure(
-        self, refund: Refund, versions: Sequence[Relayed], view: _View
+        self, refund: Refund, versions: Sequence[RelayTransaction], view: _View
     ) -> RefundStatus:
         """Undo the debit, if what was seen is safe and every node that answers says the same."""
         if view.mined is not None:
@@ -161,7 +165,7 @@ class RefundFollowUp:
         return RefundStatus.FAILED
 
 
-def _calls(versions: Sequence[Relayed]) -> list[Call]:
+def _calls(versions: Sequence[RelayTransaction]) -> list[Call]:
     """How many nonces the sender has used, newest and safe, and each version's receipt."""
     counts = [("eth_getTransactionCount", [versions[-1].sender, at]) for at in ("latest", "safe")]
     return [*counts, *(("eth_getTransactionReceipt", [each.tx_hash]) for each in versions)]

@@ -5,23 +5,23 @@ from itertools import groupby
 from operator import attrgetter
 
 from moorage.chains.fees import Fees
-from moorage.chains.signing import Transaction
-from moorage.records.relay_transaction import Relayed
+from moorage.chains.signing import ChainTransaction
+from moorage.records.relay_transaction import RelayTransaction
 
 
-def by_nonce(waiting: Iterable[Relayed]) -> list[tuple[int, list[Relayed]]]:
+def by_nonce(waiting: Iterable[RelayTransaction]) -> list[tuple[int, list[RelayTransaction]]]:
     """Versions by their nonce, ascending, as they come; the newest version last."""
     return [(nonce, list(versions)) for nonce, versions in groupby(waiting, attrgetter("nonce"))]
 
 
-def fees_of(relayed: Relayed) -> Fees:
+def fees_of(relayed: RelayTransaction) -> Fees:
     """What it offers."""
     return Fees(int(relayed.max_fee_per_gas), int(relayed.max_priority_fee_per_gas))
 
 
-def offering(relayed: Relayed, fees: Fees) -> Transaction:
+def offering(relayed: RelayTransaction, fees: Fees) -> ChainTransaction:
     """The same transaction, offering other fees."""
-    return Transaction(
+    return ChainTransaction(
         chain_id=relayed.chain_id,
         nonce=relayed.nonce,
         recipient=relayed.recipient,

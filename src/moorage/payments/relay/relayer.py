@@ -15,14 +15,13 @@ from moorage.chains.fees import Fees, GasPrice, parse_gas_price
 from moorage.chains.receipt import Receipt, parse_receipt
 from moorage.chains.revert import revert_reason
 from moorage.chains.rpc import Call, RpcClient, RpcError
-from moorage.chains.signing import SigningKey, Transaction
+from moorage.chains.signing import ChainTransaction, SigningKey
 from moorage.clock import Clock
 from moorage.metrics import record_fee_bump, record_relayer_balance
 from moorage.payments.relay.gas_losses import GasLosses
 from moorage.payments.relay.relay_versions import by_nonce, fees_of, offering
-from moorage.records.relay_transaction import Relayed, RelayStatus
-from moorage.storage.database import Database
-from moorage.storage.database import Transaction as Writing
+from moorage.records.relay_transaction import RelayStatus, RelayTransaction
+from moorage.storage.database import Database, Transaction
 from moorage.storage.money import relays
 
 log = structlog.get_logger()
@@ -103,7 +102,7 @@ class Relayer:
         return rich and not self._losses.exceeded
 
     async def refusal_for(
-        self, tx: Writing, prepared: Prepared, *, of_contract: bool
+        self, tx: Transaction, prepared: Prepared, *, of_contract: bool
     ) -> str | None:
         """Why what was prepared is not sent, for what it may lose; part of a sentence."""
         fee_wei = prepared.fees.max_fee_per_gas
@@ -181,12 +180,14 @@ class Relayer:
             return _NO_GAS
         return None
 
-    async def sign(self, tx: Writing, prepared: Prepared, *, subject_id: str) -> Relayed:
+    async def sign(
+        self, tx: Transaction, prepared: Prepared, *, subject_id: str
+    ) -> RelayTransaction:
         """Sign what was prepared, with the next nonce, and store it."""
         nonce = await relays.next_nonce(tx, chain_id=self._chain_id, sender=self._key.address)
         return await self._sign(
             tx,
-            Transaction(
+            ChainTransaction(
                 chain_id=self._chain_id,
                 nonce=max(nonce, prepared.nonce),
                 recipient=prepared.recipient,
@@ -198,7 +199,7 @@ class Relayer:
             subject_id,
         )
 
-    async def send(self, relayed: Relayed) -> None:
+    async def send(self, relayed: RelayTransaction) -> None:
         """Have a node take it, once it is stored. What a node says against it proves nothing.
 
         Raises ChainUnavailable when none answers; it may have been sent all the same.
@@ -258,7 +259,7 @@ class Relayer:
         self._balance_wei = wei
         record_relayer_balance(self._client.chain.name, wei)
 
-    async def _view(self, waiting: Sequence[Relayed]) -> _View:
+    async def _view(self, waiting: Sequence[RelayTransaction]) -> _View:
         sender = self._key.address
         counts = [("eth_getTransactionCount", [sender, at]) for at in ("latest", "pending", "safe")]
         looks = [("eth_getTransactionReceipt", [one.tx_hash]) for one in waiting]
@@ -283,21 +284,21 @@ class Relayer:
         except ValueError as problem:
             raise self._client.contradiction(problem) from problem
 
-    async def _note_mined(self, relayed: Relayed, receipt: Receipt) -> None:
+    async def _note_mined(self, relayed: RelayTransaction, receipt: Receipt) -> None:
         async with self._db.transaction(durable=False) as tx:
             await relays.mined(
                 tx, relayed, succeeded=receipt.succeeded, block_number=receipt.block_number
             )
 
-    async def _note_replaced(self, relayed: Relayed) -> None:
+    async def _note_replaced(self, relayed: RelayTransaction) -> None:
         """Somebody else's transaction has the nonce, in a block that stays."""
         log.warning("nonce used elsewhere", chain=self._client.chain.name, nonce=relayed.nonce)
         async with self._db.transaction(durable=False) as tx:
             await relays.replaced(tx, relayed)
 
     async def _to_be_sent(
-        self, unsent: Sequence[Sequence[Relayed]], view: _View
-    ) -> Sequence[Relayed]:
+        self, unsent: Sequence[Sequence[RelayTransaction]], view: _View
+    ) -> Sequence[RelayTransaction]:
         """What nodes are to be sent, by nonce, for these that wait."""
         missing = range(view.pending, unsent[0][0].nonce)[:_MOST_FILLED]
         if missing and self._has_waited(unsent[0][0]):
@@ -305,10 +306,12 @@ class Relayer:
             return [*fillers, *(versions[-1] for versions in unsent)]
         return [await self._latest_version(versions, view.price) for versions in unsent]
 
-    def _has_waited(self, relayed: Relayed) -> bool:
+    def _has_waited(self, relayed: RelayTransaction) -> bool:
         return self._clock.now_ms() - relayed.signed_at_ms >= _STUCK_MS
 
-    async def _latest_version(self, versions: Sequence[Relayed], price: GasPrice) -> Relayed:
+    async def _latest_version(
+        self, versions: Sequence[RelayTransaction], price: GasPrice
+    ) -> RelayTransaction:
         """The version to send: a new one that offers more, if the last has waited long enough."""
         newest = versions[-1]
         if not self._has_waited(newest):
@@ -321,7 +324,7 @@ class Relayer:
         async with self._db.transaction(durable=True) as tx:
             return await self._sign(tx, offering(newest, fees), newest.subject_id)
 
-    async def _fillers(self, missing: Sequence[int], price: GasPrice) -> Sequence[Relayed]:
+    async def _fillers(self, missing: Sequence[int], price: GasPrice) -> Sequence[RelayTransaction]:
         """Transactions for nonces that nothing has, so that what has the next ones can be mined.
 
         That is so when a node counted too many once, or has forgotten what was reorganised away.
@@ -329,7 +332,7 @@ class Relayer:
         fees = price.fees(most=self._limits.fee_wei)
         if fees is None:
             return []
-        fillers: list[Relayed] = []
+        fillers: list[RelayTransaction] = []
         for nonce in missing:
             async with self._db.transaction(durable=True) as tx:
                 if await relays.reopen_nonce(
@@ -339,9 +342,9 @@ class Relayer:
                 fillers.append(await self._sign(tx, self._filler(nonce, fees), f"gap:{nonce}"))
         return fillers
 
-    def _filler(self, nonce: int, fees: Fees) -> Transaction:
+    def _filler(self, nonce: int, fees: Fees) -> ChainTransaction:
         """A transaction that does nothing but use its nonce up."""
-        return Transaction(
+        return ChainTransaction(
             chain_id=self._chain_id,
             nonce=nonce,
             recipient=self._key.address,
@@ -351,9 +354,11 @@ class Relayer:
             max_priority_fee_per_gas=fees.max_priority_fee_per_gas,
         )
 
-    async def _sign(self, tx: Writing, transaction: Transaction, subject_id: str) -> Relayed:
+    async def _sign(
+        self, tx: Transaction, transaction: ChainTransaction, subject_id: str
+    ) -> RelayTransaction:
         signed = self._key.sign(transaction)
-        relayed = Relayed(
+        relayed = RelayTransaction(
             chain_id=transaction.chain_id,
             tx_hash=signed.tx_hash,
             sender=self._key.address,
@@ -372,13 +377,13 @@ class Relayer:
         await relays.add(tx, relayed)
         return relayed
 
-    async def _send_to_every_node(self, unsent: Sequence[Relayed]) -> None:
+    async def _send_to_every_node(self, unsent: Sequence[RelayTransaction]) -> None:
         """One node may say that it knows a transaction and never pass it on."""
         for view in await self._client.each([_sending(relayed) for relayed in unsent]):
             for relayed, answer in zip(unsent, view, strict=True):
                 self._log_refusal(relayed, answer)
 
-    def _log_refusal(self, relayed: Relayed, answer: object) -> None:
+    def _log_refusal(self, relayed: RelayTransaction, answer: object) -> None:
         """What a node says against a transaction, such as that it is known already."""
         if isinstance(answer, RpcError):
             log.info(
@@ -390,7 +395,7 @@ class Relayer:
             )
 
 
-def _sending(relayed: Relayed) -> Call:
+def _sending(relayed: RelayTransaction) -> Call:
     return "eth_sendRawTransaction", [relayed.raw]
 
 

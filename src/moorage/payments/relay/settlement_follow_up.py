@@ -1,4 +1,4 @@
-"""Resumption: settlements whose outcome nobody waits for any more are brought to their end.
+"""Settlements whose outcome nobody waits for any more are brought to their end.
 
 A client that left, a crash, a silent node, a stuck or lost transaction, a reorganisation: whatever
 came between, the chain knows what became of an authorization. What settled is credited by the road
@@ -30,7 +30,7 @@ from moorage.payments.relay.settlements import (
     authorized_call,
     is_contract,
 )
-from moorage.records.relay_transaction import Relayed, RelayStatus
+from moorage.records.relay_transaction import RelayStatus, RelayTransaction
 from moorage.records.settlement import Settlement
 from moorage.storage.database import Database
 from moorage.storage.money import relays, settlements
@@ -54,7 +54,7 @@ class _Fate(msgspec.Struct, frozen=True, kw_only=True):
     safe_time: int  # Unix seconds
 
 
-class Resumption:
+class SettlementFollowUp:
     """Follows up settlements on every chain; `relayers` are by chain name, where there is one."""
 
     def __init__(
@@ -164,7 +164,7 @@ class Resumption:
         return True
 
     async def _judge(
-        self, chain: Chain, waiting: Sequence[tuple[Settlement, list[Relayed]]]
+        self, chain: Chain, waiting: Sequence[tuple[Settlement, list[RelayTransaction]]]
     ) -> None:
         """End those that somebody else's transaction settled, or that never will be.
 
@@ -179,7 +179,11 @@ class Resumption:
                 log.info("settlement waits", settlement=settlement.id, error=silence.message)
 
     async def _end(
-        self, chain: Chain, settlement: Settlement, versions: Sequence[Relayed], fate: _Fate
+        self,
+        chain: Chain,
+        settlement: Settlement,
+        versions: Sequence[RelayTransaction],
+        fate: _Fate,
     ) -> None:
         if fate.used:
             await self._end_used(chain, settlement, fate)
@@ -293,7 +297,7 @@ class Resumption:
         await relayer.send(relayed)
 
 
-def _is_reverted(relayed: Relayed, *, safe_block: int) -> bool:
+def _is_reverted(relayed: RelayTransaction, *, safe_block: int) -> bool:
     """Whether it was mined and did nothing, in a block that stays."""
     return (
         relayed.status is RelayStatus.REVERTED

@@ -31,7 +31,7 @@ from moorage.ledger.transfer import transfers_in
 from moorage.metrics import record_settlement
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
 from moorage.payments.relay.relayer import Relayer
-from moorage.records.relay_transaction import Relayed, RelayStatus
+from moorage.records.relay_transaction import RelayStatus, RelayTransaction
 from moorage.records.settlement import Settlement, SettlementStatus
 from moorage.storage.database import Database, Transaction, UniqueViolation
 from moorage.storage.money import relays, settlements
@@ -230,7 +230,9 @@ class Settlements:
                 "transfer the tokens and send the transaction's hash"
             )
 
-    async def _send(self, relayer: Relayer, settlement: Settlement, relayed: Relayed) -> None:
+    async def _send(
+        self, relayer: Relayer, settlement: Settlement, relayed: RelayTransaction
+    ) -> None:
         try:
             await relayer.send(relayed)
         except ChainUnavailable as silence:

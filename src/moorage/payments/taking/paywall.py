@@ -32,7 +32,7 @@ from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence,
 from moorage.payments.relay.settlements import Settlements
 from moorage.payments.taking.lookups import Lookups
 from moorage.payments.taking.outcome import PaymentOutcome, PaymentState, state_after
-from moorage.payments.taking.receipt import Receipt
+from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.payments.taking.screening import Screen, held_back
 from moorage.payments.taking.verification import Verifier
 from moorage.records.payment import Payment, PaymentStatus
@@ -92,7 +92,7 @@ class Paywall:
 
     async def take(
         self, evidence: Evidence, *, wallet: str, body_digest: str, unique_name: str | None = None
-    ) -> Receipt:
+    ) -> PaymentReceipt:
         """Credit what `evidence` shows, once, and say what it brought `wallet` in all.
 
         `unique_name` is the deploy that it pays for; without one it tops up. A payment that was
@@ -157,7 +157,7 @@ class Paywall:
         self, evidence: AuthorizationEvidence, refusal: MoorageError
     ) -> PaymentOutcome:
         chain = evidence.means.chain.name
-        if isinstance(refusal.receipt, Receipt):
+        if isinstance(refusal.receipt, PaymentReceipt):
             return _credited(chain, refusal.receipt.tx_hash, refusal.receipt.credited)
         state = PaymentState.PENDING
         with contextlib.suppress(DatabaseUnavailable):
@@ -177,7 +177,7 @@ class Paywall:
         brought = [item.credited_micro_usd for item in own if item.status is PaymentStatus.CREDITED]
         if brought:
             return _credited(chain.name, tx_hash, MicroUsd(sum(brought)))
-        if isinstance(refusal.receipt, Receipt):
+        if isinstance(refusal.receipt, PaymentReceipt):
             return _credited(chain.name, tx_hash, refusal.receipt.credited)
         return PaymentOutcome(tx_hash=tx_hash, chain=chain.name, state=state_after(refusal))
 
@@ -275,7 +275,7 @@ class Paywall:
 
     async def _take(
         self, evidence: Evidence, tx_hash: str, *, wallet: str, unique_name: str | None
-    ) -> Receipt:
+    ) -> PaymentReceipt:
         chain, top_up = evidence.means.chain, unique_name is None
         await self.refuse_used(
             chain_id=chain.chain_id, tx_hash=tx_hash, wallet=wallet, top_up=top_up
@@ -296,7 +296,7 @@ class Paywall:
             raise PaymentAlreadyUsed(_SENT_BACK)
         if not credited:
             raise PaymentHeld
-        return Receipt(
+        return PaymentReceipt(
             chain_id=chain.chain_id,
             tx_hash=tx_hash,
             payer=wallet,

@@ -6,7 +6,7 @@ from moorage.money import MicroUsd
 from moorage.payments.protocols.evidence import Evidence
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class PaymentReceipt(msgspec.Struct, frozen=True):
     """A payment on chain, verified and claimed.
 
     `credited` is what it brought its payer in all, also when it was claimed before.

@@ -16,12 +16,12 @@ from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
-from moorage.payments.taking.receipt import Receipt
+from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts, payments
 
-Record = Callable[[Transaction, Receipt, bool], Awaitable[None]]
+Record = Callable[[Transaction, PaymentReceipt, bool], Awaitable[None]]
 """Is called with what was credited, within the transaction that binds the payment to it.
 
 The flag says whether that is new: a payment that is shown again tops up nothing more.
@@ -86,7 +86,7 @@ class TopUp:
             short = AuthorizationRefused("it is for less than the amount")
             raise await self._demand(request, because=short)
 
-    async def _bind(self, receipt: Receipt, record: Record) -> None:
+    async def _bind(self, receipt: PaymentReceipt, record: Record) -> None:
         """Note that it paid for a top-up, so that it pays for no deployment as well."""
         async with self._db.transaction(durable=True) as tx:
             uses = await payments.uses_of(tx, chain_id=receipt.chain_id, tx_hash=receipt.tx_hash)

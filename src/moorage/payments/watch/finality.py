@@ -46,7 +46,7 @@ class _Sighting:
     canonical: Block | None
 
 
-class SecondLook:
+class FinalityCheck:
     """Brings the payments of one chain from provisional to finalized, or takes them back.
 
     `recipients` are what is `pay_to` and what was, as `parse_address` spells them.

@@ -9,8 +9,8 @@ from moorage.records.deployment import (
     UNDER_WAY,
     Deployment,
     DeploymentStatus,
+    DeploymentView,
     Origin,
-    Standing,
 )
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
 from moorage.storage.database import Database, Row, Statement, Transaction
@@ -315,12 +315,12 @@ async def deployment(source: Database | Transaction, deployment_id: str) -> Depl
     return _made_deployment(row) if row else None
 
 
-async def standing(db: Database, deployment_id: str) -> Standing | None:
+async def standing(db: Database, deployment_id: str) -> DeploymentView | None:
     """One deployment with its project, deleted or not, in one read: what clients ask for most."""
     row = await db.one(_STANDING, id=deployment_id)
     if row is None:
         return None
-    return Standing(
+    return DeploymentView(
         row[0], row[1], DeploymentStatus(row[2]), row[3], row[4], row[5], row[6], row[7], row[8],
         ProjectStatus(row[9]), row[10], row[11], row[12], row[13], bool(row[14]),
     )  # fmt: skip

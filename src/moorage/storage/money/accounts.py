@@ -117,7 +117,7 @@ async def add_posting(
         await tx.execute(_ADD_ENTRY, posting_id=posting_id, account=account, amount=amount)
 
 
-class Entry(NamedTuple):
+class LedgerEntry(NamedTuple):
     """One entry, and the posting it is part of; `place` tells the order of commits."""
 
     place: int
@@ -130,7 +130,7 @@ class Entry(NamedTuple):
 
 async def entries_after(
     tx: Transaction, place: int, *, since_ms: int, until_ms: int, wallet: str, many: int
-) -> list[Entry]:
+) -> list[LedgerEntry]:
     """At most `many` entries behind `place`, from `since_ms` on and before `until_ms`.
 
     Those of one wallet, or, without its address, all.
@@ -138,7 +138,7 @@ async def entries_after(
     rows = await tx.all(
         _EXPORT, after=place, since_ms=since_ms, until_ms=until_ms, wallet=wallet, many=many
     )
-    return [Entry(*row) for row in rows]
+    return [LedgerEntry(*row) for row in rows]
 
 
 async def add_postings(

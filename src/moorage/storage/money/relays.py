@@ -3,11 +3,11 @@
 import msgspec
 from sqlalchemy import bindparam, func, insert, null, select, update
 
-from moorage.records.relay_transaction import Relayed, RelayStatus
+from moorage.records.relay_transaction import RelayStatus, RelayTransaction
 from moorage.storage.database import Database, Row, Statement, Transaction, struct_of
 from moorage.storage.schema import relay_transactions
 
-_FIELDS = Relayed.__struct_fields__
+_FIELDS = RelayTransaction.__struct_fields__
 _COLUMNS = [relay_transactions.c[name] for name in _FIELDS]
 _of_sender = (
     relay_transactions.c.chain_id == bindparam("of_chain"),
@@ -61,7 +61,7 @@ _REOPEN_NONCE = Statement(
 )
 
 
-async def add(tx: Transaction, relayed: Relayed) -> None:
+async def add(tx: Transaction, relayed: RelayTransaction) -> None:
     """Store a signed transaction, before it is sent."""
     await tx.execute(_ADD, **msgspec.structs.asdict(relayed))
 
@@ -72,32 +72,38 @@ async def next_nonce(tx: Transaction, *, chain_id: int, sender: str) -> int:
     return 0 if row is None or row[0] is None else int(row[0]) + 1
 
 
-async def one(source: Database | Transaction, *, chain_id: int, tx_hash: str) -> Relayed | None:
+async def one(
+    source: Database | Transaction, *, chain_id: int, tx_hash: str
+) -> RelayTransaction | None:
     """The transaction of this hash, if it is one of ours."""
     row = await source.one(_ONE, of_chain=chain_id, of_hash=tx_hash)
-    return struct_of(Relayed, row) if row else None
+    return struct_of(RelayTransaction, row) if row else None
 
 
-async def of_subject(source: Database | Transaction, subject_id: str) -> list[Relayed]:
+async def of_subject(source: Database | Transaction, subject_id: str) -> list[RelayTransaction]:
     """Every version ever signed for a subject, the newest last."""
     rows = await source.all(_OF_SUBJECT, subject_id=subject_id)
     return _in_order(rows)
 
 
-async def unmined(source: Database | Transaction, *, chain_id: int, sender: str) -> list[Relayed]:
+async def unmined(
+    source: Database | Transaction, *, chain_id: int, sender: str
+) -> list[RelayTransaction]:
     """Every version that may be mined yet, by nonce, the newest last."""
     return _in_order(await source.all(_UNMINED, of_chain=chain_id, sender=sender))
 
 
 async def reverted_since(
     source: Database | Transaction, *, chain_id: int, sender: str, since_ms: int
-) -> list[Relayed]:
+) -> list[RelayTransaction]:
     """Every transaction signed since then that was mined and did nothing."""
     rows = await source.all(_REVERTED_SINCE, of_chain=chain_id, sender=sender, since_ms=since_ms)
     return _in_order(rows)
 
 
-async def mined(tx: Transaction, relayed: Relayed, *, succeeded: bool, block_number: int) -> None:
+async def mined(
+    tx: Transaction, relayed: RelayTransaction, *, succeeded: bool, block_number: int
+) -> None:
     """Note that this version was mined, so that the others of its nonce never will be."""
     status = RelayStatus.MINED if succeeded else RelayStatus.REVERTED
     await tx.execute(
@@ -110,7 +116,7 @@ async def mined(tx: Transaction, relayed: Relayed, *, succeeded: bool, block_num
     await replaced(tx, relayed)
 
 
-async def replaced(tx: Transaction, relayed: Relayed) -> None:
+async def replaced(tx: Transaction, relayed: RelayTransaction) -> None:
     """Note that no version of this nonce can be mined any more: another transaction has it."""
     await tx.execute(
         _REPLACE, of_chain=relayed.chain_id, sender=relayed.sender, nonce=relayed.nonce
@@ -127,6 +133,6 @@ async def reopen_nonce(tx: Transaction, *, chain_id: int, sender: str, nonce: in
     return await tx.execute(_REOPEN_NONCE, of_chain=chain_id, sender=sender, nonce=nonce) > 0
 
 
-def _in_order(rows: list[Row]) -> list[Relayed]:
-    found = (struct_of(Relayed, row) for row in rows)
+def _in_order(rows: list[Row]) -> list[RelayTransaction]:
+    found = (struct_of(RelayTransaction, row) for row in rows)
     return sorted(found, key=lambda relayed: (relayed.nonce, int(relayed.max_fee_per_gas)))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from moorage.engines.connection_limits import Traffic
+from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.host.listeners import Listener
 from moorage.engines.rootless.listeners import connections, listeners, parse_table
 from moorage.engines.rootless.probe import kernel_version, own_group
@@ -86,7 +86,7 @@ POLICY = Policy(
     deny=("203.0.113.9/32",),
     allow=("10.9.9.9/32",),
     resolvers=("10.255.255.53",),
-    traffic=Traffic(app_new_connections=20, app_bandwidth_mbit=8),
+    traffic=ConnectionLimits(app_new_connections=20, app_bandwidth_mbit=8),
 )
 
 

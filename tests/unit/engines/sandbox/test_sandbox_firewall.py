@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from moorage.engines.connection_limits import Traffic
+from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.isolation.firewall import (
     NOT_PUBLIC,
     Policy,
@@ -23,7 +23,7 @@ POLICY = Policy(
     deny=("192.0.2.0/24", "8.8.8.0/24"),
     allow=("10.9.9.9/32",),
     resolvers=("10.255.255.53",),
-    traffic=Traffic(),
+    traffic=ConnectionLimits(),
 )
 
 
@@ -106,7 +106,7 @@ def test_new_connections_above_the_rate_are_dropped_for_each_app_alone() -> None
 
 
 def with_traffic(**limits: Any) -> Policy:
-    return dataclasses.replace(POLICY, traffic=Traffic(**limits))
+    return dataclasses.replace(POLICY, traffic=ConnectionLimits(**limits))
 
 
 def incoming(text: str) -> list[str]:

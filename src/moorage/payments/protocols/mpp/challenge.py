@@ -11,7 +11,7 @@ import msgspec
 
 from moorage.chains.address import checksum_address
 from moorage.money import AtomicUnits
-from moorage.payments.price.offer import Offer
+from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols.header_json import canonical_json, encode_base64url
 
 METHOD = "evm"
@@ -42,7 +42,7 @@ def make_challenge(
     secret: bytes,
     *,
     realm: str,
-    offer: Offer,
+    offer: PaymentOption,
     pay_to: str,
     expires_at_ms: int,
     body_digest: str,
@@ -100,7 +100,9 @@ def _expires(at_seconds: int) -> str:
     return datetime.fromtimestamp(at_seconds, UTC).isoformat()[:19] + "Z"
 
 
-def _request(offer: Offer, pay_to: str, credential_types: tuple[CredentialType, ...]) -> str:
+def _request(
+    offer: PaymentOption, pay_to: str, credential_types: tuple[CredentialType, ...]
+) -> str:
     """The request of a charge."""
     token = offer.token
     return _encoded_request(

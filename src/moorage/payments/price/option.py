@@ -6,7 +6,7 @@ from moorage.chains.chain import Chain, Token
 from moorage.money import AtomicUnits
 
 
-class Offer(msgspec.Struct, frozen=True):
+class PaymentOption(msgspec.Struct, frozen=True):
     """One of the ways to pay a demand."""
 
     chain: Chain

@@ -117,7 +117,7 @@ async def test_request_repeated_after_a_crash_is_the_same_settlement(
 async def test_fresh_settlement_is_left_to_its_request(desk: Desk, signs: Sign) -> None:
     signed = signs()
     await desk.settle(signed)
-    await desk.resumption.resume()
+    await desk.settlement_follow_up.resume()
     assert await status(desk, signed) is SettlementStatus.SENT
     await desk.resume()
     assert await is_settled_once(desk, signed)
