@@ -17,6 +17,7 @@ from moorage.chains.eip3009 import TransferAuthorization
 from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
 from moorage.clock import SystemClock
+from moorage.failpoints import armed
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
@@ -81,7 +82,6 @@ class Desk:
             relayers=relayers,
             pay_to=self.pay_to,
             clock=self.clock,
-            on_step=self._on_step,
         )
         self.verifier = Verifier(
             pay_to=self.pay_to,
@@ -97,7 +97,6 @@ class Desk:
             relayers=relayers,
             credit=self.credit,
             clock=self.clock,
-            on_step=self._on_step,
         )
         await self.settlement_follow_up.check_balances()
         return self
@@ -106,7 +105,8 @@ class Desk:
         for client in self.clients:
             await client.close()
 
-    def _on_step(self, step: str) -> None:
+    def reach(self, step: str) -> None:
+        """A failpoint."""
         if step == self.crash_at:
             raise Crash
 
@@ -173,7 +173,8 @@ async def desk(local_chains: LocalChains, db: Database, pay_to: str) -> AsyncIte
     url = local_chains.arbitrum.rpc_urls[0]
     await rpc(url, "anvil_setBalance", Account.from_key(key).address, hex(10**18))
     made = await Desk(db=db, chain=local_chains.arbitrum, pay_to=pay_to, key=key, url=url).open()
-    yield made
+    with armed(made.reach):
+        yield made
     await made.until_mined()  # the next test begins with a node that has done all
     await made.close()
 

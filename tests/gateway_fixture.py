@@ -97,7 +97,7 @@ class DevGateway:
         self._process.wait()
 
     def wait_for_crash(self) -> None:
-        """Wait until it has killed itself, as the setting crash_at tells it to."""
+        """Wait until it has killed itself, as MOORAGE_CRASH_AT tells it to."""
         assert self._process is not None
         assert self._process.wait(START_SECONDS) == -signal.SIGKILL
 

@@ -19,8 +19,10 @@ from moorage.money import MicroUsd
 from moorage.payments.price.pricing import PriceList, Size
 
 ENV_PREFIX = "MOORAGE_"
-_NOT_SETTINGS = re.compile(r"GATEWAY|PRIVATE_KEY|BOUND_SIGNATURES|RPC_URL_\w+|CONFIG|STATE_DIR")
-"""Variables that belong to the client commands."""
+_NOT_SETTINGS = re.compile(
+    r"GATEWAY|PRIVATE_KEY|BOUND_SIGNATURES|RPC_URL_\w+|CONFIG|STATE_DIR|CRASH_AT"
+)
+"""Variables of the client commands, and the failpoint at which crash tests have a gateway end."""
 
 
 def _doc(text: str, **limits: Any) -> msgspec.Meta:
@@ -323,12 +325,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 5
     log_level: Annotated[str, _doc("debug, info, warning or error.")] = "info"
     log_json: Annotated[bool, _doc("Log JSON lines rather than text for people.")] = True
-    crash_at: Annotated[
-        str,
-        _doc(
-            "For crash tests, in dev only: the step of a deploy at which the gateway kills itself."
-        ),
-    ] = ""
 
     def price_list(self) -> PriceList:
         """The prices."""

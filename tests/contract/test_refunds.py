@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from moorage.chains.signing import SigningKey
 from moorage.cli.main import run
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, RefundRefused
+from moorage.failpoints import armed
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.operate.audit import run_audit
@@ -35,6 +36,16 @@ from moorage.storage.money import accounts, payments, refunds, relays
 from paying import mine, rpc, send_transfer, token_balance, until_mined
 from records_fixture import ALICE, USDC, transfer
 from rpc_proxy import RpcProxy
+
+
+def end_at(step: str) -> Callable[[str], None]:
+    """Ends the process at a failpoint, as far as the test is concerned."""
+
+    def act(reached: str) -> None:
+        if reached == step:
+            raise KeyboardInterrupt(step)
+
+    return act
 
 
 class Till:
@@ -73,15 +84,10 @@ class Till:
         self.stack.push_async_callback(client.close)
         return client
 
-    def refunds(self, *, key: SigningKey | None = None, crash_at: str = "") -> Refunds:
-        """The service of one process; one that ends at a step raises there."""
+    def refunds(self, *, key: SigningKey | None = None) -> Refunds:
+        """The service of one process."""
         key = key or self.key
         db, client = self.database(), self.client(self.proxy.url)
-
-        def on_step(step: str) -> None:
-            if step == crash_at:
-                raise KeyboardInterrupt(step)
-
         return Refunds(
             db=db,
             client=client,
@@ -95,7 +101,6 @@ class Till:
             sender=key.address,
             recipients={self.pay_to},
             clock=SystemClock(),
-            on_step=on_step,
         )
 
     async def paid(
@@ -293,8 +298,8 @@ async def test_parts_sent_at_once_have_nonces_of_their_own(till: Till) -> None:
 @pytest.mark.parametrize("step", ["refund_signed", "refund_sent"])
 async def test_crash_after_the_debit_is_resumed_and_pays_once(till: Till, step: str) -> None:
     payment = await till.paid()
-    with pytest.raises(KeyboardInterrupt):
-        await begin(till.refunds(crash_at=step), payment)
+    with pytest.raises(KeyboardInterrupt), armed(end_at(step)):
+        await begin(till.refunds(), payment)
     (refund,) = await refunds.to_follow(till.db, chain_id=42161)
     for _ in range(2):  # resumed twice, by two processes
         service = till.refunds()
@@ -341,8 +346,8 @@ async def test_answer_that_is_lost_after_sending_pays_once(till: Till) -> None:
 @pytest.mark.parametrize("held", [False, True])
 async def test_nonce_that_went_elsewhere_undoes_the_debit(till: Till, *, held: bool) -> None:
     payment = await till.paid(held=held)
-    with pytest.raises(KeyboardInterrupt):
-        await begin(till.refunds(crash_at="refund_signed"), payment)
+    with pytest.raises(KeyboardInterrupt), armed(end_at("refund_signed")):
+        await begin(till.refunds(), payment)
     (refund,) = await refunds.to_follow(till.db, chain_id=42161)
     await send_transfer(till.url, till.private_key, USDC.address, ALICE, 1)  # the same nonce
     await mine(till.url)
@@ -358,8 +363,8 @@ async def test_nonce_that_went_elsewhere_undoes_the_debit(till: Till, *, held: b
 
 async def test_reverted_transfer_undoes_the_debit_once_it_is_safe(till: Till) -> None:
     payment = await till.paid()
-    with pytest.raises(KeyboardInterrupt):
-        await begin(till.refunds(crash_at="refund_signed"), payment)
+    with pytest.raises(KeyboardInterrupt), armed(end_at("refund_signed")):
+        await begin(till.refunds(), payment)
     (refund,) = await refunds.to_follow(till.db, chain_id=42161)
     await rpc(till.url, "evm_setAutomine", False)
     try:
@@ -492,8 +497,8 @@ async def test_payer_whom_the_token_refuses_is_sent_nothing_and_keeps_the_credit
 async def test_payer_whom_the_token_refuses_meanwhile_gets_the_credits_back(till: Till) -> None:
     """Between the simulation and the block."""
     payment = await till.paid()
-    with pytest.raises(KeyboardInterrupt):
-        await begin(till.refunds(crash_at="refund_signed"), payment)
+    with pytest.raises(KeyboardInterrupt), armed(end_at("refund_signed")):
+        await begin(till.refunds(), payment)
     async with refusing_token(till):
         await till.resume()
         await until_mined(till.url)
@@ -539,8 +544,8 @@ async def test_key_without_tokens_or_gas_is_refused_before_the_debit(till: Till)
 
 async def test_another_key_does_not_meddle_with_a_refund(till: Till) -> None:
     payment = await till.paid()
-    with pytest.raises(KeyboardInterrupt):
-        await begin(till.refunds(crash_at="refund_signed"), payment)
+    with pytest.raises(KeyboardInterrupt), armed(end_at("refund_signed")):
+        await begin(till.refunds(), payment)
     (refund,) = await refunds.to_follow(till.db, chain_id=42161)
     other = till.refunds(key=SigningKey(secrets.token_hex(32)))
     with pytest.raises(RefundRefused, match=till.pay_to):

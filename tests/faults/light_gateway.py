@@ -33,7 +33,7 @@ from moorage.engines.engine import (
     Usage,
 )
 from moorage.errors import DeployFailed, FailureCause
-from moorage.gateway import assembly
+from moorage.failpoints import armed
 from moorage.gateway import running as app
 from moorage.gateway.platform import Platform, http_url, listen
 from moorage.gateway.stopping import stop_on_signals
@@ -251,16 +251,16 @@ async def serve(environment: Mapping[str, str], prompt: Path) -> None:
     prompter = Prompter(prompt)
     shorten_pauses()
     vars(app)["open_platform"] = open_platform
-    vars(assembly)["_crash_hook"] = lambda _: lambda step: prompter.tell(step=step)
-    await app.run_gateway(
-        settings,
-        chains={name: chain.chain(name) for name, chain in settings.chains.items()},
-        pay_to=settings.pay_to,
-        on_ready=lambda addresses: prompter.tell(up=addresses.gateway),
-        stop=stop_on_signals(),
-        stop_apps=False,
-        purpose=Purpose.DEV,
-    )
+    with armed(lambda step: prompter.tell(step=step)):
+        await app.run_gateway(
+            settings,
+            chains={name: chain.chain(name) for name, chain in settings.chains.items()},
+            pay_to=settings.pay_to,
+            on_ready=lambda addresses: prompter.tell(up=addresses.gateway),
+            stop=stop_on_signals(),
+            stop_apps=False,
+            purpose=Purpose.DEV,
+        )
 
 
 def run(environment: Mapping[str, str], prompt: Path, log: Path) -> None:

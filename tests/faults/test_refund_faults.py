@@ -18,6 +18,7 @@ from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
 from moorage.clock import SystemClock
 from moorage.errors import MoorageError
+from moorage.failpoints import armed
 from moorage.money import AtomicUnits
 from moorage.payments.relay.refunds import Refunds
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
@@ -73,10 +74,10 @@ class Operator:
             sender=key.address,
             recipients={each.lower() for each in self._cell.stage.recipients},
             clock=clock,
-            on_step=self._reach,
         )
 
-    def _reach(self, step: str) -> None:
+    def reach(self, step: str) -> None:
+        """A failpoint."""
         if step == self.dies_at:
             raise Ends
 
@@ -113,6 +114,7 @@ async def test_refund_is_paid_once(stage: Stage, step: str, fault: str) -> None:
     await mine(cell.rpc_url, 3)
     async with asyncio.timeout(PATIENCE_SECONDS), AsyncExitStack() as stack:
         operator = Operator(cell, stack)
+        stack.enter_context(armed(operator.reach))
         await suffer(operator, cell, step, fault)
         await stage.recover()
         while books.refunds(stage, cell.wallet) != [("refunded", "safe")]:

@@ -1,8 +1,6 @@
 """Every service, made from settings and opened parts, and wired."""
 
-import os
-import signal
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +159,6 @@ def assemble(
         capacity=_capacity(settings, platform, db),
         build_time=_build_time(settings, db, clock),
         clock=clock,
-        on_step=_crash_hook(settings.crash_at),
     )
     deploying = deploy_services(settings, platform, context)
     watch_running_apps(lambda: deploying.reconciler.running)
@@ -176,7 +173,6 @@ def assemble(
         gateway_url=platform.gateway_url,
         metering=metering,
         clock=clock,
-        on_step=context.on_step,
     )
     webhooks, deliveries = event_services(settings, db, vault, clock)
     gateway = _gateway(
@@ -324,7 +320,6 @@ def _admission(
         clock=context.clock,
         on_queued=worker.wake,
         on_superseded=worker.drop,
-        on_step=context.on_step,
     )
 
 
@@ -377,13 +372,3 @@ def _limiters(settings: Settings, clock: Clock) -> Limiters:
 
 def _limiter(settings: Settings, clock: Clock, *, times: int = 1) -> RateLimiter:
     return RateLimiter(clock=clock, limit=times * settings.requests_per_minute)
-
-
-def _crash_hook(step: str) -> Callable[[str], None]:
-    """For crash tests: end this process, as `kill -9` would, when a deploy reaches `step`."""
-
-    def on_step(reached: str) -> None:
-        if reached == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return on_step

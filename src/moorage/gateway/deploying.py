@@ -72,7 +72,6 @@ class DeployContext:
     capacity: Capacity
     build_time: BuildTime
     clock: Clock
-    on_step: Callable[[str], None]
 
 
 def deploy_services(
@@ -185,7 +184,6 @@ def _workflow(
         metering=context.metering,
         hosts=platform.hosts,
         clock=context.clock,
-        on_step=context.on_step,
     )
     return Workflow(
         db=context.db,
@@ -199,7 +197,6 @@ def _workflow(
         ),
         sources=context.sources,
         clock=context.clock,
-        on_step=context.on_step,
         on_built=on_built,
         on_failed=lambda plan: platform.toolchains.store.discard(plan.toolchains),
     )

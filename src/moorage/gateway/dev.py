@@ -1,6 +1,7 @@
 """`moorage dev`: the whole of it on one machine, with local chains that stand in for real ones."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ from moorage.chains.local.anvil import find_anvil
 from moorage.chains.local.dev_wallet import DevWallets, dev_wallets
 from moorage.chains.local.devchain import DevChain
 from moorage.errors import AlreadyRunning
+from moorage.failpoints import armed, crash_at
 from moorage.gateway.data_directory import open_data_directory
 from moorage.gateway.running import GatewayAddresses, run_gateway
 from moorage.gateway.stopping import stop_on_signals
@@ -42,6 +44,7 @@ async def run_dev(
     dev_file = data_dir / DEV_FILE
     stop = stop_on_signals()
     async with AsyncExitStack() as stack:
+        stack.enter_context(armed(crash_at(os.environ.get("MOORAGE_CRASH_AT", ""))))
         wallets = dev_wallets(data_dir / "wallets.json")
         settings = _with_relayer(settings, wallets)
         chains = await _start_chains(stack, data_dir, wallets, node_modules)

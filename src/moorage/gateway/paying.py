@@ -1,7 +1,7 @@
 """The payment services, made from settings and wired."""
 
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,6 @@ def payment_services(
     gateway_url: str,
     metering: Metering,
     clock: Clock,
-    on_step: Callable[[str], None],
 ) -> PaymentServices:
     """Wire them. Raises ConfigurationInvalid for a relayer's key that can't be used."""
     relayers = open_relayers(settings, db=db, clients=clients, clock=clock)
@@ -72,7 +71,6 @@ def payment_services(
         pay_to=pay_to,
         former=former,
         clock=clock,
-        on_step=on_step,
     )
     recipients = frozenset({parse_address(pay_to), *former})
     every = tuple(clients.values())
@@ -107,7 +105,6 @@ def payment_services(
             relayers=relayers,
             credit=paywall.credit,
             clock=clock,
-            on_step=on_step,
         ),
         watchers=tuple(
             Watcher(

@@ -36,8 +36,6 @@ def serving_chains(settings: Settings) -> dict[str, Chain]:
     """The configured chains. Raises ConfigurationInvalid without any."""
     if not settings.chains:
         raise ConfigurationInvalid("chains: at least one is needed; see docs/operate.md.")
-    if settings.crash_at:
-        raise ConfigurationInvalid("crash_at is for `moorage dev` only.")
     return {name: item.chain(name) for name, item in settings.chains.items()}
 
 

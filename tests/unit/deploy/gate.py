@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from moorage.auth.rate_limit import RateLimiter
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.errors import MoorageError
+from moorage.failpoints import armed
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.price.pricing import PriceList, Size
@@ -73,7 +74,6 @@ class Gate:
             clock=self.clock,
             on_queued=self._wake,
             on_superseded=self.superseded.append,
-            on_step=self._step,
         )
         return self.admission
 
@@ -83,7 +83,8 @@ class Gate:
     async def record(self, _tx: Transaction, admitted: Admitted) -> None:
         self.recorded.append(admitted)
 
-    def _step(self, step: str) -> None:
+    def reach(self, step: str) -> None:
+        """A failpoint."""
         self.on_step(step)
 
     async def deploy(
@@ -194,5 +195,7 @@ def dearer(times: int = 2) -> PriceList:
 
 
 @pytest.fixture
-def gate(db: Database, clock: MovableClock, tmp_path: Path) -> Gate:
-    return Gate(db, clock, tmp_path)
+def gate(db: Database, clock: MovableClock, tmp_path: Path) -> Iterator[Gate]:
+    made = Gate(db, clock, tmp_path)
+    with armed(made.reach):
+        yield made

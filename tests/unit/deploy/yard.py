@@ -1,7 +1,7 @@
 """Everything that carries out deployments, over a real database, a fake runtime and fake routes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from moorage.deploy.work.switch import Switch
 from moorage.deploy.work.worker import Worker
 from moorage.deploy.work.workflow import Timing, Workflow
 from moorage.engines.engine import BuildSpec, Instance, Limits
+from moorage.failpoints import armed
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
@@ -91,7 +92,6 @@ class Yard:
             metering=metering,
             hosts=hosts,
             clock=clock,
-            on_step=self._step,
         )
         self.vault = Vault([bytes(32)])
         specs = Specs(
@@ -113,7 +113,6 @@ class Yard:
             timing=Timing(listen_seconds=20, healthy_seconds=10),
             sources=sources,
             clock=clock,
-            on_step=self._step,
             on_built=self._built,
             on_failed=self._failed,
         )
@@ -204,7 +203,8 @@ class Yard:
     def _built(self) -> None:
         self.worker.wake()
 
-    def _step(self, step: str) -> None:
+    def reach(self, step: str) -> None:
+        """A failpoint."""
         self.steps.append(step)
         self.on_step(step)
 
@@ -300,11 +300,12 @@ def socket_of(deployment: Deployment) -> Path:
 @pytest.fixture
 def yard(
     db: Database, clock: MovableClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Yard:
+) -> Iterator[Yard]:
     made = Yard(db, clock, tmp_path / "sources")
     made.sources.mkdir()
     monkeypatch.setattr(workflow_module, "wait_until_healthy", made.healthy)
-    return made
+    with armed(made.reach):
+        yield made
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from moorage.errors import (
     PaymentError,
     PaymentShort,
 )
+from moorage.failpoints import failpoint
 from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.price.pricing import PriceList, Size
@@ -70,7 +71,6 @@ class Admission:
         clock: Clock,
         on_queued: Callable[[], None],
         on_superseded: Callable[[str], None],
-        on_step: Callable[[str], None],
     ) -> None:
         self._db = db
         self._quotes = quotes
@@ -84,7 +84,6 @@ class Admission:
         self._clock = clock
         self._on_queued = on_queued
         self._on_superseded = on_superseded
-        self._on_step = on_step
 
     async def admit(self, attempt: DeployAttempt, upload: Upload, *, record: Record) -> Admitted:
         """Queue it. Raises PaymentRequired, NameUnavailable, NoCapacity, PaymentError."""
@@ -96,7 +95,7 @@ class Admission:
         try:
             await in_thread(_materialise, upload, self._sources / deployment_id)
             receipt = await self._take_payment(attempt)
-            self._on_step("credited")
+            failpoint("credited")
             admitted = await self._enter(attempt, price, receipt, deployment_id, record)
         except BaseException:
             await self._clear_up(deployment_id)

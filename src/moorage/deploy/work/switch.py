@@ -9,6 +9,7 @@ from moorage.deploy.addresses.hosts import Hosts
 from moorage.engines.engine import Instance
 from moorage.errors import DeployFailed, FailureCause
 from moorage.events import outbox
+from moorage.failpoints import failpoint
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.event import EventKind
@@ -34,7 +35,6 @@ class Switch:
         metering: Metering,
         hosts: Hosts,
         clock: Clock,
-        on_step: Callable[[str], None],
     ) -> None:
         self._db = db
         self._addresses = addresses
@@ -42,7 +42,6 @@ class Switch:
         self._metering = metering
         self._hosts = hosts
         self._clock = clock
-        self._on_step = on_step
 
     async def to(
         self, instance: Instance, *, job: Job, deployment: Deployment, project: Project, note: str
@@ -51,11 +50,11 @@ class Switch:
 
         Raises DeployFailed, LostJob and Reconfigured; the address leads where it did before, then.
         """
-        self._on_step("route")
+        failpoint("route")
         before = self._addresses.socket(project)
         try:
             await self._route(project, instance)
-            self._on_step("ready")
+            failpoint("ready")
             await self._become_ready(job, deployment, project, note)
         except BaseException:
             await self._route_back(deployment, project, before)

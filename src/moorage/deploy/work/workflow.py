@@ -19,6 +19,7 @@ from moorage.deploy.work.specs import Specs, plan_of
 from moorage.deploy.work.switch import Reconfigured, Switch
 from moorage.engines.engine import AppExit, Instance, LogKind, Runtime
 from moorage.errors import DeployFailed, FailureCause, NoCapacity
+from moorage.failpoints import failpoint
 from moorage.ledger.build_time import BuildTime
 from moorage.metrics import record_deployment
 from moorage.planning.plan import Plan
@@ -56,7 +57,6 @@ class Workflow:
         timing: Timing,
         sources: Path,
         clock: Clock,
-        on_step: Callable[[str], None],
         on_built: Callable[[], None],
         on_failed: Callable[[Plan], Awaitable[None]],
     ) -> None:
@@ -70,7 +70,6 @@ class Workflow:
         self._on_built = on_built
         self._on_failed = on_failed
         self._clock = clock
-        self._on_step = on_step
 
     async def run(self, job: Job) -> None:
         """Bring the job's deployment to an end. Raises LostJob; anything else may be retried."""
@@ -109,10 +108,10 @@ class Workflow:
 
     async def _bring_up(self, job: Job, deployment: Deployment, project: Project) -> None:
         """Start, check, switch. Raises Reconfigured."""
-        self._on_step("start")
+        failpoint("start")
         spec = self._specs.instance(deployment, project)
         instance = await self._runtime.start(spec, timeout_seconds=self._timing.listen_seconds)
-        self._on_step("health")
+        failpoint("health")
         await self._wait_until_healthy(instance, deployment.health_path)
         note = _note(spec.plan, instance)
         await self._switch.to(instance, job=job, deployment=deployment, project=project, note=note)
@@ -122,13 +121,13 @@ class Workflow:
         return current is not None and current.configuration != begun.configuration
 
     async def _build(self, job: Job, deployment: Deployment, project: Project) -> None:
-        self._on_step("build")
+        failpoint("build")
         await self._move(job, deployment, DeploymentStatus.BUILDING, ProjectStatus.BUILDING)
         if deployment.copy_of is None:
             await self._build_upload(deployment, project)
         else:
             await self._runtime.copy(deployment.copy_of, deployment.id)
-        self._on_step("built")
+        failpoint("built")
         await self._move(
             job, deployment, DeploymentStatus.DEPLOYING, ProjectStatus.DEPLOYING, step=BUILT
         )

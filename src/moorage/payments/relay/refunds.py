@@ -7,7 +7,7 @@ outcome is read from the chain. What can't happen any more is undone by a compen
 
 import contextlib
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -18,6 +18,7 @@ from moorage.chains.receipt import Receipt, parse_receipt
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import Clock
 from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
+from moorage.failpoints import failpoint
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, decimal_text
 from moorage.payments.relay.refund_follow_up import RefundFollowUp
@@ -29,10 +30,6 @@ from moorage.storage.database import Database, Transaction
 from moorage.storage.money import payments, refunds, relays
 
 _GIVEN_BACK = (PaymentStatus.CREDITED, PaymentStatus.HELD)
-
-
-def _no_step(_: str) -> None:
-    """What happens at each step, but in crash tests."""
 
 
 class Refunds:
@@ -50,7 +47,6 @@ class Refunds:
         sender: str,
         recipients: Collection[str],
         clock: Clock,
-        on_step: Callable[[str], None] = _no_step,
     ) -> None:
         self._db = db
         self._client = client
@@ -59,7 +55,6 @@ class Refunds:
         self._sender = sender
         self._recipients = recipients
         self._clock = clock
-        self._on_step = on_step
         self._follow_up = RefundFollowUp(db=db, client=client, clock=clock)
 
     async def begin(self, payment: Payment, *, amount: AtomicUnits | None, reason: str) -> Refund:
@@ -82,13 +77,13 @@ class Refunds:
         async with self._db.transaction(durable=True) as tx:
             refund = await self._intend(tx, payment, token, amount=amount, reason=reason)
             relayed = await self._relayer.sign(tx, prepared, subject_id=refund.id)
-        self._on_step("refund_signed")
+        failpoint("refund_signed")
         # From here on it is on its way, whatever fails: `follow` finds out.
         with contextlib.suppress(ChainUnavailable, DatabaseUnavailable):
             await self._relayer.send(relayed)
             async with self._db.transaction(durable=True) as tx:
                 await refunds.sent(tx, refund.id, refund_tx_hash=relayed.tx_hash)
-        self._on_step("refund_sent")
+        failpoint("refund_sent")
         return refund
 
     async def follow(self, refund: Refund) -> RefundStatus:

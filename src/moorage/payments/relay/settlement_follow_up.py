@@ -22,6 +22,7 @@ from moorage.chains.heads import block_call, parse_block, parse_tagged_block, re
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
 from moorage.errors import ChainUnavailable, MoorageError, PaymentHeld, PaymentNotFound
+from moorage.failpoints import failpoint
 from moorage.metrics import record_settlement, record_unresolved
 from moorage.payments.relay.relayer import Relayer
 from moorage.payments.relay.settlements import (
@@ -66,7 +67,6 @@ class SettlementFollowUp:
         relayers: Mapping[str, Relayer],
         credit: Credit,
         clock: Clock,
-        on_step: Callable[[str], None],
     ) -> None:
         self._db = db
         self._chains = chains
@@ -74,7 +74,6 @@ class SettlementFollowUp:
         self._relayers = relayers
         self._credit = credit
         self._clock = clock
-        self._on_step = on_step
         self._searched: dict[str, int] = {}  # up to which block, by settlement
 
     async def resume(self) -> None:
@@ -140,7 +139,7 @@ class SettlementFollowUp:
         if token is None:
             log.error("settlement of a token that is not configured", settlement=settlement.id)
             return True
-        self._on_step("settlement_mined")
+        failpoint("settlement_mined")
         try:
             await self._credit(
                 chain=chain,

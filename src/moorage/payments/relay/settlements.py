@@ -8,7 +8,7 @@ one, whatever happens to the gateway, its node or its transaction meanwhile.
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from weakref import WeakValueDictionary
 
 from moorage.chains.address import parse_address
@@ -27,6 +27,7 @@ from moorage.errors import (
     PaymentAlreadyUsed,
     PaymentPending,
 )
+from moorage.failpoints import failpoint
 from moorage.ledger.transfer import transfers_in
 from moorage.metrics import record_settlement
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
@@ -61,7 +62,6 @@ class Settlements:
         pay_to: str,
         former: Collection[str] = (),
         clock: Clock,
-        on_step: Callable[[str], None],
     ) -> None:
         self._db = db
         self._clients = clients
@@ -69,7 +69,6 @@ class Settlements:
         self._pay_to = parse_address(pay_to)
         self._recipients = frozenset({self._pay_to, *former})
         self._clock = clock
-        self._on_step = on_step
         self._locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
 
     def offered(self, chain: Chain, token: Token) -> bool:
@@ -212,7 +211,7 @@ class Settlements:
                 raise AuthorizationRefused(refusal)
             await settlements.add(tx, settlement)
             relayed = await relayer.sign(tx, prepared, subject_id=settlement.id)
-        self._on_step("settlement_signed")
+        failpoint("settlement_signed")
         await self._send(relayer, settlement, relayed)
         return relayed.tx_hash
 
@@ -243,7 +242,7 @@ class Settlements:
         with contextlib.suppress(DatabaseUnavailable):  # it only tells the operator
             async with self._db.transaction(durable=False) as tx:
                 await settlements.sent(tx, settlement.id)
-        self._on_step("settlement_sent")
+        failpoint("settlement_sent")
 
     async def _again(self, settlement: Settlement, chain: Chain) -> str:
         """The hash for an authorization that was taken before."""
