@@ -26,6 +26,7 @@ from moorage.storage.migrate import migrate
 
 PAY_TO = "0x" + "7e" * 20
 ALICE, BOB, CAROL = ("0x" + letter * 40 for letter in "abc")
+GATEWAY, OTHER_GATEWAY = "a gateway", "another gateway"
 ARBITRUM = KNOWN_CHAINS["arbitrum"]
 USDC, USDT = ARBITRUM.tokens
 PLAN = Plan(

@@ -31,7 +31,7 @@ from moorage.deploy.work.worker import Worker
 from moorage.errors import InvalidField
 from moorage.events.delivery import DeliveryWorker
 from moorage.events.webhooks import Webhooks
-from moorage.gateway.data_directory import open_data_directory
+from moorage.gateway.data_directory import gateway_id, open_data_directory
 from moorage.gateway.deploying import DeployContext, DeployServices, deploy_services
 from moorage.gateway.events import event_services
 from moorage.gateway.isolation import is_rootless
@@ -54,6 +54,7 @@ from moorage.routing.router import MAX_HOST_LENGTH
 from moorage.settings import Settings
 from moorage.storage.ballast import Ballast
 from moorage.storage.database import Database
+from moorage.storage.leases import Leases
 from moorage.storage.migrate import migrate
 from moorage.storage.purpose import Purpose
 from moorage.storage.vault import Vault
@@ -75,6 +76,7 @@ class Stores:
     """What remembers: the database, the used nonces, and the clients that read the chains."""
 
     db: Database
+    leases: Leases
     nonces: NonceStore
     clients: dict[str, RpcClient]
     sources: Path
@@ -129,6 +131,7 @@ def open_stores(
         stack.push_async_callback(client.close)
     return Stores(
         db=db,
+        leases=Leases(db=db, holder=gateway_id(data_dir), clock=clock),
         nonces=nonces,
         clients=clients,
         sources=data_dir / "sources",
@@ -159,6 +162,7 @@ def assemble(
         capacity=_capacity(settings, platform, db),
         build_time=_build_time(settings, db, clock),
         clock=clock,
+        holder=stores.leases.holder,
     )
     deploying = deploy_services(settings, platform, context)
     watch_running_apps(lambda: deploying.reconciler.running)

@@ -1,12 +1,15 @@
 """The data directory: closed to everybody else, and for one kind of gateway."""
 
 import stat
+import uuid
 from pathlib import Path
 
 from moorage.errors import ConfigurationInvalid
 from moorage.storage.purpose import Purpose, purpose_of, set_purpose
+from moorage.whole_file import create_file
 
 DATABASE = "moorage.db"
+_GATEWAY_ID = "gateway.id"
 _DEV_WALLETS = "wallets.json"  # `moorage dev` has always kept them there
 
 
@@ -20,6 +23,14 @@ def open_data_directory(data_dir: Path, purpose: Purpose) -> None:
         raise ConfigurationInvalid(f"data_dir: {problem}; `{closing_command(data_dir)}` mends it.")
     refuse_other(data_dir, purpose)
     set_purpose(data_dir / DATABASE, purpose)
+
+
+def gateway_id(data_dir: Path) -> str:
+    """What tells the gateway of this directory from others on its database; made once."""
+    path = data_dir / _GATEWAY_ID
+    if not path.exists():
+        create_file(path, uuid.uuid4().hex.encode())
+    return path.read_text()
 
 
 def open_to_others(data_dir: Path) -> str:

@@ -72,6 +72,7 @@ class DeployContext:
     capacity: Capacity
     build_time: BuildTime
     clock: Clock
+    holder: str
 
 
 def deploy_services(
@@ -89,7 +90,13 @@ def deploy_services(
         specs,
         on_built=lambda: worker.wake(),  # noqa: PLW0108 (the worker is made with the workflow)
     )
-    worker = Worker(db=db, carry_out=workflow.run, places=_places(settings), clock=clock)
+    worker = Worker(
+        db=db,
+        carry_out=workflow.run,
+        places=_places(settings),
+        holder=context.holder,
+        clock=clock,
+    )
     subject_tasks = SubjectTasks(clock=clock)
     sleep = _sleep(settings, platform, context, addresses, subject_tasks)
     reconciler = _reconciler(settings, platform, context, addresses, specs, subject_tasks, sleep)

@@ -122,6 +122,7 @@ async def run_gateway(
         servers = _servers(services, stores, platform, operator, bounds)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(task) for task in _tasks(services, platform, servers)]
+            running.append(tasks.create_task(stores.leases.run()))
             _spare_the_collector()
             on_ready(
                 GatewayAddresses(
@@ -215,7 +216,7 @@ def _tasks(
     """Everything that goes on until the gateway stops."""
     return [
         services.gateway.db.run(),
-        services.worker.run(exclusive=True),
+        services.worker.run(),
         services.gateway.reconciler.run(),
         services.deliveries.run(),
         services.gateway.inventory.run(),

@@ -32,7 +32,7 @@ def cancellation(yard: Yard) -> Cancellation:
 @pytest.fixture
 async def working(yard: Yard) -> AsyncIterator[None]:
     """The worker works."""
-    task = asyncio.create_task(yard.worker.run(exclusive=True))
+    task = asyncio.create_task(yard.worker.run())
     yield
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -104,7 +104,7 @@ async def test_queued_deployment_that_is_cancelled_is_never_begun(
 ) -> None:
     queued = await yard.queued(project)
     await cancellation.cancel(project, queued)
-    task = asyncio.create_task(yard.worker.run(exclusive=True))
+    task = asyncio.create_task(yard.worker.run())
     other = await yard.queued(project)
     yard.worker.wake()
     await until(lambda: other.id in yard.runtime.apps)

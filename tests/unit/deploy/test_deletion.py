@@ -62,7 +62,7 @@ async def test_deployment_under_way_ends_before_its_files_are_removed(
 ) -> None:
     queued = await yard.queued(project)
     yard.runtime.gates[method] = asyncio.Event()
-    working = asyncio.create_task(yard.worker.run(exclusive=True))
+    working = asyncio.create_task(yard.worker.run())
     await until(lambda: yard.runtime.called(method) == [queued.id])
 
     def worker_has_ended(called: str, _: str) -> None:

@@ -40,7 +40,7 @@ from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import jobs, projects
 from moorage.storage.database import Database, Transaction
-from records_fixture import ALICE, PLAN, UNLIMITED, add_project, fund
+from records_fixture import ALICE, GATEWAY, PLAN, UNLIMITED, add_project, fund
 
 Result = TypeVar("Result")
 FAILING_STEPS = ["build", "copy", "start"]  # by the app's own fault
@@ -175,9 +175,13 @@ class Harbour(RuleBasedStateMachine):
     async def carry_out_next(self) -> None:
         """As the worker does; a gateway that dies at it leaves the job to the next one."""
         async with self.db.transaction(durable=False) as tx:
-            await jobs.expire_leases(tx)
+            await jobs.expire_leases(tx, GATEWAY)
             job = await jobs.claim(
-                tx, now_ms=self.now_ms, until_ms=self.now_ms + 60_000, places=PLACES
+                tx,
+                holder=GATEWAY,
+                now_ms=self.now_ms,
+                until_ms=self.now_ms + 60_000,
+                places=PLACES,
             )
         if job is None:
             return

@@ -1,6 +1,6 @@
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,6 +13,7 @@ from moorage.records.job import Job, JobKind, JobStatus, LostJob, Places
 from moorage.storage.apps import jobs
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import jobs as table
+from records_fixture import GATEWAY, OTHER_GATEWAY
 from waiting import until
 
 PLACES = Places(jobs=3, builds=2, builds_of_wallet=1)
@@ -94,12 +95,26 @@ def work(db: Database) -> Work:
 
 @pytest.fixture
 def worker(db: Database, clock: MovableClock, work: Work) -> Worker:
-    return Worker(db=db, carry_out=work.carry_out, places=PLACES, clock=clock)
+    return Worker(db=db, carry_out=work.carry_out, places=PLACES, holder=GATEWAY, clock=clock)
+
+
+def worker_of(
+    db: Database, clock: MovableClock, carry_out: Callable[[Job], Awaitable[None]]
+) -> Worker:
+    """One with a single place."""
+    return Worker(db=db, carry_out=carry_out, places=ONE_PLACE, holder=GATEWAY, clock=clock)
+
+
+async def claimed_by(db: Database, holder: str) -> None:
+    async with db.transaction(durable=False) as tx:
+        await jobs.claim(
+            tx, holder=holder, now_ms=START_MS, until_ms=START_MS + LEASE_MS, places=PLACES
+        )
 
 
 @asynccontextmanager
-async def running(worker: Worker, *, exclusive: bool = True) -> AsyncIterator["asyncio.Task[None]"]:
-    task = asyncio.create_task(worker.run(exclusive=exclusive))
+async def running(worker: Worker) -> AsyncIterator["asyncio.Task[None]"]:
+    task = asyncio.create_task(worker.run())
     yield task
     assert not task.done(), "whatever happens, the worker goes on"
     task.cancel()
@@ -191,7 +206,7 @@ async def test_job_that_fails_after_it_was_finished_stays_finished(
         raise OSError("while clearing up")
 
     await add(db, "a")
-    async with running(Worker(db=db, carry_out=finish_and_fail, places=ONE_PLACE, clock=clock)):
+    async with running(worker_of(db, clock, finish_and_fail)):
         await until(lambda: len(begun) == 1)
         clock.advance(10 * LEASE_MS)
         for _ in range(5):
@@ -239,7 +254,7 @@ async def test_job_whose_retry_cannot_be_recorded_runs_again_when_it_can(
         raise OSError("disk")
 
     await add(db, "a")
-    async with running(Worker(db=db, carry_out=fail, places=ONE_PLACE, clock=clock)):
+    async with running(worker_of(db, clock, fail)):
         await until(lambda: len(begun) == 1)
         await asyncio.sleep(0.01)
         assert await is_in(db, "a", JobStatus.RUNNING)
@@ -259,24 +274,22 @@ async def test_worker_stops_without_a_database(db: Database, worker: Worker, wor
     assert (await row(db, "a"))[:2] == (JobStatus.RUNNING, 1)
 
 
-async def test_exclusive_worker_takes_over_what_a_dead_process_held(
+async def test_what_an_earlier_process_of_this_gateway_held_is_taken_over(
     db: Database, worker: Worker, work: Work
 ) -> None:
     await add(db, "a")
-    async with db.transaction(durable=False) as tx:
-        await jobs.claim(tx, now_ms=START_MS, until_ms=START_MS + LEASE_MS, places=PLACES)
-    async with running(worker, exclusive=True):
+    await claimed_by(db, GATEWAY)
+    async with running(worker):
         await until(lambda: work.ended == ["a"])
     assert work.begun[0].attempts == 2
 
 
-async def test_other_workers_wait_for_the_lease_to_run_out(
+async def test_what_another_gateway_holds_waits_for_its_lease_to_run_out(
     db: Database, worker: Worker, work: Work, clock: MovableClock
 ) -> None:
     await add(db, "a")
-    async with db.transaction(durable=False) as tx:
-        await jobs.claim(tx, now_ms=START_MS, until_ms=START_MS + LEASE_MS, places=PLACES)
-    async with running(worker, exclusive=False):
+    await claimed_by(db, OTHER_GATEWAY)
+    async with running(worker):
         await asyncio.sleep(0.02)
         assert work.begun == []
         clock.advance(LEASE_MS)

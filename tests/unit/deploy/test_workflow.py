@@ -205,7 +205,7 @@ async def test_next_build_of_a_wallet_begins_when_the_one_before_is_built(
     for owned in (project, other):
         await yard.queued(owned, BUILDING_PLAN)
     first_building = yard.runtime.gates["build"] = asyncio.Event()
-    working = asyncio.create_task(yard.worker.run(exclusive=True))
+    working = asyncio.create_task(yard.worker.run())
     try:
         await until(lambda: len(yard.runtime.called("build")) == 1)
         first_building.set()

@@ -41,7 +41,7 @@ from moorage.storage.money import accounts
 from moorage.storage.schema import jobs as jobs_table
 from moorage.storage.schema import run_intervals
 from moorage.storage.vault import Vault
-from records_fixture import PLAN, add_deployment, add_project
+from records_fixture import GATEWAY, PLAN, add_deployment, add_project
 
 HOST = "hello.example.com"
 DRAIN_SECONDS = 30
@@ -116,7 +116,9 @@ class Yard:
             on_built=self._built,
             on_failed=self._failed,
         )
-        self.worker = Worker(db=db, carry_out=self.workflow.run, places=PLACES, clock=clock)
+        self.worker = Worker(
+            db=db, carry_out=self.workflow.run, places=PLACES, holder=GATEWAY, clock=clock
+        )
         self.subject_tasks = SubjectTasks(clock=clock)
         drain = Drain(runtime=self.runtime, limit_seconds=DRAIN_SECONDS, clock=clock)
         self.sleep = Sleep(
@@ -246,7 +248,9 @@ class Yard:
         """The waiting job."""
         now_ms = self.clock.now_ms()
         async with self.db.transaction(durable=False) as tx:
-            job = await jobs.claim(tx, now_ms=now_ms, until_ms=now_ms + 60_000, places=PLACES)
+            job = await jobs.claim(
+                tx, holder=GATEWAY, now_ms=now_ms, until_ms=now_ms + 60_000, places=PLACES
+            )
         assert job is not None
         return job
 

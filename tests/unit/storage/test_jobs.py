@@ -13,7 +13,7 @@ from moorage.storage.apps import jobs
 from moorage.storage.database import Database, Statement, Transaction, UniqueViolation
 from moorage.storage.schema import jobs as table
 from overtaken import OvertakenDatabase
-from records_fixture import ALICE, BOB, CAROL
+from records_fixture import ALICE, BOB, CAROL, GATEWAY, OTHER_GATEWAY
 
 LEASE_MS = 60_000
 PLACES = Places(jobs=1000, builds=2, builds_of_wallet=1)
@@ -46,7 +46,9 @@ async def add(
 
 async def claim(db: Database, now_ms: int = START_MS, *, places: Places = PLACES) -> Job | None:
     async with db.transaction(durable=False) as tx:
-        return await jobs.claim(tx, now_ms=now_ms, until_ms=now_ms + LEASE_MS, places=places)
+        return await jobs.claim(
+            tx, holder=GATEWAY, now_ms=now_ms, until_ms=now_ms + LEASE_MS, places=places
+        )
 
 
 async def claimed(db: Database, now_ms: int = START_MS) -> Job:
@@ -232,11 +234,14 @@ async def test_finished_job_is_neither_retried_nor_handed_back(db: Database) -> 
     assert not await jobs.claimable(db, now_ms=START_MS + 10 * LEASE_MS, places=PLACES)
 
 
-async def test_expired_leases_are_taken_over_at_once(db: Database) -> None:
+async def test_gateway_that_starts_takes_over_its_own_jobs_alone(db: Database) -> None:
     await add(db)
     await claimed(db)
     async with db.transaction(durable=False) as tx:
-        assert await jobs.expire_leases(tx) == 1
+        assert await jobs.expire_leases(tx, OTHER_GATEWAY) == 0
+    assert await claim(db) is None
+    async with db.transaction(durable=False) as tx:
+        assert await jobs.expire_leases(tx, GATEWAY) == 1
     assert (await claimed(db)).fence == 2
 
 

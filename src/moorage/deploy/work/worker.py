@@ -36,8 +36,11 @@ class Worker:
         db: Database,
         carry_out: Callable[[Job], Awaitable[None]],
         places: Places,
+        holder: str,
         clock: Clock,
     ) -> None:
+        """`holder` names this gateway, as `Leases` has it."""
+        self._holder = holder
         self._db = db
         self._carry_out = carry_out
         self._places = places
@@ -50,13 +53,13 @@ class Worker:
         """Look for a job now rather than at the next poll."""
         self._woken.set()
 
-    async def run(self, *, exclusive: bool) -> None:
+    async def run(self) -> None:
         """Work until cancelled, whatever jobs and the database do meanwhile.
 
-        With `exclusive`, no other process has jobs: take over at once.
+        What an earlier process of this gateway had begun is taken over at once.
         """
         try:
-            taken_over = not exclusive
+            taken_over = False
             while True:
                 await self._free.acquire()
                 self._woken.clear()
@@ -83,7 +86,7 @@ class Worker:
         """Free what an earlier process held; False when the database does not let us yet."""
         try:
             async with self._db.transaction(durable=False) as tx:
-                await jobs.expire_leases(tx)
+                await jobs.expire_leases(tx, self._holder)
         except DatabaseUnavailable:
             return False
         return True
@@ -120,7 +123,11 @@ class Worker:
             return None
         async with self._db.transaction(durable=False) as tx:
             return await jobs.claim(
-                tx, now_ms=now_ms, until_ms=now_ms + LEASE_MS, places=self._places
+                tx,
+                holder=self._holder,
+                now_ms=now_ms,
+                until_ms=now_ms + LEASE_MS,
+                places=self._places,
             )
 
     async def _work(self, job: Job) -> None:

@@ -109,6 +109,7 @@ _CLAIM = Statement(
         fence=jobs.c.fence + 1,
         attempts=jobs.c.attempts + 1,
         lease_until_ms=bindparam("until_ms"),
+        holder=bindparam("holder"),
     )
 )
 _RENEW = Statement(update(jobs).where(_mine).values(lease_until_ms=bindparam("until_ms")))
@@ -129,7 +130,12 @@ _REVOKE = Statement(
     .values(status=JobStatus.DONE.value, fence=jobs.c.fence + 1)
 )
 _EXPIRE_LEASES = Statement(
-    update(jobs).where(jobs.c.status == JobStatus.RUNNING.value).values(lease_until_ms=0)
+    update(jobs)
+    .where(
+        jobs.c.status == JobStatus.RUNNING.value,
+        jobs.c.holder.in_([bindparam("of_holder"), ""]),  # "": claimed before holders were noted
+    )
+    .values(lease_until_ms=0)
 )
 
 
@@ -169,15 +175,23 @@ async def position(db: Database, *, subject_id: str, now_ms: int) -> int | None:
     return int(row[0]) or None if row else None
 
 
-async def claim(tx: Transaction, *, now_ms: int, until_ms: int, places: Places) -> Job | None:
-    """Take the job whose turn it is, or one whose lease ran out; None when there is none.
+async def claim(
+    tx: Transaction, *, holder: str, now_ms: int, until_ms: int, places: Places
+) -> Job | None:
+    """Take, for the gateway `holder`, the job whose turn it is, or one whose lease ran out.
+
+    None when there is none.
 
     One that another gateway took since it was read is that one's: the next is taken.
     """
     while (row := await _next(tx, now_ms, places)) is not None:
         waiting = Job(*row)
         claimed = await tx.execute(
-            _CLAIM, job_id=waiting.id, held_fence=waiting.fence, until_ms=until_ms
+            _CLAIM,
+            job_id=waiting.id,
+            held_fence=waiting.fence,
+            until_ms=until_ms,
+            holder=holder,
         )
         if claimed == 1:
             return msgspec.structs.replace(
@@ -223,9 +237,9 @@ async def revoke(tx: Transaction, *, kind: JobKind, subject_id: str) -> None:
     await tx.execute(_REVOKE, of_kind=kind, of_subject=subject_id)
 
 
-async def expire_leases(tx: Transaction) -> int:
-    """Free what an earlier process held; only for the one that holds the data directory alone."""
-    return await tx.execute(_EXPIRE_LEASES)
+async def expire_leases(tx: Transaction, holder: str) -> int:
+    """Free what an earlier process of the gateway `holder` had claimed; gives how many."""
+    return await tx.execute(_EXPIRE_LEASES, of_holder=holder)
 
 
 async def _next(source: Database | Transaction, now_ms: int, places: Places) -> Row | None:

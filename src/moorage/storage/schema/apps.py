@@ -215,9 +215,20 @@ jobs = Table(
     Column("fence", Integer, nullable=False),  # grows with each claim; writes of older ones fail
     Column("run_at_ms", BigInteger, nullable=False),
     Column("lease_until_ms", BigInteger, nullable=False),
+    Column("holder", Text, nullable=False, server_default=""),  # the gateway that claimed it last
     one_of("status", "queued", "running", "done"),
     UniqueConstraint("kind", "subject_id"),
     Index(None, "status", "run_at_ms"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    # Which gateway does a duty that only one may do at a time, and until when.
+    Column("name", Text, primary_key=True),  # of the duty
+    Column("holder", Text, nullable=False),  # a gateway's id
+    Column("token", BigInteger, nullable=False),  # grows each time that it is taken
+    Column("expires_at_ms", BigInteger, nullable=False),
 )
 
 meter = Table(

@@ -1,0 +1,154 @@
+"""Leases: which of the gateways on one database does a periodic duty.
+
+A lease says who may begin. What was begun may still go on after another gateway took the lease,
+for instance after a long pause of the machine: so what a duty writes is guarded by keys as well.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import structlog
+from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from moorage.clock import Clock
+from moorage.errors import DatabaseUnavailable
+from moorage.storage.database import Database, Statement
+from moorage.storage.schema import leases
+
+log = structlog.get_logger()
+
+LEASE_MS = 30_000
+RENEW_SECONDS = 10.0
+CLOCK_BACK_MS = 10 * 60_000
+"""One that ends later than this was taken before the clock was set back: it is free."""
+
+_taking = insert(leases).values(
+    name=bindparam("name"), holder=bindparam("holder"), token=1, expires_at_ms=bindparam("until_ms")
+)
+_TAKE = Statement(
+    _taking.on_conflict_do_update(
+        index_elements=["name"],
+        set_={
+            "holder": _taking.excluded.holder,
+            "token": leases.c.token + 1,
+            "expires_at_ms": _taking.excluded.expires_at_ms,
+        },
+        where=or_(
+            leases.c.holder == _taking.excluded.holder,
+            leases.c.expires_at_ms <= bindparam("now_ms"),
+            leases.c.expires_at_ms > bindparam("latest_ms"),
+        ),
+    )
+)
+_TOKEN = Statement(select(leases.c.token).where(leases.c.name == bindparam("name")))
+_SET_END = Statement(
+    update(leases)
+    .where(
+        leases.c.name == bindparam("of_name"),
+        leases.c.holder == bindparam("of_holder"),
+        leases.c.token == bindparam("of_token"),
+    )
+    .values(expires_at_ms=bindparam("until_ms"))
+)
+
+
+class _Held(NamedTuple):
+    token: int
+    until_seconds: float  # of the monotonic clock
+
+
+class Leases:
+    """Those of one gateway. `holder` names it, and is the same at its next start.
+
+    So what an earlier process of its data directory held is taken over at once.
+    """
+
+    def __init__(self, *, db: Database, holder: str, clock: Clock) -> None:
+        self._db = db
+        self.holder = holder
+        self._clock = clock
+        self._held: dict[str, _Held] = {}
+
+    async def hold(self, name: str) -> bool:
+        """Whether the duty is this gateway's now: takes its lease where it is free.
+
+        What is held is told from memory. Raises DatabaseUnavailable.
+        """
+        held = self._held.get(name)
+        if held is not None and self._clock.monotonic_seconds() < held.until_seconds:
+            return True
+        self._held.pop(name, None)
+        token, until_seconds = await self._take(name)
+        if token is None:
+            return False
+        self._held[name] = _Held(token, until_seconds)
+        return True
+
+    async def run(self) -> None:
+        """Renew what is held until cancelled; then give it back, so that others need not wait."""
+        try:
+            while True:
+                await asyncio.sleep(RENEW_SECONDS)
+                await self._try(self.renew)
+        finally:
+            await self._try(self.release)
+
+    async def renew(self) -> None:
+        """Keep all that is held; forget what another gateway took. Raises DatabaseUnavailable."""
+        until_seconds = self._until_seconds()
+        lost = await self._set_ends(self._clock.now_ms() + LEASE_MS)
+        for name, held in list(self._held.items()):
+            if name in lost:
+                log.warning("lease lost to another gateway", duty=name)
+                del self._held[name]
+            else:
+                self._held[name] = held._replace(until_seconds=until_seconds)
+
+    async def release(self) -> None:
+        """Give back all that is held. Raises DatabaseUnavailable."""
+        await self._set_ends(0)
+        self._held.clear()
+
+    async def _take(self, name: str) -> tuple[int | None, float]:
+        """The token of the lease that was taken, if it was, and until when it is held."""
+        now_ms, until_seconds = self._clock.now_ms(), self._until_seconds()
+        async with self._db.transaction(durable=False) as tx:
+            taken = await tx.execute(
+                _TAKE,
+                name=name,
+                holder=self.holder,
+                now_ms=now_ms,
+                until_ms=now_ms + LEASE_MS,
+                latest_ms=now_ms + CLOCK_BACK_MS,
+            )
+            row = await tx.one(_TOKEN, name=name) if taken == 1 else None
+        return (None if row is None else int(row[0])), until_seconds
+
+    async def _set_ends(self, until_ms: int) -> set[str]:
+        """Have all that is held end then; gives the names of those that are another's."""
+        lost: set[str] = set()
+        if not self._held:
+            return lost
+        async with self._db.transaction(durable=False) as tx:
+            for name, held in list(self._held.items()):
+                kept = await tx.execute(
+                    _SET_END,
+                    of_name=name,
+                    of_holder=self.holder,
+                    of_token=held.token,
+                    until_ms=until_ms,
+                )
+                if kept != 1:
+                    lost.add(name)
+        return lost
+
+    def _until_seconds(self) -> float:
+        return self._clock.monotonic_seconds() + LEASE_MS / 1000
+
+    async def _try(self, act: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await act()
+        except DatabaseUnavailable:
+            log.warning("leases cannot be written; they run out by themselves")

@@ -1,0 +1,117 @@
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from clock import MovableClock
+from moorage.storage.database import Database
+from moorage.storage.leases import CLOCK_BACK_MS, LEASE_MS, Leases
+from records_fixture import GATEWAY, OTHER_GATEWAY
+
+DUTY = "metering"
+
+
+@pytest.fixture
+def other_db(db_path: Path) -> Iterator[Database]:
+    with closing(Database(db_path)) as database:
+        yield database
+
+
+@pytest.fixture
+def leases(db: Database, clock: MovableClock) -> Leases:
+    return Leases(db=db, holder=GATEWAY, clock=clock)
+
+
+@pytest.fixture
+def others(other_db: Database, clock: MovableClock) -> Leases:
+    """Those of another gateway on the same file."""
+    return Leases(db=other_db, holder=OTHER_GATEWAY, clock=clock)
+
+
+async def test_one_gateway_of_two_has_a_duty(leases: Leases, others: Leases) -> None:
+    for _ in range(3):
+        assert await leases.hold(DUTY)
+        assert not await others.hold(DUTY)
+    assert await others.hold("another duty")
+
+
+async def test_of_many_that_ask_at_once_one_has_the_duty(
+    db_path: Path, clock: MovableClock
+) -> None:
+    databases = [Database(db_path) for _ in range(8)]
+    asked = [
+        Leases(db=db, holder=f"gateway {number}", clock=clock)
+        for number, db in enumerate(databases)
+    ]
+    assert sum(await asyncio.gather(*(it.hold(DUTY) for it in asked))) == 1
+    for db in databases:
+        db.close()
+
+
+async def test_lease_that_is_not_renewed_runs_out(
+    leases: Leases, others: Leases, clock: MovableClock
+) -> None:
+    assert await leases.hold(DUTY)
+    clock.advance(LEASE_MS - 1)
+    assert not await others.hold(DUTY)
+    clock.advance(1)
+    assert await others.hold(DUTY)
+    assert not await leases.hold(DUTY)
+
+
+async def test_lease_is_kept_while_it_is_renewed(
+    leases: Leases, others: Leases, clock: MovableClock
+) -> None:
+    assert await leases.hold(DUTY)
+    for _ in range(4):
+        clock.advance(LEASE_MS - 1)
+        await leases.renew()
+        assert not await others.hold(DUTY)
+        assert await leases.hold(DUTY)
+
+
+async def test_renewal_does_not_take_back_what_another_has_by_now(
+    leases: Leases, others: Leases, clock: MovableClock
+) -> None:
+    assert await leases.hold(DUTY)
+    clock.advance(LEASE_MS)
+    assert await others.hold(DUTY)
+    await leases.renew()
+    assert not await leases.hold(DUTY)
+    assert await others.hold(DUTY)
+
+
+async def test_gateway_that_starts_again_has_its_duties_at_once(
+    leases: Leases, other_db: Database, clock: MovableClock
+) -> None:
+    assert await leases.hold(DUTY)
+    assert await Leases(db=other_db, holder=GATEWAY, clock=clock).hold(DUTY)
+
+
+async def test_gateway_that_stops_leaves_its_duties_to_others(
+    leases: Leases, others: Leases
+) -> None:
+    assert await leases.hold(DUTY)
+    running = asyncio.create_task(leases.run())
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert await others.hold(DUTY)
+
+
+async def test_clock_set_back_holds_no_duty_up(
+    leases: Leases, others: Leases, clock: MovableClock
+) -> None:
+    assert await leases.hold(DUTY)
+    clock.step(LEASE_MS - CLOCK_BACK_MS)
+    assert not await others.hold(DUTY)
+    clock.step(-1)
+    assert await others.hold(DUTY)
+
+
+async def test_what_is_held_costs_no_question(leases: Leases, db: Database) -> None:
+    assert await leases.hold(DUTY)
+    db.close()
+    assert await leases.hold(DUTY)
