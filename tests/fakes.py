@@ -19,10 +19,8 @@ from moorage.engines.engine import (
     Instance,
     InstanceSpec,
     Limits,
-    LogKind,
     LogLine,
     LogPage,
-    LogStream,
     Usage,
 )
 from moorage.errors import DeployFailed, FailureCause
@@ -35,6 +33,7 @@ from moorage.payments.taking.lookups import Lookup, Lookups
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.screening import Screen, allow
 from moorage.payments.taking.verification import Verifier
+from moorage.records.log import LogKind, LogStream
 from moorage.storage.database import Database
 from records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import BuildSpec, Instance, InstanceSpec, Limits, LogKind, Runtime
+from moorage.engines.engine import BuildSpec, Instance, InstanceSpec, Limits, Runtime
 from moorage.planning.plan import Plan, Stack
+from moorage.records.log import LogKind
 from waiting import until
 
 MIB = 1024 * 1024

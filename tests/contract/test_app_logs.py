@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import Instance, LogKind, LogLine, LogStream
+from moorage.engines.engine import Instance, LogLine
 from moorage.engines.logs.store import CAP_BYTES, LINE_BYTES
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
+from moorage.records.log import LogKind, LogStream
 from remains import processes_saying
 from sandbox_fixture import make_sandbox
 from small_apps import ON_PORT, SERVER, build, build_and_start, fetch, plan, start

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import LogKind
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan
+from moorage.records.log import LogKind
 from small_apps import OWN, belongings, build, plan, processes, start
 from waiting import until
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from moorage.engines.disks import copying, disk
-from moorage.engines.engine import Instance, LogKind
+from moorage.engines.engine import Instance
 from moorage.engines.isolation.network import Network
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
+from moorage.records.log import LogKind
 from sandbox_fixture import make_sandbox
 from small_apps import SERVER, build, build_and_start, fetch, logged, plan, start
 from waiting import until

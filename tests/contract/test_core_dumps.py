@@ -2,9 +2,10 @@
 
 import pytest
 
-from moorage.engines.engine import BuildSpec, Limits, LogKind
+from moorage.engines.engine import BuildSpec, Limits
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.planning.plan import Plan, Stack
+from moorage.records.log import LogKind
 
 pytestmark = pytest.mark.root
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import Incident, IncidentKind, Instance, InstanceSpec, Limits, LogKind
+from moorage.engines.engine import Incident, IncidentKind, Instance, InstanceSpec, Limits
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
+from moorage.records.log import LogKind
 from sandbox_fixture import make_sandbox, opened
 from small_apps import LIMITS, MIB, build, get, plan, start
 from small_disk import errors_in, fill, free_mib, small_disk

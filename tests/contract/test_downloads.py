@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import LogKind
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
+from moorage.records.log import LogKind
 from sandbox_fixture import CACHE_BYTES, make_sandbox, opened
 from small_apps import build, plan, processes, start
 from waiting import until

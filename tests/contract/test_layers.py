@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import Limits, LogKind
+from moorage.engines.engine import Limits
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan
+from moorage.records.log import LogKind
 from small_apps import LIMITS, MIB, SERVER, build, fetch, logged, plan, start
 
 pytestmark = pytest.mark.root

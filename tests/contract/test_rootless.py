@@ -10,10 +10,11 @@ from typing import Any, cast
 
 import pytest
 
-from moorage.engines.engine import AppExit, LogKind, Runtime
+from moorage.engines.engine import AppExit, Runtime
 from moorage.engines.host import probe
 from moorage.engines.host.cgroup import Hierarchy
 from moorage.errors import IsolationMissing
+from moorage.records.log import LogKind
 from remains import processes_of
 from rootless_fixture import UID, RemoteRuntime, missing, opened_rootless, rootless_directory
 from small_apps import OWN, SERVER, build, build_and_start, fetch, logged, plan, processes, start

@@ -12,10 +12,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from moorage.engines.engine import AppExit, Instance, LogKind, Runtime
+from moorage.engines.engine import AppExit, Instance, Runtime
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan
+from moorage.records.log import LogKind
 from sandbox_fixture import make_sandbox, opened
 from small_apps import (
     LIMITS,

@@ -8,8 +8,9 @@ from typing import cast
 
 import pytest
 
-from moorage.engines.engine import LogKind, Runtime
+from moorage.engines.engine import Runtime
 from moorage.errors import DeployFailed
+from moorage.records.log import LogKind
 from rootless_fixture import UID, missing, opened_rootless, rootless_directory
 from sandbox_fixture import make_sandbox, opened
 from small_apps import build, logged, plan, start

@@ -28,7 +28,6 @@ from moorage.engines.engine import (
     Incident,
     Instance,
     InstanceSpec,
-    LogKind,
     LogPage,
     Usage,
 )
@@ -39,6 +38,7 @@ from moorage.gateway.platform import Platform, http_url, listen
 from moorage.gateway.stopping import stop_on_signals
 from moorage.gateway.toolchains import open_toolchains
 from moorage.payments.relay import settlement_follow_up
+from moorage.records.log import LogKind
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy_config import ACCESS_LOG
 from moorage.routing.router import Router

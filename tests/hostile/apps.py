@@ -11,8 +11,9 @@ from typing import Any
 
 from arena import PYTHON
 
-from moorage.engines.engine import BuildSpec, Instance, InstanceSpec, Limits, LogKind, Runtime
+from moorage.engines.engine import BuildSpec, Instance, InstanceSpec, Limits, Runtime
 from moorage.planning.plan import Plan, Stack
+from moorage.records.log import LogKind
 
 ATTACKS = Path(__file__).parent / "attacks"
 MEBIBYTE = 1 << 20

@@ -26,11 +26,12 @@ from apps import (
 )
 
 from conftest import Host, Mode, in_root_mode
-from moorage.engines.engine import Instance, Limits, LogKind
+from moorage.engines.engine import Instance, Limits
 from moorage.engines.isolation.resolver import find_servers
 from moorage.engines.logs.store import CAP_BYTES
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
+from moorage.records.log import LogKind
 from waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import LogKind
 from moorage.engines.sandbox.sandbox import Sandbox
+from moorage.records.log import LogKind
 from small_apps import LIMITS, MIB, build, plan
 
 pytestmark = pytest.mark.root

@@ -13,9 +13,10 @@ import pytest_asyncio
 from apps import ATTACKS, HOSTILE_APP, SMALL, Deployer, answers, attempts, plan, set_going, upload
 
 from conftest import Host, Mode
-from moorage.engines.engine import Instance, LogKind
+from moorage.engines.engine import Instance
 from moorage.engines.rootless.rootless import Rootless
 from moorage.errors import DeployFailed, FailureCause
+from moorage.records.log import LogKind
 from remains import processes_saying
 from rootless_fixture import UID
 from waiting import until

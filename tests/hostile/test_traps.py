@@ -14,8 +14,8 @@ import pytest
 from apps import PATIENCE_SECONDS, SMALL, Deployer, ask, attempts, plan, upload
 
 from conftest import Host, Mode, in_root_mode
-from moorage.engines.engine import LogKind
 from moorage.errors import DeployFailed, FailureCause
+from moorage.records.log import LogKind
 from remains import processes_saying
 from rootless_fixture import RemoteRuntime
 from waiting import until

@@ -7,7 +7,6 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.credit_bodies import BuildAllowance, BurningProject, CreditEntry, Credits
 from moorage.api.http.caller import authenticate
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import whole_number
@@ -23,6 +22,7 @@ from moorage.storage.apps.intervals import RunInterval
 from moorage.storage.money import account_history as statement
 from moorage.storage.money import accounts
 from moorage.storage.money.account_history import StatementEntry
+from moorage.wire.credits import BuildAllowance, BurningProject, CreditEntry, Credits
 
 MOST_ENTRIES = 100
 _USUAL_ENTRIES = 20

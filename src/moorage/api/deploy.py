@@ -6,19 +6,7 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.bodies import (
-    Balances,
-    ChainItem,
-    ChainList,
-    Deployed,
-    Health,
-    ProjectDeleted,
-    ProjectItem,
-    ProjectList,
-    TokenBalance,
-)
 from moorage.api.connections.arrival import ARRIVAL, Arrival
-from moorage.api.credit_bodies import Quoted
 from moorage.api.credits import allowance_body
 from moorage.api.http.caller import Caller, authenticate, count, limit_address, use_nonce, verify
 from moorage.api.http.owned import owned_project
@@ -49,6 +37,9 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Transaction
 from moorage.uploads import Upload, read_upload
+from moorage.wire.deploy import Deployed, Quoted
+from moorage.wire.projects import ProjectDeleted, ProjectItem, ProjectList
+from moorage.wire.public import Balances, ChainItem, ChainList, Health, TokenBalance
 
 
 async def deploy(gateway: Gateway, request: Request) -> Response:

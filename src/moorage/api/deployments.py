@@ -6,8 +6,6 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.bodies import Deployed
-from moorage.api.deployment_bodies import Cancelled, DeploymentItem, DeploymentList, RollbackBody
 from moorage.api.http.owned import owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import whole_number
@@ -19,6 +17,8 @@ from moorage.records.deployment import Deployment, DeploymentStatus, Summary
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects, releases
 from moorage.storage.database import Transaction
+from moorage.wire.deploy import Deployed
+from moorage.wire.deployments import Cancelled, DeploymentItem, DeploymentList, RollbackBody
 
 _USUAL_ITEMS = 20
 _MOST_ITEMS = 100

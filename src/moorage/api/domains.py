@@ -3,7 +3,6 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.bodies import DnsRecord, DomainBody, DomainItem, DomainList, DomainRemoved
 from moorage.api.http.owned import owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import parse_small, read_small
@@ -11,6 +10,7 @@ from moorage.api.services import Gateway
 from moorage.clock import iso_utc
 from moorage.records.domain import Domain, DomainStatus
 from moorage.records.project import Project
+from moorage.wire.domains import DnsRecord, DomainBody, DomainItem, DomainList, DomainRemoved
 
 
 async def add_domain(gateway: Gateway, request: Request) -> Response:

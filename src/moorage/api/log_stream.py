@@ -14,10 +14,10 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from moorage.api.http.request_context import STREAMS
-from moorage.api.log_bodies import LogEnd, LogItem
 from moorage.clock import iso_utc
 from moorage.engines.engine import LogLine, LogPage
 from moorage.errors import TooManyStreams
+from moorage.wire.logs import LogEnd, LogItem
 
 LogReader = Callable[[int | None, int], LogPage]
 """Reads a log from a position, or from the first one that is asked for; so many lines at most."""

@@ -12,14 +12,15 @@ from starlette.responses import Response
 from moorage.api.http.caller import authenticate
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import time_ms, whole_number
-from moorage.api.log_bodies import LogBody
 from moorage.api.log_stream import LogReader, LogStreamResponse, log_item
 from moorage.api.services import Gateway
-from moorage.engines.engine import LogKind, LogPage
+from moorage.engines.engine import LogPage
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet
 from moorage.records.deployment import DeploymentStatus, DeploymentView
+from moorage.records.log import LogKind
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import projects
+from moorage.wire.logs import LogBody
 
 MOST_LINES = 10_000
 USUAL_LINES = 500

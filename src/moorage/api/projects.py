@@ -7,7 +7,6 @@ from starlette.responses import Response
 from moorage.api.http.owned import owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import parse_small, read_small
-from moorage.api.project_bodies import ProjectChanged, ProjectShown
 from moorage.api.services import Gateway
 from moorage.clock import iso_utc
 from moorage.deploy.entrance.change import change_request
@@ -16,6 +15,7 @@ from moorage.ledger.burn import hour_of
 from moorage.money import NOTHING, usd_number
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import domains
+from moorage.wire.projects import ProjectChanged, ProjectShown
 
 MOST_CHANGE_BYTES = 4 * 1024 * 1024
 """All variables there may be, as JSON writes them at its longest but for control characters."""

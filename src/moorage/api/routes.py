@@ -7,46 +7,41 @@ from starlette.types import Receive, Scope, Send
 
 from moorage.api import deploy as agent
 from moorage.api import deployments, domains, projects, webhooks
-from moorage.api.bodies import (
-    Balances,
-    Body,
-    ChainList,
-    DeployBody,
-    Deployed,
-    DeploymentProgress,
-    DomainBody,
-    DomainItem,
-    DomainList,
-    DomainRemoved,
-    EventPage,
-    Health,
-    ProjectDeleted,
-    ProjectList,
-    Redelivery,
-    ToppedUp,
-    TopUpBody,
-    WebhookBody,
-    WebhookMade,
-    WebhookRemoved,
-    WebhookShown,
-)
-from moorage.api.credit_bodies import Credits, Quoted
 from moorage.api.credits import show_credits
-from moorage.api.deployment_bodies import Cancelled, DeploymentList, RollbackBody
 from moorage.api.http.caller import PAID, carries_proof, signed_body
 from moorage.api.http.dispatch import Dispatch
 from moorage.api.http.openapi import openapi_document
 from moorage.api.http.operation import Operation
 from moorage.api.http.payment_headers import error_headers
 from moorage.api.http.problems import INTERNAL, error_response, json_response, problem_response
-from moorage.api.log_bodies import LogBody
 from moorage.api.logs import show_logs
-from moorage.api.project_bodies import ChangeBody, ProjectChanged, ProjectShown
 from moorage.api.services import Gateway
 from moorage.api.topup import top_up
 from moorage.api.usage import show_usage
-from moorage.api.usage_bodies import ProjectUsage
 from moorage.errors import MoorageError, PaymentPending
+from moorage.wire.credits import Credits, ToppedUp, TopUpBody
+from moorage.wire.deploy import DeployBody, Deployed, Quoted
+from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress, RollbackBody
+from moorage.wire.domains import DomainBody, DomainItem, DomainList, DomainRemoved
+from moorage.wire.events import (
+    EventPage,
+    Redelivery,
+    WebhookBody,
+    WebhookMade,
+    WebhookRemoved,
+    WebhookShown,
+)
+from moorage.wire.logs import LogBody
+from moorage.wire.projects import (
+    ChangeBody,
+    ProjectChanged,
+    ProjectDeleted,
+    ProjectList,
+    ProjectShown,
+)
+from moorage.wire.public import Balances, ChainList, Health
+from moorage.wire.shape import Body
+from moorage.wire.usage import ProjectUsage
 
 log = structlog.get_logger()
 

@@ -2,7 +2,6 @@
 
 from msgspec import UNSET
 
-from moorage.api.bodies import DeploymentProgress
 from moorage.api.services import Gateway
 from moorage.clock import iso_utc
 from moorage.deploy.keeping.restarts import CrashLoop
@@ -14,6 +13,7 @@ from moorage.records.deployment import UNDER_WAY, DeploymentStatus, DeploymentVi
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import intervals, jobs
 from moorage.storage.money import accounts
+from moorage.wire.deployments import DeploymentProgress
 
 
 async def progress(gateway: Gateway, found: DeploymentView) -> DeploymentProgress:

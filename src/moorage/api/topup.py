@@ -6,7 +6,6 @@ from decimal import Decimal
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.bodies import ToppedUp, TopUpBody
 from moorage.api.http.caller import authenticate
 from moorage.api.http.payment_headers import paid_headers, read_payment
 from moorage.api.http.problems import json_response
@@ -18,6 +17,7 @@ from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.payments.taking.topup import TopUpRequest
 from moorage.storage.database import Transaction
 from moorage.storage.money import accounts
+from moorage.wire.credits import ToppedUp, TopUpBody
 
 MOST_USD = 100_000
 

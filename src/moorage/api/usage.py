@@ -10,12 +10,12 @@ from moorage.api.http.owned import owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import LAST_TIME_MS, time_ms
 from moorage.api.services import Gateway
-from moorage.api.usage_bodies import LoadItem, ProjectUsage, UsageHourItem, UsageItem
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
 from moorage.records.consumption import UsageHour
 from moorage.records.project import Project
 from moorage.storage.apps import usage
+from moorage.wire.usage import LoadItem, ProjectUsage, UsageHourItem, UsageItem
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS

@@ -3,7 +3,15 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.bodies import (
+from moorage.api.http.caller import authenticate
+from moorage.api.http.problems import json_response
+from moorage.api.http.query import whole_number
+from moorage.api.http.small_body import parse_small, read_small
+from moorage.api.services import Gateway
+from moorage.clock import iso_utc
+from moorage.records.event import Event
+from moorage.storage import events
+from moorage.wire.events import (
     EventItem,
     EventPage,
     LastDelivery,
@@ -13,14 +21,6 @@ from moorage.api.bodies import (
     WebhookRemoved,
     WebhookShown,
 )
-from moorage.api.http.caller import authenticate
-from moorage.api.http.problems import json_response
-from moorage.api.http.query import whole_number
-from moorage.api.http.small_body import parse_small, read_small
-from moorage.api.services import Gateway
-from moorage.clock import iso_utc
-from moorage.records.event import Event
-from moorage.storage import events
 
 _MOST_EVENTS = 200
 _USUAL_EVENTS = 50

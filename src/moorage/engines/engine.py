@@ -11,21 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from moorage.planning.plan import Plan
-
-
-class LogKind(StrEnum):
-    """Which of a deployment's two logs."""
-
-    BUILD = "build"
-    RUNTIME = "runtime"
-
-
-class LogStream(StrEnum):
-    """Who wrote a line of a log."""
-
-    OUT = "out"  # the build or the app, to its standard output
-    ERR = "err"  # the same, to its standard error
-    GATEWAY = "gateway"
+from moorage.records.log import LogKind, LogStream
 
 
 @dataclass(frozen=True, slots=True)

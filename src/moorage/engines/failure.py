@@ -1,8 +1,9 @@
 """Why a build or an app failed, in words for its deployer; the same in both modes."""
 
-from moorage.engines.engine import BuildSpec, InstanceSpec, LogKind
+from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.deployment_directory import Place
 from moorage.errors import DeployFailed, FailureCause
+from moorage.records.log import LogKind
 
 _TAIL_CHARS = 8192
 

@@ -14,9 +14,10 @@ from moorage.api.log_stream import Followers, LogStreamResponse
 from moorage.api.logs import show_logs
 from moorage.api.services import Gateway
 from moorage.auth.client_address import TrustedProxies
-from moorage.engines.engine import Instance, LogKind, LogPage
+from moorage.engines.engine import Instance, LogPage
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet
 from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.log import LogKind
 from moorage.records.project import ProjectStatus
 from moorage.storage.database import Database
 from records_fixture import ALICE, BOB, add_deployment, add_project

@@ -8,8 +8,9 @@ import pytest
 
 from moorage.api import log_stream
 from moorage.api.log_stream import Followers, LogReader, LogStreamResponse
-from moorage.engines.engine import LogLine, LogPage, LogStream
+from moorage.engines.engine import LogLine, LogPage
 from moorage.errors import TooManyStreams
+from moorage.records.log import LogStream
 from waiting import until
 
 WALLET = "0xa"

@@ -12,9 +12,10 @@ from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
-from moorage.payments.taking.outcome import PaymentOutcome, PaymentState
+from moorage.payments.taking.outcome import PaymentOutcome
 from moorage.storage.database import Database
 from moorage.storage.money import accounts
+from moorage.wire.problems import PaymentState
 from records_fixture import ALICE, ARBITRUM, BOB, PAY_TO, USDC, fresh_hash, transfer
 
 REFUSALS: list[MoorageError] = [

@@ -2,10 +2,12 @@
 
 import pytest
 
-from moorage.api.bodies import DomainBody, TopUpBody, WebhookBody
-from moorage.api.deployment_bodies import RollbackBody
 from moorage.api.http.small_body import parse_small
 from moorage.errors import InvalidField
+from moorage.wire.credits import TopUpBody
+from moorage.wire.deployments import RollbackBody
+from moorage.wire.domains import DomainBody
+from moorage.wire.events import WebhookBody
 
 LONG = "deploymentId: must be a string of at most 64 characters"
 

@@ -9,11 +9,12 @@ from yard import APP_LIMITS, BUILD_LIMITS, HOST, Yard, socket_of
 from clock import START_MS
 from moorage.deploy.work import worker as worker_module
 from moorage.deploy.work.workflow import MOST_ATTEMPTS
-from moorage.engines.engine import AppExit, Instance, InstanceSpec, Limits, LogKind
+from moorage.engines.engine import AppExit, Instance, InstanceSpec, Limits
 from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause, NoCapacity
 from moorage.planning.plan import Plan
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus
 from moorage.records.job import JobKind, JobStatus, LostJob
+from moorage.records.log import LogKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import jobs, projects
 from moorage.storage.database import Database

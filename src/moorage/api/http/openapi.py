@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from moorage import __version__
-from moorage.api.bodies import PaymentDemand, PaymentUsed, Problem
 from moorage.api.http.operation import Operation
+from moorage.wire.problems import PaymentDemand, PaymentUsed, Problem
 
 _REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"\{(\w+)\}")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.bodies import Body, CamelBody
 from moorage.api.services import Gateway
+from moorage.wire.shape import Body, CamelBody
 
 Handler = Callable[[Gateway, Request], Awaitable[Response]]
 

@@ -7,8 +7,8 @@ from moorage.api.http.problems import problem_of
 from moorage.errors import MoorageError, PaymentPending
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import Evidence
-from moorage.payments.taking.outcome import PaymentState
 from moorage.payments.taking.paywall import Paywall
+from moorage.wire.problems import PaymentState
 
 _FIRST_OF_THE_5XX = 500
 

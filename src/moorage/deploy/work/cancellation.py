@@ -7,10 +7,11 @@ from pathlib import Path
 from moorage.clock import Clock
 from moorage.deploy.work.failure import fail, fail_project
 from moorage.deploy.work.worker import Worker
-from moorage.engines.engine import LogKind, Runtime
+from moorage.engines.engine import Runtime
 from moorage.errors import DeployFailed, DeploymentOver, FailureCause
 from moorage.records.deployment import UNDER_WAY, Deployment
 from moorage.records.job import JobKind
+from moorage.records.log import LogKind
 from moorage.records.project import Project
 from moorage.storage.apps import jobs, projects
 from moorage.storage.database import Database

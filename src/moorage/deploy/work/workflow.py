@@ -17,7 +17,7 @@ from moorage.deploy.work.failure import fail, fail_project
 from moorage.deploy.work.health import wait_until_healthy
 from moorage.deploy.work.specs import Specs, plan_of
 from moorage.deploy.work.switch import Reconfigured, Switch
-from moorage.engines.engine import AppExit, Instance, LogKind, Runtime
+from moorage.engines.engine import AppExit, Instance, Runtime
 from moorage.errors import DeployFailed, FailureCause, NoCapacity
 from moorage.failpoints import failpoint
 from moorage.ledger.build_time import BuildTime
@@ -25,6 +25,7 @@ from moorage.metrics import record_deployment
 from moorage.planning.plan import Plan
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.job import Job
+from moorage.records.log import LogKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import jobs, projects
 from moorage.storage.database import Database

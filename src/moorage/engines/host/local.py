@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from moorage.engines.engine import Incident, Instance, InstanceSpec, LogKind, LogPage
+from moorage.engines.engine import Incident, Instance, InstanceSpec, LogPage
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.deployment_directory import Machine, Place
 from moorage.engines.host.exit_watcher import ExitWatcher
 from moorage.errors import DeployFailed, FailureCause
+from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
 
 _ENDING_SECONDS = 1.0  # how long an app may take to end that listens no more

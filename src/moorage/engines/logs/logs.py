@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.clock import Clock
-from moorage.engines.engine import LogKind, LogPage
+from moorage.engines.engine import LogPage
 from moorage.engines.logs import reader, store
 from moorage.engines.logs.collecting import Collecting
 from moorage.engines.logs.pipes import Pipes
+from moorage.records.log import LogKind
 
 _TAIL_LINES = 10_000
 

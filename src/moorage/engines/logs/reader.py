@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from moorage.engines.engine import LogLine, LogPage, LogStream
+from moorage.engines.engine import LogLine, LogPage
 from moorage.engines.logs.store import ERR, GATEWAY, OUT, segment_path, segments
+from moorage.records.log import LogStream
 
 PAGE_BYTES = 1024 * 1024
 """The most of a log, as it lies on disk, that one page holds."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from moorage.engines.engine import AppExit, InstanceSpec, Limits, LogKind
+from moorage.engines.engine import AppExit, InstanceSpec, Limits
 from moorage.engines.failure import crashed, last_words, not_bound
 from moorage.engines.host import socket_proxy as door
 from moorage.engines.host.environment import app_environment
@@ -36,6 +36,7 @@ from moorage.engines.rootless.watch import OUT_OF_MEMORY_WORDS
 from moorage.engines.sandbox.record import parse_exit_code
 from moorage.errors import DeployFailed, FailureCause
 from moorage.process import reap
+from moorage.records.log import LogKind
 from moorage.threads import in_thread
 
 OTHER_PORT_GRACE_SECONDS = 1.0  # how long a listener on another port waits for the wanted one

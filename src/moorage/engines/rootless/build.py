@@ -3,7 +3,7 @@
 import asyncio
 from asyncio.subprocess import Process
 
-from moorage.engines.engine import BuildSpec, LogKind
+from moorage.engines.engine import BuildSpec
 from moorage.engines.failure import build_tail, shell_code, timed_out
 from moorage.engines.host import tool
 from moorage.engines.host.environment import build_environment
@@ -19,6 +19,7 @@ from moorage.engines.rootless.processes import (
 )
 from moorage.engines.rootless.watch import OUT_OF_MEMORY_WORDS, Watch
 from moorage.errors import DeployFailed, FailureCause
+from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
 
 _FULL_WORDS = ("ENOSPC", "No space left on device", "EFBIG", "File too large")

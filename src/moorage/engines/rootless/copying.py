@@ -5,11 +5,12 @@ The origin may run meanwhile, and turn a directory into a link to anywhere: ther
 
 from pathlib import Path
 
-from moorage.engines.engine import BuildSpec, Limits, LogKind
+from moorage.engines.engine import BuildSpec, Limits
 from moorage.engines.rootless import build
 from moorage.engines.rootless.deployment_directory import Place
 from moorage.engines.rootless.watch import Watch
 from moorage.planning.plan import Plan, Stack
+from moorage.records.log import LogKind
 from moorage.threads import in_thread
 
 _SECONDS = 300

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from moorage.engines.engine import AppExit, Incident, IncidentKind, InstanceSpec, Limits, LogKind
+from moorage.engines.engine import AppExit, Incident, IncidentKind, InstanceSpec, Limits
 from moorage.engines.failure import crashed, last_words, not_bound, with_code
 from moorage.engines.host import socket_proxy as door
 from moorage.engines.host import tool
@@ -26,6 +26,7 @@ from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox.deployment_directory import Place
 from moorage.engines.sandbox.record import Record, parse_child_pid, parse_exit_code
 from moorage.errors import DeployFailed, FailureCause
+from moorage.records.log import LogKind
 from moorage.threads import in_thread
 from moorage.whole_file import read_file
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from moorage.engines.disks.layers import layer_for
-from moorage.engines.engine import BuildSpec, LogKind
+from moorage.engines.engine import BuildSpec
 from moorage.engines.failure import build_tail, shell_code, timed_out
 from moorage.engines.host import tool
 from moorage.engines.host.environment import build_environment
@@ -16,6 +16,7 @@ from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox.deployment_directory import Place
 from moorage.engines.sandbox.provisioning import provision
 from moorage.errors import DeployFailed, FailureCause
+from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
 
 _NO_SPACE = "the gateway's disk is nearly full, and this build was ended: deploy again later"

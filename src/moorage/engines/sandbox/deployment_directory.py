@@ -11,7 +11,6 @@ from moorage.engines.disks.downloads import Downloads
 from moorage.engines.disks.space import Space
 from moorage.engines.disks.templates import DiskTemplates
 from moorage.engines.disks.volume import Volume
-from moorage.engines.engine import LogKind
 from moorage.engines.host import deployment_directory as place
 from moorage.engines.host.cgroup import APPS, BUILDS, Cgroups
 from moorage.engines.host.record import Stage
@@ -20,6 +19,7 @@ from moorage.engines.isolation import etc, network, slots
 from moorage.engines.isolation.network import Network
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox.record import Record
+from moorage.records.log import LogKind
 
 _APP_GROUP = f"{APPS}/app-"
 

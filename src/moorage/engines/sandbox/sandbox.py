@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import NO_SPACE, disk_failure
-from moorage.engines.engine import AppExit, BuildSpec, Disks, Instance, InstanceSpec, LogKind, Usage
+from moorage.engines.engine import AppExit, BuildSpec, Disks, Instance, InstanceSpec, Usage
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.listeners import Listener
 from moorage.engines.host.local import Local, checked, repeat, require_built
@@ -22,6 +22,7 @@ from moorage.engines.sandbox.listen_cache import ListenCache
 from moorage.engines.sandbox.provisioning import provision_copy, reprovision
 from moorage.engines.sandbox.record import Record
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
+from moorage.records.log import LogKind
 from moorage.threads import in_thread
 
 SUBNET = "10.201.0.0/16"

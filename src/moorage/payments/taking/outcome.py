@@ -1,7 +1,5 @@
 """What became of a payment that came with a request, told beside whatever else is answered."""
 
-from enum import StrEnum
-
 import msgspec
 
 from moorage.errors import (
@@ -14,27 +12,7 @@ from moorage.errors import (
     PaymentNotFound,
 )
 from moorage.money import NOTHING, MicroUsd, usd_number
-
-
-class PaymentState(StrEnum):
-    """Contract 1.5."""
-
-    CREDITED = "credited"  # to the wallet that asks
-    UNUSED = "unused"  # an authorization that was not spent
-    PENDING = "pending"  # it may have paid; nobody can tell yet
-    HELD = "held"  # set apart by screening
-    FOREIGN = "foreign"  # another wallet's
-    NOT_FOUND = "not_found"  # mined, but it brings nothing
-
-
-class PaymentTold(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the payment that came with a refused request."""
-
-    tx: str | None
-    chain: str
-    state: PaymentState
-    credited_usd: float
-    do_not_pay_again: bool
+from moorage.wire.problems import PaymentState, PaymentTold
 
 
 class PaymentOutcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,13 +31,14 @@ from moorage.payments.protocols.challenges import Challenges
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, TransactionEvidence
 from moorage.payments.relay.settlements import Settlements
 from moorage.payments.taking.lookups import Lookups
-from moorage.payments.taking.outcome import PaymentOutcome, PaymentState, state_after
+from moorage.payments.taking.outcome import PaymentOutcome, state_after
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.payments.taking.screening import Screen, held_back
 from moorage.payments.taking.verification import Verifier
 from moorage.records.payment import Payment, PaymentStatus
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import payments, quotes
+from moorage.wire.problems import PaymentState
 
 NOTHING_CREDITED = (
     PaymentNotFound,

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.engines.engine import LogLine, LogStream
+from moorage.engines.engine import LogLine
 from moorage.engines.logs.reader import PAGE_BYTES, read_log
 from moorage.engines.logs.store import ERR, GATEWAY, OUT, append, segments
+from moorage.records.log import LogStream
 
 MIB = 1024 * 1024
 CAP = 3 * MIB

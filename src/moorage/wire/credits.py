@@ -1,12 +1,12 @@
-"""The bodies of what a wallet has, what burns it, and what a deploy would cost it."""
+"""A wallet's credits: what burns them, and how they are bought."""
 
+from decimal import Decimal
 from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from moorage.api.bodies import Body
-from moorage.planning.plan import Plan
+from moorage.wire.shape import Body
 
 
 class BurningProject(Body, frozen=True, kw_only=True):
@@ -59,20 +59,16 @@ class Credits(Body, frozen=True, kw_only=True):
     next: Annotated[str | None, Meta(description="`before` of the page that follows, if any")]
 
 
-class Quoted(Body, frozen=True, kw_only=True):
-    """What a deploy costs, and how it would be built; `warning` as in the 402 it would get."""
+class TopUpBody(Body, frozen=True, kw_only=True):
+    """How many credits to buy; without a body, or an amount, the least there is."""
 
-    amount_usd: Annotated[
-        float, Meta(description="0 for a redeploy while there are credits; else as a 402 says it")
-    ]
-    amount_token: Annotated[str, Meta(description="atomic units of the token")]
-    current_credit_balance_usd: float
-    active_projects: int
-    payment_required: bool
-    warning: str | UnsetType = UNSET
-    pay_to: str
-    payment_chain: str
-    token: str
-    decimals: int
-    build_allowance: Annotated[BuildAllowance, Meta(description="once this is paid")]
-    plan: Plan
+    amount_usd: Decimal | None = None
+
+
+class ToppedUp(Body, frozen=True, kw_only=True):
+    """A payment that was credited: with so much, also when it had been before."""
+
+    credited_usd: float
+    balance_usd: float
+    chain_id: int
+    tx_hash: str

@@ -1,15 +1,16 @@
-"""The bodies of logs: a page of lines, and what a stream's events hold."""
+"""Logs: a page of lines, and what a stream's events hold."""
 
 from typing import Annotated
 
 from msgspec import Meta
 
-from moorage.api.bodies import Body, CamelBody, Time
-from moorage.engines.engine import LogKind, LogStream
+from moorage.records.log import LogKind, LogStream
+from moorage.wire.shape import Body, CamelBody, Time
 
 Kept = Annotated[
     bool, Meta(description="false: it is kept no longer, so whatever was written is gone")
 ]
+
 Cursor = Annotated[str, Meta(description="a place in a log; `after` takes it", pattern=r"^\d+$")]
 
 

@@ -1,11 +1,11 @@
-"""The body that shows what a project used."""
+"""What a project used."""
 
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from moorage.api.bodies import CamelBody, Time
+from moorage.wire.shape import CamelBody, Time
 
 
 class UsageItem(CamelBody, frozen=True, kw_only=True):

@@ -1,16 +1,36 @@
-"""The bodies of one project: shown whole, and changed."""
+"""Projects: listed, shown whole, changed, deleted."""
 
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from moorage.api.bodies import CamelBody, Time
 from moorage.records.project import ProjectStatus
+from moorage.wire.shape import Body, CamelBody, Time
+
+
+class ProjectItem(CamelBody, frozen=True, kw_only=True):
+    """One project; `url` is null without a successful deployment."""
+
+    id: str
+    name: str
+    display_name: str
+    description: str
+    status: ProjectStatus
+    url: str | None
+    created_at: Time
+
+
+class ProjectList(Body, frozen=True, kw_only=True):
+    """The projects of a wallet, oldest first."""
+
+    wallet: str
+    count: int
+    projects: list[ProjectItem]
+
 
 VariableNames = Annotated[list[str], Meta(description="what they hold is never told")]
 
-
-Cause = Annotated[
+SuspensionCause = Annotated[
     str, Meta(extra_json_schema={"enum": ["out_of_credits", "project_blocked", "no_capacity"]})
 ]
 
@@ -39,7 +59,7 @@ class ProjectShown(CamelBody, frozen=True, kw_only=True):
     price_per_hour_usd: Annotated[
         float, Meta(description="what it burns from its first ready on, while it is not suspended")
     ]
-    suspended_because: Cause | UnsetType = UNSET
+    suspended_because: SuspensionCause | UnsetType = UNSET
     blocked_reason: Annotated[str, Meta(description="the operator's")] | UnsetType = UNSET
 
 
@@ -81,3 +101,10 @@ class ProjectChanged(CamelBody, frozen=True, kw_only=True):
     deployment_id: str | UnsetType = UNSET
     status: Literal["deploying", "changed"]
     message: str
+
+
+class ProjectDeleted(CamelBody, frozen=True, kw_only=True):
+    """A project that is gone."""
+
+    project_id: str
+    status: Literal["deleted"] = "deleted"

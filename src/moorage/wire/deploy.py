@@ -1,0 +1,75 @@
+"""A deploy: what is asked for, what it would cost, and that it has begun."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from moorage.planning.plan import Plan, Settings
+from moorage.wire.credits import BuildAllowance
+from moorage.wire.shape import Body, CamelBody
+
+
+class UploadedFile(Body, frozen=True, kw_only=True):
+    """One file of an upload."""
+
+    path: Annotated[str, Meta(description="relative, `/`-separated", min_length=1)]
+    content: Annotated[str, Meta(description="base64")]
+
+
+class FilesUpload(Body, frozen=True, kw_only=True, tag_field="type", tag="files"):
+    """An upload of single files."""
+
+    files: Annotated[list[UploadedFile], Meta(min_length=1)]
+
+
+class ZipUpload(Body, frozen=True, kw_only=True, tag_field="type", tag="zip"):
+    """An upload of one zip archive."""
+
+    data: Annotated[str, Meta(description="base64 of the archive")]
+    filename: str = ""
+
+
+class DeployBody(CamelBody, frozen=True, kw_only=True):
+    """What is to be deployed (contract 1.2)."""
+
+    unique_name: Annotated[
+        str,
+        Meta(
+            description="a DNS label, unique across the gateway; upper case is folded",
+            pattern="^[A-Za-z0-9][A-Za-z0-9-]{2,30}[A-Za-z0-9]$",
+        ),
+    ]
+    display_name: Annotated[str, Meta(min_length=1, max_length=100)]
+    description: Annotated[str, Meta(max_length=2048)] = ""
+    months: Annotated[int, Meta(ge=1, le=24, description="multiplies the price")] = 1
+    settings: Settings = msgspec.field(default_factory=Settings)
+    upload: FilesUpload | ZipUpload
+
+
+class Deployed(CamelBody, frozen=True, kw_only=True):
+    """A deployment that was accepted."""
+
+    project_id: str
+    deployment_id: str
+    status: Literal["deploying"] = "deploying"
+    message: str
+
+
+class Quoted(Body, frozen=True, kw_only=True):
+    """What a deploy costs, and how it would be built; `warning` as in the 402 it would get."""
+
+    amount_usd: Annotated[
+        float, Meta(description="0 for a redeploy while there are credits; else as a 402 says it")
+    ]
+    amount_token: Annotated[str, Meta(description="atomic units of the token")]
+    current_credit_balance_usd: float
+    active_projects: int
+    payment_required: bool
+    warning: str | UnsetType = UNSET
+    pay_to: str
+    payment_chain: str
+    token: str
+    decimals: int
+    build_allowance: Annotated[BuildAllowance, Meta(description="once this is paid")]
+    plan: Plan

@@ -1,0 +1,84 @@
+"""Deployments: where one stands, listed, rolled back to, cancelled."""
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+
+from moorage.errors import FailureCause
+from moorage.records.deployment import DeploymentStatus, Origin
+from moorage.wire.shape import Body, CamelBody, Time
+
+Stage = Annotated[
+    str,
+    Meta(
+        extra_json_schema={"enum": [*DeploymentStatus, "restarting", "crash_looping", "suspended"]}
+    ),
+]
+
+Cause = Annotated[str, Meta(extra_json_schema={"enum": [*FailureCause, "no_capacity"]})]
+
+
+class DeploymentProgress(Body, frozen=True, kw_only=True):
+    """Where a deployment stands. `endpoint` is there when `ready`, `reason` when `failed`."""
+
+    status: Literal["deploying", "ready", "failed"]
+    deployment_id: str
+    deployment_status: Stage | UnsetType = UNSET
+    position: (
+        Annotated[int, Meta(description="its place in the queue; the first is begun next", ge=1)]
+        | UnsetType
+    ) = UNSET
+    endpoint: str | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    reason_code: Cause | UnsetType = UNSET
+    log_tail: str | UnsetType = UNSET
+    serving_deployment_id: (
+        Annotated[str, Meta(description="of a failed one: the one that serves all the same")]
+        | UnsetType
+    ) = UNSET
+    next_actions: list[str] | UnsetType = UNSET
+    restarts: int | UnsetType = UNSET  # this and what follows: of one that is crash-looping
+    exit_code: int | UnsetType = UNSET
+    out_of_memory: bool | UnsetType = UNSET
+    next_try_at: Time | UnsetType = UNSET
+
+
+class RollbackBody(CamelBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be served again; without a deployment, what served before the present one."""
+
+    deployment_id: (
+        Annotated[str, Meta(description="one whose `canRollBack` is true", max_length=64)] | None
+    ) = None
+
+
+class DeploymentItem(CamelBody, frozen=True, kw_only=True):
+    """One deployment of a list; `copyOf` names the one whose built files it has."""
+
+    id: str
+    status: DeploymentStatus
+    origin: Origin
+    copy_of: str | UnsetType = UNSET
+    created_at: Time
+    ended_at: Time | None  # when it became ready or failed
+    is_serving: bool
+    can_roll_back: bool
+    reason: str | UnsetType = UNSET
+    reason_code: Cause | UnsetType = UNSET
+
+
+class DeploymentList(CamelBody, frozen=True, kw_only=True):
+    """A page of a project's deployments, newest first; `next` is the `before` of the next page."""
+
+    project_id: str
+    deployments: list[DeploymentItem]
+    next: str | None
+
+
+class Cancelled(CamelBody, frozen=True, kw_only=True):
+    """A deployment that was ended; if a version served before it, that serves on."""
+
+    project_id: str
+    deployment_id: str
+    status: Literal["failed"] = "failed"
+    reason_code: Literal["cancelled"] = "cancelled"

@@ -1,0 +1,54 @@
+"""Domains of a project."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from moorage.records.domain import DomainStatus
+from moorage.wire.shape import Body, Time
+
+
+class DomainBody(Body, frozen=True, kw_only=True):
+    """A domain that is to lead to a project."""
+
+    domain: Annotated[str, Meta(description="a host name; Unicode is folded to punycode")]
+
+
+class DnsRecord(Body, frozen=True, kw_only=True):
+    """A DNS record to set."""
+
+    type: Literal["TXT", "CNAME"]
+    name: str
+    value: str
+
+
+class DomainItem(Body, frozen=True, kw_only=True):
+    """A domain of a project; `problem` is what the last look at its TXT record found."""
+
+    domain: str
+    status: DomainStatus
+    url: str | None
+    problem: str
+    records: Annotated[list[DnsRecord], Meta(description="the TXT record proves, the other leads")]
+    next_actions: list[str]
+    created_at: Time
+    verified_at: Time | None
+    checked_at: Time | None
+    next_check_at: Annotated[
+        str | None, Meta(description="when it is looked at by itself; null: given up")
+    ]
+
+
+class DomainList(Body, frozen=True, kw_only=True):
+    """The domains of a project, oldest first."""
+
+    project_id: str = msgspec.field(name="projectId")
+    domains: list[DomainItem]
+
+
+class DomainRemoved(Body, frozen=True, kw_only=True):
+    """A domain that leads nowhere any more."""
+
+    domain: str
+    status: Literal["removed"] = "removed"

@@ -1,0 +1,74 @@
+"""Errors, the 402 that asks to be paid among them."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from moorage.wire.public import ChainItem
+from moorage.wire.shape import Body
+
+
+class PaymentState(StrEnum):
+    """Contract 1.5."""
+
+    CREDITED = "credited"  # to the wallet that asks
+    UNUSED = "unused"  # an authorization that was not spent
+    PENDING = "pending"  # it may have paid; nobody can tell yet
+    HELD = "held"  # set apart by screening
+    FOREIGN = "foreign"  # another wallet's
+    NOT_FOUND = "not_found"  # mined, but it brings nothing
+
+
+class PaymentTold(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the payment that came with a refused request."""
+
+    tx: str | None
+    chain: str
+    state: PaymentState
+    credited_usd: float
+    do_not_pay_again: bool
+
+
+class Problem(Body, frozen=True, kw_only=True):
+    """An error: for a person, for a machine, and what to do next."""
+
+    error: str
+    code: str
+    retryable: bool
+    field: str | UnsetType = UNSET
+    path: str | UnsetType | None = UNSET
+    looked_for: list[str] | dict[str, str] | UnsetType = UNSET
+    next_actions: list[str] | UnsetType = UNSET
+    payment: PaymentTold | UnsetType = UNSET
+    type: str | UnsetType = UNSET  # these four of a 402, as RFC 9457 has them
+    title: str | UnsetType = UNSET
+    status: int | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+
+
+class PaymentDemand(Problem, frozen=True, kw_only=True):
+    """A 402 that says what to pay, and where."""
+
+    amount_usd: float
+    amount_token: Annotated[str, Meta(description="atomic units of the token")]
+    current_credit_balance_usd: float
+    active_projects: int
+    pay_to: str
+    payment_chain: str
+    token: str
+    token_address: str
+    chain_id: int
+    decimals: int
+    supported_chains: list[ChainItem]
+    expires_at: Annotated[int, Meta(description="Unix time in seconds until which it is honoured")]
+    warning: str | UnsetType = UNSET
+    credited_usd: float | UnsetType = UNSET
+
+
+class PaymentUsed(Problem, frozen=True, kw_only=True):
+    """A 409: the transaction has paid already; the ids are there if it was the caller's."""
+
+    project_id: str | UnsetType = msgspec.field(default=UNSET, name="projectId")
+    deployment_id: str | UnsetType = msgspec.field(default=UNSET, name="deploymentId")

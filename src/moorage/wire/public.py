@@ -1,0 +1,45 @@
+"""What anybody may ask: chains, token balances, health."""
+
+from typing import Literal
+
+from moorage.wire.shape import Body
+
+
+class ChainItem(Body, frozen=True, kw_only=True):
+    """A chain that payments are taken on."""
+
+    chain: str
+    chain_id: int
+    tokens: list[str]
+
+
+class ChainList(Body, frozen=True, kw_only=True):
+    """The chains that payments are taken on."""
+
+    chains: list[ChainItem]
+
+
+class TokenBalance(Body, frozen=True, kw_only=True):
+    """What an address holds of one token; `balance` is `balance_raw` with the decimal point."""
+
+    token: str
+    symbol: str
+    address: str
+    balance: str
+    balance_raw: str
+    decimals: int
+
+
+class Balances(Body, frozen=True, kw_only=True):
+    """The token balances of an address on one chain."""
+
+    address: str
+    chain: str
+    chain_id: int
+    balances: list[TokenBalance]
+
+
+class Health(Body, frozen=True, kw_only=True):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
