@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
@@ -35,7 +36,6 @@ from moorage.payments.protocols.evidence import named_chain
 from moorage.records.deployment import DeploymentView
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
-from moorage.storage.database import Transaction
 from moorage.uploads import Upload, read_upload
 from moorage.wire.deploy import Deployed, Quoted
 from moorage.wire.projects import ProjectDeleted, ProjectItem, ProjectList
@@ -227,16 +227,17 @@ async def _deployed(
 ) -> Response:
     """The answer of a deploy, or what the same request was answered before."""
     async with gateway.idempotency.attempt(
-        request, wallet=attempt.wallet, body_digest=attempt.request_digest
-    ) as earlier:
-        if earlier.answer is not None:
+        request,
+        wallet=attempt.wallet,
+        body_digest=attempt.request_digest,
+        outcome=Admitted,
+        render=accepted,
+    ) as keyed:
+        if keyed.answer is not None:
             await gateway.admission.credit(attempt)
-            return earlier.answer
-
-        async def record(tx: Transaction, admitted: Admitted) -> None:
-            await earlier.keep(tx, _accepted(admitted, attempt))
-
-        return _accepted(await gateway.admission.admit(attempt, upload, record=record), attempt)
+            return keyed.answer
+        claimed = msgspec.structs.replace(attempt, claim=keyed.claim)
+        return keyed.answered(await gateway.admission.admit(claimed, upload))
 
 
 async def _quoted(gateway: Gateway, attempt: DeployAttempt) -> Response:
@@ -280,14 +281,15 @@ def _flag(request: Request, header: str) -> bool:
     return value == "true"
 
 
-def _accepted(admitted: Admitted, attempt: DeployAttempt) -> Response:
+def accepted(admitted: Admitted) -> Response:
+    """The answer to a deploy that is carried out."""
     message = "Deployment started. Poll status for updates."
-    if attempt.use_existing_credits and attempt.evidence is None and admitted.sharing_with:
+    if admitted.by_choice and admitted.sharing_with:
         message += (
             f" It shares your credits with {admitted.sharing_with} other active project(s)"
             " and will reduce their runtime."
         )
-    if admitted.redeploys and attempt.request.months != 1:
+    if admitted.redeploys and admitted.months != 1:
         message += " A redeploy takes no credits, so months does not count."
     return json_response(
         Deployed(

@@ -12,11 +12,11 @@ from moorage.api.http.query import whole_number
 from moorage.api.http.small_body import parse_small, read_small
 from moorage.api.services import Gateway
 from moorage.clock import iso_utc
+from moorage.deploy.work.rollback import RollingBack
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound
-from moorage.records.deployment import Deployment, DeploymentStatus, Summary
+from moorage.records.deployment import DeploymentStatus, Summary
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects, releases
-from moorage.storage.database import Transaction
 from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import Cancelled, DeploymentItem, DeploymentList, RollbackBody
 
@@ -48,15 +48,17 @@ async def roll_back(gateway: Gateway, request: Request) -> Response:
     body = await read_small(request)
     wanted = parse_small(body, RollbackBody) if body else RollbackBody()
     async with gateway.idempotency.attempt(
-        request, wallet=project.wallet, body_digest=hashlib.sha256(body).hexdigest()
-    ) as attempt:
-        if attempt.answer is not None:
-            return attempt.answer
-
-        async def record(tx: Transaction, deployment: Deployment) -> None:
-            await attempt.keep(tx, _begun(deployment))
-
-        return _begun(await gateway.rollback.to(project.id, wanted.deployment_id, record=record))
+        request,
+        wallet=project.wallet,
+        body_digest=hashlib.sha256(body).hexdigest(),
+        outcome=RollingBack,
+        render=_begun,
+    ) as keyed:
+        if keyed.answer is not None:
+            return keyed.answer
+        return keyed.answered(
+            await gateway.rollback.to(project.id, wanted.deployment_id, claim=keyed.claim)
+        )
 
 
 async def cancel(gateway: Gateway, request: Request) -> Response:
@@ -71,12 +73,12 @@ async def cancel(gateway: Gateway, request: Request) -> Response:
     return json_response(Cancelled(project_id=project.id, deployment_id=deployment.id))
 
 
-def _begun(deployment: Deployment) -> Response:
+def _begun(begun: RollingBack) -> Response:
     return json_response(
         Deployed(
-            project_id=deployment.project_id,
-            deployment_id=deployment.id,
-            message=f"Rolling back to {deployment.copy_of}. Poll status for updates.",
+            project_id=begun.project_id,
+            deployment_id=begun.deployment_id,
+            message=f"Rolling back to {begun.release_id}. Poll status for updates.",
         )
     )
 

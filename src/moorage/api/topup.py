@@ -13,10 +13,7 @@ from moorage.api.http.small_body import parse_small, read_small
 from moorage.api.services import Gateway
 from moorage.errors import InvalidField
 from moorage.money import MICRO_USD_PER_USD, MicroUsd, usd_number
-from moorage.payments.taking.receipt import PaymentReceipt
-from moorage.payments.taking.topup import TopUpRequest
-from moorage.storage.database import Transaction
-from moorage.storage.money import accounts
+from moorage.payments.taking.topup import Credited, TopUpRequest
 from moorage.wire.credits import ToppedUp, TopUpBody
 
 MOST_USD = 100_000
@@ -37,26 +34,23 @@ async def top_up(gateway: Gateway, request: Request) -> Response:
         body_digest=hashlib.sha256(body).hexdigest(),
     )
     async with gateway.idempotency.attempt(
-        request, wallet=wallet, body_digest=asked.body_digest
-    ) as attempt:
-        if attempt.answer is not None:
+        request,
+        wallet=wallet,
+        body_digest=asked.body_digest,
+        outcome=Credited,
+        render=_topped_up,
+    ) as keyed:
+        if keyed.answer is not None:
             await gateway.top_up.credit(asked)
-            return attempt.answer
-        answers: list[Response] = []
-
-        async def record(tx: Transaction, receipt: PaymentReceipt, new: bool) -> None:  # noqa: FBT001 (Record)
-            answers.append(_topped_up(receipt, await accounts.balance(tx, wallet)))
-            if new:  # or one payment, shown under ever new keys, would fill the disk
-                await attempt.keep(tx, answers[0])
-
-        await gateway.top_up.take(asked, record=record)
-        return answers[0]
+            return keyed.answer
+        return keyed.answered(await gateway.top_up.take(asked, claim=keyed.claim))
 
 
-def _topped_up(receipt: PaymentReceipt, balance: MicroUsd) -> Response:
+def _topped_up(credited: Credited) -> Response:
+    receipt = credited.receipt
     topped_up = ToppedUp(
         credited_usd=usd_number(receipt.credited),
-        balance_usd=usd_number(balance),
+        balance_usd=usd_number(credited.balance),
         chain_id=receipt.chain_id,
         tx_hash=receipt.tx_hash,
     )

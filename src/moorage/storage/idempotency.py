@@ -1,63 +1,138 @@
-"""Queries over the answers that are given again to requests with an Idempotency-Key."""
+"""Queries over requests with an Idempotency-Key: who carries one out, and what came of it."""
 
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, delete, select
+import msgspec
+from sqlalchemy import and_, bindparam, delete, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
+from moorage.errors import IdempotencyInProgress
 from moorage.storage.database import Database, Statement, Transaction
-from moorage.storage.schema import idempotent_answers
+from moorage.storage.schema import idempotent_answers as table
+
+_of_key = (table.c.wallet == bindparam("of_wallet"), table.c.key == bindparam("of_key"))
+_of_claim = (*_of_key, table.c.claim_id == bindparam("of_claim"))
+_nothing_done = and_(table.c.outcome == "", table.c.answer == "")
 
 _FIND = Statement(
-    select(idempotent_answers.c.request_digest, idempotent_answers.c.answer).where(
-        idempotent_answers.c.wallet == bindparam("wallet"),
-        idempotent_answers.c.key == bindparam("key"),
-        idempotent_answers.c.created_at_ms > bindparam("after_ms"),
+    select(table.c.request_digest, table.c.outcome, table.c.answer, table.c.lease_until_ms).where(
+        *_of_key, table.c.created_at_ms > bindparam("after_ms")
     )
 )
-_insert = insert(idempotent_answers).values(
-    {column.name: bindparam(column.name) for column in idempotent_answers.c}
-)
-_KEEP = Statement(
+_insert = insert(table).values({column.name: bindparam(column.name) for column in table.c})
+_CLAIM = Statement(
     _insert.on_conflict_do_update(
-        index_elements=["wallet", "key"],  # of an answer that is too old to be given again
+        index_elements=["wallet", "key"],
         set_={
-            name: _insert.excluded[name] for name in ("request_digest", "answer", "created_at_ms")
+            column.name: _insert.excluded[column.name]
+            for column in table.c
+            if not column.primary_key
         },
+        where=or_(
+            and_(_nothing_done, table.c.lease_until_ms <= bindparam("now_ms")),
+            table.c.created_at_ms <= bindparam("after_ms"),
+        ),
     )
 )
-_FORGET = Statement(
-    delete(idempotent_answers).where(idempotent_answers.c.created_at_ms <= bindparam("until_ms"))
+_RENEW = Statement(update(table).where(*_of_claim).values(lease_until_ms=bindparam("until_ms")))
+_CARRIED_OUT = Statement(update(table).where(*_of_claim).values(outcome=bindparam("new_outcome")))
+_ANSWERED = Statement(
+    update(table).where(*_of_claim, table.c.outcome != "").values(answer=bindparam("new_answer"))
 )
+_DROP = Statement(delete(table).where(*_of_claim, _nothing_done))
+_FORGET = Statement(delete(table).where(table.c.created_at_ms <= bindparam("until_ms")))
 
 
-class KeptAnswer(NamedTuple):
-    """An answer as JSON, and the digest of the request that it was given to."""
+class Claim(NamedTuple):
+    """The right to carry out the request of a wallet's key; `id` tells it from a later one."""
+
+    wallet: str
+    key: str
+    id: str
+
+
+class Kept(NamedTuple):
+    """What is known of a key's request; `outcome` and `answer` are JSON, or "" for none yet."""
 
     request_digest: str
+    outcome: str
     answer: str
+    lease_until_ms: int
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was carried out."""
+        return bool(self.outcome or self.answer)
 
 
-async def find(db: Database, *, wallet: str, key: str, after_ms: int) -> KeptAnswer | None:
-    """What was answered to the wallet's request with this key after `after_ms`."""
-    row = await db.one(_FIND, wallet=wallet, key=key, after_ms=after_ms)
-    return KeptAnswer(*row) if row else None
+async def find(db: Database, *, wallet: str, key: str, after_ms: int) -> Kept | None:
+    """The wallet's request with this key, first sent after `after_ms`."""
+    row = await db.one(_FIND, of_wallet=wallet, of_key=key, after_ms=after_ms)
+    return Kept(*row) if row else None
 
 
-async def keep(
-    tx: Transaction, *, wallet: str, key: str, request_digest: str, answer: str, now_ms: int
-) -> None:
-    """Keep an answer, in the transaction that does what it tells of."""
-    await tx.execute(
-        _KEEP,
-        wallet=wallet,
-        key=key,
+async def claim(
+    tx: Transaction,
+    claim: Claim,
+    *,
+    request_digest: str,
+    lease_until_ms: int,
+    now_ms: int,
+    after_ms: int,
+) -> bool:
+    """Claims the key; returns False when another request has it, or has carried it out.
+
+    The lease of an earlier claim that came to nothing must be over by `now_ms`. What was first sent
+    up to `after_ms` is replaced.
+    """
+    touched = await tx.execute(
+        _CLAIM,
+        wallet=claim.wallet,
+        key=claim.key,
+        claim_id=claim.id,
         request_digest=request_digest,
-        answer=answer,
+        outcome="",
+        answer="",
+        lease_until_ms=lease_until_ms,
         created_at_ms=now_ms,
+        now_ms=now_ms,
+        after_ms=after_ms,
     )
+    return touched == 1
+
+
+async def renew(tx: Transaction, claim: Claim, *, until_ms: int) -> None:
+    """Prolongs the claim's lease, unless it was lost."""
+    await tx.execute(_RENEW, **_named(claim), until_ms=until_ms)
+
+
+async def carried_out(tx: Transaction, claim: Claim | None, outcome: msgspec.Struct) -> None:
+    """Stores what came of the request, in the transaction that does it; nothing without a claim.
+
+    Raises IdempotencyInProgress when the claim was lost to another request: the transaction is to
+    be left, as that one carries it out.
+    """
+    if claim is None:
+        return
+    encoded = msgspec.json.encode(outcome).decode()
+    if await tx.execute(_CARRIED_OUT, **_named(claim), new_outcome=encoded) != 1:
+        raise IdempotencyInProgress
+
+
+async def answered(tx: Transaction, claim: Claim, answer: str) -> None:
+    """Stores the answer to a request that was carried out."""
+    await tx.execute(_ANSWERED, **_named(claim), new_answer=answer)
+
+
+async def drop(tx: Transaction, claim: Claim) -> None:
+    """Gives the key back, unless its request was carried out."""
+    await tx.execute(_DROP, **_named(claim))
 
 
 async def forget(tx: Transaction, *, until_ms: int) -> int:
-    """Remove the answers given up to `until_ms`; says how many."""
+    """Removes what was first sent up to `until_ms`; returns the number of rows."""
     return await tx.execute(_FORGET, until_ms=until_ms)
+
+
+def _named(claim: Claim) -> dict[str, str]:
+    return {"of_wallet": claim.wallet, "of_key": claim.key, "of_claim": claim.id}

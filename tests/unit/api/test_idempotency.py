@@ -1,14 +1,17 @@
 import asyncio
+from contextlib import AbstractAsyncContextManager
 
+import msgspec
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
 from clock import HOUR_MS, MovableClock
 from moorage.api.http import idempotency as module
-from moorage.api.http.idempotency import Idempotency
+from moorage.api.http.idempotency import LEASE_MS, Idempotency, idempotency_key
 from moorage.api.http.problems import json_response
 from moorage.errors import IdempotencyInProgress, IdempotencyKeyReused, InvalidField
+from moorage.storage import idempotency
 from moorage.storage.database import Database
 from records_fixture import ALICE, BOB
 
@@ -30,8 +33,12 @@ def request(*keys: str, path: str = "/agent/deploy") -> Request:
     )
 
 
+class Acted(msgspec.Struct, frozen=True):
+    times: int
+
+
 class Once:
-    """An endpoint that answers with how often it has acted."""
+    """An endpoint of one gateway that answers with how often it has acted."""
 
     def __init__(self, db: Database, clock: MovableClock) -> None:
         self.db = db
@@ -42,20 +49,29 @@ class Once:
     async def __call__(
         self, key: str | None, *, wallet: str = ALICE, body: str = "body", **given: str
     ) -> Response:
-        asked = request(*([key] if key is not None else []), **given)
-        async with self.idempotency.attempt(asked, wallet=wallet, body_digest=body) as attempt:
-            if attempt.answer is not None:
-                return attempt.answer
-            return await self._act(attempt)
+        async with self.attempt(key, wallet=wallet, body=body, **given) as attempt:
+            return attempt.answer or attempt.answered(await self._act(attempt))
 
-    async def _act(self, attempt: module.Attempt) -> Response:
+    def attempt(
+        self, key: str | None, *, wallet: str = ALICE, body: str = "body", **given: str
+    ) -> AbstractAsyncContextManager[module.Attempt[Acted]]:
+        asked = request(*([key] if key is not None else []), **given)
+        return self.idempotency.attempt(
+            asked, wallet=wallet, body_digest=body, outcome=Acted, render=render
+        )
+
+    async def _act(self, attempt: module.Attempt[Acted]) -> Acted:
         if self.gate is not None:
             await self.gate.wait()
-        self.acted += 1
-        answer = json_response({"acted": self.acted}, headers=[("Payment-Receipt", "proof")])
+        acted = Acted(self.acted + 1)
         async with self.db.transaction(durable=True) as tx:
-            await attempt.keep(tx, answer)
-        return answer
+            await idempotency.carried_out(tx, attempt.claim, acted)
+        self.acted += 1
+        return acted
+
+
+def render(acted: Acted) -> Response:
+    return json_response({"acted": acted.times}, headers=[("Payment-Receipt", "proof")])
 
 
 @pytest.fixture
@@ -124,9 +140,54 @@ async def test_forty_at_once_with_one_key_act_once_and_get_one_answer(once: Once
     assert once.acted == 1
 
 
+async def test_two_gateways_on_one_database_act_once_and_give_one_answer(
+    once: Once, db: Database, clock: MovableClock
+) -> None:
+    other = Once(db, clock)
+    answers = await asyncio.gather(*(each("key") for _ in range(20) for each in (once, other)))
+    assert {bytes(answer.body) for answer in answers} == {b'{"acted":1}'}
+    assert once.acted + other.acted == 1
+
+
+async def test_key_whose_gateway_crashed_is_free_when_its_lease_is_over(
+    once: Once, db: Database, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0)
+    crashed = once.attempt("key")
+    await crashed.__aenter__()
+    other = Once(db, clock)
+    clock.advance(LEASE_MS - 1)
+    with pytest.raises(IdempotencyInProgress):
+        await other("key")
+    clock.advance(1)
+    assert (await other("key")).body == b'{"acted":1}'
+    await crashed.__aexit__(None, None, None)
+    assert (await other("key")).body == b'{"acted":1}'
+    assert other.acted == 1
+
+
+async def test_claim_that_was_lost_carries_nothing_out(once: Once, clock: MovableClock) -> None:
+    slow = once.attempt("key")
+    attempt = await slow.__aenter__()
+    clock.advance(LEASE_MS)
+    await once("key")
+    with pytest.raises(IdempotencyInProgress):
+        async with once.db.transaction(durable=True) as tx:
+            await idempotency.carried_out(tx, attempt.claim, Acted(2))
+    await slow.__aexit__(None, None, None)
+    assert (await once("key")).body == b'{"acted":1}'
+
+
+async def test_what_was_done_but_never_answered_is_answered_to_a_repeat(once: Once) -> None:
+    async with once.attempt("key") as attempt, once.db.transaction(durable=True) as tx:
+        await idempotency.carried_out(tx, attempt.claim, Acted(7))
+    assert (await once("key")).body == b'{"acted":7}'
+    assert once.acted == 0
+
+
 async def test_refusal_is_not_kept_and_lets_the_next_one_act(once: Once) -> None:
     async def refused() -> None:
-        async with once.idempotency.attempt(request("key"), wallet=ALICE, body_digest="body"):
+        async with once.attempt("key"):
             raise InvalidField("field", "is wrong")
 
     outcomes = await asyncio.gather(refused(), once("key"), return_exceptions=True)
@@ -148,10 +209,9 @@ async def test_who_waits_too_long_is_told_to_come_again(
 
 
 @pytest.mark.parametrize("keys", [("",), ("two words",), ("a" * 256,), ("\xe4",), ("one", "two")])
-async def test_malformed_key_is_refused(once: Once, keys: tuple[str, ...]) -> None:
+def test_malformed_key_is_refused(keys: tuple[str, ...]) -> None:
     with pytest.raises(InvalidField, match="Idempotency-Key"):
-        async with once.idempotency.attempt(request(*keys), wallet=ALICE, body_digest="body"):
-            pass
+        idempotency_key(request(*keys))
 
 
 @pytest.mark.parametrize("key", ["a", "~" * 255, "6f0b8a3e-0c60-4b0a-9f3e-1f1f3b1d5f0a"])

@@ -23,7 +23,7 @@ from moorage.payments.price.quotes import Quotes
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
 from moorage.planning.plan import Settings
-from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.database import Database, Statement
 from moorage.storage.schema import deployments, jobs, projects, quotes
 from moorage.storage.vault import Vault
 from moorage.uploads import Upload
@@ -52,7 +52,6 @@ class Gate:
         self.spool = directory / "spool"
         self.queued = 0
         self.superseded: list[str] = []
-        self.recorded: list[Admitted] = []  # by the transactions that admitted them
         self.on_step: Callable[[str], object] = lambda step: None
         self.quotes = Quotes(db=db, strangers=RateLimiter(clock=clock), clock=clock)
         self.vault = Vault([bytes(32)])
@@ -79,9 +78,6 @@ class Gate:
 
     def _wake(self) -> None:
         self.queued += 1
-
-    async def record(self, _tx: Transaction, admitted: Admitted) -> None:
-        self.recorded.append(admitted)
 
     def reach(self, step: str) -> None:
         """A failpoint."""
@@ -115,7 +111,7 @@ class Gate:
         )
         received = self.upload(body)
         try:
-            return await self.admission.admit(offered, received, record=self.record)
+            return await self.admission.admit(offered, received)
         finally:
             received.close()
 

@@ -3,6 +3,7 @@ import itertools
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 from gate import PRICE, Gate, attempt, dearer
 from sqlalchemy import bindparam, select
@@ -11,6 +12,7 @@ from moorage.deploy.entrance.attempt import Admitted
 from moorage.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
+    IdempotencyInProgress,
     NameUnavailable,
     NoCapacity,
     PayerMismatch,
@@ -26,11 +28,13 @@ from moorage.payments.protocols.demand import PaymentRequired
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus
 from moorage.records.job import JobStatus
 from moorage.records.project import Project, ProjectStatus
+from moorage.storage import idempotency
 from moorage.storage.apps import projects
-from moorage.storage.database import Statement, Transaction
+from moorage.storage.database import Statement
+from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts
 from moorage.storage.schema import jobs
-from records_fixture import ALICE, BOB, add_deployment, add_project, fund
+from records_fixture import ALICE, BOB, add_deployment, add_project, fresh_hash, fund
 
 JOB_STATUS = Statement(select(jobs.c.status).where(jobs.c.subject_id == bindparam("subject")))
 NOTHING = {"projects": 0, "deployments": 0, "jobs": 0, "quotes": 0}
@@ -546,7 +550,7 @@ async def test_upload_that_cannot_be_kept_takes_no_payment(
     received = gate.upload()
     monkeypatch.setattr(received, "materialise", full)
     with pytest.raises(OSError, match="No space"):
-        await gate.admission.admit(attempt(tx=gate.pay()), received, record=gate.record)
+        await gate.admission.admit(attempt(tx=gate.pay()), received)
     assert gate.chain.asked == 0
     assert gate.kept() == set()
 
@@ -577,7 +581,7 @@ async def test_caller_cancelled_while_files_are_written_leaves_none(
         materialise(destination)
 
     monkeypatch.setattr(received, "materialise", slowly)
-    asking = asyncio.create_task(gate.admission.admit(attempt(), received, record=gate.record))
+    asking = asyncio.create_task(gate.admission.admit(attempt(), received))
     assert await asyncio.to_thread(begun.wait, 10)
     asking.cancel()
     for _ in range(20):
@@ -693,21 +697,42 @@ async def test_dry_run_of_a_taken_name_is_refused(gate: Gate) -> None:
         await gate.admission.quote(attempt())
 
 
-async def test_what_is_admitted_is_recorded_in_the_transaction_that_admits_it(gate: Gate) -> None:
-    admitted = await gate.deploy(tx=gate.pay())
-    assert gate.recorded == [admitted]
-
-
-async def test_deploy_whose_record_fails_is_not_admitted(gate: Gate) -> None:
-    async def fails(_tx: Transaction, _admitted: Admitted) -> None:
-        raise DatabaseUnavailable
-
+async def test_what_is_admitted_is_stored_with_its_key_by_the_transaction_that_admits_it(
+    gate: Gate,
+) -> None:
+    keyed = msgspec.structs.replace(attempt(tx=gate.pay()), claim=await claimed(gate))
     received = gate.upload()
-    with pytest.raises(PaymentPending):
-        await gate.admission.admit(attempt(tx=gate.pay()), received, record=fails)
+    admitted = await gate.admission.admit(keyed, received)
     received.close()
+    kept = await idempotency.find(gate.db, wallet=ALICE, key="key", after_ms=0)
+    assert kept is not None
+    assert msgspec.json.decode(kept.outcome, type=Admitted) == admitted
+
+
+async def test_deploy_whose_key_was_lost_to_another_request_is_not_admitted(gate: Gate) -> None:
+    lost = await claimed(gate)
+    gate.clock.advance(1)
+    await claimed(gate)
+    received = gate.upload()
+    with pytest.raises(IdempotencyInProgress) as refused:
+        await gate.admission.admit(
+            msgspec.structs.replace(attempt(tx=gate.pay()), claim=lost), received
+        )
+    received.close()
+    assert refused.value.receipt is not None
+    assert await accounts.balance(gate.db, ALICE) == PRICE
     assert (await gate.counts())["deployments"] == 0
     assert gate.kept() == set()
+
+
+async def claimed(gate: Gate) -> Claim:
+    """A claim of Alice's key, whose lease is over a millisecond later."""
+    claim, now_ms = Claim(ALICE, "key", fresh_hash()), gate.clock.now_ms()
+    async with gate.db.transaction(durable=False) as tx:
+        assert await idempotency.claim(
+            tx, claim, request_digest="", lease_until_ms=now_ms + 1, now_ms=now_ms, after_ms=0
+        )
+    return claim
 
 
 async def test_another_payment_with_an_answered_request_is_credited(gate: Gate) -> None:

@@ -59,7 +59,7 @@ class Shop:
     async def deploy(self) -> Admitted | MoorageError:
         received = self.gate.upload()
         try:
-            return await self.gate.admission.admit(self.attempt, received, record=self.gate.record)
+            return await self.gate.admission.admit(self.attempt, received)
         except MoorageError as refused:
             return refused
         finally:

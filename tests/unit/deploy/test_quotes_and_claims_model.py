@@ -306,16 +306,13 @@ class Till(RuleBasedStateMachine):
         offered = attempt(wallet, name, body=fresh_hash(), evidence=evidence)
         received = self.gate.upload()
         try:
-            return await self.gate.admission.admit(offered, received, record=self.gate.record)
+            return await self.gate.admission.admit(offered, received)
         finally:
             received.close()
 
     async def _top_up(self, request: TopUpRequest) -> None:
-        async def record(*_: object) -> None:
-            """Nothing is kept."""
-
         top_up = TopUp(db=self.db, paywall=self.gate.paywall, clock=self.clock)
-        await top_up.take(request, record=record)
+        await top_up.take(request)
 
     async def _find(self, found: Transfer) -> None:
         async with self.db.transaction(durable=True) as tx:

@@ -39,7 +39,7 @@ from moorage.errors import (
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import jobs, projects
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Database
 from records_fixture import ALICE, GATEWAY, PLAN, UNLIMITED, add_project, fund
 
 Result = TypeVar("Result")
@@ -131,16 +131,17 @@ class Harbour(RuleBasedStateMachine):
                 await succession.queue(tx, project, deployment)
             return deployment
 
-        self.begun(self.run(queue()))
+        deployment = self.run(queue())
+        self.begun(deployment.id, None)
 
     @property
     def now_ms(self) -> int:
         return self.clock.now_ms()
 
-    def begun(self, deployment: Deployment) -> None:
+    def begun(self, deployment_id: str, copy_of: str | None) -> None:
         self.given_up += self.under_way
-        self.under_way = {deployment.id: deployment.copy_of}
-        self.known.append(deployment.id)
+        self.under_way = {deployment_id: copy_of}
+        self.known.append(deployment_id)
 
     @rule(back=st.integers(1, 8))
     def roll_back(self, back: int) -> None:
@@ -157,7 +158,7 @@ class Harbour(RuleBasedStateMachine):
             on_superseded=self.yard.worker.drop,
         )
         try:
-            queued = self.run(rollback.to(self.project.id, wanted, record=_nothing))
+            queued = self.run(rollback.to(self.project.id, wanted))
         except ReleaseServing:
             assert wanted == self.serving
         except ReleaseNeverServed:
@@ -166,7 +167,7 @@ class Harbour(RuleBasedStateMachine):
             assert wanted in self.releases[:-RELEASES_KEPT]
         else:
             assert wanted in self.releases
-            self.begun(queued)
+            self.begun(queued.deployment_id, queued.release_id)
 
     @rule()
     def carry_out(self) -> None:
@@ -247,10 +248,6 @@ class Harbour(RuleBasedStateMachine):
     @invariant()
     def what_serves_runs(self) -> None:
         assert self.serving is None or self.serving in self.yard.runtime.apps
-
-
-async def _nothing(_: Transaction, __: Deployment) -> None:
-    """Nothing else is recorded."""
 
 
 def test_what_may_be_served_again_is_kept_and_the_rest_is_collected(

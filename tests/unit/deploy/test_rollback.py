@@ -28,7 +28,6 @@ from moorage.errors import (
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus, Origin
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
-from moorage.storage.database import Transaction
 from records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
 
 
@@ -65,24 +64,20 @@ async def add_release(yard: Yard, project: Project, since_ms: int, **changed: An
     return release
 
 
-async def nothing(_: Transaction, __: Deployment) -> None:
-    """Nothing else is recorded."""
-
-
 async def test_rollback_serves_the_releases_files_with_its_settings(
     yard: Yard, rollback: Rollback, project: Project, serving: Deployment
 ) -> None:
     release = await add_release(yard, project, START_MS, health_path="/alive")
 
-    queued = await rollback.to(project.id, release.id, record=nothing)
+    queued = await rollback.to(project.id, release.id)
     ready = await yard.deployed()
 
-    assert (ready.id, ready.status) == (queued.id, DeploymentStatus.READY)
+    assert (ready.id, ready.status) == (queued.deployment_id, DeploymentStatus.READY)
     assert (ready.origin, ready.copy_of) == (Origin.ROLLBACK, release.id)
     assert ready.health_path == "/alive"
     assert yard.runtime.called("build") == []
-    assert yard.runtime.called("copy") == [queued.id]
-    assert yard.routes.table == {HOST: socket_of(queued)}
+    assert yard.runtime.called("copy") == [queued.deployment_id]
+    assert yard.routes.table == {HOST: socket_of(ready)}
     assert (await yard.deployment(serving.id)).status is DeploymentStatus.SUPERSEDED
 
 
@@ -91,7 +86,7 @@ async def test_without_a_release_it_is_the_one_replaced_last(
 ) -> None:
     last = await add_release(yard, project, START_MS + 5)
     await add_release(yard, project, START_MS + 3)
-    assert (await rollback.to(project.id, None, record=nothing)).copy_of == last.id
+    assert (await rollback.to(project.id, None)).release_id == last.id
 
 
 async def test_rolling_back_twice_comes_back_to_where_it_began(
@@ -100,8 +95,8 @@ async def test_rolling_back_twice_comes_back_to_where_it_began(
     await add_release(yard, project, START_MS)
     for expected in (None, serving.id):
         yard.clock.advance(1_000)
-        queued = await rollback.to(project.id, None, record=nothing)
-        assert expected is None or queued.copy_of == expected
+        queued = await rollback.to(project.id, None)
+        assert expected is None or queued.release_id == expected
         await yard.deployed()
 
 
@@ -110,7 +105,7 @@ async def test_failed_rollback_leaves_the_present_version_serving(
 ) -> None:
     await add_release(yard, project, START_MS)
     yard.runtime.faults["copy"] = [DeployFailed(FailureCause.OUT_OF_DISK, "full")]
-    await rollback.to(project.id, None, record=nothing)
+    await rollback.to(project.id, None)
     failed = await yard.deployed()
     assert failed.reason_code == FailureCause.OUT_OF_DISK
     assert yard.routes.table == {HOST: socket_of(serving)}
@@ -127,16 +122,16 @@ async def test_rollback_takes_the_place_of_a_deployment_under_way(
 ) -> None:
     await add_release(yard, project, START_MS)
     earlier = await yard.queued(project, status=status)
-    later = await rollback.to(project.id, None, record=nothing)
+    later = await rollback.to(project.id, None)
     given_up = await yard.deployment(earlier.id)
     assert (given_up.status, given_up.reason_code) == (DeploymentStatus.FAILED, "superseded")
-    assert later.id in (given_up.reason or "")
-    assert (await yard.deployed()).id == later.id
+    assert later.deployment_id in (given_up.reason or "")
+    assert (await yard.deployed()).id == later.deployment_id
 
 
 async def refused(rollback: Rollback, project: Project, release_id: str | None) -> MoorageError:
     with pytest.raises(MoorageError) as caught:
-        await rollback.to(project.id, release_id, record=nothing)
+        await rollback.to(project.id, release_id)
     return caught.value
 
 
@@ -187,7 +182,7 @@ async def test_release_being_collected_is_copied_whole_or_refused(
 
     async def roll_back() -> bool:
         try:
-            await rollback.to(project.id, oldest.id, record=nothing)
+            await rollback.to(project.id, oldest.id)
         except ReleaseGone:
             return False
         return True
@@ -229,7 +224,7 @@ async def test_rollbacks_have_a_rate_of_their_own(
         on_queued=yard.worker.wake,
         on_superseded=yard.worker.drop,
     )
-    await once.to(project.id, None, record=nothing)
+    await once.to(project.id, None)
     await yard.deployed()
     refusal = await refused(once, project, None)
     assert isinstance(refusal, RateLimited)

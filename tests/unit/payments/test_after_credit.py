@@ -24,8 +24,10 @@ from moorage.payments.protocols.evidence import Evidence, PaymentMeans, Transact
 from moorage.payments.protocols.header_json import encode_base64url
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
-from moorage.payments.taking.topup import TopUp, TopUpRequest
-from moorage.storage.database import Database, Transaction
+from moorage.payments.taking.topup import Credited, TopUp, TopUpRequest
+from moorage.storage import idempotency
+from moorage.storage.database import Database
+from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts, payments
 from records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
 
@@ -79,19 +81,16 @@ async def take(paywall: Paywall, evidence: Evidence) -> PaymentReceipt:
 
 
 async def top_up(
-    db: Database, paywall: Paywall, clock: MovableClock, evidence: Evidence | None
-) -> list[tuple[PaymentReceipt, bool]]:
-    """What a top-up is recorded with, and whether it is new."""
-    recorded: list[tuple[PaymentReceipt, bool]] = []
-
-    async def record(_tx: Transaction, receipt: PaymentReceipt, is_new: bool) -> None:
-        recorded.append((receipt, is_new))
-
+    db: Database,
+    paywall: Paywall,
+    clock: MovableClock,
+    evidence: Evidence | None,
+    claim: Claim | None = None,
+) -> Credited:
     request = TopUpRequest(
         wallet=ALICE, amount=MicroUsd(5), means=MEANS, evidence=evidence, body_digest=BODY
     )
-    await TopUp(db=db, paywall=paywall, clock=clock).take(request, record=record)
-    return recorded
+    return await TopUp(db=db, paywall=paywall, clock=clock).take(request, claim=claim)
 
 
 async def test_database_that_fails_after_the_credit_takes_nothing_from_its_receipt(
@@ -114,8 +113,8 @@ async def test_top_up_that_cannot_be_recorded_after_the_credit_is_pending(
             await top_up(db, paywall, clock, shows(paid))
         assert isinstance(pending.value.receipt, PaymentReceipt)
     paywall = paywall_of(db, chain, clock, ARBITRUM)
-    ((receipt, is_new),) = await top_up(db, paywall, clock, shows(paid))
-    assert (receipt.credited, is_new) == (5, True)
+    credited = await top_up(db, paywall, clock, shows(paid))
+    assert (credited.receipt.credited, credited.balance) == (5, 5)
     assert await accounts.balance(db, ALICE) == 5
 
 
@@ -124,8 +123,17 @@ async def test_payment_that_tops_up_again_is_nothing_new_to_remember(
 ) -> None:
     paywall = paywall_of(db, chain, clock, ARBITRUM)
     paid = chain.pays(transfer(ALICE, 5))
-    told = [await top_up(db, paywall, clock, shows(paid)) for _ in range(3)]
-    assert [is_new for ((_, is_new),) in told] == [True, False, False]
+    kept = []
+    for number in range(3):
+        claim = Claim(ALICE, f"key-{number}", "claim")
+        async with db.transaction(durable=False) as tx:
+            assert await idempotency.claim(
+                tx, claim, request_digest="", lease_until_ms=1, now_ms=1, after_ms=0
+            )
+        await top_up(db, paywall, clock, shows(paid), claim)
+        found = await idempotency.find(db, wallet=ALICE, key=claim.key, after_ms=0)
+        kept.append(found is not None and found.is_done)
+    assert kept == [True, False, False]
 
 
 async def test_settlement_that_the_watcher_credited_first_ends_when_it_is_claimed(

@@ -21,7 +21,12 @@ from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.operate.review import release
 from moorage.payments.price.quotes import Quotes
-from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
+from moorage.payments.protocols.evidence import (
+    Evidence,
+    PaymentMeans,
+    PaymentWay,
+    TransactionEvidence,
+)
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.records.payment import PaymentStatus
@@ -81,8 +86,8 @@ async def test_payment_is_credited_in_full_to_its_payer(
         tx_hash=paid,
         payer=ALICE,
         credited=MicroUsd(1_700_000),
-        evidence=shows(paid),
         at_ms=START_MS,
+        way=PaymentWay.TX_HASH,
     )
     assert await accounts.balance(db, ALICE) == 1_700_000
 

@@ -1,31 +1,46 @@
-"""Requests with an Idempotency-Key are carried out once; a repeat is given the first's answer.
+"""Requests with an Idempotency-Key are carried out once; a repeat gets the first one's answer.
 
-Only what was done is kept, by the transaction that does it. A refusal or a demand for payment is
-not: the same key is used again once it is paid.
+The first request claims the key, by a row with a lease. The transaction that carries it out stores
+the outcome in that row; the answer is rendered from the outcome and stored once it is given. What
+is refused, or asked to pay, gives the key back: it is used again once that is paid.
 """
 
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from weakref import WeakValueDictionary
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Generic, TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.clock import Clock
-from moorage.errors import IdempotencyInProgress, IdempotencyKeyReused, InvalidField
+from moorage.errors import (
+    DatabaseUnavailable,
+    IdempotencyInProgress,
+    IdempotencyKeyReused,
+    InvalidField,
+)
 from moorage.storage import idempotency
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Database
+from moorage.storage.idempotency import Claim, Kept
 
 HEADER = "Idempotency-Key"
 KEPT_MS = 24 * 3_600_000
 WAIT_SECONDS = 30.0
 """How long a request waits for an earlier one with its key."""
 
+LEASE_MS = 10_000
+"""How long a key stays claimed after the gateway that carries out its request has crashed."""
+
+_RENEW_SECONDS = 3.0
+_LOOK_SECONDS = 0.05
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+Outcome = TypeVar("Outcome", bound=msgspec.Struct)
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -36,82 +51,126 @@ class _Answer(msgspec.Struct, frozen=True):
     body: str
 
 
-class Attempt:
-    """One request with a key, or without one: then nothing is kept and nothing is found."""
+class Attempt(Generic[Outcome]):
+    """One request with a key, or without one: then nothing is claimed and nothing is found."""
 
-    def __init__(self, *, wallet: str, key: str | None, request_digest: str, clock: Clock) -> None:
-        self._wallet = wallet
-        self._key = key
-        self._request_digest = request_digest
-        self._clock = clock
+    def __init__(self, render: Callable[[Outcome], Response]) -> None:
+        self._render = render
+        self.claim: Claim | None = None
+        """Given to the transaction that carries the request out."""
         self.answer: Response | None = None
-        """What was answered to the same request before."""
+        """What the same request was answered before; or what this one is answered."""
 
-    async def keep(self, tx: Transaction, response: Response) -> None:
-        """Keep the answer, in the transaction that does what it tells of."""
-        if self._key is not None:
-            await idempotency.keep(
-                tx,
-                wallet=self._wallet,
-                key=self._key,
-                request_digest=self._request_digest,
-                answer=msgspec.json.encode(_kept(response)).decode(),
-                now_ms=self._clock.now_ms(),
-            )
+    def answered(self, outcome: Outcome) -> Response:
+        """Renders what the request brought about; this is what its repeats get."""
+        self.answer = self._render(outcome)
+        return self.answer
 
 
 class Idempotency:
-    """Lets one request of each wallet and key in at a time."""
+    """Carries out one request of each wallet and key at a time, whichever gateway it comes to."""
 
     def __init__(self, *, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
-        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def attempt(
-        self, request: Request, *, wallet: str, body_digest: str
-    ) -> AsyncIterator[Attempt]:
-        """The request's turn; others with its key wait until the block ends.
+        self,
+        request: Request,
+        *,
+        wallet: str,
+        body_digest: str,
+        outcome: type[Outcome],
+        render: Callable[[Outcome], Response],
+    ) -> AsyncIterator[Attempt[Outcome]]:
+        """Has the key until the block ends; others with it wait.
 
-        Raises InvalidField for a malformed key, IdempotencyKeyReused, IdempotencyInProgress.
+        Raises InvalidField for a malformed key, IdempotencyKeyReused, IdempotencyInProgress,
+        DatabaseUnavailable.
         """
+        attempt = Attempt(render)
         key = idempotency_key(request)
-        digest = "" if key is None else _request_digest(request, body_digest)
-        attempt = Attempt(wallet=wallet, key=key, request_digest=digest, clock=self._clock)
         if key is None:
             yield attempt
             return
-        async with self._turn(wallet, key):
-            attempt.answer = await self._answered(wallet, key, digest)
+        digest = _request_digest(request, body_digest)
+        claim = Claim(wallet, key, str(uuid.uuid4()))
+        kept = await self._claim(claim, digest)
+        if kept is not None:
+            attempt.answer = _answered(kept, outcome, render)
             yield attempt
+            return
+        attempt.claim = claim
+        renewing = asyncio.create_task(self._renew(claim))
+        try:
+            yield attempt
+        finally:
+            renewing.cancel()
+            await self._leave(claim, attempt.answer)
 
     async def purge(self) -> None:
-        """Forget the answers that are no longer given."""
+        """Forgets the answers that are no longer given."""
         async with self._db.transaction(durable=False) as tx:
             await idempotency.forget(tx, until_ms=self._clock.now_ms() - KEPT_MS)
 
-    @asynccontextmanager
-    async def _turn(self, wallet: str, key: str) -> AsyncIterator[None]:
-        lock = self._turns.setdefault((wallet, key), asyncio.Lock())
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await lock.acquire()
-        except TimeoutError as error:
-            raise IdempotencyInProgress from error
-        try:
-            yield
-        finally:
-            lock.release()
+    async def _claim(self, claim: Claim, digest: str) -> Kept | None:
+        """Claims the key, or returns what came of the request that was first with it."""
+        deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
+        while not await self._claimed(claim, digest):
+            kept = await self._first(claim, deadline)
+            if kept is not None and kept.request_digest != digest:
+                raise IdempotencyKeyReused
+            if kept is not None:
+                return kept
+        return None
 
-    async def _answered(self, wallet: str, key: str, request_digest: str) -> Response | None:
-        after_ms = self._clock.now_ms() - KEPT_MS
-        kept = await idempotency.find(self._db, wallet=wallet, key=key, after_ms=after_ms)
-        if kept is None:
-            return None
-        if kept.request_digest != request_digest:
-            raise IdempotencyKeyReused
-        return _response(msgspec.json.decode(kept.answer, type=_Answer))
+    async def _claimed(self, claim: Claim, digest: str) -> bool:
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction(durable=False) as tx:
+            return await idempotency.claim(
+                tx,
+                claim,
+                request_digest=digest,
+                lease_until_ms=now_ms + LEASE_MS,
+                now_ms=now_ms,
+                after_ms=now_ms - KEPT_MS,
+            )
+
+    async def _first(self, claim: Claim, deadline: float) -> Kept | None:
+        """Waits for the request that has the key; returns None when the key is free again."""
+        while True:
+            now_ms = self._clock.now_ms()
+            kept = await idempotency.find(
+                self._db, wallet=claim.wallet, key=claim.key, after_ms=now_ms - KEPT_MS
+            )
+            if kept is None or kept.is_done:
+                return kept
+            if kept.lease_until_ms <= now_ms:
+                return None
+            if asyncio.get_running_loop().time() >= deadline:
+                raise IdempotencyInProgress
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _renew(self, claim: Claim) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_SECONDS)
+            with suppress(DatabaseUnavailable):
+                async with self._db.transaction(durable=False) as tx:
+                    until_ms = self._clock.now_ms() + LEASE_MS
+                    await idempotency.renew(tx, claim, until_ms=until_ms)
+
+    async def _leave(self, claim: Claim, answer: Response | None) -> None:
+        """Stores the answer, or gives the key back.
+
+        Where that fails, the answer is rendered from the outcome again, and the lease ends.
+        """
+        with suppress(DatabaseUnavailable):
+            async with self._db.transaction(durable=False) as tx:
+                if answer is not None:
+                    encoded = msgspec.json.encode(_kept(answer)).decode()
+                    await idempotency.answered(tx, claim, encoded)
+                await idempotency.drop(tx, claim)
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -135,7 +194,13 @@ def _kept(response: Response) -> _Answer:
     return _Answer(response.status_code, headers, bytes(response.body).decode())
 
 
-def _response(answer: _Answer) -> Response:
+def _answered(
+    kept: Kept, outcome: type[Outcome], render: Callable[[Outcome], Response]
+) -> Response:
+    """The answer as it was given; rendered from the outcome where it can't have been given."""
+    if not kept.answer:
+        return render(msgspec.json.decode(kept.outcome, type=outcome))
+    answer = msgspec.json.decode(kept.answer, type=_Answer)
     response = Response(answer.body, answer.status)
     response.raw_headers = [
         (name.encode(), value.encode("latin-1")) for name, value in answer.headers

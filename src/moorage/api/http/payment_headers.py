@@ -11,10 +11,9 @@ from moorage.errors import InvalidField, MoorageError
 from moorage.payments.protocols import mpp, x402
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import (
-    AuthorizationEvidence,
     Evidence,
     PaymentMeans,
-    TransactionEvidence,
+    PaymentWay,
     offered_payment,
     payment_means,
 )
@@ -83,24 +82,22 @@ def paid_headers(receipt: PaymentReceipt | None) -> Iterator[Header]:
 
 def receipt_headers(receipt: PaymentReceipt) -> Iterator[Header]:
     """The receipt as the client's protocol has it; none for one who paid by plain hash."""
-    match receipt.evidence:
-        case TransactionEvidence(credential=None):
-            return
-        case AuthorizationEvidence(credential=None, authorization=authorization):
-            yield (
-                "PAYMENT-RESPONSE",
-                x402.payment_response_header(
-                    tx_hash=receipt.tx_hash,
-                    chain_id=receipt.chain_id,
-                    payer=receipt.payer,
-                    amount=authorization.value,
-                ),
-            )
-    credential = receipt.evidence.credential
+    if receipt.way is PaymentWay.TX_HASH:
+        return
+    if receipt.way is PaymentWay.X402 and receipt.authorized is not None:
+        yield (
+            "PAYMENT-RESPONSE",
+            x402.payment_response_header(
+                tx_hash=receipt.tx_hash,
+                chain_id=receipt.chain_id,
+                payer=receipt.payer,
+                amount=receipt.authorized,
+            ),
+        )
     yield (
         "Payment-Receipt",
         mpp.receipt_header(
-            challenge_id=credential.challenge.id if credential else None,
+            challenge_id=receipt.challenge_id,
             tx_hash=receipt.tx_hash,
             chain_id=receipt.chain_id,
             timestamp_ms=receipt.at_ms,

@@ -2,7 +2,7 @@
 
 import shutil
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 from moorage.clock import Clock
@@ -42,15 +42,13 @@ from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.records.deployment import Deployment
 from moorage.records.project import SHARING_STATUSES, Project
+from moorage.storage import idempotency
 from moorage.storage.apps import configuration, projects
 from moorage.storage.database import Database, Transaction, UniqueViolation
 from moorage.storage.money import accounts, payments, quotes
 from moorage.storage.vault import Vault
 from moorage.threads import in_thread
 from moorage.uploads import Upload
-
-Record = Callable[[Transaction, Admitted], Awaitable[None]]
-"""Is called with what was admitted, within the transaction that admits it."""
 
 
 class Admission:
@@ -85,7 +83,7 @@ class Admission:
         self._on_queued = on_queued
         self._on_superseded = on_superseded
 
-    async def admit(self, attempt: DeployAttempt, upload: Upload, *, record: Record) -> Admitted:
+    async def admit(self, attempt: DeployAttempt, upload: Upload) -> Admitted:
         """Queue it. Raises PaymentRequired, NameUnavailable, NoCapacity, PaymentError."""
         if attempt.evidence is None:
             price = await self._demand_unless_paid(attempt)
@@ -96,14 +94,14 @@ class Admission:
             await in_thread(_materialise, upload, self._sources / deployment_id)
             receipt = await self._take_payment(attempt)
             failpoint("credited")
-            admitted = await self._enter(attempt, price, receipt, deployment_id, record)
+            admitted, superseded = await self._enter(attempt, price, receipt, deployment_id)
         except BaseException:
             await self._clear_up(deployment_id)
             raise
         if admitted.deployment_id != deployment_id:
             await self._remove_source(deployment_id)
         self._on_queued()
-        for earlier in admitted.superseded:
+        for earlier in superseded:
             self._on_superseded(earlier)
             await self._remove_source(earlier)
         return admitted
@@ -288,11 +286,13 @@ class Admission:
         price: MicroUsd,
         receipt: PaymentReceipt | None,
         deployment_id: str,
-        record: Record,
-    ) -> Admitted:
-        """Queue the deployment in one transaction; after a credit nothing here answers 5xx."""
+    ) -> tuple[Admitted, tuple[str, ...]]:
+        """Queues the deployment in one transaction, and gives the ids of those given up for it.
+
+        After a credit nothing here answers 5xx.
+        """
         try:
-            return await self._decide(attempt, price, receipt, deployment_id, record)
+            return await self._decide(attempt, price, receipt, deployment_id)
         except MoorageError as error:
             if receipt is None:
                 raise
@@ -304,8 +304,7 @@ class Admission:
         price: MicroUsd,
         receipt: PaymentReceipt | None,
         deployment_id: str,
-        record: Record,
-    ) -> Admitted:
+    ) -> tuple[Admitted, tuple[str, ...]]:
         try:
             async with self._db.transaction(durable=True) as tx:
                 named = await projects.by_name(tx, attempt.request.unique_name)
@@ -314,9 +313,7 @@ class Admission:
                 if demanded is None:
                     if not paid:  # others may have been admitted meanwhile
                         await self._capacity.require_memory(tx, named.id if named else "")
-                    admitted = await self._insert(tx, attempt, price, receipt, deployment_id)
-                    await record(tx, admitted)
-                    return admitted
+                    return await self._insert(tx, attempt, price, receipt, deployment_id)
         except UniqueViolation as error:
             if receipt is not None:
                 await self._paywall.refuse_used(
@@ -336,7 +333,7 @@ class Admission:
         price: MicroUsd,
         receipt: PaymentReceipt | None,
         deployment_id: str,
-    ) -> Admitted:
+    ) -> tuple[Admitted, tuple[str, ...]]:
         name, now_ms = attempt.request.unique_name, self._clock.now_ms()
         await self._quotes.check_name(wallet=attempt.wallet, unique_name=name, source=tx)
         sharing = await projects.sharing_credits(tx, attempt.wallet)
@@ -355,19 +352,22 @@ class Admission:
         deployment_id = same[0] if same else deployment_id
         if receipt is not None:
             await self._bind(tx, receipt, attempt.wallet, project.id, deployment_id)
-        if same:
-            return Admitted(project.id, deployment_id, sharing, redeploys=False, receipt=receipt)
-        project = await self._configured(tx, attempt, project)
-        deployment = new_deployment(attempt, project, deployment_id, now_ms=now_ms)
-        given_up = await succession.queue(tx, project, deployment)
-        return Admitted(
+        given_up: tuple[str, ...] = ()
+        if not same:
+            project = await self._configured(tx, attempt, project)
+            deployment = new_deployment(attempt, project, deployment_id, now_ms=now_ms)
+            given_up = await succession.queue(tx, project, deployment)
+        admitted = Admitted(
             project.id,
             deployment_id,
             sharing,
-            redeploys=redeploys,
+            redeploys=redeploys and not same,
+            months=attempt.request.months,
+            by_choice=attempt.use_existing_credits and attempt.evidence is None,
             receipt=receipt,
-            superseded=given_up,
         )
+        await idempotency.carried_out(tx, attempt.claim, admitted)
+        return admitted, given_up
 
     async def _configured(
         self, tx: Transaction, attempt: DeployAttempt, project: Project

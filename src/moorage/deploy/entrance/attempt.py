@@ -1,4 +1,4 @@
-"""A attempt for a deployment, and what may be answered to it."""
+"""An attempt for a deployment, and what may be answered to it."""
 
 import uuid
 from typing import TypedDict
@@ -19,6 +19,7 @@ from moorage.planning.plan import Plan
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.quote import Quote
+from moorage.storage.idempotency import Claim
 from moorage.uploads.request import DeployRequest
 
 
@@ -34,20 +35,25 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     use_existing_credits: bool
     stranger_at: str | None = None
     """The client address that what is held for it counts for, as its wallet never paid."""
+    claim: Claim | None = None
+    """Of its Idempotency-Key, if it has one."""
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A deployment that will be carried out, and how many others share its credits."""
+    """A deployment that will be carried out, and all that its answer tells."""
 
     project_id: str
     deployment_id: str
     sharing_with: int
+    """How many other projects share its credits."""
     redeploys: bool
     """Whether it is a new version of a project that there was."""
+    months: int = 1
+    """As the request asks for them."""
+    by_choice: bool = False
+    """Whether the request chose to share credits, and did not pay."""
     receipt: PaymentReceipt | None = None
     """Of the payment that came with the request."""
-    superseded: tuple[str, ...] = ()
-    """Deployments of the same project that were under way and are given up for it."""
 
 
 class DryRun(msgspec.Struct, frozen=True):

@@ -1,6 +1,8 @@
 """Rollback: a release that served before is served again, as a new deployment of its files."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+
+import msgspec
 
 from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
@@ -19,12 +21,19 @@ from moorage.errors import (
 )
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.project import Project, ProjectStatus
+from moorage.storage import idempotency
 from moorage.storage.apps import blocks, projects, releases
 from moorage.storage.database import Database, Transaction
+from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts
 
-Record = Callable[[Transaction, Deployment], Awaitable[None]]
-"""Is called with what was queued, within the transaction that queues it."""
+
+class RollingBack(msgspec.Struct, frozen=True):
+    """A deployment that was queued to serve a release again."""
+
+    project_id: str
+    deployment_id: str
+    release_id: str
 
 
 class Rollback:
@@ -49,8 +58,10 @@ class Rollback:
         self._on_queued = on_queued
         self._on_superseded = on_superseded
 
-    async def to(self, project_id: str, release_id: str | None, *, record: Record) -> Deployment:
-        """Roll a project back to a release, or without one to what served before the present one.
+    async def to(
+        self, project_id: str, release_id: str | None, *, claim: Claim | None = None
+    ) -> RollingBack:
+        """Rolls a project back to a release, or without one to what served before the present one.
 
         Raises ProjectNotFound, ProjectBlocked, OutOfCredits, DeploymentNotFound, ReleaseServing,
         ReleaseNeverServed, ReleaseGone, NoEarlierRelease, NoCapacity, RateLimited.
@@ -65,11 +76,12 @@ class Rollback:
             self._copies.check(project.wallet)
             deployment = succession.copy_of(release, Origin.ROLLBACK, now_ms=self._clock.now_ms())
             given_up = await succession.queue(tx, project, deployment)
-            await record(tx, deployment)
+            begun = RollingBack(project.id, deployment.id, release.id)
+            await idempotency.carried_out(tx, claim, begun)
         self._on_queued()
         for earlier in given_up:
             self._on_superseded(earlier)
-        return deployment
+        return begun
 
     async def _rollable(self, tx: Transaction, project_id: str) -> Project:
         """The project as it is now, if its wallet may redeploy it."""

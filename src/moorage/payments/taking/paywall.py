@@ -302,8 +302,14 @@ class Paywall:
             tx_hash=tx_hash,
             payer=wallet,
             credited=MicroUsd(sum(credited)),
-            evidence=evidence,
             at_ms=self._clock.now_ms(),
+            way=evidence.way,
+            challenge_id=evidence.credential.challenge.id if evidence.credential else None,
+            authorized=(
+                evidence.authorization.value
+                if isinstance(evidence, AuthorizationEvidence)
+                else None
+            ),
         )
 
     async def _credit(

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from moorage.money import MicroUsd
-from moorage.payments.protocols.evidence import Evidence
+from moorage.money import AtomicUnits, MicroUsd
+from moorage.payments.protocols.evidence import PaymentWay
 
 
 class PaymentReceipt(msgspec.Struct, frozen=True):
@@ -16,5 +16,9 @@ class PaymentReceipt(msgspec.Struct, frozen=True):
     tx_hash: str
     payer: str
     credited: MicroUsd
-    evidence: Evidence
     at_ms: int
+    way: PaymentWay
+    challenge_id: str | None = None
+    """Of the MPP challenge that it answers."""
+    authorized: AtomicUnits | None = None
+    """What the payer signed an authorization of, if it was one."""

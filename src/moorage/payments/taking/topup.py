@@ -1,7 +1,5 @@
 """Topping up: credits bought without a deploy."""
 
-from collections.abc import Awaitable, Callable
-
 import msgspec
 
 from moorage.clock import Clock
@@ -17,15 +15,11 @@ from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
+from moorage.storage import idempotency
 from moorage.storage.apps import projects
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Database
+from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts, payments
-
-Record = Callable[[Transaction, PaymentReceipt, bool], Awaitable[None]]
-"""Is called with what was credited, within the transaction that binds the payment to it.
-
-The flag says whether that is new: a payment that is shown again tops up nothing more.
-"""
 
 _UNRECORDED = (
     "Your payment is credited; what it paid for could not be recorded yet. "
@@ -43,6 +37,14 @@ class TopUpRequest(msgspec.Struct, frozen=True):
     body_digest: str
 
 
+class Credited(msgspec.Struct, frozen=True):
+    """What a top-up brought."""
+
+    receipt: PaymentReceipt
+    balance: MicroUsd
+    """The wallet's, with it."""
+
+
 class TopUp:
     """Sells credits. Whatever arrived is credited, more or less than was asked for."""
 
@@ -51,8 +53,8 @@ class TopUp:
         self._paywall = paywall
         self._clock = clock
 
-    async def take(self, request: TopUpRequest, *, record: Record) -> None:
-        """Credit the payment. The same one again, by its payer, brings nothing new.
+    async def take(self, request: TopUpRequest, *, claim: Claim | None = None) -> Credited:
+        """Credits the payment. The same one again, by its payer, brings nothing new.
 
         Raises PaymentRequired without a payment, or with one that isn't one; what
         `Paywall.take` raises.
@@ -68,7 +70,7 @@ class TopUp:
         except NOTHING_CREDITED as error:
             raise await self._demand(request, because=error) from error
         try:
-            await self._bind(receipt, record)
+            return await self._bind(receipt, claim)
         except DatabaseUnavailable as fault:
             pending = PaymentPending(_UNRECORDED)
             pending.receipt = receipt
@@ -86,12 +88,14 @@ class TopUp:
             short = AuthorizationRefused("it is for less than the amount")
             raise await self._demand(request, because=short)
 
-    async def _bind(self, receipt: PaymentReceipt, record: Record) -> None:
-        """Note that it paid for a top-up, so that it pays for no deployment as well."""
+    async def _bind(self, receipt: PaymentReceipt, claim: Claim | None) -> Credited:
+        """Notes that it paid for a top-up, so that it pays for no deployment as well."""
         async with self._db.transaction(durable=True) as tx:
             uses = await payments.uses_of(tx, chain_id=receipt.chain_id, tx_hash=receipt.tx_hash)
             is_new = receipt.payer not in uses
-            if is_new:
+            credited = Credited(receipt, await accounts.balance(tx, receipt.payer))
+            if is_new:  # or one payment, shown under ever new keys, would fill the disk
+                await idempotency.carried_out(tx, claim, credited)
                 await payments.add_use(
                     tx,
                     chain_id=receipt.chain_id,
@@ -100,7 +104,7 @@ class TopUp:
                     project_id=None,
                     deployment_id=None,
                 )
-            await record(tx, receipt, is_new)
+            return credited
 
     async def _demand(
         self, request: TopUpRequest, *, because: PaymentError | None = None

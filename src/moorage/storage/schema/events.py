@@ -16,12 +16,18 @@ from moorage.storage.schema.metadata import metadata, one_of
 idempotent_answers = Table(
     "idempotent_answers",
     metadata,
-    # The answer to a request with an Idempotency-Key, for as long as it is repeated.
+    # A request with an Idempotency-Key: claimed by who carries it out, and its answer, for as long
+    # as that is repeated.
     Column("wallet", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("request_digest", Text, nullable=False),  # of method, path and body
-    Column("answer", Text, nullable=False),  # status, headers and body, as JSON
+    Column("answer", Text, nullable=False),  # status, headers and body, as JSON; "" is none yet
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("claim_id", Text, nullable=False, server_default=""),  # of who has it, or had it last
+    # Until then nobody else carries it out, unless the claim is prolonged or given back.
+    Column("lease_until_ms", BigInteger, nullable=False, server_default="0"),
+    # What was done, as JSON, written by the transaction that did it; "" is nothing yet.
+    Column("outcome", Text, nullable=False, server_default=""),
     Index(None, "created_at_ms"),
 )
 
