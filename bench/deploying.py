@@ -163,7 +163,7 @@ async def _in_sandbox(sandbox: Sandbox, example: str) -> float:
     began = time.perf_counter()
     await sandbox.build(build)
     instance = await sandbox.start(start, timeout_seconds=_SETTINGS.listen_seconds)
-    _until_200(lambda: Caller(socket.AF_UNIX, str(instance.socket)), "app")
+    _until_200(lambda: Caller(socket.AF_UNIX, str(instance.address.path)), "app")
     took = time.perf_counter() - began
     await sandbox.remove(deployment_id)
     return took

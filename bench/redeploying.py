@@ -138,7 +138,7 @@ async def _built(example: str, directory: Path) -> AsyncIterator[Callable[[], Aw
 async def _started(sandbox: Sandbox, spec: InstanceSpec) -> float:
     began = time.perf_counter()
     instance = await sandbox.start(spec, timeout_seconds=_SETTINGS.listen_seconds)
-    _until(lambda: Caller(socket.AF_UNIX, str(instance.socket)), "app", _MARK)
+    _until(lambda: Caller(socket.AF_UNIX, str(instance.address.path)), "app", _MARK)
     took = time.perf_counter() - began
     await sandbox.stop(spec.deployment_id)
     return took

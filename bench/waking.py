@@ -112,7 +112,7 @@ async def _started(sandbox: Sandbox, start: InstanceSpec) -> float:
     request = request_bytes("GET", "/", {"Connection": "close"}, host="app")
     while True:
         try:
-            caller = Caller(socket.AF_UNIX, str(instance.socket))
+            caller = Caller(socket.AF_UNIX, str(instance.address.path))
             status, _, _ = caller.ask(request)
             caller.close()
         except ConnectionError:

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
+from moorage.address import Address
 from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
@@ -62,8 +62,13 @@ def authorizes(amount: int = 5, *, payer: str = ALICE) -> AuthorizationEvidence:
     )
 
 
+def app_address(deployment_id: str) -> Address:
+    """Where `FakeRuntime` runs an app."""
+    return Address(f"unix:/run/apps/{deployment_id}.sock")
+
+
 class FakeRuntime:
-    """A `Runtime` in memory that fails, blocks and loses apps as the test says.
+    """An `Engine` in memory that fails, blocks and loses apps as the test says.
 
     `faults` holds what the next call of a method raises, by the method's name; a callable there is
     called instead. `gates` holds events that a method's calls wait for.
@@ -174,7 +179,7 @@ class FakeRuntime:
     async def next_exit(self) -> str:
         return await self.ends.get()
 
-    async def incident(self) -> Incident:
+    async def next_incident(self) -> Incident:
         return await self.incidents.get()
 
     async def connections(self, deployment_id: str) -> int:
@@ -246,7 +251,7 @@ class FakeRuntime:
     def _instance(self, spec: InstanceSpec) -> Instance:
         return Instance(
             deployment_id=spec.deployment_id,
-            socket=Path("/run/apps") / f"{spec.deployment_id}.sock",
+            address=app_address(spec.deployment_id),
             port=self.port or spec.plan.port,
         )
 
@@ -265,22 +270,22 @@ class FakeRoutes:
     """Where hosts lead, and every change of it."""
 
     def __init__(self) -> None:
-        self.table: dict[str, Path] = {}
-        self.changes: list[tuple[str, Path | None]] = []
+        self.table: dict[str, Address] = {}
+        self.changes: list[tuple[str, Address | None]] = []
 
-    def point(self, host: str, socket: Path) -> None:
-        if self.table.get(host) != socket:
-            self.table[host] = socket
-            self.changes.append((host, socket))
+    def point(self, host: str, target: Address) -> None:
+        if self.table.get(host) != target:
+            self.table[host] = target
+            self.changes.append((host, target))
 
     def remove(self, host: str) -> None:
         if self.table.pop(host, None) is not None:
             self.changes.append((host, None))
 
-    def socket(self, host: str) -> Path | None:
+    def target(self, host: str) -> Address | None:
         return self.table.get(host)
 
-    def routes(self) -> dict[str, Path]:
+    def routes(self) -> dict[str, Address]:
         return dict(self.table)
 
 

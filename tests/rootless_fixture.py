@@ -24,7 +24,7 @@ from typing import Any, cast
 
 import pytest
 
-from moorage.engines.engine import BuildSpec, Runtime
+from moorage.engines.engine import BuildSpec, Engine
 from moorage.engines.host import tool
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.rootless.rootless import Rootless
@@ -194,18 +194,18 @@ async def opened_rootless(
 
 
 @pytest.fixture(params=["sandbox", "rootless"])
-def runtime(request: pytest.FixtureRequest) -> Runtime:
+def runtime(request: pytest.FixtureRequest) -> Engine:
     """A real runtime, opened for one test: of the root mode, and again of the rootless one."""
-    return cast("Runtime", request.getfixturevalue(request.param))
+    return cast("Engine", request.getfixturevalue(request.param))
 
 
 @pytest.fixture
-async def rootless() -> AsyncIterator[Runtime]:
+async def rootless() -> AsyncIterator[Engine]:
     """A real rootless runtime, opened for one test."""
     if reason := missing():
         pytest.skip(reason)
     async with opened_rootless() as runtime:
-        yield cast("Runtime", runtime)
+        yield cast("Engine", runtime)
 
 
 class _Server:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.engine import BuildSpec, Instance, InstanceSpec, Limits, Runtime
+from moorage.address import Address
+from moorage.engines.engine import BuildSpec, Engine, Instance, InstanceSpec, Limits
 from moorage.planning.plan import Plan, Stack
 from moorage.records.log import LogKind
 from waiting import until
@@ -49,7 +50,7 @@ def plan(
 
 
 async def build(
-    runtime: Runtime,
+    runtime: Engine,
     source: Path,
     the_plan: Plan,
     *,
@@ -71,7 +72,7 @@ async def build(
 
 
 async def start(
-    runtime: Runtime,
+    runtime: Engine,
     the_plan: Plan,
     *,
     deployment_id: str = "first",
@@ -82,28 +83,28 @@ async def start(
     return await runtime.start(spec, timeout_seconds=timeout_seconds)
 
 
-async def build_and_start(runtime: Runtime, source: Path, the_plan: Plan) -> Instance:
+async def build_and_start(runtime: Engine, source: Path, the_plan: Plan) -> Instance:
     await build(runtime, source, the_plan)
     return await start(runtime, the_plan)
 
 
-def get(path: Path) -> str:
-    """The body of what answers on a unix socket."""
+def get(address: Address) -> str:
+    """The body of what answers at an app's unix socket."""
     connection = HTTPConnection("app")
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.sock.connect(str(path))
+        connection.sock.connect(str(address.path))
         connection.request("GET", "/")
         return connection.getresponse().read().decode()
     finally:
         connection.close()
 
 
-async def fetch(path: Path) -> str:
-    return await asyncio.to_thread(get, path)
+async def fetch(address: Address) -> str:
+    return await asyncio.to_thread(get, address)
 
 
-async def logged(runtime: Runtime, text: str, *, deployment_id: str = "first") -> str:
+async def logged(runtime: Engine, text: str, *, deployment_id: str = "first") -> str:
     """An app's log, once it holds a text: a process of its own brings it there, in its own time."""
     await until(lambda: text in runtime.log_tail(deployment_id, LogKind.RUNTIME))
     return runtime.log_tail(deployment_id, LogKind.RUNTIME)

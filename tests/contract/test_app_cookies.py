@@ -12,6 +12,7 @@ import pytest_asyncio
 from aiohttp import CookieJar
 from yarl import URL
 
+from moorage.address import Address
 from moorage.gateway.platform import find_tool
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ProxySettings
@@ -41,7 +42,7 @@ class Proxy:
 
         path = self.directory / "app.sock"
         async with await asyncio.start_unix_server(handle, sock=listen_unix(path)):
-            self.router.point(host, path)
+            self.router.point(host, Address.unix(path))
             yield
 
     async def ask(self, host: str, *fields: str) -> list[list[tuple[str, str]]]:

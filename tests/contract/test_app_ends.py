@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from test_runtime import Gateway, gateway
 
-from moorage.engines.engine import AppExit, Runtime
+from moorage.address import Address
+from moorage.engines.engine import AppExit, Engine
 from moorage.engines.sandbox.sandbox import Sandbox
 from small_apps import SERVER, build_and_start, fetch, plan, start
 
@@ -33,49 +34,49 @@ def mortal(source: Path) -> Path:
     return source
 
 
-async def end(socket: Path) -> None:
+async def end(address: Address) -> None:
     """Ask for `/exit`: the app hangs up."""
-    reader, writer = await asyncio.open_unix_connection(str(socket))
+    reader, writer = await address.connect()
     writer.write(b"GET /exit HTTP/1.1\r\nHost: app\r\n\r\n")
     assert await reader.read() == b""
     writer.close()
 
 
-async def told_end_of(runtime: Runtime, deployment_id: str) -> None:
+async def told_end_of(runtime: Engine, deployment_id: str) -> None:
     """Return once the runtime tells of it."""
     async with asyncio.timeout(BOUND_SECONDS):
         assert await runtime.next_exit() == deployment_id
 
 
-async def test_end_is_told_and_the_door_is_closed(runtime: Runtime, mortal: Path) -> None:
+async def test_end_is_told_and_the_door_is_closed(runtime: Engine, mortal: Path) -> None:
     instance = await build_and_start(runtime, mortal, plan())
     assert await runtime.instance("first") == instance
-    await end(instance.socket)
+    await end(instance.address)
     await told_end_of(runtime, "first")
     with pytest.raises(FileNotFoundError):
-        await asyncio.open_unix_connection(str(instance.socket))
+        await instance.address.connect()
     assert await runtime.instance("first") is None
     assert await runtime.exit_reason("first") == AppExit(exit_code=7, out_of_memory=False)
 
 
-async def test_each_life_has_its_end_told_and_its_own_door(runtime: Runtime, mortal: Path) -> None:
+async def test_each_life_has_its_end_told_and_its_own_door(runtime: Engine, mortal: Path) -> None:
     born = set()
     instance = await build_and_start(runtime, mortal, plan())
     for _ in range(3):
-        born.add(await fetch(instance.socket))
-        await end(instance.socket)
+        born.add(await fetch(instance.address))
+        await end(instance.address)
         await told_end_of(runtime, "first")
         assert await start(runtime, plan()) == instance
     assert len(born) == 3
     assert await runtime.instance("first") == instance
 
 
-async def test_end_that_the_gateway_saw_to_is_not_told(runtime: Runtime, mortal: Path) -> None:
+async def test_end_that_the_gateway_saw_to_is_not_told(runtime: Engine, mortal: Path) -> None:
     instance = await build_and_start(runtime, mortal, plan())
     for _ in range(2):
         await runtime.stop("first")
         assert await start(runtime, plan()) == instance
-    await end(instance.socket)
+    await end(instance.address)
     await told_end_of(runtime, "first")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
@@ -83,19 +84,17 @@ async def test_end_that_the_gateway_saw_to_is_not_told(runtime: Runtime, mortal:
 
 
 async def test_look_at_an_app_that_is_just_ending_sees_its_end(
-    runtime: Runtime, mortal: Path
+    runtime: Engine, mortal: Path
 ) -> None:
     instance = await build_and_start(runtime, mortal, plan())
-    await end(instance.socket)
+    await end(instance.address)
     async with asyncio.timeout(BOUND_SECONDS):
         while await runtime.instance("first") is not None:
             continue
     assert await runtime.exit_reason("first") is not None
 
 
-async def test_look_at_an_app_that_listens_no_more_sees_none(
-    runtime: Runtime, source: Path
-) -> None:
+async def test_look_at_an_app_that_listens_no_more_sees_none(runtime: Engine, source: Path) -> None:
     (source / "index.js").write_text(
         "const server = require('http').createServer((request, response) => {\n"
         "  response.setHeader('connection', 'close').end('hello'); server.close();\n"
@@ -104,7 +103,7 @@ async def test_look_at_an_app_that_listens_no_more_sees_none(
     )
     instance = await build_and_start(runtime, source, plan())
     assert await runtime.instance("first") == instance
-    await fetch(instance.socket)
+    await fetch(instance.address)
     async with asyncio.timeout(BOUND_SECONDS):
         while await runtime.instance("first") is not None:
             continue
@@ -113,9 +112,9 @@ async def test_look_at_an_app_that_listens_no_more_sees_none(
 
 async def test_end_of_an_adopted_app_is_told(gateway: Callable[..., Gateway], mortal: Path) -> None:
     first = gateway()
-    socket = await first.started()
+    address = await first.started()
     first.kill()
     second: Sandbox = await first.successor()
-    await end(socket)
+    await end(address)
     await told_end_of(second, "first")
-    assert not socket.exists()
+    assert not Path(str(address.path)).exists()

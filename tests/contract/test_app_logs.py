@@ -94,7 +94,7 @@ async def test_streams_are_apart_and_each_line_has_its_time(sandbox: Sandbox, so
     instance = await build_and_start(sandbox, source, plan())
     await until(lambda: len(lines(sandbox)) == 2)
     between_ms = now_ms()
-    await fetch(instance.socket)
+    await fetch(instance.address)
     await until(lambda: len(lines(sandbox)) == 3)
     by_text = {line.text: line for line in lines(sandbox)}
     assert {text: line.stream for text, line in by_text.items()} == {
@@ -256,7 +256,7 @@ async def test_lines_wait_while_nobody_collects(
     try:
         await until(lambda: is_stopped(pid))
         before = counted(sandbox)
-        assert await fetch(instance.socket) == "hello"
+        assert await fetch(instance.address) == "hello"
         await asyncio.sleep(0.5)
         assert counted(sandbox) == before
     finally:
@@ -280,7 +280,7 @@ async def test_killed_collector_is_replaced_and_lines_go_on(
     assert collector(state_dir) != killed
     found = counted(sandbox)
     assert found == sorted(set(found))
-    assert await fetch(instance.socket) == "hello"
+    assert await fetch(instance.address) == "hello"
 
 
 async def test_flood_is_capped_and_leaves_others_prompt(
@@ -310,7 +310,7 @@ async def test_flood_is_capped_and_leaves_others_prompt(
 async def _prompt(sandbox: Sandbox, quiet: Instance) -> None:
     """One more line of the quiet app's, there soon after it was written."""
     count = len(lines(sandbox))
-    await fetch(quiet.socket)
+    await fetch(quiet.address)
     await until(lambda: len(lines(sandbox)) > count)
 
 

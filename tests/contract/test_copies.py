@@ -29,7 +29,7 @@ async def written_beyond(lines: int, app: Instance) -> None:
     """Wait until the app that counts has written more lines than that."""
 
     async def has_more() -> bool:
-        return int(await fetch(app.socket)) > lines
+        return int(await fetch(app.address)) > lines
 
     await until(has_more)
 
@@ -41,7 +41,7 @@ async def test_copy_serves_what_the_origin_was_built_to(sandbox: Sandbox, source
     instance = await start(
         sandbox, plan(start="cat made; exec node index.js"), deployment_id="second"
     )
-    assert await fetch(instance.socket) == "hello"
+    assert await fetch(instance.address) == "hello"
     assert "built here" in sandbox.log_tail("second", LogKind.BUILD)
     assert await logged(sandbox, "made\n", deployment_id="second") == "made\n"
 
@@ -54,7 +54,7 @@ async def test_copy_has_its_disk_and_its_network_before_it_is_started(
     monkeypatch.setattr(disk, "mount_image", _is_late)
     monkeypatch.setattr(Network, "create", _is_late)
     instance = await start(sandbox, plan(), deployment_id="second")
-    assert await fetch(instance.socket) == "hello"
+    assert await fetch(instance.address) == "hello"
 
 
 def _is_late(*_: object) -> None:
@@ -68,14 +68,14 @@ async def test_copy_of_what_runs_is_whole_and_leaves_it_running(
     origin = await build_and_start(sandbox, source, plan())
     await written_beyond(0, origin)
     await sandbox.copy("first", "second")
-    copied_at = int(await fetch(origin.socket))
+    copied_at = int(await fetch(origin.address))
     copy = await start(
         sandbox,
         plan(start="wc -l < lines; exec node index.js"),
         deployment_id="second",
     )
     await written_beyond(copied_at, origin)
-    assert await fetch(copy.socket)
+    assert await fetch(copy.address)
     log = (await logged(sandbox, "runs\n", deployment_id="second")).splitlines()
     assert 0 < int(log[0]) <= copied_at
     assert log[1:] == ["runs"]  # nothing of what the origin said
@@ -88,8 +88,8 @@ async def test_copy_and_origin_change_apart(sandbox: Sandbox, source: Path) -> N
     )
     await build(sandbox, source, plan())
     await sandbox.copy("first", "second")
-    assert await fetch((await start(sandbox, plan())).socket) == "x"
-    assert await fetch((await start(sandbox, plan(), deployment_id="second")).socket) == "x"
+    assert await fetch((await start(sandbox, plan())).address) == "x"
+    assert await fetch((await start(sandbox, plan(), deployment_id="second")).address) == "x"
 
 
 async def test_copy_is_idempotent(sandbox: Sandbox, source: Path) -> None:
@@ -98,7 +98,7 @@ async def test_copy_is_idempotent(sandbox: Sandbox, source: Path) -> None:
     await start(sandbox, plan(), deployment_id="second")
     await sandbox.copy("first", "second")
     assert await sandbox.running() == {}
-    assert await fetch((await start(sandbox, plan(), deployment_id="second")).socket) == "hello"
+    assert await fetch((await start(sandbox, plan(), deployment_id="second")).address) == "hello"
 
 
 async def test_copy_of_what_was_never_built_is_refused(sandbox: Sandbox, source: Path) -> None:
@@ -118,7 +118,7 @@ async def test_copy_that_takes_too_long_lets_the_app_go_on(
     monkeypatch.setattr(copying, "FREEZE_SECONDS", 0.0)
     with pytest.raises(copying.CopyTooSlow):
         await sandbox.copy("first", "second")
-    before = int(await fetch(origin.socket))
+    before = int(await fetch(origin.address))
     await written_beyond(before, origin)
     images = Path("/run/moorage") / sandbox.instance_id / "disks"
     assert [path.name for path in images.iterdir()] == ["first"]
@@ -137,7 +137,7 @@ async def test_disk_left_frozen_by_a_crash_is_thawed(tmp_path: Path, source: Pat
         frozen = Path("/run/moorage") / crashed.instance_id / "disks" / "first"
         subprocess.run(["fsfreeze", "--freeze", str(frozen)], check=True)
         await successor.open()
-        before = int(await fetch(origin.socket))
+        before = int(await fetch(origin.address))
         await written_beyond(before, origin)
     finally:
         await successor.close(stop_apps=True)

@@ -64,7 +64,7 @@ async def again(runtime: Sandbox, name: str, limits: Limits) -> Instance:
 
 async def told(runtime: Sandbox) -> Incident:
     async with asyncio.timeout(120):  # only to end a hung test
-        return await runtime.incident()
+        return await runtime.next_incident()
 
 
 async def test_app_that_fills_the_machines_disk_is_ended_at_the_reserve(
@@ -75,7 +75,7 @@ async def test_app_that_fills_the_machines_disk_is_ended_at_the_reserve(
     async with opened(runtime):
         keeper = await begin(runtime, "keeper", KEEPER, WITH_VOLUME, source)
         greedy = await begin(runtime, "greedy", GREEDY, BIG, source)
-        assert get(greedy.socket) == "hello"
+        assert get(greedy.address) == "hello"
         assert await told(runtime) == Incident("greedy", IncidentKind.NO_SPACE)
         await until(
             lambda: (
@@ -83,7 +83,7 @@ async def test_app_that_fills_the_machines_disk_is_ended_at_the_reserve(
                 or not runtime._machine.cgroups.pids("app-greedy")
             )
         )
-        assert get(keeper.socket) == "kept"
+        assert get(keeper.address) == "kept"
         subprocess.run(["sync", "-f", disk], check=True)
         assert free_mib(disk) > 0
         with pytest.raises(DeployFailed) as refused:
@@ -101,7 +101,7 @@ async def test_volume_is_written_to_whatever_else_fills_the_disk(disk: Path, sou
         keeper = await begin(runtime, "keeper", KEEPER, WITH_VOLUME, source)
         fill(disk)
         for _ in range(5):
-            assert get(keeper.socket) == "kept"
+            assert get(keeper.address) == "kept"
         await runtime.stop("keeper")
         assert not errors_in(disk / "state/volumes/keeper/disk.img")
 
@@ -115,7 +115,7 @@ async def test_app_is_stopped_started_and_removed_on_a_full_disk(disk: Path, sou
         assert await runtime.running() == {}
         ended = await runtime.exit_reason("keeper")
         assert ended is not None
-        assert get((await again(runtime, "keeper", WITH_VOLUME)).socket) == "kept"
+        assert get((await again(runtime, "keeper", WITH_VOLUME)).address) == "kept"
         await runtime.stop("keeper")
         await runtime.remove("keeper")
         assert await runtime.known() == set()
@@ -133,7 +133,7 @@ async def test_volume_that_finds_no_room_leaves_none_taken(disk: Path, source: P
         assert failed.value.cause is FailureCause.OUT_OF_DISK
         assert free_mib(disk) > before - 5
         filler.unlink()
-        assert get((await again(runtime, "keeper", WITH_VOLUME)).socket) == "kept"
+        assert get((await again(runtime, "keeper", WITH_VOLUME)).address) == "kept"
 
 
 async def test_volume_with_errors_is_mended_at_the_next_start(
@@ -146,7 +146,7 @@ async def test_volume_with_errors_is_mended_at_the_next_start(
     damaged = "set_super_value state 3\nclri <11>\n"  # <11> is lost+found
     subprocess.run(["debugfs", "-w", "-f", "-", image], input=damaged, text=True, check=True)
     assert errors_in(image)
-    assert get((await again(sandbox, "keeper", WITH_VOLUME)).socket) == "kept"
+    assert get((await again(sandbox, "keeper", WITH_VOLUME)).address) == "kept"
     assert await told(sandbox) == Incident("keeper", IncidentKind.VOLUME_MENDED)
     said = [line.text for line in sandbox.read_log("keeper", LogKind.RUNTIME).lines]
     assert sum("/data had errors" in text for text in said) == 1

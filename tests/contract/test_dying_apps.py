@@ -11,20 +11,19 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
 import pytest
 import pytest_asyncio
-from test_routing import App, Harbour, client, directory, get, serve_fallback
+from test_routing import App, Harbour, address, client, directory, get, listening, serve_fallback
 from test_routing import lone_harbour as harbour
 
+from moorage.address import Address
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy_config import ACCESS_LOG
-from moorage.routing.listener import listen_unix
 from waiting import until
 
-__all__ = ["client", "directory", "harbour"]
+__all__ = ["address", "client", "directory", "harbour"]
 
 HOST = "mortal.localhost"
 BODY = os.urandom(1 << 20) * 20
@@ -36,8 +35,8 @@ class Mortal:
     What comes in meanwhile is read by the door when `reads` is set, and answered by `says`.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.app = App("mortal", directory / "mortal.sock")
+    def __init__(self, address: Address) -> None:
+        self.app = App("mortal", address)
         self.asked: list[str] = []
         self.may_start = asyncio.Event()
         self.may_start.set()
@@ -53,8 +52,8 @@ class Mortal:
 
     async def open_door(self) -> None:
         """Take connections that lead nowhere, as a door does."""
-        listener = listen_unix(self.app.socket)
-        self._door = await asyncio.start_unix_server(self._take, sock=listener, limit=1 << 20)
+        listener = listening(self.app.address)
+        self._door = await asyncio.start_server(self._take, sock=listener, limit=1 << 20)
 
     async def close_door(self) -> None:
         if self._door is not None:
@@ -82,10 +81,10 @@ class Mortal:
 
 
 @pytest_asyncio.fixture
-async def mortal(harbour: Harbour, directory: Path) -> AsyncIterator[Mortal]:
+async def mortal(harbour: Harbour, address: Address) -> AsyncIterator[Mortal]:
     """Its door is closed at first."""
-    ended = Mortal(directory)
-    harbour.router.point(HOST, ended.app.socket)
+    ended = Mortal(address)
+    harbour.router.point(HOST, ended.app.address)
     harbour.fallback = await serve_fallback(harbour.settings.run_dir, ended.wake)
     try:
         yield ended
@@ -126,10 +125,11 @@ async def test_request_is_held_while_a_gone_app_is_started_again(
 async def test_socket_that_nobody_listens_on_is_a_gone_app(
     harbour: Harbour, mortal: Mortal, client: aiohttp.ClientSession
 ) -> None:
-    with socket.socket(socket.AF_UNIX) as abandoned:
-        descriptor = os.open(mortal.app.socket.parent, os.O_PATH)
-        abandoned.bind(f"/proc/self/fd/{descriptor}/{mortal.app.socket.name}")
-        os.close(descriptor)
+    if (path := mortal.app.address.path) is not None:
+        with socket.socket(socket.AF_UNIX) as abandoned:
+            descriptor = os.open(path.parent, os.O_PATH)
+            abandoned.bind(f"/proc/self/fd/{descriptor}/{path.name}")
+            os.close(descriptor)
     assert await get(client, harbour, HOST) == (200, "mortal")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from moorage.address import Address
 from moorage.deploy.work.health import wait_until_healthy
 from moorage.errors import DeployFailed, FailureCause
 
@@ -58,7 +59,9 @@ async def healthy(
     seconds: float = 60,
     ended: Callable[[], Awaitable[bool]] = runs,
 ) -> None:
-    await wait_until_healthy(socket, path=path, timeout_seconds=seconds, has_ended=ended)
+    await wait_until_healthy(
+        Address.unix(socket), path=path, timeout_seconds=seconds, has_ended=ended
+    )
 
 
 async def refused(

@@ -56,7 +56,7 @@ async def test_unchanged_lock_file_skips_the_install(
     assert said[2:6] == ["index.js", "lock", "new", "packages"]
     assert said[6] == "oneof the second version"
     instance = await start(caching_sandbox, the_plan, deployment_id="second")
-    assert await fetch(instance.socket) == "changed"
+    assert await fetch(instance.address) == "changed"
 
 
 async def test_bytecode_that_an_install_compiled_is_good_over_a_layer_and_in_a_copy(

@@ -14,6 +14,7 @@ import pytest
 from test_routing import App, Harbour, app, client, directory, get, harbour, lone_harbour
 from test_routing import running_proxies as proxies
 
+from moorage.address import Address
 from moorage.gateway.platform import find_tool
 from moorage.routing.caddy import Caddy
 from moorage.routing.listener import listen_unix
@@ -53,7 +54,7 @@ async def answering(harbour: Harbour, directory: Path, answer: bytes) -> AsyncIt
 
     path = directory / "bomb.sock"
     async with await asyncio.start_unix_server(handle, sock=listen_unix(path)):
-        harbour.router.point(BOMB, path)
+        harbour.router.point(BOMB, Address.unix(path))
         yield
 
 

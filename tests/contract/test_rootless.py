@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from moorage.engines.engine import AppExit, Runtime
+from moorage.engines.engine import AppExit, Engine
 from moorage.engines.host import probe
 from moorage.engines.host.cgroup import Hierarchy
 from moorage.errors import IsolationMissing
@@ -43,11 +43,11 @@ async def gateways(home: Path) -> AsyncIterator[list[RemoteRuntime]]:
     shutil.rmtree(home)
 
 
-async def next_gateway(gateways: list[RemoteRuntime], home: Path) -> tuple[Runtime, RemoteRuntime]:
+async def next_gateway(gateways: list[RemoteRuntime], home: Path) -> tuple[Engine, RemoteRuntime]:
     """One more gateway over the same directory, opened."""
     gateways.append(RemoteRuntime(home, instance_id="c0ffee"))
     await gateways[-1].open()
-    return cast("Runtime", gateways[-1]), gateways[-1]
+    return cast("Engine", gateways[-1]), gateways[-1]
 
 
 async def test_app_survives_the_gateway_and_is_adopted(
@@ -56,13 +56,13 @@ async def test_app_survives_the_gateway_and_is_adopted(
     (source / "index.js").write_text(BORN)
     first, process = await next_gateway(gateways, home)
     instance = await build_and_start(first, source, plan())
-    born = await fetch(instance.socket)
+    born = await fetch(instance.address)
     process.kill()
-    assert await fetch(instance.socket) == born
+    assert await fetch(instance.address) == born
     second, _ = await next_gateway(gateways, home)
     assert await second.running() == {"first": instance}
     assert await start(second, plan()) == instance
-    assert await fetch(instance.socket) == born
+    assert await fetch(instance.address) == born
     await second.stop("first")
     assert await second.running() == {}
     assert await second.exit_reason("first") == AppExit(exit_code=143, out_of_memory=False)
@@ -78,7 +78,7 @@ async def test_exit_while_no_gateway_ran_is_known(
     instance = await build_and_start(first, source, plan())
     process.kill()
     with pytest.raises(OSError):  # noqa: PT011 (reset or closed, as it happens)
-        await fetch(instance.socket)
+        await fetch(instance.address)
     second, _ = await next_gateway(gateways, home)
 
     async def known() -> bool:
@@ -154,7 +154,7 @@ async def test_control_groups_hold_an_app_where_its_user_may_make_them(
         " { console.log(signal); " + SERVER % "3000" + "});"
     )
     async with opened_rootless(home, hierarchy=groups) as remote:
-        runtime = cast("Runtime", remote)
+        runtime = cast("Engine", remote)
         await build_and_start(runtime, source, plan(build="echo built"))
         await logged(runtime, "SIGKILL\n")
         await runtime.stop("first")
@@ -166,7 +166,7 @@ async def test_control_groups_hold_an_app_where_its_user_may_make_them(
 async def test_close_with_apps_leaves_nothing(home: Path, source: Path) -> None:
     before = processes_of(UID)
     async with opened_rootless(home) as remote:
-        runtime = cast("Runtime", remote)
+        runtime = cast("Engine", remote)
         await build_and_start(runtime, source, plan())
         assert len(processes_of(UID) - before) > 4  # gateway, collector, pasta, bwrap, app
         await runtime.close(stop_apps=True)
@@ -174,7 +174,7 @@ async def test_close_with_apps_leaves_nothing(home: Path, source: Path) -> None:
         await until(lambda: processes_of(UID) - before == {remote.pid})
         await runtime.open()
         assert await runtime.known() == {"first"}
-        assert await fetch((await start(runtime, plan())).socket) == "hello"
+        assert await fetch((await start(runtime, plan())).address) == "hello"
 
 
 async def test_copy_of_a_running_app_has_its_files_and_what_links_lead_to_stays_out(
@@ -185,13 +185,13 @@ async def test_copy_of_a_running_app_has_its_files_and_what_links_lead_to_stays_
     os.chown(secret, UID, UID)
     (source / "index.js").write_text(SERVER.replace("'hello'", "__filename") % "3000")
     async with opened_rootless(home) as remote:
-        runtime = cast("Runtime", remote)
+        runtime = cast("Engine", remote)
         made = f"ln -s {home} way; echo made > file; mkdir -p ~/kept; echo home > ~/kept/file"
         await build_and_start(runtime, source, plan(build=made))
         await runtime.copy("first", "second")
         shown = plan(start="cat file ~/kept/file; ls way/ 2>&1; echo shown; exec node index.js")
         instance = await start(runtime, shown, deployment_id="second")
-        assert await fetch(instance.socket) == "/app/index.js"
+        assert await fetch(instance.address) == "/app/index.js"
         said = await logged(runtime, "shown\n", deployment_id="second")
         assert said.startswith("made\nhome\n")
         assert "No such file" in said  # beyond the link

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import uvicorn
 from aiohttp import web
 from starlette.requests import Request
 
+from moorage.address import Address
 from moorage.errors import ProxyFailed
 from moorage.gateway.platform import find_tool
 from moorage.process import find_running
@@ -145,10 +147,10 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
 
 @dataclass
 class App:
-    """A small app on a unix socket that says its name, and what it saw."""
+    """A small app that says its name, and what it saw."""
 
     name: str
-    socket: Path
+    address: Address
     runner: web.AppRunner | None = None
     open_streams: int = 0
     requests: list[web.Request] = field(default_factory=list)
@@ -164,7 +166,7 @@ class App:
             app, shutdown_timeout=0.1, handler_cancellation=True, max_line_size=65_536
         )
         await self.runner.setup()
-        await web.SockSite(self.runner, listen_unix(self.socket)).start()
+        await web.SockSite(self.runner, listening(self.address)).start()
 
     async def stop(self) -> None:
         if self.runner is not None:
@@ -204,17 +206,33 @@ class App:
         return response
 
 
+def listening(address: Address) -> socket.socket:
+    """A socket that listens there."""
+    if address.path is not None:
+        return listen_unix(address.path)
+    host, _, port = str(address).rpartition(":")
+    return socket.create_server((host, int(port)))
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def address(request: pytest.FixtureRequest, directory: Path) -> Address:
+    """Where an app may listen: routing is the same for both kinds of address."""
+    if request.param == "tcp":
+        return Address(f"127.0.0.1:{quiet_port()}")
+    return Address.unix(directory / "one.sock")
+
+
 @pytest_asyncio.fixture
-async def app(harbour: Harbour, directory: Path) -> AsyncIterator[App]:
+async def app(harbour: Harbour, address: Address) -> AsyncIterator[App]:
     """An app at my-app.localhost."""
-    async with running("one", directory) as started:
-        harbour.router.point("my-app.localhost", started.socket)
+    async with running("one", address) as started:
+        harbour.router.point("my-app.localhost", started.address)
         yield started
 
 
 @contextlib.asynccontextmanager
-async def running(name: str, directory: Path) -> AsyncIterator[App]:
-    started = App(name, directory / f"{name}.sock")
+async def running(name: str, address: Address) -> AsyncIterator[App]:
+    started = App(name, address)
     await started.start()
     try:
         yield started
@@ -249,8 +267,8 @@ async def raw(harbour: Harbour, request: bytes) -> bytes:
 async def test_requests_go_by_host(
     harbour: Harbour, app: App, client: aiohttp.ClientSession, directory: Path
 ) -> None:
-    async with running("two", directory) as other:
-        harbour.router.point("other.localhost", other.socket)
+    async with running("two", Address.unix(directory / "two.sock")) as other:
+        harbour.router.point("other.localhost", other.address)
         assert await get(client, harbour, "my-app.localhost") == (200, "one")
         assert await get(client, harbour, "other.localhost:8080") == (200, "two")
         assert await get(client, harbour, "my-app.localhost.", "/a/b?c") == (200, "one")
@@ -282,8 +300,8 @@ async def test_removed_host_gets_the_page(
 async def test_dead_app_gets_the_page_that_says_so(
     harbour: Harbour, client: aiohttp.ClientSession, directory: Path
 ) -> None:
-    async with running("sick", directory) as sick:
-        harbour.router.point("sick.localhost", sick.socket)
+    async with running("sick", Address.unix(directory / "sick.sock")) as sick:
+        harbour.router.point("sick.localhost", sick.address)
         assert await get(client, harbour, "sick.localhost") == (200, "sick")
     status, text = await get(client, harbour, "sick.localhost")
     assert (status, json.loads(text)["code"]) == (502, "app_not_answering")
@@ -457,9 +475,9 @@ async def test_body_arrives_whole_at_the_fallback_after_a_failed_dial(
     """The gateway may once start a sleeping app and hand the request on."""
     assert harbour.fallback is not None
     await harbour.fallback.stop()
-    echo = App("fallback", harbour.settings.run_dir / FALLBACK_SOCKET)
+    echo = App("fallback", Address.unix(harbour.settings.run_dir / FALLBACK_SOCKET))
     await echo.start()
-    harbour.router.point("asleep.localhost", directory / "nothing.sock")
+    harbour.router.point("asleep.localhost", Address.unix(directory / "nothing.sock"))
     async with client.post(
         harbour.url("/digest"), data=io.BytesIO(BODY), headers={"Host": "asleep.localhost"}
     ) as response:
@@ -485,7 +503,7 @@ async def test_body_that_a_failing_app_has_taken_does_not_keep_the_page_away(
 
     endpoint = listen_unix(directory / "failing.sock")
     async with await asyncio.start_unix_server(take_and_hang_up, sock=endpoint):
-        harbour.router.point("sick.localhost", directory / "failing.sock")
+        harbour.router.point("sick.localhost", Address.unix(directory / "failing.sock"))
         data = pieces() if is_chunked else b"x" * size
         async with client.post(
             harbour.url(), data=data, headers={"Host": "sick.localhost"}
@@ -558,7 +576,7 @@ async def test_no_request_fails_when_the_old_version_is_killed_after_a_switch(
     """2,000 requests over kept-alive connections; a third of them bodies, not to be repeated."""
     old = await start_version("old", directory / "old.sock")
     new = await start_version("new", directory / "new.sock")
-    harbour.router.point("my-app.localhost", directory / "old.sock")
+    harbour.router.point("my-app.localhost", Address.unix(directory / "old.sock"))
     under_way: set[int] = set()
     seen: list[tuple[bool, int, str]] = []
     switched = False
@@ -577,7 +595,7 @@ async def test_no_request_fails_when_the_old_version_is_killed_after_a_switch(
 
     clients = [asyncio.create_task(ask()) for _ in range(16)]
     await until(lambda: len(seen) > 600)
-    harbour.router.point("my-app.localhost", directory / "new.sock")
+    harbour.router.point("my-app.localhost", Address.unix(directory / "new.sock"))
     switched = True
     before_the_switch = set(under_way)
     await until(lambda: not under_way & before_the_switch)
@@ -595,7 +613,7 @@ async def test_no_request_fails_when_the_old_version_is_killed_after_a_switch(
 async def test_many_switches_lose_nothing(
     harbour: Harbour, app: App, client: aiohttp.ClientSession, directory: Path
 ) -> None:
-    async with running("two", directory) as other:
+    async with running("two", Address.unix(directory / "two.sock")) as other:
         seen: list[list[int]] = [[] for _ in range(4)]
         asking = True
 
@@ -607,7 +625,7 @@ async def test_many_switches_lose_nothing(
         for turn in range(200):
             target = other if turn % 2 == 0 else app
             before = [len(answers) for answers in seen]
-            harbour.router.point("my-app.localhost", target.socket)
+            harbour.router.point("my-app.localhost", target.address)
             # A request may last over one switch, not two: each client's must have ended.
             await until(lambda: all(len(a) > b for a, b in zip(seen, before, strict=True)))  # noqa: B023
         asking = False
@@ -626,7 +644,7 @@ async def test_probe_says_who_answered(harbour: Harbour, app: App, directory: Pa
     assert await seen("my-app.localhost") == (Answer.APP, 200)
     assert await seen("my-app.localhost", "/broken") == (Answer.APP_ERROR, 503)
     assert await seen("nobody.localhost") == (Answer.FALLBACK, 404)
-    harbour.router.point("sick.localhost", directory / "nothing.sock")
+    harbour.router.point("sick.localhost", Address.unix(directory / "nothing.sock"))
     assert await seen("sick.localhost") == (Answer.FALLBACK, 502)
     await harbour.caddy.stop()
     assert await seen("my-app.localhost") == (Answer.UNREACHABLE, None)
@@ -642,7 +660,7 @@ async def test_answers_waits_for_the_app_and_no_longer(
         answers(harbour.port, "late.localhost", timeout_seconds=DEADLINE_SECONDS)
     )
     await asyncio.sleep(0)
-    harbour.router.point("late.localhost", app.socket)
+    harbour.router.point("late.localhost", app.address)
     assert await late
 
 
@@ -660,7 +678,7 @@ def running_proxies(settings: ProxySettings) -> list[int]:
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from moorage.api.platform import find_tool
+from moorage.gateway.platform import find_tool
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ProxySettings
 
@@ -836,8 +854,8 @@ async def test_certificates_come_on_demand_for_hosts_that_may_have_one(
     root = settings.state_dir / "certificates/pki/authorities/local/root.crt"
     trust.load_verify_locations(root)
     router = Router(settings.run_dir, "localhost")
-    async with running("one", directory) as app:
-        router.point("my-app.localhost", app.socket)
+    async with running("one", Address.unix(directory / "one.sock")) as app:
+        router.point("my-app.localhost", app.address)
         assert await answers(
             tls.https_port, "my-app.localhost", timeout_seconds=DEADLINE_SECONDS, tls=trust
         )
@@ -908,8 +926,8 @@ async def test_wildcard_certificate_serves_all_names_without_asking_and_is_renew
     router = Router(directory / "run", "apps.localhost")
     caddy = proxy(first)
     await caddy.start()
-    async with running("one", directory) as app:
-        router.point("my-app.apps.localhost", app.socket)
+    async with running("one", Address.unix(directory / "one.sock")) as app:
+        router.point("my-app.apps.localhost", app.address)
         assert await served(first)
         caddy = proxy(renewed)
         await caddy.start()

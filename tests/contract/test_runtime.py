@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from moorage.engines.engine import AppExit, Instance, Runtime
+from moorage.address import Address
+from moorage.engines.engine import AppExit, Engine, Instance
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan
@@ -39,18 +40,18 @@ from waiting import until
 pytestmark = pytest.mark.root
 
 
-async def test_app_builds_starts_and_answers(runtime: Runtime, source: Path) -> None:
+async def test_app_builds_starts_and_answers(runtime: Engine, source: Path) -> None:
     (source / "static").mkdir()
     (source / "static" / "data.txt").write_text("data")
     instance = await build_and_start(runtime, source, plan())
-    assert await fetch(instance.socket) == "hello"
+    assert await fetch(instance.address) == "hello"
     assert instance.port == 3000
     assert await runtime.running() == {"first": instance}
     assert await runtime.known() == {"first"}
     assert await runtime.exit_reason("first") is None
 
 
-async def test_build_and_app_see_their_environment(runtime: Runtime, source: Path) -> None:
+async def test_build_and_app_see_their_environment(runtime: Engine, source: Path) -> None:
     (source / "index.js").write_text(
         "console.log(JSON.stringify(process.env)); console.log('told');"
         + SERVER % "process.env.PORT"
@@ -75,22 +76,22 @@ async def test_build_and_app_see_their_environment(runtime: Runtime, source: Pat
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::", "0.0.0.0"])
 async def test_app_answers_wherever_it_is_bound(
-    runtime: Runtime, source: Path, address: str
+    runtime: Engine, source: Path, address: str
 ) -> None:
     (source / "index.js").write_text(SERVER % f"process.env.PORT, '{address}'")
     instance = await build_and_start(runtime, source, plan())
-    assert await fetch(instance.socket) == "hello"
+    assert await fetch(instance.address) == "hello"
 
 
-async def test_another_port_is_found(runtime: Runtime, source: Path) -> None:
+async def test_another_port_is_found(runtime: Engine, source: Path) -> None:
     (source / "index.js").write_text(SERVER % "8123")
     instance = await build_and_start(runtime, source, plan())
     assert instance.port == 8123
-    assert await fetch(instance.socket) == "hello"
+    assert await fetch(instance.address) == "hello"
 
 
 async def test_wanted_port_wins_over_one_that_listened_earlier(
-    runtime: Runtime, source: Path
+    runtime: Engine, source: Path
 ) -> None:
     (source / "index.js").write_text(
         "require('net').createServer().listen(9229);\n"
@@ -99,10 +100,10 @@ async def test_wanted_port_wins_over_one_that_listened_earlier(
     )
     instance = await build_and_start(runtime, source, plan())
     assert instance.port == 3000
-    assert await fetch(instance.socket) == "wanted"
+    assert await fetch(instance.address) == "wanted"
 
 
-async def test_crash_names_exit_code_and_last_lines(runtime: Runtime, source: Path) -> None:
+async def test_crash_names_exit_code_and_last_lines(runtime: Engine, source: Path) -> None:
     (source / "index.js").write_text("console.error('no database'); process.exit(3);")
     await build(runtime, source, plan())
     with pytest.raises(DeployFailed) as caught:
@@ -114,13 +115,13 @@ async def test_crash_names_exit_code_and_last_lines(runtime: Runtime, source: Pa
     assert await runtime.exit_reason("first") == AppExit(exit_code=3, out_of_memory=False)
 
 
-async def test_crash_after_start_is_told(runtime: Runtime, source: Path) -> None:
+async def test_crash_after_start_is_told(runtime: Engine, source: Path) -> None:
     (source / "index.js").write_text(
         SERVER.replace("response.end('hello')", "process.exit(7)") % "process.env.PORT"
     )
     instance = await build_and_start(runtime, source, plan())
     with pytest.raises(OSError):  # noqa: PT011 (reset or closed, as it happens)
-        await fetch(instance.socket)
+        await fetch(instance.address)
     reasons: list[AppExit | None] = []
 
     async def ended() -> bool:
@@ -132,7 +133,7 @@ async def test_crash_after_start_is_told(runtime: Runtime, source: Path) -> None
     assert await runtime.running() == {}
 
 
-async def test_out_of_memory_is_named(runtime: Runtime, source: Path) -> None:
+async def test_out_of_memory_is_named(runtime: Engine, source: Path) -> None:
     (source / "index.js").write_text("const kept = []; for (;;) kept.push(Buffer.alloc(1e7, 1));")
     await build(runtime, source, plan())
     with pytest.raises(DeployFailed) as caught:
@@ -144,9 +145,7 @@ async def test_out_of_memory_is_named(runtime: Runtime, source: Path) -> None:
     assert ended.out_of_memory
 
 
-async def test_port_never_bound_is_named_and_the_app_stopped(
-    runtime: Runtime, source: Path
-) -> None:
+async def test_port_never_bound_is_named_and_the_app_stopped(runtime: Engine, source: Path) -> None:
     (source / "index.js").write_text("console.log('idle'); setInterval(() => {}, 1000);")
     await build(runtime, source, plan(start=f"node index.js 6b1f0e{OWN}"))
     with pytest.raises(DeployFailed) as caught:
@@ -165,7 +164,7 @@ async def test_port_never_bound_is_named_and_the_app_stopped(
     ],
 )
 async def test_failed_step_names_command_and_exit_code(
-    runtime: Runtime, source: Path, the_plan: Plan, cause: FailureCause
+    runtime: Engine, source: Path, the_plan: Plan, cause: FailureCause
 ) -> None:
     with pytest.raises(DeployFailed) as caught:
         await build(runtime, source, the_plan)
@@ -176,25 +175,23 @@ async def test_failed_step_names_command_and_exit_code(
     assert "broken\n" in runtime.log_tail("first", LogKind.BUILD)
 
 
-async def test_build_out_of_memory_is_named(runtime: Runtime, source: Path) -> None:
+async def test_build_out_of_memory_is_named(runtime: Engine, source: Path) -> None:
     hungry = plan(build="node -e 'const kept = []; for (;;) kept.push(Buffer.alloc(1e7, 1))'")
     with pytest.raises(DeployFailed) as caught:
         await build(runtime, source, hungry)
     assert caught.value.cause is FailureCause.OUT_OF_MEMORY
 
 
-async def test_build_out_of_disk_is_named_and_harms_no_other(
-    runtime: Runtime, source: Path
-) -> None:
+async def test_build_out_of_disk_is_named_and_harms_no_other(runtime: Engine, source: Path) -> None:
     await build(runtime, source, plan(), deployment_id="neighbour")
     neighbour = await start(runtime, plan(), deployment_id="neighbour")
     with pytest.raises(DeployFailed) as caught:
         await build(runtime, source, plan(build="cat /dev/zero > filled"))
     assert caught.value.cause is FailureCause.OUT_OF_DISK
-    assert await fetch(neighbour.socket) == "hello"
+    assert await fetch(neighbour.address) == "hello"
 
 
-async def test_build_timeout_kills_all_of_the_build(runtime: Runtime, source: Path) -> None:
+async def test_build_timeout_kills_all_of_the_build(runtime: Engine, source: Path) -> None:
     slow = plan(
         build=f"setsid sleep 8471{OWN} & nohup sleep 8471{OWN} & echo waits; sleep 8471{OWN}"
     )
@@ -205,7 +202,7 @@ async def test_build_timeout_kills_all_of_the_build(runtime: Runtime, source: Pa
     assert processes(f"sleep 8471{OWN}") == []
 
 
-async def test_cancelled_build_leaves_no_process(runtime: Runtime, source: Path) -> None:
+async def test_cancelled_build_leaves_no_process(runtime: Engine, source: Path) -> None:
     task = asyncio.create_task(
         build(runtime, source, plan(build=f"setsid sleep 8472{OWN} & sleep 8472{OWN}"))
     )
@@ -219,12 +216,12 @@ async def test_cancelled_build_leaves_no_process(runtime: Runtime, source: Path)
     await build(runtime, source, plan())
 
 
-async def test_step_leaves_no_process_behind(runtime: Runtime, source: Path) -> None:
+async def test_step_leaves_no_process_behind(runtime: Engine, source: Path) -> None:
     await build(runtime, source, plan(install=f"setsid sleep 8473{OWN} >/dev/null 2>&1 &"))
     assert processes(f"sleep 8473{OWN}") == []
 
 
-async def test_link_in_the_source_is_refused(runtime: Runtime, source: Path) -> None:
+async def test_link_in_the_source_is_refused(runtime: Engine, source: Path) -> None:
     (source / "passwd").symlink_to("/etc/passwd")
     with pytest.raises(DeployFailed) as caught:
         await build(runtime, source, plan())
@@ -232,7 +229,7 @@ async def test_link_in_the_source_is_refused(runtime: Runtime, source: Path) -> 
     assert "passwd" in caught.value.reason
 
 
-async def test_start_is_idempotent(runtime: Runtime, source: Path) -> None:
+async def test_start_is_idempotent(runtime: Engine, source: Path) -> None:
     (source / "index.js").write_text(
         SERVER.replace("'hello'", "String(process.hrtime())") % "process.env.PORT"
     )
@@ -242,17 +239,17 @@ async def test_start_is_idempotent(runtime: Runtime, source: Path) -> None:
     await build(runtime, source, plan())
     instances = await asyncio.gather(*(start(runtime, plan()) for _ in range(3)))
     assert instances[0] == instances[1] == instances[2]
-    born = await fetch(instances[0].socket)
+    born = await fetch(instances[0].address)
     assert await start(runtime, plan()) == instances[0]
-    assert await fetch(instances[0].socket) == born
+    assert await fetch(instances[0].address) == born
 
 
-async def test_start_without_a_build_is_refused(runtime: Runtime) -> None:
+async def test_start_without_a_build_is_refused(runtime: Engine) -> None:
     with pytest.raises(DeployFailed):
         await start(runtime, plan())
 
 
-async def test_failed_start_can_be_tried_again(runtime: Runtime, source: Path) -> None:
+async def test_failed_start_can_be_tried_again(runtime: Engine, source: Path) -> None:
     (source / "index.js").write_text(
         "const fs = require('fs');\n"
         "if (!fs.existsSync('tried')) { fs.writeFileSync('tried', ''); process.exit(1); }\n"
@@ -261,7 +258,7 @@ async def test_failed_start_can_be_tried_again(runtime: Runtime, source: Path) -
     await build(runtime, source, plan())
     with pytest.raises(DeployFailed):
         await start(runtime, plan())
-    assert await fetch((await start(runtime, plan())).socket) == "hello"
+    assert await fetch((await start(runtime, plan())).address) == "hello"
 
 
 async def test_app_that_no_longer_listens_is_found_out_in_time(
@@ -275,7 +272,7 @@ async def test_app_that_no_longer_listens_is_found_out_in_time(
     )
     instance = await build_and_start(sandbox, source, plan())
     assert await sandbox.running() == {"first": instance}
-    assert await fetch(instance.socket) == "hello"
+    assert await fetch(instance.address) == "hello"
     assert await sandbox.running() == {"first": instance}  # asked again too soon to look again
 
     async def is_found_out() -> bool:
@@ -285,7 +282,7 @@ async def test_app_that_no_longer_listens_is_found_out_in_time(
     assert await sandbox.exit_reason("first") is None
 
 
-async def test_stopped_app_keeps_files_and_logs(runtime: Runtime, source: Path) -> None:
+async def test_stopped_app_keeps_files_and_logs(runtime: Engine, source: Path) -> None:
     (source / "index.js").write_text(
         "process.on('SIGTERM', () => { console.log('bye'); process.exit(0); });\n"
         "require('fs').appendFileSync('starts', 'x');\n"
@@ -297,12 +294,12 @@ async def test_stopped_app_keeps_files_and_logs(runtime: Runtime, source: Path) 
     assert await runtime.running() == {}
     assert await runtime.exit_reason("first") == AppExit(exit_code=0, out_of_memory=False)
     assert runtime.log_tail("first", LogKind.RUNTIME) == "up\nbye\n"
-    assert not instance.socket.exists()
+    assert not Path(str(instance.address.path)).exists()
     again = await start(runtime, plan())
-    assert await fetch(again.socket) == "2"
+    assert await fetch(again.address) == "2"
 
 
-async def test_app_that_ignores_sigterm_is_killed(runtime: Runtime, source: Path) -> None:
+async def test_app_that_ignores_sigterm_is_killed(runtime: Engine, source: Path) -> None:
     (source / "index.js").write_text("process.on('SIGTERM', () => {});\n" + ON_PORT)
     await build_and_start(runtime, source, plan(start=f"node index.js 8474{OWN}"))
     await runtime.stop("first")
@@ -310,7 +307,7 @@ async def test_app_that_ignores_sigterm_is_killed(runtime: Runtime, source: Path
     assert await runtime.exit_reason("first") == AppExit(exit_code=137, out_of_memory=False)
 
 
-async def test_app_whose_name_is_no_text_is_stopped(runtime: Runtime, source: Path) -> None:
+async def test_app_whose_name_is_no_text_is_stopped(runtime: Engine, source: Path) -> None:
     named = "require('fs').writeFileSync('/proc/self/comm', Buffer.from([0xff, 0xc3]));\n"
     (source / "index.js").write_text(named + ON_PORT)
     await build_and_start(runtime, source, plan())
@@ -318,14 +315,14 @@ async def test_app_whose_name_is_no_text_is_stopped(runtime: Runtime, source: Pa
     assert await runtime.running() == {}
 
 
-async def test_connections_are_counted_while_they_are_open(runtime: Runtime, source: Path) -> None:
+async def test_connections_are_counted_while_they_are_open(runtime: Engine, source: Path) -> None:
     assert await runtime.connections("first") == 0
     instance = await build_and_start(runtime, source, plan())
     await until(lambda: _has_connections(runtime, 0))
     held = []
     for _ in range(3):
         visitor = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        visitor.connect(str(instance.socket))
+        visitor.connect(str(instance.address.path))
         held.append(visitor)
     await until(lambda: _has_connections(runtime, 3))
     for visitor in held:
@@ -335,12 +332,12 @@ async def test_connections_are_counted_while_they_are_open(runtime: Runtime, sou
     assert await runtime.connections("first") == 0
 
 
-async def _has_connections(runtime: Runtime, count: int) -> bool:
+async def _has_connections(runtime: Engine, count: int) -> bool:
     return await runtime.connections("first") == count
 
 
 async def test_usage_tells_processor_time_and_memory_of_what_runs(
-    runtime: Runtime, source: Path
+    runtime: Engine, source: Path
 ) -> None:
     (source / "index.js").write_text(
         "const held = Buffer.alloc(64 << 20, 1);while (process.cpuUsage().user < 300e3);" + ON_PORT
@@ -381,7 +378,7 @@ async def test_close_with_apps_leaves_nothing(tmp_path: Path, source: Path) -> N
     await runtime.open()
     try:
         assert await runtime.known() == {"first"}
-        assert await fetch((await start(runtime, plan())).socket) == "hello"
+        assert await fetch((await start(runtime, plan())).address) == "hello"
     finally:
         await runtime.close(stop_apps=True)
 
@@ -402,7 +399,7 @@ async def main(state, instance_id, source, step):
     await runtime.open()
     the_plan = plan(build=step or None)
     await build(runtime, Path(source), the_plan)
-    print((await start(runtime, the_plan)).socket, flush=True)
+    print((await start(runtime, the_plan)).address, flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main(*sys.argv[1:]))
@@ -427,10 +424,10 @@ class Gateway:
             text=True,
         )
 
-    async def started(self) -> Path:
-        """The app's socket, once it runs."""
+    async def started(self) -> Address:
+        """The app's address, once it runs."""
         assert self.process.stdout is not None
-        return Path((await asyncio.to_thread(self.process.stdout.readline)).strip())
+        return Address((await asyncio.to_thread(self.process.stdout.readline)).strip())
 
     def kill(self) -> None:
         """As a crash does, at once."""
@@ -471,16 +468,16 @@ async def test_app_survives_the_gateway_and_is_adopted(
         "const born = String(process.hrtime());\n" + SERVER.replace("'hello'", "born") % "3000"
     )
     first = gateway()
-    path = await first.started()
-    born = await fetch(path)
+    address = await first.started()
+    born = await fetch(address)
     first.kill()
-    assert await fetch(path) == born
+    assert await fetch(address) == born
     second = await first.successor()
     assert await second.running() == {
-        "first": Instance(deployment_id="first", socket=path, port=3000)
+        "first": Instance(deployment_id="first", address=address, port=3000)
     }
-    assert (await start(second, plan())).socket == path
-    assert await fetch(path) == born
+    assert (await start(second, plan())).address == address
+    assert await fetch(address) == born
     await second.stop("first")
     assert await second.running() == {}
     assert await second.exit_reason("first") == AppExit(exit_code=143, out_of_memory=False)
@@ -493,10 +490,10 @@ async def test_exit_while_no_gateway_ran_is_known(
         SERVER.replace("response.end('hello')", "process.exit(9)") % "process.env.PORT"
     )
     first = gateway()
-    path = await first.started()
+    address = await first.started()
     first.kill()
     with pytest.raises(OSError):  # noqa: PT011 (reset or closed, as it happens)
-        await fetch(path)
+        await fetch(address)
     second = await first.successor()
 
     async def known() -> bool:
@@ -528,7 +525,7 @@ async def test_closed_door_is_opened_again(sandbox: Sandbox, source: Path) -> No
     await until(lambda: not Path(f"/proc/{door}").exists())
     assert await sandbox.running() == {}
     assert await start(sandbox, plan()) == instance
-    assert await fetch(instance.socket) == "hello"
+    assert await fetch(instance.address) == "hello"
 
 
 def _doors(sandbox: Sandbox) -> list[int]:
@@ -565,7 +562,7 @@ async def test_app_that_is_stopped_has_no_slot(tmp_path: Path, source: Path) -> 
         assert len(slots_of(str(tmp_path))) == 1
         await runtime.stop("first")
         assert slots_of(str(tmp_path)) == []
-        assert await fetch((await start(runtime, plan())).socket) == "hello"
+        assert await fetch((await start(runtime, plan())).address) == "hello"
 
 
 async def test_start_gives_no_slot_to_what_is_stopped(tmp_path: Path, source: Path) -> None:
@@ -590,14 +587,14 @@ async def test_lost_slot_is_replaced_by_another(tmp_path: Path, source: Path) ->
     runtime = make_sandbox(tmp_path / "state")
     await runtime.open()
     first = await build_and_start(runtime, source, plan())
-    uid = (await fetch(first.socket)).strip()
+    uid = (await fetch(first.address)).strip()
     (slot,) = slots_of(str(tmp_path))
     await runtime.close(stop_apps=True)
     slot.write_text(str(source))
     try:
         await runtime.open()
         again = await start(runtime, plan())
-        uids = (await fetch(again.socket)).split()
+        uids = (await fetch(again.address)).split()
         assert uids[0] == uid
         assert uids[1] != uid
         await runtime.remove("first")
@@ -618,12 +615,12 @@ async def test_disk_that_was_not_unmounted_is_checked_and_used(
         with image.open("r+b") as file:
             file.seek(1024 + 0x3A)
             file.write(b"\0\0")
-        assert await fetch((await start(runtime, plan())).socket) == "hello"
+        assert await fetch((await start(runtime, plan())).address) == "hello"
     finally:
         await runtime.close(stop_apps=True)
 
 
-async def test_app_inherits_nothing_but_its_output(runtime: Runtime, source: Path) -> None:
+async def test_app_inherits_nothing_but_its_output(runtime: Engine, source: Path) -> None:
     (source / "index.js").write_text(ON_PORT)
     await build(runtime, source, plan(build="ls -l /proc/self/fd"))
     look = "ls /proc/self/fd; ls -l /proc/self/fd; echo looked"
@@ -636,7 +633,7 @@ async def test_app_inherits_nothing_but_its_output(runtime: Runtime, source: Pat
     assert " 4 -> " not in built
 
 
-async def test_build_log_begins_with_why_it_is_built_so(runtime: Runtime, source: Path) -> None:
+async def test_build_log_begins_with_why_it_is_built_so(runtime: Engine, source: Path) -> None:
     because = ("engines asks for node 20", "node 20.19.4 is nearest")
     planned = msgspec.structs.replace(plan(build="echo built"), because=because)
     await build(runtime, source, planned)

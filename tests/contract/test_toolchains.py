@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from moorage.engines.engine import Runtime
+from moorage.engines.engine import Engine
 from moorage.errors import DeployFailed
 from moorage.records.log import LogKind
 from rootless_fixture import UID, missing, opened_rootless, rootless_directory
@@ -40,7 +40,7 @@ def _install(program: Path, version: str) -> None:
 
 
 @pytest.fixture(params=["root", "rootless"])
-async def equipped(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Runtime]:
+async def equipped(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
     """A runtime of each mode, with a store."""
     if request.param == "root":
         sandbox = make_sandbox(tmp_path / "state", toolchains=Store(tmp_path / "store"))
@@ -53,11 +53,11 @@ async def equipped(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     store = Store(home / "store")
     os.chown(store.directory, UID, UID)
     async with opened_rootless(home, toolchains=store) as remote:
-        yield cast("Runtime", remote)
+        yield cast("Engine", remote)
 
 
 async def test_build_and_app_find_their_toolchain_before_the_machines_programs(
-    equipped: Runtime, source: Path
+    equipped: Engine, source: Path
 ) -> None:
     look = "tool; uname; command -v tool"
     (source / "node_modules" / ".bin").mkdir(parents=True)
@@ -73,7 +73,7 @@ async def test_build_and_app_find_their_toolchain_before_the_machines_programs(
     assert await logged(equipped, "\n") == "tool 1.2.3\n"
 
 
-async def test_toolchain_can_not_be_changed_from_inside(equipped: Runtime, source: Path) -> None:
+async def test_toolchain_can_not_be_changed_from_inside(equipped: Engine, source: Path) -> None:
     program = "/opt/moorage/toolchains/tool/bin/tool"
     for attempt in ("echo > {0}", "rm {0}", "touch {0}/../new", "chmod 777 {0}"):
         with pytest.raises(DeployFailed):

@@ -55,7 +55,7 @@ def ask(instance: Instance, expression: str) -> object:
     connection = HTTPConnection("app")
     connection.sock = socket(AF_UNIX)
     try:
-        connection.sock.connect(str(instance.socket))
+        connection.sock.connect(str(instance.address.path))
         connection.request("GET", "/?" + "".join(f"%{byte:02x}" for byte in expression.encode()))
         return json.loads(connection.getresponse().read())
     finally:

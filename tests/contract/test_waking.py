@@ -4,18 +4,18 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
 import pytest
 import pytest_asyncio
-from test_routing import App, Harbour, client, directory, get, raw, serve_fallback
+from test_routing import App, Harbour, address, client, directory, get, raw, serve_fallback
 from test_routing import lone_harbour as harbour
 
+from moorage.address import Address
 from moorage.routing.router import Router
 from waiting import until
 
-__all__ = ["client", "directory", "harbour"]
+__all__ = ["address", "client", "directory", "harbour"]
 
 HOST = "dreamer.localhost"
 MIB = 1024 * 1024
@@ -24,8 +24,8 @@ MIB = 1024 * 1024
 class Dreamer:
     """An app that is started by the first question for it, once `may_wake` is set."""
 
-    def __init__(self, directory: Path, router: Router) -> None:
-        self.app = App("dreamer", directory / "dreamer.sock")
+    def __init__(self, address: Address, router: Router) -> None:
+        self.app = App("dreamer", address)
         self.may_wake = asyncio.Event()
         self.asked: list[str] = []
         self.left = asyncio.Event()  # set when who asked has hung up
@@ -48,12 +48,12 @@ class Dreamer:
     async def _start(self) -> None:
         await self.may_wake.wait()
         await self.app.start()
-        self._router.point(HOST, self.app.socket)
+        self._router.point(HOST, self.app.address)
 
 
 @pytest_asyncio.fixture
-async def dreamer(harbour: Harbour, directory: Path) -> AsyncIterator[Dreamer]:
-    sleeping = Dreamer(directory, harbour.router)
+async def dreamer(harbour: Harbour, address: Address) -> AsyncIterator[Dreamer]:
+    sleeping = Dreamer(address, harbour.router)
     harbour.fallback = await serve_fallback(harbour.settings.run_dir, sleeping.wake)
     try:
         yield sleeping

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from memory_tree import app_text
+from moorage.address import Address
 from moorage.clock import SystemClock
 from moorage.engines.engine import BuildSpec, InstanceSpec, Limits
 from moorage.errors import DeployFailed
@@ -121,9 +122,9 @@ async def test_app_is_built_and_answers(name: str, tools: Tools, tmp_path: Path)
         )
         spec = InstanceSpec(deployment_id="app", plan=plan, limits=LIMITS)
         instance = await sandbox.start(spec, timeout_seconds=300)
-        assert SAYS.get(name, f"hello from {name}") in await _answer(instance.socket, "/")
+        assert SAYS.get(name, f"hello from {name}") in await _answer(instance.address, "/")
         for path, beginning in ASKED.get(name, {}).items():
-            assert (await _answer(instance.socket, path)).startswith(beginning), path
+            assert (await _answer(instance.address, path)).startswith(beginning), path
     except DeployFailed as failed:
         pytest.fail(f"{failed.cause}: {failed.reason}\n{failed.log_tail}\n{_shown(plan)}")
     finally:
@@ -150,9 +151,9 @@ def _tree(name: str, source: Path) -> DirectoryTree:
     return DirectoryTree(source, list_files(source).sizes)
 
 
-async def _answer(socket: Path, path: str) -> str:
+async def _answer(address: Address, path: str) -> str:
     """The status and the page."""
-    connector = aiohttp.UnixConnector(str(socket))
+    connector = aiohttp.UnixConnector(str(address.path))
     async with (
         aiohttp.ClientSession(connector=connector) as session,
         session.get(f"http://app{path}") as answer,

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from moorage.address import Address
 from moorage.clock import Clock
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.keeping import reconciler
@@ -50,7 +51,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class FileRuntime:
-    """A `Runtime` whose builds and apps are empty files; they outlive the gateway, as apps do."""
+    """An `Engine` whose builds and apps are empty files; they outlive the gateway, as apps do."""
 
     def __init__(self, directory: Path, socket_path: Path) -> None:
         self._built = directory / "built"
@@ -105,7 +106,7 @@ class FileRuntime:
     async def usage(self) -> dict[str, Usage]:
         return {}
 
-    async def incident(self) -> Incident:
+    async def next_incident(self) -> Incident:
         never: asyncio.Future[Incident] = asyncio.Future()
         return await never
 
@@ -153,7 +154,7 @@ class FileRuntime:
     def note(self, deployment_id: str, text: str) -> None: ...
 
     def _instance(self, deployment_id: str) -> Instance:
-        return Instance(deployment_id=deployment_id, socket=self._socket, port=3000)
+        return Instance(deployment_id=deployment_id, address=Address.unix(self._socket), port=3000)
 
 
 class LightProxy:
@@ -185,7 +186,7 @@ class LightProxy:
 
     async def _serve(self, request: web.Request) -> web.Response:
         host = request.headers["Host"].partition(":")[0]
-        leads = host == "app" or self._router.socket(host) is not None
+        leads = host == "app" or self._router.target(host) is not None
         return web.Response(text="hello", status=200 if leads else 503)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from arena import PYTHON
 
-from moorage.engines.engine import BuildSpec, Instance, InstanceSpec, Limits, Runtime
+from moorage.engines.engine import BuildSpec, Engine, Instance, InstanceSpec, Limits
 from moorage.planning.plan import Plan, Stack
 from moorage.records.log import LogKind
 
@@ -72,7 +72,7 @@ def set_capability(path: Path) -> None:
 class Deployer:
     """Builds and starts deployments on a runtime."""
 
-    runtime: Runtime
+    runtime: Engine
 
     async def build(
         self, deployment: str, source: Path, what: Plan, limits: Limits = LIMITS
@@ -113,7 +113,7 @@ async def ask(instance: Instance, path: str = "/", body: object = None) -> Any:
 
 async def ask_text(instance: Instance, path: str = "/", body: object = None) -> str:
     """The app's answer as text. Raises OSError or asyncio.IncompleteReadError."""
-    reader, writer = await asyncio.open_unix_connection(str(instance.socket))
+    reader, writer = await instance.address.connect()
     data = b"" if body is None else json.dumps(body).encode()
     method = "GET" if body is None else "POST"
     head = f"{method} {path} HTTP/1.0\r\nHost: app\r\nContent-Length: {len(data)}\r\n\r\n"

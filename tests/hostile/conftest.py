@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from apps import Deployer
 
-from moorage.engines.engine import Runtime
+from moorage.engines.engine import Engine
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
 from rootless_fixture import UID, missing, opened_rootless, rootless_directory
@@ -105,7 +105,7 @@ async def sandbox(host: Host) -> AsyncIterator[Sandbox]:
 class Mode:
     """One way to isolate apps, open on the made-up host."""
 
-    runtime: Runtime
+    runtime: Engine
     state: Path
     run: Path
     uid: int | None  # of all apps and the gateway; None where each has one of its own
@@ -131,7 +131,7 @@ async def rootless_mode(host: Host) -> AsyncIterator[Mode]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GATEWAY_SECRET", GATEWAY_SECRET)
         async with opened_rootless(directory, stop_grace_seconds=1.0) as remote:
-            runtime = cast("Runtime", remote)
+            runtime = cast("Engine", remote)
             yield Mode(runtime, directory / "state", directory / "run", UID)
 
 

@@ -307,7 +307,7 @@ async def test_unread_sockets_hold_no_more_than_ones_own_memory(
 async def test_many_connections_block_only_the_app_they_lead_to(
     app: Instance, neighbour: Instance
 ) -> None:
-    writers = [(await asyncio.open_unix_connection(str(app.socket)))[1] for _ in range(600)]
+    writers = [(await app.address.connect())[1] for _ in range(600)]
     assert await answers(neighbour)
     for writer in writers:
         writer.close()
@@ -320,7 +320,7 @@ async def test_app_that_never_finishes_an_answer_is_stopped(
 ) -> None:
     what = plan(f"exec python3 attacks/stubborn.py {how}")
     lazy = await deployer.deploy("lazy", source, what, SMALL)
-    _, writer = await asyncio.open_unix_connection(str(lazy.socket))
+    _, writer = await lazy.address.connect()
     writer.write(b"GET / HTTP/1.0\r\n\r\n")
     await writer.drain()
     assert await answers(neighbour)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from moorage.address import Address
 from moorage.deploy.work.health import wait_until_healthy
 from moorage.errors import DeployFailed, FailureCause
 
@@ -137,7 +138,9 @@ async def check(path: Path, *, within_seconds: float) -> None:
     async def lives() -> bool:
         return False
 
-    healthy = wait_until_healthy(path, path="/", timeout_seconds=within_seconds, has_ended=lives)
+    healthy = wait_until_healthy(
+        Address.unix(path), path="/", timeout_seconds=within_seconds, has_ended=lives
+    )
     await asyncio.wait_for(healthy, PATIENCE_SECONDS)
 
 

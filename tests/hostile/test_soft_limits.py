@@ -220,8 +220,9 @@ async def test_only_ones_own_user_may_enter_the_directories(
     for directory in (rootless_mode.state / "deployments", rootless_mode.run):
         status = directory.stat()
         assert (status.st_uid, status.st_mode & 0o777) == (UID, 0o700)
-    assert neighbour.socket.parent == rootless_mode.run
-    assert neighbour.socket.stat().st_mode & 0o777 == 0o600
+    path = Path(str(neighbour.address.path))
+    assert path.parent == rootless_mode.run
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 async def test_nothing_listens_on_the_machine_for_an_app(neighbour: Instance, host: Host) -> None:

@@ -16,7 +16,7 @@ from apps import PATIENCE_SECONDS, SMALL, Deployer, ask, attempts, plan, upload
 
 from conftest import Host, new_sandbox
 from moorage.engines.connection_limits import ConnectionLimits
-from moorage.engines.engine import Instance, Runtime
+from moorage.engines.engine import Engine, Instance
 from rootless_fixture import missing, opened_rootless, rootless_directory
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
@@ -40,7 +40,7 @@ def source(host: Host) -> Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def limited_root(host: Host) -> AsyncIterator[Runtime]:
+async def limited_root(host: Host) -> AsyncIterator[Engine]:
     """The root mode's runtime, with limits."""
     runtime = new_sandbox(host, "f", traffic=LIMITED)
     await runtime.open()
@@ -49,13 +49,13 @@ async def limited_root(host: Host) -> AsyncIterator[Runtime]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def limited_rootless(host: Host) -> AsyncIterator[Runtime]:
+async def limited_rootless(host: Host) -> AsyncIterator[Engine]:
     """The rootless one, with the same."""
     if reason := missing():
         pytest.skip(reason)
     directory = rootless_directory(str(host.directory))
     async with opened_rootless(directory, traffic=LIMITED) as remote:
-        yield cast("Runtime", remote)
+        yield cast("Engine", remote)
 
 
 @pytest.fixture(scope="module", params=["root", "rootless"])
@@ -126,10 +126,10 @@ async def test_door_takes_as_many_connections_as_it_says(deployer: Deployer, sou
     """Of one visitor who holds them: 256 were once the end for everybody else."""
     server = "require('http').createServer((_, answer) => answer.end('{}')).listen(3000)"
     app = await deployer.deploy("held", source, plan(f'exec node -e "{server}"'))
-    held = [await asyncio.open_unix_connection(str(app.socket)) for _ in range(290)]
+    held = [await app.address.connect() for _ in range(290)]
     try:
         assert await asyncio.wait_for(ask(app), PATIENCE_SECONDS) == {}
-        held += [await asyncio.open_unix_connection(str(app.socket)) for _ in range(20)]
+        held += [await app.address.connect() for _ in range(20)]
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(ask(app), PATIENCE_SECONDS)
     finally:
@@ -138,7 +138,7 @@ async def test_door_takes_as_many_connections_as_it_says(deployer: Deployer, sou
 
 
 async def test_one_visitor_cannot_take_all_connections_to_the_proxy(
-    host: Host, limited_root: Runtime
+    host: Host, limited_root: Engine
 ) -> None:
     """From the world, against something that listens where the proxy would."""
     with socket.create_server((arena.HOST_ADDRESS, PROXY_PORT), backlog=512):

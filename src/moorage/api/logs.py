@@ -40,7 +40,7 @@ class _Flag(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    """Which lines: as `Runtime.read_log` takes it."""
+    """Which lines: as `Engine.read_log` takes it."""
 
     kind: LogKind
     after: int

@@ -26,7 +26,7 @@ from moorage.deploy.keeping.usage import UsageMeter
 from moorage.deploy.keeping.wake import Wake
 from moorage.deploy.work.cancellation import Cancellation
 from moorage.deploy.work.rollback import Rollback
-from moorage.engines.engine import Runtime
+from moorage.engines.engine import Engine
 from moorage.errors import RuntimeUnsupported
 from moorage.events.webhooks import Webhooks
 from moorage.ledger.build_time import BuildTime
@@ -83,7 +83,7 @@ class Gateway:
     rollback: Rollback
     configuration: ProjectConfiguration
     deletion: Deletion
-    runtime: Runtime
+    runtime: Engine
     reconciler: Reconciler
     wake: Wake
     usage: UsageMeter

@@ -1,6 +1,6 @@
-"""What every runtime does: build a deployment's files, run them, say what runs.
+"""What every engine does: build a deployment's files, run them, say what runs.
 
-A deployment's id names all that a runtime makes for it, so each call is idempotent: after a crash
+A deployment's id names all that an engine makes for it, so each call is idempotent: after a crash
 it is simply made again.
 """
 
@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from moorage.address import Address
 from moorage.planning.plan import Plan
 from moorage.records.log import LogKind, LogStream
 
@@ -69,10 +70,10 @@ class InstanceSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """A running app. `socket` is a unix socket on which it answers HTTP."""
+    """A running app, and where it answers HTTP."""
 
     deployment_id: str
-    socket: Path
+    address: Address
     port: int  # where the app listens inside
 
 
@@ -120,7 +121,7 @@ class Disks:
     held: frozenset[str] = frozenset()  # deployments that were ended and do not fit yet
 
 
-class Runtime(Protocol):
+class Engine(Protocol):
     """Builds and runs apps. Raises DeployFailed for what the app or its files caused."""
 
     async def open(self) -> str:
@@ -145,7 +146,7 @@ class Runtime(Protocol):
     async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
         """Have a program that serves all apps, such as the proxy, use no more memory than this.
 
-        It may run already, and goes on when the runtime is closed without `stop_apps`; asked again
+        It may run already, and goes on when the engine is closed without `stop_apps`; asked again
         for it, or for its successor, the new bound holds. False where nothing can bound it. Raises
         OSError.
         """
@@ -208,7 +209,7 @@ class Runtime(Protocol):
         """
         ...
 
-    async def incident(self) -> Incident:
+    async def next_incident(self) -> Incident:
         """Wait until something has happened that an app's owner is to be told. Likely told once."""
         ...
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from moorage.clock import Clock
 from moorage.engines.connection_limits import ConnectionLimits
-from moorage.engines.engine import Runtime
+from moorage.engines.engine import Engine
 from moorage.engines.host import probe
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.toolchains import Store
@@ -48,7 +48,7 @@ def make_runtime(
     tools: Mapping[str, Path],
     toolchains: Store,
     clock: Clock,
-) -> Runtime:
+) -> Engine:
     """The runtime, not open yet. Raises ConfigurationInvalid."""
     configuration = HostConfiguration(
         state_dir=Path(settings.data_dir) / "apps",

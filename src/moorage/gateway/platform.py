@@ -18,7 +18,7 @@ import structlog
 from moorage.api.connections.server import listen_tcp
 from moorage.clock import Clock
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.engines.engine import Limits, Runtime
+from moorage.engines.engine import Engine, Limits
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.isolation import make_runtime, run_directory
 from moorage.gateway.toolchains import StoreLimits, Toolchains, open_toolchains
@@ -43,7 +43,7 @@ _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 class Platform:
     """The opened parts that build, run and serve apps."""
 
-    runtime: Runtime
+    runtime: Engine
     isolation: str  # the mode it runs in, as a sentence
     caddy: Caddy
     proxy_address: str  # where the proxy is reached from this machine
@@ -130,7 +130,7 @@ def _proxy_memory_bytes(settings: Settings) -> int:
     return settings.memory_reserve_mib * MIB // 2
 
 
-async def _confine_proxy(runtime: Runtime, memory_bytes: int, pid: int) -> None:
+async def _confine_proxy(runtime: Engine, memory_bytes: int, pid: int) -> None:
     """Where nothing can bound it, its own garbage collection alone does."""
     try:
         await runtime.confine("proxy", pid, memory_bytes=memory_bytes)

@@ -1,6 +1,6 @@
 """Where the proxy sends a request, as pure data: one static route for all apps.
 
-A request goes to the socket that `router` keeps for its host. Where there is none, the gateway is
+A request goes to the address that `router` keeps for its host. Where there is none, the gateway is
 asked first, without the request's body, whether it can wake an app there (`waking`); the request
 itself waits untouched. The same is asked, once, when the app went away before it answered, of
 requests of which nothing can have been acted on. Where no app is to be had, or it does not answer,
@@ -38,6 +38,7 @@ _OWN_HEADER_BYTES = 65_536  # of the gateway's answers: a 402 tells its challeng
 JsonObject = dict[str, Any]
 
 _ERROR_STATUS = "{http.error.status_code}"
+_ROUTE_FILE = "{http.matchers.file.relative}"  # `/host/name` below routes/
 _OURS = {"Cache-Control": ["no-store"], FALLBACK_HEADER: ["gateway"]}
 _BODY_HEADERS = ("Expect", "Content-*", "Transfer-Encoding")
 
@@ -58,7 +59,7 @@ def routes(api: Api | None, base_domain: str) -> list[JsonObject]:
 
 
 def _app_route(served: JsonObject) -> JsonObject:
-    """Any well-formed host that `routes/` has a generation for.
+    """Any well-formed host that `routes/` has a file for.
 
     The host is put into a path only as the pattern captured it. The glob reads the one name in
     `routes/<host>`; with `first_exist_fallback` no further file is touched.
@@ -99,7 +100,8 @@ def _again_route(served: JsonObject) -> JsonObject:
     Only if the app can't have acted on it: its connection was never made, so that its body is
     unread; or its method is safe (RFC 9110, 9.2.1), it has no body, and no answer had begun.
     """
-    unreached = {"vars_regexp": {"{http.error.message}": {"pattern": f"^dial unix {SOCKETS_DIR}/"}}}
+    dialled = f"^dial (unix {SOCKETS_DIR}/|tcp )"
+    unreached = {"vars_regexp": {"{http.error.message}": {"pattern": dialled}}}
     safe = {
         "vars": {_ERROR_STATUS: ["502"]},
         "method": ["GET", "HEAD", "OPTIONS"],
@@ -137,10 +139,25 @@ def _served_route(base_domain: str) -> JsonObject:
             _logged("served", "{http.regexp.app.1}"),
             _logged("probe", f"{{http.request.header.{PROBE_HEADER}}}"),
             *cleaning(base_domain, removed=(FALLBACK_HEADER,)),
-            _app_proxy(),
+            {"handler": "subroute", "routes": [_port_route(), _socket_route()]},
         ],
         "terminal": True,
     }
+
+
+def _port_route() -> JsonObject:
+    """To an app that has a TCP port: the name of its route's file is what is dialled."""
+    name = {"name": "port", "pattern": "^/[^/]+/(.+:[0-9]+)$"}
+    return {
+        "match": [{"vars_regexp": {_ROUTE_FILE: name}}],
+        "handle": [_app_proxy("{http.regexp.port.1}")],
+        "terminal": True,
+    }
+
+
+def _socket_route() -> JsonObject:
+    """To an app that has a unix socket."""
+    return {"handle": [_app_proxy(f"unix/{SOCKETS_DIR}{_ROUTE_FILE}")]}
 
 
 def _waking_proxy(page_status: str, served: JsonObject) -> JsonObject:
@@ -176,7 +193,7 @@ def _logged(key: str, value: str) -> JsonObject:
     return {"handler": "log_append", "key": key, "value": value}
 
 
-def _app_proxy() -> JsonObject:
+def _app_proxy(dial: str) -> JsonObject:
     """To the app, streaming both ways. What clients say in forwarding headers is replaced.
 
     Idle connections are dropped after a second: sooner than common servers drop theirs (Node 5 s,
@@ -184,7 +201,7 @@ def _app_proxy() -> JsonObject:
     """
     return {
         "handler": "reverse_proxy",
-        "upstreams": [{"dial": f"unix/{SOCKETS_DIR}{{http.matchers.file.relative}}"}],
+        "upstreams": [{"dial": dial}],
         "flush_interval": -1,
         "transport": {
             "protocol": "http",

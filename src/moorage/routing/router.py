@@ -1,13 +1,14 @@
 """Which app a host name leads to, as two small directories that the proxy reads on each request.
 
-    run_dir/routes/<host>/<generation>    an empty file; its name is the generation being served
-    run_dir/sockets/<host>/<generation>   a symlink to the instance's socket
+    run_dir/routes/<host>/<name>          an empty file; its name says where the app is
+    run_dir/sockets/<host>/<generation>   a symlink to the app's unix socket, if it has one
 
-A switch renames the one file in `routes/<host>`, so it is atomic and the proxy is never reloaded.
-The proxy pools its connections by the dialled path, and the generation is part of that path: the
-moment after a switch no request reaches the old instance any more, not even over a connection that
-was kept alive, and a host name given to another project can't lead to its former app. The previous
-generation's symlink stays until the next switch, for a request that had just looked it up.
+The name is `host:port`, which the proxy dials, or a generation, whose symlink it dials. A switch
+renames the one file in `routes/<host>`, so it is atomic and the proxy is never reloaded. The proxy
+pools its connections by what it dials, and a generation is part of that: the moment after a switch
+no request reaches the old app any more, not even over a connection that was kept alive, and a host
+name given to another project can't lead to its former app. The previous generation's symlink stays
+until the next switch, for a request that had just looked it up.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import secrets
 import shutil
 from pathlib import Path
 
+from moorage.address import Address
 from moorage.errors import InvalidField
 from moorage.routing.hosts import MAX_LABEL_LENGTH, check_host, is_host
 
@@ -56,24 +58,24 @@ class Router:
         """The host name at which the project `name` answers."""
         return f"{name}.{self._base_domain}"
 
-    def point(self, host: str, socket: Path) -> None:
-        """From now on `host` leads to `socket`, an absolute path. Atomic; pointing again is free.
+    def point(self, host: str, target: Address) -> None:
+        """From now on `host` leads to `target`. Atomic; pointing again is free.
 
         Raises InvalidField for a host that is no host name or is too long.
         """
         check_host(host, max_length=MAX_HOST_LENGTH)
-        if not socket.is_absolute():
-            raise InvalidField("socket", f"{str(socket)!r} is not an absolute path")
-        current = self._generation(host)
-        if current is not None and self._target(host, current) == socket:
+        current = self._name(host)
+        if current is not None and self._named(host, current) == target:
             return
-        generation = secrets.token_hex(_GENERATION_LENGTH // 2)
         sockets = self._sockets / host
         sockets.mkdir(mode=0o700, exist_ok=True)
-        (sockets / generation).symlink_to(socket)
-        self._switch(host, current, generation)
+        name = str(target)
+        if target.path is not None:
+            name = secrets.token_hex(_GENERATION_LENGTH // 2)
+            (sockets / name).symlink_to(target.path)
+        self._switch(host, current, name)
         for link in sockets.iterdir():
-            if link.name not in {current, generation}:
+            if link.name not in {current, name}:
                 link.unlink()
 
     def remove(self, host: str) -> None:
@@ -83,31 +85,31 @@ class Router:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(directory)
 
-    def routes(self) -> dict[str, Path]:
-        """Every host that leads somewhere, and the socket it leads to."""
+    def routes(self) -> dict[str, Address]:
+        """Every host that leads to an app, and where that is."""
         found = {}
         for directory in self._routes.iterdir():
-            target = self.socket(directory.name)
+            target = self.target(directory.name)
             if target is not None:
                 found[directory.name] = target
         return found
 
-    def socket(self, host: str) -> Path | None:
-        """The socket `host` leads to, None when it leads nowhere."""
+    def target(self, host: str) -> Address | None:
+        """Where the app is that `host` leads to; None when it leads nowhere."""
         if not is_host(host):
             return None
-        generation = self._generation(host)
-        return None if generation is None else self._target(host, generation)
+        name = self._name(host)
+        return None if name is None else self._named(host, name)
 
-    def _switch(self, host: str, current: str | None, generation: str) -> None:
+    def _switch(self, host: str, current: str | None, name: str) -> None:
         markers = self._routes / host
         if current is not None:
-            (markers / current).rename(markers / generation)
+            (markers / current).rename(markers / name)
             return
         markers.mkdir(mode=0o700, exist_ok=True)
-        (markers / generation).touch(mode=0o600)
+        (markers / name).touch(mode=0o600)
 
-    def _generation(self, host: str) -> str | None:
+    def _name(self, host: str) -> str | None:
         # Asked of every app that runs, every few seconds, and so without making paths.
         try:
             with os.scandir(f"{self._routes}/{host}") as markers:
@@ -115,19 +117,22 @@ class Router:
         except FileNotFoundError:
             return None
 
-    def _target(self, host: str, generation: str) -> Path | None:
+    def _named(self, host: str, name: str) -> Address | None:
+        """What the name of a route's file says."""
+        if ":" in name:
+            return Address(name)
         try:
-            return Path(os.readlink(f"{self._sockets}/{host}/{generation}"))  # noqa: PTH115 (as above)
+            return Address(f"unix:{os.readlink(f'{self._sockets}/{host}/{name}')}")  # noqa: PTH115 (as above)
         except FileNotFoundError:
             return None
 
     def _clear_leftovers(self) -> None:
         """Remove what a crash between two steps of `point` or `remove` left."""
         for directory in self._routes.iterdir():
-            if self.socket(directory.name) is None:
+            if self.target(directory.name) is None:
                 shutil.rmtree(directory)
         for directory in self._sockets.iterdir():
-            current = self._generation(directory.name)
+            current = self._name(directory.name)
             if current is None:
                 shutil.rmtree(directory)
                 continue

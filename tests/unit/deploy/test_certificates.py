@@ -1,10 +1,9 @@
 """Which hosts the proxy may have certificates made for, and how many."""
 
-from pathlib import Path
-
 import pytest
 from yard import Yard
 
+from fakes import app_address
 from moorage.deploy.addresses.certificates import Certificates
 from moorage.records.project import ProjectStatus
 from records_fixture import BOB, add_project
@@ -35,7 +34,7 @@ async def test_project_has_one_from_the_moment_its_address_is_led_to_its_app(yar
     await add_project(yard.db, name="first", status=ProjectStatus.DEPLOYING)
     asked = certificates(yard)
     assert not await asked.may_have("first.example.com")
-    yard.routes.point("first.example.com", Path("/run/first.sock"))
+    yard.routes.point("first.example.com", app_address("first"))
     assert await asked.may_have("first.example.com")
 
 

@@ -7,6 +7,7 @@ import pytest
 from yard import HOST, Yard, socket_of
 
 from clock import HOUR_MS, MINUTE_MS
+from fakes import app_address
 from moorage.auth.rate_limit import RateLimiter
 from moorage.deploy.addresses.domains import Domains
 from moorage.deploy.addresses.txt_records import LookupFailed
@@ -356,7 +357,7 @@ async def test_all_addresses_of_a_project_move_together(
     await domains.verify(project, SHOP)
     async with yard.db.transaction(durable=True) as tx:
         await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-    yard.routes.table[SHOP] = Path("/run/apps/stale.sock")  # as a crash may leave it
+    yard.routes.table[SHOP] = app_address("stale")  # as a crash may leave it
 
     await yard.reconciler.reconcile()
     await yard.subject_tasks_done()

@@ -9,6 +9,7 @@ import pytest
 from yard import APP_LIMITS, HOST, Yard, socket_of
 
 from clock import MovableClock
+from fakes import app_address
 from moorage.deploy.keeping import reconciler as module
 from moorage.engines.engine import Instance, InstanceSpec, Limits
 from moorage.errors import DeployFailed, FailureCause
@@ -361,7 +362,7 @@ async def test_address_is_not_taken_from_a_version_about_to_be_ready(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
     await add_deployment(yard.db, project, DeploymentStatus.DEPLOYING)
-    theirs = yard.routes.table[HOST] = Path("/run/apps/new.sock")
+    theirs = yard.routes.table[HOST] = app_address("new")
     for _ in range(3):
         await reconcile(yard)
     yard.runtime.die(app.id)

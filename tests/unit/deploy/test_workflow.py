@@ -7,6 +7,7 @@ import pytest
 from yard import APP_LIMITS, BUILD_LIMITS, HOST, Yard, socket_of
 
 from clock import START_MS
+from fakes import app_address
 from moorage.deploy.work import worker as worker_module
 from moorage.deploy.work.workflow import MOST_ATTEMPTS
 from moorage.engines.engine import AppExit, Instance, InstanceSpec, Limits
@@ -236,7 +237,7 @@ async def test_redeploy_replaces_the_old_version_and_goes_on_billing(
 
     def old_serves(step: str) -> None:
         if step != "ready":  # from then on the address leads to the new one
-            assert yard.routes.table[HOST].stem == old
+            assert yard.routes.table[HOST] == app_address(old)
         assert old in yard.runtime.apps
 
     yard.on_step = old_serves
@@ -270,7 +271,7 @@ async def test_old_version_serves_on_when_the_new_one_fails(
     assert (await yard.deployment(old)).status is DeploymentStatus.READY
     now = await yard.project(project)
     assert (now.status, now.serving_deployment_id) == (ProjectStatus.ACTIVE, old)
-    assert yard.routes.table[HOST].stem == old
+    assert yard.routes.table[HOST] == app_address(old)
     assert set(yard.runtime.apps) == {old}
     assert await yard.intervals(project) == billed
 
@@ -307,7 +308,7 @@ async def test_job_taken_away_changes_nothing_more(
     assert (await yard.deployment(new.id)).status in UNDER_WAY
     now = await yard.project(project)
     assert (now.status, now.serving_deployment_id) == (ProjectStatus.ACTIVE, old)
-    assert yard.routes.table[HOST].stem == old
+    assert yard.routes.table[HOST] == app_address(old)
     assert old in yard.runtime.apps
     assert await yard.intervals(project) == billed
 
@@ -343,11 +344,11 @@ async def test_cancelled_switch_leads_the_address_back(
     yard.answers = linger
     deploying = asyncio.create_task(yard.deployed())
     await reached.wait()
-    assert yard.routes.table[HOST].stem != old
+    assert yard.routes.table[HOST] != app_address(old)
     deploying.cancel()
     await asyncio.gather(deploying, return_exceptions=True)
 
-    assert yard.routes.table[HOST].stem == old
+    assert yard.routes.table[HOST] == app_address(old)
 
 
 async def test_switch_cancelled_while_it_is_recorded_stays(

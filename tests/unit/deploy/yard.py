@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import bindparam, func, select
 
 from clock import MovableClock
-from fakes import FakeRoutes, FakeRuntime, roomy
+from fakes import FakeRoutes, FakeRuntime, app_address, roomy
+from moorage.address import Address
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.keeping.deletion import Deletion
@@ -180,7 +181,7 @@ class Yard:
 
     async def healthy(
         self,
-        socket: Path,
+        address: Address,
         *,
         path: str,
         timeout_seconds: float,
@@ -239,7 +240,7 @@ class Yard:
         )
         self.runtime.built[deployment.id] = spec
         self.runtime.apps[deployment.id] = Instance(
-            deployment_id=deployment.id, socket=socket_of(deployment), port=3000
+            deployment_id=deployment.id, address=socket_of(deployment), port=3000
         )
         self.routes.table[HOST] = socket_of(deployment)
         return deployment
@@ -296,9 +297,9 @@ async def answers() -> bool:
     return True
 
 
-def socket_of(deployment: Deployment) -> Path:
+def socket_of(deployment: Deployment) -> Address:
     """Where the fake runtime has a deployment's app listen."""
-    return Path("/run/apps") / f"{deployment.id}.sock"
+    return app_address(deployment.id)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def found(config: object, key: str) -> list[Any]:
 def test_proxy_holds_no_routes_of_single_apps() -> None:
     dials = {dial for dial in found(caddy_config(DEV), "dial") if isinstance(dial, str)}
     own = {"unix/fallback.sock", "unix/wake.sock"}
-    assert dials == {"unix/sockets{http.matchers.file.relative}", *own}
+    assert dials == {"unix/sockets{http.matchers.file.relative}", "{http.regexp.port.1}", *own}
 
 
 def test_admin_endpoint_is_off_and_nothing_is_persisted() -> None:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from moorage.address import Address
 from moorage.errors import InvalidField
 from moorage.routing.router import MAX_HOST_LENGTH, Router
 
-BLUE = Path("/run/blue.sock")
-GREEN = Path("/run/green.sock")
+BLUE = Address("unix:/run/blue.sock")
+GREEN = Address("unix:/run/green.sock")
+REMOTE = Address("10.1.2.3:3000")
 
 
 @pytest.fixture
@@ -21,9 +23,9 @@ def generation(run_dir: Path, host: str) -> str:
     return marker.name
 
 
-def dialled(run_dir: Path, host: str) -> Path:
+def dialled(run_dir: Path, host: str) -> Address:
     """Where the proxy gets: what `sockets/<host>/<generation>` leads to."""
-    return (run_dir / "sockets" / host / generation(run_dir, host)).readlink()
+    return Address.unix((run_dir / "sockets" / host / generation(run_dir, host)).readlink())
 
 
 def test_host_is_name_under_base_domain(router: Router) -> None:
@@ -34,7 +36,7 @@ def test_pointed_host_leads_to_its_socket(router: Router, tmp_path: Path) -> Non
     router.point("a.localhost", BLUE)
     router.point("b.localhost", GREEN)
     assert router.routes() == {"a.localhost": BLUE, "b.localhost": GREEN}
-    assert router.socket("a.localhost") == BLUE
+    assert router.target("a.localhost") == BLUE
     assert dialled(tmp_path, "a.localhost") == BLUE
 
 
@@ -55,8 +57,8 @@ def test_previous_generation_stays_dialable_until_the_next_switch(
     router.point("a.localhost", BLUE)
     first = generation(tmp_path, "a.localhost")
     router.point("a.localhost", GREEN)
-    assert (sockets / first).readlink() == BLUE
-    router.point("a.localhost", Path("/run/third.sock"))
+    assert (sockets / first).readlink() == BLUE.path
+    router.point("a.localhost", Address("unix:/run/third.sock"))
     assert not (sockets / first).is_symlink()
     assert len(list(sockets.iterdir())) == 2
 
@@ -73,7 +75,7 @@ def test_removed_host_leads_nowhere_and_leaves_nothing(router: Router, tmp_path:
     router.remove("a.localhost")
     router.remove("a.localhost")
     assert router.routes() == {}
-    assert router.socket("a.localhost") is None
+    assert router.target("a.localhost") is None
     assert not list((tmp_path / "routes").iterdir())
     assert not list((tmp_path / "sockets").iterdir())
 
@@ -110,13 +112,19 @@ def test_what_is_no_host_name_is_refused(router: Router, tmp_path: Path, host: s
         router.point(host, BLUE)
     with pytest.raises(InvalidField, match="host"):
         router.remove(host)
-    assert router.socket(host) is None
+    assert router.target(host) is None
     assert not list((tmp_path / "routes").iterdir())
 
 
-def test_relative_socket_is_refused(router: Router) -> None:
-    with pytest.raises(InvalidField, match="absolute"):
-        router.point("a.localhost", Path("run/blue.sock"))
+def test_host_that_leads_to_a_port_has_its_address_for_a_name(
+    router: Router, tmp_path: Path
+) -> None:
+    router.point("a.localhost", BLUE)
+    router.point("a.localhost", REMOTE)
+    assert generation(tmp_path, "a.localhost") == "10.1.2.3:3000"  # which the proxy dials
+    assert Router(tmp_path, "localhost").routes() == {"a.localhost": REMOTE}
+    router.point("a.localhost", GREEN)
+    assert dialled(tmp_path, "a.localhost") == GREEN
 
 
 def test_longest_host_fits_into_sun_path(router: Router, tmp_path: Path) -> None:
@@ -142,9 +150,11 @@ def test_routes_survive_a_restart(router: Router, tmp_path: Path) -> None:
 
 def test_leftovers_of_a_crash_are_cleared_at_start(router: Router, tmp_path: Path) -> None:
     router.point("a.localhost", BLUE)
-    (tmp_path / "sockets" / "a.localhost" / "0badc0de").symlink_to(GREEN)  # died before the switch
+    (tmp_path / "sockets" / "a.localhost" / "0badc0de").symlink_to(
+        "/run/x.sock"
+    )  # died before the switch
     (tmp_path / "sockets" / "b.localhost").mkdir()
-    (tmp_path / "sockets" / "b.localhost" / "0badc0de").symlink_to(GREEN)
+    (tmp_path / "sockets" / "b.localhost" / "0badc0de").symlink_to("/run/green.sock")
     (tmp_path / "routes" / "c.localhost").mkdir()  # died while removing
     assert Router(tmp_path, "localhost").routes() == {"a.localhost": BLUE}
     assert [path.name for path in (tmp_path / "routes").iterdir()] == ["a.localhost"]

@@ -1,9 +1,9 @@
 """The addresses of projects: each one's own name, and the domains that its owner proved."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Protocol
 
+from moorage.address import Address
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.records.project import Project
 from moorage.storage.apps import domains, projects
@@ -13,19 +13,19 @@ from moorage.storage.database import Database
 class Routes(Protocol):
     """What is needed of the router."""
 
-    def point(self, host: str, socket: Path) -> None:
-        """Lead a host to a socket."""
+    def point(self, host: str, target: Address) -> None:
+        """Routes a host to an app."""
         ...
 
     def remove(self, host: str) -> None:
         """Lead a host nowhere."""
         ...
 
-    def socket(self, host: str) -> Path | None:
+    def target(self, host: str) -> Address | None:
         """Where a host leads, None when nowhere."""
         ...
 
-    def routes(self) -> dict[str, Path]:
+    def routes(self) -> dict[str, Address]:
         """Every host that leads somewhere."""
         ...
 
@@ -41,36 +41,36 @@ class Addresses:
         self._routes = routes
         self._hosts = hosts
 
-    async def point(self, project: Project, socket: Path) -> None:
-        """Lead every host of a project to a socket; pointing again is free."""
+    async def point(self, project: Project, target: Address) -> None:
+        """Lead every host of a project to an app; pointing again is free."""
         for host in await self._of(project):
-            self._routes.point(host, socket)
+            self._routes.point(host, target)
 
     async def remove(self, project: Project) -> None:
         """Lead every host of a project nowhere."""
         for host in await self._of(project):
             self._routes.remove(host)
 
-    def lead_to(self, project: Project, socket: Path, *, proved: Iterable[str]) -> bool:
-        """Whether a project's own name and its `proved` domains all lead to this socket."""
+    def lead_to(self, project: Project, target: Address, *, proved: Iterable[str]) -> bool:
+        """Whether a project's own name and its `proved` domains all lead to this app."""
         hosts = (self._hosts.host(project.unique_name), *proved)
-        return all(self._routes.socket(host) == socket for host in hosts)
+        return all(self._routes.target(host) == target for host in hosts)
 
-    def socket(self, project: Project) -> Path | None:
+    def target(self, project: Project) -> Address | None:
         """Where a project's own name leads, None when nowhere."""
-        return self._routes.socket(self._hosts.host(project.unique_name))
+        return self._routes.target(self._hosts.host(project.unique_name))
 
     def leads(self, host: str) -> bool:
         """Whether a host leads anywhere."""
-        return self._routes.socket(host) is not None
+        return self._routes.target(host) is not None
 
     def adopt(self, host: str, project: Project) -> None:
         """Lead a domain, whose ever it was, to where the project's own name leads."""
-        socket = self.socket(project)
-        if socket is None:
+        target = self.target(project)
+        if target is None:
             self._routes.remove(host)
         else:
-            self._routes.point(host, socket)
+            self._routes.point(host, target)
 
     def drop(self, host: str) -> None:
         """Lead a domain that is no project's any more nowhere."""

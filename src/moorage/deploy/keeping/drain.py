@@ -5,7 +5,7 @@ from collections.abc import Collection
 import msgspec
 
 from moorage.clock import Clock
-from moorage.engines.engine import Runtime
+from moorage.engines.engine import Engine
 
 IDLE_SECONDS = 1.5
 """Without a connection for as long, nobody uses it: the proxy drops idle ones after a second."""
@@ -17,7 +17,7 @@ class Drain:
     The time is this process's: a gateway that was restarted waits for them afresh.
     """
 
-    def __init__(self, *, runtime: Runtime, limit_seconds: float, clock: Clock) -> None:
+    def __init__(self, *, runtime: Engine, limit_seconds: float, clock: Clock) -> None:
         self._runtime = runtime
         self._limit_seconds = limit_seconds
         self._clock = clock

@@ -21,7 +21,7 @@ from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.sleep import Sleep
 from moorage.deploy.keeping.subject_tasks import SubjectTasks
 from moorage.deploy.work.specs import Specs
-from moorage.engines.engine import Instance, Runtime
+from moorage.engines.engine import Engine, Instance
 from moorage.events import outbox
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment
@@ -48,7 +48,7 @@ class Reconciler:
         self,
         *,
         db: Database,
-        runtime: Runtime,
+        runtime: Engine,
         addresses: Addresses,
         metering: Metering,
         specs: Specs,
@@ -218,7 +218,7 @@ class Reconciler:
             self.restarts.begin(project, serving, self.start)
             return True
         own = proved.get(project.id, ())
-        if not self._addresses.lead_to(project, instance.socket, proved=own):
+        if not self._addresses.lead_to(project, instance.address, proved=own):
             await self._point(project.id, serving, instance)
         return False
 
@@ -281,10 +281,10 @@ class Reconciler:
         project = await self._serves(project_id, serving)
         if project is None or project.status is not ProjectStatus.ACTIVE:
             return
-        leads_somewhere = self._addresses.socket(project) is not None
+        leads_somewhere = self._addresses.target(project) is not None
         if leads_somewhere and await projects.is_starting(self._db, project_id):
             return
-        await self._addresses.point(project, instance.socket)
+        await self._addresses.point(project, instance.address)
 
     async def _serves(self, project_id: str, serving: str) -> Project | None:
         """The project as it is now, if this deployment is still the one that serves."""

@@ -12,7 +12,7 @@ import structlog
 
 from moorage.deploy.keeping.drain import Drain
 from moorage.deploy.keeping.subject_tasks import SubjectTasks
-from moorage.engines.engine import Runtime
+from moorage.engines.engine import Engine
 from moorage.records.deployment import DeploymentStatus
 from moorage.storage.apps import projects, releases
 from moorage.storage.database import Database
@@ -34,7 +34,7 @@ class Releases:
         self,
         *,
         db: Database,
-        runtime: Runtime,
+        runtime: Engine,
         subject_tasks: SubjectTasks,
         drain: Drain,
         most: int,

@@ -13,7 +13,7 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.keeping.subject_tasks import SubjectTasks
-from moorage.engines.engine import AppExit, Runtime
+from moorage.engines.engine import AppExit, Engine
 from moorage.errors import DatabaseUnavailable
 from moorage.events import outbox
 from moorage.records.event import EventKind
@@ -56,7 +56,7 @@ class Restarts:
     """Counts each app's restarts."""
 
     def __init__(
-        self, *, db: Database, runtime: Runtime, subject_tasks: SubjectTasks, clock: Clock
+        self, *, db: Database, runtime: Engine, subject_tasks: SubjectTasks, clock: Clock
     ) -> None:
         self._db = db
         self._runtime = runtime

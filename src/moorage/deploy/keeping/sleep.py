@@ -12,7 +12,7 @@ import structlog
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.keeping.subject_tasks import SubjectTasks
-from moorage.engines.engine import Instance, Runtime
+from moorage.engines.engine import Engine, Instance
 from moorage.records.project import Project
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
@@ -33,7 +33,7 @@ class Sleep:
         self,
         *,
         db: Database,
-        runtime: Runtime,
+        runtime: Engine,
         addresses: Addresses,
         subject_tasks: SubjectTasks,
         after_seconds: float,
@@ -109,7 +109,7 @@ class Sleep:
         serving = instance.deployment_id
         deadline = self._clock.monotonic_seconds() + _LAST_GUESTS_SECONDS
         while (project := await self._sleeping(project_id, serving)) is not None:
-            if self._addresses.socket(project) == instance.socket:
+            if self._addresses.target(project) == instance.address:
                 await self._addresses.remove(project)
             guests = await self._runtime.connections(serving)
             if guests and self._clock.monotonic_seconds() > deadline:

@@ -8,7 +8,7 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.entrance.capacity import Capacity
-from moorage.engines.engine import Disks, Incident, IncidentKind, Runtime
+from moorage.engines.engine import Disks, Engine, Incident, IncidentKind
 from moorage.events import outbox
 from moorage.ledger.metering import Metering
 from moorage.metrics import record_ended_for_space
@@ -33,7 +33,7 @@ class Space:
         self,
         *,
         db: Database,
-        runtime: Runtime,
+        runtime: Engine,
         metering: Metering,
         capacity: Capacity,
         ballast: Ballast,
@@ -49,7 +49,7 @@ class Space:
     async def run(self) -> None:
         """See to what happens, until cancelled."""
         while True:
-            incident = await self._runtime.incident()
+            incident = await self._runtime.next_incident()
             try:
                 await self.see_to(incident)
             except Exception:  # `look` sees to it again

@@ -10,7 +10,7 @@ from typing import Protocol
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.keeping.sleep import Sleep
-from moorage.engines.engine import Runtime
+from moorage.engines.engine import Engine
 from moorage.engines.engine import Usage as Used
 from moorage.metrics import record_app_requests, record_cpu, watch_app_memory
 from moorage.records.consumption import Load, UsageHour
@@ -42,7 +42,7 @@ class UsageMeter:
         self,
         *,
         db: Database,
-        runtime: Runtime,
+        runtime: Engine,
         addresses: Addresses,
         log: Log,
         sleep: Sleep,

@@ -6,10 +6,10 @@ One that ends again and again, or is not to be started for a while yet, is not w
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 
 import structlog
 
+from moorage.address import Address
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.entrance.capacity import Capacity
@@ -17,7 +17,7 @@ from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.sleep import Sleep
 from moorage.deploy.keeping.subject_tasks import SubjectTasks
 from moorage.deploy.work.health import Healthy, wait_until_healthy
-from moorage.engines.engine import Runtime
+from moorage.engines.engine import Engine
 from moorage.errors import DeployFailed, NoCapacity
 from moorage.metrics import record_wake
 from moorage.records.project import Project, ProjectStatus
@@ -45,7 +45,7 @@ class Wake:
         sleep: Sleep,
         restarts: Restarts,
         capacity: Capacity,
-        runtime: Runtime,
+        runtime: Engine,
         start: Start,
         listen_seconds: float,
         healthy_seconds: float,
@@ -121,9 +121,9 @@ class Wake:
                     return was_asleep, False
                 await asyncio.wait([chore])
                 waited = True
-            elif (socket := await self._living(project, serving)) is not None:
+            elif (address := await self._living(project, serving)) is not None:
                 if waited:
-                    await self._until_healthy(serving, socket)
+                    await self._until_healthy(serving, address)
                 return was_asleep, True
             elif begun:
                 return was_asleep, False
@@ -142,12 +142,12 @@ class Wake:
         else:
             self._restarts.begin(project, serving, self._start)
 
-    async def _living(self, project: Project, serving: str) -> Path | None:
+    async def _living(self, project: Project, serving: str) -> Address | None:
         """Where the project's name leads, if its app runs and listens."""
-        socket = self._addresses.socket(project)
-        if socket is None or await self._runtime.instance(serving) is None:
+        address = self._addresses.target(project)
+        if address is None or await self._runtime.instance(serving) is None:
             return None
-        return socket
+        return address
 
     async def _rouse(self, project: Project, serving: str) -> None:
         """Say that the project sleeps no more; what kept its app from starting before is over.
@@ -161,7 +161,7 @@ class Wake:
         self._subject_tasks.forgive("start", serving)
         self._runtime.note(serving, "A request came: awake, and started again.")
 
-    async def _until_healthy(self, serving: str, socket: Path) -> None:
+    async def _until_healthy(self, serving: str, address: Address) -> None:
         """Wait until the app is well; what it says if it never is, its visitors are to see."""
 
         async def has_ended() -> bool:
@@ -171,7 +171,7 @@ class Wake:
         path = "/" if deployment is None else deployment.health_path
         try:
             await self._healthy(
-                socket, path=path, timeout_seconds=self._healthy_seconds, has_ended=has_ended
+                address, path=path, timeout_seconds=self._healthy_seconds, has_ended=has_ended
             )
         except DeployFailed as failure:
             log.warning("woken app is not well", deployment=serving, cause=failure.cause)

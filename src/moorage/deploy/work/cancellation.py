@@ -7,7 +7,7 @@ from pathlib import Path
 from moorage.clock import Clock
 from moorage.deploy.work.failure import fail, fail_project
 from moorage.deploy.work.worker import Worker
-from moorage.engines.engine import Runtime
+from moorage.engines.engine import Engine
 from moorage.errors import DeployFailed, DeploymentOver, FailureCause
 from moorage.records.deployment import UNDER_WAY, Deployment
 from moorage.records.job import JobKind
@@ -22,7 +22,7 @@ class Cancellation:
     """Ends deployments; what a crash leaves half done, the reconciler finishes."""
 
     def __init__(
-        self, *, db: Database, worker: Worker, runtime: Runtime, sources: Path, clock: Clock
+        self, *, db: Database, worker: Worker, runtime: Engine, sources: Path, clock: Clock
     ) -> None:
         self._db = db
         self._worker = worker

@@ -1,12 +1,12 @@
-"""Whether an app answers HTTP: on its own socket, before any traffic is sent there."""
+"""Whether an app answers HTTP: at its own address, before any traffic is sent there."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Protocol
 
 import httptools
 
+from moorage.address import Address
 from moorage.errors import DeployFailed, FailureCause
 
 _FIRST_PAUSE_SECONDS = 0.005
@@ -20,19 +20,19 @@ class Healthy(Protocol):
 
     async def __call__(
         self,
-        socket: Path,
+        address: Address,
         /,
         *,
         path: str,
         timeout_seconds: float,
         has_ended: Callable[[], Awaitable[bool]],
     ) -> None:
-        """Wait until `GET path` is answered well at the socket."""
+        """Wait until `GET path` is answered well at the address."""
         ...
 
 
 async def wait_until_healthy(
-    socket: Path, *, path: str, timeout_seconds: float, has_ended: Callable[[], Awaitable[bool]]
+    address: Address, *, path: str, timeout_seconds: float, has_ended: Callable[[], Awaitable[bool]]
 ) -> None:
     """Return when `GET path` is answered with less than 500.
 
@@ -43,7 +43,7 @@ async def wait_until_healthy(
     deadline = loop.time() + timeout_seconds
     pause = _FIRST_PAUSE_SECONDS
     while True:
-        seen = await _ask(socket, path, min(_REQUEST_SECONDS, timeout_seconds))
+        seen = await _ask(address, path, min(_REQUEST_SECONDS, timeout_seconds))
         if isinstance(seen, int) and seen < 500:
             return
         late = loop.time() + pause > deadline
@@ -53,20 +53,20 @@ async def wait_until_healthy(
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
-async def _ask(socket: Path, path: str, timeout_seconds: float) -> int | str:
+async def _ask(address: Address, path: str, timeout_seconds: float) -> int | str:
     """The status of one answer, or what went wrong, in words."""
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await _status(socket, path)
+            return await _status(address, path)
     except TimeoutError:
         return "no answer in time"
     except OSError as error:
         return f"no valid HTTP answer ({type(error).__name__})"
 
 
-async def _status(socket: Path, path: str) -> int | str:
+async def _status(address: Address, path: str) -> int | str:
     """Ask once. No more is read than a head may have: the app's answer may have no end."""
-    reader, writer = await asyncio.open_unix_connection(str(socket), limit=_HEAD_BYTES)
+    reader, writer = await address.connect(limit=_HEAD_BYTES)
     head = _Head()
     try:
         # As HTTP/1.1, which apps know best; with Host, Accept and Connection as clients send them.

@@ -8,7 +8,7 @@ from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.deploy.entrance import succession
 from moorage.deploy.entrance.capacity import Capacity
-from moorage.engines.engine import Runtime
+from moorage.engines.engine import Engine
 from moorage.errors import (
     DeploymentNotFound,
     NoEarlierRelease,
@@ -43,7 +43,7 @@ class Rollback:
         self,
         *,
         db: Database,
-        runtime: Runtime,
+        runtime: Engine,
         capacity: Capacity,
         copies: RateLimiter,
         clock: Clock,

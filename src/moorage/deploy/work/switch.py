@@ -1,8 +1,8 @@
 """The switch: a started app becomes the one that its project's address leads to."""
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
+from moorage.address import Address
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.addresses.hosts import Hosts
@@ -51,7 +51,7 @@ class Switch:
         Raises DeployFailed, LostJob and Reconfigured; the address leads where it did before, then.
         """
         failpoint("route")
-        before = self._addresses.socket(project)
+        before = self._addresses.target(project)
         try:
             await self._route(project, instance)
             failpoint("ready")
@@ -62,7 +62,7 @@ class Switch:
 
     async def _route(self, project: Project, instance: Instance) -> None:
         """Lead the address to the instance and see it answer there, through the proxy."""
-        await self._addresses.point(project, instance.socket)
+        await self._addresses.point(project, instance.address)
         if not await self._answers(self._hosts.host(project.unique_name)):
             raise DeployFailed(
                 FailureCause.UNHEALTHY,
@@ -71,7 +71,7 @@ class Switch:
             )
 
     async def _route_back(
-        self, deployment: Deployment, project: Project, before: Path | None
+        self, deployment: Deployment, project: Project, before: Address | None
     ) -> None:
         """Lead the address where it led before, unless the rows say that the new one serves."""
         current = await projects.by_id(self._db, project.id)

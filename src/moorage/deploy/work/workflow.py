@@ -17,7 +17,7 @@ from moorage.deploy.work.failure import fail, fail_project
 from moorage.deploy.work.health import wait_until_healthy
 from moorage.deploy.work.specs import Specs, plan_of
 from moorage.deploy.work.switch import Reconfigured, Switch
-from moorage.engines.engine import AppExit, Instance, Runtime
+from moorage.engines.engine import AppExit, Engine, Instance
 from moorage.errors import DeployFailed, FailureCause, NoCapacity
 from moorage.failpoints import failpoint
 from moorage.ledger.build_time import BuildTime
@@ -51,7 +51,7 @@ class Workflow:
         self,
         *,
         db: Database,
-        runtime: Runtime,
+        runtime: Engine,
         switch: Switch,
         specs: Specs,
         build_time: BuildTime,
@@ -169,7 +169,7 @@ class Workflow:
 
         try:
             await wait_until_healthy(
-                instance.socket,
+                instance.address,
                 path=path,
                 timeout_seconds=self._timing.healthy_seconds,
                 has_ended=has_ended,

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from moorage.address import Address
 from moorage.clock import Clock
 from moorage.engines.engine import Instance
 from moorage.engines.host.cgroup import Cgroups
@@ -117,4 +118,5 @@ class Place(ABC):
 
     def instance(self, listener: Listener) -> Instance:
         """The app, which runs and listens there."""
-        return Instance(deployment_id=self.deployment_id, socket=self.socket, port=listener.port)
+        address = Address.unix(self.socket)
+        return Instance(deployment_id=self.deployment_id, address=address, port=listener.port)

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Local(ABC, Generic[M, P]):
-    """A `Runtime` but for how it isolates. Of one object, each deployment's calls wait in turn.
+    """An `Engine` but for how it isolates. Of one object, each deployment's calls wait in turn.
 
     `M` is the machine as that way of isolating has it, `P` a deployment's place there.
     """
@@ -66,7 +66,7 @@ class Local(ABC, Generic[M, P]):
         """Stop the app, if there is one, and keep how it ended."""
 
     async def close(self, *, stop_apps: bool) -> None:
-        """As `Runtime.close`. Without `stop_apps` the packet filter stays too."""
+        """As `Engine.close`. Without `stop_apps` the packet filter stays too."""
         for task in self._tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -82,7 +82,7 @@ class Local(ABC, Generic[M, P]):
         self._opened = None
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
-        """As `Runtime.start`."""
+        """As `Engine.start`."""
         async with self._alone(spec.deployment_id) as place:
             require_built(place, "start")
             if (instance := await in_thread(self._live, place)) is not None:
@@ -94,25 +94,25 @@ class Local(ABC, Generic[M, P]):
                 raise
 
     async def stop(self, deployment_id: str) -> None:
-        """As `Runtime.stop`."""
+        """As `Engine.stop`."""
         async with self._alone(deployment_id) as place:
             await to_its_end(self._halt(place))
 
     async def discard(self, deployment_id: str) -> None:
-        """As `Runtime.discard`."""
+        """As `Engine.discard`."""
         async with self._alone(deployment_id) as place:
             await to_its_end(self._halt(place))
             if place.record is not None:
                 await in_thread(place.abandon)
 
     async def remove(self, deployment_id: str) -> None:
-        """As `Runtime.remove`."""
+        """As `Engine.remove`."""
         async with self._alone(deployment_id) as place:
             await to_its_end(self._halt(place))
             await in_thread(place.remove)
 
     async def instance(self, deployment_id: str) -> Instance | None:
-        """As `Runtime.instance`."""
+        """As `Engine.instance`."""
         place = self._place(deployment_id)
         found = await in_thread(self._live, place)
         if found is None:
@@ -120,11 +120,11 @@ class Local(ABC, Generic[M, P]):
         return found
 
     def memory_bytes(self) -> int:
-        """As `Runtime.memory_bytes`."""
+        """As `Engine.memory_bytes`."""
         return self._machine.shares.apps_bytes
 
     async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
-        """As `Runtime.confine`."""
+        """As `Engine.confine`."""
         groups = self._machine.cgroups
         if groups is None:
             return False
@@ -132,19 +132,19 @@ class Local(ABC, Generic[M, P]):
         return True
 
     async def next_exit(self) -> str:
-        """As `Runtime.ended`."""
+        """As `Engine.next_exit`."""
         return await self._ends.next()
 
-    async def incident(self) -> Incident:
-        """As `Runtime.incident`."""
+    async def next_incident(self) -> Incident:
+        """As `Engine.next_incident`."""
         return await self._machine.incidents.next()
 
     async def known(self) -> set[str]:
-        """As `Runtime.known`."""
+        """As `Engine.known`."""
         return self._machine.known()
 
     def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
-        """As `Runtime.log_tail`."""
+        """As `Engine.log_tail`."""
         return self._place(deployment_id).logs.tail(kind, max_bytes)
 
     def read_log(
@@ -157,12 +157,12 @@ class Local(ABC, Generic[M, P]):
         tail: int | None = None,
         limit: int = 10_000,
     ) -> LogPage:
-        """As `Runtime.read_log`."""
+        """As `Engine.read_log`."""
         logs = self._place(deployment_id).logs
         return logs.read(kind, after=after, since_ms=since_ms, tail=tail, limit=limit)
 
     def note(self, deployment_id: str, text: str) -> None:
-        """As `Runtime.note`; what can't be written is left out."""
+        """As `Engine.note`; what can't be written is left out."""
         self._place(deployment_id).logs.note(LogKind.RUNTIME, text)
 
     @property

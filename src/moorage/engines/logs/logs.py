@@ -48,7 +48,7 @@ class Logs:
     def read(
         self, kind: LogKind, *, after: int, since_ms: int, tail: int | None, limit: int
     ) -> LogPage:
-        """As `Runtime.read_log`."""
+        """As `Engine.read_log`."""
         log = self._log(kind)
         return reader.read_log(log, after=after, since_ms=since_ms, tail=tail, limit=limit)
 

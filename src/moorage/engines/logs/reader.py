@@ -18,7 +18,7 @@ _TRIES = 5  # segments may be dropped while they are read
 def read_log(
     log: Path, *, after: int = 0, since_ms: int = 0, tail: int | None = None, limit: int
 ) -> LogPage:
-    """At most `limit` lines, as `Runtime.read_log` says; an empty page without a log."""
+    """At most `limit` lines, as `Engine.read_log` says; an empty page without a log."""
     for _ in range(_TRIES):
         view = _View(log)
         try:

@@ -27,7 +27,7 @@ _TEND_EVERY_SECONDS = 5.0
 
 
 class Rootless(Local[Machine, Place]):
-    """A `Runtime` of user namespaces, pasta, nftables, seccomp and resource limits.
+    """An `Engine` of user namespaces, pasta, nftables, seccomp and resource limits.
 
     Both directories are closed to all other users. `hierarchy` is where this user may make control
     groups, None for nowhere. `accept_soft_limits` says that the operator knows which limits are
@@ -48,7 +48,7 @@ class Rootless(Local[Machine, Place]):
         self._apps: dict[str, Record] = {}  # those that were started, and not stopped since
 
     async def open(self) -> str:
-        """As `Runtime.open`; runs a trial, and removes what nothing accounts for any more."""
+        """As `Engine.open`; runs a trial, and removes what nothing accounts for any more."""
         self._opened = await in_thread(
             host.open_machine,
             self._configuration,
@@ -74,7 +74,7 @@ class Rootless(Local[Machine, Place]):
         return f"rootless: user namespaces, pasta, nftables, seccomp, {limits}; disks are watched"
 
     async def check(self) -> None:
-        """As `Runtime.check`: open, and nothing is missing since."""
+        """As `Engine.check`: open, and nothing is missing since."""
         if self._opened is None:
             raise IsolationMissing(("the runtime is closed",))
         if missing := await in_thread(probe.missing):
@@ -84,7 +84,7 @@ class Rootless(Local[Machine, Place]):
         host.close_machine(machine)
 
     async def build(self, spec: BuildSpec) -> None:
-        """As `Runtime.build`. Keeps no caches."""
+        """As `Engine.build`. Keeps no caches."""
         async with self._alone(spec.deployment_id) as place:
             await to_its_end(self._halt(place))
             await in_thread(place.begin)
@@ -93,7 +93,7 @@ class Rootless(Local[Machine, Place]):
                 await build.run_steps(place, spec, self._watch)
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
-        """As `Runtime.copy`. The copy is made where nothing but the two is to be seen."""
+        """As `Engine.copy`. The copy is made where nothing but the two is to be seen."""
         origin = self._place(origin_id)
         require_built(origin, "copy")
         async with self._alone(deployment_id) as place:
@@ -103,43 +103,43 @@ class Rootless(Local[Machine, Place]):
                 await copying.copy(origin, place, self._watch)
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
-        """As `Runtime.start`; an app that has a volume is not started without it."""
+        """As `Engine.start`; an app that has a volume is not started without it."""
         if spec.volume is not None:
             raise DeployFailed(FailureCause.INTERRUPTED, "without root there are no volumes")
         return await super().start(spec, timeout_seconds=timeout_seconds)
 
     async def volumes(self) -> set[str]:
-        """As `Runtime.volumes`: without root there are none."""
+        """As `Engine.volumes`: without root there are none."""
         return set()
 
     async def clear_volume(self, volume_id: str) -> None:
-        """As `Runtime.clear_volume`: there is nothing in it."""
+        """As `Engine.clear_volume`: there is nothing in it."""
 
     async def remove_volume(self, volume_id: str) -> None:
-        """As `Runtime.remove_volume`: there is nothing to remove."""
+        """As `Engine.remove_volume`: there is nothing to remove."""
 
     async def running(self) -> dict[str, Instance]:
-        """As `Runtime.running`."""
+        """As `Engine.running`."""
         return await in_thread(self._running)
 
     async def connections(self, deployment_id: str) -> int:
-        """As `Runtime.connections`."""
+        """As `Engine.connections`."""
         record = self._place(deployment_id).record
         return 0 if record is None else await in_thread(app.connections, record)
 
     async def usage(self) -> dict[str, Usage]:
-        """As `Runtime.usage`; what processes used that have ended is missing."""
+        """As `Engine.usage`; what processes used that have ended is missing."""
         return await in_thread(self._usage)
 
     async def disks(self) -> Disks:
-        """As `Runtime.disks`."""
+        """As `Engine.disks`."""
         return Disks(free_bytes=await in_thread(free_bytes, self._machine.deployments))
 
     async def free_networks(self) -> None:
-        """As `Runtime.free_networks`: each app has a user's network of its own."""
+        """As `Engine.free_networks`: each app has a user's network of its own."""
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
-        """As `Runtime.exit_reason`; None for an app that was never started."""
+        """As `Engine.exit_reason`; None for an app that was never started."""
         place = self._place(deployment_id)
         record = place.record
         return None if record is None else await in_thread(app.exit_of, place, record)

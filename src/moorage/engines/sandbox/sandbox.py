@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class Sandbox(Local[Machine, Place]):
-    """A `Runtime` of namespaces, control groups, nftables, seccomp and loop disks.
+    """An `Engine` of namespaces, control groups, nftables, seccomp and loop disks.
 
     `run_dir` holds mount points, so every user must be able to reach it. `instance_id` has 4 to 6
     hex digits. Builds keep up to `wallet_cache_bytes` for later ones of their wallet, all together
@@ -67,7 +67,7 @@ class Sandbox(Local[Machine, Place]):
         return self._configuration.instance_id
 
     async def open(self) -> str:
-        """As `Runtime.open`; runs a trial, and removes what nothing accounts for any more."""
+        """As `Engine.open`; runs a trial, and removes what nothing accounts for any more."""
         self._opened = await in_thread(
             host.open_machine, self._configuration, subnet=self._subnet, caches=self._caches
         )
@@ -88,14 +88,14 @@ class Sandbox(Local[Machine, Place]):
         return f"root: namespaces, seccomp, nftables, cgroup v{version}, loop disks"
 
     async def check(self) -> None:
-        """As `Runtime.check`: open, and the packet filter of the apps is in place."""
+        """As `Engine.check`: open, and the packet filter of the apps is in place."""
         if self._opened is None:
             raise IsolationMissing(("the sandbox is closed",))
         if not await in_thread(firewall.is_loaded, self.instance_id):
             raise IsolationMissing(("the packet filter of the apps is gone",))
 
     async def close(self, *, stop_apps: bool) -> None:
-        """As `Runtime.close`."""
+        """As `Engine.close`."""
         if self._opened is not None:
             await in_thread(self._opened.space.end)
         await super().close(stop_apps=stop_apps)
@@ -104,12 +104,12 @@ class Sandbox(Local[Machine, Place]):
         host.close_machine(machine)
 
     async def build(self, spec: BuildSpec) -> None:
-        """As `Runtime.build`."""
+        """As `Engine.build`."""
         async with self._alone(spec.deployment_id) as place, self._making(place) as slot:
             await build.make(place, slot, spec)
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
-        """As `Runtime.copy`. An app that writes meanwhile waits for up to FREEZE_SECONDS."""
+        """As `Engine.copy`. An app that writes meanwhile waits for up to FREEZE_SECONDS."""
         first, second = sorted({origin_id, deployment_id})  # two copies never wait for each other
         async with self._alone(first), self._alone(second):
             origin, place = self._place(origin_id), self._place(deployment_id)
@@ -118,39 +118,39 @@ class Sandbox(Local[Machine, Place]):
                 await provision_copy(place, slot, origin)
 
     async def volumes(self) -> set[str]:
-        """As `Runtime.volumes`."""
+        """As `Engine.volumes`."""
         return {path.name for path in self._machine.volumes.iterdir()}
 
     async def clear_volume(self, volume_id: str) -> None:
-        """As `Runtime.clear_volume`."""
+        """As `Engine.clear_volume`."""
         await in_thread(self._machine.volume(checked(volume_id)).clear)
 
     async def remove_volume(self, volume_id: str) -> None:
-        """As `Runtime.remove_volume`."""
+        """As `Engine.remove_volume`."""
         await in_thread(self._machine.volume(checked(volume_id)).remove)
 
     async def running(self) -> dict[str, Instance]:
-        """As `Runtime.running`."""
+        """As `Engine.running`."""
         return await in_thread(self._running)
 
     async def connections(self, deployment_id: str) -> int:
-        """As `Runtime.connections`: of the app's own port, not of the door's socket."""
+        """As `Engine.connections`: of the app's own port, not of the door's socket."""
         return await in_thread(app.connections, self._place(deployment_id))
 
     async def usage(self) -> dict[str, Usage]:
-        """As `Runtime.usage`."""
+        """As `Engine.usage`."""
         return await in_thread(self._usage)
 
     async def disks(self) -> Disks:
-        """As `Runtime.disks`."""
+        """As `Engine.disks`."""
         return await in_thread(host.measure_disks, self._machine)
 
     async def free_networks(self) -> int:
-        """As `Runtime.free_networks`: as many as slots."""
+        """As `Engine.free_networks`: as many as slots."""
         return await in_thread(slots.free, self._subnet)
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
-        """As `Runtime.exit_reason`; None for an app that was never started.
+        """As `Engine.exit_reason`; None for an app that was never started.
 
         When it tells of an end, all that the app wrote is in its log.
         """
