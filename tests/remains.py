@@ -51,13 +51,13 @@ def of_gateway(data_dir: Path, instance_id: str) -> dict[str, set[str]]:
     """What a gateway has on the machine besides its own records.
 
     The caches of wallets' builds outlive what was built, and are collected by their age and size;
-    a blank disk of each size is kept as well. Programs that serve all apps, such as the proxy, run
+    a template of each size of disk is kept as well. Programs that serve all apps, such as the proxy, run
     as long as the gateway does.
     """
     kept = [data_dir / name for name in ("sources", "spool", "apps")]
     run_dir = Path("/run/moorage") / instance_id
     found = everything(directories=(*kept, run_dir), instance_id=instance_id)
-    kept_on = tuple(str(data_dir / "apps" / name) for name in ("caches", "blanks"))
+    kept_on = tuple(str(data_dir / "apps" / name) for name in ("caches", "templates"))
     return found | {
         "files": {path for path in found["files"] if not path.startswith(kept_on)},
         # By place: their numbers change with each start.
