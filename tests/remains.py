@@ -51,8 +51,8 @@ def of_gateway(data_dir: Path, instance_id: str) -> dict[str, set[str]]:
     """What a gateway has on the machine besides its own records.
 
     The caches of wallets' builds outlive what was built, and are collected by their age and size;
-    a template of each size of disk is kept as well. Programs that serve all apps, such as the proxy, run
-    as long as the gateway does.
+    a template of each size of disk is kept as well. Programs that serve all apps, such as the
+    proxy, run as long as the gateway does.
     """
     kept = [data_dir / name for name in ("sources", "spool", "apps")]
     run_dir = Path("/run/moorage") / instance_id

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -23,6 +23,9 @@ _NOT_SETTINGS = re.compile(
     r"GATEWAY|PRIVATE_KEY|BOUND_SIGNATURES|RPC_URL_\w+|CONFIG|STATE_DIR|CRASH_AT"
 )
 """Variables of the client commands, and the failpoint at which crash tests have a gateway end."""
+
+
+_Part = TypeVar("_Part", bound=msgspec.Struct)
 
 
 def _doc(text: str, **limits: Any) -> msgspec.Meta:
@@ -325,6 +328,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 5
     log_level: Annotated[str, _doc("debug, info, warning or error.")] = "info"
     log_json: Annotated[bool, _doc("Log JSON lines rather than text for people.")] = True
+
+    def part(self, kind: type[_Part]) -> _Part:
+        """What a room reads of them: `kind` has fields of the same names."""
+        return msgspec.convert(self, kind, from_attributes=True)
 
     def price_list(self) -> PriceList:
         """The prices."""

@@ -34,8 +34,8 @@ from moorage.engines.engine import (
 )
 from moorage.errors import DeployFailed, FailureCause
 from moorage.failpoints import armed
-from moorage.gateway import running as app
 from moorage.gateway.platform import Platform, http_url, listen
+from moorage.gateway.running import run_gateway
 from moorage.gateway.stopping import stop_on_signals
 from moorage.gateway.toolchains import open_toolchains
 from moorage.payments.relay import settlement_follow_up
@@ -237,8 +237,6 @@ class Prompter:
 
 def shorten_pauses() -> None:
     """What waits seconds in the product waits tenths here."""
-    every = app._every
-    vars(app)["_every"] = lambda seconds, *given, **named: every(seconds / 10, *given, **named)
     database._BUSY_WAIT_SECONDS = 0.1
     worker._FIRST_RETRY_MS = 50
     worker.POLL_SECONDS = 0.05
@@ -251,9 +249,8 @@ async def serve(environment: Mapping[str, str], prompt: Path) -> None:
     settings = load_settings(file=None, environ=environment)
     prompter = Prompter(prompt)
     shorten_pauses()
-    vars(app)["open_platform"] = open_platform
     with armed(lambda step: prompter.tell(step=step)):
-        await app.run_gateway(
+        await run_gateway(
             settings,
             chains={name: chain.chain(name) for name, chain in settings.chains.items()},
             pay_to=settings.pay_to,
@@ -261,6 +258,8 @@ async def serve(environment: Mapping[str, str], prompt: Path) -> None:
             stop=stop_on_signals(),
             stop_apps=False,
             purpose=Purpose.DEV,
+            open_platform=open_platform,
+            speed=10,
         )
 
 

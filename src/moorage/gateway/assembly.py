@@ -4,7 +4,6 @@ from collections.abc import Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from moorage.api.connections.arrival import Arrivals
 from moorage.api.http.idempotency import Idempotency
@@ -18,28 +17,18 @@ from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.balances import Questions
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
-from moorage.clock import Clock, boot_id
-from moorage.deploy.addresses.addresses import Addresses
-from moorage.deploy.addresses.domains import Domains
-from moorage.deploy.addresses.txt_records import TxtRecords
-from moorage.deploy.entrance.admission import Admission
-from moorage.deploy.entrance.capacity import Capacity, Policy
-from moorage.deploy.keeping.retention import Retention
-from moorage.deploy.keeping.space import Space
-from moorage.deploy.keeping.suspension import Suspension
-from moorage.deploy.work.worker import Worker
-from moorage.errors import InvalidField
+from moorage.clock import Clock
+from moorage.core import Core
+from moorage.deploy.services import DeployServices
+from moorage.deploy.settings import DeploySettings
 from moorage.events.delivery import DeliveryWorker
 from moorage.events.webhooks import Webhooks
 from moorage.gateway.data_directory import gateway_id, open_data_directory
-from moorage.gateway.deploying import DeployContext, DeployServices, deploy_services
 from moorage.gateway.events import event_services
 from moorage.gateway.isolation import is_rootless
 from moorage.gateway.paying import PaymentServices, payment_services
-from moorage.gateway.platform import MIB, Platform, app_limits, trusted_proxies
-from moorage.ledger.build_time import BuildTime
-from moorage.ledger.metering import Metering
-from moorage.ledger.paid_wallets import PaidWallets
+from moorage.gateway.platform import MIB, Platform, trusted_proxies
+from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.metrics import (
     watch_nonces,
     watch_running_apps,
@@ -49,10 +38,7 @@ from moorage.parsers.plans import Plans
 from moorage.parsers.pool import ParserPool
 from moorage.payments.price.pricing import Size
 from moorage.payments.protocols.evidence import named_chain
-from moorage.records.domain import DomainRules
-from moorage.routing.router import MAX_HOST_LENGTH
 from moorage.settings import Settings
-from moorage.storage.ballast import Ballast
 from moorage.storage.database import Database
 from moorage.storage.leases import Leases
 from moorage.storage.migrate import migrate
@@ -88,12 +74,8 @@ class Services:
     """The wired services; `gateway` is what requests see of them."""
 
     gateway: Gateway
-    worker: Worker
-    capacity: Capacity
-    space: Space
-    metering: Metering
-    blocking: Suspension
-    retention: Retention
+    ledger: LedgerServices
+    deploy: DeployServices
     payments: PaymentServices
     deliveries: DeliveryWorker
     watch_seconds: int
@@ -153,20 +135,19 @@ def assemble(
 ) -> Services:
     """Wire every service; `former` are addresses that were `pay_to`."""
     db = stores.db
-    metering = Metering(db=db, clock=clock, boot_id=boot_id())
-    context = DeployContext(
+    core = Core(
         db=db,
         vault=vault,
-        sources=stores.sources,
-        metering=metering,
-        capacity=_capacity(settings, platform, db),
-        build_time=_build_time(settings, db, clock),
+        leases=stores.leases,
         clock=clock,
-        holder=stores.leases.holder,
+        data_dir=Path(settings.data_dir),
     )
-    deploying = deploy_services(settings, platform, context)
-    watch_running_apps(lambda: deploying.reconciler.running)
-    watch_sleeping_apps(lambda: deploying.reconciler.asleep)
+    ledger = LedgerServices(core, _ledger_settings(settings))
+    deploy = DeployServices(
+        core, settings.part(DeploySettings), platform=platform.of_apps, ledger=ledger
+    )
+    watch_running_apps(lambda: deploy.reconciler.running)
+    watch_sleeping_apps(lambda: deploy.reconciler.asleep)
     payments = payment_services(
         settings,
         db=db,
@@ -175,7 +156,7 @@ def assemble(
         pay_to=pay_to,
         former=former,
         gateway_url=platform.gateway_url,
-        metering=metering,
+        metering=ledger.metering,
         clock=clock,
     )
     webhooks, deliveries = event_services(settings, db, vault, clock)
@@ -183,9 +164,10 @@ def assemble(
         settings,
         stores,
         platform,
-        context,
-        deploying,
+        ledger,
+        deploy,
         payments,
+        clock=clock,
         parsers=parsers,
         pay_to=pay_to,
         chains=chains,
@@ -193,26 +175,21 @@ def assemble(
     )
     return Services(
         gateway=gateway,
-        worker=deploying.worker,
-        capacity=context.capacity,
-        space=_space(settings, platform, context),
-        metering=metering,
-        blocking=deploying.blocking,
-        retention=deploying.retention,
+        ledger=ledger,
+        deploy=deploy,
         deliveries=deliveries,
         payments=payments,
         watch_seconds=settings.watch_seconds,
     )
 
 
-def _build_time(settings: Settings, db: Database, clock: Clock) -> BuildTime:
-    return BuildTime(
-        db=db,
-        minutes_per_usd=settings.build_minutes_per_usd,
-        monthly_price=settings.price_list().month(
-            Size(memory_mib=settings.build_memory_mib, cpu_millis=settings.build_cpu_millis)
-        ),
-        clock=clock,
+def _ledger_settings(settings: Settings) -> LedgerSettings:
+    prices = settings.price_list()
+    size = Size(memory_mib=settings.build_memory_mib, cpu_millis=settings.build_cpu_millis)
+    return LedgerSettings(
+        build_minutes_per_usd=settings.build_minutes_per_usd,
+        build_month=prices.month(size),
+        minimum_charge=prices.minimum_charge,
     )
 
 
@@ -220,16 +197,17 @@ def _gateway(
     settings: Settings,
     stores: Stores,
     platform: Platform,
-    context: DeployContext,
-    deploying: DeployServices,
+    ledger: LedgerServices,
+    deploy: DeployServices,
     payments: PaymentServices,
     *,
+    clock: Clock,
     parsers: ParserPool,
     pay_to: str,
     chains: dict[str, Chain],
     webhooks: Webhooks,
 ) -> Gateway:
-    db, clock = context.db, context.clock
+    db = stores.db
     proxies = TrustedProxies(trusted_proxies(settings))
     return Gateway(
         pay_to=pay_to,
@@ -240,30 +218,33 @@ def _gateway(
         db=db,
         clock=clock,
         authenticator=_authenticator(settings, stores, chains, clock),
-        paid_wallets=PaidWallets(
-            db=db, minimum_charge=settings.price_list().minimum_charge, clock=clock
-        ),
+        paid_wallets=ledger.paid_wallets,
         trusted_proxies=proxies,
         limiters=_limiters(settings, clock),
         idempotency=Idempotency(db=db, clock=clock),
-        metering=context.metering,
-        build_time=context.build_time,
-        admission=_admission(settings, payments, context, deploying.worker),
+        metering=ledger.metering,
+        build_time=ledger.build_time,
+        admission=deploy.admission(
+            quotes=payments.quotes,
+            paywall=payments.paywall,
+            prices=settings.price_list(),
+            size=settings.app_size(),
+        ),
         challenges=payments.challenges,
         paywall=payments.paywall,
         top_up=payments.top_up,
         minimum_charge=settings.price_list().minimum_charge,
-        cancellation=deploying.cancellation,
-        rollback=deploying.rollback,
-        configuration=deploying.configuration,
-        deletion=deploying.deletion,
+        cancellation=deploy.cancellation,
+        rollback=deploy.rollback,
+        configuration=deploy.configuration,
+        deletion=deploy.deletion,
         runtime=platform.runtime,
-        reconciler=deploying.reconciler,
-        wake=deploying.wake,
-        usage=deploying.usage,
-        addresses=deploying.addresses,
-        certificates=deploying.certificates,
-        domains=_domains(settings, platform, db, deploying.addresses, clock),
+        reconciler=deploy.reconciler,
+        wake=deploy.wake,
+        usage=deploy.usage,
+        addresses=deploy.addresses,
+        certificates=deploy.certificates,
+        domains=deploy.domains,
         webhooks=webhooks,
         hosts=platform.hosts,
         followers=Followers(),
@@ -279,74 +260,6 @@ def _gateway(
             reserve_bytes=settings.disk_reserve_mib * MIB,
         ),
         arrivals=Arrivals(proxies),
-    )
-
-
-def _capacity(settings: Settings, platform: Platform, db: Database) -> Capacity:
-    return Capacity(
-        db=db,
-        runtime=platform.runtime,
-        limits=app_limits(settings),
-        policy=Policy(
-            reserve_bytes=settings.disk_reserve_mib * MIB,
-            disk_overcommit=settings.disk_overcommit,
-            memory_overcommit=settings.memory_overcommit,
-        ),
-    )
-
-
-def _space(settings: Settings, platform: Platform, context: DeployContext) -> Space:
-    """With ballast that is a part of the reserve."""
-    ballast_bytes = min(_MOST_BALLAST_BYTES, settings.disk_reserve_mib * MIB // 4)
-    return Space(
-        db=context.db,
-        runtime=platform.runtime,
-        metering=context.metering,
-        capacity=context.capacity,
-        ballast=Ballast(Path(settings.data_dir) / "ballast", ballast_bytes),
-        clock=context.clock,
-    )
-
-
-def _admission(
-    settings: Settings, payments: PaymentServices, context: DeployContext, worker: Worker
-) -> Admission:
-    return Admission(
-        db=context.db,
-        quotes=payments.quotes,
-        paywall=payments.paywall,
-        prices=settings.price_list(),
-        size=settings.app_size(),
-        sources=context.sources,
-        capacity=context.capacity,
-        metering=context.metering,
-        vault=context.vault,
-        clock=context.clock,
-        on_queued=worker.wake,
-        on_superseded=worker.drop,
-    )
-
-
-def _domains(
-    settings: Settings, platform: Platform, db: Database, addresses: Addresses, clock: Clock
-) -> Domains:
-    """The domains of projects. Raises InvalidField."""
-    try:
-        records = TxtRecords(settings.dns_servers)
-    except ValueError as error:
-        raise InvalidField("dns_servers", str(error)) from error
-    return Domains(
-        db=db,
-        records=records,
-        addresses=addresses,
-        rules=DomainRules(
-            base_domain=settings.base_domain,
-            gateway_host=urlsplit(platform.gateway_url).hostname or "",
-            max_length=MAX_HOST_LENGTH,
-        ),
-        most_per_project=settings.domains_per_project,
-        asks=RateLimiter(clock=clock, limit=_LOOKS_PER_MINUTE),
-        clock=clock,
     )
 
 

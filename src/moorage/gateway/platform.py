@@ -5,12 +5,14 @@ import hashlib
 import secrets
 import shutil
 import socket
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import structlog
@@ -18,7 +20,8 @@ import structlog
 from moorage.api.connections.server import listen_tcp
 from moorage.clock import Clock
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.engines.engine import Engine, Limits
+from moorage.deploy.services import AppPlatform
+from moorage.engines.engine import Engine
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.isolation import make_runtime, run_directory
 from moorage.gateway.toolchains import StoreLimits, Toolchains, open_toolchains
@@ -26,7 +29,8 @@ from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ACCESS_LOG, CertificateFiles, ProxySettings, Tls
 from moorage.routing.caddy_routes import Api
-from moorage.routing.router import Router
+from moorage.routing.probe import answers
+from moorage.routing.router import MAX_HOST_LENGTH, Router
 from moorage.settings import Settings
 from moorage.toolchains.store import Version
 
@@ -36,6 +40,7 @@ MIB = 1024 * 1024
 _HTTP_PORT = 80
 _HTTPS_PORT = 443
 _LOOPBACK = "127.0.0.1"
+_PROXY_ANSWER_SECONDS = 30.0  # a host's first certificate takes a while
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
@@ -56,6 +61,37 @@ class Platform:
     toolchains: Toolchains
     api_listener: socket.socket
     gateway_url: str
+
+    @property
+    def of_apps(self) -> AppPlatform:
+        """What the deploy room knows of it."""
+        return AppPlatform(
+            runtime=self.runtime,
+            routes=self.router,
+            hosts=self.hosts,
+            answers=_answers_at(self),
+            access_log=self.access_log,
+            discard_toolchains=lambda plan: self.toolchains.store.discard(plan.toolchains),
+            gateway_host=urlsplit(self.gateway_url).hostname,
+            max_host_length=MAX_HOST_LENGTH,
+        )
+
+
+class OpenPlatform(Protocol):
+    """Opens what apps run on, as `open_platform` does."""
+
+    async def __call__(
+        self,
+        stack: AsyncExitStack,
+        settings: Settings,
+        /,
+        *,
+        clock: Clock,
+        stop_apps: bool,
+        needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
+    ) -> Platform:
+        """Closed by `stack`."""
+        ...
 
 
 async def open_platform(
@@ -159,27 +195,6 @@ def find_tool(name: str) -> Path:
     return Path(found)
 
 
-def app_limits(settings: Settings) -> Limits:
-    """What a running app may use."""
-    return Limits(
-        memory_bytes=settings.app_memory_mib * MIB,
-        cpu_millis=settings.app_cpu_millis,
-        pids=settings.app_pids,
-        disk_bytes=settings.app_disk_mib * MIB,
-        volume_bytes=settings.app_volume_mib * MIB,
-    )
-
-
-def build_limits(settings: Settings) -> Limits:
-    """What a build may use; it works on the app's own disk."""
-    return Limits(
-        memory_bytes=settings.build_memory_mib * MIB,
-        cpu_millis=settings.build_cpu_millis,
-        pids=settings.build_pids,
-        disk_bytes=settings.app_disk_mib * MIB,
-    )
-
-
 def listen(host: str, port: int, setting: str) -> socket.socket:
     """A listening socket. Raises ConfigurationInvalid naming the setting."""
     try:
@@ -244,3 +259,19 @@ def _hosts(settings: Settings, proxy_port: int) -> Hosts:
         return Hosts(base_domain=settings.base_domain, scheme="https", port=None)
     port = None if proxy_port == _HTTP_PORT else proxy_port
     return Hosts(base_domain=settings.base_domain, scheme="http", port=port)
+
+
+def _answers_at(platform: Platform) -> Callable[[str], Awaitable[bool]]:
+    tls = ssl.create_default_context() if platform.hosts.scheme == "https" else None
+
+    async def answers_at(host: str) -> bool:
+        return await answers(
+            platform.proxy_port,
+            host,
+            timeout_seconds=_PROXY_ANSWER_SECONDS,
+            address=platform.proxy_address,
+            tls=tls,
+            token=platform.probe_token,
+        )
+
+    return answers_at

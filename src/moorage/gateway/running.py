@@ -7,7 +7,7 @@ import asyncio
 import gc
 import resource
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -29,12 +29,12 @@ from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.deploy.keeping.reconciler import Reconciler
 from moorage.deploy.keeping.restarts import Restarts
-from moorage.deploy.keeping.usage import FOLLOW_SECONDS, SAMPLE_SECONDS
-from moorage.errors import MoorageError, ProxyFailed
+from moorage.errors import ProxyFailed
 from moorage.gateway.assembly import Services, Stores, assemble, open_stores
 from moorage.gateway.operator_port import Check, operator_app
-from moorage.gateway.platform import Platform, http_url, listen, open_platform
+from moorage.gateway.platform import OpenPlatform, Platform, http_url, listen, open_platform
 from moorage.gateway.secrets_key import open_vault
+from moorage.loop import Loop, Run, Scope
 from moorage.parsers.pool import ParserPool
 from moorage.payments.taking.recipients import note_recipient
 from moorage.records.project import Project, ProjectStatus
@@ -48,15 +48,8 @@ from moorage.storage.purpose import Purpose
 
 log = structlog.get_logger()
 
-_METERING_SECONDS = 60.0
-_RESUME_SECONDS = 3.0
-_BALANCES_SECONDS = 60.0
 _PURGE_SECONDS = 300.0
-_RETENTION_SECONDS = 600.0
-_BLOCKS_SECONDS = 2.0
-_DOMAINS_SECONDS = 10.0
 _MEASURE_SECONDS = 15.0
-_SPACE_SECONDS = 2.0
 _TOOLCHAINS_SECONDS = 600.0
 
 
@@ -79,9 +72,12 @@ async def run_gateway(
     stop: asyncio.Event,
     stop_apps: bool,
     purpose: Purpose,
+    open_platform: OpenPlatform = open_platform,
+    speed: float = 1.0,
 ) -> None:
     """Run a gateway until `stop` is set. `settings.data_dir` must be absolute.
 
+    `open_platform` opens what apps run on; `speed` divides the pauses of periodic work.
     With `stop_apps` nothing is left running; without, apps and proxy go on for the next start.
     Raises what a part raises when it can't be opened.
     """
@@ -113,16 +109,22 @@ async def run_gateway(
         await services.gateway.reconciler.sweep()
         await services.gateway.reconciler.restarts.recall()
         await services.gateway.addresses.sweep()
-        await services.metering.resume(await platform.runtime.running())
-        await services.blocking.enforce()
+        await services.ledger.metering.resume(await platform.runtime.running())
+        await services.deploy.suspension.enforce()
         await services.gateway.reconciler.reconcile()
-        await services.space.look()
+        await services.deploy.space.look()
         await services.payments.settlement_follow_up.check_balances()
         operator = listen("127.0.0.1", settings.operator_port, "operator_port")
         servers = _servers(services, stores, platform, operator, bounds)
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(task) for task in _tasks(services, platform, servers)]
-            running.append(tasks.create_task(stores.leases.run()))
+            running = [
+                *(tasks.create_task(run()) for run in _runs(services, platform, servers)),
+                *(
+                    tasks.create_task(loop.run(stores.leases.hold, speed=speed))
+                    for loop in _loops(services, platform)
+                ),
+                tasks.create_task(stores.leases.run()),
+            ]
             _spare_the_collector()
             on_ready(
                 GatewayAddresses(
@@ -210,58 +212,81 @@ def _spare_the_collector() -> None:
     gc.freeze()
 
 
-def _tasks(
-    services: Services, platform: Platform, servers: list[HttpServer]
-) -> list[Coroutine[Any, Any, None]]:
-    """Everything that goes on until the gateway stops."""
+def _runs(services: Services, platform: Platform, servers: list[HttpServer]) -> list[Run]:
+    """Everything that goes on until the gateway stops, but the loops."""
     return [
-        services.gateway.db.run(),
-        services.worker.run(),
-        services.gateway.reconciler.run(),
-        services.deliveries.run(),
-        services.gateway.inventory.run(),
-        _every(_TOOLCHAINS_SECONDS, platform.toolchains.store.collect),
-        _every(_MEASURE_SECONDS, services.deliveries.measure),
-        services.space.run(),
-        _every(_SPACE_SECONDS, services.space.look),
-        _every(_PURGE_SECONDS, services.gateway.webhooks.prune),
-        _every(_DOMAINS_SECONDS, services.gateway.domains.look_due),
-        _every(_BLOCKS_SECONDS, services.blocking.enforce),
-        _every(_METERING_SECONDS, services.metering.tick),
-        _every(_RETENTION_SECONDS, services.retention.sweep),
-        _every(_RESUME_SECONDS, services.payments.settlement_follow_up.resume, at_once=True),
-        _every(_BALANCES_SECONDS, services.payments.settlement_follow_up.check_balances),
-        _every(_PURGE_SECONDS, services.payments.quotes.purge),
-        _every(_PURGE_SECONDS, services.gateway.idempotency.purge),
-        platform.caddy.keep_running(),
-        _every(FOLLOW_SECONDS, services.gateway.usage.follow),
-        _every(SAMPLE_SECONDS, services.gateway.usage.sample),
-        _every(_PURGE_SECONDS, services.gateway.usage.purge),
-        *(
-            _every(services.watch_seconds, it.look, at_once=True)
-            for it in services.payments.watchers
-        ),
-        *(_every(services.watch_seconds, it.ask_again) for it in services.payments.watchers),
-        *(_every(services.watch_seconds, it.check) for it in services.payments.finality_checks),
-        *(_every(services.watch_seconds, it.resume) for it in services.payments.refund_follow_ups),
-        *(server.run() for server in servers),
+        services.gateway.db.run,
+        *services.deploy.runs,
+        services.deliveries.run,
+        services.gateway.inventory.run,
+        platform.caddy.keep_running,
+        *(server.run for server in servers),
     ]
 
 
-async def _every(
-    seconds: float, act: Callable[[], Awaitable[object]], *, at_once: bool = False
-) -> None:
-    """Act now and then, until cancelled; what fails once is logged and tried again."""
-    pause_seconds = 0.0 if at_once else seconds
-    while True:
-        await asyncio.sleep(pause_seconds)
-        pause_seconds = seconds
-        try:
-            await act()
-        except MoorageError as error:
-            log.warning("periodic work failed", work=act.__qualname__, error=error.message)
-        except Exception:  # one fault in it must not end the gateway
-            log.exception("periodic work failed", work=act.__qualname__)
+def _loops(services: Services, platform: Platform) -> list[Loop]:
+    return [
+        *services.ledger.loops,
+        *services.deploy.loops,
+        *_event_loops(services),
+        *_payment_loops(services),
+        Loop(
+            "toolchains",
+            every_seconds=_TOOLCHAINS_SECONDS,
+            tick=platform.toolchains.store.collect,
+            scope=Scope.NODE,
+        ),
+        Loop(
+            "kept answers",
+            every_seconds=_PURGE_SECONDS,
+            tick=services.gateway.idempotency.purge,
+            scope=Scope.CLUSTER,
+        ),
+    ]
+
+
+def _event_loops(services: Services) -> list[Loop]:
+    measure, prune = services.deliveries.measure, services.gateway.webhooks.prune
+    return [
+        Loop("webhook wait", every_seconds=_MEASURE_SECONDS, tick=measure, scope=Scope.NODE),
+        Loop("old events", every_seconds=_PURGE_SECONDS, tick=prune, scope=Scope.CLUSTER),
+    ]
+
+
+def _payment_loops(services: Services) -> list[Loop]:
+    payments, every = services.payments, services.watch_seconds
+    follow_up = payments.settlement_follow_up
+    balances = follow_up.check_balances
+    quotes = payments.quotes.purge
+    one, each = Scope.CLUSTER, Scope.NODE
+    return [
+        Loop("settlements", every_seconds=3, tick=follow_up.resume, at_once=True, scope=one),
+        Loop("relayer balances", every_seconds=60, tick=balances, scope=each),
+        Loop("quotes", every_seconds=_PURGE_SECONDS, tick=quotes, scope=one),
+        *(
+            loop
+            for watcher in payments.watchers
+            for name in (watcher.chain_name,)
+            for loop in (
+                Loop(
+                    f"search of {name}",
+                    every_seconds=every,
+                    tick=watcher.look,
+                    at_once=True,
+                    scope=one,
+                ),
+                Loop(f"held of {name}", every_seconds=every, tick=watcher.ask_again, scope=one),
+            )
+        ),
+        *(
+            Loop(f"finality of {n}", every_seconds=every, tick=check.check, scope=one)
+            for n, check in enumerate(payments.finality_checks)
+        ),
+        *(
+            Loop(f"refunds of {n}", every_seconds=every, tick=follow_up.resume, scope=one)
+            for n, follow_up in enumerate(payments.refund_follow_ups)
+        ),
+    ]
 
 
 def _api(gateway: Gateway) -> RequestContext:
@@ -351,7 +376,7 @@ def _checks(stores: Stores, platform: Platform, services: Services) -> dict[str,
     return {
         "database": stores.db.check,
         "runtime": platform.runtime.check,
-        "disk": services.capacity.check,
+        "disk": services.deploy.capacity.check,
         "proxy": proxy,
         **chains,
         **{f"search of {it.chain_name}": it.check for it in services.payments.watchers},

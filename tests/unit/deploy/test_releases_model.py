@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -27,7 +26,6 @@ from yard import PLACES, RELEASES_KEPT, Yard
 from clock import MovableClock
 from fakes import roomy
 from moorage.deploy.entrance import succession
-from moorage.deploy.work import workflow as workflow_module
 from moorage.deploy.work.rollback import Rollback
 from moorage.errors import (
     DeployFailed,
@@ -49,7 +47,6 @@ STEPS = [*FAILING_STEPS, "discard", "remove", "stop"]
 
 class Harbour(RuleBasedStateMachine):
     template: Path
-    patch: pytest.MonkeyPatch
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,9 +62,7 @@ class Harbour(RuleBasedStateMachine):
 
     def gateway(self) -> Yard:
         """The services of a gateway that has just been started."""
-        yard = Yard(self.db, self.clock, self.directory / "sources")
-        self.patch.setattr(workflow_module, "wait_until_healthy", yard.healthy)
-        return yard
+        return Yard(self.db, self.clock, self.directory / "sources")
 
     def forget(self) -> None:
         """What the model knows of a project's deployments, each list oldest first."""
@@ -250,10 +245,8 @@ class Harbour(RuleBasedStateMachine):
         assert self.serving is None or self.serving in self.yard.runtime.apps
 
 
-def test_what_may_be_served_again_is_kept_and_the_rest_is_collected(
-    migrated: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Harbour.template, Harbour.patch = migrated, monkeypatch
+def test_what_may_be_served_again_is_kept_and_the_rest_is_collected(migrated: Path) -> None:
+    Harbour.template = migrated
     run_state_machine_as_test(
         Harbour,
         settings=settings(

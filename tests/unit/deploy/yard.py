@@ -10,34 +10,25 @@ import pytest
 from sqlalchemy import bindparam, func, select
 
 from clock import MovableClock
-from fakes import FakeRoutes, FakeRuntime, app_address, roomy
+from fakes import FakeRoutes, FakeRuntime, app_address
 from moorage.address import Address
-from moorage.deploy.addresses.addresses import Addresses
+from moorage.core import Core
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.keeping.deletion import Deletion
-from moorage.deploy.keeping.drain import Drain
-from moorage.deploy.keeping.reconciler import Reconciler
-from moorage.deploy.keeping.releases import Releases
-from moorage.deploy.keeping.restarts import Restarts
-from moorage.deploy.keeping.sleep import Sleep
-from moorage.deploy.keeping.subject_tasks import SubjectTasks
-from moorage.deploy.keeping.wake import Wake
-from moorage.deploy.work import workflow as workflow_module
-from moorage.deploy.work.specs import Specs
-from moorage.deploy.work.switch import Switch
-from moorage.deploy.work.worker import Worker
-from moorage.deploy.work.workflow import Timing, Workflow
-from moorage.engines.engine import BuildSpec, Instance, Limits
+from moorage.deploy.services import AppPlatform, DeployServices
+from moorage.deploy.settings import DeploySettings
+from moorage.engines.engine import BuildSpec, Instance
 from moorage.failpoints import armed
-from moorage.ledger.build_time import BuildTime
-from moorage.ledger.metering import Metering
+from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.money import MicroUsd
 from moorage.planning.plan import Plan
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.job import Job, Places
 from moorage.records.project import Project, ProjectStatus
+from moorage.records.traffic import Position
+from moorage.settings import load_settings
 from moorage.storage.apps import jobs, projects
 from moorage.storage.database import Database, Statement
+from moorage.storage.leases import Leases
 from moorage.storage.money import accounts
 from moorage.storage.schema import jobs as jobs_table
 from moorage.storage.schema import run_intervals
@@ -50,8 +41,22 @@ PLACES = Places(jobs=4, builds=2, builds_of_wallet=1)
 SLEEP_AFTER_SECONDS = 86_400 * 365  # beyond what other tests let pass
 RELEASES_KEPT = 2
 BUILD_MONTH = MicroUsd(2_000_000)
-APP_LIMITS = Limits(memory_bytes=512, cpu_millis=500, pids=64, disk_bytes=1024)
-BUILD_LIMITS = Limits(memory_bytes=2048, cpu_millis=2000, pids=128, disk_bytes=1024)
+SETTINGS = load_settings(
+    file=None,
+    environ={},
+    base_domain="example.com",
+    deploys_at_once=PLACES.jobs,
+    builds_at_once=PLACES.builds,
+    builds_per_wallet=PLACES.builds_of_wallet,
+    build_seconds=100,
+    listen_seconds=20,
+    healthy_seconds=10,
+    drain_seconds=DRAIN_SECONDS,
+    releases_kept=RELEASES_KEPT,
+    sleep_after_seconds=SLEEP_AFTER_SECONDS,
+    disk_reserve_mib=0,
+).part(DeploySettings)
+APP_LIMITS, BUILD_LIMITS = SETTINGS.app_limits, SETTINGS.build_limits
 JOB_STATUS = Statement(
     select(jobs_table.c.status).where(jobs_table.c.subject_id == bindparam("subject"))
 )
@@ -63,6 +68,13 @@ INTERVALS = Statement(
 OPEN_INTERVALS = Statement(
     select(func.count()).select_from(run_intervals).where(run_intervals.c.ended_at_ms.is_(None))
 )
+
+
+class NoVisits:
+    """An access log that tells nothing."""
+
+    def read(self, position: Position | None) -> None:
+        return None
 
 
 class Yard:
@@ -83,95 +95,42 @@ class Yard:
         self.asked: list[str] = []  # the paths that the health checks asked for
         self.has_ended: list[bool] = []  # what the health checks were told of the app's end
         self.answers: Callable[[], Awaitable[bool]] = answers
-        metering = Metering(db=db, clock=clock)
-        hosts = Hosts(base_domain="example.com", scheme="https", port=None)
-        self.addresses = Addresses(db=db, routes=self.routes, hosts=hosts)
-        switch = Switch(
-            db=db,
-            addresses=self.addresses,
-            answers=self._answers,
-            metering=metering,
-            hosts=hosts,
-            clock=clock,
-        )
         self.vault = Vault([bytes(32)])
-        specs = Specs(
-            vault=self.vault,
-            app_limits=APP_LIMITS,
-            build_limits=BUILD_LIMITS,
-            build_seconds=100,
-            sources=sources,
-        )
-        self.build_time = BuildTime(
-            db=db, minutes_per_usd=60, monthly_price=BUILD_MONTH, clock=clock
-        )
-        self.workflow = Workflow(
-            db=db,
-            runtime=self.runtime,
-            switch=switch,
-            specs=specs,
-            build_time=self.build_time,
-            timing=Timing(listen_seconds=20, healthy_seconds=10),
-            sources=sources,
-            clock=clock,
-            on_built=self._built,
-            on_failed=self._failed,
-        )
-        self.worker = Worker(
-            db=db, carry_out=self.workflow.run, places=PLACES, holder=GATEWAY, clock=clock
-        )
-        self.subject_tasks = SubjectTasks(clock=clock)
-        drain = Drain(runtime=self.runtime, limit_seconds=DRAIN_SECONDS, clock=clock)
-        self.sleep = Sleep(
-            db=db,
-            runtime=self.runtime,
-            addresses=self.addresses,
-            subject_tasks=self.subject_tasks,
-            after_seconds=SLEEP_AFTER_SECONDS,
-            clock=clock,
-        )
-        self.capacity = roomy(db, runtime=self.runtime)
-        self.reconciler = Reconciler(
-            db=db,
-            runtime=self.runtime,
-            addresses=self.addresses,
-            metering=metering,
-            specs=specs,
-            listen_seconds=20,
-            sources=sources,
-            subject_tasks=self.subject_tasks,
-            releases=Releases(
+        ledger = LedgerServices(
+            core := Core(
                 db=db,
-                runtime=self.runtime,
-                subject_tasks=self.subject_tasks,
-                drain=drain,
-                most=RELEASES_KEPT,
+                vault=self.vault,
+                leases=Leases(db=db, holder=GATEWAY, clock=clock),
+                clock=clock,
+                data_dir=sources.parent,
             ),
-            restarts=Restarts(
-                db=db, runtime=self.runtime, subject_tasks=self.subject_tasks, clock=clock
+            LedgerSettings(
+                build_minutes_per_usd=60, build_month=BUILD_MONTH, minimum_charge=MicroUsd(1)
             ),
-            sleep=self.sleep,
-            capacity=self.capacity,
-            clock=clock,
         )
-        self.wake = Wake(
-            db=db,
-            addresses=self.addresses,
-            subject_tasks=self.subject_tasks,
-            sleep=self.sleep,
-            restarts=self.reconciler.restarts,
-            capacity=self.capacity,
+        self.services = DeployServices(core, SETTINGS, platform=self._platform(), ledger=ledger)
+        self.metering = ledger.metering
+        self.addresses = self.services.addresses
+        self.workflow = self.services.workflow
+        self.worker = self.services.worker
+        self.subject_tasks = self.services.subject_tasks
+        self.sleep = self.services.sleep
+        self.reconciler = self.services.reconciler
+        self.wake = self.services.wake
+        self.deletion = self.services.deletion
+
+    def _platform(self) -> AppPlatform:
+        return AppPlatform(
             runtime=self.runtime,
-            start=self.reconciler.start,
-            listen_seconds=20,
-            healthy_seconds=10,
-            clock=clock,
+            routes=self.routes,
+            hosts=Hosts(base_domain="example.com", scheme="https", port=None),
+            answers=self._answers,
+            access_log=NoVisits(),
+            discard_toolchains=self._failed,
+            gateway_host="gateway.example",
+            max_host_length=200,
             healthy=self.healthy,
             pause=self.pause,
-        )
-        self.metering = metering
-        self.deletion = Deletion(
-            db=db, worker=self.worker, reconciler=self.reconciler, metering=metering
         )
 
     async def pause(self, seconds: float) -> None:
@@ -202,9 +161,6 @@ class Yard:
 
     async def _failed(self, plan: Plan) -> None:
         self.failed.append(plan)
-
-    def _built(self) -> None:
-        self.worker.wake()
 
     def reach(self, step: str) -> None:
         """A failpoint."""
@@ -303,12 +259,9 @@ def socket_of(deployment: Deployment) -> Address:
 
 
 @pytest.fixture
-def yard(
-    db: Database, clock: MovableClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Yard]:
+def yard(db: Database, clock: MovableClock, tmp_path: Path) -> Iterator[Yard]:
     made = Yard(db, clock, tmp_path / "sources")
     made.sources.mkdir()
-    monkeypatch.setattr(workflow_module, "wait_until_healthy", made.healthy)
     with armed(made.reach):
         yield made
 

@@ -14,7 +14,7 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.work.failure import fail, fail_project
-from moorage.deploy.work.health import wait_until_healthy
+from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.deploy.work.specs import Specs, plan_of
 from moorage.deploy.work.switch import Reconfigured, Switch
 from moorage.engines.engine import AppExit, Engine, Instance
@@ -60,6 +60,7 @@ class Workflow:
         clock: Clock,
         on_built: Callable[[], None],
         on_failed: Callable[[Plan], Awaitable[None]],
+        healthy: Healthy = wait_until_healthy,
     ) -> None:
         self._db = db
         self._runtime = runtime
@@ -70,6 +71,7 @@ class Workflow:
         self._sources = sources
         self._on_built = on_built
         self._on_failed = on_failed
+        self._healthy = healthy
         self._clock = clock
 
     async def run(self, job: Job) -> None:
@@ -168,7 +170,7 @@ class Workflow:
             return await self._runtime.exit_reason(deployment_id) is not None
 
         try:
-            await wait_until_healthy(
+            await self._healthy(
                 instance.address,
                 path=path,
                 timeout_seconds=self._timing.healthy_seconds,

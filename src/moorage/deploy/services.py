@@ -1,0 +1,402 @@
+"""The services of the room, and its loops."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from moorage.auth.rate_limit import RateLimiter
+from moorage.core import Core
+from moorage.deploy.addresses.addresses import Addresses, Routes
+from moorage.deploy.addresses.certificates import Certificates
+from moorage.deploy.addresses.domains import Domains
+from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.txt_records import TxtRecords
+from moorage.deploy.entrance.admission import Admission
+from moorage.deploy.entrance.capacity import Capacity, Policy
+from moorage.deploy.entrance.configuration import ProjectConfiguration
+from moorage.deploy.keeping.deletion import Deletion
+from moorage.deploy.keeping.drain import Drain
+from moorage.deploy.keeping.reconciler import Reconciler
+from moorage.deploy.keeping.releases import Releases
+from moorage.deploy.keeping.restarts import Restarts
+from moorage.deploy.keeping.retention import Retention
+from moorage.deploy.keeping.sleep import Sleep
+from moorage.deploy.keeping.space import Space
+from moorage.deploy.keeping.subject_tasks import SubjectTasks
+from moorage.deploy.keeping.suspension import Suspension
+from moorage.deploy.keeping.usage import FOLLOW_SECONDS, SAMPLE_SECONDS, Log, UsageMeter
+from moorage.deploy.keeping.wake import Wake
+from moorage.deploy.settings import DeploySettings
+from moorage.deploy.work.cancellation import Cancellation
+from moorage.deploy.work.health import Healthy, wait_until_healthy
+from moorage.deploy.work.rollback import Rollback
+from moorage.deploy.work.specs import Specs
+from moorage.deploy.work.switch import Switch
+from moorage.deploy.work.worker import Worker
+from moorage.deploy.work.workflow import Timing, Workflow
+from moorage.engines.engine import Engine
+from moorage.errors import InvalidField
+from moorage.ledger.services import LedgerServices
+from moorage.loop import Loop, Run, Scope
+from moorage.payments.price.pricing import PriceList, Size
+from moorage.payments.price.quotes import Quotes
+from moorage.payments.taking.paywall import Paywall
+from moorage.planning.plan import Plan
+from moorage.records.domain import DomainRules
+from moorage.records.job import Places
+from moorage.storage.ballast import Ballast
+
+_MIB = 1024 * 1024
+_MAX_BALLAST_BYTES = 64 * _MIB
+_REQUESTS_PER_COPY = 3
+_COPIES_SECONDS = 300
+_LOOKS_PER_MINUTE = 6  # at a domain's record, when asked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppPlatform:
+    """What apps run on and are reached by, as far as this room knows it."""
+
+    runtime: Engine
+    routes: Routes
+    hosts: Hosts
+    answers: Callable[[str], Awaitable[bool]]  # whether a host is served, through the proxy
+    access_log: Log
+    discard_toolchains: Callable[[Plan], Awaitable[None]]  # those of a plan that failed
+    gateway_host: str | None
+    max_host_length: int
+    healthy: Healthy = wait_until_healthy
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+class DeployServices:
+    """What takes deploys in, carries them out, and keeps apps running and reachable.
+
+    Each service is made when it is first asked for.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        settings: DeploySettings,
+        *,
+        platform: AppPlatform,
+        ledger: LedgerServices,
+    ) -> None:
+        self._db, self._clock = core.db, core.clock
+        self._core = core
+        self._settings = settings
+        self._platform = platform
+        self._runtime = platform.runtime
+        self._metering = ledger.metering
+        self._build_time = ledger.build_time
+
+    # Entrance
+
+    @cached_property
+    def capacity(self) -> Capacity:
+        return Capacity(
+            db=self._db,
+            runtime=self._runtime,
+            limits=self._settings.app_limits,
+            policy=Policy(
+                reserve_bytes=self._settings.disk_reserve_mib * _MIB,
+                disk_overcommit=self._settings.disk_overcommit,
+                memory_overcommit=self._settings.memory_overcommit,
+            ),
+        )
+
+    def admission(
+        self, *, quotes: Quotes, paywall: Paywall, prices: PriceList, size: Size
+    ) -> Admission:
+        return Admission(
+            db=self._db,
+            quotes=quotes,
+            paywall=paywall,
+            prices=prices,
+            size=size,
+            sources=self._core.sources,
+            capacity=self.capacity,
+            metering=self._metering,
+            vault=self._core.vault,
+            clock=self._clock,
+            on_queued=self.worker.wake,
+            on_superseded=self.worker.drop,
+        )
+
+    @cached_property
+    def configuration(self) -> ProjectConfiguration:
+        return ProjectConfiguration(
+            db=self._db,
+            vault=self._core.vault,
+            capacity=self.capacity,
+            copies=self._copies,
+            clock=self._clock,
+            on_queued=self.worker.wake,
+        )
+
+    @cached_property
+    def _copies(self) -> RateLimiter:
+        """How often a wallet may have a disk copied: for restarts, changes and rollbacks."""
+        limit = max(1, self._settings.requests_per_minute // _REQUESTS_PER_COPY)
+        return RateLimiter(clock=self._clock, limit=limit, window_seconds=_COPIES_SECONDS)
+
+    # Work
+
+    @cached_property
+    def worker(self) -> Worker:
+        return Worker(
+            db=self._db,
+            carry_out=lambda job: self.workflow.run(job),  # noqa: PLW0108 (it wakes the worker)
+            places=Places(
+                jobs=self._settings.deploys_at_once,
+                builds=self._settings.builds_at_once,
+                builds_of_wallet=self._settings.builds_per_wallet,
+            ),
+            holder=self._core.leases.holder,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def workflow(self) -> Workflow:
+        return Workflow(
+            db=self._db,
+            runtime=self._runtime,
+            switch=self._switch,
+            specs=self._specs,
+            build_time=self._build_time,
+            timing=Timing(
+                listen_seconds=self._settings.listen_seconds,
+                healthy_seconds=self._settings.healthy_seconds,
+            ),
+            sources=self._core.sources,
+            clock=self._clock,
+            on_built=self.worker.wake,
+            on_failed=self._platform.discard_toolchains,
+            healthy=self._platform.healthy,
+        )
+
+    @cached_property
+    def _switch(self) -> Switch:
+        return Switch(
+            db=self._db,
+            addresses=self.addresses,
+            answers=self._platform.answers,
+            metering=self._metering,
+            hosts=self._platform.hosts,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def _specs(self) -> Specs:
+        return Specs(
+            vault=self._core.vault,
+            app_limits=self._settings.app_limits,
+            build_limits=self._settings.build_limits,
+            build_seconds=self._settings.build_seconds,
+            sources=self._core.sources,
+        )
+
+    @cached_property
+    def cancellation(self) -> Cancellation:
+        return Cancellation(
+            db=self._db,
+            worker=self.worker,
+            runtime=self._runtime,
+            sources=self._core.sources,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def rollback(self) -> Rollback:
+        return Rollback(
+            db=self._db,
+            runtime=self._runtime,
+            capacity=self.capacity,
+            copies=self._copies,
+            clock=self._clock,
+            on_queued=self.worker.wake,
+            on_superseded=self.worker.drop,
+        )
+
+    # Keeping
+
+    @cached_property
+    def reconciler(self) -> Reconciler:
+        return Reconciler(
+            db=self._db,
+            runtime=self._runtime,
+            addresses=self.addresses,
+            metering=self._metering,
+            specs=self._specs,
+            listen_seconds=self._settings.listen_seconds,
+            sources=self._core.sources,
+            subject_tasks=self.subject_tasks,
+            releases=self._releases,
+            restarts=Restarts(
+                db=self._db,
+                runtime=self._runtime,
+                subject_tasks=self.subject_tasks,
+                clock=self._clock,
+            ),
+            sleep=self.sleep,
+            capacity=self.capacity,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def subject_tasks(self) -> SubjectTasks:
+        return SubjectTasks(clock=self._clock)
+
+    @cached_property
+    def _releases(self) -> Releases:
+        drain = Drain(
+            runtime=self._runtime, limit_seconds=self._settings.drain_seconds, clock=self._clock
+        )
+        return Releases(
+            db=self._db,
+            runtime=self._runtime,
+            subject_tasks=self.subject_tasks,
+            drain=drain,
+            most=self._settings.releases_kept,
+        )
+
+    @cached_property
+    def sleep(self) -> Sleep:
+        return Sleep(
+            db=self._db,
+            runtime=self._runtime,
+            addresses=self.addresses,
+            subject_tasks=self.subject_tasks,
+            after_seconds=self._settings.sleep_after_seconds,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def wake(self) -> Wake:
+        return Wake(
+            db=self._db,
+            addresses=self.addresses,
+            subject_tasks=self.subject_tasks,
+            sleep=self.sleep,
+            capacity=self.capacity,
+            restarts=self.reconciler.restarts,
+            runtime=self._runtime,
+            start=self.reconciler.start,
+            listen_seconds=self._settings.listen_seconds,
+            healthy_seconds=self._settings.healthy_seconds,
+            clock=self._clock,
+            healthy=self._platform.healthy,
+            pause=self._platform.pause,
+        )
+
+    @cached_property
+    def usage(self) -> UsageMeter:
+        return UsageMeter(
+            db=self._db,
+            runtime=self._runtime,
+            addresses=self.addresses,
+            log=self._platform.access_log,
+            sleep=self.sleep,
+            keep_days=self._settings.usage_days,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def space(self) -> Space:
+        """With ballast that is a part of the reserve."""
+        ballast_bytes = min(_MAX_BALLAST_BYTES, self._settings.disk_reserve_mib * _MIB // 4)
+        return Space(
+            db=self._db,
+            runtime=self._runtime,
+            metering=self._metering,
+            capacity=self.capacity,
+            ballast=Ballast(self._core.data_dir / "ballast", ballast_bytes),
+            clock=self._clock,
+        )
+
+    @cached_property
+    def suspension(self) -> Suspension:
+        return Suspension(
+            db=self._db,
+            metering=self._metering,
+            on_given_up=self.worker.drop,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def deletion(self) -> Deletion:
+        return Deletion(
+            db=self._db,
+            worker=self.worker,
+            reconciler=self.reconciler,
+            metering=self._metering,
+        )
+
+    @cached_property
+    def retention(self) -> Retention:
+        return Retention(
+            db=self._db,
+            deletion=self.deletion,
+            metering=self._metering,
+            suspended_days=self._settings.retention_days,
+            failed_days=self._settings.failed_retention_days,
+            clock=self._clock,
+        )
+
+    # Addresses
+
+    @cached_property
+    def addresses(self) -> Addresses:
+        return Addresses(db=self._db, routes=self._platform.routes, hosts=self._platform.hosts)
+
+    @cached_property
+    def certificates(self) -> Certificates:
+        return Certificates(
+            db=self._db,
+            addresses=self.addresses,
+            own_host=self._platform.gateway_host,
+            per_wallet=self._settings.certificates_per_wallet,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def domains(self) -> Domains:
+        """Raises InvalidField for resolvers that are none."""
+        try:
+            records = TxtRecords(self._settings.dns_servers)
+        except ValueError as error:
+            raise InvalidField("dns_servers", str(error)) from error
+        return Domains(
+            db=self._db,
+            records=records,
+            addresses=self.addresses,
+            rules=DomainRules(
+                base_domain=self._settings.base_domain,
+                gateway_host=self._platform.gateway_host or "",
+                max_length=self._platform.max_host_length,
+            ),
+            most_per_project=self._settings.domains_per_project,
+            asks=RateLimiter(clock=self._clock, limit=_LOOKS_PER_MINUTE),
+            clock=self._clock,
+        )
+
+    # What goes on
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return (self.worker.run, self.reconciler.run, self.space.run)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        usage = self.usage
+        return (
+            Loop("space", every_seconds=2, tick=self.space.look, scope=Scope.NODE),
+            Loop("suspension", every_seconds=2, tick=self.suspension.enforce, scope=Scope.CLUSTER),
+            Loop("domains", every_seconds=10, tick=self.domains.look_due, scope=Scope.CLUSTER),
+            Loop("retention", every_seconds=600, tick=self.retention.sweep, scope=Scope.CLUSTER),
+            Loop("requests", every_seconds=FOLLOW_SECONDS, tick=usage.follow, scope=Scope.NODE),
+            Loop("usage", every_seconds=SAMPLE_SECONDS, tick=usage.sample, scope=Scope.NODE),
+            Loop("old usage", every_seconds=300, tick=usage.purge, scope=Scope.CLUSTER),
+        )

@@ -1,0 +1,61 @@
+"""What the room reads of the settings."""
+
+import msgspec
+
+from moorage.engines.engine import Limits
+
+_MIB = 1024 * 1024
+
+
+class DeploySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Each under its name in `moorage.settings`, which documents it."""
+
+    base_domain: str
+    requests_per_minute: int
+    app_memory_mib: int
+    app_cpu_millis: int
+    app_pids: int
+    app_disk_mib: int
+    app_volume_mib: int
+    build_memory_mib: int
+    build_cpu_millis: int
+    build_pids: int
+    build_seconds: int
+    builds_at_once: int
+    builds_per_wallet: int
+    deploys_at_once: int
+    disk_reserve_mib: int
+    disk_overcommit: float
+    memory_overcommit: float
+    listen_seconds: int
+    healthy_seconds: int
+    drain_seconds: int
+    sleep_after_seconds: int
+    releases_kept: int
+    usage_days: int
+    retention_days: int
+    failed_retention_days: int
+    certificates_per_wallet: int
+    domains_per_project: int
+    dns_servers: tuple[str, ...]
+
+    @property
+    def app_limits(self) -> Limits:
+        """What a running app may use."""
+        return Limits(
+            memory_bytes=self.app_memory_mib * _MIB,
+            cpu_millis=self.app_cpu_millis,
+            pids=self.app_pids,
+            disk_bytes=self.app_disk_mib * _MIB,
+            volume_bytes=self.app_volume_mib * _MIB,
+        )
+
+    @property
+    def build_limits(self) -> Limits:
+        """What a build may use; it works on the app's own disk."""
+        return Limits(
+            memory_bytes=self.build_memory_mib * _MIB,
+            cpu_millis=self.build_cpu_millis,
+            pids=self.build_pids,
+            disk_bytes=self.app_disk_mib * _MIB,
+        )

@@ -1,0 +1,55 @@
+"""The services of the room, and its loops."""
+
+from functools import cached_property
+
+import msgspec
+
+from moorage.clock import boot_id
+from moorage.core import Core
+from moorage.ledger.build_time import BuildTime
+from moorage.ledger.metering import Metering
+from moorage.ledger.paid_wallets import PaidWallets
+from moorage.loop import Loop, Scope
+from moorage.money import MicroUsd
+
+
+class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What this room reads of the settings, and two prices that come of them."""
+
+    build_minutes_per_usd: int
+    build_month: MicroUsd  # of a build that runs all the time
+    minimum_charge: MicroUsd
+
+
+class LedgerServices:
+    """What charges wallets; each service is made when it is first asked for."""
+
+    def __init__(self, core: Core, settings: LedgerSettings) -> None:
+        self._core = core
+        self._settings = settings
+
+    @cached_property
+    def metering(self) -> Metering:
+        return Metering(db=self._core.db, clock=self._core.clock, boot_id=boot_id())
+
+    @cached_property
+    def build_time(self) -> BuildTime:
+        return BuildTime(
+            db=self._core.db,
+            minutes_per_usd=self._settings.build_minutes_per_usd,
+            monthly_price=self._settings.build_month,
+            clock=self._core.clock,
+        )
+
+    @cached_property
+    def paid_wallets(self) -> PaidWallets:
+        return PaidWallets(
+            db=self._core.db,
+            minimum_charge=self._settings.minimum_charge,
+            clock=self._core.clock,
+        )
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        tick = self.metering.tick
+        return (Loop("metering", every_seconds=60, tick=tick, scope=Scope.CLUSTER),)

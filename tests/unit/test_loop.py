@@ -1,0 +1,58 @@
+import asyncio
+
+import pytest
+
+from moorage.errors import DatabaseUnavailable
+from moorage.loop import Loop, Scope
+
+
+async def held(_name: str) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("fault", [DatabaseUnavailable(), OSError("no"), RuntimeError("no")])
+async def test_periodic_work_goes_on_after_any_fault(fault: Exception) -> None:
+    calls = 0
+    again = asyncio.Event()
+
+    async def act() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise fault
+        again.set()
+
+    loop = Loop("work", every_seconds=0.001, tick=act, scope=Scope.NODE)
+    working = asyncio.create_task(loop.run(held))
+    async with asyncio.timeout(10):
+        await again.wait()
+    assert not working.done()
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    assert working.cancelled()
+
+
+async def test_duty_is_done_by_who_holds_it_alone() -> None:
+    asked: list[str] = []
+    done: list[str] = []
+    free = False
+
+    async def hold(name: str) -> bool:
+        asked.append(name)
+        return free
+
+    async def act() -> None:
+        done.append("duty")
+        begun.set()
+
+    begun = asyncio.Event()
+    loop = Loop("duty", every_seconds=0.001, tick=act, scope=Scope.CLUSTER, at_once=True)
+    working = asyncio.create_task(loop.run(hold))
+    while len(asked) < 3:
+        await asyncio.sleep(0)
+    assert done == []
+    free = True
+    async with asyncio.timeout(10):
+        await begun.wait()
+    working.cancel()
+    assert set(asked) == {"duty"}
