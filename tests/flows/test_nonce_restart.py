@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.auth.nonces import NonceStore
+from moorage.auth.nonces import NonceFile
 from moorage.auth.wallet import Wallet
 from moorage.clock import SystemClock
 from moorage.errors import AlreadyRunning, NonceReused
@@ -19,11 +19,11 @@ FRESH = "8d2f7a31-5b0e-4c6a-9f3d-2e1c0b9a8f7f"
 GATEWAY = """
 import asyncio, sys
 from pathlib import Path
-from moorage.auth.nonces import NonceStore
+from moorage.auth.nonces import NonceFile
 from moorage.clock import SystemClock
 
 async def main(directory, wallet, nonce):
-    store = NonceStore.open(Path(directory), clock=SystemClock())
+    store = NonceFile(Path(directory), clock=SystemClock())
     timestamp_ms = SystemClock().now_ms()
     await store.consume(wallet, timestamp_ms, nonce)
     print(timestamp_ms, flush=True)
@@ -39,10 +39,10 @@ async def test_killed_process_lets_no_consumed_nonce_through(tmp_path: Path) -> 
         assert process.stdout is not None
         timestamp_ms = int(process.stdout.readline())
         with pytest.raises(AlreadyRunning):
-            NonceStore.open(tmp_path, clock=SystemClock())
+            NonceFile(tmp_path, clock=SystemClock())
         process.send_signal(signal.SIGKILL)
 
-    store = NonceStore.open(tmp_path, clock=SystemClock())
+    store = NonceFile(tmp_path, clock=SystemClock())
     with pytest.raises(NonceReused):
         await store.consume(WALLET, timestamp_ms, NONCE)
     with pytest.raises(NonceReused):

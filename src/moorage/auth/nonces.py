@@ -1,25 +1,24 @@
-"""Nonces, each used once: remembered in memory, and over any restart by a journal.
+"""Nonces: each is used once, over any restart.
 
-No replay passes, because every nonce ever consumed is remembered or its timestamp lies at or under
-the floor, and the floor only rises. The clock decides merely which timestamps are inside the window
-and when a nonce may be forgotten, so it may step either way.
+A store remembers every nonce, or refuses its timestamp: all of those up to a *floor*, which only
+rises. The clock decides which timestamps are in the window, and when a nonce may be forgotten, so
+it may step either way.
 """
 
 import asyncio
 import fcntl
 import os
-import uuid
-from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+import sqlite3
+from collections.abc import Awaitable, Callable
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol
 
-from moorage.auth.nonce_journal import DIGEST_BYTES, NonceJournal, Sync, force_to_disk
-from moorage.auth.nonce_memory import NonceMemory
+import msgspec
+
 from moorage.auth.wallet import Wallet
-from moorage.clock import Clock
+from moorage.clock import Clock, boot_id
 from moorage.errors import (
     AlreadyRunning,
     AuthUnavailable,
@@ -27,241 +26,223 @@ from moorage.errors import (
     RateLimited,
     TimestampExpired,
 )
-
-_T = TypeVar("_T")
+from moorage.threads import in_thread
 
 WINDOW_MS = 60_000
-CAPACITY = 500_000  # at 140 bytes; 8,000 requests a second for the minute that each is remembered
+CAPACITY = 500_000  # 32 MB on disk; 8,000 requests a second for the minute that each is remembered
 
-_MARK_AHEAD_MS = 5_000
-"""How far ahead of now a timestamp may lie without waiting for the disk.
+_AHEAD_MS = 5_000
+"""How far the mark is ahead when it is written.
 
-Also how long clients wait at most after the machine (not only the process) went down.
+So clients whose clock is right wait for so long after the machine (not only the process) failed.
+"""
+
+_FORGET_EVERY_MS = 1_000
+_FORGOTTEN_AT_ONCE = 256  # a millisecond or two
+_NEVER_MS = -1  # before any timestamp
+
+_SETTINGS = """
+PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = OFF;
+"""
+_SCHEMA = """
+BEGIN;
+CREATE TABLE nonces (digest BLOB PRIMARY KEY, timestamp_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX by_timestamp ON nonces (timestamp_ms);
+CREATE TABLE floor (timestamp_ms INTEGER NOT NULL);
+INSERT INTO floor VALUES ({floor_ms:d});
+COMMIT;
+"""
+_INSERT = "INSERT INTO nonces VALUES (?, ?) ON CONFLICT DO NOTHING"
+_EXPIRED = """
+SELECT timestamp_ms FROM nonces WHERE timestamp_ms < ? ORDER BY timestamp_ms LIMIT ?
+"""
+_DELETE_EXPIRED = """
+DELETE FROM nonces WHERE digest IN (
+  SELECT digest FROM nonces WHERE timestamp_ms < ? ORDER BY timestamp_ms LIMIT ?
+)
 """
 
 
-class NonceStore:
-    """The nonces consumed within the window, for the one process that holds `directory`.
+class NonceStore(Protocol):
+    """Where nonces are used up. Several gateways share one."""
 
-    Consuming appends a record to the journal, which is safe from the end of the process. From the
-    end of the machine it becomes safe a moment later: the disk is synced when the mark runs out,
-    every few seconds under load and never when idle, and a timestamp beyond the mark waits for it.
+    def check_timestamp(self, timestamp_ms: int) -> None:
+        """Raises TimestampExpired unless `consume` would take `timestamp_ms` now."""
+        ...
+
+    async def consume(self, wallet: Wallet, timestamp_ms: int, nonce: str) -> None:
+        """Use up `nonce` (a lower-case UUID) of `wallet`: of several calls with it, one returns.
+
+        Raises TimestampExpired, NonceReused, RateLimited when there are too many nonces to
+        remember, and AuthUnavailable when they can't be recorded.
+        """
+        ...
+
+
+class _Mark(msgspec.Struct):
+    """What is on disk for certain: `timestamp_ms` is at or above each nonce's used until now."""
+
+    boot_id: str
+    inode: int  # of the database
+    timestamp_ms: int
+
+
+class NonceFile:
+    """A store in `directory`, for the one process that has it open.
+
+    A nonce is a row of an SQLite database that is never forced to disk: it survives the process,
+    however that ends, but not the end of the machine's run. What is forced to disk, every few
+    seconds under load and never when idle, is the mark. When the machine was started anew, the
+    database is dropped, and the mark becomes the floor.
     """
 
     def __init__(
         self,
-        *,
-        journal: NonceJournal,
-        memory: NonceMemory,
-        clock: Clock,
-        opened_ms: int,
-        window_ms: int,
-        capacity: int,
-        lock_fd: int,
-        executor: Executor,
-    ) -> None:
-        self._journal = journal
-        self._memory = memory
-        self._clock = clock
-        self._window_ms = window_ms
-        self._capacity = capacity
-        self._lock_fd = lock_fd
-        self._executor = executor
-        self._segment_since_ms = opened_ms
-        self._mark_ms = self._highest_mark_ms = opened_ms + _MARK_AHEAD_MS
-        self._flush: asyncio.Task[None] | None = None
-        self._waiting: list[asyncio.Future[None]] = []
-        self._is_broken = False  # the disk refused a record: nothing passes until it takes one
-        self._is_trusted = True  # it never did, so what the journal reads is what was appended
-        self._is_closed = False
-
-    @classmethod
-    def open(
-        cls,
         directory: Path,
         *,
         clock: Clock,
-        window_ms: int = WINDOW_MS,
         capacity: int = CAPACITY,
-        boot_id: str | None = None,
-        sync: Sync = force_to_disk,
-        executor: Executor | None = None,
-    ) -> "NonceStore":
-        """The store kept in `directory`, which is made where missing.
+        boot: str | None = None,
+        sync: Callable[[int], None] = os.fdatasync,
+        run: Callable[[Callable[[], None]], Awaitable[None]] = in_thread,
+    ) -> None:
+        """Open it; `directory` is made where missing, `boot` names this run of the machine.
 
-        `floor_ms` of what it returns says whom it refuses: after the end of the process nobody,
-        after the end of the machine timestamps up to about five seconds past it, and where the
-        journal is missing or a copy, those up to `window_ms` from now. Raises AlreadyRunning when
-        another process has it open, OSError when the disk fails.
+        `sync` forces what is behind a descriptor to disk, `run` calls what waits for the disk.
+
+        Where the database is missing or a copy (a restored backup), nobody can tell what it lacks:
+        then all that may have been signed until now is refused. Raises AlreadyRunning when another
+        process has it open; OSError and sqlite3.Error when the disk fails.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock_fd = _lock(directory / "lock")
+        self._clock = clock
+        self._capacity = capacity
+        self._boot = boot or boot_id()
+        self._sync = sync
+        self._run = run
+        self._marking: asyncio.Task[bool] | None = None
+        self._forgot_ms = _NEVER_MS
+        self._lock_fd = _lock(directory / "lock")
         try:
-            now_ms = clock.now_ms()
-            journal = NonceJournal(directory, boot_id=boot_id or machine_boot_id(), sync=sync)
-            floor_ms, used = journal.recover(lost_floor_ms=now_ms + window_ms)
-            if journal.is_new and os.fstat(lock_fd).st_size:
-                floor_ms = now_ms + window_ms
-            journal.switch(journal.begin(floor_ms=floor_ms, mark_ms=now_ms + _MARK_AHEAD_MS))
-            journal.drop(floor_ms=floor_ms)
-            os.pwrite(lock_fd, b"%d\n" % os.getpid(), 0)
+            self._open(directory / "nonces.db")
         except BaseException:
-            os.close(lock_fd)
+            os.close(self._lock_fd)
             raise
-        return cls(
-            journal=journal,
-            memory=NonceMemory(floor_ms=floor_ms, used=used),
-            clock=clock,
-            opened_ms=now_ms,
-            window_ms=window_ms,
-            capacity=capacity,
-            lock_fd=lock_fd,
-            executor=executor or ThreadPoolExecutor(1, thread_name_prefix="nonces"),
+
+    def _open(self, path: Path) -> None:
+        now_ms = self._clock.now_ms()
+        content = os.pread(self._lock_fd, 1024, 0)
+        mark = _read_mark(content)
+        inode = path.stat().st_ino if path.exists() else 0
+        is_kept = mark is not None and (mark.boot_id, mark.inode) == (self._boot, inode)
+        lost_ms = mark.timestamp_ms if mark else _NEVER_MS
+        if content and (mark is None or mark.inode != inode):
+            lost_ms = max(lost_ms, now_ms + WINDOW_MS)
+        if not is_kept:
+            for suffix in ("", "-wal", "-journal"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.executescript(
+            _SETTINGS if is_kept else _SETTINGS + _SCHEMA.format(floor_ms=lost_ms)
         )
+        self._floor_ms: int = self._db.execute("SELECT timestamp_ms FROM floor").fetchone()[0]
+        self._count: int = self._db.execute("SELECT count(*) FROM nonces").fetchone()[0]
+        self._inode = path.stat().st_ino
+        self._mark_ms = max(lost_ms, now_ms + _AHEAD_MS)
+        self._write_mark(self._mark_ms)
 
     def __len__(self) -> int:
         """How many nonces are remembered."""
-        return len(self._memory)
-
-    @property
-    def floor_ms(self) -> int:
-        """Timestamps up to this one are refused, inside the window or not."""
-        return self._memory.floor_ms
+        return self._count
 
     def check_timestamp(self, timestamp_ms: int) -> None:
         """Raises TimestampExpired unless `consume` would take `timestamp_ms` now."""
-        self._check_timestamp(timestamp_ms, self._clock.now_ms())
-
-    async def consume(self, wallet: Wallet, timestamp_ms: int, nonce: str) -> None:
-        """Use up `nonce` (a lower-case UUID) of `wallet`, for good when this returns.
-
-        Atomic among all tasks: nothing is awaited between the check and the insertion. Raises
-        TimestampExpired, NonceReused, RateLimited when `capacity` nonces are remembered, and
-        AuthUnavailable when the disk refuses the record.
-        """
         now_ms = self._clock.now_ms()
-        self._check_timestamp(timestamp_ms, now_ms)
-        digest = blake2b(f"{wallet}:{nonce}".encode(), digest_size=DIGEST_BYTES).digest()
-        memory = self._memory
-        memory.expire(now_ms - self._window_ms)
-        if digest in memory:
-            raise NonceReused
-        if len(memory) >= self._capacity:
-            raise RateLimited(self._seconds_until_room(now_ms))
-        self._append(timestamp_ms, digest)
-        memory.insert(timestamp_ms, digest)
-        if timestamp_ms > self._mark_ms:
-            await self._synced()
-        elif now_ms > self._mark_ms - _MARK_AHEAD_MS // 2:
-            self._start_flush()
-
-    async def close(self) -> None:
-        """Force what was consumed to disk and let another process open the directory.
-
-        Raises OSError when the disk fails; the directory is free then too.
-        """
-        if self._flush is not None:
-            await asyncio.wait([self._flush])
-        self._is_closed = True
-        self._executor.shutdown()
-        try:
-            if not self._is_broken:
-                self._journal.sync()
-        finally:
-            self._journal.close()
-            os.close(self._lock_fd)
-
-    def _check_timestamp(self, timestamp_ms: int, now_ms: int) -> None:
-        if abs(timestamp_ms - now_ms) > self._window_ms:
+        if abs(timestamp_ms - now_ms) > WINDOW_MS:
             raise TimestampExpired
-        if timestamp_ms <= self._memory.floor_ms:
-            seconds = max(1, -(-(self._memory.floor_ms + 1 - now_ms) // 1000))
+        if timestamp_ms <= self._floor_ms:
+            seconds = max(1, -(-(self._floor_ms + 1 - now_ms) // 1000))
             raise TimestampExpired(
                 "The gateway restarted and can't tell whether this request was made before. "
                 f"Sign again with a fresh timestamp in {seconds} s."
             )
 
-    def _seconds_until_room(self, now_ms: int) -> int:
-        expiry_ms = self._memory.next_expiry_ms
-        until_ms = 0 if expiry_ms is None else expiry_ms + 1 + self._window_ms - now_ms
-        return max(1, -(-until_ms // 1000))
-
-    def _append(self, timestamp_ms: int, digest: bytes) -> None:
-        if self._is_broken:
-            self._start_flush()
-            raise AuthUnavailable
+    async def consume(self, wallet: Wallet, timestamp_ms: int, nonce: str) -> None:
+        """Use up `nonce`, as `NonceStore.consume` says; a timestamp over the mark waits for it."""
+        self.check_timestamp(timestamp_ms)
+        await self._keep_marked(timestamp_ms)
+        digest = blake2b(f"{wallet}:{nonce}".encode(), digest_size=16).digest()
         try:
-            self._journal.append(timestamp_ms, digest)
-        except OSError as error:
-            self._is_broken, self._is_trusted = True, False
+            self._forget(self._clock.now_ms())
+            self.check_timestamp(timestamp_ms)
+            self._check_capacity()
+            inserted = self._db.execute(_INSERT, (digest, timestamp_ms)).rowcount
+        except sqlite3.Error as error:
             raise AuthUnavailable from error
+        if not inserted:
+            raise NonceReused
+        self._count += inserted
 
-    async def _synced(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        self._start_flush()
-        await waiter
+    async def close(self) -> None:
+        """Let another process open the directory."""
+        if self._marking is not None:
+            await asyncio.wait([self._marking])
+        self._db.close()
+        os.close(self._lock_fd)
+        self._lock_fd = -1
 
-    def _start_flush(self) -> None:
-        if (self._flush is None or self._flush.done()) and not self._is_closed:
-            self._flush = asyncio.create_task(self._run_flush(), name="nonces-flush")
+    def _check_capacity(self) -> None:
+        if self._count >= self._capacity:
+            (oldest_ms,) = self._db.execute("SELECT min(timestamp_ms) FROM nonces").fetchone()
+            until_ms = oldest_ms + WINDOW_MS + 1 - self._clock.now_ms()
+            raise RateLimited(max(1, -(-until_ms // 1000)))
 
-    async def _run_flush(self) -> None:
-        """Sync until nobody waits; one sync serves all who were waiting when it began."""
-        while True:
-            waiting, self._waiting = self._waiting, []
-            failure: OSError | None = None
-            try:
-                await self._sync()
-            except OSError as error:
-                self._is_broken, self._is_trusted, failure = True, False, error
-            for waiter in waiting:
-                if waiter.cancelled():
-                    continue
-                if failure is None:
-                    waiter.set_result(None)
-                else:
-                    waiter.set_exception(AuthUnavailable())
-            if not self._waiting:
+    def _forget(self, now_ms: int) -> None:
+        """Delete some nonces that are out of the window, once the floor is over them."""
+        is_due = abs(now_ms - self._forgot_ms) >= _FORGET_EVERY_MS
+        if not is_due and self._count < self._capacity:
+            return
+        bounds = (now_ms - WINDOW_MS, _FORGOTTEN_AT_ONCE)
+        expired = self._db.execute(_EXPIRED, bounds).fetchall()
+        if expired:
+            floor_ms = max(self._floor_ms, *expired[-1])
+            self._db.execute("UPDATE floor SET timestamp_ms = ?", (floor_ms,))
+            self._floor_ms = floor_ms
+            self._count -= self._db.execute(_DELETE_EXPIRED, bounds).rowcount
+        self._forgot_ms = now_ms if len(expired) < _FORGOTTEN_AT_ONCE else _NEVER_MS
+
+    async def _keep_marked(self, timestamp_ms: int) -> None:
+        """Have the mark raised in time; wait for it while `timestamp_ms` is above."""
+        while timestamp_ms + _AHEAD_MS // 2 > self._mark_ms:
+            if self._marking is None or self._marking.done():
+                mark_ms = max(timestamp_ms, self._clock.now_ms()) + _AHEAD_MS
+                self._marking = asyncio.create_task(self._mark(mark_ms), name="nonces-mark")
+            if timestamp_ms <= self._mark_ms:
                 return
+            if not await asyncio.shield(self._marking):
+                raise AuthUnavailable
 
-    async def _sync(self) -> None:
-        now_ms = self._clock.now_ms()
-        mark_ms = now_ms + _MARK_AHEAD_MS
-        if not self._is_trusted:
-            mark_ms = max(mark_ms, self._highest_mark_ms)
-        if self._is_broken or not 0 <= now_ms - self._segment_since_ms < self._window_ms:
-            await self._begin_segment(now_ms)
-        if mark_ms < self._mark_ms:  # the clock stepped back
-            self._mark_ms = mark_ms
-            await self._in_thread(self._journal.sync)
-        self._journal.promise(mark_ms)
-        await self._in_thread(self._journal.sync)
-        self._mark_ms = mark_ms
-        self._highest_mark_ms = max(self._highest_mark_ms, mark_ms)
+    async def _mark(self, mark_ms: int) -> bool:
+        try:
+            await self._run(partial(self._write_mark, mark_ms))
+        except OSError:
+            return False
+        self._mark_ms = max(self._mark_ms, mark_ms)
+        return True
 
-    async def _begin_segment(self, now_ms: int) -> None:
-        was_broken, floor_ms = self._is_broken, self._memory.floor_ms
-        mark_ms = self._mark_ms if self._is_trusted else self._highest_mark_ms
-        begin = partial(self._journal.begin, floor_ms=floor_ms, mark_ms=mark_ms)
-        fd = await self._in_thread(partial(begin, trusted=self._is_trusted))
-        self._journal.switch(fd)
-        if was_broken:
-            self._journal.forget_retired()
-            self._is_broken = False
-        self._segment_since_ms = now_ms
-        await self._in_thread(partial(self._journal.drop, floor_ms=floor_ms))
-
-    async def _in_thread(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+    def _write_mark(self, mark_ms: int) -> None:
+        content = msgspec.json.encode(_Mark(self._boot, self._inode, mark_ms))
+        os.pwrite(self._lock_fd, content.ljust(256), 0)
+        self._sync(self._lock_fd)
 
 
-def machine_boot_id() -> str:
-    """A name for the time since this machine booted; one of its own where the system has none."""
+def _read_mark(content: bytes) -> _Mark | None:
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return str(uuid.uuid4())
+        return msgspec.json.decode(content, type=_Mark)
+    except msgspec.DecodeError:
+        return None
 
 
 def _lock(path: Path) -> int:

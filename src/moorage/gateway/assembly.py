@@ -12,7 +12,7 @@ from moorage.api.services import Gateway, Limiters
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.contract_wallets import ContractWallets
-from moorage.auth.nonces import NonceStore
+from moorage.auth.nonces import NonceFile
 from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.balances import Questions
 from moorage.chains.chain import Chain
@@ -63,7 +63,7 @@ class Stores:
 
     db: Database
     leases: Leases
-    nonces: NonceStore
+    nonces: NonceFile
     clients: dict[str, RpcClient]
     sources: Path
     spool: Path
@@ -98,7 +98,7 @@ def open_stores(
     open_data_directory(data_dir, purpose)
     for name in ("sources", "spool", "apps", "proxy", "nonces"):
         (data_dir / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-    nonces = NonceStore.open(data_dir / "nonces", clock=clock)
+    nonces = NonceFile(data_dir / "nonces", clock=clock)
     stack.push_async_callback(nonces.close)
     watch_nonces(lambda: len(nonces))
     sweep_spool(data_dir / "spool")

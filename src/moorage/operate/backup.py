@@ -107,8 +107,8 @@ def restore(archive: Path, data_dir: Path) -> Saved:
 def _prepare(directory: Path) -> None:
     if not is_ours(directory / DATABASE):  # an older one is upgraded by the first start
         raise BackupInvalid("Its database is of a newer version of Moorage: restore it with that.")
-    # As if a journal had been here and was lost: the store then refuses whatever may have been
-    # signed before, for a minute (auth.nonces).
+    # As if nonces had been here and were lost: the store then refuses, for a minute, whatever may
+    # have been signed before (auth.nonces).
     nonces = directory / "nonces"
     nonces.mkdir(mode=0o700)
     (nonces / "lock").write_text("restored\n")

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.contract_wallets import AT_ONCE, ContractWallets
-from moorage.auth.nonces import NonceStore
+from moorage.auth.nonces import NonceFile
 from moorage.auth.rate_limit import RateLimiter
 from moorage.auth.wallet import Wallet
 from moorage.chains.chain import KNOWN_CHAINS
@@ -82,7 +82,7 @@ class Node(RpcClient):
 class Door:
     """An authenticator whose chains' nodes say that no contract wallet signed."""
 
-    def __init__(self, nonces: NonceStore, *, bound_only: bool = False) -> None:
+    def __init__(self, nonces: NonceFile, *, bound_only: bool = False) -> None:
         self.arbitrum, self.base = Node("arbitrum", NO), Node("base", NO)
         contracts = ContractWallets(
             {"arbitrum": self.arbitrum, "base": self.base},
@@ -108,19 +108,19 @@ class Door:
         return verified.wallet
 
 
-def open_store(directory: Path) -> NonceStore:
-    return NonceStore.open(directory, clock=StoppedClock(), boot_id="boot")
+def open_store(directory: Path) -> NonceFile:
+    return NonceFile(directory, clock=StoppedClock(), boot="boot")
 
 
 @pytest.fixture
-async def nonces(tmp_path: Path) -> AsyncIterator[NonceStore]:
+async def nonces(tmp_path: Path) -> AsyncIterator[NonceFile]:
     store = open_store(tmp_path)
     yield store
     await store.close()
 
 
 @pytest.fixture
-def authenticator(nonces: NonceStore) -> Door:
+def authenticator(nonces: NonceFile) -> Door:
     return Door(nonces)
 
 
@@ -178,7 +178,7 @@ async def test_same_wallet_in_other_case_has_the_same_nonces(authenticator: Door
         await authenticator.authenticate(signed(wallet=OWNER.address.lower()))
 
 
-async def test_forged_request_burns_nobodys_nonce(authenticator: Door, nonces: NonceStore) -> None:
+async def test_forged_request_burns_nobodys_nonce(authenticator: Door, nonces: NonceFile) -> None:
     with pytest.raises(SignatureInvalid):
         await authenticator.authenticate(signed(by="0x" + "22" * 32))
     assert len(nonces) == 0
@@ -262,7 +262,7 @@ async def test_what_no_key_of_the_wallet_signed_a_chain_decides(
 
 
 async def test_contract_wallet_that_says_no_has_not_signed(
-    authenticator: Door, nonces: NonceStore
+    authenticator: Door, nonces: NonceFile
 ) -> None:
     with pytest.raises(SignatureInvalid):
         await authenticator.authenticate(by_contract())
@@ -324,7 +324,7 @@ async def test_contract_wallets_nonce_is_used_once(authenticator: Door) -> None:
     ],
 )
 async def test_chain_that_does_not_say_leaves_the_nonce_unused(
-    authenticator: Door, nonces: NonceStore, answer: object
+    authenticator: Door, nonces: NonceFile, answer: object
 ) -> None:
     authenticator.arbitrum.answer = answer
     with pytest.raises(ChainUnavailable):
@@ -335,7 +335,7 @@ async def test_chain_that_does_not_say_leaves_the_nonce_unused(
     await authenticator.authenticate(by_contract())
 
 
-async def test_chains_are_asked_no_more_than_so_much_at_once(nonces: NonceStore) -> None:
+async def test_chains_are_asked_no_more_than_so_much_at_once(nonces: NonceFile) -> None:
     class Slow(Node):
         under_way = most = 0
 
@@ -436,7 +436,7 @@ async def test_contract_wallet_may_be_asked_about_a_bound_request(authenticator:
 
 
 async def test_where_signatures_must_be_bound_the_first_version_is_refused_unspent(
-    nonces: NonceStore,
+    nonces: NonceFile,
 ) -> None:
     door = Door(nonces, bound_only=True)
     with pytest.raises(SignatureUnbound):
