@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import UNSET, UnsetType
 from sdk_stubs import (
     DEPLOYMENT,
     PAY_TO,
@@ -31,9 +32,11 @@ from moorage.sdk import errors
 from moorage.sdk.client import Client
 from moorage.sdk.journal import Journal, Payment, PaymentState
 from moorage.sdk.offer import Offer
-from moorage.sdk.payer import Credited, Deployed, Payer, PayStep
+from moorage.sdk.payer import Bought, Payer, PayStep
 from moorage.sdk.request import DeployRequest, File, Files
 from moorage.sdk.signer import Signer
+from moorage.wire.credits import ToppedUp
+from moorage.wire.deploy import Deployed
 
 KEY = "0x" + "11" * 32
 REQUEST = DeployRequest(
@@ -114,7 +117,7 @@ class Setting:
             **options,
         )
 
-    async def deploy(self, request: DeployRequest = REQUEST, **options: Any) -> Deployed:
+    async def deploy(self, request: DeployRequest = REQUEST, **options: Any) -> Bought[Deployed]:
         means = {
             name: options.pop(name)
             for name in ("chain", "token", "use_existing_credits")
@@ -123,7 +126,7 @@ class Setting:
         async with self.client() as client:
             return await self.payer(client, **options).deploy(request, **means)
 
-    async def top_up(self, dollars: float = 0.5, **options: Any) -> Credited:
+    async def top_up(self, dollars: float = 0.5, **options: Any) -> Bought[ToppedUp]:
         async with self.client() as client:
             payer = self.payer(client, **options)
             return await payer.top_up(MicroUsd(int(dollars * 1_000_000)))
@@ -534,13 +537,13 @@ async def test_follow_reports_each_status_until_ready(setting: Setting) -> None:
     ready = {"status": "ready", "deployment_id": DEPLOYMENT, "endpoint": "http://hello.localhost"}
     setting.gateway.statuses = [building, problem(502, "chain_unavailable"), building, ready]
     setting.gateway.statuses[1] = problem(503, "balance_unknown", retryable=True)
-    seen: list[str | None] = []
+    seen: list[str | UnsetType] = []
     async with setting.client() as client:
         status = await client.follow(
             PROJECT, DEPLOYMENT, on_status=lambda status: seen.append(status.deployment_status)
         )
     assert status.endpoint == "http://hello.localhost"
-    assert seen == ["building", "building", None]
+    assert seen == ["building", "building", UNSET]
 
 
 async def test_wait_is_told_when_something_fails_not_when_a_poll_is_due(setting: Setting) -> None:

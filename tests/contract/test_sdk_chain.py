@@ -13,8 +13,9 @@ from moorage.chains.chain import Chain
 from moorage.sdk.client import Client
 from moorage.sdk.journal import Journal, Payment
 from moorage.sdk.node import Node
-from moorage.sdk.payer import Deployed, Payer, PayStep
+from moorage.sdk.payer import Bought, Payer, PayStep
 from moorage.sdk.signer import Signer
+from moorage.wire.deploy import Deployed
 
 
 class Market:
@@ -31,7 +32,7 @@ class Market:
         if step is self.crash_at:
             raise Crash
 
-    async def deploy(self, **means: Any) -> Deployed:
+    async def deploy(self, **means: Any) -> Bought[Deployed]:
         time = FakeTime()
         async with Client(self.gateway.url, self.signer, clock=time, pause=time.pause) as client:
             payer = Payer(

@@ -2,23 +2,23 @@
 
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
-from moorage.sdk.answers import Status
 from moorage.sdk.client import Client
 from moorage.sdk.errors import FollowTimedOut
+from moorage.wire.deployments import DeploymentProgress
 
 _STARTING = {"building": "starting", "deploying": "starting"}
 
 
 async def follow(
     client: Client, screen: Screen, project_id: str, deployment_id: str, *, copies: bool = False
-) -> Status:
+) -> DeploymentProgress:
     """Shows a deployment's stages until it is over; `deploying` if that takes too long.
 
     One that `copies` a release builds nothing, and starts what was built before.
     """
     names = _STARTING if copies else {}
 
-    def show(status: Status) -> None:
+    def show(status: DeploymentProgress) -> None:
         stage = status.deployment_status or status.status
         progress.stage(names.get(stage, stage))
 
@@ -26,10 +26,10 @@ async def follow(
         try:
             return await client.follow(project_id, deployment_id, on_status=show)
         except FollowTimedOut:
-            return Status(status="deploying", deployment_id=deployment_id)
+            return DeploymentProgress(status="deploying", deployment_id=deployment_id)
 
 
-def exit_of(status: Status, *, followed: bool) -> Exit:
+def exit_of(status: DeploymentProgress, *, followed: bool) -> Exit:
     """The exit code for where a deployment stands at the end of a command."""
     if status.status == "failed":
         return Exit.FAILED

@@ -6,31 +6,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from moorage.sdk.answers import (
-    Balances,
-    Cancelled,
-    Chains,
-    Credits,
-    Deleted,
-    Deploying,
-    Deployments,
-    Domain,
-    DomainRemoved,
-    Domains,
-    EventPage,
-    Health,
-    LogLine,
-    LogPage,
-    ProjectChanged,
-    Projects,
-    ProjectShown,
-    Status,
-    ToppedUp,
-    Usage,
-    WebhookMade,
-    WebhookRemoved,
-    WebhookShown,
-)
+from moorage.sdk.answers import Answer, read_answer
 from moorage.sdk.errors import (
     AnswerLost,
     AnswerUnreadable,
@@ -39,7 +15,16 @@ from moorage.sdk.errors import (
 )
 from moorage.sdk.event_stream import read_events
 from moorage.sdk.request import DeployRequest, PaymentProof, ProjectChange, TopUpRequest
-from moorage.sdk.transport import Answer, Transport, path_of
+from moorage.sdk.transport import Transport, path_of
+from moorage.wire.credits import Credits, ToppedUp
+from moorage.wire.deploy import Deployed
+from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
+from moorage.wire.domains import DomainItem, DomainList, DomainRemoved
+from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
+from moorage.wire.logs import LogBody, LogItem
+from moorage.wire.projects import ProjectChanged, ProjectDeleted, ProjectList, ProjectShown
+from moorage.wire.public import Balances, ChainList, Health
+from moorage.wire.usage import ProjectUsage
 
 _WEBHOOK = "/agent/webhook"
 _PAID_SECONDS = 300  # a paid request is held while its transaction is mined
@@ -64,7 +49,7 @@ class Client(Transport):
         chain: str | None = None,
         token: str | None = None,
         use_existing_credits: bool = False,
-    ) -> Deploying:
+    ) -> Deployed:
         """Asks to deploy without paying: begun if credits suffice.
 
         Raises PaymentRequired, with a quote on `chain` in `token`, when they don't.
@@ -73,12 +58,12 @@ class Client(Transport):
         if use_existing_credits:
             headers["X-Use-Existing-Credits"] = "true"
         return await self._patiently(
-            lambda: self._buy("deploy", request, headers, Deploying), even_if_lost=False
+            lambda: self._buy("deploy", request, headers, Deployed), even_if_lost=False
         )
 
-    async def deploy_paid(self, request: DeployRequest, proof: PaymentProof) -> Deploying:
+    async def deploy_paid(self, request: DeployRequest, proof: PaymentProof) -> Deployed:
         """Asks to deploy with a payment that was made: a single attempt, never repeated here."""
-        return await self._buy("deploy", request, _proof_headers(proof), Deploying)
+        return await self._buy("deploy", request, _proof_headers(proof), Deployed)
 
     async def top_up(
         self, request: TopUpRequest, *, chain: str | None = None, token: str | None = None
@@ -93,10 +78,10 @@ class Client(Transport):
         """Has a payment that was made credited: a single attempt, never repeated here."""
         return await self._buy("credits", request, _proof_headers(proof), ToppedUp)
 
-    async def status(self, project_id: str, deployment_id: str) -> Status:
+    async def status(self, project_id: str, deployment_id: str) -> DeploymentProgress:
         """Where a deployment of this wallet stands."""
         path = path_of("agent", "deploy", project_id, deployment_id, "status")
-        return await self._get(path, Status)
+        return await self._get(path, DeploymentProgress)
 
     async def logs(
         self,
@@ -107,10 +92,10 @@ class Client(Transport):
         tail: int | None = None,
         since: str | None = None,
         after: str | None = None,
-    ) -> LogPage:
+    ) -> LogBody:
         """A page of a deployment's log of builds (`build`) or of its app (`runtime`)."""
         path = _logs(project_id, deployment_id, kind=kind, tail=tail, since=since, after=after)
-        return await self._get(path, LogPage)
+        return await self._get(path, LogBody)
 
     async def follow_logs(
         self,
@@ -121,7 +106,7 @@ class Client(Transport):
         tail: int | None = None,
         since: str | None = None,
         after: str | None = None,
-    ) -> AsyncIterator[LogLine]:
+    ) -> AsyncIterator[LogItem]:
         """The lines of a log as they come, until it is over, through outages of the gateway.
 
         Raises what is not retryable, and what the first request is refused with.
@@ -147,17 +132,17 @@ class Client(Transport):
             is_first = False
             await self._wait(max(_RECONNECT_SECONDS, failure.retry_after_seconds or 0), failure)
 
-    async def deployments(self, project_id: str, *, limit: int = 20) -> Deployments:
+    async def deployments(self, project_id: str, *, limit: int = 20) -> DeploymentList:
         """A project's deployments, newest first, `limit` (1–100) of them."""
         path = path_of("agent", "projects", project_id, "deployments")
-        return await self._get(f"{path}?limit={limit}", Deployments)
+        return await self._get(f"{path}?limit={limit}", DeploymentList)
 
-    async def rollback(self, project_id: str, deployment_id: str | None = None) -> Deploying:
+    async def rollback(self, project_id: str, deployment_id: str | None = None) -> Deployed:
         """Serves a release again; without its id what served before. Follow it as a deploy."""
         body = msgspec.json.encode({"deploymentId": deployment_id})
         path = path_of("agent", "projects", project_id, "rollback")
         return await self._patiently(
-            lambda: self._send("POST", path, Deploying, body=body), even_if_lost=False
+            lambda: self._send("POST", path, Deployed, body=body), even_if_lost=False
         )
 
     async def cancel(self, project_id: str, deployment_id: str) -> Cancelled:
@@ -167,9 +152,9 @@ class Client(Transport):
             lambda: self._send("POST", path, Cancelled), even_if_lost=False
         )
 
-    async def projects(self) -> Projects:
+    async def projects(self) -> ProjectList:
         """This wallet's projects."""
-        return await self._get(path_of("agent", "projects"), Projects)
+        return await self._get(path_of("agent", "projects"), ProjectList)
 
     async def credits(self, *, limit: int = 20) -> Credits:
         """This wallet's credits, what burns them, and the last `limit` (1–100) changes."""
@@ -200,28 +185,31 @@ class Client(Transport):
 
     async def usage(
         self, project_id: str, *, since: str | None = None, until: str | None = None
-    ) -> Usage:
+    ) -> ProjectUsage:
         """What a project of this wallet used, in the last day unless two times say otherwise."""
         times = {"from": since, "to": until}
         query = urlencode({name: time for name, time in times.items() if time is not None})
         path = path_of("agent", "projects", project_id, "usage")
-        return await self._get(path + (f"?{query}" if query else ""), Usage)
+        return await self._get(path + (f"?{query}" if query else ""), ProjectUsage)
 
-    async def domains(self, project_id: str) -> Domains:
+    async def domains(self, project_id: str) -> DomainList:
         """The domains of a project of this wallet, and how they stand."""
-        return await self._get(_domains(project_id), Domains)
+        return await self._get(_domains(project_id), DomainList)
 
-    async def add_domain(self, project_id: str, domain: str) -> Domain:
+    async def add_domain(self, project_id: str, domain: str) -> DomainItem:
         """Claims a domain for a project; the answer says which DNS records prove and lead it."""
         body = msgspec.json.encode({"domain": domain})
         return await self._patiently(
-            lambda: self._send("POST", _domains(project_id), Domain, body=body), even_if_lost=False
+            lambda: self._send("POST", _domains(project_id), DomainItem, body=body),
+            even_if_lost=False,
         )
 
-    async def verify_domain(self, project_id: str, domain: str) -> Domain:
+    async def verify_domain(self, project_id: str, domain: str) -> DomainItem:
         """Has a domain's record looked at now; at most six times a minute."""
         path = _domains(project_id, domain, "verify")
-        return await self._patiently(lambda: self._send("POST", path, Domain), even_if_lost=False)
+        return await self._patiently(
+            lambda: self._send("POST", path, DomainItem), even_if_lost=False
+        )
 
     async def remove_domain(self, project_id: str, domain: str) -> DomainRemoved:
         """Has a domain lead nowhere any more."""
@@ -242,11 +230,11 @@ class Client(Transport):
             even_if_lost=False,
         )
 
-    async def delete(self, project_id: str) -> Deleted:
+    async def delete(self, project_id: str) -> ProjectDeleted:
         """Stops and removes a project of this wallet; its unspent credits stay."""
         path = path_of("agent", "projects", project_id)
         return await self._patiently(
-            lambda: self._send("DELETE", path, Deleted), even_if_lost=False
+            lambda: self._send("DELETE", path, ProjectDeleted), even_if_lost=False
         )
 
     async def balance(self, address: str, *, chain: str = "arbitrum") -> Balances:
@@ -254,9 +242,9 @@ class Client(Transport):
         path = path_of("agent", "balance", address) + f"?chain={quote(chain, safe='')}"
         return await self._get(path, Balances, signed=False)
 
-    async def chains(self) -> Chains:
+    async def chains(self) -> ChainList:
         """The chains payments are taken on. Public."""
-        return await self._get(path_of("agent", "chains"), Chains, signed=False)
+        return await self._get(path_of("agent", "chains"), ChainList, signed=False)
 
     async def health(self) -> Health:
         """`ok` when the gateway answers. Public."""
@@ -267,9 +255,9 @@ class Client(Transport):
         project_id: str,
         deployment_id: str,
         *,
-        on_status: Callable[[Status], None] | None = None,
+        on_status: Callable[[DeploymentProgress], None] | None = None,
         deadline_seconds: float = 1800,
-    ) -> Status:
+    ) -> DeploymentProgress:
         """Polls until the deployment is `ready` or `failed`, through outages of the gateway.
 
         Raises FollowTimedOut after `deadline_seconds`, and what is not retryable at once.
@@ -329,9 +317,9 @@ def _proof_headers(proof: PaymentProof) -> dict[str, str]:
     return headers | {"X-Payment-Tx": proof.tx_hash}
 
 
-def _decoded(data: str) -> LogLine:
+def _decoded(data: str) -> LogItem:
     try:
-        return msgspec.json.decode(data, type=LogLine)
+        return read_answer(data, LogItem)
     except msgspec.DecodeError as error:
         raise AnswerUnreadable(f"an event of the log is not the contract's: {error}") from error
 

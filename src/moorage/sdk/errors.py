@@ -35,7 +35,7 @@ MoorageError
 from typing import Any
 
 from moorage.errors import MoorageError
-from moorage.sdk.answers import Quote
+from moorage.wire.problems import PaymentDemand
 
 
 class ClientError(MoorageError):
@@ -79,7 +79,7 @@ class NotAuthenticated(GatewayError):
 class PaymentRequired(GatewayError):
     """The gateway asks to be paid, or does not (yet) accept the payment named."""
 
-    quote: Quote | None = None
+    quote: PaymentDemand | None = None
 
 
 class Forbidden(GatewayError):

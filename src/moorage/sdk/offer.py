@@ -9,8 +9,8 @@ from moorage.chains.address import checksum_address
 from moorage.chains.chain import Chain, Token
 from moorage.chains.erc20 import transfer_calldata
 from moorage.money import MICRO_USD_PER_USD, AtomicUnits, MicroUsd, decimal_text
-from moorage.sdk.answers import Quote
 from moorage.sdk.errors import BalanceShort, QuoteInconsistent
+from moorage.wire.problems import PaymentDemand
 
 _USD_DECIMALS = 6
 _GAS_MARGIN_PERCENT = 130  # the estimate is of a chain that moves on
@@ -41,7 +41,7 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 def read_offer(
-    quote: Quote, *, name: str, months: int | None, chain: Chain, token: Token, wallet: str
+    quote: PaymentDemand, *, name: str, months: int | None, chain: Chain, token: Token, wallet: str
 ) -> Offer:
     """The offer `quote` makes, with the balance still 0.
 
@@ -55,7 +55,7 @@ def read_offer(
             f"asked for a price in {token.name} on {chain.name}, the gateway quotes "
             f"{quote.token} on {quote.payment_chain}. Nothing was paid."
         )
-    if quote.decimals not in {None, token.decimals}:
+    if quote.decimals != token.decimals:
         raise QuoteInconsistent(
             f"the gateway says {token.name} has {quote.decimals} decimals, "
             f"it has {token.decimals}. Nothing was paid."
@@ -72,7 +72,7 @@ def read_offer(
         price=price,
         pay_to=_read_recipient(quote.pay_to, wallet=wallet),
         balance=AtomicUnits(0),
-        warning=quote.warning,
+        warning=quote.warning or None,
     )
 
 
@@ -147,7 +147,7 @@ def _dollars_up(amount: AtomicUnits, *, decimals: int) -> MicroUsd:
     return MicroUsd(-(-amount * 10**_USD_DECIMALS // 10**decimals))
 
 
-def _check_price(quote: Quote, *, price: MicroUsd, decimals: int) -> None:
+def _check_price(quote: PaymentDemand, *, price: MicroUsd, decimals: int) -> None:
     said = Decimal(repr(quote.amount_usd)) * MICRO_USD_PER_USD
     rounding = 1 + 10 ** max(0, _USD_DECIMALS - decimals)  # one atomic unit, one micro-USD
     if price > said + rounding:

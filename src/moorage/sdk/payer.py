@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from itertools import chain as chain_of
 from itertools import repeat
+from typing import Generic
 
 import msgspec
 
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock, SystemClock
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.sdk.answers import Deploying, ToppedUp
+from moorage.sdk.answers import Answer
 from moorage.sdk.broadcast import Sighting, see_mined, send, uncertain
 from moorage.sdk.client import Client
 from moorage.sdk.errors import (
@@ -41,10 +42,12 @@ from moorage.sdk.offer import (
     transfer_call,
     unsigned_transfer,
 )
-from moorage.sdk.purchase import Answer, Credit, Deployment, Purchase
+from moorage.sdk.purchase import Credit, Deployment, Purchase
 from moorage.sdk.request import DeployRequest, PaymentProof
 from moorage.sdk.signer import Signer
 from moorage.sdk.transport import Pause
+from moorage.wire.credits import ToppedUp
+from moorage.wire.deploy import Deployed
 
 _ROUNDS = 3  # another run may pay for the same between the question and the payment
 _PROOF_PAUSES_SECONDS = (1.0, 2.0, 3.0)
@@ -63,17 +66,10 @@ class PayStep(StrEnum):
     WAITING = "waiting"  # the gateway does not take it yet; it is sent again
 
 
-class Deployed(msgspec.Struct, frozen=True):
-    """A deployment that has begun, and the payment that paid for it, if one did."""
+class Bought(msgspec.Struct, Generic[Answer], frozen=True):
+    """What the gateway answered, and the payment that paid for it, if one did."""
 
-    answer: Deploying
-    payment: Payment | None
-
-
-class Credited(msgspec.Struct, frozen=True):
-    """Credits, and the payment that bought them."""
-
-    answer: ToppedUp
+    answer: Answer
     payment: Payment | None
 
 
@@ -127,14 +123,14 @@ class Payer:
         chain: str = "arbitrum",
         token: str = "usdc",  # noqa: S107 - a token that pays, not one that logs in
         use_existing_credits: bool = False,
-    ) -> Deployed:
+    ) -> Bought[Deployed]:
         """Deploys, paying at most once.
 
         Raises NotPaid while no money has moved, PaymentKept once it may have, and what `Client`
         raises before either.
         """
         purchase = Deployment(request, use_existing_credits=use_existing_credits)
-        return Deployed(*await self._buy(purchase, chain, token))
+        return Bought(*await self._buy(purchase, chain, token))
 
     async def top_up(
         self,
@@ -142,13 +138,13 @@ class Payer:
         *,
         chain: str = "arbitrum",
         token: str = "usdc",  # noqa: S107 - as above
-    ) -> Credited:
+    ) -> Bought[ToppedUp]:
         """Buys credits of `amount`, paying at most once and never more than that.
 
         A payment of an earlier top-up that is still open is used instead, whatever its amount.
         Raises as `deploy` does.
         """
-        return Credited(*await self._buy(Credit(amount), chain, token))
+        return Bought(*await self._buy(Credit(amount), chain, token))
 
     async def _buy(
         self, purchase: Purchase[Answer], chain: str, token: str

@@ -1,17 +1,17 @@
 """What a payment is for: a deployment, or credits. They differ in what the gateway is asked."""
 
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
 from moorage.money import MicroUsd
-from moorage.sdk.answers import Deploying, ToppedUp
+from moorage.sdk.answers import Answer
 from moorage.sdk.client import Client
 from moorage.sdk.errors import HashAlreadyUsed
 from moorage.sdk.journal import Payment, PaymentState
 from moorage.sdk.request import DeployRequest, PaymentProof, TopUpRequest
-
-Answer = TypeVar("Answer")
+from moorage.wire.credits import ToppedUp
+from moorage.wire.deploy import Deployed
 
 _CREDITS = "credits"
 _CREDITS_IN_JOURNAL = "$credits"  # as no project can be called
@@ -79,26 +79,28 @@ class Deployment(msgspec.Struct, frozen=True):
         """How long it is to run."""
         return self.request.months
 
-    async def ask(self, client: Client, *, chain: str, token: str) -> Deploying:
+    async def ask(self, client: Client, *, chain: str, token: str) -> Deployed:
         """Deploys if credits suffice."""
         return await client.deploy(
             self.request, chain=chain, token=token, use_existing_credits=self.use_existing_credits
         )
 
-    async def present(self, client: Client, proof: PaymentProof) -> Deploying:
+    async def present(self, client: Client, proof: PaymentProof) -> Deployed:
         """Deploys with a payment."""
         return await client.deploy_paid(self.request, proof)
 
-    async def recover(self, client: Client, payment: Payment, used: HashAlreadyUsed) -> Deploying:
+    async def recover(self, client: Client, payment: Payment, used: HashAlreadyUsed) -> Deployed:
         """The deployment it started; else one from the credits it became."""
         if used.project_id and used.deployment_id:
             message = "This payment had already started the deployment."
-            return Deploying(used.project_id, used.deployment_id, message=message)
+            return Deployed(
+                project_id=used.project_id, deployment_id=used.deployment_id, message=message
+            )
         return await client.deploy(
             self.request, chain=payment.chain, token=payment.token, use_existing_credits=True
         )
 
-    def taken(self, payment: Payment, answer: Deploying) -> Payment:
+    def taken(self, payment: Payment, answer: Deployed) -> Payment:
         """Deployed, with the ids."""
         return msgspec.structs.replace(
             payment,

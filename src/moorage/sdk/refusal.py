@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from moorage.sdk.answers import Quote
+from moorage.sdk.answers import read_answer
 from moorage.sdk.errors import (
     Forbidden,
     GatewayError,
@@ -17,6 +17,7 @@ from moorage.sdk.errors import (
     RequestRefused,
     TooManyRequests,
 )
+from moorage.wire.problems import PaymentDemand
 
 _BY_STATUS: dict[int, type[GatewayError]] = {
     400: RequestRefused,
@@ -49,7 +50,7 @@ def read_refusal(*, status: int, content: bytes, headers: Mapping[str, str]) -> 
         retry_after_seconds=_seconds(headers.get("Retry-After")),
     )
     if isinstance(error, PaymentRequired):
-        error.quote = _quote(body)
+        error.quote = _quote(content)
     if isinstance(error, HashAlreadyUsed):
         error.project_id = _text(body, "projectId")
         error.deployment_id = _text(body, "deploymentId")
@@ -78,8 +79,8 @@ def _seconds(header: str | None) -> int | None:
     return int(header) if header and header.isascii() and header.isdigit() else None
 
 
-def _quote(body: dict[str, Any]) -> Quote | None:
+def _quote(content: bytes) -> PaymentDemand | None:
     try:
-        return msgspec.convert(body, Quote)
-    except msgspec.ValidationError:
+        return read_answer(content, PaymentDemand)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from http import HTTPStatus
-from typing import Self, TypeVar
+from typing import Self
 from urllib.parse import quote
 
 import aiohttp
@@ -14,6 +14,7 @@ import msgspec
 from yarl import URL
 
 from moorage.clock import Clock, SystemClock
+from moorage.sdk.answers import Answer, read_answer
 from moorage.sdk.errors import (
     AnswerLost,
     AnswerUnreadable,
@@ -27,7 +28,6 @@ from moorage.sdk.refusal import read_refusal
 from moorage.sdk.signer import Signer
 from moorage.signed_request import NO_BODY, Target, host_of
 
-Answer = TypeVar("Answer")
 Pause = Callable[[float], Awaitable[None]]
 OnWait = Callable[[float, ClientError], None]
 """Told how many seconds a call waits before it is tried again, and because of what."""
@@ -130,7 +130,7 @@ class Transport:
                 method, path, shape, body=body, headers=headers, read_seconds=read_seconds
             )
         try:
-            return msgspec.json.decode(content, type=shape)
+            return read_answer(content, shape)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise AnswerUnreadable(
                 f"{self.gateway_url} answered {method} {path} with something else than the "

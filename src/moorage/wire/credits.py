@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from moorage.wire.shape import Body
+from moorage.wire.shape import Absent, Body
 
 
 class BurningProject(Body, frozen=True, kw_only=True):
@@ -14,7 +14,7 @@ class BurningProject(Body, frozen=True, kw_only=True):
 
     project_id: str = msgspec.field(name="projectId")
     burn_per_hour_usd: float
-    burn_per_hour_micro_usd: int
+    burn_per_hour_micro_usd: Annotated[int, Absent(0)]
 
 
 class CreditEntry(Body, frozen=True, kw_only=True):
@@ -54,9 +54,11 @@ class Credits(Body, frozen=True, kw_only=True):
         str | None, Meta(description="when, in ISO 8601, as things run now; null: never")
     ]
     burning: list[BurningProject]
-    build_allowance: BuildAllowance
+    build_allowance: Annotated[BuildAllowance, Absent(None)]
     ledger: Annotated[list[CreditEntry], Meta(description="newest first")]
-    next: Annotated[str | None, Meta(description="`before` of the page that follows, if any")]
+    next: Annotated[
+        str | None, Meta(description="`before` of the page that follows, if any"), Absent(None)
+    ]
 
 
 class TopUpBody(Body, frozen=True, kw_only=True):

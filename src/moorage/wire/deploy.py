@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from moorage.planning.plan import Plan, Settings
 from moorage.wire.credits import BuildAllowance
-from moorage.wire.shape import Body, CamelBody
+from moorage.wire.shape import Absent, Body, CamelBody
 
 
 class UploadedFile(Body, frozen=True, kw_only=True):
@@ -52,8 +52,8 @@ class Deployed(CamelBody, frozen=True, kw_only=True):
 
     project_id: str
     deployment_id: str
-    status: Literal["deploying"] = "deploying"
-    message: str
+    status: Annotated[Literal["deploying"], Absent("deploying")] = "deploying"
+    message: Annotated[str, Absent("")]
 
 
 class Quoted(Body, frozen=True, kw_only=True):

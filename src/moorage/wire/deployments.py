@@ -6,7 +6,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from moorage.errors import FailureCause
 from moorage.records.deployment import DeploymentStatus, Origin
-from moorage.wire.shape import Body, CamelBody, Time
+from moorage.wire.shape import Absent, Body, CamelBody, Time
 
 Stage = Annotated[
     str,
@@ -57,12 +57,12 @@ class DeploymentItem(CamelBody, frozen=True, kw_only=True):
 
     id: str
     status: DeploymentStatus
-    origin: Origin
+    origin: Annotated[Origin, Absent("upload")]
     copy_of: str | UnsetType = UNSET
-    created_at: Time
-    ended_at: Time | None  # when it became ready or failed
-    is_serving: bool
-    can_roll_back: bool
+    created_at: Annotated[Time, Absent("")]
+    ended_at: Annotated[Time | None, Absent(None)]  # when it became ready or failed
+    is_serving: Annotated[bool, Absent(False)]
+    can_roll_back: Annotated[bool, Absent(False)]
     reason: str | UnsetType = UNSET
     reason_code: Cause | UnsetType = UNSET
 
@@ -72,7 +72,7 @@ class DeploymentList(CamelBody, frozen=True, kw_only=True):
 
     project_id: str
     deployments: list[DeploymentItem]
-    next: str | None
+    next: Annotated[str | None, Absent(None)]
 
 
 class Cancelled(CamelBody, frozen=True, kw_only=True):
@@ -80,5 +80,5 @@ class Cancelled(CamelBody, frozen=True, kw_only=True):
 
     project_id: str
     deployment_id: str
-    status: Literal["failed"] = "failed"
-    reason_code: Literal["cancelled"] = "cancelled"
+    status: Annotated[Literal["failed"], Absent("failed")] = "failed"
+    reason_code: Annotated[Literal["cancelled"], Absent("cancelled")] = "cancelled"

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from moorage.records.domain import DomainStatus
-from moorage.wire.shape import Body, Time
+from moorage.wire.shape import Absent, Body, Time
 
 
 class DomainBody(Body, frozen=True, kw_only=True):
@@ -28,22 +28,24 @@ class DomainItem(Body, frozen=True, kw_only=True):
 
     domain: str
     status: DomainStatus
-    url: str | None
-    problem: str
-    records: Annotated[list[DnsRecord], Meta(description="the TXT record proves, the other leads")]
-    next_actions: list[str]
-    created_at: Time
-    verified_at: Time | None
-    checked_at: Time | None
+    url: Annotated[str | None, Absent(None)]
+    problem: Annotated[str, Absent("")]
+    records: Annotated[
+        list[DnsRecord], Meta(description="the TXT record proves, the other leads"), Absent([])
+    ]
+    next_actions: Annotated[list[str], Absent([])]
+    created_at: Annotated[Time, Absent("")]
+    verified_at: Annotated[Time | None, Absent(None)]
+    checked_at: Annotated[Time | None, Absent(None)]
     next_check_at: Annotated[
-        str | None, Meta(description="when it is looked at by itself; null: given up")
+        str | None, Meta(description="when it is looked at by itself; null: given up"), Absent(None)
     ]
 
 
 class DomainList(Body, frozen=True, kw_only=True):
     """The domains of a project, oldest first."""
 
-    project_id: str = msgspec.field(name="projectId")
+    project_id: Annotated[str, Absent("")] = msgspec.field(name="projectId")
     domains: list[DomainItem]
 
 

@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from moorage.records.event import EventKind
 from moorage.records.webhook import DeliveryStatus
-from moorage.wire.shape import Body, Time
+from moorage.wire.shape import Absent, Body, Time
 
 
 class EventItem(Body, frozen=True, kw_only=True):
@@ -44,7 +44,7 @@ class LastDelivery(Body, frozen=True, kw_only=True):
 
     status: DeliveryStatus
     attempts: int
-    error: str | None
+    error: Annotated[str | None, Absent(None)]
 
 
 class WebhookShown(Body, frozen=True, kw_only=True):
@@ -53,8 +53,8 @@ class WebhookShown(Body, frozen=True, kw_only=True):
     url: str
     created_at: Time
     waiting: int
-    next_attempt_at: Time | None
-    last_delivery: LastDelivery | None
+    next_attempt_at: Annotated[Time | None, Absent(None)]
+    last_delivery: Annotated[LastDelivery | None, Absent(None)]
 
 
 class WebhookRemoved(Body, frozen=True, kw_only=True):

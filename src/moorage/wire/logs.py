@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from moorage.records.log import LogKind, LogStream
-from moorage.wire.shape import Body, CamelBody, Time
+from moorage.wire.shape import Absent, Body, CamelBody, Time
 
 Kept = Annotated[
     bool, Meta(description="false: it is kept no longer, so whatever was written is gone")
@@ -25,13 +25,13 @@ class LogItem(Body, frozen=True, kw_only=True):
 class LogBody(CamelBody, frozen=True, kw_only=True):
     """Lines of a log, oldest first. `ended`: nothing more can come behind `next`."""
 
-    project_id: str
-    deployment_id: str
-    kind: LogKind
+    project_id: Annotated[str, Absent("")]
+    deployment_id: Annotated[str, Absent("")]
+    kind: Annotated[LogKind, Absent("")]
     lines: list[LogItem]
     next: Cursor
-    ended: bool
-    kept: Kept
+    ended: Annotated[bool, Absent(False)]
+    kept: Annotated[Kept, Absent(True)]
 
 
 class LogEnd(Body, frozen=True, kw_only=True):

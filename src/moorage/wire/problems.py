@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from moorage.wire.public import ChainItem
-from moorage.wire.shape import Body
+from moorage.wire.shape import Absent, Body
 
 
 class PaymentState(StrEnum):
@@ -34,9 +34,9 @@ class PaymentTold(msgspec.Struct, frozen=True, kw_only=True):
 class Problem(Body, frozen=True, kw_only=True):
     """An error: for a person, for a machine, and what to do next."""
 
-    error: str
-    code: str
-    retryable: bool
+    error: Annotated[str, Absent("")]
+    code: Annotated[str, Absent("")]
+    retryable: Annotated[bool, Absent(False)]
     field: str | UnsetType = UNSET
     path: str | UnsetType | None = UNSET
     looked_for: list[str] | dict[str, str] | UnsetType = UNSET
@@ -53,16 +53,18 @@ class PaymentDemand(Problem, frozen=True, kw_only=True):
 
     amount_usd: float
     amount_token: Annotated[str, Meta(description="atomic units of the token")]
-    current_credit_balance_usd: float
-    active_projects: int
+    current_credit_balance_usd: Annotated[float, Absent(0.0)]
+    active_projects: Annotated[int, Absent(0)]
     pay_to: str
     payment_chain: str
     token: str
-    token_address: str
-    chain_id: int
+    token_address: Annotated[str, Absent("")]
+    chain_id: Annotated[int, Absent(0)]
     decimals: int
-    supported_chains: list[ChainItem]
-    expires_at: Annotated[int, Meta(description="Unix time in seconds until which it is honoured")]
+    supported_chains: Annotated[list[ChainItem], Absent([])]
+    expires_at: Annotated[
+        int, Meta(description="Unix time in seconds until which it is honoured"), Absent(0)
+    ]
     warning: str | UnsetType = UNSET
     credited_usd: float | UnsetType = UNSET
 

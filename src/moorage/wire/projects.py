@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from moorage.records.project import ProjectStatus
-from moorage.wire.shape import Body, CamelBody, Time
+from moorage.wire.shape import Absent, Body, CamelBody, Time
 
 
 class ProjectItem(CamelBody, frozen=True, kw_only=True):
@@ -13,11 +13,11 @@ class ProjectItem(CamelBody, frozen=True, kw_only=True):
 
     id: str
     name: str
-    display_name: str
-    description: str
-    status: ProjectStatus
-    url: str | None
-    created_at: Time
+    display_name: Annotated[str, Absent("")]
+    description: Annotated[str, Absent("")]
+    status: Annotated[ProjectStatus, Absent("")]
+    url: Annotated[str | None, Absent(None)]
+    created_at: Annotated[Time, Absent("")]
 
 
 class ProjectList(Body, frozen=True, kw_only=True):
@@ -40,24 +40,26 @@ class ProjectShown(CamelBody, frozen=True, kw_only=True):
 
     id: str
     name: str
-    display_name: str
-    description: str
+    display_name: Annotated[str, Absent("")]
+    description: Annotated[str, Absent("")]
     status: ProjectStatus
-    url: str | None
-    domains: Annotated[list[str], Meta(description="hosts of your own that lead to it")]
-    created_at: Time
-    serving_deployment_id: str | None
+    url: Annotated[str | None, Absent(None)]
+    domains: Annotated[list[str], Meta(description="hosts of your own that lead to it"), Absent([])]
+    created_at: Annotated[Time, Absent("")]
+    serving_deployment_id: Annotated[str | None, Absent(None)]
     deployment_in_progress: Annotated[
-        str | None, Meta(description="the deployment under way; poll its status")
+        str | None, Meta(description="the deployment under way; poll its status"), Absent(None)
     ]
-    run_env_names: VariableNames
-    build_var_names: VariableNames
-    health_path: str
-    volume: Annotated[bool, Meta(description="whether it has a /data that is kept")]
-    asleep: Annotated[bool, Meta(description="idle and stopped; a request wakes it")]
-    burn_per_hour_usd: Annotated[float, Meta(description="what it burns now")]
+    run_env_names: Annotated[VariableNames, Absent([])]
+    build_var_names: Annotated[VariableNames, Absent([])]
+    health_path: Annotated[str, Absent("/")]
+    volume: Annotated[bool, Meta(description="whether it has a /data that is kept"), Absent(False)]
+    asleep: Annotated[bool, Meta(description="idle and stopped; a request wakes it"), Absent(False)]
+    burn_per_hour_usd: Annotated[float, Meta(description="what it burns now"), Absent(0.0)]
     price_per_hour_usd: Annotated[
-        float, Meta(description="what it burns from its first ready on, while it is not suspended")
+        float,
+        Meta(description="what it burns from its first ready on, while it is not suspended"),
+        Absent(0.0),
     ]
     suspended_because: SuspensionCause | UnsetType = UNSET
     blocked_reason: Annotated[str, Meta(description="the operator's")] | UnsetType = UNSET
@@ -100,7 +102,7 @@ class ProjectChanged(CamelBody, frozen=True, kw_only=True):
     project_id: str
     deployment_id: str | UnsetType = UNSET
     status: Literal["deploying", "changed"]
-    message: str
+    message: Annotated[str, Absent("")]
 
 
 class ProjectDeleted(CamelBody, frozen=True, kw_only=True):

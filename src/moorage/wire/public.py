@@ -1,8 +1,8 @@
 """What anybody may ask: chains, token balances, health."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from moorage.wire.shape import Body
+from moorage.wire.shape import Absent, Body
 
 
 class ChainItem(Body, frozen=True, kw_only=True):
@@ -10,7 +10,7 @@ class ChainItem(Body, frozen=True, kw_only=True):
 
     chain: str
     chain_id: int
-    tokens: list[str]
+    tokens: Annotated[list[str], Absent([])]
 
 
 class ChainList(Body, frozen=True, kw_only=True):

@@ -5,14 +5,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from moorage.wire.shape import CamelBody, Time
+from moorage.wire.shape import Absent, CamelBody, Time
 
 
 class UsageItem(CamelBody, frozen=True, kw_only=True):
     """What a project's app used in a stretch of time."""
 
     requests: int
-    status: Annotated[dict[str, int], Meta(description="requests by class: 1xx to 5xx")]
+    status: Annotated[dict[str, int], Meta(description="requests by class: 1xx to 5xx"), Absent({})]
     bytes_in: Annotated[int, Meta(description="bodies of requests, and WebSockets'")]
     bytes_out: Annotated[int, Meta(description="bodies of answers, and WebSockets'")]
     cpu_ms: Annotated[int, Meta(description="processor time")]
@@ -36,12 +36,13 @@ class LoadItem(CamelBody, frozen=True, kw_only=True):
 class ProjectUsage(CamelBody, frozen=True, kw_only=True):
     """What a project used in the hours that began from `from` on and before `to`."""
 
-    project_id: str
+    project_id: Annotated[str, Absent("")]
     from_: Time = msgspec.field(name="from")
     to: Time
     now: Annotated[
         LoadItem | None,
         Meta(description="null while no app runs, and for up to half a minute after its start"),
+        Absent(None),
     ]
     totals: UsageItem
-    hours: list[UsageHourItem]
+    hours: Annotated[list[UsageHourItem], Absent([])]

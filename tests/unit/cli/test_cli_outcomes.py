@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from moorage.cli.commands import CLIENT_COMMANDS, overview
@@ -18,9 +17,12 @@ from moorage.cli.wallet.deploy import deploy_document, deploy_lines
 from moorage.cli.wallet.projects import status_text
 from moorage.errors import ConfigurationInvalid, MoorageError, PlanNotFound
 from moorage.sdk import errors
-from moorage.sdk.answers import Deploying, ProjectShown, Status
+from moorage.sdk.answers import read_answer
 from moorage.sdk.journal import Payment
-from moorage.sdk.payer import Deployed
+from moorage.sdk.payer import Bought
+from moorage.wire.deploy import Deployed
+from moorage.wire.deployments import DeploymentProgress
+from moorage.wire.projects import ProjectShown
 from offers import an_offer
 
 
@@ -114,7 +116,9 @@ def test_next_step(error: MoorageError, expected: str | None) -> None:
     assert hint(error) == expected
 
 
-DEPLOYING = Deployed(Deploying("p1", "d1", message="Deployment started."), None)
+DEPLOYING = Bought(
+    Deployed(project_id="p1", deployment_id="d1", message="Deployment started."), None
+)
 PAYMENT = Payment(
     gateway="http://127.0.0.1:8402",
     wallet="0xab",
@@ -133,8 +137,10 @@ PAYMENT = Payment(
 
 
 def test_deploy_document_holds_ids_outcome_and_payment_but_no_signed_transaction() -> None:
-    ready = Status(status="ready", deployment_id="d1", endpoint="http://hello.localhost:8080")
-    assert deploy_document("hello", Deployed(DEPLOYING.answer, PAYMENT), ready) == {
+    ready = DeploymentProgress(
+        status="ready", deployment_id="d1", endpoint="http://hello.localhost:8080"
+    )
+    assert deploy_document("hello", Bought[Deployed](DEPLOYING.answer, PAYMENT), ready) == {
         "status": "ready",
         "name": "hello",
         "projectId": "p1",
@@ -157,7 +163,9 @@ def test_deploy_document_holds_ids_outcome_and_payment_but_no_signed_transaction
     ("status", "lines"),
     [
         (
-            Status(status="ready", deployment_id="d1", endpoint="http://h", message="port 80"),
+            DeploymentProgress(
+                status="ready", deployment_id="d1", endpoint="http://h", message="port 80"
+            ),
             [
                 "hello is live after 1.3 s: http://h",
                 "port 80",
@@ -165,7 +173,9 @@ def test_deploy_document_holds_ids_outcome_and_payment_but_no_signed_transaction
             ],
         ),
         (
-            Status(status="failed", deployment_id="d1", reason="it crashed", log_tail="Error: x\n"),
+            DeploymentProgress(
+                status="failed", deployment_id="d1", reason="it crashed", log_tail="Error: x\n"
+            ),
             [
                 "hello failed: it crashed",
                 "Error: x",
@@ -173,41 +183,46 @@ def test_deploy_document_holds_ids_outcome_and_payment_but_no_signed_transaction
             ],
         ),
         (
-            Status(status="deploying", deployment_id="d1"),
+            DeploymentProgress(status="deploying", deployment_id="d1"),
             ["hello is deploying. Deployment started.", "Next: moorage status p1 d1"],
         ),
     ],
 )
-def test_deploy_lines(status: Status, lines: list[str]) -> None:
+def test_deploy_lines(status: DeploymentProgress, lines: list[str]) -> None:
     assert list(deploy_lines("hello", DEPLOYING, status, 1.26)) == lines
 
 
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        (Status(status="ready", deployment_id="d", endpoint="http://h"), "x: ready at http://h"),
-        (Status(status="failed", deployment_id="d", reason="no"), "x: failed: no"),
         (
-            Status(status="failed", deployment_id="d", reason="POST /agent/credits wakes it."),
+            DeploymentProgress(status="ready", deployment_id="d", endpoint="http://h"),
+            "x: ready at http://h",
+        ),
+        (DeploymentProgress(status="failed", deployment_id="d", reason="no"), "x: failed: no"),
+        (
+            DeploymentProgress(
+                status="failed", deployment_id="d", reason="POST /agent/credits wakes it."
+            ),
             "x: failed: `moorage topup` wakes it.",
         ),
         (
-            Status(
+            DeploymentProgress(
                 status="failed",
                 deployment_id="d",
                 reason="no",
                 log_tail="Error\n",
-                next_actions=("Top up with POST /agent/credits.", "Or wait."),
+                next_actions=["Top up with POST /agent/credits.", "Or wait."],
             ),
             "x: failed: no\nError\nNext: Top up with `moorage topup`. · Or wait.",
         ),
         (
-            Status(status="deploying", deployment_id="d", deployment_status="building"),
+            DeploymentProgress(status="deploying", deployment_id="d", deployment_status="building"),
             "x: deploying (building)",
         ),
     ],
 )
-def test_status_text(answer: Status, text: str) -> None:
+def test_status_text(answer: DeploymentProgress, text: str) -> None:
     assert status_text("x", answer) == text
 
 
@@ -224,7 +239,8 @@ def test_status_text(answer: Status, text: str) -> None:
 def test_suspended_project_is_shown_with_why_and_what_wakes_it(
     why: dict[str, str], line: str
 ) -> None:
-    found = msgspec.convert({"id": "p", "name": "x", "status": "suspended"} | why, ProjectShown)
+    answer = {"id": "p", "name": "x", "status": "suspended"} | why
+    found = read_answer(json.dumps(answer), ProjectShown)
     assert list(project_lines(found))[:2] == ["x: suspended", f"suspended:   {line}"]
 
 

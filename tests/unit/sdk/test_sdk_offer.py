@@ -7,7 +7,7 @@ import pytest
 
 from moorage.chains.chain import KNOWN_CHAINS, Token
 from moorage.money import AtomicUnits
-from moorage.sdk.answers import Quote
+from moorage.sdk.answers import read_answer
 from moorage.sdk.errors import BalanceShort, QuoteInconsistent
 from moorage.sdk.offer import (
     Offer,
@@ -17,6 +17,7 @@ from moorage.sdk.offer import (
     read_offer,
     unsigned_transfer,
 )
+from moorage.wire.problems import PaymentDemand
 from offers import PAY_TO, an_offer
 
 WALLET = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23"
@@ -25,15 +26,16 @@ USDC = ARBITRUM.tokens[0]
 
 
 def read(*, token: Token = USDC, **changes: Any) -> Offer:
-    quote = Quote(
-        amount_usd=0.5,
-        amount_token="500000",
-        pay_to=PAY_TO.lower(),
-        payment_chain="arbitrum",
-        token="usdc",
-    )
-    quote = msgspec.structs.replace(quote, **changes)
-    return read_offer(quote, name="hello", months=1, chain=ARBITRUM, token=token, wallet=WALLET)
+    quote = {
+        "amount_usd": 0.5,
+        "amount_token": "500000",
+        "pay_to": PAY_TO.lower(),
+        "payment_chain": "arbitrum",
+        "token": "usdc",
+        "decimals": token.decimals,
+    }
+    demand = read_answer(msgspec.json.encode(quote | changes), PaymentDemand)
+    return read_offer(demand, name="hello", months=1, chain=ARBITRUM, token=token, wallet=WALLET)
 
 
 def test_price_is_reckoned_from_the_tokens_decimals() -> None:

@@ -15,6 +15,7 @@ QUOTE = {
     "pay_to": "0xab",
     "payment_chain": "arbitrum",
     "token": "usdc",
+    "decimals": 6,
 }
 
 

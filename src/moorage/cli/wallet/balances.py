@@ -5,8 +5,8 @@ import asyncio
 from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
-from moorage.sdk.answers import Balances, Chains
 from moorage.sdk.signer import Signer
+from moorage.wire.public import Balances, ChainList
 
 
 def balance(
@@ -47,7 +47,7 @@ def chains(*, options: Options = DEFAULTS) -> int:
     screen = Screen(json=options.json)
     connection = find_connection(options)
 
-    async def ask() -> Chains:
+    async def ask() -> ChainList:
         async with connection.public_client() as client:
             return await client.chains()
 

@@ -16,9 +16,10 @@ from moorage.cli.screen import Screen
 from moorage.cli.variables import VariableReader
 from moorage.cli.wallet.projects import find_project, status_text
 from moorage.cli.wording import in_our_words
-from moorage.sdk.answers import ProjectChanged, ProjectShown, Status
 from moorage.sdk.errors import ClientMisconfigured
 from moorage.sdk.request import ProjectChange
+from moorage.wire.deployments import DeploymentProgress
+from moorage.wire.projects import ProjectChanged, ProjectShown
 
 
 def show(project: str, /, *, options: Options = DEFAULTS) -> int:
@@ -174,10 +175,10 @@ def _shown(project: str, options: Options) -> ProjectShown:
 def _change(project: str, change: ProjectChange, options: Options, *, follow: bool) -> int:
     screen, connection = Screen(json=options.json), find_connection(options)
 
-    async def make() -> tuple[ProjectChanged, Status | None]:
+    async def make() -> tuple[ProjectChanged, DeploymentProgress | None]:
         async with connection.signed_client() as client:
             changed = await client.change(await find_project(client, project), change)
-            if changed.deployment_id is None or not follow:
+            if not changed.deployment_id or not follow:
                 return changed, None
             ids = changed.project_id, changed.deployment_id
             return changed, await following.follow(client, screen, *ids, copies=True)

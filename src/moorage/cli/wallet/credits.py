@@ -9,7 +9,7 @@ from cyclopts.validators import Number
 from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
-from moorage.sdk.answers import CreditEntry, Credits
+from moorage.wire.credits import CreditEntry, Credits
 
 
 def credits(  # noqa: A001  (the command's name; the builtin is for the prompt)

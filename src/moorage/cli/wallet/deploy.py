@@ -20,13 +20,14 @@ from moorage.cli.screen import Screen
 from moorage.cli.variables import VariableReader
 from moorage.cli.wording import in_our_words
 from moorage.money import MicroUsd
-from moorage.sdk.answers import Status
 from moorage.sdk.archive import Collected, collect
 from moorage.sdk.client import Client
 from moorage.sdk.journal import Journal
-from moorage.sdk.payer import Approve, Deployed, Payer
+from moorage.sdk.payer import Approve, Bought, Payer
 from moorage.sdk.request import DeployRequest
 from moorage.sdk.signer import Signer
+from moorage.wire.deploy import Deployed
+from moorage.wire.deployments import DeploymentProgress
 
 
 def deploy(
@@ -158,7 +159,13 @@ class _Session:
         return self._conclude(request.unique_name, deployed, status, took_seconds, follow=follow)
 
     def _conclude(
-        self, name: str, deployed: Deployed, status: Status, took_seconds: float, *, follow: bool
+        self,
+        name: str,
+        deployed: Bought[Deployed],
+        status: DeploymentProgress,
+        took_seconds: float,
+        *,
+        follow: bool,
     ) -> Exit:
         self._screen.document(deploy_document(name, deployed, status))
         for line in deploy_lines(name, deployed, status, took_seconds):
@@ -174,24 +181,26 @@ async def _titled(client: Client, request: DeployRequest) -> DeployRequest:
     return request
 
 
-def deploy_document(name: str, deployed: Deployed, status: Status) -> dict[str, Any]:
+def deploy_document(
+    name: str, deployed: Bought[Deployed], status: DeploymentProgress
+) -> dict[str, Any]:
     """The JSON document of a deploy."""
     return {
         "status": status.status,
         "name": name,
         "projectId": deployed.answer.project_id,
         "deploymentId": deployed.answer.deployment_id,
-        "endpoint": status.endpoint,
-        "reason": status.reason,
-        "reason_code": status.reason_code,
+        "endpoint": status.endpoint or None,
+        "reason": status.reason or None,
+        "reason_code": status.reason_code or None,
         "message": status.message or deployed.answer.message,
-        "log_tail": status.log_tail,
+        "log_tail": status.log_tail or None,
         "payment": payment_document(deployed.payment),
     }
 
 
 def deploy_lines(
-    name: str, deployed: Deployed, status: Status, took_seconds: float
+    name: str, deployed: Bought[Deployed], status: DeploymentProgress, took_seconds: float
 ) -> Iterable[str]:
     """The outcome and what to do next, for a person."""
     if status.status == "ready":
@@ -215,5 +224,5 @@ def _uploading(directory: Path, collected: Collected) -> str:
     return f"Uploading {files} from {directory} ({collected.total_bytes / 1000:.1f} kB)"
 
 
-def _begun(deployed: Deployed) -> Status:
-    return Status(status="deploying", deployment_id=deployed.answer.deployment_id)
+def _begun(deployed: Bought[Deployed]) -> DeploymentProgress:
+    return DeploymentProgress(status="deploying", deployment_id=deployed.answer.deployment_id)

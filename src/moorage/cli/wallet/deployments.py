@@ -7,9 +7,9 @@ from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
 from moorage.cli.wallet.projects import find_project, status_text
-from moorage.sdk.answers import Cancelled, DeploymentItem, Deployments, Status
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured
+from moorage.wire.deployments import Cancelled, DeploymentItem, DeploymentList, DeploymentProgress
 
 _UNDER_WAY = frozenset({"queued", "building", "deploying"})
 
@@ -27,7 +27,7 @@ def deployments(project: str, /, *, limit: int = 20, options: Options = DEFAULTS
     screen = Screen(json=options.json)
     connection = find_connection(options)
 
-    async def ask() -> Deployments:
+    async def ask() -> DeploymentList:
         async with connection.signed_client() as client:
             return await client.deployments(await find_project(client, project), limit=limit)
 
@@ -62,11 +62,11 @@ def rollback(
     screen = Screen(json=options.json)
     connection = find_connection(options)
 
-    async def roll_back() -> Status:
+    async def roll_back() -> DeploymentProgress:
         async with connection.signed_client() as client:
             begun = await client.rollback(await find_project(client, project), deployment)
             if not follow:
-                return Status(status=begun.status, deployment_id=begun.deployment_id)
+                return DeploymentProgress(status=begun.status, deployment_id=begun.deployment_id)
             ids = begun.project_id, begun.deployment_id
             return await following.follow(client, screen, *ids, copies=True)
 

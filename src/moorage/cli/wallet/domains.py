@@ -7,9 +7,9 @@ from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen, table_lines
 from moorage.cli.wallet.projects import find_project
-from moorage.sdk.answers import Domain, DomainRemoved, Domains
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured
+from moorage.wire.domains import DomainItem, DomainList, DomainRemoved
 
 What = Literal["list", "add", "verify", "remove"]
 
@@ -36,23 +36,23 @@ def domains(
     screen = Screen(json=options.json)
     connection = find_connection(options)
 
-    async def ask() -> Domains | Domain | DomainRemoved:
+    async def ask() -> DomainList | DomainItem | DomainRemoved:
         async with connection.signed_client() as client:
             return await _ask(client, await find_project(client, project), what, domain)
 
     answer = asyncio.run(ask())
     screen.document(answer)
-    if isinstance(answer, Domains):
+    if isinstance(answer, DomainList):
         rows = [(each.domain, each.status, each.problem or "-") for each in answer.domains]
         none = f"No domains of its own. Next: moorage domains {project} add DOMAIN"
         screen.table(("DOMAIN", "STATUS", "LAST LOOK"), rows, none=none)
     else:
         screen.result(domain_text(project, answer))
-    is_pending = isinstance(answer, Domain) and answer.status != "verified"
+    is_pending = isinstance(answer, DomainItem) and answer.status != "verified"
     return Exit.FAILED if what == "verify" and is_pending else Exit.OK
 
 
-def domain_text(project: str, answer: Domain | DomainRemoved) -> str:
+def domain_text(project: str, answer: DomainItem | DomainRemoved) -> str:
     """A domain, as it stands or gone, and what to do, for a person."""
     if isinstance(answer, DomainRemoved):
         return f"{answer.domain} leads nowhere any more."
@@ -68,7 +68,7 @@ def domain_text(project: str, answer: Domain | DomainRemoved) -> str:
     return "\n".join([*lines, _next_look(project, answer)] if is_pending else lines)
 
 
-def _next_look(project: str, pending: Domain) -> str:
+def _next_look(project: str, pending: DomainItem) -> str:
     when = pending.next_check_at
     by_itself = f"It is looked at by itself at {when}" if when else "It is not looked at by itself"
     return f"{by_itself}; at once by: moorage domains {project} verify {pending.domain}"
@@ -76,7 +76,7 @@ def _next_look(project: str, pending: Domain) -> str:
 
 async def _ask(
     client: Client, project_id: str, what: What, domain: str
-) -> Domains | Domain | DomainRemoved:
+) -> DomainList | DomainItem | DomainRemoved:
     match what:
         case "list":
             return await client.domains(project_id)

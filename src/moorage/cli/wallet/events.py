@@ -9,8 +9,8 @@ from cyclopts.validators import Number
 from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
-from moorage.sdk.answers import EventPage, WebhookMade, WebhookRemoved, WebhookShown
 from moorage.sdk.errors import ClientMisconfigured
+from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
 
 
 def events(

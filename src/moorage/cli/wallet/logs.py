@@ -11,9 +11,9 @@ from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Colour, Screen
 from moorage.cli.wallet.projects import find_project
-from moorage.sdk.answers import LogLine
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured
+from moorage.wire.logs import LogItem
 
 _COLOURS = {"err": Colour.RED, "gateway": Colour.CYAN}
 
@@ -94,7 +94,7 @@ async def _deployment(client: Client, project_id: str, *, build: bool) -> str:
 
 async def _lines(
     screen: Screen, client: Client, deployment: tuple[str, str], asked: _Asked, *, follow: bool
-) -> AsyncIterator[LogLine]:
+) -> AsyncIterator[LogItem]:
     """The lines there are by now, or all that come; with --json one page, or each line."""
     if follow:
         async for line in client.follow_logs(*deployment, **asked):

@@ -6,15 +6,17 @@ from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
+from msgspec import UnsetType
 
 from moorage.cli import following
 from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
 from moorage.cli.wording import in_our_words
-from moorage.sdk.answers import DeploymentItem, Project, Projects, Status
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured, NotFound
+from moorage.wire.deployments import DeploymentItem, DeploymentProgress
+from moorage.wire.projects import ProjectItem, ProjectList
 
 
 def projects(*, options: Options = DEFAULTS) -> int:
@@ -22,7 +24,7 @@ def projects(*, options: Options = DEFAULTS) -> int:
     screen = Screen(json=options.json)
     connection = find_connection(options)
 
-    async def ask() -> Projects:
+    async def ask() -> ProjectList:
         async with connection.signed_client() as client:
             return await client.projects()
 
@@ -51,7 +53,7 @@ def status(project: str, deployment: str | None = None, /, *, options: Options =
     screen = Screen(json=options.json)
     connection = find_connection(options)
 
-    async def ask() -> Status:
+    async def ask() -> DeploymentProgress:
         async with connection.signed_client() as client:
             found = await find_project(client, project)
             return await client.status(found, deployment or (await newest(client, found)).id)
@@ -98,7 +100,7 @@ def delete(
     return Exit.OK
 
 
-def status_text(project: str, answer: Status) -> str:
+def status_text(project: str, answer: DeploymentProgress) -> str:
     """A deployment's state, for a person."""
     if answer.status == "ready":
         return f"{project}: ready at {answer.endpoint}" + _after(answer.message)
@@ -110,12 +112,12 @@ def status_text(project: str, answer: Status) -> str:
     )
 
 
-def _next(answer: Status) -> str:
-    actions = " · ".join(answer.next_actions)
+def _next(answer: DeploymentProgress) -> str:
+    actions = " · ".join(answer.next_actions or [])
     return actions and f"Next: {in_our_words(actions)}"
 
 
-def _after(text: str | None) -> str:
+def _after(text: str | UnsetType) -> str:
     return f"\n{text.rstrip()}" if text else ""
 
 
@@ -126,7 +128,7 @@ async def find_project(client: Client, project: str) -> str:
     return (await _listed(client, project)).id
 
 
-async def _listed(client: Client, project: str) -> Project:
+async def _listed(client: Client, project: str) -> ProjectItem:
     for found in (await client.projects()).projects:
         if project.lower() in {found.name, found.id}:
             return found

@@ -10,8 +10,9 @@ from moorage.cli.exits import Exit
 from moorage.cli.paying import approver, payment_document, read_dollars, step_teller
 from moorage.cli.screen import Screen
 from moorage.sdk.journal import Journal
-from moorage.sdk.payer import Credited, Payer
+from moorage.sdk.payer import Bought, Payer
 from moorage.sdk.signer import Signer
+from moorage.wire.credits import ToppedUp
 
 
 def topup(
@@ -47,7 +48,7 @@ def topup(
     for warning in connection.warnings:
         screen.warn(warning)
 
-    async def pay() -> Credited:
+    async def pay() -> Bought[ToppedUp]:
         async with connection.signed_client() as client:
             payer = Payer(
                 client,
@@ -67,7 +68,7 @@ def topup(
     return Exit.OK
 
 
-def topup_document(credited: Credited) -> dict[str, Any]:
+def topup_document(credited: Bought[ToppedUp]) -> dict[str, Any]:
     """The JSON document of a top-up."""
     return {
         "credited_usd": credited.answer.credited_usd,

@@ -6,8 +6,8 @@ from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
 from moorage.cli.wallet.projects import find_project
-from moorage.sdk.answers import Usage, Used
 from moorage.sdk.errors import RequestRefused
+from moorage.wire.usage import ProjectUsage, UsageItem
 
 _MIB = 1024 * 1024
 _COLUMNS = ("HOUR", "REQUESTS", "5XX", "IN", "OUT", "CPU", "MOST MEMORY")
@@ -36,7 +36,7 @@ def usage(
     screen = Screen(json=options.json)
     connection = find_connection(options)
 
-    async def ask() -> Usage:
+    async def ask() -> ProjectUsage:
         async with connection.signed_client() as client:
             found = await find_project(client, project)
             try:
@@ -71,7 +71,7 @@ def _in_flags(refused: RequestRefused) -> RequestRefused:
     )
 
 
-def _row(name: str, used: Used) -> tuple[str, ...]:
+def _row(name: str, used: UsageItem) -> tuple[str, ...]:
     return (
         name,
         str(used.requests),
