@@ -14,6 +14,7 @@ from moorage.deploy.entrance.capacity import Capacity, Policy
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
+    Cursor,
     Disks,
     Incident,
     Instance,
@@ -213,30 +214,31 @@ class FakeRuntime:
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         return self.exits.get(deployment_id)
 
-    def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
+    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
         return self.logs.get((deployment_id, kind), "")
 
-    def read_log(
+    async def read_log(
         self,
         deployment_id: str,
         kind: LogKind,
         *,
-        after: int = 0,
+        after: Cursor = 0,
         since_ms: int = 0,
         tail: int | None = None,
         limit: int = 10_000,
     ) -> LogPage:
-        """Positions count lines; those of `logs` are the app's own, at no time in particular."""
+        """Cursors count lines; those of `logs` are the app's own, at no time in particular."""
         texts = self.logs.get((deployment_id, kind), "").splitlines()
         lines = [LogLine(0, LogStream.OUT, text, 0) for text in texts]
         if kind is LogKind.RUNTIME:
             noted = self.notes.get(deployment_id, ())
             lines += [LogLine(0, LogStream.GATEWAY, text, 0) for text in noted]
         begin = max(after, len(lines) - (len(lines) if tail is None else tail))
-        found = [replace(line, position=n) for n, line in enumerate(lines, 1)][begin:][:limit]
+        found = [replace(line, cursor=n) for n, line in enumerate(lines, 1)][begin:][:limit]
         return LogPage(lines=tuple(found), next=begin + len(found))
 
-    def note(self, deployment_id: str, text: str) -> None:
+    async def note(self, deployment_id: str, text: str) -> None:
+        await asyncio.sleep(0)
         self.notes.setdefault(deployment_id, []).append(text)
 
     async def _enter(self, method: str, subject: str) -> None:

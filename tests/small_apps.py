@@ -14,7 +14,7 @@ from moorage.address import Address
 from moorage.engines.engine import BuildSpec, Engine, Instance, InstanceSpec, Limits
 from moorage.planning.plan import Plan, Stack
 from moorage.records.log import LogKind
-from waiting import until
+from waiting import until_read
 
 MIB = 1024 * 1024
 OWN = str(os.getpid())  # tells processes of this run of the tests from those of another
@@ -106,8 +106,10 @@ async def fetch(address: Address) -> str:
 
 async def logged(runtime: Engine, text: str, *, deployment_id: str = "first") -> str:
     """An app's log, once it holds a text: a process of its own brings it there, in its own time."""
-    await until(lambda: text in runtime.log_tail(deployment_id, LogKind.RUNTIME))
-    return runtime.log_tail(deployment_id, LogKind.RUNTIME)
+
+    return await until_read(
+        lambda: runtime.log_tail(deployment_id, LogKind.RUNTIME), lambda said: text in said
+    )
 
 
 def processes(marker: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+T = TypeVar("T")
 Condition = Callable[[], Awaitable[bool]] | Callable[[], bool]
 
 
@@ -19,3 +21,13 @@ async def until(condition: Condition, *, seconds: float = 60, pause_seconds: flo
 async def _holds(condition: Condition) -> bool:
     seen = condition()
     return await seen if isinstance(seen, Awaitable) else seen
+
+
+async def until_read(
+    read: Callable[[], Awaitable[T]], holds: Callable[[T], bool], *, seconds: float = 60
+) -> T:
+    """What `read` gives, once it holds; as `until`."""
+    async with asyncio.timeout(seconds):
+        while not holds(found := await read()):
+            await asyncio.sleep(0.005)
+    return found

@@ -18,7 +18,7 @@ from moorage.records.log import LogKind, LogStream
 from remains import processes_saying
 from sandbox_fixture import make_sandbox
 from small_apps import ON_PORT, SERVER, build, build_and_start, fetch, plan, start
-from waiting import until
+from waiting import until, until_read
 
 pytestmark = pytest.mark.root
 
@@ -44,18 +44,20 @@ HTTPServer(("", 3000), Handler).serve_forever()
 """
 
 
-def lines(runtime: Sandbox, kind: LogKind = RUNTIME, deployment_id: str = "first") -> list[LogLine]:
+async def lines(
+    runtime: Sandbox, kind: LogKind = RUNTIME, deployment_id: str = "first"
+) -> list[LogLine]:
     """The whole log, page by page."""
     found: list[LogLine] = []
     after = 0
-    while (page := runtime.read_log(deployment_id, kind, after=after)).lines:
+    while (page := await runtime.read_log(deployment_id, kind, after=after)).lines:
         found += page.lines
         after = page.next
     return found
 
 
-def counted(runtime: Sandbox) -> list[int]:
-    return [int(line.text[2:]) for line in lines(runtime) if line.text.startswith("n ")]
+async def counted(runtime: Sandbox) -> list[int]:
+    return [int(line.text[2:]) for line in await lines(runtime) if line.text.startswith("n ")]
 
 
 def collector(state_dir: Path) -> int:
@@ -92,11 +94,11 @@ async def test_streams_are_apart_and_each_line_has_its_time(sandbox: Sandbox, so
     )
     before_ms = now_ms()
     instance = await build_and_start(sandbox, source, plan())
-    await until(lambda: len(lines(sandbox)) == 2)
+    await until_read(lambda: lines(sandbox), lambda found: len(found) == 2)
     between_ms = now_ms()
     await fetch(instance.address)
-    await until(lambda: len(lines(sandbox)) == 3)
-    by_text = {line.text: line for line in lines(sandbox)}
+    await until_read(lambda: lines(sandbox), lambda found: len(found) == 3)
+    by_text = {line.text: line for line in await lines(sandbox)}
     assert {text: line.stream for text, line in by_text.items()} == {
         "to out": OUT,
         "to err": ERR,
@@ -110,7 +112,7 @@ async def test_streams_are_apart_and_each_line_has_its_time(sandbox: Sandbox, so
 async def test_build_tells_its_commands_and_both_streams(sandbox: Sandbox, source: Path) -> None:
     steps = plan(install="echo installed", build="echo built; echo warning >&2")
     await build(sandbox, source, steps)
-    found = [(line.stream, line.text) for line in lines(sandbox, BUILD)]
+    found = [(line.stream, line.text) for line in await lines(sandbox, BUILD)]
     assert found[:3] == [
         (GATEWAY, "$ echo installed"),
         (OUT, "installed"),
@@ -124,8 +126,9 @@ async def test_lines_of_a_build_are_there_while_it_runs(sandbox: Sandbox, source
         build(sandbox, source, plan(install="echo begun; printf 'no end yet'; sleep 60"))
     )
     try:
-        await until(
-            lambda: [line.text for line in lines(sandbox, BUILD)][1:] == ["begun", "no end yet"]
+        await until_read(
+            lambda: lines(sandbox, BUILD),
+            lambda found: [line.text for line in found][1:] == ["begun", "no end yet"],
         )
         assert not building.done()
     finally:
@@ -145,7 +148,7 @@ async def test_last_words_before_a_crash_are_there(
     await build(sandbox, source, plan())
     with pytest.raises(DeployFailed) as caught:
         await start(sandbox, plan(start="exec python3 app.py"))
-    found = lines(sandbox)
+    found = await lines(sandbox)
     assert [line.text for line in found if line.stream is OUT] == [f"line {n}" for n in range(3000)]
     assert [line.text for line in found if line.stream is ERR] == ["because"]
     assert "because\n" in caught.value.log_tail
@@ -160,7 +163,7 @@ async def test_last_words_of_node_are_there(sandbox: Sandbox, source: Path) -> N
     await build(sandbox, source, plan())
     with pytest.raises(DeployFailed):
         await start(sandbox, plan())
-    texts = [line.text for line in lines(sandbox)]
+    texts = [line.text for line in await lines(sandbox)]
     assert [text for text in texts if text != "because"] == [f"line {n}" for n in range(3000)]
     assert "because" in texts
 
@@ -170,11 +173,11 @@ async def test_restarts_go_on_in_the_same_log(sandbox: Sandbox, source: Path) ->
     alone = plan(start="exec node index.js")  # a shell would say that it was terminated
     await build_and_start(sandbox, source, alone)
     await sandbox.stop("first")
-    place = sandbox.read_log("first", RUNTIME).next
-    sandbox.note("first", "starting it\nagain")
+    place = (await sandbox.read_log("first", RUNTIME)).next
+    await sandbox.note("first", "starting it\nagain")
     await start(sandbox, alone)
-    await until(lambda: len(lines(sandbox)) == 3)
-    after = sandbox.read_log("first", RUNTIME, after=place).lines
+    await until_read(lambda: lines(sandbox), lambda found: len(found) == 3)
+    after = (await sandbox.read_log("first", RUNTIME, after=place)).lines
     assert [(line.stream, line.text) for line in after] == [
         (GATEWAY, "starting it again"),
         (OUT, "up"),
@@ -189,10 +192,10 @@ async def test_logs_of_a_failed_deployment_outlive_its_files(
     with pytest.raises(DeployFailed):
         await start(sandbox, plan())
     await sandbox.discard("first")
-    assert [line.text for line in lines(sandbox)] == ["no luck"]
-    assert [line.text for line in lines(sandbox, BUILD)] == ["$ echo built", "built"]
-    sandbox.note("gone", "is left out")
-    assert lines(sandbox, RUNTIME, "gone") == []
+    assert [line.text for line in await lines(sandbox)] == ["no luck"]
+    assert [line.text for line in await lines(sandbox, BUILD)] == ["$ echo built", "built"]
+    await sandbox.note("gone", "is left out")
+    assert await lines(sandbox, RUNTIME, "gone") == []
 
 
 async def test_copy_has_the_build_log_and_none_of_the_app(sandbox: Sandbox, source: Path) -> None:
@@ -200,15 +203,18 @@ async def test_copy_has_the_build_log_and_none_of_the_app(sandbox: Sandbox, sour
     await build(sandbox, source, plan(build="echo built"))
     await start(sandbox, plan())
     await sandbox.copy("first", "second")
-    assert [line.text for line in lines(sandbox, BUILD, "second")] == ["$ echo built", "built"]
-    assert lines(sandbox, RUNTIME, "second") == []
+    assert [line.text for line in await lines(sandbox, BUILD, "second")] == [
+        "$ echo built",
+        "built",
+    ]
+    assert await lines(sandbox, RUNTIME, "second") == []
 
 
 async def test_build_begun_again_keeps_what_came_before(sandbox: Sandbox, source: Path) -> None:
     await build(sandbox, source, plan(build="echo once"))
-    place = sandbox.read_log("first", BUILD).next
+    place = (await sandbox.read_log("first", BUILD)).next
     await build(sandbox, source, plan(build="echo twice"))
-    texts = [line.text for line in sandbox.read_log("first", BUILD, after=place).lines]
+    texts = [line.text for line in (await sandbox.read_log("first", BUILD, after=place)).lines]
     assert texts == ["what was begun before is begun again", "$ echo twice", "twice"]
 
 
@@ -232,16 +238,16 @@ async def test_restart_of_the_gateway_loses_no_line(
     (source / "index.js").write_text(COUNTER)
     (first,) = gateways
     await build_and_start(first, source, plan())
-    await until(lambda: len(counted(first)) > 100)
+    await until_read(lambda: counted(first), lambda found: len(found) > 100)
     collects = collector(state_dir)
     await first.close(stop_apps=False)
     await asyncio.sleep(0.5)  # the app goes on meanwhile
     gateways.append(make_sandbox(state_dir, instance_id=first.instance_id))
     await gateways[-1].open()
     assert collector(state_dir) == collects
-    seen = counted(gateways[-1])
-    await until(lambda: len(counted(gateways[-1])) > len(seen) + 100)
-    found = counted(gateways[-1])
+    seen = await counted(gateways[-1])
+    await until_read(lambda: counted(gateways[-1]), lambda found: len(found) > len(seen) + 100)
+    found = await counted(gateways[-1])
     assert found == list(range(len(found)))
 
 
@@ -255,14 +261,14 @@ async def test_lines_wait_while_nobody_collects(
     os.kill(pid, signal.SIGSTOP)
     try:
         await until(lambda: is_stopped(pid))
-        before = counted(sandbox)
+        before = await counted(sandbox)
         assert await fetch(instance.address) == "hello"
         await asyncio.sleep(0.5)
-        assert counted(sandbox) == before
+        assert await counted(sandbox) == before
     finally:
         os.kill(pid, signal.SIGCONT)
-    await until(lambda: len(counted(sandbox)) > len(before) + 200)
-    found = counted(sandbox)
+    await until_read(lambda: counted(sandbox), lambda found: len(found) > len(before) + 200)
+    found = await counted(sandbox)
     assert found == list(range(len(found)))
 
 
@@ -271,14 +277,14 @@ async def test_killed_collector_is_replaced_and_lines_go_on(
 ) -> None:
     (source / "index.js").write_text(COUNTER)
     instance = await build_and_start(sandbox, source, plan())
-    await until(lambda: len(counted(sandbox)) > 100)
+    await until_read(lambda: counted(sandbox), lambda found: len(found) > 100)
     killed = collector(state_dir)
     os.kill(killed, signal.SIGKILL)
     await until(lambda: killed not in processes_saying(str(state_dir)))
-    count = len(counted(sandbox))
-    await until(lambda: len(counted(sandbox)) > count + 200)
+    count = len(await counted(sandbox))
+    await until_read(lambda: counted(sandbox), lambda found: len(found) > count + 200)
     assert collector(state_dir) != killed
-    found = counted(sandbox)
+    found = await counted(sandbox)
     assert found == sorted(set(found))
     assert await fetch(instance.address) == "hello"
 
@@ -301,7 +307,7 @@ async def test_flood_is_capped_and_leaves_others_prompt(
     for _ in range(5):
         await _prompt(sandbox, quiet)
     assert bytes_in(logs) <= CAP_BYTES["runtime"]
-    told = lines(sandbox, RUNTIME, "flooder")
+    told = await lines(sandbox, RUNTIME, "flooder")
     assert any("bytes left out" in line.text for line in told if line.stream is GATEWAY)
     assert all(len(line.text) <= LINE_BYTES for line in told)
     assert resident_bytes(collector(state_dir)) < 32 << 20
@@ -309,9 +315,9 @@ async def test_flood_is_capped_and_leaves_others_prompt(
 
 async def _prompt(sandbox: Sandbox, quiet: Instance) -> None:
     """One more line of the quiet app's, there soon after it was written."""
-    count = len(lines(sandbox))
+    count = len(await lines(sandbox))
     await fetch(quiet.address)
-    await until(lambda: len(lines(sandbox)) > count)
+    await until_read(lambda: lines(sandbox), lambda found: len(found) > count)
 
 
 def resident_bytes(pid: int) -> int:
@@ -329,7 +335,7 @@ async def test_escapes_and_odd_bytes_are_kept_and_break_nothing(
     await build(sandbox, source, plan())
     with pytest.raises(DeployFailed):
         await start(sandbox, plan(start="exec python3 app.py"))
-    assert [(line.stream, line.text) for line in lines(sandbox)] == [
+    assert [(line.stream, line.text) for line in await lines(sandbox)] == [
         (OUT, "\x1b[2J\x1b]0;owned\x07 \0 \ufffd\ufffd \u202e\r"),
         (OUT, "17 g forged"),
     ]

@@ -38,7 +38,7 @@ async def test_cancelled_step_leaves_nothing_but_its_log(
     assert processes(f"sleep 8482{OWN}") == []
     left = belongings(caching_sandbox.instance_id)
     assert {kind: found for kind, found in left.items() if found} == {}
-    last = caching_sandbox.log_tail("first", LogKind.BUILD).splitlines()[-1]
+    last = (await caching_sandbox.log_tail("first", LogKind.BUILD)).splitlines()[-1]
     assert last == f"CANCELLED: `{the_plan.build or the_plan.install}` was ended"
     with pytest.raises(DeployFailed):
         await start(caching_sandbox, the_plan)

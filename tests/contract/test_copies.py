@@ -42,7 +42,7 @@ async def test_copy_serves_what_the_origin_was_built_to(sandbox: Sandbox, source
         sandbox, plan(start="cat made; exec node index.js"), deployment_id="second"
     )
     assert await fetch(instance.address) == "hello"
-    assert "built here" in sandbox.log_tail("second", LogKind.BUILD)
+    assert "built here" in await sandbox.log_tail("second", LogKind.BUILD)
     assert await logged(sandbox, "made\n", deployment_id="second") == "made\n"
 
 

@@ -33,6 +33,6 @@ async def test_core_limit_is_the_one_byte_that_stops_piped_core_handlers(
 
     await sandbox.build(spec)
 
-    said = sandbox.log_tail("core", LogKind.BUILD)
+    said = await sandbox.log_tail("core", LogKind.BUILD)
     line = next(line for line in said.splitlines() if line.startswith("Max core file size"))
     assert line.split()[4:6] == ["1", "1"]  # core(5): RLIMIT_CORE 1 skips a piped core_pattern

@@ -148,13 +148,13 @@ async def test_volume_with_errors_is_mended_at_the_next_start(
     assert errors_in(image)
     assert get((await again(sandbox, "keeper", WITH_VOLUME)).address) == "kept"
     assert await told(sandbox) == Incident("keeper", IncidentKind.VOLUME_MENDED)
-    said = [line.text for line in sandbox.read_log("keeper", LogKind.RUNTIME).lines]
+    said = [line.text for line in (await sandbox.read_log("keeper", LogKind.RUNTIME)).lines]
     assert sum("/data had errors" in text for text in said) == 1
     await sandbox.stop("keeper")
     assert not errors_in(image)
     assert subprocess.run(["e2fsck", "-fn", image], check=False).returncode == 0
     await again(sandbox, "keeper", WITH_VOLUME)
-    said = [line.text for line in sandbox.read_log("keeper", LogKind.RUNTIME).lines]
+    said = [line.text for line in (await sandbox.read_log("keeper", LogKind.RUNTIME)).lines]
     assert sum("/data had errors" in text for text in said) == 1
 
 

@@ -19,8 +19,8 @@ CACHE = "/var/cache/moorage"
 LOOK = f"echo found; ls -A {CACHE} 2> /dev/null || true"
 
 
-def log(sandbox: Sandbox, deployment_id: str) -> str:
-    return sandbox.log_tail(deployment_id, LogKind.BUILD)
+async def log(sandbox: Sandbox, deployment_id: str) -> str:
+    return await sandbox.log_tail(deployment_id, LogKind.BUILD)
 
 
 def images(tmp_path: Path) -> list[Path]:
@@ -35,7 +35,7 @@ def mounts(sandbox: Sandbox) -> list[str]:
 async def look(sandbox: Sandbox, source: Path, owner: str) -> list[str]:
     """What a build of the wallet finds in its cache."""
     await build(sandbox, source, plan(build=LOOK), deployment_id="look", owner=owner)
-    found = log(sandbox, "look").partition("\nfound\n")[2].splitlines()
+    found = (await log(sandbox, "look")).partition("\nfound\n")[2].splitlines()
     await sandbox.remove("look")
     return found
 
@@ -45,7 +45,7 @@ async def test_download_is_there_for_the_next_build_of_the_wallet_alone(
 ) -> None:
     fetches = plan(install='echo kept > "$npm_config_cache"', build="env")
     await build(caching_sandbox, source, fetches, owner=ALICE)
-    said = log(caching_sandbox, "first").splitlines()
+    said = (await log(caching_sandbox, "first")).splitlines()
     for variable in (f"npm_config_cache={CACHE}/npm", f"UV_CACHE_DIR={CACHE}/uv"):
         assert variable in said
     assert await look(caching_sandbox, source, ALICE) == ["npm"]
@@ -57,15 +57,15 @@ async def test_build_of_nobody_has_no_cache(
     caching_sandbox: Sandbox, source: Path, tmp_path: Path
 ) -> None:
     await build(caching_sandbox, source, plan(build=f"env; ls {CACHE} 2> /dev/null || echo none"))
-    assert CACHE + "/" not in log(caching_sandbox, "first")
-    assert log(caching_sandbox, "first").endswith("none\n")
+    assert CACHE + "/" not in await log(caching_sandbox, "first")
+    assert (await log(caching_sandbox, "first")).endswith("none\n")
     assert images(tmp_path) == []
 
 
 async def test_running_app_does_not_see_the_cache(caching_sandbox: Sandbox, source: Path) -> None:
     await build(caching_sandbox, source, plan(build=f"echo > {CACHE}/fetched"), owner=ALICE)
     await start(caching_sandbox, plan(start=f"ls {CACHE}; env; exec node index.js"))
-    said = caching_sandbox.log_tail("first", LogKind.RUNTIME)
+    said = await caching_sandbox.log_tail("first", LogKind.RUNTIME)
     assert "fetched" not in said
     assert CACHE + "/" not in said
 
@@ -104,7 +104,7 @@ async def test_step_that_a_full_cache_fails_runs_again_without(
 ) -> None:
     fill = '[ -z "$npm_config_cache" ] && echo went on || cat /dev/zero > "$npm_config_cache"'
     await build(caching_sandbox, source, plan(install=fill), owner=ALICE)
-    said = log(caching_sandbox, "first").splitlines()
+    said = (await log(caching_sandbox, "first")).splitlines()
     assert said.index("went on") > said.index("a disk is full: again, without kept downloads")
 
 
@@ -168,7 +168,7 @@ async def test_setuid_program_in_the_cache_gives_nothing(
     await build(caching_sandbox, source, plan(build=keep), owner=ALICE)
     use = f"{CACHE}/id -u; id -u"
     await build(caching_sandbox, source, plan(build=use), deployment_id="second", owner=ALICE)
-    kept, own = log(caching_sandbox, "second").splitlines()[-2:]
+    kept, own = (await log(caching_sandbox, "second")).splitlines()[-2:]
     assert kept == own != "0"
 
 

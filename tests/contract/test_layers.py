@@ -28,8 +28,8 @@ def source(source: Path) -> Path:
     return source
 
 
-def log(sandbox: Sandbox, deployment_id: str) -> str:
-    return sandbox.log_tail(deployment_id, LogKind.BUILD)
+async def log(sandbox: Sandbox, deployment_id: str) -> str:
+    return await sandbox.log_tail(deployment_id, LogKind.BUILD)
 
 
 def layers(tmp_path: Path) -> list[Path]:
@@ -51,7 +51,7 @@ async def test_unchanged_lock_file_skips_the_install(
     after = "ls; cat packages/lock new; touch /tmp/usable built"
     the_plan = installing(after=after)
     await build(caching_sandbox, source, the_plan, deployment_id="second", owner=ALICE)
-    said = log(caching_sandbox, "second").splitlines()
+    said = (await log(caching_sandbox, "second")).splitlines()
     assert said[0] == SKIPPED
     assert said[2:6] == ["index.js", "lock", "new", "packages"]
     assert said[6] == "oneof the second version"
@@ -97,8 +97,8 @@ async def test_install_runs_when_anything_changed_that_it_depends_on(
         owner=BOB if change == "owner" else ALICE,
         limits=_with_disk(96 * MIB) if change == "disk" else LIMITS,
     )
-    assert "installs\n" in log(caching_sandbox, "second")
-    assert SKIPPED not in log(caching_sandbox, "second")
+    assert "installs\n" in await log(caching_sandbox, "second")
+    assert SKIPPED not in await log(caching_sandbox, "second")
 
 
 @pytest.mark.parametrize(("owner", "inputs"), [("", ("lock",)), (ALICE, ())])
@@ -108,7 +108,7 @@ async def test_nothing_is_kept_for_nobody_or_when_all_files_matter(
     the_plan = plan(install=INSTALL, install_inputs=inputs)
     for deployment_id in ("first", "second"):
         await build(caching_sandbox, source, the_plan, deployment_id=deployment_id, owner=owner)
-        assert "installs\n" in log(caching_sandbox, deployment_id)
+        assert "installs\n" in await log(caching_sandbox, deployment_id)
     assert layers(tmp_path) == []
 
 
@@ -126,7 +126,7 @@ async def test_failed_build_keeps_the_layer_of_its_install(
     with pytest.raises(DeployFailed):
         await build(caching_sandbox, source, installing(after="exit 1"), owner=ALICE)
     await build(caching_sandbox, source, installing(), deployment_id="second", owner=ALICE)
-    assert SKIPPED in log(caching_sandbox, "second")
+    assert SKIPPED in await log(caching_sandbox, "second")
 
 
 @pytest.mark.parametrize("damage", ["empty", "torn", "zeroed"])
@@ -142,7 +142,7 @@ async def test_damaged_layer_is_thrown_away_and_the_install_runs(
             image.truncate(0 if damage == "empty" else 10 * MIB)
     for deployment_id, said in (("second", "installs\n"), ("third", SKIPPED)):
         await build(caching_sandbox, source, installing(), deployment_id=deployment_id, owner=ALICE)
-        assert said in log(caching_sandbox, deployment_id)
+        assert said in await log(caching_sandbox, deployment_id)
         await start(caching_sandbox, installing(), deployment_id=deployment_id)
 
 
@@ -178,7 +178,7 @@ async def test_layer_is_whole_though_its_install_left_processes(
     await build(caching_sandbox, source, installing(install), owner=ALICE)
     check = installing(install, after="head -n 100000 packages | tail -n 1")
     await build(caching_sandbox, source, check, deployment_id="second", owner=ALICE)
-    assert log(caching_sandbox, "second").endswith("\n100000\n")
+    assert (await log(caching_sandbox, "second")).endswith("\n100000\n")
 
 
 async def test_layers_outlive_the_gateway_and_stay_within_the_cap(
@@ -199,7 +199,7 @@ async def test_layers_outlive_the_gateway_and_stay_within_the_cap(
     await caching_sandbox.close(stop_apps=True)
     await caching_sandbox.open()
     await build(caching_sandbox, source, installing(install), deployment_id="again", owner=ALICE)
-    assert SKIPPED in log(caching_sandbox, "again")
+    assert SKIPPED in await log(caching_sandbox, "again")
 
 
 def _with_disk(disk_bytes: int) -> Limits:

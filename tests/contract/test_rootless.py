@@ -195,7 +195,7 @@ async def test_copy_of_a_running_app_has_its_files_and_what_links_lead_to_stays_
         said = await logged(runtime, "shown\n", deployment_id="second")
         assert said.startswith("made\nhome\n")
         assert "No such file" in said  # beyond the link
-        assert "echo made" in runtime.log_tail("second", LogKind.BUILD)
+        assert "echo made" in await runtime.log_tail("second", LogKind.BUILD)
         copied = home / "state" / "deployments" / "second"
         assert (copied / "app" / "way").is_symlink()
         assert not any(path.name == "secret" for path in copied.rglob("secret"))

@@ -35,7 +35,7 @@ from small_apps import (
     slots_of,
     start,
 )
-from waiting import until
+from waiting import until, until_read
 
 pytestmark = pytest.mark.root
 
@@ -57,7 +57,7 @@ async def test_build_and_app_see_their_environment(runtime: Engine, source: Path
         + SERVER % "process.env.PORT"
     )
     await build_and_start(runtime, source, plan(install="env", build="pwd; id -u; ls -ld ."))
-    built = runtime.log_tail("first", LogKind.BUILD)
+    built = await runtime.log_tail("first", LogKind.BUILD)
     assert "AT_BUILD=yes" in built
     assert "CI=1" in built
     assert "NODE_ENV" not in built
@@ -111,7 +111,7 @@ async def test_crash_names_exit_code_and_last_lines(runtime: Engine, source: Pat
     assert caught.value.cause is FailureCause.CRASHED
     assert "exit code 3" in caught.value.reason
     assert "no database" in caught.value.log_tail
-    assert "no database" in runtime.log_tail("first", LogKind.RUNTIME)
+    assert "no database" in await runtime.log_tail("first", LogKind.RUNTIME)
     assert await runtime.exit_reason("first") == AppExit(exit_code=3, out_of_memory=False)
 
 
@@ -172,7 +172,7 @@ async def test_failed_step_names_command_and_exit_code(
     assert "`echo broken; exit 4`" in caught.value.reason
     assert "exit code 4" in caught.value.reason
     assert "broken\n" in caught.value.log_tail
-    assert "broken\n" in runtime.log_tail("first", LogKind.BUILD)
+    assert "broken\n" in await runtime.log_tail("first", LogKind.BUILD)
 
 
 async def test_build_out_of_memory_is_named(runtime: Engine, source: Path) -> None:
@@ -293,7 +293,7 @@ async def test_stopped_app_keeps_files_and_logs(runtime: Engine, source: Path) -
     await runtime.stop("first")
     assert await runtime.running() == {}
     assert await runtime.exit_reason("first") == AppExit(exit_code=0, out_of_memory=False)
-    assert runtime.log_tail("first", LogKind.RUNTIME) == "up\nbye\n"
+    assert await runtime.log_tail("first", LogKind.RUNTIME) == "up\nbye\n"
     assert not Path(str(instance.address.path)).exists()
     again = await start(runtime, plan())
     assert await fetch(again.address) == "2"
@@ -358,7 +358,7 @@ async def test_remove_leaves_nothing(sandbox: Sandbox, source: Path, instance_id
     assert belongings(instance_id) == before
     assert processes(f"index.js 8475{OWN}") == []
     assert await sandbox.known() == set()
-    assert sandbox.log_tail("first", LogKind.RUNTIME) == ""
+    assert await sandbox.log_tail("first", LogKind.RUNTIME) == ""
 
 
 async def test_close_with_apps_leaves_nothing(tmp_path: Path, source: Path) -> None:
@@ -510,7 +510,9 @@ async def test_build_dies_with_the_gateway_and_is_swept(gateway: Callable[..., G
     second = await first.successor()
     assert await second.known() == {"first"}
     assert await second.running() == {}
-    await until(lambda: "begun\n" in second.log_tail("first", LogKind.BUILD))
+    await until_read(
+        lambda: second.log_tail("first", LogKind.BUILD), lambda said: "begun\n" in said
+    )
     left = belongings(first.instance_id)
     assert {kind: found for kind, found in left.items() if found} == {}
     await second.remove("first")
@@ -628,7 +630,7 @@ async def test_app_inherits_nothing_but_its_output(runtime: Engine, source: Path
     lines = (await logged(runtime, "looked\n")).splitlines()
     assert lines[:4] == ["0", "1", "2", "3"]  # 3 is the directory that ls reads
     assert "-> /proc/" in next(line for line in lines if " 3 -> " in line)
-    built = runtime.log_tail("first", LogKind.BUILD)
+    built = await runtime.log_tail("first", LogKind.BUILD)
     assert " 3 -> /proc/" in built
     assert " 4 -> " not in built
 
@@ -637,5 +639,5 @@ async def test_build_log_begins_with_why_it_is_built_so(runtime: Engine, source:
     because = ("engines asks for node 20", "node 20.19.4 is nearest")
     planned = msgspec.structs.replace(plan(build="echo built"), because=because)
     await build(runtime, source, planned)
-    log = runtime.log_tail("first", LogKind.BUILD).splitlines()
+    log = (await runtime.log_tail("first", LogKind.BUILD)).splitlines()
     assert log == [*because, "$ echo built", "built"]

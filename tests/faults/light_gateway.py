@@ -25,6 +25,7 @@ from moorage.deploy.work import worker
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
+    Cursor,
     Disks,
     Incident,
     Instance,
@@ -136,22 +137,22 @@ class FileRuntime:
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         return None
 
-    def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
+    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
         return ""
 
-    def read_log(
+    async def read_log(
         self,
         deployment_id: str,
         kind: LogKind,
         *,
-        after: int = 0,
+        after: Cursor = 0,
         since_ms: int = 0,
         tail: int | None = None,
         limit: int = 10_000,
     ) -> LogPage:
         return LogPage(lines=(), next=0)
 
-    def note(self, deployment_id: str, text: str) -> None: ...
+    async def note(self, deployment_id: str, text: str) -> None: ...
 
     def _instance(self, deployment_id: str) -> Instance:
         return Instance(deployment_id=deployment_id, address=Address.unix(self._socket), port=3000)

@@ -100,9 +100,9 @@ class Deployer:
         await self.build(deployment, source, what, limits)
         return await self.start(deployment, what, limits)
 
-    def results(self, deployment: str) -> list[dict[str, Any]]:
+    async def results(self, deployment: str) -> list[dict[str, Any]]:
         """The attempts' results that a build printed."""
-        text = self.runtime.log_tail(deployment, LogKind.BUILD, max_bytes=MEBIBYTE)
+        text = await self.runtime.log_tail(deployment, LogKind.BUILD, max_bytes=MEBIBYTE)
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 

@@ -85,7 +85,7 @@ async def attempts_by_build(
     (source / "attempts.json").write_text(json.dumps(commands))
     install = "python3 attacks/batch.py attempts.json"
     await deployer.build("builder", source, plan(install=install))
-    return deployer.results("builder")
+    return await deployer.results("builder")
 
 
 def shared_facts(host: Host, mode: Mode, victim: arena.Victim, memory_key: int) -> dict[str, str]:

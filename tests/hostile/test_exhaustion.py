@@ -32,7 +32,7 @@ from moorage.engines.logs.store import CAP_BYTES
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
-from waiting import until
+from waiting import until, until_read
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
 
@@ -75,7 +75,7 @@ async def attempt(
     await deployer.build(
         "builder", source, plan(install=f"python3 attacks/{' '.join(command)}"), SMALL
     )
-    return deployer.results("builder")[-1]
+    return (await deployer.results("builder"))[-1]
 
 
 async def answers_again(instance: Instance) -> None:
@@ -200,7 +200,7 @@ async def test_cpu_is_bounded_by_the_quota(
     hog = "python3 attacks/exhaust.py cpu 2 4"
     if phase == "build":
         await deployer.build("hog", source, plan(install=hog), limits)
-        tried = deployer.results("hog")[-1]
+        tried = (await deployer.results("hog"))[-1]
     else:
         hog_app = await deployer.deploy("hog", source, plan(), limits)
         await asyncio.to_thread(sandbox.tend)  # ends the larger share that a start has
@@ -217,9 +217,9 @@ async def test_log_flood_takes_no_more_than_a_log_may(
     before = state_bytes(mode)
     await ask(flooder, "/exec", ["python3", "attacks/exhaust.py", "log", "1024"])
     tail = functools.partial(mode.runtime.log_tail, "flooder", LogKind.RUNTIME)
-    await until(lambda: "end-of-flood" in tail(), seconds=300)
+    await until_read(tail, lambda said: "end-of-flood" in said, seconds=300)
     assert state_bytes(mode) - before < CAP_BYTES["runtime"] + MEBIBYTE
-    assert len(tail(max_bytes=4096)) <= 4096
+    assert len(await tail(max_bytes=4096)) <= 4096
     assert await answers(flooder)
     assert await answers(neighbour)
     await mode.runtime.remove("flooder")
@@ -233,7 +233,7 @@ async def test_build_log_flood_takes_no_more_than_a_log_may(
     flood = "python3 attacks/exhaust.py log-one-line 1024"
     await deployer.build("loud", source, plan(install=flood), SMALL)
     assert state_bytes(mode) - before < CAP_BYTES["build"] + MEBIBYTE
-    assert "end-of-flood" in mode.runtime.log_tail("loud", LogKind.BUILD)
+    assert "end-of-flood" in await mode.runtime.log_tail("loud", LogKind.BUILD)
     await mode.runtime.remove("loud")
 
 

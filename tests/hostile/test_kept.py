@@ -51,7 +51,7 @@ async def test_layer_full_of_traps_is_used_or_thrown_away_and_springs_none(
     later = plan(install=install, build="cat static/file; ./root-id -u", install_inputs=("lock",))
     for name in ("second", "third"):
         await build(caching_sandbox, source, later, deployment_id=name, owner=ATTACKER)
-        said = caching_sandbox.log_tail(name, LogKind.BUILD)
+        said = await caching_sandbox.log_tail(name, LogKind.BUILD)
         assert "of the second version" in said
         assert "\n0\n" not in said
     assert {path.name: path.read_text() for path in precious.iterdir()} == {"file": "precious"}
@@ -75,9 +75,9 @@ async def test_another_wallet_has_nothing_of_a_poisoned_layer(
     )
     await build(caching_sandbox, source, poison, owner=ATTACKER)
     await build(caching_sandbox, source, same, deployment_id="again", owner=ATTACKER)
-    assert SKIPPED in caching_sandbox.log_tail("again", LogKind.BUILD)  # so there was a layer
+    assert SKIPPED in await caching_sandbox.log_tail("again", LogKind.BUILD)  # so there was a layer
     await build(caching_sandbox, source, same, deployment_id="victim", owner=VICTIM)
-    said = caching_sandbox.log_tail("victim", LogKind.BUILD)
+    said = await caching_sandbox.log_tail("victim", LogKind.BUILD)
     assert SKIPPED not in said
     assert "poisoned" not in said
     assert "download" not in said

@@ -19,7 +19,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
 from remains import processes_saying
 from rootless_fixture import UID
-from waiting import until
+from waiting import until, until_read
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
 
@@ -63,7 +63,7 @@ async def test_fork_bomb_meets_the_process_limit_though_all_have_one_uid(
     if phase == "build":
         what = plan(install=f"python3 attacks/{' '.join(bomb)}")
         await deployer.build("bomb", source, what, SMALL)
-        tried = deployer.results("bomb")[-1]
+        tried = (await deployer.results("bomb"))[-1]
     else:
         app = await deployer.deploy("bomb", source, plan(), SMALL)
         (tried,), (unharmed,) = await asyncio.gather(
@@ -125,12 +125,11 @@ async def test_no_memory_is_to_be_had_but_ones_own(
     assert outside.stdout == b"taken 10 times\n"
     app = await deployer.deploy("sharer", source, plan(), SMALL)
     await set_going(app, "python3", "-c", code)
-
-    def told() -> str:
-        return rootless_mode.runtime.log_tail("sharer", LogKind.RUNTIME)
-
-    await until(lambda: "taken" in told())
-    assert "taken 0 times" in told()
+    said = await until_read(
+        lambda: rootless_mode.runtime.log_tail("sharer", LogKind.RUNTIME),
+        lambda said: "taken" in said,
+    )
+    assert "taken 0 times" in said
     await rootless_mode.runtime.remove("sharer")
     assert await answers(neighbour)
 
@@ -149,8 +148,9 @@ async def test_memory_that_processes_share_counts_once(
 ) -> None:
     app = await deployer.deploy("forker", source, plan(), SMALL)
     await set_going(app, "python3", "-c", FORKS)
-    await until(
-        lambda: rootless_mode.runtime.log_tail("forker", LogKind.RUNTIME).count("forked") == 16
+    await until_read(
+        lambda: rootless_mode.runtime.log_tail("forker", LogKind.RUNTIME),
+        lambda said: said.count("forked") == 16,
     )
     await asyncio.to_thread(cast("Rootless", rootless_mode.runtime).watch)
     assert await answers(app)

@@ -6,8 +6,9 @@ import os
 import resource
 import shutil
 import subprocess
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -18,7 +19,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
 from remains import processes_saying
 from rootless_fixture import RemoteRuntime
-from waiting import until
+from waiting import until_read
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
 
@@ -87,7 +88,7 @@ async def test_directories_within_each_other_without_end_are_removed_with_bounde
     places = ("/tmp/deep", "~/.cache/pip", "~/.npm/_cacache")
     deep = "; ".join(DEEP.format(place) for place in places)
     await deployer.build("deep", source, plan(install=deep))
-    log = deployer.runtime.log_tail("deep", LogKind.BUILD)
+    log = await deployer.runtime.log_tail("deep", LogKind.BUILD)
     assert "begun again" not in log
 
 
@@ -121,7 +122,7 @@ async def test_directories_turned_into_links_are_not_followed_by_the_next_build(
         await deployer.build("turned", source, plan(install=turn))
     with pytest.raises(DeployFailed):
         await deployer.start("turned", plan("cat attacks/stubborn.py log"))
-    shown = mode.runtime.log_tail("turned", LogKind.RUNTIME)
+    shown = await mode.runtime.log_tail("turned", LogKind.RUNTIME)
     assert PRECIOUS not in shown
     assert "root:" not in shown
     await mode.runtime.remove("turned")
@@ -138,7 +139,7 @@ async def test_links_in_an_upload_show_nothing_of_the_host(
     assert (linked / "link").exists()  # outside, it leads there
     with pytest.raises(DeployFailed):
         await deployer.deploy("linker", linked, plan("ls -l link; cat link/* link; exit 1"), SMALL)
-    assert "root:" not in mode.runtime.log_tail("linker", LogKind.RUNTIME)
+    assert "root:" not in await mode.runtime.log_tail("linker", LogKind.RUNTIME)
     await mode.runtime.remove("linker")
 
 
@@ -158,7 +159,7 @@ async def test_lease_on_the_log_does_not_hold_the_gateway_up(
     what = plan("exec python3 attacks/stubborn.py leased")
     instance = await deployer.deploy("leaser", source, what, SMALL)
     answer = await ask(instance)
-    reading = asyncio.to_thread(mode.runtime.log_tail, "leaser", LogKind.RUNTIME)
+    reading = mode.runtime.log_tail("leaser", LogKind.RUNTIME)
     try:
         await asyncio.wait_for(reading, LEASE_SECONDS / 2)
     except TimeoutError:
@@ -176,18 +177,18 @@ async def test_what_an_app_does_to_its_output_pipe_harms_nobody_else(
         "meddler", source, plan("exec python3 attacks/stubborn.py meddling"), SMALL
     )
 
-    def said_by(deployment: str) -> str:
+    def said_by(deployment: str) -> Coroutine[Any, Any, str]:
         return mode.runtime.log_tail(deployment, LogKind.RUNTIME)
 
-    await until(lambda: said_by("meddler") == "still here\n")
+    await until_read(lambda: said_by("meddler"), lambda said: said == "still here\n")
     done = await ask(meddler)  # which sets off the flood
     refused = {name for name, outcome in done.items() if outcome != "done"}
     roots = set() if mode.is_rootless else {"own", "read"}  # else the pipe is its own uid's
     assert refused == {"grow", "lease"} | roots
-    await until(lambda: said_by("meddler").endswith("\n\n"))
+    await until_read(lambda: said_by("meddler"), lambda said: said.endswith("\n\n"))
     await ask(neighbour, "/exec", ["python3", "attacks/exhaust.py", "log", "0"])
-    await until(lambda: "end-of-flood" in said_by("neighbour-log"))
-    tail = await asyncio.wait_for(asyncio.to_thread(said_by, "meddler"), PATIENCE_SECONDS)
+    await until_read(lambda: said_by("neighbour-log"), lambda said: "end-of-flood" in said)
+    tail = await asyncio.wait_for(said_by("meddler"), PATIENCE_SECONDS)
     assert len(tail) <= 65_536
     for deployment in ("meddler", "neighbour-log"):
         await asyncio.wait_for(mode.runtime.remove(deployment), PATIENCE_SECONDS)

@@ -15,12 +15,12 @@ from starlette.types import Receive, Scope, Send
 
 from moorage.api.http.request_context import STREAMS
 from moorage.clock import iso_utc
-from moorage.engines.engine import LogLine, LogPage
+from moorage.engines.engine import Cursor, LogLine, LogPage
 from moorage.errors import TooManyStreams
 from moorage.wire.logs import LogEnd, LogItem
 
-LogReader = Callable[[int | None, int], LogPage]
-"""Reads a log from a position, or from the first one that is asked for; so many lines at most."""
+LogReader = Callable[[Cursor | None, int], Awaitable[LogPage]]
+"""Reads a log behind a cursor, or from where the request says; so many lines at most."""
 
 KEEP_ALIVE_SECONDS = 15.0
 _LINES_AT_ONCE = 500
@@ -115,18 +115,18 @@ async def _events(
     kept: bool,
 ) -> AsyncIterator[bytes]:
     """Each piece holds whole events."""
-    position: int | None = None
+    cursor: Cursor | None = None
     over, asked, said = False, time.monotonic(), time.monotonic()
     pause_seconds = _LOOK_SECONDS
     while not ending.is_set():
-        page = await asyncio.to_thread(read, position, _LINES_AT_ONCE)
-        position = page.next
+        page = await read(cursor, _LINES_AT_ONCE)
+        cursor = page.next
         if page.lines:
             yield b"".join(map(_line_event, page.lines))
             said, pause_seconds = time.monotonic(), _LOOK_SECONDS
             continue
         if over:
-            yield _event("end", position, LogEnd(next=str(position), kept=kept))
+            yield _event("end", cursor, LogEnd(next=str(cursor), kept=kept))
             return
         now = time.monotonic()
         if now - said >= KEEP_ALIVE_SECONDS:
@@ -146,13 +146,13 @@ async def _wait(ending: asyncio.Event, seconds: float) -> None:
 
 
 def _line_event(line: LogLine) -> bytes:
-    return _event("line", line.position, log_item(line))
+    return _event("line", line.cursor, log_item(line))
 
 
-def _event(kind: str, position: int, data: object) -> bytes:
-    """One event; its id is the place behind it, so that Last-Event-ID goes on from there."""
+def _event(kind: str, cursor: Cursor, data: object) -> bytes:
+    """One event; its id is the cursor behind it, so that Last-Event-ID goes on from there."""
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (
-        position, kind.encode(), msgspec.json.encode(data),
+        cursor, kind.encode(), msgspec.json.encode(data),
     )  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """`GET /agent/deploy/{projectId}/{deploymentId}/logs`: what a build or an app wrote."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +13,7 @@ from moorage.api.http.problems import json_response
 from moorage.api.http.query import time_ms, whole_number
 from moorage.api.log_stream import LogReader, LogStreamResponse, log_item
 from moorage.api.services import Gateway
-from moorage.engines.engine import LogPage
+from moorage.engines.engine import Cursor, LogPage
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet
 from moorage.records.deployment import DeploymentStatus, DeploymentView
 from moorage.records.log import LogKind
@@ -24,7 +23,7 @@ from moorage.wire.logs import LogBody
 
 MOST_LINES = 10_000
 USUAL_LINES = 500
-_LAST_PLACE = 2**63 - 1
+_LAST_CURSOR = 2**63 - 1
 
 _GONE = (ProjectStatus.DELETING, ProjectStatus.DELETED)
 _BEFORE_THE_BUILD_IS_OVER = (DeploymentStatus.QUEUED, DeploymentStatus.BUILDING)
@@ -43,7 +42,7 @@ class _Wanted:
     """Which lines: as `Engine.read_log` takes it."""
 
     kind: LogKind
-    after: int
+    after: Cursor
     since_ms: int
     tail: int | None
 
@@ -63,7 +62,7 @@ async def show_logs(gateway: Gateway, request: Request) -> Response:
             kept=found.is_kept,
         )
     over = await _over(gateway, found, wanted.kind)()  # asked first: what comes later is read then
-    body = await asyncio.to_thread(_page, gateway, found, wanted, over=over)
+    body = await _page(gateway, found, wanted, over=over)
     return json_response(body)
 
 
@@ -90,7 +89,7 @@ def _wanted(request: Request) -> _Wanted:
         tail = whole_number(request, "tail", usual=USUAL_LINES, least=1, most=MOST_LINES)
     return _Wanted(
         kind=kind,
-        after=whole_number(request, "after", usual=0, least=0, most=_LAST_PLACE),
+        after=whole_number(request, "after", usual=0, least=0, most=_LAST_CURSOR),
         since_ms=time_ms(request, "since", usual=0),
         tail=tail,
     )
@@ -103,20 +102,22 @@ def _choice(request: Request, name: str, kind: type[Choice], usual: Choice) -> C
     return kind(text)
 
 
-def _cursor(name: str, text: str) -> int:
-    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(_LAST_PLACE))
-    if not is_number or int(text) > _LAST_PLACE:
+def _cursor(name: str, text: str) -> Cursor:
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(_LAST_CURSOR))
+    if not is_number or int(text) > _LAST_CURSOR:
         raise InvalidField(name, "must be the id of an event of this stream")
     return int(text)
 
 
 def _reader(gateway: Gateway, deployment_id: str, wanted: _Wanted) -> LogReader:
-    """Reads on from a position; without one, from where the request says."""
+    """Reads on behind a cursor; without one, from where the request says."""
 
-    def read(position: int | None, limit: int) -> LogPage:
-        if position is not None:
-            return gateway.runtime.read_log(deployment_id, wanted.kind, after=position, limit=limit)
-        return gateway.runtime.read_log(
+    async def read(cursor: Cursor | None, limit: int) -> LogPage:
+        if cursor is not None:
+            return await gateway.runtime.read_log(
+                deployment_id, wanted.kind, after=cursor, limit=limit
+            )
+        return await gateway.runtime.read_log(
             deployment_id,
             wanted.kind,
             after=wanted.after,
@@ -144,15 +145,15 @@ def _over(gateway: Gateway, found: DeploymentView, kind: LogKind) -> Callable[[]
     return is_over
 
 
-def _page(gateway: Gateway, found: DeploymentView, wanted: _Wanted, *, over: bool) -> LogBody:
+async def _page(gateway: Gateway, found: DeploymentView, wanted: _Wanted, *, over: bool) -> LogBody:
     read = _reader(gateway, found.id, wanted)
-    page = read(None, MOST_LINES)
+    page = await read(None, MOST_LINES)
     return LogBody(
         project_id=found.project_id,
         deployment_id=found.id,
         kind=wanted.kind,
         lines=[log_item(line) for line in page.lines],
         next=str(page.next),
-        ended=over and not read(page.next, 1).lines,
+        ended=over and not (await read(page.next, 1)).lines,
         kept=found.is_kept,
     )

@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from moorage.address import Address
 from moorage.planning.plan import Plan
 from moorage.records.log import LogKind, LogStream
+
+Cursor: TypeAlias = int
+"""A place in a log, as its engine says: handed back, never computed with. 0 is before all lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +25,15 @@ class LogLine:
     at_ms: int  # when it was read from the app, Unix time; 0 when a crash took it away
     stream: LogStream
     text: str
-    position: int  # where the next line begins: `after` that goes on behind this one
+    cursor: Cursor  # behind this line
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogPage:
-    """Some of a log's lines, in order; `next` is the `after` of the page behind."""
+    """Some of a log's lines, in order; `next` is behind them, and behind what was passed over."""
 
     lines: tuple[LogLine, ...]
-    next: int
+    next: Cursor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,28 +240,28 @@ class Engine(Protocol):
         """How the app ended; None while it runs."""
         ...
 
-    def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
+    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
         """The last part of a log, decoded leniently; empty when there is none."""
         ...
 
-    def read_log(
+    async def read_log(
         self,
         deployment_id: str,
         kind: LogKind,
         *,
-        after: int = 0,
+        after: Cursor = 0,
         since_ms: int = 0,
         tail: int | None = None,
         limit: int = 10_000,
     ) -> LogPage:
         """Lines of a log, oldest first, at most `limit` of them, and no more than a mebibyte.
 
-        They begin behind the position `after`, at the time `since_ms`, or where the last `tail`
-        lines do, whichever comes last. What is no longer kept is passed over; a position that was
-        never reached begins anew. Blocks for milliseconds; empty when there is no log.
+        They begin behind `after`, at the time `since_ms`, or where the last `tail` lines do,
+        whichever comes last. What is no longer kept is passed over; a cursor that was never given
+        begins anew. Empty when there is no log.
         """
         ...
 
-    def note(self, deployment_id: str, text: str) -> None:
-        """A line of the gateway's own in the app's log; nothing when the deployment is gone."""
+    async def note(self, deployment_id: str, text: str) -> None:
+        """Write a line of the gateway's own into the app's log; none when the app is gone."""
         ...

@@ -30,9 +30,9 @@ class Recording(FakeRuntime):
         super().__init__()
         self.asked: list[dict[str, Any]] = []
 
-    def read_log(self, deployment_id: str, kind: LogKind, **asked: Any) -> LogPage:
+    async def read_log(self, deployment_id: str, kind: LogKind, **asked: Any) -> LogPage:
         self.asked.append({"kind": kind, **asked})
-        return super().read_log(deployment_id, kind, **asked)
+        return await super().read_log(deployment_id, kind, **asked)
 
 
 class Asking(Believed):

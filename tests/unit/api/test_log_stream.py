@@ -8,7 +8,7 @@ import pytest
 
 from moorage.api import log_stream
 from moorage.api.log_stream import Followers, LogReader, LogStreamResponse
-from moorage.engines.engine import LogLine, LogPage
+from moorage.engines.engine import Cursor, LogLine, LogPage
 from moorage.errors import TooManyStreams
 from moorage.records.log import LogStream
 from waiting import until
@@ -17,14 +17,14 @@ WALLET = "0xa"
 
 
 class Log:
-    """Lines that come while the test runs; positions count them."""
+    """Lines that come while the test runs; cursors count them."""
 
     def __init__(self, *texts: str) -> None:
         self.texts = list(texts)
         self.over = False
 
-    def read(self, position: int | None, limit: int) -> LogPage:
-        begin = position or 0
+    async def read(self, cursor: Cursor | None, limit: int) -> LogPage:
+        begin = cursor or 0
         lines = tuple(
             LogLine(0, LogStream.OUT, text, number)
             for number, text in enumerate(self.texts[begin : begin + limit], begin + 1)
@@ -141,9 +141,9 @@ async def test_slow_reader_is_waited_for_and_nothing_is_kept_for_it() -> None:
     read = asyncio.Event()
     asked: list[int | None] = []
 
-    def counted(position: int | None, limit: int) -> LogPage:
-        asked.append(position)
-        return log.read(position, limit)
+    async def counted(cursor: Cursor | None, limit: int) -> LogPage:
+        asked.append(cursor)
+        return await log.read(cursor, limit)
 
     async def send(_message: object) -> None:
         await read.wait()

@@ -121,7 +121,7 @@ class Restarts:
             ended or _UNKNOWN,
             now=self._clock.monotonic_seconds(),
         )
-        self._runtime.note(serving, _sentence(ended, restarts=len(history.restarts)))
+        await self._runtime.note(serving, _sentence(ended, restarts=len(history.restarts)))
         if began_to_loop:
             await self._tell(project, serving, history)
         try:
@@ -149,7 +149,9 @@ class Restarts:
 
     async def _tell(self, project: Project, serving: str, history: "_History") -> None:
         log.warning("app is in a crash loop", deployment=serving)
-        self._runtime.note(serving, f"A crash loop: {LOOP_AFTER} restarts within ten minutes.")
+        await self._runtime.note(
+            serving, f"A crash loop: {LOOP_AFTER} restarts within ten minutes."
+        )
         async with self._db.transaction(durable=False) as tx:
             await outbox.record(
                 tx,

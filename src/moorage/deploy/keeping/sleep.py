@@ -21,6 +21,7 @@ log = structlog.get_logger()
 
 _LAST_GUESTS_SECONDS = 5.0  # how long what came just before the route was taken away may take
 _POLL_SECONDS = 0.02
+_ASLEEP = "Not used for a while: asleep until the next request."
 
 
 class Sleep:
@@ -108,6 +109,7 @@ class Sleep:
         """
         serving = instance.deployment_id
         deadline = self._clock.monotonic_seconds() + _LAST_GUESTS_SECONDS
+        noted = False
         while (project := await self._sleeping(project_id, serving)) is not None:
             if self._addresses.target(project) == instance.address:
                 await self._addresses.remove(project)
@@ -115,13 +117,16 @@ class Sleep:
             if guests and self._clock.monotonic_seconds() > deadline:
                 await self._stay_up(project, instance)
                 return
-            if not guests and await self._sleeping(project_id, serving) is not None:
+            if not guests and not noted:
+                await self._runtime.note(serving, _ASLEEP)
+                noted = True
+            elif not guests and await self._sleeping(project_id, serving) is not None:
                 self._just_stopped.add(serving)
-                self._runtime.note(serving, "Not used for a while: asleep until the next request.")
                 await self._runtime.stop(serving)
                 log.info("app fell asleep", deployment=serving)
                 return
-            await asyncio.sleep(_POLL_SECONDS)
+            else:
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def _sleeping(self, project_id: str, serving: str) -> Project | None:
         """The project as it is now, while it sleeps and has this app."""

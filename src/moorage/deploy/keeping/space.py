@@ -97,7 +97,7 @@ class Space:
                 data={"project_id": project.id, "reason": NO_SPACE, "reason_code": "no_capacity"},
                 now_ms=self._clock.now_ms(),
             )
-        self._runtime.note(deployment_id, NO_SPACE)
+        await self._runtime.note(deployment_id, NO_SPACE)
         log.warning("app ended: the disk is nearly full", deployment=deployment_id)
 
     async def _release(self, disks: Disks, spare: int) -> None:

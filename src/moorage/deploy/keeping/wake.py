@@ -159,7 +159,7 @@ class Wake:
             await projects.wake(tx, project.id)
         self._sleep.use(serving)
         self._subject_tasks.forgive("start", serving)
-        self._runtime.note(serving, "A request came: awake, and started again.")
+        await self._runtime.note(serving, "A request came: awake, and started again.")
 
     async def _until_healthy(self, serving: str, address: Address) -> None:
         """Wait until the app is well; what it says if it never is, its visitors are to see."""

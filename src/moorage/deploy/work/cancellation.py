@@ -42,7 +42,7 @@ class Cancellation:
         cancelled = DeployFailed(
             FailureCause.CANCELLED,
             "You cancelled this deployment.",
-            log_tail=self._runtime.log_tail(deployment.id, LogKind.BUILD),
+            log_tail=await self._runtime.log_tail(deployment.id, LogKind.BUILD),
         )
         async with self._db.transaction(durable=True) as tx:
             current = await projects.deployment(tx, deployment.id)

@@ -184,7 +184,7 @@ class Workflow:
         self, job: Job, deployment: Deployment, project: Project, failure: DeployFailed
     ) -> None:
         """Record the failure, then clear up; credits stay where they are."""
-        tail = failure.log_tail or self._runtime.log_tail(deployment.id, LogKind.RUNTIME)
+        tail = failure.log_tail or await self._runtime.log_tail(deployment.id, LogKind.RUNTIME)
         ended = DeployFailed(failure.cause, failure.reason, log_tail=tail)
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:

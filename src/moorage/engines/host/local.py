@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from moorage.engines.engine import Incident, Instance, InstanceSpec, LogPage
+from moorage.engines.engine import Cursor, Incident, Instance, InstanceSpec, LogPage
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.deployment_directory import Machine, Place
 from moorage.engines.host.exit_watcher import ExitWatcher
@@ -143,27 +143,29 @@ class Local(ABC, Generic[M, P]):
         """As `Engine.known`."""
         return self._machine.known()
 
-    def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
+    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
         """As `Engine.log_tail`."""
-        return self._place(deployment_id).logs.tail(kind, max_bytes)
+        return await in_thread(self._place(deployment_id).logs.tail, kind, max_bytes)
 
-    def read_log(
+    async def read_log(
         self,
         deployment_id: str,
         kind: LogKind,
         *,
-        after: int = 0,
+        after: Cursor = 0,
         since_ms: int = 0,
         tail: int | None = None,
         limit: int = 10_000,
     ) -> LogPage:
         """As `Engine.read_log`."""
         logs = self._place(deployment_id).logs
-        return logs.read(kind, after=after, since_ms=since_ms, tail=tail, limit=limit)
+        return await in_thread(
+            logs.read, kind, after=after, since_ms=since_ms, tail=tail, limit=limit
+        )
 
-    def note(self, deployment_id: str, text: str) -> None:
+    async def note(self, deployment_id: str, text: str) -> None:
         """As `Engine.note`; what can't be written is left out."""
-        self._place(deployment_id).logs.note(LogKind.RUNTIME, text)
+        await in_thread(self._place(deployment_id).logs.note, LogKind.RUNTIME, text)
 
     @property
     def _machine(self) -> M:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.clock import Clock
-from moorage.engines.engine import LogPage
+from moorage.engines.engine import Cursor, LogPage
 from moorage.engines.logs import reader, store
 from moorage.engines.logs.collecting import Collecting
 from moorage.engines.logs.pipes import Pipes
@@ -46,7 +46,7 @@ class Logs:
             store.append(self._log(kind), store.GATEWAY, [line], at_ms=now_ms, cap_bytes=cap)
 
     def read(
-        self, kind: LogKind, *, after: int, since_ms: int, tail: int | None, limit: int
+        self, kind: LogKind, *, after: Cursor, since_ms: int, tail: int | None, limit: int
     ) -> LogPage:
         """As `Engine.read_log`."""
         log = self._log(kind)

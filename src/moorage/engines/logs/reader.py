@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from moorage.engines.engine import LogLine, LogPage
+from moorage.engines.engine import Cursor, LogLine, LogPage
 from moorage.engines.logs.store import ERR, GATEWAY, OUT, segment_path, segments
 from moorage.records.log import LogStream
 
@@ -16,7 +16,7 @@ _TRIES = 5  # segments may be dropped while they are read
 
 
 def read_log(
-    log: Path, *, after: int = 0, since_ms: int = 0, tail: int | None = None, limit: int
+    log: Path, *, after: Cursor = 0, since_ms: int = 0, tail: int | None = None, limit: int
 ) -> LogPage:
     """At most `limit` lines, as `Engine.read_log` says; an empty page without a log."""
     for _ in range(_TRIES):
@@ -50,7 +50,7 @@ class _View:
                 count -= len(piece)
         return b"".join(pieces)
 
-    def start(self, *, after: int, since_ms: int, tail: int | None) -> int:
+    def start(self, *, after: Cursor, since_ms: int, tail: int | None) -> int:
         """Where the lines that are asked for begin; a position never reached begins anew."""
         position = max(self.begin, after if after <= self.end else 0)
         if since_ms:

@@ -68,7 +68,7 @@ def test_any_lines_read_back_whole_from_any_place(
     found = everything(log, limit=3)
     assert shown(found) == wanted
     for number, line in enumerate(found, 1):
-        assert shown(everything(log, after=line.position)) == wanted[number:]
+        assert shown(everything(log, after=line.cursor)) == wanted[number:]
 
 
 def test_oldest_are_dropped_and_the_cap_is_kept(log: Path) -> None:
@@ -96,7 +96,7 @@ def test_place_that_is_no_longer_kept_goes_on_at_the_oldest(log: Path) -> None:
     put(log, *(f"{number} " + "x" * 1000 for number in range(6_000)))
     first = segments(log)[0][0]
     page = read_log(log, after=10, limit=1)
-    assert page.lines[0].position > first
+    assert page.lines[0].cursor > first
     assert page.lines == read_log(log, after=first, limit=1).lines
 
 
