@@ -82,7 +82,7 @@ def _shown(
         domains=verified,
         created_at=iso_utc(project.created_at_ms),
         serving_deployment_id=project.serving_deployment_id,
-        deployment_in_progress=now.newest.id if now.newest and now.is_under_way else None,
+        deployment_in_progress=now.under_way[0].id if now.under_way else None,
         run_env_names=sorted(now.variables.run),
         build_var_names=sorted(now.variables.build),
         health_path=now.health_path,

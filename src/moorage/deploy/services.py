@@ -15,6 +15,7 @@ from moorage.deploy.addresses.txt_records import TxtRecords
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.capacity import Capacity, Policy
 from moorage.deploy.entrance.configuration import ProjectConfiguration
+from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.deploy.keeping.drain import Drain
 from moorage.deploy.keeping.reconciler import Reconciler
@@ -114,8 +115,7 @@ class DeployServices:
             db=self._db,
             quotes=quotes,
             paywall=paywall,
-            prices=prices,
-            size=size,
+            pricing=Pricing(prices, size),
             sources=self._core.sources,
             capacity=self.capacity,
             metering=self._metering,

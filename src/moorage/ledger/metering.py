@@ -17,7 +17,6 @@ from moorage.ledger.burn import (
     MONTH_MS,
     WARNINGS_HOURS,
     charge_up_to,
-    hour_of,
     owed,
     runs_out_at,
     warning_hours,
@@ -26,7 +25,7 @@ from moorage.ledger.burn import (
 from moorage.money import MicroUsd, usd_number
 from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project
-from moorage.storage.apps import intervals, projects, promises
+from moorage.storage.apps import intervals, projects
 from moorage.storage.apps.intervals import Charge, RunInterval
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts
@@ -112,15 +111,10 @@ class Metering:
         asleep = await projects.suspended_of_wallet(source, project.wallet)
         return project.id in woken(balance, burning, asleep, now_ms=self.time.now_ms())
 
-    async def lacking(
-        self, source: Database | Transaction, wallet: str, monthly_price: MicroUsd
-    ) -> MicroUsd:
-        """What a wallet's credits lack to an hour of all that shares them, and of one more."""
-        balance = await accounts.balance(source, wallet)
+    async def owes(self, source: Database | Transaction, wallet: str) -> MicroUsd:
+        """What a wallet's apps have burned that is not charged yet."""
         burning = await intervals.open_of_wallet(source, wallet)
-        sharing = await promises.prices_sharing_credits(source, wallet)
-        owes = owed(burning, at_ms=self.time.now_ms())
-        return MicroUsd(max(0, hour_of(*sharing, monthly_price) + owes - balance))
+        return owed(burning, at_ms=self.time.now_ms())
 
     async def suspend_unpaid(self, tx: Transaction, wallet: str) -> None:
         """Suspend what a wallet runs without credits, as its payment was taken back."""

@@ -14,6 +14,7 @@ from fakes import FakeRuntime, FakeSettlements, FakeVerifier, paywall_of, roomy
 from moorage.auth.rate_limit import RateLimiter
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
+from moorage.deploy.entrance.price import Pricing
 from moorage.errors import MoorageError
 from moorage.failpoints import armed
 from moorage.ledger.metering import Metering
@@ -64,8 +65,7 @@ class Gate:
             db=self.db,
             quotes=self.quotes,
             paywall=self.paywall,
-            prices=prices,
-            size=Size(),
+            pricing=Pricing(prices, Size()),
             sources=self.sources,
             capacity=roomy(self.db, runtime=self.runtime, reserve_bytes=reserve_bytes),
             metering=Metering(db=self.db, clock=self.clock),

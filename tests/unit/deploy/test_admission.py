@@ -673,7 +673,7 @@ async def test_dry_run_tells_what_a_deploy_would_be_answered_and_changes_nothing
         answer == "402 with the warning",
     )
     assert await gate.counts() == before
-    await gate.quotes.check_name(wallet=BOB, unique_name="hello")  # it is still free
+    await gate.quotes.of_name(gate.db, wallet=BOB, unique_name="hello")  # it is still free
 
 
 async def test_dry_run_of_a_redeploy_costs_nothing_while_there_are_credits(gate: Gate) -> None:

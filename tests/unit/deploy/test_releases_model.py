@@ -123,7 +123,8 @@ class Harbour(RuleBasedStateMachine):
             async with self.db.transaction(durable=True) as tx:
                 project = await projects.by_id(tx, self.project.id)
                 assert project is not None
-                await succession.queue(tx, project, deployment)
+                under_way = await projects.under_way_of(tx, project.id)
+                await succession.queue(tx, project, deployment, in_place_of=under_way)
             return deployment
 
         deployment = self.run(queue())

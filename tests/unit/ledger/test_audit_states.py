@@ -9,13 +9,12 @@ import pytest
 
 from busy_books import MONTHLY, keep_busy
 from clock import HOUR_MS, MovableClock
-from moorage.auth.rate_limit import RateLimiter
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.operate.audit_states import audit_states
-from moorage.payments.price.quotes import Quotes
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
+from quoting import Quoting
 from records_fixture import (
     ALICE,
     BOB,
@@ -36,7 +35,7 @@ async def busy(db: Database, db_path: Path, clock: MovableClock) -> Database:
     """Books with every kind of row, a project that serves, and one that was just quoted."""
     transfers = [transfer(payer, 500_000) for payer in PAYERS]
     await keep_busy(db, clock, [*transfers, transfer(DAN, 2_500)], [fresh_hash(), fresh_hash()])
-    await Quotes(db=db, strangers=RateLimiter(clock=clock), clock=clock).offer(
+    await Quoting(db, clock).offer(
         wallet=ALICE, unique_name="quoted", months=1, price=MicroUsd(500_000)
     )
     serving = await add_project(db, ALICE, "serves", monthly_price_micro_usd=MONTHLY)

@@ -6,7 +6,6 @@ from sqlalchemy import func, select
 
 from clock import START_MS, MovableClock
 from fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of
-from moorage.auth.rate_limit import RateLimiter
 from moorage.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
@@ -20,7 +19,6 @@ from moorage.errors import (
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.operate.review import release
-from moorage.payments.price.quotes import Quotes
 from moorage.payments.protocols.evidence import (
     Evidence,
     PaymentMeans,
@@ -34,6 +32,7 @@ from moorage.storage.database import Database, Statement
 from moorage.storage.money import accounts
 from moorage.storage.money import payments as stored
 from moorage.storage.schema import payments
+from quoting import Quoting
 from records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC, USDT, fresh_hash, transfer
 
 BODY = "00" * 32
@@ -230,7 +229,7 @@ async def test_two_tokens_of_one_transaction_are_both_credited(
 async def test_payment_is_noted_on_the_quote_it_is_made_for(
     db: Database, paywall: Paywall, chain: FakeVerifier, clock: MovableClock
 ) -> None:
-    quotes = Quotes(db=db, strangers=RateLimiter(clock=clock), clock=clock)
+    quotes = Quoting(db, clock)
     price = MicroUsd(500_000)
     await quotes.offer(wallet=ALICE, unique_name="hello", months=1, price=price)
     await take(paywall, chain.pays(transfer(ALICE, 200_000)))

@@ -5,11 +5,11 @@ from random import Random
 import pytest
 
 from clock import MovableClock
-from moorage.auth.rate_limit import RateLimiter
 from moorage.money import MicroUsd
-from moorage.payments.price.quotes import LONGEST_PROMISE_MS, QUOTE_LIFETIME_MS, Quotes
+from moorage.payments.price.quotes import LONGEST_PROMISE_MS, QUOTE_LIFETIME_MS
 from moorage.storage.database import Database
 from moorage.storage.money import quotes as rows
+from quoting import Quoting
 from records_fixture import ALICE
 
 OLD, TODAY = MicroUsd(6_000_000), MicroUsd(33_000_000)
@@ -22,7 +22,7 @@ class Buyer:
     def __init__(self, db: Database, clock: MovableClock) -> None:
         self.db = db
         self.clock = clock
-        self.quotes = Quotes(db=db, strangers=RateLimiter(clock=clock), clock=clock)
+        self.quotes = Quoting(db, clock)
         self.paid = 0
 
     async def asked(self, price: MicroUsd = TODAY) -> int:
@@ -73,7 +73,7 @@ async def test_small_first_part_is_asked_for_the_rest_of_the_promise(
         wallet=ALICE, unique_name="hello", months=1, price=TODAY, received=MicroUsd(5)
     )
     assert (quote.price_micro_usd, quote.received_micro_usd) == (OLD, 5)
-    (living,) = await buyer.quotes.living(wallet=ALICE, unique_name="hello")
+    _, (living,) = await buyer.quotes.of_name(wallet=ALICE, unique_name="hello")
     assert living == quote
 
 

@@ -8,7 +8,7 @@ from clock import START_MS, MovableClock
 from moorage.auth.rate_limit import RateLimiter
 from moorage.errors import DatabaseUnavailable, NameUnavailable, RateLimited
 from moorage.money import MicroUsd
-from moorage.payments.price.quotes import NAMES_HELD_AT_MOST, QUOTE_LIFETIME_MS, Quotes
+from moorage.payments.price.quotes import NAMES_HELD_AT_MOST, QUOTE_LIFETIME_MS
 from moorage.payments.price.quotes import honoured as best_price
 from moorage.records.project import ProjectStatus
 from moorage.records.quote import Quote
@@ -16,6 +16,7 @@ from moorage.storage.apps import projects
 from moorage.storage.database import Database, Statement
 from moorage.storage.money import quotes as rows
 from moorage.storage.schema import quotes as table
+from quoting import Quoting
 from records_fixture import ALICE, BOB, add_project
 
 OLD, NEW = MicroUsd(500_000), MicroUsd(800_000)
@@ -23,29 +24,30 @@ COUNT = Statement(select(func.count()).select_from(table))
 
 
 @pytest.fixture
-def quotes(db: Database, clock: MovableClock) -> Quotes:
-    return Quotes(db=db, strangers=RateLimiter(clock=clock), clock=clock)
+def quotes(db: Database, clock: MovableClock) -> Quoting:
+    return Quoting(db, clock)
 
 
-async def offer(quotes: Quotes, wallet: str = ALICE, name: str = "hello", **changed: Any) -> Quote:
+async def offer(quotes: Quoting, wallet: str = ALICE, name: str = "hello", **changed: Any) -> Quote:
     wanted: dict[str, Any] = {"months": 1, "price": OLD} | changed
     return await quotes.offer(wallet=wallet, unique_name=name, **wanted)
 
 
-async def honoured(quotes: Quotes, price: int, wallet: str = ALICE, months: int = 1) -> int:
-    living = await quotes.living(wallet=wallet, unique_name="hello")
+async def honoured(quotes: Quoting, price: int, wallet: str = ALICE, months: int = 1) -> int:
+    now_ms = quotes.clock.now_ms()
+    living = await rows.live(quotes.db, wallet=wallet, unique_name="hello", now_ms=now_ms)
     return best_price(living, months=months, price=MicroUsd(price))
 
 
-async def is_free(quotes: Quotes, wallet: str, name: str = "hello") -> bool:
+async def is_free(quotes: Quoting, wallet: str, name: str = "hello") -> bool:
     try:
-        await quotes.check_name(wallet=wallet, unique_name=name)
+        await quotes.of_name(wallet=wallet, unique_name=name)
     except NameUnavailable:
         return False
     return True
 
 
-async def test_quote_is_kept_for_thirty_minutes(quotes: Quotes, db: Database) -> None:
+async def test_quote_is_kept_for_thirty_minutes(quotes: Quoting, db: Database) -> None:
     quote = await offer(quotes)
     assert (quote.created_at_ms, quote.expires_at_ms) == (START_MS, START_MS + 30 * 60_000)
     assert (quote.price_micro_usd, quote.received_micro_usd, quote.months) == (OLD, 0, 1)
@@ -53,7 +55,7 @@ async def test_quote_is_kept_for_thirty_minutes(quotes: Quotes, db: Database) ->
 
 
 async def test_quoted_price_is_honoured_until_it_expires_and_not_a_moment_longer(
-    quotes: Quotes, clock: MovableClock
+    quotes: Quoting, clock: MovableClock
 ) -> None:
     await offer(quotes)
     assert await honoured(quotes, NEW) == OLD
@@ -63,19 +65,19 @@ async def test_quoted_price_is_honoured_until_it_expires_and_not_a_moment_longer
     assert await honoured(quotes, NEW) == NEW
 
 
-async def test_price_that_fell_is_taken_over_the_quoted_one(quotes: Quotes) -> None:
+async def test_price_that_fell_is_taken_over_the_quoted_one(quotes: Quoting) -> None:
     await offer(quotes, price=NEW)
     assert await honoured(quotes, OLD) == OLD
 
 
-async def test_quote_is_for_its_wallet_and_its_months(quotes: Quotes) -> None:
+async def test_quote_is_for_its_wallet_and_its_months(quotes: Quoting) -> None:
     await offer(quotes)
     assert await honoured(quotes, NEW, wallet=BOB) == NEW
     assert await honoured(quotes, NEW, months=2) == NEW
 
 
 async def test_asking_again_gives_the_same_quote_while_half_its_life_is_left(
-    quotes: Quotes, clock: MovableClock, db: Database
+    quotes: Quoting, clock: MovableClock, db: Database
 ) -> None:
     first = await offer(quotes)
     clock.advance(QUOTE_LIFETIME_MS // 2 - 1)
@@ -87,13 +89,13 @@ async def test_asking_again_gives_the_same_quote_while_half_its_life_is_left(
     assert await db.one(COUNT) == (2,)
 
 
-async def test_fresh_quote_below_todays_price_is_given_again(quotes: Quotes) -> None:
+async def test_fresh_quote_below_todays_price_is_given_again(quotes: Quoting) -> None:
     first = await offer(quotes)
     assert await offer(quotes, price=NEW) == first
 
 
 async def test_better_promise_is_repeated_while_a_minute_is_left_to_pay(
-    quotes: Quotes, clock: MovableClock
+    quotes: Quoting, clock: MovableClock
 ) -> None:
     first = await offer(quotes)
     clock.advance(QUOTE_LIFETIME_MS - 60_001)
@@ -103,7 +105,7 @@ async def test_better_promise_is_repeated_while_a_minute_is_left_to_pay(
 
 
 async def test_asking_again_and_again_does_not_keep_an_old_price(
-    quotes: Quotes, clock: MovableClock
+    quotes: Quoting, clock: MovableClock
 ) -> None:
     await offer(quotes)
     for _ in range(4):
@@ -112,7 +114,7 @@ async def test_asking_again_and_again_does_not_keep_an_old_price(
     assert await honoured(quotes, NEW) == NEW
 
 
-async def test_whoever_began_to_pay_keeps_the_price(quotes: Quotes, clock: MovableClock) -> None:
+async def test_whoever_began_to_pay_keeps_the_price(quotes: Quoting, clock: MovableClock) -> None:
     await offer(quotes)
     clock.advance(QUOTE_LIFETIME_MS // 2)
     quote = await offer(quotes, price=NEW, received=MicroUsd(200_000))
@@ -123,7 +125,7 @@ async def test_whoever_began_to_pay_keeps_the_price(quotes: Quotes, clock: Movab
 
 
 async def test_what_was_received_carries_over_to_the_next_quote(
-    quotes: Quotes, clock: MovableClock, db: Database
+    quotes: Quoting, clock: MovableClock, db: Database
 ) -> None:
     await offer(quotes)
     async with db.transaction(durable=True) as tx:
@@ -136,7 +138,7 @@ async def test_what_was_received_carries_over_to_the_next_quote(
 
 
 async def test_payment_is_noted_on_living_quotes_of_that_wallet_and_name_alone(
-    quotes: Quotes, clock: MovableClock, db: Database
+    quotes: Quoting, clock: MovableClock, db: Database
 ) -> None:
     await offer(quotes)
     clock.advance(QUOTE_LIFETIME_MS)
@@ -154,7 +156,7 @@ async def test_payment_is_noted_on_living_quotes_of_that_wallet_and_name_alone(
 
 
 async def test_name_is_held_for_the_wallet_until_its_quote_expires(
-    quotes: Quotes, clock: MovableClock
+    quotes: Quoting, clock: MovableClock
 ) -> None:
     await offer(quotes)
     assert await is_free(quotes, ALICE)
@@ -169,7 +171,7 @@ async def test_name_is_held_for_the_wallet_until_its_quote_expires(
     assert not await is_free(quotes, ALICE)
 
 
-async def test_one_of_forty_wallets_that_ask_at_once_gets_the_name(quotes: Quotes) -> None:
+async def test_one_of_forty_wallets_that_ask_at_once_gets_the_name(quotes: Quoting) -> None:
     wallets = [f"0x{number:040x}" for number in range(40)]
     answers = await asyncio.gather(
         *(offer(quotes, wallet) for wallet in wallets), return_exceptions=True
@@ -178,14 +180,14 @@ async def test_one_of_forty_wallets_that_ask_at_once_gets_the_name(quotes: Quote
     assert sum(isinstance(answer, NameUnavailable) for answer in answers) == 39
 
 
-async def test_name_of_a_project_is_its_owners(quotes: Quotes, db: Database) -> None:
+async def test_name_of_a_project_is_its_owners(quotes: Quoting, db: Database) -> None:
     await add_project(db, ALICE, "hello", ProjectStatus.FAILED)
     assert await is_free(quotes, ALICE)
     assert not await is_free(quotes, BOB)
 
 
 async def test_name_taken_while_a_quote_was_asked_for_is_not_sold_twice(
-    quotes: Quotes, db: Database
+    quotes: Quoting, db: Database
 ) -> None:
     async with db.transaction(durable=True):
         asking = asyncio.create_task(offer(quotes, BOB))
@@ -200,18 +202,18 @@ async def test_name_taken_while_a_quote_was_asked_for_is_not_sold_twice(
 
 
 async def test_project_that_is_being_deleted_cannot_be_deployed_to(
-    quotes: Quotes, db: Database
+    quotes: Quoting, db: Database
 ) -> None:
     project = await add_project(db, ALICE, "hello", ProjectStatus.DELETING)
     with pytest.raises(NameUnavailable, match="again in a moment"):
-        await quotes.check_name(wallet=ALICE, unique_name="hello")
+        await quotes.of_name(wallet=ALICE, unique_name="hello")
     async with db.transaction(durable=True) as tx:
         await projects.set_deleted(tx, project.id, at_ms=START_MS)
     assert await is_free(quotes, ALICE)
     assert await is_free(quotes, BOB)
 
 
-async def test_wallet_holds_so_many_names_and_no_more(quotes: Quotes, clock: MovableClock) -> None:
+async def test_wallet_holds_so_many_names_and_no_more(quotes: Quoting, clock: MovableClock) -> None:
     asked = await asyncio.gather(
         *(offer(quotes, name=f"name-{n}") for n in range(NAMES_HELD_AT_MOST + 10)),
         return_exceptions=True,
@@ -231,7 +233,7 @@ async def test_fresh_keys_of_one_address_hold_so_many_names_together(
     db: Database, clock: MovableClock
 ) -> None:
     limiter = RateLimiter(clock=clock, limit=3, window_seconds=QUOTE_LIFETIME_MS // 1000)
-    quotes = Quotes(db=db, strangers=limiter, clock=clock)
+    quotes = Quoting(db, clock, limiter)
     for number in range(3):
         await offer(quotes, f"0x{number}", f"name-{number}", stranger_at="here")
     with pytest.raises(RateLimited, match="POST /agent/credits") as refused:
@@ -248,17 +250,19 @@ async def test_fresh_keys_of_one_address_hold_so_many_names_together(
     assert await offer(quotes, "0x7", "name-7", stranger_at="here")
 
 
-async def test_what_expired_is_forgotten(quotes: Quotes, clock: MovableClock, db: Database) -> None:
+async def test_what_expired_is_forgotten(
+    quotes: Quoting, clock: MovableClock, db: Database
+) -> None:
     await offer(quotes, name="one")
     clock.advance(1)
     await offer(quotes, name="two")
     clock.advance(QUOTE_LIFETIME_MS - 1)
-    assert await quotes.purge() == 1
+    assert await quotes.quotes.purge() == 1
     assert await db.one(COUNT) == (1,)
-    assert await quotes.purge() == 0
+    assert await quotes.quotes.purge() == 0
 
 
-async def test_no_quote_without_a_database(quotes: Quotes, db: Database) -> None:
+async def test_no_quote_without_a_database(quotes: Quoting, db: Database) -> None:
     db._writer.execute("PRAGMA query_only = ON")
     with pytest.raises(DatabaseUnavailable):
         await offer(quotes)

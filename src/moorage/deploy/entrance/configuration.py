@@ -30,9 +30,14 @@ class Present(msgspec.Struct, frozen=True):
 
     variables: Variables
     health_path: str
-    newest: Deployment | None
-    """The one under way, or else the one that serves."""
-    is_under_way: bool
+    under_way: tuple[Deployment, ...] = ()
+    """One at most."""
+    serving: Deployment | None = None
+
+    @property
+    def newest(self) -> Deployment | None:
+        """The one under way, or else the one that serves."""
+        return self.under_way[0] if self.under_way else self.serving
 
     def with_settings(self, settings: Settings) -> Variables:
         """The variables, with those of a deploy over them. Raises InvalidField for too many."""
@@ -41,7 +46,7 @@ class Present(msgspec.Struct, frozen=True):
         )
 
 
-NOT_YET = Present(Variables(), "/", None, is_under_way=False)
+NOT_YET = Present(Variables(), "/")
 """How a project is configured that is still to be made."""
 
 
@@ -50,7 +55,7 @@ async def present(source: Database | Transaction, vault: Vault, project: Project
 
     Variables of builds belong to no deployment: the next upload has those that were set last.
     """
-    under_way = await projects.under_way_of(source, project.id)
+    under_way = tuple(await projects.under_way_of(source, project.id))
     serving_id = project.serving_deployment_id
     serving = await projects.deployment(source, serving_id) if serving_id else None
     newest = under_way[0] if under_way else serving
@@ -59,8 +64,8 @@ async def present(source: Database | Transaction, vault: Vault, project: Project
     return Present(
         variables=Variables(build=own.build, run=run),
         health_path=project.health_path if newest is None else newest.health_path,
-        newest=newest,
-        is_under_way=bool(under_way),
+        under_way=under_way,
+        serving=serving,
     )
 
 
@@ -169,7 +174,7 @@ class ProjectConfiguration:
             await configuration.give_volume(tx, project.id)
         if now.newest is None or not (for_app or change.restart):
             return Changed(Effect.NEXT_UPLOAD)
-        if now.is_under_way:
+        if now.under_way:
             await configuration.configure_deployment(
                 tx, now.newest.id, variables=variables, health_path=health_path
             )
@@ -180,7 +185,7 @@ class ProjectConfiguration:
         self._copies.check(project.wallet)
         copy = succession.copy_of(now.newest, Origin.CONFIGURATION, now_ms=self._clock.now_ms())
         deployment = msgspec.structs.replace(copy, variables=variables, health_path=health_path)
-        await succession.queue(tx, project, deployment)
+        await succession.queue(tx, project, deployment, in_place_of=now.under_way)
         return Changed(Effect.DEPLOYING, deployment.id)
 
 

@@ -1,6 +1,7 @@
 """Succession: a project's new deployment is queued, and takes the place of those under way."""
 
 import uuid
+from collections.abc import Sequence
 
 import msgspec
 
@@ -30,11 +31,15 @@ def copy_of(built: Deployment, origin: Origin, *, now_ms: int) -> Deployment:
     )
 
 
-async def queue(tx: Transaction, project: Project, deployment: Deployment) -> tuple[str, ...]:
-    """Store the deployment with its job; the later wins: gives the ids of those given up for it."""
+async def queue(
+    tx: Transaction, project: Project, deployment: Deployment, *, in_place_of: Sequence[Deployment]
+) -> tuple[str, ...]:
+    """Stores the deployment with its job, and gives up those of the project that are under way.
+
+    Returns their ids.
+    """
     now_ms = deployment.created_at_ms
-    given_up = await projects.under_way_of(tx, project.id)
-    for earlier in given_up:
+    for earlier in in_place_of:
         late = DeployFailed(
             FailureCause.SUPERSEDED,
             f"A later deployment of this project, {deployment.id}, took its place "
@@ -54,7 +59,7 @@ async def queue(tx: Transaction, project: Project, deployment: Deployment) -> tu
         builds=_builds(deployment),
         run_at_ms=now_ms,
     )
-    return tuple(item.id for item in given_up)
+    return tuple(item.id for item in in_place_of)
 
 
 def _builds(deployment: Deployment) -> bool:

@@ -75,7 +75,12 @@ class Rollback:
                 raise ReleaseGone
             self._copies.check(project.wallet)
             deployment = succession.copy_of(release, Origin.ROLLBACK, now_ms=self._clock.now_ms())
-            given_up = await succession.queue(tx, project, deployment)
+            given_up = await succession.queue(
+                tx,
+                project,
+                deployment,
+                in_place_of=await projects.under_way_of(tx, project.id),
+            )
             begun = RollingBack(project.id, deployment.id, release.id)
             await idempotency.carried_out(tx, claim, begun)
         self._on_queued()

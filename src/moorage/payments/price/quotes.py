@@ -48,73 +48,27 @@ class Quotes:
         self._strangers = strangers
         self._clock = clock
 
-    async def check_name(
-        self, *, wallet: str, unique_name: str, source: Database | Transaction | None = None
-    ) -> Project | None:
-        """The wallet's own project of this name, if there is one.
+    async def of_name(
+        self, source: Database | Transaction, *, wallet: str, unique_name: str
+    ) -> tuple[Project | None, list[Quote]]:
+        """The wallet's project of this name, if there is one, and its living quotes for the name.
 
-        Raises NameUnavailable when this wallet can't deploy under this name now: another wallet has
-        it or holds it, or the wallet's own project of that name is just being deleted.
+        The longest-lived quote is first. Raises NameUnavailable when this wallet can't deploy under
+        this name now: another wallet has it or holds it, or the wallet's own project of that name
+        is just being deleted.
         """
-        source = source or self._db
         project = await projects.by_name(source, unique_name)
         if project is not None and project.wallet != wallet:
             raise NameUnavailable
         if project is not None and project.status is ProjectStatus.DELETING:
             raise NameUnavailable(_BEING_DELETED)
-        if await quotes.held_by_other(
-            source, wallet=wallet, unique_name=unique_name, now_ms=self._clock.now_ms()
-        ):
+        name = {"wallet": wallet, "unique_name": unique_name}
+        now_ms = self._clock.now_ms()
+        if await quotes.held_by_other(source, **name, now_ms=now_ms):
             raise NameUnavailable
-        return project
-
-    async def living(
-        self, *, wallet: str, unique_name: str, source: Database | Transaction | None = None
-    ) -> list[Quote]:
-        """The wallet's quotes for this name that have not expired, the longest-lived first."""
-        return await quotes.live(
-            source or self._db,
-            wallet=wallet,
-            unique_name=unique_name,
-            now_ms=self._clock.now_ms(),
-        )
+        return project, await quotes.live(source, **name, now_ms=now_ms)
 
     async def offer(
-        self,
-        *,
-        wallet: str,
-        unique_name: str,
-        months: int,
-        price: MicroUsd,
-        received: MicroUsd = NOTHING,
-        stranger_at: str | None = None,
-    ) -> Quote:
-        """A quote with at least half of its life left, made unless there is one.
-
-        `price` is today's; a living quote below it is given as it is, but a new one promises it
-        only to whoever has paid a tenth of it since, within two hours of the first promise, or
-        asking again would keep a price for ever. `received` is what was paid towards it, so that
-        the rest is asked for next time. Raises NameUnavailable.
-
-        A wallet that holds too many names is told the rest of what it has begun to pay, but no
-        name is held for it; if it has paid nothing, RateLimited is raised. So it is when too much
-        is held for wallets of its client address, `stranger_at`, that never paid.
-        """
-        async with self._db.transaction(durable=False) as tx:
-            await self.check_name(wallet=wallet, unique_name=unique_name, source=tx)
-            living = await self.living(wallet=wallet, unique_name=unique_name, source=tx)
-            return await self.offer_within(
-                tx,
-                living,
-                wallet=wallet,
-                unique_name=unique_name,
-                months=months,
-                price=price,
-                received=received,
-                stranger_at=stranger_at,
-            )
-
-    async def offer_within(
         self,
         tx: Transaction,
         living: Sequence[Quote],
@@ -126,9 +80,18 @@ class Quotes:
         received: MicroUsd = NOTHING,
         stranger_at: str | None = None,
     ) -> Quote:
-        """As `offer`, in a transaction that has checked the name and read the living quotes.
+        """A quote with at least half of its life left, made unless there is one.
 
-        Raises RateLimited.
+        `living` are the wallet's for this name, as the same transaction has read them.
+
+        `price` is today's; a living quote below it is given as it is, but a new one promises it
+        only to whoever has paid a tenth of it since, within two hours of the first promise, or
+        asking again would keep a price for ever. `received` is what was paid towards it, so that
+        the rest is asked for next time.
+
+        A wallet that holds too many names is told the rest of what it has begun to pay, but no
+        name is held for it; if it has paid nothing, RateLimited is raised. So it is when too much
+        is held for wallets of its client address, `stranger_at`, that never paid.
         """
         now_ms = self._clock.now_ms()
         same = [q for q in living if q.months == months and q.price_micro_usd <= price]

@@ -1,0 +1,73 @@
+"""Payment of a deploy: the demand for it, and errors after it."""
+
+from moorage.deploy.entrance.attempt import DeployAttempt
+from moorage.deploy.entrance.price import Shortfall, due
+from moorage.deploy.entrance.situation import Situation
+from moorage.errors import (
+    DatabaseUnavailable,
+    MoorageError,
+    PaymentError,
+    PaymentPending,
+    PaymentShort,
+)
+from moorage.money import NOTHING, MicroUsd
+from moorage.payments.price.quotes import Quotes
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.taking.paywall import Paywall
+from moorage.payments.taking.receipt import PaymentReceipt
+from moorage.storage.database import Transaction
+
+
+async def demand(
+    tx: Transaction,
+    attempt: DeployAttempt,
+    situation: Situation,
+    short: Shortfall,
+    *,
+    price: MicroUsd,
+    paywall: Paywall,
+    quotes: Quotes,
+    receipt: PaymentReceipt | None = None,
+    because: PaymentError | None = None,
+) -> PaymentRequired:
+    """The demand for the quote's price, for what is left of it, or for debts as well.
+
+    `price` is today's. The quote is stored by the transaction. `receipt` is of a payment that was
+    short; `because` says what is wrong with one. Raises NameUnavailable, RateLimited, and
+    PaymentPending while another payment of the wallet is being settled.
+    """
+    await paywall.refuse_while_unsettled(attempt.wallet, source=tx)
+    quote = await quotes.offer(
+        tx,
+        situation.living,
+        wallet=attempt.wallet,
+        unique_name=attempt.request.unique_name,
+        months=attempt.request.months,
+        price=price,
+        received=NOTHING if receipt is None else situation.balance,
+        stranger_at=attempt.stranger_at,
+    )
+    rest = due(quote.price_micro_usd, received=quote.received_micro_usd, balance=situation.balance)
+    return PaymentRequired(
+        amount=max(short.lacking, rest),
+        balance=situation.balance,
+        active_projects=situation.active,
+        means=attempt.means,
+        expires_at_ms=quote.expires_at_ms,
+        wallet=attempt.wallet,
+        body_digest=attempt.request_digest,
+        warn_of_sharing=short.shares,
+        credited=None if receipt is None else receipt.credited,
+        because=because if receipt is None else PaymentShort(),
+    )
+
+
+def after_payment(error: MoorageError, receipt: PaymentReceipt) -> MoorageError:
+    """The error as it is told to somebody whose payment has just been credited."""
+    if isinstance(error, DatabaseUnavailable):
+        error = PaymentPending(
+            "Your payment is credited; the deployment could not be recorded yet. "
+            "Do not pay again: send the same payment again."
+        )
+    error.receipt = receipt
+    return error

@@ -1,0 +1,69 @@
+"""The situation of an attempt: what the rows say of its wallet and name, read once."""
+
+import msgspec
+
+from moorage.deploy.entrance.attempt import DeployAttempt
+from moorage.deploy.entrance.configuration import NOT_YET, Present, present, refuse_blocked
+from moorage.ledger.metering import Metering
+from moorage.money import MicroUsd
+from moorage.payments.price.quotes import Quotes
+from moorage.records.project import Project
+from moorage.records.quote import Quote
+from moorage.storage.apps import promises
+from moorage.storage.database import Database, Transaction
+from moorage.storage.money import accounts
+from moorage.storage.vault import Vault
+
+
+class Situation(msgspec.Struct, frozen=True):
+    """All that price and entrance are decided by, as one transaction sees it."""
+
+    own: Project | None
+    """The wallet's project that has the name already."""
+    now: Present
+    """How that is configured."""
+    living: list[Quote]
+    """What was promised to the wallet for the name."""
+    balance: MicroUsd
+    owes: MicroUsd
+    """What the wallet's apps have burned that is not charged yet."""
+    sharing: list[MicroUsd]
+    """What a month costs of each project that shares the wallet's credits."""
+
+    @property
+    def active(self) -> int:
+        """The contract's `active_projects`."""
+        return len(self.sharing)
+
+    @property
+    def received(self) -> MicroUsd:
+        """What was paid towards the name."""
+        return max((quote.received_micro_usd for quote in self.living), default=MicroUsd(0))
+
+
+async def read_situation(
+    source: Database | Transaction,
+    attempt: DeployAttempt,
+    *,
+    quotes: Quotes,
+    metering: Metering,
+    vault: Vault,
+) -> Situation:
+    """Reads it; refuses what nobody is to pay for.
+
+    Raises NameUnavailable, ProjectBlocked, VariablesUnreadable, and InvalidField for too many
+    variables.
+    """
+    wallet, request = attempt.wallet, attempt.request
+    own, living = await quotes.of_name(source, wallet=wallet, unique_name=request.unique_name)
+    await refuse_blocked(source, wallet, own)
+    now = NOT_YET if own is None else await present(source, vault, own)
+    now.with_settings(request.settings)
+    return Situation(
+        own=own,
+        now=now,
+        living=living,
+        balance=await accounts.balance(source, wallet),
+        owes=await metering.owes(source, wallet),
+        sharing=await promises.prices_sharing_credits(source, wallet),
+    )
