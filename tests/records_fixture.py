@@ -23,6 +23,7 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import jobs, projects
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
+from yielding import YieldingDatabase
 
 PAY_TO = "0x" + "7e" * 20
 ALICE, BOB, CAROL = ("0x" + letter * 40 for letter in "abc")
@@ -61,7 +62,7 @@ def db_path(migrated: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def db(db_path: Path) -> Iterator[Database]:
-    database = Database(db_path)
+    database = YieldingDatabase(db_path)
     yield database
     database.close()
 

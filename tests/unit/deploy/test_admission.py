@@ -35,6 +35,7 @@ from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts
 from moorage.storage.schema import jobs
 from records_fixture import ALICE, BOB, add_deployment, add_project, fresh_hash, fund
+from yielding import committing_of
 
 JOB_STATUS = Statement(select(jobs.c.status).where(jobs.c.subject_id == bindparam("subject")))
 NOTHING = {"projects": 0, "deployments": 0, "jobs": 0, "quotes": 0}
@@ -638,10 +639,10 @@ async def cancel_while_committing(gate: Gate, tx: str) -> None:
     """Show a payment, and hang up while the next transaction waits for the disk."""
     disk = threading.Event()
     gate.db._thread.submit(disk.wait)
+    committing = committing_of(gate.db)
     asking = asyncio.create_task(gate.deploy(tx=tx))
-    async with asyncio.timeout(10):
-        while not gate.db._writer.in_transaction:
-            await asyncio.sleep(0.001)
+    async with asyncio.timeout(60):
+        await committing.wait()
     asking.cancel()
     await asyncio.sleep(0)
     disk.set()

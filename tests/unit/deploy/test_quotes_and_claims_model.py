@@ -36,9 +36,9 @@ from moorage.operate.audit_books import audit_books
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans
 from moorage.payments.taking.topup import TopUp, TopUpRequest
-from moorage.storage.database import Database
 from moorage.storage.money import accounts
 from records_fixture import ALICE, ARBITRUM, BOB, USDC, fresh_hash, transfer
+from yielding import YieldingDatabase
 
 WALLETS, NAMES = [ALICE, BOB], ["hello", "there", "again"]
 MINUTE_MS = 60_000
@@ -71,7 +71,7 @@ class Till(RuleBasedStateMachine):
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
         self.runner = asyncio.Runner()
-        self.db = Database(Path(shutil.copy(self.template, self.directory / "moorage.db")))
+        self.db = YieldingDatabase(Path(shutil.copy(self.template, self.directory / "moorage.db")))
         self.clock = MovableClock()
         self.gate = Gate(self.db, self.clock, self.directory)
         self.balances: Counter[str] = Counter()

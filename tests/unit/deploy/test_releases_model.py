@@ -37,8 +37,8 @@ from moorage.errors import (
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import jobs, projects
-from moorage.storage.database import Database
 from records_fixture import ALICE, GATEWAY, PLAN, UNLIMITED, add_project, fund
+from yielding import YieldingDatabase
 
 Result = TypeVar("Result")
 FAILING_STEPS = ["build", "copy", "start"]  # by the app's own fault
@@ -52,7 +52,7 @@ class Harbour(RuleBasedStateMachine):
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
         self.runner = asyncio.Runner()
-        self.db = Database(Path(shutil.copy(self.template, self.directory / "moorage.db")))
+        self.db = YieldingDatabase(Path(shutil.copy(self.template, self.directory / "moorage.db")))
         self.clock = MovableClock()
         (self.directory / "sources").mkdir()
         self.yard = self.gateway()

@@ -22,6 +22,7 @@ from moorage.storage.database import Database
 from moorage.storage.money import accounts
 from records_fixture import ALICE, PLAN, add_project, fund
 from waiting import until
+from yielding import committing_of
 
 BUILDING_PLAN = msgspec.structs.replace(PLAN, install="npm ci", build="npm run build")
 AN_HOUR = 685  # micro-USD at $0.50 a month
@@ -357,17 +358,18 @@ async def test_switch_cancelled_while_it_is_recorded_stays(
     new = await yard.queued(project)
     gate, loop = threading.Event(), asyncio.get_running_loop()
     reached = asyncio.Event()
+    committing: list[asyncio.Event] = []
 
     def hold(step: str) -> None:
         if step == "ready":
             yard.db._thread.submit(gate.wait)
+            committing.append(committing_of(yard.db))
             loop.call_soon(reached.set)
 
     yard.on_step = hold
     deploying = asyncio.create_task(yard.deployed())
     await reached.wait()
-    while not yard.db._writer.in_transaction:
-        await asyncio.sleep(0)
+    await committing[0].wait()
     deploying.cancel()
     await asyncio.sleep(0)
     gate.set()

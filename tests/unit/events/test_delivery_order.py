@@ -29,9 +29,9 @@ from moorage.events.webhooks import Webhooks
 from moorage.records.event import EventKind
 from moorage.records.webhook import DeliveryStatus
 from moorage.storage import events
-from moorage.storage.database import Database
 from moorage.storage.vault import Vault
 from records_fixture import ALICE, BOB
+from yielding import YieldingDatabase
 
 WALLETS = (ALICE, BOB)
 ANSWER = st.sampled_from([200, 204, 301, 404, 410, 500, 503, None])
@@ -76,7 +76,7 @@ class Queues(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.clock = MovableClock()
         self.receivers = Receivers()
-        self.db = Database(Path(shutil.copy(self.template, self.directory / "moorage.db")))
+        self.db = YieldingDatabase(Path(shutil.copy(self.template, self.directory / "moorage.db")))
         self.restart()
         self.urls: dict[str, str] = {}  # the model: who has which webhook,
         self.waiting: dict[str, list[Waiting]] = {wallet: [] for wallet in WALLETS}  # what waits,

@@ -28,9 +28,9 @@ from moorage.operate.audit_books import Finding, audit_books
 from moorage.operate.audit_states import audit_states
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
-from moorage.storage.database import Database
 from moorage.storage.money import accounts, payments
 from records_fixture import ALICE, ARBITRUM, BOB, add_project, transfer
+from yielding import YieldingDatabase
 
 MONTH_MS = Fraction(365 * 24 * HOUR_MS, 12)
 WALLETS = (ALICE, BOB)
@@ -67,7 +67,7 @@ class Money(RuleBasedStateMachine):
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
         self.runner = asyncio.Runner()
-        self.db = Database(Path(shutil.copy(self.template, self.directory / "moorage.db")))
+        self.db = YieldingDatabase(Path(shutil.copy(self.template, self.directory / "moorage.db")))
         self.clock = MovableClock()
         self.boot = 0
         self.metering = self._start(serving=[])
@@ -241,7 +241,7 @@ class Money(RuleBasedStateMachine):
 
     def _start(self, *, serving: list[str]) -> Metering:
         self.db.close()
-        self.db = Database(self.directory / "moorage.db")
+        self.db = YieldingDatabase(self.directory / "moorage.db")
         metering = Metering(db=self.db, clock=self.clock, boot_id=str(self.boot))
         self.runner.run(metering.resume(serving))
         return metering

@@ -34,9 +34,9 @@ from moorage.payments.taking.verification import Verifier
 from moorage.payments.watch.finality import FinalityCheck
 from moorage.payments.watch.watcher import Watcher
 from moorage.records.payment import PaymentStatus
-from moorage.storage.database import Database
 from moorage.storage.money import accounts, payments
 from records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC, USDT
+from yielding import YieldingDatabase
 
 PAY_TO = "0x" + "99" * 20
 LISTED = BOB  # whom screening refuses, at first
@@ -63,7 +63,7 @@ class Moves(RuleBasedStateMachine):
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
         self.runner = asyncio.Runner()
-        self.db = Database(Path(shutil.copy(self.template, self.directory / "moorage.db")))
+        self.db = YieldingDatabase(Path(shutil.copy(self.template, self.directory / "moorage.db")))
         self.clock = MovableClock()
         self.chain = ChainInMemory(ARBITRUM, PAY_TO)
         self.listed = {LISTED}

@@ -36,6 +36,14 @@ COUNT = Statement(select(func.count()).select_from(wallets))
 
 
 @pytest.fixture
+def db(db_path: Path) -> Iterator[Database]:
+    """The product's own, which does not give way between statements as the tests' does."""
+    database = Database(db_path)
+    yield database
+    database.close()
+
+
+@pytest.fixture
 def other(db_path: Path) -> Iterator[sqlite3.Connection]:
     """Another process's connection to the same file."""
     connection = sqlite3.connect(db_path, isolation_level=None, timeout=0)
