@@ -18,10 +18,11 @@ from gateway import EXAMPLES, api_port, example_files, funded, gateway
 from gateway_fixture import DevGateway
 from load import Caller, request_bytes, tcp
 from measure import Row, median, spread
+from moorage.deploy.settings import DeploySettings
 from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
-from moorage.gateway.platform import app_limits, build_limits, find_tool
+from moorage.gateway.platform import find_tool
 from moorage.planning.plan import Plan
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
@@ -34,7 +35,7 @@ ROUNDS = 11
 ROUNDS_WITH_PACKAGES = 5
 _PAUSE_SECONDS = 0.01  # each time the gateway answers in the app's place, amid its work
 _LONGEST_SECONDS = 180.0
-_SETTINGS = Settings()
+_SETTINGS = Settings().part(DeploySettings)
 _FALLBACK = b"x-moorage-fallback"
 
 
@@ -156,10 +157,10 @@ async def _in_sandbox(sandbox: Sandbox, example: str) -> float:
         deployment_id=deployment_id,
         source=EXAMPLES / example,
         plan=plan,
-        limits=build_limits(_SETTINGS),
+        limits=_SETTINGS.build_limits,
         timeout_seconds=_SETTINGS.build_seconds,
     )
-    start = InstanceSpec(deployment_id=deployment_id, plan=plan, limits=app_limits(_SETTINGS))
+    start = InstanceSpec(deployment_id=deployment_id, plan=plan, limits=_SETTINGS.app_limits)
     began = time.perf_counter()
     await sandbox.build(build)
     instance = await sandbox.start(start, timeout_seconds=_SETTINGS.listen_seconds)

@@ -16,10 +16,11 @@ from gateway import EXAMPLES, api_port, example_files, funded, gateway
 from gateway_fixture import DevGateway
 from load import Caller, request_bytes, tcp
 from measure import Row, median, spread
+from moorage.deploy.settings import DeploySettings
 from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
-from moorage.gateway.platform import app_limits, build_limits, find_tool
+from moorage.gateway.platform import find_tool
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
 from moorage.settings import Settings
@@ -32,7 +33,7 @@ _EXAMPLES = {"express": "index.js", "fastapi": "main.py"}
 _MARK = "● live"  # what a version says of itself, in each example's page
 _PAUSE_SECONDS = 0.02  # what asks oftener takes more processor time than what is measured
 _LONGEST_SECONDS = 180.0
-_SETTINGS = Settings()
+_SETTINGS = Settings().part(DeploySettings)
 
 
 def run() -> list[Row]:
@@ -123,10 +124,10 @@ async def _built(example: str, directory: Path) -> AsyncIterator[Callable[[], Aw
         deployment_id="bare",
         source=EXAMPLES / example,
         plan=plan,
-        limits=build_limits(_SETTINGS),
+        limits=_SETTINGS.build_limits,
         timeout_seconds=_SETTINGS.build_seconds,
     )
-    start = InstanceSpec(deployment_id="bare", plan=plan, limits=app_limits(_SETTINGS))
+    start = InstanceSpec(deployment_id="bare", plan=plan, limits=_SETTINGS.app_limits)
     await sandbox.open()
     try:
         await sandbox.build(build)

@@ -11,10 +11,11 @@ from gateway import EXAMPLES, deployed, example_files, funded, gateway
 from gateway_fixture import DevGateway
 from load import Caller, request_bytes, tcp
 from measure import Row, median, spread
+from moorage.deploy.settings import DeploySettings
 from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
-from moorage.gateway.platform import app_limits, build_limits, find_tool
+from moorage.gateway.platform import find_tool
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
 from moorage.settings import Settings
@@ -27,7 +28,7 @@ ROUNDS = 11
 _EXAMPLE = "hello-node"
 _HOST = "sleeper.localhost"
 _PAUSE_SECONDS = 0.002
-_SETTINGS = Settings()
+_SETTINGS = Settings().part(DeploySettings)
 
 
 def run() -> list[Row]:
@@ -98,11 +99,11 @@ async def _built(sandbox: Sandbox) -> InstanceSpec:
             deployment_id="bare",
             source=EXAMPLES / _EXAMPLE,
             plan=plan,
-            limits=build_limits(_SETTINGS),
+            limits=_SETTINGS.build_limits,
             timeout_seconds=_SETTINGS.build_seconds,
         )
     )
-    return InstanceSpec(deployment_id="bare", plan=plan, limits=app_limits(_SETTINGS))
+    return InstanceSpec(deployment_id="bare", plan=plan, limits=_SETTINGS.app_limits)
 
 
 async def _started(sandbox: Sandbox, start: InstanceSpec) -> float:

@@ -21,12 +21,10 @@ from moorage.clock import Clock
 from moorage.core import Core
 from moorage.deploy.services import DeployServices
 from moorage.deploy.settings import DeploySettings
-from moorage.events.delivery import DeliveryWorker
+from moorage.events.services import EventServices, EventSettings
 from moorage.events.webhooks import Webhooks
 from moorage.gateway.data_directory import gateway_id, open_data_directory
-from moorage.gateway.events import event_services
 from moorage.gateway.isolation import is_rootless
-from moorage.gateway.paying import PaymentServices, payment_services
 from moorage.gateway.platform import MIB, Platform, trusted_proxies
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.metrics import (
@@ -38,6 +36,8 @@ from moorage.parsers.plans import Plans
 from moorage.parsers.pool import ParserPool
 from moorage.payments.price.pricing import Size
 from moorage.payments.protocols.evidence import named_chain
+from moorage.payments.services import PaymentServices, Till
+from moorage.payments.settings import PaymentSettings
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.leases import Leases
@@ -77,8 +77,7 @@ class Services:
     ledger: LedgerServices
     deploy: DeployServices
     payments: PaymentServices
-    deliveries: DeliveryWorker
-    watch_seconds: int
+    events: EventServices
 
 
 def open_stores(
@@ -148,18 +147,15 @@ def assemble(
     )
     watch_running_apps(lambda: deploy.reconciler.running)
     watch_sleeping_apps(lambda: deploy.reconciler.asleep)
-    payments = payment_services(
-        settings,
-        db=db,
-        clients=stores.clients,
+    till = Till(
         chains=chains,
+        clients=stores.clients,
         pay_to=pay_to,
         former=former,
         gateway_url=platform.gateway_url,
-        metering=ledger.metering,
-        clock=clock,
     )
-    webhooks, deliveries = event_services(settings, db, vault, clock)
+    payments = PaymentServices(core, settings.part(PaymentSettings), till=till, ledger=ledger)
+    events = EventServices(core, settings.part(EventSettings))
     gateway = _gateway(
         settings,
         stores,
@@ -171,15 +167,14 @@ def assemble(
         parsers=parsers,
         pay_to=pay_to,
         chains=chains,
-        webhooks=webhooks,
+        webhooks=events.webhooks,
     )
     return Services(
         gateway=gateway,
         ledger=ledger,
         deploy=deploy,
-        deliveries=deliveries,
         payments=payments,
-        watch_seconds=settings.watch_seconds,
+        events=events,
     )
 
 

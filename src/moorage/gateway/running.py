@@ -49,7 +49,6 @@ from moorage.storage.purpose import Purpose
 log = structlog.get_logger()
 
 _PURGE_SECONDS = 300.0
-_MEASURE_SECONDS = 15.0
 _TOOLCHAINS_SECONDS = 600.0
 
 
@@ -217,7 +216,7 @@ def _runs(services: Services, platform: Platform, servers: list[HttpServer]) -> 
     return [
         services.gateway.db.run,
         *services.deploy.runs,
-        services.deliveries.run,
+        *services.events.runs,
         services.gateway.inventory.run,
         platform.caddy.keep_running,
         *(server.run for server in servers),
@@ -228,8 +227,8 @@ def _loops(services: Services, platform: Platform) -> list[Loop]:
     return [
         *services.ledger.loops,
         *services.deploy.loops,
-        *_event_loops(services),
-        *_payment_loops(services),
+        *services.events.loops,
+        *services.payments.loops,
         Loop(
             "toolchains",
             every_seconds=_TOOLCHAINS_SECONDS,
@@ -241,50 +240,6 @@ def _loops(services: Services, platform: Platform) -> list[Loop]:
             every_seconds=_PURGE_SECONDS,
             tick=services.gateway.idempotency.purge,
             scope=Scope.CLUSTER,
-        ),
-    ]
-
-
-def _event_loops(services: Services) -> list[Loop]:
-    measure, prune = services.deliveries.measure, services.gateway.webhooks.prune
-    return [
-        Loop("webhook wait", every_seconds=_MEASURE_SECONDS, tick=measure, scope=Scope.NODE),
-        Loop("old events", every_seconds=_PURGE_SECONDS, tick=prune, scope=Scope.CLUSTER),
-    ]
-
-
-def _payment_loops(services: Services) -> list[Loop]:
-    payments, every = services.payments, services.watch_seconds
-    follow_up = payments.settlement_follow_up
-    balances = follow_up.check_balances
-    quotes = payments.quotes.purge
-    one, each = Scope.CLUSTER, Scope.NODE
-    return [
-        Loop("settlements", every_seconds=3, tick=follow_up.resume, at_once=True, scope=one),
-        Loop("relayer balances", every_seconds=60, tick=balances, scope=each),
-        Loop("quotes", every_seconds=_PURGE_SECONDS, tick=quotes, scope=one),
-        *(
-            loop
-            for watcher in payments.watchers
-            for name in (watcher.chain_name,)
-            for loop in (
-                Loop(
-                    f"search of {name}",
-                    every_seconds=every,
-                    tick=watcher.look,
-                    at_once=True,
-                    scope=one,
-                ),
-                Loop(f"held of {name}", every_seconds=every, tick=watcher.ask_again, scope=one),
-            )
-        ),
-        *(
-            Loop(f"finality of {n}", every_seconds=every, tick=check.check, scope=one)
-            for n, check in enumerate(payments.finality_checks)
-        ),
-        *(
-            Loop(f"refunds of {n}", every_seconds=every, tick=follow_up.resume, scope=one)
-            for n, follow_up in enumerate(payments.refund_follow_ups)
         ),
     ]
 

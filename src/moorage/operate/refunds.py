@@ -14,9 +14,9 @@ from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
-from moorage.gateway.relaying import key_in
 from moorage.money import AtomicUnits
 from moorage.operate.books import OpenBooks, dev_key, open_books
+from moorage.payments.relay.key_file import key_in
 from moorage.payments.relay.refunds import Refunds
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
 from moorage.records.payment import Payment

@@ -1,0 +1,85 @@
+"""The services of the room, and its loops."""
+
+from functools import cached_property
+
+import msgspec
+
+from moorage.auth.rate_limit import RateLimiter
+from moorage.core import Core
+from moorage.errors import InvalidField
+from moorage.events.delivery import DeliveryWorker
+from moorage.events.destination import Destinations
+from moorage.events.sender import Sender, SystemResolver, is_own_address
+from moorage.events.webhooks import UNPAID_KEPT_MS, Webhooks
+from moorage.loop import Loop, Run, Scope
+from moorage.metrics import watch_webhook_wait
+
+
+class EventSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the room reads of the settings, under their names in `moorage.settings`."""
+
+    requests_per_minute: int
+    webhook_allow_networks: tuple[str, ...]
+    webhook_attempts_at_once: int
+    app_subnet: str
+    deny_networks: tuple[str, ...]
+
+
+class EventServices:
+    """What tells wallets of events; each service is made when it is first asked for."""
+
+    def __init__(self, core: Core, settings: EventSettings) -> None:
+        self._core = core
+        self._settings = settings
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        strangers = RateLimiter(
+            clock=self._core.clock,
+            limit=self._settings.requests_per_minute,
+            window_seconds=UNPAID_KEPT_MS // 1000,
+        )
+        return Webhooks(
+            db=self._core.db,
+            destinations=self._destinations,
+            vault=self._core.vault,
+            strangers=strangers,
+            clock=self._core.clock,
+        )
+
+    @cached_property
+    def _destinations(self) -> Destinations:
+        """Where webhooks may go: never to the networks of apps. Raises InvalidField."""
+        try:
+            return Destinations(
+                allow=self._settings.webhook_allow_networks,
+                deny=(self._settings.app_subnet, *self._settings.deny_networks),
+                is_own=is_own_address,
+            )
+        except ValueError as error:
+            raise InvalidField("webhook_allow_networks", str(error)) from error
+
+    @cached_property
+    def _deliveries(self) -> DeliveryWorker:
+        at_once = self._settings.webhook_attempts_at_once
+        worker = DeliveryWorker(
+            db=self._core.db,
+            sender=Sender(destinations=self._destinations, resolve=SystemResolver(at_once=at_once)),
+            vault=self._core.vault,
+            at_once=at_once,
+            clock=self._core.clock,
+        )
+        watch_webhook_wait(worker.oldest_pending_seconds)
+        return worker
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return (self._deliveries.run,)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        measure, prune = self._deliveries.measure, self.webhooks.prune
+        return (
+            Loop("webhook wait", every_seconds=15, tick=measure, scope=Scope.NODE),
+            Loop("old events", every_seconds=300, tick=prune, scope=Scope.CLUSTER),
+        )

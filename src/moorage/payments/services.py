@@ -1,0 +1,215 @@
+"""The services of the room, and its loops."""
+
+import secrets
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from moorage.auth.rate_limit import RateLimiter
+from moorage.chains.address import parse_address
+from moorage.chains.chain import Chain
+from moorage.chains.rpc import RpcClient
+from moorage.core import Core
+from moorage.ledger.services import LedgerServices
+from moorage.loop import Loop, Scope
+from moorage.money import MicroUsd
+from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, Quotes
+from moorage.payments.protocols.challenges import Challenges
+from moorage.payments.relay.key_file import key_in
+from moorage.payments.relay.refund_follow_up import RefundFollowUp
+from moorage.payments.relay.relayer import Relayer
+from moorage.payments.relay.settlement_follow_up import SettlementFollowUp
+from moorage.payments.relay.settlements import Settlements
+from moorage.payments.settings import PaymentSettings
+from moorage.payments.taking.lookups import Lookups
+from moorage.payments.taking.paywall import Paywall
+from moorage.payments.taking.screening import Screening
+from moorage.payments.taking.topup import TopUp
+from moorage.payments.taking.verification import Verifier
+from moorage.payments.watch.finality import FinalityCheck
+from moorage.payments.watch.watcher import Watcher
+from moorage.signed_request import host_of
+from moorage.whole_file import create_file
+
+_SECRET_BYTES = 32
+_LOOKS_AS_REQUESTS = 4
+"""Questions to a chain about what strangers of one address show, for each request of a wallet's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Till:
+    """Where payments come in."""
+
+    chains: Mapping[str, Chain]
+    clients: Mapping[str, RpcClient]  # by the chain's name
+    pay_to: str
+    former: Collection[str]  # addresses that were `pay_to`
+    gateway_url: str
+
+
+class PaymentServices:
+    """Everything that money passes through; each service is made when it is first asked for."""
+
+    def __init__(
+        self, core: Core, settings: PaymentSettings, *, till: Till, ledger: LedgerServices
+    ) -> None:
+        self._db, self._clock = core.db, core.clock
+        self._data_dir = core.data_dir
+        self._settings = settings
+        self._till = till
+        self._clients = till.clients
+        self._metering = ledger.metering
+        self._recipients = frozenset({parse_address(till.pay_to), *till.former})
+
+    @cached_property
+    def quotes(self) -> Quotes:
+        strangers = RateLimiter(
+            clock=self._clock,
+            limit=self._settings.requests_per_minute,
+            window_seconds=QUOTE_LIFETIME_MS // 1000,
+        )
+        return Quotes(db=self._db, strangers=strangers, clock=self._clock)
+
+    @cached_property
+    def challenges(self) -> Challenges:
+        return Challenges(
+            secret=_challenge_secret(self._data_dir / "challenges.key"),
+            realm=host_of(self._till.gateway_url),
+            pay_to=self._till.pay_to,
+            chains=self._till.chains,
+            settles=self._settlements.offered,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def paywall(self) -> Paywall:
+        looks = RateLimiter(
+            clock=self._clock, limit=_LOOKS_AS_REQUESTS * self._settings.requests_per_minute
+        )
+        return Paywall(
+            db=self._db,
+            verifier=self._verifier,
+            settlements=self._settlements,
+            challenges=self.challenges,
+            screen=self._screening.ask,
+            lookups=Lookups(looks=looks, clock=self._clock),
+            clock=self._clock,
+        )
+
+    @cached_property
+    def _verifier(self) -> Verifier:
+        return Verifier(
+            pay_to=self._till.pay_to,
+            former=self._till.former,
+            clients=self._clients,
+            clock=self._clock,
+            safe_above=self._safe_above,
+            pending_wait_seconds=self._settings.payment_wait_seconds,
+        )
+
+    @cached_property
+    def _screening(self) -> Screening:
+        return Screening(
+            command=self._settings.screening_command,
+            url=self._settings.screening_url,
+            timeout_seconds=self._settings.screening_seconds,
+        )
+
+    @property
+    def _safe_above(self) -> MicroUsd:
+        return MicroUsd(self._settings.safe_above_micro_usd)
+
+    @cached_property
+    def top_up(self) -> TopUp:
+        return TopUp(db=self._db, paywall=self.paywall, clock=self._clock)
+
+    @cached_property
+    def _relayers(self) -> dict[str, Relayer]:
+        """One a chain, by its name; none without a key. Raises ConfigurationInvalid."""
+        if not self._settings.relayer_key_file:
+            return {}
+        key = key_in(Path(self._settings.relayer_key_file), option="relayer_key_file")
+        limits = self._settings.relayer_limits
+        return {
+            name: Relayer(db=self._db, client=client, key=key, limits=limits, clock=self._clock)
+            for name, client in self._clients.items()
+        }
+
+    @cached_property
+    def _settlements(self) -> Settlements:
+        return Settlements(
+            db=self._db,
+            clients=self._clients,
+            relayers=self._relayers,
+            pay_to=self._till.pay_to,
+            former=self._till.former,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def settlement_follow_up(self) -> SettlementFollowUp:
+        return SettlementFollowUp(
+            db=self._db,
+            chains=self._till.chains,
+            clients=self._clients,
+            relayers=self._relayers,
+            credit=self.paywall.credit,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def watchers(self) -> tuple[Watcher, ...]:
+        return tuple(
+            Watcher(
+                db=self._db,
+                client=client,
+                recipients=self._recipients,
+                safe_above=self._safe_above,
+                clock=self._clock,
+                screen=self._screening.ask,
+            )
+            for client in self._clients.values()
+        )
+
+    def _finality_check(self, client: RpcClient) -> FinalityCheck:
+        return FinalityCheck(
+            db=self._db,
+            client=client,
+            recipients=self._recipients,
+            metering=self._metering,
+            clock=self._clock,
+            screen=self._screening.ask,
+        )
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        follow_up, one = self.settlement_follow_up, Scope.CLUSTER
+        balances = follow_up.check_balances
+        return (
+            Loop("settlements", every_seconds=3, tick=follow_up.resume, at_once=True, scope=one),
+            Loop("relayer balances", every_seconds=60, tick=balances, scope=Scope.NODE),
+            Loop("quotes", every_seconds=300, tick=self.quotes.purge, scope=one),
+            *(loop for watcher in self.watchers for loop in self._of_watcher(watcher)),
+            *(loop for client in self._clients.values() for loop in self._of_chain(client)),
+        )
+
+    def _of_watcher(self, watcher: Watcher) -> Iterator[Loop]:
+        seconds, name, one = self._settings.watch_seconds, watcher.chain_name, Scope.CLUSTER
+        look, held = watcher.look, watcher.ask_again
+        yield Loop(f"search of {name}", every_seconds=seconds, tick=look, at_once=True, scope=one)
+        yield Loop(f"held of {name}", every_seconds=seconds, tick=held, scope=one)
+
+    def _of_chain(self, client: RpcClient) -> Iterator[Loop]:
+        seconds, name, one = self._settings.watch_seconds, client.chain.name, Scope.CLUSTER
+        check = self._finality_check(client).check
+        refunds = RefundFollowUp(db=self._db, client=client, clock=self._clock).resume
+        yield Loop(f"finality of {name}", every_seconds=seconds, tick=check, scope=one)
+        yield Loop(f"refunds of {name}", every_seconds=seconds, tick=refunds, scope=one)
+
+
+def _challenge_secret(path: Path) -> bytes:
+    """The secret kept for challenges, made if there is none: they outlive a restart."""
+    if not path.exists():
+        create_file(path, secrets.token_bytes(_SECRET_BYTES))
+    return path.read_bytes()
