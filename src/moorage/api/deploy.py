@@ -1,4 +1,4 @@
-"""The endpoints of the contract's part 1, under `/agent`."""
+"""The endpoints of deploys: one is carried out, or quoted."""
 
 import asyncio
 
@@ -9,37 +9,24 @@ from starlette.responses import Response
 
 from moorage.api.connections.arrival import ARRIVAL, Arrival
 from moorage.api.credits import allowance_body
-from moorage.api.http.caller import Caller, authenticate, count, limit_address, use_nonce, verify
-from moorage.api.http.owned import owned_project
+from moorage.api.http.caller import Caller, authenticate
 from moorage.api.http.paid_refusals import accounted
 from moorage.api.http.payment_headers import OfferedPayment, paid_headers, read_payment
 from moorage.api.http.problems import json_response
 from moorage.api.services import Gateway
-from moorage.api.status import progress
-from moorage.chains.address import checksum_address, parse_address
-from moorage.chains.balances import token_balances
-from moorage.clock import iso_utc
 from moorage.deploy.addresses.reserved_names import is_reserved
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.errors import (
-    DeploymentNotFound,
     InvalidField,
     InvalidRequest,
-    ProjectNotFound,
-    WrongWallet,
 )
-from moorage.money import NOTHING, charge_to_atomic_units, decimal_text, usd_number
+from moorage.money import NOTHING, charge_to_atomic_units, usd_number
 from moorage.parsers.turns import Party
 from moorage.parsers.uploads import UploadParser
-from moorage.payments.protocols.demand import chain_body, sharing_warning
-from moorage.payments.protocols.evidence import named_chain
-from moorage.records.deployment import DeploymentView
-from moorage.records.project import Project, ProjectStatus
+from moorage.payments.protocols.demand import sharing_warning
 from moorage.storage.apps import projects
 from moorage.uploads import Upload, read_upload
 from moorage.wire.deploy import Deployed, Quoted
-from moorage.wire.projects import ProjectDeleted, ProjectItem, ProjectList
-from moorage.wire.public import Balances, ChainItem, ChainList, Health, TokenBalance
 
 
 async def deploy(gateway: Gateway, request: Request) -> Response:
@@ -60,97 +47,6 @@ async def quote(gateway: Gateway, request: Request) -> Response:
     """`POST /agent/quote`: all checks and the price, with no side effect."""
     caller = await authenticate(gateway, request)
     return await _dry_run(gateway, request, caller)
-
-
-async def status(gateway: Gateway, request: Request) -> Response:
-    """`GET /agent/deploy/{projectId}/{deploymentId}/status`: where a deployment stands."""
-    signed = await verify(gateway, request)
-    try:
-        found = await _own_standing(gateway, request, signed.wallet)
-    except (DeploymentNotFound, ProjectNotFound, WrongWallet):
-        await count(gateway, request, signed.wallet)
-        await use_nonce(gateway, signed)
-        raise
-    gateway.limiters.polls.check(request.path_params["deploymentId"])
-    await use_nonce(gateway, signed)
-    return json_response(await progress(gateway, found))
-
-
-async def list_projects(gateway: Gateway, request: Request) -> Response:
-    """`GET /agent/projects`: the wallet's projects."""
-    wallet, _ = await authenticate(gateway, request)
-    found = await projects.of_wallet(gateway.db, wallet)
-    return json_response(
-        ProjectList(
-            wallet=checksum_address(wallet),
-            count=len(found),
-            projects=[_project_item(gateway, project) for project in found],
-        )
-    )
-
-
-async def delete_project(gateway: Gateway, request: Request) -> Response:
-    """`DELETE /agent/projects/{projectId}`: stop the app and forget the project."""
-    project = await owned_project(gateway, request)
-    await gateway.deletion.delete(project)
-    return json_response(ProjectDeleted(project_id=project.id))
-
-
-async def balance(gateway: Gateway, request: Request) -> Response:
-    """`GET /agent/balance/{address}`: token balances on one chain."""
-    limit_address(gateway, request)
-    try:
-        address = parse_address(request.path_params["address"])
-    except ValueError as error:
-        raise InvalidField("address", "must be 0x and 40 hex digits") from error
-    chain = named_chain(request.query_params.get("chain"), gateway.chains, field="chain")
-    async with gateway.balance_questions.one():
-        found = await token_balances(gateway.clients[chain.name], chain, address)
-    return json_response(
-        Balances(
-            address=checksum_address(address),
-            chain=chain.name,
-            chain_id=chain.chain_id,
-            balances=[
-                TokenBalance(
-                    token=token.name,
-                    symbol=token.symbol,
-                    address=token.address,
-                    balance=decimal_text(amount, decimals=token.decimals),
-                    balance_raw=str(amount),
-                    decimals=token.decimals,
-                )
-                for token, amount in found
-            ],
-        )
-    )
-
-
-async def chains(gateway: Gateway, request: Request) -> Response:
-    """`GET /agent/chains`: the chains that payments are taken on."""
-    limit_address(gateway, request)
-    listed = [ChainItem(**chain_body(chain)) for chain in gateway.chains.values()]
-    return json_response(ChainList(chains=listed))
-
-
-async def health(_gateway: Gateway, _request: Request) -> Response:
-    """`GET /health`: the process answers."""
-    return json_response(Health())
-
-
-async def _own_standing(gateway: Gateway, request: Request, wallet: str) -> DeploymentView:
-    """How the wallet's deployment stands.
-
-    Raises DeploymentNotFound, ProjectNotFound and WrongWallet.
-    """
-    found = await projects.standing(gateway.db, request.path_params["deploymentId"])
-    if found is None or found.project_id != request.path_params["projectId"]:
-        raise DeploymentNotFound
-    if found.project_status in (ProjectStatus.DELETING, ProjectStatus.DELETED):
-        raise ProjectNotFound
-    if found.wallet != wallet:
-        raise WrongWallet
-    return found
 
 
 async def _dry_run(gateway: Gateway, request: Request, caller: Caller) -> Response:
@@ -296,17 +192,4 @@ def accepted(admitted: Admitted) -> Response:
             project_id=admitted.project_id, deployment_id=admitted.deployment_id, message=message
         ),
         headers=paid_headers(admitted.receipt),
-    )
-
-
-def _project_item(gateway: Gateway, project: Project) -> ProjectItem:
-    deployed = project.serving_deployment_id is not None
-    return ProjectItem(
-        id=project.id,
-        name=project.unique_name,
-        display_name=project.display_name,
-        description=project.description,
-        status=project.status,
-        url=gateway.hosts.url(project.unique_name) if deployed else None,
-        created_at=iso_utc(project.created_at_ms),
     )

@@ -1,21 +1,29 @@
-"""The endpoints of one project: shown whole, and changed."""
+"""The endpoints of projects: listed, shown whole, changed, deleted."""
 
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.api.http.caller import authenticate
 from moorage.api.http.owned import owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import parse_small, read_small
 from moorage.api.services import Gateway
+from moorage.chains.address import checksum_address
 from moorage.clock import iso_utc
 from moorage.deploy.entrance.change import change_request
 from moorage.deploy.entrance.configuration import Changed, Effect, Present
 from moorage.ledger.burn import hour_of
 from moorage.money import NOTHING, usd_number
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import domains
-from moorage.wire.projects import ProjectChanged, ProjectShown
+from moorage.storage.apps import domains, projects
+from moorage.wire.projects import (
+    ProjectChanged,
+    ProjectDeleted,
+    ProjectItem,
+    ProjectList,
+    ProjectShown,
+)
 
 MOST_CHANGE_BYTES = 4 * 1024 * 1024
 """All variables there may be, as JSON writes them at its longest but for control characters."""
@@ -34,6 +42,19 @@ _SAID_OF_SUSPENDED = _SAID | {
     Effect.DEPLOYING: "The project is out of credits and nothing of it serves: the app is started "
     "anew, and serves once the credits pay its next hour. Poll status for updates.",
 }
+
+
+async def list_projects(gateway: Gateway, request: Request) -> Response:
+    """`GET /agent/projects`: the wallet's projects."""
+    wallet, _ = await authenticate(gateway, request)
+    found = await projects.of_wallet(gateway.db, wallet)
+    return json_response(
+        ProjectList(
+            wallet=checksum_address(wallet),
+            count=len(found),
+            projects=[_project_item(gateway, project) for project in found],
+        )
+    )
 
 
 async def show_project(gateway: Gateway, request: Request) -> Response:
@@ -63,6 +84,26 @@ def _changed(project: Project, changed: Changed) -> ProjectChanged:
         deployment_id=changed.deployment_id or UNSET,
         status="deploying" if changed.deployment_id else "changed",
         message=said[changed.effect],
+    )
+
+
+async def delete_project(gateway: Gateway, request: Request) -> Response:
+    """`DELETE /agent/projects/{projectId}`: stop the app and forget the project."""
+    project = await owned_project(gateway, request)
+    await gateway.deletion.delete(project)
+    return json_response(ProjectDeleted(project_id=project.id))
+
+
+def _project_item(gateway: Gateway, project: Project) -> ProjectItem:
+    deployed = project.serving_deployment_id is not None
+    return ProjectItem(
+        id=project.id,
+        name=project.unique_name,
+        display_name=project.display_name,
+        description=project.description,
+        status=project.status,
+        url=gateway.hosts.url(project.unique_name) if deployed else None,
+        created_at=iso_utc(project.created_at_ms),
     )
 
 

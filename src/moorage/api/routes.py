@@ -5,8 +5,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from moorage.api import deploy as agent
-from moorage.api import deployments, domains, projects, webhooks
+from moorage.api import deploy, deployments, domains, projects, public, webhooks
 from moorage.api.credits import show_credits
 from moorage.api.http.caller import PAID, carries_proof, signed_body
 from moorage.api.http.dispatch import Dispatch
@@ -16,6 +15,7 @@ from moorage.api.http.payment_headers import error_headers
 from moorage.api.http.problems import INTERNAL, error_response, json_response, problem_response
 from moorage.api.logs import show_logs
 from moorage.api.services import Gateway
+from moorage.api.status import show_status
 from moorage.api.topup import top_up
 from moorage.api.usage import show_usage
 from moorage.errors import MoorageError, PaymentPending
@@ -54,7 +54,7 @@ OPERATIONS = (
     Operation(
         method="POST",
         path="/agent/deploy",
-        handler=agent.deploy,
+        handler=deploy.deploy,
         body=DeployBody,
         answer=Deployed,
         or_answer=Quoted,
@@ -87,7 +87,7 @@ OPERATIONS = (
     Operation(
         method="POST",
         path="/agent/quote",
-        handler=agent.quote,
+        handler=deploy.quote,
         body=DeployBody,
         answer=Quoted,
         fails=(400, 408, 413, 503),
@@ -97,7 +97,7 @@ OPERATIONS = (
     Operation(
         method="GET",
         path="/agent/deploy/{projectId}/{deploymentId}/status",
-        handler=agent.status,
+        handler=show_status,
         answer=DeploymentProgress,
         fails=(403, 404, 503),
         signed=True,
@@ -151,7 +151,7 @@ OPERATIONS = (
     Operation(
         method="GET",
         path="/agent/projects",
-        handler=agent.list_projects,
+        handler=projects.list_projects,
         answer=ProjectList,
         fails=(503,),
         signed=True,
@@ -176,7 +176,7 @@ OPERATIONS = (
     Operation(
         method="DELETE",
         path="/agent/projects/{projectId}",
-        handler=agent.delete_project,
+        handler=projects.delete_project,
         answer=ProjectDeleted,
         fails=(403, 404, 503),
         signed=True,
@@ -274,15 +274,15 @@ OPERATIONS = (
     Operation(
         method="GET",
         path="/agent/balance/{address}",
-        handler=agent.balance,
+        handler=public.balance,
         answer=Balances,
         fails=(400, 429, 502),
         query={"chain": "the chain's name; arbitrum by default"},
     ),
     Operation(
-        method="GET", path="/agent/chains", handler=agent.chains, answer=ChainList, fails=(429,)
+        method="GET", path="/agent/chains", handler=public.chains, answer=ChainList, fails=(429,)
     ),
-    Operation(method="GET", path="/health", handler=agent.health, answer=Health),
+    Operation(method="GET", path="/health", handler=public.health, answer=Health),
 )
 
 

@@ -1,22 +1,61 @@
 """Where a deployment stands, as its status tells: what is stored, and what is so at this moment."""
 
 from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
 
+from moorage.api.http.caller import count, use_nonce, verify
+from moorage.api.http.problems import json_response
 from moorage.api.services import Gateway
 from moorage.clock import iso_utc
 from moorage.deploy.keeping.restarts import CrashLoop
 from moorage.deploy.keeping.space import NO_SPACE
-from moorage.errors import FailureCause, ProjectBlocked
+from moorage.errors import (
+    DeploymentNotFound,
+    FailureCause,
+    ProjectBlocked,
+    ProjectNotFound,
+    WrongWallet,
+)
 from moorage.ledger.burn import hour_of, lacking
 from moorage.money import usd_text
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus, DeploymentView
 from moorage.records.project import ProjectStatus
-from moorage.storage.apps import intervals, jobs
+from moorage.storage.apps import intervals, jobs, projects
 from moorage.storage.money import accounts
 from moorage.wire.deployments import DeploymentProgress
 
 
-async def progress(gateway: Gateway, found: DeploymentView) -> DeploymentProgress:
+async def show_status(gateway: Gateway, request: Request) -> Response:
+    """`GET /agent/deploy/{projectId}/{deploymentId}/status`: where a deployment stands."""
+    signed = await verify(gateway, request)
+    try:
+        found = await _own_standing(gateway, request, signed.wallet)
+    except (DeploymentNotFound, ProjectNotFound, WrongWallet):
+        await count(gateway, request, signed.wallet)
+        await use_nonce(gateway, signed)
+        raise
+    gateway.limiters.polls.check(request.path_params["deploymentId"])
+    await use_nonce(gateway, signed)
+    return json_response(await _progress(gateway, found))
+
+
+async def _own_standing(gateway: Gateway, request: Request, wallet: str) -> DeploymentView:
+    """How the wallet's deployment stands.
+
+    Raises DeploymentNotFound, ProjectNotFound and WrongWallet.
+    """
+    found = await projects.standing(gateway.db, request.path_params["deploymentId"])
+    if found is None or found.project_id != request.path_params["projectId"]:
+        raise DeploymentNotFound
+    if found.project_status in (ProjectStatus.DELETING, ProjectStatus.DELETED):
+        raise ProjectNotFound
+    if found.wallet != wallet:
+        raise WrongWallet
+    return found
+
+
+async def _progress(gateway: Gateway, found: DeploymentView) -> DeploymentProgress:
     """The answer of contract 1.4."""
     if found.status is DeploymentStatus.QUEUED:
         return await _queued(gateway, found)

@@ -7,8 +7,8 @@ from starlette.requests import Request
 
 from believed import Believed, limiters_of
 from clock import START_MS, MovableClock
-from moorage.api import deploy as agent
 from moorage.api.services import Gateway
+from moorage.api.status import show_status
 from moorage.auth.client_address import TrustedProxies
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.keeping.restarts import CrashLoop
@@ -63,7 +63,7 @@ class Asking(Believed):
             "client": ("192.0.2.1", 1),
             "path_params": {"projectId": project_id, "deploymentId": deployment_id},
         }
-        response = await agent.status(self.gateway, Request(scope))
+        response = await show_status(self.gateway, Request(scope))
         body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
         return body
 
