@@ -1,16 +1,15 @@
 """Structured logs on standard error: JSON lines, or text for people; never a secret in either.
 
-Every module logs by `structlog.get_logger()`; what other libraries log by the standard library
-takes the same way out. Redaction is the last step before rendering, so that it sees everything.
+Modules log by `structlog.get_logger()`; what other libraries log by the standard library takes the
+same way out. Redaction is the last step before rendering, so that it sees everything. What is bound
+by `structlog.contextvars`, such as a request's id, is on every line logged meanwhile.
 """
 
 import json
 import logging
 import re
 import sys
-import time
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
@@ -25,9 +24,6 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from moorage.errors import ConfigurationInvalid
 
 REDACTED = "[redacted]"
-
-request_id: ContextVar[str] = ContextVar("request_id")
-"""The id of the request being answered; on every line logged meanwhile."""
 
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -67,9 +63,9 @@ def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None
         raise ConfigurationInvalid(f"log_level: {level!r} is none of {', '.join(_LEVELS)}.")
     output = stream or sys.stderr.buffer
     processors: list[Processor] = [
-        _add_request_id,
+        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        _add_timestamp,
+        structlog.processors.TimeStamper("iso"),
         structlog.processors.format_exc_info,  # here, so that its text is redacted
         redact,
         _render_json if json else _console(colors=output.isatty()),
@@ -81,41 +77,11 @@ def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None
         cache_logger_on_first_use=False,  # a module's logger follows when this is called again
     )
     # Other libraries narrate at info; their warnings and errors are what an operator needs.
-    global _log_request  # noqa: PLW0603 - structlog keeps its configuration in globals as well
-    _log_request = _request_lines(output, threshold) if json else None
     logging.basicConfig(
         handlers=[_Foreign()],
         level=threshold if threshold == logging.DEBUG else max(threshold, logging.WARNING),
         force=True,
     )
-
-
-def log_request(level: str, *, path: str, **fields: int | float | str | None) -> None:
-    """Log a request: `path`, which may be anyone's text, and fields that hold no secret.
-
-    As any logger would, but in a third of the time.
-    """
-    if _log_request is None:
-        structlog.get_logger().log(_LEVELS[level], "request", path=path, **fields)
-    else:
-        _log_request(level, {"path": _redacted_text("path", path), **fields})
-
-
-_log_request: Callable[[str, dict[str, object]], None] | None = None
-
-
-def _request_lines(output: BinaryIO, threshold: int) -> Callable[[str, dict[str, object]], None]:
-    write, flush = output.write, output.flush
-
-    def log_request(level: str, fields: dict[str, object]) -> None:
-        if _LEVELS[level] < threshold:
-            return
-        fields["event"], fields["level"] = "request", level
-        fields["timestamp"], fields["request_id"] = _clock.now(), request_id.get(None)
-        write(_encoded(fields) + b"\n")
-        flush()
-
-    return log_request
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -125,23 +91,15 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     payment payloads, passwords and keys in URLs, bytes and objects whose text nobody vetted. What
     might be a private key, 32 bytes of hex, keeps its ends only, unless its name says it is a hash.
     """
-    for name, value in event.items():
-        kind = type(value)
-        if _is_secret(name):
-            event[name] = REDACTED
-        elif kind is int or kind is float or (kind is str and _is_plain(value)):
-            continue
-        else:
-            event[name] = _redacted(name, value)
-    return event
+    return {name: _redacted(name, value) for name, value in event.items()}
 
 
 def _redacted(name: str, value: object) -> object:
     if _is_secret(name):
         return REDACTED
+    if isinstance(value, str):
+        return _redacted_text(name, str(value))
     match value:
-        case str():
-            return _redacted_text(name, str(value))
         case None | bool() | int() | float():
             return value
         case Mapping():
@@ -175,13 +133,6 @@ def _redacted_url(url: re.Match[str]) -> str:
     return _URL_KEY.sub(REDACTED, _URL_USER.sub(REDACTED, url[0]))
 
 
-def _is_plain(text: str) -> bool:
-    """Whether a text is too short or too simple to hold a secret: a word, an id, a route."""
-    return len(text) < 16 or (
-        len(text) < 64 and " " not in text and "://" not in text and "eyJ" not in text
-    )
-
-
 @lru_cache(maxsize=1024)
 def _is_secret(name: str) -> bool:
     return _SECRET_NAME.search(name.lower().replace("-", "_")) is not None
@@ -192,41 +143,7 @@ def _is_hash(name: str) -> bool:
     return _HASH_NAME.search(name.lower().replace("-", "_")) is not None
 
 
-def _add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    current = request_id.get(None)
-    if current is not None:
-        event["request_id"] = current
-    return event
-
-
-class _Clock:
-    """The time as ISO 8601 in UTC; all but the fraction is made once a second."""
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._text = ""
-
-    def now(self) -> str:
-        second, fraction_ns = divmod(time.time_ns(), 1_000_000_000)
-        if second != self._second:
-            self._second = second
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._text}.{fraction_ns // 1000:06}Z"
-
-
-_clock = _Clock()
-
-
-def _add_timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    event["timestamp"] = _clock.now()
-    return event
-
-
 def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
-    return _encoded(event)
-
-
-def _encoded(event: EventDict) -> bytes:
     try:
         return msgspec.json.encode(event)
     except (UnicodeEncodeError, OverflowError):  # a file name that is no UTF-8, a huge number

@@ -74,45 +74,15 @@ def test_line_says_when_it_was_written(output: Output) -> None:
 
     for line in output.lines:
         assert before <= datetime.fromisoformat(line["timestamp"]) <= datetime.now(UTC)
-        assert len(line["timestamp"]) == len("2026-01-01T00:00:00.000000Z")
+        assert line["timestamp"].endswith("Z")
 
 
 def test_line_carries_the_id_of_its_request(output: Output) -> None:
-    token = logs.request_id.set("r-1")
-    structlog.get_logger().info("inside")
-    logs.request_id.reset(token)
+    with structlog.contextvars.bound_contextvars(request_id="r-1"):
+        structlog.get_logger().info("inside")
     structlog.get_logger().info("outside")
 
     assert [line.get("request_id") for line in output.lines] == ["r-1", None]
-
-
-@pytest.mark.parametrize(
-    "path", ["/agent/projects/x", f"/{PRIVATE_KEY}", "/\ud800", "/%s" % ("é" * 99)]
-)
-def test_line_of_a_request_is_as_any_logger_writes_it(output: Output, path: str) -> None:
-    token = logs.request_id.set("r-1")
-    fields: dict[str, Any] = {"path": path, "status": 200, "ms": 0.25, "wallet": None}
-    logs.log_request("info", **fields)
-    structlog.get_logger().info("request", **fields)
-    logs.request_id.reset(token)
-
-    first, second = output.lines
-    del first["timestamp"], second["timestamp"]
-    assert first == second
-    assert first["request_id"] == "r-1"
-    assert PRIVATE_KEY not in output.text
-
-
-def test_people_get_requests_as_text_too() -> None:
-    output = Output()
-    logs.configure(json=False, level="info", stream=output)
-    logs.log_request("info", path="/health", status=200)
-    assert "path=/health" in output.text
-
-
-def test_requests_below_the_level_are_dropped(output: Output) -> None:
-    logs.log_request("debug", path="/health", status=200)
-    assert output.lines == []
 
 
 def test_lines_below_the_level_are_dropped() -> None:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import get_contextvars
 
 from moorage import logs
 from moorage.api.http.request_context import WALLET, RequestContext
@@ -203,7 +204,7 @@ async def test_failure_is_recorded_and_goes_on_up(
     with pytest.raises(RuntimeError, match="boom"):
         await ask("/fails")
     assert measured == [{"route": "/fails", "method": "GET", "status": 500}]
-    assert logs.request_id.get(None) is None
+    assert get_contextvars() == {}
 
 
 async def test_request_without_an_answer_has_no_status(

@@ -4,10 +4,11 @@ import os
 import re
 import time
 
+import structlog
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
-from moorage import logs
 from moorage.auth.client_address import TrustedProxies
 from moorage.metrics import record_request
 
@@ -32,13 +33,14 @@ _QUIET_ROUTES = frozenset({"/health"})  # asked every few seconds, by machines
 class RequestContext:
     """An ASGI app around `app`.
 
-    The request's id is in `logs.request_id` meanwhile and in the answer's X-Request-Id; it is the
+    The request's id is on every line logged meanwhile, and in the answer's X-Request-Id; it is the
     inbound X-Request-Id where a trusted proxy sent a plain one, else a fresh one.
     """
 
     def __init__(self, app: ASGIApp, trusted_proxies: TrustedProxies) -> None:
         self._app = app
         self._trusted_proxies = trusted_proxies
+        self._log = structlog.get_logger().bind()  # once, which is most of a line's cost
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -57,13 +59,27 @@ class RequestContext:
                 message["headers"] = [*message.get("headers", ()), (_HEADER, identity.encode())]
             await send(message)
 
-        token = logs.request_id.set(identity)
+        bound = bind_contextvars(request_id=identity)
         try:
             await self._app(scope, receive, send_with_id)
         finally:
             ended = begun if STREAMS in scope else time.perf_counter()
-            _record(scope, status, ended - started)
-            logs.request_id.reset(token)
+            self._record(scope, status, ended - started)
+            reset_contextvars(**bound)
+
+    def _record(self, scope: Scope, status: int | None, seconds: float) -> None:
+        route, method = _route_template(scope), scope["method"]
+        record_request(route=route, method=method, status=status, seconds=seconds)
+        log = self._log.debug if route in _QUIET_ROUTES else self._log.info
+        log(
+            "request",
+            method=method,
+            route=route,
+            path=scope["path"][:_LONGEST_PATH],
+            status=status,
+            ms=round(seconds * 1000, 2),
+            wallet=scope.get(WALLET),
+        )
 
     def _forwarded_id(self, scope: Scope) -> str | None:
         client = scope.get("client")
@@ -73,20 +89,6 @@ class RequestContext:
             if name == _HEADER:
                 return value.decode() if _SANE_ID.fullmatch(value) else None
         return None
-
-
-def _record(scope: Scope, status: int | None, seconds: float) -> None:
-    route, method = _route_template(scope), scope["method"]
-    record_request(route=route, method=method, status=status, seconds=seconds)
-    logs.log_request(
-        "debug" if route in _QUIET_ROUTES else "info",
-        method=method,
-        route=route,
-        path=scope["path"][:_LONGEST_PATH],
-        status=status,
-        ms=round(seconds * 1000, 2),
-        wallet=scope.get(WALLET),
-    )
 
 
 def _route_template(scope: Scope) -> str:
