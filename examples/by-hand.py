@@ -1,6 +1,9 @@
 """Deploys examples/hello-node by hand: what any agent does, without Moorage's own client.
 
-`moorage dev` must be running here (`make dev`). Then: .venv/bin/python examples/by-hand.py
+`moorage dev` must be running here (`make dev`). Then:
+
+    .venv/bin/pip install eth-account
+    .venv/bin/python examples/by-hand.py
 """
 
 import base64

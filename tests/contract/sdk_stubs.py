@@ -95,16 +95,20 @@ class StubNode:
         return set(self.sent)
 
     async def serve(self, request: Request) -> Response:
-        question = json.loads(await request.body())
-        method, params = question["method"], question["params"]
-        try:
-            result = self._result(method, params)
-        except ValueError as error:
-            return JSONResponse({"id": 1, "error": {"code": -32000, "message": str(error)}})
-        if method == "eth_sendRawTransaction" and self.answers_lost:
+        questions = json.loads(await request.body())
+        answered = [self._answer(question) for question in questions]
+        is_sent = any(question["method"] == "eth_sendRawTransaction" for question in questions)
+        if is_sent and self.answers_lost:
             self.answers_lost -= 1
             return CutShort()  # type: ignore[return-value]
-        return JSONResponse({"jsonrpc": "2.0", "id": question["id"], "result": result})
+        return JSONResponse(answered)
+
+    def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        answer = {"jsonrpc": "2.0", "id": question["id"]}
+        try:
+            return answer | {"result": self._result(question["method"], question["params"])}
+        except ValueError as error:
+            return answer | {"error": {"code": -32000, "message": str(error)}}
 
     def _result(self, method: str, params: list[Any]) -> Any:
         match method:

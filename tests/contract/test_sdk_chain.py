@@ -53,8 +53,8 @@ class Market:
 async def _balance(chain: Chain, token_name: str) -> int:
     token = chain.token(token_name)
     assert token is not None
-    async with Node(chain.rpc_urls[0]) as node:
-        return await node.token_balance(token.address, PAY_TO)
+    async with Node(chain) as node:
+        return (await node.holdings(PAY_TO, token)).tokens
 
 
 @pytest.fixture

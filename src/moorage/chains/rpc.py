@@ -5,7 +5,7 @@ anything it says is believed.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -16,7 +16,6 @@ from moorage.chains.chain import Chain
 from moorage.chains.encoding import parse_quantity
 from moorage.clock import Clock, SystemClock
 from moorage.errors import ChainUnavailable
-from moorage.metrics import record_rpc_error
 
 DEFAULT_TIMEOUT_SECONDS: Final = 4.0
 MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
@@ -34,6 +33,9 @@ _HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 Call = tuple[str, Sequence[Any]]
 """A method and its parameters."""
 
+OnError = Callable[[str], None]
+"""Told the chain's name whenever one of its URLs fails."""
+
 
 class RpcError(ChainUnavailable):
     """The node answered a call with an error; `code`, `detail` and `data` are the node's own."""
@@ -46,8 +48,23 @@ class RpcError(ChainUnavailable):
         self.data = data
 
 
-class AnswerTooLarge(ChainUnavailable):
+class NoAnswer(ChainUnavailable):
+    """No URL gave an answer to believe; `reasons` say why, without naming a URL."""
+
+    def __init__(self, chain: str, reasons: str) -> None:
+        super().__init__(
+            f"The chain {chain} cannot be read right now ({reasons}). "
+            "Nothing was recorded; send the same request again."
+        )
+        self.reasons = reasons
+
+
+class AnswerTooLarge(NoAnswer):
     """What was asked for is more than may be read at once: ask for less."""
+
+
+class OtherChain(NoAnswer):
+    """Every URL that was asked serves another chain."""
 
 
 class _Request(msgspec.Struct):
@@ -81,6 +98,10 @@ class _AnsweredTooMuch(_NodeFailed):
     """The answer has more bytes than it may."""
 
 
+class _ServesOtherChain(_NodeFailed):
+    """The node is one of another chain."""
+
+
 class _BatchRefused(Exception):
     """The node does not take batches, at least not this one."""
 
@@ -100,7 +121,7 @@ class RpcClient:
     batches is asked in single calls, side by side. Belongs to one event loop.
 
     `timeout_seconds` bounds one URL's whole answer, `max_response_bytes` its size. A `session`
-    handed in stays the caller's to close.
+    handed in stays the caller's to close. `on_error` counts what fails.
     """
 
     def __init__(
@@ -111,6 +132,7 @@ class RpcClient:
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         clock: Clock | None = None,
+        on_error: OnError = lambda _chain: None,
     ) -> None:
         if not chain.rpc_urls:
             raise ValueError(f"{chain.name}: no RPC URL")
@@ -121,6 +143,7 @@ class RpcClient:
         self._timeout_seconds = timeout_seconds
         self._max_response_bytes = max_response_bytes
         self._clock = clock or SystemClock()
+        self._on_error = on_error
         self._favourite = 0  # index of the node asked first
         self._favourite_until = 0.0  # monotonic; afterwards the first URL is tried again
 
@@ -153,7 +176,7 @@ class RpcClient:
                 failures.append((node, failure))
                 if max_response_bytes is not None and isinstance(failure, _AnsweredTooMuch):
                     break
-                record_rpc_error(self.chain.name)
+                self._on_error(self.chain.name)
             else:
                 self._favour(node)
                 return answers
@@ -167,19 +190,18 @@ class RpcClient:
             try:
                 views.append(await self._ask(node, calls))
             except _NodeFailed as failure:
-                record_rpc_error(self.chain.name)
+                self._on_error(self.chain.name)
                 failures.append((node, failure))
         if not views:
             raise self._unavailable(failures)
         return views
 
-    def _unavailable(self, failures: Sequence[tuple[_Node, _NodeFailed]]) -> ChainUnavailable:
+    def _unavailable(self, failures: Sequence[tuple[_Node, _NodeFailed]]) -> NoAnswer:
         reasons = "; ".join(f"node {node.number}: {failure}" for node, failure in failures)
-        too_much = any(isinstance(failure, _AnsweredTooMuch) for _, failure in failures)
-        return (AnswerTooLarge if too_much else ChainUnavailable)(
-            f"The chain {self.chain.name} cannot be read right now ({reasons}). "
-            "Nothing was recorded; send the same request again."
-        )
+        kinds = {type(failure) for _, failure in failures}
+        if _AnsweredTooMuch in kinds:
+            return AnswerTooLarge(self.chain.name, reasons)
+        return (OtherChain if kinds == {_ServesOtherChain} else NoAnswer)(self.chain.name, reasons)
 
     def contradiction(self, problem: object) -> ChainUnavailable:
         """What to raise when an answer can't be true; another URL is asked first from now on."""
@@ -207,14 +229,14 @@ class RpcClient:
     async def _ask(
         self, node: _Node, calls: Sequence[Call], max_response_bytes: int | None = None
     ) -> list[Any]:
-        most_bytes = max_response_bytes or self._max_response_bytes
+        max_bytes = max_response_bytes or self._max_response_bytes
         requests = [
             _Request(id=number, method=method, params=params)
             for number, (method, params) in enumerate([*calls, ("eth_chainId", ())])
         ]
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                *answers, chain_id_answer = await self._exchange(node, requests, most_bytes)
+                *answers, chain_id_answer = await self._exchange(node, requests, max_bytes)
                 chain_id = parse_quantity(chain_id_answer)
         except TimeoutError as late:
             raise _NodeFailed("timed out") from late
@@ -223,16 +245,16 @@ class RpcClient:
         except (ValueError, RecursionError) as garbage:  # msgspec's errors are ValueErrors
             raise _NodeFailed("answered garbage") from garbage
         if chain_id != self.chain.chain_id:
-            raise _NodeFailed(f"serves chain {chain_id}, not {self.chain.chain_id}")
+            raise _ServesOtherChain(f"serves chain {chain_id}, not {self.chain.chain_id}")
         return answers
 
-    async def _exchange(self, node: _Node, requests: list[_Request], most_bytes: int) -> list[Any]:
+    async def _exchange(self, node: _Node, requests: list[_Request], max_bytes: int) -> list[Any]:
         if self._clock.monotonic_seconds() >= node.singles_until:
             try:
-                return _batch_results(requests, *await self._post(node, requests, most_bytes))
+                return _batch_results(requests, *await self._post(node, requests, max_bytes))
             except _BatchRefused:
                 node.singles_until = self._clock.monotonic_seconds() + RETRY_BATCHES_AFTER_SECONDS
-        singles = (self._single(node, request, most_bytes) for request in requests)
+        singles = (self._single(node, request, max_bytes) for request in requests)
         answers: list[_Answer] = []
         for answer in await asyncio.gather(*singles, return_exceptions=True):
             if isinstance(answer, BaseException):
@@ -240,35 +262,35 @@ class RpcClient:
             answers.append(answer)
         return _results(requests, answers)
 
-    async def _single(self, node: _Node, request: _Request, most_bytes: int) -> _Answer:
-        status, body = await self._post(node, request, most_bytes)
+    async def _single(self, node: _Node, request: _Request, max_bytes: int) -> _Answer:
+        status, body = await self._post(node, request, max_bytes)
         if status != HTTPStatus.OK:
             raise _NodeFailed(f"answered HTTP {status}")
         return _SINGLE.decode(body)
 
-    async def _post(self, node: _Node, content: object, most_bytes: int) -> tuple[int, bytes]:
+    async def _post(self, node: _Node, content: object, max_bytes: int) -> tuple[int, bytes]:
         body = msgspec.json.encode(content)
         try:
-            return await self._post_once(node, body, most_bytes)
+            return await self._post_once(node, body, max_bytes)
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
             # An idle connection that the node had closed meanwhile, which aiohttp reuses but
             # retries only for GET. Every call here may be sent twice.
-            return await self._post_once(node, body, most_bytes)
+            return await self._post_once(node, body, max_bytes)
 
-    async def _post_once(self, node: _Node, body: bytes, most_bytes: int) -> tuple[int, bytes]:
+    async def _post_once(self, node: _Node, body: bytes, max_bytes: int) -> tuple[int, bytes]:
         if self._session is None:
             self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         async with self._session.post(
             node.url, data=body, headers=_HEADERS, allow_redirects=False
         ) as response:
-            return response.status, await _bounded(response, most_bytes)
+            return response.status, await _bounded(response, max_bytes)
 
 
-async def _bounded(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+async def _bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     body = bytearray()
     while chunk := await response.content.read(_CHUNK_BYTES):
         body += chunk
-        if len(body) > most_bytes:
+        if len(body) > max_bytes:
             raise _AnsweredTooMuch("answered too much")
     return bytes(body)
 

@@ -1,7 +1,4 @@
-"""Transactions signed with a key of the gateway's own: EIP-1559, by libsecp256k1.
-
-`eth_account` would sign as well; it takes half a second to import, and this is all that is needed.
-"""
+"""Transactions signed with a private key: EIP-1559, and legacy ones with EIP-155."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +17,10 @@ _Rlp = bytes | int | Sequence["_Rlp"]
 
 
 class ChainTransaction(msgspec.Struct, frozen=True):
-    """A call of a contract that moves no ether. Fees are wei a gas."""
+    """A call of a contract that moves no ether. Fees are wei a gas.
+
+    Without a priority fee it is a legacy transaction, whose gas price is the other fee.
+    """
 
     chain_id: int
     nonce: int
@@ -28,7 +28,7 @@ class ChainTransaction(msgspec.Struct, frozen=True):
     data: str  # calldata, hex with 0x
     gas_limit: int
     max_fee_per_gas: int
-    max_priority_fee_per_gas: int
+    max_priority_fee_per_gas: int | None
 
 
 class SignedTransaction(msgspec.Struct, frozen=True):
@@ -56,22 +56,32 @@ class SigningKey:
 
     def sign(self, transaction: ChainTransaction) -> SignedTransaction:
         """The same transaction gives the same bytes, however often it is signed (RFC 6979)."""
-        fields: list[_Rlp] = [
-            transaction.chain_id,
-            transaction.nonce,
-            transaction.max_priority_fee_per_gas,
-            transaction.max_fee_per_gas,
+        call: list[_Rlp] = [
             transaction.gas_limit,
             bytes.fromhex(transaction.recipient[2:]),
             0,  # value
             bytes.fromhex(transaction.data[2:]),
-            [],  # access list
         ]
-        digest = keccak256(_FEE_MARKET_TYPE + rlp(fields))
-        signature = self._key.sign_recoverable(digest, hasher=None)
-        r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
-        raw = _FEE_MARKET_TYPE + rlp([*fields, signature[64], r, s])
+        chain_id, nonce = transaction.chain_id, transaction.nonce
+        if transaction.max_priority_fee_per_gas is None:
+            legacy: list[_Rlp] = [nonce, transaction.max_fee_per_gas, *call]
+            parity, *point = self._signed(rlp([*legacy, chain_id, 0, 0]))
+            raw = rlp([*legacy, 2 * chain_id + 35 + parity, *point])
+        else:
+            tip, fee = transaction.max_priority_fee_per_gas, transaction.max_fee_per_gas
+            fields: list[_Rlp] = [chain_id, nonce, tip, fee, *call, []]  # no access list
+            raw = _FEE_MARKET_TYPE + rlp([*fields, *self._signed(_FEE_MARKET_TYPE + rlp(fields))])
         return SignedTransaction(raw="0x" + raw.hex(), tx_hash="0x" + keccak256(raw).hex())
+
+    def sign_digest(self, digest: bytes) -> bytes:
+        """These 32 bytes signed as they are: r, s and the recovery id, 65 bytes; s is low."""
+        return self._key.sign_recoverable(digest, hasher=None)
+
+    def _signed(self, payload: bytes) -> tuple[int, int, int]:
+        """The recovery id, r and s, as transactions hold them."""
+        signature = self.sign_digest(keccak256(payload))
+        r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
+        return signature[64], r, s
 
 
 def rlp(item: _Rlp) -> bytes:

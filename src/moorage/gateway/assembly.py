@@ -28,6 +28,7 @@ from moorage.gateway.isolation import is_rootless
 from moorage.gateway.platform import MIB, Platform, trusted_proxies
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.metrics import (
+    record_rpc_error,
     watch_nonces,
     watch_running_apps,
     watch_sleeping_apps,
@@ -105,7 +106,12 @@ def open_stores(
     db = Database(data_dir / "moorage.db")
     stack.callback(db.close)
     clients = {
-        name: RpcClient(chain, timeout_seconds=settings.rpc_timeout_seconds, clock=clock)
+        name: RpcClient(
+            chain,
+            timeout_seconds=settings.rpc_timeout_seconds,
+            clock=clock,
+            on_error=record_rpc_error,
+        )
         for name, chain in chains.items()
     }
     for client in clients.values():

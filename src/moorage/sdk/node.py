@@ -1,136 +1,143 @@
-"""A chain's node over JSON-RPC: what paying needs of it."""
+"""What paying asks of a chain's nodes: balances, fees, and what became of a transaction."""
 
-import asyncio
-from typing import Any, Self
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self, TypeVar
 
-import aiohttp
-import msgspec
-
+from moorage.chains.chain import Chain, Token
 from moorage.chains.encoding import parse_quantity
 from moorage.chains.erc20 import balance_of_calldata, decode_uint256
-from moorage.sdk.errors import NodeRefused, NodeUnreachable
+from moorage.chains.rpc import Call, OtherChain, RpcClient, RpcError
+from moorage.errors import ChainUnavailable
+from moorage.money import AtomicUnits
+from moorage.sdk.errors import ClientMisconfigured, NodeRefused, NodeUnreachable
 
-_TIMEOUT = aiohttp.ClientTimeout(total=20, sock_connect=10)
+_TIMEOUT_SECONDS = 20.0
+
+Value = TypeVar("Value")
+
+
+class Holdings(NamedTuple):
+    """What a wallet has of a token, and for gas."""
+
+    tokens: AtomicUnits
+    wei: int
+
+
+class SendingTerms(NamedTuple):
+    """What the next transaction of a wallet takes. Fees are wei a gas."""
+
+    nonce: int
+    gas: int  # what the call would use now
+    max_fee_per_gas: int
+    max_priority_fee_per_gas: int | None  # None: the chain knows legacy transactions alone
+    wei: int  # what the wallet has for it
 
 
 class Node:
-    """Calls one RPC URL. Its messages name the host only, for RPC URLs carry API keys.
+    """Asks the nodes of one chain. Use it as an async context.
 
-    Every method raises NodeUnreachable without a readable answer, NodeRefused on an error.
+    Every method raises NodeUnreachable without an answer to believe, NodeRefused when a node
+    answers with an error. No message names a URL, for URLs hold API keys.
     """
 
-    def __init__(self, rpc_url: str) -> None:
-        self._url = rpc_url
-        self._host = urlsplit(rpc_url).hostname or "the node"
-        self._session: aiohttp.ClientSession | None = None
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._client = RpcClient(chain, timeout_seconds=_TIMEOUT_SECONDS)
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._client.close()
 
-    async def call(self, method: str, *params: Any) -> Any:
-        """The `result` of one JSON-RPC call."""
-        if self._session is None:
-            raise RuntimeError("use the node as an async context")
-        question = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
+    async def check_chain(self) -> None:
+        """Raises ClientMisconfigured when the RPC URLs are those of another chain."""
         try:
-            async with self._session.post(self._url, json=question) as response:
-                content = await response.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise NodeUnreachable(
-                f"the node at {self._host} gave no answer to {method} ({type(error).__name__})"
+            await self._client.batch([])  # its chain id is asked for anyway
+        except OtherChain as error:
+            raise ClientMisconfigured(
+                f"the RPC URL for {self._chain.name} is no node of it ({error.reasons}). "
+                "Nothing was paid."
             ) from error
-        return self._result(method, content)
+        except ChainUnavailable as error:
+            raise self._unreachable(error) from error
 
-    async def chain_id(self) -> int:
-        """The chain the node is on."""
-        return await self._quantity("eth_chainId")
+    async def holdings(self, wallet: str, token: Token) -> Holdings:
+        """What `wallet` holds of `token`, in atomic units, and for gas."""
+        balance_of = {"to": token.key, "data": balance_of_calldata(wallet)}
+        tokens, wei = await self._ask(
+            ("eth_call", [balance_of, "latest"]), ("eth_getBalance", [wallet, "latest"])
+        )
+        return Holdings(AtomicUnits(self._read(decode_uint256, tokens)), self._quantity(wei))
 
-    async def native_balance(self, address: str) -> int:
-        """What `address` holds for gas, in wei."""
-        return await self._quantity("eth_getBalance", address, "latest")
+    async def sending_terms(self, wallet: str, call: dict[str, str]) -> SendingTerms:
+        """What sending `call` takes, with fees that bear the base fee's doubling.
 
-    async def token_balance(self, token_address: str, owner: str) -> int:
-        """What `owner` holds of a token, in atomic units."""
-        call = {"to": token_address, "data": balance_of_calldata(owner)}
-        answer = await self.call("eth_call", call, "latest")
-        try:
-            return decode_uint256(answer)
-        except ValueError as error:
-            raise NodeRefused(f"no token answers at {token_address} on this chain") from error
-
-    async def transaction_count(self, address: str, *, tag: str) -> int:
-        """The nonce `address` signs next, as of block `tag`."""
-        return await self._quantity("eth_getTransactionCount", address, tag)
-
-    async def estimate_gas(self, call: dict[str, str]) -> int:
-        """The gas `call` would use now."""
-        return await self._quantity("eth_estimateGas", call)
-
-    async def fees(self) -> dict[str, int]:
-        """Fee fields of a transaction that mines soon: EIP-1559 where the chain has a base fee.
-
-        Twice the base fee plus the tip outlasts six full blocks (EIP-1559 moves 12.5 % a block).
+        Twice the base fee and the tip last for six full blocks: each raises it by an eighth at most
+        (EIP-1559).
         """
-        block = await self.call("eth_getBlockByNumber", "latest", False)
+        count, gas, block, tip, gas_price, wei = await self._ask(
+            ("eth_getTransactionCount", [wallet, "pending"]),
+            ("eth_estimateGas", [call]),
+            ("eth_getBlockByNumber", ["latest", False]),
+            ("eth_maxPriorityFeePerGas", []),
+            ("eth_gasPrice", []),
+            ("eth_getBalance", [wallet, "latest"]),
+        )
         base_fee = block.get("baseFeePerGas") if isinstance(block, dict) else None
         if base_fee is None:
-            return {"gasPrice": await self._quantity("eth_gasPrice")}
-        tip = await self._tip()
-        base = self._number("eth_getBlockByNumber", base_fee)
-        return {"maxFeePerGas": 2 * base + tip, "maxPriorityFeePerGas": tip}
+            max_fee, max_tip = self._quantity(gas_price), None
+        else:  # not every node knows how to ask for a tip; these chains mine without one
+            max_tip = 0 if isinstance(tip, RpcError) else self._quantity(tip)
+            max_fee = 2 * self._quantity(base_fee) + max_tip
+        return SendingTerms(
+            nonce=self._quantity(count),
+            gas=self._quantity(gas),
+            max_fee_per_gas=max_fee,
+            max_priority_fee_per_gas=max_tip,
+            wei=self._quantity(wei),
+        )
 
     async def send_raw(self, raw_transaction: str) -> None:
         """Broadcasts. NodeUnreachable leaves open whether it was."""
-        await self.call("eth_sendRawTransaction", raw_transaction)
+        (answer,) = await self._ask(("eth_sendRawTransaction", [raw_transaction]))
+        self._result(answer)
+
+    async def transaction_count(self, address: str, *, tag: str) -> int:
+        """The nonce `address` signs next, as of block `tag`."""
+        (count,) = await self._ask(("eth_getTransactionCount", [address, tag]))
+        return self._quantity(count)
 
     async def succeeded(self, tx_hash: str) -> bool | None:
         """Whether a mined transaction succeeded; None while it is not mined."""
-        receipt = await self.call("eth_getTransactionReceipt", tx_hash)
-        if not isinstance(receipt, dict):
-            return None
-        return self._number("eth_getTransactionReceipt", receipt.get("status")) == 1
+        (answer,) = await self._ask(("eth_getTransactionReceipt", [tx_hash]))
+        receipt = self._result(answer)
+        return self._quantity(receipt.get("status")) == 1 if isinstance(receipt, dict) else None
 
     async def knows(self, tx_hash: str) -> bool:
         """Whether the node holds the transaction, mined or waiting."""
-        return isinstance(await self.call("eth_getTransactionByHash", tx_hash), dict)
+        (answer,) = await self._ask(("eth_getTransactionByHash", [tx_hash]))
+        return isinstance(self._result(answer), dict)
 
-    async def payer_facts(self, wallet: str, token_address: str) -> tuple[int, int, int]:
-        """Chain id, token balance in atomic units and gas balance in wei, asked at once."""
-        return await asyncio.gather(
-            self.chain_id(),
-            self.token_balance(token_address, wallet),
-            self.native_balance(wallet),
-        )
-
-    async def _tip(self) -> int:
+    async def _ask(self, *calls: Call) -> list[Any]:
         try:
-            return await self._quantity("eth_maxPriorityFeePerGas")
-        except NodeRefused:  # an optional method; these chains mine without a tip
-            return 0
+            return await self._client.batch(calls)
+        except ChainUnavailable as error:
+            raise self._unreachable(error) from error
 
-    async def _quantity(self, method: str, *params: Any) -> int:
-        return self._number(method, await self.call(method, *params))
+    def _unreachable(self, error: ChainUnavailable) -> NodeUnreachable:
+        return NodeUnreachable(f"the chain {self._chain.name} gives no answer: {error.message}")
 
-    def _number(self, method: str, value: object) -> int:
+    def _quantity(self, answer: object) -> int:
+        return self._read(parse_quantity, answer)
+
+    def _read(self, parse: Callable[[object], Value], answer: object) -> Value:
         try:
-            return parse_quantity(value)
+            return parse(self._result(answer))
         except ValueError as error:
-            raise NodeUnreachable(f"the node at {self._host} answers {method} oddly") from error
+            raise NodeUnreachable(f"a node of {self._chain.name} answers oddly: {error}") from error
 
-    def _result(self, method: str, content: bytes) -> Any:
-        try:
-            answer = msgspec.json.decode(content)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise NodeUnreachable(f"the node at {self._host} does not speak JSON-RPC") from error
-        if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
-            raise NodeRefused(f"the node refused {method}: {answer['error'].get('message')}")
-        if not isinstance(answer, dict) or "result" not in answer:
-            raise NodeUnreachable(f"the node at {self._host} answers {method} oddly")
-        return answer["result"]
+    def _result(self, answer: Any) -> Any:
+        if isinstance(answer, RpcError):
+            raise NodeRefused(f"the node refused {answer.method}: {answer.detail}")
+        return answer

@@ -1,15 +1,16 @@
 """A 402 turned into an offer to weigh, and an offer into a transaction. Pure; nothing is sent."""
 
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 
 from moorage.chains.address import checksum_address
 from moorage.chains.chain import Chain, Token
 from moorage.chains.erc20 import transfer_calldata
+from moorage.chains.signing import ChainTransaction
 from moorage.money import MICRO_USD_PER_USD, AtomicUnits, MicroUsd, decimal_text
 from moorage.sdk.errors import BalanceShort, QuoteInconsistent
+from moorage.sdk.node import SendingTerms
 from moorage.wire.problems import PaymentDemand
 
 _USD_DECIMALS = 6
@@ -93,25 +94,23 @@ def transfer_call(offer: Offer, *, wallet: str) -> dict[str, str]:
     return {"from": wallet, "to": offer.token.address, "data": data}
 
 
-def unsigned_transfer(
-    offer: Offer, *, nonce: int, gas: int, fees: dict[str, int]
-) -> dict[str, Any]:
-    """The transaction to sign: type 2 when `fees` has `maxFeePerGas`, else legacy with EIP-155."""
-    return {
-        "chainId": offer.chain.chain_id,
-        "nonce": nonce,
-        "to": checksum_address(offer.token.address),
-        "value": 0,
-        "data": transfer_calldata(offer.pay_to, offer.amount),
-        "gas": gas * _GAS_MARGIN_PERCENT // 100,
-        **fees,
-    }
+def unsigned_transfer(offer: Offer, terms: SendingTerms) -> ChainTransaction:
+    """The transaction to sign. Raises BalanceShort when the wallet can't pay its gas."""
+    gas_limit = terms.gas * _GAS_MARGIN_PERCENT // 100
+    check_gas_balance(offer, needed=gas_limit * terms.max_fee_per_gas, wei=terms.wei)
+    return ChainTransaction(
+        chain_id=offer.chain.chain_id,
+        nonce=terms.nonce,
+        recipient=offer.token.key,
+        data=transfer_calldata(offer.pay_to, offer.amount),
+        gas_limit=gas_limit,
+        max_fee_per_gas=terms.max_fee_per_gas,
+        max_priority_fee_per_gas=terms.max_priority_fee_per_gas,
+    )
 
 
-def check_gas_balance(offer: Offer, transaction: dict[str, Any], *, wei: int) -> None:
-    """Raises BalanceShort when the wallet can't pay for the transaction's gas at its ceiling."""
-    ceiling = transaction.get("maxFeePerGas", transaction.get("gasPrice"))
-    needed = transaction["gas"] * ceiling
+def check_gas_balance(offer: Offer, *, needed: int, wei: int) -> None:
+    """Raises BalanceShort when `wei`, which the wallet holds, is less than `needed` for gas."""
     if wei >= needed:
         return
     raise BalanceShort(

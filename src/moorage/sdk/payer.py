@@ -16,7 +16,7 @@ import msgspec
 
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock, SystemClock
-from moorage.money import AtomicUnits, MicroUsd
+from moorage.money import MicroUsd
 from moorage.sdk.answers import Answer
 from moorage.sdk.broadcast import Sighting, see_mined, send, uncertain
 from moorage.sdk.client import Client
@@ -191,7 +191,8 @@ class Payer:
             token=token,
             wallet=self._signer.address,
         )
-        async with Node(_rpc_url(chain)) as node:
+        _check_reachable(chain)
+        async with Node(chain) as node:
             offer = await self._with_balance(node, offer)
             self._weigh(offer, purchase.limit)
             async with self._journal.locked():
@@ -217,16 +218,11 @@ class Payer:
         return chain, token
 
     async def _with_balance(self, node: Node, offer: Offer) -> Offer:
-        chain_id, balance, wei = await node.payer_facts(self._signer.address, offer.token.address)
-        if chain_id != offer.chain.chain_id:
-            raise ClientMisconfigured(
-                f"the RPC URL for {offer.chain.name} is a node of chain {chain_id}, "
-                f"not {offer.chain.chain_id}. Nothing was paid."
-            )
-        offer = msgspec.structs.replace(offer, balance=AtomicUnits(balance))
+        await node.check_chain()
+        held = await node.holdings(self._signer.address, offer.token)
+        offer = msgspec.structs.replace(offer, balance=held.tokens)
         check_token_balance(offer)
-        if wei == 0:
-            check_gas_balance(offer, {"gas": 1, "gasPrice": 1}, wei=wei)
+        check_gas_balance(offer, needed=1, wei=held.wei)
         return offer
 
     def _weigh(self, offer: Offer, limit: MicroUsd | None) -> None:
@@ -242,15 +238,8 @@ class Payer:
 
     async def _sign(self, node: Node, offer: Offer, key: PaymentKey) -> Payment:
         wallet = self._signer.address
-        nonce, gas, fees, wei = await asyncio.gather(
-            node.transaction_count(wallet, tag="pending"),
-            node.estimate_gas(transfer_call(offer, wallet=wallet)),
-            node.fees(),
-            node.native_balance(wallet),
-        )
-        transaction = unsigned_transfer(offer, nonce=nonce, gas=gas, fees=fees)
-        check_gas_balance(offer, transaction, wei=wei)
-        signed = self._signer.sign_transaction(transaction)
+        terms = await node.sending_terms(wallet, transfer_call(offer, wallet=wallet))
+        signed = self._signer.sign_transaction(unsigned_transfer(offer, terms))
         return Payment(
             gateway=key.gateway,
             wallet=key.wallet,
@@ -261,7 +250,7 @@ class Payer:
             decimals=offer.token.decimals,
             amount=offer.amount,
             pay_to=offer.pay_to,
-            nonce=nonce,
+            nonce=terms.nonce,
             tx_hash=signed.tx_hash,
             raw_transaction=signed.raw,
             signed_at_ms=self._clock.now_ms(),
@@ -333,7 +322,7 @@ class Payer:
         chain = self._chains.get(payment.chain)
         if chain is None or not chain.rpc_urls:
             return
-        async with Node(chain.rpc_urls[0]) as node:
+        async with Node(chain) as node:
             sighting = await see_mined(node, payment, pause=self._pause)
         if sighting is Sighting.MINED:
             self._on_step(PayStep.MINED, payment)
@@ -357,10 +346,9 @@ def _open_payment(payments: list[Payment]) -> Payment | None:
     return next((found for found in payments if found.state is PaymentState.SIGNED), None)
 
 
-def _rpc_url(chain: Chain) -> str:
+def _check_reachable(chain: Chain) -> None:
     if not chain.rpc_urls:
         variable = f"MOORAGE_RPC_URL_{chain.name.upper().replace('-', '_')}"
         raise ClientMisconfigured(
             f"paying on {chain.name} needs a node: set {variable} to its RPC URL. Nothing was paid."
         )
-    return chain.rpc_urls[0]

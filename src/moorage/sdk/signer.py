@@ -1,12 +1,9 @@
-"""A wallet that signs requests and payments. The key never leaves this module."""
+"""A wallet that signs requests and payments."""
 
 import uuid
-from typing import Any
 
-from coincurve import PrivateKey
-
-from moorage.chains.address import checksum_address, key_address
-from moorage.chains.signing import SignedTransaction
+from moorage.chains.address import checksum_address
+from moorage.chains.signing import ChainTransaction, SignedTransaction, SigningKey
 from moorage.clock import Clock, SystemClock
 from moorage.keccak import keccak256
 from moorage.sdk.errors import ClientMisconfigured
@@ -18,10 +15,12 @@ class Signer:
 
     def __init__(self, private_key: str, *, clock: Clock | None = None) -> None:
         """Raises ClientMisconfigured unless `private_key` is 32 bytes of hex and a valid key."""
-        self._key = _parse_key(private_key)
+        try:
+            self._key = SigningKey(private_key.strip())
+        except ValueError:
+            raise ClientMisconfigured("a private key is 0x and 64 hex digits") from None
         self._clock = clock or SystemClock()
-        public_key = self._key.public_key.format(compressed=False)
-        self.address = checksum_address(key_address(public_key))
+        self.address = checksum_address(self._key.address)
 
     def __repr__(self) -> str:
         return f"Signer({self.address})"
@@ -54,27 +53,10 @@ class Signer:
         prefix = f"\x19Ethereum Signed Message:\n{len(message)}".encode()
         return self._sign(keccak256(prefix + message))
 
+    def sign_transaction(self, transaction: ChainTransaction) -> SignedTransaction:
+        """`transaction` signed, ready to broadcast."""
+        return self._key.sign(transaction)
+
     def _sign(self, digest: bytes) -> str:
-        signature = self._key.sign_recoverable(digest, hasher=None)
+        signature = self._key.sign_digest(digest)
         return "0x" + signature[:64].hex() + f"{signature[64] + 27:02x}"
-
-    def sign_transaction(self, transaction: dict[str, Any]) -> SignedTransaction:
-        """`transaction` signed: EIP-1559 with `maxFeePerGas`, legacy (EIP-155) with `gasPrice`."""
-        from eth_account import Account  # noqa: PLC0415 - half a second, only when paying
-
-        signed = Account.sign_transaction(transaction, self._key.secret)
-        return SignedTransaction(
-            raw="0x" + bytes(signed.raw_transaction).hex(), tx_hash="0x" + bytes(signed.hash).hex()
-        )
-
-
-def _parse_key(text: str) -> PrivateKey:
-    digits = text.strip().removeprefix("0x")
-    try:
-        secret = bytes.fromhex(digits)
-        if len(digits) != 64:
-            raise ValueError
-        return PrivateKey(secret)
-    except ValueError:
-        # `from None`: the text of the original names what was parsed
-        raise ClientMisconfigured("a private key is 0x and 64 hex digits") from None

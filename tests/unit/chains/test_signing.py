@@ -24,6 +24,17 @@ def transaction(**changes: object) -> ChainTransaction:
     return ChainTransaction(**{**fields, **changes})  # type: ignore[arg-type] # mixed on purpose
 
 
+def fees_of(transaction: ChainTransaction) -> dict[str, int]:
+    """The type and the fees, as eth_account takes them."""
+    if transaction.max_priority_fee_per_gas is None:
+        return {"gasPrice": transaction.max_fee_per_gas}
+    return {
+        "type": 2,
+        "maxFeePerGas": transaction.max_fee_per_gas,
+        "maxPriorityFeePerGas": transaction.max_priority_fee_per_gas,
+    }
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -38,6 +49,10 @@ def transaction(**changes: object) -> ChainTransaction:
         {"data": "0x" + "11" * 56},
         {"data": "0x" + "11" * 70_000},
         {"nonce": 2**64 - 2, "gas_limit": 2**63 - 1, "max_fee_per_gas": 2**200},
+        {"max_priority_fee_per_gas": None},
+        {"max_priority_fee_per_gas": None, "nonce": 0, "chain_id": 1},
+        {"max_priority_fee_per_gas": None, "nonce": 128, "data": "0x" + "11" * 70_000},
+        {"max_priority_fee_per_gas": None, "chain_id": 2**40, "max_fee_per_gas": 2**200},
     ],
 )
 def test_transaction_is_signed_as_eth_account_signs_it(changes: dict[str, object]) -> None:
@@ -45,15 +60,13 @@ def test_transaction_is_signed_as_eth_account_signs_it(changes: dict[str, object
         ours = transaction(**changes)
         theirs = Account.sign_transaction(
             {
-                "type": 2,
                 "chainId": ours.chain_id,
                 "nonce": ours.nonce,
                 "to": to_checksum_address(ours.recipient),
                 "data": ours.data,
                 "value": 0,
                 "gas": ours.gas_limit,
-                "maxFeePerGas": ours.max_fee_per_gas,
-                "maxPriorityFeePerGas": ours.max_priority_fee_per_gas,
+                **fees_of(ours),
             },
             key,
         )

@@ -6,12 +6,13 @@ import msgspec
 import pytest
 
 from moorage.chains.chain import KNOWN_CHAINS, Token
+from moorage.chains.signing import ChainTransaction
 from moorage.money import AtomicUnits
 from moorage.sdk.answers import read_answer
 from moorage.sdk.errors import BalanceShort, QuoteInconsistent
+from moorage.sdk.node import SendingTerms
 from moorage.sdk.offer import (
     Offer,
-    check_gas_balance,
     check_token_balance,
     money_text,
     read_offer,
@@ -70,26 +71,32 @@ def test_balance_may_be_exactly_the_amount() -> None:
         check_token_balance(an_offer(balance=AtomicUnits(499_999)))
 
 
-def test_transfer_calls_the_token_and_moves_no_coin() -> None:
-    transaction = unsigned_transfer(an_offer(), nonce=7, gas=60_000, fees={"gasPrice": 5})
-    assert transaction == {
-        "chainId": 42161,
-        "nonce": 7,
-        "to": "0xaf88d065e77c8cC2239327C5EDb3A432268e5831",
-        "value": 0,
-        "data": "0xa9059cbb"
+def terms(**changes: Any) -> SendingTerms:
+    usual = SendingTerms(
+        nonce=7, gas=60_000, max_fee_per_gas=5, max_priority_fee_per_gas=None, wei=10**18
+    )
+    return usual._replace(**changes)
+
+
+def test_transaction_is_the_transfer_and_nothing_else() -> None:
+    assert unsigned_transfer(an_offer(), terms()) == ChainTransaction(
+        chain_id=42161,
+        nonce=7,
+        recipient="0xaf88d065e77c8cc2239327c5edb3a432268e5831",
+        data="0xa9059cbb"
         "0000000000000000000000007e5f4552091a69125d5dfcb7b8c2659029395bdf"
         "000000000000000000000000000000000000000000000000000000000007a120",
-        "gas": 78_000,
-        "gasPrice": 5,
-    }
+        gas_limit=78_000,
+        max_fee_per_gas=5,
+        max_priority_fee_per_gas=None,
+    )
 
 
 def test_gas_is_reckoned_at_its_ceiling() -> None:
-    transaction = {"gas": 100, "maxFeePerGas": 7, "maxPriorityFeePerGas": 1}
-    check_gas_balance(an_offer(), transaction, wei=700)
+    dear = terms(gas=100, max_fee_per_gas=7, max_priority_fee_per_gas=1)
+    unsigned_transfer(an_offer(), dear._replace(wei=910))
     with pytest.raises(BalanceShort, match="gas"):
-        check_gas_balance(an_offer(), transaction, wei=699)
+        unsigned_transfer(an_offer(), dear._replace(wei=909))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 
 from moorage.sdk.errors import ClientMisconfigured
+from moorage.sdk.node import SendingTerms
 from moorage.sdk.offer import unsigned_transfer
 from moorage.sdk.signer import Signer
 from moorage.signed_request import Target
@@ -83,14 +84,15 @@ def test_malformed_key_is_refused_without_repeating_it(key: str) -> None:
     assert caught.value.__suppress_context__
 
 
-@pytest.mark.parametrize(
-    "fees",
-    [{"gasPrice": 20_000_000}, {"maxFeePerGas": 30_000_000, "maxPriorityFeePerGas": 1_000}],
-    ids=["legacy", "eip-1559"],
-)
-def test_signed_transfer_is_this_wallets_on_its_chain(fees: dict[str, int]) -> None:
-    signed = Signer(KEY).sign_transaction(
-        unsigned_transfer(an_offer(), nonce=7, gas=60_000, fees=fees)
+@pytest.mark.parametrize("tip", [None, 1_000], ids=["legacy", "eip-1559"])
+def test_signed_transfer_is_this_wallets_on_its_chain(tip: int | None) -> None:
+    terms = SendingTerms(
+        nonce=7,
+        gas=60_000,
+        max_fee_per_gas=30_000_000,
+        max_priority_fee_per_gas=tip,
+        wei=10**18,
     )
+    signed = Signer(KEY).sign_transaction(unsigned_transfer(an_offer(), terms))
     assert Account.recover_transaction(signed.raw) == ADDRESS
-    assert signed.raw.startswith("0x02") == ("maxFeePerGas" in fees)
+    assert signed.raw.startswith("0x02") == (tip is not None)
