@@ -14,6 +14,7 @@ from moorage.deploy.entrance.capacity import Capacity, Policy
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
+    Capabilities,
     Cursor,
     Disks,
     Incident,
@@ -74,6 +75,8 @@ class FakeRuntime:
     `faults` holds what the next call of a method raises, by the method's name; a callable there is
     called instead. `gates` holds events that a method's calls wait for.
     """
+
+    capabilities = Capabilities(volumes=True, caches=False)
 
     def __init__(self) -> None:
         self.built: dict[str, BuildSpec] = {}

@@ -25,6 +25,7 @@ from moorage.deploy.work import worker
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
+    Capabilities,
     Cursor,
     Disks,
     Incident,
@@ -53,6 +54,8 @@ LOOPBACK = "127.0.0.1"
 
 class FileRuntime:
     """An `Engine` whose builds and apps are empty files; they outlive the gateway, as apps do."""
+
+    capabilities = Capabilities(volumes=True, caches=False)
 
     def __init__(self, directory: Path, socket_path: Path) -> None:
         self._built = directory / "built"

@@ -94,7 +94,6 @@ class Gateway:
     hosts: Hosts
     inventory: Inventory
     followers: Followers
-    has_volumes: bool  # not without root
     upload_limits: UploadLimits
     spool_dir: Path
     parsers: ParserPool
@@ -104,7 +103,7 @@ class Gateway:
 
     def require_volumes(self, field: str) -> None:
         """Raise RuntimeUnsupported, naming the field that asks for one, where there are none."""
-        if not self.has_volumes:
+        if not self.runtime.capabilities.volumes:
             raise RuntimeUnsupported(field, "this gateway runs without root, and has no volumes")
 
     @cached_property

@@ -12,33 +12,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from moorage.backup.manifest import DATABASE, KEYS, is_kept
 from moorage.clock import Clock
-from moorage.engines.disks.copying import copy_disk, copy_image
-from moorage.engines.disks.disk import Disk
-from moorage.engines.disks.volume import Volume
-from moorage.engines.host.record import Stage
-from moorage.engines.sandbox.record import Record
+from moorage.engines.disks.copying import copy_image
+from moorage.engines.kind import Exports
 from moorage.errors import BackupFailed
 from moorage.storage import snapshot
 from moorage.storage.database import Database
 
 _ROUNDS = 5
-_TRIES = 5
 _APPS = Path("apps", "deployments")
 _VOLUMES = Path("apps", "volumes")
 _CERTIFICATES = Path("proxy", "certificates")
-_LEFT_OUT = ("record.json", "status.json", "disk.img")  # of a deployment's files: made anew
 
 
 @dataclass(kw_only=True)
 class Staging:
-    """What has been copied. `mounts` is where the gateway's sandbox mounts its disks."""
+    """What has been copied."""
 
     data_dir: Path
-    mounts: Path
+    exports: Exports  # of apps and volumes
     directory: Path  # where the copies go, below `data_dir` so that blocks can be shared
     clock: Clock
     copied: set[str] = field(default_factory=set)  # deployments
@@ -62,7 +55,7 @@ class Staging:
         for app in self.copied - set(wanted):
             self._forget(app)
         for volume_id in volumes:
-            self._copy_volume(volume_id)
+            self.exports.volume(volume_id, self.directory / _VOLUMES / volume_id)
 
     async def _copy_database(self) -> tuple[Sequence[str], Sequence[str]]:
         """Copy the database; the apps and the volumes that it tells of."""
@@ -92,43 +85,10 @@ class Staging:
         """Copy a deployment's disk and logs, unless that was done; False when it is not there."""
         if deployment_id in self.copied:
             return True
-        source = self.data_dir / _APPS / deployment_id
-        record = Record.read(source)
-        if record is None or not record.is_built:
-            return False
-        target = self.directory / _APPS / deployment_id
-        target.mkdir(parents=True)
-        disk = Disk(image=source / "disk.img", mount_point=self.mounts / "disks" / deployment_id)
-        try:
-            _copy_disk(disk, target / "disk.img", self.clock)
-        except FileNotFoundError:
-            self._forget(deployment_id)
-            return False
-        self._copy_logs(source, target)
-        msgspec.structs.replace(record, stage=Stage.BUILT, listener=None).write(target)
-        self.copied.add(deployment_id)
-        return True
-
-    def _copy_logs(self, source: Path, target: Path) -> None:
-        for path in _files(source):
-            if path.name in _LEFT_OUT or not is_kept(path.relative_to(self.data_dir)):
-                continue
-            copied = target / path.relative_to(source)
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # an app writes, and its oldest is dropped
-                copy_image(path, copied, clock=self.clock)
-
-    def _copy_volume(self, volume_id: str) -> None:
-        volume = Volume(
-            directory=self.data_dir / _VOLUMES / volume_id,
-            mounts=self.mounts / "volumes" / volume_id,
-        )
-        if not volume.disk.image.exists():
-            return  # no app of the project has been started with it yet
-        target = self.directory / _VOLUMES / volume_id
-        target.mkdir(parents=True)
-        with volume.alone():
-            copy_disk(volume.disk, target / "disk.img", self.clock)
+        copied = self.exports.app(deployment_id, self.directory / _APPS / deployment_id)
+        if copied:
+            self.copied.add(deployment_id)
+        return copied
 
     def _forget(self, deployment_id: str) -> None:
         shutil.rmtree(self.directory / _APPS / deployment_id)
@@ -137,21 +97,6 @@ class Staging:
     def files(self) -> list[Path]:
         """Everything that was copied, relative to `directory`, in a fixed order."""
         return sorted(path.relative_to(self.directory) for path in _files(self.directory))
-
-
-def _copy_disk(disk: Disk, target: Path, clock: Clock) -> None:
-    """A copy of a disk that the gateway may mount or unmount just now. Raises OSError."""
-    for _ in range(_TRIES):
-        was_mounted, changed_ns = disk.mounted, disk.image.stat().st_mtime_ns
-        try:
-            copy_disk(disk, target, clock)
-        except OSError:
-            if disk.mounted == was_mounted:
-                raise
-            continue
-        if was_mounted or (not disk.mounted and disk.image.stat().st_mtime_ns == changed_ns):
-            return
-    raise BackupFailed(f"{disk.image} is mounted and unmounted all the time.")
 
 
 def _files(directory: Path) -> Iterator[Path]:

@@ -124,8 +124,21 @@ class Disks:
     held: frozenset[str] = frozenset()  # deployments that were ended and do not fit yet
 
 
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What an engine can do that not every one can."""
+
+    volumes: bool  # apps may have a directory that outlives their versions
+    caches: bool  # builds keep what later ones of their wallet can use
+
+
 class Engine(Protocol):
     """Builds and runs apps. Raises DeployFailed for what the app or its files caused."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this one can do."""
+        ...
 
     async def open(self) -> str:
         """Probe the machine and set up what all apps share; says which mode this runs in.

@@ -24,7 +24,6 @@ from moorage.deploy.settings import DeploySettings
 from moorage.events.services import EventServices, EventSettings
 from moorage.events.webhooks import Webhooks
 from moorage.gateway.data_directory import gateway_id, open_data_directory
-from moorage.gateway.isolation import is_rootless
 from moorage.gateway.platform import MIB, Platform, trusted_proxies
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.metrics import (
@@ -250,7 +249,6 @@ def _gateway(
         hosts=platform.hosts,
         followers=Followers(),
         inventory=platform.toolchains.inventory,
-        has_volumes=not is_rootless(settings),
         upload_limits=UploadLimits(),
         spool_dir=stores.spool,
         parsers=parsers,

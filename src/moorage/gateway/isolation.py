@@ -1,43 +1,28 @@
-"""Which runtime builds and runs apps: the sandbox of a root gateway, or the rootless one."""
+"""The engine that builds and runs apps, as settings say."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from moorage.clock import Clock
 from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.engine import Engine
-from moorage.engines.host import probe
 from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.memory import Division
 from moorage.engines.host.toolchains import Store
-from moorage.engines.rootless import probe as rootless_probe
-from moorage.engines.rootless.rootless import Rootless
-from moorage.engines.sandbox.memory import Division
-from moorage.engines.sandbox.sandbox import Sandbox
-from moorage.errors import ConfigurationInvalid
+from moorage.engines.kind import EngineOptions
+from moorage.engines.table import engine_kind
 from moorage.settings import Settings
 
 _HTTP_PORTS = (80, 443)
 _MIB = 1024 * 1024
 
 
-def is_rootless(settings: Settings) -> bool:
-    """Whether the gateway is to isolate without root. Raises ConfigurationInvalid."""
-    modes = {"auto": os.geteuid() != 0, "root": False, "rootless": True}
-    if settings.isolation not in modes:
-        raise ConfigurationInvalid(f"isolation must be one of {', '.join(modes)}")
-    return modes[settings.isolation]
-
-
 def run_directory(settings: Settings, instance_id: str) -> Path:
-    """Where sockets go: what is set, else below /run, else where this user's may be."""
+    """Where sockets go: what is set, else where the kind of engine has them."""
     if settings.run_dir:
         return Path(settings.run_dir)
-    if not is_rootless(settings):
-        return Path("/run/moorage") / instance_id
-    own = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
-    base = Path(own) if Path(own).is_dir() else Path(settings.data_dir) / "run"
-    return base / "moorage" / instance_id
+    kind = engine_kind(settings.isolation)
+    return kind.run_directory(Path(settings.data_dir)) / instance_id
 
 
 def make_runtime(
@@ -49,7 +34,7 @@ def make_runtime(
     toolchains: Store,
     clock: Clock,
 ) -> Engine:
-    """The runtime, not open yet. Raises ConfigurationInvalid."""
+    """The engine, not open yet. Raises ConfigurationInvalid."""
     configuration = HostConfiguration(
         state_dir=Path(settings.data_dir) / "apps",
         run_dir=run_dir,
@@ -65,31 +50,18 @@ def make_runtime(
         clock=clock,
         stop_grace_seconds=settings.stop_seconds,
     )
-    if is_rootless(settings):
-        return Rootless(
-            configuration,
-            accept_soft_limits=settings.accept_soft_limits,
-            hierarchy=rootless_probe.delegated_hierarchy(),
-        )
-    return Sandbox(
-        configuration,
+    options = EngineOptions(
         subnet=settings.app_subnet,
         wallet_cache_bytes=settings.build_cache_mib * _MIB,
         total_cache_bytes=settings.build_cache_total_mib * _MIB,
+        accept_soft_limits=settings.accept_soft_limits,
     )
+    return engine_kind(settings.isolation).make(configuration, options)
 
 
 def missing(settings: Settings) -> tuple[str, ...]:
     """What this machine lacks for isolating apps as configured: `what: command`."""
-    if is_rootless(settings):
-        return tuple(rootless_probe.missing())
-    run_dir = Path(settings.run_dir or "/run/moorage/x")
-    found = [*probe.missing_privileges(run_dir=run_dir), *probe.missing_programs()]
-    if os.geteuid() == 0:  # nobody else may ask
-        found += probe.missing_diagnosis()
-    if probe.hierarchy() is None:
-        found.append(probe.missing_hierarchy())
-    return tuple(found)
+    return tuple(engine_kind(settings.isolation).missing(run_directory(settings, "x")))
 
 
 def memory_division(settings: Settings) -> Division:

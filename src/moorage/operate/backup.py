@@ -17,9 +17,11 @@ from moorage.backup.archive import unpack, write_archive
 from moorage.backup.content import digest_of
 from moorage.backup.manifest import DATABASE, FORMAT, NAME, Manifest, ManifestEntry
 from moorage.backup.staging import Staging
-from moorage.clock import SystemClock, iso_utc
+from moorage.clock import Clock, SystemClock, iso_utc
+from moorage.engines.kind import Exports
+from moorage.engines.table import engine_kind
 from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid
-from moorage.gateway.isolation import is_rootless, run_directory
+from moorage.gateway.isolation import run_directory
 from moorage.gateway.platform import instance_id
 from moorage.gateway.secrets_key import KEY_FILE
 from moorage.settings import Settings
@@ -56,11 +58,10 @@ def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
     elsewhere `with_key`. Raises ConfigurationInvalid, BackupFailed, DatabaseUnavailable.
     """
     data_dir = Path(settings.data_dir)
-    _check_saving(settings, data_dir, target)
     clock = SystemClock()
+    exports = _check_saving(settings, data_dir, target, clock)
     with _staging_directory(data_dir) as directory:
-        mounts = run_directory(settings, instance_id(data_dir)) / "apps"
-        staging = Staging(data_dir=data_dir, mounts=mounts, directory=directory, clock=clock)
+        staging = Staging(data_dir=data_dir, exports=exports, directory=directory, clock=clock)
         asyncio.run(staging.take())
         if with_key and settings.secrets_key_file:
             _copy_key(Path(settings.secrets_key_file), directory / KEY_FILE)
@@ -114,19 +115,23 @@ def _prepare(directory: Path) -> None:
     (nonces / "lock").write_text("restored\n")
 
 
-def _check_saving(settings: Settings, data_dir: Path, target: Path) -> None:
+def _check_saving(settings: Settings, data_dir: Path, target: Path, clock: Clock) -> Exports:
+    """What saves apps, where all can be saved."""
     if not is_newest(data_dir / DATABASE):
         raise ConfigurationInvalid(
             f"{data_dir / DATABASE} is missing, or older than this version: start the gateway "
             "once, or name its configuration with --config or its directory with --data-dir."
         )
-    if is_rootless(settings):
+    kind = engine_kind(settings.isolation)
+    if kind.exports is None:
         raise BackupFailed(
             "A gateway without root keeps apps as plain files: stop it and save all of "
             f"{data_dir} with a tool that keeps links and owners."
         )
     if target.exists():
         raise BackupFailed(f"{target} exists. Name a file that does not.")
+    mounts = run_directory(settings, instance_id(data_dir)) / "apps"
+    return kind.exports(data_dir / "apps", mounts, clock)
 
 
 def _copy_key(source: Path, target: Path) -> None:

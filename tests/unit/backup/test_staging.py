@@ -11,6 +11,7 @@ from sqlalchemy import update
 from clock import MovableClock
 from moorage.backup.staging import Staging
 from moorage.engines.host.record import Stage
+from moorage.engines.sandbox.exports import SandboxExports
 from moorage.engines.sandbox.record import Record
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.storage import snapshot
@@ -30,11 +31,12 @@ def staging(db_path: Path, tmp_path: Path) -> Staging:
     """Of a data directory that holds the database, and what a test puts there."""
     directory = tmp_path / ".backup"
     directory.mkdir()
+    clock = MovableClock()
     return Staging(
         data_dir=db_path.parent,
-        mounts=tmp_path / "mounts",
+        exports=SandboxExports(db_path.parent / "apps", tmp_path / "mounts", clock),
         directory=directory,
-        clock=MovableClock(),
+        clock=clock,
     )
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from moorage.clock import Clock, SystemClock
 from moorage.engines.connection_limits import ConnectionLimits
+from moorage.engines.host.memory import Division
 from moorage.engines.host.socket_proxy import SUN_PATH_BYTES
 from moorage.engines.host.toolchains import Store
-from moorage.engines.sandbox.memory import Division
 
 _LONGEST_ID = 36  # a UUID
 

@@ -13,11 +13,11 @@ from moorage.engines.engine import Instance
 from moorage.engines.host.cgroup import Cgroups
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.listeners import Listener
+from moorage.engines.host.memory import Shares
 from moorage.engines.host.record import Record
 from moorage.engines.incidents import Incidents
 from moorage.engines.logs.collecting import Collecting
 from moorage.engines.logs.logs import Logs
-from moorage.engines.sandbox.memory import Shares
 
 P = TypeVar("P", bound="Place")
 

@@ -6,7 +6,15 @@ from contextlib import asynccontextmanager
 
 from moorage.engines.disks.disk import disk_failure, free_bytes
 from moorage.engines.disks.trees import NotAFile
-from moorage.engines.engine import AppExit, BuildSpec, Disks, Instance, InstanceSpec, Usage
+from moorage.engines.engine import (
+    AppExit,
+    BuildSpec,
+    Capabilities,
+    Disks,
+    Instance,
+    InstanceSpec,
+    Usage,
+)
 from moorage.engines.host.cgroup import Hierarchy
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.local import Local, repeat, require_built
@@ -33,6 +41,8 @@ class Rootless(Local[Machine, Place]):
     groups, None for nowhere. `accept_soft_limits` says that the operator knows which limits are
     only watched here; without it the runtime does not open.
     """
+
+    capabilities = Capabilities(volumes=False, caches=False)
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from moorage.engines.engine import Disks, Incident, IncidentKind, Limits
 from moorage.engines.host import kernel, probe, tool
 from moorage.engines.host.cgroup import Cgroups
 from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.memory import Shares, available_bytes, divide, share_memory
 from moorage.engines.host.record import Stage
 from moorage.engines.host.toolchains import Toolchains
 from moorage.engines.host.trial import EMPTY
@@ -24,7 +25,6 @@ from moorage.engines.isolation.firewall import Policy
 from moorage.engines.isolation.shims import SHIMS
 from moorage.engines.isolation.slots import holds, slot_at
 from moorage.engines.sandbox.deployment_directory import Machine
-from moorage.engines.sandbox.memory import Shares, available_bytes, divide, share_memory
 from moorage.errors import IsolationMissing
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,15 @@ from contextlib import asynccontextmanager
 
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import NO_SPACE, disk_failure
-from moorage.engines.engine import AppExit, BuildSpec, Disks, Instance, InstanceSpec, Usage
+from moorage.engines.engine import (
+    AppExit,
+    BuildSpec,
+    Capabilities,
+    Disks,
+    Instance,
+    InstanceSpec,
+    Usage,
+)
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.listeners import Listener
 from moorage.engines.host.local import Local, checked, repeat, require_built
@@ -39,6 +47,8 @@ class Sandbox(Local[Machine, Place]):
     hex digits. Builds keep up to `wallet_cache_bytes` for later ones of their wallet, all together
     `total_cache_bytes`; with 0 nothing.
     """
+
+    capabilities = Capabilities(volumes=True, caches=True)
 
     def __init__(
         self,

@@ -1,0 +1,93 @@
+"""Copies of what a sandbox keeps, for a backup, beside a gateway that may be running."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from moorage.clock import Clock
+from moorage.engines.disks.copying import copy_disk, copy_image
+from moorage.engines.disks.disk import Disk
+from moorage.engines.disks.volume import Volume
+from moorage.engines.host.record import Stage
+from moorage.engines.sandbox.record import Record
+
+_TRIES = 5
+_MADE_ANEW = ("record.json", "status.json", "disk.img")  # of a deployment's files
+
+
+@dataclass(frozen=True)
+class SandboxExports:
+    """`Exports` of the state and run directories that a `Sandbox` has."""
+
+    state_dir: Path
+    run_dir: Path
+    clock: Clock
+
+    def app(self, deployment_id: str, target: Path) -> bool:
+        """As `Exports.app`."""
+        source = self.state_dir / "deployments" / deployment_id
+        record = Record.read(source)
+        if record is None or not record.is_built:
+            return False
+        target.mkdir(parents=True)
+        disk = Disk(image=source / "disk.img", mount_point=self.run_dir / "disks" / deployment_id)
+        try:
+            self._copy_disk(disk, target / "disk.img")
+        except FileNotFoundError:
+            shutil.rmtree(target)
+            return False
+        self._copy_files(source, target)
+        msgspec.structs.replace(record, stage=Stage.BUILT, listener=None).write(target)
+        return True
+
+    def volume(self, volume_id: str, target: Path) -> bool:
+        """As `Exports.volume`."""
+        volume = Volume(
+            directory=self.state_dir / "volumes" / volume_id,
+            mounts=self.run_dir / "volumes" / volume_id,
+        )
+        if not volume.disk.image.exists():
+            return False
+        target.mkdir(parents=True)
+        with volume.alone():
+            copy_disk(volume.disk, target / "disk.img", self.clock)
+        return True
+
+    def _copy_files(self, source: Path, target: Path) -> None:
+        for path in _files(source):
+            copied = target / path.relative_to(source)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # an app writes, and its oldest is dropped
+                copy_image(path, copied, clock=self.clock)
+
+    def _copy_disk(self, disk: Disk, target: Path) -> None:
+        """A copy of a disk that the gateway may mount or unmount just now. Raises OSError."""
+        for _ in range(_TRIES):
+            was_mounted, changed_ns = disk.mounted, disk.image.stat().st_mtime_ns
+            try:
+                copy_disk(disk, target, self.clock)
+            except OSError:
+                if disk.mounted == was_mounted:
+                    raise
+                continue
+            unchanged = not disk.mounted and disk.image.stat().st_mtime_ns == changed_ns
+            if was_mounted or unchanged:
+                return
+        raise OSError(f"{disk.image} is mounted and unmounted all the time")
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    """Logs and the like: no link is followed, no pipe opened, and nothing hidden is taken."""
+    for parent, below, names in os.walk(directory):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for name in names:
+            path = Path(parent, name)
+            if name.startswith(".") or name in _MADE_ANEW or path.is_symlink():
+                continue
+            if path.is_file():
+                yield path
