@@ -57,7 +57,7 @@ async def roll_back(gateway: Gateway, request: Request) -> Response:
         if keyed.answer is not None:
             return keyed.answer
         return keyed.answered(
-            await gateway.rollback.to(project.id, wanted.deployment_id, claim=keyed.claim)
+            await gateway.rollback.to(project, wanted.deployment_id, claim=keyed.claim)
         )
 
 

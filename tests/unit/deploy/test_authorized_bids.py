@@ -7,7 +7,8 @@ from fakes import authorizes
 from moorage.errors import AuthorizationRefused, PaymentNotFound, PaymentPending, PaymentShort
 from moorage.payments.price.quotes import NAMES_HELD_AT_MOST
 from moorage.payments.protocols.demand import PaymentRequired
-from moorage.storage.money import accounts, quotes
+from moorage.storage.apps import names
+from moorage.storage.money import accounts
 from records_fixture import ALICE, add_project, fresh_hash, fund
 
 
@@ -113,5 +114,5 @@ async def test_one_short_payment_holds_no_more_names_than_none(gate: Gate) -> No
         assert demand.amount == PRICE - 1
     async with gate.db.transaction(durable=False) as tx_:
         now_ms, most = gate.clock.now_ms(), NAMES_HELD_AT_MOST
-        assert await quotes.holds_names(tx_, wallet=ALICE, now_ms=now_ms, many=most)
-        assert not await quotes.holds_names(tx_, wallet=ALICE, now_ms=now_ms, many=most + 1)
+        assert await names.holds(tx_, wallet=ALICE, now_ms=now_ms, limit=most)
+        assert not await names.holds(tx_, wallet=ALICE, now_ms=now_ms, limit=most + 1)

@@ -154,7 +154,7 @@ class Harbour(RuleBasedStateMachine):
             on_superseded=self.yard.worker.drop,
         )
         try:
-            queued = self.run(rollback.to(self.project.id, wanted))
+            queued = self.run(rollback.to(self.project, wanted))
         except ReleaseServing:
             assert wanted == self.serving
         except ReleaseNeverServed:

@@ -69,7 +69,7 @@ async def test_rollback_serves_the_releases_files_with_its_settings(
 ) -> None:
     release = await add_release(yard, project, START_MS, health_path="/alive")
 
-    queued = await rollback.to(project.id, release.id)
+    queued = await rollback.to(project, release.id)
     ready = await yard.deployed()
 
     assert (ready.id, ready.status) == (queued.deployment_id, DeploymentStatus.READY)
@@ -86,7 +86,7 @@ async def test_without_a_release_it_is_the_one_replaced_last(
 ) -> None:
     last = await add_release(yard, project, START_MS + 5)
     await add_release(yard, project, START_MS + 3)
-    assert (await rollback.to(project.id, None)).release_id == last.id
+    assert (await rollback.to(project, None)).release_id == last.id
 
 
 async def test_rolling_back_twice_comes_back_to_where_it_began(
@@ -95,7 +95,7 @@ async def test_rolling_back_twice_comes_back_to_where_it_began(
     await add_release(yard, project, START_MS)
     for expected in (None, serving.id):
         yard.clock.advance(1_000)
-        queued = await rollback.to(project.id, None)
+        queued = await rollback.to(project, None)
         assert expected is None or queued.release_id == expected
         await yard.deployed()
 
@@ -105,7 +105,7 @@ async def test_failed_rollback_leaves_the_present_version_serving(
 ) -> None:
     await add_release(yard, project, START_MS)
     yard.runtime.faults["copy"] = [DeployFailed(FailureCause.OUT_OF_DISK, "full")]
-    await rollback.to(project.id, None)
+    await rollback.to(project, None)
     failed = await yard.deployed()
     assert failed.reason_code == FailureCause.OUT_OF_DISK
     assert yard.routes.table == {HOST: socket_of(serving)}
@@ -122,7 +122,7 @@ async def test_rollback_takes_the_place_of_a_deployment_under_way(
 ) -> None:
     await add_release(yard, project, START_MS)
     earlier = await yard.queued(project, status=status)
-    later = await rollback.to(project.id, None)
+    later = await rollback.to(project, None)
     given_up = await yard.deployment(earlier.id)
     assert (given_up.status, given_up.reason_code) == (DeploymentStatus.FAILED, "superseded")
     assert later.deployment_id in (given_up.reason or "")
@@ -131,7 +131,7 @@ async def test_rollback_takes_the_place_of_a_deployment_under_way(
 
 async def refused(rollback: Rollback, project: Project, release_id: str | None) -> MoorageError:
     with pytest.raises(MoorageError) as caught:
-        await rollback.to(project.id, release_id)
+        await rollback.to(project, release_id)
     return caught.value
 
 
@@ -182,7 +182,7 @@ async def test_release_being_collected_is_copied_whole_or_refused(
 
     async def roll_back() -> bool:
         try:
-            await rollback.to(project.id, oldest.id)
+            await rollback.to(project, oldest.id)
         except ReleaseGone:
             return False
         return True
@@ -224,7 +224,7 @@ async def test_rollbacks_have_a_rate_of_their_own(
         on_queued=yard.worker.wake,
         on_superseded=yard.worker.drop,
     )
-    await once.to(project.id, None)
+    await once.to(project, None)
     await yard.deployed()
     refusal = await refused(once, project, None)
     assert isinstance(refusal, RateLimited)

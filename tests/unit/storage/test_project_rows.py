@@ -108,6 +108,14 @@ async def test_projects_are_listed_oldest_first_and_deployments_newest_first(
     listed = await projects.of_wallet(db, ALICE)
     assert [project.unique_name for project in listed] == ["name-1", "name-2", "name-3"]
     for number in (1, 3, 2):
-        await add_deployment(db, listed[0], created_at_ms=number)
+        await add_deployment(db, listed[0], DeploymentStatus.FAILED, created_at_ms=number)
     deployed = await projects.deployments_of(db, listed[0].id)
     assert [deployment.created_at_ms for deployment in deployed] == [3, 2, 1]
+
+
+async def test_project_has_one_deployment_under_way(db: Database) -> None:
+    project = await add_project(db)
+    await add_deployment(db, project, DeploymentStatus.READY)
+    await add_deployment(db, project, DeploymentStatus.BUILDING)
+    with pytest.raises(UniqueViolation):
+        await add_deployment(db, project, DeploymentStatus.QUEUED)

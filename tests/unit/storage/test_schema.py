@@ -173,6 +173,32 @@ def test_what_was_pay_to_is_known_from_what_was_settled(tmp_path: Path) -> None:
     connection.close()
 
 
+def test_names_that_quotes_held_and_projects_have_are_still_theirs(tmp_path: Path) -> None:
+    path = tmp_path / "older.db"
+    migrate_to(path, "0013")
+    connection = sqlite3.connect(path)
+    for wallet, name, deleted_ms in (("0xa", "had", None), ("0xa", "gone", 5)):
+        connection.execute(
+            "INSERT INTO projects (id, wallet, unique_name, display_name, description, status, "
+            "monthly_price_micro_usd, created_at_ms, deleted_at_ms) "
+            "VALUES (?, ?, ?, '', '', 'active', 1, 0, ?)",
+            (name, wallet, name, deleted_ms),
+        )
+    for number, (wallet, name, until_ms) in enumerate(
+        [("0xa", "had", 7), ("0xb", "held", 7), ("0xb", "held", 9), ("0xc", "held", 3)]
+    ):
+        connection.execute(
+            "INSERT INTO quotes (id, wallet, unique_name, months, price_micro_usd, "
+            "received_micro_usd, created_at_ms, expires_at_ms) VALUES (?, ?, ?, 1, 1, 0, 0, ?)",
+            (str(number), wallet, name, until_ms),
+        )
+    connection.commit()
+    migrate(path)
+    known = connection.execute("SELECT * FROM names ORDER BY unique_name").fetchall()
+    assert known == [("had", "0xa", None), ("held", "0xb", 9)]
+    connection.close()
+
+
 def migrate_to(path: Path, revision: str) -> None:
     """As a gateway of that time would have it."""
     config = Config()

@@ -29,6 +29,7 @@ from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Transaction, UniqueViolation
+from moorage.storage.money import accounts
 from moorage.storage.vault import Vault
 from moorage.threads import in_thread
 from moorage.uploads import Upload
@@ -181,6 +182,7 @@ class Admission:
         paid = receipt is not None
         try:
             async with self._db.transaction(durable=True) as tx:
+                await accounts.lock(tx, attempt.wallet)
                 situation = await self._situation(tx, attempt)
                 short = self._pricing.shortfall(attempt, situation, price, paid=paid)
                 if short is None:

@@ -143,6 +143,7 @@ class ProjectConfiguration:
         Raises InvalidField, ProjectBlocked, ProjectNotFound, OutOfCredits, NoCapacity, RateLimited.
         """
         async with self._db.transaction(durable=True) as tx:
+            await accounts.lock(tx, project.wallet)
             current = await projects.by_id(tx, project.id)
             if current is None or current.status is ProjectStatus.DELETING:
                 raise ProjectNotFound

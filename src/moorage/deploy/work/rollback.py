@@ -8,12 +8,12 @@ from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.deploy.entrance import succession
 from moorage.deploy.entrance.capacity import Capacity
+from moorage.deploy.entrance.configuration import refuse_blocked
 from moorage.engines.engine import Engine
 from moorage.errors import (
     DeploymentNotFound,
     NoEarlierRelease,
     OutOfCredits,
-    ProjectBlocked,
     ProjectNotFound,
     ReleaseGone,
     ReleaseNeverServed,
@@ -22,7 +22,7 @@ from moorage.errors import (
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import idempotency
-from moorage.storage.apps import blocks, projects, releases
+from moorage.storage.apps import projects, releases
 from moorage.storage.database import Database, Transaction
 from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts
@@ -59,17 +59,18 @@ class Rollback:
         self._on_superseded = on_superseded
 
     async def to(
-        self, project_id: str, release_id: str | None, *, claim: Claim | None = None
+        self, of: Project, release_id: str | None, *, claim: Claim | None = None
     ) -> RollingBack:
         """Rolls a project back to a release, or without one to what served before the present one.
 
         Raises ProjectNotFound, ProjectBlocked, OutOfCredits, DeploymentNotFound, ReleaseServing,
         ReleaseNeverServed, ReleaseGone, NoEarlierRelease, NoCapacity, RateLimited.
         """
-        await self._capacity.require(project_id=project_id)
+        await self._capacity.require(project_id=of.id)
         on_machine = await self._runtime.known()
         async with self._db.transaction(durable=True) as tx:
-            project = await self._rollable(tx, project_id)
+            await accounts.lock(tx, of.wallet)
+            project = await self._rollable(tx, of.id)
             release = await self._release(tx, project, release_id)
             if release.id not in on_machine:
                 raise ReleaseGone
@@ -93,9 +94,7 @@ class Rollback:
         project = await projects.by_id(tx, project_id)
         if project is None or project.status is ProjectStatus.DELETING:
             raise ProjectNotFound
-        blocked = project.blocked_reason or await blocks.reason_of_wallet(tx, project.wallet)
-        if blocked is not None:
-            raise ProjectBlocked(blocked)
+        await refuse_blocked(tx, project.wallet, project)
         if await accounts.balance(tx, project.wallet) <= 0:
             raise OutOfCredits
         return project

@@ -11,7 +11,7 @@ from moorage.errors import NameUnavailable, RateLimited
 from moorage.money import NOTHING, MicroUsd
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.quote import Quote
-from moorage.storage.apps import projects
+from moorage.storage.apps import names, projects
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import quotes
 
@@ -64,7 +64,7 @@ class Quotes:
             raise NameUnavailable(_BEING_DELETED)
         name = {"wallet": wallet, "unique_name": unique_name}
         now_ms = self._clock.now_ms()
-        if await quotes.held_by_other(source, **name, now_ms=now_ms):
+        if await names.is_anothers(source, **name, now_ms=now_ms):
             raise NameUnavailable
         return project, await quotes.live(source, **name, now_ms=now_ms)
 
@@ -87,7 +87,7 @@ class Quotes:
         `price` is today's; a living quote below it is given as it is, but a new one promises it
         only to whoever has paid a tenth of it since, within two hours of the first promise, or
         asking again would keep a price for ever. `received` is what was paid towards it, so that
-        the rest is asked for next time.
+        the rest is asked for next time. Raises NameUnavailable.
 
         A wallet that holds too many names is told the rest of what it has begun to pay, but no
         name is held for it; if it has paid nothing, RateLimited is raised. So it is when too much
@@ -108,8 +108,8 @@ class Quotes:
                 )
                 return msgspec.structs.replace(quote, received_micro_usd=received)
         paid = max([NOTHING, received, *(quote.received_micro_usd for quote in living)])
-        one_too_many = not living and await quotes.holds_names(
-            tx, wallet=wallet, now_ms=now_ms, many=NAMES_HELD_AT_MOST
+        one_too_many = not living and await names.holds(
+            tx, wallet=wallet, now_ms=now_ms, limit=NAMES_HELD_AT_MOST
         )
         if one_too_many and paid == 0:
             raise RateLimited(_NAMES_RETRY_SECONDS)
@@ -133,8 +133,19 @@ class Quotes:
             counted_micro_usd=paid,
         )
         if not one_too_many:
-            await quotes.add(tx, quote)
+            await self._promise(tx, quote)
         return quote
+
+    async def _promise(self, tx: Transaction, quote: Quote) -> None:
+        if not await names.hold(
+            tx,
+            wallet=quote.wallet,
+            unique_name=quote.unique_name,
+            until_ms=quote.expires_at_ms,
+            now_ms=quote.created_at_ms,
+        ):
+            raise NameUnavailable
+        await quotes.add(tx, quote)
 
     def _count(self, stranger_at: str) -> None:
         try:
@@ -145,7 +156,9 @@ class Quotes:
     async def purge(self) -> int:
         """Forget what expired; gives how many."""
         async with self._db.transaction(durable=False) as tx:
-            return await quotes.purge(tx, before_ms=self._clock.now_ms())
+            now_ms = self._clock.now_ms()
+            await names.forget(tx, until_ms=now_ms)
+            return await quotes.purge(tx, before_ms=now_ms)
 
 
 def _may_last(quote: Quote, paid: MicroUsd, *, now_ms: int) -> bool:

@@ -13,6 +13,7 @@ from moorage.records.deployment import (
     Origin,
 )
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
+from moorage.storage.apps import names
 from moorage.storage.database import Database, Row, Statement, Transaction
 from moorage.storage.schema import deployments, projects
 
@@ -270,7 +271,13 @@ async def sharing_credits(source: Database | Transaction, wallet: str) -> int:
 
 
 async def add(tx: Transaction, project: Project) -> None:
-    """Store a new project. Raises UniqueViolation when the name is taken."""
+    """Stores a new project. Raises UniqueViolation when the name is taken."""
+    await names.take(
+        tx,
+        wallet=project.wallet,
+        unique_name=project.unique_name,
+        now_ms=project.created_at_ms,
+    )
     await tx.execute(_INSERT_PROJECT, **_fields(project))
 
 
@@ -301,7 +308,10 @@ async def set_serving(tx: Transaction, project_id: str, deployment_id: str) -> b
 
 async def set_deleted(tx: Transaction, project_id: str, *, at_ms: int) -> bool:
     """Free the project's name; False when that was done before."""
-    return await tx.execute(_SET_DELETED, project_id=project_id, at_ms=at_ms) == 1
+    if await tx.execute(_SET_DELETED, project_id=project_id, at_ms=at_ms) != 1:
+        return False
+    await names.free(tx, project_id)
+    return True
 
 
 async def add_deployment(tx: Transaction, deployment: Deployment) -> None:

@@ -28,6 +28,11 @@ _ENSURE_WALLET = Statement(
     .values(address=bindparam("wallet"), balance_micro_usd=0, created_at_ms=bindparam("now_ms"))
     .on_conflict_do_nothing()
 )
+_LOCK = Statement(
+    update(wallets)
+    .where(wallets.c.address == bindparam("wallet"))
+    .values(balance_micro_usd=wallets.c.balance_micro_usd)
+)
 _CHANGE_BALANCE = Statement(
     update(wallets)
     .where(
@@ -93,6 +98,14 @@ async def balance(source: Database | Transaction, wallet: str) -> MicroUsd:
 async def ensure_wallet(tx: Transaction, wallet: str, *, now_ms: int) -> None:
     """Make the wallet's row, unless there is one."""
     await tx.execute(_ENSURE_WALLET, wallet=wallet, now_ms=now_ms)
+
+
+async def lock(tx: Transaction, wallet: str) -> None:
+    """Has every other transaction that takes this lock wait until this one ends.
+
+    Whoever decides by the wallet's balance and projects what else is admitted takes it first.
+    """
+    await tx.execute(_LOCK, wallet=wallet)
 
 
 async def change_balance(tx: Transaction, wallet: str, amount: int) -> bool:

@@ -1,6 +1,6 @@
 """Queries over quotes."""
 
-from sqlalchemy import BindParameter, bindparam, delete, func, insert, literal, select, update
+from sqlalchemy import BindParameter, bindparam, delete, insert, select, update
 
 from moorage.money import MicroUsd
 from moorage.records.quote import Quote
@@ -18,25 +18,6 @@ _LIVE_FOR_WALLET = Statement(
         quotes.c.expires_at_ms > _now,
     )
     .order_by(quotes.c.expires_at_ms.desc())
-)
-_HELD_BY_OTHER = Statement(
-    select(quotes.c.id)
-    .where(
-        quotes.c.unique_name == bindparam("unique_name"),
-        quotes.c.expires_at_ms > _now,
-        quotes.c.wallet != bindparam("wallet"),
-    )
-    .limit(1)
-)
-_of_wallet = (quotes.c.wallet == bindparam("wallet"), quotes.c.expires_at_ms > _now)
-# The index has all that this one needs.
-_QUOTES_HELD = Statement(
-    select(func.count()).select_from(
-        select(literal(1)).where(*_of_wallet).limit(bindparam("many")).subquery()
-    )
-)
-_NAMES_HELD = Statement(
-    select(quotes.c.unique_name).where(*_of_wallet).distinct().limit(bindparam("many"))
 )
 _INSERT = Statement(insert(quotes).values({c.name: bindparam(c.name) for c in quotes.c}))
 _RECEIVE = Statement(
@@ -62,24 +43,6 @@ async def live(
     """The wallet's unexpired quotes for this name, the one that lives longest first."""
     rows = await source.all(_LIVE_FOR_WALLET, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
     return [Quote(*row) for row in rows]
-
-
-async def held_by_other(
-    source: Database | Transaction, *, wallet: str, unique_name: str, now_ms: int
-) -> bool:
-    """Whether another wallet's unexpired quote holds this name."""
-    row = await source.one(_HELD_BY_OTHER, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
-    return row is not None
-
-
-async def holds_names(
-    source: Database | Transaction, *, wallet: str, now_ms: int, many: int
-) -> bool:
-    """Whether the wallet's unexpired quotes hold so many names, or more."""
-    row = await source.one(_QUOTES_HELD, wallet=wallet, now_ms=now_ms, many=many)
-    if row is None or row[0] < many:
-        return False
-    return len(await source.all(_NAMES_HELD, wallet=wallet, now_ms=now_ms, many=many)) >= many
 
 
 async def add(tx: Transaction, quote: Quote) -> None:

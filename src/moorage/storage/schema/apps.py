@@ -64,6 +64,16 @@ projects = Table(
     ),
 )
 
+names = Table(
+    "names",
+    metadata,
+    # Whose a name is: a project's that has it, or a wallet's that was quoted a price for it.
+    Column("unique_name", Text, primary_key=True),
+    Column("wallet", Text, nullable=False),
+    Column("held_until_ms", BigInteger),  # null while a project has it
+    Index(None, "wallet", "held_until_ms"),
+)
+
 deployments = Table(
     "deployments",
     metadata,
@@ -100,6 +110,13 @@ deployments = Table(
     ),
     Index(None, "project_id", "created_at_ms"),
     Index(None, "status"),
+    Index(
+        "uq_deployments_under_way",
+        "project_id",
+        unique=True,
+        sqlite_where=text("status IN ('queued', 'building', 'deploying')"),
+        postgresql_where=text("status IN ('queued', 'building', 'deploying')"),
+    ),
 )
 
 build_runs = Table(

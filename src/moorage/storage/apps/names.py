@@ -1,0 +1,112 @@
+"""Queries over names: each is one wallet's at a time, held by a quote or had by a project."""
+
+from sqlalchemy import (
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert
+
+from moorage.storage.database import Database, Statement, Transaction, UniqueViolation
+from moorage.storage.schema import names, projects, quotes
+
+_insert = insert(names).values({column.name: bindparam(column.name) for column in names.c})
+_TAKE = Statement(
+    _insert.on_conflict_do_update(
+        index_elements=["unique_name"],
+        set_={
+            "wallet": _insert.excluded.wallet,
+            "held_until_ms": case(
+                (names.c.held_until_ms.is_(None), null()), else_=_insert.excluded.held_until_ms
+            ),
+        },
+        where=or_(
+            names.c.wallet == _insert.excluded.wallet, names.c.held_until_ms <= bindparam("now_ms")
+        ),
+    )
+)
+_IS_ANOTHERS = Statement(
+    select(names.c.unique_name).where(
+        names.c.unique_name == bindparam("unique_name"),
+        names.c.wallet != bindparam("wallet"),
+        or_(names.c.held_until_ms.is_(None), names.c.held_until_ms > bindparam("now_ms")),
+    )
+)
+_HELD = Statement(
+    select(func.count()).select_from(
+        select(literal(1))
+        .where(names.c.wallet == bindparam("wallet"), names.c.held_until_ms > bindparam("now_ms"))
+        .limit(bindparam("limit"))
+        .subquery()
+    )
+)
+_FREE = Statement(
+    update(names)
+    .where(
+        names.c.unique_name
+        == select(projects.c.unique_name)
+        .where(projects.c.id == bindparam("project_id"))
+        .scalar_subquery()
+    )
+    .values(
+        held_until_ms=select(func.coalesce(func.max(quotes.c.expires_at_ms), 0))
+        .where(
+            quotes.c.wallet == names.c.wallet,
+            quotes.c.unique_name == names.c.unique_name,
+        )
+        .scalar_subquery()
+    )
+)
+_FORGET = Statement(delete(names).where(names.c.held_until_ms <= bindparam("until_ms")))
+
+
+async def hold(
+    tx: Transaction, *, wallet: str, unique_name: str, until_ms: int, now_ms: int
+) -> bool:
+    """Holds a name for a wallet until then; returns False when another wallet holds or has it."""
+    return await _take(tx, wallet, unique_name, until_ms, now_ms)
+
+
+async def take(tx: Transaction, *, wallet: str, unique_name: str, now_ms: int) -> None:
+    """Gives a name to a project of the wallet. Raises UniqueViolation when it is another's."""
+    if not await _take(tx, wallet, unique_name, None, now_ms):
+        raise UniqueViolation(f"the name {unique_name} is another wallet's")
+
+
+async def free(tx: Transaction, project_id: str) -> None:
+    """Takes the name from a project; it stays held as long as the wallet has a quote for it."""
+    await tx.execute(_FREE, project_id=project_id)
+
+
+async def is_anothers(
+    source: Database | Transaction, *, wallet: str, unique_name: str, now_ms: int
+) -> bool:
+    """Whether another wallet holds this name, or has it."""
+    row = await source.one(_IS_ANOTHERS, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
+    return row is not None
+
+
+async def holds(source: Database | Transaction, *, wallet: str, now_ms: int, limit: int) -> bool:
+    """Whether the wallet holds `limit` names, or more."""
+    row = await source.one(_HELD, wallet=wallet, now_ms=now_ms, limit=limit)
+    return row is not None and row[0] >= limit
+
+
+async def forget(tx: Transaction, *, until_ms: int) -> None:
+    """Removes the names that were held up to then."""
+    await tx.execute(_FORGET, until_ms=until_ms)
+
+
+async def _take(
+    tx: Transaction, wallet: str, unique_name: str, until_ms: int | None, now_ms: int
+) -> bool:
+    touched = await tx.execute(
+        _TAKE, wallet=wallet, unique_name=unique_name, held_until_ms=until_ms, now_ms=now_ms
+    )
+    return touched == 1
