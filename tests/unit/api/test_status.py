@@ -102,9 +102,13 @@ async def test_deployment_under_way_tells_its_stage(
 
 
 async def test_queued_deployment_tells_its_place_in_the_queue(db: Database, asking: Asking) -> None:
-    project = await add_project(db, status=ProjectStatus.QUEUED)
-    queued = [await add_deployment(db, project, queued=True) for _ in range(2)]
-    told = [await asking.status(project.id, each.id) for each in queued]
+    queued = [
+        await add_deployment(
+            db, await add_project(db, name=name, status=ProjectStatus.QUEUED), queued=True
+        )
+        for name in ("first", "second")
+    ]
+    told = [await asking.status(each.project_id, each.id) for each in queued]
     assert {(each["status"], each["deployment_status"]) for each in told} == {
         ("deploying", "queued")
     }
