@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from moorage.api.services import Limiters
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.clock import Clock
 
 
@@ -30,7 +30,7 @@ def limiters_of(clock: Clock, *, limit: int, **times: int) -> Limiters:
     """Limiters of `limit` requests a minute; `times` says which have a multiple of it."""
     return Limiters(
         **{
-            name: RateLimiter(clock=clock, limit=limit * times.get(name, 1))
+            name: MemoryRateLimiter(clock=clock, limit=limit * times.get(name, 1))
             for name in Limiters.__dataclass_fields__
         }
     )

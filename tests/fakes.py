@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import cast
 
 from moorage.address import Address
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.clock import Clock
@@ -315,7 +315,7 @@ class FakeVerifier:
     async def transfers(
         self, *, chain: Chain, token: Token, tx_hash: str, lookup: Lookup
     ) -> tuple[Transfer, ...]:
-        lookup.count()
+        await lookup.count()
         self.asked += 1
         await asyncio.sleep(0)
         if self.gate is not None:
@@ -406,6 +406,6 @@ def paywall_of(
         settlements=cast("Settlements", settlements or FakeSettlements(FakeVerifier())),
         challenges=challenges_of(clock, *chains),
         screen=screen,
-        lookups=Lookups(looks=RateLimiter(clock=clock, limit=looks), clock=clock),
+        lookups=Lookups(looks=MemoryRateLimiter(clock=clock, limit=looks), clock=clock),
         clock=clock,
     )

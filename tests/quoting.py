@@ -3,7 +3,7 @@
 from typing import Any
 
 from clock import MovableClock
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.payments.price.quotes import Quotes
 from moorage.records.project import Project
 from moorage.records.quote import Quote
@@ -18,7 +18,7 @@ class Quoting:
     ) -> None:
         self.db = db
         self.clock = clock
-        strangers = RateLimiter(clock=clock) if strangers is None else strangers
+        strangers = MemoryRateLimiter(clock=clock) if strangers is None else strangers
         self.quotes = Quotes(db=db, strangers=strangers, clock=clock)
 
     async def offer(self, *, wallet: str, unique_name: str, **wanted: Any) -> Quote:

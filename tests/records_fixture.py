@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from clock import START_MS, MovableClock
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
@@ -42,7 +42,7 @@ PLAN = Plan(
     because=(),
 )
 
-UNLIMITED = RateLimiter(clock=MovableClock(), limit=1_000_000)
+UNLIMITED = MemoryRateLimiter(clock=MovableClock(), limit=1_000_000)
 
 _numbers = itertools.count(1)
 

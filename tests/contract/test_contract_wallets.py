@@ -12,7 +12,7 @@ from chain_fixture import LocalChains
 from clock import MovableClock
 from contract_wallet import Counterfactual, deployed_wallet, put_code, sign_hash, wrapped
 from moorage.auth.contract_wallets import ContractWallets
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.auth.wallet import Wallet
 from moorage.chains.chain import Chain
 from moorage.chains.local.dev_wallet import DevWallet
@@ -41,7 +41,7 @@ def asking(client: RpcClient, *, limit: int = 1_000) -> Accept:
     contracts = ContractWallets(
         {"base": client},
         default_chain="base",
-        limiter=RateLimiter(clock=MovableClock(), limit=limit),
+        limiter=MemoryRateLimiter(clock=MovableClock(), limit=limit),
     )
 
     async def accept(wallet: str, signature: bytes) -> bool:

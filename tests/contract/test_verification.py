@@ -11,7 +11,7 @@ from aiohttp import web
 from eth_account import Account
 
 from chain_fixture import LocalChains
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.balances import token_balances
 from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
 from moorage.chains.local.dev_wallet import DevWallet
@@ -588,7 +588,7 @@ async def test_made_up_hashes_ask_the_node_so_often_and_none_is_answered_but_pen
 ) -> None:
     paid = await payments.pay()
     verify = payments.verifier(arbitrum_proxy.url, wait=1.0)
-    lookups = Lookups(looks=RateLimiter(clock=SystemClock(), limit=40), clock=SystemClock())
+    lookups = Lookups(looks=MemoryRateLimiter(clock=SystemClock(), limit=40), clock=SystemClock())
     made_up = [f"0x{secrets.token_hex(32)}" for _ in range(100)]
 
     answers = await asyncio.gather(
@@ -608,7 +608,7 @@ async def test_transaction_that_a_stranger_shows_again_is_looked_for_once_and_fo
 ) -> None:
     tx_hash = await payments.pay(mined=False)
     verify = payments.verifier(arbitrum_proxy.url, wait=0.3)
-    lookups = Lookups(looks=RateLimiter(clock=SystemClock()), clock=SystemClock())
+    lookups = Lookups(looks=MemoryRateLimiter(clock=SystemClock()), clock=SystemClock())
     for looks in (range(3, 6), range(1, 2)):
         before = arbitrum_proxy.requests
         with pytest.raises(PaymentPending):

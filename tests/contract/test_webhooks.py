@@ -11,7 +11,7 @@ from aiohttp import web
 from standardwebhooks import Webhook as StandardWebhook
 
 from clock import MovableClock
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.clock import SystemClock
 from moorage.events import outbox
 from moorage.events.delivery import DeliveryWorker
@@ -251,7 +251,7 @@ class PostOffice:
             db=db,
             destinations=DEV,
             vault=Vault([bytes(32)]),
-            strangers=RateLimiter(clock=clock),
+            strangers=MemoryRateLimiter(clock=clock),
             clock=clock,
         )
         self.sender = Sender(

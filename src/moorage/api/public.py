@@ -17,7 +17,7 @@ from moorage.wire.public import Balances, ChainItem, ChainList, Health, TokenBal
 
 async def balance(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/balance/{address}`: token balances on one chain."""
-    limit_address(gateway, request)
+    await limit_address(gateway, request)
     try:
         address = parse_address(request.path_params["address"])
     except ValueError as error:
@@ -47,7 +47,7 @@ async def balance(gateway: Gateway, request: Request) -> Response:
 
 async def chains(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/chains`: the chains that payments are taken on."""
-    limit_address(gateway, request)
+    await limit_address(gateway, request)
     listed = [ChainItem(**chain_body(chain)) for chain in gateway.chains.values()]
     return json_response(ChainList(chains=listed))
 

@@ -35,7 +35,7 @@ async def show_status(gateway: Gateway, request: Request) -> Response:
         await count(gateway, request, signed.wallet)
         await use_nonce(gateway, signed)
         raise
-    gateway.limiters.polls.check(request.path_params["deploymentId"])
+    await gateway.limiters.polls.check(request.path_params["deploymentId"])
     await use_nonce(gateway, signed)
     return json_response(await _progress(gateway, found))
 

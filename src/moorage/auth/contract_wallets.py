@@ -43,7 +43,7 @@ class ContractWallets:
         if rpc is None:
             raise InvalidField("X-Wallet-Chain", f"must be one of {', '.join(self._clients)}")
         call = validation_call(wallet, digest, unwrap(signature))
-        self._limiter.check(client)
+        await self._limiter.check(client)
         try:
             async with self._turns:
                 return read_verdict(await rpc.call("eth_call", [call, "latest"]))

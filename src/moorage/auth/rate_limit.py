@@ -1,12 +1,25 @@
 """How often a key (a wallet, a deployment, a client address) may ask: an exact sliding window."""
 
 from array import array
+from typing import Protocol
 
 from moorage.clock import Clock
 from moorage.errors import RateLimited
 
 
-class RateLimiter:
+class RateLimiter(Protocol):
+    """Counts the requests of each key. Several gateways share what counts."""
+
+    async def check(self, key: str) -> None:
+        """Count one request of `key`.
+
+        Raises RateLimited, counting nothing, when too many have passed; its `retry_after_seconds`
+        is the smallest whole number of seconds after which one passes.
+        """
+        ...
+
+
+class MemoryRateLimiter:
     """At most `limit` requests of a key in any `window_seconds`, kept in memory.
 
     A window that slides over the requests' own times, not a bucket that refills: with a refill, a
@@ -33,12 +46,8 @@ class RateLimiter:
         """How many keys are remembered."""
         return len(self._young) + len(self._old)
 
-    def check(self, key: str) -> None:
-        """Count one request of `key`.
-
-        Raises RateLimited, counting nothing, when `limit` have passed within the window; its
-        `retry_after_seconds` is the smallest whole number of seconds after which one passes.
-        """
+    async def check(self, key: str) -> None:
+        """Count one request of `key`, as `RateLimiter.check` says."""
         now_us = self._now_us()
         if now_us - self._turn_us >= self._window_us or len(self._young) >= self._generation_size:
             self._turn(now_us)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.core import Core
 from moorage.deploy.addresses.addresses import Addresses, Routes
 from moorage.deploy.addresses.certificates import Certificates
@@ -140,7 +140,7 @@ class DeployServices:
     def _copies(self) -> RateLimiter:
         """How often a wallet may have a disk copied: for restarts, changes and rollbacks."""
         limit = max(1, self._settings.requests_per_minute // _REQUESTS_PER_COPY)
-        return RateLimiter(clock=self._clock, limit=limit, window_seconds=_COPIES_SECONDS)
+        return MemoryRateLimiter(clock=self._clock, limit=limit, window_seconds=_COPIES_SECONDS)
 
     # Work
 
@@ -378,7 +378,7 @@ class DeployServices:
                 max_length=self._platform.max_host_length,
             ),
             most_per_project=self._settings.domains_per_project,
-            asks=RateLimiter(clock=self._clock, limit=_LOOKS_PER_MINUTE),
+            asks=MemoryRateLimiter(clock=self._clock, limit=_LOOKS_PER_MINUTE),
             clock=self._clock,
         )
 

@@ -4,7 +4,7 @@ from functools import cached_property
 
 import msgspec
 
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.core import Core
 from moorage.errors import InvalidField
 from moorage.events.delivery import DeliveryWorker
@@ -34,7 +34,7 @@ class EventServices:
 
     @cached_property
     def webhooks(self) -> Webhooks:
-        strangers = RateLimiter(
+        strangers = MemoryRateLimiter(
             clock=self._core.clock,
             limit=self._settings.requests_per_minute,
             window_seconds=UNPAID_KEPT_MS // 1000,

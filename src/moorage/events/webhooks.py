@@ -52,7 +52,7 @@ class Webhooks:
         """
         self._destinations.check_url(url)
         if stranger_at is not None:
-            self._strangers.check(stranger_at)
+            await self._strangers.check(stranger_at)
         webhook = Webhook(
             wallet=wallet, url=url, secret=new_secret(), created_at_ms=self._clock.now_ms()
         )

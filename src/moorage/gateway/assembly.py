@@ -13,7 +13,7 @@ from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.nonces import NonceFile
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.chains.balances import Questions
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
@@ -287,4 +287,4 @@ def _limiters(settings: Settings, clock: Clock) -> Limiters:
 
 
 def _limiter(settings: Settings, clock: Clock, *, times: int = 1) -> RateLimiter:
-    return RateLimiter(clock=clock, limit=times * settings.requests_per_minute)
+    return MemoryRateLimiter(clock=clock, limit=times * settings.requests_per_minute)

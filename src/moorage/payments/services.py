@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
@@ -64,7 +64,7 @@ class PaymentServices:
 
     @cached_property
     def quotes(self) -> Quotes:
-        strangers = RateLimiter(
+        strangers = MemoryRateLimiter(
             clock=self._clock,
             limit=self._settings.requests_per_minute,
             window_seconds=QUOTE_LIFETIME_MS // 1000,
@@ -84,7 +84,7 @@ class PaymentServices:
 
     @cached_property
     def paywall(self) -> Paywall:
-        looks = RateLimiter(
+        looks = MemoryRateLimiter(
             clock=self._clock, limit=_LOOKS_AS_REQUESTS * self._settings.requests_per_minute
         )
         return Paywall(

@@ -258,7 +258,7 @@ async def test_polls_count_for_each_deployment_and_not_for_the_wallet(
             await asking.status(project.id, deployment.id)
         assert await asking.refused(project.id, deployment.id) is RateLimited
     assert asking.nonces_used == 60
-    asking.gateway.limiters.wallets.check(ALICE)
+    await asking.gateway.limiters.wallets.check(ALICE)
 
 
 async def test_polls_of_what_is_not_ones_own_count_for_the_wallet(

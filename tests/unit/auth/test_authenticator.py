@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.contract_wallets import AT_ONCE, ContractWallets
 from moorage.auth.nonces import NonceFile
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.auth.wallet import Wallet
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.rpc import RpcClient, RpcError
@@ -87,7 +87,7 @@ class Door:
         contracts = ContractWallets(
             {"arbitrum": self.arbitrum, "base": self.base},
             default_chain="arbitrum",
-            limiter=RateLimiter(clock=StoppedClock(), limit=2),
+            limiter=MemoryRateLimiter(clock=StoppedClock(), limit=2),
         )
         self._authenticator = Authenticator(nonces, contracts=contracts, bound_only=bound_only)
 
@@ -350,7 +350,7 @@ async def test_chains_are_asked_no_more_than_so_much_at_once(nonces: NonceFile) 
     contracts = ContractWallets(
         {"base": node},
         default_chain="base",
-        limiter=RateLimiter(clock=StoppedClock(), limit=100),
+        limiter=MemoryRateLimiter(clock=StoppedClock(), limit=100),
     )
 
     answers = await asyncio.gather(

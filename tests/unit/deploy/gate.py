@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from clock import MovableClock
 from fakes import FakeRuntime, FakeSettlements, FakeVerifier, paywall_of, roomy
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.deploy.entrance.price import Pricing
@@ -54,7 +54,7 @@ class Gate:
         self.queued = 0
         self.superseded: list[str] = []
         self.on_step: Callable[[str], object] = lambda step: None
-        self.quotes = Quotes(db=db, strangers=RateLimiter(clock=clock), clock=clock)
+        self.quotes = Quotes(db=db, strangers=MemoryRateLimiter(clock=clock), clock=clock)
         self.vault = Vault([bytes(32)])
         self.runtime = FakeRuntime()
         self.admission = self.with_prices(PriceList())

@@ -7,7 +7,7 @@ import pytest
 from yard import Yard
 
 from fakes import roomy
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.deploy.entrance.change import change_request
 from moorage.deploy.entrance.configuration import Changed, Effect, ProjectConfiguration
 from moorage.errors import (
@@ -35,7 +35,7 @@ class Desk:
         self.yard = yard
         self.project = project
         self.queued = 0
-        self.copies = UNLIMITED
+        self.copies: RateLimiter = UNLIMITED
         self.service = self.with_reserve(0)
 
     def with_copies(self, copies: RateLimiter) -> None:
@@ -224,7 +224,7 @@ async def test_change_that_needs_a_copy_is_refused_while_the_disk_has_no_room_fo
 async def test_changes_that_copy_a_disk_have_a_rate_of_their_own(
     desk: Desk, serving: Deployment
 ) -> None:
-    desk.with_copies(RateLimiter(clock=desk.yard.clock, limit=1, window_seconds=300))
+    desk.with_copies(MemoryRateLimiter(clock=desk.yard.clock, limit=1, window_seconds=300))
     await desk.change(restart=True)
     await desk.yard.deployed()
     refused = await desk.refused(displayName="Shop", restart=True)

@@ -8,7 +8,7 @@ from yard import HOST, Yard, socket_of
 
 from clock import HOUR_MS, MINUTE_MS
 from fakes import app_address
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.addresses.domains import Domains
 from moorage.deploy.addresses.txt_records import LookupFailed
 from moorage.errors import DomainNotFound, InvalidField, ProjectNotFound, RateLimited
@@ -69,7 +69,7 @@ def domains_of(yard: Yard, zone: Zone, db: Database) -> Domains:
         addresses=yard.addresses,
         rules=DomainRules(base_domain="example.com", gateway_host="gate.example", max_length=91),
         most_per_project=3,
-        asks=RateLimiter(clock=yard.clock, limit=6),
+        asks=MemoryRateLimiter(clock=yard.clock, limit=6),
         clock=yard.clock,
     )
 

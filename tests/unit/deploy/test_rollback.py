@@ -8,7 +8,7 @@ from yard import HOST, Yard, socket_of
 
 from clock import START_MS
 from fakes import roomy
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.work.rollback import Rollback
 from moorage.errors import (
     DeployFailed,
@@ -219,7 +219,7 @@ async def test_rollbacks_have_a_rate_of_their_own(
         db=yard.db,
         runtime=yard.runtime,
         capacity=roomy(yard.db),
-        copies=RateLimiter(clock=yard.clock, limit=1, window_seconds=300),
+        copies=MemoryRateLimiter(clock=yard.clock, limit=1, window_seconds=300),
         clock=yard.clock,
         on_queued=yard.worker.wake,
         on_superseded=yard.worker.drop,

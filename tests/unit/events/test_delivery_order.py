@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from clock import HOUR_MS, MovableClock
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import EventNotFound, WebhookNotFound
 from moorage.events import outbox
 from moorage.events.delivery import DeliveryWorker
@@ -98,7 +98,7 @@ class Queues(RuleBasedStateMachine):
             db=self.db,
             destinations=Destinations(),
             vault=Vault([bytes(32)]),
-            strangers=RateLimiter(clock=self.clock),
+            strangers=MemoryRateLimiter(clock=self.clock),
             clock=self.clock,
         )
 

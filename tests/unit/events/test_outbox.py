@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import func, select
 
 from clock import HOUR_MS, START_MS, MovableClock
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import RateLimited
 from moorage.events import outbox
 from moorage.events.destination import Destinations
@@ -27,7 +27,7 @@ def webhooks(db: Database, clock: MovableClock) -> Webhooks:
         db=db,
         destinations=Destinations(),
         vault=Vault([bytes(32)]),
-        strangers=RateLimiter(clock=clock),
+        strangers=MemoryRateLimiter(clock=clock),
         clock=clock,
     )
 
@@ -159,7 +159,7 @@ async def test_webhooks_of_fresh_keys_are_bounded_by_address_and_kept_for_an_hou
         db=db,
         destinations=Destinations(),
         vault=Vault([bytes(32)]),
-        strangers=RateLimiter(clock=clock, limit=3, window_seconds=3600),
+        strangers=MemoryRateLimiter(clock=clock, limit=3, window_seconds=3600),
         clock=clock,
     )
     for number in range(3):

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from clock import MovableClock
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import PaymentPending, RateLimited
 from moorage.payments.taking.lookups import (
     MISSED_SECONDS,
@@ -21,7 +21,7 @@ HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
 
 @pytest.fixture
 def lookups(clock: MovableClock) -> Lookups:
-    return Lookups(looks=RateLimiter(clock=clock, limit=LIMIT), clock=clock)
+    return Lookups(looks=MemoryRateLimiter(clock=clock, limit=LIMIT), clock=clock)
 
 
 def miss(lookups: Lookups, stranger_at: str | None, tx_hash: str) -> bool:
@@ -74,26 +74,26 @@ def test_so_many_strangers_wait_at_once(lookups: Lookups) -> None:
         assert miss(lookups, None, fresh_hash())
 
 
-def test_questions_of_an_address_are_bounded_and_what_is_not_asked_is_pending(
+async def test_questions_of_an_address_are_bounded_and_what_is_not_asked_is_pending(
     lookups: Lookups,
 ) -> None:
     for _ in range(LIMIT):
         with lookups.of(HERE, fresh_hash()) as lookup:
-            lookup.count()
+            await lookup.count()
     with (
         pytest.raises(PaymentPending, match="do not pay again") as refused,
         lookups.of(HERE, fresh_hash()) as lookup,
     ):
-        lookup.count()
+        await lookup.count()
     assert refused.value.retry_after_seconds == 60
     for free in (ELSEWHERE, None):
         with lookups.of(free, fresh_hash()) as lookup:
-            lookup.count()
+            await lookup.count()
 
 
-def test_authorizations_share_the_questions_and_are_refused(lookups: Lookups) -> None:
+async def test_authorizations_share_the_questions_and_are_refused(lookups: Lookups) -> None:
     for _ in range(LIMIT):
-        lookups.count(HERE)
+        await lookups.count(HERE)
     with pytest.raises(RateLimited):
-        lookups.count(HERE)
-    lookups.count(ELSEWHERE)
+        await lookups.count(HERE)
+    await lookups.count(ELSEWHERE)

@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import func, select
 
 from clock import START_MS, MovableClock
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import DatabaseUnavailable, NameUnavailable, RateLimited
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import NAMES_HELD_AT_MOST, QUOTE_LIFETIME_MS
@@ -232,7 +232,7 @@ async def test_wallet_holds_so_many_names_and_no_more(quotes: Quoting, clock: Mo
 async def test_fresh_keys_of_one_address_hold_so_many_names_together(
     db: Database, clock: MovableClock
 ) -> None:
-    limiter = RateLimiter(clock=clock, limit=3, window_seconds=QUOTE_LIFETIME_MS // 1000)
+    limiter = MemoryRateLimiter(clock=clock, limit=3, window_seconds=QUOTE_LIFETIME_MS // 1000)
     quotes = Quoting(db, clock, limiter)
     for number in range(3):
         await offer(quotes, f"0x{number}", f"name-{number}", stranger_at="here")

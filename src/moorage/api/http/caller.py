@@ -80,7 +80,7 @@ async def verify(gateway: Gateway, request: Request) -> SignedHeaders:
         )
     except AuthError as error:
         record_auth_failure(problem_of(error).code)
-        limit_address(gateway, request)
+        await limit_address(gateway, request)
         raise
     request.scope[WALLET] = signed.wallet
     if target is not None:
@@ -99,9 +99,9 @@ async def count(gateway: Gateway, request: Request, wallet: str) -> Caller:
     has_paid = request.scope[HAS_PAID] = await gateway.paid_wallets.has_paid(wallet)
     address = None if has_paid else _address_key(gateway, request)
     try:
-        (limiters.proofs if is_proof else limiters.wallets).check(wallet)
+        await (limiters.proofs if is_proof else limiters.wallets).check(wallet)
         if address is not None:
-            (limiters.strangers_proofs if is_proof else limiters.strangers).check(address)
+            await (limiters.strangers_proofs if is_proof else limiters.strangers).check(address)
     except RateLimited as full:
         if not is_proof:
             raise
@@ -162,9 +162,9 @@ def _signed_headers(request: Request) -> dict[str, str]:
     return found
 
 
-def limit_address(gateway: Gateway, request: Request) -> None:
+async def limit_address(gateway: Gateway, request: Request) -> None:
     """Count a request that no wallet stands for. Raises RateLimited."""
-    gateway.limiters.addresses.check(_address_key(gateway, request))
+    await gateway.limiters.addresses.check(_address_key(gateway, request))
 
 
 def carries_proof(request: Request) -> bool:

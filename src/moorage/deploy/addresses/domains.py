@@ -96,7 +96,7 @@ class Domains:
         Raises DomainNotFound and RateLimited.
         """
         claim = await self._claim(project, text)
-        self._asks.check(f"{claim.project_id} {claim.host}")
+        await self._asks.check(f"{claim.project_id} {claim.host}")
         return await self._look(claim)
 
     async def remove(self, project: Project, text: str) -> Domain:

@@ -183,7 +183,7 @@ class ProjectConfiguration:
         if await accounts.balance(tx, project.wallet) <= 0:
             raise OutOfCredits
         await self._capacity.require(new_volume=new_volume, project_id=project.id)
-        self._copies.check(project.wallet)
+        await self._copies.check(project.wallet)
         copy = succession.copy_of(now.newest, Origin.CONFIGURATION, now_ms=self._clock.now_ms())
         deployment = msgspec.structs.replace(copy, variables=variables, health_path=health_path)
         await succession.queue(tx, project, deployment, in_place_of=now.under_way)

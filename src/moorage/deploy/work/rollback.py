@@ -74,7 +74,7 @@ class Rollback:
             release = await self._release(tx, project, release_id)
             if release.id not in on_machine:
                 raise ReleaseGone
-            self._copies.check(project.wallet)
+            await self._copies.check(project.wallet)
             deployment = succession.copy_of(release, Origin.ROLLBACK, now_ms=self._clock.now_ms())
             given_up = await succession.queue(
                 tx,

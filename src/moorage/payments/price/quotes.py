@@ -114,7 +114,7 @@ class Quotes:
         if one_too_many and paid == 0:
             raise RateLimited(_NAMES_RETRY_SECONDS)
         if stranger_at is not None and paid == 0:
-            self._count(stranger_at)
+            await self._count(stranger_at)
         kept = min(
             (quote for quote in same if _may_last(quote, paid, now_ms=now_ms)),
             key=lambda quote: quote.price_micro_usd,
@@ -147,9 +147,9 @@ class Quotes:
             raise NameUnavailable
         await quotes.add(tx, quote)
 
-    def _count(self, stranger_at: str) -> None:
+    async def _count(self, stranger_at: str) -> None:
         try:
-            self._strangers.check(stranger_at)
+            await self._strangers.check(stranger_at)
         except RateLimited as full:
             raise RateLimited(full.retry_after_seconds, _TOO_MANY_HELD) from full
 

@@ -33,11 +33,11 @@ class Lookup:
         self._looks = looks
         self._key = key
 
-    def count(self) -> None:
+    async def count(self) -> None:
         """Count one question to a node. Raises PaymentPending: nobody knows before it is asked."""
         if self._looks is not None:
             try:
-                self._looks.check(self._key)
+                await self._looks.check(self._key)
             except RateLimited as full:
                 raise PaymentPending(_LATER, retry_after_seconds=full.retry_after_seconds) from full
 
@@ -51,9 +51,9 @@ class Lookups:
         self._waiting: Counter[str] = Counter()
         self._missed: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def count(self, stranger_at: str) -> None:
+    async def count(self, stranger_at: str) -> None:
         """Count a question that moves no money by itself. Raises RateLimited."""
-        self._looks.check(stranger_at)
+        await self._looks.check(stranger_at)
 
     @contextmanager
     def of(self, stranger_at: str | None, tx_hash: str) -> Iterator[Lookup]:

@@ -266,7 +266,7 @@ class Paywall:
             if evidence.credential is not None:
                 self._challenges.check(evidence.credential, wallet=wallet, body_digest=body_digest)
             if evidence.stranger_at is not None:  # simulating it asks a node
-                self._lookups.count(evidence.stranger_at)
+                await self._lookups.count(evidence.stranger_at)
         return await self._settlements.settle(
             chain=evidence.means.chain,
             token=evidence.means.token,

@@ -115,7 +115,7 @@ class Verifier:
     ) -> tuple[Receipt, tuple[Transfer, ...]]:
         """The receipt, deep enough for what it brings, and the transfers of all tokens in it."""
         for pause_seconds in self._pauses() if lookup.waits else (0.0,):
-            lookup.count()
+            await lookup.count()
             sighting = await _look(client, tx_hash)
             receipt = sighting.receipt
             if receipt is not None and sighting.depth >= chain.confirmations:
