@@ -58,6 +58,8 @@ class Plan(msgspec.Struct, frozen=True):
     because: tuple[str, ...]  # what was found and what follows, a sentence each, for a person
     # Programs that builds and the app find first on their PATH, with their exact versions.
     toolchains: dict[str, str] = {}
+    # What they find there besides, as the machine that planned has it.
+    host_tools: dict[str, str] = {}
     # The files that alone decide what the install makes, below /app; none: all files do.
     install_inputs: tuple[str, ...] = ()
 

@@ -78,7 +78,7 @@ from moorage.planning.python.starts import SCRIPTS as PYTHON_SCRIPTS
 from moorage.planning.recipe import Recipe, quoted
 from moorage.planning.shell import in_place
 from moorage.planning.source import SourceTree
-from moorage.planning.toolbox import Toolbox
+from moorage.planning.toolbox import Tool, Toolbox
 
 Detect = Callable[[Folder, Asked, Toolbox], Recipe | None]
 
@@ -106,6 +106,15 @@ _MANIFESTS = (
 _MARKERS = (*_MANIFESTS, "index.html", "index.php", *SCRIPT_FILES, *ruby.SCRIPTS, *PYTHON_SCRIPTS)
 _NAMED_AT_MOST = 12  # directories in a sentence
 
+# How commands call a program that no version is asked of.
+_SHARED = {
+    "caddy": "caddy run",
+    "uv": "uv ",
+    "composer": "composer ",
+    "bundler": "bundle ",
+    "javac": "javac ",
+}
+
 _NOT_HERE = {"Dockerfile": "Docker images are", "mix.exs": "Elixir is"}
 
 
@@ -126,6 +135,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     where = folder.directory if recipe.directory is None else recipe.directory
     because.extend(recipe.because)
     because.extend(_because_asked(settings, wanted, recipe))
+    tools = (*recipe.tools, *_shared_tools(recipe, toolbox))
     return Plan(
         stack=recipe.stack,
         directory=where,
@@ -136,9 +146,17 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         build_env=dict(recipe.build_env),
         run_env=dict(recipe.run_env),
         because=tuple(because),
-        toolchains=dict(recipe.toolchains),
+        toolchains={tool.program: str(tool.version) for tool in tools if not tool.is_hosts},
+        host_tools={tool.program: str(tool.version) for tool in tools if tool.is_hosts},
         install_inputs=recipe.install_inputs if recipe.install else (),
     )
+
+
+def _shared_tools(recipe: Recipe, toolbox: Toolbox) -> list[Tool]:
+    """What the commands run besides the tools that the stack chose, all on every app's PATH."""
+    commands = "\n".join(filter(None, (recipe.install, recipe.build, recipe.start)))
+    used = [program for program, word in _SHARED.items() if word in commands]
+    return [tool for program in used for tool in toolbox.own(program)]
 
 
 def _folder(root: Folder, wanted: Asked) -> tuple[Folder, list[str]]:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from moorage.planning.plan import Stack
 from moorage.planning.shell import in_place
+from moorage.planning.toolbox import Tool
 
 _QUOTED = 100  # characters of a command repeated in a sentence
 _ROOT = "/app"  # where builds happen and apps run
@@ -24,7 +25,7 @@ class Recipe(NamedTuple):
     run_env: tuple[tuple[str, str], ...] = ()
     missing: str = ""
     build_env: tuple[tuple[str, str], ...] = ()
-    toolchains: tuple[tuple[str, str], ...] = ()
+    tools: tuple[Tool, ...] = ()
     install_inputs: tuple[str, ...] = ()  # from the upload's root
     directory: str | None = None  # where the app is, from the upload's root, if not where looked
 

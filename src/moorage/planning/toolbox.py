@@ -27,11 +27,6 @@ class Tool(NamedTuple):
     version: Version
     is_hosts: bool
 
-    @property
-    def toolchains(self) -> dict[str, str]:
-        """What a plan must name for it: nothing for the machine's own."""
-        return {} if self.is_hosts else {self.program: str(self.version)}
-
     def __str__(self) -> str:
         return f"{self.program} {self.version}"
 
@@ -52,6 +47,10 @@ class Toolbox(msgspec.Struct, frozen=True):
         others = set(semver.releases(self.store.get(program, ()))) - set(own)
         found = [Tool(program, v, True) for v in own] + [Tool(program, v, False) for v in others]
         return sorted(found, key=lambda tool: tool.version)
+
+    def own(self, program: str) -> list[Tool]:
+        """The newest that is on every app's PATH, if there is one."""
+        return [tool for tool in self.tools(program) if tool.is_hosts][-1:]
 
     def choose(
         self, program: str, wanted: Allows, *, preferred: Callable[[Version], bool] | None = None

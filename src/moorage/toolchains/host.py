@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import signal
+import sys
 import zipfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ _QUESTIONS = {
     "bundler": ("bundle", "--version"),
     "gradle": ("gradle", "--version"),
 }
+# Those that come with the gateway's own packages.
+_BUNDLED = {"caddy": ("caddy", "version"), "uv": ("uv", "--version")}
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 _PACKAGE_VERSION = re.compile(r'"version"\s*:\s*"(\d+\.\d+\.\d+)"')
 _JAVA_VERSION = re.compile(r'^JAVA_VERSION="(\d+(?:\.\d+){0,2})', re.MULTILINE)
@@ -38,14 +41,23 @@ _MAVEN_PROPERTIES = "META-INF/maven/org.apache.maven/maven-core/pom.properties"
 _PYTHON = re.compile(r"python3\.\d{1,2}\Z")
 
 
-async def host_versions(path: Sequence[Path] = BIN) -> dict[str, tuple[str, ...]]:
-    """The version of each program the machine has, and of every Python 3, by program."""
+async def host_versions(
+    path: Sequence[Path] = BIN, *, bundled: Path = Path(sys.executable).parent
+) -> dict[str, tuple[str, ...]]:
+    """The version of each program the machine has, and of every Python 3, by program.
+
+    Programs of the gateway's own packages are looked for in `bundled` first.
+    """
     found = await asyncio.to_thread(_written, path)
-    questions = [(program, words) for program, words in _QUESTIONS.items() if _at(path, words[0])]
+    questions = list(_QUESTIONS.items())
     pythons = sorted({p.name for d in path for p in d.glob("python3.*") if _PYTHON.match(p.name)})
     questions += [("python", (name, "--version")) for name in pythons]
-    answers = await asyncio.gather(*(_ask(path, words) for _, words in questions))
-    for (program, _), said in zip(questions, answers, strict=True):
+    everywhere = (bundled, *path)
+    asked = [(program, words, path) for program, words in questions]
+    asked += [(program, words, everywhere) for program, words in _BUNDLED.items()]
+    asked = [one for one in asked if _at(one[2], one[1][0])]
+    answers = await asyncio.gather(*(_ask(where, words) for _, words, where in asked))
+    for (program, *_), said in zip(asked, answers, strict=True):
         version = _three_parts(said)
         if version is not None:
             found[program] = (*found.get(program, ()), version)

@@ -117,7 +117,7 @@ async def test_machine_is_asked_and_read_for_its_programs(tmp_path: Path) -> Non
         (place / name).symlink_to(tmp_path / "jdk/bin" / name)
     (tmp_path / "jdk/release").write_text('IMPLEMENTOR="x"\nJAVA_VERSION="25"\n')
     program(place / "bundle", "echo '`/nonexistent` is no directory.'; echo Bundler version 2.6.7")
-    assert await host_versions([place]) == {
+    assert await host_versions([place], bundled=place) == {
         "node": ("20.20.2",),
         "npm": ("11.19.1",),
         "python": ("3.11.2", "3.13.5"),
@@ -134,7 +134,7 @@ async def test_program_that_ends_without_an_answer_is_as_none(
     monkeypatch.setattr(host, "_SECONDS", 0.2)
     program(tmp_path / "ruby", "sleep 30 &")  # which has the output until then
     async with asyncio.timeout(20):
-        assert await host_versions([tmp_path]) == {}
+        assert await host_versions([tmp_path], bundled=tmp_path) == {}
 
 
 @pytest.mark.parametrize("architecture", ["x64", "arm64"])

@@ -52,8 +52,9 @@ def plan(
     screen.document(made)
     for reason in made.because:
         screen.result(f"- {in_our_words(reason)}")
-    versions = ", ".join(f"{name} {version}" for name, version in made.toolchains.items())
-    screen.result(f"{'versions:':<10}{versions or '(this machine has them)'}")
+    used = {**made.host_tools, **made.toolchains}
+    versions = ", ".join(f"{name} {version}" for name, version in used.items())
+    screen.result(f"{'versions:':<10}{versions or '(any)'}")
     steps = {"install": made.install, "build": made.build, "start": said(made.start)}
     for step, command in steps.items():
         screen.result(f"{step + ':':<10}{command or '(nothing)'}")

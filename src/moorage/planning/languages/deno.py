@@ -54,7 +54,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         tuple(sentence for sentence in because if sentence),
         build_env=cache,
         run_env=cache,
-        toolchains=tuple(found.tool.toolchains.items()),
+        tools=(found.tool,),
     )
 
 

@@ -46,7 +46,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         asked.run or f"./{_BUILT}",
         tuple(sentence for sentence in because if sentence),
         build_env=(("GOTOOLCHAIN", "local"), ("GOFLAGS", "-buildvcs=false")),
-        toolchains=tuple(found.tool.toolchains.items()),
+        tools=(found.tool,),
         install_inputs=_inputs(folder) if is_module else (),
     )
 

@@ -45,7 +45,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         build if asked.build is None else asked.build,
         asked.run or _start(jars),
         tuple(sentence for sentence in because if sentence),
-        toolchains=(*java.tool.toolchains.items(), *builder.tool.toolchains.items()),
+        tools=(java.tool, builder.tool),
     )
 
 
@@ -77,7 +77,7 @@ def _plain(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         build if asked.build is None else asked.build,
         asked.run or f"java $JAVA_OPTS -cp {_CLASSES}:{root}{libraries} {program.name}",
         tuple(sentence for sentence in because if sentence),
-        toolchains=tuple(java.tool.toolchains.items()),
+        tools=(java.tool,),
     )
 
 

@@ -47,7 +47,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         asked.run or _serve(directory),
         tuple(because),
         run_env=(("PHP_CLI_SERVER_WORKERS", "4"),),
-        toolchains=tuple(found.tool.toolchains.items()),
+        tools=(found.tool,),
     )
 
 

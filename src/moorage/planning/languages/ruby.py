@@ -49,7 +49,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         tuple(sentence for sentence in because if sentence),
         build_env=(*home, *_PRODUCTION, ("SECRET_KEY_BASE_DUMMY", "1")),
         run_env=(*home, *_PRODUCTION, ("RAILS_LOG_TO_STDOUT", "1")),
-        toolchains=tuple(found.tool.toolchains.items()),
+        tools=(found.tool,),
     )
 
 

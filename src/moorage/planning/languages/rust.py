@@ -43,7 +43,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         build if asked.build is None else asked.build,
         asked.run or f"./.bin/{name}",
         tuple(sentence for sentence in because if sentence),
-        toolchains=tuple(found.tool.toolchains.items()),
+        tools=(found.tool,),
     )
 
 

@@ -110,7 +110,7 @@ def _recipe(
         missing=start.missing,
         build_env=(*manager.commands.environment, *start.build_env),
         run_env=server_environment(where.manifest),
-        toolchains=tuple(pair for tool in tools for pair in tool.toolchains.items()),
+        tools=tools,
         install_inputs=() if asked.install is not None else _inputs(where),
         directory=where.folder.directory,
     )
@@ -133,7 +133,7 @@ def _script_alone(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | No
         asked.build,
         asked.run or f"{found.tool.program} {script}",
         tuple(sentence for sentence in said if sentence),
-        toolchains=tuple(found.tool.toolchains.items()),
+        tools=(found.tool,),
     )
 
 

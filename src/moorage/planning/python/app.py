@@ -76,7 +76,7 @@ def _recipe(project: _Project, start: Start | None) -> Recipe:
         build_env=(("UV_PYTHON_DOWNLOADS", "never"),) if command else (),
         run_env=(_UNBUFFERED, *(start.environment if start else ())),
         missing=missing,
-        toolchains=tuple(python.tool.toolchains.items()),
+        tools=(python.tool,),
         install_inputs=_inputs(project, install) if is_decided else (),
     )
 
