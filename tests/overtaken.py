@@ -3,16 +3,17 @@
 SQLite never does, as one writes at a time; PostgreSQL does, where several gateways share it.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from moorage.storage.database import Database, Row, Statement, Transaction, Value
+from faulty_database import FaultyDatabase
+from moorage.storage.database import Row, Statement, Transaction, Value
 
 Overtaking = Callable[[], Awaitable[object]]
 
 
-class OvertakenDatabase(Database):
+class OvertakenDatabase(FaultyDatabase):
     """Another connection to the file at `path`. What `overtaking` does goes before its next write.
 
     Meanwhile each statement of its transactions sees what was committed before it, and each write
@@ -53,3 +54,7 @@ class _Overtaken(Transaction):
 
     async def execute(self, statement: Statement, **given: Value) -> int:
         return await self._db.write(statement, given)
+
+    async def execute_many(self, statement: Statement, rows: Sequence[Mapping[str, Value]]) -> None:
+        for row in rows:
+            await self._db.write(statement, dict(row))

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from clock import START_MS, MovableClock
+from faulty_database import FaultyDatabase
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.ledger import ledger
@@ -61,7 +62,7 @@ def db_path(migrated: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def db(db_path: Path) -> Iterator[Database]:
+def db(db_path: Path) -> Iterator[FaultyDatabase]:
     database = YieldingDatabase(db_path)
     yield database
     database.close()

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from faulty_database import FaultyDatabase
 from moorage.storage.database import Database, Row, Statement, Transaction, Value
 
 
-class YieldingDatabase(Database):
+class YieldingDatabase(FaultyDatabase):
     """What was read may be old by the time that its reader goes on.
 
-    `committing` is set when a transaction's commit begins: see `committing_of`.
+    `committing` is set when a durable transaction's commit begins: see `committing_of`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -22,33 +23,34 @@ class YieldingDatabase(Database):
         self.committing = asyncio.Event()
 
     async def one(self, statement: Statement, **given: Value) -> Row | None:
-        """As `Database.one`."""
+        """As `SqliteDatabase.one`."""
         row = await super().one(statement, **given)
         await asyncio.sleep(0)
         return row
 
     async def all(self, statement: Statement, **given: Value) -> list[Row]:
-        """As `Database.all`."""
+        """As `SqliteDatabase.all`."""
         rows = await super().all(statement, **given)
         await asyncio.sleep(0)
         return rows
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Transaction]:
-        """As `Database.snapshot`."""
+        """As `SqliteDatabase.snapshot`."""
         async with super().snapshot() as snapshot:
             yield _Yielding(snapshot)
 
     @asynccontextmanager
     async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
-        """As `Database.transaction`."""
+        """As `SqliteDatabase.transaction`."""
         async with super().transaction(durable=durable) as tx:
             yield _Yielding(tx)
-            self.committing.set()
+            if durable:
+                self.committing.set()
 
 
 def committing_of(db: Database) -> asyncio.Event:
-    """Set when the commit begins of the next transaction that reaches its end."""
+    """Set when the commit begins of the next durable transaction that reaches its end."""
     assert isinstance(db, YieldingDatabase)
     db.committing = asyncio.Event()
     return db.committing
@@ -73,5 +75,5 @@ class _Yielding(Transaction):
         await asyncio.sleep(0)
         return touched
 
-    async def execute_many(self, statement: Statement, rows: Sequence[Mapping[str, Value]]) -> int:
-        return await self._tx.execute_many(statement, rows)
+    async def execute_many(self, statement: Statement, rows: Sequence[Mapping[str, Value]]) -> None:
+        await self._tx.execute_many(statement, rows)

@@ -42,7 +42,10 @@
     ├── NoCapacity                  the machine has no room for another app right now
     ├── PlannersBusy  UploadDisplaced      uploads of others come first
     ├── VariablesUnreadable         a project's sealed variables can't be opened
-    ├── DatabaseUnavailable         the database can't be read or written right now
+    ├── DatabaseUnavailable         the database can't be read or written right now; nothing changed
+    │   ├── WriteConflict           a row is no more what was read; nothing changed
+    │   │   └── UniqueViolation     a row with this key is there; nothing changed
+    │   └── CommitUnknown           whether the transaction was committed is not known
     ├── DeployFailed                a deployment ended before `ready`, and why
     ├── IsolationMissing            this machine can't isolate apps; says what is missing
     ├── ConfigurationInvalid        a setting or this machine doesn't let the gateway start
@@ -331,6 +334,18 @@ class VariablesUnreadable(MoorageError):
 
 class DatabaseUnavailable(MoorageError):
     """The gateway cannot tell your balance right now. Nothing changed: do not pay, try again."""
+
+
+class WriteConflict(DatabaseUnavailable):
+    """Another request changed the same at the same moment. Nothing changed: send it again."""
+
+
+class UniqueViolation(WriteConflict):
+    """Another request made the same at the same moment. Nothing changed: send it again."""
+
+
+class CommitUnknown(DatabaseUnavailable):
+    """Whether this was recorded is not known. Do not pay again; look before you do it once more."""
 
 
 class NoCapacity(MoorageError):

@@ -224,7 +224,7 @@ async def test_what_runs_unpaid_after_a_reversal_is_suspended(chain: Watched) ->
     other = await add_project(chain.db, "0x" + "0d" * 20, "three")
     await drop(chain)
     assert [await status(chain, one) for one in ids] == [ProjectStatus.SUSPENDED] * 2
-    assert await intervals.due(chain.db, charged_before_ms=2**60, many=10) == []
+    assert await intervals.due(chain.db, charged_before_ms=2**60, limit=10) == []
     assert await status(chain, other.id) is ProjectStatus.ACTIVE
 
 

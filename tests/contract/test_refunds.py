@@ -33,6 +33,7 @@ from moorage.settings import load_settings
 from moorage.storage import database
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, payments, refunds, relays
+from moorage.storage.opening import open_database
 from paying import mine, rpc, send_transfer, token_balance, until_mined
 from records_fixture import ALICE, USDC, transfer
 from rpc_proxy import RpcProxy
@@ -74,7 +75,7 @@ class Till:
 
     def database(self) -> Database:
         """One more that opens the file, as another process would."""
-        db = Database(self.directory / "moorage.db")
+        db = open_database(self.directory / "moorage.db")
         self.stack.callback(db.close)
         return db
 

@@ -19,6 +19,7 @@ from moorage.errors import AuthorizationRefused, ChainUnavailable, PaymentPendin
 from moorage.records.relay_transaction import RelayStatus
 from moorage.records.settlement import SettlementStatus
 from moorage.storage.database import Database
+from moorage.storage.opening import open_database
 from paying import cancel_authorization, rpc, send_transaction, sign_authorization
 from rpc_proxy import RpcProxy
 
@@ -62,7 +63,7 @@ async def test_twenty_concurrent_requests_settle_once(
 async def test_two_gateways_on_one_database_settle_once(
     desk: Desk, signs: Sign, db_path: Any
 ) -> None:
-    other_db = Database(db_path)
+    other_db = open_database(db_path)
     other = await second_gateway(desk, other_db).open()
     try:
         signed = signs()

@@ -46,7 +46,7 @@ from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy_config import ACCESS_LOG
 from moorage.routing.router import Router
 from moorage.settings import Settings, load_settings
-from moorage.storage import database
+from moorage.storage import sqlite
 from moorage.storage.purpose import Purpose
 
 LOOPBACK = "127.0.0.1"
@@ -241,7 +241,7 @@ class Prompter:
 
 def shorten_pauses() -> None:
     """What waits seconds in the product waits tenths here."""
-    database._BUSY_WAIT_SECONDS = 0.1
+    sqlite._BUSY_WAIT_SECONDS = 0.1
     worker._FIRST_RETRY_MS = 50
     worker.POLL_SECONDS = 0.05
     reconciler.PERIOD_SECONDS = 0.2

@@ -22,8 +22,8 @@ from moorage.failpoints import armed
 from moorage.money import AtomicUnits
 from moorage.payments.relay.refunds import Refunds
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
-from moorage.storage.database import Database
 from moorage.storage.money import payments, refunds
+from moorage.storage.opening import open_database
 from paying import mine, until_mined
 from waiting import until
 
@@ -56,7 +56,7 @@ class Operator:
     def __init__(self, cell: Cell, stack: AsyncExitStack) -> None:
         self._cell = cell
         chain = msgspec.structs.replace(KNOWN_CHAINS[CHAIN], rpc_urls=(cell.stage.rpc.url,))
-        self._db = Database(cell.stage.database)
+        self._db = open_database(cell.stage.database)
         stack.callback(self._db.close)
         self._client = RpcClient(chain, timeout_seconds=1)
         stack.push_async_callback(self._client.close)

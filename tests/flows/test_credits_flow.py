@@ -91,7 +91,10 @@ async def _spend_everything(wallet: Wallet) -> None:
         posting = f"burn:{interval}:{ended}"
         db.execute("INSERT INTO postings VALUES (?, 'burn', 0)", (posting,))
         for account, amount in ((f"wallet:{address}", -PRICE), ("earned", PRICE)):
-            db.execute("INSERT INTO entries VALUES (?, ?, ?)", (posting, account, amount))
+            db.execute(
+                "INSERT INTO entries (posting_id, account, amount_micro_usd) VALUES (?, ?, ?)",
+                (posting, account, amount),
+            )
         db.execute("UPDATE wallets SET balance_micro_usd = 0 WHERE address = ?", (address,))
         db.execute(
             "UPDATE run_intervals SET ended_at_ms = ?, charged_until_ms = ?, charged_micro_usd = ?"

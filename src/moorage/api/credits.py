@@ -41,7 +41,7 @@ async def show_credits(gateway: Gateway, request: Request) -> Response:
     held = await accounts.sum_of_account(gateway.db, held_account(wallet))
     burning = await intervals.open_of_wallet(gateway.db, wallet)
     entries = await statement.page(
-        gateway.db, account=wallet_account(wallet), before=before, many=many
+        gateway.db, account=wallet_account(wallet), before=before, limit=many
     )
     names = {chain.chain_id: chain.name for chain in gateway.chains.values()}
     an_hour = hour_of(*(each.monthly_price_micro_usd for each in burning))

@@ -18,7 +18,7 @@ from moorage.engines.disks.copying import copy_image
 from moorage.engines.kind import Exports
 from moorage.errors import BackupFailed
 from moorage.storage import snapshot
-from moorage.storage.database import Database
+from moorage.storage.opening import open_database
 
 _ROUNDS = 5
 _APPS = Path("apps", "deployments")
@@ -62,7 +62,7 @@ class Staging:
         target = self.directory / DATABASE
         target.unlink(missing_ok=True)
         snapshot.copy_database(self.data_dir / DATABASE, target)
-        db = Database(target)
+        db = open_database(target)
         try:
             return await snapshot.apps(db), await snapshot.volumes(db)
         finally:

@@ -42,6 +42,7 @@ from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.leases import Leases
 from moorage.storage.migrate import migrate
+from moorage.storage.opening import open_database
 from moorage.storage.purpose import Purpose
 from moorage.storage.vault import Vault
 from moorage.uploads import RoomLimits, SpoolRoom, UploadLimits, sweep_spool
@@ -102,7 +103,7 @@ def open_stores(
     watch_nonces(lambda: len(nonces))
     sweep_spool(data_dir / "spool")
     migrate(data_dir / "moorage.db")
-    db = Database(data_dir / "moorage.db")
+    db = open_database(data_dir / "moorage.db")
     stack.callback(db.close)
     clients = {
         name: RpcClient(

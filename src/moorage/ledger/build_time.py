@@ -16,7 +16,7 @@ from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause
 from moorage.ledger import ledger
 from moorage.ledger.burn import charge_up_to
 from moorage.money import MICRO_USD_PER_USD, NOTHING, MicroUsd
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Database, Source
 from moorage.storage.money import accounts, builds, payments
 from moorage.storage.money.builds import BuildRun
 
@@ -63,7 +63,7 @@ class BuildTime:
         self._book_seconds = book_seconds
 
     async def allowance(
-        self, source: Database | Transaction, wallet: str, *, to_come: MicroUsd = NOTHING
+        self, source: Source, wallet: str, *, to_come: MicroUsd = NOTHING
     ) -> Allowance:
         """What the wallet's payments allow, with a payment that is still `to_come`."""
         paid = await payments.sum_credited(source, payer=wallet) + to_come
@@ -129,7 +129,7 @@ class BuildTime:
         return booked
 
 
-async def _require_credits(source: Database | Transaction, wallet: str) -> None:
+async def _require_credits(source: Source, wallet: str) -> None:
     if await accounts.balance(source, wallet) <= 0:
         raise DeployFailed(
             FailureCause.OUT_OF_CREDITS,

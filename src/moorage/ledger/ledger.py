@@ -4,10 +4,12 @@ Each posting's amounts sum to zero, so the whole ledger does. A wallet's balance
 changed only here, in the transaction that appends the entries.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from moorage.errors import WriteConflict
 from moorage.events import outbox
 from moorage.ledger.transfer import Transfer
 from moorage.ledger.verdicts import verdicts_before
@@ -20,6 +22,7 @@ from moorage.storage.money import accounts, payments
 EARNED = "earned"
 REFUNDED = "refunded"
 
+_TURN = 50  # balances changed before others have their turn
 _PAID = (PaymentStatus.CREDITED, PaymentStatus.HELD)
 
 
@@ -196,7 +199,7 @@ async def undo_refund(
     )
     if payment.status is PaymentStatus.REFUNDED:
         if not await payments.set_status(tx, payment, PaymentStatus.HELD):
-            raise RuntimeError(f"the payment {payment.posting_id} is not what was read")
+            raise WriteConflict
     else:
         await _change_balance(tx, payment.payer, amount)
 
@@ -221,7 +224,8 @@ async def burn(
 ) -> list[Burned]:
     """Move what is owed, as far as there is as much, from the wallets to what was earned.
 
-    One after the other, in this order. Raises UniqueViolation when one was booked before.
+    One after the other, in this order. Raises UniqueViolation when one was booked
+    before, WriteConflict when a balance was taken from meanwhile.
     """
     left = {wallet: await accounts.balance(tx, wallet) for wallet in {each.wallet for each in owed}}
     amounts, burned = {}, []
@@ -234,8 +238,11 @@ async def burn(
             taken_of[wallet] = taken_of.get(wallet, 0) + taken
             amounts[posting_id] = _balanced({wallet_account(wallet): -taken, EARNED: taken})
     await accounts.add_postings(tx, kind=kind, amounts=amounts, now_ms=now_ms)
-    if not await accounts.take(tx, taken_of):
-        raise RuntimeError(f"a balance of {', '.join(taken_of)} is not what was read")
+    for number, (wallet, total) in enumerate(taken_of.items(), 1):
+        if not await accounts.change_balance(tx, wallet, -total):
+            raise WriteConflict
+        if number % _TURN == 0:
+            await asyncio.sleep(0)
     return burned
 
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Collection, Sequence
 
 from moorage.clock import Clock, iso_utc
+from moorage.errors import WriteConflict
 from moorage.events import outbox
 from moorage.ledger import ledger
 from moorage.ledger.billed_time import BilledTime
@@ -27,7 +28,7 @@ from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project
 from moorage.storage.apps import intervals, projects
 from moorage.storage.apps.intervals import Charge, RunInterval
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
 
 AT_ONCE = 250
@@ -60,7 +61,7 @@ class Metering:
             await intervals.delay(tx, all_but_serving=serving, by_ms=unread_ms)
             await self.time.note(tx)
 
-    async def bills(self, source: Database | Transaction, project_id: str) -> bool:
+    async def bills(self, source: Source, project_id: str) -> bool:
         """Whether a project is being billed."""
         return await intervals.open_of(source, project_id) is not None
 
@@ -96,13 +97,13 @@ class Metering:
         suspended: list[str] = []
         while True:
             async with self._db.transaction(durable=True) as tx:
-                due = await intervals.due(tx, charged_before_ms=now_ms - HOUR_MS, many=AT_ONCE)
+                due = await intervals.due(tx, charged_before_ms=now_ms - HOUR_MS, limit=AT_ONCE)
                 suspended += await self._charge_hours(tx, due, now_ms)
                 if len(due) < AT_ONCE:
                     await self.time.note(tx)
                     return suspended
 
-    async def wakes(self, source: Database | Transaction, project: Project) -> bool:
+    async def wakes(self, source: Source, project: Project) -> bool:
         """Whether the wallet's credits are enough for a suspended project to start again."""
         balance = await accounts.balance(source, project.wallet)
         if balance <= 0:
@@ -111,7 +112,7 @@ class Metering:
         asleep = await projects.suspended_of_wallet(source, project.wallet)
         return project.id in woken(balance, burning, asleep, now_ms=self.time.now_ms())
 
-    async def owes(self, source: Database | Transaction, wallet: str) -> MicroUsd:
+    async def owes(self, source: Source, wallet: str) -> MicroUsd:
         """What a wallet's apps have burned that is not charged yet."""
         burning = await intervals.open_of_wallet(source, wallet)
         return owed(burning, at_ms=self.time.now_ms())
@@ -147,18 +148,18 @@ class Metering:
     async def _charge(
         self, tx: Transaction, until_ms: dict[RunInterval, int]
     ) -> dict[RunInterval, MicroUsd]:
-        """Charge each interval up to a time, in this order; gives what each left of its balance."""
+        """Charges each interval up to a time, in this order; gives what each left of its balance.
+
+        Raises WriteConflict and UniqueViolation when one was charged elsewhere meanwhile.
+        """
         owed = [
             ledger.Burn(each.wallet, _owed(each, until), f"burn:{each.id}:{until}")
             for each, until in until_ms.items()
         ]
         burned = await ledger.burn(tx, owed, now_ms=self._clock.now_ms())
-        charges = [
-            Charge(each, until, taken)
-            for (each, until), (taken, _) in zip(until_ms.items(), burned, strict=True)
-        ]
-        if not await intervals.charge(tx, charges):
-            raise RuntimeError("an interval was charged elsewhere meanwhile")
+        for (each, until), (taken, _) in zip(until_ms.items(), burned, strict=True):
+            if not await intervals.charge(tx, Charge(each, until, taken)):
+                raise WriteConflict
         return {each: left for each, (_, left) in zip(until_ms, burned, strict=True)}
 
     async def _suspend(self, tx: Transaction, interval: RunInterval) -> None:

@@ -19,6 +19,7 @@ from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.migrate import is_newest
 from moorage.storage.money import recipients
+from moorage.storage.opening import open_database
 
 _DEV_WALLETS = "wallets.json"
 
@@ -59,7 +60,7 @@ async def open_books(settings: Settings) -> AsyncIterator[OpenBooks]:
         receiving_address(settings) if settings.chains else _dev_wallets(data_dir).pay_to.address
     )
     async with AsyncExitStack() as stack:
-        db = Database(database)
+        db = open_database(database)
         stack.callback(db.close)
         clients = {
             name: RpcClient(chain, timeout_seconds=settings.rpc_timeout_seconds)

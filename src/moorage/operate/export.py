@@ -29,7 +29,7 @@ async def ledger_rows(
             since_ms=since_ms,
             until_ms=until_ms,
             wallet=wallet,
-            many=_ENTRIES_AT_ONCE,
+            limit=_ENTRIES_AT_ONCE,
         ):
             for entry in some:
                 yield _cells(entry)

@@ -15,11 +15,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as insert_or_replace
 
 from moorage.records.event import Event, EventData, EventKind
 from moorage.records.webhook import Delivery, DeliveryState, DeliveryStatus, Webhook
-from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.database import Database, Row, Source, Statement, Transaction, Upsert
 from moorage.storage.schema import deliveries, events, payments, webhooks
 
 _EVENT = [events.c[name] for name in Event.__struct_fields__]
@@ -31,16 +30,16 @@ _pending_of_wallet = (deliveries.c.wallet == bindparam("wallet")) & (
 _later = events.alias("later")
 
 _ADD = Statement(
-    insert(events).from_select(
-        list(Event.__struct_fields__),
-        select(
-            bindparam("id"),
-            bindparam("wallet"),
-            func.coalesce(func.max(events.c.sequence), 0) + 1,
-            bindparam("kind"),
-            bindparam("data"),
-            bindparam("now_ms"),
-        ).where(events.c.wallet == bindparam("wallet")),
+    insert(events).values(
+        id=bindparam("id"),
+        wallet=bindparam("wallet"),
+        # Of two at once one breaks the key (wallet, sequence), and its transaction is left.
+        sequence=select(func.coalesce(func.max(events.c.sequence), 0) + 1)
+        .where(events.c.wallet == bindparam("wallet"))
+        .scalar_subquery(),
+        kind=bindparam("kind"),
+        data=bindparam("data"),
+        created_at_ms=bindparam("now_ms"),
     )
 )
 _QUEUE = Statement(
@@ -71,15 +70,11 @@ _ONE = Statement(
 )
 
 _SET_WEBHOOK = Statement(
-    insert_or_replace(webhooks)
-    .values({name: bindparam(name) for name in Webhook.__struct_fields__})
-    .on_conflict_do_update(
-        index_elements=[webhooks.c.wallet],
-        set_={
-            "url": bindparam("url"),
-            "secret": bindparam("secret"),
-            "created_at_ms": bindparam("created_at_ms"),
-            # Whatever waits is tried at the new URL at once.
+    Upsert(
+        table=webhooks,
+        values={name: bindparam(name) for name in Webhook.__struct_fields__},
+        replaced=("url", "secret", "created_at_ms"),
+        changed={  # whatever waits is tried at the new URL at once
             "next_at_ms": case(
                 (webhooks.c.next_at_ms.is_(None), null()), else_=bindparam("created_at_ms")
             ),
@@ -206,7 +201,7 @@ async def of_wallet(db: Database, wallet: str, *, after: int, most: int) -> list
     return [_event(row) for row in await db.all(_OF_WALLET, wallet=wallet, after=after, most=most)]
 
 
-async def one(source: Database | Transaction, *, wallet: str, event_id: str) -> Event | None:
+async def one(source: Source, *, wallet: str, event_id: str) -> Event | None:
     """One of the wallet's events."""
     row = await source.one(_ONE, wallet=wallet, id=event_id)
     return _event(row) if row else None
@@ -218,7 +213,7 @@ async def set_webhook(tx: Transaction, webhook: Webhook) -> None:
     await tx.execute(_SET_WEBHOOK, **fields)
 
 
-async def webhook_of(source: Database | Transaction, wallet: str) -> Webhook | None:
+async def webhook_of(source: Source, wallet: str) -> Webhook | None:
     """The wallet's webhook."""
     row = await source.one(_WEBHOOK_OF, wallet=wallet)
     return Webhook(*row) if row else None
@@ -261,7 +256,7 @@ async def due(db: Database, *, now_ms: int, most: int) -> list[tuple[Webhook, bo
     return [(Webhook(*fields), bool(is_doubtful)) for *fields, is_doubtful in rows]
 
 
-async def first_pending(source: Database | Transaction, wallet: str) -> Delivery | None:
+async def first_pending(source: Source, wallet: str) -> Delivery | None:
     """The delivery whose turn it is."""
     row = await source.one(_FIRST, wallet=wallet)
     if row is None:

@@ -4,10 +4,9 @@ from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import and_, bindparam, delete, or_, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from moorage.errors import IdempotencyInProgress
-from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.database import Database, Statement, Transaction, Upsert
 from moorage.storage.schema import idempotent_answers as table
 
 _of_key = (table.c.wallet == bindparam("of_wallet"), table.c.key == bindparam("of_key"))
@@ -19,15 +18,11 @@ _FIND = Statement(
         *_of_key, table.c.created_at_ms > bindparam("after_ms")
     )
 )
-_insert = insert(table).values({column.name: bindparam(column.name) for column in table.c})
 _CLAIM = Statement(
-    _insert.on_conflict_do_update(
-        index_elements=["wallet", "key"],
-        set_={
-            column.name: _insert.excluded[column.name]
-            for column in table.c
-            if not column.primary_key
-        },
+    Upsert(
+        table=table,
+        values={column.name: bindparam(column.name) for column in table.c},
+        replaced=[column.name for column in table.c if not column.primary_key],
         where=or_(
             and_(_nothing_done, table.c.lease_until_ms <= bindparam("now_ms")),
             table.c.created_at_ms <= bindparam("after_ms"),

@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import structlog
 from sqlalchemy import bindparam, or_, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from moorage.clock import Clock
 from moorage.errors import DatabaseUnavailable
-from moorage.storage.database import Database, Statement
+from moorage.storage.database import Database, Statement, Upsert
 from moorage.storage.schema import leases
 
 log = structlog.get_logger()
@@ -24,19 +23,19 @@ RENEW_SECONDS = 10.0
 CLOCK_BACK_MS = 10 * 60_000
 """One that ends later than this was taken before the clock was set back: it is free."""
 
-_taking = insert(leases).values(
-    name=bindparam("name"), holder=bindparam("holder"), token=1, expires_at_ms=bindparam("until_ms")
-)
 _TAKE = Statement(
-    _taking.on_conflict_do_update(
-        index_elements=["name"],
-        set_={
-            "holder": _taking.excluded.holder,
-            "token": leases.c.token + 1,
-            "expires_at_ms": _taking.excluded.expires_at_ms,
+    Upsert(
+        table=leases,
+        values={
+            "name": bindparam("name"),
+            "holder": bindparam("holder"),
+            "token": 1,
+            "expires_at_ms": bindparam("until_ms"),
         },
+        replaced=("holder", "expires_at_ms"),
+        changed={"token": leases.c.token + 1},
         where=or_(
-            leases.c.holder == _taking.excluded.holder,
+            leases.c.holder == bindparam("holder"),
             leases.c.expires_at_ms <= bindparam("now_ms"),
             leases.c.expires_at_ms > bindparam("latest_ms"),
         ),

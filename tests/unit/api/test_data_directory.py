@@ -10,8 +10,8 @@ import pytest
 
 from moorage.errors import ConfigurationInvalid, DatabaseUnavailable
 from moorage.gateway.data_directory import open_data_directory, open_to_others
-from moorage.storage.database import Database
 from moorage.storage.migrate import is_newest, migrate
+from moorage.storage.opening import open_database
 from moorage.storage.purpose import Purpose, purpose_of
 from moorage.storage.snapshot import copy_database
 
@@ -30,7 +30,7 @@ def test_directory_and_database_are_their_owners_alone(data_dir: Path, purpose: 
     open_data_directory(data_dir, purpose)
     database = data_dir / "moorage.db"
     migrate(database)
-    with closing(Database(database)):
+    with closing(open_database(database)):
         modes = {path.name: mode_of(path) for path in data_dir.iterdir()}
     assert mode_of(data_dir) == 0o700
     assert modes == {"moorage.db": 0o600, "moorage.db-wal": 0o600, "moorage.db-shm": 0o600}

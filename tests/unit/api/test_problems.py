@@ -74,8 +74,12 @@ def name_of(kind: type[MoorageError]) -> str:
     return kind.__name__
 
 
+TOLD_AS_THEIR_KIND: set[type[MoorageError]] = {errors.CommitUnknown, errors.UniqueViolation}
+"""Those with no code of their own: for who asked they are a database that cannot tell."""
+
 ENDS: set[type[MoorageError]] = {*leaves(), PaymentRequired}
-ANSWERED = sorted(ENDS - NEVER_ANSWERED, key=name_of)
+ANSWERED = sorted(ENDS - NEVER_ANSWERED - TOLD_AS_THEIR_KIND, key=name_of)
+KINDS = sorted(TOLD_AS_THEIR_KIND, key=name_of)
 INTERNAL = sorted(NEVER_ANSWERED, key=name_of)
 
 
@@ -95,6 +99,12 @@ def test_errors_that_no_request_meets_have_none(kind: type[MoorageError]) -> Non
     assert kind not in PROBLEMS
     error = kind(errors.FailureCause.CRASHED, "x") if kind is errors.DeployFailed else None
     assert error is None or problem_of(error).status == 500
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_an_unavailable_database_share_its_code(kind: type[MoorageError]) -> None:
+    assert kind not in PROBLEMS
+    assert problem_of(kind()) == PROBLEMS[errors.DatabaseUnavailable]
 
 
 def test_codes_tell_errors_apart() -> None:

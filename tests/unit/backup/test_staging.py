@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
 
 from clock import MovableClock
+from faulty_database import FaultyDatabase
 from moorage.backup.staging import Staging
 from moorage.engines.host.record import Stage
 from moorage.engines.sandbox.exports import SandboxExports
@@ -17,13 +17,10 @@ from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.storage import snapshot
 from moorage.storage.apps import projects
 from moorage.storage.apps.configuration import give_volume
-from moorage.storage.database import Database, Statement
 from moorage.storage.money import accounts
-from moorage.storage.schema import deployments
 from records_fixture import ALICE, add_deployment, add_project, fund
 
 DISK = b"a disk"
-COLLECT_ALL = Statement(update(deployments).values(is_kept=False))
 
 
 @pytest.fixture
@@ -60,7 +57,7 @@ async def taken(staging: Staging) -> set[str]:
 
 
 async def test_what_serves_and_what_can_be_rolled_back_to_is_taken(
-    db: Database, staging: Staging
+    db: FaultyDatabase, staging: Staging
 ) -> None:
     project = await add_project(db)
     serving = await add_deployment(db, project, DeploymentStatus.READY, serving=True)
@@ -95,7 +92,7 @@ async def test_what_serves_and_what_can_be_rolled_back_to_is_taken(
 
 
 async def test_app_comes_back_as_built_not_as_one_that_crashed(
-    db: Database, staging: Staging
+    db: FaultyDatabase, staging: Staging
 ) -> None:
     project = await add_project(db)
     serving = await add_deployment(db, project, DeploymentStatus.READY, serving=True)
@@ -107,7 +104,7 @@ async def test_app_comes_back_as_built_not_as_one_that_crashed(
 
 
 async def test_keys_and_certificates_are_taken_and_little_else(
-    db: Database, staging: Staging
+    db: FaultyDatabase, staging: Staging
 ) -> None:
     certificate = Path("proxy", "certificates", "acme", "shop.example", "shop.example.key")
     for name in ("secrets.key", "challenges.key", str(certificate), "proxy/access.log"):
@@ -121,7 +118,9 @@ async def test_keys_and_certificates_are_taken_and_little_else(
     assert names == {"moorage.db", "secrets.key", "challenges.key", str(certificate)}
 
 
-async def test_links_and_pipes_are_left_where_they_are(db: Database, staging: Staging) -> None:
+async def test_links_and_pipes_are_left_where_they_are(
+    db: FaultyDatabase, staging: Staging
+) -> None:
     project = await add_project(db)
     serving = await add_deployment(db, project, DeploymentStatus.READY, serving=True)
     directory = place(staging, serving)
@@ -132,7 +131,9 @@ async def test_links_and_pipes_are_left_where_they_are(db: Database, staging: St
     assert not any(name.endswith(("link.log", "out.pipe")) for name in names)
 
 
-async def test_deployment_without_files_is_named_as_lost(db: Database, staging: Staging) -> None:
+async def test_deployment_without_files_is_named_as_lost(
+    db: FaultyDatabase, staging: Staging
+) -> None:
     project = await add_project(db)
     lost = await add_deployment(db, project, DeploymentStatus.READY, serving=True)
     assert await taken(staging) == {"moorage.db"}
@@ -140,7 +141,7 @@ async def test_deployment_without_files_is_named_as_lost(db: Database, staging: 
 
 
 async def test_release_collected_meanwhile_is_taken_for_collected(
-    db: Database, staging: Staging, monkeypatch: pytest.MonkeyPatch
+    db: FaultyDatabase, staging: Staging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = await add_project(db)
     first = await add_deployment(db, project, DeploymentStatus.SUPERSEDED)
@@ -151,7 +152,7 @@ async def test_release_collected_meanwhile_is_taken_for_collected(
     def copy(source: Path, target: Path, copied: Callable[..., None]) -> None:
         rounds.append(1)
         if len(rounds) == 2:
-            db._writer.execute(COLLECT_ALL.sql, dict(COLLECT_ALL.parameters({})))
+            db.sql("UPDATE deployments SET is_kept = 0")
         copied(source, target)
 
     original = snapshot.copy_database
@@ -163,7 +164,7 @@ async def test_release_collected_meanwhile_is_taken_for_collected(
     assert second.id not in staging.copied
 
 
-async def test_volumes_of_living_projects_are_taken(db: Database, staging: Staging) -> None:
+async def test_volumes_of_living_projects_are_taken(db: FaultyDatabase, staging: Staging) -> None:
     mine, unused, without = [await add_project(db, name=name) for name in ("one1", "two2", "six6")]
     async with db.transaction(durable=True) as tx:
         for project in (mine, unused):
@@ -176,12 +177,12 @@ async def test_volumes_of_living_projects_are_taken(db: Database, staging: Stagi
 
 
 async def test_database_is_copied_as_it_stood_beside_a_writer(
-    db: Database, staging: Staging
+    db: FaultyDatabase, staging: Staging
 ) -> None:
     await fund(db, ALICE, 500_000)
     async with db.transaction(durable=True) as tx:
         await accounts.change_balance(tx, ALICE, 1_000)
         await staging.take()  # what is not committed is not in it
-    copy = Database(staging.directory / "moorage.db")
+    copy = FaultyDatabase(staging.directory / "moorage.db")
     assert await accounts.balance(copy, ALICE) == 500_000
     copy.close()

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from clock import MovableClock
 from fakes import FakeRuntime, FakeSettlements, FakeVerifier, paywall_of, roomy
+from faulty_database import FaultyDatabase
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
@@ -24,7 +25,7 @@ from moorage.payments.price.quotes import Quotes
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
 from moorage.planning.plan import Settings
-from moorage.storage.database import Database, Statement
+from moorage.storage.database import Statement
 from moorage.storage.schema import deployments, jobs, projects, quotes
 from moorage.storage.vault import Vault
 from moorage.uploads import Upload
@@ -42,7 +43,7 @@ COUNTS = {
 class Gate:
     """Admission, and what the tests want to know of it."""
 
-    def __init__(self, db: Database, clock: MovableClock, directory: Path) -> None:
+    def __init__(self, db: FaultyDatabase, clock: MovableClock, directory: Path) -> None:
         self.db = db
         self.clock = clock
         self.chain = FakeVerifier()
@@ -191,7 +192,7 @@ def dearer(times: int = 2) -> PriceList:
 
 
 @pytest.fixture
-def gate(db: Database, clock: MovableClock, tmp_path: Path) -> Iterator[Gate]:
+def gate(db: FaultyDatabase, clock: MovableClock, tmp_path: Path) -> Iterator[Gate]:
     made = Gate(db, clock, tmp_path)
     with armed(made.reach):
         yield made

@@ -375,7 +375,7 @@ async def test_same_body_after_it_ended_is_another_deployment(
     gate: Gate, over: DeploymentStatus
 ) -> None:
     first = await gate.deploy(tx=gate.pay())
-    gate.db._writer.execute("UPDATE deployments SET status = ?", (over,))
+    gate.db.sql("UPDATE deployments SET status = ?", (over,))
     again = await gate.deploy()
     assert again.project_id == first.project_id
     assert again.deployment_id != first.deployment_id
@@ -424,7 +424,7 @@ async def test_deletion_that_begins_while_the_payment_is_taken_refuses_the_deplo
     project = await deployed(gate)
 
     def delete(step: str) -> None:
-        gate.db._writer.execute("UPDATE projects SET status = 'deleting'")
+        gate.db.sql("UPDATE projects SET status = 'deleting'")
 
     gate.on_step = delete
     paid = gate.pay()
@@ -477,7 +477,7 @@ async def test_wallets_that_pay_for_a_name_at_once_keep_what_they_paid(gate: Gat
 async def test_name_taken_while_the_payment_is_taken_leaves_the_hash_usable(gate: Gate) -> None:
     def take_name(step: str) -> None:
         gate.on_step = lambda step: None
-        gate.db._writer.execute(
+        gate.db.sql(
             "INSERT INTO projects (id, wallet, unique_name, display_name, description, status, "
             "monthly_price_micro_usd, created_at_ms) VALUES "
             "('p', ?, 'hello', '', '', 'queued', 1, 0)",
@@ -502,9 +502,9 @@ async def test_database_that_is_away_before_any_credit_is_a_503_and_leaves_nothi
 ) -> None:
     await fund(gate.db, ALICE, PRICE)
     tx = gate.pay() if paid else None
-    gate.db._writer.execute("PRAGMA query_only = ON")
+    gate.db.refuse_writes()
     assert isinstance(await gate.refused(tx=tx), DatabaseUnavailable)
-    gate.db._writer.execute("PRAGMA query_only = OFF")
+    gate.db.allow_writes()
     assert await gate.counts() == NOTHING
     assert gate.kept() == set()
     await gate.deploy(tx=tx)
@@ -514,14 +514,14 @@ async def test_database_that_is_away_before_any_credit_is_a_503_and_leaves_nothi
 async def test_database_that_goes_away_after_the_credit_says_not_to_pay_again(
     gate: Gate, amount: int
 ) -> None:
-    gate.on_step = lambda step: gate.db._writer.execute("PRAGMA query_only = ON")
+    gate.on_step = lambda step: gate.db.refuse_writes()
     paid = gate.pay(amount=amount)
     refused = await gate.refused(tx=paid)
     assert type(refused) is PaymentPending
     assert refused.receipt is not None
     assert gate.kept() == set()
 
-    gate.db._writer.execute("PRAGMA query_only = OFF")
+    gate.db.allow_writes()
     gate.on_step = lambda step: None
     assert await accounts.balance(gate.db, ALICE) == amount
     if amount < PRICE:
@@ -532,14 +532,14 @@ async def test_database_that_goes_away_after_the_credit_says_not_to_pay_again(
 
 async def test_files_stay_when_nobody_can_tell_whether_they_were_admitted(gate: Gate) -> None:
     def break_down(step: str) -> None:
-        gate.db._writer.execute("PRAGMA query_only = ON")
-        gate.db._reader.set_progress_handler(lambda: 1, 1)  # every read is interrupted
+        gate.db.refuse_writes()
+        gate.db.refuse_reads()  # every read is interrupted
 
     await fund(gate.db, ALICE, PRICE)
     gate.on_step = break_down
     assert isinstance(await gate.refused(), DatabaseUnavailable)
     assert len(gate.kept()) == 1  # the next start sweeps them
-    gate.db._reader.set_progress_handler(None, 0)
+    gate.db.allow_reads()
 
 
 async def test_upload_that_cannot_be_kept_takes_no_payment(
@@ -627,7 +627,7 @@ async def test_caller_cancelled_while_the_deployment_is_recorded_still_gets_it(
     paid = gate.pay()
     await fund_from(gate, paid)
     await cancel_while_committing(gate, paid)
-    ((deployment_id,),) = gate.db._reader.execute("SELECT id FROM deployments").fetchall()
+    ((deployment_id,),) = gate.db.sql("SELECT id FROM deployments").fetchall()
     assert gate.kept() == {deployment_id}
     assert gate.queued == 1
     used = await gate.refused(tx=paid)
@@ -638,7 +638,7 @@ async def test_caller_cancelled_while_the_deployment_is_recorded_still_gets_it(
 async def cancel_while_committing(gate: Gate, tx: str) -> None:
     """Show a payment, and hang up while the next transaction waits for the disk."""
     disk = threading.Event()
-    gate.db._thread.submit(disk.wait)
+    gate.db.delay_commits(disk.wait)
     committing = committing_of(gate.db)
     asking = asyncio.create_task(gate.deploy(tx=tx))
     async with asyncio.timeout(60):

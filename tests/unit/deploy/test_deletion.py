@@ -164,7 +164,7 @@ async def test_deletion_that_failed_can_be_asked_for_again(
 async def test_deletion_without_a_database_changes_nothing(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
-    yard.db._writer.execute("PRAGMA query_only = ON")
+    yard.db.refuse_writes()
     with pytest.raises(DatabaseUnavailable):
         await yard.deletion.delete(project)
     assert (await yard.project(project)).status is ProjectStatus.ACTIVE

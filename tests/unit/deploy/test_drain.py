@@ -100,7 +100,7 @@ async def test_version_replaced_during_a_comparison_is_neither_stopped_nor_remov
 
     def switch(called: str, _: str) -> None:
         if called == method:
-            run = yard.db._writer.execute
+            run = yard.db.sql
             run(f"UPDATE projects SET serving_deployment_id = '{new.id}'")
             run(f"UPDATE deployments SET status = 'ready' WHERE id = '{new.id}'")
             run(

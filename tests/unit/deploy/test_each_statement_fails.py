@@ -11,11 +11,17 @@ from gate import PRICE, Gate, attempt
 
 from clock import MovableClock
 from fakes import FakeSettlements, authorizes
+from faulty_database import FaultyDatabase
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
-from moorage.errors import DatabaseUnavailable, MoorageError, PaymentAlreadyUsed, PaymentPending
+from moorage.errors import (
+    CommitUnknown,
+    DatabaseUnavailable,
+    MoorageError,
+    PaymentAlreadyUsed,
+    PaymentPending,
+)
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
-from moorage.storage import database
-from moorage.storage.database import Database
+from moorage.storage import sqlite
 from moorage.storage.migrate import migrate
 from moorage.storage.money import accounts
 from records_fixture import ALICE, ARBITRUM, USDC
@@ -25,16 +31,23 @@ MEANS = PaymentMeans(chain=ARBITRUM, token=USDC)
 
 
 class Failing:
-    """Counts the database's statements down; the one that reaches zero fails."""
+    """Counts the database's statements down; the one that reaches zero fails.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    With `late`, those that are counted are commits, and the one that fails has happened.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, late: bool) -> None:
         self.left = 0
-        for name in ("_first", "_every", "_run", "_run_many"):
-            monkeypatch.setattr(database, name, self._counted(getattr(database, name)))
+        self.late = late
+        for name in ("_commit",) if late else ("_first", "_every", "_run", "_run_many", "_commit"):
+            monkeypatch.setattr(sqlite, name, self._counted(getattr(sqlite, name)))
 
     def _counted(self, run: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **given: Any) -> Any:
             self.left -= 1
+            if self.left == 0 and self.late:
+                run(*args, **given)
+                raise CommitUnknown
             if self.left == 0:
                 raise DatabaseUnavailable
             return run(*args, **given)
@@ -45,7 +58,7 @@ class Failing:
 class Shop:
     """One wallet that has been asked for the price, and has paid it."""
 
-    def __init__(self, db: Database, directory: Path, *, signed: bool) -> None:
+    def __init__(self, db: FaultyDatabase, directory: Path, *, signed: bool) -> None:
         self.gate = Gate(db, MovableClock(), directory)
         self.attempt: DeployAttempt = msgspec.structs.replace(
             attempt(),
@@ -66,17 +79,18 @@ class Shop:
             received.close()
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["statement", "answer to a commit"])
 @pytest.mark.parametrize("signed", [False, True], ids=["hash", "authorization"])
 async def test_payment_survives_a_failure_of_any_statement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signed: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signed: bool, late: bool
 ) -> None:
     migrate(tmp_path / "moorage.db")
-    failing = Failing(monkeypatch)
+    failing = Failing(monkeypatch, late=late)
     for number in range(1, MOST_STATEMENTS):
         directory = tmp_path / str(number)
         directory.mkdir()
         shutil.copy(tmp_path / "moorage.db", directory)
-        db = Database(directory / "moorage.db")
+        db = FaultyDatabase(directory / "moorage.db")
         try:
             shop = Shop(db, directory, signed=signed)
             await shop.gate.demanded()

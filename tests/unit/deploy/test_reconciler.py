@@ -10,13 +10,14 @@ from yard import APP_LIMITS, HOST, Yard, socket_of
 
 from clock import MovableClock
 from fakes import app_address
+from faulty_database import FaultyDatabase
 from moorage.deploy.keeping import reconciler as module
 from moorage.engines.engine import Instance, InstanceSpec, Limits
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
-from moorage.storage.database import Database
+from moorage.storage.database import Statement
 from overtaken import OvertakenDatabase
 from records_fixture import ALICE, BOB, add_deployment, add_project, fund
 from waiting import until
@@ -68,15 +69,17 @@ async def test_comparison_asks_the_database_as_often_however_many_apps_there_are
     others_sleep: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[str] = []
+    asked: list[Statement] = []
     for name in ("one", "all"):
-        ask = getattr(Database, name)
+        ask = getattr(FaultyDatabase, name)
 
-        def noted(db: Database, *given: Any, ask: Callable[..., Any] = ask, **also: Any) -> Any:
-            asked.append(given[0].sql)
+        def noted(
+            db: FaultyDatabase, *given: Any, ask: Callable[..., Any] = ask, **also: Any
+        ) -> Any:
+            asked.append(given[0])
             return ask(db, *given, **also)
 
-        monkeypatch.setattr(Database, name, noted)
+        monkeypatch.setattr(FaultyDatabase, name, noted)
     await reconcile(yard)
     with_one = list(asked)
     for number in range(20):
@@ -297,7 +300,7 @@ async def test_project_whose_credits_are_spent_again_while_it_wakes_stays_suspen
     await fund(yard.db, ALICE, 100_000)
     gate = yard.runtime.gates["start"] = asyncio.Event()
     await yard.reconciler.reconcile()
-    yard.db._writer.execute("UPDATE wallets SET balance_micro_usd = 0")
+    yard.db.sql("UPDATE wallets SET balance_micro_usd = 0")
     gate.set()
     await yard.subject_tasks_done()
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
@@ -320,7 +323,7 @@ async def test_project_that_another_gateway_deletes_while_it_wakes_is_not_billed
             await yard.metering.begin(tx, project.id)
         await suspend(yard, project)
         await fund(db, ALICE, 100_000)
-        with closing(Database(db_path)) as others:
+        with closing(FaultyDatabase(db_path)) as others:
 
             async def overtaking() -> None:
                 async with others.transaction(durable=True) as tx:
@@ -337,11 +340,11 @@ async def test_wake_that_cannot_be_recorded_is_tried_again(
     await suspend(yard, project)
     await reconcile(yard)
     await fund(yard.db, ALICE, 100_000)
-    yard.db._writer.execute("PRAGMA query_only = ON")
+    yard.db.refuse_writes()
     await reconcile(yard)
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     assert yard.routes.table == {}
-    yard.db._writer.execute("PRAGMA query_only = OFF")
+    yard.db.allow_writes()
     yard.clock.advance(60_000)
     await reconcile(yard)
     assert (await yard.project(project)).status is ProjectStatus.ACTIVE
@@ -388,13 +391,9 @@ async def test_version_that_became_ready_during_the_comparison_is_not_dead(
 
     def become_ready(method: str, _: str) -> None:
         if method == "running":  # after what runs was looked up, before the rows are read
-            yard.db._writer.execute(f"UPDATE projects SET serving_deployment_id = '{new.id}'")
-            yard.db._writer.execute(
-                f"UPDATE deployments SET status = 'ready' WHERE id = '{new.id}'"
-            )
-            yard.db._writer.execute(
-                f"UPDATE deployments SET status = 'superseded' WHERE id = '{app.id}'"
-            )
+            yard.db.sql(f"UPDATE projects SET serving_deployment_id = '{new.id}'")
+            yard.db.sql(f"UPDATE deployments SET status = 'ready' WHERE id = '{new.id}'")
+            yard.db.sql(f"UPDATE deployments SET status = 'superseded' WHERE id = '{app.id}'")
 
     yard.runtime.on_call = become_ready
     await yard.reconciler.reconcile()
@@ -519,10 +518,10 @@ async def test_loop_outlives_a_database_that_is_away(
     yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PERIOD_SECONDS", 0.001)
-    yard.db._reader.set_progress_handler(lambda: 1, 1)  # every read is interrupted
+    yard.db.refuse_reads()  # every read is interrupted
     loop = asyncio.create_task(yard.reconciler.run())
     await asyncio.sleep(0.01)
-    yard.db._reader.set_progress_handler(None, 0)
+    yard.db.allow_reads()
     yard.runtime.die(app.id)
     await until(lambda: app.id in yard.runtime.apps)
     assert not loop.done()

@@ -103,7 +103,7 @@ async def test_row_says_first_that_a_release_is_gone_then_its_files_are_removed(
 
     def row_says_so(method: str, subject: str) -> None:
         if method == "remove":
-            (kept,) = yard.db._reader.execute(
+            (kept,) = yard.db.sql(
                 "SELECT is_kept FROM deployments WHERE id = ?", (subject,)
             ).fetchone()
             assert not kept

@@ -162,14 +162,14 @@ async def test_rollback_needs_a_balance_and_an_operator_who_lets_it_be(
     yard: Yard, rollback: Rollback, project: Project, serving: Deployment
 ) -> None:
     await add_release(yard, project, START_MS)
-    yard.db._writer.execute("UPDATE projects SET blocked_reason = 'phishing'")
+    yard.db.sql("UPDATE projects SET blocked_reason = 'phishing'")
     error = await refused(rollback, project, None)
     assert isinstance(error, ProjectBlocked)
     assert "phishing" in error.message
-    yard.db._writer.execute("UPDATE projects SET blocked_reason = NULL")
-    yard.db._writer.execute("UPDATE wallets SET balance_micro_usd = 0")
+    yard.db.sql("UPDATE projects SET blocked_reason = NULL")
+    yard.db.sql("UPDATE wallets SET balance_micro_usd = 0")
     assert isinstance(await refused(rollback, project, None), OutOfCredits)
-    yard.db._writer.execute("UPDATE projects SET status = 'deleting'")
+    yard.db.sql("UPDATE projects SET status = 'deleting'")
     assert isinstance(await refused(rollback, project, None), ProjectNotFound)
 
 

@@ -7,11 +7,12 @@ import pytest
 from sqlalchemy import bindparam, select, update
 
 from clock import START_MS, MovableClock
+from faulty_database import FaultyDatabase
 from moorage.deploy.work import worker as module
 from moorage.deploy.work.worker import LEASE_MS, Worker
 from moorage.records.job import Job, JobKind, JobStatus, LostJob, Places
 from moorage.storage.apps import jobs
-from moorage.storage.database import Database, Statement
+from moorage.storage.database import Statement
 from moorage.storage.schema import jobs as table
 from records_fixture import GATEWAY, OTHER_GATEWAY
 from waiting import until
@@ -34,7 +35,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.002)
 
 
-async def add(db: Database, *subjects: str) -> None:
+async def add(db: FaultyDatabase, *subjects: str) -> None:
     async with db.transaction(durable=False) as tx:
         for subject in subjects:
             await jobs.add(
@@ -48,7 +49,7 @@ async def add(db: Database, *subjects: str) -> None:
             )
 
 
-async def row(db: Database, subject: str) -> tuple[str, int, int, int]:
+async def row(db: FaultyDatabase, subject: str) -> tuple[str, int, int, int]:
     found = await db.one(ROW, subject=subject)
     assert found is not None
     return (found[0], found[1], found[2], found[3])
@@ -57,7 +58,7 @@ async def row(db: Database, subject: str) -> tuple[str, int, int, int]:
 class Work:
     """Carries jobs out as the test says, and remembers which and how many at once."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: FaultyDatabase) -> None:
         self._db = db
         self.begun: list[Job] = []
         self.ended: list[str] = []
@@ -89,23 +90,23 @@ class Work:
 
 
 @pytest.fixture
-def work(db: Database) -> Work:
+def work(db: FaultyDatabase) -> Work:
     return Work(db)
 
 
 @pytest.fixture
-def worker(db: Database, clock: MovableClock, work: Work) -> Worker:
+def worker(db: FaultyDatabase, clock: MovableClock, work: Work) -> Worker:
     return Worker(db=db, carry_out=work.carry_out, places=PLACES, holder=GATEWAY, clock=clock)
 
 
 def worker_of(
-    db: Database, clock: MovableClock, carry_out: Callable[[Job], Awaitable[None]]
+    db: FaultyDatabase, clock: MovableClock, carry_out: Callable[[Job], Awaitable[None]]
 ) -> Worker:
     """One with a single place."""
     return Worker(db=db, carry_out=carry_out, places=ONE_PLACE, holder=GATEWAY, clock=clock)
 
 
-async def claimed_by(db: Database, holder: str) -> None:
+async def claimed_by(db: FaultyDatabase, holder: str) -> None:
     async with db.transaction(durable=False) as tx:
         await jobs.claim(
             tx, holder=holder, now_ms=START_MS, until_ms=START_MS + LEASE_MS, places=PLACES
@@ -122,7 +123,7 @@ async def running(worker: Worker) -> AsyncIterator["asyncio.Task[None]"]:
 
 
 async def test_waiting_jobs_are_carried_out_a_few_at_a_time(
-    db: Database, worker: Worker, work: Work
+    db: FaultyDatabase, worker: Worker, work: Work
 ) -> None:
     await add(db, *"abcde")
     work.blocks = True
@@ -137,7 +138,7 @@ async def test_waiting_jobs_are_carried_out_a_few_at_a_time(
 
 
 async def test_worker_that_is_woken_looks_at_once(
-    db: Database, worker: Worker, work: Work, monkeypatch: pytest.MonkeyPatch
+    db: FaultyDatabase, worker: Worker, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "POLL_SECONDS", 3600.0)
     async with running(worker):
@@ -148,7 +149,7 @@ async def test_worker_that_is_woken_looks_at_once(
 
 
 async def test_failed_jobs_give_their_places_back_and_are_tried_again_later_each_time(
-    db: Database, worker: Worker, work: Work, clock: MovableClock
+    db: FaultyDatabase, worker: Worker, work: Work, clock: MovableClock
 ) -> None:
     await add(db, "a")
     work.faults = [OSError("one"), RuntimeError("two"), ValueError("three")]
@@ -167,12 +168,12 @@ async def test_failed_jobs_give_their_places_back_and_are_tried_again_later_each
     assert [job.attempts for job in work.begun] == [1, 2, 3, 4]
 
 
-async def is_in(db: Database, subject: str, status: JobStatus) -> bool:
+async def is_in(db: FaultyDatabase, subject: str, status: JobStatus) -> bool:
     return (await row(db, subject))[0] == status
 
 
 async def test_more_failures_than_places_do_not_stop_the_worker(
-    db: Database, worker: Worker, work: Work
+    db: FaultyDatabase, worker: Worker, work: Work
 ) -> None:
     work.faults = [OSError(str(number)) for number in range(5)]
     await add(db, *"abcde")
@@ -183,7 +184,7 @@ async def test_more_failures_than_places_do_not_stop_the_worker(
 
 
 async def test_job_that_was_lost_is_not_tried_again(
-    db: Database, worker: Worker, work: Work, clock: MovableClock
+    db: FaultyDatabase, worker: Worker, work: Work, clock: MovableClock
 ) -> None:
     await add(db, "a")
     work.faults = [LostJob()]
@@ -195,7 +196,7 @@ async def test_job_that_was_lost_is_not_tried_again(
 
 
 async def test_job_that_fails_after_it_was_finished_stays_finished(
-    db: Database, clock: MovableClock
+    db: FaultyDatabase, clock: MovableClock
 ) -> None:
     begun = []
 
@@ -215,42 +216,43 @@ async def test_job_that_fails_after_it_was_finished_stays_finished(
 
 
 async def test_database_that_goes_away_and_comes_back_is_outlived(
-    db: Database, worker: Worker, work: Work
+    db: FaultyDatabase, worker: Worker, work: Work
 ) -> None:
-    db._writer.execute("PRAGMA query_only = ON")
+    db.refuse_writes()
     async with running(worker):
         await asyncio.sleep(0.02)
-        db._writer.execute("PRAGMA query_only = OFF")
+        db.allow_writes()
         await add(db, *"abc")
-        db._writer.execute("PRAGMA query_only = ON")
+        db.refuse_writes()
         await asyncio.sleep(0.02)  # many times as many tries as there are places
         assert work.begun == []
-        db._writer.execute("PRAGMA query_only = OFF")
+        db.allow_writes()
         await until(lambda: sorted(work.ended) == list("abc"))
 
 
 async def test_database_that_goes_away_at_work_is_outlived(
-    db: Database, worker: Worker, work: Work
+    db: FaultyDatabase, worker: Worker, work: Work
 ) -> None:
     await add(db, "first")
     async with running(worker):
         await until(lambda: work.ended == ["first"])
         await add(db, *"abc")
-        db._writer.execute("PRAGMA query_only = ON")
+        db.refuse_writes()
         await asyncio.sleep(0.02)  # many times as many tries as there are places
         assert work.ended == ["first"]
-        db._writer.execute("PRAGMA query_only = OFF")
+        db.allow_writes()
         await until(lambda: sorted(work.ended[1:]) == list("abc"))
 
 
 async def test_job_whose_retry_cannot_be_recorded_runs_again_when_it_can(
-    db: Database, clock: MovableClock
+    db: FaultyDatabase, clock: MovableClock
 ) -> None:
     begun = []
 
     async def fail(job: Job) -> None:
         begun.append(job)
-        db._writer.execute(f"PRAGMA query_only = {'ON' if len(begun) == 1 else 'OFF'}")
+        if len(begun) == 1:
+            db.refuse_writes()
         raise OSError("disk")
 
     await add(db, "a")
@@ -258,24 +260,26 @@ async def test_job_whose_retry_cannot_be_recorded_runs_again_when_it_can(
         await until(lambda: len(begun) == 1)
         await asyncio.sleep(0.01)
         assert await is_in(db, "a", JobStatus.RUNNING)
-        db._writer.execute("PRAGMA query_only = OFF")
+        db.allow_writes()
         await until(lambda: is_in(db, "a", JobStatus.QUEUED))
         clock.advance(1_000)  # the first pause, far less than the lease
         await until(lambda: len(begun) == 2)
 
 
-async def test_worker_stops_without_a_database(db: Database, worker: Worker, work: Work) -> None:
+async def test_worker_stops_without_a_database(
+    db: FaultyDatabase, worker: Worker, work: Work
+) -> None:
     await add(db, "a")
     work.blocks = True
     async with running(worker):
         await until(lambda: work.subjects == ["a"])
-        db._writer.execute("PRAGMA query_only = ON")
+        db.refuse_writes()
     assert work.ended == ["a"]
     assert (await row(db, "a"))[:2] == (JobStatus.RUNNING, 1)
 
 
 async def test_what_an_earlier_process_of_this_gateway_held_is_taken_over(
-    db: Database, worker: Worker, work: Work
+    db: FaultyDatabase, worker: Worker, work: Work
 ) -> None:
     await add(db, "a")
     await claimed_by(db, GATEWAY)
@@ -285,7 +289,7 @@ async def test_what_an_earlier_process_of_this_gateway_held_is_taken_over(
 
 
 async def test_what_another_gateway_holds_waits_for_its_lease_to_run_out(
-    db: Database, worker: Worker, work: Work, clock: MovableClock
+    db: FaultyDatabase, worker: Worker, work: Work, clock: MovableClock
 ) -> None:
     await add(db, "a")
     await claimed_by(db, OTHER_GATEWAY)
@@ -297,7 +301,7 @@ async def test_what_another_gateway_holds_waits_for_its_lease_to_run_out(
 
 
 async def test_lease_is_renewed_while_the_work_goes_on(
-    db: Database, worker: Worker, work: Work, clock: MovableClock
+    db: FaultyDatabase, worker: Worker, work: Work, clock: MovableClock
 ) -> None:
     await add(db, "a")
     work.blocks = True
@@ -310,26 +314,26 @@ async def test_lease_is_renewed_while_the_work_goes_on(
         assert len(work.begun) == 1
 
 
-async def leased_until(db: Database, expected: int) -> bool:
+async def leased_until(db: FaultyDatabase, expected: int) -> bool:
     return (await row(db, "a"))[3] == expected
 
 
 async def test_renewals_outlive_a_database_that_goes_away(
-    db: Database, worker: Worker, work: Work, clock: MovableClock
+    db: FaultyDatabase, worker: Worker, work: Work, clock: MovableClock
 ) -> None:
     await add(db, "a")
     work.blocks = True
     async with running(worker):
         await until(lambda: work.subjects == ["a"])
-        db._writer.execute("PRAGMA query_only = ON")
+        db.refuse_writes()
         await asyncio.sleep(0.01)
-        db._writer.execute("PRAGMA query_only = OFF")
+        db.allow_writes()
         clock.advance(LEASE_MS // 2)
         await until(lambda: leased_until(db, clock.now_ms() + LEASE_MS))
 
 
 async def test_work_ends_when_its_job_is_taken_away(
-    db: Database, worker: Worker, work: Work
+    db: FaultyDatabase, worker: Worker, work: Work
 ) -> None:
     await add(db, "a")
     work.blocks = True
@@ -341,7 +345,11 @@ async def test_work_ends_when_its_job_is_taken_away(
 
 
 async def test_step_of_the_clock_never_has_one_job_run_twice_at_once(
-    db: Database, worker: Worker, work: Work, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+    db: FaultyDatabase,
+    worker: Worker,
+    work: Work,
+    clock: MovableClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "RENEW_SECONDS", 3600.0)
     await add(db, "a")
@@ -359,7 +367,7 @@ async def test_step_of_the_clock_never_has_one_job_run_twice_at_once(
 
 
 async def test_abandoned_work_has_ended_when_the_call_returns(
-    db: Database, worker: Worker, work: Work
+    db: FaultyDatabase, worker: Worker, work: Work
 ) -> None:
     await add(db, "a")
     work.blocks = True
@@ -376,7 +384,7 @@ async def test_abandoned_work_has_ended_when_the_call_returns(
         await until(lambda: len(work.ended) == 4)
 
 
-async def test_dropped_work_ends_soon(db: Database, worker: Worker, work: Work) -> None:
+async def test_dropped_work_ends_soon(db: FaultyDatabase, worker: Worker, work: Work) -> None:
     await add(db, "a")
     work.blocks = True
     async with running(worker):
@@ -389,7 +397,7 @@ async def test_dropped_work_ends_soon(db: Database, worker: Worker, work: Work) 
 
 
 async def test_worker_that_is_stopped_hands_its_jobs_back_as_not_begun(
-    db: Database, worker: Worker, work: Work
+    db: FaultyDatabase, worker: Worker, work: Work
 ) -> None:
     await add(db, "a", "b", "c")
     work.blocks = True

@@ -8,6 +8,7 @@ from yard import APP_LIMITS, BUILD_LIMITS, HOST, Yard, socket_of
 
 from clock import START_MS
 from fakes import app_address
+from faulty_database import FaultyDatabase
 from moorage.deploy.work import worker as worker_module
 from moorage.deploy.work.workflow import MOST_ATTEMPTS
 from moorage.engines.engine import AppExit, Instance, InstanceSpec, Limits
@@ -18,7 +19,6 @@ from moorage.records.job import JobKind, JobStatus, LostJob
 from moorage.records.log import LogKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import jobs, projects
-from moorage.storage.database import Database
 from moorage.storage.money import accounts
 from records_fixture import ALICE, PLAN, add_project, fund
 from waiting import until
@@ -68,9 +68,7 @@ async def test_deployment_goes_from_queued_to_ready(yard: Yard, project: Project
     queued = await yard.queued(project, BUILDING_PLAN)
 
     def look(step: str) -> None:
-        rows = yard.db._reader.execute(
-            "SELECT d.status, p.status FROM deployments d, projects p"
-        ).fetchall()
+        rows = yard.db.sql("SELECT d.status, p.status FROM deployments d, projects p").fetchall()
         seen.append((step, *rows[0]))
 
     yard.on_step = look
@@ -101,7 +99,7 @@ async def test_billing_begins_at_ready_and_never_before(yard: Yard, project: Pro
     await yard.queued(project)
 
     def nothing_billed(_: str) -> None:
-        assert yard.db._reader.execute("SELECT count(*) FROM run_intervals").fetchone() == (0,)
+        assert yard.db.sql("SELECT count(*) FROM run_intervals").fetchone() == (0,)
         yard.clock.advance(60_000)
 
     yard.on_step = nothing_billed
@@ -288,7 +286,7 @@ async def test_job_taken_away_changes_nothing_more(
     def take_away(_: object = None, __: object = None) -> None:
         if not taken.is_set():
             taken.set()
-            yard.db._writer.execute("UPDATE jobs SET fence = fence + 1")
+            yard.db.sql("UPDATE jobs SET fence = fence + 1")
 
     async def answers() -> bool:
         take_away()
@@ -362,7 +360,7 @@ async def test_switch_cancelled_while_it_is_recorded_stays(
 
     def hold(step: str) -> None:
         if step == "ready":
-            yard.db._thread.submit(gate.wait)
+            yard.db.delay_commits(gate.wait)
             committing.append(committing_of(yard.db))
             loop.call_soon(reached.set)
 
@@ -547,14 +545,14 @@ async def test_redeploy_of_what_is_billed_goes_on_while_there_are_credits(
 
 
 async def test_database_that_is_away_is_for_the_worker_to_retry(
-    yard: Yard, project: Project, db: Database
+    yard: Yard, project: Project, db: FaultyDatabase
 ) -> None:
     queued = await yard.queued(project)
     job = await yard.claim()
-    db._writer.execute("PRAGMA query_only = ON")
+    db.refuse_writes()
     with pytest.raises(DatabaseUnavailable):
         await yard.workflow.run(job)
-    db._writer.execute("PRAGMA query_only = OFF")
+    db.allow_writes()
 
     await yard.workflow.run(job)
 

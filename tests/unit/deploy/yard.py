@@ -11,6 +11,7 @@ from sqlalchemy import bindparam, func, select
 
 from clock import MovableClock
 from fakes import FakeRoutes, FakeRuntime, app_address
+from faulty_database import FaultyDatabase
 from moorage.address import Address
 from moorage.core import Core
 from moorage.deploy.addresses.hosts import Hosts
@@ -27,7 +28,7 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.records.traffic import Position
 from moorage.settings import load_settings
 from moorage.storage.apps import jobs, projects
-from moorage.storage.database import Database, Statement
+from moorage.storage.database import Statement
 from moorage.storage.leases import Leases
 from moorage.storage.money import accounts
 from moorage.storage.schema import jobs as jobs_table
@@ -80,7 +81,7 @@ class NoVisits:
 class Yard:
     """The services, wired as the gateway wires them, and what the tests want to know of them."""
 
-    def __init__(self, db: Database, clock: MovableClock, sources: Path) -> None:
+    def __init__(self, db: FaultyDatabase, clock: MovableClock, sources: Path) -> None:
         self.db = db
         self.clock = clock
         self.sources = sources
@@ -259,7 +260,7 @@ def socket_of(deployment: Deployment) -> Address:
 
 
 @pytest.fixture
-def yard(db: Database, clock: MovableClock, tmp_path: Path) -> Iterator[Yard]:
+def yard(db: FaultyDatabase, clock: MovableClock, tmp_path: Path) -> Iterator[Yard]:
     made = Yard(db, clock, tmp_path / "sources")
     made.sources.mkdir()
     with armed(made.reach):
@@ -267,6 +268,6 @@ def yard(db: Database, clock: MovableClock, tmp_path: Path) -> Iterator[Yard]:
 
 
 @pytest.fixture
-async def project(db: Database) -> Project:
+async def project(db: FaultyDatabase) -> Project:
     """A project that has just been admitted."""
     return await add_project(db, status=ProjectStatus.QUEUED)

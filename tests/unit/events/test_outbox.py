@@ -1,5 +1,7 @@
 """Events are part of what happened: in its transaction, in its order, and cheap."""
 
+from collections.abc import Mapping, Sequence
+
 import pytest
 from sqlalchemy import func, select
 
@@ -11,7 +13,7 @@ from moorage.events.destination import Destinations
 from moorage.events.webhooks import Webhooks
 from moorage.records.event import EventKind
 from moorage.storage import events
-from moorage.storage.database import Database, Statement, Transaction, Value
+from moorage.storage.database import Database, Row, Statement, Transaction, Value
 from moorage.storage.schema import webhooks as table
 from moorage.storage.vault import Vault
 from records_fixture import ALICE, BOB, CAROL, fund
@@ -88,9 +90,21 @@ class CountingTransaction(Transaction):
         self.counted = counted
         self.count = 0
 
+    async def one(self, statement: Statement, **given: Value) -> Row | None:
+        self.count += 1
+        return await self.counted.one(statement, **given)
+
+    async def all(self, statement: Statement, **given: Value) -> list[Row]:
+        self.count += 1
+        return await self.counted.all(statement, **given)
+
     async def execute(self, statement: Statement, **given: Value) -> int:
         self.count += 1
         return await self.counted.execute(statement, **given)
+
+    async def execute_many(self, statement: Statement, rows: Sequence[Mapping[str, Value]]) -> None:
+        self.count += len(rows)
+        await self.counted.execute_many(statement, rows)
 
 
 async def test_event_of_a_wallet_without_webhook_costs_two_statements(db: Database) -> None:

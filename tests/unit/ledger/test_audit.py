@@ -93,7 +93,8 @@ CORRUPTIONS: dict[str, tuple[str, str]] = {
             (
                 f"INSERT INTO postings SELECT id || '0', kind, created_at_ms FROM postings "
                 f"WHERE id = {of};"
-                f"INSERT INTO entries SELECT posting_id || '0', account, amount_micro_usd "
+                f"INSERT INTO entries (posting_id, account, amount_micro_usd) "
+                f"SELECT posting_id || '0', account, amount_micro_usd "
                 f"FROM entries WHERE posting_id = {of}"
             ),
             "run interval" if kind == "burn" else "posting",
@@ -110,7 +111,8 @@ CORRUPTIONS: dict[str, tuple[str, str]] = {
     "burn for no interval": (
         (
             "INSERT INTO postings VALUES ('burn:nobody:1', 'burn', 0);"
-            f"INSERT INTO entries VALUES ('burn:nobody:1', 'wallet:{ALICE}', -1),"
+            "INSERT INTO entries (posting_id, account, amount_micro_usd) VALUES "
+            f"('burn:nobody:1', 'wallet:{ALICE}', -1),"
             "('burn:nobody:1', 'earned', 1)"
         ),
         "posting burn:nobody:1",
@@ -125,7 +127,8 @@ CORRUPTIONS: dict[str, tuple[str, str]] = {
     "posting of a kind that is not known": (
         (
             "INSERT INTO postings VALUES ('gift', 'gift', 0);"
-            f"INSERT INTO entries VALUES ('gift', 'wallet:{ALICE}', 5), ('gift', 'earned', -5)"
+            "INSERT INTO entries (posting_id, account, amount_micro_usd) VALUES "
+            f"('gift', 'wallet:{ALICE}', 5), ('gift', 'earned', -5)"
         ),
         "posting gift",
     ),

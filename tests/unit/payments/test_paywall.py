@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 
 from clock import START_MS, MovableClock
 from fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of
+from faulty_database import FaultyDatabase
 from moorage.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
@@ -28,7 +29,7 @@ from moorage.payments.protocols.evidence import (
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.records.payment import PaymentStatus
-from moorage.storage.database import Database, Statement
+from moorage.storage.database import Statement
 from moorage.storage.money import accounts
 from moorage.storage.money import payments as stored
 from moorage.storage.schema import payments
@@ -45,7 +46,7 @@ def chain() -> FakeVerifier:
 
 
 @pytest.fixture
-def paywall(db: Database, clock: MovableClock, chain: FakeVerifier) -> Paywall:
+def paywall(db: FaultyDatabase, clock: MovableClock, chain: FakeVerifier) -> Paywall:
     return paywall_of(db, chain, clock, ARBITRUM)
 
 
@@ -63,7 +64,7 @@ async def take(
     )
 
 
-async def use(db: Database, tx_hash: str, wallet: str = ALICE, project: str = "p") -> None:
+async def use(db: FaultyDatabase, tx_hash: str, wallet: str = ALICE, project: str = "p") -> None:
     """As admission does when a deployment is queued for the payment."""
     async with db.transaction(durable=True) as tx:
         await stored.add_use(
@@ -77,7 +78,7 @@ async def use(db: Database, tx_hash: str, wallet: str = ALICE, project: str = "p
 
 
 async def test_payment_is_credited_in_full_to_its_payer(
-    db: Database, paywall: Paywall, chain: FakeVerifier
+    db: FaultyDatabase, paywall: Paywall, chain: FakeVerifier
 ) -> None:
     paid = chain.pays(transfer(ALICE, 1_700_000))
     assert await take(paywall, paid) == PaymentReceipt(
@@ -92,7 +93,7 @@ async def test_payment_is_credited_in_full_to_its_payer(
 
 
 async def test_logs_of_one_transaction_are_summed(
-    db: Database, paywall: Paywall, chain: FakeVerifier
+    db: FaultyDatabase, paywall: Paywall, chain: FakeVerifier
 ) -> None:
     tx_hash = fresh_hash()
     chain.pays(*(transfer(ALICE, n, tx_hash=tx_hash, log_index=n) for n in (1, 2, 3)))
@@ -102,7 +103,7 @@ async def test_logs_of_one_transaction_are_summed(
 
 
 async def test_hash_shown_again_before_it_paid_for_anything_brings_nothing_new(
-    db: Database, paywall: Paywall, chain: FakeVerifier
+    db: FaultyDatabase, paywall: Paywall, chain: FakeVerifier
 ) -> None:
     paid = chain.pays(transfer(ALICE, 5))
     await take(paywall, paid)
@@ -113,7 +114,7 @@ async def test_hash_shown_again_before_it_paid_for_anything_brings_nothing_new(
 
 
 async def test_hash_that_paid_for_a_deployment_is_refused_with_its_ids(
-    db: Database, paywall: Paywall, chain: FakeVerifier
+    db: FaultyDatabase, paywall: Paywall, chain: FakeVerifier
 ) -> None:
     paid = chain.pays(transfer(ALICE, 5))
     await take(paywall, paid)
@@ -124,7 +125,7 @@ async def test_hash_that_paid_for_a_deployment_is_refused_with_its_ids(
 
 
 async def test_used_hash_shown_by_a_stranger_is_refused_without_ids(
-    db: Database, paywall: Paywall, chain: FakeVerifier
+    db: FaultyDatabase, paywall: Paywall, chain: FakeVerifier
 ) -> None:
     paid = chain.pays(transfer(ALICE, 5))
     await take(paywall, paid)
@@ -135,7 +136,7 @@ async def test_used_hash_shown_by_a_stranger_is_refused_without_ids(
 
 
 async def test_anothers_payment_is_credited_to_who_paid_and_never_to_the_caller(
-    db: Database, paywall: Paywall, chain: FakeVerifier
+    db: FaultyDatabase, paywall: Paywall, chain: FakeVerifier
 ) -> None:
     paid = chain.pays(transfer(ALICE, 5))
     for _ in range(2):
@@ -156,7 +157,7 @@ async def test_anothers_payment_is_credited_to_who_paid_and_never_to_the_caller(
     ],
 )
 async def test_what_the_chain_does_not_confirm_records_nothing_and_works_later(
-    db: Database, paywall: Paywall, chain: FakeVerifier, fault: Exception
+    db: FaultyDatabase, paywall: Paywall, chain: FakeVerifier, fault: Exception
 ) -> None:
     sent = transfer(ALICE, 5)
     chain.missing = fault
@@ -168,18 +169,18 @@ async def test_what_the_chain_does_not_confirm_records_nothing_and_works_later(
 
 
 async def test_database_that_is_away_records_nothing_and_the_hash_works_later(
-    db: Database, paywall: Paywall, chain: FakeVerifier
+    db: FaultyDatabase, paywall: Paywall, chain: FakeVerifier
 ) -> None:
     paid = chain.pays(transfer(ALICE, 5))
-    db._writer.execute("PRAGMA query_only = ON")
+    db.refuse_writes()
     with pytest.raises(DatabaseUnavailable):
         await take(paywall, paid)
-    db._writer.execute("PRAGMA query_only = OFF")
+    db.allow_writes()
     assert (await take(paywall, paid)).credited == 5
 
 
 async def test_forty_requests_with_one_hash_credit_once(
-    db: Database, paywall: Paywall, chain: FakeVerifier
+    db: FaultyDatabase, paywall: Paywall, chain: FakeVerifier
 ) -> None:
     paid = chain.pays(transfer(ALICE, 5))
     chain.gate = asyncio.Event()
@@ -193,7 +194,7 @@ async def test_forty_requests_with_one_hash_credit_once(
 
 
 async def test_payers_who_share_a_transaction_each_use_their_own_share(
-    db: Database, paywall: Paywall, chain: FakeVerifier
+    db: FaultyDatabase, paywall: Paywall, chain: FakeVerifier
 ) -> None:
     """As a bundler of user operations (ERC-4337) sends them."""
     tx_hash = fresh_hash()
@@ -214,7 +215,7 @@ async def test_payers_who_share_a_transaction_each_use_their_own_share(
 
 
 async def test_two_tokens_of_one_transaction_are_both_credited(
-    db: Database, paywall: Paywall, chain: FakeVerifier
+    db: FaultyDatabase, paywall: Paywall, chain: FakeVerifier
 ) -> None:
     tx_hash = fresh_hash()
     chain.pays(
@@ -227,7 +228,7 @@ async def test_two_tokens_of_one_transaction_are_both_credited(
 
 
 async def test_payment_is_noted_on_the_quote_it_is_made_for(
-    db: Database, paywall: Paywall, chain: FakeVerifier, clock: MovableClock
+    db: FaultyDatabase, paywall: Paywall, chain: FakeVerifier, clock: MovableClock
 ) -> None:
     quotes = Quoting(db, clock)
     price = MicroUsd(500_000)
@@ -238,10 +239,10 @@ async def test_payment_is_noted_on_the_quote_it_is_made_for(
 
 
 async def test_credit_is_on_disk_before_it_is_told(
-    db: Database, paywall: Paywall, chain: FakeVerifier
+    db: FaultyDatabase, paywall: Paywall, chain: FakeVerifier
 ) -> None:
     await take(paywall, chain.pays(transfer(ALICE, 5)))
-    assert db._writer.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert db.sql("PRAGMA synchronous").fetchone() == (2,)
 
 
 REFUSED = {5: "on a list"}
@@ -253,7 +254,7 @@ async def refuse_some(sent: Transfer) -> str | None:
 
 
 async def test_refused_payment_is_recorded_and_its_payer_told_not_to_pay_again(
-    db: Database, clock: MovableClock, chain: FakeVerifier
+    db: FaultyDatabase, clock: MovableClock, chain: FakeVerifier
 ) -> None:
     paywall = paywall_of(db, chain, clock, ARBITRUM, screen=refuse_some)
     tx_hash = chain.pays(transfer(ALICE, 5))
@@ -267,7 +268,7 @@ async def test_refused_payment_is_recorded_and_its_payer_told_not_to_pay_again(
 
 @pytest.mark.parametrize("amounts", [(2, 3), (3, 2)])
 async def test_payer_is_judged_by_all_that_it_brings_in_a_transaction(
-    db: Database, clock: MovableClock, chain: FakeVerifier, amounts: tuple[int, int]
+    db: FaultyDatabase, clock: MovableClock, chain: FakeVerifier, amounts: tuple[int, int]
 ) -> None:
     paywall = paywall_of(db, chain, clock, ARBITRUM, screen=refuse_some)
     shared = fresh_hash()
@@ -282,7 +283,7 @@ async def test_payer_is_judged_by_all_that_it_brings_in_a_transaction(
 
 
 async def test_released_payment_pays_with_the_same_hash(
-    db: Database, clock: MovableClock, chain: FakeVerifier
+    db: FaultyDatabase, clock: MovableClock, chain: FakeVerifier
 ) -> None:
     paywall = paywall_of(db, chain, clock, ARBITRUM, screen=refuse_some)
     tx_hash = chain.pays(transfer(ALICE, 5))
@@ -294,7 +295,7 @@ async def test_released_payment_pays_with_the_same_hash(
 
 
 async def test_payment_without_a_verdict_is_pending_and_counts_later(
-    db: Database, clock: MovableClock, chain: FakeVerifier
+    db: FaultyDatabase, clock: MovableClock, chain: FakeVerifier
 ) -> None:
     verdicts: list[Exception | None] = [PaymentPending(), None]
 
@@ -322,7 +323,7 @@ def settlements(chain: FakeVerifier) -> FakeSettlements:
 
 @pytest.fixture
 def settling(
-    db: Database, chain: FakeVerifier, clock: MovableClock, settlements: FakeSettlements
+    db: FaultyDatabase, chain: FakeVerifier, clock: MovableClock, settlements: FakeSettlements
 ) -> Paywall:
     return paywall_of(db, chain, clock, ARBITRUM, settlements=settlements)
 
@@ -332,7 +333,7 @@ async def authorize(paywall: Paywall, evidence: Evidence, wallet: str = ALICE) -
 
 
 async def test_authorization_is_settled_then_credited(
-    db: Database, settling: Paywall, settlements: FakeSettlements
+    db: FaultyDatabase, settling: Paywall, settlements: FakeSettlements
 ) -> None:
     evidence = authorizes()
     assert (await authorize(settling, evidence)).credited == 5
@@ -342,7 +343,7 @@ async def test_authorization_is_settled_then_credited(
 
 
 async def test_strangers_questions_to_a_chain_are_bounded_by_their_address(
-    db: Database, chain: FakeVerifier, clock: MovableClock, settlements: FakeSettlements
+    db: FaultyDatabase, chain: FakeVerifier, clock: MovableClock, settlements: FakeSettlements
 ) -> None:
     paywall = paywall_of(db, chain, clock, ARBITRUM, settlements=settlements, looks=2)
     unknown = TransactionEvidence(PaymentMeans(ARBITRUM, USDC), fresh_hash(), stranger_at="here")
@@ -392,7 +393,7 @@ async def test_nobody_is_asked_to_pay_while_a_settlement_is_unknown(
 
 
 async def test_held_payment_says_so_and_brings_nothing(
-    db: Database, chain: FakeVerifier, clock: MovableClock
+    db: FaultyDatabase, chain: FakeVerifier, clock: MovableClock
 ) -> None:
     paywall = paywall_of(db, chain, clock, ARBITRUM, screen=refuse)
     paid = chain.pays(transfer(ALICE, 5))

@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import func, select
 
 from clock import START_MS, MovableClock
+from faulty_database import FaultyDatabase
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import DatabaseUnavailable, NameUnavailable, RateLimited
 from moorage.money import MicroUsd
@@ -13,7 +14,7 @@ from moorage.payments.price.quotes import honoured as best_price
 from moorage.records.project import ProjectStatus
 from moorage.records.quote import Quote
 from moorage.storage.apps import projects
-from moorage.storage.database import Database, Statement
+from moorage.storage.database import Statement
 from moorage.storage.money import quotes as rows
 from moorage.storage.schema import quotes as table
 from quoting import Quoting
@@ -24,7 +25,7 @@ COUNT = Statement(select(func.count()).select_from(table))
 
 
 @pytest.fixture
-def quotes(db: Database, clock: MovableClock) -> Quoting:
+def quotes(db: FaultyDatabase, clock: MovableClock) -> Quoting:
     return Quoting(db, clock)
 
 
@@ -47,7 +48,7 @@ async def is_free(quotes: Quoting, wallet: str, name: str = "hello") -> bool:
     return True
 
 
-async def test_quote_is_kept_for_thirty_minutes(quotes: Quoting, db: Database) -> None:
+async def test_quote_is_kept_for_thirty_minutes(quotes: Quoting, db: FaultyDatabase) -> None:
     quote = await offer(quotes)
     assert (quote.created_at_ms, quote.expires_at_ms) == (START_MS, START_MS + 30 * 60_000)
     assert (quote.price_micro_usd, quote.received_micro_usd, quote.months) == (OLD, 0, 1)
@@ -77,7 +78,7 @@ async def test_quote_is_for_its_wallet_and_its_months(quotes: Quoting) -> None:
 
 
 async def test_asking_again_gives_the_same_quote_while_half_its_life_is_left(
-    quotes: Quoting, clock: MovableClock, db: Database
+    quotes: Quoting, clock: MovableClock, db: FaultyDatabase
 ) -> None:
     first = await offer(quotes)
     clock.advance(QUOTE_LIFETIME_MS // 2 - 1)
@@ -125,7 +126,7 @@ async def test_whoever_began_to_pay_keeps_the_price(quotes: Quoting, clock: Mova
 
 
 async def test_what_was_received_carries_over_to_the_next_quote(
-    quotes: Quoting, clock: MovableClock, db: Database
+    quotes: Quoting, clock: MovableClock, db: FaultyDatabase
 ) -> None:
     await offer(quotes)
     async with db.transaction(durable=True) as tx:
@@ -138,7 +139,7 @@ async def test_what_was_received_carries_over_to_the_next_quote(
 
 
 async def test_payment_is_noted_on_living_quotes_of_that_wallet_and_name_alone(
-    quotes: Quoting, clock: MovableClock, db: Database
+    quotes: Quoting, clock: MovableClock, db: FaultyDatabase
 ) -> None:
     await offer(quotes)
     clock.advance(QUOTE_LIFETIME_MS)
@@ -149,7 +150,7 @@ async def test_payment_is_noted_on_living_quotes_of_that_wallet_and_name_alone(
         await rows.receive(
             tx, wallet=ALICE, unique_name="hello", amount=MicroUsd(7), now_ms=clock.now_ms()
         )
-    received = db._reader.execute(
+    received = db.sql(
         "SELECT unique_name, months, received_micro_usd FROM quotes ORDER BY 1, 2"
     ).fetchall()
     assert received == [("hello", 1, 0), ("hello", 2, 7), ("other", 1, 0), ("third", 1, 0)]
@@ -180,19 +181,19 @@ async def test_one_of_forty_wallets_that_ask_at_once_gets_the_name(quotes: Quoti
     assert sum(isinstance(answer, NameUnavailable) for answer in answers) == 39
 
 
-async def test_name_of_a_project_is_its_owners(quotes: Quoting, db: Database) -> None:
+async def test_name_of_a_project_is_its_owners(quotes: Quoting, db: FaultyDatabase) -> None:
     await add_project(db, ALICE, "hello", ProjectStatus.FAILED)
     assert await is_free(quotes, ALICE)
     assert not await is_free(quotes, BOB)
 
 
 async def test_name_taken_while_a_quote_was_asked_for_is_not_sold_twice(
-    quotes: Quoting, db: Database
+    quotes: Quoting, db: FaultyDatabase
 ) -> None:
     async with db.transaction(durable=True):
         asking = asyncio.create_task(offer(quotes, BOB))
         await asyncio.sleep(0)  # it found the name free and waits for its turn to write
-    db._writer.execute(
+    db.sql(
         "INSERT INTO projects (id, wallet, unique_name, display_name, description, status, "
         "monthly_price_micro_usd, created_at_ms) VALUES ('p', ?, 'hello', '', '', 'queued', 1, 0)",
         (ALICE,),
@@ -202,7 +203,7 @@ async def test_name_taken_while_a_quote_was_asked_for_is_not_sold_twice(
 
 
 async def test_project_that_is_being_deleted_cannot_be_deployed_to(
-    quotes: Quoting, db: Database
+    quotes: Quoting, db: FaultyDatabase
 ) -> None:
     project = await add_project(db, ALICE, "hello", ProjectStatus.DELETING)
     with pytest.raises(NameUnavailable, match="again in a moment"):
@@ -230,7 +231,7 @@ async def test_wallet_holds_so_many_names_and_no_more(quotes: Quoting, clock: Mo
 
 
 async def test_fresh_keys_of_one_address_hold_so_many_names_together(
-    db: Database, clock: MovableClock
+    db: FaultyDatabase, clock: MovableClock
 ) -> None:
     limiter = MemoryRateLimiter(clock=clock, limit=3, window_seconds=QUOTE_LIFETIME_MS // 1000)
     quotes = Quoting(db, clock, limiter)
@@ -251,7 +252,7 @@ async def test_fresh_keys_of_one_address_hold_so_many_names_together(
 
 
 async def test_what_expired_is_forgotten(
-    quotes: Quoting, clock: MovableClock, db: Database
+    quotes: Quoting, clock: MovableClock, db: FaultyDatabase
 ) -> None:
     await offer(quotes, name="one")
     clock.advance(1)
@@ -262,7 +263,7 @@ async def test_what_expired_is_forgotten(
     assert await quotes.quotes.purge() == 0
 
 
-async def test_no_quote_without_a_database(quotes: Quoting, db: Database) -> None:
-    db._writer.execute("PRAGMA query_only = ON")
+async def test_no_quote_without_a_database(quotes: Quoting, db: FaultyDatabase) -> None:
+    db.refuse_writes()
     with pytest.raises(DatabaseUnavailable):
         await offer(quotes)

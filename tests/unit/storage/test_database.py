@@ -1,4 +1,5 @@
 import asyncio
+import resource
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -7,9 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import bindparam, func, insert, literal, select, update
 
-from moorage.errors import DatabaseUnavailable
-from moorage.storage import database
-from moorage.storage.database import Database, Statement, Transaction, UniqueViolation
+from faulty_database import FaultyDatabase
+from moorage.errors import CommitUnknown, DatabaseUnavailable, UniqueViolation
+from moorage.storage import sqlite as module
+from moorage.storage.database import Statement, Transaction
 from moorage.storage.schema import postings, wallets
 from records_fixture import ALICE, BOB
 
@@ -36,9 +38,9 @@ COUNT = Statement(select(func.count()).select_from(wallets))
 
 
 @pytest.fixture
-def db(db_path: Path) -> Iterator[Database]:
+def db(db_path: Path) -> Iterator[FaultyDatabase]:
     """The product's own, which does not give way between statements as the tests' does."""
-    database = Database(db_path)
+    database = FaultyDatabase(db_path)
     yield database
     database.close()
 
@@ -51,13 +53,15 @@ def other(db_path: Path) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
-async def add(db: Database, wallet: str, amount: int | None = 1, *, durable: bool = True) -> None:
+async def add(
+    db: FaultyDatabase, wallet: str, amount: int | None = 1, *, durable: bool = True
+) -> None:
     async with db.transaction(durable=durable) as tx:
         await tx.execute(ADD, wallet=wallet, amount=amount)
 
 
 async def write(
-    db: Database, body: Callable[[Transaction], Awaitable[None]], *, durable: bool = True
+    db: FaultyDatabase, body: Callable[[Transaction], Awaitable[None]], *, durable: bool = True
 ) -> None:
     """A transaction that adds a wallet, then does `body`."""
     async with db.transaction(durable=durable) as tx:
@@ -65,7 +69,7 @@ async def write(
         await body(tx)
 
 
-async def usable(db: Database) -> bool:
+async def usable(db: FaultyDatabase) -> bool:
     """Whether a transaction can be written and read back."""
     await add(db, BOB, 77)
     return await db.one(BALANCE, wallet=BOB) == (77,)
@@ -74,16 +78,18 @@ async def usable(db: Database) -> bool:
 class Held:
     """Keeps the database's thread busy, so that a durable commit waits."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: FaultyDatabase) -> None:
         self._gate = threading.Event()
-        db._thread.submit(self._gate.wait)
+        db.delay_commits(self._gate.wait)
 
     def release(self) -> None:
         self._gate.set()
 
 
 @pytest.mark.parametrize("durable", [True, False])
-async def test_what_is_written_is_read_once_the_block_ends(db: Database, durable: bool) -> None:
+async def test_what_is_written_is_read_once_the_block_ends(
+    db: FaultyDatabase, durable: bool
+) -> None:
     async with db.transaction(durable=durable) as tx:
         await tx.execute(ADD, wallet=ALICE, amount=5)
         assert await tx.one(BALANCE, wallet=ALICE) == (5,)
@@ -91,20 +97,20 @@ async def test_what_is_written_is_read_once_the_block_ends(db: Database, durable
     assert await db.one(BALANCE, wallet=ALICE) == (5,)
 
 
-async def test_error_in_the_block_rolls_back_and_goes_through(db: Database) -> None:
+async def test_error_in_the_block_rolls_back_and_goes_through(db: FaultyDatabase) -> None:
     async def fail(_: Transaction) -> None:
         raise RuntimeError("mine")
 
     with pytest.raises(RuntimeError, match="mine"):
         await write(db, fail)
-    assert not db._writer.in_transaction  # nobody else has to wait for it
-    assert not db._writer.in_transaction  # nobody else has to wait for it
+    assert not db.is_writing  # nobody else has to wait for it
+    assert not db.is_writing  # nobody else has to wait for it
 
     assert await db.one(BALANCE, wallet=ALICE) is None
     assert await usable(db)
 
 
-async def test_cancellation_in_the_block_rolls_back(db: Database) -> None:
+async def test_cancellation_in_the_block_rolls_back(db: FaultyDatabase) -> None:
     entered = asyncio.Event()
 
     async def linger(_: Transaction) -> None:
@@ -121,10 +127,10 @@ async def test_cancellation_in_the_block_rolls_back(db: Database) -> None:
     assert await usable(db)
 
 
-async def test_commit_once_begun_survives_cancellations(db: Database) -> None:
+async def test_commit_once_begun_survives_cancellations(db: FaultyDatabase) -> None:
     held = Held(db)
     writing = asyncio.create_task(add(db, ALICE, 5))
-    while not db._writer.in_transaction:
+    while not db.is_writing:
         await asyncio.sleep(0)
     for _ in range(3):
         writing.cancel()
@@ -138,26 +144,32 @@ async def test_commit_once_begun_survives_cancellations(db: Database) -> None:
     assert await usable(db)
 
 
-async def break_at_commit(tx: Transaction) -> None:
+async def write_and_break_at_commit(db: FaultyDatabase) -> None:
     """A deferred foreign key that nothing satisfies: COMMIT fails and leaves the transaction."""
-    tx._connection.execute("PRAGMA defer_foreign_keys = ON")
-    tx._connection.execute("INSERT INTO entries VALUES ('no posting', 'earned', 0)")
+
+    async def break_it(_: Transaction) -> None:
+        db.sql("PRAGMA defer_foreign_keys = ON")
+        db.sql("INSERT INTO entries VALUES (1, 'no posting', 'earned', 0)")
+
+    await write(db, break_it)
 
 
-async def test_commit_that_fails_leaves_nothing_and_the_connection_usable(db: Database) -> None:
+async def test_commit_that_fails_leaves_nothing_and_the_connection_usable(
+    db: FaultyDatabase,
+) -> None:
     with pytest.raises(sqlite3.IntegrityError):
-        await write(db, break_at_commit)
+        await write_and_break_at_commit(db)
 
     assert await db.one(BALANCE, wallet=ALICE) is None
     assert await usable(db)
 
 
 async def test_commit_that_fails_while_its_caller_is_cancelled_leaves_the_connection_usable(
-    db: Database,
+    db: FaultyDatabase,
 ) -> None:
     held = Held(db)
-    writing = asyncio.create_task(write(db, break_at_commit))
-    while not db._writer.in_transaction:
+    writing = asyncio.create_task(write_and_break_at_commit(db))
+    while not db.is_writing:
         await asyncio.sleep(0)
     writing.cancel()
     await asyncio.sleep(0)
@@ -171,15 +183,15 @@ async def test_commit_that_fails_while_its_caller_is_cancelled_leaves_the_connec
 
 @pytest.mark.parametrize(("durable", "synchronous"), [(True, 2), (False, 1)])
 async def test_durable_transactions_sync_fully(
-    db: Database, durable: bool, synchronous: int
+    db: FaultyDatabase, durable: bool, synchronous: int
 ) -> None:
     for again in (durable, not durable, durable):
-        async with db.transaction(durable=again) as tx:
-            (mode,) = tx._connection.execute("PRAGMA synchronous").fetchone()
+        async with db.transaction(durable=again):
+            (mode,) = db.sql("PRAGMA synchronous").fetchone()
     assert mode == synchronous
 
 
-async def test_forty_transactions_at_once_happen_one_after_the_other(db: Database) -> None:
+async def test_forty_transactions_at_once_happen_one_after_the_other(db: FaultyDatabase) -> None:
     await add(db, ALICE, 0)
 
     async def increment() -> None:
@@ -195,7 +207,7 @@ async def test_forty_transactions_at_once_happen_one_after_the_other(db: Databas
 
 
 async def test_writer_of_another_process_is_waited_for(
-    db: Database, other: sqlite3.Connection
+    db: FaultyDatabase, other: sqlite3.Connection
 ) -> None:
     other.execute("BEGIN IMMEDIATE")
     writing = asyncio.create_task(add(db, ALICE, 5))
@@ -211,9 +223,9 @@ async def test_writer_of_another_process_is_waited_for(
 
 
 async def test_writer_of_another_process_is_not_waited_for_for_ever(
-    db: Database, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+    db: FaultyDatabase, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_BUSY_WAIT_SECONDS", 0.03)
+    monkeypatch.setattr(module, "_BUSY_WAIT_SECONDS", 0.03)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(DatabaseUnavailable, match="do not pay"):
         await add(db, ALICE, 5)
@@ -224,9 +236,9 @@ async def test_writer_of_another_process_is_not_waited_for_for_ever(
 
 
 @pytest.mark.parametrize("durable", [True, False])
-async def test_full_disk_is_unavailable_and_passes(db: Database, durable: bool) -> None:
-    (pages,) = db._writer.execute("PRAGMA page_count").fetchone()
-    db._writer.execute(f"PRAGMA max_page_count = {pages}")
+async def test_full_disk_is_unavailable_and_passes(db: FaultyDatabase, durable: bool) -> None:
+    (pages,) = db.sql("PRAGMA page_count").fetchone()
+    db.sql(f"PRAGMA max_page_count = {pages}")
 
     async def fill(tx: Transaction) -> None:
         for number in range(1_000):
@@ -235,16 +247,16 @@ async def test_full_disk_is_unavailable_and_passes(db: Database, durable: bool) 
     with pytest.raises(DatabaseUnavailable):
         await write(db, fill, durable=durable)
 
-    db._writer.execute("PRAGMA max_page_count = 1000000")
+    db.sql("PRAGMA max_page_count = 1000000")
     assert await db.one(BALANCE, wallet=ALICE) is None
     assert await usable(db)
 
 
 async def test_error_that_ended_the_transaction_by_itself_is_the_one_reported(
-    db: Database,
+    db: FaultyDatabase,
 ) -> None:
-    async def end_and_fail(tx: Transaction) -> None:
-        tx._connection.execute("ROLLBACK")  # as SQLite does at some errors of input and output
+    async def end_and_fail(_: Transaction) -> None:
+        db.sql("ROLLBACK")  # as SQLite does at some errors of input and output
         raise DatabaseUnavailable
 
     with pytest.raises(DatabaseUnavailable):
@@ -252,17 +264,17 @@ async def test_error_that_ended_the_transaction_by_itself_is_the_one_reported(
     assert await usable(db)
 
 
-async def test_read_only_file_is_unavailable_and_passes(db: Database) -> None:
-    db._writer.execute("PRAGMA query_only = ON")
+async def test_read_only_file_is_unavailable_and_passes(db: FaultyDatabase) -> None:
+    db.refuse_writes()
     with pytest.raises(DatabaseUnavailable):
         await add(db, ALICE, 5)
 
-    db._writer.execute("PRAGMA query_only = OFF")
+    db.allow_writes()
 
     assert await usable(db)
 
 
-async def test_damaged_file_is_unavailable(db: Database, db_path: Path) -> None:
+async def test_damaged_file_is_unavailable(db: FaultyDatabase, db_path: Path) -> None:
     await add(db, ALICE, 5)
     db._checkpointer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     size = db_path.stat().st_size
@@ -276,47 +288,47 @@ async def test_damaged_file_is_unavailable(db: Database, db_path: Path) -> None:
         await add(db, BOB)
 
 
-async def test_check_says_when_reads_fail(db: Database) -> None:
+async def test_check_says_when_reads_fail(db: FaultyDatabase) -> None:
     await db.check()
-    db._reader.set_progress_handler(lambda: 1, 1)
+    db.refuse_reads()
 
     with pytest.raises(DatabaseUnavailable):
         await db.check()
 
 
-async def test_error_in_the_middle_of_the_rows_is_unavailable(db: Database) -> None:
+async def test_error_in_the_middle_of_the_rows_is_unavailable(db: FaultyDatabase) -> None:
     calls = iter([0] * 20)
     db._reader.set_progress_handler(lambda: next(calls, 1), 1_000)
 
     with pytest.raises(DatabaseUnavailable):
         await db.all(MANY_ROWS)
 
-    db._reader.set_progress_handler(None, 0)
+    db.allow_reads()
     assert len(await db.all(MANY_ROWS)) == 100_000
 
 
-async def test_same_key_twice_is_a_unique_violation(db: Database) -> None:
+async def test_same_key_twice_is_a_unique_violation(db: FaultyDatabase) -> None:
     await add(db, ALICE)
     with pytest.raises(UniqueViolation):
         await add(db, ALICE)
     assert await usable(db)
 
 
-async def test_broken_rule_of_the_schema_is_our_own_fault(db: Database) -> None:
+async def test_broken_rule_of_the_schema_is_our_own_fault(db: FaultyDatabase) -> None:
     with pytest.raises(sqlite3.IntegrityError, match=r"NOT NULL.*balance_micro_usd"):
         await add(db, ALICE, None)
     assert await usable(db)
 
 
-async def test_reader_cannot_write(db: Database) -> None:
+async def test_reader_cannot_write(db: FaultyDatabase) -> None:
     with pytest.raises(DatabaseUnavailable):
         await db.one(ADD, wallet=ALICE, amount=1)
 
 
 async def test_checkpoints_go_on_after_one_failed(
-    db: Database, db_path: Path, monkeypatch: pytest.MonkeyPatch
+    db: FaultyDatabase, db_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_CHECKPOINT_SECONDS", 0.001)
+    monkeypatch.setattr(module, "_CHECKPOINT_SECONDS", 0.001)
     refused = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -346,10 +358,37 @@ async def test_checkpoints_go_on_after_one_failed(
 
 
 async def test_what_was_committed_is_there_after_reopening(db_path: Path) -> None:
-    first = Database(db_path)
+    first = FaultyDatabase(db_path)
     await add(first, ALICE, 5)
     first.close()
 
-    second = Database(db_path)
+    second = FaultyDatabase(db_path)
     assert await second.one(BALANCE, wallet=ALICE) == (5,)
     second.close()
+
+
+async def test_commit_that_cannot_be_written_is_unknown_and_passes(
+    db: FaultyDatabase, db_path: Path
+) -> None:
+    """The log may grow no further: what is written of the transaction is left as it is."""
+    log = db_path.with_name(f"{db_path.name}-wal")
+    await add(db, BOB)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    async def end_the_file(_: Transaction) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size + 100, before[1]))
+
+    try:
+        with pytest.raises(CommitUnknown, match="not known"):
+            await write(db, end_the_file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    await add(db, ALICE, 5)
+    assert await db.one(BALANCE, wallet=ALICE) == (5,)
+
+
+async def test_lost_answer_to_a_commit_is_unknown_and_no_failure(db: FaultyDatabase) -> None:
+    db.forgets_answers = True
+    with pytest.raises(CommitUnknown):
+        await add(db, ALICE, 5)
+    assert await db.one(BALANCE, wallet=ALICE) == (5,)

@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import bindparam, select
 
 from clock import START_MS
+from moorage.errors import UniqueViolation
 from moorage.records.job import Job, JobKind, JobStatus, Places
 from moorage.storage.apps import jobs
-from moorage.storage.database import Database, Statement, Transaction, UniqueViolation
+from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.schema import jobs as table
 from overtaken import OvertakenDatabase
 from records_fixture import ALICE, BOB, CAROL, GATEWAY, OTHER_GATEWAY

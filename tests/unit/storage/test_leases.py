@@ -8,6 +8,7 @@ import pytest
 from clock import MovableClock
 from moorage.storage.database import Database
 from moorage.storage.leases import CLOCK_BACK_MS, LEASE_MS, Leases
+from moorage.storage.opening import open_database
 from records_fixture import GATEWAY, OTHER_GATEWAY
 
 DUTY = "metering"
@@ -15,7 +16,7 @@ DUTY = "metering"
 
 @pytest.fixture
 def other_db(db_path: Path) -> Iterator[Database]:
-    with closing(Database(db_path)) as database:
+    with closing(open_database(db_path)) as database:
         yield database
 
 
@@ -40,7 +41,7 @@ async def test_one_gateway_of_two_has_a_duty(leases: Leases, others: Leases) -> 
 async def test_of_many_that_ask_at_once_one_has_the_duty(
     db_path: Path, clock: MovableClock
 ) -> None:
-    databases = [Database(db_path) for _ in range(8)]
+    databases = [open_database(db_path) for _ in range(8)]
     asked = [
         Leases(db=db, holder=f"gateway {number}", clock=clock)
         for number, db in enumerate(databases)

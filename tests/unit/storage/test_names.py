@@ -3,10 +3,11 @@
 import pytest
 
 from clock import START_MS
+from moorage.errors import UniqueViolation
 from moorage.money import MicroUsd
 from moorage.records.quote import Quote
 from moorage.storage.apps import names, projects
-from moorage.storage.database import Database, UniqueViolation
+from moorage.storage.database import Database
 from moorage.storage.money import quotes
 from records_fixture import ALICE, BOB, add_project
 

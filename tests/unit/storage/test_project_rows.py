@@ -2,10 +2,11 @@ import itertools
 
 import pytest
 
+from faulty_database import FaultyDatabase
+from moorage.errors import UniqueViolation
 from moorage.records.deployment import TRANSITIONS, UNDER_WAY, DeploymentStatus
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import projects
-from moorage.storage.database import Database, UniqueViolation
 from records_fixture import ALICE, BOB, add_deployment, add_project
 
 LIFE = ["queued", "building", "deploying", "ready", "superseded", "stopped"]
@@ -26,7 +27,7 @@ def legal(origin: str, target: str) -> bool:
 @pytest.mark.parametrize("origin", list(DeploymentStatus))
 @pytest.mark.parametrize("target", list(DeploymentStatus))
 async def test_deployments_move_as_the_table_allows_and_not_otherwise(
-    db: Database, origin: DeploymentStatus, target: DeploymentStatus
+    db: FaultyDatabase, origin: DeploymentStatus, target: DeploymentStatus
 ) -> None:
     assert (target in TRANSITIONS[origin]) == legal(origin, target)
     if target is DeploymentStatus.QUEUED:
@@ -41,7 +42,7 @@ async def test_deployments_move_as_the_table_allows_and_not_otherwise(
     assert after.reason == ("why" if moved else None)
 
 
-async def test_move_keeps_what_it_is_not_told(db: Database) -> None:
+async def test_move_keeps_what_it_is_not_told(db: FaultyDatabase) -> None:
     deployment = await add_deployment(
         db, await add_project(db), DeploymentStatus.READY, note="a note", log_tail="a tail"
     )
@@ -53,7 +54,7 @@ async def test_move_keeps_what_it_is_not_told(db: Database) -> None:
 
 
 @pytest.mark.parametrize("status", list(ProjectStatus))
-async def test_deleting_is_final_but_for_deleted(db: Database, status: ProjectStatus) -> None:
+async def test_deleting_is_final_but_for_deleted(db: FaultyDatabase, status: ProjectStatus) -> None:
     project = await add_project(db, status=status)
     going = status in (ProjectStatus.DELETING, ProjectStatus.DELETED)
     async with db.transaction(durable=False) as tx:
@@ -66,7 +67,7 @@ async def test_deleting_is_final_but_for_deleted(db: Database, status: ProjectSt
 
 @pytest.mark.parametrize("status", REAL)
 async def test_living_name_is_unique_and_free_once_deleted(
-    db: Database, status: ProjectStatus
+    db: FaultyDatabase, status: ProjectStatus
 ) -> None:
     project = await add_project(db, ALICE, "hello", status)
     with pytest.raises(UniqueViolation):
@@ -80,16 +81,16 @@ async def test_living_name_is_unique_and_free_once_deleted(
     assert await projects.awake(db) == [successor]
 
 
-async def test_deleting_twice_keeps_the_first_time(db: Database) -> None:
+async def test_deleting_twice_keeps_the_first_time(db: FaultyDatabase) -> None:
     project = await add_project(db)
     for at_ms in (1, 2):
         async with db.transaction(durable=False) as tx:
             await projects.set_deleted(tx, project.id, at_ms=at_ms)
-    assert db._reader.execute("SELECT deleted_at_ms FROM projects").fetchall() == [(1,)]
+    assert db.sql("SELECT deleted_at_ms FROM projects").fetchall() == [(1,)]
 
 
 @pytest.mark.parametrize("status", list(DeploymentStatus))
-async def test_what_is_under_way_is_found(db: Database, status: DeploymentStatus) -> None:
+async def test_what_is_under_way_is_found(db: FaultyDatabase, status: DeploymentStatus) -> None:
     project = await add_project(db)
     deployment = await add_deployment(db, project, status)
     found = [item.id for item in await projects.deployments_under_way(db)]
@@ -100,7 +101,7 @@ async def test_what_is_under_way_is_found(db: Database, status: DeploymentStatus
 
 
 async def test_projects_are_listed_oldest_first_and_deployments_newest_first(
-    db: Database,
+    db: FaultyDatabase,
 ) -> None:
     for number in (3, 1, 2):
         await add_project(db, name=f"name-{number}", created_at_ms=number)
@@ -113,7 +114,7 @@ async def test_projects_are_listed_oldest_first_and_deployments_newest_first(
     assert [deployment.created_at_ms for deployment in deployed] == [3, 2, 1]
 
 
-async def test_project_has_one_deployment_under_way(db: Database) -> None:
+async def test_project_has_one_deployment_under_way(db: FaultyDatabase) -> None:
     project = await add_project(db)
     await add_deployment(db, project, DeploymentStatus.READY)
     await add_deployment(db, project, DeploymentStatus.BUILDING)

@@ -18,6 +18,7 @@ from moorage.errors import (
     MoorageError,
     NameUnavailable,
     PaymentError,
+    UniqueViolation,
 )
 from moorage.failpoints import failpoint
 from moorage.ledger.metering import Metering
@@ -28,7 +29,7 @@ from moorage.payments.protocols.evidence import TransactionEvidence
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.storage.apps import projects
-from moorage.storage.database import Database, Transaction, UniqueViolation
+from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.vault import Vault
 from moorage.threads import in_thread

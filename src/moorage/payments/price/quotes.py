@@ -12,7 +12,7 @@ from moorage.money import NOTHING, MicroUsd
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.quote import Quote
 from moorage.storage.apps import names, projects
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import quotes
 
 QUOTE_LIFETIME_MS = 30 * 60 * 1000
@@ -49,7 +49,7 @@ class Quotes:
         self._clock = clock
 
     async def of_name(
-        self, source: Database | Transaction, *, wallet: str, unique_name: str
+        self, source: Source, *, wallet: str, unique_name: str
     ) -> tuple[Project | None, list[Quote]]:
         """The wallet's project of this name, if there is one, and its living quotes for the name.
 

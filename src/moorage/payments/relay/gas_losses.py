@@ -11,7 +11,7 @@ from moorage.chains.eip3009 import judged_by_contract
 from moorage.clock import Clock
 from moorage.metrics import record_relayer_reverted
 from moorage.records.relay_transaction import RelayTransaction
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Source, Transaction
 from moorage.storage.money import relays
 
 _DAY_MS = 24 * 3_600_000
@@ -39,7 +39,7 @@ class GasLosses:
         """Whether nothing more may be lost today, as of the last look."""
         return self._lost_wei >= self._most_wei
 
-    async def look(self, source: Database | Transaction) -> int:
+    async def look(self, source: Source) -> int:
         """Wei that were lost today."""
         now_ms = self._clock.now_ms()
         reverted = await relays.reverted_since(

@@ -26,7 +26,7 @@ from moorage.payments.relay.relayer import Relayer
 from moorage.payments.watch.comparison import payment_problem
 from moorage.records.payment import Finality, Payment, PaymentStatus
 from moorage.records.refund import Refund, RefundStatus
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import payments, refunds, relays
 
 _GIVEN_BACK = (PaymentStatus.CREDITED, PaymentStatus.HELD)
@@ -169,7 +169,7 @@ class Refunds:
             )
         return token
 
-    async def _earlier(self, source: Database | Transaction, payment: Payment) -> list[Refund]:
+    async def _earlier(self, source: Source, payment: Payment) -> list[Refund]:
         return await refunds.of_payment(
             source,
             chain_id=payment.chain_id,

@@ -26,6 +26,7 @@ from moorage.errors import (
     DatabaseUnavailable,
     PaymentAlreadyUsed,
     PaymentPending,
+    UniqueViolation,
 )
 from moorage.failpoints import failpoint
 from moorage.ledger.transfer import transfers_in
@@ -34,7 +35,7 @@ from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
 from moorage.payments.relay.relayer import Relayer
 from moorage.records.relay_transaction import RelayStatus, RelayTransaction
 from moorage.records.settlement import Settlement, SettlementStatus
-from moorage.storage.database import Database, Transaction, UniqueViolation
+from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import relays, settlements
 
 _LEAST_SECONDS_LEFT = 20  # to be mined in
@@ -80,9 +81,7 @@ class Settlements:
         """Whether it was ever taken: then only the chain tells whether it is spent."""
         return await self._known(authorization) is not None
 
-    async def unresolved(
-        self, wallet: str, *, source: Database | Transaction | None = None
-    ) -> bool:
+    async def unresolved(self, wallet: str, *, source: Source | None = None) -> bool:
         """Whether what became of an authorization of this wallet is not known yet.
 
         Until then nobody may ask it to pay again.

@@ -15,6 +15,7 @@ from moorage.errors import (
     ChainUnavailable,
     ChallengeExpired,
     ChallengeInvalid,
+    CommitUnknown,
     DatabaseUnavailable,
     MoorageError,
     PayerMismatch,
@@ -36,7 +37,7 @@ from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.payments.taking.screening import Screen, held_back
 from moorage.payments.taking.verification import Verifier
 from moorage.records.payment import Payment, PaymentStatus
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Database, Source
 from moorage.storage.money import payments, quotes
 from moorage.wire.problems import PaymentState
 
@@ -58,6 +59,10 @@ _NOT_YOURS = (
 )
 _BEING_SETTLED = (
     "A payment that you authorized is being settled. Do not pay again: "
+    "send the same request again in a few seconds."
+)
+_NOT_KNOWN = (
+    "Whether your payment is recorded is not known yet. Do not pay again: "
     "send the same request again in a few seconds."
 )
 _SENT_BACK = (
@@ -111,6 +116,15 @@ class Paywall:
                 evidence, wallet=wallet, body_digest=body_digest, unique_name=unique_name
             )
             receipt = await self._take(evidence, tx_hash, wallet=wallet, unique_name=unique_name)
+        except CommitUnknown as unknown:
+            pending = PaymentPending(_NOT_KNOWN)
+            pending.payment = PaymentOutcome(
+                tx_hash=None, chain=means.chain.name, state=PaymentState.PENDING
+            )
+            record_payment(
+                chain=means.chain.name, token=means.token.name, outcome=PaymentPending.__name__
+            )
+            raise pending from unknown
         except MoorageError as error:
             outcome = type(error).__name__
             record_payment(chain=means.chain.name, token=means.token.name, outcome=outcome)
@@ -160,6 +174,8 @@ class Paywall:
         chain = evidence.means.chain.name
         if isinstance(refusal.receipt, PaymentReceipt):
             return _credited(chain, refusal.receipt.tx_hash, refusal.receipt.credited)
+        if isinstance(refusal.payment, PaymentOutcome):
+            return refusal.payment
         state = PaymentState.PENDING
         with contextlib.suppress(DatabaseUnavailable):
             if isinstance(refusal, NOTHING_CREDITED) or not await self.knows(evidence):
@@ -186,9 +202,7 @@ class Paywall:
         """Whether this authorization was ever taken: then it may be spent, whatever else fails."""
         return await self._settlements.known(offered.authorization)
 
-    async def refuse_while_unsettled(
-        self, wallet: str, *, source: Database | Transaction | None = None
-    ) -> None:
+    async def refuse_while_unsettled(self, wallet: str, *, source: Source | None = None) -> None:
         """Raise PaymentPending while what became of an authorization of the wallet is unknown.
 
         Until then nobody may ask it to pay again.

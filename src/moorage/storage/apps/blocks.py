@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, exists, literal, null, or_, select, union_all,
 
 from moorage.records.deployment import UNDER_WAY
 from moorage.records.project import ProjectStatus
-from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.database import Database, Source, Statement, Transaction
 from moorage.storage.schema import deployments, meter, projects, wallets
 
 _living = projects.c.deleted_at_ms.is_(None)
@@ -74,7 +74,7 @@ class Block(NamedTuple):
     reason: str
 
 
-async def reason_of_wallet(source: Database | Transaction, wallet: str) -> str | None:
+async def reason_of_wallet(source: Source, wallet: str) -> str | None:
     """Why the wallet is suspended, while it is."""
     row = await source.one(_REASON_OF_WALLET, wallet=wallet)
     return row[0] if row else None

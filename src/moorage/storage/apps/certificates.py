@@ -2,7 +2,7 @@
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.database import Source, Statement, Transaction
 from moorage.storage.schema import certificates
 
 _ASKED = Statement(
@@ -32,7 +32,7 @@ _ADD = Statement(
 _FORGET = Statement(delete(certificates).where(certificates.c.asked_at_ms < bindparam("until_ms")))
 
 
-async def asked_at_ms(source: Database | Transaction, host: str) -> int | None:
+async def asked_at_ms(source: Source, host: str) -> int | None:
     """When the proxy last asked for a host that may have one; None for any other host."""
     row = await source.one(_ASKED, host=host)
     return None if row is None else int(row[0])

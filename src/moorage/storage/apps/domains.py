@@ -3,7 +3,7 @@
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from moorage.records.domain import Domain, DomainStatus
-from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.database import Database, Row, Source, Statement, Transaction
 from moorage.storage.schema import domains
 
 _DOMAIN = [domains.c[name] for name in Domain.__struct_fields__]
@@ -50,18 +50,18 @@ _REMOVE = Statement(delete(domains).where(*_this))
 _REMOVE_OF = Statement(delete(domains).where(domains.c.project_id == bindparam("of_project_id")))
 
 
-async def one(source: Database | Transaction, *, host: str, project_id: str) -> Domain | None:
+async def one(source: Source, *, host: str, project_id: str) -> Domain | None:
     """A project's claim on a host."""
     row = await source.one(_ONE, the_host=host, of_project_id=project_id)
     return None if row is None else _domain(row)
 
 
-async def of_project(source: Database | Transaction, project_id: str) -> list[Domain]:
+async def of_project(source: Source, project_id: str) -> list[Domain]:
     """A project's domains, oldest first."""
     return [_domain(row) for row in await source.all(_OF_PROJECT, project_id=project_id)]
 
 
-async def verified_of(source: Database | Transaction, project_id: str) -> list[str]:
+async def verified_of(source: Source, project_id: str) -> list[str]:
     """The hosts that lead to a project beside its own name."""
     return [host for (host,) in await source.all(_VERIFIED_OF, project_id=project_id)]
 
@@ -74,7 +74,7 @@ async def verified(db: Database) -> dict[str, list[str]]:
     return found
 
 
-async def project_at(source: Database | Transaction, host: str) -> str | None:
+async def project_at(source: Source, host: str) -> str | None:
     """The id of the project that a host is verified for."""
     row = await source.one(_PROJECT_AT, host=host)
     return None if row is None else str(row[0])

@@ -1,13 +1,13 @@
 """Queries over run intervals: the stretches of time that are billed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import bindparam, func, insert, select, update
 
 from moorage.money import MicroUsd
-from moorage.storage.database import Database, Statement, Transaction, Value
+from moorage.storage.database import Source, Statement, Transaction
 from moorage.storage.schema import projects, run_intervals
 
 
@@ -45,7 +45,7 @@ _open = run_intervals.c.ended_at_ms.is_(None)
 _DUE = Statement(
     _joined.where(_open, run_intervals.c.charged_until_ms <= bindparam("before_ms"))
     .order_by(run_intervals.c.charged_until_ms, run_intervals.c.project_id)
-    .limit(bindparam("many"))
+    .limit(bindparam("limit"))
 )
 _OPEN_OF = Statement(_joined.where(_open, run_intervals.c.project_id == bindparam("project_id")))
 _OPEN_OF_WALLET = Statement(_joined.where(_open, projects.c.wallet == bindparam("wallet")))
@@ -98,21 +98,19 @@ _CLOSE = Statement(
 )
 
 
-async def due(
-    source: Database | Transaction, *, charged_before_ms: int, many: int
-) -> list[RunInterval]:
-    """At most `many` open intervals last charged at or before this time, the earliest first."""
-    rows = await source.all(_DUE, before_ms=charged_before_ms, many=many)
+async def due(source: Source, *, charged_before_ms: int, limit: int) -> list[RunInterval]:
+    """At most `limit` open intervals last charged at or before this time, the earliest first."""
+    rows = await source.all(_DUE, before_ms=charged_before_ms, limit=limit)
     return [RunInterval(*row) for row in rows]
 
 
-async def open_of(source: Database | Transaction, project_id: str) -> RunInterval | None:
+async def open_of(source: Source, project_id: str) -> RunInterval | None:
     """The project's open interval: whether it is being billed."""
     row = await source.one(_OPEN_OF, project_id=project_id)
     return RunInterval(*row) if row else None
 
 
-async def open_of_wallet(source: Database | Transaction, wallet: str) -> list[RunInterval]:
+async def open_of_wallet(source: Source, wallet: str) -> list[RunInterval]:
     """The open intervals of all projects of a wallet."""
     return [RunInterval(*row) for row in await source.all(_OPEN_OF_WALLET, wallet=wallet)]
 
@@ -128,18 +126,16 @@ async def open_interval(tx: Transaction, *, interval_id: str, project_id: str, a
     await tx.execute(_OPEN, id=interval_id, project_id=project_id, at_ms=at_ms)
 
 
-async def charge(tx: Transaction, charges: Sequence[Charge]) -> bool:
-    """Note what was charged and up to when; False when another charge came between."""
-    rows: list[dict[str, Value]] = [
-        {
-            "interval_id": each.interval.id,
-            "seen_until_ms": each.interval.charged_until_ms,
-            "until_ms": each.until_ms,
-            "amount": each.amount,
-        }
-        for each in charges
-    ]
-    return await tx.execute_many(_CHARGE, rows) == len(rows)
+async def charge(tx: Transaction, charge: Charge) -> bool:
+    """Notes what was charged and up to when; False when another charge came between."""
+    touched = await tx.execute(
+        _CHARGE,
+        interval_id=charge.interval.id,
+        seen_until_ms=charge.interval.charged_until_ms,
+        until_ms=charge.until_ms,
+        amount=charge.amount,
+    )
+    return touched == 1
 
 
 async def delay(tx: Transaction, *, all_but_serving: Collection[str], by_ms: int) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from moorage.records.job import Job, JobKind, JobStatus, LostJob, Places
-from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.database import Database, Row, Source, Statement, Transaction
 from moorage.storage.schema import jobs
 
 _INSERT = Statement(
@@ -242,7 +242,7 @@ async def expire_leases(tx: Transaction, holder: str) -> int:
     return await tx.execute(_EXPIRE_LEASES, of_holder=holder)
 
 
-async def _next(source: Database | Transaction, now_ms: int, places: Places) -> Row | None:
+async def _next(source: Source, now_ms: int, places: Places) -> Row | None:
     return await source.one(
         _NEXT,
         now_ms=now_ms,

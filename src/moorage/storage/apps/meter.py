@@ -2,9 +2,8 @@
 
 import msgspec
 from sqlalchemy import bindparam, select
-from sqlalchemy.dialects.sqlite import insert
 
-from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.database import Database, Statement, Transaction, Upsert
 from moorage.storage.schema import meter
 
 
@@ -17,13 +16,11 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 _LAST = Statement(select(*(meter.c[name] for name in Reading.__struct_fields__)))
-_insert = insert(meter).values(
-    id=1, **{name: bindparam(name) for name in Reading.__struct_fields__}
-)
 _NOTE = Statement(
-    _insert.on_conflict_do_update(
-        index_elements=["id"],
-        set_={name: _insert.excluded[name] for name in Reading.__struct_fields__},
+    Upsert(
+        table=meter,
+        values={"id": 1, **{name: bindparam(name) for name in Reading.__struct_fields__}},
+        replaced=Reading.__struct_fields__,
     )
 )
 

@@ -1,6 +1,7 @@
 """Queries over names: each is one wallet's at a time, held by a quote or had by a project."""
 
 from sqlalchemy import (
+    BigInteger,
     bindparam,
     case,
     delete,
@@ -11,23 +12,24 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert
 
-from moorage.storage.database import Database, Statement, Transaction, UniqueViolation
+from moorage.errors import UniqueViolation
+from moorage.storage.database import Source, Statement, Transaction, Upsert
 from moorage.storage.schema import names, projects, quotes
 
-_insert = insert(names).values({column.name: bindparam(column.name) for column in names.c})
 _TAKE = Statement(
-    _insert.on_conflict_do_update(
-        index_elements=["unique_name"],
-        set_={
-            "wallet": _insert.excluded.wallet,
+    Upsert(
+        table=names,
+        values={column.name: bindparam(column.name) for column in names.c},
+        replaced=("wallet",),
+        changed={
             "held_until_ms": case(
-                (names.c.held_until_ms.is_(None), null()), else_=_insert.excluded.held_until_ms
-            ),
+                (names.c.held_until_ms.is_(None), null()),
+                else_=bindparam("held_until_ms", type_=BigInteger),
+            )
         },
         where=or_(
-            names.c.wallet == _insert.excluded.wallet, names.c.held_until_ms <= bindparam("now_ms")
+            names.c.wallet == bindparam("wallet"), names.c.held_until_ms <= bindparam("now_ms")
         ),
     )
 )
@@ -84,15 +86,13 @@ async def free(tx: Transaction, project_id: str) -> None:
     await tx.execute(_FREE, project_id=project_id)
 
 
-async def is_anothers(
-    source: Database | Transaction, *, wallet: str, unique_name: str, now_ms: int
-) -> bool:
+async def is_anothers(source: Source, *, wallet: str, unique_name: str, now_ms: int) -> bool:
     """Whether another wallet holds this name, or has it."""
     row = await source.one(_IS_ANOTHERS, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
     return row is not None
 
 
-async def holds(source: Database | Transaction, *, wallet: str, now_ms: int, limit: int) -> bool:
+async def holds(source: Source, *, wallet: str, now_ms: int, limit: int) -> bool:
     """Whether the wallet holds `limit` names, or more."""
     row = await source.one(_HELD, wallet=wallet, now_ms=now_ms, limit=limit)
     return row is not None and row[0] >= limit

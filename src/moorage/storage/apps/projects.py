@@ -14,7 +14,7 @@ from moorage.records.deployment import (
 )
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
 from moorage.storage.apps import names
-from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.database import Database, Row, Source, Statement, Transaction
 from moorage.storage.schema import deployments, projects
 
 _PROJECT = [projects.c[name] for name in Project.__struct_fields__]
@@ -219,12 +219,12 @@ _MOVE: dict[DeploymentStatus, Statement] = {
 }
 
 
-async def by_id(source: Database | Transaction, project_id: str) -> Project | None:
+async def by_id(source: Source, project_id: str) -> Project | None:
     """A project that is not deleted."""
     return _project(await source.one(_BY_ID, id=project_id))
 
 
-async def by_name(source: Database | Transaction, unique_name: str) -> Project | None:
+async def by_name(source: Source, unique_name: str) -> Project | None:
     """The project that has this name."""
     return _project(await source.one(_BY_NAME, unique_name=unique_name))
 
@@ -234,7 +234,7 @@ async def is_deleted(db: Database, project_id: str) -> bool:
     return await db.one(_IS_DELETED, id=project_id) is not None
 
 
-async def of_wallet(source: Database | Transaction, wallet: str) -> list[Project]:
+async def of_wallet(source: Source, wallet: str) -> list[Project]:
     """The wallet's projects, oldest first."""
     return [_made_project(row) for row in await source.all(_OF_WALLET, wallet=wallet)]
 
@@ -249,7 +249,7 @@ async def sleeping(db: Database) -> dict[str, str]:
     return {str(row[0]): str(row[1]) for row in await db.all(_SLEEPING)}
 
 
-async def suspended_of_wallet(source: Database | Transaction, wallet: str) -> list[Project]:
+async def suspended_of_wallet(source: Source, wallet: str) -> list[Project]:
     """The wallet's projects that credits would wake, the longest suspended first."""
     return [_made_project(row) for row in await source.all(_SUSPENDED_OF_WALLET, wallet=wallet)]
 
@@ -264,7 +264,7 @@ async def failed_until(db: Database, *, until_ms: int) -> list[Project]:
     return [_made_project(row) for row in await db.all(_FAILED_UNTIL, until_ms=until_ms)]
 
 
-async def sharing_credits(source: Database | Transaction, wallet: str) -> int:
+async def sharing_credits(source: Source, wallet: str) -> int:
     """How many of the wallet's projects share its credits: the contract's `active_projects`."""
     row = await source.one(_SHARING, wallet=wallet)
     return int(row[0]) if row else 0
@@ -319,7 +319,7 @@ async def add_deployment(tx: Transaction, deployment: Deployment) -> None:
     await tx.execute(_ADD_DEPLOYMENT, **_fields(deployment))
 
 
-async def deployment(source: Database | Transaction, deployment_id: str) -> Deployment | None:
+async def deployment(source: Source, deployment_id: str) -> Deployment | None:
     """One deployment."""
     row = await source.one(_DEPLOYMENT_BY_ID, id=deployment_id)
     return _made_deployment(row) if row else None
@@ -336,7 +336,7 @@ async def standing(db: Database, deployment_id: str) -> DeploymentView | None:
     )  # fmt: skip
 
 
-async def deployments_of(source: Database | Transaction, project_id: str) -> Sequence[Deployment]:
+async def deployments_of(source: Source, project_id: str) -> Sequence[Deployment]:
     """A project's deployments, newest first."""
     return [
         _made_deployment(row) for row in await source.all(_DEPLOYMENTS_OF, project_id=project_id)
@@ -348,7 +348,7 @@ async def deployments_under_way(db: Database) -> Sequence[Deployment]:
     return [_made_deployment(row) for row in await db.all(_UNDER_WAY)]
 
 
-async def under_way_of(source: Database | Transaction, project_id: str) -> list[Deployment]:
+async def under_way_of(source: Source, project_id: str) -> list[Deployment]:
     """A project's deployments that are neither ready nor over: one at most."""
     return [_made_deployment(row) for row in await source.all(_UNDER_WAY_OF, project_id=project_id)]
 

@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, func, select
 from moorage.money import MicroUsd
 from moorage.records.deployment import UNDER_WAY
 from moorage.records.project import SHARING_STATUSES
-from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.database import Database, Source, Statement
 from moorage.storage.schema import deployments, projects
 
 _UNDER_WAY = Statement(
@@ -50,7 +50,7 @@ async def under_way(db: Database) -> list[Coming]:
     return [Coming(row[0], row[1], bool(row[2])) for row in await db.all(_UNDER_WAY)]
 
 
-async def running(source: Database | Transaction, *, but: str = "") -> int:
+async def running(source: Source, *, but: str = "") -> int:
     """How many projects have an app that runs, or is about to, beside one of them.
 
     Those that sleep, are suspended or failed have none, unless a deployment is under way.
@@ -59,6 +59,6 @@ async def running(source: Database | Transaction, *, but: str = "") -> int:
     return int(row[0]) if row else 0
 
 
-async def prices_sharing_credits(source: Database | Transaction, wallet: str) -> list[MicroUsd]:
+async def prices_sharing_credits(source: Source, wallet: str) -> list[MicroUsd]:
     """What a month costs of each of the wallet's projects that share its credits."""
     return [MicroUsd(row[0]) for row in await source.all(_SHARING_PRICES, wallet=wallet)]

@@ -1,14 +1,14 @@
 """Queries over the toolchains that deployments name."""
 
 import msgspec
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, or_, select
 
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import deployments
 
 _IN_USE = Statement(
-    select(func.json_extract(deployments.c.plan, "$.toolchains"))
+    select(deployments.c.plan)
     .where(
         or_(
             and_(deployments.c.is_kept, deployments.c.status != DeploymentStatus.FAILED),
@@ -19,9 +19,15 @@ _IN_USE = Statement(
 )
 
 
+class _Plan(msgspec.Struct):
+    """What is read of a `planning.plan.Plan`."""
+
+    toolchains: dict[str, str] = {}
+
+
 async def in_use(db: Database) -> set[tuple[str, str]]:
     """Program and version of each toolchain that something runs on, or may run on again."""
     found: set[tuple[str, str]] = set()
-    for (named,) in await db.all(_IN_USE):
-        found.update(msgspec.json.decode(named or "{}", type=dict[str, str]).items())
+    for (plan,) in await db.all(_IN_USE):
+        found.update(msgspec.json.decode(plan, type=_Plan).toolchains.items())
     return found

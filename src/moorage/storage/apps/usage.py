@@ -5,7 +5,7 @@ from sqlalchemy import bindparam, case, delete, insert, select, update
 
 from moorage.records.consumption import UsageHour
 from moorage.records.traffic import Position
-from moorage.storage.database import Database, Statement, Transaction, struct_of
+from moorage.storage.database import Source, Statement, Transaction, struct_of
 from moorage.storage.schema import access_log_position, deployments, usage, usage_counters
 
 _HOUR = [usage.c[name] for name in UsageHour.__struct_fields__]
@@ -75,7 +75,7 @@ async def add(tx: Transaction, more: UsageHour) -> None:
 
 
 async def between(
-    source: Database | Transaction, project_id: str, *, from_ms: int, until_ms: int
+    source: Source, project_id: str, *, from_ms: int, until_ms: int
 ) -> list[UsageHour]:
     """The hours of a project that began in a stretch of time, its end excluded, oldest first."""
     rows = await source.all(_BETWEEN, project_id=project_id, from_ms=from_ms, until_ms=until_ms)
@@ -87,7 +87,7 @@ async def purge(tx: Transaction, *, before_ms: int) -> int:
     return await tx.execute(_PURGE, before_ms=before_ms)
 
 
-async def position(source: Database | Transaction) -> Position | None:
+async def position(source: Source) -> Position | None:
     """How far the access log has been counted; None before the first time."""
     row = await source.one(_POSITION)
     return None if row is None else struct_of(Position, row)
@@ -99,7 +99,7 @@ async def set_position(tx: Transaction, position: Position) -> None:
     await tx.execute(_SET_POSITION, the_head=position.head, the_offset=position.offset)
 
 
-async def counters(source: Database | Transaction) -> dict[str, int]:
+async def counters(source: Source) -> dict[str, int]:
     """What apps' processor time stood at when it was last counted, by deployment, in ms."""
     return {row[0]: int(row[1]) for row in await source.all(_COUNTERS)}
 
@@ -111,7 +111,7 @@ async def set_counter(tx: Transaction, deployment_id: str, cpu_ms: int | None) -
         await tx.execute(_ADD_COUNTER, deployment_id=deployment_id, cpu_ms=cpu_ms)
 
 
-async def project_of(source: Database | Transaction, deployment_id: str) -> str | None:
+async def project_of(source: Source, deployment_id: str) -> str | None:
     """The project that a deployment is of."""
     row = await source.one(_PROJECT_OF, deployment_id=deployment_id)
     return None if row is None else str(row[0])

@@ -2,19 +2,18 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import ColumnClause, and_, bindparam, func, literal_column, select
+from sqlalchemy import and_, bindparam, func, select
 
 from moorage.money import MicroUsd
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import build_runs, entries, postings, run_intervals
 
-_place: ColumnClause[int] = literal_column("entries.rowid")
 # Then the id of a run interval or a build, of 36 characters, and the time it is paid up to.
 _BURN = "burn:"
 _BUILD = "build:"
 _PAGE = Statement(
     select(
-        _place,
+        entries.c.place,
         postings.c.id,
         postings.c.kind,
         postings.c.created_at_ms,
@@ -36,9 +35,9 @@ _PAGE = Statement(
             build_runs.c.id == func.substr(postings.c.id, len(_BUILD) + 1, 36),
         ),
     )
-    .where(entries.c.account == bindparam("account"), _place < bindparam("before"))
-    .order_by(_place.desc())
-    .limit(bindparam("many"))
+    .where(entries.c.account == bindparam("account"), entries.c.place < bindparam("before"))
+    .order_by(entries.c.place.desc())
+    .limit(bindparam("limit"))
 )
 
 
@@ -53,7 +52,7 @@ class StatementEntry(NamedTuple):
     project_id: str | None  # of a burn or a build
 
 
-async def page(db: Database, *, account: str, before: int, many: int) -> list[StatementEntry]:
-    """At most `many` entries of an account that stand before a place, the newest first."""
-    rows = await db.all(_PAGE, account=account, before=before, many=many)
+async def page(db: Database, *, account: str, before: int, limit: int) -> list[StatementEntry]:
+    """At most `limit` entries of an account that stand before a place, the newest first."""
+    rows = await db.all(_PAGE, account=account, before=before, limit=limit)
     return [StatementEntry(*row) for row in rows]

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Text, bindparam, func, insert, literal_column, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as insert_or_ignore
+from sqlalchemy import Text, bindparam, func, insert, or_, select, update
 
 from moorage.money import MicroUsd
-from moorage.storage.database import Database, Statement, Transaction, Value
+from moorage.storage.database import Database, Source, Statement, Transaction, Upsert
 from moorage.storage.schema import entries, postings, wallets
 
 _BALANCE = Statement(
@@ -24,27 +23,32 @@ _SET_WARNED = Statement(
     .values(warned_hours=bindparam("hours"))
 )
 _ENSURE_WALLET = Statement(
-    insert_or_ignore(wallets)
-    .values(address=bindparam("wallet"), balance_micro_usd=0, created_at_ms=bindparam("now_ms"))
-    .on_conflict_do_nothing()
+    Upsert(
+        table=wallets,
+        values={
+            "address": bindparam("wallet"),
+            "balance_micro_usd": 0,
+            "created_at_ms": bindparam("now_ms"),
+        },
+    )
 )
 _LOCK = Statement(
     update(wallets)
     .where(wallets.c.address == bindparam("wallet"))
     .values(balance_micro_usd=wallets.c.balance_micro_usd)
 )
-_CHANGE_BALANCE = Statement(
-    update(wallets)
-    .where(
-        wallets.c.address == bindparam("wallet"),
-        or_(bindparam("amount") >= 0, wallets.c.balance_micro_usd + bindparam("amount") >= 0),
-    )
-    .values(balance_micro_usd=wallets.c.balance_micro_usd + bindparam("amount"))
-)
-_OWE = Statement(
+_ADD_TO_BALANCE = Statement(
     update(wallets)
     .where(wallets.c.address == bindparam("wallet"))
     .values(balance_micro_usd=wallets.c.balance_micro_usd + bindparam("amount"))
+)
+_TAKE_FROM_BALANCE = Statement(
+    update(wallets)
+    .where(
+        wallets.c.address == bindparam("wallet"),
+        wallets.c.balance_micro_usd >= bindparam("amount"),
+    )
+    .values(balance_micro_usd=wallets.c.balance_micro_usd - bindparam("amount"))
 )
 _ADD_POSTING = Statement(
     insert(postings).values(
@@ -66,7 +70,7 @@ _SUM_OF_ACCOUNT = Statement(
 )
 _EXPORT = Statement(
     select(
-        literal_column("entries.rowid"),
+        entries.c.place,
         postings.c.created_at_ms,
         postings.c.id,
         postings.c.kind,
@@ -75,7 +79,7 @@ _EXPORT = Statement(
     )
     .join(postings, postings.c.id == entries.c.posting_id)
     .where(
-        literal_column("entries.rowid") > bindparam("after"),
+        entries.c.place > bindparam("after"),
         postings.c.created_at_ms >= bindparam("since_ms"),
         postings.c.created_at_ms < bindparam("until_ms"),
         or_(
@@ -84,12 +88,12 @@ _EXPORT = Statement(
             entries.c.account == "held:" + bindparam("wallet", type_=Text),
         ),
     )
-    .order_by(literal_column("entries.rowid"))
-    .limit(bindparam("many"))
+    .order_by(entries.c.place)
+    .limit(bindparam("limit"))
 )
 
 
-async def balance(source: Database | Transaction, wallet: str) -> MicroUsd:
+async def balance(source: Source, wallet: str) -> MicroUsd:
     """The wallet's balance; a wallet never seen has none."""
     row = await source.one(_BALANCE, wallet=wallet)
     return MicroUsd(row[0] if row else 0)
@@ -109,16 +113,18 @@ async def lock(tx: Transaction, wallet: str) -> None:
 
 
 async def change_balance(tx: Transaction, wallet: str, amount: int) -> bool:
-    """Add `amount` unless it takes what there is not; says whether it did.
+    """Adds `amount` to the balance, unless it takes more than there is; returns whether it did.
 
-    What is added always is, also to a balance that a reversal left below zero.
+    A reversal may have left a balance below zero: what is added to it always is.
     """
-    return await tx.execute(_CHANGE_BALANCE, wallet=wallet, amount=amount) == 1
+    if amount < 0:
+        return await tx.execute(_TAKE_FROM_BALANCE, wallet=wallet, amount=-amount) == 1
+    return await tx.execute(_ADD_TO_BALANCE, wallet=wallet, amount=amount) == 1
 
 
 async def take_back(tx: Transaction, wallet: str, amount: int) -> None:
-    """Take `amount` from the balance, below zero if need be."""
-    await tx.execute(_OWE, wallet=wallet, amount=-amount)
+    """Takes `amount` from the balance, below zero if need be."""
+    await tx.execute(_ADD_TO_BALANCE, wallet=wallet, amount=-amount)
 
 
 async def add_posting(
@@ -131,7 +137,7 @@ async def add_posting(
 
 
 class LedgerEntry(NamedTuple):
-    """One entry, and the posting it is part of; `place` tells the order of commits."""
+    """One entry, and the posting it is part of; `place` is its place in the ledger."""
 
     place: int
     created_at_ms: int
@@ -142,14 +148,14 @@ class LedgerEntry(NamedTuple):
 
 
 async def entries_after(
-    tx: Transaction, place: int, *, since_ms: int, until_ms: int, wallet: str, many: int
+    tx: Transaction, place: int, *, since_ms: int, until_ms: int, wallet: str, limit: int
 ) -> list[LedgerEntry]:
-    """At most `many` entries behind `place`, from `since_ms` on and before `until_ms`.
+    """At most `limit` entries behind `place`, from `since_ms` on and before `until_ms`.
 
     Those of one wallet, or, without its address, all.
     """
     rows = await tx.all(
-        _EXPORT, after=place, since_ms=since_ms, until_ms=until_ms, wallet=wallet, many=many
+        _EXPORT, after=place, since_ms=since_ms, until_ms=until_ms, wallet=wallet, limit=limit
     )
     return [LedgerEntry(*row) for row in rows]
 
@@ -170,14 +176,6 @@ async def add_postings(
             for account, amount in of_accounts.items()
         ],
     )
-
-
-async def take(tx: Transaction, amounts: Mapping[str, int]) -> bool:
-    """Take each wallet's amount; False when a balance was short, then leave the transaction."""
-    rows: list[dict[str, Value]] = [
-        {"wallet": wallet, "amount": -amount} for wallet, amount in amounts.items()
-    ]
-    return await tx.execute_many(_CHANGE_BALANCE, rows) == len(rows)
 
 
 async def standing(tx: Transaction, wallet: str) -> tuple[MicroUsd, int | None]:

@@ -1,7 +1,7 @@
 """Queries that read the books as a whole, for the audit."""
 
 import msgspec
-from sqlalchemy import Table, bindparam, exists, func, literal, literal_column, select, text
+from sqlalchemy import Table, bindparam, exists, func, literal, select, text
 
 from moorage.money import MicroUsd
 from moorage.records.cursor import Cursor
@@ -130,7 +130,7 @@ _INTERVALS = Statement(
 _HISTORY = Statement(
     select(entries.c.posting_id, _amount)
     .where(entries.c.account == bindparam("account"))
-    .order_by(literal_column("entries.rowid"))  # as they were committed: a clock may step back
+    .order_by(entries.c.place)  # as they were committed: a clock may step back
 )
 
 

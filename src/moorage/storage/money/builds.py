@@ -4,7 +4,7 @@ import msgspec
 from sqlalchemy import bindparam, func, insert, select, update
 
 from moorage.money import NOTHING, MicroUsd
-from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.database import Source, Statement, Transaction
 from moorage.storage.schema import build_runs
 
 
@@ -51,7 +51,7 @@ async def book(tx: Transaction, run: BuildRun) -> None:
     )
 
 
-async def free_ms(source: Database | Transaction, wallet: str) -> int:
+async def free_ms(source: Source, wallet: str) -> int:
     """How long all builds of a wallet ran within its allowance."""
     row = await source.one(_FREE_MS, wallet=wallet)
     return int(row[0]) if row else 0

@@ -4,7 +4,7 @@ import msgspec
 from sqlalchemy import bindparam, delete, insert, select
 
 from moorage.records.cursor import Cursor, Search
-from moorage.storage.database import Database, Statement, Transaction, struct_of
+from moorage.storage.database import Source, Statement, Transaction, struct_of
 from moorage.storage.schema import watch_cursors
 
 _COLUMNS = [watch_cursors.c[name] for name in Cursor.__struct_fields__]
@@ -19,7 +19,7 @@ _ADD = Statement(
 )
 
 
-async def one(source: Database | Transaction, *, chain_id: int, search: Search) -> Cursor | None:
+async def one(source: Source, *, chain_id: int, search: Search) -> Cursor | None:
     """Where this search of the chain stands; None before the first."""
     row = await source.one(_ONE, chain_id=chain_id, search=search)
     return struct_of(Cursor, row) if row else None

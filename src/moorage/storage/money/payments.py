@@ -6,7 +6,7 @@ from sqlalchemy import and_, bindparam, func, insert, null, or_, select, tuple_,
 from moorage.money import MicroUsd
 from moorage.records.payment import Finality, Payment, PaymentStatus
 from moorage.records.refund import RefundStatus
-from moorage.storage.database import Database, Statement, Transaction, struct_of
+from moorage.storage.database import Database, Source, Statement, Transaction, struct_of
 from moorage.storage.schema import payment_uses, payments, refunds
 
 _KEY = ("chain_id", "tx_hash", "log_index")
@@ -87,23 +87,19 @@ _ADD_USE = Statement(
 )
 
 
-async def sum_credited(source: Database | Transaction, *, payer: str) -> MicroUsd:
+async def sum_credited(source: Source, *, payer: str) -> MicroUsd:
     """What the payer's payments brought that were credited, and neither taken back nor refunded."""
     row = await source.one(_SUM_CREDITED, payer=payer)
     return MicroUsd(row[0] if row else 0)
 
 
-async def of_transaction(
-    source: Database | Transaction, *, chain_id: int, tx_hash: str
-) -> list[Payment]:
+async def of_transaction(source: Source, *, chain_id: int, tx_hash: str) -> list[Payment]:
     """Every payment of this transaction that was ever claimed, in log order."""
     rows = await source.all(_OF_TRANSACTION, chain_id=chain_id, tx_hash=tx_hash)
     return [struct_of(Payment, row) for row in rows]
 
 
-async def one(
-    source: Database | Transaction, *, chain_id: int, tx_hash: str, log_index: int
-) -> Payment | None:
+async def one(source: Source, *, chain_id: int, tx_hash: str, log_index: int) -> Payment | None:
     """The payment of this key, if it was ever claimed."""
     row = await source.one(_ONE, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index)
     return struct_of(Payment, row) if row else None
@@ -181,7 +177,7 @@ async def awaiting_finality(
 
 
 async def uses_of(
-    source: Database | Transaction, *, chain_id: int, tx_hash: str
+    source: Source, *, chain_id: int, tx_hash: str
 ) -> dict[str, tuple[str | None, str | None]]:
     """Project and deployment that this transaction paid for, by the wallet that used it.
 

@@ -4,7 +4,7 @@ from sqlalchemy import BindParameter, bindparam, delete, insert, select, update
 
 from moorage.money import MicroUsd
 from moorage.records.quote import Quote
-from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.database import Source, Statement, Transaction
 from moorage.storage.schema import quotes
 
 _COLUMNS = [quotes.c[name] for name in Quote.__struct_fields__]
@@ -37,9 +37,7 @@ _RELEASE = Statement(
 _PURGE = Statement(delete(quotes).where(quotes.c.expires_at_ms <= bindparam("before_ms")))
 
 
-async def live(
-    source: Database | Transaction, *, wallet: str, unique_name: str, now_ms: int
-) -> list[Quote]:
+async def live(source: Source, *, wallet: str, unique_name: str, now_ms: int) -> list[Quote]:
     """The wallet's unexpired quotes for this name, the one that lives longest first."""
     rows = await source.all(_LIVE_FOR_WALLET, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
     return [Quote(*row) for row in rows]

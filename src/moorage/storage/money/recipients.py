@@ -1,20 +1,20 @@
 """Queries over the addresses that payments were ever asked to go to."""
 
 from sqlalchemy import bindparam, select
-from sqlalchemy.dialects.sqlite import insert
 
-from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.database import Source, Statement, Transaction, Upsert
 from moorage.storage.schema import recipients
 
 _KNOWN = Statement(select(recipients.c.address))
 _ADD = Statement(
-    insert(recipients)
-    .values(address=bindparam("address"), since_ms=bindparam("since_ms"))
-    .on_conflict_do_nothing()
+    Upsert(
+        table=recipients,
+        values={"address": bindparam("address"), "since_ms": bindparam("since_ms")},
+    )
 )
 
 
-async def known(source: Database | Transaction) -> frozenset[str]:
+async def known(source: Source) -> frozenset[str]:
     """Every address that was ever `pay_to`."""
     return frozenset(address for (address,) in await source.all(_KNOWN))
 

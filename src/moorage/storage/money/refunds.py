@@ -5,7 +5,7 @@ from sqlalchemy import and_, bindparam, func, insert, null, or_, select, update
 
 from moorage.records.payment import Finality
 from moorage.records.refund import UNFINISHED, Refund, RefundStatus
-from moorage.storage.database import Database, Statement, Transaction, struct_of
+from moorage.storage.database import Source, Statement, Transaction, struct_of
 from moorage.storage.schema import refunds
 
 _COLUMNS = [refunds.c[name] for name in Refund.__struct_fields__]
@@ -57,14 +57,14 @@ _FAILED = Statement(
 
 
 async def of_payment(
-    source: Database | Transaction, *, chain_id: int, tx_hash: str, log_index: int
+    source: Source, *, chain_id: int, tx_hash: str, log_index: int
 ) -> list[Refund]:
     """Every refund of a payment, failed ones too."""
     rows = await source.all(_OF_PAYMENT, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index)
     return [struct_of(Refund, row) for row in rows]
 
 
-async def to_follow(source: Database | Transaction, *, chain_id: int) -> list[Refund]:
+async def to_follow(source: Source, *, chain_id: int) -> list[Refund]:
     """The refunds of a chain whose outcome is open, or not final, the oldest first."""
     return [struct_of(Refund, row) for row in await source.all(_TO_FOLLOW, chain_id=chain_id)]
 

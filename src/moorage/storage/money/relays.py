@@ -4,7 +4,7 @@ import msgspec
 from sqlalchemy import bindparam, func, insert, null, select, update
 
 from moorage.records.relay_transaction import RelayStatus, RelayTransaction
-from moorage.storage.database import Database, Row, Statement, Transaction, struct_of
+from moorage.storage.database import Row, Source, Statement, Transaction, struct_of
 from moorage.storage.schema import relay_transactions
 
 _FIELDS = RelayTransaction.__struct_fields__
@@ -72,29 +72,25 @@ async def next_nonce(tx: Transaction, *, chain_id: int, sender: str) -> int:
     return 0 if row is None or row[0] is None else int(row[0]) + 1
 
 
-async def one(
-    source: Database | Transaction, *, chain_id: int, tx_hash: str
-) -> RelayTransaction | None:
+async def one(source: Source, *, chain_id: int, tx_hash: str) -> RelayTransaction | None:
     """The transaction of this hash, if it is one of ours."""
     row = await source.one(_ONE, of_chain=chain_id, of_hash=tx_hash)
     return struct_of(RelayTransaction, row) if row else None
 
 
-async def of_subject(source: Database | Transaction, subject_id: str) -> list[RelayTransaction]:
+async def of_subject(source: Source, subject_id: str) -> list[RelayTransaction]:
     """Every version ever signed for a subject, the newest last."""
     rows = await source.all(_OF_SUBJECT, subject_id=subject_id)
     return _in_order(rows)
 
 
-async def unmined(
-    source: Database | Transaction, *, chain_id: int, sender: str
-) -> list[RelayTransaction]:
+async def unmined(source: Source, *, chain_id: int, sender: str) -> list[RelayTransaction]:
     """Every version that may be mined yet, by nonce, the newest last."""
     return _in_order(await source.all(_UNMINED, of_chain=chain_id, sender=sender))
 
 
 async def reverted_since(
-    source: Database | Transaction, *, chain_id: int, sender: str, since_ms: int
+    source: Source, *, chain_id: int, sender: str, since_ms: int
 ) -> list[RelayTransaction]:
     """Every transaction signed since then that was mined and did nothing."""
     rows = await source.all(_REVERTED_SINCE, of_chain=chain_id, sender=sender, since_ms=since_ms)

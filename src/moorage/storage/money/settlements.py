@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, func, insert, literal_column, null, or_, selec
 from moorage.records.payment import PaymentStatus
 from moorage.records.relay_transaction import RelayStatus
 from moorage.records.settlement import UNRESOLVED, Settlement, SettlementStatus
-from moorage.storage.database import Database, Statement, Transaction, struct_of
+from moorage.storage.database import Database, Source, Statement, Transaction, struct_of
 from moorage.storage.schema import payments, relay_transactions, settlements
 
 _FIELDS = Settlement.__struct_fields__
@@ -101,7 +101,7 @@ _REOPEN = Statement(
 
 
 async def one(
-    source: Database | Transaction, *, chain_id: int, token_address: str, payer: str, nonce: str
+    source: Source, *, chain_id: int, token_address: str, payer: str, nonce: str
 ) -> Settlement | None:
     """The settlement of this payer's nonce, if it was ever begun."""
     row = await source.one(
@@ -115,7 +115,7 @@ async def add(tx: Transaction, settlement: Settlement) -> None:
     await tx.execute(_ADD, **msgspec.structs.asdict(settlement))
 
 
-async def is_unresolved(source: Database | Transaction, *, payer: str) -> bool:
+async def is_unresolved(source: Source, *, payer: str) -> bool:
     """Whether what became of one of this wallet's authorizations is not known yet."""
     return await source.one(_OF_PAYER, payer=payer) is not None
 
@@ -163,7 +163,7 @@ async def failed(
     )
 
 
-async def dropped(source: Database | Transaction, *, chain_id: int) -> list[str]:
+async def dropped(source: Source, *, chain_id: int) -> list[str]:
     """The ids of those that settled, and of whose payer's payment nothing stands any more.
 
     Its block is no longer part of the chain, and no other has it.

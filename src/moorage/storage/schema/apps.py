@@ -10,7 +10,9 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
+    true,
 )
 
 from moorage.storage.schema.metadata import metadata, one_of
@@ -36,7 +38,7 @@ projects = Table(
     Column("health_path", Text, nullable=False, server_default="/"),
     # The variables that the next deployment gets, sealed (storage/vault.py); "" is none.
     Column("variables", Text, nullable=False, server_default=""),
-    Column("volume", Boolean, nullable=False, server_default=text("0")),  # has a /data of its own
+    Column("volume", Boolean, nullable=False, server_default=false()),  # has a /data of its own
     one_of(
         "status",
         "queued",
@@ -96,7 +98,7 @@ deployments = Table(
     # When it ceased to serve: from then on it is drained, stopped, kept, and collected in the end.
     Column("superseded_at_ms", BigInteger),
     # Whether its built files are on the machine, so that it can be served again.
-    Column("is_kept", Boolean, nullable=False, server_default=text("1")),
+    Column("is_kept", Boolean, nullable=False, server_default=true()),
     one_of("origin", "upload", "rollback", "configuration"),
     one_of(
         "status",
@@ -225,7 +227,7 @@ jobs = Table(
     Column("subject_id", Text, nullable=False),
     Column("wallet", Text, nullable=False, server_default=""),  # whose turn in the queue it takes
     # Whether it builds until its step "built", for which places are few.
-    Column("builds", Boolean, nullable=False, server_default=text("0")),
+    Column("builds", Boolean, nullable=False, server_default=false()),
     Column("status", Text, nullable=False),
     Column("step", Text, nullable=False),  # the last one completed, "" before the first
     Column("attempts", Integer, nullable=False),

@@ -39,10 +39,13 @@ postings = Table(
 entries = Table(
     "entries",
     metadata,
-    Column("posting_id", Text, ForeignKey("postings.id"), primary_key=True),
+    # The order in which they were written; a row's own number in SQLite, a sequence elsewhere.
+    Column("place", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("posting_id", Text, ForeignKey("postings.id"), nullable=False),
     # "wallet:0x…", "held:0x…", "received:<chain_id>:<token>", "earned", "refunded"
-    Column("account", Text, primary_key=True),
+    Column("account", Text, nullable=False),
     Column("amount_micro_usd", BigInteger, nullable=False),  # a posting's amounts sum to zero
+    UniqueConstraint("posting_id", "account"),
     Index(None, "account"),
 )
 

@@ -1,0 +1,11 @@
+"""Which database a gateway's rows are in."""
+
+from pathlib import Path
+
+from moorage.storage.database import Database
+from moorage.storage.sqlite import SqliteDatabase
+
+
+def open_database(path: Path) -> Database:
+    """The database in the file at `path`, with the newest schema. Close it after use."""
+    return SqliteDatabase(path)

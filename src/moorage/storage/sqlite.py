@@ -1,0 +1,239 @@
+"""A database in an SQLite file.
+
+Reads run in the event loop on a connection of their own (WAL: they never wait for a writer).
+Writes run one transaction at a time. A durable transaction has reached the disk when it commits;
+its fsync happens in a thread. Checkpoints of the write-ahead log happen in a thread as well.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+from sqlalchemy.dialects import sqlite
+
+from moorage.errors import CommitUnknown, DatabaseUnavailable, UniqueViolation
+from moorage.storage.database import Database, Row, Statement, Transaction, Value
+from moorage.threads import in_thread, to_its_end
+
+log = structlog.get_logger()
+
+_NONE: Mapping[str, Value] = {}
+_DIALECT = sqlite.dialect(paramstyle="named")
+_BUSY_WAIT_SECONDS = 5.0
+_BUSY_PAUSE_SECONDS = 0.01
+_CHECKPOINT_SECONDS = 5.0
+_WRITER_CACHE_KIB = 64 * 1024  # filled only by a database as large; metering touches all of it
+_PRIMARY_CODE = 0xFF  # an extended result code's low byte (sqlite3.h)
+_UNIQUE_CODES = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+_FAULTS_OF_OURS = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+    sqlite3.NotSupportedError,
+)
+
+
+class _Transaction(Transaction):
+    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+        self._connection = connection
+        self._thread = thread
+
+    async def one(self, statement: Statement, **given: Value) -> Row | None:
+        return _first(self._connection, statement, given)
+
+    async def all(self, statement: Statement, **given: Value) -> list[Row]:
+        return _every(self._connection, statement, given)
+
+    async def execute(self, statement: Statement, **given: Value) -> int:
+        compiled = statement.compiled(_DIALECT)
+        return _run(self._connection, compiled.sql, compiled.parameters(given))
+
+    async def execute_many(self, statement: Statement, rows: Sequence[Mapping[str, Value]]) -> None:
+        """In a thread: there may be many."""
+        compiled = statement.compiled(_DIALECT)
+        given = [compiled.parameters(row) for row in rows]
+        loop = asyncio.get_running_loop()
+        await to_its_end(
+            loop.run_in_executor(self._thread, _run_many, self._connection, compiled.sql, given)
+        )
+
+
+def _ours(error: sqlite3.Error) -> Exception:
+    """UniqueViolation or DatabaseUnavailable for a driver's error; a fault of ours as it is."""
+    if getattr(error, "sqlite_errorcode", None) in _UNIQUE_CODES:
+        return UniqueViolation()
+    if isinstance(error, _FAULTS_OF_OURS):
+        return error
+    log.warning("database refuses", error=str(error))
+    return DatabaseUnavailable()
+
+
+def _first(
+    connection: sqlite3.Connection, statement: Statement, given: Mapping[str, Value]
+) -> Row | None:
+    compiled = statement.compiled(_DIALECT)
+    try:
+        row: Row | None = connection.execute(compiled.sql, compiled.parameters(given)).fetchone()
+    except sqlite3.Error as error:
+        raise _ours(error) from error
+    return row
+
+
+def _every(
+    connection: sqlite3.Connection, statement: Statement, given: Mapping[str, Value]
+) -> list[Row]:
+    compiled = statement.compiled(_DIALECT)
+    try:
+        return connection.execute(compiled.sql, compiled.parameters(given)).fetchall()
+    except sqlite3.Error as error:
+        raise _ours(error) from error
+
+
+def _run(connection: sqlite3.Connection, sql: str, given: Mapping[str, Value] = _NONE) -> int:
+    """Runs a statement; gives the number of rows it touched."""
+    try:
+        return connection.execute(sql, given).rowcount
+    except sqlite3.Error as error:
+        raise _ours(error) from error
+
+
+def _run_many(
+    connection: sqlite3.Connection, sql: str, rows: Sequence[Mapping[str, Value]]
+) -> None:
+    try:
+        connection.executemany(sql, rows)
+    except sqlite3.Error as error:
+        raise _ours(error) from error
+
+
+def _commit(connection: sqlite3.Connection) -> None:
+    """Raises CommitUnknown: what could not be written or synced may be read after a crash."""
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if _primary_code(error) == sqlite3.SQLITE_IOERR:
+            log.exception("database does not tell whether it committed")
+            raise CommitUnknown from error
+        raise _ours(error) from error
+
+
+class SqliteDatabase(Database):
+    """One SQLite file. Open it in the event loop that uses it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reader = _connect(path)
+        self._reader.execute("PRAGMA query_only = ON")
+        self._writer = _connect(path)
+        self._writer.execute("PRAGMA wal_autocheckpoint = 0")
+        self._writer.execute("PRAGMA busy_timeout = 0")
+        self._writer.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
+        self._is_durable: bool | None = None  # what the writer's pragma says
+        self._checkpointer = _connect(path)
+        self._write_lock = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+        self._uncheckpointed = asyncio.Event()
+
+    async def one(self, statement: Statement, **given: Value) -> Row | None:
+        """On the connection that reads, in the event loop."""
+        return _first(self._reader, statement, given)
+
+    async def all(self, statement: Statement, **given: Value) -> list[Row]:
+        """On the connection that reads, in the event loop."""
+        return _every(self._reader, statement, given)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Transaction]:
+        """On a connection of its own."""
+        connection = _connect(self._path)
+        try:
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("BEGIN")
+            yield _Transaction(connection, self._thread)
+        finally:
+            connection.close()
+
+    async def check(self) -> None:
+        """Reads the file."""
+        _run(self._reader, "PRAGMA schema_version")
+
+    @asynccontextmanager
+    async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
+        """One at a time, waiting for a writer of another process for a few seconds."""
+        async with self._write_lock:
+            await self._begin(durable=durable)
+            try:
+                yield _Transaction(self._writer, self._thread)
+                await self._commit(durable=durable)
+            finally:
+                self._uncheckpointed.set()
+                self._roll_back()
+
+    async def _begin(self, *, durable: bool) -> None:
+        """Begin, waiting for a writer of another process as long as is bearable."""
+        self._roll_back()
+        if durable is not self._is_durable:
+            _run(self._writer, f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._is_durable = durable
+        deadline = asyncio.get_running_loop().time() + _BUSY_WAIT_SECONDS
+        while True:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                late = asyncio.get_running_loop().time() >= deadline
+                if late or not _is_busy(error):
+                    raise _ours(error) from error
+            else:
+                return
+            await asyncio.sleep(_BUSY_PAUSE_SECONDS)
+
+    async def _commit(self, *, durable: bool) -> None:
+        if durable:
+            loop = asyncio.get_running_loop()
+            await to_its_end(loop.run_in_executor(self._thread, _commit, self._writer))
+        else:
+            _commit(self._writer)
+
+    def _roll_back(self) -> None:
+        """Leave the transaction, unless it was committed or SQLite has left it already."""
+        if self._writer.in_transaction:
+            _run(self._writer, "ROLLBACK")
+
+    async def run(self) -> None:
+        """Checkpoints the write-ahead log now and then, until cancelled."""
+        while True:
+            await self._uncheckpointed.wait()
+            self._uncheckpointed.clear()
+            try:
+                await in_thread(_run, self._checkpointer, "PRAGMA wal_checkpoint(PASSIVE)")
+            except DatabaseUnavailable:
+                self._uncheckpointed.set()  # nothing is lost: the log only grows meanwhile
+            await asyncio.sleep(_CHECKPOINT_SECONDS)
+
+    def close(self) -> None:
+        """Closes the file; a transaction under way has ended."""
+        self._thread.shutdown()
+        for connection in (self._reader, self._writer, self._checkpointer):
+            connection.close()
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return _primary_code(error) == sqlite3.SQLITE_BUSY
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA busy_timeout = 5000")
+    return connection

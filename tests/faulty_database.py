@@ -1,0 +1,54 @@
+"""A database in which a test provokes what a disk or a file system does."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from moorage.errors import CommitUnknown
+from moorage.storage.database import Transaction
+from moorage.storage.sqlite import SqliteDatabase
+
+
+class FaultyDatabase(SqliteDatabase):
+    """The file at `path`, faultless until it is told otherwise."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.forgets_answers = False
+
+    def refuse_writes(self) -> None:
+        """Has every write fail, as on a full disk."""
+        self._writer.execute("PRAGMA query_only = ON")
+
+    def allow_writes(self) -> None:
+        self._writer.execute("PRAGMA query_only = OFF")
+
+    def refuse_reads(self) -> None:
+        """Has every read outside of transactions fail."""
+        self._reader.set_progress_handler(lambda: 1, 1)
+
+    def allow_reads(self) -> None:
+        self._reader.set_progress_handler(None, 0)
+
+    def delay_commits(self, until: Callable[[], object]) -> None:
+        """Has durable commits wait until `until` returns, which is called in another thread."""
+        self._thread.submit(until)
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a transaction is under way."""
+        return self._writer.in_transaction
+
+    def sql(self, text: str, values: tuple[Any, ...] | dict[str, Any] = ()) -> sqlite3.Cursor:
+        """Runs a statement beside all that the gateway does; commits it."""
+        return self._writer.execute(text, values)
+
+    @asynccontextmanager
+    async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
+        """With `forgets_answers`, what was committed is not told: a network's answer is lost."""
+        async with super().transaction(durable=durable) as tx:
+            yield tx
+        if self.forgets_answers:
+            raise CommitUnknown
