@@ -135,6 +135,7 @@ async def test_name_of_an_expired_quote_is_free_and_a_late_payment_still_counts(
     with closing(sqlite3.connect(wallet.gateway.data_dir / "moorage.db", timeout=30)) as db, db:
         past_ms = time.time_ns() // 1_000_000 - 1
         db.execute("UPDATE quotes SET expires_at_ms = ? WHERE unique_name = ?", (past_ms, name))
+        db.execute("UPDATE names SET held_until_ms = ? WHERE unique_name = ?", (past_ms, name))
     tx = await wallet.pay(PRICE)
 
     assert (await rival.deploy(name)).status == 402
