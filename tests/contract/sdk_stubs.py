@@ -17,14 +17,45 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from moorage.sdk.request import DeployRequest, File, Files
+
 USDC = "0xaf88d065e77c8cC2239327C5EDb3A432268e5831"
 PAY_TO = "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
 PRICE = 500_000
 PROJECT = "0b6e0d5e-9d4c-4b5e-8a39-6e1f4a8a0001"
 DEPLOYMENT = "0b6e0d5e-9d4c-4b5e-8a39-6e1f4a8a0002"
 
+REQUEST = DeployRequest(
+    unique_name="hello",
+    display_name="Hello",
+    upload=Files(files=(File(path="index.html", content=b"<h1>hello</h1>"),)),
+)
+
 Behaviour = Callable[[str], Awaitable[Any]]
 """What a paid POST does, given the hash: returns the answer."""
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+class FakeTime:
+    """A clock that moves only when something waits."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_000.0
+        self.waits: list[float] = []
+
+    def now_ms(self) -> int:
+        return 1_700_000_000_000
+
+    def monotonic_seconds(self) -> float:
+        return self.seconds
+
+    async def pause(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.waits.append(seconds)
+        await asyncio.sleep(0)
 
 
 class CutShort:

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 import aiohttp
-from test_routing import App, Harbour, app, client, directory, get, harbour, lone_harbour
+from harbour import App, Harbour, get
 
 from moorage.gateway.platform import find_tool
 from moorage.records.traffic import Position
@@ -14,8 +14,6 @@ from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ACCESS_LOG
 from moorage.routing.probe import probe
 from waiting import until
-
-__all__ = ["app", "client", "directory", "harbour", "lone_harbour"]
 
 HOST = "my-app.localhost"
 TOKEN = "of-this-gateway"

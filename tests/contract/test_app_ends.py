@@ -5,14 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_runtime import Gateway, gateway
+from gateway_process import Gateway
 
 from moorage.address import Address
 from moorage.engines.engine import AppExit, Engine
 from moorage.engines.sandbox.sandbox import Sandbox
 from small_apps import SERVER, build_and_start, fetch, plan, start
-
-__all__ = ["gateway"]
 
 pytestmark = pytest.mark.root
 

@@ -75,10 +75,11 @@ async def test_chains_stand_in_for_the_real_ones(local_chains: LocalChains) -> N
         assert chain.tokens == KNOWN_CHAINS[chain.name].tokens
 
 
-async def test_each_wallet_has_gas_and_a_thousand_of_each_token(devchain: DevChain) -> None:
+async def test_each_wallet_has_gas_and_a_thousand_of_each_token(
+    devchain: DevChain, wallets: DevWallets
+) -> None:
     chain = await devchain.start()
     url = chain.rpc_urls[0]
-    wallets = devchain._wallets
     assert len(wallets.wallets) >= 8
     for wallet in wallets.wallets:
         assert int(await rpc(url, "eth_getBalance", wallet.address, "latest"), 16) > 10**18
@@ -194,9 +195,8 @@ START_AND_DIE = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.chains.dev_wallet import dev_wallets
-from moorage.chains.devchain import DevChain, keep_mining
-from moorage.chains.rpc import RpcClient
+from moorage.chains.local.dev_wallet import dev_wallets
+from moorage.chains.local.devchain import DevChain
 directory = Path(sys.argv[1])
 chain = DevChain(KNOWN_CHAINS["arbitrum"], directory=directory / "arbitrum",
                  anvil=Path(sys.argv[2]), wallets=dev_wallets(directory / "wallets.json"))

@@ -15,18 +15,21 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 import pytest_asyncio
-from test_routing import App, Harbour, address, client, directory, get, listening, serve_fallback
-from test_routing import lone_harbour as harbour
+from harbour import App, Harbour, get, listening, serve_fallback
 
 from moorage.address import Address
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy_config import ACCESS_LOG
 from waiting import until
 
-__all__ = ["address", "client", "directory", "harbour"]
-
 HOST = "mortal.localhost"
 BODY = os.urandom(1 << 20) * 20
+
+
+@pytest.fixture
+def harbour(lone_harbour: Harbour) -> Harbour:
+    """A proxy that asks the gateway of a test for apps."""
+    return lone_harbour
 
 
 class Mortal:

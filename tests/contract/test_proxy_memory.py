@@ -11,16 +11,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from test_routing import App, Harbour, app, client, directory, get, harbour, lone_harbour
-from test_routing import running_proxies as proxies
+from harbour import App, Harbour, get, running_proxies
 
 from moorage.address import Address
 from moorage.gateway.platform import find_tool
 from moorage.routing.caddy import Caddy
 from moorage.routing.listener import listen_unix
 from waiting import until
-
-__all__ = ["app", "client", "directory", "harbour", "lone_harbour"]
 
 MIB = 1024 * 1024
 DEADLINE_SECONDS = 60.0
@@ -61,7 +58,7 @@ async def answering(harbour: Harbour, directory: Path, answer: bytes) -> AsyncIt
 async def test_six_answers_of_10_mb_of_headers_leave_the_proxy_as_it_was(
     harbour: Harbour, app: App, client: aiohttp.ClientSession, directory: Path
 ) -> None:
-    (pid,) = proxies(harbour.settings)
+    (pid,) = running_proxies(harbour.settings)
     assert await get(client, harbour, "my-app.localhost") == (200, "one")
     before = resident_bytes(pid)
     bomb = b"HTTP/1.1 200 OK\r\n" + fields(9_900_000) + b"Content-Length: 0\r\n\r\n"
@@ -88,7 +85,7 @@ async def test_endless_informational_answers_leave_the_proxy_as_it_was(
     harbour: Harbour, app: App, client: aiohttp.ClientSession, directory: Path
 ) -> None:
     """20 MB of them to somebody who reads them."""
-    (pid,) = proxies(harbour.settings)
+    (pid,) = running_proxies(harbour.settings)
     hints = b"HTTP/1.1 103 Early Hints\r\n" + fields(10_000) + b"\r\n"
     async with answering(harbour, directory, hints * 2_000):
         reader, writer = await asyncio.open_connection("127.0.0.1", harbour.port)
@@ -105,7 +102,7 @@ async def test_proxy_collects_garbage_within_its_memory(harbour: Harbour) -> Non
     settings = replace(harbour.settings, memory_bytes=100 * MIB)
     caddy = Caddy(find_tool("caddy"), settings)
     await caddy.start()
-    (pid,) = proxies(settings)
+    (pid,) = running_proxies(settings)
     environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     (limit,) = [line for line in environment if line.startswith(b"GOMEMLIMIT=")]
     assert 50 * MIB < int(limit.partition(b"=")[2]) < 80 * MIB  # sockets may have a fifth
@@ -124,7 +121,7 @@ async def test_process_is_bounded_when_it_is_started_and_when_it_is_adopted(
     await Caddy(find_tool("caddy"), harbour.settings, confine=confine).start()
     adopting = Caddy(find_tool("caddy"), harbour.settings, confine=confine)
     await adopting.start()
-    (pid,) = proxies(harbour.settings)
+    (pid,) = running_proxies(harbour.settings)
     assert confined == [pid, pid]
     await adopting.stop()
 
@@ -135,11 +132,11 @@ async def test_killed_proxy_comes_back_by_itself_and_again(
     keeping = asyncio.create_task(harbour.caddy.keep_running())
     seen: list[int] = []
     for _ in range(3):
-        await until(lambda: proxies(harbour.settings) not in ([], seen[-1:]))
-        (pid,) = proxies(harbour.settings)
+        await until(lambda: running_proxies(harbour.settings) not in ([], seen[-1:]))
+        (pid,) = running_proxies(harbour.settings)
         seen.append(pid)
         os.kill(pid, signal.SIGKILL)
-    await until(lambda: proxies(harbour.settings) not in ([], seen[-1:]))
+    await until(lambda: running_proxies(harbour.settings) not in ([], seen[-1:]))
     async with asyncio.timeout(DEADLINE_SECONDS):
         while True:
             try:

@@ -14,8 +14,11 @@ from sdk_stubs import (
     PAY_TO,
     PRICE,
     PROJECT,
+    REQUEST,
     USDC,
+    Crash,
     CutShort,
+    FakeTime,
     StubGateway,
     StubNode,
     answers,
@@ -33,40 +36,12 @@ from moorage.sdk.client import Client
 from moorage.sdk.journal import Journal, Payment, PaymentState
 from moorage.sdk.offer import Offer
 from moorage.sdk.payer import Bought, Payer, PayStep
-from moorage.sdk.request import DeployRequest, File, Files
+from moorage.sdk.request import DeployRequest
 from moorage.sdk.signer import Signer
 from moorage.wire.credits import ToppedUp
 from moorage.wire.deploy import Deployed
 
 KEY = "0x" + "11" * 32
-REQUEST = DeployRequest(
-    unique_name="hello",
-    display_name="Hello",
-    upload=Files(files=(File(path="index.html", content=b"<h1>hello</h1>"),)),
-)
-
-
-class Crash(BaseException):
-    """The process dies here."""
-
-
-class FakeTime:
-    """A clock that moves only when something waits."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_000.0
-        self.waits: list[float] = []
-
-    def now_ms(self) -> int:
-        return 1_700_000_000_000
-
-    def monotonic_seconds(self) -> float:
-        return self.seconds
-
-    async def pause(self, seconds: float) -> None:
-        self.seconds += seconds
-        self.waits.append(seconds)
-        await asyncio.sleep(0)
 
 
 class Setting:

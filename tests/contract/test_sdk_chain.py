@@ -5,8 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sdk_stubs import PAY_TO, PRICE, StubGateway, StubNode, demand, serving
-from test_sdk import REQUEST, Crash, FakeTime
+from sdk_stubs import (
+    PAY_TO,
+    PRICE,
+    REQUEST,
+    Crash,
+    FakeTime,
+    StubGateway,
+    StubNode,
+    demand,
+    serving,
+)
 
 from chain_fixture import LocalChains
 from moorage.chains.chain import Chain

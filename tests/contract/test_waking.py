@@ -8,17 +8,20 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 import pytest_asyncio
-from test_routing import App, Harbour, address, client, directory, get, raw, serve_fallback
-from test_routing import lone_harbour as harbour
+from harbour import App, Harbour, get, raw, serve_fallback
 
 from moorage.address import Address
 from moorage.routing.router import Router
 from waiting import until
 
-__all__ = ["address", "client", "directory", "harbour"]
-
 HOST = "dreamer.localhost"
 MIB = 1024 * 1024
+
+
+@pytest.fixture
+def harbour(lone_harbour: Harbour) -> Harbour:
+    """A proxy that asks the gateway of a test for apps."""
+    return lone_harbour
 
 
 class Dreamer:

@@ -1,76 +1,22 @@
 """Deployed apps of all manners, good and bad, as their visitors and their deployers see them."""
 
 import asyncio
-import base64
-import hashlib
-import io
 import re
-import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import aiohttp
 import pytest
+from busy_app import BOUND_SECONDS, READY, node_app
 
 from gateway_fixture import DevGateway, running
 from raw_http import connected, request
 from visitor import address, fetch, host
-from waiting import until
 from wallet import HELLO, Wallet, fresh_name
 
 pytestmark = pytest.mark.root
 
 MIB = 1024 * 1024
 SHORT = {"build_seconds": "10", "listen_seconds": "6", "healthy_seconds": "4"}
-BOUND_SECONDS = 120  # far beyond what anything here takes
-
-BUSY = r"""
-const http = require('http'), crypto = require('crypto');
-let held = [];
-http.createServer(async (q, s) => {
-  const path = q.url.split('?')[0];
-  if (path === '/headers') return s.end(JSON.stringify({ method: q.method, headers: q.headers }));
-  if (path === '/held') return held.push(s);
-  if (path === '/events') {
-    s.writeHead(200, { 'Content-Type': 'text/event-stream' });
-    s.write('data: one\n\n');
-    return held.push({ end: () => s.end('data: two\n\n') });
-  }
-  if (path === '/release') { held.splice(0).forEach((h) => h.end('released')); return s.end(); }
-  if (path === '/cut') {
-    s.writeHead(200, { 'Content-Length': 100 });
-    return s.write('half', () => s.destroy());
-  }
-  if (path === '/big') return s.end(Buffer.alloc(20e6));
-  if (path === '/nothing') return s.destroy();
-  if (path === '/large-head') { s.setHeader('X-Large', 'a'.repeat(7000)); return s.end('large'); }
-  if (path === '/upload') {
-    const hash = crypto.createHash('sha256');
-    let size = 0;
-    for await (const piece of q) { size += piece.length; hash.update(piece); }
-    return s.end(`${size} ${hash.digest('hex')}`);
-  }
-  if (path === '/teapot') { s.statusCode = 418; return s.end('teapot'); }
-  if (path === '/broken') { s.statusCode = 500; return s.end('my own error'); }
-  s.end('busy');
-}).on('upgrade', (q, socket) => {
-  const key = q.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
-  const accept = crypto.createHash('sha1').update(key).digest('base64');
-  socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n' +
-    `Connection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
-  let come = Buffer.alloc(0);  // short text frames, in whatever pieces: unmasked, in upper case
-  socket.on('data', (piece) => {
-    come = Buffer.concat([come, piece]);
-    while (come.length >= 6 && come.length >= 6 + (come[1] & 127)) {
-      const frame = come.subarray(0, 6 + (come[1] & 127));
-      come = come.subarray(frame.length);
-      if ((frame[0] & 15) !== 1) return socket.end();
-      const text = frame.subarray(6).map((byte, at) => byte ^ frame[2 + (at & 3)]).toString();
-      const head = Buffer.from([129, text.length]);
-      socket.write(Buffer.concat([head, Buffer.from(text.toUpperCase())]));
-    }
-  });
-}).listen(process.env.PORT);
-"""
 
 
 @pytest.fixture(scope="module")
@@ -88,59 +34,7 @@ def hasty_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGatew
         yield started
 
 
-@pytest.fixture
-async def wallet(gateway: DevGateway) -> Wallet:
-    return await Wallet(gateway).fund()
-
-
-@pytest.fixture(scope="module")
-def busy_name(gateway: DevGateway) -> str:
-    """A deployed app with a path for each manner."""
-    name = fresh_name()
-    asyncio.run(deploy_busy(gateway, name))
-    return name
-
-
-async def deploy_busy(gateway: DevGateway, name: str) -> None:
-    wallet = await Wallet(gateway).fund()
-    status = await wallet.settled(await wallet.deploy_paid(name, {"index.js": BUSY}))
-    assert status["status"] == "ready", status
-
-
-def node_app(handler: str, *, listen: str = "process.env.PORT") -> dict[str, str]:
-    return {"index.js": f"require('http').createServer((q, s) => {{{handler}}}).listen({listen})"}
-
-
 # What becomes ready
-
-
-READY = {
-    "answers": node_app("s.end('hello')"),
-    "redirects": node_app("s.writeHead(302, {Location: '/login'}); s.end()"),
-    "asks for a password": node_app("s.statusCode = 401; s.end()"),
-    "has no start page": node_app("s.statusCode = 404; s.end()"),
-    "listens late": {"index.js": f"setTimeout(() => {{{node_app('s.end()')['index.js']}}}, 1500)"},
-    "fails at first": node_app(
-        "s.statusCode = (global.n = (global.n || 0) + 1) > 2 ? 200 : 503; s.end()"
-    ),
-    "binds ::": node_app("s.end()", listen="{port: process.env.PORT, host: '::'}"),
-    "binds ::1": node_app("s.end()", listen="{port: process.env.PORT, host: '::1'}"),
-    "binds 127.0.0.1": node_app("s.end()", listen="{port: process.env.PORT, host: '127.0.0.1'}"),
-    "binds another port": node_app("s.end()", listen="4567"),
-    "binds another port at ::1": node_app("s.end()", listen="{port: 4568, host: '::1'}"),
-    "python": {
-        "requirements.txt": "",
-        "main.py": "import http.server, os\n"
-        "handler = http.server.SimpleHTTPRequestHandler\n"
-        "http.server.ThreadingHTTPServer(('', int(os.environ['PORT'])), handler).serve_forever()\n",
-    },
-    "static": {"index.html": "<h1>hello</h1>"},
-    "static below a folder": {"site/index.html": "<h1>hello</h1>"},
-    "builds": {
-        "package.json": '{"scripts": {"build": "cp template.js made.js", "start": "node made.js"}}',
-        "template.js": HELLO["index.js"],
-    },
-}
 
 
 @pytest.mark.parametrize("manner", READY)
@@ -159,68 +53,6 @@ async def test_ready_means_that_the_address_answers_at_that_moment(
     assert page.status < 500
     assert "X-Moorage" not in str(page.headers)
     assert ("message" in status) == ("another port" in manner)
-
-
-async def test_eight_apps_at_once_are_each_there_when_they_are_ready(gateway: DevGateway) -> None:
-    async def deploy_and_visit(wallet: Wallet) -> str:
-        name = fresh_name()
-        deployed = await wallet.deploy_paid(name, node_app(f"s.end('{name}')"))
-        while (await wallet.status(deployed)).body["status"] == "deploying":
-            pass
-        page = await fetch(gateway, name)
-        assert page.text == name
-        return name
-
-    wallets = [await Wallet(gateway).fund() for _ in range(8)]
-
-    async with asyncio.timeout(BOUND_SECONDS):
-        names = await asyncio.gather(*(deploy_and_visit(wallet) for wallet in wallets))
-
-    assert len(set(names)) == 8
-
-
-async def test_redeploy_answers_when_it_is_ready_and_turns_nobody_away(wallet: Wallet) -> None:
-    name = fresh_name()
-    await wallet.settled(await wallet.deploy_paid(name, node_app("s.end('0')")))
-    seen: list[str] = []
-
-    async def visit_without_end() -> None:
-        while True:
-            page = await fetch(wallet.gateway, name)
-            assert page.status == 200, page
-            seen.append(page.text)
-
-    async def until_seen(version: str) -> None:
-        await until(lambda: version in seen or any(visitor.done() for visitor in visitors))
-
-    visitors = [asyncio.create_task(visit_without_end()) for _ in range(3)]
-    await until_seen("0")
-    for version in "12345":
-        deployed = await wallet.deploy(name, node_app(f"s.end('{version}')"))
-        assert (await wallet.settled(deployed))["status"] == "ready"
-        assert (await fetch(wallet.gateway, name)).text == version
-        await until_seen(version)
-    for visitor in visitors:
-        assert not visitor.done(), visitor.result()
-        visitor.cancel()
-
-    assert set(seen) >= set("012345")
-
-
-async def test_zip_of_a_python_app_deploys(wallet: Wallet) -> None:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for path, text in READY["python"].items():
-            archive.writestr(f"project/{path}", text)
-    data = base64.b64encode(packed.getvalue()).decode()
-    name = fresh_name()
-
-    deployed = await wallet.deploy_paid(
-        name, upload={"type": "zip", "data": data, "filename": "project.zip"}
-    )
-
-    assert (await wallet.settled(deployed))["status"] == "ready"
-    assert "requirements.txt" in (await fetch(wallet.gateway, name)).text
 
 
 # What fails, and what is said
@@ -294,28 +126,6 @@ async def test_failure_says_what_happened_and_what_to_do(
 # Through the proxy
 
 
-async def test_websocket_goes_through(gateway: DevGateway, busy_name: str) -> None:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(address(gateway), headers=host(gateway, busy_name)) as socket,
-    ):
-        for word in ("hello", "again"):
-            await socket.send_str(word)
-            assert await socket.receive_str(timeout=BOUND_SECONDS) == word.upper()
-
-
-async def test_server_sent_events_arrive_one_by_one(gateway: DevGateway, busy_name: str) -> None:
-    async with (
-        asyncio.timeout(BOUND_SECONDS),
-        aiohttp.ClientSession() as session,
-        session.get(address(gateway, "/events"), headers=host(gateway, busy_name)) as stream,
-    ):
-        assert stream.content_type == "text/event-stream"
-        assert await stream.content.readuntil(b"\n\n") == b"data: one\n\n"
-        await fetch(gateway, busy_name, "/release")
-        assert await stream.content.readuntil(b"\n\n") == b"data: two\n\n"
-
-
 async def test_slow_answers_are_waited_for_and_hold_nobody_up(
     gateway: DevGateway, busy_name: str
 ) -> None:
@@ -343,21 +153,6 @@ async def test_visitors_that_hang_up_amid_an_answer_harm_nobody(
         while not held.done():
             assert (await fetch(gateway, busy_name, "/release")).status == 200
     assert held.result().text == "released"
-
-
-async def test_hundred_megabytes_reach_the_app(gateway: DevGateway, busy_name: str) -> None:
-    piece = bytes(range(256)) * (MIB // 256)
-    digest = hashlib.sha256()
-    for _ in range(100):
-        digest.update(piece)
-
-    async def pieces() -> AsyncIterator[bytes]:
-        for _ in range(100):
-            yield piece
-
-    page = await fetch(gateway, busy_name, "/upload", method="PUT", data=pieces())
-
-    assert page.text == f"{100 * MIB} {digest.hexdigest()}"
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])

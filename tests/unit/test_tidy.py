@@ -229,3 +229,94 @@ def test_no_test_hides_another() -> None:
     assert [name for name, count in Counter(names).items() if count > 1] == []
     stems = Counter(path.stem for path in tests)
     assert [stem for stem, count in stems.items() if count > 1] == []
+
+
+TESTS = {
+    path: ast.parse(text)
+    for path, text in TEXTS.items()
+    if path.suffix == ".py" and path.is_relative_to(REPOSITORY / "tests")
+}
+PRIVATE = re.compile(r"_[a-z]\w*")
+REACHING_YET = {
+    "light_gateway.py",
+    "test_admission.py",
+    "test_database.py",
+    "test_deletion.py",
+    "test_delivery_order.py",
+    "test_deploy_answers.py",
+    "test_disk_space.py",
+    "test_drain.py",
+    "test_eip3009.py",
+    "test_hold.py",
+    "test_ledger.py",
+    "test_nonce_histories.py",
+    "test_nonces.py",
+    "test_paywall.py",
+    "test_periodic_work.py",
+    "test_project_rows.py",
+    "test_quotes.py",
+    "test_reconciler.py",
+    "test_releases.py",
+    "test_rollback.py",
+    "test_schema.py",
+    "test_staging.py",
+    "test_topup_amount.py",
+    "test_volumes.py",
+    "test_webhooks.py",
+    "test_worker.py",
+    "test_workflow.py",
+}
+"""Tests that still use private names; no other may."""
+
+
+def test_scripts_in_strings_import_what_there_is() -> None:
+    """No checker reads what a test has another process run."""
+    there = {module_name(path) for path in PACKAGE.rglob("*.py")}
+    named = {
+        (path.name, name)
+        for path, text in TEXTS.items()
+        if path.suffix in {".py", ".md"}
+        for name in re.findall(r"^(?:from|import) (moorage[\w.]*)", text, re.MULTILINE)
+    }
+    assert {(where, name) for where, name in named if name not in there} == set()
+
+
+def test_no_test_imports_from_another() -> None:
+    """What two need lies in a module of its own."""
+    importing = {
+        path.name
+        for path, tree in TESTS.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("test_"))
+        or (isinstance(node, ast.Import) and any(n.name.startswith("test_") for n in node.names))
+    }
+    assert importing == set()
+
+
+def private_names(tree: ast.Module) -> Iterator[str]:
+    """Every private name that is reached for: of another's object, or of a module of ours."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls" | "os")):
+                pass
+            case ast.Attribute(attr=name):
+                yield name
+            case ast.ImportFrom(module=str(module), names=names) if module.startswith("moorage"):
+                yield from (alias.name for alias in names)
+            case (
+                ast.Call(func=ast.Name(id="getattr" | "setattr"), args=[_, ast.Constant(name), *_])
+                | ast.Call(func=ast.Attribute(attr="setattr"), args=[_, ast.Constant(name), *_])
+                | ast.Subscript(value=ast.Call(func=ast.Name(id="vars")), slice=ast.Constant(name))
+            ):
+                yield str(name)
+
+
+def test_no_test_reaches_into_private_parts() -> None:
+    """Tests use what others may use: how it is done inside may change without them."""
+    reaching = {
+        path.name
+        for path, tree in TESTS.items()
+        for name in private_names(tree)
+        if PRIVATE.fullmatch(name)
+    }
+    assert reaching - REACHING_YET == set()
