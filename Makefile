@@ -47,7 +47,7 @@ dev: setup
 test: develop clients languages
 ifeq ($(ARGS),)
 	$(BIN)/pytest tests/unit --numprocesses auto
-	$(BIN)/pytest --ignore tests/unit --numprocesses $(AT_ONCE) --dist loadfile
+	$(BIN)/pytest --ignore tests/unit --numprocesses $(AT_ONCE) --dist loadgroup
 else
 	$(BIN)/pytest $(ARGS)
 endif

@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # However long examples take, as the machine may be busy; in CI the same ones in each run, as what
@@ -23,3 +24,16 @@ pytest_plugins = [
     "records_fixture",
     "desk_fixture",
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Tests of a file share its gateway and chains, so one worker runs them all.
+
+    Unless the file says `spread(name)`: then other values of that parameter may go elsewhere.
+    """
+    for item in items:
+        group = item.path.stem
+        for spread in item.iter_markers("spread"):
+            params = item.callspec.params if hasattr(item, "callspec") else {}
+            group += f"-{params.get(spread.args[0], '')}"
+        item.add_marker(pytest.mark.xdist_group(group))

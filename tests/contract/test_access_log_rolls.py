@@ -3,10 +3,13 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
+import pytest
 from harbour import App, Harbour, get
 
+from moorage.address import Address
 from moorage.gateway.platform import find_tool
 from moorage.records.traffic import Position
 from moorage.routing.access_log import AccessLog
@@ -19,6 +22,12 @@ HOST = "my-app.localhost"
 TOKEN = "of-this-gateway"
 LONG = "x" * 30_000
 REQUESTS = 2_000
+
+
+@pytest.fixture
+def address(directory: Path) -> Address:
+    """One: to what is shown here it makes no difference."""
+    return Address.unix(directory / "one.sock")
 
 
 class Reader:

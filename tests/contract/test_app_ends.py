@@ -12,7 +12,7 @@ from moorage.engines.engine import AppExit, Engine
 from moorage.engines.sandbox.sandbox import Sandbox
 from small_apps import SERVER, build_and_start, fetch, plan, start
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.spread("runtime")]
 
 MORTAL = (
     "const born = String(process.hrtime());\n"

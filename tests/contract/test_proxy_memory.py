@@ -24,6 +24,12 @@ DEADLINE_SECONDS = 60.0
 BOMB = "bomb.localhost"
 
 
+@pytest.fixture
+def address(directory: Path) -> Address:
+    """One: to what is shown here it makes no difference."""
+    return Address.unix(directory / "one.sock")
+
+
 def resident_bytes(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)

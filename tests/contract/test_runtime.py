@@ -35,7 +35,7 @@ from small_apps import (
 )
 from waiting import until, until_read
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.spread("runtime")]
 
 
 async def test_app_builds_starts_and_answers(runtime: Engine, source: Path) -> None:

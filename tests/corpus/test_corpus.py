@@ -31,7 +31,7 @@ from moorage.toolchains.store import ToolchainStore
 from moorage.uploads.directory import DirectoryTree
 from sandbox_fixture import make_sandbox
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.spread("name")]
 
 MIB = 1024 * 1024
 APPS = Path(__file__).parent
@@ -102,7 +102,7 @@ class Tools:
         place.symlink_to(root.stdout.decode().strip())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
     return Tools(tmp_path_factory.mktemp("tools"))
 

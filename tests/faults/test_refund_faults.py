@@ -27,7 +27,11 @@ from moorage.storage.opening import open_database
 from paying import mine, until_mined
 from waiting import until
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.root]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.root,
+    pytest.mark.spread("step"),
+]
 
 AMOUNT = 200_000
 BEGUN, MINED = "begun", "mined"

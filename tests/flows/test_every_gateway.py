@@ -21,7 +21,7 @@ from visitor import address, fetch, host
 from waiting import until
 from wallet import Wallet, fresh_name
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.spread("gateway")]
 
 MIB = 1024 * 1024
 

@@ -25,7 +25,7 @@ from threats import ALLOWED, TERMINAL, THREATS, Threat
 from conftest import GATEWAY_SECRET, Host, Mode
 from moorage.engines.engine import Instance
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.spread("mode")]
 
 HOST_SECRET = "host-secret-52c9"
 NEIGHBOUR_SECRET = "neighbour-secret-77e0"

@@ -17,7 +17,11 @@ from moorage.errors import DeployFailed
 from remains import everything, processes_of, processes_saying
 from waiting import until
 
-pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.spread("mode"),
+]
 
 
 @pytest.fixture(scope="module")

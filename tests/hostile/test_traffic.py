@@ -19,7 +19,11 @@ from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.engine import Engine, Instance
 from rootless_fixture import missing, opened_rootless, rootless_directory
 
-pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.spread("deployer"),
+]
 
 PROXY_PORT = 8099
 SINK_PORT = 8098

@@ -21,7 +21,11 @@ from remains import processes_saying
 from rootless_fixture import RemoteRuntime
 from waiting import until_read
 
-pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.spread("mode"),
+]
 
 PRECIOUS = "precious"
 LEASE_SECONDS = 45  # that the kernel leaves to the holder of a lease
