@@ -27,7 +27,7 @@ from moorage.planning.plan import Plan
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
 from moorage.settings import Settings
-from moorage.uploads.directory import DirectoryTree
+from moorage.uploads.tree import DirectoryTree
 from toolboxes import TOOLBOX
 from wallet import deploy_body
 

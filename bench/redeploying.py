@@ -24,7 +24,7 @@ from moorage.gateway.platform import find_tool
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
 from moorage.settings import Settings
-from moorage.uploads.directory import DirectoryTree
+from moorage.uploads.tree import DirectoryTree
 from toolboxes import TOOLBOX
 from wallet import Answer, deploy_body
 

@@ -28,13 +28,12 @@ from moorage.errors import (
     PlanTooCostly,
     UploadInvalid,
 )
-from moorage.parsers.budget import Budget
 from moorage.parsers.plans import Plans
-from moorage.parsers.pool import ParserPool
-from moorage.parsers.turns import Party
+from moorage.parsers.pool import Budget, ParserPool
 from moorage.parsers.uploads import IN_PLACE_BYTES, UploadParser
 from moorage.planning.plan import Plan
 from moorage.uploads.parsing import InPlace, Parser
+from moorage.uploads.room import Uploader
 from toolboxes import TOOLBOX
 from upload_bodies import contents, document, receive, zip_body, zipped
 from waiting import until
@@ -44,7 +43,7 @@ LONG = {"filler": "x" * IN_PLACE_BYTES}
 """What makes a skeleton too long to be parsed in the event loop."""
 
 
-STRANGER = Party("192.0.2.1", is_stranger=True)
+STRANGER = Uploader("192.0.2.1", has_paid=False)
 
 
 @asynccontextmanager
@@ -67,13 +66,20 @@ async def parsing(kind: str) -> AsyncIterator[Parser]:
 
 
 async def plan(
-    plans: Plans, files: dict[str, bytes], spool: Path, *, party: Party = STRANGER, **others: Any
+    plans: Plans,
+    files: dict[str, bytes],
+    spool: Path,
+    *,
+    uploader: Uploader = STRANGER,
+    **others: Any,
 ) -> Plan:
     """The plan of an upload that is received just so."""
     body = json.dumps(document(files) | {"displayName": "x"} | others).encode()
     got = await receive(body, spool)
     try:
-        return await plans.plan(got.upload, got.tree_digest, got.request.settings, TOOLBOX, party)
+        return await plans.plan(
+            got.upload, got.tree_digest, got.request.settings, TOOLBOX, uploader
+        )
     finally:
         got.upload.close()
 
@@ -283,17 +289,17 @@ async def test_strangers_wait_while_wallets_that_paid_go_on(tmp_path: Path) -> N
         number = 0
         while len(held) < 2:  # until both that are stopped have got a job
             number += 1
-            party = Party(f"192.0.2.{number}", is_stranger=True)
+            uploader = Uploader(f"192.0.2.{number}", has_paid=False)
             job = asyncio.create_task(
-                plan(plans, {"index.js": b"%d" % number}, tmp_path, party=party)
+                plan(plans, {"index.js": b"%d" % number}, tmp_path, uploader=uploader)
             )
             if not (await asyncio.wait([job], timeout=1))[0]:
                 held.append(job)
-        newcomer = Party("192.0.2.200", is_stranger=True)
+        newcomer = Uploader("192.0.2.200", has_paid=False)
         with pytest.raises(PlannersBusy):
-            await plan(plans, {"index.js": b"new"}, tmp_path, party=newcomer)
-        payer = Party("0xca5b", is_stranger=False)
-        assert await plan(plans, {"index.js": b"paid"}, tmp_path, party=payer)
+            await plan(plans, {"index.js": b"new"}, tmp_path, uploader=newcomer)
+        payer = Uploader("0xca5b", has_paid=True)
+        assert await plan(plans, {"index.js": b"paid"}, tmp_path, uploader=payer)
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
         await asyncio.gather(*held)

@@ -28,7 +28,7 @@ from moorage.sdk.archive import list_files
 from moorage.toolchains.inventory import Inventory
 from moorage.toolchains.npm import Npm, find_npm
 from moorage.toolchains.store import ToolchainStore
-from moorage.uploads.directory import DirectoryTree
+from moorage.uploads.tree import DirectoryTree
 from sandbox_fixture import make_sandbox
 
 pytestmark = [pytest.mark.root, pytest.mark.spread("name")]

@@ -35,8 +35,8 @@ _OF_TRANSACTION = re.compile(r"payment:(?P<chain_id>\d+):(?P<tx_hash>0x[0-9a-f]{
 async def show_credits(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/credits`: balance, burn per hour, time of exhaustion, a page of the ledger."""
     wallet, _ = await authenticate(gateway, request)
-    many = whole_number(request, "limit", usual=_USUAL_ENTRIES, least=1, most=MOST_ENTRIES)
-    before = whole_number(request, "before", usual=_LAST_PLACE, least=1, most=_LAST_PLACE)
+    many = whole_number(request, "limit", default=_USUAL_ENTRIES, min_=1, max_=MOST_ENTRIES)
+    before = whole_number(request, "before", default=_LAST_PLACE, min_=1, max_=_LAST_PLACE)
     balance = await accounts.balance(gateway.db, wallet)
     held = await accounts.sum_of_account(gateway.db, held_account(wallet))
     burning = await intervals.open_of_wallet(gateway.db, wallet)

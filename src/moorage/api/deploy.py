@@ -21,7 +21,6 @@ from moorage.errors import (
     InvalidRequest,
 )
 from moorage.money import NOTHING, charge_to_atomic_units, usd_number
-from moorage.parsers.turns import Party
 from moorage.parsers.uploads import UploadParser
 from moorage.payments.protocols.demand import sharing_warning
 from moorage.storage.apps import projects
@@ -60,15 +59,15 @@ async def _read_bid(
     gateway: Gateway, request: Request, caller: Caller, payment: OfferedPayment
 ) -> tuple[DeployAttempt, Upload]:
     """The request's body and headers, checked, with the plan made; the upload is to be closed."""
-    party = _party(caller)
     arrival: Arrival = request.scope[ARRIVAL]
+    uploader = arrival.identify()
     received = await read_upload(
         request.stream(),
         content_length=_content_length(request),
         limits=gateway.upload_limits,
         spool_dir=gateway.spool_dir,
-        parser=UploadParser(gateway.parsers, party),
-        allowance=gateway.spool_room.allowance(arrival.identify(), arrival),
+        parser=UploadParser(gateway.parsers, uploader),
+        allowance=gateway.spool_room.allowance(uploader, arrival),
     )
     try:
         checked = received.request
@@ -85,7 +84,7 @@ async def _read_bid(
                 received.tree_digest,
                 checked.settings,
                 await gateway.inventory.known(),
-                party,
+                uploader,
             ),
             means=payment.means,
             evidence=payment.evidence,
@@ -95,13 +94,6 @@ async def _read_bid(
         await _close(received.upload)
         raise
     return attempt, received.upload
-
-
-def _party(caller: Caller) -> Party:
-    """On whose account the parsing is: keys are free, so a stranger's is its address's."""
-    if caller.stranger_at is None:
-        return Party(caller.wallet, is_stranger=False)
-    return Party(caller.stranger_at, is_stranger=True)
 
 
 async def _refuse_reserved(gateway: Gateway, name: str) -> None:

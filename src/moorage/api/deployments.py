@@ -6,7 +6,7 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.owned import owned_project
+from moorage.api.http.caller import owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import whole_number
 from moorage.api.http.small_body import parse_small, read_small
@@ -27,7 +27,7 @@ _MOST_ITEMS = 100
 async def list_deployments(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/projects/{projectId}/deployments`: newest first, a page of them."""
     project = await owned_project(gateway, request)
-    many = whole_number(request, "limit", usual=_USUAL_ITEMS, least=1, most=_MOST_ITEMS)
+    many = whole_number(request, "limit", default=_USUAL_ITEMS, min_=1, max_=_MOST_ITEMS)
     before = request.query_params.get("before")
     found = await releases.page(gateway.db, project_id=project.id, before=before, many=many)
     if found is None:

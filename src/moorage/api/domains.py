@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.owned import owned_project
+from moorage.api.http.caller import owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import parse_small, read_small
 from moorage.api.services import Gateway

@@ -86,11 +86,11 @@ def _wanted(request: Request) -> _Wanted:
         return _Wanted(kind=kind, after=_cursor("Last-Event-ID", last_seen), since_ms=0, tail=None)
     tail = None
     if "tail" in query or not ("after" in query or "since" in query):
-        tail = whole_number(request, "tail", usual=USUAL_LINES, least=1, most=MOST_LINES)
+        tail = whole_number(request, "tail", default=USUAL_LINES, min_=1, max_=MOST_LINES)
     return _Wanted(
         kind=kind,
-        after=whole_number(request, "after", usual=0, least=0, most=_LAST_CURSOR),
-        since_ms=time_ms(request, "since", usual=0),
+        after=whole_number(request, "after", default=0, min_=0, max_=_LAST_CURSOR),
+        since_ms=time_ms(request, "since", default=0),
         tail=tail,
     )
 

@@ -4,8 +4,7 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import authenticate
-from moorage.api.http.owned import owned_project
+from moorage.api.http.caller import authenticate, owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import parse_small, read_small
 from moorage.api.services import Gateway
@@ -69,7 +68,7 @@ async def show_project(gateway: Gateway, request: Request) -> Response:
 async def change_project(gateway: Gateway, request: Request) -> Response:
     """`PATCH /agent/projects/{projectId}`: change what it is called, or how its app is run."""
     project = await owned_project(gateway, request)
-    body = await read_small(request, most_bytes=MOST_CHANGE_BYTES)
+    body = await read_small(request, max_bytes=MOST_CHANGE_BYTES)
     change = change_request(parse_small(body, dict[str, object]))
     if change.volume:
         gateway.require_volumes("volume")

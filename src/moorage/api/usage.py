@@ -6,7 +6,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.owned import owned_project
+from moorage.api.http.caller import owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import LAST_TIME_MS, time_ms
 from moorage.api.services import Gateway
@@ -26,8 +26,8 @@ _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 async def show_usage(gateway: Gateway, request: Request) -> Response:
     """The hours between two times, a day up to now unless given, and their sum."""
     project = await owned_project(gateway, request)
-    until_ms = time_ms(request, "to", usual=min(gateway.clock.now_ms(), LAST_TIME_MS))
-    from_ms = time_ms(request, "from", usual=max(0, until_ms - _DAY_MS))
+    until_ms = time_ms(request, "to", default=min(gateway.clock.now_ms(), LAST_TIME_MS))
+    from_ms = time_ms(request, "from", default=max(0, until_ms - _DAY_MS))
     if not from_ms <= until_ms <= from_ms + LONGEST_DAYS * _DAY_MS:
         raise InvalidField("from", f"must be before `to`, by at most {LONGEST_DAYS} days")
     hours = await usage.between(gateway.db, project.id, from_ms=from_ms, until_ms=until_ms)

@@ -65,8 +65,8 @@ async def remove_webhook(gateway: Gateway, request: Request) -> Response:
 async def list_events(gateway: Gateway, request: Request) -> Response:
     """`GET /agent/events`: one's events in their order, page by page."""
     wallet, _ = await authenticate(gateway, request)
-    after = whole_number(request, "after", usual=0, least=0, most=_LAST_SEQUENCE)
-    limit = whole_number(request, "limit", usual=_USUAL_EVENTS, least=0, most=_MOST_EVENTS)
+    after = whole_number(request, "after", default=0, min_=0, max_=_LAST_SEQUENCE)
+    limit = whole_number(request, "limit", default=_USUAL_EVENTS, min_=0, max_=_MOST_EVENTS)
     found = await events.of_wallet(gateway.db, wallet, after=after, most=limit)
     last = found[-1].sequence if found else after
     return json_response(EventPage(events=[_item(event) for event in found], last_sequence=last))

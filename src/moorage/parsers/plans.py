@@ -8,9 +8,9 @@ import msgspec
 
 from moorage.parsers.job import MakePlan, PlanMade
 from moorage.parsers.pool import ParserFault, ParserPool
-from moorage.parsers.turns import Party
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.toolbox import Toolbox
+from moorage.uploads.room import Uploader
 from moorage.uploads.tree import Upload
 
 _MAX_KEPT = 1_000
@@ -32,7 +32,12 @@ class Plans:
         self._toolbox_digest = b""
 
     async def plan(
-        self, upload: Upload, tree_digest: str, settings: Settings, toolbox: Toolbox, party: Party
+        self,
+        upload: Upload,
+        tree_digest: str,
+        settings: Settings,
+        toolbox: Toolbox,
+        uploader: Uploader,
     ) -> Plan:
         """The plan for an upload whose files have this digest.
 
@@ -44,7 +49,7 @@ class Plans:
             self._kept.move_to_end(key)
             return _PLANS.decode(kept)
         job, descriptors = _job(upload, settings, toolbox)
-        made = (await self._pool.do(job, descriptors, party)).outcome
+        made = (await self._pool.do(job, descriptors, uploader)).outcome
         if not isinstance(made, PlanMade):
             raise ParserFault(repr(made))
         self._keep(key, msgspec.msgpack.encode(made.plan))

@@ -10,7 +10,6 @@ import structlog
 
 from moorage.errors import ConfigurationInvalid, PlannersBusy, PlanTooCostly
 from moorage.metrics import record_parser_end
-from moorage.parsers.budget import Budget
 from moorage.parsers.job import (
     Answer,
     DiskFailed,
@@ -20,10 +19,12 @@ from moorage.parsers.job import (
     Order,
     RanOut,
     Refusal,
+    Unpack,
     error_of,
 )
 from moorage.parsers.process import ParserEnded, ParserProcess
-from moorage.parsers.turns import Party, Turns, TurnsFull, Waiting
+from moorage.parsers.turns import Turns, TurnsFull, Waiting
+from moorage.uploads.room import Uploader
 
 log = structlog.get_logger()
 
@@ -32,6 +33,44 @@ _MAX_WAIT_SECONDS = 30.0
 _SLACK_SECONDS = 5.0  # after a process should have ended itself
 _AGAIN_SECONDS = 5.0  # after a process could not be started
 _TRIES = 2  # at a job whose process was ended by something else than its limits
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """Processor time in seconds; a process that takes more is ended by the kernel."""
+
+    plan_cpu_seconds: float = 2.0
+    """To parse a body, and to plan. The largest honest uploads take a tenth of it."""
+
+    unpack_cpu_seconds: float = 10.0
+    """256 MiB take one to two; data that is made to be slow to inflate takes some more."""
+
+    wall_times: float = 15.0
+    """How many times its processor time a job may last, as the machine has other things to do."""
+
+    max_memory_bytes: int = 512 * 1024 * 1024
+    """Of address space, 40 MiB of which the interpreter takes."""
+
+    spent_cpu_seconds: float = 60.0
+    """What a process uses in all before another takes its place: by a job less than its limit."""
+
+    spent_jobs: int = 5_000
+    """How many jobs a process does before another takes its place, as memory falls to pieces."""
+
+    def cpu_seconds(self, job: Job) -> float:
+        """The processor time that a job may take."""
+        return self.unpack_cpu_seconds if isinstance(job, Unpack) else self.plan_cpu_seconds
+
+    def wall_seconds(self, job: Job) -> float:
+        """How long a job may last."""
+        return self.wall_times * self.cpu_seconds(job)
+
+    def too_much_time(self, job: Job) -> str:
+        """The limit of processor time, for a person."""
+        return f"{self.cpu_seconds(job):g} s of processor time"
+
+    def is_spent(self, *, jobs: int, cpu_seconds: float) -> bool:
+        """Whether a process has done its part."""
+        return jobs >= self.spent_jobs or cpu_seconds >= self.spent_cpu_seconds
 
 
 class ParserFault(RuntimeError):
@@ -88,7 +127,7 @@ class ParserPool:
         self._all.clear()
 
     async def do(
-        self, job: Job, descriptors: Sequence[int], party: Party, *, is_heavy: bool = False
+        self, job: Job, descriptors: Sequence[int], uploader: Uploader, *, is_heavy: bool = False
     ) -> Answer:
         """The answer to a job, which is seen to its end even when its caller no longer waits.
 
@@ -96,7 +135,7 @@ class ParserPool:
         PlannersBusy, and OSError where files can't be written.
         """
         try:
-            place = await self._place(party, is_heavy=is_heavy)
+            place = await self._place(uploader, is_heavy=is_heavy)
         except BaseException:
             _close(descriptors)
             raise
@@ -113,9 +152,9 @@ class ParserPool:
         if not task.cancelled():
             task.exception()  # whoever waits has it; nobody need
 
-    async def _place(self, party: Party, *, is_heavy: bool) -> Waiting:
+    async def _place(self, uploader: Uploader, *, is_heavy: bool) -> Waiting:
         """A place in the turns. Raises PlannersBusy."""
-        place = Waiting(party, is_heavy, asyncio.get_running_loop().create_future())
+        place = Waiting(uploader, is_heavy, asyncio.get_running_loop().create_future())
         if self._turns.begin_now(place):
             return place
         try:

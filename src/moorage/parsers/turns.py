@@ -3,30 +3,24 @@
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import NamedTuple
 
-_REMEMBERED = 10_000  # parties
+from moorage.uploads.room import Uploader
+
+_REMEMBERED = 10_000  # uploaders
 _OF_STRANGERS = 4  # times as much as of others counts what a stranger used
-
-
-class Party(NamedTuple):
-    """On whose account a job is: a wallet that paid, or an address of wallets that never did."""
-
-    key: str
-    is_stranger: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Waiting:
     """A job, from when it waits until it has ended."""
 
-    party: Party
+    uploader: Uploader
     is_heavy: bool  # it takes seconds, not milliseconds, when it is honest
     turn: "asyncio.Future[None]"  # done when it may begin
 
 
 class TurnsFull(Exception):
-    """As many jobs wait as may, of this party or in all."""
+    """As many jobs wait as may, of this uploader or in all."""
 
 
 class Turns:
@@ -34,7 +28,7 @@ class Turns:
 
     Strangers never have all places, nor do heavy jobs; heavy jobs of strangers leave two free, so
     that a small one of a newcomer finds one. A stranger has one place at a time. In all and for
-    each party a bounded number waits; where all is full, the party that has most waiting loses its
+    each uploader a bounded number waits; where all is full, whoever has most waiting loses its
     newest one.
     """
 
@@ -45,10 +39,10 @@ class Turns:
             raise ValueError("three places at least: see above")
         self._places = places
         self._max_waiting = waiting
-        self._max_of = {True: of_stranger, False: of_other}
+        self._max_of = {True: of_other, False: of_stranger}
         self._queue: list[Waiting] = []
         self._running: list[Waiting] = []
-        self._used: OrderedDict[str, float] = OrderedDict()  # party → seconds, weighted
+        self._used: OrderedDict[str, float] = OrderedDict()  # uploader → seconds, weighted
         self._begun_at = 0.0  # what the last one to begin had used: newcomers start from there
 
     def begin_now(self, job: Waiting) -> bool:
@@ -63,8 +57,8 @@ class Turns:
 
         Raises TurnsFull.
         """
-        own = sum(1 for other in self._queue if other.party.key == job.party.key)
-        if own >= self._max_of[job.party.is_stranger]:
+        own = sum(1 for other in self._queue if other.uploader.key == job.uploader.key)
+        if own >= self._max_of[job.uploader.has_paid]:
             raise TurnsFull
         dropped = None
         if len(self._queue) >= self._max_waiting:
@@ -86,7 +80,7 @@ class Turns:
         able = [job for job in self._queue if self._may_begin(job)]
         if not able:
             return None
-        job = min(able, key=lambda job: self._used_by(job.party))  # the first of equals
+        job = min(able, key=lambda job: self._used_by(job.uploader))  # the first of equals
         self._queue.remove(job)
         self._begin(job)
         return job
@@ -94,30 +88,30 @@ class Turns:
     def end(self, job: Waiting, cpu_seconds: float) -> None:
         """Takes the place of a job that began back, which used that much."""
         self._running.remove(job)
-        weight = _OF_STRANGERS if job.party.is_stranger else 1
-        self._used[job.party.key] = self._used_by(job.party) + weight * cpu_seconds
-        self._used.move_to_end(job.party.key)
+        weight = 1 if job.uploader.has_paid else _OF_STRANGERS
+        self._used[job.uploader.key] = self._used_by(job.uploader) + weight * cpu_seconds
+        self._used.move_to_end(job.uploader.key)
         if len(self._used) > _REMEMBERED:
             self._used.popitem(last=False)
 
     def _begin(self, job: Waiting) -> None:
         self._running.append(job)
-        self._begun_at = self._used_by(job.party)
+        self._begun_at = self._used_by(job.uploader)
 
-    def _used_by(self, party: Party) -> float:
+    def _used_by(self, uploader: Uploader) -> float:
         """No less than where newcomers start: who was away for long has saved nothing up."""
-        return max(self._begun_at, self._used.get(party.key, 0.0))
+        return max(self._begun_at, self._used.get(uploader.key, 0.0))
 
     def _may_begin(self, job: Waiting) -> bool:
         running = self._running
-        free_for_others = job.party.is_stranger + job.is_heavy
+        free_for_others = (not job.uploader.has_paid) + job.is_heavy
         alike = sum(
             1
             for other in running
-            if other.party.is_stranger >= job.party.is_stranger and other.is_heavy >= job.is_heavy
+            if other.uploader.has_paid <= job.uploader.has_paid and other.is_heavy >= job.is_heavy
         )
-        own = sum(1 for other in running if other.party.key == job.party.key)
-        is_own_full = own >= (1 if job.party.is_stranger else self._places - 1)
+        own = sum(1 for other in running if other.uploader.key == job.uploader.key)
+        is_own_full = own >= (self._places - 1 if job.uploader.has_paid else 1)
         return (
             len(running) < self._places
             and alike < self._places - free_for_others
@@ -127,8 +121,8 @@ class Turns:
     def _newest_of_greediest(self, own: int) -> Waiting:
         counts: dict[str, int] = {}
         for job in self._queue:
-            counts[job.party.key] = counts.get(job.party.key, 0) + 1
+            counts[job.uploader.key] = counts.get(job.uploader.key, 0) + 1
         key = max(counts, key=counts.__getitem__)
         if counts[key] <= own + 1:
             raise TurnsFull
-        return next(job for job in reversed(self._queue) if job.party.key == key)
+        return next(job for job in reversed(self._queue) if job.uploader.key == key)

@@ -1,4 +1,4 @@
-"""Uploads parsed by the pool: the `Parser` that `read_upload` is given for one party."""
+"""Uploads parsed by the pool: the `Parser` that `read_upload` is given for one uploader."""
 
 import os
 
@@ -12,9 +12,9 @@ from moorage.parsers.job import (
     error_of,
 )
 from moorage.parsers.pool import ParserFault, ParserPool
-from moorage.parsers.turns import Party
 from moorage.uploads.limits import UploadLimits
 from moorage.uploads.parsing import Described, Skeleton, describe
+from moorage.uploads.room import Uploader
 from moorage.uploads.spool import Content, SpoolFile
 from moorage.uploads.unpacking import Unpacked
 
@@ -25,16 +25,16 @@ IN_PLACE_BYTES = 16 * 1024
 class UploadParser:
     """See `Parser`; raises PlanTooCostly and PlannersBusy beside what it does."""
 
-    def __init__(self, pool: ParserPool, party: Party) -> None:
+    def __init__(self, pool: ParserPool, uploader: Uploader) -> None:
         self._pool = pool
-        self._party = party
+        self._uploader = uploader
 
     async def describe(self, skeleton: Skeleton, limits: UploadLimits) -> Described:
         """What the body says."""
         if len(skeleton.text) <= IN_PLACE_BYTES:
             return describe(skeleton, limits)
         job = Describe(skeleton.text, skeleton.damaged, limits)
-        found = (await self._pool.do(job, (), self._party)).outcome
+        found = (await self._pool.do(job, (), self._uploader)).outcome
         if not isinstance(found, BodyDescribed):
             raise ParserFault(repr(found))
         for path in found.paths or ():
@@ -51,7 +51,7 @@ class UploadParser:
         descriptors = [into.opened(os.O_WRONLY)]
         if archive.file is not None:
             descriptors.insert(0, archive.file.opened(os.O_RDONLY))
-        answer = await self._pool.do(job, descriptors, self._party, is_heavy=is_heavy)
+        answer = await self._pool.do(job, descriptors, self._uploader, is_heavy=is_heavy)
         if not isinstance(answer.outcome, ArchiveUnpacked):
             raise ParserFault(repr(answer.outcome))
         length = into.measured()

@@ -3,6 +3,10 @@
 Follows APPNOTE 6.3.10, less what no honest archive of an app needs: split archives, encryption,
 other methods than stored and deflated, links and devices, data before or after the archive, entries
 that share bytes. Where the two headers of an entry tell different stories, the archive is refused.
+
+Not by `zipfile`: it takes what it can guess (prefixed archives, counts that do not match, names cut
+at a null byte or read as cp437), so that end record, names and local headers would be read here as
+well, and a second reading of one archive is how tricks pass.
 """
 
 import os

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from moorage.parsers.turns import Party, Turns, TurnsFull, Waiting
+from moorage.parsers.turns import Turns, TurnsFull, Waiting
+from moorage.uploads.room import Uploader
 
-ALICE, BOB = Party("alice", is_stranger=False), Party("bob", is_stranger=False)
+ALICE, BOB = Uploader("alice", has_paid=True), Uploader("bob", has_paid=True)
 
 
 @pytest.fixture
@@ -25,13 +26,13 @@ class Jobs:
         self.turns = turns
         self.names: dict[Waiting, str] = {}
 
-    def make(self, name: str, party: Party, *, is_heavy: bool = False) -> Waiting:
-        job = Waiting(party, is_heavy, self._loop.create_future())
+    def make(self, name: str, uploader: Uploader, *, is_heavy: bool = False) -> Waiting:
+        job = Waiting(uploader, is_heavy, self._loop.create_future())
         self.names[job] = name
         return job
 
-    def wait(self, name: str, party: Party, *, is_heavy: bool = False) -> Waiting:
-        job = self.make(name, party, is_heavy=is_heavy)
+    def wait(self, name: str, uploader: Uploader, *, is_heavy: bool = False) -> Waiting:
+        job = self.make(name, uploader, is_heavy=is_heavy)
         self.turns.wait(job)
         return job
 
@@ -48,8 +49,8 @@ def jobs(loop: asyncio.AbstractEventLoop) -> Jobs:
     return Jobs(loop, Turns(3))
 
 
-def stranger(number: int) -> Party:
-    return Party(f"192.0.2.{number}", is_stranger=True)
+def stranger(number: int) -> Uploader:
+    return Uploader(f"192.0.2.{number}", has_paid=False)
 
 
 def test_strangers_leave_a_place_for_wallets_that_paid(jobs: Jobs) -> None:

@@ -9,7 +9,7 @@ import pytest
 from moorage.planning.source import SourceTree
 from moorage.sdk.archive import list_files
 from moorage.uploads import Upload, UploadLimits
-from moorage.uploads.directory import DirectoryTree
+from moorage.uploads.tree import DirectoryTree
 from upload_bodies import contents, files_body, receive
 
 FILES = {

@@ -12,10 +12,19 @@ from moorage.api.http.request_context import HAS_PAID, WALLET
 from moorage.api.services import Gateway
 from moorage.auth.client_address import rate_limit_key
 from moorage.auth.wallet import SignedHeaders, signed_body_digest
-from moorage.errors import AuthError, PaymentPending, RateLimited, SignatureInvalid
+from moorage.errors import (
+    AuthError,
+    PaymentPending,
+    ProjectNotFound,
+    RateLimited,
+    SignatureInvalid,
+    WrongWallet,
+)
 from moorage.metrics import record_auth_failure
 from moorage.payments.protocols.evidence import TransactionEvidence
+from moorage.records.project import Project
 from moorage.signed_request import Target
+from moorage.storage.apps import projects
 from moorage.storage.money import payments
 
 PAID = "moorage.paid"
@@ -64,6 +73,20 @@ async def authenticate(gateway: Gateway, request: Request) -> Caller:
     caller = await count(gateway, request, signed.wallet)
     await use_nonce(gateway, signed)
     return caller
+
+
+async def owned_project(gateway: Gateway, request: Request) -> Project:
+    """The caller's project, of the path's `projectId`; the request is counted.
+
+    Raises an AuthError, RateLimited, ProjectNotFound and WrongWallet.
+    """
+    wallet, _ = await authenticate(gateway, request)
+    project = await projects.by_id(gateway.db, request.path_params["projectId"])
+    if project is None:
+        raise ProjectNotFound
+    if project.wallet != wallet:
+        raise WrongWallet
+    return project
 
 
 async def verify(gateway: Gateway, request: Request) -> SignedHeaders:

@@ -7,34 +7,34 @@ from starlette.requests import Request
 
 from moorage.errors import InvalidField
 
-_MOST_DIGITS = 19  # of 2**63 - 1
+_MAX_DIGITS = 19  # of 2**63 - 1
 LAST_TIME_MS = 253_402_300_799_999  # the end of the year 9999
-_LONGEST_TIME = 40
+_MAX_TIME_LENGTH = 40
 
 
-def whole_number(request: Request, name: str, *, usual: int, least: int, most: int) -> int:
-    """The number of that name, `usual` without one. Raises InvalidField."""
+def whole_number(request: Request, name: str, *, default: int, min_: int, max_: int) -> int:
+    """The number of that name, `default` without one. Raises InvalidField."""
     text = request.query_params.get(name)
     if text is None:
-        return usual
-    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
-    if not is_number or not least <= int(text) <= most:
-        raise InvalidField(name, f"must be a whole number from {least} to {most}")
+        return default
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+    if not is_number or not min_ <= int(text) <= max_:
+        raise InvalidField(name, f"must be a whole number from {min_} to {max_}")
     return int(text)
 
 
-def time_ms(request: Request, name: str, *, usual: int) -> int:
-    """The time of that name, `usual` without one: ISO 8601 with its offset, or Unix milliseconds.
+def time_ms(request: Request, name: str, *, default: int) -> int:
+    """The time of that name, `default` without one: ISO 8601 with its offset, or Unix milliseconds.
 
     Raises InvalidField.
     """
     text = request.query_params.get(name)
     if text is None:
-        return usual
+        return default
     if text.isascii() and text.isdigit() and len(text) <= len(str(LAST_TIME_MS)):
         return min(int(text), LAST_TIME_MS)
     moment = None
-    if len(text) <= _LONGEST_TIME:
+    if len(text) <= _MAX_TIME_LENGTH:
         with contextlib.suppress(ValueError):
             moment = datetime.fromisoformat(text)
     if moment is None or moment.tzinfo is None:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from moorage.errors import BodyTooLarge, InvalidField
 
-MOST_BYTES = 16 * 1024
+MAX_BYTES = 16 * 1024
 
 _SHOWN_LENGTH = 64
 _WORDS = {"string": "a string", "decimal": "a number"}
@@ -18,12 +18,12 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _Body = TypeVar("_Body")
 
 
-async def read_small(request: Request, *, most_bytes: int = MOST_BYTES) -> bytes:
+async def read_small(request: Request, *, max_bytes: int = MAX_BYTES) -> bytes:
     """The request's body. Raises BodyTooLarge."""
     received = bytearray()
     async for piece in request.stream():
         received += piece
-        if len(received) > most_bytes:
+        if len(received) > max_bytes:
             raise BodyTooLarge
     return bytes(received)
 

@@ -38,8 +38,8 @@ def plan(
     from moorage.planning.planner import make_plan
     from moorage.planning.static import said
     from moorage.sdk.archive import list_files
-    from moorage.uploads.directory import DirectoryTree
     from moorage.uploads.request import deploy_settings
+    from moorage.uploads.tree import DirectoryTree
 
     screen = Screen(json=json)
     asked = app.settings(VariableReader(os.environ, sys.stdin.buffer))
