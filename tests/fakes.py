@@ -1,7 +1,7 @@
 """Stand-ins for the parts whose faults can't be provoked otherwise: a runtime, routes, a chain."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -67,6 +67,13 @@ def authorizes(amount: int = 5, *, payer: str = ALICE) -> AuthorizationEvidence:
 def app_address(deployment_id: str) -> Address:
     """Where `FakeRuntime` runs an app."""
     return Address(f"unix:/run/apps/{deployment_id}.sock")
+
+
+def page_of(lines: Sequence[LogLine], *, after: Cursor, tail: int | None, limit: int) -> LogPage:
+    """A page of lines whose cursors count them."""
+    begin = max(after, len(lines) - (len(lines) if tail is None else tail))
+    found = [replace(line, cursor=n) for n, line in enumerate(lines, 1)][begin:][:limit]
+    return LogPage(lines=tuple(found), next=begin + len(found))
 
 
 class FakeRuntime:
@@ -236,13 +243,12 @@ class FakeRuntime:
         if kind is LogKind.RUNTIME:
             noted = self.notes.get(deployment_id, ())
             lines += [LogLine(0, LogStream.GATEWAY, text, 0) for text in noted]
-        begin = max(after, len(lines) - (len(lines) if tail is None else tail))
-        found = [replace(line, cursor=n) for n, line in enumerate(lines, 1)][begin:][:limit]
-        return LogPage(lines=tuple(found), next=begin + len(found))
+        return page_of(lines, after=after, tail=tail, limit=limit)
 
     async def note(self, deployment_id: str, text: str) -> None:
         await asyncio.sleep(0)
-        self.notes.setdefault(deployment_id, []).append(text)
+        if deployment_id in {*self.built, *self.apps, *self.discarded}:
+            self.notes.setdefault(deployment_id, []).append(text)
 
     async def _enter(self, method: str, subject: str) -> None:
         self.calls.append((method, subject))

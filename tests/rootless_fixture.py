@@ -77,6 +77,8 @@ def as_user(directory: Path) -> list[str]:
 class RemoteRuntime:
     """A `Rootless` in the other process: its methods, by the same names."""
 
+    capabilities = Rootless.capabilities
+
     def __init__(self, directory: Path, **options: Any) -> None:
         self.directory = directory
         self._socket = directory / "calls"

@@ -17,31 +17,17 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from moorage.address import Address
+from file_engine import FileEngine
 from moorage.clock import Clock
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.keeping import reconciler
 from moorage.deploy.work import worker
-from moorage.engines.engine import (
-    AppExit,
-    BuildSpec,
-    Capabilities,
-    Cursor,
-    Disks,
-    Incident,
-    Instance,
-    InstanceSpec,
-    LogPage,
-    Usage,
-)
-from moorage.errors import DeployFailed, FailureCause
 from moorage.failpoints import armed
 from moorage.gateway.platform import Platform, http_url, listen
 from moorage.gateway.running import run_gateway
 from moorage.gateway.stopping import stop_on_signals
 from moorage.gateway.toolchains import open_toolchains
 from moorage.payments.relay import settlement_follow_up
-from moorage.records.log import LogKind
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy_config import ACCESS_LOG
 from moorage.routing.router import Router
@@ -50,115 +36,6 @@ from moorage.storage import sqlite
 from moorage.storage.purpose import Purpose
 
 LOOPBACK = "127.0.0.1"
-
-
-class FileRuntime:
-    """An `Engine` whose builds and apps are empty files; they outlive the gateway, as apps do."""
-
-    capabilities = Capabilities(volumes=True, caches=False)
-
-    def __init__(self, directory: Path, socket_path: Path) -> None:
-        self._built = directory / "built"
-        self._running = directory / "running"
-        self._socket = socket_path
-
-    async def open(self) -> str:
-        for directory in (self._built, self._running):
-            directory.mkdir(parents=True, exist_ok=True)
-        return "none"
-
-    async def check(self) -> None:
-        return
-
-    async def close(self, *, stop_apps: bool) -> None:
-        return
-
-    async def build(self, spec: BuildSpec) -> None:
-        (self._built / spec.deployment_id).touch()
-
-    async def copy(self, origin_id: str, deployment_id: str) -> None:
-        (self._built / deployment_id).touch()
-
-    async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
-        if not (self._built / spec.deployment_id).exists():
-            raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to start")
-        (self._running / spec.deployment_id).touch()
-        return self._instance(spec.deployment_id)
-
-    async def stop(self, deployment_id: str) -> None:
-        (self._running / deployment_id).unlink(missing_ok=True)
-
-    async def discard(self, deployment_id: str) -> None:
-        await self.remove(deployment_id)
-
-    async def remove(self, deployment_id: str) -> None:
-        await self.stop(deployment_id)
-        (self._built / deployment_id).unlink(missing_ok=True)
-
-    async def volumes(self) -> set[str]:
-        return set()
-
-    async def clear_volume(self, volume_id: str) -> None:
-        return
-
-    async def remove_volume(self, volume_id: str) -> None:
-        return
-
-    async def connections(self, deployment_id: str) -> int:
-        return 0
-
-    async def usage(self) -> dict[str, Usage]:
-        return {}
-
-    async def next_incident(self) -> Incident:
-        never: asyncio.Future[Incident] = asyncio.Future()
-        return await never
-
-    async def disks(self) -> Disks:
-        return Disks(free_bytes=1 << 40)
-
-    async def free_networks(self) -> None: ...
-
-    async def running(self) -> dict[str, Instance]:
-        return {path.name: self._instance(path.name) for path in self._running.iterdir()}
-
-    async def instance(self, deployment_id: str) -> Instance | None:
-        return (await self.running()).get(deployment_id)
-
-    async def next_exit(self) -> str:
-        return await asyncio.Future()  # never
-
-    async def known(self) -> set[str]:
-        return {path.name for path in self._built.iterdir()}
-
-    def memory_bytes(self) -> int:
-        return 1 << 50
-
-    async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
-        return False
-
-    async def exit_reason(self, deployment_id: str) -> AppExit | None:
-        return None
-
-    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
-        return ""
-
-    async def read_log(
-        self,
-        deployment_id: str,
-        kind: LogKind,
-        *,
-        after: Cursor = 0,
-        since_ms: int = 0,
-        tail: int | None = None,
-        limit: int = 10_000,
-    ) -> LogPage:
-        return LogPage(lines=(), next=0)
-
-    async def note(self, deployment_id: str, text: str) -> None: ...
-
-    def _instance(self, deployment_id: str) -> Instance:
-        return Instance(deployment_id=deployment_id, address=Address.unix(self._socket), port=3000)
 
 
 class LightProxy:
@@ -200,7 +77,7 @@ async def open_platform(
     """The stand-ins, in the shape of the real parts."""
     run_dir = Path(settings.run_dir)
     apps_socket, proxy_dir = run_dir / "apps.sock", run_dir / "proxy"
-    runtime = FileRuntime(run_dir / "apps", apps_socket)
+    runtime = FileEngine(run_dir / "apps", apps_socket)
     router = Router(proxy_dir, settings.base_domain)
     proxy = LightProxy(router)
     isolation = await runtime.open()
