@@ -177,7 +177,7 @@ class Metering:
 
     async def _warn(self, tx: Transaction, wallet: str) -> None:
         """Tell a wallet once that its credits last 72, 24 or 1 more hours."""
-        balance, warned = await accounts.standing(tx, wallet)
+        balance, warned, _ = await accounts.wallet_row(tx, wallet)
         a_month = await intervals.a_month_of_wallet(tx, wallet)
         runs_out_ms, now_ms = None, self.time.now_ms()
         if balance * MONTH_MS < a_month * _ENOUGH_HOURS * HOUR_MS:

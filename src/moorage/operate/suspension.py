@@ -11,6 +11,7 @@ from moorage.settings import Settings
 from moorage.storage.apps import blocks, projects
 from moorage.storage.apps.blocks import Block
 from moorage.storage.database import Transaction
+from moorage.storage.money import accounts
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -37,7 +38,7 @@ async def run_unsuspend(settings: Settings, subject: Subject) -> list[Project]:
         if subject.wallet:
             return await unblock_wallet(tx, subject.wallet)
         project = await _named(tx, subject.name)
-        if await blocks.reason_of_wallet(tx, project.wallet) is not None:
+        if (await accounts.wallet_row(tx, project.wallet)).blocked_reason is not None:
             raise InvalidField(
                 subject.name, f"its wallet is suspended: moorage resume --wallet {project.wallet}"
             )

@@ -8,9 +8,11 @@ import pytest
 from gate import PRICE, Gate, attempt, dearer
 from sqlalchemy import bindparam, select
 
+from moorage.deploy.entrance import admission
 from moorage.deploy.entrance.attempt import Admitted
 from moorage.errors import (
     ChainUnavailable,
+    CommitUnknown,
     DatabaseUnavailable,
     IdempotencyInProgress,
     NameUnavailable,
@@ -734,6 +736,17 @@ async def claimed(gate: Gate) -> Claim:
             tx, claim, request_digest="", lease_until_ms=now_ms + 1, now_ms=now_ms, after_ms=0
         )
     return claim
+
+
+async def test_files_stay_where_nobody_can_tell_whether_the_deployment_was_recorded(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unknown(*_: object) -> None:
+        raise CommitUnknown
+
+    monkeypatch.setattr(admission, "enter", unknown)
+    assert isinstance(await gate.refused(tx=gate.pay()), PaymentPending)
+    assert len(gate.kept()) == 1
 
 
 async def test_another_payment_with_an_answered_request_is_credited(gate: Gate) -> None:

@@ -14,6 +14,7 @@ from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import blocks, projects
+from moorage.storage.money import accounts
 from records_fixture import ALICE, add_deployment, add_project, fund
 
 REASON = "phishing"
@@ -178,7 +179,7 @@ async def test_wallet_is_blocked_with_all_it_has_and_lifted_with_all_of_it(
     async with yard.db.transaction(durable=False) as tx:
         await block_wallet(tx, ALICE, REASON, now_ms=0)
     await blocking.enforce()
-    assert await blocks.reason_of_wallet(yard.db, ALICE) == REASON
+    assert (await accounts.wallet_row(yard.db, ALICE)).blocked_reason == REASON
     assert {each.unique_name for each in await blocks.all_blocks(yard.db)} == {
         "",
         project.unique_name,
@@ -189,7 +190,7 @@ async def test_wallet_is_blocked_with_all_it_has_and_lifted_with_all_of_it(
         lifted = await unblock_wallet(tx, ALICE)
     assert {each.id for each in lifted} == {project.id, other.id}
     assert await blocks.all_blocks(yard.db) == []
-    assert await blocks.reason_of_wallet(yard.db, ALICE) is None
+    assert (await accounts.wallet_row(yard.db, ALICE)).blocked_reason is None
 
 
 async def test_what_is_being_deleted_is_left_to_that(

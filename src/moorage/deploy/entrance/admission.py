@@ -14,9 +14,9 @@ from moorage.deploy.entrance.price import Pricing, Shortfall, missing
 from moorage.deploy.entrance.situation import Situation, read_situation
 from moorage.errors import (
     AuthorizationRefused,
+    CommitUnknown,
     DatabaseUnavailable,
     MoorageError,
-    NameUnavailable,
     PaymentError,
     UniqueViolation,
 )
@@ -73,13 +73,16 @@ class Admission:
         """Queues it. Raises PaymentRequired, NameUnavailable, NoCapacity, PaymentError."""
         price = await self._price(attempt)
         deployment_id = str(uuid.uuid4())
+        receipt: PaymentReceipt | None = None
         try:
             await in_thread(_materialise, upload, self._sources / deployment_id)
             receipt = await self._pay(attempt)
             failpoint("credited")
             admitted, superseded = await self._enter(attempt, price, receipt, deployment_id)
-        except BaseException:
-            await self._clear_up(deployment_id)
+        except BaseException as error:
+            await self._clear_up(deployment_id, keep=isinstance(error, CommitUnknown))
+            if receipt is not None and isinstance(error, MoorageError):
+                raise pay.after_payment(error, receipt) from error
             raise
         if admitted.deployment_id != deployment_id:
             await self._remove_source(deployment_id)
@@ -162,24 +165,7 @@ class Admission:
         receipt: PaymentReceipt | None,
         deployment_id: str,
     ) -> tuple[Admitted, tuple[str, ...]]:
-        """Queues the deployment, and returns the ids of those that are given up for it.
-
-        After a credit nothing here answers 5xx.
-        """
-        try:
-            return await self._decide(attempt, price, receipt, deployment_id)
-        except MoorageError as error:
-            if receipt is None:
-                raise
-            raise pay.after_payment(error, receipt) from error
-
-    async def _decide(
-        self,
-        attempt: DeployAttempt,
-        price: MicroUsd,
-        receipt: PaymentReceipt | None,
-        deployment_id: str,
-    ) -> tuple[Admitted, tuple[str, ...]]:
+        """Queues the deployment, and returns the ids of those that are given up for it."""
         paid = receipt is not None
         try:
             async with self._db.transaction(durable=True) as tx:
@@ -199,12 +185,12 @@ class Admission:
                     )
                     return await enter(tx, entry, self._vault)
                 demanded = await self._demand(tx, attempt, situation, short, receipt=receipt)
-        except UniqueViolation as error:
+        except UniqueViolation:
             if receipt is not None:
                 await self._paywall.refuse_used(
                     chain_id=receipt.chain_id, tx_hash=receipt.tx_hash, wallet=attempt.wallet
                 )
-            raise NameUnavailable from error
+            raise
         raise demanded
 
     async def _situation(self, source: Database | Transaction, attempt: DeployAttempt) -> Situation:
@@ -240,18 +226,19 @@ class Admission:
         new_volume = attempt.request.settings.volume and not has_volume
         await self._capacity.require(new_volume=new_volume, project_id=_id(situation))
 
-    async def _clear_up(self, deployment_id: str) -> None:
+    async def _clear_up(self, deployment_id: str, *, keep: bool) -> None:
         """After an error: removes the files, unless the deployment was recorded all the same.
 
-        A caller that is cancelled while the transaction commits no longer learns that it did.
+        A caller that is cancelled while the transaction commits no longer learns that it did. Where
+        it may be recorded yet, the files are kept: the next start removes what nobody owns.
         """
         try:
             recorded = await projects.deployment(self._db, deployment_id) is not None
         except DatabaseUnavailable:
-            return  # the next start removes them, if nobody owns them
+            return  # as above
         if recorded:
             self._on_queued()
-        else:
+        elif not keep:
             await self._remove_source(deployment_id)
 
     async def _remove_source(self, deployment_id: str) -> None:

@@ -19,9 +19,10 @@ from moorage.planning.plan import Settings
 from moorage.records.deployment import Deployment, Origin
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.variables import Variables
-from moorage.storage.apps import blocks, configuration, projects
+from moorage.storage.apps import configuration, projects
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts
+from moorage.storage.money.accounts import WalletRow
 from moorage.storage.vault import Vault
 
 
@@ -82,15 +83,12 @@ def configured(project: Project, now: Present, settings: Settings, vault: Vault)
     )
 
 
-async def refuse_blocked(
-    source: Database | Transaction, wallet: str, project: Project | None
-) -> None:
-    """Raise ProjectBlocked for what the operator has suspended, the wallet's project or all of it.
+def refuse_blocked(wallet: WalletRow, project: Project | None) -> None:
+    """Raises ProjectBlocked for what the operator has suspended, the wallet's project or all of it.
 
     Before anybody is told to pay for it.
     """
-    why = await blocks.reason_of_wallet(source, wallet)
-    why = why or (None if project is None else project.blocked_reason)
+    why = wallet.blocked_reason or (None if project is None else project.blocked_reason)
     if why is not None:
         raise ProjectBlocked(why)
 
@@ -147,18 +145,21 @@ class ProjectConfiguration:
             current = await projects.by_id(tx, project.id)
             if current is None or current.status is ProjectStatus.DELETING:
                 raise ProjectNotFound
-            await refuse_blocked(tx, current.wallet, current)
+            wallet = await accounts.wallet_row(tx, current.wallet)
+            refuse_blocked(wallet, current)
             await configuration.describe(
                 tx, current.id, display_name=change.display_name, description=change.description
             )
-            changed = await self._configure(tx, current, change)
+            changed = await self._configure(tx, current, change, wallet)
             if changed.effect is Effect.NONE and _renames(current, change):
                 changed = Changed(Effect.AT_ONCE)
         if changed.effect is Effect.DEPLOYING:
             self._on_queued()
         return changed
 
-    async def _configure(self, tx: Transaction, project: Project, change: Change) -> Changed:
+    async def _configure(
+        self, tx: Transaction, project: Project, change: Change, wallet: WalletRow
+    ) -> Changed:
         now = await present(tx, self._vault, project)
         wanted = now.variables.changed(build=change.build_vars, run=change.run_envs)
         health_path = change.health_path or now.health_path
@@ -180,7 +181,7 @@ class ProjectConfiguration:
                 tx, now.newest.id, variables=variables, health_path=health_path
             )
             return Changed(Effect.UNDER_WAY, now.newest.id)
-        if await accounts.balance(tx, project.wallet) <= 0:
+        if wallet.balance <= 0:
             raise OutOfCredits
         await self._capacity.require(new_volume=new_volume, project_id=project.id)
         await self._copies.check(project.wallet)

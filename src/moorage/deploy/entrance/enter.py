@@ -17,6 +17,7 @@ from moorage.storage.apps import configuration, projects
 from moorage.storage.database import Transaction
 from moorage.storage.money import payments, quotes
 from moorage.storage.vault import Vault
+from moorage.uploads.request import DeployRequest
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -40,7 +41,10 @@ async def enter(tx: Transaction, entry: Entry, vault: Vault) -> tuple[Admitted, 
     """
     attempt, situation = entry.attempt, entry.situation
     own, under_way = situation.own, situation.now.under_way
-    project = await _new_project(tx, entry) if own is None else own
+    project = configured(own or _new_project(entry), situation.now, attempt.request.settings, vault)
+    if own is None:
+        await projects.add(tx, project)
+        await quotes.release(tx, wallet=project.wallet, unique_name=project.unique_name)
     same = [each.id for each in under_way if each.request_digest == attempt.request_digest]
     admitted = Admitted(
         project.id,
@@ -51,28 +55,40 @@ async def enter(tx: Transaction, entry: Entry, vault: Vault) -> tuple[Admitted, 
         by_choice=attempt.use_existing_credits and attempt.evidence is None,
         receipt=entry.receipt,
     )
-    if entry.receipt is not None:
-        await payments.add_use(
-            tx,
-            chain_id=entry.receipt.chain_id,
-            tx_hash=entry.receipt.tx_hash,
-            wallet=attempt.wallet,
-            project_id=project.id,
-            deployment_id=admitted.deployment_id,
-        )
+    await _use_up(tx, admitted, attempt.wallet)
     await idempotency.carried_out(tx, attempt.claim, admitted)
     if same:
         return admitted, ()
-    project = await _configured(tx, entry, project, vault)
-    deployment = _new_deployment(entry, project)
-    return admitted, await succession.queue(tx, project, deployment, in_place_of=under_way)
+    if own is not None:
+        await _reconfigure(tx, attempt.request, project)
+    plan = attempt.plan
+    return admitted, await succession.queue(
+        tx,
+        project,
+        _new_deployment(entry, project),
+        in_place_of=under_way,
+        builds=bool(plan.install or plan.build),
+    )
 
 
-async def _new_project(tx: Transaction, entry: Entry) -> Project:
-    request, wallet = entry.attempt.request, entry.attempt.wallet
-    project = Project(
+async def _use_up(tx: Transaction, admitted: Admitted, wallet: str) -> None:
+    """Notes what the payment that came with the request paid for."""
+    if admitted.receipt is not None:
+        await payments.add_use(
+            tx,
+            chain_id=admitted.receipt.chain_id,
+            tx_hash=admitted.receipt.tx_hash,
+            wallet=wallet,
+            project_id=admitted.project_id,
+            deployment_id=admitted.deployment_id,
+        )
+
+
+def _new_project(entry: Entry) -> Project:
+    request = entry.attempt.request
+    return Project(
         id=str(uuid.uuid4()),
-        wallet=wallet,
+        wallet=entry.attempt.wallet,
         unique_name=request.unique_name,
         display_name=request.display_name,
         description=request.description or "",
@@ -81,24 +97,18 @@ async def _new_project(tx: Transaction, entry: Entry) -> Project:
         serving_deployment_id=None,
         created_at_ms=entry.now_ms,
     )
-    await projects.add(tx, project)
-    await quotes.release(tx, wallet=wallet, unique_name=request.unique_name)
-    return project
 
 
-async def _configured(tx: Transaction, entry: Entry, project: Project, vault: Vault) -> Project:
-    """The project, named and configured by what the attempt says over what there is."""
-    request = entry.attempt.request
+async def _reconfigure(tx: Transaction, request: DeployRequest, project: Project) -> None:
+    """Names and configures a project that there was as its new version has it."""
     await configuration.describe(
         tx, project.id, display_name=request.display_name, description=request.description
     )
-    project = configured(project, entry.situation.now, request.settings, vault)
     await configuration.configure(
         tx, project.id, variables=project.variables, health_path=project.health_path
     )
     if project.volume:
         await configuration.give_volume(tx, project.id)
-    return project
 
 
 def _new_deployment(entry: Entry, project: Project) -> Deployment:

@@ -56,14 +56,15 @@ async def read_situation(
     """
     wallet, request = attempt.wallet, attempt.request
     own, living = await quotes.of_name(source, wallet=wallet, unique_name=request.unique_name)
-    await refuse_blocked(source, wallet, own)
+    row = await accounts.wallet_row(source, wallet)
+    refuse_blocked(row, own)
     now = NOT_YET if own is None else await present(source, vault, own)
     now.with_settings(request.settings)
     return Situation(
         own=own,
         now=now,
         living=living,
-        balance=await accounts.balance(source, wallet),
+        balance=row.balance,
         owes=await metering.owes(source, wallet),
         sharing=await promises.prices_sharing_credits(source, wallet),
     )

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import msgspec
 
 from moorage.deploy.work.failure import fail
-from moorage.deploy.work.specs import plan_of
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.job import JobKind
@@ -32,11 +31,16 @@ def copy_of(built: Deployment, origin: Origin, *, now_ms: int) -> Deployment:
 
 
 async def queue(
-    tx: Transaction, project: Project, deployment: Deployment, *, in_place_of: Sequence[Deployment]
+    tx: Transaction,
+    project: Project,
+    deployment: Deployment,
+    *,
+    in_place_of: Sequence[Deployment],
+    builds: bool = False,
 ) -> tuple[str, ...]:
     """Stores the deployment with its job, and gives up those of the project that are under way.
 
-    Returns their ids.
+    Returns their ids. `builds` is whether commands of its owner's are run before its app is.
     """
     now_ms = deployment.created_at_ms
     for earlier in in_place_of:
@@ -56,13 +60,7 @@ async def queue(
         kind=JobKind.DEPLOY,
         subject_id=deployment.id,
         wallet=project.wallet,
-        builds=_builds(deployment),
+        builds=builds,
         run_at_ms=now_ms,
     )
     return tuple(item.id for item in in_place_of)
-
-
-def _builds(deployment: Deployment) -> bool:
-    """Whether commands of its owner's are run before its app is."""
-    plan = plan_of(deployment)
-    return deployment.copy_of is None and bool(plan.install or plan.build)

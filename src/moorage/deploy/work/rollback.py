@@ -94,8 +94,9 @@ class Rollback:
         project = await projects.by_id(tx, project_id)
         if project is None or project.status is ProjectStatus.DELETING:
             raise ProjectNotFound
-        await refuse_blocked(tx, project.wallet, project)
-        if await accounts.balance(tx, project.wallet) <= 0:
+        wallet = await accounts.wallet_row(tx, project.wallet)
+        refuse_blocked(wallet, project)
+        if wallet.balance <= 0:
             raise OutOfCredits
         return project
 

@@ -6,13 +6,10 @@ from sqlalchemy import bindparam, exists, literal, null, or_, select, union_all,
 
 from moorage.records.deployment import UNDER_WAY
 from moorage.records.project import ProjectStatus
-from moorage.storage.database import Database, Source, Statement, Transaction
+from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.schema import deployments, meter, projects, wallets
 
 _living = projects.c.deleted_at_ms.is_(None)
-_REASON_OF_WALLET = Statement(
-    select(wallets.c.blocked_reason).where(wallets.c.address == bindparam("wallet"))
-)
 _SET_OF_WALLET = Statement(
     update(wallets)
     .where(wallets.c.address == bindparam("wallet"))
@@ -72,12 +69,6 @@ class Block(NamedTuple):
     wallet: str
     unique_name: str
     reason: str
-
-
-async def reason_of_wallet(source: Source, wallet: str) -> str | None:
-    """Why the wallet is suspended, while it is."""
-    row = await source.one(_REASON_OF_WALLET, wallet=wallet)
-    return row[0] if row else None
 
 
 async def set_of_wallet(tx: Transaction, wallet: str, reason: str | None) -> None:

@@ -12,8 +12,8 @@ from moorage.storage.schema import entries, postings, wallets
 _BALANCE = Statement(
     select(wallets.c.balance_micro_usd).where(wallets.c.address == bindparam("wallet"))
 )
-_STANDING = Statement(
-    select(wallets.c.balance_micro_usd, wallets.c.warned_hours).where(
+_WALLET = Statement(
+    select(wallets.c.balance_micro_usd, wallets.c.warned_hours, wallets.c.blocked_reason).where(
         wallets.c.address == bindparam("wallet")
     )
 )
@@ -99,6 +99,22 @@ async def balance(source: Source, wallet: str) -> MicroUsd:
     return MicroUsd(row[0] if row else 0)
 
 
+class WalletRow(NamedTuple):
+    """A wallet as it stands."""
+
+    balance: MicroUsd
+    warned_hours: int | None
+    """The last warning it was given since there was enough."""
+    blocked_reason: str | None
+    """Why the operator has suspended it, while that is so."""
+
+
+async def wallet_row(source: Source, wallet: str) -> WalletRow:
+    """The wallet; one never seen has no credits."""
+    row = await source.one(_WALLET, wallet=wallet)
+    return WalletRow(*row) if row else WalletRow(MicroUsd(0), None, None)
+
+
 async def ensure_wallet(tx: Transaction, wallet: str, *, now_ms: int) -> None:
     """Make the wallet's row, unless there is one."""
     await tx.execute(_ENSURE_WALLET, wallet=wallet, now_ms=now_ms)
@@ -176,12 +192,6 @@ async def add_postings(
             for account, amount in of_accounts.items()
         ],
     )
-
-
-async def standing(tx: Transaction, wallet: str) -> tuple[MicroUsd, int | None]:
-    """The wallet's balance, and the last warning it was given since there was enough."""
-    row = await tx.one(_STANDING, wallet=wallet)
-    return (row[0], row[1]) if row else (MicroUsd(0), None)
 
 
 async def set_warned(tx: Transaction, wallet: str, hours: int | None) -> None:
