@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from moorage.api.services import Limiters
+from moorage.api.http.caller import Limiters
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.clock import Clock
 

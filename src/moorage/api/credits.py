@@ -2,20 +2,21 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import authenticate
+from moorage.api.http.caller import Front, authenticate
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import whole_number
-from moorage.api.services import Gateway
 from moorage.chains.address import checksum_address
 from moorage.clock import iso_utc
-from moorage.ledger.build_time import Allowance
+from moorage.ledger.build_time import Allowance, BuildTime
 from moorage.ledger.burn import hour_of, runs_out_at
 from moorage.ledger.ledger import held_account, wallet_account
+from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, usd_number
 from moorage.storage.apps import intervals
 from moorage.storage.apps.intervals import RunInterval
@@ -32,18 +33,26 @@ _LAST_TIME_MS = 253_402_300_799_999  # the end of the year 9999: times are not w
 _OF_TRANSACTION = re.compile(r"payment:(?P<chain_id>\d+):(?P<tx_hash>0x[0-9a-f]{64}):")
 
 
-async def show_credits(gateway: Gateway, request: Request) -> Response:
+@dataclass(frozen=True, kw_only=True)
+class CreditRoom(Front):
+    """What the handler of credits needs."""
+
+    metering: Metering
+    build_time: BuildTime
+
+
+async def show_credits(room: CreditRoom, request: Request) -> Response:
     """`GET /agent/credits`: balance, burn per hour, time of exhaustion, a page of the ledger."""
-    wallet, _ = await authenticate(gateway, request)
+    wallet, _ = await authenticate(room, request)
     many = whole_number(request, "limit", default=_USUAL_ENTRIES, min_=1, max_=MOST_ENTRIES)
     before = whole_number(request, "before", default=_LAST_PLACE, min_=1, max_=_LAST_PLACE)
-    balance = await accounts.balance(gateway.db, wallet)
-    held = await accounts.sum_of_account(gateway.db, held_account(wallet))
-    burning = await intervals.open_of_wallet(gateway.db, wallet)
+    balance = await accounts.balance(room.db, wallet)
+    held = await accounts.sum_of_account(room.db, held_account(wallet))
+    burning = await intervals.open_of_wallet(room.db, wallet)
     entries = await statement.page(
-        gateway.db, account=wallet_account(wallet), before=before, limit=many
+        room.db, account=wallet_account(wallet), before=before, limit=many
     )
-    names = {chain.chain_id: chain.name for chain in gateway.chains.values()}
+    names = {chain.chain_id: chain.name for chain in room.chains.values()}
     an_hour = hour_of(*(each.monthly_price_micro_usd for each in burning))
     return json_response(
         Credits(
@@ -53,17 +62,17 @@ async def show_credits(gateway: Gateway, request: Request) -> Response:
             held_usd=usd_number(MicroUsd(held)) if held else UNSET,
             burn_per_hour_usd=usd_number(an_hour),
             burn_per_hour_micro_usd=an_hour,
-            runs_out_at=_runs_out_at(gateway, balance, burning),
+            runs_out_at=_runs_out_at(room, balance, burning),
             burning=[_burning(each) for each in burning],
-            build_allowance=allowance_body(await gateway.build_time.allowance(gateway.db, wallet)),
+            build_allowance=allowance_body(await room.build_time.allowance(room.db, wallet)),
             ledger=[_entry(each, names) for each in entries],
             next=str(entries[-1].place) if len(entries) == many else None,
         )
     )
 
 
-def _runs_out_at(gateway: Gateway, balance: MicroUsd, burning: list[RunInterval]) -> str | None:
-    billed = gateway.metering.time
+def _runs_out_at(room: CreditRoom, balance: MicroUsd, burning: list[RunInterval]) -> str | None:
+    billed = room.metering.time
     billed_ms = runs_out_at(balance, burning, now_ms=billed.now_ms())
     if billed_ms is None or (wall_ms := billed.wall_ms(billed_ms)) > _LAST_TIME_MS:
         return None

@@ -1,6 +1,8 @@
 """The endpoints of deploys: one is carried out, or quoted."""
 
 import asyncio
+from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 from msgspec import UNSET
@@ -9,54 +11,88 @@ from starlette.responses import Response
 
 from moorage.api.connections.arrival import ARRIVAL, Arrival
 from moorage.api.credits import allowance_body
-from moorage.api.http.caller import Caller, authenticate
+from moorage.api.http.caller import Caller, Front, authenticate
+from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.paid_refusals import accounted
 from moorage.api.http.payment_headers import OfferedPayment, paid_headers, read_payment
 from moorage.api.http.problems import json_response
-from moorage.api.services import Gateway
+from moorage.api.projects import require_volumes
+from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.addresses.reserved_names import is_reserved
+from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.errors import (
     InvalidField,
     InvalidRequest,
 )
+from moorage.ledger.build_time import BuildTime
 from moorage.money import NOTHING, charge_to_atomic_units, usd_number
+from moorage.parsers.plans import Plans
+from moorage.parsers.pool import ParserPool
 from moorage.parsers.uploads import UploadParser
 from moorage.payments.protocols.demand import sharing_warning
+from moorage.payments.taking.paywall import Paywall
 from moorage.storage.apps import projects
-from moorage.uploads import Upload, read_upload
+from moorage.toolchains.inventory import Inventory
+from moorage.uploads import SpoolRoom, Upload, UploadLimits, read_upload
 from moorage.wire.deploy import Deployed, Quoted
 
 
-async def deploy(gateway: Gateway, request: Request) -> Response:
+@dataclass(frozen=True, kw_only=True)
+class Uploads:
+    """What reads the files of a deploy, and what they may take."""
+
+    limits: UploadLimits
+    spool_dir: Path
+    spool_room: SpoolRoom
+    parsers: ParserPool
+    plans: Plans
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeployRoom(Front):
+    """What the handlers of deploys need."""
+
+    pay_to: str
+    admission: Admission
+    paywall: Paywall
+    build_time: BuildTime
+    idempotency: Idempotency
+    hosts: Hosts
+    inventory: Inventory
+    has_volumes: bool  # not without root
+    uploads: Uploads
+
+
+async def deploy(room: DeployRoom, request: Request) -> Response:
     """`POST /agent/deploy`: deploy, or say what it costs."""
-    caller = await authenticate(gateway, request)
+    caller = await authenticate(room, request)
     if _flag(request, "x-dry-run"):
-        return await _dry_run(gateway, request, caller)
-    payment = read_payment(gateway, request, stranger_at=caller.stranger_at)
-    async with accounted(gateway.paywall, payment.evidence, wallet=caller.wallet):
-        attempt, upload = await _read_bid(gateway, request, caller, payment)
+        return await _dry_run(room, request, caller)
+    payment = read_payment(request, room.chains, stranger_at=caller.stranger_at)
+    async with accounted(room.paywall, payment.evidence, wallet=caller.wallet):
+        attempt, upload = await _read_bid(room, request, caller, payment)
         try:
-            return await _deployed(gateway, request, attempt, upload)
+            return await _deployed(room, request, attempt, upload)
         finally:
             await _close(upload)
 
 
-async def quote(gateway: Gateway, request: Request) -> Response:
+async def quote(room: DeployRoom, request: Request) -> Response:
     """`POST /agent/quote`: all checks and the price, with no side effect."""
-    caller = await authenticate(gateway, request)
-    return await _dry_run(gateway, request, caller)
+    caller = await authenticate(room, request)
+    return await _dry_run(room, request, caller)
 
 
-async def _dry_run(gateway: Gateway, request: Request, caller: Caller) -> Response:
-    payment = read_payment(gateway, request, stranger_at=caller.stranger_at)
-    attempt, upload = await _read_bid(gateway, request, caller, payment)
+async def _dry_run(room: DeployRoom, request: Request, caller: Caller) -> Response:
+    payment = read_payment(request, room.chains, stranger_at=caller.stranger_at)
+    attempt, upload = await _read_bid(room, request, caller, payment)
     await _close(upload)
-    return await _quoted(gateway, attempt)
+    return await _quoted(room, attempt)
 
 
 async def _read_bid(
-    gateway: Gateway, request: Request, caller: Caller, payment: OfferedPayment
+    room: DeployRoom, request: Request, caller: Caller, payment: OfferedPayment
 ) -> tuple[DeployAttempt, Upload]:
     """The request's body and headers, checked, with the plan made; the upload is to be closed."""
     arrival: Arrival = request.scope[ARRIVAL]
@@ -64,26 +100,26 @@ async def _read_bid(
     received = await read_upload(
         request.stream(),
         content_length=_content_length(request),
-        limits=gateway.upload_limits,
-        spool_dir=gateway.spool_dir,
-        parser=UploadParser(gateway.parsers, uploader),
-        allowance=gateway.spool_room.allowance(uploader, arrival),
+        limits=room.uploads.limits,
+        spool_dir=room.uploads.spool_dir,
+        parser=UploadParser(room.uploads.parsers, uploader),
+        allowance=room.uploads.spool_room.allowance(uploader, arrival),
     )
     try:
         checked = received.request
-        await _refuse_reserved(gateway, checked.unique_name)
+        await _refuse_reserved(room, checked.unique_name)
         if checked.settings.volume:
-            gateway.require_volumes("settings.volume")
+            require_volumes("settings.volume", has_volumes=room.has_volumes)
         attempt = DeployAttempt(
             wallet=caller.wallet,
             stranger_at=caller.stranger_at,
             request=checked,
             request_digest=received.digest,
-            plan=await gateway.plans.plan(
+            plan=await room.uploads.plans.plan(
                 received.upload,
                 received.tree_digest,
                 checked.settings,
-                await gateway.inventory.known(),
+                await room.inventory.known(),
                 uploader,
             ),
             means=payment.means,
@@ -96,10 +132,10 @@ async def _read_bid(
     return attempt, received.upload
 
 
-async def _refuse_reserved(gateway: Gateway, name: str) -> None:
+async def _refuse_reserved(room: DeployRoom, name: str) -> None:
     """Raise InvalidField for a name that is nobody's to have; a project that has it keeps it."""
-    own = gateway.hosts.unique_name(gateway.host.partition(":")[0])
-    if is_reserved(name, own=own) and await projects.by_name(gateway.db, name) is None:
+    own = room.hosts.unique_name(room.host.partition(":")[0])
+    if is_reserved(name, own=own) and await projects.by_name(room.db, name) is None:
         raise InvalidField("uniqueName", "is reserved; choose another")
 
 
@@ -111,10 +147,10 @@ async def _close(upload: Upload) -> None:
 
 
 async def _deployed(
-    gateway: Gateway, request: Request, attempt: DeployAttempt, upload: Upload
+    room: DeployRoom, request: Request, attempt: DeployAttempt, upload: Upload
 ) -> Response:
     """The answer of a deploy, or what the same request was answered before."""
-    async with gateway.idempotency.attempt(
+    async with room.idempotency.attempt(
         request,
         wallet=attempt.wallet,
         body_digest=attempt.request_digest,
@@ -122,17 +158,17 @@ async def _deployed(
         render=accepted,
     ) as keyed:
         if keyed.answer is not None:
-            await gateway.admission.credit(attempt)
+            await room.admission.credit(attempt)
             return keyed.answer
         claimed = msgspec.structs.replace(attempt, claim=keyed.claim)
-        return keyed.answered(await gateway.admission.admit(claimed, upload))
+        return keyed.answered(await room.admission.admit(claimed, upload))
 
 
-async def _quoted(gateway: Gateway, attempt: DeployAttempt) -> Response:
-    offer = await gateway.admission.quote(attempt)
+async def _quoted(room: DeployRoom, attempt: DeployAttempt) -> Response:
+    offer = await room.admission.quote(attempt)
     token = attempt.means.token
-    allowance = await gateway.build_time.allowance(
-        gateway.db, attempt.wallet, to_come=offer.amount if offer.payment_required else NOTHING
+    allowance = await room.build_time.allowance(
+        room.db, attempt.wallet, to_come=offer.amount if offer.payment_required else NOTHING
     )
     return json_response(
         Quoted(
@@ -142,7 +178,7 @@ async def _quoted(gateway: Gateway, attempt: DeployAttempt) -> Response:
             active_projects=offer.active_projects,
             payment_required=offer.payment_required,
             warning=sharing_warning(offer.active_projects) if offer.shares else UNSET,
-            pay_to=gateway.pay_to,
+            pay_to=room.pay_to,
             payment_chain=attempt.means.chain.name,
             token=token.name,
             decimals=token.decimals,

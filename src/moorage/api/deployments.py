@@ -1,18 +1,21 @@
 """The endpoints of a project's deployments: listed, rolled back to, cancelled."""
 
 import hashlib
+from dataclasses import dataclass
 
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import owned_project
+from moorage.api.http.caller import Front, owned_project
+from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import whole_number
 from moorage.api.http.small_body import parse_small, read_small
-from moorage.api.services import Gateway
 from moorage.clock import iso_utc
-from moorage.deploy.work.rollback import RollingBack
+from moorage.deploy.work.cancellation import Cancellation
+from moorage.deploy.work.rollback import Rollback, RollingBack
+from moorage.engines.engine import Engine
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound
 from moorage.records.deployment import DeploymentStatus, Summary
 from moorage.records.project import Project, ProjectStatus
@@ -24,15 +27,25 @@ _USUAL_ITEMS = 20
 _MOST_ITEMS = 100
 
 
-async def list_deployments(gateway: Gateway, request: Request) -> Response:
+@dataclass(frozen=True, kw_only=True)
+class DeploymentRoom(Front):
+    """What the handlers of deployments need."""
+
+    cancellation: Cancellation
+    idempotency: Idempotency
+    rollback: Rollback
+    runtime: Engine
+
+
+async def list_deployments(room: DeploymentRoom, request: Request) -> Response:
     """`GET /agent/projects/{projectId}/deployments`: newest first, a page of them."""
-    project = await owned_project(gateway, request)
+    project = await owned_project(room, request)
     many = whole_number(request, "limit", default=_USUAL_ITEMS, min_=1, max_=_MOST_ITEMS)
     before = request.query_params.get("before")
-    found = await releases.page(gateway.db, project_id=project.id, before=before, many=many)
+    found = await releases.page(room.db, project_id=project.id, before=before, many=many)
     if found is None:
         raise InvalidField("before", "must be the id of a deployment of this project")
-    on_machine = await gateway.runtime.known()
+    on_machine = await room.runtime.known()
     return json_response(
         DeploymentList(
             project_id=project.id,
@@ -42,12 +55,12 @@ async def list_deployments(gateway: Gateway, request: Request) -> Response:
     )
 
 
-async def roll_back(gateway: Gateway, request: Request) -> Response:
+async def roll_back(room: DeploymentRoom, request: Request) -> Response:
     """`POST /agent/projects/{projectId}/rollback`: serve an earlier release again."""
-    project = await owned_project(gateway, request)
+    project = await owned_project(room, request)
     body = await read_small(request)
     wanted = parse_small(body, RollbackBody) if body else RollbackBody()
-    async with gateway.idempotency.attempt(
+    async with room.idempotency.attempt(
         request,
         wallet=project.wallet,
         body_digest=hashlib.sha256(body).hexdigest(),
@@ -57,19 +70,19 @@ async def roll_back(gateway: Gateway, request: Request) -> Response:
         if keyed.answer is not None:
             return keyed.answer
         return keyed.answered(
-            await gateway.rollback.to(project, wanted.deployment_id, claim=keyed.claim)
+            await room.rollback.to(project, wanted.deployment_id, claim=keyed.claim)
         )
 
 
-async def cancel(gateway: Gateway, request: Request) -> Response:
+async def cancel(room: DeploymentRoom, request: Request) -> Response:
     """`POST /agent/deploy/{projectId}/{deploymentId}/cancel`: end a deployment under way."""
-    project = await owned_project(gateway, request)
+    project = await owned_project(room, request)
     if project.status is ProjectStatus.DELETING:
         raise ProjectNotFound
-    deployment = await projects.deployment(gateway.db, request.path_params["deploymentId"])
+    deployment = await projects.deployment(room.db, request.path_params["deploymentId"])
     if deployment is None or deployment.project_id != project.id:
         raise DeploymentNotFound
-    await gateway.cancellation.cancel(project, deployment)
+    await room.cancellation.cancel(project, deployment)
     return json_response(Cancelled(project_id=project.id, deployment_id=deployment.id))
 
 

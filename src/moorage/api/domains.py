@@ -1,54 +1,65 @@
 """The endpoints of a project's domains."""
 
+from dataclasses import dataclass
+
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import owned_project
+from moorage.api.http.caller import Front, owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import parse_small, read_small
-from moorage.api.services import Gateway
 from moorage.clock import iso_utc
+from moorage.deploy.addresses.domains import Domains
+from moorage.deploy.addresses.hosts import Hosts
 from moorage.records.domain import Domain, DomainStatus
 from moorage.records.project import Project
 from moorage.wire.domains import DnsRecord, DomainBody, DomainItem, DomainList, DomainRemoved
 
 
-async def add_domain(gateway: Gateway, request: Request) -> Response:
+@dataclass(frozen=True, kw_only=True)
+class DomainRoom(Front):
+    """What the handlers of domains need."""
+
+    domains: Domains
+    hosts: Hosts
+
+
+async def add_domain(room: DomainRoom, request: Request) -> Response:
     """`POST /agent/projects/{projectId}/domains`: claim a domain; says which records it needs."""
-    project = await owned_project(gateway, request)
+    project = await owned_project(room, request)
     body = parse_small(await read_small(request), DomainBody)
-    claim = await gateway.domains.claim(project, body.domain)
-    return json_response(_item(gateway, project, claim))
+    claim = await room.domains.claim(project, body.domain)
+    return json_response(_item(room, project, claim))
 
 
-async def list_domains(gateway: Gateway, request: Request) -> Response:
+async def list_domains(room: DomainRoom, request: Request) -> Response:
     """`GET /agent/projects/{projectId}/domains`: a project's domains, and how they stand."""
-    project = await owned_project(gateway, request)
-    claims = await gateway.domains.of_project(project)
-    listed = [_item(gateway, project, claim) for claim in claims]
+    project = await owned_project(room, request)
+    claims = await room.domains.of_project(project)
+    listed = [_item(room, project, claim) for claim in claims]
     return json_response(DomainList(project_id=project.id, domains=listed))
 
 
-async def verify_domain(gateway: Gateway, request: Request) -> Response:
+async def verify_domain(room: DomainRoom, request: Request) -> Response:
     """`POST /agent/projects/{projectId}/domains/{domain}/verify`: look at its record now."""
-    project = await owned_project(gateway, request)
-    claim = await gateway.domains.verify(project, request.path_params["domain"])
-    return json_response(_item(gateway, project, claim))
+    project = await owned_project(room, request)
+    claim = await room.domains.verify(project, request.path_params["domain"])
+    return json_response(_item(room, project, claim))
 
 
-async def remove_domain(gateway: Gateway, request: Request) -> Response:
+async def remove_domain(room: DomainRoom, request: Request) -> Response:
     """`DELETE /agent/projects/{projectId}/domains/{domain}`: have it lead nowhere."""
-    project = await owned_project(gateway, request)
-    claim = await gateway.domains.remove(project, request.path_params["domain"])
+    project = await owned_project(room, request)
+    claim = await room.domains.remove(project, request.path_params["domain"])
     return json_response(DomainRemoved(domain=claim.host))
 
 
-def _item(gateway: Gateway, project: Project, claim: Domain) -> DomainItem:
-    target = gateway.hosts.host(project.unique_name)
+def _item(room: DomainRoom, project: Project, claim: Domain) -> DomainItem:
+    target = room.hosts.host(project.unique_name)
     return DomainItem(
         domain=claim.host,
         status=claim.status,
-        url=gateway.hosts.url_of(claim.host) if claim.status is DomainStatus.VERIFIED else None,
+        url=room.hosts.url_of(claim.host) if claim.status is DomainStatus.VERIFIED else None,
         problem=claim.problem,
         records=[
             DnsRecord(type="TXT", name=claim.record_name, value=claim.record_value),

@@ -8,12 +8,11 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import authenticate
+from moorage.api.http.caller import Front, authenticate
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import time_ms, whole_number
-from moorage.api.log_stream import LogReader, LogStreamResponse, log_item
-from moorage.api.services import Gateway
-from moorage.engines.engine import Cursor, LogPage
+from moorage.api.log_stream import Followers, LogReader, LogStreamResponse, log_item
+from moorage.engines.engine import Cursor, Engine, LogPage
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet
 from moorage.records.deployment import DeploymentStatus, DeploymentView
 from moorage.records.log import LogKind
@@ -47,27 +46,35 @@ class _Wanted:
     tail: int | None
 
 
-async def show_logs(gateway: Gateway, request: Request) -> Response:
+@dataclass(frozen=True, kw_only=True)
+class LogRoom(Front):
+    """What the handler of logs needs."""
+
+    runtime: Engine
+    followers: Followers
+
+
+async def show_logs(room: LogRoom, request: Request) -> Response:
     """`GET /agent/deploy/{projectId}/{deploymentId}/logs`: a page of a log, or its lines live."""
-    wallet, _ = await authenticate(gateway, request)
-    found = await _owned_deployment(gateway, request, wallet)
+    wallet, _ = await authenticate(room, request)
+    found = await _owned_deployment(room, request, wallet)
     follows = _choice(request, "follow", _Flag, _Flag.FALSE) is _Flag.TRUE
     wanted = _wanted(request)
     if follows and request.method != "HEAD":
         return LogStreamResponse(
-            gateway.followers,
+            room.followers,
             wallet,
-            read=_reader(gateway, found.id, wanted),
-            is_over=_over(gateway, found, wanted.kind),
+            read=_reader(room, found.id, wanted),
+            is_over=_over(room, found, wanted.kind),
             kept=found.is_kept,
         )
-    over = await _over(gateway, found, wanted.kind)()  # asked first: what comes later is read then
-    body = await _page(gateway, found, wanted, over=over)
+    over = await _over(room, found, wanted.kind)()  # asked first: what comes later is read then
+    body = await _page(room, found, wanted, over=over)
     return json_response(body)
 
 
-async def _owned_deployment(gateway: Gateway, request: Request, wallet: str) -> DeploymentView:
-    found = await projects.standing(gateway.db, request.path_params["deploymentId"])
+async def _owned_deployment(room: LogRoom, request: Request, wallet: str) -> DeploymentView:
+    found = await projects.standing(room.db, request.path_params["deploymentId"])
     if found is None or found.project_id != request.path_params["projectId"]:
         raise DeploymentNotFound
     if found.project_status in _GONE:
@@ -109,15 +116,15 @@ def _cursor(name: str, text: str) -> Cursor:
     return int(text)
 
 
-def _reader(gateway: Gateway, deployment_id: str, wanted: _Wanted) -> LogReader:
+def _reader(room: LogRoom, deployment_id: str, wanted: _Wanted) -> LogReader:
     """Reads on behind a cursor; without one, from where the request says."""
 
     async def read(cursor: Cursor | None, limit: int) -> LogPage:
         if cursor is not None:
-            return await gateway.runtime.read_log(
+            return await room.runtime.read_log(
                 deployment_id, wanted.kind, after=cursor, limit=limit
             )
-        return await gateway.runtime.read_log(
+        return await room.runtime.read_log(
             deployment_id,
             wanted.kind,
             after=wanted.after,
@@ -129,24 +136,24 @@ def _reader(gateway: Gateway, deployment_id: str, wanted: _Wanted) -> LogReader:
     return read
 
 
-def _over(gateway: Gateway, found: DeploymentView, kind: LogKind) -> Callable[[], Awaitable[bool]]:
+def _over(room: LogRoom, found: DeploymentView, kind: LogKind) -> Callable[[], Awaitable[bool]]:
     """Whether nothing more can come into the log: asked again and again."""
 
     async def is_over() -> bool:
-        now = await projects.standing(gateway.db, found.id)
+        now = await projects.standing(room.db, found.id)
         if now is None or now.project_status in _GONE:
             return True
         if kind is LogKind.BUILD:
             return now.status not in _BEFORE_THE_BUILD_IS_OVER
         if now.status is DeploymentStatus.SUPERSEDED:
-            return now.id not in await gateway.runtime.running()
+            return now.id not in await room.runtime.running()
         return now.status in (DeploymentStatus.FAILED, DeploymentStatus.STOPPED)
 
     return is_over
 
 
-async def _page(gateway: Gateway, found: DeploymentView, wanted: _Wanted, *, over: bool) -> LogBody:
-    read = _reader(gateway, found.id, wanted)
+async def _page(room: LogRoom, found: DeploymentView, wanted: _Wanted, *, over: bool) -> LogBody:
+    read = _reader(room, found.id, wanted)
     page = await read(None, MOST_LINES)
     return LogBody(
         project_id=found.project_id,

@@ -1,18 +1,23 @@
 """The endpoints of projects: listed, shown whole, changed, deleted."""
 
+from dataclasses import dataclass
+
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import authenticate, owned_project
+from moorage.api.http.caller import Front, authenticate, owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import parse_small, read_small
-from moorage.api.services import Gateway
 from moorage.chains.address import checksum_address
 from moorage.clock import iso_utc
+from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.entrance.change import change_request
-from moorage.deploy.entrance.configuration import Changed, Effect, Present
+from moorage.deploy.entrance.configuration import Changed, Effect, Present, ProjectConfiguration
+from moorage.deploy.keeping.deletion import Deletion
+from moorage.errors import RuntimeUnsupported
 from moorage.ledger.burn import hour_of
+from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, usd_number
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import domains, projects
@@ -43,36 +48,47 @@ _SAID_OF_SUSPENDED = _SAID | {
 }
 
 
-async def list_projects(gateway: Gateway, request: Request) -> Response:
+@dataclass(frozen=True, kw_only=True)
+class ProjectRoom(Front):
+    """What the handlers of projects need."""
+
+    configuration: ProjectConfiguration
+    deletion: Deletion
+    metering: Metering
+    hosts: Hosts
+    has_volumes: bool  # not without root
+
+
+async def list_projects(room: ProjectRoom, request: Request) -> Response:
     """`GET /agent/projects`: the wallet's projects."""
-    wallet, _ = await authenticate(gateway, request)
-    found = await projects.of_wallet(gateway.db, wallet)
+    wallet, _ = await authenticate(room, request)
+    found = await projects.of_wallet(room.db, wallet)
     return json_response(
         ProjectList(
             wallet=checksum_address(wallet),
             count=len(found),
-            projects=[_project_item(gateway, project) for project in found],
+            projects=[_project_item(room, project) for project in found],
         )
     )
 
 
-async def show_project(gateway: Gateway, request: Request) -> Response:
+async def show_project(room: ProjectRoom, request: Request) -> Response:
     """`GET /agent/projects/{projectId}`: one project whole."""
-    project = await owned_project(gateway, request)
-    now = await gateway.configuration.show(project)
-    verified = await domains.verified_of(gateway.db, project.id)
-    burns = await gateway.metering.bills(gateway.db, project.id)
-    return json_response(_shown(gateway, project, now, verified, burns=burns))
+    project = await owned_project(room, request)
+    now = await room.configuration.show(project)
+    verified = await domains.verified_of(room.db, project.id)
+    burns = await room.metering.bills(room.db, project.id)
+    return json_response(_shown(room, project, now, verified, burns=burns))
 
 
-async def change_project(gateway: Gateway, request: Request) -> Response:
+async def change_project(room: ProjectRoom, request: Request) -> Response:
     """`PATCH /agent/projects/{projectId}`: change what it is called, or how its app is run."""
-    project = await owned_project(gateway, request)
+    project = await owned_project(room, request)
     body = await read_small(request, max_bytes=MOST_CHANGE_BYTES)
     change = change_request(parse_small(body, dict[str, object]))
     if change.volume:
-        gateway.require_volumes("volume")
-    changed = await gateway.configuration.change(project, change)
+        require_volumes("volume", has_volumes=room.has_volumes)
+    changed = await room.configuration.change(project, change)
     return json_response(_changed(project, changed))
 
 
@@ -86,14 +102,14 @@ def _changed(project: Project, changed: Changed) -> ProjectChanged:
     )
 
 
-async def delete_project(gateway: Gateway, request: Request) -> Response:
+async def delete_project(room: ProjectRoom, request: Request) -> Response:
     """`DELETE /agent/projects/{projectId}`: stop the app and forget the project."""
-    project = await owned_project(gateway, request)
-    await gateway.deletion.delete(project)
+    project = await owned_project(room, request)
+    await room.deletion.delete(project)
     return json_response(ProjectDeleted(project_id=project.id))
 
 
-def _project_item(gateway: Gateway, project: Project) -> ProjectItem:
+def _project_item(room: ProjectRoom, project: Project) -> ProjectItem:
     deployed = project.serving_deployment_id is not None
     return ProjectItem(
         id=project.id,
@@ -101,13 +117,13 @@ def _project_item(gateway: Gateway, project: Project) -> ProjectItem:
         display_name=project.display_name,
         description=project.description,
         status=project.status,
-        url=gateway.hosts.url(project.unique_name) if deployed else None,
+        url=room.hosts.url(project.unique_name) if deployed else None,
         created_at=iso_utc(project.created_at_ms),
     )
 
 
 def _shown(
-    gateway: Gateway, project: Project, now: Present, verified: list[str], *, burns: bool
+    room: ProjectRoom, project: Project, now: Present, verified: list[str], *, burns: bool
 ) -> ProjectShown:
     suspended = project.status is ProjectStatus.SUSPENDED
     serves = project.serving_deployment_id is not None
@@ -118,7 +134,7 @@ def _shown(
         display_name=project.display_name,
         description=project.description,
         status=project.status,
-        url=gateway.hosts.url(project.unique_name) if serves else None,
+        url=room.hosts.url(project.unique_name) if serves else None,
         domains=verified,
         created_at=iso_utc(project.created_at_ms),
         serving_deployment_id=project.serving_deployment_id,
@@ -140,3 +156,9 @@ def _because(project: Project) -> str:
     if project.blocked_reason is not None:
         return "project_blocked"
     return "out_of_credits" if project.no_space_since_ms is None else "no_capacity"
+
+
+def require_volumes(field: str, *, has_volumes: bool) -> None:
+    """Raise RuntimeUnsupported, naming the field that asks for one, where there are none."""
+    if not has_volumes:
+        raise RuntimeUnsupported(field, "this gateway runs without root, and has no volumes")

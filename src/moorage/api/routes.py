@@ -1,24 +1,28 @@
 """Every route, once, and how each request is answered, whatever happens."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from moorage.api import deploy, deployments, domains, projects, public, webhooks
+from moorage.api.connections.arrival import Arrivals
 from moorage.api.credits import show_credits
-from moorage.api.http.caller import PAID, carries_proof, signed_body
+from moorage.api.http.caller import PAID, Front, carries_proof, signed_body
 from moorage.api.http.dispatch import Dispatch
 from moorage.api.http.openapi import openapi_document
 from moorage.api.http.operation import Operation
 from moorage.api.http.payment_headers import error_headers
 from moorage.api.http.problems import INTERNAL, error_response, json_response, problem_response
 from moorage.api.logs import show_logs
-from moorage.api.services import Gateway
 from moorage.api.status import show_status
 from moorage.api.topup import top_up
 from moorage.api.usage import show_usage
 from moorage.errors import MoorageError, PaymentPending
+from moorage.payments.protocols.challenges import Challenges
 from moorage.wire.credits import Credits, ToppedUp, TopUpBody
 from moorage.wire.deploy import DeployBody, Deployed, Quoted
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress, RollbackBody
@@ -286,20 +290,36 @@ OPERATIONS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class HttpApi:
+    """What answers requests: the records that handlers need, and what all requests pass."""
+
+    front: Front
+    rooms: Sequence[Front]
+    pay_to: str
+    challenges: Challenges
+    arrivals: Arrivals
+
+    def room(self, kind: type) -> Front:
+        """The record of that kind."""
+        return next(room for room in (self.front, *self.rooms) if type(room) is kind)
+
+
 class _Endpoint:
     """An operation as an ASGI app; every error leaves as the contract's JSON."""
 
-    def __init__(self, gateway: Gateway, operation: Operation) -> None:
-        self._gateway = gateway
+    def __init__(self, api: HttpApi, operation: Operation) -> None:
+        self._api = api
+        self._room = api.room(operation.needs)
         self._handler = operation.handler
         self._is_paid = operation.paid
         self._has_body = operation.body is not None
-        self._chains = tuple(gateway.chains.values())
+        self._chains = tuple(api.front.chains.values())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._is_paid:
             scope[PAID] = True
-        arrival = self._gateway.arrivals.begin(scope, receive)
+        arrival = self._api.arrivals.begin(scope, receive)
         receive = arrival.receive
         if self._has_body:
             receive = signed_body(scope, receive)
@@ -312,7 +332,7 @@ class _Endpoint:
 
     async def _answer(self, request: Request) -> Response | None:
         try:
-            return await self._handler(self._gateway, request)
+            return await self._handler(self._room, request)
         except MoorageError as error:
             return self._refused(error, request)
         except ClientDisconnect:
@@ -328,21 +348,20 @@ class _Endpoint:
         return problem_response(INTERNAL, "The gateway failed at this request. Try it again.")
 
     def _refused(self, error: MoorageError, request: Request) -> Response:
-        headers = error_headers(self._gateway, error, path=request.scope["path"])
-        return error_response(
-            error, pay_to=self._gateway.pay_to, chains=self._chains, headers=headers
-        )
+        url = self._api.front.public_url + request.scope["path"]
+        headers = error_headers(self._api.challenges, error, url=url)
+        return error_response(error, pay_to=self._api.pay_to, chains=self._chains, headers=headers)
 
 
-def http_app(gateway: Gateway) -> Dispatch:
+def http_app(api: HttpApi) -> Dispatch:
     """The gateway's HTTP surface."""
-    described = openapi_document(OPERATIONS, server_url=gateway.public_url)
+    described = openapi_document(OPERATIONS, server_url=api.front.public_url)
 
-    async def openapi(_gateway: Gateway, _request: Request) -> Response:
+    async def openapi(_front: Front, _request: Request) -> Response:
         return json_response(described)
 
     itself = Operation(method="GET", path="/openapi.json", handler=openapi, answer=Body)
     return Dispatch(
-        (operation.method, operation.path, _Endpoint(gateway, operation))
+        (operation.method, operation.path, _Endpoint(api, operation))
         for operation in (*OPERATIONS, itself)
     )

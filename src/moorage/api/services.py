@@ -1,112 +1,247 @@
-"""What the routes work with: every service, wired by the composition root."""
+"""The records that handlers need, made of the services below."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from moorage.api.connections.arrival import Arrivals
+from moorage.api.credits import CreditRoom
+from moorage.api.deploy import DeployRoom, Uploads
+from moorage.api.deployments import DeploymentRoom
+from moorage.api.domains import DomainRoom
+from moorage.api.http.caller import Front, Limiters
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.log_stream import Followers
+from moorage.api.logs import LogRoom
+from moorage.api.projects import ProjectRoom
+from moorage.api.public import PublicRoom
+from moorage.api.routes import HttpApi
+from moorage.api.status import StatusRoom
+from moorage.api.topup import TopUpRoom
+from moorage.api.usage import UsageRoom
+from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
-from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.contract_wallets import ContractWallets
+from moorage.auth.nonces import NonceStore
+from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.chains.balances import Questions
-from moorage.chains.chain import Chain
-from moorage.chains.rpc import RpcClient
-from moorage.clock import Clock
-from moorage.deploy.addresses.addresses import Addresses
-from moorage.deploy.addresses.certificates import Certificates
-from moorage.deploy.addresses.domains import Domains
+from moorage.core import Core
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.entrance.admission import Admission
-from moorage.deploy.entrance.configuration import ProjectConfiguration
-from moorage.deploy.keeping.deletion import Deletion
-from moorage.deploy.keeping.reconciler import Reconciler
-from moorage.deploy.keeping.usage import UsageMeter
-from moorage.deploy.keeping.wake import Wake
-from moorage.deploy.work.cancellation import Cancellation
-from moorage.deploy.work.rollback import Rollback
+from moorage.deploy.services import DeployServices
 from moorage.engines.engine import Engine
-from moorage.errors import RuntimeUnsupported
-from moorage.events.webhooks import Webhooks
-from moorage.ledger.build_time import BuildTime
-from moorage.ledger.metering import Metering
-from moorage.ledger.paid_wallets import PaidWallets
-from moorage.money import MicroUsd
+from moorage.events.services import EventServices
+from moorage.ledger.services import LedgerServices
+from moorage.loop import Loop, Scope
 from moorage.parsers.plans import Plans
 from moorage.parsers.pool import ParserPool
-from moorage.payments.protocols.challenges import Challenges
-from moorage.payments.taking.paywall import Paywall
-from moorage.payments.taking.topup import TopUp
-from moorage.signed_request import host_of
-from moorage.storage.database import Database
+from moorage.payments.price.pricing import PriceList, Size
+from moorage.payments.protocols.evidence import named_chain
+from moorage.payments.services import PaymentServices, Till
 from moorage.toolchains.inventory import Inventory
-from moorage.uploads import SpoolRoom, UploadLimits
+from moorage.uploads import RoomLimits, SpoolRoom, UploadLimits
+
+_MIB = 1024 * 1024
+_TIMES_AS_MANY = 4
+"""Proofs of payment per wallet, and questions to a chain about contract wallets per address, which
+several wallets may share."""
+
+_WALLETS_OF_AN_ADDRESS = 10
+"""As much as so many wallets may ask, an address may for all of its wallets that never paid."""
+
+
+class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What this room reads of the settings, under their names in `moorage.settings`."""
+
+    requests_per_minute: int
+    require_bound_signatures: bool
+    disk_reserve_mib: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limiters:
-    """The rate limits of contract 1.5, each with buckets of its own."""
+class Services:
+    """What the API is in front of."""
 
-    wallets: RateLimiter
-    polls: RateLimiter  # by deployment
-    proofs: RateLimiter  # by wallet: requests that carry proof of payment
-    addresses: RateLimiter  # public endpoints, and requests whose signature failed
-    strangers: RateLimiter  # by address: signed requests of wallets that never paid
-    strangers_proofs: RateLimiter  # by address: of these, the ones that carry proof of payment
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gateway:
-    """The services behind the HTTP surface."""
-
-    pay_to: str
-    public_url: str
-    chains: dict[str, Chain]
-    balance_questions: Questions
-    clients: dict[str, RpcClient]
-    db: Database
-    clock: Clock
-    authenticator: Authenticator
-    paid_wallets: PaidWallets
-    trusted_proxies: TrustedProxies
-    limiters: Limiters
-    idempotency: Idempotency
-    admission: Admission
-    challenges: Challenges
-    paywall: Paywall
-    top_up: TopUp
-    minimum_charge: MicroUsd
-    metering: Metering
-    build_time: BuildTime
-    cancellation: Cancellation
-    rollback: Rollback
-    configuration: ProjectConfiguration
-    deletion: Deletion
-    runtime: Engine
-    reconciler: Reconciler
-    wake: Wake
-    usage: UsageMeter
-    addresses: Addresses
-    certificates: Certificates
-    domains: Domains
-    webhooks: Webhooks
+    ledger: LedgerServices
+    payments: PaymentServices
+    deploy: DeployServices
+    events: EventServices
+    engine: Engine
     hosts: Hosts
     inventory: Inventory
-    followers: Followers
-    upload_limits: UploadLimits
-    spool_dir: Path
     parsers: ParserPool
-    plans: Plans
-    spool_room: SpoolRoom
-    arrivals: Arrivals
+    nonces: NonceStore
 
-    def require_volumes(self, field: str) -> None:
-        """Raise RuntimeUnsupported, naming the field that asks for one, where there are none."""
-        if not self.runtime.capabilities.volumes:
-            raise RuntimeUnsupported(field, "this gateway runs without root, and has no volumes")
+
+class ApiServices:
+    """What requests pass, and what handlers need; each is made when it is first asked for."""
+
+    def __init__(
+        self,
+        core: Core,
+        settings: ApiSettings,
+        *,
+        services: Services,
+        till: Till,
+        prices: PriceList,
+        size: Size,
+        proxies: TrustedProxies,
+    ) -> None:
+        self._core = core
+        self._settings = settings
+        self._services = services
+        self._till = till
+        self._prices = prices
+        self._size = size
+        self.proxies = proxies
 
     @cached_property
-    def host(self) -> str:
-        """What bound signatures must name: the host that clients know, whatever proxies call it."""
-        return host_of(self.public_url)
+    def http(self) -> HttpApi:
+        return HttpApi(
+            front=self._front,
+            rooms=(*self._rooms_of_apps, *self._rooms_of_money),
+            pay_to=self._till.pay_to,
+            challenges=self._services.payments.challenges,
+            arrivals=Arrivals(self.proxies),
+        )
+
+    @cached_property
+    def _front(self) -> Front:
+        return Front(
+            db=self._core.db,
+            clock=self._core.clock,
+            chains=self._till.chains,
+            public_url=self._till.gateway_url,
+            authenticator=self._authenticator,
+            paid_wallets=self._services.ledger.paid_wallets,
+            trusted_proxies=self.proxies,
+            limiters=self._limiters,
+        )
+
+    @property
+    def _rooms_of_apps(self) -> tuple[Front, ...]:
+        front, services, deploy = _fields(self._front), self._services, self._services.deploy
+        return (
+            self._deploys,
+            DeploymentRoom(
+                **front,
+                cancellation=deploy.cancellation,
+                idempotency=self.idempotency,
+                rollback=deploy.rollback,
+                runtime=services.engine,
+            ),
+            StatusRoom(
+                **front,
+                metering=services.ledger.metering,
+                reconciler=deploy.reconciler,
+                hosts=services.hosts,
+                minimum_charge=self._prices.minimum_charge,
+            ),
+            LogRoom(**front, runtime=services.engine, followers=self.followers),
+            ProjectRoom(
+                **front,
+                configuration=deploy.configuration,
+                deletion=deploy.deletion,
+                metering=services.ledger.metering,
+                hosts=services.hosts,
+                has_volumes=services.engine.capabilities.volumes,
+            ),
+            UsageRoom(**front, usage=deploy.usage),
+            DomainRoom(**front, domains=deploy.domains, hosts=services.hosts),
+        )
+
+    @property
+    def _rooms_of_money(self) -> tuple[Front, ...]:
+        front, services, ledger = _fields(self._front), self._services, self._services.ledger
+        return (
+            CreditRoom(**front, metering=ledger.metering, build_time=ledger.build_time),
+            TopUpRoom(
+                **front,
+                idempotency=self.idempotency,
+                top_up=services.payments.top_up,
+                minimum_charge=self._prices.minimum_charge,
+            ),
+            WebhookRoom(**front, webhooks=services.events.webhooks),
+            PublicRoom(**front, clients=self._till.clients, balance_questions=Questions()),
+        )
+
+    @property
+    def _deploys(self) -> DeployRoom:
+        services, payments = self._services, self._services.payments
+        admission = services.deploy.admission(
+            quotes=payments.quotes,
+            paywall=payments.paywall,
+            prices=self._prices,
+            size=self._size,
+        )
+        return DeployRoom(
+            **_fields(self._front),
+            pay_to=self._till.pay_to,
+            admission=admission,
+            paywall=payments.paywall,
+            build_time=services.ledger.build_time,
+            idempotency=self.idempotency,
+            hosts=services.hosts,
+            inventory=services.inventory,
+            has_volumes=services.engine.capabilities.volumes,
+            uploads=self._uploads,
+        )
+
+    @property
+    def _uploads(self) -> Uploads:
+        spool_dir, parsers = self._core.data_dir / "spool", self._services.parsers
+        reserve_bytes = self._settings.disk_reserve_mib * _MIB
+        return Uploads(
+            limits=UploadLimits(),
+            spool_dir=spool_dir,
+            spool_room=SpoolRoom(spool_dir, limits=RoomLimits(), reserve_bytes=reserve_bytes),
+            parsers=parsers,
+            plans=Plans(parsers),
+        )
+
+    @cached_property
+    def idempotency(self) -> Idempotency:
+        return Idempotency(db=self._core.db, clock=self._core.clock)
+
+    @cached_property
+    def followers(self) -> Followers:
+        return Followers()
+
+    @cached_property
+    def _authenticator(self) -> Authenticator:
+        contracts = ContractWallets(
+            self._till.clients,
+            default_chain=named_chain(None, self._till.chains, field="X-Wallet-Chain").name,
+            limiter=self._limiter(times=_TIMES_AS_MANY),
+        )
+        return Authenticator(
+            self._services.nonces,
+            contracts=contracts,
+            bound_only=self._settings.require_bound_signatures,
+        )
+
+    @cached_property
+    def _limiters(self) -> Limiters:
+        return Limiters(
+            wallets=self._limiter(),
+            polls=self._limiter(),
+            proofs=self._limiter(times=_TIMES_AS_MANY),
+            addresses=self._limiter(),
+            strangers=self._limiter(times=_WALLETS_OF_AN_ADDRESS),
+            strangers_proofs=self._limiter(times=_WALLETS_OF_AN_ADDRESS),
+        )
+
+    def _limiter(self, *, times: int = 1) -> RateLimiter:
+        limit = times * self._settings.requests_per_minute
+        return MemoryRateLimiter(clock=self._core.clock, limit=limit)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        purge = self.idempotency.purge
+        return (Loop("kept answers", every_seconds=300, tick=purge, scope=Scope.CLUSTER),)
+
+
+def _fields(front: Front) -> dict[str, Any]:
+    return {field.name: getattr(front, field.name) for field in fields(front)}

@@ -1,13 +1,16 @@
 """Where a deployment stands, as its status tells: what is stored, and what is so at this moment."""
 
+from dataclasses import dataclass
+
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import count, use_nonce, verify
+from moorage.api.http.caller import Front, count, use_nonce, verify
 from moorage.api.http.problems import json_response
-from moorage.api.services import Gateway
 from moorage.clock import iso_utc
+from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.keeping.reconciler import Reconciler
 from moorage.deploy.keeping.restarts import CrashLoop
 from moorage.deploy.keeping.space import NO_SPACE
 from moorage.errors import (
@@ -18,7 +21,8 @@ from moorage.errors import (
     WrongWallet,
 )
 from moorage.ledger.burn import hour_of, lacking
-from moorage.money import usd_text
+from moorage.ledger.metering import Metering
+from moorage.money import MicroUsd, usd_text
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus, DeploymentView
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import intervals, jobs, projects
@@ -26,26 +30,36 @@ from moorage.storage.money import accounts
 from moorage.wire.deployments import DeploymentProgress
 
 
-async def show_status(gateway: Gateway, request: Request) -> Response:
+@dataclass(frozen=True, kw_only=True)
+class StatusRoom(Front):
+    """What the handler of a deployment's status needs."""
+
+    metering: Metering
+    reconciler: Reconciler
+    hosts: Hosts
+    minimum_charge: MicroUsd
+
+
+async def show_status(room: StatusRoom, request: Request) -> Response:
     """`GET /agent/deploy/{projectId}/{deploymentId}/status`: where a deployment stands."""
-    signed = await verify(gateway, request)
+    signed = await verify(room, request)
     try:
-        found = await _own_standing(gateway, request, signed.wallet)
+        found = await _own_standing(room, request, signed.wallet)
     except (DeploymentNotFound, ProjectNotFound, WrongWallet):
-        await count(gateway, request, signed.wallet)
-        await use_nonce(gateway, signed)
+        await count(room, request, signed.wallet)
+        await use_nonce(room, signed)
         raise
-    await gateway.limiters.polls.check(request.path_params["deploymentId"])
-    await use_nonce(gateway, signed)
-    return json_response(await _progress(gateway, found))
+    await room.limiters.polls.check(request.path_params["deploymentId"])
+    await use_nonce(room, signed)
+    return json_response(await _progress(room, found))
 
 
-async def _own_standing(gateway: Gateway, request: Request, wallet: str) -> DeploymentView:
+async def _own_standing(room: StatusRoom, request: Request, wallet: str) -> DeploymentView:
     """How the wallet's deployment stands.
 
     Raises DeploymentNotFound, ProjectNotFound and WrongWallet.
     """
-    found = await projects.standing(gateway.db, request.path_params["deploymentId"])
+    found = await projects.standing(room.db, request.path_params["deploymentId"])
     if found is None or found.project_id != request.path_params["projectId"]:
         raise DeploymentNotFound
     if found.project_status in (ProjectStatus.DELETING, ProjectStatus.DELETED):
@@ -55,29 +69,29 @@ async def _own_standing(gateway: Gateway, request: Request, wallet: str) -> Depl
     return found
 
 
-async def _progress(gateway: Gateway, found: DeploymentView) -> DeploymentProgress:
+async def _progress(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
     """The answer of contract 1.4."""
     if found.status is DeploymentStatus.QUEUED:
-        return await _queued(gateway, found)
+        return await _queued(room, found)
     if found.status in UNDER_WAY:
         return _under_way(found, found.status)
     if found.status is DeploymentStatus.FAILED:
-        return _failed(gateway, found)
+        return _failed(room, found)
     if found.blocked_reason is not None:
         return _blocked(found, found.blocked_reason)
     if found.no_space_since_ms is not None:
         return _no_space(found)
     if found.project_status is ProjectStatus.SUSPENDED:
-        return await _out_of_credits(gateway, found)
+        return await _out_of_credits(room, found)
     serving = found.serving_deployment_id
-    if serving is not None and serving in gateway.reconciler.dead:
-        loop = gateway.reconciler.restarts.crash_loop(serving)
+    if serving is not None and serving in room.reconciler.dead:
+        loop = room.reconciler.restarts.crash_loop(serving)
         return _under_way(found, "restarting") if loop is None else _crash_looping(found, loop)
-    return _ready(gateway, found)
+    return _ready(room, found)
 
 
-def _failed(gateway: Gateway, found: DeploymentView) -> DeploymentProgress:
-    serving = _serving_now(gateway, found)
+def _failed(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
+    serving = _serving_now(room, found)
     reason = found.reason or ""
     if serving is not None:
         reason = f"{reason.rstrip('. ')}. Deployment {serving} serves on."
@@ -91,10 +105,10 @@ def _failed(gateway: Gateway, found: DeploymentView) -> DeploymentProgress:
     )
 
 
-def _serving_now(gateway: Gateway, found: DeploymentView) -> str | None:
+def _serving_now(room: StatusRoom, found: DeploymentView) -> str | None:
     """The deployment that the project's address leads to, if its app runs, or wakes when asked."""
     serving = found.serving_deployment_id
-    is_up = found.project_status is ProjectStatus.ACTIVE and serving not in gateway.reconciler.dead
+    is_up = found.project_status is ProjectStatus.ACTIVE and serving not in room.reconciler.dead
     return serving if is_up else None
 
 
@@ -118,12 +132,12 @@ def _no_space(found: DeploymentView) -> DeploymentProgress:
     )
 
 
-async def _out_of_credits(gateway: Gateway, found: DeploymentView) -> DeploymentProgress:
+async def _out_of_credits(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
     """Says what the next hour costs, and what must come at least: a balance may be just too low."""
-    balance = await accounts.balance(gateway.db, found.wallet)
-    burning = await intervals.open_of_wallet(gateway.db, found.wallet)
-    price, now_ms = found.monthly_price_micro_usd, gateway.metering.time.now_ms()
-    least = max(gateway.minimum_charge, lacking(balance, burning, price, now_ms=now_ms))
+    balance = await accounts.balance(room.db, found.wallet)
+    burning = await intervals.open_of_wallet(room.db, found.wallet)
+    price, now_ms = found.monthly_price_micro_usd, room.metering.time.now_ms()
+    least = max(room.minimum_charge, lacking(balance, burning, price, now_ms=now_ms))
     return DeploymentProgress(
         status="failed",
         deployment_id=found.id,
@@ -154,8 +168,8 @@ def _crash_looping(found: DeploymentView, loop: CrashLoop) -> DeploymentProgress
     )
 
 
-async def _queued(gateway: Gateway, found: DeploymentView) -> DeploymentProgress:
-    position = await jobs.position(gateway.db, subject_id=found.id, now_ms=gateway.clock.now_ms())
+async def _queued(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
+    position = await jobs.position(room.db, subject_id=found.id, now_ms=room.clock.now_ms())
     return DeploymentProgress(
         status="deploying",
         deployment_id=found.id,
@@ -168,12 +182,12 @@ def _under_way(found: DeploymentView, stage: str) -> DeploymentProgress:
     return DeploymentProgress(status="deploying", deployment_id=found.id, deployment_status=stage)
 
 
-def _ready(gateway: Gateway, found: DeploymentView) -> DeploymentProgress:
+def _ready(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
     superseded = found.status is DeploymentStatus.SUPERSEDED
     return DeploymentProgress(
         status="ready",
         deployment_id=found.id,
         deployment_status=DeploymentStatus.SUPERSEDED if superseded else UNSET,
-        endpoint=gateway.hosts.url(found.unique_name),
+        endpoint=room.hosts.url(found.unique_name),
         message=found.note or UNSET,
     )

@@ -1,19 +1,20 @@
 """`POST /agent/credits`: credits bought without a deploy."""
 
 import hashlib
+from dataclasses import dataclass
 from decimal import Decimal
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import authenticate
+from moorage.api.http.caller import Front, authenticate
+from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.payment_headers import paid_headers, read_payment
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import parse_small, read_small
-from moorage.api.services import Gateway
 from moorage.errors import InvalidField
 from moorage.money import MICRO_USD_PER_USD, MicroUsd, usd_number
-from moorage.payments.taking.topup import Credited, TopUpRequest
+from moorage.payments.taking.topup import Credited, TopUp, TopUpRequest
 from moorage.wire.credits import ToppedUp, TopUpBody
 
 MOST_USD = 100_000
@@ -21,19 +22,28 @@ MOST_USD = 100_000
 _MICRO_DOLLAR = Decimal("0.000001")
 
 
-async def top_up(gateway: Gateway, request: Request) -> Response:
+@dataclass(frozen=True, kw_only=True)
+class TopUpRoom(Front):
+    """What the handler of top-ups needs."""
+
+    idempotency: Idempotency
+    top_up: TopUp
+    minimum_charge: MicroUsd
+
+
+async def top_up(room: TopUpRoom, request: Request) -> Response:
     """`POST /agent/credits`: top up the wallet's credits, or say what to pay for it."""
-    wallet, stranger_at = await authenticate(gateway, request)
-    means, evidence = read_payment(gateway, request, stranger_at=stranger_at)
+    wallet, stranger_at = await authenticate(room, request)
+    means, evidence = read_payment(request, room.chains, stranger_at=stranger_at)
     body = await read_small(request)
     asked = TopUpRequest(
         wallet=wallet,
-        amount=_amount(body, least=gateway.minimum_charge),
+        amount=_amount(body, least=room.minimum_charge),
         means=means,
         evidence=evidence,
         body_digest=hashlib.sha256(body).hexdigest(),
     )
-    async with gateway.idempotency.attempt(
+    async with room.idempotency.attempt(
         request,
         wallet=wallet,
         body_digest=asked.body_digest,
@@ -41,9 +51,9 @@ async def top_up(gateway: Gateway, request: Request) -> Response:
         render=_topped_up,
     ) as keyed:
         if keyed.answer is not None:
-            await gateway.top_up.credit(asked)
+            await room.top_up.credit(asked)
             return keyed.answer
-        return keyed.answered(await gateway.top_up.take(asked, claim=keyed.claim))
+        return keyed.answered(await room.top_up.take(asked, claim=keyed.claim))
 
 
 def _topped_up(credited: Credited) -> Response:

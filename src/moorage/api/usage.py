@@ -1,16 +1,17 @@
 """`GET /agent/projects/{projectId}/usage`: what a project's app was asked and what it used."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import owned_project
+from moorage.api.http.caller import Front, owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import LAST_TIME_MS, time_ms
-from moorage.api.services import Gateway
 from moorage.clock import iso_utc
+from moorage.deploy.keeping.usage import UsageMeter
 from moorage.errors import InvalidField
 from moorage.records.consumption import UsageHour
 from moorage.records.project import Project
@@ -23,28 +24,35 @@ LONGEST_DAYS = 31
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
 
-async def show_usage(gateway: Gateway, request: Request) -> Response:
+@dataclass(frozen=True, kw_only=True)
+class UsageRoom(Front):
+    """What the handler of usage needs."""
+
+    usage: UsageMeter
+
+
+async def show_usage(room: UsageRoom, request: Request) -> Response:
     """The hours between two times, a day up to now unless given, and their sum."""
-    project = await owned_project(gateway, request)
-    until_ms = time_ms(request, "to", default=min(gateway.clock.now_ms(), LAST_TIME_MS))
+    project = await owned_project(room, request)
+    until_ms = time_ms(request, "to", default=min(room.clock.now_ms(), LAST_TIME_MS))
     from_ms = time_ms(request, "from", default=max(0, until_ms - _DAY_MS))
     if not from_ms <= until_ms <= from_ms + LONGEST_DAYS * _DAY_MS:
         raise InvalidField("from", f"must be before `to`, by at most {LONGEST_DAYS} days")
-    hours = await usage.between(gateway.db, project.id, from_ms=from_ms, until_ms=until_ms)
+    hours = await usage.between(room.db, project.id, from_ms=from_ms, until_ms=until_ms)
     return json_response(
         ProjectUsage(
             project_id=project.id,
             from_=iso_utc(from_ms),
             to=iso_utc(until_ms),
-            now=_load(gateway, project),
+            now=_load(room, project),
             totals=UsageItem(**_amounts(hours)),
             hours=[UsageHourItem(hour=iso_utc(hour.hour_ms), **_amounts([hour])) for hour in hours],
         )
     )
 
 
-def _load(gateway: Gateway, project: Project) -> LoadItem | None:
-    load = gateway.usage.load(project.serving_deployment_id or "")
+def _load(room: UsageRoom, project: Project) -> LoadItem | None:
+    load = room.usage.load(project.serving_deployment_id or "")
     if load is None:
         return None
     return LoadItem(cpu_millis=load.cpu_millis, memory_bytes=load.memory_bytes)

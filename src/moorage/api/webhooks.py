@@ -1,14 +1,16 @@
 """The endpoints of events and of the webhook that they are sent to."""
 
+from dataclasses import dataclass
+
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import authenticate
+from moorage.api.http.caller import Front, authenticate
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import whole_number
 from moorage.api.http.small_body import parse_small, read_small
-from moorage.api.services import Gateway
 from moorage.clock import iso_utc
+from moorage.events.webhooks import Webhooks
 from moorage.records.event import Event
 from moorage.storage import events
 from moorage.wire.events import (
@@ -27,18 +29,25 @@ _USUAL_EVENTS = 50
 _LAST_SEQUENCE = 2**63 - 1
 
 
-async def set_webhook(gateway: Gateway, request: Request) -> Response:
+@dataclass(frozen=True, kw_only=True)
+class WebhookRoom(Front):
+    """What the handlers of events need."""
+
+    webhooks: Webhooks
+
+
+async def set_webhook(room: WebhookRoom, request: Request) -> Response:
     """`PUT /agent/webhook`: have one's events sent to a URL; the secret is shown this once."""
-    wallet, stranger_at = await authenticate(gateway, request)
+    wallet, stranger_at = await authenticate(room, request)
     body = parse_small(await read_small(request), WebhookBody)
-    made = await gateway.webhooks.set(wallet, body.url, stranger_at=stranger_at)
+    made = await room.webhooks.set(wallet, body.url, stranger_at=stranger_at)
     return json_response(WebhookMade(url=made.url, secret=made.secret))
 
 
-async def show_webhook(gateway: Gateway, request: Request) -> Response:
+async def show_webhook(room: WebhookRoom, request: Request) -> Response:
     """`GET /agent/webhook`: one's webhook, and how its deliveries go."""
-    wallet, _ = await authenticate(gateway, request)
-    webhook, standing = await gateway.webhooks.show(wallet)
+    wallet, _ = await authenticate(room, request)
+    webhook, standing = await room.webhooks.show(wallet)
     last = None
     if standing.status is not None:
         last = LastDelivery(
@@ -55,28 +64,28 @@ async def show_webhook(gateway: Gateway, request: Request) -> Response:
     )
 
 
-async def remove_webhook(gateway: Gateway, request: Request) -> Response:
+async def remove_webhook(room: WebhookRoom, request: Request) -> Response:
     """`DELETE /agent/webhook`: have nothing sent any more, not even what waits."""
-    wallet, _ = await authenticate(gateway, request)
-    await gateway.webhooks.remove(wallet)
+    wallet, _ = await authenticate(room, request)
+    await room.webhooks.remove(wallet)
     return json_response(WebhookRemoved())
 
 
-async def list_events(gateway: Gateway, request: Request) -> Response:
+async def list_events(room: WebhookRoom, request: Request) -> Response:
     """`GET /agent/events`: one's events in their order, page by page."""
-    wallet, _ = await authenticate(gateway, request)
+    wallet, _ = await authenticate(room, request)
     after = whole_number(request, "after", default=0, min_=0, max_=_LAST_SEQUENCE)
     limit = whole_number(request, "limit", default=_USUAL_EVENTS, min_=0, max_=_MOST_EVENTS)
-    found = await events.of_wallet(gateway.db, wallet, after=after, most=limit)
+    found = await events.of_wallet(room.db, wallet, after=after, most=limit)
     last = found[-1].sequence if found else after
     return json_response(EventPage(events=[_item(event) for event in found], last_sequence=last))
 
 
-async def redeliver_event(gateway: Gateway, request: Request) -> Response:
+async def redeliver_event(room: WebhookRoom, request: Request) -> Response:
     """`POST /agent/events/{eventId}/redeliver`: have an event sent once more."""
-    wallet, _ = await authenticate(gateway, request)
+    wallet, _ = await authenticate(room, request)
     event_id = request.path_params["eventId"]
-    await gateway.webhooks.redeliver(wallet, event_id)
+    await room.webhooks.redeliver(wallet, event_id)
     return json_response(Redelivery(event_id=event_id))
 
 

@@ -1,20 +1,13 @@
-"""Every service, made from settings and opened parts, and wired."""
+"""The rooms of a gateway, opened one above the other from settings."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.api.connections.arrival import Arrivals
-from moorage.api.http.idempotency import Idempotency
-from moorage.api.log_stream import Followers
-from moorage.api.services import Gateway, Limiters
-from moorage.auth.authenticator import Authenticator
+from moorage.api.services import ApiServices, ApiSettings, Services
 from moorage.auth.client_address import TrustedProxies
-from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.nonces import NonceFile
-from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
-from moorage.chains.balances import Questions
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
@@ -22,89 +15,160 @@ from moorage.core import Core
 from moorage.deploy.services import DeployServices
 from moorage.deploy.settings import DeploySettings
 from moorage.events.services import EventServices, EventSettings
-from moorage.events.webhooks import Webhooks
-from moorage.gateway.data_directory import gateway_id, open_data_directory
-from moorage.gateway.platform import MIB, Platform, trusted_proxies
+from moorage.gateway.data_directory import DATABASE, gateway_id
+from moorage.gateway.platform import Platform, trusted_proxies
+from moorage.gateway.secrets_key import open_vault
 from moorage.ledger.services import LedgerServices, LedgerSettings
+from moorage.loop import Loop, Run, Scope
 from moorage.metrics import (
     record_rpc_error,
     watch_nonces,
     watch_running_apps,
     watch_sleeping_apps,
 )
-from moorage.parsers.plans import Plans
 from moorage.parsers.pool import ParserPool
 from moorage.payments.price.pricing import Size
-from moorage.payments.protocols.evidence import named_chain
 from moorage.payments.services import PaymentServices, Till
 from moorage.payments.settings import PaymentSettings
+from moorage.payments.taking.recipients import note_recipient
 from moorage.settings import Settings
-from moorage.storage.database import Database
 from moorage.storage.leases import Leases
 from moorage.storage.migrate import migrate
 from moorage.storage.opening import open_database
-from moorage.storage.purpose import Purpose
-from moorage.storage.vault import Vault
-from moorage.uploads import RoomLimits, SpoolRoom, UploadLimits, sweep_spool
-
-_TIMES_AS_MANY = 4
-"""Proofs of payment per wallet, and questions to a chain about contract wallets per address, which
-several wallets may share."""
-
-_WALLETS_OF_AN_ADDRESS = 10
-"""As much as so many wallets may ask, an address may for all of its wallets that never paid."""
-
-_MOST_BALLAST_BYTES = 64 * MIB
-_LOOKS_PER_MINUTE = 6  # at a domain's record, when asked for
+from moorage.uploads import sweep_spool
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stores:
-    """What remembers: the database, the used nonces, and the clients that read the chains."""
+class Rooms:
+    """All that a gateway does, room by room."""
 
-    db: Database
-    leases: Leases
-    nonces: NonceFile
-    clients: dict[str, RpcClient]
-    sources: Path
-    spool: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Services:
-    """The wired services; `gateway` is what requests see of them."""
-
-    gateway: Gateway
+    core: Core
+    platform: Platform
+    till: Till
     ledger: LedgerServices
-    deploy: DeployServices
     payments: PaymentServices
+    deploy: DeployServices
     events: EventServices
+    api: ApiServices
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """What goes on until the gateway stops, but the servers."""
+        return (
+            self.core.db.run,
+            self.core.leases.run,
+            self.platform.caddy.keep_running,
+            self.platform.toolchains.inventory.run,
+            *self.deploy.runs,
+            *self.events.runs,
+        )
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """What is done every few seconds or minutes."""
+        collect = self.platform.toolchains.store.collect
+        return (
+            Loop("toolchains", every_seconds=600, tick=collect, scope=Scope.NODE),
+            *self.ledger.loops,
+            *self.payments.loops,
+            *self.deploy.loops,
+            *self.events.loops,
+            *self.api.loops,
+        )
 
 
-def open_stores(
-    stack: AsyncExitStack,
-    settings: Settings,
-    chains: dict[str, Chain],
-    *,
-    purpose: Purpose,
-    clock: Clock,
-) -> Stores:
-    """Open what remembers.
+def open_nonces(stack: AsyncExitStack, settings: Settings, clock: Clock) -> NonceFile:
+    """Open the used nonces, in a data directory that is open already.
 
-    Raises ConfigurationInvalid for a data directory that others may enter, or that is for the other
-    purpose; AlreadyRunning when another gateway has it.
+    Raises AlreadyRunning when another gateway has it.
     """
-    data_dir = Path(settings.data_dir)
-    open_data_directory(data_dir, purpose)
-    for name in ("sources", "spool", "apps", "proxy", "nonces"):
-        (data_dir / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-    nonces = NonceFile(data_dir / "nonces", clock=clock)
+    nonces = NonceFile(Path(settings.data_dir) / "nonces", clock=clock)
     stack.push_async_callback(nonces.close)
     watch_nonces(lambda: len(nonces))
+    return nonces
+
+
+async def open_core(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Core:
+    """Open the database of a data directory that nobody else has, and what opens its secrets.
+
+    Raises ConfigurationInvalid when the key of these is missing.
+    """
+    data_dir = Path(settings.data_dir)
     sweep_spool(data_dir / "spool")
-    migrate(data_dir / "moorage.db")
-    db = open_database(data_dir / "moorage.db")
+    migrate(data_dir / DATABASE)
+    db = open_database(data_dir / DATABASE)
     stack.callback(db.close)
+    return Core(
+        db=db,
+        vault=await open_vault(settings, db),
+        leases=Leases(db=db, holder=gateway_id(data_dir), clock=clock),
+        clock=clock,
+        data_dir=data_dir,
+    )
+
+
+async def open_rooms(
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    core: Core,
+    platform: Platform,
+    nonces: NonceFile,
+    chains: Mapping[str, Chain],
+    pay_to: str,
+) -> Rooms:
+    """Open every room. Raises ConfigurationInvalid and InvalidField."""
+    till = Till(
+        chains=chains,
+        clients=_open_clients(stack, settings, chains, core.clock),
+        pay_to=pay_to,
+        former=await note_recipient(core.db, pay_to, clock=core.clock),
+        gateway_url=platform.gateway_url,
+    )
+    ledger = LedgerServices(core, _ledger_settings(settings))
+    payments = PaymentServices(core, settings.part(PaymentSettings), till=till, ledger=ledger)
+    deploy = DeployServices(
+        core, settings.part(DeploySettings), platform=platform.of_apps, ledger=ledger
+    )
+    watch_running_apps(lambda: deploy.reconciler.running)
+    watch_sleeping_apps(lambda: deploy.reconciler.asleep)
+    events = EventServices(core, settings.part(EventSettings))
+    services = Services(
+        ledger=ledger,
+        payments=payments,
+        deploy=deploy,
+        events=events,
+        engine=platform.runtime,
+        hosts=platform.hosts,
+        inventory=platform.toolchains.inventory,
+        parsers=await _open_parsers(stack),
+        nonces=nonces,
+    )
+    api = ApiServices(
+        core,
+        settings.part(ApiSettings),
+        services=services,
+        till=till,
+        prices=settings.price_list(),
+        size=settings.app_size(),
+        proxies=TrustedProxies(trusted_proxies(settings)),
+    )
+    return Rooms(
+        core=core,
+        platform=platform,
+        till=till,
+        ledger=ledger,
+        payments=payments,
+        deploy=deploy,
+        events=events,
+        api=api,
+    )
+
+
+def _open_clients(
+    stack: AsyncExitStack, settings: Settings, chains: Mapping[str, Chain], clock: Clock
+) -> dict[str, RpcClient]:
+    """What reads each chain, by its name."""
     clients = {
         name: RpcClient(
             chain,
@@ -116,72 +180,15 @@ def open_stores(
     }
     for client in clients.values():
         stack.push_async_callback(client.close)
-    return Stores(
-        db=db,
-        leases=Leases(db=db, holder=gateway_id(data_dir), clock=clock),
-        nonces=nonces,
-        clients=clients,
-        sources=data_dir / "sources",
-        spool=data_dir / "spool",
-    )
+    return clients
 
 
-def assemble(
-    settings: Settings,
-    stores: Stores,
-    platform: Platform,
-    *,
-    parsers: ParserPool,
-    vault: Vault,
-    chains: dict[str, Chain],
-    pay_to: str,
-    former: Collection[str],
-    clock: Clock,
-) -> Services:
-    """Wire every service; `former` are addresses that were `pay_to`."""
-    db = stores.db
-    core = Core(
-        db=db,
-        vault=vault,
-        leases=stores.leases,
-        clock=clock,
-        data_dir=Path(settings.data_dir),
-    )
-    ledger = LedgerServices(core, _ledger_settings(settings))
-    deploy = DeployServices(
-        core, settings.part(DeploySettings), platform=platform.of_apps, ledger=ledger
-    )
-    watch_running_apps(lambda: deploy.reconciler.running)
-    watch_sleeping_apps(lambda: deploy.reconciler.asleep)
-    till = Till(
-        chains=chains,
-        clients=stores.clients,
-        pay_to=pay_to,
-        former=former,
-        gateway_url=platform.gateway_url,
-    )
-    payments = PaymentServices(core, settings.part(PaymentSettings), till=till, ledger=ledger)
-    events = EventServices(core, settings.part(EventSettings))
-    gateway = _gateway(
-        settings,
-        stores,
-        platform,
-        ledger,
-        deploy,
-        payments,
-        clock=clock,
-        parsers=parsers,
-        pay_to=pay_to,
-        chains=chains,
-        webhooks=events.webhooks,
-    )
-    return Services(
-        gateway=gateway,
-        ledger=ledger,
-        deploy=deploy,
-        payments=payments,
-        events=events,
-    )
+async def _open_parsers(stack: AsyncExitStack) -> ParserPool:
+    """The processes that read uploads. Raises ConfigurationInvalid."""
+    parsers = ParserPool()
+    stack.push_async_callback(parsers.close)
+    await parsers.open()
+    return parsers
 
 
 def _ledger_settings(settings: Settings) -> LedgerSettings:
@@ -192,100 +199,3 @@ def _ledger_settings(settings: Settings) -> LedgerSettings:
         build_month=prices.month(size),
         minimum_charge=prices.minimum_charge,
     )
-
-
-def _gateway(
-    settings: Settings,
-    stores: Stores,
-    platform: Platform,
-    ledger: LedgerServices,
-    deploy: DeployServices,
-    payments: PaymentServices,
-    *,
-    clock: Clock,
-    parsers: ParserPool,
-    pay_to: str,
-    chains: dict[str, Chain],
-    webhooks: Webhooks,
-) -> Gateway:
-    db = stores.db
-    proxies = TrustedProxies(trusted_proxies(settings))
-    return Gateway(
-        pay_to=pay_to,
-        public_url=platform.gateway_url,
-        chains=chains,
-        balance_questions=Questions(),
-        clients=stores.clients,
-        db=db,
-        clock=clock,
-        authenticator=_authenticator(settings, stores, chains, clock),
-        paid_wallets=ledger.paid_wallets,
-        trusted_proxies=proxies,
-        limiters=_limiters(settings, clock),
-        idempotency=Idempotency(db=db, clock=clock),
-        metering=ledger.metering,
-        build_time=ledger.build_time,
-        admission=deploy.admission(
-            quotes=payments.quotes,
-            paywall=payments.paywall,
-            prices=settings.price_list(),
-            size=settings.app_size(),
-        ),
-        challenges=payments.challenges,
-        paywall=payments.paywall,
-        top_up=payments.top_up,
-        minimum_charge=settings.price_list().minimum_charge,
-        cancellation=deploy.cancellation,
-        rollback=deploy.rollback,
-        configuration=deploy.configuration,
-        deletion=deploy.deletion,
-        runtime=platform.runtime,
-        reconciler=deploy.reconciler,
-        wake=deploy.wake,
-        usage=deploy.usage,
-        addresses=deploy.addresses,
-        certificates=deploy.certificates,
-        domains=deploy.domains,
-        webhooks=webhooks,
-        hosts=platform.hosts,
-        followers=Followers(),
-        inventory=platform.toolchains.inventory,
-        upload_limits=UploadLimits(),
-        spool_dir=stores.spool,
-        parsers=parsers,
-        plans=Plans(parsers),
-        spool_room=SpoolRoom(
-            stores.spool,
-            limits=RoomLimits(),
-            reserve_bytes=settings.disk_reserve_mib * MIB,
-        ),
-        arrivals=Arrivals(proxies),
-    )
-
-
-def _authenticator(
-    settings: Settings, stores: Stores, chains: dict[str, Chain], clock: Clock
-) -> Authenticator:
-    contracts = ContractWallets(
-        stores.clients,
-        default_chain=named_chain(None, chains, field="X-Wallet-Chain").name,
-        limiter=_limiter(settings, clock, times=_TIMES_AS_MANY),
-    )
-    return Authenticator(
-        stores.nonces, contracts=contracts, bound_only=settings.require_bound_signatures
-    )
-
-
-def _limiters(settings: Settings, clock: Clock) -> Limiters:
-    return Limiters(
-        wallets=_limiter(settings, clock),
-        polls=_limiter(settings, clock),
-        proofs=_limiter(settings, clock, times=_TIMES_AS_MANY),
-        addresses=_limiter(settings, clock),
-        strangers=_limiter(settings, clock, times=_WALLETS_OF_AN_ADDRESS),
-        strangers_proofs=_limiter(settings, clock, times=_WALLETS_OF_AN_ADDRESS),
-    )
-
-
-def _limiter(settings: Settings, clock: Clock, *, times: int = 1) -> RateLimiter:
-    return MemoryRateLimiter(clock=clock, limit=times * settings.requests_per_minute)

@@ -9,6 +9,7 @@ from moorage.storage.purpose import Purpose, purpose_of, set_purpose
 from moorage.whole_file import create_file
 
 DATABASE = "moorage.db"
+_DIRECTORIES = ("sources", "spool", "apps", "proxy", "nonces")
 _GATEWAY_ID = "gateway.id"
 _DEV_WALLETS = "wallets.json"  # `moorage dev` has always kept them there
 
@@ -23,6 +24,8 @@ def open_data_directory(data_dir: Path, purpose: Purpose) -> None:
         raise ConfigurationInvalid(f"data_dir: {problem}; `{closing_command(data_dir)}` mends it.")
     refuse_other(data_dir, purpose)
     set_purpose(data_dir / DATABASE, purpose)
+    for name in _DIRECTORIES:
+        (data_dir / name).mkdir(mode=0o700, exist_ok=True)
 
 
 def gateway_id(data_dir: Path) -> str:

@@ -8,7 +8,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from moorage.api.http.problems import json_response
-from moorage.errors import MoorageError
+from moorage.chains.rpc import RpcClient
+from moorage.errors import MoorageError, ProxyFailed
+from moorage.gateway.assembly import Rooms
 from moorage.metrics import exposition
 
 Check = Callable[[], Awaitable[None]]
@@ -57,3 +59,28 @@ async def _state(check: Check) -> str:
     except MoorageError as error:
         return error.message
     return "ok"
+
+
+def checks_of(rooms: Rooms) -> dict[str, Check]:
+    """What readiness asks of each part."""
+
+    async def proxy() -> None:
+        if not rooms.platform.caddy.alive():
+            raise ProxyFailed
+
+    chains = {f"chain {name}": _chain_check(client) for name, client in rooms.till.clients.items()}
+    return {
+        "database": rooms.core.db.check,
+        "runtime": rooms.platform.runtime.check,
+        "disk": rooms.deploy.capacity.check,
+        "proxy": proxy,
+        **chains,
+        **{f"search of {it.chain_name}": it.check for it in rooms.payments.watchers},
+    }
+
+
+def _chain_check(client: RpcClient) -> Check:
+    async def check() -> None:
+        await client.call("eth_blockNumber", [])
+
+    return check

@@ -9,8 +9,7 @@ from starlette.requests import Request
 
 from believed import limiters_of
 from clock import START_MS, MovableClock
-from moorage.api.http.caller import PAID, authenticate
-from moorage.api.services import Gateway
+from moorage.api.http.caller import PAID, Front, authenticate
 from moorage.auth.client_address import TrustedProxies
 from moorage.errors import PaymentPending, RateLimited, SignatureInvalid
 from moorage.ledger import ledger
@@ -55,7 +54,7 @@ class Entrance:
         if tx_hash:
             headers.append((b"x-payment-tx", tx_hash.encode()))
         scope = {"type": "http", "headers": headers, "client": (at, 1), PAID: True}
-        caller = await authenticate(cast("Gateway", self._gateway), Request(scope))
+        caller = await authenticate(cast("Front", self._gateway), Request(scope))
         assert caller.wallet == wallet
         return caller.stranger_at
 

@@ -7,8 +7,7 @@ from starlette.requests import Request
 
 from believed import Believed, limiters_of
 from clock import HOUR_MS, MovableClock
-from moorage.api.credits import show_credits
-from moorage.api.services import Gateway
+from moorage.api.credits import CreditRoom, show_credits
 from moorage.auth.client_address import TrustedProxies
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
@@ -29,7 +28,7 @@ class Asking(Believed):
         self.clock = clock
         self.metering = Metering(db=db, clock=clock)
         self.gateway = cast(
-            "Gateway",
+            "CreditRoom",
             SimpleNamespace(
                 db=db,
                 authenticator=self,

@@ -32,8 +32,10 @@ def test_directory_and_database_are_their_owners_alone(data_dir: Path, purpose: 
     migrate(database)
     with closing(open_database(database)):
         modes = {path.name: mode_of(path) for path in data_dir.iterdir()}
+    files = {name: mode for name, mode in modes.items() if name.startswith("moorage.db")}
     assert mode_of(data_dir) == 0o700
-    assert modes == {"moorage.db": 0o600, "moorage.db-wal": 0o600, "moorage.db-shm": 0o600}
+    assert files == {"moorage.db": 0o600, "moorage.db-wal": 0o600, "moorage.db-shm": 0o600}
+    assert {mode for name, mode in modes.items() if name not in files} == {0o700}
     assert is_newest(database)
 
 

@@ -11,8 +11,7 @@ from believed import Believed, limiters_of
 from clock import MovableClock
 from fakes import FakeRuntime
 from moorage.api.log_stream import Followers, LogStreamResponse
-from moorage.api.logs import show_logs
-from moorage.api.services import Gateway
+from moorage.api.logs import LogRoom, show_logs
 from moorage.auth.client_address import TrustedProxies
 from moorage.engines.engine import Instance, LogPage
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet
@@ -42,7 +41,7 @@ class Asking(Believed):
         super().__init__(ALICE)
         self.runtime = Recording()
         self.gateway = cast(
-            "Gateway",
+            "LogRoom",
             SimpleNamespace(
                 db=db,
                 authenticator=self,

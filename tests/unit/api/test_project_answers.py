@@ -11,8 +11,7 @@ from starlette.requests import Request
 from believed import Believed, limiters_of
 from clock import START_MS, MovableClock
 from fakes import roomy
-from moorage.api.projects import change_project, show_project
-from moorage.api.services import Gateway
+from moorage.api.projects import ProjectRoom, change_project, show_project
 from moorage.auth.client_address import TrustedProxies
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.entrance.configuration import ProjectConfiguration
@@ -35,7 +34,7 @@ class Asking(Believed):
         super().__init__(ALICE)
         self.metering = Metering(db=db, clock=clock)
         self.gateway = cast(
-            "Gateway",
+            "ProjectRoom",
             SimpleNamespace(
                 db=db,
                 authenticator=self,

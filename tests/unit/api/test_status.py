@@ -7,8 +7,7 @@ from starlette.requests import Request
 
 from believed import Believed, limiters_of
 from clock import START_MS, MovableClock
-from moorage.api.services import Gateway
-from moorage.api.status import show_status
+from moorage.api.status import StatusRoom, show_status
 from moorage.auth.client_address import TrustedProxies
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.keeping.restarts import CrashLoop
@@ -41,7 +40,7 @@ class Asking(Believed):
         )
         limiters = limiters_of(clock, limit=30)
         self.gateway = cast(
-            "Gateway",
+            "StatusRoom",
             SimpleNamespace(
                 db=db,
                 clock=clock,

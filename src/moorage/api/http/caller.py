@@ -1,5 +1,8 @@
 """Who calls, and whether they may call now: signature first, then the bucket that counts it."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -9,9 +12,12 @@ from starlette.types import Message, Receive, Scope
 from moorage.api.http.payment_headers import read_payment
 from moorage.api.http.problems import problem_of
 from moorage.api.http.request_context import HAS_PAID, WALLET
-from moorage.api.services import Gateway
-from moorage.auth.client_address import rate_limit_key
+from moorage.auth.authenticator import Authenticator
+from moorage.auth.client_address import TrustedProxies, rate_limit_key
+from moorage.auth.rate_limit import RateLimiter
 from moorage.auth.wallet import SignedHeaders, signed_body_digest
+from moorage.chains.chain import Chain
+from moorage.clock import Clock
 from moorage.errors import (
     AuthError,
     PaymentPending,
@@ -20,11 +26,13 @@ from moorage.errors import (
     SignatureInvalid,
     WrongWallet,
 )
+from moorage.ledger.paid_wallets import PaidWallets
 from moorage.metrics import record_auth_failure
 from moorage.payments.protocols.evidence import TransactionEvidence
 from moorage.records.project import Project
-from moorage.signed_request import Target
+from moorage.signed_request import Target, host_of
 from moorage.storage.apps import projects
+from moorage.storage.database import Database
 from moorage.storage.money import payments
 
 PAID = "moorage.paid"
@@ -48,11 +56,45 @@ _LOOKED_UP_LATER = (
 )
 
 
-def client_address(gateway: Gateway, request: Request) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Limiters:
+    """The rate limits of contract 1.5, each with buckets of its own."""
+
+    wallets: RateLimiter
+    polls: RateLimiter  # by deployment
+    proofs: RateLimiter  # by wallet: requests that carry proof of payment
+    addresses: RateLimiter  # public endpoints, and requests whose signature failed
+    strangers: RateLimiter  # by address: signed requests of wallets that never paid
+    strangers_proofs: RateLimiter  # by address: of these, the ones that carry proof of payment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Front:
+    """What every handler stands on: the books, and what tells who calls and counts it.
+
+    A handler's first argument names the record of what it needs, which adds to these.
+    """
+
+    db: Database
+    clock: Clock
+    chains: Mapping[str, Chain]
+    public_url: str
+    authenticator: Authenticator
+    paid_wallets: PaidWallets
+    trusted_proxies: TrustedProxies
+    limiters: Limiters
+
+    @cached_property
+    def host(self) -> str:
+        """What bound signatures must name: the host that clients know, whatever proxies call it."""
+        return host_of(self.public_url)
+
+
+def client_address(front: Front, request: Request) -> str:
     """The client's address, as far as trusted proxies tell it."""
     peer = request.client.host if request.client else None
     forwarded = request.headers.getlist("x-forwarded-for")
-    return gateway.trusted_proxies.client_address(peer, forwarded)
+    return front.trusted_proxies.client_address(peer, forwarded)
 
 
 class Caller(NamedTuple):
@@ -63,25 +105,25 @@ class Caller(NamedTuple):
     """The client address it counts for as well, where the wallet never paid: keys are free."""
 
 
-async def authenticate(gateway: Gateway, request: Request) -> Caller:
+async def authenticate(front: Front, request: Request) -> Caller:
     """Who signed the request, once it is counted and its nonce is used up, in this order.
 
     So neither a forged request nor a refused one burns a nonce. Raises what `verify`, `count` and
     `use_nonce` raise.
     """
-    signed = await verify(gateway, request)
-    caller = await count(gateway, request, signed.wallet)
-    await use_nonce(gateway, signed)
+    signed = await verify(front, request)
+    caller = await count(front, request, signed.wallet)
+    await use_nonce(front, signed)
     return caller
 
 
-async def owned_project(gateway: Gateway, request: Request) -> Project:
+async def owned_project(front: Front, request: Request) -> Project:
     """The caller's project, of the path's `projectId`; the request is counted.
 
     Raises an AuthError, RateLimited, ProjectNotFound and WrongWallet.
     """
-    wallet, _ = await authenticate(gateway, request)
-    project = await projects.by_id(gateway.db, request.path_params["projectId"])
+    wallet, _ = await authenticate(front, request)
+    project = await projects.by_id(front.db, request.path_params["projectId"])
     if project is None:
         raise ProjectNotFound
     if project.wallet != wallet:
@@ -89,7 +131,7 @@ async def owned_project(gateway: Gateway, request: Request) -> Project:
     return project
 
 
-async def verify(gateway: Gateway, request: Request) -> SignedHeaders:
+async def verify(front: Front, request: Request) -> SignedHeaders:
     """What the wallet signed; a failure counts against the client's address.
 
     Raises an AuthError, RateLimited for an address that fails too often, and, where a contract
@@ -97,13 +139,13 @@ async def verify(gateway: Gateway, request: Request) -> SignedHeaders:
     """
     headers = _signed_headers(request)
     try:
-        target = _target(gateway, request, headers)
-        signed = await gateway.authenticator.verify(
-            headers, target=target, client=lambda: _address_key(gateway, request)
+        target = _target(front, request, headers)
+        signed = await front.authenticator.verify(
+            headers, target=target, client=lambda: _address_key(front, request)
         )
     except AuthError as error:
         record_auth_failure(problem_of(error).code)
-        await limit_address(gateway, request)
+        await limit_address(front, request)
         raise
     request.scope[WALLET] = signed.wallet
     if target is not None:
@@ -111,16 +153,16 @@ async def verify(gateway: Gateway, request: Request) -> SignedHeaders:
     return signed
 
 
-async def count(gateway: Gateway, request: Request, wallet: str) -> Caller:
+async def count(front: Front, request: Request, wallet: str) -> Caller:
     """Count the wallet's request; a stranger's for its client address as well.
 
     What carries proof of payment has buckets of its own. Raises RateLimited; but never for money
     that moved: a transaction that the books know of passes, and one that can't be looked for now
     raises PaymentPending.
     """
-    limiters, is_proof = gateway.limiters, carries_proof(request)
-    has_paid = request.scope[HAS_PAID] = await gateway.paid_wallets.has_paid(wallet)
-    address = None if has_paid else _address_key(gateway, request)
+    limiters, is_proof = front.limiters, carries_proof(request)
+    has_paid = request.scope[HAS_PAID] = await front.paid_wallets.has_paid(wallet)
+    address = None if has_paid else _address_key(front, request)
     try:
         await (limiters.proofs if is_proof else limiters.wallets).check(wallet)
         if address is not None:
@@ -128,14 +170,14 @@ async def count(gateway: Gateway, request: Request, wallet: str) -> Caller:
     except RateLimited as full:
         if not is_proof:
             raise
-        await _refuse_proof(gateway, request, wallet, full)
+        await _refuse_proof(front, request, wallet, full)
     return Caller(wallet, address)
 
 
-async def use_nonce(gateway: Gateway, signed: SignedHeaders) -> None:
+async def use_nonce(front: Front, signed: SignedHeaders) -> None:
     """Use up the request's nonce. Raises NonceReused and TimestampExpired, counted already."""
     try:
-        await gateway.authenticator.use_nonce(signed)
+        await front.authenticator.use_nonce(signed)
     except AuthError as error:
         record_auth_failure(problem_of(error).code)
         raise
@@ -160,7 +202,7 @@ def signed_body(scope: Scope, receive: Receive) -> Receive:
     return receive_signed
 
 
-def _target(gateway: Gateway, request: Request, headers: dict[str, str]) -> Target | None:
+def _target(front: Front, request: Request, headers: dict[str, str]) -> Target | None:
     """What the signature must be bound to; None for one of version 1. Raises SignatureInvalid."""
     match headers.get("x-signature-version", "1"):
         case "1":
@@ -168,7 +210,7 @@ def _target(gateway: Gateway, request: Request, headers: dict[str, str]) -> Targ
         case "2":
             path, query = request.scope["raw_path"], request.scope["query_string"]
             return Target(
-                host=gateway.host,
+                host=front.host,
                 method=request.method,
                 path=(path + b"?" + query if query else path).decode("latin-1"),
                 body_digest=signed_body_digest(headers.get("content-digest")),
@@ -185,9 +227,9 @@ def _signed_headers(request: Request) -> dict[str, str]:
     return found
 
 
-async def limit_address(gateway: Gateway, request: Request) -> None:
+async def limit_address(front: Front, request: Request) -> None:
     """Count a request that no wallet stands for. Raises RateLimited."""
-    await gateway.limiters.addresses.check(_address_key(gateway, request))
+    await front.limiters.addresses.check(_address_key(front, request))
 
 
 def carries_proof(request: Request) -> bool:
@@ -199,20 +241,20 @@ def carries_proof(request: Request) -> bool:
     )
 
 
-def _address_key(gateway: Gateway, request: Request) -> str:
-    return rate_limit_key(client_address(gateway, request))
+def _address_key(front: Front, request: Request) -> str:
+    return rate_limit_key(client_address(front, request))
 
 
-async def _refuse_proof(gateway: Gateway, request: Request, wallet: str, full: RateLimited) -> None:
+async def _refuse_proof(front: Front, request: Request, wallet: str, full: RateLimited) -> None:
     """Raise what is told to a wallet whose bucket of proofs is full, unless its money came.
 
     Raises PaymentMalformed, PaymentPending, and `full` for what moves no money by itself.
     """
-    _, evidence = read_payment(gateway, request)
+    _, evidence = read_payment(request, front.chains)
     if not isinstance(evidence, TransactionEvidence):
         raise full
     chain_id, tx_hash = evidence.means.chain.chain_id, evidence.tx_hash
-    booked = await payments.of_transaction(gateway.db, chain_id=chain_id, tx_hash=tx_hash)
-    uses = await payments.uses_of(gateway.db, chain_id=chain_id, tx_hash=tx_hash)
+    booked = await payments.of_transaction(front.db, chain_id=chain_id, tx_hash=tx_hash)
+    uses = await payments.uses_of(front.db, chain_id=chain_id, tx_hash=tx_hash)
     if wallet in uses or all(payment.payer != wallet for payment in booked):
         raise PaymentPending(_LOOKED_UP_LATER, retry_after_seconds=full.retry_after_seconds)

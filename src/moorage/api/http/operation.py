@@ -2,14 +2,15 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, get_type_hints
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.services import Gateway
 from moorage.wire.shape import Body, CamelBody
 
-Handler = Callable[[Gateway, Request], Awaitable[Response]]
+Handler = Callable[[Any, Request], Awaitable[Response]]
+"""Its first argument is what it needs of the gateway, a record that its annotation names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,3 +31,9 @@ class Operation:
     paid: bool = False
     priced: bool = False
     query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> type:
+        """The record of what its handler needs."""
+        record: type = next(iter(get_type_hints(self.handler).values()))
+        return record

@@ -1,14 +1,15 @@
 """Payment in HTTP's headers: what a request offers, what a demand asks for, what a receipt says."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
 from starlette.requests import Request
 
-from moorage.api.services import Gateway
+from moorage.chains.chain import Chain
 from moorage.errors import InvalidField, MoorageError
 from moorage.payments.protocols import mpp, x402
+from moorage.payments.protocols.challenges import Challenges
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import (
     Evidence,
@@ -42,7 +43,7 @@ class OfferedPayment(NamedTuple):
 
 
 def read_payment(
-    gateway: Gateway, request: Request, *, stranger_at: str | None = None
+    request: Request, chains: Mapping[str, Chain], *, stranger_at: str | None = None
 ) -> OfferedPayment:
     """What a request says of payment in its headers.
 
@@ -55,21 +56,21 @@ def read_payment(
     for name in came:
         if came.count(name) > 1:
             raise InvalidField(_SAID_ONCE[name], "must be sent once")
-    means = payment_means(request.headers, gateway.chains)
-    evidence = offered_payment(request.headers, means, gateway.chains)
+    means = payment_means(request.headers, chains)
+    evidence = offered_payment(request.headers, means, chains)
     if evidence is None:
         return OfferedPayment(means, None)
     evidence = msgspec.structs.replace(evidence, stranger_at=stranger_at)
     return OfferedPayment(evidence.means, evidence)
 
 
-def error_headers(gateway: Gateway, error: MoorageError, *, path: str) -> list[Header]:
+def error_headers(challenges: Challenges, error: MoorageError, *, url: str) -> list[Header]:
     """What an error's answer says about payment beside its body."""
     headers = (
         list(receipt_headers(error.receipt)) if isinstance(error.receipt, PaymentReceipt) else []
     )
     if isinstance(error, PaymentRequired):
-        headers += gateway.challenges.headers(error, resource_url=gateway.public_url + path)
+        headers += challenges.headers(error, resource_url=url)
     return headers
 
 

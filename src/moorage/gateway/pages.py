@@ -1,0 +1,91 @@
+"""What is answered in the place of apps: pages for visitors, and the proxy's questions."""
+
+from collections.abc import Awaitable, Callable
+from math import ceil
+from typing import Any
+
+from starlette.requests import Request
+
+from moorage.auth.client_address import TrustedProxies, rate_limit_key
+from moorage.deploy.keeping.reconciler import Reconciler
+from moorage.deploy.keeping.restarts import Restarts
+from moorage.deploy.services import DeployServices
+from moorage.gateway.assembly import Rooms
+from moorage.records.project import Project, ProjectStatus
+from moorage.routing.pages import Absence, HostState, fallback_app
+from moorage.routing.waking import Visitor, waking_app
+
+
+def pages_app(rooms: Rooms) -> Any:
+    """Answers visitors in the place of an app that does not."""
+    return fallback_app(
+        _lookup(rooms.deploy),
+        base_domain=rooms.platform.hosts.base_domain,
+        gateway_url=rooms.platform.gateway_url,
+        visitor=_visitor(rooms.api.proxies),
+    )
+
+
+def questions_app(rooms: Rooms) -> Any:
+    """Tells the proxy, once an app that it asks for runs."""
+
+    async def owner(host: str) -> str | None:
+        project = await rooms.deploy.addresses.project_at(host)
+        return None if project is None else project.wallet
+
+    return waking_app(rooms.deploy.wake.host, owner=owner, visitor=_visitor(rooms.api.proxies))
+
+
+def _visitor(trusted: TrustedProxies) -> Visitor:
+    """Who asked the proxy; not known of those who came through another proxy before it."""
+
+    def visitor(request: Request) -> str | None:
+        address = request.headers.get("x-real-ip", "")
+        return None if not address or trusted.trusts(address) else rate_limit_key(address)
+
+    return visitor
+
+
+def _lookup(deploy: DeployServices) -> Callable[[str], Awaitable[Absence]]:
+    """Why no app answers at a host: for the pages that stand in for it."""
+
+    async def lookup(host: str) -> Absence:
+        project = await deploy.addresses.project_at(host)
+        if project is None or project.status is ProjectStatus.DELETING:
+            return Absence(HostState.UNKNOWN)
+        absence = _absence(project, deploy.reconciler)
+        if absence.state is HostState.ASLEEP and not await deploy.wake.has_room(project):
+            return Absence(HostState.NO_ROOM)
+        return absence
+
+    return lookup
+
+
+def _absence(project: Project, reconciler: Reconciler) -> Absence:
+    serving = project.serving_deployment_id
+    match project.status:
+        case ProjectStatus.SUSPENDED if project.blocked_reason is not None:
+            return Absence(HostState.BLOCKED)
+        case ProjectStatus.SUSPENDED if project.no_space_since_ms is not None:
+            return Absence(HostState.NO_SPACE)
+        case ProjectStatus.SUSPENDED:
+            return Absence(HostState.SUSPENDED)
+        case ProjectStatus.FAILED:
+            return Absence(HostState.FAILED)
+        case ProjectStatus.ACTIVE if project.asleep_since_ms is not None:
+            return Absence(HostState.ASLEEP)
+        case ProjectStatus.ACTIVE if serving is not None and serving in reconciler.dead:
+            return _stopped(serving, reconciler.restarts)
+        case ProjectStatus.ACTIVE:
+            return Absence(HostState.UNHEALTHY)
+    return Absence(HostState.DEPLOYING)
+
+
+def _stopped(serving: str, restarts: Restarts) -> Absence:
+    """Of an app that should run: to be asked for again when it is started again."""
+    looping = restarts.crash_loop(serving) is not None
+    wait_seconds = restarts.wait_seconds(serving)
+    return Absence(
+        HostState.CRASH_LOOPING if looping else HostState.STOPPED,
+        retry_after_seconds=ceil(wait_seconds) or None,
+    )
