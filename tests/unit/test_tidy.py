@@ -308,3 +308,18 @@ def test_no_test_reaches_into_private_parts() -> None:
         if PRIVATE.fullmatch(name)
     }
     assert reaching - REACHING_YET == set()
+
+
+def is_private(module: str) -> bool:
+    return any(part.startswith("_") and part != "__future__" for part in module.split("."))
+
+
+def test_no_private_part_of_a_library_is_imported() -> None:
+    private = [
+        f"{module_name(path)}: {node.module}"
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and not (node.module or "").startswith("moorage")
+        if is_private(node.module or "") or any(is_private(alias.name) for alias in node.names)
+    ]
+    assert private == []

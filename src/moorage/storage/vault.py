@@ -11,16 +11,12 @@ import hashlib
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 from Crypto.Cipher import AES
 
 from moorage.errors import VariablesUnreadable
 from moorage.records.variables import Variables
-
-if TYPE_CHECKING:
-    from Crypto.Cipher._mode_gcm import GcmMode
 
 KEY_BYTES = 32
 MARK_LENGTH = 11
@@ -68,7 +64,9 @@ class Vault:
 
     def _seal(self, plain: bytes, owner: str) -> str:
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed, tag = _cipher(self._keys[self.mark], nonce, owner).encrypt_and_digest(plain)
+        cipher = AES.new(self._keys[self.mark], AES.MODE_GCM, nonce=nonce, mac_len=_TAG_BYTES)
+        cipher.update(_bound_to(owner))
+        sealed, tag = cipher.encrypt_and_digest(plain)
         return f"{self.mark}.{urlsafe_b64encode(nonce + tag + sealed).decode()}"
 
     def _open(self, text: str, owner: str) -> bytes:
@@ -79,15 +77,16 @@ class Vault:
             content = urlsafe_b64decode(text[MARK_LENGTH + 1 :])
             nonce, rest = content[:_NONCE_BYTES], content[_NONCE_BYTES:]
             tag, sealed = rest[:_TAG_BYTES], rest[_TAG_BYTES:]
-            return _cipher(key, nonce, owner).decrypt_and_verify(sealed, tag)
+            cipher = AES.new(key, AES.MODE_GCM, nonce=nonce, mac_len=_TAG_BYTES)
+            cipher.update(_bound_to(owner))
+            return cipher.decrypt_and_verify(sealed, tag)
         except (ValueError, binascii.Error):
             raise VariablesUnreadable from None
 
 
-def _cipher(key: bytes, nonce: bytes, owner: str) -> "GcmMode":
-    cipher = AES.new(key, AES.MODE_GCM, nonce=nonce, mac_len=_TAG_BYTES)
-    cipher.update(f"{_VERSION}:{owner}".encode())
-    return cipher
+def _bound_to(owner: str) -> bytes:
+    """What is authenticated beside the text, so that it opens for this owner alone."""
+    return f"{_VERSION}:{owner}".encode()
 
 
 def _mark(key: bytes) -> str:

@@ -3,6 +3,11 @@
 uvicorn waits for ever for a request's headers, keeps any amount of them, takes a body for the next
 request after `Upgrade`, and closes while a refused body still arrives, which makes the kernels drop
 the answer on its way.
+
+The proxy in front bounds heads as well, but an operator may serve the API without it. And neither a
+proxy nor an ASGI app can answer in JSON what is no HTTP, make room among many connections, end one
+whose answer nobody reads, or keep an answer that a proxy would otherwise lose (it says 502 then).
+So this class is uvicorn's protocol, extended by its public methods and attributes.
 """
 
 import asyncio
@@ -77,7 +82,8 @@ class Connection(HttpToolsProtocol):
         """End."""
         self._stop_timer()
         self._stop_unread_timer()
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:  # uvicorn forgets it after an error
+            self.timeout_keep_alive_task.cancel()
         self.table.leave(self, self._address)
         self._unparsed.clear()
         super().connection_lost(exc)
