@@ -64,8 +64,8 @@ class Sleeper:
         return bool((await self.project())["asleep"])
 
     async def falls_asleep(self) -> None:
-        await until(self.is_asleep)
-        await until(self.is_gone)
+        await until(self.is_asleep, pause_seconds=0.05)
+        await until(self.is_gone, pause_seconds=0.1)  # each look reads much of the machine
 
     def is_gone(self) -> bool:
         gateway = self.wallet.gateway
@@ -160,7 +160,7 @@ async def test_websocket_wakes_and_keeps_awake(sleeper: Sleeper) -> None:
     ):
         assert await connection.receive_str() == "awake"
         async with deployed(gateway) as other:
-            await until(other.is_asleep)
+            await until(other.is_asleep, pause_seconds=0.05)
         assert not await sleeper.is_asleep()
 
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from yard import HOST, SLEEP_AFTER_SECONDS, Yard, socket_of
 
+from moorage.deploy.keeping.sleep import Sleep
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project, ProjectStatus
@@ -96,6 +97,32 @@ async def test_open_connection_keeps_an_app_awake(
     pass_time(yard, SLEEP_AFTER_SECONDS - 1)  # it was in use until a moment ago
     await reconcile(yard)
     assert yard.runtime.called("stop") == []
+
+
+async def test_app_that_was_connected_for_long_sleeps_as_soon_as_any_other(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    sleep = Sleep(
+        db=yard.db,
+        runtime=yard.runtime,
+        addresses=yard.addresses,
+        subject_tasks=yard.subject_tasks,
+        after_seconds=1,
+        clock=yard.clock,
+    )
+
+    async def a_second_later() -> bool:
+        pass_time(yard, 1)
+        await sleep.rests(await yard.project(project), yard.runtime.apps[app.id])
+        await yard.subject_tasks_done()
+        return (await yard.project(project)).asleep_since_ms is not None
+
+    sleep.use(app.id)
+    yard.runtime.open_connections[app.id] = 1
+    for _ in range(10):
+        assert not await a_second_later()
+    yard.runtime.open_connections.clear()
+    assert await a_second_later()
 
 
 async def test_app_that_does_not_come_up_sleeps_when_nobody_asks_for_it(

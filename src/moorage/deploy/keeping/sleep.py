@@ -50,8 +50,9 @@ class Sleep:
         self._just_stopped: set[str] = set()  # since the comparison under way began
 
     def use(self, deployment_id: str) -> None:
-        """Note that a serving app was asked for just now."""
+        """Note that a serving app was asked for just now. Its next idle time is a new one."""
         self._used[deployment_id] = self._clock.monotonic_seconds()
+        self._subject_tasks.forgive("sleep", deployment_id)
 
     def begin(self) -> None:
         """A comparison begins: what it will find running was not stopped before."""
