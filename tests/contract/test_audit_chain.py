@@ -20,7 +20,7 @@ from moorage.cli.main import run
 from moorage.clock import SystemClock
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
-from moorage.operate.audit import Report, run_audit
+from moorage.operate.audit.report import Report, run_audit
 from moorage.payments.taking.verification import Verifier
 from moorage.payments.watch.watcher import Watcher
 from moorage.settings import load_settings

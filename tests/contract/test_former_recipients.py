@@ -10,7 +10,7 @@ from chain_fixture import LocalChains
 from fakes import paywall_of
 from moorage.chains.local.dev_wallet import DevWallet
 from moorage.clock import SystemClock
-from moorage.operate.audit import Report, run_audit
+from moorage.operate.audit.report import Report, run_audit
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
 from moorage.payments.taking.recipients import note_recipient
 from moorage.payments.taking.verification import Verifier

@@ -22,7 +22,7 @@ from moorage.errors import ChainUnavailable, RefundRefused
 from moorage.failpoints import armed
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.operate.audit import run_audit
+from moorage.operate.audit.report import run_audit
 from moorage.payments.relay.refund_follow_up import RefundFollowUp
 from moorage.payments.relay.refunds import Refunds, debit_of, left_of
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer

@@ -17,8 +17,8 @@ from moorage.chains.chain import KNOWN_CHAINS, Chain
 from moorage.chains.local.anvil import find_anvil
 from moorage.chains.local.dev_wallet import dev_wallets
 from moorage.chains.local.devchain import DevChain
-from moorage.operate.audit import run_audit
-from moorage.operate.audit_books import Finding
+from moorage.operate.audit.report import run_audit
+from moorage.operate.audit.rows import Finding
 from moorage.settings import load_settings
 from rpc_proxy import RpcProxy
 from waiting import until

@@ -32,7 +32,7 @@ from moorage.errors import (
 from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
-from moorage.operate.audit_books import audit_books
+from moorage.operate.audit.rows import audit_books
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans
 from moorage.payments.taking.topup import TopUp, TopUpRequest

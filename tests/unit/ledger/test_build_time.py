@@ -17,7 +17,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.ledger.build_time import Allowance, BuildTime
 from moorage.ledger.ledger import EARNED
 from moorage.money import MicroUsd
-from moorage.operate.audit_books import audit_books
+from moorage.operate.audit.rows import audit_books
 from moorage.records.deployment import Deployment
 from moorage.storage.database import Database, Statement
 from moorage.storage.money import accounts

@@ -24,8 +24,8 @@ from moorage.ledger import ledger
 from moorage.ledger.ledger import EARNED, held_account, wallet_account
 from moorage.ledger.metering import Metering
 from moorage.ledger.transfer import Transfer
-from moorage.operate.audit_books import Finding, audit_books
-from moorage.operate.audit_states import audit_states
+from moorage.operate.audit.rows import Finding, audit_books
+from moorage.operate.audit.states import audit_states
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.money import accounts, payments

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from moorage.chains.chain import Chain
-    from moorage.operate.audit import Report
+    from moorage.operate.audit.report import Report
     from moorage.records.payment import Payment
     from moorage.records.refund import Refund
     from moorage.settings import Settings
@@ -48,7 +48,7 @@ def audit(
     json
         Print one JSON document.
     """
-    from moorage.operate.audit import run_audit
+    from moorage.operate.audit.report import run_audit
 
     settings = operator_settings(config, data_dir)
     report = asyncio.run(run_audit(settings, from_block=from_block, search=not fast))

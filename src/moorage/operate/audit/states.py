@@ -7,7 +7,7 @@ waits for a chain, for a day.
 from collections.abc import Iterable, Iterator, Mapping
 
 from moorage.ledger.burn import HOUR_MS
-from moorage.operate.audit_books import Finding
+from moorage.operate.audit.rows import Finding
 from moorage.payments.price.quotes import LONGEST_PROMISE_MS, QUOTE_LIFETIME_MS
 from moorage.records.quote import Quote
 from moorage.storage.database import Transaction

@@ -11,7 +11,7 @@ from busy_books import MONTHLY, keep_busy
 from clock import HOUR_MS, MovableClock
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.operate.audit_states import audit_states
+from moorage.operate.audit.states import audit_states
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from quoting import Quoting

@@ -1,13 +1,13 @@
-"""`moorage audit`: the books compared with themselves and with the chains."""
+"""What an audit found: the three parts of it, in one report."""
 
 import msgspec
 
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable
 from moorage.ledger.ledger import EARNED
-from moorage.operate.audit_books import Finding, TokenTotal, audit_books, token_totals
-from moorage.operate.audit_chain import audit_chain
-from moorage.operate.audit_states import audit_states
+from moorage.operate.audit.chains import audit_chain
+from moorage.operate.audit.rows import Finding, TokenTotal, audit_books, token_totals
+from moorage.operate.audit.states import audit_states
 from moorage.operate.books import OpenBooks, open_books
 from moorage.settings import Settings
 from moorage.storage.money.audit import Books

@@ -8,7 +8,7 @@ import pytest
 
 from busy_books import keep_busy
 from clock import MovableClock
-from moorage.operate.audit_books import Finding, audit_books
+from moorage.operate.audit.rows import Finding, audit_books
 from moorage.storage.database import Database
 from records_fixture import ALICE, ARBITRUM, BOB, CAROL, fresh_hash, transfer
 

@@ -21,7 +21,7 @@ from moorage.chains.pace import Pace
 from moorage.chains.receipt import FoundLog, Receipt, parse_found_logs, parse_receipt
 from moorage.chains.rpc import AnswerTooLarge, RpcClient, RpcError
 from moorage.errors import ChainUnavailable
-from moorage.operate.audit_books import Finding, PaymentKey, payment_key, payment_row
+from moorage.operate.audit.rows import Finding, PaymentKey, payment_key, payment_row
 from moorage.payments.watch.comparison import (
     lies_in_another_block,
     payment_problem,

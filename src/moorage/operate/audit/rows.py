@@ -1,6 +1,6 @@
 """The audit of the books: everything that must be true of the rows, compared.
 
-Pure functions over rows that were read in one snapshot; `audit_chain` compares them with the
+Pure functions over rows that were read in one snapshot; `chains` compares them with the
 chains. What is not as it must be is a finding that names the row.
 """
 
