@@ -1,10 +1,9 @@
-"""Which files of a directory stay behind: the usual part of gitignore(5).
+"""Which files of a directory stay behind: gitignore(5), as git itself reads it.
 
 Patterns come from DEFAULTS, then from `.gitignore` and `.moorageignore` of each directory,
-outermost first; the last one that matches decides. Understood: `#` comments, `!` to take back in, a
-trailing `/` for directories only, a `/` elsewhere to anchor at the file's own directory, `*`, `?`,
-`[…]`, `**`, and a backslash before a character meant literally. A directory left behind is not
-looked into, so nothing under it can be taken back. `.git` always stays behind.
+outermost first; the last one that matches decides. A directory left behind is not looked into, so
+nothing under it can be taken back. `.git` always stays behind. One thing differs: `?` and `[…]`
+stand for a character, where git means a byte.
 """
 
 import re
@@ -61,7 +60,7 @@ def stays_behind(path: str, rules: Iterable[Rule], *, is_directory: bool) -> boo
 
 
 def _read_rule(line: str, base: str) -> Rule | None:
-    pattern = line.rstrip("\r\n").rstrip(" ")
+    pattern = _trimmed(line)
     if not pattern or pattern.startswith("#"):
         return None
     keeps = pattern.startswith("!")
@@ -74,9 +73,17 @@ def _read_rule(line: str, base: str) -> Rule | None:
         return None
     try:
         regex = re.compile(("" if anchored else "(?:.*/)?") + _translate(pattern), re.DOTALL)
-    except re.error:
+    except KeyError:  # a class that there is not
         return None
     return Rule(base=base, regex=regex, directories_only=directories_only, keeps=keeps)
+
+
+def _trimmed(line: str) -> str:
+    """The line without its end and the spaces before it, but for one behind a backslash."""
+    text = line.rstrip("\r\n")
+    pattern = text.rstrip(" ")
+    backslashes = len(pattern) - len(pattern.rstrip("\\"))
+    return pattern + " " if backslashes % 2 and pattern != text else pattern
 
 
 _TOKENS = re.compile(
@@ -84,11 +91,30 @@ _TOKENS = re.compile(
     r"|(?P<trailing>(?<=/)\*\*$)"  # everything below
     r"|(?P<stars>\*+)"
     r"|(?P<one>\?)"
-    r"|\[(?P<not>[!^]?)(?P<set>\]?[^\]]*)\]"
+    r"|\[(?P<not>[!^]?)(?P<set>\]?(?:\[:\w*:\]|\\.|[^\]\\])*)\]"
     r"|\\(?P<escaped>.)"
     r"|(?P<plain>.)",
     re.DOTALL,
 )
+_MEMBERS = re.compile(
+    r"\[:(?P<class>\w*):\]|\\?(?P<low>(?<=\\).|[^\\])-\\?(?P<high>(?<=\\).|[^\\])"
+    r"|\\?(?P<one>.)",
+    re.DOTALL,
+)
+_CLASSES = {
+    "alnum": "0-9A-Za-z",
+    "alpha": "A-Za-z",
+    "blank": r" \t",
+    "cntrl": r"\x00-\x1f\x7f",
+    "digit": "0-9",
+    "graph": "!-~",
+    "lower": "a-z",
+    "print": " -~",
+    "punct": r"!-/:-@\[-`{-~",
+    "space": r"\s",
+    "upper": "A-Z",
+    "xdigit": "0-9A-Fa-f",
+}
 
 
 def _translate(pattern: str) -> str:
@@ -105,7 +131,18 @@ def _translate_token(token: re.Match[str]) -> str:
     if token["one"]:
         return "[^/]"
     if token["set"] is not None:
-        members = token["set"].replace("\\", r"\\").replace("[", r"\[")
-        members = members.replace("]", r"\]").replace("^", r"\^")
-        return f"(?!/)[{'^' if token['not'] else ''}{members}]"
+        members = "".join(_translate_member(each) for each in _MEMBERS.finditer(token["set"]))
+        if token["not"]:
+            return f"[^/{members}]"
+        return f"(?!/)[{members}]" if members else "(?!)"
     return re.escape(token["escaped"] or token["plain"])
+
+
+def _translate_member(member: re.Match[str]) -> str:
+    """A part of a set. Raises KeyError for a class that there is not."""
+    if member["class"] is not None:
+        return _CLASSES[member["class"]]
+    if member["one"] is not None:
+        return re.escape(member["one"])
+    low, high = member["low"], member["high"]
+    return f"{re.escape(low)}-{re.escape(high)}" if low <= high else ""
