@@ -17,8 +17,8 @@ from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
 from moorage.cli.patience import WaitTeller
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured
-from moorage.sdk.gateway_url import normalise_gateway_url
 from moorage.sdk.signer import Signer
+from moorage.sdk.transport import normalise_gateway_url
 
 _NO_GATEWAY = (
     "no gateway is named and none runs here: start one with `make dev`, "

@@ -13,20 +13,26 @@ from moorage.sdk.errors import (
     ClientError,
     FollowTimedOut,
 )
-from moorage.sdk.event_stream import read_events
-from moorage.sdk.request import DeployRequest, PaymentProof, ProjectChange, TopUpRequest
-from moorage.sdk.transport import Transport, path_of
-from moorage.wire.credits import Credits, ToppedUp
+from moorage.sdk.request import DeployRequest, PaymentProof
+from moorage.sdk.transport import Transport, path_of, read_events
+from moorage.wire.credits import Credits, ToppedUp, TopUpBody
 from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
 from moorage.wire.domains import DomainItem, DomainList, DomainRemoved
 from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
 from moorage.wire.logs import LogBody, LogItem
-from moorage.wire.projects import ProjectChanged, ProjectDeleted, ProjectList, ProjectShown
+from moorage.wire.projects import (
+    ChangeBody,
+    ProjectChanged,
+    ProjectDeleted,
+    ProjectList,
+    ProjectShown,
+)
 from moorage.wire.public import Balances, ChainList, Health
 from moorage.wire.usage import ProjectUsage
 
 _WEBHOOK = "/agent/webhook"
+_NUMBERS = msgspec.json.Encoder(decimal_format="number")
 _PAID_SECONDS = 300  # a paid request is held while its transaction is mined
 
 # Quick at first, then slow enough for the 30 polls a minute that a deployment is allowed (§1.5).
@@ -58,25 +64,26 @@ class Client(Transport):
         if use_existing_credits:
             headers["X-Use-Existing-Credits"] = "true"
         return await self._patiently(
-            lambda: self._buy("deploy", request, headers, Deployed), even_if_lost=False
+            lambda: self._buy("deploy", request.encode(), headers, Deployed), even_if_lost=False
         )
 
     async def deploy_paid(self, request: DeployRequest, proof: PaymentProof) -> Deployed:
         """Asks to deploy with a payment that was made: a single attempt, never repeated here."""
-        return await self._buy("deploy", request, _proof_headers(proof), Deployed)
+        return await self._buy("deploy", request.encode(), _proof_headers(proof), Deployed)
 
     async def top_up(
-        self, request: TopUpRequest, *, chain: str | None = None, token: str | None = None
+        self, request: TopUpBody, *, chain: str | None = None, token: str | None = None
     ) -> ToppedUp:
         """Asks what credits cost: raises PaymentRequired, with a quote on `chain` in `token`."""
         headers = _payment_headers(chain=chain, token=token)
         return await self._patiently(
-            lambda: self._buy("credits", request, headers, ToppedUp), even_if_lost=False
+            lambda: self._buy("credits", _NUMBERS.encode(request), headers, ToppedUp),
+            even_if_lost=False,
         )
 
-    async def top_up_paid(self, request: TopUpRequest, proof: PaymentProof) -> ToppedUp:
+    async def top_up_paid(self, request: TopUpBody, proof: PaymentProof) -> ToppedUp:
         """Has a payment that was made credited: a single attempt, never repeated here."""
-        return await self._buy("credits", request, _proof_headers(proof), ToppedUp)
+        return await self._buy("credits", _NUMBERS.encode(request), _proof_headers(proof), ToppedUp)
 
     async def status(self, project_id: str, deployment_id: str) -> DeploymentProgress:
         """Where a deployment of this wallet stands."""
@@ -222,11 +229,11 @@ class Client(Transport):
         """A project of this wallet, whole."""
         return await self._get(path_of("agent", "projects", project_id), ProjectShown)
 
-    async def change(self, project_id: str, change: ProjectChange) -> ProjectChanged:
+    async def change(self, project_id: str, change: ChangeBody) -> ProjectChanged:
         """Changes what a project is called, or how its app is run."""
         path = path_of("agent", "projects", project_id)
         return await self._patiently(
-            lambda: self._send("PATCH", path, ProjectChanged, body=change.encode()),
+            lambda: self._send("PATCH", path, ProjectChanged, body=msgspec.json.encode(change)),
             even_if_lost=False,
         )
 
@@ -289,7 +296,7 @@ class Client(Transport):
     async def _buy(
         self,
         what: str,
-        request: DeployRequest | TopUpRequest,
+        body: bytes,
         headers: Mapping[str, str],
         shape: type[Answer],
     ) -> Answer:
@@ -297,7 +304,7 @@ class Client(Transport):
             "POST",
             path_of("agent", what),
             shape,
-            body=request.encode(),
+            body=body,
             headers=headers,
             read_seconds=_PAID_SECONDS,
         )

@@ -1,16 +1,17 @@
 """What a payment is for: a deployment, or credits. They differ in what the gateway is asked."""
 
+from decimal import Decimal
 from typing import Protocol
 
 import msgspec
 
-from moorage.money import MicroUsd
+from moorage.money import MICRO_USD_PER_USD, MicroUsd
 from moorage.sdk.answers import Answer
 from moorage.sdk.client import Client
 from moorage.sdk.errors import HashAlreadyUsed
 from moorage.sdk.journal import Payment, PaymentState
-from moorage.sdk.request import DeployRequest, PaymentProof, TopUpRequest
-from moorage.wire.credits import ToppedUp
+from moorage.sdk.request import DeployRequest, PaymentProof
+from moorage.wire.credits import ToppedUp, TopUpBody
 from moorage.wire.deploy import Deployed
 
 _CREDITS = "credits"
@@ -123,13 +124,17 @@ class Credit(msgspec.Struct, frozen=True):
         """A dollar of credits costs a dollar."""
         return self.amount
 
+    @property
+    def _body(self) -> TopUpBody:
+        return TopUpBody(amount_usd=Decimal(self.amount) / MICRO_USD_PER_USD)
+
     async def ask(self, client: Client, *, chain: str, token: str) -> ToppedUp:
         """Asks what to pay."""
-        return await client.top_up(TopUpRequest.of(self.amount), chain=chain, token=token)
+        return await client.top_up(self._body, chain=chain, token=token)
 
     async def present(self, client: Client, proof: PaymentProof) -> ToppedUp:
         """Has a payment credited: whatever it brought, once."""
-        return await client.top_up_paid(TopUpRequest.of(self.amount), proof)
+        return await client.top_up_paid(self._body, proof)
 
     async def recover(self, client: Client, payment: Payment, used: HashAlreadyUsed) -> ToppedUp:  # noqa: ARG002 (as the protocol has it)
         """Never: a payment of this wallet's is answered alike each time it is shown."""

@@ -1,10 +1,6 @@
-"""What a deploy or a top-up asks for, and the proof of payment, as the contract spells them."""
-
-from decimal import Decimal
+"""What a deploy asks for, and the proof of payment, as the contract spells them."""
 
 import msgspec
-
-from moorage.money import MICRO_USD_PER_USD, MicroUsd
 
 
 class File(msgspec.Struct, frozen=True):
@@ -57,40 +53,6 @@ class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     def encode(self) -> bytes:
         """The body as sent: the same bytes each time, for the gateway knows a body by digest."""
         return msgspec.json.encode(self)
-
-
-class ProjectChange(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """The body of `PATCH /agent/projects/{id}`: what is left out stays, a null value goes."""
-
-    display_name: str | None = None
-    description: str | None = None
-    health_path: str | None = None
-    run_envs: dict[str, str | None] = {}
-    build_vars: dict[str, str | None] = {}
-    volume: bool = False  # whether it is to have one; none is taken away
-    restart: bool = False
-
-    def encode(self) -> bytes:
-        """The body as sent."""
-        return msgspec.json.encode(self)
-
-
-class TopUpRequest(msgspec.Struct, frozen=True):
-    """The body of `POST /agent/credits`: at most 6 decimals."""
-
-    amount_usd: Decimal
-
-    @classmethod
-    def of(cls, amount: MicroUsd) -> "TopUpRequest":
-        """The request for credits of `amount`."""
-        return cls(amount_usd=Decimal(amount) / MICRO_USD_PER_USD)
-
-    def encode(self) -> bytes:
-        """The body as sent, the amount as a number."""
-        return _NUMBERS.encode(self)
-
-
-_NUMBERS = msgspec.json.Encoder(decimal_format="number")
 
 
 class PaymentProof(msgspec.Struct, frozen=True):

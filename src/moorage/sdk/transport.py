@@ -2,19 +2,26 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+)
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from http import HTTPStatus
-from typing import Self
-from urllib.parse import quote
+from typing import NamedTuple, Self
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import msgspec
 from yarl import URL
 
 from moorage.clock import Clock, SystemClock
-from moorage.sdk.answers import Answer, read_answer
+from moorage.sdk.answers import Answer, read_answer, read_refusal
 from moorage.sdk.errors import (
     AnswerLost,
     AnswerUnreadable,
@@ -23,8 +30,6 @@ from moorage.sdk.errors import (
     GatewayError,
     GatewayUnreachable,
 )
-from moorage.sdk.gateway_url import normalise_gateway_url
-from moorage.sdk.refusal import read_refusal
 from moorage.sdk.signer import Signer
 from moorage.signed_request import NO_BODY, Target, host_of
 
@@ -36,6 +41,7 @@ _CONNECT_SECONDS = 10
 _READ_SECONDS = 30
 _STREAM_SECONDS = 45  # a gateway says every 15 s that it is still there
 _ANSWER_BYTES = 8 * 1024 * 1024
+_LINE_BYTES = 1024 * 1024
 _RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # outlasts the 5 s a gateway needs after a start
 _RETRY_AFTER_CEILING_SECONDS = 60
 _UNBOUND = "signature_unbound"  # the gateway takes signatures of version 2 alone
@@ -230,3 +236,65 @@ async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
 def path_of(*segments: str) -> str:
     """A path whose segments may hold anything."""
     return "/" + "/".join(quote(segment, safe="") for segment in segments)
+
+
+def normalise_gateway_url(text: str) -> str:
+    """`text` as gateways are compared: no trailing slash, lower-case host, 127.0.0.1 for localhost.
+
+    Raises ClientMisconfigured unless it is an http(s) URL without a query.
+    """
+    parts = urlsplit(text.strip())
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or port == -1:
+        raise ClientMisconfigured(f"{text!r} is not a gateway's address, as https://example.com")
+    if parts.username is not None:
+        raise ClientMisconfigured("a gateway's address holds no user name and no password")
+    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
+    host = f"[{host}]" if ":" in host else host
+    place = host if port is None else f"{host}:{port}"
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
+
+
+class ServerEvent(NamedTuple):
+    """One event; `id` is the last one that was sent, here or before."""
+
+    kind: str
+    data: str
+    id: str
+
+
+async def read_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[ServerEvent, None]:
+    """The server-sent events in `chunks`, as they come (HTML standard, 9.2.6).
+
+    One without its blank line is dropped. Raises AnswerUnreadable.
+    """
+    fields: dict[str, str] = {}
+    last_id = ""
+    async for line in _lines(chunks):
+        if not line:
+            if "data" in fields:
+                yield ServerEvent(fields.get("event", "message"), fields["data"], last_id)
+            fields = {}
+            continue
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "id":
+            last_id = value
+        elif name == "data" and "data" in fields:
+            fields["data"] += "\n" + value
+        else:
+            fields[name] = value
+
+
+async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[str]:
+    """Without their ends: a line feed, after a carriage return or not."""
+    rest = b""
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _LINE_BYTES:
+            raise AnswerUnreadable("the stream has a line without an end")
+        for line in whole:
+            yield line.removesuffix(b"\r").decode("utf-8", "replace")

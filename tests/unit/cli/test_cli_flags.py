@@ -11,7 +11,7 @@ from moorage.cli.main import run
 from moorage.cli.variables import VariableReader
 from moorage.cli.wording import in_our_words
 from moorage.planning import plan
-from moorage.sdk.request import ProjectChange
+from moorage.wire.projects import ChangeBody
 
 WITHOUT_A_FLAG = {"useBuildAI", "hasDockerfile"}
 """The contract's, for clients that send them; no deploy goes otherwise by them."""
@@ -72,7 +72,7 @@ def test_flags_are_sent_as_the_contract_names_them(tmp_path: Path) -> None:
 
 def test_what_no_flag_says_is_left_to_the_gateway() -> None:
     assert settings(AppFlags()) == {}
-    assert msgspec.to_builtins(ProjectChange(volume=True)) == {"volume": True}
+    assert msgspec.to_builtins(ChangeBody(volume=True)) == {"volume": True}
 
 
 @pytest.mark.parametrize(

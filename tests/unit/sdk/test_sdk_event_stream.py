@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.sdk.errors import AnswerUnreadable
-from moorage.sdk.event_stream import ServerEvent, read_events
+from moorage.sdk.transport import ServerEvent, read_events
 
 STREAM = (
     b": hello\n\nid: 7\nevent: line\ndata: one\n\n"

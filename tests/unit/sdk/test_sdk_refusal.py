@@ -5,8 +5,8 @@ import json
 import pytest
 
 from moorage.sdk import errors
-from moorage.sdk.gateway_url import normalise_gateway_url
-from moorage.sdk.refusal import read_refusal
+from moorage.sdk.answers import read_refusal
+from moorage.sdk.transport import normalise_gateway_url
 
 QUOTE = {
     "error": "Payment required",

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
+from msgspec import UNSET, UnsetType
 
 from moorage.cli import following
 from moorage.cli.connection import DEFAULTS, Options, find_connection
@@ -17,9 +18,8 @@ from moorage.cli.variables import VariableReader
 from moorage.cli.wallet.projects import find_project, status_text
 from moorage.cli.wording import in_our_words
 from moorage.sdk.errors import ClientMisconfigured
-from moorage.sdk.request import ProjectChange
 from moorage.wire.deployments import DeploymentProgress
-from moorage.wire.projects import ProjectChanged, ProjectShown
+from moorage.wire.projects import ChangeBody, ProjectChanged, ProjectShown
 
 
 def show(project: str, /, *, options: Options = DEFAULTS) -> int:
@@ -71,7 +71,7 @@ def env(
         return _list_names(project, options)
     changes: dict[str, str | None] = dict.fromkeys(unset)
     changes |= VariableReader(os.environ, sys.stdin.buffer).read(variables)
-    change = ProjectChange(build_vars=changes) if build else ProjectChange(run_envs=changes)
+    change = ChangeBody(build_vars=changes) if build else ChangeBody(run_envs=changes)
     return _change(project, change, options, follow=follow)
 
 
@@ -106,10 +106,13 @@ def configure(
     follow
         Wait until the change is served, or has failed.
     """
-    change = ProjectChange(
-        display_name=display_name, description=description, health_path=health_path, volume=volume
+    change = ChangeBody(
+        display_name=_unless_none(display_name),
+        description=_unless_none(description),
+        health_path=_unless_none(health_path),
+        volume=volume or UNSET,
     )
-    if change == ProjectChange():
+    if change == ChangeBody():
         raise ClientMisconfigured(
             "say what to change: --display-name, --description, --health-path or --volume; "
             "`moorage env` sets variables"
@@ -127,7 +130,7 @@ def restart(project: str, /, *, follow: bool = True, options: Options = DEFAULTS
     follow
         Wait until it is served, or has failed.
     """
-    return _change(project, ProjectChange(restart=True), options, follow=follow)
+    return _change(project, ChangeBody(restart=True), options, follow=follow)
 
 
 def project_lines(found: ProjectShown) -> Iterable[str]:
@@ -151,6 +154,10 @@ def project_lines(found: ProjectShown) -> Iterable[str]:
     yield f"as it runs:  ${found.price_per_hour_usd:f} an hour"
 
 
+def _unless_none(text: str | None) -> str | UnsetType:
+    return UNSET if text is None else text
+
+
 def _list_names(project: str, options: Options) -> int:
     found = _shown(project, options)
     screen = Screen(json=options.json)
@@ -172,7 +179,7 @@ def _shown(project: str, options: Options) -> ProjectShown:
     return asyncio.run(ask())
 
 
-def _change(project: str, change: ProjectChange, options: Options, *, follow: bool) -> int:
+def _change(project: str, change: ChangeBody, options: Options, *, follow: bool) -> int:
     screen, connection = Screen(json=options.json), find_connection(options)
 
     async def make() -> tuple[ProjectChanged, DeploymentProgress | None]:
