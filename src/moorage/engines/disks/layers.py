@@ -18,7 +18,6 @@ from moorage.engines.disks import copying, trees
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import AppDisk, is_clean, mount_image
 from moorage.engines.engine import BuildSpec
-from moorage.engines.sandbox.deployment_directory import Place
 
 _FORMAT = 1  # with another number no layer of before is used
 _RELEASE = Path("/etc/os-release")
@@ -94,17 +93,16 @@ class Layer:
         _flush(self.draft.image)
 
 
-def layer_for(place: Place, spec: BuildSpec) -> Layer | None:
+def layer_for(
+    caches: Caches, spec: BuildSpec, *, mount_points: Path, build_env: dict[str, str]
+) -> Layer | None:
     """The layer that this build's install would make; None when none may be kept."""
-    caches = place.machine.caches
     directory = caches.of(spec.owner)
     if directory is None or spec.plan.install is None or not spec.plan.install_inputs:
         return None
-    name = place.deployment_id
-    draft = AppDisk(
-        image=directory / f"{name}.draft", mount_point=place.machine.mount_points / f"{name}.draft"
-    )
-    key = layer_key(spec, place.machine.configuration.build_env)
+    name = f"{spec.deployment_id}.draft"
+    draft = AppDisk(image=directory / name, mount_point=mount_points / name)
+    key = layer_key(spec, build_env)
     return Layer(caches=caches, image=directory / f"{key}.img", draft=draft)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.engines.host.cgroup import APPS, BUILDS, Cgroups, Hierarchy
+from moorage.errors import IsolationMissing
 
 _MEMINFO = Path("/proc/meminfo")
 _MIB = 1024 * 1024
@@ -51,6 +52,19 @@ def divide(total_bytes: int, division: Division) -> Shares:
         builds_bytes=builds,
         build_bytes=min(division.build_bytes, builds // division.builds_at_once),
     )
+
+
+def open_groups(groups: Cgroups | None, division: Division) -> Shares:
+    """Make the gateway's control groups, if any, and divide the memory. Raises IsolationMissing."""
+    try:
+        if groups is None:
+            return divide(available_bytes(None), division)
+        groups.open()
+        return share_memory(groups, division)
+    except OSError as error:
+        raise IsolationMissing((f"control groups can't be made: {error}",)) from error
+    except ValueError as error:
+        raise IsolationMissing((str(error),)) from error
 
 
 def share_memory(groups: Cgroups, division: Division) -> Shares:

@@ -4,9 +4,12 @@ bwrap's options hold the app's environment, which may hold secrets, so they reac
 file descriptor and never appear in a process list.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from moorage.engines.isolation.etc import NAMES
 
@@ -200,3 +203,32 @@ def _tool_mounts(view: View) -> list[str]:
     for name, path in sorted(view.toolchains.items()):
         mounts += ["--ro-bind", str(path), f"{_TOOLCHAINS}/{name}"]
     return mounts
+
+
+def memory_file(name: str, content: bytes) -> int:
+    """A descriptor from which `content` is read, and that lies nowhere; the caller closes it."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def parse_exit_code(status: str) -> int | None:
+    """The exit code in what `bwrap --json-status-fd` wrote; None while the app runs."""
+    return _number(status, "exit-code")
+
+
+def parse_child_pid(status: str) -> int | None:
+    """The host's id of the sandbox's first process, from the same; None before it exists."""
+    return _number(status, "child-pid")
+
+
+def _number(status: str, key: str) -> int | None:
+    for line in status.splitlines():
+        try:
+            document = msgspec.json.decode(line)
+        except msgspec.DecodeError:
+            continue  # half a line: being written, or cut off by a crash of the machine
+        if isinstance(document, dict) and isinstance(number := document.get(key), int):
+            return number
+    return None

@@ -15,6 +15,7 @@ from moorage.engines.host import socket_proxy as door
 from moorage.engines.host.environment import app_environment
 from moorage.engines.host.listeners import Listener, choose
 from moorage.engines.host.record import Stage
+from moorage.engines.isolation.bubblewrap import parse_exit_code
 from moorage.engines.rootless import launch as launching
 from moorage.engines.rootless import listeners, pasta
 from moorage.engines.rootless.deployment_directory import Excess, Place
@@ -33,7 +34,6 @@ from moorage.engines.rootless.processes import (
 )
 from moorage.engines.rootless.record import Record
 from moorage.engines.rootless.watch import OUT_OF_MEMORY_WORDS
-from moorage.engines.sandbox.record import parse_exit_code
 from moorage.errors import DeployFailed, FailureCause
 from moorage.process import reap
 from moorage.records.log import LogKind

@@ -9,6 +9,7 @@ from moorage.engines.engine import Limits
 from moorage.engines.host import tool
 from moorage.engines.host.cgroup import Cgroups, Hierarchy
 from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.memory import open_groups
 from moorage.engines.host.record import Stage
 from moorage.engines.host.trial import EMPTY
 from moorage.engines.isolation import firewall, resolver, seccomp, shims
@@ -22,7 +23,6 @@ from moorage.engines.rootless.processes import (
     wait_until_dead,
 )
 from moorage.engines.rootless.rules import Policy, own_addresses, ruleset
-from moorage.engines.sandbox.host import open_groups
 from moorage.errors import IsolationMissing
 from moorage.whole_file import replace_file
 
@@ -57,7 +57,7 @@ def open_machine(
         servers=servers,
         tools={**configuration.tools, **shims.write(configuration.run_dir / "bin")},
         cgroups=groups,
-        shares=open_groups(groups, configuration),
+        shares=open_groups(groups, configuration.memory),
         hard_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
     )
     replace_file(machine.seccomp, seccomp.filter_bytes(shared_memory=machine.cgroups is not None))

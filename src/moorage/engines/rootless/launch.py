@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moorage.engines.engine import Limits
 from moorage.engines.isolation import bubblewrap
-from moorage.engines.isolation.launch import memory_file
+from moorage.engines.isolation.bubblewrap import memory_file
 from moorage.engines.rootless import pasta
 from moorage.engines.rootless.deployment_directory import Place
 from moorage.planning.plan import Plan

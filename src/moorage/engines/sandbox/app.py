@@ -21,10 +21,11 @@ from moorage.engines.host.listeners import (
 )
 from moorage.engines.host.record import Stage
 from moorage.engines.isolation import bubblewrap
-from moorage.engines.isolation.launch import prepared
+from moorage.engines.isolation.bubblewrap import parse_child_pid, parse_exit_code
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox.deployment_directory import Place
-from moorage.engines.sandbox.record import Record, parse_child_pid, parse_exit_code
+from moorage.engines.sandbox.launch import prepared
+from moorage.engines.sandbox.record import Record
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
 from moorage.threads import in_thread

@@ -11,9 +11,9 @@ from moorage.engines.failure import build_tail, shell_code, timed_out
 from moorage.engines.host import tool
 from moorage.engines.host.environment import build_environment
 from moorage.engines.isolation import bubblewrap
-from moorage.engines.isolation.launch import prepared
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox.deployment_directory import Place
+from moorage.engines.sandbox.launch import prepared
 from moorage.engines.sandbox.provisioning import provision
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
@@ -35,7 +35,13 @@ async def make(place: Place, slot: Slot, spec: BuildSpec) -> None:
     for sentence in plan.because:
         place.logs.note(LogKind.BUILD, sentence)
     await machine.toolchains.show(plan.toolchains)
-    layer = await in_thread(layer_for, place, spec)
+    layer = await in_thread(
+        layer_for,
+        machine.caches,
+        spec,
+        mount_points=machine.mount_points,
+        build_env=machine.configuration.build_env,
+    )
     is_installed = await provision(place, slot, spec, layer)
     if is_installed:
         place.logs.note(LogKind.BUILD, "dependencies unchanged: install skipped")

@@ -15,7 +15,7 @@ from moorage.engines.engine import Disks, Incident, IncidentKind, Limits
 from moorage.engines.host import kernel, probe, tool
 from moorage.engines.host.cgroup import Cgroups
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.memory import Shares, available_bytes, divide, share_memory
+from moorage.engines.host.memory import open_groups
 from moorage.engines.host.record import Stage
 from moorage.engines.host.toolchains import Toolchains
 from moorage.engines.host.trial import EMPTY
@@ -61,7 +61,7 @@ def open_machine(configuration: HostConfiguration, *, subnet: str, caches: Cache
         incidents=incidents,
         subnet=subnet,
         cgroups=groups,
-        shares=open_groups(groups, configuration),
+        shares=open_groups(groups, configuration.memory),
         space=_space(configuration, groups, incidents),
         servers=servers,
         tools={name: _tool_path(configuration, name) for name in (*configuration.tools, *SHIMS)},
@@ -227,19 +227,6 @@ def _collect_output(machine: Machine) -> None:
     try:
         machine.collecting.ensure()
     except OSError as error:
-        raise IsolationMissing((str(error),)) from error
-
-
-def open_groups(groups: Cgroups | None, configuration: HostConfiguration) -> Shares:
-    """Make the gateway's control groups, if any, and divide the memory. Raises IsolationMissing."""
-    try:
-        if groups is None:
-            return divide(available_bytes(None), configuration.memory)
-        groups.open()
-        return share_memory(groups, configuration.memory)
-    except OSError as error:
-        raise IsolationMissing((f"control groups can't be made: {error}",)) from error
-    except ValueError as error:
         raise IsolationMissing((str(error),)) from error
 
 

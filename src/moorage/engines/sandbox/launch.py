@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.engines.isolation import bubblewrap
-from moorage.engines.isolation.bubblewrap import View
+from moorage.engines.isolation.bubblewrap import View, memory_file
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox.deployment_directory import Place
 from moorage.planning.plan import Plan
@@ -82,11 +82,3 @@ def prepared(
     finally:
         for descriptor in opened:
             os.close(descriptor)
-
-
-def memory_file(name: str, content: bytes) -> int:
-    """A descriptor from which `content` is read, and that lies nowhere; the caller closes it."""
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
-    os.write(descriptor, content)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
