@@ -4,7 +4,7 @@ from typing import Any
 
 from clock import MovableClock
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
-from moorage.payments.price.quotes import Quotes
+from moorage.payments.price.quotes import QuoteRequest, Quotes
 from moorage.records.project import Project
 from moorage.records.quote import Quote
 from moorage.storage.database import Database
@@ -24,9 +24,8 @@ class Quoting:
     async def offer(self, *, wallet: str, unique_name: str, **wanted: Any) -> Quote:
         async with self.db.transaction(durable=False) as tx:
             _, living = await self.quotes.of_name(tx, wallet=wallet, unique_name=unique_name)
-            return await self.quotes.offer(
-                tx, living, wallet=wallet, unique_name=unique_name, **wanted
-            )
+            asked = QuoteRequest(wallet=wallet, unique_name=unique_name, **wanted)
+            return await self.quotes.offer(tx, living, asked)
 
     async def of_name(self, *, wallet: str, unique_name: str) -> tuple[Project | None, list[Quote]]:
         return await self.quotes.of_name(self.db, wallet=wallet, unique_name=unique_name)

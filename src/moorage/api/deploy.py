@@ -71,7 +71,7 @@ async def deploy(room: DeployRoom, request: Request) -> Response:
         return await _dry_run(room, request, caller)
     payment = read_payment(request, room.chains, stranger_at=caller.stranger_at)
     async with accounted(room.paywall, payment.evidence, wallet=caller.wallet):
-        attempt, upload = await _read_bid(room, request, caller, payment)
+        attempt, upload = await _read_attempt(room, request, caller, payment)
         try:
             return await _deployed(room, request, attempt, upload)
         finally:
@@ -86,12 +86,12 @@ async def quote(room: DeployRoom, request: Request) -> Response:
 
 async def _dry_run(room: DeployRoom, request: Request, caller: Caller) -> Response:
     payment = read_payment(request, room.chains, stranger_at=caller.stranger_at)
-    attempt, upload = await _read_bid(room, request, caller, payment)
+    attempt, upload = await _read_attempt(room, request, caller, payment)
     await _close(upload)
     return await _quoted(room, attempt)
 
 
-async def _read_bid(
+async def _read_attempt(
     room: DeployRoom, request: Request, caller: Caller, payment: OfferedPayment
 ) -> tuple[DeployAttempt, Upload]:
     """The request's body and headers, checked, with the plan made; the upload is to be closed."""

@@ -23,8 +23,8 @@ from moorage.storage.apps import projects, releases
 from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import Cancelled, DeploymentItem, DeploymentList, RollbackBody
 
-_USUAL_ITEMS = 20
-_MOST_ITEMS = 100
+_DEFAULT_ITEMS = 20
+_MAX_ITEMS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class DeploymentRoom(Front):
 async def list_deployments(room: DeploymentRoom, request: Request) -> Response:
     """`GET /agent/projects/{projectId}/deployments`: newest first, a page of them."""
     project = await owned_project(room, request)
-    many = whole_number(request, "limit", default=_USUAL_ITEMS, min_=1, max_=_MOST_ITEMS)
+    many = whole_number(request, "limit", default=_DEFAULT_ITEMS, min_=1, max_=_MAX_ITEMS)
     before = request.query_params.get("before")
     found = await releases.page(room.db, project_id=project.id, before=before, many=many)
     if found is None:

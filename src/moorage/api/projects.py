@@ -29,7 +29,7 @@ from moorage.wire.projects import (
     ProjectShown,
 )
 
-MOST_CHANGE_BYTES = 4 * 1024 * 1024
+MAX_CHANGE_BYTES = 4 * 1024 * 1024
 """All variables there may be, as JSON writes them at its longest but for control characters."""
 
 _SAID = {
@@ -84,7 +84,7 @@ async def show_project(room: ProjectRoom, request: Request) -> Response:
 async def change_project(room: ProjectRoom, request: Request) -> Response:
     """`PATCH /agent/projects/{projectId}`: change what it is called, or how its app is run."""
     project = await owned_project(room, request)
-    body = await read_small(request, max_bytes=MOST_CHANGE_BYTES)
+    body = await read_small(request, max_bytes=MAX_CHANGE_BYTES)
     change = change_request(parse_small(body, dict[str, object]))
     if change.volume:
         require_volumes("volume", has_volumes=room.has_volumes)

@@ -17,7 +17,7 @@ from moorage.money import MICRO_USD_PER_USD, MicroUsd, usd_number
 from moorage.payments.taking.topup import Credited, TopUp, TopUpRequest
 from moorage.wire.credits import ToppedUp, TopUpBody
 
-MOST_USD = 100_000
+MAX_USD = 100_000
 
 _MICRO_DOLLAR = Decimal("0.000001")
 
@@ -38,7 +38,7 @@ async def top_up(room: TopUpRoom, request: Request) -> Response:
     body = await read_small(request)
     asked = TopUpRequest(
         wallet=wallet,
-        amount=_amount(body, least=room.minimum_charge),
+        amount=_amount(body, min_=room.minimum_charge),
         means=means,
         evidence=evidence,
         body_digest=hashlib.sha256(body).hexdigest(),
@@ -67,17 +67,17 @@ def _topped_up(credited: Credited) -> Response:
     return json_response(topped_up, headers=paid_headers(receipt))
 
 
-def _amount(body: bytes, *, least: MicroUsd) -> MicroUsd:
-    """What is asked for: the least there is, unless the body says more."""
+def _amount(body: bytes, *, min_: MicroUsd) -> MicroUsd:
+    """What is asked for: the minimum, unless the body says more."""
     if not body:
-        return least
+        return min_
     dollars = parse_small(body, TopUpBody).amount_usd
     if dollars is None:
-        return least
+        return min_
     if not dollars.is_finite():
         raise InvalidField("amount_usd", "must be a number")
-    if not Decimal(least) / MICRO_USD_PER_USD <= dollars <= MOST_USD:
-        raise InvalidField("amount_usd", f"must be from {usd_number(least)} to {MOST_USD}")
+    if not Decimal(min_) / MICRO_USD_PER_USD <= dollars <= MAX_USD:
+        raise InvalidField("amount_usd", f"must be from {usd_number(min_)} to {MAX_USD}")
     if dollars != dollars.quantize(_MICRO_DOLLAR):  # compared as written: arithmetic would round
         raise InvalidField("amount_usd", "must have at most 6 decimals")
     return MicroUsd(int(dollars * MICRO_USD_PER_USD))

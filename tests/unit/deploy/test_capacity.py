@@ -22,10 +22,10 @@ def capacity(yard: Yard) -> Capacity:
     return roomy(yard.db, runtime=yard.runtime, reserve_bytes=GIB)
 
 
-async def has_room(capacity: Capacity, *, new_volume: bool = False) -> bool:
+async def has_room(yard: Yard, capacity: Capacity, *, new_volume: bool = False) -> bool:
     await capacity.measure()
     try:
-        await capacity.require(new_volume=new_volume)
+        await capacity.require(yard.db, new_volume=new_volume)
     except NoCapacity:
         return False
     return True
@@ -47,24 +47,24 @@ async def test_what_disks_may_grow_to_is_counted(
 ) -> None:
     growth = {f"app-{number}": GIB for number in range(apps)}
     yard.runtime.measured = Disks(free_bytes=round(free_gib * GIB), growth=growth)
-    assert await has_room(capacity) is room
+    assert await has_room(yard, capacity) is room
 
 
 async def test_volume_counts_whole(yard: Yard, capacity: Capacity) -> None:
     yard.runtime.measured = Disks(free_bytes=5 * GIB // 2)
-    assert await has_room(capacity, new_volume=True)
+    assert await has_room(yard, capacity, new_volume=True)
     yard.runtime.measured = Disks(free_bytes=5 * GIB // 2 - 1)
-    assert not await has_room(capacity, new_volume=True)
+    assert not await has_room(yard, capacity, new_volume=True)
     yard.runtime.measured = Disks(free_bytes=5 * GIB // 2 - 1, volume_growth={"sparse": GIB})
-    assert not await has_room(capacity)
-    assert await has_room(roomy(yard.db, runtime=yard.runtime, reserve_bytes=GIB - 1))
+    assert not await has_room(yard, capacity)
+    assert await has_room(yard, roomy(yard.db, runtime=yard.runtime, reserve_bytes=GIB - 1))
 
 
 async def test_nothing_new_comes_before_an_app_that_waits_for_room(
     yard: Yard, capacity: Capacity
 ) -> None:
     yard.runtime.measured = Disks(free_bytes=100 * GIB, held=frozenset({"waits"}))
-    assert not await has_room(capacity)
+    assert not await has_room(yard, capacity)
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ async def test_memory_counts_of_what_runs_or_is_about_to(
     yard: Yard, capacity: Capacity, status: ProjectStatus, asleep_since_ms: int | None, counts: bool
 ) -> None:
     yard.runtime.has_memory_for(1)
-    assert await has_room(capacity)
+    assert await has_room(yard, capacity)
     await add_project(yard.db, ALICE, "hello", status, asleep_since_ms=asleep_since_ms)
-    assert await has_room(capacity) is not counts
+    assert await has_room(yard, capacity) is not counts
 
 
 async def test_new_version_of_what_runs_takes_no_more_memory(
@@ -93,12 +93,12 @@ async def test_new_version_of_what_runs_takes_no_more_memory(
 ) -> None:
     """Even where the operator has taken some away; of what sleeps it does."""
     yard.runtime.has_memory_for(0)
-    await capacity.require(project_id=project.id)
+    await capacity.require(yard.db, project_id=project.id)
     with pytest.raises(NoCapacity):
-        await capacity.require()
+        await capacity.require(yard.db)
     sleeping = await add_project(yard.db, ALICE, "sleeping", asleep_since_ms=START_MS)
     with pytest.raises(NoCapacity):
-        await capacity.require(project_id=sleeping.id)
+        await capacity.require(yard.db, project_id=sleeping.id)
 
 
 async def test_what_is_being_started_counts_before_its_row_says_so(
@@ -106,10 +106,10 @@ async def test_what_is_being_started_counts_before_its_row_says_so(
 ) -> None:
     yard.runtime.has_memory_for(1)
     with capacity.starting("resumed"):
-        await capacity.require(project_id="resumed")
+        await capacity.require(yard.db, project_id="resumed")
         with pytest.raises(NoCapacity):
-            await capacity.require(project_id="another")
-    await capacity.require(project_id="another")
+            await capacity.require(yard.db, project_id="another")
+    await capacity.require(yard.db, project_id="another")
 
 
 async def test_replaced_version_grows_no_more(yard: Yard, capacity: Capacity) -> None:
@@ -118,7 +118,7 @@ async def test_replaced_version_grows_no_more(yard: Yard, capacity: Capacity) ->
         yard.db, project, DeploymentStatus.SUPERSEDED, superseded_at_ms=START_MS
     )
     yard.runtime.measured = Disks(free_bytes=3 * GIB // 2, growth={replaced.id: GIB})
-    assert await has_room(capacity)
+    assert await has_room(yard, capacity)
 
 
 @pytest.mark.parametrize("status", [DeploymentStatus.QUEUED, DeploymentStatus.BUILDING])
@@ -127,13 +127,13 @@ async def test_what_was_admitted_is_counted_before_its_disk_is_there(
 ) -> None:
     """And once when it is there."""
     yard.runtime.measured = Disks(free_bytes=3 * GIB // 2)
-    assert await has_room(capacity)
+    assert await has_room(yard, capacity)
     coming = await add_deployment(yard.db, project, status)
-    assert not await has_room(capacity)
+    assert not await has_room(yard, capacity)
     yard.runtime.measured = Disks(free_bytes=2 * GIB)
-    assert await has_room(capacity)
+    assert await has_room(yard, capacity)
     yard.runtime.measured = Disks(free_bytes=2 * GIB, growth={coming.id: GIB})
-    assert await has_room(capacity)
+    assert await has_room(yard, capacity)
 
 
 async def test_volume_that_was_admitted_is_counted_once(
@@ -143,11 +143,11 @@ async def test_volume_that_was_admitted_is_counted_once(
     async with yard.db.transaction(durable=True) as tx:
         await configuration.give_volume(tx, project.id)
     yard.runtime.measured = Disks(free_bytes=3 * GIB - 1)
-    assert not await has_room(capacity)
+    assert not await has_room(yard, capacity)
     yard.runtime.measured = Disks(free_bytes=3 * GIB)
-    assert await has_room(capacity)
+    assert await has_room(yard, capacity)
     yard.runtime.measured = Disks(free_bytes=2 * GIB, volume_growth={project.id: 0})
-    assert await has_room(capacity)
+    assert await has_room(yard, capacity)
 
 
 async def test_networks_that_are_left_are_for_those_that_were_admitted_first(
@@ -155,10 +155,10 @@ async def test_networks_that_are_left_are_for_those_that_were_admitted_first(
 ) -> None:
     yard.runtime.measured = Disks(free_bytes=100 * GIB)
     yard.runtime.networks = 0
-    assert not await has_room(capacity)
+    assert not await has_room(yard, capacity)
     yard.runtime.networks = 1
-    assert await has_room(capacity)
+    assert await has_room(yard, capacity)
     await add_deployment(yard.db, project, DeploymentStatus.QUEUED)
-    assert not await has_room(capacity)
+    assert not await has_room(yard, capacity)
     yard.runtime.networks = 2
-    assert await has_room(capacity)
+    assert await has_room(yard, capacity)

@@ -9,7 +9,7 @@ from faulty_database import FaultyDatabase
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import DatabaseUnavailable, NameUnavailable, RateLimited
 from moorage.money import MicroUsd
-from moorage.payments.price.quotes import NAMES_HELD_AT_MOST, QUOTE_LIFETIME_MS
+from moorage.payments.price.quotes import MAX_NAMES_HELD, QUOTE_LIFETIME_MS
 from moorage.payments.price.quotes import honoured as best_price
 from moorage.records.project import ProjectStatus
 from moorage.records.quote import Quote
@@ -216,7 +216,7 @@ async def test_project_that_is_being_deleted_cannot_be_deployed_to(
 
 async def test_wallet_holds_so_many_names_and_no_more(quotes: Quoting, clock: MovableClock) -> None:
     asked = await asyncio.gather(
-        *(offer(quotes, name=f"name-{n}") for n in range(NAMES_HELD_AT_MOST + 10)),
+        *(offer(quotes, name=f"name-{n}") for n in range(MAX_NAMES_HELD + 10)),
         return_exceptions=True,
     )
     refused = [answer for answer in asked if isinstance(answer, RateLimited)]

@@ -25,11 +25,11 @@ from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import Quotes
 from moorage.payments.protocols.demand import PaymentRequired
-from moorage.payments.protocols.evidence import TransactionEvidence
+from moorage.payments.protocols.evidence import AuthorizationEvidence, TransactionEvidence
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.storage.apps import projects
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.vault import Vault
 from moorage.threads import in_thread
@@ -95,7 +95,7 @@ class Admission:
     async def quote(self, attempt: DeployAttempt) -> DryRun:
         """What this deploy would cost now. Changes nothing. Raises NoCapacity."""
         situation = await self._situation(self._db, attempt)
-        await self._require_capacity(attempt, situation)
+        await self._require_capacity(self._db, attempt, situation)
         return self._pricing.dry_run(attempt, situation)
 
     async def credit(self, attempt: DeployAttempt) -> None:
@@ -113,33 +113,37 @@ class Admission:
         Raises PaymentRequired without one that is enough; what is refused is refused before
         anybody pays.
         """
+        has_paid = await self._has_paid(attempt)
         async with self._db.transaction(durable=False) as tx:
             situation = await self._situation(tx, attempt)
             price = self._pricing.price(attempt, situation)
-            demanded = await self._demanded_before(tx, attempt, situation, price)
+            demanded = None if has_paid else await self._still_due(tx, attempt, situation, price)
         if demanded is not None:
             raise demanded
         return price
 
-    async def _demanded_before(
+    async def _has_paid(self, attempt: DeployAttempt) -> bool:
+        """Whether money has moved for it, or may have: that is taken in any case."""
+        evidence = attempt.evidence
+        if evidence is None:
+            return False
+        return isinstance(evidence, TransactionEvidence) or await self._paywall.knows(evidence)
+
+    async def _still_due(
         self, tx: Transaction, attempt: DeployAttempt, situation: Situation, price: MicroUsd
     ) -> PaymentRequired | None:
-        """What is demanded before a payment is taken. Money that moved is taken in any case."""
+        """What is demanded, where no money has moved yet."""
         evidence = attempt.evidence
-        if isinstance(evidence, TransactionEvidence):
-            return None
-        if evidence is not None and await self._paywall.knows(evidence):
-            return None
-        await self._require_capacity(attempt, situation)
-        if evidence is None:
-            short = self._pricing.shortfall(attempt, situation, price, paid=False)
-            return await self._demand(tx, attempt, situation, short) if short else None
-        lacking = self._pricing.lacking(attempt, situation, price)
-        if evidence.worth >= max(missing(price, situation.balance), lacking):
-            return None
-        dust = AuthorizationRefused("it is for less than what is to be paid, which is amount_token")
-        short = Shortfall(lacking=lacking)
-        return await self._demand(tx, attempt, situation, short, because=dust)
+        await self._require_capacity(tx, attempt, situation)
+        if isinstance(evidence, AuthorizationEvidence):  # settling it costs gas
+            short = Shortfall(lacking=self._pricing.lacking(attempt, situation, price))
+            if evidence.worth >= max(missing(price, situation.balance), short.lacking):
+                return None
+            dust = "it is for less than what is to be paid, which is amount_token"
+            because = AuthorizationRefused(dust)
+            return await self._demand(tx, attempt, situation, short, because=because)
+        unpaid = self._pricing.shortfall(attempt, situation, price, paid=False)
+        return await self._demand(tx, attempt, situation, unpaid) if unpaid else None
 
     async def _pay(self, attempt: DeployAttempt) -> PaymentReceipt | None:
         """Credits the payment that came with the request. Raises PaymentRequired for none."""
@@ -193,7 +197,7 @@ class Admission:
             raise
         raise demanded
 
-    async def _situation(self, source: Database | Transaction, attempt: DeployAttempt) -> Situation:
+    async def _situation(self, source: Source, attempt: DeployAttempt) -> Situation:
         return await read_situation(
             source, attempt, quotes=self._quotes, metering=self._metering, vault=self._vault
         )
@@ -220,11 +224,13 @@ class Admission:
             because=because,
         )
 
-    async def _require_capacity(self, attempt: DeployAttempt, situation: Situation) -> None:
+    async def _require_capacity(
+        self, source: Source, attempt: DeployAttempt, situation: Situation
+    ) -> None:
         """Before anybody is asked to pay. Raises NoCapacity."""
         has_volume = situation.own is not None and situation.own.volume
         new_volume = attempt.request.settings.volume and not has_volume
-        await self._capacity.require(new_volume=new_volume, project_id=_id(situation))
+        await self._capacity.require(source, new_volume=new_volume, project_id=_id(situation))
 
     async def _clear_up(self, deployment_id: str, *, keep: bool) -> None:
         """After an error: removes the files, unless the deployment was recorded all the same.

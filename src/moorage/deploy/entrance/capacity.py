@@ -1,7 +1,7 @@
-"""Capacity: whether the machine takes another app, by what it has promised to those it has.
+"""Capacity: whether the machine has room for another app, by what its apps were promised.
 
-Disks are sparse, and apps use less memory than they may, so that what is free today says little:
-each may grow to its full size.
+Disks are sparse, and apps use less memory than they may, so what is free today says little: each
+may grow to its full size.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from moorage.errors import NoCapacity
 from moorage.metrics import record_disk
 from moorage.records.deployment import DeploymentStatus
 from moorage.storage.apps import promises, releases
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Database, Source
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -31,10 +31,10 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Capacity:
-    """Measured now and then, asked whenever an app, or another version of one, is to be taken in.
+    """Is measured now and then, and asked before an app, or another version of one, is admitted.
 
-    A volume's space is taken when it is made, so it counts whole. What a replaced version keeps is
-    on the disk and grows no more.
+    A volume's space is allocated when it is made, so it counts whole. A replaced version's disk
+    grows no more.
     """
 
     def __init__(self, *, db: Database, runtime: Engine, limits: Limits, policy: Policy) -> None:
@@ -48,7 +48,7 @@ class Capacity:
         self._starting: set[str] = set()  # projects whose rows don't say yet that they run
 
     async def measure(self) -> Disks:
-        """Look at the machine; what is there by now."""
+        """Looks at the machine, and returns its disks."""
         disks = await self._runtime.disks()
         kept = await releases.kept(self._db)
         self._growth_bytes = sum(
@@ -67,19 +67,21 @@ class Capacity:
         return disks.free_bytes - self._policy.reserve_bytes
 
     async def check(self) -> None:
-        """Raise NoCapacity when the reserve is touched."""
+        """Raises NoCapacity when the reserve is touched."""
         if self.spare_bytes(await self._runtime.disks()) < 0:
             raise NoCapacity
 
-    async def require(self, *, new_volume: bool = False, project_id: str = "") -> None:
-        """Raise NoCapacity unless one more version of an app can be kept, and its new volume.
+    async def require(
+        self, source: Source, *, new_volume: bool = False, project_id: str = ""
+    ) -> None:
+        """Raises NoCapacity unless one more version of an app can be kept, and its new volume.
 
-        `project_id` is that of a project that there is.
+        `project_id` is that of an existing project.
         """
-        await self.require_memory(self._db, project_id)
+        await self.require_memory(source, project_id)
         disks = self._disks or await self.measure()
         size, volume_size = self._limits.disk_bytes, self._limits.volume_bytes
-        coming = await promises.under_way(self._db)
+        coming = await promises.under_way(source)
         absent = [each for each in coming if each.deployment_id not in disks.growth]
         to_make = {each.project_id for each in absent if each.volume} - disks.volume_growth.keys()
         growth = self._growth_bytes + (len(absent) + 1) * size
@@ -90,19 +92,19 @@ class Capacity:
         if disks.held or taken > self.spare_bytes(disks):  # those that wait come first
             raise NoCapacity
 
-    async def require_memory(self, source: Database | Transaction, project_id: str = "") -> None:
-        """Raise NoCapacity unless one more app may run; a project's that runs already may."""
+    async def require_memory(self, source: Source, project_id: str = "") -> None:
+        """Raises NoCapacity unless one more app may run; a project's that runs already may."""
         others = await promises.running(source, but=project_id)
         coming = len(self._starting - {project_id})
-        most = self._policy.memory_overcommit * self._runtime.memory_bytes()
-        if (others + coming + 1) * self._limits.memory_bytes <= most:
+        allowed = self._policy.memory_overcommit * self._runtime.memory_bytes()
+        if (others + coming + 1) * self._limits.memory_bytes <= allowed:
             return
         if not project_id or others == await promises.running(source):
             raise NoCapacity
 
     @contextmanager
     def starting(self, project_id: str) -> Iterator[None]:
-        """Meanwhile a project counts that is being started, and whose row does not say so yet."""
+        """Counts a project that is being started, until its row says so."""
         self._starting.add(project_id)
         try:
             yield

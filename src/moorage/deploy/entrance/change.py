@@ -25,7 +25,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def change_request(document: object) -> Change:
-    """Check the body. Raises InvalidField naming the first wrong field, or the unknown one.
+    """Checks the body. Raises InvalidField naming the first wrong field, or the unknown one.
 
     null is what nothing was set: no description, "/" as health path, no variable of this name.
     """

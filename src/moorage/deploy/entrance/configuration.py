@@ -1,4 +1,4 @@
-"""Configuration: what apps are started with beside their files, and how that is changed.
+"""Configuration: what an app is started with beside its files, and how that is changed.
 
 Changes are made to the deployment that is on its way to being served, or else to the one that
 serves. So what does not become ready is given up, and the next change is not made to it.
@@ -20,7 +20,7 @@ from moorage.records.deployment import Deployment, Origin
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.variables import Variables
 from moorage.storage.apps import configuration, projects
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.money.accounts import WalletRow
 from moorage.storage.vault import Vault
@@ -51,7 +51,7 @@ NOT_YET = Present(Variables(), "/")
 """How a project is configured that is still to be made."""
 
 
-async def present(source: Database | Transaction, vault: Vault, project: Project) -> Present:
+async def present(source: Source, vault: Vault, project: Project) -> Present:
     """How a project is configured. Raises VariablesUnreadable.
 
     Variables of builds belong to no deployment: the next upload has those that were set last.
@@ -132,11 +132,11 @@ class ProjectConfiguration:
         self._on_queued = on_queued
 
     async def show(self, project: Project) -> Present:
-        """How a project is configured. What its variables hold is for nobody's eyes."""
+        """How a project is configured. Nobody is shown the values of its variables."""
         return await present(self._db, self._vault, project)
 
     async def change(self, project: Project, change: Change) -> Changed:
-        """Make a change, or nothing of it.
+        """Makes a change, or nothing of it.
 
         Raises InvalidField, ProjectBlocked, ProjectNotFound, OutOfCredits, NoCapacity, RateLimited.
         """
@@ -183,7 +183,7 @@ class ProjectConfiguration:
             return Changed(Effect.UNDER_WAY, now.newest.id)
         if wallet.balance <= 0:
             raise OutOfCredits
-        await self._capacity.require(new_volume=new_volume, project_id=project.id)
+        await self._capacity.require(tx, new_volume=new_volume, project_id=project.id)
         await self._copies.check(project.wallet)
         copy = succession.copy_of(now.newest, Origin.CONFIGURATION, now_ms=self._clock.now_ms())
         deployment = msgspec.structs.replace(copy, variables=variables, health_path=health_path)
@@ -192,7 +192,7 @@ class ProjectConfiguration:
 
 
 def _renames(project: Project, change: Change) -> bool:
-    """Whether it is called or described otherwise from now on."""
+    """Whether the change gives it another name or description."""
     asked = (change.display_name, change.description)
     present = (project.display_name, project.description)
     return any(new not in (None, old) for new, old in zip(asked, present, strict=True))

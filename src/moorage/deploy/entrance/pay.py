@@ -11,7 +11,7 @@ from moorage.errors import (
     PaymentShort,
 )
 from moorage.money import NOTHING, MicroUsd
-from moorage.payments.price.quotes import Quotes
+from moorage.payments.price.quotes import QuoteRequest, Quotes
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
@@ -37,9 +37,7 @@ async def demand(
     PaymentPending while another payment of the wallet is being settled.
     """
     await paywall.refuse_while_unsettled(attempt.wallet, source=tx)
-    quote = await quotes.offer(
-        tx,
-        situation.living,
+    asked = QuoteRequest(
         wallet=attempt.wallet,
         unique_name=attempt.request.unique_name,
         months=attempt.request.months,
@@ -47,6 +45,7 @@ async def demand(
         received=NOTHING if receipt is None else situation.balance,
         stranger_at=attempt.stranger_at,
     )
+    quote = await quotes.offer(tx, situation.living, asked)
     rest = due(quote.price_micro_usd, received=quote.received_micro_usd, balance=situation.balance)
     return PaymentRequired(
         amount=max(short.lacking, rest),

@@ -10,7 +10,7 @@ from moorage.payments.price.quotes import Quotes
 from moorage.records.project import Project
 from moorage.records.quote import Quote
 from moorage.storage.apps import promises
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Source
 from moorage.storage.money import accounts
 from moorage.storage.vault import Vault
 
@@ -42,7 +42,7 @@ class Situation(msgspec.Struct, frozen=True):
 
 
 async def read_situation(
-    source: Database | Transaction,
+    source: Source,
     attempt: DeployAttempt,
     *,
     quotes: Quotes,

@@ -1,4 +1,4 @@
-"""Succession: a project's new deployment is queued, and takes the place of those under way."""
+"""Succession: a new deployment is queued, and takes the place of those of its project under way."""
 
 import uuid
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from moorage.storage.database import Transaction
 
 
 def copy_of(built: Deployment, origin: Origin, *, now_ms: int) -> Deployment:
-    """A deployment still to be begun of the files that an earlier one has built."""
+    """A new deployment of the files that an earlier one has built."""
     return msgspec.structs.replace(
         built,
         id=str(uuid.uuid4()),

@@ -66,7 +66,7 @@ class Rollback:
         Raises ProjectNotFound, ProjectBlocked, OutOfCredits, DeploymentNotFound, ReleaseServing,
         ReleaseNeverServed, ReleaseGone, NoEarlierRelease, NoCapacity, RateLimited.
         """
-        await self._capacity.require(project_id=of.id)
+        await self._capacity.require(self._db, project_id=of.id)
         on_machine = await self._runtime.known()
         async with self._db.transaction(durable=True) as tx:
             await accounts.lock(tx, of.wallet)

@@ -1,4 +1,4 @@
-"""An offer: so much of one token on one chain settles what is demanded."""
+"""A payment option: an amount of one token on one chain that pays a demand."""
 
 import msgspec
 

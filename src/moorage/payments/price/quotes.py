@@ -16,7 +16,7 @@ from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import quotes
 
 QUOTE_LIFETIME_MS = 30 * 60 * 1000
-NAMES_HELD_AT_MOST = 50
+MAX_NAMES_HELD = 50
 """By one wallet at a time, so that nobody squats on every name for free."""
 
 _TIME_TO_PAY_MS = 60_000
@@ -36,8 +36,22 @@ _TOO_MANY_HELD = (
 _BEING_DELETED = "This project is just being deleted. Send the request again in a moment."
 
 
+class QuoteRequest(msgspec.Struct, frozen=True):
+    """What a wallet would deploy, and at what price."""
+
+    wallet: str
+    unique_name: str
+    months: int
+    price: MicroUsd
+    """Today's."""
+    received: MicroUsd = NOTHING
+    """What was paid towards it, so that the rest is asked for next time."""
+    stranger_at: str | None = None
+    """The client address that the quote counts for, as its wallet never paid."""
+
+
 class Quotes:
-    """Makes, finds and honours quotes."""
+    """Makes and finds quotes."""
 
     def __init__(self, *, db: Database, strangers: RateLimiter, clock: Clock) -> None:
         """`strangers` counts what is held for wallets that never paid, by client address.
@@ -68,84 +82,35 @@ class Quotes:
             raise NameUnavailable
         return project, await quotes.live(source, **name, now_ms=now_ms)
 
-    async def offer(
-        self,
-        tx: Transaction,
-        living: Sequence[Quote],
-        *,
-        wallet: str,
-        unique_name: str,
-        months: int,
-        price: MicroUsd,
-        received: MicroUsd = NOTHING,
-        stranger_at: str | None = None,
-    ) -> Quote:
+    async def offer(self, tx: Transaction, living: Sequence[Quote], asked: QuoteRequest) -> Quote:
         """A quote with at least half of its life left, made unless there is one.
 
-        `living` are the wallet's for this name, as the same transaction has read them.
-
-        `price` is today's; a living quote below it is given as it is, but a new one promises it
-        only to whoever has paid a tenth of it since, within two hours of the first promise, or
-        asking again would keep a price for ever. `received` is what was paid towards it, so that
-        the rest is asked for next time. Raises NameUnavailable.
+        `living` are the wallet's for this name, as the same transaction has read them. One below
+        today's price is given as it is, but a new one promises it only to whoever has paid a tenth
+        of it since, within two hours of the first promise, or asking again would keep a price for
+        ever. Raises NameUnavailable.
 
         A wallet that holds too many names is told the rest of what it has begun to pay, but no
         name is held for it; if it has paid nothing, RateLimited is raised. So it is when too much
-        is held for wallets of its client address, `stranger_at`, that never paid.
+        is held for wallets of its client address that never paid.
         """
         now_ms = self._clock.now_ms()
-        same = [q for q in living if q.months == months and q.price_micro_usd <= price]
-        for quote in sorted(same, key=lambda quote: quote.price_micro_usd):
-            least_ms = _TIME_TO_PAY_MS if quote.price_micro_usd < price else QUOTE_LIFETIME_MS // 2
-            lasts = quote.expires_at_ms - now_ms > least_ms
-            if not lasts:
-                continue
-            if quote.received_micro_usd > 0 or received <= 0:
-                return quote
-            if quote.price_micro_usd < price and not _may_last(quote, received, now_ms=now_ms):
-                await quotes.receive(
-                    tx, wallet=wallet, unique_name=unique_name, amount=received, now_ms=now_ms
-                )
-                return msgspec.structs.replace(quote, received_micro_usd=received)
-        paid = max([NOTHING, received, *(quote.received_micro_usd for quote in living)])
-        one_too_many = not living and await names.holds(
-            tx, wallet=wallet, now_ms=now_ms, limit=NAMES_HELD_AT_MOST
+        same = [q for q in living if q.months == asked.months and q.price_micro_usd <= asked.price]
+        again = await _given_again(tx, same, asked, now_ms=now_ms)
+        if again is not None:
+            return again
+        paid = max([NOTHING, asked.received, *(quote.received_micro_usd for quote in living)])
+        holds_too_many = not living and await names.holds(
+            tx, wallet=asked.wallet, now_ms=now_ms, limit=MAX_NAMES_HELD
         )
-        if one_too_many and paid == 0:
+        if paid == 0 and holds_too_many:
             raise RateLimited(_NAMES_RETRY_SECONDS)
-        if stranger_at is not None and paid == 0:
-            await self._count(stranger_at)
-        kept = min(
-            (quote for quote in same if _may_last(quote, paid, now_ms=now_ms)),
-            key=lambda quote: quote.price_micro_usd,
-            default=None,
-        )
-        quote = Quote(
-            id=str(uuid.uuid4()),
-            wallet=wallet,
-            unique_name=unique_name,
-            months=months,
-            price_micro_usd=price if kept is None else kept.price_micro_usd,
-            received_micro_usd=paid,
-            created_at_ms=now_ms,
-            expires_at_ms=now_ms + QUOTE_LIFETIME_MS,
-            promised_at_ms=now_ms if kept is None else kept.promised_at_ms,
-            counted_micro_usd=paid,
-        )
-        if not one_too_many:
-            await self._promise(tx, quote)
+        if paid == 0 and asked.stranger_at is not None:
+            await self._count(asked.stranger_at)
+        quote = _new_quote(asked, same, paid, now_ms=now_ms)
+        if not holds_too_many:
+            await _promise(tx, quote)
         return quote
-
-    async def _promise(self, tx: Transaction, quote: Quote) -> None:
-        if not await names.hold(
-            tx,
-            wallet=quote.wallet,
-            unique_name=quote.unique_name,
-            until_ms=quote.expires_at_ms,
-            now_ms=quote.created_at_ms,
-        ):
-            raise NameUnavailable
-        await quotes.add(tx, quote)
 
     async def _count(self, stranger_at: str) -> None:
         try:
@@ -154,11 +119,68 @@ class Quotes:
             raise RateLimited(full.retry_after_seconds, _TOO_MANY_HELD) from full
 
     async def purge(self) -> int:
-        """Forget what expired; gives how many."""
+        """Forgets what expired; returns the number of quotes."""
         async with self._db.transaction(durable=False) as tx:
             now_ms = self._clock.now_ms()
             await names.forget(tx, until_ms=now_ms)
             return await quotes.purge(tx, before_ms=now_ms)
+
+
+async def _given_again(
+    tx: Transaction, same: Sequence[Quote], asked: QuoteRequest, *, now_ms: int
+) -> Quote | None:
+    """The cheapest living quote for as many months that leaves time to pay."""
+    for quote in sorted(same, key=lambda quote: quote.price_micro_usd):
+        is_better = quote.price_micro_usd < asked.price
+        min_ms = _TIME_TO_PAY_MS if is_better else QUOTE_LIFETIME_MS // 2
+        if quote.expires_at_ms - now_ms <= min_ms:
+            continue
+        if quote.received_micro_usd > 0 or asked.received <= 0:
+            return quote
+        if is_better and not _may_last(quote, asked.received, now_ms=now_ms):
+            await quotes.receive(
+                tx,
+                wallet=asked.wallet,
+                unique_name=asked.unique_name,
+                amount=asked.received,
+                now_ms=now_ms,
+            )
+            return msgspec.structs.replace(quote, received_micro_usd=asked.received)
+    return None
+
+
+def _new_quote(asked: QuoteRequest, same: Sequence[Quote], paid: MicroUsd, *, now_ms: int) -> Quote:
+    """A quote at today's price, or at the best earlier one that may be prolonged."""
+    kept = min(
+        (quote for quote in same if _may_last(quote, paid, now_ms=now_ms)),
+        key=lambda quote: quote.price_micro_usd,
+        default=None,
+    )
+    return Quote(
+        id=str(uuid.uuid4()),
+        wallet=asked.wallet,
+        unique_name=asked.unique_name,
+        months=asked.months,
+        price_micro_usd=asked.price if kept is None else kept.price_micro_usd,
+        received_micro_usd=paid,
+        created_at_ms=now_ms,
+        expires_at_ms=now_ms + QUOTE_LIFETIME_MS,
+        promised_at_ms=now_ms if kept is None else kept.promised_at_ms,
+        counted_micro_usd=paid,
+    )
+
+
+async def _promise(tx: Transaction, quote: Quote) -> None:
+    """Stores the quote and holds the name. Raises NameUnavailable."""
+    if not await names.hold(
+        tx,
+        wallet=quote.wallet,
+        unique_name=quote.unique_name,
+        until_ms=quote.expires_at_ms,
+        now_ms=quote.created_at_ms,
+    ):
+        raise NameUnavailable
+    await quotes.add(tx, quote)
 
 
 def _may_last(quote: Quote, paid: MicroUsd, *, now_ms: int) -> bool:

@@ -77,13 +77,13 @@ class TopUp:
             raise pending from fault
 
     async def credit(self, request: TopUpRequest) -> None:
-        """Credit what came with a request that was answered before: `Paywall.take_repeated`."""
+        """Credits what came with a request that was answered before: `Paywall.take_repeated`."""
         await self._paywall.take_repeated(
             request.evidence, wallet=request.wallet, body_digest=request.body_digest
         )
 
     async def _check_worth(self, request: TopUpRequest, offered: AuthorizationEvidence) -> None:
-        """Settling costs the gateway gas: not for less than was asked for."""
+        """Refuses an authorization of less than was asked for, as settling it costs gas."""
         if offered.worth < request.amount and not await self._paywall.knows(offered):
             short = AuthorizationRefused("it is for less than the amount")
             raise await self._demand(request, because=short)

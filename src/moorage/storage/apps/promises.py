@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, func, select
 from moorage.money import MicroUsd
 from moorage.records.deployment import UNDER_WAY
 from moorage.records.project import SHARING_STATUSES
-from moorage.storage.database import Database, Source, Statement
+from moorage.storage.database import Source, Statement
 from moorage.storage.schema import deployments, projects
 
 _UNDER_WAY = Statement(
@@ -45,9 +45,9 @@ class Coming(msgspec.Struct, frozen=True):
     volume: bool  # whether the project has one, or will
 
 
-async def under_way(db: Database) -> list[Coming]:
+async def under_way(source: Source) -> list[Coming]:
     """Every deployment that is neither ready nor over."""
-    return [Coming(row[0], row[1], bool(row[2])) for row in await db.all(_UNDER_WAY)]
+    return [Coming(row[0], row[1], bool(row[2])) for row in await source.all(_UNDER_WAY)]
 
 
 async def running(source: Source, *, but: str = "") -> int:

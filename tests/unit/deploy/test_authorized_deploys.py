@@ -1,11 +1,11 @@
-"""What is asked for and taken when bids are paid by signature, or by wallets that owe."""
+"""What is asked for and taken when deploys are paid by signature, or by wallets that owe."""
 
 import pytest
 from gate import PRICE, Gate
 
 from fakes import authorizes
 from moorage.errors import AuthorizationRefused, PaymentNotFound, PaymentPending, PaymentShort
-from moorage.payments.price.quotes import NAMES_HELD_AT_MOST
+from moorage.payments.price.quotes import MAX_NAMES_HELD
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.storage.apps import names
 from moorage.storage.money import accounts
@@ -109,10 +109,10 @@ async def test_short_payment_asks_for_no_remainder_while_another_is_being_settle
 
 async def test_one_short_payment_holds_no_more_names_than_none(gate: Gate) -> None:
     tx = gate.pay(amount=1)
-    for number in range(NAMES_HELD_AT_MOST + 5):
+    for number in range(MAX_NAMES_HELD + 5):
         demand = await gate.demanded(name=f"name-{number}", tx=tx)
         assert demand.amount == PRICE - 1
     async with gate.db.transaction(durable=False) as tx_:
-        now_ms, most = gate.clock.now_ms(), NAMES_HELD_AT_MOST
+        now_ms, most = gate.clock.now_ms(), MAX_NAMES_HELD
         assert await names.holds(tx_, wallet=ALICE, now_ms=now_ms, limit=most)
         assert not await names.holds(tx_, wallet=ALICE, now_ms=now_ms, limit=most + 1)
