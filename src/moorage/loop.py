@@ -36,6 +36,7 @@ class Loop:
     tick: Callable[[], Awaitable[object]]
     scope: Scope
     at_once: bool = False
+    lease: str = ""  # of loops that one gateway must do together; else the name is the lease's
 
     async def run(self, hold: Hold, *, speed: float = 1.0) -> None:
         """Work until cancelled; what fails is logged and tried again the next time.
@@ -47,7 +48,7 @@ class Loop:
             await asyncio.sleep(pause_seconds)
             pause_seconds = self.every_seconds / speed
             try:
-                if self.scope is Scope.NODE or await hold(self.name):
+                if self.scope is Scope.NODE or await hold(self.lease or self.name):
                     await self.tick()
             except MoorageError as error:
                 log.warning("periodic work failed", work=self.name, error=error.message)

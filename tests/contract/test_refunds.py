@@ -30,7 +30,7 @@ from moorage.payments.taking.verification import Verifier
 from moorage.records.payment import Finality, Payment, PaymentStatus
 from moorage.records.refund import Refund, RefundStatus
 from moorage.settings import load_settings
-from moorage.storage import database
+from moorage.storage import sqlite
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, payments, refunds, relays
 from moorage.storage.opening import open_database
@@ -186,7 +186,7 @@ async def till(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Till]:
     # Several write at once here, to a disk on which others build.
-    monkeypatch.setattr(database, "_BUSY_WAIT_SECONDS", 60.0)
+    monkeypatch.setattr(sqlite, "_BUSY_WAIT_SECONDS", 60.0)
     async with AsyncExitStack() as stack:
         made = Till(local_chains, arbitrum_proxy, db_path, local_chains.wallets.wallets[6], stack)
         await rpc(made.url, "anvil_setBalance", made.pay_to, hex(10**18))

@@ -24,7 +24,7 @@ from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
 from receiver import Answer, Receiver, receiving
-from records_fixture import ALICE, fund
+from records_fixture import ALICE, GATEWAY, fund
 from waiting import until
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -258,7 +258,12 @@ class PostOffice:
             destinations=DEV, resolve=resolve_nothing, timeout_seconds=timeout_seconds
         )
         self.worker = DeliveryWorker(
-            db=db, sender=self.sender, vault=Vault([bytes(32)]), at_once=8, clock=clock
+            db=db,
+            sender=self.sender,
+            vault=Vault([bytes(32)]),
+            at_once=8,
+            holder=GATEWAY,
+            clock=clock,
         )
 
     async def tell(self, wallet: str = ALICE, *, times: int = 1) -> None:

@@ -1,7 +1,8 @@
 """Delivery: a wallet's events go to its webhook one after the other, each at least once.
 
 Rows say what waits and when it is tried, so a crash forgets nothing: what was sent, but not noted,
-is sent again. Wallets do not wait for each other: each has at most one attempt under way.
+is sent again. Wallets do not wait for each other: each has at most one attempt under way, by
+whichever gateway has claimed it.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 
 PERIOD_SECONDS = 1.0
 _PAUSE_AFTER_FAULT_SECONDS = 30.0
+_LEASE_MS = 60_000  # several times as long as an attempt
 _HEADERS = {"Content-Type": "application/json", "User-Agent": f"Moorage/{__version__}"}
 _NOT_WANTED = "the receiver answered 410 Gone, which removed the webhook"
 
@@ -35,9 +37,18 @@ class DeliveryWorker:
     """Sends what is due, to `at_once` webhooks side by side."""
 
     def __init__(
-        self, *, db: Database, sender: Sender, vault: Vault, at_once: int, clock: Clock
+        self,
+        *,
+        db: Database,
+        sender: Sender,
+        vault: Vault,
+        at_once: int,
+        holder: str,
+        clock: Clock,
     ) -> None:
+        """`holder` names this gateway, as `Leases` has it."""
         self._db = db
+        self._holder = holder
         self._vault = vault
         self._sender = sender
         self._at_once = at_once
@@ -73,7 +84,7 @@ class DeliveryWorker:
         """
         now_ms = self._clock.now_ms()
         for webhook, is_doubtful in await events.due(
-            self._db, now_ms=now_ms, most=2 * self._at_once
+            self._db, holder=self._holder, now_ms=now_ms, limit=2 * self._at_once
         ):
             if len(self._under_way) >= self._at_once:
                 return
@@ -107,15 +118,25 @@ class DeliveryWorker:
     async def _attempt(self, webhook: Webhook) -> None:
         """Send the delivery whose turn it is, and note what came of it."""
         try:
+            fence = await self._claim(webhook.wallet)
             delivery = await events.first_pending(self._db, webhook.wallet)
-            if delivery is None:
-                return  # the webhook was removed just now
+            if fence is None or delivery is None:
+                return  # another gateway was first, or the webhook was removed just now
             outcome = await self._send(webhook, delivery)
             async with self._db.transaction(durable=False) as tx:
-                await self._note(tx, webhook, delivery, outcome)
+                held = await events.fence_of(tx, webhook.wallet, holder=self._holder)
+                if held == fence:
+                    await self._note(tx, webhook, delivery, outcome)
         except Exception:  # nothing was noted: it is sent again, but not at once
             log.exception("webhook delivery failed", wallet=webhook.wallet)
             await asyncio.sleep(_PAUSE_AFTER_FAULT_SECONDS)
+
+    async def _claim(self, wallet: str) -> int | None:
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction(durable=False) as tx:
+            return await events.claim(
+                tx, wallet, holder=self._holder, now_ms=now_ms, until_ms=now_ms + _LEASE_MS
+            )
 
     async def _send(self, webhook: Webhook, delivery: Delivery) -> "_Outcome":
         event = delivery.event

@@ -67,6 +67,7 @@ class EventServices:
             sender=Sender(destinations=self._destinations, resolve=SystemResolver(at_once=at_once)),
             vault=self._core.vault,
             at_once=at_once,
+            holder=self._core.leases.holder,
             clock=self._core.clock,
         )
         watch_webhook_wait(worker.oldest_pending_seconds)

@@ -12,6 +12,8 @@ from moorage.chains.rpc import RpcClient
 from moorage.errors import MoorageError, ProxyFailed
 from moorage.gateway.assembly import Rooms
 from moorage.metrics import exposition
+from moorage.payments.watch.watcher import Watcher
+from moorage.storage.leases import Leases
 
 Check = Callable[[], Awaitable[None]]
 """Returns when its part is well; raises a MoorageError that says what is wrong."""
@@ -75,8 +77,18 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
         "disk": rooms.deploy.capacity.check,
         "proxy": proxy,
         **chains,
-        **{f"search of {it.chain_name}": it.check for it in rooms.payments.watchers},
+        **{it.duty: _search_check(it, rooms.core.leases) for it in rooms.payments.watchers},
     }
+
+
+def _search_check(watcher: Watcher, leases: Leases) -> Check:
+    """Of the gateway that searches, which is one of those on the database."""
+
+    async def check() -> None:
+        if leases.holds(watcher.duty):
+            await watcher.check()
+
+    return check
 
 
 def _chain_check(client: RpcClient) -> Check:

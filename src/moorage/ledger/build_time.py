@@ -101,7 +101,7 @@ class BuildTime:
         try:
             while not (await asyncio.wait([building], timeout=self._book_seconds))[0]:
                 with contextlib.suppress(DatabaseUnavailable):  # booked with what follows
-                    run = await self._book(run, began_seconds)
+                    await self._book(run, began_seconds)
                     await _require_credits(self._db, wallet)
             await building
         finally:
@@ -109,10 +109,14 @@ class BuildTime:
             await asyncio.gather(building, return_exceptions=True)
             await asyncio.shield(self._book(run, began_seconds))
 
-    async def _book(self, run: BuildRun, began_seconds: float) -> BuildRun:
-        """Note how long it has run, and take what is beyond the allowance from the credits."""
+    async def _book(self, begun: BuildRun, began_seconds: float) -> None:
+        """Notes how long it has run, and takes what is beyond the allowance from the credits.
+
+        From what the row says: whether the last booking was committed may not be known.
+        """
         ran_ms = round((self._clock.monotonic_seconds() - began_seconds) * 1000)
         async with self._db.transaction(durable=True) as tx:
+            run = await builds.one(tx, begun.id) or begun
             left_ms = (await self.allowance(tx, run.wallet)).left_ms
             billed_ms = run.billed_ms + max(0, ran_ms - run.ran_ms - left_ms)
             owed = charge_up_to(billed_ms, monthly_price=run.monthly_price_micro_usd)
@@ -126,7 +130,6 @@ class BuildTime:
                 charged_micro_usd=MicroUsd(run.charged_micro_usd + burned.taken),
             )
             await builds.book(tx, booked)
-        return booked
 
 
 async def _require_credits(source: Source, wallet: str) -> None:

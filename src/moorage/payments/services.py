@@ -195,10 +195,11 @@ class PaymentServices:
         )
 
     def _of_watcher(self, watcher: Watcher) -> Iterator[Loop]:
-        seconds, name, one = self._settings.watch_seconds, watcher.chain_name, Scope.CLUSTER
-        look, held = watcher.look, watcher.ask_again
-        yield Loop(f"search of {name}", every_seconds=seconds, tick=look, at_once=True, scope=one)
-        yield Loop(f"held of {name}", every_seconds=seconds, tick=held, scope=one)
+        seconds, one = self._settings.watch_seconds, Scope.CLUSTER
+        look, again, lease = watcher.look, watcher.ask_again, watcher.duty
+        yield Loop(lease, every_seconds=seconds, tick=look, at_once=True, scope=one)
+        # What it asks about again is in the memory of whoever searches.
+        yield Loop(f"held, {lease}", every_seconds=seconds, tick=again, scope=one, lease=lease)
 
     def _of_chain(self, client: RpcClient) -> Iterator[Loop]:
         seconds, name, one = self._settings.watch_seconds, client.chain.name, Scope.CLUSTER

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 from sqlalchemy import (
+    and_,
     bindparam,
     case,
     delete,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     insert,
     literal,
     null,
+    or_,
     select,
     update,
 )
@@ -19,6 +21,7 @@ from sqlalchemy import (
 from moorage.records.event import Event, EventData, EventKind
 from moorage.records.webhook import Delivery, DeliveryState, DeliveryStatus, Webhook
 from moorage.storage.database import Database, Row, Source, Statement, Transaction, Upsert
+from moorage.storage.leases import CLOCK_BACK_MS
 from moorage.storage.schema import deliveries, events, payments, webhooks
 
 _EVENT = [events.c[name] for name in Event.__struct_fields__]
@@ -111,11 +114,33 @@ _is_doubtful = ~exists().where(payments.c.payer == webhooks.c.wallet) | exists()
     deliveries.c.status == _PENDING,
     deliveries.c.attempts > 0,
 )
+_is_due = and_(
+    webhooks.c.next_at_ms <= bindparam("now_ms"),
+    or_(
+        webhooks.c.lease_until_ms <= bindparam("now_ms"),
+        webhooks.c.lease_until_ms > bindparam("now_ms") + CLOCK_BACK_MS,
+        webhooks.c.holder == bindparam("of_holder"),
+    ),
+)
 _DUE = Statement(
     select(*_WEBHOOK, _is_doubtful.label("is_doubtful"))
-    .where(webhooks.c.next_at_ms <= bindparam("now_ms"))
+    .where(_is_due)
     .order_by("is_doubtful", webhooks.c.next_at_ms)
-    .limit(bindparam("most"))
+    .limit(bindparam("limit"))
+)
+_CLAIM = Statement(
+    update(webhooks)
+    .where(webhooks.c.wallet == bindparam("of_wallet"), _is_due)
+    .values(
+        holder=bindparam("of_holder"),
+        lease_until_ms=bindparam("until_ms"),
+        fence=webhooks.c.fence + 1,
+    )
+)
+_FENCE = Statement(
+    select(webhooks.c.fence).where(
+        webhooks.c.wallet == bindparam("of_wallet"), webhooks.c.holder == bindparam("of_holder")
+    )
 )
 _FIRST = Statement(
     select(deliveries.c.id, deliveries.c.attempts, deliveries.c.created_at_ms, *_EVENT)
@@ -136,7 +161,7 @@ _RECORD_ATTEMPT = Statement(
 _SCHEDULE = Statement(
     update(webhooks)
     .where(webhooks.c.wallet == bindparam("of_wallet"))
-    .values(next_at_ms=bindparam("at_ms"))
+    .values(next_at_ms=bindparam("at_ms"), lease_until_ms=0)
 )
 _LAST_TRIED = Statement(
     select(deliveries.c.status, deliveries.c.attempts, deliveries.c.last_error)
@@ -246,14 +271,33 @@ async def reseal_secrets(tx: Transaction, *, mark: str, anew: Callable[[str, str
     return len(stored)
 
 
-async def due(db: Database, *, now_ms: int, most: int) -> list[tuple[Webhook, bool]]:
+async def due(db: Database, *, holder: str, now_ms: int, limit: int) -> list[tuple[Webhook, bool]]:
     """The webhooks with a delivery to be tried now, and whether each is doubtful; these come last.
 
-    Doubtful is one whose delivery has failed already, or whose wallet no payment came from. Among
-    equals the longest due comes first.
+    None that another gateway than `holder` is sending to. Doubtful is one whose delivery has failed
+    already, or whose wallet no payment came from. Among equals the longest due comes first.
     """
-    rows = await db.all(_DUE, now_ms=now_ms, most=most)
+    rows = await db.all(_DUE, of_holder=holder, now_ms=now_ms, limit=limit)
     return [(Webhook(*fields), bool(is_doubtful)) for *fields, is_doubtful in rows]
+
+
+async def claim(
+    tx: Transaction, wallet: str, *, holder: str, now_ms: int, until_ms: int
+) -> int | None:
+    """Claims, for the gateway `holder`, what a wallet is sent until then; gives the claim's fence.
+
+    None when nothing is due, or another gateway is at it.
+    """
+    claimed = await tx.execute(
+        _CLAIM, of_wallet=wallet, of_holder=holder, now_ms=now_ms, until_ms=until_ms
+    )
+    return await fence_of(tx, wallet, holder=holder) if claimed == 1 else None
+
+
+async def fence_of(tx: Transaction, wallet: str, *, holder: str) -> int | None:
+    """The fence of the last claim on the wallet's webhook, if it was `holder`'s."""
+    row = await tx.one(_FENCE, of_wallet=wallet, of_holder=holder)
+    return int(row[0]) if row else None
 
 
 async def first_pending(source: Source, wallet: str) -> Delivery | None:
@@ -272,7 +316,7 @@ async def record_attempt(
 
 
 async def schedule(tx: Transaction, wallet: str, *, at_ms: int | None) -> None:
-    """Say when the wallet's first pending delivery is tried; None while none is pending."""
+    """Ends the claim, and says when the first pending delivery is tried; None: none is pending."""
     await tx.execute(_SCHEDULE, of_wallet=wallet, at_ms=at_ms)
 
 

@@ -70,13 +70,17 @@ class Leases:
         self._clock = clock
         self._held: dict[str, _Held] = {}
 
+    def holds(self, name: str) -> bool:
+        """Whether the duty is this gateway's, as far as it knows."""
+        held = self._held.get(name)
+        return held is not None and self._clock.monotonic_seconds() < held.until_seconds
+
     async def hold(self, name: str) -> bool:
         """Whether the duty is this gateway's now: takes its lease where it is free.
 
         What is held is told from memory. Raises DatabaseUnavailable.
         """
-        held = self._held.get(name)
-        if held is not None and self._clock.monotonic_seconds() < held.until_seconds:
+        if self.holds(name):
             return True
         self._held.pop(name, None)
         token, until_seconds = await self._take(name)

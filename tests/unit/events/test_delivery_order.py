@@ -30,7 +30,7 @@ from moorage.records.event import EventKind
 from moorage.records.webhook import DeliveryStatus
 from moorage.storage import events
 from moorage.storage.vault import Vault
-from records_fixture import ALICE, BOB
+from records_fixture import ALICE, BOB, GATEWAY
 from yielding import YieldingDatabase
 
 WALLETS = (ALICE, BOB)
@@ -92,7 +92,12 @@ class Queues(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.worker = DeliveryWorker(
-            db=self.db, sender=self.receivers, vault=Vault([bytes(32)]), at_once=2, clock=self.clock
+            db=self.db,
+            sender=self.receivers,
+            vault=Vault([bytes(32)]),
+            at_once=2,
+            holder=GATEWAY,
+            clock=self.clock,
         )
         self.webhooks = Webhooks(
             db=self.db,

@@ -16,7 +16,7 @@ from moorage.storage import events
 from moorage.storage.database import Database, Row, Statement, Transaction, Value
 from moorage.storage.schema import webhooks as table
 from moorage.storage.vault import Vault
-from records_fixture import ALICE, BOB, CAROL, fund
+from records_fixture import ALICE, BOB, CAROL, GATEWAY, fund
 
 DAY_MS = 24 * 3_600_000
 URL = "https://example.com/hook"
@@ -115,7 +115,7 @@ async def test_event_of_a_wallet_without_webhook_costs_two_statements(db: Databa
         )
 
     assert counting.count == 2
-    assert await events.due(db, now_ms=START_MS, most=10) == []
+    assert await events.due(db, holder=GATEWAY, now_ms=START_MS, limit=10) == []
 
 
 async def test_earlier_events_are_not_sent_to_a_new_webhook(

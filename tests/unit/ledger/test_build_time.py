@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from clock import MINUTE_MS, MovableClock
+from faulty_database import FaultyDatabase
 from moorage.errors import DeployFailed, FailureCause
 from moorage.ledger.build_time import Allowance, BuildTime
 from moorage.ledger.ledger import EARNED
@@ -140,7 +141,11 @@ async def test_build_that_is_cancelled_is_booked_too(builder: Builder) -> None:
     assert await accounts.balance(builder.db, ALICE) == 500_000 - price_of(10 * MINUTE_MS)
 
 
-async def test_long_build_is_booked_while_it_goes_on_and_never_twice(builder: Builder) -> None:
+@pytest.mark.parametrize("answered", [True, False])
+async def test_long_build_is_booked_while_it_goes_on_and_never_twice(
+    builder: Builder, db: FaultyDatabase, answered: bool
+) -> None:
+    """Also where nobody tells whether what was booked is recorded."""
     await fund(builder.db, ALICE, 500_000)
     begun, over = asyncio.Event(), asyncio.Event()
 
@@ -154,9 +159,11 @@ async def test_long_build_is_booked_while_it_goes_on_and_never_twice(builder: Bu
 
     building = asyncio.create_task(builder.build(waits))
     await begun.wait()
+    db.forgets_answers = not answered
     for minutes in (10, 20, 30, 40, 50):
         builder.clock.advance(10 * MINUTE_MS)
         await until(partial(booked, minutes))
+    db.forgets_answers = False
     over.set()
     await building
     burned = price_of(20 * MINUTE_MS)

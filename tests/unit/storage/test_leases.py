@@ -116,3 +116,14 @@ async def test_what_is_held_costs_no_question(leases: Leases, db: Database) -> N
     assert await leases.hold(DUTY)
     db.close()
     assert await leases.hold(DUTY)
+
+
+async def test_gateway_knows_what_it_holds(
+    leases: Leases, others: Leases, clock: MovableClock
+) -> None:
+    assert not leases.holds(DUTY)
+    assert await leases.hold(DUTY)
+    assert not await others.hold(DUTY)
+    assert (leases.holds(DUTY), others.holds(DUTY)) == (True, False)
+    clock.advance(LEASE_MS)
+    assert not leases.holds(DUTY)

@@ -76,7 +76,8 @@ class Refunds:
             raise RefundRefused(f"The transfer would fail: {prepared.refusal}.")
         async with self._db.transaction(durable=True) as tx:
             refund = await self._intend(tx, payment, token, amount=amount, reason=reason)
-            relayed = await self._relayer.sign(tx, prepared, subject_id=refund.id)
+            nonce = await self._relayer.claim_nonce(tx, prepared, subject_id=refund.id)
+            relayed = await self._relayer.sign(tx, prepared, nonce=nonce, subject_id=refund.id)
         failpoint("refund_signed")
         # From here on it is on its way, whatever fails: `follow` finds out.
         with contextlib.suppress(ChainUnavailable, DatabaseUnavailable):

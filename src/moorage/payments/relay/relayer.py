@@ -12,12 +12,13 @@ import structlog
 
 from moorage.chains.encoding import parse_quantity
 from moorage.chains.fees import Fees, GasPrice, parse_gas_price
-from moorage.chains.receipt import Receipt, parse_receipt
+from moorage.chains.receipt import Receipt
 from moorage.chains.revert import revert_reason
 from moorage.chains.rpc import Call, RpcClient, RpcError
 from moorage.chains.signing import ChainTransaction, SigningKey
 from moorage.clock import Clock
 from moorage.metrics import record_fee_bump, record_relayer_balance
+from moorage.payments.relay.account import PRICE_CALLS, Account, read_account
 from moorage.payments.relay.gas_losses import GasLosses
 from moorage.payments.relay.relay_versions import by_nonce, fees_of, offering
 from moorage.records.relay_transaction import RelayStatus, RelayTransaction
@@ -33,10 +34,6 @@ _NO_GAS = "this gateway has run out of gas to settle it with"
 _STUCK_MS = 30_000  # not mined for so long: offer more
 _MOST_AT_ONCE = 50  # nonces looked after in one round trip
 _MOST_FILLED = 16  # nonces filled in one look
-_PRICE_CALLS: tuple[Call, ...] = (
-    ("eth_getBlockByNumber", ["latest", False]),
-    ("eth_maxPriorityFeePerGas", []),
-)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,16 +55,6 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     nonce: int  # the first that no transaction known to the node has
     block_number: int  # the newest block then
     refusal: str | None  # part of a sentence for the payer; then the rest is not to be used
-
-
-class _View(msgspec.Struct, frozen=True, kw_only=True):
-    """The sender's account as one answer shows it."""
-
-    mined: int  # nonces used up to the newest block
-    pending: int  # with those of transactions that wait
-    safe: int  # up to the safe block; 0 if the node knows none
-    price: GasPrice
-    receipts: dict[str, Receipt]  # by hash, of those that are mined
 
 
 class Relayer:
@@ -128,7 +115,7 @@ class Relayer:
                 ),
                 ("eth_getTransactionCount", [sender, "pending"]),
                 ("eth_getBalance", [sender, "latest"]),
-                *_PRICE_CALLS,
+                *PRICE_CALLS,
                 *others,
             ]
         )
@@ -180,16 +167,28 @@ class Relayer:
             return _NO_GAS
         return None
 
+    async def claim_nonce(self, tx: Transaction, prepared: Prepared, *, subject_id: str) -> int:
+        """A nonce for what was prepared; other transactions wait for one until this one ends.
+
+        So what is decided in between, such as how much may be lost, no other decides meanwhile.
+        """
+        return await relays.claim_nonce(
+            tx,
+            chain_id=self._chain_id,
+            sender=self._key.address,
+            min_=prepared.nonce,
+            subject_id=subject_id,
+        )
+
     async def sign(
-        self, tx: Transaction, prepared: Prepared, *, subject_id: str
+        self, tx: Transaction, prepared: Prepared, *, nonce: int, subject_id: str
     ) -> RelayTransaction:
-        """Sign what was prepared, with the next nonce, and store it."""
-        nonce = await relays.next_nonce(tx, chain_id=self._chain_id, sender=self._key.address)
+        """Signs what was prepared, with a nonce that was claimed for it, and stores it."""
         return await self._sign(
             tx,
             ChainTransaction(
                 chain_id=self._chain_id,
-                nonce=max(nonce, prepared.nonce),
+                nonce=nonce,
                 recipient=prepared.recipient,
                 data=prepared.data,
                 gas_limit=prepared.gas_limit,
@@ -216,18 +215,22 @@ class Relayer:
         if not waiting:
             return
         grouped = by_nonce(waiting)[:_MOST_AT_ONCE]
-        view = await self._view([one for _, versions in grouped for one in versions])
+        account = await read_account(
+            self._client,
+            self._key.address,
+            [one for _, versions in grouped for one in versions],
+        )
         unsent = []
         for nonce, versions in grouped:
-            mined = next((one for one in versions if one.tx_hash in view.receipts), None)
+            mined = next((one for one in versions if one.tx_hash in account.receipts), None)
             if mined is not None:
-                await self._note_mined(mined, view.receipts[mined.tx_hash])
-            elif nonce < view.safe:
+                await self._note_mined(mined, account.receipts[mined.tx_hash])
+            elif nonce < account.safe:
                 await self._note_replaced(versions[-1])
-            elif nonce >= view.mined:
+            elif nonce >= account.mined:
                 unsent.append(versions)
         if unsent:
-            await self._send_to_every_node(await self._to_be_sent(unsent, view))
+            await self._send_to_every_node(await self._to_be_sent(unsent, account))
 
     async def check_balance(self) -> None:
         """Look how much gas is left, and was lost today.
@@ -236,7 +239,7 @@ class Relayer:
         """
         await self._losses.look(self._db)
         balance, block, tip = await self._client.batch(
-            [("eth_getBalance", [self._key.address, "latest"]), *_PRICE_CALLS]
+            [("eth_getBalance", [self._key.address, "latest"]), *PRICE_CALLS]
         )
         for answer in (balance, block, tip):
             if isinstance(answer, RpcError):
@@ -259,31 +262,6 @@ class Relayer:
         self._balance_wei = wei
         record_relayer_balance(self._client.chain.name, wei)
 
-    async def _view(self, waiting: Sequence[RelayTransaction]) -> _View:
-        sender = self._key.address
-        counts = [("eth_getTransactionCount", [sender, at]) for at in ("latest", "pending", "safe")]
-        looks = [("eth_getTransactionReceipt", [one.tx_hash]) for one in waiting]
-        mined, pending, safe, block, tip, *receipts = await self._client.batch(
-            [*counts, *_PRICE_CALLS, *looks]
-        )
-        for answer in (mined, pending, block, tip, *receipts):
-            if isinstance(answer, RpcError):
-                raise answer
-        try:
-            return _View(
-                mined=parse_quantity(mined),
-                pending=parse_quantity(pending),
-                safe=0 if isinstance(safe, RpcError) else parse_quantity(safe),
-                price=parse_gas_price(block, tip),
-                receipts={
-                    one.tx_hash: parse_receipt(receipt, tx_hash=one.tx_hash)
-                    for one, receipt in zip(waiting, receipts, strict=True)
-                    if receipt is not None
-                },
-            )
-        except ValueError as problem:
-            raise self._client.contradiction(problem) from problem
-
     async def _note_mined(self, relayed: RelayTransaction, receipt: Receipt) -> None:
         async with self._db.transaction(durable=False) as tx:
             await relays.mined(
@@ -297,14 +275,14 @@ class Relayer:
             await relays.replaced(tx, relayed)
 
     async def _to_be_sent(
-        self, unsent: Sequence[Sequence[RelayTransaction]], view: _View
+        self, unsent: Sequence[Sequence[RelayTransaction]], account: Account
     ) -> Sequence[RelayTransaction]:
         """What nodes are to be sent, by nonce, for these that wait."""
-        missing = range(view.pending, unsent[0][0].nonce)[:_MOST_FILLED]
+        missing = range(account.pending, unsent[0][0].nonce)[:_MOST_FILLED]
         if missing and self._has_waited(unsent[0][0]):
-            fillers = await self._fillers(missing, view.price)
+            fillers = await self._fillers(missing, account.price)
             return [*fillers, *(versions[-1] for versions in unsent)]
-        return [await self._latest_version(versions, view.price) for versions in unsent]
+        return [await self._latest_version(versions, account.price) for versions in unsent]
 
     def _has_waited(self, relayed: RelayTransaction) -> bool:
         return self._clock.now_ms() - relayed.signed_at_ms >= _STUCK_MS
@@ -335,24 +313,24 @@ class Relayer:
         fillers: list[RelayTransaction] = []
         for nonce in missing:
             async with self._db.transaction(durable=True) as tx:
+                gap, sender = f"gap:{nonce}", self._key.address
                 if await relays.reopen_nonce(
-                    tx, chain_id=self._chain_id, sender=self._key.address, nonce=nonce
+                    tx, chain_id=self._chain_id, sender=sender, nonce=nonce
+                ) or not await relays.take_nonce(
+                    tx, chain_id=self._chain_id, sender=sender, nonce=nonce, subject_id=gap
                 ):
-                    continue  # the next look sends what had it
-                fillers.append(await self._sign(tx, self._filler(nonce, fees), f"gap:{nonce}"))
+                    continue  # the next look sends what has it
+                call = Prepared(
+                    recipient=sender,
+                    data="0x",
+                    gas_limit=self._limits.gas,
+                    fees=fees,
+                    nonce=nonce,
+                    block_number=0,
+                    refusal=None,
+                )
+                fillers.append(await self.sign(tx, call, nonce=nonce, subject_id=gap))
         return fillers
-
-    def _filler(self, nonce: int, fees: Fees) -> ChainTransaction:
-        """A transaction that does nothing but use its nonce up."""
-        return ChainTransaction(
-            chain_id=self._chain_id,
-            nonce=nonce,
-            recipient=self._key.address,
-            data="0x",
-            gas_limit=self._limits.gas,
-            max_fee_per_gas=fees.max_fee_per_gas,
-            max_priority_fee_per_gas=fees.max_priority_fee_per_gas,
-        )
 
     async def _sign(
         self, tx: Transaction, transaction: ChainTransaction, subject_id: str

@@ -292,7 +292,8 @@ class SettlementFollowUp:
             if refusal is not None:
                 log.info("settlement waits", settlement=settlement.id, refusal=refusal)
                 return
-            relayed = await relayer.sign(tx, prepared, subject_id=settlement.id)
+            nonce = await relayer.claim_nonce(tx, prepared, subject_id=settlement.id)
+            relayed = await relayer.sign(tx, prepared, nonce=nonce, subject_id=settlement.id)
         await relayer.send(relayed)
 
 

@@ -205,11 +205,12 @@ class Settlements:
             now_ms=self._clock.now_ms(),
         )
         async with self._db.transaction(durable=True) as tx:
+            nonce = await relayer.claim_nonce(tx, prepared, subject_id=settlement.id)
             await self._check_stake(tx, settlement)
             if refusal := await relayer.refusal_for(tx, prepared, of_contract=is_contract(code)):
                 raise AuthorizationRefused(refusal)
             await settlements.add(tx, settlement)
-            relayed = await relayer.sign(tx, prepared, subject_id=settlement.id)
+            relayed = await relayer.sign(tx, prepared, nonce=nonce, subject_id=settlement.id)
         failpoint("settlement_signed")
         await self._send(relayer, settlement, relayed)
         return relayed.tx_hash

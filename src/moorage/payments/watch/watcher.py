@@ -10,14 +10,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from moorage.chains.erc20 import parse_transfer_log, transfer_topics
-from moorage.chains.heads import Heads, block_call, parse_block, read_block, read_heads
+from moorage.chains.heads import Heads, read_block, read_heads
 from moorage.chains.pace import Pace
 from moorage.chains.receipt import (
     FoundLog,
-    Log,
     Receipt,
-    parse_found_logs,
     parse_receipt,
 )
 from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, RpcClient, RpcError
@@ -28,6 +25,7 @@ from moorage.ledger.transfer import Transfer, transfers_in, uncreditable_in, wor
 from moorage.metrics import record_found, record_uncreditable, record_unread, record_unsearched
 from moorage.money import MicroUsd
 from moorage.payments.taking.screening import Screen, allow, held_back
+from moorage.payments.watch.search import Reorganised, TransferSearch
 from moorage.payments.watch.set_aside import AT_ONCE, Asking, SetAside, Waiting
 from moorage.payments.watch.turns import Turns
 from moorage.records.cursor import Cursor, Search
@@ -37,16 +35,10 @@ from moorage.storage.money import cursors, payments
 
 log = structlog.get_logger()
 
-_FIRST_BLOCKS = 2_000
-_MOST_BLOCKS = 10_000
 _MOST_RECEIPTS = 100
 _BOOKED_AT_ONCE = 16  # transfers; others may get their turn in between
 _TRANSFERS_A_COMMIT = 256
 _STALLED_SECONDS = 120.0
-
-
-class _Reorganised(Exception):
-    """The block that was searched last is no longer part of the chain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,18 +82,13 @@ class Watcher:
         self._aside = SetAside(clock)
         self._reached: Cursor | None = None  # by the safe search, beyond what is kept
         self._progressed_at = clock.monotonic_seconds()
-        self._blocks = Pace(first=_FIRST_BLOCKS, most=_MOST_BLOCKS)
         self._receipts = Pace(first=_MOST_RECEIPTS, most=_MOST_RECEIPTS)
-        self._tokens = [token.key for token in self._chain.tokens]
-        self._filter = {
-            "address": self._tokens,
-            "topics": transfer_topics(self._recipients),
-        }
+        self._transfers = TransferSearch(client, self._recipients)
 
     @property
-    def chain_name(self) -> str:
-        """The chain's that is searched."""
-        return self._chain.name
+    def duty(self) -> str:
+        """The name of the search: one gateway does it."""
+        return f"search of {self._chain.name}"
 
     async def look(self) -> int:
         """Search what has come since the last look; gives how many transactions were credited.
@@ -169,10 +156,10 @@ class Watcher:
         found = 0
         try:
             while cursor.block_number < last and not self._aside.is_full:
-                logs, reached = await self._next(cursor, last=last)
+                logs, reached = await self._transfers.next(cursor, last=last)
                 found += await self._credit(logs, reached)
                 cursor = reached
-        except _Reorganised:
+        except Reorganised:
             await self._step_back(cursor, heads)
         finally:
             if cursor.search is Search.CONFIRMED:
@@ -209,68 +196,6 @@ class Watcher:
         async with self._db.transaction(durable=True) as tx:
             await cursors.move(tx, cursor)
         return cursor
-
-    async def _next(self, cursor: Cursor, *, last: int) -> tuple[Sequence[FoundLog], Cursor]:
-        """The logs of the next blocks, as many as the node tells at once, and the last block.
-
-        Asked in one breath with both ends, lest a node that is behind finds nothing. Raises
-        _Reorganised, ChainUnavailable.
-        """
-        begin = cursor.block_number + 1
-        while True:
-            end = min(last, cursor.block_number + self._blocks.size)
-            asked = end - cursor.block_number
-            span = {"fromBlock": hex(begin), "toBlock": hex(end)}
-            try:
-                logs, before, after = await self._client.batch(
-                    [
-                        ("eth_getLogs", [self._filter | span]),
-                        block_call(cursor.block_number),
-                        block_call(end),
-                    ],
-                    max_response_bytes=QUICK_ANSWER_BYTES if asked > 1 else None,
-                )
-            except AnswerTooLarge:
-                if asked == 1:
-                    raise
-                self._blocks.refused(asked)
-                continue
-            if not isinstance(logs, RpcError):
-                break
-            if asked == 1:
-                raise logs
-            self._blocks.refused(asked)
-        self._blocks.answered(asked)
-        try:
-            return self._found(logs, before, after, cursor=cursor, end=end)
-        except ValueError as problem:
-            raise self._client.contradiction(problem) from problem
-
-    def _found(
-        self, logs: object, before: object, after: object, *, cursor: Cursor, end: int
-    ) -> tuple[Sequence[FoundLog], Cursor]:
-        """Raises _Reorganised; ValueError for an answer that can't be true."""
-        first, last = parse_block(before), parse_block(after)
-        if first is None or last is None:
-            raise ValueError(f"it has no block {end}, or none {cursor.block_number}")
-        if (first.number, last.number) != (cursor.block_number, end):
-            raise ValueError("it shows other blocks than were asked for")
-        if first.hash != cursor.block_hash:
-            raise _Reorganised
-        found = parse_found_logs(logs)
-        if not all(self._was_asked_for(one.log) for one in found):
-            raise ValueError("it found other logs than were asked for")
-        if any(not cursor.block_number < one.block_number <= end for one in found):
-            raise ValueError("it found logs in other blocks")
-        return found, Cursor(cursor.chain_id, cursor.search, last.number, last.hash)
-
-    def _was_asked_for(self, found: Log) -> bool:
-        transfer = parse_transfer_log(found)
-        return (
-            transfer is not None
-            and transfer.recipient in self._recipients
-            and transfer.token_address in self._tokens
-        )
 
     async def _credit(self, logs: Sequence[FoundLog], cursor: Cursor) -> int:
         """Credit what these logs tell of, a bounded part at a time; the last moves the cursor."""

@@ -4,7 +4,7 @@ import msgspec
 from sqlalchemy import bindparam, func, insert, select, update
 
 from moorage.money import NOTHING, MicroUsd
-from moorage.storage.database import Source, Statement, Transaction
+from moorage.storage.database import Source, Statement, Transaction, struct_of
 from moorage.storage.schema import build_runs
 
 
@@ -32,6 +32,11 @@ _BOOK = Statement(
         ran_ms=bindparam("ran"), billed_ms=bindparam("billed"), charged_micro_usd=bindparam("taken")
     )
 )
+_ONE = Statement(
+    select(*(build_runs.c[name] for name in BuildRun.__struct_fields__)).where(
+        build_runs.c.id == bindparam("run_id")
+    )
+)
 _FREE_MS = Statement(
     select(func.coalesce(func.sum(build_runs.c.ran_ms - build_runs.c.billed_ms), 0)).where(
         build_runs.c.wallet == bindparam("wallet")
@@ -49,6 +54,12 @@ async def book(tx: Transaction, run: BuildRun) -> None:
     await tx.execute(
         _BOOK, run_id=run.id, ran=run.ran_ms, billed=run.billed_ms, taken=run.charged_micro_usd
     )
+
+
+async def one(source: Source, run_id: str) -> BuildRun | None:
+    """The run as it is recorded."""
+    row = await source.one(_ONE, run_id=run_id)
+    return struct_of(BuildRun, row) if row else None
 
 
 async def free_ms(source: Source, wallet: str) -> int:

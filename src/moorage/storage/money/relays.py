@@ -4,8 +4,8 @@ import msgspec
 from sqlalchemy import bindparam, func, insert, null, select, update
 
 from moorage.records.relay_transaction import RelayStatus, RelayTransaction
-from moorage.storage.database import Row, Source, Statement, Transaction, struct_of
-from moorage.storage.schema import relay_transactions
+from moorage.storage.database import Row, Source, Statement, Transaction, Upsert, struct_of
+from moorage.storage.schema import relay_nonces, relay_transactions
 
 _FIELDS = RelayTransaction.__struct_fields__
 _COLUMNS = [relay_transactions.c[name] for name in _FIELDS]
@@ -23,7 +23,18 @@ _REVERTED_SINCE = Statement(
     )
 )
 _ADD = Statement(insert(relay_transactions).values({name: bindparam(name) for name in _FIELDS}))
-_HIGHEST = Statement(select(func.max(relay_transactions.c.nonce)).where(*_of_sender))
+_HIGHEST = Statement(
+    select(func.max(relay_nonces.c.nonce)).where(
+        relay_nonces.c.chain_id == bindparam("of_chain"),
+        relay_nonces.c.sender == bindparam("sender"),
+    )
+)
+_TAKE_NONCE = Statement(
+    Upsert(
+        table=relay_nonces,
+        values={column.name: bindparam(column.name) for column in relay_nonces.c},
+    )
+)
 _ONE = Statement(
     select(*_COLUMNS).where(
         relay_transactions.c.chain_id == bindparam("of_chain"),
@@ -66,10 +77,30 @@ async def add(tx: Transaction, relayed: RelayTransaction) -> None:
     await tx.execute(_ADD, **msgspec.structs.asdict(relayed))
 
 
-async def next_nonce(tx: Transaction, *, chain_id: int, sender: str) -> int:
-    """The first nonce above all that were ever signed with; 0 if none was."""
+async def claim_nonce(
+    tx: Transaction, *, chain_id: int, sender: str, min_: int, subject_id: str
+) -> int:
+    """Claims, for a subject, the first nonce from `min_` on that is above all that were claimed.
+
+    Another transaction that claims one of this sender's waits for the end of this one.
+    """
     row = await tx.one(_HIGHEST, of_chain=chain_id, sender=sender)
-    return 0 if row is None or row[0] is None else int(row[0]) + 1
+    nonce = min_ if row is None or row[0] is None else max(min_, int(row[0]) + 1)
+    while not await take_nonce(
+        tx, chain_id=chain_id, sender=sender, nonce=nonce, subject_id=subject_id
+    ):
+        nonce += 1
+    return nonce
+
+
+async def take_nonce(
+    tx: Transaction, *, chain_id: int, sender: str, nonce: int, subject_id: str
+) -> bool:
+    """Claims this nonce for a subject; returns False when it is another's."""
+    touched = await tx.execute(
+        _TAKE_NONCE, chain_id=chain_id, sender=sender, nonce=nonce, subject_id=subject_id
+    )
+    return touched == 1
 
 
 async def one(source: Source, *, chain_id: int, tx_hash: str) -> RelayTransaction | None:

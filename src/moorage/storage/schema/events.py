@@ -55,9 +55,10 @@ webhooks = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     # When the first of the wallet's pending deliveries is tried; none while none is pending.
     Column("next_at_ms", BigInteger),
-    # Until when a gateway sends to it; its claim's number, under which alone the outcome is noted.
+    # Until when which gateway sends to it; its claim, under which alone the outcome is noted.
     Column("lease_until_ms", BigInteger, nullable=False, server_default="0"),
-    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("holder", Text, nullable=False, server_default=""),
+    Column("fence", BigInteger, nullable=False, server_default="0"),  # grows with each claim
     Index(None, "next_at_ms"),
 )
 

@@ -160,6 +160,16 @@ relay_transactions = Table(
     Index(None, "chain_id", "sender", "nonce"),
 )
 
+relay_nonces = Table(
+    "relay_nonces",
+    metadata,
+    # Which settlement, refund or gap has a nonce of a key of the gateway's, for good.
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("sender", Text, primary_key=True),
+    Column("nonce", BigInteger, primary_key=True),
+    Column("subject_id", Text, nullable=False),
+)
+
 refunds = Table(
     "refunds",
     metadata,
