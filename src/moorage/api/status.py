@@ -11,7 +11,7 @@ from moorage.api.http.problems import json_response
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.keeping.reconciler import Reconciler
-from moorage.deploy.keeping.restarts import CrashLoop
+from moorage.deploy.keeping.restarts import CrashLoop, crash_loop
 from moorage.deploy.keeping.space import NO_SPACE
 from moorage.errors import (
     DeploymentNotFound,
@@ -85,7 +85,7 @@ async def _progress(room: StatusRoom, found: DeploymentView) -> DeploymentProgre
         return await _out_of_credits(room, found)
     serving = found.serving_deployment_id
     if serving is not None and serving in room.reconciler.dead:
-        loop = room.reconciler.restarts.crash_loop(serving)
+        loop = await crash_loop(room.db, serving, now_ms=room.clock.now_ms())
         return _under_way(found, "restarting") if loop is None else _crash_looping(found, loop)
     return _ready(room, found)
 

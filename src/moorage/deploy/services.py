@@ -16,6 +16,7 @@ from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.capacity import Capacity, Policy
 from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.entrance.price import Pricing
+from moorage.deploy.keeping.apps import Apps
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.deploy.keeping.drain import Drain
 from moorage.deploy.keeping.reconciler import Reconciler
@@ -24,7 +25,6 @@ from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.retention import Retention
 from moorage.deploy.keeping.sleep import Sleep
 from moorage.deploy.keeping.space import Space
-from moorage.deploy.keeping.subject_tasks import SubjectTasks
 from moorage.deploy.keeping.suspension import Suspension
 from moorage.deploy.keeping.usage import FOLLOW_SECONDS, SAMPLE_SECONDS, Log, UsageMeter
 from moorage.deploy.keeping.wake import Wake
@@ -183,6 +183,7 @@ class DeployServices:
             db=self._db,
             addresses=self.addresses,
             answers=self._platform.answers,
+            apps=self.apps,
             metering=self._metering,
             hosts=self._platform.hosts,
             clock=self._clock,
@@ -232,12 +233,12 @@ class DeployServices:
             specs=self._specs,
             listen_seconds=self._settings.listen_seconds,
             sources=self._core.sources,
-            subject_tasks=self.subject_tasks,
+            apps=self.apps,
             releases=self._releases,
             restarts=Restarts(
                 db=self._db,
                 runtime=self._runtime,
-                subject_tasks=self.subject_tasks,
+                apps=self.apps,
                 clock=self._clock,
             ),
             sleep=self.sleep,
@@ -246,20 +247,23 @@ class DeployServices:
         )
 
     @cached_property
-    def subject_tasks(self) -> SubjectTasks:
-        return SubjectTasks(clock=self._clock)
+    def apps(self) -> Apps:
+        return Apps(clock=self._clock)
 
     @cached_property
     def _releases(self) -> Releases:
         drain = Drain(
-            runtime=self._runtime, limit_seconds=self._settings.drain_seconds, clock=self._clock
+            runtime=self._runtime,
+            apps=self.apps,
+            limit_seconds=self._settings.drain_seconds,
+            clock=self._clock,
         )
         return Releases(
             db=self._db,
             runtime=self._runtime,
-            subject_tasks=self.subject_tasks,
+            apps=self.apps,
             drain=drain,
-            most=self._settings.releases_kept,
+            max_kept=self._settings.releases_kept,
         )
 
     @cached_property
@@ -268,7 +272,7 @@ class DeployServices:
             db=self._db,
             runtime=self._runtime,
             addresses=self.addresses,
-            subject_tasks=self.subject_tasks,
+            apps=self.apps,
             after_seconds=self._settings.sleep_after_seconds,
             clock=self._clock,
         )
@@ -278,7 +282,7 @@ class DeployServices:
         return Wake(
             db=self._db,
             addresses=self.addresses,
-            subject_tasks=self.subject_tasks,
+            apps=self.apps,
             sleep=self.sleep,
             capacity=self.capacity,
             restarts=self.reconciler.restarts,
@@ -332,6 +336,7 @@ class DeployServices:
             worker=self.worker,
             reconciler=self.reconciler,
             metering=self._metering,
+            apps=self.apps,
         )
 
     @cached_property
@@ -372,6 +377,7 @@ class DeployServices:
             db=self._db,
             records=records,
             addresses=self.addresses,
+            apps=self.apps,
             rules=DomainRules(
                 base_domain=self._settings.base_domain,
                 gateway_host=self._platform.gateway_host or "",

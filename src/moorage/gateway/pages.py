@@ -53,7 +53,7 @@ def _lookup(deploy: DeployServices) -> Callable[[str], Awaitable[Absence]]:
         project = await deploy.addresses.project_at(host)
         if project is None or project.status is ProjectStatus.DELETING:
             return Absence(HostState.UNKNOWN)
-        absence = _absence(project, deploy.reconciler)
+        absence = await _absence(project, deploy.reconciler)
         if absence.state is HostState.ASLEEP and not await deploy.wake.has_room(project):
             return Absence(HostState.NO_ROOM)
         return absence
@@ -61,7 +61,7 @@ def _lookup(deploy: DeployServices) -> Callable[[str], Awaitable[Absence]]:
     return lookup
 
 
-def _absence(project: Project, reconciler: Reconciler) -> Absence:
+async def _absence(project: Project, reconciler: Reconciler) -> Absence:
     serving = project.serving_deployment_id
     match project.status:
         case ProjectStatus.SUSPENDED if project.blocked_reason is not None:
@@ -75,17 +75,16 @@ def _absence(project: Project, reconciler: Reconciler) -> Absence:
         case ProjectStatus.ACTIVE if project.asleep_since_ms is not None:
             return Absence(HostState.ASLEEP)
         case ProjectStatus.ACTIVE if serving is not None and serving in reconciler.dead:
-            return _stopped(serving, reconciler.restarts)
+            return await _stopped(serving, reconciler.restarts)
         case ProjectStatus.ACTIVE:
             return Absence(HostState.UNHEALTHY)
     return Absence(HostState.DEPLOYING)
 
 
-def _stopped(serving: str, restarts: Restarts) -> Absence:
+async def _stopped(serving: str, restarts: Restarts) -> Absence:
     """Of an app that should run: to be asked for again when it is started again."""
-    looping = restarts.crash_loop(serving) is not None
-    wait_seconds = restarts.wait_seconds(serving)
+    is_loop, wait_seconds = await restarts.outlook(serving)
     return Absence(
-        HostState.CRASH_LOOPING if looping else HostState.STOPPED,
+        HostState.CRASH_LOOPING if is_loop else HostState.STOPPED,
         retry_after_seconds=ceil(wait_seconds) or None,
     )

@@ -10,7 +10,7 @@ from clock import START_MS, MovableClock
 from moorage.api.status import StatusRoom, show_status
 from moorage.auth.client_address import TrustedProxies
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.keeping.restarts import CrashLoop
+from moorage.deploy.keeping.restarts import History
 from moorage.errors import (
     DeploymentNotFound,
     MoorageError,
@@ -22,7 +22,7 @@ from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
+from moorage.storage.apps import projects, restarts
 from moorage.storage.database import Database
 from records_fixture import ALICE, BOB, add_deployment, add_project, fund
 
@@ -35,9 +35,7 @@ class Asking(Believed):
     def __init__(self, db: Database, clock: MovableClock) -> None:
         super().__init__(ALICE)
         self.metering = Metering(db=db, clock=clock)
-        self.reconciler = SimpleNamespace(
-            dead=frozenset(), restarts=SimpleNamespace(crash_loop=lambda _: None)
-        )
+        self.reconciler = SimpleNamespace(dead=frozenset())
         limiters = limiters_of(clock, limit=30)
         self.gateway = cast(
             "StatusRoom",
@@ -145,8 +143,21 @@ async def test_app_that_does_not_last_is_said_to_be_in_a_crash_loop(
 ) -> None:
     project, deployment = await made(db, DeploymentStatus.READY)
     asking.reconciler.dead = frozenset({deployment.id})
-    loop = CrashLoop(restarts=6, exit_code=137, out_of_memory=True, next_try_ms=1_800_000_000_000)
-    asking.reconciler.restarts.crash_loop = {deployment.id: loop}.get
+    history = History(
+        times_ms=[START_MS - seconds * 1000 for seconds in (500, 300, 200, 100, 50, 10)],
+        is_loop=True,
+        pause_seconds=32,
+        exit_code=137,
+        out_of_memory=True,
+    )
+    async with db.transaction(durable=False) as tx:
+        await restarts.keep(
+            tx,
+            deployment.id,
+            last_ms=START_MS - 10_000,
+            history=msgspec.json.encode(history).decode(),
+            before_ms=0,
+        )
     told = await asking.status(project.id, deployment.id)
     assert "memory limit" in told.pop("reason")
     assert told == {
@@ -157,7 +168,7 @@ async def test_app_that_does_not_last_is_said_to_be_in_a_crash_loop(
         "restarts": 6,
         "exit_code": 137,
         "out_of_memory": True,
-        "next_try_at": "2027-01-15T08:00:00.000Z",
+        "next_try_at": "2026-04-07T10:00:22.000Z",
     }
 
 

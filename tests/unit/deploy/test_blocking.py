@@ -60,7 +60,7 @@ async def billed(yard: Yard, project: Project) -> list[bool]:
 
 async def settle(yard: Yard) -> None:
     await yard.reconciler.reconcile()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
 
 
 async def test_blocked_project_is_stopped_and_burns_nothing_though_it_has_credits(

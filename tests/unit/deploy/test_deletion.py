@@ -45,7 +45,6 @@ async def test_deleted_project_leaves_nothing_but_unspent_credits(
     assert ended_at_ms == yard.clock.now_ms()
     # Half an hour of 730 at half a dollar a month, rounded up: 342.46…
     assert await accounts.balance(yard.db, ALICE) == 500_000 - 343
-    assert yard.reconciler.deleting == set()
 
 
 async def test_name_of_a_deleted_project_is_free_at_once(
@@ -90,10 +89,10 @@ async def test_restart_under_way_ends_before_its_files_are_removed(
 
     await yard.deletion.delete(project)
 
-    assert yard.subject_tasks.under_way() == []
+    assert yard.apps.under_way() == []
     yard.runtime.gates.clear()
     await yard.reconciler.reconcile()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
     assert yard.runtime.apps == {}
     assert yard.routes.table == {}
 
@@ -132,8 +131,7 @@ async def test_deletion_goes_on_when_its_caller_hangs_up(
     await asyncio.gather(asking, return_exceptions=True)
     assert asking.cancelled()
     gate.set()
-    await until(lambda: not yard.deletion._under_way)
-    assert await is_gone(yard, project)
+    await until(lambda: is_gone(yard, project))
 
 
 async def test_reconciler_finishes_a_deletion_that_failed(
@@ -146,7 +144,7 @@ async def test_reconciler_finishes_a_deletion_that_failed(
     assert yard.routes.table == {}
 
     await yard.reconciler.reconcile()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
 
     assert await is_gone(yard, project)
 
@@ -181,7 +179,7 @@ async def test_comparison_under_way_does_not_undo_a_deletion(
     await yard.deletion.delete(project)
     gate.set()
     await comparing
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
     assert yard.runtime.called("start") == []
     assert yard.routes.table == {}
 

@@ -59,7 +59,7 @@ async def test_project_that_wakes_is_told_and_one_that_ran_is_not(
     del yard.runtime.apps[deployment.id]
 
     await yard.reconciler.reconcile()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
 
     resumed = [("project.resumed", {"project_id": project.id})]
     assert await told(yard) == (resumed if status is ProjectStatus.SUSPENDED else [])

@@ -11,6 +11,7 @@ from fakes import app_address
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.addresses.domains import Domains
 from moorage.deploy.addresses.txt_records import LookupFailed
+from moorage.deploy.keeping.apps import Apps
 from moorage.errors import DomainNotFound, InvalidField, ProjectNotFound, RateLimited
 from moorage.records.domain import Domain, DomainRules, DomainStatus
 from moorage.records.project import Project, ProjectStatus
@@ -67,6 +68,7 @@ def domains_of(yard: Yard, zone: Zone, db: Database) -> Domains:
         db=db,
         records=zone,
         addresses=yard.addresses,
+        apps=Apps(clock=yard.clock),  # a gateway's own
         rules=DomainRules(base_domain="example.com", gateway_host="gate.example", max_length=91),
         most_per_project=3,
         asks=MemoryRateLimiter(clock=yard.clock, limit=6),
@@ -360,7 +362,7 @@ async def test_all_addresses_of_a_project_move_together(
     yard.routes.table[SHOP] = app_address("stale")  # as a crash may leave it
 
     await yard.reconciler.reconcile()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
 
     assert yard.routes.table == {HOST: socket_of(app), SHOP: socket_of(app)}
 

@@ -13,7 +13,9 @@ from records_fixture import ALICE, fund
 
 @pytest.fixture
 def drain(yard: Yard) -> Drain:
-    return Drain(runtime=yard.runtime, limit_seconds=DRAIN_SECONDS, clock=yard.clock)
+    return Drain(
+        runtime=yard.runtime, apps=yard.apps, limit_seconds=DRAIN_SECONDS, clock=yard.clock
+    )
 
 
 @pytest.fixture
@@ -59,13 +61,6 @@ async def test_connection_that_never_ends_holds_a_version_no_longer_than_the_lim
     assert waited == DRAIN_SECONDS
 
 
-async def test_what_no_longer_runs_is_forgotten(yard: Yard, drain: Drain, old: Deployment) -> None:
-    await drain.over([old.id])
-    await drain.over([])
-    yard.clock.advance(60_000)
-    assert await drain.over([old.id]) == []
-
-
 async def test_replaced_version_is_stopped_when_drained_and_its_files_are_kept(
     yard: Yard, project: Project, old: Deployment
 ) -> None:
@@ -76,14 +71,14 @@ async def test_replaced_version_is_stopped_when_drained_and_its_files_are_kept(
 
     for _ in range(5):
         await yard.reconciler.reconcile()
-        await yard.subject_tasks_done()
+        await yard.tasks_done()
         yard.clock.advance(2_000)
     assert old.id in yard.runtime.apps
 
     yard.runtime.open_connections.clear()
     for _ in range(2):
         await yard.reconciler.reconcile()
-        await yard.subject_tasks_done()
+        await yard.tasks_done()
         yard.clock.advance(int(IDLE_SECONDS * 1000))
     assert set(yard.runtime.apps) == {new.id}
     assert set(yard.runtime.built) == {old.id, new.id}
@@ -111,7 +106,7 @@ async def test_version_replaced_during_a_comparison_is_neither_stopped_nor_remov
     yard.runtime.on_call = switch
     yard.runtime.open_connections[old.id] = 1
     await yard.reconciler.reconcile()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
 
     assert old.id in yard.runtime.apps
     assert old.id in yard.runtime.built

@@ -30,7 +30,7 @@ async def crash_and_restart(yard: Yard, app: Deployment, times: int) -> None:
         yard.runtime.die(app.id)
         while app.id not in yard.runtime.apps:
             await yard.reconciler.reconcile()
-            await yard.subject_tasks_done()
+            await yard.tasks_done()
             yard.clock.advance(1_000)
 
 
@@ -142,7 +142,7 @@ async def test_app_in_a_crash_loop_is_not_waited_for(
         assert not await yard.wake.host(HOST)  # it is tried, as that is due
         assert not await yard.wake.host(HOST)  # nor later, while it is
     gate.set()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
     assert await yard.wake.host(HOST)
     assert yard.runtime.called("start") == [app.id] * 6
 
@@ -157,7 +157,7 @@ async def test_first_restart_after_a_long_run_is_at_once_and_later_ones_wait_eve
     waits = []
     for _ in range(12):
         await yard.reconciler.look(app.id)
-        await yard.subject_tasks_done()
+        await yard.tasks_done()
         waits.append(yard.reconciler.restarts.wait_seconds(app.id))
         yard.clock.advance(round(waits[-1] * 1000))
     assert len(yard.runtime.called("start")) == 3 + 12

@@ -47,7 +47,7 @@ async def suspend(yard: Yard, project: Project) -> None:
 
 async def reconcile(yard: Yard) -> None:
     await yard.reconciler.reconcile()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
 
 
 async def test_what_runs_and_should_is_left_alone(
@@ -108,7 +108,7 @@ async def test_dead_app_is_started_again(yard: Yard, project: Project, app: Depl
 
     await yard.reconciler.reconcile()
     assert yard.reconciler.dead == {app.id}
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
     await yard.reconciler.reconcile()
 
     assert yard.runtime.called("start") == [app.id]
@@ -195,7 +195,7 @@ async def test_removal_that_takes_long_or_fails_holds_nobody_up(
     assert yard.runtime.called("remove") == ["stuck"]
 
     gate.set()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
     assert "stuck" in yard.runtime.built
     yard.clock.advance(1_000)
     await reconcile(yard)
@@ -212,7 +212,7 @@ async def test_one_app_that_starts_slowly_holds_nobody_up(
             await yard.reconciler.reconcile()
     await until(lambda: yard.runtime.called("start") == [app.id])
     gate.set()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
 
 
 async def test_app_of_a_suspended_project_is_stopped_and_its_address_leads_nowhere(
@@ -302,7 +302,7 @@ async def test_project_whose_credits_are_spent_again_while_it_wakes_stays_suspen
     await yard.reconciler.reconcile()
     yard.db.sql("UPDATE wallets SET balance_micro_usd = 0")
     gate.set()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     assert yard.routes.table == {}
 
@@ -391,6 +391,9 @@ async def test_version_that_became_ready_during_the_comparison_is_not_dead(
 
     def become_ready(method: str, _: str) -> None:
         if method == "running":  # after what runs was looked up, before the rows are read
+            yard.runtime.apps[new.id] = Instance(
+                deployment_id=new.id, address=socket_of(new), port=3000
+            )
             yard.db.sql(f"UPDATE projects SET serving_deployment_id = '{new.id}'")
             yard.db.sql(f"UPDATE deployments SET status = 'ready' WHERE id = '{new.id}'")
             yard.db.sql(f"UPDATE deployments SET status = 'superseded' WHERE id = '{app.id}'")
@@ -412,7 +415,7 @@ async def test_app_replaced_while_it_is_restarted_does_not_take_the_address(
     await set_status(yard, project, ProjectStatus.ACTIVE)
     theirs = yard.routes.table[HOST] = socket_of(new)
     gate.set()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
     assert yard.routes.table == {HOST: theirs}
 
 
@@ -425,7 +428,7 @@ async def test_app_whose_deletion_began_while_it_is_restarted_does_not_take_the_
     await yard.reconciler.reconcile()
     await set_status(yard, project, ProjectStatus.DELETING)
     gate.set()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
     assert yard.routes.table == {}
 
 
@@ -470,10 +473,16 @@ async def test_deletion_that_somebody_sees_to_is_left_to_them(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
     await set_status(yard, project, ProjectStatus.DELETING)
-    yard.reconciler.deleting.add(project.id)
-    await reconcile(yard)
+    yard.runtime.gates["remove"] = asyncio.Event()
+    deleting = asyncio.create_task(yard.deletion.delete(project))
+    await until(lambda: yard.runtime.called("remove") != [])
+    for _ in range(3):
+        await yard.reconciler.reconcile()
+        yard.clock.advance(60_000)
     assert await projects.by_id(yard.db, project.id) is not None
-    assert yard.runtime.called("remove") == []
+    yard.runtime.gates["remove"].set()
+    await deleting
+    assert yard.runtime.called("remove") == [app.id]
 
 
 async def test_uploads_that_nobody_admitted_are_swept(yard: Yard, project: Project) -> None:
@@ -493,7 +502,9 @@ async def test_backoff_of_what_is_gone_is_forgotten(
         yard.runtime.built[f"stray {number}"] = yard.runtime.built[app.id]
     await reconcile(yard)
     await reconcile(yard)
-    assert yard.subject_tasks._backoff == {}
+    yard.runtime.built["stray 7"] = yard.runtime.built[app.id]
+    await reconcile(yard)  # at once, as if for the first time
+    assert yard.runtime.called("remove").count("stray 7") == 2
 
 
 @pytest.mark.parametrize("method", ["known", "running"])
@@ -529,7 +540,7 @@ async def test_loop_outlives_a_database_that_is_away(
     await asyncio.gather(loop, return_exceptions=True)
 
 
-async def test_subject_tasks_end_with_the_loop(
+async def test_tasks_end_with_the_loop(
     yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     yard.runtime.gates["start"] = asyncio.Event()
@@ -538,7 +549,7 @@ async def test_subject_tasks_end_with_the_loop(
     await until(lambda: yard.runtime.called("start") == [app.id])
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
-    assert yard.subject_tasks.under_way() == []
+    assert yard.apps.under_way() == []
 
 
 async def test_restarted_app_has_the_limits_of_an_app(

@@ -99,7 +99,7 @@ class Harbour(RuleBasedStateMachine):
             self.clock.advance(600_000)
         for _ in range(8):
             await self.yard.reconciler.reconcile()
-            await self.yard.subject_tasks_done()
+            await self.yard.tasks_done()
             self.clock.advance(600_000)
 
     # What happens
@@ -206,7 +206,7 @@ class Harbour(RuleBasedStateMachine):
     def reconcile(self, seconds: int) -> None:
         async def once() -> None:
             await self.yard.reconciler.reconcile()
-            await self.yard.subject_tasks_done()
+            await self.yard.tasks_done()
 
         self.clock.advance(seconds * 1000)
         self.run(once())

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from yard import Yard
 
-from moorage.deploy.keeping.restarts import CrashLoop, Restarts
-from moorage.deploy.keeping.subject_tasks import SubjectTasks
+from moorage.deploy.keeping.apps import Apps
+from moorage.deploy.keeping.restarts import CrashLoop, Restarts, crash_loop
 from moorage.engines.engine import AppExit
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment
@@ -33,15 +33,15 @@ async def crash(yard: Yard, app: Deployment, *, exit_code: int = 1, oom: bool = 
     yard.runtime.exits[app.id] = AppExit(exit_code=exit_code, out_of_memory=oom)
     for _ in range(700):
         await yard.reconciler.reconcile()
-        await yard.subject_tasks_done()
+        await yard.tasks_done()
         if app.id in yard.runtime.apps:
             return
         yard.clock.advance(1_000)
     raise AssertionError("it was not started again")
 
 
-def loop_of(yard: Yard, app: Deployment) -> CrashLoop | None:
-    return yard.reconciler.restarts.crash_loop(app.id)
+async def loop_of(yard: Yard, app: Deployment) -> CrashLoop | None:
+    return await crash_loop(yard.db, app.id, now_ms=yard.clock.now_ms())
 
 
 async def crash_loops_told(yard: Yard) -> list[object]:
@@ -54,9 +54,9 @@ async def test_app_that_ended_five_times_in_ten_minutes_is_in_a_crash_loop(
 ) -> None:
     for _ in range(4):
         await crash(yard, app)
-        assert loop_of(yard, app) is None
+        assert await loop_of(yard, app) is None
     await crash(yard, app, exit_code=3)
-    loop = loop_of(yard, app)
+    loop = await loop_of(yard, app)
     assert loop is not None
     assert (loop.restarts, loop.exit_code, loop.out_of_memory) == (5, 3, False)
     assert loop.next_try_ms > yard.clock.now_ms()
@@ -90,8 +90,8 @@ async def test_crash_loop_waits_up_to_five_minutes(
     waits = set()
     for _ in range(3_000):
         await yard.reconciler.reconcile()
-        await yard.subject_tasks_done()
-        loop = loop_of(yard, app)
+        await yard.tasks_done()
+        loop = await loop_of(yard, app)
         if loop is not None:
             waits.add(loop.next_try_ms - yard.clock.now_ms())
         yard.clock.advance(1_000)
@@ -106,11 +106,11 @@ async def test_run_that_lasts_ends_the_crash_loop_and_the_next_end_is_no_loop(
         await crash(yard, app)
     yard.clock.advance(3_600_000)
     await yard.reconciler.reconcile()
-    assert loop_of(yard, app) is None
+    assert await loop_of(yard, app) is None
     began = yard.clock.now_ms()
     await crash(yard, app)
     assert yard.clock.now_ms() == began  # at once, as after a calm while
-    assert loop_of(yard, app) is None
+    assert await loop_of(yard, app) is None
 
 
 async def test_redeploy_ends_the_crash_loop(yard: Yard, project: Project, app: Deployment) -> None:
@@ -119,9 +119,8 @@ async def test_redeploy_ends_the_crash_loop(yard: Yard, project: Project, app: D
     new = await yard.queued(project)
     await yard.deployed()
     await yard.reconciler.reconcile()
-    await yard.subject_tasks_done()
-    assert loop_of(yard, app) is None
-    assert loop_of(yard, new) is None
+    await yard.tasks_done()
+    assert await loop_of(yard, new) is None
 
 
 async def test_deaths_far_apart_are_no_crash_loop(
@@ -155,7 +154,7 @@ async def test_ends_of_apps_that_serve_nothing_start_nothing(
     new = await yard.queued(project)
     for ended in (new.id, "never heard of"):
         await yard.reconciler.look(ended)
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
     assert yard.runtime.called("start") == []
 
 
@@ -178,7 +177,7 @@ async def test_app_that_a_look_found_dead_is_dead_though_a_comparison_began_befo
     await comparison
     assert yard.reconciler.dead == {app.id}
     yard.runtime.gates["start"].set()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
     assert yard.reconciler.dead == frozenset()
 
 
@@ -186,7 +185,7 @@ async def test_app_that_was_started_meanwhile_is_not_counted_as_a_restart(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
     yard.reconciler.restarts.begin(project, app.id, yard.reconciler.start)
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
     assert app.id not in yard.runtime.notes
 
 
@@ -195,7 +194,7 @@ async def recalled(yard: Yard) -> Restarts:
     restarts = Restarts(
         db=yard.db,
         runtime=yard.runtime,
-        subject_tasks=SubjectTasks(clock=yard.clock),
+        apps=Apps(clock=yard.clock),
         clock=yard.clock,
     )
     await restarts.recall()
@@ -208,11 +207,11 @@ async def test_crash_loop_is_one_for_the_next_gateway_and_waits_as_long(
     for _ in range(6):
         await crash(yard, app, exit_code=3)
     yard.clock.advance(7_000)
-    before, wait_seconds = loop_of(yard, app), yard.reconciler.restarts.wait_seconds(app.id)
+    before, wait_seconds = await loop_of(yard, app), yard.reconciler.restarts.wait_seconds(app.id)
     assert before is not None
     assert wait_seconds > 0
     there = await recalled(yard)
-    assert there.crash_loop(app.id) == before
+    assert await loop_of(yard, app) == before
     assert there.wait_seconds(app.id) == wait_seconds
 
 
@@ -224,7 +223,7 @@ async def test_next_gateway_counts_on_and_tells_a_loop_once(
         there.begin(project, app.id, yard.reconciler.start)
         yard.runtime.die(app.id)
         await until(lambda: app.id in yard.runtime.apps)
-        assert (there.crash_loop(app.id) is not None) is (crashes >= 5)
+        assert (await loop_of(yard, app) is not None) is (crashes >= 5)
         yard.clock.advance(70_000)
     assert len(await crash_loops_told(yard)) == 1
 
@@ -236,7 +235,7 @@ async def test_run_that_lasted_is_no_loop_for_the_next_gateway(
         await crash(yard, app)
     yard.clock.advance(600_001)
     there = await recalled(yard)
-    assert there.crash_loop(app.id) is None
+    assert await loop_of(yard, app) is None
     assert there.wait_seconds(app.id) == 0
 
 
@@ -259,7 +258,7 @@ async def test_crash_loop_lasts_though_its_tries_grow_rare(
     yard.runtime.faults["start"] = [DeployFailed(FailureCause.CRASHED, "no")] * 1000
     for _ in range(20):
         await yard.reconciler.reconcile()
-        await yard.subject_tasks_done()
-        assert loop_of(yard, app) is not None
+        await yard.tasks_done()
+        assert await loop_of(yard, app) is not None
         yard.clock.advance(300_000)
     assert len(await crash_loops_told(yard)) == 1

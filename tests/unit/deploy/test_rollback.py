@@ -189,7 +189,7 @@ async def test_release_being_collected_is_copied_whole_or_refused(
 
     begun, _ = await asyncio.gather(roll_back(), yard.reconciler.reconcile())
     for _ in range(3):
-        await yard.subject_tasks_done()
+        await yard.tasks_done()
         await yard.reconciler.reconcile()
     assert (oldest.id in yard.runtime.built) is begun
 

@@ -28,7 +28,7 @@ async def app(yard: Yard, project: Project) -> Deployment:
 
 async def reconcile(yard: Yard) -> None:
     await yard.reconciler.reconcile()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
 
 
 def pass_time(yard: Yard, seconds: float = SLEEP_AFTER_SECONDS) -> None:
@@ -106,15 +106,15 @@ async def test_app_that_was_connected_for_long_sleeps_as_soon_as_any_other(
         db=yard.db,
         runtime=yard.runtime,
         addresses=yard.addresses,
-        subject_tasks=yard.subject_tasks,
+        apps=yard.apps,
         after_seconds=1,
         clock=yard.clock,
     )
 
     async def a_second_later() -> bool:
         pass_time(yard, 1)
-        await sleep.rests(await yard.project(project), yard.runtime.apps[app.id])
-        await yard.subject_tasks_done()
+        sleep.rests(await yard.project(project), yard.runtime.apps[app.id])
+        await yard.tasks_done()
         return (await yard.project(project)).asleep_since_ms is not None
 
     sleep.use(app.id)
@@ -210,7 +210,7 @@ async def test_request_waits_for_an_app_that_is_being_started_again(
 async def test_request_while_the_app_falls_asleep_is_answered(
     yard: Yard, project: Project, app: Deployment, moment: str
 ) -> None:
-    """Before it is stopped it is left running; while it is, it is started again."""
+    """It waits until the app is stopped, which is then started again."""
     pass_time(yard)
     gate = yard.runtime.gates[moment] = asyncio.Event()
     begun = asyncio.Event()
@@ -222,10 +222,11 @@ async def test_request_while_the_app_falls_asleep_is_answered(
         gate.clear()
     await begun.wait()
     asked = asyncio.create_task(yard.wake.host(HOST))
-    await until(lambda: _awake(yard, project))
+    waited, _ = await asyncio.wait([asked], timeout=0.05)
+    assert waited == set()
     gate.set()
     assert await asked
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
     await reconcile(yard)
     assert app.id in yard.runtime.apps
     assert yard.routes.table == {HOST: socket_of(app)}
@@ -233,10 +234,6 @@ async def test_request_while_the_app_falls_asleep_is_answered(
 
 def _is(yard: Yard, method: str, moment: str) -> bool:
     return method == moment and not (moment == "connections" and yard.routes.table)
-
-
-async def _awake(yard: Yard, project: Project) -> bool:
-    return (await yard.project(project)).asleep_since_ms is None
 
 
 async def test_who_came_last_is_served_to_the_end(

@@ -140,7 +140,7 @@ async def test_request_keeps_its_app_awake(yard: Yard, project: Project, app: De
     lines.tell()
     await meter.follow()
     await yard.reconciler.reconcile()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
     assert (await yard.project(project)).asleep_since_ms is None
 
 

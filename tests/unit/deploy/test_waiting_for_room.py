@@ -49,7 +49,7 @@ def ended(deployment: Deployment) -> Incident:
 
 async def settle(yard: Yard) -> None:
     await yard.reconciler.reconcile()
-    await yard.subject_tasks_done()
+    await yard.tasks_done()
 
 
 async def told(yard: Yard) -> list[tuple[str, str | int | float | None]]:

@@ -114,7 +114,7 @@ class Yard:
         self.addresses = self.services.addresses
         self.workflow = self.services.workflow
         self.worker = self.services.worker
-        self.subject_tasks = self.services.subject_tasks
+        self.apps = self.services.apps
         self.sleep = self.services.sleep
         self.reconciler = self.services.reconciler
         self.wake = self.services.wake
@@ -238,11 +238,11 @@ class Yard:
         """Id, start and end of each stretch that is billed."""
         return await self.db.all(INTERVALS, project_id=project.id)
 
-    async def subject_tasks_done(self) -> None:
+    async def tasks_done(self) -> None:
         """Wait until the reconciler does nothing aside."""
         async with asyncio.timeout(10):
-            while subject_tasks := self.subject_tasks.under_way():
-                await asyncio.gather(*subject_tasks, return_exceptions=True)
+            while tasks := self.apps.under_way():
+                await asyncio.gather(*tasks, return_exceptions=True)
                 await asyncio.sleep(0)
 
 

@@ -18,22 +18,22 @@ class Routes(Protocol):
         ...
 
     def remove(self, host: str) -> None:
-        """Lead a host nowhere."""
+        """Removes the route of a host."""
         ...
 
     def target(self, host: str) -> Address | None:
-        """Where a host leads, None when nowhere."""
+        """What a host is routed to, None without a route."""
         ...
 
     def routes(self) -> dict[str, Address]:
-        """Every host that leads somewhere."""
+        """Every host that has a route."""
         ...
 
 
 class Addresses:
-    """Leads all hosts of a project to one place.
+    """Routes all hosts of a project to one app.
 
-    Between reading the rows and leading, no other task gets its turn.
+    Whoever routes holds the project's lock, from the reading of what it is to be routed to.
     """
 
     def __init__(self, *, db: Database, routes: Routes, hosts: Hosts) -> None:
@@ -41,39 +41,39 @@ class Addresses:
         self._routes = routes
         self._hosts = hosts
 
-    async def point(self, project: Project, target: Address) -> None:
-        """Lead every host of a project to an app; pointing again is free."""
+    async def route(self, project: Project, target: Address) -> None:
+        """Routes every host of a project to an app; once more is free."""
         for host in await self._of(project):
             self._routes.point(host, target)
 
-    async def remove(self, project: Project) -> None:
-        """Lead every host of a project nowhere."""
+    async def unroute(self, project: Project) -> None:
+        """Removes the routes of a project."""
         for host in await self._of(project):
             self._routes.remove(host)
 
-    def lead_to(self, project: Project, target: Address, *, proved: Iterable[str]) -> bool:
-        """Whether a project's own name and its `proved` domains all lead to this app."""
+    def routes_to(self, project: Project, target: Address, *, proved: Iterable[str]) -> bool:
+        """Whether a project's own name and its `proved` domains are all routed to this app."""
         hosts = (self._hosts.host(project.unique_name), *proved)
         return all(self._routes.target(host) == target for host in hosts)
 
     def target(self, project: Project) -> Address | None:
-        """Where a project's own name leads, None when nowhere."""
+        """What a project's own name is routed to, None without a route."""
         return self._routes.target(self._hosts.host(project.unique_name))
 
-    def leads(self, host: str) -> bool:
-        """Whether a host leads anywhere."""
+    def has_route(self, host: str) -> bool:
+        """Whether a host has a route."""
         return self._routes.target(host) is not None
 
-    def adopt(self, host: str, project: Project) -> None:
-        """Lead a domain, whose ever it was, to where the project's own name leads."""
+    def take_over(self, host: str, project: Project) -> None:
+        """Routes a domain, whose ever it was, to what the project's own name is routed to."""
         target = self.target(project)
         if target is None:
             self._routes.remove(host)
         else:
             self._routes.point(host, target)
 
-    def drop(self, host: str) -> None:
-        """Lead a domain that is no project's any more nowhere."""
+    def unroute_host(self, host: str) -> None:
+        """Removes the route of a domain that is no project's any more."""
         self._routes.remove(host)
 
     async def project_at(self, host: str) -> Project | None:
@@ -85,13 +85,13 @@ class Addresses:
         return None if project_id is None else await projects.by_id(self._db, project_id)
 
     async def sweep(self) -> None:
-        """Mend what a crash left of a domain that changed hands, of an app that fell asleep."""
+        """Mends what a crash left of a domain that changed hands, of an app that fell asleep."""
         for host in self._routes.routes():
             project = await self.project_at(host)
             if project is None or project.asleep_since_ms is not None:
                 self._routes.remove(host)
             elif self._hosts.unique_name(host) is None:
-                self.adopt(host, project)
+                self.take_over(host, project)
 
     async def _of(self, project: Project) -> list[str]:
         proved = await domains.verified_of(self._db, project.id)

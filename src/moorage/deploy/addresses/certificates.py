@@ -51,7 +51,7 @@ class Certificates:
         """Or did, and sleeps, is suspended, is being started; or is led to its app just now."""
         if project.status is ProjectStatus.DELETING:
             return False
-        return project.serving_deployment_id is not None or self._addresses.leads(host)
+        return project.serving_deployment_id is not None or self._addresses.has_route(host)
 
     async def _is_counted(self, host: str, wallet: str) -> bool:
         now_ms = self._clock.now_ms()

@@ -10,6 +10,7 @@ from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.addresses.txt_records import LookupFailed
+from moorage.deploy.keeping.apps import Apps
 from moorage.errors import DomainNotFound, InvalidField, ProjectNotFound
 from moorage.events import outbox
 from moorage.records.domain import Domain, DomainRules, DomainStatus, new_token
@@ -49,6 +50,7 @@ class Domains:
         db: Database,
         records: Records,
         addresses: Addresses,
+        apps: Apps,
         rules: DomainRules,
         most_per_project: int,
         asks: RateLimiter,
@@ -57,6 +59,7 @@ class Domains:
         self._db = db
         self._records = records
         self._addresses = addresses
+        self._apps = apps
         self._rules = rules
         self._most_per_project = most_per_project
         self._asks = asks
@@ -100,15 +103,16 @@ class Domains:
         return await self._look(claim)
 
     async def remove(self, project: Project, text: str) -> Domain:
-        """Forget a claim: the domain leads nowhere from now on. Raises DomainNotFound."""
+        """Forgets a claim, and removes the domain's route. Raises DomainNotFound."""
         claim = await self._claim(project, text)
-        async with self._db.transaction(durable=True) as tx:
-            current = await domains.one(tx, host=claim.host, project_id=project.id)
-            if current is None:
-                raise DomainNotFound
-            await domains.remove(tx, host=claim.host, project_id=project.id)
-        if current.status is DomainStatus.VERIFIED:
-            self._addresses.drop(claim.host)
+        async with self._apps.held(project.id):
+            async with self._db.transaction(durable=True) as tx:
+                current = await domains.one(tx, host=claim.host, project_id=project.id)
+                if current is None:
+                    raise DomainNotFound
+                await domains.remove(tx, host=claim.host, project_id=project.id)
+            if current.status is DomainStatus.VERIFIED:
+                self._addresses.unroute_host(claim.host)
         return current
 
     async def look_due(self) -> None:
@@ -138,7 +142,16 @@ class Domains:
         return await self._keep(claim, problem)
 
     async def _keep(self, claim: Domain, problem: str) -> Domain:
-        """Store the outcome; "" for a problem proves the claim."""
+        """Stores the outcome, while nobody routes for either who has the host or who claims it."""
+        while True:
+            holder = await domains.project_at(self._db, claim.host) or claim.project_id
+            async with self._apps.held(claim.project_id, holder):
+                now_held_by = await domains.project_at(self._db, claim.host) or claim.project_id
+                if now_held_by == holder:
+                    return await self._keep_held(claim, problem)
+
+    async def _keep_held(self, claim: Domain, problem: str) -> Domain:
+        """Stores the outcome; "" for a problem proves the claim."""
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
             current = await domains.one(tx, host=claim.host, project_id=claim.project_id)
@@ -154,7 +167,7 @@ class Domains:
             if not await domains.looked(tx, looked):
                 raise DomainNotFound  # given up since it was read
         if is_new:
-            self._addresses.adopt(claim.host, project)
+            self._addresses.take_over(claim.host, project)
             log.info("domain verified", domain=claim.host, project=claim.project_id)
         return looked
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from moorage.deploy.keeping.apps import Apps, ProjectWork
 from moorage.deploy.keeping.reconciler import Reconciler
 from moorage.deploy.work.worker import Worker
 from moorage.ledger.metering import Metering
@@ -17,25 +18,31 @@ class Deletion:
     """Deletes projects; what fails or a crash leaves half done, the reconciler finishes."""
 
     def __init__(
-        self, *, db: Database, worker: Worker, reconciler: Reconciler, metering: Metering
+        self,
+        *,
+        db: Database,
+        worker: Worker,
+        reconciler: Reconciler,
+        metering: Metering,
+        apps: Apps,
     ) -> None:
         self._db = db
         self._worker = worker
         self._reconciler = reconciler
         self._metering = metering
-        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._apps = apps
 
     async def delete(self, project: Project) -> None:
         """Delete a project, whatever it is doing; one deletion for all who ask at the same time.
 
         It goes on when its caller is cancelled.
         """
-        task = self._under_way.get(project.id)
-        if task is None:
-            task = asyncio.create_task(self._delete(project), name=f"delete {project.id}")
-            self._under_way[project.id] = task
-            task.add_done_callback(lambda _: self._under_way.pop(project.id))
-        await asyncio.shield(task)
+        work = self._apps.project(project.id)
+        if work.deletion is None:
+            work.deletion = asyncio.create_task(
+                self._delete(work, project), name=f"delete {project.id}"
+            )
+        await asyncio.shield(work.deletion)
 
     async def expire(self, project: Project) -> bool:
         """Delete a project unless it has changed or is about to; says whether it did.
@@ -54,14 +61,13 @@ class Deletion:
         await self.delete(project)
         return True
 
-    async def _delete(self, project: Project) -> None:
-        self._reconciler.deleting.add(project.id)
+    async def _delete(self, work: ProjectWork, project: Project) -> None:
         try:
             for deployment in await self._begin(project.id):
                 await self._worker.abandon(deployment.id)
             await self._reconciler.delete(project)
         finally:
-            self._reconciler.deleting.discard(project.id)
+            work.deletion = None
 
     async def _begin(self, project_id: str) -> Sequence[Deployment]:
         """From here on it will be deleted, even after a crash; gives all that it deployed."""

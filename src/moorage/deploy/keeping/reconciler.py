@@ -7,7 +7,7 @@ at once.
 
 import asyncio
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +16,10 @@ import structlog
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.entrance.capacity import Capacity
+from moorage.deploy.keeping.apps import Apps
 from moorage.deploy.keeping.releases import Releases
 from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.sleep import Sleep
-from moorage.deploy.keeping.subject_tasks import SubjectTasks
 from moorage.deploy.work.specs import Specs
 from moorage.engines.engine import Engine, Instance
 from moorage.events import outbox
@@ -41,7 +41,8 @@ class Reconciler:
     """Compares and mends, every few seconds.
 
     What takes a while is done aside, one thing at a time for each deployment, so that no app waits
-    for another. Between reading the rows and acting on them nothing else gets its turn.
+    for another. A comparison only finds which projects are out of line; each of those is read again
+    under its lock before anything is done.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Reconciler:
         specs: Specs,
         listen_seconds: float,
         sources: Path,
-        subject_tasks: SubjectTasks,
+        apps: Apps,
         releases: Releases,
         restarts: Restarts,
         sleep: Sleep,
@@ -69,20 +70,20 @@ class Reconciler:
         self._listen_seconds = listen_seconds
         self._sources = sources
         self._clock = clock
-        self._subject_tasks = subject_tasks
+        self._apps = apps
         self._releases = releases
         self.restarts = restarts
         self._sleep = sleep
         self._capacity = capacity
-        self.dead: frozenset[str] = frozenset()
-        """Serving deployments whose app does not run at the moment."""
         self.running = 0
         """How many apps the last comparison found running."""
         self.asleep = 0
         """How many projects it found asleep."""
-        self._just_seen: set[str] = set()  # since the comparison under way began, one by one
-        self.deleting: set[str] = set()
-        """Projects whose deletion somebody sees to; what others began is finished here."""
+
+    @property
+    def dead(self) -> frozenset[str]:
+        """Serving deployments whose app does not run at the moment."""
+        return self._apps.down()
 
     async def run(self) -> None:
         """Reconcile until cancelled, whatever fails meanwhile."""
@@ -92,7 +93,7 @@ class Reconciler:
                 while True:
                     tasks.create_task(self._look_soundly(await self._runtime.next_exit()))
         finally:
-            await self._subject_tasks.end_all()
+            await self._apps.end_all()
 
     async def sweep(self) -> None:
         """Remove what a crash left: uploads that nobody admitted, volumes of deleted projects.
@@ -110,61 +111,51 @@ class Reconciler:
 
     async def reconcile(self) -> None:
         """One comparison."""
-        changing = {item.id for item in await projects.deployments_under_way(self._db)}
-        self._sleep.begin()
-        self._just_seen.clear()
         known = await self._runtime.known()
         running = await self._runtime.running()
         self.running = len(running)
-        under_way = {item.id for item in await projects.deployments_under_way(self._db)}
-        living = await projects.awake(self._db)
-        sleeping = await projects.sleeping(self._db)
+        async with self._db.snapshot() as rows:
+            under_way = {item.id for item in await projects.deployments_under_way(rows)}
+            living = await projects.awake(rows)
+            sleeping = await projects.sleeping(rows)
+            kept = await kept_releases.kept(rows)
+            proved = await domains.verified(rows)
         self.asleep = len(sleeping)
-        serving = {project.serving_deployment_id for project in living} | sleeping.keys()
-        kept = await kept_releases.kept(self._db)
-        proved = await domains.verified(self._db)
+        serving = {project.serving_deployment_id or "" for project in living} | sleeping.keys()
         for stray in known - under_way - serving - kept.keys():
-            self._subject_tasks.begin("remove", stray, partial(self._runtime.remove, stray))
-        for project_id in [sleeping[name] for name in running if name in sleeping]:
-            project = await projects.by_id(self._db, project_id)
-            if project is not None:
-                await self._settle(project, running, proved)
-        dead: set[str] = set()
+            self._apps.app(stray).begin("remove", partial(self._runtime.remove, stray))
+        changed = [sleeping[name] for name in running if name in sleeping]
         for project in living:
-            deployment_id = project.serving_deployment_id or ""
-            if deployment_id in changing or deployment_id in self._just_seen:
-                dead |= self.dead & {deployment_id}  # `running` may be older than what is known
-            elif await self._settle(project, running, proved):
-                dead.add(deployment_id)
-        self.dead = frozenset(dead)
-        self._subject_tasks.forget(but=known | self.dead | {project.id for project in living})
-        self._sleep.end(known=known)
-        self.restarts.forget(but=[name for name in serving if name])
+            instance = running.get(project.serving_deployment_id or "")
+            if not await self._is_in_line(project, instance, proved.get(project.id, ())):
+                changed.append(project.id)
+        for project_id in changed:
+            if not self._apps.project(project_id).is_held:  # who holds it sees to it
+                await self._see_to(project_id)
+        self._apps.forget(
+            keep={*known, *serving, *sleeping.values(), *(project.id for project in living)}
+        )
         await self._releases.tend(kept, known=known, running=running)
 
     async def look(self, deployment_id: str) -> None:
-        """Compare the one project that a deployment serves, if it does, as it is at this moment."""
+        """Sees to the one project that a deployment serves, if it does."""
         deployment = await projects.deployment(self._db, deployment_id)
-        if deployment is None or await self._serves(deployment.project_id, deployment_id) is None:
-            return
-        instance = await self._runtime.instance(deployment_id)
-        project = await self._serves(deployment.project_id, deployment_id)
-        if project is not None:
-            running = {} if instance is None else {deployment_id: instance}
-            proved = {project.id: await domains.verified_of(self._db, project.id)}
-            dead = await self._settle(project, running, proved)
-            self._note(deployment_id, dead=dead)
+        if deployment is not None:
+            await self._see_to(deployment.project_id, serving=deployment_id)
 
     async def delete(self, project: Project) -> None:
         """Stop a project that is being deleted, remove all of it, then free its name.
 
         Does nothing when that has been done: its name may be another project's by now.
         """
-        if await projects.by_id(self._db, project.id) is None:
-            return
-        await self._addresses.remove(project)
+        async with self._apps.held(project.id):
+            if await projects.by_id(self._db, project.id) is not None:
+                await self._delete(project)
+
+    async def _delete(self, project: Project) -> None:
+        await self._addresses.unroute(project)
         for deployment in await projects.deployments_of(self._db, project.id):
-            await self._subject_tasks.end(deployment.id)
+            await self._apps.app(deployment.id).end()
             await self._runtime.remove(deployment.id)
             await in_thread(shutil.rmtree, self._sources / deployment.id, ignore_errors=True)
         if project.volume:
@@ -189,41 +180,59 @@ class Reconciler:
         except Exception:
             log.exception("reconciliation of one failed", deployment=deployment_id)
 
-    async def _settle(
-        self,
-        project: Project,
-        running: Mapping[str, Instance],
-        proved: Mapping[str, Sequence[str]],
+    async def _is_in_line(
+        self, project: Project, instance: Instance | None, proved: Sequence[str]
     ) -> bool:
-        """Bring one project in line; True when its app should run and does not."""
+        """Whether nothing is to be done for a project, as far as was read a moment ago."""
         serving = project.serving_deployment_id
-        if project.status is ProjectStatus.DELETING and project.id not in self.deleting:
-            self._subject_tasks.begin("delete", project.id, lambda: self.delete(project))
-        if serving is None:
-            return False
-        instance = running.get(serving)
+        match project.status:
+            case ProjectStatus.DELETING:
+                return False
+            case ProjectStatus.SUSPENDED if serving is not None:
+                return instance is None and not await self._metering.wakes(self._db, project)
+            case ProjectStatus.ACTIVE if serving is not None:
+                return (
+                    instance is not None
+                    and not self._apps.app(serving).is_down
+                    and not self._sleep.is_idle(serving)
+                    and self._addresses.routes_to(project, instance.address, proved=proved)
+                )
+        return True
+
+    async def _see_to(self, project_id: str, *, serving: str | None = None) -> None:
+        """Brings one project in line, as it is at this moment; if it has this deployment."""
+        async with self._apps.held(project_id):
+            project = await projects.by_id(self._db, project_id)
+            if project is None or serving not in (None, project.serving_deployment_id):
+                return
+            if project.status is ProjectStatus.DELETING:
+                self._finish_deletion(project)
+            elif project.serving_deployment_id is not None:
+                await self._bring_in_line(project, project.serving_deployment_id)
+
+    def _finish_deletion(self, project: Project) -> None:
+        """Deletes what an earlier process began to delete, or what failed to be deleted."""
+        work = self._apps.project(project.id)
+        if work.deletion is None:
+            work.begin("delete", lambda: self.delete(project))
+
+    async def _bring_in_line(self, project: Project, serving: str) -> None:
+        instance, app = await self._runtime.instance(serving), self._apps.app(serving)
+        app.is_down = False
         if project.status is ProjectStatus.SUSPENDED:
             if await self._metering.wakes(self._db, project):
-                self._subject_tasks.begin("start", serving, lambda: self.start(project.id, serving))
+                app.begin("start", lambda: self.start(project.id, serving))
             elif instance is not None:
-                self._subject_tasks.begin(
-                    "stop", serving, lambda: self._suspend(project.id, serving)
-                )
-            return False
-        if project.status is not ProjectStatus.ACTIVE:
-            return False
-        if await self._sleep.rests(project, instance):
-            return False
-        if instance is None:
-            self.restarts.begin(project, serving, self.start)
-            return True
-        own = proved.get(project.id, ())
-        if not self._addresses.lead_to(project, instance.address, proved=own):
-            await self._point(project.id, serving, instance)
-        return False
+                app.begin("stop", lambda: self._suspend(project.id, serving))
+        elif project.status is ProjectStatus.ACTIVE and not self._sleep.rests(project, instance):
+            app.is_down = instance is None
+            if instance is None:
+                self.restarts.begin(project, serving, self.start)
+            else:
+                await self._route(project, instance)
 
     async def start(self, project_id: str, serving: str) -> None:
-        """Start a project's app again, resume the project if it is suspended, lead its address.
+        """Starts a project's app, resumes the project if it is suspended, routes its address.
 
         Raises NoCapacity when there is no memory for one more to be resumed.
         """
@@ -231,32 +240,35 @@ class Reconciler:
         project = await self._serves(project_id, serving)
         if deployment is None or project is None:
             return
-        if project.status is not ProjectStatus.SUSPENDED:
+        if project.status is ProjectStatus.ACTIVE:
             await self._begin(project, deployment)
-            return
-        with self._capacity.starting(project_id):
-            await self._capacity.require_memory(self._db, project_id)
-            await self._begin(project, deployment)
+        elif project.status is ProjectStatus.SUSPENDED:
+            with self._capacity.starting(project_id):
+                await self._capacity.require_memory(self._db, project_id)
+                await self._begin(project, deployment)
 
     async def _begin(self, project: Project, deployment: Deployment) -> None:
-        project_id, serving = project.id, deployment.id
         spec = self._specs.instance(deployment, project)
         instance = await self._runtime.start(spec, timeout_seconds=self._listen_seconds)
-        async with self._db.transaction(durable=True) as tx:
-            current = await projects.by_id(tx, project_id)
-            if current is not None and current.status is ProjectStatus.SUSPENDED:
-                if not await self._metering.wakes(tx, current):
-                    return
-                if not await projects.set_status(tx, project_id, ProjectStatus.ACTIVE):
-                    return  # it is being deleted since it was read
-                await self._metering.begin(tx, project_id)
-                await self._tell(tx, current, EventKind.PROJECT_RESUMED)
-        await self._point(project_id, serving, instance)
-        self._note(serving, dead=False)
+        async with self._apps.held(project.id):
+            await self._resume(project.id)
+            current = await self._serves(project.id, deployment.id)
+            if current is not None and current.status is ProjectStatus.ACTIVE:
+                await self._route(current, instance)
+                self._apps.app(deployment.id).is_down = False
 
-    def _note(self, serving: str, *, dead: bool) -> None:
-        self.dead = self.dead | {serving} if dead else self.dead - {serving}
-        self._just_seen.add(serving)
+    async def _resume(self, project_id: str) -> None:
+        """Lets a project go on that was suspended, if its credits suffice."""
+        async with self._db.transaction(durable=True) as tx:
+            project = await projects.by_id(tx, project_id)
+            if (
+                project is not None
+                and project.status is ProjectStatus.SUSPENDED
+                and await self._metering.wakes(tx, project)
+                and await projects.set_status(tx, project_id, ProjectStatus.ACTIVE)
+            ):
+                await self._metering.begin(tx, project_id)
+                await self._tell(tx, project, EventKind.PROJECT_RESUMED)
 
     async def _tell(self, tx: Transaction, project: Project, kind: EventKind) -> None:
         await outbox.record(
@@ -268,23 +280,17 @@ class Reconciler:
         )
 
     async def _suspend(self, project_id: str, serving: str) -> None:
-        project = await self._serves(project_id, serving)
-        if project is not None and project.status is ProjectStatus.SUSPENDED:
-            await self._addresses.remove(project)
-            await self._runtime.stop(serving)
+        async with self._apps.held(project_id):
+            project = await self._serves(project_id, serving)
+            if project is not None and project.status is ProjectStatus.SUSPENDED:
+                await self._addresses.unroute(project)
+                await self._runtime.stop(serving)
 
-    async def _point(self, project_id: str, serving: str, instance: Instance) -> None:
-        """Lead the address to the app, unless a deployment is about to take it over.
-
-        The rows are read afresh, and reads do not give way to other tasks before the pointing.
-        """
-        project = await self._serves(project_id, serving)
-        if project is None or project.status is not ProjectStatus.ACTIVE:
-            return
-        leads_somewhere = self._addresses.target(project) is not None
-        if leads_somewhere and await projects.is_starting(self._db, project_id):
-            return
-        await self._addresses.point(project, instance.address)
+    async def _route(self, project: Project, instance: Instance) -> None:
+        """Routes the address to the app, unless a deployment is about to take it over."""
+        has_route = self._addresses.target(project) is not None
+        if not (has_route and await projects.is_starting(self._db, project.id)):
+            await self._addresses.route(project, instance.address)
 
     async def _serves(self, project_id: str, serving: str) -> Project | None:
         """The project as it is now, if this deployment is still the one that serves."""

@@ -10,8 +10,8 @@ from functools import partial
 
 import structlog
 
+from moorage.deploy.keeping.apps import Apps
 from moorage.deploy.keeping.drain import Drain
-from moorage.deploy.keeping.subject_tasks import SubjectTasks
 from moorage.engines.engine import Engine
 from moorage.records.deployment import DeploymentStatus
 from moorage.storage.apps import projects, releases
@@ -35,27 +35,25 @@ class Releases:
         *,
         db: Database,
         runtime: Engine,
-        subject_tasks: SubjectTasks,
+        apps: Apps,
         drain: Drain,
-        most: int,
+        max_kept: int,
     ) -> None:
         self._db = db
         self._runtime = runtime
-        self._subject_tasks = subject_tasks
+        self._apps = apps
         self._drain = drain
-        self._most = most
-        self._discarded: set[str] = set()
+        self._max_kept = max_kept
         self._all_within_cap: Kept = {}
 
     async def tend(self, kept: Kept, *, known: Collection[str], running: Collection[str]) -> None:
         """One look; `kept` was read after `known` and `running`."""
-        self._discard({name for name in known if kept.get(name) is DeploymentStatus.FAILED})
+        for failed in [name for name in known if kept.get(name) is DeploymentStatus.FAILED]:
+            self._discard(failed)
         replaced = [name for name in running if kept.get(name) is DeploymentStatus.SUPERSEDED]
         over = {*await self._drain.over(replaced), *await self._too_many(replaced)}
         for deployment_id in over:
-            self._subject_tasks.begin(
-                "stop", deployment_id, partial(self._runtime.stop, deployment_id)
-            )
+            self._apps.app(deployment_id).begin("stop", partial(self._runtime.stop, deployment_id))
         if kept != self._all_within_cap and await self._collect(running):
             self._all_within_cap = kept
 
@@ -65,29 +63,29 @@ class Releases:
             return set()
         return set(await releases.surplus(self._db, most=DRAINING_AT_ONCE)) & set(replaced)
 
-    def _discard(self, failed: set[str]) -> None:
+    def _discard(self, deployment_id: str) -> None:
         """Once for each in this process: a crash may have come before its files were gone."""
-        self._discarded &= failed
-        for deployment_id in failed - self._discarded:
-            self._subject_tasks.begin(
-                "discard", deployment_id, partial(self._discard_one, deployment_id)
-            )
+        app = self._apps.app(deployment_id)
+        if not app.is_discarded:
+            app.begin("discard", partial(self._discard_one, deployment_id))
 
     async def _discard_one(self, deployment_id: str) -> None:
         await self._runtime.discard(deployment_id)
-        await self._clear_volume(deployment_id)
-        self._discarded.add(deployment_id)
-
-    async def _clear_volume(self, deployment_id: str) -> None:
-        """Of a project that never served: nobody pays for what its attempts leave there."""
         failed = await projects.deployment(self._db, deployment_id)
-        project = None if failed is None else await projects.by_id(self._db, failed.project_id)
-        if project is not None and project.volume and project.serving_deployment_id is None:
-            await self._runtime.clear_volume(project.id)
+        if failed is not None:
+            await self._clear_volume(failed.project_id)
+        self._apps.app(deployment_id).is_discarded = True
+
+    async def _clear_volume(self, project_id: str) -> None:
+        """Of a project that never served: nobody pays for what its attempts leave there."""
+        async with self._apps.held(project_id):
+            project = await projects.by_id(self._db, project_id)
+            if project is not None and project.volume and project.serving_deployment_id is None:
+                await self._runtime.clear_volume(project.id)
 
     async def _collect(self, running: Collection[str]) -> bool:
         """Keep no longer what is too much; False when some of it must be waited for."""
-        surplus = await releases.surplus(self._db, most=self._most)
+        surplus = await releases.surplus(self._db, most=self._max_kept)
         idle = [deployment_id for deployment_id in surplus if deployment_id not in running]
         if not idle:
             return not surplus

@@ -1,36 +1,34 @@
 """Restarts: apps that ended are started again, ever less often while they do not last.
 
 An app that ends again and again within a while is in a crash loop: its status and its log say so,
-and its owner is told once. A run that lasts, or a new version, ends that; a gateway that is started
-again does not.
+and its owner is told once. A run that lasts, or a new version, ends that. All of this is stored, so
+that every gateway tells the same, and one that is started again goes on from there.
 """
 
-from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
 
 from moorage.clock import Clock
-from moorage.deploy.keeping.subject_tasks import SubjectTasks
+from moorage.deploy.keeping.apps import Apps
 from moorage.engines.engine import AppExit, Engine
 from moorage.errors import DatabaseUnavailable
 from moorage.events import outbox
 from moorage.records.event import EventKind
 from moorage.records.project import Project
 from moorage.storage.apps import restarts as stored
-from moorage.storage.database import Database
+from moorage.storage.database import Database, Source
 
 log = structlog.get_logger()
 
-WINDOW_SECONDS = 600.0
+_WINDOW_MS = 600_000
+_MAX_TIMES = 1000
 LOOP_AFTER = 5
 """So many restarts within the window are a crash loop."""
 
-_UNKNOWN = AppExit(exit_code=None, out_of_memory=False)
-
 Start = Callable[[str, str], Awaitable[None]]
-"""Starts a project's app again (ids of project and deployment), and leads its address there."""
+"""Starts a project's app again (ids of project and deployment), and routes its address to it."""
 
 
 class CrashLoop(msgspec.Struct, frozen=True):
@@ -42,72 +40,94 @@ class CrashLoop(msgspec.Struct, frozen=True):
     next_try_ms: int  # Unix time
 
 
-class Kept(msgspec.Struct, frozen=True):
+class History(msgspec.Struct, frozen=True):
     """What is stored of an app's restarts."""
 
-    times_ms: list[int]  # Unix time, the last one last
-    is_loop: bool
-    pause_seconds: float  # the wait after the last one
-    exit_code: int | None
-    out_of_memory: bool
+    times_ms: list[int] = []  # Unix time, the last one last
+    is_loop: bool = False
+    pause_seconds: float = 0.0  # the wait after the last one
+    exit_code: int | None = None
+    out_of_memory: bool = False
+
+    def lately(self, now_ms: int) -> "History":
+        """As of now: without what is too long ago. It loops until all of it is.
+
+        Of a clock that was set back, what seems to be to come was just now.
+        """
+        times = [min(at_ms, now_ms) for at_ms in self.times_ms if at_ms > now_ms - _WINDOW_MS]
+        return msgspec.structs.replace(self, times_ms=times, is_loop=self.is_loop and bool(times))
+
+    def grown(self, ended: AppExit | None, *, now_ms: int, pause_seconds: float) -> "History":
+        """With one more restart, after the app `ended`."""
+        lately = self.lately(now_ms)
+        times = [*lately.times_ms, now_ms][-_MAX_TIMES:]
+        return History(
+            times_ms=times,
+            is_loop=lately.is_loop or len(times) >= LOOP_AFTER,
+            pause_seconds=pause_seconds,
+            exit_code=None if ended is None else ended.exit_code,
+            out_of_memory=ended is not None and ended.out_of_memory,
+        )
+
+    @property
+    def next_try_ms(self) -> int:
+        """When the app is started again at the soonest, should it end."""
+        return self.times_ms[-1] + round(self.pause_seconds * 1000) if self.times_ms else 0
+
+
+async def history_of(source: Source, serving: str, *, now_ms: int) -> History:
+    """An app's restarts of the last ten minutes."""
+    text = await stored.of(source, serving)
+    return History() if text is None else _decoded(text).lately(now_ms)
+
+
+async def crash_loop(source: Source, serving: str, *, now_ms: int) -> CrashLoop | None:
+    """How an app stands that does not last; None for any other."""
+    history = await history_of(source, serving, now_ms=now_ms)
+    if not history.is_loop:
+        return None
+    return CrashLoop(
+        restarts=len(history.times_ms),
+        exit_code=history.exit_code,
+        out_of_memory=history.out_of_memory,
+        next_try_ms=max(history.next_try_ms, now_ms),
+    )
 
 
 class Restarts:
-    """Counts each app's restarts."""
+    """Starts apps again that ended, and counts that."""
 
-    def __init__(
-        self, *, db: Database, runtime: Engine, subject_tasks: SubjectTasks, clock: Clock
-    ) -> None:
+    def __init__(self, *, db: Database, runtime: Engine, apps: Apps, clock: Clock) -> None:
         self._db = db
         self._runtime = runtime
-        self._subject_tasks = subject_tasks
+        self._apps = apps
         self._clock = clock
-        self._histories: dict[str, _History] = {}
 
     async def recall(self) -> None:
-        """Take up what an earlier process knew; before anything is started."""
+        """Takes up how long an earlier process was to wait; before anything is started."""
         now_ms, now = self._clock.now_ms(), self._clock.monotonic_seconds()
-        since_ms = now_ms - round(WINDOW_SECONDS * 1000)
-        for deployment_id, text in await stored.since(self._db, since_ms):
-            kept = msgspec.json.decode(text, type=Kept)
-            # Of a clock that was set back, what seems to be to come was just now.
-            times = [now - max(0, now_ms - at_ms) / 1000 for at_ms in kept.times_ms]
-            self._histories[deployment_id] = _History(
-                times,
-                AppExit(exit_code=kept.exit_code, out_of_memory=kept.out_of_memory),
-                looping=kept.is_loop,
-            )
-            self._subject_tasks.resume(
-                "start", deployment_id, begun=times[-1], pause_seconds=kept.pause_seconds
-            )
+        for deployment_id, text in await stored.since(self._db, now_ms - _WINDOW_MS):
+            if times_ms := (history := _decoded(text).lately(now_ms)).times_ms:
+                self._apps.app(deployment_id).resume(
+                    "start",
+                    begun=now - (now_ms - times_ms[-1]) / 1000,
+                    pause_seconds=history.pause_seconds,
+                )
 
     def begin(self, project: Project, serving: str, start: Start) -> None:
-        """Start an app that should run and does not, unless its next try is not yet due."""
-        self._subject_tasks.begin("start", serving, lambda: self._restart(project, serving, start))
+        """Starts an app that should run and does not, unless its next try is not yet due."""
+        self._apps.app(serving).begin("start", lambda: self._restart(project, serving, start))
 
-    def crash_loop(self, serving: str) -> CrashLoop | None:
-        """How an app stands that does not last; None for any other."""
-        history = self._histories.get(serving)
-        if history is None or not history.is_loop(self._clock.monotonic_seconds()):
-            return None
-        wait_seconds = self._subject_tasks.wait_seconds("start", serving)
-        return CrashLoop(
-            restarts=len(history.restarts),
-            exit_code=history.ended.exit_code,
-            out_of_memory=history.ended.out_of_memory,
-            next_try_ms=self._clock.now_ms() + round(wait_seconds * 1000),
-        )
+    async def outlook(self, serving: str) -> tuple[bool, float]:
+        """Whether an app is in a crash loop, and how long it is until its next try."""
+        now_ms = self._clock.now_ms()
+        history = await history_of(self._db, serving, now_ms=now_ms)
+        return history.is_loop, max(0, history.next_try_ms - now_ms) / 1000
 
     def wait_seconds(self, serving: str) -> float:
-        """How long it is until an app is started again, at the soonest; 0 while it is."""
-        if self._subject_tasks.of(serving) is not None:
-            return 0.0
-        return self._subject_tasks.wait_seconds("start", serving)
-
-    def forget(self, *, but: Collection[str]) -> None:
-        """Drop what is known of deployments that serve no more."""
-        for deployment_id in self._histories.keys() - set(but):
-            del self._histories[deployment_id]
+        """How long it is until this process starts an app again; 0 while it does."""
+        app = self._apps.app(serving)
+        return 0.0 if app.current is not None else app.wait_seconds("start")
 
     async def _restart(self, project: Project, serving: str, start: Start) -> None:
         if await self._runtime.instance(serving) is None:  # else it was started meanwhile
@@ -116,80 +136,53 @@ class Restarts:
 
     async def _count(self, project: Project, serving: str) -> None:
         ended = await self._runtime.exit_reason(serving)
-        history = self._histories.setdefault(serving, _History())
-        began_to_loop = history.add(
-            ended or _UNKNOWN,
-            now=self._clock.monotonic_seconds(),
+        now_ms = self._clock.now_ms()
+        before = await history_of(self._db, serving, now_ms=now_ms)
+        history = before.grown(
+            ended, now_ms=now_ms, pause_seconds=self._apps.app(serving).pause_seconds("start")
         )
-        await self._runtime.note(serving, _sentence(ended, restarts=len(history.restarts)))
-        if began_to_loop:
-            await self._tell(project, serving, history)
+        sentence = _sentence(ended, restarts=len(history.times_ms))
+        await self._runtime.note(serving, sentence)
         try:
-            await self._keep(serving, history)
+            await self._keep(project, serving, history, sentence, was_loop=before.is_loop)
         except DatabaseUnavailable as error:
             log.warning("restart is not remembered", deployment=serving, error=error.message)
+            return
+        if history.is_loop and not before.is_loop:
+            log.warning("app is in a crash loop", deployment=serving)
+            await self._runtime.note(
+                serving, f"A crash loop: {LOOP_AFTER} restarts within ten minutes."
+            )
 
-    async def _keep(self, serving: str, history: "_History") -> None:
-        now_ms, now = self._clock.now_ms(), self._clock.monotonic_seconds()
-        kept = Kept(
-            times_ms=[now_ms - round((now - at) * 1000) for at in history.restarts],
-            is_loop=history.is_loop(now),
-            pause_seconds=self._subject_tasks.pause_seconds("start", serving),
-            exit_code=history.ended.exit_code,
-            out_of_memory=history.ended.out_of_memory,
-        )
+    async def _keep(
+        self, project: Project, serving: str, history: History, sentence: str, *, was_loop: bool
+    ) -> None:
+        """Stores a restart, and tells the owner when it makes a crash loop of what was none."""
+        now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=False) as tx:
             await stored.keep(
                 tx,
                 serving,
                 last_ms=now_ms,
-                history=msgspec.json.encode(kept).decode(),
-                before_ms=now_ms - round(WINDOW_SECONDS * 1000),
+                history=msgspec.json.encode(history).decode(),
+                before_ms=now_ms - _WINDOW_MS,
             )
-
-    async def _tell(self, project: Project, serving: str, history: "_History") -> None:
-        log.warning("app is in a crash loop", deployment=serving)
-        await self._runtime.note(
-            serving, f"A crash loop: {LOOP_AFTER} restarts within ten minutes."
-        )
-        async with self._db.transaction(durable=False) as tx:
-            await outbox.record(
-                tx,
-                wallet=project.wallet,
-                kind=EventKind.PROJECT_CRASH_LOOPING,
-                data={
-                    "project_id": project.id,
-                    "deployment_id": serving,
-                    "reason": _sentence(history.ended, restarts=len(history.restarts)),
-                },
-                now_ms=self._clock.now_ms(),
-            )
+            if history.is_loop and not was_loop:
+                await outbox.record(
+                    tx,
+                    wallet=project.wallet,
+                    kind=EventKind.PROJECT_CRASH_LOOPING,
+                    data={
+                        "project_id": project.id,
+                        "deployment_id": serving,
+                        "reason": sentence,
+                    },
+                    now_ms=now_ms,
+                )
 
 
-class _History:
-    """The restarts of one app; times are monotonic seconds."""
-
-    def __init__(
-        self, times: Sequence[float] = (), ended: AppExit = _UNKNOWN, *, looping: bool = False
-    ) -> None:
-        self.restarts = deque(times, maxlen=1000)
-        self.ended = ended
-        self._looping = looping
-
-    def add(self, ended: AppExit, *, now: float) -> bool:
-        """Count a restart; True when it makes a crash loop of what was none."""
-        was_loop = self.is_loop(now)
-        self.restarts.append(now)
-        self.ended = ended
-        self._looping = was_loop or len(self.restarts) >= LOOP_AFTER
-        return self._looping and not was_loop
-
-    def is_loop(self, now: float) -> bool:
-        """Whether it loops: until it has lasted for as long as the window is."""
-        while self.restarts and self.restarts[0] <= now - WINDOW_SECONDS:
-            self.restarts.popleft()
-        self._looping = self._looping and bool(self.restarts)
-        return self._looping
+def _decoded(text: str) -> History:
+    return msgspec.json.decode(text, type=History)
 
 
 def _sentence(ended: AppExit | None, *, restarts: int) -> str:

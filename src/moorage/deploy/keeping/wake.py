@@ -13,9 +13,9 @@ from moorage.address import Address
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.entrance.capacity import Capacity
-from moorage.deploy.keeping.restarts import Restarts
+from moorage.deploy.keeping.apps import Apps, ProjectWork
+from moorage.deploy.keeping.restarts import Restarts, crash_loop
 from moorage.deploy.keeping.sleep import Sleep
-from moorage.deploy.keeping.subject_tasks import SubjectTasks
 from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.engines.engine import Engine
 from moorage.errors import DeployFailed, NoCapacity
@@ -41,7 +41,7 @@ class Wake:
         *,
         db: Database,
         addresses: Addresses,
-        subject_tasks: SubjectTasks,
+        apps: Apps,
         sleep: Sleep,
         restarts: Restarts,
         capacity: Capacity,
@@ -55,7 +55,7 @@ class Wake:
     ) -> None:
         self._db = db
         self._addresses = addresses
-        self._subject_tasks = subject_tasks
+        self._apps = apps
         self._sleep = sleep
         self._restarts = restarts
         self._capacity = capacity
@@ -66,7 +66,6 @@ class Wake:
         self._healthy = healthy
         self._pause = pause
         self._clock = clock
-        self._under_way: dict[str, asyncio.Task[bool]] = {}
 
     async def host(self, host: str) -> bool:
         """Whether a host, lower case and without port, leads to a living app by now.
@@ -76,12 +75,10 @@ class Wake:
         project = await self._addresses.project_at(host)
         if project is None or not _can_run(project):
             return False
-        task = self._under_way.get(project.id)
-        if task is None:
-            task = asyncio.create_task(self._in_time(project.id), name=f"wake {project.id}")
-            self._under_way[project.id] = task
-            task.add_done_callback(lambda _: self._under_way.pop(project.id, None))
-        return await asyncio.shield(task)
+        work = self._apps.project(project.id)
+        if work.waking is None:
+            work.waking = asyncio.create_task(self._in_time(work, project.id), name=f"wake {host}")
+        return await asyncio.shield(work.waking)
 
     async def has_room(self, project: Project) -> bool:
         """Whether there is memory for a sleeping project's app."""
@@ -91,13 +88,15 @@ class Wake:
             return False
         return True
 
-    async def _in_time(self, project_id: str) -> bool:
+    async def _in_time(self, work: ProjectWork, project_id: str) -> bool:
         begun = self._clock.monotonic_seconds()
         try:
             async with asyncio.timeout(self._longest_seconds):
                 was_asleep, awake = await self._bring_up(project_id)
         except TimeoutError:
             return False
+        finally:
+            work.waking = None
         if was_asleep:
             record_wake(well=awake, seconds=self._clock.monotonic_seconds() - begun)
         return awake
@@ -111,15 +110,15 @@ class Wake:
                 return was_asleep, False
             serving = project.serving_deployment_id or ""
             if project.asleep_since_ms is not None:
-                was_asleep, begun = True, False
                 try:
-                    await self._rouse(project, serving)
+                    was_asleep = await self._rouse(project_id, serving) or was_asleep
                 except NoCapacity:
+                    return True, False
+                begun = False
+            elif (task := self._apps.app(serving).current) is not None:
+                if not was_asleep and await self._is_looping(serving):
                     return was_asleep, False
-            elif (chore := self._subject_tasks.of(serving)) is not None:
-                if not was_asleep and self._restarts.crash_loop(serving) is not None:
-                    return was_asleep, False
-                await asyncio.wait([chore])
+                await asyncio.wait([task])
                 waited = True
             elif (address := await self._living(project, serving)) is not None:
                 if waited:
@@ -130,7 +129,7 @@ class Wake:
             elif was_asleep or not (wait_seconds := self._restarts.wait_seconds(serving)):
                 begun = True
                 self._begin(project, serving, was_asleep=was_asleep)
-            elif wait_seconds > _PATIENCE_SECONDS or self._restarts.crash_loop(serving) is not None:
+            elif wait_seconds > _PATIENCE_SECONDS or await self._is_looping(serving):
                 return was_asleep, False
             else:
                 await self._pause(wait_seconds)
@@ -138,7 +137,7 @@ class Wake:
     def _begin(self, project: Project, serving: str, *, was_asleep: bool) -> None:
         """Have the app started; its next try is due."""
         if was_asleep:
-            self._subject_tasks.begin("start", serving, partial(self._start, project.id, serving))
+            self._apps.app(serving).begin("start", partial(self._start, project.id, serving))
         else:
             self._restarts.begin(project, serving, self._start)
 
@@ -149,17 +148,25 @@ class Wake:
             return None
         return address
 
-    async def _rouse(self, project: Project, serving: str) -> None:
-        """Say that the project sleeps no more; what kept its app from starting before is over.
+    async def _is_looping(self, serving: str) -> bool:
+        return await crash_loop(self._db, serving, now_ms=self._clock.now_ms()) is not None
+
+    async def _rouse(self, project_id: str, serving: str) -> bool:
+        """Says that the project sleeps no more, if it does; forgives what kept it from starting.
 
         Raises NoCapacity when there is no memory for one more: the next request tries again.
         """
-        async with self._db.transaction(durable=False) as tx:
-            await self._capacity.require_memory(tx, project.id)
-            await projects.wake(tx, project.id)
-        self._sleep.use(serving)
-        self._subject_tasks.forgive("start", serving)
+        async with self._apps.held(project_id):
+            async with self._db.transaction(durable=False) as tx:
+                project = await projects.by_id(tx, project_id)
+                if project is None or project.asleep_since_ms is None:
+                    return False
+                await self._capacity.require_memory(tx, project_id)
+                await projects.wake(tx, project_id)
+            self._sleep.use(serving)
+            self._apps.app(serving).forgive("start")
         await self._runtime.note(serving, "A request came: awake, and started again.")
+        return True
 
     async def _until_healthy(self, serving: str, address: Address) -> None:
         """Wait until the app is well; what it says if it never is, its visitors are to see."""

@@ -1,4 +1,4 @@
-"""The switch: a started app becomes the one that its project's address leads to."""
+"""The switch: a started app becomes the one that its project's address is routed to."""
 
 from collections.abc import Awaitable, Callable
 
@@ -6,6 +6,7 @@ from moorage.address import Address
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.keeping.apps import Apps
 from moorage.engines.engine import Instance
 from moorage.errors import DeployFailed, FailureCause
 from moorage.events import outbox
@@ -24,7 +25,7 @@ class Reconfigured(Exception):
 
 
 class Switch:
-    """Leads addresses to new versions. The old one runs on: the reconciler drains and stops it."""
+    """Routes addresses to new versions. The old one runs on: the reconciler drains and stops it."""
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class Switch:
         db: Database,
         addresses: Addresses,
         answers: Callable[[str], Awaitable[bool]],
+        apps: Apps,
         metering: Metering,
         hosts: Hosts,
         clock: Clock,
@@ -39,6 +41,7 @@ class Switch:
         self._db = db
         self._addresses = addresses
         self._answers = answers
+        self._apps = apps
         self._metering = metering
         self._hosts = hosts
         self._clock = clock
@@ -46,23 +49,26 @@ class Switch:
     async def to(
         self, instance: Instance, *, job: Job, deployment: Deployment, project: Project, note: str
     ) -> None:
-        """Lead the address to the app, see it answer there, then record that it serves.
+        """Routes the address to the app, sees it answer there, then records that it serves.
 
-        Raises DeployFailed, LostJob and Reconfigured; the address leads where it did before, then.
+        Raises DeployFailed, LostJob and Reconfigured; the route is then as it was before.
         """
         failpoint("route")
         before = self._addresses.target(project)
         try:
             await self._route(project, instance)
             failpoint("ready")
-            await self._become_ready(job, deployment, project, note)
+            async with self._apps.held(project.id):
+                await self._become_ready(job, deployment, project, note)
         except BaseException:
-            await self._route_back(deployment, project, before)
+            async with self._apps.held(project.id):
+                await self._route_back(deployment, project, before)
             raise
 
     async def _route(self, project: Project, instance: Instance) -> None:
-        """Lead the address to the instance and see it answer there, through the proxy."""
-        await self._addresses.point(project, instance.address)
+        """Routes the address to the instance and sees it answer there, through the proxy."""
+        async with self._apps.held(project.id):
+            await self._addresses.route(project, instance.address)
         if not await self._answers(self._hosts.host(project.unique_name)):
             raise DeployFailed(
                 FailureCause.UNHEALTHY,
@@ -73,14 +79,14 @@ class Switch:
     async def _route_back(
         self, deployment: Deployment, project: Project, before: Address | None
     ) -> None:
-        """Lead the address where it led before, unless the rows say that the new one serves."""
+        """Restores the route from before, unless the rows say that the new app serves."""
         current = await projects.by_id(self._db, project.id)
         if current is not None and current.serving_deployment_id == deployment.id:
             return
         if current is None or current.status is not ProjectStatus.ACTIVE or before is None:
-            await self._addresses.remove(project)
+            await self._addresses.unroute(project)
         else:
-            await self._addresses.point(project, before)
+            await self._addresses.route(project, before)
 
     async def _become_ready(
         self, job: Job, deployment: Deployment, project: Project, note: str

@@ -66,10 +66,10 @@ async def verified_of(source: Source, project_id: str) -> list[str]:
     return [host for (host,) in await source.all(_VERIFIED_OF, project_id=project_id)]
 
 
-async def verified(db: Database) -> dict[str, list[str]]:
+async def verified(source: Source) -> dict[str, list[str]]:
     """The hosts that lead to projects beside their own names, by project."""
     found: dict[str, list[str]] = {}
-    for project_id, host in await db.all(_VERIFIED):
+    for project_id, host in await source.all(_VERIFIED):
         found.setdefault(project_id, []).append(host)
     return found
 

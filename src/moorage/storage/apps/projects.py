@@ -239,14 +239,14 @@ async def of_wallet(source: Source, wallet: str) -> list[Project]:
     return [_made_project(row) for row in await source.all(_OF_WALLET, wallet=wallet)]
 
 
-async def awake(db: Database) -> list[Project]:
+async def awake(source: Source) -> list[Project]:
     """Every project that is neither deleted nor asleep."""
-    return [_made_project(row) for row in await db.all(_AWAKE)]
+    return [_made_project(row) for row in await source.all(_AWAKE)]
 
 
-async def sleeping(db: Database) -> dict[str, str]:
+async def sleeping(source: Source) -> dict[str, str]:
     """The projects that sleep, by the deployment that they would serve."""
-    return {str(row[0]): str(row[1]) for row in await db.all(_SLEEPING)}
+    return {str(row[0]): str(row[1]) for row in await source.all(_SLEEPING)}
 
 
 async def suspended_of_wallet(source: Source, wallet: str) -> list[Project]:
@@ -343,9 +343,9 @@ async def deployments_of(source: Source, project_id: str) -> Sequence[Deployment
     ]
 
 
-async def deployments_under_way(db: Database) -> Sequence[Deployment]:
+async def deployments_under_way(source: Source) -> Sequence[Deployment]:
     """Every deployment that is neither ready nor over."""
-    return [_made_deployment(row) for row in await db.all(_UNDER_WAY)]
+    return [_made_deployment(row) for row in await source.all(_UNDER_WAY)]
 
 
 async def under_way_of(source: Source, project_id: str) -> list[Deployment]:

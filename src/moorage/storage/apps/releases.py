@@ -4,7 +4,7 @@ from sqlalchemy import bindparam, exists, func, select, update
 
 from moorage.errors import FailureCause
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus, Origin, Summary
-from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.database import Database, Row, Source, Statement, Transaction
 from moorage.storage.schema import deployments
 
 _END_OF_TIME_MS = 2**63 - 1
@@ -76,9 +76,9 @@ _PAGE = Statement(
 )
 
 
-async def kept(db: Database) -> dict[str, DeploymentStatus]:
+async def kept(source: Source) -> dict[str, DeploymentStatus]:
     """Every deployment that is over and kept, superseded or failed; those that serve are not."""
-    return {row[0]: DeploymentStatus(row[1]) for row in await db.all(_KEPT)}
+    return {row[0]: DeploymentStatus(row[1]) for row in await source.all(_KEPT)}
 
 
 async def surplus(db: Database, *, most: int) -> list[str]:

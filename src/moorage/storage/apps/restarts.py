@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import bindparam, delete, insert, or_, select
 
-from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.database import Database, Source, Statement, Transaction
 from moorage.storage.schema import restarts
 
 _FORGET = Statement(
@@ -27,6 +27,16 @@ _SINCE = Statement(
         restarts.c.last_ms >= bindparam("since_ms")
     )
 )
+
+_OF = Statement(
+    select(restarts.c.history).where(restarts.c.deployment_id == bindparam("deployment_id"))
+)
+
+
+async def of(source: Source, deployment_id: str) -> str | None:
+    """How one stands, if it was lately started again."""
+    row = await source.one(_OF, deployment_id=deployment_id)
+    return None if row is None else str(row[0])
 
 
 async def keep(
