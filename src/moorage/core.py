@@ -18,6 +18,7 @@ class Core:
     leases: Leases
     clock: Clock
     data_dir: Path
+    speed: float = 1.0  # what pauses of periodic work are divided by: tests hurry it
 
     @property
     def sources(self) -> Path:

@@ -21,18 +21,15 @@ from file_engine import FileEngine
 from moorage.clock import Clock
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.keeping import reconciler
-from moorage.deploy.work import worker
 from moorage.failpoints import armed
 from moorage.gateway.platform import Platform, http_url, listen
 from moorage.gateway.running import run_gateway
 from moorage.gateway.stopping import stop_on_signals
 from moorage.gateway.toolchains import open_toolchains
-from moorage.payments.relay import settlement_follow_up
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy_config import ACCESS_LOG
 from moorage.routing.router import Router
 from moorage.settings import Settings, load_settings
-from moorage.storage import sqlite
 from moorage.storage.purpose import Purpose
 
 LOOPBACK = "127.0.0.1"
@@ -118,11 +115,7 @@ class Prompter:
 
 def shorten_pauses() -> None:
     """What waits seconds in the product waits tenths here."""
-    sqlite._BUSY_WAIT_SECONDS = 0.1
-    worker._FIRST_RETRY_MS = 50
-    worker.POLL_SECONDS = 0.05
     reconciler.PERIOD_SECONDS = 0.2
-    settlement_follow_up._LEFT_TO_ITS_REQUEST_MS = 300
 
 
 async def serve(environment: Mapping[str, str], prompt: Path) -> None:
@@ -140,7 +133,7 @@ async def serve(environment: Mapping[str, str], prompt: Path) -> None:
             stop_apps=False,
             purpose=Purpose.DEV,
             open_platform=open_platform,
-            speed=10,
+            speed=20,
         )
 
 

@@ -156,6 +156,7 @@ class DeployServices:
             ),
             holder=self._core.leases.holder,
             clock=self._clock,
+            speed=self._core.speed,
         )
 
     @cached_property

@@ -88,7 +88,9 @@ def open_nonces(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Nonc
     return nonces
 
 
-async def open_core(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Core:
+async def open_core(
+    stack: AsyncExitStack, settings: Settings, clock: Clock, *, speed: float
+) -> Core:
     """Open the database of a data directory that nobody else has, and what opens its secrets.
 
     Raises ConfigurationInvalid when the key of these is missing.
@@ -96,7 +98,7 @@ async def open_core(stack: AsyncExitStack, settings: Settings, clock: Clock) -> 
     data_dir = Path(settings.data_dir)
     sweep_spool(data_dir / "spool")
     migrate(data_dir / DATABASE)
-    db = open_database(data_dir / DATABASE)
+    db = open_database(data_dir / DATABASE, speed=speed)
     stack.callback(db.close)
     return Core(
         db=db,
@@ -104,6 +106,7 @@ async def open_core(stack: AsyncExitStack, settings: Settings, clock: Clock) -> 
         leases=Leases(db=db, holder=gateway_id(data_dir), clock=clock),
         clock=clock,
         data_dir=data_dir,
+        speed=speed,
     )
 
 

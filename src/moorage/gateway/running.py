@@ -68,7 +68,7 @@ async def run_gateway(
     async with AsyncExitStack() as stack:
         open_data_directory(Path(settings.data_dir), purpose)
         nonces = open_nonces(stack, settings, clock)
-        core = await open_core(stack, settings, clock)
+        core = await open_core(stack, settings, clock, speed=speed)
         platform = await open_platform(
             stack,
             settings,

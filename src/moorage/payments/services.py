@@ -55,7 +55,7 @@ class PaymentServices:
         self, core: Core, settings: PaymentSettings, *, till: Till, ledger: LedgerServices
     ) -> None:
         self._db, self._clock = core.db, core.clock
-        self._data_dir = core.data_dir
+        self._data_dir, self._speed = core.data_dir, core.speed
         self._settings = settings
         self._till = till
         self._clients = till.clients
@@ -156,6 +156,7 @@ class PaymentServices:
             relayers=self._relayers,
             credit=self.paywall.credit,
             clock=self._clock,
+            speed=self._speed,
         )
 
     @cached_property

@@ -6,6 +6,9 @@ from moorage.storage.database import Database
 from moorage.storage.sqlite import SqliteDatabase
 
 
-def open_database(path: Path) -> Database:
-    """The database in the file at `path`, with the newest schema. Close it after use."""
-    return SqliteDatabase(path)
+def open_database(path: Path, *, speed: float = 1.0) -> Database:
+    """The database in the file at `path`, with the newest schema. Close it after use.
+
+    `speed` divides its waits: tests hurry them.
+    """
+    return SqliteDatabase(path, speed=speed)

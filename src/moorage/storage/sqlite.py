@@ -124,8 +124,10 @@ def _commit(connection: sqlite3.Connection) -> None:
 class SqliteDatabase(Database):
     """One SQLite file. Open it in the event loop that uses it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, speed: float = 1.0) -> None:
+        """`speed` divides how long a writer of another process is waited for."""
         self._path = path
+        self._speed = speed
         self._reader = _connect(path)
         self._reader.execute("PRAGMA query_only = ON")
         self._writer = _connect(path)
@@ -179,7 +181,7 @@ class SqliteDatabase(Database):
         if durable is not self._is_durable:
             _run(self._writer, f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._is_durable = durable
-        deadline = asyncio.get_running_loop().time() + _BUSY_WAIT_SECONDS
+        deadline = asyncio.get_running_loop().time() + _BUSY_WAIT_SECONDS / self._speed
         while True:
             try:
                 self._writer.execute("BEGIN IMMEDIATE")

@@ -38,8 +38,10 @@ class Worker:
         places: Places,
         holder: str,
         clock: Clock,
+        speed: float = 1.0,
     ) -> None:
-        """`holder` names this gateway, as `Leases` has it."""
+        """`holder` names this gateway, as `Leases` has it; `speed` divides its pauses."""
+        self._speed = speed
         self._holder = holder
         self._db = db
         self._carry_out = carry_out
@@ -109,7 +111,7 @@ class Worker:
     async def _rest(self) -> None:
         """Until woken, or until it is time to look again."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_SECONDS):
+            async with asyncio.timeout(POLL_SECONDS / self._speed):
                 await self._woken.wait()
 
     def _ended(self, job: Job) -> None:
@@ -144,13 +146,13 @@ class Worker:
 
     async def _retry(self, job: Job) -> None:
         """Have the job run again after a while, longer each time, once that can be recorded."""
-        pause_ms = _FIRST_RETRY_MS * _RETRY_GROWTH ** (job.attempts - 1)
+        pause_ms = round(_FIRST_RETRY_MS / self._speed) * _RETRY_GROWTH ** (job.attempts - 1)
         while True:
             try:
                 async with self._db.transaction(durable=False) as tx:
                     await jobs.retry(tx, job, run_at_ms=self._clock.now_ms() + pause_ms)
             except DatabaseUnavailable:
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(POLL_SECONDS / self._speed)
             else:
                 return
 

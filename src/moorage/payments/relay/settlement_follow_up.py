@@ -67,7 +67,10 @@ class SettlementFollowUp:
         relayers: Mapping[str, Relayer],
         credit: Credit,
         clock: Clock,
+        speed: float = 1.0,
     ) -> None:
+        """`speed` divides how long a settlement is left to the request that brought it."""
+        self._left_to_its_request_ms = round(_LEFT_TO_ITS_REQUEST_MS / speed)
         self._db = db
         self._chains = chains
         self._clients = clients
@@ -100,7 +103,7 @@ class SettlementFollowUp:
         for settlement in await settlements.unresolved(
             self._db,
             chain_id=chain.chain_id,
-            before_ms=self._clock.now_ms() - _LEFT_TO_ITS_REQUEST_MS,
+            before_ms=self._clock.now_ms() - self._left_to_its_request_ms,
         ):
             versions = await relays.of_subject(self._db, settlement.id)
             mined = next((one for one in versions if one.status is RelayStatus.MINED), None)
