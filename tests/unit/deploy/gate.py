@@ -50,7 +50,7 @@ class Gate:
         self.settlements = FakeSettlements(self.chain)
         self.paywall = paywall_of(db, self.chain, clock, ARBITRUM, settlements=self.settlements)
         self.sources = directory / "sources"
-        self.sources.mkdir()
+        self.sources.mkdir(parents=True)
         self.spool = directory / "spool"
         self.queued = 0
         self.superseded: list[str] = []

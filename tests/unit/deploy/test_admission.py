@@ -8,6 +8,7 @@ import pytest
 from gate import PRICE, Gate, attempt, dearer
 from sqlalchemy import bindparam, select
 
+from faulty_database import FaultyDatabase
 from moorage.deploy.entrance import admission
 from moorage.deploy.entrance.attempt import Admitted
 from moorage.errors import (
@@ -452,6 +453,26 @@ async def test_of_deploys_at_once_with_credits_for_one_exactly_one_is_admitted(
     assert len(demands) == 19
     assert all(demand.warning for demand in demands)
     assert len(gate.kept()) == 1
+
+
+async def test_two_gateways_on_one_database_admit_as_one_does(
+    gate: Gate, db_path: Path, tmp_path: Path
+) -> None:
+    """One balance admits one deploy, one name is promised to one wallet."""
+    await fund(gate.db, ALICE, PRICE)
+    other_db = FaultyDatabase(db_path)
+    other = Gate(other_db, gate.clock, tmp_path / "other")
+    both = (gate, other)
+    answers = await gate.answers(
+        *(each.deploy(ALICE, f"name-{n}") for n in range(5) for each in both),
+        *(each.deploy(f"0x{n:040x}", "wanted") for n in range(5) for each in both),
+    )
+    other_db.close()
+    assert len({a.deployment_id for a in answers[:10] if isinstance(a, Admitted)}) == 1
+    assert all(isinstance(answer, Admitted | PaymentRequired) for answer in answers[:10])
+    promised = {a.wallet for a in answers[10:] if isinstance(a, PaymentRequired)}
+    assert len(promised) == 1
+    assert sum(isinstance(answer, NameUnavailable) for answer in answers[10:]) == 8
 
 
 async def test_of_wallets_that_want_a_name_at_once_one_gets_it(gate: Gate) -> None:
