@@ -54,7 +54,7 @@ async def find_use(
     Searches from the newest block backwards. Raises ChainUnavailable.
     """
     wanted = _wanted(authorization)
-    pace = Pace(first=_BLOCKS_AT_ONCE, most=_BLOCKS_AT_ONCE)
+    pace = Pace(first=_BLOCKS_AT_ONCE, max_=_BLOCKS_AT_ONCE)
     last = await _newest(client)
     while last >= from_block:
         asked = min(pace.size, last - from_block + 1)
@@ -69,15 +69,15 @@ async def find_use(
 
 
 async def find_use_onwards(
-    client: RpcClient, authorization: TransferAuthorization, *, from_block: int, many: int
+    client: RpcClient, authorization: TransferAuthorization, *, from_block: int, limit: int
 ) -> tuple[AuthorizationUse | None, int]:
     """What used it in block `from_block` or later, and the last block that was searched.
 
-    At most `many` blocks, forwards. Raises ChainUnavailable.
+    At most `limit` blocks, forwards. Raises ChainUnavailable.
     """
     wanted = _wanted(authorization)
-    pace = Pace(first=_BLOCKS_AT_ONCE, most=_BLOCKS_AT_ONCE)
-    end = min(await _newest(client), from_block + many - 1)
+    pace = Pace(first=_BLOCKS_AT_ONCE, max_=_BLOCKS_AT_ONCE)
+    end = min(await _newest(client), from_block + limit - 1)
     first = from_block
     while first <= end:
         asked = min(pace.size, end - first + 1)

@@ -20,24 +20,24 @@ class GasPrice(msgspec.Struct, frozen=True):
     base_fee: int
     tip: int
 
-    def fees(self, *, most: int) -> Fees | None:
-        """Fees that bear the base fee's doubling, at most `most` wei; None when it asks for more.
+    def fees(self, *, max_: int) -> Fees | None:
+        """Fees that bear the base fee's doubling, at most `max_` wei; None when it asks for more.
 
         Twice the base fee holds for six full blocks: each raises it by an eighth at most.
         """
-        if self.base_fee + self.tip > most:
+        if self.base_fee + self.tip > max_:
             return None
-        return Fees(min(2 * self.base_fee + self.tip, most), self.tip)
+        return Fees(min(2 * self.base_fee + self.tip, max_), self.tip)
 
-    def raised(self, stuck: Fees, *, most: int) -> Fees | None:
-        """Fees that replace a stuck transaction of the same nonce; None when they exceed `most`.
+    def raised(self, stuck: Fees, *, max_: int) -> Fees | None:
+        """Fees that replace a stuck transaction of the same nonce; None when they exceed `max_`.
 
         Nodes take a replacement that raises both fees by a tenth; an eighth is sure to do.
         """
         wanted = max(2 * self.base_fee + self.tip, _raised(stuck.max_fee_per_gas))
         tip = max(self.tip, _raised(stuck.max_priority_fee_per_gas))
-        least = max(self.base_fee + tip, _raised(stuck.max_fee_per_gas))
-        return Fees(min(wanted, most), tip) if least <= most else None
+        min_fee = max(self.base_fee + tip, _raised(stuck.max_fee_per_gas))
+        return Fees(min(wanted, max_), tip) if min_fee <= max_ else None
 
 
 def parse_gas_price(block: Any, tip: object) -> GasPrice:

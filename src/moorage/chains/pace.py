@@ -2,11 +2,11 @@
 
 
 class Pace:
-    """A size from 1 to `most`, found by trying: nodes do not tell their limits."""
+    """A size from 1 to `max_`, found by trying: nodes do not tell their limits."""
 
-    def __init__(self, *, first: int, most: int) -> None:
+    def __init__(self, *, first: int, max_: int) -> None:
         self.size = first
-        self._most = most
+        self._max = max_
 
     def refused(self, asked: int) -> None:
         """`asked` was too much: half of it next."""
@@ -15,4 +15,4 @@ class Pace:
     def answered(self, asked: int) -> None:
         """`asked` was answered: a little more next, if it was all that was dared."""
         if asked >= self.size:
-            self.size = min(self._most, self.size + max(1, self.size // 4))
+            self.size = min(self._max, self.size + max(1, self.size // 4))

@@ -27,6 +27,10 @@ QUICK_ANSWER_BYTES: Final = 256 * 1024
 """What is read without keeping others waiting."""
 
 _CHUNK_BYTES = 64 * 1024
+_REVERTED = 3  # geth's code, and most others', for a revert that comes with data
+_ERROR_SELECTOR = "0x08c379a0"  # Error(string)
+_REASON_CHARACTERS = 120
+_TEXT_AT = 4 + 32 + 32  # selector, offset, length
 _BATCH_REFUSED_STATUSES = frozenset({400, 405, 413, 415, 422, 501})
 _HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 
@@ -330,3 +334,29 @@ def _result(request: _Request, answer: _Answer) -> Any:
     if answer.result is msgspec.UNSET:
         raise ValueError("neither a result nor an error")
     return answer.result
+
+
+def revert_reason(answer: object) -> str | None:
+    """The contract's reason, printable and short, if `answer` says that the call reverts.
+
+    None for any other answer, also for a node's failure.
+    """
+    if not isinstance(answer, RpcError):
+        return None
+    if answer.code != _REVERTED and "revert" not in answer.detail.lower():
+        return None
+    reason = _error_text(answer.data) or answer.detail
+    printable = "".join(letter for letter in reason if letter.isascii() and letter.isprintable())
+    return printable[:_REASON_CHARACTERS].strip() or "the token refuses it"
+
+
+def _error_text(data: object) -> str | None:
+    """The string of `Error(string)`; None for other data."""
+    if not isinstance(data, str) or not data.startswith(_ERROR_SELECTOR):
+        return None
+    try:
+        encoded = bytes.fromhex(data[2:])
+    except ValueError:
+        return None
+    length = int.from_bytes(encoded[_TEXT_AT - 32 : _TEXT_AT], "big")
+    return encoded[_TEXT_AT : _TEXT_AT + min(length, _REASON_CHARACTERS)].decode(errors="replace")

@@ -7,6 +7,7 @@ only: with another gateway named by flag or environment it is not looked at.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +15,13 @@ import msgspec
 from cyclopts import Parameter
 
 from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
-from moorage.cli.patience import WaitTeller
+from moorage.cli.screen import say
 from moorage.sdk.client import Client
-from moorage.sdk.errors import ClientMisconfigured
+from moorage.sdk.errors import ClientError, ClientMisconfigured, TooManyRequests
 from moorage.sdk.signer import Signer
 from moorage.sdk.transport import normalise_gateway_url
 
+_NOTICED_SECONDS = 2
 _NO_GATEWAY = (
     "no gateway is named and none runs here: start one with `make dev`, "
     "or pass --gateway URL, or set MOORAGE_GATEWAY"
@@ -261,3 +263,26 @@ def _find_state_directory(options: Options, env: Mapping[str, str]) -> Path:
         return Path(env["MOORAGE_STATE_DIR"])
     base = env.get("XDG_STATE_HOME")
     return (Path(base) if base else Path.home() / ".local" / "state") / "moorage"
+
+
+class WaitTeller:
+    """Says on stderr that a call waits and why, if it is long, and each time only once."""
+
+    def __init__(self) -> None:
+        self._told = ""
+
+    def __call__(self, seconds: float, because: ClientError) -> None:
+        """Tells a wait of `seconds`."""
+        if seconds < _NOTICED_SECONDS:
+            return
+        text = wait_text(seconds, because)
+        if text != self._told:
+            self._told = text
+            say(text)
+
+
+def wait_text(seconds: float, because: ClientError) -> str:
+    """A wait, in a sentence."""
+    if isinstance(because, TooManyRequests):
+        return f"The gateway asks for fewer requests: waiting {ceil(seconds)} s."
+    return f"Waiting {ceil(seconds)} s to try again: {because.message}"

@@ -2,8 +2,7 @@
 
 import pytest
 
-from moorage.chains.revert import revert_reason
-from moorage.chains.rpc import RpcError
+from moorage.chains.rpc import RpcError, revert_reason
 
 PANIC = "0x4e487b71" + f"{0x11:064x}"
 

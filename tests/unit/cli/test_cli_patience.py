@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.cli.patience import WaitTeller, wait_text
+from moorage.cli.connection import WaitTeller, wait_text
 from moorage.sdk.errors import AnswerLost, ClientError, GatewayUnreachable, TooManyRequests
 
 

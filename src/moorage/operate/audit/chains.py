@@ -142,7 +142,7 @@ async def _receipts(
     Raises ChainUnavailable from a node that has not reached block `newest`.
     """
     found: dict[str, Receipt | None] = {}
-    pace = Pace(first=_RECEIPTS_AT_ONCE, most=_RECEIPTS_AT_ONCE)
+    pace = Pace(first=_RECEIPTS_AT_ONCE, max_=_RECEIPTS_AT_ONCE)
     while len(found) < len(hashes):
         some = hashes[len(found) : len(found) + pace.size]
         try:
@@ -225,7 +225,7 @@ async def _arrived(
     client: RpcClient, recipients: Collection[str], *, first: int, last: int
 ) -> list[tuple[FoundLog, TransferLog]]:
     """Every transfer of money to `recipients` in these blocks, both included."""
-    pace = Pace(first=_FIRST_RANGE_BLOCKS, most=_LARGEST_RANGE_BLOCKS)
+    pace = Pace(first=_FIRST_RANGE_BLOCKS, max_=_LARGEST_RANGE_BLOCKS)
     arrived: list[tuple[FoundLog, TransferLog]] = []
     while first <= last:
         end = min(last, first + pace.size - 1)

@@ -13,8 +13,7 @@ import structlog
 from moorage.chains.encoding import parse_quantity
 from moorage.chains.fees import Fees, GasPrice, parse_gas_price
 from moorage.chains.receipt import Receipt
-from moorage.chains.revert import revert_reason
-from moorage.chains.rpc import Call, RpcClient, RpcError
+from moorage.chains.rpc import Call, RpcClient, RpcError, revert_reason
 from moorage.chains.signing import ChainTransaction, SigningKey
 from moorage.clock import Clock
 from moorage.metrics import record_fee_bump, record_relayer_balance
@@ -132,7 +131,7 @@ class Relayer:
                 recipient=recipient,
                 data=data,
                 gas_limit=0 if reason else _with_margin(parse_quantity(gas)),
-                fees=price.fees(most=self._limits.fee_wei) or Fees(0, 0),
+                fees=price.fees(max_=self._limits.fee_wei) or Fees(0, 0),
                 nonce=parse_quantity(nonce),
                 block_number=parse_quantity(block["number"]),
                 refusal=reason,
@@ -152,7 +151,7 @@ class Relayer:
         """Why a node may have refused to simulate with those fees; raises what is none of it."""
         if not isinstance(gas, RpcError):
             return None
-        if price.fees(most=self._limits.fee_wei) is None:
+        if price.fees(max_=self._limits.fee_wei) is None:
             return _TOO_DEAR
         if self._balance_wei < self._limits.gas * (price.base_fee + price.tip):
             return _NO_GAS
@@ -294,7 +293,7 @@ class Relayer:
         newest = versions[-1]
         if not self._has_waited(newest):
             return newest
-        fees = price.raised(fees_of(newest), most=self._limits.fee_wei)
+        fees = price.raised(fees_of(newest), max_=self._limits.fee_wei)
         if fees is None:
             log.warning("transaction stuck", chain=self._client.chain.name, tx_hash=newest.tx_hash)
             return newest
@@ -307,7 +306,7 @@ class Relayer:
 
         That is so when a node counted too many once, or has forgotten what was reorganised away.
         """
-        fees = price.fees(most=self._limits.fee_wei)
+        fees = price.fees(max_=self._limits.fee_wei)
         if fees is None:
             return []
         fillers: list[RelayTransaction] = []

@@ -230,7 +230,7 @@ class SettlementFollowUp:
             self._clients[chain.name],
             authorization_of(settlement),
             from_block=max(settlement.from_block, self._searched.get(settlement.id, -1) + 1),
-            many=_SEARCHED_AT_ONCE,
+            limit=_SEARCHED_AT_ONCE,
         )
         if use is None:
             self._searched[settlement.id] = min(last, fate.safe_block)

@@ -69,7 +69,7 @@ class FinalityCheck:
         self._metering = metering
         self._clock = clock
         self._screen = screen
-        self._pace = Pace(first=_MOST_AT_ONCE, most=_MOST_AT_ONCE)
+        self._pace = Pace(first=_MOST_AT_ONCE, max_=_MOST_AT_ONCE)
         self._missed: set[str] = set()  # postings of payments that were gone at the last check
 
     async def check(self) -> None:

@@ -25,7 +25,7 @@ class TransferSearch:
         self._recipients = recipients
         self._tokens = [token.key for token in client.chain.tokens]
         self._filter = {"address": self._tokens, "topics": transfer_topics(recipients)}
-        self._blocks = Pace(first=_FIRST_BLOCKS, most=_MOST_BLOCKS)
+        self._blocks = Pace(first=_FIRST_BLOCKS, max_=_MOST_BLOCKS)
 
     async def next(self, cursor: Cursor, *, last: int) -> tuple[Sequence[FoundLog], Cursor]:
         """The logs of the next blocks, as many as the node tells at once, and the last block.

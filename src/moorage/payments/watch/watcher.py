@@ -82,7 +82,7 @@ class Watcher:
         self._aside = SetAside(clock)
         self._reached: Cursor | None = None  # by the safe search, beyond what is kept
         self._progressed_at = clock.monotonic_seconds()
-        self._receipts = Pace(first=_MOST_RECEIPTS, most=_MOST_RECEIPTS)
+        self._receipts = Pace(first=_MOST_RECEIPTS, max_=_MOST_RECEIPTS)
         self._transfers = TransferSearch(client, self._recipients)
 
     @property
