@@ -11,14 +11,14 @@ from moorage.money import AtomicUnits
 
 
 class Questions:
-    """So many strangers' questions at once: what else the nodes are asked never waits for them."""
+    """Limits how many questions of strangers are asked at once, so that nothing waits for them."""
 
     def __init__(self, *, at_once: int = 16) -> None:
         self._left = at_once
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
-        """Ask one meanwhile. Raises RateLimited where as many are asked as may be."""
+        """Asks one question. Raises RateLimited when `at_once` are being asked."""
         if self._left == 0:
             raise RateLimited(1)
         self._left -= 1

@@ -89,7 +89,7 @@ async def is_safe(client: RpcClient, *, number: int, block_hash: str) -> bool:
 
 
 async def _read(client: RpcClient, *numbers: int) -> tuple[Heads, list[Block | None]]:
-    """The heads, and the blocks of these numbers, in one breath."""
+    """The heads and the blocks of these numbers, in one round trip."""
     asked: tuple[str | int, ...] = ("latest", "safe", "finalized", *numbers)
     latest, safe, finalized, *others = await client.batch([block_call(block) for block in asked])
     try:

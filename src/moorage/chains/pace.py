@@ -1,4 +1,4 @@
-"""How much to ask a node for at once: less after a refusal, more again after answers."""
+"""How much to ask a node for at once: less after a refusal, more after an answer."""
 
 
 class Pace:
@@ -13,6 +13,6 @@ class Pace:
         self.size = max(1, asked // 2)
 
     def answered(self, asked: int) -> None:
-        """`asked` was answered: a little more next, if it was all that was dared."""
+        """`asked` was answered: a little more next time, if `asked` was the present size."""
         if asked >= self.size:
             self.size = min(self._max, self.size + max(1, self.size // 4))

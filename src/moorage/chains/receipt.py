@@ -1,4 +1,4 @@
-"""Receipts and logs in a node's answers, read strictly: what contradicts itself is neither."""
+"""Receipts and logs in a node's answers, read strictly: what contradicts itself is refused."""
 
 from itertools import pairwise
 

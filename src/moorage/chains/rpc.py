@@ -120,8 +120,8 @@ class _Node:
 class RpcClient:
     """One chain, read through its `rpc_urls` in order.
 
-    A URL that times out, can't be reached, answers garbage or serves another chain is passed over
-    for the next one, which is then asked first for RETRY_FIRST_AFTER_SECONDS. A node that refuses
+    A URL that times out, can't be reached, answers garbage or serves another chain is skipped. The
+    next one that answers is asked first for RETRY_FIRST_AFTER_SECONDS. A node that refuses
     batches is asked in single calls, side by side. Belongs to one event loop.
 
     `timeout_seconds` bounds one URL's whole answer, `max_response_bytes` its size. A `session`
@@ -152,7 +152,7 @@ class RpcClient:
         self._favourite_until = 0.0  # monotonic; afterwards the first URL is tried again
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Closes the connections."""
         if self._session is not None and self._owns_session:
             await self._session.close()
 

@@ -1,4 +1,4 @@
-"""The commands there are: names, where they live, one line on each. Nothing heavy is imported."""
+"""Every command: its name, its function, one line of help. Imports nothing heavy."""
 
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -112,7 +112,7 @@ _LEFT_BEHIND = {
 
 
 def operator_commands() -> tuple[Command, ...]:
-    """The operator's commands, as far as this installation has them."""
+    """The operator's commands, if this installation has them."""
     return OPERATOR_COMMANDS if find_spec("moorage.cli.operator.operate") else ()
 
 
@@ -127,7 +127,7 @@ def find_command(name: str) -> Command | None:
 
 
 def left_behind(name: str) -> str:
-    """What Ctrl-C leaves behind of a command; "" where that is nothing."""
+    """What goes on after Ctrl-C ends a command; "" if nothing does."""
     return _LEFT_BEHIND.get(name, "")
 
 
@@ -137,7 +137,7 @@ def exit_code_text() -> str:
 
 
 def overview() -> str:
-    """What `moorage --help` prints; by hand, for it is asked for often and rich is slow to load."""
+    """What `moorage --help` prints. Written by hand, as rich is slow to load."""
     sections = ["Usage: moorage COMMAND [OPTIONS]\n\nDeploy an app by paying for it."]
     for title, commands in (("Commands", CLIENT_COMMANDS), ("Operators", operator_commands())):
         if commands:

@@ -1,7 +1,7 @@
 """Where a command finds its gateway, key and chains: flags, then environment, then dev.json.
 
 `dev.json` is what `moorage dev` writes while it runs. Its keys and nodes serve its own gateway
-only: with another gateway named by flag or environment it is not looked at.
+only, so it is ignored when a flag or the environment names another gateway.
 """
 
 import os
@@ -93,7 +93,7 @@ class Connection(msgspec.Struct, frozen=True):
         return self.private_key
 
     def signed_client(self) -> Client:
-        """A client that signs as the wallet, in the way that was asked for; else as above."""
+        """A client that signs as the wallet. Raises ClientMisconfigured without a key."""
         return self._client(Signer(self.required_key()))
 
     def public_client(self) -> Client:
@@ -266,13 +266,13 @@ def _find_state_directory(options: Options, env: Mapping[str, str]) -> Path:
 
 
 class WaitTeller:
-    """Says on stderr that a call waits and why, if it is long, and each time only once."""
+    """Says on stderr why a call waits, if it waits long; never the same twice in a row."""
 
     def __init__(self) -> None:
         self._told = ""
 
     def __call__(self, seconds: float, because: ClientError) -> None:
-        """Tells a wait of `seconds`."""
+        """Says that a call waits `seconds`."""
         if seconds < _NOTICED_SECONDS:
             return
         text = wait_text(seconds, because)
@@ -282,7 +282,7 @@ class WaitTeller:
 
 
 def wait_text(seconds: float, because: ClientError) -> str:
-    """A wait, in a sentence."""
+    """A sentence about a wait, for a person."""
     if isinstance(because, TooManyRequests):
         return f"The gateway asks for fewer requests: waiting {ceil(seconds)} s."
     return f"Waiting {ceil(seconds)} s to try again: {because.message}"

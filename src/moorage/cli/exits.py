@@ -1,4 +1,4 @@
-"""What the process says of its outcome by its exit code. One table, shown by `--help`."""
+"""Exit codes, and which error gets which. `--help` shows the table."""
 
 from enum import IntEnum
 

@@ -14,7 +14,7 @@ from moorage.sdk.request import Settings
 @Parameter(name="*", group="App")
 @dataclass(frozen=True, kw_only=True)
 class AppFlags:
-    """What the gateway is to know of an app beyond its files."""
+    """What a person may say about an app beside its files."""
 
     directory: Annotated[
         str | None, Parameter(help="The app's directory below DIRECTORY, in a monorepo")
@@ -87,7 +87,7 @@ _NAMED_OTHERWISE = {
 
 
 def setting_flags() -> Iterable[tuple[str, str]]:
-    """Each setting as the contract names it, with its flag."""
+    """Pairs of a setting, as the contract names it, and its flag."""
     for field in msgspec.structs.fields(Settings):
-        usual = "--" + field.name.replace("_", "-")
-        yield field.encode_name, _NAMED_OTHERWISE.get(field.encode_name, usual)
+        default = "--" + field.name.replace("_", "-")
+        yield field.encode_name, _NAMED_OTHERWISE.get(field.encode_name, default)

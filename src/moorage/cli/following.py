@@ -1,4 +1,4 @@
-"""A deployment that is watched until its address answers, and what its outcome means."""
+"""Follows a deployment until its address answers, and gives the exit code for its outcome."""
 
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
@@ -14,7 +14,7 @@ async def follow(
 ) -> DeploymentProgress:
     """Shows a deployment's stages until it is over; `deploying` if that takes too long.
 
-    One that `copies` a release builds nothing, and starts what was built before.
+    With `copies` it builds nothing: it starts what was built before.
     """
     names = _STARTING if copies else {}
 

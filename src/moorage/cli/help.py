@@ -28,14 +28,14 @@ def build_app() -> App:
 
 
 def unwrap_help(command: Command) -> None:
-    """Has a command's help be wrapped where it is shown, not where its source is."""
+    """Joins the lines of a command's help, so that the terminal wraps them."""
     module, _, name = command.path.partition(":")
     function: Callable[..., int] = getattr(import_module(module), name)
     function.__doc__ = unwrapped(function.__doc__ or "")
 
 
 def unwrapped(docstring: str) -> str:
-    """A docstring of which each paragraph, and what is said of each parameter, is one line."""
+    """The docstring with each paragraph, and each parameter's text, on one line."""
     lines: list[str] = []
     for line in cleandoc(docstring).splitlines():
         if lines and _goes_on(lines[-1], line):
@@ -46,7 +46,7 @@ def unwrapped(docstring: str) -> str:
 
 
 def default_text(default: Any) -> str | None:
-    """A default as help shows it; None where it says no more than the help does."""
+    """A default value as help shows it; None for one that tells nothing."""
     if isinstance(default, bool):
         return "yes" if default else None
     return None if default in (None, "", ()) else str(default)

@@ -20,16 +20,16 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs one command; its exit code, also when whoever read its output has left."""
+    """Runs one command and returns its exit code, also when the reader of its output has left."""
     try:
         code = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        from moorage.cli.screen import forsake, has_reader
+        from moorage.cli.screen import discard_output, has_reader
 
         if has_reader(sys.stdout):
             raise
-        forsake(sys.stdout)
+        discard_output(sys.stdout)
         return Exit.READER_GONE
     return code
 
@@ -76,7 +76,7 @@ def error_document(error: MoorageError, code: Exit) -> dict[str, Any]:
 
 
 def hint(error: MoorageError) -> str | None:
-    """The next step, where the error itself names none."""
+    """The next step after an error, if there is one."""
     from moorage.sdk.errors import GatewayError, GatewayUnreachable
 
     if isinstance(error, GatewayUnreachable):
@@ -118,12 +118,12 @@ def _refuse(why: str, command: Command | None, *, as_json: bool) -> int:
 
 def _report(error: MoorageError, *, as_json: bool) -> int:
     from moorage.cli.screen import Screen, say
-    from moorage.cli.wording import in_our_words
+    from moorage.cli.wording import in_cli_words
 
     code = exit_code(error)
     Screen(json=as_json).document(error_document(error, code))
-    say(f"error: {in_our_words(error.message)}")
+    say(f"error: {in_cli_words(error.message)}")
     next_step = hint(error)
     if next_step:
-        say(in_our_words(next_step))
+        say(in_cli_words(next_step))
     return code

@@ -1,10 +1,10 @@
-"""What commands that pay have in common: the price shown and approved, the steps told."""
+"""For commands that pay: shows the price, asks for approval, tells the steps."""
 
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from moorage.cli.screen import Screen
-from moorage.cli.wording import in_our_words
+from moorage.cli.wording import in_cli_words
 from moorage.money import MICRO_USD_PER_USD, MicroUsd
 from moorage.sdk.errors import ClientMisconfigured, PaymentRefused
 from moorage.sdk.journal import Payment
@@ -21,7 +21,7 @@ _TELLING = frozenset({PayStep.RESUMED, PayStep.SIGNED})
 
 
 def approver(screen: Screen, *, allowed: bool, allow: str) -> Approve:
-    """Who decides: the flags, if they allow it, else the person at the terminal.
+    """Approves a payment if the flags do, else asks the person at the terminal.
 
     `allow` names the flags that would have, for whoever can't be asked.
     """
@@ -29,7 +29,7 @@ def approver(screen: Screen, *, allowed: bool, allow: str) -> Approve:
     def approve(offer: Offer) -> bool:
         screen.note(offer_text(offer))
         if offer.warning:
-            screen.warn(in_our_words(offer.warning))
+            screen.warn(in_cli_words(offer.warning))
         if allowed:
             return True
         if not screen.can_ask():
@@ -76,7 +76,7 @@ def payment_document(payment: Payment | None) -> dict[str, Any] | None:
 
 
 def read_dollars(text: str, *, of: str) -> MicroUsd:
-    """`text` dollars in micro-USD, rounded down; `of` says what was given so.
+    """`text` dollars in micro-USD, rounded down; `of` names the flag or argument.
 
     Raises ClientMisconfigured unless positive.
     """

@@ -1,4 +1,4 @@
-"""What a command shows: results and JSON on stdout, everything said meanwhile on stderr."""
+"""What a command prints: results and JSON on stdout, everything else on stderr."""
 
 import json
 import os
@@ -31,10 +31,10 @@ class Colour(IntEnum):
 
 
 class Progress(Protocol):
-    """A line that says where something stands."""
+    """A line that shows how far something is."""
 
     def stage(self, text: str) -> None:
-        """Shows `text` in place of what stood there."""
+        """Replaces the text of the line."""
         ...
 
 
@@ -68,11 +68,11 @@ class Screen:
             print(json_text(value, indent=-1), flush=True)
 
     def note(self, text: str) -> None:
-        """Something to know meanwhile."""
+        """Prints a note on stderr."""
         say(text)
 
     def warn(self, text: str) -> None:
-        """Something that may need doing."""
+        """Prints a warning on stderr."""
         self.note(f"warning: {text}")
 
     def table(
@@ -85,7 +85,7 @@ class Screen:
             print(line)
 
     def can_ask(self) -> bool:
-        """Whether a person is there to answer."""
+        """Whether stdin and stderr are a terminal, so that a person can answer."""
         return sys.stdin.isatty() and sys.stderr.isatty()
 
     def confirm(self, question: str) -> bool:
@@ -118,7 +118,7 @@ class _Lines:
         self._shown = ""
 
     def stage(self, text: str) -> None:
-        """A line, unless it says what the last one said."""
+        """Prints `text`, unless it is what was printed last."""
         if text != self._shown:
             self._shown = text
             self._screen.note(f"  {text}")
@@ -134,11 +134,11 @@ class _Spinner:
 
 
 def say(text: str) -> None:
-    """A line on stderr. A command goes on without it when nobody reads there any more."""
+    """Prints a line on stderr; does nothing once nobody reads stderr any more."""
     try:
         print(printable(text), file=sys.stderr, flush=True)
     except BrokenPipeError:
-        forsake(sys.stderr)
+        discard_output(sys.stderr)
 
 
 def has_reader(stream: TextIO) -> bool:
@@ -148,8 +148,8 @@ def has_reader(stream: TextIO) -> bool:
     return not poll.poll(0)
 
 
-def forsake(stream: TextIO) -> None:
-    """Has all that is still written to `stream` go nowhere, for its reader has left."""
+def discard_output(stream: TextIO) -> None:
+    """Sends what is still written to `stream` to /dev/null, as its reader has left."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""Variables as a command line gives them, so that secrets need not be typed."""
+"""Reads variables from the command line, so that nobody has to type a secret."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

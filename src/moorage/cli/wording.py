@@ -1,4 +1,4 @@
-"""The gateway's sentences, which name fields and calls, in the words of this command line."""
+"""Rewrites the gateway's sentences: flags in place of fields, commands in place of calls."""
 
 import re
 
@@ -34,6 +34,6 @@ _FOUND = re.compile(
 )
 
 
-def in_our_words(text: str) -> str:
-    """`text` with flags for settings and commands for calls, as far as there are such."""
+def in_cli_words(text: str) -> str:
+    """`text` with flags in place of settings, and commands in place of calls."""
     return _FOUND.sub(lambda match: (_VARIABLES | _WORDS)[match[0]], text)

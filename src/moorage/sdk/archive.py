@@ -34,7 +34,7 @@ _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class Collected(msgspec.Struct, frozen=True):
-    """An upload, how much it holds, and what was left behind that one might miss."""
+    """An upload, its size, and warnings of files that were left out."""
 
     upload: Files | Zip
     file_count: int
@@ -56,7 +56,7 @@ class _Found(msgspec.Struct, frozen=True):
 
 
 def collect(directory: Path) -> Collected:
-    """The files of `directory` that `sdk.ignore` lets pass, ready to upload.
+    """The files of `directory` that `sdk.ignore` does not leave out, ready to upload.
 
     Symbolic links and special files are skipped and named in `warnings`, as are files that look
     like secrets. Raises DirectoryInvalid when it is no directory, holds nothing to upload, holds
@@ -78,7 +78,7 @@ def list_files(directory: Path) -> Listing:
 
 
 def _find(directory: Path) -> tuple[list[_Found], tuple[str, ...]]:
-    """What is to be uploaded, and the warnings. Raises DirectoryInvalid."""
+    """The files to upload, and the warnings. Raises DirectoryInvalid."""
     if not directory.is_dir():
         raise DirectoryInvalid(f"{directory} is not a directory")
     warnings: list[str] = []
@@ -136,7 +136,7 @@ def _compression(content: bytes) -> int:
 
 
 def _walk(directory: Path, warnings: list[str]) -> Iterator[_Found]:
-    """Files in an order that depends on their names alone, each directory's own first."""
+    """Yields the files, sorted by name; a directory's own come before those below it."""
     pending = [("", read_rules(DEFAULTS))]
     while pending:
         prefix, rules = pending.pop()

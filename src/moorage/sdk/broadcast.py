@@ -1,4 +1,4 @@
-"""A signed payment brought to its chain: sent, sent again, and seen mined."""
+"""Sends a signed payment to its chain, sends it again, and waits until it is mined."""
 
 from enum import StrEnum
 
@@ -22,7 +22,7 @@ class Sighting(StrEnum):
 
 
 async def send(node: Node, payment: Payment) -> NodeRefused | None:
-    """Broadcasts the signed transaction; gives what the node says against it, if anything.
+    """Broadcasts the signed transaction; returns the node's refusal, if it refuses.
 
     A lost answer is no failure: the journal holds the transaction, and it is sent again.
     """
@@ -72,7 +72,7 @@ def uncertain(payment: Payment, cause: ClientError | None) -> PaymentUncertain:
 
 
 async def _send_again(node: Node, payment: Payment) -> NodeRefused | None:
-    """What the node says against a payment that it does not hold already."""
+    """Broadcasts again; returns the node's refusal, unless it holds the payment already."""
     refused = await send(node, payment)
     if refused is None or await node.knows(payment.tx_hash):
         return None

@@ -56,7 +56,7 @@ class Client(Transport):
         token: str | None = None,
         use_existing_credits: bool = False,
     ) -> Deployed:
-        """Asks to deploy without paying: begun if credits suffice.
+        """Asks to deploy without paying; it begins if credits suffice.
 
         Raises PaymentRequired, with a quote on `chain` in `token`, when they don't.
         """
@@ -82,7 +82,7 @@ class Client(Transport):
         )
 
     async def top_up_paid(self, request: TopUpBody, proof: PaymentProof) -> ToppedUp:
-        """Has a payment that was made credited: a single attempt, never repeated here."""
+        """Asks to credit a payment that was made: a single attempt, never repeated here."""
         return await self._buy("credits", _NUMBERS.encode(request), _proof_headers(proof), ToppedUp)
 
     async def status(self, project_id: str, deployment_id: str) -> DeploymentProgress:
@@ -174,7 +174,7 @@ class Client(Transport):
         )
 
     async def set_webhook(self, url: str) -> WebhookMade:
-        """Has this wallet's events sent to `url`, signed with a new secret."""
+        """Sends this wallet's events to `url` from now on, signed with a new secret."""
         body = msgspec.json.encode({"url": url})
         return await self._patiently(
             lambda: self._send("PUT", _WEBHOOK, WebhookMade, body=body), even_if_lost=False
@@ -185,7 +185,7 @@ class Client(Transport):
         return await self._get(_WEBHOOK, WebhookShown)
 
     async def remove_webhook(self) -> WebhookRemoved:
-        """Has nothing sent any more, not even what waits."""
+        """Stops sending events, those that wait too."""
         return await self._patiently(
             lambda: self._send("DELETE", _WEBHOOK, WebhookRemoved), even_if_lost=False
         )
@@ -204,7 +204,7 @@ class Client(Transport):
         return await self._get(_domains(project_id), DomainList)
 
     async def add_domain(self, project_id: str, domain: str) -> DomainItem:
-        """Claims a domain for a project; the answer says which DNS records prove and lead it."""
+        """Claims a domain for a project; the answer says which DNS records to set."""
         body = msgspec.json.encode({"domain": domain})
         return await self._patiently(
             lambda: self._send("POST", _domains(project_id), DomainItem, body=body),
@@ -212,14 +212,14 @@ class Client(Transport):
         )
 
     async def verify_domain(self, project_id: str, domain: str) -> DomainItem:
-        """Has a domain's record looked at now; at most six times a minute."""
+        """Asks the gateway to look up a domain's record now; at most six times a minute."""
         path = _domains(project_id, domain, "verify")
         return await self._patiently(
             lambda: self._send("POST", path, DomainItem), even_if_lost=False
         )
 
     async def remove_domain(self, project_id: str, domain: str) -> DomainRemoved:
-        """Has a domain lead nowhere any more."""
+        """Removes a domain from its project."""
         path = _domains(project_id, domain)
         return await self._patiently(
             lambda: self._send("DELETE", path, DomainRemoved), even_if_lost=False

@@ -36,14 +36,14 @@ class Rule(msgspec.Struct, frozen=True):
     keeps: bool
 
     def matches(self, path: str, *, is_directory: bool) -> bool:
-        """Whether the rule speaks of `path`, relative to the top with `/` between parts."""
+        """Whether the pattern matches `path`, relative to the top with `/` between parts."""
         if self.directories_only and not is_directory:
             return False
         return path.startswith(self.base) and bool(self.regex.fullmatch(path, len(self.base)))
 
 
 def read_rules(lines: Iterable[str], *, base: str = "") -> tuple[Rule, ...]:
-    """The rules of an ignore file's lines, in order; what is no pattern is passed over."""
+    """The rules of an ignore file's lines, in order; a line without a pattern has none."""
     rules = (_read_rule(line, base) for line in lines)
     return tuple(rule for rule in rules if rule is not None)
 
@@ -79,7 +79,7 @@ def _read_rule(line: str, base: str) -> Rule | None:
 
 
 def _trimmed(line: str) -> str:
-    """The line without its end and the spaces before it, but for one behind a backslash."""
+    """The line without its end and trailing spaces; a space after a backslash stays."""
     text = line.rstrip("\r\n")
     pattern = text.rstrip(" ")
     backslashes = len(pattern) - len(pattern.rstrip("\\"))

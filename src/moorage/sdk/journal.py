@@ -99,7 +99,7 @@ class Journal:
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
-        """Alone among all runs that use this directory, while account nonces are handed out."""
+        """Holds a lock on this directory, so that no other run takes the same account nonce."""
         handle = self._open(self.path.with_suffix(".lock"))
         try:
             while not _try_lock(handle):  # noqa: ASYNC110 - the lock is the system's

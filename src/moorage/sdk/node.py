@@ -71,7 +71,7 @@ class Node:
         return Holdings(AtomicUnits(self._read(decode_uint256, tokens)), self._quantity(wei))
 
     async def sending_terms(self, wallet: str, call: dict[str, str]) -> SendingTerms:
-        """What sending `call` takes, with fees that bear the base fee's doubling.
+        """What sending `call` takes, with fees that suffice while the base fee doubles.
 
         Twice the base fee and the tip last for six full blocks: each raises it by an eighth at most
         (EIP-1559).

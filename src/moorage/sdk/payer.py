@@ -1,4 +1,4 @@
-"""A deploy or a top-up that pays its 402: at most once, whatever breaks in between.
+"""Deploys and tops up, and pays the 402: at most once, whatever breaks in between.
 
 A payment is written to the journal before it is broadcast. While the journal holds one for the
 same gateway, wallet and name whose outcome is open, that one is resumed: the same signed
@@ -58,7 +58,7 @@ _FINAL_402_CODES = frozenset({"payment_not_found", "payer_mismatch"})
 
 
 class PayStep(StrEnum):
-    """How far a payment is, for whoever watches."""
+    """How far a payment is."""
 
     RESUMED = "resumed"  # an open payment of an earlier run is used
     SIGNED = "signed"  # on the disk, about to be broadcast

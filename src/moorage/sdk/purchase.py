@@ -28,17 +28,17 @@ class Purchase(Protocol[Answer]):
 
     @property
     def journal_name(self) -> str:
-        """What its payments are recorded under: of those with one name, one is open at most."""
+        """The name its payments are recorded under; at most one payment a name is open."""
         ...
 
     @property
     def months(self) -> int | None:
-        """How many months are paid for; None when it is no matter of time."""
+        """How many months are paid for; None for credits."""
         ...
 
     @property
     def limit(self) -> MicroUsd | None:
-        """What it may cost at most, if that is known before the gateway says it."""
+        """The highest price to accept, if the purchase itself sets one."""
         ...
 
     async def ask(self, client: Client, *, chain: str, token: str) -> Answer:
@@ -50,11 +50,11 @@ class Purchase(Protocol[Answer]):
         ...
 
     async def recover(self, client: Client, payment: Payment, used: HashAlreadyUsed) -> Answer:
-        """What the payment has been used for already. Raises ClientError if that can't be told."""
+        """The answer that the payment led to before. Raises ClientError if it can't be found."""
         ...
 
     def taken(self, payment: Payment, answer: Answer) -> Payment:
-        """The payment as it is recorded once the gateway took it."""
+        """The payment as the journal keeps it after the gateway took it."""
         ...
 
 
@@ -91,7 +91,7 @@ class Deployment(msgspec.Struct, frozen=True):
         return await client.deploy_paid(self.request, proof)
 
     async def recover(self, client: Client, payment: Payment, used: HashAlreadyUsed) -> Deployed:
-        """The deployment it started; else one from the credits it became."""
+        """The deployment it started, or a new one from the credits that it became."""
         if used.project_id and used.deployment_id:
             message = "This payment had already started the deployment."
             return Deployed(
@@ -133,11 +133,11 @@ class Credit(msgspec.Struct, frozen=True):
         return await client.top_up(self._body, chain=chain, token=token)
 
     async def present(self, client: Client, proof: PaymentProof) -> ToppedUp:
-        """Has a payment credited: whatever it brought, once."""
+        """Asks to credit a payment: what it brought, once."""
         return await client.top_up_paid(self._body, proof)
 
     async def recover(self, client: Client, payment: Payment, used: HashAlreadyUsed) -> ToppedUp:  # noqa: ARG002 (as the protocol has it)
-        """Never: a payment of this wallet's is answered alike each time it is shown."""
+        """Raises `used`: the gateway answers a payment of this wallet the same each time."""
         raise used
 
     def taken(self, payment: Payment, answer: ToppedUp) -> Payment:  # noqa: ARG002 (as above)

@@ -170,7 +170,7 @@ class Transport:
             return response.status, response.headers, content
 
     async def _stream(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
-        """The bytes of an answer to a signed GET as they come, for as long as it is."""
+        """Yields the bytes of the answer to a signed GET as they come, until it ends."""
         signed = {**headers, **self._signed_headers("GET", path, None)}
         async with self._answer(
             "GET", path, body=None, headers=signed, read_seconds=_STREAM_SECONDS
@@ -199,7 +199,7 @@ class Transport:
         headers: Mapping[str, str],
         read_seconds: float,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer to be read; also while it is, what goes wrong is raised as ours."""
+        """Gives the answer to read; errors of the connection are raised as this package's."""
         if self._session is None:
             raise RuntimeError("use the client as an async context: async with Client(…) as client")
         timeout = aiohttp.ClientTimeout(
@@ -239,7 +239,7 @@ def path_of(*segments: str) -> str:
 
 
 def normalise_gateway_url(text: str) -> str:
-    """`text` as gateways are compared: no trailing slash, lower-case host, 127.0.0.1 for localhost.
+    """`text` in one spelling: no trailing slash, lower-case host, 127.0.0.1 for localhost.
 
     Raises ClientMisconfigured unless it is an http(s) URL without a query.
     """
@@ -290,7 +290,7 @@ async def read_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[ServerEven
 
 
 async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[str]:
-    """Without their ends: a line feed, after a carriage return or not."""
+    """The lines without their ends, LF or CRLF."""
     rest = b""
     async for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")

@@ -9,7 +9,7 @@ import pytest
 from moorage.cli.flags import AppFlags, setting_flags
 from moorage.cli.main import run
 from moorage.cli.variables import VariableReader
-from moorage.cli.wording import in_our_words
+from moorage.cli.wording import in_cli_words
 from moorage.planning import plan
 from moorage.wire.projects import ChangeBody
 
@@ -102,7 +102,7 @@ def test_what_no_flag_says_is_left_to_the_gateway() -> None:
     ],
 )
 def test_sentences_of_the_gateway_are_shown_with_flags_and_commands(said: str, shown: str) -> None:
-    assert in_our_words(said) == shown
+    assert in_cli_words(said) == shown
 
 
 @pytest.mark.parametrize(
@@ -114,4 +114,4 @@ def test_sentences_of_the_gateway_are_shown_with_flags_and_commands(said: str, s
     ],
 )
 def test_other_words_stay(said: str) -> None:
-    assert in_our_words(said) == said
+    assert in_cli_words(said) == said

@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.005
 
 
 class NodeRecord(ProcessRecord, frozen=True):
-    """What is noted of a started node: enough to know it again."""
+    """What identifies a started node later."""
 
     port: int
 
@@ -73,7 +73,7 @@ def anvil_command(*, anvil: Path, chain_id: int, port: int, state: Path) -> tupl
 
 
 def spawn(command: tuple[str, ...], *, port: int, log: Path) -> NodeRecord:
-    """Start `command` in a session of its own, its output appended to `log`. Raises OSError."""
+    """Starts `command` in a session of its own, its output appended to `log`. Raises OSError."""
     started = spawn_detached(
         command,
         directory=log.parent,
@@ -85,7 +85,7 @@ def spawn(command: tuple[str, ...], *, port: int, log: Path) -> NodeRecord:
 
 
 async def wait_until_listening(record: NodeRecord, *, timeout_seconds: float) -> bool:
-    """Whether the node came to listen on its port; False when it exited or took too long.
+    """Waits until the node listens; False when it exited or took too long.
 
     That something answers there says little: it could be another node's port by now.
     """

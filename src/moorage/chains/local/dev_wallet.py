@@ -13,14 +13,14 @@ PAYING_WALLETS = 8
 
 
 class DevWallet(msgspec.Struct, frozen=True):
-    """A wallet anybody on this machine may pay with."""
+    """A wallet that anybody on this machine may pay with."""
 
     address: str  # checksummed
     private_key: str  # 0x and 64 hex digits
 
 
 class DevWallets(msgspec.Struct, frozen=True):
-    """Whose money a local chain holds."""
+    """The wallets that a local chain funds."""
 
     pay_to: DevWallet  # where payments go
     relayer: DevWallet  # settles authorizations; needs gas, no tokens

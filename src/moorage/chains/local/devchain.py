@@ -60,24 +60,24 @@ class DevChain:
         return msgspec.structs.replace(self._chain, rpc_urls=(self.rpc_url,))
 
     async def start(self) -> Chain:
-        """Have the chain run and answer, its tokens in place and its wallets funded.
+        """Runs the chain, with its tokens in place and its wallets funded.
 
         Wallets are funded once: what they spent stays spent. Raises LocalChainFailed.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         self._take_lock()
         try:
-            self._node = await self._adopted()
+            self._node = await self._take_over()
             if self._node is None:
                 await self._start_node()
-            await self._furnish()
+            await self._provision()
         except BaseException:
             await self.stop()
             raise
         return self.chain
 
     async def keep_mining(self) -> None:
-        """Mine what the started node has overlooked, until cancelled."""
+        """Mines what the started node has overlooked, until cancelled."""
         client = self._client(self._running_node().port)
         try:
             await keep_mining(client)
@@ -85,12 +85,12 @@ class DevChain:
             await client.close()
 
     async def stop(self) -> None:
-        """End the node, which saves its state first. Nothing happens unless it was started."""
+        """Ends the node, which saves its state first; does nothing if it was not started."""
         await self._end_node()
         self._release_lock()
 
     def detach(self) -> None:
-        """Leave the node running for whoever starts this chain next."""
+        """Leaves the node running for the next start of this chain."""
         self._node = None
         self._release_lock()
 
@@ -119,7 +119,7 @@ class DevChain:
             raise LocalChainFailed(f"the local chain {self._chain.name} was not started")
         return self._node
 
-    async def _adopted(self) -> NodeRecord | None:
+    async def _take_over(self) -> NodeRecord | None:
         """The node an earlier DevChain left behind, if it still serves this chain.
 
         One that runs but doesn't answer is ended, lest two nodes write one state.
@@ -178,7 +178,7 @@ class DevChain:
         return _free_ports(_PORT_TRIES)
 
     def _mend_state(self) -> None:
-        """Set aside a state that a killed node left half written, for the last one that loaded.
+        """Replaces a state that a killed node left half written by the last one that loaded.
 
         anvil truncates the file before it writes, once a second.
         """
@@ -209,10 +209,10 @@ class DevChain:
         url = f"http://127.0.0.1:{port}"
         return RpcClient(msgspec.structs.replace(self._chain, rpc_urls=(url,)))
 
-    async def _furnish(self) -> None:
+    async def _provision(self) -> None:
         client = self._client(self._running_node().port)
         try:
-            await _furnish(client, self._chain, self._wallets)
+            await _provision(client, self._chain, self._wallets)
         except (ChainUnavailable, ValueError) as problem:
             raise LocalChainFailed(f"the local chain {self._chain.name}: {problem}") from problem
         finally:
@@ -234,7 +234,7 @@ class DevChain:
 
 
 async def keep_mining(client: RpcClient, *, every_seconds: float = 1.0) -> None:
-    """Mine, until cancelled, what waits in the pool of a node that mines each transaction at once.
+    """Mines what a node that mines at once left waiting in its pool, until cancelled.
 
     anvil at times leaves one lying that comes while it mines the one before (foundry issue 10122).
     What waits at two looks in a row was left; what came just now is about to be mined, and a block
@@ -257,8 +257,8 @@ def _hashes(pool: dict[str, dict[str, Any]]) -> set[str]:
     return {sent["hash"] for by_nonce in pool.values() for sent in by_nonce.values()}
 
 
-async def _furnish(client: RpcClient, chain: Chain, wallets: DevWallets) -> None:
-    """Put the tokens in place and fund wallets that never were, in two round trips.
+async def _provision(client: RpcClient, chain: Chain, wallets: DevWallets) -> None:
+    """Puts the tokens in place and funds wallets that were never funded, in two round trips.
 
     Then a block is mined: calls are run at the newest block's time, which would be 1970 on a chain
     without blocks, and long ago on one that slept. Authorizations would seem not yet valid.

@@ -13,7 +13,7 @@ from moorage.cli.exits import Exit
 from moorage.cli.flags import NO_FLAGS, AppFlags
 from moorage.cli.screen import Screen
 from moorage.cli.variables import VariableReader
-from moorage.cli.wording import in_our_words
+from moorage.cli.wording import in_cli_words
 
 
 def plan(
@@ -51,7 +51,7 @@ def plan(
     made = make_plan(tree, settings, asyncio.run(toolbox_here()))
     screen.document(made)
     for reason in made.because:
-        screen.result(f"- {in_our_words(reason)}")
+        screen.result(f"- {in_cli_words(reason)}")
     used = {**made.host_tools, **made.toolchains}
     versions = ", ".join(f"{name} {version}" for name, version in used.items())
     screen.result(f"{'versions:':<10}{versions or '(any)'}")

@@ -16,7 +16,7 @@ from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
 from moorage.cli.variables import VariableReader
 from moorage.cli.wallet.projects import find_project, status_text
-from moorage.cli.wording import in_our_words
+from moorage.cli.wording import in_cli_words
 from moorage.sdk.errors import ClientMisconfigured
 from moorage.wire.deployments import DeploymentProgress
 from moorage.wire.projects import ChangeBody, ProjectChanged, ProjectShown
@@ -193,7 +193,7 @@ def _change(project: str, change: ChangeBody, options: Options, *, follow: bool)
     changed, status = asyncio.run(make())
     screen.document(msgspec.to_builtins(changed) | ({"outcome": status} if status else {}))
     if status is None:
-        screen.result(f"{project}: {in_our_words(changed.message)}")
+        screen.result(f"{project}: {in_cli_words(changed.message)}")
         return Exit.OK
     screen.result(status_text(project, status))
     return following.exit_of(status, followed=True)

@@ -18,7 +18,7 @@ from moorage.cli.flags import NO_FLAGS, AppFlags
 from moorage.cli.paying import approver, payment_document, read_dollars, step_teller
 from moorage.cli.screen import Screen
 from moorage.cli.variables import VariableReader
-from moorage.cli.wording import in_our_words
+from moorage.cli.wording import in_cli_words
 from moorage.money import MicroUsd
 from moorage.sdk.archive import Collected, collect
 from moorage.sdk.client import Client
@@ -131,7 +131,7 @@ class _Session:
         ceiling: MicroUsd | None,
         follow: bool,
     ) -> Exit:
-        """Pays if it must, follows if it should, and says how it went."""
+        """Deploys, pays if asked to, follows if `follow`, and prints the outcome."""
         async with self._connection.signed_client() as client:
             if untitled:
                 request = await _titled(client, request)
@@ -174,7 +174,7 @@ class _Session:
 
 
 async def _titled(client: Client, request: DeployRequest) -> DeployRequest:
-    """The request with the title that its project has, if there is one: a redeploy keeps it."""
+    """The request with its project's present title, if there is a project."""
     for found in (await client.projects()).projects:
         if found.name == request.unique_name and found.display_name:
             return msgspec.structs.replace(request, display_name=found.display_name)
@@ -206,10 +206,10 @@ def deploy_lines(
     if status.status == "ready":
         yield f"{name} is live after {took_seconds:.1f} s: {status.endpoint}"
         if status.message:
-            yield in_our_words(status.message)
+            yield in_cli_words(status.message)
         yield f"Next: moorage status {name} · moorage projects · moorage delete {name}"
     elif status.status == "failed":
-        yield f"{name} failed: {in_our_words(status.reason or '')}"
+        yield f"{name} failed: {in_cli_words(status.reason or '')}"
         if status.log_tail:
             yield status.log_tail.rstrip()
         yield "Unspent credits stay with your wallet. Mend it and run the same command again."

@@ -83,7 +83,7 @@ def logs(
 
 
 async def _deployment(client: Client, project_id: str, *, build: bool) -> str:
-    """The one whose log is meant: for the app's the one that serves, else the newest."""
+    """The deployment whose log to show: the serving one for the app's log, else the newest."""
     if not build and (serving := (await client.project(project_id)).serving_deployment_id):
         return serving
     listed = (await client.deployments(project_id, limit=1)).deployments

@@ -12,7 +12,7 @@ from moorage.cli import following
 from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
-from moorage.cli.wording import in_our_words
+from moorage.cli.wording import in_cli_words
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured, NotFound
 from moorage.wire.deployments import DeploymentItem, DeploymentProgress
@@ -105,7 +105,7 @@ def status_text(project: str, answer: DeploymentProgress) -> str:
     if answer.status == "ready":
         return f"{project}: ready at {answer.endpoint}" + _after(answer.message)
     if answer.status == "failed":
-        failed = f"{project}: failed: {in_our_words(answer.reason or '')}"
+        failed = f"{project}: failed: {in_cli_words(answer.reason or '')}"
         return failed + _after(answer.log_tail) + _after(_next(answer))
     return f"{project}: {answer.status}" + (
         f" ({answer.deployment_status})" if answer.deployment_status else ""
@@ -114,7 +114,7 @@ def status_text(project: str, answer: DeploymentProgress) -> str:
 
 def _next(answer: DeploymentProgress) -> str:
     actions = " · ".join(answer.next_actions or [])
-    return actions and f"Next: {in_our_words(actions)}"
+    return actions and f"Next: {in_cli_words(actions)}"
 
 
 def _after(text: str | UnsetType) -> str:

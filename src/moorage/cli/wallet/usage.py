@@ -60,7 +60,7 @@ def usage(
 
 
 def _in_flags(refused: RequestRefused) -> RequestRefused:
-    """The refusal, told of the flag where it is of a field that a flag sets."""
+    """The refusal with the name of the flag in place of the field's."""
     field = str(refused.body.get("field"))
     return RequestRefused(
         status=refused.status,
