@@ -5,16 +5,20 @@ it stands still while the machine is down, and they are.
 """
 
 from moorage.clock import Clock
-from moorage.storage.apps import meter
-from moorage.storage.apps.meter import Reading
+from moorage.storage.apps import meters
+from moorage.storage.apps.meters import Reading
 from moorage.storage.database import Database, Transaction
 
 
 class BilledTime:
-    """Reads wall time once, at the very first start, and counts on from there."""
+    """Reads wall time once, at the very first start, and counts on from there.
 
-    def __init__(self, *, clock: Clock, boot_id: str) -> None:
+    Of each gateway, by its id, as each machine stands still for itself.
+    """
+
+    def __init__(self, *, clock: Clock, boot_id: str, gateway: str) -> None:
         self._clock = clock
+        self._gateway = gateway
         self._boot_id = boot_id
         self._ahead_ms = clock.now_ms() - self._monotonic_ms()
 
@@ -28,7 +32,7 @@ class BilledTime:
 
     async def resume(self, db: Database) -> int:
         """Go on from the last reading; gives the milliseconds that have gone by since, unread."""
-        reading = await meter.last(db)
+        reading = await meters.last(db, self._gateway)
         if reading is None:
             return 0
         monotonic_ms = self._monotonic_ms()
@@ -40,8 +44,9 @@ class BilledTime:
 
     async def note(self, tx: Transaction) -> None:
         """Keep how far it has come, for the next start."""
-        await meter.note(
+        await meters.note(
             tx,
+            self._gateway,
             Reading(
                 billed_ms=self.now_ms(), monotonic_ms=self._monotonic_ms(), boot_id=self._boot_id
             ),

@@ -42,13 +42,14 @@ _ENOUGH_HOURS = max(WARNINGS_HOURS) + 3  # beyond every warning, whatever is not
 class Metering:
     """Charges run intervals hour by hour, and at their end.
 
-    `boot_id` tells one run of the machine, and so of its apps, from the next.
+    `boot_id` tells one run of the machine, and so of its apps, from the next; `gateway` is the id
+    under which this one's billed time is kept.
     """
 
-    def __init__(self, *, db: Database, clock: Clock, boot_id: str = "") -> None:
+    def __init__(self, *, db: Database, clock: Clock, boot_id: str = "", gateway: str = "") -> None:
         self._db = db
         self._clock = clock
-        self.time = BilledTime(clock=clock, boot_id=boot_id)
+        self.time = BilledTime(clock=clock, boot_id=boot_id, gateway=gateway)
 
     async def resume(self, serving: Collection[str]) -> None:
         """After a start: bill on from where the last gateway stopped.

@@ -30,7 +30,12 @@ class LedgerServices:
 
     @cached_property
     def metering(self) -> Metering:
-        return Metering(db=self._core.db, clock=self._core.clock, boot_id=boot_id())
+        return Metering(
+            db=self._core.db,
+            clock=self._core.clock,
+            boot_id=boot_id(),
+            gateway=self._core.leases.holder,
+        )
 
     @cached_property
     def build_time(self) -> BuildTime:

@@ -15,7 +15,7 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import intervals, projects
 from moorage.storage.database import Database
 from moorage.storage.money import accounts
-from records_fixture import ALICE, BOB, add_project, fund
+from records_fixture import ALICE, BOB, GATEWAY, OTHER_GATEWAY, add_project, fund
 
 HOURLY = 1_000
 MONTHLY = MicroUsd(730 * HOURLY)
@@ -213,6 +213,26 @@ async def test_time_the_machine_was_down_is_not_billed(db: Database, clock: Mova
     assert await burned(db) == HOURLY
     await end(db, after, project)
     assert await burned(db) == HOURLY
+
+
+async def test_each_gateway_goes_on_from_its_own_reading(db: Database, clock: MovableClock) -> None:
+    """The machine of one stands still for an hour; its billed time has too, when it is back."""
+    first = Metering(db=db, clock=clock, boot_id="one", gateway=GATEWAY)
+    await first.tick()
+    noted_ms = first.time.now_ms()
+    clock.advance(HOUR_MS)
+    second = Metering(db=db, clock=clock, boot_id="another machine's", gateway=OTHER_GATEWAY)
+    await second.resume(set())
+    assert second.time.now_ms() == noted_ms  # new here, it goes on from what is known
+    clock.advance(HOUR_MS)
+    await second.tick()
+
+    back = Metering(db=db, clock=clock, boot_id="two", gateway=GATEWAY)
+    await back.resume(set())
+    assert back.time.now_ms() == noted_ms
+    again = Metering(db=db, clock=clock, boot_id="another machine's", gateway=OTHER_GATEWAY)
+    await again.resume(set())
+    assert again.time.now_ms() == second.time.now_ms() == noted_ms + HOUR_MS
 
 
 async def test_interval_begun_after_the_last_tick_before_a_crash_is_billed_no_earlier(

@@ -208,3 +208,26 @@ def migrate_to(path: Path, revision: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
     engine.dispose()
+
+
+def test_entries_keep_their_order_and_meters_their_reading(tmp_path: Path) -> None:
+    path = tmp_path / "older.db"
+    migrate_to(path, "0013")
+    connection = sqlite3.connect(path)
+    for posting in ("z", "a", "m"):
+        connection.execute("INSERT INTO postings VALUES (?, 'payment', 1)", (posting,))
+        connection.execute("INSERT INTO entries VALUES (?, 'wallet:0xa', 5)", (posting,))
+        connection.execute("INSERT INTO entries VALUES (?, 'received:1:usdc', -5)", (posting,))
+    connection.execute("DELETE FROM entries WHERE posting_id = 'z'")
+    connection.execute("INSERT INTO meter VALUES (1, 70, 7, 'boot')")
+    numbered = "SELECT rowid, posting_id, account, amount_micro_usd FROM entries ORDER BY rowid"
+    before = connection.execute(numbered).fetchall()
+    connection.commit()
+    migrate(path)
+    by_place = "SELECT place, posting_id, account, amount_micro_usd FROM entries ORDER BY place"
+    assert connection.execute(by_place).fetchall() == before
+    assert [row[1] for row in before] == ["a", "a", "m", "m"]
+    connection.execute("INSERT INTO entries VALUES (NULL, 'z', 'earned', 0)")
+    assert connection.execute("SELECT max(place) FROM entries").fetchone() == (before[-1][0] + 1,)
+    assert connection.execute("SELECT * FROM meters").fetchall() == [("", 70, 7, "boot")]
+    connection.close()

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, exists, literal, null, or_, select, union_all, update
+from sqlalchemy import bindparam, exists, func, literal, null, or_, select, union_all, update
 
 from moorage.records.deployment import UNDER_WAY
 from moorage.records.project import ProjectStatus
 from moorage.storage.database import Database, Statement, Transaction
-from moorage.storage.schema import deployments, meter, projects, wallets
+from moorage.storage.schema import deployments, meters, projects, wallets
 
 _living = projects.c.deleted_at_ms.is_(None)
 _SET_OF_WALLET = Statement(
@@ -28,7 +28,7 @@ _of_what_was_suspended = (
 _UNBLOCK_SERVED = Statement(
     update(projects)
     .where(*_of_what_was_suspended, projects.c.serving_deployment_id.is_not(None))
-    .values(suspended_at_ms=select(meter.c.billed_ms).scalar_subquery())
+    .values(suspended_at_ms=select(func.max(meters.c.billed_ms)).scalar_subquery())
 )
 _UNBLOCK_UNSERVED = Statement(
     update(projects)

@@ -11,7 +11,7 @@ from moorage.records.settlement import SettlementStatus
 from moorage.storage.database import Statement, Transaction
 from moorage.storage.schema import (
     events,
-    meter,
+    meters,
     payments,
     postings,
     projects,
@@ -60,7 +60,7 @@ _INTERVALS = Statement(
         projects.c.monthly_price_micro_usd,
     ).join(projects, projects.c.id == run_intervals.c.project_id)
 )
-_BILLED_UP_TO = Statement(select(meter.c.billed_ms))
+_BILLED_UP_TO = Statement(select(func.max(meters.c.billed_ms)))
 _UNRESOLVED = Statement(
     select(settlements.c.id, settlements.c.valid_before).where(
         settlements.c.status.in_([SettlementStatus.INTENDED, SettlementStatus.SENT])

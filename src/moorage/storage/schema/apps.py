@@ -250,11 +250,11 @@ leases = Table(
     Column("expires_at_ms", BigInteger, nullable=False),
 )
 
-meter = Table(
-    "meter",
+meters = Table(
+    "meters",
     metadata,
-    # One row, of id 1: how far billed time had come at the last tick, and when that was.
-    Column("id", Integer, primary_key=True),
+    # How far a gateway's billed time had come at its last tick, and when that was.
+    Column("gateway", Text, primary_key=True),  # its id; "" before they had one
     Column("billed_ms", BigInteger, nullable=False),
     Column("monotonic_ms", BigInteger, nullable=False),  # since the machine was started
     Column("boot_id", Text, nullable=False),  # of that run of the machine
