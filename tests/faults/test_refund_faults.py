@@ -116,18 +116,31 @@ async def test_refund_is_paid_once(stage: Stage, step: str, fault: str) -> None:
     await cell.pay(by_transaction)
     await cell.until_ready(await cell.insist())
     await mine(cell.rpc_url, 3)
-    async with asyncio.timeout(PATIENCE_SECONDS), AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
         operator = Operator(cell, stack)
         stack.enter_context(armed(operator.reach))
-        await suffer(operator, cell, step, fault)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await suffer(operator, cell, step, fault)
         await stage.recover()
-        while books.refunds(stage, cell.wallet) != [("refunded", "safe")]:
-            with suppress(MoorageError):
-                await operator.begin()
-            await mine(cell.rpc_url)
-            await asyncio.sleep(0.1)
+        await insist(operator, cell)
     assert await books.returned(stage, cell.wallet) == AMOUNT
     await cell.check()
+
+
+async def insist(operator: Operator, cell: Cell) -> None:
+    """Begin it until it is in the books as paid for good; a time-out says what stood in the way."""
+    refused: list[str] = []
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while books.refunds(cell.stage, cell.wallet) != [("refunded", "safe")]:
+                try:
+                    await operator.begin()
+                except MoorageError as error:
+                    refused.append(repr(error))
+                await mine(cell.rpc_url)
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        pytest.fail(f"{refused[-3:]}\n{cell.stage.log[-5_000:]}")
 
 
 async def suffer(operator: Operator, cell: Cell, step: str, fault: str) -> None:
