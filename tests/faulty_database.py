@@ -17,6 +17,7 @@ class FaultyDatabase(SqliteDatabase):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.forgets_answers = False
+        self.refused_reads = 0
 
     def refuse_writes(self) -> None:
         """Has every write fail, as on a full disk."""
@@ -25,12 +26,21 @@ class FaultyDatabase(SqliteDatabase):
     def allow_writes(self) -> None:
         self._writer.execute("PRAGMA query_only = OFF")
 
-    def refuse_reads(self) -> None:
-        """Has every read outside of transactions fail."""
-        self._reader.set_progress_handler(lambda: 1, 1)
+    def refuse_reads(self, *, after_steps: int = 1) -> None:
+        """Has every read outside of transactions fail, once SQLite has gone so many steps."""
+
+        def refuse() -> int:
+            self.refused_reads += 1
+            return 1
+
+        self._reader.set_progress_handler(refuse, after_steps)
 
     def allow_reads(self) -> None:
         self._reader.set_progress_handler(None, 0)
+
+    def judge_checkpoints(self, judge: Callable[..., int]) -> None:
+        """Asks `judge` about whatever a checkpoint does: see `sqlite3.set_authorizer`."""
+        self._checkpointer.set_authorizer(judge)
 
     def delay_commits(self, until: Callable[[], object]) -> None:
         """Has durable commits wait until `until` returns, which is called in another thread."""

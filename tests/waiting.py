@@ -1,8 +1,8 @@
 """Waiting for what happens by itself."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 Condition = Callable[[], Awaitable[bool]] | Callable[[], bool]
@@ -16,6 +16,13 @@ async def until(condition: Condition, *, seconds: float = 60, pause_seconds: flo
     async with asyncio.timeout(seconds):
         while not await _holds(condition):
             await asyncio.sleep(pause_seconds)
+
+
+async def seen_through(work: Coroutine[Any, Any, None]) -> None:
+    """Do it, and wait for all tasks that it began."""
+    before = asyncio.all_tasks()
+    await work
+    await asyncio.gather(*(asyncio.all_tasks() - before))
 
 
 async def _holds(condition: Condition) -> bool:

@@ -25,7 +25,7 @@ from moorage.storage.database import Database
 from moorage.storage.vault import Vault
 from receiver import Answer, Receiver, receiving
 from records_fixture import ALICE, GATEWAY, fund
-from waiting import until
+from waiting import seen_through, until
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 DEV = Destinations(allow=LOOPBACK)
@@ -391,8 +391,7 @@ async def test_any_other_answer_is_tried_again_before_the_next_event(
 
 async def look(office: PostOffice) -> None:
     """One look, whose attempts are seen to their end."""
-    await office.worker.look()
-    await asyncio.gather(*office.worker._under_way.values())
+    await seen_through(office.worker.look())
 
 
 async def test_gone_removes_the_webhook(receiver: Receiver, office: PostOffice) -> None:

@@ -238,21 +238,11 @@ TESTS = {
 }
 PRIVATE = re.compile(r"_(?!replace$|asdict$|fields$)[a-z]\w*")  # but of a named tuple
 REACHING_YET = {
-    "test_admission.py",
-    "test_database.py",
-    "test_deletion.py",
-    "test_delivery_order.py",
     "test_disk_space.py",
-    "test_eip3009.py",
     "test_hold.py",
     "test_ledger.py",
-    "test_paywall.py",
-    "test_reconciler.py",
-    "test_schema.py",
-    "test_sdk_offer.py",
     "test_topup_amount.py",
     "test_volumes.py",
-    "test_webhooks.py",
 }
 """Tests that still use private names; no other may."""
 

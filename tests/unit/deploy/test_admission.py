@@ -192,7 +192,7 @@ async def fund_from(gate: Gate, tx: str) -> None:
     """Credit a transaction without answering the request that showed it."""
     offered = attempt(tx=tx)
     assert offered.evidence is not None
-    await gate.admission._paywall.take(
+    await gate.paywall.take(
         offered.evidence, wallet=ALICE, body_digest=offered.request_digest, unique_name="hello"
     )
 

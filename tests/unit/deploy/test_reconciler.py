@@ -529,9 +529,9 @@ async def test_loop_outlives_a_database_that_is_away(
     yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PERIOD_SECONDS", 0.001)
-    yard.db.refuse_reads()  # every read is interrupted
+    yard.db.refuse_reads()
     loop = asyncio.create_task(yard.reconciler.run())
-    await asyncio.sleep(0.01)
+    await until(lambda: yard.db.refused_reads > 1)
     yard.db.allow_reads()
     yard.runtime.die(app.id)
     await until(lambda: app.id in yard.runtime.apps)

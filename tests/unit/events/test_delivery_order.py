@@ -31,6 +31,7 @@ from moorage.records.webhook import DeliveryStatus
 from moorage.storage import events
 from moorage.storage.vault import Vault
 from records_fixture import ALICE, BOB, GATEWAY
+from waiting import seen_through
 from yielding import YieldingDatabase
 
 WALLETS = (ALICE, BOB)
@@ -209,8 +210,7 @@ class Queues(RuleBasedStateMachine):
         await self.webhooks.redeliver(wallet, page[0].id if page else "evt_unknown")
 
     async def _look(self) -> None:
-        await self.worker.look()
-        await asyncio.gather(*self.worker._under_way.values())
+        await seen_through(self.worker.look())
 
     async def _standing(self, wallet: str) -> tuple[int, int | None]:
         standing = await events.standing(self.db, wallet)

@@ -367,12 +367,12 @@ async def test_anothers_authorization_is_not_settled(
 
 
 async def test_settlement_that_was_reverted_is_unknown_and_never_asks_to_pay(
-    settling: Paywall, chain: FakeVerifier
+    settling: Paywall, chain: FakeVerifier, settlements: FakeSettlements
 ) -> None:
     evidence = authorizes()
     receipt = await authorize(settling, evidence)
     other = authorizes()
-    settled = await settling._settlements.settle(
+    settled = await settlements.settle(
         chain=ARBITRUM, token=USDC, authorization=other.authorization, unique_name="hello"
     )
     del chain.transfers_of[settled]

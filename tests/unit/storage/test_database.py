@@ -274,9 +274,11 @@ async def test_read_only_file_is_unavailable_and_passes(db: FaultyDatabase) -> N
     assert await usable(db)
 
 
-async def test_damaged_file_is_unavailable(db: FaultyDatabase, db_path: Path) -> None:
+async def test_damaged_file_is_unavailable(
+    db: FaultyDatabase, db_path: Path, other: sqlite3.Connection
+) -> None:
     await add(db, ALICE, 5)
-    db._checkpointer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     size = db_path.stat().st_size
     with db_path.open("r+b") as file:
         file.seek(4096)
@@ -297,8 +299,7 @@ async def test_check_says_when_reads_fail(db: FaultyDatabase) -> None:
 
 
 async def test_error_in_the_middle_of_the_rows_is_unavailable(db: FaultyDatabase) -> None:
-    calls = iter([0] * 20)
-    db._reader.set_progress_handler(lambda: next(calls, 1), 1_000)
+    db.refuse_reads(after_steps=20_000)
 
     with pytest.raises(DatabaseUnavailable):
         await db.all(MANY_ROWS)
@@ -342,7 +343,7 @@ async def test_checkpoints_go_on_after_one_failed(
         loop.call_soon_threadsafe(refused.set)
         return sqlite3.SQLITE_DENY
 
-    db._checkpointer.set_authorizer(judge)
+    db.judge_checkpoints(judge)
     checkpointing = asyncio.create_task(db.run())
     await add(db, ALICE)
     before = db_path.read_bytes()
