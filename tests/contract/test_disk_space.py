@@ -79,8 +79,8 @@ async def test_app_that_fills_the_machines_disk_is_ended_at_the_reserve(
         assert await told(runtime) == Incident("greedy", IncidentKind.NO_SPACE)
         await until(
             lambda: (
-                "greedy" not in runtime._machine.cgroups.names()
-                or not runtime._machine.cgroups.pids("app-greedy")
+                "greedy" not in runtime._host.cgroups.names()
+                or not runtime._host.cgroups.pids("app-greedy")
             )
         )
         assert get(keeper.address) == "kept"
@@ -92,7 +92,7 @@ async def test_app_that_fills_the_machines_disk_is_ended_at_the_reserve(
         assert (await runtime.disks()).held == {"greedy"}
         assert set(await runtime.running()) == {"keeper"}
         await runtime.remove("greedy")
-        await until(lambda: not runtime._machine.space.held)
+        await until(lambda: not runtime._host.space.held)
     assert not errors_in(disk / "state/volumes/keeper/disk.img")
 
 
@@ -109,7 +109,7 @@ async def test_volume_is_written_to_whatever_else_fills_the_disk(disk: Path, sou
 async def test_app_is_stopped_started_and_removed_on_a_full_disk(disk: Path, source: Path) -> None:
     async with opened(make_sandbox(disk / "state")) as runtime:
         await begin(runtime, "keeper", KEEPER, WITH_VOLUME, source)
-        subprocess.run(["sync", "-f", runtime._place("keeper").disk.mount_point], check=True)
+        subprocess.run(["sync", "-f", runtime._directory("keeper").disk.mount_point], check=True)
         filler = fill(disk)
         await runtime.stop("keeper")
         assert await runtime.running() == {}
@@ -142,7 +142,7 @@ async def test_volume_with_errors_is_mended_at_the_next_start(
     """Its owner is told; a start after that finds nothing."""
     await begin(sandbox, "keeper", KEEPER, WITH_VOLUME, source)
     await sandbox.stop("keeper")
-    image = sandbox._machine.volume("keeper").disk.image
+    image = sandbox._host.volume("keeper").disk.image
     damaged = "set_super_value state 3\nclri <11>\n"  # <11> is lost+found
     subprocess.run(["debugfs", "-w", "-f", "-", image], input=damaged, text=True, check=True)
     assert errors_in(image)
@@ -165,7 +165,7 @@ async def test_app_disk_with_errors_is_mended_at_the_next_start(
     await build(sandbox, source, plan())
     await start(sandbox, plan())
     await sandbox.stop("first")
-    image = sandbox._place("first").disk.image
+    image = sandbox._directory("first").disk.image
     subprocess.run(["debugfs", "-w", "-R", "set_super_value state 2", image], check=True)
     await start(sandbox, plan(), limits=LIMITS)
     await sandbox.stop("first")

@@ -67,7 +67,7 @@ async def said(instance: Instance, expression: str) -> object:
 
 
 def volume_of(runtime: Sandbox, name: str = "shop") -> Volume:
-    return runtime._machine.volume(name)
+    return runtime._host.volume(name)
 
 
 async def test_what_an_app_writes_to_data_outlives_its_deployment(

@@ -1,7 +1,7 @@
 """Why a build or an app failed, in words for its deployer; the same in both modes."""
 
 from moorage.engines.engine import BuildSpec, InstanceSpec
-from moorage.engines.host.deployment_directory import Place
+from moorage.engines.host.deployment_directory import DeploymentDirectory
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
 
@@ -13,23 +13,23 @@ def shell_code(returncode: int) -> int:
     return 128 - returncode if returncode < 0 else returncode
 
 
-def build_tail(place: Place) -> str:
+def build_tail(directory: DeploymentDirectory) -> str:
     """The last lines of the build."""
-    return place.logs.tail(LogKind.BUILD, _TAIL_CHARS)
+    return directory.logs.tail(LogKind.BUILD, _TAIL_CHARS)
 
 
-def last_words(place: Place) -> str:
+def last_words(directory: DeploymentDirectory) -> str:
     """The last lines of the app, all that it has written by now among them; blocks."""
-    place.logs.drain(LogKind.RUNTIME)
-    return place.logs.tail(LogKind.RUNTIME, _TAIL_CHARS)
+    directory.logs.drain(LogKind.RUNTIME)
+    return directory.logs.tail(LogKind.RUNTIME, _TAIL_CHARS)
 
 
-def timed_out(place: Place, spec: BuildSpec, command: str) -> DeployFailed:
+def timed_out(directory: DeploymentDirectory, spec: BuildSpec, command: str) -> DeployFailed:
     """A step of a build was still running when its time was over."""
     return DeployFailed(
         FailureCause.BUILD_TIMEOUT,
         f"the build took longer than {spec.timeout_seconds} s; `{command}` was still running",
-        log_tail=build_tail(place),
+        log_tail=build_tail(directory),
     )
 
 
@@ -47,11 +47,13 @@ def with_code(code: int | None) -> str:
     return "an unknown exit code" if code is None else f"exit code {code}"
 
 
-def not_bound(place: Place, spec: InstanceSpec, timeout_seconds: float) -> DeployFailed:
+def not_bound(
+    directory: DeploymentDirectory, spec: InstanceSpec, timeout_seconds: float
+) -> DeployFailed:
     """An app did not listen in time; blocks."""
     return DeployFailed(
         FailureCause.PORT_NOT_BOUND,
         f"`{spec.plan.start}` runs, but did not listen on a TCP port within"
         f" {timeout_seconds:g} s; let it listen on $PORT ({spec.plan.port})",
-        log_tail=last_words(place),
+        log_tail=last_words(directory),
     )

@@ -19,11 +19,11 @@ from moorage.engines.incidents import Incidents
 from moorage.engines.logs.collecting import Collecting
 from moorage.engines.logs.logs import Logs
 
-P = TypeVar("P", bound="Place")
+D = TypeVar("D", bound="DeploymentDirectory")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine(ABC, Generic[P]):
+class Host(ABC, Generic[D]):
     """What all deployments of a gateway share."""
 
     configuration: HostConfiguration
@@ -34,17 +34,17 @@ class Machine(ABC, Generic[P]):
     incidents: Incidents = field(default_factory=Incidents)
 
     @abstractmethod
-    def place(self, deployment_id: str) -> P:
-        """The place of a deployment, whether or not anything is there."""
+    def directory(self, deployment_id: str) -> D:
+        """The directory of a deployment, whether or not anything is there."""
 
-    def places(self) -> list[P]:
-        """Every place where something is."""
-        return [self.place(deployment_id) for deployment_id in sorted(self.known())]
+    def directories(self) -> list[D]:
+        """Every one in which something is."""
+        return [self.directory(deployment_id) for deployment_id in sorted(self.known())]
 
     def known(self) -> set[str]:
-        """The deployments that have a place where something is."""
-        with os.scandir(self.deployments) as places:  # many times, and so without making paths
-            return {place.name for place in places}
+        """The deployments that have a directory with something in it."""
+        with os.scandir(self.deployments) as directories:  # many times, and so without making paths
+            return {directory.name for directory in directories}
 
     @property
     def clock(self) -> Clock:
@@ -58,7 +58,7 @@ class Machine(ABC, Generic[P]):
 
     @property
     def deployments(self) -> Path:
-        """The directory of all places' directories."""
+        """The directory of all of them."""
         return self.configuration.state_dir / "deployments"
 
     @cached_property
@@ -72,32 +72,32 @@ class Machine(ABC, Generic[P]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place(ABC):
-    """One deployment's place. Methods block; call them from a thread."""
+class DeploymentDirectory(ABC):
+    """One deployment's directory. Methods block; call them from a thread."""
 
-    machine: Machine[Any]
+    host: Host[Any]
     deployment_id: str
 
     @property
-    def directory(self) -> Path:
+    def path(self) -> Path:
         """All that lies on the machine's own disk."""
-        return self.machine.deployments / self.deployment_id
+        return self.host.deployments / self.deployment_id
 
     @property
     def socket(self) -> Path:
-        """The door's socket."""
-        return self.machine.run_dir / f"{self.deployment_id}.sock"
+        """The socket proxy's socket."""
+        return self.host.run_dir / f"{self.deployment_id}.sock"
 
     @property
     def status_file(self) -> Path:
         """What bwrap says of the app it runs."""
-        return self.directory / "status.json"
+        return self.path / "status.json"
 
     @property
     def logs(self) -> Logs:
         """The two logs: beside the app's files, so that they outlive those."""
-        machine = self.machine
-        return Logs(directory=self.directory, collecting=machine.collecting, clock=machine.clock)
+        host = self.host
+        return Logs(directory=self.path, collecting=host.collecting, clock=host.clock)
 
     @property
     @abstractmethod
@@ -114,7 +114,7 @@ class Place(ABC):
 
     def write(self, record: Record) -> None:
         """Keep the record."""
-        record.write(self.directory)
+        record.write(self.path)
 
     def instance(self, listener: Listener) -> Instance:
         """The app, which runs and listens there."""

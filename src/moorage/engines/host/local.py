@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from moorage.engines.engine import Cursor, Incident, Instance, InstanceSpec, LogPage
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.deployment_directory import Machine, Place
+from moorage.engines.host.deployment_directory import DeploymentDirectory, Host
 from moorage.engines.host.exit_watcher import ExitWatcher
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
@@ -22,47 +22,47 @@ _ENDING_SECONDS = 1.0  # how long an app may take to end that listens no more
 _POLL_SECONDS = 0.005
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 
-M = TypeVar("M", bound=Machine[Any])
-P = TypeVar("P", bound=Place)
+H = TypeVar("H", bound=Host[Any])
+D = TypeVar("D", bound=DeploymentDirectory)
 
 logger = logging.getLogger(__name__)
 
 
-class Local(ABC, Generic[M, P]):
+class Local(ABC, Generic[H, D]):
     """An `Engine` but for how it isolates. Of one object, each deployment's calls wait in turn.
 
-    `M` is the machine as that way of isolating has it, `P` a deployment's place there.
+    `H` is the host as that way of isolating has it, `D` a deployment's directory there.
     """
 
     def __init__(self, configuration: HostConfiguration) -> None:
         self._configuration = configuration
-        self._opened: M | None = None
+        self._opened: H | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._ends = ExitWatcher(self._shut)
 
     @abstractmethod
-    def _close_machine(self, machine: M) -> None:
+    def _close_host(self, host: H) -> None:
         """Take away what all apps shared; they are stopped. Blocks."""
 
     @abstractmethod
-    def _live(self, place: P) -> Instance | None:
-        """The app, if it runs, listens where its door leads, and the door is open. Blocks."""
+    def _live(self, directory: D) -> Instance | None:
+        """The app, if it runs, listens where its proxy leads, and that is there. Blocks."""
 
     @abstractmethod
-    def _is_running(self, place: P) -> bool:
+    def _is_running(self, directory: D) -> bool:
         """Whether the app has a process. Blocks for microseconds."""
 
     @abstractmethod
-    def _has_ended(self, place: P) -> bool:
+    def _has_ended(self, directory: D) -> bool:
         """Whether the app's command has, though other processes may still be about to end."""
 
     @abstractmethod
-    async def _start(self, place: P, spec: InstanceSpec, timeout_seconds: float) -> Instance:
-        """Start what does not run of the app and its door; may leave half of it."""
+    async def _start(self, directory: D, spec: InstanceSpec, timeout_seconds: float) -> Instance:
+        """Start what does not run of the app and its socket proxy; may leave half of it."""
 
     @abstractmethod
-    async def _halt(self, place: P) -> None:
+    async def _halt(self, directory: D) -> None:
         """Stop the app, if there is one, and keep how it ended."""
 
     async def close(self, *, stop_apps: bool) -> None:
@@ -78,54 +78,54 @@ class Local(ABC, Generic[M, P]):
         if stop_apps:
             ids = await self.known()
             await asyncio.gather(*(self.stop(deployment_id) for deployment_id in ids))
-            await in_thread(self._close_machine, self._opened)
+            await in_thread(self._close_host, self._opened)
         self._opened = None
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
         """As `Engine.start`."""
-        async with self._alone(spec.deployment_id) as place:
-            require_built(place, "start")
-            if (instance := await in_thread(self._live, place)) is not None:
+        async with self._alone(spec.deployment_id) as directory:
+            require_built(directory, "start")
+            if (instance := await in_thread(self._live, directory)) is not None:
                 return instance
             try:
-                return await self._start(place, spec, timeout_seconds)
+                return await self._start(directory, spec, timeout_seconds)
             except BaseException:
-                await to_its_end(self._halt(place))
+                await to_its_end(self._halt(directory))
                 raise
 
     async def stop(self, deployment_id: str) -> None:
         """As `Engine.stop`."""
-        async with self._alone(deployment_id) as place:
-            await to_its_end(self._halt(place))
+        async with self._alone(deployment_id) as directory:
+            await to_its_end(self._halt(directory))
 
     async def discard(self, deployment_id: str) -> None:
         """As `Engine.discard`."""
-        async with self._alone(deployment_id) as place:
-            await to_its_end(self._halt(place))
-            if place.record is not None:
-                await in_thread(place.abandon)
+        async with self._alone(deployment_id) as directory:
+            await to_its_end(self._halt(directory))
+            if directory.record is not None:
+                await in_thread(directory.abandon)
 
     async def remove(self, deployment_id: str) -> None:
         """As `Engine.remove`."""
-        async with self._alone(deployment_id) as place:
-            await to_its_end(self._halt(place))
-            await in_thread(place.remove)
+        async with self._alone(deployment_id) as directory:
+            await to_its_end(self._halt(directory))
+            await in_thread(directory.remove)
 
     async def instance(self, deployment_id: str) -> Instance | None:
         """As `Engine.instance`."""
-        place = self._place(deployment_id)
-        found = await in_thread(self._live, place)
+        directory = self._directory(deployment_id)
+        found = await in_thread(self._live, directory)
         if found is None:
-            await self._wait_ended(place)
+            await self._wait_ended(directory)
         return found
 
     def memory_bytes(self) -> int:
         """As `Engine.memory_bytes`."""
-        return self._machine.shares.apps_bytes
+        return self._host.shares.apps_bytes
 
     async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
         """As `Engine.confine`."""
-        groups = self._machine.cgroups
+        groups = self._host.cgroups
         if groups is None:
             return False
         await in_thread(groups.confine, service, pid, memory_bytes=memory_bytes)
@@ -137,15 +137,15 @@ class Local(ABC, Generic[M, P]):
 
     async def next_incident(self) -> Incident:
         """As `Engine.next_incident`."""
-        return await self._machine.incidents.next()
+        return await self._host.incidents.next()
 
     async def known(self) -> set[str]:
         """As `Engine.known`."""
-        return self._machine.known()
+        return self._host.known()
 
     async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
         """As `Engine.log_tail`."""
-        return await in_thread(self._place(deployment_id).logs.tail, kind, max_bytes)
+        return await in_thread(self._directory(deployment_id).logs.tail, kind, max_bytes)
 
     async def read_log(
         self,
@@ -158,59 +158,59 @@ class Local(ABC, Generic[M, P]):
         limit: int = 10_000,
     ) -> LogPage:
         """As `Engine.read_log`."""
-        logs = self._place(deployment_id).logs
+        logs = self._directory(deployment_id).logs
         return await in_thread(
             logs.read, kind, after=after, since_ms=since_ms, tail=tail, limit=limit
         )
 
     async def note(self, deployment_id: str, text: str) -> None:
         """As `Engine.note`; what can't be written is left out."""
-        await in_thread(self._place(deployment_id).logs.note, LogKind.RUNTIME, text)
+        await in_thread(self._directory(deployment_id).logs.note, LogKind.RUNTIME, text)
 
     @property
-    def _machine(self) -> M:
+    def _host(self) -> H:
         if self._opened is None:
             raise RuntimeError("the runtime is not open")
         return self._opened
 
-    def _place(self, deployment_id: str) -> P:
-        place: P = self._machine.place(checked(deployment_id))
-        return place
+    def _directory(self, deployment_id: str) -> D:
+        directory: D = self._host.directory(checked(deployment_id))
+        return directory
 
     @asynccontextmanager
-    async def _alone(self, deployment_id: str) -> AsyncIterator[P]:
-        place = self._place(deployment_id)
+    async def _alone(self, deployment_id: str) -> AsyncIterator[D]:
+        directory = self._directory(deployment_id)
         lock = self._locks.setdefault(deployment_id, asyncio.Lock())
         async with lock:
-            yield place
+            yield directory
 
-    def _watch_ends(self, places: Iterable[P]) -> None:
+    def _watch_ends(self, directories: Iterable[D]) -> None:
         """Have the ends of apps told: of these, which run already, and of those to come."""
-        self._machine.incidents.open()
+        self._host.incidents.open()
         self._ends.open()
-        for place in places:
-            self._ends.watch(place.deployment_id, place.status_file)
+        for directory in directories:
+            self._ends.watch(directory.deployment_id, directory.status_file)
 
     def _shut(self, deployment_id: str) -> bool:
         """Let nobody in where the app has ended; False where it has not, or somebody sees to it."""
         lock = self._locks.get(deployment_id)
-        place = self._place(deployment_id)
-        if (lock is not None and lock.locked()) or not self._has_ended(place):
+        directory = self._directory(deployment_id)
+        if (lock is not None and lock.locked()) or not self._has_ended(directory):
             return False
-        place.socket.unlink(missing_ok=True)
+        directory.socket.unlink(missing_ok=True)
         return True
 
-    async def _is_gone(self, place: P) -> bool:
+    async def _is_gone(self, directory: D) -> bool:
         """Whether the app has no process; once its command has ended, the others are waited for."""
-        if self._has_ended(place):
-            await self._wait_ended(place)
-        return not self._is_running(place)
+        if self._has_ended(directory):
+            await self._wait_ended(directory)
+        return not self._is_running(directory)
 
-    async def _wait_ended(self, place: P) -> None:
+    async def _wait_ended(self, directory: D) -> None:
         """Until the app has ended, or for as long as that may take."""
-        now = place.machine.clock.monotonic_seconds
+        now = directory.host.clock.monotonic_seconds
         deadline = now() + _ENDING_SECONDS
-        while self._is_running(place) and now() < deadline:  # noqa: ASYNC110 (there is no event)
+        while self._is_running(directory) and now() < deadline:  # noqa: ASYNC110 (there is no event)
             await asyncio.sleep(_POLL_SECONDS)
 
     def _keep(self, *tasks: Coroutine[Any, Any, None]) -> None:
@@ -235,8 +235,8 @@ def checked(name: str) -> str:
     return name
 
 
-def require_built(place: Place, to: str) -> None:
+def require_built(directory: DeploymentDirectory, to: str) -> None:
     """Raise DeployFailed unless there is a finished build, to be started or copied."""
-    record = place.record
+    record = directory.record
     if record is None or not record.is_built:
         raise DeployFailed(FailureCause.INTERRUPTED, f"there is no finished build to {to}")

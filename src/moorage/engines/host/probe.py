@@ -5,8 +5,7 @@ import os
 import platform
 from pathlib import Path
 
-from moorage.engines.host import socket_proxy as door
-from moorage.engines.host import tool
+from moorage.engines.host import socket_proxy, tool
 from moorage.engines.host.cgroup import CONTROLLERS, Hierarchy, find_hierarchy
 from moorage.engines.host.listeners import first_listeners
 from moorage.engines.isolation import seccomp
@@ -48,7 +47,7 @@ MISSING_OOM_SCORE = (
 def missing_programs() -> list[str]:
     """A sentence when programs are missing, with the one command that installs them."""
     packages = {package for name, package in PROGRAMS.items() if not tool.found(name)}
-    if not os.access(door.PROXY, os.X_OK):
+    if not os.access(socket_proxy.PROXY, os.X_OK):
         packages.add("systemd")
     if not packages:
         return []

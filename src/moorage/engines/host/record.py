@@ -28,7 +28,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     deployment_id: str
     stage: Stage
-    listener: Listener | None = None  # where the door leads, once the app listens
+    listener: Listener | None = None  # where the socket proxy leads, once the app listens
     exit_code: int | None = None  # of an app that was stopped
     out_of_memory: bool = False
 

@@ -1,4 +1,4 @@
-"""The door to an app: a unix socket on the host that leads to the app's port inside.
+"""The socket proxy to an app: a unix socket on the host that leads to the app's port inside.
 
 systemd-socket-proxyd is handed the listening socket and runs in the app's network namespace as a
 user of its own, so it reaches what is bound to loopback only, and the app can't signal it. It
@@ -35,7 +35,7 @@ exec "$@"
 
 
 def limits(connections: int) -> Limits:
-    """What the door of an app may use that takes so many connections at once."""
+    """What the socket proxy of an app may use that takes so many connections at once."""
     memory = _IDLE_BYTES + connections * _CONNECTION_BYTES
     return Limits(memory_bytes=memory, cpu_millis=1000, pids=32, disk_bytes=0)
 
@@ -64,7 +64,7 @@ def listening(path: Path, *, mode: int) -> Iterator[socket.socket]:
         yield endpoint
 
 
-def open_door(
+def open_proxy(
     path: Path,
     *,
     groups: Sequence[Path],
@@ -73,7 +73,7 @@ def open_door(
     listener: Listener,
     connections: int,
 ) -> None:
-    """Open a door at `path` that leads to `listener`, as the door's user. Raises OSError."""
+    """Open a proxy at `path` that leads to `listener`, as a user of its own. Raises OSError."""
     enter = bubblewrap.identity_argv(netns=netns, uid=uid)
     inner = proxy_argv(enter, listener=listener, connections=connections)
     with listening(path, mode=0o666) as endpoint:

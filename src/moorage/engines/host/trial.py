@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from moorage.engines.engine import BuildSpec, Limits
 from moorage.engines.host import probe
-from moorage.engines.host.deployment_directory import Machine, Place
+from moorage.engines.host.deployment_directory import DeploymentDirectory, Host
 from moorage.errors import DeployFailed, IsolationMissing
 from moorage.planning.plan import Plan, Stack
 from moorage.threads import in_thread
@@ -17,20 +17,20 @@ _PLAN = Plan(
     port=1, build_env={}, run_env={}, because=(),
 )  # fmt: skip
 
-P = TypeVar("P", bound=Place)
+D = TypeVar("D", bound=DeploymentDirectory)
 
 
 async def trial(
-    machine: Machine[P], make: Callable[[P, BuildSpec], Awaitable[None]], limits: Limits
+    host: Host[D], make: Callable[[D, BuildSpec], Awaitable[None]], limits: Limits
 ) -> None:
     """Have `make` build it, and take it away again. Raises IsolationMissing."""
-    place = machine.place(f"trial-{uuid.uuid4().hex[:8]}")
+    directory = host.directory(f"trial-{uuid.uuid4().hex[:8]}")
     spec = BuildSpec(
-        deployment_id=place.deployment_id, source=machine.run_dir / EMPTY, plan=_PLAN,
+        deployment_id=directory.deployment_id, source=host.run_dir / EMPTY, plan=_PLAN,
         limits=limits, timeout_seconds=20,
     )  # fmt: skip
     try:
-        await make(place, spec)
+        await make(directory, spec)
     except OSError as error:
         raise IsolationMissing((f"a trial run failed: {error}",)) from error
     except DeployFailed as failed:
@@ -38,4 +38,4 @@ async def trial(
         problem = f"a trial run failed: {said}"
         raise IsolationMissing((problem, *probe.likely_causes())) from failed
     finally:
-        await in_thread(place.remove)
+        await in_thread(directory.remove)

@@ -42,8 +42,8 @@ class Slot:
         return _FIRST_UID + 2 * self.number
 
     @property
-    def door_uid(self) -> int:
-        """User and group id of the app's door, which the app can't signal."""
+    def proxy_uid(self) -> int:
+        """User and group id of the app's socket proxy, which the app can't signal."""
         return _FIRST_UID + 2 * self.number + 1
 
 

@@ -1,4 +1,4 @@
-"""An app: launching it so that it outlives the gateway, finding its port, its door, its end."""
+"""An app: launching it so that it outlives the gateway, its port, its socket proxy, its end."""
 
 import asyncio
 import os
@@ -11,14 +11,14 @@ import msgspec
 
 from moorage.engines.engine import AppExit, InstanceSpec, Limits
 from moorage.engines.failure import crashed, last_words, not_bound
-from moorage.engines.host import socket_proxy as door
+from moorage.engines.host import socket_proxy
 from moorage.engines.host.environment import app_environment
 from moorage.engines.host.listeners import Listener, choose
 from moorage.engines.host.record import Stage
 from moorage.engines.isolation.bubblewrap import parse_exit_code
 from moorage.engines.rootless import launch as launching
 from moorage.engines.rootless import listeners, pasta
-from moorage.engines.rootless.deployment_directory import Excess, Place
+from moorage.engines.rootless.deployment_directory import DeploymentDirectory, Excess
 from moorage.engines.rootless.processes import (
     Process,
     ProcessId,
@@ -47,26 +47,28 @@ _SHELLS = frozenset({"sh", "bash", "dash", "bwrap"})
 _KILLED = 137
 
 
-def launch(place: Place, spec: InstanceSpec, toolchains: Mapping[str, Path]) -> Record:
+def launch(
+    directory: DeploymentDirectory, spec: InstanceSpec, toolchains: Mapping[str, Path]
+) -> Record:
     """Start the app, detached, and keep which processes it is; blocks. Raises OSError."""
     record = Record(
-        deployment_id=place.deployment_id,
+        deployment_id=directory.deployment_id,
         stage=Stage.STARTED,
         memory_bytes=spec.limits.memory_bytes,
         disk_bytes=spec.limits.disk_bytes,
     )
-    place.write(record)
-    place.excess_file.unlink(missing_ok=True)
-    place.status_file.write_text("")
-    argv = launching.command_argv(place, spec.plan.start, spec.limits, building=False)
+    directory.write(record)
+    directory.excess_file.unlink(missing_ok=True)
+    directory.status_file.write_text("")
+    argv = launching.command_argv(directory, spec.plan.start, spec.limits, building=False)
     environment = app_environment(spec.plan, spec.variables)
     with (
-        place.logs.open_pipes(LogKind.RUNTIME) as pipes,
-        launching.options(place, spec.plan, environment, toolchains, building=False) as options,
+        directory.logs.open_pipes(LogKind.RUNTIME) as pipes,
+        launching.options(directory, spec.plan, environment, toolchains, building=False) as options,
     ):
         started = spawn(argv, {0: options, 1: pipes.out, 2: pipes.err})
     record = msgspec.structs.replace(record, pasta=started, holder=_holder(started))
-    place.write(record)
+    directory.write(record)
     return record
 
 
@@ -90,37 +92,37 @@ def is_running(record: Record | None) -> bool:
     return record is not None and is_alive(record.pasta)
 
 
-def has_ended(place: Place, record: Record | None) -> bool:
+def has_ended(directory: DeploymentDirectory, record: Record | None) -> bool:
     """Whether the app's command has, though other processes may still be about to end."""
-    return not is_running(record) or parse_exit_code(_status(place)) is not None
+    return not is_running(record) or parse_exit_code(_status(directory)) is not None
 
 
-def _status(place: Place) -> str:
+def _status(directory: DeploymentDirectory) -> str:
     try:
-        return place.status_file.read_text()
+        return directory.status_file.read_text()
     except FileNotFoundError:
         return ""
 
 
 async def wait_listening(
-    place: Place, record: Record, spec: InstanceSpec, *, timeout_seconds: float
+    directory: DeploymentDirectory, record: Record, spec: InstanceSpec, *, timeout_seconds: float
 ) -> Listener:
     """Where the app listens, once it does. Raises DeployFailed when it exits or never listens."""
-    clock, wanted = place.machine.clock, spec.plan.port
+    clock, wanted = directory.host.clock, spec.plan.port
     begun, other_since = clock.monotonic_seconds(), float("inf")
     while True:
         asked = clock.monotonic_seconds()
         last = asked - begun >= timeout_seconds
         found = choose(await in_thread(_listeners, record), wanted)
         if not is_running(record):
-            raise await in_thread(_crashed, place, record, spec)
+            raise await in_thread(_crashed, directory, record, spec)
         if found is not None:
             other_since = min(other_since, asked)
             patient = last or asked - other_since >= OTHER_PORT_GRACE_SECONDS
             if found.port == wanted or patient:
                 return found
         if last:
-            raise await in_thread(not_bound, place, spec, timeout_seconds)
+            raise await in_thread(not_bound, directory, spec, timeout_seconds)
         took = clock.monotonic_seconds() - asked
         await asyncio.sleep(max(_POLL_SECONDS, _POLL_SHARE * took))
 
@@ -131,33 +133,36 @@ def _listeners(record: Record) -> list[Listener]:
     return listeners.listeners(listeners.sockets_of(record.holder.pid))
 
 
-def _crashed(place: Place, record: Record, spec: InstanceSpec) -> DeployFailed:
-    tail = last_words(place)
-    ended = exit_of(place, record)
+def _crashed(directory: DeploymentDirectory, record: Record, spec: InstanceSpec) -> DeployFailed:
+    tail = last_words(directory)
+    ended = exit_of(directory, record)
     if ended is not None and ended.out_of_memory:
         size = f"{spec.limits.memory_bytes // (1024 * 1024)} MiB"
         reason = f"`{spec.plan.start}` needs more memory than the app's {size}"
         return DeployFailed(FailureCause.OUT_OF_MEMORY, reason, log_tail=tail)
-    if place.excess is Excess.DISK:
+    if directory.excess is Excess.DISK:
         return DeployFailed(FailureCause.OUT_OF_DISK, "the app's disk is full", log_tail=tail)
     return crashed(spec, code=None if ended is None else ended.exit_code, tail=tail)
 
 
-def open_door(place: Place, record: Record, listener: Listener) -> Record:
-    """A new door that leads to `listener`; an earlier one is closed. Raises OSError."""
-    close_door(place, record)
+def open_proxy(directory: DeploymentDirectory, record: Record, listener: Listener) -> Record:
+    """A new socket proxy that leads to `listener`; an earlier one is closed. Raises OSError."""
+    close_proxy(directory, record)
     if record.holder is None:
         raise ProcessLookupError("the app is gone")
-    inner = door.proxy_argv(
+    inner = socket_proxy.proxy_argv(
         pasta.enter_argv(record.holder.pid, _WITHOUT_RIGHTS),
         listener=listener,
-        connections=place.machine.configuration.traffic.app_connections,
+        connections=directory.host.configuration.traffic.app_connections,
     )
-    with door.listening(place.socket, mode=0o600) as endpoint, Path(os.devnull).open("r+b") as null:
+    with (
+        socket_proxy.listening(directory.socket, mode=0o600) as endpoint,
+        Path(os.devnull).open("r+b") as null,
+    ):
         nothing = null.fileno()
         opened = spawn(inner, {3: endpoint.fileno(), 0: nothing, 1: nothing, 2: nothing})
-    record = msgspec.structs.replace(record, door=opened, listener=listener)
-    place.write(record)
+    record = msgspec.structs.replace(record, proxy=opened, listener=listener)
+    directory.write(record)
     return record
 
 
@@ -166,18 +171,18 @@ _WITHOUT_RIGHTS = (
 )  # fmt: skip
 
 
-def close_door(place: Place, record: Record) -> None:
-    """End the door, if it is there."""
-    if record.door is not None:
-        send(record.door, signal.SIGKILL)
-        wait_until_dead([record.door])
-        reap(record.door.pid)
-    place.socket.unlink(missing_ok=True)
+def close_proxy(directory: DeploymentDirectory, record: Record) -> None:
+    """End the socket proxy, if it is there."""
+    if record.proxy is not None:
+        send(record.proxy, signal.SIGKILL)
+        wait_until_dead([record.proxy])
+        reap(record.proxy.pid)
+    directory.socket.unlink(missing_ok=True)
 
 
-def is_open(place: Place, record: Record) -> bool:
-    """Whether the app runs and its door is there."""
-    return is_running(record) and is_alive(record.door) and place.socket.is_socket()
+def is_open(directory: DeploymentDirectory, record: Record) -> bool:
+    """Whether the app runs and its socket proxy is there."""
+    return is_running(record) and is_alive(record.proxy) and directory.socket.is_socket()
 
 
 def limits_of(record: Record) -> Limits:
@@ -191,44 +196,44 @@ def limits_of(record: Record) -> Limits:
 
 
 def listens(record: Record) -> bool:
-    """Whether the app listens where its door leads."""
+    """Whether the app listens where its socket proxy leads."""
     return record.listener in _listeners(record)
 
 
 def connections(record: Record) -> int:
-    """How many connections the app has open where its door leads."""
+    """How many connections the app has open where its socket proxy leads."""
     if record.holder is None or record.listener is None or not is_running(record):
         return 0
     return listeners.connections(listeners.sockets_of(record.holder.pid), record.listener.port)
 
 
-def exit_of(place: Place, record: Record) -> AppExit | None:
+def exit_of(directory: DeploymentDirectory, record: Record) -> AppExit | None:
     """How the app ended; None while it runs, or when none was started."""
     if record.stage is not Stage.STARTED or is_running(record):
         return None
     if record.exit_code is not None:
         return AppExit(exit_code=record.exit_code, out_of_memory=record.out_of_memory)
     try:
-        code = parse_exit_code(place.status_file.read_text())
+        code = parse_exit_code(directory.status_file.read_text())
     except FileNotFoundError:
         return AppExit(exit_code=None, out_of_memory=False)
-    out_of_memory = place.ran_out_of_memory()
-    if code is None and (out_of_memory or place.excess is not None):
+    out_of_memory = directory.ran_out_of_memory()
+    if code is None and (out_of_memory or directory.excess is not None):
         code = _KILLED
-    return AppExit(exit_code=code, out_of_memory=out_of_memory or _said_so(place, code))
+    return AppExit(exit_code=code, out_of_memory=out_of_memory or _said_so(directory, code))
 
 
-def _said_so(place: Place, code: int | None) -> bool:
+def _said_so(directory: DeploymentDirectory, code: int | None) -> bool:
     """Whether an app that failed said that it was refused memory."""
     if code in (None, 0):
         return False
-    tail = last_words(place)
+    tail = last_words(directory)
     return any(word in tail for word in OUT_OF_MEMORY_WORDS)
 
 
-async def stop(place: Place, record: Record, *, grace_seconds: float) -> None:
+async def stop(directory: DeploymentDirectory, record: Record, *, grace_seconds: float) -> None:
     """End the app, politely first; it has `grace_seconds` to obey. Raises TimeoutError."""
-    clock = place.machine.clock
+    clock = directory.host.clock
     if record.pasta is None or record.holder is None or not is_running(record):
         return
     for process in _polite_targets(descendants(record.holder, await in_thread(everything))):
@@ -261,27 +266,27 @@ def _polite_targets(processes: list[Process]) -> list[Process]:
     ]
 
 
-def doors_to_nowhere() -> list[ProcessId]:
-    """Doors in whose network nothing else is: an app's that is gone, and whose record is, too."""
-    doors: dict[int, list[ProcessId]] = {}
+def stray_proxies() -> list[ProcessId]:
+    """Proxies in whose network nothing else is: of apps that are gone, with their records."""
+    proxies: dict[int, list[ProcessId]] = {}
     inhabited = set()
     for process in everything().values():
         network = network_of(process.id.pid)
         if network is None:
             continue
-        if command_line(process.id.pid)[:1] == [str(door.PROXY)]:
-            doors.setdefault(network, []).append(process.id)
+        if command_line(process.id.pid)[:1] == [str(socket_proxy.PROXY)]:
+            proxies.setdefault(network, []).append(process.id)
         else:
             inhabited.add(network)
-    return [it for network, them in doors.items() if network not in inhabited for it in them]
+    return [it for network, them in proxies.items() if network not in inhabited for it in them]
 
 
 def strangers(record: Record) -> list[ProcessId]:
-    """Processes in the app's network that the record does not name: doors of a crashed gateway."""
+    """Processes in the app's network that the record does not name: a crashed gateway's proxies."""
     if record.holder is None or not is_running(record):
         return []
     network, all_processes = network_of(record.holder.pid), everything()
-    known = {record.pasta, record.holder, record.door}
+    known = {record.pasta, record.holder, record.proxy}
     inside = {it.id for it in descendants(record.holder, all_processes)}
     return [
         process.id

@@ -9,7 +9,7 @@ from moorage.engines.host import tool
 from moorage.engines.host.environment import build_environment
 from moorage.engines.host.toolchains import ensured
 from moorage.engines.rootless import launch, pasta
-from moorage.engines.rootless.deployment_directory import Excess, Place
+from moorage.engines.rootless.deployment_directory import DeploymentDirectory, Excess
 from moorage.engines.rootless.processes import (
     ProcessId,
     descendants,
@@ -27,26 +27,26 @@ _FILE_TOO_LARGE = 128 + 25  # a shell's word for SIGXFSZ
 
 
 async def run_steps(
-    place: Place, spec: BuildSpec, watch: Watch, *, more: tuple[str, ...] = ()
+    directory: DeploymentDirectory, spec: BuildSpec, watch: Watch, *, more: tuple[str, ...] = ()
 ) -> None:
     """Install and build, as far as the plan has them; `more` are options for bwrap.
 
     Raises DeployFailed; leaves no process.
     """
-    plan, clock = spec.plan, place.machine.clock
+    plan, clock = spec.plan, directory.host.clock
     for sentence in plan.because:
-        place.logs.note(LogKind.BUILD, sentence)
+        directory.logs.note(LogKind.BUILD, sentence)
     steps = ((FailureCause.INSTALL_FAILED, plan.install), (FailureCause.BUILD_FAILED, plan.build))
     deadline = clock.monotonic_seconds() + spec.timeout_seconds
     for cause, command in steps:
         if command is not None:
-            await _run_step(place, spec, watch, cause, command, deadline, more)
+            await _run_step(directory, spec, watch, cause, command, deadline, more)
     if plan.install is not None or plan.build is not None:
-        await in_thread(place.clear_build_leftovers)
+        await in_thread(directory.clear_build_leftovers)
 
 
 async def _run_step(
-    place: Place,
+    directory: DeploymentDirectory,
     spec: BuildSpec,
     watch: Watch,
     cause: FailureCause,
@@ -54,40 +54,42 @@ async def _run_step(
     deadline: float,
     more: tuple[str, ...],
 ) -> None:
-    process = await _spawn(place, spec, command, more)
-    watching = asyncio.create_task(_watch(place, spec, watch, process.pid))
+    process = await _spawn(directory, spec, command, more)
+    watching = asyncio.create_task(_watch(directory, spec, watch, process.pid))
     try:
-        async with asyncio.timeout(deadline - place.machine.clock.monotonic_seconds()):
+        async with asyncio.timeout(deadline - directory.host.clock.monotonic_seconds()):
             code = shell_code(await process.wait())
     except TimeoutError:
-        raise timed_out(place, spec, command) from None
+        raise timed_out(directory, spec, command) from None
     finally:
         watching.cancel()
-        await to_its_end(_end(place, process))
+        await to_its_end(_end(directory, process))
     try:
         if code != 0:
-            raise _failure(place, cause, command, code)
+            raise _failure(directory, cause, command, code)
     finally:
-        await in_thread(place.remove_groups)
+        await in_thread(directory.remove_groups)
 
 
-async def _watch(place: Place, spec: BuildSpec, watch: Watch, pid: int) -> None:
+async def _watch(directory: DeploymentDirectory, spec: BuildSpec, watch: Watch, pid: int) -> None:
     if (running := find(pid)) is not None:
-        await watch.keep_watching(place, running.id, spec.limits)
+        await watch.keep_watching(directory, running.id, spec.limits)
 
 
-async def _spawn(place: Place, spec: BuildSpec, command: str, more: tuple[str, ...]) -> Process:
-    configuration = place.machine.configuration
+async def _spawn(
+    directory: DeploymentDirectory, spec: BuildSpec, command: str, more: tuple[str, ...]
+) -> Process:
+    configuration = directory.host.configuration
     toolchains = await ensured(configuration.toolchains, spec.plan.toolchains)
     environment = build_environment(spec.plan, configuration.build_env, spec.variables)
-    isolated = await in_thread(launch.command_argv, place, command, spec.limits, building=True)
+    isolated = await in_thread(launch.command_argv, directory, command, spec.limits, building=True)
     argv = pasta.attached_argv(isolated)
-    place.excess_file.unlink(missing_ok=True)
-    place.logs.note(LogKind.BUILD, f"$ {command}")
+    directory.excess_file.unlink(missing_ok=True)
+    directory.logs.note(LogKind.BUILD, f"$ {command}")
     with (
-        await in_thread(place.logs.open_pipes, LogKind.BUILD) as pipes,
+        await in_thread(directory.logs.open_pipes, LogKind.BUILD) as pipes,
         launch.options(
-            place, spec.plan, environment, toolchains, building=True, more=more
+            directory, spec.plan, environment, toolchains, building=True, more=more
         ) as options,
     ):
         # From the loop's own thread: the build dies with the thread that starts it.
@@ -102,14 +104,14 @@ async def _spawn(place: Place, spec: BuildSpec, command: str, more: tuple[str, .
         )
 
 
-async def _end(place: Place, process: Process) -> None:
+async def _end(directory: DeploymentDirectory, process: Process) -> None:
     """What runs inside dies with pasta, wherever it moved to."""
     left = await in_thread(_inside, process.pid)
     if process.returncode is None:
         process.kill()
     await process.wait()
     await in_thread(wait_until_dead, left)
-    await in_thread(place.logs.drain, LogKind.BUILD)
+    await in_thread(directory.logs.drain, LogKind.BUILD)
 
 
 def _inside(pid: int) -> list[ProcessId]:
@@ -117,12 +119,14 @@ def _inside(pid: int) -> list[ProcessId]:
     return [] if running is None else [it.id for it in descendants(running.id, among)]
 
 
-def _failure(place: Place, cause: FailureCause, command: str, code: int) -> DeployFailed:
-    tail = build_tail(place)
+def _failure(
+    directory: DeploymentDirectory, cause: FailureCause, command: str, code: int
+) -> DeployFailed:
+    tail = build_tail(directory)
     reason = f"`{command}` failed with exit code {code}"
-    if place.excess is Excess.DISK or code == _FILE_TOO_LARGE or _says(tail, _FULL_WORDS):
+    if directory.excess is Excess.DISK or code == _FILE_TOO_LARGE or _says(tail, _FULL_WORDS):
         return DeployFailed(FailureCause.OUT_OF_DISK, f"{reason}: the disk is full", log_tail=tail)
-    if place.ran_out_of_memory() or _says(tail, OUT_OF_MEMORY_WORDS):
+    if directory.ran_out_of_memory() or _says(tail, OUT_OF_MEMORY_WORDS):
         return DeployFailed(
             FailureCause.OUT_OF_MEMORY, f"{reason}: the build ran out of memory", log_tail=tail
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moorage.engines.engine import BuildSpec, Limits
 from moorage.engines.rootless import build
-from moorage.engines.rootless.deployment_directory import Place
+from moorage.engines.rootless.deployment_directory import DeploymentDirectory
 from moorage.engines.rootless.watch import Watch
 from moorage.planning.plan import Plan, Stack
 from moorage.records.log import LogKind
@@ -17,10 +17,10 @@ _SECONDS = 300
 _COMMAND = "cp -a /tmp/origin/app/. /app/ && cp -a /tmp/origin/home/. ~/"
 
 
-async def copy(origin: Place, place: Place, watch: Watch) -> None:
-    """Copy files and build log into an empty place. Raises DeployFailed, OSError."""
-    await build.run_steps(place, _spec(place.deployment_id), watch, more=_shown(origin))
-    await in_thread(place.logs.copy_from, origin.logs, LogKind.BUILD)
+async def copy(origin: DeploymentDirectory, directory: DeploymentDirectory, watch: Watch) -> None:
+    """Copy files and build log into an empty directory. Raises DeployFailed, OSError."""
+    await build.run_steps(directory, _spec(directory.deployment_id), watch, more=_shown(origin))
+    await in_thread(directory.logs.copy_from, origin.logs, LogKind.BUILD)
 
 
 def _spec(deployment_id: str) -> BuildSpec:
@@ -38,7 +38,7 @@ def _spec(deployment_id: str) -> BuildSpec:
     )  # fmt: skip
 
 
-def _shown(origin: Place) -> tuple[str, ...]:
+def _shown(origin: DeploymentDirectory) -> tuple[str, ...]:
     """bwrap's options that show another deployment's files."""
     return (
         "--ro-bind", str(origin.app), "/tmp/origin/app",  # noqa: S108 (nobody else is inside)

@@ -1,4 +1,4 @@
-"""A deployment's place: directories of the gateway's user, which nobody else may enter."""
+"""A deployment's directory: directories of the gateway's user, which nobody else may enter."""
 
 import os
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from pathlib import Path
 from moorage.engines.disks.disk import CACHES
 from moorage.engines.disks.trees import copy_tree, remove_all, remove_below
 from moorage.engines.engine import Limits
-from moorage.engines.host import deployment_directory as place
+from moorage.engines.host import deployment_directory as shared
 from moorage.engines.host import tool
 from moorage.engines.host.cgroup import APPS, BUILDS
 from moorage.engines.host.record import Stage
@@ -32,14 +32,14 @@ class Excess(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine(place.Machine["Place"]):
+class Host(shared.Host["DeploymentDirectory"]):
     """What all deployments of a gateway share."""
 
     hard_files: int  # descriptors that a process of the gateway may have
 
-    def place(self, deployment_id: str) -> "Place":
-        """The place of a deployment, whether or not anything is there."""
-        return Place(machine=self, deployment_id=deployment_id)
+    def directory(self, deployment_id: str) -> "DeploymentDirectory":
+        """The directory of a deployment, whether or not anything is there."""
+        return DeploymentDirectory(host=self, deployment_id=deployment_id)
 
     @property
     def rules(self) -> Path:
@@ -53,30 +53,30 @@ class Machine(place.Machine["Place"]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place(place.Place):
-    """One deployment's place; its directory's path marks the deployment's processes, too."""
+class DeploymentDirectory(shared.DeploymentDirectory):
+    """One deployment's directory; its directory's path marks the deployment's processes, too."""
 
-    machine: Machine
+    host: Host
 
     @property
     def app(self) -> Path:
         """The app's files, `/app` inside."""
-        return self.directory / "app"
+        return self.path / "app"
 
     @property
     def home(self) -> Path:
         """The app's home, `/home/app` inside."""
-        return self.directory / "home"
+        return self.path / "home"
 
     @property
     def tmp(self) -> Path:
         """A build's `/tmp`."""
-        return self.directory / "tmp"
+        return self.path / "tmp"
 
     @property
     def excess_file(self) -> Path:
         """What the last command was killed for, if the gateway killed it for too much."""
-        return self.directory / "excess"
+        return self.path / "excess"
 
     @property
     def excess(self) -> Excess | None:
@@ -99,16 +99,16 @@ class Place(place.Place):
     @property
     def record(self) -> Record | None:
         """What is known of the deployment."""
-        return Record.read(self.directory)
+        return Record.read(self.path)
 
     def begin(self) -> None:
-        """An empty place in stage BUILDING; what was there is removed."""
+        """An empty directory in stage BUILDING; what was there is removed."""
         self.remove()
-        self.directory.mkdir(parents=True, mode=0o700)
+        self.path.mkdir(parents=True, mode=0o700)
         self.logs.create()
         self.write(Record(deployment_id=self.deployment_id, stage=Stage.BUILDING))
         for name in ("app", "home", "tmp"):
-            (self.directory / name).mkdir(mode=0o700)
+            (self.path / name).mkdir(mode=0o700)
 
     def fill(self, source: Path) -> None:
         """Copy an upload's files in. Raises NotAFile, OSError."""
@@ -116,13 +116,13 @@ class Place(place.Place):
 
     def view(self, toolchains: Mapping[str, Path], *, building: bool) -> View:
         """What of the machine is shown inside; writes the app's `/etc`."""
-        etc = self.directory / "etc"
-        write_etc(etc, RESIDENT, self.machine.servers)
+        etc = self.path / "etc"
+        write_etc(etc, RESIDENT, self.host.servers)
         return View(
             app=self.app,
             home=self.home,
             etc=etc,
-            tools=self.machine.tools,
+            tools=self.host.tools,
             toolchains=toolchains,
             build_tmp=self.tmp if building else None,
         )
@@ -130,28 +130,28 @@ class Place(place.Place):
     def files(self, *, building: bool) -> Files:
         """What the script inside reads and writes."""
         return Files(
-            rules=self.machine.rules,
-            seccomp=self.machine.seccomp,
+            rules=self.host.rules,
+            seccomp=self.host.seccomp,
             status=None if building else self.status_file,
         )
 
     def make_group(self, limits: Limits, *, building: bool) -> list[Path]:
         """A new control group's directories; none where there are no control groups."""
-        if self.machine.cgroups is None:
+        if self.host.cgroups is None:
             return []
         group = self.build_group if building else self.app_group
-        self.machine.cgroups.create(group, limits)
-        return self.machine.cgroups.directories(group)
+        self.host.cgroups.create(group, limits)
+        return self.host.cgroups.directories(group)
 
     def remove_groups(self) -> None:
         """Kill what is in the control groups, and remove them."""
-        if self.machine.cgroups is not None:
+        if self.host.cgroups is not None:
             for group in (self.build_group, self.app_group):
-                self.machine.cgroups.remove(group)
+                self.host.cgroups.remove(group)
 
     def ran_out_of_memory(self) -> bool:
         """Whether the gateway, or the control group, killed the last command for its memory."""
-        groups = self.machine.cgroups
+        groups = self.host.cgroups
         both = (self.build_group, self.app_group)
         killed = groups is not None and any(groups.oom_kills(group) for group in both)
         return killed or self.excess is Excess.MEMORY
@@ -165,17 +165,17 @@ class Place(place.Place):
     def abandon(self) -> None:
         """Take away all but the logs and the record of a build that failed."""
         for name in ("app", "home", "tmp", "etc"):
-            remove_tree(self.directory / name)
+            remove_tree(self.path / name)
         self.write(Record(deployment_id=self.deployment_id, stage=Stage.FAILED))
 
     def remove(self) -> None:
         """Take away all there is on disk."""
         self.socket.unlink(missing_ok=True)
-        remove_tree(self.directory)
+        remove_tree(self.path)
 
     def used_bytes(self) -> int:
         """What the deployment has on disk, logs and all."""
-        return used_bytes(self.directory)
+        return used_bytes(self.path)
 
 
 def used_bytes(directory: Path) -> int:

@@ -14,7 +14,7 @@ from moorage.engines.host.record import Stage
 from moorage.engines.host.trial import EMPTY
 from moorage.engines.isolation import firewall, resolver, seccomp, shims
 from moorage.engines.rootless import app, pasta, probe
-from moorage.engines.rootless.deployment_directory import Machine
+from moorage.engines.rootless.deployment_directory import Host
 from moorage.engines.rootless.processes import (
     command_line,
     descendants,
@@ -32,9 +32,9 @@ _MIB = 1024 * 1024
 TRIAL_LIMITS = Limits(memory_bytes=128 * _MIB, cpu_millis=1000, pids=16, disk_bytes=8 * _MIB)
 
 
-def open_machine(
+def open_host(
     configuration: HostConfiguration, *, hierarchy: Hierarchy | None, accept_soft_limits: bool
-) -> Machine:
+) -> Host:
     """Set up what all apps share and sweep up; blocks. Raises IsolationMissing."""
     servers = resolver.find_servers()
     missing = probe.missing()
@@ -52,7 +52,7 @@ def open_machine(
     groups = None
     if hierarchy is not None:
         groups = Cgroups(hierarchy, f"moorage-{configuration.instance_id}")
-    machine = Machine(
+    host = Host(
         configuration=configuration,
         servers=servers,
         tools={**configuration.tools, **shims.write(configuration.run_dir / "bin")},
@@ -60,69 +60,69 @@ def open_machine(
         shares=open_groups(groups, configuration.memory),
         hard_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
     )
-    replace_file(machine.seccomp, seccomp.filter_bytes(shared_memory=machine.cgroups is not None))
-    replace_file(machine.rules, ruleset(_policy(machine)).encode())
-    machine.collecting.ensure()
-    sweep(machine)
-    return machine
+    replace_file(host.seccomp, seccomp.filter_bytes(shared_memory=host.cgroups is not None))
+    replace_file(host.rules, ruleset(_policy(host)).encode())
+    host.collecting.ensure()
+    sweep(host)
+    return host
 
 
-def close_machine(machine: Machine) -> None:
+def close_host(host: Host) -> None:
     """Take away what all apps shared; they must be stopped."""
-    machine.collecting.end()
-    if machine.cgroups is not None:
-        machine.cgroups.close()
-    for path in (machine.seccomp, machine.rules):
+    host.collecting.end()
+    if host.cgroups is not None:
+        host.cgroups.close()
+    for path in (host.seccomp, host.rules):
         path.unlink(missing_ok=True)
     for name in shims.SHIMS:
-        (machine.run_dir / "bin" / name).unlink()
+        (host.run_dir / "bin" / name).unlink()
     for directory in ("bin", EMPTY, "."):
-        (machine.run_dir / directory).resolve().rmdir()
+        (host.run_dir / directory).resolve().rmdir()
 
 
-def sweep(machine: Machine) -> None:
-    """End processes and remove places that no finished build accounts for."""
+def sweep(host: Host) -> None:
+    """End processes and remove directories that no finished build accounts for."""
     known = {}
-    for place in machine.places():
-        record = place.record
+    for directory in host.directories():
+        record = directory.record
         if record is None:
-            place.remove()
+            directory.remove()
             continue
-        known[str(place.directory)] = record
+        known[str(directory.path)] = record
         if record.stage is Stage.BUILDING:
-            place.abandon()
+            directory.abandon()
     ended = []
     for process in everything().values():
         marker = pasta.marker(command_line(process.id.pid))
-        if marker is None or Path(marker).parent != machine.deployments:
+        if marker is None or Path(marker).parent != host.deployments:
             continue
         if marker not in known or known[marker].pasta != process.id:
             logger.warning("a process of %s is nobody's: it is ended", Path(marker).name)
             ended += [process.id, *(it.id for it in descendants(process.id, everything()))]
             send(process.id, signal.SIGKILL)
     wait_until_dead(ended)
-    for place in machine.places():
-        record = place.record
+    for directory in host.directories():
+        record = directory.record
         for stranger in [] if record is None else app.strangers(record):
             send(stranger, signal.SIGKILL)
-    for door in app.doors_to_nowhere():
-        send(door, signal.SIGKILL)
+    for proxy in app.stray_proxies():
+        send(proxy, signal.SIGKILL)
 
 
-def keep_rules(machine: Machine) -> None:
+def keep_rules(host: Host) -> None:
     """Load the filter anew into what runs when the machine has other addresses. Raises OSError."""
-    rules = ruleset(_policy(machine)).encode()
-    if machine.rules.read_bytes() == rules:
+    rules = ruleset(_policy(host)).encode()
+    if host.rules.read_bytes() == rules:
         return
-    replace_file(machine.rules, rules)
-    for place in machine.places():
-        record = place.record
+    replace_file(host.rules, rules)
+    for directory in host.directories():
+        record = directory.record
         if record is not None and record.holder is not None and app.is_running(record):
-            tool.run(pasta.enter_argv(record.holder.pid, ("nft", "-f", str(machine.rules))))
+            tool.run(pasta.enter_argv(record.holder.pid, ("nft", "-f", str(host.rules))))
 
 
-def _policy(machine: Machine) -> Policy:
-    configuration = machine.configuration
+def _policy(host: Host) -> Policy:
+    configuration = host.configuration
     addresses = tool.run(["ip", "-json", "-4", "address"])
     return Policy(
         deny=(
@@ -131,6 +131,6 @@ def _policy(machine: Machine) -> Policy:
             *configuration.deny,
         ),
         allow=configuration.allow,
-        resolvers=machine.servers,
+        resolvers=host.servers,
         traffic=configuration.traffic,
     )

@@ -9,7 +9,7 @@ from moorage.engines.engine import Limits
 from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.bubblewrap import memory_file
 from moorage.engines.rootless import pasta
-from moorage.engines.rootless.deployment_directory import Place
+from moorage.engines.rootless.deployment_directory import DeploymentDirectory
 from moorage.planning.plan import Plan
 
 # Where nothing counts memory that is no process's own: a shared mapping of /dev/zero is that, too.
@@ -17,26 +17,26 @@ from moorage.planning.plan import Plan
 _NO_MEMORY_IN_DEV = ("--dev-bind", "/dev/full", "/dev/zero")
 
 
-def command_argv(place: Place, command: str, limits: Limits, *, building: bool) -> list[str]:
+def command_argv(
+    directory: DeploymentDirectory, command: str, limits: Limits, *, building: bool
+) -> list[str]:
     """Runs `command` in the deployment's sandbox, given bwrap's options as stdin.
 
     The control group for it, if any, is made now. Raises OSError.
     """
-    machine = place.machine
+    host = directory.host
     return pasta.command_argv(
-        marker=place.directory,
-        files=place.files(building=building),
-        groups=place.make_group(limits, building=building),
-        rlimits=pasta.rlimits(
-            limits, hard_files=machine.hard_files, memory=machine.cgroups is None
-        ),
+        marker=directory.path,
+        files=directory.files(building=building),
+        groups=directory.make_group(limits, building=building),
+        rlimits=pasta.rlimits(limits, hard_files=host.hard_files, memory=host.cgroups is None),
         command=command,
     )
 
 
 @contextmanager
 def options(
-    place: Place,
+    directory: DeploymentDirectory,
     plan: Plan,
     environment: Mapping[str, str],
     toolchains: Mapping[str, Path],
@@ -46,14 +46,14 @@ def options(
 ) -> Iterator[int]:
     """A descriptor that holds bwrap's options, `more` last; closed afterwards."""
     arguments = bubblewrap.options(
-        view=place.view(toolchains, building=building),
+        view=directory.view(toolchains, building=building),
         environment=environment,
         directory=plan.directory,
         seccomp_fd=pasta.SECCOMP_FD,
         status_fd=None if building else pasta.STATUS_FD,
     )
     uid = str(pasta.RESIDENT.app_uid)
-    counted = () if place.machine.cgroups else _NO_MEMORY_IN_DEV
+    counted = () if directory.host.cgroups else _NO_MEMORY_IN_DEV
     arguments += ["--uid", uid, "--gid", uid, *counted, *more]
     descriptor = memory_file("options", bubblewrap.encode_options(arguments))
     try:

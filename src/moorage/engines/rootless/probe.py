@@ -4,8 +4,7 @@ import os
 import platform
 from pathlib import Path
 
-from moorage.engines.host import socket_proxy as door
-from moorage.engines.host import tool
+from moorage.engines.host import socket_proxy, tool
 from moorage.engines.host.cgroup import CONTROLLERS, Hierarchy
 from moorage.engines.host.probe import MISSING_RESOLVER, likely_causes
 from moorage.engines.isolation import seccomp
@@ -43,7 +42,7 @@ def missing() -> list[str]:
     if os.geteuid() == 0:
         sentences.append("the gateway runs as root: it isolates better without isolation=rootless")
     packages = {package for name, package in PROGRAMS.items() if not tool.found(name)}
-    if not os.access(door.PROXY, os.X_OK):
+    if not os.access(socket_proxy.PROXY, os.X_OK):
         packages.add("systemd")
     if packages:
         names = " ".join(sorted(packages))

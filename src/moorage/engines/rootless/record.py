@@ -1,5 +1,7 @@
 """What the rootless mode keeps of a deployment."""
 
+import msgspec
+
 from moorage.engines.host import record
 from moorage.engines.rootless.processes import ProcessId
 
@@ -11,4 +13,4 @@ class Record(record.Record, frozen=True, kw_only=True):
     disk_bytes: int = 0
     pasta: ProcessId | None = None  # of the app that was launched last
     holder: ProcessId | None = None  # pasta's child, in the app's namespaces
-    door: ProcessId | None = None
+    proxy: ProcessId | None = msgspec.field(default=None, name="door")

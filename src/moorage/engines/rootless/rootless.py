@@ -21,8 +21,9 @@ from moorage.engines.host.local import Local, repeat, require_built
 from moorage.engines.host.record import Stage
 from moorage.engines.host.toolchains import ensured
 from moorage.engines.host.trial import trial
-from moorage.engines.rootless import app, build, copying, host, probe
-from moorage.engines.rootless.deployment_directory import Machine, Place
+from moorage.engines.rootless import app, build, copying, probe
+from moorage.engines.rootless.deployment_directory import DeploymentDirectory, Host
+from moorage.engines.rootless.host import TRIAL_LIMITS, close_host, keep_rules, open_host
 from moorage.engines.rootless.processes import descendants, everything, memory_bytes
 from moorage.engines.rootless.record import Record
 from moorage.engines.rootless.watch import Watch
@@ -34,7 +35,7 @@ _WATCH_EVERY_SECONDS = 0.25
 _TEND_EVERY_SECONDS = 5.0
 
 
-class Rootless(Local[Machine, Place]):
+class Rootless(Local[Host, DeploymentDirectory]):
     """An `Engine` of user namespaces, pasta, nftables, seccomp and resource limits.
 
     Both directories are closed to all other users. `hierarchy` is where this user may make control
@@ -60,19 +61,19 @@ class Rootless(Local[Machine, Place]):
     async def open(self) -> str:
         """As `Engine.open`; runs a trial, and removes what nothing accounts for any more."""
         self._opened = await in_thread(
-            host.open_machine,
+            open_host,
             self._configuration,
             hierarchy=self._hierarchy,
             accept_soft_limits=self._accept_soft_limits,
         )
         try:
-            await trial(self._opened, _built, host.TRIAL_LIMITS)
+            await trial(self._opened, _built, TRIAL_LIMITS)
         except BaseException:
             await in_thread(self._opened.collecting.end)
             self._opened = None
             raise
         self._apps = await in_thread(self._adopted)
-        self._watch_ends(self._place(deployment_id) for deployment_id in self._apps)
+        self._watch_ends(self._directory(deployment_id) for deployment_id in self._apps)
         self._keep(
             self._opened.collecting.keep(),
             repeat(self.watch, every_seconds=_WATCH_EVERY_SECONDS),
@@ -90,27 +91,27 @@ class Rootless(Local[Machine, Place]):
         if missing := await in_thread(probe.missing):
             raise IsolationMissing(tuple(missing))
 
-    def _close_machine(self, machine: Machine) -> None:
-        host.close_machine(machine)
+    def _close_host(self, host: Host) -> None:
+        close_host(host)
 
     async def build(self, spec: BuildSpec) -> None:
         """As `Engine.build`. Keeps no caches."""
-        async with self._alone(spec.deployment_id) as place:
-            await to_its_end(self._halt(place))
-            await in_thread(place.begin)
-            async with _abandoned_on_failure(place):
-                await self._fill(place, spec)
-                await build.run_steps(place, spec, self._watch)
+        async with self._alone(spec.deployment_id) as directory:
+            await to_its_end(self._halt(directory))
+            await in_thread(directory.begin)
+            async with _abandoned_on_failure(directory):
+                await self._fill(directory, spec)
+                await build.run_steps(directory, spec, self._watch)
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
         """As `Engine.copy`. The copy is made where nothing but the two is to be seen."""
-        origin = self._place(origin_id)
+        origin = self._directory(origin_id)
         require_built(origin, "copy")
-        async with self._alone(deployment_id) as place:
-            await to_its_end(self._halt(place))
-            await in_thread(place.begin)
-            async with _abandoned_on_failure(place):
-                await copying.copy(origin, place, self._watch)
+        async with self._alone(deployment_id) as directory:
+            await to_its_end(self._halt(directory))
+            await in_thread(directory.begin)
+            async with _abandoned_on_failure(directory):
+                await copying.copy(origin, directory, self._watch)
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
         """As `Engine.start`; an app that has a volume is not started without it."""
@@ -134,7 +135,7 @@ class Rootless(Local[Machine, Place]):
 
     async def connections(self, deployment_id: str) -> int:
         """As `Engine.connections`."""
-        record = self._place(deployment_id).record
+        record = self._directory(deployment_id).record
         return 0 if record is None else await in_thread(app.connections, record)
 
     async def usage(self) -> dict[str, Usage]:
@@ -143,45 +144,51 @@ class Rootless(Local[Machine, Place]):
 
     async def disks(self) -> Disks:
         """As `Engine.disks`."""
-        return Disks(free_bytes=await in_thread(free_bytes, self._machine.deployments))
+        return Disks(free_bytes=await in_thread(free_bytes, self._host.deployments))
 
     async def free_networks(self) -> None:
         """As `Engine.free_networks`: each app has a user's network of its own."""
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         """As `Engine.exit_reason`; None for an app that was never started."""
-        place = self._place(deployment_id)
-        record = place.record
-        return None if record is None else await in_thread(app.exit_of, place, record)
+        directory = self._directory(deployment_id)
+        record = directory.record
+        return None if record is None else await in_thread(app.exit_of, directory, record)
 
-    async def _fill(self, place: Place, spec: BuildSpec) -> None:
+    async def _fill(self, directory: DeploymentDirectory, spec: BuildSpec) -> None:
         try:
-            await in_thread(place.fill, spec.source)
+            await in_thread(directory.fill, spec.source)
         except NotAFile as error:
             raise DeployFailed(FailureCause.UPLOAD_INVALID, str(error)) from error
         except OSError as error:
             raise disk_failure(error, spec.limits.disk_bytes) from error
-        if await in_thread(place.used_bytes) > spec.limits.disk_bytes:
+        if await in_thread(directory.used_bytes) > spec.limits.disk_bytes:
             raise disk_failure(OSError(errno.ENOSPC, ""), spec.limits.disk_bytes)
 
-    async def _start(self, place: Place, spec: InstanceSpec, timeout_seconds: float) -> Instance:
-        record = place.record
-        if record is None or await self._is_gone(place):
-            place.socket.unlink(missing_ok=True)
+    async def _start(
+        self, directory: DeploymentDirectory, spec: InstanceSpec, timeout_seconds: float
+    ) -> Instance:
+        record = directory.record
+        if record is None or await self._is_gone(directory):
+            directory.socket.unlink(missing_ok=True)
             try:
                 toolchains = await ensured(self._configuration.toolchains, spec.plan.toolchains)
-                record = await in_thread(app.launch, place, spec, toolchains)
+                record = await in_thread(app.launch, directory, spec, toolchains)
             except OSError as error:
                 raise disk_failure(error, spec.limits.disk_bytes) from error
-            self._ends.watch(place.deployment_id, place.status_file)
-        self._apps[place.deployment_id] = record
-        listener = await app.wait_listening(place, record, spec, timeout_seconds=timeout_seconds)
-        record = await in_thread(app.open_door, place, record, listener)
-        return place.instance(listener)
+            self._ends.watch(directory.deployment_id, directory.status_file)
+        self._apps[directory.deployment_id] = record
+        listener = await app.wait_listening(
+            directory, record, spec, timeout_seconds=timeout_seconds
+        )
+        record = await in_thread(app.open_proxy, directory, record, listener)
+        return directory.instance(listener)
 
     def _adopted(self) -> dict[str, Record]:
         """The apps that run already, started by an earlier gateway."""
-        records = {place.deployment_id: place.record for place in self._machine.places()}
+        records = {
+            directory.deployment_id: directory.record for directory in self._host.directories()
+        }
         return {
             key: record
             for key, record in records.items()
@@ -190,49 +197,49 @@ class Rootless(Local[Machine, Place]):
 
     def _running(self) -> dict[str, Instance]:
         found = {}
-        for place in self._machine.places():
-            if (instance := self._live(place)) is not None:
-                found[place.deployment_id] = instance
+        for directory in self._host.directories():
+            if (instance := self._live(directory)) is not None:
+                found[directory.deployment_id] = instance
         return found
 
     def _usage(self) -> dict[str, Usage]:
         processes, used = everything(), {}
-        for place in self._machine.places():
-            record = place.record
+        for directory in self._host.directories():
+            record = directory.record
             if record is None or record.holder is None or not app.is_running(record):
                 continue
             inside = descendants(record.holder, processes)
-            used[place.deployment_id] = Usage(
+            used[directory.deployment_id] = Usage(
                 cpu_ms=sum(process.cpu_ms for process in inside),
                 memory_bytes=sum(memory_bytes(process.id.pid) for process in inside),
             )
         return used
 
-    async def _halt(self, place: Place) -> None:
+    async def _halt(self, directory: DeploymentDirectory) -> None:
         """Stop the app and keep how it ended."""
-        record = place.record
+        record = directory.record
         if record is None:
             return
-        await app.stop(place, record, grace_seconds=self._configuration.stop_grace_seconds)
-        await in_thread(app.close_door, place, record)
-        ended = await in_thread(app.exit_of, place, record)
-        await in_thread(place.remove_groups)
-        self._apps.pop(place.deployment_id, None)
+        await app.stop(directory, record, grace_seconds=self._configuration.stop_grace_seconds)
+        await in_thread(app.close_proxy, directory, record)
+        ended = await in_thread(app.exit_of, directory, record)
+        await in_thread(directory.remove_groups)
+        self._apps.pop(directory.deployment_id, None)
         if ended is not None:
-            await in_thread(place.write, record.ended(ended))
+            await in_thread(directory.write, record.ended(ended))
 
-    def _live(self, place: Place) -> Instance | None:
-        record = place.record
+    def _live(self, directory: DeploymentDirectory) -> Instance | None:
+        record = directory.record
         if record is None or record.listener is None:
             return None
-        live = app.is_open(place, record) and app.listens(record)
-        return place.instance(record.listener) if live else None
+        live = app.is_open(directory, record) and app.listens(record)
+        return directory.instance(record.listener) if live else None
 
-    def _is_running(self, place: Place) -> bool:
-        return app.is_running(place.record)
+    def _is_running(self, directory: DeploymentDirectory) -> bool:
+        return app.is_running(directory.record)
 
-    def _has_ended(self, place: Place) -> bool:
-        return app.has_ended(place, place.record)
+    def _has_ended(self, directory: DeploymentDirectory) -> bool:
+        return app.has_ended(directory, directory.record)
 
     def watch(self) -> None:
         """Kill the apps that have too much, once; blocks."""
@@ -240,28 +247,30 @@ class Rootless(Local[Machine, Place]):
         processes = everything() if apps else {}
         for deployment_id, record in apps.items():
             if record.pasta is not None:
-                place = self._machine.place(deployment_id)
-                self._watch.look(place, record.pasta, app.limits_of(record), processes)
+                directory = self._host.directory(deployment_id)
+                self._watch.look(directory, record.pasta, app.limits_of(record), processes)
 
     def tend(self) -> None:
         """What is done every few seconds, once; blocks."""
-        host.keep_rules(self._machine)
+        keep_rules(self._host)
         for record in list(self._apps.values()):
             if record.pasta is not None and not app.is_running(record):
                 reap(record.pasta.pid)
 
 
 @asynccontextmanager
-async def _abandoned_on_failure(place: Place) -> AsyncIterator[None]:
+async def _abandoned_on_failure(directory: DeploymentDirectory) -> AsyncIterator[None]:
     """Keep what was built within, or nothing but the logs."""
     try:
         yield
     except BaseException:
-        await to_its_end(in_thread(place.abandon))
+        await to_its_end(in_thread(directory.abandon))
         raise
-    await in_thread(place.write, Record(deployment_id=place.deployment_id, stage=Stage.BUILT))
+    await in_thread(
+        directory.write, Record(deployment_id=directory.deployment_id, stage=Stage.BUILT)
+    )
 
 
-async def _built(place: Place, spec: BuildSpec) -> None:
-    await in_thread(place.begin)
-    await build.run_steps(place, spec, Watch())
+async def _built(directory: DeploymentDirectory, spec: BuildSpec) -> None:
+    await in_thread(directory.begin)
+    await build.run_steps(directory, spec, Watch())

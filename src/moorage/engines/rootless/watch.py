@@ -11,7 +11,7 @@ import signal
 from dataclasses import dataclass, field
 
 from moorage.engines.engine import Limits
-from moorage.engines.rootless.deployment_directory import Excess, Place
+from moorage.engines.rootless.deployment_directory import DeploymentDirectory, Excess
 from moorage.engines.rootless.processes import (
     Process,
     ProcessId,
@@ -42,40 +42,46 @@ class Watch:
     _free: dict[str, int] = field(default_factory=dict)  # at the last measuring, by deployment
     _measured: dict[str, float] = field(default_factory=dict)  # when that was
 
-    async def keep_watching(self, place: Place, pasta: ProcessId, limits: Limits) -> None:
+    async def keep_watching(
+        self, directory: DeploymentDirectory, pasta: ProcessId, limits: Limits
+    ) -> None:
         """Watch over a build until it is killed for too much, or this is cancelled."""
         while is_alive(pasta):
             await asyncio.sleep(_LOOK_SECONDS)
-            await in_thread(self.look, place, pasta, limits)
+            await in_thread(self.look, directory, pasta, limits)
 
     def look(
         self,
-        place: Place,
+        directory: DeploymentDirectory,
         pasta: ProcessId,
         limits: Limits,
         among: dict[int, Process] | None = None,
     ) -> None:
         """Kill what has too much, and note of what; blocks. `among` are all processes."""
-        excess = self._excess(place, pasta, limits, everything() if among is None else among)
+        excess = self._excess(directory, pasta, limits, everything() if among is None else among)
         if excess is not None:
-            place.excess_file.write_text(excess)
+            directory.excess_file.write_text(excess)
             send(pasta, signal.SIGKILL)
 
     def _excess(
-        self, place: Place, pasta: ProcessId, limits: Limits, among: dict[int, Process]
+        self,
+        directory: DeploymentDirectory,
+        pasta: ProcessId,
+        limits: Limits,
+        among: dict[int, Process],
     ) -> Excess | None:
         pids = [process.id.pid for process in descendants(pasta, among)]
-        if place.machine.cgroups is None and _takes_more(limits.memory_bytes, pids):
+        if directory.host.cgroups is None and _takes_more(limits.memory_bytes, pids):
             return Excess.MEMORY
-        if self._may_be_full(place) and place.used_bytes() > limits.disk_bytes:
+        if self._may_be_full(directory) and directory.used_bytes() > limits.disk_bytes:
             return Excess.DISK
         return None
 
-    def _may_be_full(self, place: Place) -> bool:
+    def _may_be_full(self, directory: DeploymentDirectory) -> bool:
         """Whether it is time to measure the disk again."""
-        status = os.statvfs(place.machine.deployments)
-        free, key = status.f_bavail * status.f_frsize, place.deployment_id
-        now = place.machine.clock.monotonic_seconds()
+        status = os.statvfs(directory.host.deployments)
+        free, key = status.f_bavail * status.f_frsize, directory.deployment_id
+        now = directory.host.clock.monotonic_seconds()
         recently = self._measured.get(key, -_DISK_SECONDS) + _DISK_SECONDS > now
         if recently and self._free[key] - free < _FREE_STEP_BYTES:
             self._free[key] = max(free, self._free[key])

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from moorage.engines.engine import AppExit, Incident, IncidentKind, InstanceSpec, Limits
 from moorage.engines.failure import crashed, last_words, not_bound, with_code
-from moorage.engines.host import socket_proxy as door
-from moorage.engines.host import tool
+from moorage.engines.host import socket_proxy, tool
 from moorage.engines.host.environment import app_environment
 from moorage.engines.host.listeners import (
     Listener,
@@ -23,7 +22,7 @@ from moorage.engines.host.record import Stage
 from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.bubblewrap import parse_child_pid, parse_exit_code
 from moorage.engines.isolation.slots import Slot
-from moorage.engines.sandbox.deployment_directory import Place
+from moorage.engines.sandbox.deployment_directory import DeploymentDirectory
 from moorage.engines.sandbox.launch import prepared
 from moorage.engines.sandbox.record import Record
 from moorage.errors import DeployFailed, FailureCause
@@ -45,33 +44,33 @@ _VOLUME_MENDED = (
 _SHELLS = frozenset({"sh", "bash", "dash", "bwrap"})
 
 
-def is_running(place: Place) -> bool:
+def is_running(directory: DeploymentDirectory) -> bool:
     """Whether the app has a process."""
-    return bool(place.machine.cgroups.pids(place.app_group))
+    return bool(directory.host.cgroups.pids(directory.app_group))
 
 
-def has_ended(place: Place) -> bool:
+def has_ended(directory: DeploymentDirectory) -> bool:
     """Whether the app's command has, though other processes may still be about to end."""
-    return not is_running(place) or parse_exit_code(_status(place)) is not None
+    return not is_running(directory) or parse_exit_code(_status(directory)) is not None
 
 
-def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
+def launch(directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec) -> None:
     """Start the app, detached; blocks for a few milliseconds. Raises OSError."""
-    cgroups, traffic = place.machine.cgroups, place.machine.configuration.traffic
-    cgroups.create(place.door_group, door.limits(traffic.app_connections))
-    cgroups.create(place.app_group, _starting(spec.limits))
-    data = _data(place, slot, spec)
+    cgroups, traffic = directory.host.cgroups, directory.host.configuration.traffic
+    cgroups.create(directory.proxy_group, socket_proxy.limits(traffic.app_connections))
+    cgroups.create(directory.app_group, _starting(spec.limits))
+    data = _data(directory, slot, spec)
     with (
-        place.logs.open_pipes(LogKind.RUNTIME) as pipes,
+        directory.logs.open_pipes(LogKind.RUNTIME) as pipes,
         prepared(
-            place,
+            directory,
             slot,
             script=bubblewrap.DETACHED,
-            group=place.app_group,
+            group=directory.app_group,
             environment=app_environment(spec.plan, spec.variables, has_data=data is not None),
             plan=spec.plan,
             command=spec.plan.start,
-            status=place.status_file,
+            status=directory.status_file,
             data=data,
         ) as prepared_launch,
     ):
@@ -84,16 +83,16 @@ def launch(place: Place, slot: Slot, spec: InstanceSpec) -> None:
         )
 
 
-def _data(place: Place, slot: Slot, spec: InstanceSpec) -> Path | None:
+def _data(directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec) -> Path | None:
     """Where the app's volume is seen by it, if it has one."""
     if spec.volume is None:
         return None
-    volume = place.machine.volume(spec.volume)
+    volume = directory.host.volume(spec.volume)
     if volume.mend():
-        place.logs.note(LogKind.RUNTIME, _VOLUME_MENDED)
-        place.machine.incidents.add(Incident(place.deployment_id, IncidentKind.VOLUME_MENDED))
+        directory.logs.note(LogKind.RUNTIME, _VOLUME_MENDED)
+        directory.host.incidents.add(Incident(directory.deployment_id, IncidentKind.VOLUME_MENDED))
     size_bytes = spec.limits.volume_bytes
-    return volume.show(place.deployment_id, slot.app_uid, size_bytes=size_bytes)
+    return volume.show(directory.deployment_id, slot.app_uid, size_bytes=size_bytes)
 
 
 def _starting(limits: Limits) -> Limits:
@@ -106,32 +105,32 @@ def _starting(limits: Limits) -> Limits:
 
 
 async def wait_listening(
-    place: Place, slot: Slot, spec: InstanceSpec, *, timeout_seconds: float
+    directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec, *, timeout_seconds: float
 ) -> Listener:
     """Where the app listens, once it does. Raises DeployFailed when it exits or never listens."""
-    with opened_table(place.network(slot).path) as table:
-        return await _wait(place, spec, table, timeout_seconds)
+    with opened_table(directory.network(slot).path) as table:
+        return await _wait(directory, spec, table, timeout_seconds)
 
 
 async def _wait(
-    place: Place, spec: InstanceSpec, table: ListenerTable, timeout_seconds: float
+    directory: DeploymentDirectory, spec: InstanceSpec, table: ListenerTable, timeout_seconds: float
 ) -> Listener:
-    clock, wanted = place.machine.clock, spec.plan.port
+    clock, wanted = directory.host.clock, spec.plan.port
     begun, others = clock.monotonic_seconds(), _Others()
     monitored = False
     while True:
-        if not is_running(place):
-            raise await _crashed(place, spec)
-        monitored = monitored or _separate_monitor(place)
+        if not is_running(directory):
+            raise await _crashed(directory, spec)
+        monitored = monitored or _separate_monitor(directory)
         asked = clock.monotonic_seconds()
         waited = asked - begun
         listener = choose(table.on_port(wanted), wanted)
         if listener is None:
-            listener = await others.patient(place, waited, last=waited >= timeout_seconds)
+            listener = await others.patient(directory, waited, last=waited >= timeout_seconds)
         if listener is not None and monitored:
             return listener
         if waited >= timeout_seconds:
-            raise await in_thread(not_bound, place, spec, timeout_seconds)
+            raise await in_thread(not_bound, directory, spec, timeout_seconds)
         await asyncio.sleep(poll_pause(waited, looking=clock.monotonic_seconds() - asked))
 
 
@@ -151,24 +150,26 @@ class _Others:
         self._next_look = 0.0
         self._since: float | None = None
 
-    async def patient(self, place: Place, waited: float, *, last: bool) -> Listener | None:
+    async def patient(
+        self, directory: DeploymentDirectory, waited: float, *, last: bool
+    ) -> Listener | None:
         """One of them, once any has listened for the grace, or when this is the `last` time."""
         if waited < self._next_look and not last:
             return None
         self._next_look = waited + _OTHERS_EVERY_SECONDS
-        found = choose(await in_thread(listeners_of, place), 0)
+        found = choose(await in_thread(listeners_of, directory), 0)
         if found is None:
             return None
         self._since = waited if self._since is None else self._since
         return found if last or waited - self._since >= OTHER_PORT_GRACE_SECONDS else None
 
 
-def listeners_of(place: Place) -> list[Listener]:
+def listeners_of(directory: DeploymentDirectory) -> list[Listener]:
     """What listens in the app's network now, as far as it is not too much."""
-    record = place.record
-    slot = None if record is None else place.slot(record)
+    record = directory.record
+    slot = None if record is None else directory.slot(record)
     try:
-        return [] if slot is None else first_listeners(place.network(slot).path)
+        return [] if slot is None else first_listeners(directory.network(slot).path)
     except FileNotFoundError:
         return []
 
@@ -180,46 +181,46 @@ def _pid_namespace(pid: int) -> int | None:
         return None
 
 
-def _separate_monitor(place: Place) -> bool:
+def _separate_monitor(directory: DeploymentDirectory) -> bool:
     """Move the process that will tell the exit code out of the app's control group.
 
     There the kernel might kill it together with the app. False while it has not yet started the
     app's own first process, which must stay.
     """
-    if parse_child_pid(_status(place)) is None:
+    if parse_child_pid(_status(directory)) is None:
         return False
     ours = _pid_namespace(os.getpid())
-    cgroups = place.machine.cgroups
-    for pid in cgroups.pids(place.app_group):
+    cgroups = directory.host.cgroups
+    for pid in cgroups.pids(directory.app_group):
         if _pid_namespace(pid) == ours:
-            cgroups.join(place.door_group, pid)
+            cgroups.join(directory.proxy_group, pid)
     return True
 
 
-def _status(place: Place) -> str:
+def _status(directory: DeploymentDirectory) -> str:
     try:
-        return place.status_file.read_text()
+        return directory.status_file.read_text()
     except FileNotFoundError:
         return ""
 
 
-def exit_of(place: Place, record: Record) -> AppExit | None:
+def exit_of(directory: DeploymentDirectory, record: Record) -> AppExit | None:
     """How the app ended; None while it runs, or when it never started."""
-    if record.stage is not Stage.STARTED or is_running(place):
+    if record.stage is not Stage.STARTED or is_running(directory):
         return None
-    code = parse_exit_code(_status(place))
-    killed = place.machine.cgroups.oom_kills(place.app_group) > 0
+    code = parse_exit_code(_status(directory))
+    killed = directory.host.cgroups.oom_kills(directory.app_group) > 0
     return AppExit(
         exit_code=record.exit_code if code is None else code,
         out_of_memory=killed or record.out_of_memory,
     )
 
 
-async def _crashed(place: Place, spec: InstanceSpec) -> DeployFailed:
-    await _wait_for_status(place)
-    code = parse_exit_code(_status(place))
-    tail = await in_thread(last_words, place)
-    if place.machine.cgroups.oom_kills(place.app_group):
+async def _crashed(directory: DeploymentDirectory, spec: InstanceSpec) -> DeployFailed:
+    await _wait_for_status(directory)
+    code = parse_exit_code(_status(directory))
+    tail = await in_thread(last_words, directory)
+    if directory.host.cgroups.oom_kills(directory.app_group):
         limit = spec.limits.memory_bytes // (1024 * 1024)
         return DeployFailed(
             FailureCause.OUT_OF_MEMORY,
@@ -229,77 +230,77 @@ async def _crashed(place: Place, spec: InstanceSpec) -> DeployFailed:
     return crashed(spec, code=code, tail=tail)
 
 
-async def _wait_for_status(place: Place) -> None:
+async def _wait_for_status(directory: DeploymentDirectory) -> None:
     """Until the monitor has told the exit code, which it does right after the app's end."""
-    deadline = place.machine.clock.monotonic_seconds() + _STATUS_SECONDS
-    while parse_exit_code(_status(place)) is None:
-        if place.machine.clock.monotonic_seconds() > deadline:
+    deadline = directory.host.clock.monotonic_seconds() + _STATUS_SECONDS
+    while parse_exit_code(_status(directory)) is None:
+        if directory.host.clock.monotonic_seconds() > deadline:
             return
         await asyncio.sleep(_POLL_SECONDS)
 
 
-def open_door(place: Place, slot: Slot, listener: Listener) -> None:
-    """A new door that leads to `listener`; an earlier one is closed."""
-    cgroups = place.machine.cgroups
-    close_door(place)
-    door.open_door(
-        place.socket,
-        groups=cgroups.directories(place.door_group),
-        netns=place.network(slot).path,
-        uid=slot.door_uid,
+def open_proxy(directory: DeploymentDirectory, slot: Slot, listener: Listener) -> None:
+    """A new socket proxy that leads to `listener`; an earlier one is closed."""
+    cgroups = directory.host.cgroups
+    close_proxy(directory)
+    socket_proxy.open_proxy(
+        directory.socket,
+        groups=cgroups.directories(directory.proxy_group),
+        netns=directory.network(slot).path,
+        uid=slot.proxy_uid,
         listener=listener,
-        connections=place.machine.configuration.traffic.app_connections,
+        connections=directory.host.configuration.traffic.app_connections,
     )
 
 
-def close_door(place: Place) -> None:
-    """End the door's processes, but not the one that waits for the app."""
-    record = place.record
-    for pid in [] if record is None else door_pids(place, record):
+def close_proxy(directory: DeploymentDirectory) -> None:
+    """End the socket proxy's processes, but not the one that waits for the app."""
+    record = directory.record
+    for pid in [] if record is None else proxy_pids(directory, record):
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    place.socket.unlink(missing_ok=True)
+    directory.socket.unlink(missing_ok=True)
 
 
-def door_pids(place: Place, record: Record) -> Iterator[int]:
-    """The door's processes: those beside the app's monitor, which has the app's uid, and is older
+def proxy_pids(directory: DeploymentDirectory, record: Record) -> Iterator[int]:
+    """The proxy's processes: those beside the app's monitor, which has the app's uid, and is older
     than they are.
     """
-    slot = place.slot(record)
-    for pid in reversed(place.machine.cgroups.pids(place.door_group)):
+    slot = directory.slot(record)
+    for pid in reversed(directory.host.cgroups.pids(directory.proxy_group)):
         if slot is None or _uid_of(pid) not in (None, slot.app_uid):
             yield pid
 
 
-def is_open(place: Place, record: Record) -> bool:
-    """Whether the app runs and its door is there."""
-    if not is_running(place) or next(door_pids(place, record), None) is None:
+def is_open(directory: DeploymentDirectory, record: Record) -> bool:
+    """Whether the app runs and its socket proxy is there."""
+    if not is_running(directory) or next(proxy_pids(directory, record), None) is None:
         return False
-    return place.socket.is_socket()
+    return directory.socket.is_socket()
 
 
-def listens(place: Place, record: Record) -> bool:
-    """Whether the app listens where its door leads."""
-    slot, listener = place.slot(record), record.listener
+def listens(directory: DeploymentDirectory, record: Record) -> bool:
+    """Whether the app listens where its socket proxy leads."""
+    slot, listener = directory.slot(record), record.listener
     if slot is None or listener is None:
         return False
     try:
-        with opened_table(place.network(slot).path) as table:
+        with opened_table(directory.network(slot).path) as table:
             return listener in table.on_port(listener.port)
     except FileNotFoundError:
         return False
 
 
-def connections(place: Place) -> int:
-    """How many connections the app has open where its door leads."""
-    record = place.record
-    slot = None if record is None else place.slot(record)
+def connections(directory: DeploymentDirectory) -> int:
+    """How many connections the app has open where its socket proxy leads."""
+    record = directory.record
+    slot = None if record is None else directory.slot(record)
     if record is None or slot is None or record.listener is None:
         return 0
     try:
-        with opened_table(place.network(slot).path) as table:
+        with opened_table(directory.network(slot).path) as table:
             return table.connections_to(record.listener.port)
     except FileNotFoundError:
         return 0
@@ -313,21 +314,21 @@ def _uid_of(pid: int) -> int | None:
     return int(status.partition(b"\nUid:")[2].split(maxsplit=1)[0])
 
 
-async def stop(place: Place, *, grace_seconds: float) -> None:
+async def stop(directory: DeploymentDirectory, *, grace_seconds: float) -> None:
     """End the app, politely first; it has `grace_seconds` to obey."""
-    if not is_running(place):
+    if not is_running(directory):
         return
-    cgroups, clock = place.machine.cgroups, place.machine.clock
-    for pid in _polite_targets(cgroups.pids(place.app_group)):
+    cgroups, clock = directory.host.cgroups, directory.host.clock
+    for pid in _polite_targets(cgroups.pids(directory.app_group)):
         try:
             os.kill(pid, signal.SIGTERM)
         except ProcessLookupError:
             continue
     deadline = clock.monotonic_seconds() + grace_seconds
-    while is_running(place) and clock.monotonic_seconds() < deadline:  # noqa: ASYNC110 (no event)
+    while is_running(directory) and clock.monotonic_seconds() < deadline:  # noqa: ASYNC110 (no event)
         await asyncio.sleep(_POLL_SECONDS)
-    await asyncio.to_thread(cgroups.kill, place.app_group)
-    await _wait_for_status(place)
+    await asyncio.to_thread(cgroups.kill, directory.app_group)
+    await _wait_for_status(directory)
 
 
 def _polite_targets(pids: list[int]) -> list[int]:

@@ -12,7 +12,7 @@ from moorage.engines.host import tool
 from moorage.engines.host.environment import build_environment
 from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.slots import Slot
-from moorage.engines.sandbox.deployment_directory import Place
+from moorage.engines.sandbox.deployment_directory import DeploymentDirectory
 from moorage.engines.sandbox.launch import prepared
 from moorage.engines.sandbox.provisioning import provision
 from moorage.errors import DeployFailed, FailureCause
@@ -25,44 +25,44 @@ _FULL_BELOW_BYTES = 256 * 1024
 _FULL_WORDS = ("ENOSPC", "No space left on device")
 
 
-async def make(place: Place, slot: Slot, spec: BuildSpec) -> None:
+async def make(directory: DeploymentDirectory, slot: Slot, spec: BuildSpec) -> None:
     """Disk and network, then install and build as far as the plan has them.
 
     Raises DeployFailed, OSError; leaves no process.
     """
-    plan, machine = spec.plan, place.machine
-    deadline = machine.clock.monotonic_seconds() + spec.timeout_seconds
+    plan, host = spec.plan, directory.host
+    deadline = host.clock.monotonic_seconds() + spec.timeout_seconds
     for sentence in plan.because:
-        place.logs.note(LogKind.BUILD, sentence)
-    await machine.toolchains.show(plan.toolchains)
+        directory.logs.note(LogKind.BUILD, sentence)
+    await host.toolchains.show(plan.toolchains)
     layer = await in_thread(
         layer_for,
-        machine.caches,
+        host.caches,
         spec,
-        mount_points=machine.mount_points,
-        build_env=machine.configuration.build_env,
+        mount_points=host.mount_points,
+        build_env=host.configuration.build_env,
     )
-    is_installed = await provision(place, slot, spec, layer)
+    is_installed = await provision(directory, slot, spec, layer)
     if is_installed:
-        place.logs.note(LogKind.BUILD, "dependencies unchanged: install skipped")
+        directory.logs.note(LogKind.BUILD, "dependencies unchanged: install skipped")
     install = None if is_installed else plan.install
     if install is not None or plan.build is not None:
-        async with machine.downloads.leased(spec.owner, slot.app_uid) as downloads:
-            steps = _Steps(place, slot, spec, deadline, downloads)
+        async with host.downloads.leased(spec.owner, slot.app_uid) as downloads:
+            steps = _Steps(directory, slot, spec, deadline, downloads)
             if install is not None:
                 await steps.do(install, FailureCause.INSTALL_FAILED)
                 if layer is not None:
-                    await in_thread(layer.keep, place.disk, slot.app_uid, spec.source)
+                    await in_thread(layer.keep, directory.disk, slot.app_uid, spec.source)
             if plan.build is not None:
                 await steps.do(plan.build, FailureCause.BUILD_FAILED)
-    await in_thread(place.disk.clear_build_leftovers)
+    await in_thread(directory.disk.clear_build_leftovers)
 
 
 @dataclass(frozen=True)
 class _Steps:
     """The steps of one build, within one limit of time."""
 
-    place: Place
+    directory: DeploymentDirectory
     slot: Slot
     spec: BuildSpec
     deadline: float  # by the monotonic clock
@@ -73,51 +73,51 @@ class _Steps:
         try:
             await self._run(command, cause)
         except DeployFailed as failed:
-            held = self.place.deployment_id in self.place.machine.space.held
+            held = self.directory.deployment_id in self.directory.host.space.held
             if failed.cause is not FailureCause.OUT_OF_DISK or self.downloads is None or held:
                 raise
-            self.place.logs.note(LogKind.BUILD, "a disk is full: again, without kept downloads")
+            self.directory.logs.note(LogKind.BUILD, "a disk is full: again, without kept downloads")
             await replace(self, downloads=None)._run(command, cause)
 
     async def _run(self, command: str, cause: FailureCause) -> None:
         """`cause` is why the build failed when the step fails of itself."""
-        place = self.place
-        cgroups, group = place.machine.cgroups, place.build_group
-        most = place.machine.shares.build_bytes
+        directory = self.directory
+        cgroups, group = directory.host.cgroups, directory.build_group
+        most = directory.host.shares.build_bytes
         limits = self.spec.limits
         limits = replace(limits, memory_bytes=min(limits.memory_bytes, most))
         await in_thread(cgroups.create, group, limits)
         try:
             process = await self._spawn(command)
             try:
-                left = self.deadline - place.machine.clock.monotonic_seconds()
+                left = self.deadline - directory.host.clock.monotonic_seconds()
                 async with asyncio.timeout(left):
                     code = shell_code(await process.wait())
             finally:
-                await to_its_end(_end(place, process))
+                await to_its_end(_end(directory, process))
             if code != 0:
-                raise _failure(place, cause, command, code)
+                raise _failure(directory, cause, command, code)
         except TimeoutError:
-            raise timed_out(place, self.spec, command) from None
+            raise timed_out(directory, self.spec, command) from None
         except asyncio.CancelledError:
-            place.logs.note(LogKind.BUILD, f"CANCELLED: `{command}` was ended")
+            directory.logs.note(LogKind.BUILD, f"CANCELLED: `{command}` was ended")
             raise
         finally:
             await in_thread(cgroups.remove, group)
 
     async def _spawn(self, command: str) -> Process:
-        place, spec = self.place, self.spec
-        place.logs.note(LogKind.BUILD, f"$ {command}")
+        directory, spec = self.directory, self.spec
+        directory.logs.note(LogKind.BUILD, f"$ {command}")
         with (
-            await in_thread(place.logs.open_pipes, LogKind.BUILD) as pipes,
+            await in_thread(directory.logs.open_pipes, LogKind.BUILD) as pipes,
             prepared(
-                place,
+                directory,
                 self.slot,
                 script=bubblewrap.ATTACHED,
-                group=place.build_group,
+                group=directory.build_group,
                 environment=build_environment(
                     spec.plan,
-                    place.machine.configuration.build_env,
+                    directory.host.configuration.build_env,
                     spec.variables,
                     has_downloads=self.downloads is not None,
                 ),
@@ -140,22 +140,24 @@ class _Steps:
             )
 
 
-async def _end(place: Place, process: Process) -> None:
-    await asyncio.to_thread(place.machine.cgroups.kill, place.build_group)
+async def _end(directory: DeploymentDirectory, process: Process) -> None:
+    await asyncio.to_thread(directory.host.cgroups.kill, directory.build_group)
     await process.wait()
-    await asyncio.to_thread(place.logs.drain, LogKind.BUILD)
+    await asyncio.to_thread(directory.logs.drain, LogKind.BUILD)
 
 
-def _failure(place: Place, cause: FailureCause, command: str, code: int) -> DeployFailed:
-    tail = build_tail(place)
-    if place.deployment_id in place.machine.space.held:
+def _failure(
+    directory: DeploymentDirectory, cause: FailureCause, command: str, code: int
+) -> DeployFailed:
+    tail = build_tail(directory)
+    if directory.deployment_id in directory.host.space.held:
         return DeployFailed(FailureCause.OUT_OF_DISK, _NO_SPACE, log_tail=tail)
     reason = f"`{command}` failed with exit code {code}"
-    if place.machine.cgroups.oom_kills(place.build_group):
+    if directory.host.cgroups.oom_kills(directory.build_group):
         return DeployFailed(
             FailureCause.OUT_OF_MEMORY, f"{reason}: the build ran out of memory", log_tail=tail
         )
-    full = place.disk.free_bytes < _FULL_BELOW_BYTES
+    full = directory.disk.free_bytes < _FULL_BELOW_BYTES
     if full or any(word in tail for word in _FULL_WORDS):
         return DeployFailed(FailureCause.OUT_OF_DISK, f"{reason}: the disk is full", log_tail=tail)
     return DeployFailed(cause, reason, log_tail=tail)

@@ -1,4 +1,4 @@
-"""A deployment's place on the machine: where its parts lie, and taking them away again."""
+"""A deployment's directory on the host: where its parts lie, and taking them away again."""
 
 import shutil
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from moorage.engines.disks.downloads import Downloads
 from moorage.engines.disks.space import Space
 from moorage.engines.disks.templates import DiskTemplates
 from moorage.engines.disks.volume import Volume
-from moorage.engines.host import deployment_directory as place
+from moorage.engines.host import deployment_directory as shared
 from moorage.engines.host.cgroup import APPS, BUILDS, Cgroups
 from moorage.engines.host.record import Stage
 from moorage.engines.host.toolchains import Toolchains
@@ -30,7 +30,7 @@ def app_of(group: str) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine(place.Machine["Place"]):
+class Host(shared.Host["DeploymentDirectory"]):
     """What all deployments of a gateway share."""
 
     subnet: str
@@ -43,9 +43,9 @@ class Machine(place.Machine["Place"]):
     toolchains: Toolchains
     space: Space
 
-    def place(self, deployment_id: str) -> "Place":
-        """The place of a deployment, whether or not anything is there."""
-        return Place(machine=self, deployment_id=deployment_id)
+    def directory(self, deployment_id: str) -> "DeploymentDirectory":
+        """The directory of a deployment, whether or not anything is there."""
+        return DeploymentDirectory(host=self, deployment_id=deployment_id)
 
     def volume(self, volume_id: str) -> Volume:
         """A volume, whether or not it has been made."""
@@ -74,17 +74,17 @@ class Machine(place.Machine["Place"]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place(place.Place):
-    """One deployment's place: a disk, a slot, control groups, a network."""
+class DeploymentDirectory(shared.DeploymentDirectory):
+    """One deployment's directory: a disk, a slot, control groups, a network."""
 
-    machine: Machine
+    host: Host
 
     @property
     def disk(self) -> AppDisk:
         """The disk."""
         return AppDisk(
-            image=self.directory / IMAGE,
-            mount_point=self.machine.mount_points / self.deployment_id,
+            image=self.path / IMAGE,
+            mount_point=self.host.mount_points / self.deployment_id,
         )
 
     @property
@@ -93,8 +93,8 @@ class Place(place.Place):
         return f"{_APP_GROUP}{self.deployment_id}"
 
     @property
-    def door_group(self) -> str:
-        """The control group of the door, and of the process that waits for the app's exit."""
+    def proxy_group(self) -> str:
+        """The control group of the proxy, and of what waits for the app's exit."""
         return f"{APPS}/door-{self.deployment_id}"
 
     @property
@@ -105,20 +105,20 @@ class Place(place.Place):
     @property
     def record(self) -> Record | None:
         """What is known of the deployment."""
-        return Record.read(self.directory)
+        return Record.read(self.path)
 
     def network(self, slot: Slot) -> Network:
         """The network of the slot the deployment has."""
-        return network.network_of(self.machine.configuration.instance_id, slot)
+        return network.network_of(self.host.configuration.instance_id, slot)
 
     def claim(self, wanted: int | None) -> Slot:
         """A slot, the wanted one if it can be had."""
-        return slots.claim(self.machine.subnet, self.directory, wanted=wanted)
+        return slots.claim(self.host.subnet, self.path, wanted=wanted)
 
     def begin(self) -> Slot:
-        """A place with a slot, in stage BUILDING, empty but for the logs of an earlier try."""
+        """A directory with a slot, in stage BUILDING, empty but for the logs of an earlier try."""
         self._clear()
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.logs.create()
         if not self.logs.is_empty(LogKind.BUILD):
             self.logs.note(LogKind.BUILD, "what was begun before is begun again")
@@ -129,18 +129,18 @@ class Place(place.Place):
     def create_disk(self, slot: Slot, size_bytes: int, source: Path) -> None:
         """A disk with the files of `source`. Raises NotAFile, OSError."""
         self.disk.remove()
-        self.machine.templates.put(self.disk.image, size_bytes)
+        self.host.templates.put(self.disk.image, size_bytes)
         self.disk.give_to(slot.app_uid)
         self.write_etc(slot)
         trees.copy_tree(source, self.disk.app, uid=slot.app_uid)
 
     def write_etc(self, slot: Slot) -> None:
         """The app's own files of `/etc`. Raises OSError."""
-        etc.write_etc(self.disk.etc, slot, self.machine.servers)
+        etc.write_etc(self.disk.etc, slot, self.host.servers)
 
-    def copy_disk(self, slot: Slot, origin: "Place") -> None:
-        """A disk with the files and the build log of another place's. Raises OSError."""
-        copying.copy_disk(origin.disk, self.disk.image, self.machine.clock)
+    def copy_disk(self, slot: Slot, origin: "DeploymentDirectory") -> None:
+        """A disk with the files and the build log of another deployment's. Raises OSError."""
+        copying.copy_disk(origin.disk, self.disk.image, self.host.clock)
         self.disk.mount(slot.app_uid)
         self.logs.copy_from(origin.logs, LogKind.BUILD)
 
@@ -148,7 +148,7 @@ class Place(place.Place):
         """The slot a record names."""
         if record.slot is None:
             return None
-        return slots.slot_at(self.machine.subnet, record.slot)
+        return slots.slot_at(self.host.subnet, record.slot)
 
     def slot_again(self) -> Slot:
         """The slot that the record names, or another: an app that is stopped has none."""
@@ -171,16 +171,16 @@ class Place(place.Place):
 
     def dismiss(self, record: Record) -> None:
         """Take away all but the files, the logs and the record. The app must be stopped."""
-        for group in (self.build_group, self.app_group, self.door_group):
-            self.machine.cgroups.remove(group)
+        for group in (self.build_group, self.app_group, self.proxy_group):
+            self.host.cgroups.remove(group)
         self.socket.unlink(missing_ok=True)
         slot = self.slot(record)
-        if slot is not None and slots.holds(slot.number, self.directory):
+        if slot is not None and slots.holds(slot.number, self.path):
             self.network(slot).remove()
         self.disk.release()
         if slot is not None:
-            slots.release(slot.number, self.directory)  # last: the disk was mounted as its user's
-        self.machine.hide_volumes(self.deployment_id)
+            slots.release(slot.number, self.path)  # last: the disk was mounted as its user's
+        self.host.hide_volumes(self.deployment_id)
 
     def abandon(self) -> None:
         """Take away all but the logs and the record."""
@@ -190,12 +190,12 @@ class Place(place.Place):
     def remove(self) -> None:
         """Take away all there is, in whatever state."""
         self._clear()
-        if self.directory.is_dir():
-            shutil.rmtree(self.directory)
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
 
     def _clear(self) -> None:
         """Take away all that is more than a file of ours."""
-        if not self.directory.is_dir():
+        if not self.path.is_dir():
             return
         if (record := self.record) is not None:
             self.dismiss(record)

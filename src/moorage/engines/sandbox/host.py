@@ -24,7 +24,7 @@ from moorage.engines.isolation import firewall, network, resolver, seccomp, shim
 from moorage.engines.isolation.firewall import Policy
 from moorage.engines.isolation.shims import SHIMS
 from moorage.engines.isolation.slots import holds, slot_at
-from moorage.engines.sandbox.deployment_directory import Machine
+from moorage.engines.sandbox.deployment_directory import Host
 from moorage.errors import IsolationMissing
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ TRIAL_LIMITS = Limits(
 )
 
 
-def open_machine(configuration: HostConfiguration, *, subnet: str, caches: Caches) -> Machine:
+def open_host(configuration: HostConfiguration, *, subnet: str, caches: Caches) -> Host:
     """Set up what all apps share and sweep up; blocks. Raises IsolationMissing."""
     missing = [
         *probe.missing_privileges(run_dir=configuration.run_dir),
@@ -56,7 +56,7 @@ def open_machine(configuration: HostConfiguration, *, subnet: str, caches: Cache
     )
     groups = Cgroups(hierarchy, f"moorage-{configuration.instance_id}")
     incidents = Incidents()
-    machine = Machine(
+    host = Host(
         configuration=configuration,
         incidents=incidents,
         subnet=subnet,
@@ -76,12 +76,12 @@ def open_machine(configuration: HostConfiguration, *, subnet: str, caches: Cache
             store=configuration.toolchains, directory=configuration.run_dir / "toolchains"
         ),
     )
-    _prepare_directories(machine)
-    _load_firewall(machine)
+    _prepare_directories(host)
+    _load_firewall(host)
     _bind_tools(configuration)
-    _collect_output(machine)
-    sweep(machine)
-    return machine
+    _collect_output(host)
+    sweep(host)
+    return host
 
 
 def _space(configuration: HostConfiguration, cgroups: Cgroups, incidents: Incidents) -> Space:
@@ -95,66 +95,66 @@ def _space(configuration: HostConfiguration, cgroups: Cgroups, incidents: Incide
     )
 
 
-def close_machine(machine: Machine) -> None:
+def close_host(host: Host) -> None:
     """Take away what all apps shared; they must be stopped."""
-    machine.collecting.end()
-    machine.cgroups.close()
-    firewall.unload(_policy(machine, ()))
-    _unbind_tools(machine.configuration)
-    machine.toolchains.hide()
-    _remove_directories(machine)
+    host.collecting.end()
+    host.cgroups.close()
+    firewall.unload(_policy(host, ()))
+    _unbind_tools(host.configuration)
+    host.toolchains.hide()
+    _remove_directories(host)
 
 
-def sweep(machine: Machine) -> None:
+def sweep(host: Host) -> None:
     """Remove all that bears this gateway's name and that no finished build accounts for."""
-    thaw(machine)
-    for place in machine.places():
-        record = place.record
+    thaw(host)
+    for directory in host.directories():
+        record = directory.record
         if record is None:
-            place.remove()
+            directory.remove()
             continue
         if record.stage is Stage.BUILDING:
-            place.abandon()
-    instance_id = machine.configuration.instance_id
-    kept = {place.deployment_id: place.record for place in machine.places()}
-    for group in machine.cgroups.names():
+            directory.abandon()
+    instance_id = host.configuration.instance_id
+    kept = {directory.deployment_id: directory.record for directory in host.directories()}
+    for group in host.cgroups.names():
         if group.partition("-")[2] not in kept:
-            machine.cgroups.remove(group)
+            host.cgroups.remove(group)
     networks = {
-        network.network_of(instance_id, slot_at(machine.subnet, record.slot)).name
+        network.network_of(instance_id, slot_at(host.subnet, record.slot)).name
         for name, record in kept.items()
         if record is not None
         and record.slot is not None
-        and holds(record.slot, machine.place(name).directory)
+        and holds(record.slot, host.directory(name).path)
     }
     for name in network.leftovers(firewall.interface_prefix(instance_id)) - networks:
         network.remove_leftover(name)
-    for mount_point in machine.mount_points.iterdir():
+    for mount_point in host.mount_points.iterdir():
         if mount_point.name not in kept:
             disk.Disk(image=Path(os.devnull), mount_point=mount_point).unmount()
-    machine.caches.sweep()
-    _sweep_volumes(machine, set(kept))
-    for socket in machine.run_dir.glob("*.sock"):
+    host.caches.sweep()
+    _sweep_volumes(host, set(kept))
+    for socket in host.run_dir.glob("*.sock"):
         if socket.stem not in kept:
             socket.unlink()
 
 
-def _sweep_volumes(machine: Machine, kept: set[str]) -> None:
-    for mounts in machine.volume_mounts.iterdir():
-        volume = machine.volume(mounts.name)
+def _sweep_volumes(host: Host, kept: set[str]) -> None:
+    for mounts in host.volume_mounts.iterdir():
+        volume = host.volume(mounts.name)
         for deployment_id in volume.users() - kept:
             volume.hide(deployment_id)
         if not volume.users():  # a crash came between its mount and the view of it
             volume.close()
 
 
-def measure_disks(machine: Machine) -> Disks:
+def measure_disks(host: Host) -> Disks:
     """What is free for images, and what those there are may still take of it; blocks."""
     return Disks(
-        free_bytes=disk.free_bytes(machine.deployments),
-        growth=_growths(machine.deployments),
-        volume_growth=_growths(machine.volumes),
-        held=machine.space.held,
+        free_bytes=disk.free_bytes(host.deployments),
+        growth=_growths(host.deployments),
+        volume_growth=_growths(host.volumes),
+        held=host.space.held,
     )
 
 
@@ -167,35 +167,35 @@ def _growths(directory: Path) -> dict[str, int]:
     return found
 
 
-def thaw(machine: Machine) -> None:
+def thaw(host: Host) -> None:
     """Let apps write again whose disk was being copied when an earlier gateway crashed."""
-    volumes = [machine.volume(mounts.name) for mounts in machine.volume_mounts.iterdir()]
+    volumes = [host.volume(mounts.name) for mounts in host.volume_mounts.iterdir()]
     mount_points = [volume.disk.mount_point for volume in volumes]
-    for mount_point in (*machine.mount_points.iterdir(), *mount_points):
+    for mount_point in (*host.mount_points.iterdir(), *mount_points):
         if os.path.ismount(mount_point) and kernel.thaw(mount_point):
             logger.warning("%s was frozen: its app goes on", mount_point)
 
 
-def _prepare_directories(machine: Machine) -> None:
-    machine.deployments.mkdir(parents=True, exist_ok=True, mode=0o700)
-    machine.run_dir.mkdir(parents=True, exist_ok=True)
-    machine.run_dir.chmod(0o711)
-    machine.mount_points.mkdir(exist_ok=True, mode=0o711)
-    machine.volume_mounts.mkdir(exist_ok=True, mode=0o711)
-    machine.volumes.mkdir(exist_ok=True, mode=0o700)
-    machine.toolchains.directory.mkdir(exist_ok=True, mode=0o711)
-    machine.caches.directory.mkdir(exist_ok=True, mode=0o700)
-    machine.templates.clear()
-    (machine.run_dir / EMPTY).mkdir(exist_ok=True)
+def _prepare_directories(host: Host) -> None:
+    host.deployments.mkdir(parents=True, exist_ok=True, mode=0o700)
+    host.run_dir.mkdir(parents=True, exist_ok=True)
+    host.run_dir.chmod(0o711)
+    host.mount_points.mkdir(exist_ok=True, mode=0o711)
+    host.volume_mounts.mkdir(exist_ok=True, mode=0o711)
+    host.volumes.mkdir(exist_ok=True, mode=0o700)
+    host.toolchains.directory.mkdir(exist_ok=True, mode=0o711)
+    host.caches.directory.mkdir(exist_ok=True, mode=0o700)
+    host.templates.clear()
+    (host.run_dir / EMPTY).mkdir(exist_ok=True)
 
 
-def _remove_directories(machine: Machine) -> None:
+def _remove_directories(host: Host) -> None:
     """Piece by piece: what is still mounted refuses, where a whole tree would be emptied."""
-    for name in machine.tools:
-        (machine.run_dir / "bin" / name).unlink()
+    for name in host.tools:
+        (host.run_dir / "bin" / name).unlink()
     for directory in ("bin", "disks", "volumes", "toolchains", EMPTY):
-        (machine.run_dir / directory).rmdir()
-    machine.run_dir.rmdir()
+        (host.run_dir / directory).rmdir()
+    host.run_dir.rmdir()
 
 
 def _tool_path(configuration: HostConfiguration, name: str) -> Path:
@@ -223,27 +223,27 @@ def _unbind_tools(configuration: HostConfiguration) -> None:
                 raise
 
 
-def _collect_output(machine: Machine) -> None:
+def _collect_output(host: Host) -> None:
     try:
-        machine.collecting.ensure()
+        host.collecting.ensure()
     except OSError as error:
         raise IsolationMissing((str(error),)) from error
 
 
-def keep_firewall(machine: Machine) -> None:
+def keep_firewall(host: Host) -> None:
     """Load the firewall again if somebody flushed the machine's rules. Raises OSError."""
-    if not firewall.is_loaded(machine.configuration.instance_id):
+    if not firewall.is_loaded(host.configuration.instance_id):
         logger.warning("the packet filter of the apps was gone: it is loaded again")
-        firewall.load(_policy(machine, _connected()))
+        firewall.load(_policy(host, _connected()))
 
 
-def _load_firewall(machine: Machine) -> None:
+def _load_firewall(host: Host) -> None:
     connected = _connected()
-    missing = probe.overlapping(machine.subnet, connected) + probe.enable_forwarding()
+    missing = probe.overlapping(host.subnet, connected) + probe.enable_forwarding()
     if missing:
         raise IsolationMissing(tuple(missing))
     try:
-        firewall.load(_policy(machine, connected))
+        firewall.load(_policy(host, connected))
     except OSError as error:
         raise IsolationMissing((f"the packet filter can't be loaded: {error}",)) from error
 
@@ -252,13 +252,13 @@ def _connected() -> tuple[str, ...]:
     return firewall.connected_networks(tool.run(["ip", "-json", "-4", "address"]))
 
 
-def _policy(machine: Machine, connected: tuple[str, ...]) -> Policy:
-    configuration = machine.configuration
+def _policy(host: Host, connected: tuple[str, ...]) -> Policy:
+    configuration = host.configuration
     return Policy(
         instance_id=configuration.instance_id,
-        subnet=machine.subnet,
+        subnet=host.subnet,
         deny=(*connected, *configuration.deny),
         allow=configuration.allow,
-        resolvers=machine.servers,
+        resolvers=host.servers,
         traffic=configuration.traffic,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.bubblewrap import View, memory_file
 from moorage.engines.isolation.slots import Slot
-from moorage.engines.sandbox.deployment_directory import Place
+from moorage.engines.sandbox.deployment_directory import DeploymentDirectory
 from moorage.planning.plan import Plan
 
 
@@ -23,7 +23,7 @@ class Launch:
 
 @contextmanager
 def prepared(
-    place: Place,
+    directory: DeploymentDirectory,
     slot: Slot,
     *,
     script: str,
@@ -39,23 +39,22 @@ def prepared(
 
     With `status` an app, without a build.
     """
-    machine, disk = place.machine, place.disk
+    host, disk = directory.host, directory.disk
     view = View(
         app=disk.app,
         home=disk.home,
         etc=disk.etc,
-        tools=machine.tools,
+        tools=host.tools,
         build_tmp=disk.tmp if status is None else None,
         data=data,
         downloads=downloads,
         toolchains={
-            name: machine.toolchains.path(name, version)
-            for name, version in plan.toolchains.items()
+            name: host.toolchains.path(name, version) for name, version in plan.toolchains.items()
         },
     )
     opened: list[int] = []
     try:
-        opened.append(seccomp_fd := memory_file("seccomp", machine.seccomp))
+        opened.append(seccomp_fd := memory_file("seccomp", host.seccomp))
         status_fd = None
         if status is not None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
@@ -68,12 +67,12 @@ def prepared(
             status_fd=status_fd,
         )
         opened.append(args_fd := memory_file("args", bubblewrap.encode_options(options)))
-        identity = bubblewrap.identity_argv(netns=place.network(slot).path, uid=slot.app_uid)
+        identity = bubblewrap.identity_argv(netns=directory.network(slot).path, uid=slot.app_uid)
         argv = bubblewrap.launch_argv(
             script,
-            machine.cgroups.directories(group),
+            host.cgroups.directories(group),
             [
-                str(machine.oom_score),
+                str(host.oom_score),
                 *identity,
                 *bubblewrap.bwrap_argv(args_fd=args_fd, command=command),
             ],

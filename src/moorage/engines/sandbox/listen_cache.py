@@ -27,9 +27,9 @@ class ListenCache:
         else:
             self._heard.pop(deployment_id, None)
 
-    def forget(self, *, but: Collection[str]) -> None:
+    def forget(self, *, keep: Collection[str]) -> None:
         """Drop what is known of apps that run no more."""
-        for deployment_id in self._heard.keys() - set(but):
+        for deployment_id in self._heard.keys() - set(keep):
             del self._heard[deployment_id]
 
     def _believed(self) -> float:

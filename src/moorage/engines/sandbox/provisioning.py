@@ -10,38 +10,44 @@ from moorage.engines.disks.layers import Layer
 from moorage.engines.disks.trees import NotAFile
 from moorage.engines.engine import BuildSpec
 from moorage.engines.isolation.slots import Slot
-from moorage.engines.sandbox.deployment_directory import Place
+from moorage.engines.sandbox.deployment_directory import DeploymentDirectory
 from moorage.errors import DeployFailed, FailureCause
 from moorage.threads import in_thread, to_its_end
 
 
-async def provision(place: Place, slot: Slot, spec: BuildSpec, layer: Layer | None) -> bool:
+async def provision(
+    directory: DeploymentDirectory, slot: Slot, spec: BuildSpec, layer: Layer | None
+) -> bool:
     """A disk with the source, over a layer if there is one, and a network.
 
     Says whether what the install would make is there already. Raises DeployFailed, OSError.
     """
-    async with _meanwhile(place.network(slot).create):
-        return await in_thread(_make_disk, place, slot, spec, layer)
+    async with _meanwhile(directory.network(slot).create):
+        return await in_thread(_make_disk, directory, slot, spec, layer)
 
 
-async def provision_copy(place: Place, slot: Slot, origin: Place) -> None:
-    """A disk that is a copy of another place's, and a network. Raises OSError."""
-    async with _meanwhile(place.network(slot).create):
-        await in_thread(place.copy_disk, slot, origin)
+async def provision_copy(
+    directory: DeploymentDirectory, slot: Slot, origin: DeploymentDirectory
+) -> None:
+    """A disk that is a copy of another deployment's, and a network. Raises OSError."""
+    async with _meanwhile(directory.network(slot).create):
+        await in_thread(directory.copy_disk, slot, origin)
 
 
-async def reprovision(place: Place, slot: Slot) -> None:
+async def reprovision(directory: DeploymentDirectory, slot: Slot) -> None:
     """What a stop, or a restart of the machine, took away from what is built. Raises OSError."""
-    async with _meanwhile(partial(place.connect, slot)):
-        await in_thread(place.revive, slot)
+    async with _meanwhile(partial(directory.connect, slot)):
+        await in_thread(directory.revive, slot)
 
 
-def _make_disk(place: Place, slot: Slot, spec: BuildSpec, layer: Layer | None) -> bool:
+def _make_disk(
+    directory: DeploymentDirectory, slot: Slot, spec: BuildSpec, layer: Layer | None
+) -> bool:
     try:
-        if layer is not None and layer.fill(place.disk, slot.app_uid, spec.source):
-            place.write_etc(slot)
+        if layer is not None and layer.fill(directory.disk, slot.app_uid, spec.source):
+            directory.write_etc(slot)
             return True
-        place.create_disk(slot, spec.limits.disk_bytes, spec.source)
+        directory.create_disk(slot, spec.limits.disk_bytes, spec.source)
     except NotAFile as error:
         raise DeployFailed(FailureCause.UPLOAD_INVALID, str(error)) from error
     except OSError as error:

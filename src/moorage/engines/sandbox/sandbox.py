@@ -24,8 +24,15 @@ from moorage.engines.host.record import Stage
 from moorage.engines.host.trial import trial
 from moorage.engines.isolation import firewall, slots
 from moorage.engines.isolation.slots import Slot
-from moorage.engines.sandbox import app, build, host
-from moorage.engines.sandbox.deployment_directory import Machine, Place, app_of
+from moorage.engines.sandbox import app, build
+from moorage.engines.sandbox.deployment_directory import DeploymentDirectory, Host, app_of
+from moorage.engines.sandbox.host import (
+    TRIAL_LIMITS,
+    close_host,
+    keep_firewall,
+    measure_disks,
+    open_host,
+)
 from moorage.engines.sandbox.listen_cache import ListenCache
 from moorage.engines.sandbox.provisioning import provision_copy, reprovision
 from moorage.engines.sandbox.record import Record
@@ -40,7 +47,7 @@ _TEND_EVERY_SECONDS = 5.0
 logger = logging.getLogger(__name__)
 
 
-class Sandbox(Local[Machine, Place]):
+class Sandbox(Local[Host, DeploymentDirectory]):
     """An `Engine` of namespaces, control groups, nftables, seccomp and loop disks.
 
     `run_dir` holds mount points, so every user must be able to reach it. `instance_id` has 4 to 6
@@ -69,7 +76,7 @@ class Sandbox(Local[Machine, Place]):
             clock=configuration.clock,
         )
         self._settled: set[str] = set()
-        self._hearing = ListenCache(configuration.clock)
+        self._listen_cache = ListenCache(configuration.clock)
 
     @property
     def instance_id(self) -> str:
@@ -79,14 +86,14 @@ class Sandbox(Local[Machine, Place]):
     async def open(self) -> str:
         """As `Engine.open`; runs a trial, and removes what nothing accounts for any more."""
         self._opened = await in_thread(
-            host.open_machine, self._configuration, subnet=self._subnet, caches=self._caches
+            open_host, self._configuration, subnet=self._subnet, caches=self._caches
         )
         try:
-            await trial(self._opened, _built, host.TRIAL_LIMITS)
+            await trial(self._opened, _built, TRIAL_LIMITS)
         except BaseException:
             # Apps of an earlier gateway may run: they keep the firewall that holds them.
-            if not self._opened.places():
-                await in_thread(host.close_machine, self._opened)
+            if not self._opened.directories():
+                await in_thread(close_host, self._opened)
             self._opened = None
             raise
         self._watch_ends(self._with_apps())
@@ -110,42 +117,42 @@ class Sandbox(Local[Machine, Place]):
             await in_thread(self._opened.space.end)
         await super().close(stop_apps=stop_apps)
 
-    def _close_machine(self, machine: Machine) -> None:
-        host.close_machine(machine)
+    def _close_host(self, host: Host) -> None:
+        close_host(host)
 
     async def build(self, spec: BuildSpec) -> None:
         """As `Engine.build`."""
-        async with self._alone(spec.deployment_id) as place, self._making(place) as slot:
-            await build.make(place, slot, spec)
+        async with self._alone(spec.deployment_id) as directory, self._making(directory) as slot:
+            await build.make(directory, slot, spec)
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
         """As `Engine.copy`. An app that writes meanwhile waits for up to FREEZE_SECONDS."""
         first, second = sorted({origin_id, deployment_id})  # two copies never wait for each other
         async with self._alone(first), self._alone(second):
-            origin, place = self._place(origin_id), self._place(deployment_id)
+            origin, directory = self._directory(origin_id), self._directory(deployment_id)
             require_built(origin, "copy")
-            async with self._making(place) as slot:
-                await provision_copy(place, slot, origin)
+            async with self._making(directory) as slot:
+                await provision_copy(directory, slot, origin)
 
     async def volumes(self) -> set[str]:
         """As `Engine.volumes`."""
-        return {path.name for path in self._machine.volumes.iterdir()}
+        return {path.name for path in self._host.volumes.iterdir()}
 
     async def clear_volume(self, volume_id: str) -> None:
         """As `Engine.clear_volume`."""
-        await in_thread(self._machine.volume(checked(volume_id)).clear)
+        await in_thread(self._host.volume(checked(volume_id)).clear)
 
     async def remove_volume(self, volume_id: str) -> None:
         """As `Engine.remove_volume`."""
-        await in_thread(self._machine.volume(checked(volume_id)).remove)
+        await in_thread(self._host.volume(checked(volume_id)).remove)
 
     async def running(self) -> dict[str, Instance]:
         """As `Engine.running`."""
         return await in_thread(self._running)
 
     async def connections(self, deployment_id: str) -> int:
-        """As `Engine.connections`: of the app's own port, not of the door's socket."""
-        return await in_thread(app.connections, self._place(deployment_id))
+        """As `Engine.connections`: of the app's own port, not of the socket proxy's socket."""
+        return await in_thread(app.connections, self._directory(deployment_id))
 
     async def usage(self) -> dict[str, Usage]:
         """As `Engine.usage`."""
@@ -153,7 +160,7 @@ class Sandbox(Local[Machine, Place]):
 
     async def disks(self) -> Disks:
         """As `Engine.disks`."""
-        return await in_thread(host.measure_disks, self._machine)
+        return await in_thread(measure_disks, self._host)
 
     async def free_networks(self) -> int:
         """As `Engine.free_networks`: as many as slots."""
@@ -164,131 +171,137 @@ class Sandbox(Local[Machine, Place]):
 
         When it tells of an end, all that the app wrote is in its log.
         """
-        place = self._place(deployment_id)
-        record = place.record
-        ended = None if record is None else app.exit_of(place, record)
+        directory = self._directory(deployment_id)
+        record = directory.record
+        ended = None if record is None else app.exit_of(directory, record)
         if ended is not None:
-            await in_thread(place.logs.drain, LogKind.RUNTIME)
+            await in_thread(directory.logs.drain, LogKind.RUNTIME)
         return ended
 
     @asynccontextmanager
-    async def _making(self, place: Place) -> AsyncIterator[Slot]:
-        """An empty place with a slot: built when all goes well, else only its log is kept."""
-        slot = await in_thread(place.begin)
+    async def _making(self, directory: DeploymentDirectory) -> AsyncIterator[Slot]:
+        """An empty directory with a slot: built when all goes well, else only its log is kept."""
+        slot = await in_thread(directory.begin)
         try:
             yield slot
         except BaseException:
-            await in_thread(place.abandon)
+            await in_thread(directory.abandon)
             raise
-        built = Record(deployment_id=place.deployment_id, slot=slot.number, stage=Stage.BUILT)
-        await in_thread(place.write, built)
+        built = Record(deployment_id=directory.deployment_id, slot=slot.number, stage=Stage.BUILT)
+        await in_thread(directory.write, built)
 
-    async def _start(self, place: Place, spec: InstanceSpec, timeout_seconds: float) -> Instance:
-        if place.deployment_id in self._machine.space.held:
+    async def _start(
+        self, directory: DeploymentDirectory, spec: InstanceSpec, timeout_seconds: float
+    ) -> Instance:
+        if directory.deployment_id in self._host.space.held:
             raise DeployFailed(FailureCause.OUT_OF_DISK, NO_SPACE)
-        slot = await in_thread(place.slot_again)
-        await reprovision(place, slot)
-        if await self._is_gone(place):
-            place.socket.unlink(missing_ok=True)
-            self._settled.discard(place.deployment_id)
-            await self._machine.toolchains.show(spec.plan.toolchains)
-            await in_thread(place.write, _started(place, slot, spec))
+        slot = await in_thread(directory.slot_again)
+        await reprovision(directory, slot)
+        if await self._is_gone(directory):
+            directory.socket.unlink(missing_ok=True)
+            self._settled.discard(directory.deployment_id)
+            await self._host.toolchains.show(spec.plan.toolchains)
+            await in_thread(directory.write, _started(directory, slot, spec))
             try:
-                await in_thread(app.launch, place, slot, spec)
+                await in_thread(app.launch, directory, slot, spec)
             except OSError as error:
                 raise disk_failure(error, spec.limits.disk_bytes) from error
-            self._ends.watch(place.deployment_id, place.status_file)
-        listener = await app.wait_listening(place, slot, spec, timeout_seconds=timeout_seconds)
-        await in_thread(app.open_door, place, slot, listener)
-        await in_thread(place.write, _started(place, slot, spec, listener=listener))
-        return place.instance(listener)
+            self._ends.watch(directory.deployment_id, directory.status_file)
+        listener = await app.wait_listening(directory, slot, spec, timeout_seconds=timeout_seconds)
+        await in_thread(app.open_proxy, directory, slot, listener)
+        await in_thread(directory.write, _started(directory, slot, spec, listener=listener))
+        return directory.instance(listener)
 
     def _running(self) -> dict[str, Instance]:
         found = {}
-        for place in self._with_apps():
-            if (instance := self._live(place, believe=True)) is not None:
-                found[place.deployment_id] = instance
-        self._hearing.forget(but=found)
+        for directory in self._with_apps():
+            if (instance := self._live(directory, believe=True)) is not None:
+                found[directory.deployment_id] = instance
+        self._listen_cache.forget(keep=found)
         return found
 
-    def _with_apps(self) -> list[Place]:
-        """The places whose apps may run: a thousand that sleep cost nothing."""
-        ids = (app_of(group) for group in self._machine.cgroups.names())
-        return [self._machine.place(name) for name in sorted(filter(None, ids))]
+    def _with_apps(self) -> list[DeploymentDirectory]:
+        """Directories of deployments whose apps may run: a thousand that sleep cost nothing."""
+        ids = (app_of(group) for group in self._host.cgroups.names())
+        return [self._host.directory(name) for name in sorted(filter(None, ids))]
 
     def _usage(self) -> dict[str, Usage]:
         found = {}
-        for place in self._with_apps():
-            if (usage := self._machine.cgroups.usage(place.app_group)) is not None:
-                found[place.deployment_id] = usage
+        for directory in self._with_apps():
+            if (usage := self._host.cgroups.usage(directory.app_group)) is not None:
+                found[directory.deployment_id] = usage
         return found
 
-    def _live(self, place: Place, *, believe: bool = False) -> Instance | None:
-        """The app, if it runs, listens where its door leads, and the door is open.
+    def _live(self, directory: DeploymentDirectory, *, believe: bool = False) -> Instance | None:
+        """The app, if it runs, listens where its socket proxy leads, and the socket proxy is open.
 
         With `believe`, one that lately listened and runs still is taken to do so.
         """
-        record = place.record
-        if record is None or record.listener is None or not app.is_open(place, record):
+        record = directory.record
+        if record is None or record.listener is None or not app.is_open(directory, record):
             return None
-        if not (believe and self._hearing.is_recent(place.deployment_id)):
-            listens = app.listens(place, record)
-            self._hearing.note(place.deployment_id, listens=listens)
+        if not (believe and self._listen_cache.is_recent(directory.deployment_id)):
+            listens = app.listens(directory, record)
+            self._listen_cache.note(directory.deployment_id, listens=listens)
             if not listens:
                 return None
-        return place.instance(record.listener)
+        return directory.instance(record.listener)
 
-    def _is_running(self, place: Place) -> bool:
-        return app.is_running(place)
+    def _is_running(self, directory: DeploymentDirectory) -> bool:
+        return app.is_running(directory)
 
-    def _has_ended(self, place: Place) -> bool:
-        return app.has_ended(place)
+    def _has_ended(self, directory: DeploymentDirectory) -> bool:
+        return app.has_ended(directory)
 
-    async def _halt(self, place: Place) -> None:
+    async def _halt(self, directory: DeploymentDirectory) -> None:
         """Stop the app and keep how it ended, before what knew it is taken away."""
-        record = place.record
+        record = directory.record
         if record is None:
             return
-        await app.stop(place, grace_seconds=self._configuration.stop_grace_seconds)
-        await asyncio.to_thread(place.logs.drain, LogKind.RUNTIME)
-        ended = app.exit_of(place, record)
+        await app.stop(directory, grace_seconds=self._configuration.stop_grace_seconds)
+        await asyncio.to_thread(directory.logs.drain, LogKind.RUNTIME)
+        ended = app.exit_of(directory, record)
         if ended is not None:
             record = record.ended(ended)
             try:
-                place.write(record)
+                directory.write(record)
             except OSError as error:  # a disk without room keeps nobody from being stopped
-                logger.warning("how %s ended is not kept: %s", place.deployment_id, error)
-        await asyncio.to_thread(place.dismiss, record)
+                logger.warning("how %s ended is not kept: %s", directory.deployment_id, error)
+        await asyncio.to_thread(directory.dismiss, record)
 
     def tend(self) -> None:
         """What is done every few seconds, once; blocks."""
-        host.keep_firewall(self._machine)
-        for place in self._with_apps():
+        keep_firewall(self._host)
+        for directory in self._with_apps():
             try:
-                self._tend_place(place)
+                self._tend_app(directory)
             except OSError as error:  # it may be on its way out just now
-                logger.warning("deployment %s can't be tended: %s", place.deployment_id, error)
+                logger.warning("deployment %s can't be tended: %s", directory.deployment_id, error)
 
-    def _tend_place(self, place: Place) -> None:
-        if place.deployment_id in self._settled:
+    def _tend_app(self, directory: DeploymentDirectory) -> None:
+        if directory.deployment_id in self._settled:
             return
-        record = place.record
+        record = directory.record
         if record is None or record.listener is None or record.cpu_millis is None:
             return
-        if app.is_running(place):
-            place.machine.cgroups.set_cpu(place.app_group, record.cpu_millis)
-            self._settled.add(place.deployment_id)
+        if app.is_running(directory):
+            directory.host.cgroups.set_cpu(directory.app_group, record.cpu_millis)
+            self._settled.add(directory.deployment_id)
 
 
-async def _built(place: Place, spec: BuildSpec) -> None:
-    await build.make(place, await in_thread(place.begin), spec)
+async def _built(directory: DeploymentDirectory, spec: BuildSpec) -> None:
+    await build.make(directory, await in_thread(directory.begin), spec)
 
 
 def _started(
-    place: Place, slot: Slot, spec: InstanceSpec, *, listener: Listener | None = None
+    directory: DeploymentDirectory,
+    slot: Slot,
+    spec: InstanceSpec,
+    *,
+    listener: Listener | None = None,
 ) -> Record:
     return Record(
-        deployment_id=place.deployment_id,
+        deployment_id=directory.deployment_id,
         slot=slot.number,
         stage=Stage.STARTED,
         cpu_millis=spec.limits.cpu_millis,

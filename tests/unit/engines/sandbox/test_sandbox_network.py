@@ -27,7 +27,7 @@ def test_slot_beyond_the_subnet_is_refused(number: int) -> None:
 
 def test_no_two_users_of_any_slots_are_the_same() -> None:
     slots = [slot_at(SUBNET, number) for number in range(16_384)]
-    uids = [uid for slot in slots for uid in (slot.app_uid, slot.door_uid)]
+    uids = [uid for slot in slots for uid in (slot.app_uid, slot.proxy_uid)]
     assert len(set(uids)) == 2 * 16_384
     assert min(uids) >= 1_879_048_192  # systemd's table: unused from here …
     assert max(uids) <= 2_147_483_647  # … to here

@@ -30,6 +30,6 @@ def test_what_runs_no_more_is_forgotten() -> None:
     listen_cache = ListenCache(MovableClock())
     for name in ("gone", "here"):
         listen_cache.note(name, listens=True)
-    listen_cache.forget(but={"here"})
+    listen_cache.forget(keep={"here"})
     assert not listen_cache.is_recent("gone")
     assert listen_cache.is_recent("here")
