@@ -16,6 +16,7 @@ from moorage.chains.rpc import (
     RETRY_BATCHES_AFTER_SECONDS,
     RETRY_FIRST_AFTER_SECONDS,
     Call,
+    OtherChain,
     RpcClient,
     RpcError,
 )
@@ -177,10 +178,19 @@ async def test_all_urls_failing_names_each_reason(
         await make(arbitrum_proxy.url, second.url).batch(HEAD)
 
 
+async def test_each_failure_of_a_url_is_told(
+    arbitrum_proxy: RpcProxy, second: RpcProxy, make: Make
+) -> None:
+    told: list[str] = []
+    arbitrum_proxy.respond = answering("", status=502)
+    await make(arbitrum_proxy.url, second.url, on_error=told.append).batch(HEAD)
+    assert told == ["arbitrum"]
+
+
 async def test_real_node_of_another_chain_is_not_believed(
     local_chains: LocalChains, make: Make
 ) -> None:
-    with pytest.raises(ChainUnavailable, match="serves chain 8453"):
+    with pytest.raises(OtherChain, match="serves chain 8453"):
         await make(*local_chains.base.rpc_urls).batch(HEAD)
 
 

@@ -415,6 +415,16 @@ async def test_unwritable_journal_pays_nothing(setting: Setting) -> None:
     assert setting.node.sent == []
 
 
+async def test_next_url_is_asked_when_one_fails_and_the_payment_is_made_once(
+    setting: Setting,
+) -> None:
+    urls = (f"{setting.gateway.url}/no-node", setting.node.url)
+    chain = msgspec.structs.replace(KNOWN_CHAINS["arbitrum"], rpc_urls=urls)
+    setting.gateway.other["POST", "/no-node"] = [PlainTextResponse("", status_code=502)]
+    await setting.deploy(chains={"arbitrum": chain})
+    assert len(setting.node.sent) == 1
+
+
 async def test_chain_without_base_fee_is_paid_by_a_legacy_transaction(setting: Setting) -> None:
     setting.node.base_fee = None
     await setting.deploy()

@@ -18,7 +18,7 @@ from moorage.api.http.operation import Operation
 from moorage.api.http.payment_headers import error_headers
 from moorage.api.http.problems import INTERNAL, error_response, json_response, problem_response
 from moorage.api.logs import show_logs
-from moorage.api.status import show_status
+from moorage.api.status import status
 from moorage.api.topup import top_up
 from moorage.api.usage import show_usage
 from moorage.errors import MoorageError, PaymentPending
@@ -101,7 +101,7 @@ OPERATIONS = (
     Operation(
         method="GET",
         path="/agent/deploy/{projectId}/{deploymentId}/status",
-        handler=show_status,
+        handler=status,
         answer=DeploymentProgress,
         fails=(403, 404, 503),
         signed=True,

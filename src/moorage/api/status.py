@@ -40,7 +40,7 @@ class StatusRoom(Front):
     minimum_charge: MicroUsd
 
 
-async def show_status(room: StatusRoom, request: Request) -> Response:
+async def status(room: StatusRoom, request: Request) -> Response:
     """`GET /agent/deploy/{projectId}/{deploymentId}/status`: where a deployment stands."""
     signed = await verify(room, request)
     try:

@@ -45,7 +45,9 @@ async def see_mined(node: Node, payment: Payment, *, pause: Pause) -> Sighting:
             succeeded = await node.succeeded(payment.tx_hash)
             if succeeded is None and look % _SEND_AGAIN_EVERY == 0:
                 refused = await _send_again(node, payment)
-                if refused is not None and await _was_replaced(node, payment):
+                if refused is not None and await node.is_replaced(
+                    payment.wallet, nonce=payment.nonce, tx_hash=payment.tx_hash
+                ):
                     return Sighting.REPLACED
                 if refused is not None:
                     raise uncertain(payment, refused) from refused
@@ -77,12 +79,3 @@ async def _send_again(node: Node, payment: Payment) -> NodeRefused | None:
     if refused is None or await node.knows(payment.tx_hash):
         return None
     return refused
-
-
-async def _was_replaced(node: Node, payment: Payment) -> bool:
-    """Whether the payment's account nonce is used up in a block that can't be undone."""
-    try:
-        used = await node.transaction_count(payment.wallet, tag="finalized")
-    except NodeRefused:  # a node without finality can't tell
-        return False
-    return used > payment.nonce and await node.succeeded(payment.tx_hash) is None

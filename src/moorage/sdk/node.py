@@ -103,10 +103,19 @@ class Node:
         (answer,) = await self._ask(("eth_sendRawTransaction", [raw_transaction]))
         self._result(answer)
 
-    async def transaction_count(self, address: str, *, tag: str) -> int:
-        """The nonce `address` signs next, as of block `tag`."""
-        (count,) = await self._ask(("eth_getTransactionCount", [address, tag]))
-        return self._quantity(count)
+    async def is_replaced(self, wallet: str, *, nonce: int, tx_hash: str) -> bool:
+        """Whether another transaction used up the nonce, in a block that can't be undone.
+
+        One node answers both questions: one that lags would not know the receipt of a transaction
+        that another has counted. False from a node without finality.
+        """
+        count, receipt = await self._ask(
+            ("eth_getTransactionCount", [wallet, "finalized"]),
+            ("eth_getTransactionReceipt", [tx_hash]),
+        )
+        if isinstance(count, RpcError):
+            return False
+        return self._quantity(count) > nonce and self._result(receipt) is None
 
     async def succeeded(self, tx_hash: str) -> bool | None:
         """Whether a mined transaction succeeded; None while it is not mined."""

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from believed import Believed, limiters_of
 from clock import START_MS, MovableClock
-from moorage.api.status import StatusRoom, show_status
+from moorage.api.status import StatusRoom, status
 from moorage.auth.client_address import TrustedProxies
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.keeping.restarts import History
@@ -60,7 +60,7 @@ class Asking(Believed):
             "client": ("192.0.2.1", 1),
             "path_params": {"projectId": project_id, "deploymentId": deployment_id},
         }
-        response = await show_status(self.gateway, Request(scope))
+        response = await status(self.gateway, Request(scope))
         body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
         return body
 
