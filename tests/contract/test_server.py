@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import pytest
 from starlette.requests import ClientDisconnect, Request
@@ -25,7 +26,8 @@ gone: "asyncio.Queue[str]" = asyncio.Queue()
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """`/read` says how much of a body came, `/large` is large, all else reads nothing."""
+    """`/read` says how much of a body came, `/large` is large, `/later` begins its answer before
+    it reads, all else reads nothing."""
     body = b"unread"
     if scope["path"] == "/read":
         try:
@@ -35,6 +37,12 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
             return
     elif scope["path"] == "/large":
         body = b"x" * LARGE
+    elif scope["path"] == "/later":
+        head = [(b"content-length", b"5")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await Request(scope, receive).body()
+        await send({"type": "http.response.body", "body": b"later"})
+        return
     elif scope["path"] == "/trailers":
         await Request(scope, receive).body()
         body = b"%d" % sum(name.startswith(b"x-") for name, _ in scope["headers"])
@@ -98,6 +106,18 @@ async def test_request_under_way_is_not_hurried() -> None:
         await busy.send(upload[-1:])
 
         assert (await busy.answer()).body == b"100"
+
+
+async def test_head_of_an_answer_does_not_wait_for_its_body() -> None:
+    upload = request("POST", "/later", body=b"x")
+    async with serving(Bounds()) as url, asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        writer.write(upload[:-1])
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        writer.write(upload[-1:])
+        assert await reader.readexactly(5) == b"later"
+        writer.close()
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize("connection_header", ["keep-alive", "close"])

@@ -63,9 +63,9 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; where there are too many, some that wait for a request end."""
         super().connection_made(transport)
-        # A cycle takes this for its transport: so much of one it needs, besides `close`.
-        self.write = transport.write
+        # A cycle takes this for its transport: so much of one it needs, with `write` and `close`.
         self.is_closing = transport.is_closing
+        self._held = b""
         self.waiting_since = self.loop.time()
         self._problem = BAD_HTTP
         self._undelivered = 0  # bytes received since the app was last handed some
@@ -147,11 +147,26 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of one that was refused."""
         self.waiting_since = self.loop.time()
+        self._write_held()
         super().on_response_complete()
         if self._unparsed:
             self.loop.call_soon(self._parse)
         if self.is_waiting and self.cycle.more_body:
             self._start_timer()
+
+    def write(self, data: bytes) -> None:
+        """Write part of an answer: its head, which is alone at first, leaves with what follows."""
+        if self._held:
+            self.transport.writelines((self._held, data))
+            self._held = b""
+        else:
+            self._held = data
+            self.loop.call_soon(self._write_held)
+
+    def _write_held(self) -> None:
+        if self._held:
+            self.transport.write(self._held)
+            self._held = b""
 
     def pause_writing(self) -> None:
         """The client does not read; it has so long to begin."""
@@ -172,6 +187,7 @@ class Connection(HttpToolsProtocol):
         To close with bytes unread would make the client's kernel forget the answer. So say no more,
         and pass over what comes until the client closes.
         """
+        self._write_held()
         if not (self._is_deaf or self.cycle.more_body) or self.transport.is_closing():
             self.transport.close()
             return
