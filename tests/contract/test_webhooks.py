@@ -312,7 +312,9 @@ async def test_events_arrive_signed_and_in_order(receiver: Receiver, office: Pos
         assert told["data"] == {"hours": 24}
         assert headers["content-type"] == "application/json"
         ids.add(headers["webhook-id"])
-    assert ids == {event.id for event in await events.of_wallet(office.db, ALICE, after=0, most=99)}
+    assert ids == {
+        event.id for event in await events.of_wallet(office.db, ALICE, after=0, limit=99)
+    }
 
 
 async def test_slow_receivers_hold_up_nobody_else(receiver: Receiver, db: Database) -> None:
@@ -451,7 +453,7 @@ async def test_redelivery_is_the_same_event_after_those_that_wait(
 ) -> None:
     await office.webhooks.set(ALICE, receiver.url)
     await office.tell(times=3)
-    first = (await events.of_wallet(office.db, ALICE, after=0, most=1))[0]
+    first = (await events.of_wallet(office.db, ALICE, after=0, limit=1))[0]
 
     await office.webhooks.redeliver(ALICE, first.id)
     async with working(office):

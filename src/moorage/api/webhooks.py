@@ -76,7 +76,7 @@ async def list_events(room: WebhookRoom, request: Request) -> Response:
     wallet, _ = await authenticate(room, request)
     after = whole_number(request, "after", default=0, min_=0, max_=_LAST_SEQUENCE)
     limit = whole_number(request, "limit", default=_USUAL_EVENTS, min_=0, max_=_MOST_EVENTS)
-    found = await events.of_wallet(room.db, wallet, after=after, most=limit)
+    found = await events.of_wallet(room.db, wallet, after=after, limit=limit)
     last = found[-1].sequence if found else after
     return json_response(EventPage(events=[_item(event) for event in found], last_sequence=last))
 

@@ -93,5 +93,5 @@ class Webhooks:
         """
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=False) as tx:
-            await events.prune(tx, before_ms=now_ms - RETENTION_MS, most=_PRUNED_AT_ONCE)
+            await events.prune(tx, before_ms=now_ms - RETENTION_MS, limit=_PRUNED_AT_ONCE)
             await events.forget_unpaid_webhooks(tx, before_ms=now_ms - UNPAID_KEPT_MS)

@@ -66,7 +66,7 @@ _OF_WALLET = Statement(
     select(*_EVENT)
     .where(events.c.wallet == bindparam("wallet"), events.c.sequence > bindparam("after"))
     .order_by(events.c.sequence)
-    .limit(bindparam("most"))
+    .limit(bindparam("limit"))
 )
 _ONE = Statement(
     select(*_EVENT).where(events.c.wallet == bindparam("wallet"), events.c.id == bindparam("id"))
@@ -191,7 +191,7 @@ _PRUNABLE = Statement(
     select(events.c.id)
     .where(_old, _is_not_last, ~_is_on_its_way)
     .order_by(events.c.created_at_ms)
-    .limit(bindparam("most"))
+    .limit(bindparam("limit"))
 )
 _FORGET_DELIVERIES = Statement(
     delete(deliveries).where(deliveries.c.event_id == bindparam("event_id"))
@@ -221,9 +221,11 @@ async def queue(tx: Transaction, *, event_id: str, wallet: str, now_ms: int) -> 
     return True
 
 
-async def of_wallet(db: Database, wallet: str, *, after: int, most: int) -> list[Event]:
-    """The wallet's events with a sequence above `after`, in their order, at most `most`."""
-    return [_event(row) for row in await db.all(_OF_WALLET, wallet=wallet, after=after, most=most)]
+async def of_wallet(db: Database, wallet: str, *, after: int, limit: int) -> list[Event]:
+    """The wallet's events with a sequence above `after`, in their order, at most `limit`."""
+    return [
+        _event(row) for row in await db.all(_OF_WALLET, wallet=wallet, after=after, limit=limit)
+    ]
 
 
 async def one(source: Source, *, wallet: str, event_id: str) -> Event | None:
@@ -340,13 +342,13 @@ async def oldest_pending_ms(db: Database) -> int | None:
     return row[0] if row else None
 
 
-async def prune(tx: Transaction, *, before_ms: int, most: int) -> int:
-    """Forget up to `most` events older than this, with their deliveries; gives how many.
+async def prune(tx: Transaction, *, before_ms: int, limit: int) -> int:
+    """Forget up to `limit` events older than this, with their deliveries; gives how many.
 
     A wallet's last event stays, so that its sequence goes on from there, and so does what waits to
     be delivered.
     """
-    old = await tx.all(_PRUNABLE, before_ms=before_ms, most=most)
+    old = await tx.all(_PRUNABLE, before_ms=before_ms, limit=limit)
     for (event_id,) in old:
         await tx.execute(_FORGET_DELIVERIES, event_id=event_id)
         await tx.execute(_FORGET, event_id=event_id)

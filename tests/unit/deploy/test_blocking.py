@@ -76,7 +76,9 @@ async def test_blocked_project_is_stopped_and_burns_nothing_though_it_has_credit
     assert yard.runtime.apps == {}
     assert yard.routes.table == {}
     assert await billed(yard, project) == [False]
-    told = [(e.kind, dict(e.data)) for e in await events.of_wallet(yard.db, ALICE, after=0, most=9)]
+    told = [
+        (e.kind, dict(e.data)) for e in await events.of_wallet(yard.db, ALICE, after=0, limit=9)
+    ]
     data = {"project_id": project.id, "reason": REASON, "reason_code": "project_blocked"}
     assert ("project.suspended", data) in told
 

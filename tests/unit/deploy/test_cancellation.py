@@ -118,5 +118,5 @@ async def test_cancellation_is_told(
 ) -> None:
     queued = await yard.queued(project)
     await cancellation.cancel(project, queued)
-    (event,) = await events.of_wallet(yard.db, ALICE, after=0, most=10)
+    (event,) = await events.of_wallet(yard.db, ALICE, after=0, limit=10)
     assert (event.kind, event.data["reason_code"]) == ("deployment.failed", "cancelled")

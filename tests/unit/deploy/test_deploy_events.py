@@ -12,7 +12,7 @@ from records_fixture import ALICE, add_project, fund
 
 async def told(yard: Yard) -> list[tuple[str, dict[str, object]]]:
     """Alice's events, but for those of the payments that tests begin with."""
-    found = await events.of_wallet(yard.db, ALICE, after=0, most=100)
+    found = await events.of_wallet(yard.db, ALICE, after=0, limit=100)
     return [
         (event.kind, dict(event.data)) for event in found if not event.kind.startswith("payment")
     ]

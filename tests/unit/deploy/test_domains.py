@@ -82,7 +82,7 @@ async def rival(yard: Yard) -> Project:
 
 
 async def told(yard: Yard, wallet: str) -> list[tuple[str, object]]:
-    found = await events.of_wallet(yard.db, wallet, after=0, most=100)
+    found = await events.of_wallet(yard.db, wallet, after=0, limit=100)
     return [(event.kind.value, event.data["domain"]) for event in found if "domain" in event.data]
 
 

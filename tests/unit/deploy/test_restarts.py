@@ -45,7 +45,7 @@ async def loop_of(yard: Yard, app: Deployment) -> CrashLoop | None:
 
 
 async def crash_loops_told(yard: Yard) -> list[object]:
-    found = await events.of_wallet(yard.db, ALICE, after=0, most=100)
+    found = await events.of_wallet(yard.db, ALICE, after=0, limit=100)
     return [event.data for event in found if event.kind == "project.crash_looping"]
 
 

@@ -53,7 +53,7 @@ async def settle(yard: Yard) -> None:
 
 
 async def told(yard: Yard) -> list[tuple[str, str | int | float | None]]:
-    found = await events.of_wallet(yard.db, ALICE, after=0, most=99)
+    found = await events.of_wallet(yard.db, ALICE, after=0, limit=99)
     return [
         (e.kind, e.data.get("reason_code"))
         for e in found

@@ -206,7 +206,7 @@ class Queues(RuleBasedStateMachine):
             )
 
     async def _redeliver(self, wallet: str, sequence: int) -> None:
-        page = await events.of_wallet(self.db, wallet, after=sequence - 1, most=1)
+        page = await events.of_wallet(self.db, wallet, after=sequence - 1, limit=1)
         await self.webhooks.redeliver(wallet, page[0].id if page else "evt_unknown")
 
     async def _look(self) -> None:

@@ -51,7 +51,7 @@ async def tell(
 
 
 async def sequences(db: Database, wallet: str = ALICE) -> list[int]:
-    return [event.sequence for event in await events.of_wallet(db, wallet, after=0, most=100)]
+    return [event.sequence for event in await events.of_wallet(db, wallet, after=0, limit=100)]
 
 
 async def test_sequences_count_each_wallets_events_from_1(db: Database) -> None:
@@ -75,7 +75,7 @@ async def test_page_begins_after_the_sequence_asked_for(db: Database) -> None:
     for hours in range(5):
         await tell(db, hours=hours)
 
-    page = await events.of_wallet(db, ALICE, after=2, most=2)
+    page = await events.of_wallet(db, ALICE, after=2, limit=2)
 
     assert [(event.sequence, event.data) for event in page] == [
         (3, {"hours": 2}),

@@ -15,7 +15,7 @@ async def credit(db: Database, *sent: Transfer, held: dict[str, str] | None = No
 
 
 async def kinds(db: Database, wallet: str = ALICE) -> list[str]:
-    return [event.kind for event in await events.of_wallet(db, wallet, after=0, most=100)]
+    return [event.kind for event in await events.of_wallet(db, wallet, after=0, limit=100)]
 
 
 async def test_payment_is_told_once_with_what_it_brought(db: Database) -> None:
@@ -23,7 +23,7 @@ async def test_payment_is_told_once_with_what_it_brought(db: Database) -> None:
     await credit(db, sent)
     await credit(db, sent)
 
-    (event,) = await events.of_wallet(db, ALICE, after=0, most=100)
+    (event,) = await events.of_wallet(db, ALICE, after=0, limit=100)
     assert event.kind == "payment.credited"
     assert event.data == {
         "chain_id": 42161,

@@ -168,7 +168,7 @@ async def test_forty_nonces_at_once_are_forty(db: Database, other_db: Database) 
 
 async def test_events_of_a_wallet_have_one_order(db: FaultyDatabase, other_db: Database) -> None:
     await asyncio.gather(*(tell((db, other_db)[number % 2]) for number in range(20)))
-    found = await events.of_wallet(db, ALICE, after=0, most=100)
+    found = await events.of_wallet(db, ALICE, after=0, limit=100)
     assert [event.sequence for event in found] == list(range(1, 21))
     with pytest.raises(sqlite3.IntegrityError):
         db.sql("UPDATE events SET sequence = 1 WHERE sequence = 2")
