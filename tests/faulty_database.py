@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from moorage.errors import CommitUnknown
+from moorage.errors import CommitUnknown, DatabaseUnavailable
 from moorage.storage.database import Transaction
 from moorage.storage.sqlite import SqliteDatabase
 
@@ -18,6 +18,7 @@ class FaultyDatabase(SqliteDatabase):
         super().__init__(path)
         self.forgets_answers = False
         self.refused_reads = 0
+        self._refuses_reads = False
 
     def refuse_writes(self) -> None:
         """Has every write fail, as on a full disk."""
@@ -34,9 +35,11 @@ class FaultyDatabase(SqliteDatabase):
             return 1
 
         self._reader.set_progress_handler(refuse, after_steps)
+        self._refuses_reads = True
 
     def allow_reads(self) -> None:
         self._reader.set_progress_handler(None, 0)
+        self._refuses_reads = False
 
     def judge_checkpoints(self, judge: Callable[..., int]) -> None:
         """Asks `judge` about whatever a checkpoint does: see `sqlite3.set_authorizer`."""
@@ -54,6 +57,15 @@ class FaultyDatabase(SqliteDatabase):
     def sql(self, text: str, values: tuple[Any, ...] | dict[str, Any] = ()) -> sqlite3.Cursor:
         """Runs a statement beside all that the gateway does; commits it."""
         return self._writer.execute(text, values)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Transaction]:
+        """A read as well."""
+        if self._refuses_reads:
+            self.refused_reads += 1
+            raise DatabaseUnavailable
+        async with super().snapshot() as snapshot:
+            yield snapshot
 
     @asynccontextmanager
     async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
