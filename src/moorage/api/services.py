@@ -20,7 +20,6 @@ from moorage.api.public import PublicRoom
 from moorage.api.routes import HttpApi
 from moorage.api.status import StatusRoom
 from moorage.api.topup import TopUpRoom
-from moorage.api.usage import UsageRoom
 from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
@@ -135,7 +134,6 @@ class ApiServices:
             StatusRoom(
                 **front,
                 metering=services.ledger.metering,
-                reconciler=deploy.reconciler,
                 hosts=services.hosts,
                 minimum_charge=self._prices.minimum_charge,
             ),
@@ -148,7 +146,6 @@ class ApiServices:
                 hosts=services.hosts,
                 has_volumes=services.engine.capabilities.volumes,
             ),
-            UsageRoom(**front, usage=deploy.usage),
             DomainRoom(**front, domains=deploy.domains, hosts=services.hosts),
         )
 

@@ -10,7 +10,6 @@ from moorage.api.http.caller import Front, count, use_nonce, verify
 from moorage.api.http.problems import json_response
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.keeping.reconciler import Reconciler
 from moorage.deploy.keeping.restarts import CrashLoop, crash_loop
 from moorage.deploy.keeping.space import NO_SPACE
 from moorage.errors import (
@@ -35,7 +34,6 @@ class StatusRoom(Front):
     """What the handler of a deployment's status needs."""
 
     metering: Metering
-    reconciler: Reconciler
     hosts: Hosts
     minimum_charge: MicroUsd
 
@@ -76,7 +74,7 @@ async def _progress(room: StatusRoom, found: DeploymentView) -> DeploymentProgre
     if found.status in UNDER_WAY:
         return _under_way(found, found.status)
     if found.status is DeploymentStatus.FAILED:
-        return _failed(room, found)
+        return _failed(found)
     if found.blocked_reason is not None:
         return _blocked(found, found.blocked_reason)
     if found.no_space_since_ms is not None:
@@ -84,14 +82,14 @@ async def _progress(room: StatusRoom, found: DeploymentView) -> DeploymentProgre
     if found.project_status is ProjectStatus.SUSPENDED:
         return await _out_of_credits(room, found)
     serving = found.serving_deployment_id
-    if serving is not None and serving in room.reconciler.dead:
+    if serving is not None and found.down_since_ms is not None:
         loop = await crash_loop(room.db, serving, now_ms=room.clock.now_ms())
         return _under_way(found, "restarting") if loop is None else _crash_looping(found, loop)
     return _ready(room, found)
 
 
-def _failed(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
-    serving = _serving_now(room, found)
+def _failed(found: DeploymentView) -> DeploymentProgress:
+    serving = _serving_now(found)
     reason = found.reason or ""
     if serving is not None:
         reason = f"{reason.rstrip('. ')}. Deployment {serving} serves on."
@@ -105,11 +103,10 @@ def _failed(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
     )
 
 
-def _serving_now(room: StatusRoom, found: DeploymentView) -> str | None:
+def _serving_now(found: DeploymentView) -> str | None:
     """The deployment that the project's address leads to, if its app runs, or wakes when asked."""
-    serving = found.serving_deployment_id
-    is_up = found.project_status is ProjectStatus.ACTIVE and serving not in room.reconciler.dead
-    return serving if is_up else None
+    is_up = found.project_status is ProjectStatus.ACTIVE and found.down_since_ms is None
+    return found.serving_deployment_id if is_up else None
 
 
 def _blocked(found: DeploymentView, why: str) -> DeploymentProgress:

@@ -1,7 +1,6 @@
 """`GET /agent/projects/{projectId}/usage`: what a project's app was asked and what it used."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -11,7 +10,6 @@ from moorage.api.http.caller import Front, owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import LAST_TIME_MS, time_ms
 from moorage.clock import iso_utc
-from moorage.deploy.keeping.usage import UsageMeter
 from moorage.errors import InvalidField
 from moorage.records.consumption import UsageHour
 from moorage.records.project import Project
@@ -24,14 +22,7 @@ LONGEST_DAYS = 31
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
 
-@dataclass(frozen=True, kw_only=True)
-class UsageRoom(Front):
-    """What the handler of usage needs."""
-
-    usage: UsageMeter
-
-
-async def show_usage(room: UsageRoom, request: Request) -> Response:
+async def show_usage(room: Front, request: Request) -> Response:
     """The hours between two times, a day up to now unless given, and their sum."""
     project = await owned_project(room, request)
     until_ms = time_ms(request, "to", default=min(room.clock.now_ms(), LAST_TIME_MS))
@@ -44,15 +35,15 @@ async def show_usage(room: UsageRoom, request: Request) -> Response:
             project_id=project.id,
             from_=iso_utc(from_ms),
             to=iso_utc(until_ms),
-            now=_load(room, project),
+            now=await _load(room, project),
             totals=UsageItem(**_amounts(hours)),
             hours=[UsageHourItem(hour=iso_utc(hour.hour_ms), **_amounts([hour])) for hour in hours],
         )
     )
 
 
-def _load(room: UsageRoom, project: Project) -> LoadItem | None:
-    load = room.usage.load(project.serving_deployment_id or "")
+async def _load(room: Front, project: Project) -> LoadItem | None:
+    load = await usage.load(room.db, project.serving_deployment_id or "")
     if load is None:
         return None
     return LoadItem(cpu_millis=load.cpu_millis, memory_bytes=load.memory_bytes)

@@ -74,7 +74,7 @@ async def _absence(project: Project, reconciler: Reconciler) -> Absence:
             return Absence(HostState.FAILED)
         case ProjectStatus.ACTIVE if project.asleep_since_ms is not None:
             return Absence(HostState.ASLEEP)
-        case ProjectStatus.ACTIVE if serving is not None and serving in reconciler.dead:
+        case ProjectStatus.ACTIVE if serving is not None and project.down_since_ms is not None:
             return await _stopped(serving, reconciler.restarts)
         case ProjectStatus.ACTIVE:
             return Absence(HostState.UNHEALTHY)

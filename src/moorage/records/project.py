@@ -45,6 +45,7 @@ class Project(msgspec.Struct, frozen=True):
     blocked_reason: str | None = None  # the operator's, who alone can end that
     asleep_since_ms: int | None = None
     no_space_since_ms: int | None = None  # it was ended as the machine's disk was nearly full
+    down_since_ms: int | None = None  # its app should run and does not
     health_path: str = "/"
     variables: str = ""  # sealed; what the next deployment gets, as is `health_path`
     volume: bool = False

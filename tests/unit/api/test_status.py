@@ -35,7 +35,6 @@ class Asking(Believed):
     def __init__(self, db: Database, clock: MovableClock) -> None:
         super().__init__(ALICE)
         self.metering = Metering(db=db, clock=clock)
-        self.reconciler = SimpleNamespace(dead=frozenset())
         limiters = limiters_of(clock, limit=30)
         self.gateway = cast(
             "StatusRoom",
@@ -46,7 +45,6 @@ class Asking(Believed):
                 paid_wallets=self,
                 limiters=limiters,
                 trusted_proxies=TrustedProxies(()),
-                reconciler=self.reconciler,
                 hosts=Hosts(base_domain="example.com", scheme="https", port=None),
                 metering=self.metering,
                 minimum_charge=MicroUsd(500_000),
@@ -130,7 +128,8 @@ async def test_app_that_does_not_run_at_the_moment_is_not_ready(
     db: Database, asking: Asking
 ) -> None:
     project, deployment = await made(db, DeploymentStatus.READY)
-    asking.reconciler.dead = frozenset({deployment.id})
+    async with db.transaction(durable=False) as tx:
+        await restarts.set_down(tx, project.id, serving=deployment.id, since_ms=START_MS)
     assert await asking.status(project.id, deployment.id) == {
         "status": "deploying",
         "deployment_id": deployment.id,
@@ -142,7 +141,8 @@ async def test_app_that_does_not_last_is_said_to_be_in_a_crash_loop(
     db: Database, asking: Asking
 ) -> None:
     project, deployment = await made(db, DeploymentStatus.READY)
-    asking.reconciler.dead = frozenset({deployment.id})
+    async with db.transaction(durable=False) as tx:
+        await restarts.set_down(tx, project.id, serving=deployment.id, since_ms=START_MS)
     history = History(
         times_ms=[START_MS - seconds * 1000 for seconds in (500, 300, 200, 100, 50, 10)],
         is_loop=True,
@@ -207,11 +207,11 @@ async def test_failed_redeploy_of_what_does_not_run_does_not_say_that_it_serves(
 ) -> None:
     project, serving = await made(db, DeploymentStatus.READY)
     failed = await add_deployment(db, project, DeploymentStatus.FAILED, reason="It ended.")
-    asking.reconciler.dead = frozenset({serving.id})
+    async with db.transaction(durable=False) as tx:
+        await restarts.set_down(tx, project.id, serving=serving.id, since_ms=START_MS)
     dead = await asking.status(project.id, failed.id)
     async with db.transaction(durable=False) as tx:
         await projects.suspend(tx, project.id, at_ms=START_MS)
-    asking.reconciler.dead = frozenset()
     suspended = await asking.status(project.id, failed.id)
     for body in (dead, suspended):
         assert body["reason"] == "It ended."

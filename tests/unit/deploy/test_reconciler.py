@@ -57,7 +57,7 @@ async def test_what_runs_and_should_is_left_alone(
         await reconcile(yard)
     assert {name for name, _ in yard.runtime.calls} == {"known", "running"}
     assert yard.routes.changes == []
-    assert yard.reconciler.dead == frozenset()
+    assert await yard.down() == set()
     assert yard.reconciler.running == 1
 
 
@@ -89,7 +89,7 @@ async def test_comparison_asks_the_database_as_often_however_many_apps_there_are
     await reconcile(yard)
     assert asked == with_one
     assert yard.reconciler.asleep == (20 if others_sleep else 0)
-    assert yard.reconciler.dead == frozenset()
+    assert await yard.down() == set()
 
 
 async def add_other(yard: Yard, name: str, *, sleeps: bool) -> None:
@@ -107,12 +107,12 @@ async def test_dead_app_is_started_again(yard: Yard, project: Project, app: Depl
     yard.runtime.die(app.id)
 
     await yard.reconciler.reconcile()
-    assert yard.reconciler.dead == {app.id}
+    assert await yard.down() == {app.id}
     await yard.tasks_done()
     await yard.reconciler.reconcile()
 
     assert yard.runtime.called("start") == [app.id]
-    assert yard.reconciler.dead == frozenset()
+    assert await yard.down() == set()
     assert yard.routes.table == {HOST: socket_of(app)}
 
 
@@ -138,7 +138,7 @@ async def test_app_that_does_not_come_back_is_tried_less_and_less_often(
         yard.clock.advance(1_000)
     pauses = [after - before for before, after in itertools.pairwise(tries)]
     assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
-    assert yard.reconciler.dead == {app.id}
+    assert await yard.down() == {app.id}
 
 
 async def test_app_that_died_after_a_calm_while_is_started_at_once(
@@ -191,7 +191,7 @@ async def test_removal_that_takes_long_or_fails_holds_nobody_up(
     await yard.reconciler.reconcile()
     await until(lambda: app.id in yard.runtime.apps)
     await yard.reconciler.reconcile()
-    assert yard.reconciler.dead == frozenset()
+    assert await yard.down() == set()
     assert yard.runtime.called("remove") == ["stuck"]
 
     gate.set()
@@ -229,7 +229,7 @@ async def test_app_of_a_suspended_project_is_stopped_and_its_address_leads_nowhe
         yard.clock.advance(60_000)
         await reconcile(yard)
     assert yard.runtime.called("start") == []
-    assert yard.reconciler.dead == frozenset()
+    assert await yard.down() == set()
 
 
 async def test_credits_for_less_than_an_hour_wake_nothing(
@@ -401,7 +401,7 @@ async def test_version_that_became_ready_during_the_comparison_is_not_dead(
     yard.runtime.on_call = become_ready
     await yard.reconciler.reconcile()
 
-    assert yard.reconciler.dead == frozenset()
+    assert await yard.down() == set()
     assert yard.runtime.called("start") == []
 
 

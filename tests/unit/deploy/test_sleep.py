@@ -54,7 +54,7 @@ async def test_unused_app_falls_asleep_and_is_left_so(
     assert yard.runtime.called("stop") == [app.id]
     assert yard.routes.table == {}
     assert yard.runtime.called("start") == []
-    assert yard.reconciler.dead == frozenset()
+    assert await yard.down() == set()
     asleep = await yard.project(project)
     assert (asleep.status, asleep.asleep_since_ms) == (ProjectStatus.ACTIVE, yard.clock.now_ms())
 
@@ -186,7 +186,7 @@ async def test_app_that_does_not_wake_is_the_reconcilers_to_start(
     assert not await yard.wake.host(HOST)
     assert yard.runtime.called("start") == [app.id]
     await reconcile(yard)
-    assert yard.reconciler.dead == {app.id}
+    assert await yard.down() == {app.id}
     pass_time(yard, 2)
     await reconcile(yard)
     assert await yard.wake.host(HOST)

@@ -150,14 +150,14 @@ async def test_processor_time_is_the_growth_of_its_counter(
     meter = meter_of(yard, Lines())
     yard.runtime.used[app.id] = Used(cpu_ms=400, memory_bytes=5 * MIB)
     await meter.sample()
-    assert meter.load(app.id) is None
+    assert await rows.load(yard.db, app.id) is None
     yard.clock.advance(10_000)
     yard.runtime.used[app.id] = Used(cpu_ms=2_900, memory_bytes=3 * MIB)
     await meter.sample()
     (hour,) = await hours(yard, project)
     assert (hour.cpu_ms, hour.memory_peak_bytes) == (2_900, 5 * MIB)
     assert hour.memory_byte_seconds == 30 * MIB
-    assert meter.load(app.id) == Load(cpu_millis=250, memory_bytes=3 * MIB)
+    assert await rows.load(yard.db, app.id) == Load(cpu_millis=250, memory_bytes=3 * MIB)
 
 
 async def test_restarted_gateway_counts_processor_time_on(

@@ -229,6 +229,11 @@ class Yard:
         assert found is not None
         return found
 
+    async def down(self) -> set[str | None]:
+        """Deployments that serve, and whose app should run and does not."""
+        awake = await projects.awake(self.db)
+        return {each.serving_deployment_id for each in awake if each.down_since_ms is not None}
+
     async def job_status(self, deployment: Deployment) -> str:
         row = await self.db.one(JOB_STATUS, subject=deployment.id)
         assert row is not None

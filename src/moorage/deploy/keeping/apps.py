@@ -89,7 +89,6 @@ class App(Tasks):
 
     def __init__(self, deployment_id: str, *, clock: Clock) -> None:
         super().__init__(deployment_id, clock=clock)
-        self.is_down = False  # it serves and should run, and does not
         self.is_discarded = False  # it failed, and what it left is gone
         self.used_at: float | None = None  # when it was last in use
         self.drains_until: float | None = None  # it was replaced, and is stopped then
@@ -154,10 +153,6 @@ class Apps:
             for project_id in sorted(set(project_ids)):
                 await stack.enter_async_context(self.project(project_id).held())
             yield
-
-    def down(self) -> frozenset[str]:
-        """Serving deployments whose app does not run at the moment."""
-        return frozenset(name for name, app in self._apps.items() if app.is_down)
 
     def forget(self, *, keep: Collection[str]) -> None:
         """Forgets deployments and projects that are gone, unless something is done to them."""

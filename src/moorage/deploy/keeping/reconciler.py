@@ -22,12 +22,13 @@ from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.sleep import Sleep
 from moorage.deploy.work.specs import Specs
 from moorage.engines.engine import Engine, Instance
+from moorage.errors import DatabaseUnavailable
 from moorage.events import outbox
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import configuration, domains, projects
+from moorage.storage.apps import configuration, domains, projects, restarts
 from moorage.storage.apps import releases as kept_releases
 from moorage.storage.database import Database, Transaction
 from moorage.threads import in_thread
@@ -79,11 +80,6 @@ class Reconciler:
         """How many apps the last comparison found running."""
         self.asleep = 0
         """How many projects it found asleep."""
-
-    @property
-    def dead(self) -> frozenset[str]:
-        """Serving deployments whose app does not run at the moment."""
-        return self._apps.down()
 
     async def run(self) -> None:
         """Reconcile until cancelled, whatever fails meanwhile."""
@@ -193,7 +189,7 @@ class Reconciler:
             case ProjectStatus.ACTIVE if serving is not None:
                 return (
                     instance is not None
-                    and not self._apps.app(serving).is_down
+                    and project.down_since_ms is None
                     and not self._sleep.is_idle(serving)
                     and self._addresses.routes_to(project, instance.address, proved=proved)
                 )
@@ -218,18 +214,17 @@ class Reconciler:
 
     async def _bring_in_line(self, project: Project, serving: str) -> None:
         instance, app = await self._runtime.instance(serving), self._apps.app(serving)
-        app.is_down = False
         if project.status is ProjectStatus.SUSPENDED:
             if await self._metering.wakes(self._db, project):
                 app.begin("start", lambda: self.start(project.id, serving))
             elif instance is not None:
                 app.begin("stop", lambda: self._suspend(project.id, serving))
         elif project.status is ProjectStatus.ACTIVE and not self._sleep.rests(project, instance):
-            app.is_down = instance is None
             if instance is None:
                 self.restarts.begin(project, serving, self.start)
             else:
                 await self._route(project, instance)
+            await self._note(project, serving, is_down=instance is None)
 
     async def start(self, project_id: str, serving: str) -> None:
         """Starts a project's app, resumes the project if it is suspended, routes its address.
@@ -255,7 +250,18 @@ class Reconciler:
             current = await self._serves(project.id, deployment.id)
             if current is not None and current.status is ProjectStatus.ACTIVE:
                 await self._route(current, instance)
-                self._apps.app(deployment.id).is_down = False
+                await self._note(current, deployment.id, is_down=False)
+
+    async def _note(self, project: Project, serving: str, *, is_down: bool) -> None:
+        """Stores whether the app should run and does not, where that has changed."""
+        if is_down is (project.down_since_ms is not None):
+            return
+        since_ms = self._clock.now_ms() if is_down else None
+        try:
+            async with self._db.transaction(durable=False) as tx:
+                await restarts.set_down(tx, project.id, serving=serving, since_ms=since_ms)
+        except DatabaseUnavailable as error:  # the next comparison stores it
+            log.warning("state is not stored", deployment=serving, error=error.message)
 
     async def _resume(self, project_id: str) -> None:
         """Lets a project go on that was suspended, if its credits suffice."""

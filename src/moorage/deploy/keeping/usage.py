@@ -58,12 +58,7 @@ class UsageMeter:
         self._clock = clock
         self._position: Position | None = None
         self._sampled: dict[str, tuple[float, Used]] = {}
-        self._loads: dict[str, Load] = {}
-        watch_app_memory(lambda: sum(load.memory_bytes for load in self._loads.values()))
-
-    def load(self, deployment_id: str) -> Load | None:
-        """What an app uses now; None when it does not run, or has only just been started."""
-        return self._loads.get(deployment_id)
+        watch_app_memory(lambda: sum(used.memory_bytes for _, used in self._sampled.values()))
 
     async def follow(self) -> None:
         """Add up what the access log tells since the last time."""
@@ -85,12 +80,7 @@ class UsageMeter:
                     if name in running:
                         await self._add(tx, name, running[name], counted, now=now, at_ms=at_ms)
                     else:
-                        await usage.set_counter(tx, name, None)
-        self._loads = {
-            deployment_id: _load(self._sampled[deployment_id], (now, used))
-            for deployment_id, used in running.items()
-            if deployment_id in self._sampled
-        }
+                        await usage.forget_counter(tx, name)
         self._sampled = {deployment_id: (now, used) for deployment_id, used in running.items()}
 
     async def purge(self) -> None:
@@ -129,7 +119,8 @@ class UsageMeter:
             return
         before = counted.get(deployment_id, 0)
         cpu_ms = used.cpu_ms - before if used.cpu_ms >= before else used.cpu_ms
-        since, _ = self._sampled.get(deployment_id, (now, used))
+        sampled = self._sampled.get(deployment_id)
+        since, _ = sampled or (now, used)
         seconds = min(now - since, _LONGEST_SECONDS)
         await usage.add(
             tx,
@@ -141,7 +132,8 @@ class UsageMeter:
                 memory_peak_bytes=used.memory_bytes,
             ),
         )
-        await usage.set_counter(tx, deployment_id, used.cpu_ms)
+        load = None if sampled is None else _load(sampled, (now, used))
+        await usage.set_counter(tx, deployment_id, used.cpu_ms, load)
         record_cpu(cpu_ms / 1000)
 
 

@@ -95,6 +95,7 @@ _SET_PROJECT_STATUS = Statement(
         status=bindparam("new_status"),
         suspended_at_ms=null(),
         asleep_since_ms=null(),
+        down_since_ms=null(),
         no_space_since_ms=null(),
     )
 )
@@ -108,6 +109,7 @@ _SUSPEND = Statement(
         status=ProjectStatus.SUSPENDED.value,
         suspended_at_ms=func.coalesce(projects.c.suspended_at_ms, bindparam("at_ms")),
         asleep_since_ms=null(),
+        down_since_ms=null(),
     )
 )
 _FALL_ASLEEP = Statement(
@@ -122,7 +124,7 @@ _FALL_ASLEEP = Statement(
             deployments.c.status.in_([status.value for status in UNDER_WAY]),
         ),
     )
-    .values(asleep_since_ms=bindparam("at_ms"))
+    .values(asleep_since_ms=bindparam("at_ms"), down_since_ms=null())
 )
 _WAKE = Statement(
     update(projects).where(projects.c.id == bindparam("project_id")).values(asleep_since_ms=null())
@@ -137,6 +139,7 @@ _SET_SERVING = Statement(
         status=ProjectStatus.ACTIVE.value,
         serving_deployment_id=bindparam("deployment_id"),
         asleep_since_ms=null(),
+        down_since_ms=null(),
         no_space_since_ms=null(),
     )
 )
@@ -168,6 +171,7 @@ _STANDING = Statement(
         projects.c.serving_deployment_id,
         projects.c.blocked_reason,
         projects.c.no_space_since_ms,
+        projects.c.down_since_ms,
         projects.c.monthly_price_micro_usd,
         deployments.c.is_kept,
     )
@@ -332,7 +336,7 @@ async def standing(db: Database, deployment_id: str) -> DeploymentView | None:
         return None
     return DeploymentView(
         row[0], row[1], DeploymentStatus(row[2]), row[3], row[4], row[5], row[6], row[7], row[8],
-        ProjectStatus(row[9]), row[10], row[11], row[12], row[13], bool(row[14]),
+        ProjectStatus(row[9]), row[10], row[11], row[12], row[13], row[14], bool(row[15]),
     )  # fmt: skip
 
 

@@ -1,11 +1,12 @@
-"""Queries over how apps stand that were lately started again."""
+"""Queries over apps that should run and do not, and those that were lately started again."""
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, delete, insert, or_, select
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 
+from moorage.records.project import ProjectStatus
 from moorage.storage.database import Database, Source, Statement, Transaction
-from moorage.storage.schema import restarts
+from moorage.storage.schema import projects, restarts
 
 _FORGET = Statement(
     delete(restarts).where(
@@ -28,6 +29,16 @@ _SINCE = Statement(
     )
 )
 
+_SET_DOWN = Statement(
+    update(projects)
+    .where(
+        projects.c.id == bindparam("project_id"),
+        projects.c.status == ProjectStatus.ACTIVE.value,
+        projects.c.serving_deployment_id == bindparam("serving"),
+        projects.c.asleep_since_ms.is_(None),
+    )
+    .values(down_since_ms=bindparam("since_ms"))
+)
 _OF = Statement(
     select(restarts.c.history).where(restarts.c.deployment_id == bindparam("deployment_id"))
 )
@@ -50,3 +61,8 @@ async def keep(
 async def since(db: Database, since_ms: int) -> Sequence[tuple[str, str]]:
     """Deployment and history of those that were started again at this time or later."""
     return [(row[0], row[1]) for row in await db.all(_SINCE, since_ms=since_ms)]
+
+
+async def set_down(tx: Transaction, project_id: str, *, serving: str, since_ms: int | None) -> None:
+    """Notes since when this app should run and does not; None where it does."""
+    await tx.execute(_SET_DOWN, project_id=project_id, serving=serving, since_ms=since_ms)

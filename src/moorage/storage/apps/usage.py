@@ -3,7 +3,7 @@
 import msgspec
 from sqlalchemy import bindparam, case, delete, insert, select, update
 
-from moorage.records.consumption import UsageHour
+from moorage.records.consumption import Load, UsageHour
 from moorage.records.traffic import Position
 from moorage.storage.database import Source, Statement, Transaction, struct_of
 from moorage.storage.schema import access_log_position, deployments, usage, usage_counters
@@ -56,7 +56,16 @@ _FORGET_COUNTER = Statement(
 )
 _ADD_COUNTER = Statement(
     insert(usage_counters).values(
-        deployment_id=bindparam("deployment_id"), cpu_ms=bindparam("cpu_ms")
+        deployment_id=bindparam("deployment_id"),
+        cpu_ms=bindparam("cpu_ms"),
+        cpu_millis=bindparam("cpu_millis"),
+        memory_bytes=bindparam("memory_bytes"),
+    )
+)
+_LOAD = Statement(
+    select(usage_counters.c.cpu_millis, usage_counters.c.memory_bytes).where(
+        usage_counters.c.deployment_id == bindparam("deployment_id"),
+        usage_counters.c.cpu_millis.is_not(None),
     )
 )
 
@@ -104,11 +113,27 @@ async def counters(source: Source) -> dict[str, int]:
     return {row[0]: int(row[1]) for row in await source.all(_COUNTERS)}
 
 
-async def set_counter(tx: Transaction, deployment_id: str, cpu_ms: int | None) -> None:
-    """Note what a deployment's processor time stands at; None forgets it."""
+async def set_counter(tx: Transaction, deployment_id: str, cpu_ms: int, now: Load | None) -> None:
+    """Notes what a deployment's processor time stands at, and what it uses now, if known."""
+    await forget_counter(tx, deployment_id)
+    await tx.execute(
+        _ADD_COUNTER,
+        deployment_id=deployment_id,
+        cpu_ms=cpu_ms,
+        cpu_millis=None if now is None else now.cpu_millis,
+        memory_bytes=None if now is None else now.memory_bytes,
+    )
+
+
+async def forget_counter(tx: Transaction, deployment_id: str) -> None:
+    """Forgets a deployment that does not run any more."""
     await tx.execute(_FORGET_COUNTER, deployment_id=deployment_id)
-    if cpu_ms is not None:
-        await tx.execute(_ADD_COUNTER, deployment_id=deployment_id, cpu_ms=cpu_ms)
+
+
+async def load(source: Source, deployment_id: str) -> Load | None:
+    """What an app uses now; None when it does not run, or has only just been started."""
+    row = await source.one(_LOAD, deployment_id=deployment_id)
+    return None if row is None else Load(cpu_millis=int(row[0]), memory_bytes=int(row[1]))
 
 
 async def project_of(source: Source, deployment_id: str) -> str | None:

@@ -35,6 +35,7 @@ projects = Table(
     Column("blocked_reason", Text),  # why the operator has it suspended, while that is so
     Column("asleep_since_ms", BigInteger),  # idle and stopped until its next request, while it is
     Column("no_space_since_ms", BigInteger),  # suspended as the disk was nearly full, while it is
+    Column("down_since_ms", BigInteger),  # its app should run and does not, while that is so
     Column("health_path", Text, nullable=False, server_default="/"),
     # The variables that the next deployment gets, sealed (storage/vault.py); "" is none.
     Column("variables", Text, nullable=False, server_default=""),
@@ -196,9 +197,12 @@ usage = Table(
 usage_counters = Table(
     "usage_counters",
     metadata,
-    # What a running app's control group had counted when it was last added to `usage`.
+    # What a running app's control group had counted when it was last added to `usage`, and what
+    # it used between the last two times; null before the second.
     Column("deployment_id", Text, ForeignKey("deployments.id"), primary_key=True),
     Column("cpu_ms", BigInteger, nullable=False),
+    Column("cpu_millis", BigInteger),  # thousandths of a core
+    Column("memory_bytes", BigInteger),
 )
 
 restarts = Table(
@@ -207,7 +211,7 @@ restarts = Table(
     # How an app stands that ended and was started again, until it has lasted.
     Column("deployment_id", Text, ForeignKey("deployments.id"), primary_key=True),
     Column("last_ms", BigInteger, nullable=False),  # when it was started again last
-    Column("history", Text, nullable=False),  # JSON, deploy.restarts.Kept
+    Column("history", Text, nullable=False),  # JSON, deploy.keeping.restarts.History
 )
 
 access_log_position = Table(
