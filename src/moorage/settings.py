@@ -26,13 +26,11 @@ _NOT_SETTINGS = re.compile(
 
 
 _Part = TypeVar("_Part", bound=msgspec.Struct)
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 
 
 def _doc(text: str, **limits: Any) -> msgspec.Meta:
     return msgspec.Meta(description=text, **limits)
-
-
-Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,7 +20,6 @@ from aiohttp import web
 from file_engine import FileEngine
 from moorage.clock import Clock
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.keeping import reconciler
 from moorage.failpoints import armed
 from moorage.gateway.platform import Platform, http_url, listen
 from moorage.gateway.running import run_gateway
@@ -113,16 +112,10 @@ class Prompter:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def shorten_pauses() -> None:
-    """What waits seconds in the product waits tenths here."""
-    reconciler.PERIOD_SECONDS = 0.2
-
-
 async def serve(environment: Mapping[str, str], prompt: Path) -> None:
     """Run the gateway with the settings in an environment."""
     settings = load_settings(file=None, environ=environment)
     prompter = Prompter(prompt)
-    shorten_pauses()
     with armed(lambda step: prompter.tell(step=step)):
         await run_gateway(
             settings,

@@ -1,16 +1,12 @@
 """The services of the room, and its loops."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import cached_property
 
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.core import Core
-from moorage.deploy.addresses.addresses import Addresses, Routes
+from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.addresses.certificates import Certificates
 from moorage.deploy.addresses.domains import Domains
-from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.addresses.txt_records import TxtRecords
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.capacity import Capacity, Policy
@@ -26,24 +22,22 @@ from moorage.deploy.keeping.retention import Retention
 from moorage.deploy.keeping.sleep import Sleep
 from moorage.deploy.keeping.space import Space
 from moorage.deploy.keeping.suspension import Suspension
-from moorage.deploy.keeping.usage import FOLLOW_SECONDS, SAMPLE_SECONDS, Log, UsageMeter
+from moorage.deploy.keeping.usage import FOLLOW_SECONDS, SAMPLE_SECONDS, UsageMeter
 from moorage.deploy.keeping.wake import Wake
+from moorage.deploy.platform import AppPlatform
 from moorage.deploy.settings import DeploySettings
 from moorage.deploy.work.cancellation import Cancellation
-from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.deploy.work.rollback import Rollback
 from moorage.deploy.work.specs import Specs
 from moorage.deploy.work.switch import Switch
 from moorage.deploy.work.worker import Worker
 from moorage.deploy.work.workflow import Timing, Workflow
-from moorage.engines.engine import Engine
 from moorage.errors import InvalidField
 from moorage.ledger.services import LedgerServices
 from moorage.loop import Loop, Run, Scope
 from moorage.payments.price.pricing import PriceList, Size
 from moorage.payments.price.quotes import Quotes
 from moorage.payments.taking.paywall import Paywall
-from moorage.planning.plan import Plan
 from moorage.records.domain import DomainRules
 from moorage.records.job import Places
 from moorage.storage.ballast import Ballast
@@ -53,22 +47,6 @@ _MAX_BALLAST_BYTES = 64 * _MIB
 _REQUESTS_PER_COPY = 3
 _COPIES_SECONDS = 300
 _LOOKS_PER_MINUTE = 6  # at a domain's record, when asked for
-
-
-@dataclass(frozen=True, kw_only=True)
-class AppPlatform:
-    """What apps run on and are reached by, as far as this room knows it."""
-
-    runtime: Engine
-    routes: Routes
-    hosts: Hosts
-    answers: Callable[[str], Awaitable[bool]]  # whether a host is served, through the proxy
-    access_log: Log
-    discard_toolchains: Callable[[Plan], Awaitable[None]]  # those of a plan that failed
-    gateway_host: str | None
-    max_host_length: int
-    healthy: Healthy = wait_until_healthy
-    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 class DeployServices:
@@ -397,8 +375,9 @@ class DeployServices:
 
     @property
     def loops(self) -> tuple[Loop, ...]:
-        usage = self.usage
+        usage, reconcile = self.usage, self.reconciler.reconcile
         return (
+            Loop("apps", every_seconds=2, tick=reconcile, at_once=True, scope=Scope.NODE),
             Loop("space", every_seconds=2, tick=self.space.look, scope=Scope.NODE),
             Loop("suspension", every_seconds=2, tick=self.suspension.enforce, scope=Scope.CLUSTER),
             Loop("domains", every_seconds=10, tick=self.domains.look_due, scope=Scope.CLUSTER),

@@ -20,7 +20,7 @@ import structlog
 from moorage.api.connections.server import listen_tcp
 from moorage.clock import Clock
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.services import AppPlatform
+from moorage.deploy.platform import AppPlatform
 from moorage.engines.engine import Engine
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.isolation import make_runtime, run_directory

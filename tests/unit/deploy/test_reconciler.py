@@ -11,7 +11,6 @@ from yard import APP_LIMITS, HOST, Yard, socket_of
 from clock import MovableClock
 from fakes import app_address
 from faulty_database import FaultyDatabase
-from moorage.deploy.keeping import reconciler as module
 from moorage.engines.engine import Instance, InstanceSpec, Limits
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment, DeploymentStatus
@@ -513,11 +512,9 @@ async def test_loop_outlives_what_fails(
     project: Project,
     app: Deployment,
     method: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "PERIOD_SECONDS", 0.001)
     yard.runtime.faults[method] = [OSError("no"), RuntimeError("no")]
-    loop = asyncio.create_task(yard.reconciler.run())
+    loop = asyncio.create_task(yard.keep())
     yard.runtime.die(app.id)
     await until(lambda: app.id in yard.runtime.apps)
     assert not loop.done()
@@ -526,11 +523,10 @@ async def test_loop_outlives_what_fails(
 
 
 async def test_loop_outlives_a_database_that_is_away(
-    yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
+    yard: Yard, project: Project, app: Deployment
 ) -> None:
-    monkeypatch.setattr(module, "PERIOD_SECONDS", 0.001)
     yard.db.refuse_reads()
-    loop = asyncio.create_task(yard.reconciler.run())
+    loop = asyncio.create_task(yard.keep())
     await until(lambda: yard.db.refused_reads > 1)
     yard.db.allow_reads()
     yard.runtime.die(app.id)
@@ -540,12 +536,10 @@ async def test_loop_outlives_a_database_that_is_away(
     await asyncio.gather(loop, return_exceptions=True)
 
 
-async def test_tasks_end_with_the_loop(
-    yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_tasks_end_with_the_loop(yard: Yard, project: Project, app: Deployment) -> None:
     yard.runtime.gates["start"] = asyncio.Event()
     yard.runtime.die(app.id)
-    loop = asyncio.create_task(yard.reconciler.run())
+    loop = asyncio.create_task(yard.keep())
     await until(lambda: yard.runtime.called("start") == [app.id])
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)

@@ -134,10 +134,9 @@ async def test_deaths_far_apart_are_no_crash_loop(
 
 
 async def test_end_is_seen_to_at_once_without_a_comparison(
-    yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
+    yard: Yard, project: Project, app: Deployment
 ) -> None:
     await yard.reconciler.reconcile()
-    monkeypatch.setattr(yard.reconciler, "reconcile", asyncio.Event().wait)
     loop = asyncio.create_task(yard.reconciler.run())
     yard.runtime.die(app.id)
     await until(lambda: app.id in yard.runtime.apps)

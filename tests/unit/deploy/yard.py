@@ -15,7 +15,8 @@ from faulty_database import FaultyDatabase
 from moorage.address import Address
 from moorage.core import Core
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.services import AppPlatform, DeployServices
+from moorage.deploy.platform import AppPlatform
+from moorage.deploy.services import DeployServices
 from moorage.deploy.settings import DeploySettings
 from moorage.engines.engine import BuildSpec, Instance
 from moorage.failpoints import armed
@@ -97,19 +98,20 @@ class Yard:
         self.has_ended: list[bool] = []  # what the health checks were told of the app's end
         self.answers: Callable[[], Awaitable[bool]] = answers
         self.vault = Vault([bytes(32)])
-        ledger = LedgerServices(
-            core := Core(
-                db=db,
-                vault=self.vault,
-                leases=Leases(db=db, holder=GATEWAY, clock=clock),
-                clock=clock,
-                data_dir=sources.parent,
-            ),
-            LedgerSettings(
-                build_minutes_per_usd=60, build_month=BUILD_MONTH, minimum_charge=MicroUsd(1)
-            ),
+        self.core = Core(
+            db=db,
+            vault=self.vault,
+            leases=Leases(db=db, holder=GATEWAY, clock=clock),
+            clock=clock,
+            data_dir=sources.parent,
         )
-        self.services = DeployServices(core, SETTINGS, platform=self._platform(), ledger=ledger)
+        settings = LedgerSettings(
+            build_minutes_per_usd=60, build_month=BUILD_MONTH, minimum_charge=MicroUsd(1)
+        )
+        ledger = LedgerServices(self.core, settings)
+        self.services = DeployServices(
+            self.core, SETTINGS, platform=self._platform(), ledger=ledger
+        )
         self.metering = ledger.metering
         self.addresses = self.services.addresses
         self.workflow = self.services.workflow
@@ -133,6 +135,13 @@ class Yard:
             healthy=self.healthy,
             pause=self.pause,
         )
+
+    async def keep(self) -> None:
+        """What goes on for apps: looks at each that ends, and comparisons, without a pause."""
+        (comparing,) = [loop for loop in self.services.loops if loop.name == "apps"]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.reconciler.run())
+            tasks.create_task(comparing.run(self.core.leases.hold, speed=2000))
 
     async def pause(self, seconds: float) -> None:
         """In place of a real wait."""

@@ -35,8 +35,6 @@ from moorage.threads import in_thread
 
 log = structlog.get_logger()
 
-PERIOD_SECONDS = 2.0
-
 
 class Reconciler:
     """Compares and mends, every few seconds.
@@ -82,10 +80,9 @@ class Reconciler:
         """How many projects it found asleep."""
 
     async def run(self) -> None:
-        """Reconcile until cancelled, whatever fails meanwhile."""
+        """Look at each app at once when it ends, until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._compare())
                 while True:
                     tasks.create_task(self._look_soundly(await self._runtime.next_exit()))
         finally:
@@ -161,14 +158,6 @@ class Reconciler:
             await configuration.forget(tx, project.id)
             if await projects.set_deleted(tx, project.id, at_ms=self._clock.now_ms()):
                 await self._tell(tx, project, EventKind.PROJECT_DELETED)
-
-    async def _compare(self) -> None:
-        while True:
-            try:
-                await self.reconcile()
-            except Exception:
-                log.exception("reconciliation failed")
-            await asyncio.sleep(PERIOD_SECONDS)
 
     async def _look_soundly(self, deployment_id: str) -> None:
         try:
