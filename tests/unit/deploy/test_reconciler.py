@@ -187,10 +187,11 @@ async def test_removal_that_takes_long_or_fails_holds_nobody_up(
     yard.runtime.faults["remove"] = [OSError("busy")]
     yard.runtime.die(app.id)
 
-    await yard.reconciler.reconcile()
-    await until(lambda: app.id in yard.runtime.apps)
-    await yard.reconciler.reconcile()
-    assert await yard.down() == set()
+    async def all_run() -> bool:
+        await yard.reconciler.reconcile()
+        return await yard.down() == set() and app.id in yard.runtime.apps
+
+    await until(all_run)
     assert yard.runtime.called("remove") == ["stuck"]
 
     gate.set()
