@@ -19,7 +19,7 @@ from moorage.money import MicroUsd
 from moorage.planning.plan import Plan, Stack
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
+from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
 
 SLEEPERS = 1_000
@@ -101,7 +101,7 @@ async def _put(data_dir: Path) -> None:
         async with db.transaction(durable=True) as tx:
             for number, (project, deployment) in enumerate(_sleepers()):
                 await projects.add(tx, project)
-                await projects.add_deployment(tx, deployment)
+                await deployments.add(tx, deployment)
                 _files(data_dir / "apps" / "deployments" / deployment.id, number)
     finally:
         db.close()

@@ -21,7 +21,7 @@ from moorage.planning.plan import Plan, Stack
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.job import JobKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import jobs, projects
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
 from yielding import YieldingDatabase
@@ -151,7 +151,7 @@ async def add_deployment(
     )
     deployment = msgspec.structs.replace(deployment, **changed)
     async with db.transaction(durable=False) as tx:
-        await projects.add_deployment(tx, deployment)
+        await deployments.add(tx, deployment)
         if serving:
             await projects.set_serving(tx, project.id, deployment.id)
             await projects.set_status(tx, project.id, project.status)

@@ -3,44 +3,30 @@
     MoorageError
     ├── InvalidRequest              the request as written can't be accepted
     │   ├── FieldError              names a field of the body, or a header
-    │   │   ├── InvalidField        it breaks its rule
-    │   │   ├── RuntimeUnsupported  this gateway can't run what the settings ask for
-    │   │   └── PaymentMalformed    a payment header can't be read
-    │   ├── UploadInvalid           a file of the upload breaks a rule
-    │   ├── NameUnavailable         uniqueName belongs to, or is held for, another wallet
-    │   ├── PlanNotFound            no way to build the upload was found
-    │   └── PlanTooCostly           reading the upload takes more time or memory than it may
-    ├── BodyTooLarge                more bytes than the limit, declared or sent
-    ├── BodyStalled                 the body comes slower than the least rate
+    │   │   └── InvalidField  RuntimeUnsupported  PaymentMalformed
+    │   └── UploadInvalid  NameUnavailable  PlanNotFound  PlanTooCostly
+    ├── BodyTooLarge  BodyStalled
     ├── AuthError
     │   ├── AuthMissing  TimestampExpired  SignatureInvalid  SignatureUnbound  NonceReused
     ├── AuthUnavailable             used nonces can't be recorded right now
     ├── AlreadyRunning              another process uses this data directory
-    ├── WrongWallet                 the project is somebody else's
-    ├── ProjectNotFound  DeploymentNotFound
+    ├── WrongWallet  (Project|Deployment|Domain|Webhook|Event)NotFound
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
-    ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease
-    ├── DeploymentOver              it is ready or over, so there is nothing to cancel
+    ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
     ├── OutOfCredits                what it asks for is free, but for wallets with credits alone
-    ├── DomainNotFound              this project makes no claim on the domain
-    ├── WebhookNotFound  EventNotFound
-    ├── IdempotencyKeyReused        this Idempotency-Key came with another request before
-    ├── IdempotencyInProgress       an earlier request with this Idempotency-Key goes on
+    ├── IdempotencyKeyReused  IdempotencyInProgress
     ├── RateLimited
     │   └── TooManyStreams  TooManyUploads
     ├── PaymentError                the payment named does not (yet) pay
     │   ├── PaymentPending          its outcome is not known yet; the same one may be sent again
-    │   ├── PaymentNotFound         mined, but holds no matching transfer
-    │   ├── PayerMismatch           another wallet paid
+    │   ├── PaymentNotFound  PayerMismatch      it holds no transfer of this wallet's
     │   ├── PaymentShort            credited, but less than the price
-    │   ├── ChallengeInvalid  ChallengeExpired      not a challenge for this, now; unspent
-    │   ├── AuthorizationRefused    the authorization can't be settled; unspent
+    │   ├── ChallengeInvalid  ChallengeExpired  AuthorizationRefused      unspent
     │   ├── PaymentHeld             arrived, but set apart by the operator's screening
     │   └── PaymentAlreadyUsed      this hash has already paid for a deployment, or topped up
     ├── BackupFailed  BackupInvalid  RefundRefused     of the operator's commands; nothing was done
     ├── ChainUnavailable            the node can't be reached or contradicts itself
-    ├── NoCapacity                  the machine has no room for another app right now
-    ├── PlannersBusy  UploadDisplaced      uploads of others come first
+    ├── NoCapacity  PlannersBusy  UploadDisplaced     there is no room, or others come first
     ├── VariablesUnreadable         a project's sealed variables can't be opened
     ├── DatabaseUnavailable         the database can't be read or written right now; nothing changed
     │   ├── WriteConflict           a row is no more what was read; nothing changed
@@ -49,11 +35,10 @@
     ├── DeployFailed                a deployment ended before `ready`, and why
     ├── IsolationMissing            this machine can't isolate apps; says what is missing
     ├── ConfigurationInvalid        a setting or this machine doesn't let the gateway start
-    ├── LocalChainFailed            a local chain can't run; says why and the command that mends it
-    └── ProxyFailed                 the proxy can't run; says why
+    └── LocalChainFailed  ProxyFailed       it can't run; says why
 
 A class's docstring is the sentence for a person where the instance gives none. Details are fields,
-never parsed out of text. HTTP statuses and machine codes live in `api.problems`.
+never parsed out of text. HTTP statuses and machine codes live in `api.http.problems`.
 """
 
 from enum import StrEnum
@@ -63,10 +48,10 @@ class MoorageError(Exception):
     """Something went wrong."""
 
     receipt: object | None = None
-    """The `payments.receipt.Receipt` of what was paid before it did, if anything was."""
+    """The `PaymentReceipt` of what was paid before it did, if anything was."""
 
     payment: object | None = None
-    """The `payments.outcome.PaymentOutcome` of the payment that came with the request."""
+    """The `PaymentOutcome` of the payment that came with the request."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or (type(self).__doc__ or "").strip())

@@ -18,8 +18,9 @@ from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.records.payment import Finality, PaymentStatus
 from moorage.records.project import ProjectStatus
-from moorage.storage.apps import intervals, projects
+from moorage.storage.apps import projects
 from moorage.storage.database import Database
+from moorage.storage.money import intervals
 from paying import rpc, send_transaction, send_transfer, sign_authorization
 from records_fixture import add_project
 from rpc_proxy import RpcProxy

@@ -18,11 +18,10 @@ from moorage.ledger.burn import hour_of, runs_out_at
 from moorage.ledger.ledger import held_account, wallet_account
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, usd_number
-from moorage.storage.apps import intervals
-from moorage.storage.apps.intervals import RunInterval
 from moorage.storage.money import account_history as statement
-from moorage.storage.money import accounts
+from moorage.storage.money import accounts, intervals
 from moorage.storage.money.account_history import StatementEntry
+from moorage.storage.money.intervals import RunInterval
 from moorage.wire.credits import BuildAllowance, BurningProject, CreditEntry, Credits
 
 MOST_ENTRIES = 100

@@ -19,7 +19,7 @@ from moorage.engines.engine import Engine
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound
 from moorage.records.deployment import DeploymentStatus, Summary
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects, releases
+from moorage.storage.apps import deployments, releases
 from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import Cancelled, DeploymentItem, DeploymentList, RollbackBody
 
@@ -79,7 +79,7 @@ async def cancel(room: DeploymentRoom, request: Request) -> Response:
     project = await owned_project(room, request)
     if project.status is ProjectStatus.DELETING:
         raise ProjectNotFound
-    deployment = await projects.deployment(room.db, request.path_params["deploymentId"])
+    deployment = await deployments.by_id(room.db, request.path_params["deploymentId"])
     if deployment is None or deployment.project_id != project.id:
         raise DeploymentNotFound
     await room.cancellation.cancel(project, deployment)

@@ -17,7 +17,7 @@ from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, Wr
 from moorage.records.deployment import DeploymentStatus, DeploymentView
 from moorage.records.log import LogKind
 from moorage.records.project import ProjectStatus
-from moorage.storage.apps import projects
+from moorage.storage.apps import deployments
 from moorage.wire.logs import LogBody
 
 MOST_LINES = 10_000
@@ -74,7 +74,7 @@ async def show_logs(room: LogRoom, request: Request) -> Response:
 
 
 async def _owned_deployment(room: LogRoom, request: Request, wallet: str) -> DeploymentView:
-    found = await projects.standing(room.db, request.path_params["deploymentId"])
+    found = await deployments.view(room.db, request.path_params["deploymentId"])
     if found is None or found.project_id != request.path_params["projectId"]:
         raise DeploymentNotFound
     if found.project_status in _GONE:
@@ -140,7 +140,7 @@ def _over(room: LogRoom, found: DeploymentView, kind: LogKind) -> Callable[[], A
     """Whether nothing more can come into the log: asked again and again."""
 
     async def is_over() -> bool:
-        now = await projects.standing(room.db, found.id)
+        now = await deployments.view(room.db, found.id)
         if now is None or now.project_status in _GONE:
             return True
         if kind is LogKind.BUILD:

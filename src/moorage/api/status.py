@@ -24,8 +24,8 @@ from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, usd_text
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus, DeploymentView
 from moorage.records.project import ProjectStatus
-from moorage.storage.apps import intervals, jobs, projects
-from moorage.storage.money import accounts
+from moorage.storage.apps import deployments, jobs
+from moorage.storage.money import accounts, intervals
 from moorage.wire.deployments import DeploymentProgress
 
 
@@ -57,7 +57,7 @@ async def _own_standing(room: StatusRoom, request: Request, wallet: str) -> Depl
 
     Raises DeploymentNotFound, ProjectNotFound and WrongWallet.
     """
-    found = await projects.standing(room.db, request.path_params["deploymentId"])
+    found = await deployments.view(room.db, request.path_params["deploymentId"])
     if found is None or found.project_id != request.path_params["projectId"]:
         raise DeploymentNotFound
     if found.project_status in (ProjectStatus.DELETING, ProjectStatus.DELETED):

@@ -5,9 +5,9 @@ it stands still while the machine is down, and they are.
 """
 
 from moorage.clock import Clock
-from moorage.storage.apps import meters
-from moorage.storage.apps.meters import Reading
 from moorage.storage.database import Database, Transaction
+from moorage.storage.money import meters
+from moorage.storage.money.meters import Reading
 
 
 class BilledTime:

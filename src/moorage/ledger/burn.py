@@ -36,7 +36,7 @@ class Burning(Protocol):
         ...
 
 
-class Sleeping(Protocol):
+class Suspended(Protocol):
     """A suspended project."""
 
     @property
@@ -92,17 +92,17 @@ def hour_of(*monthly_prices: MicroUsd) -> MicroUsd:
     return MicroUsd(sum(charge_up_to(HOUR_MS, monthly_price=each) for each in monthly_prices))
 
 
-def woken(
-    balance: MicroUsd, burning: Sequence[Burning], asleep: Iterable[Sleeping], *, now_ms: int
+def resumable(
+    balance: MicroUsd, burning: Sequence[Burning], suspended: Iterable[Suspended], *, now_ms: int
 ) -> set[str]:
-    """Which of a wallet's suspended projects may start again; `asleep` are longest suspended first.
+    """Which of a wallet's suspended projects may start again; `suspended` comes longest first.
 
     Each in its turn, if what is left pays an hour of everything that runs by then, itself as well.
     One that is too dear keeps none waiting behind it.
     """
     left = _left(balance, burning, now_ms=now_ms)
     chosen = set()
-    for project in asleep:
+    for project in suspended:
         hour = hour_of(project.monthly_price_micro_usd)
         if 0 < left >= hour:
             left -= hour
@@ -113,7 +113,7 @@ def woken(
 def lacking(
     balance: MicroUsd, burning: Sequence[Burning], monthly_price: MicroUsd, *, now_ms: int
 ) -> MicroUsd:
-    """What must come at least before a suspended project of this price may start, as of `woken`."""
+    """What must come at least before a suspended project of this price is `resumable`."""
     left = _left(balance, burning, now_ms=now_ms)
     return MicroUsd(max(0, hour_of(monthly_price) - left))
 

@@ -19,17 +19,17 @@ from moorage.ledger.burn import (
     WARNINGS_HOURS,
     charge_up_to,
     owed,
+    resumable,
     runs_out_at,
     warning_hours,
-    woken,
 )
 from moorage.money import MicroUsd, usd_number
 from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project
-from moorage.storage.apps import intervals, projects
-from moorage.storage.apps.intervals import Charge, RunInterval
+from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source, Transaction
-from moorage.storage.money import accounts
+from moorage.storage.money import accounts, intervals
+from moorage.storage.money.intervals import Charge, RunInterval
 
 AT_ONCE = 250
 """Intervals charged in one transaction: neither the event loop nor other writers wait long."""
@@ -104,14 +104,14 @@ class Metering:
                     await self.time.note(tx)
                     return suspended
 
-    async def wakes(self, source: Source, project: Project) -> bool:
+    async def may_resume(self, source: Source, project: Project) -> bool:
         """Whether the wallet's credits are enough for a suspended project to start again."""
         balance = await accounts.balance(source, project.wallet)
         if balance <= 0:
             return False
         burning = await intervals.open_of_wallet(source, project.wallet)
-        asleep = await projects.suspended_of_wallet(source, project.wallet)
-        return project.id in woken(balance, burning, asleep, now_ms=self.time.now_ms())
+        suspended = await projects.suspended_of_wallet(source, project.wallet)
+        return project.id in resumable(balance, burning, suspended, now_ms=self.time.now_ms())
 
     async def owes(self, source: Source, wallet: str) -> MicroUsd:
         """What a wallet's apps have burned that is not charged yet."""

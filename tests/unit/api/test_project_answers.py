@@ -18,7 +18,7 @@ from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
+from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
 from records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
@@ -109,9 +109,9 @@ async def test_change_of_what_is_suspended_does_not_say_that_anything_serves(
     assert "serves until" in active["message"]
     async with db.transaction(durable=False) as tx:
         await projects.suspend(tx, project.id, at_ms=START_MS)
-    for under_way in await projects.under_way_of(db, project.id):
+    for under_way in await deployments.under_way_of(db, project.id):
         async with db.transaction(durable=False) as tx:
-            await projects.move(tx, under_way.id, DeploymentStatus.FAILED)
+            await deployments.move(tx, under_way.id, DeploymentStatus.FAILED)
     suspended = await asking.changed(project, restart=True)
     assert suspended["status"] == "deploying"
     assert "nothing of it serves" in suspended["message"]

@@ -11,7 +11,7 @@ from moorage.records.variables import Variables
 from moorage.records.webhook import Webhook
 from moorage.settings import Settings
 from moorage.storage import events
-from moorage.storage.apps import configuration, projects
+from moorage.storage.apps import configuration, deployments, projects
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
 from records_fixture import ALICE, add_deployment, add_project
@@ -42,7 +42,7 @@ async def sealed(db: Database, key: str) -> tuple[str, str]:
 
 async def stored(db: Database, project_id: str, deployment_id: str) -> tuple[str, str]:
     project = await projects.by_id(db, project_id)
-    deployment = await projects.deployment(db, deployment_id)
+    deployment = await deployments.by_id(db, deployment_id)
     assert project is not None
     assert deployment is not None
     return project.variables, deployment.variables

@@ -229,14 +229,17 @@ def test_status_text(answer: DeploymentProgress, text: str) -> None:
 @pytest.mark.parametrize(
     ("why", "line"),
     [
-        ({"suspendedBecause": "out_of_credits"}, "out of credits: `moorage topup AMOUNT` wakes it"),
+        (
+            {"suspendedBecause": "out_of_credits"},
+            "out of credits: `moorage topup AMOUNT` resumes it",
+        ),
         (
             {"suspendedBecause": "project_blocked", "blockedReason": "phishing"},
             "by the operator: phishing",
         ),
     ],
 )
-def test_suspended_project_is_shown_with_why_and_what_wakes_it(
+def test_suspended_project_is_shown_with_why_and_what_resumes_it(
     why: dict[str, str], line: str
 ) -> None:
     answer = {"id": "p", "name": "x", "status": "suspended"} | why

@@ -32,7 +32,7 @@ from moorage.records.deployment import UNDER_WAY, DeploymentStatus
 from moorage.records.job import JobStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import idempotency
-from moorage.storage.apps import projects
+from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Statement
 from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts
@@ -97,7 +97,7 @@ async def test_admitted_deployment_is_queued_with_its_files(gate: Gate) -> None:
     await fund(gate.db, ALICE, PRICE)
     admitted = await gate.deploy()
 
-    deployment = await projects.deployment(gate.db, admitted.deployment_id)
+    deployment = await deployments.by_id(gate.db, admitted.deployment_id)
     project = await projects.by_name(gate.db, "hello")
     assert project is not None
     assert deployment is not None
@@ -388,7 +388,7 @@ async def test_later_body_takes_the_place_of_what_is_under_way(gate: Gate) -> No
     first = await gate.deploy(tx=gate.pay(), body="one")
     later = await gate.deploy(body="two")
 
-    earlier = await projects.deployment(gate.db, first.deployment_id)
+    earlier = await deployments.by_id(gate.db, first.deployment_id)
     assert earlier is not None
     assert (earlier.status, earlier.reason_code) == (DeploymentStatus.FAILED, "superseded")
     assert later.deployment_id in (earlier.reason or "")
@@ -402,7 +402,7 @@ async def test_later_bodies_at_once_leave_one_under_way(gate: Gate) -> None:
     await gate.deploy(tx=gate.pay())
     answers = await gate.answers(*(gate.deploy(body=f"body {n}") for n in range(10)))
     assert all(isinstance(answer, Admitted) for answer in answers)
-    under_way = await projects.deployments_under_way(gate.db)
+    under_way = await deployments.under_way(gate.db)
     assert len(under_way) == 1
     assert gate.kept() == {under_way[0].id}
     assert len(gate.superseded) == 10

@@ -10,7 +10,7 @@ from moorage.deploy.keeping.releases import DRAINING_AT_ONCE
 from moorage.errors import FailureCause
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
+from moorage.storage.apps import deployments, projects
 from records_fixture import BOB, add_deployment, add_project
 
 _numbers = itertools.count(1)
@@ -128,7 +128,7 @@ async def test_release_that_is_being_copied_is_kept_until_the_copy_is_over(
     assert oldest.id in await yard.runtime.known()
 
     async with yard.db.transaction(durable=True) as tx:
-        await projects.move(tx, copy.id, DeploymentStatus.FAILED, at_ms=START_MS)
+        await deployments.move(tx, copy.id, DeploymentStatus.FAILED, at_ms=START_MS)
     await settle(yard)
     assert oldest.id not in await yard.runtime.known()
 

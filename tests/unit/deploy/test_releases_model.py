@@ -36,7 +36,7 @@ from moorage.errors import (
 )
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import ProjectStatus
-from moorage.storage.apps import jobs, projects
+from moorage.storage.apps import deployments, jobs, projects
 from records_fixture import ALICE, GATEWAY, PLAN, UNLIMITED, add_project, fund
 from yielding import YieldingDatabase
 
@@ -123,7 +123,7 @@ class Harbour(RuleBasedStateMachine):
             async with self.db.transaction(durable=True) as tx:
                 project = await projects.by_id(tx, self.project.id)
                 assert project is not None
-                under_way = await projects.under_way_of(tx, project.id)
+                under_way = await deployments.under_way_of(tx, project.id)
                 await succession.queue(tx, project, deployment, in_place_of=under_way)
             return deployment
 

@@ -4,7 +4,7 @@ from yard import Yard
 from moorage.deploy.keeping.retention import DAY_MS, Retention
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
+from moorage.storage.apps import deployments, projects
 from records_fixture import ALICE, add_deployment, fund
 
 
@@ -63,7 +63,7 @@ async def test_project_that_credits_wake_or_that_is_redeployed_is_kept(
     await retention.sweep()
     assert await status_of(yard, project) is ProjectStatus.SUSPENDED
     async with yard.db.transaction(durable=True) as tx:
-        await projects.move(tx, newer.id, DeploymentStatus.FAILED, reason="no", at_ms=1)
+        await deployments.move(tx, newer.id, DeploymentStatus.FAILED, reason="no", at_ms=1)
     await fund(yard.db, ALICE, 100_000)
     await retention.sweep()
     assert await status_of(yard, project) is ProjectStatus.SUSPENDED
@@ -75,7 +75,7 @@ async def test_project_that_never_served_gives_its_name_back_sooner(
     failed = await add_deployment(yard.db, project, DeploymentStatus.BUILDING)
     async with yard.db.transaction(durable=True) as tx:
         now_ms = yard.clock.now_ms()
-        await projects.move(tx, failed.id, DeploymentStatus.FAILED, reason="no", at_ms=now_ms)
+        await deployments.move(tx, failed.id, DeploymentStatus.FAILED, reason="no", at_ms=now_ms)
         await projects.set_status(tx, project.id, ProjectStatus.FAILED)
     yard.clock.advance(7 * DAY_MS - 1)
     await retention.sweep()

@@ -18,7 +18,7 @@ from moorage.records.deployment import UNDER_WAY, DeploymentStatus
 from moorage.records.job import JobKind, JobStatus, LostJob
 from moorage.records.log import LogKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import jobs, projects
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.money import accounts
 from records_fixture import ALICE, PLAN, add_project, fund
 from waiting import until
@@ -320,7 +320,7 @@ async def test_failure_of_a_job_taken_away_is_not_recorded(yard: Yard, project: 
     await until(lambda: yard.runtime.called("build") == [new.id])
     async with yard.db.transaction(durable=False) as tx:
         await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=new.id)
-        await projects.move(tx, new.id, DeploymentStatus.FAILED, reason="replaced")
+        await deployments.move(tx, new.id, DeploymentStatus.FAILED, reason="replaced")
     gate.set()
 
     with pytest.raises(LostJob):

@@ -28,7 +28,7 @@ from moorage.records.job import Job, Places
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.traffic import Position
 from moorage.settings import load_settings
-from moorage.storage.apps import jobs, projects
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Statement
 from moorage.storage.leases import Leases
 from moorage.storage.money import accounts
@@ -228,7 +228,7 @@ class Yard:
         return await self.deployment(job.subject_id)
 
     async def deployment(self, deployment_id: str) -> Deployment:
-        found = await projects.deployment(self.db, deployment_id)
+        found = await deployments.by_id(self.db, deployment_id)
         assert found is not None
         return found
 

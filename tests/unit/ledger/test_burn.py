@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clock import HOUR_MS
-from moorage.ledger.burn import lacking, runs_out_at, warning_hours, woken
+from moorage.ledger.burn import lacking, resumable, runs_out_at, warning_hours
 from moorage.money import NOTHING, MicroUsd
 
 MONTH_MS = Fraction(365 * 24 * HOUR_MS, 12)
@@ -81,7 +81,7 @@ def test_nothing_that_burns_never_runs_out() -> None:
     assert runs_out_at(MicroUsd(1), [], now_ms=0) is None
 
 
-ASLEEP = [App("first"), App("dear", MicroUsd(50_000_000)), App("last")]
+SUSPENDED = [App("first"), App("dear", MicroUsd(50_000_000)), App("last")]
 
 
 @pytest.mark.parametrize(
@@ -97,15 +97,15 @@ ASLEEP = [App("first"), App("dear", MicroUsd(50_000_000)), App("last")]
 def test_longest_suspended_wake_first_and_a_dear_one_keeps_none_waiting(
     balance: int, expected: set[str]
 ) -> None:
-    assert woken(MicroUsd(balance), [], ASLEEP, now_ms=0) == expected
+    assert resumable(MicroUsd(balance), [], SUSPENDED, now_ms=0) == expected
 
 
 def test_what_runs_already_and_what_it_owes_come_first() -> None:
     burning = [App(started_at_ms=0)]
     now_ms = HOUR_MS // 2  # 343 micro-USD are not booked yet
     enough = MicroUsd(2 * AN_HOUR + 343)
-    assert woken(enough, burning, [App("next")], now_ms=now_ms) == {"next"}
-    assert woken(MicroUsd(enough - 1), burning, [App("next")], now_ms=now_ms) == set()
+    assert resumable(enough, burning, [App("next")], now_ms=now_ms) == {"next"}
+    assert resumable(MicroUsd(enough - 1), burning, [App("next")], now_ms=now_ms) == set()
     for balance in (MicroUsd(enough), MicroUsd(enough - 1), MicroUsd(-2_000_000)):
         lacks = lacking(balance, burning, App("next").monthly_price_micro_usd, now_ms=now_ms)
         assert lacks == enough - balance

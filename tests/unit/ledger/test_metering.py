@@ -12,9 +12,9 @@ from moorage.ledger.ledger import EARNED
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import intervals, projects
+from moorage.storage.apps import projects
 from moorage.storage.database import Database
-from moorage.storage.money import accounts
+from moorage.storage.money import accounts, intervals
 from records_fixture import ALICE, BOB, GATEWAY, OTHER_GATEWAY, add_project, fund
 
 HOURLY = 1_000

@@ -6,7 +6,7 @@ from faulty_database import FaultyDatabase
 from moorage.errors import UniqueViolation
 from moorage.records.deployment import TRANSITIONS, UNDER_WAY, DeploymentStatus
 from moorage.records.project import ProjectStatus
-from moorage.storage.apps import projects
+from moorage.storage.apps import deployments, projects
 from records_fixture import ALICE, BOB, add_deployment, add_project
 
 LIFE = ["queued", "building", "deploying", "ready", "superseded", "stopped"]
@@ -34,8 +34,8 @@ async def test_deployments_move_as_the_table_allows_and_not_otherwise(
         return  # nothing moves back to it, so there is no such statement
     deployment = await add_deployment(db, await add_project(db), origin)
     async with db.transaction(durable=False) as tx:
-        moved = await projects.move(tx, deployment.id, target, reason="why")
-    after = await projects.deployment(db, deployment.id)
+        moved = await deployments.move(tx, deployment.id, target, reason="why")
+    after = await deployments.by_id(db, deployment.id)
     assert after is not None
     assert moved == legal(origin, target)
     assert after.status is (target if moved else origin)
@@ -47,8 +47,8 @@ async def test_move_keeps_what_it_is_not_told(db: FaultyDatabase) -> None:
         db, await add_project(db), DeploymentStatus.READY, note="a note", log_tail="a tail"
     )
     async with db.transaction(durable=False) as tx:
-        await projects.move(tx, deployment.id, DeploymentStatus.SUPERSEDED)
-    after = await projects.deployment(db, deployment.id)
+        await deployments.move(tx, deployment.id, DeploymentStatus.SUPERSEDED)
+    after = await deployments.by_id(db, deployment.id)
     assert after is not None
     assert (after.note, after.log_tail) == ("a note", "a tail")
 
@@ -93,11 +93,11 @@ async def test_deleting_twice_keeps_the_first_time(db: FaultyDatabase) -> None:
 async def test_what_is_under_way_is_found(db: FaultyDatabase, status: DeploymentStatus) -> None:
     project = await add_project(db)
     deployment = await add_deployment(db, project, status)
-    found = [item.id for item in await projects.deployments_under_way(db)]
+    found = [item.id for item in await deployments.under_way(db)]
     assert found == ([deployment.id] if status in UNDER_WAY else [])
-    starting = await projects.is_starting(db, project.id)
+    starting = await deployments.is_starting(db, project.id)
     assert starting == (status is DeploymentStatus.DEPLOYING)
-    assert not await projects.is_starting(db, "another")
+    assert not await deployments.is_starting(db, "another")
 
 
 async def test_projects_are_listed_oldest_first_and_deployments_newest_first(
@@ -110,7 +110,7 @@ async def test_projects_are_listed_oldest_first_and_deployments_newest_first(
     assert [project.unique_name for project in listed] == ["name-1", "name-2", "name-3"]
     for number in (1, 3, 2):
         await add_deployment(db, listed[0], DeploymentStatus.FAILED, created_at_ms=number)
-    deployed = await projects.deployments_of(db, listed[0].id)
+    deployed = await deployments.of_project(db, listed[0].id)
     assert [deployment.created_at_ms for deployment in deployed] == [3, 2, 1]
 
 

@@ -141,7 +141,7 @@ def project_lines(found: ProjectShown) -> Iterable[str]:
     elif found.suspended_because == "no_capacity":
         yield "suspended:   the gateway's disk is nearly full; it starts again when there is room"
     elif found.suspended_because == "out_of_credits":
-        yield "suspended:   out of credits: `moorage topup AMOUNT` wakes it"
+        yield "suspended:   out of credits: `moorage topup AMOUNT` resumes it"
     yield f"id:          {found.id}"
     yield f"serves:      {found.serving_deployment_id or '-'}"
     if found.deployment_in_progress:

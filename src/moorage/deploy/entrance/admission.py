@@ -28,7 +28,7 @@ from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import AuthorizationEvidence, TransactionEvidence
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
-from moorage.storage.apps import projects
+from moorage.storage.apps import deployments
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.vault import Vault
@@ -239,7 +239,7 @@ class Admission:
         it may be recorded yet, the files are kept: the next start removes what nobody owns.
         """
         try:
-            recorded = await projects.deployment(self._db, deployment_id) is not None
+            recorded = await deployments.by_id(self._db, deployment_id) is not None
         except DatabaseUnavailable:
             return  # as above
         if recorded:

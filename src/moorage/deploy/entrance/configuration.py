@@ -19,7 +19,7 @@ from moorage.planning.plan import Settings
 from moorage.records.deployment import Deployment, Origin
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.variables import Variables
-from moorage.storage.apps import configuration, projects
+from moorage.storage.apps import configuration, deployments, projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.money.accounts import WalletRow
@@ -56,9 +56,9 @@ async def present(source: Source, vault: Vault, project: Project) -> Present:
 
     Variables of builds belong to no deployment: the next upload has those that were set last.
     """
-    under_way = tuple(await projects.under_way_of(source, project.id))
+    under_way = tuple(await deployments.under_way_of(source, project.id))
     serving_id = project.serving_deployment_id
-    serving = await projects.deployment(source, serving_id) if serving_id else None
+    serving = await deployments.by_id(source, serving_id) if serving_id else None
     newest = under_way[0] if under_way else serving
     own = vault.open(project.variables, project.id)
     run = own.run if newest is None else vault.open(newest.variables, project.id).run

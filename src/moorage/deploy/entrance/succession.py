@@ -10,7 +10,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.job import JobKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import jobs, projects
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Transaction
 
 
@@ -51,7 +51,7 @@ async def queue(
         )
         await fail(tx, earlier, late, wallet=project.wallet, now_ms=now_ms)
         await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=earlier.id)
-    await projects.add_deployment(tx, deployment)
+    await deployments.add(tx, deployment)
     if project.serving_deployment_id is None:
         await projects.set_status(tx, project.id, ProjectStatus.QUEUED)
     await jobs.add(

@@ -10,7 +10,7 @@ from moorage.ledger.metering import Metering
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.job import JobKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import jobs, projects
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
 
 
@@ -50,11 +50,11 @@ class Deletion:
         One that is redeployed, or that its wallet's credits wake, stays.
         """
         async with self._db.transaction(durable=True) as tx:
-            deployed = await projects.deployments_of(tx, project.id)
+            deployed = await deployments.of_project(tx, project.id)
             if (
                 await projects.by_id(tx, project.id) != project
                 or any(deployment.status in UNDER_WAY for deployment in deployed)
-                or await self._metering.wakes(tx, project)
+                or await self._metering.may_resume(tx, project)
             ):
                 return False
             await projects.set_status(tx, project.id, ProjectStatus.DELETING)
@@ -74,8 +74,8 @@ class Deletion:
         async with self._db.transaction(durable=True) as tx:
             await self._metering.end(tx, project_id)
             await projects.set_status(tx, project_id, ProjectStatus.DELETING)
-            deployments = await projects.deployments_of(tx, project_id)
-            for deployment in deployments:
-                await projects.move(tx, deployment.id, DeploymentStatus.STOPPED)
+            begun = await deployments.of_project(tx, project_id)
+            for deployment in begun:
+                await deployments.move(tx, deployment.id, DeploymentStatus.STOPPED)
                 await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=deployment.id)
-        return deployments
+        return begun

@@ -28,7 +28,7 @@ from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import configuration, domains, projects, restarts
+from moorage.storage.apps import configuration, deployments, domains, projects, restarts
 from moorage.storage.apps import releases as kept_releases
 from moorage.storage.database import Database, Transaction
 from moorage.threads import in_thread
@@ -94,7 +94,7 @@ class Reconciler:
         Before requests come. A volume of a project that no row tells of stays: the rows may be
         wrong, and what it holds is nowhere else.
         """
-        keep = {deployment.id for deployment in await projects.deployments_under_way(self._db)}
+        keep = {deployment.id for deployment in await deployments.under_way(self._db)}
         for path in sorted(self._sources.iterdir()):
             if path.name not in keep:
                 await in_thread(shutil.rmtree, path, ignore_errors=True)
@@ -108,7 +108,7 @@ class Reconciler:
         running = await self._runtime.running()
         self.running = len(running)
         async with self._db.snapshot() as rows:
-            under_way = {item.id for item in await projects.deployments_under_way(rows)}
+            under_way = {item.id for item in await deployments.under_way(rows)}
             living = await projects.awake(rows)
             sleeping = await projects.sleeping(rows)
             kept = await kept_releases.kept(rows)
@@ -132,7 +132,7 @@ class Reconciler:
 
     async def look(self, deployment_id: str) -> None:
         """Sees to the one project that a deployment serves, if it does."""
-        deployment = await projects.deployment(self._db, deployment_id)
+        deployment = await deployments.by_id(self._db, deployment_id)
         if deployment is not None:
             await self._see_to(deployment.project_id, serving=deployment_id)
 
@@ -147,7 +147,7 @@ class Reconciler:
 
     async def _delete(self, project: Project) -> None:
         await self._addresses.unroute(project)
-        for deployment in await projects.deployments_of(self._db, project.id):
+        for deployment in await deployments.of_project(self._db, project.id):
             await self._apps.app(deployment.id).end()
             await self._runtime.remove(deployment.id)
             await in_thread(shutil.rmtree, self._sources / deployment.id, ignore_errors=True)
@@ -174,7 +174,7 @@ class Reconciler:
             case ProjectStatus.DELETING:
                 return False
             case ProjectStatus.SUSPENDED if serving is not None:
-                return instance is None and not await self._metering.wakes(self._db, project)
+                return instance is None and not await self._metering.may_resume(self._db, project)
             case ProjectStatus.ACTIVE if serving is not None:
                 return (
                     instance is not None
@@ -204,7 +204,7 @@ class Reconciler:
     async def _bring_in_line(self, project: Project, serving: str) -> None:
         instance, app = await self._runtime.instance(serving), self._apps.app(serving)
         if project.status is ProjectStatus.SUSPENDED:
-            if await self._metering.wakes(self._db, project):
+            if await self._metering.may_resume(self._db, project):
                 app.begin("start", lambda: self.start(project.id, serving))
             elif instance is not None:
                 app.begin("stop", lambda: self._suspend(project.id, serving))
@@ -220,7 +220,7 @@ class Reconciler:
 
         Raises NoCapacity when there is no memory for one more to be resumed.
         """
-        deployment = await projects.deployment(self._db, serving)
+        deployment = await deployments.by_id(self._db, serving)
         project = await self._serves(project_id, serving)
         if deployment is None or project is None:
             return
@@ -259,7 +259,7 @@ class Reconciler:
             if (
                 project is not None
                 and project.status is ProjectStatus.SUSPENDED
-                and await self._metering.wakes(tx, project)
+                and await self._metering.may_resume(tx, project)
                 and await projects.set_status(tx, project_id, ProjectStatus.ACTIVE)
             ):
                 await self._metering.begin(tx, project_id)
@@ -284,7 +284,7 @@ class Reconciler:
     async def _route(self, project: Project, instance: Instance) -> None:
         """Routes the address to the app, unless a deployment is about to take it over."""
         has_route = self._addresses.target(project) is not None
-        if not (has_route and await projects.is_starting(self._db, project.id)):
+        if not (has_route and await deployments.is_starting(self._db, project.id)):
             await self._addresses.route(project, instance.address)
 
     async def _serves(self, project_id: str, serving: str) -> Project | None:

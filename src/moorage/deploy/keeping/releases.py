@@ -14,7 +14,7 @@ from moorage.deploy.keeping.apps import Apps
 from moorage.deploy.keeping.drain import Drain
 from moorage.engines.engine import Engine
 from moorage.records.deployment import DeploymentStatus
-from moorage.storage.apps import projects, releases
+from moorage.storage.apps import deployments, projects, releases
 from moorage.storage.database import Database
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ class Releases:
 
     async def _discard_one(self, deployment_id: str) -> None:
         await self._runtime.discard(deployment_id)
-        failed = await projects.deployment(self._db, deployment_id)
+        failed = await deployments.by_id(self._db, deployment_id)
         if failed is not None:
             await self._clear_volume(failed.project_id)
         self._apps.app(deployment_id).is_discarded = True

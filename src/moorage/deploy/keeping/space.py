@@ -13,7 +13,7 @@ from moorage.events import outbox
 from moorage.ledger.metering import Metering
 from moorage.metrics import record_ended_for_space
 from moorage.records.event import EventKind
-from moorage.storage.apps import projects, space
+from moorage.storage.apps import deployments, projects, space
 from moorage.storage.ballast import Ballast
 from moorage.storage.database import Database
 
@@ -76,7 +76,7 @@ class Space:
 
     async def _hold(self, deployment_id: str) -> None:
         """End a project's billing and suspend it; a build that was ended fails by itself."""
-        deployment = await projects.deployment(self._db, deployment_id)
+        deployment = await deployments.by_id(self._db, deployment_id)
         if deployment is None:
             return
         async with self._db.transaction(durable=True) as tx:
@@ -112,7 +112,7 @@ class Space:
             log.info("there is room again", deployment=serving)
 
     async def _tell_mended(self, deployment_id: str) -> None:
-        deployment = await projects.deployment(self._db, deployment_id)
+        deployment = await deployments.by_id(self._db, deployment_id)
         if deployment is None:
             return
         async with self._db.transaction(durable=False) as tx:

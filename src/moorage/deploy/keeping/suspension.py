@@ -10,7 +10,7 @@ from moorage.ledger.metering import Metering
 from moorage.records.event import EventKind
 from moorage.records.job import JobKind
 from moorage.records.project import Project
-from moorage.storage.apps import blocks, jobs, projects
+from moorage.storage.apps import blocks, deployments, jobs, projects
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts
 
@@ -37,7 +37,7 @@ class Suspension:
             project = await projects.by_id(tx, project_id)
             if project is None or project.blocked_reason is None:
                 return
-            given_up = await projects.under_way_of(tx, project_id)
+            given_up = await deployments.under_way_of(tx, project_id)
             ended = DeployFailed(
                 FailureCause.BLOCKED, ProjectBlocked(project.blocked_reason).message
             )

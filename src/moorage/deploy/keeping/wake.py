@@ -21,7 +21,7 @@ from moorage.engines.engine import Engine
 from moorage.errors import DeployFailed, NoCapacity
 from moorage.metrics import record_wake
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
+from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
 
 log = structlog.get_logger()
@@ -174,7 +174,7 @@ class Wake:
         async def has_ended() -> bool:
             return await self._runtime.exit_reason(serving) is not None
 
-        deployment = await projects.deployment(self._db, serving)
+        deployment = await deployments.by_id(self._db, serving)
         path = "/" if deployment is None else deployment.health_path
         try:
             await self._healthy(

@@ -13,7 +13,7 @@ from moorage.records.deployment import UNDER_WAY, Deployment
 from moorage.records.job import JobKind
 from moorage.records.log import LogKind
 from moorage.records.project import Project
-from moorage.storage.apps import jobs, projects
+from moorage.storage.apps import deployments, jobs
 from moorage.storage.database import Database
 from moorage.threads import in_thread
 
@@ -45,7 +45,7 @@ class Cancellation:
             log_tail=await self._runtime.log_tail(deployment.id, LogKind.BUILD),
         )
         async with self._db.transaction(durable=True) as tx:
-            current = await projects.deployment(tx, deployment.id)
+            current = await deployments.by_id(tx, deployment.id)
             if current is None or current.status not in UNDER_WAY:
                 raise DeploymentOver
             now_ms = self._clock.now_ms()

@@ -5,7 +5,7 @@ from moorage.events import outbox
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.event import EventKind
 from moorage.records.project import ProjectStatus
-from moorage.storage.apps import projects
+from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Transaction
 
 
@@ -13,7 +13,7 @@ async def fail(
     tx: Transaction, deployment: Deployment, failure: DeployFailed, *, wallet: str, now_ms: int
 ) -> None:
     """Record the failure, unless the deployment has ended already."""
-    failed = await projects.move(
+    failed = await deployments.move(
         tx,
         deployment.id,
         DeploymentStatus.FAILED,

@@ -22,7 +22,7 @@ from moorage.errors import (
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import idempotency
-from moorage.storage.apps import projects, releases
+from moorage.storage.apps import deployments, projects, releases
 from moorage.storage.database import Database, Transaction
 from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts
@@ -80,7 +80,7 @@ class Rollback:
                 tx,
                 project,
                 deployment,
-                in_place_of=await projects.under_way_of(tx, project.id),
+                in_place_of=await deployments.under_way_of(tx, project.id),
             )
             begun = RollingBack(project.id, deployment.id, release.id)
             await idempotency.carried_out(tx, claim, begun)
@@ -106,7 +106,7 @@ class Rollback:
         release_id = release_id or await releases.latest(tx, project.id)
         if release_id is None:
             raise NoEarlierRelease
-        release = await projects.deployment(tx, release_id)
+        release = await deployments.by_id(tx, release_id)
         if release is None or release.project_id != project.id:
             raise DeploymentNotFound
         if release.id == project.serving_deployment_id:

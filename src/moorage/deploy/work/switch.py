@@ -16,7 +16,7 @@ from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.event import EventKind
 from moorage.records.job import Job, LostJob
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import jobs, projects
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Transaction
 
 
@@ -93,17 +93,19 @@ class Switch:
     ) -> None:
         async with self._db.transaction(durable=True) as tx:
             await jobs.hold(tx, job, "ready")
-            row = await projects.deployment(tx, deployment.id)
+            row = await deployments.by_id(tx, deployment.id)
             if row is not None and row.configuration != deployment.configuration:
                 raise Reconfigured
             current = await projects.by_id(tx, project.id)
             if current is None or not await projects.set_serving(tx, project.id, deployment.id):
                 raise LostJob
             now_ms = self._clock.now_ms()
-            await projects.move(tx, deployment.id, DeploymentStatus.READY, note=note, at_ms=now_ms)
+            await deployments.move(
+                tx, deployment.id, DeploymentStatus.READY, note=note, at_ms=now_ms
+            )
             replaced = current.serving_deployment_id
             if replaced is not None:
-                await projects.move(tx, replaced, DeploymentStatus.SUPERSEDED, at_ms=now_ms)
+                await deployments.move(tx, replaced, DeploymentStatus.SUPERSEDED, at_ms=now_ms)
             await self._tell_ready(tx, current, deployment, now_ms)
             await self._serve(tx, current, now_ms)
             await jobs.finish(tx, job)
@@ -130,7 +132,7 @@ class Switch:
         was_suspended = project.status is ProjectStatus.SUSPENDED
         since_ms = project.suspended_at_ms or self._metering.time.now_ms()
         await projects.suspend(tx, project.id, at_ms=since_ms)
-        if await self._metering.wakes(tx, project):
+        if await self._metering.may_resume(tx, project):
             await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
             await self._metering.begin(tx, project.id)
             if was_suspended:

@@ -27,7 +27,7 @@ from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.job import Job
 from moorage.records.log import LogKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import jobs, projects
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
 
 log = structlog.get_logger()
@@ -76,7 +76,7 @@ class Workflow:
 
     async def run(self, job: Job) -> None:
         """Bring the job's deployment to an end. Raises LostJob; anything else may be retried."""
-        deployment = await projects.deployment(self._db, job.subject_id)
+        deployment = await deployments.by_id(self._db, job.subject_id)
         if deployment is None or deployment.status not in UNDER_WAY:
             return await self._finish(job)
         project = await projects.by_id(self._db, deployment.project_id)
@@ -98,7 +98,7 @@ class Workflow:
         if job.step != BUILT:
             await self._build(job, deployment, project)
         while True:
-            current = await projects.deployment(self._db, deployment.id) or deployment
+            current = await deployments.by_id(self._db, deployment.id) or deployment
             project = await projects.by_id(self._db, project.id) or project
             try:
                 return await self._bring_up(job, current, project)
@@ -120,7 +120,7 @@ class Workflow:
         await self._switch.to(instance, job=job, deployment=deployment, project=project, note=note)
 
     async def _is_reconfigured(self, begun: Deployment) -> bool:
-        current = await projects.deployment(self._db, begun.id)
+        current = await deployments.by_id(self._db, begun.id)
         return current is not None and current.configuration != begun.configuration
 
     async def _build(self, job: Job, deployment: Deployment, project: Project) -> None:
@@ -158,7 +158,7 @@ class Workflow:
     ) -> None:
         async with self._db.transaction(durable=False) as tx:
             await jobs.hold(tx, job, step)
-            await projects.move(tx, deployment.id, status)
+            await deployments.move(tx, deployment.id, status)
             project = await projects.by_id(tx, deployment.project_id)
             if project is not None and project.serving_deployment_id is None:
                 await projects.set_status(tx, project.id, project_status)
