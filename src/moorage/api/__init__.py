@@ -1,4 +1,4 @@
-"""The HTTP surface: one handler module a subject, and the table of routes.
+"""The HTTP API: one module of handlers for each subject, and the table of routes.
 
-It knows the services and nothing of how they are made; the composition root does.
+It calls the services. `moorage.gateway` makes them.
 """

@@ -1,4 +1,4 @@
-"""`GET /agent/credits`: what a wallet has, what burns it, how long it lasts, and how it came."""
+"""`GET /agent/credits`: a wallet's balance, what burns it, how long it lasts, and its history."""
 
 import re
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ from moorage.storage.money.account_history import StatementEntry
 from moorage.storage.money.intervals import RunInterval
 from moorage.wire.credits import BuildAllowance, BurningProject, CreditEntry, Credits
 
-MOST_ENTRIES = 100
-_USUAL_ENTRIES = 20
+_MAX_ENTRIES = 100
+_DEFAULT_ENTRIES = 20
 _LAST_PLACE = 2**63 - 1
-_LAST_TIME_MS = 253_402_300_799_999  # the end of the year 9999: times are not written beyond
+_LAST_TIME_MS = 253_402_300_799_999  # the end of the year 9999: ISO 8601 ends there
 
 _OF_TRANSACTION = re.compile(r"payment:(?P<chain_id>\d+):(?P<tx_hash>0x[0-9a-f]{64}):")
 
@@ -43,13 +43,13 @@ class CreditRoom(Front):
 async def show_credits(room: CreditRoom, request: Request) -> Response:
     """`GET /agent/credits`: balance, burn per hour, time of exhaustion, a page of the ledger."""
     wallet, _ = await authenticate(room, request)
-    many = whole_number(request, "limit", default=_USUAL_ENTRIES, min_=1, max_=MOST_ENTRIES)
+    limit = whole_number(request, "limit", default=_DEFAULT_ENTRIES, min_=1, max_=_MAX_ENTRIES)
     before = whole_number(request, "before", default=_LAST_PLACE, min_=1, max_=_LAST_PLACE)
     balance = await accounts.balance(room.db, wallet)
     held = await accounts.sum_of_account(room.db, held_account(wallet))
     burning = await intervals.open_of_wallet(room.db, wallet)
     entries = await statement.page(
-        room.db, account=wallet_account(wallet), before=before, limit=many
+        room.db, account=wallet_account(wallet), before=before, limit=limit
     )
     names = {chain.chain_id: chain.name for chain in room.chains.values()}
     an_hour = hour_of(*(each.monthly_price_micro_usd for each in burning))
@@ -65,7 +65,7 @@ async def show_credits(room: CreditRoom, request: Request) -> Response:
             burning=[_burning(each) for each in burning],
             build_allowance=allowance_body(await room.build_time.allowance(room.db, wallet)),
             ledger=[_entry(each, names) for each in entries],
-            next=str(entries[-1].place) if len(entries) == many else None,
+            next=str(entries[-1].place) if len(entries) == limit else None,
         )
     )
 
@@ -88,7 +88,7 @@ def _burning(interval: RunInterval) -> BurningProject:
 
 
 def allowance_body(allowance: Allowance) -> BuildAllowance:
-    """What a wallet may build, as answers tell it; whole seconds, rounded against the wallet."""
+    """Returns the build allowance for an answer: whole seconds, rounded against the wallet."""
     return BuildAllowance(
         allowed_seconds=allowance.allowed_ms // 1000,
         used_seconds=-(-allowance.used_ms // 1000),

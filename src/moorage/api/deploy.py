@@ -1,4 +1,4 @@
-"""The endpoints of deploys: one is carried out, or quoted."""
+"""The endpoints that deploy, and that quote a deploy."""
 
 import asyncio
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ from moorage.wire.deploy import Deployed, Quoted
 
 @dataclass(frozen=True, kw_only=True)
 class Uploads:
-    """What reads the files of a deploy, and what they may take."""
+    """What reads the files of a deploy, and their limits."""
 
     limits: UploadLimits
     spool_dir: Path
@@ -60,7 +60,7 @@ class DeployRoom(Front):
     idempotency: Idempotency
     hosts: Hosts
     inventory: Inventory
-    has_volumes: bool  # not without root
+    has_volumes: bool  # False without root
     uploads: Uploads
 
 
@@ -94,7 +94,7 @@ async def _dry_run(room: DeployRoom, request: Request, caller: Caller) -> Respon
 async def _read_attempt(
     room: DeployRoom, request: Request, caller: Caller, payment: OfferedPayment
 ) -> tuple[DeployAttempt, Upload]:
-    """The request's body and headers, checked, with the plan made; the upload is to be closed."""
+    """Reads and checks the request, and makes the plan; the caller closes the upload."""
     arrival: Arrival = request.scope[ARRIVAL]
     uploader = arrival.identify()
     received = await read_upload(
@@ -133,7 +133,7 @@ async def _read_attempt(
 
 
 async def _refuse_reserved(room: DeployRoom, name: str) -> None:
-    """Raise InvalidField for a name that is nobody's to have; a project that has it keeps it."""
+    """Raises InvalidField for a reserved name, unless a project has it already."""
     own = room.hosts.unique_name(room.host.partition(":")[0])
     if is_reserved(name, own=own) and await projects.by_name(room.db, name) is None:
         raise InvalidField("uniqueName", "is reserved; choose another")
@@ -149,7 +149,7 @@ async def _close(upload: Upload) -> None:
 async def _deployed(
     room: DeployRoom, request: Request, attempt: DeployAttempt, upload: Upload
 ) -> Response:
-    """The answer of a deploy, or what the same request was answered before."""
+    """Deploys and returns the answer; a repeated request gets the first one's answer."""
     async with room.idempotency.attempt(
         request,
         wallet=attempt.wallet,
@@ -198,7 +198,7 @@ def _content_length(request: Request) -> int | None:
 
 
 def _flag(request: Request, header: str) -> bool:
-    """A header that is `true` or `false`, in any letter case; absent is false."""
+    """Reads a header that is `true` or `false` in any letter case; absent means false."""
     value = request.headers.get(header, "false").strip().lower()
     if value not in ("true", "false"):
         raise InvalidField(header.title(), "must be true or false")
@@ -206,7 +206,7 @@ def _flag(request: Request, header: str) -> bool:
 
 
 def accepted(admitted: Admitted) -> Response:
-    """The answer to a deploy that is carried out."""
+    """Returns the answer to a deploy that was admitted."""
     message = "Deployment started. Poll status for updates."
     if admitted.by_choice and admitted.sharing_with:
         message += (

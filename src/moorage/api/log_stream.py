@@ -1,7 +1,7 @@
-"""A log as server-sent events, line by line as they come (HTML standard, 9.2).
+"""A log as server-sent events, line by line as it grows (HTML standard, 9.2).
 
-Nothing is kept for who reads slowly: a stream reads on when the client has read. The client's
-connection bounds how long that may take.
+Nothing is buffered for a slow client: the stream reads more of the log when the client has read.
+The connection's bounds limit how long that may take.
 """
 
 import asyncio
@@ -20,35 +20,35 @@ from moorage.errors import TooManyStreams
 from moorage.wire.logs import LogEnd, LogItem
 
 LogReader = Callable[[Cursor | None, int], Awaitable[LogPage]]
-"""Reads a log behind a cursor, or from where the request says; so many lines at most."""
+"""Reads at most so many lines after a cursor; without one, from where the request says."""
 
 KEEP_ALIVE_SECONDS = 15.0
 _LINES_AT_ONCE = 500
-_LOOK_SECONDS = 0.1  # while lines come; twice as long each time none did, up to
+_LOOK_SECONDS = 0.1  # while lines come; doubled after each look without a line, up to
 _IDLE_LOOK_SECONDS = 0.8
-_ASK_SECONDS = 1.0  # how often it is asked whether the log is over
+_ASK_SECONDS = 1.0  # how often the stream asks whether the log is over
 _RETRY_SECONDS = 30
 
 _HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # nginx, and what took it over, would wait for a whole page
+    "X-Accel-Buffering": "no",  # nginx would wait for a whole page
 }
 
 
 class Followers:
-    """Who follows logs now: so many in all, and of one wallet.
+    """The log streams that are open: at most `limit` in all, and `limit_by_wallet` of each wallet.
 
-    When there are as many as may be, the wallet that follows most gives its oldest stream up.
+    At the limit, the wallet with the most streams loses its oldest one to a newcomer.
     """
 
-    def __init__(self, *, most: int = 200, of_one_wallet: int = 10) -> None:
-        self._most = most
-        self._of_one_wallet = of_one_wallet
+    def __init__(self, *, limit: int = 200, limit_by_wallet: int = 10) -> None:
+        self._limit = limit
+        self._of_one_wallet = limit_by_wallet
         self._streams: dict[str, list[asyncio.Event]] = {}  # of a wallet, oldest first
 
     def enter(self, wallet: str) -> asyncio.Event:
-        """One more, until it does `leave`; it is to end when the event is set.
+        """Adds a stream, until `leave`; it has to end when the returned event is set.
 
         Raises TooManyStreams.
         """
@@ -56,7 +56,7 @@ class Followers:
         if len(own) >= self._of_one_wallet:
             said = f"Your wallet follows {self._of_one_wallet} logs already: end one of them."
             raise TooManyStreams(_RETRY_SECONDS, said)
-        if sum(map(len, self._streams.values())) >= self._most:
+        if sum(map(len, self._streams.values())) >= self._limit:
             greediest = max(self._streams.values(), key=len)
             if len(greediest) <= len(own) + 1:
                 raise TooManyStreams(_RETRY_SECONDS, "Too many logs are followed here.")
@@ -66,7 +66,7 @@ class Followers:
         return ending
 
     def leave(self, wallet: str, ending: asyncio.Event) -> None:
-        """One less; nothing for one that was given up."""
+        """Removes a stream, unless it was ended for a newcomer."""
         own = self._streams.get(wallet, [])
         if ending in own:
             own.remove(ending)
@@ -74,7 +74,7 @@ class Followers:
             self._streams.pop(wallet, None)
 
     def end_all(self) -> None:
-        """Have all streams end: the gateway stops."""
+        """Ends all streams, because the gateway stops."""
         for own in self._streams.values():
             for ending in own:
                 ending.set()
@@ -92,14 +92,14 @@ class LogStreamResponse(StreamingResponse):
         is_over: Callable[[], Awaitable[bool]],
         kept: bool,
     ) -> None:
-        """`kept`: whether the log is kept. Raises TooManyStreams."""
+        """`kept` says whether the log is kept after the stream. Raises TooManyStreams."""
         self._ending = followers.enter(wallet)
         super().__init__(_events(read, is_over, self._ending, kept=kept), headers=_HEADERS)
         self._followers = followers
         self._wallet = wallet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send what comes."""
+        """Sends the log until it is over."""
         scope[STREAMS] = True
         try:
             await super().__call__(scope, receive, send)
@@ -114,7 +114,7 @@ async def _events(
     *,
     kept: bool,
 ) -> AsyncIterator[bytes]:
-    """Each piece holds whole events."""
+    """Yields whole events."""
     cursor: Cursor | None = None
     over, asked, said = False, time.monotonic(), time.monotonic()
     pause_seconds = _LOOK_SECONDS
@@ -150,14 +150,14 @@ def _line_event(line: LogLine) -> bytes:
 
 
 def _event(kind: str, cursor: Cursor, data: object) -> bytes:
-    """One event; its id is the cursor behind it, so that Last-Event-ID goes on from there."""
+    """Encodes an event; its id is the cursor after it, from which Last-Event-ID resumes."""
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (
         cursor, kind.encode(), msgspec.json.encode(data),
     )  # fmt: skip
 
 
 def log_item(line: LogLine) -> LogItem:
-    """A line as it is told."""
+    """Returns a line as the contract has it."""
     return LogItem(
         time=iso_utc(line.at_ms) if line.at_ms else None, stream=line.stream, text=line.text
     )

@@ -20,8 +20,8 @@ from moorage.records.project import ProjectStatus
 from moorage.storage.apps import deployments
 from moorage.wire.logs import LogBody
 
-MOST_LINES = 10_000
-USUAL_LINES = 500
+_MAX_LINES = 10_000
+_DEFAULT_LINES = 500
 _LAST_CURSOR = 2**63 - 1
 
 _GONE = (ProjectStatus.DELETING, ProjectStatus.DELETED)
@@ -37,8 +37,8 @@ class _Flag(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wanted:
-    """Which lines: as `Engine.read_log` takes it."""
+class _LogQuery:
+    """Which lines to read, as `Engine.read_log` takes it."""
 
     kind: LogKind
     after: Cursor
@@ -59,17 +59,18 @@ async def show_logs(room: LogRoom, request: Request) -> Response:
     wallet, _ = await authenticate(room, request)
     found = await _owned_deployment(room, request, wallet)
     follows = _choice(request, "follow", _Flag, _Flag.FALSE) is _Flag.TRUE
-    wanted = _wanted(request)
+    query = _log_query(request)
     if follows and request.method != "HEAD":
         return LogStreamResponse(
             room.followers,
             wallet,
-            read=_reader(room, found.id, wanted),
-            is_over=_over(room, found, wanted.kind),
+            read=_reader(room, found.id, query),
+            is_over=_over(room, found, query.kind),
             kept=found.is_kept,
         )
-    over = await _over(room, found, wanted.kind)()  # asked first: what comes later is read then
-    body = await _page(room, found, wanted, over=over)
+    # Asked before reading, so that a line written in between is not missed.
+    over = await _over(room, found, query.kind)()
+    body = await _page(room, found, query, over=over)
     return json_response(body)
 
 
@@ -84,17 +85,18 @@ async def _owned_deployment(room: LogRoom, request: Request, wallet: str) -> Dep
     return found
 
 
-def _wanted(request: Request) -> _Wanted:
-    """What the query and Last-Event-ID, which goes first, ask for. Raises InvalidField."""
-    query = request.query_params
+def _log_query(request: Request) -> _LogQuery:
+    """Reads Last-Event-ID, which takes precedence, or the query. Raises InvalidField."""
+    given = request.query_params
     kind = _choice(request, "kind", LogKind, LogKind.RUNTIME)
     last_seen = request.headers.get("last-event-id")
     if last_seen:
-        return _Wanted(kind=kind, after=_cursor("Last-Event-ID", last_seen), since_ms=0, tail=None)
+        cursor = _cursor("Last-Event-ID", last_seen)
+        return _LogQuery(kind=kind, after=cursor, since_ms=0, tail=None)
     tail = None
-    if "tail" in query or not ("after" in query or "since" in query):
-        tail = whole_number(request, "tail", default=USUAL_LINES, min_=1, max_=MOST_LINES)
-    return _Wanted(
+    if "tail" in given or not ("after" in given or "since" in given):
+        tail = whole_number(request, "tail", default=_DEFAULT_LINES, min_=1, max_=_MAX_LINES)
+    return _LogQuery(
         kind=kind,
         after=whole_number(request, "after", default=0, min_=0, max_=_LAST_CURSOR),
         since_ms=time_ms(request, "since", default=0),
@@ -102,8 +104,8 @@ def _wanted(request: Request) -> _Wanted:
     )
 
 
-def _choice(request: Request, name: str, kind: type[Choice], usual: Choice) -> Choice:
-    text = request.query_params.get(name, usual)
+def _choice(request: Request, name: str, kind: type[Choice], default: Choice) -> Choice:
+    text = request.query_params.get(name, default)
     if text not in list(kind):
         raise InvalidField(name, f"must be {' or '.join(kind)}")
     return kind(text)
@@ -116,20 +118,18 @@ def _cursor(name: str, text: str) -> Cursor:
     return int(text)
 
 
-def _reader(room: LogRoom, deployment_id: str, wanted: _Wanted) -> LogReader:
-    """Reads on behind a cursor; without one, from where the request says."""
+def _reader(room: LogRoom, deployment_id: str, query: _LogQuery) -> LogReader:
+    """Returns a reader that continues after a cursor; without one, from where the request says."""
 
     async def read(cursor: Cursor | None, limit: int) -> LogPage:
         if cursor is not None:
-            return await room.runtime.read_log(
-                deployment_id, wanted.kind, after=cursor, limit=limit
-            )
+            return await room.runtime.read_log(deployment_id, query.kind, after=cursor, limit=limit)
         return await room.runtime.read_log(
             deployment_id,
-            wanted.kind,
-            after=wanted.after,
-            since_ms=wanted.since_ms,
-            tail=wanted.tail,
+            query.kind,
+            after=query.after,
+            since_ms=query.since_ms,
+            tail=query.tail,
             limit=limit,
         )
 
@@ -137,7 +137,7 @@ def _reader(room: LogRoom, deployment_id: str, wanted: _Wanted) -> LogReader:
 
 
 def _over(room: LogRoom, found: DeploymentView, kind: LogKind) -> Callable[[], Awaitable[bool]]:
-    """Whether nothing more can come into the log: asked again and again."""
+    """Returns a check whether the log is complete."""
 
     async def is_over() -> bool:
         now = await deployments.view(room.db, found.id)
@@ -152,13 +152,13 @@ def _over(room: LogRoom, found: DeploymentView, kind: LogKind) -> Callable[[], A
     return is_over
 
 
-async def _page(room: LogRoom, found: DeploymentView, wanted: _Wanted, *, over: bool) -> LogBody:
-    read = _reader(room, found.id, wanted)
-    page = await read(None, MOST_LINES)
+async def _page(room: LogRoom, found: DeploymentView, query: _LogQuery, *, over: bool) -> LogBody:
+    read = _reader(room, found.id, query)
+    page = await read(None, _MAX_LINES)
     return LogBody(
         project_id=found.project_id,
         deployment_id=found.id,
-        kind=wanted.kind,
+        kind=query.kind,
         lines=[log_item(line) for line in page.lines],
         next=str(page.next),
         ended=over and not (await read(page.next, 1)).lines,

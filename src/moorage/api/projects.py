@@ -1,4 +1,4 @@
-"""The endpoints of projects: listed, shown whole, changed, deleted."""
+"""The endpoints that list, show, change and delete projects."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ from moorage.wire.projects import (
 )
 
 MAX_CHANGE_BYTES = 4 * 1024 * 1024
-"""All variables there may be, as JSON writes them at its longest but for control characters."""
+"""Enough for the largest set of variables as JSON, unless it is full of control characters."""
 
 _SAID = {
     Effect.NONE: "Nothing is changed: all of this was so before.",
@@ -56,7 +56,7 @@ class ProjectRoom(Front):
     deletion: Deletion
     metering: Metering
     hosts: Hosts
-    has_volumes: bool  # not without root
+    has_volumes: bool  # False without root
 
 
 async def list_projects(room: ProjectRoom, request: Request) -> Response:
@@ -152,13 +152,13 @@ def _shown(
 
 
 def _because(project: Project) -> str:
-    """Why it is suspended."""
+    """Returns why a project is suspended."""
     if project.blocked_reason is not None:
         return "project_blocked"
     return "out_of_credits" if project.no_space_since_ms is None else "no_capacity"
 
 
 def require_volumes(field: str, *, has_volumes: bool) -> None:
-    """Raise RuntimeUnsupported, naming the field that asks for one, where there are none."""
+    """Raises RuntimeUnsupported, naming the field that asks for a volume, without `has_volumes`."""
     if not has_volumes:
         raise RuntimeUnsupported(field, "this gateway runs without root, and has no volumes")

@@ -1,4 +1,4 @@
-"""What anybody may ask: balances, chains, and whether the gateway answers."""
+"""The endpoints that anybody may call: balances, chains, and the health check."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

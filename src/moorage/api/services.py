@@ -1,4 +1,4 @@
-"""The records that handlers need, made of the services below."""
+"""Makes the records that handlers need, from the services."""
 
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -43,12 +43,12 @@ from moorage.toolchains.inventory import Inventory
 from moorage.uploads import RoomLimits, SpoolRoom, UploadLimits
 
 _MIB = 1024 * 1024
-_TIMES_AS_MANY = 4
-"""Proofs of payment per wallet, and questions to a chain about contract wallets per address, which
-several wallets may share."""
+_LOOKUPS_FACTOR = 4
+"""Payment proofs of a wallet, and look-ups of contract wallets by an address (which several wallets
+may share), may be this many times `requests_per_minute`."""
 
 _WALLETS_OF_AN_ADDRESS = 10
-"""As much as so many wallets may ask, an address may for all of its wallets that never paid."""
+"""All wallets of an address that never paid may together ask as much as this many wallets."""
 
 
 class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """What the API is in front of."""
+    """The services that the API calls."""
 
     ledger: LedgerServices
     payments: PaymentServices
@@ -75,7 +75,7 @@ class Services:
 
 
 class ApiServices:
-    """What requests pass, and what handlers need; each is made when it is first asked for."""
+    """What every request passes through, and what handlers need; each is made on first use."""
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class ApiServices:
         contracts = ContractWallets(
             self._till.clients,
             default_chain=named_chain(None, self._till.chains, field="X-Wallet-Chain").name,
-            limiter=self._limiter(times=_TIMES_AS_MANY),
+            limiter=self._limiter(times=_LOOKUPS_FACTOR),
         )
         return Authenticator(
             self._services.nonces,
@@ -224,7 +224,7 @@ class ApiServices:
         return Limiters(
             wallets=self._limiter(),
             polls=self._limiter(),
-            proofs=self._limiter(times=_TIMES_AS_MANY),
+            proofs=self._limiter(times=_LOOKUPS_FACTOR),
             addresses=self._limiter(),
             strangers=self._limiter(times=_WALLETS_OF_AN_ADDRESS),
             strangers_proofs=self._limiter(times=_WALLETS_OF_AN_ADDRESS),

@@ -1,4 +1,4 @@
-"""Where a deployment stands, as its status tells: what is stored, and what is so at this moment."""
+"""The status of a deployment: from its row, and from what is true at this moment."""
 
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ async def status(room: StatusRoom, request: Request) -> Response:
     """`GET /agent/deploy/{projectId}/{deploymentId}/status`: where a deployment stands."""
     signed = await verify(room, request)
     try:
-        found = await _own_standing(room, request, signed.wallet)
+        found = await _owned_deployment(room, request, signed.wallet)
     except (DeploymentNotFound, ProjectNotFound, WrongWallet):
         await count(room, request, signed.wallet)
         await use_nonce(room, signed)
@@ -52,8 +52,8 @@ async def status(room: StatusRoom, request: Request) -> Response:
     return json_response(await _progress(room, found))
 
 
-async def _own_standing(room: StatusRoom, request: Request, wallet: str) -> DeploymentView:
-    """How the wallet's deployment stands.
+async def _owned_deployment(room: StatusRoom, request: Request, wallet: str) -> DeploymentView:
+    """Returns the wallet's deployment.
 
     Raises DeploymentNotFound, ProjectNotFound and WrongWallet.
     """
@@ -68,7 +68,7 @@ async def _own_standing(room: StatusRoom, request: Request, wallet: str) -> Depl
 
 
 async def _progress(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
-    """The answer of contract 1.4."""
+    """Returns the answer of contract 1.4."""
     if found.status is DeploymentStatus.QUEUED:
         return await _queued(room, found)
     if found.status in UNDER_WAY:
@@ -104,7 +104,7 @@ def _failed(found: DeploymentView) -> DeploymentProgress:
 
 
 def _serving_now(found: DeploymentView) -> str | None:
-    """The deployment that the project's address leads to, if its app runs, or wakes when asked."""
+    """Returns the deployment that serves the project, if it runs or wakes on a request."""
     is_up = found.project_status is ProjectStatus.ACTIVE and found.down_since_ms is None
     return found.serving_deployment_id if is_up else None
 
@@ -130,7 +130,7 @@ def _no_space(found: DeploymentView) -> DeploymentProgress:
 
 
 async def _out_of_credits(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
-    """Says what the next hour costs, and what must come at least: a balance may be just too low."""
+    """Names the least top-up that starts the app again; the balance may be just below an hour."""
     balance = await accounts.balance(room.db, found.wallet)
     burning = await intervals.open_of_wallet(room.db, found.wallet)
     price, now_ms = found.monthly_price_micro_usd, room.metering.time.now_ms()

@@ -68,7 +68,7 @@ def _topped_up(credited: Credited) -> Response:
 
 
 def _amount(body: bytes, *, min_: MicroUsd) -> MicroUsd:
-    """What is asked for: the minimum, unless the body says more."""
+    """Returns the amount that the body asks for; the minimum without one."""
     if not body:
         return min_
     dollars = parse_small(body, TopUpBody).amount_usd
@@ -78,6 +78,6 @@ def _amount(body: bytes, *, min_: MicroUsd) -> MicroUsd:
         raise InvalidField("amount_usd", "must be a number")
     if not Decimal(min_) / MICRO_USD_PER_USD <= dollars <= MAX_USD:
         raise InvalidField("amount_usd", f"must be from {usd_number(min_)} to {MAX_USD}")
-    if dollars != dollars.quantize(_MICRO_DOLLAR):  # compared as written: arithmetic would round
+    if dollars != dollars.quantize(_MICRO_DOLLAR):  # compared as written: arithmetic rounds
         raise InvalidField("amount_usd", "must have at most 6 decimals")
     return MicroUsd(int(dollars * MICRO_USD_PER_USD))

@@ -1,4 +1,4 @@
-"""`GET /agent/projects/{projectId}/usage`: what a project's app was asked and what it used."""
+"""`GET /agent/projects/{projectId}/usage`: a project's requests and what its app used."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from moorage.wire.usage import LoadItem, ProjectUsage, UsageHourItem, UsageItem
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
-LONGEST_DAYS = 31
+_MAX_DAYS = 31
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
 
@@ -27,8 +27,8 @@ async def show_usage(room: Front, request: Request) -> Response:
     project = await owned_project(room, request)
     until_ms = time_ms(request, "to", default=min(room.clock.now_ms(), LAST_TIME_MS))
     from_ms = time_ms(request, "from", default=max(0, until_ms - _DAY_MS))
-    if not from_ms <= until_ms <= from_ms + LONGEST_DAYS * _DAY_MS:
-        raise InvalidField("from", f"must be before `to`, by at most {LONGEST_DAYS} days")
+    if not from_ms <= until_ms <= from_ms + _MAX_DAYS * _DAY_MS:
+        raise InvalidField("from", f"must be before `to`, by at most {_MAX_DAYS} days")
     hours = await usage.between(room.db, project.id, from_ms=from_ms, until_ms=until_ms)
     return json_response(
         ProjectUsage(
@@ -50,7 +50,7 @@ async def _load(room: Front, project: Project) -> LoadItem | None:
 
 
 def _amounts(hours: Sequence[UsageHour]) -> dict[str, Any]:
-    """The sum of hours, but of the peaks the highest."""
+    """Returns the sum of the hours, and the highest of their peaks."""
     return {
         "status": {
             name: sum(getattr(hour, f"status_{name}") for hour in hours) for name in _CLASSES

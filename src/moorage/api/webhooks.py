@@ -1,4 +1,4 @@
-"""The endpoints of events and of the webhook that they are sent to."""
+"""The endpoints of events, and of the webhook that receives them."""
 
 from dataclasses import dataclass
 
@@ -24,8 +24,8 @@ from moorage.wire.events import (
     WebhookShown,
 )
 
-_MOST_EVENTS = 200
-_USUAL_EVENTS = 50
+_MAX_EVENTS = 200
+_DEFAULT_EVENTS = 50
 _LAST_SEQUENCE = 2**63 - 1
 
 
@@ -75,7 +75,7 @@ async def list_events(room: WebhookRoom, request: Request) -> Response:
     """`GET /agent/events`: one's events in their order, page by page."""
     wallet, _ = await authenticate(room, request)
     after = whole_number(request, "after", default=0, min_=0, max_=_LAST_SEQUENCE)
-    limit = whole_number(request, "limit", default=_USUAL_EVENTS, min_=0, max_=_MOST_EVENTS)
+    limit = whole_number(request, "limit", default=_DEFAULT_EVENTS, min_=0, max_=_MAX_EVENTS)
     found = await events.of_wallet(room.db, wallet, after=after, limit=limit)
     last = found[-1].sequence if found else after
     return json_response(EventPage(events=[_item(event) for event in found], last_sequence=last))

@@ -163,12 +163,12 @@ def _bounds(descriptors: int) -> Bounds:
     The rest is for the database, the proxy, uploads and the pipes of apps, so that no number of
     connections keeps these from working, or the next connection from being accepted.
     """
-    usual = Bounds()
-    connections = min(usual.connections, descriptors // 4)
+    default = Bounds()
+    connections = min(default.connections, descriptors // 4)
     return msgspec.structs.replace(
-        usual,
+        default,
         connections=connections,
-        connections_by_address=min(usual.connections_by_address, connections // 4),
+        connections_by_address=min(default.connections_by_address, connections // 4),
     )
 
 

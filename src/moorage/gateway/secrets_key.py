@@ -63,9 +63,9 @@ async def _seal_anew(vault: Vault, db: Database) -> None:
         return vault.seal_secret(plain, wallet)
 
     async with db.transaction(durable=True) as tx:
-        many = await configuration.reseal(tx, mark=vault.mark, anew=variables)
-        many += await events.reseal_secrets(tx, mark=vault.mark, anew=secret)
-    log.info("secrets sealed with the newest key", rows=many)
+        rows = await configuration.reseal(tx, mark=vault.mark, anew=variables)
+        rows += await events.reseal_secrets(tx, mark=vault.mark, anew=secret)
+    log.info("secrets sealed with the newest key", rows=rows)
 
 
 def _keys_in(path: Path) -> list[bytes]:

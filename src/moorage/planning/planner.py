@@ -104,7 +104,7 @@ _MANIFESTS = (
 )
 # … or it may be a part of what is around it.
 _MARKERS = (*_MANIFESTS, "index.html", "index.php", *SCRIPT_FILES, *ruby.SCRIPTS, *PYTHON_SCRIPTS)
-_NAMED_AT_MOST = 12  # directories in a sentence
+_NAMED_LIMIT = 12  # directories in a sentence
 
 # How commands call a program that no version is asked of.
 _SHARED = {
@@ -202,7 +202,7 @@ def _apps_below(root: Folder) -> list[str]:
 
 
 def _several(apps: list[str]) -> str:
-    names = ", ".join(apps[:_NAMED_AT_MOST])
+    names = ", ".join(apps[:_NAMED_LIMIT])
     return (
         f"There are apps in {names}: set settings.directoryPath to the one to deploy, and deploy "
         "each under a name of its own"

@@ -10,7 +10,7 @@ from starlette.types import Message, Scope
 from moorage.api.connections.arrival import (
     ARRIVAL,
     GRACE_SECONDS,
-    LEAST_BYTES_PER_SECOND,
+    MIN_BYTES_PER_SECOND,
     Arrival,
     Arrivals,
 )
@@ -21,7 +21,7 @@ from moorage.errors import BodyStalled, UploadDisplaced
 from moorage.uploads.room import Uploader
 
 PROXY, PAYING = "10.0.0.1", "0xpaid"
-SECOND = b"x" * LEAST_BYTES_PER_SECOND
+SECOND = b"x" * MIN_BYTES_PER_SECOND
 """What has to come in a second."""
 
 
@@ -101,7 +101,7 @@ async def test_slow_body_within_the_least_rate_arrives_however_long_it_takes() -
         client.send(SECOND * 10)
         await turns()
     client.send(b"", more=False)
-    assert await reading == 4000 * LEAST_BYTES_PER_SECOND
+    assert await reading == 4000 * MIN_BYTES_PER_SECOND
 
 
 @movable

@@ -99,7 +99,7 @@ async def test_gateway_that_stops_ends_all_streams_without_an_end_of_the_log() -
 
 
 async def test_one_wallet_has_so_many_streams_and_each_that_ends_frees_one() -> None:
-    followers = Followers(of_one_wallet=2)
+    followers = Followers(limit_by_wallet=2)
     clients = [Client(followers, Log()) for _ in range(2)]
     with pytest.raises(TooManyStreams, match="Your wallet follows 2"):
         Client(followers, Log())
@@ -111,7 +111,7 @@ async def test_one_wallet_has_so_many_streams_and_each_that_ends_frees_one() -> 
 
 
 async def test_all_wallets_together_have_so_many_streams() -> None:
-    followers = Followers(most=2)
+    followers = Followers(limit=2)
     first = followers.enter("0xb")
     followers.enter("0xc")
     with pytest.raises(TooManyStreams):
@@ -122,7 +122,7 @@ async def test_all_wallets_together_have_so_many_streams() -> None:
 
 
 async def test_wallet_that_follows_most_makes_room_for_one_that_follows_fewer() -> None:
-    followers = Followers(most=4)
+    followers = Followers(limit=4)
     greedy = [Client(followers, Log("one")) for _ in range(4)]
     await until(lambda: all(client.received for client in greedy))
     for newcomer in ("0xb", "0xc"):

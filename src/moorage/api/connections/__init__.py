@@ -1,4 +1,4 @@
-"""The API's connections: accepted, bounded by address, and fed to the application.
+"""The API's connections: accepted, limited by address, and passed to the application.
 
-It knows sockets and bytes, and nothing of what is asked.
+It handles sockets and bytes, not what requests mean.
 """

@@ -1,4 +1,4 @@
-"""Request bodies on their way in: held to a least rate, with a place while they are waited for."""
+"""Request bodies that arrive: each keeps a minimum rate, and has a place while it is awaited."""
 
 import asyncio
 
@@ -10,10 +10,10 @@ from moorage.auth.client_address import TrustedProxies, rate_limit_key
 from moorage.errors import BodyStalled, UploadDisplaced
 from moorage.uploads.room import Uploader
 
-LEAST_BYTES_PER_SECOND = 16 * 1024
+MIN_BYTES_PER_SECOND = 16 * 1024
 GRACE_SECONDS = 15.0
 _BUSY_SECONDS = 1.0
-"""A timer that is so late tells that this process was busy, not that the client was slow."""
+"""A timer this late means that this process was busy, not that the client was slow."""
 
 _UNIDENTIFIED = Uploader("", has_paid=False)
 
@@ -22,20 +22,20 @@ ARRIVAL = "moorage.arrival"
 
 
 class Arrivals:
-    """All bodies on their way in."""
+    """All bodies that arrive."""
 
     def __init__(self, proxies: TrustedProxies, limits: PlaceLimits | None = None) -> None:
         self.places: Places[Arrival] = Places(limits or PlaceLimits())
         self._proxies = proxies
 
     def begin(self, scope: Scope, receive: Receive) -> "Arrival":
-        """One request's body, which `scope` then knows; whoever begins it also ends it."""
+        """Begins one request's body and puts it into `scope`; the caller ends it."""
         arrival = Arrival(self, scope, receive)
         scope[ARRIVAL] = arrival
         return arrival
 
     def uploader(self, scope: Scope) -> Uploader:
-        """Whose body it is, as far as the request is authenticated by now."""
+        """Returns who sends the body, as far as the request is authenticated by now."""
         if scope.get(HAS_PAID, False):
             return Uploader(scope[WALLET], has_paid=True)
         peer = scope["client"][0] if scope.get("client") else None
@@ -49,7 +49,7 @@ class Arrivals:
 
 
 class Arrival:
-    """One body. What is there already when it is asked for needs no place."""
+    """One body. It needs a place only when its next bytes are not there yet."""
 
     def __init__(self, arrivals: Arrivals, scope: Scope, receive: Receive) -> None:
         self.received_bytes = 0
@@ -58,7 +58,7 @@ class Arrival:
         self._arrivals = arrivals
         self._scope = scope
         self._receive = receive
-        self._pace = Pace(bytes_per_second=LEAST_BYTES_PER_SECOND, grace_seconds=GRACE_SECONDS)
+        self._pace = Pace(bytes_per_second=MIN_BYTES_PER_SECOND, grace_seconds=GRACE_SECONDS)
         self._loop = asyncio.get_running_loop()
         self._has_place = False
         self._is_displaced = False
@@ -67,18 +67,18 @@ class Arrival:
 
     @property
     def seconds_left(self) -> float:
-        """How much longer the client may keep it waiting."""
+        """How much longer the client may keep the server waiting."""
         waits_since, left = self._waits_since, self._pace.seconds_left
         return left if waits_since is None else left - (self._loop.time() - waits_since)
 
     def identify(self) -> Uploader:
-        """Find out whose it is; asked after the request was authenticated."""
+        """Returns who sends it; to be called after the request was authenticated."""
         if self.uploader is _UNIDENTIFIED:
             self.uploader = self._arrivals.uploader(self._scope)
         return self.uploader
 
     async def receive(self) -> Message:
-        """The next message. Raises BodyStalled, UploadDisplaced."""
+        """Returns the next message. Raises BodyStalled, UploadDisplaced."""
         if self.is_over:
             return await self._receive()
         if self._is_displaced:
@@ -94,11 +94,11 @@ class Arrival:
         return message
 
     def displace(self) -> None:
-        """End it for the sake of others; may be called from any thread."""
+        """Ends it to free its place for others; may be called from any thread."""
         self._loop.call_soon_threadsafe(self._displace)
 
     def end(self) -> None:
-        """It is all there, or not asked for any more."""
+        """Frees the place: the body is complete, or nobody reads it any more."""
         self.is_over = True
         if self._has_place:
             self._arrivals.places.leave(self)
@@ -117,12 +117,12 @@ class Arrival:
                 return await self._receive()
         except TimeoutError:
             return await self._late(self._loop.time() - since - allowed_seconds)
-        finally:  # beyond what the timer allowed, the server was busy elsewhere
+        finally:  # time beyond the timer's is the server's own delay
             self._pace.waited(min(self._loop.time() - since, allowed_seconds))
             self._waits_since = self._timer = None
 
     async def _late(self, overdue_seconds: float) -> Message:
-        """What came while this process was too busy to look; else the refusal."""
+        """Returns what arrived while this process was busy. Raises UploadDisplaced, BodyStalled."""
         if self._is_displaced:
             raise UploadDisplaced from None
         message = await _at_once(self._receive) if overdue_seconds > _BUSY_SECONDS else None
@@ -137,7 +137,7 @@ class Arrival:
 
 
 async def _at_once(receive: Receive) -> Message | None:
-    """The next message if it is there already; None when it would have to be waited for."""
+    """Returns the next message if it is there already, else None."""
     try:
         async with asyncio.timeout(0):
             return await receive()

@@ -1,13 +1,13 @@
-"""One client's connection: uvicorn's, bounded in time and bytes, and never cut short of its answer.
+"""One client's connection: uvicorn's protocol with limits on time and bytes.
 
-uvicorn waits for ever for a request's headers, keeps any amount of them, takes a body for the next
-request after `Upgrade`, and closes while a refused body still arrives, which makes the kernels drop
-the answer on its way.
+uvicorn waits for ever for a request's headers, and keeps any amount of them. After `Upgrade` it
+takes the body for the next request. It closes while a refused body still arrives, and then the
+kernels drop the answer on its way.
 
-The proxy in front bounds heads as well, but an operator may serve the API without it. And neither a
-proxy nor an ASGI app can answer in JSON what is no HTTP, make room among many connections, end one
-whose answer nobody reads, or keep an answer that a proxy would otherwise lose (it says 502 then).
-So this class is uvicorn's protocol, extended by its public methods and attributes.
+The proxy in front limits heads as well, but an operator may serve the API without it. And neither a
+proxy nor an ASGI app can answer invalid HTTP in JSON, make room among many connections, end one
+whose client does not read its answer, or keep an answer from being lost (a proxy then answers 502).
+So this class extends uvicorn's protocol by its public methods and attributes.
 """
 
 import asyncio
@@ -32,23 +32,23 @@ _SENTENCES = {
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """What a connection may take while there is no request to answer."""
+    """The limits of connections."""
 
     connections: int = 2_048
-    """Open at once. With one more, some that wait for a request have to go, of the addresses that
-    have most."""
+    """Open at once. Beyond that, some that wait for a request are closed, of the addresses with the
+    most."""
 
     connections_by_address: int = 256
-    """Open at once from one client address (IPv6: /64), trusted proxies apart."""
+    """Open at once from one client address (IPv6: /64) that is no trusted proxy."""
 
     head_seconds: float = 10.0
-    """Until the last header is there; also for the rest of what was refused."""
+    """Until the last header is there; also for the rest of a refused request."""
 
     unread_seconds: float = 30.0
     """How long a client may leave an answer unread."""
 
     head_bytes: int = 64 * 1024
-    """Request line and headers, or what else is not a body."""
+    """Request line and headers, or any bytes that are not a body."""
 
     headers: int = 100
 
@@ -61,14 +61,14 @@ class Connection(HttpToolsProtocol):
     table: "ConnectionTable[Connection]"
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin; where there are too many, some that wait for a request end."""
+        """Begins; if there are too many connections, aborts some that wait for a request."""
         super().connection_made(transport)
-        # A cycle takes this for its transport: so much of one it needs, with `write` and `close`.
+        # A request cycle uses this object as its transport: it calls this, `write` and `close`.
         self.is_closing = transport.is_closing
         self._held = b""
         self.waiting_since = self.loop.time()
         self._problem = BAD_HTTP
-        self._undelivered = 0  # bytes received since the app was last handed some
+        self._undelivered = 0  # bytes received since the app last got some
         self._unparsed = bytearray()
         self._is_deaf = False
         self._timer: TimerHandle | None = None
@@ -79,7 +79,7 @@ class Connection(HttpToolsProtocol):
             connection.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Ends the timers and leaves the table."""
         self._stop_timer()
         self._stop_unread_timer()
         if self.timeout_keep_alive_task is not None:  # uvicorn forgets it after an error
@@ -94,14 +94,14 @@ class Connection(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came, unless the connection is at its end."""
+        """Takes what arrived, unless the connection is about to close."""
         self._unparsed += data
         self._parse()
 
     def _parse(self) -> None:
-        """Go on with what came, but not far beyond a request that is not answered yet.
+        """Parses what arrived, but not far beyond a request that is not answered yet.
 
-        One read may bring thousands of small requests, each of which takes kilobytes once parsed.
+        One read may bring thousands of small requests, and each takes kilobytes once parsed.
         """
         while self._unparsed and not self._is_deaf and not self.pipeline:
             piece = bytes(self._unparsed[:_PARSED_AT_ONCE])
@@ -118,34 +118,34 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
-        """Answer what the parser gave up on, in JSON."""
+        """Answers what the parser refused, in JSON."""
         self._refuse(self._problem)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Not worth a line in the log: the request is answered as if it had not asked."""
+        """Logs nothing: the request is answered as if it had no `Upgrade`."""
 
     def on_headers_complete(self) -> None:
-        """Hand the request to the app."""
+        """Passes the request to the app."""
         if self._has_too_large_a_head():
             self._problem = HEADERS_TOO_LARGE
             raise ValueError(_SENTENCES[self._problem])  # ends in send_400_response
         self._stop_timer()
         self._undelivered = 0
         super().on_headers_complete()
-        self.headers = []  # what trails a body is no header, whatever it says
+        self.headers = []  # trailers are not headers
         self.cycle.transport = self  # type: ignore[assignment]
         if self.parser.should_upgrade():
-            # The parser takes the rest for another protocol's, and loses sight of the body's end.
+            # The parser takes the rest for another protocol, so the body's end is not seen.
             self.cycle.keep_alive = False
             self._is_deaf = True
 
     def on_body(self, body: bytes) -> None:
-        """Hand a piece of the body to the app."""
+        """Passes a piece of the body to the app."""
         self._undelivered = 0
         super().on_body(body)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, or for the rest of one that was refused."""
+        """Waits for the next request, or for the rest of one that was refused."""
         self.waiting_since = self.loop.time()
         self._write_held()
         super().on_response_complete()
@@ -155,7 +155,7 @@ class Connection(HttpToolsProtocol):
             self._start_timer()
 
     def write(self, data: bytes) -> None:
-        """Write part of an answer: its head, which is alone at first, leaves with what follows."""
+        """Writes part of an answer; the head is held back, to leave together with the next part."""
         if self._held:
             self.transport.writelines((self._held, data))
             self._held = b""
@@ -169,7 +169,7 @@ class Connection(HttpToolsProtocol):
             self._held = b""
 
     def pause_writing(self) -> None:
-        """The client does not read; it has so long to begin."""
+        """Starts the timer for a client that does not read its answer."""
         super().pause_writing()
         if self._unread_timer is None:
             self._unread_timer = self.loop.call_later(
@@ -177,15 +177,15 @@ class Connection(HttpToolsProtocol):
             )
 
     def resume_writing(self) -> None:
-        """The client reads."""
+        """Stops the timer: the client reads."""
         super().resume_writing()
         self._stop_unread_timer()
 
     def close(self) -> None:
-        """Close once the client has its answer: at once, unless a request still arrives.
+        """Closes once the client has its answer: at once, unless a request still arrives.
 
-        To close with bytes unread would make the client's kernel forget the answer. So say no more,
-        and pass over what comes until the client closes.
+        Closing with unread bytes would make the client's kernel drop the answer. So this sends EOF
+        and discards what arrives until the client closes.
         """
         self._write_held()
         if not (self._is_deaf or self.cycle.more_body) or self.transport.is_closing():
@@ -198,13 +198,13 @@ class Connection(HttpToolsProtocol):
     def _has_too_large_a_head(self) -> bool:
         if len(self.headers) > self.bounds.headers:
             return True
-        if self._undelivered <= self.bounds.head_bytes:  # nearly always, and cheap to know
+        if self._undelivered <= self.bounds.head_bytes:  # nearly always, and cheap to compare
             return False
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         return size > self.bounds.head_bytes
 
     def _refuse(self, problem: Problem) -> None:
-        """Answer and end, when the requests that came whole before are answered."""
+        """Answers with a problem and closes, after the complete requests before are answered."""
         if self._is_deaf or self.transport.is_closing():
             return
         self._is_deaf = True
@@ -214,7 +214,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
         elif self.pipeline or self.cycle.response_started:
             self.transport.close()
-        else:  # the body broke off
+        else:  # the body is incomplete
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self._answer(problem)
@@ -226,7 +226,7 @@ class Connection(HttpToolsProtocol):
         self.close()
 
     def _client_address(self) -> str | None:
-        """What its peer is counted under; None for a proxy, and for a unix socket."""
+        """Returns the key that the peer is counted under; None for a proxy or a unix socket."""
         peer = self.client[0] if self.client else None
         return None if peer is None or self.proxies.trusts(peer) else rate_limit_key(peer)
 
@@ -246,7 +246,7 @@ class Connection(HttpToolsProtocol):
 
 
 def connection_type(bounds: Bounds, proxies: TrustedProxies) -> type[Connection]:
-    """The protocol of one server's connections, which keep `bounds`; uvicorn makes them itself."""
+    """Returns the protocol class for one server, with these bounds; uvicorn makes the instances."""
     table: ConnectionTable[Connection] = ConnectionTable(
         limit=bounds.connections, limit_by_address=bounds.connections_by_address
     )

@@ -1,7 +1,7 @@
-"""The open connections by client address, and which go when there are too many.
+"""The open connections by client address, and which to close when there are too many.
 
-An address that opens many loses its own first, so that nobody keeps others out by being many: what
-a newcomer costs is paid by the address that has most.
+The address with the most connections loses one to a newcomer, so that nobody can keep others out by
+opening many.
 """
 
 import heapq
@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 _SHARES = 64
-"""One part in so many of a limit goes at once, so that a flood is not searched at each newcomer."""
+"""This part of the limit is closed at once, so that a flood is not searched for each newcomer."""
 
 
 class Waiting(Protocol):
-    """A connection, as far as it matters here."""
+    """A connection, as the table sees it."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether there is no request to answer, so that it may be ended."""
+        """Whether there is no request to answer, so that it may be closed."""
         ...
 
     @property
     def waiting_since(self) -> float:
-        """Since when, in the loop's seconds."""
+        """Since when it waits, in the event loop's seconds."""
         ...
 
 
@@ -32,8 +32,8 @@ C = TypeVar("C", bound=Waiting)
 class ConnectionTable(Generic[C]):
     """At most `limit` connections, and `limit_by_address` of each address.
 
-    A connection of no address (None) is a trusted proxy's: it carries the requests of many, is
-    counted in all alone, and goes last.
+    A connection without an address (None) is a trusted proxy's and carries requests of many
+    clients: it counts only for `limit`, and is closed last.
     """
 
     def __init__(self, *, limit: int, limit_by_address: int) -> None:
@@ -43,10 +43,10 @@ class ConnectionTable(Generic[C]):
         self._count = 0
 
     def enter(self, connection: C, address: str | None) -> list[C]:
-        """Adds a connection; gives those that have to go, which may be the new one itself.
+        """Adds a connection; removes and returns those to close, which may include the new one.
 
-        These wait for a request, longest first, and are of the address itself where it has too
-        many, else of those that have most. They are forgotten here.
+        These wait for a request, the longest first. They are of the same address if it has too
+        many, else of the addresses with the most.
         """
         own = self._by_address.setdefault(address, set())
         own.add(connection)
@@ -62,7 +62,7 @@ class ConnectionTable(Generic[C]):
         return [each for _, each in going]
 
     def leave(self, connection: C, address: str | None) -> None:
-        """Forgets a connection that is closed."""
+        """Removes a connection that is closed."""
         own = self._by_address.get(address, set())
         if connection in own:
             own.remove(connection)
@@ -71,7 +71,7 @@ class ConnectionTable(Generic[C]):
                 del self._by_address[address]
 
     def _of_the_largest(self, count: int) -> Iterator[tuple[str | None, C]]:
-        """The longest waiting of whichever address has most, `count` times; proxies' come last."""
+        """Yields `count` times the longest waiting of the address with the most; proxies' last."""
         crowds = list(self._by_address.items())
         largest = [(address is None, -len(own), at) for at, (address, own) in enumerate(crowds)]
         heapq.heapify(largest)
@@ -88,6 +88,6 @@ class ConnectionTable(Generic[C]):
 
 
 def _longest_waiting(connections: set[C]) -> list[C]:
-    """Those that wait for a request; the one that waits longest is the last."""
+    """Returns those that wait for a request; the longest waiting is the last."""
     waiting = [connection for connection in connections if connection.is_waiting]
     return sorted(waiting, key=lambda connection: connection.waiting_since, reverse=True)

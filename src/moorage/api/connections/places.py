@@ -1,7 +1,7 @@
-"""Places for bodies that are on their way in, and how long a slow one may keep its place.
+"""Places for bodies that arrive, and how long a slow one may keep its place.
 
-When all are taken, the slowest of whoever has most gives its place to the newcomer. Wallets that
-paid and strangers never take each other's.
+When all are taken, the uploader with the most places loses its slowest body to the newcomer.
+Wallets that paid and strangers have separate places.
 """
 
 from collections import Counter
@@ -14,10 +14,10 @@ from moorage.uploads.room import Uploader
 
 
 class Pace:
-    """How far one body may fall behind the least rate: `grace_seconds` at most, at any time.
+    """How far a body is behind the minimum rate: it may be `grace_seconds` behind at any time.
 
-    Only time counts in which the server waited. Bytes win no more than the grace back, so that
-    whoever sent much at first has no time in store.
+    Only the time that the server waited counts. Bytes never earn more than the grace, so a fast
+    start saves up no time.
     """
 
     def __init__(self, *, bytes_per_second: int, grace_seconds: float) -> None:
@@ -26,17 +26,17 @@ class Pace:
         self.seconds_left = grace_seconds
 
     def waited(self, seconds: float) -> None:
-        """The server waited for bytes."""
+        """Counts seconds in which the server waited for bytes."""
         self.seconds_left -= seconds
 
     def received(self, count: int) -> None:
-        """So many bytes came."""
+        """Counts bytes that arrived."""
         earned = count / self._bytes_per_second
         self.seconds_left = min(self._grace_seconds, self.seconds_left + earned)
 
 
 class PlaceLimits(msgspec.Struct, frozen=True):
-    """Bodies that may be on their way in at the same time."""
+    """How many bodies may arrive at the same time."""
 
     strangers: int = 128
     """Of wallets that never paid, and of requests without one."""
@@ -45,25 +45,25 @@ class PlaceLimits(msgspec.Struct, frozen=True):
     """Of wallets that paid."""
 
     one_uploader: int = 32
-    """Of one such wallet, or of one address of strangers."""
+    """Of one wallet that paid, or of one address of strangers."""
 
 
 class Body(Protocol):
-    """A body on its way in, as far as it matters here."""
+    """A body that arrives, as the places see it."""
 
     @property
     def uploader(self) -> Uploader:
-        """Whose it is."""
+        """Who sends it."""
         ...
 
     @property
     def seconds_left(self) -> float:
-        """How much longer it may keep the server waiting: the slower it was, the less."""
+        """How much longer it may keep the server waiting; the slower it was, the less."""
         ...
 
     @property
     def received_bytes(self) -> int:
-        """How much of it came."""
+        """How many bytes arrived."""
         ...
 
     def displace(self) -> None:
@@ -75,14 +75,14 @@ B = TypeVar("B", bound=Body)
 
 
 class Places(Generic[B]):
-    """Who has which place."""
+    """The bodies that have a place."""
 
     def __init__(self, limits: PlaceLimits) -> None:
         self._limits = limits
         self._taken: dict[bool, set[B]] = {True: set(), False: set()}  # by whether it paid
 
     def enter(self, body: B) -> None:
-        """Gives it a place; where none is left, the slowest of whoever has most loses his."""
+        """Gives it a place; if none is left, displaces the slowest body of who has the most."""
         has_paid = body.uploader.has_paid
         taken = self._taken[has_paid]
         own = [each for each in taken if each.uploader == body.uploader]
@@ -90,8 +90,8 @@ class Places(Generic[B]):
             self._displace(own)
         elif len(taken) >= (self._limits.paid if has_paid else self._limits.strangers):
             counts = Counter(each.uploader for each in taken)
-            most = max(counts.values())
-            self._displace(each for each in taken if counts[each.uploader] == most)
+            max_count = max(counts.values())
+            self._displace(each for each in taken if counts[each.uploader] == max_count)
         taken.add(body)
 
     def leave(self, body: B) -> None:

@@ -1,4 +1,4 @@
-"""HTTP servers inside one event loop: uvicorn, without its hold on the process's signals."""
+"""HTTP servers inside one event loop: uvicorn, without its signal handlers."""
 
 import asyncio
 import contextlib
@@ -17,19 +17,19 @@ _TICK_SECONDS = 1.0
 
 
 class _Server(uvicorn.Server):
-    """Wakes once a second, for the Date header, not ten times; `end` need not wait for that."""
+    """Ticks once a second, for the Date header, not ten times; `end` takes effect at once."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._ending = asyncio.Event()
 
     def end(self) -> None:
-        """Answer what is under way, then stop."""
+        """Stops after the requests under way are answered."""
         self.should_exit = True
         self._ending.set()
 
     async def main_loop(self) -> None:
-        """Tick until the end."""
+        """Ticks until the end."""
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_SECONDS):
@@ -37,7 +37,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """The composition root decides what a signal means."""
+        """Captures no signals: the gateway handles them."""
         yield
 
 
@@ -52,7 +52,7 @@ class HttpServer:
         bounds: Bounds | None = None,
         proxies: TrustedProxies | None = None,
     ) -> None:
-        """`proxies` connect for many clients each, so that their connections are not one's."""
+        """`proxies` connect for many clients each: the limit by address does not apply to them."""
         self._listener = listener
         self._server = _Server(
             uvicorn.Config(
@@ -71,7 +71,7 @@ class HttpServer:
         )
 
     async def run(self) -> None:
-        """Serve until `stop`, or until cancelled; answers what is under way either way."""
+        """Serves until `stop` or cancellation; answers the requests under way in both cases."""
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         try:
             await asyncio.shield(serving)
@@ -82,7 +82,7 @@ class HttpServer:
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:
-    """A listening TCP socket; port 0 takes a free one. Raises OSError."""
+    """Returns a listening TCP socket; port 0 takes a free port. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""What every endpoint shares: dispatch, callers, problems, idempotency, payment headers, OpenAPI.
+"""What endpoints share: dispatch, callers, problems, idempotency, payment headers, OpenAPI.
 
-It knows HTTP, and no subject of the contract.
+It handles HTTP. The subjects of the contract are in the modules of `moorage.api`.
 """

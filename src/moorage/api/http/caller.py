@@ -1,4 +1,4 @@
-"""Who calls, and whether they may call now: signature first, then the bucket that counts it."""
+"""Authenticates a request, then counts it against the rate limits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from moorage.storage.database import Database
 from moorage.storage.money import payments
 
 PAID = "moorage.paid"
-"""The scope's key that marks requests of operations which take payments."""
+"""The scope's key that marks requests to operations which take payments."""
 
 _BODY_DIGEST = "moorage.body_digest"
 """The scope's key for the SHA-256 of the body, where the signature covers it."""
@@ -70,9 +70,9 @@ class Limiters:
 
 @dataclass(frozen=True, kw_only=True)
 class Front:
-    """What every handler stands on: the books, and what tells who calls and counts it.
+    """What every handler needs: database, chains, and what authenticates and counts requests.
 
-    A handler's first argument names the record of what it needs, which adds to these.
+    A handler's first argument is annotated with its own record, which extends this one.
     """
 
     db: Database
@@ -86,12 +86,12 @@ class Front:
 
     @cached_property
     def host(self) -> str:
-        """What bound signatures must name: the host that clients know, whatever proxies call it."""
+        """The host that bound signatures must name: the public one, whatever name proxies use."""
         return host_of(self.public_url)
 
 
 def client_address(front: Front, request: Request) -> str:
-    """The client's address, as far as trusted proxies tell it."""
+    """Returns the client's address; X-Forwarded-For counts only from trusted proxies."""
     peer = request.client.host if request.client else None
     forwarded = request.headers.getlist("x-forwarded-for")
     return front.trusted_proxies.client_address(peer, forwarded)
@@ -102,14 +102,14 @@ class Caller(NamedTuple):
 
     wallet: str
     stranger_at: str | None
-    """The client address it counts for as well, where the wallet never paid: keys are free."""
+    """The client address that is counted too, if the wallet never paid: new keys cost nothing."""
 
 
 async def authenticate(front: Front, request: Request) -> Caller:
-    """Who signed the request, once it is counted and its nonce is used up, in this order.
+    """Returns who signed the request, after counting it and then using up its nonce.
 
-    So neither a forged request nor a refused one burns a nonce. Raises what `verify`, `count` and
-    `use_nonce` raise.
+    In this order, neither a forged request nor a refused one uses up a nonce. Raises what `verify`,
+    `count` and `use_nonce` raise.
     """
     signed = await verify(front, request)
     caller = await count(front, request, signed.wallet)
@@ -118,7 +118,7 @@ async def authenticate(front: Front, request: Request) -> Caller:
 
 
 async def owned_project(front: Front, request: Request) -> Project:
-    """The caller's project, of the path's `projectId`; the request is counted.
+    """Authenticates the request; returns the caller's project, named by the path's `projectId`.
 
     Raises an AuthError, RateLimited, ProjectNotFound and WrongWallet.
     """
@@ -132,10 +132,10 @@ async def owned_project(front: Front, request: Request) -> Project:
 
 
 async def verify(front: Front, request: Request) -> SignedHeaders:
-    """What the wallet signed; a failure counts against the client's address.
+    """Returns the verified headers; a failure counts against the client's address.
 
-    Raises an AuthError, RateLimited for an address that fails too often, and, where a contract
-    wallet is asked, InvalidField and ChainUnavailable.
+    Raises an AuthError, RateLimited for an address that fails too often, and for a contract wallet
+    also InvalidField and ChainUnavailable.
     """
     headers = _signed_headers(request)
     try:
@@ -154,11 +154,11 @@ async def verify(front: Front, request: Request) -> SignedHeaders:
 
 
 async def count(front: Front, request: Request, wallet: str) -> Caller:
-    """Count the wallet's request; a stranger's for its client address as well.
+    """Counts the wallet's request; also against the client's address if the wallet never paid.
 
-    What carries proof of payment has buckets of its own. Raises RateLimited; but never for money
-    that moved: a transaction that the books know of passes, and one that can't be looked for now
-    raises PaymentPending.
+    Requests with a proof of payment have their own limits. Raises RateLimited, but never for money
+    that moved: a transaction that the books know passes, and one that can't be looked up now raises
+    PaymentPending.
     """
     limiters, is_proof = front.limiters, carries_proof(request)
     has_paid = request.scope[HAS_PAID] = await front.paid_wallets.has_paid(wallet)
@@ -175,7 +175,7 @@ async def count(front: Front, request: Request, wallet: str) -> Caller:
 
 
 async def use_nonce(front: Front, signed: SignedHeaders) -> None:
-    """Use up the request's nonce. Raises NonceReused and TimestampExpired, counted already."""
+    """Uses up the nonce of a request that is counted. Raises NonceReused and TimestampExpired."""
     try:
         await front.authenticator.use_nonce(signed)
     except AuthError as error:
@@ -184,9 +184,9 @@ async def use_nonce(front: Front, signed: SignedHeaders) -> None:
 
 
 def signed_body(scope: Scope, receive: Receive) -> Receive:
-    """`receive`, which raises SignatureInvalid at the end of a body that was not signed.
+    """Wraps `receive`: it raises SignatureInvalid at the end of a body that was not signed.
 
-    Only a signature that is bound to its request covers the body.
+    Only a bound signature (version 2) covers the body.
     """
     digest = sha256()
 
@@ -203,7 +203,7 @@ def signed_body(scope: Scope, receive: Receive) -> Receive:
 
 
 def _target(front: Front, request: Request, headers: dict[str, str]) -> Target | None:
-    """What the signature must be bound to; None for one of version 1. Raises SignatureInvalid."""
+    """Returns what the signature must be bound to; None for version 1. Raises SignatureInvalid."""
     match headers.get("x-signature-version", "1"):
         case "1":
             return None
@@ -219,21 +219,21 @@ def _target(front: Front, request: Request, headers: dict[str, str]) -> Target |
 
 
 def _signed_headers(request: Request) -> dict[str, str]:
-    """What signatures are made of and read by, as far as it is there; of several, the first."""
+    """Returns the headers that authentication reads; the first of several with one name."""
     found: dict[str, str] = {}
-    for name, value in request.scope["headers"]:  # one pass, where each look-up would take one
+    for name, value in request.scope["headers"]:  # one pass instead of one for each header
         if name in _SIGNED_HEADERS:
             found.setdefault(name.decode(), value.decode("latin-1"))
     return found
 
 
 async def limit_address(front: Front, request: Request) -> None:
-    """Count a request that no wallet stands for. Raises RateLimited."""
+    """Counts a request against its client's address alone. Raises RateLimited."""
     await front.limiters.addresses.check(_address_key(front, request))
 
 
 def carries_proof(request: Request) -> bool:
-    """Whether money may have moved for this request: never where none is taken."""
+    """Whether the request, to an operation that takes payments, carries a proof of one."""
     return PAID in request.scope and any(
         name in _PROOF_HEADERS
         or (name == b"authorization" and value[: len(_PROOF_SCHEME)].lower() == _PROOF_SCHEME)
@@ -246,9 +246,10 @@ def _address_key(front: Front, request: Request) -> str:
 
 
 async def _refuse_proof(front: Front, request: Request, wallet: str, full: RateLimited) -> None:
-    """Raise what is told to a wallet whose bucket of proofs is full, unless its money came.
+    """Refuses a proof beyond the wallet's limit, unless the books hold its payment, still unused.
 
-    Raises PaymentMalformed, PaymentPending, and `full` for what moves no money by itself.
+    Raises PaymentMalformed; PaymentPending for a transaction that may have moved money; `full` for
+    any other proof.
     """
     _, evidence = read_payment(request, front.chains)
     if not isinstance(evidence, TransactionEvidence):

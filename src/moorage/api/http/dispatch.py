@@ -1,7 +1,7 @@
-"""From a request's method and path to what answers it.
+"""Finds the endpoint for a request's method and path.
 
-Not Starlette's router: with the layers around it, which catch what an endpoint here never lets out,
-it would cost a tenth of a status poll.
+Starlette's router, with its layers that catch what endpoints here never raise, would cost a tenth
+of a status poll.
 """
 
 import re
@@ -17,21 +17,21 @@ _PARAMETER = re.compile(r"\\\{(\w+)\\\}")
 
 @dataclass(frozen=True)
 class Route:
-    """What answers at one path, by method; `path` may hold `{parameters}`."""
+    """The endpoints of one path, by method; `path` may hold `{parameters}`."""
 
     path: str
     endpoints: dict[str, ASGIApp] = field(default_factory=dict)
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        """Matches its paths whole; a parameter is anything without a slash."""
+        """Matches whole paths; a parameter is anything without a slash."""
         return re.compile(_PARAMETER.sub(r"(?P<\1>[^/]+)", re.escape(self.path)))
 
 
 class Dispatch:
-    """An ASGI app for HTTP: one endpoint for each method and path; GET ones answer HEAD too.
+    """An ASGI app for HTTP: one endpoint for each method and path; GET endpoints answer HEAD too.
 
-    Leaves the route in the scope as `route`, what its parameters are as `path_params`.
+    Sets the scope's `route` and `path_params`.
     """
 
     def __init__(self, endpoints: Iterable[tuple[str, str, ASGIApp]]) -> None:
@@ -47,7 +47,7 @@ class Dispatch:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answers one request."""
         route = self._find(scope)
         endpoint = None if route is None else route.endpoints.get(scope["method"])
         if endpoint is not None:

@@ -1,8 +1,8 @@
-"""Requests with an Idempotency-Key are carried out once; a repeat gets the first one's answer.
+"""Carries a request with an Idempotency-Key out once; a repeat gets the first one's answer.
 
-The first request claims the key, by a row with a lease. The transaction that carries it out stores
-the outcome in that row; the answer is rendered from the outcome and stored once it is given. What
-is refused, or asked to pay, gives the key back: it is used again once that is paid.
+The first request claims the key with a row that has a lease. The transaction that carries the
+request out stores the outcome in that row. The answer is rendered from the outcome, and then stored
+as well. A request that is refused, or asked to pay, releases the key for the next attempt.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ Outcome = TypeVar("Outcome", bound=msgspec.Struct)
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """A response as it is kept."""
+    """A response as it is stored."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -52,23 +52,23 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class Attempt(Generic[Outcome]):
-    """One request with a key, or without one: then nothing is claimed and nothing is found."""
+    """One request; without a key nothing is claimed or found."""
 
     def __init__(self, render: Callable[[Outcome], Response]) -> None:
         self._render = render
         self.claim: Claim | None = None
-        """Given to the transaction that carries the request out."""
+        """For the transaction that carries the request out."""
         self.answer: Response | None = None
-        """What the same request was answered before; or what this one is answered."""
+        """The answer that the same request got before, or the one that this request gets."""
 
     def answered(self, outcome: Outcome) -> Response:
-        """Renders what the request brought about; this is what its repeats get."""
+        """Renders the outcome; repeats of the request get this answer too."""
         self.answer = self._render(outcome)
         return self.answer
 
 
 class Idempotency:
-    """Carries out one request of each wallet and key at a time, whichever gateway it comes to."""
+    """Carries out one request for each wallet and key at a time, across all gateways."""
 
     def __init__(self, *, db: Database, clock: Clock) -> None:
         self._db = db
@@ -84,7 +84,7 @@ class Idempotency:
         outcome: type[Outcome],
         render: Callable[[Outcome], Response],
     ) -> AsyncIterator[Attempt[Outcome]]:
-        """Has the key until the block ends; others with it wait.
+        """Holds the key until the block ends; other requests with it wait.
 
         Raises InvalidField for a malformed key, IdempotencyKeyReused, IdempotencyInProgress,
         DatabaseUnavailable.
@@ -110,12 +110,12 @@ class Idempotency:
             await self._leave(claim, attempt.answer)
 
     async def purge(self) -> None:
-        """Forgets the answers that are no longer given."""
+        """Deletes the answers that are older than `KEPT_MS`."""
         async with self._db.transaction(durable=False) as tx:
             await idempotency.forget(tx, until_ms=self._clock.now_ms() - KEPT_MS)
 
     async def _claim(self, claim: Claim, digest: str) -> Kept | None:
-        """Claims the key, or returns what came of the request that was first with it."""
+        """Claims the key, or returns the outcome of the request that claimed it first."""
         deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
         while not await self._claimed(claim, digest):
             kept = await self._first(claim, deadline)
@@ -161,9 +161,9 @@ class Idempotency:
                     await idempotency.renew(tx, claim, until_ms=until_ms)
 
     async def _leave(self, claim: Claim, answer: Response | None) -> None:
-        """Stores the answer, or gives the key back.
+        """Stores the answer; without one, releases the key.
 
-        Where that fails, the answer is rendered from the outcome again, and the lease ends.
+        If that fails, the lease expires, and a repeat renders the answer from the outcome.
         """
         with suppress(DatabaseUnavailable):
             async with self._db.transaction(durable=False) as tx:
@@ -174,7 +174,7 @@ class Idempotency:
 
 
 def idempotency_key(request: Request) -> str | None:
-    """The request's key, if it has one. Raises InvalidField."""
+    """Returns the request's key, if it has one. Raises InvalidField."""
     keys = request.headers.getlist(HEADER)
     if not keys:
         return None
@@ -184,7 +184,7 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def _request_digest(request: Request, body_digest: str) -> str:
-    """SHA-256 of method, path and body."""
+    """Returns the SHA-256 of method, path and body."""
     of = f"{request.method} {request.url.path}\n{body_digest}"
     return hashlib.sha256(of.encode()).hexdigest()
 
@@ -197,7 +197,7 @@ def _kept(response: Response) -> _Answer:
 def _answered(
     kept: Kept, outcome: type[Outcome], render: Callable[[Outcome], Response]
 ) -> Response:
-    """The answer as it was given; rendered from the outcome where it can't have been given."""
+    """Returns the stored answer; rendered from the outcome if none was stored."""
     if not kept.answer:
         return render(msgspec.json.decode(kept.outcome, type=outcome))
     answer = msgspec.json.decode(kept.answer, type=_Answer)

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1 of the HTTP surface, made from the route table and the bodies' types."""
+"""The OpenAPI 3.1 document, made from the route table and the types of the bodies."""
 
 import re
 from collections.abc import Sequence
@@ -39,14 +39,14 @@ PAYMENT_HEADERS = {
 }
 _MEANS_HEADERS = ("X-Payment-Chain", "X-Payment-Token")
 _PROBLEMS: dict[int, tuple[type[Problem], ...]] = {
-    402: (PaymentDemand, Problem),  # the latter while a payment is pending: nothing to pay
+    402: (PaymentDemand, Problem),  # a plain problem while a payment is pending
     409: (PaymentUsed,),
 }
-_SIGNED_PROBLEMS = (400, 401, 429, 502)  # the first and the last about contract wallets
+_SIGNED_PROBLEMS = (400, 401, 429, 502)  # 400 and 502 are about contract wallets
 
 
 def openapi_document(operations: Sequence[Operation], *, server_url: str) -> dict[str, Any]:
-    """The whole document."""
+    """Returns the whole document."""
     types = {kind for operation in operations for kind in _types(operation)}
     _, components = msgspec.json.schema_components(
         sorted(types, key=lambda kind: kind.__name__), ref_template=_REF
@@ -95,7 +95,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 
 def _summary(operation: Operation) -> str:
-    """The handler's own words, without the method and path that precede them."""
+    """Returns the first line of the handler's docstring, without its method and path."""
     first_line = (operation.handler.__doc__ or "").strip().splitlines()[0]
     said = first_line.partition("`: ")[2] or first_line
     return said[:1].upper() + said[1:]

@@ -1,4 +1,4 @@
-"""One method on one path: what the router serves and OpenAPI describes."""
+"""One method on one path, as the router serves it and OpenAPI describes it."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from starlette.responses import Response
 from moorage.wire.shape import Body, CamelBody
 
 Handler = Callable[[Any, Request], Awaitable[Response]]
-"""Its first argument is what it needs of the gateway, a record that its annotation names."""
+"""Its first argument is a record of what it needs, of the type that its annotation names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """`signed` ones need the wallet headers of contract 1.1; `paid` ones take payment headers.
 
-    `priced` ones take the headers that name chain and token; `or_answer` is what else may come.
+    `priced` ones take the headers that name chain and token. `or_answer` is a second answer type.
     """
 
     method: str
@@ -26,7 +26,7 @@ class Operation:
     answer: type[Body | CamelBody]
     or_answer: type[Body | CamelBody] | None = None
     body: type[Body | CamelBody] | None = None
-    fails: tuple[int, ...] = ()  # statuses beyond those of every signed operation
+    fails: tuple[int, ...] = ()  # statuses besides those of every signed operation
     signed: bool = False
     paid: bool = False
     priced: bool = False
@@ -34,6 +34,6 @@ class Operation:
 
     @property
     def needs(self) -> type:
-        """The record of what its handler needs."""
+        """The type of record that its handler needs."""
         record: type = next(iter(get_type_hints(self.handler).values()))
         return record

@@ -1,4 +1,4 @@
-"""Refusals of requests that carried a payment: the money is credited first, and then told of."""
+"""Refusals of requests that carried a payment: the payment is credited before the answer."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,10 +17,10 @@ _FIRST_OF_THE_5XX = 500
 async def accounted(
     paywall: Paywall, evidence: Evidence | None, *, wallet: str
 ) -> AsyncIterator[None]:
-    """Have every error that leaves this block tell what became of `evidence`.
+    """Makes every error that leaves this block say what became of `evidence`.
 
-    A transaction whose transfer is valid is credited before. After a credit no error is a 5xx: it
-    becomes PaymentPending.
+    A transaction with a valid transfer is credited first. After a credit, an error that would be a
+    5xx becomes PaymentPending.
     """
     try:
         yield
@@ -37,7 +37,7 @@ async def accounted(
 
 
 def _after_credit(error: MoorageError) -> MoorageError:
-    """The error as it is told to somebody whose payment is credited."""
+    """Returns the error to raise when the payment is credited."""
     if problem_of(error).status < _FIRST_OF_THE_5XX:
         return error
     pending = PaymentPending(

@@ -1,4 +1,4 @@
-"""Payment in HTTP's headers: what a request offers, what a demand asks for, what a receipt says."""
+"""Payment in HTTP headers: a request's payment, a demand's challenges, and receipts."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -36,7 +36,7 @@ _SAID_ONCE = {
 
 
 class OfferedPayment(NamedTuple):
-    """The chain and token meant, and the payment that came with the request, if one did."""
+    """The chain and token that the request names, and its payment, if it carries one."""
 
     means: PaymentMeans
     evidence: Evidence | None
@@ -45,12 +45,12 @@ class OfferedPayment(NamedTuple):
 def read_payment(
     request: Request, chains: Mapping[str, Chain], *, stranger_at: str | None = None
 ) -> OfferedPayment:
-    """What a request says of payment in its headers.
+    """Reads the payment headers of a request.
 
-    Looking for it counts for the client address `stranger_at`, if its wallet never paid.
+    The look-up counts for the client address `stranger_at`, if the wallet never paid.
 
-    Raises PaymentMalformed; InvalidField for a header that came twice, as it would be left to
-    chance which one counts.
+    Raises PaymentMalformed; InvalidField for a header that came twice, because which one counts
+    would be undefined.
     """
     came = [name for name, _ in request.scope["headers"] if name in _SAID_ONCE]
     for name in came:
@@ -65,7 +65,7 @@ def read_payment(
 
 
 def error_headers(challenges: Challenges, error: MoorageError, *, url: str) -> list[Header]:
-    """What an error's answer says about payment beside its body."""
+    """Returns the payment headers of an error's answer."""
     headers = (
         list(receipt_headers(error.receipt)) if isinstance(error.receipt, PaymentReceipt) else []
     )
@@ -75,14 +75,14 @@ def error_headers(challenges: Challenges, error: MoorageError, *, url: str) -> l
 
 
 def paid_headers(receipt: PaymentReceipt | None) -> Iterator[Header]:
-    """What a success says about the payment that brought it; for its payer's eyes alone."""
+    """Yields the headers of a success that a payment brought; not to be cached by others."""
     if receipt is not None:
         yield "Cache-Control", "private"
         yield from receipt_headers(receipt)
 
 
 def receipt_headers(receipt: PaymentReceipt) -> Iterator[Header]:
-    """The receipt as the client's protocol has it; none for one who paid by plain hash."""
+    """Yields the receipt in the client's protocol; nothing for a payment by plain hash."""
     if receipt.way is PaymentWay.TX_HASH:
         return
     if receipt.way is PaymentWay.X402 and receipt.authorized is not None:

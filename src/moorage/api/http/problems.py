@@ -1,6 +1,6 @@
-"""From an error to its answer: one table, status, code and whether the same request may be retried.
+"""Turns errors into answers: one table has status, code and whether a retry may help.
 
-Every body is `{"error", "code", "retryable"}` plus what helps (contract 1.5).
+Every body is `{"error", "code", "retryable"}` plus details (contract 1.5).
 """
 
 from collections.abc import Iterable, Iterator
@@ -98,12 +98,12 @@ _NEXT_ACTION: dict[type[errors.MoorageError], str] = {
 
 
 def json_response(body: object, *, status: int = 200, headers: Iterable[Header] = ()) -> Response:
-    """A JSON answer."""
+    """Returns a JSON answer."""
     return _JsonResponse(msgspec.json.encode(body), status, headers)
 
 
 class _JsonResponse(Response):
-    """A Starlette response whose headers need no thought."""
+    """A Starlette response with ready-made headers, to save its own handling of them."""
 
     def __init__(self, body: bytes, status: int, headers: Iterable[Header]) -> None:
         self.status_code = status
@@ -119,7 +119,7 @@ class _JsonResponse(Response):
 def problem_response(
     problem: Problem, message: str, *, headers: Iterable[Header] = (), **extra: object
 ) -> Response:
-    """An error's answer."""
+    """Returns the answer for a problem."""
     body = {"error": message, "code": problem.code, "retryable": problem.retryable, **extra}
     return json_response(body, status=problem.status, headers=headers)
 
@@ -131,7 +131,7 @@ def error_response(
     chains: tuple[Chain, ...],
     headers: Iterable[Header] = (),
 ) -> Response:
-    """The answer to an error of ours; `headers` are what it says about payment beside its body."""
+    """Returns the answer to an error of ours; `headers` are those about payment."""
     if isinstance(error, PaymentRequired):
         return _demand_response(error, pay_to=pay_to, chains=chains, headers=headers)
     problem = problem_of(error)
@@ -144,7 +144,7 @@ def error_response(
 
 
 def problem_of(error: errors.MoorageError) -> Problem:
-    """The table's row for an error, or for the nearest of its bases."""
+    """Returns the table's row for an error, or for its nearest base class."""
     rows = (PROBLEMS.get(kind) for kind in type(error).__mro__ if kind is not errors.MoorageError)
     return next((row for row in rows if row is not None), INTERNAL)
 
@@ -166,13 +166,13 @@ def _extra(error: errors.MoorageError) -> dict[str, Any]:
 
 
 def _payment(error: errors.MoorageError) -> dict[str, Any]:
-    """What became of the payment that came with the request (contract 1.5)."""
+    """Returns what became of the payment that came with the request (contract 1.5)."""
     outcome = error.payment
     return {"payment": outcome.told} if isinstance(outcome, PaymentOutcome) else {}
 
 
 def _problem_members(because: errors.MoorageError | None, detail: str) -> dict[str, str | int]:
-    """The members of RFC 9457 that a 402 has beside ours."""
+    """Returns the members of RFC 9457 that a 402 has besides ours."""
     kind = problem_type(because)
     return {
         "type": kind.type,

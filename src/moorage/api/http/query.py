@@ -13,7 +13,7 @@ _MAX_TIME_LENGTH = 40
 
 
 def whole_number(request: Request, name: str, *, default: int, min_: int, max_: int) -> int:
-    """The number of that name, `default` without one. Raises InvalidField."""
+    """Returns the number of that name, `default` if absent. Raises InvalidField."""
     text = request.query_params.get(name)
     if text is None:
         return default
@@ -24,9 +24,9 @@ def whole_number(request: Request, name: str, *, default: int, min_: int, max_: 
 
 
 def time_ms(request: Request, name: str, *, default: int) -> int:
-    """The time of that name, `default` without one: ISO 8601 with its offset, or Unix milliseconds.
+    """Returns the time of that name: ISO 8601 with an offset, or Unix milliseconds.
 
-    Raises InvalidField.
+    `default` if absent. Raises InvalidField.
     """
     text = request.query_params.get(name)
     if text is None:

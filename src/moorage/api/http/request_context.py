@@ -1,4 +1,4 @@
-"""What surrounds every request: an id, a line in the log, a measurement."""
+"""Gives every request an id, a line in the log, and a measurement."""
 
 import os
 import re
@@ -16,34 +16,34 @@ WALLET = "moorage.wallet"
 """The scope's key for the authenticated wallet, set by whoever authenticates the request."""
 
 HAS_PAID = "moorage.has_paid"
-"""The scope's key for whether that wallet has ever paid, set likewise."""
+"""The scope's key for whether that wallet has ever paid."""
 
 STREAMS = "moorage.streams"
-"""The scope's key that marks answers which last as long as the client likes: how long one took is
-measured at its beginning."""
+"""The scope's key that marks answers without an end of their own: their duration is measured when
+they begin."""
 
 UNMATCHED = "unmatched"
 
 _HEADER = b"x-request-id"
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 _LONGEST_PATH = 200
-_QUIET_ROUTES = frozenset({"/health"})  # asked every few seconds, by machines
+_QUIET_ROUTES = frozenset({"/health"})  # machines call them every few seconds
 
 
 class RequestContext:
     """An ASGI app around `app`.
 
-    The request's id is on every line logged meanwhile, and in the answer's X-Request-Id; it is the
-    inbound X-Request-Id where a trusted proxy sent a plain one, else a fresh one.
+    The request's id is on every line logged during the request, and in the answer's X-Request-Id.
+    It is the inbound X-Request-Id if a trusted proxy sent a well-formed one, else a new one.
     """
 
     def __init__(self, app: ASGIApp, trusted_proxies: TrustedProxies) -> None:
         self._app = app
         self._trusted_proxies = trusted_proxies
-        self._log = structlog.get_logger().bind()  # once, which is most of a line's cost
+        self._log = structlog.get_logger().bind()  # once: binding is most of a line's cost
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answers one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -92,7 +92,7 @@ class RequestContext:
 
 
 def _route_template(scope: Scope) -> str:
-    """The path of the route that matched, parameters unfilled."""
+    """Returns the path of the matched route with its `{parameters}`."""
     route = scope.get("route")
     path = getattr(route, "path", None)
     if not isinstance(path, str):

@@ -1,4 +1,4 @@
-"""Small bodies: JSON that is read whole, some kilobytes unless said otherwise."""
+"""Small JSON bodies, read whole: 16 KiB unless a handler allows more."""
 
 from typing import Any, TypeVar, get_origin
 
@@ -11,7 +11,7 @@ MAX_BYTES = 16 * 1024
 
 _SHOWN_LENGTH = 64
 _WORDS = {"string": "a string", "decimal": "a number"}
-"""By JSON Schema's format or type."""
+"""What a field must be, by JSON Schema's format or type."""
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -19,7 +19,7 @@ _Body = TypeVar("_Body")
 
 
 async def read_small(request: Request, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """The request's body. Raises BodyTooLarge."""
+    """Reads the request's body. Raises BodyTooLarge."""
     received = bytearray()
     async for piece in request.stream():
         received += piece
@@ -29,7 +29,7 @@ async def read_small(request: Request, *, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def parse_small(body: bytes, kind: type[_Body]) -> _Body:
-    """What its JSON says. Raises InvalidField, naming the field."""
+    """Decodes a JSON body. Raises InvalidField, naming the field."""
     try:
         return msgspec.json.decode(body, type=kind)
     except _UNREADABLE as error:
@@ -37,7 +37,7 @@ def parse_small(body: bytes, kind: type[_Body]) -> _Body:
 
 
 def _what_is_wrong(body: bytes, kind: Any) -> InvalidField:
-    """The first field that breaks a rule, found by looking at each: the decoder tells in prose."""
+    """Finds the first field that breaks a rule; the decoder's own error is only prose."""
     try:
         given = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except msgspec.ValidationError:
@@ -59,7 +59,7 @@ def _what_is_wrong(body: bytes, kind: Any) -> InvalidField:
 
 
 def _rule(kind: Any) -> str:
-    """What a field may hold, for a person."""
+    """Returns what a field may hold, for a person."""
     schema = msgspec.json.schema(kind)
     value = schema.get("anyOf", [schema])[0]
     word = _WORDS[value.get("format", value["type"])]

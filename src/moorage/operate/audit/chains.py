@@ -34,7 +34,7 @@ from moorage.storage.money.audit import Books
 
 _RECEIPTS_AT_ONCE = 50
 _FIRST_RANGE_BLOCKS = 2_000
-_LARGEST_RANGE_BLOCKS = 50_000
+_MAX_RANGE_BLOCKS = 50_000
 
 
 class ChainAudit(msgspec.Struct):
@@ -225,7 +225,7 @@ async def _arrived(
     client: RpcClient, recipients: Collection[str], *, first: int, last: int
 ) -> list[tuple[FoundLog, TransferLog]]:
     """Every transfer of money to `recipients` in these blocks, both included."""
-    pace = Pace(first=_FIRST_RANGE_BLOCKS, max_=_LARGEST_RANGE_BLOCKS)
+    pace = Pace(first=_FIRST_RANGE_BLOCKS, max_=_MAX_RANGE_BLOCKS)
     arrived: list[tuple[FoundLog, TransferLog]] = []
     while first <= last:
         end = min(last, first + pace.size - 1)

@@ -46,7 +46,7 @@ _MANAGERS_FILES = (
 )
 _MANAGERS_DIRECTORIES = ("patches/", ".yarn/patches/", ".yarn/plugins/")
 MODULES = "node_modules"
-_NAMED_AT_MOST = 12  # workspaces in a sentence
+_NAMED_LIMIT = 12  # workspaces in a sentence
 
 
 class _Site(NamedTuple):
@@ -165,7 +165,7 @@ def _where(folder: Folder, manifest: PackageJson, asked: Asked, because: list[st
             "package.json is the root of workspaces and none of them has a start script: "
             "set settings.directoryPath to the one to deploy, or settings.runCommand"
         )
-    names = ", ".join(app.directory for app in apps[:_NAMED_AT_MOST])
+    names = ", ".join(app.directory for app in apps[:_NAMED_LIMIT])
     return (
         f"several workspaces can be started ({names}): "
         "set settings.directoryPath to the one to deploy"
@@ -264,7 +264,7 @@ def _build(where: _Site, manager: Manager, because: list[str]) -> str | None:
             there = posixpath.relpath(workspace.directory, where.workspace.directory)
             steps.append(f"(cd {quote(there)} && {manager.commands.run} build)")
         if needed:
-            names = ", ".join(workspace.directory for workspace in needed[:_NAMED_AT_MOST])
+            names = ", ".join(workspace.directory for workspace in needed[:_NAMED_LIMIT])
             because.append(f"it needs these workspaces built: {names}")
     own = _own_build(where, manager, because)
     if own is not None:
