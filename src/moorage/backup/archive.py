@@ -1,4 +1,4 @@
-"""A backup's file: a compressed tar, sparse files kept sparse, the manifest first."""
+"""Writes and unpacks a backup's file: a compressed tar that keeps holes, the manifest first."""
 
 import contextlib
 import os
@@ -10,18 +10,15 @@ from pathlib import Path
 from typing import IO
 
 from moorage.backup.content import BLOCK_BYTES, Digest, is_zero
-from moorage.backup.manifest import MOST_BYTES, NAME, Manifest, ManifestEntry, read_manifest
+from moorage.backup.manifest import MAX_BYTES, NAME, Manifest, ManifestEntry, read_manifest
 from moorage.errors import BackupFailed, BackupInvalid
 
 _COMPRESSORS = {"zstd": b"\x28\xb5\x2f\xfd", "gzip": b"\x1f\x8b"}
-"""Programs, the better first, and how what they write begins."""
+"""Programs in order of preference, and the bytes that their output begins with."""
 
 
 def write_archive(directory: Path, paths: list[str], target: Path) -> None:
-    """Pack files of `directory` into `target`, which appears whole or not at all.
-
-    Raises BackupFailed.
-    """
+    """Packs files of `directory` into `target`, atomically. Raises BackupFailed."""
     compressor = next((name for name in _COMPRESSORS if shutil.which(name)), None)
     if compressor is None:
         raise BackupFailed("Neither zstd nor gzip is on this machine; install one.")
@@ -51,10 +48,10 @@ def _run_tar(directory: Path, paths: list[str], draft: Path, compressor: str) ->
 
 
 def unpack(archive: Path, directory: Path) -> Manifest:
-    """Put a backup's files into the empty `directory`, each held to the manifest.
+    """Unpacks a backup into the empty `directory`, and checks each file against the manifest.
 
-    Nothing but regular files that the manifest names is ever made. Raises BackupInvalid for what
-    is damaged, cut short or made up; BackupFailed when the disk refuses.
+    Creates only regular files that the manifest names. Raises BackupInvalid if the backup is
+    damaged, cut short or forged; BackupFailed if the disk fails.
     """
     try:
         with _opened(archive) as packed:
@@ -67,7 +64,7 @@ def unpack(archive: Path, directory: Path) -> Manifest:
 
 def _unpack(packed: tarfile.TarFile, directory: Path) -> Manifest:
     first = packed.next()
-    if first is None or first.name != NAME or not first.isreg() or first.size > MOST_BYTES:
+    if first is None or first.name != NAME or not first.isreg() or first.size > MAX_BYTES:
         raise BackupInvalid("It does not begin with a manifest.")
     manifest = read_manifest(_content(packed, first).read())
     awaited = {entry.path: entry for entry in manifest.entries}
@@ -112,7 +109,7 @@ def _blocks(content: IO[bytes]) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
-    """The archive as it comes out of its decompressor. Raises BackupInvalid, OSError."""
+    """Opens the archive as a stream from its decompressor. Raises BackupInvalid, OSError."""
     program = _compressor_of(archive)
     argv = [program, "--decompress", "--stdout"]
     with (

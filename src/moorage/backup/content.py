@@ -1,4 +1,4 @@
-"""What a file holds, in blocks: of sparse files, only what is not a hole."""
+"""Computes digests of sparse files without reading their holes."""
 
 import errno
 import hashlib
@@ -13,30 +13,30 @@ _ZEROS = bytes(BLOCK_BYTES)
 class Digest:
     """SHA-256 over a file's blocks that are not all zeros, each after its number, and its size.
 
-    So holes cost nothing, and where a file system has them does not matter.
+    So holes cost nothing, and a block of zeros counts like a hole.
     """
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     def add(self, number: int, block: bytes) -> None:
-        """Take in a block that is not all zeros."""
+        """Adds a block that is not all zeros."""
         self._hash.update(number.to_bytes(8, "big"))
         self._hash.update(block)
 
     def hex(self, size: int) -> str:
-        """The digest of a file of so many bytes."""
+        """Returns the digest of a file of `size` bytes."""
         self._hash.update(size.to_bytes(8, "big"))
         return self._hash.hexdigest()
 
 
 def is_zero(block: bytes) -> bool:
-    """Whether a block of at most BLOCK_BYTES holds zeros alone."""
+    """Returns whether a block of at most BLOCK_BYTES is all zeros."""
     return block == _ZEROS if len(block) == BLOCK_BYTES else not any(block)
 
 
 def digest_of(path: Path) -> str:
-    """The digest of a file. Raises OSError."""
+    """Returns the digest of a file. Raises OSError."""
     digest = Digest()
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -50,7 +50,7 @@ def digest_of(path: Path) -> str:
 
 
 def _numbers_with_data(descriptor: int) -> Iterator[int]:
-    """The numbers of all blocks that are not wholly in a hole, each once."""
+    """Returns the numbers of all blocks that are not wholly in a hole, each once."""
     done, end = 0, 0
     while True:
         try:

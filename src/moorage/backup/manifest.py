@@ -1,4 +1,4 @@
-"""The manifest: the first thing in a backup, which says what else is in it."""
+"""Reads and checks the manifest, the first file in a backup, which lists the others."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -10,20 +10,20 @@ from moorage.errors import BackupInvalid
 
 NAME = "manifest.json"
 FORMAT = 1
-MOST_BYTES = 64 * 1024 * 1024
+MAX_BYTES = 64 * 1024 * 1024
 
 DATABASE = "moorage.db"
 KEYS = ("secrets.key", "challenges.key", "relayer.key", "wallets.json")
-"""What a gateway may keep in its data directory that nobody else must have."""
+"""Secret files that a gateway may have in its data directory."""
 
 _TOP = frozenset((DATABASE, *KEYS, "apps", "proxy"))
 _PART = re.compile(r"[A-Za-z0-9_+=,@-][A-Za-z0-9_+=,@.-]*", re.ASCII)  # no part begins with a dot
-_MOST_PARTS = 16
-_LONGEST = 1024
+_MAX_PARTS = 16
+_MAX_PATH_LENGTH = 1024
 
 
 class ManifestEntry(msgspec.Struct, frozen=True):
-    """One file; `digest` is that of `content`."""
+    """One file; `digest` is made by `content.digest_of`."""
 
     path: str  # below the data directory
     size: Annotated[int, msgspec.Meta(ge=0)]
@@ -38,12 +38,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     schema: str  # the database's revision
     created_at: str
     data_dir: str  # where the gateway had it
-    secrets_key: bool  # whether the key that variables are sealed with is in it
+    secrets_key: bool  # whether it contains the key that encrypts variables
     entries: tuple[ManifestEntry, ...]
 
 
 def read_manifest(content: bytes) -> Manifest:
-    """The manifest, checked: every path stays below the data directory. Raises BackupInvalid."""
+    """Returns the manifest; every path in it is below the data directory. Raises BackupInvalid."""
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -63,9 +63,11 @@ def read_manifest(content: bytes) -> Manifest:
 
 def _check(path: str) -> None:
     parts = path.split("/")
-    fits = len(path) <= _LONGEST and len(parts) <= _MOST_PARTS and parts[0] in _TOP
+    fits = len(path) <= _MAX_PATH_LENGTH and len(parts) <= _MAX_PARTS and parts[0] in _TOP
     if not fits or not all(map(_PART.fullmatch, parts)):
-        raise BackupInvalid(f"Its manifest names {path[:_LONGEST]!r}, which no gateway keeps.")
+        raise BackupInvalid(
+            f"Its manifest names {path[:_MAX_PATH_LENGTH]!r}, which no gateway keeps."
+        )
 
 
 def _check_no_file_is_a_directory(paths: list[str]) -> None:
@@ -75,7 +77,7 @@ def _check_no_file_is_a_directory(paths: list[str]) -> None:
 
 
 def is_kept(path: Path) -> bool:
-    """Whether a file below the data directory, as a relative path, may be in a backup."""
+    """Returns whether a backup may contain this file; `path` is relative to the data directory."""
     try:
         _check(path.as_posix())
     except BackupInvalid:

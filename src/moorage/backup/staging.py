@@ -1,8 +1,8 @@
-"""Copies of all that a backup holds, each whole, taken beside a gateway that may be running.
+"""Copies everything that belongs in a backup, while the gateway may be running.
 
 The database is copied in one read transaction, each disk while it is frozen for a moment. Apps are
-copied after the database that tells of them; where one was collected in between, both are taken
-again.
+copied after the database that lists them. If one was deleted in between, the database and the apps
+that it then lists are copied again.
 """
 
 import contextlib
@@ -28,17 +28,17 @@ _CERTIFICATES = Path("proxy", "certificates")
 
 @dataclass(kw_only=True)
 class Staging:
-    """What has been copied."""
+    """Copies a gateway's data into `directory`, and records what it has copied."""
 
     data_dir: Path
     exports: Exports  # of apps and volumes
-    directory: Path  # where the copies go, below `data_dir` so that blocks can be shared
+    directory: Path  # for the copies; below `data_dir`, so that they can share blocks
     clock: Clock
-    copied: set[str] = field(default_factory=set)  # deployments
-    lost: set[str] = field(default_factory=set)  # rows tell of them, and nothing is there
+    copied: set[str] = field(default_factory=set)  # ids of deployments
+    lost: set[str] = field(default_factory=set)  # those that have a row but no files
 
     async def take(self) -> None:
-        """Copy everything. Raises BackupFailed, DatabaseUnavailable."""
+        """Copies everything. Raises BackupFailed, DatabaseUnavailable."""
         try:
             await self._take()
         except OSError as error:
@@ -58,7 +58,7 @@ class Staging:
             self.exports.volume(volume_id, self.directory / _VOLUMES / volume_id)
 
     async def _copy_database(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Copy the database; the apps and the volumes that it tells of."""
+        """Copies the database; returns the ids of its apps and of its volumes."""
         target = self.directory / DATABASE
         target.unlink(missing_ok=True)
         snapshot.copy_database(self.data_dir / DATABASE, target)
@@ -82,7 +82,7 @@ class Staging:
                     copy_image(path, self.directory / name, clock=self.clock)
 
     def _copy_app(self, deployment_id: str) -> bool:
-        """Copy a deployment's disk and logs, unless that was done; False when it is not there."""
+        """Copies a deployment's disk and logs, unless done already; returns False if it is gone."""
         if deployment_id in self.copied:
             return True
         copied = self.exports.app(deployment_id, self.directory / _APPS / deployment_id)
@@ -95,12 +95,12 @@ class Staging:
         self.copied.discard(deployment_id)
 
     def files(self) -> list[Path]:
-        """Everything that was copied, relative to `directory`, in a fixed order."""
+        """Returns the paths of all copies, relative to `directory`, sorted."""
         return sorted(path.relative_to(self.directory) for path in _files(self.directory))
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    """Every regular file below a directory; no link is followed, no pipe opened."""
+    """Returns every regular file below a directory; follows no link and opens no pipe."""
     for parent, _, names in os.walk(directory):
         for name in names:
             path = Path(parent, name)

@@ -28,7 +28,7 @@ from moorage.gateway.pages import pages_app, questions_app
 from moorage.gateway.platform import OpenPlatform, http_url, listen, open_platform
 from moorage.routing.caddy_routes import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.listener import listen_unix
-from moorage.routing.waking import MOST_QUESTIONS
+from moorage.routing.waking import MAX_QUESTIONS
 from moorage.settings import Settings
 from moorage.storage.apps.toolchains import in_use
 from moorage.storage.purpose import Purpose
@@ -135,7 +135,7 @@ def _servers(rooms: Rooms, operator: socket.socket, bounds: Bounds) -> list[Http
         HttpServer(
             questions_app(rooms),
             listen_unix(proxy_dir / WAKE_SOCKET),
-            bounds=Bounds(connections=MOST_QUESTIONS),
+            bounds=Bounds(connections=MAX_QUESTIONS),
         ),
     ]
 

@@ -1,8 +1,9 @@
-"""The proxy's access log, followed over its rolls: what each app was asked.
+"""Reads the requests of each app from the proxy's access log, across rotations.
 
-Lines are JSON, one for each request that has ended. A request that was led to an app has the field
-`served` with the host; one that the gateway answered in the app's place has `page` too; `probe` is
-what the gateway's own requests say of themselves. A rolled file is renamed and never changed again.
+The log has one JSON line for each request that has ended. A request that was sent to an app has the
+field `served` with the host; if the gateway answered in place of the app, it also has `page`.
+`probe` is the token that the gateway sends with its own requests. A rotated file is renamed and
+never changed again.
 """
 
 import contextlib
@@ -14,8 +15,8 @@ from msgspec import UNSET, UnsetType
 
 from moorage.records.traffic import HOUR_MS, Batch, Position, Traffic
 
-_BATCH_BYTES = 1024 * 1024  # some 2,500 lines, 10 ms; no line is nearly as long
-_HEAD_BYTES = 128  # of a first line: its time and its visitor's port tell it from any other
+_BATCH_BYTES = 1024 * 1024  # some 2,500 lines, 10 ms; every line is much shorter
+_HEAD_BYTES = 128  # of the first line; its time and its client's port make it unique
 _ROLL_TRIES = 10
 
 
@@ -33,9 +34,9 @@ _decoder = msgspec.json.Decoder(_Line)
 
 
 class AccessLog:
-    """Reads `path` and what it was rolled to, `access-<time>….log` beside it. Blocks.
+    """Reads `path` and its rotated files, `access-<time>….log` beside it. Blocks.
 
-    Lines whose `probe` is `probe_token` are left out.
+    Skips lines whose `probe` is `probe_token`.
     """
 
     def __init__(self, path: Path, *, probe_token: str) -> None:
@@ -44,9 +45,9 @@ class AccessLog:
         self._at_end: tuple[Position, tuple[int, int]] | None = None
 
     def read(self, position: Position | None) -> Batch | None:
-        """What follows `position`, in part if it is much; None when nothing does.
+        """Returns the next batch after `position`; None when there is nothing new.
 
-        Without a position, or with one in a file that is gone, from the oldest line there is.
+        Starts at the oldest line when `position` is None, or its file is gone.
         """
         if self._at_end is not None and self._at_end == (position, self._size()):
             return None
@@ -64,7 +65,7 @@ class AccessLog:
         return None
 
     def _size(self) -> tuple[int, int]:
-        """Identity and size of the file being written."""
+        """Returns inode and size of the file that is being written; zeros if there is none."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -72,7 +73,7 @@ class AccessLog:
         return (status.st_ino, status.st_size)
 
     def _files(self) -> list[Path]:
-        """Oldest first. A roll while they are listed would hide a file: they are listed again."""
+        """Returns the log's files, oldest first; lists again if one was rotated meanwhile."""
         pattern = f"{self._path.stem}-*{self._path.suffix}"
         for _ in range(_ROLL_TRIES):
             before = self._size()[0]
@@ -88,7 +89,7 @@ class AccessLog:
             try:
                 line = _decoder.decode(text)
             except msgspec.DecodeError:
-                continue  # the end of the data, or no line of ours
+                continue  # the empty text after the last newline, or not a line of ours
             if not line.served or (line.probe and line.probe == self._probe_token):
                 continue
             tried.add(line.served)
@@ -108,14 +109,14 @@ def _count(batch: Batch, host: str, line: _Line) -> None:
 
 
 def _index_of(files: list[Path], position: Position | None) -> int | None:
-    """Which of the files a position is in; None when none is."""
+    """Returns the index of the file that `position` is in; None when it is in none."""
     if position is None:
         return None
     return next((index for index, path in enumerate(files) if _head(path) == position.head), None)
 
 
 def _head(path: Path) -> str | None:
-    """What tells a file from every other; None for one that is gone, or holds no line yet."""
+    """Returns a digest that identifies a file; None if it is gone or has no line yet."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         first = file.read(_HEAD_BYTES)
         if len(first) == _HEAD_BYTES:
@@ -124,7 +125,7 @@ def _head(path: Path) -> str | None:
 
 
 def _whole_lines(path: Path, offset: int) -> bytes:
-    """Up to a batch of what follows, as far as it is whole lines."""
+    """Returns up to a batch of bytes from `offset`, whole lines only."""
     try:
         with path.open("rb") as file:
             file.seek(offset)

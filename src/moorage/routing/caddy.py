@@ -1,4 +1,4 @@
-"""The proxy's process: started detached, adopted by the next gateway, stopped without leftovers."""
+"""Runs the proxy's process. It is detached, so that the next gateway can take it over."""
 
 import asyncio
 import hashlib
@@ -37,17 +37,17 @@ _POLL_SECONDS = 0.02
 
 _RECORD = "proxy.json"
 
-_HEAP_PERCENT = 70  # of its memory, for Go's own bound: sockets may have a fifth, the rest is code
+_HEAP_PERCENT = 70  # of its memory, for Go's heap; sockets take up to 20%, code the rest
 
 Confine = Callable[[int], Awaitable[None]]
-"""Bounds what the process of this id may use of the machine."""
+"""Limits the machine's resources that the process with this id may use."""
 
-# What the proxy may see of our environment: no secrets of the gateway, but the trust store.
+# The environment variables that the proxy gets: none that may hold a secret of the gateway's.
 _PASSED_ENVIRONMENT = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """The running proxy, as `state_dir/proxy.json` keeps it for the next gateway."""
+    """The running proxy, stored in `state_dir/proxy.json` for the next gateway."""
 
     process: ProcessRecord | None
     config_sha256: str
@@ -55,7 +55,7 @@ class _Record(msgspec.Struct, frozen=True):
 
 
 def port_in_use_by(state_dir: Path) -> int | None:
-    """The HTTP port of the proxy that an earlier gateway left running with this `state_dir`."""
+    """Returns the HTTP port of the proxy that still runs with this `state_dir`; None if none."""
     record = _read_record(state_dir / _RECORD)
     if record is None or record.process is None or not is_running(record.process):
         return None
@@ -63,9 +63,9 @@ def port_in_use_by(state_dir: Path) -> int | None:
 
 
 class Caddy:
-    """One Caddy process that serves `settings`; it outlives this object and a crash of its owner.
+    """One Caddy process that serves `settings`. It keeps running if the gateway crashes.
 
-    Give each gateway its own `state_dir`: what runs there is adopted or stopped at `start`.
+    Each gateway needs its own `state_dir`: `start` takes over or stops the process that runs there.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Caddy:
         self._binary = binary.absolute()
         self._confine = confine
         self._settings = settings = replace(
-            settings,  # the proxy works in run_dir: no path may be relative to ours
+            settings,  # absolute paths, as the proxy's working directory is run_dir
             run_dir=settings.run_dir.absolute(),
             state_dir=settings.state_dir.absolute(),
         )
@@ -84,11 +84,11 @@ class Caddy:
 
     @property
     def port(self) -> int:
-        """The HTTP port; 0 until `start` has chosen one, where the settings leave it open."""
+        """Returns the HTTP port; if the settings say 0, it is 0 until `start` has chosen one."""
         return self._port
 
     def alive(self) -> bool:
-        """Whether the process that `start` started or adopted still runs."""
+        """Returns whether the process that `start` started or took over still runs."""
         if self._process is None:
             return False
         running = is_running(self._process)
@@ -98,10 +98,10 @@ class Caddy:
         return running
 
     async def start(self) -> int:
-        """Serve; returns the HTTP port once it answers. Starting again is free.
+        """Starts the proxy unless it runs; returns the HTTP port once it answers.
 
-        A proxy left running by an earlier gateway is adopted if it serves this very configuration,
-        otherwise stopped first. Raises ProxyFailed, with what the proxy said last.
+        Takes over a proxy of an earlier gateway if it has the same configuration; otherwise stops
+        it first. Raises ProxyFailed, with the proxy's last line of output.
         """
         if self.alive():
             return self._port
@@ -119,11 +119,11 @@ class Caddy:
         return self._port
 
     async def keep_running(self) -> None:
-        """Start it again whenever it has ended, at once, until cancelled."""
+        """Restarts the proxy whenever it ends, until cancelled."""
         while True:
             try:
                 await self.start()
-            except (ProxyFailed, OSError) as failure:  # such as a full disk, where it writes
+            except (ProxyFailed, OSError) as failure:  # OSError: such as a full disk
                 log.warning("the proxy does not start", error=str(failure))
                 await asyncio.sleep(_FAILED_PAUSE_SECONDS)
                 continue
@@ -132,7 +132,7 @@ class Caddy:
             log.warning("the proxy has ended and is started again")
 
     async def stop(self) -> None:
-        """End the process: SIGTERM, and SIGKILL after a bounded time. No error when none runs.
+        """Ends the process, if one runs: SIGTERM, then SIGKILL after a few seconds.
 
         Certificates, logs and the chosen port stay in `state_dir`.
         """
@@ -143,12 +143,12 @@ class Caddy:
             self._write_record(msgspec.structs.replace(record, process=None))
 
     async def _end_all(self) -> None:
-        """The recorded process, and any that a crash kept from being recorded."""
+        """Ends every process with our command, also one that a crash left unrecorded."""
         for process in find_running(self._command()):
             await terminate(process, grace_seconds=_STOP_TIMEOUT_SECONDS)
 
     async def _adopt(self, record: _Record) -> bool:
-        """Take over the recorded process, if it is the one that `start` would start."""
+        """Takes over the recorded process if its configuration is ours; returns whether it did."""
         process = record.process
         if process is None or not is_running(process):
             return False
@@ -189,7 +189,7 @@ class Caddy:
             )
 
     async def _becomes_free(self, port: int) -> bool:
-        """Whether `port` can be bound, soon: a proxy that was killed lets go of it a bit later."""
+        """Returns whether `port` can be bound. Waits a little: a killed proxy frees it late."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _PORT_TIMEOUT_SECONDS
         while self._free_port(port) is None:
@@ -199,7 +199,10 @@ class Caddy:
         return True
 
     def _free_port(self, port: int) -> int | None:
-        """`port` (0: any) if it can be bound now. Caddy itself would share it (SO_REUSEPORT)."""
+        """Returns `port` (0: any free one) if it can be bound now, otherwise None.
+
+        Caddy itself would share a taken port (SO_REUSEPORT).
+        """
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probing:
             probing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -213,7 +216,7 @@ class Caddy:
         config = caddy_config(replace(self._settings, http_port=self._port))
         content = json.dumps(config, indent=1).encode()
         if not self._config_path.exists() or self._config_path.read_bytes() != content:
-            replace_file(self._config_path, content)  # needs room, which a restart may lack
+            replace_file(self._config_path, content)  # only if changed: the disk may be full
         try:
             self._process = process = spawn_detached(
                 self._command(),
@@ -238,7 +241,7 @@ class Caddy:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _answers(self, port: int) -> bool:
-        """Whether the proxy says anything at all, here at a host that no app can have."""
+        """Returns whether the proxy answers at all, asked for a host that no app can have."""
         address = self._settings.listen_address
         if address in {"", "0.0.0.0"}:  # noqa: S104 (compared, not bound)
             address = "127.0.0.1"
@@ -253,7 +256,7 @@ class Caddy:
         return (str(self._binary), "run", "--config", str(self._config_path))
 
     def _config_digest(self, port: int) -> str:
-        """Of all that makes a process this one: its configuration, its memory and its program."""
+        """Returns a digest of the configuration, the memory limit and the program."""
         program = self._binary.stat()
         config = caddy_config(replace(self._settings, http_port=port))
         memory_bytes = self._settings.memory_bytes
@@ -266,7 +269,7 @@ class Caddy:
 
     @property
     def _output_path(self) -> Path:
-        """Standard output and error of the present process: a few lines, or a crash's trace."""
+        """The file with standard output and error of the current process."""
         return self._state / "caddy.out"
 
     @property
@@ -285,7 +288,7 @@ def _read_record(path: Path) -> _Record | None:
 
 
 def _environment(settings: ProxySettings) -> dict[str, str]:
-    """Everything Caddy might keep goes into `state_dir`."""
+    """Returns Caddy's environment, in which all its directories are below `state_dir`."""
     state_dir = settings.state_dir
     environment = {name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ}
     if settings.memory_bytes is not None:

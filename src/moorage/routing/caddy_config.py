@@ -1,6 +1,6 @@
-"""The proxy's configuration as pure data, never reloaded: addresses, certificates, logs.
+"""Makes the proxy's configuration as pure data: addresses, certificates, logs. Never reloaded.
 
-Where requests go is in `caddy_routes`. The format is Caddy 2's JSON (caddyserver.com/docs/json).
+`caddy_routes` makes the routes. The format is Caddy 2's JSON (caddyserver.com/docs/json).
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from moorage.routing.caddy_routes import (
 )
 
 ACCESS_LOG = "access.log"
-"""In `state_dir`: a line for each request that has ended; see `access_log`."""
+"""In `state_dir`: has one line for each request that has ended; see `access_log`."""
 
 _MAX_HEADER_BYTES = 36_864
-"""Of a request; Go reads 4 KiB more. A contract wallet's signature (16 KiB in hex) and a payment
-(16 KiB) fit in. Many small fields take some 24 times their bytes of the proxy's memory."""
+"""Of a request; Go allows 4 KiB more. A contract wallet's signature (16 KiB in hex) and a payment
+(16 KiB) fit. In the proxy's memory, many small fields take some 24 times their bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CertificateFiles:
-    """A certificate of the operator's, as PEM, chain included.
+    """The operator's own certificate, as PEM, with its chain.
 
-    The proxy reads the files when it starts; another `digest`, of one that was renewed, is another
-    configuration.
+    The proxy reads the files when it starts. A renewed certificate has another `digest`, which
+    changes the configuration.
     """
 
     certificate: Path
@@ -39,11 +39,11 @@ class CertificateFiles:
 class Tls:
     """HTTPS with a certificate per host, obtained when the first client asks for that host.
 
-    None is obtained for hosts that the certificate in `files` is good for.
+    Hosts that the certificate in `files` covers need no other.
 
-    `ask_url` (plain HTTP, on this machine) gets `?domain=<host>` and answers 200 for hosts that may
-    have a certificate, anything else for the rest. With `internal`, the proxy's own authority signs
-    them instead of a public one.
+    `ask_url` (plain HTTP, on this machine) gets `?domain=<host>` and answers 200 if the host may
+    have a certificate. With `internal`, the proxy's own authority signs certificates instead of a
+    public one.
     """
 
     ask_url: str
@@ -60,8 +60,7 @@ class ProxySettings:
 
     `run_dir` is the Router's and becomes the proxy's working directory: sockets are dialled
     relative to it. `state_dir` holds certificates, logs and the record of the running process.
-    `memory_bytes` is what the process is to do with (None: what there is): near it, the proxy
-    collects garbage more often.
+    `memory_bytes` is a soft limit (None: no limit): near it, the proxy collects garbage more often.
     """
 
     run_dir: Path
@@ -72,11 +71,11 @@ class ProxySettings:
     tls: Tls | None = None
     api: Api | None = None
     memory_bytes: int | None = None
-    log_file_mib: int = 20  # of each log four and the present one are kept
+    log_file_mib: int = 20  # each log keeps its current file and four older ones
 
 
 def caddy_config(settings: ProxySettings) -> JsonObject:
-    """The whole configuration. `settings.http_port` must be a real port here."""
+    """Returns the whole configuration. `settings.http_port` must not be 0."""
     apps: JsonObject = {
         "http": {
             "http_port": settings.http_port,
@@ -103,7 +102,7 @@ def _servers(settings: ProxySettings) -> JsonObject:
         return {"apps": _server(plain, to_apps) | {"protocols": ["h1"]}}
     secure = f"{settings.listen_address}:{settings.tls.https_port}"
     return {
-        # Not h3: a client's connections are bounded by address, and those are counted for TCP.
+        # No h3: the limit on connections per client address counts TCP only.
         "apps": _server(secure, to_apps)
         | {"protocols": ["h1", "h2"], "tls_connection_policies": [{}]},
         "redirect": _server(plain, [https_redirect(settings.tls.https_port)])
@@ -112,7 +111,7 @@ def _servers(settings: ProxySettings) -> JsonObject:
 
 
 def _server(listen: str, its_routes: list[JsonObject]) -> JsonObject:
-    """No limit on a response's or a body's duration: long polls, streams and big uploads live."""
+    """Returns a server without a time limit on bodies, for long polls, streams and big uploads."""
     return {
         "listen": [listen],
         "automatic_https": {"disable_redirects": True, "disable_certificates": True},
@@ -161,10 +160,10 @@ def _logs(settings: ProxySettings) -> JsonObject:
 
 
 def _log(path: Path, *, roll_mib: int) -> JsonObject:
-    """A rolling file of JSON lines, without headers and query strings: they may hold secrets.
+    """Returns a rotating log of JSON lines, without headers and query strings (possible secrets).
 
-    What a client chose is cut: with long lines, the files would be full, and what apps were asked
-    be lost, before it was read.
+    Values that a client chose are cut: long lines would fill the files, and lines would be deleted
+    before the gateway has read them.
     """
     removed = ("request>headers", "request>tls", "resp_headers", "user_id")
     fields: JsonObject = {name: {"filter": "delete"} for name in removed}
@@ -178,12 +177,12 @@ def _log(path: Path, *, roll_mib: int) -> JsonObject:
             "mode": "0600",
             "roll_size_mb": roll_mib,
             "roll_keep": 4,
-            "roll_gzip": False,  # they are read to their ends after they were rolled
+            "roll_gzip": False,  # the gateway reads the rest of a file after its rotation
         },
         "encoder": {"format": "filter", "wrap": {"format": "json"}, "fields": fields},
     }
 
 
-def _cut(most: int, *, of: str = ".") -> JsonObject:
-    """Keeps the first characters of a field, up to one that is not `of` this class."""
-    return {"filter": "regexp", "regexp": f"(?s)^({of}{{0,{most}}}).*", "value": "$1"}
+def _cut(max_characters: int, *, of: str = ".") -> JsonObject:
+    """Returns a filter that keeps a field's first characters while they are in the class `of`."""
+    return {"filter": "regexp", "regexp": f"(?s)^({of}{{0,{max_characters}}}).*", "value": "$1"}

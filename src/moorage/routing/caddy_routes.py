@@ -1,11 +1,11 @@
-"""Where the proxy sends a request, as pure data: one static route for all apps.
+"""Makes the proxy's routes as pure data: one static route for all apps.
 
-A request goes to the address that `router` keeps for its host. Where there is none, the gateway is
-asked first, without the request's body, whether it can wake an app there (`waking`); the request
-itself waits untouched. The same is asked, once, when the app went away before it answered, of
-requests of which nothing can have been acted on. Where no app is to be had, or it does not answer,
-the gateway's fallback socket answers (`pages`); where the gateway is down as well, a page of the
-proxy's own. The format is Caddy 2's JSON (caddyserver.com/docs/json).
+A request goes to the address that `router` keeps for its host. If there is none, the proxy asks the
+gateway, without the request's body, to wake the app (`waking`); the request itself waits. It also
+asks, once, when an app went away before it answered, if the app cannot have acted on the request.
+If there is no app, or it does not answer, the gateway's fallback socket answers (`pages`). If the
+gateway is down too, the proxy sends a page of its own. The format is Caddy 2's JSON
+(caddyserver.com/docs/json).
 """
 
 from dataclasses import dataclass
@@ -19,21 +19,21 @@ FALLBACK_SOCKET = "fallback.sock"
 """In `run_dir`: where the gateway serves `pages.fallback_app`."""
 
 WAKE_SOCKET = "wake.sock"
-"""In `run_dir`: where it serves `waking.waking_app`. HEAD / is answered 204 when the host leads to
-an app now; anything else means that no app is to be had. Held questions can't keep pages away, as
-pages have another socket."""
+"""In `run_dir`: where the gateway serves `waking.waking_app`. It answers HEAD / with 204 if the
+host has an app now, otherwise with another status. Pages have a socket of their own, so that
+waiting questions cannot block them."""
 
 PROBE_HEADER = "X-Moorage-Probe"
-"""In a request of the gateway's own: what tells it from visits, see `probe` in the access log."""
+"""Marks the gateway's own requests; its value is `probe` in the access log."""
 
 FALLBACK_HEADER = "X-Moorage-Fallback"
-"""In a response: not the app, but the gateway or the proxy wrote this. Removed from apps' own."""
+"""Marks responses of the gateway or the proxy; removed from responses of apps."""
 
 _APP_HEADER_BYTES = 16_384
-"""Of an app's answer, 1xx ones before it included. In the proxy's memory many small fields take 60
-times their bytes, for as long as a client takes to read the answer."""
+"""Limit for an app's response, with the 1xx responses before it. In the proxy's memory, many small
+fields take 60 times their bytes until the client has read the response."""
 
-_OWN_HEADER_BYTES = 65_536  # of the gateway's answers: a 402 tells its challenges in them
+_OWN_HEADER_BYTES = 65_536  # of the gateway's responses: a 402 has its challenges in headers
 
 JsonObject = dict[str, Any]
 
@@ -52,17 +52,17 @@ class Api:
 
 
 def routes(api: Api | None, base_domain: str) -> list[JsonObject]:
-    """Of every request that may be for an app, in the order in which they are tried."""
+    """Returns the routes of all requests, in the order in which they are tried."""
     ours = [] if api is None else [_api_route(api)]
     served = _served_route(base_domain)
     return [*ours, _app_route(served), _no_host_route(), {"handle": _fallback("404")}]
 
 
 def _app_route(served: JsonObject) -> JsonObject:
-    """Any well-formed host that `routes/` has a file for.
+    """Returns the route of every well-formed host.
 
-    The host is put into a path only as the pattern captured it. The glob reads the one name in
-    `routes/<host>`; with `first_exist_fallback` no further file is touched.
+    Only the host that the pattern captured becomes part of a path. The glob reads the one name in
+    `routes/<host>`; with `first_exist_fallback`, Caddy touches no further file.
     """
     return {
         "match": [
@@ -84,7 +84,7 @@ def _app_route(served: JsonObject) -> JsonObject:
 
 
 def _no_host_route() -> JsonObject:
-    """HTTP/1.0 may leave the host out (RFC 9112, 3.2); one that is empty Caddy refuses itself."""
+    """Answers HTTP/1.0 requests without a host (RFC 9112, 3.2); Caddy refuses an empty one."""
     sentence = "The request names no host, so no app can be meant. Send a Host header."
     plain = f'{{"error":"{sentence}","code":"host_missing","retryable":false}}'
     return {
@@ -95,10 +95,10 @@ def _no_host_route() -> JsonObject:
 
 
 def _again_route(served: JsonObject) -> JsonObject:
-    """Asks the gateway for an app when there was none; the request goes there, once more at most.
+    """Asks the gateway to bring up an app that was not there, and sends the request once more.
 
-    Only if the app can't have acted on it: its connection was never made, so that its body is
-    unread; or its method is safe (RFC 9110, 9.2.1), it has no body, and no answer had begun.
+    Only if the app can't have acted on it: either no connection was made, so the body is unread;
+    or the method is safe (RFC 9110, 9.2.1), there is no body, and no response had begun.
     """
     dialled = f"^dial (unix {SOCKETS_DIR}/|tcp )"
     unreached = {"vars_regexp": {"{http.error.message}": {"pattern": dialled}}}
@@ -124,7 +124,7 @@ def _again_route(served: JsonObject) -> JsonObject:
 
 
 def _served_route(base_domain: str) -> JsonObject:
-    """To the app, if its host has one."""
+    """Returns the route to the app, for hosts that have a file in `routes/`."""
     return {
         "match": [
             {
@@ -146,7 +146,7 @@ def _served_route(base_domain: str) -> JsonObject:
 
 
 def _port_route() -> JsonObject:
-    """To an app that has a TCP port: the name of its route's file is what is dialled."""
+    """Returns the route to an app with a TCP port: the file's name is the address to dial."""
     name = {"name": "port", "pattern": "^/[^/]+/(.+:[0-9]+)$"}
     return {
         "match": [{"vars_regexp": {_ROUTE_FILE: name}}],
@@ -156,15 +156,15 @@ def _port_route() -> JsonObject:
 
 
 def _socket_route() -> JsonObject:
-    """To an app that has a unix socket."""
+    """Returns the route to an app with a unix socket."""
     return {"handle": [_app_proxy(f"unix/{SOCKETS_DIR}{_ROUTE_FILE}")]}
 
 
 def _waking_proxy(page_status: str, served: JsonObject) -> JsonObject:
-    """Asks the gateway for an app, then looks for it again; the request goes on as it came.
+    """Asks the gateway to wake the app, then sends the unchanged request there.
 
-    A method changed to HEAD leaves the request's body unread (the forward_auth directive's way). It
-    has no time limit here: the gateway bounds it, and can't leave it open when it ends.
+    Asking with HEAD leaves the request's body unread (as the forward_auth directive does). There is
+    no time limit here: the gateway has one, and its connections close when it ends.
     """
     request = _trusted_request_headers()
     request["delete"] += ["Connection", "Upgrade", *_BODY_HEADERS]
@@ -189,15 +189,15 @@ def _waking_proxy(page_status: str, served: JsonObject) -> JsonObject:
 
 
 def _logged(key: str, value: str) -> JsonObject:
-    """Adds a field to the request's line in the access log."""
+    """Returns a handler that adds a field to the request's line in the access log."""
     return {"handler": "log_append", "key": key, "value": value}
 
 
 def _app_proxy(dial: str) -> JsonObject:
-    """To the app, streaming both ways. What clients say in forwarding headers is replaced.
+    """Proxies to the app, streaming both ways, and replaces the client's forwarding headers.
 
-    Idle connections are dropped after a second: sooner than common servers drop theirs (Node 5 s,
-    gunicorn 2 s), so that no request is sent into a connection being closed.
+    Closes idle connections after a second, earlier than common servers do (Node 5 s, gunicorn 2 s),
+    so that no request is sent into a connection that is being closed.
     """
     return {
         "handler": "reverse_proxy",
@@ -215,16 +215,16 @@ def _app_proxy(dial: str) -> JsonObject:
 
 
 def _fallback(proxy_status: str) -> list[JsonObject]:
-    """The gateway's page for this host, and a line in the log that says so."""
+    """Answers with the gateway's page for this host, and logs its status as `page`."""
     return [_logged("page", proxy_status), _fallback_proxy()]
 
 
 def _fallback_after_app() -> list[JsonObject]:
-    """The same where an app failed: it may have taken the request's body, which then is gone."""
+    """Does the same after an app failed; it may have read the request's body already."""
     with_body = {"handle": [_fallback_proxy()]}
     without = _fallback_proxy()
     another = {"handler": "rewrite", "method": "POST"}
-    without["rewrite"] = {"method": "GET"}  # changed to which, Caddy sends no body
+    without["rewrite"] = {"method": "GET"}  # on a change to GET, Caddy sends no body
     without["headers"]["request"]["delete"] += _BODY_HEADERS
     return [
         _logged("page", _ERROR_STATUS),
@@ -237,7 +237,7 @@ def _fallback_after_app() -> list[JsonObject]:
 
 
 def _fallback_proxy() -> JsonObject:
-    """To the gateway's page for this host; the page is plain HTTP, also to a WebSocket client."""
+    """Proxies to the gateway's page, as plain HTTP even if the client asked for a WebSocket."""
     request = _trusted_request_headers()
     request["delete"] += ["Connection", "Upgrade"]
     return {
@@ -277,7 +277,7 @@ def _api_route(api: Api) -> JsonObject:
 
 
 def _trusted_request_headers() -> JsonObject:
-    """The proxy writes X-Forwarded-For, -Host and -Proto itself; the rest a client could forge."""
+    """Removes headers that a client could forge; Caddy sets X-Forwarded-For, -Host and -Proto."""
     return {
         "delete": ["Forwarded", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Moorage-*"],
         "set": {"X-Real-Ip": ["{http.request.remote.host}"]},
@@ -285,7 +285,7 @@ def _trusted_request_headers() -> JsonObject:
 
 
 def error_routes() -> list[JsonObject]:
-    """The proxy's own answers, when app and gateway are both silent: a page or JSON."""
+    """Returns the proxy's own answers, a page or JSON, for when the gateway is down too."""
     headers = _OURS | {"Retry-After": ["5"]}
     sentence = "The gateway is starting or down. Please try again in a few seconds."
     page = (
@@ -314,7 +314,7 @@ def _static(status: int, body: str, headers: dict[str, list[str]]) -> JsonObject
 
 
 def https_redirect(https_port: int) -> JsonObject:
-    """From plain HTTP to the same address by HTTPS, with method and body."""
+    """Redirects plain HTTP to the same address by HTTPS, keeping method and body."""
     port = "" if https_port == 443 else f":{https_port}"
     location = f"https://{{http.request.host}}{port}{{http.request.uri}}"
     return {

@@ -1,7 +1,7 @@
-"""Request bodies that nobody wants: read to their ends and dropped, for a while and in turn.
+"""Reads and discards the bodies of requests that get a page.
 
-Many clients read no answer before they have sent everything. Those who send slowly must not have
-every connection of the pages, though: beyond these bounds the answer comes at once.
+Many clients read no answer before they have sent everything. Slow ones must not take every
+connection of the pages: beyond these limits the answer comes at once.
 """
 
 import asyncio
@@ -12,30 +12,30 @@ from starlette.requests import Request
 
 from moorage.routing.waking import Visitor
 
-MOST_BODY_BYTES = 128 * 1024 * 1024
-MOST_BODY_SECONDS = 30.0
-MOST_BODIES = 500
-MOST_BODIES_PER_VISITOR = 32
+MAX_BODY_BYTES = 128 * 1024 * 1024
+MAX_BODY_SECONDS = 30.0
+MAX_BODIES = 500
+MAX_BODIES_PER_VISITOR = 32
 
 
 class DroppedBodies:
-    """The bodies that are being read now."""
+    """Discards request bodies; counts how many it is reading, in all and per visitor."""
 
     def __init__(self, visitor: Visitor) -> None:
         self._visitor = visitor
         self._of_visitor: Counter[str | None] = Counter()
 
     async def drop(self, request: Request) -> None:
-        """Read the request's body, within the bounds. Raises ClientDisconnect."""
+        """Reads and discards the request's body, within the limits. Raises ClientDisconnect."""
         visitor = self._visitor(request)
-        if self._of_visitor.total() >= MOST_BODIES:
+        if self._of_visitor.total() >= MAX_BODIES:
             return
-        if visitor is not None and self._of_visitor[visitor] >= MOST_BODIES_PER_VISITOR:
+        if visitor is not None and self._of_visitor[visitor] >= MAX_BODIES_PER_VISITOR:
             return
         self._of_visitor[visitor] += 1
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(MOST_BODY_SECONDS):
+                async with asyncio.timeout(MAX_BODY_SECONDS):
                     await _read(request)
         finally:
             self._of_visitor[visitor] -= 1
@@ -47,5 +47,5 @@ async def _read(request: Request) -> None:
     dropped = 0
     async for chunk in request.stream():
         dropped += len(chunk)
-        if dropped > MOST_BODY_BYTES:
+        if dropped > MAX_BODY_BYTES:
             return

@@ -1,11 +1,11 @@
-"""Host names as routes know them: lower case, ASCII labels, no port, no trailing dot."""
+"""Checks host names as routes use them: lower case, ASCII labels, no port, no trailing dot."""
 
 import re
 
 from moorage.errors import InvalidField
 
 LABEL_PATTERN = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-"""One DNS label (RFC 1123), in a syntax that Python and the proxy (RE2) read alike."""
+"""One DNS label (RFC 1123), in a syntax that means the same to Python and the proxy (RE2)."""
 
 HOST_PATTERN = rf"{LABEL_PATTERN}(?:\.{LABEL_PATTERN})*"
 
@@ -15,7 +15,7 @@ _HOST = re.compile(HOST_PATTERN)
 
 
 def is_host(text: str) -> bool:
-    """Whether `text` is a host name that may become a path component: labels and dots only."""
+    """Returns whether `text` is a host name. It is then also safe as a path component."""
     return len(text) <= 253 and _HOST.fullmatch(text) is not None
 
 
@@ -28,7 +28,7 @@ def check_host(host: str, *, max_length: int) -> None:
 
 
 def host_of_header(header: str) -> str:
-    """The host in a `Host` header: without its port and trailing dot, letter case kept."""
+    """Returns the host in a `Host` header, without port and trailing dot, letter case kept."""
     if header.startswith("["):
         return header.partition("]")[0] + "]"
     return header.partition(":")[0].removesuffix(".")

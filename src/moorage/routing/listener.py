@@ -1,4 +1,4 @@
-"""A unix socket to serve on, wherever its directory lies."""
+"""Makes unix sockets to serve on, at paths of any length."""
 
 import contextlib
 import os
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def listen_unix(path: Path) -> socket.socket:
-    """A listening, non-blocking unix socket at `path`, for this user only; replaces an old one.
+    """Returns a listening, non-blocking unix socket at `path`, for this user; replaces an old one.
 
-    It is bound through its open directory (`/proc/self/fd/N/name`), since a path of more than 107
-    bytes does not fit into `sun_path` (unix(7)), which a data directory easily is.
+    It is bound through its open directory (`/proc/self/fd/N/name`), as a path of more than 107
+    bytes, common below a data directory, does not fit into `sun_path` (unix(7)).
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)

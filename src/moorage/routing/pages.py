@@ -1,7 +1,7 @@
-"""What a visitor sees where no app answers: a page for browsers, JSON for everybody else.
+"""Answers visitors where no app does: a page for browsers, JSON for other clients.
 
-The proxy hands over whatever it has no socket for, or whose app does not answer. Every response
-carries `X-Moorage-Fallback`, which the proxy removes from apps' own responses.
+The proxy sends requests here if their host has no app, or the app does not answer. Every response
+has `X-Moorage-Fallback`, which the proxy removes from responses of apps.
 """
 
 import base64
@@ -37,29 +37,29 @@ class HostState(StrEnum):
     FAILED = "failed"  # no deployment has succeeded yet, and the last one failed
     SUSPENDED = "suspended"  # out of credits
     BLOCKED = "blocked"  # suspended by the operator
-    NO_SPACE = "no_space"  # ended as the gateway's disk was nearly full
-    STOPPED = "stopped"  # should run and does not: it is being started again
-    CRASH_LOOPING = "crash_looping"  # ended again and again, and is started ever less often
-    UNHEALTHY = "unhealthy"  # runs, and does not answer
-    ASLEEP = "asleep"  # idle and stopped, and more requests wait for it than are held
-    NO_ROOM = "no_room"  # idle and stopped, and the machine has no memory for it now
+    NO_SPACE = "no_space"  # stopped because the gateway's disk was nearly full
+    STOPPED = "stopped"  # should run but does not; it is being restarted
+    CRASH_LOOPING = "crash_looping"  # crashed repeatedly; it is restarted after growing pauses
+    UNHEALTHY = "unhealthy"  # runs, but does not answer
+    ASLEEP = "asleep"  # stopped while idle, and too many requests already wait for it
+    NO_ROOM = "no_room"  # stopped while idle, and the machine has no memory for it now
 
 
 @dataclass(frozen=True)
 class Absence:
-    """Why no app answers at a host; when to ask again, if that is known better than in general."""
+    """Why no app answers at a host, and when to try again, if not after the page's usual time."""
 
     state: HostState
     retry_after_seconds: int | None = None
 
 
 Lookup = Callable[[str], Awaitable[Absence]]
-"""From a host name, lower case and without port, to why no app answers there."""
+"""Returns why no app answers at a host name (lower case, without port)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """One answer, for people and for programs; `hint` and `next_actions` may name $gateway."""
+    """One answer, for people and for programs; `hint` and `next_actions` may contain $gateway."""
 
     status: int
     code: str
@@ -177,7 +177,7 @@ _APEX = Page(
 def fallback_app(
     lookup: Lookup, *, base_domain: str, gateway_url: str, visitor: Visitor
 ) -> Starlette:
-    """The app behind the proxy's fallback socket; `gateway_url` is the API's public address."""
+    """Returns the app for the proxy's fallback socket; `gateway_url` is the API's public URL."""
     pages = _Pages(
         lookup,
         DroppedBodies(visitor),
@@ -188,7 +188,7 @@ def fallback_app(
 
 
 def render(page: Page, *, host: str, gateway_url: str, browser: bool) -> Response:
-    """`page` as HTML or JSON. Nothing in it comes from the request but `host`, escaped."""
+    """Returns `page` as HTML or JSON. Of the request it contains only `host`, escaped."""
     headers = {
         "Cache-Control": "no-store",
         "Vary": "Accept",
@@ -256,7 +256,7 @@ class _Pages:
 
 
 def _to_lower_case(request: Request) -> Response:
-    """To the same address in lower case, the form that routes have; method and body are kept."""
+    """Redirects to the host in lower case, as routes have it, keeping method and body."""
     host = request.headers["host"].lower()
     path = request.scope["raw_path"].decode("ascii")
     location = f"{request.headers.get('x-forwarded-proto', 'http')}://{host}{path}"
@@ -267,7 +267,7 @@ def _to_lower_case(request: Request) -> Response:
 
 
 def _is_browser(headers: Headers) -> bool:
-    """Whether HTML is asked for by name; `*/*`, as curl and most libraries send, means JSON."""
+    """Returns whether the client asks for HTML by name; curl and most libraries send `*/*`."""
     return "text/html" in headers.get("accept", "")
 
 

@@ -1,4 +1,4 @@
-"""Whether an app answers at its public address: asked through the proxy, as a client would."""
+"""Checks whether an app answers at its public address, through the proxy, as a client would."""
 
 import asyncio
 import socket
@@ -18,11 +18,11 @@ class Answer(StrEnum):
     APP = "app"  # with any status below 500, 404 included
     APP_ERROR = "app_error"  # the app itself, with 500 or above
     FALLBACK = "fallback"  # the gateway or the proxy, in place of the app
-    UNREACHABLE = "unreachable"  # nobody, within the time given
+    UNREACHABLE = "unreachable"  # nobody, before the timeout
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """What came back; `status` is None when nothing did."""
+    """The result of a request; `status` is None if nobody answered."""
 
     answer: Answer
     status: int | None = None
@@ -38,10 +38,10 @@ async def probe(
     tls: ssl.SSLContext | None = None,
     token: str = "",
 ) -> Probe:
-    """One GET of `path` at `host`, sent to the proxy's `port` at `address` (IPv4).
+    """Sends one GET of `path` at `host` to the proxy's `port` at `address` (IPv4).
 
-    Redirects are an answer and not followed. With `tls` it is HTTPS, with `host` as SNI. `token`
-    is what tells it from a visit, in the access log.
+    Redirects are an answer and not followed. With `tls` it is HTTPS, with `host` as SNI. The access
+    log has `token`, which marks the request as the gateway's own.
     """
     url = f"{'http' if tls is None else 'https'}://{host}:{port}{path}"
     connector = aiohttp.TCPConnector(
@@ -67,9 +67,9 @@ async def answers(
     tls: ssl.SSLContext | None = None,
     token: str = "",
 ) -> bool:
-    """Whether the app at `host` answers with a status below 500 before `timeout_seconds` are over.
+    """Returns whether the app at `host` answers with a status below 500 within `timeout_seconds`.
 
-    Asks again until then: the first certificate of a host takes a while.
+    Repeats the request until then: the first certificate of a host takes a while.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_seconds
@@ -92,7 +92,7 @@ def _judge(status: int, *, fallback: bool) -> Probe:
 
 
 class _Fixed(AbstractResolver):
-    """Every name is one address: the proxy is asked, whatever DNS says."""
+    """Resolves every name to one address, the proxy's."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -100,7 +100,7 @@ class _Fixed(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The proxy's address, under the name asked for."""
+        """Returns the proxy's address."""
         return [
             ResolveResult(
                 hostname=host,
@@ -113,4 +113,4 @@ class _Fixed(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Does nothing."""

@@ -1,7 +1,7 @@
-"""What the proxy takes out of an app's response headers, as pure data: what would reach other apps.
+"""Makes the handlers that remove response headers with which an app could affect other apps.
 
-A browser counts all hosts below one registered domain as one site unless the public suffix list
-says otherwise, and so lets one app set, or clear, the cookies of all of them.
+A browser treats all hosts below one registered domain as one site, unless the public suffix list
+says otherwise. One app could then set or clear the cookies of all of them.
 """
 
 import re
@@ -10,18 +10,19 @@ from typing import Any
 JsonObject = dict[str, Any]
 
 _DOMAIN_ATTRIBUTE = "(?i);[^;=]*domain[^;=]*=[^;]*"
-"""In a cookie. Attributes are split at `;` whatever quotes say, and names are trimmed of what each
-client takes for white space (RFC 6265, 5.2): so any name that has the word in it is meant."""
+"""Matches a cookie's Domain attribute. Clients split attributes at `;` even within quotes, and
+differ in the white space they trim (RFC 6265, 5.2): so it matches any name with the word in it."""
 
 _CLEARS_COOKIES = r'"(?:cookies|\*)"'
-"""In Clear-Site-Data: those of every host of the registered domain (W3C Clear Site Data, 3.1)."""
+"""Matches in Clear-Site-Data what clears the cookies of all hosts of the registered domain
+(W3C Clear Site Data, 3.1)."""
 
 
 def cleaning(base_domain: str, *, removed: tuple[str, ...]) -> list[JsonObject]:
-    """Handlers to stand before an app's proxy; they change its answers, 1xx and 101 included.
+    """Returns handlers for an app's route that change its responses, 1xx and 101 included.
 
-    Fields named in `removed` are left out of all. At a host that shares more than its last label
-    with the base domain, cookies are the host's alone: they lose their Domain attribute.
+    They remove the fields named in `removed`. At a host that shares more than its last label with
+    the base domain, cookies lose their Domain attribute, so that they are for this host alone.
     """
     return [
         {"handler": "headers", "response": {"deferred": True, "delete": list(removed)}},

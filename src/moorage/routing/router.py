@@ -1,14 +1,14 @@
-"""Which app a host name leads to, as two small directories that the proxy reads on each request.
+"""Keeps the routes from host names to apps, in two directories that the proxy reads per request.
 
     run_dir/routes/<host>/<name>          an empty file; its name says where the app is
     run_dir/sockets/<host>/<generation>   a symlink to the app's unix socket, if it has one
 
 The name is `host:port`, which the proxy dials, or a generation, whose symlink it dials. A switch
 renames the one file in `routes/<host>`, so it is atomic and the proxy is never reloaded. The proxy
-pools its connections by what it dials, and a generation is part of that: the moment after a switch
-no request reaches the old app any more, not even over a connection that was kept alive, and a host
-name given to another project can't lead to its former app. The previous generation's symlink stays
-until the next switch, for a request that had just looked it up.
+pools its connections by the path it dials, which contains the generation. So after a switch no
+request reaches the old app, not even over a connection that was kept alive, and a host name given
+to another project can't reach its former app. The previous generation's symlink stays until the
+next switch, for a request that has just looked it up.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ MAX_HOST_LENGTH = SUN_PATH_BYTES - 1 - len(f"{SOCKETS_DIR}//") - _GENERATION_LEN
 
 
 class Router:
-    """The routes of one gateway, kept in `run_dir`. Its calls are a few system calls each.
+    """The routes of one gateway, kept in `run_dir`. Each method makes a few system calls.
 
-    Raises InvalidField when names under `base_domain` would not fit into a socket's path; the
-    length of `run_dir` itself does not matter, as the proxy dials relative to it.
+    Raises InvalidField if names under `base_domain` would not fit into a socket's path. The length
+    of `run_dir` does not matter, as the proxy dials relative to it.
     """
 
     def __init__(self, run_dir: Path, base_domain: str) -> None:
@@ -55,11 +55,11 @@ class Router:
         self._clear_leftovers()
 
     def host(self, name: str) -> str:
-        """The host name at which the project `name` answers."""
+        """Returns the host name of the project `name`."""
         return f"{name}.{self._base_domain}"
 
     def point(self, host: str, target: Address) -> None:
-        """From now on `host` leads to `target`. Atomic; pointing again is free.
+        """Routes `host` to `target`. Atomic; does nothing if it is routed there already.
 
         Raises InvalidField for a host that is no host name or is too long.
         """
@@ -79,14 +79,14 @@ class Router:
                 link.unlink()
 
     def remove(self, host: str) -> None:
-        """From now on `host` leads nowhere; no error when it never did."""
+        """Removes the route of `host`, if it has one."""
         check_host(host, max_length=MAX_HOST_LENGTH)
         for directory in (self._routes / host, self._sockets / host):
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(directory)
 
     def routes(self) -> dict[str, Address]:
-        """Every host that leads to an app, and where that is."""
+        """Returns the address of the app of every host that has a route."""
         found = {}
         for directory in self._routes.iterdir():
             target = self.target(directory.name)
@@ -95,7 +95,7 @@ class Router:
         return found
 
     def target(self, host: str) -> Address | None:
-        """Where the app is that `host` leads to; None when it leads nowhere."""
+        """Returns the address that `host` is routed to; None if it has no route."""
         if not is_host(host):
             return None
         name = self._name(host)
@@ -110,7 +110,7 @@ class Router:
         (markers / name).touch(mode=0o600)
 
     def _name(self, host: str) -> str | None:
-        # Asked of every app that runs, every few seconds, and so without making paths.
+        # Called for every running app every few seconds: making Path objects would be slow.
         try:
             with os.scandir(f"{self._routes}/{host}") as markers:
                 return next((marker.name for marker in markers), None)
@@ -118,7 +118,7 @@ class Router:
             return None
 
     def _named(self, host: str, name: str) -> Address | None:
-        """What the name of a route's file says."""
+        """Returns the address that the name of a route's file stands for."""
         if ":" in name:
             return Address(name)
         try:
@@ -127,7 +127,7 @@ class Router:
             return None
 
     def _clear_leftovers(self) -> None:
-        """Remove what a crash between two steps of `point` or `remove` left."""
+        """Removes files that a crash within `point` or `remove` left."""
         for directory in self._routes.iterdir():
             if self.target(directory.name) is None:
                 shutil.rmtree(directory)

@@ -1,11 +1,11 @@
-"""Holding requests while their app is woken: what the proxy asks before it says that none is there.
+"""Answers the proxy's question whether a host has an app, after waking the app if it sleeps.
 
-The proxy keeps the request itself, body and all; only a question without a body waits here, so a
-thousand held uploads cost the gateway a thousand small tasks.
+The proxy keeps the request with its body; only a question without a body waits here, so a thousand
+held uploads cost the gateway a thousand small tasks.
 
-The places are shared out: to a host, to all apps of one owner, to a visitor's address. When all are
-taken, an owner who has fewer gets one of whoever has most. Who gets none has its app woken all the
-same, and is told to come again.
+The number of waiting requests is limited per host, per owner and per visitor's address. When all
+places are taken, an owner with fewer places gets one from the owner with the most. A request that
+gets no place wakes its app too, but is told to try again.
 """
 
 import asyncio
@@ -24,33 +24,33 @@ from moorage.routing.hosts import host_of_header
 
 log = structlog.get_logger()
 
-MOST_HELD = 4096
-MOST_HELD_PER_HOST = 512
-MOST_HELD_PER_OWNER = 1024
-MOST_HELD_PER_VISITOR = 256
-"""More requests than these are not held: they get the page that tells when to try again."""
+MAX_HELD = 4096
+MAX_HELD_PER_HOST = 512
+MAX_HELD_PER_OWNER = 1024
+MAX_HELD_PER_VISITOR = 256
+"""Requests beyond these limits are not held: they get the page that says when to try again."""
 
-MOST_QUESTIONS = MOST_HELD + 1024
-"""Connections that questions may take: those that are held, and those being refused."""
+MAX_QUESTIONS = MAX_HELD + 1024
+"""Connections that questions may take, both those that are held and those being refused."""
 
 Wake = Callable[[str], Awaitable[bool]]
-"""Brings up the app at a host, lower case and without port, if it sleeps or is being started.
+"""Wakes the app at a host (lower case, without port) if it sleeps, or waits while it starts.
 
-Returns when that is over: whether the host leads to an app now. At once for any other host.
+Returns whether the host has an app now. Returns at once for any other host.
 """
 
 Owner = Callable[[str], Awaitable[str | None]]
-"""Whose app is at a host, lower case and without port; None when there is none."""
+"""Returns the owner of the app at a host (lower case, without port); None if there is no app."""
 
 Visitor = Callable[[Request], str | None]
-"""Whom a request's places are counted to, by address; None where that is not known."""
+"""Returns the client address whose limit a request counts towards; None if it is not known."""
 
 _AWAKE, _NOBODY = 204, 404
 
 
 @dataclass(eq=False)
 class _Place:
-    """One request that is held; `taken` is set when somebody else gets its place."""
+    """The place of one held request; `taken` is set when another request gets it."""
 
     host: str
     owner: str
@@ -59,7 +59,7 @@ class _Place:
 
 
 def waking_app(wake: Wake, *, owner: Owner, visitor: Visitor) -> Starlette:
-    """The app behind the socket at which the proxy asks, by HEAD / with the host in question."""
+    """Returns the app for the socket at which the proxy asks, by HEAD / with the request's host."""
     return Starlette(routes=[Route("/", Waking(wake, owner=owner, visitor=visitor).answer)])
 
 
@@ -77,7 +77,7 @@ class Waking:
         self._unheld: dict[str, asyncio.Task[bool]] = {}
 
     async def answer(self, request: Request) -> Response:
-        """204 once the host leads to an app, 404 when it does not and won't."""
+        """Answers 204 once the host has an app, 404 if it has none or the request is not held."""
         host = host_of_header(request.headers.get("host", ""))
         owner = await self._owner(host)
         if owner is None:
@@ -94,15 +94,15 @@ class Waking:
         return Response(status_code=_AWAKE if awake else _NOBODY)
 
     def _is_room_for(self, place: _Place) -> bool:
-        """Whether it may be held; when all places are taken, one is made free if that is fair."""
-        if self._of_host[place.host] >= MOST_HELD_PER_HOST:
+        """Returns whether the request may be held; takes a place from the largest owner if fair."""
+        if self._of_host[place.host] >= MAX_HELD_PER_HOST:
             return False
         own = len(self._of_owner.get(place.owner, ()))
-        if own >= MOST_HELD_PER_OWNER:
+        if own >= MAX_HELD_PER_OWNER:
             return False
-        if place.visitor is not None and self._of_visitor[place.visitor] >= MOST_HELD_PER_VISITOR:
+        if place.visitor is not None and self._of_visitor[place.visitor] >= MAX_HELD_PER_VISITOR:
             return False
-        if self._in_all < MOST_HELD:
+        if self._in_all < MAX_HELD:
             return True
         largest = max(self._of_owner.values(), key=len)
         if len(largest) <= own + 1:
@@ -120,7 +120,7 @@ class Waking:
             self._of_visitor[place.visitor] += 1
 
     def _leave(self, place: _Place) -> None:
-        """Free a place, unless that was done when somebody else got it."""
+        """Frees a place, unless another request has got it already."""
         places = self._of_owner.get(place.owner)
         if places is None or place not in places:
             return
@@ -133,7 +133,7 @@ class Waking:
             _less(self._of_visitor, place.visitor)
 
     def _wake_unheld(self, host: str) -> None:
-        """Have the app come up for those who are told to come again; once at a time."""
+        """Wakes the app for requests that are not held; one task per host at a time."""
         if host not in self._unheld:
             task = asyncio.ensure_future(self._wake(host))
             self._unheld[host] = task
@@ -154,7 +154,7 @@ def _less(counts: Counter[str], key: str) -> None:
 async def _unless(
     waking: Awaitable[bool], *, gone: Awaitable[object], taken: Awaitable[object]
 ) -> bool:
-    """What `waking` gives; False, without waiting further, when one of the others is over first."""
+    """Returns the result of `waking`; False as soon as one of the others is done first."""
     woken = asyncio.ensure_future(waking)
     ends = [asyncio.ensure_future(gone), asyncio.ensure_future(taken)]
     try:

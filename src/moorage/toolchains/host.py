@@ -1,7 +1,7 @@
-"""What programs the machine itself has for apps, and in which versions.
+"""Finds the programs that the machine itself has for apps, and their versions.
 
-Only what lies where apps see it: below /usr, on the PATH they are given. Programs that take long to
-start say their version in a file beside them; the others are asked.
+Searches only where apps see it: below /usr, on their PATH. Reads the versions of programs that
+start slowly from files beside them; runs the others to ask.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from pathlib import Path
 
 BIN = (Path("/usr/local/bin"), Path("/usr/bin"))
 _SECONDS = 5.0
-_HEAD = 4096  # characters of a file that say its version
+_HEAD = 4096  # characters of a file in which its version is looked for
 
-# How each is asked for its version.
+# The command that prints each program's version.
 _QUESTIONS = {
     "node": ("node", "--version"),
     "bun": ("bun", "--version"),
@@ -32,7 +32,7 @@ _QUESTIONS = {
     "bundler": ("bundle", "--version"),
     "gradle": ("gradle", "--version"),
 }
-# Those that come with the gateway's own packages.
+# Programs that the gateway's own packages contain.
 _BUNDLED = {"caddy": ("caddy", "version"), "uv": ("uv", "--version")}
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 _PACKAGE_VERSION = re.compile(r'"version"\s*:\s*"(\d+\.\d+\.\d+)"')
@@ -44,9 +44,9 @@ _PYTHON = re.compile(r"python3\.\d{1,2}\Z")
 async def host_versions(
     path: Sequence[Path] = BIN, *, bundled: Path = Path(sys.executable).parent
 ) -> dict[str, tuple[str, ...]]:
-    """The version of each program the machine has, and of every Python 3, by program.
+    """Returns the versions of each program on the machine, by program; every Python 3 counts.
 
-    Programs of the gateway's own packages are looked for in `bundled` first.
+    Looks for programs of the gateway's own packages in `bundled` first.
     """
     found = await asyncio.to_thread(_written, path)
     questions = list(_QUESTIONS.items())
@@ -65,7 +65,7 @@ async def host_versions(
 
 
 def _written(path: Sequence[Path]) -> dict[str, tuple[str, ...]]:
-    """The versions that files say."""
+    """Returns the versions that can be read from files."""
     readers: dict[str, tuple[str, Callable[[Path], str]]] = {
         **{name: (name, _of_package) for name in ("npm", "pnpm", "yarn")},
         "java": ("java", _of_java),
@@ -82,7 +82,7 @@ def _written(path: Sequence[Path]) -> dict[str, tuple[str, ...]]:
 
 
 def _of_package(program: Path) -> str:
-    """The version of the npm package whose program this is."""
+    """Returns the version of the npm package that contains this program; "" if none is found."""
     for directory in program.parents[:3]:
         match = _PACKAGE_VERSION.search(_text(directory / "package.json"))
         if match is not None:
@@ -110,7 +110,7 @@ def _text(file: Path) -> str:
 
 
 async def _ask(path: Sequence[Path], words: tuple[str, ...]) -> str:
-    """What a program prints; "" when it takes too long."""
+    """Returns what a program prints; "" when it takes too long."""
     process = await asyncio.create_subprocess_exec(
         str(_at(path, words[0])),
         *words[1:],
@@ -126,14 +126,14 @@ async def _ask(path: Sequence[Path], words: tuple[str, ...]) -> str:
             said, _ = await process.communicate()
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-            os.killpg(process.pid, signal.SIGKILL)  # with what it left its output to
+            os.killpg(process.pid, signal.SIGKILL)  # children may hold its output open
         await process.communicate()
         return ""
     return said.decode(errors="replace")
 
 
 def _three_parts(said: str) -> str | None:
-    """The first version in a text, with three parts; None when there is none."""
+    """Returns the first version in a text, with three parts; None when there is none."""
     match = _VERSION.search(said)
     return f"{match[1]}.{match[2]}.{match[3] or 0}" if match else None
 

@@ -1,4 +1,4 @@
-"""Which toolchains can be had, kept current: the machine's, the store's, and npm's lists."""
+"""Keeps the list of available toolchains current: on the machine, in the store, and from npm."""
 
 import asyncio
 import contextlib
@@ -18,20 +18,20 @@ from moorage.whole_file import replace_file
 FRESH_SECONDS = 24 * 3600.0
 RETRY_SECONDS = 900.0
 _FIRST_ANSWER_SECONDS = 20.0
-_AT_ONCE = 3  # questions to npm, each of which is a process of some 50 MB
+_MAX_QUERIES = 3  # at the same time; each is an npm process of some 50 MB
 
 logger = logging.getLogger(__name__)
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """What npm said when it was last asked: the file beside the store."""
+    """npm's last answers, kept in a file beside the store."""
 
     asked_at_ms: int = 0
     versions: dict[str, tuple[str, ...]] = {}  # by package
 
 
 class Inventory:
-    """Makes the `toolbox` that planners get. Without a network it has what was last known."""
+    """Makes the `toolbox` for planners. Without a network, it uses npm's last answers."""
 
     def __init__(
         self, store: ToolchainStore, *, npm: Npm | None, listing_file: Path, clock: Clock
@@ -42,11 +42,11 @@ class Inventory:
         self._clock = clock
         self._host: dict[str, tuple[str, ...]] = {}
         self._listing = Listing()
-        self._heard = asyncio.Event()  # npm was asked at least once, with success or without
+        self._heard = asyncio.Event()  # npm was asked at least once, even if it failed
         self.toolbox = Toolbox()
 
     async def open(self) -> None:
-        """Look at the machine and at what npm said last; asks nobody else."""
+        """Reads the machine's versions and npm's last answers; does not ask npm."""
         self._host = await host_versions()
         self._listing = await asyncio.to_thread(_read, self._listing_file)
         await self._assemble()
@@ -54,19 +54,19 @@ class Inventory:
             self._heard.set()
 
     async def known(self) -> Toolbox:
-        """The toolbox, once npm has answered for the first time, or after some seconds."""
+        """Returns the toolbox, once npm was asked for the first time, or after 20 seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_ANSWER_SECONDS):
                 await self._heard.wait()
         return self.toolbox
 
     async def refresh(self) -> None:
-        """Ask npm for every package's versions. What it can't say stays as it was known."""
+        """Asks npm for the versions of every package; keeps the old ones where it fails."""
         npm = self._npm
         if npm is None:
             return
         names = sorted({package.name for package in packages()})
-        slots = asyncio.Semaphore(_AT_ONCE)
+        slots = asyncio.Semaphore(_MAX_QUERIES)
         answers = await asyncio.gather(*(_versions(npm, name, slots) for name in names))
         heard = {name: found for name, found in zip(names, answers, strict=True) if found}
         if len(heard) < len(names):
@@ -83,12 +83,12 @@ class Inventory:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether npm was asked in the last day."""
+        """Returns whether npm has answered in the last day."""
         age_ms = self._clock.now_ms() - self._listing.asked_at_ms
         return 0 <= age_ms < FRESH_SECONDS * 1000
 
     async def run(self) -> None:
-        """Keep the toolbox current, until cancelled."""
+        """Keeps the toolbox current, until cancelled."""
         while True:
             if not self.is_fresh:
                 await self.refresh()
@@ -120,7 +120,7 @@ async def _versions(npm: Npm, package: str, slots: asyncio.Semaphore) -> tuple[s
 
 
 def _read(file: Path) -> Listing:
-    """The listing; an empty one when there is none that can be read."""
+    """Returns the listing; an empty one if the file is missing or unreadable."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=Listing)
     except (OSError, msgspec.MsgspecError):

@@ -1,4 +1,4 @@
-"""Asking npm, the program: which registry it asks, and how, is its own configuration's."""
+"""Runs the npm program. Its own configuration says which registry it uses."""
 
 import asyncio
 import contextlib
@@ -24,13 +24,13 @@ _QUIET = (
 
 
 class NpmFailed(Exception):
-    """npm gave no answer; says its last lines."""
+    """npm failed or timed out; the message has its last lines."""
 
 
 class Npm:
-    """The machine's npm, with a working directory of our own, and a cache for each call alone.
+    """The machine's npm, with a working directory of our own and a new cache for each call.
 
-    A cache that is kept would grow with whatever versions strangers' builds ask for.
+    A lasting cache would grow with every version that a build asks for.
     """
 
     def __init__(self, program: Path, *, directory: Path, timeout_seconds: float = 60.0) -> None:
@@ -39,12 +39,12 @@ class Npm:
         self._timeout_seconds = timeout_seconds
 
     def sweep(self) -> None:
-        """Remove caches that a crash left; blocks."""
+        """Removes caches that a crash left; blocks."""
         for cache in self._directory.glob(f"{_CACHE}*"):
             shutil.rmtree(cache)
 
     async def versions(self, package: str) -> list[str]:
-        """Every version of a package. Raises NpmFailed."""
+        """Returns every version of a package. Raises NpmFailed."""
         said = await self._run("view", package, "versions", "--json")
         try:
             return msgspec.json.decode(said, type=list[str])
@@ -52,10 +52,10 @@ class Npm:
             raise NpmFailed(f"npm lists no versions of {package}: {error}") from error
 
     async def pack(self, package: str, version: str, destination: Path) -> Path:
-        """Download a package's archive into a directory. Raises NpmFailed.
+        """Downloads a package's archive into `destination`; returns its path. Raises NpmFailed.
 
-        npm compares what comes with the integrity (SHA-512) that the registry's metadata gives, and
-        fails where they differ.
+        npm compares the archive with the integrity (SHA-512) in the registry's metadata, and fails
+        if they differ.
         """
         said = await self._run(
             "pack", f"{package}@{version}", "--ignore-scripts",
@@ -106,5 +106,5 @@ def _last_lines(said: bytes, *, lines: int = 5) -> str:
 
 
 def find_npm(path: Sequence[str] = ("/usr/local/bin", "/usr/bin")) -> Path | None:
-    """The machine's npm, where apps' own is too; None when there is none."""
+    """Returns the machine's npm, the same that apps use; None when there is none."""
     return next((p for d in path if (p := Path(d, "npm")).is_file()), None)

@@ -1,4 +1,4 @@
-"""Which npm packages hold which programs."""
+"""The npm packages that contain each program."""
 
 import platform
 from collections.abc import Iterable
@@ -11,29 +11,31 @@ _ARCHITECTURE = {"x86_64": "x64", "aarch64": "arm64"}.get(_MACHINE, _MACHINE)
 
 
 class Package(NamedTuple):
-    """A package whose releases, from `least` on and below `below`, are those of a program.
+    """A package that contains the releases of a program with `min_major` <= major < `below_major`.
 
-    `programs` are the commands it has, with their files.
+    `programs` are its commands, with their files.
     """
 
     program: str
     name: str
-    least: int = 0  # a major version
-    below: int | None = None
+    min_major: int = 0
+    below_major: int | None = None
     programs: tuple[tuple[str, str], ...] = ()
 
     def releases(self, versions: Iterable[str]) -> tuple[str, ...]:
-        """Those of the package's versions that are releases of the program, oldest first."""
+        """Returns those of `versions` that are releases of the program, oldest first."""
         found = semver.releases(tuple(versions))
         return tuple(str(version) for version in found if self.holds(version))
 
     def holds(self, version: semver.Version) -> bool:
-        """Whether this is the package that has the version."""
-        return self.least <= version.major and (self.below is None or version.major < self.below)
+        """Returns whether this package contains the version."""
+        return self.min_major <= version.major and (
+            self.below_major is None or version.major < self.below_major
+        )
 
 
 def packages(architecture: str = _ARCHITECTURE) -> tuple[Package, ...]:
-    """The packages for a machine; `architecture` is x64 or arm64, as Node writes it."""
+    """Returns the packages for a machine; `architecture` is x64 or arm64, as Node writes it."""
     bun = {"arm64": "aarch64"}.get(architecture, architecture)
     return (
         Package("node", f"node-linux-{architecture}", 14, None, (("node", "bin/node"),)),
@@ -57,7 +59,7 @@ def packages(architecture: str = _ARCHITECTURE) -> tuple[Package, ...]:
 
 
 def package_of(program: str, version: str) -> Package | None:
-    """The package that has this release of the program; None when none has."""
+    """Returns the package with this release of the program; None when there is none."""
     release = semver.version(version)
     if release is None:
         return None

@@ -1,11 +1,11 @@
-"""Exact versions of programs, each in a directory of its own, shared by all apps and read by them.
+"""Installs exact versions of programs, each in its own directory, which all apps can read.
 
-`<store>/<program>/<version>/`, whose `bin/` goes first on an app's PATH. Made in `.making` beside
-them and renamed into place when whole; owned by the gateway's user and never written to again.
-An operator may link a directory of their own in: a link is used as it is and never removed.
+The directory is `<store>/<program>/<version>/`; its `bin/` goes first on an app's PATH. It is made
+in `.making` and renamed when complete. It belongs to the gateway's user and never changes after
+that. An operator may add a link to a directory of their own; links are never removed.
 
-The store has a cap. What no app needs is removed, what was not used for longest first; where apps
-need all there is, nothing more is installed.
+The store has a size limit. Versions that no app needs are removed, the least recently used first.
+If apps need all of them and the store is full, nothing more is installed.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from moorage.toolchains.npm import Npm, NpmFailed
 from moorage.toolchains.packages import Package, package_of
 
 UNUSED_SECONDS = 30 * 24 * 3600.0
-"""What no app has needed for that long is removed, whatever room there is."""
+"""A version that no app needs and nobody asked for in this time is removed in any case."""
 
 _MAKING = ".making"
 _VERSIONS = "[!.]*/[!.]*"
@@ -36,12 +36,12 @@ Version = tuple[str, str]
 
 
 async def nothing_needed() -> set[Version]:
-    """Of a store whose versions nobody counts."""
+    """Returns no versions: the default where nobody counts what apps need."""
     return set()
 
 
 class ToolchainStore:
-    """The store, for one gateway: what several ask for at once is installed once."""
+    """The store of one gateway. Installs a version once if several ask for it at the same time."""
 
     def __init__(
         self,
@@ -53,9 +53,9 @@ class ToolchainStore:
         reserve_bytes: int = 0,
         needed: Callable[[], Awaitable[Collection[Version]]] = nothing_needed,
     ) -> None:
-        """`needed` tells the versions that an app runs on, or may run on again.
+        """`needed` returns the versions that an app uses, or may use again.
 
-        Nothing is installed while less than `reserve_bytes` are free where the store is.
+        Nothing is installed while less than `reserve_bytes` are free on the store's disk.
         """
         self._directory = directory
         self._npm = npm
@@ -64,32 +64,32 @@ class ToolchainStore:
         self._reserve_bytes = reserve_bytes
         self._needed = needed
         self._installing: dict[Version, asyncio.Task[Path]] = {}
-        self._sizes: dict[Path, int] = {}  # bytes, of versions that were looked at
-        self._changing = asyncio.Lock()  # what is removed is not handed out
+        self._sizes: dict[Path, int] = {}  # bytes, of versions that were measured
+        self._changing = asyncio.Lock()  # `ensure` must not return what is being removed
 
     def open(self) -> None:
-        """Make the store's directory, and remove what an interrupted install left; blocks."""
+        """Makes the store's directory, and removes what an interrupted install left; blocks."""
         self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         _remove(self._directory / _MAKING)
 
     async def close(self) -> None:
-        """End installs under way."""
+        """Cancels installs under way."""
         tasks = list(self._installing.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def installed(self) -> dict[str, tuple[str, ...]]:
-        """The versions that are there, by program; blocks."""
+        """Returns the installed versions, by program; blocks."""
         found: dict[str, tuple[str, ...]] = {}
         for program in sorted(self._directory.glob("[!.]*")):
             found[program.name] = tuple(sorted(v.name for v in program.iterdir() if v.is_dir()))
         return found
 
     async def ensure(self, program: str, version: str) -> Path:
-        """The directory of this version, installed if it is not there, and now used.
+        """Returns the directory of this version, after installing it if needed; notes its use.
 
-        Raises DeployFailed when it can't be had. A caller that is cancelled interrupts no install.
+        Raises DeployFailed if it can't be installed. Cancelling a caller does not stop an install.
         """
         if semver.version(version) is None:
             raise _failure(program, version, "it is not a version")
@@ -108,12 +108,12 @@ class ToolchainStore:
         return await asyncio.shield(task)
 
     async def collect(self) -> None:
-        """Remove what no app needs and nobody asked for in a month, and what exceeds the cap."""
+        """Removes versions that no app needs: unused for a month, or while over the size limit."""
         async with self._changing:
             await in_thread(self._collect, frozenset(await self._needed()))
 
     async def discard(self, versions: Mapping[str, str]) -> None:
-        """Remove these, by program, as far as no app needs them: what brought them has failed."""
+        """Removes these versions (by program) of a failed deployment, unless an app needs them."""
         async with self._changing:
             needed = await self._needed()
             for named in versions.items():
@@ -148,7 +148,7 @@ class ToolchainStore:
         return self._sizes[place]
 
     async def _make_room(self) -> None:
-        """Raises OSError where there is none for another version."""
+        """Removes unneeded versions; raises OSError if there is still no room for another."""
         await self.collect()
         free = shutil.disk_usage(self._directory).free
         own = (each for each in self._directory.glob(_VERSIONS) if not each.is_symlink())
@@ -172,7 +172,7 @@ class ToolchainStore:
             await in_thread(_remove, draft)
 
     def _place(self, package: Package, archive: Path, version: str) -> Path:
-        """Unpack, give it a `bin/`, and rename it into place."""
+        """Unpacks the archive, adds `bin/`, and renames it into place; returns the directory."""
         made = archive.parent / "package"
         made.mkdir()
         subprocess.run(
@@ -194,9 +194,9 @@ class ToolchainStore:
 
 
 def _link_programs(package: Package, directory: Path) -> None:
-    """`bin/<command>` for each of the package's commands, and nothing that shadows it.
+    """Links `bin/<command>` for each of the package's commands, replacing what is there.
 
-    Never through a link of the package: what it leads to is not its own. Raises OSError.
+    Follows no link of the package, as it may point outside. Raises OSError.
     """
     (directory / "bin").mkdir(exist_ok=True)
     for command, file in package.programs:
@@ -212,16 +212,17 @@ def _link_programs(package: Package, directory: Path) -> None:
 
 
 def _require_own(directory: Path, within: Iterable[Path]) -> None:
-    """Raise OSError unless these paths in the package are directories, and no links to ones."""
+    """Raises OSError unless these paths in the package are directories, not links."""
     for path in within:
         if not stat.S_ISDIR((directory / path).lstat().st_mode):
             raise OSError(errno.ENOTDIR, f"the package's {path} is no directory")
 
 
 def _make_readable(directory: Path) -> None:
-    """Readable by all and writable by none, whatever the archive said.
+    """Makes files readable by all and writable by none, directories writable by the owner.
 
-    Raises OSError for what is neither file, directory nor link: root unpacks devices as well.
+    Raises OSError if there is anything but files, directories and links: as root, tar makes
+    devices too.
     """
     for path in (directory, *directory.rglob("*")):
         if not path.is_symlink():
@@ -233,7 +234,7 @@ def _make_readable(directory: Path) -> None:
 
 
 def _taken_bytes(directory: Path) -> int:
-    """What a directory's files take of the disk."""
+    """Returns the bytes of disk that a directory's files take."""
     return sum(path.lstat().st_blocks * 512 for path in directory.rglob("*"))
 
 

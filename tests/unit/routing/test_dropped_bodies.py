@@ -6,9 +6,9 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from moorage.routing.dropped_bodies import (
-    MOST_BODIES,
-    MOST_BODIES_PER_VISITOR,
-    MOST_BODY_BYTES,
+    MAX_BODIES,
+    MAX_BODIES_PER_VISITOR,
+    MAX_BODY_BYTES,
     DroppedBodies,
 )
 
@@ -40,7 +40,7 @@ async def ended(tasks: list[asyncio.Task[None]]) -> None:
 
 async def test_one_visitor_has_some_and_the_rest_are_not_waited_for() -> None:
     bodies = DroppedBodies(visitor)
-    held = await drops(bodies, MOST_BODIES_PER_VISITOR, address="203.0.113.1")
+    held = await drops(bodies, MAX_BODIES_PER_VISITOR, address="203.0.113.1")
     assert not any(task.done() for task in held)
     (further,) = await drops(bodies, 1, address="203.0.113.1")
     assert further.done()
@@ -54,7 +54,7 @@ async def test_one_visitor_has_some_and_the_rest_are_not_waited_for() -> None:
 
 async def test_all_visitors_together_leave_connections_to_others() -> None:
     bodies = DroppedBodies(visitor)
-    held = await drops(bodies, MOST_BODIES)
+    held = await drops(bodies, MAX_BODIES)
     (further,) = await drops(bodies, 1, address="203.0.113.1")
     assert further.done()
     await ended(held)
@@ -70,4 +70,4 @@ async def test_endless_body_is_not_read_to_its_end() -> None:
 
     scope = {"type": "http", "method": "POST", "headers": [(b"x-real-ip", b"")]}
     await DroppedBodies(visitor).drop(Request(scope, piece))
-    assert MOST_BODY_BYTES < received <= MOST_BODY_BYTES + 1024 * 1024
+    assert MAX_BODY_BYTES < received <= MAX_BODY_BYTES + 1024 * 1024

@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from moorage.routing.waking import (
-    MOST_HELD,
-    MOST_HELD_PER_HOST,
-    MOST_HELD_PER_OWNER,
-    MOST_HELD_PER_VISITOR,
+    MAX_HELD,
+    MAX_HELD_PER_HOST,
+    MAX_HELD_PER_OWNER,
+    MAX_HELD_PER_VISITOR,
     Waking,
 )
 
@@ -67,10 +67,10 @@ async def asked(
 async def fill(dock: Dock) -> list[asyncio.Task[int]]:
     """All places, taken by as few owners as can."""
     tasks = []
-    for owner in range(MOST_HELD // MOST_HELD_PER_OWNER):
-        for app in range(MOST_HELD_PER_OWNER // MOST_HELD_PER_HOST):
+    for owner in range(MAX_HELD // MAX_HELD_PER_OWNER):
+        for app in range(MAX_HELD_PER_OWNER // MAX_HELD_PER_HOST):
             host = f"owner{owner}-app{app}.localhost"
-            tasks += await asked(dock.waking, host, MOST_HELD_PER_HOST)
+            tasks += await asked(dock.waking, host, MAX_HELD_PER_HOST)
     assert not any(task.done() for task in tasks)
     return tasks
 
@@ -93,7 +93,7 @@ async def test_host_of_nobody_is_answered_at_once_and_asked_of_nobody() -> None:
 
 async def test_no_host_holds_more_than_its_share() -> None:
     dock = Dock()
-    held = await asked(dock.waking, "some-app.localhost", MOST_HELD_PER_HOST)
+    held = await asked(dock.waking, "some-app.localhost", MAX_HELD_PER_HOST)
     (refused,) = await asked(dock.waking, "some-app.localhost")
     assert refused.result() == 404
     (other,) = await asked(dock.waking, "some-other.localhost")
@@ -106,7 +106,7 @@ async def test_no_host_holds_more_than_its_share() -> None:
 async def test_apps_of_one_owner_hold_no_more_than_its_share() -> None:
     dock = Dock()
     held = []
-    for app in range(MOST_HELD_PER_OWNER // 8):
+    for app in range(MAX_HELD_PER_OWNER // 8):
         held += await asked(dock.waking, f"one-app{app}.localhost", 8)
     (refused,) = await asked(dock.waking, "one-more.localhost")
     (other,) = await asked(dock.waking, "two-app.localhost")
@@ -119,12 +119,12 @@ async def test_apps_of_one_owner_hold_no_more_than_its_share() -> None:
 async def test_one_address_holds_no_more_than_its_share_and_an_unknown_one_any() -> None:
     dock = Dock()
     held = await asked(
-        dock.waking, "one-app.localhost", MOST_HELD_PER_VISITOR, address="203.0.113.1"
+        dock.waking, "one-app.localhost", MAX_HELD_PER_VISITOR, address="203.0.113.1"
     )
     (refused,) = await asked(dock.waking, "two-app.localhost", address="203.0.113.1")
     assert refused.result() == 404
     held += await asked(dock.waking, "two-app.localhost", address="203.0.113.2")
-    held += await asked(dock.waking, "two-app.localhost", MOST_HELD_PER_VISITOR + 1)
+    held += await asked(dock.waking, "two-app.localhost", MAX_HELD_PER_VISITOR + 1)
     assert not any(task.done() for task in held)
     dock.ready.set()
     assert {await task for task in held} == {204}
@@ -144,13 +144,13 @@ async def test_newcomer_gets_a_place_of_the_owner_who_has_most() -> None:
 async def test_who_has_as_many_as_anybody_takes_nobodys_place() -> None:
     dock = Dock()
     tasks = await fill(dock)
-    share = MOST_HELD // (MOST_HELD // MOST_HELD_PER_OWNER + 1)
+    share = MAX_HELD // (MAX_HELD // MAX_HELD_PER_OWNER + 1)
     newcomers = []
     for app in range(2):
-        newcomers += await asked(dock.waking, f"new-app{app}.localhost", MOST_HELD_PER_HOST)
+        newcomers += await asked(dock.waking, f"new-app{app}.localhost", MAX_HELD_PER_HOST)
     held = [task for task in newcomers if not task.done()]
     assert share - 1 <= len(held) <= share
-    assert sum(not task.done() for task in [*tasks, *newcomers]) == MOST_HELD
+    assert sum(not task.done() for task in [*tasks, *newcomers]) == MAX_HELD
     dock.ready.set()
     assert {await task for task in held} == {204}
 
@@ -158,7 +158,7 @@ async def test_who_has_as_many_as_anybody_takes_nobodys_place() -> None:
 async def test_app_is_woken_for_who_is_not_held() -> None:
     dock = Dock()
     address = "203.0.113.1"
-    held = await asked(dock.waking, "one-app.localhost", MOST_HELD_PER_VISITOR, address=address)
+    held = await asked(dock.waking, "one-app.localhost", MAX_HELD_PER_VISITOR, address=address)
     refused = await asked(dock.waking, "two-app.localhost", 3, address=address)
     assert [task.result() for task in refused] == [404] * 3
     assert dock.held["two-app.localhost"] == 1  # once, however many ask
@@ -169,11 +169,11 @@ async def test_app_is_woken_for_who_is_not_held() -> None:
 async def test_visitor_that_leaves_frees_its_place() -> None:
     dock, visitor = Dock(), Visitor()
     leaving = asyncio.create_task(visitor.ask(dock.waking, "some-app.localhost"))
-    others = await asked(dock.waking, "some-app.localhost", MOST_HELD_PER_HOST - 1)
+    others = await asked(dock.waking, "some-app.localhost", MAX_HELD_PER_HOST - 1)
     visitor.left.set()
     assert await leaving == 404
     await asyncio.sleep(0)
-    assert dock.held["some-app.localhost"] == MOST_HELD_PER_HOST - 1
+    assert dock.held["some-app.localhost"] == MAX_HELD_PER_HOST - 1
     (next_one,) = await asked(dock.waking, "some-app.localhost")
     assert not next_one.done()
     dock.ready.set()
