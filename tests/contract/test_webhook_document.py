@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from moorage.events.schedule import LONGEST_TRIED_MS, PAUSES_MS
+from moorage.events.delivery import MAX_AGE_MS, PAUSES_MS
 from moorage.events.signature import new_secret, signed_headers
 from moorage.records.event import EventKind
 
@@ -71,4 +71,4 @@ def test_pauses_are_the_ones_that_are_made() -> None:
     units = {"s": 1000, "min": 60_000, "h": 3_600_000}
     pauses = [int(number) * units[unit] for number, unit in re.findall(r"(\d+) (\w+)", listed[0])]
     assert (*pauses, int(listed[1]) * units["h"]) == PAUSES_MS
-    assert 3 * 24 * units["h"] == LONGEST_TRIED_MS
+    assert 3 * 24 * units["h"] == MAX_AGE_MS

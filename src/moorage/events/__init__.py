@@ -1,1 +1,1 @@
-"""What happened to a wallet, told by signed webhooks and to whoever asks."""
+"""Events of wallets: recorded, and sent as signed webhooks."""

@@ -1,8 +1,8 @@
 """Delivery: a wallet's events go to its webhook one after the other, each at least once.
 
-Rows say what waits and when it is tried, so a crash forgets nothing: what was sent, but not noted,
-is sent again. Wallets do not wait for each other: each has at most one attempt under way, by
-whichever gateway has claimed it.
+Rows store what is pending and when it is due, so a crash loses nothing: what was sent but not
+recorded is sent again. Wallets do not wait for each other: each has at most one attempt under way,
+by the gateway that has claimed it.
 """
 
 import asyncio
@@ -15,7 +15,6 @@ import structlog
 
 from moorage import __version__
 from moorage.clock import Clock
-from moorage.events.schedule import next_attempt_ms
 from moorage.events.sender import NotDelivered, Sender
 from moorage.events.signature import signed_headers
 from moorage.metrics import record_webhook_attempt
@@ -28,13 +27,29 @@ log = structlog.get_logger()
 
 PERIOD_SECONDS = 1.0
 _PAUSE_AFTER_FAULT_SECONDS = 30.0
-_LEASE_MS = 60_000  # several times as long as an attempt
+_LEASE_MS = 60_000  # several times the longest attempt
 _HEADERS = {"Content-Type": "application/json", "User-Agent": f"Moorage/{__version__}"}
 _NOT_WANTED = "the receiver answered 410 Gone, which removed the webhook"
 
+_SECOND_MS = 1000
+_MINUTE_MS = 60 * _SECOND_MS
+_HOUR_MS = 60 * _MINUTE_MS
+
+PAUSES_MS = (
+    10 * _SECOND_MS,
+    1 * _MINUTE_MS,
+    5 * _MINUTE_MS,
+    30 * _MINUTE_MS,
+    2 * _HOUR_MS,
+    6 * _HOUR_MS,
+    12 * _HOUR_MS,  # each further pause is as long
+)
+MAX_AGE_MS = 72 * _HOUR_MS
+"""An older delivery is given up, after at least one attempt."""
+
 
 class DeliveryWorker:
-    """Sends what is due, to `at_once` webhooks side by side."""
+    """Sends what is due, to at most `at_once` webhooks at the same time."""
 
     def __init__(
         self,
@@ -46,7 +61,7 @@ class DeliveryWorker:
         holder: str,
         clock: Clock,
     ) -> None:
-        """`holder` names this gateway, as `Leases` has it."""
+        """`holder` is this gateway's id, as in `Leases`."""
         self._db = db
         self._holder = holder
         self._vault = vault
@@ -54,18 +69,18 @@ class DeliveryWorker:
         self._at_once = at_once
         self._clock = clock
         self._under_way: dict[str, asyncio.Task[None]] = {}
-        self._doubtful: set[str] = set()  # of those that are under way
+        self._doubtful: set[str] = set()  # those of `_under_way`, as `events.due` defines it
         self._free = asyncio.Event()
         self._oldest_ms: int | None = None
 
     async def run(self) -> None:
-        """Deliver until cancelled, whatever receivers and the database do meanwhile."""
+        """Delivers until cancelled, whatever errors receivers and the database cause."""
         try:
             while True:
                 self._free.clear()
                 try:
                     await self.look()
-                except Exception:  # the next look tries again
+                except Exception:  # the next round tries again
                     log.exception("webhooks cannot be looked up")
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(PERIOD_SECONDS):
@@ -78,9 +93,9 @@ class DeliveryWorker:
             await self._sender.close()
 
     async def look(self) -> None:
-        """Begin what is due, as far as there is room; half of it is never for doubtful webhooks.
+        """Begins what is due, at most `at_once`; doubtful webhooks get half of the places at most.
 
-        So receivers that let attempts hang hold up each other, and none that answers.
+        So receivers that do not answer delay each other, but none that answers.
         """
         now_ms = self._clock.now_ms()
         for webhook, is_doubtful in await events.due(
@@ -94,13 +109,13 @@ class DeliveryWorker:
                 self._begin(webhook, is_doubtful=is_doubtful)
 
     def oldest_pending_seconds(self) -> float:
-        """How long the oldest delivery has waited, as of the last `measure`; 0 when none waits."""
+        """Returns the age of the oldest pending delivery, as of the last `measure`, or 0."""
         if self._oldest_ms is None:
             return 0.0
         return max(0, self._clock.now_ms() - self._oldest_ms) / 1000
 
     async def measure(self) -> None:
-        """Look up the oldest delivery that waits."""
+        """Looks up the oldest pending delivery."""
         self._oldest_ms = await events.oldest_pending_ms(self._db)
 
     def _begin(self, webhook: Webhook, *, is_doubtful: bool) -> None:
@@ -116,18 +131,18 @@ class DeliveryWorker:
         self._free.set()
 
     async def _attempt(self, webhook: Webhook) -> None:
-        """Send the delivery whose turn it is, and note what came of it."""
+        """Sends the wallet's first pending delivery, and records the outcome."""
         try:
             fence = await self._claim(webhook.wallet)
             delivery = await events.first_pending(self._db, webhook.wallet)
             if fence is None or delivery is None:
-                return  # another gateway was first, or the webhook was removed just now
+                return  # another gateway claimed it, or the webhook was removed meanwhile
             outcome = await self._send(webhook, delivery)
             async with self._db.transaction(durable=False) as tx:
                 held = await events.fence_of(tx, webhook.wallet, holder=self._holder)
                 if held == fence:
-                    await self._note(tx, webhook, delivery, outcome)
-        except Exception:  # nothing was noted: it is sent again, but not at once
+                    await self._record(tx, webhook, delivery, outcome)
+        except Exception:  # nothing was recorded: it is sent again, after a pause
             log.exception("webhook delivery failed", wallet=webhook.wallet)
             await asyncio.sleep(_PAUSE_AFTER_FAULT_SECONDS)
 
@@ -155,17 +170,17 @@ class DeliveryWorker:
             return _Outcome(None)
         return _Outcome(f"HTTP {status}", gone=status == HTTPStatus.GONE)
 
-    async def _note(
+    async def _record(
         self, tx: Transaction, webhook: Webhook, delivery: Delivery, outcome: "_Outcome"
     ) -> None:
-        """Note an attempt and say what comes next: this one again, the next one, or nothing."""
+        """Records an attempt and schedules the next: this delivery again, or the one after it."""
         wallet, error = webhook.wallet, outcome.error
         if error is None:
-            await self._end(tx, wallet, delivery, DeliveryStatus.DELIVERED, None)
+            await self._finish(tx, wallet, delivery, DeliveryStatus.DELIVERED, None)
         elif await events.webhook_of(tx, wallet) != webhook:
-            return  # it failed at a URL that is no longer wanted; the new one is tried next
+            return  # it failed at an earlier URL; the present one is tried next
         elif outcome.gone:
-            await self._end(tx, wallet, delivery, DeliveryStatus.FAILED, error)
+            await self._finish(tx, wallet, delivery, DeliveryStatus.FAILED, error)
             await events.remove_webhook(tx, wallet, why=_NOT_WANTED)
         else:
             again_ms = next_attempt_ms(
@@ -174,13 +189,13 @@ class DeliveryWorker:
                 now_ms=self._clock.now_ms(),
             )
             if again_ms is None:
-                await self._end(tx, wallet, delivery, DeliveryStatus.FAILED, error)
+                await self._finish(tx, wallet, delivery, DeliveryStatus.FAILED, error)
             else:
                 record_webhook_attempt("failed")
                 await events.record_attempt(tx, delivery, DeliveryStatus.PENDING, error=error)
                 await events.schedule(tx, wallet, at_ms=again_ms)
 
-    async def _end(
+    async def _finish(
         self,
         tx: Transaction,
         wallet: str,
@@ -188,7 +203,7 @@ class DeliveryWorker:
         status: DeliveryStatus,
         error: str | None,
     ) -> None:
-        """Note the end of a delivery; the one after it has its turn at once."""
+        """Records the end of a delivery; the next one is due at once."""
         record_webhook_attempt("delivered" if error is None else "given_up")
         await events.record_attempt(tx, delivery, status, error=error)
         following = await events.first_pending(tx, wallet)
@@ -198,4 +213,10 @@ class DeliveryWorker:
 
 class _Outcome(NamedTuple):
     error: str | None  # None: it was delivered
-    gone: bool = False  # the receiver wants nothing any more
+    gone: bool = False  # the receiver answered 410
+
+
+def next_attempt_ms(*, attempts: int, created_at_ms: int, now_ms: int) -> int | None:
+    """Returns when to try again after the `attempts`-th attempt failed now; None to give up."""
+    at_ms = now_ms + PAUSES_MS[min(attempts, len(PAUSES_MS)) - 1]
+    return at_ms if at_ms <= created_at_ms + MAX_AGE_MS else None

@@ -1,8 +1,8 @@
-"""Where webhooks may go: HTTPS to the public internet, and what the operator allows beside it.
+"""Where webhooks may go: HTTPS to public addresses, and to networks that the operator allows.
 
-A URL is checked when it is given; the addresses its host has are checked at each attempt, as
-these are what is connected to. Any port will do: without a certificate for the URL's host a server
-gets no byte of a message.
+A URL is checked when it is set; its host's addresses are checked at each attempt, as they may
+change. Every port is allowed: a server without a certificate for the URL's host gets no byte of a
+message.
 """
 
 import ipaddress
@@ -15,7 +15,7 @@ from moorage.errors import InvalidField
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-MOST_URL_CHARACTERS = 2048
+MAX_URL_CHARACTERS = 2048
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_-]+)*\.?", re.I)
 _NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)", re.I)
@@ -41,20 +41,21 @@ _NOT_PUBLIC = tuple(
         "240.0.0.0/4",
         "2001::/23",  # Teredo, ORCHID and the like
         "2001:db8::/32",
-        "2002::/16",  # 6to4: leads to an IPv4 address inside
+        "2002::/16",  # 6to4: contains an IPv4 address
         "3fff::/20",
     )
 )
-_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all of IPv6 that is assigned to hosts
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: leads to an IPv4 address inside
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all public IPv6 addresses
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: contains an IPv4 address
 
 
 class Destinations:
-    """Decides about URLs and addresses.
+    """Decides which URLs and addresses are allowed.
 
-    `allow` are networks that may be reached although they are not public, over plain HTTP too;
-    `deny` are ones that must not be although they are. Both are CIDRs. `is_own` tells the addresses
-    of this machine, which are not reached either, public or not: who listens there alone trusts it.
+    `allow` are networks that are allowed although they are not public, over plain HTTP too; `deny`
+    are public networks that are refused. Both are CIDRs. `is_own` returns whether an address is
+    this machine's; those are refused too unless they are in `allow`, as local services may
+    trust whoever connects from this machine.
     """
 
     def __init__(
@@ -69,23 +70,23 @@ class Destinations:
         self._deny = tuple(map(ipaddress.ip_network, deny))
 
     def check_url(self, url: str) -> None:
-        """Raise InvalidField unless this is a URL that a webhook may have."""
+        """Raises InvalidField unless a webhook may have this URL."""
         problem = self._problem(url)
         if problem is not None:
             raise InvalidField("url", problem)
 
     def permits(self, address: str, *, scheme: str) -> bool:
-        """Whether a message may be sent to this very address."""
-        inner = _reached(ipaddress.ip_address(address))
-        if _lies_in(inner, self._allow):
+        """Returns whether a message may be sent to this address."""
+        inner = _contained(ipaddress.ip_address(address))
+        if _is_in(inner, self._allow):
             return True
-        if scheme != "https" or not _is_public(inner) or _lies_in(inner, self._deny):
+        if scheme != "https" or not _is_public(inner) or _is_in(inner, self._deny):
             return False
         return not self._is_own(str(inner))
 
     def _problem(self, url: str) -> str | None:
-        if len(url) > MOST_URL_CHARACTERS or not _VISIBLE_ASCII.fullmatch(url):
-            return f"must be at most {MOST_URL_CHARACTERS} visible ASCII characters"
+        if len(url) > MAX_URL_CHARACTERS or not _VISIBLE_ASCII.fullmatch(url):
+            return f"must be at most {MAX_URL_CHARACTERS} visible ASCII characters"
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -103,15 +104,15 @@ class Destinations:
         try:
             literal = str(ipaddress.ip_address(host))
         except ValueError:
-            # What a resolver would read as an address, such as 127.1 or 0x7f000001, is no name.
+            # Resolvers read 127.1 or 0x7f000001 as addresses, so these are no names.
             last_label = host.rstrip(".").rpartition(".")[2]
             is_name = _HOST_NAME.fullmatch(host) and not _NUMBER.fullmatch(last_label)
             return None if is_name else "must name a host by its DNS name or its address"
         return None if self.permits(literal, scheme=scheme) else "must lead to a public address"
 
 
-def _reached(address: Address) -> Address:
-    """The address that is reached in the end, where one is written inside another."""
+def _contained(address: Address) -> Address:
+    """Returns the IPv4 address that an IPv6 address contains, else the address itself."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -123,8 +124,8 @@ def _reached(address: Address) -> Address:
 def _is_public(address: Address) -> bool:
     if address.version == 6 and address not in _GLOBAL_UNICAST:
         return False
-    return not _lies_in(address, _NOT_PUBLIC)
+    return not _is_in(address, _NOT_PUBLIC)
 
 
-def _lies_in(address: Address, networks: tuple[Network, ...]) -> bool:
+def _is_in(address: Address, networks: tuple[Network, ...]) -> bool:
     return any(address in network for network in networks)

@@ -1,4 +1,4 @@
-"""The outbox: events are written by the very transaction that makes them happen."""
+"""The outbox: an event is stored by the same transaction as what it tells of."""
 
 import uuid
 
@@ -10,9 +10,9 @@ from moorage.storage.database import Transaction
 async def record(
     tx: Transaction, *, wallet: str, kind: EventKind, data: EventData, now_ms: int
 ) -> None:
-    """Append an event to the wallet's, and queue its delivery where the wallet has a webhook.
+    """Stores an event of the wallet, and queues its delivery if the wallet has a webhook.
 
-    Both or neither come to be, together with whatever else `tx` does.
+    Both are part of `tx`.
     """
     event_id = f"evt_{uuid.uuid4().hex}"
     await events.add(tx, event_id=event_id, wallet=wallet, kind=kind, data=data, now_ms=now_ms)

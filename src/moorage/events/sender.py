@@ -1,4 +1,4 @@
-"""One attempt: a POST to a webhook, to no address but the ones that were checked for it."""
+"""One attempt: a POST to a webhook, only to addresses that were checked."""
 
 import asyncio
 import socket
@@ -13,31 +13,31 @@ from moorage.events.destination import Destinations
 DEFAULT_TIMEOUT_SECONDS = 10.0
 
 Resolve = Callable[[str], Awaitable[list[str]]]
-"""The addresses, IPv4 and IPv6, that a host's name leads to. Raises OSError."""
+"""Returns a host name's addresses, IPv4 and IPv6. Raises OSError."""
 
 
 class NotDelivered(Exception):
-    """The attempt failed; the message says why, to whoever owns the webhook."""
+    """The attempt failed; the message tells the webhook's owner why."""
 
 
 class _AddressRefused(Exception):
-    """The host has an address that is not to be reached."""
+    """The host has an address that is not allowed."""
 
 
 class SystemResolver:
-    """The machine's resolver, in threads of its own: a name that takes long holds up no others."""
+    """The machine's resolver, in threads of its own, so that a slow name delays no others."""
 
     def __init__(self, *, at_once: int) -> None:
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="webhook-names")
 
     async def __call__(self, host: str) -> list[str]:
-        """All addresses of a host. Raises OSError."""
+        """Returns all addresses of a host. Raises OSError."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, _addresses, host)
 
 
 class Sender:
-    """Posts messages. Follows no redirect, reads no body, keeps no connection or cookie."""
+    """Posts messages. Follows no redirects, reads no bodies, keeps no connections or cookies."""
 
     def __init__(
         self,
@@ -52,12 +52,12 @@ class Sender:
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Closes the connections."""
         for session in self._sessions.values():
             await session.close()
 
     async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> int:
-        """Send a message; gives the status that answers it. Raises NotDelivered."""
+        """Sends a message; returns the status of the answer. Raises NotDelivered."""
         try:
             async with (
                 asyncio.timeout(self._timeout_seconds),
@@ -87,7 +87,7 @@ class Sender:
             return self._destinations.permits(address, scheme=scheme)
 
         def checked_socket(info: aiohttp.AddrInfoType) -> socket.socket:
-            """The last gate: whatever was resolved, or written as an address, ends up here."""
+            """Checks again: every address comes here, resolved or written in the URL."""
             family, kind, protocol, _, address = info
             if not permits(str(address[0])):
                 raise _AddressRefused
@@ -97,7 +97,7 @@ class Sender:
             connector=aiohttp.TCPConnector(
                 resolver=_CheckedResolver(self._resolve, permits),
                 socket_factory=checked_socket,
-                use_dns_cache=False,  # each attempt looks again
+                use_dns_cache=False,  # each attempt resolves and checks again
                 force_close=True,
                 limit=0,
             ),
@@ -107,7 +107,7 @@ class Sender:
 
 
 class _CheckedResolver(AbstractResolver):
-    """Gives the addresses of a host when all of them are permitted."""
+    """Returns a host's addresses if all of them are allowed; raises _AddressRefused if not."""
 
     def __init__(self, resolve: Resolve, permits: Callable[[str], bool]) -> None:
         self._resolve = resolve
@@ -135,20 +135,20 @@ class _CheckedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Does nothing: there is nothing to close."""
 
 
 def is_own_address(address: str) -> bool:
-    """Whether an address is one of this machine's at present.
+    """Returns whether an address is one of this machine's at present.
 
-    The kernel says so: it would send from where it would send to. No packet leaves.
+    It is when the kernel would send to it from the same address. No packet is sent.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as asking:
         try:
             asking.connect((address, 9))
         except OSError:
-            return False  # it leads nowhere
+            return False  # there is no route to it
         return bool(asking.getsockname()[0] == asking.getpeername()[0])
 
 

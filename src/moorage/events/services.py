@@ -16,7 +16,7 @@ from moorage.metrics import watch_webhook_wait
 
 
 class EventSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the room reads of the settings, under their names in `moorage.settings`."""
+    """The settings that this room reads, under their names in `moorage.settings`."""
 
     requests_per_minute: int
     webhook_allow_networks: tuple[str, ...]
@@ -26,7 +26,7 @@ class EventSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventServices:
-    """What tells wallets of events; each service is made when it is first asked for."""
+    """What tells wallets of events; each service is made on its first use."""
 
     def __init__(self, core: Core, settings: EventSettings) -> None:
         self._core = core
@@ -49,7 +49,7 @@ class EventServices:
 
     @cached_property
     def _destinations(self) -> Destinations:
-        """Where webhooks may go: never to the networks of apps. Raises InvalidField."""
+        """Without the networks of apps. Raises InvalidField."""
         try:
             return Destinations(
                 allow=self._settings.webhook_allow_networks,

@@ -1,4 +1,4 @@
-"""The signature of what is sent, as Standard Webhooks 1.0.0 has it (its symmetric scheme, `v1`)."""
+"""The signature of a message: the symmetric scheme `v1` of Standard Webhooks 1.0.0."""
 
 import base64
 import hashlib
@@ -6,18 +6,18 @@ import hmac
 import secrets
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 (what secrets begin with)
-_SECRET_BYTES = 32  # the specification wants 24 to 64
+_SECRET_BYTES = 32  # the specification requires 24 to 64
 
 
 def new_secret() -> str:
-    """A secret that nobody has seen: `whsec_` and base64."""
+    """Returns a new secret: `whsec_` and base64."""
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
 
 
 def signed_headers(
     *, secret: str, message_id: str, timestamp_seconds: int, body: bytes
 ) -> dict[str, str]:
-    """The headers that identify a message, date this attempt, and sign both with the body."""
+    """Returns the headers: the message's id, this attempt's time, and the signature over all."""
     key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
     content = f"{message_id}.{timestamp_seconds}.".encode() + body
     signature = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()

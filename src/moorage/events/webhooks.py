@@ -1,4 +1,4 @@
-"""The webhooks of wallets: set, shown, removed, and events sent once more."""
+"""The webhooks of wallets: set, show and remove them, and send events again."""
 
 import msgspec
 
@@ -16,14 +16,14 @@ RETENTION_MS = 60 * 24 * 3_600_000
 """Events, and what became of their deliveries, are kept for 60 days."""
 
 UNPAID_KEPT_MS = 3_600_000
-"""How long the webhook of a wallet that never paid is kept: as long as a payment may take."""
+"""How long the webhook of a wallet that never paid is kept; a payment may take as long."""
 
 _PRUNED_AT_ONCE = 500
 _REMOVED = "the webhook was removed"
 
 
 class Webhooks:
-    """One webhook a wallet, and the events it is sent."""
+    """Each wallet has at most one webhook."""
 
     def __init__(
         self,
@@ -34,9 +34,9 @@ class Webhooks:
         strangers: RateLimiter,
         clock: Clock,
     ) -> None:
-        """`strangers` counts those of wallets that never paid, by client address.
+        """`strangers` limits webhooks of wallets that never paid, by client address.
 
-        Its window is best `UNPAID_KEPT_MS`: then no more are kept at a time than it lets in.
+        With a window of `UNPAID_KEPT_MS`, no more than its limit are kept at a time.
         """
         self._db = db
         self._vault = vault
@@ -45,10 +45,10 @@ class Webhooks:
         self._clock = clock
 
     async def set(self, wallet: str, url: str, *, stranger_at: str | None = None) -> Webhook:
-        """Send the wallet's events to `url` from now on, signed with a secret made for it.
+        """Sends the wallet's events to `url` from now on, signed with a new secret.
 
-        What waits for an earlier URL goes to this one at once. Where the wallet never paid,
-        `stranger_at` is its client address. Raises InvalidField and RateLimited.
+        What is pending for an earlier URL is sent to this one at once. `stranger_at` is the client
+        address of a wallet that never paid. Raises InvalidField and RateLimited.
         """
         self._destinations.check_url(url)
         if stranger_at is not None:
@@ -62,20 +62,20 @@ class Webhooks:
         return webhook
 
     async def show(self, wallet: str) -> tuple[Webhook, DeliveryState]:
-        """The wallet's webhook and how it does. Raises WebhookNotFound."""
+        """Returns the wallet's webhook and its delivery state. Raises WebhookNotFound."""
         webhook = await events.webhook_of(self._db, wallet)
         if webhook is None:
             raise WebhookNotFound
         return webhook, await events.standing(self._db, wallet)
 
     async def remove(self, wallet: str) -> None:
-        """Send nothing any more, not even what waits. Raises WebhookNotFound."""
+        """Removes the webhook, and with it what is pending. Raises WebhookNotFound."""
         async with self._db.transaction(durable=True) as tx:
             if not await events.remove_webhook(tx, wallet, why=_REMOVED):
                 raise WebhookNotFound
 
     async def redeliver(self, wallet: str, event_id: str) -> None:
-        """Send one of the wallet's events once more, after those that wait.
+        """Sends one of the wallet's events again, after those that are pending.
 
         Raises EventNotFound and WebhookNotFound.
         """
@@ -87,9 +87,9 @@ class Webhooks:
                 raise WebhookNotFound
 
     async def prune(self) -> None:
-        """Forget some of the events that are older than RETENTION_MS, and webhooks without a use.
+        """Removes some of the events older than RETENTION_MS, and webhooks of unpaid wallets.
 
-        That is those that were set UNPAID_KEPT_MS ago by wallets that no payment came from since.
+        Those are webhooks set more than UNPAID_KEPT_MS ago by wallets that have not paid since.
         """
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=False) as tx:

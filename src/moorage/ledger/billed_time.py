@@ -1,7 +1,7 @@
-"""Billed time: Unix milliseconds that go on exactly as the machine runs.
+"""Billed time: milliseconds since 1970 that pass only while the machine runs.
 
-Setting the wall clock moves it neither way. It goes on while the gateway is down and apps are not;
-it stands still while the machine is down, and they are.
+Setting the wall clock does not change it. It goes on while the gateway alone is down, as apps run
+then; it stops while the machine is down.
 """
 
 from moorage.clock import Clock
@@ -11,9 +11,9 @@ from moorage.storage.money.meters import Reading
 
 
 class BilledTime:
-    """Reads wall time once, at the very first start, and counts on from there.
+    """Starts from wall time at the very first start, then adds monotonic time.
 
-    Of each gateway, by its id, as each machine stands still for itself.
+    Each gateway stores its own, by its id, as each machine stops separately.
     """
 
     def __init__(self, *, clock: Clock, boot_id: str, gateway: str) -> None:
@@ -23,15 +23,15 @@ class BilledTime:
         self._ahead_ms = clock.now_ms() - self._monotonic_ms()
 
     def now_ms(self) -> int:
-        """Billed time now; never less than before."""
+        """Returns the billed time now; it never decreases."""
         return self._monotonic_ms() + self._ahead_ms
 
     def wall_ms(self, billed_ms: int) -> int:
-        """When it will be, or was, that billed time, if the machine goes on running."""
+        """Returns the wall time at a billed time, if the machine runs without a stop."""
         return self._clock.now_ms() + billed_ms - self.now_ms()
 
     async def resume(self, db: Database) -> int:
-        """Go on from the last reading; gives the milliseconds that have gone by since, unread."""
+        """Goes on from the last stored reading; returns the milliseconds that passed since it."""
         reading = await meters.last(db, self._gateway)
         if reading is None:
             return 0
@@ -43,7 +43,7 @@ class BilledTime:
         return unread_ms
 
     async def note(self, tx: Transaction) -> None:
-        """Keep how far it has come, for the next start."""
+        """Stores the reading, for the next start."""
         await meters.note(
             tx,
             self._gateway,

@@ -1,7 +1,6 @@
-"""Build time: free within what a wallet's payments allow, beyond that paid by the second.
+"""Build time: each dollar that a wallet paid gives free minutes; after those, builds burn credits.
 
-Each dollar paid allows some minutes. What a build takes beyond burns credits at the price list, as
-a running app of a build's size does, whether the build succeeds or not.
+They burn at the price of a running app of a build's size, whether they succeed or not.
 """
 
 import asyncio
@@ -21,13 +20,13 @@ from moorage.storage.money import accounts, builds, payments
 from moorage.storage.money.builds import BuildRun
 
 BOOK_SECONDS = 10.0
-"""How often a build under way is booked: as much is lost, to nobody, when the gateway crashes."""
+"""How often a running build is booked. At most so much goes unbilled when the gateway crashes."""
 
 _MINUTE_MS = 60_000
 
 
 class Allowance(msgspec.Struct, frozen=True):
-    """What a wallet may build without paying for it, and what it costs beyond."""
+    """How long a wallet may build for free, and what more costs."""
 
     allowed_ms: int
     used_ms: int
@@ -35,17 +34,17 @@ class Allowance(msgspec.Struct, frozen=True):
 
     @property
     def left_ms(self) -> int:
-        """What is left of it."""
+        """The free time that is left."""
         return max(0, self.allowed_ms - self.used_ms)
 
     @property
     def minute(self) -> MicroUsd:
-        """What a minute beyond it costs, rounded up."""
+        """What a minute beyond the free time costs, rounded up."""
         return charge_up_to(_MINUTE_MS, monthly_price=self.monthly_price)
 
 
 class BuildTime:
-    """Books how long builds take. `monthly_price` is that of one of a build's size."""
+    """Books how long builds take. `monthly_price` is that of a build that runs all the time."""
 
     def __init__(
         self,
@@ -65,7 +64,7 @@ class BuildTime:
     async def allowance(
         self, source: Source, wallet: str, *, to_come: MicroUsd = NOTHING
     ) -> Allowance:
-        """What the wallet's payments allow, with a payment that is still `to_come`."""
+        """Returns what the wallet's payments allow, counting one that is still `to_come`."""
         paid = await payments.sum_credited(source, payer=wallet) + to_come
         return Allowance(
             allowed_ms=paid * self._minutes_per_usd * _MINUTE_MS // MICRO_USD_PER_USD,
@@ -81,9 +80,9 @@ class BuildTime:
         project_id: str,
         deployment_id: str,
     ) -> None:
-        """Build, and book the time that takes; also when it fails or is cancelled.
+        """Runs the build and books its time, also when it fails or is cancelled.
 
-        Raises DeployFailed when the wallet has no credits, before it begins or while it goes on.
+        Raises DeployFailed when the wallet has no credits, before the build or during it.
         """
         run = BuildRun(
             id=str(uuid.uuid4()),
@@ -110,9 +109,9 @@ class BuildTime:
             await asyncio.shield(self._book(run, began_seconds))
 
     async def _book(self, begun: BuildRun, began_seconds: float) -> None:
-        """Notes how long it has run, and takes what is beyond the allowance from the credits.
+        """Stores how long the build has run, and charges what exceeds the free time.
 
-        From what the row says: whether the last booking was committed may not be known.
+        It goes by the row, as it may not be known whether the last booking was committed.
         """
         ran_ms = round((self._clock.monotonic_seconds() - began_seconds) * 1000)
         async with self._db.transaction(durable=True) as tx:

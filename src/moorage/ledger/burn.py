@@ -1,7 +1,7 @@
-"""What running costs, and how long credits last: exactly, with no database.
+"""What running costs, and how long credits last: exact, and without a database.
 
-An interval burns `charge_up_to` its elapsed time, a step function; credits run out in the first
-millisecond at which what all intervals owe together reaches the balance.
+An interval's total cost is `charge_up_to` its elapsed time, a step function. Credits run out in the
+first millisecond at which all intervals together owe the whole balance.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,11 +14,11 @@ MONTH_MS = 730 * HOUR_MS
 """A month of billing: a twelfth of 365 days."""
 
 WARNINGS_HOURS = (72, 24, 1)
-"""Before credits run out, each of these is warned of once; longest first."""
+"""A wallet is warned once for each of these, before its credits run out; longest first."""
 
 
 class Burning(Protocol):
-    """A stretch of running that has not ended; times are billed time."""
+    """A run interval that is still open; times are billed time."""
 
     @property
     def monthly_price_micro_usd(self) -> MicroUsd:
@@ -27,12 +27,12 @@ class Burning(Protocol):
 
     @property
     def started_at_ms(self) -> int:
-        """Since when it runs."""
+        """When it began."""
         ...
 
     @property
     def charged_micro_usd(self) -> MicroUsd:
-        """What of it was booked."""
+        """What was booked of its cost so far."""
         ...
 
 
@@ -51,12 +51,12 @@ class Suspended(Protocol):
 
 
 def charge_up_to(elapsed_ms: int, *, monthly_price: MicroUsd) -> MicroUsd:
-    """What `elapsed_ms` of running costs in all; rounded up to the micro-USD."""
+    """Returns what `elapsed_ms` of running costs in all, rounded up to the micro-USD."""
     return MicroUsd(-(-monthly_price * max(0, elapsed_ms) // MONTH_MS))
 
 
 def owed(burning: Iterable[Burning], *, at_ms: int) -> MicroUsd:
-    """What is to be booked of these up to a time."""
+    """Returns what these cost up to `at_ms` and is not booked yet."""
     return MicroUsd(
         sum(
             max(
@@ -70,11 +70,11 @@ def owed(burning: Iterable[Burning], *, at_ms: int) -> MicroUsd:
 
 
 def runs_out_at(balance: MicroUsd, burning: Sequence[Burning], *, now_ms: int) -> int | None:
-    """The first time, from now on, at which these have burned the balance; None: never."""
+    """Returns the first time from now on at which these have burned the balance, or None."""
     a_month = sum(each.monthly_price_micro_usd for each in burning)
     if a_month == 0:
         return None
-    # Each of them is less than 1 micro-USD ahead of the straight line: that bounds the search.
+    # Rounding up puts each less than 1 micro-USD above the straight line; that bounds the search.
     left = balance - owed(burning, at_ms=now_ms)
     latest = now_ms + max(0, -(-(left + len(burning)) * MONTH_MS // a_month))
     earliest = max(now_ms, now_ms + (left - len(burning)) * MONTH_MS // a_month)
@@ -88,17 +88,17 @@ def runs_out_at(balance: MicroUsd, burning: Sequence[Burning], *, now_ms: int) -
 
 
 def hour_of(*monthly_prices: MicroUsd) -> MicroUsd:
-    """What one hour of projects at these prices burns at most."""
+    """Returns the most that one hour of projects at these prices burns."""
     return MicroUsd(sum(charge_up_to(HOUR_MS, monthly_price=each) for each in monthly_prices))
 
 
 def resumable(
     balance: MicroUsd, burning: Sequence[Burning], suspended: Iterable[Suspended], *, now_ms: int
 ) -> set[str]:
-    """Which of a wallet's suspended projects may start again; `suspended` comes longest first.
+    """Returns the ids of a wallet's suspended projects that may start again.
 
-    Each in its turn, if what is left pays an hour of everything that runs by then, itself as well.
-    One that is too dear keeps none waiting behind it.
+    `suspended` is sorted, longest suspended first. A project may start if the balance pays an hour
+    of it and of all that runs or was chosen before it. One that costs too much is skipped.
     """
     left = _left(balance, burning, now_ms=now_ms)
     chosen = set()
@@ -113,21 +113,21 @@ def resumable(
 def lacking(
     balance: MicroUsd, burning: Sequence[Burning], monthly_price: MicroUsd, *, now_ms: int
 ) -> MicroUsd:
-    """What must come at least before a suspended project of this price is `resumable`."""
+    """Returns the least payment that makes a suspended project of this price `resumable`."""
     left = _left(balance, burning, now_ms=now_ms)
     return MicroUsd(max(0, hour_of(monthly_price) - left))
 
 
 def _left(balance: MicroUsd, burning: Sequence[Burning], *, now_ms: int) -> int:
-    """What is left of a balance beside all that runs: what it owes, and another hour of it."""
+    """Returns the balance less what running projects owe, and less one more hour of them."""
     an_hour = hour_of(*(each.monthly_price_micro_usd for each in burning))
     return balance - owed(burning, at_ms=now_ms) - an_hour
 
 
 def warning_hours(runs_out_ms: int | None, *, now_ms: int) -> int | None:
-    """The warning that is due: the shortest whose time comes before the next full hour is booked.
+    """Returns the shortest warning that comes due before the next full hour is booked, or None.
 
-    So whoever is warned of 24 hours has them still.
+    So a wallet that is warned of 24 hours still has 24 hours.
     """
     if runs_out_ms is None:
         return None

@@ -1,7 +1,7 @@
 """The ledger: append-only double entry over micro-USD.
 
-Each posting's amounts sum to zero, so the whole ledger does. A wallet's balance is a cached sum,
-changed only here, in the transaction that appends the entries.
+Each posting's amounts sum to zero, so the whole ledger does. A wallet's balance is a cached sum. It
+is changed only here, in the transaction that appends the entries.
 """
 
 import asyncio
@@ -22,22 +22,22 @@ from moorage.storage.money import accounts, payments
 EARNED = "earned"
 REFUNDED = "refunded"
 
-_TURN = 50  # balances changed before others have their turn
+_TURN = 50  # balances changed before other tasks have their turn
 _PAID = (PaymentStatus.CREDITED, PaymentStatus.HELD)
 
 
 def wallet_account(wallet: str) -> str:
-    """The account of a wallet's credits."""
+    """Returns the name of the account of a wallet's credits."""
     return f"wallet:{wallet}"
 
 
 def held_account(wallet: str) -> str:
-    """The account of what a wallet paid and screening holds back."""
+    """Returns the name of the account of a wallet's payments that screening holds."""
     return f"held:{wallet}"
 
 
 def received_account(chain_id: int, token: str) -> str:
-    """The account that mirrors what arrived in one token on one chain."""
+    """Returns the name of the account that mirrors what arrived in one token on one chain."""
     return f"received:{chain_id}:{token}"
 
 
@@ -48,14 +48,14 @@ async def credit_transfers(
     held: Mapping[str, str] = {},
     now_ms: int,
 ) -> dict[str, MicroUsd]:
-    """Credit verified transfers, each once ever; gives what each payer's balance gained.
+    """Credits verified transfers, each only once; returns what each payer's balance gained.
 
-    `transfers` are those of whole transactions, of every token. `held` says of which payers
-    screening wants the money set apart, and why; what was said of them in this transaction before
-    goes first. `tx` must be durable.
+    `transfers` hold all transfers of each chain transaction, of every token. `held` maps payers
+    whose money screening holds to the reason; an earlier verdict on the same chain transaction
+    wins. `tx` must be durable.
 
-    What was credited of the same transaction in another block is taken back first: it lies in one
-    block, so a reorganisation has moved it.
+    Where the chain transaction was credited in another block, that is reversed first: it can be in
+    one block only, so a reorganisation has moved it.
     """
     gained: Counter[str] = Counter()
     by_transaction: dict[tuple[int, str], list[Transfer]] = {}
@@ -65,7 +65,7 @@ async def credit_transfers(
         known = await payments.of_transaction(tx, chain_id=chain_id, tx_hash=tx_hash)
         reasons = {**held, **verdicts_before(known, brought)}
         for payment in known:
-            if _lies_elsewhere(payment, brought[0]):
+            if _is_in_another_block(payment, brought[0]):
                 gained[payment.payer] -= await reverse_payment(tx, payment, now_ms=now_ms)
         for transfer in brought:
             gained[transfer.payer] += await _claim(
@@ -77,7 +77,7 @@ async def credit_transfers(
 async def _claim(
     tx: Transaction, transfer: Transfer, *, held_reason: str | None, now_ms: int
 ) -> MicroUsd:
-    """Book a transfer unless it is booked; gives what its payer's balance gained."""
+    """Books a transfer unless it is booked; returns what its payer's balance gained."""
     before = await payments.one(
         tx,
         chain_id=transfer.chain_id,
@@ -112,10 +112,10 @@ async def _claim(
 
 
 async def reverse_payment(tx: Transaction, payment: Payment, *, now_ms: int) -> MicroUsd:
-    """Take back what a payment brought that is no longer on the chain; gives what balances lost.
+    """Reverses a payment that is no longer on the chain; returns what its payer's balance lost.
 
-    The balance may fall below zero: what was spent of it is owed. Does nothing to a payment that
-    was reversed or refunded meanwhile.
+    The balance may fall below zero, as credits that were spent are owed. Does nothing if the
+    payment was reversed or refunded meanwhile.
     """
     if payment.status not in _PAID:
         return MicroUsd(0)
@@ -142,9 +142,9 @@ async def reverse_payment(tx: Transaction, payment: Payment, *, now_ms: int) -> 
 
 
 async def release(tx: Transaction, payment: Payment, *, now_ms: int) -> MicroUsd:
-    """Credit a held payment to its payer after all; gives what the balance gained.
+    """Credits a held payment to its payer; returns what the balance gained.
 
-    Does nothing to a payment that is not held any more.
+    Does nothing if the payment is no longer held.
     """
     if not await payments.release(tx, payment):
         return MicroUsd(0)
@@ -166,10 +166,10 @@ async def release(tx: Transaction, payment: Payment, *, now_ms: int) -> MicroUsd
 async def refund(
     tx: Transaction, payment: Payment, *, refund_id: str, amount: MicroUsd, now_ms: int
 ) -> bool:
-    """Set `amount` of a payment apart for its refund; says whether there was as much.
+    """Takes `amount` for a refund, if the payer still has as much; returns whether it did.
 
-    A held payment goes back as a whole, of another what its payer's balance has. `tx` must be
-    durable.
+    A held payment is refunded as a whole; any other is taken from its payer's balance. `tx` must
+    be durable.
     """
     if payment.status is PaymentStatus.HELD:
         debited = await payments.set_status(tx, payment, PaymentStatus.REFUNDED)
@@ -189,7 +189,7 @@ async def refund(
 async def undo_refund(
     tx: Transaction, payment: Payment, *, refund_id: str, amount: MicroUsd, now_ms: int
 ) -> None:
-    """Give back what was set apart for a refund that cannot happen any more."""
+    """Gives back what was taken for a refund that can no longer happen."""
     await accounts.add_posting(
         tx,
         posting_id=f"refund-undone:{refund_id}",
@@ -205,7 +205,7 @@ async def undo_refund(
 
 
 class Burn(NamedTuple):
-    """What is owed for running or building, and the name under which it is booked, once."""
+    """What is owed for running or building. `posting_id` is unique, so it is booked once."""
 
     wallet: str
     amount: MicroUsd
@@ -213,7 +213,7 @@ class Burn(NamedTuple):
 
 
 class Burned(NamedTuple):
-    """What there was to take of it, and the balance after it."""
+    """What could be taken of the amount owed, and the balance after it."""
 
     taken: MicroUsd
     left: MicroUsd
@@ -222,10 +222,9 @@ class Burned(NamedTuple):
 async def burn(
     tx: Transaction, owed: Sequence[Burn], *, now_ms: int, kind: str = "burn"
 ) -> list[Burned]:
-    """Move what is owed, as far as there is as much, from the wallets to what was earned.
+    """Moves what is owed from wallets to `EARNED`, in this order; a balance stops at zero.
 
-    One after the other, in this order. Raises UniqueViolation when one was booked
-    before, WriteConflict when a balance was taken from meanwhile.
+    Raises UniqueViolation when one was booked before, WriteConflict when a balance fell meanwhile.
     """
     left = {wallet: await accounts.balance(tx, wallet) for wallet in {each.wallet for each in owed}}
     amounts, burned = {}, []
@@ -246,7 +245,7 @@ async def burn(
     return burned
 
 
-def _lies_elsewhere(payment: Payment, transfer: Transfer) -> bool:
+def _is_in_another_block(payment: Payment, transfer: Transfer) -> bool:
     return payment.status in _PAID and payment.block_hash != transfer.block_hash
 
 
@@ -274,7 +273,7 @@ def _payment(transfer: Transfer, *, round_: int, held_reason: str | None, now_ms
 
 
 async def _tell(tx: Transaction, payment: Payment, kind: EventKind, *, now_ms: int) -> None:
-    """Let whoever paid know what became of it."""
+    """Records an event for the payer."""
     data: EventData = {
         "chain_id": payment.chain_id,
         "tx_hash": payment.tx_hash,
@@ -287,14 +286,14 @@ async def _tell(tx: Transaction, payment: Payment, kind: EventKind, *, now_ms: i
 
 
 def _owner(payment: Payment) -> str:
-    """The account that a payment's money stands on."""
+    """Returns the account that a payment was booked to."""
     if payment.held_reason is not None:
         return held_account(payment.payer)
     return wallet_account(payment.payer)
 
 
 async def _change_balance(tx: Transaction, wallet: str, amount: int) -> None:
-    """Keep the cached balance in step with the entries, or leave the transaction."""
+    """Changes the cached balance as the entries did; raises RuntimeError if it cannot."""
     if not await accounts.change_balance(tx, wallet, amount):
         raise RuntimeError(f"the balance of {wallet} cannot change by {amount} micro-USD")
 

@@ -1,7 +1,7 @@
-"""Metering: what running apps burn, from recorded run intervals, exactly.
+"""Metering: charges what running apps burn, from recorded run intervals.
 
-The charge up to a moment is a pure function of the elapsed time; what is booked is its growth
-since the last booking. So neither a restart nor a clock step bills twice or skips.
+The charge up to a moment is a pure function of the elapsed time. Each booking takes its growth
+since the last one, so neither a restart nor a clock step bills anything twice, or leaves it out.
 """
 
 import asyncio
@@ -32,18 +32,18 @@ from moorage.storage.money import accounts, intervals
 from moorage.storage.money.intervals import Charge, RunInterval
 
 AT_ONCE = 250
-"""Intervals charged in one transaction: neither the event loop nor other writers wait long."""
+"""How many intervals one transaction charges, so that the event loop and other writers go on."""
 
-_TURN = 50  # wallets looked at before others have their turn
+_TURN = 50  # wallets checked before other tasks have their turn
 
-_ENOUGH_HOURS = max(WARNINGS_HOURS) + 3  # beyond every warning, whatever is not booked yet
+_ENOUGH_HOURS = max(WARNINGS_HOURS) + 3  # no warning is due then, whatever is not booked yet
 
 
 class Metering:
     """Charges run intervals hour by hour, and at their end.
 
-    `boot_id` tells one run of the machine, and so of its apps, from the next; `gateway` is the id
-    under which this one's billed time is kept.
+    `boot_id` changes when the machine is restarted, which ends its apps; `gateway` is the id under
+    which billed time is stored.
     """
 
     def __init__(self, *, db: Database, clock: Clock, boot_id: str = "", gateway: str = "") -> None:
@@ -52,10 +52,10 @@ class Metering:
         self.time = BilledTime(clock=clock, boot_id=boot_id, gateway=gateway)
 
     async def resume(self, serving: Collection[str]) -> None:
-        """After a start: bill on from where the last gateway stopped.
+        """Goes on billing after a start, from where the gateway stopped.
 
-        `serving` are the deployments whose apps run. What does not has not since the gateway was
-        last seen, as far as anybody can tell, and is not billed for it.
+        `serving` are the deployments whose apps run. The others are not billed for the time since
+        the gateway last ran, as nobody knows when they ended.
         """
         unread_ms = await self.time.resume(self._db)
         async with self._db.transaction(durable=True) as tx:
@@ -63,13 +63,13 @@ class Metering:
             await self.time.note(tx)
 
     async def bills(self, source: Source, project_id: str) -> bool:
-        """Whether a project is being billed."""
+        """Returns whether a project is being billed."""
         return await intervals.open_of(source, project_id) is not None
 
     async def begin(self, tx: Transaction, project_id: str) -> None:
-        """Start billing a project, unless it is being billed.
+        """Starts billing a project, unless it is being billed.
 
-        Billed time is read then, lest a crash of the machine put it before the start.
+        Stores billed time too, so that after a crash of the machine it is not before this start.
         """
         if not await self.bills(tx, project_id):
             await intervals.open_interval(
@@ -81,7 +81,7 @@ class Metering:
             await self.time.note(tx)
 
     async def end(self, tx: Transaction, project_id: str) -> None:
-        """Charge what is due and stop billing a project."""
+        """Charges what a project owes and stops billing it."""
         interval = await intervals.open_of(tx, project_id)
         if interval is None:
             return
@@ -90,9 +90,9 @@ class Metering:
         await intervals.close(tx, interval.id, at_ms=now_ms)
 
     async def tick(self) -> list[str]:
-        """Charge every interval that ran another full hour; suspends projects out of credits.
+        """Charges every interval that ran another full hour; suspends projects out of credits.
 
-        Gives the ids of the projects it suspended.
+        Returns the ids of the projects that it suspended.
         """
         now_ms = self.time.now_ms()
         suspended: list[str] = []
@@ -105,7 +105,7 @@ class Metering:
                     return suspended
 
     async def may_resume(self, source: Source, project: Project) -> bool:
-        """Whether the wallet's credits are enough for a suspended project to start again."""
+        """Returns whether the wallet's credits allow a suspended project to start again."""
         balance = await accounts.balance(source, project.wallet)
         if balance <= 0:
             return False
@@ -114,12 +114,12 @@ class Metering:
         return project.id in resumable(balance, burning, suspended, now_ms=self.time.now_ms())
 
     async def owes(self, source: Source, wallet: str) -> MicroUsd:
-        """What a wallet's apps have burned that is not charged yet."""
+        """Returns what a wallet's apps have burned that is not charged yet."""
         burning = await intervals.open_of_wallet(source, wallet)
         return owed(burning, at_ms=self.time.now_ms())
 
     async def suspend_unpaid(self, tx: Transaction, wallet: str) -> None:
-        """Suspend what a wallet runs without credits, as its payment was taken back."""
+        """Suspends a wallet's projects if a reversed payment left it without credits."""
         if await accounts.balance(tx, wallet) > 0:
             return
         for interval in await intervals.open_of_wallet(tx, wallet):
@@ -128,7 +128,7 @@ class Metering:
     async def _charge_hours(
         self, tx: Transaction, due: Sequence[RunInterval], now_ms: int
     ) -> list[str]:
-        """Charge the full hours up to now; suspends those that took the last of their credits."""
+        """Charges the full hours up to now; suspends and returns projects out of credits."""
         until_ms = {
             each: each.started_at_ms + (now_ms - each.started_at_ms) // HOUR_MS * HOUR_MS
             for each in due
@@ -139,7 +139,7 @@ class Metering:
             if left[interval] <= 0:
                 await self._suspend(tx, interval)
                 suspended.append(interval.project_id)
-                await asyncio.sleep(0)  # to give others their turn
+                await asyncio.sleep(0)  # gives other tasks their turn
         for number, wallet in enumerate(dict.fromkeys(each.wallet for each in due)):
             await self._warn(tx, wallet)
             if number % _TURN == 0:
@@ -149,9 +149,9 @@ class Metering:
     async def _charge(
         self, tx: Transaction, until_ms: dict[RunInterval, int]
     ) -> dict[RunInterval, MicroUsd]:
-        """Charges each interval up to a time, in this order; gives what each left of its balance.
+        """Charges each interval up to a time, in this order; returns the balance after each.
 
-        Raises WriteConflict and UniqueViolation when one was charged elsewhere meanwhile.
+        Raises WriteConflict or UniqueViolation when one was charged elsewhere meanwhile.
         """
         owed = [
             ledger.Burn(each.wallet, _owed(each, until), f"burn:{each.id}:{until}")
@@ -166,7 +166,7 @@ class Metering:
     async def _suspend(self, tx: Transaction, interval: RunInterval) -> None:
         now_ms = max(self.time.now_ms(), interval.charged_until_ms)
         if not await intervals.close(tx, interval.id, at_ms=now_ms):
-            return  # it was suspended, or its billing ended, since the interval was read
+            return  # its billing ended since the interval was read
         await projects.suspend(tx, interval.project_id, at_ms=now_ms)
         await outbox.record(
             tx,
@@ -177,7 +177,7 @@ class Metering:
         )
 
     async def _warn(self, tx: Transaction, wallet: str) -> None:
-        """Tell a wallet once that its credits last 72, 24 or 1 more hours."""
+        """Records, once each, that a wallet's credits last 72, 24 or 1 more hours."""
         balance, warned, _ = await accounts.wallet_row(tx, wallet)
         a_month = await intervals.a_month_of_wallet(tx, wallet)
         runs_out_ms, now_ms = None, self.time.now_ms()

@@ -1,4 +1,4 @@
-"""Which wallets have paid. A key costs nothing, so what a stranger may take is bounded apart."""
+"""Which wallets have paid. Keys cost nothing, so those that never paid have limits of their own."""
 
 from collections import OrderedDict
 
@@ -12,10 +12,10 @@ _REMEMBERED_WALLETS = 10_000
 
 
 class PaidWallets:
-    """Tells wallets that paid at least once from those that never did.
+    """Knows which wallets have paid.
 
-    A wallet has paid when the payments that were credited to it, and not taken back since, come to
-    `minimum_charge` in all: less would make keys cheap again.
+    A wallet has paid when its credited payments, without reversed ones, are at least
+    `minimum_charge` in all: with less, many keys would be cheap.
     """
 
     def __init__(self, *, db: Database, minimum_charge: MicroUsd, clock: Clock) -> None:
@@ -25,7 +25,7 @@ class PaidWallets:
         self._paid_until: OrderedDict[str, float] = OrderedDict()  # wallet → monotonic seconds
 
     async def has_paid(self, wallet: str) -> bool:
-        """Whether `wallet` has paid. A yes is remembered for five minutes, a no is not."""
+        """Returns whether `wallet` has paid. A yes is cached for five minutes, a no is not."""
         now_seconds = self._clock.monotonic_seconds()
         if self._paid_until.get(wallet, 0.0) > now_seconds:
             return True

@@ -14,7 +14,7 @@ from moorage.money import MicroUsd
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What this room reads of the settings, and two prices that come of them."""
+    """The settings that this room reads, and two prices computed from them."""
 
     build_minutes_per_usd: int
     build_month: MicroUsd  # of a build that runs all the time
@@ -22,7 +22,7 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerServices:
-    """What charges wallets; each service is made when it is first asked for."""
+    """What charges wallets; each service is made on its first use."""
 
     def __init__(self, core: Core, settings: LedgerSettings) -> None:
         self._core = core

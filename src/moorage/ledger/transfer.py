@@ -1,4 +1,4 @@
-"""Money that arrived: one Transfer of a token to an address of the gateway's, verified on chain."""
+"""Transfers of tokens to the gateway's addresses, read from receipts."""
 
 from collections.abc import Collection, Iterable
 
@@ -9,15 +9,13 @@ from moorage.chains.erc20 import TransferLog, parse_transfer_logs
 from moorage.chains.receipt import Receipt
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
 
-_LARGEST_TOKENS = 10**9  # whole tokens in one transfer: thousands of them fit into 64 bits
+_MAX_TOKENS = 10**9  # whole tokens in one transfer: thousands of such transfers fit into 64 bits
 
 
 class Transfer(msgspec.Struct, frozen=True):
     """A verified transfer to an address that is, or was, `pay_to`.
 
-    (chain_id, tx_hash, log_index) names it, once and for all.
-
-    Hashes and addresses are lower-case hex with `0x`.
+    (chain_id, tx_hash, log_index) identifies it. Hashes and addresses are lower-case hex with `0x`.
     """
 
     chain_id: int
@@ -25,33 +23,33 @@ class Transfer(msgspec.Struct, frozen=True):
     log_index: int
     token: str  # as clients name it: "usdc"
     token_address: str
-    payer: str  # the log's `from`: not who sent the transaction, who parted with the money
-    amount: AtomicUnits  # what the log says arrived: never the calldata, never the price; > 0
+    payer: str  # the log's `from`, whose money it was: not the sender of the transaction
+    amount: AtomicUnits  # from the log, never from calldata or the price; > 0
     decimals: int
     block_number: int
     block_hash: str
-    recipient: str  # what was `pay_to` when it was asked for
+    recipient: str  # `pay_to` as it was when the payment was demanded
 
     @property
     def worth(self) -> MicroUsd:
-        """What it is credited with."""
+        """The credits that it brings."""
         return credit_from_atomic_units(self.amount, decimals=self.decimals)
 
 
 def transfers_in(
     receipt: Receipt, chain: Chain, *, recipients: Collection[str]
 ) -> tuple[Transfer, ...]:
-    """Every transfer of the chain's tokens to `recipients`, by log.
+    """Returns the transfers of the chain's tokens to `recipients`, sorted by log index.
 
-    They are spelled as `parse_address` does. Transfers of nothing, and those among `recipients`,
-    bring no money and don't count, nor do those that `uncreditable_in` tells of. Raises ValueError
-    when a token's log is malformed.
+    `recipients` are spelled as `parse_address` returns them. Transfers of zero, those between
+    `recipients`, and those that `uncreditable_in` returns are left out. Raises ValueError when a
+    token's log is malformed.
     """
     found = [
         _transfer(log, receipt, chain, token)
         for token in chain.tokens
         for log in parse_transfer_logs(receipt, token_address=token.key)
-        if _brings_money(log, recipients) and log.value <= _most(token)
+        if _brings_money(log, recipients) and log.value <= _max_units(token)
     ]
     return tuple(sorted(found, key=lambda transfer: transfer.log_index))
 
@@ -59,17 +57,17 @@ def transfers_in(
 def uncreditable_in(
     receipt: Receipt, chain: Chain, *, recipients: Collection[str]
 ) -> tuple[TransferLog, ...]:
-    """Transfers to `recipients` of more than there is: the books have no room for them."""
+    """Returns transfers to `recipients` of amounts that are too large for the database."""
     return tuple(
         log
         for token in chain.tokens
         for log in parse_transfer_logs(receipt, token_address=token.key)
-        if _brings_money(log, recipients) and log.value > _most(token)
+        if _brings_money(log, recipients) and log.value > _max_units(token)
     )
 
 
 def worth_of(transfers: Iterable[Transfer]) -> MicroUsd:
-    """What they are credited with together."""
+    """Returns the credits that they bring together."""
     return MicroUsd(sum(transfer.worth for transfer in transfers))
 
 
@@ -77,9 +75,9 @@ def _brings_money(log: TransferLog, recipients: Collection[str]) -> bool:
     return log.recipient in recipients and log.sender not in recipients and log.value > 0
 
 
-def _most(token: Token) -> int:
-    most: int = _LARGEST_TOKENS * 10**token.decimals
-    return most
+def _max_units(token: Token) -> int:
+    units: int = _MAX_TOKENS * 10**token.decimals
+    return units
 
 
 def _transfer(log: TransferLog, receipt: Receipt, chain: Chain, token: Token) -> Transfer:

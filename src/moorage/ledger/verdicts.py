@@ -1,4 +1,7 @@
-"""What screening or the operator said of a transaction's payers: it survives every move of it."""
+"""What screening or the operator decided on a chain transaction's payers.
+
+A decision stays when a reorganisation moves the transaction to another block.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -7,17 +10,17 @@ from moorage.ledger.transfer import Transfer
 from moorage.records.payment import Payment, PaymentStatus
 
 Verdicts = Mapping[str, str | None]
-"""Why a payer's money is held, or None where it may be credited; who is absent was not judged."""
+"""By payer: why the money is held, or None if it may be credited. Others were not screened."""
 
 
 def verdicts_before(booked: Iterable[Payment], transfers: Iterable[Transfer]) -> Verdicts:
-    """What was said before of who pays by `transfers`, by payer.
+    """Returns the earlier verdicts on the payers of `transfers`.
 
-    `booked` are all payments of the same transaction that were ever claimed. Where a payer's money
-    lay last decides: held stays held, and what was allowed, or released, stays allowed as long as
-    it is no more than it was. So who brings more in another block has no verdict.
+    `booked` are all payments of the same chain transaction that were ever claimed. A payer's last
+    claims decide: what was held stays held, and what was allowed or released stays allowed up to
+    the same amounts. So a payer of more in another block has no verdict.
     """
-    before = _last_places(booked)
+    before = _last_claims_by_payer(booked)
     now: dict[str, Counter[str]] = {}
     for transfer in transfers:
         now.setdefault(transfer.payer, Counter())[transfer.token_address] += transfer.amount
@@ -35,15 +38,15 @@ def verdicts_before(booked: Iterable[Payment], transfers: Iterable[Transfer]) ->
     return verdicts
 
 
-def _last_places(booked: Iterable[Payment]) -> dict[str, list[Payment]]:
-    """Each payer's payments where its money was claimed last; what stands counts alone, if any."""
+def _last_claims_by_payer(booked: Iterable[Payment]) -> dict[str, list[Payment]]:
+    """Returns each payer's payments as last claimed: only those not reversed, if there are any."""
     by_payer: dict[str, list[Payment]] = {}
     for payment in booked:
         by_payer.setdefault(payment.payer, []).append(payment)
-    return {payer: _last_place(theirs) for payer, theirs in by_payer.items()}
+    return {payer: _last_claims(theirs) for payer, theirs in by_payer.items()}
 
 
-def _last_place(payments: list[Payment]) -> list[Payment]:
+def _last_claims(payments: list[Payment]) -> list[Payment]:
     standing = [one for one in payments if one.status is not PaymentStatus.REVERSED] or payments
     last = max(standing, key=lambda one: one.claimed_at_ms)
     return [
