@@ -38,7 +38,7 @@ from moorage.parsers.plans import Plans
 from moorage.parsers.pool import ParserPool
 from moorage.payments.price.pricing import PriceList, Size
 from moorage.payments.protocols.evidence import named_chain
-from moorage.payments.services import PaymentServices, Till
+from moorage.payments.services import Payee, PaymentServices
 from moorage.toolchains.inventory import Inventory
 from moorage.uploads import RoomLimits, SpoolRoom, UploadLimits
 
@@ -83,7 +83,7 @@ class ApiServices:
         settings: ApiSettings,
         *,
         services: Services,
-        till: Till,
+        payee: Payee,
         prices: PriceList,
         size: Size,
         proxies: TrustedProxies,
@@ -91,7 +91,7 @@ class ApiServices:
         self._core = core
         self._settings = settings
         self._services = services
-        self._till = till
+        self._payee = payee
         self._prices = prices
         self._size = size
         self.proxies = proxies
@@ -101,7 +101,7 @@ class ApiServices:
         return HttpApi(
             front=self._front,
             rooms=(*self._rooms_of_apps, *self._rooms_of_money),
-            pay_to=self._till.pay_to,
+            pay_to=self._payee.pay_to,
             challenges=self._services.payments.challenges,
             arrivals=Arrivals(self.proxies),
         )
@@ -111,8 +111,8 @@ class ApiServices:
         return Front(
             db=self._core.db,
             clock=self._core.clock,
-            chains=self._till.chains,
-            public_url=self._till.gateway_url,
+            chains=self._payee.chains,
+            public_url=self._payee.gateway_url,
             authenticator=self._authenticator,
             paid_wallets=self._services.ledger.paid_wallets,
             trusted_proxies=self.proxies,
@@ -161,7 +161,7 @@ class ApiServices:
                 minimum_charge=self._prices.minimum_charge,
             ),
             WebhookRoom(**front, webhooks=services.events.webhooks),
-            PublicRoom(**front, clients=self._till.clients, balance_questions=Questions()),
+            PublicRoom(**front, clients=self._payee.clients, balance_questions=Questions()),
         )
 
     @property
@@ -175,7 +175,7 @@ class ApiServices:
         )
         return DeployRoom(
             **_fields(self._front),
-            pay_to=self._till.pay_to,
+            pay_to=self._payee.pay_to,
             admission=admission,
             paywall=payments.paywall,
             build_time=services.ledger.build_time,
@@ -209,8 +209,8 @@ class ApiServices:
     @cached_property
     def _authenticator(self) -> Authenticator:
         contracts = ContractWallets(
-            self._till.clients,
-            default_chain=named_chain(None, self._till.chains, field="X-Wallet-Chain").name,
+            self._payee.clients,
+            default_chain=named_chain(None, self._payee.chains, field="X-Wallet-Chain").name,
             limiter=self._limiter(times=_LOOKUPS_FACTOR),
         )
         return Authenticator(

@@ -15,11 +15,11 @@ from moorage.signed_request import NO_BODY, Target
 Wallet = NewType("Wallet", str)
 """An authenticated wallet: `0x` and 40 lower-case hex digits."""
 
-MOST_SIGNATURE_BYTES = 8 * 1024
+MAX_SIGNATURE_BYTES = 8 * 1024
 """A wrapped signature (ERC-6492) with the calldata of a wallet's factory takes 2 KiB at most of the
 wallets in use. As hex this is a quarter of the bytes that a request's head may have."""
 
-_SIGNATURE = re.compile(rf"(?:0[xX])?([0-9a-fA-F]{{2,{2 * MOST_SIGNATURE_BYTES}}})")
+_SIGNATURE = re.compile(rf"(?:0[xX])?([0-9a-fA-F]{{2,{2 * MAX_SIGNATURE_BYTES}}})")
 _TIMESTAMP = re.compile(r"[0-9]{1,15}")
 _NONCE = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SHA_256 = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
@@ -65,7 +65,7 @@ def parse_signed_headers(
     if matched is None or len(matched[1]) % 2:
         raise SignatureInvalid(
             "X-Signature must be hex digits: 65 bytes, "
-            f"or as many as a contract wallet needs, up to {MOST_SIGNATURE_BYTES}."
+            f"or as many as a contract wallet needs, up to {MAX_SIGNATURE_BYTES}."
         )
     try:
         address = parse_address(wallet)

@@ -8,7 +8,7 @@ from moorage.chains.address import parse_address
 from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
 from moorage.errors import InvalidField
 
-_MOST_DECIMALS = 36
+_MAX_DECIMALS = 36
 
 
 class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,8 +51,8 @@ class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _check_token(field: str, token: Token) -> None:
     if token.name != token.name.lower():
         raise InvalidField(field, "must be lower case, as clients name it")
-    if not 0 <= token.decimals <= _MOST_DECIMALS:
-        raise InvalidField(f"{field}.decimals", f"must be 0 to {_MOST_DECIMALS}")
+    if not 0 <= token.decimals <= _MAX_DECIMALS:
+        raise InvalidField(f"{field}.decimals", f"must be 0 to {_MAX_DECIMALS}")
     try:
         parse_address(token.address)
     except ValueError as error:

@@ -28,7 +28,7 @@ from moorage.metrics import (
 )
 from moorage.parsers.pool import ParserPool
 from moorage.payments.price.pricing import Size
-from moorage.payments.services import PaymentServices, Till
+from moorage.payments.services import Payee, PaymentServices
 from moorage.payments.settings import PaymentSettings
 from moorage.payments.taking.recipients import note_recipient
 from moorage.settings import Settings
@@ -44,7 +44,7 @@ class Rooms:
 
     core: Core
     platform: Platform
-    till: Till
+    payee: Payee
     ledger: LedgerServices
     payments: PaymentServices
     deploy: DeployServices
@@ -121,7 +121,7 @@ async def open_rooms(
     pay_to: str,
 ) -> Rooms:
     """Open every room. Raises ConfigurationInvalid and InvalidField."""
-    till = Till(
+    payee = Payee(
         chains=chains,
         clients=_open_clients(stack, settings, chains, core.clock),
         pay_to=pay_to,
@@ -129,7 +129,7 @@ async def open_rooms(
         gateway_url=platform.gateway_url,
     )
     ledger = LedgerServices(core, _ledger_settings(settings))
-    payments = PaymentServices(core, settings.part(PaymentSettings), till=till, ledger=ledger)
+    payments = PaymentServices(core, settings.part(PaymentSettings), payee=payee, ledger=ledger)
     deploy = DeployServices(
         core, settings.part(DeploySettings), platform=platform.of_apps, ledger=ledger
     )
@@ -151,7 +151,7 @@ async def open_rooms(
         core,
         settings.part(ApiSettings),
         services=services,
-        till=till,
+        payee=payee,
         prices=settings.price_list(),
         size=settings.app_size(),
         proxies=TrustedProxies(trusted_proxies(settings)),
@@ -159,7 +159,7 @@ async def open_rooms(
     return Rooms(
         core=core,
         platform=platform,
-        till=till,
+        payee=payee,
         ledger=ledger,
         payments=payments,
         deploy=deploy,

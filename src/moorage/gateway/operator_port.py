@@ -70,7 +70,7 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
         if not rooms.platform.caddy.alive():
             raise ProxyFailed
 
-    chains = {f"chain {name}": _chain_check(client) for name, client in rooms.till.clients.items()}
+    chains = {f"chain {name}": _chain_check(client) for name, client in rooms.payee.clients.items()}
     return {
         "database": rooms.core.db.check,
         "runtime": rooms.platform.runtime.check,

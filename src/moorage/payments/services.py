@@ -33,12 +33,12 @@ from moorage.signed_request import host_of
 from moorage.whole_file import create_file
 
 _SECRET_BYTES = 32
-_LOOKS_AS_REQUESTS = 4
+_LOOKUPS_PER_REQUEST = 4
 """Questions to a chain about what strangers of one address show, for each request of a wallet's."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Till:
+class Payee:
     """Where payments come in."""
 
     chains: Mapping[str, Chain]
@@ -52,15 +52,15 @@ class PaymentServices:
     """Everything that money passes through; each service is made when it is first asked for."""
 
     def __init__(
-        self, core: Core, settings: PaymentSettings, *, till: Till, ledger: LedgerServices
+        self, core: Core, settings: PaymentSettings, *, payee: Payee, ledger: LedgerServices
     ) -> None:
         self._db, self._clock = core.db, core.clock
         self._data_dir, self._speed = core.data_dir, core.speed
         self._settings = settings
-        self._till = till
-        self._clients = till.clients
+        self._payee = payee
+        self._clients = payee.clients
         self._metering = ledger.metering
-        self._recipients = frozenset({parse_address(till.pay_to), *till.former})
+        self._recipients = frozenset({parse_address(payee.pay_to), *payee.former})
 
     @cached_property
     def quotes(self) -> Quotes:
@@ -75,9 +75,9 @@ class PaymentServices:
     def challenges(self) -> Challenges:
         return Challenges(
             secret=_challenge_secret(self._data_dir / "challenges.key"),
-            realm=host_of(self._till.gateway_url),
-            pay_to=self._till.pay_to,
-            chains=self._till.chains,
+            realm=host_of(self._payee.gateway_url),
+            pay_to=self._payee.pay_to,
+            chains=self._payee.chains,
             settles=self._settlements.offered,
             clock=self._clock,
         )
@@ -85,7 +85,7 @@ class PaymentServices:
     @cached_property
     def paywall(self) -> Paywall:
         looks = MemoryRateLimiter(
-            clock=self._clock, limit=_LOOKS_AS_REQUESTS * self._settings.requests_per_minute
+            clock=self._clock, limit=_LOOKUPS_PER_REQUEST * self._settings.requests_per_minute
         )
         return Paywall(
             db=self._db,
@@ -100,8 +100,8 @@ class PaymentServices:
     @cached_property
     def _verifier(self) -> Verifier:
         return Verifier(
-            pay_to=self._till.pay_to,
-            former=self._till.former,
+            pay_to=self._payee.pay_to,
+            former=self._payee.former,
             clients=self._clients,
             clock=self._clock,
             safe_above=self._safe_above,
@@ -142,8 +142,8 @@ class PaymentServices:
             db=self._db,
             clients=self._clients,
             relayers=self._relayers,
-            pay_to=self._till.pay_to,
-            former=self._till.former,
+            pay_to=self._payee.pay_to,
+            former=self._payee.former,
             clock=self._clock,
         )
 
@@ -151,7 +151,7 @@ class PaymentServices:
     def settlement_follow_up(self) -> SettlementFollowUp:
         return SettlementFollowUp(
             db=self._db,
-            chains=self._till.chains,
+            chains=self._payee.chains,
             clients=self._clients,
             relayers=self._relayers,
             credit=self.paywall.credit,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.auth.wallet import (
-    MOST_SIGNATURE_BYTES,
+    MAX_SIGNATURE_BYTES,
     SignedHeaders,
     parse_signed_headers,
     personal_digest,
@@ -119,7 +119,7 @@ def test_nonce_that_is_no_uuid_is_signature_invalid(nonce: str) -> None:
         "0x",
         "zz" * 65,
         SIGNATURE[:-1],
-        "0x" + "00" * (MOST_SIGNATURE_BYTES + 1),
+        "0x" + "00" * (MAX_SIGNATURE_BYTES + 1),
         "0x0x" + SIGNATURE[2:],
         "0x" + " 1a" * 43 + "1",
         "１" * 130,
@@ -132,7 +132,7 @@ def test_signature_that_is_no_bytes_in_hex_is_signature_invalid(signature: str) 
         parse(signature=signature)
 
 
-@pytest.mark.parametrize("length", [1, 64, 66, MOST_SIGNATURE_BYTES])
+@pytest.mark.parametrize("length", [1, 64, 66, MAX_SIGNATURE_BYTES])
 def test_contract_wallets_may_sign_at_other_lengths_and_keys_may_not(length: int) -> None:
     parsed = parse(signature="0x" + "1b" * length)
 

@@ -180,7 +180,7 @@ async def test_transaction_pays_whatever_challenge_it_says_that_it_answers(
     challenge = mpp.make_challenge(
         SECRET,
         realm=REALM,
-        offer=PaymentOption(ARBITRUM, USDC, AtomicUnits(5)),
+        option=PaymentOption(ARBITRUM, USDC, AtomicUnits(5)),
         pay_to=PAY_TO,
         expires_at_ms=clock.now_ms() + 1,
         body_digest=BODY,

@@ -38,7 +38,7 @@ AUTHORIZATION, HASH = mpp.CredentialType.AUTHORIZATION, mpp.CredentialType.HASH
 def make(**changed: Any) -> mpp.Challenge:
     given: dict[str, Any] = {
         "realm": "api.example.com",
-        "offer": PaymentOption(chain=ARBITRUM, token=USDC, amount=atomic_units(500_000)),
+        "option": PaymentOption(chain=ARBITRUM, token=USDC, amount=atomic_units(500_000)),
         "pay_to": PAY_TO,
         "expires_at_ms": 1_775_556_000_999,
         "body_digest": hashlib.sha256(BODY).hexdigest(),
@@ -102,13 +102,13 @@ def test_canonical_json_of_our_values_is_compact_and_sorted(value: Any) -> None:
 
 @given(st.integers(min_value=1, max_value=2**256 - 1))
 def test_request_is_canonical_whatever_the_amount(amount: int) -> None:
-    request = decoded(make(offer=PaymentOption(ARBITRUM, USDT, atomic_units(amount))).request)
+    request = decoded(make(option=PaymentOption(ARBITRUM, USDT, atomic_units(amount))).request)
     assert canonical_json(json.loads(request)) == request
     assert json.loads(request)["amount"] == str(amount)
 
 
 def test_token_without_eip_3009_takes_hashes_alone() -> None:
-    made = make(offer=PaymentOption(ARBITRUM, USDT, atomic_units(1)), credential_types=(HASH,))
+    made = make(option=PaymentOption(ARBITRUM, USDT, atomic_units(1)), credential_types=(HASH,))
     assert json.loads(decoded(made.request))["methodDetails"]["credentialTypes"] == ["hash"]
 
 
@@ -134,9 +134,9 @@ def test_header_is_one_challenge_of_quoted_parameters() -> None:
     "changed",
     [
         {"realm": "api.example.org"},
-        {"offer": PaymentOption(ARBITRUM, USDC, atomic_units(500_001))},
-        {"offer": PaymentOption(ARBITRUM, USDT, atomic_units(500_000))},
-        {"offer": PaymentOption(KNOWN_CHAINS["base"], USDC, atomic_units(500_000))},
+        {"option": PaymentOption(ARBITRUM, USDC, atomic_units(500_001))},
+        {"option": PaymentOption(ARBITRUM, USDT, atomic_units(500_000))},
+        {"option": PaymentOption(KNOWN_CHAINS["base"], USDC, atomic_units(500_000))},
         {"pay_to": WALLET},
         {"expires_at_ms": 1_775_556_001_000},
         {"body_digest": "00" * 32},

@@ -37,7 +37,7 @@ BOTH = tuple(mpp.CredentialType)
 def challenge(**changed: Any) -> mpp.Challenge:
     given: dict[str, Any] = {
         "realm": REALM,
-        "offer": PaymentOption(chain=ARBITRUM, token=USDC, amount=atomic_units(500_000)),
+        "option": PaymentOption(chain=ARBITRUM, token=USDC, amount=atomic_units(500_000)),
         "pay_to": PAY_TO,
         "expires_at_ms": EXPIRES_MS,
         "body_digest": BODY,
@@ -297,7 +297,7 @@ def test_altered_challenge_is_not_ours(name: str, payload: str) -> None:
     asked = challenge()
     other = challenge(
         realm="api.example.org",
-        offer=PaymentOption(ARBITRUM, USDC, atomic_units(1)),
+        option=PaymentOption(ARBITRUM, USDC, atomic_units(1)),
         expires_at_ms=EXPIRES_MS + 60_000,
         body_digest=OTHER_BODY,
         wallet=OTHER,
@@ -356,7 +356,7 @@ def test_authorization_of_something_else_is_refused(changed: dict[str, str], why
 
 def test_authorization_is_refused_where_hashes_alone_are_taken() -> None:
     asked = challenge(
-        offer=PaymentOption(ARBITRUM, USDT, atomic_units(500_000)),
+        option=PaymentOption(ARBITRUM, USDT, atomic_units(500_000)),
         credential_types=(mpp.CredentialType.HASH,),
     )
     with pytest.raises(AuthorizationRefused):

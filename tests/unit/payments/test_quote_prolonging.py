@@ -6,7 +6,7 @@ import pytest
 
 from clock import MovableClock
 from moorage.money import MicroUsd
-from moorage.payments.price.quotes import LONGEST_PROMISE_MS, QUOTE_LIFETIME_MS
+from moorage.payments.price.quotes import MAX_PROMISE_MS, QUOTE_LIFETIME_MS
 from moorage.storage.database import Database
 from moorage.storage.money import quotes as rows
 from quoting import Quoting
@@ -91,5 +91,5 @@ async def test_promise_lasts_as_long_as_it_is_paid_off_and_two_hours_at_most(
         clock.advance(random.randrange(1, 40) * MINUTE_MS)
         if await buyer.asked() == OLD:
             lasted_ms = clock.now_ms() - begun_ms
-            assert lasted_ms < LONGEST_PROMISE_MS + QUOTE_LIFETIME_MS
+            assert lasted_ms < MAX_PROMISE_MS + QUOTE_LIFETIME_MS
             assert lasted_ms < (1 + buyer.paid * 10 // OLD) * QUOTE_LIFETIME_MS

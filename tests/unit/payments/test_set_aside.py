@@ -7,7 +7,7 @@ from clock import MovableClock
 from moorage.errors import PaymentPending
 from moorage.ledger.transfer import Transfer
 from moorage.payments.taking.screening import held_back
-from moorage.payments.watch.set_aside import Asking, Known
+from moorage.payments.watch.set_aside import TimedScreening, Verdicts
 from records_fixture import transfer
 
 PAYERS = 600
@@ -27,18 +27,18 @@ async def test_slow_screening_of_many_payers_is_done_in_several_tries() -> None:
         msgspec.structs.replace(transfer(), payer=f"0x{at:040d}", log_index=at)
         for at in range(PAYERS)
     ]
-    known: Known = {}
+    known: Verdicts = {}
     tries = 0
     while len(known) < PAYERS:
         before = len(asked)
-        asking = Asking(slow, clock, known=known)
+        asking = TimedScreening(slow, clock, known=known)
         try:
             await held_back(transfers, asking.ask)
         except PaymentPending:
             assert 0 < len(asked) - before <= 12
         tries += 1
     assert tries >= PAYERS / 12
-    held = await held_back(transfers, Asking(slow, clock, known=known).ask)
+    held = await held_back(transfers, TimedScreening(slow, clock, known=known).ask)
     assert sorted(held) == [f"0x{at:040d}" for at in range(7, PAYERS, 10)]
     assert len(asked) == len(set(asked)) == PAYERS
 
@@ -53,7 +53,7 @@ async def test_nobody_is_asked_about_once_the_time_is_over() -> None:
         clock.advance(30_000)
         raise PaymentPending
 
-    asking = Asking(hang, clock)
+    asking = TimedScreening(hang, clock)
     for _ in range(5):
         with pytest.raises(PaymentPending):
             await asking.ask(transfer())

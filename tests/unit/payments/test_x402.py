@@ -25,7 +25,7 @@ PAY_TO = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
 def required(**changed: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
         "resource_url": "https://api.example.com/agent/deploy",
-        "offers": [PaymentOption(ARBITRUM, ARBITRUM.tokens[0], atomic_units(10_000))],
+        "options": [PaymentOption(ARBITRUM, ARBITRUM.tokens[0], atomic_units(10_000))],
         "pay_to": PAY_TO,
         "window_seconds": 600,
         "error": "Payment required",
@@ -63,7 +63,7 @@ def test_demand_is_the_specifications_example() -> None:
     chain = Chain(name="base-sepolia", chain_id=84532, rpc_urls=(), tokens=(usdc,))
     made = required(
         resource_url=example["resource"]["url"],
-        offers=[PaymentOption(chain, usdc, atomic_units(10_000))],
+        options=[PaymentOption(chain, usdc, atomic_units(10_000))],
         pay_to=PAY_TO.lower(),
         window_seconds=60,
         error=example["error"],
@@ -73,15 +73,15 @@ def test_demand_is_the_specifications_example() -> None:
 
 
 def test_offers_are_accepted_in_the_order_given() -> None:
-    offers = [PaymentOption(chain, chain.tokens[0], atomic_units(7)) for chain in (BASE, ARBITRUM)]
-    accepts = required(offers=offers)["accepts"]
+    options = [PaymentOption(chain, chain.tokens[0], atomic_units(7)) for chain in (BASE, ARBITRUM)]
+    accepts = required(options=options)["accepts"]
     assert [item["network"] for item in accepts] == ["eip155:8453", "eip155:42161"]
     assert {item["amount"] for item in accepts} == {"7"}
 
 
 def test_token_without_eip_3009_is_not_offered() -> None:
-    offers = [PaymentOption(ARBITRUM, token, atomic_units(7)) for token in ARBITRUM.tokens]
-    assets = [item["asset"] for item in required(offers=offers)["accepts"]]
+    options = [PaymentOption(ARBITRUM, token, atomic_units(7)) for token in ARBITRUM.tokens]
+    assets = [item["asset"] for item in required(options=options)["accepts"]]
     assert assets == ["0xaf88d065e77c8cC2239327C5EDb3A432268e5831"]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from moorage.ledger.burn import HOUR_MS
 from moorage.operate.audit.rows import Finding
-from moorage.payments.price.quotes import LONGEST_PROMISE_MS, QUOTE_LIFETIME_MS
+from moorage.payments.price.quotes import MAX_PROMISE_MS, QUOTE_LIFETIME_MS
 from moorage.records.quote import Quote
 from moorage.storage.database import Transaction
 from moorage.storage.money import audit_states as rows
@@ -89,7 +89,7 @@ def quote_findings(
             yield Finding(row, "lives longer, or shorter, than quotes do")
         if each.created_at_ms > now_ms + HOUR_MS:
             yield Finding(row, "was made at a time that has not come")
-        if each.promised_at_ms and each.created_at_ms - each.promised_at_ms > LONGEST_PROMISE_MS:
+        if each.promised_at_ms and each.created_at_ms - each.promised_at_ms > MAX_PROMISE_MS:
             yield Finding(row, "promises a price for longer than it may")
         if each.received_micro_usd > paid.get(each.wallet, 0):
             yield Finding(row, f"counts {each.received_micro_usd}, more than {each.wallet} paid")

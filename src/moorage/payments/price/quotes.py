@@ -22,7 +22,7 @@ MAX_NAMES_HELD = 50
 _TIME_TO_PAY_MS = 60_000
 """A promise better than today's price is repeated as long as it leaves so much time to pay."""
 
-LONGEST_PROMISE_MS = 2 * 3_600_000
+MAX_PROMISE_MS = 2 * 3_600_000
 """A price better than today's is prolonged within so long of its first promise, and no more."""
 
 _PARTS = 10
@@ -186,7 +186,7 @@ async def _promise(tx: Transaction, quote: Quote) -> None:
 def _may_last(quote: Quote, paid: MicroUsd, *, now_ms: int) -> bool:
     """Whether a promise is prolonged for what was paid since it was made."""
     is_part = (paid - quote.counted_micro_usd) * _PARTS >= quote.price_micro_usd
-    return is_part and now_ms - quote.promised_at_ms < LONGEST_PROMISE_MS
+    return is_part and now_ms - quote.promised_at_ms < MAX_PROMISE_MS
 
 
 def honoured(living: Iterable[Quote], *, months: int, price: MicroUsd) -> MicroUsd:

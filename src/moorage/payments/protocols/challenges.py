@@ -43,15 +43,15 @@ class Challenges:
         What can be authorized comes first, in the means that the client named if it can be: mppx
         answers the first challenge, or none.
         """
-        settled, sent = self._offers(demand)
-        for offer, types in (
-            *((offer, _SETTLED_TYPES) for offer in settled),
-            *((offer, _SENT_TYPES) for offer in sent),
+        settled, sent = self._options(demand)
+        for option, types in (
+            *((option, _SETTLED_TYPES) for option in settled),
+            *((option, _SENT_TYPES) for option in sent),
         ):
             challenge = mpp.make_challenge(
                 self._secret,
                 realm=self._realm,
-                offer=offer,
+                option=option,
                 pay_to=self._pay_to,
                 expires_at_ms=demand.expires_at_ms,
                 body_digest=demand.body_digest,
@@ -65,7 +65,7 @@ class Challenges:
                 "PAYMENT-REQUIRED",
                 x402.payment_required_header(
                     resource_url=resource_url,
-                    offers=settled,
+                    options=settled,
                     pay_to=self._pay_to,
                     window_seconds=min(window_seconds, x402.MAX_WINDOW_SECONDS),
                     error=demand.message,
@@ -83,14 +83,14 @@ class Challenges:
             wallet=wallet,
         )
 
-    def _offers(self, demand: PaymentRequired) -> tuple[list[PaymentOption], list[PaymentOption]]:
+    def _options(self, demand: PaymentRequired) -> tuple[list[PaymentOption], list[PaymentOption]]:
         """What settles the demand: by authorization or hash, then by hash alone."""
         settled: list[PaymentOption] = []
         sent: list[PaymentOption] = []
         for chain, token in self._ordered[demand.means.chain.name, demand.means.token.name]:
             amount = charge_to_atomic_units(demand.amount, decimals=token.decimals)
-            offers = settled if self._settles(chain, token) else sent
-            offers.append(PaymentOption(chain=chain, token=token, amount=amount))
+            options = settled if self._settles(chain, token) else sent
+            options.append(PaymentOption(chain=chain, token=token, amount=amount))
         return settled, sent
 
 

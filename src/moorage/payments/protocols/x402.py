@@ -51,7 +51,7 @@ class _PaymentPayload(msgspec.Struct):
 def payment_required_header(
     *,
     resource_url: str,
-    offers: Sequence[PaymentOption],
+    options: Sequence[PaymentOption],
     pay_to: str,
     window_seconds: int,
     error: str,
@@ -59,21 +59,21 @@ def payment_required_header(
     """The value of PAYMENT-REQUIRED. Offers of tokens without EIP-3009 are left out.
 
     `window_seconds`, at most MAX_WINDOW_SECONDS, is how long clients let an authorization be valid.
-    Clients take the first of `offers` that they can pay.
+    Clients take the first of `options` that they can pay.
     """
     if not 0 < window_seconds <= MAX_WINDOW_SECONDS:
         raise ValueError(f"an authorization is valid for 1 to {MAX_WINDOW_SECONDS} s")
     accepts = b",".join(
         _requirements(
-            offer.amount,
-            offer.chain.chain_id,
-            offer.token.address,
-            offer.token.authorization,
+            option.amount,
+            option.chain.chain_id,
+            option.token.address,
+            option.token.authorization,
             pay_to,
             window_seconds,
         )
-        for offer in offers
-        if offer.token.authorization is not None
+        for option in options
+        if option.token.authorization is not None
     )
     return _payment_required(resource_url, accepts, error)
 

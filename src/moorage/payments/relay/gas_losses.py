@@ -21,15 +21,15 @@ _LOST_TODAY = "too much gas was lost today to authorizations that did nothing"
 class GasLosses:
     """What one key lost on one chain since midnight, UTC, as far as it can be at most.
 
-    Contract wallets, whose code decides, have half of `most_wei`, and `contract_gas` for one call.
+    Contract wallets, whose code decides, have half of `max_wei`, and `contract_gas` for one call.
     """
 
     def __init__(
-        self, chain: Chain, *, sender: str, most_wei: int, contract_gas: int, clock: Clock
+        self, chain: Chain, *, sender: str, max_wei: int, contract_gas: int, clock: Clock
     ) -> None:
         self._chain = chain
         self._sender = sender
-        self._most_wei = most_wei
+        self._max_wei = max_wei
         self._contract_gas = contract_gas
         self._clock = clock
         self._lost_wei = 0
@@ -37,7 +37,7 @@ class GasLosses:
     @property
     def exceeded(self) -> bool:
         """Whether nothing more may be lost today, as of the last look."""
-        return self._lost_wei >= self._most_wei
+        return self._lost_wei >= self._max_wei
 
     async def look(self, source: Source) -> int:
         """Wei that were lost today."""
@@ -48,7 +48,7 @@ class GasLosses:
             sender=self._sender,
             since_ms=now_ms - now_ms % _DAY_MS,
         )
-        self._lost_wei = sum(map(_most_wei, reverted))
+        self._lost_wei = sum(map(_max_cost_wei, reverted))
         record_relayer_reverted(self._chain.name, self._lost_wei)
         return self._lost_wei
 
@@ -66,11 +66,11 @@ class GasLosses:
             return f"it takes {gas} gas, and for contract wallets {self._contract_gas} is paid"
         waiting = await relays.unmined(tx, chain_id=self._chain.chain_id, sender=self._sender)
         theirs = _last_versions(one for one in waiting if judged_by_contract(one.data))
-        at_stake = lost + sum(map(_most_wei, theirs)) + gas * fee_wei
-        return _LOST_TODAY if at_stake > self._most_wei // 2 else None
+        at_stake = lost + sum(map(_max_cost_wei, theirs)) + gas * fee_wei
+        return _LOST_TODAY if at_stake > self._max_wei // 2 else None
 
 
-def _most_wei(relayed: RelayTransaction) -> int:
+def _max_cost_wei(relayed: RelayTransaction) -> int:
     """What it may have cost."""
     return relayed.gas_limit * int(relayed.max_fee_per_gas)
 

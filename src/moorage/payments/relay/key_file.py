@@ -7,7 +7,7 @@ from pathlib import Path
 from moorage.chains.signing import SigningKey
 from moorage.errors import ConfigurationInvalid
 
-_LONGEST_KEY_FILE = 256  # bytes: a key, 0x and a line's end take 67
+_MAX_KEY_FILE_BYTES = 256  # bytes: a key, 0x and a line's end take 67
 
 
 def key_in(path: Path, *, option: str) -> SigningKey:
@@ -19,7 +19,7 @@ def key_in(path: Path, *, option: str) -> SigningKey:
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            text = file.read(_LONGEST_KEY_FILE).decode("ascii").strip()
+            text = file.read(_MAX_KEY_FILE_BYTES).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as problem:
         raise ConfigurationInvalid(f"{option}: {path} cannot be read.") from problem
     if mode & (stat.S_IRWXG | stat.S_IRWXO):

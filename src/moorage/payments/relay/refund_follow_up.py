@@ -27,7 +27,7 @@ from moorage.storage.money import payments, refunds, relays
 log = structlog.get_logger()
 
 
-class _Fate(Enum):
+class _Outcome(Enum):
     PAID = auto()  # one version is mined, and pays it back
     USELESS = auto()  # one version is mined, and does not
     REPLACED = auto()  # none can be mined any more: another transaction has the nonce, for good
@@ -38,7 +38,7 @@ class _Fate(Enum):
 class _View(msgspec.Struct, frozen=True, kw_only=True):
     """What one answer shows of a refund's transactions."""
 
-    fate: _Fate
+    outcome: _Outcome
     mined: tuple[RelayTransaction, Receipt] | None = None
 
 
@@ -68,11 +68,11 @@ class RefundFollowUp:
             return refund.status
         answers = await self._client.batch(_calls(versions))
         view = self._view(refund, versions, answers)
-        if view.fate is _Fate.PAID and view.mined is not None:
+        if view.outcome is _Outcome.PAID and view.mined is not None:
             return await self._paid(refund, *view.mined)
-        if view.fate is _Fate.WAITS:
+        if view.outcome is _Outcome.WAITS:
             return await self._send_again(refund, versions)
-        if view.fate in (_Fate.USELESS, _Fate.REPLACED):
+        if view.outcome in (_Outcome.USELESS, _Outcome.REPLACED):
             return await self._fail_if_sure(refund, versions, view)
         return refund.status
 
@@ -88,13 +88,13 @@ class RefundFollowUp:
                 if answer is not None:
                     receipt = parse_receipt(answer, tx_hash=version.tx_hash)
                     pays = refund_is_on_chain(refund, receipt)
-                    fate = _Fate.PAID if pays else _Fate.USELESS
-                    return _View(fate=fate, mined=(version, receipt))
+                    outcome = _Outcome.PAID if pays else _Outcome.USELESS
+                    return _View(outcome=outcome, mined=(version, receipt))
             nonce = versions[-1].nonce
             if nonce >= parse_quantity(used):
-                return _View(fate=_Fate.WAITS)
+                return _View(outcome=_Outcome.WAITS)
             is_final = not isinstance(used_safe, RpcError) and nonce < parse_quantity(used_safe)
-            return _View(fate=_Fate.REPLACED if is_final else _Fate.UNKNOWN)
+            return _View(outcome=_Outcome.REPLACED if is_final else _Outcome.UNKNOWN)
         except ValueError as problem:
             raise self._client.contradiction(problem) from problem
 
@@ -143,7 +143,7 @@ class RefundFollowUp:
             if not await is_safe(self._client, number=number, block_hash=block_hash):
                 return refund.status
         answers = await self._client.each(_calls(versions))
-        if {self._view(refund, versions, each).fate for each in answers} != {view.fate}:
+        if {self._view(refund, versions, each).outcome for each in answers} != {view.outcome}:
             log.warning("nodes disagree on a refund", refund=refund.id)
             return refund.status
         return await self._fail(refund)

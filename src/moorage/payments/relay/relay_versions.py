@@ -19,8 +19,8 @@ def fees_of(relayed: RelayTransaction) -> Fees:
     return Fees(int(relayed.max_fee_per_gas), int(relayed.max_priority_fee_per_gas))
 
 
-def offering(relayed: RelayTransaction, fees: Fees) -> ChainTransaction:
-    """The same transaction, offering other fees."""
+def with_fees(relayed: RelayTransaction, fees: Fees) -> ChainTransaction:
+    """The same transaction, with_fees other fees."""
     return ChainTransaction(
         chain_id=relayed.chain_id,
         nonce=relayed.nonce,

@@ -19,7 +19,7 @@ from moorage.clock import Clock
 from moorage.metrics import record_fee_bump, record_relayer_balance
 from moorage.payments.relay.account import PRICE_CALLS, Account, read_account
 from moorage.payments.relay.gas_losses import GasLosses
-from moorage.payments.relay.relay_versions import by_nonce, fees_of, offering
+from moorage.payments.relay.relay_versions import by_nonce, fees_of, with_fees
 from moorage.records.relay_transaction import RelayStatus, RelayTransaction
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import relays
@@ -31,8 +31,8 @@ GWEI = 10**9
 _TOO_DEAR = "gas costs more right now than this gateway pays"
 _NO_GAS = "this gateway has run out of gas to settle it with"
 _STUCK_MS = 30_000  # not mined for so long: offer more
-_MOST_AT_ONCE = 50  # nonces looked after in one round trip
-_MOST_FILLED = 16  # nonces filled in one look
+_MAX_AT_ONCE = 50  # nonces looked after in one round trip
+_MAX_FILLED = 16  # nonces filled in one look
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +72,7 @@ class Relayer:
         self._losses = GasLosses(
             client.chain,
             sender=key.address,
-            most_wei=limits.reverted_wei,
+            max_wei=limits.reverted_wei,
             contract_gas=limits.gas // 2,
             clock=clock,
         )
@@ -213,7 +213,7 @@ class Relayer:
         waiting = await relays.unmined(self._db, chain_id=self._chain_id, sender=self._key.address)
         if not waiting:
             return
-        grouped = by_nonce(waiting)[:_MOST_AT_ONCE]
+        grouped = by_nonce(waiting)[:_MAX_AT_ONCE]
         account = await read_account(
             self._client,
             self._key.address,
@@ -277,7 +277,7 @@ class Relayer:
         self, unsent: Sequence[Sequence[RelayTransaction]], account: Account
     ) -> Sequence[RelayTransaction]:
         """What nodes are to be sent, by nonce, for these that wait."""
-        missing = range(account.pending, unsent[0][0].nonce)[:_MOST_FILLED]
+        missing = range(account.pending, unsent[0][0].nonce)[:_MAX_FILLED]
         if missing and self._has_waited(unsent[0][0]):
             fillers = await self._fillers(missing, account.price)
             return [*fillers, *(versions[-1] for versions in unsent)]
@@ -299,7 +299,7 @@ class Relayer:
             return newest
         record_fee_bump(self._client.chain.name)
         async with self._db.transaction(durable=True) as tx:
-            return await self._sign(tx, offering(newest, fees), newest.subject_id)
+            return await self._sign(tx, with_fees(newest, fees), newest.subject_id)
 
     async def _fillers(self, missing: Sequence[int], price: GasPrice) -> Sequence[RelayTransaction]:
         """Transactions for nonces that nothing has, so that what has the next ones can be mined.

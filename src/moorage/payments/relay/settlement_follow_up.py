@@ -42,12 +42,12 @@ Credit = Callable[..., Awaitable[object]]
 """Verifies and credits a transaction, by `chain`, `token`, `tx_hash`, `wallet`, `unique_name`."""
 
 _LEFT_TO_ITS_REQUEST_MS = 3_000  # a fresh one is seen to its end by the request that brought it
-_MOST_AT_ONCE = 50  # settlements looked at in one round trip
+_MAX_AT_ONCE = 50  # settlements looked at in one round trip
 _CREDITED_AT_ONCE = 16  # each may take as long as a request waits for its payment
 _SEARCHED_AT_ONCE = 20_000  # blocks, for what used one authorization
 
 
-class _Fate(msgspec.Struct, frozen=True, kw_only=True):
+class _AuthorizationState(msgspec.Struct, frozen=True, kw_only=True):
     """An authorization as one answer shows it."""
 
     used: bool  # at the newest block
@@ -119,8 +119,8 @@ class SettlementFollowUp:
             for problem in ends:
                 if isinstance(problem, BaseException):
                     raise problem
-        for at in range(0, len(waiting), _MOST_AT_ONCE):
-            await self._judge(chain, waiting[at : at + _MOST_AT_ONCE])
+        for at in range(0, len(waiting), _MAX_AT_ONCE):
+            await self._judge(chain, waiting[at : at + _MAX_AT_ONCE])
         record_unresolved(
             chain.name, await settlements.count_unresolved(self._db, chain_id=chain.chain_id)
         )
@@ -170,13 +170,13 @@ class SettlementFollowUp:
     ) -> None:
         """End those that somebody else's transaction settled, or that never will be.
 
-        Those whose fate takes a search come last, and each by itself, lest they hold up others.
+        Those whose state takes a search come last, and each by itself, lest they hold up others.
         """
-        fates = await self._fates(chain, [settlement for settlement, _ in waiting])
-        judged = [(*one, fate) for one, fate in zip(waiting, fates, strict=True)]
-        for settlement, versions, fate in sorted(judged, key=lambda one: one[2].used):
+        states = await self._states(chain, [settlement for settlement, _ in waiting])
+        judged = [(*one, state) for one, state in zip(waiting, states, strict=True)]
+        for settlement, versions, state in sorted(judged, key=lambda one: one[2].used):
             try:
-                await self._end(chain, settlement, versions, fate)
+                await self._end(chain, settlement, versions, state)
             except ChainUnavailable as silence:
                 log.info("settlement waits", settlement=settlement.id, error=silence.message)
 
@@ -185,22 +185,24 @@ class SettlementFollowUp:
         chain: Chain,
         settlement: Settlement,
         versions: Sequence[RelayTransaction],
-        fate: _Fate,
+        state: _AuthorizationState,
     ) -> None:
-        if fate.used:
-            await self._end_used(chain, settlement, fate)
-        elif fate.safe_time >= int(settlement.valid_before):
+        if state.used:
+            await self._end_used(chain, settlement, state)
+        elif state.safe_time >= int(settlement.valid_before):
             await self._end_unused(chain, settlement, "it expired before it was mined")
-        elif any(_is_reverted(one, safe_block=fate.safe_block) for one in versions):
+        elif any(_is_reverted(one, safe_block=state.safe_block) for one in versions):
             await self._end_unused(chain, settlement, "its transaction was reverted")
         elif all(one.status is RelayStatus.REPLACED for one in versions):
             await self._send_anew(chain, settlement)
 
-    async def _fates(self, chain: Chain, waiting: Sequence[Settlement]) -> list[_Fate]:
+    async def _states(
+        self, chain: Chain, waiting: Sequence[Settlement]
+    ) -> list[_AuthorizationState]:
         client = self._clients[chain.name]
-        states = [state_call(authorization_of(settlement), "latest") for settlement in waiting]
+        calls = [state_call(authorization_of(settlement), "latest") for settlement in waiting]
         safe, latest, *answers = await client.batch(
-            [block_call("safe"), block_call("latest"), *states]
+            [block_call("safe"), block_call("latest"), *calls]
         )
         used = [is_used(client, answer) for answer in answers]
         try:
@@ -211,19 +213,24 @@ class SettlementFollowUp:
             raise client.contradiction("there is no newest block")
         if block is None:  # the node knows none that is safe: one as deep takes its place
             block = await read_block(client, max(0, newest.number - chain.finality_blocks))
-        return [_Fate(used=one, safe_block=block.number, safe_time=block.time) for one in used]
+        return [
+            _AuthorizationState(used=one, safe_block=block.number, safe_time=block.time)
+            for one in used
+        ]
 
-    async def _end_used(self, chain: Chain, settlement: Settlement, fate: _Fate) -> None:
-        use = await self._find_use(chain, settlement, fate)
+    async def _end_used(
+        self, chain: Chain, settlement: Settlement, state: _AuthorizationState
+    ) -> None:
+        use = await self._find_use(chain, settlement, state)
         if use is None:
             log.warning("authorization used, but nobody knows by what", settlement=settlement.id)
         elif use.canceled:
-            await self._end_spent(chain, settlement, use, fate, "its payer has canceled it")
+            await self._end_spent(chain, settlement, use, state, "its payer has canceled it")
         elif not await self._end_settled(chain, settlement, use.tx_hash):
-            await self._end_spent(chain, settlement, use, fate, SPENT_ELSEWHERE)
+            await self._end_spent(chain, settlement, use, state, SPENT_ELSEWHERE)
 
     async def _find_use(
-        self, chain: Chain, settlement: Settlement, fate: _Fate
+        self, chain: Chain, settlement: Settlement, state: _AuthorizationState
     ) -> AuthorizationUse | None:
         """What used it, searched forwards: so many blocks at each look, and safe ones once."""
         use, last = await find_use_onwards(
@@ -233,7 +240,7 @@ class SettlementFollowUp:
             limit=_SEARCHED_AT_ONCE,
         )
         if use is None:
-            self._searched[settlement.id] = min(last, fate.safe_block)
+            self._searched[settlement.id] = min(last, state.safe_block)
         return use
 
     async def _end_spent(
@@ -241,15 +248,15 @@ class SettlementFollowUp:
         chain: Chain,
         settlement: Settlement,
         use: AuthorizationUse,
-        fate: _Fate,
+        state: _AuthorizationState,
         failure: str,
     ) -> None:
         """End one whose nonce was used up for nothing, in a safe block, if every node says so."""
         client = self._clients[chain.name]
-        if use.block_number > fate.safe_block:
+        if use.block_number > state.safe_block:
             return
         views = await client.each([state_call(authorization_of(settlement), "latest")])
-        if all(is_used(client, state) for (state,) in views):
+        if all(is_used(client, answer) for (answer,) in views):
             await self._end_failed(chain, settlement, failure, spent_by=use.tx_hash)
         else:
             log.warning("nodes disagree on an authorization", settlement=settlement.id)
@@ -258,7 +265,7 @@ class SettlementFollowUp:
         """End one that moved nothing, if every node says so: its payer may be asked to pay then."""
         client = self._clients[chain.name]
         views = await client.each([state_call(authorization_of(settlement), "latest")])
-        if any(is_used(client, state) for (state,) in views):
+        if any(is_used(client, answer) for (answer,) in views):
             log.warning("nodes disagree on an authorization", settlement=settlement.id)
         else:
             await self._end_failed(chain, settlement, failure)

@@ -38,10 +38,10 @@ from moorage.records.settlement import Settlement, SettlementStatus
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import relays, settlements
 
-_LEAST_SECONDS_LEFT = 20  # to be mined in
-_LEAST_WORTH = MicroUsd(10_000)  # about what the gas costs: nobody is to burn it for less
+_MIN_SECONDS_LEFT = 20  # to be mined in
+_MIN_WORTH = MicroUsd(10_000)  # about what the gas costs: nobody is to burn it for less
 _SEARCHED_BLOCKS = 50_000  # for who used an authorization that was never seen here
-_MOST_AT_STAKE = 4  # of one payer, as what is reverted costs the gateway gas and the payer nothing
+_MAX_AT_STAKE = 4  # of one payer, as what is reverted costs the gateway gas and the payer nothing
 _REVERTS_REMEMBERED_MS = 24 * 3_600_000
 SPENT_ELSEWHERE = "its nonce was used by a transaction that paid nothing here"
 _UNDEPLOYED_WALLET = bytes.fromhex("6492" * 16)  # ERC-6492 ends such a signature with it
@@ -164,16 +164,16 @@ class Settlements:
             raise AuthorizationRefused(f"it pays {authorization.recipient}, not {self._pay_to}")
         if authorization.payer in self._recipients:
             raise AuthorizationRefused("it is the gateway's own money")
-        if credit_from_atomic_units(authorization.value, decimals=token.decimals) < _LEAST_WORTH:
+        if credit_from_atomic_units(authorization.value, decimals=token.decimals) < _MIN_WORTH:
             raise AuthorizationRefused(
                 "it pays less than a cent; transfer so little yourself, and send the "
                 "transaction's hash"
             )
         if authorization.valid_after >= now:
             raise AuthorizationRefused("it is not valid yet")
-        if authorization.valid_before < now + _LEAST_SECONDS_LEFT:
+        if authorization.valid_before < now + _MIN_SECONDS_LEFT:
             raise AuthorizationRefused(
-                f"it is valid for less than {_LEAST_SECONDS_LEFT} seconds from now"
+                f"it is valid for less than {_MIN_SECONDS_LEFT} seconds from now"
             )
         if authorization.signature.endswith(_UNDEPLOYED_WALLET):
             raise AuthorizationRefused(
@@ -223,7 +223,7 @@ class Settlements:
         """
         since_ms = settlement.created_at_ms - _REVERTS_REMEMBERED_MS
         at_stake = await settlements.at_stake(tx, payer=settlement.payer, since_ms=since_ms)
-        if at_stake >= _MOST_AT_STAKE:
+        if at_stake >= _MAX_AT_STAKE:
             raise AuthorizationRefused(
                 f"{at_stake} others of this wallet are being settled, or were reverted today; "
                 "transfer the tokens and send the transaction's hash"

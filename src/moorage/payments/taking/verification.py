@@ -23,7 +23,7 @@ from moorage.payments.taking.lookups import Lookup
 
 _FREELY = Lookup()
 _FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 1.0
+_MAX_PAUSE_SECONDS = 1.0
 
 
 class _Contradiction(Exception):
@@ -31,7 +31,7 @@ class _Contradiction(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Sighting:
+class _SeenTransaction:
     """A transaction as one answer shows it.
 
     `depth` counts the confirmations of `receipt`: mined at the head is 1. Below 1, its block lies
@@ -149,7 +149,7 @@ class Verifier:
         pause_seconds = _FIRST_PAUSE_SECONDS
         while (left := deadline - self._clock.monotonic_seconds()) > 0:
             yield min(pause_seconds, left)
-            pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+            pause_seconds = min(pause_seconds * 2, _MAX_PAUSE_SECONDS)
         yield 0
 
     def _not_found(self, receipt: Receipt, chain: Chain, token: Token) -> PaymentNotFound:
@@ -176,7 +176,7 @@ def _of_token(transfers: tuple[Transfer, ...], token: Token) -> tuple[Transfer, 
     return tuple(one for one in transfers if one.token_address == token.key)
 
 
-async def _look(client: RpcClient, tx_hash: str) -> _Sighting:
+async def _look(client: RpcClient, tx_hash: str) -> _SeenTransaction:
     answers = await client.batch(
         [
             ("eth_getTransactionReceipt", [tx_hash]),
@@ -193,16 +193,18 @@ async def _look(client: RpcClient, tx_hash: str) -> _Sighting:
         raise _Contradiction(str(problem)) from problem
 
 
-def _sighting(receipt: object, transaction: object, head: object, *, tx_hash: str) -> _Sighting:
+def _sighting(
+    receipt: object, transaction: object, head: object, *, tx_hash: str
+) -> _SeenTransaction:
     head_number = parse_quantity(head)
     if transaction is not None and _field(transaction, "hash") != tx_hash:
         raise ValueError("the transaction is another one")
     if receipt is None:
-        return _Sighting(known=transaction is not None, receipt=None, depth=0)
+        return _SeenTransaction(known=transaction is not None, receipt=None, depth=0)
     mined = parse_receipt(receipt, tx_hash=tx_hash)
     if transaction is not None and _field(transaction, "blockHash") not in (None, mined.block_hash):
         raise ValueError("the transaction and its receipt lie in different blocks")
-    return _Sighting(known=True, receipt=mined, depth=head_number - mined.block_number + 1)
+    return _SeenTransaction(known=True, receipt=mined, depth=head_number - mined.block_number + 1)
 
 
 def _field(transaction: object, name: str) -> str | None:
@@ -210,7 +212,7 @@ def _field(transaction: object, name: str) -> str | None:
     return None if value is None else parse_bytes32(value)
 
 
-def _pending(sighting: _Sighting, chain: Chain, tx_hash: str) -> PaymentPending:
+def _pending(sighting: _SeenTransaction, chain: Chain, tx_hash: str) -> PaymentPending:
     if sighting.receipt is not None and sighting.depth >= chain.confirmations:
         state = "brings so much that it counts once its block is safe, which it is not yet"
     elif sighting.receipt is not None:

@@ -27,7 +27,7 @@ from moorage.storage.money import payments
 
 log = structlog.get_logger()
 
-_MOST_AT_ONCE = 50  # payments that are read in one round trip
+_MAX_AT_ONCE = 50  # payments that are read in one round trip
 
 
 class _Verdict(Enum):
@@ -38,7 +38,7 @@ class _Verdict(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Sighting:
+class _SeenPayment:
     """A payment's transaction, and the block that now has the payment's number."""
 
     receipt: Receipt | None
@@ -69,7 +69,7 @@ class FinalityCheck:
         self._metering = metering
         self._clock = clock
         self._screen = screen
-        self._pace = Pace(first=_MOST_AT_ONCE, max_=_MOST_AT_ONCE)
+        self._pace = Pace(first=_MAX_AT_ONCE, max_=_MAX_AT_ONCE)
         self._missed: set[str] = set()  # postings of payments that were gone at the last check
 
     async def check(self) -> None:
@@ -103,21 +103,21 @@ class FinalityCheck:
             await self._conclude(due, sightings, heads)
             after = due[-1]
 
-    async def _sightings(self, due: Sequence[Payment]) -> list[_Sighting]:
-        most_bytes = QUICK_ANSWER_BYTES if len(due) > 1 else None
-        answers = await self._client.batch(_calls(due), max_response_bytes=most_bytes)
+    async def _sightings(self, due: Sequence[Payment]) -> list[_SeenPayment]:
+        max_bytes = QUICK_ANSWER_BYTES if len(due) > 1 else None
+        answers = await self._client.batch(_calls(due), max_response_bytes=max_bytes)
         try:
             return list(self._told(due, answers))
         except ValueError as problem:
             raise self._client.contradiction(problem) from problem
 
-    def _told(self, due: Sequence[Payment], answers: Sequence[object]) -> Iterator[_Sighting]:
+    def _told(self, due: Sequence[Payment], answers: Sequence[object]) -> Iterator[_SeenPayment]:
         """What the answers to `_calls` show. Raises RpcError; ValueError for what can't be."""
         for payment, receipt, block in zip(due, answers[::2], answers[1::2], strict=True):
             if isinstance(receipt, RpcError):
                 raise receipt
             mined = None if receipt is None else parse_receipt(receipt, tx_hash=payment.tx_hash)
-            yield _Sighting(
+            yield _SeenPayment(
                 receipt=mined,
                 transfers=self._transfers(payment, mined) if mined else (),
                 canonical=parse_block(block),
@@ -129,7 +129,7 @@ class FinalityCheck:
         return transfers_in(mined, self._chain, recipients=self._recipients.union(own))
 
     async def _conclude(
-        self, due: Sequence[Payment], sightings: Sequence[_Sighting], heads: Heads
+        self, due: Sequence[Payment], sightings: Sequence[_SeenPayment], heads: Heads
     ) -> None:
         standing = []
         for payment, sighting in zip(due, sightings, strict=True):
@@ -216,7 +216,7 @@ def _calls(due: Sequence[Payment]) -> list[Call]:
     ]
 
 
-def _verdict(payment: Payment, seen: _Sighting, heads: Heads) -> _Verdict:
+def _verdict(payment: Payment, seen: _SeenPayment, heads: Heads) -> _Verdict:
     if seen.canonical is None or seen.canonical.number != payment.block_number:
         return _Verdict.UNKNOWN
     in_its_block = seen.receipt is not None and seen.receipt.block_hash == payment.block_hash

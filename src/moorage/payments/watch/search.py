@@ -10,7 +10,7 @@ from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, RpcClient, Rp
 from moorage.records.cursor import Cursor
 
 _FIRST_BLOCKS = 2_000
-_MOST_BLOCKS = 10_000
+_MAX_BLOCKS = 10_000
 
 
 class Reorganised(Exception):
@@ -25,7 +25,7 @@ class TransferSearch:
         self._recipients = recipients
         self._tokens = [token.key for token in client.chain.tokens]
         self._filter = {"address": self._tokens, "topics": transfer_topics(recipients)}
-        self._blocks = Pace(first=_FIRST_BLOCKS, max_=_MOST_BLOCKS)
+        self._blocks = Pace(first=_FIRST_BLOCKS, max_=_MAX_BLOCKS)
 
     async def next(self, cursor: Cursor, *, last: int) -> tuple[Sequence[FoundLog], Cursor]:
         """The logs of the next blocks, as many as the node tells at once, and the last block.

@@ -13,15 +13,15 @@ from moorage.payments.taking.screening import COMMANDS_AT_ONCE, Screen
 _ASKING_SECONDS = 10.0  # then what is under way is waited for, and nothing more is asked
 AT_ONCE = COMMANDS_AT_ONCE // 2  # the rest is for those who ask for their payment
 _FIRST_PAUSE_MS = 5_000
-_LONGEST_PAUSE_MS = 600_000
-_MOST = 10_000  # transactions
-_MOST_DUE = 16
+_MAX_PAUSE_MS = 600_000
+_MAX_WAITING = 10_000  # transactions
+_MAX_DUE = 16
 
-Known = dict[tuple[str, str, int], str | None]
+Verdicts = dict[tuple[str, str, int], str | None]
 """Verdicts by payer, token and amount."""
 
 
-class Asking:
+class TimedScreening:
     """Asks `screen` for so long; then whoever is not yet judged has no verdict.
 
     Verdicts are added to `known` and not asked for again, so that many payers of one transaction
@@ -33,12 +33,12 @@ class Asking:
         screen: Screen,
         clock: Clock,
         *,
-        known: Known | None = None,
+        known: Verdicts | None = None,
         slots: asyncio.Semaphore | None = None,
     ) -> None:
         self._screen = screen
         self._clock = clock
-        self._known: Known = {} if known is None else known
+        self._known: Verdicts = {} if known is None else known
         self._slots = slots or asyncio.Semaphore(AT_ONCE)
         self._left_seconds = _ASKING_SECONDS
 
@@ -59,13 +59,13 @@ class Asking:
 
 
 @dataclass
-class Waiting:
+class WaitingTransaction:
     """A transaction that awaits a verdict: where its logs were found, and what was said so far."""
 
     logs: Sequence[FoundLog]
     due_ms: int
     pause_ms: int = _FIRST_PAUSE_MS
-    verdicts: Known = field(default_factory=dict)
+    verdicts: Verdicts = field(default_factory=dict)
 
 
 class SetAside:
@@ -73,7 +73,7 @@ class SetAside:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._waiting: dict[str, Waiting] = {}
+        self._waiting: dict[str, WaitingTransaction] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -81,23 +81,23 @@ class SetAside:
     @property
     def is_full(self) -> bool:
         """Whether there are so many that the search has to wait for them."""
-        return len(self) >= _MOST
+        return len(self) >= _MAX_WAITING
 
     def add(self, logs: Sequence[FoundLog]) -> None:
         """Set the transaction of these logs aside."""
-        self._waiting[logs[0].tx_hash] = Waiting(logs, self._clock.now_ms())
+        self._waiting[logs[0].tx_hash] = WaitingTransaction(logs, self._clock.now_ms())
 
-    def take_due(self) -> list[tuple[str, Waiting]]:
+    def take_due(self) -> list[tuple[str, WaitingTransaction]]:
         """A few of those whose time has come, by hash; each is due again after its next pause.
 
         What was asked about least comes first.
         """
         now_ms = self._clock.now_ms()
         due = [(tx_hash, one) for tx_hash, one in self._waiting.items() if one.due_ms <= now_ms]
-        due = sorted(due, key=lambda item: (item[1].pause_ms, item[1].due_ms))[:_MOST_DUE]
+        due = sorted(due, key=lambda item: (item[1].pause_ms, item[1].due_ms))[:_MAX_DUE]
         for _, one in due:
             one.due_ms = now_ms + one.pause_ms
-            one.pause_ms = min(2 * one.pause_ms, _LONGEST_PAUSE_MS)
+            one.pause_ms = min(2 * one.pause_ms, _MAX_PAUSE_MS)
         return due
 
     def done(self, tx_hash: str) -> None:

@@ -12,11 +12,7 @@ import structlog
 
 from moorage.chains.heads import Heads, read_block, read_heads
 from moorage.chains.pace import Pace
-from moorage.chains.receipt import (
-    FoundLog,
-    Receipt,
-    parse_receipt,
-)
+from moorage.chains.receipt import FoundLog, Receipt, parse_receipt
 from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, RpcClient, RpcError
 from moorage.clock import Clock
 from moorage.errors import ChainUnavailable, PaymentPending
@@ -26,8 +22,7 @@ from moorage.metrics import record_found, record_uncreditable, record_unread, re
 from moorage.money import MicroUsd
 from moorage.payments.taking.screening import Screen, allow, held_back
 from moorage.payments.watch.search import Reorganised, TransferSearch
-from moorage.payments.watch.set_aside import AT_ONCE, Asking, SetAside, Waiting
-from moorage.payments.watch.turns import Turns
+from moorage.payments.watch.set_aside import AT_ONCE, SetAside, TimedScreening, WaitingTransaction
 from moorage.records.cursor import Cursor, Search
 from moorage.records.payment import Payment, PaymentStatus
 from moorage.storage.database import Database
@@ -35,10 +30,11 @@ from moorage.storage.money import cursors, payments
 
 log = structlog.get_logger()
 
-_MOST_RECEIPTS = 100
+_MAX_RECEIPTS = 100
 _BOOKED_AT_ONCE = 16  # transfers; others may get their turn in between
 _TRANSFERS_A_COMMIT = 256
 _STALLED_SECONDS = 120.0
+_TURN_SECONDS = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +43,20 @@ class _Arrival:
 
     transfers: tuple[Transfer, ...]
     held: dict[str, str]
+
+
+class _Turns:
+    """Yields to the event loop after every 5 ms of work, so that nothing else has to wait."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since = clock.monotonic_seconds()
+
+    async def give(self) -> None:
+        """Yields if the work since the last time took longer than that."""
+        if self._clock.monotonic_seconds() - self._since > _TURN_SECONDS:
+            await asyncio.sleep(0)
+            self._since = self._clock.monotonic_seconds()
 
 
 class Watcher:
@@ -77,12 +87,12 @@ class Watcher:
         self._safe_above = safe_above
         self._clock = clock
         self._screen = screen
-        self._turns = Turns(clock)
-        self._asking = Asking(screen, clock)  # in the look under way
+        self._turns = _Turns(clock)
+        self._asking = TimedScreening(screen, clock)  # in the look under way
         self._aside = SetAside(clock)
         self._reached: Cursor | None = None  # by the safe search, beyond what is kept
         self._progressed_at = clock.monotonic_seconds()
-        self._receipts = Pace(first=_MOST_RECEIPTS, max_=_MOST_RECEIPTS)
+        self._receipts = Pace(first=_MAX_RECEIPTS, max_=_MAX_RECEIPTS)
         self._transfers = TransferSearch(client, self._recipients)
 
     @property
@@ -95,7 +105,7 @@ class Watcher:
 
         Raises ChainUnavailable, DatabaseUnavailable. The next goes on from where it came to.
         """
-        self._asking = Asking(self._screen, self._clock)
+        self._asking = TimedScreening(self._screen, self._clock)
         heads = await read_heads(self._client)
         confirmed = max(0, heads.latest - self._chain.confirmations + 1)
         found = 0
@@ -129,10 +139,12 @@ class Watcher:
             if problem is not None:
                 raise problem
 
-    async def _credit_aside(self, tx_hash: str, one: Waiting, slots: asyncio.Semaphore) -> None:
+    async def _credit_aside(
+        self, tx_hash: str, one: WaitingTransaction, slots: asyncio.Semaphore
+    ) -> None:
         """Book it if screening has its verdict by now, and nobody has presented it meanwhile."""
         if not await self._is_credited(one.logs):
-            asking = Asking(self._screen, self._clock, known=one.verdicts, slots=slots)
+            asking = TimedScreening(self._screen, self._clock, known=one.verdicts, slots=slots)
             async for receipt in self._read([tx_hash]):
                 transfers = self._judged(receipt, one.logs)
                 try:
@@ -255,7 +267,7 @@ class Watcher:
                 continue
             yield _Arrival(transfers=transfers, held=held)
 
-    async def _held(self, transfers: Sequence[Transfer], asking: Asking) -> dict[str, str]:
+    async def _held(self, transfers: Sequence[Transfer], asking: TimedScreening) -> dict[str, str]:
         booked = await self._booked(transfers[0].tx_hash)
         return await held_back(transfers, asking.ask, booked=booked)
 

@@ -42,14 +42,14 @@ def make_challenge(
     secret: bytes,
     *,
     realm: str,
-    offer: PaymentOption,
+    option: PaymentOption,
     pay_to: str,
     expires_at_ms: int,
     body_digest: str,
     wallet: str,
     credential_types: Sequence[CredentialType],
 ) -> Challenge:
-    """The challenge to pay `offer` for one body of one wallet; equal arguments give equal ids.
+    """The challenge to pay `option` for one body of one wallet; equal arguments give equal ids.
 
     So a client that signs twice for one quote signs one nonce, which the token takes once.
     `body_digest` is SHA-256 in hex. The expiry is rounded down to the second. `realm` is a host
@@ -59,7 +59,7 @@ def make_challenge(
         realm,
         METHOD,
         INTENT,
-        _request(offer, pay_to, tuple(credential_types)),
+        _request(option, pay_to, tuple(credential_types)),
         _expires(expires_at_ms // 1000),
         digest_parameter(body_digest),
         opaque_parameter(wallet),
@@ -101,12 +101,17 @@ def _expires(at_seconds: int) -> str:
 
 
 def _request(
-    offer: PaymentOption, pay_to: str, credential_types: tuple[CredentialType, ...]
+    option: PaymentOption, pay_to: str, credential_types: tuple[CredentialType, ...]
 ) -> str:
     """The request of a charge."""
-    token = offer.token
+    token = option.token
     return _encoded_request(
-        offer.amount, offer.chain.chain_id, token.address, token.decimals, pay_to, credential_types
+        option.amount,
+        option.chain.chain_id,
+        token.address,
+        token.decimals,
+        pay_to,
+        credential_types,
     )
 
 
