@@ -1,4 +1,4 @@
-"""From a price to a credited payment. The one road to credit is `taking.paywall`.
+"""Everything from a price to a credited payment.
 
-It knows chains and the ledger, and nothing of apps.
+It knows chains and the ledger, and nothing about apps.
 """

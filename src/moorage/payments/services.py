@@ -1,4 +1,4 @@
-"""The services of the room, and its loops."""
+"""The payment services, and their loops."""
 
 import secrets
 from collections.abc import Collection, Iterator, Mapping
@@ -34,22 +34,22 @@ from moorage.whole_file import create_file
 
 _SECRET_BYTES = 32
 _LOOKUPS_PER_REQUEST = 4
-"""Questions to a chain about what strangers of one address show, for each request of a wallet's."""
+"""How many lookups on chains an address of strangers has, for each request that a wallet has."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Payee:
-    """Where payments come in."""
+    """Who is paid, and on which chains."""
 
     chains: Mapping[str, Chain]
     clients: Mapping[str, RpcClient]  # by the chain's name
     pay_to: str
-    former: Collection[str]  # addresses that were `pay_to`
+    former: Collection[str]  # addresses that were `pay_to` before
     gateway_url: str
 
 
 class PaymentServices:
-    """Everything that money passes through; each service is made when it is first asked for."""
+    """The services that handle payments; each is created on first use."""
 
     def __init__(
         self, core: Core, settings: PaymentSettings, *, payee: Payee, ledger: LedgerServices
@@ -126,7 +126,7 @@ class PaymentServices:
 
     @cached_property
     def _relayers(self) -> dict[str, Relayer]:
-        """One a chain, by its name; none without a key. Raises ConfigurationInvalid."""
+        """A relayer for each chain, by name; none without a key. Raises ConfigurationInvalid."""
         if not self._settings.relayer_key_file:
             return {}
         key = key_in(Path(self._settings.relayer_key_file), option="relayer_key_file")
@@ -199,7 +199,7 @@ class PaymentServices:
         seconds, one = self._settings.watch_seconds, Scope.CLUSTER
         look, again, lease = watcher.look, watcher.ask_again, watcher.duty
         yield Loop(lease, every_seconds=seconds, tick=look, at_once=True, scope=one)
-        # What it asks about again is in the memory of whoever searches.
+        # Under the search's lease: what is set aside is in the memory of the gateway that searches.
         yield Loop(f"held, {lease}", every_seconds=seconds, tick=again, scope=one, lease=lease)
 
     def _of_chain(self, client: RpcClient) -> Iterator[Loop]:
@@ -211,7 +211,7 @@ class PaymentServices:
 
 
 def _challenge_secret(path: Path) -> bytes:
-    """The secret kept for challenges, made if there is none: they outlive a restart."""
+    """Returns the secret of challenges; creates it if missing. So challenges outlive a restart."""
     if not path.exists():
         create_file(path, secrets.token_bytes(_SECRET_BYTES))
     return path.read_bytes()

@@ -1,4 +1,4 @@
-"""What the room reads of the settings."""
+"""The settings that payments use."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from moorage.payments.relay.relayer import GWEI, Limits
 
 
 class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Each under its name in `moorage.settings`, which documents it."""
+    """Each field has its name in `moorage.settings`, which documents it."""
 
     requests_per_minute: int
     payment_wait_seconds: int
@@ -23,7 +23,7 @@ class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def relayer_limits(self) -> Limits:
-        """What relaying may cost."""
+        """What the relayer may spend."""
         return Limits(
             gas=self.relayer_max_gas,
             fee_wei=self.relayer_max_fee_gwei * GWEI,

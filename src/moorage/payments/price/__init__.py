@@ -1,1 +1,1 @@
-"""What a deploy costs, and for how long that is promised."""
+"""What a deploy costs, and how long a quoted price holds."""

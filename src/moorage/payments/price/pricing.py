@@ -1,4 +1,4 @@
-"""What a deploy costs, from the size of what runs and for how long."""
+"""The price of a deploy, from its size and its months."""
 
 import msgspec
 
@@ -9,7 +9,7 @@ MILLIS_PER_CPU = 1000
 
 
 class Size(msgspec.Struct, frozen=True):
-    """The resources that one replica of an app is given, and how many replicas."""
+    """The resources of one replica of an app, and the number of replicas."""
 
     memory_mib: int = 512
     cpu_millis: int = 500
@@ -25,13 +25,13 @@ class PriceList(msgspec.Struct, frozen=True):
     minimum_charge: MicroUsd = MicroUsd(500_000)
 
     def month(self, size: Size) -> MicroUsd:
-        """What a month of `size` costs; rounded up to the micro-USD."""
+        """Returns the price of one month of `size`, rounded up to the micro-USD."""
         memory = _ceil_div(self.memory_gib_month * size.memory_mib, MIB_PER_GIB)
         cpu = _ceil_div(self.cpu_month * size.cpu_millis, MILLIS_PER_CPU)
         return MicroUsd((memory + cpu) * size.replicas)
 
     def deploy(self, size: Size, *, months: int) -> MicroUsd:
-        """The price of a deploy (contract 1.2): the months, but at least the minimum charge."""
+        """Returns the price of a deploy (contract 1.2): its months, at least the minimum charge."""
         return MicroUsd(max(self.minimum_charge, self.month(size) * months))
 
 

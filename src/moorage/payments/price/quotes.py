@@ -1,4 +1,4 @@
-"""Quotes: a price promised for half an hour, whatever the price list does, and the name held."""
+"""Quotes: a price that holds for half an hour, even if prices change, and the name held with it."""
 
 import uuid
 from collections.abc import Iterable, Sequence
@@ -17,16 +17,16 @@ from moorage.storage.money import quotes
 
 QUOTE_LIFETIME_MS = 30 * 60 * 1000
 MAX_NAMES_HELD = 50
-"""By one wallet at a time, so that nobody squats on every name for free."""
+"""How many names one wallet may hold at a time, so that nobody takes every name for free."""
 
 _TIME_TO_PAY_MS = 60_000
-"""A promise better than today's price is repeated as long as it leaves so much time to pay."""
+"""A quote below today's price is returned again while it is valid for at least this long."""
 
 MAX_PROMISE_MS = 2 * 3_600_000
-"""A price better than today's is prolonged within so long of its first promise, and no more."""
+"""How long after the first quote a price below today's can be prolonged."""
 
 _PARTS = 10
-"""A payment of one part in so many of the price prolongs it."""
+"""Paying this fraction of the price (1 / _PARTS) prolongs the quote."""
 
 _NAMES_RETRY_SECONDS = 60
 _TOO_MANY_HELD = (
@@ -37,26 +37,26 @@ _BEING_DELETED = "This project is just being deleted. Send the request again in 
 
 
 class QuoteRequest(msgspec.Struct, frozen=True):
-    """What a wallet would deploy, and at what price."""
+    """What a wallet wants to deploy, and at what price."""
 
     wallet: str
     unique_name: str
     months: int
     price: MicroUsd
-    """Today's."""
+    """Today's price."""
     received: MicroUsd = NOTHING
-    """What was paid towards it, so that the rest is asked for next time."""
+    """What the wallet has paid towards it: the next 402 asks for the rest."""
     stranger_at: str | None = None
-    """The client address that the quote counts for, as its wallet never paid."""
+    """The client address that the quote counts for; None for a wallet that has paid before."""
 
 
 class Quotes:
-    """Makes and finds quotes."""
+    """Creates and finds quotes."""
 
     def __init__(self, *, db: Database, strangers: RateLimiter, clock: Clock) -> None:
-        """`strangers` counts what is held for wallets that never paid, by client address.
+        """`strangers` limits, by client address, the quotes of wallets that never paid.
 
-        Its window must be as long as a quote lives: no more is held at a time than it lets in.
+        Its window must be a quote's lifetime, so that it also limits how many are held at a time.
         """
         self._db = db
         self._strangers = strangers
@@ -65,11 +65,11 @@ class Quotes:
     async def of_name(
         self, source: Source, *, wallet: str, unique_name: str
     ) -> tuple[Project | None, list[Quote]]:
-        """The wallet's project of this name, if there is one, and its living quotes for the name.
+        """Returns the wallet's project of this name, if any, and its valid quotes for the name.
 
-        The longest-lived quote is first. Raises NameUnavailable when this wallet can't deploy under
-        this name now: another wallet has it or holds it, or the wallet's own project of that name
-        is just being deleted.
+        The quote that expires last comes first. Raises NameUnavailable when the wallet can't deploy
+        under this name now: another wallet owns or holds it, or the wallet's own project of that
+        name is being deleted.
         """
         project = await projects.by_name(source, unique_name)
         if project is not None and project.wallet != wallet:
@@ -83,16 +83,16 @@ class Quotes:
         return project, await quotes.live(source, **name, now_ms=now_ms)
 
     async def offer(self, tx: Transaction, living: Sequence[Quote], asked: QuoteRequest) -> Quote:
-        """A quote with at least half of its life left, made unless there is one.
+        """Returns a quote with at least half of its lifetime left; creates one if there is none.
 
-        `living` are the wallet's for this name, as the same transaction has read them. One below
-        today's price is given as it is, but a new one promises it only to whoever has paid a tenth
-        of it since, within two hours of the first promise, or asking again would keep a price for
-        ever. Raises NameUnavailable.
+        `living` are the wallet's valid quotes for this name, read in the same transaction. One
+        below today's price is returned until shortly before it expires. A new quote keeps its price
+        only if the wallet has paid a tenth of it since, and within two hours of the first quote:
+        otherwise asking again would keep a price for ever. Raises NameUnavailable.
 
-        A wallet that holds too many names is told the rest of what it has begun to pay, but no
-        name is held for it; if it has paid nothing, RateLimited is raised. So it is when too much
-        is held for wallets of its client address that never paid.
+        A wallet that holds too many names gets a quote if it has begun to pay, but the name is not
+        held for it; otherwise RateLimited is raised. It is also raised when too many quotes are
+        held for wallets that never paid at this client address.
         """
         now_ms = self._clock.now_ms()
         same = [q for q in living if q.months == asked.months and q.price_micro_usd <= asked.price]
@@ -119,7 +119,7 @@ class Quotes:
             raise RateLimited(full.retry_after_seconds, _TOO_MANY_HELD) from full
 
     async def purge(self) -> int:
-        """Forgets what expired; returns the number of quotes."""
+        """Deletes expired quotes and held names; returns the number of quotes."""
         async with self._db.transaction(durable=False) as tx:
             now_ms = self._clock.now_ms()
             await names.forget(tx, until_ms=now_ms)
@@ -129,7 +129,7 @@ class Quotes:
 async def _given_again(
     tx: Transaction, same: Sequence[Quote], asked: QuoteRequest, *, now_ms: int
 ) -> Quote | None:
-    """The cheapest living quote for as many months that leaves time to pay."""
+    """Returns the cheapest quote of `same` that leaves time to pay, if any."""
     for quote in sorted(same, key=lambda quote: quote.price_micro_usd):
         is_better = quote.price_micro_usd < asked.price
         min_ms = _TIME_TO_PAY_MS if is_better else QUOTE_LIFETIME_MS // 2
@@ -150,7 +150,7 @@ async def _given_again(
 
 
 def _new_quote(asked: QuoteRequest, same: Sequence[Quote], paid: MicroUsd, *, now_ms: int) -> Quote:
-    """A quote at today's price, or at the best earlier one that may be prolonged."""
+    """Returns a quote at today's price, or at the lowest earlier price that may be prolonged."""
     kept = min(
         (quote for quote in same if _may_last(quote, paid, now_ms=now_ms)),
         key=lambda quote: quote.price_micro_usd,
@@ -184,11 +184,11 @@ async def _promise(tx: Transaction, quote: Quote) -> None:
 
 
 def _may_last(quote: Quote, paid: MicroUsd, *, now_ms: int) -> bool:
-    """Whether a promise is prolonged for what was paid since it was made."""
+    """Whether what was paid since the quote was made is enough to prolong its price."""
     is_part = (paid - quote.counted_micro_usd) * _PARTS >= quote.price_micro_usd
     return is_part and now_ms - quote.promised_at_ms < MAX_PROMISE_MS
 
 
 def honoured(living: Iterable[Quote], *, months: int, price: MicroUsd) -> MicroUsd:
-    """The lowest of today's `price` and what these quotes promise for as many months."""
+    """Returns the lowest of today's `price` and the quoted prices for the same months."""
     return min([price, *(quote.price_micro_usd for quote in living if quote.months == months)])

@@ -1,1 +1,1 @@
-"""A payment taken: evidence becomes a transfer that is verified, screened, and credited once."""
+"""Takes payments: evidence becomes a transfer that is verified, screened, and credited once."""

@@ -1,7 +1,7 @@
-"""Looking for transactions that strangers show: how often a chain is asked, and how long for.
+"""Limits how often and how long chains are asked for transactions that strangers name.
 
-Whoever has paid is trusted to show what was sent. A key that never paid costs nothing, nor does a
-made-up hash: so those are bounded by client address.
+A stranger is a wallet that never paid. New keys and made-up hashes cost nothing, so the lookups of
+strangers are limited by client address; those of wallets that have paid are not limited.
 """
 
 from collections import Counter, OrderedDict
@@ -14,7 +14,7 @@ from moorage.errors import PaymentPending, RateLimited
 
 WAIT_AT_ONCE = 64
 WAIT_AT_ONCE_PER_ADDRESS = 8
-"""Look-ups of strangers that wait for a transaction to appear, in all and of one address."""
+"""Lookups of strangers that may wait for a transaction to appear, in all and of one address."""
 
 MISSED_SECONDS = 60.0
 MISSED_KEPT = 10_000
@@ -26,7 +26,7 @@ _LATER = (
 
 
 class Lookup:
-    """One look-up of a transaction: whether it waits for it, and what each look counts for."""
+    """One lookup of a transaction: whether it waits for it, and whom each question counts for."""
 
     def __init__(self, *, waits: bool = True, looks: RateLimiter | None = None, key: str = ""):
         self.waits = waits
@@ -34,7 +34,7 @@ class Lookup:
         self._key = key
 
     async def count(self) -> None:
-        """Count one question to a node. Raises PaymentPending: nobody knows before it is asked."""
+        """Counts one question to a node. Raises PaymentPending over the limit: it may be paid."""
         if self._looks is not None:
             try:
                 await self._looks.check(self._key)
@@ -43,7 +43,7 @@ class Lookup:
 
 
 class Lookups:
-    """Bounds the look-ups of strangers; `looks` counts their questions by client address."""
+    """Limits the lookups of strangers; `looks` counts their questions by client address."""
 
     def __init__(self, *, looks: RateLimiter, clock: Clock) -> None:
         self._looks = looks
@@ -52,15 +52,15 @@ class Lookups:
         self._missed: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     async def count(self, stranger_at: str) -> None:
-        """Count a question that moves no money by itself. Raises RateLimited."""
+        """Counts a question about a payment that has not moved money yet. Raises RateLimited."""
         await self._looks.check(stranger_at)
 
     @contextmanager
     def of(self, stranger_at: str | None, tx_hash: str) -> Iterator[Lookup]:
-        """The look-up of `tx_hash` for a stranger at this address; None: for a wallet that paid.
+        """The lookup of `tx_hash` for a stranger at this address; None for a wallet that has paid.
 
-        A stranger's waits once: what was not there a moment ago is looked for once a request. None
-        waits where as many wait as may.
+        A stranger's lookup waits for a transaction only once: if that was missed within the last
+        minute, each request asks once, without waiting. Nor does it wait when too many others do.
         """
         if stranger_at is None:
             yield Lookup()

@@ -1,4 +1,4 @@
-"""What became of a payment that came with a request, told beside whatever else is answered."""
+"""What became of a payment that came with a request; part of every answer to that request."""
 
 import msgspec
 
@@ -30,7 +30,7 @@ class PaymentOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def told(self) -> PaymentTold:
-        """As an answer has it."""
+        """The outcome as the answer's body contains it."""
         return PaymentTold(
             tx=self.tx_hash,
             chain=self.chain,
@@ -41,7 +41,7 @@ class PaymentOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sentence(self) -> str:
-        """For who reads nothing else of a refusal; "" where nothing was paid."""
+        """What the refusal's message says of the payment; "" where nothing was paid."""
         return _SENTENCES.get(self.state, "")
 
 
@@ -67,5 +67,5 @@ _REFUSED: dict[type[MoorageError], PaymentState] = {
 
 
 def state_after(refusal: MoorageError) -> PaymentState:
-    """What a payment is that was refused so, and of which nothing is in the books."""
+    """Returns the state of a payment that was refused with `refusal` and is not in the books."""
     return _REFUSED.get(type(refusal), PaymentState.PENDING)

@@ -1,8 +1,8 @@
-"""The paywall: the one road from evidence to credit.
+"""The paywall: turns the evidence of a payment into credit.
 
-An authorization is settled into a transaction first. Then, whatever the way: verify the
-transaction on chain, claim each of its transfers once, credit whoever paid. Money that arrived is
-credited in a transaction of its own, before anybody asks whether it is enough.
+An authorization is settled into a transaction first. Then every transaction is verified on chain,
+each of its transfers is claimed once, and its payer is credited. Money that arrived is credited in
+a database transaction of its own, before it is compared with the price.
 """
 
 import contextlib
@@ -48,10 +48,10 @@ NOTHING_CREDITED = (
     ChallengeExpired,
     AuthorizationRefused,
 )
-"""Refusals of a payment that brought the caller nothing: it may be asked to pay."""
+"""Refusals of a payment that credited the caller nothing: the caller may be asked to pay."""
 
 _OF_THE_PAYMENT = (PaymentError, ChainUnavailable, DatabaseUnavailable)
-"""Refusals that say themselves what became of the payment, or that nobody can tell now."""
+"""Refusals that say what became of the payment, or that this is not known now."""
 
 _NOT_YOURS = (
     "This authorization was signed by another wallet than the request. It was not spent: "
@@ -75,7 +75,7 @@ _TOPPED_UP = (
 
 
 class Paywall:
-    """Takes evidence in, gives credits out."""
+    """Turns evidence of payments into credits."""
 
     def __init__(
         self,
@@ -99,16 +99,16 @@ class Paywall:
     async def take(
         self, evidence: Evidence, *, wallet: str, body_digest: str, unique_name: str | None = None
     ) -> PaymentReceipt:
-        """Credit what `evidence` shows, once, and say what it brought `wallet` in all.
+        """Credits what `evidence` shows, once; returns what it brought `wallet` in all.
 
-        `unique_name` is the deploy that it pays for; without one it tops up. A payment that was
-        credited before, by the watcher for one, is taken as long as it has not paid for anything;
-        one that has topped up is taken again for a top-up.
+        `unique_name` is the app whose deploy it pays for; without one it is a top-up. A payment
+        that was credited before, for example by the watcher, is accepted unless it has paid for
+        something; one that was used for a top-up is accepted for a top-up again.
 
-        Raises PaymentAlreadyUsed, PayerMismatch (who paid by transaction is credited all the same;
-        an authorization is not spent), PaymentPending, PaymentNotFound, PaymentHeld,
-        ChainUnavailable, DatabaseUnavailable; and with nothing spent ChallengeInvalid,
-        ChallengeExpired, AuthorizationRefused, RateLimited.
+        Raises PaymentAlreadyUsed, PayerMismatch (the payer of a transaction is credited even so; an
+        authorization is not spent), PaymentPending, PaymentNotFound, PaymentHeld, ChainUnavailable,
+        DatabaseUnavailable; and with nothing spent ChallengeInvalid, ChallengeExpired,
+        AuthorizationRefused, RateLimited.
         """
         means = evidence.means
         try:
@@ -140,9 +140,10 @@ class Paywall:
         body_digest: str,
         unique_name: str | None = None,
     ) -> None:
-        """Credit what came with a request that was answered before; the answer stays what it was.
+        """Credits the payment of a repeated request, whose answer stays the first one.
 
-        What cannot be credited now is found by its hash later; an authorization stays unspent.
+        A transaction that can't be credited now is credited later, by the watcher or when its hash
+        comes again. An authorization is not spent.
         """
         if isinstance(evidence, TransactionEvidence):
             with contextlib.suppress(MoorageError):
@@ -153,11 +154,10 @@ class Paywall:
     async def outcome(
         self, evidence: Evidence, *, wallet: str, refusal: MoorageError
     ) -> PaymentOutcome:
-        """What became of a payment that came with a request which is refused.
+        """Returns what became of a payment that came with a refused request.
 
-        Unless the payment itself is what is refused, a transaction is credited first, as if it had
-        come for a top-up: it has moved money, whatever is wrong with the request. An authorization
-        stays unspent.
+        Unless the payment itself was refused, a transaction is credited first, as for a top-up: its
+        money has moved, whatever is wrong with the request. An authorization is not spent.
         """
         if isinstance(evidence, AuthorizationEvidence):
             return await self._outcome_of_authorization(evidence, refusal)
@@ -185,7 +185,7 @@ class Paywall:
     async def _outcome_of_transaction(
         self, evidence: TransactionEvidence, wallet: str, refusal: MoorageError
     ) -> PaymentOutcome:
-        """As the books have it; where they can't be read, by how it was refused."""
+        """Returns the outcome that the books show; if they can't be read, that of the refusal."""
         chain, tx_hash = evidence.means.chain, evidence.tx_hash
         booked: list[Payment] = []
         with contextlib.suppress(DatabaseUnavailable):
@@ -199,13 +199,13 @@ class Paywall:
         return PaymentOutcome(tx_hash=tx_hash, chain=chain.name, state=state_after(refusal))
 
     async def knows(self, offered: AuthorizationEvidence) -> bool:
-        """Whether this authorization was ever taken: then it may be spent, whatever else fails."""
+        """Whether this authorization was ever accepted: then it may be spent, whatever fails."""
         return await self._settlements.known(offered.authorization)
 
     async def refuse_while_unsettled(self, wallet: str, *, source: Source | None = None) -> None:
-        """Raise PaymentPending while what became of an authorization of the wallet is unknown.
+        """Raises PaymentPending while the outcome of an authorization of the wallet is unknown.
 
-        Until then nobody may ask it to pay again.
+        Until it is known, the wallet must not be asked to pay again.
         """
         if await self._settlements.unresolved(wallet, source=source):
             raise PaymentPending(_BEING_SETTLED)
@@ -213,10 +213,11 @@ class Paywall:
     async def refuse_used(
         self, *, chain_id: int, tx_hash: str, wallet: str, top_up: bool = False
     ) -> None:
-        """Raise PaymentAlreadyUsed if it paid for a deployment: for a payer, with the ids.
+        """Raises PaymentAlreadyUsed if the transaction has paid for a deployment.
 
-        Where several wallets paid in one transaction (bundled user operations), each uses its own
-        share once. What has topped up pays for no deployment, but may be shown again to top up.
+        A payer of it is told the ids. If several wallets paid in one transaction (bundled user
+        operations), each uses its own share once. A transaction used for a top-up pays for no
+        deployment, but may be sent again for a top-up.
         """
         uses = await payments.uses_of(self._db, chain_id=chain_id, tx_hash=tx_hash)
         if wallet in uses:
@@ -239,10 +240,10 @@ class Paywall:
         unique_name: str | None,
         stranger_at: str | None = None,
     ) -> list[Payment]:
-        """Verify the transaction and credit every transfer of it that was not credited before.
+        """Verifies the transaction and credits each of its transfers that was not credited before.
 
-        What it brings `wallet` is noted with its quotes for `unique_name`. Gives all that is in
-        the books of this transaction then. `stranger_at` as `Lookups.of` has it.
+        What it brings `wallet` is noted on its quotes for `unique_name`. Returns all payments of
+        this transaction in the books. `stranger_at` is as for `Lookups.of`.
         """
         with self._lookups.of(stranger_at, tx_hash) as lookup:
             transfers = await self._verifier.transfers(
@@ -264,22 +265,22 @@ class Paywall:
                     amount=gained[wallet],
                     now_ms=now_ms,
                 )
-            # Read here: once it is committed, nothing may fail any more.
+            # Read within the transaction, as nothing may fail after the commit.
             return await payments.of_transaction(tx, chain_id=chain.chain_id, tx_hash=tx_hash)
 
     async def _transaction(
         self, evidence: Evidence, *, wallet: str, body_digest: str, unique_name: str | None
     ) -> str:
-        """The hash of the transaction that pays, made first if it takes the gateway to make it."""
+        """Returns the hash of the transaction that pays; settles an authorization first."""
         if isinstance(evidence, TransactionEvidence):
-            # Its money has moved, whatever challenge it says that it answers: the chain judges it.
+            # Its challenge is not checked, as its money has moved: only the chain decides.
             return evidence.tx_hash
         if evidence.authorization.payer != wallet:
             raise PayerMismatch(_NOT_YOURS)
         if not await self.knows(evidence):
             if evidence.credential is not None:
                 self._challenges.check(evidence.credential, wallet=wallet, body_digest=body_digest)
-            if evidence.stranger_at is not None:  # simulating it asks a node
+            if evidence.stranger_at is not None:  # the simulation asks a node
                 await self._lookups.count(evidence.stranger_at)
         return await self._settlements.settle(
             chain=evidence.means.chain,
@@ -340,12 +341,15 @@ class Paywall:
                 stranger_at=evidence.stranger_at,
             )
         except PaymentNotFound as reverted:
-            if isinstance(evidence, AuthorizationEvidence):  # which may yet be used
+            if isinstance(evidence, AuthorizationEvidence):  # it may still be used
                 raise PaymentPending(_BEING_SETTLED) from reverted
             raise
 
     async def _conclude(self, chain: Chain, found: Payment) -> None:
-        """End the settlement of what the watcher credited first; if not now, it is followed up."""
+        """Ends the settlement of a payment that the watcher credited first.
+
+        If that fails, the follow-up does it later.
+        """
         with contextlib.suppress(DatabaseUnavailable):
             if await self._settlements.unresolved(found.payer):
                 async with self._db.transaction(durable=False) as tx:
@@ -364,7 +368,7 @@ def _credited(chain: str, tx_hash: str, amount: MicroUsd) -> PaymentOutcome:
 
 
 def _on_chain(evidence: Evidence, booked: Iterable[Payment]) -> list[Payment]:
-    """The payments in the token named, as far as they are still on the chain."""
+    """The payments in the evidence's token that were not reversed."""
     return [
         item
         for item in booked

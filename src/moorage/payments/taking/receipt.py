@@ -1,4 +1,4 @@
-"""What a payment that came with a request did."""
+"""The receipt of a payment that came with a request."""
 
 import msgspec
 
@@ -7,9 +7,9 @@ from moorage.payments.protocols.evidence import PaymentWay
 
 
 class PaymentReceipt(msgspec.Struct, frozen=True):
-    """A payment on chain, verified and claimed.
+    """A payment on chain that was verified and claimed.
 
-    `credited` is what it brought its payer in all, also when it was claimed before.
+    `credited` is what it brought its payer in all, even if it was claimed before.
     """
 
     chain_id: int
@@ -19,6 +19,6 @@ class PaymentReceipt(msgspec.Struct, frozen=True):
     at_ms: int
     way: PaymentWay
     challenge_id: str | None = None
-    """Of the MPP challenge that it answers."""
+    """The id of the MPP challenge that it answers."""
     authorized: AtomicUnits | None = None
-    """What the payer signed an authorization of, if it was one."""
+    """The amount of the authorization, if it was paid by one."""

@@ -1,7 +1,7 @@
-"""The addresses that payments go to: today's `pay_to`, and whatever it was before.
+"""The addresses that payments go to: today's `pay_to`, and its former values.
 
-Who was told an old one may pay it at any time, so they are watched, verified and audited like
-today's; only new demands name that alone.
+A client may pay an address that it was told earlier at any time. So former addresses are watched,
+verified and audited like today's; new demands name only today's.
 """
 
 from moorage.chains.address import parse_address
@@ -11,7 +11,7 @@ from moorage.storage.money import recipients
 
 
 async def note_recipient(db: Database, pay_to: str, *, clock: Clock) -> frozenset[str]:
-    """Remember at a start what `pay_to` is; gives what it was before, as `parse_address` has it."""
+    """Stores `pay_to`; returns its former values, as `parse_address` spells them."""
     address = parse_address(pay_to)
     async with db.transaction(durable=True) as tx:
         await recipients.add(tx, address, since_ms=clock.now_ms())

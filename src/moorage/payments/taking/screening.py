@@ -1,7 +1,8 @@
-"""Screening: the operator's own check of a transfer, asked before it is credited.
+"""Screening: the operator's own check of a transfer, made before it is credited.
 
-A command or a URL says yes or no. What is refused is held, apart from the payer's balance, until
-the operator releases or refunds it. No answer is no verdict: nothing is credited, nothing lost.
+A command or a URL says yes or no. A refused transfer is held, outside the payer's balance, until
+the operator releases or refunds it. Without an answer there is no verdict: nothing is credited, and
+nothing is lost.
 """
 
 import asyncio
@@ -24,20 +25,20 @@ from moorage.records.payment import Payment
 log = structlog.get_logger()
 
 Screen = Callable[[Transfer], Awaitable[str | None]]
-"""Why a transfer is to be held back, or None. Raises PaymentPending without a verdict."""
+"""Returns why a transfer is held back, or None. Raises PaymentPending without a verdict."""
 
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_REASON_CHARACTERS = 500
 COMMANDS_AT_ONCE = 8
 
-_ALLOWED, _REFUSED = 0, 1  # what the command exits with
+_ALLOWED, _REFUSED = 0, 1  # exit codes of the command
 _NO_REASON = "refused by screening"
 _CHUNK_BYTES = 16 * 1024
-_DRAIN_SECONDS = 1.0  # what left its session may hold the pipe open
+_DRAIN_SECONDS = 1.0  # a child that left the session may hold the pipe open
 
 
 class _NoVerdict(Exception):
-    """The check did not answer yes or no; the message is how."""
+    """The check did not answer yes or no; the message says what happened."""
 
 
 class _UrlAnswer(msgspec.Struct):
@@ -46,7 +47,7 @@ class _UrlAnswer(msgspec.Struct):
 
 
 _Check = Callable[[bytes], Awaitable[str | None]]
-"""Takes the transfer as JSON, gives why it is refused, or None. Raises _NoVerdict."""
+"""Takes the transfer as JSON; returns why it is refused, or None. Raises _NoVerdict."""
 
 
 class Screening:
@@ -54,9 +55,9 @@ class Screening:
 
     `command` is an argv: it gets the transfer as JSON on its standard input and exits with 0 to
     allow it, or with 1 after printing why not. `url` is sent the same JSON by POST and answers
-    `{"allow": bool, "reason": str}`. Whatever else they do, or nothing within `timeout_seconds`,
-    is no verdict: a script that crashes also exits with 1, but prints no reason. `environment` is
-    the command's.
+    `{"allow": bool, "reason": str}`. Anything else, or no answer within `timeout_seconds`, is no
+    verdict: a script that crashes also exits with 1, but prints no reason. The command runs with
+    `environment`, without the gateway's own variables.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Screening:
         )
 
     async def ask(self, transfer: Transfer) -> str | None:
-        """Why this transfer must not be credited, for the operator; None when it may be.
+        """Returns why this transfer must not be credited, for the operator; None if it may be.
 
         Raises PaymentPending without a verdict.
         """
@@ -136,16 +137,17 @@ class Screening:
 
 
 async def allow(_: Transfer) -> None:
-    """The screen that holds nothing back."""
+    """A screen that holds nothing back."""
 
 
 async def held_back(
     transfers: Sequence[Transfer], screen: Screen, *, booked: Iterable[Payment] = ()
 ) -> dict[str, str]:
-    """Which payers' money of this transaction is held back, and why. Raises as `screen` does.
+    """Returns the payers of this transaction whose money is held back, and why.
 
-    Each payer is asked about once for each token, with all that it brings, a few at a time. Who
-    was judged before, as `booked` tells of the same transaction, is not asked about again.
+    `screen` is asked once for each payer and token, with the sum of its transfers, a few at a time.
+    Payers with a verdict in `booked`, the recorded payments of the same transaction, are not asked
+    about again. Raises as `screen` does.
     """
     verdicts = dict(verdicts_before(booked, transfers))
     asked = [one for one in _in_sum(transfers) if one.payer not in verdicts]
@@ -160,7 +162,7 @@ async def held_back(
 
 
 def _in_sum(transfers: Iterable[Transfer]) -> list[Transfer]:
-    """One for each payer and token, with all that it brings: what brings most comes first."""
+    """One transfer for each payer and token, with the sum of its transfers; largest first."""
     sums: dict[tuple[str, str], Transfer] = {}
     for transfer in transfers:
         key = (transfer.payer, transfer.token_address)
@@ -171,7 +173,7 @@ def _in_sum(transfers: Iterable[Transfer]) -> list[Transfer]:
 
 
 def screening_document(transfer: Transfer) -> dict[str, Any]:
-    """What the check is told; `amount` is in the token's atomic units, as decimal text."""
+    """Returns what the check receives; `amount` is in the token's atomic units, as decimal text."""
     document = msgspec.structs.asdict(transfer)
     return {**document, "amount": str(transfer.amount)}
 
@@ -196,13 +198,13 @@ def _url_verdict(status: int, body: bytes) -> str | None:
 
 
 def _readable(reason: str) -> str:
-    """A line without control characters, of bounded length."""
+    """Returns one line without control characters, of bounded length."""
     printable = "".join(char if char.isprintable() else " " for char in reason)
     return " ".join(printable.split())[:MAX_REASON_CHARACTERS]
 
 
 async def _conversation(process: asyncio.subprocess.Process, document: bytes) -> tuple[bytes, int]:
-    """What the command printed and exited with. Raises _NoVerdict when it prints without end."""
+    """Returns the command's output and exit code. Raises _NoVerdict for too much output."""
     stdin, stdout = process.stdin, process.stdout
     if stdin is None or stdout is None:
         raise _NoVerdict("the command has no pipes")
@@ -222,12 +224,12 @@ async def _bounded(stream: asyncio.StreamReader | aiohttp.StreamReader) -> bytes
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End the command and whatever it started, which share a session."""
+    """Kills the command and the processes it started, which share a session."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
-            if process.stdout is not None:  # its pipe is closed, and it waited for, at its end only
+            if process.stdout is not None:  # `wait` returns only once the pipe was read to its end
                 while await process.stdout.read(_CHUNK_BYTES):
                     pass
             await process.wait()

@@ -1,4 +1,4 @@
-"""Topping up: credits bought without a deploy."""
+"""Top-ups: credits bought without a deploy."""
 
 import msgspec
 
@@ -28,7 +28,7 @@ _UNRECORDED = (
 
 
 class TopUpRequest(msgspec.Struct, frozen=True):
-    """A wallet that asks for credits of `amount`, or shows what it paid for them."""
+    """A wallet's request for credits of `amount`, with or without a payment."""
 
     wallet: str
     amount: MicroUsd
@@ -42,11 +42,11 @@ class Credited(msgspec.Struct, frozen=True):
 
     receipt: PaymentReceipt
     balance: MicroUsd
-    """The wallet's, with it."""
+    """The wallet's balance, with this payment."""
 
 
 class TopUp:
-    """Sells credits. Whatever arrived is credited, more or less than was asked for."""
+    """Sells credits. What arrived is credited, even if it is more or less than was asked for."""
 
     def __init__(self, *, db: Database, paywall: Paywall, clock: Clock) -> None:
         self._db = db
@@ -54,9 +54,9 @@ class TopUp:
         self._clock = clock
 
     async def take(self, request: TopUpRequest, *, claim: Claim | None = None) -> Credited:
-        """Credits the payment. The same one again, by its payer, brings nothing new.
+        """Credits the payment. If its payer sends the same payment again, nothing new is credited.
 
-        Raises PaymentRequired without a payment, or with one that isn't one; what
+        Raises PaymentRequired without a payment, or with one that credited nothing; also what
         `Paywall.take` raises.
         """
         if request.evidence is None:
@@ -77,24 +77,24 @@ class TopUp:
             raise pending from fault
 
     async def credit(self, request: TopUpRequest) -> None:
-        """Credits what came with a request that was answered before: `Paywall.take_repeated`."""
+        """Credits the payment of a repeated request: `Paywall.take_repeated`."""
         await self._paywall.take_repeated(
             request.evidence, wallet=request.wallet, body_digest=request.body_digest
         )
 
     async def _check_worth(self, request: TopUpRequest, offered: AuthorizationEvidence) -> None:
-        """Refuses an authorization of less than was asked for, as settling it costs gas."""
+        """Refuses an authorization for less than the amount, as settling it costs gas."""
         if offered.worth < request.amount and not await self._paywall.knows(offered):
             short = AuthorizationRefused("it is for less than the amount")
             raise await self._demand(request, because=short)
 
     async def _bind(self, receipt: PaymentReceipt, claim: Claim | None) -> Credited:
-        """Notes that it paid for a top-up, so that it pays for no deployment as well."""
+        """Records that the payment was used for a top-up, so that it can't pay for a deployment."""
         async with self._db.transaction(durable=True) as tx:
             uses = await payments.uses_of(tx, chain_id=receipt.chain_id, tx_hash=receipt.tx_hash)
             is_new = receipt.payer not in uses
             credited = Credited(receipt, await accounts.balance(tx, receipt.payer))
-            if is_new:  # or one payment, shown under ever new keys, would fill the disk
+            if is_new:  # else one payment, repeated under new idempotency keys, would fill the disk
                 await idempotency.carried_out(tx, claim, credited)
                 await payments.add_use(
                     tx,

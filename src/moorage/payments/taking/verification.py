@@ -1,7 +1,7 @@
-"""From a transaction's hash to the transfers it made to the gateway, as the chain tells it.
+"""Reads from a chain which transfers to the gateway a transaction made.
 
-Judged by Transfer logs alone: not by who sent the transaction, which contract was called, its
-calldata, or what the token returned.
+Only Transfer logs count: not who sent the transaction, which contract was called, its calldata, or
+what the token returned.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ _MAX_PAUSE_SECONDS = 1.0
 
 
 class _Contradiction(Exception):
-    """What the node said can't be true; the message is what."""
+    """A node's answer contradicts itself or another; the message says how."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _SeenTransaction:
     """A transaction as one answer shows it.
 
-    `depth` counts the confirmations of `receipt`: mined at the head is 1. Below 1, its block lies
-    beyond the head that the node named in the same breath.
+    `depth` is the number of confirmations of `receipt`: 1 in the newest block. Below 1, its block
+    is beyond the newest block that the same answer names.
     """
 
     known: bool
@@ -46,10 +46,9 @@ class _SeenTransaction:
 class Verifier:
     """Reads payments to `pay_to` from the chains of `clients` (by chain name).
 
-    Those to `former` addresses, which were `pay_to` once, are payments as well.
-    A transaction that isn't there yet is looked for again, for `pending_wait_seconds`, within the
-    call: clients send the hash the moment they have it. One that brings more than `safe_above`
-    counts once its block is `safe`.
+    Transfers to `former` addresses, earlier values of `pay_to`, are payments as well. A transaction
+    that isn't known yet is looked for again for `pending_wait_seconds`, as clients send the hash
+    as soon as they have it. One worth more than `safe_above` counts once its block is `safe`.
     """
 
     def __init__(
@@ -72,15 +71,15 @@ class Verifier:
     async def transfers(
         self, *, chain: Chain, token: Token, tx_hash: str, lookup: Lookup = _FREELY
     ) -> tuple[Transfer, ...]:
-        """Every transfer to us in this transaction, one of `token` at least, in log order.
+        """Returns every transfer to us in this transaction, in log order; one at least of `token`.
 
-        Whoever paid, in whatever token of the chain: the caller compares. Transfers of nothing, and
-        those among our own addresses, bring no money and don't count. One HTTP round trip when
-        already confirmed.
+        It includes every payer and every token of the chain: the caller compares. Transfers of
+        zero, and those between our own addresses, bring no money and don't count. One HTTP round
+        trip if the transaction is already confirmed.
 
         Raises PaymentPending while the transaction isn't known, mined, `chain.confirmations` deep
-        or, if need be, safe; PaymentNotFound when it is, but reverted or paid nothing;
-        ChainUnavailable when no node answers or what it says contradicts itself; ValueError for a
+        or, if need be, safe; PaymentNotFound if it is, but was reverted or pays no `token`;
+        ChainUnavailable if no node answers, or if answers contradict each other; ValueError for a
         malformed `tx_hash`.
         """
         tx_hash = normalise_tx_hash(tx_hash)
@@ -99,7 +98,7 @@ class Verifier:
     async def _is_paid_elsewhere(
         self, client: RpcClient, chain: Chain, token: Token, tx_hash: str
     ) -> bool:
-        """Whether another URL shows what the first does not: else its payer is asked to pay."""
+        """Whether another URL shows the payment; checked before the payer is asked to pay again."""
         if len(client.chain.rpc_urls) == 1:
             return False
         views = await client.each([("eth_getTransactionReceipt", [tx_hash])])
@@ -113,7 +112,7 @@ class Verifier:
     async def _confirmed(
         self, client: RpcClient, chain: Chain, tx_hash: str, lookup: Lookup
     ) -> tuple[Receipt, tuple[Transfer, ...]]:
-        """The receipt, deep enough for what it brings, and the transfers of all tokens in it."""
+        """Returns the receipt, once it is deep enough, and the transfers of all tokens in it."""
         for pause_seconds in self._pauses() if lookup.waits else (0.0,):
             await lookup.count()
             sighting = await _look(client, tx_hash)
@@ -137,14 +136,14 @@ class Verifier:
         return found
 
     async def _is_sure(self, client: RpcClient, transfers: tuple[Transfer, ...]) -> bool:
-        """Whether what they bring is little, or their block is safe."""
+        """Whether the transfers are worth `safe_above` at most, or their block is safe."""
         if worth_of(transfers) <= self._safe_above:
             return True
         first = transfers[0]
         return await is_safe(client, number=first.block_number, block_hash=first.block_hash)
 
     def _pauses(self) -> Iterator[float]:
-        """Seconds to wait after each look; the last look comes when the wait is over."""
+        """Yields the seconds to wait after each look; the last look follows the whole wait."""
         deadline = self._clock.monotonic_seconds() + self._pending_wait_seconds
         pause_seconds = _FIRST_PAUSE_SECONDS
         while (left := deadline - self._clock.monotonic_seconds()) > 0:
@@ -228,13 +227,13 @@ def _pending(sighting: _SeenTransaction, chain: Chain, tx_hash: str) -> PaymentP
 
 
 def _near_miss(receipt: Receipt, chain: Chain, token: Token, *, pay_to: str) -> str:
-    """What the transaction did instead, as a sentence with a space before it; "" if nothing."""
+    """Returns what the transaction did instead, as a sentence after a space; "" if nothing."""
     names = {other.key: other.name for other in chain.tokens}
     for log in receipt.logs:
         try:
             transfer = parse_transfer_log(log)
         except ValueError:
-            continue  # a contract nobody vouches for may emit what it likes
+            continue  # an unknown contract may emit anything
         if transfer is None or transfer.value == 0:
             continue
         if transfer.token_address == token.key:

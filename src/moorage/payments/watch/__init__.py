@@ -1,1 +1,1 @@
-"""What chains do later: payments nobody presented, finality, reorganisations."""
+"""What happens on chains later: payments that no request named, finality, reorganisations."""

@@ -1,4 +1,4 @@
-"""Payments and refunds beside the receipts of their transactions: what differs."""
+"""Compares payments and refunds with the receipts of their transactions."""
 
 from collections.abc import Collection
 
@@ -11,7 +11,7 @@ from moorage.records.refund import Refund
 def payment_problem(
     payment: Payment, receipt: Receipt | None, *, recipients: Collection[str]
 ) -> str | None:
-    """How a payment differs from what its transaction's receipt tells; None when it does not."""
+    """Returns how a payment differs from its transaction's receipt; None when it does not."""
     if receipt is None:
         return "its transaction is not on the chain"
     logs = parse_transfer_logs(receipt, token_address=payment.token_address)
@@ -28,7 +28,7 @@ def payment_problem(
 
 
 def lies_in_another_block(payment: Payment, receipt: Receipt | None) -> bool:
-    """Whether a payment's transaction is on the chain, though not where it was credited from."""
+    """Whether a payment's transaction is on the chain, in another block than was credited."""
     return receipt is not None and (receipt.block_number, receipt.block_hash) != (
         payment.block_number,
         payment.block_hash,
@@ -36,7 +36,7 @@ def lies_in_another_block(payment: Payment, receipt: Receipt | None) -> bool:
 
 
 def refund_is_on_chain(refund: Refund, receipt: Receipt | None) -> bool:
-    """Whether a transaction brings the payer what the refund says."""
+    """Whether a transaction pays the refund's amount to its recipient."""
     return receipt is not None and any(
         (log.recipient, log.value) == (refund.recipient, refund.amount)
         for log in parse_transfer_logs(receipt, token_address=refund.token_address)

@@ -1,7 +1,8 @@
-"""The second look: credited payments are read again when their block is `safe`, then `finalized`.
+"""Reads credited payments again when their block is `safe`, and again when it is `finalized`.
 
-What a reorganisation moved is credited anew where it lies now. What it removed is taken back, and
-what runs unpaid from then on is suspended. What nobody can tell stays as it is.
+A payment that a reorganisation moved is credited again from its new block. One that it removed is
+reversed, and apps that are then unpaid are suspended. Where the nodes' answers leave doubt, nothing
+changes.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -33,13 +34,13 @@ _MAX_AT_ONCE = 50  # payments that are read in one round trip
 class _Verdict(Enum):
     STANDS = auto()  # in the block it was credited from, which is part of the chain
     MOVED = auto()  # in another block
-    GONE = auto()  # nowhere, and its block is no longer part of the chain
-    UNKNOWN = auto()  # the node is behind, or what it says doesn't fit together
+    GONE = auto()  # in no block, and its own block is no longer part of the chain
+    UNKNOWN = auto()  # the node is behind, or its answers contradict each other
 
 
 @dataclass(frozen=True, kw_only=True)
 class _SeenPayment:
-    """A payment's transaction, and the block that now has the payment's number."""
+    """A payment's transaction as a node shows it, and the block that now has its block number."""
 
     receipt: Receipt | None
     transfers: tuple[Transfer, ...]
@@ -47,9 +48,9 @@ class _SeenPayment:
 
 
 class FinalityCheck:
-    """Brings the payments of one chain from provisional to finalized, or takes them back.
+    """Moves the payments of one chain from provisional to finalized, or reverses them.
 
-    `recipients` are what is `pay_to` and what was, as `parse_address` spells them.
+    `recipients` are `pay_to` and its former values, as `parse_address` spells them.
     """
 
     def __init__(
@@ -73,9 +74,9 @@ class FinalityCheck:
         self._missed: set[str] = set()  # postings of payments that were gone at the last check
 
     async def check(self) -> None:
-        """Look at every payment whose block is safe, or finalized, since the last check.
+        """Checks every payment whose block has become safe or finalized since the last check.
 
-        Raises ChainUnavailable, DatabaseUnavailable; what was not looked at is next time.
+        Raises ChainUnavailable, DatabaseUnavailable; the next check does what is left.
         """
         heads = await read_heads(self._client)
         after: Payment | None = None
@@ -112,7 +113,7 @@ class FinalityCheck:
             raise self._client.contradiction(problem) from problem
 
     def _told(self, due: Sequence[Payment], answers: Sequence[object]) -> Iterator[_SeenPayment]:
-        """What the answers to `_calls` show. Raises RpcError; ValueError for what can't be."""
+        """What the answers to `_calls` show. Raises RpcError; ValueError for an invalid answer."""
         for payment, receipt, block in zip(due, answers[::2], answers[1::2], strict=True):
             if isinstance(receipt, RpcError):
                 raise receipt
@@ -124,7 +125,7 @@ class FinalityCheck:
             )
 
     def _transfers(self, payment: Payment, mined: Receipt) -> tuple[Transfer, ...]:
-        """What a transaction brings: to the address that the payment went to, whatever else."""
+        """The transfers of a transaction to our addresses, that of the payment included."""
         own = () if payment.recipient is None else (payment.recipient,)
         return transfers_in(mined, self._chain, recipients=self._recipients.union(own))
 
@@ -147,9 +148,9 @@ class FinalityCheck:
                 await payments.set_finality(tx, payment, sure)
 
     async def _reconsider(self, payment: Payment, heads: Heads) -> None:
-        """Believe that a payment moved or is gone when every URL that answers says the same.
+        """Acts on a payment that moved or is gone, if every URL that answers says the same.
 
-        Gone it must be at two checks in a row.
+        A payment is reversed only if it was gone at two checks in a row.
         """
         views = await self._client.each(_calls([payment]))
         try:
@@ -169,9 +170,9 @@ class FinalityCheck:
             await self._follow(payment, told.pop())
 
     async def _follow(self, payment: Payment, transfers: Sequence[Transfer]) -> None:
-        """Take back what was credited, and credit what the transaction brings where it lies now.
+        """Reverses the payment, and credits the transaction's transfers from its new block.
 
-        Whoever was judged in it stays so; until all others are, it is left as it is.
+        Earlier screening verdicts stay. Nothing changes until every other payer has a verdict.
         """
         booked = await payments.of_transaction(
             self._db, chain_id=payment.chain_id, tx_hash=payment.tx_hash
@@ -205,7 +206,7 @@ class FinalityCheck:
 
 
 def _calls(due: Sequence[Payment]) -> list[Call]:
-    """Two for each payment: its transaction's receipt, and the block of its number."""
+    """Two calls for each payment: its transaction's receipt, and the block of its number."""
     return [
         call
         for payment in due
@@ -241,7 +242,7 @@ def _tells_of(transfer: Transfer, payment: Payment) -> bool:
 
 
 async def _is_unchanged(tx: Transaction, payment: Payment) -> bool:
-    """Whether it is as it was when it was looked up: a claim may have moved it since."""
+    """Whether the payment is still as it was read: a request may have credited it anew since."""
     return payment == await payments.one(
         tx, chain_id=payment.chain_id, tx_hash=payment.tx_hash, log_index=payment.log_index
     )

@@ -1,4 +1,4 @@
-"""The search for transfers to us, from one block of a chain to a later one."""
+"""Searches the blocks of a chain for transfers to us."""
 
 from collections.abc import Collection, Sequence
 
@@ -14,11 +14,11 @@ _MAX_BLOCKS = 10_000
 
 
 class Reorganised(Exception):
-    """The block that was searched last is no longer part of the chain."""
+    """The last block that was searched is no longer part of the chain."""
 
 
 class TransferSearch:
-    """Finds transfers of a chain's tokens to `recipients`, in as many blocks as a node tells."""
+    """Finds transfers of a chain's tokens to `recipients`, in as many blocks as a node allows."""
 
     def __init__(self, client: RpcClient, recipients: Collection[str]) -> None:
         self._client = client
@@ -28,10 +28,11 @@ class TransferSearch:
         self._blocks = Pace(first=_FIRST_BLOCKS, max_=_MAX_BLOCKS)
 
     async def next(self, cursor: Cursor, *, last: int) -> tuple[Sequence[FoundLog], Cursor]:
-        """The logs of the next blocks, as many as the node tells at once, and the last block.
+        """Returns the logs of the next blocks up to `last`, and a cursor at the last of them.
 
-        Asked in one breath with both ends, lest a node that is behind finds nothing. Raises
-        Reorganised, ChainUnavailable.
+        Searches as many blocks as the node allows in one answer. The same batch asks for the block
+        at `cursor` and the last one, so that a node that is behind is noticed. Raises Reorganised,
+        ChainUnavailable.
         """
         begin = cursor.block_number + 1
         while True:
@@ -66,7 +67,7 @@ class TransferSearch:
     def _found(
         self, logs: object, before: object, after: object, *, cursor: Cursor, end: int
     ) -> tuple[Sequence[FoundLog], Cursor]:
-        """Raises Reorganised; ValueError for an answer that can't be true."""
+        """The checked logs and the cursor. Raises Reorganised; ValueError for a bad answer."""
         first, last = parse_block(before), parse_block(after)
         if first is None or last is None:
             raise ValueError(f"it has no block {end}, or none {cursor.block_number}")

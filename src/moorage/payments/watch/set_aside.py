@@ -1,4 +1,4 @@
-"""What the watcher sets aside until screening has a verdict, and how long it asks at a time."""
+"""Transactions that the watcher sets aside until screening has a verdict on them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from moorage.errors import PaymentPending
 from moorage.ledger.transfer import Transfer
 from moorage.payments.taking.screening import COMMANDS_AT_ONCE, Screen
 
-_ASKING_SECONDS = 10.0  # then what is under way is waited for, and nothing more is asked
-AT_ONCE = COMMANDS_AT_ONCE // 2  # the rest is for those who ask for their payment
+_ASKING_SECONDS = 10.0  # after that no new question is asked; those under way finish
+AT_ONCE = COMMANDS_AT_ONCE // 2  # the other half is for requests that wait for their payment
 _FIRST_PAUSE_MS = 5_000
 _MAX_PAUSE_MS = 600_000
 _MAX_WAITING = 10_000  # transactions
@@ -22,10 +22,10 @@ Verdicts = dict[tuple[str, str, int], str | None]
 
 
 class TimedScreening:
-    """Asks `screen` for so long; then whoever is not yet judged has no verdict.
+    """Asks `screen` for ten seconds in all; after that a transfer without a verdict gets none.
 
-    Verdicts are added to `known` and not asked for again, so that many payers of one transaction
-    are judged at several times.
+    Verdicts are added to `known` and not asked for again. So a transaction with many payers can be
+    screened over several rounds.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class TimedScreening:
         self._left_seconds = _ASKING_SECONDS
 
     async def ask(self, transfer: Transfer) -> str | None:
-        """Why it is to be held back, or None. Raises PaymentPending without a verdict."""
+        """Returns why the transfer is held back, or None. Raises PaymentPending if unknown yet."""
         key = (transfer.payer, transfer.token_address, transfer.amount)
         if key in self._known:
             return self._known[key]
@@ -60,7 +60,7 @@ class TimedScreening:
 
 @dataclass
 class WaitingTransaction:
-    """A transaction that awaits a verdict: where its logs were found, and what was said so far."""
+    """A transaction that waits for a verdict: its logs, and the verdicts so far."""
 
     logs: Sequence[FoundLog]
     due_ms: int
@@ -69,7 +69,7 @@ class WaitingTransaction:
 
 
 class SetAside:
-    """Transactions that await a verdict; each is due at once, then after growing pauses."""
+    """The transactions that wait for a verdict; each is due at once, then after growing pauses."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -80,17 +80,17 @@ class SetAside:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are so many that the search has to wait for them."""
+        """Whether so many wait that the search must stop until some are done."""
         return len(self) >= _MAX_WAITING
 
     def add(self, logs: Sequence[FoundLog]) -> None:
-        """Set the transaction of these logs aside."""
+        """Adds the transaction of these logs."""
         self._waiting[logs[0].tx_hash] = WaitingTransaction(logs, self._clock.now_ms())
 
     def take_due(self) -> list[tuple[str, WaitingTransaction]]:
-        """A few of those whose time has come, by hash; each is due again after its next pause.
+        """Returns a few transactions that are due, with their hashes; sets when each is due again.
 
-        What was asked about least comes first.
+        Those that were asked about least often come first.
         """
         now_ms = self._clock.now_ms()
         due = [(tx_hash, one) for tx_hash, one in self._waiting.items() if one.due_ms <= now_ms]
@@ -101,9 +101,9 @@ class SetAside:
         return due
 
     def done(self, tx_hash: str) -> None:
-        """It waits no more."""
+        """Removes a transaction."""
         self._waiting.pop(tx_hash, None)
 
     def clear(self) -> None:
-        """None waits any more."""
+        """Removes all transactions."""
         self._waiting.clear()

@@ -1,7 +1,7 @@
-"""The watcher: finds payments that nobody presents, and credits whoever made them.
+"""The watcher: finds payments that no request named, and credits their payers.
 
-A client may pay and end before it says so, or send the wrong headers. Logs only tell where to
-look: what is credited is read from receipts, as for a payment that is presented.
+A client may pay and stop before it says so, or send the wrong headers. Logs only show where to
+look: what is credited is read from receipts, as for a payment that a request names.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from moorage.storage.money import cursors, payments
 log = structlog.get_logger()
 
 _MAX_RECEIPTS = 100
-_BOOKED_AT_ONCE = 16  # transfers; others may get their turn in between
+_BOOKED_AT_ONCE = 16  # transfers between two chances for other tasks to run
 _TRANSFERS_A_COMMIT = 256
 _STALLED_SECONDS = 120.0
 _TURN_SECONDS = 0.005
@@ -39,7 +39,7 @@ _TURN_SECONDS = 0.005
 
 @dataclass(frozen=True, kw_only=True)
 class _Arrival:
-    """What one transaction brings, and of which payers it is held, and why."""
+    """The transfers of one transaction, and for payers whose money is held back, why."""
 
     transfers: tuple[Transfer, ...]
     held: dict[str, str]
@@ -60,14 +60,14 @@ class _Turns:
 
 
 class Watcher:
-    """Searches one chain, again and again, for transfers of its tokens to us.
+    """Searches one chain for transfers of its tokens to us.
 
-    `recipients` are what is `pay_to` and what was, as `parse_address` spells them.
+    `recipients` are `pay_to` and its former values, as `parse_address` spells them.
 
-    Every block is searched twice: when it is `confirmations` deep, and when it is safe. What
-    brings more than `safe_above` waits for the second, as does what screening has no verdict on.
-    The second also finds what a reorganisation moved, or a node did not tell at first. What has no
-    verdict even then is set aside for `ask_again`; the cursor that is kept stays before it.
+    Every block is searched twice: when it is `confirmations` deep, and when it is safe. A
+    transaction worth more than `safe_above`, or without a screening verdict, waits for the second
+    search. That also finds what a reorganisation moved, or what a node left out at first. What has
+    no verdict even then is set aside for `ask_again`; the stored cursor stays before it.
     """
 
     def __init__(
@@ -88,22 +88,22 @@ class Watcher:
         self._clock = clock
         self._screen = screen
         self._turns = _Turns(clock)
-        self._asking = TimedScreening(screen, clock)  # in the look under way
+        self._asking = TimedScreening(screen, clock)  # of the `look` under way
         self._aside = SetAside(clock)
-        self._reached: Cursor | None = None  # by the safe search, beyond what is kept
+        self._reached: Cursor | None = None  # of the safe search, if beyond the stored cursor
         self._progressed_at = clock.monotonic_seconds()
         self._receipts = Pace(first=_MAX_RECEIPTS, max_=_MAX_RECEIPTS)
         self._transfers = TransferSearch(client, self._recipients)
 
     @property
     def duty(self) -> str:
-        """The name of the search: one gateway does it."""
+        """The name of the search's lease: only one gateway searches."""
         return f"search of {self._chain.name}"
 
     async def look(self) -> int:
-        """Search what has come since the last look; gives how many transactions were credited.
+        """Searches the blocks since the last look; returns how many transactions were credited.
 
-        Raises ChainUnavailable, DatabaseUnavailable. The next goes on from where it came to.
+        Raises ChainUnavailable, DatabaseUnavailable; the next look continues where this one ended.
         """
         self._asking = TimedScreening(self._screen, self._clock)
         heads = await read_heads(self._client)
@@ -114,7 +114,7 @@ class Watcher:
             cursor = await self._cursor(search, begin=confirmed)
             try:
                 found += await self._search(cursor, last=last, heads=heads)
-            except ChainUnavailable as problem:  # the other goes on
+            except ChainUnavailable as problem:  # the other search still runs
                 problems.append(problem)
         if problems:
             raise problems[0]
@@ -122,7 +122,7 @@ class Watcher:
         return found
 
     async def ask_again(self) -> None:
-        """Credit what was set aside and is due, as far as screening has a verdict by now.
+        """Credits transactions that were set aside and are due, if screening now has a verdict.
 
         Raises ChainUnavailable, DatabaseUnavailable.
         """
@@ -142,7 +142,7 @@ class Watcher:
     async def _credit_aside(
         self, tx_hash: str, one: WaitingTransaction, slots: asyncio.Semaphore
     ) -> None:
-        """Book it if screening has its verdict by now, and nobody has presented it meanwhile."""
+        """Credits one if screening now has a verdict, unless a request has named it meanwhile."""
         if not await self._is_credited(one.logs):
             asking = TimedScreening(self._screen, self._clock, known=one.verdicts, slots=slots)
             async for receipt in self._read([tx_hash]):
@@ -156,7 +156,7 @@ class Watcher:
         self._aside.done(tx_hash)
 
     async def check(self) -> None:
-        """Raise ChainUnavailable when the search has not come on for two minutes."""
+        """Raises ChainUnavailable when the search has made no progress for two minutes."""
         idle_seconds = self._clock.monotonic_seconds() - self._progressed_at
         if idle_seconds > _STALLED_SECONDS:
             raise ChainUnavailable(
@@ -164,7 +164,7 @@ class Watcher:
             )
 
     async def _search(self, cursor: Cursor, *, last: int, heads: Heads) -> int:
-        """Search up to block `last`; gives how many transactions were credited."""
+        """Searches up to block `last`; returns how many transactions were credited."""
         found = 0
         try:
             while cursor.block_number < last and not self._aside.is_full:
@@ -179,7 +179,7 @@ class Watcher:
         return found
 
     async def _cursor(self, search: Search, *, begin: int) -> Cursor:
-        """Where the search stands; the first begins behind block `begin`, or where it is set to."""
+        """Returns where the search is; a first search starts after `begin`, or where configured."""
         if search is Search.SAFE and self._reached is not None:
             return self._reached
         cursor = await cursors.one(self._db, chain_id=self._chain.chain_id, search=search)
@@ -189,14 +189,14 @@ class Watcher:
         return cursor
 
     async def _step_back(self, cursor: Cursor, heads: Heads) -> None:
-        """Search again from a block that was surely final when it was searched.
+        """Moves the search back to a block that was surely final when it was searched.
 
-        What is finalized now need not have been: it may be what took the place of searched blocks.
-        Credits are not repeated.
+        The newest finalized block may not be: it may have replaced a block that was searched.
+        Nothing is credited twice.
         """
         deep = max(0, cursor.block_number - self._chain.finality_blocks)
         number = min(heads.finalized, deep)
-        if cursor.search is Search.SAFE:  # it finds again what was set aside
+        if cursor.search is Search.SAFE:  # the search will find again what was set aside
             self._reached = None
             self._aside.clear()
         log.warning("chain reorganised", chain=self._chain.name, searched_again_from=number)
@@ -210,7 +210,7 @@ class Watcher:
         return cursor
 
     async def _credit(self, logs: Sequence[FoundLog], cursor: Cursor) -> int:
-        """Credit what these logs tell of, a bounded part at a time; the last moves the cursor."""
+        """Credits the transactions of these logs in bounded parts; the last moves the cursor."""
         arrivals: list[_Arrival] = []
         found = size = 0
         async for arrival in self._arrivals(logs, cursor.search):
@@ -232,7 +232,10 @@ class Watcher:
         return found
 
     async def _book(self, arrivals: Sequence[_Arrival], cursor: Cursor | None = None) -> None:
-        """A cursor alone need not reach the disk: at worst the same blocks are searched again."""
+        """Credits these transactions, and moves the cursor, in one database transaction.
+
+        A cursor alone need not reach the disk: at worst the same blocks are searched again.
+        """
         async with self._db.transaction(durable=bool(arrivals)) as tx:
             for arrival in arrivals:
                 for at in range(0, len(arrival.transfers), _BOOKED_AT_ONCE):
@@ -248,7 +251,7 @@ class Watcher:
         self._progressed_at = self._clock.monotonic_seconds()
 
     async def _arrivals(self, logs: Sequence[FoundLog], search: Search) -> AsyncIterator[_Arrival]:
-        """What is to be credited now of the transactions that these logs are part of."""
+        """Yields what to credit now of the transactions that these logs belong to."""
         told: dict[str, list[FoundLog]] = {}
         for found in logs:
             told.setdefault(found.tx_hash, []).append(found)
@@ -272,9 +275,9 @@ class Watcher:
         return await held_back(transfers, asking.ask, booked=booked)
 
     async def _report_uncreditable(self, receipt: Receipt) -> None:
-        """Tell the operator of what the books have no room for, if every node says so.
+        """Logs a transfer too large for the books, if every node shows the same receipt.
 
-        It is passed over: the audit names it as long as it is not recorded.
+        The transfer is skipped: the audit reports it as long as it is not recorded.
         """
         if not uncreditable_in(receipt, self._chain, recipients=self._recipients):
             return
@@ -285,7 +288,7 @@ class Watcher:
         log.error("payment too large to credit", chain=self._chain.name, tx_hash=receipt.tx_hash)
 
     async def _is_credited(self, logs: Sequence[FoundLog]) -> bool:
-        """Whether each of a transaction's logs is in the books, from the same block."""
+        """Whether all these logs of a transaction are in the books, from the same block."""
         await self._turns.give()
         booked = {
             (payment.log_index, payment.block_hash)
@@ -299,7 +302,7 @@ class Watcher:
         return await payments.of_transaction(self._db, chain_id=chain_id, tx_hash=tx_hash)
 
     async def _read(self, tx_hashes: Sequence[str]) -> AsyncIterator[Receipt]:
-        """Their receipts, as many at once as the node tells."""
+        """Yields the receipts, asking for as many at once as the node allows."""
         at = 0
         while at < len(tx_hashes):
             asked = tx_hashes[at : at + self._receipts.size]
@@ -330,7 +333,7 @@ class Watcher:
             raise self._client.contradiction(problem) from problem
 
     def _judged(self, receipt: Receipt, logs: Sequence[FoundLog]) -> tuple[Transfer, ...]:
-        """The transfers in a receipt, which must say what the search said of it."""
+        """Returns the transfers in a receipt. Raises ChainUnavailable if it lacks one of `logs`."""
         told = {(found.block_hash, found.log) for found in logs}
         if not told <= {(receipt.block_hash, one) for one in receipt.logs}:
             raise self._client.contradiction("a receipt lacks a log that was found")
