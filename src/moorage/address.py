@@ -1,4 +1,4 @@
-"""Where an app answers HTTP: a unix socket on this machine, or a TCP port."""
+"""The address at which an app answers HTTP: a unix socket on this machine, or a TCP port."""
 
 import asyncio
 import re
@@ -34,7 +34,7 @@ class Address:
     async def connect(
         self, *, limit: int = 65_536
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a connection whose reader buffers `limit` bytes. Raises OSError."""
+        """Opens a connection whose reader buffers `limit` bytes. Raises OSError."""
         if self.path is not None:
             return await asyncio.open_unix_connection(str(self.path), limit=limit)
         host, _, port = self.text.rpartition(":")

@@ -1,4 +1,4 @@
-"""The time, as an injected clock: wall time for records, monotonic time for waiting."""
+"""The injected clock: wall time for records, monotonic time for waiting."""
 
 import time
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where the time comes from; tests pass one they can move."""
+    """A source of the time; tests pass one that they can set."""
 
     def now_ms(self) -> int:
         """Unix time in milliseconds."""
@@ -16,7 +16,7 @@ class Clock(Protocol):
     def monotonic_seconds(self) -> float:
         """Seconds that never go backwards, for deadlines and rates.
 
-        Counted from one start of the machine, by every process alike.
+        Counted since the machine started: the same in every process.
         """
         ...
 
@@ -34,11 +34,11 @@ class SystemClock:
 
 
 def boot_id() -> str:
-    """What tells this run of the machine from every other (random(4))."""
+    """The id of this boot of the machine (random(4))."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def iso_utc(time_ms: int) -> str:
-    """`time_ms` as the contract writes times: `2026-04-07T10:00:00.000Z`."""
+    """`time_ms` in the contract's format: `2026-04-07T10:00:00.000Z`."""
     moment = datetime.fromtimestamp(time_ms // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"

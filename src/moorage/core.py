@@ -1,4 +1,4 @@
-"""What every room stands on."""
+"""What every part of a gateway uses: database, secrets, leases, clock and data directory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,16 @@ from moorage.storage.vault import Vault
 
 @dataclass(frozen=True, kw_only=True)
 class Core:
-    """The opened database, what opens its secrets, and what tells the time."""
+    """The opened database with its vault and leases, the clock and the data directory."""
 
     db: Database
     vault: Vault
     leases: Leases
     clock: Clock
     data_dir: Path
-    speed: float = 1.0  # what pauses of periodic work are divided by: tests hurry it
+    speed: float = 1.0  # divides the pauses of periodic work; above 1 in tests
 
     @property
     def sources(self) -> Path:
-        """Where the files of admitted deployments lie, a directory each."""
+        """The directory with the files of admitted deployments, one directory each."""
         return self.data_dir / "sources"

@@ -1,4 +1,4 @@
-"""Failpoints: named places in the code where a test acts, or ends the process."""
+"""Failpoints: named places in the code where a test can act, or end the process."""
 
 import os
 import signal
@@ -9,14 +9,14 @@ _acts: list[Callable[[str], object]] = []
 
 
 def failpoint(name: str) -> None:
-    """Calls with `name` what a test has armed; otherwise does nothing."""
+    """Calls every function that a test has armed with `name`; does nothing outside tests."""
     for act in tuple(_acts):
         act(name)
 
 
 @contextmanager
 def armed(act: Callable[[str], object]) -> Iterator[None]:
-    """Has every failpoint of this process call `act` with its name."""
+    """Makes every failpoint of this process call `act` with its name, within the block."""
     _acts.append(act)
     try:
         yield
@@ -25,7 +25,7 @@ def armed(act: Callable[[str], object]) -> Iterator[None]:
 
 
 def crash_at(name: str) -> Callable[[str], None]:
-    """Ends this process, as `kill -9` does, at the failpoint of that name."""
+    """Returns a function to arm: it kills this process (SIGKILL) at the failpoint `name`."""
 
     def act(reached: str) -> None:
         if reached == name:

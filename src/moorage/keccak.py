@@ -1,4 +1,4 @@
-"""The hash function of Ethereum, in one place."""
+"""Keccak-256, the hash function of Ethereum."""
 
 import hashlib
 from collections.abc import Callable
@@ -10,7 +10,7 @@ def keccak256(data: bytes) -> bytes:
 
 
 def openssl_digest() -> Callable[[bytes], bytes] | None:
-    """Keccak-256 by OpenSSL, which has it from 3.2 on: five times as fast. None without it."""
+    """Keccak-256 by OpenSSL, five times as fast; None where OpenSSL is older than 3.2."""
     try:
         empty = hashlib.new("KECCAK-256")
     except ValueError:

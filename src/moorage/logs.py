@@ -1,8 +1,8 @@
-"""Structured logs on standard error: JSON lines, or text for people; never a secret in either.
+"""Structured logs on standard error, as JSON lines or as text, without secrets.
 
-Modules log by `structlog.get_logger()`; what other libraries log by the standard library takes the
-same way out. Redaction is the last step before rendering, so that it sees everything. What is bound
-by `structlog.contextvars`, such as a request's id, is on every line logged meanwhile.
+Modules log by `structlog.get_logger()`. What other libraries log by the standard library goes
+through the same processors. Redaction is the last step before rendering, so that it sees
+everything. Values bound by `structlog.contextvars`, such as a request's id, are added to each line.
 """
 
 import json
@@ -54,7 +54,7 @@ _SHOWN_AS_TEXT = (PurePath, BaseException, Decimal, date, UUID)
 
 
 def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None:
-    """Log to `stream` (standard error) from `level` up.
+    """Logs to `stream` (standard error) from `level` up.
 
     Raises ConfigurationInvalid for a level that is none of debug, info, warning and error.
     """
@@ -76,7 +76,7 @@ def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None
         logger_factory=structlog.BytesLoggerFactory(output),
         cache_logger_on_first_use=False,  # a module's logger follows when this is called again
     )
-    # Other libraries narrate at info; their warnings and errors are what an operator needs.
+    # Of other libraries, an operator needs only warnings and errors; at info they log too much.
     logging.basicConfig(
         handlers=[_Foreign()],
         level=threshold if threshold == logging.DEBUG else max(threshold, logging.WARNING),
@@ -85,11 +85,11 @@ def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """The event without secrets.
+    """Returns the event without secrets.
 
-    What goes: the values of names that say so, texts shaped like signatures, credentials and
-    payment payloads, passwords and keys in URLs, bytes and objects whose text nobody vetted. What
-    might be a private key, 32 bytes of hex, keeps its ends only, unless its name says it is a hash.
+    It removes values with a secret's name, texts shaped like signatures, credentials and payment
+    payloads, passwords and keys in URLs, bytes, and objects of other types. It shortens 32 bytes of
+    hex, which may be a private key, to their ends, unless their name says that they are a hash.
     """
     return {name: _redacted(name, value) for name, value in event.items()}
 
@@ -114,7 +114,7 @@ def _redacted(name: str, value: object) -> object:
 
 
 def _redacted_text(name: str, text: str) -> str:
-    # Looking for a part that each pattern needs costs a tenth of trying the pattern.
+    # A search for a part that the pattern needs costs a tenth of the pattern itself.
     if "eyJ" in text:
         text = _PAYLOAD.sub(REDACTED, text)
     if " " in text:
@@ -160,10 +160,10 @@ def _console(*, colors: bool) -> Processor:
 
 
 class _Foreign(logging.Handler):
-    """Hands what other libraries log to structlog."""
+    """Passes what other libraries log on to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log `record` as an event of ours."""
+        """Logs `record` as an event of ours."""
         try:
             fields: dict[str, Any] = {"logger": record.name}
             if record.exc_info:

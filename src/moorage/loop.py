@@ -1,4 +1,4 @@
-"""Periodic work: each room declares its loops, and a gateway runs them."""
+"""Periodic work: each part of the gateway declares its loops, and a gateway runs them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -13,22 +13,22 @@ from moorage.errors import MoorageError
 log = structlog.get_logger()
 
 Run = Callable[[], Coroutine[Any, Any, None]]
-"""Work that goes on until it is cancelled."""
+"""Work that runs until it is cancelled."""
 
 Hold = Callable[[str], Awaitable[bool]]
-"""Whether the duty of that name is this gateway's now, of several on one database."""
+"""Whether this gateway, of those on one database, now has the duty of that name."""
 
 
 class Scope(StrEnum):
-    """Who does it."""
+    """Which gateways run a loop."""
 
-    CLUSTER = "cluster"  # one gateway of those on one database
-    NODE = "node"  # each gateway, for what is on its machine or in its memory
+    CLUSTER = "cluster"  # one of those on one database
+    NODE = "node"  # each, for what is on its machine or in its memory
 
 
 @dataclass(frozen=True)
 class Loop:
-    """Work that is done every so many seconds, the first time after as many, unless `at_once`."""
+    """Work that runs every `every_seconds`: first after that time, or at the start if `at_once`."""
 
     name: str
     _: KW_ONLY
@@ -36,10 +36,10 @@ class Loop:
     tick: Callable[[], Awaitable[object]]
     scope: Scope
     at_once: bool = False
-    lease: str = ""  # of loops that one gateway must do together; else the name is the lease's
+    lease: str = ""  # shared by loops that must run in the same gateway; "" is the loop's name
 
     async def run(self, hold: Hold, *, speed: float = 1.0) -> None:
-        """Work until cancelled; what fails is logged and tried again the next time.
+        """Runs until cancelled; a failure is logged, and the next tick tries again.
 
         `speed` divides the pauses.
         """

@@ -1,7 +1,7 @@
-"""What the gateway counts about itself, for Prometheus.
+"""The gateway's metrics, for Prometheus, in one registry for the process.
 
-One registry for the process. Label values come from closed sets (route templates, not paths;
-configured chains; our own codes), so that no client can grow it.
+Label values come from closed sets (route templates, not paths; configured chains; our own codes),
+so that no client can add to their number.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_MOST_LABELLED = 4096  # children kept at hand; far more than routes × methods × classes
+_MAX_LABELLED = 4096  # cached children; far more than routes × methods × classes
 
 _registry = CollectorRegistry()
 ProcessCollector(registry=_registry)
@@ -181,122 +181,122 @@ _nonces = Gauge("moorage_nonces", "Nonces remembered now.", registry=_registry)
 
 
 def record_request(*, route: str, method: str, status: int | None, seconds: float) -> None:
-    """Count an answered request; `status` is None when the client left before the answer."""
+    """Counts an answered request; `status` is None when the client left before the answer."""
     known = method if method in _METHODS else "other"
     status_class = "none" if status is None else f"{status // 100}xx"
     _request_histogram(route, known, status_class).observe(seconds)
 
 
 def record_auth_failure(code: str) -> None:
-    """Count a 401, by its `code`."""
+    """Counts a 401, by its `code`."""
     _auth_failures.labels(code).inc()
 
 
 def record_payment(*, chain: str, token: str, outcome: str) -> None:
-    """Count a presented payment: `Taken`, or the name of the error that refused it."""
+    """Counts a presented payment: `Taken`, or the name of the error that refused it."""
     _payments.labels(chain, token, outcome).inc()
 
 
 def record_deployment(outcome: str, cause: str | None, *, seconds: float | None = None) -> None:
-    """Count a deployment that ended `ready`, or `failed` for a cause, and how long it took."""
+    """Counts a deployment that ended `ready`, or `failed` for a cause, and how long it took."""
     _deployments.labels(outcome, cause or "").inc()
     if seconds is not None:
         _deploy_seconds.labels(outcome).observe(seconds)
 
 
 def record_disk(*, free_bytes: int, promised_bytes: int) -> None:
-    """Note how the disk stands that apps are on."""
+    """Sets what is free of the apps' disk, and what they may still take of it."""
     _disk_free.set(free_bytes)
     _disk_promised.set(promised_bytes)
 
 
 def record_ended_for_space() -> None:
-    """Count an app, or a build, that was ended for want of disk."""
+    """Counts an app or a build that was ended because the disk was nearly full."""
     _ended_for_space.inc()
 
 
 def record_parser_end(reason: str) -> None:
-    """Count a process that an upload has ended; `reason` is `time`, `late`, or anything else."""
+    """Counts a parser process that a job ended: by `time`, `late`, or else by a crash."""
     _parser_ends.labels(reason if reason in ("time", "late") else "crash").inc()
 
 
 def record_rpc_error(chain: str) -> None:
-    """Count a failed call to a chain's node."""
+    """Counts a failed call to a chain's node."""
     _rpc_errors.labels(chain).inc()
 
 
 def record_found(chain: str, transactions: int) -> None:
-    """Count transactions that the watcher credited."""
+    """Counts transactions that the watcher credited."""
     _found.labels(chain).inc(transactions)
 
 
 def record_unread(chain: str) -> None:
-    """Count a found transaction whose receipt can't be read."""
+    """Counts a found transaction whose receipt can't be read."""
     _unread.labels(chain).inc()
 
 
 def record_uncreditable(chain: str) -> None:
-    """Count a look at a found transaction that tells of more tokens than there are."""
+    """Counts a check of a found transaction whose transfer is too large to be credited."""
     _uncreditable.labels(chain).inc()
 
 
 def record_unsearched(chain: str, blocks: int) -> None:
-    """Note how many blocks are still to be searched."""
+    """Sets how many blocks are still to be searched."""
     _unsearched.labels(chain).set(blocks)
 
 
 def record_moved(chain: str) -> None:
-    """Count a payment that lies in another block by now."""
+    """Counts a payment that a reorganisation moved to another block."""
     _moved.labels(chain).inc()
 
 
 def record_reversed(chain: str) -> None:
-    """Count a payment that is no longer on the chain."""
+    """Counts a payment that a reorganisation removed from the chain."""
     _reversed.labels(chain).inc()
 
 
 def record_webhook_attempt(outcome: str) -> None:
-    """Count an attempt to deliver an event: `delivered`, `failed` or `given_up`."""
+    """Counts an attempt to deliver an event: `delivered`, `failed` or `given_up`."""
     _webhook_attempts.labels(outcome).inc()
 
 
 def watch_webhook_wait(seconds: Callable[[], float]) -> None:
-    """Ask `seconds` for the age of the oldest delivery that waits at each scrape."""
+    """Has each scrape call `seconds` for the age of the oldest delivery that waits."""
     _webhook_wait.set_function(seconds)
 
 
 def record_settlement(chain: str, outcome: str) -> None:
-    """Count an authorization that was `settled`, has `failed`, or was `refused` unspent."""
+    """Counts an authorization that was `settled`, `failed`, or was `refused` unspent."""
     _settlements.labels(chain, outcome).inc()
 
 
 def record_unresolved(chain: str, count: int) -> None:
-    """Note how many settlements have no known outcome."""
+    """Sets how many settlements have no known outcome."""
     _unresolved_settlements.labels(chain).set(count)
 
 
 def record_relayer_balance(chain: str, wei: int) -> None:
-    """Note what the relayer has left for gas."""
+    """Sets the relayer's balance for gas."""
     _relayer_balance.labels(chain).set(wei)
 
 
 def record_relayer_reverted(chain: str, wei: int) -> None:
-    """Note what the relayer lost since midnight, UTC."""
+    """Sets what the relayer lost since midnight UTC to transactions that did nothing."""
     _relayer_reverted.labels(chain).set(wei)
 
 
 def record_fee_bump(chain: str) -> None:
-    """Count a stuck transaction that offers more from now on."""
+    """Counts a stuck transaction that was sent again with higher fees."""
     _fee_bumps.labels(chain).inc()
 
 
 def record_wake(*, well: bool, seconds: float) -> None:
-    """Note how long it took to wake an app, or to give it up."""
+    """Records how long it took to wake an app, or to fail at it."""
     _wakes.labels("awake" if well else "failed").observe(seconds)
 
 
 def record_app_requests(totals: Mapping[str, int]) -> None:
-    """Count what apps were asked: `status_2xx` and the like, `bytes_in`, `bytes_out`."""
+    """Counts apps' requests by class (`status_2xx`), and their `bytes_in` and `bytes_out`."""
     for name, count in totals.items():
         kind, _, value = name.partition("_")
         counter = _app_bytes if kind == "bytes" else _app_requests
@@ -304,27 +304,27 @@ def record_app_requests(totals: Mapping[str, int]) -> None:
 
 
 def record_cpu(seconds: float) -> None:
-    """Count processor time of apps."""
+    """Adds to the processor time that apps used."""
     _app_cpu.inc(seconds)
 
 
 def watch_app_memory(memory_bytes: Callable[[], int]) -> None:
-    """Ask `memory_bytes` for what running apps use at each scrape."""
+    """Has each scrape call `memory_bytes` for what running apps use."""
     _app_memory.set_function(memory_bytes)
 
 
 def watch_sleeping_apps(count: Callable[[], int]) -> None:
-    """Ask `count` for the number of sleeping apps at each scrape."""
+    """Has each scrape call `count` for the number of sleeping apps."""
     _sleeping_apps.set_function(count)
 
 
 def watch_running_apps(count: Callable[[], int]) -> None:
-    """Ask `count` for the number of running apps at each scrape."""
+    """Has each scrape call `count` for the number of running apps."""
     _running_apps.set_function(count)
 
 
 def watch_nonces(count: Callable[[], int]) -> None:
-    """Ask `count` for the number of remembered nonces at each scrape."""
+    """Has each scrape call `count` for the number of remembered nonces."""
     _nonces.set_function(count)
 
 
@@ -333,6 +333,6 @@ def exposition() -> tuple[bytes, str]:
     return generate_latest(_registry), CONTENT_TYPE_LATEST
 
 
-@lru_cache(maxsize=_MOST_LABELLED)
+@lru_cache(maxsize=_MAX_LABELLED)
 def _request_histogram(route: str, method: str, status_class: str) -> Histogram:
     return _requests.labels(route, method, status_class)

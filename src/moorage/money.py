@@ -27,13 +27,13 @@ def atomic_units(value: int) -> AtomicUnits:
 
 
 def charge_to_atomic_units(amount: MicroUsd, *, decimals: int) -> AtomicUnits:
-    """What a charge of `amount` costs in a dollar token; rounded up to the atomic unit."""
+    """The price of a charge of `amount` in a dollar token, rounded up to the atomic unit."""
     scaled = _integer(amount) * 10**decimals
     return AtomicUnits(-(-scaled // 10**_USD_DECIMALS))
 
 
 def credit_from_atomic_units(amount: AtomicUnits, *, decimals: int) -> MicroUsd:
-    """What `amount` of a dollar token is worth in credits; rounded down to the micro-USD."""
+    """The credits for `amount` of a dollar token, rounded down to the micro-USD."""
     return MicroUsd(_integer(amount) * 10**_USD_DECIMALS // 10**decimals)
 
 
@@ -44,7 +44,7 @@ def usd_number(amount: MicroUsd) -> float | int:
 
 
 def usd_text(amount: MicroUsd) -> str:
-    """`amount` in dollars for a person, cents at least: $0.50, $0.000685, -$3.00."""
+    """`amount` in dollars for a person, with two decimals or more: $0.50, $0.000685, -$3.00."""
     whole, fraction = decimal_text(abs(amount), decimals=_USD_DECIMALS).split(".")
     sign = "-" if amount < 0 else ""
     return f"{sign}${whole}.{fraction.rstrip('0'):0<2}"

@@ -1,6 +1,6 @@
-"""A process that outlives the one that started it, and how it is known again.
+"""Processes that outlive the one that started them, and how they are recognised afterwards.
 
-Linux only, from /proc: a process is itself when id, start time and command line agree.
+Linux only, from /proc: it is the same process when id, start time and command line agree.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import msgspec
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):
-    """What is noted of a started process: enough to know it again after a crash of its owner."""
+    """What is stored of a started process: enough to recognise it after a crash of its owner."""
 
     pid: int
     start_ticks: int  # clock ticks after boot at which it started: tells a reused pid
@@ -29,10 +29,10 @@ def spawn_detached(
     output: Path,
     keeps_output: bool = False,
 ) -> ProcessRecord:
-    """Start `command` in a session of its own; `output` takes what it prints, and is emptied first.
+    """Starts `command` in a session of its own and writes what it prints to `output`.
 
-    With `keeps_output` it is not emptied. Not as a `Popen`, which would have the process waited
-    for: nobody need be left to wait. Raises OSError where the program can't be run.
+    `output` is emptied first, unless `keeps_output`. This is no `Popen`, because the process may
+    outlive whoever would have to wait for it. Raises OSError where the program can't be run.
     """
     words = tuple(command)
     if not os.access(words[0], os.X_OK):  # `env` below would only say so in the output
@@ -54,7 +54,7 @@ def spawn_detached(
 
 
 def is_running(record: ProcessRecord) -> bool:
-    """Whether the very process of `record` is alive."""
+    """Whether the recorded process is alive; another one with its id does not count."""
     if _start_ticks(record.pid) != record.start_ticks:
         return False
     line = _command_line(record.pid)  # read once: in the moment of an exec it is empty
@@ -76,7 +76,7 @@ def find_running(command: Sequence[str]) -> list[ProcessRecord]:
 
 
 def works_in(record: ProcessRecord, directory: Path) -> bool:
-    """Whether the process's working directory is this very one, not one removed since."""
+    """Whether the process's working directory is this one, and was not removed since."""
     try:
         return Path(f"/proc/{record.pid}/cwd").samefile(directory)
     except OSError:
@@ -84,13 +84,13 @@ def works_in(record: ProcessRecord, directory: Path) -> bool:
 
 
 async def terminate(record: ProcessRecord, *, grace_seconds: float) -> None:
-    """End the process: SIGTERM, after `grace_seconds` SIGKILL. Returns when it is gone."""
+    """Ends the process: SIGTERM, after `grace_seconds` SIGKILL. Returns when it is gone."""
     try:
         handle = os.pidfd_open(record.pid)
     except ProcessLookupError:
         return
     try:
-        if is_running(record):  # asked with the handle open: from here the id can't be reused
+        if is_running(record):  # checked with the handle open, so that the id can't be reused
             signal.pidfd_send_signal(handle, signal.SIGTERM)
             if not await _ended(handle, grace_seconds):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
@@ -101,7 +101,7 @@ async def terminate(record: ProcessRecord, *, grace_seconds: float) -> None:
 
 
 async def wait_until_ended(record: ProcessRecord) -> None:
-    """Wait, as long as it takes, until the process is gone; the kernel tells (pidfd_open(2))."""
+    """Waits without a limit until the process is gone; uses pidfd_open(2)."""
     try:
         handle = os.pidfd_open(record.pid)
     except ProcessLookupError:
@@ -114,8 +114,8 @@ async def wait_until_ended(record: ProcessRecord) -> None:
 
 
 def reap(pid: int) -> None:
-    """Let the kernel forget an ended child; nothing happens to any other process."""
-    with contextlib.suppress(ChildProcessError):  # adopted: somebody else's child
+    """Removes an ended child from the process table; does nothing to any other process."""
+    with contextlib.suppress(ChildProcessError):  # it is another process's child
         os.waitpid(pid, os.WNOHANG)
 
 

@@ -1,7 +1,7 @@
-"""What a signature of version 2 says: one request to one gateway, as EIP-712 typed data.
+"""What a signature of version 2 covers: one request to one gateway, as EIP-712 typed data.
 
-Version 1 covers wallet, time and nonce alone, so whoever is handed such a signature can spend it on
-a request of its own. This one is good for nothing but the request it was made for.
+Version 1 covers only wallet, time and nonce, so whoever receives such a signature can use it for
+another request. A signature of version 2 is valid only for the request that it was made for.
 
     domain   EIP712Domain(string name,string version)   "Moorage", "2"
     message  Request(address wallet,string host,string method,string path,bytes32 bodyDigest,
@@ -30,11 +30,11 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What is asked, and of whom."""
+    """A request's host, method, path and body, as they are signed."""
 
     host: str  # as `host_of` spells it
     method: str  # "GET"
-    path: str  # with the query, if there is one, as in the request's first line
+    path: str  # with the query, as in the request's first line
     body_digest: bytes  # SHA-256
 
     def digest(self, *, wallet: str, timestamp_ms: int, nonce: str) -> bytes:

@@ -1,6 +1,6 @@
-"""Blocking work in a thread, seen to its end even when its caller is cancelled.
+"""Blocking work in a thread, which is waited for even when its caller is cancelled.
 
-What sets something up must not go on behind the back of what then clears it away.
+Otherwise work that sets something up could still run while the caller removes it.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """`function(*args)` in a thread; a cancellation is raised only after it returned."""
+    """Runs `function` in a thread; a cancellation is raised only after it returned."""
     return await to_its_end(asyncio.to_thread(function, *args, **kwargs))
 
 
 async def to_its_end(work: Awaitable[T]) -> T:
-    """`work`, not interrupted by a cancellation, which is raised after it.
+    """Waits for `work` to end; a cancellation is raised only after that.
 
-    What `work` itself raises is lost when its caller was cancelled meanwhile.
+    If the caller was cancelled meanwhile, what `work` raises is dropped.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -29,7 +29,7 @@ async def to_its_end(work: Awaitable[T]) -> T:
             try:
                 await asyncio.wait([task])
             except asyncio.CancelledError:
-                continue  # asked again; still not before the work is done
+                continue  # cancelled again: keep waiting
         if not task.cancelled():
             task.exception()
         raise

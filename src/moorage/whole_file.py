@@ -1,4 +1,4 @@
-"""Small files: they appear whole or not at all, and their owner alone may read them."""
+"""Small files that are written whole or not at all, and that only their owner may read."""
 
 import os
 import secrets
@@ -10,9 +10,9 @@ _READ_BYTES = 4096
 
 
 def read_file(path: str) -> bytes:
-    """A file's content, in half the system calls of a file object: for what is read all the time.
+    """Returns a file's content. Raises OSError.
 
-    Raises OSError.
+    For files that are read often: it makes half the system calls of a file object.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -25,16 +25,16 @@ def read_file(path: str) -> bytes:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, in place of what is there."""
+    """Writes `content` to `path`, in place of what is there."""
     with _draft(path, content) as draft:
         draft.replace(path)
 
 
 def overwrite_file(path: Path, content: bytes) -> None:
-    """Put `content` over a small file, in the blocks that it has: for a disk without a free one.
+    """Overwrites a small file in the blocks that it already has, as a full disk has no others.
 
-    What is longer than it was is filled up with spaces. A crash of the machine may leave half of
-    it. Raises OSError.
+    Where `content` is shorter than the file, spaces fill the rest. A crash of the machine may leave
+    half of it. Raises OSError.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -44,7 +44,7 @@ def overwrite_file(path: Path, content: bytes) -> None:
 
 
 def create_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` and on disk, unless something is there: what came first stays."""
+    """Writes `content` to `path` and syncs it to disk, unless a file is there already."""
     with _draft(path, content, on_disk=True) as draft, suppress(FileExistsError):
         path.hardlink_to(draft)
 

@@ -374,7 +374,7 @@ async def test_any_other_answer_is_tried_again_before_the_next_event(
     await look(office)
     await look(office)
     assert receiver.sequences == [1]
-    standing = await events.standing(db, ALICE)
+    standing = await events.delivery_state(db, ALICE)
     assert (standing.status, standing.error) == (DeliveryStatus.PENDING, f"HTTP {code}")
     assert (standing.attempts, standing.waiting) == (1, 2)
 
@@ -406,7 +406,7 @@ async def test_gone_removes_the_webhook(receiver: Receiver, office: PostOffice) 
 
     assert receiver.sequences == [1]
     assert await events.webhook_of(office.db, ALICE) is None
-    assert (await events.standing(office.db, ALICE)).waiting == 0
+    assert (await events.delivery_state(office.db, ALICE)).waiting == 0
     await office.sender.close()
 
 

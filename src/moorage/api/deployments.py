@@ -42,7 +42,7 @@ async def list_deployments(room: DeploymentRoom, request: Request) -> Response:
     project = await owned_project(room, request)
     many = whole_number(request, "limit", default=_DEFAULT_ITEMS, min_=1, max_=_MAX_ITEMS)
     before = request.query_params.get("before")
-    found = await releases.page(room.db, project_id=project.id, before=before, many=many)
+    found = await releases.page(room.db, project_id=project.id, before=before, limit=many)
     if found is None:
         raise InvalidField("before", "must be the id of a deployment of this project")
     on_machine = await room.runtime.known()

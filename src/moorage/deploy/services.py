@@ -39,7 +39,7 @@ from moorage.payments.price.pricing import PriceList, Size
 from moorage.payments.price.quotes import Quotes
 from moorage.payments.taking.paywall import Paywall
 from moorage.records.domain import DomainRules
-from moorage.records.job import Places
+from moorage.records.job import JobPlaces
 from moorage.storage.ballast import Ballast
 
 _MIB = 1024 * 1024
@@ -127,7 +127,7 @@ class DeployServices:
         return Worker(
             db=self._db,
             carry_out=lambda job: self.workflow.run(job),  # noqa: PLW0108 (it wakes the worker)
-            places=Places(
+            places=JobPlaces(
                 jobs=self._settings.deploys_at_once,
                 builds=self._settings.builds_at_once,
                 builds_of_wallet=self._settings.builds_per_wallet,

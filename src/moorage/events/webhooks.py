@@ -66,7 +66,7 @@ class Webhooks:
         webhook = await events.webhook_of(self._db, wallet)
         if webhook is None:
             raise WebhookNotFound
-        return webhook, await events.standing(self._db, wallet)
+        return webhook, await events.delivery_state(self._db, wallet)
 
     async def remove(self, wallet: str) -> None:
         """Removes the webhook, and with it what is pending. Raises WebhookNotFound."""

@@ -59,7 +59,7 @@ class Metering:
         """
         unread_ms = await self.time.resume(self._db)
         async with self._db.transaction(durable=True) as tx:
-            await intervals.delay(tx, all_but_serving=serving, by_ms=unread_ms)
+            await intervals.delay(tx, except_serving=serving, by_ms=unread_ms)
             await self.time.note(tx)
 
     async def bills(self, source: Source, project_id: str) -> bool:

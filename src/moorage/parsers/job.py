@@ -19,9 +19,9 @@ from moorage.uploads.unpacking import Unpacked
 HEADER_BYTES = 4  # of a message: its length, big-endian
 MAX_ANSWER_BYTES = 8 * 1024 * 1024  # 5,000 paths of 1 KiB, and more
 MAX_PLAN_BYTES = 256 * 1024
-_SHOWN = 1_024  # characters of a path or a field that are repeated
-_TOLD = 4_096  # characters of a sentence
-_MANY_TOLD = 64  # things looked for
+_MAX_NAME = 1_024  # characters of a path or a field that are repeated
+_MAX_PROBLEM = 4_096  # characters of a sentence
+_MAX_LOOKED_FOR = 64  # things looked for
 
 
 class Describe(msgspec.Struct, frozen=True, tag=True):
@@ -146,9 +146,9 @@ def refusal_of(error: InvalidRequest) -> Refusal:
             name, problem = "", error.message
     return Refusal(
         kind=type(error).__name__,
-        problem=_cut(problem, _TOLD),
-        name=_cut(name, _SHOWN) or None,
-        looked_for=tuple(_cut(item, _SHOWN) for item in looked_for[:_MANY_TOLD]),
+        problem=_cut(problem, _MAX_PROBLEM),
+        name=_cut(name, _MAX_NAME) or None,
+        looked_for=tuple(_cut(item, _MAX_NAME) for item in looked_for[:_MAX_LOOKED_FOR]),
     )
 
 

@@ -106,7 +106,7 @@ class ParserPool:
         return frozenset(process.pid for process in self._all)
 
     async def open(self) -> None:
-        """Start the processes. Raises ConfigurationInvalid where they can't be had."""
+        """Starts the processes. Raises ConfigurationInvalid where they can't be had."""
         try:
             async with asyncio.TaskGroup() as starts:
                 for _ in range(self._count):
@@ -118,7 +118,7 @@ class ParserPool:
             ) from errors
 
     async def close(self) -> None:
-        """End all processes, whatever they do."""
+        """Ends all processes, whatever they do."""
         self._is_closed = True
         for task in tuple(self._tasks):
             task.cancel()

@@ -11,13 +11,13 @@ from contextlib import suppress
 
 import msgspec
 
+from moorage.parsers.current_file import CurrentFile, shared_memory
 from moorage.parsers.job import HEADER_BYTES, MAX_ANSWER_BYTES, Answer, Ready
-from moorage.parsers.place import SharedPlace, shared_memory
 from moorage.threads import in_thread
 
 _START_SECONDS = 60.0  # only to end a start that hangs
 _PIECE = 256 * 1024
-_TOLD = 2_000  # bytes of what a process said that did not start
+_MAX_SAID_BYTES = 2_000  # bytes of what a process said that did not start
 _OF_TIME = (signal.SIGPROF, signal.SIGXCPU)
 
 # Its own, so that nothing of the gateway's environment is in it.
@@ -46,7 +46,7 @@ class ParserProcess:
         self,
         process: "subprocess.Popen[bytes]",
         channel: socket.socket,
-        place: SharedPlace,
+        current_file: CurrentFile,
         on_end: Callable[["ParserProcess"], None],
     ) -> None:
         self.pid = process.pid
@@ -55,7 +55,7 @@ class ParserProcess:
         self.toolbox: object = None  # the one that it was sent last
         self._process = process
         self._channel = channel
-        self._place = place
+        self._current_file = current_file
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._buffer = bytearray()
@@ -86,7 +86,7 @@ class ParserProcess:
                 cwd="/",
                 start_new_session=True,
             )
-            started = cls(process, ours, SharedPlace(memory), on_end)
+            started = cls(process, ours, CurrentFile(memory), on_end)
         except BaseException:
             ours.close()
             raise
@@ -128,7 +128,7 @@ class ParserProcess:
             self._has_ended = True
             self._loop.remove_reader(self._channel)
             self._channel.close()
-            self._place.close()
+            self._current_file.close()
             if self._process.stderr is not None:
                 self._process.stderr.close()
             await in_thread(self._process.wait)
@@ -159,7 +159,7 @@ class ParserProcess:
 
     async def _end(self, *, is_late: bool = False) -> ParserEnded:
         """Ends the process, and gives how it ended."""
-        path = self._place.read()
+        path = self._current_file.read()
         self._process.kill()  # nothing, if it has ended by itself
         status = await in_thread(self._process.wait)
         if -status in _OF_TIME:
@@ -175,7 +175,7 @@ class ParserProcess:
     def _said(self) -> str:
         """The end of what an ended process left on its standard error."""
         said = self._process.stderr.read() if self._process.stderr is not None else b""
-        return said[-_TOLD:].decode(errors="replace")
+        return said[-_MAX_SAID_BYTES:].decode(errors="replace")
 
     def _on_readable(self) -> None:
         try:

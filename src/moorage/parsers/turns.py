@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from moorage.uploads.room import Uploader
 
-_REMEMBERED = 10_000  # uploaders
+_MAX_REMEMBERED = 10_000  # uploaders
 _OF_STRANGERS = 4  # times as much as of others counts what a stranger used
 
 
@@ -33,13 +33,18 @@ class Turns:
     """
 
     def __init__(
-        self, places: int, *, waiting: int = 256, of_stranger: int = 8, of_other: int = 32
+        self,
+        places: int,
+        *,
+        max_waiting: int = 256,
+        max_of_stranger: int = 8,
+        max_of_other: int = 32,
     ) -> None:
         if places < 3:
             raise ValueError("three places at least: see above")
         self._places = places
-        self._max_waiting = waiting
-        self._max_of = {True: of_other, False: of_stranger}
+        self._max_waiting = max_waiting
+        self._max_of = {True: max_of_other, False: max_of_stranger}
         self._queue: list[Waiting] = []
         self._running: list[Waiting] = []
         self._used: OrderedDict[str, float] = OrderedDict()  # uploader → seconds, weighted
@@ -91,7 +96,7 @@ class Turns:
         weight = 1 if job.uploader.has_paid else _OF_STRANGERS
         self._used[job.uploader.key] = self._used_by(job.uploader) + weight * cpu_seconds
         self._used.move_to_end(job.uploader.key)
-        if len(self._used) > _REMEMBERED:
+        if len(self._used) > _MAX_REMEMBERED:
             self._used.popitem(last=False)
 
     def _begin(self, job: Waiting) -> None:

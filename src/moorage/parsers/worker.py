@@ -21,6 +21,7 @@ import msgspec
 
 from moorage.errors import InvalidField, InvalidRequest
 from moorage.parsers.confinement import confine
+from moorage.parsers.current_file import CurrentFile
 from moorage.parsers.job import (
     HEADER_BYTES,
     MAX_ANSWER_BYTES,
@@ -41,7 +42,6 @@ from moorage.parsers.job import (
     Unpack,
     refusal_of,
 )
-from moorage.parsers.place import SharedPlace
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
@@ -51,25 +51,27 @@ from moorage.uploads.unpacking import unpack
 
 _MAX_DESCRIPTORS = 2  # that come with a job
 _WARM_UP_SECONDS = 60.0
-_TRACE = 4_000  # characters of a fault that are told
+_MAX_TRACE = 4_000  # characters of a fault that are told
 
 
 class _Tree:
     """The `SourceTree` of a job, which says what it reads before it does."""
 
-    def __init__(self, job: MakePlan, descriptors: Sequence[int], place: SharedPlace) -> None:
+    def __init__(
+        self, job: MakePlan, descriptors: Sequence[int], current_file: CurrentFile
+    ) -> None:
         self.paths = job.paths
         self._spans = dict(zip(job.paths, zip(job.offsets, job.sizes, strict=True), strict=True))
         self._data = memoryview(job.data)
         self._descriptors = descriptors
-        self._place = place
+        self._current_file = current_file
 
     def size(self, path: str) -> int:
         return self._spans[path][1]
 
     def read(self, path: str, *, limit: int = 1_048_576) -> bytes:
         offset, size = self._spans[path]
-        self._place.write(path)
+        self._current_file.write(path)
         length = min(limit, size)
         if offset < 0:
             start = -1 - offset
@@ -80,15 +82,15 @@ class _Tree:
 class _Worker:
     """Does one job after the other."""
 
-    def __init__(self, place: SharedPlace, *, max_memory_bytes: int) -> None:
-        self._place = place
+    def __init__(self, current_file: CurrentFile, *, max_memory_bytes: int) -> None:
+        self._current_file = current_file
         self._max_memory_bytes = max_memory_bytes
         self._toolbox = Toolbox()
 
     def answer(self, order: Order, descriptors: Sequence[int]) -> Answer:
         """What comes of the job. Its time is bounded by the kernel, which ends the process."""
         begun = time.process_time()
-        self._place.write("")
+        self._current_file.write("")
         signal.setitimer(signal.ITIMER_PROF, order.cpu_seconds)
         signal.setitimer(signal.ITIMER_REAL, order.wall_seconds)
         is_spent = False
@@ -98,11 +100,11 @@ class _Worker:
             is_spent = True
             outcome = RanOut(f"{self._max_memory_bytes // 1024**2} MiB of memory")
         except Exception:  # noqa: BLE001 (our fault, told to the gateway; the next job goes on)
-            outcome = Faulted(traceback.format_exc()[-_TRACE:])
+            outcome = Faulted(traceback.format_exc()[-_MAX_TRACE:])
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_PROF, 0)
         used_seconds = time.process_time() - begun
-        return Answer(outcome, used_seconds, path=self._place.read(), is_spent=is_spent)
+        return Answer(outcome, used_seconds, path=self._current_file.read(), is_spent=is_spent)
 
     def _outcome(self, job: Job, descriptors: Sequence[int]) -> Outcome:
         try:
@@ -139,26 +141,26 @@ class _Worker:
             else BytesIO(job.data)
         )
         try:
-            return ArchiveUnpacked(unpack(archive, write, job.limits, self._place.write))
+            return ArchiveUnpacked(unpack(archive, write, job.limits, self._current_file.write))
         except OSError as error:
             return DiskFailed(error.errno or 0)
 
     def _planned(self, job: MakePlan, descriptors: Sequence[int]) -> Outcome:
         self._toolbox = job.toolbox or self._toolbox
-        plan = make_plan(_Tree(job, descriptors, self._place), job.settings, self._toolbox)
+        plan = make_plan(_Tree(job, descriptors, self._current_file), job.settings, self._toolbox)
         if len(msgspec.msgpack.encode(plan)) > MAX_PLAN_BYTES:
             return RanOut(f"{MAX_PLAN_BYTES // 1024} KiB of commands and file names in its plan")
         return PlanMade(plan)
 
 
 def main() -> None:
-    """Serve the socket until it is closed."""
+    """Serves the socket until it is closed."""
     channel = socket.socket(fileno=int(sys.argv[1]))
-    place = SharedPlace(int(sys.argv[2]))
+    current_file = CurrentFile(int(sys.argv[2]))
     os.close(int(sys.argv[2]))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    worker = _Worker(place, max_memory_bytes=int(sys.argv[3]))
+    worker = _Worker(current_file, max_memory_bytes=int(sys.argv[3]))
     _warm_up(worker)
     confine(max_memory_bytes=int(sys.argv[3]), max_file_bytes=UploadLimits().unpacked_bytes)
     _send(channel, msgspec.msgpack.encode(Ready()))

@@ -1,1 +1,1 @@
-"""What rows hold, as frozen records with their states. No queries, no rules but of states."""
+"""Rows as frozen records, with their states and the legal transitions. No queries."""

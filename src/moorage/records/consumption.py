@@ -1,4 +1,4 @@
-"""What projects use, as it is kept and shown: hours, and this moment."""
+"""What projects use: hour by hour, and now."""
 
 import msgspec
 
@@ -10,7 +10,7 @@ class UsageHour(msgspec.Struct, frozen=True, kw_only=True):
     hour_ms: int
     cpu_ms: int = 0  # processor time
     memory_byte_seconds: int = 0
-    memory_peak_bytes: int = 0  # the most that a sample found
+    memory_peak_bytes: int = 0  # the highest sample
     requests: int = 0
     bytes_in: int = 0  # requests' bodies, and what WebSockets received
     bytes_out: int = 0
@@ -22,7 +22,7 @@ class UsageHour(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What an app uses now, as the last two samples tell."""
+    """What an app uses now, from the last two samples."""
 
     cpu_millis: int  # thousandths of a core
     memory_bytes: int

@@ -6,10 +6,10 @@ import msgspec
 
 
 class Search(StrEnum):
-    """Every block is searched twice."""
+    """The two searches that each block gets."""
 
-    CONFIRMED = "confirmed"  # as soon as it is deep enough: for what may be credited at once
-    SAFE = "safe"  # when it is safe: for the rest, and for what the first search did not see
+    CONFIRMED = "confirmed"  # when it is deep enough, for payments that may be credited at once
+    SAFE = "safe"  # when it is safe, for the others, and for those that the first search missed
 
 
 class Cursor(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from moorage.records.project import ProjectStatus
 
 
 class DeploymentStatus(StrEnum):
-    """Where a deployment stands."""
+    """The states of a deployment."""
 
     QUEUED = "queued"
     BUILDING = "building"
@@ -75,12 +75,12 @@ class Deployment(msgspec.Struct, frozen=True):
 
     @property
     def configuration(self) -> tuple[str, str]:
-        """What its app is started and checked with, beside its files; may change until `ready`."""
+        """Variables and health path of its app; they may change until it is `ready`."""
         return (self.variables, self.health_path)
 
 
 class DeploymentView(msgspec.Struct, frozen=True):
-    """A deployment together with its project, as far as telling where it stands takes."""
+    """What a deployment's status is told from: fields of the deployment and of its project."""
 
     id: str
     project_id: str
@@ -89,7 +89,7 @@ class DeploymentView(msgspec.Struct, frozen=True):
     reason: str | None
     reason_code: str | None
     log_tail: str
-    wallet: str  # the project's, as is what follows
+    wallet: str  # of the project, as the following fields
     unique_name: str
     project_status: ProjectStatus
     serving_deployment_id: str | None
@@ -97,11 +97,11 @@ class DeploymentView(msgspec.Struct, frozen=True):
     no_space_since_ms: int | None
     down_since_ms: int | None
     monthly_price_micro_usd: MicroUsd
-    is_kept: bool  # the deployment, as far as its logs
+    is_kept: bool  # of the deployment: whether its logs are kept
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What a list of deployments says of each."""
+    """A deployment as lists show it."""
 
     id: str
     status: DeploymentStatus

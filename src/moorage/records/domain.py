@@ -1,4 +1,4 @@
-"""A domain: a host name of the deployer's own that leads to a project."""
+"""A domain: a host name of the deployer's own that is routed to a project."""
 
 import re
 import secrets
@@ -9,17 +9,17 @@ import msgspec
 
 from moorage.errors import InvalidField
 
-_LONGEST_INPUT = 253  # of any host name (RFC 1035); more is not even folded
+_MAX_CHARACTERS = 253  # of any host name (RFC 1035)
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}\.)+{_LABEL}")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a last label that makes an IPv4 address (WHATWG URL)
 
 
 class DomainStatus(StrEnum):
-    """Whether it is proved whose the domain is."""
+    """Whether the project has proved that it controls the domain."""
 
     PENDING = "pending"  # its TXT record has not been found
-    VERIFIED = "verified"  # it leads to the project, and may have a certificate
+    VERIFIED = "verified"  # it is routed to the project, and may have a certificate
 
 
 class Domain(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,14 +52,14 @@ def new_token() -> str:
 
 
 class DomainRules(msgspec.Struct, frozen=True):
-    """Which host names a project may have beside its own."""
+    """The rules for host names that a project may have besides its own."""
 
     base_domain: str
     gateway_host: str
-    max_length: int  # what routes can take
+    max_length: int  # of a host that can be routed
 
     def host(self, text: str) -> str:
-        """A host name as routes spell it: lower case, ASCII (IDNA 2008). Raises InvalidField."""
+        """Returns the host name in lower-case ASCII (IDNA 2008). Raises InvalidField."""
         host = _ascii(text)
         problem = self._problem(host)
         if problem is not None:
@@ -84,10 +84,10 @@ class DomainRules(msgspec.Struct, frozen=True):
 
 
 def _ascii(text: str) -> str:
-    """`text` with its letters folded and its labels in punycode; as it is where that fails."""
+    """Returns `text` in lower case with its labels in punycode, or unchanged where that fails."""
     trimmed = text.strip().removesuffix(".")
-    if len(trimmed) > _LONGEST_INPUT:
-        raise InvalidField("domain", f"is longer than {_LONGEST_INPUT} characters")
+    if len(trimmed) > _MAX_CHARACTERS:
+        raise InvalidField("domain", f"is longer than {_MAX_CHARACTERS} characters")
     try:
         return idna.encode(trimmed, uts46=True).decode("ascii")
     except idna.IDNAError:

@@ -9,22 +9,22 @@ import msgspec
 from moorage.clock import iso_utc
 
 EventData = Mapping[str, str | int | float]
-"""What an event tells: ids, and amounts in the unit that their key names."""
+"""An event's details: ids, and amounts in the unit that their key names."""
 
 
 class EventKind(StrEnum):
     """What happened: the `type` of Standard Webhooks."""
 
     PAYMENT_CREDITED = "payment.credited"  # a transfer was added to the balance
-    PAYMENT_REVERSED = "payment.reversed"  # its block left the chain: it was taken back
-    PAYMENT_HELD = "payment.held"  # screening set a transfer apart
+    PAYMENT_REVERSED = "payment.reversed"  # its block left the chain: its credit was taken back
+    PAYMENT_HELD = "payment.held"  # screening held a transfer for review
     CREDITS_LOW = "credits.low"  # the balance runs out soon
     PROJECT_SUSPENDED = "project.suspended"  # out of credits, or of disk: stopped and kept
     PROJECT_RESUMED = "project.resumed"  # there are credits again: it runs
     PROJECT_CRASH_LOOPING = "project.crash_looping"  # its app ends again and again
-    PROJECT_DELETED = "project.deleted"  # nothing of it is left
-    VOLUME_MENDED = "volume.mended"  # its file system had errors
-    DOMAIN_VERIFIED = "domain.verified"  # its record was found: it leads to the project
+    PROJECT_DELETED = "project.deleted"  # all of it was removed
+    VOLUME_MENDED = "volume.mended"  # errors of its file system were repaired
+    DOMAIN_VERIFIED = "domain.verified"  # its record was found: it is routed to the project
     DOMAIN_LOST = "domain.lost"  # another project proved control of it
     DEPLOYMENT_READY = "deployment.ready"  # it serves at its project's address
     DEPLOYMENT_FAILED = "deployment.failed"  # it never served, and why
@@ -41,7 +41,7 @@ class Event(msgspec.Struct, frozen=True):
     created_at_ms: int
 
     def document(self) -> dict[str, Any]:
-        """What a webhook is sent, in the shape that Standard Webhooks recommends."""
+        """The body that a webhook is sent, in the shape that Standard Webhooks recommends."""
         return {
             "type": self.kind.value,
             "timestamp": iso_utc(self.created_at_ms),

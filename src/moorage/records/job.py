@@ -12,7 +12,7 @@ class JobKind(StrEnum):
 
 
 class JobStatus(StrEnum):
-    """Where a job stands."""
+    """The states of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -30,8 +30,8 @@ class Job(msgspec.Struct, frozen=True):
     fence: int
 
 
-class Places(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs may run at the same time; of them, how many builds, and of one wallet's."""
+class JobPlaces(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs may run at once, how many of them may build, and how many of one wallet."""
 
     jobs: int
     builds: int

@@ -1,10 +1,10 @@
-"""A deployment's logs: there are two, and each line has a writer."""
+"""The two logs of a deployment, and who wrote a line."""
 
 from enum import StrEnum
 
 
 class LogKind(StrEnum):
-    """Which of a deployment's two logs."""
+    """One of a deployment's two logs."""
 
     BUILD = "build"
     RUNTIME = "runtime"
@@ -13,6 +13,6 @@ class LogKind(StrEnum):
 class LogStream(StrEnum):
     """Who wrote a line of a log."""
 
-    OUT = "out"  # the build or the app, to its standard output
-    ERR = "err"  # the same, to its standard error
+    OUT = "out"  # the build or the app, on standard output
+    ERR = "err"  # the build or the app, on standard error
     GATEWAY = "gateway"

@@ -1,4 +1,4 @@
-"""A payment: a transfer to an address of ours as it was credited, and what became of it."""
+"""A payment: a transfer to an address of ours, how it was credited, and its status."""
 
 from enum import StrEnum
 
@@ -8,20 +8,20 @@ from moorage.money import AtomicUnits, MicroUsd
 
 
 class PaymentStatus(StrEnum):
-    """What became of the money."""
+    """Where the money is."""
 
     CREDITED = "credited"  # to its payer's balance
-    HELD = "held"  # screening refused it: kept apart until it is released or refunded
+    HELD = "held"  # screening refused it: not credited until it is released or refunded
     REVERSED = "reversed"  # its block is no longer part of the chain
     REFUNDED = "refunded"  # held, and sent back
 
 
 class Finality(StrEnum):
-    """How sure it is that the transfer stays on the chain."""
+    """How certain it is that the transfer stays on the chain."""
 
     PROVISIONAL = "provisional"  # as deep as the chain's `confirmations`
     SAFE = "safe"  # seen again when its block was `safe`
-    FINALIZED = "finalized"  # seen again when its block was `finalized`; not looked at any more
+    FINALIZED = "finalized"  # seen again when its block was `finalized`; never checked again
 
 
 class Payment(msgspec.Struct, frozen=True):
@@ -43,7 +43,7 @@ class Payment(msgspec.Struct, frozen=True):
     round: int  # how often it was credited: once more after each reversal
     posting_id: str  # of its last credit
     held_reason: str | None
-    recipient: str | None  # what was `pay_to`; None: recorded before this was
+    recipient: str | None  # an address that was `pay_to`; None for rows older than this column
 
     @property
     def amount(self) -> AtomicUnits:

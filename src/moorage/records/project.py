@@ -1,4 +1,4 @@
-"""A project: a name, its owner, and the states it goes through."""
+"""A project: its name, its owner and its states."""
 
 from enum import StrEnum
 
@@ -8,12 +8,12 @@ from moorage.money import MicroUsd
 
 
 class ProjectStatus(StrEnum):
-    """Where a project stands, in the contract's words (1.4)."""
+    """The states of a project, in the contract's words (1.4)."""
 
     QUEUED = "queued"  # its first deployment waits for a worker
     BUILDING = "building"
     DEPLOYING = "deploying"  # built, starting
-    ACTIVE = "active"  # its address leads to an app
+    ACTIVE = "active"  # an app serves its address
     FAILED = "failed"  # no deployment has succeeded
     SUSPENDED = "suspended"  # out of credits, or of disk: stopped and kept
     DELETING = "deleting"
@@ -42,10 +42,10 @@ class Project(msgspec.Struct, frozen=True):
     serving_deployment_id: str | None
     created_at_ms: int
     suspended_at_ms: int | None = None
-    blocked_reason: str | None = None  # the operator's, who alone can end that
+    blocked_reason: str | None = None  # why the operator has it suspended
     asleep_since_ms: int | None = None
-    no_space_since_ms: int | None = None  # it was ended as the machine's disk was nearly full
+    no_space_since_ms: int | None = None  # suspended because the machine's disk was nearly full
     down_since_ms: int | None = None  # its app should run and does not
-    health_path: str = "/"
-    variables: str = ""  # sealed; what the next deployment gets, as is `health_path`
+    health_path: str = "/"  # of the next deployment
+    variables: str = ""  # of the next deployment, sealed
     volume: bool = False

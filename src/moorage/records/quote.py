@@ -1,4 +1,4 @@
-"""A quote: the price of one deploy, promised to one wallet for a while, and its name held."""
+"""A quote: the price of one deploy, promised to one wallet for a while; it holds the name too."""
 
 import msgspec
 
@@ -16,5 +16,5 @@ class Quote(msgspec.Struct, frozen=True):
     received_micro_usd: MicroUsd
     created_at_ms: int
     expires_at_ms: int
-    promised_at_ms: int  # when this price was first promised: it is prolonged so long at most
-    counted_micro_usd: MicroUsd  # of what was received, when the quote was made
+    promised_at_ms: int  # when this price was first promised; limits how long it is prolonged
+    counted_micro_usd: MicroUsd  # what had been received when the quote was made

@@ -1,4 +1,4 @@
-"""A refund: tokens of a payment that go back to who paid."""
+"""A refund: tokens of a payment that are sent back to the payer."""
 
 from enum import StrEnum
 
@@ -9,7 +9,7 @@ from moorage.records.payment import Finality
 
 
 class RefundStatus(StrEnum):
-    """How far it has come."""
+    """The states of a refund."""
 
     INTENDED = "intended"  # debited; its transaction may be signed, but is not known to be sent
     SENT = "sent"  # on its way
@@ -18,11 +18,11 @@ class RefundStatus(StrEnum):
 
 
 UNFINISHED = (RefundStatus.INTENDED, RefundStatus.SENT)
-"""Whether it will be paid is not known yet."""
+"""The states in which it is not known yet whether the refund will be paid."""
 
 
 class Refund(msgspec.Struct, frozen=True):
-    """One row of `refunds`. (chain_id, tx_hash, log_index) is the payment that goes back."""
+    """One row of `refunds`. (chain_id, tx_hash, log_index) is the refunded payment."""
 
     id: str
     chain_id: int
@@ -41,5 +41,5 @@ class Refund(msgspec.Struct, frozen=True):
 
     @property
     def amount(self) -> AtomicUnits:
-        """What goes back, in the token's atomic units."""
+        """What is sent back, in the token's atomic units."""
         return AtomicUnits(int(self.amount_atomic))

@@ -1,4 +1,4 @@
-"""An authorization on its way to becoming a transaction."""
+"""A settlement: a payer's authorization that the gateway turns into a transaction."""
 
 from enum import StrEnum
 
@@ -6,16 +6,16 @@ import msgspec
 
 
 class SettlementStatus(StrEnum):
-    """How far it has come."""
+    """The states of a settlement."""
 
     INTENDED = "intended"  # its transaction is signed and stored, but perhaps not sent
-    SENT = "sent"  # a node took it, or it was found to be used by somebody else's
+    SENT = "sent"  # a node accepted it, or another's transaction has used the authorization
     SETTLED = "settled"  # mined, verified and credited
-    FAILED = "failed"  # it can't be settled any more, and moved no money
+    FAILED = "failed"  # it can no longer be settled, and moved no money
 
 
 UNRESOLVED = (SettlementStatus.INTENDED, SettlementStatus.SENT)
-"""What became of the money is not known yet."""
+"""The states in which it is not known yet whether the money moved."""
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -28,14 +28,14 @@ class Settlement(msgspec.Struct, frozen=True):
     payer: str
     recipient: str
     amount_atomic: str  # decimal
-    valid_after: str  # Unix seconds, decimal, as the next
-    valid_before: str
+    valid_after: str  # Unix seconds, decimal
+    valid_before: str  # Unix seconds, decimal
     nonce: str
     signature: str  # hex with 0x
-    from_block: int  # unused up to here
+    from_block: int  # the authorization was unused at this block
     unique_name: str | None  # the deploy it pays for; None for a top-up
     status: SettlementStatus
-    tx_hash: str | None  # that settled it, ours or another's; of a failed one, that spent its nonce
+    tx_hash: str | None  # the transaction that settled it, or that used the nonce of a failed one
     failure: str | None  # why it failed
     created_at_ms: int
     ended_at_ms: int | None

@@ -1,4 +1,4 @@
-"""Traffic: what visitors asked of apps, as it is counted from the proxy's log."""
+"""Traffic: visitors' requests to apps, counted from the proxy's log."""
 
 import msgspec
 
@@ -6,14 +6,14 @@ HOUR_MS = 3_600_000
 
 
 class Position(msgspec.Struct, frozen=True):
-    """How far a log has been read: which file, known by how it begins, and how many bytes of it."""
+    """How far a log has been read: `head`, the file's beginning, tells which file it is."""
 
     head: str
     offset: int
 
 
 class Traffic(msgspec.Struct):
-    """What one host was asked in one hour; sizes are those of bodies and WebSockets."""
+    """The requests to one host in one hour; bytes are those of bodies and WebSockets."""
 
     requests: int = 0
     bytes_in: int = 0
@@ -23,10 +23,10 @@ class Traffic(msgspec.Struct):
     status_3xx: int = 0
     status_4xx: int = 0
     status_5xx: int = 0
-    last_at_ms: int = 0  # when the last of them was answered
+    last_at_ms: int = 0  # when the last request was answered
 
     def count(self, *, status: int, bytes_in: int, bytes_out: int, at_ms: int) -> None:
-        """One more request."""
+        """Adds a request."""
         self.requests += 1
         self.bytes_in += bytes_in
         self.bytes_out += bytes_out
@@ -37,8 +37,8 @@ class Traffic(msgspec.Struct):
 
 
 class Batch(msgspec.Struct):
-    """One reading of a log: what it told by host and hour, and where to read on."""
+    """The result of reading a log: traffic by host and hour, and where to continue."""
 
     position: Position
     traffic: dict[tuple[str, int], Traffic]
-    tried: frozenset[str]  # hosts whose app was asked, whether or not it answered
+    tried: frozenset[str]  # hosts whose app got a request, whether or not it answered

@@ -1,6 +1,6 @@
-"""A deployer's variables: those that builds see, and those that the running app sees.
+"""A deployer's variables: those of builds, and those of the running app.
 
-They may be secrets: they are stored sealed, never told to anybody, and no text shows a value.
+They may be secrets: they are stored sealed, and no answer, log or error text shows a value.
 """
 
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ import msgspec
 
 from moorage.errors import InvalidField
 
-MOST_ENTRIES = 200
-MOST_VALUE_BYTES = 32_768
-MOST_BYTES = 524_288
-"""Names and values of one kind together, in UTF-8. They fit into a deploy's body, and Linux starts
-programs with 2 MiB of arguments and environment at most (execve(2))."""
+MAX_ENTRIES = 200
+MAX_VALUE_BYTES = 32_768
+MAX_BYTES = 524_288
+"""The sum of names and values of one kind, in UTF-8. That fits into a deploy's body, and into the
+2 MiB that Linux allows for a program's arguments and environment (execve(2))."""
 
 Changes = Mapping[str, str | None]
-"""Values by name; None takes the variable away."""
+"""Values by name; None removes the variable."""
 
 
 class Variables(msgspec.Struct, frozen=True):
@@ -26,13 +26,13 @@ class Variables(msgspec.Struct, frozen=True):
     run: dict[str, str] = {}
 
     def __repr__(self) -> str:
-        """The names alone."""
+        """The names, without values, which may be secrets."""
         return f"Variables(build={sorted(self.build)}, run={sorted(self.run)})"
 
     def changed(self, *, build: Changes, run: Changes, field: str = "") -> "Variables":
-        """These with the changes made. Raises InvalidField when that are too many.
+        """Returns these variables with the changes. Raises InvalidField when they are too many.
 
-        `field` is what goes before `buildVars` and `runEnvs` in its name.
+        `field` is put before `buildVars` and `runEnvs` in the field's name.
         """
         return Variables(
             build=_merged(f"{field}buildVars", self.build, build),
@@ -43,9 +43,9 @@ class Variables(msgspec.Struct, frozen=True):
 def _merged(field: str, present: Mapping[str, str], changes: Changes) -> dict[str, str]:
     merged = {**present, **changes}
     left = {name: value for name, value in merged.items() if value is not None and name != "PORT"}
-    if len(left) > MOST_ENTRIES:
-        raise InvalidField(field, f"must have at most {MOST_ENTRIES} entries, with those there are")
-    if sum(len(name) + len(value.encode()) for name, value in left.items()) > MOST_BYTES:
-        problem = f"must take at most {MOST_BYTES:,} bytes together, with those there are"
+    if len(left) > MAX_ENTRIES:
+        raise InvalidField(field, f"must have at most {MAX_ENTRIES} entries, with those there are")
+    if sum(len(name) + len(value.encode()) for name, value in left.items()) > MAX_BYTES:
+        problem = f"must take at most {MAX_BYTES:,} bytes together, with those there are"
         raise InvalidField(field, problem)
     return left

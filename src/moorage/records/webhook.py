@@ -1,4 +1,4 @@
-"""A webhook: where a wallet wants its events sent, and how far that has come."""
+"""A webhook: the URL that a wallet's events are sent to, and the state of its deliveries."""
 
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ from moorage.records.event import Event
 
 
 class DeliveryStatus(StrEnum):
-    """Where the delivery of one event stands."""
+    """The states of the delivery of one event."""
 
     PENDING = "pending"  # waits for its turn, or for its next attempt
     DELIVERED = "delivered"  # the receiver answered 2xx
@@ -25,7 +25,7 @@ class Webhook(msgspec.Struct, frozen=True):
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """An event on its way. A wallet's deliveries are carried out in the order of their ids."""
+    """An event to be sent. A wallet's deliveries are made in the order of their ids."""
 
     id: int
     event: Event
@@ -34,7 +34,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class DeliveryState(msgspec.Struct, frozen=True):
-    """How a webhook does: what became of the last delivery tried, and how many wait."""
+    """A webhook's state: the result of the delivery tried last, and how many wait."""
 
     status: DeliveryStatus | None  # None before the first attempt
     attempts: int

@@ -1,4 +1,4 @@
-"""Rows: one schema, one thin database, one module of queries a subject.
+"""The database: one schema, connections to it, and one module of queries for each subject.
 
-It alone speaks SQL, and decides nothing.
+No other package uses SQL. This one makes no decisions.
 """

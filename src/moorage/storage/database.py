@@ -1,8 +1,8 @@
-"""The database as its users know it: statements, transactions, and the rows they give.
+"""The interface of the database: statements, transactions and rows.
 
-`open_database` gives one. Statements are SQLAlchemy Core's, compiled once for each dialect that
-runs them. What a driver raises comes out as `DatabaseUnavailable` or one of its kinds; what only a
-mistake of ours can cause (a broken CHECK, a wrong statement) stays as it is.
+`open_database` returns one. Statements are SQLAlchemy Core's, compiled once for each dialect that
+runs them. A driver's errors are raised as `DatabaseUnavailable` or a subclass; those that only our
+own mistake can cause (a broken CHECK, a wrong statement) are raised unchanged.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,10 +29,10 @@ _INSERT: Mapping[str, type[sqlite.Insert] | type[postgresql.Insert]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Upsert:
-    """Inserts a row; where one with its key is there, that one is changed, or stays as it is.
+    """Inserts a row, or changes the row that has its key.
 
-    `replaced` are the columns that take the new row's values, `changed` what others are set to.
-    With `where`, only a row of which it is true is changed.
+    `replaced` are the columns that get the new row's values; `changed` maps others to expressions.
+    Without either, or where `where` is false for it, the present row stays as it is.
     """
 
     table: Table
@@ -42,7 +42,7 @@ class Upsert:
     where: ColumnElement[bool] | None = None
 
     def clause(self, dialect: str) -> ClauseElement:
-        """The statement of this dialect."""
+        """Returns the statement for this dialect."""
         insert = _INSERT[dialect](self.table).values(self.values)
         if not self.replaced and not self.changed:
             return insert.on_conflict_do_nothing()
@@ -54,13 +54,13 @@ class Upsert:
 
 
 class Compiled(NamedTuple):
-    """A statement's text for one dialect, and the values that the statement itself fixes."""
+    """A statement's text for one dialect, and the parameters that have fixed values."""
 
     sql: str
     fixed: Mapping[str, Value]
 
     def parameters(self, given: Mapping[str, Value]) -> Mapping[str, Value]:
-        """`given`, with the values that the statement itself fixes."""
+        """Returns `given` together with the fixed values."""
         return {**self.fixed, **given} if self.fixed else given
 
 
@@ -74,7 +74,7 @@ class Statement:
         self._compiled: dict[Dialect, Compiled] = {}
 
     def compiled(self, dialect: Dialect) -> Compiled:
-        """Its text for `dialect`; made at the first call."""
+        """Returns its text for `dialect`, which is compiled at the first call."""
         found = self._compiled.get(dialect)
         if found is None:
             found = self._compiled[dialect] = self._compile(dialect)
@@ -83,7 +83,7 @@ class Statement:
     def _compile(self, dialect: Dialect) -> Compiled:
         source = self._source
         clause = source.clause(dialect.name) if isinstance(source, Upsert) else source
-        # Expanding an IN list at compile time wants every value; ours come when it runs.
+        # Expanding an IN list at compile time requires every value; ours come when it runs.
         visitors.traverse(clause, {}, {"bindparam": _make_optional})
         compiled = clause.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         fixed = {name: value for name, value in compiled.params.items() if value is not None}
@@ -95,19 +95,19 @@ def _make_optional(parameter: BindParameter[Any]) -> None:
 
 
 def struct_of(kind: type[Record], row: Row) -> Record:
-    """The record whose fields a row holds, in their order."""
+    """Returns the record whose fields a row holds, in their order."""
     return msgspec.convert(dict(zip(kind.__struct_fields__, row, strict=True)), kind)
 
 
 class Source(Protocol):
-    """What can be read: the database, or a transaction of it."""
+    """Something to read from: the database, or a transaction of it."""
 
     async def one(self, statement: Statement, **given: Value) -> Row | None:
-        """The first row, or None. Raises DatabaseUnavailable."""
+        """Returns the first row, or None. Raises DatabaseUnavailable."""
         ...
 
     async def all(self, statement: Statement, **given: Value) -> list[Row]:
-        """Every row. Raises DatabaseUnavailable."""
+        """Returns every row. Raises DatabaseUnavailable."""
         ...
 
 
@@ -115,39 +115,39 @@ class Transaction(Source, Protocol):
     """The statements of one transaction, or of one snapshot."""
 
     async def execute(self, statement: Statement, **given: Value) -> int:
-        """Runs a write; gives the number of rows it touched. Raises UniqueViolation."""
+        """Runs a write; returns the number of rows it touched. Raises UniqueViolation."""
         ...
 
     async def execute_many(self, statement: Statement, rows: Sequence[Mapping[str, Value]]) -> None:
-        """Runs a write once for each of `rows`; nobody counts what it touched."""
+        """Runs a write once for each of `rows`; does not count the rows it touched."""
         ...
 
 
 class Database(Source, Protocol):
-    """Reads, each of its own, and transactions, one at a time."""
+    """A database: each read outside a transaction stands alone; writes need a transaction."""
 
     def transaction(self, *, durable: bool) -> AbstractAsyncContextManager[Transaction]:
-        """One write transaction: commits when the block ends, rolls back when it raises.
+        """Opens a write transaction: commits when the block ends, rolls back when it raises.
 
         With `durable`, the commit has reached the disk before the block is left: for money and
-        for whatever was promised to a client. A commit once begun is seen to its end, then a
-        cancellation is raised. Raises CommitUnknown when nobody can tell whether it was committed,
-        otherwise DatabaseUnavailable, and then nothing was changed.
+        for whatever was promised to a client. A commit that has begun is not interrupted; a
+        cancellation is raised after it. Raises CommitUnknown when it is not known whether it was
+        committed, otherwise DatabaseUnavailable, and then nothing was changed.
         """
         ...
 
     def snapshot(self) -> AbstractAsyncContextManager[Transaction]:
-        """Reads that all see the database as it stood at the first one. Writing is refused."""
+        """Opens a read-only transaction; all its reads see the state of the first one."""
         ...
 
     async def check(self) -> None:
-        """Reads something, for readiness. Raises DatabaseUnavailable."""
+        """Checks by a read that the database works. Raises DatabaseUnavailable."""
         ...
 
     async def run(self) -> None:
-        """Keeps the database in order until cancelled."""
+        """Does the database's periodic maintenance until cancelled."""
         ...
 
     def close(self) -> None:
-        """Closes it; a transaction under way has ended."""
+        """Closes the database. No transaction may be open."""
         ...

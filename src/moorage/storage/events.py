@@ -1,4 +1,4 @@
-"""Queries over events, webhooks, and deliveries of the ones to the others."""
+"""Queries over events, webhooks, and deliveries of events to webhooks."""
 
 from collections.abc import Callable
 
@@ -36,7 +36,7 @@ _ADD = Statement(
     insert(events).values(
         id=bindparam("id"),
         wallet=bindparam("wallet"),
-        # Of two at once one breaks the key (wallet, sequence), and its transaction is left.
+        # Of two at once, one violates the key (wallet, sequence) and is rolled back.
         sequence=select(func.coalesce(func.max(events.c.sequence), 0) + 1)
         .where(events.c.wallet == bindparam("wallet"))
         .scalar_subquery(),
@@ -77,7 +77,7 @@ _SET_WEBHOOK = Statement(
         table=webhooks,
         values={name: bindparam(name) for name in Webhook.__struct_fields__},
         replaced=("url", "secret", "created_at_ms"),
-        changed={  # whatever waits is tried at the new URL at once
+        changed={  # deliveries that wait are tried at the new URL at once
             "next_at_ms": case(
                 (webhooks.c.next_at_ms.is_(None), null()), else_=bindparam("created_at_ms")
             ),
@@ -208,13 +208,13 @@ async def add(
     data: EventData,
     now_ms: int,
 ) -> None:
-    """Append an event, with the wallet's next sequence."""
+    """Appends an event, with the wallet's next sequence."""
     text = msgspec.json.encode(data).decode()
     await tx.execute(_ADD, id=event_id, wallet=wallet, kind=kind, data=text, now_ms=now_ms)
 
 
 async def queue(tx: Transaction, *, event_id: str, wallet: str, now_ms: int) -> bool:
-    """Add a delivery behind those that wait; False when the wallet has no webhook."""
+    """Queues a delivery of the event; returns False when the wallet has no webhook."""
     if await tx.execute(_QUEUE, event_id=event_id, wallet=wallet, now_ms=now_ms) == 0:
         return False
     await tx.execute(_CALL, webhook_wallet=wallet, now_ms=now_ms)
@@ -222,51 +222,51 @@ async def queue(tx: Transaction, *, event_id: str, wallet: str, now_ms: int) -> 
 
 
 async def of_wallet(db: Database, wallet: str, *, after: int, limit: int) -> list[Event]:
-    """The wallet's events with a sequence above `after`, in their order, at most `limit`."""
+    """Returns at most `limit` of the wallet's events with a sequence above `after`, in order."""
     return [
         _event(row) for row in await db.all(_OF_WALLET, wallet=wallet, after=after, limit=limit)
     ]
 
 
 async def one(source: Source, *, wallet: str, event_id: str) -> Event | None:
-    """One of the wallet's events."""
+    """Returns one of the wallet's events, if there is such."""
     row = await source.one(_ONE, wallet=wallet, id=event_id)
     return _event(row) if row else None
 
 
 async def set_webhook(tx: Transaction, webhook: Webhook) -> None:
-    """Make, or replace, the wallet's webhook; what waited is tried at once."""
+    """Sets the wallet's webhook; deliveries that waited are tried at once."""
     fields = {name: getattr(webhook, name) for name in Webhook.__struct_fields__}
     await tx.execute(_SET_WEBHOOK, **fields)
 
 
 async def webhook_of(source: Source, wallet: str) -> Webhook | None:
-    """The wallet's webhook."""
+    """Returns the wallet's webhook, if it has one."""
     row = await source.one(_WEBHOOK_OF, wallet=wallet)
     return Webhook(*row) if row else None
 
 
 async def remove_webhook(tx: Transaction, wallet: str, *, why: str) -> bool:
-    """Remove the wallet's webhook and give up what waits; False when there is none."""
+    """Removes the wallet's webhook and gives up its deliveries; returns False without one."""
     await tx.execute(_GIVE_UP_PENDING, of_wallet=wallet, why=why)
     return await tx.execute(_REMOVE_WEBHOOK, wallet=wallet) == 1
 
 
 async def forget_unpaid_webhooks(tx: Transaction, *, before_ms: int) -> int:
-    """Remove those set before then, with nothing to send, by wallets that no payment came from.
+    """Removes webhooks set before `before_ms` by wallets that never paid, if nothing is pending.
 
-    Gives how many.
+    Returns how many.
     """
     return await tx.execute(_FORGET_UNPAID, before_ms=before_ms)
 
 
 async def secret_marks(db: Database, *, length: int) -> list[str]:
-    """How webhooks' secrets begin as they are stored, each beginning once."""
+    """Returns the distinct first `length` characters of the stored secrets of webhooks."""
     return [row[0] for row in await db.all(_SECRET_MARKS, length=length)]
 
 
 async def reseal_secrets(tx: Transaction, *, mark: str, anew: Callable[[str, str], str]) -> int:
-    """Have every secret that does not begin with `mark` sealed anew, of its wallet; how many."""
+    """Replaces secrets that do not begin with `mark` by `anew(secret, wallet)`; counts them."""
     stored = await tx.all(_SECRETS_OTHERWISE, mark=mark, length=len(mark))
     for wallet, text in stored:
         await tx.execute(_RESEAL, of_wallet=wallet, new_secret=anew(text, wallet))
@@ -274,10 +274,11 @@ async def reseal_secrets(tx: Transaction, *, mark: str, anew: Callable[[str, str
 
 
 async def due(db: Database, *, holder: str, now_ms: int, limit: int) -> list[tuple[Webhook, bool]]:
-    """The webhooks with a delivery to be tried now, and whether each is doubtful; these come last.
+    """Returns webhooks with a delivery to be tried now, and whether each is doubtful.
 
-    None that another gateway than `holder` is sending to. Doubtful is one whose delivery has failed
-    already, or whose wallet no payment came from. Among equals the longest due comes first.
+    Those that a gateway other than `holder` is sending to are left out. A webhook is doubtful if
+    its pending delivery has failed before, or its wallet never paid. Doubtful ones come last;
+    otherwise the longest due comes first.
     """
     rows = await db.all(_DUE, of_holder=holder, now_ms=now_ms, limit=limit)
     return [(Webhook(*fields), bool(is_doubtful)) for *fields, is_doubtful in rows]
@@ -286,9 +287,9 @@ async def due(db: Database, *, holder: str, now_ms: int, limit: int) -> list[tup
 async def claim(
     tx: Transaction, wallet: str, *, holder: str, now_ms: int, until_ms: int
 ) -> int | None:
-    """Claims, for the gateway `holder`, what a wallet is sent until then; gives the claim's fence.
+    """Claims a wallet's webhook for the gateway `holder` until `until_ms`; returns the fence.
 
-    None when nothing is due, or another gateway is at it.
+    Returns None when nothing is due, or another gateway has the claim.
     """
     claimed = await tx.execute(
         _CLAIM, of_wallet=wallet, of_holder=holder, now_ms=now_ms, until_ms=until_ms
@@ -297,13 +298,13 @@ async def claim(
 
 
 async def fence_of(tx: Transaction, wallet: str, *, holder: str) -> int | None:
-    """The fence of the last claim on the wallet's webhook, if it was `holder`'s."""
+    """Returns the fence of the last claim on the wallet's webhook, if `holder` made it."""
     row = await tx.one(_FENCE, of_wallet=wallet, of_holder=holder)
     return int(row[0]) if row else None
 
 
 async def first_pending(source: Source, wallet: str) -> Delivery | None:
-    """The delivery whose turn it is."""
+    """Returns the first of the wallet's pending deliveries."""
     row = await source.one(_FIRST, wallet=wallet)
     if row is None:
         return None
@@ -313,17 +314,17 @@ async def first_pending(source: Source, wallet: str) -> Delivery | None:
 async def record_attempt(
     tx: Transaction, delivery: Delivery, status: DeliveryStatus, *, error: str | None
 ) -> None:
-    """Note what an attempt led to, unless the delivery was given up meanwhile."""
+    """Records the result of an attempt, unless the delivery was given up meanwhile."""
     await tx.execute(_RECORD_ATTEMPT, delivery_id=delivery.id, new_status=status, error=error)
 
 
 async def schedule(tx: Transaction, wallet: str, *, at_ms: int | None) -> None:
-    """Ends the claim, and says when the first pending delivery is tried; None: none is pending."""
+    """Ends the claim and sets when the next delivery is tried; None if none is pending."""
     await tx.execute(_SCHEDULE, of_wallet=wallet, at_ms=at_ms)
 
 
-async def standing(db: Database, wallet: str) -> DeliveryState:
-    """How the wallet's webhook does."""
+async def delivery_state(db: Database, wallet: str) -> DeliveryState:
+    """Returns the state of the wallet's deliveries."""
     last = await db.one(_LAST_TRIED, wallet=wallet)
     status, attempts, error = last or (None, 0, None)
     waiting, next_at_ms = await db.one(_WAITING, wallet=wallet) or (0, None)
@@ -337,16 +338,16 @@ async def standing(db: Database, wallet: str) -> DeliveryState:
 
 
 async def oldest_pending_ms(db: Database) -> int | None:
-    """Since when the oldest delivery that is neither done nor given up has waited."""
+    """Returns when the oldest pending delivery was queued."""
     row = await db.one(_OLDEST_PENDING)
     return row[0] if row else None
 
 
 async def prune(tx: Transaction, *, before_ms: int, limit: int) -> int:
-    """Forget up to `limit` events older than this, with their deliveries; gives how many.
+    """Deletes up to `limit` events older than `before_ms`, with their deliveries; counts them.
 
-    A wallet's last event stays, so that its sequence goes on from there, and so does what waits to
-    be delivered.
+    A wallet's last event is kept, so that its sequence continues, and so are events with a pending
+    delivery.
     """
     old = await tx.all(_PRUNABLE, before_ms=before_ms, limit=limit)
     for (event_id,) in old:

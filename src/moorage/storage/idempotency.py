@@ -1,4 +1,4 @@
-"""Queries over requests with an Idempotency-Key: who carries one out, and what came of it."""
+"""Queries over requests with an Idempotency-Key: who carries one out, and its outcome."""
 
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ _FORGET = Statement(delete(table).where(table.c.created_at_ms <= bindparam("unti
 
 
 class Claim(NamedTuple):
-    """The right to carry out the request of a wallet's key; `id` tells it from a later one."""
+    """The right to carry out the request of a wallet's key; `id` differs for each claim."""
 
     wallet: str
     key: str
@@ -47,7 +47,7 @@ class Claim(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What is known of a key's request; `outcome` and `answer` are JSON, or "" for none yet."""
+    """The row of a key's request; `outcome` and `answer` are JSON, or "" for none yet."""
 
     request_digest: str
     outcome: str
@@ -56,12 +56,12 @@ class Kept(NamedTuple):
 
     @property
     def is_done(self) -> bool:
-        """Whether it was carried out."""
+        """Whether the request was carried out."""
         return bool(self.outcome or self.answer)
 
 
 async def find(db: Database, *, wallet: str, key: str, after_ms: int) -> Kept | None:
-    """The wallet's request with this key, first sent after `after_ms`."""
+    """Returns the wallet's request with this key, if it was first sent after `after_ms`."""
     row = await db.one(_FIND, of_wallet=wallet, of_key=key, after_ms=after_ms)
     return Kept(*row) if row else None
 
@@ -77,8 +77,8 @@ async def claim(
 ) -> bool:
     """Claims the key; returns False when another request has it, or has carried it out.
 
-    The lease of an earlier claim that came to nothing must be over by `now_ms`. What was first sent
-    up to `after_ms` is replaced.
+    An earlier claim without an outcome is replaced once its lease has ended by `now_ms`; a request
+    that was first sent up to `after_ms` is replaced in any case.
     """
     touched = await tx.execute(
         _CLAIM,
@@ -97,15 +97,15 @@ async def claim(
 
 
 async def renew(tx: Transaction, claim: Claim, *, until_ms: int) -> None:
-    """Prolongs the claim's lease, unless it was lost."""
+    """Extends the claim's lease, unless the claim was lost."""
     await tx.execute(_RENEW, **_named(claim), until_ms=until_ms)
 
 
 async def carried_out(tx: Transaction, claim: Claim | None, outcome: msgspec.Struct) -> None:
-    """Stores what came of the request, in the transaction that does it; nothing without a claim.
+    """Stores the request's outcome, in the transaction that does it; does nothing without a claim.
 
-    Raises IdempotencyInProgress when the claim was lost to another request: the transaction is to
-    be left, as that one carries it out.
+    Raises IdempotencyInProgress when another request has taken the claim over: the transaction
+    must be rolled back, as the other request carries it out.
     """
     if claim is None:
         return
@@ -115,17 +115,17 @@ async def carried_out(tx: Transaction, claim: Claim | None, outcome: msgspec.Str
 
 
 async def answered(tx: Transaction, claim: Claim, answer: str) -> None:
-    """Stores the answer to a request that was carried out."""
+    """Stores the answer to a request that has an outcome."""
     await tx.execute(_ANSWERED, **_named(claim), new_answer=answer)
 
 
 async def drop(tx: Transaction, claim: Claim) -> None:
-    """Gives the key back, unless its request was carried out."""
+    """Removes the claim, unless its request was carried out."""
     await tx.execute(_DROP, **_named(claim))
 
 
 async def forget(tx: Transaction, *, until_ms: int) -> int:
-    """Removes what was first sent up to `until_ms`; returns the number of rows."""
+    """Removes requests that were first sent up to `until_ms`; returns how many."""
     return await tx.execute(_FORGET, until_ms=until_ms)
 
 

@@ -1,7 +1,7 @@
 """Leases: which of the gateways on one database does a periodic duty.
 
-A lease says who may begin. What was begun may still go on after another gateway took the lease,
-for instance after a long pause of the machine: so what a duty writes is guarded by keys as well.
+A lease says which gateway may start the work. Work that was started may still go on after another
+gateway took the lease, for instance after a long pause of the machine: so keys guard its writes.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 LEASE_MS = 30_000
 RENEW_SECONDS = 10.0
 CLOCK_BACK_MS = 10 * 60_000
-"""One that ends later than this was taken before the clock was set back: it is free."""
+"""A lease that ends later than in this time was taken before the clock was set back: it is free."""
 
 _TAKE = Statement(
     Upsert(
@@ -59,9 +59,10 @@ class _Held(NamedTuple):
 
 
 class Leases:
-    """Those of one gateway. `holder` names it, and is the same at its next start.
+    """The leases of one gateway.
 
-    So what an earlier process of its data directory held is taken over at once.
+    `holder` is its id, which stays the same when it restarts: so it takes over at once what its
+    earlier process held.
     """
 
     def __init__(self, *, db: Database, holder: str, clock: Clock) -> None:
@@ -71,14 +72,14 @@ class Leases:
         self._held: dict[str, _Held] = {}
 
     def holds(self, name: str) -> bool:
-        """Whether the duty is this gateway's, as far as it knows."""
+        """Whether this gateway holds the duty's lease, as far as it knows."""
         held = self._held.get(name)
         return held is not None and self._clock.monotonic_seconds() < held.until_seconds
 
     async def hold(self, name: str) -> bool:
-        """Whether the duty is this gateway's now: takes its lease where it is free.
+        """Takes the duty's lease if it is free; returns whether this gateway holds it now.
 
-        What is held is told from memory. Raises DatabaseUnavailable.
+        A lease that is held is not read again. Raises DatabaseUnavailable.
         """
         if self.holds(name):
             return True
@@ -90,7 +91,7 @@ class Leases:
         return True
 
     async def run(self) -> None:
-        """Renew what is held until cancelled; then give it back, so that others need not wait."""
+        """Renews the held leases until cancelled; then releases them for other gateways."""
         try:
             while True:
                 await asyncio.sleep(RENEW_SECONDS)
@@ -99,7 +100,7 @@ class Leases:
             await self._try(self.release)
 
     async def renew(self) -> None:
-        """Keep all that is held; forget what another gateway took. Raises DatabaseUnavailable."""
+        """Renews the held leases; drops those that others took. Raises DatabaseUnavailable."""
         until_seconds = self._until_seconds()
         lost = await self._set_ends(self._clock.now_ms() + LEASE_MS)
         for name, held in list(self._held.items()):
@@ -110,12 +111,12 @@ class Leases:
                 self._held[name] = held._replace(until_seconds=until_seconds)
 
     async def release(self) -> None:
-        """Give back all that is held. Raises DatabaseUnavailable."""
+        """Releases all held leases. Raises DatabaseUnavailable."""
         await self._set_ends(0)
         self._held.clear()
 
     async def _take(self, name: str) -> tuple[int | None, float]:
-        """The token of the lease that was taken, if it was, and until when it is held."""
+        """Tries to take the lease; returns its token, or None, and until when it is held."""
         now_ms, until_seconds = self._clock.now_ms(), self._until_seconds()
         async with self._db.transaction(durable=False) as tx:
             taken = await tx.execute(
@@ -130,7 +131,7 @@ class Leases:
         return (None if row is None else int(row[0])), until_seconds
 
     async def _set_ends(self, until_ms: int) -> set[str]:
-        """Have all that is held end then; gives the names of those that are another's."""
+        """Sets the end of all held leases; returns the names of those that others took."""
         lost: set[str] = set()
         if not self._held:
             return lost

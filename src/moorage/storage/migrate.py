@@ -1,4 +1,4 @@
-"""Brings a database file to the newest schema; importing alembic only when it is behind."""
+"""Upgrades a database file to the newest schema; imports alembic only when it has to."""
 
 import sqlite3
 from contextlib import closing
@@ -7,14 +7,14 @@ from pathlib import Path
 from moorage.errors import DatabaseUnavailable
 
 REVISIONS = tuple(f"{number:04}" for number in range(1, 19))
-"""Of the schema, oldest first; each is a script in `migrations/versions`."""
+"""The schema's revisions, oldest first; each is a script in `migrations/versions`."""
 
 NEWEST_REVISION = REVISIONS[-1]
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
 def migrate(path: Path) -> None:
-    """Create or upgrade the schema of the SQLite file at `path`.
+    """Creates or upgrades the schema of the SQLite file at `path`.
 
     Raises DatabaseUnavailable for a file that is no database, or a damaged one.
     """
@@ -23,7 +23,7 @@ def migrate(path: Path) -> None:
 
 
 def is_newest(path: Path) -> bool:
-    """Whether the file at `path` is there and has the newest schema. Changes nothing.
+    """Whether the file at `path` exists and has the newest schema. Changes nothing.
 
     Raises DatabaseUnavailable for a file that is no database, or a damaged one.
     """
@@ -31,7 +31,7 @@ def is_newest(path: Path) -> bool:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether the file at `path` is there with a schema that `migrate` knows. Changes nothing.
+    """Whether the file at `path` exists and has a schema that `migrate` knows. Changes nothing.
 
     Raises DatabaseUnavailable for a file that is no database, or a damaged one.
     """

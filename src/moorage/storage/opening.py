@@ -1,4 +1,4 @@
-"""Which database a gateway's rows are in."""
+"""Opens the database of a gateway."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ from moorage.storage.sqlite import SqliteDatabase
 
 
 def open_database(path: Path, *, speed: float = 1.0) -> Database:
-    """The database in the file at `path`, with the newest schema. Close it after use.
+    """Opens the database file at `path`, which has the newest schema. Close it after use.
 
-    `speed` divides its waits: tests hurry them.
+    `speed` divides its waits; it is above 1 in tests.
     """
     return SqliteDatabase(path, speed=speed)

@@ -1,6 +1,6 @@
 """What a database is for: the local chains of `moorage dev`, or real money.
 
-Kept in the head of SQLite's file (its application id), so that every copy of it says so.
+It is stored in the SQLite file's header (the application id), so that every copy has it too.
 """
 
 import os
@@ -15,14 +15,14 @@ _FILE_MODE = 0o600
 
 
 class Purpose(IntEnum):
-    """Its numbers are never used for anything else: "MOO" and a letter."""
+    """What a database is for. Its numbers, "MOO" and a letter, are stored: never reuse one."""
 
     SERVE = 0x4D4F4F53  # S
     DEV = 0x4D4F4F44  # D
 
 
 def purpose_of(path: Path) -> Purpose | None:
-    """What the database at `path` is for; None when there is none, or it does not say.
+    """Returns what the database at `path` is for; None without a file, or when it is not set.
 
     Raises DatabaseUnavailable for a file that is no database.
     """
@@ -37,9 +37,9 @@ def purpose_of(path: Path) -> Purpose | None:
 
 
 def set_purpose(path: Path, purpose: Purpose) -> None:
-    """Have the database at `path` say what it is for; its file is made where there is none.
+    """Stores what the database at `path` is for; makes the file where there is none.
 
-    It is its owner's alone, and so is what SQLite makes beside it.
+    Only the owner may read the file, and those that SQLite makes beside it.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE))
     path.chmod(_FILE_MODE)

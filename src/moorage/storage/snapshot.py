@@ -1,4 +1,4 @@
-"""The whole database in one file, as it stood at one moment, and which files go with it."""
+"""A copy of the whole database at one moment, and which apps and volumes belong to it."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _VOLUMES = Statement(
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """Write a copy of a database that others may be writing to; nobody waits for it.
+    """Copies a database that others may be writing to, without blocking them.
 
     Raises DatabaseUnavailable.
     """
@@ -44,10 +44,10 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 async def apps(db: Database) -> Sequence[str]:
-    """The deployments that serve or can be served again."""
+    """Returns the deployments that serve or can be served again."""
     return [row[0] for row in await db.all(_APPS)]
 
 
 async def volumes(db: Database) -> Sequence[str]:
-    """The projects that have a volume."""
+    """Returns the projects that have a volume."""
     return [row[0] for row in await db.all(_VOLUMES)]

@@ -1,8 +1,8 @@
 """A database in an SQLite file.
 
-Reads run in the event loop on a connection of their own (WAL: they never wait for a writer).
-Writes run one transaction at a time. A durable transaction has reached the disk when it commits;
-its fsync happens in a thread. Checkpoints of the write-ahead log happen in a thread as well.
+Reads run in the event loop on their own connection (WAL: they never wait for a writer). One write
+transaction runs at a time. A durable transaction is on disk when its commit returns; its fsync
+runs in a thread, and so do checkpoints of the write-ahead log.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _DIALECT = sqlite.dialect(paramstyle="named")
 _BUSY_WAIT_SECONDS = 5.0
 _BUSY_PAUSE_SECONDS = 0.01
 _CHECKPOINT_SECONDS = 5.0
-_WRITER_CACHE_KIB = 64 * 1024  # filled only by a database as large; metering touches all of it
+_WRITER_CACHE_KIB = 64 * 1024  # metering reads all of it; a smaller database fills less
 _PRIMARY_CODE = 0xFF  # an extended result code's low byte (sqlite3.h)
 _UNIQUE_CODES = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 _FAULTS_OF_OURS = (
@@ -53,7 +53,7 @@ class _Transaction(Transaction):
         return _run(self._connection, compiled.sql, compiled.parameters(given))
 
     async def execute_many(self, statement: Statement, rows: Sequence[Mapping[str, Value]]) -> None:
-        """In a thread: there may be many."""
+        """Runs in a thread, as there may be many rows."""
         compiled = statement.compiled(_DIALECT)
         given = [compiled.parameters(row) for row in rows]
         loop = asyncio.get_running_loop()
@@ -63,7 +63,7 @@ class _Transaction(Transaction):
 
 
 def _ours(error: sqlite3.Error) -> Exception:
-    """UniqueViolation or DatabaseUnavailable for a driver's error; a fault of ours as it is."""
+    """Returns UniqueViolation or DatabaseUnavailable for a driver's error, or a fault of ours."""
     if getattr(error, "sqlite_errorcode", None) in _UNIQUE_CODES:
         return UniqueViolation()
     if isinstance(error, _FAULTS_OF_OURS):
@@ -94,7 +94,7 @@ def _every(
 
 
 def _run(connection: sqlite3.Connection, sql: str, given: Mapping[str, Value] = _NONE) -> int:
-    """Runs a statement; gives the number of rows it touched."""
+    """Runs a statement; returns the number of rows it touched."""
     try:
         return connection.execute(sql, given).rowcount
     except sqlite3.Error as error:
@@ -111,7 +111,7 @@ def _run_many(
 
 
 def _commit(connection: sqlite3.Connection) -> None:
-    """Raises CommitUnknown: what could not be written or synced may be read after a crash."""
+    """Commits. Raises CommitUnknown where writing failed: it may still be there after a crash."""
     try:
         connection.execute("COMMIT")
     except sqlite3.Error as error:
@@ -125,7 +125,7 @@ class SqliteDatabase(Database):
     """One SQLite file. Open it in the event loop that uses it."""
 
     def __init__(self, path: Path, *, speed: float = 1.0) -> None:
-        """`speed` divides how long a writer of another process is waited for."""
+        """`speed` divides how long it waits for another process that writes."""
         self._path = path
         self._speed = speed
         self._reader = _connect(path)
@@ -134,7 +134,7 @@ class SqliteDatabase(Database):
         self._writer.execute("PRAGMA wal_autocheckpoint = 0")
         self._writer.execute("PRAGMA busy_timeout = 0")
         self._writer.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
-        self._is_durable: bool | None = None  # what the writer's pragma says
+        self._is_durable: bool | None = None  # what the writer's pragma is set to
         self._checkpointer = _connect(path)
         self._write_lock = asyncio.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
@@ -150,7 +150,7 @@ class SqliteDatabase(Database):
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Transaction]:
-        """On a connection of its own."""
+        """Reads on its own connection."""
         connection = _connect(self._path)
         try:
             connection.execute("PRAGMA query_only = ON")
@@ -160,12 +160,12 @@ class SqliteDatabase(Database):
             connection.close()
 
     async def check(self) -> None:
-        """Reads the file."""
+        """Reads the file's schema version."""
         _run(self._reader, "PRAGMA schema_version")
 
     @asynccontextmanager
     async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
-        """One at a time, waiting for a writer of another process for a few seconds."""
+        """Waits for this process's other transactions, and some seconds for other processes."""
         async with self._write_lock:
             await self._begin(durable=durable)
             try:
@@ -176,7 +176,7 @@ class SqliteDatabase(Database):
                 self._roll_back()
 
     async def _begin(self, *, durable: bool) -> None:
-        """Begin, waiting for a writer of another process as long as is bearable."""
+        """Begins, after waiting up to `_BUSY_WAIT_SECONDS` for another process that writes."""
         self._roll_back()
         if durable is not self._is_durable:
             _run(self._writer, f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -201,23 +201,23 @@ class SqliteDatabase(Database):
             _commit(self._writer)
 
     def _roll_back(self) -> None:
-        """Leave the transaction, unless it was committed or SQLite has left it already."""
+        """Rolls back, unless the transaction was committed or SQLite has ended it already."""
         if self._writer.in_transaction:
             _run(self._writer, "ROLLBACK")
 
     async def run(self) -> None:
-        """Checkpoints the write-ahead log now and then, until cancelled."""
+        """Checkpoints the write-ahead log after writes, until cancelled."""
         while True:
             await self._uncheckpointed.wait()
             self._uncheckpointed.clear()
             try:
                 await in_thread(_run, self._checkpointer, "PRAGMA wal_checkpoint(PASSIVE)")
             except DatabaseUnavailable:
-                self._uncheckpointed.set()  # nothing is lost: the log only grows meanwhile
+                self._uncheckpointed.set()  # nothing is lost: the log only grows until the next try
             await asyncio.sleep(_CHECKPOINT_SECONDS)
 
     def close(self) -> None:
-        """Closes the file; a transaction under way has ended."""
+        """Closes the file. No transaction may be open."""
         self._thread.shutdown()
         for connection in (self._reader, self._writer, self._checkpointer):
             connection.close()

@@ -1,9 +1,8 @@
-"""The vault: variables and webhooks' secrets as they are stored, sealed with the operator's key.
+"""The vault: encrypts variables and webhooks' secrets with the operator's key.
 
-AES-256-GCM (NIST SP 800-38D) with a random nonce of 96 bits; the project's id, or the webhook's
-wallet, is authenticated as well, so that one's secrets open for no other. A sealed text is
-`v1.<key>.<base64url>`, of which `<key>` tells the key that it was sealed with: a wrong one is
-noticed before it is used.
+AES-256-GCM (NIST SP 800-38D) with a random nonce of 96 bits. The project's id, or the webhook's
+wallet, is authenticated too, so that a sealed text can be opened for its owner only. A sealed text
+is `v1.<key>.<base64url>`; `<key>` names the key, so that a wrong key is noticed before it is used.
 """
 
 import binascii
@@ -20,7 +19,7 @@ from moorage.records.variables import Variables
 
 KEY_BYTES = 32
 MARK_LENGTH = 11
-"""How many characters of a sealed text tell version and key."""
+"""The length of a mark: the beginning of a sealed text, which names version and key."""
 
 _VERSION = "v1"
 _NONCE_BYTES = 12
@@ -28,38 +27,38 @@ _TAG_BYTES = 16
 
 
 class Vault:
-    """Seals with the first of its keys, opens with any of them."""
+    """Seals with the first of its keys, and opens with any of them."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._keys = {_mark(key): key for key in keys}
         self.mark = _mark(keys[0])
-        """How what is sealed now begins."""
+        """The mark of texts that are sealed now."""
 
     def knows(self, mark: str) -> bool:
-        """Whether there is a key for what begins like this."""
+        """Whether there is a key for texts with this mark."""
         return mark in self._keys
 
     def seal(self, variables: Variables, project_id: str) -> str:
-        """The variables as they are stored; "" for none."""
+        """Returns the variables as sealed text; "" for none."""
         if not (variables.build or variables.run):
             return ""
         return self._seal(msgspec.json.encode(variables), project_id)
 
     def open(self, text: str, project_id: str) -> Variables:
-        """The variables that were sealed for this project.
+        """Returns the variables that were sealed for this project.
 
-        Raises VariablesUnreadable when any of it was changed, or with another key.
+        Raises VariablesUnreadable when the text was changed, or no key fits.
         """
         if not text:
             return Variables()
         return msgspec.json.decode(self._open(text, project_id), type=Variables)
 
     def seal_secret(self, secret: str, wallet: str) -> str:
-        """The secret of a wallet's webhook as it is stored."""
+        """Returns the secret of a wallet's webhook as sealed text."""
         return self._seal(secret.encode(), f"webhook:{wallet}")
 
     def open_secret(self, text: str, wallet: str) -> str:
-        """The secret that was sealed for this wallet's webhook. Raises as `open`."""
+        """Returns the secret that was sealed for this wallet's webhook. Raises as `open` does."""
         return self._open(text, f"webhook:{wallet}").decode()
 
     def _seal(self, plain: bytes, owner: str) -> str:
@@ -85,10 +84,10 @@ class Vault:
 
 
 def _bound_to(owner: str) -> bytes:
-    """What is authenticated beside the text, so that it opens for this owner alone."""
+    """Returns what is authenticated besides the text, so that only this owner's can be opened."""
     return f"{_VERSION}:{owner}".encode()
 
 
 def _mark(key: bytes) -> str:
-    """Version, and 32 bits that tell keys apart and nothing about them."""
+    """Returns the version and 32 bits of a hash, which identify the key without revealing it."""
     return f"{_VERSION}.{hashlib.sha256(b'moorage: the name of a key: ' + key).hexdigest()[:8]}"

@@ -25,7 +25,7 @@ _END64_LOCATOR = struct.Struct("<4sIQI")  # §4.3.15
 _END64 = struct.Struct("<4sQ2H2I4Q")  # §4.3.14
 _CENTRAL = struct.Struct("<4s6H3I5H2I")  # §4.3.12
 _LOCAL = struct.Struct("<4s5H3I2H")  # §4.3.7
-_LONGEST_COMMENT = 0xFFFF
+_MAX_COMMENT_BYTES = 0xFFFF
 _UNKNOWN_16, _UNKNOWN_32 = 0xFFFF, 0xFFFFFFFF  # “see the zip64 record”
 _ZIP64_EXTRA = 1
 _ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13
@@ -92,7 +92,7 @@ def read_entries(archive: BinaryIO, limits: UploadLimits) -> list[ArchiveEntry]:
 
 def _find_directory(archive: BinaryIO) -> _Directory:
     length = archive.seek(0, os.SEEK_END)
-    tail_at = max(0, length - _END.size - _LONGEST_COMMENT)
+    tail_at = max(0, length - _END.size - _MAX_COMMENT_BYTES)
     archive.seek(tail_at)
     tail = archive.read()
     at = tail.rfind(b"PK\5\6")

@@ -6,7 +6,7 @@ import msgspec
 
 from moorage.errors import InvalidField
 
-_LONGEST_FILENAME = 255
+_MAX_FILENAME = 255
 
 
 class FilesUpload(msgspec.Struct, frozen=True):
@@ -70,6 +70,6 @@ def _archive(upload: dict[str, Any]) -> ZipUpload:
     filename = upload.get("filename")
     if filename is None:
         return ZipUpload(filename=None)
-    if not isinstance(filename, str) or not 0 < len(filename) <= _LONGEST_FILENAME:
-        raise InvalidField("upload.filename", f"must be 1 to {_LONGEST_FILENAME} characters")
+    if not isinstance(filename, str) or not 0 < len(filename) <= _MAX_FILENAME:
+        raise InvalidField("upload.filename", f"must be 1 to {_MAX_FILENAME} characters")
     return ZipUpload(filename=filename)

@@ -24,7 +24,7 @@ _STEP = re.compile(
 )
 _OPENING, _CLOSING, _STRING, _KEY, _UNFINISHED = 1, 2, 3, 4, 5
 _TEXT_INSIDE = re.compile(rb'[^"\\]*+(?:\\(?:u[^"\\]{4}|[^u])[^"\\]*+)*+', re.DOTALL)
-_LONGEST_ESCAPE = len(rb"\u0000")
+_MAX_ESCAPE_BYTES = len(rb"\u0000")
 _QUOTE = 0x22
 
 
@@ -196,7 +196,7 @@ class JsonStream:
         """Where a text with escapes ends, or has an escape that is not whole yet."""
         inside = _TEXT_INSIDE.match(buffer, position)
         end = inside.end() if inside else position
-        if len(buffer) - end >= _LONGEST_ESCAPE and buffer[end] != _QUOTE:
+        if len(buffer) - end >= _MAX_ESCAPE_BYTES and buffer[end] != _QUOTE:
             raise not_json("a \\u escape needs four hexadecimal digits")
         return end
 

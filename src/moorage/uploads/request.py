@@ -9,11 +9,11 @@ import msgspec
 
 from moorage.errors import InvalidField
 from moorage.planning.plan import Settings
-from moorage.records.variables import MOST_ENTRIES, MOST_VALUE_BYTES
+from moorage.records.variables import MAX_ENTRIES, MAX_VALUE_BYTES
 
 NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]{2,30})[a-z0-9]", re.ASCII)
 ENV_NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
-MOST_MONTHS = 24
+MAX_MONTHS = 24
 COMMAND_LENGTH = 4_096
 HEALTH_PATH_LENGTH = 1_024
 
@@ -32,7 +32,7 @@ class DeployRequest(msgspec.Struct, frozen=True):
 
 
 def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
-    """Check the body's fields, its `upload` aside. Raises InvalidField naming the first wrong one.
+    """Checks the body's fields, its `upload` aside. Raises InvalidField naming the first wrong one.
 
     Unknown keys at the top are ignored, as existing clients send some; in `settings` they are not.
     """
@@ -47,12 +47,12 @@ def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
 
 def display_name(document: Mapping[str, Any]) -> str:
     """The body's `displayName`. Raises InvalidField."""
-    return _text(document, "displayName", least=1, most=100, default=None)
+    return _text(document, "displayName", min_=1, max_=100, default=None)
 
 
 def description(document: Mapping[str, Any]) -> str:
     """The body's `description`. Raises InvalidField."""
-    return _text(document, "description", least=0, most=2048, default="")
+    return _text(document, "description", min_=0, max_=2048, default="")
 
 
 def check_health_path(field: str, value: str) -> None:
@@ -68,15 +68,15 @@ def check_variables(field: str, variables: Mapping[str, str | None]) -> None:
 
     What they say is never part of it.
     """
-    if len(variables) > MOST_ENTRIES:
-        raise InvalidField(field, f"must have at most {MOST_ENTRIES} entries")
+    if len(variables) > MAX_ENTRIES:
+        raise InvalidField(field, f"must have at most {MAX_ENTRIES} entries")
     for name, value in variables.items():
         if not ENV_NAME_PATTERN.fullmatch(name):
             raise InvalidField(field, f"{name[:_SHOWN_LENGTH]!r} is not the name of a variable")
         if value is None:
             continue
-        if len(value.encode("utf-8", "surrogatepass")) > MOST_VALUE_BYTES:
-            raise InvalidField(f"{field}.{name}", f"must be at most {MOST_VALUE_BYTES} bytes")
+        if len(value.encode("utf-8", "surrogatepass")) > MAX_VALUE_BYTES:
+            raise InvalidField(f"{field}.{name}", f"must be at most {MAX_VALUE_BYTES} bytes")
         if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
             raise InvalidField(f"{field}.{name}", "must be text without NUL")
 
@@ -91,7 +91,7 @@ def _unique_name(value: object) -> str:
 
 
 def _text(
-    document: Mapping[str, Any], field: str, *, least: int, most: int, default: str | None
+    document: Mapping[str, Any], field: str, *, min_: int, max_: int, default: str | None
 ) -> str:
     value = document.get(field)
     if value is None and default is not None:
@@ -99,8 +99,8 @@ def _text(
     if not isinstance(value, str):
         required = "is required and " if default is None else ""
         raise InvalidField(field, f"{required}must be a string")
-    if not least <= len(value) <= most:
-        raise InvalidField(field, f"must have {least}–{most} characters")
+    if not min_ <= len(value) <= max_:
+        raise InvalidField(field, f"must have {min_}–{max_} characters")
     if any(unicodedata.category(char) in _NO_TEXT and char not in "\n\t\r" for char in value):
         raise InvalidField(field, "must not hold control characters")
     return value
@@ -112,8 +112,8 @@ def _months(value: object) -> int:
         return 1
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if type(value) is not int or not 1 <= value <= MOST_MONTHS:
-        raise InvalidField("months", f"must be a whole number from 1 to {MOST_MONTHS}")
+    if type(value) is not int or not 1 <= value <= MAX_MONTHS:
+        raise InvalidField("months", f"must be a whole number from 1 to {MAX_MONTHS}")
     return value
 
 

@@ -71,7 +71,7 @@ class _Budget:
 
     def __init__(self, limits: UploadLimits, *, packed_total: int) -> None:
         self._limits = limits
-        self._most = min(limits.unpacked_bytes, self._by_ratio(packed_total))
+        self._max_bytes = min(limits.unpacked_bytes, self._by_ratio(packed_total))
         self._total = 0
 
     def _by_ratio(self, packed: int) -> int:
@@ -87,8 +87,8 @@ class _Budget:
                 f"unpacks to more than {self._limits.archive_ratio} times its packed size",
                 path=entry.name,
             )
-        if self._total > self._most:
-            raise UploadInvalid(f"the archive unpacks to more than {self._most} bytes")
+        if self._total > self._max_bytes:
+            raise UploadInvalid(f"the archive unpacks to more than {self._max_bytes} bytes")
 
 
 def _verified(entry: ArchiveEntry, pieces: Iterator[bytes], budget: _Budget) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from moorage.errors import InvalidField
 from moorage.planning.plan import Settings
-from moorage.records.variables import MOST_ENTRIES, MOST_VALUE_BYTES
+from moorage.records.variables import MAX_ENTRIES, MAX_VALUE_BYTES
 from moorage.uploads.request import COMMAND_LENGTH, DeployRequest, deploy_request
 
 REQUIRED: dict[str, Any] = {"uniqueName": "hello", "displayName": "Hello"}
@@ -228,8 +228,8 @@ def test_settings_are_an_object(value: object) -> None:
         ({"healthPath": "/ä"}, "settings.healthPath"),
         ({"healthPath": "/" + "x" * 1024}, "settings.healthPath"),
         ({"healthPath": 7}, "settings.healthPath"),
-        ({"buildVars": {"A": "ä" * (MOST_VALUE_BYTES // 2 + 1)}}, "settings.buildVars.A"),
-        ({"buildVars": {f"A{n}": "" for n in range(MOST_ENTRIES + 1)}}, "settings.buildVars"),
+        ({"buildVars": {"A": "ä" * (MAX_VALUE_BYTES // 2 + 1)}}, "settings.buildVars.A"),
+        ({"buildVars": {f"A{n}": "" for n in range(MAX_ENTRIES + 1)}}, "settings.buildVars"),
     ],
 )
 def test_wrong_settings_are_refused_by_their_path(
@@ -240,8 +240,8 @@ def test_wrong_settings_are_refused_by_their_path(
 
 def test_settings_at_their_bounds_are_taken() -> None:
     assert settings(runCommand="x" * COMMAND_LENGTH)
-    assert settings(runEnvs={f"A{n}": "" for n in range(MOST_ENTRIES)})
-    assert settings(runEnvs={"A" * 128: "ä" * (MOST_VALUE_BYTES // 2)})
+    assert settings(runEnvs={f"A{n}": "" for n in range(MAX_ENTRIES)})
+    assert settings(runEnvs={"A" * 128: "ä" * (MAX_VALUE_BYTES // 2)})
     assert settings(healthPath="/" + "x" * 1023)
     assert settings(healthPath="/healthz?deep=1").health_path == "/healthz?deep=1"
     assert settings(runEnvs={"_a1": "$HOME\n'\"`"}).run_envs == {"_a1": "$HOME\n'\"`"}

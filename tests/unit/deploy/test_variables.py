@@ -3,7 +3,7 @@
 import pytest
 
 from moorage.errors import InvalidField
-from moorage.records.variables import MOST_BYTES, MOST_ENTRIES, Variables
+from moorage.records.variables import MAX_BYTES, MAX_ENTRIES, Variables
 
 PRESENT = Variables(build={"TOKEN": "b"}, run={"TOKEN": "r", "MODE": "slow"})
 
@@ -29,8 +29,8 @@ def test_port_is_never_a_variable_of_its_own() -> None:
 
 
 def test_as_many_as_allowed_and_no_more() -> None:
-    full = Variables().changed(build={}, run={f"V{n}": "" for n in range(MOST_ENTRIES)})
-    assert len(full.run) == MOST_ENTRIES == 200
+    full = Variables().changed(build={}, run={f"V{n}": "" for n in range(MAX_ENTRIES)})
+    assert len(full.run) == MAX_ENTRIES == 200
     assert full.changed(build={}, run={"V0": None, "ANOTHER": ""})
     with pytest.raises(InvalidField) as refused:
         full.changed(build={}, run={"ANOTHER": ""}, field="settings.")
@@ -43,7 +43,7 @@ def test_all_together_are_bounded_in_bytes_with_those_there_are() -> None:
     name_bytes = sum(map(len, most))
     rest = {"REST": "x" * (524_288 - name_bytes - 20 - 4)}
     full = Variables().changed(build=most, run={}).changed(build=rest, run={})
-    assert MOST_BYTES == 524_288
+    assert MAX_BYTES == 524_288
     with pytest.raises(InvalidField) as refused:
         full.changed(build={"A": ""}, run={})
     assert refused.value.field == "buildVars"

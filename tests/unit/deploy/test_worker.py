@@ -10,15 +10,15 @@ from clock import START_MS, MovableClock
 from faulty_database import FaultyDatabase
 from moorage.deploy.work import worker as module
 from moorage.deploy.work.worker import LEASE_MS, Worker
-from moorage.records.job import Job, JobKind, JobStatus, LostJob, Places
+from moorage.records.job import Job, JobKind, JobPlaces, JobStatus, LostJob
 from moorage.storage.apps import jobs
 from moorage.storage.database import Statement
 from moorage.storage.schema import jobs as table
 from records_fixture import GATEWAY, OTHER_GATEWAY
 from waiting import until
 
-PLACES = Places(jobs=3, builds=2, builds_of_wallet=1)
-ONE_PLACE = Places(jobs=1, builds=1, builds_of_wallet=1)
+PLACES = JobPlaces(jobs=3, builds=2, builds_of_wallet=1)
+ONE_PLACE = JobPlaces(jobs=1, builds=1, builds_of_wallet=1)
 ROW = Statement(
     select(table.c.status, table.c.attempts, table.c.run_at_ms, table.c.lease_until_ms).where(
         table.c.subject_id == bindparam("subject")

@@ -24,7 +24,7 @@ from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.money import MicroUsd
 from moorage.planning.plan import Plan
 from moorage.records.deployment import Deployment, DeploymentStatus
-from moorage.records.job import Job, Places
+from moorage.records.job import Job, JobPlaces
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.traffic import Position
 from moorage.settings import load_settings
@@ -39,7 +39,7 @@ from records_fixture import GATEWAY, PLAN, add_deployment, add_project
 
 HOST = "hello.example.com"
 DRAIN_SECONDS = 30
-PLACES = Places(jobs=4, builds=2, builds_of_wallet=1)
+PLACES = JobPlaces(jobs=4, builds=2, builds_of_wallet=1)
 SLEEP_AFTER_SECONDS = 86_400 * 365  # beyond what other tests let pass
 RELEASES_KEPT = 2
 BUILD_MONTH = MicroUsd(2_000_000)

@@ -192,7 +192,7 @@ class Queues(RuleBasedStateMachine):
 
         When within the hours between is for the schedule, which has tests of its own.
         """
-        standing = self.runner.run(events.standing(self.db, wallet))
+        standing = self.runner.run(events.delivery_state(self.db, wallet))
         given_up = standing.status is DeliveryStatus.FAILED
         hours = (self.clock.now_ms() - self.waiting[wallet][0].since_ms) / HOUR_MS
         assert given_up or hours < 72
@@ -213,7 +213,7 @@ class Queues(RuleBasedStateMachine):
         await seen_through(self.worker.look())
 
     async def _standing(self, wallet: str) -> tuple[int, int | None]:
-        standing = await events.standing(self.db, wallet)
+        standing = await events.delivery_state(self.db, wallet)
         return standing.waiting, standing.next_at_ms
 
 

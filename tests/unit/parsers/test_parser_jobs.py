@@ -10,8 +10,8 @@ from moorage.errors import (
     RuntimeUnsupported,
     UploadInvalid,
 )
+from moorage.parsers.current_file import CurrentFile, shared_memory
 from moorage.parsers.job import Refusal, error_of, refusal_of
-from moorage.parsers.place import SharedPlace, shared_memory
 
 ERRORS = [
     InvalidField("settings.port", "must be 1–65535"),
@@ -44,7 +44,7 @@ def test_refusal_is_bounded_whatever_it_repeats() -> None:
 
 def test_place_tells_what_was_said_last_and_bears_anything() -> None:
     memory = shared_memory()
-    ours, theirs = SharedPlace(memory), SharedPlace(memory)
+    ours, theirs = CurrentFile(memory), CurrentFile(memory)
     assert ours.read() is None
     theirs.write("src/Cargo.toml")
     assert ours.read() == "src/Cargo.toml"

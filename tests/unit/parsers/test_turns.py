@@ -118,7 +118,7 @@ def test_nobody_saves_turns_up(jobs: Jobs) -> None:
 
 
 def test_waiting_is_bounded_for_each_and_in_all(loop: asyncio.AbstractEventLoop) -> None:
-    jobs = Jobs(loop, Turns(3, waiting=4, of_stranger=3, of_other=4))
+    jobs = Jobs(loop, Turns(3, max_waiting=4, max_of_stranger=3, max_of_other=4))
     held = [jobs.wait(f"s{n}", stranger(1)) for n in range(3)]
     with pytest.raises(TurnsFull):
         jobs.wait("one too many", stranger(1))

@@ -10,18 +10,18 @@ SIZE = 1 << 20
 def test_ballast_is_held_until_less_is_free_than_it_holds(tmp_path: Path) -> None:
     path = tmp_path / "ballast"
     ballast = Ballast(path, SIZE)
-    ballast.tend(free_bytes=10 * SIZE, spare_bytes=SIZE)
+    ballast.adjust(free_bytes=10 * SIZE, spare_bytes=SIZE)
     assert not path.exists()  # taking it would touch the reserve
-    ballast.tend(free_bytes=10 * SIZE, spare_bytes=SIZE + 1)
+    ballast.adjust(free_bytes=10 * SIZE, spare_bytes=SIZE + 1)
     assert path.stat().st_blocks * 512 >= SIZE
-    ballast.tend(free_bytes=SIZE, spare_bytes=-SIZE)
+    ballast.adjust(free_bytes=SIZE, spare_bytes=-SIZE)
     assert path.exists()
-    ballast.tend(free_bytes=SIZE - 1, spare_bytes=-SIZE)
+    ballast.adjust(free_bytes=SIZE - 1, spare_bytes=-SIZE)
     assert not path.exists()
-    ballast.tend(free_bytes=2 * SIZE, spare_bytes=0)
+    ballast.adjust(free_bytes=2 * SIZE, spare_bytes=0)
     assert not path.exists()
 
 
 def test_no_ballast_without_a_reserve(tmp_path: Path) -> None:
-    Ballast(tmp_path / "ballast", 0).tend(free_bytes=SIZE, spare_bytes=SIZE)
+    Ballast(tmp_path / "ballast", 0).adjust(free_bytes=SIZE, spare_bytes=SIZE)
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, select
 
 from clock import START_MS
 from moorage.errors import UniqueViolation
-from moorage.records.job import Job, JobKind, JobStatus, Places
+from moorage.records.job import Job, JobKind, JobPlaces, JobStatus
 from moorage.storage.apps import jobs
 from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.schema import jobs as table
@@ -17,7 +17,7 @@ from overtaken import OvertakenDatabase
 from records_fixture import ALICE, BOB, CAROL, GATEWAY, OTHER_GATEWAY
 
 LEASE_MS = 60_000
-PLACES = Places(jobs=1000, builds=2, builds_of_wallet=1)
+PLACES = JobPlaces(jobs=1000, builds=2, builds_of_wallet=1)
 ROW = Statement(
     select(table.c.status, table.c.step, table.c.attempts, table.c.fence, table.c.run_at_ms).where(
         table.c.subject_id == bindparam("subject")
@@ -45,7 +45,7 @@ async def add(
         )
 
 
-async def claim(db: Database, now_ms: int = START_MS, *, places: Places = PLACES) -> Job | None:
+async def claim(db: Database, now_ms: int = START_MS, *, places: JobPlaces = PLACES) -> Job | None:
     async with db.transaction(durable=False) as tx:
         return await jobs.claim(
             tx, holder=GATEWAY, now_ms=now_ms, until_ms=now_ms + LEASE_MS, places=places
@@ -84,10 +84,10 @@ async def test_job_for_later_waits(db: Database) -> None:
     assert await claim(db, START_MS + 10) is not None
 
 
-@pytest.mark.parametrize("step_ms", [jobs.LONGEST_WAIT_MS + 1, 365 * 86_400_000])
+@pytest.mark.parametrize("step_ms", [jobs.MAX_WAIT_MS + 1, 365 * 86_400_000])
 async def test_clock_set_back_holds_no_job_up(db: Database, step_ms: int) -> None:
     await add(db)
-    assert await claim(db, START_MS - jobs.LONGEST_WAIT_MS) is None
+    assert await claim(db, START_MS - jobs.MAX_WAIT_MS) is None
     assert await claim(db, START_MS - step_ms) is not None
 
 
@@ -269,7 +269,7 @@ async def test_job_that_ended_counts_for_its_wallet_no_more(db: Database) -> Non
 
 
 async def test_last_place_is_for_a_wallet_of_which_none_runs(db: Database) -> None:
-    places = Places(jobs=3, builds=2, builds_of_wallet=1)
+    places = JobPlaces(jobs=3, builds=2, builds_of_wallet=1)
     for number in range(4):
         await add(db, f"alice {number}", run_at_ms=START_MS - 10 + number)
     begun = [await claim(db, places=places) for _ in range(2)]
@@ -287,7 +287,7 @@ async def test_last_place_is_for_a_wallet_of_which_none_runs(db: Database) -> No
 
 
 async def test_only_place_there_is_serves_everybody(db: Database) -> None:
-    places = Places(jobs=1, builds=1, builds_of_wallet=1)
+    places = JobPlaces(jobs=1, builds=1, builds_of_wallet=1)
     await add(db)
     assert await claim(db, places=places) is not None
 

@@ -74,7 +74,7 @@ async def tell(db: Database) -> None:
 
 
 async def waiting(db: Database) -> int:
-    return (await events.standing(db, ALICE)).waiting
+    return (await events.delivery_state(db, ALICE)).waiting
 
 
 async def test_event_is_sent_by_one_of_them(

@@ -117,7 +117,7 @@ class Domains:
 
     async def look_due(self) -> None:
         """Look at the records whose time it is."""
-        due = await domains.due(self._db, now_ms=self._clock.now_ms(), most=_DUE_AT_ONCE)
+        due = await domains.due(self._db, now_ms=self._clock.now_ms(), limit=_DUE_AT_ONCE)
         looks = await asyncio.gather(*map(self._look, due), return_exceptions=True)
         for claim, outcome in zip(due, looks, strict=True):
             if isinstance(outcome, Exception) and not isinstance(outcome, DomainNotFound):

@@ -94,7 +94,7 @@ class Capacity:
 
     async def require_memory(self, source: Source, project_id: str = "") -> None:
         """Raises NoCapacity unless one more app may run; a project's that runs already may."""
-        others = await promises.running(source, but=project_id)
+        others = await promises.running(source, without=project_id)
         coming = len(self._starting - {project_id})
         allowed = self._policy.memory_overcommit * self._runtime.memory_bytes()
         if (others + coming + 1) * self._limits.memory_bytes <= allowed:

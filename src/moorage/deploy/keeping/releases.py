@@ -61,7 +61,7 @@ class Releases:
         """Those that have been replaced too often since."""
         if len(replaced) <= DRAINING_AT_ONCE:
             return set()
-        return set(await releases.surplus(self._db, most=DRAINING_AT_ONCE)) & set(replaced)
+        return set(await releases.surplus(self._db, keep=DRAINING_AT_ONCE)) & set(replaced)
 
     def _discard(self, deployment_id: str) -> None:
         """Once for each in this process: a crash may have come before its files were gone."""
@@ -85,7 +85,7 @@ class Releases:
 
     async def _collect(self, running: Collection[str]) -> bool:
         """Keep no longer what is too much; False when some of it must be waited for."""
-        surplus = await releases.surplus(self._db, most=self._max_kept)
+        surplus = await releases.surplus(self._db, keep=self._max_kept)
         idle = [deployment_id for deployment_id in surplus if deployment_id not in running]
         if not idle:
             return not surplus

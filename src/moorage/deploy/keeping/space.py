@@ -69,7 +69,7 @@ class Space:
         """Measure the disk; hold what was ended, and let go on what fits."""
         disks = await self._capacity.measure()
         spare = self._capacity.spare_bytes(disks)
-        self._ballast.tend(free_bytes=disks.free_bytes, spare_bytes=spare)
+        self._ballast.adjust(free_bytes=disks.free_bytes, spare_bytes=spare)
         for deployment_id in disks.held:
             await self._hold(deployment_id)
         await self._release(disks, spare)

@@ -9,7 +9,7 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.errors import DatabaseUnavailable
-from moorage.records.job import Job, LostJob, Places
+from moorage.records.job import Job, JobPlaces, LostJob
 from moorage.storage.apps import jobs
 from moorage.storage.database import Database
 
@@ -35,7 +35,7 @@ class Worker:
         *,
         db: Database,
         carry_out: Callable[[Job], Awaitable[None]],
-        places: Places,
+        places: JobPlaces,
         holder: str,
         clock: Clock,
         speed: float = 1.0,

@@ -87,7 +87,7 @@ class FinalityCheck:
                 safe=heads.safe,
                 finalized=heads.finalized,
                 after=after,
-                many=self._pace.size,
+                limit=self._pace.size,
             )
             if not due:
                 return

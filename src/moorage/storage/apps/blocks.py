@@ -1,4 +1,4 @@
-"""Queries over what the operator has suspended: projects, and whole wallets."""
+"""Queries over projects and wallets that the operator has suspended."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ _of_what_was_suspended = (
     projects.c.id == bindparam("project_id"),
     projects.c.status == ProjectStatus.SUSPENDED.value,
 )
-# From now on it is out of credits at most: so the time it is kept for begins now.
+# It may still lack credits; the time for which such a project is kept begins now.
 _UNBLOCK_SERVED = Statement(
     update(projects)
     .where(*_of_what_was_suspended, projects.c.serving_deployment_id.is_not(None))
@@ -64,7 +64,7 @@ _NOT_ENFORCED = Statement(
 
 
 class Block(NamedTuple):
-    """A project, or without `unique_name` all of a wallet, that is suspended."""
+    """A suspended project, or, with an empty `unique_name`, a suspended wallet."""
 
     wallet: str
     unique_name: str
@@ -72,27 +72,27 @@ class Block(NamedTuple):
 
 
 async def set_of_wallet(tx: Transaction, wallet: str, reason: str | None) -> None:
-    """Suspend a wallet, whose row is there, or no longer."""
+    """Suspends a wallet for this reason, or resumes it with None. Its row must exist."""
     await tx.execute(_SET_OF_WALLET, wallet=wallet, new_reason=reason)
 
 
 async def block(tx: Transaction, project_id: str, reason: str) -> None:
-    """Note that a project is to be suspended: the gateway carries it out."""
+    """Records that the operator suspends a project; the gateway then stops it."""
     await tx.execute(_BLOCK, project_id=project_id, new_reason=reason)
 
 
 async def unblock(tx: Transaction, project_id: str) -> None:
-    """Note that it is not any longer: from now on its credits decide."""
+    """Records that the operator no longer suspends it; now only its credits decide."""
     await tx.execute(_BLOCK, project_id=project_id, new_reason=None)
     await tx.execute(_UNBLOCK_SERVED, project_id=project_id)
     await tx.execute(_UNBLOCK_UNSERVED, project_id=project_id)
 
 
 async def not_enforced(db: Database) -> list[str]:
-    """The projects that are to be suspended and of which something goes on."""
+    """Returns the projects to be suspended that still run or are being deployed."""
     return [row[0] for row in await db.all(_NOT_ENFORCED)]
 
 
 async def all_blocks(db: Database) -> list[Block]:
-    """Everything that is suspended by the operator."""
+    """Returns everything that the operator has suspended."""
     return [Block(*row) for row in await db.all(_ALL)]

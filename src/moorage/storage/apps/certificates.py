@@ -33,27 +33,27 @@ _FORGET = Statement(delete(certificates).where(certificates.c.asked_at_ms < bind
 
 
 async def asked_at_ms(source: Source, host: str) -> int | None:
-    """When the proxy last asked for a host that may have one; None for any other host."""
+    """Returns when the proxy last asked about a host that may have a certificate, else None."""
     row = await source.one(_ASKED, host=host)
     return None if row is None else int(row[0])
 
 
 async def touch(tx: Transaction, host: str, *, now_ms: int) -> bool:
-    """Note that it asked again; whether the host may have one."""
+    """Records that the proxy asked again; returns whether the host may have a certificate."""
     return bool(await tx.execute(_TOUCH, of_host=host, now_ms=now_ms))
 
 
 async def count_since(tx: Transaction, wallet: str, *, since_ms: int) -> int:
-    """How many hosts of a wallet were first allowed one after `since_ms`."""
+    """Returns how many hosts of a wallet were first allowed a certificate after `since_ms`."""
     row = await tx.one(_COUNT, wallet=wallet, since_ms=since_ms)
     return 0 if row is None else int(row[0])
 
 
 async def add(tx: Transaction, host: str, *, wallet: str, now_ms: int) -> None:
-    """Allow a host one for the first time."""
+    """Allows a new host to have a certificate."""
     await tx.execute(_ADD, host=host, wallet=wallet, first_at_ms=now_ms, asked_at_ms=now_ms)
 
 
 async def forget(tx: Transaction, *, until_ms: int) -> None:
-    """Forget the hosts that were last asked for before `until_ms`."""
+    """Removes the hosts that were last asked about before `until_ms`."""
     await tx.execute(_FORGET, until_ms=until_ms)

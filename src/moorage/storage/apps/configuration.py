@@ -66,7 +66,7 @@ _RESEAL = {
 async def describe(
     tx: Transaction, project_id: str, *, display_name: str | None, description: str | None
 ) -> None:
-    """Change what a project is called and said to be; None leaves it."""
+    """Changes a project's display name and description; None leaves one unchanged."""
     await tx.execute(
         _DESCRIBE,
         project_id=project_id,
@@ -76,21 +76,21 @@ async def describe(
 
 
 async def configure(tx: Transaction, project_id: str, *, variables: str, health_path: str) -> None:
-    """Set what the project's next deployment gets."""
+    """Sets the variables and health path of the project's next deployment."""
     await tx.execute(
         _CONFIGURE, project_id=project_id, new_variables=variables, new_health_path=health_path
     )
 
 
 async def give_volume(tx: Transaction, project_id: str) -> None:
-    """Have the project's apps find a volume from their next start on; it goes with the project."""
+    """Gives the project a volume, which its apps see from their next start on."""
     await tx.execute(_GIVE_VOLUME, project_id=project_id)
 
 
 async def configure_deployment(
     tx: Transaction, deployment_id: str, *, variables: str, health_path: str
 ) -> None:
-    """Set what a deployment that has not been started yet is started with."""
+    """Sets the variables and health path of a deployment that has not been started yet."""
     await tx.execute(
         _CONFIGURE_DEPLOYMENT,
         deployment_id=deployment_id,
@@ -100,18 +100,18 @@ async def configure_deployment(
 
 
 async def forget(tx: Transaction, project_id: str) -> None:
-    """Remove the variables of a project and of all its deployments."""
+    """Removes the variables of a project and of all its deployments."""
     for statement in _FORGET:
         await tx.execute(statement, of_project=project_id)
 
 
 async def marks(db: Database, *, length: int) -> Sequence[str]:
-    """How sealed variables begin, each beginning once."""
+    """Returns the distinct first `length` characters of all sealed variables."""
     return [row[0] for row in await db.all(_MARKS, length=length)]
 
 
 async def reseal(tx: Transaction, *, mark: str, anew: Callable[[str, str], str]) -> int:
-    """Have every sealed text that does not begin with `mark` sealed anew; gives how many."""
+    """Replaces texts that do not begin with `mark` by `anew(text, project_id)`; counts them."""
     changed = 0
     for table, statement in _SEALED_OTHERWISE.items():
         for row_id, project_id, text in await tx.all(statement, mark=mark, length=len(mark)):

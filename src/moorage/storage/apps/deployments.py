@@ -90,7 +90,7 @@ _MOVE: dict[DeploymentStatus, Statement] = {
 
 
 async def add(tx: Transaction, deployment: Deployment) -> None:
-    """Store a new deployment."""
+    """Stores a new deployment."""
     await tx.execute(
         _INSERT, **{name: getattr(deployment, name) for name in deployment.__struct_fields__}
     )
@@ -103,7 +103,7 @@ async def by_id(source: Source, deployment_id: str) -> Deployment | None:
 
 
 async def view(db: Database, deployment_id: str) -> DeploymentView | None:
-    """One deployment with its project, deleted or not, in one read: what clients ask for most."""
+    """Returns a deployment with its project, deleted or not, in one read, as clients poll it."""
     row = await db.one(_VIEW, id=deployment_id)
     if row is None:
         return None
@@ -119,17 +119,17 @@ async def of_project(source: Source, project_id: str) -> Sequence[Deployment]:
 
 
 async def under_way(source: Source) -> Sequence[Deployment]:
-    """Every deployment that is neither ready nor over."""
+    """Returns every deployment that is neither ready nor over."""
     return [_deployment(row) for row in await source.all(_UNDER_WAY)]
 
 
 async def under_way_of(source: Source, project_id: str) -> list[Deployment]:
-    """A project's deployments that are neither ready nor over: one at most."""
+    """Returns a project's deployments that are neither ready nor over: at most one."""
     return [_deployment(row) for row in await source.all(_UNDER_WAY_OF, project_id=project_id)]
 
 
 async def is_starting(db: Database, project_id: str) -> bool:
-    """Whether a deployment of this project is built and about to take the address over."""
+    """Whether a deployment of this project is built and about to serve its address."""
     return await db.one(_STARTING_OF, project_id=project_id) is not None
 
 
@@ -144,7 +144,7 @@ async def move(
     log_tail: str | None = None,
     at_ms: int | None = None,
 ) -> bool:
-    """Change a deployment's status if the transition is legal; says whether it did."""
+    """Changes a deployment's status if the transition is legal; returns whether it did."""
     touched = await tx.execute(
         _MOVE[status],
         deployment_id=deployment_id,

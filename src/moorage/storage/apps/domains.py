@@ -1,4 +1,4 @@
-"""Queries over domains. A host is verified for one project at most; any number may claim it."""
+"""Queries over domains. Several projects may claim a host, but it is verified for at most one."""
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
@@ -30,7 +30,7 @@ _DUE = Statement(
     select(*_DOMAIN)
     .where(domains.c.next_check_at_ms <= bindparam("now_ms"))
     .order_by(domains.c.next_check_at_ms)
-    .limit(bindparam("most"))
+    .limit(bindparam("limit"))
 )
 _INSERT = Statement(
     insert(domains).values({name: bindparam(name) for name in Domain.__struct_fields__})
@@ -62,12 +62,12 @@ async def of_project(source: Source, project_id: str) -> list[Domain]:
 
 
 async def verified_of(source: Source, project_id: str) -> list[str]:
-    """The hosts that lead to a project beside its own name."""
+    """Returns the verified hosts of a project."""
     return [host for (host,) in await source.all(_VERIFIED_OF, project_id=project_id)]
 
 
 async def verified(source: Source) -> dict[str, list[str]]:
-    """The hosts that lead to projects beside their own names, by project."""
+    """Returns the verified hosts of all projects, by project."""
     found: dict[str, list[str]] = {}
     for project_id, host in await source.all(_VERIFIED):
         found.setdefault(project_id, []).append(host)
@@ -75,23 +75,23 @@ async def verified(source: Source) -> dict[str, list[str]]:
 
 
 async def project_at(source: Source, host: str) -> str | None:
-    """The id of the project that a host is verified for."""
+    """Returns the id of the project that a host is verified for."""
     row = await source.one(_PROJECT_AT, host=host)
     return None if row is None else str(row[0])
 
 
-async def due(db: Database, *, now_ms: int, most: int) -> list[Domain]:
-    """Domains whose record is to be looked at by now, longest due first."""
-    return [_domain(row) for row in await db.all(_DUE, now_ms=now_ms, most=most)]
+async def due(db: Database, *, now_ms: int, limit: int) -> list[Domain]:
+    """Returns at most `limit` domains whose record is to be checked by now, longest due first."""
+    return [_domain(row) for row in await db.all(_DUE, now_ms=now_ms, limit=limit)]
 
 
 async def add(tx: Transaction, domain: Domain) -> None:
-    """Store a new claim."""
+    """Stores a new claim."""
     await tx.execute(_INSERT, **{name: getattr(domain, name) for name in domain.__struct_fields__})
 
 
 async def looked(tx: Transaction, domain: Domain) -> bool:
-    """Store what a look at a domain's record changed; False when the claim was given up since.
+    """Stores the result of a check of a domain's record; returns False when the claim is gone.
 
     Raises UniqueViolation when the host is verified for another project.
     """
@@ -110,12 +110,12 @@ async def looked(tx: Transaction, domain: Domain) -> bool:
 
 
 async def remove(tx: Transaction, *, host: str, project_id: str) -> bool:
-    """Forget a claim; False when there is none."""
+    """Removes a claim; returns False when there is none."""
     return await tx.execute(_REMOVE, the_host=host, of_project_id=project_id) == 1
 
 
 async def remove_of(tx: Transaction, project_id: str) -> None:
-    """Forget all claims of a project."""
+    """Removes all claims of a project."""
     await tx.execute(_REMOVE_OF, of_project_id=project_id)
 
 

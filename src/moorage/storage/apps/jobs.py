@@ -1,8 +1,8 @@
-"""Queries over jobs: claiming in turn, with a lease and a fencing token.
+"""Queries over jobs: they are claimed in turn, with a lease and a fencing token.
 
-It is the turn of the wallet of which the fewest jobs run, then of the job that waits the longest;
-one that builds waits for a place as well. The last free place is for a wallet of which none runs.
-So no wallet holds up another's, however much it queues and however long each takes.
+Next is the wallet with the fewest running jobs, and of it the job that has waited the longest; a
+job that builds also needs a free place for a build. The last free place is kept for a wallet
+without a running job. So no wallet delays others, however many jobs it queues.
 """
 
 import msgspec
@@ -19,7 +19,7 @@ from sqlalchemy import (
     update,
 )
 
-from moorage.records.job import Job, JobKind, JobStatus, LostJob, Places
+from moorage.records.job import Job, JobKind, JobPlaces, JobStatus, LostJob
 from moorage.storage.database import Database, Row, Source, Statement, Transaction
 from moorage.storage.schema import jobs
 
@@ -38,11 +38,11 @@ _INSERT = Statement(
         lease_until_ms=0,
     )
 )
-LONGEST_WAIT_MS = 10 * 60_000
-"""No job is put off for longer: one that seems to be was queued before the clock was set back."""
+MAX_WAIT_MS = 10 * 60_000
+"""No job waits longer for its time: one that seems to was queued before the clock was set back."""
 
 _now: BindParameter[int] = bindparam("now_ms")
-_has_come = (jobs.c.run_at_ms <= _now) | (jobs.c.run_at_ms > _now + LONGEST_WAIT_MS)
+_has_come = (jobs.c.run_at_ms <= _now) | (jobs.c.run_at_ms > _now + MAX_WAIT_MS)
 _claimable = ((jobs.c.status == JobStatus.QUEUED.value) & _has_come) | (
     (jobs.c.status == JobStatus.RUNNING.value) & (jobs.c.lease_until_ms <= _now)
 )
@@ -52,7 +52,7 @@ _other_builds = _other_runs & _others.c.builds & (_others.c.step == "")
 _of_its_wallet = _others.c.wallet == jobs.c.wallet
 
 
-def _many(*which: ColumnElement[bool]) -> ScalarSelect[int]:
+def _count(*which: ColumnElement[bool]) -> ScalarSelect[int]:
     return select(func.count()).select_from(_others).where(*which).scalar_subquery()
 
 
@@ -60,17 +60,17 @@ _has_place = (
     ~jobs.c.builds
     | (jobs.c.step != "")
     | and_(
-        _many(_other_builds) < bindparam("builds_at_once"),
-        _many(_other_builds, _of_its_wallet) < bindparam("builds_of_wallet"),
+        _count(_other_builds) < bindparam("builds_at_once"),
+        _count(_other_builds, _of_its_wallet) < bindparam("builds_of_wallet"),
     )
 )
-_leaves_a_place = (_many(_other_runs, _of_its_wallet) == 0) | (
-    _many(_other_runs) < bindparam("last_place")
+_leaves_a_place = (_count(_other_runs, _of_its_wallet) == 0) | (
+    _count(_other_runs) < bindparam("last_place")
 )
 _NEXT = Statement(
     select(*(jobs.c[name] for name in Job.__struct_fields__))
     .where(_claimable, _leaves_a_place, _has_place)
-    .order_by(_many(_other_runs, _of_its_wallet), jobs.c.run_at_ms, jobs.c.id)
+    .order_by(_count(_other_runs, _of_its_wallet), jobs.c.run_at_ms, jobs.c.id)
     .limit(1)
 )
 _QUEUE = (
@@ -78,9 +78,9 @@ _QUEUE = (
         jobs.c.subject_id,
         jobs.c.run_at_ms,
         jobs.c.id,
-        # As many of its wallet will have been begun when it is its turn.
+        # How many jobs of its wallet run or come first, itself included.
         (
-            _many(_other_runs, _of_its_wallet)
+            _count(_other_runs, _of_its_wallet)
             + func.row_number().over(
                 partition_by=jobs.c.wallet, order_by=(jobs.c.run_at_ms, jobs.c.id)
             )
@@ -149,7 +149,7 @@ async def add(
     builds: bool,
     run_at_ms: int,
 ) -> None:
-    """Queue a job. Raises UniqueViolation when its subject has one of that kind."""
+    """Queues a job. Raises UniqueViolation when its subject already has one of that kind."""
     await tx.execute(
         _INSERT,
         id=job_id,
@@ -161,28 +161,26 @@ async def add(
     )
 
 
-async def claimable(db: Database, *, now_ms: int, places: Places) -> bool:
-    """Whether any job waits to be claimed, and may be."""
+async def claimable(db: Database, *, now_ms: int, places: JobPlaces) -> bool:
+    """Whether a job waits that may be claimed now."""
     return await _next(db, now_ms, places) is not None
 
 
 async def position(db: Database, *, subject_id: str, now_ms: int) -> int | None:
-    """How many queued jobs are begun before the subject's, plus one, as things stand.
+    """Returns the subject's position in the queue, from 1; None when it is not queued.
 
-    None when it is not queued. Places are not looked at.
+    It does not depend on how many places are free.
     """
     row = await db.one(_POSITION, subject_id=subject_id, now_ms=now_ms)
     return int(row[0]) or None if row else None
 
 
 async def claim(
-    tx: Transaction, *, holder: str, now_ms: int, until_ms: int, places: Places
+    tx: Transaction, *, holder: str, now_ms: int, until_ms: int, places: JobPlaces
 ) -> Job | None:
-    """Take, for the gateway `holder`, the job whose turn it is, or one whose lease ran out.
+    """Claims the next job, queued or with an ended lease, for the gateway `holder`.
 
-    None when there is none.
-
-    One that another gateway took since it was read is that one's: the next is taken.
+    If another gateway claims the job meanwhile, the next one is tried. Returns None without a job.
     """
     while (row := await _next(tx, now_ms, places)) is not None:
         waiting = Job(*row)
@@ -201,48 +199,48 @@ async def claim(
 
 
 async def renew(tx: Transaction, job: Job, *, until_ms: int) -> bool:
-    """Keep the lease; False when the job was taken away."""
+    """Extends the lease; returns False when the job was taken away."""
     return await tx.execute(_RENEW, job_id=job.id, held_fence=job.fence, until_ms=until_ms) == 1
 
 
 async def record_step(tx: Transaction, job: Job, step: str) -> bool:
-    """Note a completed step; False when the job was taken away."""
+    """Records a completed step; returns False when the job was taken away."""
     return await tx.execute(_RECORD, job_id=job.id, held_fence=job.fence, done_step=step) == 1
 
 
 async def hold(tx: Transaction, job: Job, step: str) -> None:
-    """Note a completed step. Raises LostJob when the job was taken away."""
+    """Records a completed step. Raises LostJob when the job was taken away."""
     if not await record_step(tx, job, step):
         raise LostJob
 
 
 async def finish(tx: Transaction, job: Job) -> bool:
-    """Close the job; False when it was taken away."""
+    """Ends the job; returns False when it was taken away."""
     return await tx.execute(_FINISH, job_id=job.id, held_fence=job.fence) == 1
 
 
 async def retry(tx: Transaction, job: Job, *, run_at_ms: int) -> bool:
-    """Queue the job again for later; False when it is over or was taken away."""
+    """Queues the job again for later; returns False when it is over or was taken away."""
     touched = await tx.execute(_RETRY, job_id=job.id, held_fence=job.fence, later_ms=run_at_ms)
     return touched == 1
 
 
 async def hand_back(tx: Transaction, job: Job) -> bool:
-    """Queue the job again as if it had not been begun; False when it is over or taken away."""
+    """Queues the job again, without counting the attempt; returns False when it is over or lost."""
     return await tx.execute(_HAND_BACK, job_id=job.id, held_fence=job.fence) == 1
 
 
 async def revoke(tx: Transaction, *, kind: JobKind, subject_id: str) -> None:
-    """Take the subject's job away from whoever holds it, for good."""
+    """Ends the subject's job, and takes it away from the gateway that holds it."""
     await tx.execute(_REVOKE, of_kind=kind, of_subject=subject_id)
 
 
 async def expire_leases(tx: Transaction, holder: str) -> int:
-    """Free what an earlier process of the gateway `holder` had claimed; gives how many."""
+    """Ends the leases that an earlier process of the gateway `holder` left; returns how many."""
     return await tx.execute(_EXPIRE_LEASES, of_holder=holder)
 
 
-async def _next(source: Source, now_ms: int, places: Places) -> Row | None:
+async def _next(source: Source, now_ms: int, places: JobPlaces) -> Row | None:
     return await source.one(
         _NEXT,
         now_ms=now_ms,

@@ -1,4 +1,4 @@
-"""Queries over names: each is one wallet's at a time, held by a quote or had by a project."""
+"""Queries over names: each belongs to one wallet at a time, by a quote or by a project."""
 
 from sqlalchemy import (
     BigInteger,
@@ -71,7 +71,7 @@ _FORGET = Statement(delete(names).where(names.c.held_until_ms <= bindparam("unti
 async def hold(
     tx: Transaction, *, wallet: str, unique_name: str, until_ms: int, now_ms: int
 ) -> bool:
-    """Holds a name for a wallet until then; returns False when another wallet holds or has it."""
+    """Holds a name for a wallet until `until_ms`; returns False when it is another wallet's."""
     return await _take(tx, wallet, unique_name, until_ms, now_ms)
 
 
@@ -82,24 +82,24 @@ async def take(tx: Transaction, *, wallet: str, unique_name: str, now_ms: int) -
 
 
 async def free(tx: Transaction, project_id: str) -> None:
-    """Takes the name from a project; it stays held as long as the wallet has a quote for it."""
+    """Frees a project's name; the name stays held while the wallet has a quote for it."""
     await tx.execute(_FREE, project_id=project_id)
 
 
 async def is_anothers(source: Source, *, wallet: str, unique_name: str, now_ms: int) -> bool:
-    """Whether another wallet holds this name, or has it."""
+    """Whether the name is held for another wallet, or in use by its project."""
     row = await source.one(_IS_ANOTHERS, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
     return row is not None
 
 
 async def holds(source: Source, *, wallet: str, now_ms: int, limit: int) -> bool:
-    """Whether the wallet holds `limit` names, or more."""
+    """Whether quotes hold `limit` names or more for the wallet."""
     row = await source.one(_HELD, wallet=wallet, now_ms=now_ms, limit=limit)
     return row is not None and row[0] >= limit
 
 
 async def forget(tx: Transaction, *, until_ms: int) -> None:
-    """Removes the names that were held up to then."""
+    """Removes names that were held until `until_ms` or earlier."""
     await tx.execute(_FORGET, until_ms=until_ms)
 
 

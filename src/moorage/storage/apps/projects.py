@@ -47,8 +47,8 @@ _SUSPENDED = (
     .where(
         _living,
         projects.c.status == ProjectStatus.SUSPENDED.value,
-        projects.c.blocked_reason.is_(None),  # that ends by the operator's word alone
-        projects.c.no_space_since_ms.is_(None),  # and that by room on the disk
+        projects.c.blocked_reason.is_(None),  # only the operator ends this
+        projects.c.no_space_since_ms.is_(None),  # only free disk space ends this
     )
     .order_by(projects.c.suspended_at_ms, projects.c.id)
 )
@@ -157,7 +157,7 @@ async def by_name(source: Source, unique_name: str) -> Project | None:
 
 
 async def is_deleted(db: Database, project_id: str) -> bool:
-    """Whether there was such a project, and is none any more."""
+    """Whether this project existed and was deleted."""
     return await db.one(_IS_DELETED, id=project_id) is not None
 
 
@@ -172,27 +172,27 @@ async def awake(source: Source) -> list[Project]:
 
 
 async def sleeping(source: Source) -> dict[str, str]:
-    """The projects that sleep, by the deployment that they would serve."""
+    """Returns the sleeping projects, by their serving deployment."""
     return {str(row[0]): str(row[1]) for row in await source.all(_SLEEPING)}
 
 
 async def suspended_of_wallet(source: Source, wallet: str) -> list[Project]:
-    """The wallet's projects that credits would wake, the longest suspended first."""
+    """Returns the wallet's projects that credits would resume, the longest suspended first."""
     return [_made_project(row) for row in await source.all(_SUSPENDED_OF_WALLET, wallet=wallet)]
 
 
 async def suspended_until(db: Database, *, until_ms: int) -> list[Project]:
-    """Every project that has been out of credits since this billed time, or longer."""
+    """Returns projects out of credits since `until_ms`, in billed time, or longer."""
     return [_made_project(row) for row in await db.all(_SUSPENDED_UNTIL, until_ms=until_ms)]
 
 
 async def failed_until(db: Database, *, until_ms: int) -> list[Project]:
-    """Every project that never served and whose last deployment failed at this time, or before."""
+    """Returns projects that never served and whose last deployment failed by `until_ms`."""
     return [_made_project(row) for row in await db.all(_FAILED_UNTIL, until_ms=until_ms)]
 
 
 async def sharing_credits(source: Source, wallet: str) -> int:
-    """How many of the wallet's projects share its credits: the contract's `active_projects`."""
+    """Returns how many projects share the wallet's credits: the contract's `active_projects`."""
     row = await source.one(_SHARING, wallet=wallet)
     return int(row[0]) if row else 0
 
@@ -209,32 +209,35 @@ async def add(tx: Transaction, project: Project) -> None:
 
 
 async def set_status(tx: Transaction, project_id: str, status: ProjectStatus) -> bool:
-    """Change a project's status; False when it is being deleted."""
+    """Changes a project's status; returns False when it is being deleted."""
     return await tx.execute(_SET_PROJECT_STATUS, project_id=project_id, new_status=status) == 1
 
 
 async def suspend(tx: Transaction, project_id: str, *, at_ms: int) -> None:
-    """Suspend a project at this billed time, unless it is suspended or being deleted."""
+    """Suspends a project at this billed time, unless it is suspended or being deleted."""
     await tx.execute(_SUSPEND, project_id=project_id, at_ms=at_ms)
 
 
 async def fall_asleep(tx: Transaction, project_id: str, *, serving: str, at_ms: int) -> bool:
-    """Let an active project sleep; False when it does, has another app, or is being deployed."""
+    """Marks an active project as asleep.
+
+    Returns False when it is asleep already, another deployment serves, or one is under way.
+    """
     return await tx.execute(_FALL_ASLEEP, project_id=project_id, serving=serving, at_ms=at_ms) == 1
 
 
 async def wake(tx: Transaction, project_id: str) -> None:
-    """Let a project sleep no more; no error when it does not."""
+    """Marks a project as awake, whether or not it was asleep."""
     await tx.execute(_WAKE, project_id=project_id)
 
 
 async def set_serving(tx: Transaction, project_id: str, deployment_id: str) -> bool:
-    """Make a deployment the one that serves; False when the project is being deleted."""
+    """Makes a deployment the serving one; returns False when the project is being deleted."""
     return await tx.execute(_SET_SERVING, project_id=project_id, deployment_id=deployment_id) == 1
 
 
 async def set_deleted(tx: Transaction, project_id: str, *, at_ms: int) -> bool:
-    """Free the project's name; False when that was done before."""
+    """Marks a project as deleted and frees its name; returns False when it was deleted before."""
     if await tx.execute(_SET_DELETED, project_id=project_id, at_ms=at_ms) != 1:
         return False
     await names.free(tx, project_id)

@@ -1,4 +1,4 @@
-"""Queries over what was admitted and may not be on the machine yet."""
+"""Queries over what was admitted and may not use the machine's resources yet."""
 
 import msgspec
 from sqlalchemy import bindparam, func, select
@@ -26,7 +26,7 @@ _RUNNING = Statement(
     .where(
         projects.c.deleted_at_ms.is_(None),
         _AWAKE | projects.c.id.in_(_HAVE_ONE_UNDER_WAY),
-        projects.c.id != bindparam("but"),
+        projects.c.id != bindparam("without"),
     )
 )
 _SHARING_PRICES = Statement(
@@ -46,19 +46,19 @@ class Coming(msgspec.Struct, frozen=True):
 
 
 async def under_way(source: Source) -> list[Coming]:
-    """Every deployment that is neither ready nor over."""
+    """Returns every deployment that is neither ready nor over."""
     return [Coming(row[0], row[1], bool(row[2])) for row in await source.all(_UNDER_WAY)]
 
 
-async def running(source: Source, *, but: str = "") -> int:
-    """How many projects have an app that runs, or is about to, beside one of them.
+async def running(source: Source, *, without: str = "") -> int:
+    """Returns how many projects, without that one, have an app that runs or is about to.
 
-    Those that sleep, are suspended or failed have none, unless a deployment is under way.
+    Sleeping, suspended and failed projects count only while a deployment is under way.
     """
-    row = await source.one(_RUNNING, but=but)
+    row = await source.one(_RUNNING, without=without)
     return int(row[0]) if row else 0
 
 
 async def prices_sharing_credits(source: Source, wallet: str) -> list[MicroUsd]:
-    """What a month costs of each of the wallet's projects that share its credits."""
+    """Returns the monthly price of each project that shares the wallet's credits."""
     return [MicroUsd(row[0]) for row in await source.all(_SHARING_PRICES, wallet=wallet)]

@@ -1,4 +1,4 @@
-"""Queries over releases: deployments that are over and of which files or logs are kept."""
+"""Queries over releases: deployments that are over and whose files or logs are kept."""
 
 from sqlalchemy import bindparam, exists, func, select, update
 
@@ -17,7 +17,7 @@ _ended_at_ms = func.coalesce(deployments.c.superseded_at_ms, deployments.c.ended
 _given_up = deployments.c.reason_code.in_(
     [FailureCause.SUPERSEDED.value, FailureCause.CANCELLED.value]
 )
-"""By its owner: counted apart, lest it push out what failures say."""
+"""Ended by the owner: counted apart, so that these do not displace the logs of failures."""
 _RANKED = (
     select(
         deployments.c.id,
@@ -31,7 +31,7 @@ _RANKED = (
     .where(_over)
     .subquery()
 )
-_SURPLUS = Statement(select(_RANKED.c.id).where(_RANKED.c.rank > bindparam("most")))
+_SURPLUS = Statement(select(_RANKED.c.id).where(_RANKED.c.rank > bindparam("keep")))
 _copies = deployments.alias()
 _COLLECT = Statement(
     update(deployments)
@@ -72,37 +72,37 @@ _PAGE = Statement(
         ),
     )
     .order_by(deployments.c.created_at_ms.desc(), deployments.c.id.desc())
-    .limit(bindparam("many"))
+    .limit(bindparam("limit"))
 )
 
 
 async def kept(source: Source) -> dict[str, DeploymentStatus]:
-    """Every deployment that is over and kept, superseded or failed; those that serve are not."""
+    """Returns every kept deployment that is superseded or failed."""
     return {row[0]: DeploymentStatus(row[1]) for row in await source.all(_KEPT)}
 
 
-async def surplus(db: Database, *, most: int) -> list[str]:
-    """Those kept beyond a project's latest `most` superseded, `most` failed, `most` given up."""
-    return [row[0] for row in await db.all(_SURPLUS, most=most)]
+async def surplus(db: Database, *, keep: int) -> list[str]:
+    """Returns kept ones beyond each project's latest `keep` superseded, failed and given up."""
+    return [row[0] for row in await db.all(_SURPLUS, keep=keep)]
 
 
 async def collect(tx: Transaction, deployment_id: str) -> bool:
-    """Keep a deployment no longer; False when something under way copies it, or it is not over."""
+    """Marks a deployment as not kept; returns False when it is not over, or is being copied."""
     return await tx.execute(_COLLECT, deployment_id=deployment_id) == 1
 
 
 async def latest(tx: Transaction, project_id: str) -> str | None:
-    """The kept release of a project that was replaced last."""
+    """Returns the kept release of a project that was replaced last."""
     row = await tx.one(_LATEST, project_id=project_id)
     return None if row is None else str(row[0])
 
 
 async def page(
-    db: Database, *, project_id: str, before: str | None, many: int
+    db: Database, *, project_id: str, before: str | None, limit: int
 ) -> list[Summary] | None:
-    """A project's deployments, newest first, from behind the one with the id `before`.
+    """Returns at most `limit` of a project's deployments older than `before`, newest first.
 
-    None when there is no such one.
+    Without `before`, it begins with the newest. Returns None when `before` does not exist.
     """
     before_ms = _END_OF_TIME_MS
     if before is not None:
@@ -111,7 +111,7 @@ async def page(
             return None
         before_ms = place[0]
     rows = await db.all(
-        _PAGE, project_id=project_id, before_ms=before_ms, before_id=before or "", many=many
+        _PAGE, project_id=project_id, before_ms=before_ms, before_id=before or "", limit=limit
     )
     return [_summary(row) for row in rows]
 

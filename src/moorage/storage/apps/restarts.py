@@ -1,4 +1,4 @@
-"""Queries over apps that should run and do not, and those that were lately started again."""
+"""Queries over apps that should run and do not, and over recent restarts."""
 
 from collections.abc import Sequence
 
@@ -45,7 +45,7 @@ _OF = Statement(
 
 
 async def of(source: Source, deployment_id: str) -> str | None:
-    """How one stands, if it was lately started again."""
+    """Returns the restart history of a deployment, if it was restarted recently."""
     row = await source.one(_OF, deployment_id=deployment_id)
     return None if row is None else str(row[0])
 
@@ -53,16 +53,16 @@ async def of(source: Source, deployment_id: str) -> str | None:
 async def keep(
     tx: Transaction, deployment_id: str, *, last_ms: int, history: str, before_ms: int
 ) -> None:
-    """Store how one stands; forget those that were last started again before `before_ms`."""
+    """Stores a restart history; removes those whose last restart was before `before_ms`."""
     await tx.execute(_FORGET, of_deployment=deployment_id, before_ms=before_ms)
     await tx.execute(_KEEP, deployment_id=deployment_id, last_ms=last_ms, history=history)
 
 
 async def since(db: Database, since_ms: int) -> Sequence[tuple[str, str]]:
-    """Deployment and history of those that were started again at this time or later."""
+    """Returns deployment and history of apps restarted at `since_ms` or later."""
     return [(row[0], row[1]) for row in await db.all(_SINCE, since_ms=since_ms)]
 
 
 async def set_down(tx: Transaction, project_id: str, *, serving: str, since_ms: int | None) -> None:
-    """Notes since when this app should run and does not; None where it does."""
+    """Records since when this app should run and does not; None if it runs."""
     await tx.execute(_SET_DOWN, project_id=project_id, serving=serving, since_ms=since_ms)

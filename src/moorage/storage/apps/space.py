@@ -1,4 +1,4 @@
-"""Queries over projects that are suspended as the machine's disk has no room for their app."""
+"""Queries over projects that are suspended because the machine's disk is nearly full."""
 
 from sqlalchemy import bindparam, func, null, select, update
 
@@ -35,9 +35,9 @@ _RELEASE = Statement(
 async def hold(
     tx: Transaction, project_id: str, *, serving: str, at_ms: int, since_ms: int
 ) -> bool:
-    """Suspend a project that runs, at this billed time and this one of the clock.
+    """Suspends a running project; `at_ms` is billed time, `since_ms` the clock's.
 
-    False when it does not run, or another deployment serves.
+    Returns False when it does not run, or another deployment serves.
     """
     touched = await tx.execute(
         _HOLD, project_id=project_id, serving=serving, at_ms=at_ms, since_ms=since_ms
@@ -46,10 +46,13 @@ async def hold(
 
 
 async def held(db: Database) -> dict[str, str]:
-    """The serving deployments of projects that wait for room, by project, the longest first."""
+    """Returns serving deployments by project, for projects that wait for disk space.
+
+    Those that have waited the longest come first.
+    """
     return {str(row[0]): str(row[1] or "") for row in await db.all(_HELD)}
 
 
 async def release(tx: Transaction, project_id: str) -> None:
-    """Let a project wait for room no more: from now on it is suspended as any other."""
+    """Records that a project no longer waits for disk space; it stays suspended."""
     await tx.execute(_RELEASE, project_id=project_id)

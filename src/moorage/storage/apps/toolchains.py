@@ -20,13 +20,13 @@ _IN_USE = Statement(
 
 
 class _Plan(msgspec.Struct):
-    """What is read of a `planning.plan.Plan`."""
+    """The part of a `planning.plan.Plan` that is read here."""
 
     toolchains: dict[str, str] = {}
 
 
 async def in_use(db: Database) -> set[tuple[str, str]]:
-    """Program and version of each toolchain that something runs on, or may run on again."""
+    """Returns program and version of each toolchain that a deployment uses, or may use again."""
     found: set[tuple[str, str]] = set()
     for (plan,) in await db.all(_IN_USE):
         found.update(msgspec.json.decode(plan, type=_Plan).toolchains.items())

@@ -1,4 +1,4 @@
-"""Queries over what apps used, hour by hour, and how far that has been counted."""
+"""Queries over what apps used hour by hour, and how far it has been counted."""
 
 import msgspec
 from sqlalchemy import bindparam, case, delete, insert, select, update
@@ -71,7 +71,7 @@ _LOAD = Statement(
 
 
 async def add(tx: Transaction, more: UsageHour) -> None:
-    """Add to what a project used in an hour; the peak is the highest there was."""
+    """Adds to what a project used in an hour; of two memory peaks, keeps the higher."""
     touched = await tx.execute(
         _ADD,
         of_project_id=more.project_id,
@@ -86,35 +86,35 @@ async def add(tx: Transaction, more: UsageHour) -> None:
 async def between(
     source: Source, project_id: str, *, from_ms: int, until_ms: int
 ) -> list[UsageHour]:
-    """The hours of a project that began in a stretch of time, its end excluded, oldest first."""
+    """Returns a project's hours that began from `from_ms` on and before `until_ms`, in order."""
     rows = await source.all(_BETWEEN, project_id=project_id, from_ms=from_ms, until_ms=until_ms)
     return [struct_of(UsageHour, row) for row in rows]
 
 
 async def purge(tx: Transaction, *, before_ms: int) -> int:
-    """Forget hours that began before a time; how many."""
+    """Deletes hours that began before `before_ms`; returns how many."""
     return await tx.execute(_PURGE, before_ms=before_ms)
 
 
 async def position(source: Source) -> Position | None:
-    """How far the access log has been counted; None before the first time."""
+    """Returns how far the access log has been counted; None before the first time."""
     row = await source.one(_POSITION)
     return None if row is None else struct_of(Position, row)
 
 
 async def set_position(tx: Transaction, position: Position) -> None:
-    """Note how far the access log has been counted."""
+    """Records how far the access log has been counted."""
     await tx.execute(_FORGET_POSITION)
     await tx.execute(_SET_POSITION, the_head=position.head, the_offset=position.offset)
 
 
 async def counters(source: Source) -> dict[str, int]:
-    """What apps' processor time stood at when it was last counted, by deployment, in ms."""
+    """Returns apps' processor time when it was last counted, in ms, by deployment."""
     return {row[0]: int(row[1]) for row in await source.all(_COUNTERS)}
 
 
 async def set_counter(tx: Transaction, deployment_id: str, cpu_ms: int, now: Load | None) -> None:
-    """Notes what a deployment's processor time stands at, and what it uses now, if known."""
+    """Records a deployment's total processor time, and what it uses now, if known."""
     await forget_counter(tx, deployment_id)
     await tx.execute(
         _ADD_COUNTER,
@@ -126,17 +126,17 @@ async def set_counter(tx: Transaction, deployment_id: str, cpu_ms: int, now: Loa
 
 
 async def forget_counter(tx: Transaction, deployment_id: str) -> None:
-    """Forgets a deployment that does not run any more."""
+    """Removes the counters of a deployment that no longer runs."""
     await tx.execute(_FORGET_COUNTER, deployment_id=deployment_id)
 
 
 async def load(source: Source, deployment_id: str) -> Load | None:
-    """What an app uses now; None when it does not run, or has only just been started."""
+    """Returns what an app uses now; None when it does not run, or was only just started."""
     row = await source.one(_LOAD, deployment_id=deployment_id)
     return None if row is None else Load(cpu_millis=int(row[0]), memory_bytes=int(row[1]))
 
 
 async def project_of(source: Source, deployment_id: str) -> str | None:
-    """The project that a deployment is of."""
+    """Returns the project that a deployment belongs to."""
     row = await source.one(_PROJECT_OF, deployment_id=deployment_id)
     return None if row is None else str(row[0])

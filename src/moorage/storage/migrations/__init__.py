@@ -1,1 +1,1 @@
-"""How the schema came to be, revision by revision (alembic)."""
+"""The revisions of the schema (alembic)."""

@@ -1,4 +1,4 @@
-"""What alembic runs for each migration: on the connection it is handed."""
+"""Runs alembic's migrations on the connection that `migrate` passes."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""Queries over a wallet's statement: the ledger's entries on its account, newest first."""
+"""Queries over a wallet's statement: the entries on its account, newest first."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from moorage.money import MicroUsd
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import build_runs, entries, postings, run_intervals
 
-# Then the id of a run interval or a build, of 36 characters, and the time it is paid up to.
+# After this, a posting's id has the 36 characters of a run interval's or a build's id.
 _BURN = "burn:"
 _BUILD = "build:"
 _PAGE = Statement(
@@ -42,7 +42,7 @@ _PAGE = Statement(
 
 
 class StatementEntry(NamedTuple):
-    """One change of a wallet's balance; `place` is where it stands in the ledger."""
+    """One change of a wallet's balance; `place` is its position in the ledger."""
 
     place: int
     posting_id: str
@@ -53,6 +53,6 @@ class StatementEntry(NamedTuple):
 
 
 async def page(db: Database, *, account: str, before: int, limit: int) -> list[StatementEntry]:
-    """At most `limit` entries of an account that stand before a place, the newest first."""
+    """Returns at most `limit` entries of an account before a place, the newest first."""
     rows = await db.all(_PAGE, account=account, before=before, limit=limit)
     return [StatementEntry(*row) for row in rows]

@@ -94,44 +94,44 @@ _EXPORT = Statement(
 
 
 async def balance(source: Source, wallet: str) -> MicroUsd:
-    """The wallet's balance; a wallet never seen has none."""
+    """Returns the wallet's balance; that of an unknown wallet is 0."""
     row = await source.one(_BALANCE, wallet=wallet)
     return MicroUsd(row[0] if row else 0)
 
 
 class WalletRow(NamedTuple):
-    """A wallet as it stands."""
+    """A wallet's balance and state."""
 
     balance: MicroUsd
     warned_hours: int | None
-    """The last warning it was given since there was enough."""
+    """The last warning that its credits run out; None when there are enough."""
     blocked_reason: str | None
-    """Why the operator has suspended it, while that is so."""
+    """Why the operator has suspended it; None while it is not."""
 
 
 async def wallet_row(source: Source, wallet: str) -> WalletRow:
-    """The wallet; one never seen has no credits."""
+    """Returns the wallet; an unknown one has no credits."""
     row = await source.one(_WALLET, wallet=wallet)
     return WalletRow(*row) if row else WalletRow(MicroUsd(0), None, None)
 
 
 async def ensure_wallet(tx: Transaction, wallet: str, *, now_ms: int) -> None:
-    """Make the wallet's row, unless there is one."""
+    """Makes the wallet's row, unless there is one."""
     await tx.execute(_ENSURE_WALLET, wallet=wallet, now_ms=now_ms)
 
 
 async def lock(tx: Transaction, wallet: str) -> None:
-    """Has every other transaction that takes this lock wait until this one ends.
+    """Locks the wallet until the transaction ends; others that lock it wait.
 
-    Whoever decides by the wallet's balance and projects what else is admitted takes it first.
+    Take it before deciding by the wallet's balance or projects what else is admitted.
     """
     await tx.execute(_LOCK, wallet=wallet)
 
 
 async def change_balance(tx: Transaction, wallet: str, amount: int) -> bool:
-    """Adds `amount` to the balance, unless it takes more than there is; returns whether it did.
+    """Adds `amount` to the balance, unless a negative one would take it below zero.
 
-    A reversal may have left a balance below zero: what is added to it always is.
+    Returns whether it did. A positive amount is always added, even to a balance below zero.
     """
     if amount < 0:
         return await tx.execute(_TAKE_FROM_BALANCE, wallet=wallet, amount=-amount) == 1
@@ -139,21 +139,21 @@ async def change_balance(tx: Transaction, wallet: str, amount: int) -> bool:
 
 
 async def take_back(tx: Transaction, wallet: str, amount: int) -> None:
-    """Takes `amount` from the balance, below zero if need be."""
+    """Subtracts `amount` from the balance, which may go below zero."""
     await tx.execute(_ADD_TO_BALANCE, wallet=wallet, amount=-amount)
 
 
 async def add_posting(
     tx: Transaction, *, posting_id: str, kind: str, amounts: dict[str, int], now_ms: int
 ) -> None:
-    """Append a posting and its entries. Raises UniqueViolation when it was booked before."""
+    """Appends a posting and its entries. Raises UniqueViolation when it was booked before."""
     await tx.execute(_ADD_POSTING, id=posting_id, kind=kind, now_ms=now_ms)
     for account, amount in amounts.items():
         await tx.execute(_ADD_ENTRY, posting_id=posting_id, account=account, amount=amount)
 
 
 class LedgerEntry(NamedTuple):
-    """One entry, and the posting it is part of; `place` is its place in the ledger."""
+    """One entry with its posting; `place` is its position in the ledger."""
 
     place: int
     created_at_ms: int
@@ -166,9 +166,9 @@ class LedgerEntry(NamedTuple):
 async def entries_after(
     tx: Transaction, place: int, *, since_ms: int, until_ms: int, wallet: str, limit: int
 ) -> list[LedgerEntry]:
-    """At most `limit` entries behind `place`, from `since_ms` on and before `until_ms`.
+    """Returns at most `limit` entries after `place`, from `since_ms` on and before `until_ms`.
 
-    Those of one wallet, or, without its address, all.
+    With an empty `wallet`, those of all wallets.
     """
     rows = await tx.all(
         _EXPORT, after=place, since_ms=since_ms, until_ms=until_ms, wallet=wallet, limit=limit
@@ -179,7 +179,7 @@ async def entries_after(
 async def add_postings(
     tx: Transaction, *, kind: str, amounts: Mapping[str, Mapping[str, int]], now_ms: int
 ) -> None:
-    """As `add_posting`, for many at once: each one's amounts by account, by the posting's id."""
+    """Appends many postings of one kind; `amounts` has each one's amounts by account, by its id."""
     await tx.execute_many(
         _ADD_POSTING,
         [{"id": posting_id, "kind": kind, "now_ms": now_ms} for posting_id in amounts],
@@ -195,17 +195,17 @@ async def add_postings(
 
 
 async def set_warned(tx: Transaction, wallet: str, hours: int | None) -> None:
-    """Note the last warning; None when there is enough again."""
+    """Records the last warning; None when there are enough credits again."""
     await tx.execute(_SET_WARNED, wallet=wallet, hours=hours)
 
 
 async def sum_of_entries(db: Database) -> int:
-    """The whole ledger's sum: zero at every commit."""
+    """Returns the sum of the whole ledger, which is zero at every commit."""
     row = await db.one(_SUM_OF_ENTRIES)
     return int(row[0]) if row else 0
 
 
 async def sum_of_account(db: Database, account: str) -> int:
-    """One account's sum over all entries."""
+    """Returns the sum of an account's entries."""
     row = await db.one(_SUM_OF_ACCOUNT, account=account)
     return int(row[0]) if row else 0

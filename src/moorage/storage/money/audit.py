@@ -1,4 +1,4 @@
-"""Queries that read the books as a whole, for the audit."""
+"""Queries that read all the books, for the audit."""
 
 import msgspec
 from sqlalchemy import Table, bindparam, exists, func, literal, select, text
@@ -34,7 +34,7 @@ class Posting(msgspec.Struct, frozen=True):
 
 
 class BilledInterval(msgspec.Struct, frozen=True):
-    """A run interval, whom it was charged to and at what price."""
+    """A run interval, with the wallet that was charged and the price."""
 
     id: str
     wallet: str
@@ -65,19 +65,19 @@ class Use(msgspec.Struct, frozen=True):
 
 
 class Books(msgspec.Struct, frozen=True):
-    """Everything that is compared, as it stood at one moment.
+    """Everything that the audit compares, as of one moment.
 
-    Burns, which are many, come as sums; every other posting is there with its entries.
+    Burns and builds, which are many, are sums; every other posting has its entries.
     """
 
     unbalanced: dict[str, int]  # postings whose entries do not sum to zero, or that have none
     accounts: dict[str, int]  # each account's sum
     balances: dict[str, int]  # each wallet's cached balance
-    postings: tuple[Posting, ...]  # all but burns
+    postings: tuple[Posting, ...]  # all but burns and builds
     intervals: tuple[BilledInterval, ...]
     builds: tuple[BuildRun, ...]
-    built: dict[str, dict[str, int]]  # what builds moved on accounts, by the run they name
-    burned: dict[str, dict[str, int]]  # what burns moved on accounts, by the interval they name
+    built: dict[str, dict[str, int]]  # sums of builds by account, by build run
+    burned: dict[str, dict[str, int]]  # sums of burns by account, by run interval
     payments: tuple[Payment, ...]
     refunds: tuple[Refund, ...]
     settlements: tuple[Settled, ...]
@@ -147,7 +147,7 @@ _CURSORS = _every(Cursor, watch_cursors)
 
 
 async def books(tx: Transaction) -> Books:
-    """The books as `tx`, a snapshot, sees them."""
+    """Returns the books as `tx`, a snapshot, sees them."""
     return Books(
         unbalanced=dict([*await tx.all(_UNBALANCED), *await tx.all(_EMPTY)]),
         accounts=dict(await tx.all(_ACCOUNTS)),
@@ -166,12 +166,12 @@ async def books(tx: Transaction) -> Books:
 
 
 async def history(tx: Transaction, account: str) -> list[tuple[str, int]]:
-    """Each posting that changed an account, and by how much, in the order they were committed."""
+    """Returns each posting that changed an account, and its amount, in the order of commits."""
     return [(posting_id, amount) for posting_id, amount in await tx.all(_HISTORY, account=account)]
 
 
 async def _by_name(tx: Transaction, statement: Statement) -> dict[str, dict[str, int]]:
-    """What postings moved on accounts, by what they name."""
+    """Returns sums by account, by the run or interval in the postings' ids."""
     moved: dict[str, dict[str, int]] = {}
     for name, account, amount in await tx.all(statement):
         moved.setdefault(name, {})[account] = amount

@@ -1,4 +1,4 @@
-"""Queries for the audit of states: what is open, and since when."""
+"""Queries for the audit of states: what is unfinished, and since when."""
 
 from typing import NamedTuple
 
@@ -24,18 +24,18 @@ from moorage.storage.schema import (
 
 
 class PricedInterval(NamedTuple):
-    """A run interval, and the price it began with beside its project's."""
+    """A run interval, with the price it began with and its project's price."""
 
     id: str
     started_at_ms: int
     charged_until_ms: int
     is_open: bool
-    began_with_micro_usd: int | None  # None: begun before this was recorded
+    began_with_micro_usd: int | None  # None for rows older than this column
     monthly_price_micro_usd: int
 
 
 class CreditedSettlement(NamedTuple):
-    """A settlement without a good end, whose own transaction is credited."""
+    """A settlement that is not `settled`, although its own transaction is credited."""
 
     id: str
     status: str
@@ -111,46 +111,46 @@ _UNTOLD = Statement(
 
 
 async def unbilled(tx: Transaction) -> list[str]:
-    """Projects that serve and are not billed."""
+    """Returns projects that serve and are not billed."""
     return [project_id for (project_id,) in await tx.all(_UNBILLED)]
 
 
 async def priced_intervals(tx: Transaction) -> list[PricedInterval]:
-    """Every run interval."""
+    """Returns every run interval."""
     return [PricedInterval(*row) for row in await tx.all(_INTERVALS)]
 
 
 async def billed_up_to(tx: Transaction) -> int | None:
-    """How far billed time had come at its last reading."""
+    """Returns the furthest billed time that a gateway has recorded."""
     row = await tx.one(_BILLED_UP_TO)
     return row[0] if row else None
 
 
 async def unresolved(tx: Transaction) -> list[tuple[str, int]]:
-    """Settlements without an outcome, and the Unix second that their authorization ended at."""
+    """Returns settlements without an outcome, and the Unix second their authorization expires."""
     return [(found, int(ends)) for found, ends in await tx.all(_UNRESOLVED)]
 
 
 async def credited_settlements(tx: Transaction) -> list[CreditedSettlement]:
-    """Settlements that failed or have no outcome, though their own transaction is credited."""
+    """Returns settlements that are not `settled`, although their own transaction is credited."""
     return [CreditedSettlement(*row) for row in await tx.all(_CREDITED)]
 
 
 async def open_refunds(tx: Transaction) -> list[tuple[str, int]]:
-    """Refunds that are not final, and when they were intended."""
+    """Returns refunds that are not final, and when they were made."""
     return [(found, at_ms) for found, at_ms in await tx.all(_OPEN_REFUNDS)]
 
 
 async def all_quotes(tx: Transaction) -> list[Quote]:
-    """Every quote that is kept."""
+    """Returns every stored quote."""
     return [Quote(*row) for row in await tx.all(_QUOTES)]
 
 
 async def paid_by_wallet(tx: Transaction) -> dict[str, int]:
-    """What all payments of each wallet were worth, whatever became of them; micro-USD."""
+    """Returns the worth of all payments of each wallet, of any status, in micro-USD."""
     return dict(await tx.all(_PAID))
 
 
 async def untold_releases(tx: Transaction, *, since_ms: int) -> list[str]:
-    """Postings that released a held payment since then, and told nobody of it."""
+    """Returns postings after `since_ms` that released a held payment without an event."""
     return [posting_id for (posting_id,) in await tx.all(_UNTOLD, since_ms=since_ms)]

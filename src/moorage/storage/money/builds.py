@@ -1,4 +1,4 @@
-"""Queries over build runs: how long builds took, and what of it was paid for."""
+"""Queries over build runs: how long builds took, and what was charged for them."""
 
 import msgspec
 from sqlalchemy import bindparam, func, insert, select, update
@@ -45,24 +45,24 @@ _FREE_MS = Statement(
 
 
 async def add(tx: Transaction, run: BuildRun) -> None:
-    """Record that a build begins."""
+    """Records that a build begins."""
     await tx.execute(_ADD, **msgspec.structs.asdict(run))
 
 
 async def book(tx: Transaction, run: BuildRun) -> None:
-    """Note how long it has run by now, and what was charged for it; nothing of one not begun."""
+    """Updates how long a run has taken and what was charged; does nothing without its row."""
     await tx.execute(
         _BOOK, run_id=run.id, ran=run.ran_ms, billed=run.billed_ms, taken=run.charged_micro_usd
     )
 
 
 async def one(source: Source, run_id: str) -> BuildRun | None:
-    """The run as it is recorded."""
+    """Returns a build run, if it is stored."""
     row = await source.one(_ONE, run_id=run_id)
     return struct_of(BuildRun, row) if row else None
 
 
 async def free_ms(source: Source, wallet: str) -> int:
-    """How long all builds of a wallet ran within its allowance."""
+    """Returns how much of its allowance a wallet's builds have used, in milliseconds."""
     row = await source.one(_FREE_MS, wallet=wallet)
     return int(row[0]) if row else 0

@@ -20,12 +20,12 @@ _ADD = Statement(
 
 
 async def one(source: Source, *, chain_id: int, search: Search) -> Cursor | None:
-    """Where this search of the chain stands; None before the first."""
+    """Returns how far this search of the chain has come; None before its first block."""
     row = await source.one(_ONE, chain_id=chain_id, search=search)
     return struct_of(Cursor, row) if row else None
 
 
 async def move(tx: Transaction, cursor: Cursor) -> None:
-    """Note how far a search has come."""
+    """Records how far a search has come."""
     await tx.execute(_FORGET, chain_id=cursor.chain_id, search=cursor.search)
     await tx.execute(_ADD, **msgspec.structs.asdict(cursor))

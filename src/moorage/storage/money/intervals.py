@@ -1,4 +1,4 @@
-"""Queries over run intervals: the stretches of time that are billed."""
+"""Queries over run intervals: the periods that are billed."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from moorage.storage.schema import projects, run_intervals
 
 
 class RunInterval(msgspec.Struct, frozen=True):
-    """An open stretch of serving, with whom it is charged to and at what price."""
+    """A period of serving that has not ended, with the wallet that pays and the price."""
 
     id: str
     project_id: str
@@ -24,7 +24,7 @@ class RunInterval(msgspec.Struct, frozen=True):
 
 
 class Charge(NamedTuple):
-    """What was taken of an interval's cost, and up to when that is paid."""
+    """An amount charged for an interval, which is then paid until `until_ms`."""
 
     interval: RunInterval
     until_ms: int
@@ -99,35 +99,35 @@ _CLOSE = Statement(
 
 
 async def due(source: Source, *, charged_before_ms: int, limit: int) -> list[RunInterval]:
-    """At most `limit` open intervals last charged at or before this time, the earliest first."""
+    """Returns at most `limit` open intervals charged until this time or less, earliest first."""
     rows = await source.all(_DUE, before_ms=charged_before_ms, limit=limit)
     return [RunInterval(*row) for row in rows]
 
 
 async def open_of(source: Source, project_id: str) -> RunInterval | None:
-    """The project's open interval: whether it is being billed."""
+    """Returns the project's open interval; None when it is not being billed."""
     row = await source.one(_OPEN_OF, project_id=project_id)
     return RunInterval(*row) if row else None
 
 
 async def open_of_wallet(source: Source, wallet: str) -> list[RunInterval]:
-    """The open intervals of all projects of a wallet."""
+    """Returns the open intervals of all projects of a wallet."""
     return [RunInterval(*row) for row in await source.all(_OPEN_OF_WALLET, wallet=wallet)]
 
 
 async def a_month_of_wallet(tx: Transaction, wallet: str) -> MicroUsd:
-    """What all that runs of a wallet costs in a month."""
+    """Returns the monthly price of all of a wallet's projects that are being billed."""
     row = await tx.one(_A_MONTH_OF_WALLET, wallet=wallet)
     return MicroUsd(row[0] if row else 0)
 
 
 async def open_interval(tx: Transaction, *, interval_id: str, project_id: str, at_ms: int) -> None:
-    """Begin billing a project. Raises UniqueViolation when it is being billed already."""
+    """Starts billing a project. Raises UniqueViolation when it is being billed already."""
     await tx.execute(_OPEN, id=interval_id, project_id=project_id, at_ms=at_ms)
 
 
 async def charge(tx: Transaction, charge: Charge) -> bool:
-    """Notes what was charged and up to when; False when another charge came between."""
+    """Records a charge; returns False when another charge was recorded meanwhile."""
     touched = await tx.execute(
         _CHARGE,
         interval_id=charge.interval.id,
@@ -138,16 +138,16 @@ async def charge(tx: Transaction, charge: Charge) -> bool:
     return touched == 1
 
 
-async def delay(tx: Transaction, *, all_but_serving: Collection[str], by_ms: int) -> None:
-    """Move open intervals later, except those of projects that these deployments serve."""
+async def delay(tx: Transaction, *, except_serving: Collection[str], by_ms: int) -> None:
+    """Moves open intervals later by `by_ms`, except where one of these deployments serves."""
     stood_still = [
         interval_id
         for interval_id, serving in await tx.all(_SERVING_OPEN)
-        if serving not in all_but_serving
+        if serving not in except_serving
     ]
     await tx.execute_many(_DELAY, [{"interval_id": each, "by_ms": by_ms} for each in stood_still])
 
 
 async def close(tx: Transaction, interval_id: str, *, at_ms: int) -> bool:
-    """End the interval; False when it had ended before."""
+    """Ends the interval; returns False when it had ended before."""
     return await tx.execute(_CLOSE, interval_id=interval_id, at_ms=at_ms) == 1

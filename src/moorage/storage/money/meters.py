@@ -1,4 +1,4 @@
-"""Queries over how far billed time has come, as each gateway noted it."""
+"""Queries over each gateway's last reading of billed time."""
 
 import msgspec
 from sqlalchemy import bindparam, case, select
@@ -8,7 +8,7 @@ from moorage.storage.schema import meters
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """Billed time at one moment of one run of the machine."""
+    """Billed time, and the monotonic time and boot of the machine when it was read."""
 
     billed_ms: int
     monotonic_ms: int
@@ -33,11 +33,11 @@ _NOTE = Statement(
 
 
 async def last(source: Source, gateway: str) -> Reading | None:
-    """The last reading of a gateway; of one that noted none, the furthest of any."""
+    """Returns a gateway's last reading, or, if it has none, the furthest of any gateway."""
     row = await source.one(_LAST, gateway=gateway)
     return Reading(*row) if row else None
 
 
 async def note(tx: Transaction, gateway: str, reading: Reading) -> None:
-    """Keeps a gateway's reading in place of its last."""
+    """Replaces a gateway's last reading."""
     await tx.execute(_NOTE, gateway=gateway, **msgspec.structs.asdict(reading))

@@ -74,7 +74,7 @@ _AWAITING_FINALITY = Statement(
         > tuple_(bindparam("after_block"), bindparam("after_tx"), bindparam("after_log")),
     )
     .order_by(*_PLACE)
-    .limit(bindparam("many"))
+    .limit(bindparam("limit"))
 )
 _USES = Statement(
     select(payment_uses.c.wallet, payment_uses.c.project_id, payment_uses.c.deployment_id).where(
@@ -88,35 +88,35 @@ _ADD_USE = Statement(
 
 
 async def sum_credited(source: Source, *, payer: str) -> MicroUsd:
-    """What the payer's payments brought that were credited, and neither taken back nor refunded."""
+    """Returns the sum of the payer's payments that are credited, less what was refunded."""
     row = await source.one(_SUM_CREDITED, payer=payer)
     return MicroUsd(row[0] if row else 0)
 
 
 async def of_transaction(source: Source, *, chain_id: int, tx_hash: str) -> list[Payment]:
-    """Every payment of this transaction that was ever claimed, in log order."""
+    """Returns every payment of this transaction that was ever claimed, in log order."""
     rows = await source.all(_OF_TRANSACTION, chain_id=chain_id, tx_hash=tx_hash)
     return [struct_of(Payment, row) for row in rows]
 
 
 async def one(source: Source, *, chain_id: int, tx_hash: str, log_index: int) -> Payment | None:
-    """The payment of this key, if it was ever claimed."""
+    """Returns the payment of this key, if it was ever claimed."""
     row = await source.one(_ONE, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index)
     return struct_of(Payment, row) if row else None
 
 
 async def add(tx: Transaction, payment: Payment) -> None:
-    """Claim a transfer. Raises UniqueViolation when it was claimed before."""
+    """Claims a transfer. Raises UniqueViolation when it was claimed before."""
     await tx.execute(_ADD, **msgspec.structs.asdict(payment))
 
 
 async def replace(tx: Transaction, payment: Payment) -> None:
-    """Write the row of a payment anew that was reversed and came back."""
+    """Replaces the row of a payment that was reversed and is on the chain again."""
     await tx.execute(_REPLACE, **msgspec.structs.asdict(payment))
 
 
 async def set_status(tx: Transaction, payment: Payment, status: PaymentStatus) -> bool:
-    """Move a payment on from the status it had; False when it was moved elsewhere meanwhile."""
+    """Changes a payment's status; returns False when it no longer has the status in `payment`."""
     touched = await tx.execute(
         _SET_STATUS,
         chain_id=payment.chain_id,
@@ -129,7 +129,7 @@ async def set_status(tx: Transaction, payment: Payment, status: PaymentStatus) -
 
 
 async def release(tx: Transaction, payment: Payment) -> bool:
-    """Mark a held payment as credited; False when it is not held any more."""
+    """Marks a held payment as credited; returns False when it is no longer held."""
     touched = await tx.execute(
         _RELEASE,
         chain_id=payment.chain_id,
@@ -140,12 +140,12 @@ async def release(tx: Transaction, payment: Payment) -> bool:
 
 
 async def held(db: Database) -> list[Payment]:
-    """Every payment that screening holds back, the longest held first."""
+    """Returns every payment that screening holds, the longest held first."""
     return [struct_of(Payment, row) for row in await db.all(_HELD)]
 
 
 async def set_finality(tx: Transaction, payment: Payment, finality: Finality) -> None:
-    """Note how sure it is by now, unless it lies in another block by now."""
+    """Sets a payment's finality, unless it is in another block now."""
     await tx.execute(
         _SET_FINALITY,
         chain_id=payment.chain_id,
@@ -157,11 +157,12 @@ async def set_finality(tx: Transaction, payment: Payment, finality: Finality) ->
 
 
 async def awaiting_finality(
-    db: Database, *, chain_id: int, safe: int, finalized: int, after: Payment | None, many: int
+    db: Database, *, chain_id: int, safe: int, finalized: int, after: Payment | None, limit: int
 ) -> list[Payment]:
-    """Payments of a chain to be looked at again, as these block numbers are safe and finalized.
+    """Returns payments of a chain to be checked again, as their block is now safe or finalized.
 
-    At most `many`, in the order of their places on the chain, from behind `after` on.
+    `safe` and `finalized` are the chain's latest such block numbers. At most `limit` payments are
+    returned, in the order of the chain, after the payment `after`.
     """
     rows = await db.all(
         _AWAITING_FINALITY,
@@ -171,7 +172,7 @@ async def awaiting_finality(
         after_block=after.block_number if after else -1,
         after_tx=after.tx_hash if after else "",
         after_log=after.log_index if after else -1,
-        many=many,
+        limit=limit,
     )
     return [struct_of(Payment, row) for row in rows]
 
@@ -179,9 +180,9 @@ async def awaiting_finality(
 async def uses_of(
     source: Source, *, chain_id: int, tx_hash: str
 ) -> dict[str, tuple[str | None, str | None]]:
-    """Project and deployment that this transaction paid for, by the wallet that used it.
+    """Returns the project and deployment that this transaction paid for, by wallet.
 
-    None and None: a top-up.
+    Both are None for a top-up.
     """
     rows = await source.all(_USES, chain_id=chain_id, tx_hash=tx_hash)
     return {wallet: (project_id, deployment_id) for wallet, project_id, deployment_id in rows}
@@ -196,7 +197,7 @@ async def add_use(
     project_id: str | None,
     deployment_id: str | None,
 ) -> None:
-    """Bind a transaction to what it paid for. Raises UniqueViolation when the wallet did before."""
+    """Records what a wallet's transaction paid for. Raises UniqueViolation if that is recorded."""
     await tx.execute(
         _ADD_USE,
         chain_id=chain_id,

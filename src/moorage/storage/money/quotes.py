@@ -38,28 +38,28 @@ _PURGE = Statement(delete(quotes).where(quotes.c.expires_at_ms <= bindparam("bef
 
 
 async def live(source: Source, *, wallet: str, unique_name: str, now_ms: int) -> list[Quote]:
-    """The wallet's unexpired quotes for this name, the one that lives longest first."""
+    """Returns the wallet's unexpired quotes for this name, the last to expire first."""
     rows = await source.all(_LIVE_FOR_WALLET, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
     return [Quote(*row) for row in rows]
 
 
 async def add(tx: Transaction, quote: Quote) -> None:
-    """Store a new quote."""
+    """Stores a new quote."""
     await tx.execute(_INSERT, **{name: getattr(quote, name) for name in Quote.__struct_fields__})
 
 
 async def receive(
     tx: Transaction, *, wallet: str, unique_name: str, amount: MicroUsd, now_ms: int
 ) -> None:
-    """Note what was paid towards the wallet's quotes for this name."""
+    """Adds `amount` to what the wallet's quotes for this name have received."""
     await tx.execute(_RECEIVE, of_wallet=wallet, of_name=unique_name, amount=amount, now_ms=now_ms)
 
 
 async def release(tx: Transaction, *, wallet: str, unique_name: str) -> None:
-    """Drop the wallet's quotes for this name: the project now holds it."""
+    """Deletes the wallet's quotes for this name, which its project now has."""
     await tx.execute(_RELEASE, wallet=wallet, unique_name=unique_name)
 
 
 async def purge(tx: Transaction, *, before_ms: int) -> int:
-    """Drop what expired before `before_ms`; gives how many."""
+    """Deletes quotes that expired by `before_ms`; returns how many."""
     return await tx.execute(_PURGE, before_ms=before_ms)

@@ -1,4 +1,4 @@
-"""Queries over the addresses that payments were ever asked to go to."""
+"""Queries over the addresses that were ever `pay_to`."""
 
 from sqlalchemy import bindparam, select
 
@@ -15,10 +15,10 @@ _ADD = Statement(
 
 
 async def known(source: Source) -> frozenset[str]:
-    """Every address that was ever `pay_to`."""
+    """Returns every address that was ever `pay_to`."""
     return frozenset(address for (address,) in await source.all(_KNOWN))
 
 
 async def add(tx: Transaction, address: str, *, since_ms: int) -> None:
-    """Note that payments are asked to go there, unless that is known."""
+    """Adds an address, unless it is known."""
     await tx.execute(_ADD, address=address, since_ms=since_ms)

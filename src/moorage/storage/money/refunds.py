@@ -59,30 +59,30 @@ _FAILED = Statement(
 async def of_payment(
     source: Source, *, chain_id: int, tx_hash: str, log_index: int
 ) -> list[Refund]:
-    """Every refund of a payment, failed ones too."""
+    """Returns every refund of a payment, failed ones too."""
     rows = await source.all(_OF_PAYMENT, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index)
     return [struct_of(Refund, row) for row in rows]
 
 
 async def to_follow(source: Source, *, chain_id: int) -> list[Refund]:
-    """The refunds of a chain whose outcome is open, or not final, the oldest first."""
+    """Returns the refunds of a chain without a final outcome, the oldest first."""
     return [struct_of(Refund, row) for row in await source.all(_TO_FOLLOW, chain_id=chain_id)]
 
 
 async def add(tx: Transaction, refund: Refund) -> None:
-    """Note a refund that is intended."""
+    """Stores a refund before it is sent."""
     await tx.execute(_ADD, **msgspec.structs.asdict(refund))
 
 
 async def sent(tx: Transaction, refund_id: str, *, refund_tx_hash: str) -> None:
-    """Note that its transaction is on its way."""
+    """Records that its transaction was sent."""
     await tx.execute(_SENT, refund_id=refund_id, new_tx_hash=refund_tx_hash)
 
 
 async def refunded(
     tx: Transaction, refund_id: str, *, refund_tx_hash: str, is_final: bool, now_ms: int
 ) -> None:
-    """Note that it is mined, and whether its block is safe."""
+    """Records that it is mined, and whether its block is safe."""
     await tx.execute(
         _REFUNDED,
         refund_id=refund_id,
@@ -93,10 +93,10 @@ async def refunded(
 
 
 async def reopen(tx: Transaction, refund_id: str) -> bool:
-    """Note that it is not mined any more; False when it was not mined."""
+    """Records that it is no longer mined; returns False when it was not."""
     return await tx.execute(_REOPEN, refund_id=refund_id) == 1
 
 
 async def failed(tx: Transaction, refund_id: str, *, now_ms: int) -> bool:
-    """End one that can't happen any more; False when it was ended elsewhere meanwhile."""
+    """Marks a refund that can no longer be paid as failed; returns False when it had ended."""
     return await tx.execute(_FAILED, refund_id=refund_id, now_ms=now_ms) == 1

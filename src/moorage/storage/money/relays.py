@@ -73,16 +73,16 @@ _REOPEN_NONCE = Statement(
 
 
 async def add(tx: Transaction, relayed: RelayTransaction) -> None:
-    """Store a signed transaction, before it is sent."""
+    """Stores a signed transaction, before it is sent."""
     await tx.execute(_ADD, **msgspec.structs.asdict(relayed))
 
 
 async def claim_nonce(
     tx: Transaction, *, chain_id: int, sender: str, min_: int, subject_id: str
 ) -> int:
-    """Claims, for a subject, the first nonce from `min_` on that is above all that were claimed.
+    """Claims the next nonce for a subject: above all claimed ones, and at least `min_`.
 
-    Another transaction that claims one of this sender's waits for the end of this one.
+    Other transactions that claim a nonce of this sender wait for the end of this one.
     """
     row = await tx.one(_HIGHEST, of_chain=chain_id, sender=sender)
     nonce = min_ if row is None or row[0] is None else max(min_, int(row[0]) + 1)
@@ -96,7 +96,7 @@ async def claim_nonce(
 async def take_nonce(
     tx: Transaction, *, chain_id: int, sender: str, nonce: int, subject_id: str
 ) -> bool:
-    """Claims this nonce for a subject; returns False when it is another's."""
+    """Claims this nonce for a subject; returns False when it is claimed already."""
     touched = await tx.execute(
         _TAKE_NONCE, chain_id=chain_id, sender=sender, nonce=nonce, subject_id=subject_id
     )
@@ -104,26 +104,26 @@ async def take_nonce(
 
 
 async def one(source: Source, *, chain_id: int, tx_hash: str) -> RelayTransaction | None:
-    """The transaction of this hash, if it is one of ours."""
+    """Returns the transaction of this hash, if it is one of ours."""
     row = await source.one(_ONE, of_chain=chain_id, of_hash=tx_hash)
     return struct_of(RelayTransaction, row) if row else None
 
 
 async def of_subject(source: Source, subject_id: str) -> list[RelayTransaction]:
-    """Every version ever signed for a subject, the newest last."""
+    """Returns every version ever signed for a subject, the newest last."""
     rows = await source.all(_OF_SUBJECT, subject_id=subject_id)
     return _in_order(rows)
 
 
 async def unmined(source: Source, *, chain_id: int, sender: str) -> list[RelayTransaction]:
-    """Every version that may be mined yet, by nonce, the newest last."""
+    """Returns every version that may still be mined, by nonce, the newest last."""
     return _in_order(await source.all(_UNMINED, of_chain=chain_id, sender=sender))
 
 
 async def reverted_since(
     source: Source, *, chain_id: int, sender: str, since_ms: int
 ) -> list[RelayTransaction]:
-    """Every transaction signed since then that was mined and did nothing."""
+    """Returns every transaction signed at or after `since_ms` that was reverted."""
     rows = await source.all(_REVERTED_SINCE, of_chain=chain_id, sender=sender, since_ms=since_ms)
     return _in_order(rows)
 
@@ -131,7 +131,7 @@ async def reverted_since(
 async def mined(
     tx: Transaction, relayed: RelayTransaction, *, succeeded: bool, block_number: int
 ) -> None:
-    """Note that this version was mined, so that the others of its nonce never will be."""
+    """Records that this version was mined, so that no other of its nonce will be."""
     status = RelayStatus.MINED if succeeded else RelayStatus.REVERTED
     await tx.execute(
         _SET_STATUS,
@@ -144,19 +144,19 @@ async def mined(
 
 
 async def replaced(tx: Transaction, relayed: RelayTransaction) -> None:
-    """Note that no version of this nonce can be mined any more: another transaction has it."""
+    """Records that another transaction has this nonce, so that no unmined version will be mined."""
     await tx.execute(
         _REPLACE, of_chain=relayed.chain_id, sender=relayed.sender, nonce=relayed.nonce
     )
 
 
 async def reopen(tx: Transaction, subject_id: str) -> None:
-    """Note that a subject's transaction may be mined again: its block is gone."""
+    """Records that a subject's transaction is not mined, as its block left the chain."""
     await tx.execute(_REOPEN_SUBJECT, of_subject=subject_id)
 
 
 async def reopen_nonce(tx: Transaction, *, chain_id: int, sender: str, nonce: int) -> bool:
-    """The same for whatever was signed with this nonce; False when nothing was."""
+    """Does the same for all versions of this nonce; returns False when there are none."""
     return await tx.execute(_REOPEN_NONCE, of_chain=chain_id, sender=sender, nonce=nonce) > 0
 
 

@@ -1,4 +1,4 @@
-"""Queries over authorizations that are being settled."""
+"""Queries over settlements: authorizations that the gateway turns into transactions."""
 
 import msgspec
 from sqlalchemy import bindparam, func, insert, literal_column, null, or_, select, update
@@ -71,10 +71,10 @@ _standing = payments.alias("standing")
 _REVERSED = Statement(
     select(payments.c.tx_hash, payments.c.payer)
     .where(
-        # As the partial index has it, which holds nearly nothing: a bound value would miss it.
+        # A literal: with a parameter, the small partial index would not be used.
         payments.c.status == literal_column(f"'{PaymentStatus.REVERSED}'"),
         payments.c.chain_id == bindparam("of_chain"),
-        # What moved to another log index leaves a reversed row behind, and stands.
+        # A payment that moved to another log index left a reversed row, but is still credited.
         ~select(_standing.c.log_index)
         .where(
             _standing.c.chain_id == payments.c.chain_id,
@@ -103,7 +103,7 @@ _REOPEN = Statement(
 async def one(
     source: Source, *, chain_id: int, token_address: str, payer: str, nonce: str
 ) -> Settlement | None:
-    """The settlement of this payer's nonce, if it was ever begun."""
+    """Returns the settlement of this payer's nonce, if there is one."""
     row = await source.one(
         _ONE, of_chain=chain_id, token_address=token_address, payer=payer, nonce=nonce
     )
@@ -111,52 +111,52 @@ async def one(
 
 
 async def add(tx: Transaction, settlement: Settlement) -> None:
-    """Store a new one. Raises UniqueViolation when this payer's nonce is being settled."""
+    """Stores a settlement. Raises UniqueViolation when there is one of this payer's nonce."""
     await tx.execute(_ADD, **msgspec.structs.asdict(settlement))
 
 
 async def is_unresolved(source: Source, *, payer: str) -> bool:
-    """Whether what became of one of this wallet's authorizations is not known yet."""
+    """Whether one of the payer's settlements has no known outcome yet."""
     return await source.one(_OF_PAYER, payer=payer) is not None
 
 
 async def at_stake(tx: Transaction, *, payer: str, since_ms: int) -> int:
-    """How many of this wallet's may cost gas for nothing, or have since then.
+    """Returns how many of the payer's settlements may waste gas, or have wasted it.
 
-    Those without a known outcome, and those that were mined and did nothing.
+    Those without a known outcome, and those made after `since_ms` whose transaction reverted.
     """
     row = await tx.one(_AT_STAKE, payer=payer, since_ms=since_ms)
     return int(row[0]) if row else 0
 
 
 async def unresolved(db: Database, *, chain_id: int, before_ms: int) -> list[Settlement]:
-    """Those begun up to `before_ms` whose outcome is not known yet, the oldest first."""
+    """Returns settlements made by `before_ms` without a known outcome, the oldest first."""
     rows = await db.all(_UNRESOLVED, of_chain=chain_id, before_ms=before_ms)
     return [struct_of(Settlement, row) for row in rows]
 
 
 async def count_unresolved(db: Database, *, chain_id: int) -> int:
-    """How many have no known outcome yet."""
+    """Returns how many settlements of a chain have no known outcome yet."""
     row = await db.one(_COUNT, of_chain=chain_id)
     return int(row[0]) if row else 0
 
 
 async def sent(tx: Transaction, settlement_id: str) -> None:
-    """Note that a node took its transaction."""
+    """Records that a node accepted its transaction."""
     await tx.execute(_SENT, of_id=settlement_id)
 
 
 async def settled(tx: Transaction, settlement_id: str, *, tx_hash: str, now_ms: int) -> bool:
-    """End it: what `tx_hash` moved is credited. False when it had ended before."""
+    """Records that `tx_hash` settled it and is credited; returns False when it had ended."""
     return await _end(tx, settlement_id, SettlementStatus.SETTLED, now_ms, tx_hash=tx_hash)
 
 
 async def failed(
     tx: Transaction, settlement_id: str, *, failure: str, now_ms: int, spent_by: str | None = None
 ) -> bool:
-    """End it: it moved no money and never will. False when it had ended before.
+    """Records that it moved no money and never will; returns False when it had ended.
 
-    `spent_by` is the transaction that used its nonce up for good, if one did.
+    `spent_by` is the transaction that used its nonce, if one did.
     """
     return await _end(
         tx, settlement_id, SettlementStatus.FAILED, now_ms, tx_hash=spent_by, failure=failure
@@ -164,9 +164,9 @@ async def failed(
 
 
 async def dropped(source: Source, *, chain_id: int) -> list[str]:
-    """The ids of those that settled, and of whose payer's payment nothing stands any more.
+    """Returns the ids of settled ones whose payment was reversed.
 
-    Its block is no longer part of the chain, and no other has it.
+    The payment's block left the chain, and no other block has it.
     """
     return [
         settlement_id
@@ -179,7 +179,7 @@ async def dropped(source: Source, *, chain_id: int) -> list[str]:
 
 
 async def reopen(tx: Transaction, settlement_id: str) -> None:
-    """Have one that was dropped from the chain settled again."""
+    """Marks a settlement whose payment left the chain as sent, so that it is settled again."""
     await tx.execute(_REOPEN, of_id=settlement_id)
 
 

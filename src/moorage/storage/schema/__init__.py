@@ -1,8 +1,8 @@
 """Every table, once, for SQLite and PostgreSQL alike.
 
-Times are Unix milliseconds (`_ms`). Money is micro-USD or a token's atomic units, the latter as
-decimal text: with 18 decimals, 64 bits are $9. Wallets, token addresses and hashes are lower-case
-hex with 0x. Status columns hold the values of the enums of their subject; a test compares them.
+Times are Unix milliseconds (`_ms`). Money is micro-USD, or a token's atomic units as decimal text,
+because with 18 decimals 64 bits hold no more than $9. Wallets, token addresses and hashes are
+lower-case hex with 0x. Status columns hold the values of their record's enum; a test compares them.
 """
 
 from moorage.storage.schema.apps import (

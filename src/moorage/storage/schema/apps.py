@@ -26,18 +26,19 @@ projects = Table(
     Column("display_name", Text, nullable=False),
     Column("description", Text, nullable=False),
     Column("status", Text, nullable=False),
-    # What a month costs and so what an hour burns; fixed when the project is made.
+    # The price of a month; fixed when the project is made.
     Column("monthly_price_micro_usd", BigInteger, nullable=False),
-    Column("serving_deployment_id", Text),  # the one its address leads to
+    Column("serving_deployment_id", Text),  # the deployment that its address is routed to
     Column("created_at_ms", BigInteger, nullable=False),
     Column("deleted_at_ms", BigInteger),
-    Column("suspended_at_ms", BigInteger),  # in billed time, see run_intervals; while it is
-    Column("blocked_reason", Text),  # why the operator has it suspended, while that is so
-    Column("asleep_since_ms", BigInteger),  # idle and stopped until its next request, while it is
-    Column("no_space_since_ms", BigInteger),  # suspended as the disk was nearly full, while it is
-    Column("down_since_ms", BigInteger),  # its app should run and does not, while that is so
+    # The next five are null except while the project is in that state.
+    Column("suspended_at_ms", BigInteger),  # in billed time, see run_intervals
+    Column("blocked_reason", Text),  # why the operator has it suspended
+    Column("asleep_since_ms", BigInteger),  # idle, and stopped until its next request
+    Column("no_space_since_ms", BigInteger),  # suspended because the disk was nearly full
+    Column("down_since_ms", BigInteger),  # its app should run and does not
     Column("health_path", Text, nullable=False, server_default="/"),
-    # The variables that the next deployment gets, sealed (storage/vault.py); "" is none.
+    # The variables of the next deployment, sealed (storage/vault.py); "" is none.
     Column("variables", Text, nullable=False, server_default=""),
     Column("volume", Boolean, nullable=False, server_default=false()),  # has a /data of its own
     one_of(
@@ -70,7 +71,7 @@ projects = Table(
 names = Table(
     "names",
     metadata,
-    # Whose a name is: a project's that has it, or a wallet's that was quoted a price for it.
+    # Which wallet a name belongs to: its project has it, or a quote holds it for the wallet.
     Column("unique_name", Text, primary_key=True),
     Column("wallet", Text, nullable=False),
     Column("held_until_ms", BigInteger),  # null while a project has it
@@ -96,7 +97,7 @@ deployments = Table(
     Column("copy_of", Text),
     Column("health_path", Text, nullable=False, server_default="/"),
     Column("variables", Text, nullable=False, server_default=""),  # sealed, as the project's
-    # When it ceased to serve: from then on it is drained, stopped, kept, and collected in the end.
+    # When it stopped serving: after that it is drained, stopped, kept, and deleted in the end.
     Column("superseded_at_ms", BigInteger),
     # Whether its built files are on the machine, so that it can be served again.
     Column("is_kept", Boolean, nullable=False, server_default=true()),
@@ -133,7 +134,7 @@ build_runs = Table(
     Column("monthly_price_micro_usd", BigInteger, nullable=False),  # of a month of building
     Column("started_at_ms", BigInteger, nullable=False),
     Column("ran_ms", BigInteger, nullable=False),
-    Column("billed_ms", BigInteger, nullable=False),  # of these, beyond the wallet's allowance
+    Column("billed_ms", BigInteger, nullable=False),  # the part beyond the wallet's allowance
     Column("charged_micro_usd", BigInteger, nullable=False),
     Index(None, "wallet"),
 )
@@ -141,16 +142,16 @@ build_runs = Table(
 domains = Table(
     "domains",
     metadata,
-    # A host name of its own for a project; led there once a DNS record has proved whose it is.
+    # A project's own host name; it is routed once a DNS record has proved who controls it.
     Column("host", Text, primary_key=True),
     Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
     Column("token", Text, nullable=False),  # what the TXT record must hold
     Column("status", Text, nullable=False),
-    Column("problem", Text, nullable=False, server_default=""),  # what the last look found
+    Column("problem", Text, nullable=False, server_default=""),  # what the last check found
     Column("created_at_ms", BigInteger, nullable=False),
     Column("verified_at_ms", BigInteger),
     Column("checked_at_ms", BigInteger),
-    Column("next_check_at_ms", BigInteger),  # none: not before somebody asks for it
+    Column("next_check_at_ms", BigInteger),  # null: only when its owner asks for a check
     one_of("status", "pending", "verified"),
     Index(None, "project_id"),
     Index(None, "next_check_at_ms"),
@@ -166,11 +167,11 @@ domains = Table(
 certificates = Table(
     "certificates",
     metadata,
-    # A host that the proxy may have a certificate made for.
+    # A host that the proxy may get a certificate for.
     Column("host", Text, primary_key=True),
-    Column("wallet", Text, nullable=False),  # whose project was there when it was new
+    Column("wallet", Text, nullable=False),  # owner of the host's project when it was first asked
     Column("first_at_ms", BigInteger, nullable=False),
-    Column("asked_at_ms", BigInteger, nullable=False),  # when the proxy last asked, to the day
+    Column("asked_at_ms", BigInteger, nullable=False),  # when the proxy last asked, within a day
     Index(None, "wallet", "first_at_ms"),
 )
 
@@ -197,8 +198,8 @@ usage = Table(
 usage_counters = Table(
     "usage_counters",
     metadata,
-    # What a running app's control group had counted when it was last added to `usage`, and what
-    # it used between the last two times; null before the second.
+    # The counters of a running app's control group when they were last added to `usage`, and what
+    # it used between the last two readings; null before the second.
     Column("deployment_id", Text, ForeignKey("deployments.id"), primary_key=True),
     Column("cpu_ms", BigInteger, nullable=False),
     Column("cpu_millis", BigInteger),  # thousandths of a core
@@ -208,18 +209,18 @@ usage_counters = Table(
 restarts = Table(
     "restarts",
     metadata,
-    # How an app stands that ended and was started again, until it has lasted.
+    # The restarts of an app that ended by itself, until it has run long enough.
     Column("deployment_id", Text, ForeignKey("deployments.id"), primary_key=True),
-    Column("last_ms", BigInteger, nullable=False),  # when it was started again last
+    Column("last_ms", BigInteger, nullable=False),  # when it was last restarted
     Column("history", Text, nullable=False),  # JSON, deploy.keeping.restarts.History
 )
 
 access_log_position = Table(
     "access_log_position",
     metadata,
-    # One row, of id 1: how far the proxy's access log has been added to `usage`.
+    # One row with the id 1: how far the proxy's access log has been added to `usage`.
     Column("id", Integer, primary_key=True),
-    Column("head", Text, nullable=False),  # tells the file
+    Column("head", Text, nullable=False),  # the file's beginning, which identifies it
     Column("offset", BigInteger, nullable=False),
 )
 
@@ -229,13 +230,13 @@ jobs = Table(
     Column("id", Text, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("subject_id", Text, nullable=False),
-    Column("wallet", Text, nullable=False, server_default=""),  # whose turn in the queue it takes
-    # Whether it builds until its step "built", for which places are few.
+    Column("wallet", Text, nullable=False, server_default=""),  # wallets take turns in the queue
+    # Whether it builds until its step "built"; few builds may run at once.
     Column("builds", Boolean, nullable=False, server_default=false()),
     Column("status", Text, nullable=False),
     Column("step", Text, nullable=False),  # the last one completed, "" before the first
     Column("attempts", Integer, nullable=False),
-    Column("fence", Integer, nullable=False),  # grows with each claim; writes of older ones fail
+    Column("fence", Integer, nullable=False),  # grows with each claim; older claims can't write
     Column("run_at_ms", BigInteger, nullable=False),
     Column("lease_until_ms", BigInteger, nullable=False),
     Column("holder", Text, nullable=False, server_default=""),  # the gateway that claimed it last
@@ -257,8 +258,8 @@ leases = Table(
 meters = Table(
     "meters",
     metadata,
-    # How far a gateway's billed time had come at its last tick, and when that was.
-    Column("gateway", Text, primary_key=True),  # its id; "" before they had one
+    # A gateway's billed time at its last tick, and when that was.
+    Column("gateway", Text, primary_key=True),  # its id; "" for rows older than ids
     Column("billed_ms", BigInteger, nullable=False),
     Column("monotonic_ms", BigInteger, nullable=False),  # since the machine was started
     Column("boot_id", Text, nullable=False),  # of that run of the machine
@@ -275,7 +276,7 @@ run_intervals = Table(
     Column("ended_at_ms", BigInteger),
     Column("charged_until_ms", BigInteger, nullable=False),
     Column("charged_micro_usd", BigInteger, nullable=False),
-    # The project's price when it began, for the audit; null for what began before this was.
+    # The project's price when it began, for the audit; null for rows older than this column.
     Column("monthly_price_micro_usd", BigInteger),
     Index(None, "ended_at_ms", "charged_until_ms"),  # which are due
     Index(

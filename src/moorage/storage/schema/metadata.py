@@ -1,4 +1,4 @@
-"""What all tables share: how constraints are named, and columns that hold an enum's values."""
+"""What all tables share: names of constraints, and checks of columns with an enum's values."""
 
 from sqlalchemy import CheckConstraint, MetaData
 

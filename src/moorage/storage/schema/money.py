@@ -19,12 +19,12 @@ wallets = Table(
     metadata,
     Column("address", Text, primary_key=True),
     # The cached sum of the wallet's ledger entries; changes only in the transaction of an entry.
-    # Below zero only after a payment was reversed that had been spent.
+    # Below zero only after the reversal of a payment that had been spent.
     Column("balance_micro_usd", BigInteger, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
-    # The last of the "credits run out in … hours" warnings given since there was enough.
+    # The last "credits run out in … hours" warning; null when there are enough credits.
     Column("warned_hours", Integer),
-    Column("blocked_reason", Text),  # why the operator has all of it suspended, while that is so
+    Column("blocked_reason", Text),  # why the operator has suspended it; null while it is not
 )
 
 postings = Table(
@@ -39,7 +39,7 @@ postings = Table(
 entries = Table(
     "entries",
     metadata,
-    # The order in which they were written; a row's own number in SQLite, a sequence elsewhere.
+    # The order in which entries were written: the rowid in SQLite, a sequence elsewhere.
     Column("place", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("posting_id", Text, ForeignKey("postings.id"), nullable=False),
     # "wallet:0x…", "held:0x…", "received:<chain_id>:<token>", "earned", "refunded"
@@ -52,7 +52,7 @@ entries = Table(
 payments = Table(
     "payments",
     metadata,
-    # What makes a transfer creditable once: this key, inserted in the crediting transaction.
+    # This key lets a transfer be credited only once: the crediting transaction inserts it.
     Column("chain_id", BigInteger, primary_key=True),
     Column("tx_hash", Text, primary_key=True),
     Column("log_index", Integer, primary_key=True),
@@ -65,13 +65,13 @@ payments = Table(
     Column("block_hash", Text, nullable=False),
     Column("claimed_at_ms", BigInteger, nullable=False),
     Column("status", Text, nullable=False, server_default="credited"),
-    # How sure it is that the block stays: looked at again at each step.
+    # How certain it is that the block stays; the payment is checked again at each step.
     Column("finality", Text, nullable=False, server_default="provisional"),
     # How often it was credited: once more after each reversal.
     Column("round", Integer, nullable=False, server_default="1"),
     Column("posting_id", Text, nullable=False, server_default=""),  # of its last credit
     Column("held_reason", Text),  # why screening refused it
-    # The address of ours that it went to; null for what was recorded before this was.
+    # The address of ours that it went to; null for rows older than this column.
     Column("recipient", Text),
     one_of("status", "credited", "held", "reversed", "refunded"),
     one_of("finality", "provisional", "safe", "finalized"),
@@ -89,7 +89,7 @@ payments = Table(
 recipients = Table(
     "recipients",
     metadata,
-    # Every address that was ever `pay_to`: whoever pays one of them is credited.
+    # Every address that was ever `pay_to`: a payment to any of them is credited.
     Column("address", Text, primary_key=True),
     Column("since_ms", BigInteger, nullable=False),  # when a gateway first started with it
 )
@@ -97,7 +97,7 @@ recipients = Table(
 payment_uses = Table(
     "payment_uses",
     metadata,
-    # What a transaction paid for, for each of those who paid in it: a deployment, or a top-up,
+    # What a transaction paid for, for each wallet that paid in it: a deployment, or a top-up,
     # which has no ids.
     Column("chain_id", BigInteger, primary_key=True),
     Column("tx_hash", Text, primary_key=True),
@@ -122,8 +122,8 @@ settlements = Table(
     Column("valid_before", Text, nullable=False),
     Column("nonce", Text, nullable=False),
     Column("signature", Text, nullable=False),
-    Column("from_block", BigInteger, nullable=False),  # unused there: its use is searched from here
-    Column("unique_name", Text),  # whose quote it was paid towards; none for a top-up
+    Column("from_block", BigInteger, nullable=False),  # its use is searched from this block on
+    Column("unique_name", Text),  # the name of the quote that it pays; null for a top-up
     Column("status", Text, nullable=False),
     Column("tx_hash", Text),  # the transaction that settled it, ours or another's
     Column("failure", Text),
@@ -139,13 +139,13 @@ settlements = Table(
 relay_transactions = Table(
     "relay_transactions",
     metadata,
-    # Every transaction the gateway signs, before it is sent. Several of one nonce: fee bumps.
+    # Every transaction the gateway signs, stored before it is sent. Fee bumps share a nonce.
     Column("chain_id", BigInteger, primary_key=True),
     Column("tx_hash", Text, primary_key=True),
     Column("sender", Text, nullable=False),
     Column("nonce", BigInteger, nullable=False),
     Column("subject_id", Text, nullable=False),  # of a settlement or a refund
-    Column("recipient", Text, nullable=False),  # with data and gas_limit: what each version does
+    Column("recipient", Text, nullable=False),  # as data and gas_limit, the same for each version
     Column("data", Text, nullable=False),
     Column("gas_limit", BigInteger, nullable=False),
     Column("max_fee_per_gas", Text, nullable=False),  # wei, decimal
@@ -163,7 +163,7 @@ relay_transactions = Table(
 relay_nonces = Table(
     "relay_nonces",
     metadata,
-    # Which settlement, refund or gap has a nonce of a key of the gateway's, for good.
+    # The settlement, refund or gap that a nonce of one of the gateway's keys is used for.
     Column("chain_id", BigInteger, primary_key=True),
     Column("sender", Text, primary_key=True),
     Column("nonce", BigInteger, primary_key=True),
@@ -173,7 +173,7 @@ relay_nonces = Table(
 refunds = Table(
     "refunds",
     metadata,
-    # Tokens sent back on chain; debited when intended, so that nothing is refunded twice.
+    # Tokens sent back on chain; debited before they are sent, so that nothing is refunded twice.
     Column("id", Text, primary_key=True),
     Column("chain_id", BigInteger, nullable=False),
     Column("tx_hash", Text, nullable=False),  # of the payment that is refunded, as is log_index
@@ -187,7 +187,7 @@ refunds = Table(
     Column("refund_tx_hash", Text),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),
-    # Whether the block of a refunded one is safe; until then it is looked at again.
+    # Whether the block of a mined refund is safe; until then it is checked again.
     Column("finality", Text, nullable=False, server_default="provisional"),
     one_of("status", "intended", "sent", "refunded", "failed"),
     one_of("finality", "provisional", "safe", "finalized"),
@@ -198,7 +198,7 @@ refunds = Table(
 watch_cursors = Table(
     "watch_cursors",
     metadata,
-    # Up to where a chain has been searched for transfers that nobody claimed, by each search.
+    # How far each search of a chain for unclaimed transfers has come.
     Column("chain_id", BigInteger, primary_key=True),
     Column("search", Text, primary_key=True),
     Column("block_number", BigInteger, nullable=False),
@@ -214,10 +214,10 @@ quotes = Table(
     Column("unique_name", Text, nullable=False),  # held for the wallet until the quote expires
     Column("months", Integer, nullable=False),
     Column("price_micro_usd", BigInteger, nullable=False),
-    Column("received_micro_usd", BigInteger, nullable=False),  # paid towards it, still short
+    Column("received_micro_usd", BigInteger, nullable=False),  # part payments of it so far
     Column("created_at_ms", BigInteger, nullable=False),
     Column("expires_at_ms", BigInteger, nullable=False),
-    # When its price was first promised, and what was paid when it was last prolonged.
+    # When its price was first promised, and what had been paid when it was last prolonged.
     Column("promised_at_ms", BigInteger, nullable=False, server_default="0"),
     Column("counted_micro_usd", BigInteger, nullable=False, server_default="0"),
     Index(None, "unique_name", "expires_at_ms"),

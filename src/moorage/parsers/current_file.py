@@ -10,7 +10,7 @@ _LENGTH_BYTES = 2
 _MAX_PATH_BYTES = 1024
 
 
-class SharedPlace:
+class CurrentFile:
     """The page, by a descriptor of memory that both processes have."""
 
     def __init__(self, descriptor: int) -> None:
