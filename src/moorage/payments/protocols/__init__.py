@@ -1,1 +1,1 @@
-"""How payment travels in HTTP's headers: transaction hash, x402 and MPP, read strictly."""
+"""Payment in HTTP headers: transaction hash, x402 and MPP, parsed strictly."""

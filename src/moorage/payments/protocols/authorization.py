@@ -1,4 +1,4 @@
-"""An EIP-3009 authorization as both protocols write it in JSON, read strictly."""
+"""Parses an EIP-3009 authorization in the JSON that both x402 and MPP use."""
 
 import re
 
@@ -28,9 +28,10 @@ class WrittenAuthorization(msgspec.Struct, frozen=True, rename="camel"):
 def read_authorization(
     written: WrittenAuthorization, *, signature: str, chain_id: int, token_address: str, field: str
 ) -> TransferAuthorization:
-    """What was written, for the token at `token_address`. Raises PaymentMalformed, naming `field`.
+    """Returns the authorization for the token at `token_address`. Raises PaymentMalformed.
 
-    A signature has 1 to MAX_SIGNATURE_BYTES bytes; whether it is the payer's isn't judged here.
+    The error names `field`. A signature has 1 to MAX_SIGNATURE_BYTES bytes; whether it is the
+    payer's isn't checked here.
     """
     try:
         return TransferAuthorization(
@@ -49,7 +50,7 @@ def read_authorization(
 
 
 def parse_uint256(text: str) -> int:
-    """A number written as a string of decimal digits, below 2**256. Raises ValueError."""
+    """Parses a string of decimal digits as a number below 2**256. Raises ValueError."""
     if _UINT256.fullmatch(text) is None or (value := int(text)) >= 2**256:
         raise ValueError("a uint256 is written in decimal digits")
     return value

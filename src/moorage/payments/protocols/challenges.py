@@ -1,4 +1,4 @@
-"""A demand as headers for clients that pay by protocol, and whether an answer fits the demand."""
+"""Writes a demand as challenge headers (MPP, x402), and checks the credentials that answer them."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
@@ -15,9 +15,9 @@ _SETTLED_TYPES = (CredentialType.AUTHORIZATION, CredentialType.HASH)
 
 
 class Challenges:
-    """Makes and checks this gateway's challenges; `secret` is what only it knows.
+    """Makes and checks this gateway's challenges; only the gateway knows `secret`.
 
-    `settles` says of a token whether an authorization of it would be settled right now.
+    `settles` tells whether an authorization of a token would be settled right now.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class Challenges:
         self._clock = clock
 
     def headers(self, demand: PaymentRequired, *, resource_url: str) -> Iterator[tuple[str, str]]:
-        """One challenge for each chain and token (MPP), and all that x402 clients can pay with.
+        """Yields an MPP challenge for each chain and token, and one x402 header with all options.
 
-        What can be authorized comes first, in the means that the client named if it can be: mppx
-        answers the first challenge, or none.
+        Tokens that can be paid by authorization come first, and of those the one that the client
+        named: mppx answers the first challenge, or none.
         """
         settled, sent = self._options(demand)
         for option, types in (
@@ -73,7 +73,7 @@ class Challenges:
             )
 
     def check(self, credential: mpp.Credential, *, wallet: str, body_digest: str) -> None:
-        """Raise ChallengeInvalid, ChallengeExpired, PayerMismatch or AuthorizationRefused."""
+        """Raises ChallengeInvalid, ChallengeExpired, PayerMismatch or AuthorizationRefused."""
         mpp.check_credential(
             credential,
             secret=self._secret,
@@ -84,7 +84,7 @@ class Challenges:
         )
 
     def _options(self, demand: PaymentRequired) -> tuple[list[PaymentOption], list[PaymentOption]]:
-        """What settles the demand: by authorization or hash, then by hash alone."""
+        """The options to pay: those by authorization or hash, then those by hash alone."""
         settled: list[PaymentOption] = []
         sent: list[PaymentOption] = []
         for chain, token in self._ordered[demand.means.chain.name, demand.means.token.name]:
@@ -97,7 +97,7 @@ class Challenges:
 def _ordered(
     chains: Collection[Chain],
 ) -> dict[tuple[str, str], list[tuple[Chain, Token]]]:
-    """For each means, by chain and token: all means, these first, then others of their chain."""
+    """Maps each chain and token, by name, to all: itself first, then others of its chain."""
     means = [(chain, token) for chain in chains for token in chain.tokens]
     return {
         (named.name, coin.name): sorted(

@@ -1,4 +1,4 @@
-"""A demand for payment: the 402 as a value, and the contract's body for it."""
+"""A demand for payment: the error behind a 402, and the contract's body for it."""
 
 import math
 from collections.abc import Iterable
@@ -34,23 +34,23 @@ class PaymentRequired(MoorageError):
         self.means = means
         self.expires_at_ms = expires_at_ms
         self.wallet = wallet
-        """Who is to pay: nobody else's authorization is taken."""
+        """The wallet that must pay; authorizations of others are refused."""
         self.body_digest = body_digest
-        """SHA-256 of the request's body, in hex: the body that the payment will be for."""
+        """SHA-256 of the request's body, in hex; the payment is bound to it."""
         self.warn_of_sharing = warn_of_sharing
         self.credited = credited
-        """What the payment that came with the request brought; it was short."""
+        """The credits of the payment that came with the request; it was too little."""
         self.because = because
         """What was wrong with the payment that came with the request."""
 
     @property
     def warning(self) -> str | None:
-        """The contract's warning of 1.2, when credits suffice but are shared."""
+        """The contract's warning (1.2), if credits suffice but are shared with other projects."""
         return sharing_warning(self.active_projects) if self.warn_of_sharing else None
 
 
 def sharing_warning(active_projects: int) -> str:
-    """The warning of 1.2 in the contract's words."""
+    """Returns the warning of 1.2 in the contract's words."""
     return (
         f"You have {active_projects} active project(s) sharing credits. "
         "Paying extends total runtime. To deploy using existing credits (will reduce other "
@@ -59,7 +59,7 @@ def sharing_warning(active_projects: int) -> str:
 
 
 def demand_body(demand: PaymentRequired, *, pay_to: str, chains: Iterable[Chain]) -> dict[str, Any]:
-    """The 402 body of 1.2; `amount_token` is in the token's atomic units."""
+    """Returns the 402 body of 1.2; `amount_token` is in the token's atomic units."""
     token = demand.means.token
     body: dict[str, Any] = {
         "error": demand.message,
@@ -84,7 +84,7 @@ def demand_body(demand: PaymentRequired, *, pay_to: str, chains: Iterable[Chain]
 
 
 def chain_body(chain: Chain) -> dict[str, Any]:
-    """A chain as `supported_chains` and `GET /agent/chains` show it."""
+    """Returns a chain as `supported_chains` and `GET /agent/chains` show it."""
     return {
         "chain": chain.name,
         "chain_id": chain.chain_id,

@@ -1,4 +1,4 @@
-"""What a request offers as payment, read from its headers."""
+"""Reads the payment of a request from its headers."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _CREDENTIAL = re.compile(r"(?:^|,)[ \t]*payment(?:[ \t]|$)", re.IGNORECASE)
 
 
 class PaymentWay(StrEnum):
-    """Which protocol the client pays by."""
+    """The protocol that a client pays by."""
 
     TX_HASH = "tx_hash"  # X-Payment-Tx (contract 1.3)
     MPP = "mpp"  # Authorization: Payment
@@ -28,44 +28,44 @@ class PaymentWay(StrEnum):
 
 
 class PaymentMeans(msgspec.Struct, frozen=True):
-    """The chain and token that a client pays, or would pay, with."""
+    """The chain and token that a client pays with, or would pay with."""
 
     chain: Chain
     token: Token
 
 
 class TransactionEvidence(msgspec.Struct, frozen=True):
-    """A transaction that is said to pay; `tx_hash` is normalised."""
+    """A transaction that the client says pays; `tx_hash` is normalised."""
 
     means: PaymentMeans
     tx_hash: str
-    credential: mpp.Credential | None = None  # what it answers a challenge with
-    stranger_at: str | None = None  # the client address that looking for it counts for, if any
+    credential: mpp.Credential | None = None  # if it answers a challenge
+    stranger_at: str | None = None  # the client's address, if its wallet never paid
 
     @property
     def way(self) -> PaymentWay:
-        """The protocol it came by."""
+        """The protocol that it was sent by."""
         return PaymentWay.TX_HASH if self.credential is None else PaymentWay.MPP
 
 
 class AuthorizationEvidence(msgspec.Struct, frozen=True):
-    """A signed permission to take the money; nothing has moved yet."""
+    """A signed authorization to take the money; no money has moved yet."""
 
     means: PaymentMeans
     authorization: TransferAuthorization
     credential: mpp.Credential | None = None
-    stranger_at: str | None = None  # as above
+    stranger_at: str | None = None  # the client's address, if its wallet never paid
 
     @property
     def worth(self) -> MicroUsd:
-        """What it would be credited with."""
+        """The credits that it would bring."""
         return credit_from_atomic_units(
             self.authorization.value, decimals=self.means.token.decimals
         )
 
     @property
     def way(self) -> PaymentWay:
-        """The protocol it came by."""
+        """The protocol that it was sent by."""
         return PaymentWay.X402 if self.credential is None else PaymentWay.MPP
 
 
@@ -73,7 +73,7 @@ Evidence = TransactionEvidence | AuthorizationEvidence
 
 
 def named_chain(name: str | None, chains: Mapping[str, Chain], *, field: str) -> Chain:
-    """The chain of that name, or the default one. Raises InvalidField, naming `field`."""
+    """Returns the chain of that name; None is the default. Raises InvalidField, naming `field`."""
     default = DEFAULT_CHAIN if DEFAULT_CHAIN in chains else next(iter(chains))
     chain = chains.get(default if name is None else name.strip().lower())
     if chain is None:
@@ -86,9 +86,9 @@ def _one_of(chains: Mapping[str, Chain]) -> str:
 
 
 def payment_means(headers: Mapping[str, str], chains: Mapping[str, Chain]) -> PaymentMeans:
-    """Chain and token named by X-Payment-Chain and X-Payment-Token, or the defaults (1.2).
+    """Returns the chain and token of X-Payment-Chain and X-Payment-Token, or the defaults (1.2).
 
-    Raises PaymentMalformed for a chain or token that this gateway does not take.
+    Raises PaymentMalformed for a chain or token that this gateway does not accept.
     """
     try:
         chain = named_chain(headers.get("x-payment-chain"), chains, field="X-Payment-Chain")
@@ -104,10 +104,10 @@ def payment_means(headers: Mapping[str, str], chains: Mapping[str, Chain]) -> Pa
 def offered_payment(
     headers: Mapping[str, str], means: PaymentMeans, chains: Mapping[str, Chain]
 ) -> Evidence | None:
-    """The payment that came with the request, if one did.
+    """Returns the payment that came with the request, if any.
 
     `means` are those that the headers name; a credential names its own. Raises PaymentMalformed,
-    also when two came at once.
+    also for more than one payment.
     """
     named = headers.get("x-payment-tx")
     credential = headers.get("authorization", "")

@@ -1,4 +1,4 @@
-"""JSON as payment headers carry it: in base64, bounded, and read strictly."""
+"""JSON in payment headers: encoded as base64, bounded in size, and parsed strictly."""
 
 import re
 from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
@@ -16,25 +16,26 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def canonical_json(value: object) -> bytes:
-    """`value` in RFC 8785's canonical form, if its strings are ASCII and its numbers safe integers.
+    """Returns `value` in RFC 8785's canonical form.
 
-    Members are then ordered alike by code points and by UTF-16 units, and no number needs a form.
+    Strings must be ASCII and numbers safe integers: sorting by code points then equals sorting by
+    UTF-16 units, and numbers need no special form.
     """
     return msgspec.json.encode(value, order="sorted")
 
 
 def encode_base64url(content: bytes) -> str:
-    """Base64url without padding (RFC 4648 §5)."""
+    """Encodes as base64url without padding (RFC 4648 §5)."""
     return urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
 
 
 def encode_base64(content: bytes) -> str:
-    """Base64 with padding (RFC 4648 §4)."""
+    """Encodes as base64 with padding (RFC 4648 §4)."""
     return b64encode(content).decode("ascii")
 
 
 def decode_base64url(text: str, body: type[_Body], *, field: str) -> _Body:
-    """The JSON in base64url without padding. Raises PaymentMalformed, naming `field`."""
+    """Decodes JSON from base64url without padding. Raises PaymentMalformed, naming `field`."""
     if len(text) > MAX_HEADER_BYTES or _BASE64URL.fullmatch(text) is None:
         raise PaymentMalformed(field, "must be base64url without padding, 16 KiB at most")
     try:
@@ -44,7 +45,7 @@ def decode_base64url(text: str, body: type[_Body], *, field: str) -> _Body:
 
 
 def decode_base64(text: str, body: type[_Body], *, field: str) -> _Body:
-    """The JSON in base64 with padding. Raises PaymentMalformed, naming `field`."""
+    """Decodes JSON from base64 with padding. Raises PaymentMalformed, naming `field`."""
     if len(text) > MAX_HEADER_BYTES:
         raise PaymentMalformed(field, "must be 16 KiB at most")
     try:

@@ -1,4 +1,4 @@
-"""x402 version 2, scheme `exact`, by EIP-3009: its three headers.
+"""The three headers of x402 version 2, scheme `exact`, with EIP-3009.
 
 Sources: x402 specification v2 §5, its HTTP transport, and its scheme `exact` on EVM.
 """
@@ -56,9 +56,9 @@ def payment_required_header(
     window_seconds: int,
     error: str,
 ) -> str:
-    """The value of PAYMENT-REQUIRED. Offers of tokens without EIP-3009 are left out.
+    """Returns the value of PAYMENT-REQUIRED. Options with tokens without EIP-3009 are left out.
 
-    `window_seconds`, at most MAX_WINDOW_SECONDS, is how long clients let an authorization be valid.
+    `window_seconds`, at most MAX_WINDOW_SECONDS, is how long clients make an authorization valid.
     Clients take the first of `options` that they can pay.
     """
     if not 0 < window_seconds <= MAX_WINDOW_SECONDS:
@@ -79,10 +79,10 @@ def payment_required_header(
 
 
 def parse_payment_signature(header: str) -> TransferAuthorization:
-    """The authorization in a value of PAYMENT-SIGNATURE. Raises PaymentMalformed.
+    """Parses the authorization in a value of PAYMENT-SIGNATURE. Raises PaymentMalformed.
 
-    Of the terms that the client says it accepted, only the token's place is taken; what is signed
-    says the rest, and is compared with what is demanded by whoever settles it.
+    Of the terms that the client accepted, only the chain and the token's address are read. The rest
+    is in the signed authorization, which is checked when it is settled.
     """
     written = decode_base64(header, _PaymentPayload, field=_FIELD)
     accepted = written.accepted
@@ -101,7 +101,7 @@ def parse_payment_signature(header: str) -> TransferAuthorization:
 
 
 def payment_response_header(*, tx_hash: str, chain_id: int, payer: str, amount: AtomicUnits) -> str:
-    """The value of PAYMENT-RESPONSE for a settled authorization (x402 v2 §5.3)."""
+    """Returns the value of PAYMENT-RESPONSE for a settled authorization (x402 v2 §5.3)."""
     response = {
         "success": True,
         "transaction": tx_hash,
@@ -112,9 +112,9 @@ def payment_response_header(*, tx_hash: str, chain_id: int, payer: str, amount: 
     return encode_base64(msgspec.json.encode(response))
 
 
-@lru_cache(maxsize=256)  # most demands are for one price and as long a window as there is
+@lru_cache(maxsize=256)  # most demands have the same price and the longest window
 def _payment_required(resource_url: str, accepts: bytes, error: str) -> str:
-    """The header; `accepts` are PaymentRequirements in JSON, without brackets."""
+    """Returns the header; `accepts` are PaymentRequirements in JSON, without brackets."""
     head = b'{"x402Version":2,"error":%b,"resource":{"url":%b},"accepts":[%b]}'
     quoted = msgspec.json.encode
     return encode_base64(head % (quoted(error), quoted(resource_url), accepts))
@@ -129,7 +129,7 @@ def _requirements(
     pay_to: str,
     window_seconds: int,
 ) -> bytes:
-    """One of PaymentRequirements in JSON."""
+    """Returns one PaymentRequirements object in JSON."""
     requirements = {
         "scheme": _SCHEME,
         "network": f"eip155:{chain_id}",

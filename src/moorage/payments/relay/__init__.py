@@ -1,1 +1,1 @@
-"""What the gateway sends to a chain itself: settlements and refunds, and their follow-up."""
+"""Transactions that the gateway itself sends: settlements and refunds, and their follow-up."""

@@ -1,4 +1,4 @@
-"""The account of a key of the gateway's, as one answer of a node shows it."""
+"""The chain account of one of the gateway's keys, as one answer of a node shows it."""
 
 from collections.abc import Sequence
 
@@ -17,19 +17,19 @@ PRICE_CALLS: tuple[Call, ...] = (
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """How far its transactions have come, and what gas costs."""
+    """The nonces and receipts of an account, and what gas costs."""
 
     mined: int  # nonces used up to the newest block
-    pending: int  # with those of transactions that wait
-    safe: int  # up to the safe block; 0 if the node knows none
+    pending: int  # the same, and those of pending transactions
+    safe: int  # nonces used up to the safe block; 0 if the node knows no safe block
     price: GasPrice
-    receipts: dict[str, Receipt]  # by hash, of those that are mined
+    receipts: dict[str, Receipt]  # of mined transactions, by hash
 
 
 async def read_account(
     client: RpcClient, sender: str, waiting: Sequence[RelayTransaction]
 ) -> Account:
-    """The account, and which of its transactions that wait are mined. Raises ChainUnavailable."""
+    """Reads the account, and which of `waiting` are mined. Raises ChainUnavailable."""
     counts = [("eth_getTransactionCount", [sender, at]) for at in ("latest", "pending", "safe")]
     looks = [("eth_getTransactionReceipt", [one.tx_hash]) for one in waiting]
     mined, pending, safe, block, tip, *receipts = await client.batch(

@@ -1,7 +1,7 @@
-"""Gas money that a relayer loses to transactions that did nothing, bounded by the day.
+"""Limits, for each day, the gas that a relayer loses to reverted transactions.
 
-A simulation shows what a call does now, not what it will: who pays nothing for it can have it do
-nothing.
+A simulation shows what a call does now, not what it will do when it is mined. A payer, whom a
+reverted transaction costs nothing, can make it revert.
 """
 
 from collections.abc import Iterable
@@ -19,9 +19,10 @@ _LOST_TODAY = "too much gas was lost today to authorizations that did nothing"
 
 
 class GasLosses:
-    """What one key lost on one chain since midnight, UTC, as far as it can be at most.
+    """What one key lost at most on one chain since midnight, UTC.
 
-    Contract wallets, whose code decides, have half of `max_wei`, and `contract_gas` for one call.
+    Contract wallets, whose own code decides whether a call reverts, may cost half of `max_wei`, and
+    `contract_gas` for one call.
     """
 
     def __init__(
@@ -36,11 +37,11 @@ class GasLosses:
 
     @property
     def exceeded(self) -> bool:
-        """Whether nothing more may be lost today, as of the last look."""
+        """Whether the day's limit was reached at the last `look`."""
         return self._lost_wei >= self._max_wei
 
     async def look(self, source: Source) -> int:
-        """Wei that were lost today."""
+        """Returns the wei lost today, and remembers it for `exceeded`."""
         now_ms = self._clock.now_ms()
         reverted = await relays.reverted_since(
             source,
@@ -55,9 +56,9 @@ class GasLosses:
     async def refusal(
         self, tx: Transaction, *, gas: int, fee_wei: int, of_contract: bool
     ) -> str | None:
-        """Why a call of so much gas is not begun; part of a sentence.
+        """Returns why a call of so much gas must not be sent, as part of a sentence, or None.
 
-        Those of contract wallets that are under way count as lost.
+        Calls of contract wallets that are not mined yet count as lost.
         """
         lost = await self.look(tx)
         if not of_contract:
@@ -71,10 +72,10 @@ class GasLosses:
 
 
 def _max_cost_wei(relayed: RelayTransaction) -> int:
-    """What it may have cost."""
+    """The most that a transaction may have cost."""
     return relayed.gas_limit * int(relayed.max_fee_per_gas)
 
 
 def _last_versions(relayed: Iterable[RelayTransaction]) -> Iterable[RelayTransaction]:
-    """Of each nonce the last, as one of them is mined."""
+    """The last version of each nonce, as only one version is mined."""
     return {one.nonce: one for one in relayed}.values()

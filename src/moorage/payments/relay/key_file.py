@@ -1,4 +1,4 @@
-"""The file with a private key of the gateway's."""
+"""Reads a private key of the gateway from its file."""
 
 import os
 import stat
@@ -7,14 +7,14 @@ from pathlib import Path
 from moorage.chains.signing import SigningKey
 from moorage.errors import ConfigurationInvalid
 
-_MAX_KEY_FILE_BYTES = 256  # bytes: a key, 0x and a line's end take 67
+_MAX_KEY_FILE_BYTES = 256  # a key, 0x and a line end take 67
 
 
 def key_in(path: Path, *, option: str) -> SigningKey:
-    """The key in a file that `option` names.
+    """Returns the key in a file that the setting `option` names.
 
-    Raises ConfigurationInvalid for a file that others may read, or that holds no key. What it
-    holds is never part of the message.
+    Raises ConfigurationInvalid for a file that others may read, or that contains no key. The file's
+    content is never part of the message.
     """
     try:
         with path.open("rb") as file:

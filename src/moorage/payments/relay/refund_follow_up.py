@@ -1,8 +1,9 @@
-"""Refunds seen to their end: sent again while they are not mined, or not any more.
+"""Follows refunds to their end: sends them again while they are not mined, or no longer are.
 
-It needs no key, as what was signed is kept: the gateway does it by itself, and the operator's
-command with a key that can also offer more for what is stuck. What is `refunded` is looked at again
-until its block is `safe`; what can't happen any more is undone when every node says so.
+It needs no key, as signed transactions are stored. The gateway runs it; so does the operator's
+command, which has a key and can also raise the fees of a stuck transaction. A `refunded` refund is
+checked again until its block is `safe`. One that can no longer be mined is undone when every node
+says so.
 """
 
 from collections.abc import Sequence
@@ -28,15 +29,15 @@ log = structlog.get_logger()
 
 
 class _Outcome(Enum):
-    PAID = auto()  # one version is mined, and pays it back
-    USELESS = auto()  # one version is mined, and does not
-    REPLACED = auto()  # none can be mined any more: another transaction has the nonce, for good
-    WAITS = auto()  # none is mined, and none has the nonce
-    UNKNOWN = auto()  # the nonce is used, but not for good
+    PAID = auto()  # one version is mined, and pays the refund
+    USELESS = auto()  # one version is mined, and does not pay it
+    REPLACED = auto()  # none can be mined: a safe block has another transaction with the nonce
+    WAITS = auto()  # no version is mined, and the nonce is not used
+    UNKNOWN = auto()  # another transaction used the nonce, in a block that is not safe yet
 
 
 class _View(msgspec.Struct, frozen=True, kw_only=True):
-    """What one answer shows of a refund's transactions."""
+    """A refund's transactions, as one answer shows them."""
 
     outcome: _Outcome
     mined: tuple[RelayTransaction, Receipt] | None = None
@@ -51,7 +52,7 @@ class RefundFollowUp:
         self._clock = clock
 
     async def resume(self) -> None:
-        """Look once after every refund that is not final. Raises DatabaseUnavailable."""
+        """Checks every refund that is not final once. Raises DatabaseUnavailable."""
         for refund in await refunds.to_follow(self._db, chain_id=self._client.chain.chain_id):
             try:
                 await self.look(refund)
@@ -59,12 +60,12 @@ class RefundFollowUp:
                 log.warning("refund waits", refund=refund.id, error=silence.message)
 
     async def look(self, refund: Refund) -> RefundStatus:
-        """Look what became of a refund, and send it again unless it is mined.
+        """Checks a refund, and sends it again unless it is mined; returns its status.
 
         Raises ChainUnavailable, DatabaseUnavailable.
         """
         versions = await relays.of_subject(self._db, refund.id)
-        if not versions:  # it was never signed, so nothing can become of it
+        if not versions:  # never signed, so it can't be mined
             return refund.status
         answers = await self._client.batch(_calls(versions))
         view = self._view(refund, versions, answers)
@@ -101,7 +102,7 @@ class RefundFollowUp:
     async def _paid(
         self, refund: Refund, version: RelayTransaction, receipt: Receipt
     ) -> RefundStatus:
-        """Note that it is mined; final once its block is safe."""
+        """Records that the refund is mined, once it is deep enough; final if its block is safe."""
         number = receipt.block_number
         safe = await is_safe(self._client, number=number, block_hash=receipt.block_hash)
         if not safe and await self._depth(number) < self._client.chain.confirmations:
@@ -123,7 +124,7 @@ class RefundFollowUp:
     async def _send_again(
         self, refund: Refund, versions: Sequence[RelayTransaction]
     ) -> RefundStatus:
-        """Every node is sent every version: whichever is mined pays it back."""
+        """Sends every version to every node; whichever is mined pays the refund."""
         async with self._db.transaction(durable=True) as tx:
             await relays.reopen(tx, refund.id)
             dropped = await refunds.reopen(tx, refund.id)
@@ -136,7 +137,7 @@ class RefundFollowUp:
     async def _fail_if_sure(
         self, refund: Refund, versions: Sequence[RelayTransaction], view: _View
     ) -> RefundStatus:
-        """Undo the debit, if what was seen is safe and every node that answers says the same."""
+        """Undoes the debit, if `view` is of a safe block and every node that answers agrees."""
         if view.mined is not None:
             _, receipt = view.mined
             number, block_hash = receipt.block_number, receipt.block_hash
@@ -166,6 +167,6 @@ class RefundFollowUp:
 
 
 def _calls(versions: Sequence[RelayTransaction]) -> list[Call]:
-    """How many nonces the sender has used, newest and safe, and each version's receipt."""
+    """Asks for the sender's used nonces, newest and safe, and for each version's receipt."""
     counts = [("eth_getTransactionCount", [versions[-1].sender, at]) for at in ("latest", "safe")]
     return [*counts, *(("eth_getTransactionReceipt", [each.tx_hash]) for each in versions)]

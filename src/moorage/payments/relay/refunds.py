@@ -1,8 +1,8 @@
-"""Refunds: tokens of a payment go back to who paid, from a key of the operator's, once.
+"""Refunds: send the tokens of a payment back to its payer once, from a key of the operator.
 
-Debit, intent and signed transaction are stored by one transaction of the database before anything
-is sent. From then on the refund has one nonce, so that it is paid once whatever happens; its
-outcome is read from the chain. What can't happen any more is undone by a compensating entry.
+One database transaction stores the debit, the refund and the signed transaction before anything is
+sent. From then on the refund has one nonce, so that it can't be paid twice. Its outcome is read
+from the chain. A refund that can no longer be mined is undone by a compensating entry.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _GIVEN_BACK = (PaymentStatus.CREDITED, PaymentStatus.HELD)
 
 
 class Refunds:
-    """Sends payments of one chain back with the key of `relayer`, whose address is `sender`.
+    """Sends payments on one chain back, with the key of `relayer`, whose address is `sender`.
 
     `recipients` are the addresses that payments went to.
     """
@@ -58,11 +58,11 @@ class Refunds:
         self._follow_up = RefundFollowUp(db=db, client=client, clock=clock)
 
     async def begin(self, payment: Payment, *, amount: AtomicUnits | None, reason: str) -> Refund:
-        """Send `amount` of a payment back, or all that is left of it, to who made it.
+        """Sends `amount` of a payment back to its payer; None sends all that is left of it.
 
-        Raises RefundRefused, with nothing sent: for more than is left of the payment or its payer
-        has credits for, a payment whose block is not safe yet, and what the token refuses. Raises
-        ChainUnavailable when nothing was sent either.
+        Raises RefundRefused, with nothing sent, for more than is left of the payment, more than the
+        payer has credits for, a payment whose block is not safe yet, and a transfer that the token
+        refuses. Raises ChainUnavailable, also with nothing sent.
         """
         token = self._token(payment)
         earlier = await self._earlier(self._db, payment)
@@ -79,7 +79,7 @@ class Refunds:
             nonce = await self._relayer.claim_nonce(tx, prepared, subject_id=refund.id)
             relayed = await self._relayer.sign(tx, prepared, nonce=nonce, subject_id=refund.id)
         failpoint("refund_signed")
-        # From here on it is on its way, whatever fails: `follow` finds out.
+        # From here on the refund may be mined, even if sending fails: `follow` finds out.
         with contextlib.suppress(ChainUnavailable, DatabaseUnavailable):
             await self._relayer.send(relayed)
             async with self._db.transaction(durable=True) as tx:
@@ -88,9 +88,9 @@ class Refunds:
         return refund
 
     async def follow(self, refund: Refund) -> RefundStatus:
-        """Look what became of a refund; send it again, or offer more, if it is not mined.
+        """Checks a refund, and sends it again or with higher fees if it is not mined.
 
-        Raises ChainUnavailable; RefundRefused when another key has signed it.
+        Raises ChainUnavailable; RefundRefused if another key signed it.
         """
         versions = await relays.of_subject(self._db, refund.id)
         if any(version.sender != self._sender for version in versions):
@@ -103,7 +103,7 @@ class Refunds:
     async def _intend(
         self, tx: Transaction, seen: Payment, token: Token, *, amount: AtomicUnits, reason: str
     ) -> Refund:
-        """Debit the payer and note the refund; all that two operators at once may differ in."""
+        """Debits the payer and stores the refund, after checking again what may have changed."""
         payment = await _paid(tx, seen)
         if payment is None or msgspec.structs.replace(payment, finality=seen.finality) != seen:
             raise RefundRefused("The payment has just changed. Look at it, and try again.")
@@ -139,7 +139,7 @@ class Refunds:
         return refund
 
     async def _require_safe(self, payment: Payment) -> None:
-        """Raise RefundRefused unless the chain bears the payment out in a block that stays."""
+        """Raises RefundRefused unless the chain confirms the payment in a safe block."""
         if payment.status not in _GIVEN_BACK:
             raise RefundRefused(f"The payment is {payment.status} already.")
         heads = await read_heads(self._client)
@@ -180,14 +180,14 @@ class Refunds:
 
 
 def left_of(payment: Payment, earlier: Iterable[Refund]) -> AtomicUnits:
-    """What may still go back of a payment, its payer's balance aside."""
+    """Returns what of a payment was not sent back yet, regardless of its payer's balance."""
     return AtomicUnits(payment.amount - sum(item.amount for item in _standing(earlier)))
 
 
 def _require_left(
     payment: Payment, earlier: Iterable[Refund], amount: AtomicUnits, token: Token
 ) -> None:
-    """Raise RefundRefused unless so much may go back of a payment, its payer's balance aside."""
+    """Raises RefundRefused unless `amount` of the payment may be sent back."""
     left = left_of(payment, earlier)
     if left <= 0 or amount <= 0:
         raise RefundRefused("There is nothing left of it to send back, or nothing was asked for.")
@@ -201,10 +201,10 @@ def _require_left(
 def debit_of(
     payment: Payment, earlier: Sequence[Refund], amount: AtomicUnits, *, decimals: int
 ) -> MicroUsd:
-    """What sending `amount` back takes from the payer's credits.
+    """Returns the credits that sending `amount` back takes from the payer.
 
-    What stays is rounded down, as what came was: all of a payment sent back in parts takes exactly
-    what it brought.
+    The rest's worth is rounded down, as the payment's was. So parts that add up to the payment take
+    exactly the credits that it brought.
     """
     stays = AtomicUnits(left_of(payment, earlier) - amount)
     taken = sum(item.debited_micro_usd for item in _standing(earlier))

@@ -1,4 +1,4 @@
-"""Versions of a transaction that the gateway signed: same call, same nonce, other fees."""
+"""Versions of a transaction that the gateway signed: same call and nonce, different fees."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -10,17 +10,17 @@ from moorage.records.relay_transaction import RelayTransaction
 
 
 def by_nonce(waiting: Iterable[RelayTransaction]) -> list[tuple[int, list[RelayTransaction]]]:
-    """Versions by their nonce, ascending, as they come; the newest version last."""
+    """Groups versions by nonce; expects them in ascending order, the newest version last."""
     return [(nonce, list(versions)) for nonce, versions in groupby(waiting, attrgetter("nonce"))]
 
 
 def fees_of(relayed: RelayTransaction) -> Fees:
-    """What it offers."""
+    """The fees that a version offers."""
     return Fees(int(relayed.max_fee_per_gas), int(relayed.max_priority_fee_per_gas))
 
 
 def with_fees(relayed: RelayTransaction, fees: Fees) -> ChainTransaction:
-    """The same transaction, with_fees other fees."""
+    """The same transaction with other fees."""
     return ChainTransaction(
         chain_id=relayed.chain_id,
         nonce=relayed.nonce,

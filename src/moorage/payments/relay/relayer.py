@@ -1,7 +1,7 @@
-"""The relayer: sends transactions of one of the gateway's own keys, and sees them mined.
+"""The relayer: sends transactions of one of the gateway's keys until they are mined.
 
-Each is stored before it is sent, and every version of it is kept: whatever a node says, or fails
-to say, its outcome is read from the chain. A nonce belongs to one subject for good.
+Each version of a transaction is stored before it is sent, and is kept. The outcome is always read
+from the chain, not from a node's answer to sending. A nonce belongs to one subject for good.
 """
 
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ GWEI = 10**9
 
 _TOO_DEAR = "gas costs more right now than this gateway pays"
 _NO_GAS = "this gateway has run out of gas to settle it with"
-_STUCK_MS = 30_000  # not mined for so long: offer more
-_MAX_AT_ONCE = 50  # nonces looked after in one round trip
-_MAX_FILLED = 16  # nonces filled in one look
+_STUCK_MS = 30_000  # the fees are raised if a transaction is not mined for this long
+_MAX_AT_ONCE = 50  # nonces checked in one round trip
+_MAX_FILLED = 16  # gaps between nonces filled at a time
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,24 +40,24 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     gas: int  # of one transaction
     fee_wei: int  # for one gas
-    reserve_wei: int  # with less left, it begins nothing new
-    reverted_wei: int = 0  # of a day, for what did nothing; half of it for contract wallets
+    reserve_wei: int  # with less left, no new authorizations are offered
+    reverted_wei: int = 0  # a day, for reverted transactions; half of it for contract wallets
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that was simulated at the pending block and can be signed, or why it can't."""
+    """A call that was simulated at the pending block, and can be signed unless it was refused."""
 
     recipient: str
     data: str
     gas_limit: int
     fees: Fees
     nonce: int  # the first that no transaction known to the node has
-    block_number: int  # the newest block then
-    refusal: str | None  # part of a sentence for the payer; then the rest is not to be used
+    block_number: int  # the newest block at that time
+    refusal: str | None  # why not, as part of a sentence for the payer; then ignore the rest
 
 
 class Relayer:
-    """Sends for one key on one chain. Others may use the key as well: nonces may move on."""
+    """Sends for one key on one chain. Others may use the same key, and so its nonces."""
 
     def __init__(
         self, *, db: Database, client: RpcClient, key: SigningKey, limits: Limits, clock: Clock
@@ -80,17 +80,14 @@ class Relayer:
 
     @property
     def solvent(self) -> bool:
-        """Whether it had gas enough, when it was last looked at, to begin something new.
-
-        And has lost no more today than it may.
-        """
+        """Whether it last had enough gas to begin something new, and is within the day's loss."""
         rich = self._balance_wei >= self._limits.reserve_wei
         return rich and not self._losses.exceeded
 
     async def refusal_for(
         self, tx: Transaction, prepared: Prepared, *, of_contract: bool
     ) -> str | None:
-        """Why what was prepared is not sent, for what it may lose; part of a sentence."""
+        """Returns why the gas that a call may lose is too much, as part of a sentence, or None."""
         fee_wei = prepared.fees.max_fee_per_gas
         return await self._losses.refusal(
             tx, gas=prepared.gas_limit, fee_wei=fee_wei, of_contract=of_contract
@@ -99,12 +96,12 @@ class Relayer:
     async def prepare(
         self, recipient: str, data: str, *others: Call
     ) -> tuple[Prepared, Sequence[Any]]:
-        """Simulate a call of `recipient` and price it; gives also the answers to `others`.
+        """Simulates a call of `recipient` and prices it; returns also the answers to `others`.
 
         One round trip. Raises ChainUnavailable.
         """
         sender = self._key.address
-        # A call that could tell a simulation by its price would do something else when it is mined.
+        # With real fees: without them, a contract could tell a simulation from a transaction.
         offer = self._offer()
         gas, nonce, balance, block, tip, *answers = await self._client.batch(
             [
@@ -141,14 +138,14 @@ class Relayer:
         return msgspec.structs.replace(prepared, refusal=reason or self._refusal(prepared)), answers
 
     def _offer(self) -> dict[str, str]:
-        """The fees of a simulation: the tip as it was last, and what the balance bears."""
+        """The fees of a simulation: the last known tip, and what the balance can pay."""
         bearable = min(self._limits.fee_wei, self._balance_wei // self._limits.gas)
         if self._tip is None or bearable < self._tip:
             return {}
         return {"maxFeePerGas": hex(bearable), "maxPriorityFeePerGas": hex(self._tip)}
 
     def _too_dear(self, price: GasPrice, gas: object) -> str | None:
-        """Why a node may have refused to simulate with those fees; raises what is none of it."""
+        """Returns why a node refused to simulate with those fees; raises any other error."""
         if not isinstance(gas, RpcError):
             return None
         if price.fees(max_=self._limits.fee_wei) is None:
@@ -167,9 +164,10 @@ class Relayer:
         return None
 
     async def claim_nonce(self, tx: Transaction, prepared: Prepared, *, subject_id: str) -> int:
-        """A nonce for what was prepared; other transactions wait for one until this one ends.
+        """Claims a nonce for a prepared call, and a lock on nonces until `tx` ends.
 
-        So what is decided in between, such as how much may be lost, no other decides meanwhile.
+        So whatever `tx` decides after this, such as how much may be lost, is decided by one at a
+        time.
         """
         return await relays.claim_nonce(
             tx,
@@ -182,7 +180,7 @@ class Relayer:
     async def sign(
         self, tx: Transaction, prepared: Prepared, *, nonce: int, subject_id: str
     ) -> RelayTransaction:
-        """Signs what was prepared, with a nonce that was claimed for it, and stores it."""
+        """Signs a prepared call, with a nonce that was claimed for it, and stores it."""
         return await self._sign(
             tx,
             ChainTransaction(
@@ -198,15 +196,15 @@ class Relayer:
         )
 
     async def send(self, relayed: RelayTransaction) -> None:
-        """Have a node take it, once it is stored. What a node says against it proves nothing.
+        """Sends a stored transaction to a node. A refusal by the node proves nothing.
 
-        Raises ChainUnavailable when none answers; it may have been sent all the same.
+        Raises ChainUnavailable when no node answers; even then it may have been sent.
         """
         (answer,) = await self._client.batch([_sending(relayed)])
         self._log_refusal(relayed, answer)
 
     async def tend(self) -> None:
-        """Note what was mined, send again what was not, and offer more for what is stuck.
+        """Records what was mined, sends the rest again, and raises the fees of what is stuck.
 
         Raises ChainUnavailable, DatabaseUnavailable.
         """
@@ -232,7 +230,7 @@ class Relayer:
             await self._send_to_every_node(await self._to_be_sent(unsent, account))
 
     async def check_balance(self) -> None:
-        """Look how much gas is left, and was lost today.
+        """Reads how much gas is left, and how much was lost today.
 
         Raises ChainUnavailable, DatabaseUnavailable.
         """
@@ -268,7 +266,7 @@ class Relayer:
             )
 
     async def _note_replaced(self, relayed: RelayTransaction) -> None:
-        """Somebody else's transaction has the nonce, in a block that stays."""
+        """Records that another transaction has the nonce, in a safe block."""
         log.warning("nonce used elsewhere", chain=self._client.chain.name, nonce=relayed.nonce)
         async with self._db.transaction(durable=False) as tx:
             await relays.replaced(tx, relayed)
@@ -276,7 +274,7 @@ class Relayer:
     async def _to_be_sent(
         self, unsent: Sequence[Sequence[RelayTransaction]], account: Account
     ) -> Sequence[RelayTransaction]:
-        """What nodes are to be sent, by nonce, for these that wait."""
+        """Returns what to send for the transactions that wait, in order of nonce."""
         missing = range(account.pending, unsent[0][0].nonce)[:_MAX_FILLED]
         if missing and self._has_waited(unsent[0][0]):
             fillers = await self._fillers(missing, account.price)
@@ -289,7 +287,7 @@ class Relayer:
     async def _latest_version(
         self, versions: Sequence[RelayTransaction], price: GasPrice
     ) -> RelayTransaction:
-        """The version to send: a new one that offers more, if the last has waited long enough."""
+        """Returns the version to send: one with higher fees, if the last has waited too long."""
         newest = versions[-1]
         if not self._has_waited(newest):
             return newest
@@ -302,9 +300,10 @@ class Relayer:
             return await self._sign(tx, with_fees(newest, fees), newest.subject_id)
 
     async def _fillers(self, missing: Sequence[int], price: GasPrice) -> Sequence[RelayTransaction]:
-        """Transactions for nonces that nothing has, so that what has the next ones can be mined.
+        """Returns transactions for unused nonces, so that those with later nonces can be mined.
 
-        That is so when a node counted too many once, or has forgotten what was reorganised away.
+        Such gaps arise when a node reported too high a nonce, or forgot a transaction that a
+        reorganisation removed.
         """
         fees = price.fees(max_=self._limits.fee_wei)
         if fees is None:
@@ -318,7 +317,7 @@ class Relayer:
                 ) or not await relays.take_nonce(
                     tx, chain_id=self._chain_id, sender=sender, nonce=nonce, subject_id=gap
                 ):
-                    continue  # the next look sends what has it
+                    continue  # the next `tend` sends the transaction that has this nonce
                 call = Prepared(
                     recipient=sender,
                     data="0x",
@@ -355,13 +354,13 @@ class Relayer:
         return relayed
 
     async def _send_to_every_node(self, unsent: Sequence[RelayTransaction]) -> None:
-        """One node may say that it knows a transaction and never pass it on."""
+        """Sends to every node, as one may accept a transaction and never pass it on."""
         for view in await self._client.each([_sending(relayed) for relayed in unsent]):
             for relayed, answer in zip(unsent, view, strict=True):
                 self._log_refusal(relayed, answer)
 
     def _log_refusal(self, relayed: RelayTransaction, answer: object) -> None:
-        """What a node says against a transaction, such as that it is known already."""
+        """Logs a node's refusal of a transaction, for example because the node has it already."""
         if isinstance(answer, RpcError):
             log.info(
                 "node refuses a transaction",
@@ -377,5 +376,5 @@ def _sending(relayed: RelayTransaction) -> Call:
 
 
 def _with_margin(gas: int) -> int:
-    """A simulation's gas, and a fifth: another block's may need a little more."""
+    """Adds a fifth to a simulation's gas, as the call may need a little more in a later block."""
     return gas + gas // 5

@@ -1,8 +1,8 @@
-"""Settlements whose outcome nobody waits for any more are brought to their end.
+"""Brings settlements to their end after the request that began them is over.
 
-A client that left, a crash, a silent node, a stuck or lost transaction, a reorganisation: whatever
-came between, the chain knows what became of an authorization. What settled is credited by the road
-that every payment takes; what can't settle any more, and moved nothing, has failed.
+The client may have left, the gateway crashed, a node gone silent, a transaction got stuck or lost,
+or the chain reorganised: in each case the chain shows what became of the authorization. A settled
+one is credited as every payment is. One that can no longer settle, and moved nothing, has failed.
 """
 
 import asyncio
@@ -41,10 +41,10 @@ log = structlog.get_logger()
 Credit = Callable[..., Awaitable[object]]
 """Verifies and credits a transaction, by `chain`, `token`, `tx_hash`, `wallet`, `unique_name`."""
 
-_LEFT_TO_ITS_REQUEST_MS = 3_000  # a fresh one is seen to its end by the request that brought it
-_MAX_AT_ONCE = 50  # settlements looked at in one round trip
+_LEFT_TO_ITS_REQUEST_MS = 3_000  # the request that brought a settlement has this long to end it
+_MAX_AT_ONCE = 50  # settlements checked in one round trip
 _CREDITED_AT_ONCE = 16  # each may take as long as a request waits for its payment
-_SEARCHED_AT_ONCE = 20_000  # blocks, for what used one authorization
+_SEARCHED_AT_ONCE = 20_000  # blocks, for the transaction that used one authorization
 
 
 class _AuthorizationState(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,10 +77,10 @@ class SettlementFollowUp:
         self._relayers = relayers
         self._credit = credit
         self._clock = clock
-        self._searched: dict[str, int] = {}  # up to which block, by settlement
+        self._searched: dict[str, int] = {}  # the last block searched, by settlement
 
     async def resume(self) -> None:
-        """Look once after every settlement without a known outcome. Raises DatabaseUnavailable."""
+        """Checks every settlement without a known outcome once. Raises DatabaseUnavailable."""
         for chain in self._chains.values():
             try:
                 await self._resume(chain)
@@ -88,7 +88,7 @@ class SettlementFollowUp:
                 log.warning("settlements wait", chain=chain.name, error=silence.message)
 
     async def check_balances(self) -> None:
-        """Look how much gas each relayer has left."""
+        """Checks how much gas each relayer has left."""
         for name, relayer in self._relayers.items():
             try:
                 await relayer.check_balance()
@@ -126,7 +126,7 @@ class SettlementFollowUp:
         )
 
     async def _reopen_dropped(self, chain: Chain) -> None:
-        """Begin again with what was credited from a block that is no longer part of the chain."""
+        """Reopens settlements credited from a block that is no longer part of the chain."""
         for settlement_id in await settlements.dropped(self._db, chain_id=chain.chain_id):
             log.warning("settlement dropped from the chain", settlement=settlement_id)
             async with self._db.transaction(durable=True) as tx:
@@ -134,9 +134,9 @@ class SettlementFollowUp:
                 await relays.reopen(tx, settlement_id)
 
     async def _end_settled(self, chain: Chain, settlement: Settlement, tx_hash: str) -> bool:
-        """Credit what a transaction moved, then end its settlement; later if that can't be yet.
+        """Credits what a transaction moved, then ends its settlement; nothing if it can't yet.
 
-        False where it brings us nothing, as every node says.
+        Returns False if the transaction pays us nothing, as every node says.
         """
         token = chain.token_at(settlement.token_address)
         if token is None:
@@ -152,7 +152,7 @@ class SettlementFollowUp:
                 unique_name=settlement.unique_name,
             )
         except PaymentHeld:
-            pass  # recorded all the same
+            pass  # it is recorded even so
         except PaymentNotFound:
             return False
         except MoorageError as later:
@@ -168,9 +168,9 @@ class SettlementFollowUp:
     async def _judge(
         self, chain: Chain, waiting: Sequence[tuple[Settlement, list[RelayTransaction]]]
     ) -> None:
-        """End those that somebody else's transaction settled, or that never will be.
+        """Ends the settlements that another transaction settled, or that can no longer settle.
 
-        Those whose state takes a search come last, and each by itself, lest they hold up others.
+        Used authorizations, which take a search, come last, so that they don't delay the others.
         """
         states = await self._states(chain, [settlement for settlement, _ in waiting])
         judged = [(*one, state) for one, state in zip(waiting, states, strict=True)]
@@ -211,7 +211,7 @@ class SettlementFollowUp:
             raise client.contradiction(problem) from problem
         if newest is None:
             raise client.contradiction("there is no newest block")
-        if block is None:  # the node knows none that is safe: one as deep takes its place
+        if block is None:  # the node knows no safe block: use one that is `finality_blocks` deep
             block = await read_block(client, max(0, newest.number - chain.finality_blocks))
         return [
             _AuthorizationState(used=one, safe_block=block.number, safe_time=block.time)
@@ -232,7 +232,10 @@ class SettlementFollowUp:
     async def _find_use(
         self, chain: Chain, settlement: Settlement, state: _AuthorizationState
     ) -> AuthorizationUse | None:
-        """What used it, searched forwards: so many blocks at each look, and safe ones once."""
+        """Searches forwards for the transaction that used it: a bounded number of blocks a call.
+
+        Safe blocks are not searched again.
+        """
         use, last = await find_use_onwards(
             self._clients[chain.name],
             authorization_of(settlement),
@@ -251,7 +254,7 @@ class SettlementFollowUp:
         state: _AuthorizationState,
         failure: str,
     ) -> None:
-        """End one whose nonce was used up for nothing, in a safe block, if every node says so."""
+        """Ends one whose nonce was used without paying us in a safe block, if every node agrees."""
         client = self._clients[chain.name]
         if use.block_number > state.safe_block:
             return
@@ -262,7 +265,7 @@ class SettlementFollowUp:
             log.warning("nodes disagree on an authorization", settlement=settlement.id)
 
     async def _end_unused(self, chain: Chain, settlement: Settlement, failure: str) -> None:
-        """End one that moved nothing, if every node says so: its payer may be asked to pay then."""
+        """Ends one that moved nothing, if every node agrees: its payer may then be asked to pay."""
         client = self._clients[chain.name]
         views = await client.each([state_call(authorization_of(settlement), "latest")])
         if any(is_used(client, answer) for (answer,) in views):
@@ -286,7 +289,7 @@ class SettlementFollowUp:
         self._searched.pop(settlement.id, None)
 
     async def _send_anew(self, chain: Chain, settlement: Settlement) -> None:
-        """Sign with a new nonce: somebody else's transaction has the old one for good."""
+        """Signs and sends it with a new nonce, as another transaction used the old one for good."""
         relayer = self._relayers.get(chain.name)
         token = chain.token_at(settlement.token_address)
         if relayer is None or token is None:
@@ -308,7 +311,7 @@ class SettlementFollowUp:
 
 
 def _is_reverted(relayed: RelayTransaction, *, safe_block: int) -> bool:
-    """Whether it was mined and did nothing, in a block that stays."""
+    """Whether the transaction was reverted in a safe block."""
     return (
         relayed.status is RelayStatus.REVERTED
         and relayed.block_number is not None

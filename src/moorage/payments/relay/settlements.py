@@ -1,8 +1,8 @@
-"""Settlements: a signed authorization becomes a transaction of the gateway's relayer, once.
+"""Settlements: turn a signed authorization into one transaction of the gateway's relayer.
 
-What can be refused is refused before anything is stored. From then on the authorization is known:
-asked for again, it is the same settlement, and its outcome is read from the chain until there is
-one, whatever happens to the gateway, its node or its transaction meanwhile.
+An authorization is refused before anything is stored, or not at all. Once stored, the same
+authorization always gives the same settlement, and its outcome is read from the chain, whatever
+happens to the gateway, its node or its transaction.
 """
 
 import asyncio
@@ -38,20 +38,20 @@ from moorage.records.settlement import Settlement, SettlementStatus
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import relays, settlements
 
-_MIN_SECONDS_LEFT = 20  # to be mined in
-_MIN_WORTH = MicroUsd(10_000)  # about what the gas costs: nobody is to burn it for less
-_SEARCHED_BLOCKS = 50_000  # for who used an authorization that was never seen here
-_MAX_AT_STAKE = 4  # of one payer, as what is reverted costs the gateway gas and the payer nothing
+_MIN_SECONDS_LEFT = 20  # of validity, so that it can be mined in time
+_MIN_WORTH = MicroUsd(10_000)  # about what the gas costs
+_SEARCHED_BLOCKS = 50_000  # for the transaction that used an authorization never seen here
+_MAX_AT_STAKE = 4  # for one payer: a reverted one costs the gateway gas, and the payer nothing
 _REVERTS_REMEMBERED_MS = 24 * 3_600_000
 SPENT_ELSEWHERE = "its nonce was used by a transaction that paid nothing here"
 _UNDEPLOYED_WALLET = bytes.fromhex("6492" * 16)  # ERC-6492 ends such a signature with it
 
 
 class Settlements:
-    """Settles authorizations to `pay_to` through the relayers of `relayers` (by chain name).
+    """Settles authorizations to `pay_to` through `relayers` (by chain name).
 
-    Chains without one take no authorizations. What was begun is followed up all the same, also to
-    `former` addresses, which were `pay_to` once; what is new pays today's.
+    A chain without a relayer takes no new authorizations. Those already stored are followed up even
+    so, also to `former` addresses, earlier values of `pay_to`. New ones must pay today's `pay_to`.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class Settlements:
         return token.authorization is not None and relayer is not None and relayer.solvent
 
     async def known(self, authorization: TransferAuthorization) -> bool:
-        """Whether it was ever taken: then only the chain tells whether it is spent."""
+        """Whether it was ever accepted: then only the chain shows whether it is spent."""
         return await self._known(authorization) is not None
 
     async def unresolved(self, wallet: str, *, source: Source | None = None) -> bool:
-        """Whether what became of an authorization of this wallet is not known yet.
+        """Whether the outcome of an authorization of this wallet is still unknown.
 
-        Until then nobody may ask it to pay again.
+        Until it is known, the wallet must not be asked to pay again.
         """
         return await settlements.is_unresolved(source or self._db, payer=wallet)
 
@@ -96,15 +96,15 @@ class Settlements:
         authorization: TransferAuthorization,
         unique_name: str | None,
     ) -> str:
-        """The hash of the transaction that settles it: sent, though perhaps not mined yet.
+        """Returns the hash of the transaction that settles it: sent, but perhaps not mined yet.
 
         The same authorization gives the same settlement, also concurrently and after restarts.
-        Two round trips. When that transaction turns out to be reverted, the answer is not final:
-        `resume` finds out who used the authorization, if anybody did.
+        Two round trips. If that transaction is reverted, the hash is not final: the follow-up finds
+        out whether another transaction used the authorization.
 
-        Raises AuthorizationRefused, with nothing spent; PaymentAlreadyUsed when somebody else sent
-        it and nobody knows when; PaymentPending when it may have been sent; ChainUnavailable,
-        DatabaseUnavailable when nothing was.
+        Raises AuthorizationRefused, with nothing spent; PaymentAlreadyUsed if another transaction
+        used it and can't be found; PaymentPending if it may have been sent; ChainUnavailable,
+        DatabaseUnavailable if nothing was sent.
         """
         async with self._lock(authorization):
             known = await self._known(authorization)
@@ -124,9 +124,9 @@ class Settlements:
     async def conclude(
         self, tx: Transaction, *, chain: Chain, tx_hash: str, block_number: int
     ) -> None:
-        """Note, in the transaction that credits it, that one of ours settled in this block.
+        """Records, in the database transaction that credits it, that a settlement was mined.
 
-        Nothing happens for a transaction that the relayer did not send.
+        Does nothing for a transaction that the relayer did not send.
         """
         relayed = await relays.one(tx, chain_id=chain.chain_id, tx_hash=tx_hash)
         if relayed is None:
@@ -151,7 +151,7 @@ class Settlements:
         return self._locks.setdefault((*key, authorization.nonce), asyncio.Lock())
 
     def _check(self, authorization: TransferAuthorization, *, chain: Chain, token: Token) -> None:
-        """Raise AuthorizationRefused for what needs no chain to tell."""
+        """Raises AuthorizationRefused for what can be checked without asking the chain."""
         now = self._clock.now_ms() // 1000
         if not self.offered(chain, token):
             raise AuthorizationRefused(
@@ -216,10 +216,10 @@ class Settlements:
         return relayed.tx_hash
 
     async def _check_stake(self, tx: Transaction, settlement: Settlement) -> None:
-        """Raise AuthorizationRefused for a payer whose authorizations may cost too much.
+        """Raises AuthorizationRefused for a payer whose authorizations may lose too much gas.
 
-        A simulation can't tell: the money may be gone a moment later, and a contract wallet can say
-        yes to it and no to the transaction.
+        A simulation can't show that: the money may be gone a moment later, and a contract wallet
+        can accept a simulation and refuse the transaction.
         """
         since_ms = settlement.created_at_ms - _REVERTS_REMEMBERED_MS
         at_stake = await settlements.at_stake(tx, payer=settlement.payer, since_ms=since_ms)
@@ -245,7 +245,7 @@ class Settlements:
         failpoint("settlement_sent")
 
     async def _again(self, settlement: Settlement, chain: Chain) -> str:
-        """The hash for an authorization that was taken before."""
+        """Returns the hash for an authorization that was accepted before."""
         match settlement.status:
             case SettlementStatus.SETTLED if settlement.tx_hash is not None:
                 return settlement.tx_hash
@@ -258,7 +258,10 @@ class Settlements:
         return (mined or versions)[-1].tx_hash
 
     async def _used_after_all(self, settlement: Settlement, chain: Chain) -> str:
-        """Who used one that failed here: until it expires, anybody may have sent it."""
+        """Returns the hash of another transaction that used an authorization that failed here.
+
+        Until it expires, anybody can send it. Raises AuthorizationRefused if nobody did.
+        """
         client, authorization = self._clients[chain.name], authorization_of(settlement)
         state, head = await client.batch(
             [state_call(authorization, "latest"), ("eth_blockNumber", [])]
@@ -273,7 +276,7 @@ class Settlements:
     async def _used_before(
         self, authorization: TransferAuthorization, chain: Chain, *, head: int
     ) -> str:
-        """The hash of the transaction that used an authorization never seen here."""
+        """Returns the hash of the transaction that used an authorization not settled by us."""
         client = self._clients[chain.name]
         use = await find_use(client, authorization, from_block=max(0, head - _SEARCHED_BLOCKS))
         if use is not None and use.canceled:
@@ -294,7 +297,7 @@ class Settlements:
         )
 
     async def _is_spent_elsewhere(self, client: RpcClient, use: AuthorizationUse) -> bool:
-        """Whether it was used in a safe block, and brought us nothing, as every node says."""
+        """Whether it was used in a safe block and paid us nothing, as every node says."""
         if use.block_number > (await read_heads(client)).safe:
             return False
         views = await client.each([("eth_getTransactionReceipt", [use.tx_hash])])
@@ -306,14 +309,14 @@ class Settlements:
 
 
 def is_contract(code: object) -> bool:
-    """Whether an account with this code (as eth_getCode tells it) decides what it signed."""
+    """Whether an account with this code (the answer to eth_getCode) is a contract."""
     return code not in ("0x", "0x0", None)
 
 
 def authorized_call(authorization: TransferAuthorization, token: Token) -> tuple[str, str]:
-    """The contract to call and the calldata, of the overload that fits who signed.
+    """Returns the contract to call, and the calldata for a key's or a contract's signature.
 
-    Contract wallets judge their signatures themselves, also those of 65 bytes.
+    Contract wallets check their signatures themselves, also those of 65 bytes.
     """
     domain = token.authorization
     by_key = domain is not None and signer_of(authorization, domain) == authorization.payer
@@ -321,7 +324,7 @@ def authorized_call(authorization: TransferAuthorization, token: Token) -> tuple
 
 
 def authorization_of(settlement: Settlement) -> TransferAuthorization:
-    """What the payer signed."""
+    """The authorization that the payer signed."""
     return TransferAuthorization(
         chain_id=settlement.chain_id,
         token_address=settlement.token_address,

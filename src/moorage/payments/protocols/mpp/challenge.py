@@ -1,4 +1,4 @@
-"""What a 402 asks for, in WWW-Authenticate, bound by its id to wallet, body, amount and expiry."""
+"""MPP challenges in WWW-Authenticate; the id binds each to wallet, body, amount and expiry."""
 
 import hmac
 from base64 import b64encode
@@ -19,21 +19,21 @@ INTENT = "charge"
 
 
 class CredentialType(StrEnum):
-    """How a challenge may be answered (draft-evm-charge-00, Credential Types)."""
+    """How a challenge can be answered (draft-evm-charge-00, Credential Types)."""
 
     AUTHORIZATION = "authorization"  # an EIP-3009 authorization, which the gateway settles
     HASH = "hash"  # the hash of a transfer that the client sent
 
 
 class Challenge(msgspec.Struct, frozen=True):
-    """A challenge's parameters, as on the wire (draft-httpauth-payment-00 §5.1)."""
+    """A challenge's parameters, as sent (draft-httpauth-payment-00 §5.1)."""
 
     id: str
     realm: str
     method: str
     intent: str
-    request: str  # base64url of canonical JSON, as `opaque`
-    expires: str = ""  # RFC 3339; empty, as the next two: absent
+    request: str  # base64url of canonical JSON, like `opaque`
+    expires: str = ""  # RFC 3339; here and in the next two, empty means absent
     digest: str = ""  # of the request's body
     opaque: str = ""
 
@@ -49,11 +49,11 @@ def make_challenge(
     wallet: str,
     credential_types: Sequence[CredentialType],
 ) -> Challenge:
-    """The challenge to pay `option` for one body of one wallet; equal arguments give equal ids.
+    """Returns the challenge to pay `option` for one body of one wallet.
 
-    So a client that signs twice for one quote signs one nonce, which the token takes once.
-    `body_digest` is SHA-256 in hex. The expiry is rounded down to the second. `realm` is a host
-    name. The first credential type is the preferred one.
+    Equal arguments give equal ids: a client that signs twice for one quote signs the same nonce,
+    which the token accepts once. `body_digest` is SHA-256 in hex. The expiry is rounded down to the
+    second. `realm` is a host name. The first credential type is the preferred one.
     """
     slots = (
         realm,
@@ -68,7 +68,7 @@ def make_challenge(
 
 
 def challenge_id(secret: bytes, slots: Sequence[str]) -> str:
-    """HMAC-SHA256 over the seven slots (draft-httpauth-payment-00 §5.1.3), base64url.
+    """Returns HMAC-SHA256 over the seven slots (draft-httpauth-payment-00 §5.1.3), base64url.
 
     The slots are realm, method, intent, request, expires, digest and opaque, empty when absent.
     """
@@ -76,7 +76,7 @@ def challenge_id(secret: bytes, slots: Sequence[str]) -> str:
 
 
 def challenge_header(challenge: Challenge) -> str:
-    """The value of WWW-Authenticate. None of our parameters needs escaping."""
+    """Returns the value of WWW-Authenticate. None of our parameters needs escaping."""
     return (
         f'Payment id="{challenge.id}", realm="{challenge.realm}", method="{challenge.method}", '
         f'intent="{challenge.intent}", request="{challenge.request}", '
@@ -85,25 +85,25 @@ def challenge_header(challenge: Challenge) -> str:
 
 
 def digest_parameter(body_digest: str) -> str:
-    """A body's SHA-256, given in hex, as RFC 9530 writes it (draft-httpauth-payment-00 §5.1.4)."""
+    """Returns a hex SHA-256 in the form of RFC 9530 (draft-httpauth-payment-00 §5.1.4)."""
     return f"sha-256=:{b64encode(bytes.fromhex(body_digest)).decode('ascii')}:"
 
 
 def opaque_parameter(wallet: str) -> str:
-    """The wallet that a challenge is for, as `opaque`'s flat map of strings."""
+    """Returns the wallet of a challenge in the form of `opaque`, a flat map of strings."""
     return encode_base64url(b'{"wallet":"%b"}' % wallet.encode("ascii"))
 
 
 @lru_cache(maxsize=256)
 def _expires(at_seconds: int) -> str:
-    """RFC 3339 in UTC."""
+    """Formats the time as RFC 3339 in UTC."""
     return datetime.fromtimestamp(at_seconds, UTC).isoformat()[:19] + "Z"
 
 
 def _request(
     option: PaymentOption, pay_to: str, credential_types: tuple[CredentialType, ...]
 ) -> str:
-    """The request of a charge."""
+    """Returns the `request` parameter of a charge."""
     token = option.token
     return _encoded_request(
         option.amount,
@@ -115,7 +115,7 @@ def _request(
     )
 
 
-@lru_cache(maxsize=1024)  # few prices, few tokens: of most demands only the binding is new
+@lru_cache(maxsize=1024)  # there are few prices and tokens, so that most requests repeat
 def _encoded_request(
     amount: AtomicUnits,
     chain_id: int,

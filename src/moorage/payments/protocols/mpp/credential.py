@@ -1,7 +1,6 @@
-"""What a client answers a challenge with, in Authorization: read, then checked against the request.
+"""MPP credentials in Authorization: parsed, then checked against the request.
 
-Reading believes nothing: until `check_credential` has passed, the challenge is only what the client
-says that it was.
+Until `check_credential` has passed, the challenge in a credential is only what the client claims.
 """
 
 import hmac
@@ -44,7 +43,7 @@ _MAX_CHAIN_ID = 2**53 - 1  # JSON's safe integers
 
 
 class ChargeRequest(msgspec.Struct, frozen=True):
-    """What the challenge asked for. Addresses are lower-case hex with `0x`."""
+    """The payment that a challenge asked for. Addresses are lower-case hex with `0x`."""
 
     amount: AtomicUnits
     token_address: str
@@ -54,13 +53,13 @@ class ChargeRequest(msgspec.Struct, frozen=True):
 
 
 class HashPayload(msgspec.Struct, frozen=True):
-    """A transfer that the client sent itself; spelled as `normalise_tx_hash` does."""
+    """A transfer that the client sent itself; the hash is normalised by `normalise_tx_hash`."""
 
     tx_hash: str
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """A challenge and the proof that it was paid, or may be."""
+    """A challenge, and the hash or authorization that pays it."""
 
     challenge: Challenge
     request: ChargeRequest  # the challenge's, decoded
@@ -95,9 +94,9 @@ class _Request(msgspec.Struct, rename="camel"):
 
 
 def parse_credential(header: str) -> Credential:
-    """The credential in a value of Authorization. Raises PaymentMalformed.
+    """Parses the credential in a value of Authorization. Raises PaymentMalformed.
 
-    Unknown members are ignored, and `source` too: who pays is what the chain or the signature says
+    Unknown members are ignored, and `source` too: the chain or the signature shows who pays
     (draft-httpauth-payment-00 §5.2, draft-evm-charge-00, Credential Schema).
     """
     if len(header) > MAX_HEADER_BYTES or header[: len(_SCHEME)].lower() != _SCHEME:
@@ -128,14 +127,14 @@ def parse_credential(header: str) -> Credential:
 def check_credential(
     credential: Credential, *, secret: bytes, realm: str, now_ms: int, body_digest: str, wallet: str
 ) -> None:
-    """Whether the challenge is ours, and an authorization answers it for this wallet and body.
+    """Checks that the challenge is ours, and that the credential answers it for this wallet.
 
-    Money that was sent has moved whatever the clock and the body say, so a hash is held to neither:
-    it only must answer a challenge of ours to this wallet. `body_digest` is SHA-256 in hex.
+    An authorization must also be for this body and not expired. A hash need not: its money has
+    already moved. `body_digest` is SHA-256 in hex.
 
     Raises ChallengeInvalid for a challenge that isn't ours, or is for another body; PayerMismatch
-    for another wallet's; AuthorizationRefused for one that doesn't grant what was asked for; and,
-    when all else is well, ChallengeExpired.
+    for another wallet's; AuthorizationRefused for an authorization that differs from what was asked
+    for; and ChallengeExpired if everything else is valid.
     """
     challenge = credential.challenge
     if challenge.realm != realm or not _is_ours(challenge, secret):
@@ -152,10 +151,10 @@ def check_credential(
 
 
 def authorization_nonces(challenge: Challenge) -> tuple[str, str]:
-    """The nonces that an authorization for `challenge` may have: 32 bytes, hex with `0x`.
+    """Returns the nonces that an authorization for `challenge` may have: 32 bytes, hex with `0x`.
 
-    The first is the draft's, Keccak-256 of id and realm (draft-evm-charge-00, Challenge Binding);
-    the second is of their JSON array, which pympp 0.16 signs.
+    The first is the draft's, Keccak-256 of id and realm (draft-evm-charge-00, Challenge Binding).
+    The second is Keccak-256 of their JSON array, which pympp 0.16 signs.
     """
     array = json.dumps([challenge.id, challenge.realm], separators=(",", ":"), ensure_ascii=False)
     texts = (challenge.id + challenge.realm, array)

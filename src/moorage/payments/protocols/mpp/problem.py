@@ -1,4 +1,4 @@
-"""The problem type of RFC 9457 that a refusal of payment has."""
+"""The RFC 9457 problem type of each refusal of a payment."""
 
 from typing import NamedTuple
 
@@ -35,15 +35,15 @@ _TYPES: dict[type[MoorageError], ProblemType] = {
     PaymentNotFound: ProblemType(_BASE + "verification-failed", "Verification Failed"),
     PayerMismatch: ProblemType(_BASE + "verification-failed", "Verification Failed"),
     AuthorizationRefused: ProblemType(_BASE + "verification-failed", "Verification Failed"),
-    PaymentPending: NOT_A_PROBLEM_OF_ITS_OWN,  # no type of the draft's lets a client just wait
+    PaymentPending: NOT_A_PROBLEM_OF_ITS_OWN,  # the draft has no type that tells a client to wait
 }
 
 
 def problem_type(because: MoorageError | None) -> ProblemType:
-    """The type for what was wrong with the payment that came; None when none came.
+    """Returns the problem type of a refused payment; `because` is None when no payment came.
 
-    Source: draft-httpauth-payment-00, Error Codes. What the draft has no type for, RFC 9457 calls
-    `about:blank`: the status says it all.
+    Source: draft-httpauth-payment-00, Error Codes. Where the draft has no type, it is `about:blank`
+    (RFC 9457): the status says everything.
     """
     if because is None:
         return PAYMENT_REQUIRED

@@ -1,4 +1,4 @@
-"""What a paid answer says about its payment, in Payment-Receipt."""
+"""The Payment-Receipt header of the answer to a paid request."""
 
 from datetime import UTC, datetime
 
@@ -9,9 +9,9 @@ from moorage.payments.protocols.mpp.challenge import METHOD
 def receipt_header(
     *, challenge_id: str | None, tx_hash: str, chain_id: int, timestamp_ms: int
 ) -> str:
-    """The value of Payment-Receipt (draft-evm-charge-00, Receipt Generation).
+    """Returns the value of Payment-Receipt (draft-evm-charge-00, Receipt Generation).
 
-    `challenge_id` is None when the payment answered no challenge: by plain hash, or by x402.
+    `challenge_id` is None for a payment that answered no challenge: by plain hash, or by x402.
     """
     settled_at = datetime.fromtimestamp(timestamp_ms / 1000, UTC).isoformat(timespec="milliseconds")
     receipt: dict[str, str | int] = {
