@@ -1,4 +1,4 @@
-"""How a gateway is put together and run: every service made from settings, in the right order.
+"""Builds and runs a gateway: makes every service from settings, in the right order.
 
-The one room that names concrete classes. Nothing but a command imports it.
+Only this room chooses concrete classes, and only commands import it.
 """

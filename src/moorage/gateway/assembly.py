@@ -1,4 +1,4 @@
-"""The rooms of a gateway, opened one above the other from settings."""
+"""Opens the rooms of a gateway from settings, each on top of the ones before."""
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -40,7 +40,7 @@ from moorage.uploads import sweep_spool
 
 @dataclass(frozen=True, kw_only=True)
 class Rooms:
-    """All that a gateway does, room by room."""
+    """The services of a gateway, room by room."""
 
     core: Core
     platform: Platform
@@ -53,7 +53,7 @@ class Rooms:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """What goes on until the gateway stops, but the servers."""
+        """The tasks that run until the gateway stops, without the servers."""
         return (
             self.core.db.run,
             self.core.leases.run,
@@ -65,7 +65,7 @@ class Rooms:
 
     @property
     def loops(self) -> tuple[Loop, ...]:
-        """What is done every few seconds or minutes."""
+        """The periodic tasks."""
         collect = self.platform.toolchains.store.collect
         return (
             Loop("toolchains", every_seconds=600, tick=collect, scope=Scope.NODE),
@@ -78,9 +78,9 @@ class Rooms:
 
 
 def open_nonces(stack: AsyncExitStack, settings: Settings, clock: Clock) -> NonceFile:
-    """Open the used nonces, in a data directory that is open already.
+    """Opens the used nonces of an open data directory.
 
-    Raises AlreadyRunning when another gateway has it.
+    Raises AlreadyRunning when another gateway uses it.
     """
     nonces = NonceFile(Path(settings.data_dir) / "nonces", clock=clock)
     stack.push_async_callback(nonces.close)
@@ -91,9 +91,9 @@ def open_nonces(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Nonc
 async def open_core(
     stack: AsyncExitStack, settings: Settings, clock: Clock, *, speed: float
 ) -> Core:
-    """Open the database of a data directory that nobody else has, and what opens its secrets.
+    """Opens the database of a data directory that nobody else uses, and the vault of its secrets.
 
-    Raises ConfigurationInvalid when the key of these is missing.
+    Raises ConfigurationInvalid when a key of the secrets is missing.
     """
     data_dir = Path(settings.data_dir)
     sweep_spool(data_dir / "spool")
@@ -120,7 +120,7 @@ async def open_rooms(
     chains: Mapping[str, Chain],
     pay_to: str,
 ) -> Rooms:
-    """Open every room. Raises ConfigurationInvalid and InvalidField."""
+    """Opens every room. Raises ConfigurationInvalid and InvalidField."""
     payee = Payee(
         chains=chains,
         clients=_open_clients(stack, settings, chains, core.clock),
@@ -171,7 +171,7 @@ async def open_rooms(
 def _open_clients(
     stack: AsyncExitStack, settings: Settings, chains: Mapping[str, Chain], clock: Clock
 ) -> dict[str, RpcClient]:
-    """What reads each chain, by its name."""
+    """Opens a client for each chain, by the chain's name."""
     clients = {
         name: RpcClient(
             chain,
@@ -187,7 +187,7 @@ def _open_clients(
 
 
 async def _open_parsers(stack: AsyncExitStack) -> ParserPool:
-    """The processes that read uploads. Raises ConfigurationInvalid."""
+    """Opens the pool of processes that parse uploads. Raises ConfigurationInvalid."""
     parsers = ParserPool()
     stack.push_async_callback(parsers.close)
     await parsers.open()

@@ -1,4 +1,4 @@
-"""The data directory: closed to everybody else, and for one kind of gateway."""
+"""The data directory: private to its owner, and for one kind of gateway."""
 
 import stat
 import uuid
@@ -11,13 +11,13 @@ from moorage.whole_file import create_file
 DATABASE = "moorage.db"
 _DIRECTORIES = ("sources", "spool", "apps", "proxy", "nonces")
 _GATEWAY_ID = "gateway.id"
-_DEV_WALLETS = "wallets.json"  # `moorage dev` has always kept them there
+_DEV_WALLETS = "wallets.json"  # every version of `moorage dev` keeps them there
 
 
 def open_data_directory(data_dir: Path, purpose: Purpose) -> None:
-    """Have a directory and a database in it that are for this purpose and for their owner alone.
+    """Makes the directory, private to its owner, with a database marked for this purpose.
 
-    Raises ConfigurationInvalid for a directory that others may enter, or that is for the other.
+    Raises ConfigurationInvalid for a directory that others may enter, or of the other purpose.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if problem := open_to_others(data_dir):
@@ -29,7 +29,7 @@ def open_data_directory(data_dir: Path, purpose: Purpose) -> None:
 
 
 def gateway_id(data_dir: Path) -> str:
-    """What tells the gateway of this directory from others on its database; made once."""
+    """Returns the id of this directory's gateway among those on its database; made once."""
     path = data_dir / _GATEWAY_ID
     if not path.exists():
         create_file(path, uuid.uuid4().hex.encode())
@@ -37,7 +37,7 @@ def gateway_id(data_dir: Path) -> str:
 
 
 def open_to_others(data_dir: Path) -> str:
-    """Who may look into an existing directory beside its owner; "" for nobody."""
+    """Says that an existing directory is open to other users; "" if it is not."""
     if not data_dir.exists():
         return ""
     mode = stat.S_IMODE(data_dir.stat().st_mode)
@@ -47,14 +47,14 @@ def open_to_others(data_dir: Path) -> str:
 
 
 def closing_command(data_dir: Path) -> str:
-    """What closes a directory that is open."""
+    """Returns the command that closes the directory to other users."""
     return f"chmod 700 {data_dir}"
 
 
 def refuse_other(data_dir: Path, purpose: Purpose) -> None:
-    """Raise ConfigurationInvalid for what the other kind of gateway has kept there.
+    """Raises ConfigurationInvalid for a database of the other kind of gateway.
 
-    A database from before they were told apart is of `moorage dev` where its wallets lie beside it.
+    An old database without a mark belongs to `moorage dev` if dev's wallets lie beside it.
     """
     database = data_dir / DATABASE
     if not database.exists():

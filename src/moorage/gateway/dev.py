@@ -1,4 +1,4 @@
-"""`moorage dev`: the whole of it on one machine, with local chains that stand in for real ones."""
+"""`moorage dev`: a gateway on one machine, with local chains in place of real ones."""
 
 import asyncio
 import os
@@ -33,14 +33,14 @@ async def run_dev(
     node_modules: list[Path],
     on_ready: Callable[[GatewayAddresses, dict[str, Chain], Path], None],
 ) -> None:
-    """Run chains and gateway until SIGINT or SIGTERM; then stop all of it and keep its state.
+    """Runs chains and gateway until SIGINT or SIGTERM; then stops everything and keeps its state.
 
     `settings.data_dir` must be absolute.
     """
     if not settings.webhook_allow_networks:
         settings = msgspec.structs.replace(settings, webhook_allow_networks=_LOOPBACK)
     data_dir = Path(settings.data_dir)
-    open_data_directory(data_dir, Purpose.DEV)  # before its wallets say that it is one of dev
+    open_data_directory(data_dir, Purpose.DEV)  # before wallets there mark it as one of dev
     dev_file = data_dir / DEV_FILE
     stop = stop_on_signals()
     async with AsyncExitStack() as stack:
@@ -52,7 +52,7 @@ async def run_dev(
         def write_dev_file(addresses: GatewayAddresses) -> None:
             document = dev_document(settings, addresses, chains, wallets)
             text = msgspec.json.format(msgspec.json.encode(document), indent=1)
-            replace_file(dev_file, text + b"\n")  # it holds keys
+            replace_file(dev_file, text + b"\n")  # readable to its owner alone: it holds keys
             on_ready(addresses, chains, dev_file)
 
         stack.callback(dev_file.unlink, missing_ok=True)
@@ -68,7 +68,7 @@ async def run_dev(
 
 
 def reset(data_dir: Path) -> None:
-    """Forget everything that `moorage dev` kept. Raises AlreadyRunning while it runs."""
+    """Deletes everything that `moorage dev` kept. Raises AlreadyRunning while it runs."""
     if (data_dir / DEV_FILE).exists():
         raise AlreadyRunning(f"{data_dir} is in use: stop `moorage dev` first.")
     shutil.rmtree(data_dir, ignore_errors=True)
@@ -77,7 +77,7 @@ def reset(data_dir: Path) -> None:
 def dev_document(
     settings: Settings, addresses: GatewayAddresses, chains: dict[str, Chain], wallets: DevWallets
 ) -> dict[str, object]:
-    """What `dev.json` says: everything a client or a test needs."""
+    """Returns the content of `dev.json`: everything a client or a test needs."""
     return {
         "gateway": addresses.gateway,
         "proxy": addresses.proxy,
@@ -118,7 +118,7 @@ async def _start_chains(
 
 
 def _with_relayer(settings: Settings, wallets: DevWallets) -> Settings:
-    """Unless another is named, the relayer is the local chains' own, which has gas."""
+    """Returns settings with a relayer: the local chains' own, which has gas, unless one is set."""
     if settings.relayer_key_file:
         return settings
     path = Path(settings.data_dir) / "relayer.key"

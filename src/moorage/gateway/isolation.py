@@ -1,4 +1,4 @@
-"""The engine that builds and runs apps, as settings say."""
+"""Makes the engine that builds and runs apps, from settings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,14 +18,14 @@ _MIB = 1024 * 1024
 
 
 def run_directory(settings: Settings, instance_id: str) -> Path:
-    """Where sockets go: what is set, else where the kind of engine has them."""
+    """Returns the directory of sockets: the setting, else the default of the kind of engine."""
     if settings.run_dir:
         return Path(settings.run_dir)
     kind = engine_kind(settings.isolation)
     return kind.run_directory(Path(settings.data_dir)) / instance_id
 
 
-def make_runtime(
+def make_engine(
     settings: Settings,
     *,
     instance_id: str,
@@ -34,7 +34,7 @@ def make_runtime(
     toolchains: Store,
     clock: Clock,
 ) -> Engine:
-    """The engine, not open yet. Raises ConfigurationInvalid."""
+    """Returns the engine, not open yet. Raises ConfigurationInvalid."""
     configuration = HostConfiguration(
         state_dir=Path(settings.data_dir) / "apps",
         run_dir=run_dir,
@@ -60,12 +60,12 @@ def make_runtime(
 
 
 def missing(settings: Settings) -> tuple[str, ...]:
-    """What this machine lacks for isolating apps as configured: `what: command`."""
+    """Returns what this machine lacks to isolate apps as configured: `what: command`."""
     return tuple(engine_kind(settings.isolation).missing(run_directory(settings, "x")))
 
 
 def memory_division(settings: Settings) -> Division:
-    """What the machine's memory is divided by."""
+    """Returns how the machine's memory is divided."""
     return Division(
         reserve_bytes=settings.memory_reserve_mib * _MIB,
         builds_at_once=settings.builds_at_once,

@@ -1,4 +1,4 @@
-"""The operator's port: metrics, and a readiness check that asks every part."""
+"""The operator's port: metrics, and a readiness check of every part."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -16,19 +16,19 @@ from moorage.payments.watch.watcher import Watcher
 from moorage.storage.leases import Leases
 
 Check = Callable[[], Awaitable[None]]
-"""Returns when its part is well; raises a MoorageError that says what is wrong."""
+"""Returns when its part works; raises a MoorageError that says what is wrong."""
 
 
 MayHaveCertificate = Callable[[str], Awaitable[bool]]
-"""Whether the proxy may have a certificate made for a host name, in lower case."""
+"""Whether the proxy may get a certificate for a host name, in lower case."""
 
 
 def operator_app(
     checks: Mapping[str, Check], may_have_certificate: MayHaveCertificate
 ) -> Starlette:
-    """The operator's endpoints, and the one that the proxy asks.
+    """Returns the app with the operator's endpoints, and the one that the proxy asks.
 
-    `GET /metrics`: Prometheus text. `GET /ready`: 200, or 503 with what is not. `GET
+    `GET /metrics`: Prometheus text. `GET /ready`: 200, or 503 with what does not work. `GET
     /certificate?domain=`: 200 for a host that may have a certificate, 404 for any other.
     """
 
@@ -64,7 +64,7 @@ async def _state(check: Check) -> str:
 
 
 def checks_of(rooms: Rooms) -> dict[str, Check]:
-    """What readiness asks of each part."""
+    """Returns the readiness check of each part, by its name."""
 
     async def proxy() -> None:
         if not rooms.platform.caddy.alive():
@@ -82,7 +82,7 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
 
 
 def _search_check(watcher: Watcher, leases: Leases) -> Check:
-    """Of the gateway that searches, which is one of those on the database."""
+    """Checks the search only in the gateway that does it: one of those on the database."""
 
     async def check() -> None:
         if leases.holds(watcher.duty):

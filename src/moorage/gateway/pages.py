@@ -1,4 +1,4 @@
-"""What is answered in the place of apps: pages for visitors, and the proxy's questions."""
+"""Answers in place of apps: pages for visitors, and the proxy's requests to wake an app."""
 
 from collections.abc import Awaitable, Callable
 from math import ceil
@@ -17,7 +17,7 @@ from moorage.routing.waking import Visitor, waking_app
 
 
 def pages_app(rooms: Rooms) -> Any:
-    """Answers visitors in the place of an app that does not."""
+    """Returns the app that answers visitors when their host's app does not."""
     return fallback_app(
         _lookup(rooms.deploy),
         base_domain=rooms.platform.hosts.base_domain,
@@ -27,7 +27,7 @@ def pages_app(rooms: Rooms) -> Any:
 
 
 def questions_app(rooms: Rooms) -> Any:
-    """Tells the proxy, once an app that it asks for runs."""
+    """Returns the app that wakes an app for the proxy, and answers once it runs."""
 
     async def owner(host: str) -> str | None:
         project = await rooms.deploy.addresses.project_at(host)
@@ -37,7 +37,7 @@ def questions_app(rooms: Rooms) -> Any:
 
 
 def _visitor(trusted: TrustedProxies) -> Visitor:
-    """Who asked the proxy; not known of those who came through another proxy before it."""
+    """Returns a look-up of a visitor's address; None for those who came through another proxy."""
 
     def visitor(request: Request) -> str | None:
         address = request.headers.get("x-real-ip", "")
@@ -47,7 +47,7 @@ def _visitor(trusted: TrustedProxies) -> Visitor:
 
 
 def _lookup(deploy: DeployServices) -> Callable[[str], Awaitable[Absence]]:
-    """Why no app answers at a host: for the pages that stand in for it."""
+    """Returns a look-up of why no app answers at a host."""
 
     async def lookup(host: str) -> Absence:
         project = await deploy.addresses.project_at(host)
@@ -82,7 +82,7 @@ async def _absence(project: Project, reconciler: Reconciler) -> Absence:
 
 
 async def _stopped(serving: str, restarts: Restarts) -> Absence:
-    """Of an app that should run: to be asked for again when it is started again."""
+    """Describes an app that should run; visitors retry when it is started again."""
     is_loop, wait_seconds = await restarts.outlook(serving)
     return Absence(
         HostState.CRASH_LOOPING if is_loop else HostState.STOPPED,

@@ -1,4 +1,4 @@
-"""What apps run on, opened from settings: the sandbox, the proxy, the routes between them."""
+"""Opens what apps run on, from settings: the engine, the proxy, the routes between them."""
 
 import contextlib
 import hashlib
@@ -23,7 +23,7 @@ from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.platform import AppPlatform
 from moorage.engines.engine import Engine
 from moorage.errors import ConfigurationInvalid
-from moorage.gateway.isolation import make_runtime, run_directory
+from moorage.gateway.isolation import make_engine, run_directory
 from moorage.gateway.toolchains import StoreLimits, Toolchains, open_toolchains
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy import Caddy
@@ -49,14 +49,14 @@ class Platform:
     """The opened parts that build, run and serve apps."""
 
     runtime: Engine
-    isolation: str  # the mode it runs in, as a sentence
+    isolation: str  # how the engine isolates apps, as a sentence
     caddy: Caddy
     proxy_address: str  # where the proxy is reached from this machine
-    proxy_port: int  # the one that apps are served on
+    proxy_port: int  # where apps are served
     proxy_dir: Path  # where the proxy looks for routes and for the fallback socket
     router: Router
     access_log: AccessLog
-    probe_token: str  # what tells our own requests from visits, in the access log
+    probe_token: str  # marks our own requests in the access log, which are no visits
     hosts: Hosts
     toolchains: Toolchains
     api_listener: socket.socket
@@ -64,7 +64,7 @@ class Platform:
 
     @property
     def of_apps(self) -> AppPlatform:
-        """What the deploy room knows of it."""
+        """The part of it that the deploy room needs."""
         return AppPlatform(
             runtime=self.runtime,
             routes=self.router,
@@ -90,7 +90,7 @@ class OpenPlatform(Protocol):
         stop_apps: bool,
         needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
     ) -> Platform:
-        """Closed by `stack`."""
+        """Opens a platform, which `stack` closes."""
         ...
 
 
@@ -102,9 +102,9 @@ async def open_platform(
     stop_apps: bool,
     needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
 ) -> Platform:
-    """Open runtime and proxy. Raises IsolationMissing, ProxyFailed, ConfigurationInvalid.
+    """Opens engine and proxy. Raises IsolationMissing, ProxyFailed, ConfigurationInvalid.
 
-    `needed_toolchains` tells the versions that an app runs on, or may run on again.
+    `needed_toolchains` returns the versions that apps run on, or may run on again.
     """
     data_dir = Path(settings.data_dir)
     run_dir = run_directory(settings, instance_id(data_dir))
@@ -119,7 +119,7 @@ async def open_platform(
         ),
         needed=needed_toolchains,
     )
-    runtime = make_runtime(
+    runtime = make_engine(
         settings,
         instance_id=instance_id(data_dir),
         run_dir=run_dir / "apps",
@@ -162,12 +162,12 @@ async def open_platform(
 
 
 def _proxy_memory_bytes(settings: Settings) -> int:
-    """Half of what apps and builds leave: 1 MiB for each request under way, at the worst."""
+    """Half of the reserve beside apps and builds. A request takes 1 MiB at most."""
     return settings.memory_reserve_mib * MIB // 2
 
 
 async def _confine_proxy(runtime: Engine, memory_bytes: int, pid: int) -> None:
-    """Where nothing can bound it, its own garbage collection alone does."""
+    """Bounds the proxy's memory; if that fails, only its own garbage collection does."""
     try:
         await runtime.confine("proxy", pid, memory_bytes=memory_bytes)
     except OSError as error:  # apps are served all the same
@@ -175,19 +175,19 @@ async def _confine_proxy(runtime: Engine, memory_bytes: int, pid: int) -> None:
 
 
 def trusted_proxies(settings: Settings) -> tuple[str, ...]:
-    """Whose X-Forwarded-For is believed: what the operator trusts, and our own proxy."""
+    """Returns the proxies whose X-Forwarded-For is trusted: the operator's, and our own."""
     if _api_behind_proxy(settings, settings.public_url) is None:
         return settings.trusted_proxies
     return (*settings.trusted_proxies, f"{_LOOPBACK}/32")
 
 
 def instance_id(data_dir: Path) -> str:
-    """What tells this gateway's namespaces and sockets from another's: six hex digits."""
+    """Returns six hex digits that name this gateway's namespaces and sockets on the machine."""
     return hashlib.blake2b(str(data_dir).encode(), digest_size=3).hexdigest()
 
 
 def find_tool(name: str) -> Path:
-    """A program that came with the Python packages, else one on PATH."""
+    """Returns a program that came with the Python packages, else one on PATH."""
     beside = Path(sys.executable).parent / name
     found = beside if beside.exists() else shutil.which(name)
     if found is None:
@@ -196,7 +196,7 @@ def find_tool(name: str) -> Path:
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
-    """A listening socket. Raises ConfigurationInvalid naming the setting."""
+    """Returns a listening socket. Raises ConfigurationInvalid naming the setting."""
     try:
         return listen_tcp(host, port)
     except OSError as error:
@@ -207,7 +207,7 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
 
 
 def http_url(host: str, port: int) -> str:
-    """Where a server that listens on `host` is reached from this machine."""
+    """Returns the URL of a server that listens on `host`, for this machine."""
     return f"http://{_LOOPBACK if host in _EVERYWHERE else host}:{port}"
 
 
@@ -233,7 +233,7 @@ def _proxy_settings(
 
 
 def _wildcard_files(settings: Settings) -> CertificateFiles | None:
-    """The operator's certificate, if there is one. Raises ConfigurationInvalid."""
+    """Returns the operator's certificate, if one is set. Raises ConfigurationInvalid."""
     if not settings.wildcard_certificate:
         return None
     try:
@@ -247,7 +247,7 @@ def _wildcard_files(settings: Settings) -> CertificateFiles | None:
 
 
 def _api_behind_proxy(settings: Settings, gateway_url: str) -> Api | None:
-    """The API's own host at the proxy, when its public address is an HTTPS one."""
+    """Returns the API's host at the proxy, if its public address is an HTTPS one."""
     public = urlsplit(gateway_url)
     if not settings.tls or public.scheme != "https" or public.hostname is None:
         return None

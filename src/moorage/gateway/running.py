@@ -1,7 +1,4 @@
-"""A gateway, running: everything is opened in the order it depends on each other.
-
-This package is the one place that reads settings and names concrete classes.
-"""
+"""Runs a gateway: opens its parts in the order of their dependencies, and closes them again."""
 
 import asyncio
 import gc
@@ -56,11 +53,11 @@ async def run_gateway(
     open_platform: OpenPlatform = open_platform,
     speed: float = 1.0,
 ) -> None:
-    """Run a gateway until `stop` is set. `settings.data_dir` must be absolute.
+    """Runs a gateway until `stop` is set. `settings.data_dir` must be absolute.
 
     `open_platform` opens what apps run on; `speed` divides the pauses of periodic work.
-    With `stop_apps` nothing is left running; without, apps and proxy go on for the next start.
-    Raises what a part raises when it can't be opened.
+    With `stop_apps` nothing is left running; without it, apps and proxy run on until the next
+    start. Raises what a part raises when it can't be opened.
     """
     _forbid_core_dumps()
     bounds = _bounds(_raise_descriptor_limit())
@@ -112,7 +109,7 @@ async def run_gateway(
 
 
 async def _catch_up(rooms: Rooms) -> None:
-    """See to what happened while no gateway ran, before anybody asks."""
+    """Handles what happened while no gateway ran, before requests are accepted."""
     deploy = rooms.deploy
     await deploy.reconciler.sweep()
     await deploy.reconciler.restarts.recall()
@@ -141,9 +138,9 @@ def _servers(rooms: Rooms, operator: socket.socket, bounds: Bounds) -> list[Http
 
 
 def _forbid_core_dumps() -> None:
-    """A dump would hold keys and deployers' variables.
+    """Forbids core dumps: they would hold keys and deployers' variables.
 
-    One byte, not none: the kernel then starts no `core_pattern` program either (core(5)).
+    The limit is one byte, not 0: then the kernel starts no `core_pattern` program either (core(5)).
     """
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     if hard != 0:
@@ -151,17 +148,17 @@ def _forbid_core_dumps() -> None:
 
 
 def _raise_descriptor_limit() -> int:
-    """Raises the limit of open files as far as it may be; gives it."""
+    """Raises the limit of open files to its maximum; returns it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
 
 
 def _bounds(descriptors: int) -> Bounds:
-    """The API's connections take a quarter of the descriptors at most.
+    """Returns limits by which connections take at most a quarter of the descriptors.
 
-    The rest is for the database, the proxy, uploads and the pipes of apps, so that no number of
-    connections keeps these from working, or the next connection from being accepted.
+    The rest is for the database, the proxy, uploads, the pipes of apps, and accepting the next
+    connection.
     """
     default = Bounds()
     connections = min(default.connections, descriptors // 4)
@@ -173,6 +170,6 @@ def _bounds(descriptors: int) -> Bounds:
 
 
 def _spare_the_collector() -> None:
-    """What is here by now stays: walking all of it at every full collection takes 70 ms."""
+    """Excludes the objects made so far from garbage collection: a full one would take 70 ms."""
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The operator's key that secrets are sealed with: found, or made at the first start."""
+"""The operator's key that seals secrets: read from its file, or made at the first start."""
 
 import os
 import re
@@ -21,13 +21,13 @@ log = structlog.get_logger()
 
 KEY_FILE = "secrets.key"
 _KEY = re.compile(r"[0-9a-fA-F]{64}")
-_LONGEST_FILE = 4096  # bytes: sixty keys and their lines' ends
+_LONGEST_FILE = 4096  # bytes: sixty keys, one a line
 
 
 async def open_vault(settings: Settings, db: Database) -> Vault:
-    """The vault that opens every secret in the database; seals with the key file's first key.
+    """Returns the vault, which opens every secret and seals with the key file's first key.
 
-    What an older key of the file sealed is sealed anew, as is what was never sealed. Raises
+    Secrets that an older key of the file sealed, or none did, are sealed again. Raises
     ConfigurationInvalid when a key is missing: no app is run without its variables.
     """
     of_webhooks = await events.secret_marks(db, length=MARK_LENGTH)
@@ -53,7 +53,7 @@ async def open_vault(settings: Settings, db: Database) -> Vault:
 
 
 async def _seal_anew(vault: Vault, db: Database) -> None:
-    """Have all that is stored sealed with the vault's first key."""
+    """Seals all stored secrets with the vault's first key."""
 
     def variables(text: str, project_id: str) -> str:
         return vault.seal(vault.open(text, project_id), project_id)
@@ -69,7 +69,7 @@ async def _seal_anew(vault: Vault, db: Database) -> None:
 
 
 def _keys_in(path: Path) -> list[bytes]:
-    """The keys in a file, one a line, newest first. Raises ConfigurationInvalid."""
+    """Returns the keys in a file, one a line, newest first. Raises ConfigurationInvalid."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode

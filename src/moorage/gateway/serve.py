@@ -15,9 +15,9 @@ _LOCAL_NODES = ("anvil", "hardhat", "ganache", "foundry")
 
 
 async def run_serve(settings: Settings, *, on_ready: Callable[[GatewayAddresses], None]) -> None:
-    """Run until SIGINT or SIGTERM; apps and proxy go on for the next start.
+    """Runs until SIGINT or SIGTERM; apps and proxy run on until the next start.
 
-    Raises ConfigurationInvalid for what would make it unsafe or useless.
+    Raises ConfigurationInvalid for settings that would make it unsafe or useless.
     """
     chains = serving_chains(settings)
     await refuse_local_chains(chains)
@@ -33,16 +33,16 @@ async def run_serve(settings: Settings, *, on_ready: Callable[[GatewayAddresses]
 
 
 def serving_chains(settings: Settings) -> dict[str, Chain]:
-    """The configured chains. Raises ConfigurationInvalid without any."""
+    """Returns the configured chains. Raises ConfigurationInvalid without any."""
     if not settings.chains:
         raise ConfigurationInvalid("chains: at least one is needed; see docs/operate.md.")
     return {name: item.chain(name) for name, item in settings.chains.items()}
 
 
 async def refuse_local_chains(chains: dict[str, Chain]) -> None:
-    """Raise ConfigurationInvalid if a node says that it is a development one.
+    """Raises ConfigurationInvalid if a node names itself a development node.
 
-    Raises ChainUnavailable when it does not say.
+    Raises ChainUnavailable when it gives no answer.
     """
     for name, chain in chains.items():
         client = RpcClient(chain)
@@ -58,7 +58,7 @@ async def refuse_local_chains(chains: dict[str, Chain]) -> None:
 
 
 def receiving_address(settings: Settings) -> str:
-    """`pay_to`, checksummed. Raises ConfigurationInvalid, also for a mistyped one (EIP-55)."""
+    """Returns `pay_to`, checksummed. Raises ConfigurationInvalid, also for a typo (EIP-55)."""
     try:
         checksummed = checksum_address(parse_address(settings.pay_to))
     except ValueError as error:

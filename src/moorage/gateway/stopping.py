@@ -1,11 +1,11 @@
-"""When to stop: at the signals that ask a process to end."""
+"""Stops a process at SIGINT and SIGTERM."""
 
 import asyncio
 import signal
 
 
 def stop_on_signals() -> asyncio.Event:
-    """An event that SIGINT or SIGTERM sets."""
+    """Returns an event that SIGINT or SIGTERM sets."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

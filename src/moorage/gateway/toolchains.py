@@ -1,4 +1,4 @@
-"""The store of toolchains, and the list of what can be had, opened for a gateway or a command."""
+"""Opens the store of toolchains and the list of available ones, for a gateway or a command."""
 
 import os
 from collections.abc import Awaitable, Callable, Collection
@@ -16,7 +16,7 @@ from moorage.toolchains.store import ToolchainStore, Version, nothing_needed
 
 
 class StoreLimits(msgspec.Struct, frozen=True):
-    """How much the store may hold, and what must stay free where it is."""
+    """How much the store may hold, and how much of its disk must stay free."""
 
     max_bytes: int
     reserve_bytes: int
@@ -27,7 +27,7 @@ _UNLIMITED = StoreLimits(max_bytes=1 << 62, reserve_bytes=0)
 
 @dataclass(frozen=True, kw_only=True)
 class Toolchains:
-    """What installs toolchains, and what says which there are."""
+    """The store that installs toolchains, and the list of those that are available."""
 
     store: ToolchainStore
     inventory: Inventory
@@ -42,7 +42,7 @@ async def open_toolchains(
     limits: StoreLimits = _UNLIMITED,
     needed: Callable[[], Awaitable[Collection[Version]]] = nothing_needed,
 ) -> Toolchains:
-    """Open both below `data_dir`; without `installs`, only what is there already can be had."""
+    """Opens both below `data_dir`; without `installs`, only installed toolchains are available."""
     program = find_npm() if installs else None
     npm = None
     if program is not None:
@@ -64,9 +64,9 @@ async def open_toolchains(
 
 
 async def toolbox_here() -> Toolbox:
-    """What a gateway on this machine could use, for a plan that no gateway makes.
+    """Returns the toolbox of this machine, for a plan made without a gateway.
 
-    npm's lists are kept in the user's cache, and asked for again after a day.
+    npm's lists are kept in the user's cache for a day.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moorage"
     async with AsyncExitStack() as stack:

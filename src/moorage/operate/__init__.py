@@ -1,4 +1,4 @@
-"""An operator's work on a gateway's books and machine, while it runs or not: one command a module.
+"""The operator's commands on a gateway's books and machine, one a module.
 
-It writes the same rows as the gateway, and never asks it.
+The gateway may be running or not: they write the same rows as it does, and never call it.
 """

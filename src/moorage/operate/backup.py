@@ -1,4 +1,4 @@
-"""The operator's backup of a gateway, which may be running, and its way back."""
+"""Backs up a gateway, which may be running, and restores a backup."""
 
 import asyncio
 import contextlib
@@ -32,10 +32,10 @@ _STAGING = ".backup-"
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """What was saved or put back."""
+    """What was saved or restored."""
 
     manifest: Manifest
-    lost: tuple[str, ...] = ()  # deployments that could not be saved: nothing of them is there
+    lost: tuple[str, ...] = ()  # deployments that could not be saved, and are left out
 
     @property
     def apps(self) -> int:
@@ -52,10 +52,10 @@ class Saved:
 
 
 def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
-    """Save the gateway of these settings into one file; it may be running.
+    """Saves the gateway of these settings into one file; it may be running.
 
-    The key that variables are sealed with is saved when it lies in the data directory, and from
-    elsewhere `with_key`. Raises ConfigurationInvalid, BackupFailed, DatabaseUnavailable.
+    The key that seals variables is saved if it lies in the data directory; from elsewhere only
+    `with_key`. Raises ConfigurationInvalid, BackupFailed, DatabaseUnavailable.
     """
     data_dir = Path(settings.data_dir)
     clock = SystemClock()
@@ -81,7 +81,7 @@ def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
 
 
 def restore(archive: Path, data_dir: Path) -> Saved:
-    """Put a backup into `data_dir`, which must be empty or not there: all of it, or nothing.
+    """Restores a backup into `data_dir`, which must be empty or missing: all of it, or nothing.
 
     The first start refuses requests that were signed before it. Raises BackupInvalid, BackupFailed.
     """
@@ -106,9 +106,9 @@ def restore(archive: Path, data_dir: Path) -> Saved:
 
 
 def _prepare(directory: Path) -> None:
-    if not is_ours(directory / DATABASE):  # an older one is upgraded by the first start
+    if not is_ours(directory / DATABASE):  # the first start upgrades an older one
         raise BackupInvalid("Its database is of a newer version of Moorage: restore it with that.")
-    # As if nonces had been here and were lost: the store then refuses, for a minute, whatever may
+    # This looks as if nonces had been lost: the store then refuses, for a minute, requests that may
     # have been signed before (auth.nonces).
     nonces = directory / "nonces"
     nonces.mkdir(mode=0o700)
@@ -116,7 +116,7 @@ def _prepare(directory: Path) -> None:
 
 
 def _check_saving(settings: Settings, data_dir: Path, target: Path, clock: Clock) -> Exports:
-    """What saves apps, where all can be saved."""
+    """Checks that a backup can be made; returns what exports the apps."""
     if not is_newest(data_dir / DATABASE):
         raise ConfigurationInvalid(
             f"{data_dir / DATABASE} is missing, or older than this version: start the gateway "
@@ -150,7 +150,7 @@ def _entry(directory: Path, name: str) -> ManifestEntry:
 
 @contextlib.contextmanager
 def _staging_directory(data_dir: Path) -> Iterator[Path]:
-    """A directory for copies; what a backup that was killed left is removed first."""
+    """Makes a directory for copies; removes those that killed backups left."""
     for left in data_dir.glob(f"{_STAGING}*"):
         if (lock := _locked(left)) is not None:
             shutil.rmtree(left, ignore_errors=True)
@@ -166,7 +166,7 @@ def _staging_directory(data_dir: Path) -> Iterator[Path]:
 
 
 def _locked(directory: Path) -> int | None:
-    """A lock on a directory, None when another has it."""
+    """Locks a directory; returns None when another process holds the lock."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The books of a gateway for the operator's commands, whether it runs meanwhile or not."""
+"""Opens a gateway's books for the operator's commands; the gateway may be running."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,12 +26,12 @@ _DEV_WALLETS = "wallets.json"
 
 @dataclass(frozen=True, kw_only=True)
 class OpenBooks:
-    """A gateway's database, and the chains as far as they can be read."""
+    """A gateway's database, and clients of the chains that can be read."""
 
     db: Database
     chains: dict[str, Chain]
-    clients: dict[str, RpcClient]  # none for a local chain that does not run
-    recipients: frozenset[str]  # what is `pay_to`, and what was; as `parse_address` spells them
+    clients: dict[str, RpcClient]  # without local chains that do not run
+    recipients: frozenset[str]  # `pay_to` and its former values, as `parse_address` spells them
 
 
 class _DevChain(msgspec.Struct):
@@ -44,9 +44,9 @@ class _DevFile(msgspec.Struct):
 
 @asynccontextmanager
 async def open_books(settings: Settings) -> AsyncIterator[OpenBooks]:
-    """Open the books; the gateway need not stop. Without chains, those of `moorage dev` are meant.
+    """Opens the books. Settings without chains mean those of `moorage dev`.
 
-    Raises ConfigurationInvalid where there are none, or older ones than this version's.
+    Raises ConfigurationInvalid if there is no database, or one older than this version's.
     """
     data_dir = Path(settings.data_dir)
     database = data_dir / "moorage.db"
@@ -79,9 +79,9 @@ async def open_books(settings: Settings) -> AsyncIterator[OpenBooks]:
 
 
 def dev_key(settings: Settings) -> SigningKey:
-    """The key of the address that is paid in `moorage dev`.
+    """Returns the key of the address that `moorage dev` is paid at.
 
-    Raises ConfigurationInvalid elsewhere: there the operator keeps it.
+    Raises ConfigurationInvalid for any other gateway: its operator keeps that key.
     """
     if settings.chains:
         raise ConfigurationInvalid("Name the file with the key that sends: --key-file.")
@@ -89,7 +89,7 @@ def dev_key(settings: Settings) -> SigningKey:
 
 
 def _dev_chains(data_dir: Path) -> dict[str, Chain]:
-    """The local chains; with a URL only while they run."""
+    """Returns the local chains; they have a URL only while they run."""
     try:
         running = msgspec.json.decode((data_dir / DEV_FILE).read_bytes(), type=_DevFile).chains
     except FileNotFoundError:

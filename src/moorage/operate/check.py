@@ -1,6 +1,6 @@
-"""What this machine lacks for a gateway, and the command that mends it.
+"""Finds what this machine lacks for a gateway, and the commands that mend it.
 
-Facts are gathered first and judged by pure functions, one a finding.
+It gathers facts first; then pure functions judge them, one for each finding.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ BUNDLED_PROGRAMS = ("caddy", "uv")
 """Programs that come with the Python packages."""
 
 APP_PROGRAMS = {"node": "nodejs", "npm": "npm"}
-"""What Node apps are built and run with, and the Debian packages they come in."""
+"""The programs that build and run Node apps, and their Debian packages."""
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing a gateway needs: whether it is there, and the command that brings it."""
+    """One thing a gateway needs: whether it is there, and the command that installs it."""
 
     name: str
     ok: bool
@@ -55,21 +55,21 @@ class Port:
 class Machine:
     """The facts that findings are made of."""
 
-    system: str  # as platform.system() says
+    system: str  # from platform.system()
     python: tuple[int, int]
     root: bool
     missing_bundled: tuple[str, ...]
     missing_app_programs: tuple[str, ...]
     isolation: tuple[str, ...]  # the sandbox's sentences, `what: command`
-    forwarding: bool  # is on, or not needed
+    forwarding: bool  # IP forwarding is on, or not needed
     anvil: str | None  # None: local chains are not needed
     ports: tuple[Port, ...]
     data_dir: str  # absolute
-    data_dir_problem: str  # who else may look into it; "" for nobody
+    data_dir_problem: str  # that it is open to other users; "" if it is not
 
 
 async def check_machine(settings: Settings) -> list[Finding]:
-    """Everything a gateway with these settings needs here; without chains, `moorage dev` is meant.
+    """Checks what a gateway needs with these settings; without chains, what `moorage dev` needs.
 
     Reads /proc, looks programs up and tries ports; changes nothing.
     """
@@ -77,10 +77,10 @@ async def check_machine(settings: Settings) -> list[Finding]:
 
 
 def judge(machine: Machine) -> list[Finding]:
-    """The findings, missing or not, in the order in which to mend them."""
+    """Returns all findings, in the order in which to mend them."""
     found = [_system(machine)]
     if not found[0].ok:
-        return found  # the rest reads what only Linux has
+        return found  # the rest needs Linux
     found += [check(machine) for check in _CHECKS]
     found += _isolation(machine)
     found += [_port(port) for port in machine.ports]
@@ -90,7 +90,7 @@ def judge(machine: Machine) -> list[Finding]:
 
 
 def look_at_machine(settings: Settings) -> Machine:
-    """The facts; blocks for a few milliseconds."""
+    """Gathers the facts; blocks for a few milliseconds."""
     linux = platform.system() == "Linux"
     return Machine(
         system=platform.system(),
@@ -170,7 +170,7 @@ def _data_directory(machine: Machine) -> Finding:
 
 
 def _isolation(machine: Machine) -> list[Finding]:
-    """What the sandbox misses, in its own words."""
+    """Returns what the engine lacks, in its own sentences."""
     findings = []
     for sentence in machine.isolation:
         detail, _, remedy = sentence.partition(": ")
@@ -193,7 +193,7 @@ def _listed(name: str, wanted: tuple[str, ...], missing: tuple[str, ...], remedy
 
 
 def install_command(packages: list[str], *, root: bool) -> str:
-    """The one command that installs Debian packages."""
+    """Returns the command that installs Debian packages."""
     return f"{'' if root else 'sudo '}apt-get install -y {' '.join(sorted(set(packages)))}"
 
 
@@ -216,7 +216,7 @@ def _is_bundled(name: str) -> bool:
 
 
 def _look_for_anvil() -> str:
-    """Where it is; empty when it is missing."""
+    """Returns its path; "" when it is missing."""
     try:
         return str(find_anvil([Path("node_modules").absolute()]))
     except LocalChainFailed:
@@ -231,7 +231,7 @@ def _forwarding() -> bool:
 
 
 def _look_at_ports(settings: Settings) -> list[Port]:
-    """A proxy that an earlier gateway left running is adopted: its ports are free for this one."""
+    """Tries the ports; those of a proxy that an earlier gateway left running count as free."""
     proxy_ports = (80, 443) if settings.tls else (settings.proxy_port,)
     adopted = port_in_use_by(Path(settings.data_dir).absolute() / "proxy") in proxy_ports
     wanted = [

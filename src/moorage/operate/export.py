@@ -1,4 +1,4 @@
-"""The ledger as a table: one row an entry, in the order in which they were committed."""
+"""Exports the ledger as a table: one row for each entry, in the order of commits."""
 
 from collections.abc import AsyncIterator
 
@@ -17,9 +17,9 @@ _STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 async def ledger_rows(
     db: Database, *, since_ms: int, until_ms: int, wallet: str
 ) -> AsyncIterator[tuple[str, ...]]:
-    """The cells of each entry, from `since_ms` on and before `until_ms`, as of one moment.
+    """Yields the cells of each entry from `since_ms` until before `until_ms`, in one snapshot.
 
-    Those of one wallet, its held payments included, or, with an empty `wallet`, all.
+    A `wallet` limits them to its entries, including its held payments; "" means all.
     """
     place = 0
     async with db.snapshot() as snapshot:
@@ -48,5 +48,5 @@ def _cells(entry: LedgerEntry) -> tuple[str, ...]:
 
 
 def spreadsheet_text(text: str) -> str:
-    """`text` as a cell that no spreadsheet takes for a formula."""
+    """Returns `text` as a cell that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(_STARTS_A_FORMULA) else text

@@ -1,4 +1,4 @@
-"""`moorage refund`: payments sent back from a key of the operator's."""
+"""`moorage refund`: sends payments back, from a key of the operator's."""
 
 import asyncio
 from collections.abc import Iterable
@@ -28,18 +28,18 @@ _LOOK_SECONDS = 0.5
 
 
 class RefundOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator wants sent back."""
+    """The refund that the operator orders."""
 
     tx_hash: str  # of the payment
     chain: str | None  # by name; needed where several chains have the hash
     log_index: int | None  # needed where the transaction made several payments
-    amount: str | None  # whole tokens as a decimal; None: all that is left
-    recipient: str | None  # compared with the payer: nobody else is sent anything
+    amount: str | None  # tokens as a decimal; None: all that is left
+    recipient: str | None  # must be the payer, who alone gets a refund
     reason: str
 
 
 class RefundSeen(NamedTuple):
-    """A refund as it stands, and the chain that it is made on."""
+    """A refund in its current state, and its chain."""
 
     chain: Chain
     refund: Refund
@@ -48,9 +48,9 @@ class RefundSeen(NamedTuple):
 async def run_refund(
     settings: Settings, order: RefundOrder, *, key_file: Path | None, wait_seconds: float
 ) -> RefundSeen:
-    """Send a payment back; gives the refund as it stands after `wait_seconds` at most.
+    """Sends a payment back; returns the refund's state after at most `wait_seconds`.
 
-    Raises RefundRefused, ConfigurationInvalid and ChainUnavailable, with nothing sent.
+    Raises RefundRefused, ConfigurationInvalid and ChainUnavailable; then nothing was sent.
     """
     async with open_books(settings) as books:
         key = _key(settings, key_file)
@@ -66,7 +66,7 @@ async def run_refund(
 async def run_resume(
     settings: Settings, *, key_file: Path | None, wait_seconds: float
 ) -> list[RefundSeen]:
-    """Follow every refund whose outcome is not known, or not final; gives them as they stand then.
+    """Follows every refund whose outcome is unknown or not final; returns their states.
 
     Raises RefundRefused for one that another key has signed, ConfigurationInvalid,
     ChainUnavailable.
@@ -109,9 +109,9 @@ def _refunds(settings: Settings, books: OpenBooks, client: RpcClient, key: Signi
 
 
 async def _follow(service: Refunds, refund: Refund, wait_seconds: float) -> None:
-    """Follows the refund until its outcome is known, or the wait is over.
+    """Follows the refund until its outcome is known, or `wait_seconds` are over.
 
-    A chain or database that can't be read meanwhile changes nothing: what was sent is on its way.
+    Errors of chain or database are ignored meanwhile: what was sent is on its way.
     """
     status = RefundStatus.INTENDED
     with suppress(TimeoutError):
@@ -124,7 +124,7 @@ async def _follow(service: Refunds, refund: Refund, wait_seconds: float) -> None
 
 
 async def _stored(books: OpenBooks, refund: Refund) -> Refund:
-    """The refund as it stands now."""
+    """Reads the refund's current state."""
     of_payment = await refunds.of_payment(
         books.db,
         chain_id=refund.chain_id,
@@ -175,7 +175,7 @@ def _chain_of(books: OpenBooks, chain_id: int) -> tuple[Chain, RpcClient]:
 
 
 def _amount(text: str | None, token: Token | None) -> AtomicUnits | None:
-    """Whole tokens as a decimal, in atomic units. Raises RefundRefused."""
+    """Converts a decimal of tokens to atomic units. Raises RefundRefused."""
     if text is None or token is None:
         return None
     whole, _, fraction = text.partition(".")

@@ -1,4 +1,4 @@
-"""The operator's review of payments that screening holds back."""
+"""The operator's release of payments that screening holds."""
 
 from moorage.clock import Clock
 from moorage.ledger import ledger
@@ -10,9 +10,9 @@ from moorage.storage.money import payments
 async def release(
     db: Database, tx_hash: str, *, chain_ids: set[int], clock: Clock
 ) -> list[Payment]:
-    """Credit the held payments of a transaction on these chains to who paid; gives which.
+    """Credits a transaction's held payments, on these chains, to their payers; returns them.
 
-    What is not held any more is left as it is.
+    A payment that is not held any more is left as it is.
     """
     released = []
     async with db.transaction(durable=True) as tx:

@@ -1,4 +1,4 @@
-"""`moorage suspend`, `resume` and `suspended`: written into the database beside the gateway."""
+"""`moorage suspend`, `resume` and `suspended`, directly in the gateway's database."""
 
 import msgspec
 
@@ -15,14 +15,14 @@ from moorage.storage.money import accounts
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """A project by its name, or else all of a wallet by its address."""
+    """A project by its name, or all projects of a wallet by its address."""
 
     name: str
     wallet: str
 
 
 async def run_suspend(settings: Settings, subject: Subject, reason: str) -> list[Project]:
-    """Suspend it, and tell whose it is why; gives the projects. Raises InvalidField."""
+    """Suspends it, with the reason for its owner; returns the projects. Raises InvalidField."""
     now_ms = SystemClock().now_ms()
     async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
         if subject.wallet:
@@ -33,7 +33,7 @@ async def run_suspend(settings: Settings, subject: Subject, reason: str) -> list
 
 
 async def run_unsuspend(settings: Settings, subject: Subject) -> list[Project]:
-    """Lift that; gives the projects whose credits decide from now on. Raises InvalidField."""
+    """Lifts the suspension; returns the projects, whose credits now decide. Raises InvalidField."""
     async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
         if subject.wallet:
             return await unblock_wallet(tx, subject.wallet)
@@ -49,7 +49,7 @@ async def run_unsuspend(settings: Settings, subject: Subject) -> list[Project]:
 
 
 async def run_suspended(settings: Settings) -> list[Block]:
-    """What is suspended."""
+    """Returns what is suspended."""
     async with open_books(settings) as books:
         return await blocks.all_blocks(books.db)
 

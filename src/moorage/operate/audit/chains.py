@@ -1,8 +1,7 @@
-"""The audit's other half: the books beside what the chains tell, in both directions.
+"""Compares the books with the chains, in both directions.
 
-Every payment and every refund must lie on its chain as it was recorded, and every transfer that
-reached one of our addresses must be a payment. It searches on its own, not by the watcher's code
-or cursor.
+Every payment and every refund must be on its chain as recorded, and every transfer to one of our
+addresses must be a payment. The search does not use the watcher's code or cursor.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -38,10 +37,10 @@ _MAX_RANGE_BLOCKS = 50_000
 
 
 class ChainAudit(msgspec.Struct):
-    """What came of one chain's comparison."""
+    """The result of one chain's comparison."""
 
     findings: list[Finding]
-    pending: list[Finding]  # what the gateway is still to do by itself, at its next look
+    pending: list[Finding]  # what the gateway will mend by itself at its next look
 
 
 async def audit_chain(
@@ -52,10 +51,10 @@ async def audit_chain(
     from_block: int | None,
     search: bool,
 ) -> ChainAudit:
-    """Compare one chain with the books; `recipients` are what is `pay_to`, and what was.
+    """Compares one chain with the books; `recipients` are `pay_to` and its former values.
 
-    With `search`, transfers are looked for from `from_block` on; without one, from where the
-    gateway began. Raises ChainUnavailable when the chain can't be read, or can't be believed.
+    `search` looks for transfers from `from_block` on; with None, from where the gateway began.
+    Raises ChainUnavailable when the chain can't be read, or its node lags.
     """
     chain = client.chain
     paid = [item for item in books.payments if item.chain_id == chain.chain_id]
@@ -73,9 +72,9 @@ async def audit_chain(
 
 
 async def _audit_cursors(client: RpcClient, result: ChainAudit, books: Books) -> None:
-    """Each search stands at a block of the chain, no further than its newest.
+    """Each cursor is a block of the chain, at most its newest.
 
-    One that stands on a branch that was replaced steps back by itself at its next look.
+    A cursor on a replaced branch is pending: the search steps back by itself at its next look.
     """
     heads = await read_heads(client)
     for cursor in books.cursors:
@@ -92,7 +91,7 @@ async def _audit_cursors(client: RpcClient, result: ChainAudit, books: Books) ->
 
 
 def _require_reached(client: RpcClient, cursor: Cursor, heads: Heads) -> None:
-    """Raise ChainUnavailable where the node may just be behind the search."""
+    """Raises ChainUnavailable if the node may only lag behind the cursor."""
     if heads.latest < cursor.block_number <= heads.latest + client.chain.finality_blocks:
         raise ChainUnavailable(
             f"The node of {client.chain.name} lags behind block {cursor.block_number}."
@@ -107,7 +106,7 @@ async def _audit_receipts(
     *,
     recipients: Collection[str],
 ) -> None:
-    """What is recorded lies on the chain."""
+    """Each recorded payment and refund is on the chain."""
     standing = [item for item in paid if item.status is not PaymentStatus.REVERSED]
     done = [item for item in back if item.status is RefundStatus.REFUNDED]
     wanted = {item.tx_hash for item in standing}
@@ -118,7 +117,7 @@ async def _audit_receipts(
         receipt = receipts[payment.tx_hash]
         problem = payment_problem(payment, receipt, recipients=recipients)
         if problem is not None:
-            # The gateway looks again at what is provisional, and writes down where it lies.
+            # The gateway checks provisional payments again, and records their new block.
             provisional = payment.finality is Finality.PROVISIONAL
             awaited = provisional and lies_in_another_block(payment, receipt)
             into = result.pending if awaited else result.findings
@@ -126,7 +125,7 @@ async def _audit_receipts(
     for refund in done:
         receipt = receipts.get(refund.refund_tx_hash or "")
         if not refund_is_on_chain(refund, receipt):
-            # The gateway looks again at what is provisional, and sends what was dropped.
+            # The gateway checks provisional refunds again, and sends dropped ones again.
             dropped = refund.finality is Finality.PROVISIONAL and receipt is None
             into = result.pending if dropped else result.findings
             into.append(
@@ -137,7 +136,7 @@ async def _audit_receipts(
 async def _receipts(
     client: RpcClient, hashes: Sequence[str], *, newest: int
 ) -> dict[str, Receipt | None]:
-    """Each transaction's receipt, None for one that is not on the chain.
+    """Returns each transaction's receipt, None for one that is not on the chain.
 
     Raises ChainUnavailable from a node that has not reached block `newest`.
     """
@@ -149,7 +148,7 @@ async def _receipts(
             head, *answers = await client.batch(
                 [("eth_blockNumber", []), *(("eth_getTransactionReceipt", [each]) for each in some)]
             )
-        except AnswerTooLarge:  # a transaction may have many logs of others
+        except AnswerTooLarge:  # a transaction may have many logs that are not ours
             if len(some) == 1:
                 raise
             pace.refused(len(some))
@@ -171,7 +170,7 @@ def _require_head(client: RpcClient, head: object, wanted: int) -> None:
 
 
 def _first_block(chain: Chain, books: Books, paid: Sequence[Payment]) -> int | None:
-    """Where the gateway began to take payments on this chain, as far as anything tells."""
+    """Returns the block at which the gateway began to take payments here; None if unknown."""
     known = [item.block_number for item in paid]
     known += [item.block_number for item in books.cursors if item.chain_id == chain.chain_id]
     if chain.watch_from_block is not None:
@@ -188,7 +187,7 @@ async def _audit_transfers(
     recipients: Collection[str],
     first: int | None,
 ) -> None:
-    """What reached us is recorded."""
+    """Each transfer that reached us is recorded."""
     latest = (await read_heads(client)).latest
     known = {payment_key(item): item for item in paid}
     searched = max(
@@ -212,7 +211,7 @@ async def _audit_transfers(
 def transfer_problem(
     key: PaymentKey, log: TransferLog, known: Mapping[PaymentKey, Payment]
 ) -> str | None:
-    """Why a transfer that reached us is not accounted for; None when it is."""
+    """Returns why a transfer that reached us is not accounted for; None when it is."""
     payment = known.get(key)
     if payment is None:
         return f"{log.value} from {log.sender} arrived and is not recorded"
@@ -224,7 +223,7 @@ def transfer_problem(
 async def _arrived(
     client: RpcClient, recipients: Collection[str], *, first: int, last: int
 ) -> list[tuple[FoundLog, TransferLog]]:
-    """Every transfer of money to `recipients` in these blocks, both included."""
+    """Returns every transfer of money to `recipients` from block `first` to `last` inclusive."""
     pace = Pace(first=_FIRST_RANGE_BLOCKS, max_=_MAX_RANGE_BLOCKS)
     arrived: list[tuple[FoundLog, TransferLog]] = []
     while first <= last:

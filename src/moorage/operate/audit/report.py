@@ -1,4 +1,4 @@
-"""What an audit found: the three parts of it, in one report."""
+"""Runs the three parts of an audit and reports what they found."""
 
 import msgspec
 
@@ -19,7 +19,7 @@ class Report(msgspec.Struct, frozen=True):
     """What an audit found."""
 
     findings: list[Finding]  # what is wrong
-    pending: list[Finding]  # what the gateway is still to do by itself
+    pending: list[Finding]  # what the gateway will mend by itself
     unknown: dict[str, str]  # the chains that could not be read, and why
     totals: list[TokenTotal]
     payments: int
@@ -28,10 +28,10 @@ class Report(msgspec.Struct, frozen=True):
 
 
 async def run_audit(settings: Settings, *, from_block: int | None, search: bool) -> Report:
-    """Audit the gateway with these settings, as it stands now. It need not stop.
+    """Audits the gateway with these settings, which may be running.
 
-    Transfers to us are searched for unless not `search`, from the block `from_block` of each chain
-    on; without one, from where the gateway began. Raises ConfigurationInvalid.
+    `search` looks for transfers to us from block `from_block` of each chain on; with None, from
+    where the gateway began. Raises ConfigurationInvalid.
     """
     async with open_books(settings) as opened:
         async with opened.db.snapshot() as snapshot:

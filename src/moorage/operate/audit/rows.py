@@ -1,7 +1,7 @@
-"""The audit of the books: everything that must be true of the rows, compared.
+"""Audits the books: checks what must be true of their rows.
 
-Pure functions over rows that were read in one snapshot; `chains` compares them with the
-chains. What is not as it must be is a finding that names the row.
+Pure functions over rows that were read in one snapshot; each finding names a row. `chains` compares
+the rows with the chains.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ _BACK = (RefundStatus.INTENDED, RefundStatus.SENT, RefundStatus.REFUNDED)
 
 
 class TokenTotal(msgspec.Struct, frozen=True):
-    """What arrived in one token and what became of it, in its atomic units as decimal text."""
+    """What arrived in one token, and what became of it; decimal text of atomic units."""
 
     chain: str
     token: str
@@ -40,26 +40,26 @@ PaymentKey = tuple[int, str, int]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A row that is not as it must be."""
+    """A row that breaks a rule."""
 
-    row: str  # "payment 42161:0x…:3", as an operator can look it up
+    row: str  # for an operator to look up: "payment 42161:0x…:3"
     problem: str
 
 
 def payment_key(payment: Payment | Refund) -> PaymentKey:
-    """What names a payment."""
+    """Returns the key of a payment, or of the payment that a refund sends back."""
     return payment.chain_id, payment.tx_hash, payment.log_index
 
 
 def payment_row(key: PaymentKey) -> str:
-    """A payment's name in a finding."""
+    """Returns a payment's name in a finding."""
     return "payment " + ":".join(map(str, key))
 
 
 async def audit_books(
     snapshot: Transaction, chains: Iterable[Chain]
 ) -> tuple[Books, list[Finding]]:
-    """The books, and what is wrong with them by themselves."""
+    """Reads the books; returns them, and what is wrong within them."""
     books = await rows.books(snapshot)
     histories = {
         interval.wallet: await rows.history(snapshot, wallet_account(interval.wallet))
@@ -83,7 +83,7 @@ async def audit_books(
 
 
 def sum_findings(books: Books) -> Iterator[Finding]:
-    """Each posting sums to zero and so does the ledger."""
+    """Each posting sums to zero, and so does the whole ledger."""
     for posting_id, total in books.unbalanced.items():
         yield Finding(
             f"posting {posting_id}", f"its entries sum to {total}" if total else "has no entries"
@@ -124,7 +124,7 @@ def posting_findings(books: Books) -> Iterator[Finding]:
 
 
 def _of_payment(payment: Payment, postings: dict[str, Posting]) -> Iterator[Finding]:
-    """Takes what belongs to the payment out of `postings`."""
+    """Checks a payment's postings, and removes them from `postings`."""
     row = payment_row(payment_key(payment))
     base = f"payment:{payment.chain_id}:{payment.tx_hash}:{payment.log_index}"
     rounds = [base, *(f"{base}:{number}" for number in range(2, payment.round + 1))]
@@ -146,7 +146,7 @@ def _of_payment(payment: Payment, postings: dict[str, Posting]) -> Iterator[Find
 
 
 def _credited(payment: Payment) -> dict[str, int]:
-    """What a payment's postings leave on which accounts, refunds aside."""
+    """Returns what a payment's postings must leave on which accounts, without refunds."""
     amount = payment.credited_micro_usd
     match payment.status:
         case PaymentStatus.REVERSED:
@@ -162,7 +162,7 @@ def _credited(payment: Payment) -> dict[str, int]:
 def _of_refund(
     refund: Refund, payment: Payment | None, postings: dict[str, Posting]
 ) -> Iterator[Finding]:
-    """Takes what belongs to the refund out of `postings`."""
+    """Checks a refund's postings, and removes them from `postings`."""
     row = f"refund {refund.id}"
     debit = postings.pop(f"refund:{refund.id}", None)
     undone = postings.pop(f"refund-undone:{refund.id}", None)
@@ -193,7 +193,7 @@ def worth_findings(
     for payment in payments:
         places = decimals.get((payment.chain_id, payment.token_address))
         if places is None:
-            continue  # a token that is not taken any more
+            continue  # a token that is not accepted any more
         worth = credit_from_atomic_units(payment.amount, decimals=places)
         if payment.credited_micro_usd != worth:
             yield Finding(
@@ -203,7 +203,7 @@ def worth_findings(
 
 
 def charge_of(interval: BilledInterval) -> int:
-    """What the time that an interval lasted costs, as far as it can be due; micro-USD."""
+    """Returns what the time of an interval costs, up to where it can be due; micro-USD."""
     until_ms = interval.charged_until_ms if interval.ended_at_ms is None else interval.ended_at_ms
     return charge_up_to(
         until_ms - interval.started_at_ms, monthly_price=interval.monthly_price_micro_usd
@@ -213,9 +213,9 @@ def charge_of(interval: BilledInterval) -> int:
 def burn_findings(
     books: Books, histories: Mapping[str, Sequence[tuple[str, int]]]
 ) -> Iterator[Finding]:
-    """Each interval burned what its time costs, or less where the credits ran out.
+    """Each interval burned what its time costs, or less if the credits ran out.
 
-    `histories` holds what changed the wallets of those that burned less.
+    `histories` holds the account history of each wallet whose intervals burned less.
     """
     for stray in books.burned.keys() - {interval.id for interval in books.intervals}:
         yield Finding(f"posting burn:{stray}", "burns for no run interval")
@@ -237,7 +237,7 @@ def _burned(books: Books, interval: BilledInterval) -> int:
 
 
 def ran_out(interval_id: str, history: Sequence[tuple[str, int]]) -> bool:
-    """Whether the wallet had nothing left when the interval was last charged, or later."""
+    """Whether the wallet's balance was zero when the interval was last charged, or later."""
     burns = [
         index
         for index, (posting_id, _) in enumerate(history)
@@ -248,7 +248,7 @@ def ran_out(interval_id: str, history: Sequence[tuple[str, int]]) -> bool:
 
 
 def build_findings(books: Books) -> Iterator[Finding]:
-    """Each build burned what it was charged: no more than its time beyond the allowance costs."""
+    """Each build burned what it was charged, at most the price of its time beyond the allowance."""
     for stray in books.built.keys() - {run.id for run in books.builds}:
         yield Finding(f"posting build:{stray}", "burns for no build")
     for run in books.builds:
@@ -265,7 +265,7 @@ def build_findings(books: Books) -> Iterator[Finding]:
 
 
 def refund_findings(payments: Iterable[Payment], refunds: Iterable[Refund]) -> Iterator[Finding]:
-    """No more went back of a payment than it brought."""
+    """The refunds of a payment are at most its amount."""
     debited: dict[PaymentKey, int] = {}
     sent: dict[PaymentKey, int] = {}
     for refund in refunds:
@@ -282,7 +282,7 @@ def refund_findings(payments: Iterable[Payment], refunds: Iterable[Refund]) -> I
 
 
 def settlement_findings(books: Books) -> Iterator[Finding]:
-    """Each authorization that was settled has its payment."""
+    """Each settled authorization has its payment."""
     paid = {(p.chain_id, p.tx_hash, p.token_address, p.payer) for p in books.payments}
     for item in books.settlements:
         key = (item.chain_id, item.tx_hash, item.token_address, item.payer)
@@ -291,7 +291,7 @@ def settlement_findings(books: Books) -> Iterator[Finding]:
 
 
 def use_findings(books: Books) -> Iterator[Finding]:
-    """Whoever used a payment made it."""
+    """The wallet that used a payment made it."""
     paid = {(payment.chain_id, payment.tx_hash, payment.payer) for payment in books.payments}
     for use in books.uses:
         if (use.chain_id, use.tx_hash, use.wallet) not in paid:
@@ -301,7 +301,7 @@ def use_findings(books: Books) -> Iterator[Finding]:
 
 
 def token_totals(books: Books, chains: Iterable[Chain]) -> list[TokenTotal]:
-    """What became of all payments, for each token that is taken."""
+    """Returns what became of all payments, for each accepted token."""
     return [_token_total(books, chain, token) for chain in chains for token in chain.tokens]
 
 
@@ -330,7 +330,7 @@ def _token_total(books: Books, chain: Chain, token: Token) -> TokenTotal:
 
 
 def _total(*postings: Posting | None) -> dict[str, int]:
-    """What postings together leave on accounts."""
+    """Returns what postings together leave on accounts, without zeros."""
     totals: dict[str, int] = {}
     for posting in postings:
         for account, amount in posting.amounts.items() if posting else ():

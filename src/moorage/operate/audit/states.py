@@ -1,7 +1,6 @@
-"""The audit of states: rows that are open for too long, or that nothing else bears out.
+"""Audits states: finds rows that are open for too long, or that no other row confirms.
 
-What the gateway does by itself within seconds is wrong when it was not done for an hour, and what
-waits for a chain, for a day.
+What the gateway does by itself within seconds may take an hour; what waits for a chain, a day.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +18,7 @@ _EVENTS_SURELY_KEPT_MS = 30 * _DAY_MS
 
 
 async def audit_states(snapshot: Transaction, *, now_ms: int) -> list[Finding]:
-    """What is wrong with the states of rows."""
+    """Returns what is wrong with the states of rows."""
     refunds = await rows.open_refunds(snapshot)
     unresolved = await rows.unresolved(snapshot)
     untold = await rows.untold_releases(snapshot, since_ms=now_ms - _EVENTS_SURELY_KEPT_MS)
@@ -52,7 +51,7 @@ async def audit_states(snapshot: Transaction, *, now_ms: int) -> list[Finding]:
 def interval_findings(
     intervals: Iterable[PricedInterval], *, billed_ms: int | None
 ) -> Iterator[Finding]:
-    """Each is charged in full hours while it is open, not ahead of time, at the price it had."""
+    """Each is charged in full hours while open, not in advance, and at its own price."""
     for each in intervals:
         row = f"run interval {each.id}"
         if each.began_with_micro_usd not in (None, each.monthly_price_micro_usd):
@@ -63,7 +62,7 @@ def interval_findings(
             )
         if each.is_open and (each.charged_until_ms - each.started_at_ms) % HOUR_MS:
             yield Finding(row, "is open, and not charged in full hours from its start")
-        # Time is read whenever an interval begins, and every minute.
+        # Billed time is read when an interval begins, and every minute.
         if each.is_open and billed_ms is not None and each.charged_until_ms > billed_ms + HOUR_MS:
             yield Finding(row, "is charged up to a time that has not come")
 
@@ -71,7 +70,7 @@ def interval_findings(
 def settlement_findings(
     credited: Iterable[CreditedSettlement], *, now_ms: int
 ) -> Iterator[Finding]:
-    """What is credited is settled, within an hour."""
+    """Each credited settlement is settled within an hour."""
     for each in credited:
         if each.status == "failed":
             yield Finding(f"settlement {each.id}", "failed, but its transaction is credited")
@@ -82,7 +81,7 @@ def settlement_findings(
 def quote_findings(
     quotes: Iterable[Quote], paid: Mapping[str, int], *, now_ms: int
 ) -> Iterator[Finding]:
-    """Each lives as long as quotes do, and counts no more than its wallet has paid."""
+    """Each has the lifetime of quotes, and counts at most what its wallet has paid."""
     for each in quotes:
         row = f"quote {each.id}"
         if each.expires_at_ms - each.created_at_ms != QUOTE_LIFETIME_MS:
