@@ -1,1 +1,1 @@
-"""The chains money arrives on: their description, their nodes, their tokens."""
+"""The chains that payments arrive on: their description, their nodes, their tokens."""

@@ -1,4 +1,4 @@
-"""Account addresses: one spelling to compare by, one to show."""
+"""Account addresses: one spelling to compare, and one to display."""
 
 import re
 
@@ -8,10 +8,10 @@ _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{40}")
 
 
 def parse_address(text: str) -> str:
-    """`text` as addresses are compared: `0x` and 40 lower-case hex digits.
+    """Returns `text` in the form for comparisons: `0x` and 40 lower-case hex digits.
 
-    Any letter case is accepted and the EIP-55 checksum is not judged, for clients spell their own
-    wallet as they like. Raises ValueError for anything else, surrounding spaces included.
+    Any letter case is accepted, and the EIP-55 checksum is not checked, as clients spell their
+    wallet in different ways. Raises ValueError for anything else, surrounding spaces included.
     """
     if _ADDRESS.fullmatch(text) is None:
         raise ValueError("an address is 0x and 40 hex digits")
@@ -19,12 +19,12 @@ def parse_address(text: str) -> str:
 
 
 def key_address(public_key: bytes) -> str:
-    """The account of an uncompressed public key: 65 bytes, the first of which is 4."""
+    """Returns the account of an uncompressed public key: 65 bytes, the first of which is 4."""
     return "0x" + keccak256(public_key[1:])[-20:].hex()
 
 
 def checksum_address(text: str) -> str:
-    """`text` as addresses are shown, in EIP-55's mixed case. Raises ValueError as parse_address."""
+    """Returns `text` in EIP-55's mixed case, for display. Raises ValueError as parse_address."""
     digits = parse_address(text)[2:]
     digest = keccak256(digits.encode()).hex()
     return "0x" + "".join(

@@ -1,4 +1,4 @@
-"""Whether an authorization (EIP-3009) was used, and by which transaction, as the chain tells it."""
+"""Finds whether an authorization (EIP-3009) was used, and by which transaction."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,21 +23,21 @@ _ANSWER_BYTES = 512 * 1024  # a nonce is used once: there is one log at most
 
 
 class AuthorizationUse(msgspec.Struct, frozen=True):
-    """The transaction that used an authorization up."""
+    """The transaction that used an authorization."""
 
     tx_hash: str
     block_number: int
-    canceled: bool  # by its payer; then it moved nothing
+    canceled: bool  # by its payer; then no money moved
 
 
 def state_call(authorization: TransferAuthorization, block: str) -> Call:
-    """Asks whether it is used up at the block of that tag, by a transfer or a cancellation."""
+    """Returns the call that asks whether it is used or cancelled, at the block of that tag."""
     data = authorization_state_calldata(authorization.payer, authorization.nonce)
     return "eth_call", [{"to": authorization.token_address, "data": data}, block]
 
 
 def is_used(client: RpcClient, answer: object) -> bool:
-    """What `state_call` was answered. Raises ChainUnavailable for anything else."""
+    """Whether an answer to `state_call` says that it is used. Raises ChainUnavailable otherwise."""
     if isinstance(answer, RpcError):
         raise answer
     try:
@@ -49,9 +49,9 @@ def is_used(client: RpcClient, answer: object) -> bool:
 async def find_use(
     client: RpcClient, authorization: TransferAuthorization, *, from_block: int
 ) -> AuthorizationUse | None:
-    """What used it in block `from_block` or later; None when nothing is found.
+    """Returns what used it in block `from_block` or later; None if nothing is found.
 
-    Searches from the newest block backwards. Raises ChainUnavailable.
+    Searches backwards from the newest block. Raises ChainUnavailable.
     """
     wanted = _wanted(authorization)
     pace = Pace(first=_BLOCKS_AT_ONCE, max_=_BLOCKS_AT_ONCE)
@@ -71,9 +71,9 @@ async def find_use(
 async def find_use_onwards(
     client: RpcClient, authorization: TransferAuthorization, *, from_block: int, limit: int
 ) -> tuple[AuthorizationUse | None, int]:
-    """What used it in block `from_block` or later, and the last block that was searched.
+    """Returns what used it in block `from_block` or later, and the last block that was searched.
 
-    At most `limit` blocks, forwards. Raises ChainUnavailable.
+    Searches at most `limit` blocks, forwards. Raises ChainUnavailable.
     """
     wanted = _wanted(authorization)
     pace = Pace(first=_BLOCKS_AT_ONCE, max_=_BLOCKS_AT_ONCE)
@@ -109,7 +109,7 @@ async def _newest(client: RpcClient) -> int:
 async def _logs(
     client: RpcClient, wanted: dict[str, Any], *, first: int, last: int
 ) -> Sequence[FoundLog] | None:
-    """The logs of these blocks; None when they are too many to ask for at once."""
+    """Returns the logs of these blocks; None if the node refuses so many blocks at once."""
     span = {"fromBlock": hex(first), "toBlock": hex(last)}
     try:
         (answer,) = await client.batch(

@@ -1,4 +1,4 @@
-"""What an address holds of a chain's tokens, read from the chain."""
+"""Reads the token balances of an address from a chain."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,14 +11,14 @@ from moorage.money import AtomicUnits
 
 
 class Questions:
-    """Limits how many questions of strangers are asked at once, so that nothing waits for them."""
+    """Limits how many questions of strangers run at once, so that other work need not wait."""
 
     def __init__(self, *, at_once: int = 16) -> None:
         self._left = at_once
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
-        """Asks one question. Raises RateLimited when `at_once` are being asked."""
+        """Counts one question while it runs. Raises RateLimited when `at_once` are running."""
         if self._left == 0:
             raise RateLimited(1)
         self._left -= 1
@@ -31,10 +31,10 @@ class Questions:
 async def token_balances(
     client: RpcClient, chain: Chain, address: str
 ) -> list[tuple[Token, AtomicUnits]]:
-    """`address`'s balance of every token of `chain`, in the chain's order, in one round trip.
+    """Returns the balance of every token of `chain`, in the chain's order. One round trip.
 
-    Raises ChainUnavailable when any of them can't be read: what isn't known is never a zero.
-    Raises ValueError for a bad address.
+    Raises ChainUnavailable if any balance can't be read; an unknown balance is never zero. Raises
+    ValueError for a bad address.
     """
     data = balance_of_calldata(address)
     answers = await client.batch(

@@ -1,4 +1,4 @@
-"""A chain and its tokens, as configuration describes them."""
+"""A chain and its tokens, as configured."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from moorage.chains.eip3009 import Eip712Domain
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An ERC-20 token that pays. `address` is checksummed for display; compare by `key`."""
+    """An ERC-20 token that is accepted. `address` is checksummed for display; compare by `key`."""
 
     name: str  # as clients name it: "usdc"
     symbol: str  # "USDC"
@@ -25,23 +25,23 @@ class Chain(msgspec.Struct, frozen=True):
 
     name: str
     chain_id: int
-    rpc_urls: tuple[str, ...]  # tried in order, the next takes over when one fails
+    rpc_urls: tuple[str, ...]  # tried in order; the next one is used when one fails
     tokens: tuple[Token, ...]
     confirmations: int = 1  # a mined transaction has one
-    finality_blocks: int = 4_800  # how deep counts as final where nodes know no `finalized`
-    watch_from_block: int | None = None  # where the first search begins; None: at the head
+    finality_blocks: int = 4_800  # the depth that counts as final if nodes know no `finalized`
+    watch_from_block: int | None = None  # where the first search begins; None: newest block
 
     def token(self, name: str) -> Token | None:
-        """The token that clients call `name` (lower case), if it pays on this chain."""
+        """The token that clients call `name` (lower case), if this chain has it."""
         return next((token for token in self.tokens if token.name == name), None)
 
     def token_at(self, address: str) -> Token | None:
-        """The token with this contract (lower-case hex), if it pays on this chain."""
+        """The token with this contract (lower-case hex), if this chain has it."""
         return next((token for token in self.tokens if token.key == address), None)
 
 
 _USDC_DOMAIN = Eip712Domain(name="USD Coin", version="2")
-"""On all three chains below. It differs elsewhere: on Base Sepolia the name is "USDC"."""
+"""Of USDC on the three chains below. It differs elsewhere: on Base Sepolia the name is "USDC"."""
 
 
 def _dollar_tokens(usdc: str, usdt: str | None) -> tuple[Token, ...]:
@@ -82,4 +82,4 @@ KNOWN_CHAINS = {
         ),
     )
 }
-"""The chains of the contract's table 1.6, without RPC URLs: those are the operator's."""
+"""The chains of the contract's table 1.6, without RPC URLs, which the operator configures."""

@@ -1,4 +1,4 @@
-"""EIP-3009 as bytes: what a payer signs, who signed it, and the call that settles it."""
+"""EIP-3009: what a payer signs, who signed it, and the call that settles it, as bytes."""
 
 from functools import lru_cache
 
@@ -10,7 +10,7 @@ from moorage.chains.encoding import parse_bytes32
 from moorage.keccak import keccak256
 from moorage.money import AtomicUnits
 
-MAX_SIGNATURE_BYTES = 4096  # a contract wallet's may hold several owners' signatures
+MAX_SIGNATURE_BYTES = 4096  # a contract wallet's may contain several owners' signatures
 
 AUTHORIZATION_USED_TOPIC = "0x" + keccak256(b"AuthorizationUsed(address,bytes32)").hex()
 
@@ -34,17 +34,17 @@ _HEAD_BYTES = 7 * 32  # the bytes overload's arguments before the signature's ow
 
 
 class Eip712Domain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a token calls itself in the domain of what is signed for it (EIP-712)."""
+    """A token's name and version in its EIP-712 domain, which signatures include."""
 
     name: str  # "USD Coin": the contract's `name()`, not the symbol
     version: str
 
 
 class TransferAuthorization(msgspec.Struct, frozen=True):
-    """A signed permission to move `value` from `payer` to `recipient`, once, by whoever sends it.
+    """A signed permission to move `value` from `payer` to `recipient` once; anybody may send it.
 
-    Addresses and nonce are lower-case hex with `0x`. Valid strictly after `valid_after` and
-    strictly before `valid_before`, as the chain's clock goes.
+    Addresses and nonce are lower-case hex with `0x`. It is valid strictly after `valid_after` and
+    strictly before `valid_before`, by the chain's clock.
     """
 
     chain_id: int
@@ -52,23 +52,23 @@ class TransferAuthorization(msgspec.Struct, frozen=True):
     payer: str
     recipient: str
     value: AtomicUnits
-    valid_after: int  # Unix seconds, as the next; both up to 2**256 - 1
+    valid_after: int  # Unix seconds, like the next; both up to 2**256 - 1
     valid_before: int
-    nonce: str  # 32 bytes that the payer chose; the token takes each once
-    signature: bytes  # r, s, v of a key, or whatever the payer's contract takes (ERC-1271)
+    nonce: str  # 32 bytes that the payer chose; the token accepts each once
+    signature: bytes  # r, s, v of a key, or what the payer's contract accepts (ERC-1271)
 
 
 def authorization_digest(authorization: TransferAuthorization, domain: Eip712Domain) -> bytes:
-    """The 32 bytes that the payer signs. Source: EIP-712, EIP-3009."""
+    """Returns the 32 bytes that the payer signs. Source: EIP-712, EIP-3009."""
     content = _TRANSFER_TYPE + _arguments(authorization)
     separator = domain_separator(domain, authorization.chain_id, authorization.token_address)
     return keccak256(b"\x19\x01" + separator + keccak256(content))
 
 
 def signer_of(authorization: TransferAuthorization, domain: Eip712Domain) -> str | None:
-    """The account whose key signed, whether or not it is the payer; None when no key's can be.
+    """Returns the account whose key signed, payer or not; None if no key can have signed.
 
-    That is so for other lengths than 65 bytes, for a v other than 27, 28, 0 or 1, and for a high s,
+    No key signs with a length other than 65 bytes, a v other than 27, 28, 0 or 1, or a high s,
     which tokens refuse (EIP-2).
     """
     signature = authorization.signature
@@ -77,7 +77,7 @@ def signer_of(authorization: TransferAuthorization, domain: Eip712Domain) -> str
         return None
     digest = authorization_digest(authorization, domain)
     try:
-        # Judges r: zero, beyond the group's order, or no point on the curve.
+        # It also checks r: not zero, within the group's order, and a point on the curve.
         key = PublicKey.from_signature_and_message(
             signature[:64] + bytes([recovery_id]), digest, None
         )
@@ -87,11 +87,12 @@ def signer_of(authorization: TransferAuthorization, domain: Eip712Domain) -> str
 
 
 def transfer_calldata(authorization: TransferAuthorization, *, by_key: bool) -> str:
-    """Calldata of `transferWithAuthorization`, hex with `0x`.
+    """Returns the calldata of `transferWithAuthorization`, hex with `0x`.
 
-    `by_key`: the payer's own key signed, as `signer_of` tells. Then it is the overload with v, r
-    and s, v as tokens take it: 27 or 28. Otherwise it is the one with the signature as bytes,
-    untouched, for the payer's contract to judge. Raises ValueError if no key can have signed.
+    With `by_key`, if the payer's own key signed (see `signer_of`), it calls the overload with v, r
+    and s, where v is 27 or 28 as tokens expect. Raises ValueError if it is no key's signature.
+    Otherwise it calls the overload with the unchanged signature as bytes, which the payer's
+    contract checks.
     """
     arguments, signature = _arguments(authorization), authorization.signature
     if not by_key:
@@ -105,23 +106,23 @@ def transfer_calldata(authorization: TransferAuthorization, *, by_key: bool) -> 
 
 
 def judged_by_contract(calldata: str) -> bool:
-    """Whether it is `transfer_calldata` whose signature the payer's contract judges."""
+    """Whether it is `transfer_calldata` whose signature the payer's contract checks."""
     return calldata.startswith("0x" + _BY_CONTRACT.hex())
 
 
 def authorization_state_calldata(payer: str, nonce: str) -> str:
-    """Calldata of `authorizationState(payer, nonce)`: 1 when used or cancelled, 0 otherwise."""
+    """Returns the calldata of `authorizationState`; answers 1 if used or cancelled, else 0."""
     return "0x" + (_STATE + _address_word(payer) + _bytes32(nonce)).hex()
 
 
 def authorization_used_topics(payer: str, nonce: str) -> list[str]:
-    """The topics, for `eth_getLogs`, of the event that tells that this nonce was used."""
+    """Returns the topics, for `eth_getLogs`, of the event that this nonce was used."""
     return [AUTHORIZATION_USED_TOPIC, "0x" + _address_word(payer).hex(), parse_bytes32(nonce)]
 
 
 @lru_cache(maxsize=64)
 def domain_separator(domain: Eip712Domain, chain_id: int, token_address: str) -> bytes:
-    """The 32 bytes that the token's `DOMAIN_SEPARATOR()` answers if `domain` is right (EIP-712)."""
+    """Returns the 32 bytes that the token's `DOMAIN_SEPARATOR()` answers if `domain` is right."""
     return keccak256(
         _DOMAIN_TYPE
         + keccak256(domain.name.encode())
@@ -132,7 +133,7 @@ def domain_separator(domain: Eip712Domain, chain_id: int, token_address: str) ->
 
 
 def _arguments(authorization: TransferAuthorization) -> bytes:
-    """The six arguments that both overloads and the signed struct have in common."""
+    """Encodes the six arguments that both overloads and the signed struct have in common."""
     return (
         _address_word(authorization.payer)
         + _address_word(authorization.recipient)

@@ -1,4 +1,4 @@
-"""ERC-20 as bytes: Transfer logs, calldata, and how a transaction's hash is spelled. EIP-20."""
+"""ERC-20 (EIP-20): Transfer logs, calldata, and the spelling of transaction hashes."""
 
 import re
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ _TRANSFER_TOPICS = 3  # the event, from, to
 
 
 class TransferLog(msgspec.Struct, frozen=True):
-    """One Transfer event. Addresses are spelled as `parse_address` does."""
+    """One Transfer event. Addresses are in the form of `parse_address`."""
 
     log_index: int
     token_address: str
@@ -30,7 +30,7 @@ class TransferLog(msgspec.Struct, frozen=True):
 
 
 def normalise_tx_hash(text: str) -> str:
-    """`text` as hashes are compared and stored: `0x` and 64 lower-case hex digits.
+    """Returns `text` in the form that is compared and stored: `0x` and 64 lower-case hex digits.
 
     Any letter case is accepted, and a missing `0x`. Raises ValueError for anything else.
     """
@@ -41,10 +41,10 @@ def normalise_tx_hash(text: str) -> str:
 
 
 def parse_transfer_log(log: Log) -> TransferLog | None:
-    """The Transfer that `log` tells of; None when it is another event.
+    """Parses a Transfer event; returns None for any other event.
 
-    Raises ValueError when it calls itself a Transfer but isn't shaped like ERC-20's: an NFT's has
-    four topics, and addresses fill only the lower 20 bytes of theirs.
+    Raises ValueError for a Transfer that doesn't have the form of ERC-20's: an NFT's has four
+    topics, and an address fills only the lower 20 bytes of its topic.
     """
     if not log.topics or log.topics[0] != TRANSFER_TOPIC:
         return None
@@ -60,10 +60,10 @@ def parse_transfer_log(log: Log) -> TransferLog | None:
 
 
 def parse_transfer_logs(receipt: Receipt, *, token_address: str) -> tuple[TransferLog, ...]:
-    """Every Transfer of the token at `token_address`, in log order, whoever takes part.
+    """Returns every Transfer of the token at `token_address`, in log order.
 
-    Raises ValueError when a log of that very contract is malformed; what other contracts emit is
-    not looked at.
+    Raises ValueError if a Transfer of that contract is malformed; other contracts' logs are
+    ignored.
     """
     wanted = parse_address(token_address)
     transfers = (parse_transfer_log(log) for log in receipt.logs if log.address == wanted)
@@ -71,24 +71,24 @@ def parse_transfer_logs(receipt: Receipt, *, token_address: str) -> tuple[Transf
 
 
 def transfer_topics(recipients: Iterable[str]) -> list[str | list[str] | None]:
-    """The topics of every Transfer to one of `recipients`, for `eth_getLogs`."""
+    """Returns the topics, for `eth_getLogs`, of every Transfer to one of `recipients`."""
     return [TRANSFER_TOPIC, None, ["0x" + _address_word(each) for each in sorted(recipients)]]
 
 
 def balance_of_calldata(account: str) -> str:
-    """Calldata of `balanceOf(account)`, hex with `0x`. Raises ValueError for a bad address."""
+    """Returns the calldata of `balanceOf(account)`, hex. Raises ValueError for a bad address."""
     return f"0x{_BALANCE_OF}{_address_word(account)}"
 
 
 def transfer_calldata(recipient: str, value: int) -> str:
-    """Calldata of `transfer(recipient, value)`, hex with `0x`. Raises ValueError out of range."""
+    """Returns the calldata of `transfer(recipient, value)`, hex. Raises ValueError out of range."""
     if not 0 <= value < 2**256:
         raise ValueError("a transfer's value is a uint256")
     return f"0x{_TRANSFER}{_address_word(recipient)}{value:064x}"
 
 
 def decode_uint256(data: object) -> int:
-    """The number in exactly 32 bytes of return or log data, hex. Raises ValueError otherwise."""
+    """Returns the number in exactly 32 bytes of return or log data. Raises ValueError otherwise."""
     return parse_quantity(parse_bytes32(data))
 
 

@@ -1,4 +1,4 @@
-"""What a gas costs: EIP-1559's two fees, bounded, and raised for a transaction that is stuck."""
+"""Gas fees: EIP-1559's two fees, limited to a maximum, and raised for a stuck transaction."""
 
 from typing import Any
 
@@ -8,31 +8,31 @@ from moorage.chains.encoding import parse_quantity
 
 
 class Fees(msgspec.Struct, frozen=True):
-    """The two fees of a transaction, in wei a gas."""
+    """The two fees of a transaction, in wei for one gas."""
 
-    max_fee_per_gas: int  # bounds what the sender pays, base fee and tip together
-    max_priority_fee_per_gas: int  # the tip, for who orders the block
+    max_fee_per_gas: int  # the most that the sender pays, base fee and tip together
+    max_priority_fee_per_gas: int  # the tip to the block producer
 
 
 class GasPrice(msgspec.Struct, frozen=True):
-    """What the chain asks for a gas now, in wei."""
+    """The chain's price of one gas now, in wei."""
 
     base_fee: int
     tip: int
 
     def fees(self, *, max_: int) -> Fees | None:
-        """Fees that bear the base fee's doubling, at most `max_` wei; None when it asks for more.
+        """Returns fees for up to twice the base fee, at most `max_` wei; None if it costs more now.
 
-        Twice the base fee holds for six full blocks: each raises it by an eighth at most.
+        Twice the base fee is enough for six full blocks: each raises it by an eighth at most.
         """
         if self.base_fee + self.tip > max_:
             return None
         return Fees(min(2 * self.base_fee + self.tip, max_), self.tip)
 
     def raised(self, stuck: Fees, *, max_: int) -> Fees | None:
-        """Fees that replace a stuck transaction of the same nonce; None when they exceed `max_`.
+        """Returns fees that replace a stuck transaction of the same nonce; None above `max_`.
 
-        Nodes take a replacement that raises both fees by a tenth; an eighth is sure to do.
+        Nodes accept a replacement that raises both fees by a tenth; this raises them by an eighth.
         """
         wanted = max(2 * self.base_fee + self.tip, _raised(stuck.max_fee_per_gas))
         tip = max(self.tip, _raised(stuck.max_priority_fee_per_gas))
@@ -41,7 +41,7 @@ class GasPrice(msgspec.Struct, frozen=True):
 
 
 def parse_gas_price(block: Any, tip: object) -> GasPrice:
-    """From a block's answer and that of eth_maxPriorityFeePerGas.
+    """Parses the answers to a block call and to eth_maxPriorityFeePerGas.
 
     Raises ValueError for anything else, such as a block of a chain without EIP-1559.
     """

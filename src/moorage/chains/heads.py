@@ -1,6 +1,6 @@
-"""How far a chain has come: its newest block, and those it calls `safe` and `finalized`.
+"""Reads a chain's heads: its newest block, and the newest ones that are `safe` and `finalized`.
 
-On Arbitrum and Base a block is `safe` or `finalized` when the batch that holds it is so on
+On Arbitrum and Base a block is `safe` or `finalized` when the batch that contains it is so on
 Ethereum.
 """
 
@@ -13,7 +13,7 @@ from moorage.chains.rpc import OVERLOADED_CODES, Call, RpcClient, RpcError
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A block's place, its name and its time."""
+    """A block's number, hash and time."""
 
     number: int
     hash: str
@@ -21,7 +21,7 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class Heads(msgspec.Struct, frozen=True):
-    """Numbers of blocks, as one answer tells them: finalized <= safe <= latest."""
+    """Block numbers from one answer: finalized <= safe <= latest."""
 
     latest: int
     safe: int
@@ -35,14 +35,14 @@ class _BlockAnswer(msgspec.Struct):
 
 
 def block_call(block: int | str) -> Call:
-    """Asks for a block by number or tag, with the transactions' hashes alone."""
+    """Returns the call that asks for a block by number or tag, with transaction hashes only."""
     return "eth_getBlockByNumber", [hex(block) if isinstance(block, int) else block, False]
 
 
 def parse_block(answer: object) -> Block | None:
-    """The block in a node's answer; None when it has none of that number.
+    """Returns the block in a node's answer; None if the node has no such block.
 
-    Raises ValueError when the answer is malformed, and what the node refused as it is.
+    Raises ValueError for a malformed answer, and the RpcError if the node refused.
     """
     if isinstance(answer, RpcError):
         raise answer
@@ -53,14 +53,14 @@ def parse_block(answer: object) -> Block | None:
 
 
 def parse_tagged_block(answer: object) -> Block | None:
-    """As `parse_block`, for one asked for by tag; None from a node that knows no such tag."""
+    """Like `parse_block`, for a block asked for by tag; None if the node doesn't know the tag."""
     if isinstance(answer, RpcError) and answer.code not in OVERLOADED_CODES:
         return None
     return parse_block(answer)
 
 
 async def read_block(client: RpcClient, number: int) -> Block:
-    """The block of that number. Raises ChainUnavailable, also when there is none."""
+    """Reads the block of that number. Raises ChainUnavailable, also if there is none."""
     method, parameters = block_call(number)
     try:
         block = parse_block(await client.call(method, parameters))
@@ -72,24 +72,27 @@ async def read_block(client: RpcClient, number: int) -> Block:
 
 
 async def read_heads(client: RpcClient) -> Heads:
-    """How far the chain has come. One round trip.
+    """Reads the heads in one round trip. Raises ChainUnavailable.
 
-    Where the node knows no `safe` or no `finalized`, a block as deep as the chain's
-    `finality_blocks` takes its place. Raises ChainUnavailable.
+    If the node knows no `safe` or no `finalized` block, the one `finality_blocks` below the newest
+    is used instead.
     """
     heads, _ = await _read(client)
     return heads
 
 
 async def is_safe(client: RpcClient, *, number: int, block_hash: str) -> bool:
-    """Whether this very block is part of the chain, and `safe`. As `read_heads` otherwise."""
+    """Whether the block with this number and hash is part of the chain and `safe`.
+
+    Reads as `read_heads` does, and raises ChainUnavailable.
+    """
     heads, (canonical,) = await _read(client, number)
     in_chain = canonical is not None and (canonical.number, canonical.hash) == (number, block_hash)
     return in_chain and number <= heads.safe
 
 
 async def _read(client: RpcClient, *numbers: int) -> tuple[Heads, list[Block | None]]:
-    """The heads and the blocks of these numbers, in one round trip."""
+    """Reads the heads, and the blocks of these numbers, in one round trip."""
     asked: tuple[str | int, ...] = ("latest", "safe", "finalized", *numbers)
     latest, safe, finalized, *others = await client.batch([block_call(block) for block in asked])
     try:

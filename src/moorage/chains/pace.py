@@ -2,17 +2,17 @@
 
 
 class Pace:
-    """A size from 1 to `max_`, found by trying: nodes do not tell their limits."""
+    """A batch size from 1 to `max_`, found by trying, as nodes do not state their limits."""
 
     def __init__(self, *, first: int, max_: int) -> None:
         self.size = first
         self._max = max_
 
     def refused(self, asked: int) -> None:
-        """`asked` was too much: half of it next."""
+        """Halves the size, as `asked` was too much."""
         self.size = max(1, asked // 2)
 
     def answered(self, asked: int) -> None:
-        """`asked` was answered: a little more next time, if `asked` was the present size."""
+        """Raises the size by a quarter, if as many as that were `asked` for and answered."""
         if asked >= self.size:
             self.size = min(self._max, self.size + max(1, self.size // 4))

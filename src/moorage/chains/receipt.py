@@ -1,4 +1,4 @@
-"""Receipts and logs in a node's answers, read strictly: what contradicts itself is refused."""
+"""Parses receipts and logs in a node's answers; refuses those that contradict themselves."""
 
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ class Log(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """What became of a mined transaction."""
+    """The result of a mined transaction."""
 
     tx_hash: str
     block_hash: str
@@ -28,7 +28,7 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class FoundLog(msgspec.Struct, frozen=True):
-    """A log that a search found, and where it lies."""
+    """A log that a search found, and the transaction and block that contain it."""
 
     tx_hash: str
     block_hash: str
@@ -56,9 +56,9 @@ class _ReceiptAnswer(msgspec.Struct, rename="camel"):
 
 
 def parse_receipt(answer: object, *, tx_hash: str) -> Receipt:
-    """The receipt of `tx_hash` (as `erc20.normalise_tx_hash` spells it) in a node's answer.
+    """Parses the receipt of `tx_hash`, which is in the form of `erc20.normalise_tx_hash`.
 
-    Raises ValueError when the answer is malformed or contradicts itself: another transaction's
+    Raises ValueError if the answer is malformed or contradicts itself: another transaction's
     receipt, logs of another transaction or block, logs out of order, removed logs, a status that
     is neither success nor failure.
     """
@@ -79,9 +79,9 @@ def parse_receipt(answer: object, *, tx_hash: str) -> Receipt:
 
 
 def parse_found_logs(answer: object) -> tuple[FoundLog, ...]:
-    """The logs in a node's answer to `eth_getLogs`, without those of blocks that were removed.
+    """Parses the answer to `eth_getLogs`, without logs of blocks that were removed.
 
-    Raises ValueError when the answer is malformed.
+    Raises ValueError if the answer is malformed.
     """
     return tuple(
         FoundLog(

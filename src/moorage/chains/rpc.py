@@ -1,7 +1,6 @@
-"""A chain's nodes over JSON-RPC: one HTTP round trip a batch, the next URL when one fails.
+"""A JSON-RPC client for a chain's nodes: one HTTP round trip a batch, the next URL if one fails.
 
-Every batch also asks for `eth_chainId`, so that a node of another chain is found out before
-anything it says is believed.
+Every batch also asks for `eth_chainId`, so that answers of another chain's node are never used.
 """
 
 import asyncio
@@ -24,10 +23,10 @@ RETRY_BATCHES_AFTER_SECONDS: Final = 600.0
 OVERLOADED_CODES: Final = frozenset({429, -32005})  # EIP-1474: limit exceeded
 
 QUICK_ANSWER_BYTES: Final = 256 * 1024
-"""What is read without keeping others waiting."""
+"""An answer of this size is parsed without delaying other tasks."""
 
 _CHUNK_BYTES = 64 * 1024
-_REVERTED = 3  # geth's code, and most others', for a revert that comes with data
+_REVERTED = 3  # the code that geth and most others use for a revert with data
 _ERROR_SELECTOR = "0x08c379a0"  # Error(string)
 _REASON_CHARACTERS = 120
 _TEXT_AT = 4 + 32 + 32  # selector, offset, length
@@ -38,7 +37,7 @@ Call = tuple[str, Sequence[Any]]
 """A method and its parameters."""
 
 OnError = Callable[[str], None]
-"""Told the chain's name whenever one of its URLs fails."""
+"""Called with the chain's name whenever one of its URLs fails."""
 
 
 class RpcError(ChainUnavailable):
@@ -53,7 +52,7 @@ class RpcError(ChainUnavailable):
 
 
 class NoAnswer(ChainUnavailable):
-    """No URL gave an answer to believe; `reasons` say why, without naming a URL."""
+    """No URL gave a valid answer; `reasons` says why, without naming a URL."""
 
     def __init__(self, chain: str, reasons: str) -> None:
         super().__init__(
@@ -64,7 +63,7 @@ class NoAnswer(ChainUnavailable):
 
 
 class AnswerTooLarge(NoAnswer):
-    """What was asked for is more than may be read at once: ask for less."""
+    """The answer is larger than may be read at once: ask for less."""
 
 
 class OtherChain(NoAnswer):
@@ -95,37 +94,37 @@ _BATCH = msgspec.json.Decoder(list[_Answer])
 
 
 class _NodeFailed(Exception):
-    """One URL gives no answer to believe; the message is why."""
+    """One URL gave no valid answer; the message says why."""
 
 
 class _AnsweredTooMuch(_NodeFailed):
-    """The answer has more bytes than it may."""
+    """The answer has too many bytes."""
 
 
 class _ServesOtherChain(_NodeFailed):
-    """The node is one of another chain."""
+    """The node serves another chain."""
 
 
 class _BatchRefused(Exception):
-    """The node does not take batches, at least not this one."""
+    """The node refuses batches, or this one."""
 
 
 class _Node:
     def __init__(self, url: str, number: int) -> None:
         self.url = url
         self.number = number  # from 1, as an operator counts the URLs
-        self.singles_until = 0.0  # monotonic; a refused batch is tried again afterwards
+        self.singles_until = 0.0  # monotonic; batches are tried again after that
 
 
 class RpcClient:
-    """One chain, read through its `rpc_urls` in order.
+    """Reads one chain through its `rpc_urls`, in order.
 
     A URL that times out, can't be reached, answers garbage or serves another chain is skipped. The
-    next one that answers is asked first for RETRY_FIRST_AFTER_SECONDS. A node that refuses
-    batches is asked in single calls, side by side. Belongs to one event loop.
+    next one that answers is then asked first for RETRY_FIRST_AFTER_SECONDS. A node that refuses
+    batches is sent single calls concurrently. A client belongs to one event loop.
 
-    `timeout_seconds` bounds one URL's whole answer, `max_response_bytes` its size. A `session`
-    handed in stays the caller's to close. `on_error` counts what fails.
+    `timeout_seconds` limits the time of one URL's answer, `max_response_bytes` its size. The caller
+    closes a `session` that it passes. `on_error` is called for each URL that fails.
     """
 
     def __init__(
@@ -148,8 +147,8 @@ class RpcClient:
         self._max_response_bytes = max_response_bytes
         self._clock = clock or SystemClock()
         self._on_error = on_error
-        self._favourite = 0  # index of the node asked first
-        self._favourite_until = 0.0  # monotonic; afterwards the first URL is tried again
+        self._favourite = 0  # index of the node that is asked first
+        self._favourite_until = 0.0  # monotonic; after that the first URL is asked first again
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -157,7 +156,7 @@ class RpcClient:
             await self._session.close()
 
     async def call(self, method: str, params: Sequence[Any] = ()) -> Any:
-        """One call's result. Raises RpcError when the node refuses it, else as `batch`."""
+        """Returns one call's result. Raises RpcError if the node refuses it; also as `batch`."""
         (answer,) = await self.batch([(method, params)])
         if isinstance(answer, RpcError):
             raise answer
@@ -166,11 +165,11 @@ class RpcClient:
     async def batch(
         self, calls: Sequence[Call], *, max_response_bytes: int | None = None
     ) -> list[Any]:
-        """The results of `calls`, in their order, from one node in one HTTP round trip.
+        """Returns the results of `calls`, in their order, from one node in one HTTP round trip.
 
-        A call that the node refuses yields its RpcError in that place. Raises ChainUnavailable
-        when no URL gives an answer; why is said without naming a URL, which may hold a key. It is
-        AnswerTooLarge if one answered too much: where the caller bounds the answer, at once.
+        The result of a call that the node refuses is an RpcError. Raises ChainUnavailable if no URL
+        gives an answer; the message names no URL, as it may contain a key. It is AnswerTooLarge if
+        an answer was too large; with `max_response_bytes`, no other URL is asked after that.
         """
         failures: list[tuple[_Node, _NodeFailed]] = []
         for node in self._in_order():
@@ -187,7 +186,7 @@ class RpcClient:
         raise self._unavailable(failures)
 
     async def each(self, calls: Sequence[Call]) -> list[list[Any]]:
-        """The results of `calls` as each URL that answers tells them. As `batch` otherwise."""
+        """Returns the results of `calls` from each URL that answers. Otherwise like `batch`."""
         views: list[list[Any]] = []
         failures: list[tuple[_Node, _NodeFailed]] = []
         for node in self._nodes:
@@ -208,7 +207,7 @@ class RpcClient:
         return (OtherChain if kinds == {_ServesOtherChain} else NoAnswer)(self.chain.name, reasons)
 
     def contradiction(self, problem: object) -> ChainUnavailable:
-        """What to raise when an answer can't be true; another URL is asked first from now on."""
+        """Returns the error for an answer that can't be true; asks another URL first afterwards."""
         self._favour(self._nodes[(self._first_index() + 1) % len(self._nodes)])
         return ChainUnavailable(
             f"The chain {self.chain.name} contradicts itself: {problem}. "
@@ -277,8 +276,8 @@ class RpcClient:
         try:
             return await self._post_once(node, body, max_bytes)
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-            # An idle connection that the node had closed meanwhile, which aiohttp reuses but
-            # retries only for GET. Every call here may be sent twice.
+            # The node had closed an idle connection, which aiohttp reuses; it retries only GET.
+            # Every call here may be sent twice.
             return await self._post_once(node, body, max_bytes)
 
     async def _post_once(self, node: _Node, body: bytes, max_bytes: int) -> tuple[int, bytes]:
@@ -301,7 +300,7 @@ async def _bounded(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
 
 def _batch_results(requests: Sequence[_Request], status: int, body: bytes) -> list[Any]:
     results = _results(requests, _parse_batch(status, body))
-    chain_id = results[-1]  # no node refuses this call by itself
+    chain_id = results[-1]  # no node refuses this call alone
     if isinstance(chain_id, RpcError) and chain_id.code not in OVERLOADED_CODES:
         raise _BatchRefused
     return results
@@ -337,9 +336,9 @@ def _result(request: _Request, answer: _Answer) -> Any:
 
 
 def revert_reason(answer: object) -> str | None:
-    """The contract's reason, printable and short, if `answer` says that the call reverts.
+    """Returns the contract's reason, printable and short, if `answer` says that the call reverts.
 
-    None for any other answer, also for a node's failure.
+    None for any other answer, also for a failure of the node.
     """
     if not isinstance(answer, RpcError):
         return None
@@ -351,7 +350,7 @@ def revert_reason(answer: object) -> str | None:
 
 
 def _error_text(data: object) -> str | None:
-    """The string of `Error(string)`; None for other data."""
+    """Decodes the string of `Error(string)`; returns None for other data."""
     if not isinstance(data, str) or not data.startswith(_ERROR_SELECTOR):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What an operator sets for one chain."""
+"""An operator's settings for one chain."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ _MAX_DECIMALS = 36
 
 
 class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One chain to take payments on. For a chain of the contract's table, rpc_urls suffice."""
+    """One chain that accepts payments. A chain of the contract's table needs only `rpc_urls`."""
 
     rpc_urls: tuple[str, ...]
     chain_id: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -22,7 +22,7 @@ class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: tuple[Token, ...] | None = None
 
     def chain(self, name: str) -> Chain:
-        """The chain, completed from the known ones. Raises InvalidField."""
+        """Returns the chain, completed from KNOWN_CHAINS. Raises InvalidField."""
         known = KNOWN_CHAINS.get(name)
         chain_id = self.chain_id or (known.chain_id if known else None)
         tokens = self.tokens or (known.tokens if known else None)

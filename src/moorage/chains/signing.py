@@ -1,4 +1,4 @@
-"""Transactions signed with a private key: EIP-1559, and legacy ones with EIP-155."""
+"""Signs transactions with a private key: EIP-1559, and legacy ones with EIP-155."""
 
 import re
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from moorage.keccak import keccak256
 
 _FEE_MARKET_TYPE = b"\x02"  # EIP-2718's type byte of EIP-1559
 _KEY = re.compile(r"(?:0[xX])?[0-9a-fA-F]{64}")
-_SHORT_BYTES = 55  # longer payloads have a length of their own (RLP)
+_SHORT_BYTES = 55  # longer payloads have a separate length (RLP)
 
 _Rlp = bytes | int | Sequence["_Rlp"]
 
 
 class ChainTransaction(msgspec.Struct, frozen=True):
-    """A call of a contract that moves no ether. Fees are wei a gas.
+    """A call of a contract that moves no ether. Fees are in wei for one gas.
 
-    Without a priority fee it is a legacy transaction, whose gas price is the other fee.
+    Without a priority fee it is a legacy transaction with `max_fee_per_gas` as its gas price.
     """
 
     chain_id: int
@@ -32,14 +32,14 @@ class ChainTransaction(msgspec.Struct, frozen=True):
 
 
 class SignedTransaction(msgspec.Struct, frozen=True):
-    """A transaction ready to broadcast, and the hash it will be known by; both 0x hex."""
+    """A transaction ready to send, and its hash; both hex with `0x`."""
 
     raw: str
     tx_hash: str
 
 
 class SigningKey:
-    """A private key that never leaves this object. Its text shows the address alone."""
+    """A private key that never leaves this object. Its `repr` shows only the address."""
 
     def __init__(self, text: str) -> None:
         """Raises ValueError unless `text` is 64 hex digits, with or without 0x, and a valid key."""
@@ -48,14 +48,14 @@ class SigningKey:
         try:
             self._key = coincurve.PrivateKey(bytes.fromhex(text[-64:]))
         except ValueError:
-            raise ValueError("not a key of secp256k1") from None  # the original quotes it
+            raise ValueError("not a key of secp256k1") from None  # the original error quotes it
         self.address = key_address(self._key.public_key.format(compressed=False))
 
     def __repr__(self) -> str:
         return f"SigningKey({checksum_address(self.address)})"
 
     def sign(self, transaction: ChainTransaction) -> SignedTransaction:
-        """The same transaction gives the same bytes, however often it is signed (RFC 6979)."""
+        """Signs a transaction; the same one always gives the same bytes (RFC 6979)."""
         call: list[_Rlp] = [
             transaction.gas_limit,
             bytes.fromhex(transaction.recipient[2:]),
@@ -74,18 +74,18 @@ class SigningKey:
         return SignedTransaction(raw="0x" + raw.hex(), tx_hash="0x" + keccak256(raw).hex())
 
     def sign_digest(self, digest: bytes) -> bytes:
-        """These 32 bytes signed as they are: r, s and the recovery id, 65 bytes; s is low."""
+        """Signs these 32 bytes; returns r, s and the recovery id, 65 bytes. s is low."""
         return self._key.sign_recoverable(digest, hasher=None)
 
     def _signed(self, payload: bytes) -> tuple[int, int, int]:
-        """The recovery id, r and s, as transactions hold them."""
+        """Signs `payload`; returns the recovery id, r and s, as transactions contain them."""
         signature = self.sign_digest(keccak256(payload))
         r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
         return signature[64], r, s
 
 
 def rlp(item: _Rlp) -> bytes:
-    """Recursive Length Prefix encoding; integers big-endian without leading zeros.
+    """Encodes as Recursive Length Prefix; integers are big-endian without leading zeros.
 
     Source: the Yellow Paper, appendix B.
     """

@@ -1,1 +1,1 @@
-"""Chains of this machine alone, for `moorage dev` and tests: a real node, our token contracts."""
+"""Local chains for `moorage dev` and tests: a real node with our token contracts."""

@@ -1,6 +1,6 @@
-"""The node of a local chain, as a process that outlives the one that started it.
+"""Runs the node of a local chain as a process that outlives the one that started it.
 
-Linux only: its port is recognised by the sockets it holds, from /proc.
+Linux only: whether it listens is read from its sockets in /proc.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ _POLL_SECONDS = 0.005
 
 
 class NodeRecord(ProcessRecord, frozen=True):
-    """What identifies a started node later."""
+    """Identifies a started node."""
 
     port: int
 
 
 def find_anvil(search: Sequence[Path]) -> Path:
-    """The `anvil` binary: from PATH, else from one of the `node_modules` directories in `search`.
+    """Returns the `anvil` binary on PATH, else in one of the `node_modules` directories `search`.
 
-    The binary itself, not npm's wrapper, which costs 0.16 s. Raises LocalChainFailed with the
-    command that installs it.
+    It is the binary itself, as npm's wrapper takes 0.16 s to start. Raises LocalChainFailed with
+    the command that installs it.
     """
     on_path = shutil.which("anvil")
     if on_path is not None:
@@ -52,11 +52,11 @@ def find_anvil(search: Sequence[Path]) -> Path:
 
 
 def anvil_command(*, anvil: Path, chain_id: int, port: int, state: Path) -> tuple[str, ...]:
-    """The argv of a node that mines each transaction at once and keeps its state in `state`.
+    """Returns the argv of a node that mines each transaction at once; its state is in `state`.
 
-    One slot an epoch: `safe` is one block behind the newest, `finalized` two. No accounts of its
-    own: everybody knows anvil's default keys. State of a few blocks back is enough for calls and
-    reorganisations; more of it would fill memory, then the home directory.
+    With one slot an epoch, `safe` is one block behind the newest, and `finalized` two. It has no
+    accounts, as anvil's default keys are public. It keeps the state of a few blocks, enough for
+    calls and reorganisations; more would fill memory, then the home directory.
     """
     return (
         str(anvil),
@@ -73,7 +73,7 @@ def anvil_command(*, anvil: Path, chain_id: int, port: int, state: Path) -> tupl
 
 
 def spawn(command: tuple[str, ...], *, port: int, log: Path) -> NodeRecord:
-    """Starts `command` in a session of its own, its output appended to `log`. Raises OSError."""
+    """Starts `command` in its own session; appends its output to `log`. Raises OSError."""
     started = spawn_detached(
         command,
         directory=log.parent,
@@ -85,9 +85,9 @@ def spawn(command: tuple[str, ...], *, port: int, log: Path) -> NodeRecord:
 
 
 async def wait_until_listening(record: NodeRecord, *, timeout_seconds: float) -> bool:
-    """Waits until the node listens; False when it exited or took too long.
+    """Waits until the node listens; returns False if it exited or took too long.
 
-    That something answers there says little: it could be another node's port by now.
+    An answer at the port would not prove that: another process may use the port by now.
     """
     try:
         async with asyncio.timeout(timeout_seconds):

@@ -1,4 +1,4 @@
-"""The wallets of a local chain: made afresh for each data directory, worth nothing elsewhere."""
+"""The wallets of a local chain: new ones for each data directory, worth nothing elsewhere."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ PAYING_WALLETS = 8
 
 
 class DevWallet(msgspec.Struct, frozen=True):
-    """A wallet that anybody on this machine may pay with."""
+    """A wallet that anybody on this machine can pay with."""
 
     address: str  # checksummed
     private_key: str  # 0x and 64 hex digits
@@ -22,16 +22,16 @@ class DevWallet(msgspec.Struct, frozen=True):
 class DevWallets(msgspec.Struct, frozen=True):
     """The wallets that a local chain funds."""
 
-    pay_to: DevWallet  # where payments go
+    pay_to: DevWallet  # receives payments
     relayer: DevWallet  # settles authorizations; needs gas, no tokens
-    wallets: tuple[DevWallet, ...]  # pay: each with gas and tokens
+    wallets: tuple[DevWallet, ...]  # make payments; each has gas and tokens
 
 
 def dev_wallets(path: Path) -> DevWallets:
-    """The wallets kept in `path`, made with the machine's randomness if there is no such file.
+    """Returns the wallets stored in `path`; creates random ones if the file is missing.
 
-    The file is private to its owner (mode 0600) and appears whole or not at all, also when two
-    processes ask at once. Raises LocalChainFailed when what it holds isn't wallets.
+    The file is private to its owner (mode 0600) and is created atomically, also if two processes
+    do so at once. Raises LocalChainFailed if it contains no wallets.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def dev_wallets(path: Path) -> DevWallets:
 
 
 def address_of(private_key: bytes) -> str:
-    """The checksummed address of a 32-byte private key. Raises ValueError if it isn't one."""
+    """Returns the checksummed address of a 32-byte private key. Raises ValueError otherwise."""
     key = coincurve.PublicKey.from_valid_secret(private_key)
     return checksum_address(key_address(key.format(compressed=False)))
 

@@ -1,4 +1,4 @@
-"""A local chain that stands in for a real one: its id, its token addresses, funded wallets."""
+"""A local chain in place of a real one: with its chain id, token addresses and funded wallets."""
 
 import asyncio
 import contextlib
@@ -26,11 +26,11 @@ _PORT_TRIES = 8
 
 
 class DevChain:
-    """One local chain, kept in `directory`: its state, its port, the node that runs it.
+    """One local chain; `directory` contains its state, its port, and the record of its node.
 
-    The node runs in a session of its own and outlives a killed gateway; the next `start` takes it
-    over, so that no payment is lost. `port` 0 takes the one used before if it is free, else any
-    free one. Only 127.0.0.1 is listened on. One DevChain a directory at a time.
+    The node runs in its own session and outlives a killed gateway; the next `start` takes it over,
+    so that no payment is lost. With `port` 0 it uses its last port if that is free, else any free
+    one. It listens on 127.0.0.1 only. One process at a time can use a directory.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class DevChain:
 
     @property
     def rpc_url(self) -> str:
-        """Where the running chain answers. Raises LocalChainFailed before `start`."""
+        """The running chain's URL. Raises LocalChainFailed before `start`."""
         return f"http://127.0.0.1:{self._running_node().port}"
 
     @property
@@ -60,9 +60,9 @@ class DevChain:
         return msgspec.structs.replace(self._chain, rpc_urls=(self.rpc_url,))
 
     async def start(self) -> Chain:
-        """Runs the chain, with its tokens in place and its wallets funded.
+        """Starts or takes over the node, installs the tokens and funds the wallets.
 
-        Wallets are funded once: what they spent stays spent. Raises LocalChainFailed.
+        Each wallet is funded only once. Raises LocalChainFailed.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         self._take_lock()
@@ -77,7 +77,7 @@ class DevChain:
         return self.chain
 
     async def keep_mining(self) -> None:
-        """Mines what the started node has overlooked, until cancelled."""
+        """Mines transactions that the started node has overlooked, until cancelled."""
         client = self._client(self._running_node().port)
         try:
             await keep_mining(client)
@@ -85,7 +85,7 @@ class DevChain:
             await client.close()
 
     async def stop(self) -> None:
-        """Ends the node, which saves its state first; does nothing if it was not started."""
+        """Stops the node, which saves its state first; does nothing if it was not started."""
         await self._end_node()
         self._release_lock()
 
@@ -120,9 +120,9 @@ class DevChain:
         return self._node
 
     async def _take_over(self) -> NodeRecord | None:
-        """The node an earlier DevChain left behind, if it still serves this chain.
+        """Returns the node that an earlier DevChain left running, if it still serves this chain.
 
-        One that runs but doesn't answer is ended, lest two nodes write one state.
+        Ends one that doesn't fit or answer, so that two nodes never write the same state.
         """
         try:
             record = msgspec.json.decode(self._record_path.read_bytes(), type=NodeRecord)
@@ -168,7 +168,7 @@ class DevChain:
         )
 
     def _ports(self) -> list[int]:
-        """Ports to try, in order: what is free now may be taken before the node has it."""
+        """Returns ports to try in order, as a free one may be taken before the node binds it."""
         if self._wanted_port:
             return [self._wanted_port]
         with contextlib.suppress(FileNotFoundError, ValueError):
@@ -178,7 +178,7 @@ class DevChain:
         return _free_ports(_PORT_TRIES)
 
     def _mend_state(self) -> None:
-        """Replaces a state that a killed node left half written by the last one that loaded.
+        """Replaces a state that a killed node left half written with the last good copy.
 
         anvil truncates the file before it writes, once a second.
         """
@@ -197,7 +197,7 @@ class DevChain:
     async def _answers(self, node: NodeRecord) -> bool:
         client = self._client(node.port)
         try:
-            await client.batch([])  # its chain id is what counts
+            await client.batch([])  # it checks the chain id
         except ChainUnavailable:
             return False
         else:
@@ -234,12 +234,12 @@ class DevChain:
 
 
 async def keep_mining(client: RpcClient, *, every_seconds: float = 1.0) -> None:
-    """Mines what a node that mines at once left waiting in its pool, until cancelled.
+    """Mines transactions that an automining node left in its pool, until cancelled.
 
-    anvil at times leaves one lying that comes while it mines the one before (foundry issue 10122).
-    What waits at two looks in a row was left; what came just now is about to be mined, and a block
-    more would make payments look older than they are. A node that was told not to mine is left
-    alone.
+    anvil sometimes leaves a transaction that arrives while it mines another (foundry issue 10122).
+    A transaction was left if it waits at two looks in a row. A newer one is about to be mined, and
+    an extra block would give payments too many confirmations. A node with automining off is not
+    touched.
     """
     waited: set[str] = set()
     while True:
@@ -253,15 +253,15 @@ async def keep_mining(client: RpcClient, *, every_seconds: float = 1.0) -> None:
 
 
 def _hashes(pool: dict[str, dict[str, Any]]) -> set[str]:
-    """Of the transactions of one part of a node's pool: by sender, then by nonce."""
+    """Returns the hashes in one part of a node's pool, which is a map by sender, then by nonce."""
     return {sent["hash"] for by_nonce in pool.values() for sent in by_nonce.values()}
 
 
 async def _provision(client: RpcClient, chain: Chain, wallets: DevWallets) -> None:
-    """Puts the tokens in place and funds wallets that were never funded, in two round trips.
+    """Installs the tokens and funds wallets that were never funded, in two round trips.
 
-    Then a block is mined: calls are run at the newest block's time, which would be 1970 on a chain
-    without blocks, and long ago on one that slept. Authorizations would seem not yet valid.
+    Then it mines a block. Calls run at the newest block's time, which is 1970 on a new chain and
+    long ago on one that was stopped: authorizations would seem not yet valid.
     """
     contracts = token_contracts(chain)
     owners = [wallet.address for wallet in (*wallets.wallets, wallets.relayer, wallets.pay_to)]
@@ -285,7 +285,7 @@ async def _provision(client: RpcClient, chain: Chain, wallets: DevWallets) -> No
 
 
 def _free_ports(count: int) -> list[int]:
-    """`count` different ports that are free on 127.0.0.1 now."""
+    """Returns `count` different ports that are free on 127.0.0.1 now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for free in sockets:

@@ -1,7 +1,7 @@
-"""The tokens of a local chain, at the addresses of the real ones, and the money in wallets.
+"""RPC calls that install tokens on a local chain, at the real addresses, and fund wallets.
 
-Contracts come compiled in `devtokens.json`; `contracts/compile.mjs` makes it. Pure: this builds
-RPC calls, `devchain` sends them.
+`devtokens.json` contains the compiled contracts; `contracts/compile.mjs` makes it. This module only
+builds the calls; `devchain` sends them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ RpcCall = tuple[str, Sequence[Any]]
 
 
 class Contract(msgspec.Struct, frozen=True):
-    """A compiled contract, to be put at any address."""
+    """A compiled contract, which can be put at any address."""
 
     runtime: str  # bytecode, hex with 0x
     selectors: dict[str, str]  # by signature: "transfer(address,uint256)" → "a9059cbb"
@@ -37,13 +37,13 @@ class _Artifact(msgspec.Struct, frozen=True):
 
 
 def artifact() -> _Artifact:
-    """Everything `devtokens.json` holds."""
+    """Returns the content of `devtokens.json`."""
     content = resources.files("moorage.chains.local").joinpath("devtokens.json").read_bytes()
     return msgspec.json.decode(content, type=_Artifact)
 
 
 def token_contracts(chain: Chain) -> dict[str, str]:
-    """Runtime bytecode by token address. Raises KeyError for a token without a stand-in."""
+    """Returns the runtime bytecode by token address. Raises KeyError for a token without one."""
     contracts = artifact().contracts
     return {token.address: contracts[_CONTRACTS[token.name]].runtime for token in chain.tokens}
 
@@ -51,9 +51,9 @@ def token_contracts(chain: Chain) -> dict[str, str]:
 def funding_calls(
     chain: Chain, *, gas_for: Iterable[str], tokens_for: Iterable[str]
 ) -> list[RpcCall]:
-    """Calls that set balances: TOKENS_EACH of each token, then GAS_WEI.
+    """Returns calls that set balances: TOKENS_EACH of each token, then GAS_WEI.
 
-    Gas comes last, so a wallet that has gas was funded to the end. Needs `anvil_*` methods.
+    Gas comes last, so that a wallet with gas was funded completely. Needs `anvil_*` methods.
     """
     tokens: list[RpcCall] = [
         ("anvil_setStorageAt", [token.address, _balance_slot(wallet), _word(amount)])
@@ -66,7 +66,7 @@ def funding_calls(
 
 
 def _balance_slot(account: str) -> str:
-    """Where `mapping(address => uint256)` at slot 9 keeps `account`'s value (Solidity's layout)."""
+    """Returns the slot of `account`'s value in the mapping at slot 9 (Solidity's layout)."""
     key = bytes.fromhex(account.removeprefix("0x")).rjust(32, b"\0")
     return "0x" + keccak256(key + _BALANCES_SLOT.to_bytes(32, "big")).hex()
 
