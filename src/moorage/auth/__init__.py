@@ -1,1 +1,1 @@
-"""Who is asking: wallet signatures, one-time nonces, rate limits."""
+"""Authentication of requests: wallet signatures, one-time nonces, rate limits."""

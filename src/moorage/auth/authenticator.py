@@ -1,4 +1,4 @@
-"""The wallet that signed a request."""
+"""Authenticates the wallet that signed a request."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,11 +15,10 @@ from moorage.signed_request import Target
 
 
 class Authenticator:
-    """Checks the signature of each request, then uses up its nonce.
+    """Checks the signature of each request, then uses its nonce.
 
-    Two steps, as what refuses a request in between leaves it its nonce: it may be sent again.
-
-    With `bound_only`, a signature must be bound to its request (version 2).
+    These are two steps, so that a request that is refused between them keeps its nonce and can be
+    sent again. With `bound_only`, a signature must be bound to its request (version 2).
     """
 
     def __init__(
@@ -32,13 +31,12 @@ class Authenticator:
     async def verify(
         self, headers: Mapping[str, str], *, target: Target | None, client: Callable[[], str]
     ) -> SignedHeaders:
-        """What a wallet signed of `headers`, whose names are lower-case or compare so.
+        """Returns what a wallet signed; names in `headers` are lower-case or compare that way.
 
-        `target` is what a signature of version 2 must be bound to, None for one of version 1;
-        `client` says whom a question to a chain counts for. In this order, so that the cheap checks
-        come first: raises AuthMissing, SignatureUnbound, TimestampExpired, SignatureInvalid; also
-        what else `ContractWallets.accept` raises. A chain is asked only when the wallet's key did
-        not sign.
+        `target` is the request that a signature of version 2 must be bound to, None for version 1.
+        `client` returns whom a question to a chain counts for; a chain is asked only if the
+        wallet's key did not sign. Raises, cheap checks first: AuthMissing, SignatureUnbound,
+        TimestampExpired, SignatureInvalid; also what `ContractWallets.accept` raises.
         """
         signed = parse_signed_headers(
             wallet=headers.get("x-wallet-address"),
@@ -61,9 +59,9 @@ class Authenticator:
         return signed
 
     async def use_nonce(self, signed: SignedHeaders) -> None:
-        """Use up the nonce of what was verified: of several requests with it, one passes.
+        """Uses the nonce of a verified request: of several requests with it, one passes.
 
-        Raises what `NonceStore.consume` raises, NonceReused among it.
+        Raises what `NonceStore.consume` raises, for example NonceReused.
         """
         await self._nonces.consume(signed.wallet, signed.timestamp_ms, signed.nonce)
 

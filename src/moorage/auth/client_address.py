@@ -1,4 +1,4 @@
-"""Where a request comes from, and the key that limits it by."""
+"""The client address of a request, and the key that its rate limit is counted under."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -7,17 +7,17 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Address = IPv4Address | IPv6Address
 
 UNKNOWN = "unknown"
-"""The client address of a request that came over a unix socket no proxy of ours stands at."""
+"""The client address of a request over a unix socket that no trusted proxy connects to."""
 
 _UNIX_SOCKET = "unix"
 _MAX_ADDRESS_CHARS = 56  # the longest address with zone, brackets and port
 
 
 class TrustedProxies:
-    """The proxies whose X-Forwarded-For is believed.
+    """The proxies whose X-Forwarded-For is trusted.
 
-    `networks` are addresses or networks in CIDR form; the word `unix` trusts whoever connects
-    over a unix socket. Raises ValueError for anything else, bits beyond the prefix included.
+    `networks` are addresses or networks in CIDR form; the word `unix` trusts every peer on a unix
+    socket. Raises ValueError for anything else, also for bits beyond the prefix.
     """
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
@@ -38,11 +38,11 @@ class TrustedProxies:
         return address is not None and self._is_proxy(address)
 
     def client_address(self, peer: str | None, forwarded_for: Sequence[str] = ()) -> str:
-        """The client's address, given the socket's peer and each X-Forwarded-For field in order.
+        """Returns the client's address from the socket's peer and the X-Forwarded-For fields.
 
-        The fields are one list, read from the right as long as the address read so far is a
-        trusted proxy: what stands further left is hearsay. Where an entry is no address, the last
-        trusted proxy is taken for the client.
+        The fields, in order, are one list. It is read from the right while each address is a
+        trusted proxy; entries further left can be forged. If an entry is no address, the last
+        trusted proxy counts as the client.
         """
         if not self.trusts(peer):
             return UNKNOWN if peer is None else _spelled(peer)
@@ -62,7 +62,7 @@ class TrustedProxies:
 
 @lru_cache(maxsize=4096)
 def rate_limit_key(client_address: str) -> str:
-    """What a client address is counted under: IPv4 itself, IPv6 its /64 (one customer's share)."""
+    """Returns the key of a client address: an IPv4 address, or the /64 of IPv6 (one customer's)."""
     address = _parse(client_address)
     if isinstance(address, IPv6Address):
         return str(IPv6Address(int(address) >> 64 << 64)) + "/64"
@@ -76,7 +76,7 @@ def _spelled(peer: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> Address | None:
-    """`text` as an address, IPv4 inside IPv6 unwrapped, a port or zone dropped; else None."""
+    """Parses an address, without port or zone, IPv4 in IPv6 as IPv4; returns None otherwise."""
     if len(text) > _MAX_ADDRESS_CHARS:
         return None
     try:

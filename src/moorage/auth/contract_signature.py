@@ -1,7 +1,7 @@
-"""The question whether a contract wallet stands by a signature, as one call that deploys nothing.
+"""The `eth_call` that asks whether a contract wallet accepts a signature; it deploys nothing.
 
-`contracts/SignatureValidator.sol` decides; `contracts/compile.mjs` makes `contracts.json`. Pure:
-this builds the call and reads its answer, `contract_wallets` sends it.
+`contracts/SignatureValidator.sol` decides; `contracts/compile.mjs` makes `contracts.json`. This
+module only builds the call and parses its answer; `contract_wallets` sends it.
 """
 
 from functools import cache
@@ -15,11 +15,11 @@ from moorage.errors import SignatureInvalid
 from moorage.keccak import keccak256
 
 GAS: Final = 6_000_000
-"""The 5,000,000 at most that the validator gives away, and what its bytes and a signature cost."""
+"""The 5,000,000 that the validator passes on at most, and the gas for its code and a signature."""
 
 _CALLER: Final = "0x" + keccak256(b"moorage signature validator")[-20:].hex()
-"""Whom wallets see asking. Nobody's, and not the zero address that nodes put by default: some
-wallets take that for a simulation and skip their checks."""
+"""The caller's address that wallets see. It is nobody's, and not the zero address that nodes use by
+default, which some wallets take for a simulation: they then skip their checks."""
 
 _MAGIC: Final = bytes.fromhex("6492") * 16
 _WORD = 32
@@ -38,7 +38,7 @@ class _Artifact(msgspec.Struct, frozen=True):
 
 
 class ContractSignature(msgspec.Struct, frozen=True):
-    """What a wallet's code is to judge; with a factory, once that has deployed or prepared it."""
+    """A signature for a wallet's code to check, after its factory, if any, was called."""
 
     signature: bytes
     factory: bytes = bytes(20)  # zero: none
@@ -47,15 +47,15 @@ class ContractSignature(msgspec.Struct, frozen=True):
 
 @cache
 def artifact() -> _Artifact:
-    """Everything `contracts.json` holds."""
+    """Returns the content of `contracts.json`."""
     content = resources.files("moorage.auth").joinpath("contracts.json").read_bytes()
     return msgspec.json.decode(content, type=_Artifact)
 
 
 def unwrap(signature: bytes) -> ContractSignature:
-    """`signature` taken out of its wrapper, if it has one: what ends in ERC-6492's magic bytes.
+    """Unwraps a signature that ends in ERC-6492's magic bytes; returns any other as it is.
 
-    Raises SignatureInvalid when what precedes them is not `(address, bytes, bytes)`.
+    Raises SignatureInvalid if what precedes them is not `(address, bytes, bytes)`.
     """
     if not signature.endswith(_MAGIC):
         return ContractSignature(signature)
@@ -70,7 +70,7 @@ def unwrap(signature: bytes) -> ContractSignature:
 
 
 def validation_call(wallet: str, digest: bytes, signed: ContractSignature) -> dict[str, str]:
-    """The transaction that `eth_call` runs; no node needs to know the contract."""
+    """Returns the transaction for `eth_call`; the validator need not be deployed on the chain."""
     tails = [_tail(signed.signature), _tail(signed.factory_calldata)]
     head = 5 * _WORD
     arguments = b"".join(
@@ -88,7 +88,7 @@ def validation_call(wallet: str, digest: bytes, signed: ContractSignature) -> di
 
 
 def read_verdict(answer: object) -> bool:
-    """Whether the wallet stands by it. Raises ValueError for what the validator never answers."""
+    """Whether the wallet accepts the signature. Raises ValueError for any other answer."""
     verdict = parse_quantity(answer)
     if verdict not in (0, 1) or len(str(answer)) != len("0x") + 2 * _WORD:
         raise ValueError("a verdict is one word, 0 or 1")
@@ -96,7 +96,7 @@ def read_verdict(answer: object) -> bool:
 
 
 def _bytes_at(wrapped: bytes, head: int) -> bytes:
-    """The `bytes` whose place is said at `head`."""
+    """Returns the `bytes` whose offset is at `head`."""
     start = int.from_bytes(wrapped[head : head + _WORD], "big") + _WORD
     length = int.from_bytes(wrapped[start - _WORD : start], "big")
     if start + length > len(wrapped):

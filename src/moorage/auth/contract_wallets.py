@@ -1,4 +1,4 @@
-"""Wallets that are contracts: their own code says whether a signature is theirs."""
+"""Wallets that are contracts: their own code decides whether a signature is theirs."""
 
 import asyncio
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from moorage.chains.rpc import RpcClient
 from moorage.errors import ChainUnavailable, InvalidField
 
 AT_ONCE: Final = 4
-"""Questions under way; more of them wait. Payments are verified by the same nodes."""
+"""Questions at once; others wait, as payments are verified by the same nodes."""
 
 
 class ContractWallets:
-    """Asks a chain about signatures (ERC-1271, ERC-6492): one `eth_call` each, bounded in gas.
+    """Asks a chain about signatures (ERC-1271, ERC-6492): one `eth_call` each, with a gas limit.
 
-    What the node runs is code that strangers wrote, so each client address may have it run only so
-    often, and that is counted before the node is asked. Answers are not kept: a nonce makes each
-    question a new one, and a wallet's owner may change with any block.
+    The node runs code that strangers wrote. So the calls of each client address are limited, and
+    counted before the node is asked. Answers are not cached: a nonce makes each question a new one,
+    and a wallet's owner may change with any block.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class ContractWallets:
     async def accept(
         self, wallet: Wallet, digest: bytes, signature: bytes, *, chain: str | None, client: str
     ) -> bool:
-        """Whether `wallet`, as it is on `chain` or would be once deployed, signed `digest`.
+        """Whether `wallet`, deployed on `chain` or yet to be deployed there, signed `digest`.
 
         `chain` is a header's text, None for the default; `client` is whom the question counts for.
-        Raises SignatureInvalid for a broken ERC-6492 wrapper and InvalidField for an unknown chain,
-        before anything is counted; RateLimited before anything is asked; ChainUnavailable.
+        Raises, before it counts, SignatureInvalid for a broken ERC-6492 wrapper and InvalidField
+        for an unknown chain; before it asks, RateLimited; then ChainUnavailable.
         """
         rpc = self._clients.get((chain or self._default_chain).strip().lower())
         if rpc is None:

@@ -1,8 +1,8 @@
-"""Nonces: each is used once, over any restart.
+"""Nonces: each can be used once, also after a restart.
 
-A store remembers every nonce, or refuses its timestamp: all of those up to a *floor*, which only
-rises. The clock decides which timestamps are in the window, and when a nonce may be forgotten, so
-it may step either way.
+A store either remembers a nonce or refuses its timestamp: it refuses all timestamps up to a
+*floor*, which only rises. So the clock, which decides what is in the window and when a nonce is
+forgotten, may jump forwards or backwards.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ WINDOW_MS = 60_000
 CAPACITY = 500_000  # 32 MB on disk; 8,000 requests a second for the minute that each is remembered
 
 _AHEAD_MS = 5_000
-"""How far the mark is ahead when it is written.
+"""How far the mark is ahead of the clock when it is written.
 
-So clients whose clock is right wait for so long after the machine (not only the process) failed.
+After the machine (not only the process) fails, clients with a correct clock wait this long.
 """
 
 _FORGET_EVERY_MS = 1_000
-_FORGOTTEN_AT_ONCE = 256  # a millisecond or two
+_FORGOTTEN_AT_ONCE = 256  # takes a millisecond or two
 _NEVER_MS = -1  # before any timestamp
 
 _SETTINGS = """
@@ -66,23 +66,23 @@ DELETE FROM nonces WHERE digest IN (
 
 
 class NonceStore(Protocol):
-    """Where nonces are used up. Several gateways share one."""
+    """Records used nonces. Several gateways can share one."""
 
     def check_timestamp(self, timestamp_ms: int) -> None:
-        """Raises TimestampExpired unless `consume` would take `timestamp_ms` now."""
+        """Raises TimestampExpired unless `consume` would accept `timestamp_ms` now."""
         ...
 
     async def consume(self, wallet: Wallet, timestamp_ms: int, nonce: str) -> None:
-        """Use up `nonce` (a lower-case UUID) of `wallet`: of several calls with it, one returns.
+        """Uses `nonce` (a lower-case UUID) of `wallet`: of several calls with it, one returns.
 
-        Raises TimestampExpired, NonceReused, RateLimited when there are too many nonces to
-        remember, and AuthUnavailable when they can't be recorded.
+        Raises TimestampExpired, NonceReused, RateLimited if there are too many nonces to remember,
+        and AuthUnavailable if they can't be recorded.
         """
         ...
 
 
 class _Mark(msgspec.Struct):
-    """What is on disk for certain: `timestamp_ms` is at or above each nonce's used until now."""
+    """A record forced to disk: no used nonce has a timestamp above `timestamp_ms`."""
 
     boot_id: str
     inode: int  # of the database
@@ -90,12 +90,12 @@ class _Mark(msgspec.Struct):
 
 
 class NonceFile:
-    """A store in `directory`, for the one process that has it open.
+    """A store in `directory`, which one process at a time can open.
 
-    A nonce is a row of an SQLite database that is never forced to disk: it survives the process,
-    however that ends, but not the end of the machine's run. What is forced to disk, every few
-    seconds under load and never when idle, is the mark. When the machine was started anew, the
-    database is dropped, and the mark becomes the floor.
+    A nonce is a row of an SQLite database that is never forced to disk: it survives the end of the
+    process, but not a restart of the machine. Only the mark is forced to disk, every few seconds
+    under load and never when idle. After a restart of the machine the database is deleted, and the
+    mark becomes the floor.
     """
 
     def __init__(
@@ -108,13 +108,13 @@ class NonceFile:
         sync: Callable[[int], None] = os.fdatasync,
         run: Callable[[Callable[[], None]], Awaitable[None]] = in_thread,
     ) -> None:
-        """Open it; `directory` is made where missing, `boot` names this run of the machine.
+        """Opens the store; creates `directory` if missing. `boot` identifies the machine's boot.
 
-        `sync` forces what is behind a descriptor to disk, `run` calls what waits for the disk.
+        `sync` forces a descriptor's file to disk; `run` runs a function that waits for the disk.
 
-        Where the database is missing or a copy (a restored backup), nobody can tell what it lacks:
-        then all that may have been signed until now is refused. Raises AlreadyRunning when another
-        process has it open; OSError and sqlite3.Error when the disk fails.
+        If the database is missing or a copy (a restored backup), nonces may be missing from it:
+        then every timestamp that may have been signed until now is refused. Raises AlreadyRunning
+        if another process has it open; OSError and sqlite3.Error if the disk fails.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._clock = clock
@@ -158,7 +158,7 @@ class NonceFile:
         return self._count
 
     def check_timestamp(self, timestamp_ms: int) -> None:
-        """Raises TimestampExpired unless `consume` would take `timestamp_ms` now."""
+        """Raises TimestampExpired unless `consume` would accept `timestamp_ms` now."""
         now_ms = self._clock.now_ms()
         if abs(timestamp_ms - now_ms) > WINDOW_MS:
             raise TimestampExpired
@@ -170,7 +170,7 @@ class NonceFile:
             )
 
     async def consume(self, wallet: Wallet, timestamp_ms: int, nonce: str) -> None:
-        """Use up `nonce`, as `NonceStore.consume` says; a timestamp over the mark waits for it."""
+        """Uses `nonce` like `NonceStore.consume`; a timestamp above the mark waits for the mark."""
         self.check_timestamp(timestamp_ms)
         await self._keep_marked(timestamp_ms)
         digest = blake2b(f"{wallet}:{nonce}".encode(), digest_size=16).digest()
@@ -186,7 +186,7 @@ class NonceFile:
         self._count += inserted
 
     async def close(self) -> None:
-        """Let another process open the directory."""
+        """Closes the store, so that another process can open it."""
         if self._marking is not None:
             await asyncio.wait([self._marking])
         self._db.close()
@@ -200,7 +200,7 @@ class NonceFile:
             raise RateLimited(max(1, -(-until_ms // 1000)))
 
     def _forget(self, now_ms: int) -> None:
-        """Delete some nonces that are out of the window, once the floor is over them."""
+        """Deletes some nonces that are out of the window, after raising the floor above them."""
         is_due = abs(now_ms - self._forgot_ms) >= _FORGET_EVERY_MS
         if not is_due and self._count < self._capacity:
             return
@@ -214,7 +214,7 @@ class NonceFile:
         self._forgot_ms = now_ms if len(expired) < _FORGOTTEN_AT_ONCE else _NEVER_MS
 
     async def _keep_marked(self, timestamp_ms: int) -> None:
-        """Have the mark raised in time; wait for it while `timestamp_ms` is above."""
+        """Raises the mark before timestamps reach it; waits while `timestamp_ms` is above it."""
         while timestamp_ms + _AHEAD_MS // 2 > self._mark_ms:
             if self._marking is None or self._marking.done():
                 mark_ms = max(timestamp_ms, self._clock.now_ms()) + _AHEAD_MS

@@ -1,4 +1,4 @@
-"""How often a key (a wallet, a deployment, a client address) may ask: an exact sliding window."""
+"""Rate limits for keys (a wallet, a deployment, a client address), by an exact sliding window."""
 
 from array import array
 from typing import Protocol
@@ -8,13 +8,13 @@ from moorage.errors import RateLimited
 
 
 class RateLimiter(Protocol):
-    """Counts the requests of each key. Several gateways share what counts."""
+    """Counts the requests of each key. Several gateways can share the counts."""
 
     async def check(self, key: str) -> None:
-        """Count one request of `key`.
+        """Counts one request of `key`.
 
-        Raises RateLimited, counting nothing, when too many have passed; its `retry_after_seconds`
-        is the smallest whole number of seconds after which one passes.
+        Raises RateLimited, without counting, if too many have passed; its `retry_after_seconds` is
+        the smallest whole number of seconds after which one passes.
         """
         ...
 
@@ -22,11 +22,10 @@ class RateLimiter(Protocol):
 class MemoryRateLimiter:
     """At most `limit` requests of a key in any `window_seconds`, kept in memory.
 
-    A window that slides over the requests' own times, not a bucket that refills: with a refill, a
-    burst of 30 and the 30 that trickle in after it would all pass within one minute. Refused
-    requests do not count. Keys that have been quiet for a window are forgotten. Beyond `capacity`
-    keys the ones quiet longest are forgotten early: whoever can ask under that many keys gains
-    nothing by it, and a newcomer is never refused on their account.
+    The window slides over the times of the requests. A bucket that refills would let a burst of 30
+    and then another 30 pass within one minute. Refused requests do not count. Keys that have been
+    quiet for a window are forgotten. Beyond `capacity` keys the ones quiet longest are forgotten
+    early: a client with that many keys gains nothing by it, and new keys are never refused.
     """
 
     def __init__(
@@ -35,8 +34,8 @@ class MemoryRateLimiter:
         self._clock = clock
         self._limit = limit
         self._window_us = window_seconds * 1_000_000
-        # Two generations of key → times of its passed requests, oldest first. The older one is
-        # dropped whole, which forgets quiet keys without looking at each.
+        # Two generations of key → times of its passed requests, oldest first. The older generation
+        # is dropped as a whole, so that quiet keys need not be searched for.
         self._generation_size = max(1, capacity // 2)
         self._young: dict[str, array[int]] = {}
         self._old: dict[str, array[int]] = {}
@@ -47,7 +46,7 @@ class MemoryRateLimiter:
         return len(self._young) + len(self._old)
 
     async def check(self, key: str) -> None:
-        """Count one request of `key`, as `RateLimiter.check` says."""
+        """Counts one request of `key`, like `RateLimiter.check`."""
         now_us = self._now_us()
         if now_us - self._turn_us >= self._window_us or len(self._young) >= self._generation_size:
             self._turn(now_us)
@@ -68,5 +67,5 @@ class MemoryRateLimiter:
         self._turn_us = now_us
 
     def _now_us(self) -> int:
-        # Whole microseconds: sums of floats would let a client come back one ulp too early.
+        # Whole microseconds: with sums of floats a client could pass slightly too early.
         return round(self._clock.monotonic_seconds() * 1_000_000)

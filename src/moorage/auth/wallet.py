@@ -1,4 +1,4 @@
-"""Who signed a request: the four headers, read strictly, and the wallet behind a signature."""
+"""Parses the four headers of a signed request, and recovers the wallet that made a signature."""
 
 import re
 from base64 import b64decode
@@ -16,8 +16,8 @@ Wallet = NewType("Wallet", str)
 """An authenticated wallet: `0x` and 40 lower-case hex digits."""
 
 MAX_SIGNATURE_BYTES = 8 * 1024
-"""A wrapped signature (ERC-6492) with the calldata of a wallet's factory takes 2 KiB at most of the
-wallets in use. As hex this is a quarter of the bytes that a request's head may have."""
+"""Of the wallets in use, a wrapped signature (ERC-6492) with its factory's calldata takes 2 KiB at
+most. In hex this limit is a quarter of the bytes that a request's head may have."""
 
 _SIGNATURE = re.compile(rf"(?:0[xX])?([0-9a-fA-F]{{2,{2 * MAX_SIGNATURE_BYTES}}})")
 _TIMESTAMP = re.compile(r"[0-9]{1,15}")
@@ -29,20 +29,20 @@ _RECOVERY_IDS = {0: b"\x00", 1: b"\x01", 27: b"\x00", 28: b"\x01"}
 
 
 class SignedHeaders(msgspec.Struct, frozen=True):
-    """The four headers of a signed request, well-formed but not yet checked against each other.
+    """The four headers of a signed request: well-formed, but the signature is not checked yet.
 
-    `message` is what was signed: the headers' own texts, byte for byte. `wallet` and `nonce` are
-    folded to lower case, so that one wallet and one UUID have one spelling each.
+    `message` is what was signed: the headers' texts, byte for byte. `wallet` and `nonce` are in
+    lower case, so that each wallet and each UUID has one spelling.
     """
 
     wallet: Wallet
     timestamp_ms: int
     nonce: str
     message: bytes
-    signature: bytes  # 65 bytes of a key, or whatever a contract wallet takes for one
+    signature: bytes  # 65 bytes of a key, or what a contract wallet accepts
 
     def digest(self, target: Target) -> bytes:
-        """What a signature of version 2, bound to `target`, is made over."""
+        """Returns the 32 bytes that a signature of version 2, bound to `target`, signs."""
         nonce = self.message.rpartition(b":")[2].decode()  # as it was sent
         return target.digest(wallet=self.wallet, timestamp_ms=self.timestamp_ms, nonce=nonce)
 
@@ -50,10 +50,10 @@ class SignedHeaders(msgspec.Struct, frozen=True):
 def parse_signed_headers(
     *, wallet: str | None, signature: str | None, timestamp: str | None, nonce: str | None
 ) -> SignedHeaders:
-    """The four headers' texts as SignedHeaders; None stands for a header that was not sent.
+    """Parses the four headers' texts; None is a header that was not sent.
 
-    Raises AuthMissing when one is absent or empty, TimestampExpired when the timestamp is no
-    number of milliseconds, SignatureInvalid for whatever else is not as the contract writes it.
+    Raises AuthMissing if one is absent or empty, TimestampExpired if the timestamp is not a number
+    of milliseconds, and SignatureInvalid for anything else that breaks the contract.
     """
     if not (wallet and signature and timestamp and nonce):
         raise AuthMissing
@@ -81,9 +81,9 @@ def parse_signed_headers(
 
 
 def signed_body_digest(content_digest: str | None) -> bytes:
-    """The SHA-256 that a Content-Digest header (RFC 9530) names; without one, that of no body.
+    """Returns the SHA-256 in a Content-Digest header (RFC 9530); without one, that of no body.
 
-    Raises SignatureInvalid unless it names exactly one.
+    Raises SignatureInvalid unless it contains exactly one.
     """
     if content_digest is None:
         return NO_BODY
@@ -96,22 +96,22 @@ def signed_body_digest(content_digest: str | None) -> bytes:
 
 
 def personal_digest(message: bytes) -> bytes:
-    """The 32 bytes that personal_sign signs for `message`. Source: EIP-191, version 0x45."""
+    """Returns the 32 bytes that personal_sign signs. Source: EIP-191, version 0x45."""
     return keccak256(b"\x19Ethereum Signed Message:\n%d%b" % (len(message), message))
 
 
 def recover_signer(digest: bytes, signature: bytes) -> Wallet:
-    """The wallet whose key signed the 32 bytes of `digest` with `signature` (r, s, v: 65 bytes).
+    """Returns the wallet whose key signed the 32 bytes of `digest` (r, s, v: 65 bytes).
 
     v is 27 or 28, or 0 or 1 as some signers write it. Raises SignatureInvalid for any other v or
-    length, for r or s out of range, for a high s (EIP-2: else each signature has a twin), and when
-    no key fits.
+    length, for r or s out of range, for a high s (EIP-2: else each signature has a second form),
+    and if no key fits.
     """
     recovery_id = _RECOVERY_IDS.get(signature[64]) if len(signature) == 65 else None
     if recovery_id is None or not 0 < int.from_bytes(signature[32:64], "big") <= _HALF_ORDER:
         raise SignatureInvalid
     try:
-        # Judges r: zero, beyond the group's order, or no point on the curve.
+        # It also checks r: not zero, within the group's order, and a point on the curve.
         key = PublicKey.from_signature_and_message(signature[:64] + recovery_id, digest, None)
     except ValueError:
         raise SignatureInvalid from None
