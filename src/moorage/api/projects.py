@@ -13,7 +13,12 @@ from moorage.chains.address import checksum_address
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.entrance.change import change_request
-from moorage.deploy.entrance.configuration import Changed, Effect, Present, ProjectConfiguration
+from moorage.deploy.entrance.configuration import (
+    Changed,
+    CurrentConfig,
+    Effect,
+    ProjectConfiguration,
+)
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.errors import RuntimeUnsupported
 from moorage.ledger.burn import hour_of
@@ -123,7 +128,7 @@ def _project_item(room: ProjectRoom, project: Project) -> ProjectItem:
 
 
 def _shown(
-    room: ProjectRoom, project: Project, now: Present, verified: list[str], *, burns: bool
+    room: ProjectRoom, project: Project, now: CurrentConfig, verified: list[str], *, burns: bool
 ) -> ProjectShown:
     suspended = project.status is ProjectStatus.SUSPENDED
     serves = project.serving_deployment_id is not None

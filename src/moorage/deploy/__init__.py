@@ -1,4 +1,4 @@
 """Projects and their deployments, from an accepted request to an address that answers.
 
-It knows engine and routes by their protocols, and nothing of HTTP.
+It uses engine and routes through their protocols, and knows nothing of HTTP.
 """

@@ -14,14 +14,14 @@ from moorage.planning.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class AppPlatform:
-    """What apps run on and are reached by, as far as this room knows it."""
+    """What this room needs to run apps and to make them reachable."""
 
     runtime: Engine
     routes: Routes
     hosts: Hosts
-    answers: Callable[[str], Awaitable[bool]]  # whether a host is served, through the proxy
+    answers: Callable[[str], Awaitable[bool]]  # whether a host answers through the proxy
     access_log: Log
-    discard_toolchains: Callable[[Plan], Awaitable[None]]  # those of a plan that failed
+    discard_toolchains: Callable[[Plan], Awaitable[None]]  # of a plan that failed
     gateway_host: str | None
     max_host_length: int
     healthy: Healthy = wait_until_healthy

@@ -46,13 +46,13 @@ _MIB = 1024 * 1024
 _MAX_BALLAST_BYTES = 64 * _MIB
 _REQUESTS_PER_COPY = 3
 _COPIES_SECONDS = 300
-_LOOKS_PER_MINUTE = 6  # at a domain's record, when asked for
+_LOOKS_PER_MINUTE = 6  # at a domain's record, on request
 
 
 class DeployServices:
-    """What takes deploys in, carries them out, and keeps apps running and reachable.
+    """What accepts deploys, carries them out, and keeps apps running and reachable.
 
-    Each service is made when it is first asked for.
+    Each service is made on its first use.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class DeployServices:
 
     @cached_property
     def _copies(self) -> RateLimiter:
-        """How often a wallet may have a disk copied: for restarts, changes and rollbacks."""
+        """Limits how often a wallet has a disk copied, by restarts, changes and rollbacks."""
         limit = max(1, self._settings.requests_per_minute // _REQUESTS_PER_COPY)
         return MemoryRateLimiter(clock=self._clock, limit=limit, window_seconds=_COPIES_SECONDS)
 
@@ -288,7 +288,7 @@ class DeployServices:
 
     @cached_property
     def space(self) -> Space:
-        """With ballast that is a part of the reserve."""
+        """With a ballast file that is part of the reserve."""
         ballast_bytes = min(_MAX_BALLAST_BYTES, self._settings.disk_reserve_mib * _MIB // 4)
         return Space(
             db=self._db,
@@ -347,7 +347,7 @@ class DeployServices:
 
     @cached_property
     def domains(self) -> Domains:
-        """Raises InvalidField for resolvers that are none."""
+        """Raises InvalidField for `dns_servers` that are no addresses."""
         try:
             records = TxtRecords(self._settings.dns_servers)
         except ValueError as error:
@@ -362,12 +362,12 @@ class DeployServices:
                 gateway_host=self._platform.gateway_host or "",
                 max_length=self._platform.max_host_length,
             ),
-            most_per_project=self._settings.domains_per_project,
+            max_per_project=self._settings.domains_per_project,
             asks=MemoryRateLimiter(clock=self._clock, limit=_LOOKS_PER_MINUTE),
             clock=self._clock,
         )
 
-    # What goes on
+    # Loops
 
     @property
     def runs(self) -> tuple[Run, ...]:

@@ -1,4 +1,4 @@
-"""What the room reads of the settings."""
+"""The settings that this room reads."""
 
 import msgspec
 
@@ -52,7 +52,7 @@ class DeploySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def build_limits(self) -> Limits:
-        """What a build may use; it works on the app's own disk."""
+        """What a build may use; it writes to the app's own disk."""
         return Limits(
             memory_bytes=self.build_memory_mib * _MIB,
             cpu_millis=self.build_cpu_millis,

@@ -10,7 +10,7 @@ from clock import START_MS
 from fakes import app_address
 from faulty_database import FaultyDatabase
 from moorage.deploy.work import worker as worker_module
-from moorage.deploy.work.workflow import MOST_ATTEMPTS
+from moorage.deploy.work.workflow import MAX_ATTEMPTS
 from moorage.engines.engine import AppExit, Instance, InstanceSpec, Limits
 from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause, NoCapacity
 from moorage.planning.plan import Plan
@@ -412,7 +412,7 @@ async def test_resumed_deployment_is_not_built_again(yard: Yard, project: Projec
 
 async def test_deployment_begun_too_often_fails(yard: Yard, project: Project) -> None:
     queued = await yard.queued(project)
-    for _ in range(MOST_ATTEMPTS):
+    for _ in range(MAX_ATTEMPTS):
         yard.runtime.faults["build"] = [OSError("again")]
         job = await yard.claim()
         with pytest.raises(OSError, match="again"):

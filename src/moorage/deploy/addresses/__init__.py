@@ -1,1 +1,1 @@
-"""Where projects are reached: host names, domains of their own, certificates."""
+"""Where projects are reached: host names, own domains, certificates."""

@@ -1,4 +1,4 @@
-"""The addresses of projects: each one's own name, and the domains that its owner proved."""
+"""The addresses of projects: a host name for each, and the domains that its owner has verified."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -11,7 +11,7 @@ from moorage.storage.database import Database
 
 
 class Routes(Protocol):
-    """What is needed of the router."""
+    """The part of the router that this room uses."""
 
     def point(self, host: str, target: Address) -> None:
         """Routes a host to an app."""
@@ -22,18 +22,18 @@ class Routes(Protocol):
         ...
 
     def target(self, host: str) -> Address | None:
-        """What a host is routed to, None without a route."""
+        """Returns what a host is routed to, or None."""
         ...
 
     def routes(self) -> dict[str, Address]:
-        """Every host that has a route."""
+        """Returns every host that has a route."""
         ...
 
 
 class Addresses:
     """Routes all hosts of a project to one app.
 
-    Whoever routes holds the project's lock, from the reading of what it is to be routed to.
+    Callers hold the project's lock while they read what to route to, and until it is routed.
     """
 
     def __init__(self, *, db: Database, routes: Routes, hosts: Hosts) -> None:
@@ -42,7 +42,7 @@ class Addresses:
         self._hosts = hosts
 
     async def route(self, project: Project, target: Address) -> None:
-        """Routes every host of a project to an app; once more is free."""
+        """Routes every host of a project to an app; does nothing where that is so."""
         for host in await self._of(project):
             self._routes.point(host, target)
 
@@ -52,20 +52,20 @@ class Addresses:
             self._routes.remove(host)
 
     def routes_to(self, project: Project, target: Address, *, proved: Iterable[str]) -> bool:
-        """Whether a project's own name and its `proved` domains are all routed to this app."""
+        """Returns whether a project's host name and its `proved` domains are routed to the app."""
         hosts = (self._hosts.host(project.unique_name), *proved)
         return all(self._routes.target(host) == target for host in hosts)
 
     def target(self, project: Project) -> Address | None:
-        """What a project's own name is routed to, None without a route."""
+        """Returns what the project's host name is routed to, or None."""
         return self._routes.target(self._hosts.host(project.unique_name))
 
     def has_route(self, host: str) -> bool:
-        """Whether a host has a route."""
+        """Returns whether a host has a route."""
         return self._routes.target(host) is not None
 
     def take_over(self, host: str, project: Project) -> None:
-        """Routes a domain, whose ever it was, to what the project's own name is routed to."""
+        """Routes a domain to what the project's host name is routed to, in place of any other."""
         target = self.target(project)
         if target is None:
             self._routes.remove(host)
@@ -73,11 +73,11 @@ class Addresses:
             self._routes.point(host, target)
 
     def unroute_host(self, host: str) -> None:
-        """Removes the route of a domain that is no project's any more."""
+        """Removes the route of a domain that no project has any more."""
         self._routes.remove(host)
 
     async def project_at(self, host: str) -> Project | None:
-        """The project that a host, lower case and without port, is an address of."""
+        """Returns the project that a host, lower case and without port, belongs to, or None."""
         name = self._hosts.unique_name(host)
         if name is not None:
             return await projects.by_name(self._db, name)
@@ -85,7 +85,7 @@ class Addresses:
         return None if project_id is None else await projects.by_id(self._db, project_id)
 
     async def sweep(self) -> None:
-        """Mends what a crash left of a domain that changed hands, of an app that fell asleep."""
+        """Corrects routes after a crash: of domains that changed hands, of apps that sleep."""
         for host in self._routes.routes():
             project = await self.project_at(host)
             if project is None or project.asleep_since_ms is not None:

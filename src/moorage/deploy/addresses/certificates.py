@@ -1,4 +1,4 @@
-"""Which hosts may have a certificate: what the proxy asks before it has one made."""
+"""Which hosts may have a certificate: the proxy asks before it requests one."""
 
 import structlog
 
@@ -12,15 +12,14 @@ log = structlog.get_logger()
 
 _DAY_MS = 24 * 3_600_000
 _WEEK_MS = 7 * _DAY_MS
-_FORGOTTEN_MS = 120 * _DAY_MS  # a certificate that was not renewed by then has expired
+_FORGOTTEN_MS = 120 * _DAY_MS  # a certificate that was not renewed has expired by then
 
 
 class Certificates:
-    """Answers the proxy's question. Authorities bound how many they make for a domain a week.
+    """Allows certificates, as authorities limit how many a domain gets in a week.
 
-    Yes for hosts that serve or are being led to their app, so many new ones a wallet and week;
-    always for a host that was answered yes before and still serves, as it has a certificate, which
-    is to be renewed.
+    A host may have one if its project serves or the host has a route. New hosts are limited per
+    wallet and week; hosts that were allowed before are always allowed, as theirs is renewed.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class Certificates:
         self._clock = clock
 
     async def may_have(self, host: str) -> bool:
-        """Whether a host, lower case and without port, may have a certificate; counts it if new."""
+        """Returns whether a host, lower case and without port, may have one; counts new hosts."""
         if host == self._own_host:
             return True
         project = await self._addresses.project_at(host)
@@ -48,7 +47,7 @@ class Certificates:
         return await self._is_counted(host, project.wallet)
 
     def _serves(self, project: Project, host: str) -> bool:
-        """Or did, and sleeps, is suspended, is being started; or is led to its app just now."""
+        """Returns whether the project serves, also asleep or suspended, or the host has a route."""
         if project.status is ProjectStatus.DELETING:
             return False
         return project.serving_deployment_id is not None or self._addresses.has_route(host)

@@ -1,4 +1,4 @@
-"""Domains: claimed by a project's owner, proved by a DNS record, looked at again and again."""
+"""Domains: claimed by a project's owner, verified by a DNS record, and checked again regularly."""
 
 import asyncio
 from typing import Protocol
@@ -21,38 +21,38 @@ from moorage.storage.database import Database, Transaction
 
 log = structlog.get_logger()
 
-_SHORTEST_PAUSE_MS = 30_000
-_LONGEST_PAUSE_MS = 3_600_000
+_MIN_PAUSE_MS = 30_000
+_MAX_PAUSE_MS = 3_600_000
 _RECHECK_MS = 24 * 3_600_000
-_GIVEN_UP_MS = 7 * 24 * 3_600_000  # a pending claim is looked at no more when it is so old
+_GIVEN_UP_MS = 7 * 24 * 3_600_000  # older pending claims are not checked any more
 _DUE_AT_ONCE = 32
 
 
-class Records(Protocol):
-    """What is needed of DNS."""
+class TxtLookup(Protocol):
+    """The part of DNS that this room uses."""
 
     async def look(self, name: str) -> frozenset[str]:
-        """The texts of a name's TXT records. Raises LookupFailed."""
+        """Returns the texts of a name's TXT records. Raises LookupFailed."""
         ...
 
 
 class Domains:
     """The domains of all projects.
 
-    A claim alone changes nothing. Once its record is found the domain leads to the project, also
-    if it led to another: that one loses it. One that is verified stays so while nobody else proves
-    control, whatever becomes of the record.
+    A claim alone changes nothing. When its record is found, the domain is routed to the project,
+    and any other project loses it. A verified domain stays verified without its record, until
+    another project proves control.
     """
 
     def __init__(
         self,
         *,
         db: Database,
-        records: Records,
+        records: TxtLookup,
         addresses: Addresses,
         apps: Apps,
         rules: DomainRules,
-        most_per_project: int,
+        max_per_project: int,
         asks: RateLimiter,
         clock: Clock,
     ) -> None:
@@ -61,12 +61,12 @@ class Domains:
         self._addresses = addresses
         self._apps = apps
         self._rules = rules
-        self._most_per_project = most_per_project
+        self._max_per_project = max_per_project
         self._asks = asks
         self._clock = clock
 
     async def claim(self, project: Project, text: str) -> Domain:
-        """A project's claim on a host, made unless there is one. Raises InvalidField."""
+        """Returns the project's claim on a host; makes it if there is none. Raises InvalidField."""
         host = self._rules.host(text)
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
@@ -75,26 +75,26 @@ class Domains:
             for claim in claims:
                 if claim.host == host:
                     return claim
-            if len(claims) >= self._most_per_project:
+            if len(claims) >= self._max_per_project:
                 raise InvalidField(
-                    "domain", f"this project has {self._most_per_project} already; remove one"
+                    "domain", f"this project has {self._max_per_project} already; remove one"
                 )
             claim = Domain(
                 host=host,
                 project_id=project.id,
                 token=new_token(),
                 created_at_ms=now_ms,
-                next_check_at_ms=now_ms + _SHORTEST_PAUSE_MS,
+                next_check_at_ms=now_ms + _MIN_PAUSE_MS,
             )
             await domains.add(tx, claim)
         return claim
 
     async def of_project(self, project: Project) -> list[Domain]:
-        """A project's claims, oldest first."""
+        """Returns the project's claims, oldest first."""
         return await domains.of_project(self._db, project.id)
 
     async def verify(self, project: Project, text: str) -> Domain:
-        """Look at a claim's record now; the claim afterwards.
+        """Checks a claim's record now; returns the claim afterwards.
 
         Raises DomainNotFound and RateLimited.
         """
@@ -103,7 +103,7 @@ class Domains:
         return await self._look(claim)
 
     async def remove(self, project: Project, text: str) -> Domain:
-        """Forgets a claim, and removes the domain's route. Raises DomainNotFound."""
+        """Removes a claim and the domain's route; returns the claim. Raises DomainNotFound."""
         claim = await self._claim(project, text)
         async with self._apps.held(project.id):
             async with self._db.transaction(durable=True) as tx:
@@ -116,7 +116,7 @@ class Domains:
         return current
 
     async def look_due(self) -> None:
-        """Look at the records whose time it is."""
+        """Checks the records that are due."""
         due = await domains.due(self._db, now_ms=self._clock.now_ms(), limit=_DUE_AT_ONCE)
         looks = await asyncio.gather(*map(self._look, due), return_exceptions=True)
         for claim, outcome in zip(due, looks, strict=True):
@@ -130,7 +130,7 @@ class Domains:
         return claim
 
     async def _look(self, claim: Domain) -> Domain:
-        """Look at a claim's record and keep what came of it. Raises DomainNotFound."""
+        """Checks a claim's record and stores the outcome. Raises DomainNotFound."""
         problem = ""
         try:
             texts = await self._records.look(claim.record_name)
@@ -142,7 +142,7 @@ class Domains:
         return await self._keep(claim, problem)
 
     async def _keep(self, claim: Domain, problem: str) -> Domain:
-        """Stores the outcome, while nobody routes for either who has the host or who claims it."""
+        """Stores the outcome under the locks of the project that claims the host and its holder."""
         while True:
             holder = await domains.project_at(self._db, claim.host) or claim.project_id
             async with self._apps.held(claim.project_id, holder):
@@ -151,7 +151,7 @@ class Domains:
                     return await self._keep_held(claim, problem)
 
     async def _keep_held(self, claim: Domain, problem: str) -> Domain:
-        """Stores the outcome; "" for a problem proves the claim."""
+        """Stores the outcome, under those locks; an empty `problem` verifies the claim."""
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
             current = await domains.one(tx, host=claim.host, project_id=claim.project_id)
@@ -165,14 +165,14 @@ class Domains:
                 await self._take(tx, claim, project, now_ms)
             looked = _looked(current, problem, now_ms)
             if not await domains.looked(tx, looked):
-                raise DomainNotFound  # given up since it was read
+                raise DomainNotFound  # it was removed since it was read
         if is_new:
             self._addresses.take_over(claim.host, project)
             log.info("domain verified", domain=claim.host, project=claim.project_id)
         return looked
 
     async def _take(self, tx: Transaction, claim: Domain, project: Project, now_ms: int) -> None:
-        """Take the host from whoever has it, and tell both."""
+        """Takes the host from the project that has it, and records events for both owners."""
         loser = await domains.project_at(tx, claim.host)
         if loser is not None:
             await domains.remove(tx, host=claim.host, project_id=loser)
@@ -183,7 +183,7 @@ class Domains:
 
 
 def _looked(claim: Domain, problem: str, now_ms: int) -> Domain:
-    """A claim after a look at its record."""
+    """Returns the claim as it is after its record was checked."""
     if claim.status is DomainStatus.VERIFIED:
         return msgspec.structs.replace(
             claim, problem=problem, checked_at_ms=now_ms, next_check_at_ms=now_ms + _RECHECK_MS
@@ -206,11 +206,11 @@ def _looked(claim: Domain, problem: str, now_ms: int) -> Domain:
 
 
 def _next_look(claim: Domain, now_ms: int) -> int | None:
-    """When a pending claim is looked at next: after a tenth of its age, within bounds."""
+    """Returns when to check a pending claim next: after a tenth of its age, within bounds."""
     age_ms = max(0, now_ms - claim.created_at_ms)
     if age_ms >= _GIVEN_UP_MS:
         return None
-    return now_ms + min(max(age_ms // 10, _SHORTEST_PAUSE_MS), _LONGEST_PAUSE_MS)
+    return now_ms + min(max(age_ms // 10, _MIN_PAUSE_MS), _MAX_PAUSE_MS)
 
 
 def _not_found(claim: Domain, texts: frozenset[str]) -> str:

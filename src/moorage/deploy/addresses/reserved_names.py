@@ -1,9 +1,9 @@
-"""Names that no new project gets: what mail, browsers and people take for the domain's own.
+"""Names that no new project may have, as programs or people would take them for the domain's own.
 
-Under `base_domain` such a name would be asked by programs that nobody told to trust an app: mail
-programs for their settings (`autoconfig`, `autodiscover`), browsers for a proxy (`wpad`), senders
-for a mail policy (`mta-sts`, RFC 8461), authorities for who may have a certificate (RFC 2142's
-mailboxes). Others would pass for the operator's. Shorter ones than a project's are here as well.
+Programs ask such names under `base_domain` by themselves: mail programs for settings
+(`autoconfig`, `autodiscover`), browsers for a proxy (`wpad`), senders for a mail policy (`mta-sts`,
+RFC 8461), authorities for who may have a certificate (RFC 2142's mailboxes). Other names look like
+the operator's. Some are shorter than a project's name may be.
 """
 
 import re
@@ -25,11 +25,11 @@ _OPERATORS = (
 RESERVED_NAMES = frozenset(" ".join((_PROGRAMS, _SERVICES, _MAILBOXES, _OPERATORS)).split())
 
 _NUMBERED = re.compile(r"(?:dns|mail|mx|ns|relay|smtp|www)-?[0-9]+")
-_PUNYCODE = "xn--"  # shows as whatever letters it stands for, which may look like another name
+_PUNYCODE = "xn--"  # is shown as other letters, which may look like another name
 
 
 def is_reserved(name: str, *, own: str | None = None) -> bool:
-    """Whether no new project may have this name, in lower case; `own` is the gateway's own one."""
+    """Returns whether a lower-case name is reserved; `own` is the gateway's own name."""
     return (
         name in RESERVED_NAMES
         or name == own

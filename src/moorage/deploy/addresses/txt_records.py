@@ -1,4 +1,4 @@
-"""TXT records, asked of a resolver, within bounds."""
+"""TXT records, looked up with limits on time and size."""
 
 import asyncio
 import ipaddress
@@ -11,18 +11,18 @@ import dns.resolver
 
 _PORT = 53
 _AT_ONCE = 16
-_MOST_RECORDS = 50  # read of one answer; chains of aliases are bounded by dnspython, at 16
+_MAX_RECORDS = 50  # read from one answer; dnspython limits chains of aliases to 16
 
 
 class LookupFailed(Exception):
-    """Whether there is such a record is not known; the message says why."""
+    """It is not known whether the record exists; the message says why."""
 
 
 class TxtRecords:
-    """Looks records up over UDP, and over TCP where an answer is cut short.
+    """Looks records up over UDP, and over TCP when an answer is truncated.
 
-    `servers` are resolvers as `address` or `address:port`; without any, the system's are asked.
-    Raises ValueError for one that is no address.
+    `servers` are resolvers as `address` or `address:port`; without any, the system's are used.
+    Raises ValueError for one that is not an address.
     """
 
     def __init__(self, servers: Sequence[str] = (), *, timeout_seconds: float = 5.0) -> None:
@@ -31,7 +31,7 @@ class TxtRecords:
         self._turn = asyncio.Semaphore(_AT_ONCE)
 
     async def look(self, name: str) -> frozenset[str]:
-        """The texts at an absolute name, none where it has none. Raises LookupFailed."""
+        """Returns the texts of an absolute name's records, if any. Raises LookupFailed."""
         async with self._turn:
             try:
                 async with asyncio.timeout(self._timeout_seconds):
@@ -52,11 +52,11 @@ class TxtRecords:
             return frozenset()
         return frozenset(
             b"".join(record.strings).decode("utf-8", "replace")
-            for record in list(answer)[:_MOST_RECORDS]
+            for record in list(answer)[:_MAX_RECORDS]
         )
 
     def _resolver(self) -> dns.asyncresolver.Resolver:
-        """A resolver; the system's configuration is read each time, as it may change."""
+        """Returns a resolver; reads the system's configuration each time, as it may change."""
         resolver = dns.asyncresolver.Resolver(configure=not self._servers)
         if self._servers:
             resolver.nameservers = [address for address, _ in self._servers]
@@ -65,7 +65,7 @@ class TxtRecords:
 
 
 def _endpoint(server: str) -> tuple[str, int]:
-    """`address`, `address:port` or `[address]:port`, apart."""
+    """Returns address and port of `address`, `address:port` or `[address]:port`."""
     try:
         return str(ipaddress.ip_address(server)), _PORT
     except ValueError:

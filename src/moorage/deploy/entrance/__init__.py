@@ -1,4 +1,4 @@
 """From a checked request to a queued deployment: price, pay, enter, each in one transaction.
 
-It knows nothing of HTTP: what it decides is stored as an outcome, which `api` renders.
+It knows nothing of HTTP: it stores an outcome, which `api` renders.
 """

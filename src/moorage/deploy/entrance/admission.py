@@ -9,7 +9,7 @@ from moorage.clock import Clock
 from moorage.deploy.entrance import pay
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun
 from moorage.deploy.entrance.capacity import Capacity
-from moorage.deploy.entrance.enter import Entry, enter
+from moorage.deploy.entrance.enter import AcceptedAttempt, enter
 from moorage.deploy.entrance.price import Pricing, Shortfall, missing
 from moorage.deploy.entrance.situation import Situation, read_situation
 from moorage.errors import (
@@ -37,9 +37,9 @@ from moorage.uploads import Upload
 
 
 class Admission:
-    """Decides each attempt by the contract's tables 1.2 and 1.3: price, pay, enter.
+    """Decides on each attempt by the contract's tables 1.2 and 1.3: price, pay, enter.
 
-    Each of them is a transaction, which reads the attempt's situation once.
+    Each step is a transaction, which reads the attempt's situation once.
     """
 
     def __init__(
@@ -93,13 +93,13 @@ class Admission:
         return admitted
 
     async def quote(self, attempt: DeployAttempt) -> DryRun:
-        """What this deploy would cost now. Changes nothing. Raises NoCapacity."""
+        """Returns what this deploy would cost now. Changes nothing. Raises NoCapacity."""
         situation = await self._situation(self._db, attempt)
         await self._require_capacity(self._db, attempt, situation)
         return self._pricing.dry_run(attempt, situation)
 
     async def credit(self, attempt: DeployAttempt) -> None:
-        """Credits what came with a request that was answered before: `Paywall.take_repeated`."""
+        """Credits the payment of a request that was answered before: `Paywall.take_repeated`."""
         await self._paywall.take_repeated(
             attempt.evidence,
             wallet=attempt.wallet,
@@ -108,10 +108,9 @@ class Admission:
         )
 
     async def _price(self, attempt: DeployAttempt) -> MicroUsd:
-        """The price, where nothing stands against this deploy but the payment that came with it.
+        """Returns the price, after every check that needs no payment: nobody pays for a refusal.
 
-        Raises PaymentRequired without one that is enough; what is refused is refused before
-        anybody pays.
+        Raises PaymentRequired unless the request brings a payment that is enough, or needs none.
         """
         has_paid = await self._has_paid(attempt)
         async with self._db.transaction(durable=False) as tx:
@@ -123,7 +122,7 @@ class Admission:
         return price
 
     async def _has_paid(self, attempt: DeployAttempt) -> bool:
-        """Whether money has moved for it, or may have: that is taken in any case."""
+        """Returns whether money has moved for the attempt, or may have; it is credited then."""
         evidence = attempt.evidence
         if evidence is None:
             return False
@@ -132,10 +131,10 @@ class Admission:
     async def _still_due(
         self, tx: Transaction, attempt: DeployAttempt, situation: Situation, price: MicroUsd
     ) -> PaymentRequired | None:
-        """What is demanded, where no money has moved yet."""
+        """Returns the demand for payment, if any, when no money has moved yet."""
         evidence = attempt.evidence
         await self._require_capacity(tx, attempt, situation)
-        if isinstance(evidence, AuthorizationEvidence):  # settling it costs gas
+        if isinstance(evidence, AuthorizationEvidence):  # too little is refused: settling costs gas
             short = Shortfall(lacking=self._pricing.lacking(attempt, situation, price))
             if evidence.worth >= max(missing(price, situation.balance), short.lacking):
                 return None
@@ -146,7 +145,7 @@ class Admission:
         return await self._demand(tx, attempt, situation, unpaid) if unpaid else None
 
     async def _pay(self, attempt: DeployAttempt) -> PaymentReceipt | None:
-        """Credits the payment that came with the request. Raises PaymentRequired for none."""
+        """Credits the request's payment, if any. Raises PaymentRequired if nothing is credited."""
         if attempt.evidence is None:
             return None
         try:
@@ -169,7 +168,7 @@ class Admission:
         receipt: PaymentReceipt | None,
         deployment_id: str,
     ) -> tuple[Admitted, tuple[str, ...]]:
-        """Queues the deployment, and returns the ids of those that are given up for it."""
+        """Queues the deployment; also returns the ids of the deployments that it supersedes."""
         paid = receipt is not None
         try:
             async with self._db.transaction(durable=True) as tx:
@@ -179,7 +178,7 @@ class Admission:
                 if short is None:
                     if not paid:  # others may have been admitted meanwhile
                         await self._capacity.require_memory(tx, _id(situation))
-                    entry = Entry(
+                    accepted = AcceptedAttempt(
                         attempt,
                         situation,
                         deployment_id,
@@ -187,7 +186,7 @@ class Admission:
                         receipt,
                         self._clock.now_ms(),
                     )
-                    return await enter(tx, entry, self._vault)
+                    return await enter(tx, accepted, self._vault)
                 demanded = await self._demand(tx, attempt, situation, short, receipt=receipt)
         except UniqueViolation:
             if receipt is not None:
@@ -227,16 +226,16 @@ class Admission:
     async def _require_capacity(
         self, source: Source, attempt: DeployAttempt, situation: Situation
     ) -> None:
-        """Before anybody is asked to pay. Raises NoCapacity."""
+        """Raises NoCapacity; called before anybody is asked to pay."""
         has_volume = situation.own is not None and situation.own.volume
         new_volume = attempt.request.settings.volume and not has_volume
         await self._capacity.require(source, new_volume=new_volume, project_id=_id(situation))
 
     async def _clear_up(self, deployment_id: str, *, keep: bool) -> None:
-        """After an error: removes the files, unless the deployment was recorded all the same.
+        """Removes the files after an error, unless the deployment was recorded all the same.
 
-        A caller that is cancelled while the transaction commits no longer learns that it did. Where
-        it may be recorded yet, the files are kept: the next start removes what nobody owns.
+        A caller that is cancelled during the commit does not learn its outcome. While that is
+        unknown, the files are kept; the next start removes those of no deployment.
         """
         try:
             recorded = await deployments.by_id(self._db, deployment_id) is not None

@@ -1,4 +1,4 @@
-"""An attempt to deploy, and what may be answered to it."""
+"""An attempt to deploy, and its possible outcomes."""
 
 import msgspec
 
@@ -11,7 +11,7 @@ from moorage.uploads.request import DeployRequest
 
 
 class DeployAttempt(msgspec.Struct, frozen=True):
-    """One wallet's request, with everything that decides its answer."""
+    """One wallet's request, with all that decides its outcome."""
 
     wallet: str
     request: DeployRequest
@@ -21,35 +21,35 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     evidence: Evidence | None
     use_existing_credits: bool
     stranger_at: str | None = None
-    """The client address that what is held for it counts for, as its wallet never paid."""
+    """The client address, if the wallet never paid; names held for it count for the address."""
     claim: Claim | None = None
-    """Of its Idempotency-Key, if it has one."""
+    """The claim on its Idempotency-Key, if it has one."""
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A deployment that will be carried out, and all that its answer tells."""
+    """A deployment that will be carried out, with all that its answer tells."""
 
     project_id: str
     deployment_id: str
     sharing_with: int
     """How many other projects share its credits."""
     redeploys: bool
-    """Whether it is a new version of a project that there was."""
+    """Whether it is a new version of an existing project."""
     months: int = 1
-    """As the request asks for them."""
+    """As in the request."""
     by_choice: bool = False
     """Whether the request chose to share credits, and did not pay."""
     receipt: PaymentReceipt | None = None
-    """Of the payment that came with the request."""
+    """The receipt of the request's payment."""
 
 
 class DryRun(msgspec.Struct, frozen=True):
-    """What a dry run tells."""
+    """The outcome of a dry run."""
 
     amount: MicroUsd
-    """What it costs: nothing for a redeploy while there are credits; else what a 402 would ask."""
+    """What it costs: nothing for a redeploy with credits left; else what a 402 would demand."""
     balance: MicroUsd
     active_projects: int
     payment_required: bool
     shares: bool
-    """Whether a payment is required only because the credits there are would be shared."""
+    """Whether a payment is required only because the existing credits would be shared."""

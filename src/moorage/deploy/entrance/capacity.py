@@ -1,7 +1,7 @@
 """Capacity: whether the machine has room for another app, by what its apps were promised.
 
-Disks are sparse, and apps use less memory than they may, so what is free today says little: each
-may grow to its full size.
+Disks are sparse, and apps use less memory than they may. So free space alone does not say whether
+there is room: each app may grow to its limits.
 """
 
 from collections.abc import Iterator
@@ -18,23 +18,23 @@ from moorage.storage.database import Database, Source
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """What the operator has set."""
+    """The operator's limits."""
 
     reserve_bytes: int
-    """Of the disk, which no app is ever to have."""
+    """Disk space that no app may have."""
 
     disk_overcommit: float
     """How many times the free space may be promised to apps' disks."""
 
     memory_overcommit: float
-    """How many times the memory that apps have may be promised to them."""
+    """How many times the memory for apps may be promised to them."""
 
 
 class Capacity:
-    """Is measured now and then, and asked before an app, or another version of one, is admitted.
+    """Measures the machine, and decides whether one more app or version has room.
 
-    A volume's space is allocated when it is made, so it counts whole. A replaced version's disk
-    grows no more.
+    A volume counts with its full size, as its space is allocated when it is made. The disk of a
+    replaced version does not grow any more.
     """
 
     def __init__(self, *, db: Database, runtime: Engine, limits: Limits, policy: Policy) -> None:
@@ -43,12 +43,12 @@ class Capacity:
         self._limits = limits
         self._policy = policy
         self._disks: Disks | None = None
-        self._growth_bytes = 0  # of the disks that may still be written to
-        self._networks: int | None = None  # that can still be given to apps
-        self._starting: set[str] = set()  # projects whose rows don't say yet that they run
+        self._growth_bytes = 0  # by how much the disks of apps may still grow
+        self._networks: int | None = None  # how many more apps can get a network
+        self._starting: set[str] = set()  # projects that are started, but not active in their rows
 
     async def measure(self) -> Disks:
-        """Looks at the machine, and returns its disks."""
+        """Measures disks and networks; returns the disks."""
         disks = await self._runtime.disks()
         kept = await releases.kept(self._db)
         self._growth_bytes = sum(
@@ -63,18 +63,18 @@ class Capacity:
         return disks
 
     def spare_bytes(self, disks: Disks) -> int:
-        """What is free beyond the reserve; negative when some of that is gone."""
+        """Returns the free bytes beyond the reserve; negative when part of the reserve is used."""
         return disks.free_bytes - self._policy.reserve_bytes
 
     async def check(self) -> None:
-        """Raises NoCapacity when the reserve is touched."""
+        """Raises NoCapacity when part of the reserve is used."""
         if self.spare_bytes(await self._runtime.disks()) < 0:
             raise NoCapacity
 
     async def require(
         self, source: Source, *, new_volume: bool = False, project_id: str = ""
     ) -> None:
-        """Raises NoCapacity unless one more version of an app can be kept, and its new volume.
+        """Raises NoCapacity unless there is room for one more version, and its new volume if any.
 
         `project_id` is that of an existing project.
         """
@@ -89,11 +89,11 @@ class Capacity:
         if self._networks is not None and self._networks <= len(absent):
             raise NoCapacity
         taken = growth / self._policy.disk_overcommit + volumes
-        if disks.held or taken > self.spare_bytes(disks):  # those that wait come first
+        if disks.held or taken > self.spare_bytes(disks):  # apps that wait for room come first
             raise NoCapacity
 
     async def require_memory(self, source: Source, project_id: str = "") -> None:
-        """Raises NoCapacity unless one more app may run; a project's that runs already may."""
+        """Raises NoCapacity unless memory allows one more app; a running project always has it."""
         others = await promises.running(source, without=project_id)
         coming = len(self._starting - {project_id})
         allowed = self._policy.memory_overcommit * self._runtime.memory_bytes()
@@ -104,7 +104,7 @@ class Capacity:
 
     @contextmanager
     def starting(self, project_id: str) -> Iterator[None]:
-        """Counts a project that is being started, until its row says so."""
+        """Counts a project as running while it is started."""
         self._starting.add(project_id)
         try:
             yield

@@ -1,4 +1,4 @@
-"""A change of a project's configuration, decoded and checked: the body of its PATCH."""
+"""The body of a project's PATCH, decoded and checked."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,21 +13,21 @@ _SHOWN_LENGTH = 64
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be different; None leaves it."""
+    """What to change; None leaves a field as it is."""
 
     display_name: str | None = None
     description: str | None = None
     health_path: str | None = None
     run_envs: Changes = {}
     build_vars: Changes = {}
-    volume: bool = False  # whether it is to have one; none is taken away
+    volume: bool = False  # whether to add a volume; it is never removed
     restart: bool = False
 
 
 def change_request(document: object) -> Change:
-    """Checks the body. Raises InvalidField naming the first wrong field, or the unknown one.
+    """Returns the change. Raises InvalidField with the first wrong or unknown field.
 
-    null is what nothing was set: no description, "/" as health path, no variable of this name.
+    null means the default: no description, "/" as health path, no variable of this name.
     """
     if not isinstance(document, dict):
         raise InvalidField("body", "must be a JSON object")

@@ -1,7 +1,7 @@
-"""Configuration: what an app is started with beside its files, and how that is changed.
+"""Configuration: what an app is started with beside its files, and how to change it.
 
-Changes are made to the deployment that is on its way to being served, or else to the one that
-serves. So what does not become ready is given up, and the next change is not made to it.
+A change is based on the deployment under way, or else on the one that serves. So the configuration
+of a deployment that failed is dropped.
 """
 
 from collections.abc import Callable
@@ -26,13 +26,13 @@ from moorage.storage.money.accounts import WalletRow
 from moorage.storage.vault import Vault
 
 
-class Present(msgspec.Struct, frozen=True):
-    """How a project is configured now, which is how its newest deployment is."""
+class CurrentConfig(msgspec.Struct, frozen=True):
+    """How a project is configured now: as its newest deployment is."""
 
     variables: Variables
     health_path: str
     under_way: tuple[Deployment, ...] = ()
-    """One at most."""
+    """At most one."""
     serving: Deployment | None = None
 
     @property
@@ -41,20 +41,20 @@ class Present(msgspec.Struct, frozen=True):
         return self.under_way[0] if self.under_way else self.serving
 
     def with_settings(self, settings: Settings) -> Variables:
-        """The variables, with those of a deploy over them. Raises InvalidField for too many."""
+        """Returns the variables merged with a deploy's. Raises InvalidField for too many."""
         return self.variables.changed(
             build=settings.build_vars, run=settings.run_envs, field="settings."
         )
 
 
-NOT_YET = Present(Variables(), "/")
-"""How a project is configured that is still to be made."""
+UNCONFIGURED = CurrentConfig(Variables(), "/")
+"""The configuration of a project that does not exist yet."""
 
 
-async def present(source: Source, vault: Vault, project: Project) -> Present:
-    """How a project is configured. Raises VariablesUnreadable.
+async def current_config(source: Source, vault: Vault, project: Project) -> CurrentConfig:
+    """Returns how a project is configured now. Raises VariablesUnreadable.
 
-    Variables of builds belong to no deployment: the next upload has those that were set last.
+    Variables of builds belong to no deployment: the next upload is built with the last ones set.
     """
     under_way = tuple(await deployments.under_way_of(source, project.id))
     serving_id = project.serving_deployment_id
@@ -62,7 +62,7 @@ async def present(source: Source, vault: Vault, project: Project) -> Present:
     newest = under_way[0] if under_way else serving
     own = vault.open(project.variables, project.id)
     run = own.run if newest is None else vault.open(newest.variables, project.id).run
-    return Present(
+    return CurrentConfig(
         variables=Variables(build=own.build, run=run),
         health_path=project.health_path if newest is None else newest.health_path,
         under_way=under_way,
@@ -70,10 +70,10 @@ async def present(source: Source, vault: Vault, project: Project) -> Present:
     )
 
 
-def configured(project: Project, now: Present, settings: Settings, vault: Vault) -> Project:
-    """The project as an upload finds it, a deploy's settings merged over what there is.
+def configured(project: Project, now: CurrentConfig, settings: Settings, vault: Vault) -> Project:
+    """Returns the project with a deploy's settings merged over its own.
 
-    Raises InvalidField for more variables than there may be.
+    Raises InvalidField for too many variables.
     """
     return msgspec.structs.replace(
         project,
@@ -84,9 +84,9 @@ def configured(project: Project, now: Present, settings: Settings, vault: Vault)
 
 
 def refuse_blocked(wallet: WalletRow, project: Project | None) -> None:
-    """Raises ProjectBlocked for what the operator has suspended, the wallet's project or all of it.
+    """Raises ProjectBlocked if the operator has suspended the project or its whole wallet.
 
-    Before anybody is told to pay for it.
+    Called before anybody is asked to pay.
     """
     why = wallet.blocked_reason or (None if project is None else project.blocked_reason)
     if why is not None:
@@ -96,23 +96,23 @@ def refuse_blocked(wallet: WalletRow, project: Project | None) -> None:
 class Effect(StrEnum):
     """When a change takes effect."""
 
-    NONE = "none"  # all of it was so before
+    NONE = "none"  # nothing changed
     AT_ONCE = "at_once"  # it does not concern the app
-    NOTHING_RUNS = "nothing_runs"  # a restart, of what has never served
-    DEPLOYING = "deploying"  # with a deployment of its own
+    NOTHING_RUNS = "nothing_runs"  # a restart of a project that never served
+    DEPLOYING = "deploying"  # with a new deployment
     UNDER_WAY = "under_way"  # with the deployment that is under way already
     NEXT_UPLOAD = "next_upload"
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """A change that was made, and the deployment that brings it to the app, if any does."""
+    """A change that was made, and the deployment that brings it to the app, if any."""
 
     effect: Effect
     deployment_id: str | None = None
 
 
 class ProjectConfiguration:
-    """Changes projects. What one request changes, the next builds on: each is one transaction."""
+    """Changes projects; each change is one transaction, and is based on the one before."""
 
     def __init__(
         self,
@@ -131,12 +131,12 @@ class ProjectConfiguration:
         self._clock = clock
         self._on_queued = on_queued
 
-    async def show(self, project: Project) -> Present:
-        """How a project is configured. Nobody is shown the values of its variables."""
-        return await present(self._db, self._vault, project)
+    async def show(self, project: Project) -> CurrentConfig:
+        """Returns how a project is configured; callers must not show the values of variables."""
+        return await current_config(self._db, self._vault, project)
 
     async def change(self, project: Project, change: Change) -> Changed:
-        """Makes a change, or nothing of it.
+        """Makes the whole change, or none of it.
 
         Raises InvalidField, ProjectBlocked, ProjectNotFound, OutOfCredits, NoCapacity, RateLimited.
         """
@@ -160,7 +160,7 @@ class ProjectConfiguration:
     async def _configure(
         self, tx: Transaction, project: Project, change: Change, wallet: WalletRow
     ) -> Changed:
-        now = await present(tx, self._vault, project)
+        now = await current_config(tx, self._vault, project)
         wanted = now.variables.changed(build=change.build_vars, run=change.run_envs)
         health_path = change.health_path or now.health_path
         new_volume = change.volume and not project.volume
@@ -192,7 +192,7 @@ class ProjectConfiguration:
 
 
 def _renames(project: Project, change: Change) -> bool:
-    """Whether the change gives it another name or description."""
+    """Returns whether the change gives the project another name or description."""
     asked = (change.display_name, change.description)
     present = (project.display_name, project.description)
     return any(new not in (None, old) for new, old in zip(asked, present, strict=True))

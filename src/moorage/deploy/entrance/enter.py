@@ -1,4 +1,4 @@
-"""Entrance: an attempt that is paid for becomes a project, a deployment and a job."""
+"""Enter: an accepted attempt becomes a project, a deployment and a job."""
 
 import uuid
 
@@ -20,40 +20,44 @@ from moorage.storage.vault import Vault
 from moorage.uploads.request import DeployRequest
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """An attempt that may be carried out."""
+class AcceptedAttempt(msgspec.Struct, frozen=True):
+    """An attempt that will be carried out."""
 
     attempt: DeployAttempt
     situation: Situation
     deployment_id: str
-    """Unless the same body is under way already."""
+    """The id of its deployment, unless one with the same body is under way already."""
     monthly: MicroUsd
-    """What a month of it burns, if it makes a project."""
+    """What a month of the project burns, if it is new."""
     receipt: PaymentReceipt | None
     now_ms: int
 
 
-async def enter(tx: Transaction, entry: Entry, vault: Vault) -> tuple[Admitted, tuple[str, ...]]:
-    """Queues the deployment; also returns the ids of those that are given up for it.
+async def enter(
+    tx: Transaction, accepted: AcceptedAttempt, vault: Vault
+) -> tuple[Admitted, tuple[str, ...]]:
+    """Queues the deployment; also returns the ids of the deployments that it supersedes.
 
-    Raises UniqueViolation when the payment has paid for something already, or another wallet has
+    Raises UniqueViolation when the payment has paid for another deployment, or another wallet has
     the name; IdempotencyInProgress when another request has the key.
     """
-    attempt, situation = entry.attempt, entry.situation
+    attempt, situation = accepted.attempt, accepted.situation
     own, under_way = situation.own, situation.now.under_way
-    project = configured(own or _new_project(entry), situation.now, attempt.request.settings, vault)
+    project = configured(
+        own or _new_project(accepted), situation.now, attempt.request.settings, vault
+    )
     if own is None:
         await projects.add(tx, project)
         await quotes.release(tx, wallet=project.wallet, unique_name=project.unique_name)
     same = [each.id for each in under_way if each.request_digest == attempt.request_digest]
     admitted = Admitted(
         project.id,
-        same[0] if same else entry.deployment_id,
+        same[0] if same else accepted.deployment_id,
         situation.active - (own is not None and own.status in SHARING_STATUSES),
         redeploys=own is not None and not same,
         months=attempt.request.months,
         by_choice=attempt.use_existing_credits and attempt.evidence is None,
-        receipt=entry.receipt,
+        receipt=accepted.receipt,
     )
     await _use_up(tx, admitted, attempt.wallet)
     await idempotency.carried_out(tx, attempt.claim, admitted)
@@ -65,14 +69,14 @@ async def enter(tx: Transaction, entry: Entry, vault: Vault) -> tuple[Admitted, 
     return admitted, await succession.queue(
         tx,
         project,
-        _new_deployment(entry, project),
+        _new_deployment(accepted, project),
         in_place_of=under_way,
         builds=bool(plan.install or plan.build),
     )
 
 
 async def _use_up(tx: Transaction, admitted: Admitted, wallet: str) -> None:
-    """Notes what the payment that came with the request paid for."""
+    """Records what the request's payment paid for."""
     if admitted.receipt is not None:
         await payments.add_use(
             tx,
@@ -84,23 +88,23 @@ async def _use_up(tx: Transaction, admitted: Admitted, wallet: str) -> None:
         )
 
 
-def _new_project(entry: Entry) -> Project:
-    request = entry.attempt.request
+def _new_project(accepted: AcceptedAttempt) -> Project:
+    request = accepted.attempt.request
     return Project(
         id=str(uuid.uuid4()),
-        wallet=entry.attempt.wallet,
+        wallet=accepted.attempt.wallet,
         unique_name=request.unique_name,
         display_name=request.display_name,
         description=request.description or "",
         status=ProjectStatus.QUEUED,
-        monthly_price_micro_usd=entry.monthly,
+        monthly_price_micro_usd=accepted.monthly,
         serving_deployment_id=None,
-        created_at_ms=entry.now_ms,
+        created_at_ms=accepted.now_ms,
     )
 
 
 async def _reconfigure(tx: Transaction, request: DeployRequest, project: Project) -> None:
-    """Names and configures a project that there was as its new version has it."""
+    """Gives an existing project the names and configuration of its new version."""
     await configuration.describe(
         tx, project.id, display_name=request.display_name, description=request.description
     )
@@ -111,18 +115,18 @@ async def _reconfigure(tx: Transaction, request: DeployRequest, project: Project
         await configuration.give_volume(tx, project.id)
 
 
-def _new_deployment(entry: Entry, project: Project) -> Deployment:
+def _new_deployment(accepted: AcceptedAttempt, project: Project) -> Deployment:
     return Deployment(
-        id=entry.deployment_id,
+        id=accepted.deployment_id,
         project_id=project.id,
         status=DeploymentStatus.QUEUED,
-        request_digest=entry.attempt.request_digest,
-        plan=msgspec.json.encode(entry.attempt.plan).decode(),
+        request_digest=accepted.attempt.request_digest,
+        plan=msgspec.json.encode(accepted.attempt.plan).decode(),
         note="",
         reason=None,
         reason_code=None,
         log_tail="",
-        created_at_ms=entry.now_ms,
+        created_at_ms=accepted.now_ms,
         health_path=project.health_path,
         variables=project.variables,
     )

@@ -1,4 +1,4 @@
-"""Payment of a deploy: the demand for it, and errors after it."""
+"""The demand for a deploy's payment, and errors after the payment."""
 
 from moorage.deploy.entrance.attempt import DeployAttempt
 from moorage.deploy.entrance.price import Shortfall, due
@@ -30,10 +30,10 @@ async def demand(
     receipt: PaymentReceipt | None = None,
     because: PaymentError | None = None,
 ) -> PaymentRequired:
-    """The demand for the quote's price, for what is left of it, or for debts as well.
+    """Returns the demand for the quote's price, or for the rest of it, plus any debt.
 
-    `price` is today's. The quote is stored by the transaction. `receipt` is of a payment that was
-    short; `because` says what is wrong with one. Raises NameUnavailable, RateLimited, and
+    `price` is today's. The quote is stored in `tx`. `receipt` is that of a payment that was too
+    small; `because` says why a payment was refused. Raises NameUnavailable, RateLimited, and
     PaymentPending while another payment of the wallet is being settled.
     """
     await paywall.refuse_while_unsettled(attempt.wallet, source=tx)
@@ -62,7 +62,7 @@ async def demand(
 
 
 def after_payment(error: MoorageError, receipt: PaymentReceipt) -> MoorageError:
-    """The error as it is told to somebody whose payment has just been credited."""
+    """Returns the error for a client whose payment has just been credited."""
     if isinstance(error, DatabaseUnavailable):
         error = PaymentPending(
             "Your payment is credited; the deployment could not be recorded yet. "

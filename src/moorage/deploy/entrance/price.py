@@ -1,4 +1,4 @@
-"""The price of a deploy, and whether it is to be paid first: the contract's table 1.2."""
+"""The price of a deploy, and whether it must be paid first: the contract's table 1.2."""
 
 import msgspec
 
@@ -14,9 +14,9 @@ class Shortfall(msgspec.Struct, frozen=True):
     """Why a payment is demanded."""
 
     shares: bool = False
-    """Whether only because the credits there are would be shared."""
+    """Whether only because the existing credits would be shared."""
     lacking: MicroUsd = NOTHING
-    """To an hour of all that would share the credits, where they are enough for the price."""
+    """What credits that pay the price lack for an hour of all projects that would share them."""
 
 
 class Pricing(msgspec.Struct, frozen=True):
@@ -26,24 +26,24 @@ class Pricing(msgspec.Struct, frozen=True):
     size: Size
 
     def by_list(self, attempt: DeployAttempt) -> MicroUsd:
-        """Today's price."""
+        """Returns today's price."""
         return self.prices.deploy(self.size, months=attempt.request.months)
 
     def price(self, attempt: DeployAttempt, situation: Situation) -> MicroUsd:
-        """Today's price, or the better one that a living quote promises."""
+        """Returns today's price, or the lower one that a valid quote promises."""
         return honoured(
             situation.living, months=attempt.request.months, price=self.by_list(attempt)
         )
 
     def month(self, attempt: DeployAttempt, price: MicroUsd) -> MicroUsd:
-        """What a month burns: never more than was promised, so that `price` lasts the months."""
+        """Returns what a month burns: at most what was promised, so that `price` lasts."""
         promised = -(-price // attempt.request.months)
         return MicroUsd(min(self.prices.month(self.size), promised))
 
     def shortfall(
         self, attempt: DeployAttempt, situation: Situation, price: MicroUsd, *, paid: bool
     ) -> Shortfall | None:
-        """Why a payment is demanded, or None to deploy; `paid` is whether one came with it."""
+        """Returns why a payment is demanded, or None; `paid`: the request brought one."""
         if situation.own is not None:
             return None if situation.balance > 0 else Shortfall()
         if situation.balance < price:
@@ -55,14 +55,14 @@ class Pricing(msgspec.Struct, frozen=True):
         return None
 
     def lacking(self, attempt: DeployAttempt, situation: Situation, price: MicroUsd) -> MicroUsd:
-        """What the credits lack to an hour of all that shares them, and of a new app."""
+        """Returns what the credits lack for an hour of a new app and of all that share them."""
         if situation.own is not None:
             return NOTHING
         hour = hour_of(*situation.sharing, self.month(attempt, price))
         return MicroUsd(max(0, hour + situation.owes - situation.balance))
 
     def dry_run(self, attempt: DeployAttempt, situation: Situation) -> DryRun:
-        """What this deploy would be answered."""
+        """Returns what this deploy would cost, and whether a payment would be demanded."""
         price = self.price(attempt, situation)
         short = self.shortfall(attempt, situation, price, paid=False)
         amount = price if situation.own is None else NOTHING
@@ -79,10 +79,10 @@ class Pricing(msgspec.Struct, frozen=True):
 
 
 def due(price: MicroUsd, *, received: MicroUsd, balance: MicroUsd) -> MicroUsd:
-    """What is to be paid: the price, or what is left of one that was begun, and debts as well."""
+    """Returns what to pay: the price, or the rest of it after a part payment, plus any debt."""
     return price if received <= 0 <= balance else missing(price, balance)
 
 
 def missing(price: MicroUsd, balance: MicroUsd) -> MicroUsd:
-    """What a balance lacks to the price; the price, where it lacks nothing."""
+    """Returns what the balance lacks for the price; the whole price if it lacks nothing."""
     return MicroUsd(price - balance) if balance < price else price

@@ -1,9 +1,14 @@
-"""The situation of an attempt: what the rows say of its wallet and name, read once."""
+"""The situation of an attempt: what the database says of its wallet and name, read once."""
 
 import msgspec
 
 from moorage.deploy.entrance.attempt import DeployAttempt
-from moorage.deploy.entrance.configuration import NOT_YET, Present, present, refuse_blocked
+from moorage.deploy.entrance.configuration import (
+    UNCONFIGURED,
+    CurrentConfig,
+    current_config,
+    refuse_blocked,
+)
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import Quotes
@@ -16,19 +21,19 @@ from moorage.storage.vault import Vault
 
 
 class Situation(msgspec.Struct, frozen=True):
-    """All that price and entrance are decided by, as one transaction sees it."""
+    """All that decides on price and entrance, as one transaction reads it."""
 
     own: Project | None
-    """The wallet's project that has the name already."""
-    now: Present
+    """The wallet's existing project of that name."""
+    now: CurrentConfig
     """How that is configured."""
     living: list[Quote]
-    """What was promised to the wallet for the name."""
+    """The wallet's valid quotes for the name."""
     balance: MicroUsd
     owes: MicroUsd
     """What the wallet's apps have burned that is not charged yet."""
     sharing: list[MicroUsd]
-    """What a month costs of each project that shares the wallet's credits."""
+    """The monthly price of each project that shares the wallet's credits."""
 
     @property
     def active(self) -> int:
@@ -37,7 +42,7 @@ class Situation(msgspec.Struct, frozen=True):
 
     @property
     def received(self) -> MicroUsd:
-        """What was paid towards the name."""
+        """What was paid so far towards the name."""
         return max((quote.received_micro_usd for quote in self.living), default=MicroUsd(0))
 
 
@@ -49,16 +54,16 @@ async def read_situation(
     metering: Metering,
     vault: Vault,
 ) -> Situation:
-    """Reads it; refuses what nobody is to pay for.
+    """Reads the situation; raises errors that must come before any payment.
 
-    Raises NameUnavailable, ProjectBlocked, VariablesUnreadable, and InvalidField for too many
+    These are NameUnavailable, ProjectBlocked, VariablesUnreadable, and InvalidField for too many
     variables.
     """
     wallet, request = attempt.wallet, attempt.request
     own, living = await quotes.of_name(source, wallet=wallet, unique_name=request.unique_name)
     row = await accounts.wallet_row(source, wallet)
     refuse_blocked(row, own)
-    now = NOT_YET if own is None else await present(source, vault, own)
+    now = UNCONFIGURED if own is None else await current_config(source, vault, own)
     now.with_settings(request.settings)
     return Situation(
         own=own,

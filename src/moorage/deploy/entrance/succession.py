@@ -1,4 +1,4 @@
-"""Succession: a new deployment is queued, and takes the place of those of its project under way."""
+"""Succession: a new deployment is queued, and supersedes those of its project under way."""
 
 import uuid
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from moorage.storage.database import Transaction
 
 
 def copy_of(built: Deployment, origin: Origin, *, now_ms: int) -> Deployment:
-    """A new deployment of the files that an earlier one has built."""
+    """Returns a new deployment of the files that an earlier one has built."""
     return msgspec.structs.replace(
         built,
         id=str(uuid.uuid4()),
         status=DeploymentStatus.QUEUED,
-        request_digest="",  # no request of an upload is the same as this
+        request_digest="",  # never equal to that of an upload
         note="",
         log_tail="",
         created_at_ms=now_ms,
@@ -38,9 +38,9 @@ async def queue(
     in_place_of: Sequence[Deployment],
     builds: bool = False,
 ) -> tuple[str, ...]:
-    """Stores the deployment with its job, and gives up those of the project that are under way.
+    """Stores the deployment and its job, and ends `in_place_of` as superseded; returns their ids.
 
-    Returns their ids. `builds` is whether commands of its owner's are run before its app is.
+    `builds` is whether the owner's commands are run before the app.
     """
     now_ms = deployment.created_at_ms
     for earlier in in_place_of:

@@ -1,1 +1,1 @@
-"""A job carried out: the worker, the workflow and the switch, and how it ends early."""
+"""What carries out jobs: worker, workflow and switch; and cancellation and rollback."""

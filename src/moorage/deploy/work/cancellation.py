@@ -1,4 +1,4 @@
-"""Cancellation: a deployment under way is ended because its owner asks for it."""
+"""Cancellation: a deployment under way is ended at its owner's request."""
 
 import asyncio
 import shutil
@@ -19,7 +19,7 @@ from moorage.threads import in_thread
 
 
 class Cancellation:
-    """Ends deployments; what a crash leaves half done, the reconciler finishes."""
+    """Ends deployments; after a crash, the reconciler finishes it."""
 
     def __init__(
         self, *, db: Database, worker: Worker, runtime: Engine, sources: Path, clock: Clock
@@ -31,9 +31,10 @@ class Cancellation:
         self._clock = clock
 
     async def cancel(self, project: Project, deployment: Deployment) -> None:
-        """End the deployment as failed; returns when nothing of it runs. What serves, serves on.
+        """Ends the deployment as failed; returns when nothing of it runs.
 
-        It goes on when its caller is cancelled. Raises DeploymentOver.
+        The version that serves is not touched. Goes on when its caller is cancelled. Raises
+        DeploymentOver.
         """
         await self._end(project, deployment)
         await asyncio.shield(asyncio.create_task(self._clear_up(deployment.id)))

@@ -1,4 +1,4 @@
-"""The end of a deployment that never served: its row says why, and its wallet is told."""
+"""Failure of a deployment: stored in its row with the reason, and told to its wallet."""
 
 from moorage.errors import DeployFailed
 from moorage.events import outbox
@@ -12,7 +12,7 @@ from moorage.storage.database import Transaction
 async def fail(
     tx: Transaction, deployment: Deployment, failure: DeployFailed, *, wallet: str, now_ms: int
 ) -> None:
-    """Record the failure, unless the deployment has ended already."""
+    """Records the failure, unless the deployment has ended already."""
     failed = await deployments.move(
         tx,
         deployment.id,
@@ -35,7 +35,7 @@ async def fail(
 
 
 async def fail_project(tx: Transaction, project_id: str) -> None:
-    """Record that a project has failed, unless something of it serves."""
+    """Records that a project has failed, unless a version of it serves."""
     project = await projects.by_id(tx, project_id)
     if project is not None and project.serving_deployment_id is None:
         await projects.set_status(tx, project_id, ProjectStatus.FAILED)

@@ -1,4 +1,4 @@
-"""Whether an app answers HTTP: at its own address, before any traffic is sent there."""
+"""The health check: whether an app answers HTTP at its own address, before it gets traffic."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,13 +10,13 @@ from moorage.address import Address
 from moorage.errors import DeployFailed, FailureCause
 
 _FIRST_PAUSE_SECONDS = 0.005
-_LONGEST_PAUSE_SECONDS = 0.5
+_MAX_PAUSE_SECONDS = 0.5
 _REQUEST_SECONDS = 10.0
-_HEAD_BYTES = 64 * 1024  # of an answer, and of interim ones before it
+_HEAD_BYTES = 64 * 1024  # of an answer, with the interim answers before it
 
 
 class Healthy(Protocol):
-    """Returns when an app is well, else raises DeployFailed; as `wait_until_healthy`."""
+    """The signature of `wait_until_healthy`."""
 
     async def __call__(
         self,
@@ -27,17 +27,17 @@ class Healthy(Protocol):
         timeout_seconds: float,
         has_ended: Callable[[], Awaitable[bool]],
     ) -> None:
-        """Wait until `GET path` is answered well at the address."""
+        """Returns when `GET path` is answered with less than 500; else raises DeployFailed."""
         ...
 
 
 async def wait_until_healthy(
     address: Address, *, path: str, timeout_seconds: float, has_ended: Callable[[], Awaitable[bool]]
 ) -> None:
-    """Return when `GET path` is answered with less than 500.
+    """Returns when `GET path` is answered with less than 500.
 
     Raises DeployFailed(UNHEALTHY) when that does not happen in time, or when there is no answer
-    and the app `has_ended`; it says what came instead.
+    and the app `has_ended`; its reason tells the last answer.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_seconds
@@ -50,11 +50,11 @@ async def wait_until_healthy(
         if late or (isinstance(seen, str) and await has_ended()):
             raise _unhealthy(seen, path, timeout_seconds)
         await asyncio.sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        pause = min(pause * 2, _MAX_PAUSE_SECONDS)
 
 
 async def _ask(address: Address, path: str, timeout_seconds: float) -> int | str:
-    """The status of one answer, or what went wrong, in words."""
+    """Returns the status of one answer, or a sentence on what went wrong."""
     try:
         async with asyncio.timeout(timeout_seconds):
             return await _status(address, path)
@@ -65,11 +65,11 @@ async def _ask(address: Address, path: str, timeout_seconds: float) -> int | str
 
 
 async def _status(address: Address, path: str) -> int | str:
-    """Ask once. No more is read than a head may have: the app's answer may have no end."""
+    """Asks once. Reads no more than the head: the app's answer may have no end."""
     reader, writer = await address.connect(limit=_HEAD_BYTES)
     head = _Head()
     try:
-        # As HTTP/1.1, which apps know best; with Host, Accept and Connection as clients send them.
+        # HTTP/1.1 with the headers that clients send, as some apps need them.
         request = f"GET {path} HTTP/1.1\r\nHost: app\r\nAccept: */*\r\nConnection: close\r\n\r\n"
         writer.write(request.encode())
         read = 0
@@ -88,18 +88,18 @@ async def _status(address: Address, path: str) -> int | str:
 
 
 class _Head:
-    """The status of an answer, once all of its head is there."""
+    """Parses an answer's head; `status` is set when the head is complete."""
 
     def __init__(self) -> None:
         self.status: int | None = None
         self._parser = httptools.HttpResponseParser(self)
 
     def take(self, piece: bytes) -> None:
-        """More of the answer. Raises HttpParserError."""
+        """Parses the next bytes of the answer. Raises HttpParserError."""
         self._parser.feed_data(piece)
 
     def on_headers_complete(self) -> None:
-        """Called by the parser, for interim answers too."""
+        """Called by the parser, also for interim answers (1xx)."""
         status = self._parser.get_status_code()
         if status >= 200 and self.status is None:
             self.status = status

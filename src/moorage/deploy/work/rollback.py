@@ -1,4 +1,4 @@
-"""Rollback: a release that served before is served again, as a new deployment of its files."""
+"""Rollback: an earlier release is deployed again, as a new deployment of its files."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ from moorage.storage.money import accounts
 
 
 class RollingBack(msgspec.Struct, frozen=True):
-    """A deployment that was queued to serve a release again."""
+    """A queued deployment of an earlier release."""
 
     project_id: str
     deployment_id: str
@@ -37,7 +37,7 @@ class RollingBack(msgspec.Struct, frozen=True):
 
 
 class Rollback:
-    """Queues deployments that copy a release: its plan, variables and health path as well."""
+    """Queues deployments that copy a release with its plan, variables and health path."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Rollback:
     async def to(
         self, of: Project, release_id: str | None, *, claim: Claim | None = None
     ) -> RollingBack:
-        """Rolls a project back to a release, or without one to what served before the present one.
+        """Rolls a project back to a release; without an id, to the one that served before.
 
         Raises ProjectNotFound, ProjectBlocked, OutOfCredits, DeploymentNotFound, ReleaseServing,
         ReleaseNeverServed, ReleaseGone, NoEarlierRelease, NoCapacity, RateLimited.
@@ -90,7 +90,7 @@ class Rollback:
         return begun
 
     async def _rollable(self, tx: Transaction, project_id: str) -> Project:
-        """The project as it is now, if its wallet may redeploy it."""
+        """Returns the project as it is now; raises unless its wallet may redeploy it."""
         project = await projects.by_id(tx, project_id)
         if project is None or project.status is ProjectStatus.DELETING:
             raise ProjectNotFound

@@ -1,4 +1,4 @@
-"""What a deployment is built and run with, from its row: plan, limits, and variables unsealed."""
+"""Specs: a deployment's row becomes what the engine needs to build and run it."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from moorage.storage.vault import Vault
 
 
 class Specs:
-    """Makes specs. Each call raises VariablesUnreadable rather than leave variables out."""
+    """Makes specs. Raises VariablesUnreadable when variables cannot be decrypted."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Specs:
         self._sources = sources
 
     def build(self, deployment: Deployment, *, owner: str) -> BuildSpec:
-        """How its upload is built, with its owner's caches; without what only the app is to see."""
+        """Returns how its upload is built, with `owner`'s caches and the variables of builds."""
         variables = self._vault.open(deployment.variables, deployment.project_id)
         return BuildSpec(
             deployment_id=deployment.id,
@@ -43,7 +43,7 @@ class Specs:
         )
 
     def instance(self, deployment: Deployment, project: Project) -> InstanceSpec:
-        """How its app is run: without what only the build was to see."""
+        """Returns how its app is run, with the variables of apps."""
         variables = self._vault.open(deployment.variables, deployment.project_id)
         return InstanceSpec(
             deployment_id=deployment.id,
@@ -55,5 +55,5 @@ class Specs:
 
 
 def plan_of(deployment: Deployment) -> Plan:
-    """The plan that its row holds."""
+    """Returns the plan that its row holds."""
     return msgspec.json.decode(deployment.plan, type=Plan)

@@ -1,4 +1,4 @@
-"""The switch: a started app becomes the one that its project's address is routed to."""
+"""The switch: the address of a project is routed to a newly started app."""
 
 from collections.abc import Awaitable, Callable
 
@@ -21,11 +21,11 @@ from moorage.storage.database import Database, Transaction
 
 
 class Reconfigured(Exception):
-    """The deployment is to be started with another configuration than it was."""
+    """The deployment's configuration changed after it was started."""
 
 
 class Switch:
-    """Routes addresses to new versions. The old one runs on: the reconciler drains and stops it."""
+    """Routes addresses to new versions; the reconciler drains and stops the old ones."""
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class Switch:
     async def to(
         self, instance: Instance, *, job: Job, deployment: Deployment, project: Project, note: str
     ) -> None:
-        """Routes the address to the app, sees it answer there, then records that it serves.
+        """Routes the address to the app, checks that it answers, then records that it serves.
 
-        Raises DeployFailed, LostJob and Reconfigured; the route is then as it was before.
+        Raises DeployFailed, LostJob or Reconfigured, and then restores the earlier route.
         """
         failpoint("route")
         before = self._addresses.target(project)
@@ -66,7 +66,7 @@ class Switch:
             raise
 
     async def _route(self, project: Project, instance: Instance) -> None:
-        """Routes the address to the instance and sees it answer there, through the proxy."""
+        """Routes the address to the instance, and checks that it answers through the proxy."""
         async with self._apps.held(project.id):
             await self._addresses.route(project, instance.address)
         if not await self._answers(self._hosts.host(project.unique_name)):
@@ -79,7 +79,7 @@ class Switch:
     async def _route_back(
         self, deployment: Deployment, project: Project, before: Address | None
     ) -> None:
-        """Restores the route from before, unless the rows say that the new app serves."""
+        """Restores the earlier route, unless the rows say that the new app serves."""
         current = await projects.by_id(self._db, project.id)
         if current is not None and current.serving_deployment_id == deployment.id:
             return
@@ -123,9 +123,9 @@ class Switch:
         )
 
     async def _serve(self, tx: Transaction, project: Project, now_ms: int) -> None:
-        """Begin billing, unless it is billed already: where credits pay an hour of it.
+        """Begins billing, unless the project is billed already.
 
-        Else it is suspended until they do, however little of it ran before.
+        Suspends it instead when the credits do not pay an hour of it.
         """
         if await self._metering.bills(tx, project.id):
             return

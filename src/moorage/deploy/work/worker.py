@@ -1,4 +1,4 @@
-"""The worker: claims jobs, keeps their leases, runs them, a few at a time."""
+"""The worker: claims jobs, runs a few at a time, and renews their leases."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ class _Running(NamedTuple):
 
 
 class Worker:
-    """Runs jobs in this process. `wake` says that there is one."""
+    """Runs jobs in this process."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Worker:
         clock: Clock,
         speed: float = 1.0,
     ) -> None:
-        """`holder` names this gateway, as `Leases` has it; `speed` divides its pauses."""
+        """`holder` is this gateway's id, as in `Leases`; `speed` divides its pauses."""
         self._speed = speed
         self._holder = holder
         self._db = db
@@ -52,13 +52,13 @@ class Worker:
         self._running: dict[str, _Running] = {}
 
     def wake(self) -> None:
-        """Look for a job now rather than at the next poll."""
+        """Looks for a job now rather than at the next poll."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Work until cancelled, whatever jobs and the database do meanwhile.
+        """Runs jobs until cancelled, whatever errors jobs and the database cause.
 
-        What an earlier process of this gateway had begun is taken over at once.
+        Takes over at once what an earlier process of this gateway had begun.
         """
         try:
             taken_over = False
@@ -73,19 +73,19 @@ class Worker:
             await self._stop()
 
     async def abandon(self, subject_id: str) -> None:
-        """Stop working on a subject; returns when its task has ended."""
+        """Cancels the work on a subject; returns when its task has ended."""
         running = self._running.get(subject_id)
         if running is not None:
             await _cancel([running.task])
 
     def drop(self, subject_id: str) -> None:
-        """Stop working on a subject as soon as may be; its job was taken away."""
+        """Cancels the work on a subject whose job was revoked; does not wait for its end."""
         running = self._running.get(subject_id)
         if running is not None:
             running.task.cancel()
 
     async def _take_over(self) -> bool:
-        """Free what an earlier process held; False when the database does not let us yet."""
+        """Frees the jobs of an earlier process; returns False if the database is unavailable."""
         try:
             async with self._db.transaction(durable=False) as tx:
                 await jobs.expire_leases(tx, self._holder)
@@ -94,14 +94,14 @@ class Worker:
         return True
 
     async def _begin_next(self) -> bool:
-        """Begin the next job, in the free place held; False when there is none to be had."""
+        """Begins the next job; returns False if there is none."""
         try:
             job = await self._claim()
         except DatabaseUnavailable:
             return False
         if job is None:
             return False
-        # Ours may have lost its lease to a step of the clock: one goes on, from where that one is.
+        # After a step of the clock it may be a job of ours whose lease ran out: only one goes on.
         await self.abandon(job.subject_id)
         task = asyncio.create_task(self._work(job), name=f"job {job.subject_id}")
         self._running[job.subject_id] = _Running(job, task)
@@ -109,7 +109,7 @@ class Worker:
         return True
 
     async def _rest(self) -> None:
-        """Until woken, or until it is time to look again."""
+        """Waits until woken, or until the next poll."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS / self._speed):
                 await self._woken.wait()
@@ -145,7 +145,7 @@ class Worker:
             renewal.cancel()
 
     async def _retry(self, job: Job) -> None:
-        """Have the job run again after a while, longer each time, once that can be recorded."""
+        """Schedules the job again, after a longer pause each time; waits for the database."""
         pause_ms = round(_FIRST_RETRY_MS / self._speed) * _RETRY_GROWTH ** (job.attempts - 1)
         while True:
             try:
@@ -157,7 +157,7 @@ class Worker:
                 return
 
     async def _renew(self, job: Job, work: "asyncio.Task[None] | None") -> None:
-        """Keep the lease while the work goes on; end the work when the lease is lost."""
+        """Renews the lease while the work goes on; cancels the work when the lease is lost."""
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             try:
@@ -170,7 +170,7 @@ class Worker:
                 return
 
     async def _stop(self) -> None:
-        """End the work and leave its jobs to the next start, as if not begun."""
+        """Cancels all work and hands its jobs back, so that the next start begins them."""
         running = list(self._running.values())
         await _cancel([item.task for item in running])
         try:

@@ -1,7 +1,7 @@
-"""The deploy workflow: one deployment from queued to ready, or to failed with a reason.
+"""The deploy workflow: takes one deployment from queued to ready, or to failed with a reason.
 
-Each step may run again after a crash, so each is idempotent and names what it makes after the
-deployment's id. Rows drive everything: what the job row says was done is not done again.
+Each step may run again after a crash, so each is idempotent and names what it makes by the
+deployment's id. A step that the job's row records as done is not done again.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ from moorage.storage.database import Database
 log = structlog.get_logger()
 
 BUILT = "built"
-MOST_ATTEMPTS = 3
-"""How often a deployment may be begun: a gateway that dies each time gives up on it."""
+MAX_ATTEMPTS = 3
+"""How often a deployment may be begun; it may be what crashes the gateway each time."""
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ class Workflow:
         self._clock = clock
 
     async def run(self, job: Job) -> None:
-        """Bring the job's deployment to an end. Raises LostJob; anything else may be retried."""
+        """Brings the job's deployment to an end. Raises LostJob; other errors may be retried."""
         deployment = await deployments.by_id(self._db, job.subject_id)
         if deployment is None or deployment.status not in UNDER_WAY:
             return await self._finish(job)
@@ -83,7 +83,7 @@ class Workflow:
         if project is None:
             return await self._finish(job)
         try:
-            if job.attempts > MOST_ATTEMPTS:
+            if job.attempts > MAX_ATTEMPTS:
                 raise _interrupted()
             await self._advance(job, deployment, project)
         except DeployFailed as failure:
@@ -94,7 +94,7 @@ class Workflow:
         return await self._drop_source(deployment.id)
 
     async def _advance(self, job: Job, deployment: Deployment, project: Project) -> None:
-        """Build, then bring up; once more where its configuration is changed meanwhile."""
+        """Builds, then starts; starts again when the configuration is changed meanwhile."""
         if job.step != BUILT:
             await self._build(job, deployment, project)
         while True:
@@ -110,7 +110,7 @@ class Workflow:
             await self._runtime.stop(deployment.id)
 
     async def _bring_up(self, job: Job, deployment: Deployment, project: Project) -> None:
-        """Start, check, switch. Raises Reconfigured."""
+        """Starts the app, checks its health, and switches to it. Raises Reconfigured."""
         failpoint("start")
         spec = self._specs.instance(deployment, project)
         instance = await self._runtime.start(spec, timeout_seconds=self._timing.listen_seconds)
@@ -183,7 +183,7 @@ class Workflow:
     async def _fail(
         self, job: Job, deployment: Deployment, project: Project, failure: DeployFailed
     ) -> None:
-        """Record the failure, then clear up; credits stay where they are."""
+        """Records the failure, then removes what the deployment made; credits stay."""
         tail = failure.log_tail or await self._runtime.log_tail(deployment.id, LogKind.RUNTIME)
         ended = DeployFailed(failure.cause, failure.reason, log_tail=tail)
         now_ms = self._clock.now_ms()
