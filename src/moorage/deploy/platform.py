@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.keeping.usage import Log
+from moorage.deploy.keeping.usage import AccessLog
 from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.engines.engine import Engine
 from moorage.planning.plan import Plan
@@ -20,7 +20,7 @@ class AppPlatform:
     routes: Routes
     hosts: Hosts
     answers: Callable[[str], Awaitable[bool]]  # whether a host answers through the proxy
-    access_log: Log
+    access_log: AccessLog
     discard_toolchains: Callable[[Plan], Awaitable[None]]  # of a plan that failed
     gateway_host: str | None
     max_host_length: int

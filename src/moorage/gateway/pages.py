@@ -83,7 +83,7 @@ async def _absence(project: Project, reconciler: Reconciler) -> Absence:
 
 async def _stopped(serving: str, restarts: Restarts) -> Absence:
     """Describes an app that should run; visitors retry when it is started again."""
-    is_loop, wait_seconds = await restarts.outlook(serving)
+    is_loop, wait_seconds = await restarts.next_try(serving)
     return Absence(
         HostState.CRASH_LOOPING if is_loop else HostState.STOPPED,
         retry_after_seconds=ceil(wait_seconds) or None,

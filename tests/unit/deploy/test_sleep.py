@@ -113,7 +113,7 @@ async def test_app_that_was_connected_for_long_sleeps_as_soon_as_any_other(
 
     async def a_second_later() -> bool:
         pass_time(yard, 1)
-        sleep.rests(await yard.project(project), yard.runtime.apps[app.id])
+        sleep.keeps_asleep(await yard.project(project), yard.runtime.apps[app.id])
         await yard.tasks_done()
         return (await yard.project(project)).asleep_since_ms is not None
 

@@ -66,7 +66,7 @@ async def test_app_that_was_ended_burns_nothing_and_stays_down(
 ) -> None:
     yard.runtime.measured = Disks(free_bytes=GIB, held=frozenset({serving.id}))
     yard.runtime.die(serving.id)
-    await space.see_to(ended(serving))
+    await space.handle(ended(serving))
     await space.look()
     yard.clock.advance(DAY_MS)
     await settle(yard)
@@ -81,7 +81,7 @@ async def test_it_runs_again_once_its_disk_fits_above_the_reserve(
     yard: Yard, project: Project, serving: Deployment, space: Space
 ) -> None:
     yard.runtime.die(serving.id)
-    await space.see_to(ended(serving))
+    await space.handle(ended(serving))
     growth = {serving.id: GIB // 2}
     yard.runtime.measured = Disks(free_bytes=3 * GIB // 2 - 1, growth=growth)
     await space.look()
@@ -116,7 +116,7 @@ async def test_room_goes_to_those_that_have_waited_longest(
         await projects.set_status(tx, later.id, ProjectStatus.ACTIVE)
     for deployment in (serving, second):
         yard.runtime.die(deployment.id)
-        await space.see_to(ended(deployment))
+        await space.handle(ended(deployment))
         yard.clock.advance(1)
     growth = {serving.id: GIB, second.id: GIB}
     yard.runtime.measured = Disks(free_bytes=3 * GIB - 1, growth=growth)
@@ -128,7 +128,7 @@ async def test_room_goes_to_those_that_have_waited_longest(
 async def test_retention_passes_over_what_waits_for_room(
     yard: Yard, project: Project, serving: Deployment, space: Space
 ) -> None:
-    await space.see_to(ended(serving))
+    await space.handle(ended(serving))
     yard.clock.advance(100 * DAY_MS)
     retention = Retention(
         db=yard.db,
@@ -146,8 +146,8 @@ async def test_build_or_replaced_version_that_was_ended_leaves_the_project_alone
     yard: Yard, project: Project, serving: Deployment, space: Space
 ) -> None:
     other = await add_deployment(yard.db, project, DeploymentStatus.BUILDING)
-    await space.see_to(ended(other))
-    await space.see_to(Incident("unknown", IncidentKind.NO_SPACE))
+    await space.handle(ended(other))
+    await space.handle(Incident("unknown", IncidentKind.NO_SPACE))
     assert (await yard.project(project)).status is ProjectStatus.ACTIVE
     assert await told(yard) == []
 
@@ -155,7 +155,7 @@ async def test_build_or_replaced_version_that_was_ended_leaves_the_project_alone
 async def test_owner_is_told_of_a_volume_that_was_mended(
     yard: Yard, project: Project, serving: Deployment, space: Space
 ) -> None:
-    await space.see_to(Incident(serving.id, IncidentKind.VOLUME_MENDED))
+    await space.handle(Incident(serving.id, IncidentKind.VOLUME_MENDED))
     assert await told(yard) == [("volume.mended", None)]
 
 

@@ -1,1 +1,1 @@
-"""What keeps apps as the rows want them: running, asleep, drained, started again, deleted."""
+"""What keeps apps as the database says: running, asleep, drained, restarted, deleted."""

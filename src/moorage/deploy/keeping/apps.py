@@ -1,11 +1,11 @@
 """What this process knows of projects and their apps, and the lock of each project.
 
-Whoever reads a project's rows and then acts on its app or its routes holds the project's lock from
-the reading to the end of the act. A start is not done under it, as it may take a minute: whoever
-has started an app takes the lock afterwards, and reads again before routing.
+Code that reads a project's rows and then acts on its app or its routes holds the project's lock
+all the while. Only a start is done without the lock, as it may take a minute: after it, take the
+lock and read the rows again before routing.
 
-Locks are taken in this order: projects, by their ids where one needs several at once; then a
-transaction. Nobody waits under a lock for a task that may want it.
+Lock order: projects, sorted by id; then a transaction. Under a lock, never wait for a task that may
+take it.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ log = structlog.get_logger()
 
 _CALM_SECONDS = 600.0
 _MAX_PAUSE_SECONDS = 60.0
-_MAX_PAUSES_SECONDS = {"start": 300.0}  # of what its owner alone can mend
+_MAX_PAUSES_SECONDS = {"start": 300.0}  # only the owner can repair an app that does not start
 
 
 class Tasks:
-    """Tasks of one app or project, one at a time; what is begun again waits, ever longer.
+    """Runs one task at a time for one app or project, with growing pauses between repetitions.
 
-    So what takes a while, or fails, holds nobody up.
+    So a task that takes long, or fails, delays no other app.
     """
 
     def __init__(self, subject: str, *, clock: Clock) -> None:
@@ -36,10 +36,10 @@ class Tasks:
         self._clock = clock
         self._pauses: dict[str, _Pause] = {}
         self.current: asyncio.Task[None] | None = None
-        """What is being done."""
+        """The running task."""
 
     def begin(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Does `work` in a task of its own, unless there is one; not too often."""
+        """Runs `work` in a task, unless one is running, or `what` has to wait."""
         now = self._clock.monotonic_seconds()
         pause = self._pauses.setdefault(what, _Pause(what))
         if self.current is not None or now < pause.until:
@@ -51,31 +51,31 @@ class Tasks:
         self.current.add_done_callback(self._ended)
 
     def wait_seconds(self, what: str) -> float:
-        """How long it is until something is done again, at the soonest."""
+        """Returns how long `what` still has to wait."""
         pause = self._pauses.get(what)
         until = 0.0 if pause is None else pause.until
         return max(0.0, until - self._clock.monotonic_seconds())
 
     def pause_seconds(self, what: str) -> float:
-        """How long something was to wait after it was last begun."""
+        """Returns the pause that began when `what` was last begun."""
         pause = self._pauses.get(what)
         return 0.0 if pause is None else pause.seconds
 
-    def resume(self, what: str, *, begun: float, pause_seconds: float) -> None:
-        """Takes up how often something was done before: last at `begun`, monotonic seconds."""
+    def restore_pause(self, what: str, *, begun: float, pause_seconds: float) -> None:
+        """Sets the pause of an earlier process; `begun` is in monotonic seconds."""
         self._pauses[what] = _Pause(what, begun=begun, seconds=pause_seconds)
 
-    def forgive(self, what: str) -> None:
-        """Forgets how often something was done: the next time it is done at once."""
+    def reset_pause(self, what: str) -> None:
+        """Ends the pause, so that `what` may begin at once."""
         self._pauses.pop(what, None)
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is being done."""
+        """Whether a task is running."""
         return self.current is not None
 
     async def end(self) -> None:
-        """Cancels what is being done; returns when it has ended."""
+        """Cancels the running task; returns when it has ended."""
         if (task := self.current) is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -85,34 +85,34 @@ class Tasks:
 
 
 class App(Tasks):
-    """One deployment's app. Times are monotonic seconds."""
+    """What is known of one deployment's app. Times are monotonic seconds."""
 
     def __init__(self, deployment_id: str, *, clock: Clock) -> None:
         super().__init__(deployment_id, clock=clock)
-        self.is_discarded = False  # it failed, and what it left is gone
+        self.is_discarded = False  # it failed, and its files were removed
         self.used_at: float | None = None  # when it was last in use
-        self.drains_until: float | None = None  # it was replaced, and is stopped then
-        self.idle_since: float | None = None  # while it drains: since when nobody was with it
+        self.drains_until: float | None = None  # when it is stopped, if it was replaced
+        self.idle_since: float | None = None  # while it drains: since when it has no connection
 
 
 class ProjectWork(Tasks):
-    """One project's lock, and what is done to it for those who ask."""
+    """One project's lock and tasks."""
 
     def __init__(self, project_id: str, *, clock: Clock) -> None:
         super().__init__(project_id, clock=clock)
         self._lock = asyncio.Lock()
-        self._holders = 0  # and those who wait
+        self._holders = 0  # those who hold the lock or wait for it
         self.waking: asyncio.Task[bool] | None = None
         self.deletion: asyncio.Task[None] | None = None
 
     @property
     def is_held(self) -> bool:
-        """Whether somebody holds the lock, or waits for it."""
+        """Whether a task holds the lock, or waits for it."""
         return self._holders > 0
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is being done, also for those who ask."""
+        """Whether any task is running, or the lock is in use."""
         return super().is_busy or self.is_held or bool(self.waking or self.deletion)
 
     @asynccontextmanager
@@ -127,7 +127,7 @@ class ProjectWork(Tasks):
 
 
 class Apps:
-    """All of them."""
+    """The apps and projects that this process knows."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
@@ -135,13 +135,13 @@ class Apps:
         self._projects: dict[str, ProjectWork] = {}
 
     def app(self, deployment_id: str) -> App:
-        """A deployment's."""
+        """Returns a deployment's app; makes it if it is not known yet."""
         return self._apps.get(deployment_id) or self._apps.setdefault(
             deployment_id, App(deployment_id, clock=self._clock)
         )
 
     def project(self, project_id: str) -> ProjectWork:
-        """A project's."""
+        """Returns a project's lock and tasks; makes them if they are not known yet."""
         return self._projects.get(project_id) or self._projects.setdefault(
             project_id, ProjectWork(project_id, clock=self._clock)
         )
@@ -155,18 +155,18 @@ class Apps:
             yield
 
     def forget(self, *, keep: Collection[str]) -> None:
-        """Forgets deployments and projects that are gone, unless something is done to them."""
+        """Forgets all deployments and projects but those in `keep` and those that are busy."""
         for known in (self._apps, self._projects):
             for name in known.keys() - set(keep):
                 if not known[name].is_busy:
                     del known[name]
 
     def under_way(self) -> "list[asyncio.Task[None]]":
-        """What is being done."""
+        """Returns all running tasks of `Tasks.begin`."""
         return [tasks.current for tasks in self._all() if tasks.current is not None]
 
     async def end_all(self) -> None:
-        """Cancels everything; returns when it has ended."""
+        """Cancels those tasks; returns when they have ended."""
         tasks = self.under_way()
         for task in tasks:
             task.cancel()
@@ -188,7 +188,7 @@ async def _done(what: str, subject: str, work: Callable[[], Awaitable[None]]) ->
 
 
 class _Pause:
-    """How long to wait before the next try: doubling, and forgotten after a calm while."""
+    """How long to wait before the next try: doubles each time, and starts anew after 10 minutes."""
 
     def __init__(self, what: str, *, begun: float = 0.0, seconds: float = 0.0) -> None:
         self.until = begun + seconds

@@ -1,4 +1,4 @@
-"""Deletion: a project's app, address, files and name are gone; unspent credits stay."""
+"""Deletion: removes a project's app, address and files, and frees its name; credits stay."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from moorage.storage.database import Database
 
 
 class Deletion:
-    """Deletes projects; what fails or a crash leaves half done, the reconciler finishes."""
+    """Deletes projects; after an error or a crash, the reconciler finishes it."""
 
     def __init__(
         self,
@@ -33,9 +33,9 @@ class Deletion:
         self._apps = apps
 
     async def delete(self, project: Project) -> None:
-        """Delete a project, whatever it is doing; one deletion for all who ask at the same time.
+        """Deletes a project, whatever its state; concurrent calls share one deletion.
 
-        It goes on when its caller is cancelled.
+        Goes on when its caller is cancelled.
         """
         work = self._apps.project(project.id)
         if work.deletion is None:
@@ -45,9 +45,9 @@ class Deletion:
         await asyncio.shield(work.deletion)
 
     async def expire(self, project: Project) -> bool:
-        """Delete a project unless it has changed or is about to; says whether it did.
+        """Deletes a project unless it has changed since it was read; returns whether it did.
 
-        One that is redeployed, or that its wallet's credits wake, stays.
+        A project that is being redeployed, or that its wallet's credits can resume, stays.
         """
         async with self._db.transaction(durable=True) as tx:
             deployed = await deployments.of_project(tx, project.id)
@@ -70,7 +70,7 @@ class Deletion:
             work.deletion = None
 
     async def _begin(self, project_id: str) -> Sequence[Deployment]:
-        """From here on it will be deleted, even after a crash; gives all that it deployed."""
+        """Records that the project is deleted, even after a crash; returns its deployments."""
         async with self._db.transaction(durable=True) as tx:
             await self._metering.end(tx, project_id)
             await projects.set_status(tx, project_id, ProjectStatus.DELETING)

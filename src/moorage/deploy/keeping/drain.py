@@ -1,4 +1,4 @@
-"""Draining: a version that was replaced runs on until nobody uses it, but not for ever."""
+"""Draining: a replaced version runs on until it has no connections, or its time is over."""
 
 from collections.abc import Collection
 
@@ -7,13 +7,13 @@ from moorage.deploy.keeping.apps import Apps
 from moorage.engines.engine import Engine
 
 IDLE_SECONDS = 1.5
-"""Without a connection for as long, nobody uses it: the proxy drops idle ones after a second."""
+"""After so long without a connection nobody uses it: the proxy closes idle ones after 1 s."""
 
 
 class Drain:
-    """Says which of the replaced versions that still run may be stopped.
+    """Decides which of the replaced versions that still run may be stopped.
 
-    The time is this process's: a gateway that was restarted waits for them afresh.
+    Times are kept in this process: after a restart of the gateway they begin anew.
     """
 
     def __init__(self, *, runtime: Engine, apps: Apps, limit_seconds: float, clock: Clock) -> None:
@@ -23,7 +23,7 @@ class Drain:
         self._clock = clock
 
     async def over(self, replaced: Collection[str]) -> list[str]:
-        """Those idle for 1.5 s, or for too long on their way out, of all that run replaced."""
+        """Returns those that were idle for 1.5 s, or drained for `limit_seconds`."""
         return [name for name in replaced if await self._is_over(name)]
 
     async def _is_over(self, deployment_id: str) -> bool:

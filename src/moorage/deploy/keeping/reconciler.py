@@ -1,8 +1,8 @@
-"""The reconciler makes what runs equal what the rows want.
+"""The reconciler: makes what runs match the database.
 
-After a crash of the gateway, of an app or of the machine it adopts what still runs, starts what
-should, stops what should not, and removes what no row owns. An app that ends meanwhile is seen to
-at once.
+After a crash of the gateway, of an app or of the machine, it takes over apps that still run, starts
+those that should, stops those that should not, and removes what no row refers to. It restarts an
+app as soon as the app ends.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ log = structlog.get_logger()
 
 
 class Reconciler:
-    """Compares and mends, every few seconds.
+    """Compares what runs with the database every few seconds, and corrects differences.
 
-    What takes a while is done aside, one thing at a time for each deployment, so that no app waits
-    for another. A comparison only finds which projects are out of line; each of those is read again
-    under its lock before anything is done.
+    What takes long runs in tasks, one at a time for each deployment, so that no app waits for
+    another. A comparison only finds the projects that differ; each of them is read again under its
+    lock before anything is changed.
     """
 
     def __init__(
@@ -80,19 +80,19 @@ class Reconciler:
         """How many projects it found asleep."""
 
     async def run(self) -> None:
-        """Look at each app at once when it ends, until cancelled."""
+        """Reconciles each app at once when it ends, until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 while True:
-                    tasks.create_task(self._look_soundly(await self._runtime.next_exit()))
+                    tasks.create_task(self._look_safely(await self._runtime.next_exit()))
         finally:
             await self._apps.end_all()
 
     async def sweep(self) -> None:
-        """Remove what a crash left: uploads that nobody admitted, volumes of deleted projects.
+        """Removes what a crash left: uploads of no deployment, volumes of deleted projects.
 
-        Before requests come. A volume of a project that no row tells of stays: the rows may be
-        wrong, and what it holds is nowhere else.
+        Call it before requests are served. A volume whose project is unknown stays: the rows may be
+        wrong, and there is no other copy of its files.
         """
         keep = {deployment.id for deployment in await deployments.under_way(self._db)}
         for path in sorted(self._sources.iterdir()):
@@ -103,7 +103,7 @@ class Reconciler:
                 await self._runtime.remove_volume(volume_id)
 
     async def reconcile(self) -> None:
-        """One comparison."""
+        """Compares once, and corrects differences."""
         known = await self._runtime.known()
         running = await self._runtime.running()
         self.running = len(running)
@@ -123,23 +123,23 @@ class Reconciler:
             if not await self._is_in_line(project, instance, proved.get(project.id, ())):
                 changed.append(project.id)
         for project_id in changed:
-            if not self._apps.project(project_id).is_held:  # who holds it sees to it
-                await self._see_to(project_id)
+            if not self._apps.project(project_id).is_held:  # the lock's holder corrects it
+                await self._reconcile_project(project_id)
         self._apps.forget(
             keep={*known, *serving, *sleeping.values(), *(project.id for project in living)}
         )
         await self._releases.tend(kept, known=known, running=running)
 
     async def look(self, deployment_id: str) -> None:
-        """Sees to the one project that a deployment serves, if it does."""
+        """Reconciles the project that a deployment serves, if it serves one."""
         deployment = await deployments.by_id(self._db, deployment_id)
         if deployment is not None:
-            await self._see_to(deployment.project_id, serving=deployment_id)
+            await self._reconcile_project(deployment.project_id, serving=deployment_id)
 
     async def delete(self, project: Project) -> None:
-        """Stop a project that is being deleted, remove all of it, then free its name.
+        """Stops a project that is being deleted, removes all of it, then frees its name.
 
-        Does nothing when that has been done: its name may be another project's by now.
+        Does nothing when it is deleted already, as its name may be another project's now.
         """
         async with self._apps.held(project.id):
             if await projects.by_id(self._db, project.id) is not None:
@@ -159,7 +159,7 @@ class Reconciler:
             if await projects.set_deleted(tx, project.id, at_ms=self._clock.now_ms()):
                 await self._tell(tx, project, EventKind.PROJECT_DELETED)
 
-    async def _look_soundly(self, deployment_id: str) -> None:
+    async def _look_safely(self, deployment_id: str) -> None:
         try:
             await self.look(deployment_id)
         except Exception:
@@ -168,7 +168,7 @@ class Reconciler:
     async def _is_in_line(
         self, project: Project, instance: Instance | None, proved: Sequence[str]
     ) -> bool:
-        """Whether nothing is to be done for a project, as far as was read a moment ago."""
+        """Returns whether a project needs no change, by what was read a moment ago."""
         serving = project.serving_deployment_id
         match project.status:
             case ProjectStatus.DELETING:
@@ -184,8 +184,8 @@ class Reconciler:
                 )
         return True
 
-    async def _see_to(self, project_id: str, *, serving: str | None = None) -> None:
-        """Brings one project in line, as it is at this moment; if it has this deployment."""
+    async def _reconcile_project(self, project_id: str, *, serving: str | None = None) -> None:
+        """Reconciles a project under its lock; with `serving`, only if that serves it still."""
         async with self._apps.held(project_id):
             project = await projects.by_id(self._db, project_id)
             if project is None or serving not in (None, project.serving_deployment_id):
@@ -196,7 +196,7 @@ class Reconciler:
                 await self._bring_in_line(project, project.serving_deployment_id)
 
     def _finish_deletion(self, project: Project) -> None:
-        """Deletes what an earlier process began to delete, or what failed to be deleted."""
+        """Finishes a deletion that an earlier process began, or that failed."""
         work = self._apps.project(project.id)
         if work.deletion is None:
             work.begin("delete", lambda: self.delete(project))
@@ -208,7 +208,9 @@ class Reconciler:
                 app.begin("start", lambda: self.start(project.id, serving))
             elif instance is not None:
                 app.begin("stop", lambda: self._suspend(project.id, serving))
-        elif project.status is ProjectStatus.ACTIVE and not self._sleep.rests(project, instance):
+        elif project.status is ProjectStatus.ACTIVE and not self._sleep.keeps_asleep(
+            project, instance
+        ):
             if instance is None:
                 self.restarts.begin(project, serving, self.start)
             else:
@@ -216,9 +218,9 @@ class Reconciler:
             await self._note(project, serving, is_down=instance is None)
 
     async def start(self, project_id: str, serving: str) -> None:
-        """Starts a project's app, resumes the project if it is suspended, routes its address.
+        """Starts a project's app, resumes the project if it is suspended, and routes its address.
 
-        Raises NoCapacity when there is no memory for one more to be resumed.
+        Raises NoCapacity when memory does not allow a suspended project to resume.
         """
         deployment = await deployments.by_id(self._db, serving)
         project = await self._serves(project_id, serving)
@@ -253,7 +255,7 @@ class Reconciler:
             log.warning("state is not stored", deployment=serving, error=error.message)
 
     async def _resume(self, project_id: str) -> None:
-        """Lets a project go on that was suspended, if its credits suffice."""
+        """Resumes a suspended project, if its wallet's credits allow it."""
         async with self._db.transaction(durable=True) as tx:
             project = await projects.by_id(tx, project_id)
             if (
@@ -282,13 +284,13 @@ class Reconciler:
                 await self._runtime.stop(serving)
 
     async def _route(self, project: Project, instance: Instance) -> None:
-        """Routes the address to the app, unless a deployment is about to take it over."""
+        """Routes the address to the app, unless it has a route and a deployment is starting."""
         has_route = self._addresses.target(project) is not None
         if not (has_route and await deployments.is_starting(self._db, project.id)):
             await self._addresses.route(project, instance.address)
 
     async def _serves(self, project_id: str, serving: str) -> Project | None:
-        """The project as it is now, if this deployment is still the one that serves."""
+        """Returns the project as it is now, if this deployment still serves it."""
         project = await projects.by_id(self._db, project_id)
         if project is None or project.serving_deployment_id != serving:
             return None

@@ -1,8 +1,8 @@
-"""Releases: what is kept of the deployments that are over, so that it can be served again.
+"""Releases: what is kept of earlier deployments, so that a release can be deployed again.
 
-Of each project the latest superseded ones keep their files, and their logs as many that failed and
-as many that their owner gave up, by a later deployment or by cancelling. A row says first that
-something is kept no longer; then it is removed, as all that no row keeps.
+Of each project, the latest superseded deployments keep their files. As many that failed, and as
+many that were superseded or cancelled before they served, keep their logs. First a row records that
+something is no longer kept; then the reconciler removes it.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,15 +20,15 @@ from moorage.storage.database import Database
 log = structlog.get_logger()
 
 DRAINING_AT_ONCE = 3
-"""So many replaced versions of a project run on at most: one pays for one, however often it deploys
-while somebody holds a connection to each."""
+"""How many replaced versions of a project may run on. It pays for one app, however often it deploys
+while clients keep connections to each version."""
 
 Kept = Mapping[str, DeploymentStatus]
-"""Deployments that are over and kept, with their status: superseded or failed."""
+"""Ended deployments that are kept, with their status: superseded or failed."""
 
 
 class Releases:
-    """Stops what is drained, takes away what failed ones leave, and collects what is too much."""
+    """Stops drained versions, discards failed ones, and removes the releases beyond the limit."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Releases:
         self._all_within_cap: Kept = {}
 
     async def tend(self, kept: Kept, *, known: Collection[str], running: Collection[str]) -> None:
-        """One look; `kept` was read after `known` and `running`."""
+        """Does all that is due; `kept` was read after `known` and `running`."""
         for failed in [name for name in known if kept.get(name) is DeploymentStatus.FAILED]:
             self._discard(failed)
         replaced = [name for name in running if kept.get(name) is DeploymentStatus.SUPERSEDED]
@@ -58,13 +58,13 @@ class Releases:
             self._all_within_cap = kept
 
     async def _too_many(self, replaced: Collection[str]) -> set[str]:
-        """Those that have been replaced too often since."""
+        """Returns those beyond the last `DRAINING_AT_ONCE` of their project."""
         if len(replaced) <= DRAINING_AT_ONCE:
             return set()
         return set(await releases.surplus(self._db, keep=DRAINING_AT_ONCE)) & set(replaced)
 
     def _discard(self, deployment_id: str) -> None:
-        """Once for each in this process: a crash may have come before its files were gone."""
+        """Discards a failed deployment once in this process: a crash may have left its files."""
         app = self._apps.app(deployment_id)
         if not app.is_discarded:
             app.begin("discard", partial(self._discard_one, deployment_id))
@@ -77,14 +77,14 @@ class Releases:
         self._apps.app(deployment_id).is_discarded = True
 
     async def _clear_volume(self, project_id: str) -> None:
-        """Of a project that never served: nobody pays for what its attempts leave there."""
+        """Clears the volume of a project that never served, as nobody pays for its files."""
         async with self._apps.held(project_id):
             project = await projects.by_id(self._db, project_id)
             if project is not None and project.volume and project.serving_deployment_id is None:
                 await self._runtime.clear_volume(project.id)
 
     async def _collect(self, running: Collection[str]) -> bool:
-        """Keep no longer what is too much; False when some of it must be waited for."""
+        """Ends the keeping of releases beyond the limit; returns False if some still run."""
         surplus = await releases.surplus(self._db, keep=self._max_kept)
         idle = [deployment_id for deployment_id in surplus if deployment_id not in running]
         if not idle:

@@ -1,8 +1,8 @@
-"""Restarts: apps that ended are started again, ever less often while they do not last.
+"""Restarts: apps that ended are started again, with growing pauses.
 
-An app that ends again and again within a while is in a crash loop: its status and its log say so,
-and its owner is told once. A run that lasts, or a new version, ends that. All of this is stored, so
-that every gateway tells the same, and one that is started again goes on from there.
+An app that ends several times within ten minutes is in a crash loop: its status and its log say so,
+and its owner is told once. Ten minutes without a restart, or a new version, end the loop. All of it
+is stored, so that every gateway reports the same, also after a restart of its own.
 """
 
 from collections.abc import Awaitable, Callable
@@ -25,45 +25,47 @@ log = structlog.get_logger()
 _WINDOW_MS = 600_000
 _MAX_TIMES = 1000
 LOOP_AFTER = 5
-"""So many restarts within the window are a crash loop."""
+"""How many restarts within the window make a crash loop."""
 
 Start = Callable[[str, str], Awaitable[None]]
-"""Starts a project's app again (ids of project and deployment), and routes its address to it."""
+"""Starts a project's app (ids of project and deployment), and routes its address to it."""
 
 
 class CrashLoop(msgspec.Struct, frozen=True):
-    """How an app that does not last stands."""
+    """The state of an app in a crash loop."""
 
     restarts: int  # within the last ten minutes
-    exit_code: int | None  # of its last end; None when it can't be known
+    exit_code: int | None  # of its last end; None if unknown
     out_of_memory: bool
     next_try_ms: int  # Unix time
 
 
 class History(msgspec.Struct, frozen=True):
-    """What is stored of an app's restarts."""
+    """An app's restarts, as they are stored."""
 
-    times_ms: list[int] = []  # Unix time, the last one last
+    times_ms: list[int] = []  # Unix time, ascending
     is_loop: bool = False
     pause_seconds: float = 0.0  # the wait after the last one
     exit_code: int | None = None
     out_of_memory: bool = False
 
-    def lately(self, now_ms: int) -> "History":
-        """As of now: without what is too long ago. It loops until all of it is.
+    def recent(self, now_ms: int) -> "History":
+        """Returns it without restarts before the window; a loop lasts until none is left.
 
-        Of a clock that was set back, what seems to be to come was just now.
+        Times in the future, after the clock was set back, become now.
         """
         times = [min(at_ms, now_ms) for at_ms in self.times_ms if at_ms > now_ms - _WINDOW_MS]
         return msgspec.structs.replace(self, times_ms=times, is_loop=self.is_loop and bool(times))
 
-    def grown(self, ended: AppExit | None, *, now_ms: int, pause_seconds: float) -> "History":
-        """With one more restart, after the app `ended`."""
-        lately = self.lately(now_ms)
-        times = [*lately.times_ms, now_ms][-_MAX_TIMES:]
+    def with_restart(
+        self, ended: AppExit | None, *, now_ms: int, pause_seconds: float
+    ) -> "History":
+        """Returns it with one more restart, after the app `ended`."""
+        recent = self.recent(now_ms)
+        times = [*recent.times_ms, now_ms][-_MAX_TIMES:]
         return History(
             times_ms=times,
-            is_loop=lately.is_loop or len(times) >= LOOP_AFTER,
+            is_loop=recent.is_loop or len(times) >= LOOP_AFTER,
             pause_seconds=pause_seconds,
             exit_code=None if ended is None else ended.exit_code,
             out_of_memory=ended is not None and ended.out_of_memory,
@@ -71,18 +73,18 @@ class History(msgspec.Struct, frozen=True):
 
     @property
     def next_try_ms(self) -> int:
-        """When the app is started again at the soonest, should it end."""
+        """The earliest time of the next restart."""
         return self.times_ms[-1] + round(self.pause_seconds * 1000) if self.times_ms else 0
 
 
 async def history_of(source: Source, serving: str, *, now_ms: int) -> History:
-    """An app's restarts of the last ten minutes."""
+    """Returns an app's restarts of the last ten minutes."""
     text = await stored.of(source, serving)
-    return History() if text is None else _decoded(text).lately(now_ms)
+    return History() if text is None else _decoded(text).recent(now_ms)
 
 
 async def crash_loop(source: Source, serving: str, *, now_ms: int) -> CrashLoop | None:
-    """How an app stands that does not last; None for any other."""
+    """Returns the state of an app's crash loop, or None if it is in none."""
     history = await history_of(source, serving, now_ms=now_ms)
     if not history.is_loop:
         return None
@@ -95,7 +97,7 @@ async def crash_loop(source: Source, serving: str, *, now_ms: int) -> CrashLoop 
 
 
 class Restarts:
-    """Starts apps again that ended, and counts that."""
+    """Restarts apps that ended, and counts their restarts."""
 
     def __init__(self, *, db: Database, runtime: Engine, apps: Apps, clock: Clock) -> None:
         self._db = db
@@ -104,41 +106,41 @@ class Restarts:
         self._clock = clock
 
     async def recall(self) -> None:
-        """Takes up how long an earlier process was to wait; before anything is started."""
+        """Restores the pauses of an earlier process; call it before any app is started."""
         now_ms, now = self._clock.now_ms(), self._clock.monotonic_seconds()
         for deployment_id, text in await stored.since(self._db, now_ms - _WINDOW_MS):
-            if times_ms := (history := _decoded(text).lately(now_ms)).times_ms:
-                self._apps.app(deployment_id).resume(
+            if times_ms := (history := _decoded(text).recent(now_ms)).times_ms:
+                self._apps.app(deployment_id).restore_pause(
                     "start",
                     begun=now - (now_ms - times_ms[-1]) / 1000,
                     pause_seconds=history.pause_seconds,
                 )
 
     def begin(self, project: Project, serving: str, start: Start) -> None:
-        """Starts an app that should run and does not, unless its next try is not yet due."""
+        """Starts an app that should run and does not, if its next try is due."""
         self._apps.app(serving).begin("start", lambda: self._restart(project, serving, start))
 
-    async def outlook(self, serving: str) -> tuple[bool, float]:
-        """Whether an app is in a crash loop, and how long it is until its next try."""
+    async def next_try(self, serving: str) -> tuple[bool, float]:
+        """Returns whether an app is in a crash loop, and the seconds until its next try."""
         now_ms = self._clock.now_ms()
         history = await history_of(self._db, serving, now_ms=now_ms)
         return history.is_loop, max(0, history.next_try_ms - now_ms) / 1000
 
     def wait_seconds(self, serving: str) -> float:
-        """How long it is until this process starts an app again; 0 while it does."""
+        """Returns how long until this process may restart an app; 0 while it does."""
         app = self._apps.app(serving)
         return 0.0 if app.current is not None else app.wait_seconds("start")
 
     async def _restart(self, project: Project, serving: str, start: Start) -> None:
         if await self._runtime.instance(serving) is None:  # else it was started meanwhile
-            await self._count(project, serving)
+            await self._record(project, serving)
         await start(project.id, serving)
 
-    async def _count(self, project: Project, serving: str) -> None:
+    async def _record(self, project: Project, serving: str) -> None:
         ended = await self._runtime.exit_reason(serving)
         now_ms = self._clock.now_ms()
         before = await history_of(self._db, serving, now_ms=now_ms)
-        history = before.grown(
+        history = before.with_restart(
             ended, now_ms=now_ms, pause_seconds=self._apps.app(serving).pause_seconds("start")
         )
         sentence = _sentence(ended, restarts=len(history.times_ms))
@@ -157,7 +159,7 @@ class Restarts:
     async def _keep(
         self, project: Project, serving: str, history: History, sentence: str, *, was_loop: bool
     ) -> None:
-        """Stores a restart, and tells the owner when it makes a crash loop of what was none."""
+        """Stores a restart, and tells the owner if it begins a crash loop."""
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=False) as tx:
             await stored.keep(
@@ -186,7 +188,7 @@ def _decoded(text: str) -> History:
 
 
 def _sentence(ended: AppExit | None, *, restarts: int) -> str:
-    """What happened to the app, for its log."""
+    """Returns a sentence on what happened to the app, for its log."""
     if ended is None:
         how = "The app does not run or listen"
     elif ended.out_of_memory:

@@ -1,4 +1,4 @@
-"""Retention: what nobody pays for or mends is deleted in the end, and its name is free again."""
+"""Retention: projects that stay suspended or failed for too long are deleted."""
 
 import structlog
 
@@ -14,10 +14,10 @@ DAY_MS = 24 * 3_600_000
 
 
 class Retention:
-    """Deletes projects suspended too long, and those that never served and failed long ago.
+    """Deletes projects suspended too long, and those that failed long ago and never served.
 
-    How long a project has been suspended is billed time: neither setting the clock nor days without
-    the machine shorten what its owner has been promised.
+    The time of a suspension is billed time, so that neither a change of the clock nor a machine
+    that is down shortens what the owner was promised.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Retention:
         self._clock = clock
 
     async def sweep(self) -> None:
-        """Delete what is due, one after the other; what changed meanwhile is left alone."""
+        """Deletes the projects that are due, one by one, unless they changed meanwhile."""
         suspended = await projects.suspended_until(
             self._db, until_ms=self._metering.time.now_ms() - self._suspended_ms
         )

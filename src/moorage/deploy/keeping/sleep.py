@@ -1,7 +1,7 @@
-"""Sleep: an app that nobody uses is stopped, and is an address and files until its next request.
+"""Sleep: an app that nobody uses is stopped until its next request.
 
-That it sleeps is said by its project's row first, then done by the reconciler, so that a crash in
-between leaves nothing undecided.
+First its project's row says that it sleeps; then it is stopped. After a crash in between, the
+reconciler stops it.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from moorage.storage.database import Database
 
 log = structlog.get_logger()
 
-_LAST_GUESTS_SECONDS = 5.0  # how long what came just before the route was taken away may take
+_LAST_REQUESTS_SECONDS = 5.0  # how long requests may take that came before the route was removed
 _POLL_SECONDS = 0.02
 _ASLEEP = "Not used for a while: asleep until the next request."
 
 
 class Sleep:
-    """Puts the apps to sleep that have had neither request nor connection for `after_seconds`.
+    """Puts apps to sleep that had no request and no connection for `after_seconds`; 0: never.
 
-    With 0 none ever sleeps. The time is this process's: a gateway that was restarted waits afresh.
+    Times are kept in this process: after a restart of the gateway they begin anew.
     """
 
     def __init__(
@@ -47,16 +47,16 @@ class Sleep:
         self._clock = clock
 
     def use(self, deployment_id: str) -> None:
-        """Notes that a serving app was asked for just now. Its next idle time is a new one."""
+        """Records that a serving app is used now; its idle time begins anew."""
         app = self._apps.app(deployment_id)
         app.used_at = self._clock.monotonic_seconds()
-        app.forgive("sleep")
+        app.reset_pause("sleep")
 
-    def rests(self, project: Project, instance: Instance | None) -> bool:
-        """Whether an active project's app is to be left stopped; sees to it that it is.
+    def keeps_asleep(self, project: Project, instance: Instance | None) -> bool:
+        """Returns whether an active project sleeps; begins to stop its app if that still runs.
 
-        One that has not been used for long enough is looked at more closely, aside. Under the
-        project's lock.
+        For an idle app that is awake, begins a closer check, which may put it to sleep. Callers
+        hold the project's lock.
         """
         app = self._apps.app(project.serving_deployment_id or "")
         if project.asleep_since_ms is None:
@@ -69,7 +69,7 @@ class Sleep:
         return True
 
     def is_idle(self, serving: str) -> bool:
-        """Whether an app has not been used for long enough, as far as this process knows."""
+        """Returns whether an app was not used for `after_seconds`, as far as this process knows."""
         if not self._after_seconds:
             return False
         app, now = self._apps.app(serving), self._clock.monotonic_seconds()
@@ -92,15 +92,15 @@ class Sleep:
             await self._stop(project_id, instance)
 
     async def _stop(self, project_id: str, instance: Instance) -> None:
-        """Stops a sleeping project's app once nobody is with it, unless it is woken before."""
-        deadline = self._clock.monotonic_seconds() + _LAST_GUESTS_SECONDS
+        """Stops a sleeping project's app when it has no connections, unless it is woken before."""
+        deadline = self._clock.monotonic_seconds() + _LAST_REQUESTS_SECONDS
         while True:
             if await self._is_over(project_id, instance, deadline):
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _is_over(self, project_id: str, instance: Instance, deadline: float) -> bool:
-        """Whether the app was stopped, or is to go on."""
+        """Removes the route, and stops the app if it is idle; returns False to try again."""
         serving = instance.deployment_id
         async with self._apps.held(project_id):
             project = await self._sleeping(project_id, serving)
@@ -115,18 +115,18 @@ class Sleep:
                 return True
             if self._clock.monotonic_seconds() <= deadline:
                 return False
-            await self._stay_up(project, instance)
+            await self._stay_awake(project, instance)
             return True
 
     async def _sleeping(self, project_id: str, serving: str) -> Project | None:
-        """The project as it is now, while it sleeps and has this app."""
+        """Returns the project as it is now, if it sleeps and this deployment serves it."""
         project = await projects.by_id(self._db, project_id)
         if project is None or project.asleep_since_ms is None:
             return None
         return project if project.serving_deployment_id == serving else None
 
-    async def _stay_up(self, project: Project, instance: Instance) -> None:
-        """Somebody is with the app: it goes on as before; the reconciler routes its address."""
+    async def _stay_awake(self, project: Project, instance: Instance) -> None:
+        """Keeps an app running that is in use; the reconciler routes its address again."""
         self.use(instance.deployment_id)
         async with self._db.transaction(durable=False) as tx:
             await projects.wake(tx, project.id)

@@ -1,7 +1,8 @@
-"""Space: apps that the runtime ended for want of disk wait, suspended and unbilled, for room.
+"""Space: apps that the engine ended because the disk was full wait until there is room.
 
-The row says that they wait, so that a gateway that is started again knows it too. When its disk
-fits, a project is suspended as any other, and the reconciler starts it.
+They are suspended and not billed meanwhile. Their rows say that they wait, so that a restarted
+gateway knows it too. When there is room, a project is suspended as any other, and the reconciler
+resumes it.
 """
 
 import structlog
@@ -27,7 +28,7 @@ _MENDED = "The file system of the volume had errors and was mended when the app 
 
 
 class Space:
-    """Carries out in the rows what the runtime did, and lets go on what fits again."""
+    """Records what the engine did to apps, and releases those that have room again."""
 
     def __init__(
         self,
@@ -47,26 +48,26 @@ class Space:
         self._clock = clock
 
     async def run(self) -> None:
-        """See to what happens, until cancelled."""
+        """Handles incidents until cancelled."""
         while True:
             incident = await self._runtime.next_incident()
             try:
-                await self.see_to(incident)
-            except Exception:  # `look` sees to it again
+                await self.handle(incident)
+            except Exception:  # `look` handles it again
                 log.exception("incident is not seen to", deployment=incident.deployment_id)
 
-    async def see_to(self, incident: Incident) -> None:
-        """Have the owner of an app know what happened to it."""
+    async def handle(self, incident: Incident) -> None:
+        """Records what happened to an app, and tells its owner."""
         match incident.kind:
             case IncidentKind.NO_SPACE:
                 record_ended_for_space()
-                await self._capacity.measure()  # nothing new is taken in from this moment on
+                await self._capacity.measure()  # from now on no new app is admitted
                 await self._hold(incident.deployment_id)
             case IncidentKind.VOLUME_MENDED:
                 await self._tell_mended(incident.deployment_id)
 
     async def look(self) -> None:
-        """Measure the disk; hold what was ended, and let go on what fits."""
+        """Measures the disk, holds apps that the engine ended, and releases those with room."""
         disks = await self._capacity.measure()
         spare = self._capacity.spare_bytes(disks)
         self._ballast.adjust(free_bytes=disks.free_bytes, spare_bytes=spare)
@@ -75,7 +76,7 @@ class Space:
         await self._release(disks, spare)
 
     async def _hold(self, deployment_id: str) -> None:
-        """End a project's billing and suspend it; a build that was ended fails by itself."""
+        """Ends a project's billing and suspends it; a build that was ended fails by itself."""
         deployment = await deployments.by_id(self._db, deployment_id)
         if deployment is None:
             return
@@ -101,7 +102,7 @@ class Space:
         log.warning("app ended: the disk is nearly full", deployment=deployment_id)
 
     async def _release(self, disks: Disks, spare: int) -> None:
-        """Those that have waited longest first; what each may grow to is no longer to spare."""
+        """Releases apps, longest wait first, while there is room for the growth of their disks."""
         for project_id, serving in (await space.held(self._db)).items():
             growth = disks.growth.get(serving, 0)
             if serving in disks.held or growth > spare:

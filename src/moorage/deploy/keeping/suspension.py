@@ -1,4 +1,4 @@
-"""Blocking: what the operator has suspended is stopped, and stays so whatever its credits."""
+"""Suspension by the operator: the project is stopped, and stays so whatever its credits."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from moorage.storage.money import accounts
 
 
 class Suspension:
-    """Carries out in the gateway what a row says: the operator writes it from another process."""
+    """Carries out suspensions, which the operator's command has written to rows."""
 
     def __init__(
         self, *, db: Database, metering: Metering, on_given_up: Callable[[str], None], clock: Clock
@@ -27,12 +27,12 @@ class Suspension:
         self._clock = clock
 
     async def enforce(self) -> None:
-        """Suspend what is blocked and goes on."""
+        """Suspends the blocked projects that still run."""
         for project_id in await blocks.not_enforced(self._db):
             await self._suspend(project_id)
 
     async def _suspend(self, project_id: str) -> None:
-        """End the project's billing and what is under way; the reconciler stops what serves."""
+        """Ends the project's billing and deployments under way; the reconciler stops its app."""
         async with self._db.transaction(durable=True) as tx:
             project = await projects.by_id(tx, project_id)
             if project is None or project.blocked_reason is None:
@@ -53,7 +53,7 @@ class Suspension:
 
 
 async def block_project(tx: Transaction, project: Project, reason: str, *, now_ms: int) -> None:
-    """Have a project suspended, and its wallet told why."""
+    """Blocks a project, and records an event that tells its wallet why."""
     await blocks.block(tx, project.id, reason)
     await outbox.record(
         tx,
@@ -69,7 +69,7 @@ async def block_project(tx: Transaction, project: Project, reason: str, *, now_m
 
 
 async def block_wallet(tx: Transaction, wallet: str, reason: str, *, now_ms: int) -> list[Project]:
-    """Have all of a wallet's projects suspended, and its deploys refused; gives the projects.
+    """Blocks a wallet and all its projects; returns these. The wallet can no longer deploy.
 
     Its credits stay, and can be refunded.
     """
@@ -82,7 +82,7 @@ async def block_wallet(tx: Transaction, wallet: str, reason: str, *, now_ms: int
 
 
 async def unblock_wallet(tx: Transaction, wallet: str) -> list[Project]:
-    """Lift what was suspended of a wallet, also single projects of it; gives those."""
+    """Unblocks a wallet and its blocked projects; returns these."""
     await blocks.set_of_wallet(tx, wallet, None)
     blocked = [
         project

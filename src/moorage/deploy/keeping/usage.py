@@ -1,7 +1,7 @@
-"""Usage: what apps were asked and what they used, added up by hour.
+"""Usage: the requests, CPU time and memory of apps, summed by hour.
 
-What is added and how far it has been counted are stored at once, so a crash neither loses nor
-doubles anything, as long as the access log's files and the apps' control groups are there.
+One transaction stores the sums and how far was counted. So a crash neither loses nor doubles
+anything, as long as the access log's files and the apps' control groups are still there.
 """
 
 from collections import Counter
@@ -22,21 +22,21 @@ from moorage.threads import in_thread
 
 FOLLOW_SECONDS = 2.0
 SAMPLE_SECONDS = 15.0
-_LONGEST_SECONDS = 4 * SAMPLE_SECONDS  # what was not looked at for longer is not known
-_AT_ONCE = 50  # apps counted in one transaction: neither the event loop nor others wait long
+_MAX_SAMPLE_SECONDS = 4 * SAMPLE_SECONDS  # memory is counted for no longer gap between samples
+_AT_ONCE = 50  # apps counted in one transaction, so that the event loop and other writers go on
 _DAY_MS = 24 * HOUR_MS
 
 
-class Log(Protocol):
-    """What is needed of the access log."""
+class AccessLog(Protocol):
+    """The part of the access log that this room uses."""
 
     def read(self, position: Position | None) -> Batch | None:
-        """What follows a position, in part if it is much; None when nothing does. Blocks."""
+        """Returns the next batch after a position, or None if there is none. Blocks."""
         ...
 
 
 class UsageMeter:
-    """Adds up, every few seconds, and tells `sleep` which apps were asked."""
+    """Sums usage every few seconds, and tells `sleep` which apps had requests."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class UsageMeter:
         db: Database,
         runtime: Engine,
         addresses: Addresses,
-        log: Log,
+        log: AccessLog,
         sleep: Sleep,
         keep_days: int,
         clock: Clock,
@@ -61,7 +61,7 @@ class UsageMeter:
         watch_app_memory(lambda: sum(used.memory_bytes for _, used in self._sampled.values()))
 
     async def follow(self) -> None:
-        """Add up what the access log tells since the last time."""
+        """Adds the requests that the access log has got since the last call."""
         if self._position is None:
             self._position = await usage.position(self._db)
         while (batch := await in_thread(self._log.read, self._position)) is not None:
@@ -69,7 +69,7 @@ class UsageMeter:
             self._position = batch.position
 
     async def sample(self) -> None:
-        """Add up what running apps used since the last time."""
+        """Adds what running apps have used since the last call."""
         now, at_ms = self._clock.monotonic_seconds(), self._clock.now_ms()
         running = await self._runtime.usage()
         counted = await usage.counters(self._db)
@@ -84,7 +84,7 @@ class UsageMeter:
         self._sampled = {deployment_id: (now, used) for deployment_id, used in running.items()}
 
     async def purge(self) -> None:
-        """Forget the hours that are too long ago."""
+        """Removes the hours that are older than `keep_days`."""
         async with self._db.transaction(durable=False) as tx:
             await usage.purge(tx, before_ms=self._clock.now_ms() - self._keep_days * _DAY_MS)
 
@@ -113,7 +113,7 @@ class UsageMeter:
         now: float,
         at_ms: int,
     ) -> None:
-        """What one app used since it was last counted, in full when it was started since."""
+        """Adds what one app used since it was last counted, or since it was started."""
         project_id = await usage.project_of(tx, deployment_id)
         if project_id is None:
             return
@@ -121,7 +121,7 @@ class UsageMeter:
         cpu_ms = used.cpu_ms - before if used.cpu_ms >= before else used.cpu_ms
         sampled = self._sampled.get(deployment_id)
         since, _ = sampled or (now, used)
-        seconds = min(now - since, _LONGEST_SECONDS)
+        seconds = min(now - since, _MAX_SAMPLE_SECONDS)
         await usage.add(
             tx,
             UsageHour(

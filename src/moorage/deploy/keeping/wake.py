@@ -1,6 +1,6 @@
-"""Wake: a request that found no app waits until it runs: it slept, or has just ended.
+"""Wake: a request for an app that sleeps, or has just ended, waits until the app runs.
 
-One that ends again and again, or is not to be started for a while yet, is not waited for.
+It does not wait for an app in a crash loop, or one whose next start is too far off.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ from moorage.storage.database import Database
 
 log = structlog.get_logger()
 
-_LYING_DOWN_SECONDS = 20.0  # how long stopping an app may take that is woken amid it
-_PATIENCE_SECONDS = 5.0  # how long a request waits for an app's next try to be due
+_STOP_SECONDS = 20.0  # how long an app may take to stop that is woken meanwhile
+_MAX_PAUSE_SECONDS = 5.0  # how long a request waits until an app's next try is due
 
 Start = Callable[[str, str], Awaitable[None]]
-"""Starts a project's app (ids of project and deployment), unless it runs, and leads its address."""
+"""Starts a project's app (ids of project and deployment), and routes its address to it."""
 
 
 class Wake:
-    """Wakes an app once, however many ask for it at the same time."""
+    """Wakes an app once, however many requests come for it at the same time."""
 
     def __init__(
         self,
@@ -61,16 +61,16 @@ class Wake:
         self._capacity = capacity
         self._runtime = runtime
         self._start = start
-        self._longest_seconds = listen_seconds + healthy_seconds + _LYING_DOWN_SECONDS
+        self._timeout_seconds = listen_seconds + healthy_seconds + _STOP_SECONDS
         self._healthy_seconds = healthy_seconds
         self._healthy = healthy
         self._pause = pause
         self._clock = clock
 
     async def host(self, host: str) -> bool:
-        """Whether a host, lower case and without port, leads to a living app by now.
+        """Returns whether a host, lower case and without port, is routed to a running app.
 
-        Waits for one that can be had: asleep, or started again. At once for any other host.
+        Waits for an app that sleeps or is restarted; returns at once for any other host.
         """
         project = await self._addresses.project_at(host)
         if project is None or not _can_run(project):
@@ -81,7 +81,7 @@ class Wake:
         return await asyncio.shield(work.waking)
 
     async def has_room(self, project: Project) -> bool:
-        """Whether there is memory for a sleeping project's app."""
+        """Returns whether there is memory for a sleeping project's app."""
         try:
             await self._capacity.require_memory(self._db, project.id)
         except NoCapacity:
@@ -91,7 +91,7 @@ class Wake:
     async def _in_time(self, work: ProjectWork, project_id: str) -> bool:
         begun = self._clock.monotonic_seconds()
         try:
-            async with asyncio.timeout(self._longest_seconds):
+            async with asyncio.timeout(self._timeout_seconds):
                 was_asleep, awake = await self._bring_up(project_id)
         except TimeoutError:
             return False
@@ -102,7 +102,7 @@ class Wake:
         return awake
 
     async def _bring_up(self, project_id: str) -> tuple[bool, bool]:
-        """Whether the app slept, and whether it can be asked now."""
+        """Returns whether the app slept, and whether it answers now."""
         was_asleep = begun = waited = False
         while True:
             project = await projects.by_id(self._db, project_id)
@@ -111,7 +111,7 @@ class Wake:
             serving = project.serving_deployment_id or ""
             if project.asleep_since_ms is not None:
                 try:
-                    was_asleep = await self._rouse(project_id, serving) or was_asleep
+                    was_asleep = await self._mark_awake(project_id, serving) or was_asleep
                 except NoCapacity:
                     return True, False
                 begun = False
@@ -120,7 +120,7 @@ class Wake:
                     return was_asleep, False
                 await asyncio.wait([task])
                 waited = True
-            elif (address := await self._living(project, serving)) is not None:
+            elif (address := await self._running_at(project, serving)) is not None:
                 if waited:
                     await self._until_healthy(serving, address)
                 return was_asleep, True
@@ -129,20 +129,20 @@ class Wake:
             elif was_asleep or not (wait_seconds := self._restarts.wait_seconds(serving)):
                 begun = True
                 self._begin(project, serving, was_asleep=was_asleep)
-            elif wait_seconds > _PATIENCE_SECONDS or await self._is_looping(serving):
+            elif wait_seconds > _MAX_PAUSE_SECONDS or await self._is_looping(serving):
                 return was_asleep, False
             else:
                 await self._pause(wait_seconds)
 
     def _begin(self, project: Project, serving: str, *, was_asleep: bool) -> None:
-        """Have the app started; its next try is due."""
+        """Begins to start the app, whose next try is due."""
         if was_asleep:
             self._apps.app(serving).begin("start", partial(self._start, project.id, serving))
         else:
             self._restarts.begin(project, serving, self._start)
 
-    async def _living(self, project: Project, serving: str) -> Address | None:
-        """Where the project's name leads, if its app runs and listens."""
+    async def _running_at(self, project: Project, serving: str) -> Address | None:
+        """Returns what the project's host is routed to, if its app runs and listens."""
         address = self._addresses.target(project)
         if address is None or await self._runtime.instance(serving) is None:
             return None
@@ -151,10 +151,10 @@ class Wake:
     async def _is_looping(self, serving: str) -> bool:
         return await crash_loop(self._db, serving, now_ms=self._clock.now_ms()) is not None
 
-    async def _rouse(self, project_id: str, serving: str) -> bool:
-        """Says that the project sleeps no more, if it does; forgives what kept it from starting.
+    async def _mark_awake(self, project_id: str, serving: str) -> bool:
+        """Records that a sleeping project is awake, and resets its pause; returns whether it slept.
 
-        Raises NoCapacity when there is no memory for one more: the next request tries again.
+        Raises NoCapacity when memory does not allow one more app; the next request tries again.
         """
         async with self._apps.held(project_id):
             async with self._db.transaction(durable=False) as tx:
@@ -164,12 +164,12 @@ class Wake:
                 await self._capacity.require_memory(tx, project_id)
                 await projects.wake(tx, project_id)
             self._sleep.use(serving)
-            self._apps.app(serving).forgive("start")
+            self._apps.app(serving).reset_pause("start")
         await self._runtime.note(serving, "A request came: awake, and started again.")
         return True
 
     async def _until_healthy(self, serving: str, address: Address) -> None:
-        """Wait until the app is well; what it says if it never is, its visitors are to see."""
+        """Waits until the app is healthy; if it is not in time, visitors get its answers anyway."""
 
         async def has_ended() -> bool:
             return await self._runtime.exit_reason(serving) is not None
