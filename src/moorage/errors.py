@@ -1,7 +1,7 @@
 """Every error Moorage raises on purpose, as one tree.
 
     MoorageError
-    ├── InvalidRequest              the request as written can't be accepted
+    ├── InvalidRequest              the request itself can't be accepted
     │   ├── FieldError              names a field of the body, or a header
     │   │   └── InvalidField  RuntimeUnsupported  PaymentMalformed
     │   └── UploadInvalid  NameUnavailable  PlanNotFound  PlanTooCostly
@@ -13,32 +13,32 @@
     ├── WrongWallet  (Project|Deployment|Domain|Webhook|Event)NotFound
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
     ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
-    ├── OutOfCredits                what it asks for is free, but for wallets with credits alone
+    ├── OutOfCredits                the request is free, but only for wallets with credits
     ├── IdempotencyKeyReused  IdempotencyInProgress
     ├── RateLimited
     │   └── TooManyStreams  TooManyUploads
-    ├── PaymentError                the payment named does not (yet) pay
+    ├── PaymentError                the payment that was sent does not (yet) pay
     │   ├── PaymentPending          its outcome is not known yet; the same one may be sent again
-    │   ├── PaymentNotFound  PayerMismatch      it holds no transfer of this wallet's
+    │   ├── PaymentNotFound  PayerMismatch      it has no transfer by this wallet
     │   ├── PaymentShort            credited, but less than the price
     │   ├── ChallengeInvalid  ChallengeExpired  AuthorizationRefused      unspent
-    │   ├── PaymentHeld             arrived, but set apart by the operator's screening
+    │   ├── PaymentHeld             arrived, but held by the operator's screening
     │   └── PaymentAlreadyUsed      this hash has already paid for a deployment, or topped up
-    ├── BackupFailed  BackupInvalid  RefundRefused     of the operator's commands; nothing was done
+    ├── BackupFailed  BackupInvalid  RefundRefused     by the operator's commands; nothing was done
     ├── ChainUnavailable            the node can't be reached or contradicts itself
-    ├── NoCapacity  PlannersBusy  UploadDisplaced     there is no room, or others come first
+    ├── NoCapacity  PlannersBusy  UploadDisplaced     there is no room for the request now
     ├── VariablesUnreadable         a project's sealed variables can't be opened
     ├── DatabaseUnavailable         the database can't be read or written right now; nothing changed
-    │   ├── WriteConflict           a row is no more what was read; nothing changed
-    │   │   └── UniqueViolation     a row with this key is there; nothing changed
+    │   ├── WriteConflict           a row changed after it was read; nothing was written
+    │   │   └── UniqueViolation     a row with this key exists; nothing was written
     │   └── CommitUnknown           whether the transaction was committed is not known
     ├── DeployFailed                a deployment ended before `ready`, and why
     ├── IsolationMissing            this machine can't isolate apps; says what is missing
     ├── ConfigurationInvalid        a setting or this machine doesn't let the gateway start
     └── LocalChainFailed  ProxyFailed       it can't run; says why
 
-A class's docstring is the sentence for a person where the instance gives none. Details are fields,
-never parsed out of text. HTTP statuses and machine codes live in `api.http.problems`.
+A class's docstring is the message for a person, unless the instance has its own. Details are
+fields, never parsed out of text. HTTP statuses and machine codes are in `api.http.problems`.
 """
 
 from enum import StrEnum
@@ -48,7 +48,7 @@ class MoorageError(Exception):
     """Something went wrong."""
 
     receipt: object | None = None
-    """The `PaymentReceipt` of what was paid before it did, if anything was."""
+    """The `PaymentReceipt` of what was paid before the error, if anything was."""
 
     payment: object | None = None
     """The `PaymentOutcome` of the payment that came with the request."""
@@ -58,7 +58,7 @@ class MoorageError(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence for a person."""
+        """The message for a person."""
         return str(self.args[0])
 
 

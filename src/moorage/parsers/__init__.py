@@ -1,1 +1,1 @@
-"""Child processes in which uploads are read and planned, with limits of time, memory and output."""
+"""Child processes that parse and plan uploads, with limits of time, memory and output."""

@@ -1,7 +1,7 @@
-"""What a parser process gives up before it reads a stranger's bytes.
+"""Drops a parser process's rights before it reads a stranger's bytes.
 
-All that it keeps is its socket, the page on which it says what it reads, and, while it works, the
-descriptors that came with a job.
+It keeps only its socket, the page with the file that it reads, and, while it works, the descriptors
+that came with a job.
 """
 
 import ctypes
@@ -9,9 +9,9 @@ import os
 import resource
 
 NOBODY = 65_534
-MAX_CPU_SECONDS = 120  # of all jobs together; what a process may use before it is replaced is less
+MAX_CPU_SECONDS = 120  # of all jobs together; a process is replaced before it has used them
 _MAX_DESCRIPTORS = 16
-_NICENESS = 5  # whoever waits for the gateway's own process goes first
+_NICENESS = 5  # so that the gateway's own process goes first
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
 _PR_SET_NO_NEW_PRIVS = 38
@@ -19,7 +19,7 @@ _CLONE_NEWNET, _CLONE_NEWIPC, _CLONE_NEWUSER = 0x40000000, 0x08000000, 0x1000000
 
 
 def confine(*, max_memory_bytes: int, max_file_bytes: int) -> None:
-    """Gives up rights, network and unbounded resources. Raises OSError where that can't be."""
+    """Drops rights and network, and limits resources. Raises OSError where that is impossible."""
     os.nice(_NICENESS)
     libc = ctypes.CDLL(None, use_errno=True)
     if os.geteuid() == 0:
@@ -28,7 +28,7 @@ def confine(*, max_memory_bytes: int, max_file_bytes: int) -> None:
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
     else:
-        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWIPC)  # where users may
+        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWIPC)  # may fail: not all users may
     _call(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _call(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
     for limit, value in (

@@ -1,6 +1,6 @@
-"""A page that a parser process shares with the gateway: the file that it reads right now.
+"""A page of memory that a parser process shares with the gateway: which file it reads now.
 
-When the process is killed, this is all that it has left to say.
+When the process is killed, this still tells at which file.
 """
 
 import mmap
@@ -11,21 +11,21 @@ _MAX_PATH_BYTES = 1024
 
 
 class CurrentFile:
-    """The page, by a descriptor of memory that both processes have."""
+    """The shared page, mapped from a descriptor that both processes have."""
 
     def __init__(self, descriptor: int) -> None:
         self._page = mmap.mmap(descriptor, mmap.PAGESIZE)
 
     def write(self, path: str) -> None:
-        """Says that `path` is read now."""
+        """Stores that `path` is read now."""
         data = path.encode(errors="replace")[:_MAX_PATH_BYTES]
         end = _LENGTH_BYTES + len(data)
-        self._page[:_LENGTH_BYTES] = b"\0\0"  # never a length with another's path
+        self._page[:_LENGTH_BYTES] = b"\0\0"  # so that a length never goes with another path
         self._page[_LENGTH_BYTES:end] = data
         self._page[:_LENGTH_BYTES] = len(data).to_bytes(_LENGTH_BYTES, "big")
 
     def read(self) -> str | None:
-        """What was said last; None for nothing. Whatever the other process wrote, it is a text."""
+        """Returns the path that was stored last, or None; valid text for any bytes in the page."""
         length = int.from_bytes(self._page[:_LENGTH_BYTES], "big")
         if not 0 < length <= _MAX_PATH_BYTES:
             return None
@@ -38,7 +38,7 @@ class CurrentFile:
 
 
 def shared_memory() -> int:
-    """A descriptor of one page of memory, which processes started with it inherit."""
+    """Returns a descriptor of one page of memory, for a `CurrentFile` in both processes."""
     descriptor = os.memfd_create("moorage-parser", 0)
     os.ftruncate(descriptor, mmap.PAGESIZE)
     return descriptor

@@ -1,4 +1,4 @@
-"""What a parser process is asked and what it answers, as they pass the socket between."""
+"""The messages between the gateway and a parser process: jobs and answers."""
 
 import msgspec
 
@@ -19,13 +19,13 @@ from moorage.uploads.unpacking import Unpacked
 HEADER_BYTES = 4  # of a message: its length, big-endian
 MAX_ANSWER_BYTES = 8 * 1024 * 1024  # 5,000 paths of 1 KiB, and more
 MAX_PLAN_BYTES = 256 * 1024
-_MAX_NAME = 1_024  # characters of a path or a field that are repeated
-_MAX_PROBLEM = 4_096  # characters of a sentence
-_MAX_LOOKED_FOR = 64  # things looked for
+_MAX_NAME = 1_024  # characters of a path or a field
+_MAX_PROBLEM = 4_096  # characters of a message
+_MAX_LOOKED_FOR = 64  # entries
 
 
 class Describe(msgspec.Struct, frozen=True, tag=True):
-    """To parse a body's skeleton: see `deploy.upload.parsing.describe`."""
+    """The job to parse a body's skeleton: see `uploads.parsing.describe`."""
 
     skeleton: bytes
     damaged: int | None
@@ -33,9 +33,9 @@ class Describe(msgspec.Struct, frozen=True, tag=True):
 
 
 class Unpack(msgspec.Struct, frozen=True, tag=True):
-    """To unpack an archive into the last descriptor that comes along.
+    """The job to unpack an archive into the last descriptor that comes with it.
 
-    The archive is the first one, or `data` if there is only one.
+    The archive is `data`, or the first of two descriptors.
     """
 
     data: bytes | None
@@ -43,14 +43,14 @@ class Unpack(msgspec.Struct, frozen=True, tag=True):
 
 
 class MakePlan(msgspec.Struct, frozen=True, tag=True):
-    """To plan a tree. The file at an index has `sizes` bytes at `offsets`.
+    """The job to plan a tree: file i has `sizes[i]` bytes from `offsets[i]` on.
 
-    An offset below 0 is one of `data`, from −1 downwards; others are of the one descriptor that
-    comes along.
+    An offset of 0 or more is one in the descriptor that comes with the job. An offset below 0 is
+    one in `data`: −1 is its first byte, −2 its second.
     """
 
     settings: Settings
-    toolbox: Toolbox | None  # None: as it was in the job before
+    toolbox: Toolbox | None  # None: that of the last job
     paths: list[str]
     sizes: list[int]
     offsets: list[int]
@@ -61,7 +61,7 @@ Job = Describe | Unpack | MakePlan
 
 
 class Order(msgspec.Struct, frozen=True):
-    """A job, with the seconds that it may use and last."""
+    """A job, with the processor time that it may use and the time that it may last."""
 
     job: Job
     cpu_seconds: float
@@ -69,16 +69,16 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The process takes jobs."""
+    """Says that the process takes jobs."""
 
 
 class BodyDescribed(msgspec.Struct, frozen=True, tag=True):
-    """What a body says."""
+    """A parsed body."""
 
     paths: list[str | None] | None
     archive_name: str | None
     request: DeployRequest | None
-    refusal: "Refusal | None"  # of the request; told after what is wrong with the files
+    refusal: "Refusal | None"  # of the request; errors of the files come before it
 
 
 class ArchiveUnpacked(msgspec.Struct, frozen=True, tag=True):
@@ -94,7 +94,7 @@ class PlanMade(msgspec.Struct, frozen=True, tag=True):
 
 
 class Refusal(msgspec.Struct, frozen=True, tag=True):
-    """An InvalidRequest, with whatever the uploader can mend it by, cut to a length."""
+    """An InvalidRequest with its details, cut to maximum lengths."""
 
     kind: str
     problem: str
@@ -103,7 +103,7 @@ class Refusal(msgspec.Struct, frozen=True, tag=True):
 
 
 class RanOut(msgspec.Struct, frozen=True, tag=True):
-    """The job takes more than it may, of what `limit` says."""
+    """The job exceeded a limit; `limit` says which."""
 
     limit: str
 
@@ -115,7 +115,7 @@ class DiskFailed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Faulted(msgspec.Struct, frozen=True, tag=True):
-    """A fault of ours; `trace` is for the log."""
+    """A fault in our code; `trace` is for the log."""
 
     trace: str
 
@@ -124,16 +124,16 @@ Outcome = BodyDescribed | ArchiveUnpacked | PlanMade | Refusal | RanOut | DiskFa
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True):
-    """What came of a job, and the processor time that it took."""
+    """The outcome of a job, and the processor time that it took."""
 
     outcome: Outcome
     cpu_seconds: float
     path: str | None = None  # the file that was read last
-    is_spent: bool = False  # the process ends, as it can't be trusted with another job
+    is_spent: bool = False  # the process ends, because another job might fail in it
 
 
 def refusal_of(error: InvalidRequest) -> Refusal:
-    """The error as a record."""
+    """Returns the error as a record."""
     looked_for: tuple[str, ...] = ()
     match error:
         case FieldError():
@@ -153,7 +153,7 @@ def refusal_of(error: InvalidRequest) -> Refusal:
 
 
 def error_of(refusal: Refusal) -> InvalidRequest:
-    """The error that a record is of."""
+    """Returns the error of a record."""
     match refusal.kind:
         case "InvalidField":
             return InvalidField(refusal.name or "", refusal.problem)
@@ -167,5 +167,5 @@ def error_of(refusal: Refusal) -> InvalidRequest:
 
 
 def _cut(text: str, length: int) -> str:
-    """The text's beginning, which can be written as UTF-8: halves of surrogate pairs can't."""
+    """Returns the first `length` characters, with halves of surrogate pairs replaced, for UTF-8."""
     return text[:length].encode(errors="replace").decode()

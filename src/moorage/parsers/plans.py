@@ -1,4 +1,4 @@
-"""Plans made by the pool, each once: the same files, settings and tools have the same plan."""
+"""Plans made by the pool, with a cache: the same files, settings and tools have the same plan."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ _MAX_KEPT_BYTES = 16 * 1024 * 1024
 
 
 class Plans:
-    """Makes plans, and keeps a bounded number of those made last: by count and by bytes."""
+    """Makes plans, and caches those used last, up to a number and a size."""
 
     def __init__(
         self, pool: ParserPool, *, max_kept: int = _MAX_KEPT, max_kept_bytes: int = _MAX_KEPT_BYTES
@@ -39,9 +39,9 @@ class Plans:
         toolbox: Toolbox,
         uploader: Uploader,
     ) -> Plan:
-        """The plan for an upload whose files have this digest.
+        """Returns the plan for an upload whose files have this digest.
 
-        Raises what `make_plan` does, PlanTooCostly and PlannersBusy.
+        Raises as `make_plan` does, PlanTooCostly and PlannersBusy.
         """
         key = self._key(tree_digest, settings, toolbox)
         kept = self._kept.get(key)
@@ -79,7 +79,7 @@ def _digest(value: Settings | Toolbox) -> bytes:
 
 
 def _job(upload: Upload, settings: Settings, toolbox: Toolbox) -> tuple[MakePlan, list[int]]:
-    """The job with its descriptors: what is in memory is sent along, what is on disk is opened."""
+    """Returns the job and its descriptors: contents in memory are sent, those on disk opened."""
     contents = [upload.content(path) for path in upload.paths]
     offsets: list[int] = []
     held: list[bytes] = []

@@ -1,4 +1,4 @@
-"""A few warm parser processes, and the jobs that take turns in them."""
+"""A pool of parser processes that are started in advance, and do jobs in turn."""
 
 import asyncio
 import os
@@ -28,59 +28,59 @@ from moorage.uploads.room import Uploader
 
 log = structlog.get_logger()
 
-_PROCESSES = 3  # each of some 30 MiB; fewer would leave no place free (see Turns)
+_PROCESSES = 3  # of some 30 MiB each; `Turns` needs three
 _MAX_WAIT_SECONDS = 30.0
-_SLACK_SECONDS = 5.0  # after a process should have ended itself
-_AGAIN_SECONDS = 5.0  # after a process could not be started
-_TRIES = 2  # at a job whose process was ended by something else than its limits
+_SLACK_SECONDS = 5.0  # after a process should have ended
+_AGAIN_SECONDS = 5.0  # until the next try, after a process could not be started
+_TRIES = 2  # of a job whose process ended for another reason than its limits
 
 
 class Budget(msgspec.Struct, frozen=True):
-    """Processor time in seconds; a process that takes more is ended by the kernel."""
+    """The limits of jobs and processes; the kernel ends a process that uses more."""
 
     plan_cpu_seconds: float = 2.0
-    """To parse a body, and to plan. The largest honest uploads take a tenth of it."""
+    """Of parsing a body, or planning. The largest honest uploads take a tenth of it."""
 
     unpack_cpu_seconds: float = 10.0
-    """256 MiB take one to two; data that is made to be slow to inflate takes some more."""
+    """Of unpacking. 256 MiB take one or two; data made to inflate slowly takes a few more."""
 
     wall_times: float = 15.0
-    """How many times its processor time a job may last, as the machine has other things to do."""
+    """How many times its processor time a job may last, as the machine does other work too."""
 
     max_memory_bytes: int = 512 * 1024 * 1024
-    """Of address space, 40 MiB of which the interpreter takes."""
+    """Of address space; the interpreter takes 40 MiB of it."""
 
     spent_cpu_seconds: float = 60.0
-    """What a process uses in all before another takes its place: by a job less than its limit."""
+    """Processor time in all, after which a process is replaced."""
 
     spent_jobs: int = 5_000
-    """How many jobs a process does before another takes its place, as memory falls to pieces."""
+    """How many jobs a process does before it is replaced, because its memory gets fragmented."""
 
     def cpu_seconds(self, job: Job) -> float:
-        """The processor time that a job may take."""
+        """Returns the processor time that a job may use."""
         return self.unpack_cpu_seconds if isinstance(job, Unpack) else self.plan_cpu_seconds
 
     def wall_seconds(self, job: Job) -> float:
-        """How long a job may last."""
+        """Returns how long a job may last."""
         return self.wall_times * self.cpu_seconds(job)
 
     def too_much_time(self, job: Job) -> str:
-        """The limit of processor time, for a person."""
+        """Returns the job's limit of processor time, as text for a person."""
         return f"{self.cpu_seconds(job):g} s of processor time"
 
     def is_spent(self, *, jobs: int, cpu_seconds: float) -> bool:
-        """Whether a process has done its part."""
+        """Whether a process is to be replaced."""
         return jobs >= self.spent_jobs or cpu_seconds >= self.spent_cpu_seconds
 
 
 class ParserFault(RuntimeError):
-    """A parser failed at an upload in a way that is nobody's fault but ours."""
+    """A parser failed at an upload because of a fault in our code."""
 
 
 class ParserPool:
-    """Does jobs in processes that are there before they are needed; `open` it, then `close` it.
+    """Does jobs in processes that are started in advance. `open` it before use, `close` it after.
 
-    What an upload does to a process costs others no more than a wait for the next one.
+    When an upload ends a process, others only have to wait for the next one.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class ParserPool:
         self._budget = budget
         self._max_wait_seconds = max_wait_seconds
         self._turns = Turns(processes)
-        self._idle: list[ParserProcess] = []  # the one used last, which is warmest, at the end
+        self._idle: list[ParserProcess] = []  # the one used last, with the warmest caches, is last
         self._is_idle = asyncio.Event()
         self._all: set[ParserProcess] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -102,11 +102,11 @@ class ParserPool:
 
     @property
     def pids(self) -> frozenset[int]:
-        """The processes that there are."""
+        """The ids of all processes."""
         return frozenset(process.pid for process in self._all)
 
     async def open(self) -> None:
-        """Starts the processes. Raises ConfigurationInvalid where they can't be had."""
+        """Starts the processes. Raises ConfigurationInvalid where they can't be started."""
         try:
             async with asyncio.TaskGroup() as starts:
                 for _ in range(self._count):
@@ -118,7 +118,7 @@ class ParserPool:
             ) from errors
 
     async def close(self) -> None:
-        """Ends all processes, whatever they do."""
+        """Ends all processes, even those at work."""
         self._is_closed = True
         for task in tuple(self._tasks):
             task.cancel()
@@ -129,10 +129,10 @@ class ParserPool:
     async def do(
         self, job: Job, descriptors: Sequence[int], uploader: Uploader, *, is_heavy: bool = False
     ) -> Answer:
-        """The answer to a job, which is seen to its end even when its caller no longer waits.
+        """Does a job and returns its answer; a job that began ends even if its caller is cancelled.
 
-        `descriptors` are closed. Raises InvalidRequest as the job says, PlanTooCostly,
-        PlannersBusy, and OSError where files can't be written.
+        It closes `descriptors`. Raises the job's InvalidRequest, PlanTooCostly, PlannersBusy, and
+        OSError where files can't be written.
         """
         try:
             place = await self._place(uploader, is_heavy=is_heavy)
@@ -150,10 +150,10 @@ class ParserPool:
     def _forget(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever waits has it; nobody need
+            task.exception()  # retrieved, as the caller may no longer wait for it
 
     async def _place(self, uploader: Uploader, *, is_heavy: bool) -> Waiting:
-        """A place in the turns. Raises PlannersBusy."""
+        """Waits for a place and returns it. Raises PlannersBusy."""
         place = Waiting(uploader, is_heavy, asyncio.get_running_loop().create_future())
         if self._turns.begin_now(place):
             return place
@@ -172,16 +172,16 @@ class ParserPool:
             async with asyncio.timeout(self._max_wait_seconds):
                 await place.turn
         except BaseException as error:
-            if not self._turns.leave(place):  # it was called in this very moment, or dropped
+            if not self._turns.leave(place):  # its turn came at this moment
                 self._ended(place, 0.0)
             if isinstance(error, TimeoutError):
                 raise PlannersBusy from None
             raise
 
     def _call(self) -> None:
-        """Lets those begin who may."""
+        """Lets the jobs begin that may."""
         while (place := self._turns.next()) is not None:
-            if not place.turn.done():  # else nobody waits any more, which `_called` will notice
+            if not place.turn.done():  # if it is, the caller was cancelled: `_called` handles that
                 place.turn.set_result(None)
 
     def _ended(self, place: Waiting, cpu_seconds: float) -> None:
@@ -207,7 +207,7 @@ class ParserPool:
             self._ended(place, used_seconds)
 
     async def _asked(self, job: Job, descriptors: Sequence[int]) -> Answer:
-        """What a process answers. Raises ParserEnded."""
+        """Gives a job to a process and returns its answer. Raises ParserEnded."""
         process = await self._taken()
         can_go_on = False
         try:
@@ -242,19 +242,19 @@ class ParserPool:
         self._is_idle.set()
 
     def _died(self, process: ParserProcess) -> None:
-        """Has another one made for one that nobody had given a job."""
+        """Replaces a process that ended while it had no job."""
         if process in self._idle and not self._is_closed:
             self._idle.remove(process)
             self._begun(self._replaced(process))
 
     def _judge(self, ended: ParserEnded, job: Job, *, is_last: bool) -> None:
-        """Raises what a job is answered whose process has ended, unless it is to be tried again."""
+        """Raises the error of a job whose process ended, unless it is to be tried again."""
         reason = ended.reason
         record_parser_end(reason)
         log.warning("a process that reads uploads has ended", reason=reason, path=ended.path)
         if reason == "time":
             raise PlanTooCostly(self._budget.too_much_time(job), path=ended.path)
-        if reason == "late":  # the machine has too much to do, or the process would not end
+        if reason == "late":  # the machine is too busy, or the process did not end by itself
             raise PlannersBusy
         if is_last:
             raise PlanTooCostly("a process may take", path=ended.path)
@@ -267,7 +267,7 @@ class ParserPool:
         self._put(process)
 
     async def _replaced(self, process: ParserProcess) -> None:
-        """Another process for one that has ended, or is to end."""
+        """Ends a process, if it has not ended, and starts another."""
         await process.close()
         self._all.discard(process)
         while True:
@@ -279,7 +279,7 @@ class ParserPool:
 
 
 def _trimmed(job: Job, process: ParserProcess) -> Job:
-    """The job, without the toolbox if the process has it: it is long, and seldom changes."""
+    """Returns the job, without the toolbox if the process has it, as it is large."""
     if isinstance(job, MakePlan):
         if process.toolbox is job.toolbox:
             return msgspec.structs.replace(job, toolbox=None)

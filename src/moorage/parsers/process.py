@@ -1,4 +1,4 @@
-"""One parser process, as the gateway sees it."""
+"""One parser process, from the gateway's side."""
 
 import asyncio
 import os
@@ -15,22 +15,22 @@ from moorage.parsers.current_file import CurrentFile, shared_memory
 from moorage.parsers.job import HEADER_BYTES, MAX_ANSWER_BYTES, Answer, Ready
 from moorage.threads import in_thread
 
-_START_SECONDS = 60.0  # only to end a start that hangs
+_START_SECONDS = 60.0  # after which a start counts as hung
 _PIECE = 256 * 1024
-_MAX_SAID_BYTES = 2_000  # bytes of what a process said that did not start
+_MAX_SAID_BYTES = 2_000  # of the standard error of a process that did not start
 _OF_TIME = (signal.SIGPROF, signal.SIGXCPU)
 
-# Its own, so that nothing of the gateway's environment is in it.
+# A new environment, so that it has nothing of the gateway's.
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 
 _MESSAGES: msgspec.msgpack.Decoder[Answer | Ready] = msgspec.msgpack.Decoder(Answer | Ready)
 
 
 class ParserEnded(Exception):
-    """The process ended instead of answering; `path` is what it read last, if it said so.
+    """The process ended instead of answering; `path` is the file that it read last, if known.
 
-    `reason` is `time` where its job used up its processor time, `late` where it lasted too long,
-    and the signal's or the exit status's name otherwise.
+    `reason` is `time` when the job used up its processor time, `late` when it lasted too long,
+    otherwise the signal's name or the exit status.
     """
 
     def __init__(self, reason: str, path: str | None) -> None:
@@ -40,7 +40,7 @@ class ParserEnded(Exception):
 
 
 class ParserProcess:
-    """A process that does one job after the other; made by `start`, ended by `close`."""
+    """A process that does one job after the other; `start` makes it, `close` ends it."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class ParserProcess:
         self.pid = process.pid
         self.jobs = 0
         self.cpu_seconds = 0.0
-        self.toolbox: object = None  # the one that it was sent last
+        self.toolbox: object = None  # the last one that was sent to it
         self._process = process
         self._channel = channel
         self._current_file = current_file
@@ -61,16 +61,16 @@ class ParserProcess:
         self._buffer = bytearray()
         self._waiting: asyncio.Future[bytes] | None = None
         self._has_ended = False
-        self._is_over = False  # the other end was seen to be closed
+        self._is_over = False  # whether the process has closed its socket
         self._loop.add_reader(channel, self._on_readable)
 
     @classmethod
     async def start(
         cls, *, max_memory_bytes: int, on_end: Callable[["ParserProcess"], None]
     ) -> "ParserProcess":
-        """A process that is ready; `on_end` is called when it ends while it has no job.
+        """Starts a process and waits until it is ready; calls `on_end` if it ends without a job.
 
-        Raises OSError, or ParserEnded, where it can't be had.
+        Raises OSError or ParserEnded when it can't be started.
         """
         ours, theirs = socket.socketpair()
         memory = shared_memory()
@@ -102,11 +102,11 @@ class ParserProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process has not ended."""
         return self._process.poll() is None
 
     async def ask(self, job: bytes, descriptors: Sequence[int], *, wall_seconds: float) -> Answer:
-        """The answer to a job. Raises ParserEnded; the process is then to be closed."""
+        """Does a job and returns its answer. Raises ParserEnded; then `close` the process."""
         self.jobs += 1
         header = len(job).to_bytes(HEADER_BYTES, "big")
         try:
@@ -121,7 +121,7 @@ class ParserProcess:
         return answer
 
     async def close(self) -> None:
-        """Ends the process, whatever it does. Closing again does nothing."""
+        """Ends the process, even at work. Closing again does nothing."""
         if self._process.returncode is None:
             self._process.kill()
         if not self._has_ended:
@@ -141,9 +141,9 @@ class ParserProcess:
             await self._loop.sock_sendall(self._channel, memoryview(message)[sent:])
 
     async def _answer(self, wall_seconds: float) -> Answer | Ready:
-        """The next message. Raises ParserEnded, also when it takes longer than that."""
+        """Returns the next message. Raises ParserEnded, also after `wall_seconds` without one."""
         self._waiting = self._loop.create_future()
-        if self._is_over:  # it ended while it was still being asked
+        if self._is_over:  # it ended while the job was being sent
             self._give(EOFError())
         is_late = False
         try:
@@ -158,9 +158,9 @@ class ParserProcess:
         raise await self._end(is_late=is_late)
 
     async def _end(self, *, is_late: bool = False) -> ParserEnded:
-        """Ends the process, and gives how it ended."""
+        """Ends the process, and returns how it ended."""
         path = self._current_file.read()
-        self._process.kill()  # nothing, if it has ended by itself
+        self._process.kill()  # does nothing if it has ended by itself
         status = await in_thread(self._process.wait)
         if -status in _OF_TIME:
             reason = "time"
@@ -173,7 +173,7 @@ class ParserProcess:
         return ParserEnded(reason, path)
 
     def _said(self) -> str:
-        """The end of what an ended process left on its standard error."""
+        """Returns the end of what the ended process wrote to standard error."""
         said = self._process.stderr.read() if self._process.stderr is not None else b""
         return said[-_MAX_SAID_BYTES:].decode(errors="replace")
 

@@ -1,4 +1,4 @@
-"""Who comes next, where more uploads wait to be read than there are processes to read them."""
+"""Decides which job is next when more uploads wait than there are processes."""
 
 import asyncio
 from collections import OrderedDict
@@ -7,29 +7,29 @@ from dataclasses import dataclass
 from moorage.uploads.room import Uploader
 
 _MAX_REMEMBERED = 10_000  # uploaders
-_OF_STRANGERS = 4  # times as much as of others counts what a stranger used
+_OF_STRANGERS = 4  # weight of the seconds that a stranger used; those of others count once
 
 
 @dataclass(frozen=True, eq=False)
 class Waiting:
-    """A job, from when it waits until it has ended."""
+    """A job that waits or runs."""
 
     uploader: Uploader
-    is_heavy: bool  # it takes seconds, not milliseconds, when it is honest
-    turn: "asyncio.Future[None]"  # done when it may begin
+    is_heavy: bool  # whether an honest one takes seconds, not milliseconds
+    turn: "asyncio.Future[None]"  # done when the job may begin
 
 
 class TurnsFull(Exception):
-    """As many jobs wait as may, of this uploader or in all."""
+    """The maximum number of jobs waits already, of this uploader or in all."""
 
 
 class Turns:
-    """Gives `places` places out to jobs: to whoever used least so far, in seconds.
+    """Gives `places` places to jobs, first to the uploader that has used the fewest seconds.
 
-    Strangers never have all places, nor do heavy jobs; heavy jobs of strangers leave two free, so
-    that a small one of a newcomer finds one. A stranger has one place at a time. In all and for
-    each uploader a bounded number waits; where all is full, whoever has most waiting loses its
-    newest one.
+    Strangers never have all places, nor do heavy jobs. Heavy jobs of strangers leave two free, so
+    that there is one for a small job of a newcomer. A stranger has one place at a time. The number
+    of waiting jobs is limited, in all and for each uploader; when it is reached in all, the
+    uploader with the most waiting jobs loses its newest.
     """
 
     def __init__(
@@ -48,17 +48,17 @@ class Turns:
         self._queue: list[Waiting] = []
         self._running: list[Waiting] = []
         self._used: OrderedDict[str, float] = OrderedDict()  # uploader → seconds, weighted
-        self._begun_at = 0.0  # what the last one to begin had used: newcomers start from there
+        self._begun_at = 0.0  # what the uploader of the last job to begin had used: see `_used_by`
 
     def begin_now(self, job: Waiting) -> bool:
-        """Whether the job has a place from here on, as nobody waits and there is one for it."""
+        """Gives the job a place if nobody waits and it may begin; returns whether it did."""
         if self._queue or not self._may_begin(job):
             return False
         self._begin(job)
         return True
 
     def wait(self, job: Waiting) -> Waiting | None:
-        """Takes a job into the queue; gives the one that has to leave it for that, if one does.
+        """Queues a job; returns the one that was dropped from the full queue for it, if any.
 
         Raises TurnsFull.
         """
@@ -73,7 +73,7 @@ class Turns:
         return dropped
 
     def leave(self, job: Waiting) -> bool:
-        """Takes a job that no longer waits out of the queue; False when it has begun already."""
+        """Removes a job from the queue, if it is there; returns False when it has begun already."""
         if job in self._running:
             return False
         if job in self._queue:
@@ -81,17 +81,17 @@ class Turns:
         return True
 
     def next(self) -> Waiting | None:
-        """The job to begin now, which has a place from here on; None while none may."""
+        """Gives a place to the next job and returns it; None when no job may begin."""
         able = [job for job in self._queue if self._may_begin(job)]
         if not able:
             return None
-        job = min(able, key=lambda job: self._used_by(job.uploader))  # the first of equals
+        job = min(able, key=lambda job: self._used_by(job.uploader))  # of equals, the first
         self._queue.remove(job)
         self._begin(job)
         return job
 
     def end(self, job: Waiting, cpu_seconds: float) -> None:
-        """Takes the place of a job that began back, which used that much."""
+        """Frees the place of a job, and adds what it used to its uploader's seconds."""
         self._running.remove(job)
         weight = 1 if job.uploader.has_paid else _OF_STRANGERS
         self._used[job.uploader.key] = self._used_by(job.uploader) + weight * cpu_seconds
@@ -104,7 +104,10 @@ class Turns:
         self._begun_at = self._used_by(job.uploader)
 
     def _used_by(self, uploader: Uploader) -> float:
-        """No less than where newcomers start: who was away for long has saved nothing up."""
+        """Returns the seconds used, but at least as many as newcomers start with.
+
+        So an uploader that was away for long has no advantage over others.
+        """
         return max(self._begun_at, self._used.get(uploader.key, 0.0))
 
     def _may_begin(self, job: Waiting) -> bool:

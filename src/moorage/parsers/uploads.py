@@ -1,4 +1,4 @@
-"""Uploads parsed by the pool: the `Parser` that `read_upload` is given for one uploader."""
+"""The `Parser` for `read_upload` that parses one uploader's uploads in the pool."""
 
 import os
 
@@ -19,18 +19,18 @@ from moorage.uploads.spool import Content, SpoolFile
 from moorage.uploads.unpacking import Unpacked
 
 IN_PLACE_BYTES = 16 * 1024
-"""A skeleton up to here is parsed in the event loop: it takes milliseconds at the worst."""
+"""A skeleton of at most this size is parsed in the event loop: it takes milliseconds at worst."""
 
 
 class UploadParser:
-    """See `Parser`; raises PlanTooCostly and PlannersBusy beside what it does."""
+    """See `Parser`; also raises PlanTooCostly and PlannersBusy."""
 
     def __init__(self, pool: ParserPool, uploader: Uploader) -> None:
         self._pool = pool
         self._uploader = uploader
 
     async def describe(self, skeleton: Skeleton, limits: UploadLimits) -> Described:
-        """What the body says."""
+        """Returns the parsed body."""
         if len(skeleton.text) <= IN_PLACE_BYTES:
             return describe(skeleton, limits)
         job = Describe(skeleton.text, skeleton.damaged, limits)
@@ -45,7 +45,7 @@ class UploadParser:
     async def unpack(
         self, archive: Content, into: SpoolFile, limits: UploadLimits
     ) -> list[Unpacked]:
-        """The archive's files, written into `into`."""
+        """Writes the archive's files into `into` and lists them."""
         is_heavy = archive.file is not None
         job = Unpack(None if archive.file is not None else archive.data, limits)
         descriptors = [into.opened(os.O_WRONLY)]
@@ -70,9 +70,9 @@ def _refused(refusal: Refusal | None) -> InvalidField:
 
 
 def _check_below(path: str) -> None:
-    """Raises ParserFault for what leads out of the upload's folder.
+    """Raises ParserFault for a path out of the upload's folder.
 
-    The parser has refused such paths; this is for one that an upload has taken over.
+    An honest parser has refused such paths; this guards against one that an upload has taken over.
     """
     if not path or path.startswith("/") or "/../" in f"/{path}/" or "\0" in path:
         raise ParserFault(f"an unsafe path: {path!r}")

@@ -1,9 +1,9 @@
-"""The parser process itself: takes a job off its socket, answers, takes the next.
+"""The program of a parser process: reads a job from its socket, answers it, reads the next.
 
     python -I -m moorage.parsers.worker <socket> <shared page> <bytes of memory>
 
-It has no way to anything but what comes with a job. It ends when the gateway does, as its socket
-is closed then; a job that takes too long is ended by the kernel, with the process.
+It can reach only what comes with a job. It ends with the gateway, as its socket is closed then. If
+a job takes too long, the kernel ends the process.
 """
 
 import gc
@@ -49,13 +49,13 @@ from moorage.uploads.limits import UploadLimits
 from moorage.uploads.parsing import Skeleton, describe
 from moorage.uploads.unpacking import unpack
 
-_MAX_DESCRIPTORS = 2  # that come with a job
+_MAX_DESCRIPTORS = 2  # of one job
 _WARM_UP_SECONDS = 60.0
-_MAX_TRACE = 4_000  # characters of a fault that are told
+_MAX_TRACE = 4_000  # characters
 
 
 class _Tree:
-    """The `SourceTree` of a job, which says what it reads before it does."""
+    """The `SourceTree` of a job; it stores a file's path in the shared page before it reads it."""
 
     def __init__(
         self, job: MakePlan, descriptors: Sequence[int], current_file: CurrentFile
@@ -88,7 +88,7 @@ class _Worker:
         self._toolbox = Toolbox()
 
     def answer(self, order: Order, descriptors: Sequence[int]) -> Answer:
-        """What comes of the job. Its time is bounded by the kernel, which ends the process."""
+        """Does the job and returns its answer. The kernel ends the process when time is up."""
         begun = time.process_time()
         self._current_file.write("")
         signal.setitimer(signal.ITIMER_PROF, order.cpu_seconds)
@@ -154,7 +154,7 @@ class _Worker:
 
 
 def main() -> None:
-    """Serves the socket until it is closed."""
+    """Does the jobs that come by the socket, until it is closed."""
     channel = socket.socket(fileno=int(sys.argv[1]))
     current_file = CurrentFile(int(sys.argv[2]))
     os.close(int(sys.argv[2]))
@@ -175,13 +175,13 @@ def main() -> None:
 
 
 def _warm_up(worker: _Worker) -> None:
-    """Loads what is loaded at the first use, which has to be before rights are given up."""
+    """Loads modules that are loaded at first use, because that needs rights dropped later."""
     for path, data in _SAMPLES.items():
         job = MakePlan(Settings(), Toolbox(), [path], [len(data)], [-1], data)
         with suppress(InvalidRequest):
             worker.answer(Order(job, _WARM_UP_SECONDS, _WARM_UP_SECONDS), ())
     gc.collect()
-    gc.freeze()  # what is here by now is needed for good
+    gc.freeze()  # all objects so far are needed for good
 
 
 _SAMPLES = {
@@ -195,7 +195,7 @@ _SAMPLES = {
 
 
 def _receive(channel: socket.socket) -> tuple[Order, list[int]] | None:
-    """The next job with its descriptors; None when the gateway is gone."""
+    """Returns the next job with its descriptors; None when the gateway is gone."""
     header, descriptors, _, _ = socket.recv_fds(channel, HEADER_BYTES, _MAX_DESCRIPTORS)
     while 0 < len(header) < HEADER_BYTES:
         header += channel.recv(HEADER_BYTES - len(header))

@@ -1,9 +1,9 @@
-"""The upload of a deploy: decoded while it arrives, checked, kept until it becomes a directory.
+"""The upload of a deploy: decoded while it arrives, checked, and kept until it is written out.
 
-`read_upload` takes the body of `POST /agent/deploy` off the request stream. File contents are
-decoded as they pass and never held whole; what is left of the JSON is small, and parsed elsewhere.
-The result is a `ReceivedBody`, whose `upload` planners can read and the worker can write to a
-directory.
+`read_upload` reads the body of `POST /agent/deploy` from the request stream. File contents are
+decoded piece by piece and never held whole. The rest of the JSON is small, and is parsed in another
+process. The result is a `ReceivedBody`, whose `upload` planners can read and the worker can write
+to a directory.
 """
 
 from moorage.uploads.limits import UploadLimits

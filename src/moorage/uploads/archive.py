@@ -1,12 +1,12 @@
 """The central directory of a zip archive, read strictly and checked before anything is unpacked.
 
-Follows APPNOTE 6.3.10, less what no honest archive of an app needs: split archives, encryption,
-other methods than stored and deflated, links and devices, data before or after the archive, entries
-that share bytes. Where the two headers of an entry tell different stories, the archive is refused.
+Follows APPNOTE 6.3.10, without what no honest archive of an app needs: split archives, encryption,
+methods other than stored and deflated, links and devices, data before or after the archive, entries
+that share bytes. An archive is refused when the two headers of an entry differ.
 
-Not by `zipfile`: it takes what it can guess (prefixed archives, counts that do not match, names cut
-at a null byte or read as cp437), so that end record, names and local headers would be read here as
-well, and a second reading of one archive is how tricks pass.
+It does not use `zipfile`, which accepts what it can guess (prefixed archives, counts that do not
+match, names cut at a null byte or read as cp437). End record, names and local headers would have to
+be read here too, and attacks use the differences between two parsers of one archive.
 """
 
 import os
@@ -37,7 +37,7 @@ _DIRECTORY_BYTES = 4 * 1024 * 1024
 
 
 class ArchiveEntry(msgspec.Struct, frozen=True):
-    """One file or folder of an archive, as its central directory describes it."""
+    """One file or folder of an archive, from its central directory."""
 
     name: str
     raw_name: bytes
@@ -57,12 +57,12 @@ class ArchiveEntry(msgspec.Struct, frozen=True):
 
     @property
     def executable(self) -> bool:
-        """Whether its owner may execute it; no other permission is kept."""
+        """Whether its owner may execute it; other permissions are ignored."""
         return bool(self.mode & stat.S_IXUSR)
 
 
 class _Directory(msgspec.Struct, frozen=True):
-    """Where the central directory lies and how much it claims to hold."""
+    """The position of the central directory, and how much it claims to hold."""
 
     offset: int
     size: int
@@ -70,10 +70,10 @@ class _Directory(msgspec.Struct, frozen=True):
 
 
 def read_entries(archive: BinaryIO, limits: UploadLimits) -> list[ArchiveEntry]:
-    """Every entry, in the order of the central directory, with `data_at` set.
+    """Returns every entry, in the order of the central directory, with `data_at` set.
 
-    Raises UploadInvalid. Reads headers only. Memory: a few times the directory,
-    which may have 4 MiB and four times `limits.files` entries.
+    Raises UploadInvalid. Reads headers only. Memory: a few times the directory, which is limited to
+    4 MiB and four times `limits.files` entries.
     """
     directory = _find_directory(archive)
     if directory.entries > limits.files * _ENTRIES_PER_FILE:
@@ -106,7 +106,7 @@ def _find_directory(archive: BinaryIO) -> _Directory:
 
 
 def _described(archive: BinaryIO, record: tuple[int, ...], end_at: int) -> _Directory:
-    """The directory that an end record at `end_at` describes, which must lie right before it."""
+    """Returns the directory that the end record at `end_at` describes; it must be right before."""
     _, disk, first_disk, here, entries, size, offset, _ = record
     if _UNKNOWN_16 in (here, entries) or _UNKNOWN_32 in (size, offset):
         disk, first_disk, here, entries, size, offset, end_at = _described64(archive, end_at)
@@ -169,7 +169,7 @@ def _entry(header: tuple[int, ...], raw_name: bytes, extra: bytes) -> ArchiveEnt
 
 
 def _name(raw_name: bytes, flags: int) -> str:
-    """The name as text. Many archivers write UTF-8 without saying so; code pages are refused."""
+    """Returns the name as UTF-8 text, with or without the UTF-8 flag; refuses other code pages."""
     try:
         return raw_name.decode()
     except UnicodeDecodeError:
@@ -179,7 +179,7 @@ def _name(raw_name: bytes, flags: int) -> str:
 
 
 def _wide(fields: tuple[int, int, int], extra: bytes, name: str) -> tuple[int, int, int]:
-    """Size, packed size and offset, from the zip64 extra field where they say so (§4.5.3)."""
+    """Returns size, packed size and offset, from the zip64 field if they refer to it (§4.5.3)."""
     if _UNKNOWN_32 not in fields:
         return fields
     wide = _extra_field(extra, _ZIP64_EXTRA)
@@ -222,7 +222,7 @@ def _check_kind(entry: ArchiveEntry) -> None:
 
 
 def _located(archive: BinaryIO, entry: ArchiveEntry) -> ArchiveEntry:
-    """`entry` with the start of its data, which only its local header tells."""
+    """Returns `entry` with the start of its data, which only its local header has."""
     header = _unpack(archive, _LOCAL, entry.header_at, b"PK\3\4")
     _, _, flags, method, *_, name_length, extra_length = header
     if (

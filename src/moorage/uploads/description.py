@@ -1,4 +1,4 @@
-"""What the body says about its upload, once file contents are taken out of it."""
+"""The `upload` member of the body, after file contents were removed from it."""
 
 from typing import Any
 
@@ -10,21 +10,21 @@ _MAX_FILENAME = 255
 
 
 class FilesUpload(msgspec.Struct, frozen=True):
-    """`{"type": "files"}`: each file's path, in the body's order, which is that of contents."""
+    """`{"type": "files"}`: each file's path, in the body's order, which the contents have too."""
 
     paths: list[str]
 
 
 class ZipUpload(msgspec.Struct, frozen=True):
-    """`{"type": "zip"}`: `filename` is only ever used to speak of the archive."""
+    """`{"type": "zip"}`: `filename` is only used to name the archive in messages."""
 
     filename: str | None
 
 
 def read_description(document: object) -> FilesUpload | ZipUpload:
-    """What `document`, a body with `""` for each content, uploads. Other members are passed over.
+    """Returns the upload that `document` describes, a body with `""` for each content.
 
-    Raises InvalidField with the member's path (`upload.files[2].path`).
+    Other members are ignored. Raises InvalidField with a path such as `upload.files[2].path`.
     """
     if not isinstance(document, dict):
         raise InvalidField("body", "must be a JSON object")

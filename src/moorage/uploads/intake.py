@@ -1,4 +1,4 @@
-"""The streamed strings of a body, decoded from base64 (RFC 4648 §4) into a spool."""
+"""Decodes the streamed strings of a body from base64 (RFC 4648 §4) into a spool."""
 
 import hashlib
 from binascii import Error, a2b_base64
@@ -15,10 +15,10 @@ class InvalidBase64(ValueError):
 
 
 class Base64Text:
-    """Decodes one base64 text after another, given in pieces of JSON strings' raw insides.
+    """Decodes one base64 text after another from pieces of raw JSON strings.
 
-    The standard alphabet with correct padding; line breaks (CR, LF) are passed over. A piece may
-    end anywhere but inside an escape sequence. Raises InvalidBase64 on anything else.
+    It accepts the standard alphabet with correct padding, and ignores line breaks (CR, LF). A piece
+    may end anywhere except inside an escape sequence. Raises InvalidBase64 on anything else.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Base64Text:
         self._padded = False
 
     def decode(self, piece: bytes) -> bytes:
-        """The bytes that `piece` completes."""
+        """Returns the bytes that `piece` completes."""
         if b"\\" in piece:
             piece = _unescaped(piece)
         if self._rest:
@@ -46,17 +46,17 @@ class Base64Text:
             raise InvalidBase64 from None
 
     def finish(self) -> None:
-        """Ends the text. Raises InvalidBase64 when its last group is not whole."""
+        """Ends the text. Raises InvalidBase64 when its last group is incomplete."""
         if self._rest:
             raise InvalidBase64
         self._padded = False
 
 
 class Intake:
-    """The `TextSink` of one upload: its contents, in the order of the body.
+    """The `TextSink` of one upload: collects its contents, in the order of the body.
 
-    A content that is not base64 is `None`, since only the end of the body may tell its path. What
-    follows it is `None` too, as nothing of the upload will be used.
+    A content that is not base64 becomes `None`, because its path for the error may come later in
+    the body. All contents after it are `None` too, because the upload will be refused.
     """
 
     def __init__(self, spool: Spool, limits: UploadLimits) -> None:
@@ -69,22 +69,22 @@ class Intake:
 
     @property
     def damaged(self) -> int | None:
-        """The first content that is not base64."""
+        """The index of the first content that is not base64, if there is one."""
         return self.contents.index(None) if self._refused else None
 
     def digest(self) -> bytes:
-        """SHA-256 over all contents and their lengths."""
+        """Returns the SHA-256 over all contents and their lengths."""
         sizes = ",".join(str(content.size) for content in self.contents if content is not None)
         self._digest.update(sizes.encode())
         return self._digest.digest()
 
     def begin(self) -> None:
-        """Raises UploadInvalid when there are too many."""
+        """Begins a content. Raises UploadInvalid when there are too many."""
         if len(self.contents) >= self._files:
             raise UploadInvalid(f"holds more than {self._files} files")
 
     def write(self, piece: bytes) -> None:
-        """Decodes `piece` and keeps what it gives."""
+        """Decodes `piece` and writes the bytes to the spool."""
         if self._refused:
             return
         try:
@@ -97,7 +97,7 @@ class Intake:
                 self._spool.write(decoded)
 
     def end(self) -> None:
-        """Closes the content."""
+        """Ends the content."""
         try:
             self._text.finish()
         except InvalidBase64:
@@ -106,7 +106,7 @@ class Intake:
 
 
 def _unescaped(piece: bytes) -> bytes:
-    """`piece` with its escapes replaced, line breaks by nothing; at once, however many it has."""
+    """Returns `piece` with its escapes decoded and line breaks removed, in linear time."""
     try:
         text = msgspec.json.decode(b'"%b"' % piece, type=str)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,9 +1,9 @@
-"""A deploy's JSON body, split while it arrives: file contents to one side, the rest to the other.
+"""Splits a deploy's JSON body, while it arrives, into file contents and the rest.
 
-The strings at `upload.files[*].content` and `upload.data` pass to a `TextSink` in pieces; all else
-is collected, with `""` in their place. That skeleton is a JSON document exactly when the body is
-one (a string was replaced by another), so a strict parser of the skeleton is a strict parser of the
-body: this module only has to find where strings begin and end, and which path they are at.
+The strings at `upload.files[*].content` and `upload.data` go to a `TextSink` in pieces. Everything
+else is collected, with `""` in their place. This skeleton is valid JSON exactly when the body is,
+as only strings were replaced, so parsing the skeleton strictly checks the whole body. This module
+only has to find where strings begin and end, and at which path they are.
 """
 
 import re
@@ -14,7 +14,7 @@ import msgspec
 from moorage.errors import BodyTooLarge, InvalidField
 
 _STEP = re.compile(
-    # What can be passed over: punctuation, numbers, and strings that are none of our keys.
+    # What can be skipped: punctuation, numbers, and strings that are none of our keys.
     rb'[^"\[\]{}]*+(?:"(?!(?:upload|files|content|data)")[^"\\]*+"[^"\[\]{}]*+)*+'
     rb"(?:([\[{])|([\]}]++)"
     rb'|"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\n\r]*+(:[ \t\n\r]*+)?+'  # a string; with a colon, a key
@@ -29,23 +29,23 @@ _QUOTE = 0x22
 
 
 class TextSink(Protocol):
-    """Where the strings that are not kept go, one after the other."""
+    """Takes the strings that are not kept in the skeleton, one after the other."""
 
     def begin(self) -> None:
-        """A text begins."""
+        """Begins a text."""
         ...
 
     def write(self, piece: bytes) -> None:
-        """The text goes on; `piece` is raw JSON and splits no escape sequence."""
+        """Continues the text; `piece` is raw JSON and does not end inside an escape sequence."""
         ...
 
     def end(self) -> None:
-        """The text is over."""
+        """Ends the text."""
         ...
 
 
 class _Place:
-    """A spot in the document where an object, an array or a streamed text may stand."""
+    """A path in the document where an object, an array or a streamed text is expected."""
 
     __slots__ = ("element", "members", "opening")
 
@@ -70,11 +70,11 @@ _ELSEWHERE: Final = _Place(b"{")
 
 
 class JsonStream:
-    """Splits one body. Feed it pieces cut anywhere, then `finish`; the cuts change nothing.
+    """Splits one body: `feed` it pieces of any size, then `finish`.
 
-    Raises InvalidField("body", …) for too deep nesting, too many objects and arrays, and some of
-    what is not JSON (a parser of the skeleton has to find the rest); BodyTooLarge for a skeleton
-    beyond `skeleton_bytes`. Memory: the skeleton and a piece.
+    Raises InvalidField("body", …) for too deep nesting, too many objects and arrays, and some
+    invalid JSON (the parser of the skeleton has to find the rest); BodyTooLarge for a skeleton
+    larger than `skeleton_bytes`. Memory: the skeleton and a piece.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class JsonStream:
         self._held = b""
         self._in_text = False
         self._place = _ELSEWHERE
-        self._places = [_ELSEWHERE]  # from the outside in
-        self._expected: _Place | None = _BODY  # where the next bracket leads
+        self._places = [_ELSEWHERE]  # outermost first
+        self._expected: _Place | None = _BODY  # what the next bracket opens
 
     def feed(self, piece: bytes) -> None:
-        """Takes in the next bytes of the body."""
+        """Processes the next bytes of the body."""
         buffer = self._held + piece if self._held else piece
         size = len(buffer)
         position = copied = 0
@@ -116,15 +116,15 @@ class JsonStream:
             )
 
     def finish(self) -> bytes:
-        """The skeleton, when the body is over. It is still to be parsed, strictly."""
+        """Returns the skeleton, after the last `feed`. It must still be parsed strictly."""
         if self._in_text:
             raise not_json("it ends inside a string")
         return bytes(self._skeleton) + self._held
 
     def _scan(self, buffer: bytes, position: int) -> int:
-        """Follows the structure from `position`; gives where it stopped.
+        """Follows the structure from `position` on; returns where it stopped.
 
-        That is behind the opening quote of a text, before a token that is not whole, or the end.
+        That is after the opening quote of a text, before an incomplete token, or at the end.
         """
         size = len(buffer)
         for step in _STEP.finditer(buffer, position):
@@ -144,7 +144,7 @@ class JsonStream:
         return size
 
     def _begins_text(self, key: bytes, value: int) -> bool:
-        """Whether `key` is one of a text, going by its value's first byte; if so, begins it."""
+        """Begins a text if `key` and its value's first byte are those of one; returns whether."""
         if b"\\" in key:
             key = _unescaped(key)
         place = self._place.members.get(key)
@@ -177,7 +177,7 @@ class JsonStream:
         self._expected = place.element
 
     def _pass_text(self, buffer: bytes, position: int) -> int:
-        """Hands the text from `position` on; gives its closing quote, or where more is needed."""
+        """Passes on the text from `position`; returns its closing quote, or where to continue."""
         end = buffer.find(b'"', position)
         piece = buffer[position:] if end < 0 else buffer[position:end]
         if b"\\" in piece:
@@ -193,7 +193,7 @@ class JsonStream:
         return end
 
     def _end_of_escaped(self, buffer: bytes, position: int) -> int:
-        """Where a text with escapes ends, or has an escape that is not whole yet."""
+        """Returns where a text with escapes ends, or where an escape is still incomplete."""
         inside = _TEXT_INSIDE.match(buffer, position)
         end = inside.end() if inside else position
         if len(buffer) - end >= _MAX_ESCAPE_BYTES and buffer[end] != _QUOTE:
@@ -202,7 +202,7 @@ class JsonStream:
 
 
 def not_json(problem: str) -> InvalidField:
-    """The refusal of a body that is no JSON document."""
+    """Returns the error for a body that is not a JSON document."""
     return InvalidField("body", f"is not valid JSON: {problem}")
 
 

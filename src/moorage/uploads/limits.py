@@ -1,13 +1,13 @@
-"""What one upload may cost, in bytes and files."""
+"""The limits of one upload, in bytes and files."""
 
 import msgspec
 
 
 class UploadLimits(msgspec.Struct, frozen=True):
-    """The caps on one request body and on what it unpacks to. Every bound is inclusive."""
+    """The limits of one request body and of what it unpacks to. Every limit is inclusive."""
 
     body_bytes: int = 50 * 1024 * 1024
-    """The raw JSON body. The contract's “50 MB” is read as 50 MiB, the larger of two meanings."""
+    """The raw JSON body. The contract's “50 MB” is taken as 50 MiB, the larger of two meanings."""
 
     files: int = 5_000
     """Files of one upload. An archive may hold four times as many entries of any kind."""
@@ -19,7 +19,7 @@ class UploadLimits(msgspec.Struct, frozen=True):
     """Components of one path, the file's own name included."""
 
     component_length: int = 255
-    """One component of a path, in UTF-8 bytes: the most a Linux file system holds."""
+    """One component of a path, in UTF-8 bytes: the maximum of Linux file systems."""
 
     unpacked_bytes: int = 256 * 1024 * 1024
     """All files of an archive together, counted while they are inflated."""
@@ -34,7 +34,7 @@ class UploadLimits(msgspec.Struct, frozen=True):
     """Objects and arrays inside one another."""
 
     containers: int = 20_000
-    """Objects and arrays in all: four times as many as files, each of which has one."""
+    """Objects and arrays in all: four times `files`, each of which is one object."""
 
     memory_bytes: int = 256 * 1024
     """Contents held in memory, all files together; what does not fit is spooled to disk."""

@@ -1,7 +1,7 @@
-"""What is made of a body once it has arrived: its fields, its paths, the files of its archive.
+"""Parses a body after it has arrived: its fields, its paths, the files of its archive.
 
-This is where a stranger's bytes meet parsers whose time and memory grow with what they are given.
-A gateway does it in a child process (`moorage.parsers`); `InPlace` does it right here.
+The time and memory of these parsers grow with the input, which strangers send. So a gateway runs
+them in a child process (`moorage.parsers`); `InPlace` runs them in this one.
 """
 
 import json
@@ -26,9 +26,9 @@ _POSITION = re.compile(r" \(byte \d+\)$")
 
 
 class Skeleton(NamedTuple):
-    """A body's JSON with `""` for each file content, and which content was no base64, if one was.
+    """A body's JSON with `""` for each file content.
 
-    Contents are counted from 0, in the order of the body.
+    `damaged` is the index of the first content that was not base64, from 0, in the body's order.
     """
 
     text: bytes
@@ -36,31 +36,34 @@ class Skeleton(NamedTuple):
 
 
 class Described(NamedTuple):
-    """What a body says besides the contents of its files."""
+    """A parsed body, without the contents of its files."""
 
     paths: list[str | None] | None
-    """Each content's path, None for one that no app needs; None for an archive."""
+    """Each content's path, or None for a file that no app needs; None for an archive."""
     archive_name: str | None
     asked: DeployRequest | InvalidField
-    """The request, or what is wrong with it, which is told after what is wrong with the files."""
+    """The request, or its error; errors of the files are raised before this one."""
 
 
 class Parser(Protocol):
-    """Whatever parses uploads for `read_upload`."""
+    """Parses uploads for `read_upload`."""
 
     async def describe(self, skeleton: Skeleton, limits: UploadLimits) -> Described:
-        """What the body says. Raises InvalidField, UploadInvalid, and what a bound on it raises."""
+        """Returns the parsed body. Raises InvalidField, UploadInvalid, and errors of its limits."""
         ...
 
     async def unpack(
         self, archive: Content, into: SpoolFile, limits: UploadLimits
     ) -> list[Unpacked]:
-        """The archive's files, written into `into`. Raises UploadInvalid, OSError, and as above."""
+        """Writes the archive's files into `into` and lists them.
+
+        Raises UploadInvalid, OSError, and errors of its limits.
+        """
         ...
 
 
 class InPlace:
-    """Parses here and now, for whoever has nothing else to do meanwhile."""
+    """Parses in this process, and blocks it meanwhile."""
 
     async def describe(self, skeleton: Skeleton, limits: UploadLimits) -> Described:
         """See `Parser`."""
@@ -77,7 +80,7 @@ class InPlace:
 
 
 def describe(skeleton: Skeleton, limits: UploadLimits) -> Described:
-    """What a body says, if it is strict JSON, no object has a key twice and all paths are safe."""
+    """Returns the parsed body. It must be strict JSON without repeated keys or unsafe paths."""
     document = _document(skeleton.text)
     upload = read_description(document)
     paths, archive_name = None, None
@@ -106,10 +109,10 @@ def _document(text: bytes) -> dict[str, Any]:
 
 
 def _may_repeat_keys(text: bytes, document: object) -> bool:
-    """False only when `document` kept every string of the skeleton, so that no key was dropped.
+    """Returns False only if `document` has every string of the skeleton, so no key was dropped.
 
-    Without escapes each string has two quotation marks, and nothing else has any. To count them
-    costs a tenth of a parser that reports keys, which is left for the skeleton that has escapes.
+    Without escapes, each string has two quotation marks, and nothing else has any. Counting them
+    costs a tenth of a parser that reports keys, which only a skeleton with escapes needs.
     """
     if b"\\" in text:
         return True

@@ -1,4 +1,4 @@
-"""Which file names an upload may hold: safe, within limits, and distinct on every file system."""
+"""Checks an upload's file names: safe, within limits, and distinct on every file system."""
 
 import re
 import unicodedata
@@ -6,7 +6,7 @@ import unicodedata
 from moorage.errors import UploadInvalid
 from moorage.uploads.limits import UploadLimits
 
-# What nearly every path looks like. No component begins with a dot, so none is `.` or `..`.
+# Matches nearly every path. No component begins with a dot, so none is `.` or `..`.
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_@+-][A-Za-z0-9_@+.-]*+/)*+[A-Za-z0-9_@+-][A-Za-z0-9_@+.-]*+")
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"  # controls, bidi
@@ -16,11 +16,11 @@ _CLUTTER = ".DS_Store"
 
 
 def check_path(path: str, limits: UploadLimits) -> None:
-    """Passes when `path` is a relative, `/`-separated path that names one file below its root.
+    """Checks that `path` is a relative, `/`-separated path that names one file below its root.
 
-    Raises UploadInvalid for anything a file system could read otherwise: absolute paths, drive
-    letters, backslashes, `.`, `..` and empty components, control and direction-changing characters,
-    and for paths beyond the limits.
+    Raises UploadInvalid for anything that a file system could interpret in another way: absolute
+    paths, drive letters, backslashes, `.`, `..` and empty components, control and
+    direction-changing characters. Raises it for paths beyond the limits too.
     """
     if not _PLAIN.fullmatch(path):
         problem = _problem(path)
@@ -30,7 +30,7 @@ def check_path(path: str, limits: UploadLimits) -> None:
 
 
 def is_clutter(path: str) -> bool:
-    """Whether `path` is what macOS leaves in folders and archives, which no app needs."""
+    """Whether `path` is a file that macOS adds to folders and archives, and no app needs."""
     return path.startswith("__MACOSX/") or (
         path.endswith(_CLUTTER) and path.rpartition("/")[2] == _CLUTTER
     )
@@ -70,14 +70,14 @@ def _measure(path: str, limits: UploadLimits) -> None:
 
 
 def _folded(path: str) -> str:
-    """What a file system that ignores letter case and Unicode form would compare."""
+    """Returns the path as a file system that ignores letter case and Unicode form compares it."""
     if path.isascii():
         return path.lower()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
 
 
 class PathSet:
-    """The paths of one upload, refused where two of them could meet on some file system."""
+    """The paths of one upload; refuses two that could be the same on some file system."""
 
     def __init__(self, limits: UploadLimits) -> None:
         self._limits = limits
@@ -86,7 +86,7 @@ class PathSet:
         self._known: set[str] = set()
 
     def add_file(self, path: str) -> None:
-        """Takes a file's path in. Raises UploadInvalid when it is unsafe or meets another."""
+        """Adds a file's path. Raises UploadInvalid when it is unsafe or clashes with another."""
         check_path(path, self._limits)
         folded = _folded(path)
         if folded in self._files or folded in self._folders:
@@ -97,7 +97,7 @@ class PathSet:
         self._add_parents(path)
 
     def add_folder(self, path: str) -> None:
-        """Takes a folder's path in, without a final `/`. Raises UploadInvalid like `add_file`."""
+        """Adds a folder's path, without a final `/`. Raises UploadInvalid as `add_file` does."""
         check_path(path, self._limits)
         self._add_parents(f"{path}/")
 

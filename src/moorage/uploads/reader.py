@@ -1,4 +1,4 @@
-"""Reading one deploy's body off the request stream."""
+"""Reads one deploy's body from the request stream."""
 
 import asyncio
 import hashlib
@@ -17,14 +17,14 @@ from moorage.uploads.room import Allowance
 from moorage.uploads.spool import Content, Spool
 from moorage.uploads.tree import Upload
 
-_GATHERED = 16 * 1024  # smaller chunks wait for each other, so that no byte is looked at often
-_PIECE = 16 * 1024  # what is worked on before other requests get their turn
+_GATHERED = 16 * 1024  # smaller chunks are joined, so that no byte is scanned often
+_PIECE = 16 * 1024  # bytes that are processed before other requests get their turn
 
 
 class ReceivedBody(msgspec.Struct, frozen=True):
-    """A body that arrived whole and whose upload passed every check. The receiver closes `upload`.
+    """A body that arrived whole and whose upload passed every check. The caller closes `upload`.
 
-    `digest` is the SHA-256 of the raw body, `tree_digest` one of the files alone, in hex.
+    `digest` is the SHA-256 of the raw body, `tree_digest` that of the files only, both in hex.
     """
 
     asked: DeployRequest | InvalidField
@@ -34,7 +34,7 @@ class ReceivedBody(msgspec.Struct, frozen=True):
 
     @property
     def request(self) -> DeployRequest:
-        """What is asked for. Raises InvalidField."""
+        """The request. Raises InvalidField if it is invalid."""
         if isinstance(self.asked, InvalidField):
             raise self.asked
         return self.asked
@@ -49,16 +49,16 @@ async def read_upload(
     parser: Parser,
     allowance: Allowance | None = None,
 ) -> ReceivedBody:
-    """The body that `stream` yields, decoded as it arrives; `stream` bounds the time it takes.
+    """Returns the body that `stream` yields, decoded as it arrives; `stream` limits the time.
 
     `content_length` is what the client declared, if it did. Up to `limits.memory_bytes` of contents
-    stay in memory; more goes to a directory below `spool_dir`, which is made when needed, as far as
-    `allowance` lets it, which is closed with the upload. Raises
+    stay in memory. The rest is spooled to files below `spool_dir`, which is made when needed; their
+    size counts against `allowance`, which is closed with the upload. Raises
 
-    - BodyTooLarge, before reading when that many bytes are declared;
-    - InvalidRequest when other than `content_length` bytes arrive;
-    - InvalidField for what is wrong with the JSON, UploadInvalid for a file or the archive;
-    - whatever `stream`, `allowance`, the disk and the bounds of `parser` raise.
+    - BodyTooLarge, before anything is read if too many bytes are declared;
+    - InvalidRequest when more or fewer than `content_length` bytes arrive;
+    - InvalidField for an error in the JSON, UploadInvalid for one in a file or the archive;
+    - what `stream`, `allowance`, the disk and the limits of `parser` raise.
 
     After any of these, and after cancellation, nothing is left on disk.
     """
@@ -96,7 +96,7 @@ async def _close(spool: Spool) -> None:
 
 
 class _Reader:
-    """One body on its way in."""
+    """Reads one body."""
 
     def __init__(self, spool: Spool, limits: UploadLimits, parser: Parser) -> None:
         self._spool = spool
@@ -112,7 +112,7 @@ class _Reader:
         self._digest = hashlib.sha256()
 
     async def receive(self, stream: AsyncIterator[bytes], content_length: int | None) -> None:
-        """Takes in every byte of the stream, within the limits of size."""
+        """Reads the whole stream, within the limits of size."""
         limits = self._limits
         received = 0
         chunks: list[bytes] = []
@@ -150,7 +150,7 @@ class _Reader:
         self._json.feed(piece)
 
     async def received(self) -> ReceivedBody:
-        """What arrived, once it is parsed and checked."""
+        """Parses and checks what arrived, and returns it."""
         skeleton = Skeleton(self._json.finish(), self._intake.damaged)
         described = await self._parser.describe(skeleton, self._limits)
         contents_digest = self._intake.digest()
@@ -170,7 +170,7 @@ class _Reader:
         )
 
     async def _unpacked(self, described: Described) -> dict[str, Content]:
-        """The archive's files."""
+        """Unpacks the archive, and returns its files by path."""
         (archive,) = self._intake.contents
         if archive is None:
             raise UploadInvalid(NOT_BASE64, path=described.archive_name)
@@ -191,6 +191,6 @@ class _Reader:
 
 
 def _tree_digest(paths: list[str | None] | None, contents_digest: bytes) -> str:
-    """The same for the same files (of an archive: for the same bytes of it), hex."""
+    """Returns a digest in hex that is equal for the same files, or the same bytes of an archive."""
     named = "zip" if paths is None else "files" + "".join(f"\0{path or ''}" for path in paths)
     return hashlib.sha256(contents_digest + named.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A deploy request, decoded and checked: the contract's table 1.2."""
+"""Decodes and checks a deploy request: the contract's table 1.2."""
 
 import re
 import unicodedata
@@ -18,23 +18,24 @@ COMMAND_LENGTH = 4_096
 HEALTH_PATH_LENGTH = 1_024
 
 _SHOWN_LENGTH = 64
-_NO_TEXT = ("Cc", "Cs")  # control characters, and halves of surrogate pairs
+_NOT_TEXT = ("Cc", "Cs")  # control characters, and halves of surrogate pairs
 
 
 class DeployRequest(msgspec.Struct, frozen=True):
-    """What a wallet asks to have deployed, besides the files."""
+    """The fields of a deploy request, without the files."""
 
     unique_name: str
     display_name: str
-    description: str | None  # None: as it was, or none
+    description: str | None  # None keeps that of the project, if it has one
     months: int
     settings: Settings
 
 
 def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
-    """Checks the body's fields, its `upload` aside. Raises InvalidField naming the first wrong one.
+    """Checks the body's fields except `upload`. Raises InvalidField for the first wrong one.
 
-    Unknown keys at the top are ignored, as existing clients send some; in `settings` they are not.
+    Unknown keys at the top level are ignored, as existing clients send some; those in `settings`
+    are refused.
     """
     return DeployRequest(
         unique_name=_unique_name(document.get("uniqueName")),
@@ -46,17 +47,17 @@ def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
 
 
 def display_name(document: Mapping[str, Any]) -> str:
-    """The body's `displayName`. Raises InvalidField."""
+    """Returns the body's `displayName`. Raises InvalidField."""
     return _text(document, "displayName", min_=1, max_=100, default=None)
 
 
 def description(document: Mapping[str, Any]) -> str:
-    """The body's `description`. Raises InvalidField."""
+    """Returns the body's `description`. Raises InvalidField."""
     return _text(document, "description", min_=0, max_=2048, default="")
 
 
 def check_health_path(field: str, value: str) -> None:
-    """A path that an HTTP request can have, as it goes into one. Raises InvalidField."""
+    """Checks that `value` can be sent as the path of an HTTP request. Raises InvalidField."""
     if not _HEALTH_PATH.fullmatch(value) or len(value) > HEALTH_PATH_LENGTH:
         raise InvalidField(
             field, f"must be a path from / on, of at most {HEALTH_PATH_LENGTH} printable characters"
@@ -64,9 +65,9 @@ def check_health_path(field: str, value: str) -> None:
 
 
 def check_variables(field: str, variables: Mapping[str, str | None]) -> None:
-    """Names that a shell can set, and values an environment can hold. Raises InvalidField.
+    """Checks that a shell can set the names, and an environment can hold the values.
 
-    What they say is never part of it.
+    Raises InvalidField, whose text never has a value.
     """
     if len(variables) > MAX_ENTRIES:
         raise InvalidField(field, f"must have at most {MAX_ENTRIES} entries")
@@ -101,13 +102,13 @@ def _text(
         raise InvalidField(field, f"{required}must be a string")
     if not min_ <= len(value) <= max_:
         raise InvalidField(field, f"must have {min_}–{max_} characters")
-    if any(unicodedata.category(char) in _NO_TEXT and char not in "\n\t\r" for char in value):
+    if any(unicodedata.category(char) in _NOT_TEXT and char not in "\n\t\r" for char in value):
         raise InvalidField(field, "must not hold control characters")
     return value
 
 
 def _months(value: object) -> int:
-    """A number in JSON is whole or not, however it is written: 2 and 2.0 are the same."""
+    """Returns the months; 2.0 is accepted as 2, because JSON does not distinguish them."""
     if value is None:
         return 1
     if isinstance(value, float) and value.is_integer():
@@ -118,7 +119,7 @@ def _months(value: object) -> int:
 
 
 def deploy_settings(value: object) -> Settings:
-    """The body's `settings`, merged over the defaults. Raises InvalidField."""
+    """Returns the body's `settings` with defaults for what is missing. Raises InvalidField."""
     if value is None:
         return Settings()
     if not isinstance(value, dict):

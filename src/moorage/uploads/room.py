@@ -1,7 +1,7 @@
-"""Room on disk for uploads whose deployment is not admitted yet: nobody has paid for it so far.
+"""Limits the disk space of uploads whose deployment is not admitted, and so not paid for, yet.
 
-Whoever takes most gives way first. So an attacker who fills the room from few addresses loses what
-he took to whoever comes from another, and never keeps him out.
+When it is full, the uploaders with the most bytes lose an upload first. So an attacker who fills it
+from a few addresses cannot keep out uploads from other addresses.
 """
 
 import shutil
@@ -25,41 +25,41 @@ _PAY_FIRST = (
 
 
 class Uploader(NamedTuple):
-    """Whose an upload is: a wallet that paid before, else the client address, as keys are free."""
+    """Who uploads: a wallet that has paid before, else the client address, as keys are free."""
 
     key: str
     has_paid: bool
 
 
 class Arriving(Protocol):
-    """A body on its way in."""
+    """A body that is being received."""
 
     @property
     def is_over(self) -> bool:
-        """Whether all of it is there."""
+        """Whether all of it has arrived."""
         ...
 
     @property
     def seconds_left(self) -> float:
-        """How much longer the client may keep it waiting: the slower it was, the less."""
+        """How much longer the client may take: less for a slower one."""
         ...
 
     def displace(self) -> None:
-        """Ends it with UploadDisplaced, soon; may be called from any thread."""
+        """Makes it end soon with UploadDisplaced; may be called from any thread."""
         ...
 
 
 class RoomLimits(msgspec.Struct, frozen=True):
-    """Bytes on disk: all of one kind together, and of one uploader."""
+    """Bytes on disk: for strangers and for wallets that paid, of all together and of each one."""
 
     strangers_bytes: int = 1024 * _MIB
-    stranger_bytes: int = 341 * _MIB  # a largest upload and the 256 MiB it unpacks to
+    stranger_bytes: int = 341 * _MIB  # the largest upload, and the 256 MiB that it unpacks to
     paid_bytes: int = 4096 * _MIB
     wallet_bytes: int = 1024 * _MIB
 
 
 class Allowance:
-    """What one upload takes of the room."""
+    """The disk space that one upload takes of a `SpoolRoom`."""
 
     def __init__(self, room: "SpoolRoom", uploader: Uploader, arriving: Arriving) -> None:
         self.uploader = uploader
@@ -69,37 +69,37 @@ class Allowance:
         self._room = room
 
     def take(self, count: int) -> None:
-        """Before `count` bytes are written. Raises NoCapacity, TooManyUploads, UploadDisplaced."""
+        """Reserves `count` bytes before they are written. Raises as `SpoolRoom.take` does."""
         self._room.take(self, count)
 
     def give_back(self, count: int) -> None:
-        """After `count` bytes were removed."""
+        """Gives back `count` bytes after they were removed."""
         self._room.give_back(self, count)
 
     def close(self) -> None:
-        """After all of it was removed. Closing again does nothing."""
+        """Gives back everything, after it was removed. Closing again does nothing."""
         self._room.give_back(self, self.taken_bytes)
 
 
 class SpoolRoom:
-    """The room that all uploads share, in `directory`, of which `reserve_bytes` stay free."""
+    """The disk space that all uploads share in `directory`; leaves `reserve_bytes` of it free."""
 
     def __init__(self, directory: Path, *, limits: RoomLimits, reserve_bytes: int) -> None:
         self._directory = directory
         self._limits = limits
         self._reserve_bytes = reserve_bytes
         self._lock = threading.Lock()  # archives are unpacked in threads
-        self._allowances: set[Allowance] = set()  # of which something is taken
+        self._allowances: set[Allowance] = set()  # those that have taken something
 
     def allowance(self, uploader: Uploader, arriving: Arriving) -> Allowance:
-        """For one upload, which closes it."""
+        """Returns an allowance for one upload, which closes it."""
         return Allowance(self, uploader, arriving)
 
     def take(self, allowance: Allowance, count: int) -> None:
-        """Counts `count` bytes more, at the cost of larger uploaders if need be.
+        """Adds `count` bytes to an allowance, and displaces larger uploaders if there is no room.
 
-        Raises NoCapacity where the disk has no more to give, TooManyUploads where nobody but the
-        uploader itself could give way, UploadDisplaced where it gave way to others before.
+        Raises NoCapacity when the disk is full, TooManyUploads when there is nobody to displace,
+        and UploadDisplaced when this upload was displaced before.
         """
         with self._lock:
             if allowance.is_displaced:
@@ -111,7 +111,7 @@ class SpoolRoom:
             self._allowances.add(allowance)
 
     def give_back(self, allowance: Allowance, count: int) -> None:
-        """Counts `count` bytes less."""
+        """Subtracts `count` bytes from an allowance."""
         with self._lock:
             allowance.taken_bytes -= count
             if allowance.taken_bytes <= 0:
@@ -142,9 +142,10 @@ class SpoolRoom:
     def _slowest(
         self, newcomer: Allowance, held: Counter[Uploader], *, own_alone: bool
     ) -> Allowance | None:
-        """The slowest that still arrives, of whoever has most, and more than the newcomer.
+        """Returns the slowest upload that still arrives, of the uploader with the most bytes.
 
-        Where nobody has more, of the newcomer's own uploader.
+        It considers uploaders with more bytes than the newcomer's, unless `own_alone`, and then the
+        newcomer's own.
         """
         larger = () if own_alone else _larger(held, than=held[newcomer.uploader])
         for uploader in (*larger, newcomer.uploader):

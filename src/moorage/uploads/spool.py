@@ -1,4 +1,4 @@
-"""Where the contents of an upload wait: in memory while they are small, beyond that on disk."""
+"""Holds the contents of an upload: in memory while they are small, otherwise on disk."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ _PREFIX = "upload-"
 
 
 class SpoolFile:
-    """A file of one upload (0600), in which its contents lie one behind the other."""
+    """A file (0600) with contents of one upload, one after the other."""
 
     def __init__(self, parent: Path) -> None:
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -20,7 +20,7 @@ class SpoolFile:
         self.size = 0
 
     def append(self, piece: bytes) -> None:
-        """Adds `piece` at the end. Raises OSError, such as for a full disk."""
+        """Appends `piece`. Raises OSError, for instance when the disk is full."""
         view = memoryview(piece)
         while view:
             written = os.pwrite(self._descriptor, view, self.size)
@@ -28,11 +28,11 @@ class SpoolFile:
             view = view[written:]
 
     def read(self, offset: int, size: int) -> bytes:
-        """At most `size` bytes from `offset` on."""
+        """Returns at most `size` bytes from `offset` on."""
         return os.pread(self._descriptor, size, offset)
 
     def copy(self, offset: int, size: int, to: int) -> None:
-        """Writes `size` bytes from `offset` on to the descriptor `to`, without holding them."""
+        """Copies `size` bytes from `offset` on to the descriptor `to`; uses no memory for them."""
         end = offset + size
         while offset < end:
             copied = os.sendfile(to, self._descriptor, offset, end - offset)
@@ -41,21 +41,21 @@ class SpoolFile:
             offset += copied
 
     def truncate(self, size: int) -> None:
-        """Gives back what lies behind `size`."""
+        """Cuts the file to `size` bytes."""
         os.ftruncate(self._descriptor, size)
         self.size = size
 
     def opened(self, flags: int) -> int:
-        """A descriptor of the file for another process; the caller closes it."""
+        """Returns a descriptor of the file for another process; the caller closes it."""
         return os.open(self.path, flags | os.O_CLOEXEC)
 
     def measured(self) -> int:
-        """The file's length, after another process wrote it."""
+        """Updates and returns `size`, after another process wrote to the file."""
         self.size = os.fstat(self._descriptor).st_size
         return self.size
 
     def close(self) -> None:
-        """Removes the file. Once."""
+        """Removes the file. It can be called only once."""
         os.close(self._descriptor)
         self.path.unlink()
 
@@ -81,27 +81,27 @@ class Content:
         self.executable = executable
 
     def read(self, limit: int) -> bytes:
-        """The first `limit` bytes."""
+        """Returns the first `limit` bytes."""
         if self.file is None:
             return self.data[:limit]
         return self.file.read(self.offset, min(limit, self.size))
 
 
 class Spool:
-    """Takes the contents of one upload in, one after the other, in pieces.
+    """Collects the contents of one upload, one after the other, from pieces.
 
-    At most `memory_bytes` are held in memory, over all contents. What does not fit goes to a file
-    below `parent`, which is made when first needed.
+    All contents together take at most `memory_bytes` of memory. What does not fit is written to a
+    file below `parent`, which is made when needed.
     """
 
     def __init__(
         self, parent: Path, *, memory_bytes: int, allowance: Allowance | None = None
     ) -> None:
-        """What goes to disk is taken from `allowance`, which may raise, and is closed here."""
+        """Bytes on disk are taken from `allowance`, which may raise; `close` closes it."""
         self._parent = parent
         self._allowance = allowance
         self._free = memory_bytes
-        self._file: SpoolFile | None = None  # that contents are added to
+        self._file: SpoolFile | None = None  # the one that contents are appended to
         self._made: list[SpoolFile] = []
         self._size = 0
         self._pieces: list[bytes] = []
@@ -109,11 +109,11 @@ class Spool:
 
     @property
     def on_disk(self) -> bool:
-        """Whether anything was written to disk, so that `close` may take a while."""
+        """Whether anything was written to disk, so that `close` may block."""
         return bool(self._made)
 
     def write(self, piece: bytes) -> None:
-        """Adds `piece` to the content begun by the first write after the last `finish`."""
+        """Appends `piece` to the current content."""
         self._size += len(piece)
         if self._is_spooling:
             self._append(piece)
@@ -126,7 +126,7 @@ class Spool:
             self._pieces.clear()
 
     def finish(self) -> Content:
-        """The content made of what was written since the last `finish`; it may be empty."""
+        """Ends the current content and returns it; it may be empty."""
         size = self._size
         if self._is_spooling:
             file = self._spooled()
@@ -141,7 +141,7 @@ class Spool:
         return content
 
     def discard(self, content: Content) -> None:
-        """Forgets the content that was finished last, and frees what it took."""
+        """Removes the content that was finished last, and frees its space."""
         if content.file is None:
             self._free += content.size
         else:
@@ -151,9 +151,9 @@ class Spool:
         content.data = b""
 
     def new_file(self) -> SpoolFile:
-        """A further file, for another process to fill; then it is `filled`.
+        """Makes another file. If another process writes it, call `filled` afterwards.
 
-        Raises NoCapacity where the disk has nothing to give.
+        Raises NoCapacity when the disk is full.
         """
         self._take(0)
         file = SpoolFile(self._parent)
@@ -161,7 +161,7 @@ class Spool:
         return file
 
     def filled(self, file: SpoolFile) -> None:
-        """Counts what another process wrote. Raises what the allowance does."""
+        """Counts what another process wrote to `file`. Raises as the allowance does."""
         self._take(file.measured())
 
     def close(self) -> None:
@@ -190,13 +190,13 @@ class Spool:
 
 
 def sweep_spool(parent: Path) -> int:
-    """Removes what uploads left below `parent` when their process was killed; gives how many.
+    """Removes what uploads left below `parent` when their process was killed; returns how many.
 
-    For the start of the gateway, before it takes requests: it would remove living uploads too.
+    Call it at the gateway's start, before it takes requests: it removes uploads in progress too.
     """
     abandoned = list(parent.glob(f"{_PREFIX}*"))
     for left in abandoned:
-        if left.is_dir():  # as earlier versions spooled
+        if left.is_dir():  # made by earlier versions
             shutil.rmtree(left)
         else:
             left.unlink()

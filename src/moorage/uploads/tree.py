@@ -1,4 +1,4 @@
-"""The files of an upload that has passed every check, and of a directory of this machine."""
+"""Source trees: the files of a checked upload, and those of a directory of this machine."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from moorage.uploads.spool import Content, Spool
 class Upload:
     """A `SourceTree` over received files, kept until `close`.
 
-    Files keep the paths they were given: a common top folder is not taken off.
+    Files keep their paths: a common top folder is not removed.
     """
 
     def __init__(self, contents: dict[str, Content], spool: Spool) -> None:
@@ -34,11 +34,11 @@ class Upload:
 
     @property
     def on_disk(self) -> bool:
-        """Whether files were spooled to disk, so that `close` is better run in a thread."""
+        """Whether files were spooled to disk, so that `close` may block."""
         return self._spool.on_disk
 
     def content(self, path: str) -> Content:
-        """Where the file's bytes are. Raises KeyError when there is none."""
+        """Returns the file's content. Raises KeyError when there is no such file."""
         return self._contents[path]
 
     def size(self, path: str) -> int:
@@ -50,10 +50,10 @@ class Upload:
         return self._contents[path].read(limit)
 
     def materialise(self, destination: Path) -> None:
-        """Writes every file below `destination`, an existing, empty directory. Once per upload.
+        """Writes every file below `destination`, an existing, empty directory; once per upload.
 
-        Files are 0644 (0755 where an archive marked them executable), folders 0755. Blocks: run it
-        in a thread. Raises OSError (disk full, destination not empty) and then leaves what it
+        Files are 0644 (0755 if an archive marked them executable), folders 0755. It blocks: run it
+        in a thread. Raises OSError (disk full, destination not empty), and does not remove what it
         wrote.
         """
         if self._materialised:
@@ -67,7 +67,7 @@ class Upload:
             _place(self._contents[path], destination / path)
 
     def close(self) -> None:
-        """Forgets all files and removes what is spooled. Closing again does nothing."""
+        """Drops all files and removes those on disk. Closing again does nothing."""
         self._contents = {}
         self._paths = ()
         self._spool.close()
@@ -95,7 +95,7 @@ def _place(content: Content, target: Path) -> None:
 class DirectoryTree:
     """A `SourceTree` over the files of `root` that `sizes` names, by their relative paths.
 
-    Contents are read when asked for, and only of these files.
+    It reads no other files, and these only when `read` is called.
     """
 
     def __init__(self, root: Path, sizes: Mapping[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""The files of a zip archive, inflated; what headers say is checked, never trusted."""
+"""Inflates the files of a zip archive, and checks what its headers say."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ _RATIO_FLOOR = 1024 * 1024
 
 
 class Unpacked(msgspec.Struct, frozen=True, array_like=True):
-    """One file of an archive, and where among all that was unpacked it lies."""
+    """One file of an archive, and its position in the unpacked data."""
 
     path: str
     offset: int
@@ -30,9 +30,9 @@ def unpack(
     limits: UploadLimits,
     begin: Callable[[str], None] | None = None,
 ) -> list[Unpacked]:
-    """Every file of `archive`, without macOS's leftovers and empty folders.
+    """Unpacks every file of `archive`, except empty folders and files that macOS adds.
 
-    What they hold goes to `write`, one behind the other; `begin` is told each path before. All
+    Their contents go to `write`, one after the other; before each, `begin` gets its path. All
     headers and names are checked before the first byte is inflated. Raises UploadInvalid, and what
     `write` raises.
     """
@@ -67,7 +67,7 @@ def _files(entries: list[ArchiveEntry], limits: UploadLimits) -> list[ArchiveEnt
 
 
 class _Budget:
-    """Counts what is really inflated, and says when it is too much."""
+    """Counts the bytes that are inflated, and refuses too many."""
 
     def __init__(self, limits: UploadLimits, *, packed_total: int) -> None:
         self._limits = limits
@@ -78,7 +78,10 @@ class _Budget:
         return max(_RATIO_FLOOR, packed * self._limits.archive_ratio)
 
     def spend(self, entry: ArchiveEntry, *, piece: int, so_far: int) -> None:
-        """Takes `piece` bytes more of `entry`, which has yielded `so_far` with them."""
+        """Adds `piece` bytes of `entry`, which are `so_far` with those before.
+
+        Raises UploadInvalid when that is too much.
+        """
         self._total += piece
         if so_far > entry.size:
             raise UploadInvalid("is longer than the archive says", path=entry.name)
@@ -92,7 +95,7 @@ class _Budget:
 
 
 def _verified(entry: ArchiveEntry, pieces: Iterator[bytes], budget: _Budget) -> Iterator[bytes]:
-    """`pieces`, within the budget and, once exhausted, with the length and CRC-32 of the header."""
+    """Yields `pieces`; checks the budget for each, and at the end the header's size and CRC-32."""
     size = crc = 0
     for piece in pieces:
         size += len(piece)
