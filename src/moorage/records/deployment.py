@@ -9,7 +9,7 @@ from moorage.records.project import ProjectStatus
 
 
 class DeploymentStatus(StrEnum):
-    """The states of a deployment."""
+    """Where a deployment stands."""
 
     QUEUED = "queued"
     BUILDING = "building"

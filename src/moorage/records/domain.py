@@ -16,7 +16,7 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a last label that makes an IPv4 a
 
 
 class DomainStatus(StrEnum):
-    """Whether the project has proved that it controls the domain."""
+    """Whether it is proved whose the domain is."""
 
     PENDING = "pending"  # its TXT record has not been found
     VERIFIED = "verified"  # it is routed to the project, and may have a certificate

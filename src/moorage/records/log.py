@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class LogKind(StrEnum):
-    """One of a deployment's two logs."""
+    """Which of a deployment's two logs."""
 
     BUILD = "build"
     RUNTIME = "runtime"

@@ -8,7 +8,7 @@ from moorage.money import MicroUsd
 
 
 class ProjectStatus(StrEnum):
-    """The states of a project, in the contract's words (1.4)."""
+    """Where a project stands, in the contract's words (1.4)."""
 
     QUEUED = "queued"  # its first deployment waits for a worker
     BUILDING = "building"

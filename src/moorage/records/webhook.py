@@ -8,7 +8,7 @@ from moorage.records.event import Event
 
 
 class DeliveryStatus(StrEnum):
-    """The states of the delivery of one event."""
+    """Where the delivery of one event stands."""
 
     PENDING = "pending"  # waits for its turn, or for its next attempt
     DELIVERED = "delivered"  # the receiver answered 2xx
