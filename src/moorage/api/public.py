@@ -9,7 +9,7 @@ from starlette.responses import Response
 from moorage.api.http.caller import Front, limit_address
 from moorage.api.http.problems import json_response
 from moorage.chains.address import checksum_address, parse_address
-from moorage.chains.balances import Questions, token_balances
+from moorage.chains.balances import ConcurrencyLimit, token_balances
 from moorage.chains.rpc import RpcClient
 from moorage.errors import InvalidField
 from moorage.money import decimal_text
@@ -23,7 +23,7 @@ class PublicRoom(Front):
     """What the handlers of public endpoints need."""
 
     clients: Mapping[str, RpcClient]  # by the chain's name
-    balance_questions: Questions
+    balance_limit: ConcurrencyLimit
 
 
 async def balance(room: PublicRoom, request: Request) -> Response:
@@ -34,7 +34,7 @@ async def balance(room: PublicRoom, request: Request) -> Response:
     except ValueError as error:
         raise InvalidField("address", "must be 0x and 40 hex digits") from error
     chain = named_chain(request.query_params.get("chain"), room.chains, field="chain")
-    async with room.balance_questions.one():
+    async with room.balance_limit.slot():
         found = await token_balances(room.clients[chain.name], chain, address)
     return json_response(
         Balances(

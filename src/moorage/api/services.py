@@ -26,7 +26,7 @@ from moorage.auth.client_address import TrustedProxies
 from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.nonces import NonceStore
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
-from moorage.chains.balances import Questions
+from moorage.chains.balances import ConcurrencyLimit
 from moorage.core import Core
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.services import DeployServices
@@ -161,7 +161,7 @@ class ApiServices:
                 minimum_charge=self._prices.minimum_charge,
             ),
             WebhookRoom(**front, webhooks=services.events.webhooks),
-            PublicRoom(**front, clients=self._payee.clients, balance_questions=Questions()),
+            PublicRoom(**front, clients=self._payee.clients, balance_limit=ConcurrencyLimit()),
         )
 
     @property

@@ -10,15 +10,15 @@ from moorage.errors import ChainUnavailable, RateLimited
 from moorage.money import AtomicUnits
 
 
-class Questions:
+class ConcurrencyLimit:
     """Limits how many questions of strangers run at once, so that other work need not wait."""
 
-    def __init__(self, *, at_once: int = 16) -> None:
-        self._left = at_once
+    def __init__(self, *, limit: int = 16) -> None:
+        self._left = limit
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """Counts one question while it runs. Raises RateLimited when `at_once` are running."""
+    async def slot(self) -> AsyncIterator[None]:
+        """Counts one question while it runs. Raises RateLimited when `limit` are running."""
         if self._left == 0:
             raise RateLimited(1)
         self._left -= 1
