@@ -1,15 +1,15 @@
-"""How much of the network's connections and bandwidth one app, or one visitor, may take."""
+"""The limits on connections and bandwidth of one app, and of one visitor."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionLimits:
-    """The operator's limits; 0 is no limit, but of `app_connections`."""
+    """The operator's limits; 0 means no limit, except for `app_connections`."""
 
-    app_connections: int = 1024  # that an app's socket proxy takes at once
-    app_new_connections: int = 0  # that an app may begin in a second
-    app_bandwidth_mbit: int = 0  # megabits a second, each way
-    visitor_connections: int = 0  # of one address at the proxy
-    proxy_ports: tuple[int, ...] = ()  # where visitors come
-    trusted_proxies: tuple[str, ...] = ()  # networks that come for many visitors
+    app_connections: int = 1024  # to an app's socket proxy at the same time
+    app_new_connections: int = 0  # that an app may open per second
+    app_bandwidth_mbit: int = 0  # megabits per second, each way
+    visitor_connections: int = 0  # of one client address to the proxy at the same time
+    proxy_ports: tuple[int, ...] = ()  # where visitors connect
+    trusted_proxies: tuple[str, ...] = ()  # networks that connect on behalf of many visitors

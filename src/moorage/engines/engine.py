@@ -1,7 +1,7 @@
-"""What every engine does: build a deployment's files, run them, say what runs.
+"""The interface of engines, which build and run deployments.
 
-A deployment's id names all that an engine makes for it, so each call is idempotent: after a crash
-it is simply made again.
+The deployment's id identifies everything that an engine makes for it. Calls are idempotent: after a
+crash, the caller repeats them.
 """
 
 from collections.abc import Mapping
@@ -15,22 +15,22 @@ from moorage.planning.plan import Plan
 from moorage.records.log import LogKind, LogStream
 
 Cursor: TypeAlias = int
-"""A place in a log, as its engine says: handed back, never computed with. 0 is before all lines."""
+"""A position in a log. Only its engine may compute with it. 0 is before all lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line, decoded leniently: it may hold any character but a line feed."""
+    """One line, decoded with replacement; it may contain any character but a line feed."""
 
-    at_ms: int  # when it was read from the app, Unix time; 0 when a crash took it away
+    at_ms: int  # when it was read from the app, Unix time; 0 if a crash has destroyed it
     stream: LogStream
     text: str
-    cursor: Cursor  # behind this line
+    cursor: Cursor  # after this line
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogPage:
-    """Some of a log's lines, in order; `next` is behind them, and behind what was passed over."""
+    """Some of a log's lines, in order; `next` is after them, and after what was skipped."""
 
     lines: tuple[LogLine, ...]
     next: Cursor
@@ -44,36 +44,36 @@ class Limits:
     cpu_millis: int  # thousandths of a core
     pids: int
     disk_bytes: int
-    volume_bytes: int = 0  # of a volume that is made for it
+    volume_bytes: int = 0  # the size of a new volume for it
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildSpec:
-    """One build: `source` holds the upload's files and is only read."""
+    """One build; `source` has the upload's files and is only read."""
 
     deployment_id: str
     source: Path
     plan: Plan
     limits: Limits
     timeout_seconds: int
-    owner: str = ""  # whose caches it may use, a wallet; "" for none
+    owner: str = ""  # the wallet whose caches it may use; "" for none
     variables: Mapping[str, str] = field(default_factory=dict)  # the deployer's, for the build
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceSpec:
-    """One running app, from a deployment that was built."""
+    """How to run the app of a built deployment."""
 
     deployment_id: str
     plan: Plan
     limits: Limits
     variables: Mapping[str, str] = field(default_factory=dict)  # the deployer's, for the app
-    volume: str | None = None  # the id of the volume that is its /data
+    volume: str | None = None  # the id of the volume at /data
 
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """A running app, and where it answers HTTP."""
+    """A running app, and the address where it answers HTTP."""
 
     deployment_id: str
     address: Address
@@ -84,7 +84,7 @@ class Instance:
 class AppExit:
     """How an app ended."""
 
-    exit_code: int | None  # None when it can't be known
+    exit_code: int | None  # None if it is not known
     out_of_memory: bool
 
 
@@ -92,20 +92,20 @@ class AppExit:
 class Usage:
     """What a running app has used."""
 
-    cpu_ms: int  # processor time since it was started
-    memory_bytes: int  # now, without cached files that the kernel would give up first
+    cpu_ms: int  # processor time since its start
+    memory_bytes: int  # now, without cached files that the kernel would drop first
 
 
 class IncidentKind(StrEnum):
-    """What happens to an app that is not its own doing alone."""
+    """What can happen to an app through no fault of its own alone."""
 
-    NO_SPACE = "no_space"  # stopped, or its build ended, as the machine's disk is nearly full
-    VOLUME_MENDED = "volume_mended"  # its volume had errors, and was checked when it was started
+    NO_SPACE = "no_space"  # it, or its build, was killed as the machine's disk is nearly full
+    VOLUME_MENDED = "volume_mended"  # its volume had errors, which were repaired at its start
 
 
 @dataclass(frozen=True)
 class Incident:
-    """Something that an app's owner is to be told."""
+    """An event that an app's owner must be told about."""
 
     deployment_id: str
     kind: IncidentKind
@@ -113,148 +113,148 @@ class Incident:
 
 @dataclass(frozen=True, kw_only=True)
 class Disks:
-    """What is free where apps' disks are, and what they may still take of it.
+    """The free space for apps' disks, and how many bytes the disks can still grow.
 
-    Empty mappings where disks are only watched.
+    The mappings are empty if the engine has no disks of fixed size.
     """
 
     free_bytes: int
     growth: Mapping[str, int] = field(default_factory=dict)  # by deployment, of those with a disk
     volume_growth: Mapping[str, int] = field(default_factory=dict)  # by volume
-    held: frozenset[str] = frozenset()  # deployments that were ended and do not fit yet
+    held: frozenset[str] = frozenset()  # deployments that were killed and do not fit yet
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What an engine can do that not every one can."""
+    """The optional features of an engine."""
 
-    volumes: bool  # apps may have a directory that outlives their versions
-    caches: bool  # builds keep what later ones of their wallet can use
+    volumes: bool  # an app can have a directory that its next versions keep
+    caches: bool  # builds keep files for later builds of the same wallet
 
 
 class Engine(Protocol):
-    """Builds and runs apps. Raises DeployFailed for what the app or its files caused."""
+    """Builds and runs apps. Raises DeployFailed for failures that the app or its files caused."""
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this one can do."""
+        """The optional features of this engine."""
         ...
 
     async def open(self) -> str:
-        """Probe the machine and set up what all apps share; says which mode this runs in.
+        """Checks the machine and sets up what all apps share; returns the name of the mode.
 
-        Raises IsolationMissing rather than isolate less.
+        Raises IsolationMissing if it cannot isolate apps fully.
         """
         ...
 
     async def check(self) -> None:
-        """Return when apps can be run, and are held, as `open` found. Raises IsolationMissing."""
+        """Checks that apps can still run isolated, as `open` found. Raises IsolationMissing."""
         ...
 
     async def close(self, *, stop_apps: bool) -> None:
-        """Let go of the machine. With `stop_apps`, no process, mount or namespace is left."""
+        """Ends the engine. With `stop_apps`, it leaves no process, mount or namespace."""
         ...
 
     def memory_bytes(self) -> int:
-        """What all apps together may use of the machine's memory."""
+        """Returns how much of the machine's memory all apps together may use."""
         ...
 
     async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
-        """Have a program that serves all apps, such as the proxy, use no more memory than this.
+        """Limits the memory of a program that serves all apps, such as the proxy.
 
-        It may run already, and goes on when the engine is closed without `stop_apps`; asked again
-        for it, or for its successor, the new bound holds. False where nothing can bound it. Raises
-        OSError.
+        It may run already, and keeps running if the engine is closed without `stop_apps`. Another
+        call, for it or its successor, replaces the limit. Returns False if the engine cannot limit
+        it. Raises OSError.
         """
         ...
 
     async def build(self, spec: BuildSpec) -> None:
-        """Copy the files in, then run install and build. What an earlier try left is removed."""
+        """Copies the files, then runs install and build. Removes what an earlier attempt left."""
         ...
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
-        """Make a deployment of another's files and build log, as built; that one may be running.
+        """Makes a built deployment from another's files and build log; the other may be running.
 
-        What an earlier try left is removed. Raises DeployFailed when the origin was never built.
+        Removes what an earlier attempt left. Raises DeployFailed if the origin was never built.
         """
         ...
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
-        """Start the app, unless it runs, and wait until it listens; finds the port it took."""
+        """Starts the app unless it runs, waits until it listens, and finds its port."""
         ...
 
     async def stop(self, deployment_id: str) -> None:
-        """Stop the app (SIGTERM, then SIGKILL), keep its files and logs."""
+        """Stops the app (SIGTERM, then SIGKILL); keeps its files and logs."""
         ...
 
     async def discard(self, deployment_id: str) -> None:
-        """Stop the app and remove all that was made for it but the logs; nothing can start it."""
+        """Stops the app and removes everything but the logs; it cannot be started again."""
         ...
 
     async def remove(self, deployment_id: str) -> None:
-        """Stop the app and remove all that was made for it, logs too."""
+        """Stops the app and removes everything, also the logs."""
         ...
 
     async def volumes(self) -> set[str]:
-        """Every volume id that anything on this machine is left of."""
+        """Returns the ids of all volumes of which anything is on this machine."""
         ...
 
     async def clear_volume(self, volume_id: str) -> None:
-        """Remove what is in a volume, unless an app has it."""
+        """Removes the content of a volume, unless an app uses it."""
         ...
 
     async def remove_volume(self, volume_id: str) -> None:
-        """Remove a volume with all that is in it; the apps that have it must be stopped."""
+        """Removes a volume and its content; the apps that use it must be stopped."""
         ...
 
     async def running(self) -> dict[str, Instance]:
-        """What really runs and listens now, by deployment id."""
+        """Returns the apps that run and listen now, by deployment id."""
         ...
 
     async def instance(self, deployment_id: str) -> Instance | None:
-        """One app, if it runs and listens at this moment.
+        """Returns an app if it runs and listens now, otherwise None.
 
-        Of one that runs and does not listen, the end is waited for, a second at most.
+        If the app runs but does not listen, waits up to a second for its end.
         """
         ...
 
     async def next_exit(self) -> str:
-        """Wait until an app has ended that is neither being started nor stopped; its deployment.
+        """Waits until an app ends that is not being started or stopped; returns its deployment id.
 
-        By then nobody is let in any more. That an end is told is likely, not certain.
+        By then the app's address refuses connections. Some exits may not be reported.
         """
         ...
 
     async def next_incident(self) -> Incident:
-        """Wait until something has happened that an app's owner is to be told. Likely told once."""
+        """Waits for the next incident. Most are reported, and once; a crash may lose one."""
         ...
 
     async def connections(self, deployment_id: str) -> int:
-        """How many connections the app has open; 0 when it does not run."""
+        """Returns how many connections the app has open; 0 if it does not run."""
         ...
 
     async def usage(self) -> dict[str, Usage]:
-        """What each app that runs has used, by deployment id."""
+        """Returns what each running app has used, by deployment id."""
         ...
 
     async def disks(self) -> Disks:
-        """What is free for disks, and promised to those there are."""
+        """Returns the free space for disks, and how far the existing ones can still grow."""
         ...
 
     async def free_networks(self) -> int | None:
-        """How many more apps can be given a network; None: any number."""
+        """Returns how many more apps can get a network; None if there is no limit."""
         ...
 
     async def known(self) -> set[str]:
-        """Every deployment id that anything on this machine is left of, running or not."""
+        """Returns the ids of all deployments of which anything is on this machine."""
         ...
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
-        """How the app ended; None while it runs."""
+        """Returns how the app ended; None while it runs."""
         ...
 
     async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
-        """The last part of a log, decoded leniently; empty when there is none."""
+        """Returns the end of a log, decoded with replacement; empty if there is no log."""
         ...
 
     async def read_log(
@@ -267,14 +267,14 @@ class Engine(Protocol):
         tail: int | None = None,
         limit: int = 10_000,
     ) -> LogPage:
-        """Lines of a log, oldest first, at most `limit` of them, and no more than a mebibyte.
+        """Returns lines of a log, oldest first, at most `limit`, and at most a mebibyte.
 
-        They begin behind `after`, at the time `since_ms`, or where the last `tail` lines do,
-        whichever comes last. What is no longer kept is passed over; a cursor that was never given
-        begins anew. Empty when there is no log.
+        They begin after `after`, at the time `since_ms`, or at the last `tail` lines, whichever
+        comes last. Lines that were deleted are skipped. A cursor beyond the log's end starts at its
+        beginning. Empty if there is no log.
         """
         ...
 
     async def note(self, deployment_id: str, text: str) -> None:
-        """Write a line of the gateway's own into the app's log; none when the app is gone."""
+        """Writes a line of the gateway's into the app's log; does nothing if the app is gone."""
         ...

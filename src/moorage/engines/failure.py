@@ -1,4 +1,4 @@
-"""Why a build or an app failed, in words for its deployer; the same in both modes."""
+"""Explains to the deployer why a build or an app failed; the same for all engines."""
 
 from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.deployment_directory import DeploymentDirectory
@@ -9,23 +9,23 @@ _TAIL_CHARS = 8192
 
 
 def shell_code(returncode: int) -> int:
-    """As a shell says it: 128 and the signal's number for a process that was killed."""
+    """Returns the exit code as a shell does: 128 plus the signal's number for a killed process."""
     return 128 - returncode if returncode < 0 else returncode
 
 
 def build_tail(directory: DeploymentDirectory) -> str:
-    """The last lines of the build."""
+    """Returns the end of the build's log."""
     return directory.logs.tail(LogKind.BUILD, _TAIL_CHARS)
 
 
 def last_words(directory: DeploymentDirectory) -> str:
-    """The last lines of the app, all that it has written by now among them; blocks."""
+    """Returns the end of the app's log, after everything written so far is in it; blocks."""
     directory.logs.drain(LogKind.RUNTIME)
     return directory.logs.tail(LogKind.RUNTIME, _TAIL_CHARS)
 
 
 def timed_out(directory: DeploymentDirectory, spec: BuildSpec, command: str) -> DeployFailed:
-    """A step of a build was still running when its time was over."""
+    """Returns the failure of a build step that was still running at the timeout."""
     return DeployFailed(
         FailureCause.BUILD_TIMEOUT,
         f"the build took longer than {spec.timeout_seconds} s; `{command}` was still running",
@@ -34,7 +34,7 @@ def timed_out(directory: DeploymentDirectory, spec: BuildSpec, command: str) -> 
 
 
 def crashed(spec: InstanceSpec, *, code: int | None, tail: str) -> DeployFailed:
-    """An app ended before it listened."""
+    """Returns the failure of an app that ended before it listened."""
     return DeployFailed(
         FailureCause.CRASHED,
         f"`{spec.plan.start}` ended with {with_code(code)} before it listened on a port",
@@ -43,14 +43,14 @@ def crashed(spec: InstanceSpec, *, code: int | None, tail: str) -> DeployFailed:
 
 
 def with_code(code: int | None) -> str:
-    """An exit code, known or not."""
+    """Returns the text for an exit code, known or not."""
     return "an unknown exit code" if code is None else f"exit code {code}"
 
 
 def not_bound(
     directory: DeploymentDirectory, spec: InstanceSpec, timeout_seconds: float
 ) -> DeployFailed:
-    """An app did not listen in time; blocks."""
+    """Returns the failure of an app that did not listen in time; blocks."""
     return DeployFailed(
         FailureCause.PORT_NOT_BOUND,
         f"`{spec.plan.start}` runs, but did not listen on a TCP port within"

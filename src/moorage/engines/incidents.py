@@ -1,4 +1,4 @@
-"""Incidents: what the runtime's threads found, for who waits in the event loop."""
+"""Hands incidents from the engine's threads to the event loop."""
 
 import asyncio
 
@@ -6,21 +6,21 @@ from moorage.engines.engine import Incident
 
 
 class Incidents:
-    """A queue that any thread may add to, once the loop that reads it has begun."""
+    """A queue that any thread may add to, after `open`; what is added before is lost."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Incident] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
-        """Begin: what is added from now on is told in the running loop."""
+        """Starts to deliver incidents to the running event loop."""
         self._loop = asyncio.get_running_loop()
 
     def add(self, incident: Incident) -> None:
-        """Have it told; from any thread."""
+        """Adds an incident; may be called from any thread."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._queue.put_nowait, incident)
 
     async def next(self) -> Incident:
-        """Wait for the next one."""
+        """Waits for the next incident."""
         return await self._queue.get()

@@ -1,4 +1,4 @@
-"""A kind of engine: what it is called, what it lacks on this machine, how one is made."""
+"""Describes a kind of engine: its name, what it needs from the machine, how to make one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,27 +12,30 @@ from moorage.engines.host.configuration import HostConfiguration
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """What an operator may tell some kinds of engine and not others."""
+    """Settings of the operator that only some kinds of engine use."""
 
-    subnet: str  # that apps' own networks are taken from
+    subnet: str  # from which apps get their networks
     wallet_cache_bytes: int  # that builds of one wallet may keep for later ones; 0 for none
-    total_cache_bytes: int  # the same of all wallets together
-    accept_soft_limits: bool  # limits that the kernel does not hold are enough
+    total_cache_bytes: int  # the same for all wallets together
+    accept_soft_limits: bool  # whether limits may be enforced by the gateway, not the kernel
 
 
 class Exports(Protocol):
-    """Copies what an engine keeps, for a backup, beside a gateway that may be running.
+    """Copies an engine's files for a backup, while the gateway may be running.
 
-    A copy that lies where the engine of another gateway keeps its own is that gateway's. Methods
-    block, and raise OSError.
+    A gateway is restored by putting the copies where its engine keeps its files. Methods block, and
+    raise OSError.
     """
 
     def app(self, deployment_id: str, target: Path) -> bool:
-        """Copy a built deployment and its logs into `target`, a new directory; False for none."""
+        """Copies a built deployment and its logs into the new directory `target`.
+
+        Returns False if there is no such deployment.
+        """
         ...
 
     def volume(self, volume_id: str, target: Path) -> bool:
-        """Copy a volume into `target`, a new directory; False while nothing is there."""
+        """Copies a volume into the new directory `target`; returns False if it has no files yet."""
         ...
 
 
@@ -40,11 +43,11 @@ class Exports(Protocol):
 class EngineKind:
     """One line of the table of engines."""
 
-    name: str  # as the setting `isolation` says it
-    suits: Callable[[], bool]  # whether this user and machine are for it, when none is named
+    name: str  # the value of the setting `isolation`
+    suits: Callable[[], bool]  # whether `auto` may choose it for this user and machine
     capabilities: Capabilities
-    run_directory: Callable[[Path], Path]  # where sockets go, of a gateway with this data_dir
-    missing: Callable[[Path], Sequence[str]]  # with this run_dir, as sentences `what: command`
-    forwards_packets: bool  # through this machine's kernel, which must allow it
-    make: Callable[[HostConfiguration, EngineOptions], Engine]  # not open yet
-    exports: Callable[[Path, Path, Clock], Exports] | None  # of a state_dir and a run_dir
+    run_directory: Callable[[Path], Path]  # from the data_dir to the directory for sockets
+    missing: Callable[[Path], Sequence[str]]  # what it lacks with this run_dir: `what: command`
+    forwards_packets: bool  # whether it needs IP forwarding in this machine's kernel
+    make: Callable[[HostConfiguration, EngineOptions], Engine]  # returns one that is not open
+    exports: Callable[[Path, Path, Clock], Exports] | None  # from a state_dir and a run_dir

@@ -1,4 +1,4 @@
-"""The engines there are. To add one: its folder, with a `KIND`, and its line here."""
+"""Lists the engines. To add one, make a folder with a `KIND`, and add it here."""
 
 from moorage.engines.kind import EngineKind
 from moorage.engines.rootless.kind import KIND as ROOTLESS
@@ -6,11 +6,11 @@ from moorage.engines.sandbox.kind import KIND as SANDBOX
 from moorage.errors import ConfigurationInvalid
 
 ENGINES = (SANDBOX, ROOTLESS)
-"""Of those that suit, `auto` takes the first."""
+"""`auto` takes the first one that suits."""
 
 
 def engine_kind(isolation: str) -> EngineKind:
-    """The kind that is called so; `auto` chooses one. Raises ConfigurationInvalid."""
+    """Returns the kind with this name; `auto` chooses one. Raises ConfigurationInvalid."""
     for kind in ENGINES:
         if isolation == kind.name or (isolation == "auto" and kind.suits()):
             return kind

@@ -1,9 +1,9 @@
-"""Control groups, version 1 and 2: what an app may use, which processes it has, how it is killed.
+"""Manages control groups, version 1 and 2: limits, usage, processes and killing.
 
-All groups of a gateway lie below one of its own, `moorage-<instance>`; on version 1 there is one
-such tree for each controller. Those of apps lie in one group and those of builds in another, each
-with a limit for all of them together, so that neither takes the machine's memory or the other's;
-programs that serve all apps, such as the proxy, have theirs in a third.
+All groups of a gateway are below `moorage-<instance>`; on version 1 in one such tree for each
+controller. The groups of apps are in one group, those of builds in another. Each of the two has a
+limit, so that neither takes the machine's memory or the other's. Programs that serve all apps, such
+as the proxy, have groups in a third.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ CONTROLLERS = ("memory", "cpu", "pids")
 APPS, BUILDS, SERVICES = "apps", "builds", "services"
 _SHARED = (APPS, BUILDS, SERVICES)
 _UNLIMITED = -1
-_SOCKETS_SHARE = 4  # on version 1 sockets are counted apart: a quarter of the memory, on top of it
+_SOCKETS_SHARE = 4  # version 1 counts sockets apart: they get a quarter of the memory, in addition
 _ACCOUNTING = "cpuacct"  # on version 1 a controller of its own, often mounted with cpu
 _CPU_PERIOD_US = 100_000
 _KILL_SECONDS = 10.0
@@ -44,9 +44,9 @@ class Hierarchy:
 
 
 def find_hierarchy(mountinfo: str, unified_controllers: Callable[[Path], str]) -> Hierarchy | None:
-    """Where the controllers are, from `/proc/self/mountinfo`; None when one is missing.
+    """Finds the controllers in the text of `/proc/self/mountinfo`; None when one is missing.
 
-    `unified_controllers` gives the text of `cgroup.controllers` of a version 2 mount.
+    `unified_controllers` returns the text of `cgroup.controllers` of a version 2 mount.
     """
     legacy: dict[str, Path] = {}
     for line in mountinfo.splitlines():
@@ -63,9 +63,9 @@ def find_hierarchy(mountinfo: str, unified_controllers: Callable[[Path], str]) -
 
 
 def limit_writes(version: int, limits: Limits) -> list[tuple[str, str, str, bool]]:
-    """What sets `limits`: controller, file, text, and whether the file must exist.
+    """Returns the writes that set `limits`: controller, file, text, whether the file must exist.
 
-    Memory comes before memory and swap: version 1 refuses the other order.
+    Memory comes before memory plus swap: version 1 refuses the other order.
     """
     memory = str(limits.memory_bytes)
     cpu = [("cpu", file, text, True) for file, text in cpu_writes(version, limits.cpu_millis)]
@@ -88,10 +88,10 @@ def limit_writes(version: int, limits: Limits) -> list[tuple[str, str, str, bool
 
 
 def shared_writes(version: int, memory_bytes: int, pids: int) -> list[tuple[str, str, str, bool]]:
-    """As `limit_writes`, for a group of groups, which may have had other limits before.
+    """Returns the writes that limit a group of groups, which may have had other limits before.
 
-    Whom the kernel kills in one that is full is one group's process (version 1) or one group (2),
-    never all: `memory.oom.group` stays 0. On version 1 memory and sockets share the bytes.
+    If it is full, the kernel kills a process (version 1) or one inner group (2), never all of them:
+    `memory.oom.group` stays 0. On version 1, memory and sockets share the bytes.
     """
     processes = ("pids", "pids.max", str(pids), True)
     if version == 2:
@@ -112,7 +112,7 @@ def shared_writes(version: int, memory_bytes: int, pids: int) -> list[tuple[str,
 
 
 def cpu_writes(version: int, cpu_millis: int) -> list[tuple[str, str]]:
-    """File and text that give a group `cpu_millis` thousandths of a core."""
+    """Returns the files and texts that give a group `cpu_millis` thousandths of a core."""
     quota = cpu_millis * _CPU_PERIOD_US // 1000
     if version == 2:
         return [("cpu.max", f"{quota} {_CPU_PERIOD_US}")]
@@ -120,12 +120,12 @@ def cpu_writes(version: int, cpu_millis: int) -> list[tuple[str, str]]:
 
 
 def parse_oom_kills(events: str) -> int:
-    """The `oom_kill` counter of `memory.events` (version 2) or `memory.oom_control` (1)."""
+    """Returns the `oom_kill` counter of `memory.events` (version 2) or `memory.oom_control` (1)."""
     return _counter(events, "oom_kill")
 
 
 def _counter(text: str, wanted: str) -> int:
-    """A number in a file of lines `name number`; 0 when it is not there."""
+    """Returns a number from lines `name number`; 0 if it is not there."""
     for line in text.splitlines():
         name, _, count = line.partition(" ")
         if name == wanted:
@@ -135,13 +135,13 @@ def _counter(text: str, wanted: str) -> int:
 
 @dataclass(frozen=True)
 class Cgroups:
-    """A gateway's control groups. Blocking, yet short, but for `kill`."""
+    """A gateway's control groups. Methods block, for a short time except for `kill`."""
 
     hierarchy: Hierarchy
     root: str  # "moorage-ab12"
 
     def open(self) -> None:
-        """Make the gateway's own groups and hand the controllers down. Raises OSError."""
+        """Makes the gateway's own groups and enables the controllers in them. Raises OSError."""
         if self.hierarchy.version == 2:
             _hand_down(self.hierarchy.roots[0])
         for name in ("", *_SHARED):
@@ -150,10 +150,10 @@ class Cgroups:
                 if self.hierarchy.version == 2:
                     _hand_down(directory)
         for name in self._within("") - {f"/{shared}" for shared in _SHARED}:
-            self.remove(name[1:])  # an earlier version's, whose apps are started again
+            self.remove(name[1:])  # an earlier version's; its apps are restarted
 
     def close(self) -> None:
-        """Remove the gateway's own groups; those of apps and builds must be gone."""
+        """Removes the gateway's own groups; those of apps and builds must be gone."""
         for name in self._within(SERVICES):
             self.remove(name)
         for name in (*_SHARED, ""):
@@ -161,17 +161,17 @@ class Cgroups:
                 _rmdir(directory)
 
     def limit_together(self, name: str, *, memory_bytes: int, pids: int) -> None:
-        """Limit what all groups of APPS, or of BUILDS, use together. Raises OSError.
+        """Limits what all groups of APPS, or of BUILDS, use together. Raises OSError.
 
-        EBUSY when more memory is in use, and the kernel can't get it back: the limit stays.
+        Raises EBUSY, and keeps the old limit, if more memory is in use than the kernel can reclaim.
         """
         with self._shrunk(name, memory_bytes):
             self._write(name, shared_writes(self.hierarchy.version, memory_bytes, pids))
 
     def confine(self, service: str, pid: int, *, memory_bytes: int) -> None:
-        """Have a program that serves all apps use no more memory; it may run already.
+        """Limits the memory of a program that serves all apps; it may run already.
 
-        For the same process again, or its successor, the new bound holds. Raises OSError.
+        Another call, for it or its successor, replaces the limit. Raises OSError.
         """
         name = f"{SERVICES}/{service}"
         for directory in self.directories(name):
@@ -183,9 +183,10 @@ class Cgroups:
 
     @contextlib.contextmanager
     def _shrunk(self, name: str, memory_bytes: int) -> Iterator[None]:
-        """For a limit that may be below what is in use: raises EBUSY, as version 1 does itself.
+        """Reclaims memory before a lower limit is set; raises EBUSY if too much is in use.
 
-        Version 2 would kill until the limit fits. Its `memory.high` only takes back what it can.
+        Version 1 does so itself. Version 2 would kill processes until the limit fits, while its
+        `memory.high` only reclaims what it can.
         """
         if self.hierarchy.version != 2 or self._charged_bytes(name) <= memory_bytes:
             yield
@@ -200,14 +201,14 @@ class Cgroups:
             high.write_text("max")
 
     def create(self, name: str, limits: Limits) -> None:
-        """A new, empty group with limits; one of that name is killed and removed first."""
+        """Makes a new group with limits; kills and removes an existing one first."""
         self.remove(name)
         for directory in self.directories(name):
             directory.mkdir()
         self.limit(name, limits)
 
     def limit(self, name: str, limits: Limits) -> None:
-        """Set a group's limits. Raises OSError."""
+        """Sets a group's limits. Raises OSError."""
         self._write(name, limit_writes(self.hierarchy.version, limits))
 
     def _write(self, name: str, writes: list[tuple[str, str, str, bool]]) -> None:
@@ -217,12 +218,12 @@ class Cgroups:
                 path.write_text(text)
 
     def set_cpu(self, name: str, cpu_millis: int) -> None:
-        """Set only a group's share of processor time."""
+        """Sets only a group's share of processor time."""
         for file, text in cpu_writes(self.hierarchy.version, cpu_millis):
             (self.hierarchy.mounts["cpu"] / self.root / name / file).write_text(text)
 
     def join(self, name: str, pid: int) -> None:
-        """Move a process into a group; one that is gone already is no error."""
+        """Moves a process into a group; does nothing if the process is gone."""
         for directory in self.directories(name):
             try:
                 (directory / "cgroup.procs").write_text(str(pid))
@@ -230,11 +231,11 @@ class Cgroups:
                 return
 
     def pids(self, name: str) -> list[int]:
-        """The processes in a group now; empty when there is no such group."""
+        """Returns the processes in a group; empty when there is no such group."""
         return _read_pids(f"{self.hierarchy.mounts['pids']}/{self.root}/{name}")
 
     def oom_kills(self, name: str) -> int:
-        """How often the kernel killed in this group for want of memory."""
+        """Returns how often the kernel killed a process in this group when memory ran out."""
         file = "memory.events" if self.hierarchy.version == 2 else "memory.oom_control"
         try:
             text = (self.hierarchy.mounts["memory"] / self.root / name / file).read_text()
@@ -243,7 +244,7 @@ class Cgroups:
         return parse_oom_kills(text)
 
     def usage(self, name: str) -> Usage | None:
-        """What a group has used; None when there is no such group."""
+        """Returns what a group has used; None when there is no such group."""
         try:
             return Usage(cpu_ms=self._cpu_ms(name), memory_bytes=self._memory_bytes(name))
         except OSError as error:
@@ -252,13 +253,13 @@ class Cgroups:
             raise
 
     def unwritten_bytes(self, name: str) -> int:
-        """What a group has written that is still in memory alone. Raises OSError."""
+        """Returns how many bytes a group has written that are not on disk yet. Raises OSError."""
         statistics = self._read("memory", name, "memory.stat")
         prefix = "file_" if self.hierarchy.version == 2 else "total_"
         return sum(_counter(statistics, f"{prefix}{it}") for it in ("dirty", "writeback"))
 
     def created_ns(self, name: str) -> int:
-        """When a group was made, Unix time. Raises OSError."""
+        """Returns when a group was made, Unix time. Raises OSError."""
         return (self.hierarchy.mounts["pids"] / self.root / name).stat().st_ctime_ns
 
     def _cpu_ms(self, name: str) -> int:
@@ -269,7 +270,7 @@ class Cgroups:
         return int(self._read(_ACCOUNTING, name, "cpuacct.usage")) // 1_000_000
 
     def _memory_bytes(self, name: str) -> int:
-        """The working set, as kubelet reckons it."""
+        """Returns the working set, computed as kubelet does."""
         statistics = self._read("memory", name, "memory.stat")
         if self.hierarchy.version == 2:
             return max(0, self._charged_bytes(name) - _counter(statistics, "inactive_file"))
@@ -283,11 +284,11 @@ class Cgroups:
         return (self.hierarchy.mounts[controller] / self.root / name / file).read_text()
 
     def exists(self, name: str) -> bool:
-        """Whether anything is left of the group."""
+        """Returns whether the group exists in any hierarchy."""
         return any(directory.is_dir() for directory in self.directories(name))
 
     def names(self) -> set[str]:
-        """Every group of an app or a build."""
+        """Returns the groups of all apps and builds."""
         return self._within(APPS) | self._within(BUILDS)
 
     def _within(self, shared: str) -> set[str]:
@@ -295,13 +296,13 @@ class Cgroups:
         return {f"{shared}/{name}" for directory in directories for name in _groups_in(directory)}
 
     def kill_soon(self, name: str) -> None:
-        """Kill every process of a group, without waiting until they are gone."""
+        """Kills every process of a group, without waiting until they are gone."""
         self._forbid_forks(name)
         for pid in self._pids_anywhere(name):
             _kill(pid, signal.SIGKILL)
 
     def kill(self, name: str) -> None:
-        """Kill every process of a group and wait until they are gone. Raises TimeoutError."""
+        """Kills every process of a group and waits until they are gone. Raises TimeoutError."""
         self._forbid_forks(name)
         deadline = time.monotonic() + _KILL_SECONDS
         while pids := self._pids_anywhere(name):
@@ -312,13 +313,13 @@ class Cgroups:
             time.sleep(_POLL_SECONDS)
 
     def remove(self, name: str) -> None:
-        """Kill what runs in a group and remove it; one that is not there is no error."""
+        """Kills the processes of a group and removes it, if it exists."""
         self.kill(name)
         for directory in self.directories(name):
             _rmdir(directory)
 
     def _pids_anywhere(self, name: str) -> set[int]:
-        """Also those that have joined only some of version 1's hierarchies yet."""
+        """Returns the group's processes, also those that are not in all hierarchies yet."""
         return {pid for directory in self.directories(name) for pid in _read_pids(directory)}
 
     def _forbid_forks(self, name: str) -> None:
@@ -327,15 +328,16 @@ class Cgroups:
             path.write_text("0")
 
     def directories(self, name: str) -> list[Path]:
-        """The directories of a group, whose `cgroup.procs` a process joins."""
+        """Returns the directories of a group, one in each hierarchy."""
         return [root / self.root / name for root in self.hierarchy.roots]
 
 
 def _hand_down(group: Path) -> None:
-    """Let the groups in a version 2 group have the controllers. Raises OSError.
+    """Enables the controllers for the groups in a version 2 group. Raises OSError.
 
-    Only the machine's topmost group may do so while it holds processes. The topmost one that a
-    container sees is not that, and holds the container's: they move into a group of their own.
+    The kernel refuses that if the group has processes, except for the machine's root group. In a
+    container the topmost group has the container's processes: they are moved to a group of their
+    own.
     """
     deadline = time.monotonic() + _VACATE_SECONDS
     while True:
@@ -344,7 +346,7 @@ def _hand_down(group: Path) -> None:
         except OSError as error:
             if error.errno != errno.EBUSY or time.monotonic() > deadline:
                 raise
-            _vacate(group)  # again and again: they may fork meanwhile
+            _vacate(group)  # repeated, as the processes may fork meanwhile
         else:
             return
 
@@ -353,7 +355,7 @@ def _vacate(group: Path) -> None:
     refuge = group / "init"
     refuge.mkdir(exist_ok=True)
     for pid in _read_pids(group):
-        # 0 is a process that this namespace has no id for; written, it would mean ourselves.
+        # 0 is a process outside this pid namespace; written to the file, it would mean ourselves.
         if pid:
             with contextlib.suppress(ProcessLookupError):
                 (refuge / "cgroup.procs").write_text(str(pid))
@@ -384,7 +386,7 @@ def _kill(pid: int, number: signal.Signals) -> None:
 
 
 def _rmdir(directory: Path) -> None:
-    """Remove a group's directory; the kernel says busy until its last process is buried."""
+    """Removes a group's directory; waits while the kernel reports it busy with ending processes."""
     deadline = time.monotonic() + _KILL_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What a gateway asks of a runtime on this machine, before the machine was looked at."""
+"""The configuration of an engine on this machine."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,19 +14,19 @@ _LONGEST_ID = 36  # a UUID
 
 @dataclass(frozen=True, kw_only=True)
 class HostConfiguration:
-    """The directories are this gateway's alone. Raises ValueError when `run_dir` is too long."""
+    """No other gateway may use the directories. Raises ValueError if `run_dir` is too long."""
 
     state_dir: Path  # files, logs and records, kept over restarts
-    run_dir: Path  # sockets, so that its path must be short
-    instance_id: str  # this gateway's alone on the machine
+    run_dir: Path  # sockets; therefore its path must be short
+    instance_id: str  # unique among the gateways on the machine
     tools: dict[str, Path]  # programs that builds and apps find on their PATH
     build_env: dict[str, str] = field(default_factory=dict)
-    deny: tuple[str, ...] = ()  # IPv4 networks besides the built-in ones
-    allow: tuple[str, ...] = ()  # the same; it wins
+    deny: tuple[str, ...] = ()  # IPv4 networks, in addition to the built-in ones
+    allow: tuple[str, ...] = ()  # IPv4 networks; takes precedence over `deny`
     toolchains: Store | None = None
     traffic: ConnectionLimits = ConnectionLimits()  # noqa: RUF009 (frozen)
     memory: Division = Division()  # noqa: RUF009 (frozen)
-    disk_reserve_bytes: int = 0  # of the disk that state_dir is on: apps are ended, not to have it
+    disk_reserve_bytes: int = 0  # to keep free on state_dir's disk, by killing apps if need be
     clock: Clock = field(default_factory=SystemClock)
     stop_grace_seconds: float = 5.0
 

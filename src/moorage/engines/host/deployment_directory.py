@@ -1,4 +1,4 @@
-"""Where things of a deployment lie on this machine, whatever isolates it, and what all share."""
+"""A deployment's files on this machine, and what all deployments share, for every engine."""
 
 import os
 from abc import ABC, abstractmethod
@@ -35,35 +35,35 @@ class Host(ABC, Generic[D]):
 
     @abstractmethod
     def directory(self, deployment_id: str) -> D:
-        """The directory of a deployment, whether or not anything is there."""
+        """Returns the directory of a deployment, which need not exist."""
 
     def directories(self) -> list[D]:
-        """Every one in which something is."""
+        """Returns the existing directories."""
         return [self.directory(deployment_id) for deployment_id in sorted(self.known())]
 
     def known(self) -> set[str]:
-        """The deployments that have a directory with something in it."""
-        with os.scandir(self.deployments) as directories:  # many times, and so without making paths
+        """Returns the ids of the deployments that have a directory."""
+        with os.scandir(self.deployments) as directories:  # called often: Path objects are slow
             return {directory.name for directory in directories}
 
     @property
     def clock(self) -> Clock:
-        """The gateway's."""
+        """The gateway's clock."""
         return self.configuration.clock
 
     @property
     def run_dir(self) -> Path:
-        """The directory of sockets, and of what does not outlive the machine."""
+        """The directory of sockets, and of files that need not survive a reboot."""
         return self.configuration.run_dir
 
     @property
     def deployments(self) -> Path:
-        """The directory of all of them."""
+        """The directory that contains all deployments' directories."""
         return self.configuration.state_dir / "deployments"
 
     @cached_property
     def collecting(self) -> Collecting:
-        """What has all apps' output collected: one object, made before there are threads."""
+        """The client of the log collector: one object, made before there are threads."""
         return Collecting(
             deployments=self.deployments,
             state_dir=self.configuration.state_dir,
@@ -80,7 +80,7 @@ class DeploymentDirectory(ABC):
 
     @property
     def path(self) -> Path:
-        """All that lies on the machine's own disk."""
+        """The directory with the deployment's files on the machine's own disk."""
         return self.host.deployments / self.deployment_id
 
     @property
@@ -90,33 +90,33 @@ class DeploymentDirectory(ABC):
 
     @property
     def status_file(self) -> Path:
-        """What bwrap says of the app it runs."""
+        """The file to which bwrap writes the status of the app."""
         return self.path / "status.json"
 
     @property
     def logs(self) -> Logs:
-        """The two logs: beside the app's files, so that they outlive those."""
+        """The two logs; they are beside the app's files, and are kept longer."""
         host = self.host
         return Logs(directory=self.path, collecting=host.collecting, clock=host.clock)
 
     @property
     @abstractmethod
     def record(self) -> Record | None:
-        """What is known of the deployment."""
+        """The deployment's record; None if there is none."""
 
     @abstractmethod
     def abandon(self) -> None:
-        """Take away all but the logs and the record of a build that failed."""
+        """Removes everything but the logs, and records the build as failed."""
 
     @abstractmethod
     def remove(self) -> None:
-        """Take away all there is, in whatever state."""
+        """Removes everything, in whatever state it is."""
 
     def write(self, record: Record) -> None:
-        """Keep the record."""
+        """Writes the record to disk."""
         record.write(self.path)
 
     def instance(self, listener: Listener) -> Instance:
-        """The app, which runs and listens there."""
+        """Returns the running app, which listens at `listener`."""
         address = Address.unix(self.socket)
         return Instance(deployment_id=self.deployment_id, address=address, port=listener.port)

@@ -1,4 +1,4 @@
-"""The environment of a build and of an app."""
+"""Makes the environment variables of builds and apps."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,16 +14,16 @@ from moorage.engines.isolation.bubblewrap import (
 from moorage.planning.plan import Plan
 
 _BASE = {"HOME": HOME, "USER": "app", "LANG": "C.UTF-8", "TMPDIR": TMP}
-# The cache and the app are two mounts, so that uv can't link between them, and would say so.
-# What Go keeps while it builds is many times the program, and of no use to it: it goes with /tmp.
+# uv can't link between the cache and the app, which are two mounts: without `copy` it would warn.
+# Go's caches are many times larger than the program, which does not need them: they go to /tmp.
 _BUILD = {
     "CI": "1",
     "UV_LINK_MODE": "copy",
     "GOCACHE": f"{TMP}/go/build",
     "GOMODCACHE": f"{TMP}/go/modules",
 }
-# Where package managers keep what they fetch, and nothing that an app needs when it runs: that is
-# why Deno's and Yarn Berry's are not among them.
+# Caches of package managers. Those of Deno and Yarn Berry are missing, as a running app needs what
+# is in them.
 _DOWNLOADS = {
     "npm_config_cache": "npm",
     "BUN_INSTALL_CACHE_DIR": "bun",
@@ -47,7 +47,7 @@ def build_environment(
     *,
     has_downloads: bool = False,
 ) -> dict[str, str]:
-    """What a build sees: NODE_ENV stays unset, or development dependencies would be missing."""
+    """Returns a build's environment, without NODE_ENV: it needs development dependencies."""
     trust = dict.fromkeys(_TRUST, CERTIFICATES) if Path(CERTIFICATES).exists() else {}
     return {
         **_base(plan),
@@ -63,7 +63,7 @@ def build_environment(
 def app_environment(
     plan: Plan, variables: Mapping[str, str], *, has_data: bool = False
 ) -> dict[str, str]:
-    """What an app sees; the plan's own variables win, and the deployer's over those."""
+    """Returns an app's environment; the plan's variables override ours, the deployer's both."""
     return {
         **_base(plan),
         "PORT": str(plan.port),
@@ -84,7 +84,7 @@ def _downloads(plan: Plan) -> dict[str, str]:
     found = {name: f"{DOWNLOADS}/{directory}" for name, directory in _DOWNLOADS.items()}
     found["MAVEN_ARGS"] = f"-Dmaven.repo.local={DOWNLOADS}/maven"
     commands = f"{plan.install} {plan.build}"
-    if "pnpm" in commands:  # npm would say that it does not know this
+    if "pnpm" in commands:  # npm would warn that it does not know this setting
         found["npm_config_store_dir"] = found["pnpm_config_store_dir"] = f"{DOWNLOADS}/pnpm"
     if "yarn" in commands and "--frozen-lockfile" in commands:  # Yarn 1, see above
         found["YARN_CACHE_FOLDER"] = f"{DOWNLOADS}/yarn"

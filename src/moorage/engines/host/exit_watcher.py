@@ -1,7 +1,7 @@
-"""Ends: which apps have just ended, told by the kernel, so that nobody need look for it.
+"""Learns from the kernel which apps have ended, without polling.
 
-bwrap holds an app's status file open until the app's command has ended, and the kernel tells when a
-file that was open for writing is closed (inotify(7)): one descriptor for all apps, no time at rest.
+bwrap keeps an app's status file open until the app's command has ended, and the kernel reports when
+a file that was open for writing is closed (inotify(7)). One descriptor serves all apps.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class ExitWatcher:
-    """Watches status files. What `confirm` denies, called in the event loop, is not told."""
+    """Watches status files. Reports an exit only if `confirm`, called in the event loop, agrees."""
 
     def __init__(self, confirm: Callable[[str], bool]) -> None:
         self._confirm = confirm
@@ -31,12 +31,12 @@ class ExitWatcher:
         self._descriptor: int | None = None
 
     def open(self) -> None:
-        """Begin. Raises OSError."""
+        """Starts watching. Raises OSError."""
         self._descriptor = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
         asyncio.get_running_loop().add_reader(self._descriptor, self._read)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stops watching."""
         if self._descriptor is not None:
             asyncio.get_running_loop().remove_reader(self._descriptor)
             os.close(self._descriptor)
@@ -44,9 +44,10 @@ class ExitWatcher:
         self._watched.clear()
 
     def watch(self, deployment_id: str, status_file: Path) -> None:
-        """Tell when a deployment's app has ended, until the file is removed.
+        """Watches a deployment's app until the file is removed.
 
-        What can't be watched, as the kernel allows only so many, is left to who looks.
+        Logs a warning if the kernel refuses, as it limits the number of watches. Other checks will
+        find the exit later.
         """
         if self._descriptor is None:
             return
@@ -60,7 +61,7 @@ class ExitWatcher:
             self._watched[watch] = deployment_id
 
     async def next(self) -> str:
-        """Wait until an app has ended; its deployment."""
+        """Waits until an app has ended; returns its deployment id."""
         return await self._ended.get()
 
     def _read(self) -> None:
@@ -74,7 +75,7 @@ class ExitWatcher:
 
 
 def _events(read: bytes) -> Iterator[tuple[int, int]]:
-    """Watch and mask of each event."""
+    """Returns watch and mask of each event."""
     offset = 0
     while offset < len(read):
         watch, mask, _, length = _EVENT.unpack_from(read, offset)

@@ -1,4 +1,4 @@
-"""System calls that Python's standard library does not wrap: mounts, loop devices, namespaces."""
+"""Wraps system calls that Python's standard library lacks: mounts, loop devices, namespaces."""
 
 import ctypes
 import errno
@@ -16,14 +16,14 @@ _MNT_DETACH = 0x2
 
 _LOOP_CTL_GET_FREE = 0x4C82
 _LOOP_CONFIGURE = 0x4C0A  # Linux 5.8
-_LO_FLAGS_AUTOCLEAR = 4  # the device frees itself when its last user is gone
-_LOOP_TRIES = 64  # another process may take the number between asking and using it
+_LO_FLAGS_AUTOCLEAR = 4  # the kernel frees the device when its last user is gone
+_LOOP_TRIES = 64  # another process may take the device between asking for it and using it
 
 _FIFREEZE, _FITHAW = 0xC0045877, 0xC0045878
 
 _CLONE_NEWNET = 0x40000000
 
-# What libc has no function for; these numbers are the same on every architecture.
+# libc has no functions for these; the numbers are the same on every architecture.
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
 _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _OPEN_TREE_CLONE = 0x1
@@ -40,7 +40,7 @@ def _check(result: int, path: Path | str) -> None:
 
 
 def mount(source: Path | str, target: Path, kind: str | None, flags: int, data: str = "") -> None:
-    """mount(2). Raises OSError."""
+    """Mounts a file system (mount(2)). Raises OSError."""
     result = _libc.mount(
         os.fsencode(source),
         os.fsencode(target),
@@ -52,12 +52,15 @@ def mount(source: Path | str, target: Path, kind: str | None, flags: int, data: 
 
 
 def unmount(target: Path, *, detach: bool = False) -> None:
-    """umount2(2); with `detach` out of sight at once, gone when unused. Raises OSError."""
+    """Unmounts (umount2(2)); with `detach`, at once, although still in use. Raises OSError."""
     _check(_libc.umount2(os.fsencode(target), _MNT_DETACH if detach else 0), target)
 
 
 def clone_mount(directory: Path) -> int:
-    """open_tree(2): a mount of `directory`, not yet anywhere, as a descriptor. Raises OSError."""
+    """Returns a descriptor of a new, unattached mount of `directory` (open_tree(2)).
+
+    Raises OSError.
+    """
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC
     descriptor: int = _libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(directory), flags)
     _check(min(descriptor, 0), directory)
@@ -65,8 +68,9 @@ def clone_mount(directory: Path) -> int:
 
 
 def map_owners(mount: int, namespace: int) -> None:
-    """mount_setattr(2): owners seen through a mount that is nowhere yet are mapped as in a user
-    namespace. Raises OSError.
+    """Maps file owners in an unattached mount as in a user namespace (mount_setattr(2)).
+
+    Raises OSError.
     """
     attributes = struct.pack("=QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, namespace)
     size = ctypes.c_size_t(len(attributes))
@@ -75,7 +79,7 @@ def map_owners(mount: int, namespace: int) -> None:
 
 
 def attach_mount(mount: int, target: Path) -> None:
-    """move_mount(2): put a mount that is nowhere yet in place. Raises OSError."""
+    """Attaches an unattached mount at `target` (move_mount(2)). Raises OSError."""
     result = _libc.syscall(
         *(_SYS_MOVE_MOUNT, mount, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
     )
@@ -83,26 +87,26 @@ def attach_mount(mount: int, target: Path) -> None:
 
 
 def allocate(file: int, size_bytes: int) -> None:
-    """fallocate(2): give a file, by its descriptor, all the blocks it will ever need.
+    """Allocates all blocks of an open file, keeping its content (fallocate(2)).
 
-    What is in it stays. Raises OSError; EOPNOTSUPP where the file system can't.
+    Raises OSError; EOPNOTSUPP if the file system can't.
     """
     offset, length = ctypes.c_int64(0), ctypes.c_int64(size_bytes)
     _check(_libc.fallocate(file, 0, offset, length), f"fd {file}")
 
 
 def sync(mount_point: Path) -> None:
-    """syncfs(2): write out what a file system still holds in memory. Raises OSError."""
+    """Writes a file system's data from memory to its device (syncfs(2)). Raises OSError."""
     with _opened(mount_point) as descriptor:
         _check(_libc.syncfs(descriptor), mount_point)
 
 
 @contextmanager
 def frozen(mount_point: Path) -> Iterator[None]:
-    """Meanwhile a file system is whole on its device, and its writers wait.
+    """Freezes a file system: its device is consistent, and writers wait.
 
-    It is let go of by whatever name: another process may unmount it. Raises OSError: EBUSY when it
-    is frozen already, EINVAL when nothing is mounted there, lest another's be frozen.
+    Thaws it through the open descriptor, as another process may unmount it. Raises OSError: EBUSY
+    if it is frozen already, EINVAL if nothing is mounted there, so as not to freeze the parent.
     """
     with _opened(mount_point) as descriptor:
         if os.fstat(descriptor).st_dev == mount_point.parent.stat().st_dev:
@@ -115,7 +119,7 @@ def frozen(mount_point: Path) -> Iterator[None]:
 
 
 def thaw(mount_point: Path) -> bool:
-    """Let the writers go on; False when the file system was not frozen. Raises OSError."""
+    """Thaws a file system; returns False if it was not frozen. Raises OSError."""
     with _opened(mount_point) as descriptor:
         try:
             fcntl.ioctl(descriptor, _FITHAW, 0)
@@ -128,7 +132,7 @@ def thaw(mount_point: Path) -> bool:
 
 @contextmanager
 def _opened(directory: Path) -> Iterator[int]:
-    """A descriptor of a directory. Raises OSError."""
+    """Opens a directory. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -137,10 +141,9 @@ def _opened(directory: Path) -> Iterator[int]:
 
 
 def attach_loop(image: Path) -> tuple[int, Path]:
-    """A loop device over `image`, as an open descriptor and its path.
+    """Makes a loop device for `image`; returns an open descriptor and the device's path.
 
-    The device goes away by itself once the descriptor is closed and nothing has it mounted.
-    Raises OSError.
+    The kernel frees the device once the descriptor is closed and it is not mounted. Raises OSError.
     """
     backing = os.open(image, os.O_RDWR | os.O_CLOEXEC)
     control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
@@ -163,16 +166,16 @@ def attach_loop(image: Path) -> tuple[int, Path]:
 
 
 def _loop_config(backing: int) -> bytes:
-    """`struct loop_config`: descriptor, block size (0: the default), `struct loop_info64`."""
+    """Returns `struct loop_config`: descriptor, block size (0: default), `struct loop_info64`."""
     info = bytearray(232)
     struct.pack_into("=I", info, 52, _LO_FLAGS_AUTOCLEAR)  # lo_flags
     return struct.pack("=II", backing, 0) + bytes(info) + bytes(64)
 
 
 def socket_in(namespace: Path, family: int, kind: int, protocol: int) -> socket.socket:
-    """A socket of a network namespace, usable from anywhere. Raises OSError.
+    """Returns a socket in a network namespace, which any thread can use. Raises OSError.
 
-    It is made by a thread of its own, which enters the namespace and never comes back.
+    A new thread makes it, as entering the namespace changes the thread for good.
     """
     made: list[socket.socket | OSError] = []
 

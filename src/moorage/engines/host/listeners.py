@@ -1,9 +1,9 @@
-"""Where an app listens: the listening TCP sockets of its network namespace, by sock_diag(7).
+"""Finds the listening TCP sockets of a network namespace, by sock_diag(7).
 
-`/proc/<pid>/net/tcp` would tell too, but walks every socket slot of the kernel: 1.6 ms where this
-takes 0.05, which counts when it is asked every other millisecond while an app starts. An app may
-listen on a hundred thousand sockets, so one port is looked for by a filter in the kernel, and of
-all of them only the first are read.
+Reading `/proc/<pid>/net/tcp` takes 1.6 ms, as it walks all sockets of the kernel; this takes
+0.05 ms. That matters while an app starts, when it is done every other millisecond. An app may
+listen on a hundred thousand sockets: so the kernel filters by port, and without a port only the
+first sockets are read.
 """
 
 import ipaddress
@@ -34,7 +34,7 @@ MAX_CONNECTIONS = 4096
 
 @dataclass(frozen=True, order=True)
 class Listener:
-    """A listening TCP socket; `target` is an address that reaches it from inside."""
+    """A listening TCP socket; `target` is an address that reaches it from inside the namespace."""
 
     target: str  # "127.0.0.1", "10.201.0.6", "::1"
     port: int
@@ -42,14 +42,14 @@ class Listener:
 
     @property
     def endpoint(self) -> str:
-        """As systemd-socket-proxyd takes it, which cuts at the last colon: `::1:3000`."""
+        """The form for systemd-socket-proxyd, which splits at the last colon: `::1:3000`."""
         return f"{self.target}:{self.port}"
 
 
 def choose(listeners: list[Listener], wanted_port: int) -> Listener | None:
-    """The one to route to: the wanted port, else one open to all, else the lowest port.
+    """Returns the listener to route to; None if there is none.
 
-    IPv4 comes before IPv6. None when nothing listens.
+    Prefers the wanted port, then one that is not on loopback only, then the lowest port, then IPv4.
     """
     return min(
         listeners,
@@ -59,13 +59,13 @@ def choose(listeners: list[Listener], wanted_port: int) -> Listener | None:
 
 
 class ListenerTable:
-    """The listening sockets of one network namespace, to be asked again and again."""
+    """Queries the sockets of one network namespace, repeatedly."""
 
     def __init__(self, diagnosis: socket.socket) -> None:
         self._diagnosis = diagnosis
 
     def on_port(self, port: int) -> list[Listener]:
-        """What listens on `port` now. Raises OSError when the kernel can't tell."""
+        """Returns the listeners on `port`. Raises OSError if the kernel refuses."""
         return [
             parse_message(message)
             for family in (socket.AF_INET, socket.AF_INET6)
@@ -73,9 +73,9 @@ class ListenerTable:
         ]
 
     def connections_to(self, port: int) -> int:
-        """How many connections `port` has taken and not closed, counted to MAX_CONNECTIONS.
+        """Returns the number of open connections to `port`, at most MAX_CONNECTIONS.
 
-        Those that wait to be accepted are among them. Raises OSError when the kernel can't tell.
+        Includes those that wait to be accepted. Raises OSError if the kernel refuses.
         """
         asked = (
             request(family, port=port, states=_STATES_ESTABLISHED)
@@ -85,7 +85,7 @@ class ListenerTable:
         return sum(1 for _ in islice(messages, MAX_CONNECTIONS))
 
     def dump(self, asked: bytes) -> Iterator[bytes]:
-        """The kernel's answers to a request; one that is not read to its end spoils the table."""
+        """Returns the kernel's answers to a request. Read all of them before the next request."""
         self._diagnosis.send(asked)
         while True:
             for kind, payload in split_messages(self._diagnosis.recv(65_536)):
@@ -98,7 +98,7 @@ class ListenerTable:
 
 @contextmanager
 def opened_table(namespace: Path) -> Iterator[ListenerTable]:
-    """The table of a network namespace. Raises OSError; FileNotFoundError without a namespace."""
+    """Opens the table of a network namespace. Raises OSError; FileNotFoundError if it is gone."""
     with kernel.socket_in(
         namespace, socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG
     ) as diagnosis:
@@ -107,9 +107,9 @@ def opened_table(namespace: Path) -> Iterator[ListenerTable]:
 
 
 def first_listeners(namespace: Path) -> list[Listener]:
-    """What listens in a network namespace, at most MAX_LISTENERS of each family.
+    """Returns the listeners in a network namespace, at most MAX_LISTENERS of each family.
 
-    Raises OSError; FileNotFoundError without a namespace.
+    Raises OSError; FileNotFoundError if the namespace is gone.
     """
     found: list[Listener] = []
     for family in (socket.AF_INET, socket.AF_INET6):
@@ -120,9 +120,9 @@ def first_listeners(namespace: Path) -> list[Listener]:
 
 
 def request(family: int, *, port: int | None = None, states: int = _STATES_LISTEN) -> bytes:
-    """The netlink message that asks for an address family's TCP sockets, the listening ones.
+    """Returns the netlink message that asks for the TCP sockets of an address family.
 
-    `states` is a set of others, a bit for each; `port` is the sockets' own.
+    `states` is a set of bits, by default only listening; `port` is the sockets' local port.
     """
     body = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, states) + bytes(48)
     if port is not None:
@@ -132,14 +132,17 @@ def request(family: int, *, port: int | None = None, states: int = _STATES_LISTE
 
 
 def _port_filter(port: int) -> bytes:
-    """Two operations, port >= and port <=, each with its operand behind it; a no leaves the end."""
+    """Returns two operations, port >= and port <=, each followed by its operand.
+
+    If one is false, it jumps beyond the end, which rejects the socket.
+    """
     code = struct.pack("=BBHBBH", _BC_SOURCE_GE, 8, 20, 0, 0, port)
     code += struct.pack("=BBHBBH", _BC_SOURCE_LE, 8, 12, 0, 0, port)
     return struct.pack("=HH", 4 + len(code), _INET_DIAG_REQ_BYTECODE) + code
 
 
 def split_messages(received: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and payload of each netlink message in a datagram."""
+    """Returns type and payload of each netlink message in a datagram."""
     offset = 0
     while offset + 16 <= len(received):
         length, kind = struct.unpack_from("=IH", received, offset)
@@ -148,7 +151,7 @@ def split_messages(received: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def parse_message(payload: bytes) -> Listener:
-    """The socket that a `struct inet_diag_msg` and its attributes describe."""
+    """Returns the socket that a `struct inet_diag_msg` and its attributes describe."""
     family, port = payload[0], int.from_bytes(payload[4:6], "big")
     address: ipaddress.IPv4Address | ipaddress.IPv6Address
     if family == socket.AF_INET:

@@ -1,4 +1,4 @@
-"""What the two runtimes on this machine have in common: order among calls, logs, tasks, the end."""
+"""The common part of the engines on this machine: locking per deployment, logs, tasks, exits."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
 
-_ENDING_SECONDS = 1.0  # how long an app may take to end that listens no more
+_ENDING_SECONDS = 1.0  # how long to wait for the end of an app that has stopped listening
 _POLL_SECONDS = 0.005
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 
@@ -29,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 
 class Local(ABC, Generic[H, D]):
-    """An `Engine` but for how it isolates. Of one object, each deployment's calls wait in turn.
+    """An `Engine` without the isolation. Calls for the same deployment run one after the other.
 
-    `H` is the host as that way of isolating has it, `D` a deployment's directory there.
+    `H` and `D` are the subclass's types of host and deployment directory.
     """
 
     def __init__(self, configuration: HostConfiguration) -> None:
@@ -43,30 +43,30 @@ class Local(ABC, Generic[H, D]):
 
     @abstractmethod
     def _close_host(self, host: H) -> None:
-        """Take away what all apps shared; they are stopped. Blocks."""
+        """Removes what all apps shared; they are stopped. Blocks."""
 
     @abstractmethod
     def _live(self, directory: D) -> Instance | None:
-        """The app, if it runs, listens where its proxy leads, and that is there. Blocks."""
+        """Returns the app if it and its proxy run, and it listens on the proxy's target. Blocks."""
 
     @abstractmethod
     def _is_running(self, directory: D) -> bool:
-        """Whether the app has a process. Blocks for microseconds."""
+        """Returns whether the app has a process. Blocks for microseconds."""
 
     @abstractmethod
     def _has_ended(self, directory: D) -> bool:
-        """Whether the app's command has, though other processes may still be about to end."""
+        """Returns whether the app's command has ended; other processes may still be ending."""
 
     @abstractmethod
     async def _start(self, directory: D, spec: InstanceSpec, timeout_seconds: float) -> Instance:
-        """Start what does not run of the app and its socket proxy; may leave half of it."""
+        """Starts the app and its socket proxy; if it fails, one of them may still run."""
 
     @abstractmethod
     async def _halt(self, directory: D) -> None:
-        """Stop the app, if there is one, and keep how it ended."""
+        """Stops the app, if it runs, and records how it ended."""
 
     async def close(self, *, stop_apps: bool) -> None:
-        """As `Engine.close`. Without `stop_apps` the packet filter stays too."""
+        """As `Engine.close`. Without `stop_apps`, the packet filter stays too."""
         for task in self._tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -164,7 +164,7 @@ class Local(ABC, Generic[H, D]):
         )
 
     async def note(self, deployment_id: str, text: str) -> None:
-        """As `Engine.note`; what can't be written is left out."""
+        """As `Engine.note`; ignores errors in writing."""
         await in_thread(self._directory(deployment_id).logs.note, LogKind.RUNTIME, text)
 
     @property
@@ -185,14 +185,17 @@ class Local(ABC, Generic[H, D]):
             yield directory
 
     def _watch_ends(self, directories: Iterable[D]) -> None:
-        """Have the ends of apps told: of these, which run already, and of those to come."""
+        """Starts to report exits and incidents, also of these apps, which run already."""
         self._host.incidents.open()
         self._ends.open()
         for directory in directories:
             self._ends.watch(directory.deployment_id, directory.status_file)
 
     def _shut(self, deployment_id: str) -> bool:
-        """Let nobody in where the app has ended; False where it has not, or somebody sees to it."""
+        """Closes the address of an app that has ended; returns whether it did.
+
+        Returns False if the app has not ended, or another call is working on it.
+        """
         lock = self._locks.get(deployment_id)
         directory = self._directory(deployment_id)
         if (lock is not None and lock.locked()) or not self._has_ended(directory):
@@ -201,42 +204,42 @@ class Local(ABC, Generic[H, D]):
         return True
 
     async def _is_gone(self, directory: D) -> bool:
-        """Whether the app has no process; once its command has ended, the others are waited for."""
+        """Returns whether the app has no process; waits for them if its command has ended."""
         if self._has_ended(directory):
             await self._wait_ended(directory)
         return not self._is_running(directory)
 
     async def _wait_ended(self, directory: D) -> None:
-        """Until the app has ended, or for as long as that may take."""
+        """Waits until the app has no process, for _ENDING_SECONDS at most."""
         now = directory.host.clock.monotonic_seconds
         deadline = now() + _ENDING_SECONDS
         while self._is_running(directory) and now() < deadline:  # noqa: ASYNC110 (there is no event)
             await asyncio.sleep(_POLL_SECONDS)
 
     def _keep(self, *tasks: Coroutine[Any, Any, None]) -> None:
-        """Have these run until the runtime is closed."""
+        """Runs these tasks until the engine is closed."""
         self._tasks = [asyncio.create_task(task) for task in tasks]
 
 
 async def repeat(act: Callable[[], None], *, every_seconds: float) -> None:
-    """Do what blocks again and again, whether or not it raises OSError."""
+    """Calls `act` in a thread every `every_seconds`; logs OSError and continues."""
     while True:
         await asyncio.sleep(every_seconds)
         try:
             await in_thread(act)
-        except OSError as error:  # some app may be on its way out just now
+        except OSError as error:  # an app may be ending at this moment
             logger.warning("apps can't be seen to: %s", error)
 
 
 def checked(name: str) -> str:
-    """A deployment's or a volume's id, which becomes part of paths. Raises ValueError."""
+    """Returns an id if it is safe as a part of paths. Raises ValueError."""
     if not _ID.match(name):
         raise ValueError(f"{name!r} can't name a deployment or a volume")
     return name
 
 
 def require_built(directory: DeploymentDirectory, to: str) -> None:
-    """Raise DeployFailed unless there is a finished build, to be started or copied."""
+    """Raises DeployFailed unless there is a finished build; `to` says for what, as a verb."""
     record = directory.record
     if record is None or not record.is_built:
         raise DeployFailed(FailureCause.INTERRUPTED, f"there is no finished build to {to}")

@@ -1,4 +1,4 @@
-"""How the machine's memory is shared: a reserve for the gateway, the rest for apps and builds."""
+"""Divides the machine's memory: a reserve for the gateway, the rest for apps and builds."""
 
 import errno
 import logging
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Division:
-    """What a machine's memory is divided by."""
+    """The settings by which the memory is divided."""
 
     reserve_bytes: int = 1024 * _MIB  # for the gateway, the proxy, the database, the system
     builds_at_once: int = 2
@@ -29,7 +29,7 @@ class Division:
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """What all apps together may use, and one build; the builds together have a share of theirs."""
+    """The limits for all apps together, for all builds together, and for one build."""
 
     apps_bytes: int
     builds_bytes: int
@@ -37,10 +37,10 @@ class Shares:
 
 
 def divide(total_bytes: int, division: Division) -> Shares:
-    """The shares of a machine: builds have what they ask for, but never more than apps.
+    """Returns the shares: builds get what the settings say, but at most half of the rest.
 
     Each build has its own part of the builds' share, so that none takes another's. Raises
-    ValueError when the reserve leaves nothing.
+    ValueError if the reserve leaves nothing.
     """
     rest = total_bytes - division.reserve_bytes
     if rest <= 0:
@@ -55,7 +55,10 @@ def divide(total_bytes: int, division: Division) -> Shares:
 
 
 def open_groups(groups: Cgroups | None, division: Division) -> Shares:
-    """Make the gateway's control groups, if any, and divide the memory. Raises IsolationMissing."""
+    """Makes the gateway's control groups, if any, and divides the memory.
+
+    Raises IsolationMissing.
+    """
     try:
         if groups is None:
             return divide(available_bytes(None), division)
@@ -68,15 +71,15 @@ def open_groups(groups: Cgroups | None, division: Division) -> Shares:
 
 
 def share_memory(groups: Cgroups, division: Division) -> Shares:
-    """Give apps and builds their shares, which their groups hold them to.
+    """Sets the shares as limits of the groups of apps and builds; returns the shares.
 
-    Raises OSError, and ValueError as `divide`.
+    Raises OSError, and ValueError as `divide` does.
     """
     shares = divide(available_bytes(groups.hierarchy), division)
     pids = min(int(path.read_text()) for path in _MAX_PIDS)
     for name, memory_bytes in ((APPS, shares.apps_bytes), (BUILDS, shares.builds_bytes)):
         try:
-            # A quarter of the machine's processes is left to others.
+            # Other programs keep a quarter of the machine's process ids.
             groups.limit_together(name, memory_bytes=memory_bytes, pids=pids * 3 // 4)
         except OSError as error:
             if error.errno != errno.EBUSY:
@@ -86,7 +89,7 @@ def share_memory(groups: Cgroups, division: Division) -> Shares:
 
 
 def available_bytes(hierarchy: Hierarchy | None) -> int:
-    """The machine's memory, or what a container that the gateway runs in may use of it."""
+    """Returns the machine's memory, or the limit of the container that the gateway runs in."""
     if hierarchy is None:
         return smaller_limit(_MEMINFO.read_text(), "")
     limit = hierarchy.mounts["memory"] / _LIMIT_FILES[hierarchy.version]
@@ -95,7 +98,10 @@ def available_bytes(hierarchy: Hierarchy | None) -> int:
 
 
 def smaller_limit(meminfo: str, limit: str) -> int:
-    """Bytes, from /proc/meminfo (proc_meminfo(5)) and a group's limit, which may be "max" or ""."""
+    """Returns the smaller of the machine's memory and a group's limit, in bytes.
+
+    `meminfo` is the text of /proc/meminfo (proc_meminfo(5)); `limit` may be "max" or "".
+    """
     total = re.search(r"^MemTotal:\s+(\d+) kB$", meminfo, re.MULTILINE)
     if total is None:
         raise ValueError("/proc/meminfo does not tell the machine's memory")

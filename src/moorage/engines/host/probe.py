@@ -1,4 +1,4 @@
-"""What the machine lacks for isolating apps, and the commands that mend it."""
+"""Finds what the machine lacks for isolating apps, with the commands that fix it."""
 
 import ipaddress
 import os
@@ -10,7 +10,7 @@ from moorage.engines.host.cgroup import CONTROLLERS, Hierarchy, find_hierarchy
 from moorage.engines.host.listeners import first_listeners
 from moorage.engines.isolation import seccomp
 
-# Program → Debian's and Ubuntu's package.
+# From a program to its package in Debian and Ubuntu.
 PROGRAMS = {
     "bwrap": "bubblewrap",
     "nft": "nftables",
@@ -27,7 +27,7 @@ _DEBIAN_USERNS = Path("/proc/sys/kernel/unprivileged_userns_clone")
 _REACHABLE = 0o001
 _EXPENDABLE_SCORE = 500
 _NOBODY = "65534"
-# Takes a score as root, then lowers it as somebody without any right, and says what it is.
+# Sets a score as root, tries to lower it without any privilege, and prints the result.
 _LOWER_OOM_SCORE = """\
 echo "$1" > /proc/self/oom_score_adj || exit
 exec setpriv --reuid="$2" --regid="$2" --clear-groups --bounding-set=-all --inh-caps=-all sh -c '
@@ -45,7 +45,7 @@ MISSING_OOM_SCORE = (
 
 
 def missing_programs() -> list[str]:
-    """A sentence when programs are missing, with the one command that installs them."""
+    """Returns a sentence if programs are missing, with the command that installs them."""
     packages = {package for name, package in PROGRAMS.items() if not tool.found(name)}
     if not os.access(socket_proxy.PROXY, os.X_OK):
         packages.add("systemd")
@@ -56,7 +56,7 @@ def missing_programs() -> list[str]:
 
 
 def missing_privileges(*, run_dir: Path) -> list[str]:
-    """What of rights and kernel the runtime can't do without."""
+    """Returns a sentence for each privilege and kernel feature that is missing."""
     missing = []
     if os.geteuid() != 0:
         missing.append("the gateway does not run as root: start it with sudo")
@@ -71,11 +71,11 @@ def missing_privileges(*, run_dir: Path) -> list[str]:
 
 
 def held_oom_score() -> int | None:
-    """The score by which apps are killed before the gateway, as far as they can't lower it.
+    """Returns an OOM score for apps that they can't lower; None if there is none.
 
-    A root without CAP_SYS_RESOURCE may raise a score, but whoever has it may take it back: with
-    some apps at the raised one and others not, the kernel would spare those who cheat. So it is 0
-    for all then; None where not even that is held, as the gateway itself has less.
+    With the higher score, the kernel kills apps before the gateway. If the gateway lacks
+    CAP_SYS_RESOURCE, an app could take the raise back, and the kernel would spare it: then all apps
+    get 0. If the gateway's own score is below 0, they could lower even that.
     """
     for score in (_EXPENDABLE_SCORE, 0):
         said = tool.run(
@@ -87,7 +87,7 @@ def held_oom_score() -> int | None:
 
 
 def likely_causes() -> list[str]:
-    """What may be behind a trial run that failed, though it need not be."""
+    """Returns possible causes of a failed trial run."""
     if _reads(_APPARMOR_USERNS) == "1":
         knob = "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
         return [f"AppArmor keeps bubblewrap, unless it has a profile, from namespaces: {knob}"]
@@ -102,13 +102,13 @@ def _unreachable(run_dir: Path) -> list[str]:
 
 
 def hierarchy() -> Hierarchy | None:
-    """Where the machine's control groups are; None when a controller is missing."""
+    """Returns the machine's control groups; None when a controller is missing."""
     mountinfo = Path("/proc/self/mountinfo").read_text()
     return find_hierarchy(mountinfo, lambda mount: (mount / "cgroup.controllers").read_text())
 
 
 def missing_diagnosis() -> list[str]:
-    """A sentence when the kernel does not tell which sockets listen."""
+    """Returns a sentence if the kernel does not tell which sockets listen."""
     try:
         first_listeners(Path("/proc/self/ns/net"))
     except OSError:
@@ -117,13 +117,13 @@ def missing_diagnosis() -> list[str]:
 
 
 def missing_hierarchy() -> str:
-    """The sentence for a machine without control groups."""
+    """Returns the sentence for a machine without control groups."""
     names = ", ".join(CONTROLLERS)
     return f"control groups ({names}) are not mounted: mount -t cgroup2 none /sys/fs/cgroup"
 
 
 def enable_forwarding() -> list[str]:
-    """Let the kernel forward packets between apps and the world; a sentence when it refuses."""
+    """Enables IP forwarding in the kernel; returns a sentence if it refuses."""
     if _reads(_IP_FORWARD) == "1":
         return []
     try:
@@ -134,7 +134,7 @@ def enable_forwarding() -> list[str]:
 
 
 def overlapping(subnet: str, networks: tuple[str, ...]) -> list[str]:
-    """A sentence when the machine is already on a network that overlaps `subnet`."""
+    """Returns a sentence if the machine is on a network that overlaps `subnet`."""
     ours = ipaddress.ip_network(subnet)
     taken = [network for network in networks if ipaddress.ip_network(network).overlaps(ours)]
     if not taken:

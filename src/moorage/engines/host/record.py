@@ -1,4 +1,4 @@
-"""What is known of a deployment on this machine, kept on disk: enough to find it after a crash."""
+"""A deployment's record on disk, with which the engine finds the deployment after a crash."""
 
 import errno
 from enum import StrEnum
@@ -15,33 +15,33 @@ _FILE = "record.json"
 
 
 class Stage(StrEnum):
-    """How far a deployment came."""
+    """How far a deployment has come."""
 
-    BUILDING = "building"  # or interrupted while it was
-    FAILED = "failed"  # the build did; only its log is of use
+    BUILDING = "building"  # or was interrupted during the build
+    FAILED = "failed"  # the build failed; only its log is kept
     BUILT = "built"
-    STARTED = "started"  # an app was launched; whether it runs, the machine says
+    STARTED = "started"  # an app was launched; it may have ended
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One deployment; each way to isolate apps adds what it must find again."""
+    """One deployment; each engine adds its own fields."""
 
     deployment_id: str
     stage: Stage
-    listener: Listener | None = None  # where the socket proxy leads, once the app listens
+    listener: Listener | None = None  # the target of the socket proxy, once the app listens
     exit_code: int | None = None  # of an app that was stopped
     out_of_memory: bool = False
 
     @classmethod
     def read(cls, directory: Path) -> Self | None:
-        """The one in a deployment's directory; None when there is none, or none that is whole."""
+        """Reads the record in a deployment's directory; None if it is missing or damaged."""
         try:
             return msgspec.json.decode(read_file(f"{directory}/{_FILE}"), type=cls)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
     def write(self, directory: Path) -> None:
-        """Put it in place, whole; where the disk is full, over the one there is. Raises OSError."""
+        """Writes the file atomically, or in place if the disk is full. Raises OSError."""
         path, content = directory / _FILE, msgspec.json.encode(self)
         try:
             replace_file(path, content)
@@ -51,12 +51,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             overwrite_file(path, content)
 
     def ended(self, how: AppExit) -> Self:
-        """The same once its app was stopped."""
+        """Returns the record after its app has ended."""
         return msgspec.structs.replace(
             self, exit_code=how.exit_code, out_of_memory=how.out_of_memory, listener=None
         )
 
     @property
     def is_built(self) -> bool:
-        """Whether its build came to a good end."""
+        """Whether its build succeeded."""
         return self.stage in (Stage.BUILT, Stage.STARTED)

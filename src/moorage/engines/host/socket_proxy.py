@@ -1,8 +1,8 @@
-"""The socket proxy to an app: a unix socket on the host that leads to the app's port inside.
+"""Starts an app's socket proxy: it forwards a unix socket on the host to the app's TCP port.
 
-systemd-socket-proxyd is handed the listening socket and runs in the app's network namespace as a
-user of its own, so it reaches what is bound to loopback only, and the app can't signal it. It
-outlives the gateway.
+systemd-socket-proxyd gets the listening socket and runs in the app's network namespace, so that it
+reaches ports on loopback. It runs as another user, so that the app can't signal it. It keeps
+running when the gateway ends.
 """
 
 import socket
@@ -20,12 +20,12 @@ PROXY = Path("/usr/lib/systemd/systemd-socket-proxyd")
 DEFAULT_CONNECTIONS = 1024
 _BACKLOG = 1024  # connections that wait until the proxy takes them
 _IDLE_BYTES = 64 * 1024 * 1024
-_CONNECTION_BYTES = 160 * 1024  # two pipes of 64 KiB, when neither side reads, and their books
+_CONNECTION_BYTES = 160 * 1024  # two full pipes of 64 KiB, and what manages them
 SUN_PATH_BYTES = 107  # struct sockaddr_un holds 108, the last one NUL
 
 # LISTEN_PID must be the proxy's own id (sd_listen_fds(3)), and the socket descriptor 3. A
-# connection takes six descriptors. Without systemd, nobody else saves the proxy from SIGPIPE when
-# a visitor hangs up amid an answer.
+# connection takes six descriptors. SIGPIPE, which systemd would ignore, would kill the proxy when a
+# visitor disconnects during an answer.
 _LISTENING = """\
 trap "" PIPE
 ulimit -n "$(ulimit -H -n)"
@@ -35,13 +35,13 @@ exec "$@"
 
 
 def limits(connections: int) -> Limits:
-    """What the socket proxy of an app may use that takes so many connections at once."""
+    """Returns the limits of a socket proxy for `connections` at the same time."""
     memory = _IDLE_BYTES + connections * _CONNECTION_BYTES
     return Limits(memory_bytes=memory, cpu_millis=1000, pids=32, disk_bytes=0)
 
 
 def proxy_argv(enter: Sequence[str], *, listener: Listener, connections: int) -> list[str]:
-    """The proxy, beyond `enter`, which leads into the app's network; its socket is descriptor 3."""
+    """Returns the proxy's command. `enter` enters the app's network; the socket is descriptor 3."""
     return [
         "/bin/sh", "-c", _LISTENING, "door",
         *enter, str(PROXY), f"--connections-max={connections}", listener.endpoint,
@@ -50,9 +50,9 @@ def proxy_argv(enter: Sequence[str], *, listener: Listener, connections: int) ->
 
 @contextmanager
 def listening(path: Path, *, mode: int) -> Iterator[socket.socket]:
-    """A socket that listens at `path`, replacing what was there, for a proxy to be given.
+    """Makes a listening socket at `path` for a proxy, replacing what was there.
 
-    Connections made from now on wait until the proxy takes them. Raises OSError.
+    Connections wait until the proxy accepts them. Raises OSError.
     """
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
@@ -73,7 +73,7 @@ def open_proxy(
     listener: Listener,
     connections: int,
 ) -> None:
-    """Open a proxy at `path` that leads to `listener`, as a user of its own. Raises OSError."""
+    """Starts a proxy from `path` to `listener`, as user `uid`. Raises OSError."""
     enter = bubblewrap.identity_argv(netns=netns, uid=uid)
     inner = proxy_argv(enter, listener=listener, connections=connections)
     with listening(path, mode=0o666) as endpoint:

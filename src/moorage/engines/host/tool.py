@@ -1,4 +1,4 @@
-"""The machine's own programs (`ip`, `nft`, `mkfs.ext4`), run to their end."""
+"""Runs the machine's own programs, such as `ip`, `nft`, `mkfs.ext4`."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ _TIMEOUT_SECONDS = 60
 
 
 class ToolFailed(OSError):
-    """A program of the machine refused; `argv` and `output` say which and why."""
+    """A program of the machine failed; `argv` and `output` say which and why."""
 
     def __init__(self, argv: Sequence[str], code: int, output: str) -> None:
         super().__init__(f"`{' '.join(argv)}` failed with exit code {code}: {output.strip()}")
@@ -25,7 +25,7 @@ def run(
     accept: tuple[int, ...] = (0,),
     pass_fds: Sequence[int] = (),
 ) -> str:
-    """What `argv` prints on stdout; blocks. Raises ToolFailed, FileNotFoundError."""
+    """Returns what `argv` prints on stdout; blocks. Raises ToolFailed, FileNotFoundError."""
     done = _run(argv, stdin, pass_fds)
     if done.returncode not in accept:
         raise ToolFailed(argv, done.returncode, done.stderr or done.stdout)
@@ -33,16 +33,16 @@ def run(
 
 
 def run_leniently(argv: Sequence[str], *, stdin: str = "") -> str:
-    """What `argv` complains about, whatever it ends with, for a caller that looks for itself."""
+    """Returns what `argv` prints on stderr, and ignores its exit code; blocks."""
     return _run(argv, stdin).stderr
 
 
 def detach(
     argv: Sequence[str], *, stdin: int, stdout: int, stderr: int, pass_fds: Sequence[int] = ()
 ) -> None:
-    """Run a launcher that leaves a process behind, with these descriptors.
+    """Runs a launcher, which starts a detached process, with these descriptors.
 
-    Returns when the launcher is done. Raises ToolFailed.
+    Returns when the launcher has ended. Raises ToolFailed.
     """
     done = subprocess.run(
         argv,
@@ -76,5 +76,5 @@ def _run(
 
 
 def found(name: str) -> bool:
-    """Whether a program is installed in the machine's own directories."""
+    """Returns whether a program is installed in the machine's own directories."""
     return any(os.access(f"{directory}/{name}", os.X_OK) for directory in PATH.split(":"))

@@ -1,4 +1,4 @@
-"""Toolchains of the shared store, shown where every app can reach them."""
+"""Mounts toolchains of the shared store where every app can reach them."""
 
 import errno
 import threading
@@ -13,15 +13,18 @@ from moorage.threads import in_thread
 
 
 class Store(Protocol):
-    """Where toolchains come from."""
+    """The store that installs toolchains."""
 
     async def ensure(self, program: str, version: str) -> Path:
-        """The directory of this version, installed if need be. Raises DeployFailed."""
+        """Returns the directory of this version, after installing it if needed.
+
+        Raises DeployFailed.
+        """
         ...
 
 
 async def ensured(store: Store | None, wanted: Mapping[str, str]) -> dict[str, Path]:
-    """The directories of these versions, by program. Raises DeployFailed."""
+    """Returns the directories of these versions, by program. Raises DeployFailed."""
     found = {}
     for program, version in wanted.items():
         if store is None:
@@ -34,9 +37,9 @@ async def ensured(store: Store | None, wanted: Mapping[str, str]) -> dict[str, P
 
 @dataclass(frozen=True, kw_only=True)
 class Toolchains:
-    """A directory in which the store's toolchains are mounted, as far as builds and apps need them.
+    """Mounts the toolchains that builds and apps need in a directory.
 
-    The store itself may lie where their users can't get, such as below /root.
+    The users of builds and apps may not reach the store itself, such as below /root.
     """
 
     store: Store | None
@@ -44,16 +47,16 @@ class Toolchains:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def path(self, program: str, version: str) -> Path:
-        """Where a version is once it is shown."""
+        """Returns where a version is mounted."""
         return self.directory / f"{program}-{version}"
 
     async def show(self, wanted: Mapping[str, str]) -> None:
-        """Have these versions, by program, at their paths. Raises DeployFailed, OSError."""
+        """Mounts these versions, by program, at their paths. Raises DeployFailed, OSError."""
         for program, found in (await ensured(self.store, wanted)).items():
             await in_thread(self._mount, found, self.path(program, wanted[program]))
 
     def hide(self) -> None:
-        """Unmount them all; no app may need one."""
+        """Unmounts all of them; no app may need one."""
         for path in self.directory.iterdir():
             _unmount(path)
             path.rmdir()
@@ -62,7 +65,7 @@ class Toolchains:
         with self._lock:
             target.mkdir(exist_ok=True)
             if not target.samefile(source):
-                _unmount(target)  # of a version that was installed anew since
+                _unmount(target)  # the version was reinstalled after it was mounted
                 kernel.mount(source, target, None, kernel.MS_BIND)
 
 

@@ -1,4 +1,4 @@
-"""A trial run: a deployment that does nothing, built with all that isolates one."""
+"""Runs a trial: builds a deployment that does nothing, with full isolation."""
 
 import uuid
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ from moorage.errors import DeployFailed, IsolationMissing
 from moorage.planning.plan import Plan, Stack
 from moorage.threads import in_thread
 
-EMPTY = "empty"  # what is built, in the run directory
+EMPTY = "empty"  # the directory that is built, in the run directory
 _PLAN = Plan(
     stack=Stack.CUSTOM, directory="", install=None, build="/bin/true", start="/bin/true",
     port=1, build_env={}, run_env={}, because=(),
@@ -23,7 +23,7 @@ D = TypeVar("D", bound=DeploymentDirectory)
 async def trial(
     host: Host[D], make: Callable[[D, BuildSpec], Awaitable[None]], limits: Limits
 ) -> None:
-    """Have `make` build it, and take it away again. Raises IsolationMissing."""
+    """Builds the trial deployment with `make`, and removes it. Raises IsolationMissing."""
     directory = host.directory(f"trial-{uuid.uuid4().hex[:8]}")
     spec = BuildSpec(
         deployment_id=directory.deployment_id, source=host.run_dir / EMPTY, plan=_PLAN,
