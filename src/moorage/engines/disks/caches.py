@@ -1,8 +1,8 @@
-"""What builds of a wallet leave for its later ones: downloads, and layers of installed packages.
+"""Keeps files that a wallet's builds leave for its later builds: downloads and layers.
 
-All of a wallet's lies in a directory of its own and is never used for another: a build can poison
-only its own wallet's later builds. Each thing is one file, which gets its name when it is whole;
-when there is too much, what was not used for longest goes first. Blocking; call from a thread.
+Each wallet has its own directory, so that a build can harm only later builds of the same wallet.
+Each cache is one file, which gets its name when it is complete. If there is too much, the least
+recently used files are removed first. Blocking; call from a thread.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from moorage.clock import Clock
 
 @dataclass(frozen=True, kw_only=True)
 class Caches:
-    """The caches of all wallets. The caps are on what the files really take."""
+    """The caches of all wallets. The limits are on the disk space that the files really take."""
 
     directory: Path
     wallet_bytes: int
@@ -25,7 +25,7 @@ class Caches:
     clock: Clock
 
     def of(self, owner: str) -> Path | None:
-        """A wallet's directory, made if need be; None when nothing may be kept."""
+        """Returns a wallet's directory, after making it if needed; None if nothing may be kept."""
         if not owner or not self.wallet_bytes:
             return None
         directory = self.directory / hashlib.sha256(owner.encode()).hexdigest()
@@ -33,12 +33,12 @@ class Caches:
         return directory
 
     def use(self, file: Path) -> None:
-        """Have a file count as used now."""
+        """Marks a file as used now."""
         now_ns = self.clock.now_ms() * 1_000_000
         os.utime(file, ns=(now_ns, now_ns))
 
     def sweep(self) -> None:
-        """Remove what a crash left half made, and directories that hold nothing."""
+        """Removes unfinished files of a crash, and empty directories."""
         for draft in self.directory.glob("*/*.draft"):
             draft.unlink()
         for directory in self.directory.glob("*"):
@@ -46,9 +46,9 @@ class Caches:
                 directory.rmdir()
 
     def collect(self) -> None:
-        """Remove what was not used for longest, until each wallet, and all, keep to their caps.
+        """Removes the least recently used files until each wallet, and all, keep the limits.
 
-        What a build has open stays its until the end.
+        A build that has a removed file open can use it to the end.
         """
         wallets: dict[Path, list[_Kept]] = defaultdict(list)
         for file in self.directory.glob("*/*.img"):
@@ -71,7 +71,7 @@ class _Kept:
 
 
 def _trim(files: list[_Kept], most_bytes: int) -> list[_Kept]:
-    """Remove what does not fit into `most_bytes`, the most recently used first; what stays."""
+    """Removes files that do not fit into `most_bytes`; returns the rest, last used first."""
     taken, stay = 0, []
     for file in sorted(files, reverse=True):
         if taken + file.size_bytes <= most_bytes:

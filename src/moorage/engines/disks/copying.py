@@ -1,4 +1,4 @@
-"""Copying a disk's image, sparse as it is, and whole even while an app writes to it."""
+"""Copies a disk's image, keeping holes, and consistently even while an app writes to it."""
 
 import errno
 import fcntl
@@ -10,10 +10,10 @@ from moorage.clock import Clock
 from moorage.engines.disks.disk import Disk
 from moorage.engines.host import kernel
 
-FREEZE_SECONDS = 10.0  # how long an app that writes may be made to wait for a copy of its disk
+FREEZE_SECONDS = 10.0  # how long a copy of an app's disk may delay the app's writes
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
 _CHUNK_BYTES = 16 * 1024 * 1024
-# What a file system says that shares no blocks, or not between these two files.
+# The errors if the file system can't share blocks, or not between these two files.
 _NO_CLONES = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV)
 
 
@@ -22,9 +22,9 @@ class CopyTooSlow(OSError):
 
 
 def copy_disk(disk: Disk, image: Path, clock: Clock) -> None:
-    """A copy of the disk as it is now; what writes to it meanwhile waits.
+    """Copies the disk to a new image; writes to the disk wait meanwhile.
 
-    Raises CopyTooSlow, OSError, and then leaves no image.
+    Leaves no image if it raises CopyTooSlow or OSError.
     """
     try:
         if disk.mounted:
@@ -41,7 +41,7 @@ def copy_disk(disk: Disk, image: Path, clock: Clock) -> None:
 def copy_image(
     source: Path, target: Path, *, clock: Clock, within_seconds: float = float("inf")
 ) -> None:
-    """Copy a file, sharing its blocks if possible, else leaving its holes. Raises CopyTooSlow."""
+    """Copies a file, sharing its blocks if possible, else keeping holes. Raises CopyTooSlow."""
     reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -69,7 +69,7 @@ def _clone(reading: int, writing: int) -> bool:
 
 
 def _chunks(descriptor: int) -> Iterator[tuple[int, int]]:
-    """Offset and length of all that is not a hole, in pieces."""
+    """Returns offset and length of pieces of all data that is not in a hole."""
     end = 0
     while True:
         try:

@@ -1,8 +1,8 @@
-"""Disks: sparse files, each holding a small ext4, so that a full one harms nobody else.
+"""Disks: sparse files that contain a small ext4, so that an app can fill only its own disk.
 
-Inside an app's: `app/` (the files, `/app`), `home/` (`/home/app`), `tmp/` (`/tmp` of builds) belong
-to the app (on the disk itself to `idmap.OWNER`, so that it fits any slot), `etc/` to root.
-Blocking; call from a thread.
+An app's disk has `app/` (mounted at `/app`), `home/` (`/home/app`) and `tmp/` (`/tmp` of builds),
+which belong to the app (on the disk to `idmap.OWNER`, so that it fits any slot), and `etc/`, which
+belongs to root. Blocking; call from a thread.
 """
 
 import errno
@@ -17,7 +17,7 @@ from moorage.engines.isolation import idmap
 from moorage.errors import DeployFailed, FailureCause
 
 IMAGE = "disk.img"
-"""What the image is called in a deployment's or a volume's directory."""
+"""The image's file name in a deployment's or a volume's directory."""
 
 NO_SPACE = (
     "the gateway's disk is nearly full, and this was writing most: it was ended, and is started "
@@ -35,12 +35,12 @@ CACHES = (
     ".bun/install",
 )
 
-# Where ext4's superblock says whether the file system was unmounted in order, and had no errors.
+# The field of ext4's superblock that says whether it was unmounted cleanly and has errors.
 _STATE_OFFSET = 1024 + 0x3A
 _STATE_CLEAN = 1
 _STATE_ERRORS = 2
 
-_LEFT_UNCORRECTED = 4  # what e2fsck(8) ends with
+_LEFT_UNCORRECTED = 4  # e2fsck(8)'s exit code
 
 _BLOCK_BYTES = 512  # of st_blocks (inode(7))
 
@@ -49,7 +49,10 @@ _POLL_SECONDS = 0.001
 
 
 def mkfs_argv(image: Path) -> list[str]:
-    """Makes an ext4 without journal or reserve: about 9 ms, and 700 KB of a sparse GiB."""
+    """Returns the command that makes an ext4 without journal or reserve.
+
+    It takes about 9 ms, and 700 KB for a sparse GiB.
+    """
     return [
         "mkfs.ext4", "-q", "-F", "-m", "0", "-i", "8192", "-O", "^has_journal",
         "-E", "lazy_itable_init=1,nodiscard", str(image),
@@ -70,11 +73,11 @@ class Disk:
 
     @property
     def free_bytes(self) -> int:
-        """What may still be written; nothing when no more files can be made."""
+        """The bytes that can still be written; 0 if no more files can be made."""
         return free_bytes(self.mount_point)
 
     def mount(self, uid: int) -> None:
-        """Mount the disk, unless it is, as `uid`'s. Raises OSError."""
+        """Mounts the disk with `uid` as the owner of its files, unless mounted. Raises OSError."""
         if self.mounted:
             return
         mount_image(self.image, self.mount_point)
@@ -86,24 +89,24 @@ class Disk:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the kernel found errors in it, mounted or not, and nobody mended them since."""
+        """Whether the kernel found errors in it that have not been repaired."""
         return self.image.exists() and has_errors(self.image)
 
     def unmount(self) -> None:
-        """Unmount the disk if it is mounted; its loop device goes with its last user."""
+        """Unmounts the disk if it is mounted; its loop device is freed after its last use."""
         if self.mounted:
             try:
                 kernel.unmount(self.mount_point)
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
-                kernel.unmount(self.mount_point, detach=True)  # somebody reads it just now
+                kernel.unmount(self.mount_point, detach=True)  # it is being read at this moment
         self.mount_point.rmdir() if self.mount_point.is_dir() else None
 
     def release(self) -> bool:
-        """Unmount the disk and see its image whole, and nobody's; False when somebody has it still.
+        """Unmounts the disk and waits until nothing uses its image; returns False if that fails.
 
-        A process that was killed may, for a moment.
+        A process that was killed may use it for a moment.
         """
         if not self.mounted:
             self.unmount()
@@ -119,7 +122,7 @@ class Disk:
         return True
 
     def remove(self) -> None:
-        """Unmount the disk and delete it."""
+        """Unmounts the disk and deletes it."""
         self.unmount()
         self.image.unlink(missing_ok=True)
 
@@ -130,17 +133,17 @@ class AppDisk(Disk):
 
     @property
     def app(self) -> Path:
-        """The app's files, `/app` inside."""
+        """The directory mounted at `/app`."""
         return self.mount_point / "app"
 
     @property
     def home(self) -> Path:
-        """The app's home, `/home/app` inside."""
+        """The directory mounted at `/home/app`."""
         return self.mount_point / "home"
 
     @property
     def tmp(self) -> Path:
-        """A build's `/tmp`."""
+        """The directory mounted at a build's `/tmp`."""
         return self.mount_point / "tmp"
 
     @property
@@ -149,26 +152,26 @@ class AppDisk(Disk):
         return self.mount_point / "etc"
 
     def give_to(self, uid: int) -> None:
-        """Mount a blank disk and make an app's directories. Raises OSError."""
+        """Mounts an empty disk and makes an app's directories. Raises OSError."""
         self.mount(uid)
-        self.mount_point.chmod(0o711)  # the app's uid passes through, and reads nothing here
+        self.mount_point.chmod(0o711)  # the app's user may pass through, but not list it
         make_owned(self.app, uid)
         make_owned(self.home, uid)
         self.make_tmp(uid)
 
     def make_tmp(self, uid: int) -> None:
-        """An empty `/tmp` for a build. Raises OSError."""
+        """Makes an empty `/tmp` for a build. Raises OSError."""
         make_owned(self.tmp, uid)
 
     def clear_build_leftovers(self) -> None:
-        """Remove a build's `/tmp` and the package managers' caches."""
+        """Removes a build's `/tmp` and the package managers' caches."""
         remove_all(str(self.tmp))
         for cache in CACHES:
             remove_below(self.home, cache)
 
 
 def make_image(image: Path, size_bytes: int) -> None:
-    """A new, empty ext4 in a file. Raises OSError."""
+    """Makes a new, empty ext4 in a file. Raises OSError."""
     image.unlink(missing_ok=True)
     with image.open("xb") as file:
         file.truncate(max(size_bytes, MIN_BYTES))
@@ -176,33 +179,33 @@ def make_image(image: Path, size_bytes: int) -> None:
 
 
 def free_bytes(directory: Path) -> int:
-    """What may still be written to the file system of a directory; 0 when it takes no more files.
+    """Returns the bytes that can still be written to a directory's file system.
 
-    Raises OSError.
+    Returns 0 if no more files can be made. Raises OSError.
     """
     status = os.statvfs(directory)
     return status.f_bavail * status.f_frsize if status.f_favail or not status.f_files else 0
 
 
 def growth_bytes(image: str) -> int:
-    """What a sparse file may still take of the disk it is on. Raises OSError."""
-    status = os.stat(image)  # noqa: PTH116 (many times a second: without making a path)
+    """Returns how many bytes a sparse file can still grow on disk. Raises OSError."""
+    status = os.stat(image)  # noqa: PTH116 (called many times a second: Path is slow)
     return max(0, status.st_size - status.st_blocks * _BLOCK_BYTES)
 
 
 def taken_bytes(image: str) -> int:
-    """What a sparse file has of the disk it is on. Raises OSError."""
+    """Returns how many bytes a sparse file takes on disk. Raises OSError."""
     return os.stat(image).st_blocks * _BLOCK_BYTES  # noqa: PTH116 (as above)
 
 
 def make_owned(directory: Path, uid: int) -> None:
-    """A new directory that is `uid`'s alone. Raises OSError."""
+    """Makes a directory that only `uid` may enter. Raises OSError."""
     directory.mkdir(mode=0o700)
     os.chown(directory, uid, uid)
 
 
 def disk_failure(error: OSError, size_bytes: int) -> Exception:
-    """The app's failure when `error` says that its disk is full, else `error` itself."""
+    """Returns the app's failure if `error` means that its disk is full, else `error` itself."""
     if error.errno != errno.ENOSPC:
         return error
     size = f"{size_bytes // (1024 * 1024)} MiB"
@@ -210,8 +213,9 @@ def disk_failure(error: OSError, size_bytes: int) -> Exception:
 
 
 def mount_image(image: Path, mount_point: Path) -> None:
-    """Mount an ext4 in a file, with owners as they are on disk; checks it when it was not unmounted
-    in order. Raises OSError.
+    """Mounts an ext4 in a file, with owners as on disk. Raises OSError.
+
+    Repairs it first if it was not unmounted cleanly.
     """
     if not is_clean(image):
         check_image(image)
@@ -224,16 +228,16 @@ def mount_image(image: Path, mount_point: Path) -> None:
 
 
 def check_image(image: Path) -> None:
-    """Mend the file system in a file, which is not mounted. Raises OSError when it can't be."""
+    """Repairs the file system in a file, which must not be mounted. Raises OSError."""
     check = ["e2fsck", "-y", str(image)]
     tool.run(check, accept=(0, 1, _LEFT_UNCORRECTED))
-    tool.run(check, accept=(0, 1))  # what is mended may bring to light what else there is
+    tool.run(check, accept=(0, 1))  # a repair may uncover further errors
 
 
 def allocate(image: Path) -> bool:
-    """Give a sparse file all its blocks, so that writing to it never lacks any.
+    """Allocates all blocks of a sparse file, so that writes to it always have room.
 
-    False where the file system can't. Raises OSError, as when there are not so many.
+    Returns False if the file system can't. Raises OSError, such as for lack of space.
     """
     with image.open("rb+") as file:
         try:
@@ -248,20 +252,20 @@ def allocate(image: Path) -> bool:
 def _read(path: Path) -> str:
     try:
         return path.read_text()
-    except OSError:  # gone by now
+    except OSError:  # it is gone
         return ""
 
 
 def is_clean(image: Path) -> bool:
-    """Whether the file system in a file was unmounted in order, without errors. Raises OSError."""
+    """Returns whether the file system in a file was unmounted cleanly, without errors.
+
+    Raises OSError.
+    """
     return _state(image) == _STATE_CLEAN
 
 
 def has_errors(image: Path) -> bool:
-    """Whether the kernel found errors in the file system in a file, and nobody mended them since.
-
-    Raises OSError.
-    """
+    """Returns whether the kernel found errors in it that have not been repaired. Raises OSError."""
     return bool(_state(image) & _STATE_ERRORS)
 
 

@@ -1,7 +1,7 @@
-"""A wallet's cache of downloads, to which its builds write, one at a time.
+"""A wallet's cache of downloads. One build at a time uses it.
 
-It is a disk of its own, so that it fills no other. The gateway looks at nothing in it: when it is
-full or damaged, there is a new one.
+It is a disk of its own, so that it can't fill another. The gateway reads nothing in it; if it is
+full or damaged, the gateway replaces it.
 """
 
 import logging
@@ -15,15 +15,15 @@ from moorage.engines.disks.disk import Disk, is_clean, make_owned
 from moorage.engines.disks.templates import DiskTemplates
 from moorage.threads import in_thread
 
-_SHARE = 2  # half of what may be kept for a wallet is for its downloads
-_FULL_SHARE = 8  # with less than an eighth of it free, a build begins with a new one
+_SHARE = 2  # half of a wallet's limit is for its downloads
+_FULL_SHARE = 8  # with less than an eighth free, it is replaced before a build
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Downloads:
-    """The downloads of all wallets, and whose are in use."""
+    """The downloads of all wallets; remembers which are in use."""
 
     templates: DiskTemplates
     caches: Caches
@@ -32,7 +32,7 @@ class Downloads:
 
     @asynccontextmanager
     async def leased(self, owner: str, uid: int) -> AsyncIterator[Path | None]:
-        """A wallet's cache, as a directory of `uid`'s; None without one, or when it is in use."""
+        """Mounts a wallet's cache as a directory of `uid`; None if it has none, or it is in use."""
         directory = self.caches.of(owner)
         if directory is None or owner in self._leased:
             yield None
@@ -51,7 +51,7 @@ class Downloads:
                 self._leased.discard(owner)
 
     def _open(self, disk: Disk, uid: int) -> Path | None:
-        """The mounted cache; None when none can be made."""
+        """Mounts the cache and returns its directory; None if that fails."""
         files = disk.mount_point / "files"
         size_bytes = self.caches.wallet_bytes // _SHARE
         try:
@@ -69,7 +69,7 @@ class Downloads:
 
 
 def _is_usable(disk: Disk, uid: int, size_bytes: int) -> bool:
-    """Mount what earlier builds left; False when there is none, or none of any use any more."""
+    """Mounts the cache of earlier builds; removes it and returns False if it can't be used."""
     if not disk.image.exists():
         return False
     try:
@@ -84,5 +84,5 @@ def _is_usable(disk: Disk, uid: int, size_bytes: int) -> bool:
 
 
 def _close(disk: Disk) -> None:
-    if not disk.release():  # or it might be mounted twice
+    if not disk.release():  # it is still in use, and must not be mounted twice
         disk.image.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Layers: disks as an install left them, for later builds whose install would make the same.
+"""Layers: copies of disks after an install, for later builds with the same install.
 
-A layer is the image of a disk without the source's files. Its key covers all that an install may
-depend on, as far as the plan names the files it reads; a plan that names none has no layers.
+A layer is the image of a disk without the source's files. Its key covers everything that an install
+may depend on, with the files that the plan says it reads; a plan that names no files has no layers.
 Blocking; call from a thread.
 """
 
@@ -19,26 +19,26 @@ from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import AppDisk, is_clean, mount_image
 from moorage.engines.engine import BuildSpec
 
-_FORMAT = 1  # with another number no layer of before is used
+_FORMAT = 1  # a change makes all older layers unused
 _RELEASE = Path("/etc/os-release")
-_PROGRAMS = (Path("/usr/bin"), Path("/usr/local/bin"))  # changed when one is installed or replaced
+_PROGRAMS = (Path("/usr/bin"), Path("/usr/local/bin"))  # their mtime changes with each install
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One layer, whether or not it was made. `draft` is what a build makes of it."""
+    """One layer, which need not exist. `draft` is the disk on which a build makes it."""
 
     caches: Caches
     image: Path
     draft: AppDisk
 
     def fill(self, disk: AppDisk, uid: int, source: Path) -> bool:
-        """Make a disk of the layer and `source`; False when there is no layer that can be used.
+        """Makes a disk from the layer and `source`; returns False if there is no usable layer.
 
-        A layer that is damaged, or has something where the source has a file, is thrown away.
-        Raises NotAFile.
+        Removes a layer that is damaged, or has an entry where the source has a file. Raises
+        NotAFile.
         """
         if not self.image.exists():
             return False
@@ -57,9 +57,9 @@ class Layer:
         return True
 
     def keep(self, disk: AppDisk, uid: int, source: Path) -> None:
-        """Make the layer of a disk on which the install of `source` has just ended.
+        """Makes the layer from a disk on which the install of `source` has just ended.
 
-        What goes wrong costs the layer and not the build. Raises OSError when the disk is lost.
+        A failure loses the layer, but not the build. Raises OSError if the disk is lost.
         """
         try:
             if self._copy(disk, uid):
@@ -75,7 +75,7 @@ class Layer:
         self.caches.collect()
 
     def _copy(self, disk: AppDisk, uid: int) -> bool:
-        """Copy the disk while it is not mounted, and so whole; False when somebody holds it."""
+        """Copies the disk while it is unmounted; returns False if something still uses it."""
         released = disk.release()
         try:
             if released:
@@ -96,7 +96,7 @@ class Layer:
 def layer_for(
     caches: Caches, spec: BuildSpec, *, mount_points: Path, build_env: dict[str, str]
 ) -> Layer | None:
-    """The layer that this build's install would make; None when none may be kept."""
+    """Returns the layer that this build's install would make; None if none may be kept."""
     directory = caches.of(spec.owner)
     if directory is None or spec.plan.install is None or not spec.plan.install_inputs:
         return None
@@ -107,7 +107,7 @@ def layer_for(
 
 
 def layer_key(spec: BuildSpec, build_env: dict[str, str]) -> str:
-    """SHA-256, hex, over all that may change what the install makes."""
+    """Returns the SHA-256, in hex, of everything that may change the install's result."""
     plan = spec.plan
     digest = hashlib.sha256(
         msgspec.json.encode(
@@ -127,14 +127,14 @@ def layer_key(spec: BuildSpec, build_env: dict[str, str]) -> str:
 
 
 def _machine() -> tuple[str, ...]:
-    """What tells this machine's programs from others', and from its own of another day."""
+    """Returns what identifies the machine's programs, and changes when they are updated."""
     changed = (str(path.stat().st_mtime_ns) for path in _PROGRAMS if path.is_dir())
     release = _RELEASE.read_text() if _RELEASE.exists() else ""
     return (platform.machine(), release, *changed)
 
 
 def _flush(image: Path) -> None:
-    """So that a crash of the machine leaves no layer with a name and without its content."""
+    """Writes the image to disk, so that a crash of the machine leaves no named, empty layer."""
     descriptor = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

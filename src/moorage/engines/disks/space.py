@@ -1,8 +1,8 @@
-"""Space: what keeps apps from filling the machine's disk, on which their own ones are sparse files.
+"""Keeps apps from filling the machine's disk, on which their disks are sparse files.
 
-The nearer the reserve, the oftener it looks, and what is written fast is seen to reach it early. It
-ends what grows most, by SIGKILL, and has it not started again before it fits. A thread of its own,
-before all others of the machine, as nothing else may hold it up.
+It checks the free space more often the closer it is to the reserve, and takes the speed of writers
+into account. It kills what grows most, by SIGKILL, and keeps it from starting until its disk fits.
+It runs in a thread with the highest priority on the machine, so that nothing delays it.
 """
 
 import contextlib
@@ -21,41 +21,42 @@ from moorage.engines.host.cgroup import Cgroups
 
 MIB = 1024 * 1024
 FASTEST_BYTES_PER_SECOND = 4096 * MIB
-"""More than all apps of a machine write together."""
+"""An upper bound for the speed at which all apps of a machine write together."""
 
 WINDOW_SECONDS = 10.0
 REACTION_SECONDS = 0.25
-"""What is written until a writer has ended, from the look before, at the pace it has."""
+"""How long a writer goes on at its speed, from the last check until it has been killed."""
 
 _LONGEST_PAUSE_SECONDS = 1.0
-_QUIET_PAUSE_SECONDS = 0.05  # while nothing grows
+_QUIET_PAUSE_SECONDS = 0.05  # the minimum while nothing grows
 _SHORTEST_PAUSE_SECONDS = 0.005
 _SAMPLE_SECONDS = 0.25
-# What must have been written within the window, by the part of the reserve that is left.
+# The minimum growth within the window to be killed: while more than 1/2 of the reserve is left,
+# more than 1/4, more than 1/8; then _ANY.
 _LEAST = ((2, 16 * MIB), (4, 4 * MIB), (8, MIB))
 _ANY = 64 * 1024
-_SHARE_OF_LARGEST = 4  # what grows a quarter as much as the largest is ended with it
+_SHARE_OF_LARGEST = 4  # writers with at least a quarter of the largest growth are killed too
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
-    """An app, or a build, and its disk; bytes."""
+    """An app or a build, and the growth of its disk."""
 
     deployment_id: str
     group: str
     is_build: bool
     started_ns: int
-    growth_bytes: int  # within the last seconds
-    owed_bytes: int  # accepted by its disk, and not on the machine's yet
-    rush_bytes: int  # what it writes before it can be ended, if it goes on as it does
+    growth_bytes: int  # within the last WINDOW_SECONDS
+    owed_bytes: int  # written to its disk, but not yet to the machine's
+    rush_bytes: int  # that it will write, at its speed, before it can be killed
 
 
 def victims(writers: Collection[Writer], *, left_bytes: int, reserve_bytes: int) -> list[Writer]:
-    """Whom to end with so much left: what grows most, of these builds and the newest first.
+    """Returns the writers to kill: those that grow most, builds first, then the newest.
 
-    The less is left, the less must have been written. Nobody while the reserve is not in danger.
+    Returns none while the reserve is not in danger. The less space is left, the less growth counts.
     """
     if left_bytes - sum(writer.rush_bytes for writer in writers) >= reserve_bytes:
         return []
@@ -67,14 +68,14 @@ def victims(writers: Collection[Writer], *, left_bytes: int, reserve_bytes: int)
 
 
 def _urgency(writer: Writer) -> tuple[int, bool, int]:
-    """Growth counts in powers of two: of what grows about alike the newest goes first."""
+    """Returns the sort key. Growth counts in powers of two, so that similar ones are equal."""
     return writer.growth_bytes.bit_length(), writer.is_build, writer.started_ns
 
 
 def pause_seconds(spare_bytes: int, *, quiet: bool, looking_seconds: float) -> float:
-    """Until the next look, with so much left above the reserve; `quiet`: nothing grows.
+    """Returns the seconds until the next check; `spare_bytes` are free above the reserve.
 
-    Looking takes half of the time at most.
+    `quiet` means that nothing grows. The pause is at least as long as the last check took.
     """
     shortest = _QUIET_PAUSE_SECONDS if quiet else _SHORTEST_PAUSE_SECONDS
     pause = min(max(spare_bytes / FASTEST_BYTES_PER_SECOND, shortest), _LONGEST_PAUSE_SECONDS)
@@ -83,7 +84,7 @@ def pause_seconds(spare_bytes: int, *, quiet: bool, looking_seconds: float) -> f
 
 @dataclass(kw_only=True)
 class Space:
-    """The watch over one gateway's disks. `tell` is called with each deployment it has ended."""
+    """Watches one gateway's disks. Calls `tell` with the id of each deployment it has killed."""
 
     cgroups: Cgroups
     deployments: Path
@@ -92,27 +93,27 @@ class Space:
     clock: Clock
     tell: Callable[[str], None]
     held: frozenset[str] = frozenset()
-    """Deployments that were ended and are not to be started, as they do not fit."""
+    """Deployments that were killed and must not be started until their disks fit."""
 
     _histories: dict[str, "_History"] = field(default_factory=dict)
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     def begin(self) -> None:
-        """Watch, until `end`."""
+        """Starts watching, until `end`."""
         self._over.clear()
         self._thread = threading.Thread(target=self._watch, name="disk space", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        """Watch no more; returns when the last look is over."""
+        """Stops watching; returns when the last check is over."""
         self._over.set()
         if self._thread is not None:
             self._thread.join()
         self._thread = None
 
     def look(self) -> float:
-        """Look once, and act; seconds until the next look."""
+        """Checks once, and kills writers if needed; returns the seconds until the next check."""
         begun = self.clock.monotonic_seconds()
         free = free_bytes(self.deployments)
         spare = free - self.reserve_bytes - unwritten_bytes()
@@ -126,7 +127,7 @@ class Space:
         chosen = victims(going_on, left_bytes=left, reserve_bytes=self.reserve_bytes)
         if chosen:
             self._end(chosen, left)
-            self._histories.clear()  # who goes on is judged by what it writes from now on
+            self._histories.clear()  # from now on, only what the others write next counts
         return pause_seconds(
             left - self.reserve_bytes,
             quiet=not any(writer.rush_bytes for writer in going_on),
@@ -139,12 +140,12 @@ class Space:
         while not self._over.wait(pause):
             try:
                 pause = self.look()
-            except Exception:  # one fault must not end the watch
+            except Exception:  # one error must not end the watch
                 logger.exception("a look at the disk failed")
                 pause = _SHORTEST_PAUSE_SECONDS
 
     def _end(self, chosen: Sequence[Writer], left: int) -> None:
-        """SIGKILL: whoever ends politely writes on meanwhile."""
+        """Kills writers by SIGKILL, as with SIGTERM they would go on writing for a while."""
         self.held |= {writer.deployment_id for writer in chosen}
         for writer in chosen:
             self.cgroups.kill_soon(writer.group)
@@ -158,7 +159,7 @@ class Space:
             self.tell(writer.deployment_id)
 
     def _fits(self, deployment_id: str, spare: int) -> bool:
-        """Whether a disk may grow to its full size with so much beyond the reserve."""
+        """Returns whether a disk can grow to its full size within `spare` bytes."""
         try:
             growth = growth_bytes(f"{self.deployments}/{deployment_id}/{IMAGE}")
         except OSError:  # it is gone
@@ -172,7 +173,7 @@ class Space:
         return found
 
     def _writer(self, group: str, now: float) -> Writer | None:
-        """What a running app, or a build, has written; None for what is neither, or is gone."""
+        """Returns the app or build in a control group; None for other groups, or if it is gone."""
         kind, _, deployment_id = group.rpartition("/")[2].partition("-")
         if kind not in ("app", "build"):
             return None
@@ -201,16 +202,16 @@ class Space:
 
 
 class _History:
-    """How much of the disk something has had, lately."""
+    """The recent disk usage of one writer."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()
         self._last: tuple[float, int] | None = None
         self.pace = 0.0
-        """Bytes a second, between the last two looks."""
+        """Bytes per second, between the last two checks."""
 
     def growth(self, taken: int, now: float) -> int:
-        """By how much that has grown within the window."""
+        """Adds a sample of the usage; returns its growth within the window, in bytes."""
         if self._last is not None and now > self._last[0]:
             self.pace = max(0, taken - self._last[1]) / (now - self._last[0])
         self._last = (now, taken)
@@ -222,23 +223,23 @@ class _History:
 
 
 def _come_first() -> None:
-    """Have this thread run whenever it wants to, as far as the kernel lets it."""
+    """Gives this thread the highest priority that the kernel allows."""
     thread = threading.get_native_id()
     try:
         os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(1))
-    except OSError:  # real-time scheduling may be closed to this control group
+    except OSError:  # the control group may not allow real-time scheduling
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, thread, -20)
 
 
 def _used_bytes(mount_point: Path) -> int:
-    """What is used of a mounted disk, also what is only in memory yet."""
+    """Returns the used bytes of a mounted disk, with those that are only in memory yet."""
     status = os.statvfs(mount_point)
     return (status.f_blocks - status.f_bfree) * status.f_frsize
 
 
 def unwritten_bytes() -> int:
-    """What the whole machine has in memory and still has to write."""
+    """Returns the bytes that the whole machine still has to write from memory to disk."""
     total = 0
     with contextlib.suppress(OSError), Path("/proc/meminfo").open() as lines:
         for line in lines:

@@ -1,7 +1,7 @@
-"""Blank disks: of each size one is made, and copied whenever another is wanted.
+"""Empty disks: one is made of each size, and copied for each new disk.
 
-A copy takes a millisecond, where mkfs takes ten and more. What an earlier process made is not used:
-a crash of the machine may have left it torn. Blocking; call from a thread.
+A copy takes a millisecond, mkfs ten or more. Templates of an earlier process are not used, as a
+crash of the machine may have damaged them. Blocking; call from a thread.
 """
 
 import shutil
@@ -16,7 +16,7 @@ from moorage.engines.disks.disk import make_image
 
 @dataclass(frozen=True, kw_only=True)
 class DiskTemplates:
-    """The blank disks of one gateway, in a directory that is theirs alone."""
+    """The empty disks of one gateway, in a directory of their own."""
 
     directory: Path
     clock: Clock
@@ -24,12 +24,12 @@ class DiskTemplates:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def clear(self) -> None:
-        """An empty directory, whatever was there."""
+        """Makes the directory, and removes what was in it."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(mode=0o700)
 
     def put(self, image: Path, size_bytes: int) -> None:
-        """A new, empty ext4 in a file, in place of what is there. Raises OSError."""
+        """Makes a new, empty ext4 in a file, replacing what was there. Raises OSError."""
         blank = self.directory / f"{size_bytes}.img"
         with self._lock:
             if size_bytes not in self._made or not blank.exists():

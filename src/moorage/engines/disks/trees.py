@@ -1,7 +1,7 @@
-"""Files put onto an app's disk, and taken off it, where the app may have put anything in the way.
+"""Copies files onto an app's disk and removes them, although the app may have put links there.
 
-All of it runs as root, so no link is followed anywhere: a directory is opened from within the one
-above it. Blocking; call from a thread.
+It runs as root, so it never follows a link: each directory is opened relative to its parent.
+Blocking; call from a thread.
 """
 
 import errno
@@ -17,7 +17,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotAFile(ValueError):
-    """Something in the source is neither a file nor a directory; `path` is below the source."""
+    """An entry of the source is neither a file nor a directory; `path` is below the source."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"{path!r} is not a regular file")
@@ -25,23 +25,23 @@ class NotAFile(ValueError):
 
 
 def copy_tree(source: Path, target: Path, *, uid: int) -> None:
-    """Copy files and directories below `source` into the existing `target`, owned by `uid`.
+    """Copies files and directories below `source` into the existing `target`, owned by `uid`.
 
-    Raises NotAFile for what is neither; FileExistsError where a file is already, another OSError
-    where something stands in a directory's place.
+    Raises NotAFile for other entries, FileExistsError if a file exists already, another OSError if
+    something else exists in place of a directory.
     """
     with _opened(target) as directory:
         _copy_into(source, directory, uid, "")
 
 
 def subtract_tree(source: Path, target: Path) -> None:
-    """Remove from `target` each file that `source` has too, and directories that become empty."""
+    """Removes from `target` each file that is in `source`, and directories that become empty."""
     with _opened(target) as directory:
         _subtract_from(source, directory)
 
 
 def remove_below(root: Path, path: str) -> None:
-    """Remove the directory `path` below `root`; what is not directories all the way down stays."""
+    """Removes the directory `path` below `root`; does nothing if a part of it is no directory."""
     *parents, name = path.split("/")
     with ExitStack() as opened:
         directory = opened.enter_context(_opened(root))
@@ -49,17 +49,17 @@ def remove_below(root: Path, path: str) -> None:
             try:
                 directory = opened.enter_context(_opened(parent, directory))
             except OSError:
-                return  # not there, or no directory
+                return  # it is missing, or no directory
         with suppress(OSError):
             if stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
                 remove_all(f"/proc/self/fd/{directory}/{name}", pass_fds=(directory,))
 
 
 def remove_all(path: str, *, pass_fds: Sequence[int] = ()) -> None:
-    """Remove a directory and all below it, however deep, following no link; none there is no error.
+    """Removes a directory and everything below it, if it exists; follows no link.
 
-    By a process of its own, since a build may leave thousands of directories within each other:
-    walking these takes a stack, or descriptors, without end. Raises ToolFailed.
+    Uses `rm`, as a build may leave thousands of nested directories, for which recursion here would
+    need too much stack or too many descriptors. Raises ToolFailed.
     """
     tool.run(["rm", "-rf", "--one-file-system", "--", path], pass_fds=pass_fds)
 
@@ -120,7 +120,7 @@ def _open_file(path: Path, shown: str) -> int:
 def _subtract_from(source: Path, target: int) -> None:
     with os.scandir(source) as entries:
         for entry in entries:
-            with suppress(OSError):  # not there any more, or something else by now
+            with suppress(OSError):  # it is gone, or something else has its name
                 if not entry.is_dir(follow_symlinks=False):
                     os.unlink(entry.name, dir_fd=target)
                     continue

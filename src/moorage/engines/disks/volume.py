@@ -1,10 +1,10 @@
-"""A volume: a disk that outlives deployments, `/data` of the app that has it.
+"""A volume: a disk that outlives deployments, mounted at `/data` of its app.
 
-Its blocks are there from the beginning, where the machine's file system can do that: whoever fills
-that cannot take them.
+Its blocks are allocated when it is made, if the machine's file system can do that, so that it
+always has room.
 
-While a new version takes over from an old one, both have it: the disk is mounted once, and each app
-sees it through a view in which the files are its own (`idmap`). Blocking; call from a thread.
+While a new version replaces an old one, both use the volume: the disk is mounted once, and each app
+has a view of it in which it owns the files (`idmap`). Blocking; call from a thread.
 """
 
 import errno
@@ -31,27 +31,27 @@ logger = logging.getLogger(__name__)
 
 
 def mkfs_argv(image: Path) -> list[str]:
-    """Makes an ext4 with a journal: what is kept here must outlive a crash of the machine."""
+    """Returns the command that makes an ext4 with a journal, to survive a crash of the machine."""
     options = "lazy_itable_init=1,lazy_journal_init=1,nodiscard"
     return ["mkfs.ext4", "-q", "-F", "-m", "0", "-i", "8192", "-E", options, str(image)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Volume:
-    """One volume. `directory` holds its image; `mounts` the mounted disk and the views of it."""
+    """One volume. `directory` has its image, `mounts` the mounted disk and its views."""
 
     directory: Path
     mounts: Path
 
     @property
     def disk(self) -> Disk:
-        """The disk, its files owned as they are on it."""
+        """The disk, with file owners as on disk."""
         return Disk(image=self.directory / IMAGE, mount_point=self.mounts / _DISK)
 
     def show(self, deployment_id: str, uid: int, *, size_bytes: int) -> Path:
-        """Where the app of a deployment, which has `uid`, finds the volume; made when it is new.
+        """Mounts a view for a deployment's app, in which `uid` owns the files; returns where.
 
-        Raises OSError, DeployFailed.
+        Makes the volume if it does not exist. Raises OSError, DeployFailed.
         """
         with self.alone():
             if not self.disk.image.exists():
@@ -60,15 +60,15 @@ class Volume:
                 self._allocate()
                 mount_image(self.disk.image, self.disk.mount_point)
             view = self.mounts / deployment_id
-            self._unmount(view)  # it may be another uid's
+            self._unmount(view)  # it may be for another uid
             view.mkdir(mode=0o700)
             idmap.mount_mapped(self.disk.mount_point / _DATA, view, uid)
             return view
 
     def mend(self) -> bool:
-        """Mend the errors that the kernel found in it, unless somebody has it; whether it did.
+        """Repairs errors that the kernel found, unless an app uses it; returns whether it did.
 
-        Raises OSError when they can't be mended.
+        Raises OSError if they can't be repaired.
         """
         with self.alone():
             if self.users() or not self.disk.has_failed:
@@ -78,7 +78,7 @@ class Volume:
             return True
 
     def hide(self, deployment_id: str) -> None:
-        """Take a deployment's view away, and unmount the disk when it was the last."""
+        """Unmounts a deployment's view, and the disk if that was the last view."""
         if not self.directory.is_dir():
             return
         with self.alone():
@@ -87,21 +87,21 @@ class Volume:
                 self.close()
 
     def close(self) -> None:
-        """Unmount the disk; nobody may have a view of it."""
-        self.disk.release()  # or it might be mounted twice, for a moment
+        """Unmounts the disk; there must be no view."""
+        self.disk.release()  # waits, so that it is never mounted twice
         if self.mounts.is_dir():
             self.mounts.rmdir()
 
     def users(self) -> set[str]:
-        """The deployments that have a view of it."""
+        """Returns the ids of the deployments that have a view."""
         if not self.mounts.is_dir():
             return set()
         return {path.name for path in self.mounts.iterdir()} - {_DISK}
 
     def clear(self) -> None:
-        """Take away what is in it, unless somebody has a view of it; the next one finds it empty.
+        """Deletes the content, unless there is a view; the next view will be empty.
 
-        Its directory stays: who waits for its lock is to have the lock of this one.
+        The directory stays, as others may be waiting for its lock.
         """
         if not self.directory.is_dir():
             return
@@ -111,7 +111,7 @@ class Volume:
                 self.disk.image.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Take it away with all that is in it."""
+        """Removes the volume with its content."""
         with self.alone():
             for deployment_id in self.users():
                 self._unmount(self.mounts / deployment_id)
@@ -119,7 +119,7 @@ class Volume:
             shutil.rmtree(self.directory)
 
     def _create(self, size_bytes: int) -> None:
-        """A new, mounted disk; it has its name only once it is whole."""
+        """Makes and mounts a new disk; the image gets its name when it is complete."""
         unfinished = self.directory / "unfinished.img"
         self.close()
         unfinished.unlink(missing_ok=True)
@@ -130,7 +130,7 @@ class Volume:
             allocate(unfinished)
             tool.run(mkfs_argv(unfinished))
         except OSError as error:
-            unfinished.unlink()  # it has taken what there was
+            unfinished.unlink()  # frees the space that it took
             if error.errno != errno.ENOSPC:
                 raise
             raise DeployFailed(FailureCause.OUT_OF_DISK, _NO_ROOM) from error
@@ -142,7 +142,7 @@ class Volume:
         unfinished.rename(self.disk.image)
 
     def _allocate(self) -> None:
-        """Give one its blocks that has not all of them: it was restored, or is an old one."""
+        """Allocates the blocks of a volume that was restored, or made by an older version."""
         try:
             allocate(self.disk.image)
         except OSError as error:
@@ -153,7 +153,7 @@ class Volume:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Nobody mounts or unmounts it meanwhile, in whatever process; blocks until so."""
+        """Locks the volume: no other process mounts or unmounts it meanwhile. Blocks."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.mounts.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -185,8 +185,7 @@ class Cgroups:
     def _shrunk(self, name: str, memory_bytes: int) -> Iterator[None]:
         """Reclaims memory before a lower limit is set; raises EBUSY if too much is in use.
 
-        Version 1 does so itself. Version 2 would kill processes until the limit fits, while its
-        `memory.high` only reclaims what it can.
+        Version 1 does so itself; version 2 would kill processes. Its `memory.high` only reclaims.
         """
         if self.hierarchy.version != 2 or self._charged_bytes(name) <= memory_bytes:
             yield
@@ -336,8 +335,7 @@ def _hand_down(group: Path) -> None:
     """Enables the controllers for the groups in a version 2 group. Raises OSError.
 
     The kernel refuses that if the group has processes, except for the machine's root group. In a
-    container the topmost group has the container's processes: they are moved to a group of their
-    own.
+    container the topmost group has processes, which are moved to a group of their own.
     """
     deadline = time.monotonic() + _VACATE_SECONDS
     while True:

@@ -1,7 +1,7 @@
-"""What an app sees and who it is: the argument lists of `bwrap`, and of what runs before it.
+"""Makes the argument lists of `bwrap`, and of the commands that run before it.
 
-bwrap's options hold the app's environment, which may hold secrets, so they reach bwrap through a
-file descriptor and never appear in a process list.
+bwrap's options contain the app's environment, which may contain secrets, so they reach bwrap
+through a file descriptor and never appear in a process list.
 """
 
 import os
@@ -19,24 +19,24 @@ _TOOLCHAINS = "/opt/moorage/toolchains"
 DOWNLOADS = "/var/cache/moorage"  # of the wallet's builds
 DATA = "/data"  # the volume
 HOME = "/home/app"
-TMP = "/tmp"  # noqa: S108 (nobody else is inside)
+TMP = "/tmp"  # noqa: S108 (the sandbox's own)
 _SHM = "/dev/shm"  # noqa: S108
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _TMP_BYTES = 64 * 1024 * 1024
 _SHM_BYTES = 32 * 1024 * 1024
 
-# Of the host's /etc only what programs from /usr need to work at all.
+# The only entries of the host's /etc that apps see: programs in /usr do not work without them.
 HOST_ETC = ("ssl/certs", "ssl/openssl.cnf", "alternatives", "ld.so.cache", "mime.types")
-# What Debian keeps there of the languages themselves: a Java without its java.security ends at
-# once, PHP has no extensions. Not settings.xml or php.ini, in which an operator may write secrets.
+# Configuration that Debian's languages need: without it, Java ends at once, and PHP has no
+# extensions. Not settings.xml or php.ini, in which an operator may write secrets.
 LANGUAGES_ETC = (
     *("java-*-openjdk", "maven/m2.conf", "maven/logging"),
     *("php/*/cli/conf.d", "php/*/mods-available"),
 )
 _ETC = Path("/etc")
 _PROC = Path("/proc")
-# What of /proc tells of the host, its disks and what other apps do, or lets an app set something
-# going there. What programs ask for stays: meminfo, cpuinfo, stat, loadavg, vmstat, cgroups.
+# Files in /proc that reveal the host, its disks and the activity of other apps, or control the
+# host. Those that programs need stay: meminfo, cpuinfo, stat, loadavg, vmstat, cgroups.
 HIDDEN_FILES = (
     "buddyinfo", "cmdline", "diskstats", "interrupts", "kallsyms", "key-users", "keys",
     "latency_stats", "locks", "modules", "pagetypeinfo", "partitions", "sched_debug", "schedstat",
@@ -46,8 +46,8 @@ HIDDEN_DIRECTORIES = ("fs", "irq", "pressure")
 _ANYBODY_READS = 0o004
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
-# Joins the control groups named up to `--`, then becomes the rest. A shell, because a process must
-# be in its groups before it runs anything; the groups are arguments, never part of the text.
+# Joins the control groups before `--`, then executes the rest. A shell does it, as a process must
+# be in its groups before it runs anything. The groups are arguments, never part of the script.
 _JOIN = """\
 set -eu
 while [ "$1" != -- ]; do echo 0 > "$1/cgroup.procs"; shift; done
@@ -56,43 +56,44 @@ shift
 # the host's root (core(5)). Where the limit is lower already and may not be raised, none it is.
 prlimit --pid $$ --core=1:1 2> /dev/null || ulimit -c 0
 """
-# When the whole machine is out of memory, apps go before the gateway: the score is the first word.
+# When the machine is out of memory, apps are killed before the gateway. The first argument is the
+# score.
 _EXPENDABLE = 'echo "$1" > /proc/self/oom_score_adj\nshift\n'
-# Stays the gateway's child, and dies with it.
+# For a command that stays the gateway's child, and dies with it.
 ATTACHED = _JOIN + _EXPENDABLE + 'exec "$@"\n'
-# Leaves the gateway: init is its parent.
+# For a command that keeps running when the gateway ends; its parent is init.
 DETACHED = _JOIN + _EXPENDABLE + 'setsid "$@" &\n'
-# As DETACHED, with stdin as descriptor 3: a shell gives what it puts behind no stdin.
+# As DETACHED, with stdin moved to descriptor 3, as a shell closes stdin of background commands.
 DETACHED_SOCKET = _JOIN + 'exec 3<&0 </dev/null\nsetsid "$@" &\n'
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What of the host is shown inside: paths of the host, each reachable by the app's uid."""
+    """Paths of the host that are mounted in the sandbox; the app's user can reach them."""
 
     app: Path
     home: Path
     etc: Path  # passwd, group, hosts, resolv.conf, nsswitch.conf
     tools: Mapping[str, Path]
     data: Path | None = None  # the volume
-    build_tmp: Path | None  # a build's /tmp lies on disk, an app's is a small tmpfs
+    build_tmp: Path | None  # a build's /tmp is on disk; None for an app, which has a small tmpfs
     toolchains: Mapping[str, Path] = field(default_factory=dict)
-    downloads: Path | None = None  # a build's, from earlier ones
+    downloads: Path | None = None  # of earlier builds, for a build
 
 
 def search_path(toolchains: Iterable[str]) -> str:
-    """PATH: the app's own programs, its toolchains', then the machine's."""
+    """Returns the PATH: the app's own programs, its toolchains', then the machine's."""
     versioned = (f"{_TOOLCHAINS}/{name}/bin" for name in toolchains)
     return ":".join((*_PATH, *versioned, *_MACHINE_PATH))
 
 
 def launch_argv(script: str, groups: Sequence[Path], command: Sequence[str]) -> list[str]:
-    """Runs `command` in control groups, as `script` (ATTACHED or DETACHED) says."""
+    """Returns the arguments that run `command` in control groups; `script` is such as ATTACHED."""
     return ["/bin/sh", "-c", script, "moorage", *map(str, groups), "--", *command]
 
 
 def identity_argv(*, netns: Path, uid: int) -> list[str]:
-    """Enters a network namespace and becomes `uid`, with no way back; goes before a command."""
+    """Returns a prefix for a command: enters a network namespace and becomes `uid` for good."""
     return [
         "nsenter", f"--net={netns}", "setpriv", f"--reuid={uid}", f"--regid={uid}",
         "--clear-groups", "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all",
@@ -101,7 +102,7 @@ def identity_argv(*, netns: Path, uid: int) -> list[str]:
 
 
 def bwrap_argv(*, args_fd: int, command: str) -> list[str]:
-    """bwrap, which reads its options from a descriptor, around a line for the shell."""
+    """Returns the arguments of bwrap, which reads its options from `args_fd`, with a shell line."""
     return ["bwrap", "--args", str(args_fd), "--", "/bin/sh", "-c", command]
 
 
@@ -113,8 +114,10 @@ def options(
     seccomp_fd: int,
     status_fd: int | None,
 ) -> list[str]:
-    """bwrap's options. With `status_fd` it writes its exit code there and outlives us;
-    without, it dies with its parent.
+    """Returns bwrap's options.
+
+    With `status_fd`, it writes its exit code there and keeps running when the gateway ends; without
+    it, it dies with its parent.
     """
     lifetime = ["--die-with-parent"] if status_fd is None else ["--json-status-fd", str(status_fd)]
     return [
@@ -129,7 +132,7 @@ def options(
 
 
 def encode_options(arguments: Sequence[str]) -> bytes:
-    """`arguments` as `--args` reads them. Raises ValueError when one holds a NUL."""
+    """Encodes `arguments` for `--args`. Raises ValueError if one contains a NUL."""
     if any("\0" in argument for argument in arguments):
         raise ValueError("an argument or an environment variable holds a NUL byte")
     return b"".join(argument.encode() + b"\0" for argument in arguments)
@@ -150,7 +153,7 @@ def _root_mounts() -> list[str]:
 
 
 def _proc_mounts() -> list[str]:
-    """A /proc of the app's own processes, with settings to be read, and without `HIDDEN_…`."""
+    """Mounts a /proc of the app's own processes, with read-only settings, without `HIDDEN_…`."""
     mounts = ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys"]
     for name in (name for name in HIDDEN_FILES if _is_readable(_PROC / name)):
         mounts += ["--dev-bind", "/dev/null", f"/proc/{name}"]
@@ -160,7 +163,7 @@ def _proc_mounts() -> list[str]:
 
 
 def _is_readable(path: Path) -> bool:
-    """Whether somebody without rights may read it; each mount costs a start some 0.2 ms."""
+    """Returns whether everybody may read it; only then hide it, as each mount takes 0.2 ms."""
     return path.exists() and bool(path.stat().st_mode & _ANYBODY_READS)
 
 
@@ -206,7 +209,7 @@ def _tool_mounts(view: View) -> list[str]:
 
 
 def memory_file(name: str, content: bytes) -> int:
-    """A descriptor from which `content` is read, and that lies nowhere; the caller closes it."""
+    """Returns a descriptor of a memory file with `content`; the caller closes it."""
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
     os.write(descriptor, content)
     os.lseek(descriptor, 0, os.SEEK_SET)
@@ -214,12 +217,12 @@ def memory_file(name: str, content: bytes) -> int:
 
 
 def parse_exit_code(status: str) -> int | None:
-    """The exit code in what `bwrap --json-status-fd` wrote; None while the app runs."""
+    """Returns the exit code from the output of `bwrap --json-status-fd`; None while it runs."""
     return _number(status, "exit-code")
 
 
 def parse_child_pid(status: str) -> int | None:
-    """The host's id of the sandbox's first process, from the same; None before it exists."""
+    """Returns the host's id of the sandbox's first process, from the same; None before that."""
     return _number(status, "child-pid")
 
 
@@ -228,7 +231,7 @@ def _number(status: str, key: str) -> int | None:
         try:
             document = msgspec.json.decode(line)
         except msgspec.DecodeError:
-            continue  # half a line: being written, or cut off by a crash of the machine
+            continue  # an incomplete line: it is being written, or the machine crashed
         if isinstance(document, dict) and isinstance(number := document.get(key), int):
             return number
     return None

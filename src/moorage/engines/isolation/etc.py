@@ -1,4 +1,4 @@
-"""The few files of an app's `/etc`."""
+"""Makes the files of an app's `/etc`."""
 
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +9,7 @@ NAMES = ("group", "hosts", "nsswitch.conf", "passwd", "resolv.conf")
 
 
 class Resident(Protocol):
-    """Who an app is inside: a slot, for one."""
+    """The user id and address of an app inside its sandbox; a slot has them."""
 
     @property
     def app_uid(self) -> int:
@@ -23,7 +23,7 @@ class Resident(Protocol):
 
 
 def etc_files(who: Resident, servers: tuple[str, ...]) -> dict[str, str]:
-    """Name → text of each file of NAMES."""
+    """Returns the text of each file in NAMES, by name."""
     uid = who.app_uid
     return {
         "group": f"app:x:{uid}:\n",
@@ -35,7 +35,7 @@ def etc_files(who: Resident, servers: tuple[str, ...]) -> dict[str, str]:
 
 
 def write_etc(directory: Path, who: Resident, servers: tuple[str, ...]) -> None:
-    """Write the files, readable by all, in place: an app that runs sees new name servers."""
+    """Writes the files, readable by all, in place, so that a running app sees new name servers."""
     directory.mkdir(mode=0o755, exist_ok=True)
     for name, text in etc_files(who, servers).items():
         (directory / name).write_text(text)

@@ -1,7 +1,7 @@
-"""The packet filter all apps of a gateway share: one nftables table, loaded whole.
+"""Makes and loads the packet filter of all apps of a gateway: one nftables table.
 
-Apps are matched by the names of their interfaces, so that adding one changes no rule. What an app
-may reach is the public internet over IPv4, and port 53 of the machine's resolvers.
+Rules match apps by the names of their interfaces, so that a new app changes no rule. An app may
+reach the public internet over IPv4, and port 53 of the machine's resolvers.
 """
 
 import ipaddress
@@ -14,41 +14,41 @@ from typing import Protocol
 from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.host import tool
 
-# IANA's special-purpose registry (RFC 6890), but for the documentation ranges: no host answers
-# there, and test networks put mirrors into them.
+# IANA's special-purpose registry (RFC 6890), without the documentation ranges: no host answers
+# there, and test networks use them for mirrors.
 NOT_PUBLIC = (
     "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
     "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
 )  # fmt: skip
 _OURS = re.compile(r"mo[0-9a-f]{4,6}-")  # interfaces of any gateway's apps
-MAX_FLOWS = 1024  # of an app at once: the machine's table of connections is everybody's
+MAX_FLOWS = 1024  # of an app at the same time, as all share the machine's connection table
 _BYTES_A_MBIT = 125_000
 _LEAST_BURST_BYTES = 256 * 1024
 _MAIL_PORTS = "{ 25, 465, 587 }"
 
 
 class Destinations(Protocol):
-    """Where apps may go. Networks are IPv4 CIDRs; `allow` wins."""
+    """Where apps may connect. Networks are IPv4 CIDRs; `allow` takes precedence."""
 
     @property
     def deny(self) -> tuple[str, ...]:
-        """Besides NOT_PUBLIC."""
+        """Denied networks, in addition to NOT_PUBLIC."""
         ...
 
     @property
     def allow(self) -> tuple[str, ...]:
-        """Although they are private."""
+        """Networks that are allowed although they are private."""
         ...
 
     @property
     def resolvers(self) -> tuple[str, ...]:
-        """Whose port 53 alone is reached."""
+        """Hosts of which only port 53 is allowed."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What the filter is made from. Networks are IPv4 CIDRs."""
+    """The input of `ruleset`. Networks are IPv4 CIDRs."""
 
     instance_id: str
     subnet: str
@@ -59,32 +59,32 @@ class Policy:
 
     @property
     def table(self) -> str:
-        """The nftables table, of the family inet."""
+        """The name of the nftables table, of the family inet."""
         return table_name(self.instance_id)
 
     @property
     def interfaces(self) -> str:
-        """What the names of all apps' interfaces begin with."""
+        """The prefix of the names of all apps' interfaces."""
         return interface_prefix(self.instance_id)
 
 
 def table_name(instance_id: str) -> str:
-    """The gateway's own table, of the family inet."""
+    """Returns the name of the gateway's own table, of the family inet."""
     return f"moorage_{instance_id}"
 
 
 def interface_prefix(instance_id: str) -> str:
-    """What the names of a gateway's interfaces and network namespaces begin with."""
+    """Returns the prefix of the names of a gateway's interfaces and network namespaces."""
     return f"mo{instance_id}-"
 
 
 def ruleset(policy: Policy) -> str:
-    """The text for `nft -f -` that replaces the gateway's table in one transaction."""
+    """Returns the text for `nft -f -` that replaces the gateway's table in one transaction."""
     name, apps = policy.table, f'"{policy.interfaces}*"'
     pace = new_flows(policy.traffic.app_new_connections, source="ip saddr")
     sent = bandwidth(policy.traffic.app_bandwidth_mbit, meter="sent", key="ip saddr")
     received = bandwidth(policy.traffic.app_bandwidth_mbit, meter="received", key="ip daddr")
-    # Alike on both ways, to the world and to a resolver on this machine: an app's flows all count.
+    # The same for both chains, to the internet and to this machine's resolver: all flows count.
     begun = f"""\
     ct state established,related accept
     meta nfproto != ipv4 drop
@@ -127,7 +127,7 @@ table inet {name} {{
 
 
 def destinations(allowed: Destinations, *denied: str) -> str:
-    """The rules that say where an app's new connection may go; the last one accepts."""
+    """Returns the rules for the destinations of an app's new connections; the last one accepts."""
     allow = f"    ip daddr {_set(allowed.allow)} accept\n" if allowed.allow else ""
     deny = _set(_collapse((*NOT_PUBLIC, *denied, *allowed.deny)))
     return f"""\
@@ -138,10 +138,10 @@ def destinations(allowed: Destinations, *denied: str) -> str:
 
 
 def new_flows(a_second: int, *, source: str | None = None) -> str:
-    """The rule that drops new connections above a rate, after a burst of as many; 0 for none.
+    """Returns the rule that drops new connections above a rate, after a burst of as many.
 
-    With `source`, the key of set `paces`, each has a rate of its own. A dropped packet is sent
-    again a second later, so that an honest burst takes longer and nothing else.
+    0 means no limit. With `source`, the key of set `paces`, each source has its own rate. Clients
+    resend a dropped packet after a second, so that an honest burst only takes longer.
     """
     if not a_second:
         return ""
@@ -151,10 +151,10 @@ def new_flows(a_second: int, *, source: str | None = None) -> str:
 
 
 def bandwidth(mbit: int, *, meter: str | None = None, key: str = "") -> str:
-    """The rule that drops what exceeds a rate in Mbit/s; 0 for none.
+    """Returns the rule that drops packets above a rate in Mbit/s; 0 means no limit.
 
-    With `meter`, a set, each of its keys has a rate of its own. A burst holds several of the
-    largest packets there are between a host and its namespaces, and a tenth of a second.
+    With `meter`, a set, each of its keys has its own rate. The burst is a tenth of a second, and at
+    least several of the largest packets between a host and its namespaces.
     """
     if not mbit:
         return ""
@@ -165,9 +165,9 @@ def bandwidth(mbit: int, *, meter: str | None = None, key: str = "") -> str:
 
 
 def _visitors(traffic: ConnectionLimits) -> str:
-    """The rules that refuse one address too many connections to the proxy; none for no limit.
+    """Returns the rules that limit the connections of one address to the proxy, if any.
 
-    An IPv6 visitor is its /64, as a household or a machine is given one.
+    An IPv6 /64 counts as one address, as a household or a machine usually gets one.
     """
     if not traffic.visitor_connections or not traffic.proxy_ports:
         return ""
@@ -197,7 +197,7 @@ def _dns(resolvers: tuple[str, ...]) -> str:
 
 
 def connected_networks(addresses_json: str) -> tuple[str, ...]:
-    """The IPv4 networks this machine is on, from `ip -json -4 addr`; our own interfaces apart."""
+    """Returns this machine's IPv4 networks, from `ip -json -4 addr`, without gateways' own."""
     return tuple(
         str(ipaddress.ip_interface(f"{info['local']}/{info['prefixlen']}").network)
         for link in json.loads(addresses_json)
@@ -207,7 +207,7 @@ def connected_networks(addresses_json: str) -> tuple[str, ...]:
 
 
 def load(policy: Policy) -> None:
-    """Put the filter in place, and make room for it beside Docker's. Raises OSError."""
+    """Loads the filter, and adds exceptions to Docker's filter if needed. Raises OSError."""
     tool.run(["nft", "-f", "-"], stdin=ruleset(policy))
     if docker_drops():
         for rule in docker_rules(policy):
@@ -216,13 +216,13 @@ def load(policy: Policy) -> None:
 
 
 def is_loaded(instance_id: str) -> bool:
-    """Whether the gateway's table is there."""
+    """Returns whether the gateway's table is loaded."""
     tables = tool.run(["nft", "list", "tables", "inet"])
     return f"table inet {table_name(instance_id)}" in tables.splitlines()
 
 
 def unload(policy: Policy) -> None:
-    """Take the filter away; none there is no error."""
+    """Removes the filter, if it is loaded."""
     name = policy.table
     tool.run(["nft", "-f", "-"], stdin=f"table inet {name} {{}}\ndelete table inet {name}\n")
     if docker_drops():
@@ -232,7 +232,7 @@ def unload(policy: Policy) -> None:
 
 
 def docker_rules(policy: Policy) -> list[list[str]]:
-    """Docker drops what it does not know after our filter has passed it: let apps' packets by."""
+    """Returns rules that accept apps' packets in Docker's filter, which drops unknown ones."""
     apps = f"{policy.interfaces}+"
     return [
         ["-i", apps, "-j", "ACCEPT"],
@@ -241,7 +241,7 @@ def docker_rules(policy: Policy) -> list[list[str]]:
 
 
 def docker_drops() -> bool:
-    """Whether Docker's own chain for others' rules exists."""
+    """Returns whether Docker's chain for other programs' rules exists."""
     return tool.found("iptables") and bool(
         tool.run(["iptables", "-w", "-S", "DOCKER-USER"], accept=(0, 1, 2, 3, 4))
     )
@@ -253,7 +253,7 @@ def _docker_has(rule: Sequence[str]) -> bool:
 
 
 def _collapse(networks: Iterable[str]) -> list[str]:
-    """nft refuses overlapping intervals."""
+    """Merges overlapping networks, which nft refuses."""
     parsed = (ipaddress.IPv4Network(network, strict=False) for network in networks)
     return [str(network) for network in ipaddress.collapse_addresses(parsed)]
 

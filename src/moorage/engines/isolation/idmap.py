@@ -1,8 +1,8 @@
-"""Mounts that show an app as the owner of files which on disk are another's (MOUNT_ATTR_IDMAP).
+"""Makes mounts that map the owner of files on disk to an app's user (MOUNT_ATTR_IDMAP).
 
-On every disk the apps' files are OWNER's, whichever slot an app has: a disk can be copied, given to
-another slot, or seen by two at once, and no file changes hands. Root's files stay root's; of any
-other id nothing can be made there, and what there is belongs to nobody.
+On every disk, OWNER owns the apps' files, whichever slot an app has: a disk can be copied, given to
+another slot, or used by two apps at the same time, without changing owners. Root's files stay
+root's. Files of other ids can't be made there, and existing ones appear as nobody's.
 """
 
 import errno
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from moorage.engines.host import kernel, tool
 
-OWNER = 1000  # user and group id, on disk, of all that is an app's
+OWNER = 1000  # user and group id of apps' files on disk
 
 
 class IdmapUnsupported(OSError):
@@ -26,17 +26,17 @@ class IdmapUnsupported(OSError):
 
 
 def mount_mapped(source: Path, target: Path, uid: int) -> None:
-    """Show the directory `source` at `target` too, where what is OWNER's belongs to `uid`.
+    """Mounts the directory `source` at `target` too, with `uid` in place of OWNER.
 
-    Both exist; `source` is itself no such view, and may have several. Raises IdmapUnsupported,
-    OSError.
+    Both must exist. `source` must not be such a mount itself, and may have several. Raises
+    IdmapUnsupported, OSError.
     """
     with _mapped(source, uid) as view:
         kernel.attach_mount(view, target)
 
 
 def map_mounted(mount_point: Path, uid: int) -> None:
-    """Replace what is mounted by such a view of it. Raises IdmapUnsupported, OSError."""
+    """Replaces a mount by one with `uid` in place of OWNER. Raises IdmapUnsupported, OSError."""
     with _mapped(mount_point, uid) as view:
         kernel.unmount(mount_point)
         kernel.attach_mount(view, mount_point)
@@ -58,7 +58,7 @@ def _mapped(source: Path, uid: int) -> Iterator[int]:
 
 @contextmanager
 def _owners(uid: int) -> Iterator[int]:
-    """A user namespace in which OWNER is `uid` outside, and root is root."""
+    """Returns a user namespace that maps OWNER to `uid`, and root to root."""
     with _member() as pid:
         for kind in ("uid_map", "gid_map"):
             Path(f"/proc/{pid}/{kind}").write_text(f"0 0 1\n{OWNER} {uid} 1\n")
@@ -71,7 +71,7 @@ def _owners(uid: int) -> Iterator[int]:
 
 @contextmanager
 def _member() -> Iterator[int]:
-    """A process in a new user namespace: only what has no threads can make one (unshare(2))."""
+    """Starts a process in a new user namespace; a process with threads can't enter one itself."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         member = subprocess.Popen(
@@ -84,7 +84,7 @@ def _member() -> Iterator[int]:
         theirs.close()
         try:
             ours.sendall(b"\n")
-            if not ours.recv(1):  # the answer of `cat`, which `unshare` has become by then
+            if not ours.recv(1):  # `cat` answers, once `unshare` has executed it
                 raise OSError(errno.EPERM, "no user namespace can be made")
             yield member.pid
         finally:

@@ -1,4 +1,4 @@
-"""An app's network: a namespace of its own, joined to the machine by a veth pair over a /30."""
+"""An app's network: a namespace of its own, connected to the machine by a veth pair in a /30."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,40 +10,40 @@ from moorage.engines.isolation.slots import NETNS_DIRECTORY, Slot
 
 @dataclass(frozen=True)
 class Network:
-    """One app's network. `name` is the namespace's, and that of the interface on the host."""
+    """One app's network. `name` is the name of the namespace, and of the host's interface."""
 
     name: str
     slot: Slot
 
     @property
     def path(self) -> Path:
-        """The namespace, for `nsenter --net=`."""
+        """The file of the namespace, for `nsenter --net=`."""
         return NETNS_DIRECTORY / self.name
 
     @property
     def exists(self) -> bool:
-        """Whether the namespace is there."""
+        """Whether the namespace exists."""
         return self.path.exists()
 
     def create(self) -> None:
-        """Make the network anew; blocks. Raises OSError."""
+        """Makes the network, after removing an existing one; blocks. Raises OSError."""
         self.remove()
         tool.run(["ip", "-batch", "-"], stdin=host_batch(self))
         tool.run(["ip", "-n", self.name, "-batch", "-"], stdin=inner_batch(self))
 
     def remove(self) -> None:
-        """Take the network away, if there is one. Raises OSError."""
+        """Removes the network, if it exists. Raises OSError."""
         if self.name in leftovers(self.name):
             remove_leftover(self.name)
 
 
 def network_of(instance_id: str, slot: Slot) -> Network:
-    """The network of a gateway's slot."""
+    """Returns the network of a gateway's slot."""
     return Network(f"{interface_prefix(instance_id)}{slot.number}", slot)
 
 
 def host_batch(network: Network) -> str:
-    """What `ip -batch` does on the host."""
+    """Returns the commands for `ip -batch` on the host."""
     name = network.name
     return f"""\
 netns add {name}
@@ -55,7 +55,7 @@ link set {name} up
 
 
 def inner_batch(network: Network) -> str:
-    """What `ip -batch` does inside the namespace."""
+    """Returns the commands for `ip -batch` inside the namespace."""
     return f"""\
 link set lo up
 address add {network.slot.app_address}/30 dev eth0
@@ -66,14 +66,14 @@ route add default via {network.slot.host_address}
 
 
 def leftovers(prefix: str) -> set[str]:
-    """The names of all network namespaces and interfaces that begin with `prefix`."""
+    """Returns the names of all network namespaces and interfaces that begin with `prefix`."""
     places = (NETNS_DIRECTORY, Path("/sys/class/net"))
     return {path.name for place in places for path in place.glob(f"{prefix}*")}
 
 
 def remove_leftover(name: str) -> None:
-    """Remove the namespace and the interface of that name. Raises OSError when one stays."""
-    # The interface first: with its namespace it would go too, but only some time later.
+    """Removes the namespace and the interface of that name. Raises OSError if one remains."""
+    # The interface first: the kernel would remove it with its namespace, but some time later.
     batch = f"link delete {name}\nnetns delete {name}\n"
     said = tool.run_leniently(["ip", "-force", "-batch", "-"], stdin=batch)
     if leftovers(name) & {name}:

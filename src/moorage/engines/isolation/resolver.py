@@ -1,15 +1,16 @@
-"""Which name servers apps use: the machine's own, as far as a network namespace reaches them."""
+"""Finds the name servers for apps: those of the machine that a network namespace can reach."""
 
 import ipaddress
 from pathlib import Path
 
-# In this order: systemd-resolved's stub listens on loopback only, and keeps the real ones here.
+# In this order. The second has the real servers if the first names only systemd-resolved's stub,
+# which is on loopback.
 SOURCES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
-_MAX_SERVERS = 3  # what resolvers read (resolv.conf(5))
+_MAX_SERVERS = 3  # resolvers read no more (resolv.conf(5))
 
 
 def parse_servers(text: str) -> tuple[str, ...]:
-    """The IPv4 name servers of a `resolv.conf` that are not on loopback, in order."""
+    """Returns the IPv4 name servers in a `resolv.conf` that are not on loopback, in order."""
     servers = []
     for line in text.splitlines():
         fields = line.split()
@@ -17,14 +18,14 @@ def parse_servers(text: str) -> tuple[str, ...]:
             try:
                 address = ipaddress.IPv4Address(fields[1])
             except ValueError:
-                continue  # IPv6, or no address at all, which resolvers pass over too
+                continue  # IPv6, or no address, which resolvers skip too
             if not address.is_loopback:
                 servers.append(str(address))
     return tuple(dict.fromkeys(servers))[:_MAX_SERVERS]
 
 
 def find_servers() -> tuple[str, ...]:
-    """The machine's name servers that apps can reach; empty when there is none."""
+    """Returns the machine's name servers that apps can reach; empty when there is none."""
     for source in SOURCES:
         if source.exists() and (servers := parse_servers(source.read_text())):
             return servers
@@ -32,5 +33,5 @@ def find_servers() -> tuple[str, ...]:
 
 
 def resolv_conf(servers: tuple[str, ...]) -> str:
-    """An app's `/etc/resolv.conf`."""
+    """Returns the text of an app's `/etc/resolv.conf`."""
     return "".join(f"nameserver {server}\n" for server in servers)

@@ -1,7 +1,7 @@
-"""The system calls an app may make: a classic BPF program for `bwrap --seccomp`.
+"""Makes the system call filter of apps: a classic BPF program for `bwrap --seccomp`.
 
-Denied calls answer an error number rather than kill, so that a library can fall back. What the
-program can't judge (another architecture's calling convention) kills the process.
+Denied calls return an error number instead of killing, so that libraries can fall back. A call that
+the program can't judge (by another architecture's convention) kills the process.
 """
 
 import platform
@@ -31,15 +31,15 @@ _OFFSET_ARCH = 4
 _OFFSET_ARGUMENTS = 16  # 64-bit words, little endian: the low half comes first
 
 _X32_BIT = 0x40000000
-_LAST_KNOWN_CALL = 466  # removexattrat; later calls are not known to be harmless
+_LAST_KNOWN_CALL = 466  # removexattrat; later calls may be harmful
 
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
-_TYPE_MASK = 0xF  # of a socket's type; the other bits are SOCK_NONBLOCK, SOCK_CLOEXEC, or no one's
+_TYPE_MASK = 0xF  # of a socket's type; other bits are SOCK_NONBLOCK, SOCK_CLOEXEC, or unused
 _STREAM, _DGRAM, _RAW, _SEQPACKET = 1, 2, 3, 5
 _INTERNET_PROTOCOLS = (0, 6, 17, 1, 58, 262)  # the type's own, TCP, UDP, ping, ping6, MPTCP
 _NETLINK_ROUTE = 0
-# What needs no right, but reaches code that apps have no use for: source routes, signatures of BGP
-# sessions, protocols on top of TCP (kTLS among them) and IPsec in UDP.
+# Options that need no privilege, but reach kernel code that apps do not need: source routes,
+# signatures of BGP sessions, protocols on top of TCP (such as kTLS) and IPsec in UDP.
 _SOCKET_OPTIONS = {
     0: (4,),  # IPPROTO_IP: IP_OPTIONS
     6: (14, 31, 32, 38, 39, 40),  # TCP_MD5SIG, TCP_ULP, TCP_MD5SIG_EXT, TCP_AO_…
@@ -47,13 +47,13 @@ _SOCKET_OPTIONS = {
 }
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS … CLONE_NEWNET of clone(2)
 _MAP_SHARED, _MAP_ANONYMOUS = 0x01, 0x20  # MAP_SHARED_VALIDATE has the first bit too
-_MAP_HUGETLB, _MFD_HUGETLB, _SHM_HUGETLB = 0x40000, 0x4, 0o4000  # no group counts those pages
+_MAP_HUGETLB, _MFD_HUGETLB, _SHM_HUGETLB = 0x40000, 0x4, 0o4000  # control groups don't count these
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Linux, 32-bit uname, 2.6 uname, query
 
 
 class Instruction(NamedTuple):
-    """One `struct sock_filter`; the jumps count the instructions that are skipped."""
+    """One `struct sock_filter`; the jumps are numbers of instructions to skip."""
 
     code: int
     jump_true: int
@@ -62,14 +62,14 @@ class Instruction(NamedTuple):
 
 
 class Architecture(NamedTuple):
-    """A machine's audit number, and where its call numbers differ from the generic table."""
+    """An architecture: its audit number, whether it has x32, and its call numbers by name."""
 
     audit: int
     has_x32: bool
     numbers: dict[str, int]
 
 
-# x86_64's number, the generic table's (aarch64); None where the call does not exist.
+# The numbers in x86_64 and in the generic table (aarch64); None if the call does not exist there.
 _CALLS: dict[str, tuple[int | None, int | None]] = {
     "acct": (163, 89),
     "add_key": (248, 217),
@@ -162,13 +162,13 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
 _JUDGED_BY_ARGUMENTS = (
     "clone", "clone3", "ioctl", "mmap", "personality", "setsockopt", "socket", "socketpair",
 )  # fmt: skip
-_OF_NO_PROCESS = ("memfd_create", "memfd_secret", "shmget")  # memory that no process need map
-# Asynchronous I/O of the kernel: fs.aio-max-nr bounds it for all of the machine. Whoever uses it
-# falls back where there is none.
+_OF_NO_PROCESS = ("memfd_create", "memfd_secret", "shmget")  # memory that needs no mapping
+# Asynchronous I/O of the kernel: fs.aio-max-nr limits it for the whole machine. Programs that use
+# it can do without.
 _AIO = ("io_cancel", "io_destroy", "io_getevents", "io_pgetevents", "io_setup", "io_submit")
 
 DENIED = tuple(sorted(set(_CALLS) - {*_JUDGED_BY_ARGUMENTS, *_OF_NO_PROCESS, *_AIO}))
-"""Calls that always answer EPERM."""
+"""Calls that always fail with EPERM."""
 
 
 def _numbers(column: int) -> dict[str, int]:
@@ -182,9 +182,10 @@ ARCHITECTURES = {
 
 
 def build_filter(machine: str, *, shared_memory: bool = True) -> list[Instruction]:
-    """The program for `machine` (`platform.machine()`). Raises KeyError for one it can't judge.
+    """Returns the program for `machine` (`platform.machine()`). Raises KeyError for unknown ones.
 
-    Without `shared_memory` there is none but what files hold: for where nothing counts it.
+    Without `shared_memory`, it denies shared memory that no file backs, for apps without a control
+    group, where nothing counts it.
     """
     architecture = ARCHITECTURES[machine]
     numbers = architecture.numbers
@@ -208,7 +209,7 @@ def build_filter(machine: str, *, shared_memory: bool = True) -> list[Instructio
         program += _when(numbers["mmap"], _deny_bits(3, _MAP_HUGETLB))
     else:
         program += _when(numbers["mmap"], _deny_all_bits(3, _MAP_SHARED, _MAP_ANONYMOUS))
-    program += _when(numbers["clone3"], [_errno(ENOSYS)])  # its flags lie behind a pointer
+    program += _when(numbers["clone3"], [_errno(ENOSYS)])  # a filter can't read its flags in memory
     program += _when(numbers["clone"], _deny_bits(0, _NEW_NAMESPACES))
     program += _when(numbers["socket"], _socket_rules())
     program += _when(numbers["socketpair"], _pair_rules())
@@ -220,12 +221,12 @@ def build_filter(machine: str, *, shared_memory: bool = True) -> list[Instructio
 
 
 def assemble(program: list[Instruction]) -> bytes:
-    """`program` as the kernel reads it: 8 bytes an instruction, native byte order."""
+    """Encodes `program` for the kernel: 8 bytes per instruction, native byte order."""
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
 def filter_bytes(*, shared_memory: bool = True) -> bytes:
-    """The assembled program for this machine. Raises KeyError when there is none for it."""
+    """Returns the assembled program for this machine. Raises KeyError if there is none."""
     return assemble(build_filter(platform.machine(), shared_memory=shared_memory))
 
 
@@ -238,12 +239,12 @@ def _errno(number: int) -> Instruction:
 
 
 def _argument(index: int) -> Instruction:
-    """Load an argument's low half: what the kernel reads of an int."""
+    """Loads an argument's low half, which is all that the kernel reads of an int."""
     return _load(_OFFSET_ARGUMENTS + 8 * index)
 
 
 def _when(number: int, body: list[Instruction]) -> list[Instruction]:
-    """Run `body`, which must return, when what is loaded is `number`; it stays so otherwise."""
+    """Runs `body`, which must return, if the loaded value is `number`; keeps the value if not."""
     return [Instruction(_JUMP_EQUAL, 0, len(body), number), *body]
 
 
@@ -285,8 +286,10 @@ def _allow_only(argument: int, values: tuple[int, ...], error: int) -> list[Inst
 
 
 def _socket_rules() -> list[Instruction]:
-    """AF_UNIX; AF_INET and AF_INET6 with everyday types and protocols, so that no module of a rarer
-    one is loaded; AF_NETLINK only to list interfaces, as getifaddrs does.
+    """Allows AF_UNIX; AF_INET and AF_INET6 with common types and protocols; part of AF_NETLINK.
+
+    The kernel would load modules for rarer protocols. Of AF_NETLINK it allows what getifaddrs uses
+    to list interfaces.
     """
     internet = [
         *_require_type(_STREAM, _DGRAM),
@@ -312,7 +315,7 @@ def _unix_rules() -> list[Instruction]:
 
 
 def _require_type(*types: int) -> list[Instruction]:
-    """Go on with a socket of one of these types, else EPERM, as for one that needs a right."""
+    """Continues for a socket of one of these types; others fail with EPERM."""
     body = [_argument(1), Instruction(_AND, 0, 0, _TYPE_MASK)]
     for left, kind in zip(range(len(types) - 1, -1, -1), types, strict=True):
         body.append(Instruction(_JUMP_EQUAL, left + 1, 0, kind))
@@ -320,7 +323,7 @@ def _require_type(*types: int) -> list[Instruction]:
 
 
 def _option_rules() -> list[Instruction]:
-    """All options of sockets but `_SOCKET_OPTIONS`."""
+    """Allows all socket options except `_SOCKET_OPTIONS`."""
     body = [_argument(1)]
     for level, options in _SOCKET_OPTIONS.items():
         body += _when(level, _deny_values(2, options, ENOPROTOOPT))

@@ -1,8 +1,8 @@
-"""Slots: numbers that give an app its addresses and its user ids, one holder on the machine each.
+"""Slots: numbers, unique on the machine, that give an app its addresses and user ids.
 
-Gateways on one machine share the numbers through files under `/run/moorage/slots`, changed only
-under a lock. A file names the deployment's directory: once that directory and the slot's network
-namespace are gone, the number is free again.
+Gateways on one machine share the numbers through files in `/run/moorage/slots`, which they change
+only under a lock. A file contains the path of the deployment's directory: once that directory and
+the slot's network namespace are gone, the number is free again.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ class NoSlotFree(NoCapacity):
 
 @dataclass(frozen=True)
 class Slot:
-    """A number, and what follows from it."""
+    """A number, with its addresses and user ids."""
 
     number: int
     host_address: str
@@ -47,9 +47,9 @@ class Slot:
         return _FIRST_UID + 2 * self.number + 1
 
 
-@lru_cache(maxsize=4096)  # asked of every app that runs, every few seconds
+@lru_cache(maxsize=4096)  # called for every running app every few seconds
 def slot_at(subnet: str, number: int) -> Slot:
-    """The slot `number` of `subnet`: a /30 whose first address is the host's, the second the app's.
+    """Returns slot `number` of `subnet`: a /30 with the host's address first, then the app's.
 
     Raises NoSlotFree beyond the subnet's end.
     """
@@ -62,7 +62,7 @@ def slot_at(subnet: str, number: int) -> Slot:
 
 
 def claim(subnet: str, holder: Path, *, wanted: int | None = None) -> Slot:
-    """A slot for `holder`, an existing directory: `wanted` if it can be had, else the lowest free.
+    """Claims a slot for `holder`, an existing directory: `wanted` if it is free, else the lowest.
 
     Raises NoSlotFree, OSError.
     """
@@ -79,19 +79,19 @@ def claim(subnet: str, holder: Path, *, wanted: int | None = None) -> Slot:
 
 
 def free(subnet: str) -> int:
-    """How many slots can still be claimed."""
+    """Returns how many slots can still be claimed; a lower bound while some were never used."""
     many, taken = _many(subnet), _taken()
     unnamed = many - sum(name.isdigit() and int(name) < many for name in taken)
     return unnamed or sum(_holder(number) is None for number in range(many))
 
 
 def holds(number: int, holder: Path) -> bool:
-    """Whether the slot is the holder's."""
+    """Returns whether `holder` has the slot."""
     return _holder(number) == holder
 
 
 def release(number: int, holder: Path) -> None:
-    """Give a slot back, if it is the holder's."""
+    """Frees a slot, if `holder` has it."""
     with _locked():
         if _holder(number) == holder:
             (SLOTS_DIRECTORY / str(number)).unlink()
@@ -106,9 +106,9 @@ def _locked() -> Iterator[None]:
 
 
 def _free(subnet: str) -> int:
-    """The lowest number without a file; when all have one, the lowest whose holder is gone.
+    """Returns the lowest number without a file; if all have one, the lowest whose holder is gone.
 
-    Whether a holder is gone takes looking around, which is too slow to do with a thousand.
+    Checking whether holders are gone is too slow to do for a thousand.
     """
     many, taken = _many(subnet), _taken()
     unnamed = (number for number in range(many) if str(number) not in taken)
@@ -121,7 +121,7 @@ def _many(subnet: str) -> int:
 
 
 def _taken() -> set[str]:
-    """The names of the slots that have a file."""
+    """Returns the names of the slots that have a file."""
     try:
         with os.scandir(SLOTS_DIRECTORY) as files:
             return {file.name for file in files}
@@ -130,7 +130,7 @@ def _taken() -> set[str]:
 
 
 def _holder(number: int) -> Path | None:
-    """Who has the slot; None when nobody has, or what had it is gone."""
+    """Returns the holder of the slot; None if it has none, or the holder is gone."""
     try:
         holder = Path((SLOTS_DIRECTORY / str(number)).read_text())
     except FileNotFoundError:

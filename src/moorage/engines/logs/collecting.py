@@ -1,4 +1,4 @@
-"""The collector as the gateway keeps it: adopted or started, asked, started again, ended."""
+"""The gateway's client of the log collector: starts or takes over the process, and asks it."""
 
 import asyncio
 import fcntl
@@ -37,7 +37,7 @@ class CollectorFailed(OSError):
 
 
 class Collecting:
-    """One collector for the deployments of one gateway. Methods block, but for `keep`."""
+    """One collector for the deployments of one gateway. Methods block, except `keep`."""
 
     def __init__(self, *, deployments: Path, state_dir: Path, run_dir: Path) -> None:
         self._deployments = deployments
@@ -47,15 +47,18 @@ class Collecting:
         self._starting = threading.Lock()
 
     def watch(self, deployment_id: str, kind: str) -> None:
-        """Have a log's pipes read from now on; they must be open."""
+        """Makes the collector read a log's pipes, which must be open."""
         self._ask("watch", deployment_id, kind)
 
     def drain(self, deployment_id: str, kind: str) -> None:
-        """Return when all that was written so far is in the log."""
+        """Waits until everything written so far is in the log."""
         self._ask("drain", deployment_id, kind)
 
     def ensure(self) -> int:
-        """The id of a collector that answers and is this version's. Raises CollectorFailed."""
+        """Starts a collector of this version unless one answers; returns its process id.
+
+        Raises CollectorFailed.
+        """
         with self._starting:
             pid, version = self._running()
             if pid is not None and version == _version():
@@ -65,26 +68,26 @@ class Collecting:
             return self._wait_until_it_answers()
 
     async def keep(self) -> None:
-        """Have one run, whatever happens to it, until cancelled."""
+        """Restarts the collector whenever it ends, until cancelled."""
         while True:
             try:
                 await _ended(await in_thread(self.ensure))
-                await asyncio.sleep(_BREATH_SECONDS)  # should they die one after the other
+                await asyncio.sleep(_BREATH_SECONDS)  # in case each one ends at once
             except CollectorFailed as error:
                 logger.warning("%s", error)
                 await asyncio.sleep(_AGAIN_SECONDS)
 
     def end(self) -> None:
-        """End it; nothing is left of it."""
+        """Ends the collector and removes its files."""
         with self._starting:
             self._end()
             for path in (self._control, self._lock, self._output):
                 path.unlink(missing_ok=True)
 
     def _ask(self, *words: str) -> None:
-        """Make a request; again to a new collector when the present one is gone.
+        """Sends a request; if the collector is gone, starts a new one and repeats it.
 
-        Nothing fails for want of one: the next to start finds all pipes by itself.
+        Logs a failure and continues, as the next collector finds all pipes by itself.
         """
         request = " ".join(words)
         if self._exchange(request) is not None:
@@ -107,7 +110,7 @@ class Collecting:
                 return None
 
     def _running(self) -> tuple[int | None, str]:
-        """Id and version of the one that answers."""
+        """Returns process id and version of the collector that answers, if any."""
         pid, _, version = (self._exchange("which") or "").partition(" ")
         return (int(pid), version) if pid else (None, "")
 
@@ -132,7 +135,7 @@ class Collecting:
         raise CollectorFailed(f"the collector of the apps' output does not start: {said}")
 
     def _end(self) -> None:
-        """End the one that holds the lock, if any."""
+        """Ends the collector that holds the lock, if any."""
         pid = self._holder()
         if pid is None:
             return
@@ -141,7 +144,7 @@ class Collecting:
         except ProcessLookupError:
             return
         try:
-            if self._holder() == pid:  # asked with the handle open: the id can't be reused
+            if self._holder() == pid:  # checked with the handle open, so the id can't be reused
                 signal.pidfd_send_signal(handle, signal.SIGTERM)
                 if not select.select([handle], [], [], _END_SECONDS)[0]:
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
@@ -151,7 +154,7 @@ class Collecting:
         reap(pid)
 
     def _holder(self) -> int | None:
-        """Who holds the lock: None when nobody does."""
+        """Returns the id of the process that holds the lock; None if none does."""
         try:
             lock = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -167,7 +170,7 @@ class Collecting:
 
 
 def _version() -> str:
-    """Of the collector's program: one that runs another is replaced."""
+    """Returns a digest of the collector's program; a collector with another one is replaced."""
     digest = hashlib.blake2b(digest_size=8)
     for module in _SOURCES:
         digest.update(Path(module.__file__ or "").read_bytes())
@@ -175,7 +178,7 @@ def _version() -> str:
 
 
 async def _ended(pid: int) -> None:
-    """Return when the process is gone."""
+    """Waits until the process is gone."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,7 +1,7 @@
 """The collector: a small process that reads the pipes of a gateway's builds and apps into logs.
 
-It outlives the gateway, as apps do. Whoever dies of the two, the next one goes on: pipes keep what
-nobody read yet, as long as the app lives. Only the standard library is imported, and little of it.
+It keeps running when the gateway ends, as apps do. If it ends, the next one continues: pipes keep
+unread output as long as the app runs. It imports only little of the standard library.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from moorage.engines.logs.pipes import STREAMS, pipe_path
 from moorage.engines.logs.store import CAP_BYTES, append
 
 _READ_BYTES = 64 * 1024
-_TURNS = 16  # how often each pipe is read before all others get their turn again
+_TURNS = 16  # how often the ready pipes are read before looking for other ones
 _DRAIN_READS = 64
-_BREATH_SECONDS = 0.01  # what comes meanwhile is written at once
-_REST_SECONDS = 1.0  # a line that gets no end for so long is written as it is
+_BREATH_SECONDS = 0.01  # a pause, to write the output of this time together
+_REST_SECONDS = 1.0  # after which a line without an end is written as it is
 _LOOK_SECONDS = 10.0
 _REQUEST_BYTES = 256
 
@@ -41,9 +41,9 @@ class _Pipe:
         self._heard = time.monotonic()
 
     def read(self) -> bool | None:
-        """Take in what came: False when that was nothing, None when nobody can write any more.
+        """Reads once; returns False if there was nothing, None if there is no writer any more.
 
-        Raises FileNotFoundError when the log is gone.
+        Raises FileNotFoundError if the log is gone.
         """
         try:
             chunk = os.read(self.descriptor, _READ_BYTES)
@@ -56,11 +56,11 @@ class _Pipe:
         return True
 
     def flush(self) -> None:
-        """Write what waits for its line's end. Raises FileNotFoundError."""
+        """Writes text that waits for the end of its line. Raises FileNotFoundError."""
         self._write(self._intake.flush())
 
     def flush_if_rested(self, now: float) -> bool:
-        """The same after a while; whether there is something left to wait for."""
+        """Does the same if nothing came for a while; returns whether text still waits."""
         if self._intake.pending and now - self._heard >= _REST_SECONDS:
             self.flush()
         return self._intake.pending
@@ -73,13 +73,13 @@ class _Pipe:
                 append(self._log, letter, texts, at_ms=at_ms, cap_bytes=cap)
             except FileNotFoundError:
                 raise
-            except OSError:  # the disk is full, say: the app must not wait for that
+            except OSError:  # such as a full disk; the app must not have to wait
                 self._intake.lose(entries[place:])
                 return
 
 
 class Collector:
-    """All pipes below `deployments`, and the control socket at which the gateway asks."""
+    """Reads all pipes below `deployments`, and answers the gateway at a control socket."""
 
     def __init__(self, deployments: Path, control: Path) -> None:
         self._deployments = deployments
@@ -96,7 +96,7 @@ class Collector:
         self._is_ending = False
 
     def run(self) -> None:
-        """Collect until SIGTERM, or until there is nothing left to collect for."""
+        """Collects until SIGTERM, or until the control socket or the deployments are gone."""
         signal.set_wakeup_fd(self._woken)
         signal.signal(signal.SIGTERM, self._end)
         for found in self._deployments.glob("*/pipes/*.out"):
@@ -113,7 +113,7 @@ class Collector:
         self._is_ending = True
 
     def _is_ours(self) -> bool:
-        """Whether the control socket is still this one's, and the deployments' directory there."""
+        """Returns whether the control socket is still ours, and the deployments exist."""
         try:
             return self._control.stat().st_ino == self._inode and self._deployments.is_dir()
         except FileNotFoundError:
@@ -131,7 +131,7 @@ class Collector:
             time.sleep(_BREATH_SECONDS)
 
     def _read(self, key: tuple[str, str, str]) -> bool:
-        """Whether there may be more at once."""
+        """Reads a pipe once, and closes it at its end; returns whether there may be more."""
         pipe = self._pipes.get(key)
         if pipe is None:
             return False
@@ -155,7 +155,7 @@ class Collector:
         return waits
 
     def _answer(self) -> None:
-        """Do what the gateway asks; it waits for the answer."""
+        """Does what the gateway asks, then answers."""
         with contextlib.suppress(OSError):
             connection, _ = self._listener.accept()
             with connection:
@@ -166,7 +166,7 @@ class Collector:
                 connection.send(b"%d %b" % (os.getpid(), sys.argv[-1].encode()))
 
     def _watch(self, deployment_id: str, kind: str) -> None:
-        """Read a log's pipes from now on, where anybody can write to them."""
+        """Starts to read a log's pipes, if they have a writer."""
         directory = self._deployments / deployment_id
         budget = self._budgets.get((deployment_id, kind)) or Budget(time.monotonic())
         self._budgets[deployment_id, kind] = budget
@@ -177,16 +177,16 @@ class Collector:
                 if known is not None and known.inode == path.stat().st_ino:
                     continue
                 pipe = _Pipe(path, directory / "logs" / kind, Intake(letter, budget))
-            except OSError:  # it is not there, or the machine has no descriptor left
+            except OSError:  # it is missing, or there is no free descriptor
                 continue
             self._close(key)
             self._pipes[key] = pipe
             self._by_descriptor[pipe.descriptor] = key
             self._poll.register(pipe.descriptor, select.EPOLLIN)
-            self._read(key)  # without a writer it is closed again; epoll would not say so
+            self._read(key)  # closes it if it has no writer, which epoll would not report
 
     def _drain(self, deployment_id: str, kind: str) -> None:
-        """Have all that was written so far in the log."""
+        """Writes everything in a log's pipes to the log."""
         for stream in STREAMS:
             key = (deployment_id, kind, stream)
             for _ in range(_DRAIN_READS):
@@ -200,14 +200,14 @@ class Collector:
         pipe = self._pipes.pop(key, None)
         if pipe is not None:
             del self._by_descriptor[pipe.descriptor]
-            os.close(pipe.descriptor)  # epoll forgets it with that
+            os.close(pipe.descriptor)  # which removes it from epoll
 
 
 _VERBS = {"watch": Collector._watch, "drain": Collector._drain}
 
 
 def _listen(path: Path) -> socket.socket:
-    """A socket for the gateway alone, in place of one that a dead collector left."""
+    """Makes a socket for the gateway's user only, replacing one of an earlier collector."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(str(path))
@@ -217,7 +217,7 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _hold(lock: Path) -> bool:
-    """Be the one collector of this directory, by a lock that goes with the process."""
+    """Takes the lock until the process ends; returns False if another collector has it."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -231,7 +231,7 @@ def _hold(lock: Path) -> bool:
 
 
 def main() -> None:
-    """`collector DEPLOYMENTS CONTROL LOCK VERSION`."""
+    """Runs the collector; its arguments are DEPLOYMENTS CONTROL LOCK VERSION."""
     deployments, control, lock, _version = sys.argv[-4:]
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each app takes two descriptors

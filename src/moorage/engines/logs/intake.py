@@ -1,38 +1,38 @@
-"""What comes out of a pipe, on its way into a log: cut into lines, and held to a rate."""
+"""Splits the output from a pipe into lines for a log, and limits their rate."""
 
 from collections.abc import Sequence
 
 from moorage.engines.logs.store import GATEWAY, LINE_BYTES
 
 RATE_BYTES = 1024 * 1024
-"""How much a log takes in a second, for as long as one likes, as it lies on disk."""
+"""How many bytes a log accepts per second, in the long run, counted as on disk."""
 
 BURST_BYTES = 4 * RATE_BYTES
-"""How much it takes at once, after it took less for a while."""
+"""How many bytes it accepts at once, after it got less for a while."""
 
 HELD_BYTES = 64 * 1024
-"""Of what is too much, the end, which is kept all the same: it often says why an app ended."""
+"""How many bytes are kept of the end of excess output, as they often say why an app ended."""
 
 _PREFIX_BYTES = 17  # of a line on disk: time, letter, blanks, line feed
 _UTF8_LONGEST = 4
 _WHY = "a log takes 1 MiB a second, 4 MiB at once, and no more than the disk has room for"
 
 Entry = tuple[bytes, list[bytes]]
-"""Whose lines, as the log's letter for them, and the lines."""
+"""The log's letter for the source of some lines, and the lines."""
 
 
 class Lines:
-    """Cuts a stream of bytes into lines: at line feeds, and where one is longer than LINE_BYTES."""
+    """Splits a stream of bytes into lines, at line feeds and after LINE_BYTES."""
 
     def __init__(self) -> None:
-        self.rest = b""  # what has no end yet
-        self._is_begun = False  # whether a piece of the present line was given already
+        self.rest = b""  # the start of a line without an end yet
+        self._is_begun = False  # whether a piece of the current line was returned already
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that are whole now."""
+        """Adds bytes; returns the lines that are complete now."""
         *whole, self.rest = (self.rest + chunk).split(b"\n")
         if whole and self._is_begun and not whole[0]:
-            del whole[0]  # the end of a line whose text was given
+            del whole[0]  # the end of a line whose text was returned already
             self._is_begun = False
         elif whole:
             self._is_begun = False
@@ -45,7 +45,7 @@ class Lines:
         return whole
 
     def flush(self) -> list[bytes]:
-        """What has no end yet, as a line."""
+        """Returns the rest, which has no end yet, as a line."""
         if not self.rest:
             return []
         rest, self.rest, self._is_begun = self.rest, b"", True
@@ -53,25 +53,25 @@ class Lines:
 
 
 class Budget:
-    """How much one log may take now: bytes, refilled with time. Times are monotonic seconds."""
+    """The bytes that one log may accept, a token bucket. Times are monotonic seconds."""
 
     def __init__(self, now: float) -> None:
         self._bytes = float(BURST_BYTES)
         self._at = now
 
     def left(self, now: float) -> float:
-        """What may still be spent; below zero after more was than there was."""
+        """Returns the bytes that are left; negative if more were spent than there were."""
         self._bytes = min(BURST_BYTES, self._bytes + (now - self._at) * RATE_BYTES)
         self._at = now
         return self._bytes
 
     def spend(self, texts: Sequence[bytes]) -> None:
-        """Take these lines off."""
+        """Subtracts these lines."""
         self._bytes -= sum(map(len, texts)) + _PREFIX_BYTES * len(texts)
 
 
 class Intake:
-    """One stream. While its log's budget is spent, all but the end of what comes is left out."""
+    """One stream. While its log's budget is used up, all output but the end is dropped."""
 
     def __init__(self, letter: bytes, budget: Budget) -> None:
         self._letter = letter
@@ -79,31 +79,31 @@ class Intake:
         self._lines = Lines()
         self._held = b""
         self._left_out_bytes = 0
-        self._remarked_bytes = 0  # what the last remark told
+        self._remarked_bytes = 0  # in the last remark
         self._is_flooded = False
 
     @property
     def pending(self) -> bool:
-        """Whether there is something that `flush` would give."""
+        """Whether `flush` would return something."""
         return bool(self._lines.rest or self._held or self._left_out_bytes)
 
     def take(self, chunk: bytes, now: float) -> list[Entry]:
-        """What goes into the log now that `chunk` came."""
+        """Adds `chunk`; returns what to write to the log now."""
         left = self._budget.left(now)
         if left <= 0:
             self._is_flooded = True
         if not self._is_flooded:
             return self._remark() + self._given(self._lines.feed(chunk))
         self._hold(chunk)
-        # Not before there is room for a second's worth, or most of the log would be remarks.
+        # Waits for the budget of a second, as otherwise most of the log would be remarks.
         return self._let_in() if left >= RATE_BYTES else []
 
     def flush(self) -> list[Entry]:
-        """What goes into the log at the end of the stream, or when it rests."""
+        """Returns what to write at the end of the stream, or when nothing comes for a while."""
         return self._let_in() + self._given(self._lines.flush())
 
     def lose(self, entries: Sequence[Entry]) -> None:
-        """Count as left out what could not be written."""
+        """Counts entries that could not be written as left out."""
         for letter, texts in entries:
             if letter == GATEWAY:
                 self._left_out_bytes += self._remarked_bytes
@@ -127,7 +127,7 @@ class Intake:
         return begun + self._remark() + self._given(self._lines.feed(held))
 
     def _remark(self) -> list[Entry]:
-        """How much is missing at this place, if anything is."""
+        """Returns a line that says how many bytes were left out here, if any."""
         if not self._left_out_bytes:
             return []
         self._remarked_bytes, self._left_out_bytes = self._left_out_bytes, 0
@@ -140,7 +140,7 @@ class Intake:
 
 
 def _pieces(text: bytes) -> list[bytes]:
-    """`text` in pieces of at most LINE_BYTES, none cut amid a character of UTF-8."""
+    """Splits `text` into pieces of at most LINE_BYTES, not within a UTF-8 character."""
     pieces = []
     while len(text) > LINE_BYTES:
         end = LINE_BYTES

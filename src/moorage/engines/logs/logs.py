@@ -1,4 +1,4 @@
-"""The two logs of one deployment, as its runtime uses them."""
+"""The two logs of one deployment, for its engine."""
 
 import contextlib
 import shutil
@@ -17,29 +17,29 @@ _TAIL_LINES = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Logs:
-    """Logs and pipes below a deployment's directory, where no app gets. Methods block."""
+    """Logs and pipes in a deployment's directory, which apps can't reach. Methods block."""
 
     directory: Path
     collecting: Collecting
     clock: Clock
 
     def create(self) -> None:
-        """Make the logs, unless they are there: what they hold of an earlier try stays."""
+        """Makes the logs, unless they exist; keeps lines of an earlier attempt."""
         for kind in LogKind:
             self._log(kind).mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def open_pipes(self, kind: LogKind) -> Pipes:
-        """What a command is to write to; close it once the command runs. Raises OSError."""
+        """Opens pipes for a command's output; close them once it runs. Raises OSError."""
         pipes = Pipes(self.directory / "pipes", kind)
         self.collecting.watch(self.directory.name, kind)
         return pipes
 
     def drain(self, kind: LogKind) -> None:
-        """Return when all that was written so far is in the log."""
+        """Waits until everything written so far is in the log."""
         self.collecting.drain(self.directory.name, kind)
 
     def note(self, kind: LogKind, text: str) -> None:
-        """A line of the gateway's own; left out when there is no log, or no room."""
+        """Writes a line of the gateway's; does nothing if there is no log, or no space."""
         line = text.replace("\n", " ").encode("utf-8", "replace")[: store.LINE_BYTES]
         now_ms, cap = self.clock.now_ms(), store.CAP_BYTES[kind]
         with contextlib.suppress(OSError):
@@ -53,16 +53,16 @@ class Logs:
         return reader.read_log(log, after=after, since_ms=since_ms, tail=tail, limit=limit)
 
     def tail(self, kind: LogKind, max_chars: int) -> str:
-        """The last part of a log, as text."""
+        """Returns the end of a log, as text."""
         page = reader.read_log(self._log(kind), tail=_TAIL_LINES, limit=_TAIL_LINES)
         return "".join(f"{line.text}\n" for line in page.lines)[-max_chars:]
 
     def is_empty(self, kind: LogKind) -> bool:
-        """Whether nothing is in the log."""
+        """Returns whether the log is empty."""
         return not store.segments(self._log(kind))
 
     def copy_from(self, other: "Logs", kind: LogKind) -> None:
-        """Another deployment's log in place of this one. Raises OSError."""
+        """Replaces this log by another deployment's. Raises OSError."""
         shutil.rmtree(self._log(kind), ignore_errors=True)
         shutil.copytree(other._log(kind), self._log(kind))
 

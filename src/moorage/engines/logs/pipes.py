@@ -1,7 +1,8 @@
-"""The named pipes that builds and apps write their output to, two for each log.
+"""The named pipes to which builds and apps write their output, two for each log.
 
-They lie where no app can get. An app's descriptors are open for reading too, so that it need not
-end (SIGPIPE) while nobody collects; what it reads back itself is missing from its own log alone.
+Apps can't reach their directory. An app's descriptors are open for reading too, so that SIGPIPE
+does not kill it while there is no collector. An app that reads them loses only lines of its own
+log.
 """
 
 import contextlib
@@ -14,21 +15,21 @@ from moorage.engines.logs.store import ERR, OUT
 
 STREAMS = {"out": OUT, "err": ERR}
 
-_PIPE_BYTES = 1024 * 1024  # what an app may write before the collector looks again
-# An app may reopen /dev/stdout for writing. It owns nothing here: an owner could change the mode.
+_PIPE_BYTES = 1024 * 1024  # that an app can write before the collector reads again
+# An app may reopen /dev/stdout for writing. It must not be the owner, who could change the mode.
 _MODE = 0o602
 
 
 def pipe_path(pipes: Path, kind: str, stream: str) -> Path:
-    """The pipe of one stream of one log."""
+    """Returns the path of the pipe of one stream of one log."""
     return pipes / f"{kind}.{stream}"
 
 
 class Pipes:
-    """Descriptors to be a command's stdout and stderr. A context that closes them."""
+    """Descriptors for a command's stdout and stderr; a context manager that closes them."""
 
     def __init__(self, pipes: Path, kind: str) -> None:
-        """Below the directory `pipes`, which is made. Raises OSError."""
+        """Opens pipes in the directory `pipes`, making what is missing. Raises OSError."""
         pipes.mkdir(mode=0o700, exist_ok=True)
         with contextlib.ExitStack() as stack:
             self.out, self.err = (_open(pipe_path(pipes, kind, name), stack) for name in STREAMS)
@@ -47,6 +48,6 @@ def _open(path: Path, stack: contextlib.ExitStack) -> int:
     path.chmod(_MODE)  # whatever the umask
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     stack.callback(os.close, descriptor)
-    with contextlib.suppress(OSError):  # the machine allows less: then apps wait sooner
+    with contextlib.suppress(OSError):  # the machine allows less; then apps wait sooner
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return descriptor

@@ -1,4 +1,4 @@
-"""Reading a log: from a position, from a time, or its last lines. Never waits for who writes."""
+"""Reads a log from a position, from a time, or its last lines, without waiting for writers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,23 +8,23 @@ from moorage.engines.logs.store import ERR, GATEWAY, OUT, segment_path, segments
 from moorage.records.log import LogStream
 
 PAGE_BYTES = 1024 * 1024
-"""The most of a log, as it lies on disk, that one page holds."""
+"""The maximum of a page, in bytes as on disk."""
 
 _STREAMS = {OUT: LogStream.OUT, ERR: LogStream.ERR, GATEWAY: LogStream.GATEWAY}
 _BACK_BYTES = 64 * 1024
-_TRIES = 5  # segments may be dropped while they are read
+_TRIES = 5  # segments may be deleted while they are read
 
 
 def read_log(
     log: Path, *, after: Cursor = 0, since_ms: int = 0, tail: int | None = None, limit: int
 ) -> LogPage:
-    """At most `limit` lines, as `Engine.read_log` says; an empty page without a log."""
+    """Returns at most `limit` lines, as `Engine.read_log`; an empty page if there is no log."""
     for _ in range(_TRIES):
         view = _View(log)
         try:
             return _page(view, view.start(after=after, since_ms=since_ms, tail=tail), limit)
         except FileNotFoundError:
-            continue  # it was dropped just now: look again at what there is
+            continue  # a segment was deleted meanwhile: start again
     return LogPage(lines=(), next=after)
 
 
@@ -38,7 +38,7 @@ class _View:
         self.end = sum(self._segments[-1]) if self._segments else 0
 
     def read(self, position: int, count: int) -> bytes:
-        """Up to `count` bytes from `position` on."""
+        """Returns up to `count` bytes from `position`."""
         pieces = []
         for start, size in self._segments:
             skipped = max(0, position - start)
@@ -51,7 +51,7 @@ class _View:
         return b"".join(pieces)
 
     def start(self, *, after: Cursor, since_ms: int, tail: int | None) -> int:
-        """Where the lines that are asked for begin; a position never reached begins anew."""
+        """Returns where the requested lines begin; an `after` beyond the end counts as 0."""
         position = max(self.begin, after if after <= self.end else 0)
         if since_ms:
             position = max(position, self._of_time(since_ms))
@@ -60,14 +60,14 @@ class _View:
         return self._aligned(position)
 
     def _aligned(self, position: int) -> int:
-        """`position`, or the next at which a line begins."""
+        """Returns `position`, or the next one at which a line begins."""
         if position in (self.begin, self.end):
             return position
         piece = self.read(position - 1, PAGE_BYTES)
         return position + piece.find(b"\n") if b"\n" in piece else self.end
 
     def _of_time(self, since_ms: int) -> int:
-        """The first line that is not older, by the first lines of segments, then by each line."""
+        """Returns the first line that is not older: finds the segment first, then the line."""
         earlier = [start for start, _ in self._segments if self._time_at(start) < since_ms]
         if not earlier:
             return self.begin
@@ -82,7 +82,7 @@ class _View:
         return _time(self.read(position, 32))
 
     def _of_tail(self, lines: int, floor: int) -> int:
-        """Where the last `lines` lines begin, as far as they fit a page."""
+        """Returns where the last `lines` lines begin, or as many as fit in a page."""
         floor = max(floor, self.end - PAGE_BYTES)
         position, found = self.end, 0
         while position > floor:
@@ -97,7 +97,7 @@ class _View:
 
 
 def _line_ends(piece: bytes) -> Iterator[int]:
-    """Offsets of line feeds, last first."""
+    """Returns the offsets of line feeds, the last first."""
     offset = piece.rfind(b"\n")
     while offset >= 0:
         yield offset
@@ -106,12 +106,12 @@ def _line_ends(piece: bytes) -> Iterator[int]:
 
 def _page(view: _View, position: int, limit: int) -> LogPage:
     data = view.read(position, PAGE_BYTES)
-    *whole, rest = data.split(b"\n")  # the rest is being written, or begins on this page
+    *whole, rest = data.split(b"\n")  # the rest is being written, or continues on the next page
     lines = []
     for raw in whole[:limit]:
         position += len(raw) + 1
         lines.append(_line(raw, position))
-    if not whole and len(rest) == PAGE_BYTES:  # a crash of the machine left it: passed over
+    if not whole and len(rest) == PAGE_BYTES:  # left by a crash of the machine: skipped
         position += len(rest)
     return LogPage(lines=tuple(lines), next=position)
 
@@ -122,7 +122,7 @@ def _time(raw: bytes) -> int:
 
 
 def _line(raw: bytes, position: int) -> LogLine:
-    """A line; what a crash of the machine made of one is shown as it is, without a time."""
+    """Parses a line; one damaged by a crash of the machine is returned as it is, without a time."""
     digits, _, rest = raw.partition(b" ")
     stream = _STREAMS.get(rest[:1])
     if stream is None or not digits.isdigit() or rest[1:2] != b" ":

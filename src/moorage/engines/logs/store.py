@@ -1,8 +1,8 @@
-"""A log on disk: a directory of segments, which several processes may append to.
+"""A log on disk: a directory of segments, to which several processes may append.
 
-A segment's name is the position of its first byte in the whole log, so that a position stays good
-when older segments are dropped. Lines are `<unix ms> <o|e|g> <text>`: what an app wrote to stdout,
-to stderr, what the gateway says. Only the standard library is used, for the collector's sake.
+A segment's name is the position of its first byte in the whole log, so that positions stay valid
+when older segments are deleted. Lines are `<unix ms> <o|e|g> <text>`: from an app's stdout, its
+stderr, or the gateway. Uses only the standard library, as the collector imports it.
 """
 
 import contextlib
@@ -13,22 +13,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 LINE_BYTES = 16 * 1024
-"""The most text in one line; what is longer comes in pieces."""
+"""The maximum text of a line; longer lines are split."""
 
 CAP_BYTES = {"build": 4 * 1024 * 1024, "runtime": 8 * 1024 * 1024}
-"""The most that a log of each kind takes on disk."""
+"""The maximum size on disk of a log of each kind."""
 
 OUT, ERR, GATEWAY = b"o", b"e", b"g"
 
 _SEGMENT_BYTES = 1024 * 1024
-_BLOCK_BYTES = 64 * 1024  # how much is written at once; a single line may be a little more
+_BLOCK_BYTES = 64 * 1024  # the maximum of one write
 _DIGITS = 16
 
 
 def append(log: Path, letter: bytes, texts: Sequence[bytes], *, at_ms: int, cap_bytes: int) -> None:
-    """Put lines at the end of a log, dropping its oldest segments so that it keeps the cap.
+    """Appends lines to a log, and deletes its oldest segments to keep it within `cap_bytes`.
 
-    No text may hold a line feed. Raises OSError; FileNotFoundError when there is no such log.
+    No text may contain a line feed. Raises OSError; FileNotFoundError if there is no such log.
     """
     with _alone(log):
         for block in _blocks(letter, texts, at_ms):
@@ -36,9 +36,9 @@ def append(log: Path, letter: bytes, texts: Sequence[bytes], *, at_ms: int, cap_
 
 
 def segments(log: Path) -> list[tuple[int, int]]:
-    """Position and size, in bytes, of each segment, oldest first; none without a log.
+    """Returns position and size, in bytes, of each segment, oldest first; none without a log.
 
-    One that is dropped meanwhile is left out.
+    Omits a segment that is deleted meanwhile.
     """
     found = []
     with contextlib.suppress(FileNotFoundError), os.scandir(log) as entries:
@@ -49,13 +49,13 @@ def segments(log: Path) -> list[tuple[int, int]]:
 
 
 def segment_path(log: Path, position: int) -> Path:
-    """Where the segment that begins at `position` lies."""
+    """Returns the path of the segment that begins at `position`."""
     return log / f"{position:0{_DIGITS}d}"
 
 
 @contextlib.contextmanager
 def _alone(log: Path) -> Iterator[None]:
-    """While collector and gateway append to one log, each waits for the other."""
+    """Locks the log, to which both the collector and the gateway append."""
     directory = os.open(log, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
@@ -91,7 +91,7 @@ def _append_block(log: Path, block: bytes, cap_bytes: int) -> None:
 
 
 def _end_line(segment: Path, size: int) -> int:
-    """End the last line where a crash or a full disk cut it short; how many bytes that took."""
+    """Ends the last line if a crash or a full disk cut it; returns how many bytes that took."""
     with segment.open("rb") as reading:
         reading.seek(size - 1)
         if reading.read(1) == b"\n":

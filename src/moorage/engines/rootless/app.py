@@ -1,4 +1,4 @@
-"""An app: launching it so that it outlives the gateway, its port, its socket proxy, its end."""
+"""Launches an app detached from the gateway, finds its port, opens its socket proxy, stops it."""
 
 import asyncio
 import os
@@ -39,9 +39,9 @@ from moorage.process import reap
 from moorage.records.log import LogKind
 from moorage.threads import in_thread
 
-OTHER_PORT_GRACE_SECONDS = 1.0  # how long a listener on another port waits for the wanted one
+OTHER_PORT_GRACE_SECONDS = 1.0  # how long to prefer the wanted port to a listener on another one
 _POLL_SECONDS = 0.01
-_POLL_SHARE = 10  # an app that makes looking slow is looked at less: a tenth of the time at most
+_POLL_SHARE = 10  # polling takes at most about a tenth of the time, even if a poll is slow
 _CHILD_SECONDS = 10.0
 _SHELLS = frozenset({"sh", "bash", "dash", "bwrap"})
 _KILLED = 137
@@ -50,7 +50,7 @@ _KILLED = 137
 def launch(
     directory: DeploymentDirectory, spec: InstanceSpec, toolchains: Mapping[str, Path]
 ) -> Record:
-    """Start the app, detached, and keep which processes it is; blocks. Raises OSError."""
+    """Starts the app, detached, and records its processes; blocks. Raises OSError."""
     record = Record(
         deployment_id=directory.deployment_id,
         stage=Stage.STARTED,
@@ -73,7 +73,7 @@ def launch(
 
 
 def _holder(started: ProcessId) -> ProcessId | None:
-    """pasta's child, once there is one; None when pasta ended first."""
+    """Waits for pasta's child and returns it; None if pasta ends first."""
     deadline = time.monotonic() + _CHILD_SECONDS
     while is_alive(started) and time.monotonic() < deadline:
         children = Path(f"/proc/{started.pid}/task/{started.pid}/children")
@@ -88,12 +88,12 @@ def _holder(started: ProcessId) -> ProcessId | None:
 
 
 def is_running(record: Record | None) -> bool:
-    """Whether the app has a process."""
+    """Returns whether the app has a process."""
     return record is not None and is_alive(record.pasta)
 
 
 def has_ended(directory: DeploymentDirectory, record: Record | None) -> bool:
-    """Whether the app's command has, though other processes may still be about to end."""
+    """Returns whether the app's command has ended; other processes may still be ending."""
     return not is_running(record) or parse_exit_code(_status(directory)) is not None
 
 
@@ -107,7 +107,10 @@ def _status(directory: DeploymentDirectory) -> str:
 async def wait_listening(
     directory: DeploymentDirectory, record: Record, spec: InstanceSpec, *, timeout_seconds: float
 ) -> Listener:
-    """Where the app listens, once it does. Raises DeployFailed when it exits or never listens."""
+    """Waits until the app listens; returns its listener.
+
+    Raises DeployFailed if it exits, or does not listen in time.
+    """
     clock, wanted = directory.host.clock, spec.plan.port
     begun, other_since = clock.monotonic_seconds(), float("inf")
     while True:
@@ -146,7 +149,7 @@ def _crashed(directory: DeploymentDirectory, record: Record, spec: InstanceSpec)
 
 
 def open_proxy(directory: DeploymentDirectory, record: Record, listener: Listener) -> Record:
-    """A new socket proxy that leads to `listener`; an earlier one is closed. Raises OSError."""
+    """Starts a socket proxy to `listener`, after closing an earlier one. Raises OSError."""
     close_proxy(directory, record)
     if record.holder is None:
         raise ProcessLookupError("the app is gone")
@@ -172,7 +175,7 @@ _WITHOUT_RIGHTS = (
 
 
 def close_proxy(directory: DeploymentDirectory, record: Record) -> None:
-    """End the socket proxy, if it is there."""
+    """Ends the socket proxy, if there is one."""
     if record.proxy is not None:
         send(record.proxy, signal.SIGKILL)
         wait_until_dead([record.proxy])
@@ -181,12 +184,12 @@ def close_proxy(directory: DeploymentDirectory, record: Record) -> None:
 
 
 def is_open(directory: DeploymentDirectory, record: Record) -> bool:
-    """Whether the app runs and its socket proxy is there."""
+    """Returns whether the app and its socket proxy run."""
     return is_running(record) and is_alive(record.proxy) and directory.socket.is_socket()
 
 
 def limits_of(record: Record) -> Limits:
-    """What the app may have, as far as it is watched."""
+    """Returns the limits that the gateway itself enforces."""
     return Limits(
         memory_bytes=record.memory_bytes,
         cpu_millis=0,
@@ -196,19 +199,19 @@ def limits_of(record: Record) -> Limits:
 
 
 def listens(record: Record) -> bool:
-    """Whether the app listens where its socket proxy leads."""
+    """Returns whether the app listens on the target of its socket proxy."""
     return record.listener in _listeners(record)
 
 
 def connections(record: Record) -> int:
-    """How many connections the app has open where its socket proxy leads."""
+    """Returns the number of open connections to the target of the socket proxy."""
     if record.holder is None or record.listener is None or not is_running(record):
         return 0
     return listeners.connections(listeners.sockets_of(record.holder.pid), record.listener.port)
 
 
 def exit_of(directory: DeploymentDirectory, record: Record) -> AppExit | None:
-    """How the app ended; None while it runs, or when none was started."""
+    """Returns how the app ended; None while it runs, or if it was never started."""
     if record.stage is not Stage.STARTED or is_running(record):
         return None
     if record.exit_code is not None:
@@ -224,7 +227,7 @@ def exit_of(directory: DeploymentDirectory, record: Record) -> AppExit | None:
 
 
 def _said_so(directory: DeploymentDirectory, code: int | None) -> bool:
-    """Whether an app that failed said that it was refused memory."""
+    """Returns whether an app that failed has logged that it got no memory."""
     if code in (None, 0):
         return False
     tail = last_words(directory)
@@ -232,7 +235,7 @@ def _said_so(directory: DeploymentDirectory, code: int | None) -> bool:
 
 
 async def stop(directory: DeploymentDirectory, record: Record, *, grace_seconds: float) -> None:
-    """End the app, politely first; it has `grace_seconds` to obey. Raises TimeoutError."""
+    """Ends the app: SIGTERM, then SIGKILL after `grace_seconds`. Raises TimeoutError."""
     clock = directory.host.clock
     if record.pasta is None or record.holder is None or not is_running(record):
         return
@@ -245,9 +248,10 @@ async def stop(directory: DeploymentDirectory, record: Record, *, grace_seconds:
 
 
 def kill(record: Record) -> None:
-    """End all that is left of the app; blocks. Raises TimeoutError.
+    """Kills the app's processes; blocks. Raises TimeoutError.
 
-    With the first process in the app's pid namespace all others die, and bwrap tells its end.
+    If the first process of the app's pid namespace dies, all others in it die too, and bwrap
+    reports the exit.
     """
     if record.pasta is None or record.holder is None:
         return
@@ -260,14 +264,14 @@ def kill(record: Record) -> None:
 
 
 def _polite_targets(processes: list[Process]) -> list[Process]:
-    """Whom to send SIGTERM: not the shells, which would take the app down with them unasked."""
+    """Returns the processes to send SIGTERM: no shells, as the app would be killed with them."""
     return [it for it in processes if it.name not in _SHELLS] or [
         it for it in processes if it.name != "bwrap"
     ]
 
 
 def stray_proxies() -> list[ProcessId]:
-    """Proxies in whose network nothing else is: of apps that are gone, with their records."""
+    """Returns proxies in networks without other processes: their apps and records are gone."""
     proxies: dict[int, list[ProcessId]] = {}
     inhabited = set()
     for process in everything().values():
@@ -282,7 +286,7 @@ def stray_proxies() -> list[ProcessId]:
 
 
 def strangers(record: Record) -> list[ProcessId]:
-    """Processes in the app's network that the record does not name: a crashed gateway's proxies."""
+    """Returns processes in the app's network that are not in its record, such as old proxies."""
     if record.holder is None or not is_running(record):
         return []
     network, all_processes = network_of(record.holder.pid), everything()

@@ -1,4 +1,4 @@
-"""Running a build's steps, within one limit of time; while they run they are watched."""
+"""Runs a build's steps within one time limit, and watches their memory and disk usage."""
 
 import asyncio
 from asyncio.subprocess import Process
@@ -23,15 +23,15 @@ from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
 
 _FULL_WORDS = ("ENOSPC", "No space left on device", "EFBIG", "File too large")
-_FILE_TOO_LARGE = 128 + 25  # a shell's word for SIGXFSZ
+_FILE_TOO_LARGE = 128 + 25  # a shell's exit code for SIGXFSZ
 
 
 async def run_steps(
     directory: DeploymentDirectory, spec: BuildSpec, watch: Watch, *, more: tuple[str, ...] = ()
 ) -> None:
-    """Install and build, as far as the plan has them; `more` are options for bwrap.
+    """Runs install and build, if the plan has them; `more` are options for bwrap.
 
-    Raises DeployFailed; leaves no process.
+    Leaves no process. Raises DeployFailed.
     """
     plan, clock = spec.plan, directory.host.clock
     for sentence in plan.because:
@@ -92,7 +92,7 @@ async def _spawn(
             directory, spec.plan, environment, toolchains, building=True, more=more
         ) as options,
     ):
-        # From the loop's own thread: the build dies with the thread that starts it.
+        # In the event loop's thread: the build is killed when the thread that starts it ends.
         return await asyncio.create_subprocess_exec(
             *argv,
             stdin=options,
@@ -105,7 +105,7 @@ async def _spawn(
 
 
 async def _end(directory: DeploymentDirectory, process: Process) -> None:
-    """What runs inside dies with pasta, wherever it moved to."""
+    """Kills pasta, and waits for the end of all processes inside, which die with it."""
     left = await in_thread(_inside, process.pid)
     if process.returncode is None:
         process.kill()

@@ -1,6 +1,7 @@
-"""Copying a deployment's files: by a command that sees nothing but the two, as a build does.
+"""Copies a deployment's files, by a command in a sandbox that contains only the two deployments.
 
-The origin may run meanwhile, and turn a directory into a link to anywhere: there, it leads nowhere.
+The origin may be running and replace a directory by a link to anywhere: inside the sandbox, the
+link has no target.
 """
 
 from pathlib import Path
@@ -18,13 +19,13 @@ _COMMAND = "cp -a /tmp/origin/app/. /app/ && cp -a /tmp/origin/home/. ~/"
 
 
 async def copy(origin: DeploymentDirectory, directory: DeploymentDirectory, watch: Watch) -> None:
-    """Copy files and build log into an empty directory. Raises DeployFailed, OSError."""
+    """Copies files and build log into an empty directory. Raises DeployFailed, OSError."""
     await build.run_steps(directory, _spec(directory.deployment_id), watch, more=_shown(origin))
     await in_thread(directory.logs.copy_from, origin.logs, LogKind.BUILD)
 
 
 def _spec(deployment_id: str) -> BuildSpec:
-    """The build that copies; what it copies was within its limits."""
+    """Returns the build that copies. It has no limits, as the origin's files kept to theirs."""
     unlimited = 1 << 50
     return BuildSpec(
         deployment_id=deployment_id,
@@ -39,7 +40,7 @@ def _spec(deployment_id: str) -> BuildSpec:
 
 
 def _shown(origin: DeploymentDirectory) -> tuple[str, ...]:
-    """bwrap's options that show another deployment's files."""
+    """Returns bwrap's options that mount another deployment's files."""
     return (
         "--ro-bind", str(origin.app), "/tmp/origin/app",  # noqa: S108 (nobody else is inside)
         "--ro-bind", str(origin.home), "/tmp/origin/home",  # noqa: S108

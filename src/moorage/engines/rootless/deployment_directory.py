@@ -1,4 +1,4 @@
-"""A deployment's directory: directories of the gateway's user, which nobody else may enter."""
+"""A deployment's directory, which only the gateway's user may enter."""
 
 import os
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ from moorage.engines.rootless.pasta import RESIDENT, Files
 from moorage.engines.rootless.record import Record
 
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's
-_ENTRY_BYTES = 4096  # what a file or directory is taken to cost at least, however small
+_ENTRY_BYTES = 4096  # the minimum that a file or directory counts
 _HIDDEN_BYTES = 1 << 62
 _KEEP_OWNER = -1
 
 
 class Excess(StrEnum):
-    """What somebody had too much of."""
+    """The resource of which a build or an app used too much."""
 
     MEMORY = "memory"
     DISK = "disk"
@@ -35,26 +35,26 @@ class Excess(StrEnum):
 class Host(shared.Host["DeploymentDirectory"]):
     """What all deployments of a gateway share."""
 
-    hard_files: int  # descriptors that a process of the gateway may have
+    hard_files: int  # the gateway's hard limit on open descriptors
 
     def directory(self, deployment_id: str) -> "DeploymentDirectory":
-        """The directory of a deployment, whether or not anything is there."""
+        """Returns the directory of a deployment, which need not exist."""
         return DeploymentDirectory(host=self, deployment_id=deployment_id)
 
     @property
     def rules(self) -> Path:
-        """The packet filter that every app's namespace gets."""
+        """The file with the packet filter that every app's namespace gets."""
         return self.run_dir / "rules.nft"
 
     @property
     def seccomp(self) -> Path:
-        """The system call filter."""
+        """The file with the system call filter."""
         return self.run_dir / "seccomp.bpf"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentDirectory(shared.DeploymentDirectory):
-    """One deployment's directory; its directory's path marks the deployment's processes, too."""
+    """One deployment's directory. Its path also identifies the deployment's processes."""
 
     host: Host
 
@@ -75,12 +75,12 @@ class DeploymentDirectory(shared.DeploymentDirectory):
 
     @property
     def excess_file(self) -> Path:
-        """What the last command was killed for, if the gateway killed it for too much."""
+        """The file that says why the gateway killed the last command, if it did."""
         return self.path / "excess"
 
     @property
     def excess(self) -> Excess | None:
-        """What `excess_file` says."""
+        """The content of `excess_file`; None if there is none."""
         try:
             return Excess(self.excess_file.read_text())
         except (FileNotFoundError, ValueError):
@@ -98,11 +98,11 @@ class DeploymentDirectory(shared.DeploymentDirectory):
 
     @property
     def record(self) -> Record | None:
-        """What is known of the deployment."""
+        """The deployment's record; None if there is none."""
         return Record.read(self.path)
 
     def begin(self) -> None:
-        """An empty directory in stage BUILDING; what was there is removed."""
+        """Makes an empty directory in stage BUILDING; removes what was there."""
         self.remove()
         self.path.mkdir(parents=True, mode=0o700)
         self.logs.create()
@@ -111,11 +111,11 @@ class DeploymentDirectory(shared.DeploymentDirectory):
             (self.path / name).mkdir(mode=0o700)
 
     def fill(self, source: Path) -> None:
-        """Copy an upload's files in. Raises NotAFile, OSError."""
+        """Copies an upload's files into the directory. Raises NotAFile, OSError."""
         copy_tree(source, self.app, uid=_KEEP_OWNER)
 
     def view(self, toolchains: Mapping[str, Path], *, building: bool) -> View:
-        """What of the machine is shown inside; writes the app's `/etc`."""
+        """Returns what is mounted in the sandbox; writes the app's `/etc`."""
         etc = self.path / "etc"
         write_etc(etc, RESIDENT, self.host.servers)
         return View(
@@ -128,7 +128,7 @@ class DeploymentDirectory(shared.DeploymentDirectory):
         )
 
     def files(self, *, building: bool) -> Files:
-        """What the script inside reads and writes."""
+        """Returns the files that pasta's script reads and writes."""
         return Files(
             rules=self.host.rules,
             seccomp=self.host.seccomp,
@@ -136,7 +136,7 @@ class DeploymentDirectory(shared.DeploymentDirectory):
         )
 
     def make_group(self, limits: Limits, *, building: bool) -> list[Path]:
-        """A new control group's directories; none where there are no control groups."""
+        """Makes a control group; returns its directories, none without control groups."""
         if self.host.cgroups is None:
             return []
         group = self.build_group if building else self.app_group
@@ -144,45 +144,45 @@ class DeploymentDirectory(shared.DeploymentDirectory):
         return self.host.cgroups.directories(group)
 
     def remove_groups(self) -> None:
-        """Kill what is in the control groups, and remove them."""
+        """Kills the processes in the control groups, and removes the groups."""
         if self.host.cgroups is not None:
             for group in (self.build_group, self.app_group):
                 self.host.cgroups.remove(group)
 
     def ran_out_of_memory(self) -> bool:
-        """Whether the gateway, or the control group, killed the last command for its memory."""
+        """Returns whether the gateway, or the kernel, killed the last command for its memory."""
         groups = self.host.cgroups
         both = (self.build_group, self.app_group)
         killed = groups is not None and any(groups.oom_kills(group) for group in both)
         return killed or self.excess is Excess.MEMORY
 
     def clear_build_leftovers(self) -> None:
-        """Empty a build's `/tmp` and the package managers' caches."""
+        """Removes a build's `/tmp` and the package managers' caches."""
         remove_tree(self.tmp)
         for cache in CACHES:
             remove_below(self.home, cache)
 
     def abandon(self) -> None:
-        """Take away all but the logs and the record of a build that failed."""
+        """Removes everything but the logs, and records the build as failed."""
         for name in ("app", "home", "tmp", "etc"):
             remove_tree(self.path / name)
         self.write(Record(deployment_id=self.deployment_id, stage=Stage.FAILED))
 
     def remove(self) -> None:
-        """Take away all there is on disk."""
+        """Removes the socket and all files."""
         self.socket.unlink(missing_ok=True)
         remove_tree(self.path)
 
     def used_bytes(self) -> int:
-        """What the deployment has on disk, logs and all."""
+        """Returns how many bytes the deployment takes on disk, with its logs."""
         return used_bytes(self.path)
 
 
 def used_bytes(directory: Path) -> int:
-    """What a tree takes on disk; each entry counts a block at least. Follows no link.
+    """Returns how many bytes a tree takes on disk; each entry counts at least one block.
 
-    A directory that bars its owner, or lies too deep for a path, may hide anything, and counts as
-    more than any limit.
+    Follows no link. A directory that cannot be read, as its mode forbids it or its path is too
+    long, counts as more than any limit.
     """
     total, waiting = 0, [str(directory)]
     while waiting:
@@ -193,7 +193,7 @@ def used_bytes(directory: Path) -> int:
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
         except (FileNotFoundError, NotADirectoryError):
-            continue  # it is the app's, which may be changing it just now
+            continue  # the app may be changing its files at this moment
         except OSError:
             total += _HIDDEN_BYTES
     return total
@@ -207,7 +207,7 @@ def _size(entry: os.DirEntry[str]) -> int:
 
 
 def remove_tree(directory: Path) -> None:
-    """Remove a tree that an app may have barred to its own user. None there is no error."""
+    """Removes a tree, if it exists, even if an app has taken permissions from its own user."""
     if directory.is_dir():
         tool.run(["chmod", "-R", "u+rwX", "--", str(directory)])
         remove_all(str(directory))

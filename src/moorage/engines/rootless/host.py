@@ -1,4 +1,4 @@
-"""The machine as an ordinary user's gateway finds it: what it lacks, what all apps share."""
+"""Sets up what all apps share, for a gateway that runs as an ordinary user."""
 
 import logging
 import resource
@@ -35,7 +35,7 @@ TRIAL_LIMITS = Limits(memory_bytes=128 * _MIB, cpu_millis=1000, pids=16, disk_by
 def open_host(
     configuration: HostConfiguration, *, hierarchy: Hierarchy | None, accept_soft_limits: bool
 ) -> Host:
-    """Set up what all apps share and sweep up; blocks. Raises IsolationMissing."""
+    """Sets up what all apps share, and removes leftovers; blocks. Raises IsolationMissing."""
     servers = resolver.find_servers()
     missing = probe.missing()
     if not servers:
@@ -68,7 +68,7 @@ def open_host(
 
 
 def close_host(host: Host) -> None:
-    """Take away what all apps shared; they must be stopped."""
+    """Removes what all apps shared; they must be stopped."""
     host.collecting.end()
     if host.cgroups is not None:
         host.cgroups.close()
@@ -81,7 +81,7 @@ def close_host(host: Host) -> None:
 
 
 def sweep(host: Host) -> None:
-    """End processes and remove directories that no finished build accounts for."""
+    """Ends processes and removes directories that belong to no finished build."""
     known = {}
     for directory in host.directories():
         record = directory.record
@@ -110,7 +110,7 @@ def sweep(host: Host) -> None:
 
 
 def keep_rules(host: Host) -> None:
-    """Load the filter anew into what runs when the machine has other addresses. Raises OSError."""
+    """Reloads the filter of all running apps if the machine's addresses changed. Raises OSError."""
     rules = ruleset(_policy(host)).encode()
     if host.rules.read_bytes() == rules:
         return

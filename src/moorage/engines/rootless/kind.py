@@ -1,4 +1,4 @@
-"""The line of the rootless engine in the table of engines."""
+"""The rootless engine's entry in the table of engines."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from moorage.engines.rootless.rootless import Rootless
 
 
 def _run_directory(data_dir: Path) -> Path:
-    """Where this user's sockets may be."""
+    """Returns a directory for this user's sockets."""
     own = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
     return (Path(own) if Path(own).is_dir() else data_dir / "run") / "moorage"
 

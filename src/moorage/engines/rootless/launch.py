@@ -1,4 +1,4 @@
-"""Starting an isolated command: what bwrap is told, through a descriptor that nobody else sees."""
+"""Prepares an isolated command; bwrap gets its options through a private descriptor."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,17 +12,17 @@ from moorage.engines.rootless import pasta
 from moorage.engines.rootless.deployment_directory import DeploymentDirectory
 from moorage.planning.plan import Plan
 
-# Where nothing counts memory that is no process's own: a shared mapping of /dev/zero is that, too.
-# /dev/full reads the same, and can't be mapped.
+# Without control groups nothing counts shared memory, and a shared mapping of /dev/zero is shared
+# memory. /dev/full reads the same and can't be mapped.
 _NO_MEMORY_IN_DEV = ("--dev-bind", "/dev/full", "/dev/zero")
 
 
 def command_argv(
     directory: DeploymentDirectory, command: str, limits: Limits, *, building: bool
 ) -> list[str]:
-    """Runs `command` in the deployment's sandbox, given bwrap's options as stdin.
+    """Returns the arguments that run `command` isolated, with bwrap's options from stdin.
 
-    The control group for it, if any, is made now. Raises OSError.
+    Makes the control group for it, if there are any. Raises OSError.
     """
     host = directory.host
     return pasta.command_argv(
@@ -44,7 +44,7 @@ def options(
     building: bool,
     more: Sequence[str] = (),
 ) -> Iterator[int]:
-    """A descriptor that holds bwrap's options, `more` last; closed afterwards."""
+    """Opens a descriptor with bwrap's options, `more` last; closes it afterwards."""
     arguments = bubblewrap.options(
         view=directory.view(toolchains, building=building),
         environment=environment,

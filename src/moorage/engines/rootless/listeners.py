@@ -1,4 +1,4 @@
-"""Where an app listens, as `/proc/<pid>/net/tcp` tells: a user may not ask a namespace otherwise.
+"""Finds an app's sockets in `/proc/<pid>/net/tcp`, the only way without root.
 
 An app may have a hundred thousand sockets, so only the first part of the table is read.
 """
@@ -16,7 +16,7 @@ _MOST_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Socket:
-    """One row of the table: the socket's own end, and its state."""
+    """One row of the table: the socket's local address, and its state."""
 
     address: ipaddress.IPv4Address | ipaddress.IPv6Address
     port: int
@@ -24,14 +24,14 @@ class Socket:
 
 
 def parse_table(text: str) -> list[Socket]:
-    """The rows of `tcp` or `tcp6`; one that is cut off is left out."""
+    """Returns the rows of `tcp` or `tcp6`, without one that is cut off."""
     rows = (line.split() for line in text.splitlines()[1:])
     return [_socket(row[1], int(row[3], 16)) for row in rows if len(row) > 3]
 
 
 def _socket(end: str, state: int) -> Socket:
     number, _, port = end.partition(":")
-    # Words of four bytes, each in the machine's own order.
+    # Words of four bytes, each in native byte order.
     words = [int(number[at : at + 8], 16) for at in range(0, len(number), 8)]
     packed = struct.pack(f"={len(words)}I", *words)
     address = ipaddress.ip_address(packed)
@@ -41,7 +41,7 @@ def _socket(end: str, state: int) -> Socket:
 
 
 def listeners(sockets: list[Socket]) -> list[Listener]:
-    """Those that listen, with an address that reaches each from inside."""
+    """Returns the listening sockets, with addresses that reach them from inside."""
     return [_listener(it) for it in sockets if it.state == _LISTEN]
 
 
@@ -54,12 +54,12 @@ def _listener(listening: Socket) -> Listener:
 
 
 def connections(sockets: list[Socket], port: int) -> int:
-    """How many connections `port` has taken and not closed."""
+    """Returns the number of open connections to `port`."""
     return sum(1 for it in sockets if it.state == _ESTABLISHED and it.port == port)
 
 
 def sockets_of(holder: int) -> list[Socket]:
-    """The TCP sockets of a process's network namespace; none when it is gone."""
+    """Returns the TCP sockets of a process's network namespace; none if it is gone."""
     return [it for name in ("tcp", "tcp6") for it in parse_table(_table(holder, name))]
 
 

@@ -1,9 +1,9 @@
-"""The argument lists that start an isolated command without root: pasta, what it runs, bubblewrap.
+"""Makes the argument lists that start an isolated command without root: pasta and bubblewrap.
 
-pasta makes a user, network and pid namespace, carries what the command sends to the world, and
-ends with the command; the command ends with pasta. The first thing in there is a short script, root
-of those namespaces alone: it loads the packet filter, takes limits upon itself, and becomes
-bubblewrap, within which nothing has a capability.
+pasta makes a user, network and pid namespace, and forwards the command's traffic to the internet.
+pasta and the command end together. First a short script runs inside, as root of these namespaces
+only: it loads the packet filter, limits itself, and becomes bubblewrap, in which no process has a
+capability.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from moorage.engines.isolation import bubblewrap
 
 _GATEWAY_ADDRESS = "10.202.0.1"
 ARGS_FD, SECCOMP_FD, STATUS_FD = 3, 4, 5
-_NICE = 10  # apps go after the gateway
+_NICE = 10  # the gateway has priority over apps
 
 
 class _Resident(NamedTuple):
@@ -24,10 +24,10 @@ class _Resident(NamedTuple):
     app_address: str
 
 
-#: Who every app is inside. On the machine its uid is the gateway's; its network holds nothing else.
+#: Every app's uid and address inside. Each app has a network of its own, so they can be the same.
 RESIDENT = _Resident(app_uid=1000, app_address="10.202.0.2")
 
-# No way from the namespace to the machine's loopback or back, no name server or DHCP of pasta's.
+# No forwarding between the namespace and the machine's loopback; no name server or DHCP of pasta's.
 _PASTA = (
     "pasta", "--quiet", "--foreground", "--ipv4-only", "--config-net",
     "--address", RESIDENT.app_address, "--netmask", "30", "--gateway", _GATEWAY_ADDRESS,
@@ -36,7 +36,7 @@ _PASTA = (
     "--no-dhcp",
 )  # fmt: skip
 
-# Joins the control groups named up to `--`, as bubblewrap.ATTACHED does.
+# Joins the control groups before `--`, as bubblewrap.ATTACHED does.
 _INNER = f"""\
 set -eu
 nft -f "$1"
@@ -51,11 +51,11 @@ exec "$@"
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """What the script inside reads and writes, all the gateway's user's."""
+    """The files that the script inside reads and writes; the gateway's user owns them."""
 
     rules: Path  # for nft
     seccomp: Path
-    status: Path | None  # what bwrap says of an app; None for a build
+    status: Path | None  # to which bwrap writes the status of an app; None for a build
 
 
 def command_argv(
@@ -66,9 +66,9 @@ def command_argv(
     rlimits: Sequence[str],
     command: str,
 ) -> list[str]:
-    """Runs a shell's `command` isolated, with bwrap's options from stdin.
+    """Returns the arguments that run a shell `command` isolated, with bwrap's options from stdin.
 
-    `marker` is named in pasta's own argument list, so that its process can be told.
+    They contain `marker`, by which pasta's process can be identified.
     """
     return [
         *_PASTA, "--", "/bin/sh", "-c", _INNER, str(marker),
@@ -80,22 +80,22 @@ def command_argv(
 
 
 def marker(arguments: Sequence[str]) -> str | None:
-    """The `marker` of a pasta that `command_argv` made, from its arguments; None of another."""
+    """Returns the `marker` in arguments made by `command_argv`; None for other processes."""
     if arguments[:1] != ["pasta"] or _INNER not in arguments:
         return None
     return arguments[arguments.index(_INNER) + 1]
 
 
 def attached_argv(command: Sequence[str]) -> list[str]:
-    """Runs `command` so that it dies with the gateway."""
+    """Returns the arguments that run `command` so that it dies with the gateway."""
     return ["setpriv", "--pdeathsig", "KILL", *command]
 
 
 def rlimits(limits: Limits, *, hard_files: int, memory: bool) -> list[str]:
-    """What `prlimit` holds each process to: the most it has without control groups.
+    """Returns options for `prlimit`, which limits each process.
 
-    Processes are counted for each user namespace, so for each app (Linux 5.14). `hard_files` is
-    what the gateway itself may open. Without `memory`, a control group limits that.
+    The limit on processes is per user namespace, and so per app (Linux 5.14). `hard_files` is the
+    gateway's own limit on open files. `memory` is false if a control group limits memory.
     """
     data = [f"--data={limits.memory_bytes}"] if memory else []
     return [
@@ -105,7 +105,7 @@ def rlimits(limits: Limits, *, hard_files: int, memory: bool) -> list[str]:
 
 
 def enter_argv(holder: int, command: Sequence[str]) -> list[str]:
-    """Runs `command` in the user and network namespaces of the process `holder`."""
+    """Returns the arguments that run `command` in `holder`'s user and network namespaces."""
     return [
         "nsenter", f"--target={holder}", "--user", "--net", "--preserve-credentials", *command,
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a machine lacks for isolating apps without root, and the commands that mend it."""
+"""Finds what a machine lacks for isolating apps without root, with the commands that fix it."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from moorage.engines.isolation import seccomp
 
 __all__ = ["MISSING_RESOLVER", "delegated_hierarchy", "likely_causes", "missing", "soft_limits"]
 
-# Program → Debian's and Ubuntu's package.
+# From a program to its package in Debian and Ubuntu.
 PROGRAMS = {
     "pasta": "passt",
     "bwrap": "bubblewrap",
@@ -25,8 +25,8 @@ _TUN = Path("/dev/net/tun")
 _MOST_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 _DEBIAN_USERNS = Path("/proc/sys/kernel/unprivileged_userns_clone")
 _CGROUPS = Path("/sys/fs/cgroup")
-SUBGROUP = "gateway"  # DelegateSubgroup= of the service: beside it lie the apps' groups
-_COUNTS_PROCESSES_PER_NAMESPACE = (5, 14)  # before, all apps had one RLIMIT_NPROC together
+SUBGROUP = "gateway"  # DelegateSubgroup= of the service; the apps' groups are beside it
+_COUNTS_PROCESSES_PER_NAMESPACE = (5, 14)  # in older kernels all apps share one RLIMIT_NPROC
 
 _DISK = "the disk of an app (the kernel limits a file's size, the gateway measures the rest)"
 _MEMORY = (
@@ -37,7 +37,7 @@ _MEMORY = (
 
 
 def missing() -> list[str]:
-    """Sentences on what programs, rights and kernel the rootless mode can't do without."""
+    """Returns a sentence for each program, privilege and kernel feature that is missing."""
     sentences = []
     if os.geteuid() == 0:
         sentences.append("the gateway runs as root: it isolates better without isolation=rootless")
@@ -62,7 +62,7 @@ def missing() -> list[str]:
 
 
 def soft_limits(*, with_groups: bool) -> str:
-    """The sentence on what this mode only watches."""
+    """Returns the sentence about the limits that this mode only watches."""
     watched = _DISK if with_groups else f"{_DISK}, and {_MEMORY}"
     return (
         f"without root some limits are only watched: {watched};"
@@ -71,14 +71,14 @@ def soft_limits(*, with_groups: bool) -> str:
 
 
 def kernel_version(release: str) -> tuple[int, int]:
-    """Major and minor of `uname -r`; (0, 0) when it tells neither."""
+    """Returns major and minor of `uname -r`; (0, 0) if it has another form."""
     major, _, rest = release.partition(".")
     minor = rest.partition(".")[0].partition("-")[0]
     return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
 
 
 def delegated_hierarchy() -> Hierarchy | None:
-    """The version 2 control group that this user was given, as by systemd; None without one."""
+    """Returns the version 2 control group delegated to this user, as by systemd; None if none."""
     group = own_group(Path("/proc/self/cgroup").read_text())
     if group is None:
         return None
@@ -93,7 +93,7 @@ def delegated_hierarchy() -> Hierarchy | None:
 
 
 def own_group(text: str) -> str | None:
-    """This process's group in the version 2 hierarchy, from `/proc/self/cgroup` (cgroups(7))."""
+    """Returns this process's version 2 group, from the text of `/proc/self/cgroup` (cgroups(7))."""
     for line in text.splitlines():
         if line.startswith("0::"):
             return line.removeprefix("0::")

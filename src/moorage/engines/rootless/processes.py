@@ -1,6 +1,6 @@
-"""The machine's processes as /proc tells them, and which of them are one app's.
+"""Reads the machine's processes from /proc, and finds, signals and starts them.
 
-A process is remembered by its id and the time it started: an id alone is used again.
+A process is identified by its id and its start time, as the kernel reuses ids.
 """
 
 import os
@@ -21,7 +21,7 @@ _END_SECONDS = 10.0
 
 
 class ProcessId(msgspec.Struct, frozen=True):
-    """A process that is not mistaken for a later one. `started` is in ticks since the boot."""
+    """Identifies a process, even if its id is reused. `started` is in ticks since the boot."""
 
     pid: int
     started: int
@@ -29,7 +29,7 @@ class ProcessId(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Process:
-    """One process, as `/proc/<pid>/stat` has it (proc_pid_stat(5))."""
+    """One process, from `/proc/<pid>/stat` (proc_pid_stat(5))."""
 
     id: ProcessId
     name: str
@@ -39,7 +39,7 @@ class Process:
 
 
 def parse_stat(text: str) -> Process:
-    """The process of a `stat` file; its name may hold anything, brackets too."""
+    """Parses a `stat` file; the process's name may contain anything, brackets too."""
     before, _, after = text.rpartition(")")
     pid, _, name = before.partition(" (")
     fields = after.split()  # the first is the state, the file's third
@@ -53,7 +53,7 @@ def parse_stat(text: str) -> Process:
 
 
 def find(pid: int) -> Process | None:
-    """The process, unless it is gone or dead."""
+    """Returns the process; None if it is gone or a zombie."""
     try:
         process = parse_stat((_PROC / str(pid) / "stat").read_text(errors="replace"))
     except (FileNotFoundError, ProcessLookupError):
@@ -62,32 +62,32 @@ def find(pid: int) -> Process | None:
 
 
 def is_alive(wanted: ProcessId | None) -> bool:
-    """Whether that very process lives."""
+    """Returns whether this process is alive, and not another one with its id."""
     found = None if wanted is None else find(wanted.pid)
     return found is not None and found.id == wanted
 
 
 def everything() -> dict[int, Process]:
-    """All live processes, by id."""
+    """Returns all live processes, by id."""
     pids = (int(name) for name in os.listdir(_PROC) if name.isdigit())  # noqa: PTH208 (quicker)
     return {process.id.pid: process for pid in pids if (process := find(pid)) is not None}
 
 
 def descendants(ancestor: ProcessId, among: dict[int, Process]) -> list[Process]:
-    """All that descends from a process, itself apart; none when it is not among them."""
+    """Returns all descendants of a process, without itself; none if it is not in `among`."""
     if ancestor.pid not in among or among[ancestor.pid].id != ancestor:
         return []
     children: dict[int, list[Process]] = {}
     for process in among.values():
         children.setdefault(process.parent, []).append(process)
     found = list(children.get(ancestor.pid, ()))
-    for process in found:  # which grows meanwhile
+    for process in found:  # `found` grows during the loop
         found += children.get(process.id.pid, ())
     return found
 
 
 def network_of(pid: int) -> int | None:
-    """The number of the process's network namespace; None when it is gone, or another user's."""
+    """Returns the inode of a process's network namespace; None if it is gone or another user's."""
     try:
         return (_PROC / str(pid) / "ns" / "net").stat().st_ino
     except (FileNotFoundError, ProcessLookupError, PermissionError):
@@ -95,7 +95,7 @@ def network_of(pid: int) -> int | None:
 
 
 def command_line(pid: int) -> list[str]:
-    """The process's arguments; empty when it is gone."""
+    """Returns the process's arguments; empty if it is gone."""
     try:
         text = (_PROC / str(pid) / "cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
@@ -104,15 +104,15 @@ def command_line(pid: int) -> list[str]:
 
 
 def memory_bytes(pid: int) -> int:
-    """The process's memory that is in no file on a disk; 0 when it is gone.
+    """Returns the process's memory that no file on disk backs; 0 if the process is gone.
 
-    What processes share counts in each of them: see `memory_share_bytes`.
+    Memory shared by processes counts fully in each of them: see `memory_share_bytes`.
     """
     return _kilobytes(pid, "status", ("RssAnon:", "RssShmem:")) * 1024
 
 
 def memory_share_bytes(pid: int) -> int:
-    """The same, but for its part of what it shares. Takes 5 ms for each 100 MiB."""
+    """Returns the same, but only its part of shared memory. Takes 5 ms for each 100 MiB."""
     try:
         return _kilobytes(pid, "smaps_rollup", ("Pss_Anon:", "Pss_Shmem:")) * 1024
     except PermissionError:
@@ -120,7 +120,7 @@ def memory_share_bytes(pid: int) -> int:
 
 
 def _kilobytes(pid: int, file: str, names: tuple[str, ...]) -> int:
-    """The sum of these lines of a process's file (proc_pid_status(5)); 0 when it is gone."""
+    """Returns the sum of these lines of a process's file (proc_pid_status(5)); 0 if it is gone."""
     try:
         lines = (_PROC / str(pid) / file).read_text(errors="replace").splitlines()
     except (FileNotFoundError, ProcessLookupError):
@@ -129,19 +129,19 @@ def _kilobytes(pid: int, file: str, names: tuple[str, ...]) -> int:
 
 
 def spawn(argv: Sequence[str], descriptors: Mapping[int, int]) -> ProcessId:
-    """Start a process that outlives the gateway: descriptor → ours that it gets as that one.
+    """Starts a process that keeps running when the gateway ends. Raises OSError.
 
-    Raises OSError.
+    `descriptors` maps a descriptor of the new process to the one of ours that it gets.
     """
     words = ("env", "--chdir=/", *argv)  # posix_spawn has no working directory
     actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in descriptors.items()]
     pid = os.posix_spawnp("env", words, ENVIRONMENT, file_actions=actions, setsid=True)
     stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
-    return parse_stat(stat).id  # a child can be read until it is waited for, even if it ended
+    return parse_stat(stat).id  # the file exists until we wait for the child, even if it ended
 
 
 def send(wanted: ProcessId, number: signal.Signals) -> None:
-    """Signal that very process, if it lives."""
+    """Sends a signal to this process, if it is alive, and never to another one with its id."""
     try:
         handle = os.pidfd_open(wanted.pid)
     except ProcessLookupError:
@@ -156,7 +156,7 @@ def send(wanted: ProcessId, number: signal.Signals) -> None:
 
 
 def wait_until_dead(processes: Sequence[ProcessId]) -> None:
-    """Return when all are gone, by force after a while; blocks. Raises TimeoutError."""
+    """Waits until all are gone, and kills them after a second; blocks. Raises TimeoutError."""
     begun = time.monotonic()
     while alive := [process for process in processes if is_alive(process)]:
         waited = time.monotonic() - begun

@@ -1,4 +1,4 @@
-"""What the rootless mode keeps of a deployment."""
+"""The rootless engine's record of a deployment."""
 
 import msgspec
 
@@ -9,8 +9,8 @@ from moorage.engines.rootless.processes import ProcessId
 class Record(record.Record, frozen=True, kw_only=True):
     """One deployment."""
 
-    memory_bytes: int = 0  # what the app and its disk may hold, for who watches over it
+    memory_bytes: int = 0  # the app's limits, which the gateway enforces
     disk_bytes: int = 0
-    pasta: ProcessId | None = None  # of the app that was launched last
+    pasta: ProcessId | None = None  # of the last launch
     holder: ProcessId | None = None  # pasta's child, in the app's namespaces
     proxy: ProcessId | None = msgspec.field(default=None, name="door")

@@ -1,4 +1,4 @@
-"""The rootless runtime: builds and runs apps on this machine as an ordinary user, each apart."""
+"""The rootless engine: builds and runs apps on this machine as an ordinary user."""
 
 import errno
 from collections.abc import AsyncIterator
@@ -38,9 +38,9 @@ _TEND_EVERY_SECONDS = 5.0
 class Rootless(Local[Host, DeploymentDirectory]):
     """An `Engine` of user namespaces, pasta, nftables, seccomp and resource limits.
 
-    Both directories are closed to all other users. `hierarchy` is where this user may make control
-    groups, None for nowhere. `accept_soft_limits` says that the operator knows which limits are
-    only watched here; without it the runtime does not open.
+    Other users cannot enter its directories. `hierarchy` is where this user may make control
+    groups, None if nowhere. With `accept_soft_limits` the operator accepts that some limits are
+    only watched; without it the engine does not open.
     """
 
     capabilities = Capabilities(volumes=False, caches=False)
@@ -56,10 +56,10 @@ class Rootless(Local[Host, DeploymentDirectory]):
         self._accept_soft_limits = accept_soft_limits
         self._hierarchy = hierarchy
         self._watch = Watch()
-        self._apps: dict[str, Record] = {}  # those that were started, and not stopped since
+        self._apps: dict[str, Record] = {}  # apps that were started and not stopped, by deployment
 
     async def open(self) -> str:
-        """As `Engine.open`; runs a trial, and removes what nothing accounts for any more."""
+        """As `Engine.open`; runs a trial, and removes what belongs to no deployment."""
         self._opened = await in_thread(
             open_host,
             self._configuration,
@@ -85,7 +85,7 @@ class Rootless(Local[Host, DeploymentDirectory]):
         return f"rootless: user namespaces, pasta, nftables, seccomp, {limits}; disks are watched"
 
     async def check(self) -> None:
-        """As `Engine.check`: open, and nothing is missing since."""
+        """As `Engine.check`: the engine is open, and the machine still lacks nothing."""
         if self._opened is None:
             raise IsolationMissing(("the runtime is closed",))
         if missing := await in_thread(probe.missing):
@@ -104,7 +104,7 @@ class Rootless(Local[Host, DeploymentDirectory]):
                 await build.run_steps(directory, spec, self._watch)
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
-        """As `Engine.copy`. The copy is made where nothing but the two is to be seen."""
+        """As `Engine.copy`. A sandbox that contains only the two deployments makes the copy."""
         origin = self._directory(origin_id)
         require_built(origin, "copy")
         async with self._alone(deployment_id) as directory:
@@ -114,20 +114,20 @@ class Rootless(Local[Host, DeploymentDirectory]):
                 await copying.copy(origin, directory, self._watch)
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
-        """As `Engine.start`; an app that has a volume is not started without it."""
+        """As `Engine.start`; refuses an app that needs a volume."""
         if spec.volume is not None:
             raise DeployFailed(FailureCause.INTERRUPTED, "without root there are no volumes")
         return await super().start(spec, timeout_seconds=timeout_seconds)
 
     async def volumes(self) -> set[str]:
-        """As `Engine.volumes`: without root there are none."""
+        """As `Engine.volumes`: there are none without root."""
         return set()
 
     async def clear_volume(self, volume_id: str) -> None:
-        """As `Engine.clear_volume`: there is nothing in it."""
+        """As `Engine.clear_volume`: does nothing."""
 
     async def remove_volume(self, volume_id: str) -> None:
-        """As `Engine.remove_volume`: there is nothing to remove."""
+        """As `Engine.remove_volume`: does nothing."""
 
     async def running(self) -> dict[str, Instance]:
         """As `Engine.running`."""
@@ -139,7 +139,7 @@ class Rootless(Local[Host, DeploymentDirectory]):
         return 0 if record is None else await in_thread(app.connections, record)
 
     async def usage(self) -> dict[str, Usage]:
-        """As `Engine.usage`; what processes used that have ended is missing."""
+        """As `Engine.usage`, without the usage of processes that have ended."""
         return await in_thread(self._usage)
 
     async def disks(self) -> Disks:
@@ -147,7 +147,7 @@ class Rootless(Local[Host, DeploymentDirectory]):
         return Disks(free_bytes=await in_thread(free_bytes, self._host.deployments))
 
     async def free_networks(self) -> None:
-        """As `Engine.free_networks`: each app has a user's network of its own."""
+        """As `Engine.free_networks`: there is no limit."""
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         """As `Engine.exit_reason`; None for an app that was never started."""
@@ -185,7 +185,7 @@ class Rootless(Local[Host, DeploymentDirectory]):
         return directory.instance(listener)
 
     def _adopted(self) -> dict[str, Record]:
-        """The apps that run already, started by an earlier gateway."""
+        """Returns the running apps that an earlier gateway started."""
         records = {
             directory.deployment_id: directory.record for directory in self._host.directories()
         }
@@ -216,7 +216,7 @@ class Rootless(Local[Host, DeploymentDirectory]):
         return used
 
     async def _halt(self, directory: DeploymentDirectory) -> None:
-        """Stop the app and keep how it ended."""
+        """Stops the app, if it runs, and records how it ended."""
         record = directory.record
         if record is None:
             return
@@ -242,7 +242,7 @@ class Rootless(Local[Host, DeploymentDirectory]):
         return app.has_ended(directory, directory.record)
 
     def watch(self) -> None:
-        """Kill the apps that have too much, once; blocks."""
+        """Checks all apps once, and kills those that exceed a limit; blocks."""
         apps = {key: it for key, it in list(self._apps.items()) if app.is_running(it)}
         processes = everything() if apps else {}
         for deployment_id, record in apps.items():
@@ -251,7 +251,7 @@ class Rootless(Local[Host, DeploymentDirectory]):
                 self._watch.look(directory, record.pasta, app.limits_of(record), processes)
 
     def tend(self) -> None:
-        """What is done every few seconds, once; blocks."""
+        """Does once what must be done every few seconds; blocks."""
         keep_rules(self._host)
         for record in list(self._apps.values()):
             if record.pasta is not None and not app.is_running(record):
@@ -260,7 +260,7 @@ class Rootless(Local[Host, DeploymentDirectory]):
 
 @asynccontextmanager
 async def _abandoned_on_failure(directory: DeploymentDirectory) -> AsyncIterator[None]:
-    """Keep what was built within, or nothing but the logs."""
+    """Records the deployment as built at the end of the block; abandons it on any error."""
     try:
         yield
     except BaseException:

@@ -1,8 +1,8 @@
-"""The packet filter inside an app's own network namespace, where the app cannot change it.
+"""Makes the packet filter inside an app's own network namespace, where the app cannot change it.
 
-What it lets out is what `sandbox.firewall` lets out. pasta opens a socket of the gateway's user for
-each connection, so the machine's own addresses are forbidden one by one: there is no chain here
-through which packets for the machine alone would come.
+It allows the same destinations as `isolation.firewall`. pasta opens a socket of the gateway's user
+for each connection, so no chain here sees only packets for the machine: the machine's own addresses
+are denied one by one.
 """
 
 import json
@@ -14,16 +14,16 @@ from moorage.engines.isolation import firewall
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What the filter is made from. Networks are IPv4 CIDRs."""
+    """The input of `ruleset`. Networks are IPv4 CIDRs."""
 
-    deny: tuple[str, ...]  # the machine's own addresses among them
+    deny: tuple[str, ...]  # with the machine's own addresses
     allow: tuple[str, ...]
     resolvers: tuple[str, ...]
     traffic: ConnectionLimits
 
 
 def ruleset(policy: Policy) -> str:
-    """The text for `nft -f` that replaces what an app's namespace has."""
+    """Returns the text for `nft -f` that replaces the filter of an app's namespace."""
     rate = firewall.bandwidth(policy.traffic.app_bandwidth_mbit)
     return f"""\
 table inet moorage {{}}
@@ -47,7 +47,7 @@ table inet moorage {{
 
 
 def own_addresses(addresses_json: str) -> tuple[str, ...]:
-    """The machine's IPv4 addresses, from `ip -json -4 address`."""
+    """Returns the machine's IPv4 addresses, from the output of `ip -json -4 address`."""
     return tuple(
         f"{info['local']}/32" for link in json.loads(addresses_json) for info in link["addr_info"]
     )

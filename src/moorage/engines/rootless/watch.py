@@ -1,8 +1,8 @@
-"""Watching over what no limit of the kernel's holds: an app's memory as a whole, and its disk.
+"""Enforces the limits that the kernel does not: an app's total memory, and its disk usage.
 
-Memory is looked at four times a second. A disk is measured when so much has gone from the machine's
-free space that some app may have passed its limit, and every now and then. Who has too much is
-killed; until then it may have taken more, by what it can write or touch in that time.
+Memory is checked four times a second. A disk is measured when the machine's free space has shrunk
+by 16 MiB, and every 20 seconds. A build or app above its limit is killed; until then it may exceed
+the limit by what it can write or touch in that time.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _LOOK_SECONDS = 0.25
 _FREE_STEP_BYTES = 16 * 1024 * 1024
 _DISK_SECONDS = 20.0
 
-# A process that is refused memory says so itself, in its own words.
+# What programs print when they get no memory.
 OUT_OF_MEMORY_WORDS = (
     "out of memory", "Out of memory", "MemoryError", "Cannot allocate memory", "ENOMEM",
     "allocation failed",
@@ -37,15 +37,15 @@ OUT_OF_MEMORY_WORDS = (
 
 @dataclass
 class Watch:
-    """Over all builds and apps of a gateway."""
+    """Watches all builds and apps of a gateway."""
 
-    _free: dict[str, int] = field(default_factory=dict)  # at the last measuring, by deployment
-    _measured: dict[str, float] = field(default_factory=dict)  # when that was
+    _free: dict[str, int] = field(default_factory=dict)  # bytes at the last measurement
+    _measured: dict[str, float] = field(default_factory=dict)  # when that was, monotonic seconds
 
     async def keep_watching(
         self, directory: DeploymentDirectory, pasta: ProcessId, limits: Limits
     ) -> None:
-        """Watch over a build until it is killed for too much, or this is cancelled."""
+        """Watches a build until it has ended, or this is cancelled."""
         while is_alive(pasta):
             await asyncio.sleep(_LOOK_SECONDS)
             await in_thread(self.look, directory, pasta, limits)
@@ -57,7 +57,10 @@ class Watch:
         limits: Limits,
         among: dict[int, Process] | None = None,
     ) -> None:
-        """Kill what has too much, and note of what; blocks. `among` are all processes."""
+        """Kills a build or app above a limit, and records which limit; blocks.
+
+        `among` are all processes; None to read them.
+        """
         excess = self._excess(directory, pasta, limits, everything() if among is None else among)
         if excess is not None:
             directory.excess_file.write_text(excess)
@@ -78,7 +81,7 @@ class Watch:
         return None
 
     def _may_be_full(self, directory: DeploymentDirectory) -> bool:
-        """Whether it is time to measure the disk again."""
+        """Returns whether the disk must be measured again."""
         status = os.statvfs(directory.host.deployments)
         free, key = status.f_bavail * status.f_frsize, directory.deployment_id
         now = directory.host.clock.monotonic_seconds()
@@ -91,7 +94,10 @@ class Watch:
 
 
 def _takes_more(most_bytes: int, pids: list[int]) -> bool:
-    """Whether processes have more memory together; what they share is told apart if it matters."""
+    """Returns whether processes use more memory in sum. Shared memory counts once.
+
+    The exact measure is slow, and is used only if the rough one is above the limit.
+    """
     return all(
         sum(map(measure, pids)) > most_bytes for measure in (memory_bytes, memory_share_bytes)
     )

@@ -1,4 +1,4 @@
-"""An app: launching it so that it outlives the gateway, finding its port, how it ended."""
+"""Launches an app detached from the gateway, finds its port, opens its socket proxy, stops it."""
 
 import asyncio
 import os
@@ -30,14 +30,14 @@ from moorage.records.log import LogKind
 from moorage.threads import in_thread
 from moorage.whole_file import read_file
 
-OTHER_PORT_GRACE_SECONDS = 1.0  # how long a listener on another port waits for the wanted one
-START_CPU_MILLIS = 1000  # while it starts an app may use a whole core, whatever it has later
+OTHER_PORT_GRACE_SECONDS = 1.0  # how long to prefer the wanted port to a listener on another one
+START_CPU_MILLIS = 1000  # a starting app may use a whole core, even if its limit is lower
 _POLL_SECONDS = 0.002
 _LONGEST_POLL_SECONDS = 0.05
-_LATE_SHARE = 50  # that an app listens is seen within a fiftieth of the time that it took
-_POLL_SHARE = 10  # an app that makes looking slow is looked at less: a tenth of the time at most
+_LATE_SHARE = 50  # polling delays a start by at most a fiftieth of its duration
+_POLL_SHARE = 10  # polling takes at most about a tenth of the time, even if a poll is slow
 _OTHERS_EVERY_SECONDS = 0.1
-_STATUS_SECONDS = 1.0  # how long the exit code may come after the app's last process
+_STATUS_SECONDS = 1.0  # how long to wait for the exit code after the end of the last process
 _VOLUME_MENDED = (
     "The file system of /data had errors and was mended: what was being written may be missing."
 )
@@ -45,17 +45,17 @@ _SHELLS = frozenset({"sh", "bash", "dash", "bwrap"})
 
 
 def is_running(directory: DeploymentDirectory) -> bool:
-    """Whether the app has a process."""
+    """Returns whether the app has a process."""
     return bool(directory.host.cgroups.pids(directory.app_group))
 
 
 def has_ended(directory: DeploymentDirectory) -> bool:
-    """Whether the app's command has, though other processes may still be about to end."""
+    """Returns whether the app's command has ended; other processes may still be ending."""
     return not is_running(directory) or parse_exit_code(_status(directory)) is not None
 
 
 def launch(directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec) -> None:
-    """Start the app, detached; blocks for a few milliseconds. Raises OSError."""
+    """Starts the app, detached; blocks for a few milliseconds. Raises OSError."""
     cgroups, traffic = directory.host.cgroups, directory.host.configuration.traffic
     cgroups.create(directory.proxy_group, socket_proxy.limits(traffic.app_connections))
     cgroups.create(directory.app_group, _starting(spec.limits))
@@ -84,7 +84,7 @@ def launch(directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec) -> No
 
 
 def _data(directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec) -> Path | None:
-    """Where the app's volume is seen by it, if it has one."""
+    """Repairs and mounts the app's volume, if it has one; returns where."""
     if spec.volume is None:
         return None
     volume = directory.host.volume(spec.volume)
@@ -107,7 +107,10 @@ def _starting(limits: Limits) -> Limits:
 async def wait_listening(
     directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec, *, timeout_seconds: float
 ) -> Listener:
-    """Where the app listens, once it does. Raises DeployFailed when it exits or never listens."""
+    """Waits until the app listens; returns its listener.
+
+    Raises DeployFailed if it exits, or does not listen in time.
+    """
     with opened_table(directory.network(slot).path) as table:
         return await _wait(directory, spec, table, timeout_seconds)
 
@@ -135,16 +138,17 @@ async def _wait(
 
 
 def poll_pause(waited: float, *, looking: float) -> float:
-    """Seconds until an app is looked at again that has been waited for, and how long a look took.
+    """Returns the seconds until the next poll of a starting app.
 
-    The longer it starts, the rarer: looking takes processor time, which a start is short of.
+    `waited` is the time since its start, `looking` the duration of the last poll, in seconds. The
+    pause grows, as polling takes processor time from the app.
     """
     pause = min(max(waited / _LATE_SHARE, _POLL_SECONDS), _LONGEST_POLL_SECONDS)
     return max(pause, _POLL_SHARE * looking)
 
 
 class _Others:
-    """Listeners on ports that were not asked for: looked at now and then, taken after a grace."""
+    """Finds listeners on ports other than the wanted one; accepts them after a grace period."""
 
     def __init__(self) -> None:
         self._next_look = 0.0
@@ -153,7 +157,7 @@ class _Others:
     async def patient(
         self, directory: DeploymentDirectory, waited: float, *, last: bool
     ) -> Listener | None:
-        """One of them, once any has listened for the grace, or when this is the `last` time."""
+        """Returns one of them if any has listened for the grace period, or at the `last` poll."""
         if waited < self._next_look and not last:
             return None
         self._next_look = waited + _OTHERS_EVERY_SECONDS
@@ -165,7 +169,7 @@ class _Others:
 
 
 def listeners_of(directory: DeploymentDirectory) -> list[Listener]:
-    """What listens in the app's network now, as far as it is not too much."""
+    """Returns the first listeners in the app's network; none if it has no network."""
     record = directory.record
     slot = None if record is None else directory.slot(record)
     try:
@@ -182,10 +186,10 @@ def _pid_namespace(pid: int) -> int | None:
 
 
 def _separate_monitor(directory: DeploymentDirectory) -> bool:
-    """Move the process that will tell the exit code out of the app's control group.
+    """Moves the process that will report the exit code out of the app's control group.
 
-    There the kernel might kill it together with the app. False while it has not yet started the
-    app's own first process, which must stay.
+    In that group, the kernel might kill it together with the app. Returns False until it has
+    started the app's first process, which must stay in the group.
     """
     if parse_child_pid(_status(directory)) is None:
         return False
@@ -205,7 +209,7 @@ def _status(directory: DeploymentDirectory) -> str:
 
 
 def exit_of(directory: DeploymentDirectory, record: Record) -> AppExit | None:
-    """How the app ended; None while it runs, or when it never started."""
+    """Returns how the app ended; None while it runs, or if it was never started."""
     if record.stage is not Stage.STARTED or is_running(directory):
         return None
     code = parse_exit_code(_status(directory))
@@ -231,7 +235,7 @@ async def _crashed(directory: DeploymentDirectory, spec: InstanceSpec) -> Deploy
 
 
 async def _wait_for_status(directory: DeploymentDirectory) -> None:
-    """Until the monitor has told the exit code, which it does right after the app's end."""
+    """Waits until the monitor has reported the exit code, for _STATUS_SECONDS at most."""
     deadline = directory.host.clock.monotonic_seconds() + _STATUS_SECONDS
     while parse_exit_code(_status(directory)) is None:
         if directory.host.clock.monotonic_seconds() > deadline:
@@ -240,7 +244,7 @@ async def _wait_for_status(directory: DeploymentDirectory) -> None:
 
 
 def open_proxy(directory: DeploymentDirectory, slot: Slot, listener: Listener) -> None:
-    """A new socket proxy that leads to `listener`; an earlier one is closed."""
+    """Starts a socket proxy to `listener`, after closing an earlier one."""
     cgroups = directory.host.cgroups
     close_proxy(directory)
     socket_proxy.open_proxy(
@@ -254,7 +258,7 @@ def open_proxy(directory: DeploymentDirectory, slot: Slot, listener: Listener) -
 
 
 def close_proxy(directory: DeploymentDirectory) -> None:
-    """End the socket proxy's processes, but not the one that waits for the app."""
+    """Ends the socket proxy's processes, but not the app's monitor in the same group."""
     record = directory.record
     for pid in [] if record is None else proxy_pids(directory, record):
         try:
@@ -265,8 +269,9 @@ def close_proxy(directory: DeploymentDirectory) -> None:
 
 
 def proxy_pids(directory: DeploymentDirectory, record: Record) -> Iterator[int]:
-    """The proxy's processes: those beside the app's monitor, which has the app's uid, and is older
-    than they are.
+    """Returns the proxy's processes, newest first: those in its group without the app's uid.
+
+    The app's monitor is in the group too, is older, and has the app's uid.
     """
     slot = directory.slot(record)
     for pid in reversed(directory.host.cgroups.pids(directory.proxy_group)):
@@ -275,14 +280,14 @@ def proxy_pids(directory: DeploymentDirectory, record: Record) -> Iterator[int]:
 
 
 def is_open(directory: DeploymentDirectory, record: Record) -> bool:
-    """Whether the app runs and its socket proxy is there."""
+    """Returns whether the app and its socket proxy run."""
     if not is_running(directory) or next(proxy_pids(directory, record), None) is None:
         return False
     return directory.socket.is_socket()
 
 
 def listens(directory: DeploymentDirectory, record: Record) -> bool:
-    """Whether the app listens where its socket proxy leads."""
+    """Returns whether the app listens on the target of its socket proxy."""
     slot, listener = directory.slot(record), record.listener
     if slot is None or listener is None:
         return False
@@ -294,7 +299,7 @@ def listens(directory: DeploymentDirectory, record: Record) -> bool:
 
 
 def connections(directory: DeploymentDirectory) -> int:
-    """How many connections the app has open where its socket proxy leads."""
+    """Returns the number of open connections to the target of the socket proxy."""
     record = directory.record
     slot = None if record is None else directory.slot(record)
     if record is None or slot is None or record.listener is None:
@@ -315,7 +320,7 @@ def _uid_of(pid: int) -> int | None:
 
 
 async def stop(directory: DeploymentDirectory, *, grace_seconds: float) -> None:
-    """End the app, politely first; it has `grace_seconds` to obey."""
+    """Ends the app: SIGTERM, then SIGKILL after `grace_seconds`."""
     if not is_running(directory):
         return
     cgroups, clock = directory.host.cgroups, directory.host.clock
@@ -332,11 +337,11 @@ async def stop(directory: DeploymentDirectory, *, grace_seconds: float) -> None:
 
 
 def _polite_targets(pids: list[int]) -> list[int]:
-    """Whom to send SIGTERM: not the shells, which would take the app down with them unasked."""
+    """Returns the processes to send SIGTERM: no shells, as the app would be killed with them."""
     names = {}
     for pid in pids:
         try:
-            # The app gives its processes any bytes for a name; the kernel cuts them anywhere.
+            # An app may name its processes with any bytes, which the kernel cuts anywhere.
             names[pid] = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
         except (FileNotFoundError, ProcessLookupError):
             continue

@@ -1,4 +1,4 @@
-"""A build: its disk, then its steps in the sandbox, within one limit of time."""
+"""Builds a deployment: makes its disk, then runs its steps in the sandbox, within a time limit."""
 
 import asyncio
 from asyncio.subprocess import DEVNULL, Process
@@ -21,14 +21,14 @@ from moorage.threads import in_thread, to_its_end
 
 _NO_SPACE = "the gateway's disk is nearly full, and this build was ended: deploy again later"
 _FULL_BELOW_BYTES = 256 * 1024
-# Package managers clear up after a failure, so that free space alone does not tell.
+# Package managers clean up after a failure, so that the free space does not show it.
 _FULL_WORDS = ("ENOSPC", "No space left on device")
 
 
 async def make(directory: DeploymentDirectory, slot: Slot, spec: BuildSpec) -> None:
-    """Disk and network, then install and build as far as the plan has them.
+    """Makes disk and network, then runs install and build, if the plan has them.
 
-    Raises DeployFailed, OSError; leaves no process.
+    Leaves no process. Raises DeployFailed, OSError.
     """
     plan, host = spec.plan, directory.host
     deadline = host.clock.monotonic_seconds() + spec.timeout_seconds
@@ -60,16 +60,16 @@ async def make(directory: DeploymentDirectory, slot: Slot, spec: BuildSpec) -> N
 
 @dataclass(frozen=True)
 class _Steps:
-    """The steps of one build, within one limit of time."""
+    """Runs the steps of one build, within one time limit."""
 
     directory: DeploymentDirectory
     slot: Slot
     spec: BuildSpec
-    deadline: float  # by the monotonic clock
+    deadline: float  # monotonic seconds
     downloads: Path | None
 
     async def do(self, command: str, cause: FailureCause) -> None:
-        """Run a step to its end; once more, without the downloads, when it may be they are full."""
+        """Runs a step; runs it again without the downloads if their disk may have been full."""
         try:
             await self._run(command, cause)
         except DeployFailed as failed:
@@ -80,7 +80,7 @@ class _Steps:
             await replace(self, downloads=None)._run(command, cause)
 
     async def _run(self, command: str, cause: FailureCause) -> None:
-        """`cause` is why the build failed when the step fails of itself."""
+        """Runs a step once; `cause` is the failure's cause if nothing else explains it."""
         directory = self.directory
         cgroups, group = directory.host.cgroups, directory.build_group
         most = directory.host.shares.build_bytes
@@ -127,7 +127,7 @@ class _Steps:
                 downloads=self.downloads,
             ) as launch,
         ):
-            # From the loop's own thread: the build dies with the thread that starts it.
+            # In the event loop's thread: the build is killed when the thread that starts it ends.
             return await asyncio.create_subprocess_exec(
                 *launch.argv,
                 stdin=DEVNULL,

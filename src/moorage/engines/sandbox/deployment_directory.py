@@ -1,4 +1,4 @@
-"""A deployment's directory on the host: where its parts lie, and taking them away again."""
+"""A deployment's disk, slot, network and control groups on the host: makes and removes them."""
 
 import shutil
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _APP_GROUP = f"{APPS}/app-"
 
 
 def app_of(group: str) -> str | None:
-    """The deployment whose app has this control group; None when it is no app's."""
+    """Returns the deployment whose app has this control group; None if it is no app's."""
     return group.removeprefix(_APP_GROUP) if group.startswith(_APP_GROUP) else None
 
 
@@ -36,7 +36,7 @@ class Host(shared.Host["DeploymentDirectory"]):
     subnet: str
     cgroups: Cgroups
     seccomp: bytes
-    oom_score: int  # of apps, which they can't lower
+    oom_score: int  # of apps; they can't lower it
     templates: DiskTemplates
     caches: Caches
     downloads: Downloads
@@ -44,32 +44,32 @@ class Host(shared.Host["DeploymentDirectory"]):
     space: Space
 
     def directory(self, deployment_id: str) -> "DeploymentDirectory":
-        """The directory of a deployment, whether or not anything is there."""
+        """Returns the directory of a deployment, which need not exist."""
         return DeploymentDirectory(host=self, deployment_id=deployment_id)
 
     def volume(self, volume_id: str) -> Volume:
-        """A volume, whether or not it has been made."""
+        """Returns a volume, which need not exist."""
         return Volume(directory=self.volumes / volume_id, mounts=self.volume_mounts / volume_id)
 
     def hide_volumes(self, deployment_id: str) -> None:
-        """Have a deployment see no volume any more."""
+        """Unmounts a deployment's views of volumes."""
         for mounts in self.volume_mounts.iterdir():
             if (mounts / deployment_id).is_dir():
                 self.volume(mounts.name).hide(deployment_id)
 
     @property
     def volumes(self) -> Path:
-        """The directory of all volumes' directories."""
+        """The directory that contains all volumes' directories."""
         return self.configuration.state_dir / "volumes"
 
     @property
     def volume_mounts(self) -> Path:
-        """Where volumes are mounted, and seen by those who have them."""
+        """The directory in which volumes, and apps' views of them, are mounted."""
         return self.run_dir / "volumes"
 
     @property
     def mount_points(self) -> Path:
-        """Where disks are mounted: apps' uids must be able to get there, unlike `state_dir`."""
+        """The directory in which disks are mounted; apps' users must be able to reach it."""
         return self.run_dir / "disks"
 
 
@@ -81,7 +81,7 @@ class DeploymentDirectory(shared.DeploymentDirectory):
 
     @property
     def disk(self) -> AppDisk:
-        """The disk."""
+        """The app's disk."""
         return AppDisk(
             image=self.path / IMAGE,
             mount_point=self.host.mount_points / self.deployment_id,
@@ -89,12 +89,12 @@ class DeploymentDirectory(shared.DeploymentDirectory):
 
     @property
     def app_group(self) -> str:
-        """The control group of the app, and of nothing else."""
+        """The control group of the app alone."""
         return f"{_APP_GROUP}{self.deployment_id}"
 
     @property
     def proxy_group(self) -> str:
-        """The control group of the proxy, and of what waits for the app's exit."""
+        """The control group of the proxy, and of the monitor that reports the app's exit."""
         return f"{APPS}/door-{self.deployment_id}"
 
     @property
@@ -104,19 +104,19 @@ class DeploymentDirectory(shared.DeploymentDirectory):
 
     @property
     def record(self) -> Record | None:
-        """What is known of the deployment."""
+        """The deployment's record; None if there is none."""
         return Record.read(self.path)
 
     def network(self, slot: Slot) -> Network:
-        """The network of the slot the deployment has."""
+        """Returns the network of the deployment's slot."""
         return network.network_of(self.host.configuration.instance_id, slot)
 
     def claim(self, wanted: int | None) -> Slot:
-        """A slot, the wanted one if it can be had."""
+        """Claims a slot, the wanted one if it is free."""
         return slots.claim(self.host.subnet, self.path, wanted=wanted)
 
     def begin(self) -> Slot:
-        """A directory with a slot, in stage BUILDING, empty but for the logs of an earlier try."""
+        """Makes a directory with a slot, in stage BUILDING; keeps logs of an earlier attempt."""
         self._clear()
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.logs.create()
@@ -127,7 +127,7 @@ class DeploymentDirectory(shared.DeploymentDirectory):
         return slot
 
     def create_disk(self, slot: Slot, size_bytes: int, source: Path) -> None:
-        """A disk with the files of `source`. Raises NotAFile, OSError."""
+        """Makes a disk with the files of `source`. Raises NotAFile, OSError."""
         self.disk.remove()
         self.host.templates.put(self.disk.image, size_bytes)
         self.disk.give_to(slot.app_uid)
@@ -135,42 +135,42 @@ class DeploymentDirectory(shared.DeploymentDirectory):
         trees.copy_tree(source, self.disk.app, uid=slot.app_uid)
 
     def write_etc(self, slot: Slot) -> None:
-        """The app's own files of `/etc`. Raises OSError."""
+        """Writes the app's own files of `/etc`. Raises OSError."""
         etc.write_etc(self.disk.etc, slot, self.host.servers)
 
     def copy_disk(self, slot: Slot, origin: "DeploymentDirectory") -> None:
-        """A disk with the files and the build log of another deployment's. Raises OSError."""
+        """Copies another deployment's disk and build log. Raises OSError."""
         copying.copy_disk(origin.disk, self.disk.image, self.host.clock)
         self.disk.mount(slot.app_uid)
         self.logs.copy_from(origin.logs, LogKind.BUILD)
 
     def slot(self, record: Record) -> Slot | None:
-        """The slot a record names."""
+        """Returns the slot in a record; None if it has none."""
         if record.slot is None:
             return None
         return slots.slot_at(self.host.subnet, record.slot)
 
     def slot_again(self) -> Slot:
-        """The slot that the record names, or another: an app that is stopped has none."""
+        """Claims the slot in the record, or another one: a stopped app has released its slot."""
         record = self.record
         slot = self.claim(None if record is None else record.slot)
         if record is not None and slot.number != record.slot:
-            self.disk.unmount()  # its files were mounted as those of the slot it had
+            self.disk.unmount()  # the old mount maps its files to the old slot's user
         return slot
 
     def revive(self, slot: Slot) -> None:
-        """Make what a restart of the machine took away of a built deployment, but its network."""
-        self.logs.create()  # a backup has none that was empty
+        """Restores, after a reboot, all of a built deployment except its network."""
+        self.logs.create()  # a backup contains no empty log
         self.disk.mount(slot.app_uid)
         self.write_etc(slot)
 
     def connect(self, slot: Slot) -> None:
-        """Make the network, unless it is there. Raises OSError."""
+        """Makes the network, unless it exists. Raises OSError."""
         if not self.network(slot).exists:
             self.network(slot).create()
 
     def dismiss(self, record: Record) -> None:
-        """Take away all but the files, the logs and the record. The app must be stopped."""
+        """Removes everything but the files, the logs and the record. The app must be stopped."""
         for group in (self.build_group, self.app_group, self.proxy_group):
             self.host.cgroups.remove(group)
         self.socket.unlink(missing_ok=True)
@@ -179,22 +179,22 @@ class DeploymentDirectory(shared.DeploymentDirectory):
             self.network(slot).remove()
         self.disk.release()
         if slot is not None:
-            slots.release(slot.number, self.path)  # last: the disk was mounted as its user's
+            slots.release(slot.number, self.path)  # last, as the disk was mounted for its user
         self.host.hide_volumes(self.deployment_id)
 
     def abandon(self) -> None:
-        """Take away all but the logs and the record."""
+        """Removes everything but the logs, and records the build as failed."""
         self._clear()
         self.write(Record(deployment_id=self.deployment_id, slot=None, stage=Stage.FAILED))
 
     def remove(self) -> None:
-        """Take away all there is, in whatever state."""
+        """Removes everything, in whatever state it is."""
         self._clear()
         if self.path.is_dir():
             shutil.rmtree(self.path)
 
     def _clear(self) -> None:
-        """Take away all that is more than a file of ours."""
+        """Removes everything but the logs and the record."""
         if not self.path.is_dir():
             return
         if (record := self.record) is not None:

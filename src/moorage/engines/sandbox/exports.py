@@ -1,4 +1,4 @@
-"""Copies of what a sandbox keeps, for a backup, beside a gateway that may be running."""
+"""Copies the sandbox's files for a backup, while the gateway may be running."""
 
 import contextlib
 import os
@@ -62,11 +62,11 @@ class SandboxExports:
         for path in _files(source):
             copied = target / path.relative_to(source)
             copied.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # an app writes, and its oldest is dropped
+            with contextlib.suppress(FileNotFoundError):  # the log's oldest segment was deleted
                 copy_image(path, copied, clock=self.clock)
 
     def _copy_disk(self, disk: Disk, target: Path) -> None:
-        """A copy of a disk that the gateway may mount or unmount just now. Raises OSError."""
+        """Copies a disk that the gateway may mount or unmount meanwhile. Raises OSError."""
         for _ in range(_TRIES):
             was_mounted, changed_ns = disk.mounted, disk.image.stat().st_mtime_ns
             try:
@@ -82,7 +82,7 @@ class SandboxExports:
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    """Logs and the like: no link is followed, no pipe opened, and nothing hidden is taken."""
+    """Returns the regular files to copy, such as logs, without hidden ones; follows no link."""
     for parent, below, names in os.walk(directory):
         below[:] = [name for name in below if not name.startswith(".")]
         for name in names:

@@ -1,4 +1,4 @@
-"""The machine as a gateway takes hold of it: what all apps share, the trial run, the sweep."""
+"""Sets up what all apps share, and removes leftovers of earlier gateways."""
 
 import contextlib
 import errno
@@ -35,7 +35,7 @@ TRIAL_LIMITS = Limits(
 
 
 def open_host(configuration: HostConfiguration, *, subnet: str, caches: Caches) -> Host:
-    """Set up what all apps share and sweep up; blocks. Raises IsolationMissing."""
+    """Sets up what all apps share, and removes leftovers; blocks. Raises IsolationMissing."""
     missing = [
         *probe.missing_privileges(run_dir=configuration.run_dir),
         *probe.missing_programs(),
@@ -96,7 +96,7 @@ def _space(configuration: HostConfiguration, cgroups: Cgroups, incidents: Incide
 
 
 def close_host(host: Host) -> None:
-    """Take away what all apps shared; they must be stopped."""
+    """Removes what all apps shared; they must be stopped."""
     host.collecting.end()
     host.cgroups.close()
     firewall.unload(_policy(host, ()))
@@ -106,7 +106,7 @@ def close_host(host: Host) -> None:
 
 
 def sweep(host: Host) -> None:
-    """Remove all that bears this gateway's name and that no finished build accounts for."""
+    """Removes everything of this gateway that belongs to no finished build."""
     thaw(host)
     for directory in host.directories():
         record = directory.record
@@ -144,12 +144,12 @@ def _sweep_volumes(host: Host, kept: set[str]) -> None:
         volume = host.volume(mounts.name)
         for deployment_id in volume.users() - kept:
             volume.hide(deployment_id)
-        if not volume.users():  # a crash came between its mount and the view of it
+        if not volume.users():  # a crash happened between its mount and the view's
             volume.close()
 
 
 def measure_disks(host: Host) -> Disks:
-    """What is free for images, and what those there are may still take of it; blocks."""
+    """Returns the free space for disks, and how far the existing ones can still grow; blocks."""
     return Disks(
         free_bytes=disk.free_bytes(host.deployments),
         growth=_growths(host.deployments),
@@ -168,7 +168,7 @@ def _growths(directory: Path) -> dict[str, int]:
 
 
 def thaw(host: Host) -> None:
-    """Let apps write again whose disk was being copied when an earlier gateway crashed."""
+    """Thaws disks that were being copied when an earlier gateway crashed."""
     volumes = [host.volume(mounts.name) for mounts in host.volume_mounts.iterdir()]
     mount_points = [volume.disk.mount_point for volume in volumes]
     for mount_point in (*host.mount_points.iterdir(), *mount_points):
@@ -190,7 +190,7 @@ def _prepare_directories(host: Host) -> None:
 
 
 def _remove_directories(host: Host) -> None:
-    """Piece by piece: what is still mounted refuses, where a whole tree would be emptied."""
+    """Removes directories one by one: rmdir fails on mounts, where rmtree would empty them."""
     for name in host.tools:
         (host.run_dir / "bin" / name).unlink()
     for directory in ("bin", "disks", "volumes", "toolchains", EMPTY):
@@ -203,7 +203,7 @@ def _tool_path(configuration: HostConfiguration, name: str) -> Path:
 
 
 def _bind_tools(configuration: HostConfiguration) -> None:
-    """Show the tools below `run_dir`: they may lie where apps' users can't get, such as /root."""
+    """Mounts the tools below `run_dir`, as apps' users may not reach them, such as below /root."""
     _unbind_tools(configuration)
     directory = configuration.run_dir / "bin"
     directory.mkdir(exist_ok=True, mode=0o711)
@@ -231,7 +231,7 @@ def _collect_output(host: Host) -> None:
 
 
 def keep_firewall(host: Host) -> None:
-    """Load the firewall again if somebody flushed the machine's rules. Raises OSError."""
+    """Reloads the firewall if somebody has flushed the machine's rules. Raises OSError."""
     if not firewall.is_loaded(host.configuration.instance_id):
         logger.warning("the packet filter of the apps was gone: it is loaded again")
         firewall.load(_policy(host, _connected()))

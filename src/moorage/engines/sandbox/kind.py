@@ -1,4 +1,4 @@
-"""The line of the sandbox in the table of engines."""
+"""The sandbox's entry in the table of engines."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from moorage.engines.sandbox.sandbox import Sandbox
 
 def _missing(run_dir: Path) -> list[str]:
     found = [*probe.missing_privileges(run_dir=run_dir), *probe.missing_programs()]
-    if os.geteuid() == 0:  # nobody else may ask
+    if os.geteuid() == 0:  # the check needs root
         found += probe.missing_diagnosis()
     if probe.hierarchy() is None:
         found.append(probe.missing_hierarchy())

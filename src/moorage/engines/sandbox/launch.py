@@ -1,4 +1,4 @@
-"""Starting a sandboxed command: the descriptors that bwrap reads, around the argument lists."""
+"""Prepares a sandboxed command: its arguments, and the descriptors that bwrap reads."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from moorage.planning.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """An argument list, and the descriptors it must be given."""
+    """An argument list, and the descriptors that the process must get."""
 
     argv: list[str]
     pass_fds: tuple[int, ...]
@@ -35,9 +35,9 @@ def prepared(
     data: Path | None = None,
     downloads: Path | None = None,
 ) -> Iterator[Launch]:
-    """All it takes to run `command` in the deployment's sandbox; closed afterwards.
+    """Opens everything needed to run `command` in the deployment's sandbox; closes it afterwards.
 
-    With `status` an app, without a build.
+    `status` is an app's status file; None for a build.
     """
     host, disk = directory.host, directory.disk
     view = View(

@@ -1,4 +1,4 @@
-"""Which apps were lately seen to listen, as looking costs more than everything else of them."""
+"""Remembers which apps listened recently, as checking is the most expensive query about an app."""
 
 from collections.abc import Collection
 
@@ -9,26 +9,26 @@ _LOOKS_A_SECOND = 5  # 0.4 ms of processor time each
 
 
 class ListenCache:
-    """Believes that an app which listened does so still: the shorter, the fewer apps there are."""
+    """Assumes for some seconds that an app still listens; the fewer apps, the shorter."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._heard: dict[str, float] = {}  # monotonic seconds
 
     def is_recent(self, deployment_id: str) -> bool:
-        """Whether an app was seen to listen so lately that nobody need look again."""
+        """Returns whether an app listened so recently that it need not be checked again."""
         heard = self._heard.get(deployment_id)
         return heard is not None and heard + self._believed() > self._clock.monotonic_seconds()
 
     def note(self, deployment_id: str, *, listens: bool) -> None:
-        """What a look at an app found."""
+        """Records the result of a check."""
         if listens:
             self._heard[deployment_id] = self._clock.monotonic_seconds()
         else:
             self._heard.pop(deployment_id, None)
 
     def forget(self, *, keep: Collection[str]) -> None:
-        """Drop what is known of apps that run no more."""
+        """Forgets all apps but those in `keep`."""
         for deployment_id in self._heard.keys() - set(keep):
             del self._heard[deployment_id]
 

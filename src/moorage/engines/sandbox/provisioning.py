@@ -1,4 +1,4 @@
-"""What a build, or an app, begins with: its disk and its network, made at the same time."""
+"""Makes the disk and the network of a build or an app, at the same time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -18,9 +18,9 @@ from moorage.threads import in_thread, to_its_end
 async def provision(
     directory: DeploymentDirectory, slot: Slot, spec: BuildSpec, layer: Layer | None
 ) -> bool:
-    """A disk with the source, over a layer if there is one, and a network.
+    """Makes a disk with the source, on top of a layer if there is one, and a network.
 
-    Says whether what the install would make is there already. Raises DeployFailed, OSError.
+    Returns whether the layer makes the install unnecessary. Raises DeployFailed, OSError.
     """
     async with _meanwhile(directory.network(slot).create):
         return await in_thread(_make_disk, directory, slot, spec, layer)
@@ -29,13 +29,13 @@ async def provision(
 async def provision_copy(
     directory: DeploymentDirectory, slot: Slot, origin: DeploymentDirectory
 ) -> None:
-    """A disk that is a copy of another deployment's, and a network. Raises OSError."""
+    """Makes a copy of another deployment's disk, and a network. Raises OSError."""
     async with _meanwhile(directory.network(slot).create):
         await in_thread(directory.copy_disk, slot, origin)
 
 
 async def reprovision(directory: DeploymentDirectory, slot: Slot) -> None:
-    """What a stop, or a restart of the machine, took away from what is built. Raises OSError."""
+    """Restores what a stop or a reboot has removed from a built deployment. Raises OSError."""
     async with _meanwhile(partial(directory.connect, slot)):
         await in_thread(directory.revive, slot)
 
@@ -57,7 +57,7 @@ def _make_disk(
 
 @asynccontextmanager
 async def _meanwhile(work: Callable[[], None]) -> AsyncIterator[None]:
-    """`work` is done, in a thread, at the end of the block."""
+    """Does `work` in a thread during the block, and waits for it at the end."""
     task = asyncio.create_task(in_thread(work))
     try:
         yield

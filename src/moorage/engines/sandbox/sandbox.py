@@ -1,4 +1,4 @@
-"""The sandbox runtime: builds and runs apps on this machine, as root, each well apart."""
+"""The sandbox engine: builds and runs apps on this machine, isolated by a gateway with root."""
 
 import asyncio
 import logging
@@ -50,9 +50,9 @@ logger = logging.getLogger(__name__)
 class Sandbox(Local[Host, DeploymentDirectory]):
     """An `Engine` of namespaces, control groups, nftables, seccomp and loop disks.
 
-    `run_dir` holds mount points, so every user must be able to reach it. `instance_id` has 4 to 6
-    hex digits. Builds keep up to `wallet_cache_bytes` for later ones of their wallet, all together
-    `total_cache_bytes`; with 0 nothing.
+    `run_dir` contains mount points, so every user must be able to reach it. `instance_id` has 4 to
+    6 hex digits. Builds keep up to `wallet_cache_bytes` (0: nothing) for later builds of the same
+    wallet, and up to `total_cache_bytes` for all wallets.
     """
 
     capabilities = Capabilities(volumes=True, caches=True)
@@ -84,14 +84,14 @@ class Sandbox(Local[Host, DeploymentDirectory]):
         return self._configuration.instance_id
 
     async def open(self) -> str:
-        """As `Engine.open`; runs a trial, and removes what nothing accounts for any more."""
+        """As `Engine.open`; runs a trial, and removes what belongs to no deployment."""
         self._opened = await in_thread(
             open_host, self._configuration, subnet=self._subnet, caches=self._caches
         )
         try:
             await trial(self._opened, _built, TRIAL_LIMITS)
         except BaseException:
-            # Apps of an earlier gateway may run: they keep the firewall that holds them.
+            # If apps of an earlier gateway run, the firewall must stay.
             if not self._opened.directories():
                 await in_thread(close_host, self._opened)
             self._opened = None
@@ -105,7 +105,7 @@ class Sandbox(Local[Host, DeploymentDirectory]):
         return f"root: namespaces, seccomp, nftables, cgroup v{version}, loop disks"
 
     async def check(self) -> None:
-        """As `Engine.check`: open, and the packet filter of the apps is in place."""
+        """As `Engine.check`: the engine is open, and the apps' packet filter is loaded."""
         if self._opened is None:
             raise IsolationMissing(("the sandbox is closed",))
         if not await in_thread(firewall.is_loaded, self.instance_id):
@@ -126,8 +126,8 @@ class Sandbox(Local[Host, DeploymentDirectory]):
             await build.make(directory, slot, spec)
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
-        """As `Engine.copy`. An app that writes meanwhile waits for up to FREEZE_SECONDS."""
-        first, second = sorted({origin_id, deployment_id})  # two copies never wait for each other
+        """As `Engine.copy`. The origin's writes wait for up to FREEZE_SECONDS."""
+        first, second = sorted({origin_id, deployment_id})  # a fixed order, against deadlocks
         async with self._alone(first), self._alone(second):
             origin, directory = self._directory(origin_id), self._directory(deployment_id)
             require_built(origin, "copy")
@@ -151,7 +151,7 @@ class Sandbox(Local[Host, DeploymentDirectory]):
         return await in_thread(self._running)
 
     async def connections(self, deployment_id: str) -> int:
-        """As `Engine.connections`: of the app's own port, not of the socket proxy's socket."""
+        """As `Engine.connections`: those to the app's own port, not to the proxy's socket."""
         return await in_thread(app.connections, self._directory(deployment_id))
 
     async def usage(self) -> dict[str, Usage]:
@@ -163,13 +163,13 @@ class Sandbox(Local[Host, DeploymentDirectory]):
         return await in_thread(measure_disks, self._host)
 
     async def free_networks(self) -> int:
-        """As `Engine.free_networks`: as many as slots."""
+        """As `Engine.free_networks`: one for each free slot."""
         return await in_thread(slots.free, self._subnet)
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         """As `Engine.exit_reason`; None for an app that was never started.
 
-        When it tells of an end, all that the app wrote is in its log.
+        If the app has ended, waits until everything it wrote is in its log.
         """
         directory = self._directory(deployment_id)
         record = directory.record
@@ -180,7 +180,7 @@ class Sandbox(Local[Host, DeploymentDirectory]):
 
     @asynccontextmanager
     async def _making(self, directory: DeploymentDirectory) -> AsyncIterator[Slot]:
-        """An empty directory with a slot: built when all goes well, else only its log is kept."""
+        """Makes an empty directory with a slot; at the end it is built, or abandoned on errors."""
         slot = await in_thread(directory.begin)
         try:
             yield slot
@@ -221,7 +221,10 @@ class Sandbox(Local[Host, DeploymentDirectory]):
         return found
 
     def _with_apps(self) -> list[DeploymentDirectory]:
-        """Directories of deployments whose apps may run: a thousand that sleep cost nothing."""
+        """Returns the directories of deployments that have an app's control group.
+
+        So stopped apps cost nothing.
+        """
         ids = (app_of(group) for group in self._host.cgroups.names())
         return [self._host.directory(name) for name in sorted(filter(None, ids))]
 
@@ -233,9 +236,9 @@ class Sandbox(Local[Host, DeploymentDirectory]):
         return found
 
     def _live(self, directory: DeploymentDirectory, *, believe: bool = False) -> Instance | None:
-        """The app, if it runs, listens where its socket proxy leads, and the socket proxy is open.
+        """Returns the app if it and its proxy run, and it listens on the proxy's target.
 
-        With `believe`, one that lately listened and runs still is taken to do so.
+        With `believe`, an app that runs and listened recently counts as listening.
         """
         record = directory.record
         if record is None or record.listener is None or not app.is_open(directory, record):
@@ -254,7 +257,7 @@ class Sandbox(Local[Host, DeploymentDirectory]):
         return app.has_ended(directory)
 
     async def _halt(self, directory: DeploymentDirectory) -> None:
-        """Stop the app and keep how it ended, before what knew it is taken away."""
+        """Stops the app, and records how it ended before its control groups are removed."""
         record = directory.record
         if record is None:
             return
@@ -265,17 +268,17 @@ class Sandbox(Local[Host, DeploymentDirectory]):
             record = record.ended(ended)
             try:
                 directory.write(record)
-            except OSError as error:  # a disk without room keeps nobody from being stopped
+            except OSError as error:  # an app must be stopped even if the disk is full
                 logger.warning("how %s ended is not kept: %s", directory.deployment_id, error)
         await asyncio.to_thread(directory.dismiss, record)
 
     def tend(self) -> None:
-        """What is done every few seconds, once; blocks."""
+        """Does once what must be done every few seconds; blocks."""
         keep_firewall(self._host)
         for directory in self._with_apps():
             try:
                 self._tend_app(directory)
-            except OSError as error:  # it may be on its way out just now
+            except OSError as error:  # the app may be ending at this moment
                 logger.warning("deployment %s can't be tended: %s", directory.deployment_id, error)
 
     def _tend_app(self, directory: DeploymentDirectory) -> None:
