@@ -17,7 +17,7 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     """What is stored of a started process: enough to recognise it after a crash of its owner."""
 
     pid: int
-    start_ticks: int  # clock ticks after boot at which it started: tells a reused pid
+    start_ticks: int  # clock ticks from boot to its start: reveals a reused pid
     command: tuple[str, ...]
 
 
@@ -151,7 +151,7 @@ def _stat(pid: int) -> tuple[str, int]:
 
 
 def _is_of(line: bytes, command: tuple[str, ...]) -> bool:
-    """Whether a command line is that of `command`, or of the `env` that is about to run it."""
+    """Whether a command line is that of `command`, or of an `env` that will become it."""
     return line.endswith(b"".join(os.fsencode(word) + b"\0" for word in command))
 
 

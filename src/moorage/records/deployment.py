@@ -54,7 +54,7 @@ class Origin(StrEnum):
 
 
 class Deployment(msgspec.Struct, frozen=True):
-    """One row of `deployments`; the plan stays JSON until somebody needs it."""
+    """One row of `deployments`; `plan` is JSON, which is decoded where it is needed."""
 
     id: str
     project_id: str
@@ -80,7 +80,7 @@ class Deployment(msgspec.Struct, frozen=True):
 
 
 class DeploymentView(msgspec.Struct, frozen=True):
-    """What a deployment's status is told from: fields of the deployment and of its project."""
+    """The fields of a deployment and its project that its status is derived from."""
 
     id: str
     project_id: str

@@ -33,7 +33,7 @@ class EventKind(StrEnum):
 class Event(msgspec.Struct, frozen=True):
     """One row of `events`. (wallet, sequence) is unique; sequences count from 1 without gaps."""
 
-    id: str  # also the idempotency key of whoever receives it
+    id: str  # also the receiver's idempotency key
     wallet: str
     sequence: int
     kind: EventKind

@@ -31,7 +31,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class JobPlaces(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs may run at once, how many of them may build, and how many of one wallet."""
+    """How many jobs may run at once, how many of these may build, in all and of one wallet."""
 
     jobs: int
     builds: int

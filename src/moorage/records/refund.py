@@ -14,7 +14,7 @@ class RefundStatus(StrEnum):
     INTENDED = "intended"  # debited; its transaction may be signed, but is not known to be sent
     SENT = "sent"  # on its way
     REFUNDED = "refunded"  # mined; final once its block is safe, sent again if it is dropped
-    FAILED = "failed"  # it cannot happen any more; the debit is undone
+    FAILED = "failed"  # it can no longer be paid; the debit is undone
 
 
 UNFINISHED = (RefundStatus.INTENDED, RefundStatus.SENT)

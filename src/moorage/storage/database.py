@@ -124,7 +124,7 @@ class Transaction(Source, Protocol):
 
 
 class Database(Source, Protocol):
-    """A database: each read outside a transaction stands alone; writes need a transaction."""
+    """A database. Each read outside a transaction is one of its own; writes need a transaction."""
 
     def transaction(self, *, durable: bool) -> AbstractAsyncContextManager[Transaction]:
         """Opens a write transaction: commits when the block ends, rolls back when it raises.

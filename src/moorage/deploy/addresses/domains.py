@@ -164,7 +164,7 @@ class Domains:
             if is_new:
                 await self._take(tx, claim, project, now_ms)
             looked = _looked(current, problem, now_ms)
-            if not await domains.looked(tx, looked):
+            if not await domains.store_check(tx, looked):
                 raise DomainNotFound  # it was removed since it was read
         if is_new:
             self._addresses.take_over(claim.host, project)

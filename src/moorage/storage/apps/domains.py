@@ -35,7 +35,7 @@ _DUE = Statement(
 _INSERT = Statement(
     insert(domains).values({name: bindparam(name) for name in Domain.__struct_fields__})
 )
-_LOOKED = Statement(
+_STORE_CHECK = Statement(
     update(domains)
     .where(*_this, domains.c.token == bindparam("the_token"))
     .values(
@@ -90,13 +90,13 @@ async def add(tx: Transaction, domain: Domain) -> None:
     await tx.execute(_INSERT, **{name: getattr(domain, name) for name in domain.__struct_fields__})
 
 
-async def looked(tx: Transaction, domain: Domain) -> bool:
+async def store_check(tx: Transaction, domain: Domain) -> bool:
     """Stores the result of a check of a domain's record; returns False when the claim is gone.
 
     Raises UniqueViolation when the host is verified for another project.
     """
     touched = await tx.execute(
-        _LOOKED,
+        _STORE_CHECK,
         the_host=domain.host,
         of_project_id=domain.project_id,
         the_token=domain.token,

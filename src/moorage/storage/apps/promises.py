@@ -51,7 +51,7 @@ async def under_way(source: Source) -> list[Coming]:
 
 
 async def running(source: Source, *, without: str = "") -> int:
-    """Returns how many projects, without that one, have an app that runs or is about to.
+    """Returns how many projects, not counting `without`, have an app that runs or is about to.
 
     Sleeping, suspended and failed projects count only while a deployment is under way.
     """

@@ -99,7 +99,7 @@ _CLOSE = Statement(
 
 
 async def due(source: Source, *, charged_before_ms: int, limit: int) -> list[RunInterval]:
-    """Returns at most `limit` open intervals charged until this time or less, earliest first."""
+    """Returns at most `limit` open intervals charged up to this time or earlier, earliest first."""
     rows = await source.all(_DUE, before_ms=charged_before_ms, limit=limit)
     return [RunInterval(*row) for row in rows]
 

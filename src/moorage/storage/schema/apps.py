@@ -1,4 +1,4 @@
-"""The tables of what is deployed: projects, deployments, jobs, and what they are billed for."""
+"""The tables of apps: projects, deployments, jobs, and what they are billed for."""
 
 from sqlalchemy import (
     BigInteger,
@@ -269,7 +269,7 @@ run_intervals = Table(
     "run_intervals",
     metadata,
     # One stretch of time in which a project's app served: what is billed. Its times are billed
-    # time: Unix milliseconds that stand still while the machine does.
+    # time: Unix milliseconds that do not advance while the machine does not run.
     Column("id", Text, primary_key=True),
     Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
     Column("started_at_ms", BigInteger, nullable=False),

@@ -1,4 +1,4 @@
-"""The tables of what wallets are told: events, webhooks, and answers that are repeated."""
+"""The tables of events, webhooks and deliveries, and of answers to repeated requests."""
 
 from sqlalchemy import (
     BigInteger,
