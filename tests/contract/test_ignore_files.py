@@ -62,7 +62,7 @@ def kept_by_us(root: Path) -> set[str]:
         rules += ignore.read_rules(lines, base=base)
         for entry in (root / base).iterdir():
             path = base + entry.name
-            if ignore.stays_behind(path, rules, is_directory=entry.is_dir()):
+            if ignore.is_ignored(path, rules, is_directory=entry.is_dir()):
                 continue
             if entry.is_dir():
                 pending.append((f"{path}/", rules))

@@ -1,4 +1,4 @@
-"""The client library: deploy by paying, over HTTP alone.
+"""The client library: it deploys by paying, over HTTP alone.
 
-Start at `client.Client` for the plain calls and `payer.Payer` for those that pay their 402.
+Start at `client.Client` for plain calls, and at `payer.Payer` for those that pay a 402.
 """

@@ -1,9 +1,8 @@
-"""Answers read into the contract's shapes, leniently, and refusals into errors.
+"""Reads answers into the contract's shapes, leniently, and refusals into errors.
 
-Gateways of other versions answer too. Fields this version does not know are ignored. A field that
-is left out is read as the shape's `Absent` says, if it has one. Where a shape lists words, any text
-is taken: what the shape types as a member of an enum is plain text, which equals the member. Other
-bounds of a shape are not checked.
+The gateway may be of another version. Unknown fields are ignored. A missing field gets the value of
+the shape's `Absent`, if it has one. Where a shape lists words, any text is accepted: a field typed
+as an enum holds plain text, which equals the member. Other bounds of a shape are not checked.
 """
 
 from collections.abc import Mapping
@@ -47,15 +46,15 @@ Answer = TypeVar("Answer", bound=msgspec.Struct)
 
 
 def read_answer(content: bytes | str, shape: type[Answer]) -> Answer:
-    """The answer in `content`. Raises msgspec.DecodeError or UnicodeDecodeError."""
+    """Decodes an answer. Raises msgspec.DecodeError or UnicodeDecodeError."""
     return cast("Answer", _decoder(shape).decode(content))
 
 
 def read_refusal(*, status: int, content: bytes, headers: Mapping[str, str]) -> GatewayError:
-    """The error an answer with `status` stands for.
+    """Returns the error for an answer with `status`.
 
-    A body that is not the contract's (a proxy's page, say) still gives an error of that status,
-    retryable as its status is. Fields come from the body, never from its sentence.
+    A body that is not the contract's (a proxy's page, say) gives an error by its status alone,
+    which then decides whether it is retryable. Fields come from the body, never from its message.
     """
     body = _json_object(content)
     family = _BY_STATUS.get(status, GatewayUnavailable if status >= 500 else GatewayError)
@@ -82,7 +81,7 @@ def _decoder(shape: type[msgspec.Struct]) -> msgspec.json.Decoder[msgspec.Struct
 
 @cache
 def _lenient(shape: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """`shape` with the types that a client can rely on, as a subclass."""
+    """Returns a subclass of `shape` whose types accept answers of other versions."""
     fields = [
         (field.name, _read_as(field.type), _with_default(field))
         for field in msgspec.structs.fields(shape)

@@ -1,4 +1,4 @@
-"""A directory as an upload. The same files always make the same bytes."""
+"""Turns a directory into an upload. The same files always give the same bytes."""
 
 import io
 import os
@@ -11,18 +11,18 @@ from pathlib import Path
 import msgspec
 
 from moorage.sdk.errors import DirectoryInvalid
-from moorage.sdk.ignore import DEFAULTS, IGNORE_FILES, Rule, read_rules, stays_behind
+from moorage.sdk.ignore import DEFAULTS, IGNORE_FILES, Rule, is_ignored, read_rules
 from moorage.sdk.request import File, Files, Zip
 
 BODY_BYTES = 50_000_000
-"""The contract's 50 MB, in the smaller of its two meanings."""
+"""The contract's 50 MB, in decimal units: the smaller meaning."""
 
 _OVERHEAD_BYTES = 256 * 1024  # the request's other fields, at their longest
 _UNPACKED_BYTES = 256 * 1024 * 1024
 _FILES = 5_000
 _DEPTH = 64
 
-# Few small files go one by one, which a person can read; all else is packed.
+# Few small files are sent one by one, which a person can read; everything else is packed.
 _ONE_BY_ONE_FILES = 100
 _ONE_BY_ONE_BYTES = 256 * 1024
 
@@ -43,7 +43,7 @@ class Collected(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """What an upload would hold: each file's path and size, and `warnings` as `Collected` has."""
+    """What an upload would hold: each file's path and size, and `warnings` as in `Collected`."""
 
     sizes: dict[str, int]
     warnings: tuple[str, ...]
@@ -56,11 +56,11 @@ class _Found(msgspec.Struct, frozen=True):
 
 
 def collect(directory: Path) -> Collected:
-    """The files of `directory` that `sdk.ignore` does not leave out, ready to upload.
+    """Reads the files of `directory` that `sdk.ignore` does not leave out, ready to upload.
 
     Symbolic links and special files are skipped and named in `warnings`, as are files that look
-    like secrets. Raises DirectoryInvalid when it is no directory, holds nothing to upload, holds
-    more than the contract's 50 MB or 5,000 files, or a file can't be read.
+    like secrets. Raises DirectoryInvalid if it is no directory, holds nothing to upload or more
+    than the contract's 50 MB or 5,000 files, or if a file can't be read.
     """
     found, warnings = _find(directory)
     total = sum(item.size for item in found)
@@ -69,16 +69,16 @@ def collect(directory: Path) -> Collected:
 
 
 def list_files(directory: Path) -> Listing:
-    """The files that `collect` would upload, none of them read.
+    """Lists the files that `collect` would upload, without reading them.
 
-    Raises DirectoryInvalid as `collect` does, but for the packed size, which takes packing to know.
+    Raises DirectoryInvalid as `collect` does, except for the packed size, which is not known here.
     """
     found, warnings = _find(directory)
     return Listing(sizes={item.path: item.size for item in found}, warnings=warnings)
 
 
 def _find(directory: Path) -> tuple[list[_Found], tuple[str, ...]]:
-    """The files to upload, and the warnings. Raises DirectoryInvalid."""
+    """Returns the files to upload, and the warnings. Raises DirectoryInvalid."""
     if not directory.is_dir():
         raise DirectoryInvalid(f"{directory} is not a directory")
     warnings: list[str] = []
@@ -136,7 +136,7 @@ def _compression(content: bytes) -> int:
 
 
 def _walk(directory: Path, warnings: list[str]) -> Iterator[_Found]:
-    """Yields the files, sorted by name; a directory's own come before those below it."""
+    """Yields the files, sorted by name; a directory's own files come before those below it."""
     pending = [("", read_rules(DEFAULTS))]
     while pending:
         prefix, rules = pending.pop()
@@ -146,7 +146,7 @@ def _walk(directory: Path, warnings: list[str]) -> Iterator[_Found]:
         for entry in _entries(here):
             path = prefix + entry.name
             is_directory = entry.is_dir(follow_symlinks=False)
-            if stays_behind(path, rules, is_directory=is_directory):
+            if is_ignored(path, rules, is_directory=is_directory):
                 if entry.name.startswith(".env"):
                     warnings.append(f"{path} was not uploaded: secrets go in --env NAME=VALUE")
             elif is_directory:

@@ -17,14 +17,14 @@ class Sighting(StrEnum):
 
     MINED = "mined"
     REVERTED = "reverted"  # mined, but no token moved
-    REPLACED = "replaced"  # its account nonce is used up for good: it can never be mined
-    UNSEEN = "unseen"  # the node can't tell (yet); it may be mined all the same
+    REPLACED = "replaced"  # its account nonce is used up finally: it can never be mined
+    UNSEEN = "unseen"  # the node does not know yet; the payment may still be mined
 
 
 async def send(node: Node, payment: Payment) -> NodeRefused | None:
-    """Broadcasts the signed transaction; returns the node's refusal, if it refuses.
+    """Broadcasts the signed transaction; returns the node's refusal, if any.
 
-    A lost answer is no failure: the journal holds the transaction, and it is sent again.
+    A lost answer is not a failure: the journal holds the transaction, and it is sent again.
     """
     try:
         await node.send_raw(payment.raw_transaction)
@@ -60,7 +60,7 @@ async def see_mined(node: Node, payment: Payment, *, pause: Pause) -> Sighting:
 
 
 def uncertain(payment: Payment, cause: ClientError | None) -> PaymentUncertain:
-    """The error that keeps `payment` open, and says why its outcome is unknown."""
+    """Returns the error that keeps `payment` open, and says why its outcome is unknown."""
     amount = money_text(payment.amount, decimals=payment.decimals)
     why = f": {cause.message}" if cause is not None else ""
     return PaymentUncertain(

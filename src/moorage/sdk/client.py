@@ -33,9 +33,9 @@ from moorage.wire.usage import ProjectUsage
 
 _WEBHOOK = "/agent/webhook"
 _NUMBERS = msgspec.json.Encoder(decimal_format="number")
-_PAID_SECONDS = 300  # a paid request is held while its transaction is mined
+_PAID_SECONDS = 300  # the gateway holds a paid request while its transaction is mined
 
-# Quick at first, then slow enough for the 30 polls a minute that a deployment is allowed (§1.5).
+# Quick at first, then slow enough for the limit of 30 polls a minute for a deployment (§1.5).
 _POLL_PAUSES_SECONDS = (0.1, 0.15, 0.25, 0.5, 0.5, 1.0, 1.5, 2.0)
 _POLL_STEADY_SECONDS = 3.0
 _RECONNECT_SECONDS = 1.0
@@ -56,9 +56,9 @@ class Client(Transport):
         token: str | None = None,
         use_existing_credits: bool = False,
     ) -> Deployed:
-        """Asks to deploy without paying; it begins if credits suffice.
+        """Asks to deploy without paying, which succeeds if credits suffice.
 
-        Raises PaymentRequired, with a quote on `chain` in `token`, when they don't.
+        Raises PaymentRequired, with a quote on `chain` in `token`, if they don't.
         """
         headers = _payment_headers(chain=chain, token=token)
         if use_existing_credits:
@@ -68,7 +68,7 @@ class Client(Transport):
         )
 
     async def deploy_paid(self, request: DeployRequest, proof: PaymentProof) -> Deployed:
-        """Asks to deploy with a payment that was made: a single attempt, never repeated here."""
+        """Asks to deploy with a payment that was made, in a single attempt."""
         return await self._buy("deploy", request.encode(), _proof_headers(proof), Deployed)
 
     async def top_up(
@@ -82,11 +82,11 @@ class Client(Transport):
         )
 
     async def top_up_paid(self, request: TopUpBody, proof: PaymentProof) -> ToppedUp:
-        """Asks to credit a payment that was made: a single attempt, never repeated here."""
+        """Asks to credit a payment that was made, in a single attempt."""
         return await self._buy("credits", _NUMBERS.encode(request), _proof_headers(proof), ToppedUp)
 
     async def status(self, project_id: str, deployment_id: str) -> DeploymentProgress:
-        """Where a deployment of this wallet stands."""
+        """Returns the status of a deployment of this wallet."""
         path = path_of("agent", "deploy", project_id, deployment_id, "status")
         return await self._get(path, DeploymentProgress)
 
@@ -100,7 +100,7 @@ class Client(Transport):
         since: str | None = None,
         after: str | None = None,
     ) -> LogBody:
-        """A page of a deployment's log of builds (`build`) or of its app (`runtime`)."""
+        """Returns a page of a deployment's log: of its build (`build`) or its app (`runtime`)."""
         path = _logs(project_id, deployment_id, kind=kind, tail=tail, since=since, after=after)
         return await self._get(path, LogBody)
 
@@ -114,9 +114,9 @@ class Client(Transport):
         since: str | None = None,
         after: str | None = None,
     ) -> AsyncIterator[LogItem]:
-        """The lines of a log as they come, until it is over, through outages of the gateway.
+        """Yields the lines of a log as they arrive until it is over; reconnects after outages.
 
-        Raises what is not retryable, and what the first request is refused with.
+        Raises errors that are not retryable, and any error of the first request.
         """
         query = {"tail": tail, "since": since, "after": after, "follow": "true"}
         path = _logs(project_id, deployment_id, kind=kind, **query)
@@ -140,12 +140,12 @@ class Client(Transport):
             await self._wait(max(_RECONNECT_SECONDS, failure.retry_after_seconds or 0), failure)
 
     async def deployments(self, project_id: str, *, limit: int = 20) -> DeploymentList:
-        """A project's deployments, newest first, `limit` (1–100) of them."""
+        """Returns up to `limit` (1–100) deployments of a project, newest first."""
         path = path_of("agent", "projects", project_id, "deployments")
         return await self._get(f"{path}?limit={limit}", DeploymentList)
 
     async def rollback(self, project_id: str, deployment_id: str | None = None) -> Deployed:
-        """Serves a release again; without its id what served before. Follow it as a deploy."""
+        """Serves a release again, by default the previous one. Follow it like a deploy."""
         body = msgspec.json.encode({"deploymentId": deployment_id})
         path = path_of("agent", "projects", project_id, "rollback")
         return await self._patiently(
@@ -160,15 +160,15 @@ class Client(Transport):
         )
 
     async def projects(self) -> ProjectList:
-        """This wallet's projects."""
+        """Returns this wallet's projects."""
         return await self._get(path_of("agent", "projects"), ProjectList)
 
     async def credits(self, *, limit: int = 20) -> Credits:
-        """This wallet's credits, what burns them, and the last `limit` (1–100) changes."""
+        """Returns this wallet's credits, what burns them, and the last `limit` (1–100) changes."""
         return await self._get(path_of("agent", "credits") + f"?limit={limit}", Credits)
 
     async def events(self, *, after: int = 0, limit: int = 50) -> EventPage:
-        """This wallet's events after a sequence, oldest first, `limit` (1–200) of them."""
+        """Returns up to `limit` (1–200) events of this wallet after a sequence, oldest first."""
         return await self._get(
             path_of("agent", "events") + f"?after={after}&limit={limit}", EventPage
         )
@@ -181,11 +181,11 @@ class Client(Transport):
         )
 
     async def webhook(self) -> WebhookShown:
-        """This wallet's webhook, and how its deliveries go."""
+        """Returns this wallet's webhook, and the state of its deliveries."""
         return await self._get(_WEBHOOK, WebhookShown)
 
     async def remove_webhook(self) -> WebhookRemoved:
-        """Stops sending events, those that wait too."""
+        """Stops sending events, including those that wait."""
         return await self._patiently(
             lambda: self._send("DELETE", _WEBHOOK, WebhookRemoved), even_if_lost=False
         )
@@ -193,14 +193,14 @@ class Client(Transport):
     async def usage(
         self, project_id: str, *, since: str | None = None, until: str | None = None
     ) -> ProjectUsage:
-        """What a project of this wallet used, in the last day unless two times say otherwise."""
+        """Returns what a project used between two times, by default in the last day."""
         times = {"from": since, "to": until}
         query = urlencode({name: time for name, time in times.items() if time is not None})
         path = path_of("agent", "projects", project_id, "usage")
         return await self._get(path + (f"?{query}" if query else ""), ProjectUsage)
 
     async def domains(self, project_id: str) -> DomainList:
-        """The domains of a project of this wallet, and how they stand."""
+        """Returns a project's domains and their states."""
         return await self._get(_domains(project_id), DomainList)
 
     async def add_domain(self, project_id: str, domain: str) -> DomainItem:
@@ -212,7 +212,7 @@ class Client(Transport):
         )
 
     async def verify_domain(self, project_id: str, domain: str) -> DomainItem:
-        """Asks the gateway to look up a domain's record now; at most six times a minute."""
+        """Asks the gateway to look up a domain's record now; allowed six times a minute."""
         path = _domains(project_id, domain, "verify")
         return await self._patiently(
             lambda: self._send("POST", path, DomainItem), even_if_lost=False
@@ -226,11 +226,11 @@ class Client(Transport):
         )
 
     async def project(self, project_id: str) -> ProjectShown:
-        """A project of this wallet, whole."""
+        """Returns a project of this wallet with all details."""
         return await self._get(path_of("agent", "projects", project_id), ProjectShown)
 
     async def change(self, project_id: str, change: ChangeBody) -> ProjectChanged:
-        """Changes what a project is called, or how its app is run."""
+        """Changes a project's names, or how its app is run."""
         path = path_of("agent", "projects", project_id)
         return await self._patiently(
             lambda: self._send("PATCH", path, ProjectChanged, body=msgspec.json.encode(change)),
@@ -245,16 +245,16 @@ class Client(Transport):
         )
 
     async def balance(self, address: str, *, chain: str = "arbitrum") -> Balances:
-        """What `address` holds on `chain`. Public."""
+        """Returns the token balances of `address` on `chain`. Public."""
         path = path_of("agent", "balance", address) + f"?chain={quote(chain, safe='')}"
         return await self._get(path, Balances, signed=False)
 
     async def chains(self) -> ChainList:
-        """The chains payments are taken on. Public."""
+        """Returns the chains that payments are accepted on. Public."""
         return await self._get(path_of("agent", "chains"), ChainList, signed=False)
 
     async def health(self) -> Health:
-        """`ok` when the gateway answers. Public."""
+        """Returns `ok` when the gateway answers. Public."""
         return await self._get(path_of("health"), Health, signed=False)
 
     async def follow(
@@ -265,9 +265,9 @@ class Client(Transport):
         on_status: Callable[[DeploymentProgress], None] | None = None,
         deadline_seconds: float = 1800,
     ) -> DeploymentProgress:
-        """Polls until the deployment is `ready` or `failed`, through outages of the gateway.
+        """Polls until the deployment is `ready` or `failed`, also through outages of the gateway.
 
-        Raises FollowTimedOut after `deadline_seconds`, and what is not retryable at once.
+        Raises FollowTimedOut after `deadline_seconds`, and errors that are not retryable at once.
         """
         deadline = self._clock.monotonic_seconds() + deadline_seconds
         polls = 0

@@ -1,4 +1,4 @@
-"""Every error a client of a gateway meets, as one branch of the tree.
+"""The errors of a gateway's client, as one branch of the tree.
 
 MoorageError
 └── ClientError                 `code`, `retryable`, `retry_after_seconds`

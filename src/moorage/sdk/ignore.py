@@ -1,9 +1,9 @@
-"""Which files of a directory stay behind: gitignore(5), as git itself reads it.
+"""Which files of a directory are left out: by gitignore(5), as git reads it.
 
 Patterns come from DEFAULTS, then from `.gitignore` and `.moorageignore` of each directory,
-outermost first; the last one that matches decides. A directory left behind is not looked into, so
-nothing under it can be taken back. `.git` always stays behind. One thing differs: `?` and `[…]`
-stand for a character, where git means a byte.
+outermost first; the last one that matches decides. An ignored directory is not searched, so nothing
+below it can be included again. `.git` is always left out. One difference: `?` and `[…]` match a
+character, where git matches a byte.
 """
 
 import re
@@ -24,7 +24,7 @@ DEFAULTS = (
     ".DS_Store",
     ".env*",
 )
-"""What stays behind unless taken back with `!`: histories, what builds make again, secrets."""
+"""Left out unless included again with `!`: histories, what builds make again, secrets."""
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -43,12 +43,12 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 def read_rules(lines: Iterable[str], *, base: str = "") -> tuple[Rule, ...]:
-    """The rules of an ignore file's lines, in order; a line without a pattern has none."""
+    """Returns the rules of an ignore file's lines, in order; some lines have no pattern."""
     rules = (_read_rule(line, base) for line in lines)
     return tuple(rule for rule in rules if rule is not None)
 
 
-def stays_behind(path: str, rules: Iterable[Rule], *, is_directory: bool) -> bool:
+def is_ignored(path: str, rules: Iterable[Rule], *, is_directory: bool) -> bool:
     """Whether `path` is left out: the last rule that matches decides."""
     if path == ".git" or path.endswith("/.git"):
         return True
@@ -73,13 +73,13 @@ def _read_rule(line: str, base: str) -> Rule | None:
         return None
     try:
         regex = re.compile(("" if anchored else "(?:.*/)?") + _translate(pattern), re.DOTALL)
-    except KeyError:  # a class that there is not
+    except KeyError:  # an unknown character class
         return None
     return Rule(base=base, regex=regex, directories_only=directories_only, keeps=keeps)
 
 
 def _trimmed(line: str) -> str:
-    """The line without its end and trailing spaces; a space after a backslash stays."""
+    """Removes the line's end and trailing spaces; a space after a backslash stays."""
     text = line.rstrip("\r\n")
     pattern = text.rstrip(" ")
     backslashes = len(pattern) - len(pattern.rstrip("\\"))
@@ -139,7 +139,7 @@ def _translate_token(token: re.Match[str]) -> str:
 
 
 def _translate_member(member: re.Match[str]) -> str:
-    """A part of a set. Raises KeyError for a class that there is not."""
+    """Translates a part of a set. Raises KeyError for an unknown class."""
     if member["class"] is not None:
         return _CLASSES[member["class"]]
     if member["one"] is not None:

@@ -1,8 +1,8 @@
-"""Payments this wallet has signed, on disk before they are on the network.
+"""Records the payments that wallets signed, on disk before they are broadcast.
 
-One JSON line per event, the whole payment each time; the last line of a hash is its state. A line
-is on the disk (fsync) before its transaction is broadcast, so a line torn by a crash belongs to a
-payment that was never made and is left out.
+Each event is one JSON line with the whole payment; the last line of a hash is its state. A line is
+on the disk (fsync) before its transaction is broadcast. So a line torn by a crash belongs to a
+payment that was never made, and is ignored.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ _LOCK_POLL_SECONDS = 0.02
 class PaymentState(StrEnum):
     """What became of a signed payment."""
 
-    SIGNED = "signed"  # may be broadcast, mined, credited: to be resumed, never repeated
-    DEPLOYED = "deployed"  # the gateway took it and deploys
-    CREDITED = "credited"  # the gateway took it; its worth is in the wallet's credits
+    SIGNED = "signed"  # may be broadcast, mined or credited: is resumed, never repeated
+    DEPLOYED = "deployed"  # the gateway accepted it and deploys
+    CREDITED = "credited"  # the gateway accepted it; its worth is in the wallet's credits
     REVERTED = "reverted"  # mined, but no token moved
-    REPLACED = "replaced"  # can never be mined: its account nonce was used by another
+    REPLACED = "replaced"  # can never be mined: another transaction used its account nonce
 
 
 class PaymentKey(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class PaymentKey(msgspec.Struct, frozen=True):
 
 
 class Payment(msgspec.Struct, frozen=True):
-    """A signed transfer and what it pays for. `amount` is atomic units of the token."""
+    """A signed transfer and what it pays for. `amount` is in atomic units of the token."""
 
     gateway: str
     wallet: str
@@ -71,9 +71,9 @@ class Journal:
         self.path = directory / "payments.jsonl"
 
     def payments(self, key: PaymentKey) -> list[Payment]:
-        """Every payment for `key` in its last state, oldest first. Empty without a file.
+        """Returns every payment for `key` in its last state, oldest first; none without a file.
 
-        Raises ClientMisconfigured when a whole line can't be read: it may be a payment.
+        Raises ClientMisconfigured when a complete line can't be parsed: it may be a payment.
         """
         found: dict[tuple[int, str], Payment] = {}
         for number, line in enumerate(self._lines(), start=1):
@@ -85,7 +85,7 @@ class Journal:
         return list(found.values())
 
     def append(self, payment: Payment) -> None:
-        """Returns when the line is on the disk. Raises JournalUnwritable when it can't be."""
+        """Appends a line and waits until it is on the disk. Raises JournalUnwritable."""
         handle = self._open(self.path)
         try:
             line = msgspec.json.encode(payment) + b"\n"

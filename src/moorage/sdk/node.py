@@ -1,4 +1,4 @@
-"""What paying asks of a chain's nodes: balances, fees, and what became of a transaction."""
+"""Asks a chain's nodes what paying needs: balances, fees, and the state of a transaction."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self, TypeVar
@@ -17,27 +17,27 @@ Value = TypeVar("Value")
 
 
 class Holdings(NamedTuple):
-    """What a wallet has of a token, and for gas."""
+    """A wallet's balance of a token, and of wei for gas."""
 
     tokens: AtomicUnits
     wei: int
 
 
 class SendingTerms(NamedTuple):
-    """What the next transaction of a wallet takes. Fees are wei a gas."""
+    """What the next transaction of a wallet needs. Fees are in wei per gas."""
 
     nonce: int
-    gas: int  # what the call would use now
+    gas: int  # an estimate of what the call uses
     max_fee_per_gas: int
-    max_priority_fee_per_gas: int | None  # None: the chain knows legacy transactions alone
-    wei: int  # what the wallet has for it
+    max_priority_fee_per_gas: int | None  # None: the chain has only legacy transactions
+    wei: int  # the wallet's balance for gas
 
 
 class Node:
     """Asks the nodes of one chain. Use it as an async context.
 
-    Every method raises NodeUnreachable without an answer to believe, NodeRefused when a node
-    answers with an error. No message names a URL, for URLs hold API keys.
+    Every method raises NodeUnreachable without a credible answer, and NodeRefused when a node
+    answers with an error. No message names a URL, because URLs hold API keys.
     """
 
     def __init__(self, chain: Chain) -> None:
@@ -51,9 +51,9 @@ class Node:
         await self._client.close()
 
     async def check_chain(self) -> None:
-        """Raises ClientMisconfigured when the RPC URLs are those of another chain."""
+        """Raises ClientMisconfigured when the RPC URLs belong to another chain."""
         try:
-            await self._client.batch([])  # its chain id is asked for anyway
+            await self._client.batch([])  # the client asks for the chain id by itself
         except OtherChain as error:
             raise ClientMisconfigured(
                 f"the RPC URL for {self._chain.name} is no node of it ({error.reasons}). "
@@ -63,7 +63,7 @@ class Node:
             raise self._unreachable(error) from error
 
     async def holdings(self, wallet: str, token: Token) -> Holdings:
-        """What `wallet` holds of `token`, in atomic units, and for gas."""
+        """Returns what `wallet` holds of `token`, in atomic units, and of wei for gas."""
         balance_of = {"to": token.key, "data": balance_of_calldata(wallet)}
         tokens, wei = await self._ask(
             ("eth_call", [balance_of, "latest"]), ("eth_getBalance", [wallet, "latest"])
@@ -71,10 +71,9 @@ class Node:
         return Holdings(AtomicUnits(self._read(decode_uint256, tokens)), self._quantity(wei))
 
     async def sending_terms(self, wallet: str, call: dict[str, str]) -> SendingTerms:
-        """What sending `call` takes, with fees that suffice while the base fee doubles.
+        """Returns what sending `call` needs, with fees that suffice until the base fee doubles.
 
-        Twice the base fee and the tip last for six full blocks: each raises it by an eighth at most
-        (EIP-1559).
+        That takes at least six full blocks: each raises it by an eighth at most (EIP-1559).
         """
         count, gas, block, tip, gas_price, wei = await self._ask(
             ("eth_getTransactionCount", [wallet, "pending"]),
@@ -87,7 +86,7 @@ class Node:
         base_fee = block.get("baseFeePerGas") if isinstance(block, dict) else None
         if base_fee is None:
             max_fee, max_tip = self._quantity(gas_price), None
-        else:  # not every node knows how to ask for a tip; these chains mine without one
+        else:  # not every node can suggest a tip; these chains mine without one
             max_tip = 0 if isinstance(tip, RpcError) else self._quantity(tip)
             max_fee = 2 * self._quantity(base_fee) + max_tip
         return SendingTerms(
@@ -99,15 +98,15 @@ class Node:
         )
 
     async def send_raw(self, raw_transaction: str) -> None:
-        """Broadcasts. NodeUnreachable leaves open whether it was."""
+        """Broadcasts a transaction. After NodeUnreachable it is unknown whether it was sent."""
         (answer,) = await self._ask(("eth_sendRawTransaction", [raw_transaction]))
         self._result(answer)
 
     async def is_replaced(self, wallet: str, *, nonce: int, tx_hash: str) -> bool:
-        """Whether another transaction used up the nonce, in a block that can't be undone.
+        """Whether another transaction used up the nonce, in a final block.
 
-        One node answers both questions: one that lags would not know the receipt of a transaction
-        that another has counted. False from a node without finality.
+        The same node answers both questions: one that lags would not have the receipt of a
+        transaction that another has counted. False from a node without finality.
         """
         count, receipt = await self._ask(
             ("eth_getTransactionCount", [wallet, "finalized"]),

@@ -1,4 +1,4 @@
-"""A 402 turned into an offer to weigh, and an offer into a transaction. Pure; nothing is sent."""
+"""Turns a 402 into an offer to approve, and an offer into a transaction. Pure; sends nothing."""
 
 from decimal import Decimal
 
@@ -14,14 +14,14 @@ from moorage.sdk.node import SendingTerms
 from moorage.wire.problems import PaymentDemand
 
 _USD_DECIMALS = 6
-_GAS_MARGIN_PERCENT = 130  # the estimate is of a chain that moves on
+_GAS_MARGIN_PERCENT = 130  # of the estimate, because the chain's state changes
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What would be paid. `price` is what `amount` is worth, reckoned here, not as the 402 says."""
+    """What would be paid. `price` is the worth of `amount`, computed here, not as the 402 says."""
 
     name: str
-    months: int | None  # None: credits, which are for no time
+    months: int | None  # None for credits, which have no duration
     chain: Chain
     token: Token
     amount: AtomicUnits
@@ -32,7 +32,7 @@ class Offer(msgspec.Struct, frozen=True):
 
     @property
     def amount_text(self) -> str:
-        """The amount with the token's symbol: `0.50 USDC`."""
+        """The amount with its token: `0.50 USDC`."""
         return f"{money_text(self.amount, decimals=self.token.decimals)} {self.token.symbol}"
 
     @property
@@ -44,12 +44,11 @@ class Offer(msgspec.Struct, frozen=True):
 def read_offer(
     quote: PaymentDemand, *, name: str, months: int | None, chain: Chain, token: Token, wallet: str
 ) -> Offer:
-    """The offer `quote` makes, with the balance still 0.
+    """Returns the offer of `quote`, with the balance still 0.
 
-    Chain, token contract and decimals come from the caller's own configuration: what a gateway
-    says of them can't turn a small price into a large transfer. Raises QuoteInconsistent when the
-    quote is for another chain or token, asks for more than the dollars it names, or has no
-    recipient.
+    Chain, token contract and decimals come from the caller's own configuration, so that a gateway
+    can't turn a small price into a large transfer. Raises QuoteInconsistent when the quote is for
+    another chain or token, asks for more than the dollars it names, or has no recipient.
     """
     if (quote.payment_chain, quote.token.lower()) != (chain.name, token.name):
         raise QuoteInconsistent(
@@ -78,7 +77,7 @@ def read_offer(
 
 
 def check_token_balance(offer: Offer) -> None:
-    """Raises BalanceShort, saying what is missing, when the wallet can't pay the offer."""
+    """Raises BalanceShort, naming what is missing, when the wallet can't pay the offer."""
     if offer.balance >= offer.amount:
         return
     held = money_text(offer.balance, decimals=offer.token.decimals)
@@ -89,13 +88,13 @@ def check_token_balance(offer: Offer) -> None:
 
 
 def transfer_call(offer: Offer, *, wallet: str) -> dict[str, str]:
-    """The transfer as `eth_estimateGas` takes it."""
+    """Returns the transfer as `eth_estimateGas` takes it."""
     data = transfer_calldata(offer.pay_to, offer.amount)
     return {"from": wallet, "to": offer.token.address, "data": data}
 
 
 def unsigned_transfer(offer: Offer, terms: SendingTerms) -> ChainTransaction:
-    """The transaction to sign. Raises BalanceShort when the wallet can't pay its gas."""
+    """Returns the transaction to sign. Raises BalanceShort when the wallet can't pay its gas."""
     gas_limit = terms.gas * _GAS_MARGIN_PERCENT // 100
     check_gas_balance(offer, needed=gas_limit * terms.max_fee_per_gas, wei=terms.wei)
     return ChainTransaction(
@@ -110,7 +109,7 @@ def unsigned_transfer(offer: Offer, terms: SendingTerms) -> ChainTransaction:
 
 
 def check_gas_balance(offer: Offer, *, needed: int, wei: int) -> None:
-    """Raises BalanceShort when `wei`, which the wallet holds, is less than `needed` for gas."""
+    """Raises BalanceShort when the wallet's `wei` are less than the gas `needed`, in wei."""
     if wei >= needed:
         return
     raise BalanceShort(
@@ -120,7 +119,7 @@ def check_gas_balance(offer: Offer, *, needed: int, wei: int) -> None:
 
 
 def money_text(amount: int, *, decimals: int) -> str:
-    """`amount` with as many places as it needs, two at least: 500000 → "0.50"."""
+    """Writes `amount` with as many places as it needs, at least two: 500000 → "0.50"."""
     text = decimal_text(amount, decimals=decimals)
     whole, dot, fraction = text.partition(".")
     return f"{whole}{dot}{fraction.rstrip('0').ljust(2, '0')}" if dot else text
@@ -148,7 +147,7 @@ def _dollars_up(amount: AtomicUnits, *, decimals: int) -> MicroUsd:
 
 def _check_price(quote: PaymentDemand, *, price: MicroUsd, decimals: int) -> None:
     said = Decimal(repr(quote.amount_usd)) * MICRO_USD_PER_USD
-    rounding = 1 + 10 ** max(0, _USD_DECIMALS - decimals)  # one atomic unit, one micro-USD
+    rounding = 1 + 10 ** max(0, _USD_DECIMALS - decimals)  # one atomic unit and one micro-USD
     if price > said + rounding:
         raise QuoteInconsistent(
             f"the gateway says ${quote.amount_usd} and asks for "

@@ -1,8 +1,8 @@
-"""Deploys and tops up, and pays the 402: at most once, whatever breaks in between.
+"""Deploys and tops up, and pays the 402 at most once, also after crashes and outages.
 
-A payment is written to the journal before it is broadcast. While the journal holds one for the
-same gateway, wallet and name whose outcome is open, that one is resumed: the same signed
-transaction and the same hash are sent again, and never is another signed.
+A payment is written to the journal before it is broadcast. While the journal holds an open one for
+the same gateway, wallet and name, that payment is resumed: the same signed transaction and the same
+hash are sent again, and no other is signed.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ from moorage.sdk.transport import Pause
 from moorage.wire.credits import ToppedUp
 from moorage.wire.deploy import Deployed
 
-_ROUNDS = 3  # another run may pay for the same between the question and the payment
+_ROUNDS = 3  # another run may pay for the same between quote and payment
 _PROOF_PAUSES_SECONDS = (1.0, 2.0, 3.0)
 _PROOF_STEADY_SECONDS = 5.0
 _PROOF_PATIENCE_SECONDS = 900
@@ -60,14 +60,14 @@ _FINAL_402_CODES = frozenset({"payment_not_found", "payer_mismatch"})
 class PayStep(StrEnum):
     """How far a payment is."""
 
-    RESUMED = "resumed"  # an open payment of an earlier run is used
+    RESUMED = "resumed"  # an open payment of an earlier run is used again
     SIGNED = "signed"  # on the disk, about to be broadcast
     MINED = "mined"  # the node has seen it succeed
-    WAITING = "waiting"  # the gateway does not take it yet; it is sent again
+    WAITING = "waiting"  # the gateway does not accept it yet; it is sent again
 
 
 class Bought(msgspec.Struct, Generic[Answer], frozen=True):
-    """What the gateway answered, and the payment that paid for it, if one did."""
+    """The gateway's answer, and the payment for it, if one was made."""
 
     answer: Answer
     payment: Payment | None
@@ -87,10 +87,10 @@ def _ignore_step(_step: PayStep, _payment: Payment) -> None:
 
 
 class Payer:
-    """Deploys and tops up for one wallet at one gateway, paying where credits fall short.
+    """Deploys and tops up for one wallet at one gateway, and pays if credits don't suffice.
 
-    `chains` are those that may be paid on, by name, each with an RPC URL. A price above `ceiling`
-    is refused; below it, `approve` has the last word, and without one nothing is ever paid.
+    `chains` are those it may pay on, by name, each with an RPC URL. A price above `ceiling` is
+    refused; below it `approve` decides, which by default never pays.
     """
 
     def __init__(
@@ -124,10 +124,10 @@ class Payer:
         token: str = "usdc",  # noqa: S107 - a token that pays, not one that logs in
         use_existing_credits: bool = False,
     ) -> Bought[Deployed]:
-        """Deploys, paying at most once.
+        """Deploys, and pays at most once.
 
-        Raises NotPaid while no money has moved, PaymentKept once it may have, and what `Client`
-        raises before either.
+        Raises NotPaid if no money has moved, PaymentKept if it may have, and errors of `Client`
+        before any payment.
         """
         purchase = Deployment(request, use_existing_credits=use_existing_credits)
         return Bought(*await self._buy(purchase, chain, token))
@@ -139,10 +139,10 @@ class Payer:
         chain: str = "arbitrum",
         token: str = "usdc",  # noqa: S107 - as above
     ) -> Bought[ToppedUp]:
-        """Buys credits of `amount`, paying at most once and never more than that.
+        """Buys credits of `amount`, and pays at most once and at most that.
 
-        A payment of an earlier top-up that is still open is used instead, whatever its amount.
-        Raises as `deploy` does.
+        An open payment of an earlier top-up is used instead, whatever its amount. Raises as
+        `deploy` does.
         """
         return Bought(*await self._buy(Credit(amount), chain, token))
 
@@ -179,7 +179,7 @@ class Payer:
         chain_name: str,
         token_name: str,
     ) -> Payment | None:
-        """Weighs the offer and pays it. None when another run paid for `key` meanwhile."""
+        """Has the offer approved and pays it; None when another run paid for `key` meanwhile."""
         chain, token = self._means(chain_name, token_name)
         if required.quote is None:
             raise required
@@ -257,7 +257,7 @@ class Payer:
         )
 
     async def _claim(self, purchase: Purchase[Answer], payment: Payment) -> tuple[Answer, Payment]:
-        """Sees the payment mined, then presents its hash until the gateway has decided."""
+        """Waits until the payment is mined, then presents its hash until the gateway decides."""
         await self._see_mined(payment)
         proof = PaymentProof(tx_hash=payment.tx_hash, chain=payment.chain, token=payment.token)
         deadline = self._clock.monotonic_seconds() + _PROOF_PATIENCE_SECONDS
@@ -280,7 +280,7 @@ class Payer:
         raise AssertionError("the loop above only returns or raises")
 
     def _give_up(self, payment: Payment, error: ClientError, *, unnamed: int) -> None:
-        """Raises when presenting the hash again can't change what `error` says."""
+        """Raises when presenting the hash again would not help."""
         if not isinstance(error, PaymentRequired):
             if not error.retryable:
                 raise uncertain(payment, error) from error
@@ -315,7 +315,7 @@ class Payer:
         return payment
 
     async def _see_mined(self, payment: Payment) -> None:
-        """Returns once the payment is mined, or when the node can't tell: the gateway has its own.
+        """Waits until the payment is mined, or the node can't tell: the gateway asks its own node.
 
         Raises PaymentReverted, PaymentReplaced, or PaymentUncertain when the node refuses it.
         """

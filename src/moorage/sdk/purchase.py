@@ -1,4 +1,4 @@
-"""What a payment is for: a deployment, or credits. They differ in what the gateway is asked."""
+"""What a payment is for: a deployment, or credits. Each asks the gateway in its own way."""
 
 from decimal import Decimal
 from typing import Protocol
@@ -15,25 +15,25 @@ from moorage.wire.credits import ToppedUp, TopUpBody
 from moorage.wire.deploy import Deployed
 
 _CREDITS = "credits"
-_CREDITS_IN_JOURNAL = "$credits"  # as no project can be called
+_CREDITS_IN_JOURNAL = "$credits"  # no project can have this name
 
 
 class Purchase(Protocol[Answer]):
-    """Something the gateway sells, asked for without a payment and then with one."""
+    """Something the gateway sells, requested without a payment and then with one."""
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """Its name for a person."""
         ...
 
     @property
     def journal_name(self) -> str:
-        """The name its payments are recorded under; at most one payment a name is open."""
+        """The name that its payments are recorded under; at most one payment of a name is open."""
         ...
 
     @property
     def months(self) -> int | None:
-        """How many months are paid for; None for credits."""
+        """How many months the price is for; None for credits."""
         ...
 
     @property
@@ -42,24 +42,24 @@ class Purchase(Protocol[Answer]):
         ...
 
     async def ask(self, client: Client, *, chain: str, token: str) -> Answer:
-        """Asks for it. Raises PaymentRequired, with a quote on `chain` in `token`."""
+        """Requests it. Raises PaymentRequired, with a quote on `chain` in `token`."""
         ...
 
     async def present(self, client: Client, proof: PaymentProof) -> Answer:
-        """Asks for it with a payment: a single attempt."""
+        """Requests it with a payment, in a single attempt."""
         ...
 
     async def recover(self, client: Client, payment: Payment, used: HashAlreadyUsed) -> Answer:
-        """The answer that the payment led to before. Raises ClientError if it can't be found."""
+        """Returns the answer that the payment led to. Raises ClientError if it can't be found."""
         ...
 
     def taken(self, payment: Payment, answer: Answer) -> Payment:
-        """The payment as the journal keeps it after the gateway took it."""
+        """Returns the payment for the journal, after the gateway accepted it."""
         ...
 
 
 class Deployment(msgspec.Struct, frozen=True):
-    """A deploy, paid for where credits fall short."""
+    """A deploy, paid for if credits don't suffice."""
 
     request: DeployRequest
     use_existing_credits: bool = False
@@ -72,7 +72,7 @@ class Deployment(msgspec.Struct, frozen=True):
 
     @property
     def journal_name(self) -> str:
-        """The same, as the gateway folds it."""
+        """The name in lower case, as the gateway compares names."""
         return self.request.unique_name.lower()
 
     @property
@@ -91,7 +91,7 @@ class Deployment(msgspec.Struct, frozen=True):
         return await client.deploy_paid(self.request, proof)
 
     async def recover(self, client: Client, payment: Payment, used: HashAlreadyUsed) -> Deployed:
-        """The deployment it started, or a new one from the credits that it became."""
+        """Returns the deployment that it started, or a new one paid from its credits."""
         if used.project_id and used.deployment_id:
             message = "This payment had already started the deployment."
             return Deployed(
@@ -102,7 +102,7 @@ class Deployment(msgspec.Struct, frozen=True):
         )
 
     def taken(self, payment: Payment, answer: Deployed) -> Payment:
-        """Deployed, with the ids."""
+        """Marks the payment as deployed, with the ids."""
         return msgspec.structs.replace(
             payment,
             state=PaymentState.DEPLOYED,
@@ -129,17 +129,17 @@ class Credit(msgspec.Struct, frozen=True):
         return TopUpBody(amount_usd=Decimal(self.amount) / MICRO_USD_PER_USD)
 
     async def ask(self, client: Client, *, chain: str, token: str) -> ToppedUp:
-        """Asks what to pay."""
+        """Requests a quote."""
         return await client.top_up(self._body, chain=chain, token=token)
 
     async def present(self, client: Client, proof: PaymentProof) -> ToppedUp:
-        """Asks to credit a payment: what it brought, once."""
+        """Requests the credit of a payment, which is given once."""
         return await client.top_up_paid(self._body, proof)
 
     async def recover(self, client: Client, payment: Payment, used: HashAlreadyUsed) -> ToppedUp:  # noqa: ARG002 (as the protocol has it)
-        """Raises `used`: the gateway answers a payment of this wallet the same each time."""
+        """Raises `used`: a payment of this wallet would have got the same answer again."""
         raise used
 
     def taken(self, payment: Payment, answer: ToppedUp) -> Payment:  # noqa: ARG002 (as above)
-        """Credited."""
+        """Marks the payment as credited."""
         return msgspec.structs.replace(payment, state=PaymentState.CREDITED)

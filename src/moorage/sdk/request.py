@@ -1,10 +1,10 @@
-"""What a deploy asks for, and the proof of payment, as the contract spells them."""
+"""A deploy request and the proof of payment, as the contract has them."""
 
 import msgspec
 
 
 class File(msgspec.Struct, frozen=True):
-    """A file of the upload; `content` is base64 on the wire."""
+    """A file of the upload; `content` is sent as base64."""
 
     path: str
     content: bytes
@@ -17,7 +17,7 @@ class Files(msgspec.Struct, frozen=True, tag_field="type", tag="files"):
 
 
 class Zip(msgspec.Struct, frozen=True, tag_field="type", tag="zip"):
-    """An upload as one archive; `data` is base64 on the wire."""
+    """An upload as one archive; `data` is sent as base64."""
 
     data: bytes
     filename: str
@@ -51,7 +51,7 @@ class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     settings: Settings = Settings()
 
     def encode(self) -> bytes:
-        """The body as sent: the same bytes each time, for the gateway knows a body by digest."""
+        """Encodes the body: the same bytes each time, because the gateway compares digests."""
         return msgspec.json.encode(self)
 
 

@@ -11,7 +11,7 @@ from moorage.signed_request import Target, content_digest
 
 
 class Signer:
-    """Signs for the wallet of one private key. Its text shows the address, never the key."""
+    """Signs for the wallet of one private key. Its repr shows the address, never the key."""
 
     def __init__(self, private_key: str, *, clock: Clock | None = None) -> None:
         """Raises ClientMisconfigured unless `private_key` is 32 bytes of hex and a valid key."""
@@ -26,9 +26,9 @@ class Signer:
         return f"Signer({self.address})"
 
     def headers(self, target: Target | None = None) -> dict[str, str]:
-        """Headers that authenticate one request; each call makes a nonce of its own (§1.1).
+        """Returns headers that authenticate one request; each call makes a new nonce (§1.1).
 
-        With a `target` the signature is good for that request alone (version 2).
+        With a `target` the signature is valid for that request alone (version 2).
         """
         timestamp_ms = self._clock.now_ms()
         nonce = str(uuid.uuid4())
@@ -48,13 +48,13 @@ class Signer:
         }
 
     def sign_text(self, text: str) -> str:
-        """The 65-byte `personal_sign` signature of `text` as 0x hex (EIP-191, version 0x45)."""
+        """Returns the 65-byte `personal_sign` signature of `text` in hex (EIP-191, 0x45)."""
         message = text.encode()
         prefix = f"\x19Ethereum Signed Message:\n{len(message)}".encode()
         return self._sign(keccak256(prefix + message))
 
     def sign_transaction(self, transaction: ChainTransaction) -> SignedTransaction:
-        """`transaction` signed, ready to broadcast."""
+        """Signs `transaction`, ready to broadcast."""
         return self._key.sign(transaction)
 
     def _sign(self, digest: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Requests to a gateway: signed, sent, repeated where that is safe, and their answers read."""
+"""Signs and sends requests to a gateway, repeats them if that is safe, and reads the answers."""
 
 import asyncio
 import io
@@ -35,23 +35,23 @@ from moorage.signed_request import NO_BODY, Target, host_of
 
 Pause = Callable[[float], Awaitable[None]]
 OnWait = Callable[[float, ClientError], None]
-"""Told how many seconds a call waits before it is tried again, and because of what."""
+"""Called with the seconds that a call waits before its next attempt, and the reason."""
 
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 30
-_STREAM_SECONDS = 45  # a gateway says every 15 s that it is still there
+_STREAM_SECONDS = 45  # a gateway sends a keep-alive every 15 s
 _ANSWER_BYTES = 8 * 1024 * 1024
 _LINE_BYTES = 1024 * 1024
 _RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # outlasts the 5 s a gateway needs after a start
 _RETRY_AFTER_CEILING_SECONDS = 60
-_UNBOUND = "signature_unbound"  # the gateway takes signatures of version 2 alone
+_UNBOUND = "signature_unbound"  # the gateway accepts only signatures of version 2
 
 
 class Transport:
     """Sends requests to one gateway. Use it as an async context.
 
-    Every attempt is signed afresh; with `bound`, and once a gateway asks for it, so that the
-    signature is good for that request alone.
+    Every attempt gets a new signature. With `bound`, or once the gateway asks for it, a signature
+    is valid for its request alone.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        # No connection is kept: on one that died, aiohttp repeats a GET with the same nonce.
+        # No connection is reused: if it had died, aiohttp would repeat a GET with the same nonce.
         connector = aiohttp.TCPConnector(force_close=True)
         self._session = aiohttp.ClientSession(connector=connector)
         return self
@@ -118,7 +118,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         read_seconds: float = _READ_SECONDS,
     ) -> Answer:
-        """One attempt, with a signature of its own."""
+        """Makes one attempt, with a signature of its own."""
         all_headers = dict(headers or {})
         if signed:
             all_headers |= self._signed_headers(method, path, body)
@@ -199,7 +199,7 @@ class Transport:
         headers: Mapping[str, str],
         read_seconds: float,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Gives the answer to read; errors of the connection are raised as this package's."""
+        """Yields the answer to read; raises errors of the connection as this package's."""
         if self._session is None:
             raise RuntimeError("use the client as an async context: async with Client(…) as client")
         timeout = aiohttp.ClientTimeout(
@@ -212,7 +212,7 @@ class Transport:
                 data=None if body is None else io.BytesIO(body),
                 headers=headers,
                 timeout=timeout,
-                allow_redirects=False,  # a signature is for this gateway alone
+                allow_redirects=False,  # a signature is meant for this gateway alone
             ) as response:
                 yield response
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -234,12 +234,12 @@ async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 def path_of(*segments: str) -> str:
-    """A path whose segments may hold anything."""
+    """Returns a path of segments, quoted: they may hold anything."""
     return "/" + "/".join(quote(segment, safe="") for segment in segments)
 
 
 def normalise_gateway_url(text: str) -> str:
-    """`text` in one spelling: no trailing slash, lower-case host, 127.0.0.1 for localhost.
+    """Returns `text` in one spelling: no trailing slash, lower-case host, 127.0.0.1 for localhost.
 
     Raises ClientMisconfigured unless it is an http(s) URL without a query.
     """
@@ -259,7 +259,7 @@ def normalise_gateway_url(text: str) -> str:
 
 
 class ServerEvent(NamedTuple):
-    """One event; `id` is the last one that was sent, here or before."""
+    """One event; `id` is the last id that was sent, with this event or before."""
 
     kind: str
     data: str
@@ -267,9 +267,9 @@ class ServerEvent(NamedTuple):
 
 
 async def read_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[ServerEvent, None]:
-    """The server-sent events in `chunks`, as they come (HTML standard, 9.2.6).
+    """Yields the server-sent events in `chunks` as they arrive (HTML standard, 9.2.6).
 
-    One without its blank line is dropped. Raises AnswerUnreadable.
+    An event without its blank line is dropped. Raises AnswerUnreadable.
     """
     fields: dict[str, str] = {}
     last_id = ""
@@ -290,7 +290,7 @@ async def read_events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[ServerEven
 
 
 async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[str]:
-    """The lines without their ends, LF or CRLF."""
+    """Yields the lines without their ends, LF or CRLF."""
     rest = b""
     async for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")

@@ -2,11 +2,11 @@
 
 import pytest
 
-from moorage.sdk.ignore import DEFAULTS, read_rules, stays_behind
+from moorage.sdk.ignore import DEFAULTS, is_ignored, read_rules
 
 
 def left(path: str, *lines: str, base: str = "", directory: bool = False) -> bool:
-    return stays_behind(path, read_rules(lines, base=base), is_directory=directory)
+    return is_ignored(path, read_rules(lines, base=base), is_directory=directory)
 
 
 @pytest.mark.parametrize(
