@@ -10,7 +10,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import PurePath
@@ -38,7 +38,8 @@ _SECRET_NAME = re.compile(
 )
 _HASH_NAME = re.compile(r"(^|_)(tx|hash|digest|transaction)$")
 
-_LONG_HEX = re.compile(r"[0-9a-fA-F]{64}")
+_LONG_HEX_DIGITS = 64
+_LONG_HEX = re.compile(rf"[0-9a-fA-F]{{{_LONG_HEX_DIGITS}}}")
 _SIGNATURE = re.compile(r"(?:0[xX])?[0-9a-fA-F]{128,}")
 _HASH = re.compile(r"(?<![0-9A-Za-z])(0[xX])?([0-9a-fA-F]{4})[0-9a-fA-F]{56}([0-9a-fA-F]{4})(?!\w)")
 _PAYLOAD = re.compile(r"\beyJ[A-Za-z0-9+/_=-]{32,}")  # base64 of JSON, as payment headers carry it
@@ -62,13 +63,17 @@ def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None
     if threshold is None:
         raise ConfigurationInvalid(f"log_level: {level!r} is none of {', '.join(_LEVELS)}.")
     output = stream or sys.stderr.buffer
+    as_json: list[Processor] = [_add_timestamp, _render_json]
+    as_text: list[Processor] = [
+        structlog.processors.TimeStamper("iso"),
+        _console(colors=output.isatty()),
+    ]
     processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper("iso"),
         structlog.processors.format_exc_info,  # here, so that its text is redacted
         redact,
-        _render_json if json else _console(colors=output.isatty()),
+        structlog.processors.add_log_level,
+        *(as_json if json else as_text),
     ]
     structlog.configure(
         processors=processors,
@@ -123,7 +128,7 @@ def _redacted_text(name: str, text: str) -> str:
         text = _QUERY.sub(rf"\1={REDACTED}", text)
     if "://" in text:
         text = _URL.sub(_redacted_url, text)
-    if _LONG_HEX.search(text):
+    if len(text) >= _LONG_HEX_DIGITS and _LONG_HEX.search(text):
         text = _SIGNATURE.sub(REDACTED, text)
         text = text if _is_hash(name) else _HASH.sub(r"\1\2…\3", text)
     return text
@@ -143,11 +148,16 @@ def _is_hash(name: str) -> bool:
     return _HASH_NAME.search(name.lower().replace("-", "_")) is not None
 
 
+def _add_timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["timestamp"] = datetime.now(UTC)  # which the encoder writes faster than it is formatted
+    return event
+
+
 def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
     try:
         return msgspec.json.encode(event)
     except (UnicodeEncodeError, OverflowError):  # a file name that is no UTF-8, a huge number
-        return json.dumps(event).encode()
+        return json.dumps(event, default=msgspec.to_builtins).encode()
 
 
 def _console(*, colors: bool) -> Processor:

@@ -267,3 +267,4 @@ def test_any_values_make_one_line(fields: dict[str, Any], event: str) -> None:
 def test_text_that_is_no_unicode_makes_a_line_all_the_same(output: Output) -> None:
     structlog.get_logger().info("odd", name="\udcff", number=2**80)
     assert output.lines[0]["number"] == 2**80
+    assert output.lines[0]["timestamp"].endswith("Z")
