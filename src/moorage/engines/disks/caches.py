@@ -70,11 +70,11 @@ class _Kept:
         return cls(status.st_mtime_ns, path, status.st_blocks * 512)
 
 
-def _trim(files: list[_Kept], most_bytes: int) -> list[_Kept]:
-    """Removes files that do not fit into `most_bytes`; returns the rest, last used first."""
+def _trim(files: list[_Kept], max_bytes: int) -> list[_Kept]:
+    """Removes files that do not fit into `max_bytes`; returns the rest, last used first."""
     taken, stay = 0, []
     for file in sorted(files, reverse=True):
-        if taken + file.size_bytes <= most_bytes:
+        if taken + file.size_bytes <= max_bytes:
             taken += file.size_bytes
             stay.append(file)
         else:

@@ -27,13 +27,13 @@ WINDOW_SECONDS = 10.0
 REACTION_SECONDS = 0.25
 """How long a writer goes on at its speed, from the last check until it has been killed."""
 
-_LONGEST_PAUSE_SECONDS = 1.0
+_MAX_PAUSE_SECONDS = 1.0
 _QUIET_PAUSE_SECONDS = 0.05  # the minimum while nothing grows
-_SHORTEST_PAUSE_SECONDS = 0.005
+_MIN_PAUSE_SECONDS = 0.005
 _SAMPLE_SECONDS = 0.25
 # The minimum growth within the window to be killed: while more than 1/2 of the reserve is left,
 # more than 1/4, more than 1/8; then _ANY.
-_LEAST = ((2, 16 * MIB), (4, 4 * MIB), (8, MIB))
+_MIN_GROWTH = ((2, 16 * MIB), (4, 4 * MIB), (8, MIB))
 _ANY = 64 * 1024
 _SHARE_OF_LARGEST = 4  # writers with at least a quarter of the largest growth are killed too
 
@@ -60,8 +60,8 @@ def victims(writers: Collection[Writer], *, left_bytes: int, reserve_bytes: int)
     """
     if left_bytes - sum(writer.rush_bytes for writer in writers) >= reserve_bytes:
         return []
-    least = next((least for part, least in _LEAST if left_bytes * part > reserve_bytes), _ANY)
-    growing = [writer for writer in writers if writer.growth_bytes >= least]
+    min_growth = next((it for part, it in _MIN_GROWTH if left_bytes * part > reserve_bytes), _ANY)
+    growing = [writer for writer in writers if writer.growth_bytes >= min_growth]
     largest = max((writer.growth_bytes for writer in growing), default=0)
     chosen = [each for each in growing if each.growth_bytes * _SHARE_OF_LARGEST >= largest]
     return sorted(chosen, key=_urgency, reverse=True)
@@ -77,8 +77,8 @@ def pause_seconds(spare_bytes: int, *, quiet: bool, looking_seconds: float) -> f
 
     `quiet` means that nothing grows. The pause is at least as long as the last check took.
     """
-    shortest = _QUIET_PAUSE_SECONDS if quiet else _SHORTEST_PAUSE_SECONDS
-    pause = min(max(spare_bytes / FASTEST_BYTES_PER_SECOND, shortest), _LONGEST_PAUSE_SECONDS)
+    min_pause = _QUIET_PAUSE_SECONDS if quiet else _MIN_PAUSE_SECONDS
+    pause = min(max(spare_bytes / FASTEST_BYTES_PER_SECOND, min_pause), _MAX_PAUSE_SECONDS)
     return max(pause, looking_seconds)
 
 
@@ -120,7 +120,7 @@ class Space:
         self.held = frozenset(name for name in self.held if not self._fits(name, spare))
         if spare > FASTEST_BYTES_PER_SECOND:
             self._histories.clear()
-            return _LONGEST_PAUSE_SECONDS
+            return _MAX_PAUSE_SECONDS
         writers = self._writers(begun)
         left = free - sum(writer.owed_bytes for writer in writers)
         going_on = [writer for writer in writers if writer.deployment_id not in self.held]
@@ -135,14 +135,14 @@ class Space:
         )
 
     def _watch(self) -> None:
-        _come_first()
+        _raise_priority()
         pause = 0.0
         while not self._over.wait(pause):
             try:
                 pause = self.look()
             except Exception:  # one error must not end the watch
                 logger.exception("a look at the disk failed")
-                pause = _SHORTEST_PAUSE_SECONDS
+                pause = _MIN_PAUSE_SECONDS
 
     def _end(self, chosen: Sequence[Writer], left: int) -> None:
         """Kills writers by SIGKILL, as with SIGTERM they would go on writing for a while."""
@@ -222,7 +222,7 @@ class _History:
         return max(0, taken - self._samples[0][1])
 
 
-def _come_first() -> None:
+def _raise_priority() -> None:
     """Gives this thread the highest priority that the kernel allows."""
     thread = threading.get_native_id()
     try:

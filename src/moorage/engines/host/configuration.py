@@ -9,7 +9,7 @@ from moorage.engines.host.memory import Division
 from moorage.engines.host.socket_proxy import SUN_PATH_BYTES
 from moorage.engines.host.toolchains import Store
 
-_LONGEST_ID = 36  # a UUID
+_MAX_ID_LENGTH = 36  # a UUID
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class HostConfiguration:
     stop_grace_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        if len(bytes(self.run_dir)) + len("/.sock") + _LONGEST_ID > SUN_PATH_BYTES:
+        if len(bytes(self.run_dir)) + len("/.sock") + _MAX_ID_LENGTH > SUN_PATH_BYTES:
             raise ValueError(f"run_dir {self.run_dir} is too long for the path of a unix socket")
         for name in ("state_dir", "run_dir"):
             object.__setattr__(self, name, getattr(self, name).absolute())

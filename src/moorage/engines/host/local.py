@@ -28,7 +28,7 @@ D = TypeVar("D", bound=DeploymentDirectory)
 logger = logging.getLogger(__name__)
 
 
-class Local(ABC, Generic[H, D]):
+class LocalEngine(ABC, Generic[H, D]):
     """An `Engine` without the isolation. Calls for the same deployment run one after the other.
 
     `H` and `D` are the subclass's types of host and deployment directory.
@@ -39,7 +39,7 @@ class Local(ABC, Generic[H, D]):
         self._opened: H | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._ends = ExitWatcher(self._shut)
+        self._exits = ExitWatcher(self._close_if_ended)
 
     @abstractmethod
     def _close_host(self, host: H) -> None:
@@ -72,7 +72,7 @@ class Local(ABC, Generic[H, D]):
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         self._tasks = []
-        self._ends.close()
+        self._exits.close()
         if self._opened is None:
             return
         if stop_apps:
@@ -133,7 +133,7 @@ class Local(ABC, Generic[H, D]):
 
     async def next_exit(self) -> str:
         """As `Engine.next_exit`."""
-        return await self._ends.next()
+        return await self._exits.next()
 
     async def next_incident(self) -> Incident:
         """As `Engine.next_incident`."""
@@ -184,14 +184,14 @@ class Local(ABC, Generic[H, D]):
         async with lock:
             yield directory
 
-    def _watch_ends(self, directories: Iterable[D]) -> None:
+    def _watch_exits(self, directories: Iterable[D]) -> None:
         """Starts to report exits and incidents, also of these apps, which run already."""
         self._host.incidents.open()
-        self._ends.open()
+        self._exits.open()
         for directory in directories:
-            self._ends.watch(directory.deployment_id, directory.status_file)
+            self._exits.watch(directory.deployment_id, directory.status_file)
 
-    def _shut(self, deployment_id: str) -> bool:
+    def _close_if_ended(self, deployment_id: str) -> bool:
         """Closes the address of an app that has ended; returns whether it did.
 
         Returns False if the app has not ended, or another call is working on it.

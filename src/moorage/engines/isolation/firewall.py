@@ -23,7 +23,7 @@ NOT_PUBLIC = (
 _OURS = re.compile(r"mo[0-9a-f]{4,6}-")  # interfaces of any gateway's apps
 MAX_FLOWS = 1024  # of an app at the same time, as all share the machine's connection table
 _BYTES_A_MBIT = 125_000
-_LEAST_BURST_BYTES = 256 * 1024
+_MIN_BURST_BYTES = 256 * 1024
 _MAIL_PORTS = "{ 25, 465, 587 }"
 
 
@@ -159,7 +159,7 @@ def bandwidth(mbit: int, *, meter: str | None = None, key: str = "") -> str:
     if not mbit:
         return ""
     rate = mbit * _BYTES_A_MBIT
-    burst = max(_LEAST_BURST_BYTES, rate // 10)
+    burst = max(_MIN_BURST_BYTES, rate // 10)
     limit = f"limit rate over {rate} bytes/second burst {burst} bytes"
     return f"    {limit if meter is None else f'update @{meter} {{ {key} {limit} }}'} drop\n"
 

@@ -55,7 +55,7 @@ def slot_at(subnet: str, number: int) -> Slot:
     """
     network = ipaddress.ip_network(subnet)
     first = int(network.network_address) + number * 4
-    if not 0 <= number < _many(subnet):
+    if not 0 <= number < _slot_count(subnet):
         raise NoSlotFree(f"{subnet} has no slot {number}: configure a larger subnet")
     host, app = ipaddress.ip_address(first + 1), ipaddress.ip_address(first + 2)
     return Slot(number, str(host), str(app))
@@ -79,10 +79,10 @@ def claim(subnet: str, holder: Path, *, wanted: int | None = None) -> Slot:
 
 
 def free(subnet: str) -> int:
-    """Returns how many slots can still be claimed; a lower bound while some were never used."""
-    many, taken = _many(subnet), _taken()
-    unnamed = many - sum(name.isdigit() and int(name) < many for name in taken)
-    return unnamed or sum(_holder(number) is None for number in range(many))
+    """Returns how count slots can still be claimed; a lower bound while some were never used."""
+    count, taken = _slot_count(subnet), _taken()
+    unnamed = count - sum(name.isdigit() and int(name) < count for name in taken)
+    return unnamed or sum(_holder(number) is None for number in range(count))
 
 
 def holds(number: int, holder: Path) -> bool:
@@ -110,13 +110,13 @@ def _free(subnet: str) -> int:
 
     Checking whether holders are gone is too slow to do for a thousand.
     """
-    many, taken = _many(subnet), _taken()
-    unnamed = (number for number in range(many) if str(number) not in taken)
-    gone = (number for number in range(many) if _holder(number) is None)
-    return next(chain(unnamed, gone), many)
+    count, taken = _slot_count(subnet), _taken()
+    unnamed = (number for number in range(count) if str(number) not in taken)
+    gone = (number for number in range(count) if _holder(number) is None)
+    return next(chain(unnamed, gone), count)
 
 
-def _many(subnet: str) -> int:
+def _slot_count(subnet: str) -> int:
     return 1 << (_PREFIX_LENGTH - ipaddress.ip_network(subnet).prefixlen)
 
 

@@ -233,7 +233,8 @@ def _hold(lock: Path) -> bool:
 def main() -> None:
     """Runs the collector; its arguments are DEPLOYMENTS CONTROL LOCK VERSION."""
     deployments, control, lock, _version = sys.argv[-4:]
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each app takes two descriptors
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Each app takes two descriptors.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     if _hold(Path(lock)):
         Collector(Path(deployments), Path(control)).run()

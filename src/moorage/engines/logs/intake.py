@@ -14,7 +14,7 @@ HELD_BYTES = 64 * 1024
 """How many bytes are kept of the end of excess output, as they often say why an app ended."""
 
 _PREFIX_BYTES = 17  # of a line on disk: time, letter, blanks, line feed
-_UTF8_LONGEST = 4
+_UTF8_MAX_BYTES = 4
 _WHY = "a log takes 1 MiB a second, 4 MiB at once, and no more than the disk has room for"
 
 Entry = tuple[bytes, list[bytes]]
@@ -144,7 +144,7 @@ def _pieces(text: bytes) -> list[bytes]:
     pieces = []
     while len(text) > LINE_BYTES:
         end = LINE_BYTES
-        while end > LINE_BYTES - _UTF8_LONGEST and text[end] & 0xC0 == 0x80:
+        while end > LINE_BYTES - _UTF8_MAX_BYTES and text[end] & 0xC0 == 0x80:
             end -= 1
         pieces.append(text[:end])
         text = text[end:]

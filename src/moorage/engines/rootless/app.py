@@ -223,10 +223,12 @@ def exit_of(directory: DeploymentDirectory, record: Record) -> AppExit | None:
     out_of_memory = directory.ran_out_of_memory()
     if code is None and (out_of_memory or directory.excess is not None):
         code = _KILLED
-    return AppExit(exit_code=code, out_of_memory=out_of_memory or _said_so(directory, code))
+    return AppExit(
+        exit_code=code, out_of_memory=out_of_memory or _reported_out_of_memory(directory, code)
+    )
 
 
-def _said_so(directory: DeploymentDirectory, code: int | None) -> bool:
+def _reported_out_of_memory(directory: DeploymentDirectory, code: int | None) -> bool:
     """Returns whether an app that failed has logged that it got no memory."""
     if code in (None, 0):
         return False
@@ -239,7 +241,7 @@ async def stop(directory: DeploymentDirectory, record: Record, *, grace_seconds:
     clock = directory.host.clock
     if record.pasta is None or record.holder is None or not is_running(record):
         return
-    for process in _polite_targets(descendants(record.holder, await in_thread(everything))):
+    for process in _sigterm_targets(descendants(record.holder, await in_thread(everything))):
         send(process.id, signal.SIGTERM)
     deadline = clock.monotonic_seconds() + grace_seconds
     while is_running(record) and clock.monotonic_seconds() < deadline:  # noqa: ASYNC110 (no event)
@@ -263,7 +265,7 @@ def kill(record: Record) -> None:
     reap(record.pasta.pid)
 
 
-def _polite_targets(processes: list[Process]) -> list[Process]:
+def _sigterm_targets(processes: list[Process]) -> list[Process]:
     """Returns the processes to send SIGTERM: no shells, as the app would be killed with them."""
     return [it for it in processes if it.name not in _SHELLS] or [
         it for it in processes if it.name != "bwrap"

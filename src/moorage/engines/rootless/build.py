@@ -1,9 +1,10 @@
-"""Runs a build's steps within one time limit, and watches their memory and disk usage."""
+"""Runs the steps of a build or a copy within one time limit, and watches memory and disk usage."""
 
 import asyncio
 from asyncio.subprocess import Process
+from pathlib import Path
 
-from moorage.engines.engine import BuildSpec
+from moorage.engines.engine import BuildSpec, Limits
 from moorage.engines.failure import build_tail, shell_code, timed_out
 from moorage.engines.host import tool
 from moorage.engines.host.environment import build_environment
@@ -19,11 +20,14 @@ from moorage.engines.rootless.processes import (
 )
 from moorage.engines.rootless.watch import OUT_OF_MEMORY_WORDS, Watch
 from moorage.errors import DeployFailed, FailureCause
+from moorage.planning.plan import Plan, Stack
 from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
 
 _FULL_WORDS = ("ENOSPC", "No space left on device", "EFBIG", "File too large")
 _FILE_TOO_LARGE = 128 + 25  # a shell's exit code for SIGXFSZ
+_COPY_SECONDS = 300
+_COPY = "cp -a /tmp/origin/app/. /app/ && cp -a /tmp/origin/home/. ~/"
 
 
 async def run_steps(
@@ -135,3 +139,38 @@ def _failure(
 
 def _says(tail: str, words: tuple[str, ...]) -> bool:
     return any(word in tail for word in words)
+
+
+async def copy(origin: DeploymentDirectory, directory: DeploymentDirectory, watch: Watch) -> None:
+    """Copies files and build log into an empty directory. Raises DeployFailed, OSError.
+
+    A command in a sandbox that contains only the two deployments does it: the origin may be running
+    and replace a directory by a link to anywhere, which has no target inside.
+    """
+    await run_steps(
+        directory, _copy_spec(directory.deployment_id), watch, more=_origin_mounts(origin)
+    )
+    await in_thread(directory.logs.copy_from, origin.logs, LogKind.BUILD)
+
+
+def _copy_spec(deployment_id: str) -> BuildSpec:
+    """Returns the build that copies. It has no limits, as the origin's files kept to theirs."""
+    unlimited = 1 << 50
+    return BuildSpec(
+        deployment_id=deployment_id,
+        source=Path("/"),
+        plan=Plan(
+            stack=Stack.CUSTOM, directory="", install=None, build=_COPY, start="", port=1,
+            build_env={}, run_env={}, because=(),
+        ),
+        limits=Limits(memory_bytes=unlimited, cpu_millis=1000, pids=16, disk_bytes=unlimited),
+        timeout_seconds=_COPY_SECONDS,
+    )  # fmt: skip
+
+
+def _origin_mounts(origin: DeploymentDirectory) -> tuple[str, ...]:
+    """Returns bwrap's options that mount another deployment's files."""
+    return (
+        "--ro-bind", str(origin.app), "/tmp/origin/app",  # noqa: S108 (nobody else is inside)
+        "--ro-bind", str(origin.home), "/tmp/origin/home",  # noqa: S108
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from moorage.engines.host.listeners import Listener
 
 _ESTABLISHED, _LISTEN = 0x01, 0x0A  # net/tcp_states.h
-_MOST_BYTES = 4 * 1024 * 1024
+_MAX_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,6 @@ def sockets_of(holder: int) -> list[Socket]:
 def _table(holder: int, name: str) -> str:
     try:
         with Path(f"/proc/{holder}/net/{name}").open() as table:
-            return table.read(_MOST_BYTES).rpartition("\n")[0]
+            return table.read(_MAX_BYTES).rpartition("\n")[0]
     except (FileNotFoundError, ProcessLookupError):
         return ""

@@ -22,7 +22,7 @@ PROGRAMS = {
     "prlimit": "util-linux",
 }
 _TUN = Path("/dev/net/tun")
-_MOST_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
+_MAX_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 _DEBIAN_USERNS = Path("/proc/sys/kernel/unprivileged_userns_clone")
 _CGROUPS = Path("/sys/fs/cgroup")
 SUBGROUP = "gateway"  # DelegateSubgroup= of the service; the apps' groups are beside it
@@ -53,7 +53,7 @@ def missing() -> list[str]:
         sentences.append("the kernel is older than 5.14: it can't limit each app's processes")
     if not os.access(_TUN, os.R_OK | os.W_OK):
         sentences.append(f"{_TUN} is not for everybody: chmod 0666 {_TUN}")
-    if _reads(_DEBIAN_USERNS) == "0" or _reads(_MOST_NAMESPACES) == "0":
+    if _reads(_DEBIAN_USERNS) == "0" or _reads(_MAX_NAMESPACES) == "0":
         sentences.append(
             "user namespaces are off: sysctl -w kernel.unprivileged_userns_clone=1"
             " user.max_user_namespaces=65536"

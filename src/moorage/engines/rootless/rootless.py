@@ -17,11 +17,11 @@ from moorage.engines.engine import (
 )
 from moorage.engines.host.cgroup import Hierarchy
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.local import Local, repeat, require_built
+from moorage.engines.host.local import LocalEngine, repeat, require_built
 from moorage.engines.host.record import Stage
 from moorage.engines.host.toolchains import ensured
 from moorage.engines.host.trial import trial
-from moorage.engines.rootless import app, build, copying, probe
+from moorage.engines.rootless import app, build, probe
 from moorage.engines.rootless.deployment_directory import DeploymentDirectory, Host
 from moorage.engines.rootless.host import TRIAL_LIMITS, close_host, keep_rules, open_host
 from moorage.engines.rootless.processes import descendants, everything, memory_bytes
@@ -35,7 +35,7 @@ _WATCH_EVERY_SECONDS = 0.25
 _TEND_EVERY_SECONDS = 5.0
 
 
-class Rootless(Local[Host, DeploymentDirectory]):
+class Rootless(LocalEngine[Host, DeploymentDirectory]):
     """An `Engine` of user namespaces, pasta, nftables, seccomp and resource limits.
 
     Other users cannot enter its directories. `hierarchy` is where this user may make control
@@ -73,7 +73,7 @@ class Rootless(Local[Host, DeploymentDirectory]):
             self._opened = None
             raise
         self._apps = await in_thread(self._adopted)
-        self._watch_ends(self._directory(deployment_id) for deployment_id in self._apps)
+        self._watch_exits(self._directory(deployment_id) for deployment_id in self._apps)
         self._keep(
             self._opened.collecting.keep(),
             repeat(self.watch, every_seconds=_WATCH_EVERY_SECONDS),
@@ -111,7 +111,7 @@ class Rootless(Local[Host, DeploymentDirectory]):
             await to_its_end(self._halt(directory))
             await in_thread(directory.begin)
             async with _abandoned_on_failure(directory):
-                await copying.copy(origin, directory, self._watch)
+                await build.copy(origin, directory, self._watch)
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
         """As `Engine.start`; refuses an app that needs a volume."""
@@ -176,7 +176,7 @@ class Rootless(Local[Host, DeploymentDirectory]):
                 record = await in_thread(app.launch, directory, spec, toolchains)
             except OSError as error:
                 raise disk_failure(error, spec.limits.disk_bytes) from error
-            self._ends.watch(directory.deployment_id, directory.status_file)
+            self._exits.watch(directory.deployment_id, directory.status_file)
         self._apps[directory.deployment_id] = record
         listener = await app.wait_listening(
             directory, record, spec, timeout_seconds=timeout_seconds

@@ -93,11 +93,11 @@ class Watch:
         return True
 
 
-def _takes_more(most_bytes: int, pids: list[int]) -> bool:
+def _takes_more(max_bytes: int, pids: list[int]) -> bool:
     """Returns whether processes use more memory in sum. Shared memory counts once.
 
     The exact measure is slow, and is used only if the rough one is above the limit.
     """
     return all(
-        sum(map(measure, pids)) > most_bytes for measure in (memory_bytes, memory_share_bytes)
+        sum(map(measure, pids)) > max_bytes for measure in (memory_bytes, memory_share_bytes)
     )

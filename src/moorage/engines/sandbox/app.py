@@ -33,7 +33,7 @@ from moorage.whole_file import read_file
 OTHER_PORT_GRACE_SECONDS = 1.0  # how long to prefer the wanted port to a listener on another one
 START_CPU_MILLIS = 1000  # a starting app may use a whole core, even if its limit is lower
 _POLL_SECONDS = 0.002
-_LONGEST_POLL_SECONDS = 0.05
+_MAX_POLL_SECONDS = 0.05
 _LATE_SHARE = 50  # polling delays a start by at most a fiftieth of its duration
 _POLL_SHARE = 10  # polling takes at most about a tenth of the time, even if a poll is slow
 _OTHERS_EVERY_SECONDS = 0.1
@@ -143,7 +143,7 @@ def poll_pause(waited: float, *, looking: float) -> float:
     `waited` is the time since its start, `looking` the duration of the last poll, in seconds. The
     pause grows, as polling takes processor time from the app.
     """
-    pause = min(max(waited / _LATE_SHARE, _POLL_SECONDS), _LONGEST_POLL_SECONDS)
+    pause = min(max(waited / _LATE_SHARE, _POLL_SECONDS), _MAX_POLL_SECONDS)
     return max(pause, _POLL_SHARE * looking)
 
 
@@ -324,7 +324,7 @@ async def stop(directory: DeploymentDirectory, *, grace_seconds: float) -> None:
     if not is_running(directory):
         return
     cgroups, clock = directory.host.cgroups, directory.host.clock
-    for pid in _polite_targets(cgroups.pids(directory.app_group)):
+    for pid in _sigterm_targets(cgroups.pids(directory.app_group)):
         try:
             os.kill(pid, signal.SIGTERM)
         except ProcessLookupError:
@@ -336,7 +336,7 @@ async def stop(directory: DeploymentDirectory, *, grace_seconds: float) -> None:
     await _wait_for_status(directory)
 
 
-def _polite_targets(pids: list[int]) -> list[int]:
+def _sigterm_targets(pids: list[int]) -> list[int]:
     """Returns the processes to send SIGTERM: no shells, as the app would be killed with them."""
     names = {}
     for pid in pids:

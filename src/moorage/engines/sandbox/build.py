@@ -83,9 +83,9 @@ class _Steps:
         """Runs a step once; `cause` is the failure's cause if nothing else explains it."""
         directory = self.directory
         cgroups, group = directory.host.cgroups, directory.build_group
-        most = directory.host.shares.build_bytes
+        max_bytes = directory.host.shares.build_bytes
         limits = self.spec.limits
-        limits = replace(limits, memory_bytes=min(limits.memory_bytes, most))
+        limits = replace(limits, memory_bytes=min(limits.memory_bytes, max_bytes))
         await in_thread(cgroups.create, group, limits)
         try:
             process = await self._spawn(command)

@@ -150,7 +150,7 @@ class DeploymentDirectory(shared.DeploymentDirectory):
             return None
         return slots.slot_at(self.host.subnet, record.slot)
 
-    def slot_again(self) -> Slot:
+    def reclaim_slot(self) -> Slot:
         """Claims the slot in the record, or another one: a stopped app has released its slot."""
         record = self.record
         slot = self.claim(None if record is None else record.slot)

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from moorage.clock import Clock
 
-_LEAST_SECONDS, _MOST_SECONDS = 3.0, 20.0
+_MIN_SECONDS, _MAX_SECONDS = 3.0, 20.0
 _LOOKS_A_SECOND = 5  # 0.4 ms of processor time each
 
 
@@ -18,7 +18,7 @@ class ListenCache:
     def is_recent(self, deployment_id: str) -> bool:
         """Returns whether an app listened so recently that it need not be checked again."""
         heard = self._heard.get(deployment_id)
-        return heard is not None and heard + self._believed() > self._clock.monotonic_seconds()
+        return heard is not None and heard + self._valid_seconds() > self._clock.monotonic_seconds()
 
     def note(self, deployment_id: str, *, listens: bool) -> None:
         """Records the result of a check."""
@@ -32,5 +32,5 @@ class ListenCache:
         for deployment_id in self._heard.keys() - set(keep):
             del self._heard[deployment_id]
 
-    def _believed(self) -> float:
-        return min(_MOST_SECONDS, max(_LEAST_SECONDS, len(self._heard) / _LOOKS_A_SECOND))
+    def _valid_seconds(self) -> float:
+        return min(_MAX_SECONDS, max(_MIN_SECONDS, len(self._heard) / _LOOKS_A_SECOND))

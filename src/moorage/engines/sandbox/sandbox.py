@@ -19,7 +19,7 @@ from moorage.engines.engine import (
 )
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.listeners import Listener
-from moorage.engines.host.local import Local, checked, repeat, require_built
+from moorage.engines.host.local import LocalEngine, checked, repeat, require_built
 from moorage.engines.host.record import Stage
 from moorage.engines.host.trial import trial
 from moorage.engines.isolation import firewall, slots
@@ -47,7 +47,7 @@ _TEND_EVERY_SECONDS = 5.0
 logger = logging.getLogger(__name__)
 
 
-class Sandbox(Local[Host, DeploymentDirectory]):
+class Sandbox(LocalEngine[Host, DeploymentDirectory]):
     """An `Engine` of namespaces, control groups, nftables, seccomp and loop disks.
 
     `run_dir` contains mount points, so every user must be able to reach it. `instance_id` has 4 to
@@ -96,7 +96,7 @@ class Sandbox(Local[Host, DeploymentDirectory]):
                 await in_thread(close_host, self._opened)
             self._opened = None
             raise
-        self._watch_ends(self._with_apps())
+        self._watch_exits(self._with_apps())
         self._opened.space.begin()
         self._keep(
             self._opened.collecting.keep(), repeat(self.tend, every_seconds=_TEND_EVERY_SECONDS)
@@ -195,7 +195,7 @@ class Sandbox(Local[Host, DeploymentDirectory]):
     ) -> Instance:
         if directory.deployment_id in self._host.space.held:
             raise DeployFailed(FailureCause.OUT_OF_DISK, NO_SPACE)
-        slot = await in_thread(directory.slot_again)
+        slot = await in_thread(directory.reclaim_slot)
         await reprovision(directory, slot)
         if await self._is_gone(directory):
             directory.socket.unlink(missing_ok=True)
@@ -206,7 +206,7 @@ class Sandbox(Local[Host, DeploymentDirectory]):
                 await in_thread(app.launch, directory, slot, spec)
             except OSError as error:
                 raise disk_failure(error, spec.limits.disk_bytes) from error
-            self._ends.watch(directory.deployment_id, directory.status_file)
+            self._exits.watch(directory.deployment_id, directory.status_file)
         listener = await app.wait_listening(directory, slot, spec, timeout_seconds=timeout_seconds)
         await in_thread(app.open_proxy, directory, slot, listener)
         await in_thread(directory.write, _started(directory, slot, spec, listener=listener))
