@@ -1,1 +1,1 @@
-"""From uploaded files to a build plan. Deterministic; reads files, runs nothing."""
+"""Makes build plans from uploaded files. Deterministic; reads files, runs nothing."""

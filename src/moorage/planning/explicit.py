@@ -1,4 +1,4 @@
-"""What the settings ask of the planner, checked: commands, directories, stack, environment."""
+"""Checks the settings of a deploy request: commands, directories, stack, environment."""
 
 import re
 from typing import NamedTuple
@@ -28,7 +28,7 @@ _RUNTIMES = {
     "java": (Stack.JAVA, "java"),
     "static": (Stack.STATIC, ""),
 }
-# As images are tagged: node:20, node:20-alpine, node:lts; only numbers say anything.
+# Written like image tags: node:20, node:20-alpine, node:lts; only numbers count.
 _RUNTIME = re.compile(
     rf"({'|'.join(_RUNTIMES)})"
     r"(?::(?=[0-9A-Za-z])v?(\d{1,4}(?:\.\d{1,4}){0,2})?(?:[.-]?[A-Za-z][0-9A-Za-z.\-]{0,31})?)?\Z"
@@ -37,7 +37,7 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 
 
 class Asked(NamedTuple):
-    """The settings' part in a plan. A command is None if not given, "" if its step is skipped."""
+    """The checked settings. A command is None if not given, "" if its step is skipped."""
 
     install: str | None
     build: str | None
@@ -57,7 +57,7 @@ class Asked(NamedTuple):
 
 
 def asked(settings: Settings) -> Asked:
-    """The settings, checked. Raises InvalidField or RuntimeUnsupported, naming the setting."""
+    """Checks the settings. Raises InvalidField or RuntimeUnsupported, naming the setting."""
     if settings.has_dockerfile:
         raise RuntimeUnsupported(
             "settings.hasDockerfile",
@@ -83,7 +83,7 @@ def asked(settings: Settings) -> Asked:
 
 
 def directory(field: str, value: str | None) -> str | None:
-    """A relative directory, normalised; "" is the root; None when none is given.
+    """Returns a relative directory, normalised; "" is the root; None when none is given.
 
     "/", ".", "./dist" and "/dist/" are what existing clients send for the root and for `dist`.
     Raises InvalidField for what could leave the upload.
@@ -101,7 +101,7 @@ def directory(field: str, value: str | None) -> str | None:
 
 
 def environment(field: str, variables: dict[str, str], *, port: int) -> dict[str, str]:
-    """The variables, checked, without PORT, which comes from settings.port.
+    """Checks the variables; returns them without PORT, which comes from settings.port.
 
     Raises InvalidField for a name the shell can't set, for NUL, for too many or too long ones, and
     for a PORT that contradicts settings.port.
@@ -133,7 +133,7 @@ def _command(field: str, value: str | None) -> str | None:
 
 
 def _runtime(runtime: str) -> tuple[Stack | None, str, Wanted | None]:
-    """The stack, the program and its version; nothing where the files decide."""
+    """Returns the stack, the program and its version; empty ones if the files decide."""
     if runtime == "build-ai":
         return None, "", None
     match = _RUNTIME.match(runtime)
@@ -162,7 +162,7 @@ def _framework(name: str | None) -> Framework | None:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether the text can be written as UTF-8; a lone surrogate can't be."""
+    """Whether the text can be encoded as UTF-8; a lone surrogate can't."""
     if text.isascii():
         return True
     try:

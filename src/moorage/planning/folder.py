@@ -1,4 +1,4 @@
-"""The part of an upload that planning looks at: one directory of its files, read with bounds."""
+"""One directory of an upload, as planning reads it: with limits on sizes."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -7,14 +7,14 @@ from moorage.errors import UploadInvalid
 from moorage.planning.source import SourceTree
 
 _AFTER_SLASH = chr(ord("/") + 1)
-_ARCHIVERS = "__MACOSX"  # where macOS keeps what zip archives can't hold
+_ARCHIVERS = "__MACOSX"  # macOS puts file attributes there in zip archives
 MANIFEST_LIMIT = 1_048_576  # bytes of one package.json, requirements file, Procfile
 
 
 class Folder:
     """The files below `directory` ("" is the root). Names are relative to it, `/`-separated.
 
-    Lookups are binary searches in the tree's sorted paths: no set is built, so that a large upload
+    Look-ups are binary searches in the tree's sorted paths. No set is built, so a large upload
     costs a request no more than a small one.
     """
 
@@ -70,19 +70,19 @@ class Folder:
         return (name for name, is_directory in self._entries() if not is_directory)
 
     def directories(self) -> Iterator[str]:
-        """The directories right inside, sorted, but for hidden ones and what archivers leave."""
+        """The directories right inside, sorted, without hidden ones and those of archivers."""
         return (name for name, is_directory in self._entries() if is_directory and _is_apps(name))
 
     def only_directory(self) -> str | None:
-        """The one directory that holds every file, but for hidden ones, or None."""
+        """The one directory that holds every file that is not hidden, or None."""
         entries = ((name, is_directory) for name, is_directory in self._entries() if _is_apps(name))
         first, second = next(entries, None), next(entries, None)
         return first[0] if first and first[1] and second is None else None
 
     def _entries(self) -> Iterator[tuple[str, bool]]:
-        """What is right inside, sorted, and whether it is a directory.
+        """Yields the names right inside, sorted, and whether each is a directory.
 
-        A directory's files are passed over by a search.
+        A binary search skips a directory's files.
         """
         skip = len(self._prefix)
         index = bisect_left(self._paths, self._prefix)
@@ -93,7 +93,7 @@ class Folder:
             index = bisect_left(self._paths, after, index) if slash else index + 1
 
     def path(self, name: str) -> str:
-        """The name as the uploader knows it: from the upload's root."""
+        """The path from the upload's root, as the uploader knows it."""
         return self._prefix + name
 
     def size(self, name: str) -> int:

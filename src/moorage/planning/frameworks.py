@@ -1,4 +1,4 @@
-"""The frameworks planning knows by name, and what their builds leave behind."""
+"""The frameworks that planning knows, and what their builds produce."""
 
 from typing import NamedTuple
 
@@ -6,16 +6,16 @@ from moorage.planning.plan import Stack
 
 
 class Framework(NamedTuple):
-    """A framework: its stack, and for a site generator what its build leaves."""
+    """A framework: its stack, and for a site generator the output of its build."""
 
     name: str
     stack: Stack
-    package: str = ""  # the npm package that says so
-    output: str = ""  # the directory of files to serve that a build leaves; "" for a server
-    fallback: bool = False  # paths unknown to the file server belong to index.html's own router
+    package: str = ""  # the npm package that identifies it
+    output: str = ""  # the directory of files to serve that a build makes; "" for a server
+    fallback: bool = False  # unknown paths get index.html, which routes in the browser
 
 
-# In the order in which they are looked for: what builds upon another comes first.
+# In the order of detection: a framework comes before those that it builds on.
 SITES = (
     Framework("gatsby", Stack.NODE, "gatsby", "public"),
     Framework("hexo", Stack.NODE, "hexo", "public"),
@@ -90,5 +90,5 @@ _ALIASES = {
 
 
 def framework_named(name: str) -> Framework | None:
-    """The framework a deploy request names, in lower case; None when it isn't known."""
+    """Returns the framework of that lower-case name; None when it isn't known."""
     return _NAMED.get(_ALIASES.get(name, name))

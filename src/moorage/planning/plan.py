@@ -1,4 +1,4 @@
-"""A build plan: what is run to turn an upload into a running app."""
+"""A build plan: the commands that turn an upload into a running app."""
 
 import hashlib
 from enum import StrEnum
@@ -18,7 +18,7 @@ class Stack(StrEnum):
     RUBY = "ruby"
     PHP = "php"
     STATIC = "static"
-    CUSTOM = "custom"  # only the explicit commands of the settings
+    CUSTOM = "custom"  # only the commands of the settings
 
 
 class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -36,15 +36,15 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     build_dir: str | None = None
     run_envs: dict[str, str] = {}
     build_vars: dict[str, str] = {}
-    # Ours (2):
-    health_path: str | None = None  # what must answer before an app is served
+    # Our own additions (2):
+    health_path: str | None = None  # the path that must answer before an app is served
     volume: bool = False  # the project has a /data from now on
 
 
 class Plan(msgspec.Struct, frozen=True):
     """How to build and start an app. Commands are lines for `sh -c`, run in `directory`.
 
-    A build runs in `/app`, holding the upload's files, as does the app afterwards.
+    The build and then the app run in `/app`, which holds the upload's files.
     """
 
     stack: Stack
@@ -53,17 +53,17 @@ class Plan(msgspec.Struct, frozen=True):
     build: str | None
     start: str  # sees PORT in its environment
     port: int  # where the app is expected to listen
-    build_env: dict[str, str]  # what the planner derives; the deployer's are stored apart, sealed
+    build_env: dict[str, str]  # from the planner; the deployer's are stored separately, sealed
     run_env: dict[str, str]
-    because: tuple[str, ...]  # what was found and what follows, a sentence each, for a person
-    # Programs that builds and the app find first on their PATH, with their exact versions.
+    because: tuple[str, ...]  # what was found and what follows, in sentences for a person
+    # Programs put first on the PATH of builds and the app, with exact versions.
     toolchains: dict[str, str] = {}
-    # What they find there besides, as the machine that planned has it.
+    # The machine's own programs on that PATH, in the versions of the machine that planned.
     host_tools: dict[str, str] = {}
-    # The files that alone decide what the install makes, below /app; none: all files do.
+    # The files below /app that alone decide what the install makes; empty: all files do.
     install_inputs: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the whole plan, hex: equal plans build equally."""
+        """SHA-256 of the whole plan, in hex: equal plans have the same build."""
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()

@@ -1,6 +1,6 @@
 """Turns an upload's files and settings into a plan, or says what it looked for.
 
-Looked at first to last; the first that says how the app starts wins:
+Tried from first to last; the first that says how the app starts wins:
 
 ====================  ===========================================  ================================
 stack                 found by                                     starts with
@@ -62,17 +62,17 @@ has an app of its own (a package.json, a requirements.txt, …) and the root non
 inside it, unless settings.directoryPath or a command is given.
 """
 
+import re
 from collections.abc import Callable
 
-from moorage.errors import InvalidField, PlanNotFound
+from moorage.errors import InvalidField, PlanNotFound, UploadInvalid
 from moorage.planning import static
-from moorage.planning.explicit import Asked, asked, environment
+from moorage.planning.explicit import COMMAND_LIMIT, Asked, asked, environment
 from moorage.planning.folder import Folder
 from moorage.planning.languages import deno, go, java, php, ruby, rust
 from moorage.planning.node import app as node
 from moorage.planning.node.files import SCRIPT_FILES
 from moorage.planning.plan import Plan, Settings, Stack
-from moorage.planning.procfile import web_line
 from moorage.planning.python import app as python
 from moorage.planning.python.starts import SCRIPTS as PYTHON_SCRIPTS
 from moorage.planning.recipe import Recipe, quoted
@@ -94,19 +94,19 @@ _STACKS: dict[Stack, tuple[Detect, tuple[str, ...]]] = {
     Stack.STATIC: (static.detect, static.LOOKED_FOR),
 }
 
-_USUAL = (Stack.NODE, Stack.PYTHON, Stack.STATIC)
+_ALWAYS_TRIED = (Stack.NODE, Stack.PYTHON, Stack.STATIC)
 
-# A file that says a directory is an app's own: it belongs to nothing around it …
+# A directory with one of these files is an app of its own …
 _MANIFESTS = (
     *("package.json", "requirements.txt", "pyproject.toml", "Pipfile", "manage.py", "Procfile"),
     *("go.mod", "Cargo.toml", "pom.xml", "build.gradle", "build.gradle.kts", "Gemfile"),
     *("composer.json", "deno.json", "deno.jsonc", "mix.exs"),
 )
-# … or it may be a part of what is around it.
+# … and with one of these it may also be a part of the app around it.
 _MARKERS = (*_MANIFESTS, "index.html", "index.php", *SCRIPT_FILES, *ruby.SCRIPTS, *PYTHON_SCRIPTS)
 _NAMED_LIMIT = 12  # directories in a sentence
 
-# How commands call a program that no version is asked of.
+# How commands call programs whose version no app asks for.
 _SHARED = {
     "caddy": "caddy run",
     "uv": "uv ",
@@ -115,18 +115,21 @@ _SHARED = {
     "javac": "javac ",
 }
 
+_PROCFILE_WEB = re.compile(r"^web:[ \t]*(\S.*)$", re.MULTILINE)
+_PROCFILE_LIMIT = 65_536  # bytes
+
 _NOT_HERE = {"Dockerfile": "Docker images are", "mix.exs": "Elixir is"}
 
 
 def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
-    """The plan for these files, settings and tools; the same ones always give the same plan.
+    """Returns the plan for these files, settings and tools; equal inputs give equal plans.
 
-    Raises PlanNotFound when nothing says how to start them, RuntimeUnsupported and InvalidField for
-    settings and versions this gateway can't follow, UploadInvalid for a file that decides and can't
-    be read.
+    Raises PlanNotFound when nothing says how to start the app, RuntimeUnsupported and InvalidField
+    for settings and versions that this gateway can't satisfy, UploadInvalid for a needed file that
+    can't be read.
     """
     wanted = asked(settings)
-    # Checked here and stored elsewhere, sealed: what a deployer sets is no part of the plan.
+    # Only checked here: the deployer's variables are stored sealed, and are no part of the plan.
     environment("settings.buildVars", settings.build_vars, port=settings.port)
     environment("settings.runEnvs", settings.run_envs, port=settings.port)
     folder, because = _folder(Folder(tree), wanted)
@@ -153,14 +156,14 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
 
 
 def _shared_tools(recipe: Recipe, toolbox: Toolbox) -> list[Tool]:
-    """What the commands run besides the tools that the stack chose, all on every app's PATH."""
+    """Returns programs that the commands run besides the stack's tools, from every app's PATH."""
     commands = "\n".join(filter(None, (recipe.install, recipe.build, recipe.start)))
     used = [program for program, word in _SHARED.items() if word in commands]
     return [tool for program in used for tool in toolbox.own(program)]
 
 
 def _folder(root: Folder, wanted: Asked) -> tuple[Folder, list[str]]:
-    """Where the app is, and why there."""
+    """Returns the app's folder, and sentences that say why."""
     if wanted.directory:
         if not root.has_directory(wanted.directory):
             problem = "is a file" if root.has(wanted.directory) else "is not in the upload"
@@ -180,13 +183,13 @@ def _folder(root: Folder, wanted: Asked) -> tuple[Folder, list[str]]:
 
 
 def _is_apps_own(folder: Folder) -> bool:
-    """Whether imports and paths start here; of a Python package they start around it."""
+    """Whether the app's imports and paths start here; those of a Python package start above it."""
     markers = _MANIFESTS if folder.has("__init__.py") else _MARKERS
     return folder.first(*markers) is not None
 
 
 def _has_site_below(root: Folder) -> bool:
-    """Whether pages are there to be served as they are, beside which others may be parts of it."""
+    """Whether there is a site of ready pages below, which other directories may be parts of."""
     if root.first("public/index.php", "web/index.php") is not None:
         return True
     return any(
@@ -197,7 +200,7 @@ def _has_site_below(root: Folder) -> bool:
 
 
 def _apps_below(root: Folder) -> list[str]:
-    """The directories right inside that say they are an app's own."""
+    """Returns the directories right inside that are apps of their own."""
     return [name for name in root.directories() if root.below(name).first(*_MANIFESTS) is not None]
 
 
@@ -212,14 +215,33 @@ def _several(apps: list[str]) -> str:
 def _with_procfile(folder: Folder, wanted: Asked) -> Asked:
     if wanted.run is not None:
         return wanted
-    line = web_line(folder)
+    line = _web_line(folder)
     if line is None:
         return wanted
     return wanted._replace(run=line, run_because=f"the Procfile's web line: {quoted(line)}")
 
 
+def _web_line(folder: Folder) -> str | None:
+    """Returns the command of the Procfile's web line; None without either.
+
+    Raises UploadInvalid for a Procfile that is not text or too long.
+    """
+    if not folder.has("Procfile"):
+        return None
+    match = _PROCFILE_WEB.search(folder.text("Procfile", limit=_PROCFILE_LIMIT).replace("\r", ""))
+    if match is None:
+        return None
+    command = match[1].strip()
+    if "\0" in command or len(command) > COMMAND_LIMIT:
+        raise UploadInvalid(
+            f"must have a web line of at most {COMMAND_LIMIT:,} characters, without NUL",
+            path=folder.path("Procfile"),
+        )
+    return command
+
+
 def _choose(folder: Folder, wanted: Asked, toolbox: Toolbox) -> Recipe:
-    """The first stack that can start; with a start given, the first that has anything."""
+    """Returns the first stack that can start; with a given start, the first with any files."""
     order = _order(wanted, toolbox)
     incomplete: list[Recipe] = []
     for stack in order:
@@ -235,9 +257,9 @@ def _choose(folder: Folder, wanted: Asked, toolbox: Toolbox) -> Recipe:
 
 
 def _order(wanted: Asked, toolbox: Toolbox) -> tuple[Stack, ...]:
-    """The stacks in the order in which they are tried.
+    """Returns the stacks in the order in which they are tried.
 
-    With a start given, files of a language that the gateway lacks may be there without being used.
+    With a given start, the app may not use files of a language that the gateway lacks.
     """
     if wanted.stack is not None:
         return (wanted.stack,)
@@ -246,7 +268,7 @@ def _order(wanted: Asked, toolbox: Toolbox) -> tuple[Stack, ...]:
         first = wanted.framework.stack
     elif wanted.run is not None and python.mentions_python(wanted.run):
         first = Stack.PYTHON
-    stacks = [s for s in _STACKS if wanted.run is None or s in _USUAL or toolbox.has(s)]
+    stacks = [s for s in _STACKS if wanted.run is None or s in _ALWAYS_TRIED or toolbox.has(s)]
     return tuple(stacks) if first is None else (first, *(s for s in stacks if s is not first))
 
 
@@ -268,9 +290,9 @@ def _because_asked(settings: Settings, wanted: Asked, recipe: Recipe) -> list[st
 
 
 def _in_folder(command: str | None, given: str | None, directory: str) -> str | None:
-    """The command, None if it is empty.
+    """Returns the command, None if it is empty.
 
-    A given one finds the app's own programs first. At the root the sandbox's PATH does that.
+    A given one finds the app's own programs first. At the root, the sandbox's PATH does that.
     """
     if not command:
         return None

@@ -1,4 +1,4 @@
-"""What one stack found: commands, or the sentence that says what keeps it from running."""
+"""What one stack found: commands, or a sentence that says what is missing."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ class Recipe(NamedTuple):
     """A stack's way to build and start an app; commands run in the app's directory.
 
     `start` is None when the files belong to this stack but nothing says how to start them; then
-    `missing` says what would have.
+    `missing` says what was looked for.
     """
 
     stack: Stack
@@ -27,20 +27,20 @@ class Recipe(NamedTuple):
     build_env: tuple[tuple[str, str], ...] = ()
     tools: tuple[Tool, ...] = ()
     install_inputs: tuple[str, ...] = ()  # from the upload's root
-    directory: str | None = None  # where the app is, from the upload's root, if not where looked
+    directory: str | None = None  # the app's, from the upload's root, if not the given folder
 
 
 def quoted(command: str) -> str:
-    """A command as it is repeated in a sentence: its first line, cut to a readable length."""
+    """Returns a command for a sentence: its first line, cut to a readable length."""
     line, newline, _ = command.partition("\n")
     return f"{line[:_QUOTED]} …" if newline or len(line) > _QUOTED else line
 
 
 def with_path(command: str, *directories: str) -> str:
-    """The command, which finds the programs of these directories of the app first."""
+    """Returns the command with these directories of the app first on its PATH."""
     return f'PATH="{"".join(f"$PWD/{d}:" for d in directories)}$PATH"\n{in_place(command)}'
 
 
 def in_app(path: str) -> str:
-    """A path of the upload, as programs see it when they build and run."""
+    """Returns the path of an uploaded file for programs that build and run."""
     return f"{_ROOT}/{path}".rstrip("/")

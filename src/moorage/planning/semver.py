@@ -1,7 +1,7 @@
 """Versions and ranges as npm's packages write them (semver 2.0, node-semver's range grammar).
 
-Releases alone: a version with a prerelease part is none here, and in a range that part is left out,
-so that `^2.0.0-rc.1` allows 2.0.0 and what follows it.
+Only releases count: a version with a prerelease part is not read, and in a range that part is
+ignored, so `^2.0.0-rc.1` allows 2.0.0 and later.
 """
 
 import re
@@ -11,7 +11,7 @@ RANGE_LIMIT = 256  # characters
 
 
 class Version(NamedTuple):
-    """A release: compares as semver orders them."""
+    """A release, in semver's order."""
 
     major: int
     minor: int
@@ -22,9 +22,9 @@ class Version(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The releases from `least` on and below `below`, if that is given."""
+    """The releases from `lowest` on, and below `below` if it is given."""
 
-    least: Version
+    lowest: Version
     below: Version | None
 
 
@@ -36,14 +36,14 @@ class Range(NamedTuple):
     def allows(self, version: Version) -> bool:
         """Whether the release is in the range."""
         return any(
-            span.least <= version and (span.below is None or version < span.below)
+            span.lowest <= version and (span.below is None or version < span.below)
             for span in self.spans
         )
 
     @property
-    def least(self) -> Version:
-        """Where the range begins."""
-        return min(span.least for span in self.spans)
+    def lowest(self) -> Version:
+        """The first release of the range."""
+        return min(span.lowest for span in self.spans)
 
 
 ZERO = Version(0, 0, 0)
@@ -59,18 +59,18 @@ _HYPHEN = re.compile(rf"\s*{_PARTIAL}\s+-\s+{_PARTIAL}\s*\Z")
 
 
 def version(text: str) -> Version | None:
-    """The release a text names; None when it names none, or a prerelease."""
+    """Reads a release; None for anything else, such as a prerelease."""
     match = _RELEASE.match(text.strip())
     return Version(int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
 def releases(texts: tuple[str, ...]) -> list[Version]:
-    """The releases among the texts, oldest first."""
+    """Returns the releases among the texts, oldest first."""
     return sorted(found for text in texts if (found := version(text)) is not None)
 
 
 def version_range(text: str) -> Range | None:
-    """The range a text writes: `^ ~ > >= < <= =`, x-ranges, hyphens, `||`; None if it is none."""
+    """Reads a range: `^ ~ > >= < <= =`, x-ranges, hyphens, `||`; None if it isn't one."""
     if len(text) > RANGE_LIMIT:
         return None
     spans: list[Span] = []
@@ -83,19 +83,19 @@ def version_range(text: str) -> Range | None:
 
 
 class _Partial(NamedTuple):
-    """A version with its end left open: 1 and 1.x are (1, None, None), * has no part at all."""
+    """A version with missing parts: 1 and 1.x are (1, None, None), * has no part."""
 
     major: int | None
     minor: int | None
     patch: int | None
 
     @property
-    def least(self) -> Version:
+    def lowest(self) -> Version:
         return Version(self.major or 0, self.minor or 0, self.patch or 0)
 
     @property
     def after(self) -> Version | None:
-        """The first release past all that the partial stands for; None when there is none."""
+        """The first release after all that the partial matches; None when there is none."""
         if self.major is None:
             return None
         if self.minor is None:
@@ -118,12 +118,12 @@ def _hyphenated(text: str) -> Span | None:
     if match is None:
         return None
     first, last = _partial(match.groups()[:3]), _partial(match.groups()[3:])
-    return Span(first.least, last.after)
+    return Span(first.lowest, last.after)
 
 
 def _conjunction(text: str) -> Span | None:
-    """What all comparators of a text allow; an empty text allows anything."""
-    least, below = ZERO, None
+    """Returns what all comparators of a text allow; an empty text allows anything."""
+    lowest, below = ZERO, None
     position = 0
     text = text.strip()
     while position < len(text):
@@ -131,37 +131,39 @@ def _conjunction(text: str) -> Span | None:
         if match is None:
             return None
         span = _compared(match[1] or "=", _partial(match.groups()[1:]))
-        least = max(least, span.least)
+        lowest = max(lowest, span.lowest)
         below = min((b for b in (below, span.below) if b is not None), default=None)
         position = match.end()
         while position < len(text) and text[position] in " \t\n,":
             position += 1
-    return Span(least, below)
+    return Span(lowest, below)
 
 
 def _compared(operator: str, partial: _Partial) -> Span:
-    least, after = partial.least, partial.after
+    lowest, after = partial.lowest, partial.after
     match operator:
         case ">=":
-            return Span(least, None)
+            return Span(lowest, None)
         case ">":
             return Span(after, None) if after is not None else Span(ZERO, ZERO)
         case "<":
-            return Span(ZERO, least)
+            return Span(ZERO, lowest)
         case "<=":
             return Span(ZERO, after)
         case "^":
-            return Span(least, _before_breaking(partial))
+            return Span(lowest, _before_breaking(partial))
         case "~" | "~>":
             return Span(
-                least,
-                after if partial.patch is None else least._replace(minor=least.minor + 1, patch=0),
+                lowest,
+                after
+                if partial.patch is None
+                else lowest._replace(minor=lowest.minor + 1, patch=0),
             )
-    return Span(least, after)
+    return Span(lowest, after)
 
 
 def _before_breaking(partial: _Partial) -> Version | None:
-    """The end of a caret range: the next version whose leftmost non-zero part differs."""
+    """Returns the end of a caret range: the next version whose leftmost non-zero part differs."""
     if partial.major is None or partial.minor is None or partial.major > 0:
         return _Partial(partial.major, None, None).after
     if partial.patch is None or partial.minor > 0:

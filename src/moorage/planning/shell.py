@@ -1,7 +1,7 @@
-"""Lines for `sh -c`: which of them are one plain command, and how that replaces its shell.
+"""Lines for `sh -c`: finds those that are one plain command, and lets it replace the shell.
 
-A shell that stays takes memory and, being first to get SIGTERM, dies of it without telling the app;
-`exec` makes the app the process that is started and stopped.
+A shell that stays takes memory, gets SIGTERM first, and ends without passing it to the app. `exec`
+makes the app the process that is started and stopped.
 """
 
 import re
@@ -33,21 +33,21 @@ _OF_THE_SHELL = frozenset(
 
 
 def first_word(command: str) -> str:
-    """The program a plain command runs; "" when the line is more than a plain command.
+    """Returns the program that a plain command runs; "" when the line is more than that.
 
-    Plain: words, quotes and parameters, after assignments at most; no pipe, list, redirection or
-    substitution, nothing only the shell itself can do.
+    A plain command has words, quotes and parameters, and may begin with assignments. It has no
+    pipe, list, redirection or substitution, and is no builtin.
     """
     match = _PLAIN.match(command)
     if match is None or match["word"] in _OF_THE_SHELL:
         return ""
-    # Single quotes are only looked into where nothing else could be quoting them.
+    # Single-quoted text is skipped only if nothing else could quote the quotes.
     bare = command if '"' in command or "\\" in command else _QUOTED.sub("", command)
     return "" if _GRAMMAR.search(bare) else match["word"]
 
 
 def in_place(command: str) -> str:
-    """The same command, run instead of its shell if it is a plain one."""
+    """Returns the command, with `exec` if it is a plain one."""
     if not first_word(command):
         return command
     match = _PLAIN.match(command)

@@ -1,4 +1,4 @@
-"""The files of an upload, as planners see them: names first, contents on demand."""
+"""The files of an upload, as planning reads them: names first, contents on demand."""
 
 from collections.abc import Sequence
 from typing import Protocol

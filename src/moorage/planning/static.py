@@ -1,4 +1,4 @@
-"""Sites that are files: served by Caddy on 0.0.0.0:$PORT, without dotfiles."""
+"""Sites of files, served by Caddy on 0.0.0.0:$PORT, without dotfiles."""
 
 from shlex import quote, split
 
@@ -14,7 +14,7 @@ LOOKED_FOR = ("index.html, also in " + ", ".join(f"{root}/" for root in ROOTS if
 
 # The site's directory reaches Caddy as a runtime placeholder, so no name in it can become
 # configuration. It must be absolute: with "." Caddy cuts the leading dot of .well-known.
-# `error` comes after `try_files`, so a dotfile is refused under whatever spelling found it.
+# `error` comes after `try_files`, so a dotfile is refused under every spelling.
 _CADDYFILE = """\
 {
 	admin off
@@ -50,10 +50,10 @@ _FALLBACK = "{path} {path}.html {path}/index.html /200.html /index.html"
 
 
 def serve(root: str, *, fallback: bool) -> str:
-    """The command that serves the directory `root` ("" is the app's own).
+    """Returns the command that serves the directory `root` ("" is the app's own).
 
     `/about` finds about.html; dotfiles are 404 except /.well-known; 404.html is used if there is
-    one. With `fallback`, any other path answers index.html, for apps that route in the browser.
+    one. With `fallback`, any other path gets index.html, for apps that route in the browser.
     """
     enter = f"cd {quote(f'./{root}')} && " if root else ""
     caddyfile = _CADDYFILE % (_FALLBACK if fallback else _PLAIN)
@@ -61,7 +61,7 @@ def serve(root: str, *, fallback: bool) -> str:
 
 
 def said(start: str) -> str:
-    """A start command for a person: of one that `serve` made, what it serves."""
+    """Describes a start command for a person; for one of `serve`, says what it serves."""
     line, _, caddyfile = start.partition("\n")
     if not line.endswith(_CADDY):
         return start
@@ -72,7 +72,7 @@ def said(start: str) -> str:
 
 
 def detect(folder: Folder, asked: Asked, _toolbox: Toolbox) -> Recipe | None:
-    """Files with an index.html, or in settings.buildDir; None when there are none."""
+    """Plans files with an index.html, or in settings.buildDir; None when there are none."""
     if asked.run is not None:
         return None
     root = asked.build_dir

@@ -1,4 +1,4 @@
-"""TOML of an upload, read within bounds that the parser itself lacks."""
+"""Reads TOML of an upload, with limits that the parser lacks."""
 
 import re
 import tomllib
@@ -10,7 +10,7 @@ from moorage.planning.folder import Folder
 KEY_PARTS_LIMIT = 200  # of one dotted key; the parser's time and memory grow with their square
 LIMIT = 65_536  # bytes
 
-# What may hold dots and is no key: each branch matches closed or not, so that the whole is linear.
+# Text with dots that is no key. Each branch matches closed or not, so that the whole is linear.
 _ASIDE = re.compile(
     r'#[^\n]*|"""(?:[^"\\]|\\[\s\S]|"{1,2}(?!"))*+(?:"{3,5}|\Z)|"(?:[^"\\\n]|\\.)*+"?'
     r"|'''(?:[^']|'{1,2}(?!'))*+(?:'{3,5}|\Z)|'[^'\n]*+'?"
@@ -19,7 +19,7 @@ _BETWEEN_KEYS = re.compile(r"[=\n]")
 
 
 def toml_document(folder: Folder, name: str) -> Mapping[str, object]:
-    """The file, parsed. Raises UploadInvalid, naming it, for one that is not TOML, or too much."""
+    """Parses the file. Raises UploadInvalid, naming it, if it is no TOML or over the limits."""
     path = folder.path(name)
     text = folder.text(name, limit=LIMIT)
     bare = _BETWEEN_KEYS.split(_ASIDE.sub("", text))

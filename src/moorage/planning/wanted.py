@@ -1,4 +1,4 @@
-"""A version that somebody asks for, where it is written, and the tool that answers it."""
+"""Versions that an app asks for, where they are written, and the tool chosen for them."""
 
 from typing import NamedTuple
 
@@ -8,31 +8,31 @@ from moorage.planning.folder import Folder
 from moorage.planning.semver import Range, Version
 from moorage.planning.toolbox import Tool, Toolbox
 
-_TEXT_LIMIT = 64  # characters of a version that are repeated
+_TEXT_LIMIT = 64  # characters of a version in a sentence
 _FILE_LIMIT = 4096  # bytes
 
 
 class Wanted(NamedTuple):
-    """Versions of a program that will do."""
+    """The versions of a program that are acceptable."""
 
     text: str  # as it is written
-    source: str  # the file or the setting that says so
+    source: str  # the file or the setting that asks for them
     range: Range
-    is_strict: bool = True  # else the nearest will do, as for a file that sets up a workplace
+    is_strict: bool = True  # else the nearest is accepted, as for a version manager's file
 
     def __str__(self) -> str:
         return f"{self.source} asks for {self.text[:_TEXT_LIMIT]}"
 
 
 class Found(NamedTuple):
-    """The tool chosen, and the sentence that says why, if there is something to say."""
+    """The tool chosen, and a sentence that says why, or ""."""
 
     tool: Tool
     because: str = ""
 
 
 def pinned(folder: Folder, file: str) -> str:
-    """The version that a file of one line names; "" without the file."""
+    """Returns the version in a file of one line; "" without the file."""
     if not folder.has(file):
         return ""
     lines = folder.data(file, limit=_FILE_LIMIT).decode(errors="replace").splitlines()
@@ -41,7 +41,7 @@ def pinned(folder: Folder, file: str) -> str:
 
 
 def wanted_from(text: str, source: str, *, is_strict: bool = True) -> Wanted | None:
-    """What a range of npm's grammar asks for; None when it isn't one."""
+    """Reads a range of npm's grammar; None when it isn't one."""
     found = semver.version_range(text) if text else None
     return Wanted(text, source, found, is_strict) if found is not None else None
 
@@ -49,16 +49,16 @@ def wanted_from(text: str, source: str, *, is_strict: bool = True) -> Wanted | N
 def find_tool(
     toolbox: Toolbox, program: str, wanted: Wanted | None, *, also: Range = semver.ANY
 ) -> Found:
-    """The tool that does what is wanted, and what the rest of the app needs (`also`).
+    """Returns a tool that fits what is wanted, and what the rest of the app needs (`also`).
 
-    Raises RuntimeUnsupported, naming where it is written, when none can be had.
+    Raises RuntimeUnsupported, naming the source, when none is available.
     """
     both = _Both(wanted.range if wanted else semver.ANY, also)
     tool = _choose(toolbox, program, both)
     if tool is not None:
         return Found(tool, f"{wanted}: {tool}" if wanted else "")
     if wanted is not None and not wanted.is_strict:
-        tool = _nearest(toolbox, program, wanted.range.least, also)
+        tool = _nearest(toolbox, program, wanted.range.lowest, also)
         if tool is not None:
             return Found(tool, f"{wanted}, which is not to be had here: the nearest is {tool}")
     field = wanted.source if wanted else "upload"
@@ -82,12 +82,12 @@ def _choose(toolbox: Toolbox, program: str, both: _Both) -> Tool | None:
 
 
 def is_kept_long(version: Version) -> bool:
-    """Node's even majors are maintained for years (its release schedule)."""
+    """Whether it is an even major of Node, which is maintained for years (release schedule)."""
     return version.major % 2 == 0
 
 
 def _nearest(toolbox: Toolbox, program: str, to: Version, also: Range) -> Tool | None:
-    """The tool whose version is closest, of the same major first, later ones before earlier."""
+    """Returns the tool of the closest version: of the same major first, then later ones first."""
     tools = [tool for tool in toolbox.tools(program) if also.allows(tool.version)]
     return min(tools, key=lambda tool: _distance(tool.version, to), default=None)
 

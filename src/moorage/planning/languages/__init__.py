@@ -1,1 +1,1 @@
-"""How apps in languages with one usual way are built and run."""
+"""Plans apps in languages that have one common way to build and run them."""

@@ -41,7 +41,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
             missing="Deno's files are there, but no start task and no main.ts",
         )  # fmt: skip
     found = find_tool(toolbox, "deno", asked.version if asked.program == "deno" else None)
-    # What the app imports is downloaded once, to where it is read from when it runs.
+    # Imports are downloaded once, into the directory that the app reads them from.
     cache = (("DENO_DIR", in_app(folder.path(".deno"))), ("DENO_NO_UPDATE_CHECK", "1"))
     install = "deno install" if module is None else f"deno cache {module}"
     build = "deno task build" if "build" in tasks else None
@@ -70,7 +70,7 @@ def _start(folder: Folder, tasks: Mapping[str, object], module: str | None) -> s
 
 
 def _tasks(folder: Folder, file: str) -> Mapping[str, object]:
-    """The tasks of deno.json, which may have comments; none of one that can't be read."""
+    """Returns the tasks of deno.json, which may have comments; none if it can't be read."""
     text = folder.data(file, limit=_LIMIT).decode(errors="replace")
     bare = _TRAILING.sub("", _COMMENT.sub(lambda match: match[1] or "", text))
     try:

@@ -1,4 +1,4 @@
-"""Go programs: built into one file."""
+"""Go programs, built into one file."""
 
 import re
 
@@ -19,7 +19,7 @@ _ASIDE = frozenset(("internal", "pkg", "vendor", "testdata", "examples", "tools"
 _HEAD = 16_384  # bytes of a file that hold its package clause
 _DOWNLOAD = "go mod download"
 _INIT = "go mod init app && go mod tidy"
-_BUILT = ".bin/app"  # hidden, as the program's own name may be a directory's
+_BUILT = ".bin/app"  # hidden, because a directory may have the program's own name
 
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
@@ -65,7 +65,7 @@ def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
 
 
 def _main_package(folder: Folder) -> str | None:
-    """The directory of the program: the root's, else the likeliest below cmd/, else any other."""
+    """Returns the program's directory: the root, else the likeliest below cmd/, else another."""
     files = [name for name in folder.names() if name.endswith(".go") and "_test." not in name]
     candidates = [name for name in files if _ASIDE.isdisjoint(name.split("/")[:-1])]
     for name in sorted(candidates, key=_unlikeliness)[:_FILES_LIMIT]:
@@ -75,7 +75,7 @@ def _main_package(folder: Folder) -> str | None:
 
 
 def _unlikeliness(name: str) -> tuple[int, bool, bool, int, str]:
-    """What a file's directory and name say against its being the server's main package."""
+    """Returns a sort key: the lower, the likelier the file is in the server's main package."""
     *directories, file = name.split("/")
     last = directories[-1] if directories else ""
     place = 0 if not directories else 1 if directories[0] == "cmd" else 2

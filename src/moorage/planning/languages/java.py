@@ -22,7 +22,7 @@ _RELEASE = re.compile(
 _SOURCE = re.compile(r"(?:src/(?:\w+/){0,12})?(\w+)\.java\Z")
 _MAIN = re.compile(rb"\bstatic\s+(?:final\s+)?void\s+main\s*\(")
 _PACKAGE = re.compile(rb"^[ \t]*package[ \t]+([\w.]{1,200})[ \t]*;", re.MULTILINE)
-# Of other languages' apps, a Java file is a part at most.
+# In apps of other languages, a Java file is only a part.
 _OTHERS = ("package.json", "requirements.txt", "pyproject.toml", "Gemfile", "index.php")
 _LIKELY = ("Main", "App", "Application", "Server")
 
@@ -58,7 +58,7 @@ class _Program(NamedTuple):
 
 
 def _plain(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
-    """Sources without a build file: javac takes the class to run and what it needs."""
+    """Plans sources without a build file: javac compiles the class to run and what it needs."""
     program = None if folder.first(*_OTHERS) else _program(folder)
     if program is None:
         return None
@@ -82,7 +82,7 @@ def _plain(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
 
 
 def _program(folder: Folder) -> _Program | None:
-    """The first main method: of likely names, then of those nearest to the root."""
+    """Returns the first class with a main method: likely names first, then nearest to the root."""
     names = (name for name in folder.names() if name.endswith(".java"))
     found = [(match, name) for name in names if (match := _SOURCE.match(name))]
     found.sort(key=lambda pair: (pair[0][1] not in _LIKELY, pair[1].count("/"), pair[1]))
@@ -97,7 +97,7 @@ def _program(folder: Folder) -> _Program | None:
 
 
 def _java(wanted: Wanted | None, toolbox: Toolbox) -> Found:
-    """The Java; the machine's own may be one that compiles nothing."""
+    """Returns the Java to use; the machine's own may lack a compiler."""
     found = find_tool(toolbox, "java", wanted)
     if found.tool.is_hosts:
         find_tool(toolbox, "javac", None)
@@ -105,9 +105,9 @@ def _java(wanted: Wanted | None, toolbox: Toolbox) -> Found:
 
 
 def _start(jars: str) -> str:
-    """The jar that holds all: the largest, as the others are its sources or lack what it needs.
+    """Runs the largest jar: the others are its sources, or lack its dependencies.
 
-    Spring Boot takes its port from `server.port`; what listens by itself has PORT.
+    Spring Boot takes its port from `server.port`; other programs read PORT.
     """
     return f'exec java $JAVA_OPTS -Dserver.port="$PORT" -jar "$(ls -S {jars}/*.jar | head -n 1)"'
 

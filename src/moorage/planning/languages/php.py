@@ -1,4 +1,4 @@
-"""PHP apps: Laravel's or any public/, by PHP's own server, without dotfiles."""
+"""PHP apps: Laravel or any index.php, served by PHP's own server, without dotfiles."""
 
 import re
 
@@ -13,7 +13,7 @@ LOOKED_FOR = ("index.php, also in public/ or web/; artisan",)
 _REQUIRES = re.compile(r'"php"\s*:\s*"([^"]{1,60})"')
 _LIMIT = 65_536  # bytes of composer.json
 
-# PHP's server gives every file away. What it finds no file for goes to index.php by itself.
+# PHP's server would serve every file. By itself it sends paths without a file to index.php.
 ROUTER = """\
 <?php
 $path = rawurldecode(parse_url($_SERVER["REQUEST_URI"], PHP_URL_PATH) ?: "");
@@ -52,10 +52,10 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
 
 
 def _serve(directory: str) -> str:
-    """The command that serves a directory, but for its dotfiles."""
+    """Returns the command that serves a directory without its dotfiles."""
     return (
         f"cat > \"$TMPDIR/router.php\" <<'ROUTER'\n{ROUTER}ROUTER\n"
-        "exec php -d display_errors=0 -d log_errors=1 "  # or visitors saw them
+        "exec php -d display_errors=0 -d log_errors=1 "  # visitors must not see errors
         f'-S 0.0.0.0:$PORT -t {directory} "$TMPDIR/router.php"'
     )
 

@@ -1,4 +1,4 @@
-"""Ruby apps: Rails, what config.ru starts, and a script that is its own server."""
+"""Ruby apps: Rails, Rack (config.ru), and a script that is its own server."""
 
 import re
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
 
 
 def _started_file(folder: Folder, *, has_gems: bool) -> str | None:
-    """What is started: without a Gemfile only a script that plainly is a server."""
+    """Returns the file to start; without a Gemfile, a script must clearly be a server."""
     if has_gems:
         return folder.first("config/environment.rb", "config.ru", *SCRIPTS)
     script = None if folder.first(*_OTHERS) else folder.first(*SCRIPTS)
@@ -74,13 +74,13 @@ def _start(folder: Folder, file: str, *, has_gems: bool) -> str:
 
 
 def _has_puma_alone(folder: Folder) -> bool:
-    """Whether Puma is among the gems and rackup, which is one of its own since Rack 3, is not."""
+    """Whether the gems include Puma but not rackup, which is a separate gem since Rack 3."""
     gems = b"".join(folder.data(name, limit=_READ) for name in _GEMFILES if folder.has(name))
     return _PUMA.search(gems) is not None and b"rackup" not in gems
 
 
 def _ruby(folder: Folder, asked: Asked, toolbox: Toolbox, *, has_gems: bool) -> Found:
-    """The Ruby; the machine's own may be without Bundler, which one of the operator's brings."""
+    """Returns the Ruby to use; the machine's own may lack Bundler, a toolchain's has it."""
     found = find_tool(toolbox, "ruby", _wanted(folder, asked, has_gems=has_gems))
     if has_gems and found.tool.is_hosts:
         find_tool(toolbox, "bundler", None)
@@ -88,7 +88,7 @@ def _ruby(folder: Folder, asked: Asked, toolbox: Toolbox, *, has_gems: bool) -> 
 
 
 def _wanted(folder: Folder, asked: Asked, *, has_gems: bool) -> Wanted | None:
-    """Bundler refuses every Ruby but the Gemfile's."""
+    """Returns the Gemfile's Ruby version: Bundler refuses every other one."""
     if asked.program == "ruby" and asked.version is not None:
         return asked.version
     text = folder.data("Gemfile", limit=_READ).decode(errors="replace") if has_gems else ""
@@ -101,7 +101,7 @@ def _wanted(folder: Folder, asked: Asked, *, has_gems: bool) -> Wanted | None:
 
 
 def _ranges(text: str) -> Iterator[str]:
-    """Bundler's requirements in npm's grammar: `~> 3.2` leaves the last number given free."""
+    """Yields Bundler's requirements in npm's grammar: in `~> 3.2` the last number may grow."""
     for operator, version in _REQUIREMENT.findall(text):
         if operator != "~>":
             yield f"{operator}{version}"

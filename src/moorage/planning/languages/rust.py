@@ -30,7 +30,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         return None
     found = find_tool(toolbox, "rust", _wanted(document, asked))
     locked = " --locked" if folder.has("Cargo.lock") else ""
-    # Built on the build's own disk: what is left in between takes many times the program's space.
+    # On the build's own disk: intermediate files take many times the program's space.
     target = '"$TMPDIR/target"'
     build = (
         f"cargo build --release{locked} --bin {name} --target-dir {target} && "
@@ -51,12 +51,12 @@ def _wanted(document: Mapping[str, object], asked: Asked) -> Wanted | None:
     if asked.program == "rust" and asked.version is not None:
         return asked.version
     package = document.get("package")
-    least = package.get("rust-version") if isinstance(package, dict) else None
-    return wanted_from(f">={least}", "Cargo.toml's rust-version") if least else None
+    min_version = package.get("rust-version") if isinstance(package, dict) else None
+    return wanted_from(f">={min_version}", "Cargo.toml's rust-version") if min_version else None
 
 
 def _binary(folder: Folder, document: Mapping[str, object]) -> str | None:
-    """The name of the binary: default-run, the first [[bin]], the package's with src/main.rs."""
+    """Returns the binary's name: default-run, the first [[bin]], or the package's own."""
     bins, package = document.get("bin"), document.get("package")
     first = bins[0] if isinstance(bins, list) and bins else None
     name = package.get("default-run") if isinstance(package, dict) else None
@@ -70,7 +70,7 @@ def _binary(folder: Folder, document: Mapping[str, object]) -> str | None:
 
 
 def _members_binary(folder: Folder, document: Mapping[str, object]) -> str | None:
-    """The binary of a workspace's only member that has one; None where several have, or none."""
+    """Returns the binary of the only workspace member that has one; None if several or none do."""
     if not isinstance(document.get("workspace"), dict):
         return None
     places = [name.removesuffix("/Cargo.toml") for name in folder.names() if _MEMBER.search(name)]

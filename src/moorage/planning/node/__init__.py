@@ -1,1 +1,1 @@
-"""Node apps: how they are installed, which of a monorepo's packages is it, how it is started."""
+"""Plans Node apps: how to install, which package of a monorepo to run, and how to start it."""

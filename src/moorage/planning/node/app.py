@@ -1,4 +1,4 @@
-"""The plan of a Node app: a package by itself, or one of a monorepo's workspaces."""
+"""Plans a Node app: a single package, or one of a monorepo's workspaces."""
 
 import posixpath
 from shlex import quote
@@ -38,7 +38,7 @@ LOOKED_FOR = (
     "index.js, server.js, app.js or main.js (.mjs, .cjs), also in src/",
 )
 
-# What package managers read besides manifests and their lock file.
+# Files that package managers read besides manifests and lock files.
 _MANAGERS_FILES = (
     *(".npmrc", ".yarnrc", ".yarnrc.yml", ".pnpmfile.cjs", "pnpmfile.js", "pnpm-workspace.yaml"),
     *("bunfig.toml", "package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock"),
@@ -50,7 +50,7 @@ _NAMED_LIMIT = 12  # workspaces in a sentence
 
 
 class _Site(NamedTuple):
-    """Where an app is and where it is installed: the same folder, but in a monorepo."""
+    """Where an app is and where it is installed: the same folder, except in a monorepo."""
 
     folder: Folder
     manifest: PackageJson
@@ -63,7 +63,7 @@ class _Site(NamedTuple):
 
     @property
     def up(self) -> str:
-        """The way from the app to where it is installed, "" when it is there."""
+        """The relative path from the app to where it is installed, "" if they are the same."""
         if self.workspace is None:
             return ""
         return "/".join([".."] * len(self.workspace.directory.split("/")))
@@ -117,7 +117,7 @@ def _recipe(
 
 
 def _script_alone(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
-    """`node server.js`, for files without a package.json."""
+    """Plans `node server.js` for files without a package.json."""
     names = (*SCRIPT_FILES, *TYPESCRIPT_FILES) if asked.program == "bun" else SCRIPT_FILES
     script = server_file(folder, names)
     if script is None:
@@ -138,7 +138,7 @@ def _script_alone(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | No
 
 
 def _where(folder: Folder, manifest: PackageJson, asked: Asked, because: list[str]) -> _Site | str:
-    """Where the app is, or the sentence that says why it isn't known."""
+    """Returns where the app is, or a sentence that says why it isn't known."""
     around = monorepo_around(folder)
     if around is not None:
         found, workspace = around
@@ -173,7 +173,7 @@ def _where(folder: Folder, manifest: PackageJson, asked: Asked, because: list[st
 
 
 def _is_app(root: Folder, workspace: Workspace) -> bool:
-    """Whether a workspace is started or served, not a library of another."""
+    """Whether a workspace can be started or served, and is no library of another."""
     manifest, folder = workspace.manifest, root.below(workspace.directory)
     script = manifest.script("start")
     if script and not is_development_server(manifest):
@@ -189,7 +189,7 @@ def _is_app(root: Folder, workspace: Workspace) -> bool:
 
 
 def _is_library(manifest: PackageJson, folder: Folder) -> bool:
-    """Packages that are built with Vite to be used by others have no page."""
+    """Whether Vite builds the package for use by others: then it has no page."""
     only_vite = manifest.depends_on("vite") and not folder.has("index.html")
     return only_vite and not any(manifest.depends_on(name) for name in ("astro", "gatsby"))
 
@@ -203,13 +203,13 @@ def _manager(where: _Site, asked: Asked, toolbox: Toolbox) -> Manager:
     except RuntimeUnsupported:
         if asked.install is None:
             raise
-        return npm_manager(where.root)  # what is installed, and by what, is given
+        return npm_manager(where.root)  # the given command installs with its own manager
 
 
 def _tools(
     where: _Site, manager: Manager, asked: Asked, toolbox: Toolbox, because: list[str]
 ) -> tuple[Tool, ...]:
-    """The programs that builds and the app run on, in their versions."""
+    """Returns the programs, with versions, that builds and the app run on."""
     directory = where.workspace.directory if where.workspace else ""
     needs = package_needs(where.root, where.manifest, directory=directory)
     node = node_for(where.folder, where.manifest, asked, toolbox, also=manager.node, needs=needs)
@@ -229,7 +229,7 @@ def _tools(
 
 
 def _install(where: _Site, manager: Manager, because: list[str]) -> str | None:
-    """The install step, in the app's directory."""
+    """Returns the install command, for the app's directory."""
     manifest = where.monorepo.manifest if where.monorepo else where.manifest
     if manager.because:
         because.append(manager.because)
@@ -248,7 +248,7 @@ def _install(where: _Site, manager: Manager, because: list[str]) -> str | None:
 
 
 def _remove_uploaded(folder: Folder, because: list[str]) -> str:
-    """What was installed elsewhere may be for another system."""
+    """Returns a command that removes an uploaded node_modules: it may be for another system."""
     if not folder.has_directory(MODULES):
         return ""
     because.append(f"{folder.path(MODULES)} is in the upload: it is removed, and installed anew")
@@ -256,7 +256,7 @@ def _remove_uploaded(folder: Folder, because: list[str]) -> str:
 
 
 def _build(where: _Site, manager: Manager, because: list[str]) -> str | None:
-    """The build script, after those of the workspaces that it needs."""
+    """Returns the build command: the builds of needed workspaces, then the app's own."""
     steps = []
     if where.monorepo is not None and where.workspace is not None:
         needed = where.monorepo.built_before(where.workspace)
@@ -273,7 +273,7 @@ def _build(where: _Site, manager: Manager, because: list[str]) -> str | None:
 
 
 def _own_build(where: _Site, manager: Manager, because: list[str]) -> str | None:
-    """The package's script, or the command of a framework that it has no script for."""
+    """Returns the package's build script, or without one its framework's command."""
     manifest = where.manifest
     name = build_script(manifest)
     if name:
@@ -291,7 +291,7 @@ def _own_build(where: _Site, manager: Manager, because: list[str]) -> str | None
 
 
 def _programs(where: _Site) -> tuple[str, ...]:
-    """Directories of the package's programs that aren't on every app's PATH."""
+    """Returns the directories of the package's programs that aren't on every app's PATH."""
     programs: tuple[str, ...] = ()
     if where.folder.directory:
         programs = ("node_modules/.bin",)
@@ -317,7 +317,7 @@ def _package(
 
 
 def _inputs(where: _Site) -> tuple[str, ...]:
-    """The files that decide what the install makes; none when scripts or files may, too."""
+    """Returns the files that alone decide what the install makes; none if others may, too."""
     root = where.root
     manifests = [where.manifest]
     names = ["package.json"]
@@ -327,7 +327,7 @@ def _inputs(where: _Site) -> tuple[str, ...]:
     if any(m.runs_at_install or m.depends_on_files for m in manifests):
         return ()
     if where.root.has_directory(MODULES) or where.folder.has_directory(MODULES):
-        return ()  # the upload's would be laid over what is kept
+        return ()  # the uploaded node_modules would overwrite the cached one
     names += [name for name in _MANAGERS_FILES if root.has(name)]
     if any(root.has_directory(d.rstrip("/")) for d in _MANAGERS_DIRECTORIES):
         names += [name for name in root.names() if name.startswith(_MANAGERS_DIRECTORIES)]

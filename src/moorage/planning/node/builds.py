@@ -1,4 +1,4 @@
-"""What builds a package: its script, or where it has none, what its framework builds with."""
+"""Finds what builds a package without a build script: its framework, or TypeScript."""
 
 import re
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from moorage.planning.node.files import SCRIPT_FILES, server_file
 from moorage.planning.node.package_json import PackageJson
 from moorage.planning.node.scripts import NEXT_START, command_of, is_development_server
 
-# What builds a package that only has a script to write it with, or none at all.
+# The build commands of packages that have only a development script, or none.
 _BY_FRAMEWORK = (
     ("next", "next build"),
     ("nuxt", "nuxt build"),
@@ -24,7 +24,7 @@ _COMPILES = ("compile", "build:ts", "build:server", "tsc")
 
 
 class Implied(NamedTuple):
-    """A command, or a script's name, that builds what no build script does, and why."""
+    """A command or a script that builds a package without a build script, and why."""
 
     because: str
     command: str = ""
@@ -32,7 +32,7 @@ class Implied(NamedTuple):
 
 
 def implied_build(folder: Folder, manifest: PackageJson) -> Implied | None:
-    """What a package without a build script has to be built with; None when it needs nothing."""
+    """Returns what builds a package without a build script; None when it needs no build."""
     start = command_of(manifest, "start")
     if not manifest.script("start") or is_development_server(manifest):
         if server_file(folder, SCRIPT_FILES) is not None:
@@ -51,7 +51,7 @@ def _by_framework(folder: Folder, manifest: PackageJson) -> Implied | None:
 
 
 def _compiled(folder: Folder, manifest: PackageJson) -> Implied | None:
-    """TypeScript's compiler, where the start script runs a file that isn't there yet."""
+    """Returns TypeScript's compiler if the start script runs a file that doesn't exist yet."""
     match = _NODE_FILE.match(command_of(manifest, "start"))
     if match is None or manifest.script("prestart") or not folder.has("tsconfig.json"):
         return None

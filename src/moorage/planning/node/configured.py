@@ -1,4 +1,4 @@
-"""What frameworks' own configuration files say, read by pattern: nothing of them is run."""
+"""Reads frameworks' configuration files by pattern, without running them."""
 
 import json
 import posixpath
@@ -28,7 +28,7 @@ _COMMENT = re.compile(
 
 
 def vite_output(folder: Folder) -> str:
-    """Where Vite leaves its files: outDir, which is relative to root unless made absolute."""
+    """Returns Vite's output directory: outDir, which is relative to root unless made absolute."""
     text = _text(folder, "vite.config")
     root, out = _VITE_ROOT.search(text), _VITE_OUT.search(text)
     base = "" if root is None or (out is not None and out["absolute"]) else root["path"]
@@ -37,7 +37,7 @@ def vite_output(folder: Folder) -> str:
 
 
 def configured_directory(folder: Folder, config: str, key: str) -> str:
-    """The app's directory that a configuration file gives a key, "" for none."""
+    """Returns the directory that a configuration file sets under a key, "" for none."""
     pattern = rf"""\b{key}['"]?\s*:\s*['"`]([\w./-]{{1,100}})['"`]"""
     match = re.search(pattern, _text(folder, config))
     if match is None or ".." in match[1]:
@@ -47,7 +47,7 @@ def configured_directory(folder: Folder, config: str, key: str) -> str:
 
 
 def compiled_file(folder: Folder, source: str, *, build: str) -> str:
-    """The file that tsc makes of a source, by its configuration and options; "" if none."""
+    """Returns the file that tsc compiles a source to, by its options; "" if none."""
     text = _text(folder, "tsconfig")
     if not text or not _TSC.match(build) or _NO_EMIT.search(text):
         return ""
@@ -59,25 +59,25 @@ def compiled_file(folder: Folder, source: str, *, build: str) -> str:
 
 
 def next_exports(folder: Folder) -> bool:
-    """Whether Next.js is to leave files and no server."""
+    """Whether Next.js is configured to export files instead of a server."""
     return _NEXT_EXPORT.search(_text(folder, "next.config")) is not None
 
 
 def is_without_server(folder: Folder) -> bool:
-    """Whether React Router or Remix is to leave files and no server."""
+    """Whether React Router or Remix is configured to build files instead of a server."""
     text = _text(folder, "react-router.config") + _text(folder, "vite.config")
     return _NO_SSR.search(text) is not None
 
 
 def _text(folder: Folder, name: str) -> str:
-    """A configuration file's text without its comments, "" without one."""
+    """Returns a configuration file's text without comments, "" if there is no file."""
     file = folder.first(*(f"{name}.{ending}" for ending in _ENDINGS))
     text = folder.data(file, limit=_LIMIT).decode(errors="replace") if file else ""
     return _COMMENT.sub(lambda match: match[1] or "", text)
 
 
 class AngularOutput(NamedTuple):
-    """Where Angular's build leaves what it makes."""
+    """The output directories of Angular's build."""
 
     base: str
     files: str  # where the pages are
@@ -85,7 +85,7 @@ class AngularOutput(NamedTuple):
 
 
 def angular_output(folder: Folder) -> AngularOutput | None:
-    """Where angular.json's first application is built to; None when it doesn't say."""
+    """Returns where angular.json's first application is built; None when it doesn't say."""
     if not folder.has("angular.json"):
         return None
     try:
@@ -102,7 +102,7 @@ def angular_output(folder: Folder) -> AngularOutput | None:
 
 
 def _angular_target(name: str, builder: str, options: dict[str, object]) -> AngularOutput | None:
-    """The application builder puts pages into browser/, the older one where it is told."""
+    """Returns a target's output: the application builder adds browser/, the older one doesn't."""
     path = options.get("outputPath", f"dist/{name}")
     base = path.get("base", f"dist/{name}") if isinstance(path, dict) else path
     pages = path.get("browser", "browser") if isinstance(path, dict) else "browser"

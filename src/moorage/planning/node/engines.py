@@ -1,6 +1,6 @@
-"""Which Nodes the packages run on that an app names: as its lock file has it, or as is known.
+"""Finds which Nodes an app's dependencies run on: from its lock file, or from a known list.
 
-Frameworks refuse to build on an older one. What an app itself asks for goes before all of it.
+Frameworks refuse to build on an older one. The app's own request has precedence.
 """
 
 import re
@@ -13,15 +13,15 @@ from moorage.planning.node.package_json import PackageJson
 from moorage.planning.semver import ANY, Range, Version, version_range
 from moorage.planning.toolbox import Allows
 
-LOCK_LIMIT = 2_097_152  # bytes; a larger lock file is not looked into
+LOCK_LIMIT = 2_097_152  # bytes; a larger lock file is not read
 _NAME_LIMIT = 214  # characters, npm's own
 _PNPM_ENTRY = re.compile(
     r"^  '?/?((?:@[\w.-]+/)?[\w.-]+)[@/]\d[^\n]*:\n"
     r"(?:    (?!engines:)[^\n]*\n)*    engines: \{[^}\n]*?\bnode: '?([^'},\n]{1,256})",
     re.MULTILINE,
 )
-# Where no lock file says it: a package, its first version that asks for more than Node 20, and its
-# `engines.node` (npm, November 2026).
+# Used without a lock file: a package, its first version that needs more than Node 20, and that
+# version's `engines.node` (npm, November 2026).
 _KNOWN = (
     ("@angular/core", Version(22, 0, 0), "^22.22.3 || ^24.15.0 || >=26.0.0"),
     ("@sveltejs/kit", Version(3, 0, 0), ">=22.17"),
@@ -33,7 +33,7 @@ _KNOWN = (
 
 
 class Need(NamedTuple):
-    """What a package asks of Node."""
+    """The Node versions that a package needs."""
 
     package: str
     text: str
@@ -44,18 +44,18 @@ class Need(NamedTuple):
 
 
 class Met(NamedTuple):
-    """The Nodes that do for all needs, and for the package manager (`also`)."""
+    """The Nodes that satisfy all needs, and the package manager (`also`)."""
 
     needs: tuple[Need, ...]
     also: Allows
 
     def allows(self, version: Version) -> bool:
-        """Whether the release does for all of them."""
+        """Whether the release satisfies all of them."""
         return self.also.allows(version) and all(n.range.allows(version) for n in self.needs)
 
 
 def package_needs(root: Folder, manifest: PackageJson, *, directory: str = "") -> tuple[Need, ...]:
-    """What the app's own dependencies ask of Node, sorted by their names.
+    """Returns what the app's own dependencies need of Node, sorted by name.
 
     `directory` is the app's below `root`, where the lock file is.
     """
@@ -85,7 +85,7 @@ def _npm_locked(root: Folder, names: list[str], directory: str) -> list[tuple[st
             root.data("package-lock.json", limit=LOCK_LIMIT), type=_Lock
         ).packages
     except (msgspec.MsgspecError, RecursionError):
-        return []  # npm says more about it than we could
+        return []  # npm reports a broken lock file better
     found = []
     for name in names:
         path = f"node_modules/{name}"
@@ -106,7 +106,7 @@ def _is_read(root: Folder, lock: str) -> bool:
 
 
 def _known(manifest: PackageJson) -> list[tuple[str, str]]:
-    """What the newest version asks for that package.json allows: that is what is installed."""
+    """Yields the needs of the newest versions that package.json allows: those are installed."""
     versions = {**manifest.dev_dependencies, **manifest.dependencies}
     return [
         (package, node)

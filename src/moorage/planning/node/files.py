@@ -1,4 +1,4 @@
-"""Which of a package's files starts it, where no script says so."""
+"""Finds the file that starts a package without a start script."""
 
 import re
 
@@ -18,12 +18,12 @@ _LISTENS = re.compile(rb"\.listen\s*\(|createServer\s*\(|\bserve\s*\(")
 
 
 def server_file(folder: Folder, names: tuple[str, ...]) -> str | None:
-    """The first of the names that is a file and, beside a web page, looks like a server."""
+    """Returns the first name that is a file; beside a web page it must look like a server."""
     return next((name for name in names if folder.has(name) and serves(folder, name)), None)
 
 
 def serves(folder: Folder, name: str) -> bool:
-    """Whether a file is the app's: beside an index.html, it may well be the page's own script."""
+    """Whether a file is the app's; beside an index.html it may be the page's script."""
     if name in SERVER_FILES or not folder.has("index.html"):
         return True
     return _LISTENS.search(folder.data(name, limit=262_144)) is not None

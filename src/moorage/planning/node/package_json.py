@@ -1,4 +1,4 @@
-"""package.json, as far as planning reads it."""
+"""The parts of package.json that planning reads."""
 
 import msgspec
 
@@ -42,7 +42,7 @@ class PackageJson(msgspec.Struct, rename="camel"):
 
     @property
     def runs_at_install(self) -> bool:
-        """Whether an install runs scripts of the package's own, which may read any of its files."""
+        """Whether an install runs the package's own scripts, which may read any of its files."""
         return not self.scripts.keys().isdisjoint(INSTALL_SCRIPTS)
 
     @property
@@ -60,7 +60,7 @@ class PackageJson(msgspec.Struct, rename="camel"):
 
     @property
     def workspace_patterns(self) -> tuple[str, ...]:
-        """The globs of `workspaces`, npm's and Yarn's spelling alike; none if it has none."""
+        """The globs of `workspaces`, in npm's or Yarn's form; none without it."""
         listed = self.workspaces
         if isinstance(listed, dict):
             listed = listed.get("packages")

@@ -1,4 +1,4 @@
-"""npm, pnpm, Yarn and Bun: which one an app is for, in which version, and how each is called."""
+"""npm, pnpm, Yarn and Bun: which one an app uses, in which version, and its commands."""
 
 import re
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from moorage.planning.wanted import Wanted, find_tool, wanted_from
 
 NPM_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
 _BUN_LOCKS = ("bun.lock", "bun.lockb")
-_BUN_TYPES = ("@types/bun", "bun-types")  # what Bun's own templates bring
+_BUN_TYPES = ("@types/bun", "bun-types")  # in Bun's own templates
 _HEAD = 4096  # bytes of a lock file that hold its version
 
 _FIELD = re.compile(r"(npm|pnpm|yarn|bun)@([0-9A-Za-z.-]{1,40})(?:\+.*)?\Z")
@@ -20,29 +20,29 @@ _PNPM_LOCK = re.compile(r"^lockfileVersion: *['\"]?(\d+)(?:\.(\d+))?", re.MULTIL
 _BERRY_LOCK = re.compile(r"^__metadata:\s*\n\s+version: *['\"]?(\d+)", re.MULTILINE)
 _YARN_PATH = re.compile(r"^yarnPath: *\S*?yarn-(\d+\.\d+\.\d+)\.cjs", re.MULTILINE)
 
-# A lock file's version, and the majors that read it without writing it anew.
+# A lock file's version, and the major versions that read it without rewriting it.
 _PNPM_BY_LOCK = {"5": ("pnpm 7", "6 || 7"), "6": ("pnpm 8", "8"), "9": ("pnpm 10", "9 || 10")}
 _BERRY_BY_LOCK = {"4": "2", "5": "2 || 3", "6": "3", "7": "4", "8": "4"}
 _NODE_BY_PNPM = ((12, ">=18"), (11, ">=22.13"), (9, ">=18.12"), (8, ">=16.14"), (6, ">=14.19"))
 _NODE_BY_YARN = ((4, ">=18.12"), (2, ">=14.15"))
 
 _NPM_QUIET = "--no-audit --no-fund --loglevel=error"
-# Versions are exact, so what the cache knows of a package needs no asking again: half the time.
+# Versions are exact, so cached metadata is good enough, which saves half the time.
 _PNPM = 'pnpm install --prefer-offline --reporter=append-only --store-dir "$HOME/.pnpm-store"'
 _YARN = "yarn install --non-interactive --no-progress"
 
 
 class Commands(NamedTuple):
-    """How a package manager is called. A script's name goes behind `run`, or `start`."""
+    """A package manager's commands. A script's name follows `run`, or `start`."""
 
     clean_install: str  # exactly what the lock file says
     install: str  # without one
     run: str
-    start: str  # the same, saying nothing of its own
+    start: str  # the same, without output of its own
     environment: tuple[tuple[str, str], ...] = ()
 
 
-# Install scripts of dependencies run as they always did: the sandbox is what holds them.
+# Install scripts of dependencies run: the sandbox confines them.
 _NPM = Commands(
     f"npm ci --prefer-offline {_NPM_QUIET}",
     f"npm install {_NPM_QUIET}",
@@ -70,7 +70,7 @@ _BERRY = Commands(
     "yarn run",
     "yarn run",
     (
-        ("YARN_NODE_LINKER", "node-modules"),  # what the app then needs to start lies in /app
+        ("YARN_NODE_LINKER", "node-modules"),  # dependencies must be in /app
         ("YARN_IGNORE_PATH", "1"),
         ("YARN_ENABLE_SCRIPTS", "true"),
         ("YARN_ENABLE_TELEMETRY", "false"),
@@ -81,21 +81,21 @@ _BUN = Commands("bun install --frozen-lockfile", "bun install", "bun run", "bun 
 
 
 class Manager(NamedTuple):
-    """A package manager, as far as planning has got."""
+    """The package manager chosen for an app."""
 
     name: str  # npm, pnpm, yarn, bun
     because: str
     commands: Commands
     tool: Tool | None  # None for npm, which is chosen to fit its Node
     lock: str | None = None
-    node: Range = ANY  # the Nodes it runs on
+    node: Range = ANY  # the Node versions it runs on
 
 
 def manager_for(folder: Folder, manifest: PackageJson, toolbox: Toolbox) -> Manager:
-    """The package manager of a package or of the root of workspaces.
+    """Returns the package manager of a package, or of the root of workspaces.
 
-    `packageManager` goes first, then lock files, then `engines`. Raises RuntimeUnsupported when the
-    version can't be had.
+    `packageManager` has precedence, then lock files, then `engines`. Raises RuntimeUnsupported when
+    the version is not available.
     """
     field = manifest.package_manager
     match = _FIELD.match(field) if isinstance(field, str) else None
@@ -139,11 +139,11 @@ def _npm(folder: Folder, wanted: Wanted | None, toolbox: Toolbox) -> Manager:
 
 def _pnpm(folder: Folder, wanted: Wanted | None, toolbox: Toolbox) -> Manager:
     lock = folder.first("pnpm-lock.yaml")
-    if lock and (wanted is None or not _reads(wanted, folder)):
+    if lock and (wanted is None or not _decides(wanted, folder)):
         wanted = _pnpm_of_lock(folder) or wanted
     tool, because = find_tool(toolbox, "pnpm", wanted)
     major = tool.version.major
-    node = next((r for least, r in _NODE_BY_PNPM if major >= least), "*")
+    node = next((r for min_major, r in _NODE_BY_PNPM if major >= min_major), "*")
     because = because or f"it is for pnpm: {tool}"
     return Manager("pnpm", because, _PNPM_COMMANDS, tool, lock, version_range(node) or ANY)
 
@@ -158,8 +158,8 @@ def _pnpm_of_lock(folder: Folder) -> Wanted | None:
     return Wanted(f"{said} by its version", source, found) if found else None
 
 
-def _reads(wanted: Wanted, folder: Folder) -> bool:
-    """Whether what `packageManager` or `engines` asks for is enough to go by."""
+def _decides(wanted: Wanted, folder: Folder) -> bool:
+    """Whether the wanted version decides: `engines` does only if the lock file names none."""
     return wanted.source.endswith("packageManager") or _pnpm_of_lock(folder) is None
 
 
@@ -167,7 +167,7 @@ def _yarn(folder: Folder, wanted: Wanted | None, toolbox: Toolbox) -> Manager:
     lock = folder.first("yarn.lock")
     wanted = wanted or _yarn_path(folder) or _yarn_of_lock(folder)
     tool, because = find_tool(toolbox, "yarn", wanted)
-    node = next((r for least, r in _NODE_BY_YARN if tool.version.major >= least), "*")
+    node = next((r for min_major, r in _NODE_BY_YARN if tool.version.major >= min_major), "*")
     commands = _BERRY if tool.version.major >= 2 else _YARN_COMMANDS
     because = because or f"it is for Yarn: {tool}"
     return Manager("yarn", because, commands, tool, lock, version_range(node) or ANY)
@@ -181,7 +181,7 @@ def _yarn_path(folder: Folder) -> Wanted | None:
 
 
 def _yarn_of_lock(folder: Folder) -> Wanted | None:
-    """Yarn 1 for its own lock files, and for none; else the major that writes such a one."""
+    """Returns Yarn 1 for its own lock files or none; else the major that writes such a file."""
     is_berry = folder.has(".yarnrc.yml")
     match = _BERRY_LOCK.search(_head(folder, "yarn.lock")) if folder.has("yarn.lock") else None
     if match is None:
@@ -209,12 +209,12 @@ _MAKE: dict[str, Callable[[Folder, Wanted | None, Toolbox], Manager]] = {
 
 
 def npm_manager(folder: Folder) -> Manager:
-    """npm, whatever the files say."""
+    """Returns npm, whatever the files say."""
     return Manager("npm", "", _NPM, None, folder.first(*NPM_LOCKS))
 
 
 def bun_manager(folder: Folder, wanted: Wanted | None, toolbox: Toolbox) -> Manager:
-    """Bun, for an app that settings.runtime or its scripts run by it."""
+    """Returns Bun, for an app that settings.runtime or its scripts run with it."""
     return _bun(folder, wanted, toolbox)
 
 

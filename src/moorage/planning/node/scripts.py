@@ -1,4 +1,4 @@
-"""package.json's scripts: what they come to, and which are for the time of writing only."""
+"""package.json's scripts: which commands they run, and which are for development only."""
 
 import re
 
@@ -6,9 +6,9 @@ from moorage.planning.explicit import COMMAND_LIMIT
 from moorage.planning.node.package_json import PackageJson
 
 NEXT_START = re.compile(r"next[ \t]+start\b")
-"""What serves what Next.js's build leaves, and needs it."""
+"""Serves the output of Next.js's build."""
 
-# What stands before the program: variables, and what runs a package's program.
+# What precedes the program: variables, and runners of packages' programs.
 _BEFORE = re.compile(
     r"(?:(?:[A-Za-z_]\w*=(?:'[^']*'|\"[^\"]*\"|[^\s'\"]*)|cross-env(?:-shell)?|env|exec|npx|bunx"
     r"|(?:npm|yarn|pnpm|bun)[ \t]+(?:exec|dlx|x)|-y|--yes|--bun|--)[ \t]+)*"
@@ -21,7 +21,7 @@ _BY_NAME = re.compile(
 _DOCUMENTS = re.compile(r"(?:vitepress|vuepress)[ \t]+build\b")
 _RELOADS = re.compile(r"(?:live-server|lite-server|browser-sync[ \t]+start)(?:[ \t]+-.*)?\Z")
 _CALLS_LIMIT = 8  # scripts that run one another
-# What serves a site's sources while it is written, or its files without being meant for visitors.
+# Development servers: they serve a site's sources, or are not meant for visitors.
 _OF_GENERATORS = (
     "astro|gatsby|modern|next|nuxi|nuxt|quasar|react-router|remix|rsbuild|rspack|rspress|slidev"
     "|solid-start|svelte-kit|umi|max|vinxi|vitepress|vuepress|vuepress-vite|waku"
@@ -42,9 +42,9 @@ _DEV_SERVER = re.compile(
 
 
 def command_of(manifest: PackageJson, name: str) -> str:
-    """The command that a script comes to: the last of its list, in the script that this runs.
+    """Returns the last command that a script runs, also through other scripts.
 
-    "" without such a script, and where it is no command to be judged: too long, or running itself.
+    "" without such a script, or if it is too long or runs itself.
     """
     command = manifest.script(name)
     for _ in range(_CALLS_LIMIT):
@@ -63,7 +63,7 @@ def command_of(manifest: PackageJson, name: str) -> str:
 
 
 def build_script(manifest: PackageJson) -> str:
-    """The name of the script that builds the package, "" without one."""
+    """Returns the name of the script that builds the package, "" without one."""
     documents = "docs:build"  # as VitePress's and VuePress's own commands write it
     if not manifest.script("build") and _DOCUMENTS.match(command_of(manifest, documents)):
         return documents
@@ -71,15 +71,15 @@ def build_script(manifest: PackageJson) -> str:
 
 
 def is_development_server(manifest: PackageJson, name: str = "start") -> bool:
-    """Whether a script is for the time of writing only."""
+    """Whether a script is for development only."""
     return _DEV_SERVER.match(command_of(manifest, name)) is not None
 
 
 def _program(command: str) -> str:
-    """The last command of a list, which is the one that stays, from its program on."""
+    """Returns the last command of a list, which keeps running, from its program on."""
     return _BEFORE.sub("", command.rpartition("&&")[2].strip(), count=1)
 
 
 def reloads_pages(command: str) -> bool:
-    """Whether a command serves the files beside it as they are, to be seen while written."""
+    """Whether a command serves files for development, and reloads pages on changes."""
     return _RELOADS.match(command) is not None

@@ -1,4 +1,4 @@
-"""What frameworks' builds leave, where no start script says how it is started."""
+"""Finds the servers that frameworks' builds make, for packages without a start script."""
 
 import re
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from moorage.planning.semver import Version
 
 QWIK_CITY = ("@builder.io/qwik-city", "@qwik.dev/router")
 TANSTACK_START = "@tanstack/react-start"
-_WITHOUT_NITRO = Version(1, 132, 0)  # its first version that brings none
+_WITHOUT_NITRO = Version(1, 132, 0)  # TanStack Start's first version without Nitro
 
 _ADONIS_START = "node bin/server.js"
 _ROUTER_SERVE = re.compile(r"(?:react-router|remix)-serve\b")
-# What adapter-auto goes by; the variable says Cloud Run, where adapter-node is what it takes.
+# SvelteKit's adapter-auto takes this variable for Cloud Run, where it uses adapter-node.
 _ADAPTER_NODE = (("GCP_BUILDPACKS", "moorage"),)
 
 
@@ -30,7 +30,7 @@ class Server(NamedTuple):
 
 
 def lacks_server(folder: Folder, manifest: PackageJson, command: str) -> str:
-    """What a start command needs and the build is set not to leave; "" if nothing is known."""
+    """Returns what a start command needs and the build is configured not to make; "" if unknown."""
     if NEXT_START.match(command) and next_exports(folder):
         return "needs a server, and output: 'export' leaves files alone"
     if _ROUTER_SERVE.match(command) and is_without_server(folder):
@@ -41,7 +41,7 @@ def lacks_server(folder: Folder, manifest: PackageJson, command: str) -> str:
 
 
 def built_server(folder: Folder, manifest: PackageJson) -> Server | None:
-    """The server that a framework's build leaves; None when it leaves none that is known."""
+    """Returns the server that a framework's build makes; None when none is known."""
     has = manifest.depends_on
     if has("next") and not next_exports(folder):
         return Server("next start --port $PORT", "Next.js without a start script: next start")
@@ -71,7 +71,7 @@ def built_server(folder: Folder, manifest: PackageJson) -> Server | None:
 
 
 def _compiled_server(manifest: PackageJson) -> Server | None:
-    """Adonis's, Nest's, and the one of Qwik's adapters, which its serve script starts."""
+    """Returns the server of Adonis, Nest, or a Qwik adapter (started by its serve script)."""
     if manifest.depends_on("@adonisjs/core"):
         return Server(f"cd build && exec {_ADONIS_START}", "Adonis's build leaves an app in build/")
     if is_qwik_city(manifest) and manifest.script("serve").startswith("node server/"):
@@ -82,7 +82,7 @@ def _compiled_server(manifest: PackageJson) -> Server | None:
 
 
 def _router_server(folder: Folder, manifest: PackageJson) -> Server | None:
-    """React Router's framework mode, and Remix, whose server it became."""
+    """Returns the server of React Router's framework mode, or of Remix, its predecessor."""
     if manifest.depends_on("@react-router/dev") and not is_without_server(folder):
         if not manifest.depends_on("@react-router/serve"):
             return None
@@ -106,7 +106,7 @@ def _nitro_server(manifest: PackageJson) -> Server | None:
 
 
 def server_environment(manifest: PackageJson) -> tuple[tuple[str, str], ...]:
-    """What servers have to be told behind a proxy that lets only the app's own hosts through."""
+    """Returns variables that servers need behind our proxy, which passes only the app's hosts."""
     found: list[tuple[str, str]] = []
     if manifest.depends_on("@angular/ssr"):
         found.append(("NG_ALLOWED_HOSTS", "*"))  # else 400 for whoever asks
@@ -116,12 +116,12 @@ def server_environment(manifest: PackageJson) -> tuple[tuple[str, str], ...]:
 
 
 def is_qwik_city(manifest: PackageJson) -> bool:
-    """Whether it is Qwik's framework, whose build leaves no page by itself."""
+    """Whether it is Qwik City, whose build makes no page by itself."""
     return any(manifest.depends_on(package) for package in QWIK_CITY)
 
 
 def needs_nitro(manifest: PackageJson) -> bool:
-    """Whether it is a TanStack Start that leaves a handler of requests and no server."""
+    """Whether it is a TanStack Start whose build makes a request handler but no server."""
     versions = {**manifest.dev_dependencies, **manifest.dependencies}
     return allows_from(versions.get(TANSTACK_START, "0"), _WITHOUT_NITRO)
 

@@ -1,4 +1,4 @@
-"""Sites: the files that frameworks' builds leave to be served, and where."""
+"""Finds sites: the directories of files that frameworks' builds make."""
 
 import posixpath
 import re
@@ -17,7 +17,7 @@ from moorage.planning.node.scripts import build_script, command_of
 from moorage.planning.node.servers import QWIK_CITY, TANSTACK_START, is_qwik_city
 from moorage.planning.plan import Stack
 
-# Where another directory than the usual one is configured: the files and their key.
+# The files and the key that configure another directory than the default.
 _OUTPUTS = {
     "astro": (("astro.config",), "outDir"),
     "eleventy": (("eleventy.config", ".eleventy"), "output"),
@@ -30,7 +30,7 @@ _DOCUMENTS = re.compile(r"(?:vitepress|vuepress)[ \t]+build(?:[ \t]+([\w./-]{1,1
 
 
 def site(folder: Folder, manifest: PackageJson, wanted: Framework | None) -> Framework | None:
-    """The site generator whose output is served; `wanted` where the dependencies name none."""
+    """Returns the site generator whose output is served; `wanted` if the dependencies name none."""
     has = manifest.depends_on
     if has("next"):
         return _next_site(folder)
@@ -47,7 +47,7 @@ def site(folder: Folder, manifest: PackageJson, wanted: Framework | None) -> Fra
 
 
 def _without_server(folder: Folder, manifest: PackageJson) -> Framework | None:
-    """The files of a framework that has servers, where the app is to be without one."""
+    """Returns the output of a framework with servers, if the app is configured without one."""
     has = manifest.depends_on
     if has("nuxt"):
         return Framework("nuxt generate", Stack.NODE, output=".output/public")
@@ -68,14 +68,14 @@ def _next_site(folder: Folder) -> Framework:
 
 
 def _documents(manifest: PackageJson) -> str:
-    """The directory below which VitePress or VuePress leaves the site, as its script has it."""
+    """Returns the directory below which VitePress or VuePress builds, from the script."""
     match = _DOCUMENTS.match(command_of(manifest, build_script(manifest)))
     directory = posixpath.normpath(match[1] or ".") if match is not None else "."
     return "" if directory.startswith((".", "/")) else f"{directory}/"
 
 
 def _configured(folder: Folder, found: Framework) -> Framework | None:
-    """The generator with the directory that its configuration names."""
+    """Returns the generator with the output directory of its configuration."""
     if found.name == "angular":
         angular = angular_output(folder)
         return found._replace(output=angular.files) if angular is not None else None

@@ -1,4 +1,4 @@
-"""How a Node package is started: by its script, by what its build leaves, or by a file."""
+"""Finds how a Node package is started: by a script, by its build's output, or by a file."""
 
 import posixpath
 from shlex import quote
@@ -35,7 +35,7 @@ from moorage.planning.recipe import quoted, with_path
 from moorage.planning.shell import first_word
 from moorage.planning.static import serve
 
-# As Next.js's documentation has it done, which its build doesn't do.
+# Next.js's documentation asks for these copies; its build doesn't make them.
 _STANDALONE_FILES = (
     "cp -r .next/static .next/standalone/.next/ && "
     "{ test ! -d public || cp -r public .next/standalone/; }"
@@ -43,12 +43,12 @@ _STANDALONE_FILES = (
 
 
 class Package(NamedTuple):
-    """A folder with a package.json, while its plan is being made."""
+    """A folder with a package.json that is being planned."""
 
     folder: Folder
     manifest: PackageJson
     asked: Asked
-    builds: bool  # there is a build step, given or from the build script
+    builds: bool  # whether there is a build step
     run: str  # what runs a script by its name, such as `npm run --silent`
     runtime: str  # what runs a file: node or bun
     programs: tuple[str, ...]  # directories of its programs that aren't on every app's PATH
@@ -56,7 +56,7 @@ class Package(NamedTuple):
 
 
 class Start(NamedTuple):
-    """A start command with a check of what its build left, or what is missing."""
+    """A start command with a check of the build's output, or what is missing for one."""
 
     command: str | None
     check: str = ""
@@ -65,7 +65,7 @@ class Start(NamedTuple):
 
 
 def find_start(package: Package) -> Start:
-    """The first way to start a package, in the order of the planner's table."""
+    """Returns the first way to start a package, in the order of the planner's table."""
     folder, manifest, builds, because = (
         package.folder,
         package.manifest,
@@ -91,7 +91,7 @@ def find_start(package: Package) -> Start:
 
 
 def _why_unused(package: Package) -> str:
-    """What makes the start script one that visitors can't be served by; "" if nothing does."""
+    """Returns why the start script can't serve visitors; "" if it can."""
     folder, manifest = package.folder, package.manifest
     command = command_of(manifest, "start")
     if reloads_pages(command) and folder.has("index.html"):
@@ -106,7 +106,7 @@ def _why_unused(package: Package) -> str:
 
 
 def _is_standalone(package: Package, script: str) -> bool:
-    """Whether it starts Next.js's standalone server, and its build doesn't copy what that needs."""
+    """Whether it starts Next.js's standalone server without its build copying the files for it."""
     if "standalone/server.js" not in script or "standalone" in package.manifest.script("build"):
         return False
     package.because.append("Next.js's standalone server needs .next/static and public/ beside it")
@@ -114,7 +114,7 @@ def _is_standalone(package: Package, script: str) -> bool:
 
 
 def _built(package: Package) -> Start | None:
-    """What starts after the build: a script for it, a framework's server, or its files."""
+    """Returns the start after a build: a script for it, a framework's server, or a file server."""
     folder, manifest, asked, because = (
         package.folder,
         package.manifest,
@@ -155,10 +155,10 @@ def _start_script(package: Package, name: str, script: str) -> str:
 
 
 def _runs_by_itself(package: Package, name: str, script: str) -> bool:
-    """Whether the script does the same without its package manager.
+    """Whether the script works without its package manager.
 
-    npm costs 0.2 s and 50 MB, and keeps SIGTERM from the app. What it adds: hooks, variables named
-    npm_…, and the package's own programs, which the PATH has here.
+    npm costs 0.2 s and 50 MB, and keeps SIGTERM from the app. It adds hooks, variables named npm_…,
+    and the package's own programs, which are on the PATH here.
     """
     return (
         bool(first_word(script))
@@ -169,14 +169,14 @@ def _runs_by_itself(package: Package, name: str, script: str) -> bool:
 
 
 def _run_here(package: Package, command: str) -> str:
-    """The command with the package's own programs on its PATH, where it names one of them."""
+    """Returns the command, with the package's programs on its PATH if it names one of them."""
     if not package.programs or first_word(command) in ("node", "bun"):
         return command
     return with_path(command, *package.programs)
 
 
 def _site(package: Package) -> Framework | None:
-    """The site generator whose output is served, with settings.buildDir's place if given."""
+    """Returns the site generator whose output is served, from settings.buildDir if given."""
     asked = package.asked
     found = site(package.folder, package.manifest, asked.framework)
     if not asked.build_dir:
@@ -186,7 +186,7 @@ def _site(package: Package) -> Framework | None:
 
 
 def _output_check(directory: str) -> str:
-    """Fails the build, with what to do, when it left nothing to serve."""
+    """Returns a command that fails the build, with advice, if it made nothing to serve."""
     problem = f"The build left no directory {directory}: set settings.buildDir to the one it makes."
     return f"{{ test -d {quote(f'./{directory}')} || {{ echo {quote(problem)} >&2; exit 1; }}; }}"
 
@@ -206,13 +206,13 @@ def _main_file(package: Package) -> str | None:
     if main is None or not package.builds or folder.has(main) or not main.endswith(ENDINGS):
         return None
     if "/" not in main and folder.first(*TYPESCRIPT) is not None:
-        return None  # as `npm init` names it, whatever there is
+        return None  # `npm init` writes this name without checking the file
     because.append(f"package.json names {main} as its main file, which the build makes")
     return f"{runtime} {quote(main)}"
 
 
 def _compiled_file(package: Package) -> str | None:
-    """What the build makes of the TypeScript file, where that is tsc's."""
+    """Returns the file that tsc compiles the TypeScript file to in the build."""
     folder = package.folder
     file = folder.first(*TYPESCRIPT)
     if file is None or not package.builds or package.runtime == "bun":
@@ -235,14 +235,14 @@ def _typescript_file(package: Package) -> str | None:
     if runner is None:
         return None
     package.because.append(f"{file} is there, and {runner} runs TypeScript")
-    # As a hook of Node's own, tsx takes one process; its command takes two and twice the memory.
+    # As a hook of Node, tsx takes one process; its command takes two and twice the memory.
     if runner == "tsx":
         return f"node --import tsx {file}"
     return _run_here(package, f"ts-node {file}")
 
 
 def _main(manifest: PackageJson) -> str | None:
-    """package.json's main as a file's name inside the package; None when it is none."""
+    """Returns package.json's main as a file name inside the package; None if it isn't one."""
     if not isinstance(manifest.main, str) or len(manifest.main) > 1024 or "\0" in manifest.main:
         return None
     main = posixpath.normpath(manifest.main)

@@ -16,7 +16,7 @@ from moorage.planning.wanted import (
 )
 
 PIN_FILES = (".nvmrc", ".node-version")
-# Node's long-term releases by the names that nvm knows them by (nodejs.org, release schedule).
+# Node's long-term releases by their names in nvm (nodejs.org, release schedule).
 _NAMED = {
     "argon": "4",
     "boron": "6",
@@ -41,8 +41,9 @@ def node_for(
     also: Range = ANY,
     needs: tuple[Need, ...] = (),
 ) -> Found:
-    """The Node for the app; `also` is what its package manager needs, `needs` what its packages do,
-    which counts where the app says nothing itself. Raises RuntimeUnsupported.
+    """Returns the Node for the app. `also` is what its package manager needs.
+
+    `needs`, of its packages, count if the app asks for nothing itself. Raises RuntimeUnsupported.
     """
     wanted = asked.version if asked.program == "node" else None
     wanted = wanted or _pinned(folder)
@@ -59,8 +60,8 @@ def node_for(
 
 
 def npm_for(node: Tool, toolbox: Toolbox) -> Tool:
-    """An npm that runs on this Node: the machine's if it does. Raises RuntimeUnsupported."""
-    fitting = next((r for least, r in _NPM_BY_NODE if node.version.major >= least), "6")
+    """Returns an npm for this Node, preferably the machine's. Raises RuntimeUnsupported."""
+    fitting = next((r for min_major, r in _NPM_BY_NODE if node.version.major >= min_major), "6")
     fits = version_range(fitting)
     own = toolbox.choose("npm", fits or ANY)
     if own is not None:
@@ -73,7 +74,7 @@ _NPM_BY_NODE = ((22, ">=10 <12"), (20, ">=10 <12"), (18, "9 || 10"), (16, "8"), 
 
 
 def _pinned(folder: Folder) -> Wanted | None:
-    """What the nearest file for a version manager says, here or in a folder around."""
+    """Returns the version in the nearest version manager's file, here or in a parent folder."""
     for place in (folder, *folder.parents()):
         for file in PIN_FILES:
             text = pinned(place, file)

@@ -1,6 +1,6 @@
-"""Scripts that start an app again whenever its files change, which here they don't.
+"""Removes watchers, which restart an app when its files change, from scripts.
 
-And an app that ended by itself isn't started again: what watches waits for a change.
+Here files don't change, and a watcher would not restart an app that ended by itself.
 """
 
 import re
@@ -14,7 +14,7 @@ _LAUNCHER = re.compile(r"(?:npx|bunx|yarn|pnpm exec|npm exec)(?:[ \t]+-\S*)*[ \t
 _OPTION = re.compile(
     r"[ \t]+--(?:watch(?:-path|-preserve-output)?|hot|clear-screen)(?:=\S+)?(?=[ \t]|\Z)"
 )
-_EXPANDED = re.compile(r"[$*?~]")  # by the shell, so not to be taken apart here
+_EXPANDED = re.compile(r"[$*?~]")  # the shell expands these, so such commands are not parsed
 _NODEMON_VALUES = frozenset(
     ("-w", "--watch", "-e", "--ext", "-i", "--ignore", "--delay", "-d", "-s", "--signal")
 )
@@ -24,7 +24,7 @@ _TS_NODE_DEV_ALONE = frozenset(
 
 
 def without_watching(manifest: PackageJson, name: str) -> str:
-    """The script without what watches its files; "" if nothing does."""
+    """Returns the script without its watcher; "" if it has none."""
     command = command_of(manifest, name)
     plain = once(command)
     if plain == command:
@@ -35,7 +35,7 @@ def without_watching(manifest: PackageJson, name: str) -> str:
 
 
 def once(command: str) -> str:
-    """A plain command without its watching: of nodemon, ts-node-dev, tsx, Node or Bun."""
+    """Returns a plain command without the watching of nodemon, ts-node-dev, tsx, Node or Bun."""
     program, _, rest = command.partition(" ")
     if not first_word(command) or _EXPANDED.search(rest):
         return command
@@ -53,7 +53,7 @@ def once(command: str) -> str:
 
 
 def _nodemon(words: list[str]) -> str:
-    """What nodemon runs: its --exec, or Node, on the file that it is given."""
+    """Returns what nodemon runs: its --exec, or Node, on the given file."""
     runner, rest = "", iter(words)
     kept: list[str] = []
     for word in rest:

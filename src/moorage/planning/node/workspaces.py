@@ -1,4 +1,4 @@
-"""Monorepos: a root package, its workspaces, and which of them is the app."""
+"""Monorepos: a root package and its workspaces."""
 
 import json
 import posixpath
@@ -15,7 +15,7 @@ WORKSPACES_LIMIT = 300  # package.json files read
 PATTERNS_LIMIT = 64
 PATTERN_LENGTH = 256  # characters; a longer one matches nothing
 DEPTH_LIMIT = 16  # directories from the root to a workspace
-CANDIDATES_LIMIT = 2_000  # package.json files held against the patterns
+CANDIDATES_LIMIT = 2_000  # package.json files matched against the patterns
 _YAML_LIMIT = 65_536  # bytes
 _ITEM = re.compile(r"""\s*-\s*(?:"([^"]*)"|'([^']*)'|([^#\s]+))""")
 
@@ -28,7 +28,7 @@ class Workspace(NamedTuple):
 
 
 class Monorepo(NamedTuple):
-    """A root with its workspaces; installed at the root, whichever of them is the app."""
+    """A root with its workspaces. It is installed at the root, whichever workspace is the app."""
 
     root: Folder
     manifest: PackageJson
@@ -39,7 +39,7 @@ class Monorepo(NamedTuple):
         return next((w for w in self.workspaces if w.directory == directory), None)
 
     def built_before(self, workspace: Workspace) -> list[Workspace]:
-        """The workspaces that it needs built, each after those that it needs itself."""
+        """Returns the workspaces to build before it, each after those that it needs itself."""
         named: dict[object, Workspace] = {
             w.manifest.name: w for w in self.workspaces if isinstance(w.manifest.name, str)
         }
@@ -66,7 +66,7 @@ def _needs(workspace: Workspace, named: dict[object, Workspace]) -> list[Workspa
 
 
 def monorepo(root: Folder, manifest: PackageJson) -> Monorepo | None:
-    """The folder as a root of workspaces; None when it has none.
+    """Returns the folder as a root of workspaces; None when it has none.
 
     Raises UploadInvalid for a workspace's package.json that can't be read.
     """
@@ -77,7 +77,7 @@ def monorepo(root: Folder, manifest: PackageJson) -> Monorepo | None:
 
 
 def monorepo_around(folder: Folder) -> tuple[Monorepo, Workspace] | None:
-    """The monorepo that the folder is a workspace of; None when it is none."""
+    """Returns the monorepo that the folder is a workspace of, and the workspace; None if none."""
     for root in folder.parents():
         manifest = package_json(root)
         found = monorepo(root, manifest) if manifest is not None else None
@@ -105,7 +105,7 @@ def _workspaces(root: Folder, patterns: tuple[str, ...]) -> Iterator[Workspace]:
 
 
 def _packages(root: Folder) -> Iterator[str]:
-    """Directories with a package.json of the upload's own."""
+    """Yields the directories with a package.json, without those of installed packages."""
     for name in root.names():
         if name.endswith("/package.json") and "node_modules/" not in name:
             directory = name.removesuffix("/package.json")
@@ -114,7 +114,7 @@ def _packages(root: Folder) -> Iterator[str]:
 
 
 def _parts(glob: str) -> list[str]:
-    """A glob's parts, with one `**` for several in a row."""
+    """Splits a glob into its parts; several `**` in a row become one."""
     parts = glob.split("/")
     return [p for n, p in enumerate(parts) if p != "**" or n == 0 or parts[n - 1] != "**"]
 
@@ -135,7 +135,7 @@ def _matches(glob: list[str], names: list[str]) -> bool:
 
 
 def _pnpm_patterns(root: Folder) -> tuple[str, ...]:
-    """The `packages` of pnpm-workspace.yaml, which are lines of a list, or a list on its line."""
+    """Returns the `packages` of pnpm-workspace.yaml: a list of lines, or a list on one line."""
     if not root.has("pnpm-workspace.yaml"):
         return ()
     found: list[str] = []

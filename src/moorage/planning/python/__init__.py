@@ -1,1 +1,1 @@
-"""Python apps: what they need installed and by which tool, and what starts them."""
+"""Plans Python apps: what to install, with which tool, and how to start."""

@@ -1,4 +1,4 @@
-"""The plan of a Python app: by uvicorn, gunicorn, Streamlit or Gradio, or a plain script."""
+"""Plans a Python app, run by uvicorn, gunicorn, Streamlit or Gradio, or as a script."""
 
 import re
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ LOOKED_FOR = (
 
 _SERVER_COMMAND = re.compile(r"(?:^|[\s/])(uvicorn|gunicorn|hypercorn|streamlit)(?=\s|\Z)")
 _WORDS = ("python", "uvicorn", "gunicorn", "hypercorn", "streamlit", "flask", ".py")
-_UNBUFFERED = ("PYTHONUNBUFFERED", "1")  # so that what an app prints is in its log at once
+_UNBUFFERED = ("PYTHONUNBUFFERED", "1")  # so that output is in the log at once
 
 
 class _Project(NamedTuple):
-    """A folder of Python files, while its plan is being made."""
+    """A folder of Python files that is being planned."""
 
     folder: Folder
     asked: Asked
@@ -40,7 +40,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     """Requirements, an app object or a script; None when there is none of them.
 
     Raises UploadInvalid for requirements that can't be read, RuntimeUnsupported for a Python that
-    can't be had.
+    is not available.
     """
     document = project_document(folder)
     needed = requirements(folder, document)
@@ -82,26 +82,26 @@ def _recipe(project: _Project, start: Start | None) -> Recipe:
 
 
 def _inputs(project: _Project, install: Install) -> tuple[str, ...]:
-    """The files that decide what the install makes; an uploaded .venv would be laid over that."""
+    """Returns the files that decide what the install makes; none with an uploaded .venv."""
     if project.folder.has_directory(".venv"):
         return ()
     return tuple(project.folder.path(file) for file in sorted(install.inputs))
 
 
 def mentions_python(command: str) -> bool:
-    """Whether a command looks like Python's."""
+    """Whether a command looks like one for Python."""
     return any(word in command for word in _WORDS)
 
 
 def _is_ours(folder: Folder, asked: Asked) -> bool:
-    """Whether a given start command is for Python files, where no requirements say so."""
+    """Whether a given start command is for Python files, if there are no requirements."""
     if asked.stack is not Stack.PYTHON and not mentions_python(asked.run or ""):
         return False
     return any(name.endswith(".py") for name in folder.names())
 
 
 def _asked_start(asked: Asked) -> Start | None:
-    """The command given; the server it names is installed with the requirements."""
+    """Returns the given command; the server it names is installed with the requirements."""
     if asked.run is None:
         return None
     return Start(asked.run, tuple(_SERVER_COMMAND.findall(asked.run)[:1]), asked.run_because)
@@ -110,9 +110,9 @@ def _asked_start(asked: Asked) -> Start | None:
 def _install(
     project: _Project, install: Install, start: Start | None, because: list[str]
 ) -> str | None:
-    """A virtual environment with what is required, or None when nothing is."""
+    """Returns the command that makes the virtual environment, or None if nothing is needed."""
     asked, needed = project.asked, project.needed
-    # Its place is said, as uv takes that of a project around this folder otherwise.
+    # The path is given, because uv would otherwise use that of a project around this folder.
     venv = f"uv venv -q --clear --python {project.python.command} .venv"
     if asked.install == "":
         return ""

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Prints what a lock file of Poetry, PDM or Pipenv pins, as requirements that uv installs.
+"""Prints the pins of a Poetry, PDM or Pipenv lock file as requirements that uv installs.
 
     lockpins poetry.lock | pdm.lock | Pipfile.lock | Pipfile | pyproject.toml
 
-Runs by itself in a build's sandbox, on the app's own Python: the standard library alone. The last
-two are for want of a lock file: what the tool's own table asks for. Only what runs the app, no
-groups for development.
+It runs in a build's sandbox, on the app's own Python, so it uses only the standard library. The
+last two serve without a lock file: they give the requirements of the tool's own table. Groups for
+development are left out.
 """
 
 import json
@@ -20,18 +20,18 @@ Table = Mapping[str, Any]
 
 
 def normal(name: str) -> str:
-    """A package's name as PEP 503 compares it."""
+    """Returns a package's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def line(what: str, marker: str, hashes: Iterable[str]) -> str:
-    """One requirement."""
+    """Returns one requirement."""
     said = f"{what} ; {marker}" if marker else what
     return " ".join((said, *(f"--hash={found}" for found in hashes)))
 
 
 def source(package: Table) -> str | None:
-    """The direct reference of a package that comes from no index; None for one that does."""
+    """Returns the direct reference of a package that is on no index, else None."""
     origin = package.get("source", package)
     kind, url = origin.get("type", ""), origin.get("url")
     revision = origin.get("resolved_reference", origin.get("revision", origin.get("ref")))
@@ -63,7 +63,7 @@ def of_pdm(lock: Table, _project: Table) -> Iterator[str]:
 
 
 def of_poetry(lock: Table, project: Table) -> Iterator[str]:
-    """poetry.lock: the packages of the group `main`; before version 2.1 those that it reaches."""
+    """poetry.lock: the packages of the group `main`; before 2.1, those that it depends on."""
     packages = lock.get("package", ())
     reached = None if any("groups" in p for p in packages) else reachable(packages, project)
     for package in packages:
@@ -81,13 +81,13 @@ def of_poetry(lock: Table, project: Table) -> Iterator[str]:
 
 
 def is_on_other_index(package: Table) -> bool:
-    """Whether poetry.lock says that a package comes from an index of its own."""
+    """Whether poetry.lock takes a package from another index than the default."""
     origin: Table = package.get("source", {})
     return bool(origin.get("type") == "legacy")
 
 
 def reachable(packages: Iterable[Table], project: Table) -> dict[str, set[str]]:
-    """The packages that the project's main dependencies lead to, each with its markers."""
+    """Returns the direct and indirect main dependencies of the project, with their markers."""
     named = {normal(package["name"]): package for package in packages}
     poetry = project.get("tool", {}).get("poetry", {})
     ahead = [(normal(name), "") for name in poetry.get("dependencies", {})]
@@ -133,12 +133,12 @@ def of_table(table: Table) -> Iterator[str]:
 
 
 def specifiers(text: str) -> str:
-    """PEP 440 for a version as Poetry and Pipenv write it, with ^, ~ and * of their own."""
+    """Converts a version of Poetry or Pipenv, with their own ^, ~ and *, to PEP 440."""
     return ",".join(found for part in text.split(",") if (found := specifier(part.strip())))
 
 
 def specifier(text: str) -> str:
-    """One of the conditions of a version."""
+    """Converts one of the conditions of a version."""
     match = re.fullmatch(r"([\^~]?)v?(\d+(?:\.\d+)*)((?:\.\*)?)", text)
     if match is None:
         return "" if text == "*" else text
@@ -152,12 +152,12 @@ def specifier(text: str) -> str:
 
 
 def significant(parts: list[int]) -> int:
-    """How many parts of a caret version stay: up to the first that is not 0."""
+    """Returns how many parts of a caret version are fixed: up to the first that is not 0."""
     return next((at for at, part in enumerate(parts, 1) if part), len(parts))
 
 
 def pins(file: Path) -> Iterator[str]:
-    """The requirements that a lock file, or a tool's table, comes to."""
+    """Yields the requirements of a lock file, or of a tool's table."""
     text = file.read_text(encoding="utf-8")
     document = json.loads(text) if file.name == "Pipfile.lock" else tomllib.loads(text)
     beside = file.with_name("pyproject.toml")

@@ -1,8 +1,8 @@
 """Finds the web app object in Python sources, without running or fully parsing them.
 
-Read by pattern rather than with `ast`: the gateway's Python may be older than the app's (its parser
-then refuses newer grammar), a hostile file can exhaust a recursive parser's stack, and this is 20
-times as fast. Strings and comments are blanked first, so that an example in a docstring is none.
+It uses patterns rather than `ast`: the gateway's Python may be older than the app's (its parser
+then refuses newer grammar), a hostile file can exhaust a recursive parser's stack, and patterns are
+20 times as fast. Strings and comments are blanked first, so that examples there don't count.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from moorage.planning.folder import Folder
 
-FILES_LIMIT = 400  # Python files read at most, likeliest names first
+FILES_LIMIT = 400  # Python files read, likeliest names first
 FILE_LIMIT = 262_144  # bytes read of each
 TOTAL_LIMIT = 4_194_304  # bytes read of all
 
@@ -25,7 +25,7 @@ FRAMEWORKS = {
     "Litestar": ("litestar", "uvicorn"),
     "Quart": ("quart", "uvicorn"),
     "FastHTML": ("python-fasthtml", "uvicorn"),
-    "fast_app": ("python-fasthtml", "uvicorn"),  # FastHTML's function, which gives two objects
+    "fast_app": ("python-fasthtml", "uvicorn"),  # FastHTML's function, which returns two objects
     "Flask": ("flask", "gunicorn"),
     "APIFlask": ("apiflask", "gunicorn"),
     "Dash": ("dash", "gunicorn"),
@@ -64,7 +64,7 @@ _ASIDE = frozenset(
 
 
 class App(NamedTuple):
-    """An app object, or the function that makes it, and where a server finds it."""
+    """An app object, or the factory function that makes it, and where a server finds it."""
 
     file: str
     module: str  # dotted, below `root`
@@ -84,10 +84,10 @@ class _Found(NamedTuple):
 
 
 def find_app(folder: Folder, installed: frozenset[str], hint: str) -> App | None:
-    """The app object in the likeliest file: main.py, app.py, … near the root first, then others.
+    """Returns the app object in the likeliest file: main.py, app.py, … near the root first.
 
-    A module's object goes before a factory. `hint`, a package of FRAMEWORKS, leaves out the others
-    if it is found at all.
+    An object has precedence over a factory. If an app of the package `hint` (of FRAMEWORKS) is
+    found, those of other packages are ignored.
     """
     found: list[_Found] = []
     budget = TOTAL_LIMIT
@@ -107,7 +107,7 @@ def find_app(folder: Folder, installed: frozenset[str], hint: str) -> App | None
 
 
 def is_aside(name: str) -> bool:
-    """Whether a file is none of the app's own: a test, a library's, something hidden."""
+    """Whether a file is not the app's own: a test, a library's, something hidden."""
     return "/." in f"/{name}" or not _ASIDE.isdisjoint(name.split("/")[:-1])
 
 
@@ -131,7 +131,7 @@ def _candidates(folder: Folder) -> list[str]:
 
 def _scan(folder: Folder, file: str) -> Iterable[_Found]:
     data = folder.data(file, limit=FILE_LIMIT)
-    # Finding words is many times as fast as the pattern, and most files have none of them.
+    # Finding words is much faster than the pattern, and most files have none of them.
     if not any(word in data for word in _WORDS) or _HINT.search(data) is None:
         return
     text = _STRINGS.sub('""', data.decode(errors="replace").replace("\r\n", "\n"))
@@ -171,7 +171,7 @@ def _callable_without_arguments(parameters: str) -> bool:
 
 
 def _decided_kind(found: list[_Found], installed: frozenset[str]) -> str:
-    """What an object made by another module's factory is: as found elsewhere, else as installed."""
+    """Returns the kind of an object that another module's factory makes: found, else installed."""
     elsewhere = next((one.kind for one in found if one.kind), "")
     return elsewhere or next((k for k, (name, _) in FRAMEWORKS.items() if name in installed), "")
 

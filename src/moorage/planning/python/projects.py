@@ -1,7 +1,7 @@
-"""What installs a Python app's needs: uv, from requirements or any tool's lock file.
+"""Installs a Python app's dependencies with uv, from requirements or any tool's lock file.
 
-Poetry, PDM and Pipenv need not run: their lock files pin every package with its hashes, which
-`lockpins` turns into what uv installs.
+Poetry, PDM and Pipenv don't run: `lockpins` turns their lock files, which pin every package with
+its hashes, into requirements for uv.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from moorage.planning.python.requirements import Requirements
 
-# Compiled once while installing, so that the app's start needn't.
+# Compiled once at the install, so that starts are faster.
 _PIP = "uv pip install -q --compile-bytecode"
 _PINS = '"$TMPDIR/pins.txt"'
 _TOOLS = {
@@ -26,11 +26,11 @@ class Install(NamedTuple):
 
     command: str
     because: str
-    inputs: tuple[str, ...]  # files that alone decide what it makes; none: all do
+    inputs: tuple[str, ...]  # files that alone decide what it installs; empty: all do
 
 
 def install_with(needed: Requirements, document: Mapping[str, object]) -> Install:
-    """How the app's needs are installed, by the file that says so."""
+    """Returns how to install the app's dependencies, from the file that lists them."""
     file, inputs = needed.file, () if needed.is_local else needed.files
     if file is None:
         return Install("", "", ())
@@ -49,12 +49,12 @@ def install_with(needed: Requirements, document: Mapping[str, object]) -> Instal
 
 
 def install_also(packages: list[str]) -> str:
-    """Installs more packages, which the app needs and doesn't name."""
+    """Returns a command that installs packages which the app needs and doesn't list."""
     return " ".join((_PIP, *packages))
 
 
 def _uv(document: Mapping[str, object]) -> Install:
-    """`uv sync`, which installs the project itself, too, if that says how it is built."""
+    """Returns `uv sync`, which also installs the project itself if it has a build system."""
     is_package = "build-system" in document
     return Install(
         "uv sync -q --locked --no-dev --compile-bytecode",

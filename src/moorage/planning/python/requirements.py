@@ -1,6 +1,6 @@
-"""What a Python app says it needs: requirements.txt, pyproject.toml's [project], or a tool's own.
+"""Reads a Python app's requirements: requirements.txt, pyproject.toml, or a tool's own table.
 
-The names alone: versions are the installer's business.
+It reads the names alone: the installer chooses versions.
 """
 
 import posixpath
@@ -35,13 +35,13 @@ class Requirements(NamedTuple):
 
     file: str | None
     names: frozenset[str]
-    files: tuple[str, ...] = ()  # all that it reads
-    is_local: bool = False  # it installs files of the upload, too
+    files: tuple[str, ...] = ()  # all files that the installer reads
+    is_local: bool = False  # it also installs files of the upload
     is_poetrys: bool = False  # a pyproject.toml with its dependencies in Poetry's own table
 
 
 def requirements(folder: Folder, document: Mapping[str, object]) -> Requirements:
-    """What is installed; `document` is the pyproject.toml or Pipfile, {} without one.
+    """Returns the requirements; `document` is the pyproject.toml or Pipfile, {} without one.
 
     Raises UploadInvalid, naming the file, for one that can't be read.
     """
@@ -64,7 +64,7 @@ def _of_file(folder: Folder, file: str) -> Requirements:
 
 
 def _of_directory(folder: Folder) -> Requirements:
-    """Those of several files for production, by the names that Django's projects give it."""
+    """Returns those of a directory's file for production, by the names common with Django."""
     file = folder.first(*(f"requirements/{name}.txt" for name in _PRODUCTION))
     return _of_file(folder, file) if file is not None else Requirements(None, frozenset())
 
@@ -83,7 +83,7 @@ def project_document(folder: Folder) -> Mapping[str, object]:
 def _read(folder: Folder, file: str, names: set[str], seen: dict[str, int]) -> bool:
     """Collects the names in a file and in those it includes; `seen` counts each one's lines.
 
-    Says whether files of the upload are installed.
+    Returns whether files of the upload are installed.
     """
     if file in seen or len(seen) >= FILES_LIMIT:
         return False
@@ -117,7 +117,7 @@ def _included(folder: Folder, file: str, target: str, number: int) -> str:
 
 
 def _is_location(text: str) -> bool:
-    """An option, a URL, a path or the rest of a wrapped line: left to the installer."""
+    """Whether it is an option, a URL, a path or the rest of a wrapped line, for the installer."""
     return (
         text.startswith(("-", ".", "/"))
         or "://" in text
@@ -138,7 +138,7 @@ def _with_extras(match: re.Match[str]) -> tuple[str, ...]:
 
 
 def _brought(name: str, extras: set[str]) -> tuple[str, ...]:
-    """The package, and the server that its extras bring."""
+    """Returns the package, and the server that its extras install."""
     of, server = _BRING.get(name, (frozenset(), ""))
     return (name, server) if server and not of.isdisjoint(extras) else (name,)
 

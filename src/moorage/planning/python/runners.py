@@ -1,4 +1,4 @@
-"""Scripts that a program of their framework's serves: Streamlit, Chainlit, Shiny, Panel."""
+"""Scripts that a program of their framework serves: Streamlit, Chainlit, Shiny, Panel."""
 
 import re
 from shlex import quote
@@ -11,15 +11,15 @@ _OTHERS_LIMIT = 50  # files without a likely name that are looked into
 
 
 class Runner(NamedTuple):
-    """A framework, how its scripts are known, and what serves one."""
+    """A framework, how to recognize its scripts, and what serves one."""
 
     package: str
     name: str
-    page: re.Pattern[bytes]  # what tells the script that is the app from the others
+    page: re.Pattern[bytes]  # found only in the script that is the app
     likely: tuple[str, ...]
     program: str  # before the script's name …
-    options: str  # … and behind it
-    is_sure: bool = False  # a likely name will do, without the pattern
+    options: str  # … and after it
+    is_sure: bool = False  # a likely name is enough, without the pattern
 
 
 RUNNERS = (
@@ -61,7 +61,7 @@ RUNNERS = (
 
 
 def runner_command(folder: Folder, runner: Runner, scripts: tuple[str, ...]) -> tuple[str, str]:
-    """The script that is the app, and the command that serves it; "" and "" without one.
+    """Returns the script that is the app, and the command that serves it; "" and "" if none.
 
     `scripts` are names that any app's script is likely to have.
     """
@@ -77,7 +77,7 @@ def runner_command(folder: Folder, runner: Runner, scripts: tuple[str, ...]) -> 
 
 
 def importing(folder: Folder, pattern: re.Pattern[bytes], likely: tuple[str, ...]) -> list[str]:
-    """Python files of the folder itself in which the pattern is found, the likely names first."""
+    """Returns the folder's own Python files that contain the pattern, likely names first."""
     others = [n for n in folder.files() if n.endswith(".py") and n not in likely]
     return [
         name

@@ -1,4 +1,4 @@
-"""How a Python app is started: by Django, Streamlit or Gradio, an app object, or a script."""
+"""Finds how a Python app is started: Django, Streamlit or Gradio, an app object, or a script."""
 
 import re
 from collections.abc import Mapping
@@ -26,32 +26,32 @@ _NO_APPS = ("setup.py", "conftest.py", "noxfile.py", "tasks.py", "gunicorn.conf.
 
 
 class Start(NamedTuple):
-    """A start command, and what must be there or be done for it."""
+    """A start command, and what it needs."""
 
     command: str  # names programs of the virtual environment without their directory
-    needs: tuple[str, ...]  # packages it can't do without
+    needs: tuple[str, ...]  # packages it needs
     because: str
-    build: str | None = None  # what is done once, before
+    build: str | None = None  # a command for the build step
     environment: tuple[tuple[str, str], ...] = ()
-    assigned: str = ""  # variables that are made of others, before the command
-    directory: str = ""  # where it runs and builds, right below the app's own
-    is_files: bool = False  # it serves what the build leaves, without the virtual environment
+    assigned: str = ""  # assignments before the command, of variables made from others
+    directory: str = ""  # where it builds and runs, right below the app's directory
+    is_files: bool = False  # it serves the build's files, without the virtual environment
 
     @property
     def bin(self) -> str:
-        """The virtual environment's programs, from where it runs."""
+        """The directory of the virtual environment's programs, relative to where it runs."""
         return f"../{BIN}" if self.directory else BIN
 
     @property
     def enter(self) -> str:
-        """The way there, before a command."""
+        """What changes to its directory, before a command."""
         return f"cd {quote(self.directory)} && " if self.directory else ""
 
 
 def find_start(
     folder: Folder, needed: Requirements, asked: Asked, document: Mapping[str, object]
 ) -> Start | None:
-    """The first way to start it, as the planner's table has them; `document` is pyproject.toml."""
+    """Returns the first way to start it, in the planner's order; `document` is pyproject.toml."""
     hint = asked.framework.name if asked.framework else ""
     django = _django(folder)
     if django is not None:
@@ -72,13 +72,14 @@ def find_start(
 
 
 def _is_used(package: str, needed: Requirements, hint: str) -> bool:
-    """Whether a package's apps are looked for; where nothing is required, the sources tell."""
+    """Whether to look for a package's apps; without requirements, the sources decide."""
     return package in needed.names or package == hint or needed.file is None
 
 
 def _django(folder: Folder) -> Start | None:
-    """gunicorn for its WSGI application; migrations run before each start, as a deploy may bring
-    new ones. The project may lie in a directory beside the requirements.
+    """Returns gunicorn for a Django project, which may be in a directory beside the requirements.
+
+    Migrations run before each start, because a deploy may bring new ones.
     """
     there = (name for name in folder.directories() if folder.has(f"{name}/manage.py"))
     directory = "" if folder.has("manage.py") else next(there, None)
@@ -109,7 +110,7 @@ def _django(folder: Folder) -> Start | None:
 
 
 def _settings_option(project: Folder, wsgi: str) -> str:
-    """manage.py's option for the settings that the server has, where its own are others."""
+    """Returns manage.py's option for the server's settings, if its own differ."""
     served = _SETTINGS.search(project.data(wsgi, limit=READ))
     managed = _SETTINGS.search(project.data("manage.py", limit=READ))
     if served is None or managed is None or served[1] == managed[1]:
@@ -155,7 +156,7 @@ def _served_script(folder: Folder, runner: Runner) -> Start | None:
 
 
 def _gradio(folder: Folder) -> Start | None:
-    """The script that launches an interface. Gradio takes host and port from its own variables."""
+    """Returns the script that launches Gradio, which takes host and port from its own variables."""
     names = importing(folder, _GRADIO, SCRIPTS)
     launching = (name for name in names if _LAUNCHES.search(folder.data(name, limit=READ)))
     name = next(launching, names[0] if names and names[0] in SCRIPTS else None)
@@ -174,7 +175,7 @@ def _gradio(folder: Folder) -> Start | None:
 
 
 def _served(app: App) -> Start:
-    """The server for an app object. gunicorn gets threads: one slow client must not block all."""
+    """Returns an app object's server. gunicorn gets threads: one slow client must not block all."""
     call = f"{app.attribute}()" if app.factory else app.attribute
     because = f"{app.file} has a {app.package} app, {call}: run by {app.server}"
     if app.server == "uvicorn":
@@ -205,9 +206,9 @@ def _script(folder: Folder, document: Mapping[str, object]) -> Start | None:
 
 
 def _entry(folder: Folder, document: Mapping[str, object]) -> Start | None:
-    """A command of [project.scripts]: the project's name, or the only one.
+    """Returns a command of [project.scripts]: the one with the project's name, or the only one.
 
-    Called where it lies, as only projects with a build system are installed.
+    It is called in the sources, because only projects with a build system are installed.
     """
     project = document.get("project")
     scripts = project.get("scripts") if isinstance(project, dict) else None

@@ -1,4 +1,4 @@
-"""Which Python an app runs on."""
+"""Chooses the Python that an app runs on."""
 
 import re
 from collections.abc import Mapping
@@ -44,9 +44,9 @@ class Found(NamedTuple):
 def python_for(
     folder: Folder, asked: Asked, toolbox: Toolbox, *, document: Mapping[str, object]
 ) -> Found:
-    """The Python for the app; `document` is its pyproject.toml, or Pipfile.
+    """Returns the Python for the app; `document` is its pyproject.toml, or Pipfile.
 
-    Raises RuntimeUnsupported, naming where it is written, when what is asked for can't be had.
+    Raises RuntimeUnsupported, naming the source, when the wanted version is not available.
     """
     required = _required(document)
     wanted = _asked(asked) or _pinned(folder) or required
@@ -87,7 +87,7 @@ def _pinned(folder: Folder) -> _Wanted | None:
 
 
 def _from_numbers(text: str, source: str, *, is_strict: bool) -> _Wanted | None:
-    """A version with one, two or three parts. The third is of little use: any newer one will do."""
+    """Returns a version with one, two or three parts. Any newer third part is accepted."""
     match = _NUMBERS.match(text.strip())
     if match is None:
         return None
@@ -98,7 +98,7 @@ def _from_numbers(text: str, source: str, *, is_strict: bool) -> _Wanted | None:
 
 
 def _required(document: Mapping[str, object]) -> _Wanted | None:
-    """pyproject's requires-python, Poetry's `python` dependency, or the Pipfile's version."""
+    """Returns pyproject's requires-python, Poetry's `python`, or the Pipfile's version."""
     project, pipenv = document.get("project"), document.get("requires")
     if isinstance(project, dict):
         found = _specifiers(project.get("requires-python"), "pyproject.toml's requires-python")
@@ -129,7 +129,7 @@ def _specifiers(text: object, source: str) -> _Wanted | None:
 
 
 def _caret(text: str, source: str) -> _Wanted | None:
-    """Poetry's own `^3.11` and `~3.11`, beside PEP 440."""
+    """Reads Poetry's `^3.11` and `~3.11`, which PEP 440 lacks."""
     plain = _specifiers(text, source)
     if plain is not None:
         return plain
@@ -138,7 +138,7 @@ def _caret(text: str, source: str) -> _Wanted | None:
         return None
     span = found.spans[0]
     below = f",<{span.below}" if span.below else ""
-    return _Wanted(text, source, SpecifierSet(f">={span.least}{below}"))
+    return _Wanted(text, source, SpecifierSet(f">={span.lowest}{below}"))
 
 
 def _newest(toolbox: Toolbox, wanted: _Wanted | None) -> Tool | None:
@@ -146,7 +146,7 @@ def _newest(toolbox: Toolbox, wanted: _Wanted | None) -> Tool | None:
 
 
 def _nearest(toolbox: Toolbox, wanted: _Wanted, required: _Wanted | None) -> Tool | None:
-    """The Python next to the one pinned, later ones before earlier, as far as the app allows."""
+    """Returns the allowed Python nearest to the pinned one, preferring later versions."""
     match = _NUMBERS.match(wanted.text)
     if match is None:
         return None
