@@ -171,14 +171,27 @@ async def test_plan_reads_what_is_in_memory_and_what_is_on_disk(tmp_path: Path) 
         ).start == "exec ./b"
 
 
+class Counting(ParserPool):
+    jobs = 0
+
+    async def do(self, *arguments: Any, **options: Any) -> Any:
+        self.jobs += 1
+        return await super().do(*arguments, **options)
+
+
+async def test_many_requests_at_once_for_one_plan_are_one_job(tmp_path: Path) -> None:
+    pool = Counting()
+    await pool.open()
+    plans = Plans(pool)
+    made = await asyncio.gather(
+        *(plan(plans, {"index.js": b"1"}, tmp_path) for _ in range(20))  # more than may wait
+    )
+    assert all(each == made[0] for each in made)
+    assert pool.jobs == 1
+    await pool.close()
+
+
 async def test_same_files_settings_and_tools_are_planned_once(tmp_path: Path) -> None:
-    class Counting(ParserPool):
-        jobs = 0
-
-        async def do(self, *arguments: Any, **options: Any) -> Any:
-            self.jobs += 1
-            return await super().do(*arguments, **options)
-
     pool = Counting()
     await pool.open()
     plans = Plans(pool, max_kept=2)

@@ -1,8 +1,10 @@
 """Plans made by the pool, with a cache: the same files, settings and tools have the same plan."""
 
+import asyncio
 import hashlib
 import os
 from collections import OrderedDict
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -28,6 +30,7 @@ class Plans:
         self._max_kept_bytes = max_kept_bytes
         self._kept: OrderedDict[bytes, bytes] = OrderedDict()  # digest → plan, as MessagePack
         self._kept_bytes = 0
+        self._turns: WeakValueDictionary[tuple[bytes, str], asyncio.Lock] = WeakValueDictionary()
         self._toolbox: Toolbox | None = None
         self._toolbox_digest = b""
 
@@ -41,13 +44,20 @@ class Plans:
     ) -> Plan:
         """Returns the plan for an upload whose files have this digest.
 
-        Raises as `make_plan` does, PlanTooCostly and PlannersBusy.
+        An uploader's requests for one plan wait for the first of them. Raises as `make_plan` does,
+        PlanTooCostly and PlannersBusy.
         """
         key = self._key(tree_digest, settings, toolbox)
-        kept = self._kept.get(key)
-        if kept is not None:
-            self._kept.move_to_end(key)
-            return _PLANS.decode(kept)
+        async with self._turns.setdefault((key, uploader.key), asyncio.Lock()):
+            kept = self._kept.get(key)
+            if kept is not None:
+                self._kept.move_to_end(key)
+                return _PLANS.decode(kept)
+            return await self._make(key, upload, settings, toolbox, uploader)
+
+    async def _make(
+        self, key: bytes, upload: Upload, settings: Settings, toolbox: Toolbox, uploader: Uploader
+    ) -> Plan:
         job, descriptors = _job(upload, settings, toolbox)
         made = (await self._pool.do(job, descriptors, uploader)).outcome
         if not isinstance(made, PlanMade):

@@ -129,6 +129,6 @@ async def test_no_more_apps_are_taken_in_than_their_memory_allows(gateway: DevGa
         while answers[-1].status == 200:
             answers.append(await hoarder.deploy(fresh_name(), headers=shared))
     assert (answers[-1].status, answers[-1].body["code"]) == (503, "no_capacity")
-    assert len(answers) <= APPS_MIB * TWICE // APP_MIB
+    assert len(answers[:-1]) <= APPS_MIB * TWICE // APP_MIB
     refused = await late.deploy(fresh_name())
     assert (refused.status, refused.body["code"]) == (503, "no_capacity")
