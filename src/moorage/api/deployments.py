@@ -40,9 +40,9 @@ class DeploymentRoom(Front):
 async def list_deployments(room: DeploymentRoom, request: Request) -> Response:
     """`GET /agent/projects/{projectId}/deployments`: newest first, a page of them."""
     project = await owned_project(room, request)
-    many = whole_number(request, "limit", default=_DEFAULT_ITEMS, min_=1, max_=_MAX_ITEMS)
+    limit = whole_number(request, "limit", default=_DEFAULT_ITEMS, min_=1, max_=_MAX_ITEMS)
     before = request.query_params.get("before")
-    found = await releases.page(room.db, project_id=project.id, before=before, limit=many)
+    found = await releases.page(room.db, project_id=project.id, before=before, limit=limit)
     if found is None:
         raise InvalidField("before", "must be the id of a deployment of this project")
     on_machine = await room.runtime.known()
@@ -50,7 +50,7 @@ async def list_deployments(room: DeploymentRoom, request: Request) -> Response:
         DeploymentList(
             project_id=project.id,
             deployments=[_item(each, project, on_machine) for each in found],
-            next=found[-1].id if len(found) == many else None,
+            next=found[-1].id if len(found) == limit else None,
         )
     )
 

@@ -44,7 +44,7 @@ class Followers:
 
     def __init__(self, *, limit: int = 200, limit_by_wallet: int = 10) -> None:
         self._limit = limit
-        self._of_one_wallet = limit_by_wallet
+        self._limit_by_wallet = limit_by_wallet
         self._streams: dict[str, list[asyncio.Event]] = {}  # of a wallet, oldest first
 
     def enter(self, wallet: str) -> asyncio.Event:
@@ -53,8 +53,8 @@ class Followers:
         Raises TooManyStreams.
         """
         own = self._streams.get(wallet, [])
-        if len(own) >= self._of_one_wallet:
-            said = f"Your wallet follows {self._of_one_wallet} logs already: end one of them."
+        if len(own) >= self._limit_by_wallet:
+            said = f"Your wallet follows {self._limit_by_wallet} logs already: end one of them."
             raise TooManyStreams(_RETRY_SECONDS, said)
         if sum(map(len, self._streams.values())) >= self._limit:
             greediest = max(self._streams.values(), key=len)
@@ -92,7 +92,7 @@ class LogStreamResponse(StreamingResponse):
         is_over: Callable[[], Awaitable[bool]],
         kept: bool,
     ) -> None:
-        """`kept` says whether the log is kept after the stream. Raises TooManyStreams."""
+        """`kept`: whether the gateway keeps this log. Raises TooManyStreams."""
         self._ending = followers.enter(wallet)
         super().__init__(_events(read, is_over, self._ending, kept=kept), headers=_HEADERS)
         self._followers = followers

@@ -37,7 +37,7 @@ from moorage.wire.projects import (
 MAX_CHANGE_BYTES = 4 * 1024 * 1024
 """Enough for the largest set of variables as JSON, unless it is full of control characters."""
 
-_SAID = {
+_MESSAGES = {
     Effect.NONE: "Nothing is changed: all of this was so before.",
     Effect.AT_ONCE: "This is changed. It does not concern the app, which is left as it is.",
     Effect.NOTHING_RUNS: "Nothing of this project has served yet, so nothing was restarted: "
@@ -47,7 +47,7 @@ _SAID = {
     Effect.UNDER_WAY: "The deployment under way takes this in. Poll its status for updates.",
     Effect.NEXT_UPLOAD: "This takes effect with the next upload.",
 }
-_SAID_OF_SUSPENDED = _SAID | {
+_MESSAGES_WHILE_SUSPENDED = _MESSAGES | {
     Effect.DEPLOYING: "The project is out of credits and nothing of it serves: the app is started "
     "anew, and serves once the credits pay its next hour. Poll status for updates.",
 }
@@ -98,12 +98,12 @@ async def change_project(room: ProjectRoom, request: Request) -> Response:
 
 
 def _changed(project: Project, changed: Changed) -> ProjectChanged:
-    said = _SAID_OF_SUSPENDED if project.status is ProjectStatus.SUSPENDED else _SAID
+    messages = _MESSAGES_WHILE_SUSPENDED if project.status is ProjectStatus.SUSPENDED else _MESSAGES
     return ProjectChanged(
         project_id=project.id,
         deployment_id=changed.deployment_id or UNSET,
         status="deploying" if changed.deployment_id else "changed",
-        message=said[changed.effect],
+        message=messages[changed.effect],
     )
 
 

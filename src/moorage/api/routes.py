@@ -1,4 +1,4 @@
-"""Every route, once, and how each request is answered, whatever happens."""
+"""The table of routes, and how requests are answered, also after errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -292,7 +292,7 @@ OPERATIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class HttpApi:
-    """What answers requests: the records that handlers need, and what all requests pass."""
+    """What endpoints share: the records that handlers need, and what every request passes."""
 
     front: Front
     rooms: Sequence[Front]
@@ -301,12 +301,12 @@ class HttpApi:
     arrivals: Arrivals
 
     def room(self, kind: type) -> Front:
-        """The record of that kind."""
+        """Returns the record of that type."""
         return next(room for room in (self.front, *self.rooms) if type(room) is kind)
 
 
 class _Endpoint:
-    """An operation as an ASGI app; every error leaves as the contract's JSON."""
+    """An operation as an ASGI app; every error is answered with the contract's JSON."""
 
     def __init__(self, api: HttpApi, operation: Operation) -> None:
         self._api = api
@@ -342,7 +342,7 @@ class _Endpoint:
             return self._failed(request)
 
     def _failed(self, request: Request) -> Response:
-        """The answer to a fault of ours; to a request that brought money it is never a 5xx."""
+        """Answers an unexpected error; for a request that carried a payment never with a 5xx."""
         if carries_proof(request):
             return self._refused(PaymentPending(_FAULT_WITH_PROOF), request)
         return problem_response(INTERNAL, "The gateway failed at this request. Try it again.")
@@ -354,7 +354,7 @@ class _Endpoint:
 
 
 def http_app(api: HttpApi) -> Dispatch:
-    """The gateway's HTTP surface."""
+    """Returns the gateway's HTTP API as an ASGI app."""
     described = openapi_document(OPERATIONS, server_url=api.front.public_url)
 
     async def openapi(_front: Front, _request: Request) -> Response:

@@ -44,7 +44,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
 class Plan(msgspec.Struct, frozen=True):
     """How to build and start an app. Commands are lines for `sh -c`, run in `directory`.
 
-    The build and then the app run in `/app`, which holds the upload's files.
+    A build runs in `/app`, holding the upload's files, as does the app afterwards.
     """
 
     stack: Stack

@@ -58,7 +58,7 @@ _FINAL_402_CODES = frozenset({"payment_not_found", "payer_mismatch"})
 
 
 class PayStep(StrEnum):
-    """How far a payment is."""
+    """The steps of a payment."""
 
     RESUMED = "resumed"  # an open payment of an earlier run is used again
     SIGNED = "signed"  # on the disk, about to be broadcast

@@ -70,7 +70,7 @@ class Connection(HttpToolsProtocol):
         self._problem = BAD_HTTP
         self._undelivered = 0  # bytes received since the app last got some
         self._unparsed = bytearray()
-        self._is_deaf = False
+        self._ignores_input = False
         self._timer: TimerHandle | None = None
         self._unread_timer: TimerHandle | None = None
         self._start_timer()
@@ -103,7 +103,7 @@ class Connection(HttpToolsProtocol):
 
         One read may bring thousands of small requests, and each takes kilobytes once parsed.
         """
-        while self._unparsed and not self._is_deaf and not self.pipeline:
+        while self._unparsed and not self._ignores_input and not self.pipeline:
             piece = bytes(self._unparsed[:_PARSED_AT_ONCE])
             del self._unparsed[:_PARSED_AT_ONCE]
             self._undelivered += len(piece)
@@ -112,7 +112,7 @@ class Connection(HttpToolsProtocol):
                 self._refuse(HEADERS_TOO_LARGE)
             elif self.is_waiting and self._timer is None:
                 self._start_timer()
-        if self._is_deaf:
+        if self._ignores_input:
             self._unparsed.clear()
         elif self._unparsed:
             self.flow.pause_reading()
@@ -137,7 +137,7 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             # The parser takes the rest for another protocol, so the body's end is not seen.
             self.cycle.keep_alive = False
-            self._is_deaf = True
+            self._ignores_input = True
 
     def on_body(self, body: bytes) -> None:
         """Passes a piece of the body to the app."""
@@ -188,10 +188,10 @@ class Connection(HttpToolsProtocol):
         and discards what arrives until the client closes.
         """
         self._write_held()
-        if not (self._is_deaf or self.cycle.more_body) or self.transport.is_closing():
+        if not (self._ignores_input or self.cycle.more_body) or self.transport.is_closing():
             self.transport.close()
             return
-        self._is_deaf = True
+        self._ignores_input = True
         self._start_timer()
         self.transport.write_eof()
 
@@ -205,9 +205,9 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, problem: Problem) -> None:
         """Answers with a problem and closes, after the complete requests before are answered."""
-        if self._is_deaf or self.transport.is_closing():
+        if self._ignores_input or self.transport.is_closing():
             return
-        self._is_deaf = True
+        self._ignores_input = True
         if self.is_waiting:
             self._answer(problem)
         elif not self.cycle.more_body:

@@ -22,7 +22,7 @@ from moorage.payments.taking.receipt import PaymentReceipt
 
 Header = tuple[str, str]
 
-_SAID_ONCE = {
+_SINGLE_HEADERS = {
     name.lower().encode(): name
     for name in (
         "X-Payment-Tx",
@@ -52,10 +52,10 @@ def read_payment(
     Raises PaymentMalformed; InvalidField for a header that came twice, because which one counts
     would be undefined.
     """
-    came = [name for name, _ in request.scope["headers"] if name in _SAID_ONCE]
+    came = [name for name, _ in request.scope["headers"] if name in _SINGLE_HEADERS]
     for name in came:
         if came.count(name) > 1:
-            raise InvalidField(_SAID_ONCE[name], "must be sent once")
+            raise InvalidField(_SINGLE_HEADERS[name], "must be sent once")
     means = payment_means(request.headers, chains)
     evidence = offered_payment(request.headers, means, chains)
     if evidence is None:

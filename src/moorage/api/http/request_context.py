@@ -13,7 +13,7 @@ from moorage.auth.client_address import TrustedProxies
 from moorage.metrics import record_request
 
 WALLET = "moorage.wallet"
-"""The scope's key for the authenticated wallet, set by whoever authenticates the request."""
+"""The scope's key for the wallet, set when the request is authenticated."""
 
 HAS_PAID = "moorage.has_paid"
 """The scope's key for whether that wallet has ever paid."""

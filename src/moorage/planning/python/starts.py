@@ -44,7 +44,7 @@ class Start(NamedTuple):
 
     @property
     def enter(self) -> str:
-        """What changes to its directory, before a command."""
+        """The prefix that makes a command run in its directory."""
         return f"cd {quote(self.directory)} && " if self.directory else ""
 
 
