@@ -104,6 +104,16 @@ async def test_expired_nonces_are_forgotten(gateway: Gateway) -> None:
     assert len(gateway.store) == 1
 
 
+async def test_many_expired_nonces_are_forgotten_bit_by_bit(gateway: Gateway) -> None:
+    for number in range(2_500):
+        await gateway.use(number)
+    gateway.clock_ms += 62_000
+    for number in range(4):
+        await gateway.use(10_000 + number)
+        gateway.clock_ms += 100
+    assert len(gateway.store) == 4
+
+
 async def test_a_full_store_refuses_and_forgets_nothing(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path)
     gateway.start(capacity=3)
