@@ -167,7 +167,7 @@ async def test_first_restart_after_a_long_run_is_at_once_and_later_ones_wait_eve
 async def test_hold_is_bounded(
     yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(yard.wake, "_longest_seconds", 0.01)
+    monkeypatch.setattr(yard.wake, "_timeout_seconds", 0.01)
     yard.runtime.gates["start"] = asyncio.Event()
     yard.runtime.die(app.id)
     assert not await yard.wake.host(HOST)
