@@ -31,7 +31,9 @@ class Base64Text:
             piece = _unescaped(piece)
         if self._rest:
             piece = self._rest + piece
-        if self._padded and piece:
+        if not piece:  # a line break alone
+            return b""
+        if self._padded:
             raise InvalidBase64
         whole = len(piece) & ~3
         if whole != len(piece):

@@ -7,7 +7,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from moorage.uploads.intake import Base64Text, InvalidBase64
@@ -76,6 +76,7 @@ def test_cuts_change_nothing(data: bytes, cuts: list[int]) -> None:
         max_size=14,
     )
 )
+@example(["AAA=", "\\n", "AAAA"])
 def test_accepts_what_json_and_base64_accept(tokens: list[str]) -> None:
     raw = "".join(tokens).encode()
     wanted = expected(raw)
