@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from moorage.engines.host.record import Stage
+from moorage.engines.sandbox.deployment_directory import DeploymentDirectory
+from moorage.engines.sandbox.record import Record
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan
@@ -58,3 +61,23 @@ async def test_cancellation_at_any_moment_leaves_nothing(
             left = belongings(caching_sandbox.instance_id)
             assert {kind: found for kind, found in left.items() if found} == {}
     await build(caching_sandbox, source, the_plan, owner=OWNER)
+
+
+async def test_cancellation_while_the_end_is_recorded_leaves_nothing(
+    caching_sandbox: Sandbox, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, write = asyncio.get_running_loop(), DeploymentDirectory.write
+    task = asyncio.create_task(build(caching_sandbox, source, plan(), owner=OWNER))
+
+    def write_and_cancel(directory: DeploymentDirectory, record: Record) -> None:
+        write(directory, record)
+        if record.stage is Stage.BUILT:
+            loop.call_soon_threadsafe(task.cancel)
+
+    monkeypatch.setattr(DeploymentDirectory, "write", write_and_cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    left = belongings(caching_sandbox.instance_id)
+    assert {kind: found for kind, found in left.items() if found} == {}
+    with pytest.raises(DeployFailed):
+        await start(caching_sandbox, plan())

@@ -263,12 +263,11 @@ async def _abandoned_on_failure(directory: DeploymentDirectory) -> AsyncIterator
     """Records the deployment as built at the end of the block; abandons it on any error."""
     try:
         yield
+        built = Record(deployment_id=directory.deployment_id, stage=Stage.BUILT)
+        await in_thread(directory.write, built)
     except BaseException:
         await to_its_end(in_thread(directory.abandon))
         raise
-    await in_thread(
-        directory.write, Record(deployment_id=directory.deployment_id, stage=Stage.BUILT)
-    )
 
 
 async def _built(directory: DeploymentDirectory, spec: BuildSpec) -> None:

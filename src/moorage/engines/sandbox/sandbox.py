@@ -184,11 +184,13 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         slot = await in_thread(directory.begin)
         try:
             yield slot
+            built = Record(
+                deployment_id=directory.deployment_id, slot=slot.number, stage=Stage.BUILT
+            )
+            await in_thread(directory.write, built)
         except BaseException:
             await in_thread(directory.abandon)
             raise
-        built = Record(deployment_id=directory.deployment_id, slot=slot.number, stage=Stage.BUILT)
-        await in_thread(directory.write, built)
 
     async def _start(
         self, directory: DeploymentDirectory, spec: InstanceSpec, timeout_seconds: float
