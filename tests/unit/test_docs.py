@@ -11,7 +11,7 @@ import pytest
 from moorage import __version__
 from moorage.api.http import problems
 from moorage.api.http.problems import PROBLEMS, Problem
-from moorage.api.routes import OPERATIONS
+from moorage.api.operations import OPERATIONS
 from moorage.chains.address import parse_address
 from moorage.chains.settings import ChainSettings
 from moorage.cli.commands import CLIENT_COMMANDS, OPERATOR_COMMANDS

@@ -1,0 +1,266 @@
+"""The table of operations: every method and path that the API answers, in OpenAPI's order."""
+
+from moorage.api import deploy, deployments, domains, projects, public, webhooks
+from moorage.api.credits import show_credits
+from moorage.api.http.operation import Operation
+from moorage.api.logs import show_logs
+from moorage.api.status import status
+from moorage.api.topup import top_up
+from moorage.api.usage import show_usage
+from moorage.wire.credits import Credits, ToppedUp, TopUpBody
+from moorage.wire.deploy import DeployBody, Deployed, Quoted
+from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress, RollbackBody
+from moorage.wire.domains import DomainBody, DomainItem, DomainList, DomainRemoved
+from moorage.wire.events import (
+    EventPage,
+    Redelivery,
+    WebhookBody,
+    WebhookMade,
+    WebhookRemoved,
+    WebhookShown,
+)
+from moorage.wire.logs import LogBody
+from moorage.wire.projects import (
+    ChangeBody,
+    ProjectChanged,
+    ProjectDeleted,
+    ProjectList,
+    ProjectShown,
+)
+from moorage.wire.public import Balances, ChainList, Health
+from moorage.wire.usage import ProjectUsage
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/agent/deploy",
+        handler=deploy.deploy,
+        body=DeployBody,
+        answer=Deployed,
+        or_answer=Quoted,
+        fails=(400, 402, 408, 409, 413, 502, 503),
+        signed=True,
+        paid=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/credits",
+        handler=show_credits,
+        answer=Credits,
+        fails=(400, 503),
+        signed=True,
+        query={
+            "limit": "how many entries of the ledger, 20 unless given, at most 100",
+            "before": "`next` of the page before this one",
+        },
+    ),
+    Operation(
+        method="POST",
+        path="/agent/credits",
+        handler=top_up,
+        body=TopUpBody,
+        answer=ToppedUp,
+        fails=(400, 402, 408, 409, 413, 502, 503),
+        signed=True,
+        paid=True,
+    ),
+    Operation(
+        method="POST",
+        path="/agent/quote",
+        handler=deploy.quote,
+        body=DeployBody,
+        answer=Quoted,
+        fails=(400, 408, 413, 503),
+        signed=True,
+        priced=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/deploy/{projectId}/{deploymentId}/status",
+        handler=status,
+        answer=DeploymentProgress,
+        fails=(403, 404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/deploy/{projectId}/{deploymentId}/logs",
+        handler=show_logs,
+        answer=LogBody,
+        fails=(400, 403, 404, 503),
+        signed=True,
+        query={
+            "kind": "build or runtime; runtime by default",
+            "tail": "the last so many lines, up to 10000; 500 where neither this nor after or "
+            "since is given",
+            "since": "not before this time: ISO 8601 with an offset, or Unix milliseconds",
+            "after": "`next` of the page before this one",
+            "follow": "true: server-sent events, `line` for each line as it comes, then `end`; "
+            "Last-Event-ID goes on behind that event",
+        },
+    ),
+    Operation(
+        method="POST",
+        path="/agent/deploy/{projectId}/{deploymentId}/cancel",
+        handler=deployments.cancel,
+        answer=Cancelled,
+        fails=(403, 404, 409, 503),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/projects/{projectId}/deployments",
+        handler=deployments.list_deployments,
+        answer=DeploymentList,
+        fails=(400, 403, 404, 503),
+        signed=True,
+        query={
+            "limit": "how many, 20 unless given, at most 100",
+            "before": "`next` of the page before this one",
+        },
+    ),
+    Operation(
+        method="POST",
+        path="/agent/projects/{projectId}/rollback",
+        handler=deployments.roll_back,
+        body=RollbackBody,
+        answer=Deployed,
+        fails=(400, 402, 403, 404, 408, 409, 413, 503),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/projects",
+        handler=projects.list_projects,
+        answer=ProjectList,
+        fails=(503,),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/projects/{projectId}",
+        handler=projects.show_project,
+        answer=ProjectShown,
+        fails=(403, 404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="PATCH",
+        path="/agent/projects/{projectId}",
+        handler=projects.change_project,
+        body=ChangeBody,
+        answer=ProjectChanged,
+        fails=(400, 402, 403, 404, 408, 413, 503),
+        signed=True,
+    ),
+    Operation(
+        method="DELETE",
+        path="/agent/projects/{projectId}",
+        handler=projects.delete_project,
+        answer=ProjectDeleted,
+        fails=(403, 404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/projects/{projectId}/usage",
+        handler=show_usage,
+        answer=ProjectUsage,
+        fails=(400, 403, 404, 503),
+        signed=True,
+        query={
+            "from": "not before this time, a day before `to` unless given",
+            "to": "before this time, now unless given; ISO 8601 with an offset, or Unix ms",
+        },
+    ),
+    Operation(
+        method="POST",
+        path="/agent/projects/{projectId}/domains",
+        handler=domains.add_domain,
+        body=DomainBody,
+        answer=DomainItem,
+        fails=(400, 403, 404, 408, 413, 503),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/projects/{projectId}/domains",
+        handler=domains.list_domains,
+        answer=DomainList,
+        fails=(403, 404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="POST",
+        path="/agent/projects/{projectId}/domains/{domain}/verify",
+        handler=domains.verify_domain,
+        answer=DomainItem,
+        fails=(400, 403, 404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="DELETE",
+        path="/agent/projects/{projectId}/domains/{domain}",
+        handler=domains.remove_domain,
+        answer=DomainRemoved,
+        fails=(400, 403, 404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="PUT",
+        path="/agent/webhook",
+        handler=webhooks.set_webhook,
+        body=WebhookBody,
+        answer=WebhookMade,
+        fails=(400, 408, 413, 503),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/webhook",
+        handler=webhooks.show_webhook,
+        answer=WebhookShown,
+        fails=(404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="DELETE",
+        path="/agent/webhook",
+        handler=webhooks.remove_webhook,
+        answer=WebhookRemoved,
+        fails=(404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/events",
+        handler=webhooks.list_events,
+        answer=EventPage,
+        fails=(400, 503),
+        signed=True,
+        query={
+            "after": "the sequence to go on from; 0 by default",
+            "limit": "how many at most, up to 200; 50 by default",
+        },
+    ),
+    Operation(
+        method="POST",
+        path="/agent/events/{eventId}/redeliver",
+        handler=webhooks.redeliver_event,
+        answer=Redelivery,
+        fails=(404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/balance/{address}",
+        handler=public.balance,
+        answer=Balances,
+        fails=(400, 429, 502),
+        query={"chain": "the chain's name; arbitrum by default"},
+    ),
+    Operation(
+        method="GET", path="/agent/chains", handler=public.chains, answer=ChainList, fails=(429,)
+    ),
+    Operation(method="GET", path="/health", handler=public.health, answer=Health),
+)
