@@ -1,4 +1,4 @@
-"""Prints the table of settings in docs/operate.md, made from their own descriptions.
+"""Prints the tables of settings in docs/operate.md, made from their own descriptions.
 
 Usage: .venv/bin/python scripts/settings-table.py
 """
@@ -8,19 +8,28 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from moorage.settings import ENV_PREFIX, Settings
+from moorage.settings import ENV_PREFIX, Settings, tables
 
 HEADING = "| setting | variable | default | meaning |\n|---|---|---|---|\n"
 
 
-def settings_table() -> str:
-    """Every setting: its name, its environment variable, its default, what it means."""
+def settings_tables() -> str:
+    """Every setting, by its table in the file: name, environment variable, default, meaning."""
+    of = tables()
+    order = ["", *sorted({*of.values()} - {""})]
+    return "\n".join(_titled(table, [name for name in of if of[name] == table]) for table in order)
+
+
+def _titled(table: str, names: list[str]) -> str:
     hints = get_type_hints(Settings, include_extras=True)
-    return HEADING + "".join(
-        f"| `{field.name}` | `{ENV_PREFIX}{field.name.upper()}` | {default_text(field)} "
-        f"| {meaning(hints[field.name])} |\n"
-        for field in msgspec.structs.fields(Settings)
+    fields = {field.name: field for field in msgspec.structs.fields(Settings)}
+    title = f"`[{table}]`:" if table else "At the top, before all tables:"
+    rows = (
+        f"| `{name}` | `{ENV_PREFIX}{name.upper()}` | {default_text(fields[name])} "
+        f"| {meaning(hints[name])} |\n"
+        for name in names
     )
+    return f"{title}\n\n{HEADING}{''.join(rows)}"
 
 
 def default_text(field: msgspec.structs.FieldInfo) -> str:
@@ -56,4 +65,4 @@ def _annotations(hint: Any) -> list[Any]:
 
 
 if __name__ == "__main__":
-    print(settings_table(), end="")
+    print(settings_tables(), end="")

@@ -346,7 +346,7 @@ async def test_exit_code_tells_right_wrong_and_unknown_apart(
 
     config = gateway.directory / "moorage.toml"
     config.write_text(
-        f'data_dir = "{gateway.directory}"\npay_to = "{gateway.pay_to}"\n'
+        f'data_dir = "{gateway.directory}"\n[payments]\npay_to = "{gateway.pay_to}"\n'
         f'[chains.arbitrum]\nrpc_urls = ["{urls or gateway.url}"]\n'
     )
     if corruption:

@@ -21,7 +21,7 @@ from records_fixture import ALICE, BOB, CAROL, transfer
 def config(db_path: Path) -> str:
     path = db_path.parent / "moorage.toml"
     path.write_text(
-        f'data_dir = "{db_path.parent}"\npay_to = "{CAROL}"\n'
+        f'data_dir = "{db_path.parent}"\n[payments]\npay_to = "{CAROL}"\n'
         '[chains.arbitrum]\nrpc_urls = ["http://127.0.0.1:1/"]\n'
     )
     return str(path)

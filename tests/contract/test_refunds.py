@@ -584,7 +584,7 @@ def test_parts_take_from_the_credits_what_the_whole_brought() -> None:
 def command(till: Till) -> list[str]:
     config = till.directory / "moorage.toml"
     config.write_text(
-        f'data_dir = "{till.directory}"\npay_to = "{till.pay_to}"\n'
+        f'data_dir = "{till.directory}"\n[payments]\npay_to = "{till.pay_to}"\n'
         f'[chains.arbitrum]\nrpc_urls = ["{till.proxy.url}"]\n'
     )
     key_file = till.directory / "key"

@@ -48,7 +48,7 @@ def test_data_dir_is_made_absolute() -> None:
 
 def test_command_line_wins_over_environment_over_file(tmp_path: Path) -> None:
     file = tmp_path / "moorage.toml"
-    file.write_text("port = 1\nproxy_port = 1\noperator_port = 1\n")
+    file.write_text("[api]\nport = 1\noperator_port = 1\n[proxy]\nproxy_port = 1\n")
     environ = {"MOORAGE_PROXY_PORT": "2", "MOORAGE_OPERATOR_PORT": "2"}
     settings = load_settings(file=file, environ=environ, operator_port=3, port=None)
     assert (settings.port, settings.proxy_port, settings.operator_port) == (1, 2, 3)
@@ -68,12 +68,15 @@ def test_every_setting_says_what_it_is() -> None:
         ("colour = 1", "colour"),
         ("[chains.base]\nrpc_urls = ['https://a']\ncolour = 1", "colour"),
         ("[[chains.base.tokens]]\nname='a'\nsymbol='A'\naddress='0x'\ndecimals=1\nx=1", "x"),
-        ("port = 'eighty'", "port"),
-        ("port = 70_000", "port"),
-        ("port = true", "port"),
-        ("requests_per_minute = 0", "requests_per_minute"),
-        ("build_seconds = 541", "build_seconds"),
-        ("[build_env]\nA = 1", "build_env"),
+        ("[api]\nport = 'eighty'", "port"),
+        ("[api]\nport = 70_000", "port"),
+        ("[api]\nport = true", "port"),
+        ("[api]\nrequests_per_minute = 0", "requests_per_minute"),
+        ("[builds]\nbuild_seconds = 541", "build_seconds"),
+        ("[builds.build_env]\nA = 1", "build_env"),
+        ("[apis]\nport = 1", "apis"),
+        ("[api]\ncolour = 1", r"api\.colour"),
+        ("api = 1", "api"),
     ],
 )
 def test_unknown_keys_and_wrong_values_are_refused_with_their_path(
@@ -81,6 +84,25 @@ def test_unknown_keys_and_wrong_values_are_refused_with_their_path(
 ) -> None:
     with pytest.raises(InvalidField, match=says):
         from_file(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "says"),
+    [
+        ("port = 1", "port", "[api]"),
+        ("[proxy]\nport = 1", "proxy.port", "[api]"),
+        ("[builds]\napp_memory_mib = 64", "builds.app_memory_mib", "[apps]"),
+        ("[api]\ndata_dir = 'x'", "api.data_dir", "at the top"),
+        ("[api.chains.base]\nrpc_urls = ['https://a']", "api.chains", "at the top"),
+    ],
+)
+def test_setting_in_another_table_is_told_its_own(
+    tmp_path: Path, text: str, path: str, says: str
+) -> None:
+    with pytest.raises(InvalidField) as error:
+        from_file(tmp_path, text)
+    assert error.value.field == path
+    assert says in error.value.message
 
 
 @pytest.mark.parametrize("content", [b"port = ", b"\xff\xfe", b"port = 1\nport = 2"])

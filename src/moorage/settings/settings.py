@@ -1,0 +1,242 @@
+"""The settings: each with its default, its bounds, and what it means.
+
+`docs/operate.md` lists every one; a test compares.
+"""
+
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from moorage.chains.settings import ChainSettings
+from moorage.money import MicroUsd
+from moorage.payments.price.pricing import PriceList, Size
+from moorage.settings.apps import AppSettings, setting
+
+_Part = TypeVar("_Part", bound=msgspec.Struct)
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+
+
+class Settings(AppSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The operator's settings; the unit is in the name."""
+
+    data_dir: Annotated[str, setting("", "Where all is kept: database, uploads, apps.")] = (
+        ".moorage"
+    )
+    run_dir: Annotated[
+        str,
+        setting(
+            "", "Where sockets go; short, as their paths may have 108 bytes. Empty: below /run."
+        ),
+    ] = ""
+    secrets_key_file: Annotated[
+        str,
+        setting(
+            "",
+            "The file with the key that variables are sealed with: 64 hex digits, for its owner's "
+            "eyes only; older keys on further lines. Empty: secrets.key in data_dir, made at the "
+            "first start.",
+        ),
+    ] = ""
+    log_level: Annotated[str, setting("", "debug, info, warning or error.")] = "info"
+    log_json: Annotated[bool, setting("", "Log JSON lines rather than text for people.")] = True
+    chains: Annotated[
+        dict[str, ChainSettings], setting("", "The chains payments are taken on, by name.")
+    ] = msgspec.field(default_factory=dict)
+    host: Annotated[str, setting("api", "The address that the gateway's API listens on.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[Port, setting("api", "The API's port; 0 takes a free one.")] = 8402
+    public_url: Annotated[
+        str, setting("api", "The gateway's own address as clients see it. Empty: host and port.")
+    ] = ""
+    operator_port: Annotated[
+        Port, setting("api", "The loopback port of /metrics and /ready; 0 takes a free one.")
+    ] = 8403
+    trusted_proxies: Annotated[
+        tuple[str, ...], setting("api", "Networks whose X-Forwarded-For is believed.")
+    ] = ()
+    requests_per_minute: Annotated[
+        int,
+        setting(
+            "api",
+            "Requests a minute per wallet, deployment polled, or client address; "
+            "strangers of one address have ten times as many.",
+            ge=1,
+        ),
+    ] = 30
+    require_bound_signatures: Annotated[
+        bool,
+        setting(
+            "api",
+            "Take only signatures of version 2, which are good for one request to this gateway.",
+        ),
+    ] = False
+    proxy_host: Annotated[str, setting("proxy", "The address that apps are served on.")] = (
+        "127.0.0.1"
+    )
+    proxy_port: Annotated[
+        Port, setting("proxy", "The port that apps are served on; 0: a free one.")
+    ] = 8080
+    base_domain: Annotated[str, setting("proxy", "Apps are served at <name>.<base_domain>.")] = (
+        "localhost"
+    )
+    tls: Annotated[
+        bool,
+        setting("proxy", "Serve apps over HTTPS on 443, with certificates obtained on demand."),
+    ] = False
+    wildcard_certificate: Annotated[
+        tuple[str, ...],
+        setting(
+            "proxy",
+            "With tls: PEM files of `*.base_domain`'s certificate, chain included, and its key.",
+        ),
+    ] = ()
+    certificates_per_wallet: Annotated[
+        int,
+        setting(
+            "proxy", "How many hosts of a wallet may get their first certificate in a week.", ge=1
+        ),
+    ] = 20
+    domains_per_project: Annotated[
+        int, setting("proxy", "How many domains of its own a project may claim.", ge=0, le=1000)
+    ] = 10
+    dns_servers: Annotated[
+        tuple[str, ...],
+        setting(
+            "proxy",
+            "Resolvers that domains are proved by, as address or address:port. "
+            "Empty: the system's.",
+        ),
+    ] = ()
+    visitor_connections: Annotated[
+        int,
+        setting(
+            "proxy",
+            "Connections that one address, or IPv6 /64, may have to the proxy, trusted proxies "
+            "apart; 0 for any number. Root only.",
+            ge=0,
+        ),
+    ] = 512
+    memory_gib_month_micro_usd: Annotated[
+        int, setting("prices", "The price of 1 GiB of memory for a month, in micro-USD.", ge=0)
+    ] = 500_000
+    cpu_month_micro_usd: Annotated[
+        int, setting("prices", "The price of one CPU core for a month, in micro-USD.", ge=0)
+    ] = 500_000
+    minimum_charge_micro_usd: Annotated[
+        int, setting("prices", "No quote is below this, in micro-USD.", ge=1)
+    ] = 500_000
+    build_minutes_per_usd: Annotated[
+        int,
+        setting(
+            "prices",
+            "Minutes of building that each dollar paid allows; what is beyond burns credits as an "
+            "app of a build's size does.",
+            ge=0,
+        ),
+    ] = 60
+    pay_to: Annotated[
+        str, setting("payments", "The address that payments go to. Empty only in dev.")
+    ] = ""
+    payment_wait_seconds: Annotated[
+        int,
+        setting("payments", "How long a request waits for its payment to be mined.", ge=0, le=60),
+    ] = 5
+    safe_above_micro_usd: Annotated[
+        int,
+        setting(
+            "payments",
+            "A transaction that brings more counts once its block is `safe`, in micro-USD.",
+            ge=0,
+        ),
+    ] = 100_000_000
+    watch_seconds: Annotated[
+        int,
+        setting(
+            "payments",
+            "How often chains are searched for payments, and payments looked at again.",
+            ge=1,
+        ),
+    ] = 5
+    rpc_timeout_seconds: Annotated[
+        int, setting("payments", "How long a chain's node may take to answer.", ge=1, le=60)
+    ] = 5
+    screening_command: Annotated[
+        tuple[str, ...],
+        setting(
+            "payments",
+            "A program and its arguments, asked about each payment before it is credited.",
+        ),
+    ] = ()
+    screening_url: Annotated[
+        str, setting("payments", "A URL that is asked about each payment before it is credited.")
+    ] = ""
+    screening_seconds: Annotated[
+        int,
+        setting(
+            "payments",
+            "How long screening may take; a payment waits without a verdict.",
+            ge=1,
+            le=30,
+        ),
+    ] = 5
+    relayer_key_file: Annotated[
+        str,
+        setting(
+            "relayer",
+            "The file with the private key that settles signed authorizations: 64 hex digits, for "
+            "its owner's eyes only. Empty: none are taken, but in dev.",
+        ),
+    ] = ""
+    relayer_max_gas: Annotated[
+        int,
+        setting(
+            "relayer", "Gas that settling one authorization may take.", ge=100_000, le=10_000_000
+        ),
+    ] = 500_000
+    relayer_max_fee_gwei: Annotated[
+        int, setting("relayer", "The most that a gas may cost, in gwei.", ge=1)
+    ] = 5
+    relayer_reserve_gwei: Annotated[
+        int,
+        setting(
+            "relayer", "Authorizations are offered while the relayer has as much gas money.", ge=0
+        ),
+    ] = 100_000
+    relayer_reverted_gwei: Annotated[
+        int,
+        setting(
+            "relayer", "Gas money to lose a day, UTC, to what did nothing, in gwei, by chain.", ge=1
+        ),
+    ] = 1_000_000
+    webhook_allow_networks: Annotated[
+        tuple[str, ...],
+        setting(
+            "webhooks",
+            "Networks that webhooks may reach although they are private, by plain HTTP too. "
+            "Loopback in dev.",
+        ),
+    ] = ()
+    webhook_attempts_at_once: Annotated[
+        int, setting("webhooks", "How many webhooks are sent an event at the same time.", ge=1)
+    ] = 64
+
+    def part(self, kind: type[_Part]) -> _Part:
+        """What a room reads of them: `kind` has fields of the same names."""
+        return msgspec.convert(self, kind, from_attributes=True)
+
+    def price_list(self) -> PriceList:
+        """The prices."""
+        return PriceList(
+            memory_gib_month=MicroUsd(self.memory_gib_month_micro_usd),
+            cpu_month=MicroUsd(self.cpu_month_micro_usd),
+            minimum_charge=MicroUsd(self.minimum_charge_micro_usd),
+        )
+
+    def app_size(self) -> Size:
+        """What an app is given, as it is priced."""
+        return Size(
+            memory_mib=self.app_memory_mib,
+            cpu_millis=self.app_cpu_millis,
+            disk_mib=self.app_disk_mib,
+        )
