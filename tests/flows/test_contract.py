@@ -396,6 +396,8 @@ def zip_of(files: dict[str, str]) -> str:
         ({"X-Use-Existing-Credits": "TRUE"}, 402, ("arbitrum", "usdc")),
         ({"X-Use-Existing-Credits": "1"}, 400, "X-Use-Existing-Credits"),
         ({"X-Dry-Run": "yes"}, 400, "X-Dry-Run"),
+        ({"X-Dryrun": "true"}, 400, "X-Dryrun"),  # it would deploy
+        ({"X-Use-Credits": "true"}, 400, "X-Use-Credits"),
     ],
 )
 async def test_payment_headers_have_defaults_and_no_other_spellings(

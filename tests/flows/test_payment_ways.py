@@ -377,6 +377,7 @@ async def test_hash_that_paid_for_a_deploy_tops_up_nothing(wallet: Wallet) -> No
         {"amount_usd": "NaN"},
         {"amount_usd": True},
         {"amount_usd": "much"},
+        {"amount": 3},  # it would ask for the least there is
         [],
     ],
 )

@@ -95,6 +95,7 @@ async def _read_attempt(
     room: DeployRoom, request: Request, caller: Caller, payment: OfferedPayment
 ) -> tuple[DeployAttempt, Upload]:
     """Reads and checks the request, and makes the plan; the caller closes the upload."""
+    _refuse_near_misses(request)
     arrival: Arrival = request.scope[ARRIVAL]
     uploader = arrival.identify()
     received = await read_upload(
@@ -195,6 +196,20 @@ def _content_length(request: Request) -> int | None:
     if not (declared.isascii() and declared.isdigit()) or len(declared) > 18:
         raise InvalidRequest("Content-Length must be a number.")
     return int(declared)
+
+
+def _refuse_near_misses(request: Request) -> None:
+    """Raises InvalidField for a header that another name was meant by."""
+    for header in request.headers:
+        meant = _MEANT_HEADERS.get(header.removeprefix("x-").replace("-", ""))
+        if meant is not None and header != meant.lower():
+            raise InvalidField(header.title(), f"is not known here; did you mean {meant}?")
+
+
+_MEANT_HEADERS = dict.fromkeys(("dryrun", "dry"), "X-Dry-Run") | dict.fromkeys(
+    ("usecredits", "usecredit", "useexistingcredit", "useexistingcredits", "existingcredits"),
+    "X-Use-Existing-Credits",
+)
 
 
 def _flag(request: Request, header: str) -> bool:

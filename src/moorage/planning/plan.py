@@ -2,8 +2,10 @@
 
 import hashlib
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 
 class Stack(StrEnum):
@@ -34,11 +36,26 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
     has_dockerfile: bool = False
     directory_path: str | None = None
     build_dir: str | None = None
-    run_envs: dict[str, str] = {}
-    build_vars: dict[str, str] = {}
+    run_envs: Annotated[
+        dict[str, str],
+        Meta(description="variables of the app; merged over the project's at a redeploy"),
+    ] = {}
+    build_vars: Annotated[
+        dict[str, str],
+        Meta(description="variables of install and build; merged over the project's"),
+    ] = {}
     # Our own additions (2):
-    health_path: str | None = None  # the path that must answer before an app is served
-    volume: bool = False  # the project has a /data from now on
+    health_path: (
+        Annotated[str, Meta(description="must answer below 500 before the app is served; kept")]
+        | None
+    ) = None
+    volume: Annotated[
+        bool,
+        Meta(
+            description="true: the project has a /data from now on, kept over redeploys until the "
+            "project is deleted. Whatever the app writes elsewhere is lost with the next deploy."
+        ),
+    ] = False
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import msgspec
 from moorage.errors import InvalidField
 from moorage.planning.plan import Settings
 from moorage.records.variables import MAX_ENTRIES, MAX_VALUE_BYTES
+from moorage.suggestion import Suggestions, did_you_mean
 
 NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]{2,30})[a-z0-9]", re.ASCII)
 ENV_NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
@@ -34,9 +35,12 @@ class DeployRequest(msgspec.Struct, frozen=True):
 def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
     """Checks the body's fields except `upload`. Raises InvalidField for the first wrong one.
 
-    Unknown keys at the top level are ignored, as existing clients send some; those in `settings`
-    are refused.
+    Unknown keys at the top level are ignored, as existing clients send some, unless they are
+    settings or near misses of a known key; those in `settings` are refused.
     """
+    misplaced = _SUGGESTIONS.first([key for key in document if key not in _FIELDS])
+    if misplaced is not None:
+        raise InvalidField(misplaced[0][:_SHOWN_LENGTH], misplaced[1])
     return DeployRequest(
         unique_name=_unique_name(document.get("uniqueName")),
         display_name=display_name(document),
@@ -126,7 +130,8 @@ def deploy_settings(value: object) -> Settings:
         raise InvalidField("settings", "must be an object")
     for key in value:
         if key not in _SETTINGS_FIELDS:
-            raise InvalidField(f"settings.{key[:_SHOWN_LENGTH]}", "is not a known setting")
+            advice = _SETTINGS_SUGGESTIONS.advice(key) or f"is not a setting; {_SETTINGS_ARE}"
+            raise InvalidField(f"settings.{key[:_SHOWN_LENGTH]}", advice)
     given = {key: item for key, item in value.items() if item is not None}
     try:
         settings = msgspec.convert(given, Settings)
@@ -136,7 +141,17 @@ def deploy_settings(value: object) -> Settings:
     return settings
 
 
+_FIELDS = frozenset(("uniqueName", "displayName", "description", "months", "settings", "upload"))
 _SETTINGS_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(Settings))
+_SETTINGS_ARE = f"there are {', '.join(sorted(_SETTINGS_FIELDS))}"
+_SUGGESTIONS = Suggestions(
+    {key: f"is a setting: send it as settings.{key}" for key in _SETTINGS_FIELDS}
+    | did_you_mean(_FIELDS)
+)
+_SETTINGS_SUGGESTIONS = Suggestions(
+    {key: f"is no setting: send {key} beside settings, not in it" for key in _FIELDS}
+    | {key: f"is not a setting; did you mean settings.{key}?" for key in _SETTINGS_FIELDS}
+)
 _HEALTH_PATH = re.compile(r"/[!-~]*", re.ASCII)
 _AT_PATH = re.compile(r"(?P<problem>.*) - at `\$(?P<path>.*)`", re.DOTALL)
 

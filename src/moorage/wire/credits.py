@@ -61,10 +61,16 @@ class Credits(Body, frozen=True, kw_only=True):
     ]
 
 
-class TopUpBody(Body, frozen=True, kw_only=True):
+class TopUpBody(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many credits to buy; without a body, or an amount, the least there is."""
 
-    amount_usd: Decimal | None = None
+    amount_usd: (
+        Annotated[
+            Decimal,
+            Meta(description="credits are shared by all projects, and burn as long as they run"),
+        ]
+        | None
+    ) = None
 
 
 class ToppedUp(Body, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from moorage.wire.deployments import RollbackBody
 from moorage.wire.domains import DomainBody
 from moorage.wire.events import WebhookBody
 
+TAKES = "is not known here; this takes deploymentId"
 LONG = "deploymentId: must be a string of at most 64 characters"
 
 
@@ -25,8 +26,8 @@ LONG = "deploymentId: must be a string of at most 64 characters"
         (WebhookBody, b'{"url": null}', "url: must be a string"),
         (RollbackBody, b'{"deploymentId": 5}', LONG),
         (RollbackBody, b'{"deploymentId": "%b"}' % (b"x" * 65), LONG),
-        (RollbackBody, b'{"foo": 1}', "foo: is not known here"),
-        (RollbackBody, b'{"%b": 1}' % (b"y" * 70), "y" * 64 + ": is not known here"),
+        (RollbackBody, b'{"foo": 1}', "foo: " + TAKES),
+        (RollbackBody, b'{"%b": 1}' % (b"y" * 70), "y" * 64 + ": " + TAKES),
         (TopUpBody, b'{"amount_usd": []}', "amount_usd: must be a number"),
         (TopUpBody, b'{"amount_usd": "much"}', "amount_usd: must be a number"),
         (dict[str, object], b'"text"', "body: must be a JSON object"),

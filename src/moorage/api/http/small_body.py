@@ -6,6 +6,7 @@ import msgspec
 from starlette.requests import Request
 
 from moorage.errors import BodyTooLarge, InvalidField
+from moorage.suggestion import Suggestions, did_you_mean
 
 MAX_BYTES = 16 * 1024
 
@@ -48,7 +49,7 @@ def _what_is_wrong(body: bytes, kind: Any) -> InvalidField:
         return InvalidField("body", "must be JSON")
     known = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     if kind.__struct_config__.forbid_unknown_fields and (unknown := given.keys() - known):
-        return InvalidField(min(unknown)[:_SHOWN_LENGTH], "is not known here")
+        return _unknown(sorted(unknown), frozenset(known))
     for name, rule in known.items():
         try:
             msgspec.json.decode(given.get(name, b"null"), type=rule)
@@ -56,6 +57,12 @@ def _what_is_wrong(body: bytes, kind: Any) -> InvalidField:
             required = "" if name in given else "is required and "
             return InvalidField(name, f"{required}must be {_rule(rule)}")
     return InvalidField("body", "must be JSON")
+
+
+def _unknown(unknown: list[str], known: frozenset[str]) -> InvalidField:
+    takes = f"is not known here; this takes {', '.join(sorted(known))}"
+    key, advice = Suggestions(did_you_mean(known)).first(unknown) or (unknown[0], takes)
+    return InvalidField(key[:_SHOWN_LENGTH], advice)
 
 
 def _rule(kind: Any) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 
 from moorage.errors import InvalidField
+from moorage.planning.plan import Settings
 from moorage.records.variables import Changes
+from moorage.suggestion import Suggestions, did_you_mean
 from moorage.uploads.request import check_health_path, check_variables, description, display_name
 
 _SHOWN_LENGTH = 64
@@ -33,7 +35,8 @@ def change_request(document: object) -> Change:
         raise InvalidField("body", "must be a JSON object")
     for key in document:
         if key not in _FIELDS:
-            raise InvalidField(key[:_SHOWN_LENGTH], "cannot be changed")
+            advice = _SUGGESTIONS.advice(key) or f"cannot be changed; what can: {_CHANGEABLE}"
+            raise InvalidField(key[:_SHOWN_LENGTH], advice)
     return Change(
         display_name=display_name(document) if "displayName" in document else None,
         description=description(document) if "description" in document else None,
@@ -47,6 +50,23 @@ def change_request(document: object) -> Change:
 
 _FIELDS = frozenset(
     ("displayName", "description", "healthPath", "runEnvs", "buildVars", "volume", "restart")
+)
+_CHANGEABLE = ", ".join(sorted(_FIELDS))
+_DEPLOY_AGAIN = "POST /agent/deploy with the same uniqueName"
+_SUGGESTIONS = Suggestions(
+    {
+        key: f"is set by a deploy: {_DEPLOY_AGAIN} and settings.{key}"
+        for field in msgspec.structs.fields(Settings)
+        if (key := field.encode_name) not in _FIELDS
+    }
+    | did_you_mean(_FIELDS)
+    | {
+        "settings": f"are a deploy's; here each key stands at the top: {_CHANGEABLE}",
+        "months": "are not kept: a project runs as long as there are credits; "
+        'buy some with POST /agent/credits and {"amount_usd": …}',
+        "uniqueName": "cannot be changed; displayName can",
+        "upload": f"is a deploy's: {_DEPLOY_AGAIN}",
+    }
 )
 
 
