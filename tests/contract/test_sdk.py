@@ -32,6 +32,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.money import MicroUsd
 from moorage.sdk import errors
+from moorage.sdk.budget import Budget
 from moorage.sdk.client import Client
 from moorage.sdk.journal import Journal, Payment, PaymentState
 from moorage.sdk.offer import Offer
@@ -575,3 +576,26 @@ async def test_unreachable_gateway_is_said_at_once(setting: Setting) -> None:
         with pytest.raises(errors.GatewayUnreachable, match=r"127\.0\.0\.1:9"):
             await client.projects()
     assert setting.time.waits == []
+
+
+@pytest.mark.parametrize(
+    "budget", [Budget(per_call=MicroUsd(499_999)), Budget(per_day=MicroUsd(1))]
+)
+async def test_beyond_the_budget_nothing_is_signed(setting: Setting, budget: Budget) -> None:
+    with pytest.raises(errors.BudgetExceeded):
+        await setting.deploy(budget=budget)
+    assert (setting.states(), setting.node.sent) == ([], [])
+
+
+async def test_budget_of_the_day_counts_what_was_paid_for_anything(setting: Setting) -> None:
+    budget = Budget(per_day=MicroUsd(999_999))
+    await setting.deploy(budget=budget)
+    with pytest.raises(errors.BudgetExceeded):
+        await setting.top_up(0.5, budget=budget)
+    assert len(setting.node.payments) == 1
+
+
+async def test_idempotency_key_goes_with_the_question_and_the_payment(setting: Setting) -> None:
+    async with setting.client() as client:
+        await setting.payer(client).deploy(REQUEST, idempotency_key="once")
+    assert [each["idempotency-key"] for each in setting.gateway.deploys] == ["once", "once"]

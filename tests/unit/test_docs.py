@@ -36,7 +36,16 @@ DOCUMENTS = {
 SOURCE = "\n".join(path.read_text() for path in (REPOSITORY / "src").rglob("*.py"))
 TESTS = {path: path.read_text() for path in (REPOSITORY / "tests").rglob("*.py")}
 
-NO_SETTINGS = ("GATEWAY", "PRIVATE_KEY", "RPC_URL_", "STATE_DIR", "BOUND_SIGNATURES", "CRASH_AT")
+NO_SETTINGS = (
+    "GATEWAY",
+    "PRIVATE_KEY",
+    "RPC_URL_",
+    "STATE_DIR",
+    "BOUND_SIGNATURES",
+    "BUDGET_USD",
+    "MAX_USD_PER_CALL",
+    "CRASH_AT",
+)
 OPERATORS_PATHS = {"/ready", "/metrics", "/certificate"}
 
 

@@ -1,12 +1,10 @@
 """For commands that pay: shows the price, asks for approval, tells the steps."""
 
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from moorage.cli.screen import Screen
 from moorage.cli.wording import in_cli_words
-from moorage.money import MICRO_USD_PER_USD, MicroUsd
-from moorage.sdk.errors import ClientMisconfigured, PaymentRefused
+from moorage.sdk.errors import PaymentRefused
 from moorage.sdk.journal import Payment
 from moorage.sdk.offer import Offer, money_text
 from moorage.sdk.payer import Approve, OnStep, PayStep
@@ -73,17 +71,3 @@ def payment_document(payment: Payment | None) -> dict[str, Any] | None:
         "amount_token": str(payment.amount),
         "tx_hash": payment.tx_hash,
     }
-
-
-def read_dollars(text: str, *, of: str) -> MicroUsd:
-    """`text` dollars in micro-USD, rounded down; `of` names the flag or argument.
-
-    Raises ClientMisconfigured unless positive.
-    """
-    try:
-        dollars = Decimal(text.removeprefix("$"))
-    except InvalidOperation:
-        dollars = Decimal(0)
-    if not dollars.is_finite() or dollars <= 0 or dollars > 1_000_000:
-        raise ClientMisconfigured(f"{of}: {text!r} is no amount of dollars, such as 2.50")
-    return MicroUsd(int(dollars * MICRO_USD_PER_USD))

@@ -55,35 +55,51 @@ class Client(Transport):
         chain: str | None = None,
         token: str | None = None,
         use_existing_credits: bool = False,
+        idempotency_key: str | None = None,
     ) -> Deployed:
         """Asks to deploy without paying, which succeeds if credits suffice.
 
-        Raises PaymentRequired, with a quote on `chain` in `token`, if they don't.
+        The same request with the same `idempotency_key` gets the first one's answer for a day.
+        Raises PaymentRequired, with a quote on `chain` in `token`, if they don't suffice.
         """
-        headers = _payment_headers(chain=chain, token=token)
+        headers = _payment_headers(chain=chain, token=token) | _key_header(idempotency_key)
         if use_existing_credits:
             headers["X-Use-Existing-Credits"] = "true"
         return await self._patiently(
             lambda: self._buy("deploy", request.encode(), headers, Deployed), even_if_lost=False
         )
 
-    async def deploy_paid(self, request: DeployRequest, proof: PaymentProof) -> Deployed:
+    async def deploy_paid(
+        self, request: DeployRequest, proof: PaymentProof, *, idempotency_key: str | None = None
+    ) -> Deployed:
         """Asks to deploy with a payment that was made, in a single attempt."""
-        return await self._buy("deploy", request.encode(), _proof_headers(proof), Deployed)
+        headers = _proof_headers(proof) | _key_header(idempotency_key)
+        return await self._buy("deploy", request.encode(), headers, Deployed)
 
     async def top_up(
-        self, request: TopUpBody, *, chain: str | None = None, token: str | None = None
+        self,
+        request: TopUpBody,
+        *,
+        chain: str | None = None,
+        token: str | None = None,
+        idempotency_key: str | None = None,
     ) -> ToppedUp:
-        """Asks what credits cost: raises PaymentRequired, with a quote on `chain` in `token`."""
-        headers = _payment_headers(chain=chain, token=token)
+        """Asks what credits cost: raises PaymentRequired, with a quote on `chain` in `token`.
+
+        Returns the answer of the first request with `idempotency_key`, if that one was paid.
+        """
+        headers = _payment_headers(chain=chain, token=token) | _key_header(idempotency_key)
         return await self._patiently(
             lambda: self._buy("credits", _NUMBERS.encode(request), headers, ToppedUp),
             even_if_lost=False,
         )
 
-    async def top_up_paid(self, request: TopUpBody, proof: PaymentProof) -> ToppedUp:
+    async def top_up_paid(
+        self, request: TopUpBody, proof: PaymentProof, *, idempotency_key: str | None = None
+    ) -> ToppedUp:
         """Asks to credit a payment that was made, in a single attempt."""
-        return await self._buy("credits", _NUMBERS.encode(request), _proof_headers(proof), ToppedUp)
+        headers = _proof_headers(proof) | _key_header(idempotency_key)
+        return await self._buy("credits", _NUMBERS.encode(request), headers, ToppedUp)
 
     async def status(self, project_id: str, deployment_id: str) -> DeploymentProgress:
         """Returns the status of a deployment of this wallet."""
@@ -322,6 +338,10 @@ def _payment_headers(*, chain: str | None, token: str | None) -> dict[str, str]:
 def _proof_headers(proof: PaymentProof) -> dict[str, str]:
     headers = _payment_headers(chain=proof.chain, token=proof.token)
     return headers | {"X-Payment-Tx": proof.tx_hash}
+
+
+def _key_header(idempotency_key: str | None) -> dict[str, str]:
+    return {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
 
 
 def _decoded(data: str) -> LogItem:

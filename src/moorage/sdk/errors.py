@@ -24,6 +24,7 @@ MoorageError
     ├── NotPaid                 nothing was paid
     │   ├── QuoteInconsistent   the 402 asks for something else than it says
     │   ├── PaymentRefused      too expensive, or the person said no
+    │   │   └── BudgetExceeded  more than the environment's budget allows
     │   ├── BalanceShort        the wallet holds too little of the token, or no gas
     │   ├── PaymentReverted     mined, but it moved nothing
     │   └── PaymentReplaced     another transaction took its place; it can never be mined
@@ -189,6 +190,12 @@ class PaymentRefused(NotPaid):
     """The payment was not approved. Nothing was paid."""
 
     code = "payment_refused"
+
+
+class BudgetExceeded(PaymentRefused):
+    """The payment is beyond the budget of this machine. Nothing was signed or paid."""
+
+    code = "budget_exceeded"
 
 
 class BalanceShort(NotPaid):

@@ -8,7 +8,7 @@ payment that was never made, and is ignored.
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -75,14 +75,14 @@ class Journal:
 
         Raises ClientMisconfigured when a complete line can't be parsed: it may be a payment.
         """
-        found: dict[tuple[int, str], Payment] = {}
-        for number, line in enumerate(self._lines(), start=1):
-            if not line.endswith(b"}"):  # blank, or torn by a crash
-                continue
-            payment = self._read_line(line, number)
-            if payment.key == key:
-                found[payment.chain_id, payment.tx_hash] = payment
-        return list(found.values())
+        return [payment for payment in self._payments() if payment.key == key]
+
+    def signed_since(self, at_ms: int) -> list[Payment]:
+        """Returns every payment of this directory that was signed at or after a time.
+
+        `at_ms` is Unix time in milliseconds. Raises ClientMisconfigured as `payments` does.
+        """
+        return [payment for payment in self._payments() if payment.signed_at_ms >= at_ms]
 
     def append(self, payment: Payment) -> None:
         """Appends a line and waits until it is on the disk. Raises JournalUnwritable."""
@@ -107,6 +107,15 @@ class Journal:
             yield
         finally:
             os.close(handle)
+
+    def _payments(self) -> Iterable[Payment]:
+        found: dict[tuple[PaymentKey, int, str], Payment] = {}
+        for number, line in enumerate(self._lines(), start=1):
+            if not line.endswith(b"}"):  # blank, or torn by a crash
+                continue
+            payment = self._read_line(line, number)
+            found[payment.key, payment.chain_id, payment.tx_hash] = payment
+        return found.values()
 
     def _lines(self) -> list[bytes]:
         try:

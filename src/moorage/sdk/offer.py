@@ -61,7 +61,7 @@ def read_offer(
             f"it has {token.decimals}. Nothing was paid."
         )
     amount = _read_amount(quote.amount_token)
-    price = _dollars_up(amount, decimals=token.decimals)
+    price = dollars_up(amount, decimals=token.decimals)
     _check_price(quote, price=price, decimals=token.decimals)
     return Offer(
         name=name,
@@ -141,7 +141,8 @@ def _read_recipient(text: str, *, wallet: str) -> str:
     return recipient
 
 
-def _dollars_up(amount: AtomicUnits, *, decimals: int) -> MicroUsd:
+def dollars_up(amount: AtomicUnits, *, decimals: int) -> MicroUsd:
+    """Returns what `amount` of a dollar token is worth, rounded up to the micro-USD."""
     return MicroUsd(-(-amount * 10**_USD_DECIMALS // 10**decimals))
 
 

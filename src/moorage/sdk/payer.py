@@ -19,6 +19,7 @@ from moorage.clock import Clock, SystemClock
 from moorage.money import MicroUsd
 from moorage.sdk.answers import Answer
 from moorage.sdk.broadcast import Sighting, see_mined, send, uncertain
+from moorage.sdk.budget import DAY_MS, Budget
 from moorage.sdk.client import Client
 from moorage.sdk.errors import (
     ClientError,
@@ -90,7 +91,7 @@ class Payer:
     """Deploys and tops up for one wallet at one gateway, and pays if credits don't suffice.
 
     `chains` are those it may pay on, by name, each with an RPC URL. A price above `ceiling` is
-    refused; below it `approve` decides, which by default never pays.
+    refused, as is one beyond `budget`; else `approve` decides, which by default never pays.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Payer:
         journal: Journal,
         approve: Approve = refuse_to_pay,
         ceiling: MicroUsd | None = None,
+        budget: Budget | None = None,
         on_step: OnStep = _ignore_step,
         clock: Clock | None = None,
         pause: Pause = asyncio.sleep,
@@ -112,6 +114,7 @@ class Payer:
         self._journal = journal
         self._approve = approve
         self._ceiling = ceiling
+        self._budget = budget or Budget()
         self._on_step = on_step
         self._clock = clock or SystemClock()
         self._pause = pause
@@ -123,13 +126,17 @@ class Payer:
         chain: str = "arbitrum",
         token: str = "usdc",  # noqa: S107 - a token that pays, not one that logs in
         use_existing_credits: bool = False,
+        idempotency_key: str | None = None,
     ) -> Bought[Deployed]:
         """Deploys, and pays at most once.
 
+        With an `idempotency_key`, the same call again has the first one's answer.
         Raises NotPaid if no money has moved, PaymentKept if it may have, and errors of `Client`
         before any payment.
         """
-        purchase = Deployment(request, use_existing_credits=use_existing_credits)
+        purchase = Deployment(
+            request, use_existing_credits=use_existing_credits, idempotency_key=idempotency_key
+        )
         return Bought(*await self._buy(purchase, chain, token))
 
     async def top_up(
@@ -138,13 +145,15 @@ class Payer:
         *,
         chain: str = "arbitrum",
         token: str = "usdc",  # noqa: S107 - as above
+        idempotency_key: str | None = None,
     ) -> Bought[ToppedUp]:
         """Buys credits of `amount`, and pays at most once and at most that.
 
         An open payment of an earlier top-up is used instead, whatever its amount. Raises as
         `deploy` does.
         """
-        return Bought(*await self._buy(Credit(amount), chain, token))
+        purchase = Credit(amount, idempotency_key=idempotency_key)
+        return Bought(*await self._buy(purchase, chain, token))
 
     async def _buy(
         self, purchase: Purchase[Answer], chain: str, token: str
@@ -198,6 +207,8 @@ class Payer:
             async with self._journal.locked():
                 if len(self._journal.payments(key)) != known:
                     return None
+                made = self._journal.signed_since(self._clock.now_ms() - DAY_MS)
+                self._budget.check(offer.price, made=made)
                 payment = await self._sign(node, offer, key)
                 self._journal.append(payment)
                 self._on_step(PayStep.SIGNED, payment)

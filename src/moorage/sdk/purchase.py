@@ -64,6 +64,7 @@ class Deployment(msgspec.Struct, frozen=True):
     request: DeployRequest
     use_existing_credits: bool = False
     limit: MicroUsd | None = None
+    idempotency_key: str | None = None
 
     @property
     def name(self) -> str:
@@ -83,12 +84,16 @@ class Deployment(msgspec.Struct, frozen=True):
     async def ask(self, client: Client, *, chain: str, token: str) -> Deployed:
         """Deploys if credits suffice."""
         return await client.deploy(
-            self.request, chain=chain, token=token, use_existing_credits=self.use_existing_credits
+            self.request,
+            chain=chain,
+            token=token,
+            use_existing_credits=self.use_existing_credits,
+            idempotency_key=self.idempotency_key,
         )
 
     async def present(self, client: Client, proof: PaymentProof) -> Deployed:
         """Deploys with a payment."""
-        return await client.deploy_paid(self.request, proof)
+        return await client.deploy_paid(self.request, proof, idempotency_key=self.idempotency_key)
 
     async def recover(self, client: Client, payment: Payment, used: HashAlreadyUsed) -> Deployed:
         """Returns the deployment that it started, or a new one paid from its credits."""
@@ -98,7 +103,11 @@ class Deployment(msgspec.Struct, frozen=True):
                 project_id=used.project_id, deployment_id=used.deployment_id, message=message
             )
         return await client.deploy(
-            self.request, chain=payment.chain, token=payment.token, use_existing_credits=True
+            self.request,
+            chain=payment.chain,
+            token=payment.token,
+            use_existing_credits=True,
+            idempotency_key=self.idempotency_key,
         )
 
     def taken(self, payment: Payment, answer: Deployed) -> Payment:
@@ -118,6 +127,7 @@ class Credit(msgspec.Struct, frozen=True):
     name: str = _CREDITS
     journal_name: str = _CREDITS_IN_JOURNAL
     months: int | None = None
+    idempotency_key: str | None = None
 
     @property
     def limit(self) -> MicroUsd | None:
@@ -130,11 +140,13 @@ class Credit(msgspec.Struct, frozen=True):
 
     async def ask(self, client: Client, *, chain: str, token: str) -> ToppedUp:
         """Requests a quote."""
-        return await client.top_up(self._body, chain=chain, token=token)
+        return await client.top_up(
+            self._body, chain=chain, token=token, idempotency_key=self.idempotency_key
+        )
 
     async def present(self, client: Client, proof: PaymentProof) -> ToppedUp:
         """Requests the credit of a payment, which is given once."""
-        return await client.top_up_paid(self._body, proof)
+        return await client.top_up_paid(self._body, proof, idempotency_key=self.idempotency_key)
 
     async def recover(self, client: Client, payment: Payment, used: HashAlreadyUsed) -> ToppedUp:  # noqa: ARG002 (as the protocol has it)
         """Raises `used`: a payment of this wallet would have got the same answer again."""

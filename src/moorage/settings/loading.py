@@ -20,7 +20,8 @@ from moorage.settings.settings import Settings
 
 ENV_PREFIX = "MOORAGE_"
 _NOT_SETTINGS = re.compile(
-    r"GATEWAY|PRIVATE_KEY|BOUND_SIGNATURES|RPC_URL_\w+|CONFIG|STATE_DIR|CRASH_AT"
+    r"GATEWAY|PRIVATE_KEY|BOUND_SIGNATURES|RPC_URL_\w+|BUDGET_USD|MAX_USD_PER_CALL|STATE_DIR|"
+    r"CONFIG|CRASH_AT"
 )
 """Variables of the client commands, and the failpoint at which crash tests have a gateway end."""
 

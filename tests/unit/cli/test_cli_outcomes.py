@@ -10,7 +10,7 @@ import pytest
 from moorage.cli.commands import CLIENT_COMMANDS, overview
 from moorage.cli.exits import Exit, exit_code
 from moorage.cli.main import error_document, hint, run
-from moorage.cli.paying import approver, offer_text, read_dollars
+from moorage.cli.paying import approver, offer_text
 from moorage.cli.screen import Screen, printable, table_lines
 from moorage.cli.wallet.configuration import project_lines
 from moorage.cli.wallet.deploy import deploy_document, deploy_lines
@@ -18,6 +18,7 @@ from moorage.cli.wallet.projects import status_text
 from moorage.errors import ConfigurationInvalid, MoorageError, PlanNotFound
 from moorage.sdk import errors
 from moorage.sdk.answers import read_answer
+from moorage.sdk.budget import read_dollars
 from moorage.sdk.journal import Payment
 from moorage.sdk.payer import Bought
 from moorage.wire.deploy import Deployed
@@ -49,6 +50,7 @@ EXITS: tuple[tuple[MoorageError, int], ...] = (
     (kept(errors.PaymentUncertain), 3),
     (kept(errors.PaymentShort), 3),
     (errors.PaymentRefused(), 3),
+    (errors.BudgetExceeded(), 3),
     (errors.QuoteInconsistent(), 3),
     (errors.GatewayUnreachable("http://127.0.0.1:8402"), 4),
     (errors.AnswerLost(), 4),

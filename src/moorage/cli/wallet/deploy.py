@@ -15,12 +15,13 @@ from moorage.cli import following
 from moorage.cli.connection import DEFAULTS, Connection, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.flags import NO_FLAGS, AppFlags
-from moorage.cli.paying import approver, payment_document, read_dollars, step_teller
+from moorage.cli.paying import approver, payment_document, step_teller
 from moorage.cli.screen import Screen
 from moorage.cli.variables import VariableReader
 from moorage.cli.wording import in_cli_words
 from moorage.money import MicroUsd
 from moorage.sdk.archive import Collected, collect
+from moorage.sdk.budget import read_budget, read_dollars
 from moorage.sdk.client import Client
 from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Approve, Bought, Payer
@@ -142,6 +143,7 @@ class _Session:
                 journal=Journal(self._connection.state_dir),
                 approve=approve,
                 ceiling=ceiling,
+                budget=read_budget(os.environ),
                 on_step=step_teller(self._screen, then="deploy"),
             )
             deployed = await payer.deploy(

@@ -1,14 +1,16 @@
 """`moorage topup`: credits bought with a transfer of one's own."""
 
 import asyncio
+import os
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
-from moorage.cli.paying import approver, payment_document, read_dollars, step_teller
+from moorage.cli.paying import approver, payment_document, step_teller
 from moorage.cli.screen import Screen
+from moorage.sdk.budget import read_budget, read_dollars
 from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Bought, Payer
 from moorage.sdk.signer import Signer
@@ -56,6 +58,7 @@ def topup(
                 chains=connection.chains,
                 journal=Journal(connection.state_dir),
                 approve=approver(screen, allowed=yes, allow="--yes"),
+                budget=read_budget(os.environ),
                 on_step=step_teller(screen, then="credit it"),
             )
             return await payer.top_up(dollars, chain=chain, token=token)
