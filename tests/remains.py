@@ -115,6 +115,17 @@ def _in_cgroups(instance_id: str) -> set[int]:
     return found
 
 
+def processes_in(instance_id: str, group: str) -> set[int]:
+    """Live processes in a sandbox's control group of that name."""
+    return {pid for pid in _in_cgroups(instance_id) if f"/{group}" in _groups_of(pid)}
+
+
+def _groups_of(pid: int) -> str:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cgroup").read_text()
+    return ""
+
+
 def _serves_all(pid: str) -> bool:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return "/services/" in Path(f"/proc/{pid}/cgroup").read_text()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from moorage.engines.disks.volume import Volume
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.toolchains import Store
 from moorage.engines.sandbox.sandbox import Sandbox
@@ -33,7 +34,7 @@ def make_sandbox(
     beside_python = Path(sys.executable).parent
     configuration = HostConfiguration(
         state_dir=state_dir,
-        run_dir=Path("/run/moorage") / instance,
+        run_dir=run_dir_of(instance),
         instance_id=instance,
         tools={name: beside_python / name for name in TOOLS},
         toolchains=toolchains,
@@ -41,6 +42,17 @@ def make_sandbox(
         disk_reserve_bytes=disk_reserve_bytes,
     )
     return Sandbox(configuration, wallet_cache_bytes=cache_bytes, total_cache_bytes=2 * cache_bytes)
+
+
+def run_dir_of(instance_id: str) -> Path:
+    """Where a sandbox mounts disks and keeps sockets."""
+    return Path("/run/moorage") / instance_id
+
+
+def volume_of(sandbox: Sandbox, state_dir: Path, name: str) -> Volume:
+    """A volume of a sandbox, to look at beside it."""
+    mounts = run_dir_of(sandbox.instance_id) / "volumes"
+    return Volume(directory=state_dir / "volumes" / name, mounts=mounts / name)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from moorage.engines.engine import Incident, IncidentKind, Instance, InstanceSpe
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
-from sandbox_fixture import make_sandbox, opened
+from remains import processes_in
+from sandbox_fixture import make_sandbox, opened, run_dir_of
 from small_apps import LIMITS, MIB, build, get, plan, start
 from small_disk import errors_in, fill, free_mib, small_disk
 from waiting import until
@@ -77,12 +78,7 @@ async def test_app_that_fills_the_machines_disk_is_ended_at_the_reserve(
         greedy = await begin(runtime, "greedy", GREEDY, BIG, source)
         assert get(greedy.address) == "hello"
         assert await told(runtime) == Incident("greedy", IncidentKind.NO_SPACE)
-        await until(
-            lambda: (
-                "greedy" not in runtime._host.cgroups.names()
-                or not runtime._host.cgroups.pids("app-greedy")
-            )
-        )
+        await until(lambda: not processes_in(runtime.instance_id, "app-greedy"))
         assert get(keeper.address) == "kept"
         subprocess.run(["sync", "-f", disk], check=True)
         assert free_mib(disk) > 0
@@ -92,7 +88,9 @@ async def test_app_that_fills_the_machines_disk_is_ended_at_the_reserve(
         assert (await runtime.disks()).held == {"greedy"}
         assert set(await runtime.running()) == {"keeper"}
         await runtime.remove("greedy")
-        await until(lambda: not runtime._host.space.held)
+        async with asyncio.timeout(120):  # only to end a hung test
+            while (await runtime.disks()).held:
+                await asyncio.sleep(0.05)
     assert not errors_in(disk / "state/volumes/keeper/disk.img")
 
 
@@ -109,7 +107,8 @@ async def test_volume_is_written_to_whatever_else_fills_the_disk(disk: Path, sou
 async def test_app_is_stopped_started_and_removed_on_a_full_disk(disk: Path, source: Path) -> None:
     async with opened(make_sandbox(disk / "state")) as runtime:
         await begin(runtime, "keeper", KEEPER, WITH_VOLUME, source)
-        subprocess.run(["sync", "-f", runtime._directory("keeper").disk.mount_point], check=True)
+        mounted = run_dir_of(runtime.instance_id) / "disks/keeper"
+        subprocess.run(["sync", "-f", mounted], check=True)
         filler = fill(disk)
         await runtime.stop("keeper")
         assert await runtime.running() == {}
@@ -137,12 +136,12 @@ async def test_volume_that_finds_no_room_leaves_none_taken(disk: Path, source: P
 
 
 async def test_volume_with_errors_is_mended_at_the_next_start(
-    sandbox: Sandbox, source: Path
+    sandbox: Sandbox, source: Path, tmp_path: Path
 ) -> None:
     """Its owner is told; a start after that finds nothing."""
     await begin(sandbox, "keeper", KEEPER, WITH_VOLUME, source)
     await sandbox.stop("keeper")
-    image = sandbox._host.volume("keeper").disk.image
+    image = tmp_path / "state/volumes/keeper/disk.img"
     damaged = "set_super_value state 3\nclri <11>\n"  # <11> is lost+found
     subprocess.run(["debugfs", "-w", "-f", "-", image], input=damaged, text=True, check=True)
     assert errors_in(image)
@@ -159,13 +158,13 @@ async def test_volume_with_errors_is_mended_at_the_next_start(
 
 
 async def test_app_disk_with_errors_is_mended_at_the_next_start(
-    sandbox: Sandbox, source: Path
+    sandbox: Sandbox, source: Path, tmp_path: Path
 ) -> None:
     (source / "index.js").write_text("require('fs').readFileSync('/app/index.js');" + GREEDY)
     await build(sandbox, source, plan())
     await start(sandbox, plan())
     await sandbox.stop("first")
-    image = sandbox._directory("first").disk.image
+    image = tmp_path / "state/deployments/first/disk.img"
     subprocess.run(["debugfs", "-w", "-R", "set_super_value state 2", image], check=True)
     await start(sandbox, plan(), limits=LIMITS)
     await sandbox.stop("first")

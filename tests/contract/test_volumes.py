@@ -14,7 +14,7 @@ from moorage.engines.disks.volume import Volume
 from moorage.engines.engine import Instance, InstanceSpec, Limits
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
-from sandbox_fixture import make_sandbox
+from sandbox_fixture import make_sandbox, volume_of
 from small_apps import LIMITS, MIB, belongings, build, plan, start
 
 pytestmark = pytest.mark.root
@@ -66,19 +66,19 @@ async def said(instance: Instance, expression: str) -> object:
     return await asyncio.to_thread(ask, instance, expression)
 
 
-def volume_of(runtime: Sandbox, name: str = "shop") -> Volume:
-    return runtime._host.volume(name)
+def shop_volume(runtime: Sandbox, tmp_path: Path) -> Volume:
+    return volume_of(runtime, tmp_path / "state", "shop")
 
 
 async def test_what_an_app_writes_to_data_outlives_its_deployment(
-    sandbox: Sandbox, shell: Path
+    sandbox: Sandbox, shell: Path, tmp_path: Path
 ) -> None:
     await build(sandbox, shell, plan(), deployment_id="first")
     first = await begin(sandbox, "first")
     assert await said(first, "process.env.DATA_DIR") == "/data"
     await said(first, "fs.writeFileSync('/data/note', 'kept')")
     await sandbox.remove("first")
-    assert not volume_of(sandbox).disk.mounted
+    assert not shop_volume(sandbox, tmp_path).disk.mounted
 
     await build(sandbox, shell, plan(), deployment_id="second")
     second = await begin(sandbox, "second")
@@ -87,7 +87,9 @@ async def test_what_an_app_writes_to_data_outlives_its_deployment(
     assert await sandbox.volumes() == {"shop"}
 
 
-async def test_two_versions_see_the_same_files_as_their_own(sandbox: Sandbox, shell: Path) -> None:
+async def test_two_versions_see_the_same_files_as_their_own(
+    sandbox: Sandbox, shell: Path, tmp_path: Path
+) -> None:
     for name in ("old", "new"):
         await build(sandbox, shell, plan(), deployment_id=name)
     old, new = await begin(sandbox, "old"), await begin(sandbox, "new")
@@ -101,7 +103,7 @@ async def test_two_versions_see_the_same_files_as_their_own(sandbox: Sandbox, sh
 
     await sandbox.stop("old")
     assert await said(new, "fs.readFileSync('/data/a/b', 'utf8')") == "12"
-    assert volume_of(sandbox).users() == {"new"}
+    assert shop_volume(sandbox, tmp_path).users() == {"new"}
 
 
 async def test_app_without_a_volume_has_no_data(sandbox: Sandbox, shell: Path) -> None:
@@ -170,7 +172,7 @@ async def test_volume_outlives_the_gateway_and_a_crash_of_the_machine(
         assert await said(app, "fs.readFileSync('/data/note', 'utf8')") == "kept"
         await said(app, "child.execSync('sync')")
         # As a crash would leave the disk: its journal not replayed.
-        image = volume_of(again).disk.image
+        image = shop_volume(again, tmp_path).disk.image
         crashed = tmp_path / "crashed.img"
         subprocess.run(["cp", "--sparse=always", str(image), str(crashed)], check=True)
         assert "needs_recovery" in subprocess.check_output(
@@ -190,20 +192,22 @@ async def test_gateway_that_died_leaves_no_view_behind(tmp_path: Path, shell: Pa
     await runtime.open()
     await build(runtime, shell, plan(), deployment_id="first")
     await begin(runtime, "first")
-    volume = volume_of(runtime)
+    volume = shop_volume(runtime, tmp_path)
     await asyncio.to_thread(volume.show, "gone", 12_345, size_bytes=1)
     await runtime.close(stop_apps=False)
 
     again = make_sandbox(tmp_path / "state", instance_id=runtime.instance_id)
     await again.open()
     try:
-        assert volume_of(again).users() == {"first"}
+        assert shop_volume(again, tmp_path).users() == {"first"}
     finally:
         await again.close(stop_apps=True)
 
 
-async def test_volume_that_was_being_made_is_made_anew(sandbox: Sandbox, shell: Path) -> None:
-    volume = volume_of(sandbox)
+async def test_volume_that_was_being_made_is_made_anew(
+    sandbox: Sandbox, shell: Path, tmp_path: Path
+) -> None:
+    volume = shop_volume(sandbox, tmp_path)
     volume.directory.mkdir()
     (volume.directory / "unfinished.img").write_bytes(b"half")
     await build(sandbox, shell, plan(), deployment_id="first")
@@ -222,7 +226,9 @@ async def test_removed_volume_is_gone(sandbox: Sandbox, shell: Path) -> None:
     assert await said(app, "fs.readdirSync('/data')") == []
 
 
-async def test_volume_is_cleared_only_while_no_app_has_it(sandbox: Sandbox, shell: Path) -> None:
+async def test_volume_is_cleared_only_while_no_app_has_it(
+    sandbox: Sandbox, shell: Path, tmp_path: Path
+) -> None:
     await build(sandbox, shell, plan(), deployment_id="first")
     app = await begin(sandbox, "first")
     await said(app, "fs.writeFileSync('/data/kept', 'x')")
@@ -231,7 +237,7 @@ async def test_volume_is_cleared_only_while_no_app_has_it(sandbox: Sandbox, shel
 
     await sandbox.stop("first")
     await sandbox.clear_volume("shop")
-    assert not volume_of(sandbox).disk.image.exists()
+    assert not shop_volume(sandbox, tmp_path).disk.image.exists()
     app = await begin(sandbox, "first")
     assert await said(app, "fs.readdirSync('/data')") == []
 
@@ -248,11 +254,11 @@ async def test_volume_of_no_possible_name_is_refused(sandbox: Sandbox, name: str
 
 
 async def test_app_that_crashes_at_its_start_leaves_the_volume_unmounted(
-    sandbox: Sandbox, shell: Path
+    sandbox: Sandbox, shell: Path, tmp_path: Path
 ) -> None:
     (shell / "index.js").write_text("process.exit(3)")
     await build(sandbox, shell, plan(), deployment_id="first")
     with pytest.raises(DeployFailed):
         await begin(sandbox, "first")
-    assert not volume_of(sandbox).disk.mounted
+    assert not shop_volume(sandbox, tmp_path).disk.mounted
     assert await sandbox.volumes() == {"shop"}

@@ -38,7 +38,7 @@ async def top_up(room: TopUpRoom, request: Request) -> Response:
     body = await read_small(request)
     asked = TopUpRequest(
         wallet=wallet,
-        amount=_amount(body, min_=room.minimum_charge),
+        amount=amount_of(body, min_=room.minimum_charge),
         means=means,
         evidence=evidence,
         body_digest=hashlib.sha256(body).hexdigest(),
@@ -67,7 +67,7 @@ def _topped_up(credited: Credited) -> Response:
     return json_response(topped_up, headers=paid_headers(receipt))
 
 
-def _amount(body: bytes, *, min_: MicroUsd) -> MicroUsd:
+def amount_of(body: bytes, *, min_: MicroUsd) -> MicroUsd:
     """Returns the amount that the body asks for; the minimum without one."""
     if not body:
         return min_

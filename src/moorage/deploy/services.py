@@ -267,7 +267,7 @@ class DeployServices:
             restarts=self.reconciler.restarts,
             runtime=self._runtime,
             start=self.reconciler.start,
-            listen_seconds=self._settings.listen_seconds,
+            timeout_seconds=self._settings.wake_seconds,
             healthy_seconds=self._settings.healthy_seconds,
             clock=self._clock,
             healthy=self._platform.healthy,

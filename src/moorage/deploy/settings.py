@@ -30,6 +30,7 @@ class DeploySettings(msgspec.Struct, frozen=True, kw_only=True):
     listen_seconds: int
     healthy_seconds: int
     drain_seconds: int
+    stop_seconds: int
     sleep_after_seconds: int
     releases_kept: int
     usage_days: int
@@ -38,6 +39,14 @@ class DeploySettings(msgspec.Struct, frozen=True, kw_only=True):
     certificates_per_wallet: int
     domains_per_project: int
     dns_servers: tuple[str, ...]
+
+    @property
+    def wake_seconds(self) -> int:
+        """How long a request waits for an app that is started, and may first have to stop.
+
+        To take an app down takes longer than its own end: three times as long are left for it.
+        """
+        return self.listen_seconds + self.healthy_seconds + 4 * self.stop_seconds
 
     @property
     def app_limits(self) -> Limits:

@@ -95,12 +95,10 @@ async def _claim(
         tx,
         posting_id=payment.posting_id,
         kind="payment",
-        amounts=_balanced(
-            {
-                _owner(payment): payment.credited_micro_usd,
-                received_account(payment.chain_id, payment.token): -payment.credited_micro_usd,
-            }
-        ),
+        amounts={
+            _owner(payment): payment.credited_micro_usd,
+            received_account(payment.chain_id, payment.token): -payment.credited_micro_usd,
+        },
         now_ms=now_ms,
     )
     if payment.status is PaymentStatus.HELD:
@@ -126,12 +124,10 @@ async def reverse_payment(tx: Transaction, payment: Payment, *, now_ms: int) -> 
         tx,
         posting_id=f"reversal:{payment.posting_id}",
         kind="reversal",
-        amounts=_balanced(
-            {
-                _owner(payment): -amount,
-                received_account(payment.chain_id, payment.token): amount,
-            }
-        ),
+        amounts={
+            _owner(payment): -amount,
+            received_account(payment.chain_id, payment.token): amount,
+        },
         now_ms=now_ms,
     )
     await _tell(tx, payment, EventKind.PAYMENT_REVERSED, now_ms=now_ms)
@@ -153,9 +149,7 @@ async def release(tx: Transaction, payment: Payment, *, now_ms: int) -> MicroUsd
         tx,
         posting_id=f"release:{payment.posting_id}",
         kind="release",
-        amounts=_balanced(
-            {held_account(payment.payer): -amount, wallet_account(payment.payer): amount}
-        ),
+        amounts={held_account(payment.payer): -amount, wallet_account(payment.payer): amount},
         now_ms=now_ms,
     )
     await _change_balance(tx, payment.payer, amount)
@@ -180,7 +174,7 @@ async def refund(
             tx,
             posting_id=f"refund:{refund_id}",
             kind="refund",
-            amounts=_balanced({_owner(payment): -amount, REFUNDED: amount}),
+            amounts={_owner(payment): -amount, REFUNDED: amount},
             now_ms=now_ms,
         )
     return debited
@@ -194,7 +188,7 @@ async def undo_refund(
         tx,
         posting_id=f"refund-undone:{refund_id}",
         kind="refund",
-        amounts=_balanced({_owner(payment): amount, REFUNDED: -amount}),
+        amounts={_owner(payment): amount, REFUNDED: -amount},
         now_ms=now_ms,
     )
     if payment.status is PaymentStatus.REFUNDED:
@@ -235,7 +229,7 @@ async def burn(
         burned.append(Burned(taken, left[wallet]))
         if taken > 0:
             taken_of[wallet] = taken_of.get(wallet, 0) + taken
-            amounts[posting_id] = _balanced({wallet_account(wallet): -taken, EARNED: taken})
+            amounts[posting_id] = {wallet_account(wallet): -taken, EARNED: taken}
     await accounts.add_postings(tx, kind=kind, amounts=amounts, now_ms=now_ms)
     for number, (wallet, total) in enumerate(taken_of.items(), 1):
         if not await accounts.change_balance(tx, wallet, -total):
@@ -296,9 +290,3 @@ async def _change_balance(tx: Transaction, wallet: str, amount: int) -> None:
     """Changes the cached balance as the entries did; raises RuntimeError if it cannot."""
     if not await accounts.change_balance(tx, wallet, amount):
         raise RuntimeError(f"the balance of {wallet} cannot change by {amount} micro-USD")
-
-
-def _balanced(amounts: dict[str, int]) -> dict[str, int]:
-    if sum(amounts.values()) != 0:
-        raise ValueError("a posting's amounts must sum to zero")
-    return amounts

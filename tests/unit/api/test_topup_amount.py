@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.api.topup import _amount
+from moorage.api.topup import amount_of
 from moorage.errors import InvalidField
 from moorage.money import MicroUsd
 
@@ -23,7 +23,7 @@ LEAST = MicroUsd(500_000)
     ],
 )
 def test_amount_is_taken_as_it_is_written(written: str, expected: int) -> None:
-    assert _amount(written.encode(), min_=LEAST) == expected
+    assert amount_of(written.encode(), min_=LEAST) == expected
 
 
 @pytest.mark.parametrize(
@@ -51,4 +51,4 @@ def test_amount_is_taken_as_it_is_written(written: str, expected: int) -> None:
 )
 def test_amount_that_cannot_be_bought_is_refused(written: str) -> None:
     with pytest.raises(InvalidField):
-        _amount(f'{{"amount_usd": {written}}}'.encode(), min_=LEAST)
+        amount_of(f'{{"amount_usd": {written}}}'.encode(), min_=LEAST)

@@ -1,10 +1,14 @@
 """Which requests for an app that ended are held, until when, and what is said to the others."""
 
 import asyncio
+from pathlib import Path
 
+import msgspec
 import pytest
-from yard import HOST, Yard, socket_of
+from yard import HOST, SETTINGS, Yard, socket_of
 
+from clock import MovableClock
+from faulty_database import FaultyDatabase
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project, ProjectStatus
@@ -18,6 +22,10 @@ CRASHED = DeployFailed(FailureCause.CRASHED, "no")
 @pytest.fixture
 async def app(yard: Yard, project: Project) -> Deployment:
     """A project's app that serves, and ran for a while."""
+    return await serving_app(yard, project)
+
+
+async def serving_app(yard: Yard, project: Project) -> Deployment:
     await fund(yard.db, ALICE, 500_000)
     serving = await yard.serving(project)
     async with yard.db.transaction(durable=True) as tx:
@@ -87,14 +95,13 @@ async def test_request_waits_for_a_next_try_that_is_due_soon(
 
 
 async def test_project_suspended_while_a_request_waits_for_its_next_try_is_not_started(
-    yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
+    yard: Yard, project: Project, app: Deployment
 ) -> None:
-    async def suspended_meanwhile(seconds: float) -> None:
+    async def suspend() -> None:
         async with yard.db.transaction(durable=True) as tx:
             await projects.set_status(tx, project.id, ProjectStatus.SUSPENDED)
-        await yard.pause(seconds)
 
-    monkeypatch.setattr(yard.wake, "_pause", suspended_meanwhile)
+    yard.on_pause = suspend
     yard.runtime.faults["start"] = [CRASHED]
     yard.runtime.die(app.id)
     assert not await yard.wake.host(HOST)
@@ -165,9 +172,14 @@ async def test_first_restart_after_a_long_run_is_at_once_and_later_ones_wait_eve
 
 
 async def test_hold_is_bounded(
-    yard: Yard, project: Project, app: Deployment, monkeypatch: pytest.MonkeyPatch
+    db: FaultyDatabase, clock: MovableClock, project: Project, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(yard.wake, "_timeout_seconds", 0.01)
-    yard.runtime.gates["start"] = asyncio.Event()
-    yard.runtime.die(app.id)
-    assert not await yard.wake.host(HOST)
+    """By the settings: here a start may take no time at all."""
+    settings = msgspec.structs.replace(
+        SETTINGS, listen_seconds=0, healthy_seconds=0, stop_seconds=0
+    )
+    hasty = Yard(db, clock, tmp_path, settings=settings)
+    app = await serving_app(hasty, project)
+    hasty.runtime.gates["start"] = asyncio.Event()
+    hasty.runtime.die(app.id)
+    assert not await hasty.wake.host(HOST)

@@ -82,7 +82,14 @@ class NoVisits:
 class Yard:
     """The services, wired as the gateway wires them, and what the tests want to know of them."""
 
-    def __init__(self, db: FaultyDatabase, clock: MovableClock, sources: Path) -> None:
+    def __init__(
+        self,
+        db: FaultyDatabase,
+        clock: MovableClock,
+        sources: Path,
+        *,
+        settings: DeploySettings = SETTINGS,
+    ) -> None:
         self.db = db
         self.clock = clock
         self.sources = sources
@@ -94,6 +101,7 @@ class Yard:
         self.unhealthy: list[Exception] = []  # what the next health checks raise
         self.before_healthy: Callable[[], Awaitable[None]] = nothing  # done at each health check
         self.pauses: list[float] = []  # seconds that requests waited for a try to be due
+        self.on_pause: Callable[[], Awaitable[None]] = nothing  # done while a request waits
         self.asked: list[str] = []  # the paths that the health checks asked for
         self.has_ended: list[bool] = []  # what the health checks were told of the app's end
         self.answers: Callable[[], Awaitable[bool]] = answers
@@ -105,12 +113,12 @@ class Yard:
             clock=clock,
             data_dir=sources.parent,
         )
-        settings = LedgerSettings(
+        of_ledger = LedgerSettings(
             build_minutes_per_usd=60, build_month=BUILD_MONTH, minimum_charge=MicroUsd(1)
         )
-        ledger = LedgerServices(self.core, settings)
+        ledger = LedgerServices(self.core, of_ledger)
         self.services = DeployServices(
-            self.core, SETTINGS, platform=self._platform(), ledger=ledger
+            self.core, settings, platform=self._platform(), ledger=ledger
         )
         self.metering = ledger.metering
         self.addresses = self.services.addresses
@@ -145,6 +153,7 @@ class Yard:
 
     async def pause(self, seconds: float) -> None:
         """In place of a real wait."""
+        await self.on_pause()
         self.pauses.append(seconds)
         self.clock.advance(round(seconds * 1000))
 

@@ -202,9 +202,15 @@ async def test_balance_that_is_out_of_step_with_the_books_stops_the_booking(
     await check_books(db, alice=100)
 
 
-async def test_posting_that_does_not_sum_to_zero_is_refused() -> None:
+async def test_posting_that_does_not_sum_to_zero_is_refused(db: Database) -> None:
+    amounts = {"a": 1, "b": -2}
     with pytest.raises(ValueError, match="sum to zero"):
-        ledger._balanced({"a": 1, "b": -2})
+        async with db.transaction(durable=True) as tx:
+            await accounts.add_posting(tx, posting_id="p", kind="burn", amounts=amounts, now_ms=1)
+    with pytest.raises(ValueError, match="sum to zero"):
+        async with db.transaction(durable=True) as tx:
+            await accounts.add_postings(tx, kind="burn", amounts={"p": amounts}, now_ms=1)
+    assert await accounts.sum_of_entries(db) == 0
 
 
 BLOCK_A, BLOCK_B = "0x" + "aa" * 32, "0x" + "bb" * 32

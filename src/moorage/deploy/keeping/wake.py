@@ -26,7 +26,6 @@ from moorage.storage.database import Database
 
 log = structlog.get_logger()
 
-_STOP_SECONDS = 20.0  # how long an app may take to stop that is woken meanwhile
 _MAX_PAUSE_SECONDS = 5.0  # how long a request waits until an app's next try is due
 
 Start = Callable[[str, str], Awaitable[None]]
@@ -47,7 +46,7 @@ class Wake:
         capacity: Capacity,
         runtime: Engine,
         start: Start,
-        listen_seconds: float,
+        timeout_seconds: float,
         healthy_seconds: float,
         clock: Clock,
         healthy: Healthy = wait_until_healthy,
@@ -61,7 +60,7 @@ class Wake:
         self._capacity = capacity
         self._runtime = runtime
         self._start = start
-        self._timeout_seconds = listen_seconds + healthy_seconds + _STOP_SECONDS
+        self._timeout_seconds = timeout_seconds
         self._healthy_seconds = healthy_seconds
         self._healthy = healthy
         self._pause = pause

@@ -146,7 +146,11 @@ async def take_back(tx: Transaction, wallet: str, amount: int) -> None:
 async def add_posting(
     tx: Transaction, *, posting_id: str, kind: str, amounts: dict[str, int], now_ms: int
 ) -> None:
-    """Appends a posting and its entries. Raises UniqueViolation when it was booked before."""
+    """Appends a posting and its entries, which must sum to zero.
+
+    Raises UniqueViolation when it was booked before.
+    """
+    _require_balance(amounts)
     await tx.execute(_ADD_POSTING, id=posting_id, kind=kind, now_ms=now_ms)
     for account, amount in amounts.items():
         await tx.execute(_ADD_ENTRY, posting_id=posting_id, account=account, amount=amount)
@@ -179,7 +183,12 @@ async def entries_after(
 async def add_postings(
     tx: Transaction, *, kind: str, amounts: Mapping[str, Mapping[str, int]], now_ms: int
 ) -> None:
-    """Appends many postings of one kind; `amounts` has each one's amounts by account, by its id."""
+    """Appends many postings of one kind; `amounts` has each one's amounts by account, by its id.
+
+    Each must sum to zero.
+    """
+    for of_accounts in amounts.values():
+        _require_balance(of_accounts)
     await tx.execute_many(
         _ADD_POSTING,
         [{"id": posting_id, "kind": kind, "now_ms": now_ms} for posting_id in amounts],
@@ -192,6 +201,11 @@ async def add_postings(
             for account, amount in of_accounts.items()
         ],
     )
+
+
+def _require_balance(amounts: Mapping[str, int]) -> None:
+    if sum(amounts.values()) != 0:
+        raise ValueError(f"a posting must sum to zero: {amounts}")
 
 
 async def set_warned(tx: Transaction, wallet: str, hours: int | None) -> None:
