@@ -30,6 +30,7 @@ from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits
 from moorage.payments.protocols.challenges import Challenges
 from moorage.payments.protocols.evidence import AuthorizationEvidence, PaymentMeans
+from moorage.payments.protocols.seller import Seller
 from moorage.payments.relay.settlements import Settlements
 from moorage.payments.taking.lookups import Lookup, Lookups
 from moorage.payments.taking.paywall import Paywall
@@ -386,10 +387,17 @@ def challenges_of(clock: Clock, *chains: Chain, settles: bool = True) -> Challen
     return Challenges(
         secret=SECRET,
         realm=REALM,
-        pay_to=PAY_TO,
-        chains={chain.name: chain for chain in chains},
-        settles=lambda _chain, token: settles and token.authorization is not None,
+        seller=seller_of(*chains, settles=settles),
         clock=clock,
+    )
+
+
+def seller_of(*chains: Chain, settles: bool = True) -> Seller:
+    """A gateway that takes payments on `chains`."""
+    return Seller(
+        pay_to=PAY_TO,
+        chains=chains,
+        settles=lambda _chain, token: settles and token.authorization is not None,
     )
 
 

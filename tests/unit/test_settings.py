@@ -41,6 +41,11 @@ def test_defaults_need_no_file_and_no_environment() -> None:
     assert (settings.price_list(), settings.app_size()) == (PriceList(), Size())
 
 
+@pytest.mark.parametrize("contact", ["help@example.com", "https://example.com/help"])
+def test_a_contact_is_a_mail_address_or_a_url(contact: str) -> None:
+    assert load(contact=contact).contact == contact
+
+
 def test_data_dir_is_made_absolute() -> None:
     assert load().data_dir == str(Path.cwd() / ".moorage")
     assert load(data_dir="/srv/moorage").data_dir == "/srv/moorage"
@@ -77,6 +82,12 @@ def test_every_setting_says_what_it_is() -> None:
         ("[apis]\nport = 1", "apis"),
         ("[api]\ncolour = 1", r"api\.colour"),
         ("api = 1", "api"),
+        ("[api]\nterms_url = 'example.com/terms'", "terms_url"),
+        ("[api]\nterms_url = 'javascript:alert(1)'", "terms_url"),
+        ("[api]\nterms_url = 'https://example.com/<b>'", "terms_url"),
+        ("[api]\ncontact = 'ask me'", "contact"),
+        ('[api]\ncontact = "a@example.com\\n"', "contact"),
+        ("[api]\ncontact = 'ftp://example.com'", "contact"),
     ],
 )
 def test_unknown_keys_and_wrong_values_are_refused_with_their_path(

@@ -13,7 +13,7 @@ from moorage.chains.balances import ConcurrencyLimit, token_balances
 from moorage.chains.rpc import RpcClient
 from moorage.errors import InvalidField
 from moorage.money import decimal_text
-from moorage.payments.protocols.demand import chain_body
+from moorage.payments.protocols.demand_body import chain_body
 from moorage.payments.protocols.evidence import named_chain
 from moorage.wire.public import Balances, ChainItem, ChainList, Health, TokenBalance
 

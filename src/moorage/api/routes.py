@@ -18,6 +18,7 @@ from moorage.api.http.problems import INTERNAL, error_response, json_response, p
 from moorage.api.operations import OPERATIONS
 from moorage.errors import MoorageError, PaymentPending
 from moorage.payments.protocols.challenges import Challenges
+from moorage.payments.protocols.seller import Seller
 from moorage.wire.shape import Body
 
 log = structlog.get_logger()
@@ -34,7 +35,7 @@ class HttpApi:
 
     front: Front
     rooms: Sequence[Front]
-    pay_to: str
+    seller: Seller
     challenges: Challenges
     arrivals: Arrivals
 
@@ -52,7 +53,6 @@ class _Endpoint:
         self._handler = operation.handler
         self._is_paid = operation.paid
         self._has_body = operation.body is not None
-        self._chains = tuple(api.front.chains.values())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._is_paid:
@@ -88,7 +88,7 @@ class _Endpoint:
     def _refused(self, error: MoorageError, request: Request) -> Response:
         url = self._api.front.public_url + request.scope["path"]
         headers = error_headers(self._api.challenges, error, url=url)
-        return error_response(error, pay_to=self._api.pay_to, chains=self._chains, headers=headers)
+        return error_response(error, seller=self._api.seller, headers=headers)
 
 
 def http_app(api: HttpApi) -> Dispatch:

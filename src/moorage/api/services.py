@@ -101,7 +101,7 @@ class ApiServices:
         return HttpApi(
             front=self._front,
             rooms=(*self._rooms_of_apps, *self._rooms_of_money),
-            pay_to=self._payee.pay_to,
+            seller=self._services.payments.seller,
             challenges=self._services.payments.challenges,
             arrivals=Arrivals(self.proxies),
         )

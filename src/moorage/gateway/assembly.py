@@ -127,6 +127,8 @@ async def open_rooms(
         pay_to=pay_to,
         former=await note_recipient(core.db, pay_to, clock=core.clock),
         gateway_url=platform.gateway_url,
+        terms_url=settings.terms_url,
+        contact=settings.contact,
     )
     ledger = LedgerServices(core, _ledger_settings(settings))
     payments = PaymentServices(core, settings.part(PaymentSettings), payee=payee, ledger=ledger)

@@ -16,6 +16,7 @@ from moorage.loop import Loop, Scope
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, Quotes
 from moorage.payments.protocols.challenges import Challenges
+from moorage.payments.protocols.seller import Seller
 from moorage.payments.relay.key_file import key_in
 from moorage.payments.relay.refund_follow_up import RefundFollowUp
 from moorage.payments.relay.relayer import Relayer
@@ -46,6 +47,8 @@ class Payee:
     pay_to: str
     former: Collection[str]  # addresses that were `pay_to` before
     gateway_url: str
+    terms_url: str = ""
+    contact: str = ""
 
 
 class PaymentServices:
@@ -72,13 +75,22 @@ class PaymentServices:
         return Quotes(db=self._db, strangers=strangers, clock=self._clock)
 
     @cached_property
+    def seller(self) -> Seller:
+        payee = self._payee
+        return Seller(
+            pay_to=payee.pay_to,
+            chains=tuple(payee.chains.values()),
+            settles=self._settlements.offered,
+            terms_url=payee.terms_url,
+            contact=payee.contact,
+        )
+
+    @cached_property
     def challenges(self) -> Challenges:
         return Challenges(
             secret=_challenge_secret(self._data_dir / "challenges.key"),
             realm=host_of(self._payee.gateway_url),
-            pay_to=self._payee.pay_to,
-            chains=self._payee.chains,
-            settles=self._settlements.offered,
+            seller=self.seller,
             clock=self._clock,
         )
 

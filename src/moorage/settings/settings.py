@@ -14,6 +14,8 @@ from moorage.settings.apps import AppSettings, setting
 
 _Part = TypeVar("_Part", bound=msgspec.Struct)
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+_WEB = r"^(https?://[^\s\"<>\\]{1,500})?\Z"
+_WEB_OR_MAIL = r"^(https?://[^\s\"<>\\]{1,500}|[^\s@:/\"<>\\]{1,64}@[^\s@:/\"<>\\]{1,255})?\Z"
 
 
 class Settings(AppSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +50,18 @@ class Settings(AppSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     port: Annotated[Port, setting("api", "The API's port; 0 takes a free one.")] = 8402
     public_url: Annotated[
         str, setting("api", "The gateway's own address as clients see it. Empty: host and port.")
+    ] = ""
+    terms_url: Annotated[
+        str,
+        setting("api", "Where your terms stand, which every 402 names. Empty: none.", pattern=_WEB),
+    ] = ""
+    contact: Annotated[
+        str,
+        setting(
+            "api",
+            "How customers reach you: a mail address, or a URL. Empty: not told.",
+            pattern=_WEB_OR_MAIL,
+        ),
     ] = ""
     operator_port: Annotated[
         Port, setting("api", "The loopback port of /metrics and /ready; 0 takes a free one.")

@@ -48,6 +48,22 @@ class Problem(Body, frozen=True, kw_only=True):
     detail: str | UnsetType = UNSET
 
 
+class Bought(msgspec.Struct, frozen=True, kw_only=True):
+    """What the amount of a 402 buys, together with the credits on hand."""
+
+    hours: Annotated[
+        int | None,
+        Meta(description="how long all that runs then lasts; null if nothing runs"),
+    ]
+    until: Annotated[
+        str | UnsetType,
+        Meta(description="when that ends, in ISO 8601, if it begins now"),
+    ] = UNSET
+    memory_mib: int | UnsetType = UNSET
+    cpu_millis: Annotated[int | UnsetType, Meta(description="thousandths of a core")] = UNSET
+    disk_mib: int | UnsetType = UNSET
+
+
 class PaymentDemand(Problem, frozen=True, kw_only=True):
     """A 402 that says what to pay, and where."""
 
@@ -65,6 +81,14 @@ class PaymentDemand(Problem, frozen=True, kw_only=True):
     expires_at: Annotated[
         int, Meta(description="Unix time in seconds until which it is honoured"), Absent(0)
     ]
+    pay_from: Annotated[
+        str | UnsetType,
+        Meta(description="the wallet that must pay itself; not an exchange for it"),
+    ] = UNSET
+    buys: Annotated[Bought | UnsetType, Meta(description="what the amount buys")] = UNSET
+    refunds: Annotated[str | UnsetType, Meta(description="how money goes back")] = UNSET
+    terms: Annotated[str | UnsetType, Meta(description="where the terms stand")] = UNSET
+    contact: Annotated[str | UnsetType, Meta(description="mail address or URL")] = UNSET
     warning: str | UnsetType = UNSET
     credited_usd: float | UnsetType = UNSET
 

@@ -3,7 +3,7 @@
 import pytest
 
 from clock import MovableClock
-from fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of
+from fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of, seller_of
 from moorage import errors
 from moorage.api.http.paid_refusals import accounted
 from moorage.api.http.problems import error_response
@@ -16,7 +16,7 @@ from moorage.payments.taking.outcome import PaymentOutcome
 from moorage.storage.database import Database
 from moorage.storage.money import accounts
 from moorage.wire.problems import PaymentState
-from records_fixture import ALICE, ARBITRUM, BOB, PAY_TO, USDC, fresh_hash, transfer
+from records_fixture import ALICE, ARBITRUM, BOB, USDC, fresh_hash, transfer
 
 REFUSALS: list[MoorageError] = [
     errors.NameUnavailable(),
@@ -71,7 +71,7 @@ async def test_valid_transfer_is_credited_whatever_is_wrong_with_the_request(
         tx_hash=paid, chain="arbitrum", state=PaymentState.CREDITED, credited=MicroUsd(500_000)
     )
     assert await accounts.balance(refused.db, ALICE) == 500_000
-    body = bytes(error_response(told, pay_to=PAY_TO, chains=(ARBITRUM,)).body)
+    body = bytes(error_response(told, seller=seller_of(ARBITRUM, settles=False)).body)
     assert b"do not pay again" in body
     assert b'"do_not_pay_again":true' in body
 
@@ -158,5 +158,5 @@ async def test_payment_that_the_watcher_credited_before_is_told_as_credited(
 async def test_without_a_payment_nothing_is_told_of_one(refused: Refused) -> None:
     told = await refused.with_(None, errors.NameUnavailable())
     assert told.payment is None
-    body = bytes(error_response(told, pay_to=PAY_TO, chains=(ARBITRUM,)).body)
+    body = bytes(error_response(told, seller=seller_of(ARBITRUM, settles=False)).body)
     assert b"payment" not in body

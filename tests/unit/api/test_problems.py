@@ -4,6 +4,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from fakes import PAY_TO, seller_of
 from moorage import errors
 from moorage.api.http.problems import PROBLEMS, error_response, problem_of
 from moorage.chains.rpc import RpcError
@@ -13,7 +14,6 @@ from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import PaymentMeans
 from records_fixture import ALICE, ARBITRUM, USDC
 
-PAY_TO = "0x7EA5000000000000000000000000000000000000"
 NEVER_ANSWERED: set[type[MoorageError]] = {
     errors.AlreadyRunning,  # these stop the start
     errors.ConfigurationInvalid,
@@ -84,7 +84,7 @@ INTERNAL = sorted(NEVER_ANSWERED, key=name_of)
 
 
 def answer(error: MoorageError) -> tuple[int, dict[str, Any], dict[str, str]]:
-    response = error_response(error, pay_to=PAY_TO, chains=(ARBITRUM,))
+    response = error_response(error, seller=seller_of(ARBITRUM, settles=False))
     headers = {name: value for name, value in response.headers.items() if name[0] in "rxc"}
     return response.status_code, msgspec.json.decode(bytes(response.body)), headers
 

@@ -2,17 +2,23 @@ from typing import Any
 
 import msgspec
 import pytest
+from eth_utils.address import to_checksum_address
 
 from clock import START_MS
 from moorage.chains.chain import KNOWN_CHAINS, Token
+from moorage.clock import iso_utc
 from moorage.errors import PaymentNotFound, PaymentShort
 from moorage.money import MicroUsd
-from moorage.payments.protocols.demand import PaymentRequired, chain_body, demand_body
+from moorage.payments.price.pricing import Size
+from moorage.payments.protocols.demand import PaymentRequired, Purchase, purchase
+from moorage.payments.protocols.demand_body import chain_body, demand_body
 from moorage.payments.protocols.evidence import PaymentMeans
+from moorage.payments.protocols.seller import Seller
 from records_fixture import ALICE, ARBITRUM, USDC
 
 PAY_TO = "0x7EA5000000000000000000000000000000000000"
-CHAINS = [KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"]]
+CHAINS = (KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"])
+SELLER = Seller(pay_to=PAY_TO, chains=CHAINS, settles=lambda _chain, _token: False)
 WARNING = (
     "You have 2 active project(s) sharing credits. Paying extends total runtime. "
     "To deploy using existing credits (will reduce other projects' runtime), "
@@ -35,7 +41,14 @@ PLAIN = {
     "token_address": "0xaf88d065e77c8cC2239327C5EDb3A432268e5831",
     "chain_id": 42161,
     "expires_at": START_MS // 1000,
+    "pay_from": to_checksum_address(ALICE),
+    "refunds": "Credits that you do not use stay in your wallet's balance; "
+    "to have them sent back to the wallet that paid, ask the gateway's operator.",
 }
+BY_TRANSFER = (
+    "ransfer amount_token of USDC (0xaf88d065e77c8cC2239327C5EDb3A432268e5831) on arbitrum to "
+    f"{PAY_TO}, from pay_from itself, not from an exchange"
+)
 
 
 def demand(**changed: Any) -> PaymentRequired:
@@ -52,7 +65,15 @@ def demand(**changed: Any) -> PaymentRequired:
 
 
 def body(**changed: Any) -> dict[str, Any]:
-    return demand_body(demand(**changed), pay_to=PAY_TO, chains=CHAINS)
+    """The body without the ways to pay, which have tests of their own."""
+    shown = demand_body(demand(**changed), SELLER)
+    del shown["next_actions"]
+    return shown
+
+
+def ways(seller: Seller, **changed: Any) -> list[str]:
+    found: list[str] = demand_body(demand(**changed), seller)["next_actions"]
+    return found
 
 
 def test_plain_demand_is_the_contracts_body() -> None:
@@ -106,6 +127,61 @@ def test_amount_is_in_the_tokens_own_units_rounded_up(decimals: int, amount_toke
         "token": "dai",
         "decimals": decimals,
     }
+
+
+def test_a_plain_transfer_is_the_only_way_while_nothing_is_settled() -> None:
+    (transfer,) = ways(SELLER)
+    assert "T" + BY_TRANSFER in transfer
+
+
+def test_every_way_to_pay_is_named_without_gas_first_and_sharing_last() -> None:
+    settling = msgspec.structs.replace(SELLER, settles=lambda _chain, token: token.name == "usdc")
+    gasless, transfer, sharing = ways(settling, warn_of_sharing=True)
+    assert "without gas" in gasless
+    assert "PAYMENT-REQUIRED" in gasless
+    assert "Or t" + BY_TRANSFER in transfer
+    assert "X-Use-Existing-Credits: true" in sharing
+
+
+def test_terms_and_contact_are_those_of_the_operator() -> None:
+    seller = msgspec.structs.replace(
+        SELLER, terms_url="https://example.com/terms", contact="help@example.com"
+    )
+    shown = demand_body(demand(), seller)
+    assert shown["terms"] == "https://example.com/terms"
+    assert shown["contact"] == "help@example.com"
+    assert "ask help@example.com" in shown["refunds"]
+
+
+def test_body_says_what_the_price_buys() -> None:
+    bought = purchase(MicroUsd(500_000), [MicroUsd(500_000)], now_ms=START_MS, size=Size())
+    assert body(buys=bought) == PLAIN | {
+        "buys": {
+            "hours": 730,
+            "until": iso_utc(START_MS + 730 * 3_600_000),
+            "memory_mib": 512,
+            "cpu_millis": 500,
+            "disk_mib": 1024,
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("left", "monthly", "hours"),
+    [
+        (1_000_000, [500_000, 500_000], 730),
+        (499_999, [500_000], 729),
+        (-5, [500_000], 0),
+        (500_000, [], None),
+        (500_000, [0], None),
+    ],
+)
+def test_hours_that_a_price_buys_are_rounded_down(
+    left: int, monthly: list[int], hours: int | None
+) -> None:
+    bought = purchase(MicroUsd(left), [MicroUsd(each) for each in monthly], now_ms=START_MS)
+    until_ms = None if hours is None else START_MS + hours * 3_600_000
+    assert bought == Purchase(hours=hours, until_ms=until_ms, size=None)
 
 
 def test_body_is_json() -> None:

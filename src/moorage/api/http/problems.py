@@ -11,9 +11,10 @@ import msgspec
 from starlette.responses import Response
 
 from moorage import errors
-from moorage.chains.chain import Chain
-from moorage.payments.protocols.demand import PaymentRequired, demand_body
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.demand_body import demand_body
 from moorage.payments.protocols.mpp import problem_type
+from moorage.payments.protocols.seller import Seller
 from moorage.payments.taking.outcome import PaymentOutcome
 
 
@@ -125,15 +126,11 @@ def problem_response(
 
 
 def error_response(
-    error: errors.MoorageError,
-    *,
-    pay_to: str,
-    chains: tuple[Chain, ...],
-    headers: Iterable[Header] = (),
+    error: errors.MoorageError, *, seller: Seller, headers: Iterable[Header] = ()
 ) -> Response:
     """Returns the answer to an error of ours; `headers` are those about payment."""
     if isinstance(error, PaymentRequired):
-        return _demand_response(error, pay_to=pay_to, chains=chains, headers=headers)
+        return _demand_response(error, seller=seller, headers=headers)
     problem = problem_of(error)
     message = error.message
     if isinstance(error.payment, PaymentOutcome) and not isinstance(error, errors.PaymentError):
@@ -202,31 +199,14 @@ def _details(error: errors.MoorageError) -> dict[str, Any]:
 
 
 def _demand_response(
-    demand: PaymentRequired,
-    *,
-    pay_to: str,
-    chains: tuple[Chain, ...],
-    headers: Iterable[Header],
+    demand: PaymentRequired, *, seller: Seller, headers: Iterable[Header]
 ) -> Response:
-    body = demand_body(demand, pay_to=pay_to, chains=chains)
+    body = demand_body(demand, seller)
     problem = PROBLEMS[PaymentRequired if demand.because is None else type(demand.because)]
     body["code"], body["retryable"] = problem.code, problem.retryable
-    body["next_actions"] = _ways_to_pay(demand, pay_to)
     body.update(_problem_members(demand.because, demand.message))
     if demand.because is not None:
         body.update(_details(demand.because))
     body.update(_payment(demand))
     warning = [("X-CreateOS-Credit-Warning", demand.warning)] if demand.warning else []
     return json_response(body, status=PAYMENT_REQUIRED, headers=[_UNCACHED, *warning, *headers])
-
-
-def _ways_to_pay(demand: PaymentRequired, pay_to: str) -> list[str]:
-    chain, token = demand.means.chain, demand.means.token
-    transfer = (
-        f"Transfer amount_token of {token.symbol} ({token.address}) on {chain.name} to {pay_to}, "
-        "then send the same request with X-Payment-Tx, X-Payment-Chain and X-Payment-Token."
-    )
-    actions = [transfer]
-    if demand.warn_of_sharing:
-        actions.append("Or send the same request with X-Use-Existing-Credits: true.")
-    return actions

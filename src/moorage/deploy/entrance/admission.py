@@ -217,6 +217,9 @@ class Admission:
             situation,
             short,
             price=self._pricing.by_list(attempt),
+            buys=lambda amount: self._pricing.buys(
+                attempt, situation, amount, now_ms=self._clock.now_ms()
+            ),
             paywall=self._paywall,
             quotes=self._quotes,
             receipt=receipt,

@@ -1,5 +1,7 @@
 """The demand for a deploy's payment, and errors after the payment."""
 
+from collections.abc import Callable
+
 from moorage.deploy.entrance.attempt import DeployAttempt
 from moorage.deploy.entrance.price import Shortfall, due
 from moorage.deploy.entrance.situation import Situation
@@ -12,7 +14,7 @@ from moorage.errors import (
 )
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.price.quotes import QuoteRequest, Quotes
-from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.demand import PaymentRequired, Purchase
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.storage.database import Transaction
@@ -25,6 +27,7 @@ async def demand(
     short: Shortfall,
     *,
     price: MicroUsd,
+    buys: Callable[[MicroUsd], Purchase],
     paywall: Paywall,
     quotes: Quotes,
     receipt: PaymentReceipt | None = None,
@@ -32,9 +35,9 @@ async def demand(
 ) -> PaymentRequired:
     """Returns the demand for the quote's price, or for the rest of it, plus any debt.
 
-    `price` is today's. The quote is stored in `tx`. `receipt` is that of a payment that was too
-    small; `because` says why a payment was refused. Raises NameUnavailable, RateLimited, and
-    PaymentPending while another payment of the wallet is being settled.
+    `price` is today's; `buys` tells what an amount buys. The quote is stored in `tx`. `receipt` is
+    that of a payment that was too small; `because` says why a payment was refused. Raises
+    NameUnavailable, RateLimited, and PaymentPending while another payment is being settled.
     """
     await paywall.refuse_while_unsettled(attempt.wallet, source=tx)
     asked = QuoteRequest(
@@ -47,8 +50,10 @@ async def demand(
     )
     quote = await quotes.offer(tx, situation.living, asked)
     rest = due(quote.price_micro_usd, received=quote.received_micro_usd, balance=situation.balance)
+    amount = max(short.lacking, rest)
     return PaymentRequired(
-        amount=max(short.lacking, rest),
+        amount=amount,
+        buys=buys(amount),
         balance=situation.balance,
         active_projects=situation.active,
         means=attempt.means,

@@ -8,6 +8,8 @@ from moorage.ledger.burn import hour_of
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.price.pricing import PriceList, Size
 from moorage.payments.price.quotes import honoured
+from moorage.payments.protocols.demand import Purchase, purchase
+from moorage.records.project import SHARING_STATUSES
 
 
 class Shortfall(msgspec.Struct, frozen=True):
@@ -60,6 +62,16 @@ class Pricing(msgspec.Struct, frozen=True):
             return NOTHING
         hour = hour_of(*situation.sharing, self.month(attempt, price))
         return MicroUsd(max(0, hour + situation.owes - situation.balance))
+
+    def buys(
+        self, attempt: DeployAttempt, situation: Situation, amount: MicroUsd, *, now_ms: int
+    ) -> Purchase:
+        """Returns what paying `amount` buys: how long the new app and all others run then."""
+        left = MicroUsd(situation.balance + amount - situation.owes)
+        monthly = list(situation.sharing)
+        if situation.own is None or situation.own.status not in SHARING_STATUSES:
+            monthly.append(self.month(attempt, self.price(attempt, situation)))
+        return purchase(left, monthly, now_ms=now_ms, size=self.size)
 
     def dry_run(self, attempt: DeployAttempt, situation: Situation) -> DryRun:
         """Returns what this deploy would cost, and whether a payment would be demanded."""

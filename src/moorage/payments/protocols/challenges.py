@@ -1,6 +1,6 @@
 """Writes a demand as challenge headers (MPP, x402), and checks the credentials that answer them."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
@@ -9,32 +9,20 @@ from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols import mpp, x402
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.mpp import CredentialType
+from moorage.payments.protocols.seller import Seller
 
 _SENT_TYPES = (CredentialType.HASH,)
 _SETTLED_TYPES = (CredentialType.AUTHORIZATION, CredentialType.HASH)
 
 
 class Challenges:
-    """Makes and checks this gateway's challenges; only the gateway knows `secret`.
+    """Makes and checks this gateway's challenges; only the gateway knows `secret`."""
 
-    `settles` tells whether an authorization of a token would be settled right now.
-    """
-
-    def __init__(
-        self,
-        *,
-        secret: bytes,
-        realm: str,
-        pay_to: str,
-        chains: Mapping[str, Chain],
-        settles: Callable[[Chain, Token], bool],
-        clock: Clock,
-    ) -> None:
+    def __init__(self, *, secret: bytes, realm: str, seller: Seller, clock: Clock) -> None:
         self._secret = secret
         self._realm = realm
-        self._pay_to = pay_to
-        self._ordered = _ordered(chains.values())
-        self._settles = settles
+        self._seller = seller
+        self._ordered = _ordered(seller.chains)
         self._clock = clock
 
     def headers(self, demand: PaymentRequired, *, resource_url: str) -> Iterator[tuple[str, str]]:
@@ -52,7 +40,7 @@ class Challenges:
                 self._secret,
                 realm=self._realm,
                 option=option,
-                pay_to=self._pay_to,
+                pay_to=self._seller.pay_to,
                 expires_at_ms=demand.expires_at_ms,
                 body_digest=demand.body_digest,
                 wallet=demand.wallet,
@@ -66,7 +54,7 @@ class Challenges:
                 x402.payment_required_header(
                     resource_url=resource_url,
                     options=settled,
-                    pay_to=self._pay_to,
+                    pay_to=self._seller.pay_to,
                     window_seconds=min(window_seconds, x402.MAX_WINDOW_SECONDS),
                     error=demand.message,
                 ),
@@ -89,7 +77,7 @@ class Challenges:
         sent: list[PaymentOption] = []
         for chain, token in self._ordered[demand.means.chain.name, demand.means.token.name]:
             amount = charge_to_atomic_units(demand.amount, decimals=token.decimals)
-            options = settled if self._settles(chain, token) else sent
+            options = settled if self._seller.settles(chain, token) else sent
             options.append(PaymentOption(chain=chain, token=token, amount=amount))
         return settled, sent
 

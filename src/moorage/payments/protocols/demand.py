@@ -1,13 +1,40 @@
-"""A demand for payment: the error behind a 402, and the contract's body for it."""
+"""A demand for payment: the error behind a 402."""
 
-import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
 
-from moorage.chains.chain import Chain
+import msgspec
+
 from moorage.errors import MoorageError, PaymentError
-from moorage.money import MicroUsd, charge_to_atomic_units, usd_number
+from moorage.ledger.burn import HOUR_MS, MONTH_MS
+from moorage.money import MicroUsd
+from moorage.payments.price.pricing import Size
 from moorage.payments.protocols.evidence import PaymentMeans
+
+
+class Purchase(msgspec.Struct, frozen=True):
+    """What the amount of a demand buys, together with the credits on hand."""
+
+    hours: int | None
+    """How long all that will run then lasts; None if nothing runs."""
+    until_ms: int | None
+    """When that ends, if it begins now."""
+    size: Size | None
+    """The size of the app; None for a top-up."""
+
+
+def purchase(
+    credits_left: MicroUsd,
+    monthly_prices: Sequence[MicroUsd],
+    *,
+    now_ms: int,
+    size: Size | None = None,
+) -> Purchase:
+    """Returns how long `credits_left` lasts for projects at these prices, in whole hours."""
+    a_month = sum(monthly_prices)
+    if a_month <= 0:
+        return Purchase(hours=None, until_ms=None, size=size)
+    hours = max(0, credits_left) * MONTH_MS // (a_month * HOUR_MS)
+    return Purchase(hours=hours, until_ms=now_ms + hours * HOUR_MS, size=size)
 
 
 class PaymentRequired(MoorageError):
@@ -23,6 +50,7 @@ class PaymentRequired(MoorageError):
         expires_at_ms: int,
         wallet: str,
         body_digest: str,
+        buys: Purchase | None = None,
         warn_of_sharing: bool = False,
         credited: MicroUsd | None = None,
         because: PaymentError | None = None,
@@ -37,6 +65,7 @@ class PaymentRequired(MoorageError):
         """The wallet that must pay; authorizations of others are refused."""
         self.body_digest = body_digest
         """SHA-256 of the request's body, in hex; the payment is bound to it."""
+        self.buys = buys
         self.warn_of_sharing = warn_of_sharing
         self.credited = credited
         """The credits of the payment that came with the request; it was too little."""
@@ -56,37 +85,3 @@ def sharing_warning(active_projects: int) -> str:
         "Paying extends total runtime. To deploy using existing credits (will reduce other "
         "projects' runtime), retry with header X-Use-Existing-Credits: true"
     )
-
-
-def demand_body(demand: PaymentRequired, *, pay_to: str, chains: Iterable[Chain]) -> dict[str, Any]:
-    """Returns the 402 body of 1.2; `amount_token` is in the token's atomic units."""
-    token = demand.means.token
-    body: dict[str, Any] = {
-        "error": demand.message,
-        "amount_usd": usd_number(demand.amount),
-        "amount_token": str(charge_to_atomic_units(demand.amount, decimals=token.decimals)),
-        "current_credit_balance_usd": usd_number(demand.balance),
-        "active_projects": demand.active_projects,
-        "pay_to": pay_to,
-        "payment_chain": demand.means.chain.name,
-        "token": token.name,
-        "decimals": token.decimals,
-        "supported_chains": [chain_body(chain) for chain in chains],
-        "token_address": token.address,
-        "chain_id": demand.means.chain.chain_id,
-        "expires_at": math.floor(demand.expires_at_ms / 1000),
-    }
-    if demand.warning:
-        body["warning"] = demand.warning
-    if demand.credited is not None:
-        body["credited_usd"] = usd_number(demand.credited)
-    return body
-
-
-def chain_body(chain: Chain) -> dict[str, Any]:
-    """Returns a chain as `supported_chains` and `GET /agent/chains` show it."""
-    return {
-        "chain": chain.name,
-        "chain_id": chain.chain_id,
-        "tokens": [token.name for token in chain.tokens],
-    }

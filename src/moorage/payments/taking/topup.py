@@ -11,7 +11,7 @@ from moorage.errors import (
 )
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
-from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.demand import PaymentRequired, purchase
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
@@ -19,7 +19,7 @@ from moorage.storage import idempotency
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from moorage.storage.idempotency import Claim
-from moorage.storage.money import accounts, payments
+from moorage.storage.money import accounts, intervals, payments
 
 _UNRECORDED = (
     "Your payment is credited; what it paid for could not be recorded yet. "
@@ -110,12 +110,20 @@ class TopUp:
         self, request: TopUpRequest, *, because: PaymentError | None = None
     ) -> PaymentRequired:
         await self._paywall.refuse_while_unsettled(request.wallet)
+        balance = await accounts.balance(self._db, request.wallet)
+        burning = await intervals.open_of_wallet(self._db, request.wallet)
+        now_ms = self._clock.now_ms()
         return PaymentRequired(
             amount=request.amount,
-            balance=await accounts.balance(self._db, request.wallet),
+            buys=purchase(
+                MicroUsd(balance + request.amount),
+                [each.monthly_price_micro_usd for each in burning],
+                now_ms=now_ms,
+            ),
+            balance=balance,
             active_projects=await projects.sharing_credits(self._db, request.wallet),
             means=request.means,
-            expires_at_ms=self._clock.now_ms() + QUOTE_LIFETIME_MS,
+            expires_at_ms=now_ms + QUOTE_LIFETIME_MS,
             wallet=request.wallet,
             body_digest=request.body_digest,
             because=because,

@@ -1,0 +1,88 @@
+"""The contract's body of a 402 (1.2): the price, what it buys, who pays, and every way to."""
+
+import math
+from typing import Any
+
+from moorage.chains.address import checksum_address
+from moorage.chains.chain import Chain
+from moorage.clock import iso_utc
+from moorage.money import charge_to_atomic_units, usd_number
+from moorage.payments.protocols.demand import PaymentRequired, Purchase
+from moorage.payments.protocols.seller import Seller
+
+
+def demand_body(demand: PaymentRequired, seller: Seller) -> dict[str, Any]:
+    """Returns the body; `amount_token` is in the token's atomic units."""
+    token = demand.means.token
+    body: dict[str, Any] = {
+        "error": demand.message,
+        "amount_usd": usd_number(demand.amount),
+        "amount_token": str(charge_to_atomic_units(demand.amount, decimals=token.decimals)),
+        "current_credit_balance_usd": usd_number(demand.balance),
+        "active_projects": demand.active_projects,
+        "pay_to": seller.pay_to,
+        "payment_chain": demand.means.chain.name,
+        "token": token.name,
+        "decimals": token.decimals,
+        "supported_chains": [chain_body(chain) for chain in seller.chains],
+        "token_address": token.address,
+        "chain_id": demand.means.chain.chain_id,
+        "expires_at": math.floor(demand.expires_at_ms / 1000),
+        "pay_from": checksum_address(demand.wallet),
+        "refunds": seller.refunds,
+    }
+    if demand.buys is not None:
+        body["buys"] = _purchase_body(demand.buys)
+    if seller.terms_url:
+        body["terms"] = seller.terms_url
+    if seller.contact:
+        body["contact"] = seller.contact
+    if demand.warning:
+        body["warning"] = demand.warning
+    if demand.credited is not None:
+        body["credited_usd"] = usd_number(demand.credited)
+    body["next_actions"] = _ways_to_pay(demand, seller)
+    return body
+
+
+def chain_body(chain: Chain) -> dict[str, Any]:
+    """Returns a chain as `supported_chains` and `GET /agent/chains` show it."""
+    return {
+        "chain": chain.name,
+        "chain_id": chain.chain_id,
+        "tokens": [token.name for token in chain.tokens],
+    }
+
+
+def _purchase_body(buys: Purchase) -> dict[str, Any]:
+    body: dict[str, Any] = {"hours": buys.hours}
+    if buys.until_ms is not None:
+        body["until"] = iso_utc(buys.until_ms)
+    if buys.size is not None:
+        body |= {
+            "memory_mib": buys.size.memory_mib,
+            "cpu_millis": buys.size.cpu_millis,
+            "disk_mib": buys.size.disk_mib,
+        }
+    return body
+
+
+def _ways_to_pay(demand: PaymentRequired, seller: Seller) -> list[str]:
+    """Returns a sentence for each way to pay: without gas first, sharing credits last."""
+    chain, token = demand.means.chain, demand.means.token
+    ways = []
+    if any(seller.settles(chain, token) for chain in seller.chains for token in chain.tokens):
+        ways.append(
+            "Pay without gas: sign the transfer that the header PAYMENT-REQUIRED (x402) or "
+            "WWW-Authenticate (MPP) asks for, and send the same request with PAYMENT-SIGNATURE or "
+            "Authorization: Payment. Clients of x402 and MPP do so by themselves."
+        )
+    ways.append(
+        f"{'Or transfer' if ways else 'Transfer'} amount_token of {token.symbol} "
+        f"({token.address}) on {chain.name} to {seller.pay_to}, from pay_from itself, not from an "
+        "exchange; then send the same request with X-Payment-Tx, X-Payment-Chain and "
+        "X-Payment-Token."
+    )
+    if demand.warn_of_sharing:
+        ways.append("Or send the same request with X-Use-Existing-Credits: true.")
+    return ways
