@@ -34,12 +34,20 @@ class Described:
         assert isinstance(found, dict)
         return found
 
+    def parameters(self, operation: dict[str, Any]) -> list[dict[str, Any]]:
+        """An operation's parameters, whether described there or once for all."""
+        return [self._followed(each) for each in operation["parameters"]]
+
+    def _followed(self, described: dict[str, Any]) -> dict[str, Any]:
+        return self.resolve(described["$ref"]) if "$ref" in described else described
+
     def answer_problems(self, method: str, path: str, status: int, body: object) -> list[str]:
         """What is wrong with an answer; `path` is the template."""
         responses = self.document["paths"][path][method.lower()]["responses"]
-        if str(status) not in responses:
+        found = responses.get(str(status), responses.get(f"{status // 100}XX"))
+        if found is None:
             return [f"{status} is not described for {method} {path}"]
-        schema = responses[str(status)]["content"]["application/json"]["schema"]
+        schema = self._followed(found)["content"]["application/json"]["schema"]
         return [f"{method} {path} {status} {problem}" for problem in self._problems(schema, body)]
 
     def _problems(self, schema: dict[str, Any], value: Any, at: str = "$") -> Iterator[str]:

@@ -41,6 +41,7 @@ OPERATIONS = (
         fails=(400, 402, 408, 409, 413, 502, 503),
         signed=True,
         paid=True,
+        priced=True,
     ),
     Operation(
         method="GET",
@@ -63,6 +64,7 @@ OPERATIONS = (
         fails=(400, 402, 408, 409, 413, 502, 503),
         signed=True,
         paid=True,
+        body_optional=True,
     ),
     Operation(
         method="POST",

@@ -9,9 +9,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from moorage.api.connections.arrival import Arrivals
+from moorage.api.discovery.facts import Facts
+from moorage.api.discovery.openapi import openapi_document
 from moorage.api.http.caller import PAID, Front, carries_proof, signed_body
 from moorage.api.http.dispatch import Dispatch
-from moorage.api.http.openapi import openapi_document
 from moorage.api.http.operation import Operation
 from moorage.api.http.payment_headers import error_headers
 from moorage.api.http.problems import INTERNAL, error_response, json_response, problem_response
@@ -36,6 +37,7 @@ class HttpApi:
     front: Front
     rooms: Sequence[Front]
     seller: Seller
+    facts: Facts
     challenges: Challenges
     arrivals: Arrivals
 
@@ -93,7 +95,7 @@ class _Endpoint:
 
 def http_app(api: HttpApi) -> Dispatch:
     """Returns the gateway's HTTP API as an ASGI app."""
-    described = openapi_document(OPERATIONS, server_url=api.front.public_url)
+    described = openapi_document(OPERATIONS, facts=api.facts)
 
     async def openapi(_front: Front, _request: Request) -> Response:
         return json_response(described)

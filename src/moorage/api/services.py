@@ -10,6 +10,7 @@ from moorage.api.connections.arrival import Arrivals
 from moorage.api.credits import CreditRoom
 from moorage.api.deploy import DeployRoom, Uploads
 from moorage.api.deployments import DeploymentRoom
+from moorage.api.discovery.facts import Facts
 from moorage.api.domains import DomainRoom
 from moorage.api.http.caller import Front, Limiters
 from moorage.api.http.idempotency import Idempotency
@@ -57,6 +58,10 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_minute: int
     require_bound_signatures: bool
     disk_reserve_mib: int
+    app_volume_mib: int
+    build_minutes_per_usd: int
+    retention_days: int
+    relayer_key_file: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +107,7 @@ class ApiServices:
             front=self._front,
             rooms=(*self._rooms_of_apps, *self._rooms_of_money),
             seller=self._services.payments.seller,
+            facts=self._facts,
             challenges=self._services.payments.challenges,
             arrivals=Arrivals(self.proxies),
         )
@@ -117,6 +123,24 @@ class ApiServices:
             paid_wallets=self._services.ledger.paid_wallets,
             trusted_proxies=self.proxies,
             limiters=self._limiters,
+        )
+
+    @property
+    def _facts(self) -> Facts:
+        settings, has_volumes = self._settings, self._services.engine.capabilities.volumes
+        return Facts(
+            url=self._payee.gateway_url,
+            pay_to=self._payee.pay_to,
+            chains=tuple(self._payee.chains.values()),
+            settles=bool(settings.relayer_key_file),
+            prices=self._prices,
+            size=self._size,
+            volume_mib=settings.app_volume_mib if has_volumes else None,
+            build_minutes_per_usd=settings.build_minutes_per_usd,
+            requests_per_minute=settings.requests_per_minute,
+            retention_days=settings.retention_days,
+            terms_url=self._payee.terms_url,
+            contact=self._payee.contact,
         )
 
     @property

@@ -5,7 +5,6 @@ from enum import StrEnum
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
 
 
 class Stack(StrEnum):
@@ -23,37 +22,61 @@ class Stack(StrEnum):
     CUSTOM = "custom"  # only the commands of the settings
 
 
-class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """`settings` of a deploy request, merged over the contract's defaults (1.2)."""
+def _said(description: str) -> msgspec.Meta:
+    """Describes a setting in OpenAPI."""
+    return msgspec.Meta(description=description)
 
-    port: int = 3000
-    runtime: str = "build-ai"
-    use_build_ai: bool = msgspec.field(default=True, name="useBuildAI")
-    build_command: str | None = None
-    run_command: str | None = None
-    install_command: str | None = None
-    framework: str | None = None
-    has_dockerfile: bool = False
-    directory_path: str | None = None
-    build_dir: str | None = None
+
+class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """`settings` of a deploy: each is optional, null is as if left out, an unknown one is a 400."""
+
+    port: Annotated[
+        int, _said("where the app is expected to listen, and its PORT; another one is found")
+    ] = 3000
+    runtime: Annotated[
+        str,
+        _said("the stack, with or without a version (node:20, python:3.12); build-ai: by files"),
+    ] = "build-ai"
+    use_build_ai: Annotated[bool, _said("no effect: the plan comes from the files")] = (
+        msgspec.field(default=True, name="useBuildAI")
+    )
+    build_command: Annotated[
+        str | None, _said('a line for sh -c; "" builds nothing; found by files without it')
+    ] = None
+    run_command: Annotated[
+        str | None, _said("the line that starts the app; found by files without it")
+    ] = None
+    install_command: Annotated[
+        str | None, _said('the line that installs dependencies; "" installs nothing')
+    ] = None
+    framework: Annotated[str | None, _said("a framework, whose stack is looked for first")] = None
+    has_dockerfile: Annotated[bool, _said("build what the Dockerfile says")] = False
+    directory_path: Annotated[
+        str | None, _said("where in the upload the app is; null: its root, or where there is one")
+    ] = None
+    build_dir: Annotated[
+        str | None, _said("below the app's directory: what holds a site once it is built")
+    ] = None
     run_envs: Annotated[
         dict[str, str],
-        Meta(description="variables of the app; merged over the project's at a redeploy"),
+        _said(
+            "variables of the running app, never shown again; a redeploy keeps those it does not "
+            "name. Besides them an app gets PORT, HOST, NODE_ENV=production, and DATA_DIR with a "
+            "volume"
+        ),
     ] = {}
     build_vars: Annotated[
-        dict[str, str],
-        Meta(description="variables of install and build; merged over the project's"),
+        dict[str, str], _said("variables of the install and build commands alone")
     ] = {}
     # Our own additions (2):
-    health_path: (
-        Annotated[str, Meta(description="must answer below 500 before the app is served; kept")]
-        | None
-    ) = None
+    health_path: Annotated[
+        str | None, _said("must answer below 500 before the app is served; null: /, or as it was")
+    ] = None
     volume: Annotated[
         bool,
-        Meta(
-            description="true: the project has a /data from now on, kept over redeploys until the "
-            "project is deleted. Whatever the app writes elsewhere is lost with the next deploy."
+        _said(
+            "true: the project has a /data (DATA_DIR) from now on, which outlives redeploys; all "
+            "other files that an app writes are lost at the next deploy"
         ),
     ] = False
 

@@ -20,14 +20,14 @@ class UploadedFile(Body, frozen=True, kw_only=True):
 class FilesUpload(Body, frozen=True, kw_only=True, tag_field="type", tag="files"):
     """An upload of single files."""
 
-    files: Annotated[list[UploadedFile], Meta(min_length=1)]
+    files: Annotated[list[UploadedFile], Meta(min_length=1, description="5,000 at most")]
 
 
 class ZipUpload(Body, frozen=True, kw_only=True, tag_field="type", tag="zip"):
     """An upload of one zip archive."""
 
     data: Annotated[str, Meta(description="base64 of the archive")]
-    filename: str = ""
+    filename: Annotated[str, Meta(description="for people; no effect")] = ""
 
 
 class DeployBody(CamelBody, frozen=True, kw_only=True):
@@ -36,15 +36,20 @@ class DeployBody(CamelBody, frozen=True, kw_only=True):
     unique_name: Annotated[
         str,
         Meta(
-            description="a DNS label, unique across the gateway; upper case is folded",
+            description="a DNS label, unique across the gateway; upper case is folded; that of a "
+            "project of your own redeploys it",
             pattern="^[A-Za-z0-9][A-Za-z0-9-]{2,30}[A-Za-z0-9]$",
         ),
     ]
-    display_name: Annotated[str, Meta(min_length=1, max_length=100)]
-    description: Annotated[str, Meta(max_length=2048)] = ""
-    months: Annotated[int, Meta(ge=1, le=24, description="multiplies the price")] = 1
-    settings: Settings = msgspec.field(default_factory=Settings)
-    upload: FilesUpload | ZipUpload
+    display_name: Annotated[str, Meta(min_length=1, max_length=100, description="for people")]
+    description: Annotated[str, Meta(max_length=2048, description="for people")] = ""
+    months: Annotated[
+        int, Meta(ge=1, le=24, description="multiplies the price; a redeploy takes none")
+    ] = 1
+    settings: Annotated[Settings, Meta(description="merged over the defaults")] = msgspec.field(
+        default_factory=Settings
+    )
+    upload: Annotated[FilesUpload | ZipUpload, Meta(description="the app's files")]
 
 
 class Deployed(CamelBody, frozen=True, kw_only=True):

@@ -68,8 +68,12 @@ class ProjectShown(CamelBody, frozen=True, kw_only=True):
 class ChangeBody(CamelBody, frozen=True, kw_only=True):
     """What is to be different; what is left out stays. null is what a project has at first."""
 
-    display_name: Annotated[str, Meta(min_length=1, max_length=100)] | UnsetType = UNSET
-    description: Annotated[str, Meta(max_length=2048)] | UnsetType | None = UNSET
+    display_name: (
+        Annotated[str, Meta(min_length=1, max_length=100, description="for people")] | UnsetType
+    ) = UNSET
+    description: (
+        Annotated[str, Meta(max_length=2048, description="for people")] | UnsetType | None
+    ) = UNSET
     health_path: (
         Annotated[str, Meta(description="what must answer below 500", pattern="^/[!-~]*$")]
         | UnsetType

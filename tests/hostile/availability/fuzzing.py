@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 from coincurve import PrivateKey
 from eth_hash.auto import keccak
 
+from openapi_schema import Described
 from raw_http import chunked, request
 
 _DOMAIN = keccak(
@@ -94,6 +95,7 @@ class Fuzzer:
         seed: int,
     ) -> None:
         self._document = document
+        self._described = Described(document)
         self._signers = signers
         self._values = values
         self._ids = ids
@@ -122,7 +124,7 @@ class Fuzzer:
     ) -> str:
         """With ids that exist only in what `keeps` them."""
         query = []
-        for parameter in described["parameters"]:
+        for parameter in self._described.parameters(described):
             if parameter["in"] == "path":
                 known = self._ids.get(parameter["name"])
                 text = known if known and keeps and dice.random() < 0.7 else self._text(dice)
@@ -204,15 +206,10 @@ class Fuzzer:
     def _headers(
         self, dice: random.Random, described: dict[str, Any], method: str, path: str, body: bytes
     ) -> list[tuple[str, str]]:
-        names = {p["name"]: p["required"] for p in described["parameters"] if p["in"] == "header"}
-        signed = names.get("X-Signature", False)
-        headers = self._signature(dice, method, path, body) if signed else []
-        for name, is_required in names.items():
-            if (
-                not is_required
-                and name.startswith(("X-P", "X-U", "X-D", "Id"))
-                and dice.random() < 0.2
-            ):
+        taken = self._described.parameters(described)
+        headers = self._signature(dice, method, path, body) if described["security"] else []
+        for name in (each["name"] for each in taken if each["in"] == "header"):
+            if dice.random() < 0.2:
                 headers.append((name, self._text(dice)))
         if dice.random() < 0.1:
             odd = (

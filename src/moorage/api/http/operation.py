@@ -30,6 +30,7 @@ class Operation:
     signed: bool = False
     paid: bool = False
     priced: bool = False
+    body_optional: bool = False
     query: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -1,0 +1,252 @@
+"""The OpenAPI 3.1 document, made from the table of operations and the types of the bodies.
+
+Parameters and error answers are described once, as components, so that it is short enough to read.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from moorage import __version__
+from moorage.api.discovery import notes
+from moorage.api.discovery.facts import NAME, SUMMARY, Facts
+from moorage.api.http.operation import Operation
+from moorage.money import usd_text
+from moorage.wire.problems import PaymentDemand, PaymentUsed, Problem
+
+_REF = "#/components/schemas/{name}"
+_PARAMETER = re.compile(r"\{(\w+)\}")
+_MEANS_HEADERS = ("X-Payment-Chain", "X-Payment-Token")
+_PROBLEMS: dict[int, tuple[type[Problem], ...]] = {
+    402: (PaymentDemand, Problem),  # a plain problem while a payment is pending
+    409: (PaymentUsed,),
+}
+_SIGNED_PROBLEMS = (400, 401, 429, 502)  # 400 and 502 are about contract wallets
+
+_WALLET_SCHEMES = {
+    "wallet": "X-Wallet-Address",
+    "signature": "X-Signature",
+    "timestamp": "X-Timestamp",
+    "nonce": "X-Nonce",
+}
+
+
+def openapi_document(operations: Sequence[Operation], *, facts: Facts) -> dict[str, Any]:
+    """Returns the whole document, in the order in which a reader needs it."""
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        described = _operation(operation, facts)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = described
+    return {
+        "openapi": "3.1.0",
+        "info": _info(facts),
+        "servers": [{"url": facts.url}],
+        "x-service-info": {
+            "categories": ["compute", "developer-tools"],
+            "docs": {
+                "homepage": f"{facts.url}/",
+                "apiReference": f"{facts.url}/openapi.json",
+                "llms": f"{facts.url}/llms.txt",
+            },
+        },
+        "x-agentcash-guidance": {"llmsTxtUrl": f"{facts.url}/llms.txt"},
+        "paths": paths,
+        "components": {
+            "securitySchemes": _security_schemes(),
+            "schemas": _schemas(operations),
+            "parameters": _shared_parameters(operations),
+            "responses": _shared_responses(),
+        },
+    }
+
+
+def _info(facts: Facts) -> dict[str, Any]:
+    info: dict[str, Any] = {
+        "title": NAME,
+        "version": __version__,
+        "description": f"{SUMMARY} {facts.price_text}, paid with {facts.chains_text}.",
+        "x-guidance": notes.guidance(facts),
+        "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    }
+    if facts.contact:
+        place = "email" if "@" in facts.contact and "/" not in facts.contact else "url"
+        info["contact"] = {"name": "Operator", place: facts.contact}
+    if facts.terms_url:
+        info["termsOfService"] = facts.terms_url
+    return info
+
+
+def _security_schemes() -> dict[str, Any]:
+    return {
+        scheme: {
+            "type": "apiKey",
+            "in": "header",
+            "name": header,
+            "description": notes.WALLET_HEADERS[header],
+        }
+        for scheme, header in _WALLET_SCHEMES.items()
+    }
+
+
+def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
+    """Returns the schemas, those of the first operation first."""
+    kinds = [kind for operation in operations for kind in _types(operation)]
+    _, components = msgspec.json.schema_components(list(dict.fromkeys(kinds)), ref_template=_REF)
+    ordered: dict[str, Any] = {}
+    for kind in kinds:
+        _take(kind.__name__, components, ordered)
+    return ordered
+
+
+def _take(name: str, components: Mapping[str, Any], into: dict[str, Any]) -> None:
+    """Puts a schema, then those that it refers to, without titles that only repeat the name."""
+    if name in into:
+        return
+    into[name] = {key: value for key, value in components[name].items() if key != "title"}
+    for ref in _references(components[name]):
+        _take(ref.rpartition("/")[2], components, into)
+
+
+def _references(described: Any) -> Iterator[str]:
+    if isinstance(described, dict):
+        if "$ref" in described:
+            yield described["$ref"]
+        yield from (ref for value in described.values() for ref in _references(value))
+    elif isinstance(described, list):
+        yield from (ref for value in described for ref in _references(value))
+
+
+def _types(operation: Operation) -> list[type]:
+    sent = [] if operation.body is None else [operation.body]
+    failed = (kind for status in _failures(operation) for kind in _failed(status))
+    return [*sent, *_answers(operation), *failed]
+
+
+def _answers(operation: Operation) -> tuple[type, ...]:
+    return (operation.answer, *((operation.or_answer,) if operation.or_answer else ()))
+
+
+def _failures(operation: Operation) -> list[int]:
+    return sorted({*operation.fails, *(_SIGNED_PROBLEMS if operation.signed else ())})
+
+
+def _failure_names(operation: Operation) -> list[str]:
+    """Returns the names of its failures; those that say nothing of an operation share a range."""
+    named = (str(s) if s in notes.FAILURES else f"{s // 100}XX" for s in _failures(operation))
+    return sorted(dict.fromkeys(named))
+
+
+def _failed(status: int) -> tuple[type[Problem], ...]:
+    return _PROBLEMS.get(status, (Problem,))
+
+
+def _operation(operation: Operation, facts: Facts) -> dict[str, Any]:
+    identity = operation.handler.__name__
+    described: dict[str, Any] = {"operationId": identity, "summary": _summary(operation)}
+    if note := notes.operation(identity, facts):
+        described["description"] = note
+    described["security"] = _security(operation)
+    if operation.paid:
+        described["x-payment-info"] = _payment_info(operation, facts)
+    described["parameters"] = _parameters(operation)
+    if operation.body is not None:
+        content = _content((operation.body,))
+        if example := notes.EXAMPLES.get(operation.body):
+            content["application/json"]["example"] = example
+        described["requestBody"] = {"required": not operation.body_optional, "content": content}
+    described["responses"] = {
+        "200": {"description": "Done", "content": _content(_answers(operation))},
+        **{name: _ref("responses", name) for name in _failure_names(operation)},
+    }
+    return described
+
+
+def _summary(operation: Operation) -> str:
+    """Returns the first line of the handler's docstring, without its method and path."""
+    first_line = (operation.handler.__doc__ or "").strip().splitlines()[0]
+    said = first_line.partition("`: ")[2] or first_line
+    return said[:1].upper() + said[1:]
+
+
+def _security(operation: Operation) -> list[dict[str, Any]]:
+    return [{scheme: [] for scheme in _WALLET_SCHEMES}] if operation.signed else []
+
+
+def _payment_info(operation: Operation, facts: Facts) -> dict[str, Any]:
+    """Returns what a payer may expect to pay (draft-payment-discovery-00); the 402 is exact."""
+    token = facts.chains[0].tokens[0].symbol
+    price = {"mode": "dynamic", "currency": "USD", "min": _dollars(facts.prices.minimum_charge)}
+    if operation.priced:
+        price["max"] = _dollars(facts.most)
+    mpp = {"method": "evm", "intent": "charge", "currency": token}
+    return {
+        "intent": "charge",
+        "method": "evm",
+        "amount": None,
+        "currency": token,
+        "price": price,
+        "protocols": [*([{"x402": {}}] if facts.settles else []), {"mpp": mpp}],
+    }
+
+
+def _dollars(amount: Any) -> str:
+    return usd_text(amount).removeprefix("$")
+
+
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    return [
+        *(_ref("parameters", name) for name in _PARAMETER.findall(operation.path)),
+        *(_parameter("query", name, text) for name, text in operation.query.items()),
+        *(_ref("parameters", name) for name in _header_names(operation)),
+    ]
+
+
+def _header_names(operation: Operation) -> list[str]:
+    if operation.paid:
+        return list(notes.PAYMENT_HEADERS)
+    return list(_MEANS_HEADERS) if operation.priced else []
+
+
+def _shared_parameters(operations: Sequence[Operation]) -> dict[str, Any]:
+    in_paths = dict.fromkeys(name for each in operations for name in _PARAMETER.findall(each.path))
+    in_headers = dict.fromkeys(name for each in operations for name in _header_names(each))
+    return {
+        **{name: _parameter("path", name, notes.IDS.get(name, "")) for name in in_paths},
+        **{name: _parameter("header", name, notes.PAYMENT_HEADERS[name]) for name in in_headers},
+    }
+
+
+def _parameter(place: str, name: str, text: str) -> dict[str, Any]:
+    described = {"name": name, "in": place, "description": text, "schema": {"type": "string"}}
+    return described | ({"required": True} if place == "path" else {})
+
+
+def _shared_responses() -> dict[str, Any]:
+    own = {
+        str(status): {"description": text, "content": _content(_failed(status))}
+        for status, text in notes.FAILURES.items()
+    }
+    shared = {
+        f"{first}XX": {"description": _range(first), "content": _content((Problem,))}
+        for first in (4, 5)
+    }
+    return own | shared
+
+
+def _range(first_digit: int) -> str:
+    return " ".join(
+        f"{status}: {text}"
+        for status, text in notes.COMMON_FAILURES.items()
+        if status // 100 == first_digit
+    )
+
+
+def _ref(kind: str, name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _content(kinds: tuple[type, ...]) -> dict[str, Any]:
+    refs = [{"$ref": _REF.format(name=kind.__name__)} for kind in kinds]
+    return {"application/json": {"schema": refs[0] if len(refs) == 1 else {"anyOf": refs}}}

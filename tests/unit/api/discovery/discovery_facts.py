@@ -1,0 +1,22 @@
+"""Facts of an imagined gateway."""
+
+from moorage.api.discovery.facts import Facts
+from moorage.chains.chain import KNOWN_CHAINS
+from moorage.payments.price.pricing import PriceList, Size
+
+PAY_TO = "0x7EA5000000000000000000000000000000000001"
+
+FACTS = Facts(
+    url="https://moor.example.com",
+    pay_to=PAY_TO,
+    chains=(KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"]),
+    settles=True,
+    prices=PriceList(),
+    size=Size(),
+    volume_mib=1024,
+    build_minutes_per_usd=60,
+    requests_per_minute=30,
+    retention_days=30,
+    terms_url="https://moor.example.com/terms",
+    contact="operator@example.com",
+)

@@ -1,0 +1,87 @@
+"""The OpenAPI document: short, first the deploy, with what a payer must know."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from discovery_facts import FACTS
+from openapi_spec_validator import validate
+
+from moorage.api.discovery import notes
+from moorage.api.discovery.openapi import openapi_document
+from moorage.api.operations import OPERATIONS
+
+DOCUMENT: dict[str, Any] = json.loads(
+    msgspec.json.encode(openapi_document(OPERATIONS, facts=FACTS))
+)
+PAID = [("/agent/deploy", "post"), ("/agent/credits", "post")]
+
+
+def test_openapi_is_valid_and_small_enough_to_read() -> None:
+    validate(DOCUMENT)
+    assert len(msgspec.json.encode(openapi_document(OPERATIONS, facts=FACTS))) < 65_536
+
+
+def test_openapi_begins_with_the_deploy_and_its_body() -> None:
+    assert next(iter(DOCUMENT["paths"])) == "/agent/deploy"
+    text = json.dumps(DOCUMENT, separators=(",", ":"))
+    assert text.index('"DeployBody":') < 30_000
+
+
+def test_every_operation_says_who_may_call_it() -> None:
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    for path, methods in DOCUMENT["paths"].items():
+        for operation in methods.values():
+            alternatives = operation["security"]
+            assert all(scheme in schemes for each in alternatives for scheme in each), path
+    public = {
+        path
+        for path, methods in DOCUMENT["paths"].items()
+        if not methods.get("get", {"security": 1})["security"]
+    }
+    assert public == {"/agent/balance/{address}", "/agent/chains", "/health"}
+
+
+@pytest.mark.parametrize(("path", "method"), PAID)
+def test_paid_operation_says_its_price_and_how_it_is_paid(path: str, method: str) -> None:
+    operation = DOCUMENT["paths"][path][method]
+    told = operation["x-payment-info"]
+    assert told["price"]["mode"] == "dynamic"
+    assert told["price"]["min"] == "0.50"
+    assert (told["intent"], told["method"], told["amount"]) == ("charge", "evm", None)
+    assert [next(iter(protocol)) for protocol in told["protocols"]] == ["x402", "mpp"]
+    assert "402" in operation["responses"]
+
+
+def test_deploys_highest_price_is_that_of_24_months() -> None:
+    price = DOCUMENT["paths"]["/agent/deploy"]["post"]["x-payment-info"]["price"]
+    assert price["max"] == "12.00"  # 24 × $0.50
+
+
+def test_openapi_names_the_operator_and_the_terms() -> None:
+    assert DOCUMENT["info"]["contact"]["email"] == "operator@example.com"
+    assert DOCUMENT["info"]["termsOfService"] == "https://moor.example.com/terms"
+    assert DOCUMENT["x-service-info"]["docs"]["llms"] == "https://moor.example.com/llms.txt"
+
+
+def test_examples_are_bodies_that_their_types_take() -> None:
+    for kind, example in notes.EXAMPLES.items():
+        assert msgspec.convert(example, kind, strict=True)
+
+
+def test_every_field_that_a_client_sends_is_described() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    sent = {operation.body.__name__ for operation in OPERATIONS if operation.body is not None}
+    sent |= {"Settings", "FilesUpload", "UploadedFile", "ZipUpload"}
+    bare = [
+        f"{name}.{field}"
+        for name in sent
+        for field, schema in schemas[name]["properties"].items()
+        if not is_described(schema) and field != "type"
+    ]
+    assert bare == []
+
+
+def is_described(schema: dict[str, Any]) -> bool:
+    return any("description" in each for each in (schema, *schema.get("anyOf", ())))
