@@ -156,6 +156,7 @@ class Till(RuleBasedStateMachine):
         is_payer, was_used = sent.transfer.payer == wallet, sent.paid_for or sent.topped_up
         is_anothers = self.is_anothers(wallet, name)
         paid_for = sent.paid_for
+        best, is_nearly_over = self.price_for(wallet, name), self.is_nearly_over(wallet, name)
         answer = self.present(wallet, name, sent)
         if is_anothers:
             assert isinstance(answer, NameUnavailable)
@@ -168,7 +169,8 @@ class Till(RuleBasedStateMachine):
             assert isinstance(answer, PaymentRequired)
             assert isinstance(answer.because, PayerMismatch)
         elif isinstance(answer, PaymentRequired):
-            assert answer.amount == self.price_for(wallet, name) - self.balances[wallet]
+            price = answer.amount + self.balances[wallet]
+            assert price == best or (price == self.list_price and is_nearly_over)
         else:
             assert isinstance(answer, Admitted)
 
@@ -256,6 +258,12 @@ class Till(RuleBasedStateMachine):
         """Today's price, or a better one that was promised."""
         return min([self.list_price, *(each.price for each in self.living(wallet, name))])
 
+    def is_nearly_over(self, wallet: str, name: str) -> bool:
+        """Whether the better promises leave no time to pay what a first part left."""
+        least_ms = self.clock.now_ms() + MINUTE_MS
+        better = [each for each in self.living(wallet, name) if each.price < self.list_price]
+        return all(each.until_ms <= least_ms for each in better)
+
     def _credited(self, sent: Sent) -> None:
         if not sent.credited:
             sent.credited = True
@@ -295,7 +303,7 @@ class Till(RuleBasedStateMachine):
     def _note(self, wallet: str, name: str, demand: PaymentRequired) -> None:
         """A demand promises what it asks for; a first part of it, paid, keeps the best promise."""
         begun = isinstance(demand.because, PaymentShort)
-        price = (self.price_for if begun else self.price_asked_again)(wallet, name)
+        price = demand.amount + demand.balance if begun else self.price_asked_again(wallet, name)
         begun = begun or any(each.begun for each in self.living(wallet, name))
         promised = Promise(price, demand.expires_at_ms, begun)
         self.promises.setdefault((wallet, name), []).append(promised)
