@@ -3,13 +3,12 @@
     MoorageError
     ├── InvalidRequest              the request itself can't be accepted
     │   ├── FieldError              names a field of the body, or a header
-    │   │   └── InvalidField  RuntimeUnsupported  PaymentMalformed
+    │   │   └── InvalidField  RuntimeUnsupported  PaymentMalformed  UploadNotFound
     │   └── UploadInvalid  NameUnavailable  PlanNotFound  PlanTooCostly
     ├── BodyTooLarge  BodyStalled
     ├── AuthError
     │   ├── AuthMissing  TimestampExpired  SignatureInvalid  SignatureUnbound  NonceReused
-    ├── AuthUnavailable             used nonces can't be recorded right now
-    ├── AlreadyRunning              another process uses this data directory
+    ├── AuthUnavailable  AlreadyRunning     no nonce can be recorded; the data directory is in use
     ├── WrongWallet  (Project|Deployment|Domain|Webhook|Event)NotFound
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
     ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
@@ -20,21 +19,18 @@
     ├── PaymentError                the payment that was sent does not (yet) pay
     │   ├── PaymentPending          its outcome is not known yet; the same one may be sent again
     │   ├── PaymentNotFound  PayerMismatch      it has no transfer by this wallet
-    │   ├── PaymentShort            credited, but less than the price
+    │   ├── PaymentShort  PaymentHeld           credited, but less than the price; held apart
     │   ├── ChallengeInvalid  ChallengeExpired  AuthorizationRefused      unspent
-    │   ├── PaymentHeld             arrived, but held by the operator's screening
     │   └── PaymentAlreadyUsed      this hash has already paid for a deployment, or topped up
     ├── BackupFailed  BackupInvalid  RefundRefused     by the operator's commands; nothing was done
     ├── ChainUnavailable            the node can't be reached or contradicts itself
     ├── NoCapacity  PlannersBusy  UploadDisplaced     there is no room for the request now
     ├── VariablesUnreadable         a project's sealed variables can't be opened
     ├── DatabaseUnavailable         the database can't be read or written right now; nothing changed
-    │   ├── WriteConflict           a row changed after it was read; nothing was written
-    │   │   └── UniqueViolation     a row with this key exists; nothing was written
+    │   ├── WriteConflict  UniqueViolation      a row changed, or its key exists; nothing written
     │   └── CommitUnknown           whether the transaction was committed is not known
     ├── DeployFailed                a deployment ended before `ready`, and why
-    ├── IsolationMissing            this machine can't isolate apps; says what is missing
-    ├── ConfigurationInvalid        a setting or this machine doesn't let the gateway start
+    ├── IsolationMissing  ConfigurationInvalid      this machine or a setting doesn't allow it
     └── LocalChainFailed  ProxyFailed       it can't run; says why
 
 A class's docstring is the message for a person, unless the instance has its own. Details are
@@ -84,6 +80,10 @@ class UploadInvalid(InvalidRequest):
     def __init__(self, problem: str, *, path: str | None = None) -> None:
         super().__init__(f"upload: {problem}" if path is None else f"upload: {path!r} {problem}")
         self.path, self.problem = path, problem
+
+
+class UploadNotFound(FieldError):
+    """No upload of this wallet is stored here under this digest; `field` names the digest."""
 
 
 class NameUnavailable(InvalidRequest):

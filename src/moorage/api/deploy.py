@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,13 +18,13 @@ from moorage.api.http.paid_refusals import accounted
 from moorage.api.http.payment_headers import OfferedPayment, paid_headers, read_payment
 from moorage.api.http.problems import json_response
 from moorage.api.projects import require_volumes
+from moorage.api.uploads import content_length
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.addresses.reserved_names import is_reserved
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.errors import (
     InvalidField,
-    InvalidRequest,
 )
 from moorage.ledger.build_time import BuildTime
 from moorage.money import NOTHING, charge_to_atomic_units, usd_number
@@ -34,7 +35,7 @@ from moorage.payments.protocols.demand import sharing_warning
 from moorage.payments.taking.paywall import Paywall
 from moorage.storage.apps import projects
 from moorage.toolchains.inventory import Inventory
-from moorage.uploads import SpoolRoom, Upload, UploadLimits, read_upload
+from moorage.uploads import SpoolRoom, StoredUploads, Upload, UploadLimits, read_upload
 from moorage.wire.deploy import Deployed, Quoted
 
 
@@ -45,6 +46,7 @@ class Uploads:
     limits: UploadLimits
     spool_dir: Path
     spool_room: SpoolRoom
+    stored: StoredUploads
     parsers: ParserPool
     plans: Plans
 
@@ -100,11 +102,12 @@ async def _read_attempt(
     uploader = arrival.identify()
     received = await read_upload(
         request.stream(),
-        content_length=_content_length(request),
+        content_length=content_length(request),
         limits=room.uploads.limits,
         spool_dir=room.uploads.spool_dir,
         parser=UploadParser(room.uploads.parsers, uploader),
         allowance=room.uploads.spool_room.allowance(uploader, arrival),
+        open_stored=partial(room.uploads.stored.open, caller.wallet),
     )
     try:
         checked = received.request
@@ -187,15 +190,6 @@ async def _quoted(room: DeployRoom, attempt: DeployAttempt) -> Response:
             plan=attempt.plan,
         )
     )
-
-
-def _content_length(request: Request) -> int | None:
-    declared = request.headers.get("content-length")
-    if declared is None:
-        return None
-    if not (declared.isascii() and declared.isdigit()) or len(declared) > 18:
-        raise InvalidRequest("Content-Length must be a number.")
-    return int(declared)
 
 
 def _refuse_near_misses(request: Request) -> None:

@@ -6,9 +6,10 @@ from moorage.api.http.operation import Operation
 from moorage.api.logs import show_logs
 from moorage.api.status import status
 from moorage.api.topup import top_up
+from moorage.api.uploads import store_upload
 from moorage.api.usage import show_usage
 from moorage.wire.credits import Credits, ToppedUp, TopUpBody
-from moorage.wire.deploy import DeployBody, Deployed, Quoted
+from moorage.wire.deploy import DeployBody, Deployed, FilesUpload, Quoted, UploadStored, ZipUpload
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress, RollbackBody
 from moorage.wire.domains import DomainBody, DomainItem, DomainList, DomainRemoved
 from moorage.wire.events import (
@@ -75,6 +76,16 @@ OPERATIONS = (
         fails=(400, 408, 413, 503),
         signed=True,
         priced=True,
+    ),
+    Operation(
+        method="PUT",
+        path="/agent/uploads/{sha256}",
+        handler=store_upload,
+        body=FilesUpload,
+        or_body=ZipUpload,
+        answer=UploadStored,
+        fails=(400, 408, 413, 503),
+        signed=True,
     ),
     Operation(
         method="GET",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from moorage.api.public import PublicRoom
 from moorage.api.routes import HttpApi
 from moorage.api.status import StatusRoom
 from moorage.api.topup import TopUpRoom
+from moorage.api.uploads import UploadRoom
 from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
@@ -41,12 +43,16 @@ from moorage.payments.price.pricing import PriceList, Size
 from moorage.payments.protocols.evidence import named_chain
 from moorage.payments.services import Payee, PaymentServices
 from moorage.toolchains.inventory import Inventory
-from moorage.uploads import RoomLimits, SpoolRoom, UploadLimits
+from moorage.uploads import STORED_LIMITS, RoomLimits, SpoolRoom, StoredUploads, UploadLimits
 
 _MIB = 1024 * 1024
 _LOOKUPS_FACTOR = 4
 """Payment proofs of a wallet, and look-ups of contract wallets by an address (which several wallets
 may share), may be this many times `requests_per_minute`."""
+
+_STORED_RESERVE_MIB = 1024
+"""Stored uploads leave this much more room on the disk than the reserve: a body in a deploy's own
+request, and apps, still find room when they find none."""
 
 _WALLETS_OF_AN_ADDRESS = 10
 """All wallets of an address that never paid may together ask as much as this many wallets."""
@@ -171,6 +177,7 @@ class ApiServices:
                 has_volumes=services.engine.capabilities.volumes,
             ),
             DomainRoom(**front, domains=deploy.domains, hosts=services.hosts),
+            UploadRoom(**front, stored=self._uploads.stored),
         )
 
     @property
@@ -210,7 +217,7 @@ class ApiServices:
             uploads=self._uploads,
         )
 
-    @property
+    @cached_property
     def _uploads(self) -> Uploads:
         spool_dir, parsers = self._core.data_dir / "spool", self._services.parsers
         reserve_bytes = self._settings.disk_reserve_mib * _MIB
@@ -218,9 +225,19 @@ class ApiServices:
             limits=UploadLimits(),
             spool_dir=spool_dir,
             spool_room=SpoolRoom(spool_dir, limits=RoomLimits(), reserve_bytes=reserve_bytes),
+            stored=self._stored_uploads(spool_dir, reserve_bytes=reserve_bytes),
             parsers=parsers,
             plans=Plans(parsers),
         )
+
+    def _stored_uploads(self, spool_dir: Path, *, reserve_bytes: int) -> StoredUploads:
+        room = SpoolRoom(
+            spool_dir,
+            limits=STORED_LIMITS,
+            reserve_bytes=reserve_bytes + _STORED_RESERVE_MIB * _MIB,
+        )
+        max_bytes = UploadLimits().body_bytes
+        return StoredUploads(spool_dir, room=room, max_bytes=max_bytes, clock=self._core.clock)
 
     @cached_property
     def idempotency(self) -> Idempotency:
@@ -261,7 +278,13 @@ class ApiServices:
     @property
     def loops(self) -> tuple[Loop, ...]:
         purge = self.idempotency.purge
-        return (Loop("kept answers", every_seconds=300, tick=purge, scope=Scope.CLUSTER),)
+        return (
+            Loop("kept answers", every_seconds=300, tick=purge, scope=Scope.CLUSTER),
+            Loop("stored uploads", every_seconds=60, tick=self._purge_uploads, scope=Scope.NODE),
+        )
+
+    async def _purge_uploads(self) -> None:
+        self._uploads.stored.purge()
 
 
 def _fields(front: Front) -> dict[str, Any]:

@@ -79,6 +79,7 @@ class BodyDescribed(msgspec.Struct, frozen=True, tag=True):
     archive_name: str | None
     request: DeployRequest | None
     refusal: "Refusal | None"  # of the request; errors of the files come before it
+    stored: str | None = None
 
 
 class ArchiveUnpacked(msgspec.Struct, frozen=True, tag=True):

@@ -40,7 +40,8 @@ class UploadParser:
         for path in found.paths or ():
             if path is not None:
                 _check_below(path)
-        return Described(found.paths, found.archive_name, found.request or _refused(found.refusal))
+        asked = found.request or _refused(found.refusal)
+        return Described(found.paths, found.archive_name, asked, found.stored)
 
     async def unpack(
         self, archive: Content, into: SpoolFile, limits: UploadLimits

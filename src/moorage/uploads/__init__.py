@@ -10,12 +10,15 @@ from moorage.uploads.limits import UploadLimits
 from moorage.uploads.reader import ReceivedBody, read_upload
 from moorage.uploads.room import RoomLimits, SpoolRoom
 from moorage.uploads.spool import sweep_spool
+from moorage.uploads.stored import STORED_LIMITS, StoredUploads
 from moorage.uploads.tree import Upload
 
 __all__ = [
+    "STORED_LIMITS",
     "ReceivedBody",
     "RoomLimits",
     "SpoolRoom",
+    "StoredUploads",
     "Upload",
     "UploadLimits",
     "read_upload",

@@ -1,5 +1,6 @@
 """The `upload` member of the body, after file contents were removed from it."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -7,6 +8,7 @@ import msgspec
 from moorage.errors import InvalidField
 
 _MAX_FILENAME = 255
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII)
 
 
 class FilesUpload(msgspec.Struct, frozen=True):
@@ -21,7 +23,13 @@ class ZipUpload(msgspec.Struct, frozen=True):
     filename: str | None
 
 
-def read_description(document: object) -> FilesUpload | ZipUpload:
+class StoredUpload(msgspec.Struct, frozen=True):
+    """`{"type": "digest"}`: an upload that was stored before; `sha256` is 64 hex digits."""
+
+    sha256: str
+
+
+def read_description(document: object) -> FilesUpload | ZipUpload | StoredUpload:
     """Returns the upload that `document` describes, a body with `""` for each content.
 
     Other members are ignored. Raises InvalidField with a path such as `upload.files[2].path`.
@@ -38,8 +46,19 @@ def read_description(document: object) -> FilesUpload | ZipUpload:
         case "zip":
             _absent(upload, "files", "files")
             return _archive(upload)
+        case "digest":
+            _absent(upload, "files", "files")
+            _absent(upload, "data", "zip")
+            return StoredUpload(sha256=read_sha256("upload.sha256", upload.get("sha256")))
         case _:
-            raise InvalidField("upload.type", 'must be "files" or "zip"')
+            raise InvalidField("upload.type", 'must be "files", "zip" or "digest"')
+
+
+def read_sha256(field: str, text: object) -> str:
+    """Returns a SHA-256 in lower case. Raises InvalidField unless it is 64 hex digits."""
+    if not isinstance(text, str) or not _SHA256.fullmatch(text):
+        raise InvalidField(field, "must be a SHA-256, as 64 hex digits")
+    return text.lower()
 
 
 _OBJECT = "must be an object"

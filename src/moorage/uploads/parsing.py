@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from moorage.errors import InvalidField, UploadInvalid
-from moorage.uploads.description import FilesUpload, read_description
+from moorage.uploads.description import FilesUpload, StoredUpload, read_description
 from moorage.uploads.json_stream import not_json
 from moorage.uploads.limits import UploadLimits
 from moorage.uploads.paths import PathSet, is_clutter
@@ -43,6 +43,8 @@ class Described(NamedTuple):
     archive_name: str | None
     asked: DeployRequest | InvalidField
     """The request, or its error; errors of the files are raised before this one."""
+    stored: str | None = None
+    """The SHA-256 of an upload that was stored before; then `paths` says nothing."""
 
 
 class Parser(Protocol):
@@ -83,6 +85,8 @@ def describe(skeleton: Skeleton, limits: UploadLimits) -> Described:
     """Returns the parsed body. It must be strict JSON without repeated keys or unsafe paths."""
     document = _document(skeleton.text)
     upload = read_description(document)
+    if isinstance(upload, StoredUpload):
+        return Described(None, None, _asked(document), upload.sha256)
     paths, archive_name = None, None
     if isinstance(upload, FilesUpload):
         paths = _checked(upload.paths, skeleton.damaged, limits)

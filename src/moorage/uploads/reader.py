@@ -2,12 +2,14 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
-from moorage.errors import BodyTooLarge, InvalidField, InvalidRequest, UploadInvalid
+from moorage.errors import InvalidField, UploadInvalid
+from moorage.uploads.body import in_pieces, read_body
 from moorage.uploads.intake import Intake
 from moorage.uploads.json_stream import JsonStream
 from moorage.uploads.limits import UploadLimits
@@ -17,8 +19,10 @@ from moorage.uploads.room import Allowance
 from moorage.uploads.spool import Content, Spool
 from moorage.uploads.tree import Upload
 
-_GATHERED = 16 * 1024  # smaller chunks are joined, so that no byte is scanned often
-_PIECE = 16 * 1024  # bytes that are processed before other requests get their turn
+_STORED_PIECE = 256 * 1024
+
+OpenStored = Callable[[str], BinaryIO]
+"""Opens the stored upload of that SHA-256. Raises UploadNotFound."""
 
 
 class ReceivedBody(msgspec.Struct, frozen=True):
@@ -48,44 +52,55 @@ async def read_upload(
     spool_dir: Path,
     parser: Parser,
     allowance: Allowance | None = None,
+    open_stored: OpenStored | None = None,
 ) -> ReceivedBody:
     """Returns the body that `stream` yields, decoded as it arrives; `stream` limits the time.
 
     `content_length` is what the client declared, if it did. Up to `limits.memory_bytes` of contents
     stay in memory. The rest is spooled to files below `spool_dir`, which is made when needed; their
-    size counts against `allowance`, which is closed with the upload. Raises
+    size counts against `allowance`, which is closed with the upload. An upload that was stored
+    before is read by `open_stored`; without it, none may be named. Raises
 
     - BodyTooLarge, before anything is read if too many bytes are declared;
     - InvalidRequest when more or fewer than `content_length` bytes arrive;
     - InvalidField for an error in the JSON, UploadInvalid for one in a file or the archive;
-    - what `stream`, `allowance`, the disk and the limits of `parser` raise.
+    - what `stream`, `allowance`, `open_stored`, the disk and the limits of `parser` raise.
 
     After any of these, and after cancellation, nothing is left on disk.
     """
-    _check_declared(content_length, limits)
     spool = Spool(spool_dir, memory_bytes=limits.memory_bytes, allowance=allowance)
     try:
         reader = _Reader(spool, limits, parser)
-        await reader.receive(stream, content_length)
-        return await reader.received()
+        await read_body(
+            stream, reader.feed, content_length=content_length, max_bytes=limits.body_bytes
+        )
+        described = await reader.described()
+        if described.stored is None:
+            return await reader.received(described)
+        stored = await _read_stored(described.stored, open_stored, _Reader(spool, limits, parser))
+        return msgspec.structs.replace(
+            stored, asked=described.asked, digest=reader.digest.hexdigest()
+        )
     except BaseException:
         await _close(spool)
         raise
 
 
-def _check_declared(content_length: int | None, limits: UploadLimits) -> None:
-    if content_length is None:
-        return
-    if content_length < 0:
-        raise InvalidRequest("Content-Length must not be negative.")
-    if content_length > limits.body_bytes:
-        raise _too_large(limits)
-
-
-def _too_large(limits: UploadLimits) -> BodyTooLarge:
-    return BodyTooLarge(
-        f"The request body is too large: this gateway accepts at most {limits.body_bytes} bytes."
-    )
+async def _read_stored(
+    sha256: str, open_stored: OpenStored | None, reader: "_Reader"
+) -> ReceivedBody:
+    """Reads an upload as if it had come in the body. Raises what `open_stored` raises."""
+    if open_stored is None:
+        raise InvalidField("upload.type", 'must be "files" or "zip" here')
+    with open_stored(sha256) as file:
+        reader.feed(b'{"upload":')
+        while piece := await asyncio.to_thread(file.read, _STORED_PIECE):
+            await in_pieces(piece, reader.feed)
+        reader.feed(b"}")
+    described = await reader.described()
+    if described.stored is not None:
+        raise InvalidField("upload.type", 'must be "files" or "zip" in an upload that is stored')
+    return await reader.received(described)
 
 
 async def _close(spool: Spool) -> None:
@@ -109,50 +124,20 @@ class _Reader:
             nesting_depth=limits.nesting_depth,
             containers=limits.containers,
         )
-        self._digest = hashlib.sha256()
+        self.digest = hashlib.sha256()
 
-    async def receive(self, stream: AsyncIterator[bytes], content_length: int | None) -> None:
-        """Reads the whole stream, within the limits of size."""
-        limits = self._limits
-        received = 0
-        chunks: list[bytes] = []
-        gathered = 0
-        async for chunk in stream:
-            if not chunk:
-                continue
-            received += len(chunk)
-            if received > limits.body_bytes:
-                raise _too_large(limits)
-            if content_length is not None and received > content_length:
-                raise InvalidRequest(
-                    f"The body is longer than the {content_length} bytes of its Content-Length."
-                )
-            chunks.append(chunk)
-            gathered += len(chunk)
-            if gathered >= _GATHERED:
-                await self._take(b"".join(chunks))
-                chunks.clear()
-                gathered = 0
-        if content_length is not None and received < content_length:
-            raise InvalidRequest(
-                f"The body ended after {received} of the {content_length} bytes of its "
-                "Content-Length. Send it again."
-            )
-        self._feed(b"".join(chunks))
-
-    async def _take(self, data: bytes) -> None:
-        for start in range(0, len(data), _PIECE):
-            self._feed(data[start : start + _PIECE])
-            await asyncio.sleep(0)
-
-    def _feed(self, piece: bytes) -> None:
-        self._digest.update(piece)
+    def feed(self, piece: bytes) -> None:
+        """Takes the next bytes of the body."""
+        self.digest.update(piece)
         self._json.feed(piece)
 
-    async def received(self) -> ReceivedBody:
-        """Parses and checks what arrived, and returns it."""
+    async def described(self) -> Described:
+        """Parses what arrived, without the contents of files."""
         skeleton = Skeleton(self._json.finish(), self._intake.damaged)
-        described = await self._parser.describe(skeleton, self._limits)
+        return await self._parser.describe(skeleton, self._limits)
+
+    async def received(self, described: Described) -> ReceivedBody:
+        """Returns the body with its files, which it checks."""
         contents_digest = self._intake.digest()
         if described.paths is None:
             contents = await self._unpacked(described)
@@ -164,7 +149,7 @@ class _Reader:
             }
         return ReceivedBody(
             asked=described.asked,
-            digest=self._digest.hexdigest(),
+            digest=self.digest.hexdigest(),
             tree_digest=_tree_digest(described.paths, contents_digest),
             upload=Upload(contents, self._spool),
         )

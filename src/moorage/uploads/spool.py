@@ -54,6 +54,11 @@ class SpoolFile:
         self.size = os.fstat(self._descriptor).st_size
         return self.size
 
+    def detach(self) -> Path:
+        """Closes the file and leaves it to the caller. It can be called only once."""
+        os.close(self._descriptor)
+        return self.path
+
     def close(self) -> None:
         """Removes the file. It can be called only once."""
         os.close(self._descriptor)

@@ -30,6 +30,24 @@ class ZipUpload(Body, frozen=True, kw_only=True, tag_field="type", tag="zip"):
     filename: Annotated[str, Meta(description="for people; no effect")] = ""
 
 
+_Sha256 = Annotated[str, Meta(description="64 hex digits", pattern="^[0-9A-Fa-f]{64}$")]
+
+
+class DigestUpload(Body, frozen=True, kw_only=True, tag_field="type", tag="digest"):
+    """An upload that this wallet stored before with `PUT /agent/uploads/{sha256}`."""
+
+    sha256: _Sha256
+
+
+class UploadStored(Body, frozen=True, kw_only=True):
+    """An upload is stored; `upload` names it in deploys and quotes, any number of times."""
+
+    sha256: _Sha256
+    bytes: int
+    expires_at: Annotated[int, Meta(description="Unix time in seconds until which it is kept")]
+    upload: DigestUpload
+
+
 class DeployBody(CamelBody, frozen=True, kw_only=True):
     """What is to be deployed (contract 1.2)."""
 
@@ -49,7 +67,7 @@ class DeployBody(CamelBody, frozen=True, kw_only=True):
     settings: Annotated[Settings, Meta(description="merged over the defaults")] = msgspec.field(
         default_factory=Settings
     )
-    upload: Annotated[FilesUpload | ZipUpload, Meta(description="the app's files")]
+    upload: Annotated[FilesUpload | ZipUpload | DigestUpload, Meta(description="the app's files")]
 
 
 class Deployed(CamelBody, frozen=True, kw_only=True):

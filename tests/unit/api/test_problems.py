@@ -46,6 +46,7 @@ def demand(**changed: Any) -> PaymentRequired:
 EXAMPLES: dict[type[MoorageError], MoorageError] = {
     errors.InvalidField: errors.InvalidField("months", "must be a number"),
     errors.UploadInvalid: errors.UploadInvalid("is a link", path="a/b"),
+    errors.UploadNotFound: errors.UploadNotFound("upload.sha256", "is not stored"),
     errors.PlanNotFound: errors.PlanNotFound("Nothing found.", looked_for=("package.json",)),
     errors.PlanTooCostly: errors.PlanTooCostly("2 s of processor time", path="a/Cargo.toml"),
     errors.RuntimeUnsupported: errors.RuntimeUnsupported("settings.hasDockerfile", "no"),

@@ -32,6 +32,7 @@ IDS = {
     "projectId": "the project's id",
     "deploymentId": "the deployment's id",
     "domain": "the host name",
+    "sha256": "SHA-256 of the request's body, 64 hex digits",
     "eventId": "the event's id",
     "address": "0x and 40 hex digits",
 }
@@ -96,6 +97,8 @@ def operation(identity: str, facts: Facts) -> str:
         "in /data stays as it is.",
         "delete_project": "The app is stopped; its files, log and /data are gone for good. Unspent "
         "credits stay with the wallet.",
+        "store_upload": 'The body is what `upload` of a deploy holds. Then `upload: {"type": '
+        '"digest", "sha256": …}` names it in deploys and quotes: its bytes travel once.',
         "show_logs": "Lines of one build, or of one version of the app.",
     }.get(identity, "")
 

@@ -119,9 +119,12 @@ def _references(described: Any) -> Iterator[str]:
 
 
 def _types(operation: Operation) -> list[type]:
-    sent = [] if operation.body is None else [operation.body]
     failed = (kind for status in _failures(operation) for kind in _failed(status))
-    return [*sent, *_answers(operation), *failed]
+    return [*_bodies(operation), *_answers(operation), *failed]
+
+
+def _bodies(operation: Operation) -> tuple[type, ...]:
+    return tuple(kind for kind in (operation.body, operation.or_body) if kind is not None)
 
 
 def _answers(operation: Operation) -> tuple[type, ...]:
@@ -152,7 +155,7 @@ def _operation(operation: Operation, facts: Facts) -> dict[str, Any]:
         described["x-payment-info"] = _payment_info(operation, facts)
     described["parameters"] = _parameters(operation)
     if operation.body is not None:
-        content = _content((operation.body,))
+        content = _content(_bodies(operation))
         if example := notes.EXAMPLES.get(operation.body):
             content["application/json"]["example"] = example
         described["requestBody"] = {"required": not operation.body_optional, "content": content}

@@ -17,7 +17,8 @@ Handler = Callable[[Any, Request], Awaitable[Response]]
 class Operation:
     """`signed` ones need the wallet headers of contract 1.1; `paid` ones take payment headers.
 
-    `priced` ones take the headers that name chain and token. `or_answer` is a second answer type.
+    `priced` ones take the headers that name chain and token. `or_answer` and `or_body` are
+    second types.
     """
 
     method: str
@@ -26,6 +27,7 @@ class Operation:
     answer: type[Body | CamelBody]
     or_answer: type[Body | CamelBody] | None = None
     body: type[Body | CamelBody] | None = None
+    or_body: type[Body | CamelBody] | None = None
     fails: tuple[int, ...] = ()  # statuses besides those of every signed operation
     signed: bool = False
     paid: bool = False

@@ -30,6 +30,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.InvalidRequest: Problem(400, "invalid_request", False),
     errors.InvalidField: Problem(400, "invalid_field", False),
     errors.UploadInvalid: Problem(400, "upload_invalid", False),
+    errors.UploadNotFound: Problem(400, "upload_not_found", False),
     errors.NameUnavailable: Problem(400, "name_unavailable", False),
     errors.PlanNotFound: Problem(400, "plan_not_found", False),
     errors.PlanTooCostly: Problem(400, "plan_too_costly", False),
@@ -94,6 +95,8 @@ _RETRY_SECONDS = 5
 _NEXT_ACTION: dict[type[errors.MoorageError], str] = {
     errors.PaymentPending: "Send the same request with the same payment again. Do not pay again.",
     errors.PaymentHeld: "Ask the operator to release or refund it. Do not pay again.",
+    errors.UploadNotFound: "PUT the upload to /agent/uploads/{sha256} again, then send the same "
+    "request again.",
     errors.OutOfCredits: "Top up with POST /agent/credits, then send the same request again.",
 }
 
@@ -182,7 +185,8 @@ def _problem_members(because: errors.MoorageError | None, detail: str) -> dict[s
 def _details(error: errors.MoorageError) -> dict[str, Any]:
     match error:
         case errors.FieldError():
-            return {"field": error.field}
+            action = _NEXT_ACTION.get(type(error))
+            return {"field": error.field} | ({"next_actions": [action]} if action else {})
         case errors.UploadInvalid() | errors.PlanTooCostly():
             return {"field": "upload", "path": error.path}
         case errors.NameUnavailable():

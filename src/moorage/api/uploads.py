@@ -1,0 +1,53 @@
+"""The endpoint that stores an upload, which deploys and quotes then name by its digest."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moorage.api.connections.arrival import ARRIVAL, Arrival
+from moorage.api.http.caller import Front, authenticate
+from moorage.api.http.problems import json_response
+from moorage.errors import InvalidRequest
+from moorage.uploads import StoredUploads
+from moorage.uploads.description import read_sha256
+from moorage.wire.deploy import DigestUpload, UploadStored
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadRoom(Front):
+    """What the handler of uploads needs."""
+
+    stored: StoredUploads
+
+
+async def store_upload(room: UploadRoom, request: Request) -> Response:
+    """`PUT /agent/uploads/{sha256}`: store an upload for an hour, by the SHA-256 of this body."""
+    caller = await authenticate(room, request)
+    arrival: Arrival = request.scope[ARRIVAL]
+    stored = await room.stored.put(
+        request.stream(),
+        wallet=caller.wallet,
+        sha256=read_sha256("sha256", request.path_params["sha256"]),
+        content_length=content_length(request),
+        uploader=arrival.identify(),
+        arriving=arrival,
+    )
+    return json_response(
+        UploadStored(
+            sha256=stored.sha256,
+            bytes=stored.size,
+            expires_at=stored.expires_at_ms // 1000,
+            upload=DigestUpload(sha256=stored.sha256),
+        )
+    )
+
+
+def content_length(request: Request) -> int | None:
+    """Returns how long the client says that the body is. Raises InvalidRequest."""
+    declared = request.headers.get("content-length")
+    if declared is None:
+        return None
+    if not (declared.isascii() and declared.isdigit()) or len(declared) > 18:
+        raise InvalidRequest("Content-Length must be a number.")
+    return int(declared)

@@ -1,0 +1,185 @@
+"""Uploads that wallets store once and then name by their SHA-256, each for an hour.
+
+Only the wallet that stored an upload finds it. They lie in the spool directory, which a start of
+the gateway sweeps: after it they are to be stored again.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from moorage.clock import Clock
+from moorage.errors import InvalidField, NoCapacity, TooManyUploads, UploadNotFound
+from moorage.uploads.body import read_body
+from moorage.uploads.room import Allowance, Arriving, RoomLimits, SpoolRoom, Uploader
+from moorage.uploads.spool import SpoolFile
+
+KEPT_MS = 3_600_000
+_MIB = 1024 * 1024
+_STEP_BYTES = _MIB  # room is taken in steps of this, so that it limits the count as well
+_RETRY_SECONDS = 600
+_SEND_INLINE = (
+    "There is no room to store this upload: uploads are kept for an hour. Send it in the body of "
+    "the deploy or quote itself, as files or zip, or store it later."
+)
+
+_NOT_STORED = (
+    "no upload of this wallet is stored here under it: uploads are kept for an hour, unless newer "
+    "ones of the wallet need the room or the gateway restarts"
+)
+
+STORED_LIMITS = RoomLimits(
+    strangers_bytes=1024 * _MIB,
+    stranger_bytes=128 * _MIB,
+    paid_bytes=4096 * _MIB,
+    wallet_bytes=256 * _MIB,
+)
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """An upload that is stored until `expires_at_ms`, exclusive."""
+
+    sha256: str
+    size: int
+    expires_at_ms: int
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    stored: Stored
+    path: Path
+    allowance: Allowance
+
+
+class _Arrived:
+    """The `Arriving` of a body that is stored: it cannot be displaced."""
+
+    is_over = True
+    seconds_left = 0.0
+
+    def displace(self) -> None:
+        """Does nothing."""
+
+
+class _Incoming:
+    """An upload that is being received."""
+
+    def __init__(
+        self, file: SpoolFile, allowance: Allowance, *, make_room: Callable[[], bool]
+    ) -> None:
+        self.digest = hashlib.sha256()
+        self._file = file
+        self._allowance = allowance
+        self._make_room = make_room
+
+    def take(self, piece: bytes) -> None:
+        """Writes the next bytes. Raises TooManyUploads, NoCapacity, OSError."""
+        while self._file.size + len(piece) >= self._allowance.taken_bytes:
+            self._take_step()
+        self.digest.update(piece)
+        self._file.append(piece)
+
+    def kept(self, *, until_ms: int) -> _Kept:
+        """Ends it: the file is kept."""
+        self._allowance.arriving = _Arrived()
+        stored = Stored(self.digest.hexdigest(), self._file.size, until_ms)
+        return _Kept(stored, self._file.detach(), self._allowance)
+
+    def discard(self) -> None:
+        """Removes what was received."""
+        self._file.close()
+        self._allowance.close()
+
+    def _take_step(self) -> None:
+        while True:
+            try:
+                return self._allowance.take(_STEP_BYTES)
+            except TooManyUploads:
+                if not self._make_room():
+                    raise TooManyUploads(_RETRY_SECONDS, _SEND_INLINE) from None
+            except NoCapacity:
+                raise NoCapacity(_SEND_INLINE) from None
+
+
+class StoredUploads:
+    """The stored uploads of all wallets, in `directory`.
+
+    Their bytes are limited by `room`: by wallet for those that paid, else by client address. A
+    wallet's own oldest gives way to its newest; nobody's gives way to another wallet's.
+    """
+
+    def __init__(self, directory: Path, *, room: SpoolRoom, max_bytes: int, clock: Clock) -> None:
+        self._directory = directory
+        self._room = room
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._kept: dict[tuple[str, str], _Kept] = {}  # by wallet and digest, oldest first
+
+    async def put(
+        self,
+        stream: AsyncIterator[bytes],
+        *,
+        wallet: str,
+        sha256: str,
+        content_length: int | None,
+        uploader: Uploader,
+        arriving: Arriving,
+    ) -> Stored:
+        """Stores the body that `stream` yields for an hour, or for another hour.
+
+        Raises InvalidField when its digest is another, TooManyUploads and NoCapacity when there is
+        no room, and what `read_body` raises. Nothing is left on disk then.
+        """
+        self.purge()
+        incoming = _Incoming(
+            SpoolFile(self._directory),
+            self._room.allowance(uploader, arriving),
+            make_room=lambda: self._drop_oldest(wallet),
+        )
+        try:
+            incoming.take(b"")  # an empty one takes room as well
+            await read_body(
+                stream, incoming.take, content_length=content_length, max_bytes=self._max_bytes
+            )
+            found = incoming.digest.hexdigest()
+            if found != sha256:
+                raise InvalidField("sha256", f"is not the digest of the body, which is {found}")
+        except BaseException:
+            incoming.discard()
+            raise
+        self._drop((wallet, sha256))
+        kept = incoming.kept(until_ms=self._clock.now_ms() + KEPT_MS)
+        self._kept[wallet, sha256] = kept
+        return kept.stored
+
+    def open(self, wallet: str, sha256: str) -> BinaryIO:
+        """Opens an upload of this wallet to read it. Raises UploadNotFound."""
+        self.purge()
+        kept = self._kept.get((wallet, sha256))
+        if kept is None:
+            raise UploadNotFound("upload.sha256", _NOT_STORED)
+        return kept.path.open("rb")  # once open, it is read whole, even if it is removed meanwhile
+
+    def purge(self) -> None:
+        """Removes what has expired."""
+        now_ms = self._clock.now_ms()
+        for key, kept in list(self._kept.items()):
+            if kept.stored.expires_at_ms > now_ms:
+                return
+            self._drop(key)
+
+    def _drop_oldest(self, wallet: str) -> bool:
+        """Removes the oldest upload of a wallet; returns False when it has none."""
+        for key in self._kept:
+            if key[0] == wallet:
+                self._drop(key)
+                return True
+        return False
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            kept.path.unlink(missing_ok=True)
+            kept.allowance.close()
