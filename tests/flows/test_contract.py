@@ -684,7 +684,7 @@ async def declaring(wallet: Wallet, length: str) -> Answer:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/index.html", 404, "not_found"),
         ("GET", "/health/", 404, "not_found"),
         ("GET", "//health", 404, "not_found"),
         ("GET", "/agent/deploy/a%2Fb/c/status", 404, "not_found"),

@@ -6,21 +6,21 @@ from dataclasses import dataclass
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage.api.connections.arrival import Arrivals
+from moorage.api.discovery.documents import documents
 from moorage.api.discovery.facts import Facts
-from moorage.api.discovery.openapi import openapi_document
 from moorage.api.http.caller import PAID, Front, carries_proof, signed_body
+from moorage.api.http.cross_origin import CrossOrigin
 from moorage.api.http.dispatch import Dispatch
 from moorage.api.http.operation import Operation
 from moorage.api.http.payment_headers import error_headers
-from moorage.api.http.problems import INTERNAL, error_response, json_response, problem_response
+from moorage.api.http.problems import INTERNAL, error_response, problem_response
 from moorage.api.operations import OPERATIONS
 from moorage.errors import MoorageError, PaymentPending
 from moorage.payments.protocols.challenges import Challenges
 from moorage.payments.protocols.seller import Seller
-from moorage.wire.shape import Body
 
 log = structlog.get_logger()
 
@@ -93,15 +93,8 @@ class _Endpoint:
         return error_response(error, seller=self._api.seller, headers=headers)
 
 
-def http_app(api: HttpApi) -> Dispatch:
+def http_app(api: HttpApi) -> ASGIApp:
     """Returns the gateway's HTTP API as an ASGI app."""
-    described = openapi_document(OPERATIONS, facts=api.facts)
-
-    async def openapi(_front: Front, _request: Request) -> Response:
-        return json_response(described)
-
-    itself = Operation(method="GET", path="/openapi.json", handler=openapi, answer=Body)
-    return Dispatch(
-        (operation.method, operation.path, _Endpoint(api, operation))
-        for operation in (*OPERATIONS, itself)
-    )
+    found = documents(api.facts, OPERATIONS, has_mcp=False)
+    operations = ((each.method, each.path, _Endpoint(api, each)) for each in OPERATIONS)
+    return CrossOrigin(Dispatch([*operations, *(("GET", path, each) for path, each in found)]))

@@ -136,8 +136,7 @@ class ApiServices:
         settings, has_volumes = self._settings, self._services.engine.capabilities.volumes
         return Facts(
             url=self._payee.gateway_url,
-            pay_to=self._payee.pay_to,
-            chains=tuple(self._payee.chains.values()),
+            seller=self._services.payments.seller,
             settles=bool(settings.relayer_key_file),
             prices=self._prices,
             size=self._size,
@@ -145,8 +144,6 @@ class ApiServices:
             build_minutes_per_usd=settings.build_minutes_per_usd,
             requests_per_minute=settings.requests_per_minute,
             retention_days=settings.retention_days,
-            terms_url=self._payee.terms_url,
-            contact=self._payee.contact,
         )
 
     @property

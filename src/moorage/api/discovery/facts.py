@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from moorage.chains.chain import Chain
 from moorage.money import MicroUsd, decimal_text, usd_text
 from moorage.payments.price.pricing import PriceList, Size
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
+from moorage.payments.protocols.seller import Seller
 from moorage.uploads import UploadLimits
 from moorage.uploads.request import MAX_MONTHS
 
@@ -20,8 +20,7 @@ class Facts:
     """The gateway's address, its prices and its rules."""
 
     url: str  # without a slash at the end
-    pay_to: str
-    chains: tuple[Chain, ...]
+    seller: Seller
     settles: bool  # whether it carries out signed authorizations, and pays the gas
     prices: PriceList
     size: Size
@@ -29,18 +28,11 @@ class Facts:
     build_minutes_per_usd: int
     requests_per_minute: int
     retention_days: int
-    terms_url: str  # empty: none is given
-    contact: str  # a mail address or a URL; empty: none is given
 
     @property
     def month(self) -> MicroUsd:
         """The price of one month of an app."""
         return self.prices.month(self.size)
-
-    @property
-    def least(self) -> MicroUsd:
-        """The price of a deploy for one month."""
-        return self.prices.deploy(self.size, months=1)
 
     @property
     def most(self) -> MicroUsd:
@@ -68,5 +60,5 @@ class Facts:
         return "; ".join(
             f"{' or '.join(token.symbol for token in chain.tokens)} on {chain.name} "
             f"(chain id {chain.chain_id})"
-            for chain in self.chains
+            for chain in self.seller.chains
         )

@@ -70,11 +70,11 @@ def _info(facts: Facts) -> dict[str, Any]:
         "x-guidance": notes.guidance(facts),
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     }
-    if facts.contact:
-        place = "email" if "@" in facts.contact and "/" not in facts.contact else "url"
-        info["contact"] = {"name": "Operator", place: facts.contact}
-    if facts.terms_url:
-        info["termsOfService"] = facts.terms_url
+    if contact := facts.seller.contact:
+        place = "url" if "://" in contact else "email"
+        info["contact"] = {"name": "Operator", place: contact}
+    if facts.seller.terms_url:
+        info["termsOfService"] = facts.seller.terms_url
     return info
 
 
@@ -179,7 +179,7 @@ def _security(operation: Operation) -> list[dict[str, Any]]:
 
 def _payment_info(operation: Operation, facts: Facts) -> dict[str, Any]:
     """Returns what a payer may expect to pay (draft-payment-discovery-00); the 402 is exact."""
-    token = facts.chains[0].tokens[0].symbol
+    token = facts.seller.chains[0].tokens[0].symbol
     price = {"mode": "dynamic", "currency": "USD", "min": _dollars(facts.prices.minimum_charge)}
     if operation.priced:
         price["max"] = _dollars(facts.most)

@@ -3,13 +3,19 @@
 from moorage.api.discovery.facts import Facts
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.payments.price.pricing import PriceList, Size
+from moorage.payments.protocols.seller import Seller
 
 PAY_TO = "0x7EA5000000000000000000000000000000000001"
 
 FACTS = Facts(
     url="https://moor.example.com",
-    pay_to=PAY_TO,
-    chains=(KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"]),
+    seller=Seller(
+        pay_to=PAY_TO,
+        chains=(KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"]),
+        settles=lambda _chain, _token: True,
+        terms_url="https://moor.example.com/terms",
+        contact="operator@example.com",
+    ),
     settles=True,
     prices=PriceList(),
     size=Size(),
@@ -17,6 +23,4 @@ FACTS = Facts(
     build_minutes_per_usd=60,
     requests_per_minute=30,
     retention_days=30,
-    terms_url="https://moor.example.com/terms",
-    contact="operator@example.com",
 )

@@ -1,0 +1,165 @@
+"""What a stranger is told: the same facts in each document, short, and checked by others' tools."""
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from discovery_facts import FACTS, PAY_TO
+from eth_account import Account
+from eth_account.messages import encode_defunct
+from skills_ref.validator import validate as skill_problems
+from starlette.testclient import TestClient
+
+from moorage.api.discovery.documents import documents
+from moorage.api.http.cross_origin import CrossOrigin
+from moorage.api.http.dispatch import Dispatch
+from moorage.api.operations import OPERATIONS
+
+ENDPOINTS = [("GET", path, app) for path, app in documents(FACTS, OPERATIONS, has_mcp=True)]
+HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.fixture(scope="module")
+def client() -> TestClient:
+    return TestClient(CrossOrigin(Dispatch(ENDPOINTS)))
+
+
+def paths(text: str) -> set[str]:
+    """Every endpoint that a text names."""
+    found = re.findall(r"(?:GET|POST|PUT|PATCH|DELETE) (/[\w/{}.-]*)", text)
+    return {path.rstrip(".") for path in found}
+
+
+def test_llms_text_is_short_and_names_only_what_there_is(client: TestClient) -> None:
+    text = client.get("/llms.txt").text
+    assert len(text.encode()) <= 6 * 1024
+    assert text.count("\n# ") == 0
+    assert text.startswith("# ")
+    served = {operation.path for operation in OPERATIONS} | {path for _, path, _ in ENDPOINTS}
+    assert paths(text) - served == set()
+    linked = {urlsplit(url).path for url in re.findall(r"\]\((https://[^)]+)\)", text)}
+    assert linked - served == set()
+    assert "$" not in re.sub(r"\$\d", "", text)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        *("X-Signature", "POST /agent/quote", "PAYMENT-SIGNATURE", "Authorization: Payment"),
+        *("X-Payment-Tx", "/status", "Redeploy", "PATCH", "volume", "logs", "rollback"),
+        *("POST /agent/credits", "DELETE", "Money back"),
+    ],
+)
+def test_llms_text_tells_each_thing_that_an_agent_does(client: TestClient, subject: str) -> None:
+    assert subject in client.get("/llms.txt").text
+
+
+def test_test_vector_is_what_another_library_signs(client: TestClient) -> None:
+    text = client.get("/llms.txt").text
+    key, signed, signature = re.findall(r"`(0x[0-9a-fA-F:-]{64,})`", text)
+    account = Account.from_key(key)
+    assert signed.startswith(f"{account.address}:")
+    made = account.sign_message(encode_defunct(text=signed))
+    assert made.signature.to_0x_hex() == signature
+
+
+def test_front_is_a_page_for_browsers_and_text_for_agents(client: TestClient) -> None:
+    page, text = client.get("/", headers=HTML), client.get("/", headers={"Accept": "*/*"})
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert text.headers["content-type"] == "text/plain; charset=utf-8"
+    assert text.text == client.get("/llms.txt").text
+    assert page.headers["vary"] == text.headers["vary"] == "Accept"
+    for told in ("$0.50 a month", "arbitrum", "operator@example.com", "/terms", "https://moor."):
+        assert told in page.text, told
+        assert told in text.text, told
+    assert PAY_TO in text.text
+
+
+def test_page_takes_nothing_from_elsewhere_and_runs_no_script(client: TestClient) -> None:
+    page = client.get("/", headers=HTML)
+    (style,) = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
+    digest = hashlib.sha256(style.encode()).digest()
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    named = f"'sha256-{base64.b64encode(digest).decode()}'"
+    assert named in page.headers["content-security-policy"]
+    assert "<script" not in page.text
+    assert re.findall(r'(?:src|href)="(?!/)', page.text) == []
+    assert "prefers-color-scheme: dark" in style
+
+
+def test_every_document_is_cached_and_asked_for_again_for_nothing(client: TestClient) -> None:
+    for _, path, _ in ENDPOINTS:
+        first = client.get(path)
+        assert first.status_code == 200, path
+        assert first.headers["cache-control"] == "max-age=300"
+        again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        head = client.head(path)
+        assert head.headers["etag"] == first.headers["etag"]
+
+
+def test_skill_is_valid_and_its_index_has_its_digest(client: TestClient, tmp_path: Path) -> None:
+    (entry,) = client.get("/.well-known/agent-skills/index.json").json()["skills"]
+    skill = client.get(urlsplit(entry["url"]).path).content
+    assert entry["digest"] == f"sha256:{hashlib.sha256(skill).hexdigest()}"
+    directory = tmp_path / entry["name"]
+    directory.mkdir()
+    (directory / "SKILL.md").write_bytes(skill)
+    assert skill_problems(directory) == []
+    assert entry["description"] in skill.decode()
+
+
+def test_catalogs_lead_to_documents_that_are_there(client: TestClient) -> None:
+    catalog = client.get("/.well-known/api-catalog")
+    assert catalog.headers["content-type"] == "application/linkset+json"
+    described = catalog.json()["linkset"][1]
+    links = [link for kind in ("service-desc", "service-doc") for link in described[kind]]
+    for link in links:
+        answer = client.get(urlsplit(link["href"]).path, headers={"Accept": link["type"]})
+        assert answer.headers["content-type"].startswith(link["type"])
+    assert 'rel="api-catalog"' in client.get("/").headers["link"]
+    for entry in client.get("/.well-known/ai-catalog.json").json()["entries"]:
+        answer = client.get(urlsplit(entry["url"]).path)
+        assert answer.headers["content-type"].startswith(entry["type"])
+        assert re.fullmatch(r"urn:air:moor\.example\.com:(mcp|skill):moorage", entry["identifier"])
+
+
+def test_server_card_says_where_the_mcp_server_is(client: TestClient) -> None:
+    card = client.get("/mcp/server-card")
+    assert card.headers["content-type"] == "application/mcp-server-card+json"
+    assert card.content == client.get("/.well-known/mcp/server-card.json").content
+    told: dict[str, Any] = card.json()
+    assert re.fullmatch(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+", told["name"])
+    assert len(told["description"]) <= 100
+    assert told["remotes"][0]["type"] == "streamable-http"
+    assert told["remotes"][0]["url"] == "https://moor.example.com/mcp"
+    assert {"$schema", "name", "version", "description", "remotes"} <= set(told)
+
+
+def test_without_an_mcp_server_nothing_speaks_of_one() -> None:
+    told = dict(documents(FACTS, OPERATIONS, has_mcp=False))
+    assert not [path for path in told if "mcp" in path]
+    catalog = TestClient(told["/.well-known/ai-catalog.json"]).get("/").text
+    assert "mcp" not in json.loads(catalog)["entries"][0]["identifier"]
+
+
+def test_pages_of_other_origins_may_call_and_read_what_a_payment_needs(client: TestClient) -> None:
+    asks = {
+        "Origin": "https://app.example.com",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "x-wallet-address,authorization",
+    }
+    preflight = client.options("/agent/deploy", headers=asks)
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == "*"
+    assert "Authorization" in preflight.headers["access-control-allow-headers"]
+    answer = client.get("/llms.txt", headers={"Origin": "https://app.example.com"})
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in answer.headers
+    exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
+    assert exposed >= {"WWW-Authenticate", "PAYMENT-REQUIRED", "PAYMENT-RESPONSE", "Retry-After"}
